@@ -1,0 +1,1 @@
+"""See what vision models have learnt, layer by layer."""

@@ -1,0 +1,60 @@
+"""Read pictures: which there are, and one as a tensor."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from cka_probe.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def find_pictures(folder: str | Path) -> list[Path]:
+    """Return every picture below a folder, sorted by path.
+
+    Raises:
+        DataError: There is no such folder, or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"expected a folder of pictures at {folder}, found {'a file' if folder.exists() else 'nothing'}")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise DataError(f"no pictures below {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def read_picture(path: str | Path) -> Tensor:
+    """Return a picture, turned upright as its camera noted.
+
+    Args:
+        path: Any 8-bit picture Pillow reads; grey, palette and transparent ones become RGB.
+
+    Returns:
+        (3, H, W) float32 RGB in [0, 1].
+
+    Raises:
+        DataError: It cannot be read, or is no photograph (16 bits or floats: a depth map, say).
+    """
+    try:
+        with Image.open(path) as file:
+            if file.mode.startswith(("I", "F")):
+                raise DataError(f"{path}: expected an 8-bit picture, found mode {file.mode!r}, perhaps a depth map")
+            pixels = np.array(ImageOps.exif_transpose(file).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"unreadable picture {path}: {error}; mend or remove it, or pass --skip-bad") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255.0)
+
+
+def choose(paths: Sequence[Path], num: int | None, seed: int) -> list[Path]:
+    """Return `num` of the paths, or all, in an order drawn from `seed`.
+
+    The order is drawn even when all are taken: a sorted folder has its classes one after another, and a batch
+    should be a sample of the whole.
+    """
+    order = np.random.default_rng(seed).permutation(len(paths))
+    return [paths[index] for index in order[:num]]

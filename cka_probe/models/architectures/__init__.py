@@ -1,0 +1,7 @@
+"""The architectures known by name; one line each, and every test of the table covers a new one."""
+
+from cka_probe.models.architectures.architecture import Architecture as Architecture
+from cka_probe.models.architectures.resnet import RESNET
+from cka_probe.models.architectures.swinv2 import SWINV2
+
+ARCHITECTURES: dict[str, Architecture] = {**SWINV2, **RESNET}

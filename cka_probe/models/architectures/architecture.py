@@ -1,0 +1,27 @@
+"""What an architecture is: a way to build an encoder, and where its layers are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from cka_probe.models.layers import LayerMap
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A named encoder without its head.
+
+    Attributes:
+        name: As in `random:NAME`, recipes and checkpoints.
+        size: Input height and width in pixels when nothing else is said.
+        channels: Channels of the last feature map.
+        build: `build(size=..., **options)` gives the encoder, randomly initialised from torch's generator.
+        layers: The default map.
+    """
+
+    name: str
+    size: int
+    channels: int
+    build: Callable[..., nn.Module]
+    layers: LayerMap

@@ -1,0 +1,123 @@
+"""A backbone: an encoder that takes RGB in [0, 1] and alone knows its mean, std and input size.
+
+So two models with different normalisation or resolution are compared on the same pictures and cannot be fed
+wrongly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from cka_probe.models.layers import LayerMap
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become the input of one encoder.
+
+    Attributes:
+        size: (height, width) in pixels; `None` takes pictures as they come.
+        mean: Subtracted per channel, in units of [0, 1].
+        std: Divided by per channel, after the mean.
+    """
+
+    size: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def fit(self, picture: Tensor) -> Tensor:
+        """Scale a picture so that it just covers `size` and cut out the middle.
+
+        Args:
+            picture: (..., 3, H, W) float32 in [0, 1].
+
+        Returns:
+            (..., 3, h, w) float32 in [0, 1], (h, w) = `size`; the picture itself where it has that size.
+        """
+        if self.size is None or tuple(picture.shape[-2:]) == self.size:
+            return picture
+        scale = max(wanted / got for wanted, got in zip(self.size, picture.shape[-2:], strict=True))
+        covering = [max(wanted, round(scale * got)) for wanted, got in zip(self.size, picture.shape[-2:], strict=True)]
+        resized = F.resize(picture, covering, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+        return F.center_crop(resized, list(self.size)).clamp(0.0, 1.0)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return `(images - mean) / std`, (n, 3, h, w) float32."""
+        if not any(self.mean) and all(value == 1.0 for value in self.std):
+            return images
+        return F.normalize(images, list(self.mean), list(self.std))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a backbone comes from: enough to name it in a result and to build it again.
+
+    Attributes:
+        reference: What the user called it: a path, `timm:NAME`, `random:NAME` …
+        architecture: A name in `ARCHITECTURES`, or a timm name, or the class of a user's own model.
+        options: What `Architecture.build` was given.
+        notes: What a reader should know, one line each ("norm3 absent from the file: weight 1, bias 0").
+    """
+
+    reference: str
+    architecture: str
+    options: dict = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Backbone(nn.Module):
+    """An encoder, its preprocessing and its default layers.
+
+    Calling it takes images (n, 3, h, w), float32 RGB in [0, 1] and of its size, normalises them and runs the
+    encoder. Layers are addressed relative to `model`.
+
+    Args:
+        model: Any module that takes (n, 3, h, w).
+        size: Input (height, width) or one number for both; `None` takes what comes.
+        mean: Per channel, in units of [0, 1].
+        std: Per channel.
+        layers: The default map, if there is one.
+        origin: Where it comes from; by default the class name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        size: int | tuple[int, int] | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        layers: LayerMap | None = None,
+        origin: Origin | None = None,
+    ):
+        super().__init__()
+        self.model = model
+        size = (size, size) if isinstance(size, int) else size
+        self.preprocessing = Preprocessing(size, tuple(mean), tuple(std))
+        self.layers = layers
+        self.origin = origin or Origin(type(model).__name__, type(model).__name__)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Run the encoder on (n, 3, h, w) float32 RGB in [0, 1]."""
+        return self.model(self.preprocessing.normalise(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the last feature map, (n, C, h / stride, w / stride), of a timm encoder.
+
+        Args:
+            images: (n, 3, h, w) float32 RGB in [0, 1].
+        """
+        feature_map = self.model.forward_features(self.preprocessing.normalise(images))
+        channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        return feature_map.permute(0, 3, 1, 2).contiguous() if channels_last else feature_map
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters(), torch.empty(0)).device

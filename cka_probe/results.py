@@ -1,0 +1,195 @@
+"""The result of a comparison: one self-describing value, one JSON file, one long-form table.
+
+Nothing here computes a similarity or draws one: figures are always redrawn from what stands in the file. It
+holds no time stamp: same inputs, same bytes. NaN is `null` in the file, and always has a reason beside it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cka_probe.errors import DataError
+from cka_probe.writing import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMAT = "ckaprobe-result/1"
+MATRICES = ("values", "low", "high", "null", "p_values")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models of a comparison.
+
+    Attributes:
+        reference: What the user called it.
+        architecture: What it is.
+        hash: SHA-256 over names, shapes and values of all its tensors.
+        preprocessing: Size, mean and std it was fed with.
+        notes: What a reader should know about how it was loaded.
+    """
+
+    reference: str
+    architecture: str
+    hash: str
+    preprocessing: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One layer on an axis of the matrix.
+
+    Attributes:
+        name: For people.
+        module: Dotted path in the model.
+        spread: Root mean square, over pictures and features, of the activation less its mean over the
+            batch's pictures; what CKA sees of the layer, in the layer's own units.
+        undefined: Why no similarity exists, or "".
+    """
+
+    name: str
+    module: str
+    spread: float
+    undefined: str = ""
+
+
+@dataclass(frozen=True)
+class SimilarityMatrix:
+    """Similarity of every layer of x (rows) with every layer of y (columns).
+
+    Attributes:
+        values: (rows, columns) float64; NaN where undefined.
+        low: Lower end of the 95 % interval, same shape.
+        high: Upper end.
+        null: 95 % quantile of the value when the pictures of y are permuted; what chance alone reaches.
+        p_values: One-sided permutation p-value of each cell, (1 + #{permuted >= observed}) / (1 + permutations).
+        rows: The layers of x.
+        columns: The layers of y.
+        terms: Per-batch terms whose sums give `values`: `xy` (batches, rows, columns), `xx` (batches, rows),
+            `yy` (batches, columns), and `weights` (batches,), the pictures in each batch.
+        num_examples: Pictures.
+        x: The model on the rows.
+        y: The model on the columns.
+        pictures: `hash` of the list of pictures and `source`, where they came from.
+        settings: `measure`, `estimator`, `features`, `precision`, `preprocess`, `batch`, `permutations`, `seed` …
+        versions: Packages that made it.
+    """
+
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    null: np.ndarray
+    p_values: np.ndarray
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    terms: Mapping[str, np.ndarray]
+    num_examples: int
+    x: Side
+    y: Side
+    pictures: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """One line for each layer without a similarity: which, and why."""
+        sides = (("x", self.rows), ("y", self.columns))
+        lines = [f"{side} {axis.name}: {axis.undefined}" for side, axes in sides for axis in axes if axis.undefined]
+        return tuple(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, null, p_value."""
+        index_x, index_y = np.indices(self.values.shape).reshape(2, -1)
+        matrices = {name: getattr(self, name).ravel() for name in MATRICES}
+        return pd.DataFrame(
+            {
+                "layer_x": [self.rows[i].name for i in index_x],
+                "layer_y": [self.columns[j].name for j in index_y],
+                "index_x": index_x,
+                "index_y": index_y,
+                **{name.removesuffix("s"): matrices[name] for name in MATRICES},
+            }
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the whole result as JSON, or its cells as CSV, as the suffix says.
+
+        Args:
+            path: `*.json` (everything; `SimilarityMatrix.load` reads it) or `*.csv` (the cells, long form).
+
+        Returns:
+            The path written.
+        """
+        path = Path(path)
+        if path.suffix not in (".json", ".csv"):
+            raise DataError(f"a result is saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
+        with replacing(path) as beside:
+            if path.suffix == ".csv":
+                self.to_frame().to_csv(beside, index=False)
+            else:
+                beside.write_text(json.dumps(self._as_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return path
+
+    def _as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"format": FORMAT}
+        for field in fields(self):
+            document[field.name] = _plain(getattr(self, field.name))
+        return document
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SimilarityMatrix":
+        """Read a result written by `save`.
+
+        Raises:
+            DataError: The file is not there, or is not a result of this format.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f"expected a result.json of `ckaprobe compare` at {path}, found: {error}") from error
+        found = document.pop("format", None) if isinstance(document, dict) else None
+        if found != FORMAT or set(document) != {field.name for field in fields(cls)}:
+            raise DataError(f"{path}: expected a result of format {FORMAT!r}, found {found!r}; run the comparison again")
+        document |= {name: _array(document[name]) for name in MATRICES}
+        document["terms"] = {name: _array(term) for name, term in document["terms"].items()}
+        for name in ("rows", "columns"):
+            document[name] = tuple(
+                Axis(**axis | {"spread": np.nan if axis["spread"] is None else axis["spread"]})
+                for axis in document[name]
+            )
+        for name in ("x", "y"):
+            document[name] = Side(**document[name] | {"notes": tuple(document[name]["notes"])})
+        return cls(**document)
+
+    def heatmap(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the matrix in the papers' style on `ax` (a new figure if there is none) and return the axes."""
+        from cka_probe.figures import FIGURES, new_axes
+
+        return FIGURES["heatmap"](self, new_axes("heatmap", self) if ax is None else ax)
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` in JSON's types, NaN as None."""
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Axis | Side):
+        return _plain(asdict(value))
+    return value
+
+
+def _array(value: Any) -> np.ndarray:
+    """Return nested lists as float64, None as NaN."""
+    return np.array(value, dtype=np.float64)
