@@ -1,0 +1,16 @@
+"""From activations to Grams, from Grams to similarities; pure functions on tensors.
+
+Linear CKA is a function of Grams alone; see `gram` for how they are made right in float32, `estimators` for
+the two HSICs, `cka` for the sums over batches and `intervals` for how sure a value is.
+"""
+
+from cka_probe.similarity.cka import Terms as Terms
+from cka_probe.similarity.cka import centre_batches as centre_batches
+from cka_probe.similarity.cka import cka as cka
+from cka_probe.similarity.cka import hsic_terms as hsic_terms
+from cka_probe.similarity.estimators import ESTIMATORS as ESTIMATORS
+from cka_probe.similarity.estimators import u_centre as u_centre
+from cka_probe.similarity.gram import Gram as Gram
+from cka_probe.similarity.gram import centred_gram as centred_gram
+from cka_probe.similarity.intervals import jackknife_interval as jackknife_interval
+from cka_probe.similarity.intervals import permutation_null as permutation_null
