@@ -1,0 +1,59 @@
+"""The camera matrix K of a picture, for the size it is stored at.
+
+    K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]    in pixels; the centre of the first pixel is (0, 0)
+
+A picture resized from W to W' pixels has f' = s f and c' = s (c + 1/2) - 1/2 with s = W' / W, because what a
+resize keeps in place is the picture's border, which lies half a pixel before the first centre.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cka_probe.errors import DataError
+
+NYUV2 = {"width": 640, "height": 480, "fx": 518.8579, "fy": 519.4696, "cx": 325.5824, "cy": 253.7362}
+
+
+def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
+    """Return K for a picture of `height` x `width` pixels.
+
+    Args:
+        camera: `fx`, `fy`, `cx`, `cy` in pixels of a picture of `width` x `height` (this size when absent).
+        height: Rows of the stored picture.
+        width: Columns of the stored picture.
+
+    Returns:
+        (3, 3) float32.
+
+    >>> camera_matrix(NYUV2, 240, 320)[0]
+    tensor([259.4290,   0.0000, 162.5412])
+    """
+    across, down = width / camera.get("width", width), height / camera.get("height", height)
+    return torch.tensor(
+        [
+            [camera["fx"] * across, 0.0, (camera["cx"] + 0.5) * across - 0.5],
+            [0.0, camera["fy"] * down, (camera["cy"] + 0.5) * down - 0.5],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+
+
+def read_camera(path: Path) -> dict[str, float]:
+    """Return the numbers of an `intrinsics.json` (fx, fy, cx, cy; width and height) or a 3 x 3 `cam.txt`.
+
+    Raises:
+        DataError: It cannot be read, or holds something else.
+    """
+    try:
+        if path.suffix == ".json":
+            camera = json.loads(path.read_text(encoding="utf-8"))
+            return {name: float(camera[name]) for name in NYUV2 if name in camera or name in ("fx", "fy", "cx", "cy")}
+        K = np.array(path.read_text(encoding="utf-8").split(), dtype=float).reshape(3, 3)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        wanted = "fx, fy, cx, cy" if path.suffix == ".json" else "the nine numbers of a 3 x 3 matrix"
+        raise DataError(f"{path}: expected {wanted}, found something else ({error!r}); mend or remove it") from error
+    return {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}

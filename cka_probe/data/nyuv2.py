@@ -1,0 +1,201 @@
+"""NYU Depth v2 (Silberman, Hoiem, Kohli & Fergus 2012): indoor colour with measured depth.
+
+It lies on disks in three layouts, recognised by what is at the root:
+
+1. `nyu_depth_v2_labeled.mat`, with `splits.mat` beside it for "train" and "test" (see `nyuv2_mat`).
+2. The folders of BTS, AdaBins and MIM-Depth, at the root or in `nyu_depth_v2` below it:
+   `<scene>/rgb_00045.jpg` with `<scene>/sync_depth_00045.png` for "train" and the same below
+   `official_splits/test/` for "test". Where there are list files (`nyu_train.txt`, `nyu_test.txt`; lines of
+   "rgb depth [focal]") they say which frames; otherwise every pair is taken.
+3. `images/` and `depth_mm/` with the same names. Here "test" is the last third of the sorted names and
+   "train" the rest: NYU numbers its frames scene by scene, so a cut through the list leaves hardly a room on
+   both sides, where every third frame would put the neighbours of each test frame into training.
+
+Depth is 16-bit PNG in millimetres. K is taken from `cam.txt` beside a frame or `intrinsics.json` at the root,
+and otherwise is that of the Kinect NYU was taken with, for the size the frame is stored at.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from torch import Tensor
+
+from cka_probe.data.dataset import Dataset, check_split
+from cka_probe.data.depth import read_depth
+from cka_probe.data.intrinsics import NYUV2, camera_matrix, read_camera
+from cka_probe.data.nyuv2_mat import MAT, LabeledMat
+from cka_probe.data.pictures import SUFFIXES, read_picture
+from cka_probe.errors import DataError
+
+LISTS = {
+    "train": ("nyu_train.txt", "train_list.txt", "nyudepthv2_train_files_with_gt.txt"),
+    "test": ("nyu_test.txt", "test_list.txt", "nyudepthv2_test_files_with_gt.txt"),
+}
+BELOW = {"train": (".", "sync", "train"), "test": ("official_splits/test", ".", "test")}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its depth map."""
+
+    picture: Path
+    depth: Path
+
+
+class PairedFrames:
+    """Pictures with a depth map each, from files.
+
+    Args:
+        root: What `describe` is relative to.
+        pairs: The frames.
+        camera: Gives the intrinsics of a frame as `camera_matrix` takes them, from the picture's path.
+    """
+
+    gives = frozenset({"image", "depth", "K"})
+
+    def __init__(self, root: Path, pairs: list[Pair], camera: Callable[[Path], dict[str, float]]):
+        self.root, self.pairs, self.camera = root, pairs, camera
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        image, depth = self.picture(index), read_depth(self.pairs[index].depth)
+        if image.shape[1:] != depth.shape[1:]:
+            raise DataError(
+                f"expected a picture and depth of one size, found {image.shape[2]}x{image.shape[1]} in "
+                f"{self.pairs[index].picture} and {depth.shape[2]}x{depth.shape[1]} in {self.pairs[index].depth}; "
+                "register one to the other first"
+            )
+        return {
+            "image": image,
+            "depth": depth,
+            "K": camera_matrix(self.camera(self.pairs[index].picture), *image.shape[1:]),
+        }
+
+    def picture(self, index: int) -> Tensor:
+        """Return picture `index`, (3, H, W) float32 RGB in [0, 1]."""
+        return read_picture(self.pairs[index].picture)
+
+    def describe(self, index: int) -> str:
+        """Return the picture's path below the root, with forward slashes."""
+        return self.pairs[index].picture.relative_to(self.root).as_posix()
+
+
+def nyuv2(root: str | Path, split: str = "all") -> Dataset:
+    """Return NYU Depth v2, in whichever of its three layouts it lies at `root`.
+
+    Args:
+        root: The folder (or the .mat file itself).
+        split: "train", "test", or "all", which is both.
+
+    Raises:
+        UnknownNameError: There is no split of that name anywhere.
+        DataError: None of the layouts is there, or something in it is missing or broken.
+    """
+    root = Path(root)
+    check_split(split, ("train", "test", "all"), f"NYU Depth v2 at {root}")
+    if not root.exists():
+        raise DataError(f"expected NYU Depth v2 at {root}, found nothing there; check the path")
+    mat = root if root.is_file() else root / MAT
+    if mat.is_file():
+        return LabeledMat(mat, split)
+    if (root / "images").is_dir() and (root / "depth_mm").is_dir():
+        return PairedFrames(root, _cut(_pairs_by_stem(root), split), _camera_at(root))
+    base = root / "nyu_depth_v2" if (root / "nyu_depth_v2").is_dir() else root
+    parts = ("train", "test") if split == "all" else (split,)
+    pairs = [pair for part in parts for pair in _scene_pairs(root, base, part)]
+    if not pairs:
+        raise DataError(_what_was_expected(root, base, split))
+    return PairedFrames(root, pairs, _camera_beside)
+
+
+def _what_was_expected(root: Path, base: Path, split: str) -> str:
+    """Return the message for a root in which no frame was found."""
+    if split != "all" and any(_scene_pairs(root, base, part) for part in LISTS):
+        return (
+            f"no split {split!r} in NYU Depth v2 at {root}: expected {' or '.join(LISTS[split][:1])} or frames "
+            f"below {BELOW[split][0]}; use the split 'all', or add them"
+        )
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
+    return (
+        f"expected NYU Depth v2 at {root}: {MAT}, or nyu_depth_v2/<scene>/rgb_*.jpg with sync_depth_*.png, "
+        f"or images/ with depth_mm/; found {found}; give the folder that holds one of these"
+    )
+
+
+def _scene_pairs(root: Path, base: Path, part: str) -> list[Pair]:
+    """Return the frames of one part of layout 2: those its list names, or every pair there is."""
+    for folder in dict.fromkeys((root, base)):
+        for name in LISTS[part]:
+            if (folder / name).is_file():
+                return _listed_pairs(folder / name, base, part)
+    test = base / "official_splits"
+    if part == "test":
+        return _pairs_by_number(test / "test")
+    return [pair for pair in _pairs_by_number(base) if test not in pair.picture.parents]
+
+
+def _pairs_by_number(folder: Path) -> list[Pair]:
+    """Return every rgb_NAME with the sync_depth_NAME.png beside it, sorted by path."""
+    pairs = []
+    for depth in sorted(folder.rglob("sync_depth_*.png")):
+        stem = depth.stem.replace("sync_depth_", "rgb_")
+        found = [path for path in depth.parent.glob(f"{stem}.*") if path.suffix.lower() in SUFFIXES]
+        pairs += [Pair(path, depth) for path in found[:1]]
+    return pairs
+
+
+def _listed_pairs(path: Path, base: Path, part: str) -> list[Pair]:
+    """Return the frames a list file names, all of which must be there.
+
+    A line is "rgb depth [focal]"; some lists begin a path with a slash and some do not, and some are relative
+    to a folder below the base.
+    """
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    for line in lines:
+        if len(line) < 2:
+            raise DataError(f"{path}: expected lines of 'rgb depth [focal]', found {' '.join(line)!r}; mend the list")
+    names = [(line[0].lstrip("/"), line[1].lstrip("/")) for line in lines]
+    places = [base / below for below in BELOW[part]]
+    # one picture decides for the list: looking for each of 24 231 in every place is slow on a network disk
+    place = next((place for place in places if names and (place / names[0][0]).is_file()), places[0])
+    pairs = [Pair(place / picture, place / depth) for picture, depth in names]
+    there = lru_cache(maxsize=None)(lambda folder: frozenset(os.listdir(folder)) if folder.is_dir() else frozenset())
+    for file in (file for pair in pairs for file in (pair.picture, pair.depth)):
+        if file.name not in there(file.parent):
+            raise DataError(f"{path} names {file}, which is not there; complete the data or shorten the list")
+    return pairs
+
+
+def _pairs_by_stem(root: Path) -> list[Pair]:
+    """Return the frames of layout 3, sorted by name; a picture without depth is an error."""
+    pictures = sorted(path for path in (root / "images").iterdir() if path.suffix.lower() in SUFFIXES)
+    depths = {path.stem: path for path in (root / "depth_mm").glob("*.png")}
+    for picture in pictures:
+        if picture.stem not in depths:
+            raise DataError(f"expected {root / 'depth_mm' / picture.stem}.png for {picture}, found none; add or remove")
+    if not pictures:
+        raise DataError(f"no pictures in {root / 'images'}: expected files ending in {', '.join(sorted(SUFFIXES))}")
+    return [Pair(picture, depths[picture.stem]) for picture in pictures]
+
+
+def _cut(pairs: list[Pair], split: str) -> list[Pair]:
+    """Return the part of layout 3 that is meant: the last third is "test"."""
+    cut = len(pairs) - len(pairs) // 3
+    return {"train": pairs[:cut], "test": pairs[cut:], "all": pairs}[split]
+
+
+def _camera_at(root: Path) -> Callable[[Path], dict[str, float]]:
+    """Return the camera of layout 3: one for all frames."""
+    camera = read_camera(root / "intrinsics.json") if (root / "intrinsics.json").is_file() else NYUV2
+    return lambda _: camera
+
+
+def _camera_beside(picture: Path) -> dict[str, float]:
+    """Return the camera of a scene's folder: its cam.txt (as SC-Depth writes one), or the Kinect's."""
+    path = picture.parent / "cam.txt"
+    return read_camera(path) if path.is_file() else NYUV2
