@@ -1,0 +1,98 @@
+"""How well a depth map fits the measured one: the usual eight errors, twice silog, per image.
+
+Over the valid pixels of an image, with p predicted and g measured, in metres (Eigen et al. 2014):
+
+    abs_rel  mean |p - g| / g                 rmse      sqrt(mean (p - g)^2)
+    sq_rel   mean (p - g)^2 / g               rmse_log  sqrt(mean (ln p - ln g)^2)
+    log10    mean |log10 p - log10 g|         delta_i   fraction with max(p / g, g / p) < 1.25^i
+    silog    sqrt(mean d^2 - 0.5 mean(d)^2), d = ln p - ln g
+    silog_bts  100 sqrt(mean d^2 - mean(d)^2), as in BTS and AdaBins
+
+A dataset's number is the mean of the per-image values, not an error over all its pixels: the two differ, and
+published tables mean the first.
+"""
+
+import torch
+from torch import Tensor
+
+ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "delta1", "delta2", "delta3", "silog", "silog_bts")
+EIGEN_CROP = (45, 471, 41, 601)
+"""Rows from, to, columns from, to of a 480 x 640 image of NYUv2 that are evaluated by convention."""
+
+
+def valid_depth(depth: Tensor, low: float = 1e-3, high: float = 10.0, eigen_crop: bool = False) -> Tensor:
+    """Return which pixels count.
+
+    Args:
+        depth: (..., H, W) metres, 0 = not measured.
+        low: Metres, not included.
+        high: Metres, not included.
+        eigen_crop: Leave out the border, as is the convention for 480 x 640; other sizes are cut in proportion.
+
+    Returns:
+        (..., H, W) bool.
+    """
+    valid = (depth > low) & (depth < high)
+    if eigen_crop:
+        height, width = depth.shape[-2:]
+        top, bottom = (round(row * height / 480) for row in EIGEN_CROP[:2])
+        left, right = (round(column * width / 640) for column in EIGEN_CROP[2:])
+        inside = torch.zeros_like(valid)
+        inside[..., top:bottom, left:right] = True
+        valid &= inside
+    return valid
+
+
+def depth_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """Return every error of `ERRORS`, per image.
+
+    Args:
+        depth_predicted: (n, 1, H, W) metres, above 0.
+        depth: (n, 1, H, W) metres.
+        valid: (n, 1, H, W) bool.
+
+    Returns:
+        Name to (n,) float64; metres for rmse and sq_rel, no unit for the others; NaN for an image of which
+        nothing is valid.
+    """
+    rows = [
+        _errors(predicted[inside].double(), measured[inside].double())
+        for predicted, measured, inside in zip(depth_predicted, depth, valid, strict=True)
+    ]
+    return {name: torch.stack([row[name] for row in rows]) for name in ERRORS}
+
+
+def median_scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> Tensor:
+    """Return predictions times median(depth) / median(prediction) per image: for models that know no metre.
+
+    Args:
+        depth_predicted: (n, 1, H, W), any unit.
+        depth: (n, 1, H, W) metres.
+        valid: (n, 1, H, W) bool.
+
+    Returns:
+        (n, 1, H, W) metres.
+    """
+    factors = [
+        measured[inside].median() / predicted[inside].median() if inside.any() else predicted.new_tensor(1.0)
+        for predicted, measured, inside in zip(depth_predicted, depth, valid, strict=True)
+    ]
+    return depth_predicted * torch.stack(factors).view(-1, 1, 1, 1)
+
+
+def _errors(p: Tensor, g: Tensor) -> dict[str, Tensor]:
+    """Return the errors over two flat lists of valid depths, float64."""
+    d = p.log() - g.log()
+    ratio = torch.maximum(p / g, g / p)
+    return {
+        "abs_rel": ((p - g).abs() / g).mean(),
+        "sq_rel": ((p - g) ** 2 / g).mean(),
+        "rmse": ((p - g) ** 2).mean().sqrt(),
+        "rmse_log": (d**2).mean().sqrt(),
+        "log10": (p.log10() - g.log10()).abs().mean(),
+        "delta1": (ratio < 1.25).double().mean(),
+        "delta2": (ratio < 1.25**2).double().mean(),
+        "delta3": (ratio < 1.25**3).double().mean(),
+        "silog": ((d**2).mean() - 0.5 * d.mean() ** 2).clamp(min=0).sqrt(),
+        "silog_bts": 100 * ((d**2).mean() - d.mean() ** 2).clamp(min=0).sqrt(),
+    }
