@@ -1,0 +1,93 @@
+"""Figures of a result: functions `f(result, ax) -> Axes` that draw on the axes they are given and do nothing else.
+
+A new figure is one file with two functions, the figure and its size, and one line in each of the tables below.
+`new_axes` makes axes that a notebook shows; `save_figure` writes files, and the same result gives the same bytes.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cka_probe.errors import DataError, OutputError
+from cka_probe.figures import style
+from cka_probe.figures.heatmap import heatmap, heatmap_size
+from cka_probe.figures.profile import profile, profile_size
+from cka_probe.lookup import lookup
+from cka_probe.results import SimilarityMatrix
+from cka_probe.writing import replacing
+
+FIGURES = {"heatmap": heatmap, "profile": profile}
+SIZES = {"heatmap": heatmap_size, "profile": profile_size}
+
+METADATA = {  # what a file says of itself: not when it was made, so that it can be compared byte by byte
+    "png": {"Software": "ckaprobe"},
+    "pdf": {"Creator": "ckaprobe", "CreationDate": None},
+    "svg": {"Creator": "ckaprobe", "Date": None},
+}
+
+__all__ = ["FIGURES", "SIZES", "figures_for", "heatmap", "new_axes", "profile", "save_figure"]
+
+
+def figures_for(result: SimilarityMatrix) -> list[str]:
+    """Return the names of the figures that can be drawn of this result."""
+    return [name for name in FIGURES if _applies(name, result)]
+
+
+def _applies(name: str, result: SimilarityMatrix) -> bool:
+    try:
+        SIZES[name](result)
+    except DataError:
+        return False
+    return True
+
+
+def new_axes(name: str, result: SimilarityMatrix) -> Axes:
+    """Return empty axes in a new figure of the right size, for a notebook or an interactive session.
+
+    The figure is pyplot's, since only those show themselves; `matplotlib.pyplot.close` frees it. Files need
+    none of this: see `save_figure`.
+
+    Args:
+        name: A figure's name.
+        result: What will be drawn.
+
+    Raises:
+        UnknownNameError: There is no such figure.
+        DataError: The figure cannot be drawn of this result.
+    """
+    import matplotlib.pyplot as plt  # here, because importing it chooses a backend
+
+    size = lookup(SIZES, name, "figure")(result)
+    return plt.figure(figsize=size, dpi=style.SCREEN_DPI, layout="constrained").add_subplot()
+
+
+def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]) -> list[Path]:
+    """Draw a figure once and write it to each of the files.
+
+    Args:
+        result: What to draw.
+        name: A figure's name.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        UnknownNameError: There is no such figure.
+        DataError: The figure cannot be drawn of this result.
+        OutputError: A suffix that is not a format, or a place that cannot be written to.
+    """
+    draw, paths = lookup(FIGURES, name, "figure"), [Path(path) for path in paths]
+    for path in paths:
+        if path.suffix.removeprefix(".") not in METADATA:
+            raise OutputError(f"figures are written as {', '.join(METADATA)}; found {path.name!r}; choose one of these")
+    with matplotlib.style.context(["default", style.FILE_STYLE]):  # nobody's own settings, and none left behind
+        for path in paths:
+            figure = Figure(figsize=SIZES[name](result), layout="constrained")
+            draw(result, figure.add_subplot())
+            with replacing(path) as beside:
+                figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]])
+    return paths

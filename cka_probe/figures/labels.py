@@ -1,0 +1,123 @@
+"""Words on figures: names of layers and models made to fit, without two of them becoming the same.
+
+Widths are in em, the size of the letters, so that they hold for any size.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import PureWindowsPath
+
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from cka_probe.results import SimilarityMatrix
+
+WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar", ".h5", ".npz")
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@lru_cache(maxsize=4096)
+def width(text: str) -> float:
+    """Return the width of `text` in em."""
+    font = FontProperties(family="DejaVu Sans", size=100)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 100
+
+
+def cut(text: str, room: float) -> str:
+    """Return `text`, or its end after an ellipsis, no wider than `room` em.
+
+    >>> cut("norm3", 10), cut("a/long/way/to/norm3", 5)
+    ('norm3', '…o/norm3')
+    """
+    if width(text) <= room:
+        return text
+    start = next((start for start in range(1, len(text)) if width("…" + text[start:]) <= room), len(text))
+    return "…" + text[start:]
+
+
+def short_names(names: Sequence[str], room: float) -> list[str]:
+    """Return the layers' names, all shortened by the same rule, the mildest with which they fit.
+
+    First the words that all dotted names begin with are left out, then words lose letters but numbers none;
+    what still does not fit keeps its end, where layers of a network differ most. A rule that would make two
+    names the same is passed over.
+
+    Args:
+        names: Dotted names, in order.
+        room: Em that each may take.
+
+    >>> short_names(["layers.0.norm", "layers.2.blocks.15.norm1", "norm3"], 10)
+    ['0.norm', '2.blocks.15.norm1', 'norm3']
+    >>> short_names(["layers.0.norm", "layers.2.blocks.15.norm1", "norm3"], 7.5)
+    ['0.no', '2.bl.15.no1', 'no3']
+    """
+    candidates = [list(names), _without_first_words(names)]
+    candidates += [[_clip_words(name, letters) for name in candidates[1]] for letters in (4, 3, 2, 1)]
+    for candidate in candidates:
+        if max(map(width, candidate)) <= room and len(set(candidate)) == len(set(names)):
+            return candidate
+    return [cut(name, room) for name in candidates[1]]
+
+
+def _without_first_words(names: Sequence[str]) -> list[str]:
+    names = list(names)
+    while True:
+        dotted = [name for name in names if "." in name]
+        first = {name.split(".")[0] for name in dotted}
+        shorter = [name.split(".", 1)[-1] for name in names]
+        if len(dotted) < 2 or len(first) != 1 or first.pop().isdigit() or len(set(shorter)) < len(set(names)):
+            return names
+        names = shorter
+
+
+def _clip_words(name: str, letters: int) -> str:
+    return re.sub(r"[^\W\d_]+", lambda word: word.group()[:letters], name)
+
+
+def model_names(result: SimilarityMatrix, room: float) -> tuple[str, str]:
+    """Return what to call x and y: a file's stem or a model's name, with its folder where both are the same."""
+    names = [_stem(side.reference, folders=0) for side in (result.x, result.y)]
+    if names[0] == names[1] and result.x.reference != result.y.reference:
+        names = [_stem(side.reference, folders=1) for side in (result.x, result.y)]
+    return cut(names[0], room), cut(names[1], room)
+
+
+def _stem(reference: str, folders: int) -> str:
+    path = PureWindowsPath(reference)  # takes / and \ alike
+    name = path.name
+    while PureWindowsPath(name).suffix.lower() in WEIGHT_SUFFIXES:
+        name = PureWindowsPath(name).stem
+    folder = path.parts[:-1][-folders:] if folders else ()
+    return "/".join((*folder, name)) or reference
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return each name with its index after it, so that on both axes the index stands beside its cell.
+
+    >>> numbered(["conv1", "fc"])
+    ['conv1  0', 'fc  1']
+    """
+    return [f"{name}  {index}" for index, name in enumerate(names)]
+
+
+def step_for(space: float, needed: float) -> int:
+    """Return which layers get a label: every 1st, 2nd, 5th, 10th …, given the space between two and what one needs.
+
+    >>> step_for(0.2, 0.1), step_for(0.03, 0.1)
+    (1, 5)
+    """
+    return next((step for step in STEPS if step * space >= needed), STEPS[-1])
+
+
+def measure_name(result: SimilarityMatrix) -> str:
+    """Return what the numbers are: "CKA (unbiased)"."""
+    measure = str(result.settings.get("measure", "cka"))
+    measure = "CKA" if measure.lower().endswith("cka") else measure
+    estimator = result.settings.get("estimator")
+    return f"{measure} ({estimator})" if estimator else measure
+
+
+def pictures_line(result: SimilarityMatrix) -> str:
+    """Return how many pictures the numbers come from: "n = 654 pictures"."""
+    return f"n = {result.num_examples} picture{'' if result.num_examples == 1 else 's'}"

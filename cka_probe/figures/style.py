@@ -1,0 +1,57 @@
+"""How figures look: sizes, colours, fonts, and the settings under which files are written.
+
+Sizes are those of a printed single column: 3.4 inches, letters of 6 and 7 points. A figure drawn on larger axes
+takes larger letters, never smaller ones. Colours are told apart by readers who see colours differently, and the
+colour map is perceptually uniform with light for high, so that it also survives a grey printer.
+"""
+
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+COLUMN = 3.4  # inches: one column of a two-column page
+POINTS = 72  # per inch
+SCREEN_DPI = 200  # in a notebook, where a printed column at 100 dpi would be too small to read
+FILE_DPI = 400
+
+COLOURS = "magma"
+LINE = "#0b559f"
+CHANCE = "#d0d0d0"
+UNDEFINED = {"facecolor": "#ececec", "edgecolor": "#9a9a9a", "hatch": "//////", "linewidth": 0.0}
+FRAME = 0.6  # points
+
+FILE_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters, so the same bytes, everywhere
+    "pdf.fonttype": 42,  # TrueType, embedded: journals refuse Type 3
+    "svg.hashsalt": "ckaprobe",  # otherwise every file has new random ids
+    "hatch.linewidth": 0.5,
+    "savefig.dpi": FILE_DPI,
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Letters of one figure, in points: `text` for titles and axis labels, `small` for all the others."""
+
+    text: float
+    small: float
+
+
+def sizes_on(ax: Axes, width: float) -> Sizes:
+    """Return the letters for a figure on `ax`, given the `width` in inches that it was designed for."""
+    part_of_figure = ax.get_position(original=True).width / 0.775  # 0.775: a single axes in a figure, by default
+    scale = min(max(part_of_figure * ax.figure.get_figwidth() / width, 1.0), 1.8)
+    return Sizes(text=7 * scale, small=6 * scale)
+
+
+def undefined_key() -> Patch:
+    """Return the legend's entry for what has no value."""
+    return Patch(**UNDEFINED, label="undefined")
+
+
+def plain_frame(ax: Axes, sizes: Sizes) -> None:
+    """Give `ax` thin lines and small tick labels."""
+    ax.tick_params(labelsize=sizes.small, width=FRAME, length=2, pad=2)
+    for spine in ax.spines.values():
+        spine.set_linewidth(FRAME)
