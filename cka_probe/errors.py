@@ -33,9 +33,17 @@ class RecipeError(CkaProbeError):
     """A recipe that does not say what it must, says something unknown, or asks for what its data cannot give."""
 
 
+class TrainingError(CkaProbeError):
+    """Training that cannot go on: a loss or gradient that is no number."""
+
+
 class OutputError(CkaProbeError):
     """A place that cannot be written to, or that holds something else already."""
 
 
 class OutOfMemoryError(CkaProbeError):
     """The device has no room for this batch; the message names a batch to try."""
+
+
+class DeviceError(CkaProbeError):
+    """A device that is not here."""

@@ -118,6 +118,44 @@ class SimilarityMatrix:
             }
         )
 
+    def diagonal(self) -> pd.DataFrame:
+        """Return one row per layer for cell (i, i): index, layer, value, low, high, null, spread_x, spread_y.
+
+        Raises:
+            DataError: The sides have different numbers of layers, so there is no diagonal to read.
+        """
+        if len(self.rows) != len(self.columns):
+            raise DataError(
+                f"{len(self.rows)} layers of x against {len(self.columns)} of y have no diagonal; expected as many on "
+                "both sides (--layers, --layers-y)"
+            )
+        cells = {name.removesuffix("s"): getattr(self, name).diagonal() for name in ("values", "low", "high", "null")}
+        return pd.DataFrame(
+            {
+                "layer": [axis.name for axis in self.rows],
+                **cells,
+                "spread_x": [axis.spread for axis in self.rows],
+                "spread_y": [axis.spread for axis in self.columns],
+            }
+        ).rename_axis("index")
+
+    def summary(self) -> str:
+        """Return what was compared and the table of the diagonal, as text for a terminal."""
+        count = f"{self.num_examples} pictures from {self.pictures['source']}"
+        skipped = f" ({len(self.pictures['skipped'])} unreadable ones left out)" if self.pictures["skipped"] else ""
+        lines = [
+            f"x  {self.x.reference} ({self.x.architecture})",
+            f"y  {self.y.reference} ({self.y.architecture})",
+            f"{self.settings['estimator']} CKA over {count}{skipped}, features {self.settings['features']}",
+            *(f"skipped  {name}" for name in self.pictures["skipped"]),
+        ]
+        if len(self.rows) == len(self.columns):
+            lines += ["", self.diagonal().reset_index().to_string(index=False, float_format="{:.3f}".format), ""]
+        else:
+            lines += [f"{len(self.rows)} layers of x against {len(self.columns)} of y: no diagonal; see result.csv"]
+        lines += [f"undefined  {line}" for line in self.undefined]
+        return "\n".join(lines)
+
     def save(self, path: str | Path) -> Path:
         """Write the whole result as JSON, or its cells as CSV, as the suffix says.
 
@@ -156,7 +194,9 @@ class SimilarityMatrix:
             raise DataError(f"expected a result.json of `ckaprobe compare` at {path}, found: {error}") from error
         found = document.pop("format", None) if isinstance(document, dict) else None
         if found != FORMAT or set(document) != {field.name for field in fields(cls)}:
-            raise DataError(f"{path}: expected a result of format {FORMAT!r}, found {found!r}; run the comparison again")
+            raise DataError(
+                f"{path}: expected a result of format {FORMAT!r}, found {found!r}; run the comparison again"
+            )
         document |= {name: _array(document[name]) for name in MATRICES}
         document["terms"] = {name: _array(term) for name, term in document["terms"].items()}
         for name in ("rows", "columns"):

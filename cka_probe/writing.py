@@ -43,6 +43,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+def check_writable(folder: str | Path) -> None:
+    """Make a folder if it is not there and find out now, not after the work, whether it can be written to.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    with replacing(Path(folder) / ".writable") as beside:
+        beside.write_bytes(b"")
+    (Path(folder) / ".writable").unlink()
+
+
 def _reason(error: OSError) -> str:
     """Return what went wrong and what to do about it, in half a line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,6 +1,5 @@
 """Read pictures: which there are, and one as a tensor."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,9 @@ def find_pictures(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"expected a folder of pictures at {folder}, found {'a file' if folder.exists() else 'nothing'}")
+        raise DataError(
+            f"expected a folder of pictures at {folder}, found {'a file' if folder.exists() else 'nothing'}"
+        )
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise DataError(f"no pictures below {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
@@ -48,13 +49,3 @@ def read_picture(path: str | Path) -> Tensor:
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"unreadable picture {path}: {error}; mend or remove it, or pass --skip-bad") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255.0)
-
-
-def choose(paths: Sequence[Path], num: int | None, seed: int) -> list[Path]:
-    """Return `num` of the paths, or all, in an order drawn from `seed`.
-
-    The order is drawn even when all are taken: a sorted folder has its classes one after another, and a batch
-    should be a sample of the whole.
-    """
-    order = np.random.default_rng(seed).permutation(len(paths))
-    return [paths[index] for index in order[:num]]

@@ -84,6 +84,9 @@ class Backbone(nn.Module):
         std: Per channel.
         layers: The default map, if there is one.
         origin: Where it comes from; by default the class name.
+
+    Attributes:
+        loaded: Whether `load` made it, so that nobody else has a say in where its weights are.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Backbone(nn.Module):
         self.preprocessing = Preprocessing(size, tuple(mean), tuple(std))
         self.layers = layers
         self.origin = origin or Origin(type(model).__name__, type(model).__name__)
+        self.loaded = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the encoder on (n, 3, h, w) float32 RGB in [0, 1]."""

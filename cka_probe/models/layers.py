@@ -54,3 +54,12 @@ class LayerMap:
         ('layer1', 'layer2')
         """
         return cls(tuple(Layer(module, module) for module in modules))
+
+    def union(self, other: "LayerMap") -> "LayerMap":
+        """Return the layers of both maps, each module once, in order of first appearance.
+
+        >>> LayerMap.of(["a", "b"]).union(LayerMap.of(["b", "c"])).names
+        ('a', 'b', 'c')
+        """
+        extra = tuple(layer for layer in other if layer.module not in self.modules)
+        return LayerMap(self.layers + extra)

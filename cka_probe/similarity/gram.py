@@ -7,6 +7,7 @@ where the first product shows that the mean is large against what is left (the G
 each feature is subtracted from each chunk before its product.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Gram:
 
     Attributes:
         matrix: (n, n) float64, `H X X^T H` with `H = I - 1/n`.
+        size: Root mean square over pictures and features of the activation itself.
         spread: Root mean square over pictures and features of the activation less its feature means.
         finite: Whether all features were finite numbers.
         varies: Whether the layer tells any two pictures apart, rounding aside.
@@ -38,6 +40,7 @@ class Gram:
     """
 
     matrix: Tensor
+    size: float
     spread: float
     finite: bool
     varies: bool
@@ -78,8 +81,9 @@ def centred_gram(features: Tensor, *, uneven: bool = False) -> Gram:
     variance = float(matrix.diagonal().mean()) / p
     return Gram(
         matrix=matrix,
+        size=mean_square**0.5,
         spread=max(variance, 0.0) ** 0.5,
-        finite=mean_square == mean_square and mean_square != float("inf"),
+        finite=math.isfinite(mean_square),
         varies=variance > CONSTANT**2 * mean_square,
         uneven=uneven,
     )

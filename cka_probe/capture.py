@@ -1,0 +1,252 @@
+"""From pictures and models to fingerprints: one pass over the pictures, one forward pass per model.
+
+Each batch of pictures is read once and shown to every model, each with its own size and normalisation; each
+activation becomes a Gram inside its hook and is let go.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from cka_probe.data.stream import PictureStream, picture_hash
+from cka_probe.errors import CkaProbeError, DataError, DeviceError, OutOfMemoryError
+from cka_probe.fingerprint import Fingerprint, Settings
+from cka_probe.lookup import lookup
+from cka_probe.models.backbone import Backbone, Preprocessing
+from cka_probe.models.layers import LayerMap
+from cka_probe.models.load import weights_hash
+from cka_probe.models.recording import full_float32, record
+from cka_probe.models.selection import LayerSpec, select_layers
+from cka_probe.results import Side
+from cka_probe.similarity.features import FEATURES, layout_of
+from cka_probe.similarity.gram import Gram, centred_gram
+
+PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
+CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
+"""Whose models are known not to mind the memory format; a user's own may call `view`."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass
+class _Course:
+    """One model on its way through the batches."""
+
+    backbone: Backbone
+    layers: LayerMap
+    preprocessing: Preprocessing
+    grams: list[Tensor] = field(default_factory=list)
+    last: list[Gram] = field(default_factory=list)
+    squares: list[list[float]] = field(default_factory=list)
+    flaws: dict[str, str] = field(default_factory=dict)
+
+
+def capture(
+    models: Sequence[tuple[Backbone, LayerMap]],
+    pictures: PictureStream,
+    settings: Settings,
+    progress: Progress | None = None,
+) -> list[Fingerprint]:
+    """Return the fingerprint of each model over the same pictures.
+
+    Args:
+        models: Backbones, on the devices they are to run on, each with its layers.
+        pictures: Read once.
+        settings: As recorded in the fingerprints.
+        progress: Called with the number of pictures after each batch.
+
+    Raises:
+        LayerError: A layer never runs, runs twice, or does not give one activation per picture.
+        DataError: Too few pictures, or an unreadable one.
+        OutOfMemoryError: A batch does not fit.
+    """
+    lookup(PRECISIONS, settings.precision, "precision")
+    lookup(FEATURES, settings.features, "features")
+    lookup(dict.fromkeys(("own", "shared")), settings.preprocess, "preprocess")
+    shared = models[0][0].preprocessing if settings.preprocess == "shared" else None
+    courses = [_Course(backbone, layers, shared or backbone.preprocessing) for backbone, layers in models]
+    hashes: list[str] = []
+    for batch in pictures:
+        fitted: dict[Any, Tensor] = {}
+        for course in courses:
+            size = course.preprocessing.size
+            if size not in fitted:
+                fitted[size] = _stack([course.preprocessing.fit(picture) for picture in batch])
+            with _room_for(len(batch)):
+                _run(course, fitted[size], settings)
+        hashes += [picture_hash(picture) for picture in batch]
+        if progress is not None:
+            progress(len(batch))
+    return [_fingerprint(course, tuple(hashes), pictures, settings) for course in courses]
+
+
+def _run(course: _Course, images: Tensor, settings: Settings) -> None:
+    """Show one batch to one model and add its Grams."""
+    backbone, device = course.backbone, course.backbone.device
+    pixels = tuple(images.shape[-2:]) if images.dim() == 4 else None
+    images = images.to(device)
+    if pixels is not None and _takes_channels_last(backbone.model):
+        images = images.contiguous(memory_format=torch.channels_last)
+    uneven = {name: gram.uneven for name, gram in zip(course.layers.modules, course.last, strict=False)}
+    declared = getattr(backbone.model, "output_fmt", None)
+
+    def keep(name: str, activation: Tensor) -> Gram:
+        layout = layout_of(tuple(activation.shape), pixels, declared)
+        features = FEATURES[settings.features](activation, layout)
+        with torch.autocast(device.type, enabled=False):
+            return centred_gram(features, uneven=uneven.get(name, False))
+
+    def forward(inputs: Tensor) -> Tensor:
+        # dtype of the weights: a half-precision model is fed what it computes in
+        ready = course.preprocessing.normalise(inputs) if inputs.is_floating_point() else inputs
+        return backbone.model(_like_weights(ready, backbone.model))
+
+    dtype = PRECISIONS[settings.precision]
+    with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
+        # the first batch runs to the end, so that a layer that runs again is found out
+        grams = record(backbone.model, images, course.layers.modules, keep, run=forward, stop=bool(course.last))
+    course.last = grams
+    course.squares.append([gram.spread**2 * len(images) for gram in grams])
+    course.grams.append(
+        torch.stack([gram.matrix if gram.varies else torch.zeros_like(gram.matrix) for gram in grams]).cpu()
+    )
+    for name, gram in zip(course.layers.modules, grams, strict=True):
+        if flaw := _flaw(gram):
+            course.flaws.setdefault(name, flaw)
+
+
+def _flaw(gram: Gram) -> str:
+    """Return what is wrong with a layer's Gram, or ""."""
+    if not gram.finite:
+        return "it puts out NaN or infinite values"
+    if gram.varies:
+        return ""
+    if gram.size == 0:
+        return "it is exactly 0 for every picture (as norm1 of a Swin-v2 is before training)"
+    return "it is the same for every picture"
+
+
+def _fingerprint(course: _Course, hashes: tuple[str, ...], pictures: PictureStream, settings: Settings) -> Fingerprint:
+    """Return what one course has gathered."""
+    traces = sum(stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in course.grams)
+    undefined = tuple(
+        course.flaws.get(name, "") if trace == 0 or not _finite(course, name) else ""
+        for name, trace in zip(course.layers.modules, traces.tolist(), strict=True)
+    )
+    squares = torch.tensor(course.squares, dtype=torch.float64).sum(dim=0) / len(hashes)
+    origin, size = course.backbone.origin, course.preprocessing.size
+    side = Side(
+        reference=origin.reference,
+        architecture=origin.architecture,
+        hash=weights_hash(course.backbone.model),
+        preprocessing={
+            "size": list(size) if size else None,
+            "mean": list(course.preprocessing.mean),
+            "std": list(course.preprocessing.std),
+        },
+        notes=origin.notes,
+    )
+    return Fingerprint(
+        grams=tuple(course.grams),
+        layers=course.layers,
+        spreads=tuple(squares.sqrt().tolist()),
+        undefined=undefined,
+        side=side,
+        pictures=hashes,
+        source=pictures.source,
+        settings=settings,
+        skipped=tuple(pictures.skipped),
+    )
+
+
+def _finite(course: _Course, name: str) -> bool:
+    """Return whether a layer put out only finite numbers."""
+    return not course.flaws.get(name, "").startswith("it puts out")
+
+
+def _stack(pictures: list[Tensor]) -> Tensor:
+    """Return pictures of one size as one tensor."""
+    shapes = {tuple(picture.shape) for picture in pictures}
+    if len(shapes) > 1:
+        found = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
+        raise DataError(
+            f"the model has no input size and the pictures differ in theirs ({found} …); wrap it: "
+            "cka_probe.Backbone(model, size=(height, width), mean=…, std=…)"
+        )
+    return torch.stack(pictures)
+
+
+def _like_weights(images: Tensor, model: nn.Module) -> Tensor:
+    """Return float images in the dtype of the model's first floating parameter."""
+    weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
+    return images.to(weight.dtype) if weight is not None and images.is_floating_point() else images
+
+
+def _takes_channels_last(model: nn.Module) -> bool:
+    """Return whether a model comes from a library that is known to take channels-last images."""
+    return type(model).__module__.startswith(CHANNELS_LAST_LIBRARIES)
+
+
+@contextmanager
+def _room_for(batch: int):
+    """Turn running out of memory into one line that names a batch to try."""
+    try:
+        yield
+    except CkaProbeError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory with {batch} pictures in a batch; try --batch {max(batch // 2, 4)} (fewer pictures with "
+            "--num do not help: only one batch is held)"
+        ) from error
+
+
+def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
+    """Return index, name, module, shape (without the batch), stride and layout of a model's layers.
+
+    One grey picture of the model's size (224 pixels where it has none) is run through it.
+
+    Args:
+        backbone: The model.
+        spec: As in `select_layers`.
+    """
+    layers = select_layers(backbone.model, spec, backbone.layers)
+    pixels = backbone.preprocessing.size or (224, 224)
+    images = torch.full((2, 3, *pixels), 0.5, device=backbone.device)
+    declared = getattr(backbone.model, "output_fmt", None)
+
+    def keep(_: str, activation: Tensor) -> tuple[str, int | str, str]:
+        shape = tuple(activation.shape)
+        layout = layout_of(shape, pixels, declared)
+        rows = {"NCHW": shape[2:3], "NHWC": shape[1:2]}.get(layout or "", ())
+        stride = pixels[0] // rows[0] if rows and rows[0] > 1 else "-"
+        return "x".join(map(str, shape[1:])), stride, layout or "?"
+
+    found = record(backbone.model, images, layers.modules, keep, run=backbone, stop=False)
+    columns = {"index": range(len(layers)), "name": layers.names, "module": layers.modules}
+    return pd.DataFrame(columns | dict(zip(("shape", "stride", "layout"), zip(*found, strict=True), strict=True)))
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name; `auto` is a GPU where there is one.
+
+    Raises:
+        DeviceError: It is not here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"no device {name!r} here: {str(error).splitlines()[0]}; try --device auto") from error
+    return device

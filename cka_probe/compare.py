@@ -1,0 +1,242 @@
+"""Two models and some pictures in, a `SimilarityMatrix` out."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cka_probe.capture import capture, pick_device
+from cka_probe.data.stream import stream_pictures
+from cka_probe.errors import DataError, FingerprintError, LayerError
+from cka_probe.fingerprint import Fingerprint, Settings, check_same_pictures, is_fingerprint
+from cka_probe.lookup import lookup, suggestion
+from cka_probe.models.backbone import Backbone
+from cka_probe.models.checkpoint import versions
+from cka_probe.models.layers import LayerMap
+from cka_probe.models.load import load, wrap
+from cka_probe.models.selection import LayerSpec, select_layers
+from cka_probe.results import Axis, SimilarityMatrix
+from cka_probe.similarity import ESTIMATORS, centre_batches, cka, hsic_terms, jackknife_interval, permutation_null
+from cka_probe.similarity.features import PER_PICTURE
+
+Model = nn.Module | Fingerprint | str | Path
+"""A module (a `Backbone` or any other), a fingerprint, or a reference that `load` understands."""
+Progress = Callable[[int], None]
+
+
+def compare(
+    x: Model,
+    y: Model,
+    images: Any = None,
+    *,
+    layers: LayerSpec = None,
+    layers_y: LayerSpec = None,
+    arch: str | None = None,
+    estimator: str = "unbiased",
+    permutations: int = 200,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> SimilarityMatrix:
+    """Return the linear CKA of every layer of x with every layer of y over the same pictures.
+
+    A model that stands on both sides makes one forward pass; a fingerprint makes none.
+
+    Args:
+        x: On the rows: a module, a fingerprint, or a reference (a checkpoint, `random:resnet18`, …).
+        y: On the columns.
+        images: A folder, dataset, `DataLoader`, tensor or any iterable of batches, read once for both; not needed
+            when both sides are fingerprints.
+        layers: Of both sides; see `select_layers`. By default the nine natural layers of each.
+        layers_y: Of y, where they differ.
+        arch: Architecture of checkpoints that do not tell theirs.
+        estimator: `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
+        permutations: For the null; 0 for none.
+        progress: Called with the number of pictures after each batch.
+        **settings: Any field of `Settings`: `num`, `batch`, `seed`, `features`, `precision`, `preprocess`, `device`,
+            `skip_bad`. A fingerprint on one side brings its own.
+
+    Returns:
+        Values with 95 % intervals, the null, and everything needed to say where they come from.
+
+    Raises:
+        CkaProbeError: One line: what was expected, what was found, what to do.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4))
+    >>> compare(net, net, torch.randn(16, 6), layers=["0", "2"]).values.shape
+    (2, 2)
+    """
+    lookup(ESTIMATORS, estimator, "estimator")
+    sides = _sides(x, y, arch)
+    wanted = (layers, layers if layers_y is None else layers_y)
+    maps = [_layers(side, spec) for side, spec in zip(sides, wanted, strict=True)]
+    chosen = _settings(sides, settings)
+    prints = _captured(sides, maps, images, chosen, progress)
+    prints = [print_.subset(layer_map) for print_, layer_map in zip(prints, maps, strict=True)]
+    return compare_fingerprints(*prints, estimator=estimator, permutations=permutations)
+
+
+def fingerprint(
+    model: Model,
+    images: Any,
+    *,
+    layers: LayerSpec = None,
+    arch: str | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Fingerprint:
+    """Return the fingerprint of one model over pictures; arguments as in `compare`.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU())
+    >>> fingerprint(net, torch.randn(8, 6), layers="*").layers.names
+    ('0', '1')
+    """
+    side = _side(model, arch)
+    return _captured([side], [_layers(side, layers)], images, _settings([side], settings), progress)[0]
+
+
+def compare_fingerprints(
+    x: Fingerprint, y: Fingerprint, *, estimator: str = "unbiased", permutations: int = 200
+) -> SimilarityMatrix:
+    """Return the similarity of two fingerprints; no model, no picture and no forward pass.
+
+    Args:
+        x: On the rows.
+        y: On the columns; of the same pictures in the same batches.
+        estimator: `unbiased` or `biased`.
+        permutations: For the null; 0 for none.
+
+    Raises:
+        FingerprintError: They saw different pictures, or other batches or features of them.
+    """
+    check_same_pictures(x, y)
+    chosen, per_picture = lookup(ESTIMATORS, estimator, "estimator"), PER_PICTURE[x.settings.features]
+    centred = [centre_batches(side.grams, chosen) for side in (x, y)]
+    terms = hsic_terms(*centred, chosen, per_picture)
+    low, high = jackknife_interval(*centred, terms, chosen, per_picture)
+    null, p_values = permutation_null(
+        *centred, terms, chosen, permutations=permutations, seed=x.settings.seed, per_picture=per_picture
+    )
+    sums = terms.sums()
+    return SimilarityMatrix(
+        values=cka(terms).numpy(),
+        low=low.numpy(),
+        high=high.numpy(),
+        null=null.numpy(),
+        p_values=p_values.numpy(),
+        rows=_axes(x, sums[1]),
+        columns=_axes(y, sums[2]),
+        terms={name: getattr(terms, name).numpy() for name in ("xy", "xx", "yy", "weights")},
+        num_examples=len(x.pictures),
+        x=x.side,
+        y=y.side,
+        pictures={"source": x.source, "hash": x.pictures_hash, "skipped": list(x.skipped)},
+        settings={
+            "measure": "cka",
+            "estimator": estimator,
+            "permutations": permutations,
+            **x.settings.recorded(),
+            "precision_y": y.settings.precision,
+        },
+        versions=versions(),
+    )
+
+
+def _sides(x: Model, y: Model, arch: str | None) -> list[Backbone | Fingerprint]:
+    """Return both sides ready to use; one object when both are the same model, so that it runs once."""
+    first = _side(x, arch)
+    same = x is y or (isinstance(x, str | Path) and isinstance(y, str | Path) and str(x) == str(y))
+    return [first, first if same else _side(y, arch)]
+
+
+def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
+    """Return the backbone or fingerprint that is meant."""
+    if isinstance(model, Fingerprint):
+        return model
+    if isinstance(model, nn.Module):
+        return wrap(model)
+    if not isinstance(model, str | Path):
+        raise DataError(f"expected a module, a fingerprint or a reference, found {type(model).__name__}")
+    return Fingerprint.load(model) if is_fingerprint(model) else load(model, arch=arch)
+
+
+def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
+    """Return the layers that are asked for on one side."""
+    if isinstance(side, Backbone):
+        return select_layers(side.model, spec, side.layers)
+    if spec is None:
+        return side.layers
+    if isinstance(spec, LayerMap):
+        spec = spec.modules
+    parts = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else [str(part) for part in spec]
+    chosen = []
+    for part in parts:
+        found = [layer for index, layer in enumerate(side.layers) if part == str(index)] or [
+            layer for layer in side.layers if fnmatchcase(layer.module, part) or layer.name == part
+        ]
+        if not found:
+            hint = suggestion(part, list(side.layers.modules))
+            raise LayerError(f"no layer {part!r} in the fingerprint; {hint}it has {', '.join(side.layers.modules)}")
+        chosen += found
+    return LayerMap(tuple(dict.fromkeys(chosen)))
+
+
+def _settings(sides: list[Backbone | Fingerprint], given: dict[str, Any]) -> Settings:
+    """Return the settings of a run: those given, over those of a fingerprint, over the defaults."""
+    known = {field.name: field for field in fields(Settings)}
+    for name in given:
+        lookup(known, name, "setting")
+    brought = next((side.settings for side in sides if isinstance(side, Fingerprint)), None)
+    if brought is None:
+        return Settings(**given)
+    for name, value in given.items():
+        if name not in ("device", "skip_bad") and value != getattr(brought, name):
+            raise FingerprintError(
+                f"the fingerprint was made with {name} {getattr(brought, name)!r}, this comparison asks for {value!r}; "
+                "leave it away, or make the fingerprint anew"
+            )
+    return replace(brought, **given)
+
+
+def _captured(
+    sides: list[Backbone | Fingerprint],
+    maps: list[LayerMap],
+    images: Any,
+    settings: Settings,
+    progress: Progress | None,
+) -> list[Fingerprint]:
+    """Return the fingerprint of each side; models that have none yet run over the pictures, each once."""
+    wanted: dict[int, tuple[Backbone, LayerMap]] = {}
+    for side, layer_map in zip(sides, maps, strict=True):
+        if isinstance(side, Backbone):
+            before = wanted.get(id(side), (side, layer_map))[1]
+            wanted[id(side)] = (side, before.union(layer_map))
+    if not wanted:
+        return sides
+    if images is None:
+        raise DataError("a model was given and no pictures: expected a folder (--data), dataset or batches")
+    device = pick_device(settings.device)
+    for backbone, _ in wanted.values():
+        if backbone.loaded:
+            backbone.to(device)
+    stream = stream_pictures(
+        images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=settings.skip_bad
+    )
+    made = dict(zip(wanted, capture(list(wanted.values()), stream, settings, progress), strict=True))
+    return [made.get(id(side), side) for side in sides]
+
+
+def _axes(side: Fingerprint, own_hsic: torch.Tensor) -> tuple[Axis, ...]:
+    """Return the layers of one side as a result keeps them, each undefined one with its reason."""
+    too_few = "its HSIC with itself is not positive: too few pictures for what it varies"
+    return tuple(
+        Axis(layer.name, layer.module, spread, reason or ("" if hsic > 0 else too_few))
+        for layer, spread, reason, hsic in zip(
+            side.layers, side.spreads, side.undefined, own_hsic.tolist(), strict=True
+        )
+    )

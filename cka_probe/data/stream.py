@@ -1,0 +1,160 @@
+"""Pictures as a stream: whatever they come from, once, in one order, in batches large enough to centre.
+
+Both sides of a comparison are fed from one pass over the pictures, so a shuffled loader cannot show them
+different ones. Every picture's hash is kept: two fingerprints are of the same pictures or are not compared.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from cka_probe.data import open_dataset
+from cka_probe.errors import DataError
+
+FEWEST = 4
+"""Pictures in a batch that an unbiased HSIC needs."""
+READERS, AHEAD = 2, 16
+"""Threads that decode, and how many pictures ahead of the model they are."""
+
+
+@dataclass
+class PictureStream:
+    """Batches of pictures; iterate it once.
+
+    Attributes:
+        source: Where the pictures come from, for the result.
+        total: How many there will be, if that is known.
+        batch: Pictures in a batch; `None` for the size of the first batch that comes.
+        skipped: Names and reasons of unreadable pictures that were left out.
+        rows: Yields one picture at a time.
+    """
+
+    source: str
+    total: int | None
+    batch: int | None
+    rows: Callable[["PictureStream"], Iterator[Tensor]]
+    skipped: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        """Yield lists of pictures; a remainder too small to centre joins the batch before it.
+
+        Raises:
+            DataError: There are fewer than four pictures in all.
+        """
+        waiting: list[Tensor] = []
+        for row in self.rows(self):
+            waiting.append(row)
+            if self.batch and len(waiting) == self.batch + FEWEST:
+                yield waiting[: self.batch]
+                waiting = waiting[self.batch :]
+        if len(waiting) < FEWEST:
+            raise DataError(f"{self.source}: expected at least {FEWEST} pictures, found {len(waiting)}; give more")
+        yield waiting
+
+
+def stream_pictures(
+    images: Any, *, num: int | None = None, batch: int | None = None, seed: int = 0, skip_bad: bool = False
+) -> PictureStream:
+    """Return the pictures of a folder, a dataset, a loader or a tensor as one stream.
+
+    Args:
+        images: A folder, or a string `open_dataset` knows; a dataset (ours, or any with a length and items that
+            are pictures or have one first or under "image"); a tensor (n, ...); or any iterable of batches
+            (tensors, tuples or dicts of them), a `DataLoader` for one.
+        num: At most so many. Of a folder or dataset a random choice, in random order, drawn from `seed`; of
+            the rest the first.
+        batch: Pictures in a batch; by default 64, of an iterable its own.
+        seed: Of the choice.
+        skip_bad: Leave out unreadable pictures (they are listed) instead of stopping at the first.
+
+    Raises:
+        DataError: There are none, fewer than four, or `num` or `batch` cannot be.
+    """
+    if (num is not None and num < FEWEST) or (batch is not None and batch < FEWEST):
+        raise DataError(f"expected at least {FEWEST} pictures, in all and in a batch, found num {num}, batch {batch}")
+    if isinstance(images, str | Path):
+        return _of_dataset(open_dataset(images), str(images), num, batch or 64, seed, skip_bad)
+    if isinstance(images, Tensor):
+        total = len(images) if num is None else min(num, len(images))
+        return PictureStream("a tensor", total, batch or 64, lambda _: iter(images[:total]))
+    if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple | dict):
+        return _of_dataset(images, type(images).__name__, num, batch or 64, seed, skip_bad)
+    if not isinstance(images, Iterable):
+        raise DataError(f"expected a folder, dataset, tensor or batches of pictures, found {type(images).__name__}")
+    return PictureStream(type(images).__name__, num, batch, lambda stream: _of_batches(images, num, stream))
+
+
+def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: int, skip_bad: bool) -> PictureStream:
+    """Return the stream of a dataset with a length."""
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:num].tolist()
+
+    def read(index: int) -> Tensor | DataError:
+        try:
+            return dataset.picture(index) if hasattr(dataset, "picture") else _picture(dataset[index])
+        except DataError as error:
+            return error
+
+    def rows(stream: PictureStream) -> Iterator[Tensor]:
+        with ThreadPoolExecutor(READERS) as readers:
+            reading = deque(readers.submit(read, index) for index in chosen[:AHEAD])
+            following = iter(chosen[AHEAD:])
+            while reading:
+                picture = reading.popleft().result()
+                reading.extend(readers.submit(read, index) for index in islice(following, 1))
+                if isinstance(picture, Tensor):
+                    yield picture
+                elif skip_bad:
+                    stream.skipped.append(str(picture))
+                else:
+                    raise picture
+
+    return PictureStream(source, len(chosen), batch, rows)
+
+
+def _of_batches(batches: Iterable[Any], num: int | None, stream: PictureStream) -> Iterator[Tensor]:
+    """Yield the rows of each batch; the first sets the size of ours where none was asked for."""
+    given = 0
+    for item in batches:
+        rows = _first_tensor(item)
+        if stream.batch is None:
+            stream.batch = max(FEWEST, len(rows))
+        for row in rows:
+            if given == num:
+                return
+            given += 1
+            yield row
+
+
+def _first_tensor(item: Any) -> Any:
+    """Return the images of a batch or sample: itself, its first part, or its "image"."""
+    if isinstance(item, dict):
+        for name in ("image", "images", "pixel_values"):
+            if name in item:
+                return item[name]
+        raise DataError(f"expected 'image', 'images' or 'pixel_values' in a dict, found {', '.join(map(str, item))}")
+    return item[0] if isinstance(item, tuple | list) else item
+
+
+def _picture(item: Any) -> Tensor:
+    """Return a sample's picture as a tensor; 8-bit ones are divided by 255."""
+    image = _first_tensor(item)
+    if not isinstance(image, Tensor):
+        image = F.to_image(image)
+    return image.float() / 255.0 if image.dtype == torch.uint8 else image
+
+
+def picture_hash(picture: Tensor) -> str:
+    """Return 32 hexadecimal digits over dtype, shape and values of a picture as it was read."""
+    digest = blake2b(f"{picture.dtype} {tuple(picture.shape)}".encode(), digest_size=16)
+    digest.update(picture.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""What of an activation is compared: every number of it, its channel means, or its tokens.
+
+    flatten   (n, p)            each position of each channel is a feature; the papers' choice
+    gap       (n, C)            global average pooling: only what is there, not where
+    tokens    (n * 2 * 2, C)    each cell of a 2 x 2 grid of the picture is an example
+
+The first axis is the pictures, always. Tokens of one picture are not independent examples; see `intervals`.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cka_probe.errors import LayerError
+
+TOKEN_GRID = 2
+"""Cells along each side of the common grid of `tokens`: what the last stage of a 64-pixel Swin-v2 has."""
+
+
+def flatten(activation: Tensor, layout: str | None) -> Tensor:
+    """Return (n, p): a view, in the order the numbers lie in memory (which CKA does not see).
+
+    Args:
+        activation: (n, ...), any strides.
+        layout: Not needed.
+    """
+    del layout
+    strides = activation.stride()
+    order = sorted(range(1, activation.dim()), key=lambda axis: -strides[axis])
+    return activation.permute(0, *order).flatten(1)
+
+
+def gap(activation: Tensor, layout: str | None) -> Tensor:
+    """Return (n, C) float32, the mean of each channel over its positions."""
+    return _positions(activation, layout).float().mean(dim=1)
+
+
+def tokens(activation: Tensor, layout: str | None) -> Tensor:
+    """Return (n * 4, C) float32, the four means of each channel over the quarters of the picture."""
+    feature_map = _feature_map(activation, layout).float()
+    pooled = F.adaptive_avg_pool2d(feature_map, TOKEN_GRID)  # (n, C, 2, 2)
+    return pooled.flatten(2).mT.flatten(0, 1)
+
+
+FEATURES: dict[str, Callable[[Tensor, str | None], Tensor]] = {"flatten": flatten, "gap": gap, "tokens": tokens}
+PER_PICTURE = {"flatten": 1, "gap": 1, "tokens": TOKEN_GRID**2}
+"""Examples that one picture gives."""
+
+
+def layout_of(shape: tuple[int, ...], pixels: tuple[int, int] | None, declared: str | None = None) -> str | None:
+    """Return where the channels of an activation are, if that can be known.
+
+    Args:
+        shape: (n, ...) of the activation.
+        pixels: (height, width) of the input: a feature map has its proportions.
+        declared: `NCHW` or `NHWC` as the model itself says it (timm's `output_fmt`).
+
+    Returns:
+        `NC`, `NLC`, `NCHW`, `NHWC`, or `None` where both of the last would do.
+
+    >>> layout_of((8, 12, 12, 768), (192, 192))
+    'NHWC'
+    """
+    if len(shape) in (2, 3):
+        return {2: "NC", 3: "NLC"}[len(shape)]
+    if len(shape) != 4 or pixels is None:
+        return None
+    fits = {
+        layout: abs(height * pixels[1] - width * pixels[0]) < max(pixels) and height <= pixels[0]
+        for layout, (height, width) in {"NCHW": shape[2:], "NHWC": shape[1:3]}.items()
+    }
+    if fits.get(declared or ""):
+        return declared
+    possible = [layout for layout, fit in fits.items() if fit]
+    return possible[0] if len(possible) == 1 else None
+
+
+def _positions(activation: Tensor, layout: str | None) -> Tensor:
+    """Return (n, positions, C)."""
+    if layout == "NC":
+        return activation[:, None]
+    return activation if layout == "NLC" else _feature_map(activation, layout).flatten(2).mT
+
+
+def _feature_map(activation: Tensor, layout: str | None) -> Tensor:
+    """Return (n, C, h, w)."""
+    if layout == "NCHW":
+        return activation
+    if layout == "NHWC":
+        return activation.permute(0, 3, 1, 2)
+    if layout == "NLC":
+        side = round(activation.shape[1] ** 0.5)
+        if side * side == activation.shape[1]:
+            return activation.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    raise LayerError(
+        f"cannot tell the channels of an activation of shape {tuple(activation.shape)} from its positions; "
+        "use --features flatten, or name another layer"
+    )

@@ -1,0 +1,52 @@
+"""`ckaprobe fingerprint`: all that a comparison needs of a model, in one small file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckaprobe_cli.options import (
+    Arch,
+    Batch,
+    Device,
+    Features,
+    Layers,
+    Num,
+    Precision,
+    Seed,
+    SkipBad,
+    given,
+    pictures_bar,
+)
+
+
+def fingerprint(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function.", show_default=False
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="Pictures: a folder, or nyuv2:PATH:test.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)],
+    num: Num = None,
+    batch: Batch = None,
+    layers: Layers = None,
+    seed: Seed = None,
+    features: Features = None,
+    precision: Precision = None,
+    arch: Arch = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Record MODEL over pictures, once, to be compared with others later."""
+    import cka_probe
+    from cka_probe.writing import check_writable
+
+    check_writable(output.parent)
+    settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision)
+    with pictures_bar(num or 512) as progress:
+        made = cka_probe.fingerprint(
+            model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings
+        )
+    typer.echo(made.save(output))

@@ -1,0 +1,27 @@
+"""`ckaprobe layers`: where a model can be looked at."""
+
+from typing import Annotated
+
+import typer
+
+from ckaprobe_cli.options import Arch, Layers
+
+
+def layers(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function.", show_default=False
+        ),
+    ],
+    layers: Layers = None,
+    arch: Arch = None,
+) -> None:
+    """Print index, name, module, shape, stride and layout of MODEL's layers.
+
+    By default the layers that `compare` takes by default; with --layers '*' every leaf.
+    """
+    import cka_probe
+    from cka_probe.capture import layer_table
+
+    typer.echo(layer_table(cka_probe.load(model, arch=arch), layers).to_string(index=False))
