@@ -1,0 +1,125 @@
+"""Which solid a ray meets first, and where.
+
+A ray is `origin + t direction`. A camera's rays are written with a z of 1 in its own axes, so that t **is** the
+depth along the optical axis (not the length of the ray), exactly and with no division afterwards.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cka_probe.data.scenes.plan import bounds
+from cka_probe.data.scenes.room import Room
+from cka_probe.data.scenes.solids import BOX, ELLIPSOID, Solid
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where the rays of an (h, w) grid end.
+
+    Attributes:
+        depth: (h, w) t of the ray; metres along the optical axis for a camera's rays.
+        solid: (h, w) int, a number in `solids_of(room)`; -1 is the room's own shell.
+    """
+
+    depth: Floats
+    solid: NDArray[np.int64]
+
+
+def solids_of(room: Room) -> list[Solid]:
+    """Return all solids of a room, piece by piece."""
+    return [solid for piece in room.pieces for solid in piece]
+
+
+def to_local(solid: Solid, vectors: Floats, place: bool) -> Floats:
+    """Return (3, ...) vectors in a solid's own axes; `place` also moves its centre to the origin."""
+    c, s = np.cos(solid.yaw), np.sin(solid.yaw)
+    x, y, z = vectors
+    if place:
+        x, y, z = x - solid.centre[0], y - solid.centre[1], z - solid.centre[2]
+    c, s = vectors.dtype.type(c), vectors.dtype.type(s)
+    return np.stack([c * x + s * y, c * y - s * x, np.broadcast_to(z, x.shape)])
+
+
+def span(solid: Solid, origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
+    """Return t where rays enter and leave a solid; a ray that misses enters after it leaves.
+
+    Args:
+        solid: The solid.
+        origin: (3, ...) in the solid's own axes, of a shape that broadcasts with `direction`.
+        direction: (3, ...) in the solid's own axes.
+    """
+    half = np.asarray(solid.half, direction.dtype).reshape(3, *[1] * (direction.ndim - 1))
+    origin, direction = origin / half, direction / half
+    if solid.shape == ELLIPSOID:
+        return _round(origin, direction)
+    direction = np.where(np.abs(direction) < 1e-9, direction.dtype.type(1e-9), direction)
+    flat = slice(0, 3) if solid.shape == BOX else slice(2, 3)
+    middle, reach = -origin[flat] / direction[flat], np.abs(1 / direction[flat])
+    enter, leave = (middle - reach).max(axis=0), (middle + reach).min(axis=0)
+    if solid.shape == BOX:
+        return enter, leave
+    side = _round(origin[:2], direction[:2])
+    return np.maximum(enter, side[0]), np.minimum(leave, side[1])
+
+
+def _round(origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
+    """Return t where rays enter and leave the unit ball (or the unit circle, with two coordinates)."""
+    a, b = (direction**2).sum(axis=0), (origin * direction).sum(axis=0)
+    under = b * b - a * ((origin**2).sum(axis=0) - 1)
+    root = np.sqrt(np.maximum(under, 0))
+    miss = under <= 0
+    return np.where(miss, np.inf, (-b - root) / a), np.where(miss, -np.inf, (-b + root) / a)
+
+
+def camera_rays(pose: Floats, K: Floats, size: tuple[int, int], fine: int, dtype: type) -> Floats:
+    """Return (3, H fine, W fine) directions in the world, z = 1 in the camera, `fine` rays a pixel each way."""
+    v, u = ((np.arange(length * fine) + 0.5) / fine - 0.5 for length in size)
+    x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
+    rays = pose[:3, 0, None, None] * x + pose[:3, 1, None, None] * y[:, None] + pose[:3, 2, None, None]
+    return rays.astype(dtype)
+
+
+def cast(room: Room, pose: Floats, K: Floats, rays: Floats) -> Hits:
+    """Return what the camera's rays meet first.
+
+    Args:
+        room: The room, with the camera inside it and outside every solid.
+        pose: (4, 4) camera to world.
+        K: (3, 3) in units of the grid of rays.
+        rays: (3, h, w) from `camera_rays`.
+    """
+    origin = pose[:3, 3].astype(rays.dtype)
+    w, d, h = room.size
+    walls = np.where(rays > 0, np.array([w, d, h], rays.dtype)[:, None, None], 0) - origin[:, None, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = np.nanmin(np.where(rays == 0, np.inf, walls / rays), axis=0)
+    index = np.full(depth.shape, -1)
+    for number, solid in enumerate(solids_of(room)):
+        window = _window(solid, pose, K, depth.shape)
+        if window is None:
+            continue
+        near = to_local(solid, origin, place=True)[:, None, None]
+        enter, leave = span(solid, near, to_local(solid, rays[(slice(None), *window)], place=False))
+        first = (enter < leave) & (enter > 0) & (enter < depth[window])
+        depth[window][first] = enter[first]
+        index[window][first] = number
+    return Hits(depth, index)
+
+
+def _window(solid: Solid, pose: Floats, K: Floats, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+    """Return the rows and columns of the grid a solid can be seen in; None where it is behind or beside."""
+    low, high = bounds([solid])
+    corners = np.array([(x, y, z) for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+    u, v, z = K @ (pose[:3, :3].T @ (corners - pose[:3, 3]).T)
+    if (z < 0.05).all():
+        return None
+    if (z < 0.05).any():  # the picture of a corner behind the camera says nothing
+        return slice(0, shape[0]), slice(0, shape[1])
+    u, v = u / z, v / z
+    top, bottom = max(int(v.min()) - 1, 0), min(int(v.max()) + 3, shape[0])
+    left, right = max(int(u.min()) - 1, 0), min(int(u.max()) + 3, shape[1])
+    return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None

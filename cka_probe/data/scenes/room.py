@@ -1,0 +1,215 @@
+"""Draw a furnished room and a camera's walk in it from a seed.
+
+A room is a box of three to eight metres with a door, windows and pictures on its walls, furniture of its kind
+along them and in the middle, and a lamp below the ceiling. The camera stands near one wall and looks across,
+as somebody does who takes a picture of a room; from frame to frame it moves 6 to 14 cm and turns by less than
+half a degree, which is the parallax that learning depth from video needs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cka_probe.data.scenes.furniture import (
+    AT_WALLS,
+    IN_THE_MIDDLE,
+    Palette,
+    Piece,
+    colour,
+    draw_palette,
+    shade,
+)
+from cka_probe.data.scenes.plan import YAWS, Plan, area_of
+from cka_probe.data.scenes.solids import Material, Point, Solid, box, cylinder, moved
+
+KINDS = tuple(AT_WALLS)
+
+
+@dataclass(frozen=True)
+class Room:
+    """A room and where it is seen from.
+
+    Attributes:
+        kind: "bedroom", "living_room", ...
+        size: Extent in x, y, z; the room's corner is the origin.
+        surfaces: Materials of the walls x = 0, x = size, y = 0, y = size, of floor and ceiling.
+        pieces: What stands and hangs in it; the solids of one piece are close together.
+        lamp: Where the light below the ceiling is.
+        windows: (place, inward normal) of each window, which gives light too.
+        poses: (frames, 4, 4) float64, camera to world; the camera has x right, y down, z forward.
+    """
+
+    kind: str
+    size: Point
+    surfaces: tuple[Material, ...]
+    pieces: tuple[tuple[Solid, ...], ...]
+    lamp: Point
+    windows: tuple[tuple[Point, Point], ...]
+    poses: NDArray[np.float64]
+
+
+def draw_room(seed: int, index: int, frames: int) -> Room:
+    """Return room `index` of those of `seed`, furnished so that a walk of `frames` pictures is free."""
+    rng = np.random.default_rng([seed, index])
+    kind = KINDS[rng.integers(len(KINDS))]
+    size = (rng.uniform(3.2, 5.6), rng.uniform(4.0, 7.2), rng.uniform(2.35, 2.9))
+    palette = draw_palette(rng)
+    surfaces = _surfaces(rng)
+    poses = _walk(rng, size, frames)
+    plan = Plan(size, poses)
+    lights, windows = _openings(rng, palette, plan)
+    pieces = [*lights, *_furniture(rng, kind, palette, plan), *_pictures(rng, palette, plan)]
+    lamp = (size[0] * rng.uniform(0.35, 0.65), size[1] * rng.uniform(0.35, 0.65), size[2] - 0.22)
+    return Room(kind, size, surfaces, (*map(tuple, pieces), _ceiling_lamp(lamp)), lamp, windows, poses)
+
+
+def _surfaces(rng: np.random.Generator) -> tuple[Material, ...]:
+    """Return the materials of four walls, floor and ceiling."""
+    hue, value = rng.uniform(), rng.uniform(0.62, 0.92)
+    paint = colour(hue, rng.choice([0.06, 0.15, 0.35], p=[0.45, 0.35, 0.2]), value)
+    walls = [Material("plain", paint, shade(paint, 0.82))] * 4
+    if rng.uniform() < 0.35:  # paper on all walls, or paint of another colour on one
+        paper = Material("stripes", paint, shade(paint, rng.uniform(0.7, 0.85)), rng.uniform(0.18, 0.4))
+        walls = [paper] * 4
+    elif rng.uniform() < 0.5:
+        loud = colour(hue + rng.uniform(-0.2, 0.2), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.8))
+        walls[rng.integers(4)] = Material("plain", loud, shade(loud, 0.82))
+    tone = colour(rng.uniform(0.05, 0.1), rng.uniform(0.3, 0.6), rng.uniform(0.45, 0.8))
+    grey = colour(rng.uniform(), rng.uniform(0.03, 0.2), rng.uniform(0.4, 0.75))
+    floors = (
+        Material("planks", tone, shade(tone, 0.55), rng.uniform(0.12, 0.2)),
+        Material("tiles", grey, shade(grey, 0.45), rng.uniform(0.3, 0.5)),
+        Material("fabric", grey, shade(grey, 0.55), 0.1),
+        Material("checks", shade(grey, 1.3), shade(grey, 0.3), rng.uniform(0.3, 0.45)),
+    )
+    floor = floors[rng.choice(4, p=[0.55, 0.2, 0.17, 0.08])]
+    white = colour(0.12, 0.03, 0.95)
+    return (*walls, floor, Material("plain", white, shade(white, 0.88)))
+
+
+def _walk(rng: np.random.Generator, size: Point, frames: int) -> NDArray[np.float64]:
+    """Return (frames, 4, 4) poses of a camera near the wall y = 0 that looks across the room."""
+    x, y = size[0] * rng.uniform(0.2, 0.8), rng.uniform(0.35, 0.8)
+    z = rng.uniform(1.05, 1.75)
+    across = size[0] * rng.uniform(0.3, 0.7) - x
+    yaw = np.arctan2(across, size[1] * rng.uniform(0.5, 0.8)) + rng.normal(0, 0.12)
+    pitch, roll = rng.uniform(0.08, 0.34) + 0.12 * (z - 1.4), rng.normal(0, 0.02)
+    place, heading = np.array([x, y, z]), rng.uniform(-0.5 * np.pi, 0.5 * np.pi) + yaw
+    poses = []
+    for _ in range(frames):
+        poses.append(look(place, yaw, pitch, roll))
+        step = rng.uniform(0.06, 0.14)
+        heading += rng.normal(0, 0.15)
+        ahead = place + step * np.array([np.sin(heading), np.cos(heading), rng.normal(0, 0.08)])
+        if not (0.3 < ahead[0] < size[0] - 0.3 and 0.3 < ahead[1] < 0.35 * size[1] and 0.9 < ahead[2] < 1.9):
+            heading += np.pi  # walk back rather than through the wall
+            ahead = place - (ahead - place)
+        place = ahead
+        yaw, pitch = yaw + rng.uniform(-0.005, 0.005), pitch + rng.uniform(-0.004, 0.004)
+    return np.stack(poses)
+
+
+def look(place: NDArray[np.float64], yaw: float, pitch: float, roll: float = 0.0) -> NDArray[np.float64]:
+    """Return the (4, 4) camera-to-world pose of a camera.
+
+    Args:
+        place: (3,) metres.
+        yaw: Radians; 0 looks along y, more turns to the right.
+        pitch: Radians downwards.
+        roll: Radians about the viewing direction.
+    """
+    forward = np.array([np.cos(pitch) * np.sin(yaw), np.cos(pitch) * np.cos(yaw), -np.sin(pitch)])
+    right = np.array([np.cos(yaw), -np.sin(yaw), 0.0])
+    down = np.cross(forward, right)
+    pose = np.eye(4)
+    pose[:3, 0] = np.cos(roll) * right + np.sin(roll) * down
+    pose[:3, 1] = np.cos(roll) * down - np.sin(roll) * right
+    pose[:3, 2], pose[:3, 3] = forward, place
+    return pose
+
+
+def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Piece], tuple]:
+    """Return windows with curtains and a door, and where light comes in."""
+    pieces, lights = [], []
+    sky = Material("panes", colour(0.58, 0.35, 0.95), colour(0.6, 0.08, 1.0), glow=rng.uniform(0.5, 1.0))
+    for wall in rng.permutation(["far", "left", "right"])[: rng.integers(1, 3)]:
+        half, along = rng.uniform(0.45, 0.9), rng.uniform(0.3, 0.75)
+        low, high = rng.uniform(0.75, 1.0), rng.uniform(1.95, 2.2)
+        piece = [box((-half, 0, low), (half, 0.02, high), sky, shadow=False)]
+        piece.append(box((-half - 0.05, 0, low - 0.04), (half + 0.05, 0.12, low), p.white))
+        if rng.uniform() < 0.6:
+            folds = Material("stripes", p.cloth.first, shade(p.cloth.first, 0.6), 0.12)
+            for x in (-half - 0.18, half - 0.1):
+                piece.append(box((x, 0.05, 0.08), (x + 0.28, 0.12, high + 0.1), folds))
+        piece = plan.at_wall(piece, wall, along)
+        if plan.fits(area_of(piece)):
+            pieces.append(piece)
+            depth = plan.at_wall([box((-half, 0, 0), (half, 0.7, 0.7), p.white)], wall, along)
+            plan.taken.append((*area_of(depth)[:4], 0.0))
+            normal = (-np.sin(YAWS[wall]), np.cos(YAWS[wall]), 0.0)
+            lights.append((piece[0].centre, normal))
+    door = Material(
+        "panels", *((p.white.first, p.white.second) if rng.uniform() < 0.6 else (p.wood.first, p.wood.second)), 0.9
+    )
+    leaf = [box((-0.45, 0, 0), (0.45, 0.03, 2.03), door), box((-0.52, 0, 0), (0.52, 0.02, 2.1), p.white)]
+    for wall in rng.permutation(["far", "left", "right"])[:2]:
+        piece = plan.at_wall(leaf, wall, rng.uniform(0.15, 0.85))
+        if plan.fits(area_of(piece), above=-1.0):
+            pieces.append(piece)
+            x0, x1, y0, y1, _ = area_of(piece)
+            plan.taken.append(
+                (x0 - 0.3 * (wall == "right"), x1 + 0.3 * (wall == "left"), y0 - 0.3 * (wall == "far"), y1, 2.1)
+            )
+            break
+    return pieces, tuple(lights)
+
+
+def _furniture(rng: np.random.Generator, kind: str, p: Palette, plan: Plan) -> list[Piece]:
+    """Return the pieces along the walls and in the middle."""
+    pieces = []
+    w, d, _ = plan.size
+    for wall in ("far", "left", "right", "far", "left", "right", "near"):
+        for _ in range(4):
+            make = AT_WALLS[kind][rng.integers(len(AT_WALLS[kind]))]
+            piece = plan.at_wall(make(rng, p), wall, rng.uniform(0.05, 0.95))
+            if plan.put(piece):
+                pieces.append(piece)
+    for _ in range(6):
+        make = IN_THE_MIDDLE[kind][rng.integers(len(IN_THE_MIDDLE[kind]))]
+        yaw = rng.choice([0.0, np.pi / 2, np.pi, -np.pi / 2]) + rng.normal(0, 0.12)
+        piece = list(moved(make(rng, p), (w * rng.uniform(0.3, 0.7), d * rng.uniform(0.35, 0.75), 0), yaw))
+        if plan.put(piece):
+            pieces.append(piece)
+    if rng.uniform() < 0.6:
+        x, y, a, b = (
+            w * rng.uniform(0.4, 0.6),
+            d * rng.uniform(0.45, 0.65),
+            rng.uniform(0.7, 1.3),
+            rng.uniform(0.6, 1.0),
+        )
+        field = Material("rug", p.accent.first, p.cloth.first)
+        pieces.append([box((x - a, y - b, 0.001), (x + a, y + b, 0.012), field, shadow=False)])
+    return pieces
+
+
+def _pictures(rng: np.random.Generator, p: Palette, plan: Plan) -> list[Piece]:
+    """Return pictures on the walls where nothing high stands before them."""
+    pieces = []
+    for wall in ("far", "far", "left", "right"):
+        a, b, z = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(1.45, 1.7)
+        view = Material("painting", colour(rng.uniform(), 0.6, 0.7), colour(rng.uniform(), 0.5, 0.4))
+        piece = plan.at_wall([box((-a, 0, z - b), (a, 0.03, z + b), view)], wall, rng.uniform(0.15, 0.85))
+        area = area_of(piece)
+        windows = [taken for taken in plan.taken if taken[4] == 0.0]
+        clear = all(area[1] <= o[0] or area[0] >= o[1] or area[3] <= o[2] or area[2] >= o[3] for o in windows)
+        if clear and plan.fits(area, above=z - b):
+            pieces.append(piece)
+            plan.taken.append(area)
+    return pieces
+
+
+def _ceiling_lamp(lamp: Point) -> tuple[Solid, ...]:
+    x, y, z = lamp
+    glass = Material("plain", (1.0, 0.93, 0.8), (0.95, 0.85, 0.7), glow=1.5)
+    return (cylinder((x - 0.2, y - 0.2, z + 0.08), (x + 0.2, y + 0.2, z + 0.215), glass, shadow=False),)

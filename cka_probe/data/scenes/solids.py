@@ -1,0 +1,87 @@
+"""What a room is made of: solids with a shape, a place and a material.
+
+Lengths are metres. The world has x to the right and y forward when one enters the room, and z up; the floor is
+z = 0. A solid may be turned about z only, so that in its own axes it is `|x| <= half` of its kind:
+
+    box        |x / a| <= 1, |y / b| <= 1, |z / c| <= 1
+    cylinder   (x / a)^2 + (y / b)^2 <= 1, |z / c| <= 1
+    ellipsoid  (x / a)^2 + (y / b)^2 + (z / c)^2 <= 1
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import cos, sin
+
+RGB = tuple[float, float, float]
+Point = tuple[float, float, float]
+
+BOX, CYLINDER, ELLIPSOID = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Material:
+    """How a surface looks.
+
+    Attributes:
+        pattern: A name in `texture.PATTERNS`.
+        first: Linear RGB.
+        second: Linear RGB.
+        size: Period of the pattern in metres.
+        glow: How much light it gives off itself, as a multiple of its colour.
+    """
+
+    pattern: str
+    first: RGB
+    second: RGB
+    size: float = 0.2
+    glow: float = 0.0
+
+
+@dataclass(frozen=True)
+class Solid:
+    """A box, cylinder or ellipsoid; `half` are its half extents, `yaw` (radians) its turn about z."""
+
+    shape: int
+    centre: Point
+    half: Point
+    material: Material
+    yaw: float = 0.0
+    shadow: bool = True
+
+
+def box(low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
+    """Return the box between two corners."""
+    return _between(BOX, low, high, material, shadow)
+
+
+def cylinder(low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
+    """Return the upright cylinder that fills a box."""
+    return _between(CYLINDER, low, high, material, shadow)
+
+
+def ellipsoid(low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
+    """Return the ellipsoid that fills a box."""
+    return _between(ELLIPSOID, low, high, material, shadow)
+
+
+def _between(shape: int, low: Point, high: Point, material: Material, shadow: bool) -> Solid:
+    centre = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
+    half = tuple(max((b - a) / 2, 1e-3) for a, b in zip(low, high, strict=True))
+    return Solid(shape, centre, half, material, shadow=shadow)
+
+
+def moved(solids: Sequence[Solid], to: Point, yaw: float = 0.0) -> tuple[Solid, ...]:
+    """Return the solids turned about the origin's z axis by `yaw`, then moved by `to`."""
+    c, s = cos(yaw), sin(yaw)
+    return tuple(
+        replace(
+            solid,
+            centre=(
+                to[0] + c * solid.centre[0] - s * solid.centre[1],
+                to[1] + s * solid.centre[0] + c * solid.centre[1],
+                to[2] + solid.centre[2],
+            ),
+            yaw=solid.yaw + yaw,
+        )
+        for solid in solids
+    )
