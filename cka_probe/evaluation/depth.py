@@ -52,11 +52,11 @@ def depth_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> dict[
         valid: (n, 1, H, W) bool.
 
     Returns:
-        Name to (n,) float64; metres for rmse and sq_rel, no unit for the others; NaN for an image of which
+        Name to (n,) float64 on the CPU; metres for rmse and sq_rel, no unit for the others; NaN for an image of which
         nothing is valid.
     """
     rows = [
-        _errors(predicted[inside].double(), measured[inside].double())
+        _errors(predicted[inside].cpu().double(), measured[inside].cpu().double())
         for predicted, measured, inside in zip(depth_predicted, depth, valid, strict=True)
     ]
     return {name: torch.stack([row[name] for row in rows]) for name in ERRORS}

@@ -40,7 +40,8 @@ class Checkpoint:
         mean: Input mean per channel, units of [0, 1].
         std: Input standard deviation per channel.
         stage: Name of the recipe's stage that made it.
-        task: What was trained.
+        task: What was trained, a name in `TASKS`.
+        task_options: Its options, so that the head can be rebuilt too.
         step: Optimiser steps of that stage.
         seed: The recipe's seed.
         recipe: All stages so far, as tables.
@@ -54,6 +55,7 @@ class Checkpoint:
     std: tuple[float, ...]
     stage: str = ""
     task: str = ""
+    task_options: dict = field(default_factory=dict)
     step: int = 0
     seed: int = 0
     recipe: dict = field(default_factory=dict)
@@ -78,7 +80,7 @@ def save_checkpoint(path: str | Path, backbone: Backbone, head: nn.Module | None
     if head is not None:
         tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    header = json.dumps(asdict(checkpoint), sort_keys=True)
+    header = json.dumps(asdict(checkpoint))  # in the order given: a recipe's stages have one
     with replacing(path) as beside:
         save_file(tensors, beside, metadata={"ckaprobe": header})
     return file_hash(path)

@@ -1,0 +1,133 @@
+"""Which sample comes when, and how it is augmented: functions of seed, stage and position alone.
+
+Position p is the p-th picture a stage takes; step s of batch b takes positions s b to (s + 1) b - 1. Every
+epoch is a permutation of the data drawn from (seed, stage, epoch), every augmentation is drawn from (seed,
+stage, position). So a run that was interrupted goes on with the pictures it would have seen, and P processes,
+each taking every P-th position of a step, see together what one would.
+"""
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from cka_probe.data import Dataset, open_dataset
+from cka_probe.tasks import Task
+
+
+def seed_of(*parts: int | str) -> int:
+    """Return a seed, 0 to 2^63 - 1, that follows from its parts and is unrelated for any others."""
+    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+class Samples:
+    """Datasets one after another, read for one purpose, kept in memory if asked.
+
+    Args:
+        specs: As `open_dataset` takes them.
+        needs: Fields that will be read; where that is the image alone, nothing else is.
+        cache: Keep what was read.
+    """
+
+    def __init__(self, specs: Sequence[str], needs: frozenset[str], cache: bool = False):
+        self.specs = tuple(specs)
+        self.datasets: list[Dataset] = [open_dataset(spec) for spec in specs]
+        self.needs = needs
+        self.places = [(dataset, index) for dataset in self.datasets for index in range(len(dataset))]
+        self.kept: dict[int, dict[str, Tensor]] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if self.kept is None:
+            return self._read(index)
+        if index not in self.kept:
+            self.kept[index] = {name: _packed(name, field) for name, field in self._read(index).items()}
+        return {name: _unpacked(field) for name, field in self.kept[index].items()}
+
+    def _read(self, index: int) -> dict[str, Tensor]:
+        dataset, there = self.places[index]
+        if self.needs == {"image"}:
+            return {"image": dataset.picture(there)}
+        sample = dataset[there]
+        return {name: sample[name] for name in self.needs}
+
+
+class Views(TorchDataset):
+    """What a network is shown, by position.
+
+    Args:
+        samples: What there is.
+        task: Prepares a sample.
+        seed: All order and augmentation follows from it.
+        train: Whether positions are shuffled epochs and views augmented; otherwise position is index.
+    """
+
+    def __init__(self, samples: Samples, task: Task, seed: int, train: bool):
+        self.samples, self.task, self.seed, self.train = samples, task, seed, train
+        self.epoch: tuple[int, list[int]] = (-1, [])
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        generator = Generator().manual_seed(seed_of(self.seed, "view", position))
+        return self.task.prepare(self.samples[self.index(position)], generator, self.train)
+
+    def index(self, position: int) -> int:
+        """Return which sample stands at a position."""
+        if not self.train:
+            return position
+        epoch, place = divmod(position, len(self.samples))
+        if self.epoch[0] != epoch:
+            generator = Generator().manual_seed(seed_of(self.seed, "epoch", epoch))
+            self.epoch = (epoch, torch.randperm(len(self.samples), generator=generator).tolist())
+        return self.epoch[1][place]
+
+
+class Steps:
+    """The positions of one process, step by step; a batch sampler.
+
+    Args:
+        positions: From the first to one past the last.
+        batch: Positions per step over all processes; the last step may have fewer.
+        rank: Of this process.
+        processes: How many there are.
+    """
+
+    def __init__(self, positions: range, batch: int, rank: int, processes: int):
+        self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
+
+    def __len__(self) -> int:
+        return -(-len(self.positions) // self.batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(0, len(self.positions), self.batch):
+            mine = self.positions[first : first + self.batch][self.rank :: self.processes]
+            if mine:
+                yield list(mine)
+
+
+def batches(views: Views, steps: Steps, workers: int, pin: bool) -> DataLoader:
+    """Return a loader of batches, dicts of (n, ...) tensors.
+
+    Args:
+        views: By position.
+        steps: Which positions.
+        workers: Processes that read ahead; 0 reads in this one.
+        pin: Page-locked memory, for a GPU.
+    """
+    return DataLoader(views, batch_sampler=steps, num_workers=workers, pin_memory=pin)
+
+
+def _packed(name: str, field: Tensor) -> Tensor:
+    """Return an image as bytes where that loses nothing: a quarter of the memory."""
+    if name != "image":
+        return field
+    packed = (field * 255).round().clamp(0, 255).to(torch.uint8)
+    return packed if torch.equal(_unpacked(packed), field) else field
+
+
+def _unpacked(field: Tensor) -> Tensor:
+    return field.float().div_(255.0) if field.dtype == torch.uint8 else field

@@ -1,0 +1,226 @@
+"""What a training run is: a recipe, read from TOML into frozen dataclasses.
+
+    name = "demo"                         architecture, size, seed, options of the architecture
+    [data]    rooms = "data/rooms"        paths, named once; a stage says "nyuv2:{rooms}:train"
+    [stages.masked]  task = "masked" ...  stages in order; each starts from the one before
+    [stages.masked.options]  cell = 8     what only this task knows
+
+Everything is checked before a picture is read or a weight is made: unknown, missing and mistyped keys, names
+that stand in no table, options the task does not have.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cka_probe.errors import RecipeError
+from cka_probe.lookup import lookup, suggestion
+from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.tasks import TASKS, Task
+from cka_probe.training.schedule import SCHEDULES
+from cka_probe.training.tables import parse_toml, parse_value, read_table
+
+PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a recipe: a task on some data for some steps.
+
+    Attributes:
+        name: Its key in `[stages]`; names its files.
+        task: In `TASKS`.
+        data: Datasets, `NAME:PATH:SPLIT`; several are put one after another.
+        steps: Optimiser steps.
+        batch: Pictures per step, over all processes.
+        lr: Highest learning rate.
+        validation: Datasets to evaluate on; none: no evaluation.
+        start: An earlier stage, a file, or "random"; by default the stage before, and "random" for the first.
+        size: Input side in pixels; 0 is the recipe's.
+        schedule: In `SCHEDULES`.
+        warmup: Steps in which the rate rises.
+        lr_min: What the schedule falls to.
+        weight_decay: AdamW's.
+        clip: Longest gradient; 0 does not clip.
+        layer_decay: Rate of a layer over that of the next.
+        precision: "no", "bf16" or "fp16".
+        cache: Whether samples stay in memory once read.
+        log_every: Steps between rows of the log.
+        save_every: Steps between resume points.
+        validate_every: Steps between evaluations; 0 is at the end only.
+        options: The task's own.
+    """
+
+    name: str
+    task: str
+    data: tuple[str, ...]
+    steps: int
+    batch: int
+    lr: float
+    validation: tuple[str, ...] = ()
+    start: str = ""
+    size: int = 0
+    schedule: str = "cosine"
+    warmup: int = 0
+    lr_min: float = 0.0
+    weight_decay: float = 0.05
+    clip: float = 0.0
+    layer_decay: float = 1.0
+    precision: str = "no"
+    cache: bool = False
+    log_every: int = 10
+    save_every: int = 500
+    validate_every: int = 0
+    options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        where = f"stages.{self.name}"
+        lookup(TASKS, self.task, "task")
+        lookup(SCHEDULES, self.schedule, "schedule")
+        lookup(PRECISIONS, self.precision, "precision")
+        for key in ("steps", "batch", "log_every", "save_every"):
+            _check(getattr(self, key) >= 1, f"{where}.{key}", "at least 1", getattr(self, key))
+        for key in ("lr_min", "warmup", "weight_decay", "clip", "size", "validate_every"):
+            _check(getattr(self, key) >= 0, f"{where}.{key}", "0 or more", getattr(self, key))
+        _check(self.lr > 0, f"{where}.lr", "more than 0", self.lr)
+        _check(self.warmup <= self.steps, f"{where}.warmup", f"at most the {self.steps} steps", self.warmup)
+        _check(0 < self.layer_decay <= 1, f"{where}.layer_decay", "a number in (0, 1]", self.layer_decay)
+        _check(bool(self.data), f"{where}.data", "at least one dataset", [])
+
+    def build_task(self) -> Task:
+        """Return the task with this stage's size and options."""
+        kind = TASKS[self.task]
+        return read_table(kind, self.options, f"stages.{self.name}.options", size=(self.size, self.size))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Attributes:
+        name: For people.
+        architecture: In `ARCHITECTURES`.
+        stages: In order.
+        size: Input side in pixels; 0 is the architecture's.
+        seed: Everything random follows from it.
+        options: More arguments of the architecture's `build`.
+        data: Paths by name, put in where a stage says `{name}`.
+    """
+
+    name: str
+    architecture: str
+    stages: tuple[Stage, ...]
+    size: int = 0
+    seed: int = 0
+    options: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as the tables it could have been read from, every default written out."""
+        stages = {}
+        for stage in self.stages:
+            table = json.loads(json.dumps(asdict(stage)))
+            stages[table.pop("name")] = table
+        top = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
+        return json.loads(json.dumps(top)) | {"stages": stages}
+
+
+def bundled() -> dict[str, str]:
+    """Return the text of every recipe that comes with the package, by name."""
+    folder = resources.files("cka_probe.training") / "recipes"
+    return {file.name[:-5]: file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".toml")}
+
+
+def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe by name or from a file.
+
+    Args:
+        recipe: A name in `bundled()`, a `.toml` file, or the `recipe.json` of a run.
+        overrides: `seed=1`, `data.rooms=PATH`, `masked.steps=10`, `masked.options.cell=8`; values are TOML,
+            or strings without quotes.
+
+    Raises:
+        RecipeError: What does not fit, with the key.
+        UnknownNameError: A name that stands in no table.
+    """
+    path = Path(recipe)
+    if path.suffix in (".toml", ".json"):
+        try:
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise RecipeError(f"expected a recipe at {path}, found {error.strerror or error}") from error
+        table = json.loads(text) if path.suffix == ".json" else parse_toml(text, str(path))
+    else:
+        table = parse_toml(lookup(dict(sorted(bundled().items())), str(recipe), "recipe"), f"recipe {recipe}")
+    for override in overrides:
+        _override(table, override)
+    return recipe_of(table)
+
+
+def recipe_of(table: dict[str, Any]) -> Recipe:
+    """Return the recipe that a table, as TOML gives it, describes."""
+    stages = table.get("stages")
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()) or not stages:
+        raise RecipeError("recipe: expected a table [stages.NAME] for each stage, found none")
+    top = {key: value for key, value in table.items() if key != "stages"}
+    recipe = read_table(Recipe, top, "recipe", stages=())
+    size = recipe.size or lookup(ARCHITECTURES, recipe.architecture, "architecture").size
+    parsed = []
+    for name, stage in stages.items():
+        _check(re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, "stages", "names of letters and digits", name)
+        if name in {f.name for f in fields(Recipe)}:
+            raise RecipeError(
+                f"stages.{name}: expected another name, as `--set {name}.KEY` would mean the recipe's own"
+            )
+        stage = _filled(stage, recipe.data, f"stages.{name}")
+        parsed.append(read_table(Stage, stage | {"size": stage.get("size") or size}, f"stages.{name}", name=name))
+        parsed[-1].build_task()
+    return Recipe(**{f.name: getattr(recipe, f.name) for f in fields(recipe)} | {"stages": tuple(parsed), "size": size})
+
+
+def _filled(stage: dict[str, Any], paths: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a stage's table with `{name}` replaced by the path of that name."""
+
+    def path(found: re.Match) -> str:
+        name = found[1]
+        if name not in paths:
+            raise RecipeError(f"{where}: {{{name}}} is no key of [data]; {suggestion(name, paths)}name it there")
+        if not paths[name]:
+            raise RecipeError(f"{where}: expected a path for {name!r}, found none; say --set data.{name}=PATH")
+        return str(paths[name])
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        return re.sub(r"\{(\w+)\}", path, value) if isinstance(value, str) else value
+
+    return stage | {key: fill(stage[key]) for key in ("data", "validation", "start") if key in stage}
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    """Write one `KEY=VALUE` into a recipe's table."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set: expected KEY=VALUE such as masked.steps=10 or seed=1, found {override!r}")
+    stages, tops = table.get("stages", {}), [f.name for f in fields(Recipe) if f.name != "stages"]
+    if parts[0] not in tops and parts[0] not in stages:
+        names = [*stages, *tops]
+        raise RecipeError(
+            f"--set: no stage or key {parts[0]!r}; {suggestion(parts[0], names)}There are: {', '.join(names)}"
+        )
+    place = stages if parts[0] in stages else table
+    for part in parts[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"--set: expected a table at {part!r} of {key!r}, found {place!r}")
+    place[parts[-1]] = text.strip().strip("\"'") if parts[0] == "data" else parse_value(text.strip())
+
+
+def _check(holds: bool, key: str, expected: str, found: Any) -> None:
+    if not holds:
+        raise RecipeError(f"{key}: expected {expected}, found {found!r}")

@@ -1,0 +1,154 @@
+"""Run a recipe: a fold over its stages. Run again, it goes on where it stopped.
+
+OUT/recipe.json                what is run, every default written out; `--recipe` reads it too
+OUT/<stage>.safetensors        the checkpoint; there = the stage is finished
+OUT/<stage>/log.csv            step, learning rate, loss, its parts
+OUT/<stage>/validation.csv     step, the task's values
+OUT/<stage>/resume.pt          weights and optimiser of an unfinished stage
+"""
+
+import json
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from cka_probe.errors import OutputError, RecipeError
+from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
+from cka_probe.training.devices import accelerator_for
+from cka_probe.training.order import Samples
+from cka_probe.training.recipe import Recipe, Stage, read_recipe
+from cka_probe.training.start import Start, begin, reference, seeded
+from cka_probe.training.trainer import Objective, Progress, Trainer
+from cka_probe.writing import replacing
+
+
+def run_recipe(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Train every stage of a recipe that is not yet finished.
+
+    Args:
+        recipe: One, or what `read_recipe` takes.
+        out: Folder for everything that is written.
+        device: "auto", "cpu", "cuda" or "mps".
+        workers: Processes that read pictures ahead; 0 reads in this one. It changes no number.
+        progress: Called after each step with (stage, step, steps, scalars).
+
+    Returns:
+        The checkpoints, one per stage.
+
+    Raises:
+        RecipeError: The recipe does not fit itself, its data or this machine.
+        OutputError: The folder holds a run of another recipe.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    folder = Path(out)
+    samples = open_samples(recipe)
+    for stage in recipe.stages:
+        reference(recipe, stage)
+    accelerator = accelerator_for(device, recipe.stages[0].precision)
+    _claim(recipe, folder, accelerator)
+    for stage in recipe.stages:
+        if not checkpoint_path(folder, stage).exists():
+            _run_stage(recipe, stage, folder, samples[stage.name], device=device, workers=workers, progress=progress)
+    return [checkpoint_path(folder, stage) for stage in recipe.stages]
+
+
+def checkpoint_path(folder: Path, stage: Stage) -> Path:
+    """Return where a stage's checkpoint is written."""
+    return folder / f"{stage.name}.safetensors"
+
+
+def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
+    """Return (training, validation) samples per stage, having checked that they have what the task needs."""
+    samples = {}
+    for stage in recipe.stages:
+        needs = stage.build_task().needs
+        pair = tuple(Samples(specs, needs, stage.cache) for specs in (stage.data, stage.validation))
+        for spec, dataset in (place for part in pair for place in zip(part.specs, part.datasets, strict=True)):
+            if missing := needs - dataset.gives:
+                raise RecipeError(
+                    f"stages.{stage.name}: task {stage.task!r} needs {', '.join(sorted(needs))}, and {spec!r} has no "
+                    f"{', '.join(sorted(missing))}; choose another dataset or task"
+                )
+        samples[stage.name] = pair
+    return samples
+
+
+def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
+    """Write the recipe into its folder, or find it there already.
+
+    Raises:
+        OutputError: Another recipe was run there.
+    """
+    path, ours = folder / "recipe.json", recipe.as_dict()
+    if path.exists():
+        if difference := _difference(json.loads(path.read_text("utf-8")), ours):
+            raise OutputError(
+                f"{folder} holds a run of another recipe: {difference}; choose another --out, or delete that run"
+            )
+    elif found := [checkpoint_path(folder, s).name for s in recipe.stages if checkpoint_path(folder, s).exists()]:
+        raise OutputError(f"{folder} holds {found[0]} and no recipe.json that says what it is; choose another --out")
+    elif accelerator.is_main_process:
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(ours, indent=2) + "\n", "utf-8")
+    accelerator.wait_for_everyone()
+
+
+def _difference(there: dict, here: dict, where: str = "") -> str:
+    """Return the first key in which two recipes differ, in words, or ""."""
+    for key in [*here, *(key for key in there if key not in here)]:
+        old, new = there.get(key), here.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if found := _difference(old, new, f"{where}{key}."):
+                return found
+        elif old != new:
+            return f"{where}{key} is {old!r} there and {new!r} here"
+    return ""
+
+
+def _run_stage(
+    recipe: Recipe, stage: Stage, folder: Path, samples: tuple[Samples, Samples], *, device: str, **how
+) -> None:
+    """Train one stage and write its checkpoint; how: `workers`, `progress`."""
+    accelerator = accelerator_for(device, stage.precision)
+    start, task = begin(recipe, stage, folder), stage.build_task()
+    head = seeded(lambda: task.head(start.backbone), recipe.seed, stage.name, "head")
+    if start.head_state:
+        head.load_state_dict(start.head_state)
+    inside = folder / stage.name
+    if accelerator.is_main_process:
+        inside.mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()
+    objective = Objective(start.backbone.train(), head.train(), task)
+    trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, inside)
+    trainer.run(**how)
+    if accelerator.is_main_process:
+        save_checkpoint(checkpoint_path(folder, stage), objective.backbone, head, _header(recipe, stage, start))
+        trainer.resume_point.unlink()
+    accelerator.wait_for_everyone()
+
+
+def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
+    """Return what is written into a stage's checkpoint about it."""
+    table = recipe.as_dict()
+    until = [other.name for other in recipe.stages].index(stage.name) + 1
+    table["stages"] = dict(list(table["stages"].items())[:until])
+    return Checkpoint(
+        architecture=recipe.architecture,
+        options=start.backbone.origin.options,
+        mean=start.backbone.preprocessing.mean,
+        std=start.backbone.preprocessing.std,
+        stage=stage.name,
+        task=stage.task,
+        task_options=table["stages"][stage.name]["options"],
+        step=stage.steps,
+        seed=recipe.seed,
+        recipe=table,
+        parent=start.parent,
+    )

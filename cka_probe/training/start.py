@@ -1,0 +1,124 @@
+"""Where a stage's weights come from: chance, an earlier stage, or a file."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cka_probe.errors import CheckpointError, RecipeError
+from cka_probe.lookup import lookup
+from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.backbone import Backbone, Origin
+from cka_probe.models.checkpoint import file_hash, read_checkpoint, read_header
+from cka_probe.training.order import seed_of
+from cka_probe.training.recipe import Recipe, Stage
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a stage begins with.
+
+    Attributes:
+        backbone: Of the stage's size, in training mode.
+        head_state: The weights of the head, if the file has one of the same task.
+        parent: SHA-256 of the file, "" for chance.
+    """
+
+    backbone: Backbone
+    head_state: dict[str, Tensor]
+    parent: str
+
+
+def reference(recipe: Recipe, stage: Stage) -> str:
+    """Return where a stage starts: `RANDOM`, the name of an earlier stage, or a path.
+
+    Raises:
+        RecipeError: It is none of these.
+    """
+    names = [other.name for other in recipe.stages]
+    earlier = names[: names.index(stage.name)]
+    start = stage.start or (earlier[-1] if earlier else RANDOM)
+    if start == RANDOM or start in earlier or Path(start).is_file():
+        return start
+    raise RecipeError(f"stages.{stage.name}.start: expected {', '.join([RANDOM, *earlier])} or a file, found {start!r}")
+
+
+def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
+    """Return the backbone a stage begins with, at the stage's size.
+
+    Args:
+        recipe: For architecture and seed.
+        stage: The one to begin.
+        folder: Where the checkpoints of earlier stages are.
+    """
+    start = reference(recipe, stage)
+    if start == RANDOM:
+        return Start(random_backbone(recipe, stage.size), {}, "")
+    path = Path(start) if start not in {other.name for other in recipe.stages} else folder / f"{start}.safetensors"
+    backbone, head_state = _read(path, recipe.architecture, stage.task)
+    if backbone.origin.architecture != recipe.architecture:
+        raise RecipeError(
+            f"stages.{stage.name}.start: expected weights of {recipe.architecture}, found "
+            f"{backbone.origin.architecture} in {path}; set architecture={backbone.origin.architecture}"
+        )
+    return Start(resized(backbone, stage.size), head_state, file_hash(path))
+
+
+def random_backbone(recipe: Recipe, size: int) -> Backbone:
+    """Return the recipe's architecture as its seed initialises it."""
+    architecture = lookup(ARCHITECTURES, recipe.architecture, "architecture")
+    options = {"size": size} | recipe.options
+    try:
+        model = seeded(lambda: architecture.build(**options), recipe.seed, "backbone")
+    except TypeError as error:
+        raise RecipeError(f"recipe.options: {recipe.architecture} does not take {recipe.options}: {error}") from error
+    origin = Origin(f"{RANDOM}:{recipe.architecture}", recipe.architecture, options)
+    return Backbone(model, size=size, layers=architecture.layers, origin=origin)
+
+
+def seeded(build, *parts: int | str) -> nn.Module:
+    """Return what `build()` makes when torch's generator starts from a seed of these parts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(*parts))
+        return build()
+
+
+def resized(backbone: Backbone, size: int) -> Backbone:
+    """Return a backbone for another input size with the same weights.
+
+    A Swin's windows grow with its input; its position bias is a function of coordinates that were divided by
+    the windows it was trained with, which therefore are written into its options.
+    """
+    if backbone.preprocessing.size == (size, size):
+        return backbone
+    architecture = lookup(ARCHITECTURES, backbone.origin.architecture, "architecture")
+    options = backbone.origin.options | {"size": size}
+    if hasattr(backbone.model, "layers") and not any(options.get("pretrained_windows", ())):
+        options["pretrained_windows"] = tuple(stage.blocks[0].window_size[0] for stage in backbone.model.layers)
+    model = seeded(lambda: architecture.build(**options), 0)
+    model.load_state_dict(backbone.model.state_dict())
+    return Backbone(
+        model,
+        size=size,
+        mean=backbone.preprocessing.mean,
+        std=backbone.preprocessing.std,
+        layers=backbone.layers,
+        origin=replace(backbone.origin, options=options),
+    )
+
+
+def _read(path: Path, architecture: str, task: str) -> tuple[Backbone, dict[str, Tensor]]:
+    """Return the backbone in a file, ours or not, and the head's weights where they are of this task."""
+    try:
+        header = read_header(path) if path.suffix == ".safetensors" else None
+    except OSError as error:
+        raise CheckpointError(f"expected a checkpoint at {path}, found {error.strerror or error}") from error
+    if header is None:
+        from cka_probe.models.files import load_file
+
+        return load_file(path, arch=architecture), {}
+    backbone, head_state, _ = read_checkpoint(path)
+    return backbone, head_state if header.task == task else {}

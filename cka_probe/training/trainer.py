@@ -1,0 +1,234 @@
+"""The loop: a batch, a loss, a step. It knows neither the model nor the task.
+
+Around it: a row of the log now and then, a resume point now and then, an evaluation at the end. After a resume
+point the run goes on as if it had never stopped: weights, optimiser and step are in the file, and everything
+random in step s follows from (seed, stage, s). On a CPU that is bit for bit.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from cka_probe.errors import OutOfMemoryError, OutputError, RecipeError, TrainingError
+from cka_probe.models.backbone import Backbone
+from cka_probe.tasks import Task
+from cka_probe.training.devices import asked_to_stop
+from cka_probe.training.log import Log
+from cka_probe.training.optimiser import adamw, parameter_groups
+from cka_probe.training.order import Samples, Steps, Views, batches, seed_of
+from cka_probe.training.recipe import Stage
+from cka_probe.training.schedule import multiplier
+from cka_probe.writing import replacing
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+"""Called after each step with the stage's name, the step, the steps there are, and the loss and its parts."""
+
+
+class Objective(nn.Module):
+    """Backbone, head and task as one module from batch to loss, so that processes can share its gradients."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module, task: Task):
+        super().__init__()
+        self.backbone, self.head, self.task = backbone, head, task
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its parts, scalars."""
+        return self.task.loss(self.backbone, self.head, batch)
+
+
+class Trainer:
+    """One stage.
+
+    Args:
+        stage: What to do.
+        seed: Of the recipe.
+        objective: What to train; on return of `run` it is trained.
+        samples: (training, validation); the second may be empty.
+        accelerator: Device, precision, processes.
+        folder: For the log and the resume point.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        seed: int,
+        objective: Objective,
+        samples: tuple[Samples, Samples],
+        accelerator: Accelerator,
+        folder: Path,
+    ):
+        self.stage, self.objective, self.accelerator = stage, objective, accelerator
+        self.seed = seed_of(seed, stage.name)
+        self.views = Views(samples[0], objective.task, self.seed, train=True)
+        self.validation = Views(samples[1], objective.task, seed_of(self.seed, "validation"), train=False)
+        self.folder, self.resume_point = folder, folder / "resume.pt"
+        groups = parameter_groups(objective.backbone, objective.head, stage.weight_decay, stage.layer_decay)
+        self.model, self.optimiser = accelerator.prepare(objective, adamw(groups))
+        self.step = 0  # steps that are done
+
+    def run(self, progress: Progress | None = None, workers: int = 0) -> None:
+        """Train from the resume point, or from the start, to the last step, and evaluate.
+
+        Args:
+            progress: Called after each step, in the main process.
+            workers: Processes that read ahead.
+
+        Raises:
+            TrainingError: The loss or its gradient is no longer a number.
+            KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; a resume point was written.
+        """
+        self.restore()
+        if self.accelerator.is_main_process:
+            self.log, self.scores = (Log(self.folder / f"{name}.csv", self.step) for name in ("log", "validation"))
+        with asked_to_stop() as stop, torch.random.fork_rng(self._cuda()):
+            for batch in self._batches(self.views, self._positions(), self.stage.batch, workers):
+                scalars = self._step(batch)
+                if self.accelerator.is_main_process and progress is not None:
+                    progress(self.stage.name, self.step, self.stage.steps, scalars)
+                stopping = self._anywhere(stop())
+                self._write(scalars, stopping, workers)
+                if stopping and self.step < self.stage.steps:
+                    raise KeyboardInterrupt(
+                        f"stopped after step {self.step} of {self.stage.steps} of stage {self.stage.name!r}; "
+                        "the same command goes on from there"
+                    )
+
+    def _step(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """Do one step; return the loss, its parts and the gradient's length."""
+        torch.manual_seed(seed_of(self.seed, self.step, self.accelerator.process_index))
+        rate = self._set_rate()
+        try:
+            loss, parts = self.model(batch)
+            self._check(loss, "loss")
+            self.accelerator.backward(loss)
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"no room on the device for a batch of {self.stage.batch} at {self.stage.size} pixels; "
+                f"try --set {self.stage.name}.batch={max(1, self.stage.batch // 2)}"
+            ) from error
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.stage.clip or math.inf)
+        if self.accelerator.scaler is None:  # with fp16 a gradient too large is met by a smaller scale
+            self._check(norm, "gradient")
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.step += 1
+        return {"lr": rate, "loss": loss.item(), **{k: v.item() for k, v in parts.items()}, "gradient": norm.item()}
+
+    def _set_rate(self) -> float:
+        """Set and return the learning rate of the coming step."""
+        stage = self.stage
+        factor = multiplier(self.step, stage.steps, stage.warmup, stage.schedule)
+        rate = stage.lr_min + (stage.lr - stage.lr_min) * factor
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        return rate
+
+    def _check(self, value: Tensor, what: str) -> None:
+        if not math.isfinite(value.item()):
+            raise TrainingError(
+                f"stage {self.stage.name!r}, step {self.step + 1}: expected a finite {what}, found {value.item()}; "
+                f"try --set {self.stage.name}.lr={self.stage.lr / 3:.1g}, more warmup, or clip=1"
+                + ("" if self.stage.precision == "no" else ", or precision=no")
+            )
+
+    def _write(self, scalars: Mapping[str, float], stopping: bool, workers: int) -> None:
+        """Write whatever is due after this step."""
+        stage, last = self.stage, self.step == self.stage.steps
+        if self.step % stage.log_every == 0 or self.step == 1 or last:
+            names = list(scalars)
+            values = torch.tensor(list(scalars.values()), device=self.accelerator.device)
+            mean = self.accelerator.reduce(values, "mean")
+            if self.accelerator.is_main_process:
+                self.log.write(self.step, dict(zip(names, mean.tolist(), strict=True)))
+        if (stage.validate_every and self.step % stage.validate_every == 0) or last:
+            scores = self.evaluate(workers)
+            if self.accelerator.is_main_process and scores:
+                self.scores.write(self.step, scores)
+        if self.step % stage.save_every == 0 or last or stopping:
+            self.save()
+
+    def evaluate(self, workers: int = 0) -> dict[str, float]:
+        """Return each of the task's values, averaged over the validation pictures that have it."""
+        if not len(self.validation.samples):
+            return {}
+        rows: list[tuple[int, dict[str, float]]] = []
+        indices = range(len(self.validation.samples))
+        mine = indices[self.accelerator.process_index :: self.accelerator.num_processes]
+        modes = {module: module.training for module in self.objective.modules()}
+        self.objective.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            for batch in self._batches(self.validation, indices, self.stage.batch, workers):
+                values = self.objective.task.evaluate(self.objective.backbone, self.objective.head, batch)
+                columns = {name: value.tolist() for name, value in values.items()}
+                for place in range(len(batch["image"])):
+                    rows.append((mine[len(rows)], {name: column[place] for name, column in columns.items()}))
+        for module, mode in modes.items():
+            module.training = mode
+        # in the order of the pictures, so that the sum is the same for any number of processes
+        gathered = [row for _, row in sorted(gather_object(rows), key=lambda row: row[0])]
+        return {name: _mean([row[name] for row in gathered]) for name in gathered[0]}
+
+    def save(self) -> None:
+        """Write the resume point, in the main process."""
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            state = {
+                "step": self.step,
+                "objective": self.objective.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": {} if scaler is None else scaler.state_dict(),
+            }
+            with replacing(self.resume_point) as beside:
+                torch.save(state, beside)
+        self.accelerator.wait_for_everyone()
+
+    def restore(self) -> None:
+        """Go to the resume point, if there is one."""
+        if not self.resume_point.exists():
+            return
+        try:
+            state = torch.load(self.resume_point, map_location="cpu", weights_only=True)
+            self.objective.load_state_dict(state["objective"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except Exception as error:  # a broken file can fail in any way
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise OutputError(
+                f"{self.resume_point}: expected a resume point of this stage, found: {first}; delete it to begin anew"
+            ) from error
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+
+    def _positions(self) -> range:
+        batch, processes = self.stage.batch, self.accelerator.num_processes
+        if batch % processes:
+            where = f"stages.{self.stage.name}.batch"
+            raise RecipeError(f"{where}: expected a multiple of the {processes} processes, found {batch}")
+        return range(self.step * batch, self.stage.steps * batch)
+
+    def _batches(self, views: Views, positions: range, batch: int, workers: int):
+        """Yield this process's batches, on its device."""
+        accelerator = self.accelerator
+        steps = Steps(positions, batch, accelerator.process_index, accelerator.num_processes)
+        for loaded in batches(views, steps, workers, pin=accelerator.device.type == "cuda"):
+            yield {name: field.to(accelerator.device, non_blocking=True) for name, field in loaded.items()}
+
+    def _anywhere(self, here: bool) -> bool:
+        """Return whether something holds in any process."""
+        if self.accelerator.num_processes == 1:
+            return here
+        return self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device), "sum").item() > 0
+
+    def _cuda(self) -> list[torch.device]:
+        return [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+
+
+def _mean(values: list[float]) -> float:
+    """Return the mean of what is a number; NaN if nothing is."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan

@@ -1,0 +1,61 @@
+"""`ckaprobe train`: run a recipe, or go on with one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="A bundled recipe, a .toml file, or the recipe.json of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; a run that is there already goes on.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: seed=1, data.rooms=PATH, masked.steps=10."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures ahead.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Train the stages of a recipe; stop it at any time, run it again to go on.
+
+    Several GPUs: `torchrun --nproc_per_node 8 -m ckaprobe_cli train --recipe NAME --out DIR`.
+    """
+    from cka_probe.training import read_recipe, run_recipe
+
+    bars = _Bars(quiet)
+    try:
+        paths = run_recipe(
+            read_recipe(recipe, overrides or ()), out, device=device, workers=workers, progress=bars.show
+        )
+    except KeyboardInterrupt as interrupt:
+        bars.close()
+        typer.echo(str(interrupt) or "stopped; the same command goes on from the last resume point", err=True)
+        raise typer.Exit(130) from interrupt
+    finally:
+        bars.close()
+    for path in paths:
+        typer.echo(path)
+
+
+class _Bars:
+    """A progress bar per stage, on stderr."""
+
+    def __init__(self, quiet: bool):
+        self.quiet, self.stage, self.bar = quiet, "", None
+
+    def show(self, stage: str, step: int, steps: int, scalars: dict) -> None:
+        if self.quiet:
+            return
+        if stage != self.stage:
+            from tqdm import tqdm
+
+            self.close()
+            self.stage, self.bar = stage, tqdm(total=steps, initial=step - 1, desc=stage, unit="step", leave=True)
+        self.bar.update(step - self.bar.n)
+        self.bar.set_postfix({name: f"{scalars[name]:.4g}" for name in ("loss", "lr")}, refresh=False)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
