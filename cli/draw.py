@@ -23,7 +23,7 @@ def draw(
 
     matrix = SimilarityMatrix.load(result)
     folder = result.parent if out is None else out
-    suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",") if suffix.strip()]
+    suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",")]
     for name in figure or figures_for(matrix):
         for path in save_figure(matrix, name, [folder / f"{name}.{suffix}" for suffix in suffixes]):
             typer.echo(path)

@@ -58,14 +58,15 @@ def new_axes(name: str, result: SimilarityMatrix) -> Axes:
         UnknownNameError: There is no such figure.
         DataError: The figure cannot be drawn of this result.
     """
+    # Compressed is the constrained layout that also knows of axes whose cells are square.
     import matplotlib.pyplot as plt  # here, because importing it chooses a backend
 
     size = lookup(SIZES, name, "figure")(result)
-    return plt.figure(figsize=size, dpi=style.SCREEN_DPI, layout="constrained").add_subplot()
+    return plt.figure(figsize=size, dpi=style.SCREEN_DPI, layout="compressed").add_subplot()
 
 
 def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]) -> list[Path]:
-    """Draw a figure once and write it to each of the files.
+    """Draw a figure into each of the files, under the same settings everywhere.
 
     Args:
         result: What to draw.
@@ -82,11 +83,11 @@ def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]
     """
     draw, paths = lookup(FIGURES, name, "figure"), [Path(path) for path in paths]
     for path in paths:
-        if path.suffix.removeprefix(".") not in METADATA:
+        if path.suffix[1:] not in METADATA:
             raise OutputError(f"figures are written as {', '.join(METADATA)}; found {path.name!r}; choose one of these")
     with matplotlib.style.context(["default", style.FILE_STYLE]):  # nobody's own settings, and none left behind
         for path in paths:
-            figure = Figure(figsize=SIZES[name](result), layout="constrained")
+            figure = Figure(figsize=SIZES[name](result), layout="compressed")
             draw(result, figure.add_subplot())
             with replacing(path) as beside:
                 figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]])

@@ -16,9 +16,10 @@ from matplotlib.patches import Rectangle
 from cka_probe.figures import labels, style
 from cka_probe.results import SimilarityMatrix
 
-MAP = 1.9  # inches, the side of the map in a single column
+MAP = 1.84  # inches, the side of the map in a single column
 MOST_NUMBERS = 12  # layers on the longer side, above which cells have no room for numbers
-NUMBER = 0.208  # inches: "1.00" in letters of 6 points, and some air
+AROUND = 0.69  # inches: label of the rows, colour bar with its numbers and label, margins
+AIR = 0.018  # inches between the numbers of two cells
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Plan:
     Attributes:
         cell: Side of a cell, inches.
         names: Em left for a layer's name and index beside the rows.
+        narrow: The map is too narrow for two words above it side by side.
         same: Rows and columns are the same layers, so that names beside the rows are enough.
         size: Width and height of the figure, inches.
     """
 
     cell: float
     names: float
+    narrow: bool
     same: bool
     size: tuple[float, float]
 
@@ -43,7 +46,7 @@ def heatmap(result: SimilarityMatrix, ax: Axes, *, annotate: bool | None = None)
 
     Args:
         result: What to draw.
-        ax: Axes to draw on; the colour bar is placed inside their part of the figure.
+        ax: Axes to draw on, in a figure with a constrained layout, which leaves room for names and colour bar.
         annotate: Write the number into each cell; by default up to 12 layers on the longer side.
 
     Returns:
@@ -56,7 +59,7 @@ def heatmap(result: SimilarityMatrix, ax: Axes, *, annotate: bool | None = None)
     )
     style.plain_frame(ax, sizes)
     _name_axes(result, ax, plan, sizes)
-    _hatch_undefined(result, ax, sizes)
+    _hatch_undefined(result, ax, plan, sizes)
     _add_colour_bar(result, ax, image, sizes)
     if annotate if annotate is not None else max(result.values.shape) <= MOST_NUMBERS:
         _write_numbers(result, ax, sizes)
@@ -72,17 +75,24 @@ def _plan(result: SimilarityMatrix) -> Plan:
     rows, columns = result.values.shape
     longest, shortest = max(rows, columns), min(rows, columns)
     if longest <= MOST_NUMBERS:
-        cell = max(NUMBER, MAP / longest)
+        finite = result.values[np.isfinite(result.values)]
+        widest = max(labels.width(number(value)) for value in (1.0, *finite))
+        cell = max(widest * 6 / style.POINTS + AIR, MAP / longest)
     else:  # a long strip takes a whole page's width: in a column its cells could not be seen
         cell = (MAP if 3 * shortest >= longest else 5.0) / longest
     same = [axis.name for axis in result.rows] == [axis.name for axis in result.columns]
-    around = 0.76  # inches: label of the rows, colour bar with its numbers and label, margins
-    room = max((style.COLUMN - around - columns * cell) * style.POINTS / 6, 6.5)
-    names = min(room, 13.0)
+    left = (style.COLUMN - AROUND - columns * cell) * style.POINTS / 6
+    names = min(left, 13.0) if left >= 8.5 else 12.0  # a figure that must be wider anyway can have whole words
     across = max(map(labels.width, _labels(result.rows, names))) * 6 / style.POINTS
-    below = 0.1 if same else max(map(labels.width, _labels(result.columns, 11.0))) * 6 / style.POINTS
-    full_width = around + columns * cell + across
-    return Plan(cell, names, same, (max(style.COLUMN, full_width), rows * cell + below + 0.52))
+    below = 1.0 if same else max(map(labels.width, _labels(result.columns, 11.0)))
+    full_width = AROUND + columns * cell + across
+    return Plan(
+        cell,
+        names,
+        columns * cell < 1.7,
+        same,
+        (max(style.COLUMN, full_width), rows * cell + below * 6 / style.POINTS + 0.44),
+    )
 
 
 def _labels(axes, room: float) -> list[str]:
@@ -103,20 +113,21 @@ def _name_axes(result: SimilarityMatrix, ax: Axes, plan: Plan, sizes: style.Size
             range(0, len(columns), step), columns[::step], fontsize=sizes.small, rotation=90, parse_math=False
         )
     x, y = labels.model_names(result, room=18)
-    ax.set_ylabel(x, fontsize=sizes.text, parse_math=False)
+    ax.set_ylabel(x, fontsize=sizes.text, labelpad=2, parse_math=False)
     ax.set_xlabel(y, fontsize=sizes.text, parse_math=False)
-    ax.set_title(labels.pictures_line(result), loc="left", fontsize=sizes.small, pad=4)
+    above = 1.4 * sizes.small if plan.narrow and not np.isfinite(result.values).all() else 0
+    ax.set_title(labels.pictures_line(result), loc="left", fontsize=sizes.small, pad=3 + above)
 
 
-def _hatch_undefined(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes) -> None:
+def _hatch_undefined(result: SimilarityMatrix, ax: Axes, plan: Plan, sizes: style.Sizes) -> None:
     cells = np.argwhere(~np.isfinite(result.values))
     for row, column in cells:
         ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style.UNDEFINED))
     if len(cells):
         ax.legend(
             handles=[style.undefined_key()],
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
+            loc="lower left" if plan.narrow else "lower right",
+            bbox_to_anchor=(0 if plan.narrow else 1, 1),
             borderaxespad=0.2,
             borderpad=0,
             frameon=False,
@@ -133,7 +144,7 @@ def _add_colour_bar(result: SimilarityMatrix, ax: Axes, image: AxesImage, sizes:
     bar = ax.figure.colorbar(
         image, cax=ax.inset_axes((1 + 0.035 * part, 0, 0.045 * part, 1)), ticks=np.linspace(0, 1, 6)
     )
-    bar.set_label(labels.measure_name(result), fontsize=sizes.text)
+    bar.set_label(labels.measure_name(result), fontsize=sizes.text, labelpad=2)
     bar.outline.set_linewidth(style.FRAME)
     bar.ax.tick_params(labelsize=sizes.small, width=style.FRAME, length=2, pad=2)
 
@@ -142,8 +153,6 @@ def _write_numbers(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes) -> No
     colours = colormaps[style.COLOURS]
     for (row, column), value in np.ndenumerate(result.values):
         if np.isfinite(value):
-            red, green, blue, _ = colours(float(np.clip(value, 0, 1)))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             ax.text(
                 column,
                 row,
@@ -151,7 +160,7 @@ def _write_numbers(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes) -> No
                 ha="center",
                 va="center_baseline",
                 fontsize=sizes.small,
-                color="white" if dark else "black",
+                color=style.letters_on(colours(float(np.clip(value, 0, 1)))),
             )
 
 

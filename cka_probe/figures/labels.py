@@ -28,7 +28,7 @@ def cut(text: str, room: float) -> str:
     """Return `text`, or its end after an ellipsis, no wider than `room` em.
 
     >>> cut("norm3", 10), cut("a/long/way/to/norm3", 5)
-    ('norm3', '…o/norm3')
+    ('norm3', '…/norm3')
     """
     if width(text) <= room:
         return text
@@ -50,10 +50,10 @@ def short_names(names: Sequence[str], room: float) -> list[str]:
     >>> short_names(["layers.0.norm", "layers.2.blocks.15.norm1", "norm3"], 10)
     ['0.norm', '2.blocks.15.norm1', 'norm3']
     >>> short_names(["layers.0.norm", "layers.2.blocks.15.norm1", "norm3"], 7.5)
-    ['0.no', '2.bl.15.no1', 'no3']
+    ['0.nor', '2.blo.15.nor1', 'nor3']
     """
     candidates = [list(names), _without_first_words(names)]
-    candidates += [[_clip_words(name, letters) for name in candidates[1]] for letters in (4, 3, 2, 1)]
+    candidates += [[_clip_words(name, letters) for name in candidates[1]] for letters in (6, 5, 4, 3, 2, 1)]
     for candidate in candidates:
         if max(map(width, candidate)) <= room and len(set(candidate)) == len(set(names)):
             return candidate
@@ -80,7 +80,15 @@ def model_names(result: SimilarityMatrix, room: float) -> tuple[str, str]:
     names = [_stem(side.reference, folders=0) for side in (result.x, result.y)]
     if names[0] == names[1] and result.x.reference != result.y.reference:
         names = [_stem(side.reference, folders=1) for side in (result.x, result.y)]
-    return cut(names[0], room), cut(names[1], room)
+    cuts = [cut(name, room) for name in names]
+    if cuts[0] == cuts[1] and names[0] != names[1]:
+        cuts = [_cut_middle(name, room) for name in names]
+    return cuts[0], cuts[1]
+
+
+def _cut_middle(text: str, room: float) -> str:
+    head = next((text[:stop] for stop in range(len(text), 0, -1) if width(text[:stop]) <= room / 3), "")
+    return head + cut(text[len(head) :], room - width(head))
 
 
 def _stem(reference: str, folders: int) -> str:

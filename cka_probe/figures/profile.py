@@ -22,7 +22,7 @@ def profile(result: SimilarityMatrix, ax: Axes) -> Axes:
 
     Args:
         result: What to draw; as many layers of y as of x.
-        ax: Axes to draw on.
+        ax: Axes to draw on, in a figure with a constrained layout, which leaves room for names.
 
     Returns:
         `ax`.
@@ -84,10 +84,10 @@ def _name_axes(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes) -> None:
     ax.set_yticks([tick for tick in np.linspace(-1, 1, 11) if tick >= ax.get_ylim()[0] - 1e-9])
     ax.set_ylabel(labels.measure_name(result), fontsize=sizes.text)
     same = [axis.name for axis in result.rows] == [axis.name for axis in result.columns]
-    x, y = labels.model_names(result, room=12)
-    ax.set_xlabel("layer" if same else f"layer of {x}", fontsize=sizes.text, parse_math=False)
-    title = f"{x}, {y}; {labels.pictures_line(result)}"
-    ax.set_title(title, loc="left", fontsize=sizes.text, pad=4 + 2 * sizes.small, parse_math=False)
+    x, y = labels.model_names(result, room=13)
+    below = f"{'layer' if same else f'layer of {x}'} ({labels.pictures_line(result)})"
+    ax.set_xlabel(below, fontsize=sizes.text, parse_math=False)
+    ax.set_title(f"{x} and {y}", loc="left", fontsize=sizes.text, pad=4 + 2 * sizes.small, parse_math=False)
 
 
 def _explain(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes, *, chance: bool, undefined: bool) -> None:

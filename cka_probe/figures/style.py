@@ -1,6 +1,6 @@
 """How figures look: sizes, colours, fonts, and the settings under which files are written.
 
-Sizes are those of a printed single column: 3.4 inches, letters of 6 and 7 points. A figure drawn on larger axes
+Sizes are those of a printed single column: 3.5 inches, letters of 6 and 7 points. A figure drawn on larger axes
 takes larger letters, never smaller ones. Colours are told apart by readers who see colours differently, and the
 colour map is perceptually uniform with light for high, so that it also survives a grey printer.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-COLUMN = 3.4  # inches: one column of a two-column page
+COLUMN = 3.5  # inches: one column of a two-column page
 POINTS = 72  # per inch
 SCREEN_DPI = 200  # in a notebook, where a printed column at 100 dpi would be too small to read
 FILE_DPI = 400
@@ -55,3 +55,14 @@ def plain_frame(ax: Axes, sizes: Sizes) -> None:
     ax.tick_params(labelsize=sizes.small, width=FRAME, length=2, pad=2)
     for spine in ax.spines.values():
         spine.set_linewidth(FRAME)
+
+
+def letters_on(colour: tuple[float, float, float, float]) -> str:
+    """Return "white" or "black", whichever has more contrast on `colour` (sRGB, 0 to 1), as WCAG 2 counts it.
+
+    >>> letters_on((0.0, 0.0, 0.2, 1.0)), letters_on((1.0, 0.9, 0.7, 1.0))
+    ('white', 'black')
+    """
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if luminance < 0.179 else "black"  # (L + 0.05)² = 0.05 · 1.05: both have the same
