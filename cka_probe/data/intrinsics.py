@@ -38,7 +38,8 @@ def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
             [camera["fx"] * across, 0.0, (camera["cx"] + 0.5) * across - 0.5],
             [0.0, camera["fy"] * down, (camera["cy"] + 0.5) * down - 0.5],
             [0.0, 0.0, 1.0],
-        ]
+        ],
+        dtype=torch.float32,
     )
 
 

@@ -16,7 +16,6 @@ and otherwise is that of the Kinect NYU was taken with, for the size the frame i
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,12 +50,12 @@ class PairedFrames:
     Args:
         root: What `describe` is relative to.
         pairs: The frames.
-        camera: Gives the intrinsics of a frame as `camera_matrix` takes them, from the picture's path.
+        camera: Intrinsics of all frames, as `camera_matrix` takes them; None: look for a `cam.txt` beside each.
     """
 
     gives = frozenset({"image", "depth", "K"})
 
-    def __init__(self, root: Path, pairs: list[Pair], camera: Callable[[Path], dict[str, float]]):
+    def __init__(self, root: Path, pairs: list[Pair], camera: dict[str, float] | None = None):
         self.root, self.pairs, self.camera = root, pairs, camera
 
     def __len__(self) -> int:
@@ -70,11 +69,8 @@ class PairedFrames:
                 f"{self.pairs[index].picture} and {depth.shape[2]}x{depth.shape[1]} in {self.pairs[index].depth}; "
                 "register one to the other first"
             )
-        return {
-            "image": image,
-            "depth": depth,
-            "K": camera_matrix(self.camera(self.pairs[index].picture), *image.shape[1:]),
-        }
+        camera = self.camera or _camera_beside(self.pairs[index].picture)
+        return {"image": image, "depth": depth, "K": camera_matrix(camera, *image.shape[1:])}
 
     def picture(self, index: int) -> Tensor:
         """Return picture `index`, (3, H, W) float32 RGB in [0, 1]."""
@@ -110,7 +106,7 @@ def nyuv2(root: str | Path, split: str = "all") -> Dataset:
     pairs = [pair for part in parts for pair in _scene_pairs(root, base, part)]
     if not pairs:
         raise DataError(_what_was_expected(root, base, split))
-    return PairedFrames(root, pairs, _camera_beside)
+    return PairedFrames(root, pairs)
 
 
 def _what_was_expected(root: Path, base: Path, split: str) -> str:
@@ -189,10 +185,10 @@ def _cut(pairs: list[Pair], split: str) -> list[Pair]:
     return {"train": pairs[:cut], "test": pairs[cut:], "all": pairs}[split]
 
 
-def _camera_at(root: Path) -> Callable[[Path], dict[str, float]]:
+def _camera_at(root: Path) -> dict[str, float]:
     """Return the camera of layout 3: one for all frames."""
-    camera = read_camera(root / "intrinsics.json") if (root / "intrinsics.json").is_file() else NYUV2
-    return lambda _: camera
+    path = root / "intrinsics.json"
+    return read_camera(path) if path.is_file() else NYUV2
 
 
 def _camera_beside(picture: Path) -> dict[str, float]:

@@ -44,8 +44,8 @@ def draw_palette(rng: np.random.Generator) -> Palette:
     timber = colour(hue, rng.uniform(0.35, 0.65), tone)
     pale = colour(hue + 0.02, rng.uniform(0.2, 0.45), rng.uniform(0.65, 0.85))
     base = rng.uniform()
-    cloth = colour(base, rng.uniform(0.1, 0.65), rng.uniform(0.25, 0.75))
-    accent = colour(base + rng.choice([0.33, 0.5, 0.12]), rng.uniform(0.4, 0.85), rng.uniform(0.4, 0.85))
+    cloth = colour(base, rng.uniform(0.05, 0.45), rng.uniform(0.3, 0.75))
+    accent = colour(base + rng.choice([0.33, 0.5, 0.12]), rng.uniform(0.2, 0.68), rng.uniform(0.4, 0.85))
     weave = str(rng.choice(["fabric", "fabric", "stripes", "checks"]))
     return Palette(
         wood=Material("wood", timber, shade(timber, 0.5)),
@@ -75,16 +75,29 @@ def table(rng: np.random.Generator, p: Palette, w: float, d: float, height: floa
         ]
     else:
         parts = [box((-w / 2, 0, height - 0.05), (w / 2, d, height), top), *_legs(w, d, height, 0.06, top)]
-    if rng.uniform() < 0.6:
-        x, y = rng.uniform(-w / 5, w / 5), d / 2
-        tall = rng.uniform(0.12, 0.3)
-        parts += [
-            cylinder((x - 0.06, y - 0.06, height), (x + 0.06, y + 0.06, height + tall), p.accent),
-            ellipsoid((x - 0.14, y - 0.14, height + tall - 0.05), (x + 0.14, y + 0.14, height + tall + 0.2), _GREEN),
-        ]
+    parts += moved(_on_top(rng, p), (rng.uniform(-w / 4, w / 4), d / 2, height))
     x = w / 2 - 0.28
     parts.append(box((-x, d * 0.3, height), (-x + 0.2, d * 0.3 + 0.26, height + 0.05), p.accent))
     return parts
+
+
+def _on_top(rng: np.random.Generator, p: Palette) -> Piece:
+    """Return something small to stand on a table, around the origin."""
+    choice = rng.integers(4)
+    if choice == 0:  # a bowl of fruit
+        fruit = Material("plain", colour(rng.uniform(0, 0.3), 0.75, 0.8), colour(rng.uniform(0, 0.2), 0.7, 0.6))
+        balls = [ellipsoid((x - 0.05, y - 0.05, 0.05), (x + 0.05, y + 0.05, 0.15), fruit) for x, y in _AROUND]
+        return [cylinder((-0.16, -0.16, 0), (0.16, 0.16, 0.07), p.white), *balls]
+    if choice == 1:  # flowers in a vase
+        tall = rng.uniform(0.15, 0.28)
+        petals = Material("leaves", *(colour(rng.uniform(), 0.45, value) for value in (0.95, 0.5)))
+        heads = [(petals if k else _GREEN, 1.4 * x, 1.4 * y, tall + 0.05 * k) for k, (x, y) in enumerate(_AROUND)]
+        bunch = [ellipsoid((x - 0.08, y - 0.08, z), (x + 0.08, y + 0.08, z + 0.13), m) for m, x, y, z in heads]
+        return [cylinder((-0.05, -0.05, 0), (0.05, 0.05, tall + 0.03), p.metal), *bunch]
+    if choice == 2:  # a pile of books
+        levels, covers = range(int(rng.integers(2, 5))), (p.accent, p.white, p.cloth, p.dark)
+        return [box((-0.13, -0.1, 0.04 * k), (0.13 - 0.02 * k, 0.1, 0.04 * k + 0.037), covers[k]) for k in levels]
+    return []
 
 
 def chair(rng: np.random.Generator, p: Palette) -> Piece:
@@ -125,7 +138,7 @@ def sofa(rng: np.random.Generator, p: Palette) -> Piece:
     for left, right in pairwise(places):
         parts.append(box((left + 0.01, 0.22, 0.4), (right - 0.01, d + 0.03, 0.5), seats))
     for x in rng.choice([-1, 1], size=rng.integers(1, 3), replace=False) * (half - 0.4):
-        parts.append(ellipsoid((x - 0.24, 0.2, 0.47), (x + 0.24, 0.46, 0.88), p.accent))
+        parts.append(ellipsoid((x - 0.24, 0.2, 0.46), (x + 0.24, 0.4, 0.88), p.accent))
     return parts
 
 
@@ -282,6 +295,7 @@ def coffee_table(rng: np.random.Generator, p: Palette) -> Piece:
     return table(rng, p, rng.uniform(0.8, 1.2), rng.uniform(0.5, 0.7), rng.uniform(0.36, 0.48))
 
 
+_AROUND = ((0.0, 0.07), (0.065, -0.03), (-0.065, -0.03))
 _GREEN = Material("leaves", colour(0.30, 0.65, 0.20), colour(0.26, 0.7, 0.62))
 
 AT_WALLS: dict[str, tuple[Callable[[np.random.Generator, Palette], Piece], ...]] = {

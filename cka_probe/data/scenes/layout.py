@@ -85,13 +85,14 @@ def write_scenes(
     root, settings = Path(root), _Settings(rooms, frames, tuple(size), seed, test)
     if _are_there(root, settings):
         return root
-    beside = root.with_name(f".{os.getpid()}.{root.name}")
+    place = root.resolve()
+    beside = place.with_name(f".{os.getpid()}.{place.name}")
     try:
         (beside / "nyu_depth_v2").mkdir(parents=True)
         _write_all(beside, settings, progress or iter)
-        if root.is_dir():
-            root.rmdir()  # an empty folder, as `_are_there` has seen
-        os.replace(beside, root)
+        if place.is_dir():
+            place.rmdir()  # an empty folder, as `_are_there` has seen
+        os.replace(beside, place)
     except OSError as error:
         raise OutputError(f"cannot write scenes to {root}: {error.strerror or error}; choose another folder") from error
     finally:

@@ -5,13 +5,14 @@ depth along the optical axis (not the length of the ray), exactly and with no di
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.data.scenes.plan import bounds
 from cka_probe.data.scenes.room import Room
-from cka_probe.data.scenes.solids import BOX, ELLIPSOID, Solid
+from cka_probe.data.scenes.solids import CYLINDER, ELLIPSOID, Solid
 
 Floats = NDArray[np.floating]
 
@@ -41,7 +42,7 @@ def to_local(solid: Solid, vectors: Floats, place: bool) -> Floats:
     if place:
         x, y, z = x - solid.centre[0], y - solid.centre[1], z - solid.centre[2]
     c, s = vectors.dtype.type(c), vectors.dtype.type(s)
-    return np.stack([c * x + s * y, c * y - s * x, np.broadcast_to(z, x.shape)])
+    return np.stack([c * x + s * y, c * y - s * x, z])
 
 
 def span(solid: Solid, origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
@@ -56,22 +57,31 @@ def span(solid: Solid, origin: Floats, direction: Floats) -> tuple[Floats, Float
     origin, direction = origin / half, direction / half
     if solid.shape == ELLIPSOID:
         return _round(origin, direction)
-    direction = np.where(np.abs(direction) < 1e-9, direction.dtype.type(1e-9), direction)
-    flat = slice(0, 3) if solid.shape == BOX else slice(2, 3)
-    middle, reach = -origin[flat] / direction[flat], np.abs(1 / direction[flat])
-    enter, leave = (middle - reach).max(axis=0), (middle + reach).min(axis=0)
-    if solid.shape == BOX:
-        return enter, leave
-    side = _round(origin[:2], direction[:2])
-    return np.maximum(enter, side[0]), np.minimum(leave, side[1])
+    sides = [_slab(origin[2], direction[2])]
+    if solid.shape == CYLINDER:
+        sides.append(_round(origin[:2], direction[:2]))
+    else:
+        sides += [_slab(origin[axis], direction[axis]) for axis in (0, 1)]
+    return reduce(np.maximum, (enter for enter, _ in sides)), reduce(np.minimum, (leave for _, leave in sides))
+
+
+def _slab(origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
+    """Return t where rays enter and leave -1 <= x <= 1."""
+    slow = np.where(np.abs(direction) < 1e-9, direction.dtype.type(1e-9), direction)
+    inverse = 1 / slow
+    middle, reach = -origin * inverse, np.abs(inverse)
+    return middle - reach, middle + reach
 
 
 def _round(origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
     """Return t where rays enter and leave the unit ball (or the unit circle, with two coordinates)."""
-    a, b = (direction**2).sum(axis=0), (origin * direction).sum(axis=0)
-    under = b * b - a * ((origin**2).sum(axis=0) - 1)
-    root = np.sqrt(np.maximum(under, 0))
-    miss = under <= 0
+    a, b, c = (
+        sum(d * d for d in direction),
+        sum(o * d for o, d in zip(origin, direction, strict=True)),
+        sum(o * o for o in origin),
+    )
+    under = b * b - a * (c - 1)
+    root, miss = np.sqrt(np.maximum(under, 0)), under <= 0
     return np.where(miss, np.inf, (-b - root) / a), np.where(miss, -np.inf, (-b + root) / a)
 
 

@@ -69,7 +69,7 @@ def _surfaces(rng: np.random.Generator) -> tuple[Material, ...]:
     hue, value = rng.uniform(), rng.uniform(0.62, 0.92)
     paint = colour(hue, rng.choice([0.06, 0.15, 0.35], p=[0.45, 0.35, 0.2]), value)
     walls = [Material("plain", paint, shade(paint, 0.82))] * 4
-    if rng.uniform() < 0.35:  # paper on all walls, or paint of another colour on one
+    if rng.uniform() < 0.22:  # paper on all walls, or paint of another colour on one
         paper = Material("stripes", paint, shade(paint, rng.uniform(0.7, 0.85)), rng.uniform(0.18, 0.4))
         walls = [paper] * 4
     elif rng.uniform() < 0.5:
@@ -169,9 +169,10 @@ def _furniture(rng: np.random.Generator, kind: str, p: Palette, plan: Plan) -> l
     """Return the pieces along the walls and in the middle."""
     pieces = []
     w, d, _ = plan.size
-    for wall in ("far", "left", "right", "far", "left", "right", "near"):
-        for _ in range(4):
-            make = AT_WALLS[kind][rng.integers(len(AT_WALLS[kind]))]
+    for turn, wall in enumerate(("far", "left", "right", "far", "left", "right", "near")):
+        for _ in range(6):
+            wanted = turn < 3 and not pieces  # what makes the room what it is comes first
+            make = AT_WALLS[kind][0 if wanted else rng.integers(len(AT_WALLS[kind]))]
             piece = plan.at_wall(make(rng, p), wall, rng.uniform(0.05, 0.95))
             if plan.put(piece):
                 pieces.append(piece)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cka_probe.data.scenes.plan import bounds
 from cka_probe.data.scenes.rays import Floats, solids_of, span, to_local
 from cka_probe.data.scenes.room import Room
-from cka_probe.data.scenes.solids import BOX, CYLINDER
+from cka_probe.data.scenes.solids import BOX, CYLINDER, Solid
 from cka_probe.data.scenes.texture import PATTERNS, Surface
 
 Numbers = NDArray[np.int64]
@@ -102,7 +102,7 @@ def _normals(table: _Table, unit: Floats, solid: Numbers) -> tuple[Floats, Numbe
     normal = round_ / table.half[:, solid]
     normal[:, flat] = 0
     normal[axis[flat], n[flat]] = np.where(positive[flat], 1, -1)
-    normal /= np.sqrt((normal**2).sum(axis=0))
+    normal /= np.sqrt(_dot(normal, normal))
     normal[:, solid == -1] *= -1  # the shell is seen from inside
     face = np.where(flat, 2 * axis + positive, 1)  # a round side is no box's face: any but the two of z
     return normal, face
@@ -135,7 +135,7 @@ def _received(room: Room, points: Floats, normal: Floats, lamp_point: Numbers) -
         for distance in (points[axis], np.float32(extent) - points[axis]):
             facing = 1 - np.abs(normal[axis])  # a wall is not in a corner with itself
             corner *= 1 - 0.38 * facing * np.exp(-distance / CORNER)
-    received = 0.42 * (0.82 + 0.18 * normal[2])[:, None] * corner[:, None] * AROUND
+    received = 0.36 * (0.82 + 0.18 * normal[2])[:, None] * corner[:, None] * AROUND
     lamp = np.array(room.lamp, np.float32) + LAMP_POINTS
     to_lamp = lamp[lamp_point].T - points
     strength = _lambert(normal, to_lamp) * (1.2 + 0.055 * area) * 2.1
@@ -145,31 +145,23 @@ def _received(room: Room, points: Floats, normal: Floats, lamp_point: Numbers) -
     for place, inward in room.windows:
         to_window = np.array(place, np.float32)[:, None] - points
         towards = np.maximum(-(np.array(inward, np.float32) @ to_window), 0)
-        towards /= np.sqrt((to_window**2).sum(axis=0)) + 1e-3
+        towards /= np.sqrt(_dot(to_window, to_window)) + 1e-3
         received += (2.2 * _lambert(normal, to_window) * towards * corner)[:, None] * SKY
     return received
 
 
 def _lambert(normal: Floats, to_light: Floats) -> Floats:
     """Return max(0, n . l) / (d^2 + 1), (n,)."""
-    squared = (to_light**2).sum(axis=0)
-    return np.maximum((normal * to_light).sum(axis=0), 0) / (np.sqrt(squared) * (squared + 1) + 1e-6)
+    squared = _dot(to_light, to_light)
+    return np.maximum(_dot(normal, to_light), 0) / (np.sqrt(squared) * (squared + 1) + 1e-6)
 
 
 def _hidden(room: Room, points: Floats, to_light: Floats) -> NDArray[np.bool_]:
     """Return whether a solid stands between each point and its light, (n,)."""
     hidden = np.zeros(points.shape[1], bool)
-    length = (to_light**2).sum(axis=0)
-    for piece in room.pieces:
-        solids = [solid for solid in piece if solid.shadow]
-        if not solids:
-            continue
-        low, high = bounds(solids)
-        middle, radius = ((low + high) / 2).astype(np.float32), np.linalg.norm(high - low) / 2
-        # only rays that pass the ball around the whole piece can meet one of its solids
-        offset = middle[:, None] - points
-        share = np.clip((offset * to_light).sum(axis=0) / length, 0, 1)
-        near = np.flatnonzero((((offset - share * to_light) ** 2).sum(axis=0) < radius**2) & ~hidden)
+    pieces = [solids for piece in room.pieces if (solids := [solid for solid in piece if solid.shadow])]
+    for solids, near in zip(pieces, _passing(pieces, points, to_light), strict=True):
+        near = np.flatnonzero(near & ~hidden)
         for solid in solids:
             if len(near):
                 origin, direction = to_local(solid, points[:, near], True), to_local(solid, to_light[:, near], False)
@@ -178,3 +170,23 @@ def _hidden(room: Room, points: Floats, to_light: Floats) -> NDArray[np.bool_]:
                 hidden[near[meets]] = True
                 near = near[~meets]
     return hidden
+
+
+def _passing(pieces: list[list[Solid]], points: Floats, to_light: Floats) -> NDArray[np.bool_]:
+    """Return which segments pass through the ball around each piece, (pieces, n).
+
+    With o = centre - point and d the way to the light, |o - s d|^2 = o.o - s (2 o.d - s d.d) is least at
+    s = o.d / d.d; written with products of centres and points it is two matrix products for all pieces.
+    """
+    corners = np.array([bounds(solids) for solids in pieces], np.float32).reshape(-1, 2, 3)
+    centre, squared = corners.mean(axis=1), ((corners[:, 1] - corners[:, 0]) ** 2).sum(axis=1) / 4
+    length = _dot(to_light, to_light)
+    along = centre @ to_light - _dot(points, to_light)
+    apart = (centre**2).sum(axis=1)[:, None] - 2 * (centre @ points) + _dot(points, points)
+    share = np.clip(along / length, 0, 1)
+    return apart - share * (2 * along - share * length) < squared[:, None] + 1e-3
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    """Return the inner products of (3, n) vectors, (n,); numpy sums a short first axis slowly."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

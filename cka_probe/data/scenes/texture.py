@@ -117,7 +117,8 @@ def wood(s: Surface) -> Array:
 
 def panels(s: Surface) -> Array:
     """Doors of a cupboard, a dark gap between them and a knob on each."""
-    a = s.u / s.size
+    half = np.abs(s.u) / np.maximum(np.abs(s.edge[0]), 1e-6)  # doors are counted from the face's left side
+    a = (s.u + half) / s.size
     gap = np.minimum(np.abs(a - np.round(a)) * s.size, (1 - np.abs(s.edge[1])) * 0.4)
     knob = np.hypot((np.abs(a - np.floor(a) - 0.5) - 0.36) * s.size, s.edge[1] * 0.35 - 0.03)
     shade = 0.35 + 0.65 * _smooth(gap, 0.004, 0.03)
