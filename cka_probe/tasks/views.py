@@ -40,7 +40,8 @@ def random_area(height: int, width: int, generator: Generator, scale: tuple[floa
         h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < h <= height and 0 < w <= width:
             return _place(height, width, h, w, uniform(generator), uniform(generator))
-    return largest(height, width, (1, 1), 0.5, 0.5)
+    # a picture too long for such a box: the largest with the ratio nearest to its own
+    return largest(height, width, (3, 4) if width > height else (4, 3), uniform(generator), uniform(generator))
 
 
 def largest(height: int, width: int, size: tuple[int, int], down: float, across: float) -> Box:
@@ -65,7 +66,7 @@ def cut(field: Tensor, box: Box, size: tuple[int, int], *, flip: bool = False, n
     """Return a box of a field, scaled to `size`.
 
     Args:
-        field: (C, H, W).
+        field: (C, H, W); a picture in [0, 1], or anything at all if `nearest`.
         box: Inside it.
         size: (height, width) in pixels.
         flip: Mirror left and right.
@@ -73,6 +74,8 @@ def cut(field: Tensor, box: Box, size: tuple[int, int], *, flip: bool = False, n
     """
     mode = InterpolationMode.NEAREST_EXACT if nearest else InterpolationMode.BILINEAR
     view = F.resized_crop(field, *box, size=list(size), interpolation=mode, antialias=not nearest)
+    if not nearest:
+        view = view.clamp(0.0, 1.0)  # a mean of ones may round to just above
     return F.horizontal_flip(view) if flip else view
 
 
