@@ -3,59 +3,15 @@
 A piece is drawn anew each time: its measures and colours come from the room's generator and palette.
 """
 
-import colorsys
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from cka_probe.data.scenes.solids import RGB, Material, Solid, box, cylinder, ellipsoid, moved
+from cka_probe.data.scenes.palette import Palette, colour
+from cka_probe.data.scenes.solids import Material, Solid, box, cylinder, ellipsoid, moved
 
 Piece = list[Solid]
-
-
-def colour(hue: float, saturation: float, value: float) -> RGB:
-    """Return linear RGB of a colour as a screen shows it."""
-    return tuple(float(c) ** 2.2 for c in colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1)))
-
-
-def shade(of: RGB, by: float) -> RGB:
-    """Return a colour made lighter or darker."""
-    return tuple(min(c * by, 1.0) for c in of)
-
-
-@dataclass(frozen=True)
-class Palette:
-    """The materials of one room, so that its furniture belongs together."""
-
-    wood: Material
-    light_wood: Material
-    cloth: Material
-    accent: Material
-    white: Material
-    metal: Material
-    dark: Material
-
-
-def draw_palette(rng: np.random.Generator) -> Palette:
-    """Return the materials of a room."""
-    hue, tone = rng.uniform(0.05, 0.10), rng.uniform(0.25, 0.62)
-    timber = colour(hue, rng.uniform(0.35, 0.65), tone)
-    pale = colour(hue + 0.02, rng.uniform(0.2, 0.45), rng.uniform(0.65, 0.85))
-    base = rng.uniform()
-    cloth = colour(base, rng.uniform(0.05, 0.45), rng.uniform(0.3, 0.75))
-    accent = colour(base + rng.choice([0.33, 0.5, 0.12]), rng.uniform(0.2, 0.68), rng.uniform(0.4, 0.85))
-    weave = str(rng.choice(["fabric", "fabric", "stripes", "checks"]))
-    return Palette(
-        wood=Material("wood", timber, shade(timber, 0.5)),
-        light_wood=Material("wood", pale, shade(pale, 0.65)),
-        cloth=Material("fabric", cloth, shade(cloth, 0.55), 0.12),
-        accent=Material(weave, accent, shade(accent, 0.35), rng.uniform(0.08, 0.16)),
-        white=Material("plain", colour(0.11, 0.05, 0.93), colour(0.11, 0.08, 0.78)),
-        metal=Material("plain", colour(0.6, 0.04, 0.6), colour(0.6, 0.05, 0.38)),
-        dark=Material("plain", colour(0.6, 0.1, 0.16), colour(0.6, 0.15, 0.08)),
-    )
 
 
 def _legs(w: float, d: float, height: float, thick: float, material: Material) -> Piece:
@@ -221,7 +177,7 @@ def desk(rng: np.random.Generator, p: Palette) -> Piece:
     w, d = rng.uniform(1.1, 1.6), 0.7
     top = p.light_wood if rng.uniform() < 0.5 else p.wood
     x = rng.uniform(-0.2, 0.2)
-    glass = Material("painting", colour(rng.uniform(), 0.5, 0.6), colour(0.6, 0.3, 0.1), glow=0.25)
+    glass = Material("painting", colour(rng.uniform(), 0.4, 0.6), colour(0.6, 0.3, 0.1), glow=0.25)
     return [
         box((-w / 2, 0, 0.7), (w / 2, d, 0.74), top),
         *_legs(w, d, 0.7, 0.05, p.metal),
@@ -236,7 +192,7 @@ def desk(rng: np.random.Generator, p: Palette) -> Piece:
 def television(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a low bench with a television on it."""
     w = rng.uniform(1.2, 1.8)
-    glass = Material("painting", colour(rng.uniform(), 0.6, 0.5), colour(0.6, 0.4, 0.08), glow=0.2)
+    glass = Material("painting", colour(rng.uniform(), 0.4, 0.5), colour(0.6, 0.4, 0.08), glow=0.2)
     return [
         box((-w / 2, 0, 0.05), (w / 2, 0.42, 0.48), Material("panels", p.wood.first, p.wood.second, w / 3)),
         box((-0.15, 0.12, 0.48), (0.15, 0.3, 0.52), p.dark),

@@ -10,11 +10,13 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.data.scenes.plan import bounds
 from cka_probe.data.scenes.room import Room
 from cka_probe.data.scenes.solids import CYLINDER, ELLIPSOID, Solid
 
 Floats = NDArray[np.floating]
+Window = tuple[slice, slice]
+
+_CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def cast(room: Room, pose: Floats, K: Floats, rays: Floats) -> Hits:
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = np.nanmin(np.where(rays == 0, np.inf, walls / rays), axis=0)
     index = np.full(depth.shape, -1)
-    for number, solid in enumerate(solids_of(room)):
-        window = _window(solid, pose, K, depth.shape)
+    solids = solids_of(room)
+    for number, (solid, window) in enumerate(zip(solids, _windows(solids, pose, K, depth.shape), strict=True)):
         if window is None:
             continue
         near = to_local(solid, origin, place=True)[:, None, None]
@@ -120,16 +122,22 @@ def cast(room: Room, pose: Floats, K: Floats, rays: Floats) -> Hits:
     return Hits(depth, index)
 
 
-def _window(solid: Solid, pose: Floats, K: Floats, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """Return the rows and columns of the grid a solid can be seen in; None where it is behind or beside."""
-    low, high = bounds([solid])
-    corners = np.array([(x, y, z) for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
-    u, v, z = K @ (pose[:3, :3].T @ (corners - pose[:3, 3]).T)
-    if (z < 0.05).all():
-        return None
-    if (z < 0.05).any():  # the picture of a corner behind the camera says nothing
-        return slice(0, shape[0]), slice(0, shape[1])
-    u, v = u / z, v / z
-    top, bottom = max(int(v.min()) - 1, 0), min(int(v.max()) + 3, shape[0])
-    left, right = max(int(u.min()) - 1, 0), min(int(u.max()) + 3, shape[1])
-    return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
+def _windows(solids: list[Solid], pose: Floats, K: Floats, shape: tuple[int, ...]) -> list[Window | None]:
+    """Return the rows and columns of the grid each solid can be seen in; None where it is behind or beside."""
+    centre, half, yaw = (np.array([getattr(solid, name) for solid in solids]) for name in ("centre", "half", "yaw"))
+    across = np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], axis=1)
+    along = np.stack([-np.sin(yaw), np.cos(yaw), 0 * yaw], axis=1)
+    axes = np.stack([across, along, np.tile([0.0, 0.0, 1.0], (len(solids), 1))], axis=1) * half[:, :, None]
+    corners = centre[:, None] + np.einsum("ca,sad->scd", _CORNERS, axes)
+    u, v, z = np.einsum("ij,scj->isc", K @ pose[:3, :3].T, corners - pose[:3, 3])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = np.nan_to_num(u / z, posinf=0, neginf=0), np.nan_to_num(v / z, posinf=0, neginf=0)
+    # the picture of a corner behind the camera says nothing: such a solid may be anywhere in the grid
+    partly = (z < 0.05).any(axis=1)[:, None]
+    low = np.maximum(np.where(partly, 0, np.stack([v.min(axis=1), u.min(axis=1)], axis=1) - 1), 0).astype(int)
+    high = np.minimum(np.where(partly, shape, np.stack([v.max(axis=1), u.max(axis=1)], axis=1) + 3), shape).astype(int)
+    seen = (low < high).all(axis=1) & (z >= 0.05).any(axis=1)
+    return [
+        (slice(top, bottom), slice(left, right)) if there else None
+        for there, (top, left), (bottom, right) in zip(seen, low, high, strict=True)
+    ]

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.data.scenes.furniture import (
-    AT_WALLS,
-    IN_THE_MIDDLE,
-    Palette,
-    Piece,
-    colour,
-    draw_palette,
-    shade,
-)
+from cka_probe.data.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, Piece
+from cka_probe.data.scenes.palette import Palette, colour, draw_palette, shade
 from cka_probe.data.scenes.plan import YAWS, Plan, area_of
 from cka_probe.data.scenes.solids import Material, Point, Solid, box, cylinder, moved
 
@@ -199,7 +192,7 @@ def _pictures(rng: np.random.Generator, p: Palette, plan: Plan) -> list[Piece]:
     pieces = []
     for wall in ("far", "far", "left", "right"):
         a, b, z = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(1.45, 1.7)
-        view = Material("painting", colour(rng.uniform(), 0.6, 0.7), colour(rng.uniform(), 0.5, 0.4))
+        view = Material("painting", colour(rng.uniform(), rng.uniform(0.1, 0.6), 0.75), colour(rng.uniform(), 0.4, 0.4))
         piece = plan.at_wall([box((-a, 0, z - b), (a, 0.03, z + b), view)], wall, rng.uniform(0.15, 0.85))
         area = area_of(piece)
         windows = [taken for taken in plan.taken if taken[4] == 0.0]

@@ -1,0 +1,51 @@
+"""The colours and materials of one room, drawn together so that its furniture belongs together."""
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from cka_probe.data.scenes.solids import RGB, Material
+
+
+def colour(hue: float, saturation: float, value: float) -> RGB:
+    """Return linear RGB of a colour as a screen shows it."""
+    return tuple(float(c) ** 2.2 for c in colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1)))
+
+
+def shade(of: RGB, by: float) -> RGB:
+    """Return a colour made lighter or darker."""
+    return tuple(min(c * by, 1.0) for c in of)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The materials of one room, so that its furniture belongs together."""
+
+    wood: Material
+    light_wood: Material
+    cloth: Material
+    accent: Material
+    white: Material
+    metal: Material
+    dark: Material
+
+
+def draw_palette(rng: np.random.Generator) -> Palette:
+    """Return the materials of a room."""
+    hue, tone = rng.uniform(0.05, 0.10), rng.uniform(0.25, 0.62)
+    timber = colour(hue, rng.uniform(0.35, 0.65), tone)
+    pale = colour(hue + 0.02, rng.uniform(0.2, 0.45), rng.uniform(0.65, 0.85))
+    base = rng.uniform()
+    cloth = colour(base, rng.uniform(0.05, 0.45), rng.uniform(0.3, 0.75))
+    accent = colour(base + rng.choice([0.33, 0.5, 0.12]), rng.uniform(0.2, 0.68), rng.uniform(0.4, 0.85))
+    weave = str(rng.choice(["fabric", "fabric", "stripes", "checks"]))
+    return Palette(
+        wood=Material("wood", timber, shade(timber, 0.5)),
+        light_wood=Material("wood", pale, shade(pale, 0.65)),
+        cloth=Material("fabric", cloth, shade(cloth, 0.55), 0.12),
+        accent=Material(weave, accent, shade(accent, 0.35), rng.uniform(0.08, 0.16)),
+        white=Material("plain", colour(0.11, 0.05, 0.93), colour(0.11, 0.08, 0.78)),
+        metal=Material("plain", colour(0.6, 0.04, 0.6), colour(0.6, 0.05, 0.38)),
+        dark=Material("plain", colour(0.6, 0.1, 0.16), colour(0.6, 0.15, 0.08)),
+    )
