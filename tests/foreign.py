@@ -135,6 +135,12 @@ def mim_depth(path, model, *, own=False):
     return path
 
 
+def mim_depth_init(path, model):
+    state = OrderedDict((name.replace("cpb_mlp", "rpe_mlp"), value) for name, value in microsoft(model).items())
+    torch.save({"module": state}, path)
+    return path
+
+
 def sc_depth(path, model):
     state = prefixed("depth_net.encoder.encoder.", model.state_dict() | {"fc.weight": torch.zeros(10, 512)})
     state["depth_net.decoder.upconvs0.0.conv.conv.weight"] = torch.zeros(4, 4, 3, 3)

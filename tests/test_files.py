@@ -24,6 +24,7 @@ def resnet():
 SWIN_FILES = {
     "simmim": (lambda p, m: foreign.simmim(p / "a.pth", m), "SimMIM", IMAGENET_MEAN),
     "simmim, new names": (lambda p, m: foreign.simmim(p / "a.pth", m, cpb="cpb_mlp"), "SimMIM", IMAGENET_MEAN),
+    "mim-depth, init": (lambda p, m: foreign.mim_depth_init(p / "a.pth", m), "SimMIM", IMAGENET_MEAN),
     "microsoft": (lambda p, m: foreign.swin_classifier(p / "a.pth", m), "Microsoft", IMAGENET_MEAN),
     "mim-depth": (lambda p, m: foreign.mim_depth(p / "a.ckpt", m), "MIM-Depth", PLAIN),
     "mim-depth, own": (lambda p, m: foreign.mim_depth(p / "a.ckpt", m, own=True), "MIM-Depth", PLAIN),

@@ -77,6 +77,18 @@ def _sc_depth(clues: Clues) -> bool:
     return clues.family != "other" and (clues.has("depth_net") or clues.prefix[-2:] == ("encoder", "encoder"))
 
 
+def _monodepth2(clues: Clues) -> bool:
+    return clues.family == "resnet" and picture_size(clues.prefix, clues.values) is not None
+
+
+def picture_size(prefix: tuple[str, ...], values: Mapping[str, object]) -> tuple[int, int] | None:
+    """Return the height and width that Monodepth2 writes beside its `encoder.` tensors, if they are there."""
+    if prefix[-1:] != ("encoder",):
+        return None
+    height, width = (values.get(".".join((*prefix[:-1], name))) for name in ("height", "width"))
+    return (height, width) if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0 else None
+
+
 def _simmim(clues: Clues) -> bool:
     old_names = any(".rpe_mlp." in name for name in clues.names)
     masked = "mask_token" in clues.names or clues.prefix[-1:] == ("encoder",)
@@ -92,13 +104,8 @@ KINDS: dict[str, Kind] = {
         norm_eps=1e-6,
         note="MIM-Depth: pictures are not normalised, layer norms have eps 1e-6",
     ),
+    "monodepth2": Kind("Monodepth2", _monodepth2, *HALF_GREY, note="Monodepth2: pictures as (x - 0.45) / 0.225"),
     "sc-depth": Kind("SC-Depth", _sc_depth, *HALF_GREY, note="SC-Depth: pictures as (x - 0.45) / 0.225"),
-    "monodepth2": Kind(
-        "Monodepth2",
-        lambda clues: _resnet(clues) and any(name.split(".")[-1] == "height" for name in clues.values),
-        *HALF_GREY,
-        note="Monodepth2: pictures as (x - 0.45) / 0.225",
-    ),
     "simmim": Kind("SimMIM (Swin-v2)", _simmim),
     "transformers": Kind("transformers Swin-v2", lambda clues: _swin(clues) and clues.naming == "transformers"),
     "microsoft": Kind("Swin-v2 in Microsoft's names", lambda clues: _swin(clues) and clues.naming == "microsoft"),

@@ -17,7 +17,14 @@ from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import read_checkpoint, read_header
 from cka_probe.models.files.fitting import check_fit, parse_arch, shapes_of, the_one
 from cka_probe.models.files.reading import Contents, first_bytes, read_contents
-from cka_probe.models.files.recognising import Encoder, depths_of, folder_to_file, recognise, with_config_beside
+from cka_probe.models.files.recognising import (
+    Encoder,
+    depths_of,
+    dropped_note,
+    folder_to_file,
+    recognise,
+    with_config_beside,
+)
 from cka_probe.models.files.strangers import load_stranger
 from cka_probe.models.files.windows import Grid, at_size, grid_of
 
@@ -52,7 +59,8 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
         chosen = name if name in ARCHITECTURES else twin_of(name)
         check_fit(file, encoder.tensors, chosen, what)
     options, notes = options_of(contents, encoder, chosen, None if name in ARCHITECTURES else name, size)
-    return _built(encoder, chosen, options, Origin(str(path), chosen, options, (*encoder.notes, *notes)))
+    notes = (*encoder.notes, *notes, *dropped_note(encoder.dropped))
+    return _built(encoder, chosen, options, Origin(str(path), chosen, options, notes))
 
 
 def options_of(
@@ -72,7 +80,7 @@ def options_of(
     """
     if "patch_embed.proj.weight" in encoder.tensors:
         return _swin_options(contents, encoder, name, timm_name, size)
-    return _resnet_options(contents, name, size)
+    return _resnet_options(encoder, name, size)
 
 
 def _built(encoder: Encoder, name: str, options: dict, origin: Origin) -> Backbone:
@@ -107,7 +115,13 @@ def is_ours(file: Path) -> bool:
 
 def _ours(file: Path, name: str | None, size: Size | None) -> Backbone:
     """Return the backbone of a checkpoint of ours, which says itself what it is."""
-    backbone = read_checkpoint(file)[0]
+    try:
+        backbone = read_checkpoint(file)[0]
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{file}: expected a checkpoint whose weights fit its header, found others "
+            f"({type(error).__name__}: {str(error).splitlines()[-1].strip()}); copy it again, or train it again"
+        ) from error
     found = backbone.origin.architecture
     if size is not None or name not in (None, found):
         raise CheckpointError(
@@ -136,18 +150,20 @@ def _swin_options(
         )
     if size is not None:
         grid = at_size(path, grid, size[0])
-    options = {"size": grid.size, "window": grid.window, "pretrained_windows": grid.pretrained_windows}
+    options: dict = {"size": grid.size}
+    if grid.window != grid.size // 16:  # else the window may follow when the backbone is taken to another size
+        options["window"] = grid.window
+    if any(grid.pretrained_windows):
+        options["pretrained_windows"] = grid.pretrained_windows
     return options, grid.notes
 
 
-def _resnet_options(contents: Contents, name: str, size: Size | None) -> tuple[dict, tuple[str, ...]]:
+def _resnet_options(encoder: Encoder, name: str, size: Size | None) -> tuple[dict, tuple[str, ...]]:
     """Return the input size of a ResNet: what was asked for, else what Monodepth2 wrote, else the usual one."""
     if size is not None:
         return {"size": size[0] if size[0] == size[1] else size}, ()
-    last = {key.split(".")[-1]: value for key, value in contents.values.items()}
-    height, width = last.get("height"), last.get("width")
-    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
-        return {"size": (height, width)}, ()
+    if encoder.size is not None:
+        return {"size": encoder.size}, ()
     usual = ARCHITECTURES[name].size
     return {"size": usual}, (f"the file does not say its input size: {usual} px; --arch {name}@SIZE for another",)
 

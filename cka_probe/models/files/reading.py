@@ -173,7 +173,8 @@ def _found(start: bytes) -> str:
 def _check_zip(path: Path) -> None:
     """Refuse a zip that torch.save did not write, in words of our own."""
     try:
-        names = zipfile.ZipFile(path).namelist()
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
     except (zipfile.BadZipFile, OSError):
         raise CheckpointError(
             f"{path}: {EXPECTED}, found a zip archive without its end: copy or download it again"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import CheckpointError
-from cka_probe.models.files.kinds import KINDS, Clues, Kind
+from cka_probe.models.files.kinds import KINDS, Clues, Kind, picture_size
 from cka_probe.models.files.naming import choose_prefix, find_prefixes, naming_of, to_timm
-from cka_probe.models.files.reading import Contents
+from cka_probe.models.files.reading import Contents, Value
 from cka_probe.models.files.windows import BUFFERS
 
 HEADS = {"head", "fc", "classifier", "head_dist"}
@@ -32,6 +33,7 @@ class Encoder:
         dropped: Number of tensors by group that are not of the encoder.
         changes: Renamings, and how many tensors each concerns.
         heads: Names of the tensors of classifiers.
+        values: The plain values of the file.
         notes: What a reader should know.
     """
 
@@ -43,7 +45,13 @@ class Encoder:
     dropped: dict[str, int]
     changes: dict[str, int]
     heads: tuple[str, ...]
+    values: Mapping[str, Value]
     notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Input height and width in pixels, where the file says them outright."""
+        return picture_size(tuple(self.prefix.split(".")[:-1]), self.values)
 
     @property
     def about(self) -> Kind:
@@ -69,7 +77,7 @@ def recognise(contents: Contents) -> Encoder:
     clues = Clues(family, naming, parts, frozenset(inside), frozenset(outside), contents.values)
     kind = next(name for name, about in KINDS.items() if about.fits(clues))
     renamed = to_timm(contents.path, naming, inside)
-    encoder = Encoder(kind, naming, prefix, {}, {}, outside, renamed.changes, _heads(contents, prefix))
+    encoder = Encoder(kind, naming, prefix, {}, {}, outside, renamed.changes, _heads(contents, prefix), contents.values)
     return _sorted_out(encoder, renamed.tensors)
 
 
@@ -92,8 +100,6 @@ def _sorted_out(encoder: Encoder, tensors: dict[str, Tensor]) -> Encoder:
     own = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in own.items()}
     if sick := [name for name, tensor in own.items() if not tensor.isfinite().all()]:
         notes.append(f"{len(sick)} tensors hold NaN or infinity, the first is {sick[0]}")
-    if dropped:
-        notes.append(f"not of the encoder and dropped: {listed(dropped)}")
     return replace(encoder, tensors=own, buffers=buffers, dropped=dropped, notes=tuple(notes))
 
 
@@ -121,6 +127,11 @@ def _other_family(contents: Contents) -> str:
         return "found a Swin-v1 (relative_position_bias_table); give a Swin-v2, or timm's name of it with --arch"
     names = ", ".join(list(contents.tensors)[:3])
     return f"found {len(contents.tensors)} tensors ({names} …); --arch takes the name of any timm model"
+
+
+def dropped_note(groups: dict[str, int]) -> tuple[str, ...]:
+    """Return the note on what was dropped, none if nothing was."""
+    return (f"not of the encoder and dropped: {listed(groups)}",) if groups else ()
 
 
 def listed(groups: dict[str, int]) -> str:

@@ -131,9 +131,9 @@ def _with_options(report: FileReport, options: dict) -> FileReport:
     """Add what an architecture is built with."""
     size = options["size"]
     report = replace(report, size=(size, size) if isinstance(size, int) else tuple(size))
-    if "window" not in options:
+    if not report.architectures or not report.architectures[0].startswith("swinv2"):
         return report
-    grid = Grid(size, options["window"] or size // 16, tuple(options.get("pretrained_windows", (0,))))
+    grid = Grid(size, options.get("window") or size // 16, tuple(options.get("pretrained_windows", ())))
     return replace(
         report,
         windows=grid.windows,

@@ -8,7 +8,7 @@ from cka_probe.errors import CheckpointError
 from cka_probe.models.backbone import IMAGENET_MEAN, Backbone, Origin
 from cka_probe.models.files.fitting import check_fit, shapes_of
 from cka_probe.models.files.reading import Contents
-from cka_probe.models.files.recognising import Encoder, listed, recognise
+from cka_probe.models.files.recognising import Encoder, dropped_note, recognise
 from cka_probe.models.selection import natural_layers
 
 
@@ -34,15 +34,14 @@ def load_stranger(contents: Contents, name: str, size: tuple[int, int] | None, r
     told = model.pretrained_cfg
     own_input = encoder is not None and encoder.about.mean != IMAGENET_MEAN
     notes = (encoder.about.note if own_input else f"input normalised as timm does for {name}",)
-    if dropped:
-        notes += (f"not of the encoder and dropped: {listed(dropped)}",)
+    size = size or (encoder.size if encoder else None)
     return Backbone(
         model,
         size=size or tuple(told["input_size"][1:]),
         mean=encoder.about.mean if own_input else told["mean"],
         std=encoder.about.std if own_input else told["std"],
         layers=natural_layers(model),
-        origin=Origin(reference, name, {"size": size} if size else {}, notes),
+        origin=Origin(reference, name, {"size": size} if size else {}, notes + dropped_note(dropped)),
     ).eval()
 
 

@@ -136,14 +136,17 @@ def _pretrained_in(path: Path, buffers: Mapping[str, Tensor], windows: tuple[int
 def _grid_told(values: Mapping[str, object]) -> Grid | None:
     """Return what the settings of a run say: yacs of Swin and SimMIM, or config.json of transformers."""
 
-    def ask(*endings: str) -> object:
-        return next((values[name] for ending in endings for name in values if name.endswith(ending)), None)
+    def ask(ending: str) -> object:
+        return next((value for name, value in values.items() if name.endswith(ending)), None)
 
-    size = ask("DATA.IMG_SIZE", "beside.image_size")
-    window = ask("SWINV2.WINDOW_SIZE", "beside.window_size")
-    earlier = ask("SWINV2.PRETRAINED_WINDOW_SIZES", "beside.pretrained_window_sizes") or SAME
-    if not isinstance(size, int) or not isinstance(window, int) or not isinstance(earlier, tuple):
+    if values.get("beside.model_type") == "swinv2":
+        names = ("beside.image_size", "beside.window_size", "beside.pretrained_window_sizes")
+    else:
+        names = ("DATA.IMG_SIZE", "SWINV2.WINDOW_SIZE", "SWINV2.PRETRAINED_WINDOW_SIZES")
+    size, window, earlier = map(ask, names)
+    if not isinstance(size, int) or not isinstance(window, int) or size % 32 or min(size, window) < 1:
         return None
+    earlier = earlier if isinstance(earlier, tuple) else SAME
     return Grid(size, window, tuple(map(int, earlier)) if len(earlier) == 4 else SAME)
 
 
