@@ -8,6 +8,7 @@ keeps its traceback.
 import sys
 
 import typer
+from typer.core import TyperGroup
 
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.draw import draw
@@ -17,8 +18,25 @@ from ckaprobe_cli.layers import layers
 from ckaprobe_cli.scenes import scenes
 from ckaprobe_cli.train import train
 
+
+class OneLineErrors(TyperGroup):
+    """Commands whose `CkaProbeError`s are one line on stderr and exit code 2."""
+
+    def invoke(self, context: typer.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            errors = sys.modules.get("cka_probe.errors")  # loaded, if one of them was raised
+            if errors is None or not isinstance(error, errors.CkaProbeError):
+                raise
+            typer.echo(f"ckaprobe: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from error
+
+
 app = typer.Typer(
     name="ckaprobe",
+    cls=OneLineErrors,
     help="See what vision models have learnt, layer by layer.",
     no_args_is_help=True,
     add_completion=False,
@@ -28,24 +46,7 @@ app = typer.Typer(
 for command in (compare, fingerprint, draw, layers, inspect, train, scenes):
     app.command()(command)
 
-INTERRUPTED = 130
-
 
 def main() -> None:
     """Run the command line; the console script `ckaprobe`."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("interrupted; no file is half-written", err=True)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        if not _is_ours(error):
-            raise
-        typer.echo(f"ckaprobe: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
-
-
-def _is_ours(error: Exception) -> bool:
-    """Return whether an error is a `CkaProbeError`; if one was raised, its module is loaded."""
-    errors = sys.modules.get("cka_probe.errors")
-    return errors is not None and isinstance(error, errors.CkaProbeError)
+    app()

@@ -146,8 +146,10 @@ def _matches(model: nn.Module, part: str | int, default: LayerMap | None) -> lis
 
 
 def _worth(glob: str, module: nn.Module) -> bool:
-    """Return whether a glob means this module: "*" alone means leaves, any other glob what it matches."""
-    return glob.strip("*") != "" or not any(True for _ in module.children())
+    """Return whether a glob means this module: "*" the leaves that do something, others what they match."""
+    if glob.strip("*"):
+        return True
+    return not any(True for _ in module.children()) and not isinstance(module, nn.Identity)
 
 
 def _example(model: nn.Module) -> str:

@@ -8,14 +8,13 @@ each feature is subtracted from each chunk before its product.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**19
-"""Elements of a chunk: 2 MiB of float32, so that a centred chunk is still in the cache when it is multiplied."""
+CHUNK_ELEMENTS = 2**18
+"""Elements of a chunk: 1 MiB of float32, so that a centred block is still in the cache when it is multiplied."""
 
 MEAN_TOLERANCE = 16.0
 """Largest ratio of a raw Gram's entries to its centred off-diagonal ones, both root mean square, that is not
@@ -67,18 +66,16 @@ def centred_gram(features: Tensor, *, uneven: bool = False) -> Gram:
     Returns:
         `Gram`, its matrix on the device of `features` (on the CPU where the device has no float64).
     """
-    p = features.shape[1]
     if not uneven:
-        raw = _product(features, centre=False)
-        matrix = double_centre(raw)
-        mean_square = float(raw.diagonal().mean()) / p
+        raw, _ = _product(features, centre=False)
+        matrix, total = double_centre(raw), raw.diagonal().sum()
         off_diagonal = matrix - torch.diag(matrix.diagonal())
-        uneven = not float(raw.square().mean()) <= MEAN_TOLERANCE**2 * float(off_diagonal.square().mean())
+        uneven = not float(raw.square().sum()) <= MEAN_TOLERANCE**2 * float(off_diagonal.square().sum())
     if uneven:
-        raw = _product(features, centre=True)
-        matrix = double_centre(raw)
-        mean_square = _mean_square(features)
-    variance = float(matrix.diagonal().mean()) / p
+        raw, means = _product(features, centre=True)
+        matrix, total = double_centre(raw), raw.diagonal().sum() + len(raw) * means
+    mean_square = float(total) / features.numel()
+    variance = float(matrix.diagonal().sum()) / features.numel()
     return Gram(
         matrix=matrix,
         size=mean_square**0.5,
@@ -89,26 +86,28 @@ def centred_gram(features: Tensor, *, uneven: bool = False) -> Gram:
     )
 
 
-def _chunks(features: Tensor) -> Iterator[Tensor]:
-    """Yield column blocks of (n, p) as (n, w) float32."""
-    width = max(1, CHUNK_ELEMENTS // features.shape[0])
-    for start in range(0, features.shape[1], width):
-        yield features[:, start : start + width].float()
+def _product(features: Tensor, *, centre: bool) -> tuple[Tensor, Tensor]:
+    """Return `X X^T` in column blocks, optionally of features less their means over the batch.
 
+    Args:
+        features: (n, p), any floating dtype.
+        centre: Subtract the means, block by block, into one scratch block that stays in the cache.
 
-def _product(features: Tensor, *, centre: bool) -> Tensor:
-    """Return `X X^T`, (n, n) float64, optionally of features less their means over the batch."""
-    n = features.shape[0]
-    wide = torch.float64 if features.device.type != "mps" else torch.float32
-    total = torch.zeros(n, n, dtype=wide, device=features.device)
-    for chunk in _chunks(features):
+    Returns:
+        The product, (n, n) float64, and the sum of the squared means that were subtracted, () float64.
+    """
+    n, p = features.shape
+    width = min(p, max(1, CHUNK_ELEMENTS // n))
+    # MPS has no float64: there the sum over blocks is float32 as well
+    wide = {"dtype": torch.float64 if features.device.type != "mps" else torch.float32, "device": features.device}
+    total, squares = torch.zeros(n, n, **wide), torch.zeros((), **wide)
+    averaging = features.new_full((1, n), 1.0 / n, dtype=torch.float32)
+    scratch = features.new_empty((n, width), dtype=torch.float32) if centre else None
+    for start in range(0, p, width):
+        block = features[:, start : start + width].float()
         if centre:
-            chunk = chunk - chunk.mean(dim=0, keepdim=True)
-        total += chunk @ chunk.mT
-    return total.cpu().double() if wide is torch.float32 else total
-
-
-def _mean_square(features: Tensor) -> float:
-    """Return the mean of the squared features."""
-    norms = torch.stack([chunk.square().mean(dim=1).double().mean() * chunk.shape[1] for chunk in _chunks(features)])
-    return float(norms.sum()) / features.shape[1]
+            mean = averaging @ block
+            squares += mean.square().sum()
+            block = torch.sub(block, mean, out=scratch[:, : block.shape[1]])
+        total += block @ block.mT
+    return total.double() if total.device.type != "mps" else total.cpu().double(), squares.cpu().double()

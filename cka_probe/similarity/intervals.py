@@ -27,6 +27,9 @@ from torch import Tensor
 from cka_probe.similarity.cka import Terms, cka
 from cka_probe.similarity.estimators import Estimator
 
+TOGETHER = 8
+"""Permutations in one matrix product: few enough to stay in the cache."""
+
 
 def jackknife_interval(
     x: Sequence[Tensor], y: Sequence[Tensor], terms: Terms, estimator: Estimator, per_picture: int = 1
@@ -132,9 +135,11 @@ def permutation_null(
         doubled = torch.where(upper[0] == upper[1], 1.0, 2.0) * float(weight) / estimator.divisor(n)
         pairs_x = (batch_x[:, upper[0], upper[1]] * doubled).float()
         flat_y = batch_y.flatten(1).mT.contiguous().float()  # (n^2, columns): a permutation moves whole rows
-        for repeat in range(permutations):
-            order = _permuted(n, per_picture, generator)
-            sums[repeat] += pairs_x @ flat_y[order[upper[0]] * n + order[upper[1]]]
+        orders = torch.stack([_permuted(n, per_picture, generator) for _ in range(permutations)])
+        for part in range(0, permutations, TOGETHER):
+            order = orders[part : part + TOGETHER]
+            moved = flat_y[order[:, upper[0]] * n + order[:, upper[1]]]  # (together, pairs, columns)
+            sums[part : part + TOGETHER] += pairs_x @ moved
     sum_xx, sum_yy = terms.sums()[1:]
     permuted = sums / (sum_xx[:, None] * sum_yy[None, :]).sqrt()
     defined = ~value.isnan()
