@@ -1,6 +1,7 @@
 """The rooms close on themselves: depth lies on what is there, and one frame warped is the other."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import torch
 from PIL import Image
 
 from cka_probe.data import open_dataset
-from cka_probe.data.scenes import draw_room, intrinsics, render, write_scenes
+from cka_probe.data.scenes import draw_room, intrinsics, rays, render, shading, write_scenes
 from cka_probe.data.scenes.rays import camera_rays, cast, solids_of
 from cka_probe.data.scenes.shading import light_from
-from cka_probe.data.scenes.solids import BOX, CYLINDER
+from cka_probe.data.scenes.solids import BOX, CYLINDER, Material, box
 from cka_probe.data.scenes.texture import PATTERNS, Surface
 from cka_probe.errors import DataError, OutputError
 
@@ -66,11 +67,43 @@ def test_depth_is_along_the_axis_and_not_along_the_ray():
     room = draw_room(0, 0, 1)
     pose = room.poses[0]
     _, depth = render(room, pose, SIZE)
-    rays = camera_rays(pose, intrinsics(SIZE), SIZE, 1, np.float64)
-    np.testing.assert_allclose(np.tensordot(pose[:3, 2], rays, 1), 1.0, atol=1e-12)
+    forward = camera_rays(pose, intrinsics(SIZE), SIZE, 1, np.float64)
+    np.testing.assert_allclose(np.tensordot(pose[:3, 2], forward, 1), 1.0, atol=1e-12)
     np.testing.assert_allclose(
         (pose[:3, :3].T @ (backproject(pose, depth) - pose[:3, 3:]))[2], depth.ravel(), atol=1e-9
     )
+
+
+def test_the_four_rays_of_a_pixel_lie_around_its_centre():
+    pose, K = draw_room(0, 0, 1).poses[0], intrinsics(SIZE)
+    centre, fine = (camera_rays(pose, K, SIZE, each, np.float64) for each in (1, 2))
+    np.testing.assert_allclose(fine.reshape(3, SIZE[0], 2, SIZE[1], 2).mean(axis=(2, 4)), centre, atol=1e-12)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_looking_only_where_a_solid_can_be_loses_nothing(index, monkeypatch):
+    room = draw_room(5, index, 1)
+    image, depth = render(room, room.poses[0], SIZE)
+    everywhere = (slice(None), slice(None))
+    monkeypatch.setattr(rays, "_windows", lambda solids, *_: [everywhere] * len(solids))
+    monkeypatch.setattr(shading, "_passing", lambda pieces, points, _: np.ones((len(pieces), points.shape[1]), bool))
+    slowly, slow_depth = render(room, room.poses[0], SIZE)
+    np.testing.assert_array_equal(depth, slow_depth)
+    np.testing.assert_array_equal(image, slowly)
+
+
+def test_it_is_darker_below_a_table_than_beside_it():
+    room = draw_room(0, 0, 1)
+    x, y, _ = room.lamp
+    grey = Material("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    board = box((x - 0.5, y - 0.5, 0.7), (x + 0.5, y + 0.5, 0.74), grey)
+    spots = np.array([(x, y, 0.0), (x - 1.1, y, 0.0)], np.float32).T
+    shell, lamp = np.full(2, -1), np.zeros(2, int)
+    empty = replace(room, surfaces=(grey,) * 6, pieces=((replace(board, shadow=False),),), windows=())
+    lit = light_from(empty, spots, shell, lamp).mean(axis=1)
+    shaded = light_from(replace(empty, pieces=((board,),)), spots, shell, lamp).mean(axis=1)
+    assert shaded[0] < 0.7 * lit[0]
+    assert shaded[1] == lit[1]
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -121,9 +154,9 @@ def test_rooms_differ_and_are_furnished():
 def test_colour_does_not_depend_on_the_camera():
     room = draw_room(0, 1, 2)
     K = intrinsics(SIZE)
-    rays = camera_rays(room.poses[0], K, SIZE, 1, np.float32)
-    hits = cast(room, room.poses[0], K, rays)
-    points = (room.poses[0][:3, 3].astype(np.float32)[:, None, None] + hits.depth * rays).reshape(3, -1)
+    looks = camera_rays(room.poses[0], K, SIZE, 1, np.float32)
+    hits = cast(room, room.poses[0], K, looks)
+    points = (room.poses[0][:3, 3].astype(np.float32)[:, None, None] + hits.depth * looks).reshape(3, -1)
     lamp = np.zeros(points.shape[1], int)
     once = light_from(room, points, hits.solid.ravel(), lamp)
     order = np.random.default_rng(0).permutation(points.shape[1])
