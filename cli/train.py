@@ -1,5 +1,6 @@
 """`ckaprobe train`: run a recipe, or go on with one."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ def train(
 ) -> None:
     """Train the stages of a recipe; stop it at any time, run it again to go on.
 
-    Several GPUs: `torchrun --nproc_per_node 8 -m ckaprobe_cli train --recipe NAME --out DIR`.
+    Several GPUs: torchrun --nproc_per_node 8 --no-python ckaprobe train --recipe NAME --out DIR
     """
     from cka_probe.training import read_recipe, run_recipe
 
@@ -34,8 +35,9 @@ def train(
         raise typer.Exit(130) from interrupt
     finally:
         bars.close()
-    for path in paths:
-        typer.echo(path)
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, one process speaks for all
+        for path in paths:
+            typer.echo(path)
 
 
 class _Bars:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cka_probe.data import DATASETS
 from cka_probe.errors import OutputError, RecipeError, TrainingError
+from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import read_checkpoint, read_header
 from cka_probe.training import read_recipe, run_recipe
 
@@ -239,3 +240,65 @@ def test_two_processes_do_what_one_does(tmp_path):
     weights = [read_checkpoint(tmp_path / run / "masked.safetensors")[0].state_dict() for run in ("one", "two")]
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], atol=2e-3, rtol=0)
+
+
+def test_a_stage_starts_from_a_file_and_takes_the_head_of_its_own_task(recipe, tmp_path):
+    first = run_recipe(recipe("masked.steps=1", "depth.steps=1"), tmp_path / "first", device="cpu")
+    _, head, _ = read_checkpoint(first[0])
+    short = ("masked.steps=1", "masked.lr=1e-12", "depth.steps=1")
+    again = recipe(f"masked.start={first[0]}", "depth.start=random", *short)
+    second = run_recipe(again, tmp_path / "second", device="cpu")
+    backbone, carried, header = read_checkpoint(second[0])
+    assert header.parent == hashlib.sha256(first[0].read_bytes()).hexdigest()
+    assert read_header(second[1]).parent == ""
+    assert all(torch.allclose(head[name], carried[name], atol=1e-9) for name in head)
+    before = read_checkpoint(first[0])[0].state_dict()
+    assert all(torch.allclose(before[name], value, atol=1e-9) for name, value in backbone.state_dict().items())
+
+
+def test_a_stage_starts_from_a_foreign_file(tmp_path):
+    torch.manual_seed(0)
+    model = ARCHITECTURES["resnet18"].build(size=64)
+    torch.save(model.state_dict(), tmp_path / "theirs.pth")
+    overrides = ("architecture=resnet18", "masked.steps=1", "depth.steps=1", "masked.lr=1e-12")
+    path = tmp_path / "foreign.toml"
+    path.write_text(RECIPE.replace("[options]\ndepths = [1, 1, 2, 1]\n", ""))
+    ours = read_recipe(path, [f"masked.start={tmp_path / 'theirs.pth'}", *overrides])
+    paths = run_recipe(ours, tmp_path / "run", device="cpu")
+    trained = read_checkpoint(paths[0])[0].model.state_dict()
+    assert all(
+        torch.allclose(trained[name], value, atol=1e-6)
+        for name, value in model.state_dict().items()
+        if "running" not in name and "num_batches" not in name
+    )
+
+
+def test_what_a_stage_cannot_start_from(recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"stages\.masked\.start: expected random or a file, found 'nothing'"):
+        run_recipe(recipe("masked.start=nothing"), tmp_path / "run", device="cpu")
+    with pytest.raises(RecipeError, match=r"stages\.depth\.start: expected random, masked or a file, found 'depth'"):
+        run_recipe(recipe("depth.start=depth"), tmp_path / "run", device="cpu")
+    with pytest.raises(RecipeError, match=r"recipe\.options: swinv2_micro does not take .*deepths"):
+        run_recipe(recipe("options.deepths=3"), tmp_path / "run", device="cpu")
+
+
+def test_a_device_that_is_not_there(recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"expected a device of auto, cpu.*, found 'abacus'; leave --device out"):
+        run_recipe(recipe(), tmp_path / "run", device="abacus")
+
+
+def test_the_command_prints_the_checkpoints_and_says_what_is_wrong_in_one_line(tmp_path):
+    from typer.testing import CliRunner
+
+    from ckaprobe_cli import app
+
+    path = tmp_path / "test.toml"
+    path.write_text(RECIPE)
+    command = ["train", "--recipe", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    done = CliRunner().invoke(app, [*command, "--set", "masked.steps=1", "--set", "depth.steps=1"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split() == [str(tmp_path / "run" / f"{name}.safetensors") for name in ("masked", "depth")]
+    wrong = CliRunner().invoke(app, [*command, "--set", "masked.stps=1"])
+    assert wrong.exit_code == 2
+    assert wrong.stderr.splitlines()[-1].startswith("ckaprobe: stages.masked: unknown key 'stps'")
+    assert "Traceback" not in wrong.output
