@@ -242,8 +242,16 @@ def test_any_other_timm_model_by_its_name(tmp_path):
     assert torch.equal(backbone.model.state_dict()["blocks.0.attn.qkv.weight"], model.blocks[0].attn.qkv.weight)
     assert any("head (2)" in note for note in backbone.origin.notes)
     assert not backbone.training
+    assert "leave @SIZE out" in refusal(tmp_path / "a", arch="test_vit@96")
     torch.save(model.state_dict() | {"blocks.9.norm1.weight": torch.ones(1)}, tmp_path / "b")
     assert "unexpected blocks.9.norm1.weight" in refusal(tmp_path / "b", arch="test_vit")
+
+
+def test_a_tensor_short_is_not_called_another_architecture(tmp_path, swin):
+    state = dict(swin.state_dict())
+    del state["norm.weight"]
+    torch.save(state, tmp_path / "a.pth")
+    assert "expected swinv2_micro whole" in refusal(tmp_path / "a.pth")
 
 
 def test_a_resnet_that_has_no_name_here_keeps_its_origins_input(tmp_path):

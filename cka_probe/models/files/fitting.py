@@ -32,15 +32,12 @@ class Misfit:
         return len(self.missing) + len(self.unexpected) + len(self.shapes)
 
     def __str__(self) -> str:
-        parts = [f"{name} {words}" for name, words in ((self._first(self.shapes), ""),) if name]
-        for names, words in ((self.missing, "missing"), (self.unexpected, "unexpected")):
-            if names:
-                parts.append(f"{words} {self._first(names)}")
-        return "; ".join(part.strip() for part in parts)
+        groups = (("", self.shapes), ("missing ", self.missing), ("unexpected ", self.unexpected))
+        return "; ".join(f"{words}{self._first(names)}" for words, names in groups if names)
 
     @staticmethod
     def _first(names: tuple[str, ...]) -> str:
-        return f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}" if names else ""
+        return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
 @lru_cache(maxsize=64)
@@ -90,6 +87,11 @@ def the_one(path: Path, tensors: dict[str, Tensor], what: str) -> str:
     if not names:
         misfits = {name: misfit(tensors, name) for name in ARCHITECTURES}
         nearest = min(misfits, key=lambda name: len(misfits[name]))
+        if 10 * len(misfits[nearest]) < len(shapes_of(nearest)):
+            raise CheckpointError(
+                f"{path}: expected {nearest} whole and nothing else in it, found {misfits[nearest]}; save all of the "
+                "encoder's state_dict(), or name another architecture with --arch"
+            )
         raise CheckpointError(
             f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {what}; nearest is {nearest}, but "
             f"{misfits[nearest]}; --arch takes the name of any timm model"

@@ -15,7 +15,7 @@ from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import read_checkpoint, read_header
-from cka_probe.models.files.fitting import check_fit, parse_arch, shapes_of, the_one
+from cka_probe.models.files.fitting import COUNTER, check_fit, parse_arch, shapes_of, the_one
 from cka_probe.models.files.reading import Contents, first_bytes, read_contents
 from cka_probe.models.files.recognising import (
     Encoder,
@@ -99,7 +99,7 @@ def _built(encoder: Encoder, name: str, options: dict, origin: Origin) -> Backbo
 
 def _counters(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the step counters of batch norms, which a file may lack."""
-    return {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
+    return {name: value for name, value in model.state_dict().items() if name.endswith(COUNTER)}
 
 
 def is_ours(file: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import Checkpoint, read_header
-from cka_probe.models.files.fitting import fitting, the_one
+from cka_probe.models.files.fitting import COUNTER, fitting, the_one
 from cka_probe.models.files.loading import is_ours, options_of
 from cka_probe.models.files.reading import Contents, read_contents
 from cka_probe.models.files.recognising import (
@@ -106,7 +106,7 @@ def inspect_file(path: str | Path) -> FileReport:
     report = replace(
         report,
         kind=encoder.about.title,
-        parameters=sum(t.numel() for name, t in encoder.tensors.items() if not name.endswith("num_batches_tracked")),
+        parameters=sum(t.numel() for name, t in encoder.tensors.items() if not name.endswith(COUNTER)),
         architectures=fitting(encoder.tensors),
         prefix=encoder.prefix,
         renamed=tuple(encoder.changes.items()),

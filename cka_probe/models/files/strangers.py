@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.backbone import IMAGENET_MEAN, Backbone, Origin
-from cka_probe.models.files.fitting import check_fit, shapes_of
+from cka_probe.models.files.fitting import COUNTER, check_fit, shapes_of
 from cka_probe.models.files.reading import Contents
 from cka_probe.models.files.recognising import Encoder, dropped_note, recognise
 from cka_probe.models.selection import natural_layers
@@ -29,8 +29,7 @@ def load_stranger(contents: Contents, name: str, size: tuple[int, int] | None, r
     model = _build(contents, name, size)
     own, dropped = _own(contents.tensors, prefix, _classifiers(model))
     check_fit(contents.path, own, name, f"{len(own)} tensors under {prefix!r}" if prefix else f"{len(own)} tensors")
-    counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
-    model.load_state_dict({**counters, **{key: value.to(model.state_dict()[key].dtype) for key, value in own.items()}})
+    _fill(contents, model, own)
     told = model.pretrained_cfg
     own_input = encoder is not None and encoder.about.mean != IMAGENET_MEAN
     notes = (encoder.about.note if own_input else f"input normalised as timm does for {name}",)
@@ -43,6 +42,19 @@ def load_stranger(contents: Contents, name: str, size: tuple[int, int] | None, r
         layers=natural_layers(model),
         origin=Origin(reference, name, {"size": size} if size else {}, notes + dropped_note(dropped)),
     ).eval()
+
+
+def _fill(contents: Contents, model: nn.Module, own: dict[str, Tensor]) -> None:
+    """Put a file's tensors into a model, whose shapes may depend on the input size that was asked for."""
+    blank = model.state_dict()
+    counters = {name: value for name, value in blank.items() if name.endswith(COUNTER)}
+    try:
+        model.load_state_dict(counters | {name: value.to(blank[name].dtype) for name, value in own.items()})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{contents.path}: expected tensors of the input size that --arch names, found others "
+            f"({str(error).splitlines()[-1].strip()}); leave @SIZE out"
+        ) from error
 
 
 def _known(contents: Contents) -> Encoder | None:
