@@ -13,9 +13,12 @@ import torch
 from PIL import Image
 
 from cka_probe.data import DATASETS
-from cka_probe.errors import OutputError, RecipeError, TrainingError
+from cka_probe.errors import CheckpointError, OutputError, RecipeError, TrainingError
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.checkpoint import read_checkpoint, read_header
+from cka_probe.models.backbone import Backbone
+from cka_probe.models.checkpoint import Checkpoint, read_checkpoint, read_header, save_checkpoint
+from cka_probe.tasks.masked import Masked
+from cka_probe.tasks.trained import load_trained
 from cka_probe.training import read_recipe, run_recipe
 
 RECIPE = """
@@ -120,6 +123,17 @@ def test_a_run_writes_what_it_says_and_its_checkpoints_rebuild_their_models(reci
     assert read_header(paths[0]).parent == ""
     assert backbone(torch.rand(1, 3, 64, 64)).isfinite().all()
     assert head
+    depth = load_trained(paths[1])
+    assert depth.task.predict(depth.backbone, depth.head, torch.rand(2, 3, 64, 64)).shape == (2, 1, 64, 64)
+    assert load_trained(paths[0]).task == Masked((64, 64), cell=16)
+
+
+def test_a_backbone_alone_has_no_head_to_load(tmp_path):
+    backbone = Backbone(ARCHITECTURES["resnet18"].build(size=64), size=64)
+    header = Checkpoint("resnet18", {"size": 64}, (0.5,) * 3, (0.5,) * 3)
+    save_checkpoint(tmp_path / "alone.safetensors", backbone, None, header)
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint with a head, found a backbone alone"):
+        load_trained(tmp_path / "alone.safetensors")
 
 
 @pytest.mark.parametrize(("stage", "step"), [("masked", 2), ("masked", 3), ("depth", 1)])
@@ -178,8 +192,6 @@ def test_a_seed_changes_everything_and_a_cache_nothing(recipe, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_one_line_and_no_resume_point(recipe, tmp_path, monkeypatch):
-    from cka_probe.tasks import Masked
-
     monkeypatch.setattr(Masked, "target", lambda self, backbone, batch: batch["image"] * float("nan"))
     expected = r"stage 'masked', step 1: expected a finite loss, found nan; try --set masked\.lr=0\.0003"
     with pytest.raises(TrainingError, match=expected):
