@@ -176,8 +176,8 @@ def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
     parts = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else [str(part) for part in spec]
     chosen = []
     for part in parts:
-        found = [layer for index, layer in enumerate(side.layers) if part == str(index)] or [
-            layer for layer in side.layers if fnmatchcase(layer.module, part) or layer.name == part
+        found = [layer for layer in side.layers if fnmatchcase(layer.module, part) or layer.name == part] or [
+            layer for index, layer in enumerate(side.layers) if part == str(index)
         ]
         if not found:
             hint = suggestion(part, list(side.layers.modules))

@@ -70,7 +70,7 @@ def stream_pictures(
     Args:
         images: A folder, or a string `open_dataset` knows; a dataset (ours, or any with a length and items that
             are pictures or have one first or under "image"); a tensor (n, ...); or any iterable of batches
-            (tensors, tuples or dicts of them), a `DataLoader` for one.
+            (tensors, tuples or dicts of them), a `DataLoader` for one, or a list of single pictures (3, H, W).
         num: At most so many. Of a folder or dataset a random choice, in random order, drawn from `seed`; of
             the rest the first.
         batch: Pictures in a batch; by default 64, of an iterable its own.
@@ -89,6 +89,8 @@ def stream_pictures(
         return PictureStream("a tensor", total, batch or 64, lambda _: iter(images[:total]))
     if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple | dict):
         return _of_dataset(images, type(images).__name__, num, batch or 64, seed, skip_bad)
+    if isinstance(images, list | tuple) and images and getattr(images[0], "ndim", 0) == 3:
+        return PictureStream("a list of pictures", len(images[:num]), batch or 64, lambda _: iter(images[:num]))
     if not isinstance(images, Iterable):
         raise DataError(f"expected a folder, dataset, tensor or batches of pictures, found {type(images).__name__}")
     return PictureStream(type(images).__name__, num, batch, lambda stream: _of_batches(images, num, stream))

@@ -15,6 +15,7 @@ from cka_probe.errors import CheckpointError, UnknownNameError
 from cka_probe.lookup import suggestion
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
+from cka_probe.models.files import load_file
 from cka_probe.models.selection import natural_layers
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -47,8 +48,6 @@ def _found(reference: str, arch: str | None) -> Backbone:
         return _published(rest)
     if not Path(reference).exists() and FUNCTION.fullmatch(reference):
         return _made_by(reference)
-    from cka_probe.models.files import load_file
-
     return load_file(reference, arch=arch)
 
 

@@ -115,7 +115,8 @@ def select_layers(model: nn.Module, spec: LayerSpec, default: LayerMap | None = 
 
 def _matches(model: nn.Module, part: str | int, default: LayerMap | None) -> list[Layer]:
     """Return the layers that one index, name or glob asks for."""
-    if isinstance(part, int) or part.isdigit():
+    modules = {name: module for name, module in model.named_modules() if name}
+    if isinstance(part, int) or (part.isdigit() and part not in modules):
         if default is None or not 0 <= int(part) < len(default):
             raise LayerError(f"no layer with index {part}: the default map has {len(default or ())} layers, from 0")
         return [default[int(part)]]
@@ -125,7 +126,6 @@ def _matches(model: nn.Module, part: str | int, default: LayerMap | None) -> lis
         if bare not in by_paper:
             raise LayerError(f"no layer {bare!r} in the paper's map; it has {', '.join(by_paper) or 'none'}")
         return [by_paper[bare]]
-    modules = {name: module for name, module in model.named_modules() if name}
     if any(sign in bare for sign in "*?["):
         # a glob that is not exact takes what does the work: leaves, or the blocks it names in full
         found = [name for name, module in modules.items() if fnmatchcase(name, bare) and _worth(bare, module)]

@@ -53,7 +53,8 @@ def double_centre(matrix: Tensor) -> Tensor:
         matrix: (..., n, n), symmetric.
     """
     rows = matrix.mean(dim=-1, keepdim=True)
-    return matrix - rows - rows.mT + rows.mean(dim=-2, keepdim=True)
+    centred = matrix - rows - rows.mT + rows.mean(dim=-2, keepdim=True)
+    return (centred + centred.mT) / 2  # symmetric to the last bit: a fingerprint keeps one triangle
 
 
 def centred_gram(features: Tensor, *, uneven: bool = False) -> Gram:
