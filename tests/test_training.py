@@ -314,3 +314,18 @@ def test_the_command_prints_the_checkpoints_and_says_what_is_wrong_in_one_line(t
     assert wrong.exit_code == 2
     assert wrong.stderr.splitlines()[-1].startswith("ckaprobe: stages.masked: unknown key 'stps'")
     assert "Traceback" not in wrong.output
+
+
+def test_precision_may_change_from_stage_to_stage(recipe, tmp_path):
+    paths = run_recipe(
+        recipe("masked.precision=bf16", "masked.steps=2", "depth.steps=1"), tmp_path / "run", device="cpu"
+    )
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in read_checkpoint(paths[1])[0].parameters())
+    assert 0 < float(rows(tmp_path / "run/masked/validation.csv")[-1]["reconstruction"]) < 3
+
+
+@pytest.mark.slow
+def test_workers_that_read_ahead_change_nothing(recipe, tmp_path):
+    for workers in (0, 2):
+        run_recipe(recipe("depth.steps=1"), tmp_path / str(workers), device="cpu", workers=workers)
+    assert hashes(tmp_path / "0") == hashes(tmp_path / "2")
