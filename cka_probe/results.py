@@ -60,7 +60,7 @@ class Axis:
     undefined: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SimilarityMatrix:
     """Similarity of every layer of x (rows) with every layer of y (columns).
 
@@ -96,6 +96,9 @@ class SimilarityMatrix:
     pictures: Mapping[str, Any]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<SimilarityMatrix {len(self.rows)} x {len(self.columns)}>\n{self.summary()}"
 
     @property
     def undefined(self) -> tuple[str, ...]:
@@ -210,9 +213,17 @@ class SimilarityMatrix:
 
     def heatmap(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the matrix in the papers' style on `ax` (a new figure if there is none) and return the axes."""
+        return self._drawn("heatmap", ax)
+
+    def profile(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the diagonal with its intervals on `ax` (a new figure if there is none) and return the axes."""
+        return self._drawn("profile", ax)
+
+    def _drawn(self, figure: str, ax: "Axes | None") -> "Axes":
+        """Return the axes of a figure; the one place where a result knows of figures, and only when asked."""
         from cka_probe.figures import FIGURES, new_axes
 
-        return FIGURES["heatmap"](self, new_axes("heatmap", self) if ax is None else ax)
+        return FIGURES[figure](self, new_axes(figure, self) if ax is None else ax)
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,8 @@ from ckaprobe_cli.layers import layers
 from ckaprobe_cli.scenes import scenes
 from ckaprobe_cli.train import train
 
+INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
+
 
 class OneLineErrors(TyperGroup):
     """Commands whose `CkaProbeError`s are one line on stderr and exit code 2."""
@@ -26,6 +28,9 @@ class OneLineErrors(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(context)
+        except KeyboardInterrupt as interrupt:
+            typer.echo("ckaprobe: interrupted; no file is half-written", err=True)
+            raise typer.Exit(INTERRUPTED) from interrupt
         except Exception as error:
             errors = sys.modules.get("cka_probe.errors")  # loaded, if one of them was raised
             if errors is None or not isinstance(error, errors.CkaProbeError):

@@ -7,7 +7,7 @@ import typer
 
 
 def scenes(
-    out: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to make.", show_default=False)],
     rooms: Annotated[int, typer.Option(help="How many rooms; the last quarter is for testing.")] = 240,
     frames: Annotated[int, typer.Option(help="Pictures of each room, a few centimetres apart.")] = 2,
     width: Annotated[int, typer.Option(help="Pixels across.")] = 128,

@@ -44,7 +44,10 @@ def read_picture(path: str | Path) -> Tensor:
     try:
         with Image.open(path) as file:
             if file.mode.startswith(("I", "F")):
-                raise DataError(f"{path}: expected an 8-bit picture, found mode {file.mode!r}, perhaps a depth map")
+                raise DataError(
+                    f"{path}: expected an 8-bit picture, found mode {file.mode!r}, perhaps a depth map; remove it, or "
+                    "pass --skip-bad"
+                )
             pixels = np.array(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"unreadable picture {path}: {error}; mend or remove it, or pass --skip-bad") from error

@@ -101,7 +101,8 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.model = model
-        size = (size, size) if isinstance(size, int) else size
+        if size is not None:
+            size = (size, size) if isinstance(size, int) else tuple(size)  # a list, out of JSON
         self.preprocessing = Preprocessing(size, tuple(mean), tuple(std))
         self.layers = layers
         self.origin = origin or Origin(type(model).__name__, type(model).__name__)

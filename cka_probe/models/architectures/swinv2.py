@@ -9,6 +9,7 @@ exists in both and means different layers. Here a layer's `name` is the paper's 
 from functools import partial
 
 from timm.models.swin_transformer_v2 import SwinTransformerV2
+from torch import nn
 
 from cka_probe.models.architectures.architecture import Architecture
 from cka_probe.models.layers import Layer, LayerMap
@@ -26,6 +27,7 @@ def build_swinv2(
     size: int,
     window: int | None = None,
     pretrained_windows: tuple[int, ...] = (0, 0, 0, 0),
+    norm_eps: float = 1e-5,
 ) -> SwinTransformerV2:
     """Return a headless Swin-v2.
 
@@ -37,6 +39,7 @@ def build_swinv2(
         window: Window in tokens; by default `size // 16`, the papers' ratio (192 px: 12, 256: 16, 480: 30).
         pretrained_windows: Windows per stage that the weights were trained with, when they differ from this
             one: the coordinates of the continuous position bias are divided by them. Zeros: the same.
+        norm_eps: Of the layer norms; MIM-Depth's have 1e-6.
     """
     return SwinTransformerV2(
         img_size=size,
@@ -47,6 +50,7 @@ def build_swinv2(
         pretrained_window_sizes=tuple(pretrained_windows),
         num_classes=0,
         drop_path_rate=0.0,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
     )
 
 

@@ -88,10 +88,6 @@ def _built(encoder: Encoder, name: str, options: dict, origin: Origin) -> Backbo
     with torch.random.fork_rng(devices=[]):
         model = ARCHITECTURES[name].build(**options)
     model.load_state_dict({**_counters(model), **encoder.tensors})
-    if encoder.about.norm_eps is not None:
-        for module in model.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.eps = encoder.about.norm_eps
     kind = encoder.about
     layers = ARCHITECTURES[name].layers
     return Backbone(model, size=options["size"], mean=kind.mean, std=kind.std, layers=layers, origin=origin).eval()
@@ -155,6 +151,8 @@ def _swin_options(
         options["window"] = grid.window
     if any(grid.pretrained_windows):
         options["pretrained_windows"] = grid.pretrained_windows
+    if encoder.about.norm_eps is not None:
+        options["norm_eps"] = encoder.about.norm_eps
     return options, grid.notes
 
 

@@ -1,0 +1,32 @@
+# `make demo` and `make test` do all their own set-up, from a bare clone on.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO = runs/demo
+
+.PHONY: demo test bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade pip
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# scenes -> masked pre-training -> depth fine-tuning -> comparison on rooms that neither has seen
+demo: $(VENV)/.installed
+	$(BIN)/ckaprobe scenes --out $(DEMO)/scenes
+	$(BIN)/ckaprobe train --recipe demo --out $(DEMO) --set data.scenes=$(DEMO)/scenes
+	$(BIN)/ckaprobe compare $(DEMO)/masked.safetensors $(DEMO)/depth.safetensors \
+		--data nyuv2:$(DEMO)/scenes:test --out $(DEMO)/compare
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet '.[bench]'
+	$(BIN)/python benchmarks/compare.py
+
+clean:
+	rm -rf $(VENV) runs
