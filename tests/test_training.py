@@ -136,7 +136,7 @@ def test_a_backbone_alone_has_no_head_to_load(tmp_path):
         load_trained(tmp_path / "alone.safetensors")
 
 
-@pytest.mark.parametrize(("stage", "step"), [("masked", 2), ("masked", 3), ("depth", 1)])
+@pytest.mark.parametrize(("stage", "step"), [("masked", 2), ("masked", 3), ("masked", 4), ("depth", 1)])
 def test_interrupted_and_resumed_is_bit_for_bit_the_same(recipe, tmp_path, stage, step):
     run_recipe(recipe(), tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt, match=f"stopped after step {step} .* of stage '{stage}'"):

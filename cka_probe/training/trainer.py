@@ -92,7 +92,7 @@ class Trainer:
                     progress(self.stage.name, self.step, self.stage.steps, scalars)
                 stopping = self._anywhere(stop())
                 self._write(scalars, stopping, workers)
-                if stopping and self.step < self.stage.steps:
+                if stopping:
                     raise KeyboardInterrupt(
                         f"stopped after step {self.step} of {self.stage.steps} of stage {self.stage.name!r}; "
                         "the same command goes on from there"
