@@ -27,8 +27,8 @@ FLOORS = {
     "training": 4,
     "__init__": 5,
 }
-"""Rooms of `cka_probe` by floor; everything may raise an error; within floor 3 a fingerprint is captured, and captured ones are compared; a task's
-evaluation needs the metrics."""
+"""Rooms of `cka_probe` by floor. Everything may raise an error; within floor 3 a fingerprint is captured, captured ones
+are compared, and a task's evaluation needs the metrics."""
 
 ON_REQUEST = {("results", "figures")}
 """`SimilarityMatrix.heatmap()` draws itself, and loads matplotlib only then."""

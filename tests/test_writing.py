@@ -1,0 +1,67 @@
+"""Whole files or none, and one line for a place that cannot be written to."""
+
+import errno
+import os
+
+import pytest
+
+from cka_probe.errors import OutputError
+from cka_probe.writing import check_writable, replacing
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / "deep" / "result.json"
+    for content in ("old", "new"):
+        with replacing(path) as beside:
+            assert beside.suffix == ".json"
+            beside.write_text(content)
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
+def test_an_interruption_leaves_what_was_there(tmp_path, interruption):
+    path = tmp_path / "result.json"
+    path.write_text("old")
+
+    def write():
+        with replacing(path) as beside:
+            beside.write_text("ne")
+            raise interruption
+
+    with pytest.raises(interruption):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(errno.ENOSPC, "no space left; free some"), (errno.EACCES, "no permission to write there"), (errno.EIO, "error")],
+)
+def test_the_systems_refusals_become_one_line(tmp_path, code, message):
+    def write():
+        with replacing(tmp_path / "result.json") as beside:
+            raise OSError(code, os.strerror(code), str(beside))
+
+    with pytest.raises(OutputError, match=f"cannot write .*result.json: .*{message}") as caught:
+        write()
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_files_trouble_is_not_taken_for_this_ones(tmp_path):
+    def write():
+        with replacing(tmp_path / "result.json"):
+            (tmp_path / "nowhere" / "input.txt").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        write()
+
+
+def test_a_folder_is_checked_before_the_work(tmp_path):
+    check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+        check_writable(tmp_path / "file")
