@@ -20,7 +20,7 @@ from cka_probe.lookup import lookup
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import weights_hash
-from cka_probe.models.recording import full_float32, record
+from cka_probe.models.recording import full_float32, record, survey
 from cka_probe.models.selection import LayerSpec, select_layers
 from cka_probe.results import Side
 from cka_probe.similarity.features import FEATURES, layout_of
@@ -30,7 +30,8 @@ PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.
 CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Whose models are known not to mind the memory format; a user's own may call `view`."""
 
-Progress = Callable[[int], None]
+Progress = Callable[[int, int | None], None]
+"""Called with how many pictures more are done, and how many there will be in all, if that is known."""
 
 
 @dataclass
@@ -58,7 +59,7 @@ def capture(
         models: Backbones, on the devices they are to run on, each with its layers.
         pictures: Read once.
         settings: As recorded in the fingerprints.
-        progress: Called with the number of pictures after each batch.
+        progress: See `Progress`; called at the start and after each batch.
 
     Raises:
         LayerError: A layer never runs, runs twice, or does not give one activation per picture.
@@ -71,6 +72,8 @@ def capture(
     shared = models[0][0].preprocessing if settings.preprocess == "shared" else None
     courses = [_Course(backbone, layers, shared or backbone.preprocessing) for backbone, layers in models]
     hashes: list[str] = []
+    tell = progress or (lambda _done, _total: None)
+    tell(0, pictures.total)
     for batch in pictures:
         fitted: dict[Any, Tensor] = {}
         for course in courses:
@@ -80,8 +83,7 @@ def capture(
             with _room_for(len(batch)):
                 _run(course, fitted[size], settings)
         hashes += [picture_hash(picture) for picture in batch]
-        if progress is not None:
-            progress(len(batch))
+        tell(len(batch), pictures.total)
     return [_fingerprint(course, tuple(hashes), pictures, settings) for course in courses]
 
 
@@ -211,27 +213,36 @@ def _room_for(batch: int):
 def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
     """Return index, name, module, shape (without the batch), stride and layout of a model's layers.
 
-    One grey picture of the model's size (224 pixels where it has none) is run through it.
+    One grey picture of the model's size (224 pixels where it has none) is run through it. A layer that cannot be
+    compared says so where its shape would stand.
 
     Args:
         backbone: The model.
-        spec: As in `select_layers`.
+        spec: As in `select_layers`; where the model has no natural layers, by default every leaf.
     """
+    if spec is None and backbone.layers is None:
+        spec = "*"
     layers = select_layers(backbone.model, spec, backbone.layers)
     pixels = backbone.preprocessing.size or (224, 224)
     images = torch.full((2, 3, *pixels), 0.5, device=backbone.device)
+    seen = survey(backbone.model, images, run=backbone)
     declared = getattr(backbone.model, "output_fmt", None)
-
-    def keep(_: str, activation: Tensor) -> tuple[str, int | str, str]:
-        shape = tuple(activation.shape)
-        layout = layout_of(shape, pixels, declared)
-        rows = {"NCHW": shape[2:3], "NHWC": shape[1:2]}.get(layout or "", ())
-        stride = pixels[0] // rows[0] if rows and rows[0] > 1 else "-"
-        return "x".join(map(str, shape[1:])), stride, layout or "?"
-
-    found = record(backbone.model, images, layers.modules, keep, run=backbone, stop=False)
+    rows = [_described(seen.get(module, []), pixels, declared) for module in layers.modules]
     columns = {"index": range(len(layers)), "name": layers.names, "module": layers.modules}
-    return pd.DataFrame(columns | dict(zip(("shape", "stride", "layout"), zip(*found, strict=True), strict=True)))
+    return pd.DataFrame(columns | dict(zip(("shape", "stride", "layout"), zip(*rows, strict=True), strict=True)))
+
+
+def _described(shapes: list[tuple[int, ...]], pixels: tuple[int, int], declared: str | None) -> tuple[str, str, str]:
+    """Return shape, stride and layout of one layer for people, from the shapes that it put out for two pictures."""
+    if len(shapes) != 1:
+        return f"runs {len(shapes)} times" if shapes else "never runs", "-", "-"
+    shape = shapes[0]
+    if len(shape) < 2 or shape[0] != 2:
+        return f"{'x'.join(map(str, shape)) or 'no tensor'}, not one per picture", "-", "-"
+    layout = layout_of(shape, pixels, declared)
+    height = {"NCHW": shape[2:3], "NHWC": shape[1:2]}.get(layout or "", (1,))[0]
+    stride = str(pixels[0] // height) if height > 1 else "-"
+    return "x".join(map(str, shape[1:])), stride, layout or "?"
 
 
 def pick_device(name: str) -> torch.device:

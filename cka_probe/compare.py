@@ -1,6 +1,5 @@
 """Two models and some pictures in, a `SimilarityMatrix` out."""
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cka_probe.capture import capture, pick_device
+from cka_probe.capture import Progress, capture, pick_device
 from cka_probe.data.stream import stream_pictures
 from cka_probe.errors import DataError, FingerprintError, LayerError
 from cka_probe.fingerprint import Fingerprint, Settings, check_same_pictures, is_fingerprint
@@ -25,7 +24,6 @@ from cka_probe.similarity.features import PER_PICTURE
 
 Model = nn.Module | Fingerprint | str | Path
 """A module (a `Backbone` or any other), a fingerprint, or a reference that `load` understands."""
-Progress = Callable[[int], None]
 
 
 def compare(
@@ -55,7 +53,7 @@ def compare(
         arch: Architecture of checkpoints that do not tell theirs.
         estimator: `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
         permutations: For the null; 0 for none.
-        progress: Called with the number of pictures after each batch.
+        progress: Called as `progress(pictures_done, total_or_none)` at the start and after each batch.
         **settings: Any field of `Settings`: `num`, `batch`, `seed`, `features`, `precision`, `preprocess`, `device`,
             `skip_bad`. A fingerprint on one side brings its own.
 

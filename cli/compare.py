@@ -54,7 +54,7 @@ def compare(
 
     check_writable(out)
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
-    with pictures_bar(None if data is None else num or 512) as progress:
+    with pictures_bar() as progress:
         result = cka_probe.compare(
             x,
             y,

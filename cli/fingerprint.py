@@ -45,7 +45,7 @@ def fingerprint(
 
     check_writable(output.parent)
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision)
-    with pictures_bar(num or 512) as progress:
+    with pictures_bar() as progress:
         made = cka_probe.fingerprint(
             model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings
         )

@@ -43,13 +43,19 @@ def given(**options: object) -> dict[str, object]:
 
 
 @contextmanager
-def pictures_bar(total: int | None) -> Iterator[Callable[[int], None]]:
+def pictures_bar() -> Iterator[Callable[[int, int | None], None]]:
     """Give a function that counts pictures, drawn on stderr as a bar with pictures per second."""
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="picture", desc="pictures", dynamic_ncols=True) as bar:
+    bars = []
 
-        def count(pictures: int) -> None:
-            bar.update(pictures)
+    def count(done: int, total: int | None) -> None:
+        if not bars:
+            bars.append(tqdm(total=total, unit="picture", desc="pictures", dynamic_ncols=True))
+        bars[0].update(done)
 
+    try:
         yield count
+    finally:
+        for bar in bars:
+            bar.close()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cka_probe.errors import LayerError
-from cka_probe.models.recording import record
+from cka_probe.models.recording import record, survey
 
 
 class Net(nn.Module):
@@ -129,3 +129,11 @@ def test_a_layer_without_floats_is_named():
 
     with pytest.raises(LayerError, match=r"layer '0' puts out no float tensor"):
         record(nn.Sequential(Labels()), torch.rand(4, 2), ["0"], clone)
+
+
+def test_a_survey_counts_the_calls_of_every_module(net, images):
+    seen = survey(net, images)
+    assert seen["conv"] == [(5, 4, 4, 4)]
+    assert len(seen["shared"]) == 2
+    assert "unused" not in seen
+    assert hooks(net) == 0

@@ -101,12 +101,40 @@ def record(
     return [kept[name] for name in modules]
 
 
+def survey(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None) -> dict[str, list[tuple[int, ...]]]:
+    """Run a model once and return, for every module that ran, the shapes it put out, one per call.
+
+    Args:
+        model: Modules are addressed relative to it.
+        inputs: What the model is called with.
+        run: What is called instead of `model`, as in `record`.
+    """
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+
+    def hook_for(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            tensor = _opened(output)
+            shapes.setdefault(name, []).append(tuple(tensor.shape) if isinstance(tensor, Tensor) else ())
+
+        return hook
+
+    with ExitStack() as hooks, torch.no_grad(), evaluating(model):
+        for name, module in model.named_modules():
+            hooks.callback(module.register_forward_hook(hook_for(name)).remove)
+        (run or model)(inputs)
+    return shapes
+
+
+def _opened(output: Any) -> Any:
+    """Return what a module put out, or the first or last hidden part of what wraps it."""
+    if isinstance(output, Mapping):  # transformers' outputs
+        return output.get("last_hidden_state", next(iter(output.values()), None))
+    return output[0] if isinstance(output, tuple | list) and output else output
+
+
 def _activation(name: str, output: Any, n: int) -> Tensor:
     """Return the activation in a module's output, or say why there is none."""
-    if isinstance(output, Mapping):  # transformers' outputs
-        output = output.get("last_hidden_state", next(iter(output.values()), None))
-    elif isinstance(output, tuple | list) and output:
-        output = output[0]
+    output = _opened(output)
     if not isinstance(output, Tensor) or not output.is_floating_point():
         raise LayerError(f"layer {name!r} puts out no float tensor but {type(output).__name__}; name another layer")
     if output.dim() < 2 or output.shape[0] != n:
