@@ -114,11 +114,11 @@ def compare_fingerprints(
     """
     check_same_pictures(x, y)
     chosen, per_picture = lookup(ESTIMATORS, estimator, "estimator"), PER_PICTURE[x.settings.features]
-    centred = [centre_batches(side.grams, chosen) for side in (x, y)]
-    terms = hsic_terms(*centred, chosen, per_picture)
-    low, high = jackknife_interval(*centred, terms, chosen, per_picture)
+    centred_x, centred_y = (centre_batches(side.grams, chosen) for side in (x, y))
+    terms = hsic_terms(centred_x, centred_y, chosen, per_picture)
+    low, high = jackknife_interval(centred_x, centred_y, terms, chosen, per_picture)
     null, p_values = permutation_null(
-        *centred, terms, chosen, permutations=permutations, seed=x.settings.seed, per_picture=per_picture
+        centred_x, centred_y, terms, chosen, permutations=permutations, seed=x.settings.seed, per_picture=per_picture
     )
     sums = terms.sums()
     return SimilarityMatrix(

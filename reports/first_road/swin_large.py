@@ -12,6 +12,7 @@ by its definition, one number per cell. Prints both diagonals, the largest diffe
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def perturbed(backbone: cka_probe.Backbone) -> cka_probe.Backbone:
     for parameter in backbone.model.parameters():
         scale = 0.2 * float(parameter.data.std(correction=0))
         parameter.data += scale * torch.randn(parameter.shape, generator=generator)
+    backbone.origin = replace(backbone.origin, reference=f"{backbone.origin.reference}, perturbed")
     return backbone
 
 
@@ -81,7 +83,7 @@ def main(pictures: str, out: Path) -> None:
     x, y = (cka_probe.load("random:swinv2_large:0") for _ in range(2))
     settings = {"num": PICTURES, "batch": BATCH, "seed": SEED}
     print("as initialised, against itself perturbed:")
-    print(cka_probe.compare(x, perturbed(y), pictures, layers="0,2,7,8", **settings).summary(), "\n")
+    print(cka_probe.compare(x, perturbed(y), pictures, **settings).summary(), "\n")
     alive(x), alive(y)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     result = cka_probe.compare(x, y, pictures, **settings)
