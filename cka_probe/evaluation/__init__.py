@@ -1,0 +1,1 @@
+"""How good a prediction is: the errors that the papers' tables show."""

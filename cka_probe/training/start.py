@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cka_probe.errors import CheckpointError, RecipeError
+from cka_probe.errors import RecipeError
 from cka_probe.lookup import lookup
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
-from cka_probe.models.checkpoint import file_hash, read_checkpoint, read_header
+from cka_probe.models.checkpoint import file_hash, read_checkpoint
+from cka_probe.models.files import is_ours, load_file
 from cka_probe.training.order import seed_of
 from cka_probe.training.recipe import Recipe, Stage
 
@@ -96,6 +97,8 @@ def resized(backbone: Backbone, size: int) -> Backbone:
         return backbone
     architecture = lookup(ARCHITECTURES, backbone.origin.architecture, "architecture")
     options = backbone.origin.options | {"size": size}
+    if "window" in options:
+        options["window"] = options["window"] * size // backbone.preprocessing.size[0]
     if hasattr(backbone.model, "layers") and not any(options.get("pretrained_windows", ())):
         options["pretrained_windows"] = tuple(stage.blocks[0].window_size[0] for stage in backbone.model.layers)
     model = seeded(lambda: architecture.build(**options), 0)
@@ -112,13 +115,7 @@ def resized(backbone: Backbone, size: int) -> Backbone:
 
 def _read(path: Path, architecture: str, task: str) -> tuple[Backbone, dict[str, Tensor]]:
     """Return the backbone in a file, ours or not, and the head's weights where they are of this task."""
-    try:
-        header = read_header(path) if path.suffix == ".safetensors" else None
-    except OSError as error:
-        raise CheckpointError(f"expected a checkpoint at {path}, found {error.strerror or error}") from error
-    if header is None:
-        from cka_probe.models.files import load_file
-
+    if not is_ours(path):
         return load_file(path, arch=architecture), {}
-    backbone, head_state, _ = read_checkpoint(path)
+    backbone, head_state, header = read_checkpoint(path)
     return backbone, head_state if header.task == task else {}
