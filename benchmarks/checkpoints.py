@@ -51,12 +51,12 @@ def _round(workload: Workload, models: list[nn.Module]) -> dict[str, float]:
     # the floor of two models at a time, for six pairs of them
     bare = [Workload(**vars(workload) | {"models": (x, y)}) for x, y in zip(models[::2], models[1::2], strict=True)]
     seconds, _ = stopwatch(lambda: [floor(two) for two in bare])
-    layers = [f"module:{name}" for name in workload.layers]
     pictures = torch.cat(workload.pictures)
     batch = len(workload.pictures[0])
     made, prints = stopwatch(
         lambda: [
-            fingerprint(Backbone(model, size=workload.size), pictures, layers=layers, batch=batch) for model in models
+            fingerprint(Backbone(model, size=workload.size), pictures, layers=workload.spec, batch=batch)
+            for model in models
         ]
     )
     pairs = list(combinations_with_replacement(prints, 2))

@@ -66,8 +66,7 @@ def floor(workload: Workload) -> None:
 def ours(workload: Workload, precision: str = "float32") -> Tensor:
     """Compare with everything at its default: intervals, null, hashes, and the pictures normalised by ourselves."""
     x, y = (Backbone(model, size=workload.size) for model in workload.models)
-    layers = [f"module:{name}" for name in workload.layers]
-    result = compare(x, y, list(workload.pictures), layers=layers, precision=precision)
+    result = compare(x, y, list(workload.pictures), layers=workload.spec, precision=precision)
     return torch.from_numpy(result.values)
 
 

@@ -26,6 +26,7 @@ class Workload:
         title: For the table.
         models: x and y, in evaluation mode; the same objects for every tool.
         layers: Dotted paths, of both models.
+        spec: The same layers as `compare` takes them.
         executed: The same paths in the order in which they run.
         pictures: Batches (n, 3, size, size) float32 in [0, 1].
         inputs: The same batches normalised, as a user's own loader would give them to a bare model.
@@ -35,6 +36,7 @@ class Workload:
     title: str
     models: tuple[nn.Module, nn.Module]
     layers: tuple[str, ...]
+    spec: list[str] | str | None
     executed: tuple[str, ...]
     pictures: tuple[Tensor, ...]
     inputs: tuple[Tensor, ...]
@@ -90,10 +92,13 @@ def make_workload(name: str, *, pictures: str, seed: int, quick: bool = False) -
     shown = make_pictures(pictures, batches, batch, recipe.size, seed)
     # ImageNet's mean and std, by the same operations as a backbone of ours
     normalise = Backbone(models[0], size=recipe.size).preprocessing.normalise
-    layers = select_layers(models[0], list(recipe.layers) if isinstance(recipe.layers, tuple) else recipe.layers)
+    spec = list(recipe.layers) if isinstance(recipe.layers, tuple) else recipe.layers
+    layers = select_layers(models[0], spec)
     inputs = tuple(normalise(images).contiguous() for images in shown)
     executed = _executed(models[0], layers.modules, inputs[0][:4])
-    return Workload(recipe.title.format(len(layers)), models, layers.modules, executed, shown, inputs, recipe.size)
+    return Workload(
+        recipe.title.format(len(layers)), models, layers.modules, spec, executed, shown, inputs, recipe.size
+    )
 
 
 def make_model(recipe: Recipe, seed: int) -> nn.Module:
