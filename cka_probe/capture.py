@@ -6,7 +6,7 @@ activation becomes a Gram inside its hook and is let go.
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -161,7 +161,7 @@ def _fingerprint(course: _Course, hashes: tuple[str, ...], pictures: PictureStre
         side=side,
         pictures=hashes,
         source=pictures.source,
-        settings=settings,
+        settings=replace(settings, batch=pictures.batch),  # as it was, where it was left to the pictures
         skipped=tuple(pictures.skipped),
     )
 

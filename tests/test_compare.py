@@ -151,6 +151,7 @@ def test_the_terms_add_up_to_the_values():
     xy, xx, yy = (np.tensordot(result.terms["weights"], result.terms[name], axes=1) for name in ("xy", "xx", "yy"))
     np.testing.assert_allclose(xy / np.sqrt(np.outer(xx, yy)), result.values, rtol=1e-12)
     assert (result.low <= result.values).all()
+    assert (result.settings["batch"], result.num_examples) == (8, 40)
     assert (result.values <= result.high).all()
 
 

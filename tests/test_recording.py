@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cka_probe.errors import LayerError
-from cka_probe.models.recording import record, survey
+from cka_probe.models.recording import full_float32, record, survey
 
 
 class Net(nn.Module):
@@ -137,3 +137,19 @@ def test_a_survey_counts_the_calls_of_every_module(net, images):
     assert len(seen["shared"]) == 2
     assert "unused" not in seen
     assert hooks(net) == 0
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_tf32_is_off_while_recording_on_a_gpu_and_as_before_afterwards(before):
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    try:
+        torch.backends.cudnn.allow_tf32 = before
+        torch.set_float32_matmul_precision("high" if before else "highest")
+        with full_float32(torch.device("cuda")):
+            assert not torch.backends.cudnn.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.cudnn.allow_tf32 == before
+        assert torch.get_float32_matmul_precision() == ("high" if before else "highest")
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
