@@ -101,7 +101,7 @@ def _run(course: _Course, images: Tensor, settings: Settings) -> None:
         layout = layout_of(tuple(activation.shape), pixels, declared)
         features = FEATURES[settings.features](activation, layout)
         with torch.autocast(device.type, enabled=False):
-            return centred_gram(features, uneven=uneven.get(name, False))
+            return centred_gram(features, uneven=uneven.get(name))
 
     def forward(inputs: Tensor) -> Tensor:
         # dtype of the weights: a half-precision model is fed what it computes in

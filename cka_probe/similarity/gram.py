@@ -57,24 +57,29 @@ def double_centre(matrix: Tensor) -> Tensor:
     return (centred + centred.mT) / 2  # symmetric to the last bit: a fingerprint keeps one triangle
 
 
-def centred_gram(features: Tensor, *, uneven: bool = False) -> Gram:
+def centred_gram(features: Tensor, *, uneven: bool | None = None) -> Gram:
     """Return the centred Gram of a batch.
 
     Args:
         features: (n, p), any floating dtype and any strides; read only.
-        uneven: Subtract the feature means from the start, as the batch before had to.
+        uneven: Whether the batch before had to subtract the feature means, which this one then does from the
+            start; `None` if there was none.
 
     Returns:
         `Gram`, its matrix on the device of `features` (on the CPU where the device has no float64).
     """
+    if uneven is None:
+        # a look at the first block spares most uneven layers a vain product over all of them
+        block = features[:, : max(1, CHUNK_ELEMENTS // len(features))]
+        uneven = block.shape[1] < features.shape[1] and _is_uneven(_product(block, centre=False)[0])
     if not uneven:
         raw, _ = _product(features, centre=False)
-        matrix, total = double_centre(raw), raw.diagonal().sum()
-        off_diagonal = matrix - torch.diag(matrix.diagonal())
-        uneven = not float(raw.square().sum()) <= MEAN_TOLERANCE**2 * float(off_diagonal.square().sum())
+        uneven = _is_uneven(raw)
+        total = raw.diagonal().sum()
     if uneven:
         raw, means = _product(features, centre=True)
-        matrix, total = double_centre(raw), raw.diagonal().sum() + len(raw) * means
+        total = raw.diagonal().sum() + len(raw) * means
+    matrix = double_centre(raw)
     mean_square = float(total) / features.numel()
     variance = float(matrix.diagonal().sum()) / features.numel()
     return Gram(
@@ -85,6 +90,13 @@ def centred_gram(features: Tensor, *, uneven: bool = False) -> Gram:
         varies=variance > CONSTANT**2 * mean_square,
         uneven=uneven,
     )
+
+
+def _is_uneven(raw: Tensor) -> bool:
+    """Return whether a raw Gram, (n, n), is so much larger than what centring leaves that float32 has lost it."""
+    matrix = double_centre(raw)
+    left = matrix.square().sum() - matrix.diagonal().square().sum()
+    return not float(raw.square().sum()) <= MEAN_TOLERANCE**2 * float(left)
 
 
 def _product(features: Tensor, *, centre: bool) -> tuple[Tensor, Tensor]:
