@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cka_probe import Backbone
 from cka_probe.models.selection import select_layers
 
-TEN = ("conv1", "maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)))
+TEN = ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)), "global_pool")
 """Of a ResNet-18: the first convolution, the pooled stem and all eight blocks."""
 
 

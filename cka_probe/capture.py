@@ -5,6 +5,7 @@ activation becomes a Gram inside its hook and is let go.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,7 +25,7 @@ from cka_probe.models.recording import full_float32, record, survey
 from cka_probe.models.selection import LayerSpec, select_layers
 from cka_probe.results import Side
 from cka_probe.similarity.features import FEATURES, layout_of
-from cka_probe.similarity.gram import Gram, centred_gram
+from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
@@ -42,8 +43,7 @@ class _Course:
     layers: LayerMap
     preprocessing: Preprocessing
     grams: list[Tensor] = field(default_factory=list)
-    last: list[Gram] = field(default_factory=list)
-    squares: list[list[float]] = field(default_factory=list)
+    squares: list[Tensor] = field(default_factory=list)
     flaws: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,7 +84,12 @@ def capture(
                 _run(course, fitted[size], settings)
         hashes += [picture_hash(picture) for picture in batch]
         tell(len(batch), pictures.total)
-    return [_fingerprint(course, tuple(hashes), pictures, settings) for course in courses]
+    with ThreadPoolExecutor() as threads:  # hashing lets go of the interpreter's lock
+        weights = list(threads.map(weights_hash, [course.backbone.model for course in courses]))
+    return [
+        _fingerprint(course, hashed, tuple(hashes), pictures, settings)
+        for course, hashed in zip(courses, weights, strict=True)
+    ]
 
 
 def _run(course: _Course, images: Tensor, settings: Settings) -> None:
@@ -94,14 +99,13 @@ def _run(course: _Course, images: Tensor, settings: Settings) -> None:
     images = images.to(device)
     if pixels is not None and _takes_channels_last(backbone.model):
         images = images.contiguous(memory_format=torch.channels_last)
-    uneven = {name: gram.uneven for name, gram in zip(course.layers.modules, course.last, strict=False)}
     declared = getattr(backbone.model, "output_fmt", None)
 
-    def keep(name: str, activation: Tensor) -> Gram:
+    def keep(_: str, activation: Tensor) -> Product:
         layout = layout_of(tuple(activation.shape), pixels, declared)
         features = FEATURES[settings.features](activation, layout)
         with torch.autocast(device.type, enabled=False):
-            return centred_gram(features, uneven=uneven.get(name))
+            return anchored_product(features)
 
     def forward(inputs: Tensor) -> Tensor:
         # dtype of the weights: a half-precision model is fed what it computes in
@@ -111,41 +115,38 @@ def _run(course: _Course, images: Tensor, settings: Settings) -> None:
     dtype = PRECISIONS[settings.precision]
     with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
         # the first batch runs to the end, so that a layer that runs again is found out
-        grams = record(backbone.model, images, course.layers.modules, keep, run=forward, stop=bool(course.last))
-    course.last = grams
-    course.squares.append([gram.spread**2 * len(images) for gram in grams])
-    course.grams.append(
-        torch.stack([gram.matrix if gram.varies else torch.zeros_like(gram.matrix) for gram in grams]).cpu()
-    )
-    for name, gram in zip(course.layers.modules, grams, strict=True):
-        if flaw := _flaw(gram):
-            course.flaws.setdefault(name, flaw)
+        products = record(backbone.model, images, course.layers.modules, keep, run=forward, stop=bool(course.grams))
+    grams = centred_grams(products)
+    course.grams.append(grams.matrices)
+    course.squares.append(grams.spread.square() * len(images))
+    for index in (~(grams.finite & grams.varies)).nonzero().flatten().tolist():
+        course.flaws.setdefault(course.layers[index].module, _flaw(grams, index))
 
 
-def _flaw(gram: Gram) -> str:
-    """Return what is wrong with a layer's Gram, or ""."""
-    if not gram.finite:
+def _flaw(grams: Grams, index: int) -> str:
+    """Return what is wrong with a layer that has no similarity."""
+    if not grams.finite[index]:
         return "it puts out NaN or infinite values"
-    if gram.varies:
-        return ""
-    if gram.size == 0:
+    if grams.size[index] == 0:
         return "it is exactly 0 for every picture (as norm1 of a Swin-v2 is before training)"
     return "it is the same for every picture"
 
 
-def _fingerprint(course: _Course, hashes: tuple[str, ...], pictures: PictureStream, settings: Settings) -> Fingerprint:
+def _fingerprint(
+    course: _Course, weights: str, hashes: tuple[str, ...], pictures: PictureStream, settings: Settings
+) -> Fingerprint:
     """Return what one course has gathered."""
     traces = sum(stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in course.grams)
     undefined = tuple(
         course.flaws.get(name, "") if trace == 0 or not _finite(course, name) else ""
         for name, trace in zip(course.layers.modules, traces.tolist(), strict=True)
     )
-    squares = torch.tensor(course.squares, dtype=torch.float64).sum(dim=0) / len(hashes)
+    squares = torch.stack(course.squares).sum(dim=0) / len(hashes)
     origin, size = course.backbone.origin, course.preprocessing.size
     side = Side(
         reference=origin.reference,
         architecture=origin.architecture,
-        hash=weights_hash(course.backbone.model),
+        hash=weights,
         preprocessing={
             "size": list(size) if size else None,
             "mean": list(course.preprocessing.mean),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from cka_probe.similarity import (
     ESTIMATORS,
     Terms,
+    anchored_product,
     centre_batches,
-    centred_gram,
+    centred_grams,
     cka,
     hsic_terms,
     jackknife_interval,
@@ -28,11 +29,16 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def grams(x):
+    """The centred Gram of one layer, as a stack of one."""
+    return centred_grams([anchored_product(x)])
+
+
 def similarity(x, y, estimator="unbiased", batch=None):
     """CKA of two feature matrices (n, p), in batches."""
     rows = range(0, len(x), batch or len(x))
     centred = [
-        centre_batches([centred_gram(z[i : i + (batch or len(x))]).matrix[None] for i in rows], ESTIMATORS[estimator])
+        centre_batches([grams(z[i : i + (batch or len(x))]).matrices for i in rows], ESTIMATORS[estimator])
         for z in (x, y)
     ]
     return float(cka(hsic_terms(*centred, ESTIMATORS[estimator])))
@@ -114,24 +120,25 @@ def test_a_large_common_mean_costs_no_digits():
     assert similarity(*far) == pytest.approx(exact, abs=1e-6)
 
 
-def test_chunks_do_not_change_the_gram(monkeypatch):
+def test_blocks_do_not_change_the_gram(monkeypatch):
     x = normal(16, 1000).float() + 3
-    whole = centred_gram(x).matrix
-    monkeypatch.setattr("cka_probe.similarity.gram.CHUNK_ELEMENTS", 16 * 7)
-    torch.testing.assert_close(centred_gram(x).matrix, whole, rtol=0, atol=1e-3)
+    whole = grams(x).matrices
+    monkeypatch.setattr("cka_probe.similarity.gram.BLOCK_ELEMENTS", 16 * 7)
+    torch.testing.assert_close(grams(x).matrices, whole, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.7, -1e4])
 def test_a_layer_that_does_not_vary_says_so_and_is_undefined(value):
-    gram = centred_gram(torch.full((16, 501), value))
-    assert not gram.varies
-    assert gram.finite
+    constant = grams(torch.full((16, 501), value))
+    assert not constant.varies
+    assert constant.finite
+    assert float(constant.size) == pytest.approx(abs(value), rel=1e-6)
 
 
 def test_non_finite_features_are_told_apart_from_constant_ones():
     x = torch.randn(8, 10)
     x[3, 3] = torch.nan
-    assert not centred_gram(x).finite
+    assert not grams(x).finite
 
 
 def test_half_precision_features_are_read():
@@ -156,8 +163,8 @@ def interval(x, y, batch, estimator="unbiased"):
     estimator = ESTIMATORS[estimator]
     centred = []
     for z in (x, y):
-        grams = [centred_gram(z[i : i + batch]).matrix[None] for i in range(0, len(z), batch)]
-        centred.append(centre_batches(grams, estimator))
+        stacks = [grams(z[i : i + batch]).matrices for i in range(0, len(z), batch)]
+        centred.append(centre_batches(stacks, estimator))
     terms = hsic_terms(*centred, estimator)
     low, high = jackknife_interval(*centred, terms, estimator)
     return float(low), float(cka(terms)), float(high)
@@ -194,8 +201,8 @@ def null(x, y, batch, permutations=199):
     estimator = ESTIMATORS["unbiased"]
     centred = []
     for z in (x, y):
-        grams = [centred_gram(z[i : i + batch]).matrix[None] for i in range(0, len(z), batch)]
-        centred.append(centre_batches(grams, estimator))
+        stacks = [grams(z[i : i + batch]).matrices for i in range(0, len(z), batch)]
+        centred.append(centre_batches(stacks, estimator))
     terms = hsic_terms(*centred, estimator)
     return map(float, permutation_null(*centred, terms, estimator, permutations=permutations, seed=0))
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,6 @@ def _picture(item: Any) -> Tensor:
 
 def picture_hash(picture: Tensor) -> str:
     """Return 32 hexadecimal digits over dtype, shape and values of a picture as it was read."""
-    digest = blake2b(f"{picture.dtype} {tuple(picture.shape)}".encode(), digest_size=16)
+    digest = sha256(f"{picture.dtype} {tuple(picture.shape)}".encode())
     digest.update(picture.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]

@@ -7,6 +7,7 @@ of the parent checkpoint and the versions that wrote it. Reading executes nothin
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from cka_probe.writing import replacing
 FORMAT = "ckaprobe-checkpoint/1"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions that a result or checkpoint was made with."""
     return {name: version(name) for name in ("cka-probe", "torch", "timm")}

@@ -10,7 +10,8 @@ from cka_probe.similarity.cka import cka as cka
 from cka_probe.similarity.cka import hsic_terms as hsic_terms
 from cka_probe.similarity.estimators import ESTIMATORS as ESTIMATORS
 from cka_probe.similarity.estimators import u_centre as u_centre
-from cka_probe.similarity.gram import Gram as Gram
-from cka_probe.similarity.gram import centred_gram as centred_gram
+from cka_probe.similarity.gram import Grams as Grams
+from cka_probe.similarity.gram import anchored_product as anchored_product
+from cka_probe.similarity.gram import centred_grams as centred_grams
 from cka_probe.similarity.intervals import jackknife_interval as jackknife_interval
 from cka_probe.similarity.intervals import permutation_null as permutation_null

@@ -135,11 +135,12 @@ def permutation_null(
         doubled = torch.where(upper[0] == upper[1], 1.0, 2.0) * float(weight) / estimator.divisor(n)
         pairs_x = (batch_x[:, upper[0], upper[1]] * doubled).float()
         flat_y = batch_y.flatten(1).mT.contiguous().float()  # (n^2, columns): a permutation moves whole rows
-        orders = torch.stack([_permuted(n, per_picture, generator) for _ in range(permutations)])
         for part in range(0, permutations, TOGETHER):
-            order = orders[part : part + TOGETHER]
-            moved = flat_y[order[:, upper[0]] * n + order[:, upper[1]]]  # (together, pairs, columns)
-            sums[part : part + TOGETHER] += pairs_x @ moved
+            count = min(TOGETHER, permutations - part)
+            order = _permuted(count, n, per_picture, generator)
+            places = order[:, upper[0]] * n + order[:, upper[1]]  # (count, pairs)
+            moved = flat_y.index_select(0, places.flatten()).unflatten(0, (count, -1))  # (count, pairs, columns)
+            sums[part : part + count] += pairs_x @ moved
     sum_xx, sum_yy = terms.sums()[1:]
     permuted = sums / (sum_xx[:, None] * sum_yy[None, :]).sqrt()
     defined = ~value.isnan()
@@ -148,7 +149,7 @@ def permutation_null(
     return null, torch.where(defined, (1 + exceed) / (1 + permutations), torch.nan)
 
 
-def _permuted(n: int, per_picture: int, generator: torch.Generator) -> Tensor:
-    """Return a permutation of n examples that moves those of one picture together, (n,) int64."""
-    pictures = torch.randperm(n // per_picture, generator=generator)
-    return (pictures[:, None] * per_picture + torch.arange(per_picture)).flatten()
+def _permuted(count: int, n: int, per_picture: int, generator: torch.Generator) -> Tensor:
+    """Return permutations of n examples that move those of one picture together, (count, n) int64."""
+    pictures = torch.rand(count, n // per_picture, generator=generator, dtype=torch.float64).argsort(dim=1)
+    return (pictures[:, :, None] * per_picture + torch.arange(per_picture)).flatten(1)
