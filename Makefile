@@ -25,7 +25,7 @@ test: $(VENV)/.installed
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet '.[bench]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/compare.py
 
 clean:
