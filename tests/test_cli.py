@@ -230,7 +230,11 @@ def test_a_result_that_is_none_is_refused(tmp_path):
 def test_interrupting_leaves_nothing_half_written(folder, tmp_path):
     """Ctrl-C in the middle of the pictures: no traceback, exit 130, no result and nothing beside it."""
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "from ckaprobe_cli import main; main()", "compare", *MICRO]
+    # a shell's background jobs ignore SIGINT, and so would their children
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import ckaprobe_cli as c; c.main()"
+    )
+    command = [sys.executable, "-c", program, "compare", *MICRO]
     command += ["--data", str(folder), "--out", str(out), "--permutations", "2000000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
