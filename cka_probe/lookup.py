@@ -38,5 +38,5 @@ def suggestion(name: str, names: Mapping[str, object] | list[str], most: int = 3
     >>> suggestion("layer5", ["layer1", "layer4", "fc"], most=1)
     "did you mean 'layer4'? "
     """
-    near = get_close_matches(name, list(names), n=most, cutoff=0.6)
+    near = get_close_matches(name, list(dict.fromkeys(names)), n=most, cutoff=0.6)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""

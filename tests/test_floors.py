@@ -18,6 +18,7 @@ FLOORS = {
     "results": 1,
     "models": 2,
     "data": 2,
+    "geometry": 1,
     "figures": 2,
     "fingerprint": 3.0,
     "capture": 3.1,
