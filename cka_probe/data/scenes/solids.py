@@ -39,7 +39,10 @@ class Material:
 
 @dataclass(frozen=True)
 class Solid:
-    """A box, cylinder or ellipsoid; `half` are its half extents, `yaw` (radians) its turn about z."""
+    """A box, cylinder or ellipsoid; `half` are its half extents, `yaw` (radians) its turn about z.
+
+    `label` is its class where that is not its piece's: the book on a table.
+    """
 
     shape: int
     centre: Point
@@ -47,6 +50,7 @@ class Solid:
     material: Material
     yaw: float = 0.0
     shadow: bool = True
+    label: str = ""
 
 
 def box(low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
