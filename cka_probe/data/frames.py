@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cka_probe.data.classes import Classes
 from cka_probe.data.sample import FIELDS
 from cka_probe.errors import DataError
 
@@ -67,13 +68,21 @@ class Frames:
         scenes: Videos, frames in their order; a single picture is a scene of one.
         sources: Offsets in frames, and "s" for the stereo partner.
         where: What messages call the data ("KITTI at data/kitti").
+        classes: What the numbers in `labels` (or, without labels, in `category`) mean.
 
     Raises:
         DataError: There is no frame, none has all the sources, or a partner is asked for that is not there.
     """
 
-    def __init__(self, scenes: Sequence[Sequence[Frame]], sources: Sequence[int | str] = (), where: str = "the data"):
+    def __init__(
+        self,
+        scenes: Sequence[Sequence[Frame]],
+        sources: Sequence[int | str] = (),
+        where: str = "the data",
+        classes: Classes | None = None,
+    ):
         self.scenes, self.sources, self.where = [list(scene) for scene in scenes], tuple(sources), where
+        self.classes = classes
         offsets = [source for source in self.sources if source != STEREO]
         self.places = [
             (scene, number)
