@@ -15,6 +15,7 @@ from cka_probe.data.classes import (
     VOC21,
     VOCABULARIES,
     Classes,
+    _lab,
     numbered,
     palette,
     table,
@@ -52,8 +53,13 @@ def test_painting_what_is_no_class_says_so():
 def test_colours_of_the_palette_are_far_apart_and_stay_when_classes_are_added():
     assert palette(40)[:13] == palette(13)
     assert len(set(palette(1000))) == 1000
-    near = min(np.abs(np.subtract(a, b)).sum() for a, b in itertools.combinations(palette(40), 2))
-    assert near > 60
+    lab = _lab(np.array(palette(40), float))
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2)) > 25
+
+
+def test_distances_are_taken_in_cielab():
+    known = {(255, 255, 255): (100, 0, 0), (0, 0, 0): (0, 0, 0), (255, 0, 0): (53.24, 80.09, 67.20)}
+    np.testing.assert_allclose(_lab(np.array(list(known), float)), np.array(list(known.values())), atol=0.02)
 
 
 def test_the_numbers_of_city_scenes():
