@@ -69,6 +69,16 @@ def test_a_field_that_one_frame_lacks_is_not_given():
     assert "depth" not in frames[0]
 
 
+def test_a_frame_that_is_no_target_is_a_source_and_owes_no_truth():
+    depth = {"depth": lambda: torch.ones(1, 4, 6)}
+    bare = [Frame(f"scene/{n}", {"image": frame(n).fields["image"]}, target=False) for n in (0, 2)]
+    frames = Frames([[bare[0], frame(1, **depth), bare[1]]], (-1, 1))
+    assert [frames.describe(i) for i in range(len(frames))] == ["scene/1"]
+    assert frames.gives == {"image", "K", "depth", "sources"}  # a source without a pose: none is promised
+    assert frames[0]["sources"][:, 0, 0, 0].tolist() == [0, 2]
+    assert "world_T_target" in Frames([[frame(1, **depth), bare[1]]]).gives
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

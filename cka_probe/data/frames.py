@@ -33,10 +33,13 @@ class Frame:
     Attributes:
         name: The same wherever the data lies: a path below the root, with forward slashes.
         fields: How to read each field (names of `cka_probe.data.sample`, and those of `PARTNER`).
+        target: False: it is there only for its neighbours' sake (a split's list names them and not it); its
+            `image` and `world_T_target` are all that is asked of it.
     """
 
     name: str
     fields: Mapping[str, Callable[[], Tensor]]
+    target: bool = True
 
 
 def parse_sources(text: str) -> tuple[int | str, ...]:
@@ -88,7 +91,7 @@ class Frames:
             (scene, number)
             for scene, frames in enumerate(self.scenes)
             for number in range(len(frames))
-            if all(0 <= number + offset < len(frames) for offset in offsets)
+            if frames[number].target and all(0 <= number + offset < len(frames) for offset in offsets)
         ]
         if not self.places:
             longest = max(map(len, self.scenes), default=0)
@@ -96,7 +99,10 @@ class Frames:
                 f"expected frames with sources {', '.join(map(str, self.sources)) or 'none'} in {where}, found none "
                 f"(its longest scene has {longest} frames); check the path or ask for fewer sources"
             )
-        shared = frozenset.intersection(*(frozenset(frame.fields) for scene in self.scenes for frame in scene))
+        frames = [frame for scene in self.scenes for frame in scene]
+        shared = frozenset.intersection(*(frozenset(frame.fields) for frame in frames if frame.target))
+        if self.sources and not all("world_T_target" in frame.fields for frame in frames):
+            shared -= {"world_T_target"}
         if STEREO in self.sources and not shared.issuperset(PARTNER):
             raise DataError(f"no stereo partner in {where}: leave 's' out of the sources")
         self.gives = shared & frozenset(FIELDS)
