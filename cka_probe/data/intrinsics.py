@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cka_probe.data.pictures import picture_size
 from cka_probe.errors import DataError
 
 NYUV2 = {"width": 640, "height": 480, "fx": 518.8579, "fy": 519.4696, "cx": 325.5824, "cy": 253.7362}
@@ -43,8 +44,24 @@ def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
     )
 
 
+def camera_of(camera: dict[str, float], picture: str | Path) -> Tensor:
+    """Return K for the size a picture is stored at, (3, 3) float32.
+
+    Args:
+        camera: As `camera_matrix` takes it; without `width` and `height` it is of the stored picture itself.
+        picture: The picture's file, of which only the size is read, and only where it is needed.
+
+    Raises:
+        DataError: The picture cannot be read.
+    """
+    height, width = picture_size(picture) if "width" in camera or "height" in camera else (1, 1)
+    return camera_matrix(camera, height, width)
+
+
 def read_camera(path: Path) -> dict[str, float]:
     """Return the numbers of an `intrinsics.json` (fx, fy, cx, cy; width and height) or a 3 x 3 `cam.txt`.
+
+    The nine numbers of a `cam.txt` may be divided by blanks or commas.
 
     Raises:
         DataError: It cannot be read, or holds something else.
@@ -53,8 +70,10 @@ def read_camera(path: Path) -> dict[str, float]:
         if path.suffix == ".json":
             camera = json.loads(path.read_text(encoding="utf-8"))
             return {name: float(camera[name]) for name in NYUV2 if name in camera or name in ("fx", "fy", "cx", "cy")}
-        K = np.array(path.read_text(encoding="utf-8").split(), dtype=float).reshape(3, 3)
+        K = np.array(path.read_text(encoding="utf-8").replace(",", " ").split(), dtype=float).reshape(3, 3)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         wanted = "fx, fy, cx, cy" if path.suffix == ".json" else "the nine numbers of a 3 x 3 matrix"
         raise DataError(f"{path}: expected {wanted}, found something else ({error!r}); mend or remove it") from error
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and np.allclose(K[[1, 2, 2], [0, 0, 1]], 0)):
+        raise DataError(f"{path}: expected [fx 0 cx; 0 fy cy; 0 0 1] by rows, found {K.ravel().tolist()}; mend it")
     return {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}

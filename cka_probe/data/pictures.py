@@ -29,6 +29,28 @@ def find_pictures(folder: str | Path) -> list[Path]:
     return found
 
 
+def pictures_in(folder: str | Path) -> list[Path]:
+    """Return the pictures in a folder and not below it, sorted by name without suffix; none where it is missing."""
+    folder = Path(folder)
+    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else ()
+    return sorted(found, key=lambda path: (path.stem, path.suffix))
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) of a picture as `read_picture` gives it, from the file's first bytes alone.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            lying = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 are a quarter turn
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"unreadable picture {path}: {error}; mend or remove it") from error
+    return (width, height) if lying else (height, width)
+
+
 def read_picture(path: str | Path) -> Tensor:
     """Return a picture, turned upright as its camera noted.
 
