@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cka_probe.data.scenes.render import intrinsics, render
-from cka_probe.data.scenes.room import Room, draw_room
+from cka_probe.data.scenes.room import draw_room
+from cka_probe.data.scenes.view import views
+from cka_probe.data.scenes.world import World
 from cka_probe.errors import DataError, OutputError
 
-VERSION = 1  # raised when the same seed gives other pictures than before
+VERSION = 2  # raised when the same seed gives other pictures than before
 
 
 @dataclass(frozen=True)
@@ -118,23 +119,22 @@ def _write_all(root: Path, settings: _Settings, progress: Callable[[Iterable], I
     for number in progress(range(settings.rooms)):
         room = draw_room(settings.seed, number, settings.frames)
         part, below = ("train", "") if number < first_test else ("test", "official_splits/test")
-        name = f"{room.kind}_{number:04d}"
+        name = f"{room.category}_{number:04d}"
         lists[part] += _write_room(root / "nyu_depth_v2" / below / name, name, room, settings.size)
     for part, lines in lists.items():
         (root / f"nyu_{part}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (root / "scenes.json").write_text(settings.text(), encoding="utf-8")
 
 
-def _write_room(folder: Path, name: str, room: Room, size: tuple[int, int]) -> list[str]:
+def _write_room(folder: Path, name: str, room: World, size: tuple[int, int]) -> list[str]:
     """Write the frames of one room and return their lines for the list."""
     folder.mkdir(parents=True)
-    K, lines = intrinsics(size), []
-    for frame, pose in enumerate(room.poses):
-        image, depth = render(room, pose, size)
+    K, poses, lines = room.camera.intrinsics(size), room.camera.poses, []
+    for frame, view in enumerate(views(room, size)):
         rgb, sync = f"rgb_{frame:05d}.jpg", f"sync_depth_{frame:05d}.png"
-        Image.fromarray(image).save(folder / rgb, quality=95, subsampling=0)
-        Image.fromarray(np.round(depth * 1000).astype(np.uint16)).save(folder / sync)
+        Image.fromarray(view.image).save(folder / rgb, quality=95, subsampling=0)
+        Image.fromarray(np.round(view.depth * 1000).astype(np.uint16)).save(folder / sync)
         lines.append(f"/{name}/{rgb} /{name}/{sync} {K[0, 0]:.4f}")
     np.savetxt(folder / "cam.txt", K, fmt="%.8f")
-    np.savetxt(folder / "poses.txt", room.poses.reshape(len(room.poses), 16), fmt="%.9f")
+    np.savetxt(folder / "poses.txt", poses.reshape(len(poses), 16), fmt="%.9f")
     return lines

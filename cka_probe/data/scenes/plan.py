@@ -5,20 +5,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.data.scenes.solids import Point, Solid, moved
+from cka_probe.data.scenes.solids import Point, Solid, bounds, moved
 
 YAWS = {"far": np.pi, "left": -np.pi / 2, "right": np.pi / 2, "near": 0.0}
 TALL = 0.95
 
 Area = tuple[float, float, float, float, float]
-
-
-def bounds(solids: Sequence[Solid]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lowest and highest corner, (3,) each, of a box around some solids."""
-    c, s = np.abs(np.cos([o.yaw for o in solids])), np.abs(np.sin([o.yaw for o in solids]))
-    centre, (x, y, z) = np.array([o.centre for o in solids]), np.array([o.half for o in solids]).T
-    reach = np.stack([c * x + s * y, s * x + c * y, z], axis=1)
-    return (centre - reach).min(axis=0), (centre + reach).max(axis=0)
 
 
 def area_of(solids: Sequence[Solid]) -> Area:

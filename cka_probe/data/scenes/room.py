@@ -2,59 +2,46 @@
 
 A room is a box of three to eight metres with a door, windows and pictures on its walls, furniture of its kind
 along them and in the middle, and a lamp below the ceiling. The camera stands near one wall and looks across,
-as somebody does who takes a picture of a room; from frame to frame it moves 6 to 14 cm and turns by less than
-half a degree, which is the parallax that learning depth from video needs.
+as somebody does who takes a picture of a room; from frame to frame a hand carries it 6 to 14 cm and turns it by a
+degree or so, to and fro, about all three axes.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.data.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, Piece
+from cka_probe.data.classes import NYU13
+from cka_probe.data.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, LABELS
 from cka_probe.data.scenes.palette import Palette, colour, draw_palette, shade
 from cka_probe.data.scenes.plan import YAWS, Plan, area_of
-from cka_probe.data.scenes.solids import Material, Point, Solid, box, cylinder, moved
+from cka_probe.data.scenes.solids import Material, Point, box, cylinder, moved
+from cka_probe.data.scenes.world import Camera, Lamps, Piece, Shell, World
 
-KINDS = tuple(AT_WALLS)
-
-
-@dataclass(frozen=True)
-class Room:
-    """A room and where it is seen from.
-
-    Attributes:
-        kind: "bedroom", "living_room", ...
-        size: Extent in x, y, z; the room's corner is the origin.
-        surfaces: Materials of the walls x = 0, x = size, y = 0, y = size, of floor and ceiling.
-        pieces: What stands and hangs in it; the solids of one piece are close together.
-        lamp: Where the light below the ceiling is.
-        windows: (place, inward normal) of each window, which gives light too.
-        poses: (frames, 4, 4) float64, camera to world; the camera has x right, y down, z forward.
-    """
-
-    kind: str
-    size: Point
-    surfaces: tuple[Material, ...]
-    pieces: tuple[tuple[Solid, ...], ...]
-    lamp: Point
-    windows: tuple[tuple[Point, Point], ...]
-    poses: NDArray[np.float64]
+CATEGORIES = tuple(AT_WALLS)
+SWAY = np.deg2rad((0.5, 0.3, 0.2))  # how far a hand turns the camera in a frame: yaw, pitch, roll
+RATE = 10.0  # frames a second
 
 
-def draw_room(seed: int, index: int, frames: int) -> Room:
+def draw_room(seed: int, index: int, frames: int) -> World:
     """Return room `index` of those of `seed`, furnished so that a walk of `frames` pictures is free."""
     rng = np.random.default_rng([seed, index])
-    kind = KINDS[rng.integers(len(KINDS))]
+    category = CATEGORIES[rng.integers(len(CATEGORIES))]
     size = (rng.uniform(3.2, 5.6), rng.uniform(4.0, 7.2), rng.uniform(2.35, 2.9))
     palette = draw_palette(rng)
     surfaces = _surfaces(rng)
     poses = _walk(rng, size, frames)
     plan = Plan(size, poses)
-    lights, windows = _openings(rng, palette, plan)
-    pieces = [*lights, *_furniture(rng, kind, palette, plan), *_pictures(rng, palette, plan)]
+    openings, windows = _openings(rng, palette, plan)
+    pieces = [*openings, *_furniture(rng, category, palette, plan), *_pictures(rng, palette, plan)]
     lamp = (size[0] * rng.uniform(0.35, 0.65), size[1] * rng.uniform(0.35, 0.65), size[2] - 0.22)
-    return Room(kind, size, surfaces, (*map(tuple, pieces), _ceiling_lamp(lamp)), lamp, windows, poses)
+    return World(
+        kind="rooms",
+        category=category,
+        classes=NYU13.names,
+        shell=Shell((0.0, 0.0, 0.0), size, surfaces, (*["wall"] * 4, "floor", "ceiling")),
+        pieces=(*pieces, _ceiling_lamp(lamp)),
+        light=Lamps(lamp, windows),
+        camera=Camera(poses, np.arange(frames) / RATE),
+    )
 
 
 def _surfaces(rng: np.random.Generator) -> tuple[Material, ...]:
@@ -89,9 +76,10 @@ def _walk(rng: np.random.Generator, size: Point, frames: int) -> NDArray[np.floa
     yaw = np.arctan2(across, size[1] * rng.uniform(0.5, 0.8)) + rng.normal(0, 0.12)
     pitch, roll = rng.uniform(0.08, 0.34) + 0.12 * (z - 1.4), rng.normal(0, 0.02)
     place, heading = np.array([x, y, z]), rng.uniform(-0.5 * np.pi, 0.5 * np.pi) + yaw
+    aim, turned = np.array([yaw, pitch, roll]), np.zeros(3)
     poses = []
     for _ in range(frames):
-        poses.append(look(place, yaw, pitch, roll))
+        poses.append(look(place, *(aim + turned)))
         step = rng.uniform(0.06, 0.14)
         heading += rng.normal(0, 0.15)
         ahead = place + step * np.array([np.sin(heading), np.cos(heading), rng.normal(0, 0.08)])
@@ -99,7 +87,7 @@ def _walk(rng: np.random.Generator, size: Point, frames: int) -> NDArray[np.floa
             heading += np.pi  # walk back rather than through the wall
             ahead = place - (ahead - place)
         place = ahead
-        yaw, pitch = yaw + rng.uniform(-0.005, 0.005), pitch + rng.uniform(-0.004, 0.004)
+        turned = 0.97 * turned + rng.normal(0, SWAY)  # to and fro about where it was aimed at
     return np.stack(poses)
 
 
@@ -122,7 +110,7 @@ def look(place: NDArray[np.float64], yaw: float, pitch: float, roll: float = 0.0
     return pose
 
 
-def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Piece], tuple]:
+def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Piece], tuple[tuple[Point, Point], ...]]:
     """Return windows with curtains and a door, and where light comes in."""
     pieces, lights = [], []
     sky = Material("panes", colour(0.58, 0.35, 0.95), colour(0.6, 0.08, 1.0), glow=rng.uniform(0.5, 1.0))
@@ -137,7 +125,7 @@ def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Pi
                 piece.append(box((x, 0.05, 0.08), (x + 0.28, 0.12, high + 0.1), folds))
         piece = plan.at_wall(piece, wall, along)
         if plan.fits(area_of(piece)):
-            pieces.append(piece)
+            pieces.append(Piece(tuple(piece), "window"))
             depth = plan.at_wall([box((-half, 0, 0), (half, 0.7, 0.7), p.white)], wall, along)
             plan.taken.append((*area_of(depth)[:4], 0.0))
             normal = (-np.sin(YAWS[wall]), np.cos(YAWS[wall]), 0.0)
@@ -149,7 +137,7 @@ def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Pi
     for wall in rng.permutation(["far", "left", "right"])[:2]:
         piece = plan.at_wall(leaf, wall, rng.uniform(0.15, 0.85))
         if plan.fits(area_of(piece), above=-1.0):
-            pieces.append(piece)
+            pieces.append(Piece(tuple(piece), "wall"))  # NYU's 13 classes count doors as walls
             x0, x1, y0, y1, _ = area_of(piece)
             plan.taken.append(
                 (x0 - 0.3 * (wall == "right"), x1 + 0.3 * (wall == "left"), y0 - 0.3 * (wall == "far"), y1, 2.1)
@@ -158,23 +146,23 @@ def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Pi
     return pieces, tuple(lights)
 
 
-def _furniture(rng: np.random.Generator, kind: str, p: Palette, plan: Plan) -> list[Piece]:
+def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: Plan) -> list[Piece]:
     """Return the pieces along the walls and in the middle."""
     pieces = []
     w, d, _ = plan.size
     for turn, wall in enumerate(("far", "left", "right", "far", "left", "right", "near")):
         for _ in range(6):
             wanted = turn < 3 and not pieces  # what makes the room what it is comes first
-            make = AT_WALLS[kind][0 if wanted else rng.integers(len(AT_WALLS[kind]))]
+            make = AT_WALLS[category][0 if wanted else rng.integers(len(AT_WALLS[category]))]
             piece = plan.at_wall(make(rng, p), wall, rng.uniform(0.05, 0.95))
             if plan.put(piece):
-                pieces.append(piece)
+                pieces.append(Piece(tuple(piece), LABELS[make]))
     for _ in range(6):
-        make = IN_THE_MIDDLE[kind][rng.integers(len(IN_THE_MIDDLE[kind]))]
+        make = IN_THE_MIDDLE[category][rng.integers(len(IN_THE_MIDDLE[category]))]
         yaw = rng.choice([0.0, np.pi / 2, np.pi, -np.pi / 2]) + rng.normal(0, 0.12)
         piece = list(moved(make(rng, p), (w * rng.uniform(0.3, 0.7), d * rng.uniform(0.35, 0.75), 0), yaw))
         if plan.put(piece):
-            pieces.append(piece)
+            pieces.append(Piece(tuple(piece), LABELS[make]))
     if rng.uniform() < 0.6:
         x, y, a, b = (
             w * rng.uniform(0.4, 0.6),
@@ -183,7 +171,7 @@ def _furniture(rng: np.random.Generator, kind: str, p: Palette, plan: Plan) -> l
             rng.uniform(0.6, 1.0),
         )
         field = Material("rug", p.accent.first, p.cloth.first)
-        pieces.append([box((x - a, y - b, 0.001), (x + a, y + b, 0.012), field, shadow=False)])
+        pieces.append(Piece((box((x - a, y - b, 0.001), (x + a, y + b, 0.012), field, shadow=False),), "floor"))
     return pieces
 
 
@@ -198,12 +186,15 @@ def _pictures(rng: np.random.Generator, p: Palette, plan: Plan) -> list[Piece]:
         windows = [taken for taken in plan.taken if taken[4] == 0.0]
         clear = all(area[1] <= o[0] or area[0] >= o[1] or area[3] <= o[2] or area[2] >= o[3] for o in windows)
         if clear and plan.fits(area, above=z - b):
-            pieces.append(piece)
+            pieces.append(Piece(tuple(piece), "picture"))
             plan.taken.append(area)
     return pieces
 
 
-def _ceiling_lamp(lamp: Point) -> tuple[Solid, ...]:
+def _ceiling_lamp(lamp: Point) -> Piece:
+    """Return the lamp below the ceiling."""
     x, y, z = lamp
     glass = Material("plain", (1.0, 0.93, 0.8), (0.95, 0.85, 0.7), glow=1.5)
-    return (cylinder((x - 0.2, y - 0.2, z + 0.08), (x + 0.2, y + 0.2, z + 0.215), glass, shadow=False),)
+    return Piece(
+        (cylinder((x - 0.2, y - 0.2, z + 0.08), (x + 0.2, y + 0.2, z + 0.215), glass, shadow=False),), "objects"
+    )

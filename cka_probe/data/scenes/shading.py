@@ -1,9 +1,10 @@
-"""How light a point in a room is, and in which colour.
+"""How light a point in a world is, and in which colour.
 
-Light comes from the lamp (from four points of it, one for each of a pixel's four rays, so that shadows have
-soft edges), from the windows, and from all around, of which less reaches corners:
+In a room light comes from the lamp (from four points of it, one for each of a pixel's four rays, so that
+shadows have soft edges), from the windows, and from all around, of which less reaches corners; in the open from
+the sun and from the sky:
 
-    light = colour (ambient corner + sum_i I_i max(0, n . l_i) / (d_i^2 + 1) seen_i) + glow
+    light = colour (around + sum_i I_i max(0, n . l_i) seen_i) + glow,    I_i = 1 / (d_i^2 + 1) in a room
 
 Nothing depends on where the camera is: the same point has the same colour in every frame.
 """
@@ -13,141 +14,158 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.data.scenes.plan import bounds
-from cka_probe.data.scenes.rays import Floats, solids_of, span, to_local
-from cka_probe.data.scenes.room import Room
-from cka_probe.data.scenes.solids import BOX, CYLINDER, Solid
+from cka_probe.data.scenes.rays import Rays, span
+from cka_probe.data.scenes.solids import BOX, CYLINDER
+from cka_probe.data.scenes.table import Floats, Numbers, Table
 from cka_probe.data.scenes.texture import PATTERNS, Surface
+from cka_probe.data.scenes.world import Lamps, Sun
 
-Numbers = NDArray[np.int64]
-
-LAMP, SKY, AROUND = (np.array(rgb, np.float32) for rgb in ((1.0, 0.9, 0.76), (0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
+LAMP, SKYLIGHT, AROUND = (np.array(rgb, np.float32) for rgb in ((1.0, 0.9, 0.76), (0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
 LAMP_POINTS = np.array([(-0.25, -0.15, 0), (0.15, -0.25, 0), (-0.15, 0.25, 0), (0.25, 0.15, 0)], np.float32)
 CORNER = 0.3  # metres over which a corner is darker
+FAR = 150.0  # metres beyond which nothing stands before the sun
+CLEAR = 2e-3  # metres off its surface at which a point looks for its light
 
 
 @dataclass(frozen=True)
-class _Table:
-    """The solids of a room as arrays with the shell last, so that its number is -1; S solids, M materials."""
+class Points:
+    """Points on surfaces.
 
-    shape: Numbers  # (S,)
-    centre: Floats  # (3, S)
-    half: Floats  # (3, S)
-    turn: Floats  # (2, S): cosine and sine of yaw
-    material: Numbers  # (6, S) by face: -x, +x, -y, +y, -z, +z
-    first: Floats  # (M, 3)
-    second: Floats  # (M, 3)
-    period: Floats  # (M,)
-    glow: Floats  # (M,)
-    pattern: Numbers  # (M,)
+    Attributes:
+        place: (3, n) float32 in the world.
+        solid: (n,) number in the table; -1 is the shell.
+        unit: (3, n) in the solid's own axes, its half extents being 1.
+        normal: (3, n) outward, in the world; the shell's inward.
+        face: (n,) 0 to 5: -x, +x, -y, +y, -z, +z; of a round side 1.
+        flat: (n,) bool, not on a round side.
+    """
 
-
-def _tabulate(room: Room) -> _Table:
-    """Return a room's solids and materials as arrays."""
-
-    def column(values: list) -> Floats:
-        return np.array(values, np.float32)
-
-    solids, middle = solids_of(room), np.array(room.size) / 2
-    materials = [solid.material for solid in solids] + list(room.surfaces)
-    own, shell = np.tile(np.arange(len(solids)), (6, 1)), len(solids) + np.arange(6)[:, None]
-    return _Table(
-        shape=np.array([solid.shape for solid in solids] + [BOX]),
-        centre=column([*(solid.centre for solid in solids), middle]).T,
-        half=column([*(solid.half for solid in solids), middle]).T,
-        turn=column([*((np.cos(solid.yaw), np.sin(solid.yaw)) for solid in solids), (1, 0)]).T,
-        material=np.concatenate([own, shell], axis=1),
-        first=column([m.first for m in materials]),
-        second=column([m.second for m in materials]),
-        period=column([m.size for m in materials]),
-        glow=column([m.glow for m in materials]),
-        pattern=np.array([list(PATTERNS).index(m.pattern) for m in materials]),
-    )
+    place: Floats
+    solid: Numbers
+    unit: Floats
+    normal: Floats
+    face: Numbers
+    flat: NDArray[np.bool_]
 
 
-def light_from(room: Room, points: Floats, solid: Numbers, lamp_point: Numbers) -> Floats:
+def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
+    """Return what there is to know of (3, n) points on the solids they are said to be on."""
+    kind, dtype = table.shape[solid], place.dtype
+    centre, half, turn = (field.astype(dtype)[:, solid] for field in (table.centre, table.half, table.turn))
+    unit = _turned(turn, place - centre) / half
+    size = np.abs(unit)
+    axis = np.where(size[1] > size[0], 1, 0)
+    axis[size[2] > np.maximum(size[0], size[1])] = 2
+    cylinder = kind == CYLINDER
+    if cylinder.any():
+        cap = cylinder & (size[2] * size[2] > size[0] * size[0] + size[1] * size[1])
+        axis[cap] = 2
+        flat = (kind == BOX) | cap
+    else:
+        flat = kind == BOX
+    positive = unit[axis, np.arange(unit.shape[1])] > 0
+    sign = np.where(positive != (solid == -1), dtype.type(1), dtype.type(-1))  # the shell is seen from inside
+    normal = np.stack([np.where(axis == k, sign, dtype.type(0)) for k in range(3)])
+    bent = np.flatnonzero(~flat)
+    if len(bent):
+        slope = unit[:, bent] / half[:, bent]
+        slope[2, cylinder[bent]] = 0
+        normal[:, bent] = slope / np.sqrt(_dot(slope, slope))
+    face = np.where(flat, 2 * axis + positive, 1)
+    return Points(place, solid, unit, _turned(turn * np.array([[1], [-1]], dtype), normal), face, flat)
+
+
+def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> Floats:
     """Return the light that points on surfaces send out.
 
     Args:
-        room: The room.
-        points: (3, n) float32 in the world, on surfaces.
-        solid: (n,) number of the solid in `solids_of(room)`, -1 for the shell.
-        lamp_point: (n,) 0 to 3, the point of the lamp that shines on each.
+        table: The world's solids.
+        light: What shines on them.
+        points: float32; those of an (h fine, w fine) grid of rays, one pixel's after the other's.
+        fine: Rays a pixel each way.
 
     Returns:
         (n, 3) linear RGB.
     """
-    table = _tabulate(room)
-    c, s = table.turn[:, solid]
-    local = points - table.centre[:, solid]
-    local = np.stack([c * local[0] + s * local[1], c * local[1] - s * local[0], local[2]])
-    unit = local / table.half[:, solid]
-    normal, face = _normals(table, unit, solid)
-    material = table.material[face, solid]
-    albedo = _paint(table, local, unit, face, solid, material)
-    normal = np.stack([c * normal[0] - s * normal[1], s * normal[0] + c * normal[1], normal[2]])
-    received = _received(room, points, normal, lamp_point)
-    return albedo * (received + table.glow[material][:, None])
+    material = table.material[points.face, points.solid]
+    albedo = _paint(table, points, material)
+    received = (
+        _of_lamps(table, light, points, fine) if isinstance(light, Lamps) else _of_sun(table, light, points, fine)
+    )
+    received += table.glow[material][:, None]
+    return np.multiply(albedo, received, out=received)
 
 
-def _normals(table: _Table, unit: Floats, solid: Numbers) -> tuple[Floats, Numbers]:
-    """Return outward normals (3, n) in the solids' axes, and the number of the face each point is on."""
-    shape, n = table.shape[solid], np.arange(unit.shape[1])
-    round_ = unit.copy()
-    round_[2, shape == CYLINDER] = 0
-    cap = (shape == CYLINDER) & (np.abs(unit[2]) > np.hypot(unit[0], unit[1]))
-    flat = (shape == BOX) | cap
-    axis = np.where(cap, 2, np.abs(unit).argmax(axis=0))
-    positive = unit[axis, n] > 0
-    normal = round_ / table.half[:, solid]
-    normal[:, flat] = 0
-    normal[axis[flat], n[flat]] = np.where(positive[flat], 1, -1)
-    normal /= np.sqrt(_dot(normal, normal))
-    normal[:, solid == -1] *= -1  # the shell is seen from inside
-    face = np.where(flat, 2 * axis + positive, 1)  # a round side is no box's face: any but the two of z
-    return normal, face
-
-
-def _paint(table: _Table, local: Floats, unit: Floats, face: Numbers, solid: Numbers, material: Numbers) -> Floats:
+def _paint(table: Table, points: Points, material: Numbers) -> Floats:
     """Return each point's colour, (n, 3), by its material's pattern."""
-    axis, angle = face // 2, np.arctan2(unit[1], unit[0])
-    curved = table.shape[solid] != BOX
-    around = curved & (axis == 0)
-    u = np.where(around, angle * table.half[:2, solid].mean(axis=0), np.where(axis == 0, local[1], local[0]))
-    v = np.where(axis == 2, local[1], local[2])
-    edge = np.stack([np.where(axis == 0, unit[1], unit[0]), np.where(axis == 2, unit[1], unit[2])])
-    apart = local + np.float32(7.3) * (solid % 61).astype(np.float32)
-    colours, pattern = np.empty((len(solid), 3), np.float32), table.pattern[material]
-    for number, paint in enumerate(PATTERNS.values()):
-        here = np.flatnonzero(pattern == number)
-        if len(here):
-            m = material[here]
-            parts = (table.first[m], table.second[m], table.period[m])
-            colours[here] = paint(Surface(u[here], v[here], edge[:, here], apart[:, here], *parts))
-    return np.clip(colours, 0.005, 1)
+    colours = np.empty((len(material), 3), np.float32)
+    pattern = table.pattern[material]
+    order = np.argsort(pattern, kind="stable")
+    ends = np.searchsorted(pattern[order], np.arange(len(PATTERNS) + 1))
+    for paint, first, last in zip(PATTERNS.values(), ends[:-1], ends[1:], strict=True):
+        if last > first:
+            here = order[first:last]
+            colours[here] = paint(_surface(table, points, material[here], here))
+    return np.clip(colours, 0.005, 1, out=colours)
 
 
-def _received(room: Room, points: Floats, normal: Floats, lamp_point: Numbers) -> Floats:
-    """Return the light that falls on points, (n, 3)."""
-    area = room.size[0] * room.size[1]
-    corner = np.ones(points.shape[1], np.float32)
-    for axis, extent in enumerate(room.size):
-        for distance in (points[axis], np.float32(extent) - points[axis]):
-            facing = 1 - np.abs(normal[axis])  # a wall is not in a corner with itself
-            corner *= 1 - 0.38 * facing * np.exp(-distance / CORNER)
-    received = 0.36 * (0.82 + 0.18 * normal[2])[:, None] * corner[:, None] * AROUND
-    lamp = np.array(room.lamp, np.float32) + LAMP_POINTS
-    to_lamp = lamp[lamp_point].T - points
-    strength = _lambert(normal, to_lamp) * (1.2 + 0.055 * area) * 2.1
-    lit = np.flatnonzero(strength > 0.004)
-    strength[lit[_hidden(room, points[:, lit] + 0.002 * normal[:, lit], to_lamp[:, lit])]] = 0
-    received += strength[:, None] * corner[:, None] * LAMP
-    for place, inward in room.windows:
-        to_window = np.array(place, np.float32)[:, None] - points
+def _surface(table: Table, points: Points, material: Numbers, here: Numbers) -> Surface:
+    """Return some points as a pattern sees them."""
+    solid, unit = points.solid[here], points.unit[:, here]
+    half = table.half[:, solid].astype(np.float32)
+    local, axis = unit * half, points.face[here] // 2
+    u = np.where(axis == 0, local[1], local[0])
+    around = np.flatnonzero((table.shape[solid] != BOX) & (axis == 0))
+    if len(around):
+        u[around] = np.arctan2(unit[1, around], unit[0, around]) * half[:2, around].mean(axis=0)
+    return Surface(
+        u=u,
+        v=np.where(axis == 2, local[1], local[2]),
+        edge=np.stack([np.where(axis == 0, unit[1], unit[0]), np.where(axis == 2, unit[1], unit[2])]),
+        xyz=local + np.float32(7.3) * (solid % 61).astype(np.float32),
+        first=table.first[material],
+        second=table.second[material],
+        size=table.period[material],
+    )
+
+
+def _of_sun(table: Table, sun: Sun, points: Points, fine: int) -> Floats:
+    """Return the light of sun and sky on points, (n, 3)."""
+    towards = np.array(sun.towards, np.float32)
+    received = (0.62 + 0.38 * points.normal[2])[:, None] * np.array(sun.around, np.float32)
+    strength = np.maximum(towards @ points.normal, 0)
+    shining = FAR * np.broadcast_to(towards[:, None], points.place.shape)
+    strength[_shaded(table, points, shining, strength > 0.01, fine)] = 0
+    received += strength[:, None] * np.array(sun.strength, np.float32)
+    return received
+
+
+def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
+    """Return the light of lamp and windows on points in a room, (n, 3)."""
+    low, high = ((table.centre[:, -1] + sign * table.half[:, -1]).astype(np.float32) for sign in (-1, 1))
+    corner = np.ones(points.place.shape[1], np.float32)
+    for axis in range(3):
+        facing = 0.38 * (1 - np.abs(points.normal[axis]))  # a wall is not in a corner with itself
+        for distance in (points.place[axis] - low[axis], high[axis] - points.place[axis]):
+            corner *= 1 - facing * np.exp(distance * (-1 / CORNER))
+    received = (0.36 * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AROUND
+    lamp = np.array(lamps.lamp, np.float32) + LAMP_POINTS
+    to_lamp = lamp.T[:, _place_in_pixel(len(corner), fine) % len(lamp)] - points.place
+    area = float((high[0] - low[0]) * (high[1] - low[1]))
+    strength = _lambert(points.normal, to_lamp) * (1.2 + 0.055 * area) * 2.1
+    strength[_shaded(table, points, to_lamp, strength > 0.004, fine)] = 0
+    received += (strength * corner)[:, None] * LAMP
+    for place, inward in lamps.windows:
+        to_window = np.array(place, np.float32)[:, None] - points.place
         towards = np.maximum(-(np.array(inward, np.float32) @ to_window), 0)
         towards /= np.sqrt(_dot(to_window, to_window)) + 1e-3
-        received += (2.2 * _lambert(normal, to_window) * towards * corner)[:, None] * SKY
+        received += (2.2 * _lambert(points.normal, to_window) * towards * corner)[:, None] * SKYLIGHT
     return received
+
+
+def _place_in_pixel(n: int, fine: int) -> Numbers:
+    """Return which of its pixel's rays each point is of."""
+    return np.arange(n) % (fine * fine)
 
 
 def _lambert(normal: Floats, to_light: Floats) -> Floats:
@@ -156,35 +174,70 @@ def _lambert(normal: Floats, to_light: Floats) -> Floats:
     return np.maximum(_dot(normal, to_light), 0) / (np.sqrt(squared) * (squared + 1) + 1e-6)
 
 
-def _hidden(room: Room, points: Floats, to_light: Floats) -> NDArray[np.bool_]:
-    """Return whether a solid stands between each point and its light, (n,)."""
-    hidden = np.zeros(points.shape[1], bool)
-    pieces = [solids for piece in room.pieces if (solids := [solid for solid in piece if solid.shadow])]
-    for solids, near in zip(pieces, _passing(pieces, points, to_light), strict=True):
-        near = np.flatnonzero(near & ~hidden)
-        for solid in solids:
-            if len(near):
-                origin, direction = to_local(solid, points[:, near], True), to_local(solid, to_light[:, near], False)
-                enter, leave = span(solid, origin, direction)
-                meets = (enter < leave) & (leave > 0) & (enter < 1)
-                hidden[near[meets]] = True
-                near = near[~meets]
+def _shaded(table: Table, points: Points, to_light: Floats, lit: NDArray[np.bool_], fine: int) -> NDArray[np.bool_]:
+    """Return which of the points something stands before the light of, (n,).
+
+    Of a pixel's rays the first and the last are followed to the light; the others only where these two differ,
+    or what they are on does: an edge of a shadow or of a thing runs through the pixel.
+    """
+    each = fine * fine
+    if each < 3:
+        return _hidden(table, points, to_light, np.flatnonzero(lit))
+    place = _place_in_pixel(len(lit), fine)
+    outer = (place == 0) | (place == each - 1)
+    shaded = _hidden(table, points, to_light, np.flatnonzero(lit & outer))
+    first, last = shaded[0::each], shaded[each - 1 :: each]
+    solid, on = points.solid.reshape(-1, each), lit.reshape(-1, each)
+    mixed = (first != last) | (solid != solid[:, :1]).any(axis=1) | (on != on[:, :1]).any(axis=1)
+    rest = np.repeat(first, each)
+    inner = np.repeat(mixed, each) & ~outer
+    found = _hidden(table, points, to_light, np.flatnonzero(lit & inner))
+    return np.where(outer, shaded, np.where(inner, found, rest))
+
+
+def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> NDArray[np.bool_]:
+    """Return whether a solid stands between each of some points and its light, (n,); False for all others."""
+    hidden = np.zeros(points.place.shape[1], bool)
+    place, way = points.place[:, some] + np.float32(CLEAR) * points.normal[:, some], to_light[:, some]
+    rays = Rays(place, way)
+    here = np.zeros(len(some), bool)
+    shadows = [number for number, solid in enumerate(table.solids) if solid.shadow]
+    passing = _passing(table.balls, place, way)
+    owner, near = -1, np.empty(0, int)
+    for number in shadows:
+        if table.piece[number] != owner:
+            owner = table.piece[number]
+            near = np.flatnonzero(passing[owner] & ~here)
+            close = rays.of(near) if len(near) else None
+        if close is None:
+            continue
+        enter, leave = span(table, number, close)
+        meets = (enter < leave) & (leave > 0) & (enter < 1)
+        here[near[meets]] = True
+    hidden[some[here]] = True
     return hidden
 
 
-def _passing(pieces: list[list[Solid]], points: Floats, to_light: Floats) -> NDArray[np.bool_]:
+def _passing(balls: Floats, place: Floats, way: Floats) -> NDArray[np.bool_]:
     """Return which segments pass through the ball around each piece, (pieces, n).
 
     With o = centre - point and d the way to the light, |o - s d|^2 = o.o - s (2 o.d - s d.d) is least at
     s = o.d / d.d; written with products of centres and points it is two matrix products for all pieces.
     """
-    corners = np.array([bounds(solids) for solids in pieces], np.float32).reshape(-1, 2, 3)
-    centre, squared = corners.mean(axis=1), ((corners[:, 1] - corners[:, 0]) ** 2).sum(axis=1) / 4
-    length = _dot(to_light, to_light)
-    along = centre @ to_light - _dot(points, to_light)
-    apart = (centre**2).sum(axis=1)[:, None] - 2 * (centre @ points) + _dot(points, points)
+    middle = place.mean(axis=1, keepdims=True)  # products of large coordinates would lose what is small
+    place, centre = place - middle, balls[:, :3].astype(np.float32) - middle.T
+    length = _dot(way, way)
+    along = centre @ way - _dot(place, way)
+    apart = (centre**2).sum(axis=1)[:, None] - 2 * (centre @ place) + _dot(place, place)
     share = np.clip(along / length, 0, 1)
-    return apart - share * (2 * along - share * length) < squared[:, None] + 1e-3
+    apart -= share * (2 * along - share * length)
+    return apart < balls[:, 3:].astype(np.float32) * 1.001 + 1e-3
+
+
+def _turned(turn: Floats, vectors: Floats) -> Floats:
+    """Return (3, n) vectors turned about z, each by its own (cosine, sine)."""
+    c, s = turn
+    return np.stack([c * vectors[0] + s * vectors[1], c * vectors[1] - s * vectors[0], vectors[2]])
 
 
 def _dot(a: Floats, b: Floats) -> Floats:

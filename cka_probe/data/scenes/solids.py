@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import cos, sin
 
+import numpy as np
+from numpy.typing import NDArray
+
 RGB = tuple[float, float, float]
 Point = tuple[float, float, float]
 
@@ -89,3 +92,17 @@ def moved(solids: Sequence[Solid], to: Point, yaw: float = 0.0) -> tuple[Solid, 
         )
         for solid in solids
     )
+
+
+def labelled(solids: Sequence[Solid], label: str) -> list[Solid]:
+    """Return the solids with a class of their own, where they have none yet."""
+    return [solid if solid.label else replace(solid, label=label) for solid in solids]
+
+
+def bounds(solids: Sequence[Solid]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lowest and highest corner, (3,) each, of a box around some solids."""
+    yaw = np.array([solid.yaw for solid in solids])
+    c, s = np.abs(np.cos(yaw)), np.abs(np.sin(yaw))
+    centre, (x, y, z) = np.array([o.centre for o in solids]), np.array([o.half for o in solids]).T
+    reach = np.stack([c * x + s * y, s * x + c * y, z], axis=1)
+    return (centre - reach).min(axis=0), (centre + reach).max(axis=0)

@@ -2,175 +2,70 @@
 
 A pattern is a function of where a point lies on its surface and of the material's two colours. What a picture
 shows then moves with the surface and not with the pixel grid: this is what photometric losses need, and why no
-surface is quite plain. The noise is a cube of sums of smoothed random numbers (several octaves) that repeats.
+surface is quite plain. The functions stand in a file each for what is found indoors, out of doors, on buildings,
+and on things; here they are by name.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
-
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Surface:
-    """Points on surfaces of one pattern; metres, except `edge`.
-
-    Attributes:
-        u: (n,) across the surface.
-        v: (n,) up a wall, or the second direction of a floor.
-        edge: (2, n) the same from -1 to 1 over the face of a box.
-        xyz: (3, n) in the solid's own axes, moved by an offset of its own so that no two are alike.
-        first: (n, 3) linear RGB.
-        second: (n, 3) linear RGB.
-        size: (n,) the pattern's period.
-    """
-
-    u: Array
-    v: Array
-    edge: Array
-    xyz: Array
-    first: Array
-    second: Array
-    size: Array
-
-    def mix(self, share: Array) -> Array:
-        """Return (n, 3): the first colour where `share` (n,) is 0, the second where it is 1."""
-        return self.first + (self.second - self.first) * share[:, None]
-
-
-@lru_cache(maxsize=1)
-def _cube() -> Array:
-    """Return (64, 64, 64) noise of mean 0 and deviation 1."""
-    white = np.random.default_rng(64).standard_normal((64, 64, 64)).astype(np.float32)
-    octaves = [gaussian_filter(white, width, mode="wrap") for width in (1.0, 2.0, 4.0)]
-    cube = sum(octave / octave.std() for octave in octaves)
-    return cube / cube.std()
-
-
-def noise(xyz: Array) -> Array:
-    """Return noise of about -1..1 at (3, n) points; its finest grain is about one unit."""
-    return map_coordinates(_cube(), xyz, order=1, mode="grid-wrap", prefilter=False) * 0.5
-
-
-def _hash(a: Array, b: Array) -> Array:
-    """Return a number in [0, 1) for each pair of whole numbers."""
-    a, b = a.astype(np.int64), b.astype(np.int64)
-    mixed = (a * 73856093) ^ (b * 19349663)
-    return (((mixed * 2654435761) >> 12) & 1023).astype(np.float32) / 1024
-
-
-def _smooth(x: Array, low: float, high: float) -> Array:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def plain(s: Surface) -> Array:
-    """Paint or plaster: broad, faint unevenness."""
-    return s.mix(np.clip(0.3 + 0.45 * noise(s.xyz * 7), 0, 1))
-
-
-def fabric(s: Surface) -> Array:
-    """A weave with folds."""
-    weave = np.sin(s.u * (2 * np.pi) / s.size) * np.sin(s.v * (2 * np.pi) / s.size)
-    return s.mix(np.clip(0.4 + 0.15 * weave + 0.5 * noise(s.xyz * 11), 0, 1))
-
-
-def stripes(s: Surface) -> Array:
-    """Upright stripes: wallpaper, curtains."""
-    return s.mix(np.clip(_smooth(np.sin(s.u * (2 * np.pi) / s.size), -0.35, 0.35) + 0.15 * noise(s.xyz * 12), 0, 1))
-
-
-def checks(s: Surface) -> Array:
-    """A chequered cloth or floor."""
-    wave = np.sin(s.u * (np.pi / s.size)) * np.sin(s.v * (np.pi / s.size))
-    return s.mix(np.clip(_smooth(wave, -0.15, 0.15) + 0.15 * noise(s.xyz * 12), 0, 1))
-
-
-def tiles(s: Surface) -> Array:
-    """Tiles of slightly different shades with grout between them."""
-    a, b = s.u / s.size, s.v / s.size
-    shade = 0.75 + 0.35 * _hash(np.floor(a), np.floor(b)) + 0.12 * noise(s.xyz * 14)
-    joint = np.minimum(np.abs(a - np.round(a)), np.abs(b - np.round(b)))
-    return s.mix(1 - _smooth(joint, 0.02, 0.07)) * shade[:, None]
-
-
-def planks(s: Surface) -> Array:
-    """Floor boards, each with its own tone and grain along it."""
-    row = np.floor(s.v / s.size)
-    along = s.u / 1.3 + _hash(row, row * 3 + 1)
-    tone = _hash(row, np.floor(along))
-    grain = noise(np.stack([s.u * 5, s.v * 70, row * 5.3 + tone * 40]))
-    joint = np.minimum(np.abs(s.v / s.size - np.round(s.v / s.size)), np.abs(along - np.round(along)) * 8)
-    return s.mix(np.clip(0.75 * tone + 0.3 * grain, 0, 1)) * (0.55 + 0.45 * _smooth(joint, 0.0, 0.1))[:, None]
-
-
-def wood(s: Surface) -> Array:
-    """Boards of furniture: long grain."""
-    grain = noise(np.stack([s.u * 4 + s.xyz[0], s.v * 28 + s.xyz[2] * 3, s.xyz[1] * 4]))
-    return s.mix(np.clip(0.4 + 0.5 * grain, 0, 1))
-
-
-def panels(s: Surface) -> Array:
-    """Doors of a cupboard, a dark gap between them and a knob on each."""
-    half = np.abs(s.u) / np.maximum(np.abs(s.edge[0]), 1e-6)  # doors are counted from the face's left side
-    a = (s.u + half) / s.size
-    gap = np.minimum(np.abs(a - np.round(a)) * s.size, (1 - np.abs(s.edge[1])) * 0.4)
-    knob = np.hypot((np.abs(a - np.floor(a) - 0.5) - 0.36) * s.size, s.edge[1] * 0.35 - 0.03)
-    shade = 0.35 + 0.65 * _smooth(gap, 0.004, 0.03)
-    shade = shade * (0.4 + 0.6 * _smooth(knob, 0.02, 0.035))
-    return wood(s) * shade[:, None]
-
-
-def books(s: Surface) -> Array:
-    """Backs of books: a colour, a height and a shadow each."""
-    column = np.floor(s.u / s.size)
-    pick, level = _hash(column, column + 11), _hash(column, column * 5 + 2)
-    hue = np.stack([pick, _hash(column, column + 3), _hash(column, column + 7)], axis=1)
-    back = 0.05 + 0.55 * hue * s.mix(level) + 0.25 * s.mix(pick)
-    gap = _smooth(np.abs(s.u / s.size - np.round(s.u / s.size)), 0.03, 0.15)
-    above = _smooth(s.edge[1], 0.45 + 0.5 * level, 0.5 + 0.5 * level)
-    return back * (gap * (1 - 0.9 * above) * (0.9 + 0.25 * noise(s.xyz * 15)))[:, None]
-
-
-def painting(s: Surface) -> Array:
-    """A picture on the wall: blots of two colours and their opposites, a mount and a frame."""
-    blots = np.stack([noise(s.xyz * 5 + 9 * k) for k in range(3)], axis=1)
-    canvas = np.clip(s.mix(_smooth(blots[:, 0], -0.2, 0.3)) + 0.22 * blots, 0.02, 1)
-    rim = np.abs(s.edge).max(axis=0)
-    canvas = np.where(rim[:, None] > 0.78, np.float32(0.75), canvas)
-    return np.where(rim[:, None] > 0.9, 0.06 + 0.3 * s.second, canvas)
-
-
-def panes(s: Surface) -> Array:
-    """A window: sky, trees below, a frame with bars."""
-    trees = _smooth(0.5 * noise(s.xyz * 6) - s.edge[1] * 1.4, 0.1, 0.6)[:, None]
-    leaves = np.array([0.12, 0.22, 0.08], np.float32) * (1 + 0.8 * noise(s.xyz * 22))[:, None]
-    sky = s.mix(np.clip(0.4 + 0.5 * s.edge[1] + 0.4 * noise(s.xyz * 4), 0, 1))
-    bars = np.minimum(np.minimum(np.abs(s.edge[0]), np.abs(s.edge[1] - 0.2)) + 0.05, 1 - np.abs(s.edge).max(axis=0))
-    return np.where(bars[:, None] < 0.09, np.float32(0.5), sky * (1 - trees) + leaves * trees)
-
-
-def rug(s: Surface) -> Array:
-    """A carpet: border, field, a medallion pattern."""
-    rim = np.abs(s.edge).max(axis=0)
-    rings = np.sin(12 * np.hypot(s.edge[0], s.edge[1]) + 1.5 * np.sin(5 * np.arctan2(s.edge[1], s.edge[0])))
-    share = np.where((rim > 0.72) & (rim < 0.9), 0.9, _smooth(rings, -0.3, 0.3) * 0.7)
-    return s.mix(np.clip(share + 0.25 * noise(s.xyz * 16), 0, 1))
-
-
-def leaves(s: Surface) -> Array:
-    """Foliage: strong, fine light and dark."""
-    return s.mix(np.clip(0.5 + 1.1 * noise(s.xyz * 15), 0, 1))
-
+from cka_probe.data.scenes import patterns_buildings as buildings
+from cka_probe.data.scenes import patterns_indoors as indoors
+from cka_probe.data.scenes import patterns_outdoors as outdoors
+from cka_probe.data.scenes import patterns_things as things
+from cka_probe.data.scenes.surface import Array, Surface, noise
 
 PATTERNS: dict[str, Callable[[Surface], Array]] = {
-    pattern.__name__: pattern
-    for pattern in (
-        plain, fabric, stripes, checks, tiles, planks, wood, panels, books, painting, panes, rug, leaves,
-    )
-}  # fmt: skip
+    "plain": indoors.plain,
+    "fabric": indoors.fabric,
+    "stripes": indoors.stripes,
+    "checks": indoors.checks,
+    "tiles": indoors.tiles,
+    "planks": indoors.planks,
+    "wood": indoors.wood,
+    "panels": indoors.panels,
+    "books": indoors.books,
+    "painting": indoors.painting,
+    "panes": indoors.panes,
+    "rug": indoors.rug,
+    "leaves": indoors.leaves,
+    "asphalt": outdoors.asphalt,
+    "lanes": outdoors.lanes,
+    "avenue": outdoors.avenue,
+    "zebra": outdoors.zebra,
+    "paving": outdoors.paving,
+    "meadow": outdoors.meadow,
+    "soil": outdoors.soil,
+    "foliage": outdoors.foliage,
+    "bark": outdoors.bark,
+    "sky": outdoors.sky,
+    "zenith": outdoors.zenith,
+    "brick": buildings.brick,
+    "stucco": buildings.stucco,
+    "windows": buildings.windows,
+    "brick_windows": buildings.brick_windows,
+    "offices": buildings.offices,
+    "shopfront": buildings.shopfront,
+    "roof": buildings.roof,
+    "boards": buildings.boards,
+    "stone": buildings.stone,
+    "writing": buildings.writing,
+    "bodywork": things.bodywork,
+    "cabin": things.cabin,
+    "coach": things.coach,
+    "wheel": things.wheel,
+    "roundel": things.roundel,
+    "signal": things.signal,
+    "football": things.football,
+    "segments": things.segments,
+    "ribs": things.ribs,
+    "dial": things.dial,
+    "spots": things.spots,
+    "blush": things.blush,
+    "glaze": things.glaze,
+    "icing": things.icing,
+    "planking": things.planking,
+    "metal": things.metal,
+}
+"""Patterns by the name that `solids.Material` says."""
+
+__all__ = ["PATTERNS", "Surface", "noise"]

@@ -93,7 +93,7 @@ class Camera:
         return right
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a world is itself and no other, and so can be a key
 class World:
     """A place and the way a camera takes through it.
 
