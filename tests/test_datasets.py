@@ -102,7 +102,10 @@ def made(request, tmp_path):
 
 
 def test_every_dataset_is_tried():
-    assert {name for name, _ in ROOTS.values()} == set(DATASETS)
+    elsewhere = "".join(path.read_text() for path in Path(__file__).parent.glob("test_readers_*.py"))
+    here = {name for name, _ in ROOTS.values()}
+    assert here <= set(DATASETS)
+    assert [name for name in DATASETS if name not in here and f"{name}:{{" not in elsewhere] == []
 
 
 def test_a_sample_has_what_the_dataset_gives(made):
