@@ -1,5 +1,6 @@
 """Read pictures: which there are, and one as a tensor."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -63,14 +64,35 @@ def read_picture(path: str | Path) -> Tensor:
     Raises:
         DataError: It cannot be read, or is no photograph (16 bits or floats: a depth map, say).
     """
+    return _decoded(path, path)
+
+
+def decode_picture(data: bytes, name: str) -> Tensor:
+    """Return a picture that is not a file of its own, whatever its encoding, as `read_picture` does.
+
+    Args:
+        data: The bytes of a JPEG, PNG, WebP, … file.
+        name: What messages call it.
+
+    Returns:
+        (3, H, W) float32 RGB in [0, 1].
+
+    Raises:
+        DataError: As `read_picture`.
+    """
+    return _decoded(BytesIO(data), name)
+
+
+def _decoded(source: str | Path | BytesIO, name: object) -> Tensor:
+    """Return the picture a file or its bytes hold, (3, H, W) float32 RGB in [0, 1]."""
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             if file.mode.startswith(("I", "F")):
                 raise DataError(
-                    f"{path}: expected an 8-bit picture, found mode {file.mode!r}, perhaps a depth map; remove it, or "
+                    f"{name}: expected an 8-bit picture, found mode {file.mode!r}, perhaps a depth map; remove it, or "
                     "pass --skip-bad"
                 )
             pixels = np.array(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"unreadable picture {path}: {error}; mend or remove it, or pass --skip-bad") from error
+        raise DataError(f"unreadable picture {name}: {error}; mend or remove it, or pass --skip-bad") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255.0)
