@@ -125,11 +125,10 @@ def boards(s: Surface) -> Array:
 
 def stone(s: Surface) -> Array:
     """A wall of rough stones of about `size` metres."""
-    row = np.floor(s.v / (0.6 * s.size))
+    up = s.v / (0.6 * s.size)
+    row = np.floor(up)
     along = s.u / s.size + scatter(row, row + 5)
-    joint = np.minimum(
-        np.abs(along - np.round(along)), 0.6 * np.abs(s.v / (0.6 * s.size) - np.round(s.v / (0.6 * s.size)))
-    )
+    joint = np.minimum(np.abs(along - np.round(along)), 0.6 * np.abs(up - np.round(up)))
     tone = 0.6 + 0.55 * scatter(np.floor(along), row) + 0.4 * noise(s.xyz * 4)
     return s.mix(0.8 * (1 - smooth(joint, 0.02, 0.1))) * tone[:, None]
 
