@@ -17,7 +17,7 @@ from cka_probe.losses import silog
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.decoders import DepthDecoder, last_map
 from cka_probe.tasks.task import Sample
-from cka_probe.tasks.views import cut, flips, largest, uniform
+from cka_probe.tasks.views import flips, largest, uniform, view
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,8 @@ class Depth:
         """Return `image` (3, h, w) float32 in [0, 1] and `depth` (1, h, w) metres, 0 = not measured."""
         down, across = (uniform(generator), uniform(generator)) if train else (0.5, 0.5)
         box = largest(*sample["image"].shape[-2:], self.size, down, across)
-        flip = train and flips(generator)
-        return {
-            "image": cut(sample["image"], box, self.size, flip=flip),
-            "depth": cut(sample["depth"], box, self.size, flip=flip, nearest=True),
-        }
+        fields = {name: sample[name] for name in ("image", "depth")}
+        return view(fields, box, self.size, flip=train and flips(generator))
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss over the batch's valid pixels, and abs_rel beside it."""

@@ -24,7 +24,7 @@ from cka_probe.losses import masked_l1, normalised_locally
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.tasks.decoders import PixelDecoder, last_map
 from cka_probe.tasks.task import Sample
-from cka_probe.tasks.views import cut, flips, random_area
+from cka_probe.tasks.views import flips, random_area, view
 
 
 class MaskedHead(nn.Module):
@@ -84,7 +84,7 @@ class Masked:
         image = sample["image"]
         if train:
             box = random_area(*image.shape[-2:], generator, self.scale)
-            image = cut(image, box, self.size, flip=flips(generator))
+            image = view({"image": image}, box, self.size, flip=flips(generator))["image"]
         else:
             image = Preprocessing(self.size).fit(image)
         return {"image": image, "mask": self.draw_mask(generator)}

@@ -1,83 +1,20 @@
-"""Where to cut a training view out of a picture: boxes and flips drawn from a generator.
+"""What a training view is: a box of a sample at the network's size, mirrored or not, with all its fields."""
 
-torchvision's random transforms draw from the global generator, where the number of draws before this one
-matters; here a view is a function of its generator alone.
-"""
-
-import math
-
-import torch
-from torch import Generator, Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
-
-Box = tuple[int, int, int, int]
-"""Top, left, height, width in pixels."""
+from cka_probe.data.transforms import Box, flipped, flips, largest, random_area, resized_crop, uniform
+from cka_probe.tasks.task import Sample
 
 
-def uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:
-    """Return one number from [low, high)."""
-    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
-
-
-def flips(generator: Generator) -> bool:
-    """Return whether to mirror, one time in two."""
-    return uniform(generator) < 0.5
-
-
-def random_area(height: int, width: int, generator: Generator, scale: tuple[float, float]) -> Box:
-    """Return a box with a random share of the area, a random shape and a random place.
+def view(sample: Sample, box: Box, size: tuple[int, int], *, flip: bool = False) -> Sample:
+    """Return what a box shows of a sample.
 
     Args:
-        height: Of the picture.
-        width: Of the picture.
-        generator: Drawn from.
-        scale: Least and most share of the area; the ratio of the sides is log-uniform in 3/4 to 4/3.
-    """
-    for _ in range(10):
-        area = height * width * uniform(generator, *scale)
-        ratio = math.exp(uniform(generator, math.log(3 / 4), math.log(4 / 3)))
-        h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
-        if 0 < h <= height and 0 < w <= width:
-            return _place(height, width, h, w, uniform(generator), uniform(generator))
-    # a picture too long for such a box: the largest with the ratio nearest to its own
-    return largest(height, width, (3, 4) if width > height else (4, 3), uniform(generator), uniform(generator))
-
-
-def largest(height: int, width: int, size: tuple[int, int], down: float, across: float) -> Box:
-    """Return the largest box with the sides' ratio of `size`, placed at a share of the room left.
-
-    Args:
-        height: Of the picture.
-        width: Of the picture.
-        size: (height, width) whose ratio is wanted.
-        down: 0 = top, 0.5 = middle, 1 = bottom.
-        across: 0 = left, 0.5 = middle, 1 = right.
-
-    >>> largest(480, 640, (192, 192), 0.5, 0.5)
-    (0, 80, 480, 480)
-    """
-    scale = min(height / size[0], width / size[1])
-    h, w = min(height, round(scale * size[0])), min(width, round(scale * size[1]))
-    return _place(height, width, h, w, down, across)
-
-
-def cut(field: Tensor, box: Box, size: tuple[int, int], *, flip: bool = False, nearest: bool = False) -> Tensor:
-    """Return a box of a field, scaled to `size`.
-
-    Args:
-        field: (C, H, W); a picture in [0, 1], or anything at all if `nearest`.
-        box: Inside it.
+        sample: Fields of `cka_probe.data.sample`.
+        box: Inside its picture.
         size: (height, width) in pixels.
         flip: Mirror left and right.
-        nearest: Take the nearest value instead of a mean: a depth is not mixed with "not measured".
     """
-    mode = InterpolationMode.NEAREST_EXACT if nearest else InterpolationMode.BILINEAR
-    view = F.resized_crop(field, *box, size=list(size), interpolation=mode, antialias=not nearest)
-    if not nearest:
-        view = view.clamp(0.0, 1.0)  # a mean of ones may round to just above
-    return F.horizontal_flip(view) if flip else view
+    cut = resized_crop(sample, box, size)
+    return flipped(cut) if flip else cut
 
 
-def _place(height: int, width: int, h: int, w: int, down: float, across: float) -> Box:
-    return int(down * (height - h) + 0.5), int(across * (width - w) + 0.5), h, w
+__all__ = ["flips", "largest", "random_area", "uniform", "view"]

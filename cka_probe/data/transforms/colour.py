@@ -1,0 +1,82 @@
+"""Other light and another camera's colours, the same for a picture and its sources.
+
+    brightness  b x          contrast  c x + (1 - c) m          saturation  s x + (1 - s) grey(x)          hue + h
+
+with m the mean grey of the target. What is reconstructed and what it is reconstructed from must change alike, or
+a photometric loss sees a difference that no depth explains; a contrast about each picture's own mean, as
+`v2.ColorJitter` changes it, is already such a difference, if a small one.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Generator, Tensor
+from torchvision.transforms.v2 import functional as F
+
+from cka_probe.data.transforms.boxes import uniform
+from cka_probe.errors import DataError
+
+Sample = Mapping[str, Tensor]
+
+
+def recoloured(
+    sample: Sample,
+    generator: Generator,
+    *,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+    alike: bool = True,
+) -> dict[str, Tensor]:
+    """Return a sample in other colours; all but `image` and `sources` stays as it is.
+
+    Args:
+        sample: Fields of `cka_probe.data.sample`, with an `image`.
+        generator: Drawn from, equally often whatever the strengths are.
+        brightness: Factors are uniform in 1 - brightness to 1 + brightness.
+        contrast: Likewise.
+        saturation: Likewise.
+        hue: Turns are uniform in -hue to hue, of a whole turn; at most 0.5.
+        alike: Change the sources as the image; otherwise each in its own way.
+
+    Raises:
+        DataError: A strength is not within 0 to 1 (hue: 0 to 0.5).
+    """
+    strengths = (brightness, contrast, saturation, hue)
+    if not (all(0 <= strength <= 1 for strength in strengths) and hue <= 0.5):
+        raise DataError(
+            "expected brightness, contrast and saturation within 0 to 1 and hue within 0 to 0.5, found "
+            f"{', '.join(map(str, strengths))}"
+        )
+    pictures = sample["image"][None]
+    if "sources" in sample:
+        pictures = torch.cat([pictures, sample["sources"]])
+    if alike:
+        pictures = _changed(pictures, generator, strengths)
+    else:
+        pictures = torch.cat([_changed(picture[None], generator, strengths) for picture in pictures])
+    return {**sample, "image": pictures[0]} | ({"sources": pictures[1:]} if "sources" in sample else {})
+
+
+def _changed(pictures: Tensor, generator: Generator, strengths: tuple[float, ...]) -> Tensor:
+    """Return pictures (n, 3, H, W) changed by one draw: four changes in a random order."""
+    order = torch.randperm(4, generator=generator).tolist()
+    draws = [uniform(generator, -strength, strength) for strength in strengths]
+    for change in order:
+        if strengths[change]:
+            pictures = _change(pictures, change, draws[change]).clamp(0.0, 1.0)
+    return pictures
+
+
+def _change(pictures: Tensor, change: int, by: float) -> Tensor:
+    """Return pictures (n, 3, H, W) brightened (0), with more contrast (1), saturated (2) or turned in hue (3)."""
+    if change == 0:
+        return pictures * (1 + by)
+    if change == 1:
+        mean = F.rgb_to_grayscale_image(pictures[:1]).mean()
+        return mean + (pictures - mean) * (1 + by)
+    if change == 2:
+        grey = F.rgb_to_grayscale_image(pictures)
+        return grey + (pictures - grey) * (1 + by)
+    return F.adjust_hue_image(pictures, by)
