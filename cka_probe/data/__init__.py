@@ -16,13 +16,27 @@ from pathlib import Path
 
 from cka_probe.data.dataset import SPLITS, Dataset
 from cka_probe.data.folder import Folder
+from cka_probe.data.imagenet import imagenet
+from cka_probe.data.kitti import kitti
+from cka_probe.data.kitti_odometry import kitti_odometry
+from cka_probe.data.lsun import lsun
 from cka_probe.data.nyuv2 import nyuv2
+from cka_probe.data.rgbd import rgbd
+from cka_probe.data.sc_depth import sc_depth
+from cka_probe.data.video import video
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "folder": Folder,
+    "imagenet": imagenet,
+    "kitti": kitti,
+    "kitti_odometry": kitti_odometry,
+    "lsun": lsun,
     "nyuv2": nyuv2,
+    "rgbd": rgbd,
+    "scdepth": sc_depth,
+    "video": video,
 }
 """Readers: called with a path, `split` ("all" unless one is said) and options of their own (str, int or bool)."""
 

@@ -1,0 +1,126 @@
+"""Pictures sorted into a folder for each class: ImageNet (Deng et al. 2009), Caltech-101 and whatever else lies so.
+
+    <root>/{train,val}/<class>/*.JPEG        ImageNet; classes are WordNet ids
+    <root>/<class>/*                         no splits, as Caltech-101 comes
+
+Class k is the k-th folder by name, of "train" where there is one, so that a class whose pictures are missing
+elsewhere moves no other. Names are kept as bytes in one array: ImageNet's 1.3 million are some 40 MB this way, and
+more than ten times that as Python objects, once for each worker.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cka_probe.data.classes import Classes
+from cka_probe.data.dataset import check_split
+from cka_probe.data.pictures import SUFFIXES, read_picture
+from cka_probe.errors import DataError
+
+
+class Categorised:
+    """Pictures in files, each of one category.
+
+    Args:
+        root: What names are relative to.
+        names: (n,) bytes: paths below the root, with forward slashes.
+        categories: (n,) int64: the class of each.
+        classes: What the numbers mean.
+    """
+
+    gives = frozenset({"image", "category"})
+
+    def __init__(self, root: Path, names: np.ndarray, categories: np.ndarray, classes: Classes):
+        self.root, self.names, self.categories, self.classes = root, names, categories, classes
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"image": self.picture(index), "category": torch.tensor(int(self.categories[index]))}
+
+    def picture(self, index: int) -> Tensor:
+        """Return picture `index`, (3, H, W) float32 RGB in [0, 1]."""
+        return read_picture(self.root / self.describe(index))
+
+    def describe(self, index: int) -> str:
+        """Return the picture's path below the root, with forward slashes."""
+        return os.fsdecode(self.names[index])
+
+
+def imagenet(root: str | Path, split: str = "all") -> Categorised:
+    """Return pictures with the folder they lie in as their category.
+
+    Args:
+        root: The folder.
+        split: "train", "val" or "test" where there is such a folder with folders of classes in it, or "all".
+
+    Returns:
+        A dataset that gives `image` and `category`, and whose `classes` are named after the folders.
+
+    Raises:
+        UnknownNameError: There is no split of that name anywhere.
+        DataError: There are no folders of classes, a picture lies beside them, or a class is not one of "train".
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"expected folders of classes at {root}, found {'a file' if root.exists() else 'nothing'}")
+    there = [name for name in ("train", "val", "test") if _folders(root / name)]
+    if split not in there and (root / split).is_dir() and there:
+        raise DataError(
+            f"expected folders of classes in {root / split}, found none; sort its pictures into their classes' folders"
+        )
+    check_split(split, [*there, "all"], f"the classes at {root}")
+    parts = [root / name for name in (there if split == "all" else [split])] if there else [root]
+    classes = _folders(root / there[0]) if there else _folders(root)
+    names, categories = [], []
+    for part in parts:
+        for folder in _checked(part, classes, root / there[0] if there else root):
+            found = pictures_below(part / folder)
+            names += [os.fsencode((part / folder).relative_to(root).as_posix() + "/" + name) for name in found]
+            categories += [classes.index(folder)] * len(found)
+    if not names:
+        raise DataError(
+            f"no pictures below {root}: expected folders of classes with pictures in them, or train/ of such"
+        )
+    return Categorised(root, np.array(names), np.array(categories), Classes(tuple(classes)))
+
+
+def pictures_below(folder: Path) -> list[str]:
+    """Return the paths below a folder of every picture in it, sorted, with forward slashes."""
+    found = []
+    for place, _, files in os.walk(folder):
+        below = Path(place).relative_to(folder).as_posix()
+        found += [
+            name if below == "." else f"{below}/{name}"
+            for name in files
+            if os.path.splitext(name)[1].lower() in SUFFIXES
+        ]
+    return sorted(found)
+
+
+def _folders(path: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none where it is missing."""
+    if not path.is_dir():
+        return []
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _checked(part: Path, classes: Sequence[str], first: Path) -> list[str]:
+    """Return the folders of a split, all of them classes, with no picture that has no class."""
+    folders = _folders(part)
+    strange = [folder for folder in folders if folder not in set(classes)]
+    if strange:
+        raise DataError(f"{part / strange[0]}: expected one of the {len(classes)} classes of {first}; rename it")
+    loose = sorted(path.name for path in part.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if loose:
+        raise DataError(
+            f"expected every picture of {part} in the folder of its class, found {len(loose)} beside them, first: "
+            f"{loose[0]}; sort them in, or read them as folder:{part}"
+        )
+    return folders

@@ -1,0 +1,179 @@
+"""LSUN scenes (Yu et al. 2015): millions of pictures of rooms, an LMDB database for each category and split.
+
+    <root>/{bedroom,dining_room,living_room,kitchen,…}_{train,val}_lmdb/{data.mdb,lock.mdb}
+    <root>/<category>_{train,val}/**          the same, exported to files (any nesting; named after their keys)
+    <root>/<category>/**                      exported, of no split
+
+A database takes a key (40 hexadecimal digits) to an encoded picture. Which encoding is not said and differs between
+the releases (JPEG, WebP), so the bytes are looked at.
+
+`each=300000` takes that many pictures of every category: those whose keys, mixed with the seed, give the smallest
+numbers. Such a choice does not depend on the order of the database or on the machine, the pictures of a smaller
+choice are among those of a larger one, and exported files give the same pictures as the database.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from cka_probe.data.classes import Classes
+from cka_probe.data.databases import keys_of, value_of
+from cka_probe.data.dataset import check_split
+from cka_probe.data.imagenet import Categorised, pictures_below
+from cka_probe.data.pictures import decode_picture
+from cka_probe.errors import DataError
+from cka_probe.lookup import lookup
+
+_NAME = re.compile(r"(.+?)(?:_(train|val))?(_lmdb)?")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder of pictures of one category: a database, or files.
+
+    Attributes:
+        path: The folder.
+        category: What they show.
+        split: "train", "val" or "".
+        database: Whether it is an LMDB database.
+    """
+
+    path: Path
+    category: str
+    split: str
+    database: bool
+
+
+class Databases(Categorised):
+    """Pictures out of databases, each of one category; a name is the database's folder and the picture's key."""
+
+    def picture(self, index: int) -> Tensor:
+        """Return picture `index`, (3, H, W) float32 RGB in [0, 1]."""
+        name = self.describe(index)
+        folder, _, key = name.partition("/")
+        return decode_picture(value_of(self.root / folder, key.encode("ascii")), str(self.root / name))
+
+
+def lsun(root: str | Path, split: str = "all", *, categories: str = "", each: int = 0, seed: int = 0) -> Categorised:
+    """Return LSUN scenes, from databases or from exported files.
+
+    Args:
+        root: The folder.
+        split: "train" or "val" where there are such, or "all".
+        categories: Some of those that are there, by commas; all of them by default. Class k is the k-th by name.
+        each: How many of each category; 0: all of them.
+        seed: Which ones, if not all.
+
+    Returns:
+        A dataset that gives `image` and `category`.
+
+    Raises:
+        UnknownNameError: There is no such split or category.
+        DataError: There is neither a database nor an exported folder, a database is broken, or has too few pictures.
+    """
+    root = Path(root)
+    parts = _wanted(root, split, categories)
+    classes = sorted({part.category for part in parts})
+    names, numbers = [], []
+    for number, category in enumerate(classes):
+        names.append(_chosen([part for part in parts if part.category == category], each, seed))
+        numbers.append(np.full(len(names[-1]), number))
+    kind = Databases if parts[0].database else Categorised
+    return kind(root, np.concatenate(names), np.concatenate(numbers), Classes(tuple(classes)))
+
+
+def _wanted(root: Path, split: str, categories: str) -> list[Part]:
+    """Return the parts of a split and of some categories, all of one kind, sorted by name."""
+    parts = _parts(root)
+    splits = sorted({part.split for part in parts} - {""})
+    check_split(split, [*splits, "all"], f"LSUN at {root}")
+    parts = [part for part in parts if split in (part.split, "all")]
+    there = {part.category: part.category for part in parts}
+    wanted = [name.strip() for name in categories.split(",") if name.strip()] or list(there)
+    wanted = {lookup(there, name, f"category in LSUN at {root}") for name in wanted}
+    parts = [part for part in parts if part.category in wanted]
+    kinds = {part.database: part.path.name for part in parts}
+    if len(kinds) > 1:
+        raise DataError(
+            f"expected LSUN at {root} as databases or as exported files, found both ({kinds[True]} and "
+            f"{kinds[False]}); choose with categories=, or keep one of them"
+        )
+    return parts
+
+
+def _parts(root: Path) -> list[Part]:
+    """Return every database and every folder with a picture in it, sorted by name."""
+    if not root.is_dir():
+        raise DataError(f"expected LSUN at {root}, found {'a file' if root.exists() else 'nothing there'}")
+    parts = []
+    for path in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        category, split, database = _NAME.fullmatch(path.name).groups()
+        if database and split and not (path / "data.mdb").is_file():
+            raise DataError(f"{path}: expected an LMDB database, found no data.mdb in it; unpack it again")
+        if (path / "data.mdb").is_file() and split:
+            parts.append(Part(path, category, split, True))
+        elif not database and pictures_below(path):
+            parts.append(Part(path, category, split or "", False))
+    if not parts:
+        raise DataError(
+            f"expected LSUN at {root}: <category>_train_lmdb/data.mdb, or exported files below <category>/; found "
+            "neither; give the folder that holds them"
+        )
+    return parts
+
+
+def _chosen(parts: list[Part], each: int, seed: int) -> np.ndarray:
+    """Return the names of the pictures of one category, (n,) bytes below the root."""
+    listed = [_listed(part) for part in parts]
+    names, keys = (np.concatenate(arrays) for arrays in zip(*listed, strict=True))
+    if each <= 0:
+        return names
+    if len(names) < each:
+        raise DataError(
+            f"expected {each} pictures of {parts[0].category} in {parts[0].path.parent}, found {len(names)}; ask for "
+            "fewer with each="
+        )
+    return names[smallest_by_seed(keys, each, seed)]
+
+
+def _listed(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Return (names below the root, keys) of a part's pictures, both (n,) bytes."""
+    prefix = part.path.name + "/"
+    if part.database:
+        keys = keys_of(part.path)
+        return np.char.add(os.fsencode(prefix), keys), keys
+    names = pictures_below(part.path)
+    return np.array([os.fsencode(prefix + name) for name in names]), np.array(
+        [os.fsencode(Path(n).stem) for n in names]
+    )
+
+
+def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return which keys are chosen: those that mix with the seed to the smallest numbers.
+
+    Args:
+        keys: (n,) bytes.
+        count: How many.
+        seed: Any whole number.
+
+    Returns:
+        (count,) positions in `keys`, ascending.
+    """
+    width = -(-keys.dtype.itemsize // 8) * 8
+    words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
+    mixed = _mix(np.full(len(keys), seed % (1 << 64), np.uint64))
+    for column in words.T:
+        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # beyond a key's end there is nothing to mix in
+    return np.sort(np.lexsort((keys, mixed))[:count])
+
+
+def _mix(numbers: np.ndarray) -> np.ndarray:
+    """Return 64-bit numbers well mixed, modulo 2^64 (the finaliser of SplitMix64; Steele, Lea & Flood 2014)."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
