@@ -35,9 +35,7 @@ def read_poses(path: str | Path, count: int) -> np.ndarray:
     """
     rows = read_numbers(path, (12, 16), "a pose by rows")
     if len(rows) != count:
-        raise DataError(
-            f"{path}: expected {count} poses, one a picture, found {len(rows)}; complete or remove it"
-        )
+        raise DataError(f"{path}: expected {count} poses, one a picture, found {len(rows)}; complete or remove it")
     poses = np.tile(np.eye(4), (count, 1, 1))
     poses[:, : rows.shape[1] // 4] = rows.reshape(count, -1, 4)
     check_poses(poses, path)
@@ -55,8 +53,8 @@ def check_poses(poses: np.ndarray, path: str | Path) -> None:
     bent |= (np.linalg.det(R) < 0) | (np.abs(poses[:, 3] - [0, 0, 0, 1]).max(1) > TOLERANCE)
     if bent.any():
         raise DataError(
-            f"{path}: expected camera-to-world matrices by rows, found one that is no rotation with a translation "
-            f"(pose {int(bent.argmax()) + 1}); write rotations with determinant 1 and a last row of 0 0 0 1"
+            f"{path}: expected matrices of motions by rows, found one that is no rotation with a translation "
+            f"(matrix {int(bent.argmax()) + 1}); write rotations with determinant 1 and a last row of 0 0 0 1"
         )
 
 

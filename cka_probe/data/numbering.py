@@ -1,0 +1,34 @@
+"""Files named by their frame's number, and the videos they make."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from cka_probe.errors import DataError
+
+T = TypeVar("T")
+
+
+def numbered(folder: Path, suffixes: tuple[str, ...] = (".jpeg", ".jpg", ".png")) -> dict[int, str]:
+    """Return the files of a folder by their number, in order; none where it is missing; PNG before JPEG."""
+    if not folder.is_dir():
+        return {}
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    for path in found:
+        if not (path.stem.isascii() and path.stem.isdigit()):
+            raise DataError(f"expected files named by their frame's number in {folder}, found {path.name}; remove it")
+    return dict(sorted((int(path.stem), str(path)) for path in found))
+
+
+def runs(frames: Mapping[int, T]) -> list[list[T]]:
+    """Return frames in order, cut where a number is missing: what stands on both sides are no neighbours.
+
+    >>> runs({1: "a", 2: "b", 4: "c"})
+    [['a', 'b'], ['c']]
+    """
+    scenes: list[list[T]] = []
+    for number in sorted(frames):
+        if number - 1 not in frames:
+            scenes.append([])
+        scenes[-1].append(frames[number])
+    return scenes
