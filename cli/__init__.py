@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ckaprobe_cli.compare import compare
+from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
 from ckaprobe_cli.fingerprint import fingerprint
 from ckaprobe_cli.inspect import inspect
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 for command in (compare, fingerprint, draw, layers, inspect, train, scenes):
     app.command()(command)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ sets of the sizes there are.
 
 import json
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from cka_probe.data.dataset import Dataset
 from cka_probe.data.faults import find_faults
 from cka_probe.data.sample import FIELDS
-from cka_probe.data.tallies import TALLIES, Tally
+from cka_probe.data.tallies import TALLIES
 from cka_probe.data.tallies.classes import class_names
 from cka_probe.errors import DataError
 from cka_probe.writing import replacing
@@ -120,20 +120,16 @@ def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progres
     """
     chosen = evenly(len(dataset), num)
     tallies = {field: kind(dataset) for field, kind in TALLIES.items() if field in dataset.gives}
-    counts = {field: _count(class_names(dataset, field)) for field in ("labels", "category")}
     seen, broken, problems = dict.fromkeys(tallies, 0), 0, []
     for index in progress(chosen) if progress else chosen:
-        sample = read(dataset, index)
-        if isinstance(sample, DataError):
-            faults = {"": " ".join(str(sample).split())}
-        else:
-            faults = find_faults(sample, dataset.gives, counts)
-            for field in _shown(tallies, sample, faults):
-                tallies[field].add(index, sample)
+        sample, faults = read_sound(dataset, index)
+        for field, tally in tallies.items():
+            if all(need in sample for need in tally.needs):
+                tally.add(index, sample)
                 seen[field] += 1
         broken += bool(faults)
-        for field, fault in list(faults.items())[: MOST_PROBLEMS - len(problems)]:
-            problems.append(Problem(dataset.describe(index), f"{field}: {fault}" if field else fault))
+        for fault in faults[: MOST_PROBLEMS - len(problems)]:
+            problems.append(Problem(dataset.describe(index), fault))
     told = {field: tally for field, tally in tallies.items() if seen[field]}
     return Check(
         total=len(dataset),
@@ -147,12 +143,26 @@ def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progres
     )
 
 
-def read(dataset: Dataset, index: int) -> dict[str, np.ndarray] | DataError:
-    """Return sample `index` as numpy arrays, or the error that says why it cannot be read."""
+def read_sound(dataset: Dataset, index: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read one sample and keep of it what is sound.
+
+    Args:
+        dataset: Where from.
+        index: Which.
+
+    Returns:
+        The fields that are as the contract says, as numpy arrays, and what is wrong with the others, in words; a
+        sample that cannot be read has no fields.
+    """
     try:
-        return {field: value.numpy() for field, value in dataset[index].items()}
+        sample = {field: value.numpy() for field, value in dataset[index].items()}
     except DataError as error:
-        return error
+        return {}, [" ".join(str(error).split())]
+    counts = {field: _count(class_names(dataset, field)) for field in ("labels", "category")}
+    faults = find_faults(sample, dataset.gives, counts)
+    return {name: value for name, value in sample.items() if name not in faults}, [
+        f"{name}: {fault}" for name, fault in faults.items()
+    ]
 
 
 def evenly(total: int, num: int | None) -> list[int]:
@@ -169,13 +179,6 @@ def evenly(total: int, num: int | None) -> list[int]:
     if num is None or num >= total:
         return list(range(total))
     return [round(step * (total - 1) / max(num - 1, 1)) for step in range(num)]
-
-
-def _shown(tallies: dict[str, Tally], sample: dict[str, np.ndarray], faults: dict[str, str]) -> Iterator[str]:
-    """Return the tallies that this sample can be shown to."""
-    for field, tally in tallies.items():
-        if all(need in sample and need not in faults for need in tally.needs):
-            yield field
 
 
 def _count(names: Sequence[str] | None) -> int | None:

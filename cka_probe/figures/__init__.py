@@ -4,7 +4,7 @@ A new figure is one file with two functions, the figure and its size, and one li
 `new_axes` makes axes that a notebook shows; `save_figure` writes files, and the same result gives the same bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib.style
@@ -28,7 +28,17 @@ METADATA = {  # what a file says of itself: not when it was made, so that it can
     "svg": {"Creator": "ckaprobe", "Date": None},
 }
 
-__all__ = ["FIGURES", "SIZES", "figures_for", "heatmap", "new_axes", "profile", "save_figure"]
+__all__ = [
+    "FIGURES",
+    "SIZES",
+    "check_format",
+    "figures_for",
+    "heatmap",
+    "new_axes",
+    "profile",
+    "save_drawing",
+    "save_figure",
+]
 
 
 def figures_for(result: SimilarityMatrix) -> list[str]:
@@ -81,14 +91,45 @@ def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]
         DataError: The figure cannot be drawn of this result.
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
-    draw, paths = lookup(FIGURES, name, "figure"), [Path(path) for path in paths]
+    draw = lookup(FIGURES, name, "figure")
+    return save_drawing(lambda figure: draw(result, figure.add_subplot()), SIZES[name](result), paths)
+
+
+def check_format(path: str | Path) -> None:
+    """Check that a path ends as a file of a figure does.
+
+    Raises:
+        OutputError: It does not.
+    """
+    path = Path(path)
+    if path.suffix[1:] not in METADATA:
+        raise OutputError(f"figures are written as {', '.join(METADATA)}; found {path.name!r}; choose one of these")
+
+
+def save_drawing(
+    draw: Callable[[Figure], object], size: tuple[float, float], paths: Iterable[str | Path], *, dpi: int | None = None
+) -> list[Path]:
+    """Write whatever `draw` draws on a figure into each of the files, under the settings of all figures.
+
+    Args:
+        draw: Draws on the empty figure it is given.
+        size: Width and height in inches.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+        dpi: Pixels in an inch; by default those of print.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        OutputError: A suffix that is not a format, or a place that cannot be written to.
+    """
+    paths = [Path(path) for path in paths]
     for path in paths:
-        if path.suffix[1:] not in METADATA:
-            raise OutputError(f"figures are written as {', '.join(METADATA)}; found {path.name!r}; choose one of these")
+        check_format(path)
     with matplotlib.style.context(["default", style.FILE_STYLE]):  # nobody's own settings, and none left behind
         for path in paths:
-            figure = Figure(figsize=SIZES[name](result), layout="compressed")
-            draw(result, figure.add_subplot())
+            figure = Figure(figsize=size, layout="compressed")
+            draw(figure)
             with replacing(path) as beside:
-                figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]])
+                figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]], dpi=dpi)
     return paths

@@ -1,0 +1,83 @@
+"""Fields of a sample as colours: each function takes a map and returns (H, W, 4) float RGBA in [0, 1].
+
+What has no value is transparent, so that the ground it is drawn on says "not known", and no colour of a scale does.
+"""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import hsv_to_rgb
+
+from cka_probe.figures import style
+
+IGNORE = 255
+GOLDEN = 0.6180339887  # hues a golden ratio apart: any few in a row are told apart
+SPARSE = 0.2
+"""Share of measured pixels below which depth is drawn with points enlarged, which could not be seen otherwise."""
+
+
+def photograph(image: np.ndarray) -> np.ndarray:
+    """Return a picture (3, H, W) in [0, 1]."""
+    return _opaque(image.transpose(1, 2, 0))
+
+
+def inverse_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """Return depth (1, H, W) by 1 / depth, light near and dark far; 0 is transparent.
+
+    Inverse depth is what a picture shows: parallax and size are proportional to it.
+    """
+    depth = depth[0]
+    if 0 < (depth > 0).mean() < SPARSE:
+        depth = _enlarged(depth)
+    measured = depth > 0
+    inverse = 1 / np.where(measured, depth, 1)
+    share = (inverse - 1 / far) / max(1 / near - 1 / far, 1e-12)
+    return _where(measured, colormaps[style.COLOURS](share.clip(0, 1))[..., :3])
+
+
+def _enlarged(depth: np.ndarray) -> np.ndarray:
+    """Return depth with each point grown to 3 x 3 pixels, the nearer one in front."""
+    inverse = np.pad(np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0), 1)
+    height, width = depth.shape
+    front = np.max([inverse[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+    return np.divide(1, front, out=np.zeros_like(depth), where=front > 0)
+
+
+def classes(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return labels (H, W) in the colours (n, 3) of their classes, 0 … 255; 255 and beyond n is transparent."""
+    known = (labels != IGNORE) & (labels < len(colours))
+    return _where(known, colours[np.where(known, labels, 0)] / 255)
+
+
+def pieces(numbers: np.ndarray) -> np.ndarray:
+    """Return numbered things (H, W) in hues of their numbers; 0 is transparent."""
+    hue = numbers * GOLDEN % 1
+    light = 0.7 + 0.25 * (numbers * GOLDEN * 7 % 1)
+    return _where(numbers > 0, hsv_to_rgb(np.stack([hue, np.full(hue.shape, 0.65), light], -1)))
+
+
+def directions(normals: np.ndarray) -> np.ndarray:
+    """Return normals (3, H, W): right is red, up is green, towards the camera is blue; 0 is transparent."""
+    x, y, z = normals
+    return _where((normals != 0).any(0), (np.stack([x, -y, -z], -1) + 1) / 2)
+
+
+def motion(flow: np.ndarray, longest: float) -> np.ndarray:
+    """Return flow (2, H, W): its direction as hue, its length up to `longest` pixels as strength; NaN transparent."""
+    known = ~np.isnan(flow).any(0)
+    x, y = np.where(known, flow, 0)
+    hue = np.arctan2(y, x) / (2 * np.pi) % 1
+    strength = (np.hypot(x, y) / max(longest, 1e-12)).clip(0, 1)
+    return _where(known, hsv_to_rgb(np.stack([hue, strength, np.full(hue.shape, 0.95)], -1)))
+
+
+def yes_no(there: np.ndarray) -> np.ndarray:
+    """Return a bool map (1, H, W): true is dark on white."""
+    return _opaque(np.where(there[0][..., None], np.full(3, 0.1), np.ones(3)))
+
+
+def _opaque(rgb: np.ndarray) -> np.ndarray:
+    return _where(np.ones(rgb.shape[:2], bool), rgb)
+
+
+def _where(known: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.where(known[..., None], rgb, 0), known[..., None]], -1).clip(0, 1)

@@ -1,0 +1,230 @@
+"""What the colours of a contact sheet mean, drawn below it: depth in metres, normals, flow, classes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from cka_probe.figures import colouring, labels, style
+
+LINE, SWATCH = 0.16, 0.1  # inches: height of a line of classes, and of a square of colour
+BAR, BAND, ROUND = 1.9, 0.42, 0.34  # width of the bar of depth; height of a row of keys; of a ball or wheel
+SPACE = 0.25  # between keys
+LONGEST = 13.0  # em for the name of a class
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What colours mean on one sheet.
+
+    Attributes:
+        depth: Metres of the lightest and darkest colour; None: there is no depth.
+        sparse: Some of it is drawn with points enlarged.
+        flow: Pixels at full strength; None: there is no flow.
+        normals: There are normals.
+        colours: (n, 3) RGB of all classes, 0 … 255.
+        classes: Name and colour of those that are on the sheet.
+        hatched: There are fields that can lack a value.
+    """
+
+    depth: tuple[float, float] | None
+    sparse: bool
+    flow: float | None
+    normals: bool
+    colours: np.ndarray
+    classes: list[tuple[str, tuple[int, int, int]]]
+    hatched: bool
+
+
+class Pen:
+    """Draws on axes in inches of the designed size, from the top left.
+
+    Args:
+        ax: The axes; they lose their frame and are given the sheet's coordinates.
+        size: Width and height of the design.
+    """
+
+    def __init__(self, ax: Axes, size: tuple[float, float]):
+        self.ax, self.size = ax, size
+        ax.set_axis_off()
+        ax.set_xlim(0, size[0])
+        ax.set_ylim(size[1], 0)
+        ax.set_aspect("equal", adjustable="box")
+        box = ax.get_position(original=True)
+        drawn = min(box.width * ax.figure.get_figwidth() / size[0], box.height * ax.figure.get_figheight() / size[1])
+        self.design = size[0] / 7.2
+        """How much larger than 6 and 7 points letters are at the designed size, which may be wider than a page."""
+        self.scale = drawn * self.design
+
+    def room(self, width: float, points: float = 6) -> float:
+        """Return how many em of such letters go into a width in inches."""
+        return width / (points * self.design / style.POINTS)
+
+    def text(self, x: float, y: float, text: str, *, points: float = 6, centred: bool = False) -> None:
+        """Write a line whose middle is at height y."""
+        self.ax.text(
+            x,
+            y,
+            text,
+            fontsize=points * self.scale,
+            ha="center" if centred else "left",
+            va="center_baseline",
+            parse_math=False,
+        )
+
+    def picture(self, rgba: np.ndarray, box: tuple[float, float, float, float], *, smooth: bool = False) -> None:
+        """Draw colours (H, W, 4) into a box (x, y, width, height)."""
+        x, y, width, height = box
+        limits = self.ax.get_xlim(), self.ax.get_ylim()
+        self.ax.imshow(
+            rgba, extent=(x, x + width, y + height, y), interpolation="bilinear" if smooth else None, aspect="equal"
+        )
+        self.ax.set(xlim=limits[0], ylim=limits[1])
+
+
+@dataclass(frozen=True)
+class _Key:
+    """One key: how wide it is, and how it is drawn with its left end at (x, y), y the top of its band."""
+
+    width: float
+    draw: Callable[[float, float], None]
+
+
+def height(scales: Scales, width: float, design: float) -> float:
+    """Return the height in inches that the keys need on a sheet of this width inside its margins."""
+    rows = _rows([key.width for key in _keys(None, scales, design)], width)
+    lines = -(-len(scales.classes) // _class_columns(scales, width, design)[0]) if scales.classes else 0
+    return (len(rows) * BAND + lines * LINE) * design
+
+
+def draw(pen: Pen, scales: Scales, left: float, top: float) -> None:
+    """Draw all keys that the sheet needs below `top`."""
+    design, width = pen.design, pen.size[0] - 2 * left
+    keys = _keys(pen, scales, design)
+    for row in _rows([key.width for key in keys], width):
+        x = left
+        for number in row:
+            keys[number].draw(x, top)
+            x += keys[number].width + SPACE * design
+        top += BAND * design
+    if scales.classes:
+        _draw_classes(pen, scales, left, top)
+
+
+def _rows(widths: list[float], width: float) -> list[list[int]]:
+    """Return which keys stand in each row."""
+    rows: list[list[int]] = []
+    used = np.inf
+    for number, needed in enumerate(widths):
+        if used + needed > width:
+            rows.append([])
+            used = 0.0
+        rows[-1].append(number)
+        used += needed + SPACE
+    return rows
+
+
+def _keys(pen: Pen | None, scales: Scales, design: float) -> list[_Key]:
+    """Return the keys that are needed; without a pen they only know their widths."""
+
+    def words(text: str) -> float:
+        return labels.width(text) * 6 / style.POINTS * design
+
+    keys = []
+    if scales.depth:
+        name = "depth (m), points enlarged" if scales.sparse else "depth (m)"
+        width = (BAR + 0.25) * design + words(name)
+        keys.append(_Key(width, lambda x, y: _draw_bar(pen, scales.depth, name, x, y)))
+    if scales.normals:
+        ball, told = _ball(), "normals: red right, green up, blue to the camera"
+        keys.append(_Key((ROUND + 0.08) * design + words(told), lambda x, y: _draw_round(pen, ball, told, x, y)))
+    if scales.flow:
+        wheel, rim = _wheel(), f"flow: rim {scales.flow:.3g} px"
+        keys.append(_Key((ROUND + 0.08) * design + words(rim), lambda x, y: _draw_round(pen, wheel, rim, x, y)))
+    if scales.hatched:
+        none = "not measured, ignored or not known"
+        width = (2 * SWATCH + 0.06) * design + words(none)
+        keys.append(_Key(width, lambda x, y: _draw_swatch(pen, none, x, y + BAND * design / 2, style.UNDEFINED)))
+    return keys
+
+
+def _draw_bar(pen: Pen, depth: tuple[float, float], name: str, x: float, y: float) -> None:
+    """Draw the bar of inverse depth, near on the left, with metres below."""
+    design, (near, far) = pen.design, depth
+    inverse = np.linspace(1 / near, 1 / far, 256)[None, None]
+    width, high, left = BAR * design, 0.1 * design, x + 0.1 * design
+    pen.picture(colouring.inverse_depth(1 / inverse, near, far), (left, y + 0.08 * design, width, high))
+    pen.ax.add_patch(Rectangle((left, y + 0.08 * design), width, high, fill=False, linewidth=style.FRAME * pen.scale))
+    for metres, share in ticks(near, far):
+        place = left + share * width
+        pen.ax.plot(
+            [place, place],
+            [y + 0.18 * design, y + 0.2 * design],
+            color="black",
+            linewidth=style.FRAME * pen.scale,
+            scalex=False,
+            scaley=False,
+        )
+        pen.text(place, y + 0.27 * design, f"{metres:g}", centred=True)
+    pen.text(left + width + 0.12 * design, y + 0.13 * design, name)
+
+
+def ticks(near: float, far: float) -> list[tuple[float, float]]:
+    """Return round numbers of metres and where they stand on a bar of inverse depth, 0 near to 1 far.
+
+    >>> [metres for metres, _ in ticks(0.8, 9.0)]
+    [1.0, 1.5, 2.0, 3.0, 5.0]
+    """
+    steps = [base * 10.0**power for power in range(-4, 5) for base in (1, 1.5, 2, 3, 5)]
+    found: list[tuple[float, float]] = []
+    span = 1 / near - 1 / far
+    for metres in (step for step in steps if near <= step <= far and span > 0):
+        share = (1 / near - 1 / metres) / span
+        if not found or share - found[-1][1] > 0.13:
+            found.append((metres, share))
+    return found
+
+
+def _ball() -> np.ndarray:
+    """Return the colours of the normals of a ball seen from the camera."""
+    y, x = np.mgrid[-1:1:81j, -1:1:81j]
+    square = x**2 + y**2
+    normals = np.where(square < 1, np.stack([x, y, -np.sqrt(np.maximum(1 - square, 0))]), 0)
+    return colouring.directions(normals)
+
+
+def _wheel() -> np.ndarray:
+    """Return the colours of flow of every direction, of length 1 at the rim."""
+    y, x = np.mgrid[-1:1:81j, -1:1:81j]
+    return colouring.motion(np.where(np.hypot(x, y) <= 1, np.stack([x, y]), np.nan), 1.0)
+
+
+def _draw_round(pen: Pen, rgba: np.ndarray, words: str, x: float, y: float) -> None:
+    side = ROUND * pen.design
+    pen.picture(rgba, (x, y + (BAND * pen.design - side) / 2, side, side))
+    pen.text(x + side + 0.06 * pen.design, y + BAND * pen.design / 2, words)
+
+
+def _draw_swatch(pen: Pen, words: str, x: float, y: float, look: dict) -> None:
+    """Draw a patch of colour with its words, its middle at height y."""
+    side = SWATCH * pen.design
+    pen.ax.add_patch(Rectangle((x, y - side / 2), 2 * side, side, **look))
+    pen.text(x + 2 * side + 0.06 * pen.design, y, words)
+
+
+def _class_columns(scales: Scales, width: float, design: float) -> tuple[int, float]:
+    """Return how many classes stand beside each other, and the width of one."""
+    longest = max(labels.width(labels.cut(name, LONGEST)) for name, _ in scales.classes)
+    needed = (2 * SWATCH + 0.06 + 0.16 + longest * 6 / style.POINTS) * design
+    return max(1, int(width / needed)), needed
+
+
+def _draw_classes(pen: Pen, scales: Scales, left: float, top: float) -> None:
+    """Draw the classes on the sheet, read from left to right."""
+    across, width = _class_columns(scales, pen.size[0] - 2 * left, pen.design)
+    for number, (name, colour) in enumerate(scales.classes):
+        look = {"facecolor": [part / 255 for part in colour], "edgecolor": "black", "linewidth": 0.3 * pen.scale}
+        y = top + (number // across + 0.5) * LINE * pen.design
+        _draw_swatch(pen, labels.cut(name, LONGEST), left + number % across * width, y, look)

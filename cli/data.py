@@ -1,0 +1,13 @@
+"""`ckaprobe data`: make data sets, and look into them."""
+
+import typer
+
+from ckaprobe_cli.data_check import check
+
+data = typer.Typer(
+    help="Make data sets, and look into them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+for command in (check,):
+    data.command()(command)

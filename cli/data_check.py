@@ -1,0 +1,77 @@
+"""`ckaprobe data check`: what is in a data set, before anything learns from it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    spec: Annotated[str, typer.Argument(help="A data set: a folder, or nyuv2:PATH:test (see README).")],
+    out: Annotated[Path, typer.Option(help="Contact sheet to draw: *.png, *.pdf or *.svg.")] = Path(
+        "contact_sheet.png"
+    ),
+    num: Annotated[
+        int | None,
+        typer.Option(help="Read only so many frames, evenly spaced. By default all.", show_default=False),
+    ] = None,
+    sheet: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples on the contact sheet; 0 draws none.  [default: 36 of pictures alone, else 12 or 6]",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the numbers into this file, too.", show_default=False)
+    ] = None,
+) -> None:
+    """Read a data set, print what is in it, and draw some samples; exit code 2 if a frame is broken."""
+    from functools import partial
+
+    from tqdm import tqdm
+
+    from cka_probe.data import open_dataset
+    from cka_probe.data.check import check_dataset
+    from cka_probe.figures import check_format
+    from cka_probe.writing import check_writable
+
+    drawn = sheet != 0
+    if drawn:
+        check_format(out)
+    for path in [out] * drawn + [json] * (json is not None):
+        check_writable(path.parent)  # before hours of reading
+    dataset = open_dataset(spec)
+    found = check_dataset(dataset, num=num, progress=partial(tqdm, desc="frames", unit="frame", dynamic_ncols=True))
+    typer.echo(found.table())
+    if json is not None:
+        typer.echo(found.save(json))
+    if drawn:
+        typer.echo(_draw(dataset, spec, out, _enough(dataset.gives) if sheet is None else sheet))
+    found.refuse_problems()
+
+
+def _enough(gives: frozenset[str]) -> int:
+    """Return how many samples fill about six rows."""
+    maps = len(gives - {"K", "world_T_target", "source_T_target", "category"})
+    return 36 if maps == 1 else 12 if maps <= 3 else 6
+
+
+def _draw(dataset, spec: str, out: Path, count: int) -> Path:
+    """Draw the contact sheet and return its path."""
+    from cka_probe.data.check import evenly, read_sound
+    from cka_probe.data.classes import numbered
+    from cka_probe.data.tallies.classes import class_names
+    from cka_probe.figures.contact_sheet import Sheet, Shot, save_contact_sheet
+
+    chosen = evenly(len(dataset), count)
+    names = class_names(dataset, "labels")
+    classes = numbered(255) if names is None else dataset.classes
+    drawn = Sheet(
+        title=f"{Path(spec).name}: {len(chosen)} of {len(dataset)} frames",
+        shots=[Shot(dataset.describe(index), read_sound(dataset, index)[0]) for index in chosen],
+        names=classes.names,
+        colours=classes.colours,
+        categories=class_names(dataset, "category") or (),
+    )
+    return save_contact_sheet(drawn, [out])[0]
