@@ -291,7 +291,7 @@ def test_an_empty_database_and_too_few_pictures_and_neither_kind_say_so(tmp_path
 def test_real_objects_have_their_folders_as_classes():
     dataset = open_dataset(f"imagenet:{REAL / 'caltech101'}")
     assert (len(dataset), len(dataset.classes)) == (600, 100)
-    assert np.bincount(dataset.categories).tolist() == [6] * 100
+    assert np.bincount(dataset.numbers).tolist() == [6] * 100
     sample = dataset[599]
     assert dataset.classes.names[sample["category"]] == dataset.describe(599).split("/")[0] == "yin_yang"
     assert min(sample["image"].shape[1:]) <= 224

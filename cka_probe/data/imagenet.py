@@ -28,20 +28,20 @@ class Categorised:
     Args:
         root: What names are relative to.
         names: (n,) bytes: paths below the root, with forward slashes.
-        categories: (n,) int64: the class of each.
+        numbers: (n,) int64: the class of each.
         classes: What the numbers mean.
     """
 
     gives = frozenset({"image", "category"})
 
-    def __init__(self, root: Path, names: np.ndarray, categories: np.ndarray, classes: Classes):
-        self.root, self.names, self.categories, self.classes = root, names, categories, classes
+    def __init__(self, root: Path, names: np.ndarray, numbers: np.ndarray, classes: Classes):
+        self.root, self.names, self.numbers, self.classes = root, names, numbers, classes
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"image": self.picture(index), "category": torch.tensor(int(self.categories[index]))}
+        return {"image": self.picture(index), "category": torch.tensor(int(self.numbers[index]))}
 
     def picture(self, index: int) -> Tensor:
         """Return picture `index`, (3, H, W) float32 RGB in [0, 1]."""

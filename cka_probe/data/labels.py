@@ -12,7 +12,7 @@ their order. A name that begins with "void", "unlabel" or "ignore" is no class, 
 import json
 import os
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from cka_probe.data.classes import UNKNOWN, Classes, table
+from cka_probe.data.frames import Frame
+from cka_probe.data.pictures import read_picture
 from cka_probe.data.sample import IGNORE
 from cka_probe.errors import DataError
 
@@ -89,16 +91,6 @@ def plain_numbering(count: int) -> np.ndarray:
     return table({**{number: number for number in range(count)}, IGNORE: IGNORE})
 
 
-def read_instances(path: str | Path, number: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the numbers of things, (H, W) int64, 0 = none.
-
-    Args:
-        path: As for `read_labels`.
-        number: From what is in the file to the number of the thing.
-    """
-    return number(read_labels(path))
-
-
 def read_classes(path: Path) -> tuple[np.ndarray, Classes]:
     """Return what a `classes.json` says: the table of its numbers, and the classes.
 
@@ -148,3 +140,33 @@ def partners(
             "complete the data or remove these pictures"
         )
     return None if lacking or not found else found
+
+
+def labelled_frames(
+    root: Path, pictures: Sequence[Path], labels: Sequence[Path] | None, numbering: np.ndarray | None = None
+) -> list[Frame]:
+    """Return frames of pictures with the labels that belong to them.
+
+    Args:
+        root: What the frames' names are relative to.
+        pictures: The pictures.
+        labels: The label picture of each, or None: there are none.
+        numbering: As for `read_labels`.
+    """
+    frames = []
+    for place, picture in enumerate(pictures):
+        fields = {"image": partial(read_picture, picture)}
+        if labels is not None:
+            fields["labels"] = partial(read_labels, labels[place], numbering)
+        frames.append(Frame(picture.relative_to(root).as_posix(), fields))
+    return frames
+
+
+def check_folder(root: Path, name: str) -> None:
+    """Check that there is a folder.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not root.is_dir():
+        raise DataError(f"expected {name} at {root}, found {'a file' if root.exists() else 'nothing there'}")
