@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cka_probe.data.dataset import SPLITS, Dataset
 from cka_probe.data.folder import Folder
+from cka_probe.data.ibims1 import ibims1
 from cka_probe.data.imagenet import imagenet
 from cka_probe.data.kitti import kitti
 from cka_probe.data.kitti_odometry import kitti_odometry
@@ -29,6 +30,7 @@ from cka_probe.lookup import lookup
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "folder": Folder,
+    "ibims1": ibims1,
     "imagenet": imagenet,
     "kitti": kitti,
     "kitti_odometry": kitti_odometry,
