@@ -12,7 +12,7 @@ Of what is held out the worlds of odd number are the scenes of val.txt, the othe
 
 from collections.abc import Iterable
 
-from cka_probe.data.scenes.layouts.files import write_depth, write_matrix, write_picture, write_text
+from cka_probe.data.scenes.layouts.files import write_depth, write_matrix, write_picture
 from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, Written, write_lists
 
 UNIT = 1 / 5000
@@ -31,19 +31,13 @@ def write(unit: Unit, place: Place) -> list[str]:
     for frame, view in unit.views():
         write_picture(color / f"{before}{frame:06d}.jpg", view.image)
         write_depth(depth / f"{before}{frame:06d}.png", view.depth, UNIT)
-    if before:
-        write_matrix(place.parts / "testing_cam.txt", unit.K)
-        return []
-    return [unit.name]
+    return [] if before else [unit.name]
 
 
 def finish(written: Iterable[Written], place: Place) -> None:
-    """Write the lists of scenes, and the camera of the pictures for testing, which all of a set share."""
+    """Write the lists of scenes."""
     training = place.tree / "training"
     write_lists(written, {False: training / "train.txt", True: training / "val.txt"})
-    camera = place.parts / "testing_cam.txt"
-    if camera.is_file():
-        write_text(place.tree / "testing" / "cam.txt", camera.read_text(encoding="utf-8"))
 
 
 LAYOUT = Layout(
