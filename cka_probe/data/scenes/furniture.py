@@ -13,10 +13,12 @@ from cka_probe.data.scenes.solids import Material, Solid, box, cylinder, ellipso
 
 Piece = list[Solid]
 
+_IN = 0.004  # metres by which one face lies behind another, so that which is seen is never a matter of rounding
+
 
 def _legs(w: float, d: float, height: float, thick: float, material: Material) -> Piece:
-    """Return four legs under a w x d board whose back is y = 0."""
-    corners = [(x, y) for x in (-w / 2, w / 2 - thick) for y in (0, d - thick)]
+    """Return four legs under a w x d board whose back is y = 0, a little in from its rim."""
+    corners = [(x, y) for x in (_IN - w / 2, w / 2 - thick - _IN) for y in (_IN, d - thick - _IN)]
     return [box((x, y, 0), (x + thick, y + thick, height), material) for x, y in corners]
 
 
@@ -30,7 +32,7 @@ def table(rng: np.random.Generator, p: Palette, w: float, d: float, height: floa
             cylinder((-w / 4, d / 4, 0), (w / 4, 3 * d / 4, 0.03), p.metal),
         ]
     else:
-        parts = [box((-w / 2, 0, height - 0.05), (w / 2, d, height), top), *_legs(w, d, height, 0.06, top)]
+        parts = [box((-w / 2, 0, height - 0.05), (w / 2, d, height), top), *_legs(w, d, height - 0.02, 0.06, top)]
     parts += moved(_on_top(rng, p), (rng.uniform(-w / 4, w / 4), d / 2, height))
     x = w / 2 - 0.28
     book = [box((-x, d * 0.3, height), (-x + 0.2, d * 0.3 + 0.26, height + 0.05), p.accent)]
@@ -65,9 +67,9 @@ def chair(rng: np.random.Generator, p: Palette) -> Piece:
     back = [
         box((-0.2, 0, 0.45), (-0.16, 0.04, 0.92), p.wood),
         box((0.16, 0, 0.45), (0.2, 0.04, 0.92), p.wood),
-        box((-0.2, 0, 0.68), (0.2, 0.035, 0.9), seat),
+        box((-0.19, 0.003, 0.68), (0.19, 0.035, 0.9), seat),
     ]
-    return [box((-0.21, 0, 0.42), (0.21, 0.43, 0.48), seat), *_legs(0.42, 0.43, 0.43, 0.045, p.wood), *back]
+    return [box((-0.21, 0.006, 0.42), (0.21, 0.43, 0.48), seat), *_legs(0.42, 0.43, 0.43, 0.045, p.wood), *back]
 
 
 def dining(rng: np.random.Generator, p: Palette) -> Piece:
@@ -88,14 +90,14 @@ def sofa(rng: np.random.Generator, p: Palette) -> Piece:
     w, d, seats = rng.uniform(0.95, 2.2), 0.88, p.cloth
     half = w / 2
     parts = [
-        box((-half, 0, 0.06), (half, d, 0.4), seats),
-        box((-half, 0, 0.4), (half, 0.24, rng.uniform(0.74, 0.92)), seats),
+        box((-half + 0.1, 0, 0.07), (half - 0.1, d - _IN, 0.4), seats),
+        box((-half + _IN, 0, 0.3), (half - _IN, 0.24, rng.uniform(0.74, 0.92)), seats),
         box((-half, 0, 0.06), (-half + 0.18, d, 0.6), seats),
         box((half - 0.18, 0, 0.06), (half, d, 0.6), seats),
     ]
     places = np.linspace(-half + 0.18, half - 0.18, 2 if w < 1.4 else 3)
     for left, right in pairwise(places):
-        parts.append(box((left + 0.01, 0.22, 0.4), (right - 0.01, d + 0.03, 0.5), seats))
+        parts.append(box((left + 0.01, 0.22, 0.39), (right - 0.01, d + 0.03, 0.5), seats))
     for x in rng.choice([-1, 1], size=rng.integers(1, 3), replace=False) * (half - 0.4):
         parts += labelled([ellipsoid((x - 0.24, 0.2, 0.46), (x + 0.24, 0.4, 0.88), p.accent)], "objects")
     return parts
@@ -142,10 +144,10 @@ def bookcase(rng: np.random.Generator, p: Palette) -> Piece:
     parts = [
         box((-w / 2, 0, 0), (-w / 2 + 0.03, d, height), body),
         box((w / 2 - 0.03, 0, 0), (w / 2, d, height), body),
-        box((-w / 2, 0, 0), (w / 2, 0.02, height), body),
+        box((-w / 2 + 0.025, 0, 0.01), (w / 2 - 0.025, 0.02, height - 2 * _IN), body),
     ]
     for level in np.linspace(0.06, height, shelves + 1):
-        parts.append(box((-w / 2, 0, level - 0.03), (w / 2, d, level), body))
+        parts.append(box((0.02 - w / 2, 0.01, level - 0.03), (w / 2 - 0.02, d - _IN, level - _IN), body))
         if level < height - 0.1 and rng.uniform() < 0.85:
             left, right = np.sort(rng.uniform(-w / 2 + 0.05, w / 2 - 0.05, 2))
             left, right = (left, right) if right - left > w / 2 else (-w / 2 + 0.04, w / 2 - 0.1)
@@ -192,7 +194,7 @@ def desk(rng: np.random.Generator, p: Palette) -> Piece:
         *_legs(w, d, 0.7, 0.05, p.metal),
         box((w / 2 - 0.45, 0.03, 0.1), (w / 2 - 0.03, d - 0.04, 0.69), Material("panels", top.first, top.second, 0.42)),
         *labelled([box((x - 0.27, 0.14, 0.84), (x + 0.27, 0.18, 1.18), glass)], "tv"),
-        *labelled([box((x - 0.03, 0.14, 0.74), (x + 0.03, 0.18, 0.86), p.dark)], "tv"),
+        *labelled([box((x - 0.03, 0.145, 0.74), (x + 0.03, 0.175, 0.86), p.dark)], "tv"),
         *labelled([box((-w / 2 + 0.08, 0.25, 0.74), (-w / 2 + 0.3, 0.55, 0.78), p.white)], "books"),
         *labelled(moved(chair(rng, p), (x + rng.uniform(-0.1, 0.1), d + 0.5, 0), np.pi + rng.normal(0, 0.4)), "chair"),
     ]

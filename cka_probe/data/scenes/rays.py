@@ -162,7 +162,7 @@ def cast(table: Table, pose: Floats, K: Floats, rays: Rays, pixels: Floats | Non
 
 
 def _windows(table: Table, pose: Floats, K: Floats, shape: tuple[int, ...] | None) -> list[tuple[int, tuple]]:
-    """Return (solid, (top, bottom, left, right)) of each solid that can be seen, nearest first.
+    """Return (solid, (top, bottom, left, right)) of each solid that can be seen.
 
     Without a shape, of the grid or list of rays, a window has no limits but the solid's own.
     """
@@ -184,9 +184,7 @@ def _windows(table: Table, pose: Floats, K: Floats, shape: tuple[int, ...] | Non
         for a, limit in zip((v, u), limits, strict=True)
     )
     there = (top < bottom) & (left < right) & ~behind.all(axis=0)
-    order = np.flatnonzero(there)
-    order = order[np.argsort(z.min(axis=0)[order], kind="stable")]
-    window = np.stack([top, bottom, left, right], axis=1)[order]
+    window = np.stack([top, bottom, left, right], axis=1)[there]
     if shape is not None:
         window = window.astype(int)
-    return list(zip(order.tolist(), map(tuple, window.tolist()), strict=True))
+    return list(zip(np.flatnonzero(there).tolist(), map(tuple, window.tolist()), strict=True))

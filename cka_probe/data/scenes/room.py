@@ -122,7 +122,7 @@ def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Pi
         if rng.uniform() < 0.6:
             folds = Material("stripes", p.cloth.first, shade(p.cloth.first, 0.6), 0.12)
             for x in (-half - 0.18, half - 0.1):
-                piece.append(box((x, 0.05, 0.08), (x + 0.28, 0.12, high + 0.1), folds))
+                piece.append(box((x, 0.05, 0.08), (x + 0.28, 0.125, high + 0.1), folds))
         piece = plan.at_wall(piece, wall, along)
         if plan.fits(area_of(piece)):
             pieces.append(Piece(tuple(piece), "window"))

@@ -198,6 +198,8 @@ def _shaded(table: Table, points: Points, to_light: Floats, lit: NDArray[np.bool
 def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> NDArray[np.bool_]:
     """Return whether a solid stands between each of some points and its light, (n,); False for all others."""
     hidden = np.zeros(points.place.shape[1], bool)
+    if not len(some):
+        return hidden
     place, way = points.place[:, some] + np.float32(CLEAR) * points.normal[:, some], to_light[:, some]
     rays = Rays(place, way)
     here = np.zeros(len(some), bool)

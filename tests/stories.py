@@ -1,0 +1,84 @@
+"""Two frames of a world and the way from one to the other, as tensors: what tests of geometry start from."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cka_probe import geometry
+from cka_probe.data.scenes import View, World, see
+
+
+@dataclass(frozen=True)
+class Story:
+    """A target, a source, and which of the target's pixels the source shows, by the world's own account.
+
+    Attributes:
+        target: The frame whose pixels are looked for, with flow.
+        source: The frame they are looked for in.
+        source_T_target: (4, 4).
+        still: (H, W) bool, neither the sky nor on a thing that moves.
+        visible: (H, W) bool, still and seen in the source between its outermost pixels.
+    """
+
+    target: View
+    source: View
+    source_T_target: Tensor
+    still: Tensor
+    visible: Tensor
+
+
+def tell(world: World, size: tuple[int, int], way: str = "forwards") -> Story:
+    """Return the story of a world's first two frames, or of its first stereo pair.
+
+    Args:
+        world: What is seen.
+        size: (height, width).
+        way: "forwards", "backwards" in time, or "stereo", where the left picture is the target.
+    """
+    camera, order = world.camera, [1, 0] if way == "backwards" else [0, 1]
+    poses, times = camera.poses[order], camera.times[order]
+    if way == "stereo":
+        poses, times = np.stack([camera.poses[0], camera.partner(camera.poses[0])]), camera.times[[0, 0]]
+    world = replace(world, camera=replace(camera, poses=poses, times=times))
+    target, source = see(world, 0, size, flow=True), see(world, 1, size)
+    moves = np.array([False, *(any(piece.velocity) and way != "stereo" for piece in world.pieces)])
+    still = torch.from_numpy((target.depth > 0) & ~moves[target.instances])
+    source_T_target = torch.from_numpy(np.linalg.inv(source.pose) @ target.pose)
+    end = torch.from_numpy(target.flow).permute(2, 0, 1).double() + geometry.pixel_grid(
+        *size, like=torch.zeros(1, dtype=torch.double)
+    )
+    inside = geometry.inside(end.reshape(1, 2, *size), size)[0, 0]
+    return Story(target, source, source_T_target, still, still & inside & ~torch.from_numpy(target.occluded))
+
+
+def image_of(view: View) -> Tensor:
+    """Return a view's picture, (1, 3, H, W) float64 in [0, 1]."""
+    return torch.from_numpy(view.image / 255.0).permute(2, 0, 1)[None]
+
+
+def depth_of(view: View) -> Tensor:
+    """Return a view's depth, (1, 1, H, W) float64 metres."""
+    return torch.from_numpy(view.depth)[None, None]
+
+
+def gain(story: Story) -> float:
+    """Return how many times nearer the target is to the warped source than to the source, where it is visible."""
+    K = torch.from_numpy(story.target.K)
+    target, source = image_of(story.target), image_of(story.source)
+    warped, _, _ = geometry.warp(source, depth_of(story.target), K, story.source_T_target)
+    before, after = ((picture - target).abs().mean(1)[0][story.visible].mean() for picture in (source, warped))
+    return float(before / after)
+
+
+def agreement(story: Story) -> Tensor:
+    """Return |z / z' - 1| where the target is visible: z of its point in the source, z' what the source says there.
+
+    The source's depth is read between pixels as 1 / z is, which is linear over a plane.
+    """
+    K = torch.from_numpy(story.target.K)
+    points = geometry.transform(story.source_T_target, geometry.backproject(depth_of(story.target), K))
+    pixels, z = geometry.project(points, K)
+    inverse = geometry.sample_at(1 / depth_of(story.source).clamp(min=1e-6), pixels)
+    return (z * inverse - 1).abs()[0, 0][story.visible]
