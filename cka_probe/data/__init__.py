@@ -14,31 +14,43 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
+from cka_probe.data.ade20k import ade20k
+from cka_probe.data.camvid import camvid
+from cka_probe.data.cityscapes import cityscapes
+from cka_probe.data.coco import coco
 from cka_probe.data.dataset import SPLITS, Dataset
 from cka_probe.data.folder import Folder
 from cka_probe.data.ibims1 import ibims1
 from cka_probe.data.imagenet import imagenet
 from cka_probe.data.kitti import kitti
 from cka_probe.data.kitti_odometry import kitti_odometry
+from cka_probe.data.kitti_semantics import kitti_semantics
 from cka_probe.data.lsun import lsun
 from cka_probe.data.nyuv2 import nyuv2
 from cka_probe.data.rgbd import rgbd
 from cka_probe.data.sc_depth import sc_depth
 from cka_probe.data.video import video
+from cka_probe.data.voc import voc
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
+    "ade20k": ade20k,
+    "camvid": camvid,
+    "cityscapes": cityscapes,
+    "coco": coco,
     "folder": Folder,
     "ibims1": ibims1,
     "imagenet": imagenet,
     "kitti": kitti,
     "kitti_odometry": kitti_odometry,
+    "kitti_semantics": kitti_semantics,
     "lsun": lsun,
     "nyuv2": nyuv2,
     "rgbd": rgbd,
     "scdepth": sc_depth,
     "video": video,
+    "voc": voc,
 }
 """Readers: called with a path, `split` ("all" unless one is said) and options of their own (str, int or bool)."""
 

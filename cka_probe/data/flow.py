@@ -1,0 +1,69 @@
+"""Read optical flow as KITTI keeps it (Menze & Geiger 2015): a PNG of three channels of 16 bits.
+
+    u = (R - 2^15) / 64 pixels to the right,    v = (G - 2^15) / 64 pixels down,    B = 1 where it is known
+
+KITTI has it twice: `flow_occ` of every pixel that was measured, `flow_noc` only of those that are seen in the next
+frame too. What is in the first and not in the second is occluded.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_png, read_file
+
+from cka_probe.errors import DataError
+
+
+def read_flow(path: str | Path) -> Tensor:
+    """Return optical flow.
+
+    Args:
+        path: A PNG of three channels of 16 bits.
+
+    Returns:
+        (2, H, W) float32 pixels right and down; NaN where it is not known.
+
+    Raises:
+        DataError: It cannot be read, or is another kind of picture.
+    """
+    numbers = _channels(path)
+    flow = (numbers[:2] - (1 << 15)).float() / 64
+    return flow.masked_fill(numbers[2:] == 0, torch.nan)
+
+
+def read_occluded(of_all: str | Path, of_seen: str | Path) -> Tensor:
+    """Return which pixels are hidden or outside in the next frame.
+
+    Args:
+        of_all: The flow of every pixel that was measured (`flow_occ`).
+        of_seen: The flow of those that are seen in the next frame too (`flow_noc`).
+
+    Returns:
+        (1, H, W) bool; False also where nothing is known.
+
+    Raises:
+        DataError: One cannot be read, or they differ in size.
+    """
+    known, seen = (_channels(path)[2:] != 0 for path in (of_all, of_seen))
+    if known.shape != seen.shape:
+        raise DataError(
+            f"{of_seen}: expected {known.shape[2]}x{known.shape[1]} pixels as in {of_all}, found "
+            f"{seen.shape[2]}x{seen.shape[1]}; fetch both again"
+        )
+    return known & ~seen
+
+
+def _channels(path: str | Path) -> Tensor:
+    """Return the three channels as they are stored, (3, H, W) int32."""
+    try:
+        numbers = decode_png(read_file(str(path)), mode=ImageReadMode.UNCHANGED)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"unreadable flow {path}: {reason}; mend or remove it") from error
+    if numbers.dtype != torch.uint16 or len(numbers) != 3:
+        raise DataError(
+            f"{path}: expected flow as a PNG of 3 channels of 16 bits, found {len(numbers)} of {numbers.dtype}; give "
+            "the flow itself, not a drawing of it"
+        )
+    return numbers.to(torch.int32)
