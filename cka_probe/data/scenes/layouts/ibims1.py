@@ -2,7 +2,8 @@
 
     ROOT/imagelist.txt                     names, one a line
     ROOT/ibims1_core_mat/<name>.mat        struct `data`:
-        rgb (H, W, 3) uint8; depth (H, W) metres, 0 = not measured; edges (H, W) 0/1; calib: K transposed
+        rgb (H, W, 3) uint8; depth (H, W) metres, 0 = not measured; edges (H, W) 0/1
+        calib (3, 3)                       K transposed, for pixels counted from 1
         mask_invalid, mask_transp (H, W)   1 = may be used
         mask_wall, mask_table, mask_floor  (H, W) number of the plane, from 1; 0 = none
         mask_*_paras (N, 7)                number, a point and the unit normal of each plane
@@ -46,7 +47,7 @@ def _data(view: View, classes: tuple[str, ...]) -> dict[str, NDArray]:
         "rgb": view.image,
         "depth": view.depth,
         "edges": view.edges.astype(np.uint8),
-        "calib": view.K.T,
+        "calib": view.K.T + [[0, 0, 0], [0, 0, 0], [1, 1, 0]],  # MATLAB's first pixel is (1, 1)
         "mask_invalid": usable,
         "mask_transp": usable,
     }

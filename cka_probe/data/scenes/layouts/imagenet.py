@@ -4,18 +4,29 @@
     ROOT/val/<class>/…
 
 The folders have the classes' names where ImageNet's have the numbers of WordNet; readers take any. JPEG, quality 95.
+In `train` there is a folder for every class, even of one that this set has no picture of: readers number the classes
+by these, and a class should have one number in all sets.
 """
 
+from collections.abc import Iterable
+
 from cka_probe.data.scenes.layouts.files import write_picture
-from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, nothing_left
+from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, Written
 
 
 def write(unit: Unit, place: Place) -> list[str]:
-    """Write the pictures of one world."""
+    """Write the pictures of one world; its lines are the classes that there are."""
     folder = place.tree / ("val" if unit.test else "train") / unit.category
     for frame, view in unit.views():
         write_picture(folder / f"{unit.name}_{frame}.JPEG", view.image)
-    return []
+    classes = unit.world.classes
+    return [name.replace(" ", "_") for name in classes] if unit.world.category in classes else [unit.category]
+
+
+def finish(written: Iterable[Written], place: Place) -> None:
+    """Make the folders of the classes."""
+    for name in {name for one in written for name in one.lines}:
+        (place.tree / "train" / name).mkdir(parents=True, exist_ok=True)
 
 
 LAYOUT = Layout(
@@ -23,5 +34,5 @@ LAYOUT = Layout(
     kinds=("objects", "rooms"),
     holds=frozenset({"image", "category"}),
     write=write,
-    finish=nothing_left,
+    finish=finish,
 )

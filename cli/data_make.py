@@ -1,0 +1,75 @@
+"""`ckaprobe data make`: procedural worlds with every ground truth, laid out as a real data set is."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def make(
+    kind: Annotated[str, typer.Argument(help="rooms, streets or objects.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)],
+    num: Annotated[int, typer.Option(help="How many worlds.")] = 240,
+    frames: Annotated[int, typer.Option(help="Pictures of each, as its camera moves.")] = 2,
+    size: Annotated[str, typer.Option(help="Of the pictures: WIDTHxHEIGHT.")] = "128x96",
+    seed: Annotated[int, typer.Option(help="Another seed, other worlds; the same seed, the same bytes.")] = 0,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="nyuv2, nyuv2_mat, sc_depth, ibims1, lsun (rooms); kitti, kitti_odometry, kitti_semantics, "
+            "cityscapes (streets); imagenet (objects).  [default: nyuv2, kitti, imagenet]",
+            show_default=False,
+        ),
+    ] = None,
+    test: Annotated[float, typer.Option(help="Share of the worlds held out from training.")] = 0.25,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    noise: Annotated[float, typer.Option(help="Noise of depth and picture; 1 is a Kinect's.")] = 0.0,
+    holes: Annotated[float, typer.Option(help="Depth that is missing; 1 is a Kinect's.")] = 0.0,
+    lidar: Annotated[int, typer.Option(help="Depth only where a scanner of so many rows hits; 64 is KITTI's.")] = 0,
+    jpeg: Annotated[int, typer.Option(help="Pictures through a JPEG of this quality; 0: not.")] = 0,
+) -> None:
+    """Make worlds with every ground truth, laid out as a real data set is; prints the folder.
+
+    Open it with the reader of that data set: nyuv2:DIR, kitti:DIR, imagenet:DIR. Interrupted, the same command goes
+    on where it was; started several times at once, the runs share the work.
+    """
+    from cka_probe.data.scenes.make import Settings, make_worlds
+    from cka_probe.data.scenes.sensor import Sensor
+
+    settings = Settings(
+        kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg)
+    )  # fmt: skip
+    with worlds_bar() as progress:
+        made = make_worlds(folder, settings, workers=workers, progress=progress)
+    typer.echo(made)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of "WIDTHxHEIGHT"."""
+    from cka_probe.errors import DataError
+
+    width, _, height = text.lower().partition("x")
+    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise DataError(f"--size {text}: expected WIDTHxHEIGHT in pixels, as in 128x96")
+    return int(height), int(width)
+
+
+@contextmanager
+def worlds_bar() -> Iterator[Callable[[int, int], None]]:
+    """Give a function that counts worlds, drawn on stderr as a bar; none where nothing is left to make."""
+    from tqdm import tqdm
+
+    bars = []
+
+    def count(more: int, wanted: int) -> None:
+        if not bars:
+            bars.append(tqdm(total=wanted, unit="world", desc="worlds", dynamic_ncols=True))
+        bars[0].update(more)
+
+    try:
+        yield count
+    finally:
+        for bar in bars:
+            bar.close()
