@@ -18,7 +18,7 @@ def check(
     sheet: Annotated[
         int | None,
         typer.Option(
-            help="Samples on the contact sheet; 0 draws none.  [default: 36 of pictures alone, else 12 or 6]",
+            help="Samples on the contact sheet; 0 draws none. By default six rows of them.",
             show_default=False,
         ),
     ] = None,
@@ -47,29 +47,26 @@ def check(
     if json is not None:
         typer.echo(found.save(json))
     if drawn:
-        typer.echo(_draw(dataset, spec, out, _enough(dataset.gives) if sheet is None else sheet))
+        typer.echo(_draw(dataset, spec, out, sheet))
     found.refuse_problems()
 
 
-def _enough(gives: frozenset[str]) -> int:
-    """Return how many samples fill about six rows."""
-    maps = len(gives - {"K", "world_T_target", "source_T_target", "category"})
-    return 36 if maps == 1 else 12 if maps <= 3 else 6
-
-
-def _draw(dataset, spec: str, out: Path, count: int) -> Path:
+def _draw(dataset, spec: str, out: Path, count: int | None) -> Path:
     """Draw the contact sheet and return its path."""
     from cka_probe.data.check import evenly, read_sound
     from cka_probe.data.classes import numbered
     from cka_probe.data.tallies.classes import class_names
-    from cka_probe.figures.contact_sheet import Sheet, Shot, save_contact_sheet
+    from cka_probe.figures.contact_sheet import Sheet, Shot, fitting, save_contact_sheet
 
-    chosen = evenly(len(dataset), count)
+    def shot(index: int) -> Shot:
+        return Shot(dataset.describe(index), read_sound(dataset, index)[0])
+
+    chosen = evenly(len(dataset), fitting(shot(0)) if count is None else count)
     names = class_names(dataset, "labels")
     classes = numbered(255) if names is None else dataset.classes
     drawn = Sheet(
         title=f"{Path(spec).name}: {len(chosen)} of {len(dataset)} frames",
-        shots=[Shot(dataset.describe(index), read_sound(dataset, index)[0]) for index in chosen],
+        shots=[shot(index) for index in chosen],
         names=classes.names,
         colours=classes.colours,
         categories=class_names(dataset, "category") or (),

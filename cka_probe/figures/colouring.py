@@ -15,6 +15,18 @@ SPARSE = 0.2
 """Share of measured pixels below which depth is drawn with points enlarged, which could not be seen otherwise."""
 
 
+def reduced(value: np.ndarray, limit: int, *, smooth: bool) -> np.ndarray:
+    """Return a map (…, H, W) no wider than twice `limit` pixels: means of blocks of a picture, else single pixels."""
+    step = max(1, value.shape[-1] // limit)
+    if step == 1:
+        return value
+    if not smooth:
+        return value[..., step // 2 :: step, step // 2 :: step]
+    height, width = (length // step for length in value.shape[-2:])
+    blocks = value[..., : height * step, : width * step].reshape(*value.shape[:-2], height, step, width, step)
+    return blocks.mean((-3, -1))
+
+
 def photograph(image: np.ndarray) -> np.ndarray:
     """Return a picture (3, H, W) in [0, 1]."""
     return _opaque(image.transpose(1, 2, 0))
@@ -32,6 +44,13 @@ def inverse_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     inverse = 1 / np.where(measured, depth, 1)
     share = (inverse - 1 / far) / max(1 / near - 1 / far, 1e-12)
     return _where(measured, colormaps[style.COLOURS](share.clip(0, 1))[..., :3])
+
+
+def own_inverse_depth(depth: np.ndarray) -> np.ndarray:
+    """Return depth without a scale (1, H, W), over the range of this map alone."""
+    there = depth[depth > 0]
+    near, far = np.quantile(there, (0.01, 0.99)) if there.size else (1, 2)
+    return inverse_depth(depth, near, far)
 
 
 def _enlarged(depth: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ PANEL = 1.15  # inches: a panel of 4:3 is not made narrower to have more samples
 MARGIN, GAP, BETWEEN = 0.08, 0.04, 0.16  # at the border, between panels, between samples beside each other
 TITLE, HEADER, CAPTION = 0.2, 0.15, 0.16  # heights of lines of text
 MOST_SOURCES = 4
-DPI = 200
+DPI, ROWS = 200, 6
 
 HEADERS = {
     "image": "image",
@@ -88,6 +88,7 @@ class _Plan:
         heights: Of the panels in each row.
         scales: What colours mean, shared by the sheet.
         size: Width and height of everything.
+        unit: How much larger letters and gaps are than on a page.
     """
 
     columns: list[tuple[str, int, str]]
@@ -96,6 +97,12 @@ class _Plan:
     heights: list[float]
     scales: Scales
     size: tuple[float, float]
+    unit: float
+
+    def left(self, beside: int, number: int = 0) -> float:
+        """Return where panel `number` of the sample at place `beside` begins."""
+        step = self.panel + GAP * self.unit
+        return MARGIN * self.unit + beside * (len(self.columns) * step + (BETWEEN - GAP) * self.unit) + number * step
 
 
 def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
@@ -112,31 +119,49 @@ def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
         DataError: The sheet has no shot, or no field that can be drawn.
     """
     plan = _plan(sheet)
-    pen = Pen(ax, plan.size)
-    pen.text(MARGIN, MARGIN + TITLE / 2, labels.cut(sheet.title, pen.room(plan.size[0] - 2 * MARGIN, 7)), points=7)
-    block = len(plan.columns) * (plan.panel + GAP) - GAP
-    top = MARGIN + TITLE
-    for beside in range(min(plan.beside, len(sheet.shots))):
-        for number, (_, _, header) in enumerate(plan.columns):
-            if len(plan.columns) > 1:
-                x = MARGIN + beside * (block + BETWEEN) + number * (plan.panel + GAP) + plan.panel / 2
-                pen.text(x, top + HEADER / 2, labels.cut(header, pen.room(plan.panel, 6)), centred=True)
-    top += HEADER * (len(plan.columns) > 1)
+    pen, unit = Pen(ax, plan.size), plan.unit
+    room = pen.room(plan.size[0] - 2 * MARGIN * unit, 7)
+    pen.text(MARGIN * unit, (MARGIN + TITLE / 2) * unit, labels.cut(sheet.title, room), points=7)
+    top = (MARGIN + TITLE) * unit
+    if len(plan.columns) > 1:
+        _draw_headers(pen, plan, min(plan.beside, len(sheet.shots)), top)
+        top += HEADER * unit
     for row, height in enumerate(plan.heights):
         for beside, shot in enumerate(sheet.shots[row * plan.beside : (row + 1) * plan.beside]):
-            left = MARGIN + beside * (block + BETWEEN)
-            pen.text(left, top + CAPTION / 2, _caption(shot, sheet, pen.room(block, 6)))
-            for number, column in enumerate(plan.columns):
-                box = (left + number * (plan.panel + GAP), top + CAPTION, plan.panel, height)
-                _draw_panel(pen, shot, column, box, plan.scales)
-        top += CAPTION + height + GAP
-    sheet_keys.draw(pen, plan.scales, MARGIN, top + GAP)
+            _draw_shot(pen, plan, shot, (plan.left(beside), top, height), sheet.categories)
+        top += (CAPTION + GAP) * unit + height
+    sheet_keys.draw(pen, plan.scales, MARGIN * unit, top + GAP * unit)
     return ax
+
+
+def _draw_headers(pen: Pen, plan: _Plan, beside: int, top: float) -> None:
+    """Write what each column is."""
+    for block in range(beside):
+        for number, (_, _, header) in enumerate(plan.columns):
+            x = plan.left(block, number) + plan.panel / 2
+            pen.text(x, top + HEADER * plan.unit / 2, labels.cut(header, pen.room(plan.panel)), centred=True)
+
+
+def _draw_shot(pen: Pen, plan: _Plan, shot: Shot, place: tuple[float, float, float], categories: Sequence[str]) -> None:
+    """Draw one sample: its name, and a panel for each column; `place` is left, top and the panels' height."""
+    left, top, height = place
+    below = top + CAPTION * plan.unit
+    room = pen.room(plan.left(0, len(plan.columns)) - plan.left(0))
+    pen.text(left, (top + below) / 2, _caption(shot, categories, room))
+    for number, column in enumerate(plan.columns):
+        box = (left + plan.left(0, number) - plan.left(0), below, plan.panel, height)
+        _draw_panel(pen, shot, column, box, plan.scales)
 
 
 def contact_sheet_size(sheet: Sheet) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
     return _plan(sheet).size
+
+
+def fitting(shot: Shot) -> int:
+    """Return how many samples like this one make six rows."""
+    columns, ratio = max(len(_columns([shot])), 1), _ratio(shot)
+    return ROWS * _beside(columns, ratio)
 
 
 def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path]) -> list[Path]:
@@ -168,22 +193,31 @@ def _plan(sheet: Sheet) -> _Plan:
     if not columns:
         raise DataError(f"expected samples with one of {', '.join(HEADERS)} for a contact sheet, found none")
     ratios = [_ratio(shot) for shot in sheet.shots]
-    wide = max(1.0, float(np.median(ratios)) / (4 / 3)) ** 0.5
-    least = len(columns) * PANEL * wide
-    beside = max(1, min(int(PAGE / least), len(sheet.shots) if len(columns) > 1 else 99))
-    width = min(max(PAGE, 0.9 * least), WIDEST)
-    block = (width - 2 * MARGIN - (beside - 1) * BETWEEN) / beside
-    panel = (block - (len(columns) - 1) * GAP) / len(columns)
+    ratio = float(np.median(ratios))
+    beside = min(_beside(len(columns), ratio), len(sheet.shots) if len(columns) > 1 else 99)
+    width = min(max(PAGE, 0.9 * _least(len(columns), ratio)), WIDEST)
+    unit = width / PAGE
+    block = (width - (2 * MARGIN + (beside - 1) * BETWEEN) * unit) / beside
+    panel = (block - (len(columns) - 1) * GAP * unit) / len(columns)
     tallest = 1.0 if len(columns) == 1 else 1.4
     heights = [
         panel * min(max(1 / ratio for ratio in ratios[start : start + beside]), tallest)
         for start in range(0, len(ratios), beside)
     ]
     scales = _scales(sheet, {name for name, _, _ in columns})
-    top = MARGIN + TITLE + HEADER * (len(columns) > 1)
-    rows = sum(heights) + len(heights) * (CAPTION + GAP)
-    keys = sheet_keys.height(scales, width - 2 * MARGIN, width / PAGE)
-    return _Plan(columns, beside, panel, heights, scales, (width, top + rows + keys + MARGIN))
+    lines = MARGIN + TITLE + HEADER * (len(columns) > 1) + len(heights) * (CAPTION + GAP) + GAP + MARGIN
+    keys = sheet_keys.height(scales, width - 2 * MARGIN * unit, unit)
+    return _Plan(columns, beside, panel, heights, scales, (width, sum(heights) + lines * unit + keys), unit)
+
+
+def _least(columns: int, ratio: float) -> float:
+    """Return the width in inches that a sample should have; wide pictures need more to be seen."""
+    return columns * PANEL * max(1.0, ratio / (4 / 3)) ** 0.5
+
+
+def _beside(columns: int, ratio: float) -> int:
+    """Return how many samples have room beside each other on a page."""
+    return max(1, int(PAGE / _least(columns, ratio)))
 
 
 def _ratio(shot: Shot) -> float:
@@ -225,12 +259,12 @@ def _scales(sheet: Sheet, there: set[str]) -> Scales:
     )
 
 
-def _caption(shot: Shot, sheet: Sheet, room: float) -> str:
+def _caption(shot: Shot, categories: Sequence[str], room: float) -> str:
     """Return the category, if there is one, and as much of the name as has room."""
     if "category" not in shot.fields:
         return labels.cut(shot.name, room)
     number = int(shot.fields["category"])
-    word = f"{sheet.categories[number] if number < len(sheet.categories) else number}  "
+    word = f"{categories[number] if number < len(categories) else number}  "
     return word + labels.cut(shot.name, max(room - labels.width(word), 1.5))
 
 
@@ -248,34 +282,17 @@ def _draw_panel(
         value = value[number] if number < len(value) else None
     pen.ax.add_patch(Rectangle((x, y), wide, high, zorder=0, **style.UNDEFINED))
     if value is not None:
-        value = _reduced(value, int(1.5 * wide * DPI), smooth=name in ("image", "sources"))
-        pen.picture(PAINTERS[name](value, scales), (x, y, wide, high))
-
-
-def _reduced(value: np.ndarray, limit: int, *, smooth: bool) -> np.ndarray:
-    """Return a map (…, H, W) no wider than twice `limit` pixels: means of blocks of a picture, else single pixels."""
-    step = max(1, value.shape[-1] // limit)
-    if step == 1:
-        return value
-    if not smooth:
-        return value[..., step // 2 :: step, step // 2 :: step]
-    height, width = (length // step for length in value.shape[-2:])
-    blocks = value[..., : height * step, : width * step].reshape(*value.shape[:-2], height, step, width, step)
-    return blocks.mean((-3, -1))
-
-
-def _pseudo(value: np.ndarray, scales: Scales) -> np.ndarray:
-    """Return depth without a scale, coloured over its own range."""
-    there = value[value > 0]
-    near, far = np.quantile(there, (0.01, 0.99)) if there.size else (1, 2)
-    return colouring.inverse_depth(value, near, far)
+        photograph = name in ("image", "sources")
+        value = colouring.reduced(value, int(1.5 * wide * DPI), smooth=photograph)
+        pen.picture(PAINTERS[name](value, scales), (x, y, wide, high), smooth=photograph)
+    pen.ax.add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#b0b0b0", linewidth=0.4 * pen.scale))
 
 
 PAINTERS: dict[str, Callable[[np.ndarray, Scales], np.ndarray]] = {
     "image": lambda value, _: colouring.photograph(value),
     "sources": lambda value, _: colouring.photograph(value),
     "depth": lambda value, scales: colouring.inverse_depth(value, *(scales.depth or (1, 2))),
-    "pseudo_depth": _pseudo,
+    "pseudo_depth": lambda value, _: colouring.own_inverse_depth(value),
     "labels": lambda value, scales: colouring.classes(value, scales.colours),
     "instances": lambda value, _: colouring.pieces(value),
     "planes": lambda value, _: colouring.pieces(value),

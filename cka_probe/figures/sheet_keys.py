@@ -11,6 +11,7 @@ from cka_probe.figures import colouring, labels, style
 
 LINE, SWATCH = 0.16, 0.1  # inches: height of a line of classes, and of a square of colour
 BAR, BAND, ROUND = 1.9, 0.42, 0.34  # width of the bar of depth; height of a row of keys; of a ball or wheel
+MIDDLE = 0.17  # inches: where in a row of keys their words stand
 SPACE = 0.25  # between keys
 LONGEST = 13.0  # em for the name of a class
 
@@ -75,12 +76,11 @@ class Pen:
         )
 
     def picture(self, rgba: np.ndarray, box: tuple[float, float, float, float], *, smooth: bool = False) -> None:
-        """Draw colours (H, W, 4) into a box (x, y, width, height)."""
+        """Draw colours (H, W, 4) into a box (x, y, width, height); only photographs are smoothed when resized."""
         x, y, width, height = box
         limits = self.ax.get_xlim(), self.ax.get_ylim()
-        self.ax.imshow(
-            rgba, extent=(x, x + width, y + height, y), interpolation="bilinear" if smooth else None, aspect="equal"
-        )
+        extent, interpolation = (x, x + width, y + height, y), "antialiased" if smooth else "nearest"
+        self.ax.imshow(rgba, extent=extent, interpolation=interpolation, aspect="equal")
         self.ax.set(xlim=limits[0], ylim=limits[1])
 
 
@@ -95,7 +95,8 @@ class _Key:
 def height(scales: Scales, width: float, design: float) -> float:
     """Return the height in inches that the keys need on a sheet of this width inside its margins."""
     rows = _rows([key.width for key in _keys(None, scales, design)], width)
-    lines = -(-len(scales.classes) // _class_columns(scales, width, design)[0]) if scales.classes else 0
+    swatches = _swatches(scales)
+    lines = -(-len(swatches) // _across(swatches, width, design)[0]) if swatches else 0
     return (len(rows) * BAND + lines * LINE) * design
 
 
@@ -109,8 +110,11 @@ def draw(pen: Pen, scales: Scales, left: float, top: float) -> None:
             keys[number].draw(x, top)
             x += keys[number].width + SPACE * design
         top += BAND * design
-    if scales.classes:
-        _draw_classes(pen, scales, left, top)
+    swatches = _swatches(scales)
+    across, wide = _across(swatches, width, design) if swatches else (1, 0.0)
+    for number, (name, look) in enumerate(swatches):
+        y = top + (number // across + 0.5) * LINE * design
+        _draw_swatch(pen, labels.cut(name, LONGEST), left + number % across * wide, y, look)
 
 
 def _rows(widths: list[float], width: float) -> list[list[int]]:
@@ -143,10 +147,6 @@ def _keys(pen: Pen | None, scales: Scales, design: float) -> list[_Key]:
     if scales.flow:
         wheel, rim = _wheel(), f"flow: rim {scales.flow:.3g} px"
         keys.append(_Key((ROUND + 0.08) * design + words(rim), lambda x, y: _draw_round(pen, wheel, rim, x, y)))
-    if scales.hatched:
-        none = "not measured, ignored or not known"
-        width = (2 * SWATCH + 0.06) * design + words(none)
-        keys.append(_Key(width, lambda x, y: _draw_swatch(pen, none, x, y + BAND * design / 2, style.UNDEFINED)))
     return keys
 
 
@@ -154,21 +154,15 @@ def _draw_bar(pen: Pen, depth: tuple[float, float], name: str, x: float, y: floa
     """Draw the bar of inverse depth, near on the left, with metres below."""
     design, (near, far) = pen.design, depth
     inverse = np.linspace(1 / near, 1 / far, 256)[None, None]
-    width, high, left = BAR * design, 0.1 * design, x + 0.1 * design
-    pen.picture(colouring.inverse_depth(1 / inverse, near, far), (left, y + 0.08 * design, width, high))
-    pen.ax.add_patch(Rectangle((left, y + 0.08 * design), width, high, fill=False, linewidth=style.FRAME * pen.scale))
+    width, high, left, top = BAR * design, 0.1 * design, x + 0.1 * design, y + (MIDDLE - 0.05) * design
+    line = {"color": "black", "linewidth": style.FRAME * pen.scale}
+    pen.picture(colouring.inverse_depth(1 / inverse, near, far), (left, top, width, high))
+    pen.ax.add_patch(Rectangle((left, top), width, high, fill=False, **line))
     for metres, share in ticks(near, far):
-        place = left + share * width
-        pen.ax.plot(
-            [place, place],
-            [y + 0.18 * design, y + 0.2 * design],
-            color="black",
-            linewidth=style.FRAME * pen.scale,
-            scalex=False,
-            scaley=False,
-        )
-        pen.text(place, y + 0.27 * design, f"{metres:g}", centred=True)
-    pen.text(left + width + 0.12 * design, y + 0.13 * design, name)
+        place, low = left + share * width, top + high
+        pen.ax.plot([place, place], [low, low + 0.02 * design], **line, scalex=False, scaley=False)
+        pen.text(place, low + 0.085 * design, f"{metres:g}", centred=True)
+    pen.text(left + width + 0.12 * design, y + MIDDLE * design, name)
 
 
 def ticks(near: float, far: float) -> list[tuple[float, float]]:
@@ -182,7 +176,7 @@ def ticks(near: float, far: float) -> list[tuple[float, float]]:
     span = 1 / near - 1 / far
     for metres in (step for step in steps if near <= step <= far and span > 0):
         share = (1 / near - 1 / metres) / span
-        if not found or share - found[-1][1] > 0.13:
+        if not found or share - found[-1][1] > 0.09:
             found.append((metres, share))
     return found
 
@@ -203,8 +197,8 @@ def _wheel() -> np.ndarray:
 
 def _draw_round(pen: Pen, rgba: np.ndarray, words: str, x: float, y: float) -> None:
     side = ROUND * pen.design
-    pen.picture(rgba, (x, y + (BAND * pen.design - side) / 2, side, side))
-    pen.text(x + side + 0.06 * pen.design, y + BAND * pen.design / 2, words)
+    pen.picture(rgba, (x, y + MIDDLE * pen.design - side / 2, side, side))
+    pen.text(x + side + 0.06 * pen.design, y + MIDDLE * pen.design, words)
 
 
 def _draw_swatch(pen: Pen, words: str, x: float, y: float, look: dict) -> None:
@@ -214,17 +208,17 @@ def _draw_swatch(pen: Pen, words: str, x: float, y: float, look: dict) -> None:
     pen.text(x + 2 * side + 0.06 * pen.design, y, words)
 
 
-def _class_columns(scales: Scales, width: float, design: float) -> tuple[int, float]:
-    """Return how many classes stand beside each other, and the width of one."""
-    longest = max(labels.width(labels.cut(name, LONGEST)) for name, _ in scales.classes)
+def _swatches(scales: Scales) -> list[tuple[str, dict]]:
+    """Return name and look of the classes, and of what has none."""
+    looks = [
+        (name, {"facecolor": [part / 255 for part in colour], "edgecolor": "black", "linewidth": 0.3})
+        for name, colour in scales.classes
+    ]
+    return looks + [("no value", style.UNDEFINED)] * scales.hatched
+
+
+def _across(swatches: list[tuple[str, dict]], width: float, design: float) -> tuple[int, float]:
+    """Return how many swatches stand beside each other, and the width of one with its name."""
+    longest = max(labels.width(labels.cut(name, LONGEST)) for name, _ in swatches)
     needed = (2 * SWATCH + 0.06 + 0.16 + longest * 6 / style.POINTS) * design
     return max(1, int(width / needed)), needed
-
-
-def _draw_classes(pen: Pen, scales: Scales, left: float, top: float) -> None:
-    """Draw the classes on the sheet, read from left to right."""
-    across, width = _class_columns(scales, pen.size[0] - 2 * left, pen.design)
-    for number, (name, colour) in enumerate(scales.classes):
-        look = {"facecolor": [part / 255 for part in colour], "edgecolor": "black", "linewidth": 0.3 * pen.scale}
-        y = top + (number // across + 0.5) * LINE * pen.design
-        _draw_swatch(pen, labels.cut(name, LONGEST), left + number % across * width, y, look)

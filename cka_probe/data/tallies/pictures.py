@@ -145,7 +145,7 @@ class Sources:
     def lines(self) -> list[str]:
         """Return how many there are, their difference, and their distance where it is known."""
         counts = ", ".join(f"{count} ({frames})" for count, frames in sorted(self.counts.items()))
-        lines = [f"sources (frames): {counts}"]
+        lines = [f"how many (frames): {counts}"]
         if len(self.differences):
             found = self.differences.summary()
             lines.append(
