@@ -96,7 +96,7 @@ def shopfront(s: Surface) -> Array:
     column, across, up = np.floor(a), np.abs(a - np.floor(a) - 0.5), s.edge[1]
     goods = scatter(np.floor(s.u * 4), np.floor(s.v * 3))
     hue = np.stack([goods, scatter(np.floor(s.u * 4), column), scatter(np.floor(s.v * 3) + 5, column)], axis=1)
-    inside = _GLASS + (0.5 * hue * (goods[:, None] > 0.45)) * smooth(0.2 - up, 0.0, 0.5)[:, None]
+    inside = _GLASS + (0.28 * (0.3 + hue) * (goods[:, None] > 0.55)) * smooth(0.2 - up, 0.0, 0.5)[:, None]
     inside = inside + _LAMPLIT * (0.25 * smooth(up, 0.0, 0.6) * scatter(column, column + 3))[:, None]
     frame = (across > 0.46) | (up < -0.8) | (up > 0.5)
     front = np.where(frame[:, None], s.first * (0.7 + 0.3 * noise(s.xyz * 5))[:, None], inside)

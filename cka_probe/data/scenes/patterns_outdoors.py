@@ -15,8 +15,8 @@ _NEAR = 35.0  # metres from the middle of a piece of ground beyond which fine gr
 
 def _worn(s: Surface) -> Array:
     """Return the share (n,) of wear on asphalt: tracks and repairs along the road, and grit."""
-    long = noise(np.stack([s.xyz[0] * 1.6, s.xyz[1] * 0.35, s.xyz[2]]))
-    return np.clip(0.45 + 0.6 * long + 0.3 * noise(s.xyz * 5), 0, 1)
+    long = noise(np.stack([s.xyz[0] * 1.3, s.xyz[1] * 0.3, s.xyz[2]]))
+    return np.clip(0.42 + 0.65 * long + 0.55 * noise(s.xyz * 7), 0, 1)
 
 
 def _line(s: Surface, place: Array | float, width: float = 0.075) -> Array:
@@ -44,7 +44,7 @@ def avenue(s: Surface) -> Array:
     worn, half = _worn(s), np.abs(s.u) / np.maximum(np.abs(s.edge[0]), 1e-6)
     row = np.round(s.u / s.size)
     inner = _line(s, row * s.size) * (np.abs(row) * s.size < half - 1.2) * (row != 0)
-    cycle = np.abs(s.v / 9 - np.round(s.v / 9))
+    cycle = np.abs(s.v / 7.5 - np.round(s.v / 7.5))
     middle = 1 - smooth(np.abs(np.abs(s.u) - 0.14), 0.06, 0.09)
     return _painted(s, worn, np.maximum(inner * smooth(cycle, 0.3, 0.32), middle))
 
@@ -75,7 +75,7 @@ def meadow(s: Surface) -> Array:
     broad = noise(s.xyz * 0.45)
     blades = noise(s.xyz * 6) * near
     dry = smooth(broad, 0.25, 0.9)[:, None] * np.array([0.10, 0.06, 0.01], np.float32)
-    return s.mix(np.clip(0.45 + 0.45 * broad + 0.5 * blades, 0, 1)) + dry
+    return s.mix(np.clip(0.45 + 0.5 * broad + 0.9 * blades, 0, 1)) + dry
 
 
 def soil(s: Surface) -> Array:
@@ -85,10 +85,8 @@ def soil(s: Surface) -> Array:
 
 def foliage(s: Surface) -> Array:
     """Crowns of trees and hedges: bunches of leaves of about `size` metres with dark between them."""
-    bunches, fine = noise(s.xyz / s.size), noise(s.xyz * (4 / s.size))
-    return (
-        s.mix(np.clip(0.42 + 0.65 * bunches + 0.45 * fine, 0, 1)) * (0.75 + 0.5 * smooth(bunches, -0.6, 0.4))[:, None]
-    )
+    bunches, fine = noise(s.xyz / s.size), noise(s.xyz * (3.3 / s.size))
+    return s.mix(np.clip(0.42 + 0.6 * bunches + 0.75 * fine, 0, 1)) * (0.75 + 0.5 * smooth(bunches, -0.6, 0.4))[:, None]
 
 
 def bark(s: Surface) -> Array:
@@ -100,7 +98,7 @@ def sky(s: Surface) -> Array:
     """The sides of the box of the sky: pale above the horizon, `first` high up, clouds of `second`."""
     height = (s.edge[1] + 1) / np.sqrt(1 + s.edge[0] * s.edge[0])  # twice the tangent of the elevation
     haze = np.exp(-np.maximum(height, 0) * 2.2)[:, None]
-    return _clouded(s, s.first * (1 - haze) + (0.55 + 0.25 * s.first) * haze, 1 - 0.7 * haze[:, 0])
+    return _clouded(s, s.first * (1 - haze) + (0.75 * s.second + 0.25 * s.first) * haze, 1 - 0.7 * haze[:, 0])
 
 
 def zenith(s: Surface) -> Array:
@@ -111,6 +109,6 @@ def zenith(s: Surface) -> Array:
 def _clouded(s: Surface, clear: Array, share: Array) -> Array:
     """Return a clear sky with clouds, of about `size` metres, flat below."""
     lumps = noise(s.xyz / s.size) + 0.45 * noise(s.xyz * (3.7 / s.size))
-    cloud = (smooth(lumps, -0.05, 0.75) * share)[:, None]
+    cloud = (smooth(lumps, 0.0, 0.65) * share)[:, None]
     light = s.second * (0.82 + 0.22 * smooth(lumps, 0.1, 0.9))[:, None]
     return clear * (1 - cloud) + light * cloud

@@ -5,8 +5,9 @@ import numpy as np
 from cka_probe.data.scenes.surface import Array, Surface, noise, scatter, smooth
 
 _GLASS = np.array([0.03, 0.04, 0.05], np.float32)
-_MIRRORED = np.array([0.32, 0.38, 0.45], np.float32)
+_MIRRORED = np.array([0.20, 0.24, 0.29], np.float32)
 _TYRE = np.array([0.015, 0.015, 0.017], np.float32)
+_REAR = np.array([0.55, 0.02, 0.02], np.float32)
 _LAMP = np.array([0.85, 0.85, 0.80], np.float32)
 
 
@@ -33,18 +34,24 @@ def bodywork(s: Surface) -> Array:
     plate = ~side & ~top & (np.abs(s.edge[0]) < 0.28) & (np.abs(s.edge[1] + 0.3) < 0.17)
     grille = ~side & ~top & (np.abs(s.edge[0]) < 0.55) & (np.abs(s.edge[1] - 0.25) < 0.16)
     paint = np.where((dark | grille | (~top & (s.edge[1] < -0.86)))[:, None], 0.25 * s.second, paint)
-    return np.where((lamps | plate)[:, None], _LAMP, paint)
+    rear = s.xyz[1] - s.xyz[2] + s.v < 0  # y in the solid's own axes: the offset of xyz is one for all three
+    paint = np.where((lamps & rear)[:, None], _REAR, paint)
+    return np.where((lamps & ~rear | plate)[:, None], _LAMP, paint)
 
 
 def cabin(s: Surface) -> Array:
-    """The upper part of a car: glass all around between pillars, a roof of `first`."""
+    """The upper part of a car: glass all around between pillars of `first`, which is also its top."""
     x, z = _half(s.u, s.edge[0]), _half(s.v, s.edge[1])
-    top, side = z > 0.45, x > 0.95
-    pillar = (np.abs(s.edge[0]) > 0.93) | (side & (np.abs(s.edge[0] + 0.08) < 0.05))
-    frame = (s.edge[1] > 0.78) | pillar | (s.edge[1] < -0.9)
+    top, side = z > 0.65, x > 0.95
+    frame = (np.abs(s.edge[0]) > 0.94) | (side & (np.abs(s.edge[0] + 0.08) < 0.045)) | (s.edge[1] < -0.9)
     mirrored = smooth(s.edge[1] + 0.8 * noise(s.xyz * np.float32(1.9)), -0.5, 1.0)[:, None]
     glass = _GLASS + mirrored * (_MIRRORED - _GLASS)
     return np.where((top | frame)[:, None], _shine(s), glass)
+
+
+def paint(s: Surface) -> Array:
+    """Glossy paint of `first`."""
+    return _shine(s)
 
 
 def coach(s: Surface) -> Array:

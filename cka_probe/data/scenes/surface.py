@@ -21,7 +21,7 @@ class Surface:
         u: (n,) across the surface.
         v: (n,) up a wall, or the second direction of a floor.
         edge: (2, n) the same from -1 to 1 over the face of a box.
-        xyz: (3, n) in the solid's own axes, moved by an offset of its own so that no two are alike.
+        xyz: (3, n) in the solid's own axes, all three moved by an offset of its own so that no two are alike.
         first: (n, 3) linear RGB.
         second: (n, 3) linear RGB.
         size: (n,) the pattern's period.

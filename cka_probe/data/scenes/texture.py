@@ -51,6 +51,7 @@ PATTERNS: dict[str, Callable[[Surface], Array]] = {
     "writing": buildings.writing,
     "bodywork": things.bodywork,
     "cabin": things.cabin,
+    "paint": things.paint,
     "coach": things.coach,
     "wheel": things.wheel,
     "roundel": things.roundel,
