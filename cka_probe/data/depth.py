@@ -93,7 +93,8 @@ def read_sparse_depth(path: str | Path) -> Tensor:
         DataError: It is none.
     """
     try:
-        metres = load_npz(path).toarray()
+        with Path(path).open("rb") as file:  # numpy leaves a file open that it cannot read
+            metres = load_npz(file).toarray()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: expected a sparse matrix of scipy (.npz), found something else ({error})") from error
     return torch.from_numpy(metres.astype(np.float32))[None]
