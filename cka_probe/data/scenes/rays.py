@@ -91,8 +91,8 @@ def span(table: Table, solid: int, rays: Rays) -> Span:
 def _slab(rays: Rays, half: Floats, axis: int) -> Span:
     """Return t where rays enter and leave |x| <= half."""
     inverse = rays.inverse[axis]
-    middle, reach = -rays.origin[axis] * inverse, half[axis] * np.abs(inverse)
-    return middle - reach, np.add(middle, reach, out=reach)
+    enter, leave = (-half[axis] - rays.origin[axis]) * inverse, (half[axis] - rays.origin[axis]) * inverse
+    return np.minimum(enter, leave), np.maximum(enter, leave, out=leave)
 
 
 def _round(rays: Rays, half: Floats, axes: int) -> Span:
