@@ -6,21 +6,26 @@ reader therefore only lists its frames,
     Frame("2011_09_26/…/0000000005.png", {"image": partial(read_picture, path), "K": lambda: K, …})
 
 and `Frames` does the rest: samples, neighbours in time and the stereo partner as `sources`, relative poses.
-A frame is read only when asked for, one field at a time, through one place (`Frames.read`).
+A frame is read only when asked for, one field at a time, through one place (`Frames.read`); there, what was read
+can be kept (`Frames.keep`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cka_probe.data.classes import Classes
+from cka_probe.data.keeping import Kept, key_of
 from cka_probe.data.sample import FIELDS
 from cka_probe.errors import DataError
 
 PARTNER = ("partner", "partner_T_target")
 """What a frame with a stereo partner has besides: its picture (3, H, W), and its pose from here (4, 4)."""
+
+SMALL = frozenset({"K", "world_T_target", "partner_T_target", "category"})
+"""What is read faster than looked up."""
 
 STEREO = "s"
 """The stereo partner among `sources`, as Monodepth2 writes it."""
@@ -86,6 +91,7 @@ class Frames:
     ):
         self.scenes, self.sources, self.where = [list(scene) for scene in scenes], tuple(sources), where
         self.classes = classes
+        self.kept: tuple[Kept, str] | None = None
         offsets = [source for source in self.sources if source != STEREO]
         self.places = [
             (scene, number)
@@ -115,13 +121,18 @@ class Frames:
         return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.some(index, self.gives)
+
+    def some(self, index: int, needs: Collection[str]) -> dict[str, Tensor]:
+        """Return some fields of sample `index`, and its image, which says their size; nothing else is read."""
         scene, number = self.places[index]
-        sample = {name: self.read(scene, number, name) for name in FIELDS if name in self.scenes[scene][number].fields}
-        sample = {name: field for name, field in sample.items() if name in self.gives}
+        wanted = [name for name in FIELDS if name == "image" or (name in needs and name in self.gives)]
+        there = self.scenes[scene][number].fields
+        sample = {name: self.read(scene, number, name) for name in wanted if name in there}
         self._check_sizes(sample, self.describe(index))
-        if self.sources:
+        if "sources" in wanted:
             sample["sources"] = torch.stack([self._source(scene, number, source) for source in self.sources])
-        if "source_T_target" in self.gives:
+        if "source_T_target" in wanted:
             sample["source_T_target"] = torch.stack([self._pose(scene, number, source) for source in self.sources])
         return sample
 
@@ -136,7 +147,20 @@ class Frames:
 
     def read(self, scene: int, number: int, name: str) -> Tensor:
         """Return one field of one frame; everything that is read goes through here."""
-        return self.scenes[scene][number].fields[name]()
+        read = self.scenes[scene][number].fields[name]
+        if self.kept is None or name in SMALL:
+            return read()
+        kept, where = self.kept
+        return kept.get(key_of(read) or (where, scene, number, name), read)
+
+    def keep(self, kept: Kept, where: str) -> None:
+        """Keep what is read from now on.
+
+        Args:
+            kept: Where.
+            where: A name that no other data has there.
+        """
+        self.kept = (kept, where)
 
     def _source(self, scene: int, number: int, source: int | str) -> Tensor:
         """Return the picture of a source, (3, H, W)."""

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cka_probe.data import Dataset, open_dataset
+from cka_probe.data.frames import Frames
+from cka_probe.data.keeping import Kept
 from cka_probe.tasks import Task
 
 
@@ -24,36 +26,37 @@ def seed_of(*parts: int | str) -> int:
 
 
 class Samples:
-    """Datasets one after another, read for one purpose, kept in memory if asked.
+    """Datasets one after another, read for one purpose.
 
     Args:
         specs: As `open_dataset` takes them.
-        needs: Fields that will be read; where that is the image alone, nothing else is.
-        cache: Keep what was read.
+        needs: Fields that will be read; nothing else is, where the dataset can do without.
+        kept: Keep there what was read, for every process and every other `Samples` that does.
     """
 
-    def __init__(self, specs: Sequence[str], needs: frozenset[str], cache: bool = False):
+    def __init__(self, specs: Sequence[str], needs: frozenset[str], kept: Kept | None = None):
         self.specs = tuple(specs)
         self.datasets: list[Dataset] = [open_dataset(spec) for spec in specs]
-        self.needs = needs
-        self.places = [(dataset, index) for dataset in self.datasets for index in range(len(dataset))]
-        self.kept: dict[int, dict[str, Tensor]] | None = {} if cache else None
+        self.needs, self.kept = needs, kept
+        for spec, dataset in zip(self.specs, self.datasets, strict=True):
+            if kept is not None and isinstance(dataset, Frames):
+                dataset.keep(kept, spec)
+        self.places = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if self.kept is None:
-            return self._read(index)
-        if index not in self.kept:
-            self.kept[index] = {name: _packed(name, field) for name, field in self._read(index).items()}
-        return {name: _unpacked(field) for name, field in self.kept[index].items()}
+        number, there = self.places[index]
+        dataset = self.datasets[number]
+        if self.kept is None or isinstance(dataset, Frames):  # frames keep every file by itself
+            return self._read(dataset, there)
+        return self.kept.get_all((self.specs[number], there), self.needs, lambda: self._read(dataset, there))
 
-    def _read(self, index: int) -> dict[str, Tensor]:
-        dataset, there = self.places[index]
+    def _read(self, dataset: Dataset, there: int) -> dict[str, Tensor]:
         if self.needs == {"image"}:
             return {"image": dataset.picture(there)}
-        sample = dataset[there]
+        sample = dataset.some(there, self.needs) if isinstance(dataset, Frames) else dataset[there]
         return {name: sample[name] for name in self.needs}
 
 
@@ -119,15 +122,3 @@ def batches(views: Views, steps: Steps, workers: int, pin: bool) -> DataLoader:
         pin: Page-locked memory, for a GPU.
     """
     return DataLoader(views, batch_sampler=steps, num_workers=workers, pin_memory=pin)
-
-
-def _packed(name: str, field: Tensor) -> Tensor:
-    """Return an image as bytes where that loses nothing: a quarter of the memory."""
-    if name != "image":
-        return field
-    packed = (field * 255).round().clamp(0, 255).to(torch.uint8)
-    return packed if torch.equal(_unpacked(packed), field) else field
-
-
-def _unpacked(field: Tensor) -> Tensor:
-    return field.float().div_(255.0) if field.dtype == torch.uint8 else field

@@ -48,7 +48,7 @@ class Stage:
         clip: Longest gradient; 0 does not clip.
         layer_decay: Rate of a layer over that of the next.
         precision: "no", "bf16" or "fp16".
-        cache: Whether samples stay in memory once read.
+        cache: Whether what was decoded is kept, in a temporary folder, for all epochs and workers.
         log_every: Steps between rows of the log.
         save_every: Steps between resume points.
         validate_every: Steps between evaluations; 0 is at the end only.

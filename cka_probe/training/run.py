@@ -12,6 +12,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from cka_probe.data.keeping import Kept
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.training.devices import accelerator_for
@@ -67,9 +68,10 @@ def checkpoint_path(folder: Path, stage: Stage) -> Path:
 def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
     """Return (training, validation) samples per stage, having checked that they have what the task needs."""
     samples = {}
+    kept = Kept() if any(stage.cache for stage in recipe.stages) else None
     for stage in recipe.stages:
         needs = stage.build_task().needs
-        pair = tuple(Samples(specs, needs, stage.cache) for specs in (stage.data, stage.validation))
+        pair = tuple(Samples(specs, needs, kept if stage.cache else None) for specs in (stage.data, stage.validation))
         for spec, dataset in (place for part in pair for place in zip(part.specs, part.datasets, strict=True)):
             if missing := needs - dataset.gives:
                 raise RecipeError(
