@@ -1,0 +1,294 @@
+"""What was decoded is kept: once for all processes, bit for bit, within a budget, and gone at the end."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Generator
+
+from cka_probe.data import DATASETS, open_dataset
+from cka_probe.data.frames import Frame, Frames
+from cka_probe.data.keeping import PREFIX, Kept, key_of
+from cka_probe.data.pictures import read_picture
+from cka_probe.training.order import Samples, Steps, Views, batches
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    """Keep what this test keeps apart."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def note(journal, line):
+    """Write a line to a file that many processes write to."""
+    with open(journal, "a") as file:
+        file.write(f"{line}\n")
+
+
+def read_noted(path, journal):
+    note(journal, path.name)
+    return read_picture(path)
+
+
+def read_depth_noted(path, journal):
+    note(journal, f"depth of {path.name}")
+    return 1 + read_picture(path)[:1]
+
+
+class Whole:
+    """A dataset that is not of frames: it reads whole samples."""
+
+    gives = frozenset({"image", "depth"})
+
+    def __init__(self, root, split="all"):
+        self.root, self.paths = Path(root), sorted(Path(root).glob("left*.png"))
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        image = self.picture(index)
+        return {"image": image, "depth": read_depth_noted(self.paths[index], self.root / "journal")}
+
+    def picture(self, index):
+        return read_noted(self.paths[index], self.root / "journal")
+
+
+def video(root, split="all"):
+    """Two cameras side by side, each a scene, and each the other's partner."""
+    root = Path(root)
+
+    def frame(camera, partner, number):
+        path, other = (root / f"{side}{number}.png" for side in (camera, partner))
+        return Frame(
+            path.name,
+            {
+                "image": partial(read_noted, path, root / "journal"),
+                "depth": partial(read_depth_noted, path, root / "journal"),
+                "world_T_target": lambda: torch.eye(4),
+                "partner": partial(read_noted, other, root / "journal"),
+                "partner_T_target": lambda: torch.eye(4),
+            },
+        )
+
+    sides = (("left", "right"), ("right", "left"))
+    return Frames([[frame(*cameras, number) for number in range(4)] for cameras in sides], (-1, 1, "s"))
+
+
+class Task:
+    """Prepares nothing."""
+
+    def prepare(self, sample, generator, train):
+        return sample
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "video", video)
+    monkeypatch.setitem(DATASETS, "whole", Whole)
+    for number in range(8):
+        pixels = torch.randint(0, 256, (6, 8, 3), dtype=torch.uint8, generator=Generator().manual_seed(number))
+        Image.fromarray(pixels.numpy()).save(tmp_path / f"{'left' if number < 4 else 'right'}{number % 4}.png")
+    return tmp_path
+
+
+def loaded(samples, epochs, workers):
+    """Return all batches of some epochs; the workers of each are new, as those of training and validation are."""
+    views, count = Views(samples, Task(), 0, train=True), len(samples)
+    return [
+        batch
+        for epoch in range(epochs)
+        for batch in batches(views, Steps(range(epoch * count, (epoch + 1) * count), 1, 0, 1), workers, pin=False)
+    ]
+
+
+NEEDS = {
+    "video": ({"image", "sources", "source_T_target", "depth"}, 8 + 4),  # depth of those that have two neighbours
+    "whole": ({"image", "depth"}, 4 + 4),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_each_file_is_decoded_once_whatever_the_workers_epochs_and_roles(name, root):
+    needs, files = NEEDS[name]
+    plain = loaded(Samples([f"{name}:{root}"], frozenset(needs)), 2, 0)
+    (root / "journal").unlink()
+    kept = Kept()
+    shared = loaded(Samples([f"{name}:{root}"], frozenset(needs), kept), 2, 2)
+    again = loaded(Samples([f"{name}:{root}"], frozenset(needs), kept), 1, 0)  # another stage
+    read = Counter((root / "journal").read_text().splitlines())
+    assert len(read) == files
+    assert set(read.values()) == {1}
+    for one, other in zip(plain, shared + again, strict=False):
+        assert one.keys() == other.keys() == needs
+        assert all(torch.equal(one[field], other[field]) for field in needs)
+
+
+def test_without_a_cache_they_are_decoded_again_which_the_journal_would_show(root):
+    loaded(Samples([f"video:{root}"], frozenset({"image", "sources"})), 2, 2)
+    read = Counter((root / "journal").read_text().splitlines())
+    assert min(read.values()) > 1
+    assert not [name for name in read if "depth" in name]  # not asked for: not read
+
+
+FIELDS = {
+    "a picture": torch.arange(192.0).view(3, 8, 8) / 255,
+    "a picture of other steps": torch.arange(192.0).view(3, 8, 8) / 191,
+    "depth": torch.rand(1, 7, 5, generator=Generator().manual_seed(0)) * 80,
+    "holes": torch.tensor([[[torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1e-40]]]),
+    "negative zero": torch.tensor([[[-0.0, 1.0]]]),
+    "labels": torch.tensor([[0, 18, 255]]),
+    "many instances": torch.tensor([[0, 18, 26005]]),
+    "negative numbers": torch.tensor([[-1, 3]]),
+    "flags": torch.tensor([[[True, False]]]),
+    "a category": torch.tensor(7),
+    "doubles": torch.rand(2, 3, dtype=torch.float64),
+    "nothing": torch.zeros(3, 0, 5),
+    "a view": torch.arange(12.0).view(3, 4).T,
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_what_is_kept_comes_back_bit_for_bit_and_is_ones_own(name):
+    kept, field = Kept(), FIELDS[name]
+    assert kept.get((name,), lambda: field) is field
+
+    def never():
+        raise AssertionError("read again")
+
+    for _ in range(2):
+        back = kept.get((name,), never)
+        assert (back.dtype, back.shape) == (field.dtype, field.shape)
+        assert back.numpy().tobytes() == field.contiguous().numpy().tobytes()
+        back.zero_()
+
+
+def test_what_is_beyond_the_budget_is_read_anew():
+    kept, reads = Kept(budget=1000), []
+
+    def read(number):
+        reads.append(number)
+        return torch.full((1, 10, 10), number + 0.3)  # 400 bytes
+
+    for _ in range(3):
+        for number in range(4):
+            assert kept.get(("number", number), partial(read, number))[0, 0, 0] == torch.tensor(number + 0.3)
+    assert sorted(Counter(reads).values()) == [1, 1, 3, 3]
+    entries = [path for path in kept.folder.iterdir() if path.name not in ("lock", "owner")]
+    assert len(entries) == 2
+
+
+def test_a_reader_that_fails_keeps_nothing_and_holds_nobody_up():
+    kept = Kept()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            kept.get(("broken",), lambda: torch.zeros(1 // 0))
+    assert kept.get(("broken",), lambda: torch.ones(1)) == 1
+
+
+def wait_and_read(kept, journal):
+    def read():
+        note(journal, "read")
+        time.sleep(0.2)
+        return torch.ones(3, 4, 5)
+
+    assert kept.get(("slow",), read).eq(1).all()
+
+
+def test_processes_that_want_the_same_at_once_wait_for_one(tmp_path):
+    kept, context, journal = Kept(), multiprocessing.get_context("fork"), tmp_path / "journal"
+    running = [context.Process(target=wait_and_read, args=(kept, journal)) for _ in range(3)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0, 0, 0]
+    assert journal.read_text() == "read\n"
+    assert kept.folder.is_dir()  # those that used it did not take it with them
+
+
+def test_a_pickled_one_is_the_same_one():
+    kept = Kept()
+    kept.get(("one",), lambda: torch.ones(1))
+    assert pickle.loads(pickle.dumps(kept)).get(("one",), lambda: torch.zeros(1)) == 1
+
+
+def test_the_folder_goes_with_its_owner(temporary):
+    kept = Kept()
+    kept.get(("one",), lambda: torch.ones(1))
+    assert list(temporary.iterdir()) == [kept.folder]
+    del kept
+    assert not list(temporary.iterdir())
+
+
+def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary):
+    code = "from cka_probe.data.keeping import Kept; kept = Kept(); print(kept.folder, flush=True); input()"
+    command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(temporary)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as ending, subprocess.Popen(command, **pipes) as killed:
+        folders = [Path(process.stdout.readline().strip()) for process in (ending, killed)]
+        first = Kept()
+        assert all(folder.is_dir() for folder in folders)  # their owners live
+        killed.send_signal(signal.SIGKILL)
+        ending.communicate("\n")
+        killed.wait()
+    assert [folder.is_dir() for folder in folders] == [False, True]
+    second = Kept()
+    assert sorted(temporary.glob(f"{PREFIX}*")) == sorted([first.folder, second.folder])
+
+
+def test_a_function_and_its_path_are_a_key_and_a_closure_is_none():
+    path = Path("a/b.png")
+    assert key_of(partial(read_picture, path)) == key_of(partial(read_picture, Path("a/b.png")))
+    different = [
+        partial(read_picture, Path("a/c.png")),
+        partial(read_picture, "a/b.png"),
+        partial(read_picture, path=path),
+        partial(read_noted, path, 1),
+        partial(read_noted, path, 1.0),
+        partial(read_noted, path, ("x", None)),
+    ]
+    assert len({key_of(partial(read_picture, path)), *map(key_of, different)}) == 7
+    closed = [lambda: path, partial(lambda p: p, path), partial(read_noted, path, {1: 2}), partial(path.joinpath, "c")]
+    assert [key_of(read) for read in closed] == [None] * 4
+
+
+def test_frames_that_say_nothing_of_their_files_are_kept_by_their_place():
+    reads = []
+
+    def frame(number):
+        def read():
+            reads.append(number)
+            return torch.full((3, 2, 2), number / 255)
+
+        return Frame(str(number), {"image": read})
+
+    kept, frames = Kept(), Frames([[frame(0), frame(1), frame(2)]], (-1, 1))
+    frames.keep(kept, "here")
+    for _ in range(2):
+        sample = frames[0]
+        assert sample["sources"][:, 0, 0, 0].tolist() == [0, torch.tensor(2 / 255)]
+    assert sorted(reads) == [0, 1, 2]
+    other = Frames([[frame(5), frame(6), frame(7)]], (-1, 1))
+    other.keep(kept, "there")
+    assert torch.equal(other[0]["image"], torch.full((3, 2, 2), 6 / 255))
+
+
+def test_only_what_is_asked_for_is_read(root):
+    frames = open_dataset(f"video:{root}")
+    assert frames.some(0, {"source_T_target"}).keys() == {"image", "source_T_target"}
+    assert Counter((root / "journal").read_text().splitlines()) == {"left1.png": 1}
+    assert frames[0].keys() == frames.gives
