@@ -12,21 +12,21 @@ It lies on disks in three layouts, recognised by what is at the root:
    both sides, where every third frame would put the neighbours of each test frame into training.
 
 Depth is 16-bit PNG in millimetres. K is taken from `cam.txt` beside a frame or `intrinsics.json` at the root,
-and otherwise is that of the Kinect NYU was taken with, for the size the frame is stored at.
+and otherwise is that of the Kinect NYU was taken with, for the size the frame is stored at. Labels are of 13 or 40
+classes, where they are there: see `nyuv2_frames` for files, `nyuv2_mat` for the .mat file.
 """
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from torch import Tensor
-
+from cka_probe.data.classes import NYU13
 from cka_probe.data.dataset import Dataset, check_split
-from cka_probe.data.depth import read_depth
-from cka_probe.data.intrinsics import NYUV2, camera_matrix, read_camera
+from cka_probe.data.frames import Frame, Frames
+from cka_probe.data.intrinsics import NYUV2, read_camera
+from cka_probe.data.nyuv2_frames import CLASSES, Pair, beside_images, beside_scene, paired_frames
 from cka_probe.data.nyuv2_mat import MAT, LabeledMat
-from cka_probe.data.pictures import SUFFIXES, read_picture
+from cka_probe.data.pictures import SUFFIXES
 from cka_probe.errors import DataError
 
 LISTS = {
@@ -36,57 +36,16 @@ LISTS = {
 BELOW = {"train": (".", "sync", "train"), "test": ("official_splits/test", ".", "test")}
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A picture and its depth map."""
-
-    picture: Path
-    depth: Path
-
-
-class PairedFrames:
-    """Pictures with a depth map each, from files.
-
-    Args:
-        root: What `describe` is relative to.
-        pairs: The frames.
-        camera: Intrinsics of all frames, as `camera_matrix` takes them; None: look for a `cam.txt` beside each.
-    """
-
-    gives = frozenset({"image", "depth", "K"})
-
-    def __init__(self, root: Path, pairs: list[Pair], camera: dict[str, float] | None = None):
-        self.root, self.pairs, self.camera = root, pairs, camera
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        image, depth = self.picture(index), read_depth(self.pairs[index].depth)
-        if image.shape[1:] != depth.shape[1:]:
-            raise DataError(
-                f"expected a picture and depth of one size, found {image.shape[2]}x{image.shape[1]} in "
-                f"{self.pairs[index].picture} and {depth.shape[2]}x{depth.shape[1]} in {self.pairs[index].depth}; "
-                "register one to the other first"
-            )
-        camera = self.camera or _camera_beside(self.pairs[index].picture)
-        return {"image": image, "depth": depth, "K": camera_matrix(camera, *image.shape[1:])}
-
-    def picture(self, index: int) -> Tensor:
-        """Return picture `index`, (3, H, W) float32 RGB in [0, 1]."""
-        return read_picture(self.pairs[index].picture)
-
-    def describe(self, index: int) -> str:
-        """Return the picture's path below the root, with forward slashes."""
-        return self.pairs[index].picture.relative_to(self.root).as_posix()
-
-
-def nyuv2(root: str | Path, split: str = "all") -> Dataset:
+def nyuv2(root: str | Path, split: str = "all", *, classes: int = 0) -> Dataset:
     """Return NYU Depth v2, in whichever of its three layouts it lies at `root`.
 
     Args:
         root: The folder (or the .mat file itself).
         split: "train", "test", or "all", which is both.
+        classes: 13 or 40 classes of labels, which then must be there; 0: 13 where there are labels.
+
+    Returns:
+        A dataset that gives `image`, `depth`, `K` and what is there of `labels`, `instances` and `world_T_target`.
 
     Raises:
         UnknownNameError: There is no split of that name anywhere.
@@ -94,19 +53,31 @@ def nyuv2(root: str | Path, split: str = "all") -> Dataset:
     """
     root = Path(root)
     check_split(split, ("train", "test", "all"), f"NYU Depth v2 at {root}")
+    if classes not in (0, *CLASSES):
+        raise DataError(f"classes={classes}: expected 13 or 40")
     if not root.exists():
         raise DataError(f"expected NYU Depth v2 at {root}, found nothing there; check the path")
     mat = root if root.is_file() else root / MAT
     if mat.is_file():
-        return LabeledMat(mat, split)
+        return LabeledMat(mat, split, classes)
     if (root / "images").is_dir() and (root / "depth_mm").is_dir():
-        return PairedFrames(root, _cut(_pairs_by_stem(root), split), _camera_at(root))
+        pairs = _cut(_pairs_by_stem(root), split)
+        return _frames(root, paired_frames(root, pairs, classes, beside_images, _camera_at(root)), classes)
     base = root / "nyu_depth_v2" if (root / "nyu_depth_v2").is_dir() else root
-    parts = ("train", "test") if split == "all" else (split,)
-    pairs = [pair for part in parts for pair in _scene_pairs(root, base, part)]
-    if not pairs:
+    frames = []
+    for part in ("train", "test") if split == "all" else (split,):
+        pairs = _scene_pairs(root, base, part)
+        frames += paired_frames(root, pairs, classes, beside_scene) if pairs else []
+    if not frames:
         raise DataError(_what_was_expected(root, base, split))
-    return PairedFrames(root, pairs)
+    return _frames(root, frames, classes)
+
+
+def _frames(root: Path, frames: list[Frame], classes: int) -> Frames:
+    """Return single frames as a dataset."""
+    labelled = all("labels" in frame.fields for frame in frames)
+    found = CLASSES[classes or len(NYU13)] if labelled else None
+    return Frames([[frame] for frame in frames], where=f"NYU Depth v2 at {root}", classes=found)
 
 
 def _what_was_expected(root: Path, base: Path, split: str) -> str:
@@ -188,10 +159,4 @@ def _cut(pairs: list[Pair], split: str) -> list[Pair]:
 def _camera_at(root: Path) -> dict[str, float]:
     """Return the camera of layout 3: one for all frames."""
     path = root / "intrinsics.json"
-    return read_camera(path) if path.is_file() else NYUV2
-
-
-def _camera_beside(picture: Path) -> dict[str, float]:
-    """Return the camera of a scene's folder: its cam.txt (as SC-Depth writes one), or the Kinect's."""
-    path = picture.parent / "cam.txt"
     return read_camera(path) if path.is_file() else NYUV2
