@@ -84,11 +84,16 @@ def _labelled(folder: Path, where: str) -> list[Path]:
 
 def _split(pictures: list[Path], split: str, validation: int, seed: int) -> list[Path]:
     """Return the part of the labelled pictures that is meant: "val" are those whose names mix to the least hash."""
+    if split == "all":
+        return pictures
     if not 0 <= validation < len(pictures):
-        raise DataError(f"validation={validation}: expected fewer than the {len(pictures)} labelled pictures")
+        raise DataError(
+            f"validation={validation}: expected fewer than the {len(pictures)} labelled pictures; say how many are "
+            "for validation"
+        )
     mixed = sorted(pictures, key=lambda path: hashlib.sha256(f"{seed}/{path.stem}".encode()).digest())
     held = set(mixed[:validation])
-    return [path for path in pictures if split == "all" or (path in held) == (split == "val")]
+    return [path for path in pictures if (path in held) == (split == "val")]
 
 
 def _scenes(root: Path, pictures: list[Path], sources: tuple[int | str, ...], where: str) -> list[list[Frame]]:
