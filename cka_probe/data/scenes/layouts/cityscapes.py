@@ -22,7 +22,7 @@ from cka_probe.data.classes import CITYSCAPES
 from cka_probe.data.sample import IGNORE
 from cka_probe.data.scenes.layouts.files import STEPS, write_picture, write_text
 from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, labels_in, nothing_left
-from cka_probe.data.scenes.layouts.street_labels import ids_of, things_in
+from cka_probe.data.scenes.layouts.things import ids_of, street_things
 from cka_probe.data.scenes.world import View
 
 
@@ -49,7 +49,7 @@ def _write_labels(path: Path, unit: Unit, view: View) -> None:
     """Write the four pictures of labels."""
     labels = labels_in(view, unit.world, CITYSCAPES)
     ids = ids_of(labels, none=0)
-    things = things_in(labels, view.instances, most=1000)
+    things = street_things(labels, view.instances, most=1000)
     instances = np.where(things > 0, ids.astype(np.int64) * 1000 + things - 1, ids).astype(np.uint16)
     colours = CITYSCAPES.paint(labels)
     colours[labels == IGNORE] = 0

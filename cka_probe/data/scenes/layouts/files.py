@@ -55,7 +55,7 @@ def write_flow(path: Path, flow: NDArray[np.floating], known: NDArray[np.bool_])
     """
     steps = np.round(np.nan_to_num(flow, nan=np.inf).astype(np.float64) * 64 + 2**15)
     known = known & ((steps >= 0) & (steps <= STEPS)).all(axis=2)
-    pixels = np.dstack([np.where(known[..., None], steps, 0), known]).astype(">u2")
+    pixels = np.ascontiguousarray(np.dstack([np.where(known[..., None], steps, 0), known]).astype(">u2"))
     height, width = known.shape
     rows = np.zeros((height, 1 + 6 * width), np.uint8)  # each row begins with its filter: 0, none
     rows[:, 1:] = pixels.view(np.uint8).reshape(height, -1)

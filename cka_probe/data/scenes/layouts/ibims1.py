@@ -28,6 +28,9 @@ UPRIGHT = 0.3  # walls: the most of |n . up|; level faces: the least is the othe
 SMALLEST = 0.001
 PARTS = {"wall": ("wall",), "table": ("table",), "floor": ("floor",)}
 
+ONE = np.array([[1.0, 0, 1], [0, 1, 1], [0, 0, 1]])
+"""Counts pixels from 1, as MATLAB does."""
+
 Planes = tuple[NDArray[np.uint8], NDArray[np.float64]]
 
 
@@ -47,7 +50,7 @@ def _data(view: View, classes: tuple[str, ...]) -> dict[str, NDArray]:
         "rgb": view.image,
         "depth": view.depth,
         "edges": view.edges.astype(np.uint8),
-        "calib": view.K.T + [[0, 0, 0], [0, 0, 0], [1, 1, 0]],  # MATLAB's first pixel is (1, 1)
+        "calib": (ONE @ view.K).T,
         "mask_invalid": usable,
         "mask_transp": usable,
     }

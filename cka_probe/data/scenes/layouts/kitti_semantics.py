@@ -18,7 +18,7 @@ from cka_probe.data.classes import CITYSCAPES
 from cka_probe.data.scenes.layouts.files import write_flow, write_picture, write_text
 from cka_probe.data.scenes.layouts.kitti_rig import calibration
 from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, labels_in, nothing_left
-from cka_probe.data.scenes.layouts.street_labels import ids_of, things_in
+from cka_probe.data.scenes.layouts.things import ids_of, street_things
 
 
 def write(unit: Unit, place: Place) -> list[str]:
@@ -44,7 +44,7 @@ def write(unit: Unit, place: Place) -> list[str]:
 
 def _instances(labels: NDArray[np.uint8], ids: NDArray[np.uint8], pieces: NDArray[np.int32]) -> NDArray[np.uint16]:
     """Return 256 id + number, things numbered from 1 in each class."""
-    things = things_in(labels, pieces, most=255)
+    things = street_things(labels, pieces, most=255)
     return np.where(labels == 255, 0, ids.astype(np.uint16) * 256 + things).astype(np.uint16)
 
 

@@ -2,7 +2,8 @@
 
     ROOT/nyu_depth_v2_labeled.mat      MATLAB v7.3, which is HDF5 with the axes reversed; N frames:
         images (N, 3, W, H) uint8; depths, rawDepths (N, W, H) float32 metres
-        labels (N, W, H) uint16, a place in `names` from 1, 0 = none; instances (N, W, H) uint8
+        labels (N, W, H) uint16, a place in `names` from 1, 0 = none
+        instances (N, W, H) uint8, numbers of the things of each label from 1; 0 = none
         names (1, 894), scenes, sceneTypes, rawDepthFilenames, rawRgbFilenames (1, N): references to strings
     ROOT/splits.mat                    trainNdxs, testNdxs, from 1
     ROOT/classMapping40.mat            mapClass (1, 894): from `names` to NYU's 40 classes, from 1
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from cka_probe.data.classes import NYU13
 from cka_probe.data.scenes.layouts.files import write_mat, write_text
 from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in
+from cka_probe.data.scenes.layouts.things import counted
 from cka_probe.data.scenes.world import View
 
 LABELS = 894
@@ -64,13 +66,12 @@ def write(unit: Unit, place: Place) -> list[str]:
 def _arrays(view: View, labels: NDArray[np.uint16]) -> dict[str, NDArray]:
     """Return one frame's variables, axes reversed as HDF5 has MATLAB's."""
     depth = view.depth.T.astype(np.float32)
-    things = np.unique(view.instances, return_inverse=True)[1].reshape(view.instances.shape)
     return {
         "images": view.image.transpose(2, 1, 0),
         "depths": depth,
         "rawDepths": depth,
         "labels": labels.T,
-        "instances": np.minimum(things, 255).astype(np.uint8).T,
+        "instances": counted(labels, view.instances, most=255).astype(np.uint8).T,
     }
 
 
