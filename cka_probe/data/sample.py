@@ -13,7 +13,7 @@
 | `occluded` | (1, H, W) bool | True: this point is hidden or outside in the next frame |
 | `labels` | (H, W) int64 | class of each pixel; 255 = ignore |
 | `instances` | (H, W) int64 | number of the thing each pixel belongs to; 0 = none |
-| `planes` | (H, W) int64 | number of the wall, table, floor each pixel belongs to; 0 = none |
+| `planes` | (3, H, W) int64 | numbers of the wall, the table, the floor each pixel belongs to; 0 = none |
 | `normals` | (3, H, W) float32 | unit normal in the camera's axes, towards the camera; 0 = not known |
 | `edges` | (1, H, W) bool | occluding depth edges |
 | `valid` | (1, H, W) bool | pixels that a score may use, where a dataset says so |
