@@ -23,7 +23,7 @@ SHAPES: dict[str, tuple[tuple[int | str, ...], str]] = {
     "occluded": ((1, "H", "W"), "bool"),
     "labels": (("H", "W"), "int64"),
     "instances": (("H", "W"), "int64"),
-    "planes": (("H", "W"), "int64"),
+    "planes": ((3, "H", "W"), "int64"),
     "normals": ((3, "H", "W"), "float32"),
     "edges": ((1, "H", "W"), "bool"),
     "valid": ((1, "H", "W"), "bool"),

@@ -27,6 +27,17 @@ def reduced(value: np.ndarray, limit: int, *, smooth: bool) -> np.ndarray:
     return blocks.mean((-3, -1))
 
 
+def lacks(name: str, value: np.ndarray, classes: int) -> bool:
+    """Return whether some pixels of a field have no value, which is drawn as transparent."""
+    if name == "labels":
+        return bool(((value == IGNORE) | (value >= classes)).any())
+    if name == "flow":
+        return bool(np.isnan(value).any())
+    if name in ("planes", "normals"):
+        return bool((value == 0).all(0).any())
+    return name in ("depth", "pseudo_depth", "instances") and bool((value == 0).any())
+
+
 def photograph(image: np.ndarray) -> np.ndarray:
     """Return a picture (3, H, W) in [0, 1]."""
     return _opaque(image.transpose(1, 2, 0))
@@ -72,6 +83,11 @@ def pieces(numbers: np.ndarray) -> np.ndarray:
     hue = numbers * GOLDEN % 1
     light = 0.7 + 0.25 * (numbers * GOLDEN * 7 % 1)
     return _where(numbers > 0, hsv_to_rgb(np.stack([hue, np.full(hue.shape, 0.65), light], -1)))
+
+
+def planes(numbers: np.ndarray) -> np.ndarray:
+    """Return the numbers of walls, tables and floors (3, H, W) as one picture; 0 in all three is transparent."""
+    return pieces(np.where(numbers > 0, 3 * numbers + np.arange(3)[:, None, None], 0).max(0))
 
 
 def directions(normals: np.ndarray) -> np.ndarray:

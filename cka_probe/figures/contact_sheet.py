@@ -199,7 +199,7 @@ def _plan(sheet: Sheet) -> _Plan:
     unit = width / PAGE
     block = (width - (2 * MARGIN + (beside - 1) * BETWEEN) * unit) / beside
     panel = (block - (len(columns) - 1) * GAP * unit) / len(columns)
-    tallest = 1.0 if len(columns) == 1 else 1.4
+    tallest = 1.0 if beside > 1 else 1.4  # one tall picture would leave its neighbours in empty paper
     heights = [
         panel * min(max(1 / ratio for ratio in ratios[start : start + beside]), tallest)
         for start in range(0, len(ratios), beside)
@@ -247,15 +247,18 @@ def _scales(sheet: Sheet, there: set[str]) -> Scales:
     flow = flow[~np.isnan(flow)]
     present = np.unique(np.concatenate([np.unique(value) for value in maps.get("labels", [])] or [np.empty(0)]))
     known = [int(number) for number in present if number < min(len(sheet.names), colouring.IGNORE)]
-    sparse = any(0 < (value > 0).mean() < colouring.SPARSE for value in maps.get("depth", []))
     return Scales(
         depth=tuple(np.quantile(depth, (0.01, 0.99)).tolist()) if depth.size else None,
-        sparse=sparse,
+        sparse=any(0 < (value > 0).mean() < colouring.SPARSE for value in maps.get("depth", [])),
         flow=max(float(np.quantile(flow, 0.99)), 0.1) if flow.size else None,
         normals="normals" in there,
         colours=np.array(sheet.colours, np.float64).reshape(-1, 3),
         classes=[(sheet.names[number], tuple(sheet.colours[number])) for number in known],
-        hatched=bool(there - {"image", "sources", "edges", "valid", "occluded"}),
+        hatched=any(
+            name not in shot.fields or colouring.lacks(name, shot.fields[name], len(sheet.names))
+            for shot in sheet.shots
+            for name in there
+        ),
     )
 
 
@@ -276,7 +279,7 @@ def _draw_panel(
     x, y, width, height = box
     ratio = _ratio(shot)
     wide, high = min(width, height * ratio), min(height, width / ratio)
-    x, y = x + (width - wide) / 2, y + (height - high) / 2
+    x += (width - wide) / 2
     value = shot.fields.get(name)
     if name == "sources" and value is not None:
         value = value[number] if number < len(value) else None
@@ -295,7 +298,7 @@ PAINTERS: dict[str, Callable[[np.ndarray, Scales], np.ndarray]] = {
     "pseudo_depth": lambda value, _: colouring.own_inverse_depth(value),
     "labels": lambda value, scales: colouring.classes(value, scales.colours),
     "instances": lambda value, _: colouring.pieces(value),
-    "planes": lambda value, _: colouring.pieces(value),
+    "planes": lambda value, _: colouring.planes(value),
     "normals": lambda value, _: colouring.directions(value),
     "edges": lambda value, _: colouring.yes_no(value),
     "flow": lambda value, scales: colouring.motion(value, scales.flow or 1),

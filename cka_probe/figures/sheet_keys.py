@@ -14,6 +14,8 @@ BAR, BAND, ROUND = 1.9, 0.42, 0.34  # width of the bar of depth; height of a row
 MIDDLE = 0.17  # inches: where in a row of keys their words stand
 SPACE = 0.25  # between keys
 LONGEST = 13.0  # em for the name of a class
+NONE = "no value"
+"""What hatching says: not measured, ignored, not known, or no such field."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Pen:
         self.scale = drawn * self.design
 
     def room(self, width: float, points: float = 6) -> float:
-        """Return how many em of such letters go into a width in inches."""
-        return width / (points * self.design / style.POINTS)
+        """Return how many em of such letters go into a width in inches; on a screen they are a little wider."""
+        return 0.94 * width / (points * self.design / style.POINTS)
 
     def text(self, x: float, y: float, text: str, *, points: float = 6, centred: bool = False) -> None:
         """Write a line whose middle is at height y."""
@@ -147,6 +149,9 @@ def _keys(pen: Pen | None, scales: Scales, design: float) -> list[_Key]:
     if scales.flow:
         wheel, rim = _wheel(), f"flow: rim {scales.flow:.3g} px"
         keys.append(_Key((ROUND + 0.08) * design + words(rim), lambda x, y: _draw_round(pen, wheel, rim, x, y)))
+    if scales.hatched and not scales.classes:
+        width = (2 * SWATCH + 0.06) * design + words(NONE)
+        keys.append(_Key(width, lambda x, y: _draw_swatch(pen, NONE, x, y + MIDDLE * design, style.UNDEFINED)))
     return keys
 
 
@@ -214,7 +219,7 @@ def _swatches(scales: Scales) -> list[tuple[str, dict]]:
         (name, {"facecolor": [part / 255 for part in colour], "edgecolor": "black", "linewidth": 0.3})
         for name, colour in scales.classes
     ]
-    return looks + [("no value", style.UNDEFINED)] * scales.hatched
+    return looks + [(NONE, style.UNDEFINED)] * (scales.hatched and bool(looks))
 
 
 def _across(swatches: list[tuple[str, dict]], width: float, design: float) -> tuple[int, float]:

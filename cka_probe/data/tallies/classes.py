@@ -112,7 +112,9 @@ class Categories:
         """Return the table of categories, or how even they are if there are many."""
         found = self.numbers()
         pictures = found["pictures"]
-        lines = [f"{len(pictures)} categories with {min(pictures.values())} … {max(pictures.values())} pictures each"]
+        least, most = min(pictures.values()), max(pictures.values())
+        each = f"{least}" if least == most else f"{least} … {most}"
+        lines = [f"{len(pictures)} categories of {each} pictures each"]
         if len(pictures) <= MOST_CATEGORIES:
             lines += columns([(name, str(count)) for name, count in pictures.items()])
         if found["never"]:
@@ -134,11 +136,12 @@ class Pieces:
 
     def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
         """Count one map."""
-        numbers = sample[self.needs[0]]
-        count = len(np.unique(numbers[numbers > 0]))
+        maps = sample[self.needs[0]]
+        maps = maps.reshape(-1, *maps.shape[-2:])  # planes are three maps: walls, tables, floors
+        count = sum(len(np.unique(numbers[numbers > 0])) for numbers in maps)
         self.frames += 1
         self.least, self.greatest, self.total = min(self.least, count), max(self.greatest, count), self.total + count
-        self.covered += float((numbers > 0).mean())
+        self.covered += float((maps > 0).any(0).mean())
 
     def numbers(self) -> dict[str, Any]:
         """Return the `mean`, `min` and `max` count in a frame and the share of pixels `covered`."""
