@@ -47,12 +47,13 @@ def check(
     if json is not None:
         typer.echo(found.save(json))
     if drawn:
-        typer.echo(_draw(dataset, spec, out, sheet))
+        for path in _draw(dataset, spec, out, sheet):
+            typer.echo(path)
     found.refuse_problems()
 
 
-def _draw(dataset, spec: str, out: Path, count: int | None) -> Path:
-    """Draw the contact sheet and return its path."""
+def _draw(dataset, spec: str, out: Path, count: int | None) -> list[Path]:
+    """Draw the contact sheet and return its path; none if nothing on it could be read."""
     from cka_probe.data.check import evenly, read_sound
     from cka_probe.data.classes import numbered
     from cka_probe.data.tallies.classes import class_names
@@ -62,13 +63,16 @@ def _draw(dataset, spec: str, out: Path, count: int | None) -> Path:
         return Shot(dataset.describe(index), read_sound(dataset, index)[0])
 
     chosen = evenly(len(dataset), fitting(shot(0)) if count is None else count)
+    shots = [shot(index) for index in chosen]
+    if not any(shot.fields for shot in shots):
+        return []
     names = class_names(dataset, "labels")
     classes = numbered(255) if names is None else dataset.classes
     drawn = Sheet(
         title=f"{Path(spec).name}: {len(chosen)} of {len(dataset)} frames",
-        shots=[shot(index) for index in chosen],
+        shots=shots,
         names=classes.names,
         colours=classes.colours,
         categories=class_names(dataset, "category") or (),
     )
-    return save_contact_sheet(drawn, [out])[0]
+    return save_contact_sheet(drawn, [out])

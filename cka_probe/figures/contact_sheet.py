@@ -7,8 +7,7 @@ Everything is placed in inches of the designed size, which are the data coordina
 the same on axes of any size.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,93 +15,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cka_probe.errors import DataError
 from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
 from cka_probe.figures.sheet_keys import Pen, Scales
+from cka_probe.figures.sheet_plan import (
+    CAPTION,
+    GAP,
+    HEADER,
+    MARGIN,
+    TITLE,
+    Plan,
+    Sheet,
+    Shot,
+    contact_sheet_size,
+    fitting,
+    plan_sheet,
+    ratio_of,
+)
 
-PAGE = 7.2  # inches: two columns of a page, in which letters are of 6 and 7 points
-WIDEST = 12.0  # inches, with letters in proportion
-PANEL = 1.15  # inches: a panel of 4:3 is not made narrower to have more samples beside each other
-MARGIN, GAP, BETWEEN = 0.08, 0.04, 0.16  # at the border, between panels, between samples beside each other
-TITLE, HEADER, CAPTION = 0.2, 0.15, 0.16  # heights of lines of text
-MOST_SOURCES = 4
-DPI, ROWS = 200, 6
+DPI = 200
 
-HEADERS = {
-    "image": "image",
-    "sources": "source",
-    "depth": "depth",
-    "pseudo_depth": "pseudo-depth",
-    "labels": "labels",
-    "instances": "instances",
-    "planes": "planes",
-    "normals": "normals",
-    "edges": "depth edges",
-    "flow": "flow",
-    "occluded": "occluded",
-    "valid": "valid",
-}
-"""The columns in their order."""
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One sample on the sheet.
-
-    Attributes:
-        name: What the dataset calls it.
-        fields: Its fields as numpy arrays, as `cka_probe.data.sample` has them; those it lacks are hatched.
-    """
-
-    name: str
-    fields: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """What a contact sheet shows.
-
-    Attributes:
-        title: The line above.
-        shots: The samples, at least one.
-        names: Of the classes in `labels`.
-        colours: Of these, RGB in 0 … 255.
-        categories: Names of the classes in `category`; without, their numbers are written.
-    """
-
-    title: str
-    shots: Sequence[Shot]
-    names: Sequence[str] = ()
-    colours: Sequence[tuple[int, int, int]] = ()
-    categories: Sequence[str] = field(default=())
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Where things go at the designed size, in inches.
-
-    Attributes:
-        columns: (field, number of the source or 0, header) of each panel of a sample.
-        beside: Samples beside each other.
-        panel: Width of a panel.
-        heights: Of the panels in each row.
-        scales: What colours mean, shared by the sheet.
-        size: Width and height of everything.
-        unit: How much larger letters and gaps are than on a page.
-    """
-
-    columns: list[tuple[str, int, str]]
-    beside: int
-    panel: float
-    heights: list[float]
-    scales: Scales
-    size: tuple[float, float]
-    unit: float
-
-    def left(self, beside: int, number: int = 0) -> float:
-        """Return where panel `number` of the sample at place `beside` begins."""
-        step = self.panel + GAP * self.unit
-        return MARGIN * self.unit + beside * (len(self.columns) * step + (BETWEEN - GAP) * self.unit) + number * step
+__all__ = ["Sheet", "Shot", "contact_sheet", "contact_sheet_size", "fitting", "save_contact_sheet"]
 
 
 def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
@@ -118,7 +50,7 @@ def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
     Raises:
         DataError: The sheet has no shot, or no field that can be drawn.
     """
-    plan = _plan(sheet)
+    plan = plan_sheet(sheet)
     pen, unit = Pen(ax, plan.size), plan.unit
     room = pen.room(plan.size[0] - 2 * MARGIN * unit, 7)
     pen.text(MARGIN * unit, (MARGIN + TITLE / 2) * unit, labels.cut(sheet.title, room), points=7)
@@ -134,7 +66,7 @@ def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
     return ax
 
 
-def _draw_headers(pen: Pen, plan: _Plan, beside: int, top: float) -> None:
+def _draw_headers(pen: Pen, plan: Plan, beside: int, top: float) -> None:
     """Write what each column is."""
     for block in range(beside):
         for number, (_, _, header) in enumerate(plan.columns):
@@ -142,7 +74,7 @@ def _draw_headers(pen: Pen, plan: _Plan, beside: int, top: float) -> None:
             pen.text(x, top + HEADER * plan.unit / 2, labels.cut(header, pen.room(plan.panel)), centred=True)
 
 
-def _draw_shot(pen: Pen, plan: _Plan, shot: Shot, place: tuple[float, float, float], categories: Sequence[str]) -> None:
+def _draw_shot(pen: Pen, plan: Plan, shot: Shot, place: tuple[float, float, float], categories: Sequence[str]) -> None:
     """Draw one sample: its name, and a panel for each column; `place` is left, top and the panels' height."""
     left, top, height = place
     below = top + CAPTION * plan.unit
@@ -151,17 +83,6 @@ def _draw_shot(pen: Pen, plan: _Plan, shot: Shot, place: tuple[float, float, flo
     for number, column in enumerate(plan.columns):
         box = (left + plan.left(0, number) - plan.left(0), below, plan.panel, height)
         _draw_panel(pen, shot, column, box, plan.scales)
-
-
-def contact_sheet_size(sheet: Sheet) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(sheet).size
-
-
-def fitting(shot: Shot) -> int:
-    """Return how many samples like this one make six rows."""
-    columns, ratio = max(len(_columns([shot])), 1), _ratio(shot)
-    return ROWS * _beside(columns, ratio)
 
 
 def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path]) -> list[Path]:
@@ -188,80 +109,6 @@ def _filling(figure: Figure) -> Axes:
     return figure.add_axes((0, 0, 1, 1))
 
 
-def _plan(sheet: Sheet) -> _Plan:
-    columns = _columns(sheet.shots)
-    if not columns:
-        raise DataError(f"expected samples with one of {', '.join(HEADERS)} for a contact sheet, found none")
-    ratios = [_ratio(shot) for shot in sheet.shots]
-    ratio = float(np.median(ratios))
-    beside = min(_beside(len(columns), ratio), len(sheet.shots) if len(columns) > 1 else 99)
-    width = min(max(PAGE, 0.9 * _least(len(columns), ratio)), WIDEST)
-    unit = width / PAGE
-    block = (width - (2 * MARGIN + (beside - 1) * BETWEEN) * unit) / beside
-    panel = (block - (len(columns) - 1) * GAP * unit) / len(columns)
-    tallest = 1.0 if beside > 1 else 1.4  # one tall picture would leave its neighbours in empty paper
-    heights = [
-        panel * min(max(1 / ratio for ratio in ratios[start : start + beside]), tallest)
-        for start in range(0, len(ratios), beside)
-    ]
-    scales = _scales(sheet, {name for name, _, _ in columns})
-    lines = MARGIN + TITLE + HEADER * (len(columns) > 1) + len(heights) * (CAPTION + GAP) + GAP + MARGIN
-    keys = sheet_keys.height(scales, width - 2 * MARGIN * unit, unit)
-    return _Plan(columns, beside, panel, heights, scales, (width, sum(heights) + lines * unit + keys), unit)
-
-
-def _least(columns: int, ratio: float) -> float:
-    """Return the width in inches that a sample should have; wide pictures need more to be seen."""
-    return columns * PANEL * max(1.0, ratio / (4 / 3)) ** 0.5
-
-
-def _beside(columns: int, ratio: float) -> int:
-    """Return how many samples have room beside each other on a page."""
-    return max(1, int(PAGE / _least(columns, ratio)))
-
-
-def _ratio(shot: Shot) -> float:
-    """Return width by height of a shot's picture; 4:3 where it has none."""
-    shapes = [value.shape for name, value in shot.fields.items() if name in HEADERS]
-    return shapes[0][-1] / shapes[0][-2] if shapes else 4 / 3
-
-
-def _columns(shots: Sequence[Shot]) -> list[tuple[str, int, str]]:
-    """Return the panels that at least one of the shots has."""
-    columns = []
-    for name, header in HEADERS.items():
-        found = [shot.fields[name] for shot in shots if name in shot.fields]
-        if name != "sources":
-            columns += [(name, 0, header)] if found else []
-            continue
-        count = min(max((len(sources) for sources in found), default=0), MOST_SOURCES)
-        columns += [(name, number, header if count == 1 else f"{header} {number + 1}") for number in range(count)]
-    return columns
-
-
-def _scales(sheet: Sheet, there: set[str]) -> Scales:
-    """Return what the colours mean: ranges over all shots, and the classes that any of them shows."""
-    maps = {name: [shot.fields[name] for shot in sheet.shots if name in shot.fields] for name in there}
-    depth = np.concatenate([value[value > 0] for value in maps.get("depth", [])] or [np.empty(0)])
-    flow = np.concatenate([np.hypot(*value).ravel() for value in maps.get("flow", [])] or [np.empty(0)])
-    flow = flow[~np.isnan(flow)]
-    present = np.unique(np.concatenate([np.unique(value) for value in maps.get("labels", [])] or [np.empty(0)]))
-    known = [int(number) for number in present if number < min(len(sheet.names), colouring.IGNORE)]
-    return Scales(
-        depth=tuple(np.quantile(depth, (0.01, 0.99)).tolist()) if depth.size else None,
-        sparse=any(0 < (value > 0).mean() < colouring.SPARSE for value in maps.get("depth", [])),
-        flow=max(float(np.quantile(flow, 0.99)), 0.1) if flow.size else None,
-        normals="normals" in there,
-        colours=np.array(sheet.colours, np.float64).reshape(-1, 3),
-        classes=[(sheet.names[number], tuple(sheet.colours[number])) for number in known],
-        hatched=any(
-            name not in shot.fields or colouring.lacks(name, shot.fields[name], len(sheet.names))
-            for shot in sheet.shots
-            for name in there
-        ),
-    )
-
-
 def _caption(shot: Shot, categories: Sequence[str], room: float) -> str:
     """Return the category, if there is one, and as much of the name as has room."""
     if "category" not in shot.fields:
@@ -277,7 +124,7 @@ def _draw_panel(
     """Draw one field of one shot into a box (x, y, width, height), whole and in its own proportions."""
     name, number, _ = column
     x, y, width, height = box
-    ratio = _ratio(shot)
+    ratio = ratio_of(shot)
     wide, high = min(width, height * ratio), min(height, width / ratio)
     x += (width - wide) / 2
     value = shot.fields.get(name)
@@ -303,5 +150,5 @@ PAINTERS: dict[str, Callable[[np.ndarray, Scales], np.ndarray]] = {
     "edges": lambda value, _: colouring.yes_no(value),
     "flow": lambda value, scales: colouring.motion(value, scales.flow or 1),
     "occluded": lambda value, _: colouring.yes_no(value),
-    "valid": lambda value, _: colouring.yes_no(value),
+    "valid": lambda value, _: colouring.yes_no(~value),
 }
