@@ -141,7 +141,7 @@ def _file(folder: Path, stem: str, name: str) -> np.ndarray:
         path = folder / name.removesuffix("_paras") / f"{stem}.txt"
         if not path.is_file() or not read_lines(path, "planes"):
             return np.zeros((0, COLUMNS))  # a picture without such a plane; _normals checks that it has none
-        return read_numbers(path, range(COLUMNS, 20), "the parameters of a plane")
+        return read_numbers(path, (), "the parameters of a plane")
     path = folder / name / f"{stem}.png"
     if name == "rgb":
         return (read_picture(path) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
