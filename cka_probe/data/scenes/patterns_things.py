@@ -9,6 +9,7 @@ _MIRRORED = np.array([0.20, 0.24, 0.29], np.float32)
 _TYRE = np.array([0.015, 0.015, 0.017], np.float32)
 _REAR = np.array([0.55, 0.02, 0.02], np.float32)
 _LAMP = np.array([0.85, 0.85, 0.80], np.float32)
+_CAR = 4.3  # metres: the length of the car that the measures of its parts are of
 
 
 def _half(along: Array, edge: Array) -> Array:
@@ -22,26 +23,28 @@ def _shine(s: Surface) -> Array:
 
 
 def bodywork(s: Surface) -> Array:
-    """The body of a car: doors and dark arches on its long sides, lamps, grille and plate at its ends."""
-    x, z = _half(s.u, s.edge[0]), _half(s.v, s.edge[1])
-    paint = _shine(s)
+    """The body of a car of length `size`: doors and dark arches on its sides, lamps, grille and plate at its ends."""
+    u, metre = s.u * (_CAR / s.size), s.size / _CAR
+    x, z = _half(s.u, s.edge[0]) / metre, _half(s.v, s.edge[1]) / metre
     side, top = x > 1.3, z > 0.9
-    seams = (np.abs(np.abs(s.u + 0.1) - 0.55) > 0.53) & (np.abs(s.u + 0.1) < 1.1) & (s.edge[1] > -0.7)
-    seams &= (np.abs(s.u + 0.1) > 1.08) | (np.abs(s.u + 0.1) < 0.02)
-    arch = np.hypot(np.abs(s.u) - 0.62 * x, s.v + z) < 0.37
-    dark = side & ~top & (seams | arch | (s.edge[1] < -0.82))
-    lamps = ~side & ~top & (np.abs(s.edge[0]) > 0.6) & (np.abs(s.edge[1] - 0.3) < 0.24)
-    plate = ~side & ~top & (np.abs(s.edge[0]) < 0.28) & (np.abs(s.edge[1] + 0.3) < 0.17)
-    grille = ~side & ~top & (np.abs(s.edge[0]) < 0.55) & (np.abs(s.edge[1] - 0.25) < 0.16)
-    paint = np.where((dark | grille | (~top & (s.edge[1] < -0.86)))[:, None], 0.25 * s.second, paint)
+    doors = np.abs(u + 0.1)
+    seams = (doors < 1.1) & ((doors > 1.08) | (doors < 0.02)) & (s.edge[1] > -0.7)
+    arch = np.hypot(np.abs(u) - 0.62 * x, s.v / metre + z) < 0.37
+    end, across, up = ~side & ~top, np.abs(s.edge[0]), s.edge[1]
+    lamps = end & (across > 0.6) & (np.abs(up - 0.3) < 0.24)
+    plate = end & (across < 0.28) & (np.abs(up + 0.3) < 0.17)
+    grille = end & (across < 0.55) & (np.abs(up - 0.25) < 0.16)
+    dark = (side & ~top & (seams | arch)) | grille | (~top & (up < -0.86))
+    colours = np.where(dark[:, None], 0.25 * s.second, _shine(s))
     rear = s.xyz[1] - s.xyz[2] + s.v < 0  # y in the solid's own axes: the offset of xyz is one for all three
-    paint = np.where((lamps & rear)[:, None], _REAR, paint)
-    return np.where((lamps & ~rear | plate)[:, None], _LAMP, paint)
+    colours = np.where((lamps & rear)[:, None], _REAR, colours)
+    return np.where((lamps & ~rear | plate)[:, None], _LAMP, colours)
 
 
 def cabin(s: Surface) -> Array:
-    """The upper part of a car: glass all around between pillars of `first`, which is also its top."""
-    x, z = _half(s.u, s.edge[0]), _half(s.v, s.edge[1])
+    """The upper part of such a car: glass all around between pillars of `first`, which is also its top."""
+    metre = s.size / _CAR
+    x, z = _half(s.u, s.edge[0]) / metre, _half(s.v, s.edge[1]) / metre
     top, side = z > 0.65, x > 0.95
     frame = (np.abs(s.edge[0]) > 0.94) | (side & (np.abs(s.edge[0] + 0.08) < 0.045)) | (s.edge[1] < -0.9)
     mirrored = smooth(s.edge[1] + 0.8 * noise(s.xyz * np.float32(1.9)), -0.5, 1.0)[:, None]
@@ -58,7 +61,7 @@ def coach(s: Surface) -> Array:
     """The body of a bus, tram or train: a band of windows `size` wide, doors and a stripe of `second`."""
     x, z = _half(s.u, s.edge[0]), _half(s.v, s.edge[1])
     a = (s.u + x) / s.size
-    across, top, up = np.abs(a - np.floor(a) - 0.5), (z > 2.2) | (x > 1e4), s.edge[1]
+    across, top, up = np.abs(a - np.floor(a) - 0.5), z > 2.2 * s.size, s.edge[1]
     door = (np.floor(a) % 4 == 1) & (across < 0.42) & (up > -0.8) & (up < 0.7)
     pane = (up > 0.0) & (up < 0.62) & (across < 0.46)
     mirrored = smooth(up + 0.7 * noise(s.xyz * np.float32(0.9)), -0.2, 1.2)[:, None]

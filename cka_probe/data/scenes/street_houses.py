@@ -58,11 +58,11 @@ def town_house(rng: np.random.Generator, bays: int, far: bool = False) -> list[S
     return parts
 
 
-def cottage(rng: np.random.Generator, bays: int, far: bool = False) -> list[Solid]:
-    """Return a house that stands alone: one or two storeys, a roof in courses, a door, a chimney."""
+def cottage(rng: np.random.Generator, bays: int, far: bool = False, storeys: int = 2) -> list[Solid]:
+    """Return a house that stands alone, of up to some storeys: a roof in courses, a door, a chimney."""
     wall = draw_wall(rng)
     half, deep = bays * wall.size / 2, int(rng.integers(3, 5)) * wall.size
-    top = STOREY * int(rng.integers(1, 3))
+    top = STOREY * int(rng.integers(1, storeys + 1))
     parts = [box((-half, -deep, 0), (half, 0, top), wall), *_roof(rng, half, deep, top, 2 if far else 4)]
     if far:
         return parts

@@ -41,7 +41,7 @@ def car(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     waist, height = (0.98, rng.uniform(1.6, 1.75)) if tall else (rng.uniform(0.82, 0.9), rng.uniform(1.4, 1.5))
     paint, half = draw_paint(rng), length / 2
     body = Material("bodywork", paint, _TRIM, length)
-    glass = Material("cabin", paint, _TRIM)
+    glass = Material("cabin", paint, _TRIM, length)
     back = -half + (0.08 if tall or rng.uniform() < 0.4 else 0.6)
     front, x, roof = half - rng.uniform(1.15, 1.4), width / 2, height - 0.09
     if far:
@@ -64,7 +64,7 @@ def car(rng: np.random.Generator, far: bool = False) -> list[Solid]:
 def van(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     """Return a delivery van, with a name on its sides."""
     paint = draw_paint(rng)
-    body, glass = Material("bodywork", paint, _TRIM, 5.2), Material("cabin", paint, _TRIM)
+    body, glass = Material("bodywork", paint, _TRIM, 5.2), Material("cabin", paint, _TRIM, 5.2)
     name = Material("writing", paint, draw_paint(rng), 0.34)
     return [
         box((-0.98, -2.6, 0.25), (0.98, 2.6, 1.15), body),
@@ -81,8 +81,8 @@ def truck(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     load = Material("writing", draw_paint(rng), draw_paint(rng), rng.uniform(0.4, 0.8))
     return [
         box((-1.2, -half, 1.05), (1.2, half - 2.2, rng.uniform(3.1, 3.7)), load),
-        box((-1.15, half - 2.0, 0.45), (1.15, half, 1.5), Material("bodywork", paint, _TRIM)),
-        box((-1.12, half - 1.95, 1.5), (1.12, half - 0.05, 2.75), Material("cabin", paint, _TRIM)),
+        box((-1.15, half - 2.0, 0.45), (1.15, half, 1.5), Material("bodywork", paint, _TRIM, 4.3)),
+        box((-1.12, half - 1.95, 1.5), (1.12, half - 0.05, 2.75), Material("cabin", paint, _TRIM, 7.0)),
         box((-0.5, -half + 0.1, 0.65), (0.5, half - 1.9, 1.04), _DARK),
         *_wheels(2.4, (-half + 1.2, half - 1.2), 0.48, far),
     ]
