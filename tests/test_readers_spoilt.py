@@ -84,7 +84,7 @@ def keep(root):
          r"0.jpg: expected labels of the picture's 8x6 pixels, found 5x6"),
         (ade_root, lambda r: write_labels(r / ADE / "annotations/training/ADE_train_00000001.png", [151]), "ade20k:{}",
          r"expected the numbers of 150 classes, found 151"),
-        (segnet_root, lambda r: cut(r / "trainannot/0001TP_006690.png"), "camvid:{}:train", r"unreadable labels .*.png"),
+        (segnet_root, lambda r: cut(r / "trainannot/0001TP_006690.png"), "camvid:{}:train", "unreadable labels"),
         (stuff_root, lambda r: write_labels(r / "stuffthingmaps/train2017/000000000009.png", [11]), "coco:{}",
          r"expected the numbers of 171 classes, found 11"),
         (drawn_root, lambda r: write_picture(r / "LabeledApproved_full/0006R0_f00930_L.png"), "camvid:{}",

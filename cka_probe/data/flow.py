@@ -8,11 +8,15 @@ frame too. What is in the first and not in the second is occluded.
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_png, read_file
 
 from cka_probe.errors import DataError
+
+BIG_ENDIAN = "RGB;16B"
+"""What Pillow calls a PNG's three channels of 16 bits."""
 
 
 def read_flow(path: str | Path) -> Tensor:
@@ -56,14 +60,25 @@ def read_occluded(of_all: str | Path, of_seen: str | Path) -> Tensor:
 
 def _channels(path: str | Path) -> Tensor:
     """Return the three channels as they are stored, (3, H, W) int32."""
+    first, second = (_bytes(path, order) for order in (BIG_ENDIAN, "RGB;16L"))
+    numbers = first.astype(np.int32) * 256 + second
+    return torch.from_numpy(np.ascontiguousarray(numbers.transpose(2, 0, 1)))
+
+
+def _bytes(path: str | Path, order: str) -> np.ndarray:
+    """Return one byte of each number, (H, W, 3) uint8: the first, or with the other byte order the second.
+
+    Pillow makes 8 bits of 16 by keeping the byte it takes for the more significant one. Told that the numbers are
+    little-endian, which in a PNG they are not, it keeps the other: two readings give the whole.
+    """
     try:
-        numbers = decode_png(read_file(str(path)), mode=ImageReadMode.UNCHANGED)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"unreadable flow {path}: {reason}; mend or remove it") from error
-    if numbers.dtype != torch.uint16 or len(numbers) != 3:
-        raise DataError(
-            f"{path}: expected flow as a PNG of 3 channels of 16 bits, found {len(numbers)} of {numbers.dtype}; give "
-            "the flow itself, not a drawing of it"
-        )
-    return numbers.to(torch.int32)
+        with Image.open(path) as file:
+            if len(file.tile) != 1 or file.tile[0][3] != BIG_ENDIAN:
+                raise DataError(
+                    f"{path}: expected flow as a PNG of 3 channels of 16 bits, found {file.format} of mode "
+                    f"{file.mode!r}; give the flow itself, not a drawing of it"
+                )
+            file.tile = [(*file.tile[0][:3], order)]
+            return np.array(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"unreadable flow {path}: {error}; mend or remove it") from error
