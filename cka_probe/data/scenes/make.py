@@ -246,7 +246,9 @@ def _processes(workers: int) -> Iterator[Callable]:
     if workers < 2:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+    context = get_context("forkserver")  # libraries are loaded once, and by a process without threads
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     try:
         yield pool.map
     except BrokenProcessPool as error:
