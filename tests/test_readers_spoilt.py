@@ -59,6 +59,8 @@ def keep(root):
         (voc_root, lambda r: drop(r / VOC / "JPEGImages/2007_000033.jpg"), "voc:{}:val",
          r"val.txt: 1 of the 1 pictures it names are not in .*JPEGImages, first: 2007_000033; complete"),
         (voc_root, lambda r: (r / VOC / "ImageSets/Segmentation/val.txt").write_text("\n"), "voc:{}:val", "names none"),
+        (voc_root, lambda r: (r / VOC / "ImageSets/Segmentation/val.txt").write_bytes(b"\xff\xfe"), "voc:{}:val",
+         r"val.txt: expected a list of VOC's pictures as text, found bytes that are none"),
         (segnet_root, lambda r: (r / "train.txt").write_text("\na/b.png c"), "camvid:{}:train",
          r"train.txt, line 2: names b.png, which is not in .*train; complete it"),
         (masks_root, lambda r: drop(r / "classes.json"), "coco:{}", r"expected .*classes.json with what the labels"),

@@ -13,6 +13,7 @@ from cka_probe.data.classes import ADE150, Classes, table
 from cka_probe.data.dataset import check_split
 from cka_probe.data.frames import Frame, Frames
 from cka_probe.data.labels import check_folder, labelled_frames, partners
+from cka_probe.data.numbers import read_lines
 from cka_probe.data.pictures import find_pictures
 from cka_probe.data.sample import IGNORE
 from cka_probe.errors import DataError
@@ -60,8 +61,7 @@ def _classes(base: Path) -> Classes:
     path = next((base / name for name in _NAMES if (base / name).is_file()), None)
     if path is None:
         return ADE150
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = [line.split("\t") for line in lines if line.strip()][1:]
+    rows = [line.split("\t") for _, line in read_lines(path, "ADE20K's names")][1:]
     numbers = [row[0].strip() for row in rows]
     if numbers != [str(number) for number in range(1, 151)] or any(len(row) < 2 for row in rows):
         raise DataError(

@@ -27,6 +27,7 @@ from cka_probe.data.classes import CAMVID11, RGB, Classes, table
 from cka_probe.data.dataset import check_split
 from cka_probe.data.frames import Frame, Frames, parse_sources
 from cka_probe.data.labels import check_folder, labelled_frames, partners, read_classes, renumbered
+from cka_probe.data.numbers import read_lines
 from cka_probe.data.pictures import pictures_in, read_picture
 from cka_probe.data.sample import IGNORE
 from cka_probe.errors import DataError
@@ -97,9 +98,9 @@ def _frames(root: Path, part: str, numbering: np.ndarray, where: str) -> list[Fr
 def _listed(path: Path, pictures: list[Path]) -> list[Path]:
     """Return those of the pictures that a list names; only the names in it count, not the folders."""
     there = {picture.name: picture for picture in pictures}
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
     found = []
-    for number, name in ((number, line.split()[0].rsplit("/", 1)[-1]) for number, line in lines if line.strip()):
+    for number, line in read_lines(path, "a list of CamVid's pictures"):
+        name = line.split()[0].rsplit("/", 1)[-1]
         if name not in there:
             raise DataError(f"{path}, line {number}: names {name}, which is not in {path.with_suffix('')}; complete it")
         found.append(there[name])

@@ -20,6 +20,7 @@ from cka_probe.data.classes import Classes, table
 from cka_probe.data.dataset import check_split
 from cka_probe.data.frames import Frames
 from cka_probe.data.labels import check_folder, labelled_frames, partners, read_classes
+from cka_probe.data.numbers import read_lines
 from cka_probe.data.pictures import find_pictures
 from cka_probe.data.sample import IGNORE
 from cka_probe.errors import DataError
@@ -91,8 +92,8 @@ def _names(path: Path) -> Classes:
     """Return COCO-Stuff's classes, with the names of `labels.txt` where it is there and their ids otherwise."""
     if not path.is_file():
         return Classes(tuple(map(str, CATEGORIES)))
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    found = dict(match.groups() for line in lines if (match := re.fullmatch(r"\s*(\d+):\s*(.+?)\s*", line)))
+    lines = read_lines(path, "the names of COCO's categories")
+    found = dict(match.groups() for _, line in lines if (match := re.fullmatch(r"(\d+):\s*(.+)", line)))
     lacking = [number for number in CATEGORIES if str(number) not in found]
     if lacking:
         raise DataError(f"{path}: expected lines of '1: person' for 171 categories, none for {lacking[0]}; mend it")

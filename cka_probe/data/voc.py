@@ -20,6 +20,7 @@ from cka_probe.data.classes import VOC21
 from cka_probe.data.dataset import check_split
 from cka_probe.data.frames import Frame, Frames
 from cka_probe.data.labels import check_folder, labelled_frames, partners, plain_numbering, read_labels
+from cka_probe.data.numbers import read_lines
 from cka_probe.data.sample import IGNORE
 from cka_probe.errors import DataError
 
@@ -88,5 +89,5 @@ def read_objects(path: Path) -> Tensor:
 
 def _names(listed: Path) -> list[str]:
     """Return the pictures' names of a list, without folder and suffix."""
-    lines = [line.split() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for _, line in read_lines(listed, "a list of VOC's pictures")]
     return [line[0].rsplit("/", 1)[-1].removesuffix(".jpg") for line in lines]
