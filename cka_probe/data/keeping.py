@@ -26,7 +26,6 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 
 from cka_probe.errors import OutputError
@@ -42,8 +41,8 @@ BUDGET = 16 * 2**30
 
 PREFIX = "ckaprobe-kept-"
 
-AS_IS, PICTURE, NUMBERS = b"=", b"p", b"n"
-"""How an entry is packed, its first byte: not at all; 255 x as bytes; whole numbers as bytes."""
+AS_IS, PICTURE, NUMBERS = "as it is", "picture", "numbers"
+"""How an entry is packed, the first words of its first line: not at all; 255 x as bytes; whole numbers as bytes."""
 
 
 class Kept:
@@ -106,8 +105,8 @@ class Kept:
         if path.exists() or not self._take(packed.nbytes):
             return
         with suppress(OutputError), replacing(path) as beside, beside.open("wb") as file:
-            file.write(kind)
-            npy.write_array(file, packed, allow_pickle=False)
+            file.write(f"{kind},{packed.dtype.str},{','.join(map(str, packed.shape))}\n".encode())
+            packed.tofile(file)
 
     def _take(self, count: int) -> bool:
         """Count bytes against the budget; return whether they fit."""
@@ -170,14 +169,15 @@ def _found(paths: Mapping[str, Path]) -> dict[str, Tensor] | None:
     for name, path in paths.items():
         try:
             with path.open("rb") as file:
-                kind, packed = file.read(1), npy.read_array(file, allow_pickle=False)
+                kind, dtype, *shape = file.readline().decode().rstrip("\n").split(",")
+                packed = np.fromfile(file, dtype)
         except FileNotFoundError:
             return None
-        fields[name] = _unpacked(kind, torch.from_numpy(packed))
+        fields[name] = _unpacked(kind, torch.from_numpy(packed).view([int(side) for side in shape if side]))
     return fields
 
 
-def _packed(field: Tensor) -> tuple[bytes, np.ndarray]:
+def _packed(field: Tensor) -> tuple[str, np.ndarray]:
     """Return how a field is packed, and as what: as bytes where that loses nothing."""
     kind, packed = AS_IS, field
     if field.dtype == torch.float32 and field.numel():
@@ -189,7 +189,7 @@ def _packed(field: Tensor) -> tuple[bytes, np.ndarray]:
     return kind, np.ascontiguousarray(packed.detach().numpy()).reshape(field.shape)  # contiguous: () would be (1,)
 
 
-def _unpacked(kind: bytes, packed: Tensor) -> Tensor:
+def _unpacked(kind: str, packed: Tensor) -> Tensor:
     """Return a field as it was; a picture by the division that made it."""
     if kind == PICTURE:
         return packed.float().div_(255.0)
