@@ -86,11 +86,13 @@ def test_a_frame_that_is_no_target_is_a_source_and_owes_no_truth():
         (lambda: Frames([[frame(0)]], (1,)), "longest scene has 1"),
         (lambda: Frames([[frame(0)]], ("s",)), "no stereo partner"),
         (lambda: Frames([[frame(0, depth=lambda: torch.ones(1, 4, 7))]])[0], "found 7x4"),
+        (lambda: Frames([[frame(0), frame(1, image=lambda: torch.ones(3, 4, 7))]], (1,))[0],
+         "expected source 1 of the picture's 6x4 pixels, found 7x4"),
         (lambda: parse_sources("-1,x"), "as in -1,1,s"),
         (lambda: parse_sources("0,1"), "not the frame itself"),
         (lambda: parse_sources("1,1"), "each source once"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_is_said(build, message):
     with pytest.raises(DataError, match=message):
         build()

@@ -131,7 +131,9 @@ class Frames:
         sample = {name: self.read(scene, number, name) for name in wanted if name in there}
         self._check_sizes(sample, self.describe(index))
         if "sources" in wanted:
-            sample["sources"] = torch.stack([self._source(scene, number, source) for source in self.sources])
+            sources = {f"source {source}": self._source(scene, number, source) for source in self.sources}
+            self._check_sizes({"image": sample["image"]} | sources, self.describe(index))
+            sample["sources"] = torch.stack([*sources.values()])
         if "source_T_target" in wanted:
             sample["source_T_target"] = torch.stack([self._pose(scene, number, source) for source in self.sources])
         return sample
