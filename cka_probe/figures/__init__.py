@@ -1,6 +1,7 @@
 """Figures of a result: functions `f(result, ax) -> Axes` that draw on the axes they are given and do nothing else.
 
 A new figure is one file with two functions, the figure and its size, and one line in each of the tables below.
+A contact sheet shows samples and not a result, so it stands beside the tables, in `contact_sheet`.
 `new_axes` makes axes that a notebook shows; `save_figure` writes files, and the same result gives the same bytes.
 """
 

@@ -176,7 +176,7 @@ def ticks(near: float, far: float) -> list[tuple[float, float]]:
     >>> [metres for metres, _ in ticks(0.8, 9.0)]
     [1.0, 1.5, 2.0, 3.0, 5.0]
     """
-    steps = [base * 10.0**power for power in range(-4, 5) for base in (1, 1.5, 2, 3, 5)]
+    steps = [base * 10.0**power for power in range(-4, 5) for base in (1, 1.5, 2, 3, 4, 5, 7)]
     found: list[tuple[float, float]] = []
     span = 1 / near - 1 / far
     for metres in (step for step in steps if near <= step <= far and span > 0):

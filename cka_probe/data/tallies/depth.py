@@ -68,7 +68,10 @@ class Depth:
         """Return range and share."""
         lines = [self.shares.line("measured")]
         if len(self.values):
-            found = {name: f"{value:.3g}{self.unit}" for name, value in self.values.summary().items()}
+            found = {
+                name: f"{value:.3g}{self.unit}" if value < 1000 else f"{value:.0f}{self.unit}"  # not 1.28e+03
+                for name, value in self.values.summary().items()
+            }
             lines.insert(
                 0,
                 f"{found['min']} … {found['max']}; 1 % {found['percentile_1']}, median {found['median']}, "

@@ -39,10 +39,9 @@ class Pictures:
         size = size if size in self.sizes or len(self.sizes) < MOST_SIZES else "others"
         self.sizes[size] = self.sizes.get(size, 0) + 1
         values = image.reshape(3, -1).astype(np.float64)
-        self.pixels += values.shape[1]
-        self.sums += values.sum(1)
-        self.squares += np.square(values).sum(1)
-        if values.std() < FLAT:
+        sums, squares = values.sum(1), np.einsum("cn,cn->c", values, values)
+        self.pixels, self.sums, self.squares = self.pixels + values.shape[1], self.sums + sums, self.squares + squares
+        if squares.sum() / values.size - (sums.sum() / values.size) ** 2 < FLAT**2:
             self.flat_count += 1
             self.flat = [*self.flat, index][:1]
         self.recent.append((index, int(picture_hash(torch.from_numpy(image))[:16], 16)))
