@@ -3,7 +3,6 @@
 import hashlib
 import io
 import multiprocessing
-import pickle
 import shutil
 from pathlib import Path
 
@@ -51,10 +50,11 @@ def test_a_list_says_which_pictures_and_in_which_order(tmp_path):
     (tmp_path / "pictures" / "some.txt").write_text("deep/er/b c.png\n\na.png")  # the last line has no end
     assert names(open_dataset(f"folder:{tmp_path}/pictures?list=some.txt")) == ["deep/er/b c.png", "a.png"]
     (tmp_path / "elsewhere.txt").write_text("d.png\r\n")
-    dataset = open_dataset(f"folder:{tmp_path}/pictures?list={tmp_path}/elsewhere.txt")
-    assert names(dataset) == ["d.png"]
-    assert dataset[0]["image"].shape == (3, 6, 8)
+    assert names(open_dataset(f"folder:{tmp_path}/pictures?list={tmp_path}/elsewhere.txt")) == ["d.png"]
     assert len(open_dataset(tmp_path / "pictures")) == 3
+    write(tmp_path / "pictures" / "val" / "e.png")
+    (tmp_path / "pictures" / "val.txt").write_text("e.png")  # below the folder that the split means
+    assert names(open_dataset(f"folder:{tmp_path}/pictures:val?list=val.txt")) == ["val/e.png"]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,6 @@ def test_a_picture_has_the_class_of_its_folder(tmp_path):
     assert names(val)[0] == "val/n01/val_0.JPEG"
     assert val[0]["category"].dtype == torch.int64
     assert val[0]["category"].shape == ()
-    assert names(pickle.loads(pickle.dumps(val))) == names(val)
-    torch.testing.assert_close(val.picture(1), val[1]["image"], rtol=0, atol=0)
 
 
 def test_classes_without_splits_and_a_class_called_train(tmp_path):
@@ -276,6 +274,8 @@ def test_an_empty_database_and_too_few_pictures_and_neither_kind_say_so(tmp_path
     with pytest.raises(DataError, match=r"found both .*_lmdb and attic.; choose with categories="):
         open_dataset(f"lsun:{root}")
     assert len(open_dataset(f"lsun:{root}?categories=attic")) == 1
+    with pytest.raises(DataError, match=r"expected a folder for each category at .*, found the folders of one export"):
+        open_dataset(f"lsun:{exported_root(tmp_path / 'exported') / 'kitchen_train'}")
     with lmdb.open(str(tmp_path / "empty"), map_size=1 << 20):
         pass
     with pytest.raises(DataError, match="expected a database of some pictures, found 0"):

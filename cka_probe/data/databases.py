@@ -1,8 +1,9 @@
 """LMDB databases of pictures, read and never written to.
 
 LMDB maps a file into memory and trusts it: reading beyond the end of a file that was cut short ends the process by a
-signal, so the file's length is held against its own record first. A process may have a database open once, and must
-not use a handle it was forked with: the handles are kept here, one for each file and process, and opened when needed.
+signal, so the file's length is held against its own record first. A process may have a database open once, by
+whatever path, and must not use a handle it was forked with: the handles are kept here, one for each file (its device
+and number) and process, and opened when needed.
 Nothing is locked and nothing is written, so that a read-only disk and any number of workers will do.
 """
 
@@ -14,8 +15,8 @@ import numpy as np
 
 from cka_probe.errors import DataError
 
-_OPEN: dict[str, tuple[tuple[int, ...], lmdb.Environment]] = {}
-"""By path: what identifies the file and the process, and the handle."""
+_OPEN: dict[tuple[int, int], tuple[str, tuple[int, ...], lmdb.Environment]] = {}
+"""By file: the path it was opened at, the process and the state of the file then, and the handle."""
 
 
 def keys_of(folder: Path) -> np.ndarray:
@@ -73,12 +74,11 @@ def _opened(folder: Path) -> lmdb.Environment:
         state = os.stat(os.path.join(place, "data.mdb"))
     except OSError as error:
         raise DataError(f"{folder}: expected an LMDB database, found no data.mdb ({error.strerror})") from error
-    identity = (os.getpid(), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-    known = _OPEN.get(place)
-    if known is not None and known[0] == identity:
-        return known[1]
-    if known is not None:  # forked with it, or the file is another by now
-        _OPEN.pop(place)[1].close()
+    file, now = (state.st_dev, state.st_ino), (os.getpid(), state.st_size, state.st_mtime_ns)
+    if file in _OPEN and _OPEN[file][1] == now:
+        return _OPEN[file][2]
+    for other in [other for other, (path, _, _) in _OPEN.items() if other == file or path == place]:
+        _OPEN.pop(other)[2].close()  # forked with it, or the file has changed or been replaced
     try:
         database = lmdb.open(place, readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
@@ -87,5 +87,5 @@ def _opened(folder: Path) -> lmdb.Environment:
     if state.st_size < wanted:
         database.close()
         raise DataError(f"{folder / 'data.mdb'} is cut short: {state.st_size} of {wanted} bytes; fetch it again")
-    _OPEN[place] = (identity, database)
+    _OPEN[file] = (place, now, database)
     return database

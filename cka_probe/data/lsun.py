@@ -109,8 +109,14 @@ def _parts(root: Path) -> list[Part]:
     """Return every database and every folder with a picture in it, sorted by name."""
     if not root.is_dir():
         raise DataError(f"expected LSUN at {root}, found {'a file' if root.exists() else 'nothing there'}")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if folders and all(re.fullmatch("[0-9a-f]", path.name) for path in folders):
+        raise DataError(
+            f"expected a folder for each category at {root}, found the folders of one export ({folders[0].name}, …); "
+            "give the folder above, in which this one is called after its category"
+        )
     parts = []
-    for path in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for path in folders:
         category, split, database = _NAME.fullmatch(path.name).groups()
         if database and split and not (path / "data.mdb").is_file():
             raise DataError(f"{path}: expected an LMDB database, found no data.mdb in it; unpack it again")
