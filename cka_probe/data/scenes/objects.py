@@ -2,8 +2,9 @@
 
 The worlds of object-centric data: a picture is of one thing, which stands out by its size and its place and not by
 what surrounds it. A class is a shape in its materials; colours, patterns, proportions, pose, light, view and
-surroundings are drawn anew for each picture, so that none of them tells the class. Every object is shown at the size of a large toy (its longest side is
-0.4 to 0.7 m), which is what the grain of materials and the light of a room are made for.
+surroundings are drawn anew for each picture, so that none of them tells the class. Every object is shown at the
+size of a large toy (its longest side is 0.4 to 0.7 m), which is what the grain of materials and the light of a
+room are made for.
 
 More than one frame is a short way around the object.
 """
@@ -81,9 +82,8 @@ def draw_object(seed: int, index: int, frames: int) -> World:
 
     Of any `len(OBJECTS)` pictures that begin at a multiple of it each class is one.
     """
-    name = list(OBJECTS)[
-        np.random.default_rng([seed, index // len(OBJECTS), 1]).permutation(len(OBJECTS))[_turn(index)]
-    ]
+    lap, turn = divmod(index, len(OBJECTS))
+    name = list(OBJECTS)[np.random.default_rng([seed, lap, 1]).permutation(len(OBJECTS))[turn]]
     rng = np.random.default_rng([seed, index])
     thing = OBJECTS[name](rng)
     low, high = bounds(thing)
@@ -106,19 +106,15 @@ def draw_object(seed: int, index: int, frames: int) -> World:
     )
 
 
-def _turn(index: int) -> int:
-    return index % len(OBJECTS)
-
-
 def _direction(rng: np.random.Generator, name: str, thing: tuple[Solid, ...]) -> float:
     """Return from which side a thing is seen, radians to the left of y; a thing's front is +y turned by its yaw."""
     front = thing[0].yaw
     if name in BROAD:
         long_x = thing[0].half[0] > thing[0].half[1] or name in ("castle", "house")
-        aside = rng.uniform(0.45, 1.15) * rng.choice([-1, 1]) + (0.0 if name in FACED else rng.choice([0.0, np.pi]))
-        return front + aside * (0.6 if long_x else 1.0)
+        aside = rng.uniform(0.45, 1.15) * rng.choice([-1, 1]) * (0.6 if long_x else 1.0)
+        return front + aside + (0.0 if name in FACED else rng.choice([0.0, np.pi]))
     if name in SIDED:
-        return front + rng.uniform(-0.9, 0.9) + rng.choice([0.0, np.pi])
+        return front + rng.uniform(-0.55, 0.55) + rng.choice([0.0, np.pi])
     if name in FACED:
         return front + rng.uniform(-0.9, 0.9)
     return rng.uniform(0, 2 * np.pi)

@@ -148,7 +148,8 @@ def dial(s: Surface) -> Array:
 
 def spots(s: Surface) -> Array:
     """Blots of `second`, of about `size`, on `first`."""
-    return s.mix(smooth(noise(s.xyz * (1.6 / s.size)) + 0.15 * noise(s.xyz * (9 / s.size)), 0.22, 0.32))
+    fine = noise(s.xyz * (9 / s.size))
+    return s.mix(smooth(noise(s.xyz * (1.6 / s.size)) + 0.15 * fine, 0.22, 0.32)) * (0.94 + 0.12 * fine)[:, None]
 
 
 def blush(s: Surface) -> Array:

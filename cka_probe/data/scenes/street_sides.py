@@ -11,7 +11,7 @@ from cka_probe.data.scenes.street_ground import KERB, ROAD, Style
 from cka_probe.data.scenes.street_plan import Road, Space
 from cka_probe.data.scenes.world import Piece
 
-_MANY = 112
+_MANY = 110
 
 
 class Site:
@@ -38,7 +38,7 @@ class Site:
         half, middle = rng.uniform(3.2, 4.5), way * rng.uniform(0.3, 1.0) + rng.uniform(18, 34)
         self.gap = (middle - half, middle + half) if style.crossing else None
         self.zebra = bool(rng.uniform() < 0.7)
-        self.near, self.end = 20.0 + way, 70.0 + way
+        self.near, self.end = 16.0 + way, 66.0 + way
 
     def in_gap(self, s: float, margin: float) -> bool:
         """Return whether a place along the road is on the road that crosses, or nearer to it than a margin."""
@@ -93,14 +93,15 @@ def sides(site: Site) -> None:
     _distance(site)
     _crossing_signs(site)
     for side in (-1, 1):
+        _signs(site, side)
+    _people(site)
+    for side in (-1, 1):
         _houses(site, side)
     for side in (-1, 1):
         _lamps(site, side)
         if site.style.kind != "town":
             _boundary(site, side)
-    _people(site)
     for side in (-1, 1):
-        _signs(site, side)
         _trees(site, side)
 
 
@@ -173,7 +174,7 @@ def _signs(site: Site, side: int) -> None:
     z = KERB if style.walk else 0.0
     for _ in range(int(rng.integers(1, 3))):
         s = rng.uniform(8, site.near + 15)
-        if not site.full and not site.in_gap(s, 1.0):
+        if not site.in_gap(s, 1.0):
             turn = np.pi if side > 0 or rng.uniform() < 0.4 else 0.0
             site.add(parts.sign(rng), "pole", s, side * (style.edge(side) + 0.55), z, turn + rng.normal(0, 0.06))
 
@@ -183,13 +184,13 @@ def _people(site: Site) -> None:
     rng, style = site.rng, site.style
     if not style.walk:
         return
-    for _ in range(int(rng.integers(3, 7)) if style.kind == "town" else int(rng.integers(1, 5))):
+    for _ in range(int(rng.integers(3, 6)) if style.kind == "town" else int(rng.integers(1, 5))):
         side, s = int(rng.choice([-1, 1])), rng.uniform(6, site.near + 12)
         d = side * (style.edge(side) + rng.uniform(0.45, style.walk - 0.4))
-        if site.full or site.in_gap(s, 3.0) or site.unseen(s, d):
+        if site.in_gap(s, 3.0) or site.unseen(s, d):
             continue
         for apart in (0.0, 0.75)[: 1 + (rng.uniform() < 0.3)]:
-            someone = vehicles.person(rng, s > site.near - 4)
+            someone = vehicles.person(rng, s > site.near - 5)
             if rng.uniform() < 0.7:
                 pace = rng.uniform(0.7, 1.7) * rng.choice([-1, 1])
                 site.drive(someone, "person", s + apart, d, pace, KERB)

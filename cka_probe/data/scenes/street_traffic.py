@@ -76,11 +76,12 @@ def _park(site: "Site", side: int) -> None:
     """Park cars along one side."""
     rng, style = site.rng, site.style
     d, s, share = side * (style.lane * style.lanes + 1.25), rng.uniform(3, 8), rng.uniform(0.25, 0.8)
-    while s < site.end - 30:
+    parked = 0
+    while s < site.end - 30 and parked < 4:
         if rng.uniform() < share:
             far = s > site.near
             make = vehicles.car if rng.uniform() < 0.88 else vehicles.van
             turn = (0.0 if side > 0 else np.pi) + rng.normal(0, 0.015)
             if not site.in_gap(s, 6.0):
-                site.add(make(rng, far), "car", s, d + rng.normal(0, 0.05), ROAD, turn=turn)
+                parked += site.add(make(rng, far), "car", s, d + rng.normal(0, 0.05), ROAD, turn=turn)
         s += rng.uniform(5.3, 8.5)

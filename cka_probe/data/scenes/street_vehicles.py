@@ -103,7 +103,7 @@ def train(rng: np.random.Generator, cars: int) -> list[Solid]:
     paint = colour(rng.choice([0.0, 0.33, 0.6, 0.15]), rng.uniform(0.3, 0.8), rng.uniform(0.4, 0.85))
     body = Material("coach", paint, shade(paint, 0.4), 2.1)
     starts = [18.0 * number - 9.0 * cars for number in range(cars)]
-    under = box((-1.1, -9.0 * cars + 0.5, 0.1), (1.1, 9.0 * cars - 0.8, 1.0), _DARK)
+    under = box((-1.1, -9.0 * cars + 0.5, 0.0), (1.1, 9.0 * cars - 0.8, 1.0), _DARK)
     return [under, *(box((-1.45, y, 1.0), (1.45, y + 17.4, 3.9), body) for y in starts)]
 
 

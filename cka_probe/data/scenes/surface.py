@@ -42,7 +42,7 @@ class Surface:
 
 @lru_cache(maxsize=1)
 def _cube() -> Array:
-    """Return (64, 64, 64) noise of mean 0 and deviation 1."""
+    """Return (64, 64, 64) noise of a mean of about 0 and deviation 1."""
     white = np.random.default_rng(64).standard_normal((64, 64, 64)).astype(np.float32)
     octaves = [gaussian_filter(white, width, mode="wrap") for width in (1.0, 2.0, 4.0)]
     cube = sum(octave / octave.std() for octave in octaves)
