@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 
 # scenes -> masked pre-training -> depth fine-tuning -> comparison on rooms that neither has seen
 demo: $(VENV)/.installed
-	$(BIN)/ckaprobe scenes --out $(DEMO)/scenes
+	$(BIN)/ckaprobe data make rooms $(DEMO)/scenes
 	$(BIN)/ckaprobe train --recipe demo --out $(DEMO) --set data.scenes=$(DEMO)/scenes
 	$(BIN)/ckaprobe compare $(DEMO)/masked.safetensors $(DEMO)/depth.safetensors \
 		--data nyuv2:$(DEMO)/scenes:test --out $(DEMO)/compare

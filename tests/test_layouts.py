@@ -201,3 +201,15 @@ def test_planes_and_edges(made):
 def test_categories(made):
     for sample, view, _, dataset in made[1]:
         assert dataset.classes.names[int(sample["category"])] == view.category.replace(" ", "_")
+
+
+def test_the_folders_of_nyuv2_part_rooms_for_testing_from_the_others(tmp_path):
+    root = make_worlds(tmp_path / "rooms", Settings("rooms", 4, 2, SIZE, SEED))
+    both, train, test = (open_dataset(f"nyuv2:{root}:{split}") for split in ("all", "train", "test"))
+    assert (len(both), len(train), len(test)) == (8, 6, 2)
+    assert "official_splits/test" in test.describe(0)
+    line = (root / "nyu_train.txt").read_text().splitlines()[0].split()
+    assert line[0].startswith("/")
+    assert line[0].endswith("/rgb_00000.jpg")
+    assert line[1].endswith("/sync_depth_00000.png")
+    assert float(line[2]) == pytest.approx(WORLDS["rooms"](SEED, 0, 1).camera.intrinsics(SIZE)[0, 0], abs=1e-4)

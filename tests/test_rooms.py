@@ -7,8 +7,8 @@ import pytest
 from test_rays import distance
 
 from cka_probe.data.classes import NYU13
-from cka_probe.data.scenes import draw_room, see
-from cka_probe.data.scenes.room import CATEGORIES
+from cka_probe.data.scenes import see
+from cka_probe.data.scenes.room import CATEGORIES, draw_room
 
 
 def solids_of(world):

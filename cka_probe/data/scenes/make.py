@@ -21,11 +21,12 @@ from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
 from threading import Thread
 
-from cka_probe.data.scenes import WORLDS, see
 from cka_probe.data.scenes.claims import NOTE, Making, line_of
+from cka_probe.data.scenes.kinds import WORLDS
 from cka_probe.data.scenes.layouts import LAYOUTS, USUAL
 from cka_probe.data.scenes.layouts.layout import Unit, Written
 from cka_probe.data.scenes.sensor import Sensor
+from cka_probe.data.scenes.view import see
 from cka_probe.data.scenes.world import View, World
 from cka_probe.errors import DataError, OutputError
 from cka_probe.lookup import lookup
