@@ -256,3 +256,14 @@ def test_half_precision_pictures_are_read_at_full_precision_coordinates():
 def test_shapes_that_do_not_fit_are_named(build, message):
     with pytest.raises(DataError, match=message):
         build()
+
+
+def test_nothing_is_made_on_another_device():
+    """On `meta` every operation checks its devices and computes nothing; a GPU is not needed for it."""
+    given = {"device": "meta"}
+    source, depth = torch.ones(2, 3, H, W, **given), torch.ones(2, 1, H, W, **given)
+    camera, T = K.float().to("meta"), torch.eye(4, **given)
+    outputs = [*warp(source, depth, camera, T), rigid_flow(depth, camera, T), normals_from_depth(depth, camera)]
+    outputs += warp_by_flow(source, torch.ones(2, 2, H, W, **given))
+    outputs += [scaled_K(camera, (H, W), (5, 7)), cropped_K(camera, 1, 2), flipped_K(camera, W), flipped_pose(T)]
+    assert {output.device.type for output in outputs} == {"meta"}

@@ -42,8 +42,7 @@ def sample_at(field: Tensor, pixels: Tensor, mode: str = "bilinear", padding: st
         raise DataError(f"expected mode 'nearest' for a field of {field.dtype}, found {mode!r}: classes do not mix")
     grid = torch.stack([2 * pixels[:, 0] / (width - 1) - 1, 2 * pixels[:, 1] / (height - 1) - 1], -1)
     dtype = torch.promote_types(field.dtype, grid.dtype) if field.is_floating_point() else torch.float64
-    with torch.autocast(field.device.type, enabled=False):
-        read = grid_sample(field.to(dtype), grid.to(dtype), mode=mode, padding_mode=padding, align_corners=True)
+    read = grid_sample(field.to(dtype), grid.to(dtype), mode=mode, padding_mode=padding, align_corners=True)
     return read.to(field.dtype)
 
 
