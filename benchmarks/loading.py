@@ -26,7 +26,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from cka_probe.data.keeping import Kept
-from cka_probe.data.scenes import write_scenes
+from cka_probe.data.scenes import Settings, make_worlds
 from cka_probe.training.order import Samples, Steps, Views, batches
 
 FLOOR = "torchvision ImageFolder"
@@ -57,9 +57,10 @@ def main() -> None:
 def make(folder: Path, options: argparse.Namespace) -> Path:
     """Return a folder of videos, a folder each, with camera and poses beside the pictures."""
     say(f"{options.rooms} rooms of {options.frames} pictures, {options.copies} times")
-    root = write_scenes(folder / "rooms", rooms=options.rooms, frames=options.frames, size=options.size, test=0)
-    for depth in root.rglob("sync_depth_*.png"):
-        depth.unlink()  # of pictures alone it is a folder that torchvision and SC-Depth's reader both read
+    settings = Settings("rooms", options.rooms, options.frames, options.size, test=0)
+    root = make_worlds(folder / "rooms", settings)
+    for truth in [*root.rglob("sync_depth_*.png"), *root.rglob("labels13_*.png")]:
+        truth.unlink()  # of pictures alone it is a folder that torchvision and SC-Depth's reader both read
     videos = root / "nyu_depth_v2"
     for scene in list(videos.iterdir()):  # long epochs, for the start of the workers is part of each
         for number in range(1, options.copies):
