@@ -113,6 +113,9 @@ def test_the_right_camera_is_the_partner_and_sees_points_further_left(tmp_path):
         (posed, lambda r: (r / "depth_mm/9.png").unlink(), r"expected .*depth_mm/9\.\* for .*images/9.png, found none"),
         (posed, lambda r: (r / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0"), r"expected 4 poses, .*found 1"),
         (posed, lambda r: (r / "intrinsics.json").write_text('{"fx": 1}'), r"intrinsics.json: expected fx, fy, cx, cy"),
+        (posed, lambda r: (r / "intrinsics.json").write_text(json.dumps(CAMERA | {"fy": -16})), r"expected fy in pix"),
+        (posed, lambda r: (r / "intrinsics.json").write_text(json.dumps(CAMERA | {"cx": float("nan")})),
+         r"expected cx in pixels, found nan"),
         (posed, lambda r: cut_short(r / "depth_mm/9.png"), r"unreadable depth map .*9.png"),
         (posed, lambda r: cut_short(r / "images/9.png"), r"unreadable picture .*9.png"),
         (posed, lambda r: [p.unlink() for p in (r / "images").iterdir()], r"expected videos at .*found none"),
@@ -193,6 +196,11 @@ def test_what_is_wrong_with_tum_is_said(tmp_path, file, text, message):
     folder = tum(tmp_path)
     (folder / file).write_text(text)
     check(f"rgbd:{folder}", message)
+
+
+def test_steps_below_nothing_are_refused(tmp_path):
+    check(f"rgbd:{tum(tmp_path)}?per_metre=-5000", "per_metre=-5000: expected steps a metre")
+    check(f"video:{posed(tmp_path / 'a')}?per_metre=-1", "per_metre=-1: expected steps a metre")
 
 
 def test_tums_depth_of_8_bits_or_cut_short_is_refused(tmp_path):

@@ -17,6 +17,9 @@ from cka_probe.data.pictures import picture_size
 from cka_probe.errors import DataError
 
 NYUV2 = {"width": 640, "height": 480, "fx": 518.8579, "fy": 519.4696, "cx": 325.5824, "cy": 253.7362}
+FOUR = ("fx", "fy", "cx", "cy")
+CENTRE = ("cx", "cy")
+"""May lie outside of a picture that was cut out of a larger one."""
 
 
 def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
@@ -67,13 +70,19 @@ def read_camera(path: Path) -> dict[str, float]:
         DataError: It cannot be read, or holds something else.
     """
     try:
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            camera = json.loads(path.read_text(encoding="utf-8"))
-            return {name: float(camera[name]) for name in NYUV2 if name in camera or name in ("fx", "fy", "cx", "cy")}
-        K = np.array(path.read_text(encoding="utf-8").replace(",", " ").split(), dtype=float).reshape(3, 3)
+            said = json.loads(text)
+            camera = {name: float(said[name]) for name in NYUV2 if name in said or name in FOUR}
+        else:
+            K = np.array(text.replace(",", " ").split(), dtype=float).reshape(3, 3)
+            camera = dict(zip(FOUR, map(float, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])), strict=True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         wanted = "fx, fy, cx, cy" if path.suffix == ".json" else "the nine numbers of a 3 x 3 matrix"
         raise DataError(f"{path}: expected {wanted}, found something else ({error!r}); mend or remove it") from error
-    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and np.allclose(K[[1, 2, 2], [0, 0, 1]], 0)):
+    if path.suffix != ".json" and not np.allclose(K[[1, 2, 2], [0, 0, 1]], 0):
         raise DataError(f"{path}: expected [fx 0 cx; 0 fy cy; 0 0 1] by rows, found {K.ravel().tolist()}; mend it")
-    return {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
+    wrong = [name for name, value in camera.items() if not np.isfinite(value) or (name not in CENTRE and value <= 0)]
+    if wrong:
+        raise DataError(f"{path}: expected {wrong[0]} in pixels, found {camera[wrong[0]]:g}; mend it")
+    return camera

@@ -58,6 +58,8 @@ def tum_scenes(folder: Path, root: Path, per_metre: int = 0) -> list[list[Frame]
     Raises:
         DataError: A list is missing or broken, or names what is not there.
     """
+    if per_metre < 0:
+        raise DataError(f"per_metre={per_metre}: expected steps a metre, as {PER_METRE}")
     times, pictures = _stamped(folder / "rgb.txt")
     depth_times, depths = _stamped(folder / "depth.txt")
     poses = folder / "groundtruth.txt"

@@ -92,6 +92,8 @@ def video_frames(folder: Path, root: Path, per_metre: int = 0) -> list[Frame]:
     Raises:
         DataError: Something beside the frames is missing or broken.
     """
+    if per_metre < 0:
+        raise DataError(f"per_metre={per_metre}: expected steps a metre, as 1000 for millimetres")
     pictures = next(found for name in PICTURES if (found := pictures_in(folder / name)))
     pictures.sort(key=_by_value)
     fields: list[dict[str, Callable[[], Tensor]]] = [{"image": partial(read_picture, path)} for path in pictures]
