@@ -28,7 +28,7 @@ from cka_probe.data.pictures import decode_picture
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
 
-_NAME = re.compile(r"(.+?)(?:_(train|val))?(_lmdb)?")
+_NAME = re.compile(r"(.+?)(?:_(train|val))?(_lmdb)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def _wanted(root: Path, split: str, categories: str) -> list[Part]:
     check_split(split, [*splits, "all"], f"LSUN at {root}")
     parts = [part for part in parts if split in (part.split, "all")]
     there = {part.category: part.category for part in parts}
-    wanted = [name.strip() for name in categories.split(",") if name.strip()] or list(there)
-    wanted = {lookup(there, name, f"category in LSUN at {root}") for name in wanted}
+    said = [name.strip() for name in categories.split(",") if name.strip()] or list(there)
+    wanted = {lookup(there, name, f"category in LSUN at {root}") for name in said}
     parts = [part for part in parts if part.category in wanted]
     kinds = {part.database: part.path.name for part in parts}
     if len(kinds) > 1:

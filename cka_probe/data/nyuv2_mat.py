@@ -53,16 +53,16 @@ class LabeledMat:
                 if name not in file:
                     there = ", ".join(key for key in file if not key.startswith("#")) or "nothing"
                     raise DataError(f"{self.path}: expected variables images and rawDepths, found {there}")
-            frames, there = len(file["images"]), frozenset(file)
+            frames, variables = len(file["images"]), frozenset(file)
         self.frames = np.arange(frames) if split == "all" else _split(self.path.with_name("splits.mat"), split, frames)
         beside = self.path.with_name("intrinsics.json")
         self.camera = read_camera(beside) if beside.is_file() else NYUV2
-        self.numbering = _numbering(self.path, "labels" in there, classes)
+        self.numbering = _numbering(self.path, "labels" in variables, classes)
         self.classes = None if self.numbering is None else NYU40 if classes == 40 else NYU13
         self.gives = frozenset({"image", "depth", "K"})
         if self.numbering is not None:
             self.gives |= {"labels"}
-        if {"labels", "instances"} <= there:
+        if {"labels", "instances"} <= variables:
             self.gives |= {"instances"}
 
     def __len__(self) -> int:
