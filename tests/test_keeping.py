@@ -1,13 +1,6 @@
 """What was decoded is kept: once for all processes, bit for bit, within a budget, and gone at the end."""
 
-import multiprocessing
-import os
-import pickle
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -19,7 +12,7 @@ from torch import Generator
 
 from cka_probe.data import DATASETS, open_dataset
 from cka_probe.data.frames import Frame, Frames
-from cka_probe.data.keeping import PREFIX, Kept, key_of
+from cka_probe.data.keeping import Kept, key_of
 from cka_probe.data.pictures import read_picture
 from cka_probe.training.order import Samples, Steps, Views, batches
 
@@ -174,80 +167,6 @@ def test_what_is_kept_comes_back_bit_for_bit_and_is_ones_own(name):
         assert (back.dtype, back.shape) == (field.dtype, field.shape)
         assert back.numpy().tobytes() == field.contiguous().numpy().tobytes()
         back.zero_()
-
-
-def test_what_is_beyond_the_budget_is_read_anew():
-    kept, reads = Kept(budget=1000), []
-
-    def read(number):
-        reads.append(number)
-        return torch.full((1, 10, 10), number + 0.3)  # 400 bytes
-
-    for _ in range(3):
-        for number in range(4):
-            assert kept.get(("number", number), partial(read, number))[0, 0, 0] == torch.tensor(number + 0.3)
-    assert sorted(Counter(reads).values()) == [1, 1, 3, 3]
-    entries = [path for path in kept.folder.iterdir() if path.name not in ("lock", "owner")]
-    assert len(entries) == 2
-
-
-def test_a_reader_that_fails_keeps_nothing_and_holds_nobody_up():
-    kept = Kept()
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            kept.get(("broken",), lambda: torch.zeros(1 // 0))
-    assert kept.get(("broken",), lambda: torch.ones(1)) == 1
-
-
-def wait_and_read(kept, journal):
-    def read():
-        note(journal, "read")
-        time.sleep(0.2)
-        return torch.ones(3, 4, 5)
-
-    assert kept.get(("slow",), read).eq(1).all()
-
-
-def test_processes_that_want_the_same_at_once_wait_for_one(tmp_path):
-    kept, context, journal = Kept(), multiprocessing.get_context("fork"), tmp_path / "journal"
-    running = [context.Process(target=wait_and_read, args=(kept, journal)) for _ in range(3)]
-    for process in running:
-        process.start()
-    for process in running:
-        process.join()
-    assert [process.exitcode for process in running] == [0, 0, 0]
-    assert journal.read_text() == "read\n"
-    assert kept.folder.is_dir()  # those that used it did not take it with them
-
-
-def test_a_pickled_one_is_the_same_one():
-    kept = Kept()
-    kept.get(("one",), lambda: torch.ones(1))
-    assert pickle.loads(pickle.dumps(kept)).get(("one",), lambda: torch.zeros(1)) == 1
-
-
-def test_the_folder_goes_with_its_owner(temporary):
-    kept = Kept()
-    kept.get(("one",), lambda: torch.ones(1))
-    assert list(temporary.iterdir()) == [kept.folder]
-    del kept
-    assert not list(temporary.iterdir())
-
-
-def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary):
-    code = "from cka_probe.data.keeping import Kept; kept = Kept(); print(kept.folder, flush=True); input()"
-    command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(temporary)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen(command, **pipes) as ending, subprocess.Popen(command, **pipes) as killed:
-        folders = [Path(process.stdout.readline().strip()) for process in (ending, killed)]
-        first = Kept()
-        assert all(folder.is_dir() for folder in folders)  # their owners live
-        killed.send_signal(signal.SIGKILL)
-        ending.communicate("\n")
-        killed.wait()
-    assert [folder.is_dir() for folder in folders] == [False, True]
-    second = Kept()
-    assert sorted(temporary.glob(f"{PREFIX}*")) == sorted([first.folder, second.folder])
 
 
 def test_a_function_and_its_path_are_a_key_and_a_closure_is_none():

@@ -53,11 +53,20 @@ class Kept:
 
     Attributes:
         folder: Where they lie.
+
+    Raises:
+        OutputError: The temporary folder cannot be written to.
     """
 
     def __init__(self, budget: int = BUDGET):
-        _sweep()
-        self.folder, owner = _own_folder()
+        try:
+            _sweep()
+            self.folder, owner = _own_folder()
+        except OSError as error:
+            raise OutputError(
+                f"cannot keep what is decoded below {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a folder "
+                "with room, or leave the cache out (cache=false)"
+            ) from error
         self.budget = min(budget, shutil.disk_usage(self.folder).free // 2)
         self.turns = threading.Lock()
         self.lock: tuple[int, int] | None = None  # process, descriptor
