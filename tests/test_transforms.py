@@ -1,10 +1,13 @@
 """Whatever is done to a sample, its fields go on telling one story: that of a textured plane seen by three cameras."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from plane import mirrored, scene, seen, texture, tiles
 from torchvision.transforms import v2
 
+from cka_probe.data import open_dataset
 from cka_probe.data.sample import FIELDS
 from cka_probe.data.transforms import cropped, flipped, plain, resized, resized_crop, typed
 from cka_probe.geometry import rigid_flow, warp
@@ -142,3 +145,23 @@ def test_normals_flags_and_category_follow(view):
         )
         == 1
     )
+
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "hololens_rgbd"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real recording (../shared/data/hololens_rgbd) is not here")
+@pytest.mark.parametrize(
+    "name", ["nothing", "larger", "out of shape", "a box at a size", "flipped box", "v2.Pad", "v2.RandomResizedCrop"]
+)
+def test_a_real_recording_warps_onto_itself_after_every_change_of_geometry(name):
+    frames = open_dataset(f"video:{REAL}?sources=-1,1")
+    unwarped, warped = [], []
+    for index in (40, 160, 280):
+        view = VIEWS[name](frames[index])
+        for source, source_T_target in zip(view["sources"], view["source_T_target"], strict=True):
+            picture, _, visible = warp(source[None], view["depth"][None], view["K"], source_T_target)
+            visible = visible[0].expand_as(source)
+            unwarped.append((source - view["image"]).abs()[visible].mean())
+            warped.append((picture[0] - view["image"]).abs()[visible].mean())
+    assert sum(warped) < sum(unwarped) / 2.5
