@@ -75,10 +75,16 @@ def gain(story: Story) -> float:
 def agreement(story: Story) -> Tensor:
     """Return |z / z' - 1| where the target is visible: z of its point in the source, z' what the source says there.
 
-    The source's depth is read between pixels as 1 / z is, which is linear over a plane.
+    Between its pixels the source says it by the plane through the nearest one: `z' = z_p (n . r_p) / (n . r)` with
+    the rays `r = K^-1 (u, v, 1)` there and at that pixel.
     """
     K = torch.from_numpy(story.target.K)
     points = geometry.transform(story.source_T_target, geometry.backproject(depth_of(story.target), K))
     pixels, z = geometry.project(points, K)
-    inverse = geometry.sample_at(1 / depth_of(story.source).clamp(min=1e-6), pixels)
-    return (z * inverse - 1).abs()[0, 0][story.visible]
+    normal = torch.from_numpy(story.source.normals).permute(2, 0, 1)[None].double()
+    met = geometry.backproject(depth_of(story.source), K)
+    normal, met = (geometry.sample_at(field, pixels, mode="nearest") for field in (normal, met))
+    here = geometry.backproject(torch.ones_like(z), K)
+    rays = torch.cat([(pixels[:, :1] - K[0, 2]) / K[0, 0], (pixels[:, 1:] - K[1, 2]) / K[1, 1], here[:, 2:]], 1)
+    there = (normal * met).sum(1, keepdim=True) / (normal * rays).sum(1, keepdim=True)
+    return torch.nan_to_num((z / there - 1).abs(), nan=torch.inf)[0, 0][story.visible]

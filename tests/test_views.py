@@ -12,6 +12,8 @@ from cka_probe.data.scenes import WORLDS, see, views
 from cka_probe.data.scenes.view import occluding_edges
 
 SIZE = (96, 128)
+FINER = {"rooms": SIZE, "streets": (192, 640), "objects": (320, 320)}
+"""Pixels at which each kind's pictures are fine enough for its steps: of streets those papers learn depth from."""
 WAYS = ("forwards", "backwards", "stereo")
 each_kind = pytest.mark.parametrize("kind", WORLDS)
 
@@ -23,18 +25,22 @@ def worlds(kind, number=3, frames=2):
 @each_kind
 @pytest.mark.parametrize("way", WAYS)
 def test_points_of_one_frame_land_on_the_depth_of_the_other(kind, way):
-    wrong = torch.cat([agreement(tell(world, (192, 256), way)) for world in worlds(kind)])
-    assert len(wrong) > 3 * 192 * 256 * 0.25
+    wrong = torch.cat([agreement(tell(world, SIZE, way)) for world in worlds(kind, 4)])
+    assert len(wrong) > 4 * SIZE[0] * SIZE[1] * 0.4
     assert (wrong < 0.01).double().mean() > 0.97
-    assert wrong.median() < 1e-4
+    assert wrong.median() < 1e-6
 
 
 @each_kind
 @pytest.mark.parametrize("way", WAYS)
 def test_warping_by_true_depth_and_pose_explains_the_picture_the_better_the_finer_it_is(kind, way):
-    gains = [np.mean([gain(tell(world, size, way)) for world in worlds(kind)]) for size in (SIZE, (192, 256))]
-    assert gains[0] > 4
-    assert gains[1] > 1.2 * gains[0]
+    height, width = FINER[kind]
+    coarse, fine = (
+        np.mean([gain(tell(world, size, way)) for world in worlds(kind, 2)])
+        for size in ((height // 2, width // 2), (height, width))
+    )
+    assert fine > 4
+    assert fine > 1.2 * coarse
 
 
 @each_kind
@@ -99,8 +105,8 @@ def test_edges_lie_on_steps_of_depth_and_no_great_step_is_without(kind):
             both = np.minimum(depth, after)
             with np.errstate(invalid="ignore"):
                 step = np.maximum(depth, after) / both > 1.4
-            level = view.planes != np.roll(view.planes, -1, axis)  # a floor at a slant is no step
-            step &= level & inner & np.roll(inner, -1, axis)
+            alike = (view.normals * np.roll(view.normals, -1, axis)).sum(-1) > 0.99  # a floor at a slant is no step
+            step &= ~alike & inner & np.roll(inner, -1, axis)
             assert (view.edges | np.roll(view.edges, -1, axis))[step].mean() > 0.99
 
 

@@ -6,6 +6,8 @@ A dataset is written as a string, so that a command line, a recipe and a result 
     folder:pictures/:val                  the pictures below pictures/val
     nyuv2:nyu/:test                       the test frames of NYU Depth v2, in whichever of its layouts
     nyuv2:nyu/?split=test&classes=40      the same with labels of 40 classes
+    kitti:kitti/?sources=-1,1,s           video and stereo of KITTI: each frame with its neighbours and partner
+    worlds:rooms?num=100                  procedural rooms, drawn as they are read
 
 What stands behind the question mark are the reader's own options, by name.
 """
@@ -31,6 +33,7 @@ from cka_probe.data.rgbd import rgbd
 from cka_probe.data.sc_depth import sc_depth
 from cka_probe.data.video import video
 from cka_probe.data.voc import voc
+from cka_probe.data.worlds import worlds
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
 
@@ -51,6 +54,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "scdepth": sc_depth,
     "video": video,
     "voc": voc,
+    "worlds": worlds,
 }
 """Readers: called with a path, `split` ("all" unless one is said) and options of their own (str, int or bool)."""
 
