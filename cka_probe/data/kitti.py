@@ -19,6 +19,7 @@ that it does not name are read only as neighbours of those it does. Samples come
 and frames, not in the list's.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -174,7 +175,7 @@ def _scenes(
             target &= "depth" in known
         if not target:
             known = {name: read for name, read in known.items() if name in ("image", "world_T_target")}
-        name = f"{drive.name}/image_0{camera}/data/{Path(pictures[number]).name}"
+        name = f"{drive.name}/image_0{camera}/data/{os.path.basename(pictures[number])}"
         frames[number] = Frame(name, known, target)
     return runs(frames)
 

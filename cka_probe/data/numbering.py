@@ -1,5 +1,6 @@
 """Files named by their frame's number, and the videos they make."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,11 +14,15 @@ def numbered(folder: Path, suffixes: tuple[str, ...] = (".jpeg", ".jpg", ".png")
     """Return the files of a folder by their number, in order; none where it is missing; PNG before JPEG."""
     if not folder.is_dir():
         return {}
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
-    for path in found:
-        if not (path.stem.isascii() and path.stem.isdigit()):
-            raise DataError(f"expected files named by their frame's number in {folder}, found {path.name}; remove it")
-    return dict(sorted((int(path.stem), str(path)) for path in found))
+    found = {}
+    for name in sorted(os.listdir(folder)):  # names, not paths: a day of driving has a hundred thousand
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() not in suffixes:
+            continue
+        if not (stem.isascii() and stem.isdigit()):
+            raise DataError(f"expected files named by their frame's number in {folder}, found {name}; remove it")
+        found[int(stem)] = os.path.join(folder, name)
+    return dict(sorted(found.items()))
 
 
 def runs(frames: Mapping[int, T]) -> list[list[T]]:
