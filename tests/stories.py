@@ -73,18 +73,22 @@ def gain(story: Story) -> float:
 
 
 def agreement(story: Story) -> Tensor:
-    """Return |z / z' - 1| where the target is visible: z of its point in the source, z' what the source says there.
+    """Return `landing` where the target is visible."""
+    normals = torch.from_numpy(story.source.normals).permute(2, 0, 1)[None].double()
+    K = torch.from_numpy(story.target.K)
+    return landing(depth_of(story.target), K, story.source_T_target, depth_of(story.source), normals)[story.visible]
+
+
+def landing(depth: Tensor, K: Tensor, source_T_target: Tensor, source_depth: Tensor, source_normals: Tensor) -> Tensor:
+    """Return |z / z' - 1|, (H, W): z of each of the target's points in the source, z' what the source says there.
 
     Between its pixels the source says it by the plane through the nearest one: `z' = z_p (n . r_p) / (n . r)` with
-    the rays `r = K^-1 (u, v, 1)` there and at that pixel.
+    the rays `r = K^-1 (u, v, 1)` there and at that pixel. Where it says nothing it is infinite.
     """
-    K = torch.from_numpy(story.target.K)
-    points = geometry.transform(story.source_T_target, geometry.backproject(depth_of(story.target), K))
-    pixels, z = geometry.project(points, K)
-    normal = torch.from_numpy(story.source.normals).permute(2, 0, 1)[None].double()
-    met = geometry.backproject(depth_of(story.source), K)
-    normal, met = (geometry.sample_at(field, pixels, mode="nearest") for field in (normal, met))
-    here = geometry.backproject(torch.ones_like(z), K)
-    rays = torch.cat([(pixels[:, :1] - K[0, 2]) / K[0, 0], (pixels[:, 1:] - K[1, 2]) / K[1, 1], here[:, 2:]], 1)
-    there = (normal * met).sum(1, keepdim=True) / (normal * rays).sum(1, keepdim=True)
-    return torch.nan_to_num((z / there - 1).abs(), nan=torch.inf)[0, 0][story.visible]
+    pixels, z = geometry.project(geometry.transform(source_T_target, geometry.backproject(depth, K)), K)
+    met = geometry.backproject(source_depth, K)
+    normal, met = (geometry.sample_at(field, pixels, mode="nearest") for field in (source_normals, met))
+    u, v = pixels.split(1, dim=1)
+    rays = torch.cat([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], torch.ones_like(u)], 1)
+    there = (normal * met).sum(1) / (normal * rays).sum(1)
+    return torch.nan_to_num((z[:, 0] / there - 1).abs(), nan=torch.inf)[0]

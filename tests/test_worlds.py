@@ -1,0 +1,146 @@
+"""Worlds as a data set: every field, nothing drawn in vain, and one story after every change of geometry."""
+
+import pickle
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from stories import landing
+from torchvision.transforms import v2
+
+from cka_probe import geometry
+from cka_probe.data import open_dataset
+from cka_probe.data.sample import FIELDS
+from cka_probe.data.scenes import WORLDS, see
+from cka_probe.data.transforms import cropped, flipped, plain, resized, resized_crop, typed
+from cka_probe.errors import DataError, UnknownNameError
+
+room = import_module("cka_probe.data.worlds")  # in the package the name is the reader's
+
+
+def pipeline(*transforms):
+    def run(sample):
+        torch.manual_seed(7)
+        return plain(v2.Compose(list(transforms))(typed(sample)))
+
+    return run
+
+
+VIEWS = {
+    "smaller": lambda sample: resized(sample, (128, 170)),
+    "larger": lambda sample: resized(sample, (256, 320)),
+    "out of shape": lambda sample: resized(sample, (192, 180)),
+    "cropped": lambda sample: cropped(sample, (60, 20, 120, 210)),
+    "a box at a size": lambda sample: resized_crop(sample, (50, 30, 130, 200), (128, 192)),
+    "flipped": flipped,
+    "flipped box": lambda sample: flipped(resized_crop(sample, (50, 30, 130, 200), (128, 192))),
+    "padded": pipeline(v2.Pad([9, 4, 3, 11])),
+    "a pipeline": pipeline(
+        v2.RandomResizedCrop((160, 200), scale=(0.6, 0.9)), v2.RandomHorizontalFlip(1.0), v2.Pad(4), v2.Resize(150)
+    ),
+}
+
+each_kind = pytest.mark.parametrize("kind", WORLDS)
+
+
+@each_kind
+def test_every_field_has_its_shape_and_is_what_the_world_says(kind):
+    data = open_dataset(f"worlds:{kind}?num=2&frames=3&sources=-1,1,s&seed=4&size=64x48")
+    assert data.gives >= frozenset(FIELDS) - {"pseudo_depth", "valid", "planes"}
+    assert ("planes" in data.gives) == (kind == "rooms")
+    assert len(data) == 2
+    sample, view = data[1], see(WORLDS[kind](4, 1, 3), 1, (48, 64), partner=True, flow=True)
+    assert set(sample) == data.gives
+    np.testing.assert_array_equal(sample["depth"][0], view.depth.astype(np.float32))
+    np.testing.assert_array_equal(sample["labels"], view.labels)
+    np.testing.assert_array_equal(sample["flow"].permute(1, 2, 0), view.flow)
+    np.testing.assert_array_equal((sample["sources"][2] * 255).round().byte().permute(1, 2, 0), view.partner)
+    assert 0 <= sample["category"] < len(room.CATEGORIES[kind])
+
+
+def test_planes_are_walls_tables_and_floors():
+    sample = open_dataset("worlds:rooms?num=1")[0]
+    for part, name in zip(sample["planes"], ("wall", "table", "floor"), strict=True):
+        labels = sample["labels"][part > 0]
+        assert (labels == room.CLASSES["rooms"].names.index(name)).all()
+    assert (sample["planes"].amax(dim=(1, 2)) > 0).sum() >= 2
+
+
+def test_a_world_is_the_same_world_however_many_there_are_and_in_whatever_split():
+    few, many = (open_dataset(f"worlds:objects?num={num}&size=32x32") for num in (1, 8))
+    assert torch.equal(few.picture(0), many.picture(0))
+    train, test = (open_dataset(f"worlds:objects:{split}?num=8&size=32x32") for split in ("train", "test"))
+    assert (len(train), len(test), len(many)) == (12, 4, 16)
+    assert torch.equal(test.picture(0), many.picture(12))
+
+
+def test_the_last_frame_leads_nowhere():
+    sample = open_dataset("worlds:rooms?num=1&frames=2&size=32x24")[1]
+    assert sample["flow"].isnan().all()
+    assert sample["occluded"].all()
+
+
+def test_workers_can_have_it():
+    data = open_dataset("worlds:streets?num=1&size=32x32&sources=1,s")
+    assert torch.equal(pickle.loads(pickle.dumps(data)).picture(0), data.picture(0))
+
+
+def test_a_picture_alone_draws_no_flow(monkeypatch):
+    seen = []
+    monkeypatch.setattr(room, "see", lambda *a, **k: seen.append(k) or see(*a, **k))
+    open_dataset("worlds:rooms?num=1&size=33x24").picture(0)
+    assert seen == [{"flow": False}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("worlds:room", UnknownNameError, "did you mean 'rooms'"),
+        ("worlds:rooms?num=0", DataError, "at least 1 world"),
+        ("worlds:rooms?size=64", DataError, "as in 128x96"),
+        ("worlds:rooms?size=4x4", DataError, "at least 8x8"),
+        ("worlds:rooms:val", DataError, "no split 'val'"),
+        ("worlds:rooms?nom=3", UnknownNameError, "did you mean 'num'"),
+    ],
+)
+def test_what_makes_no_worlds_is_said(spec, error, message):
+    with pytest.raises(error, match=message):
+        open_dataset(spec)
+
+
+@pytest.fixture(scope="module", params=[("rooms", "1"), ("streets", "s"), ("rooms", "s")], ids="-".join)
+def pair(request):
+    """Return a target with one source, and the source as a target of its own."""
+    kind, source = request.param
+    spec = f"worlds:{kind}?num=1&frames=2&size=256x192&seed=9"
+    target = open_dataset(f"{spec}&sources={source}")[0]
+    if source == "1":
+        return target, open_dataset(spec)[1]
+    world = WORLDS[kind](9, 0, 2)
+    beside = world.camera.partner(world.camera.poses[0])
+    camera = type(world.camera)(beside[None], world.camera.times[:1], world.camera.focal, world.camera.baseline)
+    moved = type(world)(**{**vars(world), "camera": camera})
+    view = see(moved, 0, (192, 256))
+    source_ = {"image": target["sources"][0], "depth": torch.from_numpy(view.depth).float()[None], "K": target["K"]}
+    return target, source_ | {"normals": torch.from_numpy(view.normals).permute(2, 0, 1)}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_changed_pair_tells_the_same_story(pair, name):
+    (target, source) = (VIEWS[name](dict(sample)) for sample in pair)
+    K, T = (target[field].double() for field in ("K", "source_T_target"))
+    depth, there = (sample["depth"][None].double() for sample in (target, source))
+    torch.testing.assert_close(target["K"], source["K"])
+    picture, _, visible = geometry.warp(target["sources"].double(), depth, K, T)
+    apart = landing(depth, K, T, there, source["normals"][None].double())
+    seen = visible[0, 0] & (apart < 0.05)  # a pair of pixels that see one surface
+    assert seen.double().mean() > 0.4
+    assert (apart[visible[0, 0] & apart.isfinite()] < 0.01).double().mean() > 0.85
+    still, warped = ((guess - target["image"]).abs().mean(1)[0][seen].mean() for guess in (target["sources"], picture))
+    assert still / warped > 3
+    rigid = geometry.rigid_flow(depth, K, T)[0]
+    if "flow" in target and T[0, 2, 3].abs() > 1e-6:  # not the stereo pair's
+        known = rigid.isfinite().all(0) & target["flow"].isfinite().all(0)
+        difference = (rigid - target["flow"]).abs().amax(0)[known]
+        assert difference.quantile(0.95) < 0.1
