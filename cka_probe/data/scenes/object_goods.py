@@ -157,7 +157,9 @@ def stool(rng: np.random.Generator) -> list[Solid]:
         block(0.75 * r * np.cos(t), 0.75 * r * np.sin(t), high / 2, (0.02, 0.02, high / 2), wood)
         for t in np.arange(4) * np.pi / 2 + 0.78
     ]
-    bars = [turned(block(0, 0, 0.3 * high, (0.75 * r, 0.012, 0.012), wood), t) for t in (0.78, 2.35)]
+    bars = [
+        turned(block(0, 0, share * high, (0.75 * r, 0.012, 0.012), wood), t) for t, share in ((0.78, 0.3), (2.35, 0.36))
+    ]
     return [disc(high, high + rng.uniform(0.04, 0.09), r, seat), *legs, *bars]
 
 

@@ -64,7 +64,7 @@ def vase(rng: np.random.Generator) -> list[Solid]:
         disc(0, 0.06, 0.6 * r, ware),
         oval(0, 0, high, (r, r, high - 0.02), ware),
         disc(1.5 * high, top, neck, ware),
-        disc(top - 0.03, top, 1.35 * neck, ware),
+        disc(top - 0.03, top + 0.004, 1.35 * neck, ware),
     ]
     if rng.uniform() < 0.7:
         petals, green = (

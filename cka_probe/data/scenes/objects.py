@@ -20,7 +20,7 @@ from cka_probe.data.scenes.object_place import Table, clutter, draw_light, draw_
 from cka_probe.data.scenes.object_shapes import scaled
 from cka_probe.data.scenes.palette import draw_palette
 from cka_probe.data.scenes.room import look
-from cka_probe.data.scenes.solids import Solid, bounds, moved
+from cka_probe.data.scenes.solids import CYLINDER, ELLIPSOID, Solid, bounds, moved
 from cka_probe.data.scenes.street_plan import Floats
 from cka_probe.data.scenes.world import Camera, Piece, World
 
@@ -124,7 +124,7 @@ def _around(rng: np.random.Generator, thing: tuple[Solid, ...], direction: float
     """Return a way around a thing, at the distance at which it fills the picture as asked for."""
     low, high = bounds(thing)
     middle = (low + high) / 2 + rng.normal(0, 0.02, 3)
-    pitch, roll, fill = rng.uniform(0.08, 0.6), rng.normal(0, 0.04), rng.uniform(0.86, 1.04)
+    pitch, roll, fill = rng.uniform(0.08, 0.6), rng.normal(0, 0.04), rng.uniform(0.8, 0.98)
     speed, poses = rng.choice([-1, 1]) * rng.uniform(0.02, 0.05), []
     distance = _distance(thing, middle, direction, pitch, fill)
     for frame in range(frames):
@@ -144,15 +144,28 @@ def _towards(middle: Floats, direction: float, pitch: float, distance: float, ro
 
 def _distance(thing: tuple[Solid, ...], middle: Floats, direction: float, pitch: float, fill: float) -> float:
     """Return from how far a thing fills that share of a picture of 4 : 3, or of its width."""
-    corners = []
-    for solid in thing:
-        low, high = bounds([solid])
-        corners += [np.where(np.array(pick), high, low) for pick in np.ndindex(2, 2, 2)]
+    rim = np.concatenate([_rim(solid) for solid in thing])
     near, far = 0.5, 6.0
     for _ in range(24):
         distance = (near + far) / 2
         pose = _towards(middle, direction, pitch, distance, 0.0)
-        x, y, z = pose[:3, :3].T @ (np.array(corners) - pose[:3, 3]).T
+        x, y, z = pose[:3, :3].T @ (rim - pose[:3, 3]).T
         outside = (z < 0.1).any() or max(np.abs(x / z).max(), np.abs(y / z).max() / 0.75) * 2 * FOCAL > fill
         near, far = (distance, far) if outside else (near, distance)
     return far
+
+
+def _rim(solid: Solid) -> Floats:
+    """Return (n, 3) points on the outside of a solid: its corners, or some of its round side."""
+    azimuth, z = np.arange(8) * (np.pi / 4), np.array([-1.0, -0.7, 0.0, 0.7, 1.0])
+    if solid.shape == ELLIPSOID:
+        level = np.sqrt(1 - z * z)
+    elif solid.shape == CYLINDER:
+        level = np.ones(5)
+    else:
+        azimuth, level = azimuth[1::2], np.full(5, 2**0.5)
+    x, y = (level[:, None] * wave(azimuth) for wave in (np.cos, np.sin))
+    unit = np.stack([x, y, np.broadcast_to(z[:, None], x.shape)], axis=-1).reshape(-1, 3) * solid.half
+    c, s = np.cos(solid.yaw), np.sin(solid.yaw)
+    turned = np.stack([c * unit[:, 0] - s * unit[:, 1], s * unit[:, 0] + c * unit[:, 1], unit[:, 2]], axis=1)
+    return turned + solid.centre
