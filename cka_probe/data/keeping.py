@@ -9,6 +9,7 @@ all else as it is.
 Two that want the same file at once wait for each other, on systems with POSIX locks; elsewhere both decode it. What
 is kept stays until the end: in an epoch that visits all, throwing out the oldest would throw out what comes next.
 The folder goes when its owner does; one left behind by a process that was killed goes when the next is made.
+Processes that were started apart from each other, as `torchrun` starts them, keep each their own.
 """
 
 import os
