@@ -35,8 +35,7 @@ def make(
     Open it with the reader of that data set: nyuv2:DIR, kitti:DIR, imagenet:DIR. Interrupted, the same command goes
     on where it was; started several times at once, the runs share the work.
     """
-    from cka_probe.data.scenes.make import Settings, make_worlds
-    from cka_probe.data.scenes.sensor import Sensor
+    from cka_probe.data.scenes import Sensor, Settings, make_worlds
 
     settings = Settings(
         kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg)

@@ -2,15 +2,24 @@
 
 import re
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 
-from cka_probe.data import DATASETS, open_dataset
+from cka_probe.data import open_dataset
+from cka_probe.data.classes import CITYSCAPES, NYU13, NYU40_TO_13
+from cka_probe.data.flow import read_flow
 from cka_probe.data.sample import FIELDS
 from cka_probe.data.scenes import WORLDS, see
 from cka_probe.data.scenes.layouts import LAYOUTS, USUAL
-from cka_probe.data.scenes.make import Settings, make_worlds
+from cka_probe.data.scenes.layouts.files import in_steps, write_flow
+from cka_probe.data.scenes.layouts.layout import labels_in
+from cka_probe.data.scenes.layouts.things import counted
+from cka_probe.data.scenes.make import make_worlds
+from cka_probe.data.scenes.settings import Settings
+from cka_probe.errors import DataError
 
 SIZE, SEED, NUM = (48, 64), 5, 3
 
@@ -39,8 +48,6 @@ FLOW = 0.5 / 64
 def made(request, tmp_path_factory):
     name = request.param
     layout, (kind, specs, pattern) = LAYOUTS[name], CASES[name]
-    if layout.reader not in DATASETS or kind not in WORLDS:
-        pytest.skip(f"the reader {layout.reader} or the worlds {kind} are not here yet")
     root = tmp_path_factory.mktemp(name) / "set"
     make_worlds(root, Settings(kind, NUM, 2, SIZE, SEED, layout=name))
     worlds = [WORLDS[kind](SEED, index, 2) for index in range(NUM)]
@@ -213,3 +220,69 @@ def test_the_folders_of_nyuv2_part_rooms_for_testing_from_the_others(tmp_path):
     assert line[0].endswith("/rgb_00000.jpg")
     assert line[1].endswith("/sync_depth_00000.png")
     assert float(line[2]) == pytest.approx(WORLDS["rooms"](SEED, 0, 1).camera.intrinsics(SIZE)[0, 0], abs=1e-4)
+
+
+def test_a_scan_of_kitti_lies_on_what_is_there(tmp_path):
+    size = (64, 208)
+    root = make_worlds(tmp_path / "streets", Settings("streets", 1, 1, size, SEED, layout="kitti"))
+    depth = open_dataset(f"kitti:{root}?depth=lidar")[0]["depth"][0].numpy()
+    true = see(WORLDS["streets"](SEED, 0, 1), 0, size).depth
+    hit = depth > 0
+    assert 0.1 < hit.mean() < 0.7
+    np.testing.assert_allclose(depth[hit], true[hit], rtol=1e-5)
+
+
+def test_labels_of_the_mat_file_are_894_kinds_that_become_13(tmp_path):
+    root = make_worlds(tmp_path / "rooms", Settings("rooms", 2, 1, SIZE, SEED, layout="nyuv2_mat", test=0.5))
+    mapping = loadmat(root / "classMapping40.mat")["mapClass"]
+    splits = loadmat(root / "splits.mat")
+    assert mapping.shape == (1, 894)
+    assert (splits["trainNdxs"].tolist(), splits["testNdxs"].tolist()) == ([[1]], [[2]])
+    with h5py.File(root / "nyu_depth_v2_labeled.mat") as file:
+        assert file["images"].shape == (2, 3, SIZE[1], SIZE[0])
+        assert {name: file[name].dtype.name for name in ("images", "depths", "rawDepths", "labels")} == {
+            "images": "uint8", "depths": "float32", "rawDepths": "float32", "labels": "uint16",
+        }  # fmt: skip
+        said = [text_of(file, reference) for reference in file["names"][0]]
+        assert len(said) == 894
+        for label in np.unique(file["labels"]):
+            name = said[label - 1]
+            assert NYU13.names[NYU40_TO_13[mapping[0, label - 1] - 1]] == name
+        kinds = [text_of(file, reference) for reference in file["sceneTypes"][0]]
+        assert kinds == [WORLDS["rooms"](SEED, index, 1).category for index in range(2)]
+        assert text_of(file, file["scenes"][0, 1]) == f"{kinds[1]}_0001"
+        assert file.userblock_size == 512
+    assert (root / "nyu_depth_v2_labeled.mat").read_bytes()[:10] == b"MATLAB 7.3"
+
+
+def text_of(file, reference):
+    return file[reference][()].tobytes().decode("utf-16-le")
+
+
+def test_every_class_of_things_has_its_folder_and_so_its_number(tmp_path):
+    root = make_worlds(tmp_path / "objects", Settings("objects", 2, 1, SIZE, SEED))
+    names = {name.replace(" ", "_") for name in WORLDS["objects"](SEED, 0, 1).classes}
+    assert len(names) >= 20
+    assert {path.name for path in (root / "train").iterdir()} == names
+    assert set(open_dataset(f"imagenet:{root}").classes.names) == names
+
+
+def test_what_a_layout_has_no_number_for_is_said():
+    world = WORLDS["rooms"](SEED, 0, 1)
+    view = see(world, 0, SIZE)
+    with pytest.raises(DataError, match=r"expected classes among road, .*, found 'bed'; use another layout"):
+        labels_in(view, world, CITYSCAPES)
+    with pytest.raises(DataError, match="expected at most 3 things of one kind in a picture, found 4; use another"):
+        counted(np.ones((2, 2), int), np.array([[1, 2], [3, 4]]), most=3)
+
+
+def test_flow_out_of_reach_is_not_known(tmp_path):
+    flow = np.array([[[600.0, 0], [1.25, -3.5], [np.nan, 1]]], np.float32)
+    write_flow(tmp_path / "flow.png", flow, np.ones((1, 3), bool))
+    read = read_flow(tmp_path / "flow.png").numpy()
+    assert np.isnan(read[:, 0, [0, 2]]).all()
+    np.testing.assert_array_equal(read[:, 0, 1], [1.25, -3.5])
+
+
+def test_depth_out_of_reach_is_not_measured():
+    np.testing.assert_array_equal(in_steps(np.array([0, 1.0004, 65.535, 65.6, np.inf]), 0.001), [0, 1000, 65535, 0, 0])

@@ -6,15 +6,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 import pytest
 from typer.testing import CliRunner
 
 from cka_probe.data import open_dataset
 from cka_probe.data.scenes.claims import Making
-from cka_probe.data.scenes.make import Settings, make_worlds
+from cka_probe.data.scenes.make import make_worlds
 from cka_probe.data.scenes.sensor import Sensor
+from cka_probe.data.scenes.settings import Settings
 from cka_probe.errors import DataError, OutputError, UnknownNameError
 from ckaprobe_cli import app
 
@@ -193,6 +194,24 @@ def test_what_is_no_set_is_not_touched(tmp_path):
         make_worlds(tmp_path / "mine.txt" / "rooms", SETTINGS)
 
 
+def test_a_place_that_cannot_be_exchanged_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in (".", "/"):
+        with pytest.raises(OutputError, match="expected a folder that can be moved into its place, found"):
+            make_worlds(place, SETTINGS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_dies_is_one_line(tmp_path, whole):
+    def kill(more, wanted):
+        for child in active_children():
+            child.kill()
+
+    with pytest.raises(OutputError, match="a worker ended without a word, perhaps for want of memory; start the same"):
+        make_worlds(tmp_path / "rooms", SETTINGS, workers=2, progress=kill)
+    assert contents(make_worlds(tmp_path / "rooms", SETTINGS)) == whole
+
+
 def test_an_empty_folder_is_filled(tmp_path, whole):
     (tmp_path / "rooms").mkdir()
     assert contents(make_worlds(tmp_path / "rooms", SETTINGS)) == whole
@@ -223,6 +242,12 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_afterwards(whole, tmp_path
         ({"test": 1.0}, DataError, "expected a share of test worlds from 0 to below 1, found 1.0; try 0.25"),
         ({"layout": "nyu"}, UnknownNameError, "no layout 'nyu'; did you mean 'nyuv2'"),
         ({"layout": "kitti"}, DataError, "the layout 'kitti' has no place for rooms; choose one of: ibims1, imagenet"),
+        (
+            {"kind": "streets", "frames": 3, "layout": "kitti_semantics"},
+            DataError,
+            "the layout 'kitti_semantics' has room for 2 frames a world, found 3; ask for fewer",
+        ),
+        ({"kind": "streets", "layout": "kitti_odometry"}, DataError, "has room for 100 worlds, found 240; ask for few"),
         ({"kind": "room"}, UnknownNameError, "no kind of world 'room'; did you mean 'rooms'"),
     ],
 )

@@ -7,8 +7,9 @@ import pytest
 
 from cka_probe.data import open_dataset
 from cka_probe.data.scenes import WORLDS, see
-from cka_probe.data.scenes.make import Settings, make_worlds
+from cka_probe.data.scenes.make import make_worlds
 from cka_probe.data.scenes.sensor import FARTHEST, Sensor, depth_noise, lidar_pixels
+from cka_probe.data.scenes.settings import Settings
 
 SIZE = (96, 128)
 SEED = (0, 1, 2)

@@ -7,8 +7,9 @@ about real ones.
 """
 
 from cka_probe.data.scenes.kinds import WORLDS
-from cka_probe.data.scenes.make import Settings, make_worlds
+from cka_probe.data.scenes.make import make_worlds
 from cka_probe.data.scenes.sensor import Sensor
+from cka_probe.data.scenes.settings import Settings
 from cka_probe.data.scenes.view import see, views
 from cka_probe.data.scenes.world import View, World
 

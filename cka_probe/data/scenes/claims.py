@@ -34,7 +34,7 @@ class Making:
 
     def __init__(self, wanted: Path):
         self.wanted = wanted
-        self.folder = wanted.with_name(f".{wanted.name}.making")
+        self.folder = wanted.parent / f".{wanted.name}.making"
         self.place = Place(self.folder / "tree", self.folder / "parts")
 
     @contextmanager

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -23,76 +22,15 @@ from threading import Thread
 
 from cka_probe.data.scenes.claims import NOTE, Making, line_of
 from cka_probe.data.scenes.kinds import WORLDS
-from cka_probe.data.scenes.layouts import LAYOUTS, USUAL
+from cka_probe.data.scenes.layouts import LAYOUTS
 from cka_probe.data.scenes.layouts.layout import Unit, Written
-from cka_probe.data.scenes.sensor import Sensor
+from cka_probe.data.scenes.settings import Settings
 from cka_probe.data.scenes.view import see
 from cka_probe.data.scenes.world import View, World
 from cka_probe.errors import DataError, OutputError
-from cka_probe.lookup import lookup
-
-VERSION = 2
-"""Raised when the same settings give other bytes than before."""
 
 Progress = Callable[[int, int], None]
 """Called with how many more worlds are there, and how many are wanted."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a set is made of: equal settings, equal bytes.
-
-    Attributes:
-        kind: "rooms", "streets" or "objects".
-        num: Number of worlds.
-        frames: Pictures of each.
-        size: (height, width) in pixels.
-        seed: Another seed, other worlds.
-        test: Share of the worlds, the last ones, that are held out from training.
-        layout: A name in `LAYOUTS`; "" is the usual one of the kind.
-        sensor: What it is seen with.
-
-    Raises:
-        UnknownNameError: There is no such kind or layout.
-        DataError: No set can be made of it.
-    """
-
-    kind: str
-    num: int = 240
-    frames: int = 2
-    size: tuple[int, int] = (96, 128)
-    seed: int = 0
-    test: float = 0.25
-    layout: str = ""
-    sensor: Sensor = field(default_factory=Sensor)
-
-    def __post_init__(self) -> None:
-        lookup(WORLDS, self.kind, "kind of world")
-        object.__setattr__(self, "layout", self.layout or USUAL[self.kind])
-        object.__setattr__(self, "size", tuple(self.size))
-        layout = lookup(LAYOUTS, self.layout, "layout")
-        if self.kind not in layout.kinds:
-            able = ", ".join(name for name, other in LAYOUTS.items() if self.kind in other.kinds)
-            raise DataError(f"the layout {self.layout!r} has no place for {self.kind}; choose one of: {able}")
-        if self.num < 1 or self.frames < 1 or min(self.size) < 8 or self.seed < 0:
-            raise DataError(
-                f"expected at least 1 world, 1 frame, 8x8 pixels and a seed from 0 on, found {self.num} worlds, "
-                f"{self.frames} frames, {self.size[1]}x{self.size[0]} pixels and the seed {self.seed}; ask for more"
-            )
-        limits = (("frames a world", self.frames, layout.most), ("worlds", self.num, layout.most_worlds))
-        for what, said, most in limits:
-            if most and said > most:
-                raise DataError(f"the layout {self.layout!r} has room for {most} {what}, found {said}; ask for fewer")
-        if not 0 <= self.test < 1:
-            raise DataError(f"expected a share of test worlds from 0 to below 1, found {self.test}; try 0.25")
-
-    def is_test(self, index: int) -> bool:
-        """Return whether a world is held out."""
-        return index >= self.num - round(self.num * self.test)
-
-    def note(self) -> str:
-        """Return the settings as they lie beside the set."""
-        return json.dumps(asdict(self) | {"version": VERSION}, indent=1, sort_keys=True) + "\n"
 
 
 def make_worlds(root: str | Path, settings: Settings, *, workers: int = 1, progress: Progress | None = None) -> Path:
@@ -103,7 +41,8 @@ def make_worlds(root: str | Path, settings: Settings, *, workers: int = 1, progr
     Args:
         root: The folder that is wanted.
         settings: What it is made of.
-        workers: Processes that make worlds.
+        workers: Processes that make worlds; a script that asks for more than one is guarded by
+            `if __name__ == "__main__"`, as ever with processes.
         progress: Told of each world that is there.
 
     Returns:
@@ -116,6 +55,8 @@ def make_worlds(root: str | Path, settings: Settings, *, workers: int = 1, progr
     if workers < 1:
         raise DataError(f"expected at least 1 worker, found {workers}; ask for more")
     making = Making(Path(root).resolve())
+    if making.wanted == Path.cwd() or making.wanted.is_mount():
+        raise OutputError(f"expected a folder that can be moved into its place, found {root}; choose one in it")
     with _trouble_in_one_line(root):
         while not _is_there(root, making, settings.note()):
             try:
