@@ -12,7 +12,7 @@ from cka_probe.geometry import normals_from_depth
 
 HEIGHT, WIDTH = 24, 32
 FX, FY, CX, CY = 30.0, 28.0, 16.5, 12.5  # counted from 1: in the middle of the picture
-WALL = np.array([0.6, -0.8, 0.0])  # x right, y forward, z up: a wall seen from the left
+WALL = np.array([0.48, -0.8, 0.36])  # x right, y forward, z up: a wall that leans back, seen from the left
 FLOOR = np.array([0.0, 0.0, 1.0])
 PLANES = ("wall", "floor", "table")
 
@@ -107,7 +107,7 @@ def test_k_counts_pixels_from_0_and_is_not_transposed(sample):
 
 def test_normals_are_those_of_the_depth_in_the_cameras_axes_and_towards_it(sample):
     wall = sample["planes"][0] == 1
-    torch.testing.assert_close(sample["normals"][:, wall][:, 0], torch.tensor([0.6, 0.0, -0.8]))
+    torch.testing.assert_close(sample["normals"][:, wall][:, 0], torch.tensor([0.48, -0.36, -0.8]))
     torch.testing.assert_close(sample["normals"][:, ~wall][:, -1], torch.tensor([0.0, -1.0, 0.0]))  # a floor looks up
     exact = torch.from_numpy(room()[0])[None, None]
     seen = normals_from_depth(exact, sample["K"][None].double())[0]

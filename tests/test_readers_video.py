@@ -233,6 +233,9 @@ def test_a_quaternion_turns_as_its_axis_says():
     np.testing.assert_allclose(pose @ [0, 1, 0, 1], [1, 2, 4, 1], atol=1e-12)  # y becomes z
     pose = pose_from_quaternion(np.zeros(3), np.array([0, half, 0, half]))
     np.testing.assert_allclose(pose @ [0, 0, 1, 1], [1, 0, 0, 1], atol=1e-12)  # about y, z becomes x
+    pose = pose_from_quaternion(np.zeros(3), np.array([0, 0, half, half]))
+    np.testing.assert_allclose(pose @ [1, 0, 0, 1], [0, 1, 0, 1], atol=1e-12)  # about z, x becomes y
+    np.testing.assert_allclose(pose @ [0, 1, 0, 1], [-1, 0, 0, 1], atol=1e-12)
 
 
 def test_the_size_of_a_picture_is_that_of_the_upright_one(tmp_path):
