@@ -90,8 +90,8 @@ def sofa(rng: np.random.Generator, p: Palette) -> Piece:
     w, d, seats = rng.uniform(0.95, 2.2), 0.88, p.cloth
     half = w / 2
     parts = [
-        box((-half + 0.1, 0, 0.07), (half - 0.1, d - _IN, 0.4), seats),
-        box((-half + _IN, 0, 0.3), (half - _IN, 0.24, rng.uniform(0.74, 0.92)), seats),
+        box((-half + 0.1, 2 * _IN, 0.07), (half - 0.1, d - _IN, 0.4), seats),
+        box((-half + _IN, _IN, 0.3), (half - _IN, 0.24, rng.uniform(0.74, 0.92)), seats),
         box((-half, 0, 0.06), (-half + 0.18, d, 0.6), seats),
         box((half - 0.18, 0, 0.06), (half, d, 0.6), seats),
     ]
