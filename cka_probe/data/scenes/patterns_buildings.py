@@ -20,7 +20,7 @@ def brick(s: Surface) -> Array:
     row = np.floor(s.v / height)
     along = s.u / s.size + 0.5 * (row % 2)
     joint = np.minimum(np.abs(along - np.round(along)) * s.size, np.abs(s.v / height - np.round(s.v / height)) * height)
-    tone = 0.72 + 0.5 * scatter(row, np.floor(along)) + 0.25 * noise(s.xyz * 1.3)
+    tone = 0.84 + 0.26 * scatter(row, np.floor(along)) + 0.42 * noise(s.xyz * 1.1)
     return s.mix(0.75 * (1 - smooth(joint, 0.03 * s.size, 0.07 * s.size))) * tone[:, None]
 
 
@@ -59,16 +59,17 @@ def _with_windows(s: Surface, wall: Array, half: tuple[float, float]) -> Array:
     """Return a wall with a window in each cell, `half` its extent in cells; frame and sill are of `second`."""
     column, row, across, up = _cells(s)
     inside = np.maximum(np.abs(across) / half[0], np.abs(up) / half[1])
-    bars = (np.abs(across) < 0.018) | (np.abs(up - 0.12) < 0.014)
-    glass = np.where((bars | (inside > 0.86))[:, None], 0.25 + 0.65 * s.second, _panes(s, column, row, up))
+    frame = np.maximum(1 - smooth(np.abs(across), 0.01, 0.04), smooth(inside, 0.78, 0.88))[:, None]
+    glass = _panes(s, column, row, up)
+    glass = glass + frame * (0.2 + 0.55 * s.second - glass)
     sill = (np.abs(up + half[1] + 0.025) < 0.025) & (np.abs(across) < half[0] + 0.05)
-    wall = np.where(sill[:, None], 0.15 + 0.6 * s.second, wall * (1 - 0.45 * (inside < 1.12))[:, None])
+    wall = np.where(sill[:, None], 0.15 + 0.6 * s.second, wall * (0.6 + 0.4 * smooth(inside, 1.0, 1.3))[:, None])
     return np.where((inside < 1)[:, None], glass, wall)
 
 
 def windows(s: Surface) -> Array:
     """A plastered house: upright windows in rows."""
-    base = s.first * (0.88 + 0.25 * noise(np.stack([s.xyz[0] * 1.5, s.xyz[1] * 1.5, s.xyz[2] * 0.4])))[:, None]
+    base = s.first * (0.88 + 0.45 * noise(np.stack([s.xyz[0] * 1.2, s.xyz[1] * 1.2, s.xyz[2] * 0.4])))[:, None]
     return _with_windows(s, base, (0.2, 0.29))
 
 
@@ -77,7 +78,7 @@ def brick_windows(s: Surface) -> Array:
     height = np.float32(0.17)
     row = np.floor(s.v / height)
     along = s.u / (3 * height) + 0.5 * (row % 2)
-    tone = 0.66 + 0.5 * scatter(row, np.floor(along)) + 0.25 * noise(s.xyz * 1.1)
+    tone = 0.8 + 0.2 * scatter(row, np.floor(along)) + 0.45 * noise(s.xyz * 0.9)
     return _with_windows(s, s.first * tone[:, None], (0.26, 0.26))
 
 
@@ -86,7 +87,7 @@ def offices(s: Surface) -> Array:
     column, row, across, up = _cells(s)
     band, pillar = smooth(np.abs(up), 0.3, 0.33), smooth(np.abs(across), 0.455, 0.47)
     solid = np.maximum(band, pillar)[:, None]
-    wall = s.first * (0.85 + 0.3 * noise(s.xyz * 0.9))[:, None]
+    wall = s.first * (0.85 + 0.45 * noise(s.xyz * 0.8))[:, None]
     return wall * solid + _panes(s, column, row, up) * (1 - solid)
 
 
@@ -94,15 +95,15 @@ def shopfront(s: Surface) -> Array:
     """A shop: panes `size` wide with goods behind them, a door, and a board with writing above."""
     a = s.u / s.size
     column, across, up = np.floor(a), np.abs(a - np.floor(a) - 0.5), s.edge[1]
-    goods = scatter(np.floor(s.u * 4), np.floor(s.v * 3))
-    hue = np.stack([goods, scatter(np.floor(s.u * 4), column), scatter(np.floor(s.v * 3) + 5, column)], axis=1)
-    inside = _GLASS + (0.28 * (0.3 + hue) * (goods[:, None] > 0.55)) * smooth(0.2 - up, 0.0, 0.5)[:, None]
+    goods = smooth(noise(np.stack([s.u * 1.8, s.v * 1.8, s.xyz[2] * 0 + column * 9])), -0.1, 0.5)
+    hue = np.stack([scatter(column + k, column * k) for k in (3, 5, 8)], axis=1)
+    inside = _GLASS + 0.45 * (0.2 + hue) * (goods * smooth(0.3 - up, 0.0, 0.6))[:, None]
     inside = inside + _LAMPLIT * (0.25 * smooth(up, 0.0, 0.6) * scatter(column, column + 3))[:, None]
     frame = (across > 0.46) | (up < -0.8) | (up > 0.5)
     front = np.where(frame[:, None], s.first * (0.7 + 0.3 * noise(s.xyz * 5))[:, None], inside)
     board = ((up > 0.55) & (up < 0.95))[:, None]
     ink = _writing(s.u, s.v, np.float32(0.34)) * (np.abs(up - 0.75) < 0.15) * (np.abs(s.edge[0]) < 0.8)
-    return np.where(board, s.second + (0.85 - s.second) * ink[:, None], front)
+    return np.where(board, s.second + 0.75 * (0.85 - s.second) * ink[:, None], front)
 
 
 def roof(s: Surface) -> Array:
@@ -110,7 +111,7 @@ def roof(s: Surface) -> Array:
     course = np.floor(s.v / s.size)
     along = s.u / (0.8 * s.size) + 0.5 * (course % 2)
     under = s.v / s.size - course
-    tone = 0.7 + 0.45 * scatter(course, np.floor(along)) + 0.3 * noise(s.xyz * 1.5)
+    tone = 0.8 + 0.22 * scatter(course, np.floor(along)) + 0.45 * noise(s.xyz * 1.1)
     return s.mix(0.6 * (1 - smooth(under, 0.05, 0.3))) * tone[:, None]
 
 
@@ -120,7 +121,7 @@ def boards(s: Surface) -> Array:
     tone = scatter(np.floor(along), np.floor(along) * 3 + 1)
     grain = noise(np.stack([s.u * (6 / s.size), s.v * (0.6 / s.size), s.xyz[2] * 0.1 + tone * 40]))
     gap = smooth(np.abs(along - np.round(along)), 0.02, 0.09)
-    return s.mix(np.clip(0.7 * tone + 0.35 * grain, 0, 1)) * (0.4 + 0.6 * gap)[:, None]
+    return s.mix(np.clip(0.1 + 0.5 * tone + 0.45 * grain, 0, 1)) * (0.5 + 0.5 * gap)[:, None]
 
 
 def stone(s: Surface) -> Array:

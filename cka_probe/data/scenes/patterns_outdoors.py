@@ -64,9 +64,9 @@ def _painted(s: Surface, worn: Array, painted: Array) -> Array:
 def paving(s: Surface) -> Array:
     """Slabs of a pavement, of slightly different shades, with stains."""
     a, b = s.u / s.size, s.v / s.size
-    shade = 0.8 + 0.3 * scatter(np.floor(a), np.floor(b)) + 0.2 * noise(s.xyz * 1.7)
+    shade = 0.85 + 0.2 * scatter(np.floor(a), np.floor(b)) + 0.45 * noise(s.xyz * 1.5)
     joint = np.minimum(np.abs(a - np.round(a)), np.abs(b - np.round(b)))
-    return s.mix(0.8 * (1 - smooth(joint, 0.015, 0.05))) * shade[:, None]
+    return s.mix(0.6 * (1 - smooth(joint, 0.015, 0.05))) * shade[:, None]
 
 
 def meadow(s: Surface) -> Array:
@@ -75,7 +75,7 @@ def meadow(s: Surface) -> Array:
     broad = noise(s.xyz * 0.45)
     blades = noise(s.xyz * 6) * near
     dry = smooth(broad, 0.25, 0.9)[:, None] * np.array([0.10, 0.06, 0.01], np.float32)
-    return s.mix(np.clip(0.45 + 0.5 * broad + 0.9 * blades, 0, 1)) + dry
+    return s.mix(np.clip(0.45 + 0.65 * broad + 0.65 * blades, 0, 1)) + dry
 
 
 def soil(s: Surface) -> Array:

@@ -62,7 +62,7 @@ def fence(rng: np.random.Generator, length: float) -> list[Solid]:
     """Return a fence of boards along y."""
     tone = colour(rng.uniform(0.05, 0.12), rng.uniform(0, 0.5), rng.uniform(0.35, 0.95))
     high = rng.uniform(0.85, 1.5)
-    pales = Material("boards", tone, shade(tone, 0.5), rng.uniform(0.14, 0.22))
+    pales = Material("boards", tone, shade(tone, 0.5), rng.uniform(0.18, 0.34))
     rail = Material("wood", shade(tone, 0.8), shade(tone, 0.5))
     return [
         box((-0.03, -length / 2, 0.05), (0.03, length / 2, high), pales),
