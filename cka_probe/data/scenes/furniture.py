@@ -195,7 +195,7 @@ def desk(rng: np.random.Generator, p: Palette) -> Piece:
         box((w / 2 - 0.45, 0.03, 0.1), (w / 2 - 0.03, d - 0.04, 0.69), Material("panels", top.first, top.second, 0.42)),
         *labelled([box((x - 0.27, 0.14, 0.84), (x + 0.27, 0.18, 1.18), glass)], "tv"),
         *labelled([box((x - 0.03, 0.145, 0.74), (x + 0.03, 0.175, 0.86), p.dark)], "tv"),
-        *labelled([box((-w / 2 + 0.08, 0.25, 0.74), (-w / 2 + 0.3, 0.55, 0.78), p.white)], "books"),
+        *labelled([box((-w / 2 + 0.08, 0.25, 0.74), (-w / 2 + 0.3, 0.55, 0.78), _PRINT)], "books"),
         *labelled(moved(chair(rng, p), (x + rng.uniform(-0.1, 0.1), d + 0.5, 0), np.pi + rng.normal(0, 0.4)), "chair"),
     ]
 
@@ -263,6 +263,7 @@ def coffee_table(rng: np.random.Generator, p: Palette) -> Piece:
     return table(rng, p, rng.uniform(0.8, 1.2), rng.uniform(0.5, 0.7), rng.uniform(0.36, 0.48))
 
 
+_PRINT = Material("writing", colour(0.12, 0.05, 0.95), colour(0.6, 0.3, 0.2), 0.02)
 _AROUND = ((0.0, 0.07), (0.065, -0.03), (-0.065, -0.03))
 _GREEN = Material("leaves", colour(0.30, 0.65, 0.20), colour(0.26, 0.7, 0.62))
 

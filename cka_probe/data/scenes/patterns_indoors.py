@@ -10,6 +10,24 @@ def plain(s: Surface) -> Array:
     return s.mix(np.clip(0.3 + 0.45 * noise(s.xyz * 7), 0, 1))
 
 
+def plaster(s: Surface) -> Array:
+    """Plaster drawn by hand: broad unevenness, and the grain of the trowel."""
+    grain = noise(np.stack([s.xyz[0] * 21, s.xyz[1] * 21, s.xyz[2] * 47]))
+    return s.mix(np.clip(0.32 + 0.4 * noise(s.xyz * 5) + 0.38 * grain, 0, 1))
+
+
+def wallpaper(s: Surface) -> Array:
+    """Printed flowers, every other column half a period lower, faded here and there."""
+    column = np.floor(s.u / s.size)
+    x, y = s.u / s.size - column - 0.5, s.v / s.size + 0.5 * (column % 2)
+    y = y - np.floor(y) - 0.5
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    petals = 0.27 + 0.1 * np.cos(5 * angle + 2 * scatter(column, column + 2))
+    flower = smooth(petals - radius, -0.03, 0.03) * (1 - 0.7 * smooth(0.1 - radius, -0.02, 0.02))
+    stem = smooth(0.035 - np.abs(x - 0.08 * np.sin(2 * np.pi * y)), -0.012, 0.012)
+    return s.mix(np.clip(np.maximum(flower, 0.55 * stem) + 0.16 * noise(s.xyz * 9), 0, 1))
+
+
 def fabric(s: Surface) -> Array:
     """A weave with folds."""
     weave = np.sin(s.u * (2 * np.pi) / s.size) * np.sin(s.v * (2 * np.pi) / s.size)

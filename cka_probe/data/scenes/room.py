@@ -48,13 +48,16 @@ def _surfaces(rng: np.random.Generator) -> tuple[Material, ...]:
     """Return the materials of four walls, floor and ceiling."""
     hue, value = rng.uniform(), rng.uniform(0.62, 0.92)
     paint = colour(hue, rng.choice([0.06, 0.15, 0.35], p=[0.45, 0.35, 0.2]), value)
-    walls = [Material("plain", paint, shade(paint, 0.82))] * 4
-    if rng.uniform() < 0.22:  # paper on all walls, or paint of another colour on one
-        paper = Material("stripes", paint, shade(paint, rng.uniform(0.7, 0.85)), rng.uniform(0.18, 0.4))
-        walls = [paper] * 4
-    elif rng.uniform() < 0.5:
+    painted = "plaster" if rng.uniform() < 0.6 else "plain"
+    walls = [Material(painted, paint, shade(paint, 0.78))] * 4
+    chance = rng.uniform()
+    if chance < 0.42:  # paper on all walls
+        motif = "stripes" if chance < 0.18 else "wallpaper"
+        walls = [Material(motif, paint, shade(paint, rng.uniform(0.6, 0.82)), rng.uniform(0.18, 0.4))] * 4
+    elif chance < 0.75:  # one wall of another kind
         loud = colour(hue + rng.uniform(-0.2, 0.2), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.8))
-        walls[rng.integers(4)] = Material("plain", loud, shade(loud, 0.82))
+        other = str(rng.choice([painted, "wallpaper", "boards", "brick"], p=[0.3, 0.35, 0.15, 0.2]))
+        walls[rng.integers(4)] = Material(other, loud, shade(loud, 0.72), rng.uniform(0.2, 0.35))
     tone = colour(rng.uniform(0.05, 0.1), rng.uniform(0.3, 0.6), rng.uniform(0.45, 0.8))
     grey = colour(rng.uniform(), rng.uniform(0.03, 0.2), rng.uniform(0.4, 0.75))
     floors = (
@@ -65,7 +68,7 @@ def _surfaces(rng: np.random.Generator) -> tuple[Material, ...]:
     )
     floor = floors[rng.choice(4, p=[0.55, 0.2, 0.17, 0.08])]
     white = colour(0.12, 0.03, 0.95)
-    return (*walls, floor, Material("plain", white, shade(white, 0.88)))
+    return (*walls, floor, Material("plaster", white, shade(white, 0.86)))
 
 
 def _walk(rng: np.random.Generator, size: Point, frames: int) -> NDArray[np.float64]:
@@ -181,6 +184,10 @@ def _pictures(rng: np.random.Generator, p: Palette, plan: Plan) -> list[Piece]:
     for wall in ("far", "far", "left", "right"):
         a, b, z = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(1.45, 1.7)
         view = Material("painting", colour(rng.uniform(), rng.uniform(0.1, 0.6), 0.75), colour(rng.uniform(), 0.4, 0.4))
+        if rng.uniform() < 0.25:  # a notice or a poster
+            view = Material(
+                "writing", colour(0.12, 0.08, 0.92), colour(rng.uniform(), 0.5, 0.3), rng.uniform(0.03, 0.07)
+            )
         piece = plan.at_wall([box((-a, 0, z - b), (a, 0.03, z + b), view)], wall, rng.uniform(0.15, 0.85))
         area = area_of(piece)
         windows = [taken for taken in plan.taken if taken[4] == 0.0]

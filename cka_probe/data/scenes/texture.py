@@ -17,6 +17,8 @@ from cka_probe.data.scenes.surface import Array, Surface, noise
 PATTERNS: dict[str, Callable[[Surface], Array]] = {
     "plain": indoors.plain,
     "fabric": indoors.fabric,
+    "plaster": indoors.plaster,
+    "wallpaper": indoors.wallpaper,
     "stripes": indoors.stripes,
     "checks": indoors.checks,
     "tiles": indoors.tiles,
