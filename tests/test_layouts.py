@@ -140,6 +140,15 @@ def test_depth(made):
         assert there.mean() > 0.4
 
 
+@holding("pseudo_depth")
+def test_pseudo_depth_is_depth_up_to_scale_and_shift(made):
+    for sample, view, _, _ in made[1]:
+        pseudo = sample["pseudo_depth"][0].numpy()
+        assert pseudo.min() > 0
+        assert pseudo.max() == 60000
+        assert 0.9 < np.corrcoef(pseudo.ravel(), view.depth.ravel())[0, 1] < 0.999
+
+
 @holding("K", "source_T_target")
 def test_cameras(made):
     for sample, view, world, dataset in made[1]:

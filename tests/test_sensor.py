@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+import h5py
 import numpy as np
 import pytest
 
@@ -128,3 +129,14 @@ def test_a_set_is_seen_with_its_sensor(tmp_path):
     view = sensor.through(see(WORLDS["rooms"](7, 0, 1), 0, (48, 64)), (7, 0, 0))
     np.testing.assert_allclose(sample["depth"][0], view.depth, atol=0.00051)
     assert (sample["depth"] == 0).any()
+
+
+def test_the_mat_file_has_the_truth_beside_what_was_measured(tmp_path):
+    settings = Settings("rooms", 1, 1, (48, 64), seed=7, test=0, layout="nyuv2_mat", sensor=Sensor(holes=1))
+    root = make_worlds(tmp_path / "rooms", settings)
+    true = see(WORLDS["rooms"](7, 0, 1), 0, (48, 64)).depth.astype(np.float32)
+    with h5py.File(root / "nyu_depth_v2_labeled.mat") as file:
+        filled, measured = file["depths"][0].T, file["rawDepths"][0].T
+    np.testing.assert_array_equal(filled, true)
+    np.testing.assert_array_equal(measured[measured > 0], true[measured > 0])
+    assert (measured == 0).any()

@@ -156,11 +156,11 @@ def _make_one(making: Making, settings: Settings, index: int, wait: bool = False
     return True
 
 
-def _seen(settings: Settings, index: int, world: World, frame: int) -> View:
-    """Return a frame of a world as the sensor gives it."""
+def _seen(settings: Settings, index: int, world: World, frame: int) -> tuple[View, View]:
+    """Return a frame of a world as the sensor gives it, and as it is."""
     layout = LAYOUTS[settings.layout]
     view = see(world, frame, settings.size, partner=layout.partner, flow=layout.flow)
-    return settings.sensor.through(view, (settings.seed, index, frame))
+    return settings.sensor.through(view, (settings.seed, index, frame)), view
 
 
 def _finish(making: Making, settings: Settings) -> None:

@@ -31,7 +31,7 @@ def write(unit: Unit, place: Place) -> list[str]:
     city = f"town{unit.index:04d}"
     below = f"{'val' if unit.test else 'train'}/{city}/{city}_000000"
     baseline = unit.world.camera.baseline
-    for frame, view in unit.views():
+    for frame, view, _ in unit.views():
         name = f"{below}_{frame:06d}"
         write_picture(place.tree / f"leftImg8bit/{name}_leftImg8bit.png", view.image)
         write_picture(place.tree / f"rightImg8bit/{name}_rightImg8bit.png", view.partner)

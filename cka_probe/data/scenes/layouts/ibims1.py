@@ -37,7 +37,7 @@ Planes = tuple[NDArray[np.uint8], NDArray[np.float64]]
 def write(unit: Unit, place: Place) -> list[str]:
     """Write the frames of one world; its lines are their names."""
     names = []
-    for frame, view in unit.views():
+    for frame, view, _ in unit.views():
         names.append(f"{unit.name}_{frame:02d}")
         write_mat(place.tree / "ibims1_core_mat" / f"{names[-1]}.mat", {"data": _data(view, unit.world.classes)})
     return names

@@ -17,7 +17,7 @@ from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, Written
 def write(unit: Unit, place: Place) -> list[str]:
     """Write the pictures of one world; its lines are the classes that there are."""
     folder = place.tree / ("val" if unit.test else "train") / unit.category
-    for frame, view in unit.views():
+    for frame, view, _ in unit.views():
         write_picture(folder / f"{unit.name}_{frame}.JPEG", view.image)
     classes = unit.world.classes
     return [name.replace(" ", "_") for name in classes] if unit.world.category in classes else [unit.category]

@@ -39,7 +39,7 @@ def write(unit: Unit, place: Place) -> list[str]:
     for sensor in ("image_02", "image_03", "velodyne_points", "oxts"):
         write_text(folder / sensor / "timestamps.txt", stamps(camera.times))
     fixes = gps(camera.poses, camera.times)
-    for frame, view in unit.views():
+    for frame, view, _ in unit.views():
         number = f"{frame:010d}"
         write_picture(folder / f"image_02/data/{number}.png", view.image)
         write_picture(folder / f"image_03/data/{number}.png", view.partner)

@@ -19,7 +19,7 @@ def write(unit: Unit, place: Place) -> list[str]:
     """Write one sequence."""
     camera = unit.world.camera
     folder = place.tree / "sequences" / f"{unit.index:02d}"
-    for frame, view in unit.views():
+    for frame, view, _ in unit.views():
         write_picture(folder / f"image_2/{frame:06d}.png", view.image)
         write_picture(folder / f"image_3/{frame:06d}.png", view.partner)
     rows = dict(enumerate(projections(unit.K, camera.baseline)))

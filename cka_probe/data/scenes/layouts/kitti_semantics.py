@@ -24,7 +24,7 @@ from cka_probe.data.scenes.layouts.things import ids_of, street_things
 def write(unit: Unit, place: Place) -> list[str]:
     """Write one world's pair of frames and the truth of the first."""
     folder, number = place.tree / "training", f"{unit.index:06d}"
-    for frame, view in unit.views():
+    for frame, view, _ in unit.views():
         name = f"{number}_{10 + frame}.png"
         write_picture(folder / "image_2" / name, view.image)
         write_picture(folder / "image_3" / name, view.partner)

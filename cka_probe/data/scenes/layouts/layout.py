@@ -42,14 +42,14 @@ class Unit:
         test: Whether it is held out from training.
         world: The world.
         size: (height, width) of its pictures.
-        see: Frame number to view.
+        see: Frame number to (the view as the sensor gives it, the true one).
     """
 
     index: int
     test: bool
     world: World
     size: tuple[int, int]
-    see: Callable[[int], View]
+    see: Callable[[int], tuple[View, View]]
 
     @property
     def name(self) -> str:
@@ -71,10 +71,10 @@ class Unit:
         """(frames, 4, 4) camera to world."""
         return self.world.camera.poses
 
-    def views(self) -> Iterator[tuple[int, View]]:
-        """Yield (number, view) of each frame, one at a time."""
+    def views(self) -> Iterator[tuple[int, View, View]]:
+        """Yield (number, view as the sensor gives it, true view) of each frame, one at a time."""
         for frame in range(len(self.poses)):
-            yield frame, self.see(frame)
+            yield frame, *self.see(frame)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def write(unit: Unit, place: Place) -> list[str]:
     """Leave the pictures of one world as parts, each named by its key."""
     folder = place.parts / f"{unit.category}_{'val' if unit.test else 'train'}_lmdb"
     folder.mkdir(parents=True, exist_ok=True)
-    for _, view in unit.views():
+    for _, view, _ in unit.views():
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(view.image)).save(buffer, "JPEG", quality=QUALITY)
         (folder / sha1(buffer.getvalue()).hexdigest()).write_bytes(buffer.getvalue())

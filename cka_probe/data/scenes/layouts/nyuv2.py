@@ -24,7 +24,7 @@ def write(unit: Unit, place: Place) -> list[str]:
     """Write the frames of one world; its lines are those of the list."""
     folder = place.tree / "nyu_depth_v2" / ("official_splits/test" if unit.test else "") / unit.name
     lines = []
-    for frame, view in unit.views():
+    for frame, view, _ in unit.views():
         rgb, sync = f"rgb_{frame:05d}.jpg", f"sync_depth_{frame:05d}.png"
         write_picture(folder / rgb, view.image)
         write_depth(folder / sync, view.depth, MILLIMETRE)

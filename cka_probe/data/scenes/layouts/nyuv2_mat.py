@@ -10,7 +10,7 @@
     ROOT/intrinsics.json               the camera (the real frames have the Kinect's)
 
 A world's 13 classes go to labels of their own (`NUMBERS`), and from there by `mapClass` and the table from 40 to 13
-classes back to themselves. `depths` is what `rawDepths` is: where the sensor saw nothing nothing is filled in.
+classes back to themselves. Where the real `depths` are in-painted, these are the truth; `rawDepths` are the sensor's.
 """
 
 import json
@@ -53,23 +53,22 @@ def write(unit: Unit, place: Place) -> list[str]:
     """Leave the frames of one world as a part; its line says how many there are, and of what."""
     table = np.zeros(256, np.uint16)
     table[: len(NYU13)] = [NUMBERS[name][0] for name in NYU13.names]
-    for frame, view in unit.views():
+    for frame, view, truth in unit.views():
         labels = table[labels_in(view, unit.world, NYU13)]
         place.parts.mkdir(parents=True, exist_ok=True)
-        np.savez(place.parts / f"{unit.index:06d}_{frame:05d}.npz", **_arrays(view, labels))
+        np.savez(place.parts / f"{unit.index:06d}_{frame:05d}.npz", **_arrays(view, truth, labels))
     said = {"frames": len(unit.poses), "scene": unit.name, "type": unit.category}
     (fx, _, cx), (_, fy, cy) = unit.K[:2].tolist()
     camera = {"width": unit.size[1], "height": unit.size[0], "fx": fx, "fy": fy, "cx": cx, "cy": cy}
     return [json.dumps(said | {"camera": camera}, sort_keys=True)]
 
 
-def _arrays(view: View, labels: NDArray[np.uint16]) -> dict[str, NDArray]:
+def _arrays(view: View, truth: View, labels: NDArray[np.uint16]) -> dict[str, NDArray]:
     """Return one frame's variables, axes reversed as HDF5 has MATLAB's."""
-    depth = view.depth.T.astype(np.float32)
     return {
         "images": view.image.transpose(2, 1, 0),
-        "depths": depth,
-        "rawDepths": depth,
+        "depths": truth.depth.T.astype(np.float32),
+        "rawDepths": view.depth.T.astype(np.float32),
         "labels": labels.T,
         "instances": counted(labels, view.instances, most=255).astype(np.uint8).T,
     }
