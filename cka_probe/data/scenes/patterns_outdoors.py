@@ -16,7 +16,7 @@ _NEAR = 35.0  # metres from the middle of a piece of ground beyond which fine gr
 def _worn(s: Surface) -> Array:
     """Return the share (n,) of wear on asphalt: tracks and repairs along the road, and grit."""
     long = noise(np.stack([s.xyz[0] * 1.3, s.xyz[1] * 0.3, s.xyz[2]]))
-    return np.clip(0.42 + 0.65 * long + 0.55 * noise(s.xyz * 7), 0, 1)
+    return np.clip(0.45 + 0.42 * long + 0.4 * noise(s.xyz * 7), 0, 1)
 
 
 def _line(s: Surface, place: Array | float, width: float = 0.075) -> Array:
@@ -75,7 +75,7 @@ def meadow(s: Surface) -> Array:
     broad = noise(s.xyz * 0.45)
     blades = noise(s.xyz * 6) * near
     dry = smooth(broad, 0.25, 0.9)[:, None] * np.array([0.10, 0.06, 0.01], np.float32)
-    return s.mix(np.clip(0.45 + 0.65 * broad + 0.65 * blades, 0, 1)) + dry
+    return s.mix(np.clip(0.45 + 0.33 * broad + 0.42 * blades, 0, 1)) + dry
 
 
 def soil(s: Surface) -> Array:

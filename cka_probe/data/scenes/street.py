@@ -104,4 +104,4 @@ def _weather(rng: np.random.Generator) -> tuple[Sun, Material]:
 
 def _meadow(rng: np.random.Generator) -> Material:
     hue, value = rng.uniform(0.18, 0.28), rng.uniform(0.35, 0.55)
-    return Material("meadow", colour(hue, 0.6, 0.6 * value), colour(hue - 0.03, 0.5, value))
+    return Material("meadow", colour(hue + 0.02, 0.65, 0.5 * value), colour(hue - 0.03, 0.5, 1.1 * value))

@@ -43,20 +43,11 @@ def car(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     body = Material("bodywork", paint, _TRIM, length)
     glass = Material("cabin", paint, _TRIM, length)
     back = -half + (0.08 if tall or rng.uniform() < 0.4 else 0.6)
-    front, x, roof = half - rng.uniform(1.15, 1.4), width / 2, height - 0.09
-    if far:
-        top = Material("paint", paint, _TRIM)
-        return [
-            box((-x, -half, 0.2), (x, half, waist), body),
-            box((-x + 0.12, back + 0.1, waist), (x - 0.12, front - 0.2, height - 0.06), glass),
-            box((-x + 0.15, back + 0.15, height - 0.06), (x - 0.15, front - 0.3, height), top),
-            *_wheels(width, (-0.31 * length, 0.31 * length), 0.32, far),
-        ]
+    front, x, roof = half - rng.uniform(1.2, 1.45), width / 2, height - 0.07
     return [
         box((-x, -half, 0.2), (x, half, waist), body),
-        box((-x + 0.09, back, waist), (x - 0.09, front, waist + 0.45 * (roof - waist)), glass),
-        box((-x + 0.14, back + 0.12, waist + 0.45 * (roof - waist)), (x - 0.14, front - 0.26, roof), glass),
-        box((-x + 0.19, back + 0.2, roof), (x - 0.19, front - 0.48, height), Material("paint", paint, _TRIM)),
+        box((-x + 0.11, back, waist), (x - 0.11, front, roof), glass),
+        box((-x + 0.14, back + 0.03, roof), (x - 0.14, front - 0.16, height), Material("paint", paint, _TRIM)),
         *_wheels(width, (-0.31 * length, 0.31 * length), 0.32, far),
     ]
 
