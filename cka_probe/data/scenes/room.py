@@ -151,15 +151,19 @@ def _openings(rng: np.random.Generator, p: Palette, plan: Plan) -> tuple[list[Pi
 
 def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: Plan) -> list[Piece]:
     """Return the pieces along the walls and in the middle."""
-    pieces = []
+    pieces: list[Piece] = []
     w, d, _ = plan.size
-    for turn, wall in enumerate(("far", "left", "right", "far", "left", "right", "near")):
-        for _ in range(6):
-            wanted = turn < 3 and not pieces  # what makes the room what it is comes first
-            make = AT_WALLS[category][0 if wanted else rng.integers(len(AT_WALLS[category]))]
-            piece = plan.at_wall(make(rng, p), wall, rng.uniform(0.05, 0.95))
-            if plan.put(piece):
-                pieces.append(Piece(tuple(piece), LABELS[make]))
+    makers = AT_WALLS[category]
+    turns = [wall for wall in ("far", "left", "right", "far", "left", "right", "near") for _ in range(6)]
+    patience = 400
+    while turns and patience:
+        # what makes the room what it is comes first, and has many tries to find its place
+        patience -= not pieces
+        wall = turns.pop(0) if pieces else str(rng.choice(["far", "left", "right"]))
+        make = makers[rng.integers(len(makers))] if pieces else makers[0]
+        piece = plan.at_wall(make(rng, p), wall, rng.uniform(0.05, 0.95))
+        if plan.put(piece):
+            pieces.append(Piece(tuple(piece), LABELS[make]))
     for _ in range(6):
         make = IN_THE_MIDDLE[category][rng.integers(len(IN_THE_MIDDLE[category]))]
         yaw = rng.choice([0.0, np.pi / 2, np.pi, -np.pi / 2]) + rng.normal(0, 0.12)
