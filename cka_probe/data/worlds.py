@@ -62,7 +62,9 @@ def worlds(
     shape, cut = _size(size), num - num // 4
     numbers = {"train": range(cut), "test": range(cut, num), "all": range(num)}[split]
     scenes = [[_frame((kind, seed, index, frames, frame, shape)) for frame in range(frames)] for index in numbers]
-    return Frames(scenes, parse_sources(sources), f"worlds:{kind}", CLASSES[kind])
+    data = Frames(scenes, parse_sources(sources), f"worlds:{kind}", CLASSES[kind])
+    data.categories = Classes(CATEGORIES[kind])
+    return data
 
 
 def _size(text: str) -> tuple[int, int]:
