@@ -7,8 +7,8 @@ import pytest
 
 from cka_probe.data.scenes.solids import BOX, CYLINDER, Material, Solid, box
 from cka_probe.data.scenes.street import CLASSES, draw_street
-from cka_probe.data.scenes.street_ground import KERB
 from cka_probe.data.scenes.street_plan import ALWAYS, Boxes, Road, Space, meet
+from cka_probe.data.scenes.street_site import KERB
 from cka_probe.data.scenes.view import see
 from cka_probe.data.scenes.world import SKY
 

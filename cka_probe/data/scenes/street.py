@@ -12,9 +12,10 @@ import numpy as np
 from cka_probe.data.scenes.palette import colour, shade
 from cka_probe.data.scenes.room import look
 from cka_probe.data.scenes.solids import Material, Point
-from cka_probe.data.scenes.street_ground import draw_style, ground
+from cka_probe.data.scenes.street_ground import ground
 from cka_probe.data.scenes.street_plan import Boxes, Road, Space
-from cka_probe.data.scenes.street_sides import Site, sides
+from cka_probe.data.scenes.street_sides import sides
+from cka_probe.data.scenes.street_site import Site, draw_style
 from cka_probe.data.scenes.street_traffic import traffic
 from cka_probe.data.scenes.world import SKY, Camera, Shell, Sun, World
 

@@ -20,6 +20,9 @@ from cka_probe.data.scenes.solids import Point, Solid, moved
 
 Floats = NDArray[np.float64]
 
+Place = tuple[float, float, float]
+"""s and d along a road, and z."""
+
 ALWAYS = (-1e9, 1e9)
 _STILL = 1e-9
 
@@ -40,8 +43,9 @@ class Road:
         x, y = ((c - 1) / k, sine / k) if k else (0.0, bent)
         return float(x + d * c - rest * sine), float(y + d * sine + rest * c), float(turn)
 
-    def put(self, solids: Sequence[Solid], s: float, d: float, z: float = 0.0, turn: float = 0.0) -> tuple[Solid, ...]:
-        """Return solids built about the origin with y ahead, put at (s, d) and turned to the left by `turn`."""
+    def put(self, solids: Sequence[Solid], place: Place, turn: float = 0.0) -> tuple[Solid, ...]:
+        """Return solids built about the origin with y ahead, put somewhere and turned to the left by `turn`."""
+        s, d, z = place
         x, y, along = self.at(s, d)
         return moved(solids, (x, y, z), along + turn)
 

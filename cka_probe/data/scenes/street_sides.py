@@ -6,86 +6,8 @@ from cka_probe.data.scenes import street_houses as houses
 from cka_probe.data.scenes import street_parts as parts
 from cka_probe.data.scenes import street_vehicles as vehicles
 from cka_probe.data.scenes.palette import colour
-from cka_probe.data.scenes.solids import Material, Point, Solid, box, ellipsoid
-from cka_probe.data.scenes.street_ground import KERB, ROAD, Style
-from cka_probe.data.scenes.street_plan import Road, Space
-from cka_probe.data.scenes.world import Piece
-
-_MANY = 110
-
-
-class Site:
-    """A street while it is filled.
-
-    Args:
-        rng: What draws it.
-        style: What kind of street it is.
-        road: Its course.
-        space: What is taken of it.
-        way: Metres that the camera drives.
-
-    Attributes:
-        pieces: What stands there so far.
-        gap: From where to where along it another road crosses, if one does.
-        zebra: Whether people may cross there on zebra crossings.
-        near: Metres along it up to which things have their details.
-        end: Metres along it up to which there are things.
-    """
-
-    def __init__(self, rng: np.random.Generator, style: Style, road: Road, space: Space, way: float):
-        self.rng, self.style, self.road, self.space, self.way = rng, style, road, space, way
-        self.pieces: list[Piece] = []
-        half, middle = rng.uniform(3.2, 4.5), way * rng.uniform(0.3, 1.0) + rng.uniform(18, 34)
-        self.gap = (middle - half, middle + half) if style.crossing else None
-        self.zebra = bool(rng.uniform() < 0.7)
-        self.near, self.end = 16.0 + way, 66.0 + way
-
-    def in_gap(self, s: float, margin: float) -> bool:
-        """Return whether a place along the road is on the road that crosses, or nearer to it than a margin."""
-        return self.gap is not None and self.gap[0] - margin < s < self.gap[1] + margin
-
-    @property
-    def full(self) -> bool:
-        """Whether there are so many solids that what only adorns is left out."""
-        return sum(len(piece.solids) for piece in self.pieces) > _MANY
-
-    def unseen(self, s: float, d: float) -> bool:
-        """Return whether a place is beside or behind the camera from the start."""
-        return s < 0.75 * abs(d - self.style.ego) - 1.0
-
-    def add(
-        self,
-        solids: list[Solid],
-        label: str,
-        s: float,
-        d: float,
-        z: float = 0.0,
-        turn: float = 0.0,
-        velocity: Point = (0.0, 0.0, 0.0),
-    ) -> bool:
-        """Put a piece somewhere if it meets nothing there all the time, and return whether it was put."""
-        placed = self.road.put(solids, s, d, z, turn)
-        there = self.space.take(placed, velocity, apart=0.03 if not any(velocity) else 0.3)
-        if there:
-            self.pieces.append(Piece(placed, label, velocity))
-        return there
-
-    def drive(self, solids: list[Solid], label: str, s: float, d: float, speed: float, z: float = ROAD) -> bool:
-        """Put what moves along the road at a speed (less than 0: towards the camera), if it can keep to its lane.
-
-        It moves straight on; its course touches that of the road half way.
-        """
-        seconds = self.space.seconds
-        if (speed * seconds) ** 2 * abs(self.road.curvature) / 8 > 0.4:
-            return False
-        velocity = self.road.ahead(s + speed * seconds / 2, speed)
-        x, y, turn = self.road.at(s + speed * seconds / 2, d)
-        start = (x - velocity[0] * seconds / 2, y - velocity[1] * seconds / 2, z)
-        placed = parts.moved(solids, start, turn + (np.pi if speed < 0 else 0.0))
-        there = self.space.take(placed, velocity, apart=0.3)
-        if there:
-            self.pieces.append(Piece(placed, label, velocity))
-        return there
+from cka_probe.data.scenes.solids import Material, box, ellipsoid
+from cka_probe.data.scenes.street_site import KERB, Site
 
 
 def sides(site: Site) -> None:
@@ -121,7 +43,7 @@ def _houses(site: Site, side: int) -> None:
         if site.gap and s < site.gap[1] + 1.5 and s + 2 * half > site.gap[0] - 1.5:
             s = site.gap[1] + 1.5
             continue
-        site.add(house, "building", s + half, side * (front + back), turn=side * np.pi / 2)
+        site.add(house, "building", (s + half, side * (front + back), 0.0), side * np.pi / 2)
         s += 2 * half + rng.uniform(*gaps) * (1 if rng.uniform() < 0.9 else 3)
 
 
@@ -136,7 +58,7 @@ def _boundary(site: Site, side: int) -> None:
         middle = s + length / 2
         if name != "none" and not site.in_gap(middle, length / 2 + 1.0):
             label = {"hedge": "vegetation", "fence": "fence", "wall": "wall"}[name]
-            site.add(getattr(parts, name)(rng, length), label, middle, side * d)
+            site.add(getattr(parts, name)(rng, length), label, (middle, side * d, 0.0))
         s += length + rng.uniform(0.8, 4.0)
 
 
@@ -146,15 +68,15 @@ def _lamps(site: Site, side: int) -> None:
     if style.kind == "country":
         for s in np.arange(rng.uniform(4, 12), site.end - 20, 26.0):
             if side > 0:
-                site.add(parts.mast(rng), "pole", s, style.edge(1) + 2.0)
+                site.add(parts.mast(rng), "pole", (s, style.edge(1) + 2.0, 0.0))
             white = Material("checks", (0.8, 0.8, 0.78), (0.05, 0.05, 0.05), 1.2)
             post = box((-0.05, -0.06, 0), (0.05, 0.06, 0.95), white)
-            site.add([post], "pole", s + 9.0, side * (style.edge(side) + 0.6))
+            site.add([post], "pole", (s + 9.0, side * (style.edge(side) + 0.6), 0.0))
         return
     for s in np.arange(rng.uniform(6, 14) + 11 * (side > 0), site.end - 20, 30.0):
         if not site.in_gap(s, 1.0):
             turn = np.pi if side > 0 else 0.0
-            site.add(parts.street_lamp(rng, 1.5), "pole", s, side * (style.edge(side) + 0.4), KERB, turn)
+            site.add(parts.street_lamp(rng, 1.5), "pole", (s, side * (style.edge(side) + 0.4), KERB), turn)
 
 
 def _crossing_signs(site: Site) -> None:
@@ -165,7 +87,7 @@ def _crossing_signs(site: Site) -> None:
     for side in (-1, 1):
         make = parts.traffic_light if lights else parts.sign
         for s, turn in ((site.gap[0] - 0.6, np.pi), (site.gap[1] + 0.6, np.pi if lights else 0.0)):
-            site.add(make(rng), "pole", s, side * (site.style.edge(side) + 0.5), KERB, turn)
+            site.add(make(rng), "pole", (s, side * (site.style.edge(side) + 0.5), KERB), turn)
 
 
 def _signs(site: Site, side: int) -> None:
@@ -176,7 +98,8 @@ def _signs(site: Site, side: int) -> None:
         s = rng.uniform(8, site.near + 15)
         if not site.in_gap(s, 1.0):
             turn = np.pi if side > 0 or rng.uniform() < 0.4 else 0.0
-            site.add(parts.sign(rng), "pole", s, side * (style.edge(side) + 0.55), z, turn + rng.normal(0, 0.06))
+            place = (s, side * (style.edge(side) + 0.55), z)
+            site.add(parts.sign(rng), "pole", place, turn + rng.normal(0, 0.06))
 
 
 def _people(site: Site) -> None:
@@ -193,9 +116,9 @@ def _people(site: Site) -> None:
             someone = vehicles.person(rng, s > site.near - 5)
             if rng.uniform() < 0.7:
                 pace = rng.uniform(0.7, 1.7) * rng.choice([-1, 1])
-                site.drive(someone, "person", s + apart, d, pace, KERB)
+                site.drive(someone, "person", (s + apart, d, KERB), pace)
             else:
-                site.add(someone, "person", s + apart, d, KERB, rng.uniform(0, 6))
+                site.add(someone, "person", (s + apart, d, KERB), rng.uniform(0, 6))
 
 
 def _trees(site: Site, side: int) -> None:
@@ -212,7 +135,7 @@ def _trees(site: Site, side: int) -> None:
         if not site.in_gap(s, 2.5) and not site.unseen(s, d):
             low = not town and rng.uniform() < 0.3
             plant = parts.bush(rng) if low else parts.tree(rng, s > site.near)
-            site.add(plant, "vegetation", s, d, KERB if town else 0.0, rng.uniform(0, 6))
+            site.add(plant, "vegetation", (s, d, KERB if town else 0.0), rng.uniform(0, 6))
         s += step * rng.uniform(0.6, 1.4)
 
 
@@ -223,21 +146,20 @@ def _distance(site: Site) -> None:
         s, d = site.end + rng.uniform(25, 160), rng.choice([-1, 1]) * rng.uniform(26, 230)
         x, y, z = rng.uniform(12, 40), rng.uniform(8, 15), rng.uniform(5, 12)
         green = parts.draw_green(rng, rng.uniform(1.5, 3.0))
-        site.add([ellipsoid((-x, -y, -0.4 * z), (x, y, z), green, shadow=False)], "vegetation", s, d)
+        site.add([ellipsoid((-x, -y, -0.4 * z), (x, y, z), green, shadow=False)], "vegetation", (s, d, 0.0))
     if style.kind != "country":
         for _ in range(3):
             s, d = site.end + rng.uniform(8, 120), rng.choice([-1, 1]) * rng.uniform(12, 60)
             bays, wall = int(rng.integers(4, 9)), houses.draw_wall(rng)
             x, top = bays * wall.size / 2, 3.0 * int(rng.integers(3, 9))
             if not site.in_gap(s, 12.0):
-                site.add([box((-x, -5.0, 0), (x, 5.0, top), wall, shadow=False)], "building", s, d)
+                site.add([box((-x, -5.0, 0), (x, 5.0, top), wall, shadow=False)], "building", (s, d, 0.0))
     haze = colour(0.55, 0.2, rng.uniform(0.5, 0.65))
     far = Material("foliage", colour(0.4, 0.3, 0.38), haze, 14.0)
     for _ in range(3):
         s, d, x, z = rng.uniform(650, 1500), rng.uniform(-900, 900), rng.uniform(250, 600), rng.uniform(20, 70)
-        site.add([ellipsoid((-x, -120, -z), (x, 120, z), far, shadow=False)], "vegetation", s, d)
+        site.add([ellipsoid((-x, -120, -z), (x, 120, z), far, shadow=False)], "vegetation", (s, d, 0.0))
     if rng.uniform() < 0.1:
         side = rng.choice([-1, 1])
-        site.add(
-            vehicles.train(rng, 3), "train", site.near, side * rng.uniform(24, 30), velocity=(0.0, 8.0 * side, 0.0)
-        )
+        train, place = vehicles.train(rng, 3), (site.near, side * rng.uniform(24, 30), 0.0)
+        site.add(train, "train", place, velocity=(0.0, 8.0 * side, 0.0))
