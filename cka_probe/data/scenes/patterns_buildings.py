@@ -20,7 +20,7 @@ def brick(s: Surface) -> Array:
     row = np.floor(s.v / height)
     along = s.u / s.size + 0.5 * (row % 2)
     joint = np.minimum(np.abs(along - np.round(along)) * s.size, np.abs(s.v / height - np.round(s.v / height)) * height)
-    tone = 0.84 + 0.26 * scatter(row, np.floor(along)) + 0.42 * noise(s.xyz * 1.1)
+    tone = 0.88 + 0.18 * scatter(row, np.floor(along)) + 0.42 * noise(s.xyz * 1.1)
     return s.mix(0.75 * (1 - smooth(joint, 0.03 * s.size, 0.07 * s.size))) * tone[:, None]
 
 
@@ -78,7 +78,7 @@ def brick_windows(s: Surface) -> Array:
     height = np.float32(0.17)
     row = np.floor(s.v / height)
     along = s.u / (3 * height) + 0.5 * (row % 2)
-    tone = 0.8 + 0.2 * scatter(row, np.floor(along)) + 0.45 * noise(s.xyz * 0.9)
+    tone = 0.86 + 0.12 * scatter(row, np.floor(along)) + 0.45 * noise(s.xyz * 0.9)
     return _with_windows(s, s.first * tone[:, None], (0.26, 0.26))
 
 
