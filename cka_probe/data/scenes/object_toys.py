@@ -15,7 +15,6 @@ from cka_probe.data.scenes.object_shapes import (
     draw_look,
     draw_metal,
     oval,
-    turned,
 )  # fmt: skip
 from cka_probe.data.scenes.palette import colour, shade
 from cka_probe.data.scenes.solids import Material, Solid, moved
@@ -251,5 +250,5 @@ def lighthouse(rng: np.random.Generator) -> list[Solid]:
         disc(top, top + 0.02, 0.85 * r, DARK),
         disc(top + 0.02, top + 0.1, 0.42 * r, shine),
         oval(0, 0, top + 0.1, (0.55 * r, 0.55 * r, 0.06), pair[0]),
-        turned(block(0, 0.98 * r, 0.12, (0.03, 0.012, 0.05), DARK), 0.0),
+        block(0, 0.98 * r, 0.12, (0.03, 0.012, 0.05), DARK),
     ]
