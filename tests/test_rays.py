@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cka_probe.data.scenes import WORLDS, rays, see, shading
+from cka_probe.data.scenes import WORLDS, rays, see, shading, view
 from cka_probe.data.scenes.rays import Rays, camera_rays, cast
 from cka_probe.data.scenes.shading import light_from, on_surfaces
 from cka_probe.data.scenes.solids import BOX, CYLINDER, ELLIPSOID, Material, Solid, box
@@ -131,8 +131,10 @@ def test_no_two_faces_lie_in_one_place(kind):
 def test_the_four_rays_of_a_pixel_lie_around_its_centre():
     world = WORLDS["rooms"](0, 0, 1)
     pose, K = world.camera.poses[0], world.camera.intrinsics(SIZE)
-    centre, fine = (camera_rays(pose, K, SIZE, each, np.float64).direction for each in (1, 2))
-    np.testing.assert_allclose(fine.reshape(3, SIZE[0], 2, SIZE[1], 2).mean(axis=(2, 4)), centre, atol=1e-12)
+    centre, fine = (camera_rays(pose, K, SIZE, each, np.float64).direction for each in (view.CENTRE, view.FINE))
+    np.testing.assert_allclose(fine.mean(axis=1, keepdims=True), centre, atol=1e-12)
+    halfway = (centre[..., 1:] - centre[..., :-1]) / 2
+    np.testing.assert_allclose((fine[:, 1] - fine[:, 0])[:, None, :, 1:], halfway, atol=1e-12)
 
 
 @each_kind
@@ -191,10 +193,10 @@ def test_the_sun_throws_shadows_away_from_it():
 def test_colour_does_not_depend_on_the_camera(kind):
     world = WORLDS[kind](0, 1, 2)
     pose, K = world.camera.poses[0], world.camera.intrinsics(SIZE)
-    looks = camera_rays(pose, K, SIZE, 1, np.float32)
+    looks = camera_rays(pose, K, SIZE, view.CENTRE)
     table = tabulate(world)
     hits = cast(table, pose, K, looks)
-    place = (looks.origin[:, None, None] + hits.t * looks.direction).reshape(3, -1)
+    place = (looks.origin[:, None, None, None] + hits.t * looks.direction).reshape(3, -1)
     order = np.random.default_rng(0).permutation(place.shape[1])
     once = light_from(table, world.light, on_surfaces(table, place, hits.solid.ravel()), 1)
     again = light_from(table, world.light, on_surfaces(table, place[:, order], hits.solid.ravel()[order]), 1)

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cka_probe.data.scenes.solids import BOX, ELLIPSOID
+from cka_probe.data.scenes.solids import BOX, CYLINDER, ELLIPSOID
 from cka_probe.data.scenes.table import Floats, Numbers, Table
 
-Where = tuple[slice, slice] | Numbers
+Where = tuple[slice, ...] | Numbers
 Span = tuple[Floats, Floats]
 
 _CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+_AT_ONCE = 30000  # numbers that a processor has at hand
 _NEAR = 0.05  # metres before the camera, and no picture of what is nearer
 
 
@@ -54,7 +56,11 @@ class Rays:
         origin = self.origin - centre.reshape(3, *[1] * (self.origin.ndim - 1))
         if table.square[solid]:
             return _with_inverse(origin, self.direction, self.inverse)
-        return Rays(_turned(table.turn[:, solid], origin), _turned(table.turn[:, solid], self.direction))
+        return Rays(origin, self.direction).turned(table.turn[:, solid])
+
+    def turned(self, turn: Floats) -> "Rays":
+        """Return the rays in axes turned about z by an angle of this (cosine, sine)."""
+        return Rays(rotated(turn, self.origin), rotated(turn, self.direction))
 
 
 def _with_inverse(origin: Floats, direction: Floats, inverse: Floats) -> Rays:
@@ -63,7 +69,7 @@ def _with_inverse(origin: Floats, direction: Floats, inverse: Floats) -> Rays:
     return rays
 
 
-def _turned(turn: Floats, vectors: Floats) -> Floats:
+def rotated(turn: Floats, vectors: Floats) -> Floats:
     """Return (3, ...) vectors of the world in axes turned about z."""
     c, s = turn.astype(vectors.dtype)
     turned = np.empty_like(vectors)
@@ -88,6 +94,28 @@ def span(table: Table, solid: int, rays: Rays) -> Span:
     return np.maximum(enter, first), np.minimum(leave, last)
 
 
+def blocked(low: Floats, high: Floats, rays: Rays) -> NDArray[np.bool_]:
+    """Return which segments, from t = 0 to 1, meet one of some boxes, (n,).
+
+    Args:
+        low: (3, b) lowest corners in the axes of the rays.
+        high: (3, b) highest corners.
+        rays: n, each from its own origin.
+    """
+    met = np.empty(rays.origin.shape[1], bool)
+    many = max(1, _AT_ONCE // low.shape[1])
+    for first in range(0, len(met), many):
+        block = slice(first, first + many)
+        enter, leave = np.float32(0), np.float32(1)
+        for axis in range(3):
+            o, inverse = rays.origin[axis, block], rays.inverse[axis, block]
+            one, other = (low[axis, :, None] - o) * inverse, (high[axis, :, None] - o) * inverse
+            enter = np.maximum(enter, np.minimum(one, other))
+            leave = np.minimum(leave, np.maximum(one, other, out=other))
+        met[block] = (enter < leave).any(axis=0)
+    return met
+
+
 def _slab(rays: Rays, half: Floats, axis: int) -> Span:
     """Return t where rays enter and leave |x| <= half."""
     inverse = rays.inverse[axis]
@@ -97,13 +125,18 @@ def _slab(rays: Rays, half: Floats, axis: int) -> Span:
 
 def _round(rays: Rays, half: Floats, axes: int) -> Span:
     """Return t where rays enter and leave an ellipsoid (or an endless cylinder, of two axes)."""
+    a, b, under = _quadratic(rays, half, axes)
+    root, miss = np.sqrt(np.maximum(under, 0)), under <= 0
+    return np.where(miss, np.inf, (-b - root) / a), np.where(miss, -np.inf, (-b + root) / a)
+
+
+def _quadratic(rays: Rays, half: Floats, axes: int) -> tuple[Floats, Floats, Floats]:
+    """Return a, b and b^2 - a c of `a t^2 + 2 b t + c = 0`, where a ray meets an ellipsoid."""
     a = b = c = 0.0
     for axis in range(axes):
         o, d = rays.origin[axis] / half[axis], rays.direction[axis] / half[axis]
         a, b, c = a + d * d, b + o * d, c + o * o
-    under = b * b - a * (c - 1)
-    root, miss = np.sqrt(np.maximum(under, 0)), under <= 0
-    return np.where(miss, np.inf, (-b - root) / a), np.where(miss, -np.inf, (-b + root) / a)
+    return np.maximum(a, 1e-30), b, b * b - a * (c - 1)  # a ray along a cylinder has no a
 
 
 @dataclass(frozen=True)
@@ -119,11 +152,25 @@ class Hits:
     solid: Numbers
 
 
-def camera_rays(pose: Floats, K: Floats, size: tuple[int, int], fine: int, dtype: type) -> Rays:
-    """Return rays of a grid of (H fine, W fine), `fine` a pixel each way, spread about its centre."""
-    v, u = ((np.arange(length * fine) + 0.5) / fine - 0.5 for length in size)
-    x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
-    ways = pose[:3, 0, None, None] * x + pose[:3, 1, None, None] * y[:, None] + pose[:3, 2, None, None]
+def camera_rays(pose: Floats, K: Floats, size: tuple[int, int], offsets: Floats, dtype: type = np.float32) -> Rays:
+    """Return rays through every pixel.
+
+    Args:
+        pose: (4, 4) camera to world.
+        K: (3, 3) of the picture.
+        size: (H, W).
+        offsets: (o, 2) where in each pixel rays run, (right, down) of its centre.
+        dtype: Of the rays.
+
+    Returns:
+        Rays of (3, o, H, W).
+    """
+    h, w = size
+    across, down = np.asarray(offsets, float).reshape(-1, 2).T
+    x = (np.arange(w) + across[:, None] - K[0, 2]) / K[0, 0]
+    y = (np.arange(h) + down[:, None] - K[1, 2]) / K[1, 1]
+    right, below, ahead = (pose[:3, axis, None, None, None] for axis in range(3))
+    ways = right * x[:, None, :] + below * y[:, :, None] + ahead
     return Rays(pose[:3, 3].astype(dtype), ways.astype(dtype))
 
 
@@ -133,8 +180,8 @@ def cast(table: Table, pose: Floats, K: Floats, rays: Rays, pixels: Floats | Non
     Args:
         table: The world, with the camera inside its shell and outside every solid.
         pose: (4, 4) camera to world.
-        K: (3, 3) in units of the grid of rays, or of `pixels`.
-        rays: From the camera: an (h, w) grid of them, or a list of n.
+        K: (3, 3) of the picture.
+        rays: From the camera, within half a pixel of each pixel's centre: (3, o, H, W), or a list of n.
         pixels: (2, n) where each ray of a list meets the picture.
     """
     low, high = (
@@ -145,9 +192,9 @@ def cast(table: Table, pose: Floats, K: Floats, rays: Rays, pixels: Floats | Non
         ahead = np.where(rays.direction[axis] > 0, high[axis], low[axis])
         np.minimum(t, ahead * rays.inverse[axis], out=t)
     index = np.full(t.shape, -1)
-    for number, (top, bottom, left, right) in _windows(table, pose, K, t.shape if pixels is None else None):
+    for number, (top, bottom, left, right) in _windows(table, pose, K, t.shape[-2:] if pixels is None else None):
         if pixels is None:
-            where: Where = (slice(top, bottom), slice(left, right))
+            where: Where = (slice(None), slice(top, bottom), slice(left, right))
         else:
             u, v = pixels
             where = np.flatnonzero((u >= left) & (u < right) & (v >= top) & (v < bottom))
@@ -161,10 +208,36 @@ def cast(table: Table, pose: Floats, K: Floats, rays: Rays, pixels: Floats | Non
     return Hits(t, index)
 
 
-def _windows(table: Table, pose: Floats, K: Floats, shape: tuple[int, ...] | None) -> list[tuple[int, tuple]]:
-    """Return (solid, (top, bottom, left, right)) of each solid that can be seen.
+def meet(table: Table, solid: Numbers, rays: Rays) -> Floats:
+    """Return t where each ray enters the solid it is known to meet, (n,), or leaves the shell.
 
-    Without a shape, of the grid or list of rays, a window has no limits but the solid's own.
+    `cast` finds out which solid a ray meets, with float32's digits; this is where, with those of its own rays.
+
+    Args:
+        table: The world.
+        solid: (n,) numbers of solids.
+        rays: n rays from one place.
+    """
+    half, turn = table.half[:, solid], table.turn[:, solid]
+    origin = rotated(turn, rays.origin[:, None] - table.centre[:, solid])
+    local = Rays(origin, rotated(turn, rays.direction))
+    slabs = [_slab(local, half, axis) for axis in range(3)]
+    enter, leave = np.maximum.reduce([slab[0] for slab in slabs]), np.minimum.reduce([slab[1] for slab in slabs])
+    # a ray that only grazes may miss by the last digit: it leaves where it would enter
+    t = np.where((solid >= 0) & (enter < leave), enter, leave)
+    for shape, axes in ((CYLINDER, 2), (ELLIPSOID, 3)):
+        here = np.flatnonzero(table.shape[solid] == shape)
+        if len(here):
+            a, b, under = _quadratic(local.of(here), half[:, here], axes)
+            enter = (-b - np.sqrt(np.maximum(under, 0))) / a
+            t[here] = np.maximum(enter, slabs[2][0][here]) if shape == CYLINDER else enter
+    return t
+
+
+def _windows(table: Table, pose: Floats, K: Floats, shape: tuple[int, ...] | None) -> list[tuple[int, tuple]]:
+    """Return (solid, (top, bottom, left, right)) of each solid that can be seen, in pixels.
+
+    Without a shape, the picture's (H, W), a window has no limits but the solid's own.
     """
     c, s = table.turn[:, :-1]
     zero = np.zeros_like(c)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.data.scenes.rays import Rays, span
+from cka_probe.data.scenes.rays import Rays, blocked, rotated, span
 from cka_probe.data.scenes.solids import BOX, CYLINDER
 from cka_probe.data.scenes.table import Floats, Numbers, Table
 from cka_probe.data.scenes.texture import PATTERNS, Surface
@@ -24,6 +24,7 @@ LAMP, SKYLIGHT, AROUND = (np.array(rgb, np.float32) for rgb in ((1.0, 0.9, 0.76)
 LAMP_POINTS = np.array([(-0.25, -0.15, 0), (0.15, -0.25, 0), (-0.15, 0.25, 0), (0.25, 0.15, 0)], np.float32)
 CORNER = 0.3  # metres over which a corner is darker
 FAR = 150.0  # metres beyond which nothing stands before the sun
+_BLOCK = 1024
 CLEAR = 2e-3  # metres off its surface at which a point looks for its light
 
 
@@ -81,8 +82,8 @@ def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> F
     Args:
         table: The world's solids.
         light: What shines on them.
-        points: float32; those of an (h fine, w fine) grid of rays, one pixel's after the other's.
-        fine: Rays a pixel each way.
+        points: float32; those of one pixel after those of the other.
+        fine: Rays a pixel.
 
     Returns:
         (n, 3) linear RGB.
@@ -165,7 +166,7 @@ def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
 
 def _place_in_pixel(n: int, fine: int) -> Numbers:
     """Return which of its pixel's rays each point is of."""
-    return np.arange(n) % (fine * fine)
+    return np.arange(n) % fine
 
 
 def _lambert(normal: Floats, to_light: Floats) -> Floats:
@@ -180,17 +181,16 @@ def _shaded(table: Table, points: Points, to_light: Floats, lit: NDArray[np.bool
     Of a pixel's rays the first and the last are followed to the light; the others only where these two differ,
     or what they are on does: an edge of a shadow or of a thing runs through the pixel.
     """
-    each = fine * fine
-    if each < 3:
+    if fine < 3:
         return _hidden(table, points, to_light, np.flatnonzero(lit))
     place = _place_in_pixel(len(lit), fine)
-    outer = (place == 0) | (place == each - 1)
+    outer = (place == 0) | (place == fine - 1)
     shaded = _hidden(table, points, to_light, np.flatnonzero(lit & outer))
-    first, last = shaded[0::each], shaded[each - 1 :: each]
-    solid, on = points.solid.reshape(-1, each), lit.reshape(-1, each)
+    first, last = shaded[0::fine], shaded[fine - 1 :: fine]
+    solid, on = points.solid.reshape(-1, fine), lit.reshape(-1, fine)
     mixed = (first != last) | (solid != solid[:, :1]).any(axis=1) | (on != on[:, :1]).any(axis=1)
-    rest = np.repeat(first, each)
-    inner = np.repeat(mixed, each) & ~outer
+    rest = np.repeat(first, fine)
+    inner = np.repeat(mixed, fine) & ~outer
     found = _hidden(table, points, to_light, np.flatnonzero(lit & inner))
     return np.where(outer, shaded, np.where(inner, found, rest))
 
@@ -203,19 +203,17 @@ def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> ND
     place, way = points.place[:, some] + np.float32(CLEAR) * points.normal[:, some], to_light[:, some]
     rays = Rays(place, way)
     here = np.zeros(len(some), bool)
-    shadows = [number for number, solid in enumerate(table.solids) if solid.shadow]
-    passing = _passing(table.balls, place, way)
-    owner, near = -1, np.empty(0, int)
-    for number in shadows:
-        if table.piece[number] != owner:
-            owner = table.piece[number]
-            near = np.flatnonzero(passing[owner] & ~here)
-            close = rays.of(near) if len(near) else None
-        if close is None:
-            continue
-        enter, leave = span(table, number, close)
-        meets = (enter < leave) & (leave > 0) & (enter < 1)
-        here[near[meets]] = True
+    for passing, shadows in zip(_passing(table.balls, place, way), table.shadows, strict=True):
+        near = np.flatnonzero(passing & ~here)
+        close = rays.of(near) if len(near) else None
+        for boxes in shadows.boxes if close else ():
+            turned = close.turned(boxes.turn) if boxes.turn[1] else close
+            middle = rotated(boxes.turn, table.centre[:, boxes.numbers])
+            low, high = ((middle + sign * boxes.reach).astype(np.float32) for sign in (-1, 1))
+            here[near[blocked(low, high, turned)]] = True
+        for number in shadows.others if close else ():
+            enter, leave = span(table, number, close)
+            here[near[(enter < leave) & (leave > 0) & (enter < 1)]] = True
     hidden[some[here]] = True
     return hidden
 
@@ -228,12 +226,20 @@ def _passing(balls: Floats, place: Floats, way: Floats) -> NDArray[np.bool_]:
     """
     middle = place.mean(axis=1, keepdims=True)  # products of large coordinates would lose what is small
     place, centre = place - middle, balls[:, :3].astype(np.float32) - middle.T
-    length = _dot(way, way)
-    along = centre @ way - _dot(place, way)
-    apart = (centre**2).sum(axis=1)[:, None] - 2 * (centre @ place) + _dot(place, place)
-    share = np.clip(along / length, 0, 1)
-    apart -= share * (2 * along - share * length)
-    return apart < balls[:, 3:].astype(np.float32) * 1.001 + 1e-3
+    passing = np.empty((len(balls), place.shape[1]), bool)
+    reach = (balls[:, 3:].astype(np.float32) * 1.001 + 1e-3) - (centre**2).sum(axis=1)[:, None]
+    for first in range(0, place.shape[1], _BLOCK):  # as much as a processor has at hand
+        block = slice(first, first + _BLOCK)
+        o, d = place[:, block], way[:, block]
+        length, far = _dot(d, d), _dot(o, o)
+        along = centre @ d - _dot(o, d)
+        share = np.clip(along / length, 0, 1)
+        apart = far - 2 * (centre @ o)
+        along *= 2
+        along -= share * length
+        along *= share
+        passing[:, block] = apart - along < reach
+    return passing
 
 
 def _turned(turn: Floats, vectors: Floats) -> Floats:

@@ -14,7 +14,30 @@ from cka_probe.data.scenes.world import SKY, World
 Floats = NDArray[np.floating]
 Numbers = NDArray[np.integer]
 
-_SQUARE = 1e-9  # radians from a right angle that count as none
+_SQUARE = 1e-7  # radians from a right angle that count as none
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Parallel boxes of a piece that cast shadows: those are tried all at once.
+
+    Attributes:
+        turn: (2,) cosine and sine of the angle of the axes they share.
+        numbers: (b,) of the solids.
+        reach: (3, b) half extents in these axes.
+    """
+
+    turn: Floats
+    numbers: Numbers
+    reach: Floats
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """What casts shadows of a piece: parallel boxes, and the numbers of all else."""
+
+    boxes: tuple[Boxes, ...]
+    others: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,7 @@ class Table:
         label: (6, S + 1) uint8 class of each face -x, +x, -y, +y, -z, +z.
         sky: (6,) which faces of the shell are infinitely far.
         balls: (P, 4) centre and squared radius of a ball around what casts a shadow of each piece.
+        shadows: What that is.
         material: (6, S + 1) number of each face's material.
         first: (M, 3) linear RGB.
         second: (M, 3) linear RGB.
@@ -54,6 +78,7 @@ class Table:
     label: Numbers
     sky: NDArray[np.bool_]
     balls: Floats
+    shadows: tuple[Shadows, ...]
     material: Numbers
     first: Floats
     second: Floats
@@ -97,6 +122,7 @@ def tabulate(world: World) -> Table:
         label=_labels(world, solids, owner),
         sky=np.array([label == SKY for label in world.shell.labels]),
         balls=_balls(world),
+        shadows=_shadows(world, yaw, half),
         material=np.concatenate([own, shell], axis=1),
         first=np.array([m.first for m in materials], np.float32),
         second=np.array([m.second for m in materials], np.float32),
@@ -115,6 +141,28 @@ def _labels(world: World, solids: tuple[Solid, ...], owner: list[int]) -> Number
     own = [places[solid.label or world.pieces[number].label] for solid, number in zip(solids, owner, strict=True)]
     shell = np.array([places[label] for label in world.shell.labels])[:, None]
     return np.concatenate([np.tile(own, (6, 1)).astype(int), shell], axis=1).astype(np.uint8)
+
+
+def _shadows(world: World, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:
+    """Return what casts shadows, piece by piece; boxes at right angles to each other are parallel."""
+    found, start = [], 0
+    for piece in world.pieces:
+        casting = [n for n, solid in enumerate(piece.solids, start) if solid.shadow]
+        boxes = np.array([n for n in casting if piece.solids[n - start].shape == BOX], int)
+        others = tuple(n for n in casting if piece.solids[n - start].shape != BOX)
+        quarter = np.round(yaw[boxes] / (np.pi / 2))
+        angle = yaw[boxes] - quarter * (np.pi / 2)
+        crossed = quarter.astype(int) % 2 == 1
+        reach = np.where(crossed, half[[1, 0, 2]][:, boxes], half[:, boxes])
+        same = [np.abs(angle - one) < _SQUARE for one in np.unique(np.round(angle, 8))]
+        parts = [Boxes(_turn(angle[here][0]), boxes[here], reach[:, here]) for here in same if here.any()]
+        found.append(Shadows(tuple(parts), others))
+        start += len(piece.solids)
+    return tuple(found)
+
+
+def _turn(angle: float) -> Floats:
+    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def _balls(world: World) -> Floats:

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.data.scenes.rays import Rays, camera_rays, cast
+from cka_probe.data.scenes.rays import Hits, Rays, camera_rays, cast, meet
 from cka_probe.data.scenes.shading import Points, light_from, on_surfaces
 from cka_probe.data.scenes.table import Floats, Table, tabulate
 from cka_probe.data.scenes.world import View, World
 
-FINE = 2
+CENTRE = np.zeros((1, 2))
+FINE = np.array([(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)])
+"""Where in a pixel rays run, (right, down) of its centre: for the truth, and for the picture."""
+
 EXPOSURE = 1.5
 JUMP = 0.02  # share of the depth that an occluding edge exceeds
 REACHED = 1e-4  # share of the way to a point from which on it counts as reached
@@ -32,17 +35,17 @@ def see(world: World, frame: int, size: tuple[int, int], *, partner: bool = Fals
     """
     pose, K = world.camera.poses[frame], world.camera.intrinsics(size)
     table = _at(world, frame)
-    rays = camera_rays(pose, K, size, 1, np.float64)
-    hits = cast(table, pose, K, rays)
-    depth, solid = hits.t.ravel(), hits.solid.ravel()
-    place = pose[:3, 3:] + depth * rays.direction.reshape(3, -1)
-    points = on_surfaces(table, place, solid)
+    rays = camera_rays(pose, K, size, np.concatenate([CENTRE, FINE]))
+    hits = cast(table, pose, K, rays)  # once for all five, as most of it is the same
+    solid, ways = hits.solid[0].ravel(), camera_rays(pose, K, size, CENTRE, float).direction.reshape(3, -1)
+    depth = meet(table, solid, Rays(pose[:3, 3], ways))
+    points = on_surfaces(table, pose[:3, 3:] + depth * ways, solid)
     sky = (solid == -1) & table.sky[points.face]
     normals = np.where(sky, 0, pose[:3, :3].T @ points.normal)
     plane = np.where(points.flat & ~sky, 1 + 6 * (solid % len(table.shape)) + points.face, 0)
     moved = _flow(world, frame, size, points, sky) if flow and frame + 1 < len(world.camera.poses) else (None, None)
     return View(
-        image=picture(world, table, pose, size),
+        image=_colour(world, table, rays, hits),
         depth=np.where(sky, 0, depth).reshape(size),
         K=K,
         pose=pose,
@@ -67,22 +70,19 @@ def views(world: World, size: tuple[int, int], *, partner: bool = False, flow: b
 def picture(world: World, table: Table, pose: Floats, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return what a camera sees, (H, W, 3) uint8 RGB."""
     K = world.camera.intrinsics(size)
-    fine_K = K.copy()
-    fine_K[:2] *= FINE
-    fine_K[:2, 2] += (FINE - 1) / 2  # c' = s (c + 1/2) - 1/2
-    rays = camera_rays(pose, K, size, FINE, np.float32)
-    hits = cast(table, pose, fine_K, rays)
-    place = rays.origin[:, None, None] + hits.t * rays.direction
-    points = on_surfaces(table, _by_pixel(place, size), _by_pixel(hits.solid[None], size)[0])
-    light = light_from(table, world.light, points, FINE).reshape(-1, FINE * FINE, 3).mean(axis=1)
+    rays = camera_rays(pose, K, size, FINE)
+    return _colour(world, table, rays, cast(table, pose, K, rays))
+
+
+def _colour(world: World, table: Table, rays: Rays, hits: Hits) -> NDArray[np.uint8]:
+    """Return the mean colour of where the last four rays of each pixel end, (H, W, 3) uint8 RGB."""
+    fine, size = len(FINE), hits.t.shape[-2:]
+    place = rays.origin[:, None, None, None] + hits.t[-fine:] * rays.direction[:, -fine:]
+    place = place.transpose(0, 2, 3, 1).reshape(3, -1)  # all rays of a pixel one after the other
+    points = on_surfaces(table, place, hits.solid[-fine:].transpose(1, 2, 0).ravel())
+    light = light_from(table, world.light, points, fine).reshape(-1, fine, 3).mean(axis=1)
     shown = (1 - np.exp(-EXPOSURE * light)) ** (1 / 2.2)  # a shoulder as film has, then the screen's curve
     return (255 * shown + 0.5).astype(np.uint8).reshape(*size, 3)
-
-
-def _by_pixel(field: Floats, size: tuple[int, int]) -> Floats:
-    """Return a (c, H fine, W fine) field as (c, n), all rays of a pixel one after the other."""
-    h, w = size
-    return field.reshape(-1, h, FINE, w, FINE).transpose(0, 1, 3, 2, 4).reshape(len(field), -1)
 
 
 def _at(world: World, frame: int) -> Table:
