@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import active_children, get_context
 
+import lmdb
 import pytest
 from typer.testing import CliRunner
 
@@ -100,6 +101,36 @@ def test_a_run_killed_at_its_end_goes_on(where, whole, tmp_path, monkeypatch):
     make_worlds(tmp_path / "rooms", SETTINGS)
     assert contents(tmp_path / "rooms") == whole
     assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
+
+
+def test_a_run_killed_while_it_puts_a_database_together_goes_on(tmp_path, monkeypatch):
+    settings = Settings("rooms", 3, 1, SIZE, layout="lsun")
+    undisturbed = contents(make_worlds(tmp_path / "undisturbed", settings))
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lmdb, "open", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_worlds(tmp_path / "rooms", settings)
+    assert contents(make_worlds(tmp_path / "rooms", settings)) == undisturbed
+
+
+def test_what_a_run_killed_while_it_cleared_away_has_left_is_removed(whole, tmp_path):
+    left = tmp_path / ".rooms.making.12345.gone" / "claims"
+    left.mkdir(parents=True)
+    assert contents(make_worlds(tmp_path / "rooms", SETTINGS)) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
+
+
+def test_a_lock_lets_errors_through(tmp_path):
+    making = Making(tmp_path / "rooms")
+    with pytest.raises(FileNotFoundError, match="lost"), making.locked():
+        raise FileNotFoundError("lost")
+    with making.locked():
+        making.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_several_runs_at_once_share_the_work(whole, tmp_path):
@@ -254,12 +285,6 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_afterwards(whole, tmp_path
 def test_settings_that_make_no_set_say_so(wrong, error, message):
     with pytest.raises(error, match=message):
         Settings(**{"kind": "rooms"} | wrong)
-
-
-@pytest.mark.parametrize(("wrong", "message"), [({"noise": -1}, "noise from 0"), ({"jpeg": 101}, "to 100, found 101")])
-def test_sensors_that_are_none_say_so(wrong, message):
-    with pytest.raises(DataError, match=message):
-        Sensor(**wrong)
 
 
 def test_the_command(whole, tmp_path):

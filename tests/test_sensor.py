@@ -11,6 +11,7 @@ from cka_probe.data.scenes import WORLDS, see
 from cka_probe.data.scenes.make import make_worlds
 from cka_probe.data.scenes.sensor import FARTHEST, Sensor, depth_noise, lidar_pixels
 from cka_probe.data.scenes.settings import Settings
+from cka_probe.errors import DataError
 
 SIZE = (96, 128)
 SEED = (0, 1, 2)
@@ -140,3 +141,9 @@ def test_the_mat_file_has_the_truth_beside_what_was_measured(tmp_path):
     np.testing.assert_array_equal(filled, true)
     np.testing.assert_array_equal(measured[measured > 0], true[measured > 0])
     assert (measured == 0).any()
+
+
+@pytest.mark.parametrize(("wrong", "message"), [({"noise": -1}, "noise from 0"), ({"jpeg": 101}, "to 100, found 101")])
+def test_sensors_that_are_none_say_so(wrong, message):
+    with pytest.raises(DataError, match=message):
+        Sensor(**wrong)

@@ -16,13 +16,14 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from cka_probe.data.scenes.layouts.layout import Place
 
 NOTE = "worlds.json"
+_GONE = ".gone"
 
 
 class Making:
@@ -44,14 +45,21 @@ class Making:
         Raises:
             OSError: It cannot be made.
         """
+        with self._lock():
+            yield
+
+    def _lock(self) -> BinaryIO:
+        """Return the held file of the lock; closing it lets go."""
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError), (self.folder / "lock").open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if _same(file, self.folder / "lock"):
-                    yield
-                    return
-            # whoever held it has finished the set and taken the folder away
+            try:
+                file = open(self.folder / "lock", "ab")  # noqa: SIM115 (the caller closes it)
+            except FileNotFoundError:
+                continue  # whoever held it has finished the set and taken the folder away
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _same(file, self.folder / "lock"):
+                return file
+            file.close()
 
     def note(self) -> str | None:
         """Return what is made here; None when nobody has said so yet."""
@@ -101,9 +109,14 @@ class Making:
 
     def remove(self) -> None:
         """Take the folder away; it must be locked."""
-        gone = self.folder.with_name(f"{self.folder.name}.{os.getpid()}.gone")
-        os.replace(self.folder, gone)  # at once, so that nobody meets it half removed
-        shutil.rmtree(gone)
+        os.replace(self.folder, self.folder.with_name(f"{self.folder.name}.{os.getpid()}{_GONE}"))
+        self.sweep()  # nobody meets the folder half removed
+
+    def sweep(self) -> None:
+        """Remove what is left of folders taken away, by whomever: a run may be killed while it does this."""
+        for path in self.wanted.parent.iterdir():
+            if path.name.startswith(f"{self.folder.name}.") and path.name.endswith(_GONE):
+                shutil.rmtree(path, ignore_errors=True)  # another may be at it
 
 
 def line_of(file: BinaryIO) -> str | None:

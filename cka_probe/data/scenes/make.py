@@ -78,6 +78,7 @@ def _is_there(root: str | Path, making: Making, note: str) -> bool:
     if making.folder.exists():  # a run was killed between its last two steps
         with making.locked():
             making.remove()
+    making.sweep()
     return True
 
 

@@ -44,7 +44,7 @@ def finish(written: Iterable[Written], place: Place) -> None:
 
 def _put_together(folder: Path, place: Place) -> None:
     """Write one database of the files in a folder."""
-    growing, done = place.parts / f"growing_{folder.name}", place.tree / folder.name
+    growing, done = place.parts / f"{folder.name}.growing", place.tree / folder.name
     for path in (growing, done):
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted run left
         path.mkdir(parents=True)
