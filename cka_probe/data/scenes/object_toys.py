@@ -225,7 +225,7 @@ def castle(rng: np.random.Generator) -> list[Solid]:
         tall = high + rng.uniform(0.08, 0.2)
         parts += [disc(0, tall, r, wall, x, y), oval(x, y, tall, (1.2 * r, 1.2 * r, 0.12), roof)]
     for turn in range(4):
-        side = block(0, a, high / 2, (a, 0.03, high / 2), wall)
+        side = block(0, a, high / 2, (a - 0.04, 0.03, high / 2), wall)  # ends inside the towers
         merlons = [block(x, a, high + 0.022, (0.03, 0.03, 0.022), wall) for x in (-0.1, 0.02, 0.14)]
         parts += moved([side, *merlons], (0, 0, 0), turn * np.pi / 2)
     return [

@@ -26,7 +26,7 @@ def _handle(r: float, low: float, high: float, out: float, thick: float, look: M
     return [
         block(middle, 0, high, (out / 2 + 0.02, thick, thick), look),
         block(middle, 0, low, (out / 2 + 0.02, thick, thick), look),
-        block(r + out, 0, (low + high) / 2, (thick, 0.9 * thick, (high - low) / 2 + thick), look),
+        block(r + out, 0, (low + high) / 2, (thick, 0.9 * thick, (high - low) / 2 + 0.9 * thick), look),
     ]
 
 

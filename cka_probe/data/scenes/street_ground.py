@@ -58,9 +58,15 @@ def _strip(site: Site, along: tuple[float, float], across: tuple[float, float], 
     """
     bent = site.road.curvature != 0
     over = 0.5 * _STEP * abs(site.road.curvature) * max(map(abs, across)) + 0.1 if bent else 0.0
-    low = 0.006 * (round(along[0] / _STEP) % 2) if bent else 0.0
+    odd = round(along[0] / _STEP) % 2 if bent else 0
+    low, narrow = 0.006 * odd, 0.003 * odd  # where two overlap one is seen
     half, middle = (along[1] - along[0]) / 2, sum(along) / 2
     x = sum(across) / 2
     # ground is built about its own middle, from which patterns count
-    slab = box((across[0] - x, -half - over, -0.2), (across[1] - x, half + over, top - low), look, shadow=False)
+    slab = box(
+        (across[0] - x + narrow, -half - over, -0.2),
+        (across[1] - x - narrow, half + over, top - low),
+        look,
+        shadow=False,
+    )
     return Piece(site.road.put([slab], (middle, x, 0.0)), "road" if top == ROAD else "sidewalk")
