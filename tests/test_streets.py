@@ -5,8 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from cka_probe.data.classes import CITYSCAPES
 from cka_probe.data.scenes.solids import BOX, CYLINDER, Material, Solid, box
-from cka_probe.data.scenes.street import CLASSES, draw_street
+from cka_probe.data.scenes.street import draw_street
 from cka_probe.data.scenes.street_plan import ALWAYS, Boxes, Road, Space, meet
 from cka_probe.data.scenes.street_site import KERB
 from cka_probe.data.scenes.view import see
@@ -139,16 +140,16 @@ def test_the_camera_drives_as_a_car_does(streets):
 
 
 def test_labels_are_cityscapes_and_every_one_names_something():
-    assert len(CLASSES) == 19
-    assert [CLASSES.index(name) for name in ("road", "sky", "car", "bicycle")] == [0, 10, 13, 18]
+    assert len(CITYSCAPES.names) == 19
+    assert [CITYSCAPES.names.index(name) for name in ("road", "sky", "car", "bicycle")] == [0, 10, 13, 18]
     drawn = Counter()
     for index in range(80):
         street = draw_street(0, index, 1)
         assert street.shell.labels == (SKY,) * 4 + ("terrain", SKY)
         labels = {solid.label or piece.label for piece in street.pieces for solid in piece.solids}
-        assert labels < set(CLASSES)
+        assert labels < set(CITYSCAPES.names)
         drawn.update(labels)
-    assert set(drawn) == set(CLASSES) - {"terrain", "sky"}  # which are the shell
+    assert set(drawn) == set(CITYSCAPES.names) - {"terrain", "sky"}  # which are the shell
 
 
 def test_nothing_stands_or_drives_in_anything_else_at_any_time(streets):
@@ -217,7 +218,7 @@ def test_a_picture_shows_eight_classes_and_no_more_solids_than_can_be_drawn(stre
     for street in streets[:12]:
         view = see(street, 0, (96, 128))
         assert set(np.unique(view.labels)) <= set(range(19))
-        np.testing.assert_array_equal(view.depth == 0, view.labels == CLASSES.index(SKY))
+        np.testing.assert_array_equal(view.depth == 0, view.labels == CITYSCAPES.names.index(SKY))
         seen = np.bincount(view.labels.ravel(), minlength=19)
         shown.append((seen >= 4).sum())
         sky.append(view.labels[view.labels == 10].size / view.labels.size)

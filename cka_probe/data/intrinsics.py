@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cka_probe.data.pictures import picture_size
 from cka_probe.errors import DataError
+from cka_probe.geometry import scaled_K
 
 NYUV2 = {"width": 640, "height": 480, "fx": 518.8579, "fy": 519.4696, "cx": 325.5824, "cy": 253.7362}
 FOUR = ("fx", "fy", "cx", "cy")
@@ -36,15 +37,11 @@ def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
     >>> camera_matrix(NYUV2, 240, 320)[0]
     tensor([259.4290,   0.0000, 162.5412])
     """
-    across, down = width / camera.get("width", width), height / camera.get("height", height)
-    return torch.tensor(
-        [
-            [camera["fx"] * across, 0.0, (camera["cx"] + 0.5) * across - 0.5],
-            [0.0, camera["fy"] * down, (camera["cy"] + 0.5) * down - 0.5],
-            [0.0, 0.0, 1.0],
-        ],
-        dtype=torch.float32,
+    K = torch.tensor(
+        [[camera["fx"], 0.0, camera["cx"]], [0.0, camera["fy"], camera["cy"]], [0.0, 0.0, 1.0]], dtype=torch.float64
     )
+    of = (camera.get("height", height), camera.get("width", width))
+    return scaled_K(K, of, (height, width)).float()
 
 
 def camera_of(camera: dict[str, float], picture: str | Path) -> Tensor:

@@ -9,6 +9,7 @@ does so steadily, and nothing meets anything else while the clip lasts (`street_
 
 import numpy as np
 
+from cka_probe.data.classes import CITYSCAPES
 from cka_probe.data.scenes.palette import colour, shade
 from cka_probe.data.scenes.room import look
 from cka_probe.data.scenes.solids import Material, Point
@@ -18,12 +19,6 @@ from cka_probe.data.scenes.street_sides import sides
 from cka_probe.data.scenes.street_site import Site, draw_style
 from cka_probe.data.scenes.street_traffic import traffic
 from cka_probe.data.scenes.world import SKY, Camera, Shell, Sun, World
-
-CLASSES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
-)  # fmt: skip
-"""Cityscapes' classes; a class's place is its trainId."""
 
 HEIGHT, BASELINE, FOCAL, RATE = 1.65, 0.54, 0.58, 10.0
 """Metres above the road, metres between the two cameras, share of the picture's width, frames a second."""
@@ -52,7 +47,7 @@ def draw_street(seed: int, index: int, frames: int) -> World:
         (*surfaces, _meadow(rng), Material("zenith", sky.first, sky.second, sky.size, sky.glow)),
         (*labels, "terrain", SKY),
     )
-    return World("streets", "street", CLASSES, shell, (*ground(site), *site.pieces), light, camera)
+    return World("streets", "street", CITYSCAPES.names, shell, (*ground(site), *site.pieces), light, camera)
 
 
 def _drive(rng: np.random.Generator, road: Road, lane: float, speed: float, frames: int) -> Camera:
