@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from stories import agreement, depth_of, gain, tell
+from stories import agreement, depth_of, gain, holds, tell
 
 from cka_probe import geometry
 from cka_probe.data.scenes import WORLDS, see, views
@@ -41,6 +41,12 @@ def test_warping_by_true_depth_and_pose_explains_the_picture_the_better_the_fine
     )
     assert fine > 4
     assert fine > 1.2 * coarse
+
+
+@each_kind
+def test_a_photometric_loss_has_something_to_hold_on_to_nearly_everywhere(kind):
+    shares = [holds(tell(world, SIZE, "stereo"), noise=1.0) for world in worlds(kind, 4)]
+    assert np.mean(shares) > 0.8
 
 
 @each_kind
