@@ -35,7 +35,7 @@ def make(
     Open it with the reader of that data set: nyuv2:DIR, kitti:DIR, imagenet:DIR. Interrupted, the same command goes
     on where it was; started several times at once, the runs share the work.
     """
-    from cka_probe.data.scenes import Sensor, Settings, make_worlds
+    from cka_probe.data.scenes import Sensor, Settings, make_worlds, parse_size
 
     settings = Settings(
         kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg)
@@ -43,16 +43,6 @@ def make(
     with worlds_bar() as progress:
         made = make_worlds(folder, settings, workers=workers, progress=progress)
     typer.echo(made)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Return (height, width) of "WIDTHxHEIGHT"."""
-    from cka_probe.errors import DataError
-
-    width, _, height = text.lower().partition("x")
-    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
-        raise DataError(f"--size {text}: expected WIDTHxHEIGHT in pixels, as in 128x96")
-    return int(height), int(width)
 
 
 @contextmanager

@@ -294,7 +294,7 @@ def test_the_command(whole, tmp_path):
     assert contents(tmp_path / "rooms") == whole
     run = CliRunner().invoke(app, ["data", "make", "rooms", str(tmp_path / "rooms"), "--size", "32"])
     assert run.exit_code == 2
-    assert run.stderr == "ckaprobe: --size 32: expected WIDTHxHEIGHT in pixels, as in 128x96\n"
+    assert run.stderr == "ckaprobe: size 32: expected WIDTHxHEIGHT in pixels, as in 128x96\n"
     run = CliRunner().invoke(app, [*(word.format(tmp_path / "rooms") for word in COMMAND), "--jpeg", "50"])
     assert run.exit_code == 2
     assert "found worlds of other settings (jpeg 0, not 50)" in run.stderr

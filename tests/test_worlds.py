@@ -99,7 +99,7 @@ def test_a_picture_alone_draws_no_flow(monkeypatch):
         ("worlds:room", UnknownNameError, "did you mean 'rooms'"),
         ("worlds:rooms?num=0", DataError, "at least 1 world"),
         ("worlds:rooms?size=64", DataError, "as in 128x96"),
-        ("worlds:rooms?size=4x4", DataError, "at least 8x8"),
+        ("worlds:rooms?size=4x4", DataError, "8x8 pixels, found"),
         ("worlds:rooms:val", DataError, "no split 'val'"),
         ("worlds:rooms?nom=3", UnknownNameError, "did you mean 'num'"),
     ],

@@ -17,7 +17,7 @@ from torch import Tensor
 from cka_probe.data.classes import CITYSCAPES, NYU13, Classes
 from cka_probe.data.dataset import check_split
 from cka_probe.data.frames import Frame, Frames, parse_sources
-from cka_probe.data.scenes import WORLDS, View, World, see
+from cka_probe.data.scenes import WORLDS, View, World, parse_size, see
 from cka_probe.data.scenes.objects import OBJECTS
 from cka_probe.data.scenes.room import CATEGORIES as ROOMS
 from cka_probe.errors import DataError
@@ -57,22 +57,17 @@ def worlds(
     """
     lookup(WORLDS, kind, "kind of world")
     check_split(split, ("train", "test", "all"), f"worlds:{kind}")
-    if num < 1 or frames < 1:
-        raise DataError(f"worlds:{kind}: expected at least 1 world and 1 frame, found num={num}, frames={frames}")
-    shape, cut = _size(size), num - num // 4
+    shape, cut = parse_size(size), num - num // 4
+    if num < 1 or frames < 1 or min(shape) < 8:
+        raise DataError(
+            f"worlds:{kind}: expected at least 1 world, 1 frame and 8x8 pixels, found num={num}, frames={frames}, "
+            f"size={size}; ask for more"
+        )
     numbers = {"train": range(cut), "test": range(cut, num), "all": range(num)}[split]
     scenes = [[_frame((kind, seed, index, frames, frame, shape)) for frame in range(frames)] for index in numbers]
     data = Frames(scenes, parse_sources(sources), f"worlds:{kind}", CLASSES[kind])
     data.categories = Classes(CATEGORIES[kind])
     return data
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Return (height, width) of "128x96"."""
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 8):
-        raise DataError(f"size={text}: expected width x height of at least 8x8 pixels, as in 128x96")
-    return int(height), int(width)
 
 
 def _frame(place: Place) -> Frame:

@@ -9,8 +9,8 @@ about real ones.
 from cka_probe.data.scenes.kinds import WORLDS
 from cka_probe.data.scenes.make import make_worlds
 from cka_probe.data.scenes.sensor import Sensor
-from cka_probe.data.scenes.settings import Settings
+from cka_probe.data.scenes.settings import Settings, parse_size
 from cka_probe.data.scenes.view import see, views
 from cka_probe.data.scenes.world import View, World
 
-__all__ = ["WORLDS", "Sensor", "Settings", "View", "World", "make_worlds", "see", "views"]
+__all__ = ["WORLDS", "Sensor", "Settings", "View", "World", "make_worlds", "parse_size", "see", "views"]

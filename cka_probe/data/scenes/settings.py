@@ -68,3 +68,18 @@ class Settings:
     def note(self) -> str:
         """Return the settings as they lie beside the set."""
         return json.dumps(asdict(self) | {"version": VERSION}, indent=1, sort_keys=True) + "\n"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of "WIDTHxHEIGHT".
+
+    Raises:
+        DataError: It says something else.
+
+    >>> parse_size("128x96")
+    (96, 128)
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise DataError(f"size {text}: expected WIDTHxHEIGHT in pixels, as in 128x96")
+    return int(height), int(width)
