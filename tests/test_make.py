@@ -298,3 +298,10 @@ def test_the_command(whole, tmp_path):
     run = CliRunner().invoke(app, [*(word.format(tmp_path / "rooms") for word in COMMAND), "--jpeg", "50"])
     assert run.exit_code == 2
     assert "found worlds of other settings (jpeg 0, not 50)" in run.stderr
+
+
+def test_a_system_without_locks_is_told_what_else_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("cka_probe.data.scenes.claims.fcntl", None)
+    with pytest.raises(OutputError, match="POSIX file locks .* worlds:rooms"):
+        make_worlds(tmp_path / "x", Settings("rooms", 1))
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,6 @@ processes must see one file system with working locks (a local disk; NFS from ve
 renamed to the wanted place, which is there whole or not at all.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +20,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cka_probe.data.scenes.layouts.layout import Place
+from cka_probe.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 NOTE = "worlds.json"
 _GONE = ".gone"
@@ -31,9 +36,17 @@ class Making:
 
     Args:
         wanted: Where the set shall be.
+
+    Raises:
+        OutputError: This system has no POSIX locks.
     """
 
     def __init__(self, wanted: Path):
+        if fcntl is None:
+            raise OutputError(
+                "expected a system with POSIX file locks to write worlds on, found none (Windows); write them on "
+                "another, or draw them as they are read: --data worlds:rooms"
+            )
         self.wanted = wanted
         self.folder = wanted.parent / f".{wanted.name}.making"
         self.place = Place(self.folder / "tree", self.folder / "parts")
