@@ -302,6 +302,6 @@ def test_the_command(whole, tmp_path):
 
 def test_a_system_without_locks_is_told_what_else_there_is(tmp_path, monkeypatch):
     monkeypatch.setattr("cka_probe.data.scenes.claims.fcntl", None)
-    with pytest.raises(OutputError, match="POSIX file locks .* worlds:rooms"):
+    with pytest.raises(OutputError, match=r"POSIX file locks .* worlds:rooms"):
         make_worlds(tmp_path / "x", Settings("rooms", 1))
     assert list(tmp_path.iterdir()) == []
