@@ -47,8 +47,8 @@ class Rays:
         if isinstance(where, tuple):
             where = (slice(None), *where)
             return _with_inverse(self.origin, self.direction[where], self.inverse[where])
-        origin = self.origin if self.origin.ndim == 1 else self.origin[:, where]
-        return _with_inverse(origin, self.direction[:, where], self.inverse[:, where])
+        origin = self.origin if self.origin.ndim == 1 else self.origin.take(where, axis=1)
+        return _with_inverse(origin, self.direction.take(where, axis=1), self.inverse.take(where, axis=1))
 
     def seen_by(self, table: Table, solid: int) -> "Rays":
         """Return the rays in a solid's own axes."""
@@ -218,8 +218,8 @@ def meet(table: Table, solid: Numbers, rays: Rays) -> Floats:
         solid: (n,) numbers of solids.
         rays: n rays from one place.
     """
-    half, turn = table.half[:, solid], table.turn[:, solid]
-    origin = rotated(turn, rays.origin[:, None] - table.centre[:, solid])
+    half, turn, centre = (field.take(solid, axis=1) for field in (table.half, table.turn, table.centre))
+    origin = rotated(turn, rays.origin[:, None] - centre)
     local = Rays(origin, rotated(turn, rays.direction))
     slabs = [_slab(local, half, axis) for axis in range(3)]
     enter, leave = np.maximum.reduce([slab[0] for slab in slabs]), np.minimum.reduce([slab[1] for slab in slabs])

@@ -51,8 +51,9 @@ class Points:
 
 def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
     """Return what there is to know of (3, n) points on the solids they are said to be on."""
-    kind, dtype = table.shape[solid], place.dtype
-    centre, half, turn = (field.astype(dtype)[:, solid] for field in (table.centre, table.half, table.turn))
+    kind, dtype = table.shape.take(solid), place.dtype
+    # negative numbers count from the end, where the shell is
+    centre, half, turn = (field.astype(dtype).take(solid, axis=1) for field in (table.centre, table.half, table.turn))
     unit = _turned(turn, place - centre) / half
     size = np.abs(unit)
     axis = np.where(size[1] > size[0], 1, 0)
@@ -64,7 +65,7 @@ def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
         flat = (kind == BOX) | cap
     else:
         flat = kind == BOX
-    positive = unit[axis, np.arange(unit.shape[1])] > 0
+    positive = np.where(axis == 0, unit[0], np.where(axis == 1, unit[1], unit[2])) > 0
     sign = np.where(positive != (solid == -1), dtype.type(1), dtype.type(-1))  # the shell is seen from inside
     normal = np.stack([np.where(axis == k, sign, dtype.type(0)) for k in range(3)])
     bent = np.flatnonzero(~flat)
@@ -88,35 +89,36 @@ def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> F
     Returns:
         (n, 3) linear RGB.
     """
-    material = table.material[points.face, points.solid]
+    solids = len(table.shape)
+    material = table.material.ravel().take(points.face * solids + points.solid % solids)
     albedo = _paint(table, points, material)
     received = (
         _of_lamps(table, light, points, fine) if isinstance(light, Lamps) else _of_sun(table, light, points, fine)
     )
-    received += table.glow[material][:, None]
+    received += table.glow.take(material)[:, None]
     return np.multiply(albedo, received, out=received)
 
 
 def _paint(table: Table, points: Points, material: Numbers) -> Floats:
     """Return each point's colour, (n, 3), by its material's pattern."""
     colours = np.empty((len(material), 3), np.float32)
-    pattern = table.pattern[material]
-    order = np.argsort(pattern, kind="stable")
-    ends = np.searchsorted(pattern[order], np.arange(len(PATTERNS) + 1))
-    for paint, first, last in zip(PATTERNS.values(), ends[:-1], ends[1:], strict=True):
+    pattern = table.pattern.take(material)
+    order = np.argsort(pattern, kind="stable")  # of bytes, which numpy sorts by counting them
+    ends = np.cumsum(np.bincount(pattern, minlength=len(PATTERNS)))
+    for paint, first, last in zip(PATTERNS.values(), [0, *ends[:-1]], ends, strict=True):
         if last > first:
             here = order[first:last]
-            colours[here] = paint(_surface(table, points, material[here], here))
+            colours[here] = paint(_surface(table, points, material.take(here), here))
     return np.clip(colours, 0.005, 1, out=colours)
 
 
 def _surface(table: Table, points: Points, material: Numbers, here: Numbers) -> Surface:
     """Return some points as a pattern sees them."""
-    solid, unit = points.solid[here], points.unit[:, here]
-    half = table.half[:, solid].astype(np.float32)
-    local, axis = unit * half, points.face[here] // 2
+    solid, unit = points.solid.take(here), points.unit.take(here, axis=1)
+    half = table.half.astype(np.float32).take(solid, axis=1)
+    local, axis = unit * half, points.face.take(here) // 2
     u = np.where(axis == 0, local[1], local[0])
-    around = np.flatnonzero((table.shape[solid] != BOX) & (axis == 0))
+    around = np.flatnonzero((table.shape.take(solid) != BOX) & (axis == 0))
     if len(around):
         u[around] = np.arctan2(unit[1, around], unit[0, around]) * half[:2, around].mean(axis=0)
     return Surface(
@@ -124,9 +126,9 @@ def _surface(table: Table, points: Points, material: Numbers, here: Numbers) -> 
         v=np.where(axis == 2, local[1], local[2]),
         edge=np.stack([np.where(axis == 0, unit[1], unit[0]), np.where(axis == 2, unit[1], unit[2])]),
         xyz=local + np.float32(7.3) * (solid % 61).astype(np.float32),
-        first=table.first[material],
-        second=table.second[material],
-        size=table.period[material],
+        first=table.first.take(material, axis=0),
+        second=table.second.take(material, axis=0),
+        size=table.period.take(material),
     )
 
 
@@ -151,7 +153,7 @@ def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
             corner *= 1 - facing * np.exp(distance * (-1 / CORNER))
     received = (0.36 * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AROUND
     lamp = np.array(lamps.lamp, np.float32) + LAMP_POINTS
-    to_lamp = lamp.T[:, _place_in_pixel(len(corner), fine) % len(lamp)] - points.place
+    to_lamp = lamp.T.take(_place_in_pixel(len(corner), fine) % len(lamp), axis=1) - points.place
     area = float((high[0] - low[0]) * (high[1] - low[1]))
     strength = _lambert(points.normal, to_lamp) * (1.2 + 0.055 * area) * 2.1
     strength[_shaded(table, points, to_lamp, strength > 0.004, fine)] = 0
@@ -200,7 +202,8 @@ def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> ND
     hidden = np.zeros(points.place.shape[1], bool)
     if not len(some):
         return hidden
-    place, way = points.place[:, some] + np.float32(CLEAR) * points.normal[:, some], to_light[:, some]
+    place, normal, way = (field.take(some, axis=1) for field in (points.place, points.normal, to_light))
+    place += np.float32(CLEAR) * normal
     rays = Rays(place, way)
     here = np.zeros(len(some), bool)
     for passing, shadows in zip(_passing(table.balls, place, way), table.shadows, strict=True):

@@ -63,7 +63,7 @@ class Table:
         second: (M, 3) linear RGB.
         period: (M,).
         glow: (M,).
-        pattern: (M,) number in `PATTERNS`.
+        pattern: (M,) uint8 number in `PATTERNS`.
     """
 
     solids: tuple[Solid, ...]
@@ -128,7 +128,7 @@ def tabulate(world: World) -> Table:
         second=np.array([m.second for m in materials], np.float32),
         period=np.array([m.size for m in materials], np.float32),
         glow=np.array([m.glow for m in materials], np.float32),
-        pattern=np.array([_PLACES[m.pattern] for m in materials]),
+        pattern=np.array([_PLACES[m.pattern] for m in materials], np.uint8),
     )
 
 
