@@ -138,7 +138,8 @@ def _of_sun(table: Table, sun: Sun, points: Points, fine: int) -> Floats:
     received = (0.62 + 0.38 * points.normal[2])[:, None] * np.array(sun.around, np.float32)
     strength = np.maximum(towards @ points.normal, 0)
     shining = FAR * np.broadcast_to(towards[:, None], points.place.shape)
-    strength[_shaded(table, points, shining, strength > 0.01, fine)] = 0
+    sky = (points.solid == -1) & table.sky.take(points.face)  # nothing throws a shadow so far
+    strength[_shaded(table, points, shining, (strength > 0.01) & ~sky, fine)] = 0
     received += strength[:, None] * np.array(sun.strength, np.float32)
     return received
 
@@ -227,7 +228,8 @@ def _passing(balls: Floats, place: Floats, way: Floats) -> NDArray[np.bool_]:
     With o = centre - point and d the way to the light, |o - s d|^2 = o.o - s (2 o.d - s d.d) is least at
     s = o.d / d.d; written with products of centres and points it is two matrix products for all pieces.
     """
-    middle = place.mean(axis=1, keepdims=True)  # products of large coordinates would lose what is small
+    # products of large coordinates would lose what is small; a mean would be drawn to the horizon
+    middle = np.median(place[:, ::64], axis=1, keepdims=True)
     place, centre = place - middle, balls[:, :3].astype(np.float32) - middle.T
     passing = np.empty((len(balls), place.shape[1]), bool)
     reach = (balls[:, 3:].astype(np.float32) * 1.001 + 1e-3) - (centre**2).sum(axis=1)[:, None]
