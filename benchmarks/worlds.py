@@ -1,7 +1,7 @@
 """Frames per second of the generator on one core, what they are spent on, and that memory does not grow.
 
-    python benchmarks/worlds.py --out worlds.json
-    python benchmarks/worlds.py --worlds 2 --rounds 1      # does it run?
+    OMP_NUM_THREADS=1 python benchmarks/worlds.py --out worlds.json
+    OMP_NUM_THREADS=1 python benchmarks/worlds.py --worlds 2 --rounds 1      # does it run?
 
 A frame is a picture of 128 x 96 pixels, anti-aliased by 2 x 2 rays, with every truth about it; its stereo partner is
 a second picture and a row of its own. Rows take turns, one after the other in every round. See README.md.
@@ -19,12 +19,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[threads] = "1"  # before numpy is loaded
+from machine import describe
 
-from machine import describe  # noqa: E402
-
-from cka_probe.data.scenes import WORLDS, World, see, shading, view  # noqa: E402
+from cka_probe.data.scenes import WORLDS, World, see, shading, view
 
 ROWS: dict[str, Callable[[World, tuple[int, int]], object]] = {
     "picture alone": lambda world, size: view.picture(world, view.tabulate(world), world.camera.poses[0], size),
@@ -49,6 +46,8 @@ def main() -> None:
     parser.add_argument("--size", default="128x96")
     parser.add_argument("--out", help="JSON to write")
     options = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        parser.error("expected one thread, since it is one core that is measured: set OMP_NUM_THREADS=1")
     size = tuple(int(part) for part in reversed(options.size.split("x")))
     result = {
         "machine": describe(),

@@ -7,24 +7,17 @@ import numpy as np
 import pytest
 import torch
 from stories import landing
+from test_transforms import pipeline
 from torchvision.transforms import v2
 
 from cka_probe import geometry
 from cka_probe.data import open_dataset
 from cka_probe.data.sample import FIELDS
 from cka_probe.data.scenes import WORLDS, see
-from cka_probe.data.transforms import cropped, flipped, plain, resized, resized_crop, typed
+from cka_probe.data.transforms import cropped, flipped, resized, resized_crop
 from cka_probe.errors import DataError, UnknownNameError
 
 room = import_module("cka_probe.data.worlds")  # in the package the name is the reader's
-
-
-def pipeline(*transforms):
-    def run(sample):
-        torch.manual_seed(7)
-        return plain(v2.Compose(list(transforms))(typed(sample)))
-
-    return run
 
 
 VIEWS = {
@@ -109,7 +102,9 @@ def test_what_makes_no_worlds_is_said(spec, error, message):
         open_dataset(spec)
 
 
-@pytest.fixture(scope="module", params=[("rooms", "1"), ("streets", "s"), ("rooms", "s")], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[("rooms", "1"), ("streets", "1"), ("rooms", "s"), ("streets", "s")], ids="-".join
+)
 def pair(request):
     """Return a target with one source, and the source as a target of its own."""
     kind, source = request.param
@@ -126,21 +121,30 @@ def pair(request):
     return target, source_ | {"normals": torch.from_numpy(view.normals).permute(2, 0, 1)}
 
 
+RESIZED = {"smaller", "larger", "out of shape", "a box at a size", "flipped box", "a pipeline"}
+"""After these a depth is that of the nearest pixel before, up to half a pixel beside: on a floor seen at a slant it is
+more than 1 % off. The other camera of a pair, which stands beside, does not see that; the next frame does."""
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_changed_pair_tells_the_same_story(pair, name):
     (target, source) = (VIEWS[name](dict(sample)) for sample in pair)
     K, T = (target[field].double() for field in ("K", "source_T_target"))
     depth, there = (sample["depth"][None].double() for sample in (target, source))
     torch.testing.assert_close(target["K"], source["K"])
-    picture, _, visible = geometry.warp(target["sources"].double(), depth, K, T)
-    apart = landing(depth, K, T, there, source["normals"][None].double())
-    seen = visible[0, 0] & (apart < 0.05)  # a pair of pixels that see one surface
-    assert seen.double().mean() > 0.4
-    assert (apart[visible[0, 0] & apart.isfinite()] < 0.01).double().mean() > 0.85
+    picture, z, visible = geometry.warp(target["sources"].double(), depth, K, T)
+    pixels, _ = geometry.project(geometry.transform(T, geometry.backproject(depth, K)), K)
+    found = geometry.sample_at(there, pixels, mode="nearest")
+    seen = (visible & (found > 0))[0, 0]  # neither outside nor in what was added around
+    stereo = T[0, 2, 3].abs() < 1e-6
+    if stereo:
+        seen &= ~(found < 0.95 * z)[0, 0]  # hidden in the other picture
+    else:
+        apart = (geometry.rigid_flow(depth, K, T)[0] - target["flow"]).abs().amax(0)
+        assert apart[seen].median() < 0.1
+        seen &= ~target["occluded"][0] & (apart < 0.7)  # does not move by itself
+    assert seen.double().mean() > 0.25
+    landed = (landing(depth, K, T, there, source["normals"][None].double()) < 0.01)[seen].double().mean()
+    assert landed > (0.96 if stereo or name not in RESIZED else 0.6)
     still, warped = ((guess - target["image"]).abs().mean(1)[0][seen].mean() for guess in (target["sources"], picture))
-    assert still / warped > 3
-    rigid = geometry.rigid_flow(depth, K, T)[0]
-    if "flow" in target and T[0, 2, 3].abs() > 1e-6:  # not the stereo pair's
-        known = rigid.isfinite().all(0) & target["flow"].isfinite().all(0)
-        difference = (rigid - target["flow"]).abs().amax(0)[known]
-        assert difference.quantile(0.95) < 0.1
+    assert still / warped > 4

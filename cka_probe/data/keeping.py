@@ -217,7 +217,7 @@ def _own_folder() -> tuple[Path, BinaryIO]:
     """Return a new folder and a file in it that is locked as long as its owner or a process of it lives."""
     hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
     (hidden / "lock").write_bytes(bytes(8))
-    owner = open(hidden / "owner", "wb")  # noqa: SIM115
+    owner = open(hidden / "owner", "wb")  # noqa: SIM115 (open, and so locked, until `_remove` closes it)
     if fcntl is not None:
         fcntl.flock(owner, fcntl.LOCK_EX)
     folder = hidden.with_name(hidden.name[1:])  # seen by `_sweep` only now that it is locked

@@ -3,12 +3,11 @@
 A piece is drawn anew each time: its measures and colours come from the room's generator and palette.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
-from cka_probe.data.scenes.palette import Palette, colour
+from cka_probe.data.scenes.palette import Palette, colour, shade
 from cka_probe.data.scenes.solids import Material, Solid, box, cylinder, ellipsoid, labelled, moved
 
 Piece = list[Solid]
@@ -263,38 +262,25 @@ def coffee_table(rng: np.random.Generator, p: Palette) -> Piece:
     return table(rng, p, rng.uniform(0.8, 1.2), rng.uniform(0.5, 0.7), rng.uniform(0.36, 0.48))
 
 
+def boxes(rng: np.random.Generator, p: Palette) -> Piece:
+    """Return cardboard boxes, one on the other or beside it, taped and some of them written on."""
+    tone = colour(rng.uniform(0.07, 0.1), rng.uniform(0.35, 0.55), rng.uniform(0.55, 0.75))
+    looks = (Material("plaster", tone, shade(tone, 0.75)), Material("writing", tone, shade(tone, 0.3), 0.09))
+    parts, x, level = [], 0.0, 0.0
+    for number in range(int(rng.integers(1, 4))):
+        w, d, height = rng.uniform(0.32, 0.5), rng.uniform(0.28, 0.4), rng.uniform(0.22, 0.36)
+        if number:  # on the one before, or beside it
+            on_top = rng.uniform() < 0.6
+            x, level = (x + rng.normal(0, 0.02), level) if on_top else (x + 0.56, 0.0)
+        back = 0.02 + rng.uniform(0, 0.03)
+        parts += [
+            box((x - w / 2, back, level), (x + w / 2, back + d, level + height), looks[rng.integers(2)]),
+            box((x - 0.03, back + 0.01, level), (x + 0.03, back + d + 0.002, level + height + 0.002), p.white),
+        ]
+        level += height + 0.002
+    return parts
+
+
 _PRINT = Material("writing", colour(0.12, 0.05, 0.95), colour(0.6, 0.3, 0.2), 0.02)
 _AROUND = ((0.0, 0.07), (0.065, -0.03), (-0.065, -0.03))
 _GREEN = Material("leaves", colour(0.30, 0.65, 0.20), colour(0.26, 0.7, 0.62))
-
-Maker = Callable[[np.random.Generator, Palette], Piece]
-
-AT_WALLS: dict[str, tuple[Maker, ...]] = {
-    "bedroom": (bed, nightstand, cupboard, cupboard, bookcase, desk, plant, sofa),
-    "dining_room": (cupboard, bookcase, floor_lamp, plant, sofa),
-    "living_room": (sofa, sofa, television, bookcase, floor_lamp, plant, cupboard, desk),
-    "kitchen": (counter, counter, cupboard, plant, dining),
-}
-IN_THE_MIDDLE: dict[str, tuple[Maker, ...]] = {
-    "bedroom": (bed, sofa, coffee_table),
-    "dining_room": (dining,),
-    "living_room": (coffee_table, coffee_table, sofa),
-    "kitchen": (dining,),
-}
-"""What stands in rooms of each category of LSUN's that papers train on; the first at the walls is always there."""
-
-LABELS: dict[Maker, str] = {
-    bed: "bed",
-    bookcase: "furniture",
-    coffee_table: "table",
-    counter: "furniture",
-    cupboard: "furniture",
-    desk: "table",
-    dining: "table",
-    floor_lamp: "objects",
-    nightstand: "furniture",
-    plant: "objects",
-    sofa: "sofa",
-    television: "furniture",
-}
-"""The class of each piece among NYU's 13; parts that are of another say so themselves."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.data.classes import NYU13
-from cka_probe.data.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, LABELS
+from cka_probe.data.scenes.furnishing import AT_WALLS, IN_THE_MIDDLE, LABELS
 from cka_probe.data.scenes.palette import Palette, colour, draw_palette, shade
 from cka_probe.data.scenes.plan import YAWS, Plan, area_of
 from cka_probe.data.scenes.solids import Material, Point, box, cylinder, moved

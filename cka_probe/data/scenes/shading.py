@@ -54,7 +54,7 @@ def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
     kind, dtype = table.shape.take(solid), place.dtype
     # negative numbers count from the end, where the shell is
     centre, half, turn = (field.astype(dtype).take(solid, axis=1) for field in (table.centre, table.half, table.turn))
-    unit = _turned(turn, place - centre) / half
+    unit = rotated(turn, place - centre) / half
     size = np.abs(unit)
     axis = np.where(size[1] > size[0], 1, 0)
     axis[size[2] > np.maximum(size[0], size[1])] = 2
@@ -74,7 +74,7 @@ def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
         slope[2, cylinder[bent]] = 0
         normal[:, bent] = slope / np.sqrt(_dot(slope, slope))
     face = np.where(flat, 2 * axis + positive, 1)
-    return Points(place, solid, unit, _turned(turn * np.array([[1], [-1]], dtype), normal), face, flat)
+    return Points(place, solid, unit, rotated(turn * np.array([[1], [-1]], dtype), normal), face, flat)
 
 
 def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> Floats:
@@ -245,12 +245,6 @@ def _passing(balls: Floats, place: Floats, way: Floats) -> NDArray[np.bool_]:
         along *= share
         passing[:, block] = apart - along < reach
     return passing
-
-
-def _turned(turn: Floats, vectors: Floats) -> Floats:
-    """Return (3, n) vectors turned about z, each by its own (cosine, sine)."""
-    c, s = turn
-    return np.stack([c * vectors[0] + s * vectors[1], c * vectors[1] - s * vectors[0], vectors[2]])
 
 
 def _dot(a: Floats, b: Floats) -> Floats:

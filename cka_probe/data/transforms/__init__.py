@@ -27,7 +27,6 @@ camera stands on the other side; `source_T_target` says so. Rotations and all ot
 K, poses or normals wrong; they are refused.
 """
 
-from cka_probe.data.transforms import kernels as _registered  # noqa: F401  # torchvision learns our types here
 from cka_probe.data.transforms.boxes import Box, flips, largest, random_area, uniform
 from cka_probe.data.transforms.colour import recoloured
 from cka_probe.data.transforms.explicit import cropped, flipped, resized, resized_crop

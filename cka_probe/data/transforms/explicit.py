@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
-from cka_probe.data.transforms import kernels as _registered  # noqa: F401
 from cka_probe.data.transforms.boxes import Box
 from cka_probe.data.transforms.fields import plain, size_of, typed
+from cka_probe.data.transforms.kernels import taught as F
 from cka_probe.errors import DataError
 
 Sample = Mapping[str, Tensor]

@@ -185,3 +185,7 @@ def _window(field: Map, window: Window) -> Map:
         ..., rows.start : rows.stop, columns.start : columns.stop
     ]
     return kind(shown)
+
+
+taught = F
+"""torchvision's functions, which know our types once this file has run."""
