@@ -16,6 +16,7 @@ FLOORS = {
     "similarity": 1,
     "losses": 1,
     "results": 1,
+    "scores": 1,
     "models": 2,
     "data": 2,
     "geometry": 1,
@@ -25,7 +26,9 @@ FLOORS = {
     "compare": 3.2,
     "tasks": 3,
     "evaluation": 2.9,
+    "evaluate": 3.3,
     "training": 4,
+    "reproduce": 4.5,
     "__init__": 5,
 }
 """Rooms of `cka_probe` by floor. Everything may raise an error; within floor 3 a fingerprint is captured, captured ones

@@ -16,6 +16,13 @@ from cka_probe.models.layers import LayerMap
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),  # SimMIM, Swin, timm, torchvision
+    "sc_depth": ((0.45,) * 3, (0.225,) * 3),  # SC-Depth, Monodepth2
+    "none": ((0.0,) * 3, (1.0,) * 3),  # MIM-Depth
+}
+"""Mean and standard deviation that encoders are trained with, by who does it."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -121,6 +128,24 @@ class Backbone(nn.Module):
         feature_map = self.model.forward_features(self.preprocessing.normalise(images))
         channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         return feature_map.permute(0, 3, 1, 2).contiguous() if channels_last else feature_map
+
+    def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the feature maps of a timm Swin-v2 or ResNet at every stride, fine to coarse.
+
+        Of a Swin-v2 these are what its four stages put out, before the merging that opens the next (strides 4 to
+        32), the last after its norm and therefore equal to `features`. Of a ResNet they are the stem before its
+        pooling (stride 2) and the four stages.
+
+        Args:
+            images: (n, 3, h, w) float32 RGB in [0, 1].
+
+        Returns:
+            (n, C, h / stride, w / stride) each; channels and strides stand in `model.feature_info`.
+        """
+        last, maps = self.model.forward_intermediates(self.preprocessing.normalise(images))
+        if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            maps[-1] = last.permute(0, 3, 1, 2).contiguous()  # timm norms only this one
+        return tuple(maps)
 
     @property
     def device(self) -> torch.device:

@@ -14,7 +14,12 @@ from cka_probe.models.backbone import Backbone
 
 
 def last_map(backbone: Backbone) -> tuple[int, int]:
-    """Return (channels, stride) of a backbone's last feature map.
+    """Return (channels, stride) of a backbone's last feature map; raises as `maps` does."""
+    return maps(backbone)[-1]
+
+
+def maps(backbone: Backbone) -> list[tuple[int, int]]:
+    """Return (channels, stride) of each map of a backbone's `pyramid`, fine to coarse.
 
     Raises:
         RecipeError: The encoder does not say, as timm's convolutional and hierarchical ones do.
@@ -25,7 +30,7 @@ def last_map(backbone: Backbone) -> tuple[int, int]:
             f"expected an encoder with feature maps (timm's `feature_info`), found {backbone.origin.architecture!r}; "
             "train a Swin or a ResNet"
         )
-    return described[-1]["num_chs"], described[-1]["reduction"]
+    return [(described_map["num_chs"], described_map["reduction"]) for described_map in described]
 
 
 class PixelDecoder(nn.Sequential):

@@ -18,6 +18,9 @@ Sample = dict[str, Tensor]
 class Task(Protocol):
     """The contract; `Masked` and `Depth` are examples of it.
 
+    A task may also have `continues`, names of tasks whose head its own goes on with (the depth and pose networks
+    of geometric pre-training, say): an attribute of the class, without which only its own task is gone on with.
+
     Attributes:
         needs: Fields of a sample it reads.
         size: Input height and width of the network in pixels.

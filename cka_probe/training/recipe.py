@@ -20,6 +20,7 @@ from typing import Any
 from cka_probe.errors import RecipeError
 from cka_probe.lookup import lookup, suggestion
 from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.backbone import NORMALISATIONS
 from cka_probe.tasks import TASKS, Task
 from cka_probe.training.schedule import SCHEDULES
 from cka_probe.training.tables import parse_toml, parse_value, read_table
@@ -48,6 +49,8 @@ class Stage:
         clip: Longest gradient; 0 does not clip.
         layer_decay: Rate of a layer over that of the next.
         precision: "no", "bf16" or "fp16".
+        normalisation: In `NORMALISATIONS`: how the encoder's input is scaled; "" leaves it as it was.
+        reset_head: Begin with a new head even where the start has one that this task can go on with.
         cache: Whether what was decoded is kept, in a temporary folder, for all epochs and workers.
         log_every: Steps between rows of the log.
         save_every: Steps between resume points.
@@ -71,6 +74,8 @@ class Stage:
     clip: float = 0.0
     layer_decay: float = 1.0
     precision: str = "no"
+    normalisation: str = ""
+    reset_head: bool = False
     cache: bool = False
     log_every: int = 10
     save_every: int = 500
@@ -82,6 +87,7 @@ class Stage:
         lookup(TASKS, self.task, "task")
         lookup(SCHEDULES, self.schedule, "schedule")
         lookup(PRECISIONS, self.precision, "precision")
+        lookup(NORMALISATIONS | {"": None}, self.normalisation, "normalisation")
         for key in ("steps", "batch", "log_every", "save_every"):
             _check(getattr(self, key) >= 1, f"{where}.{key}", "at least 1", getattr(self, key))
         for key in ("lr_min", "warmup", "weight_decay", "clip", "size", "validate_every"):

@@ -18,7 +18,7 @@ from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.training.devices import accelerator_for
 from cka_probe.training.order import Samples
 from cka_probe.training.recipe import Recipe, Stage, read_recipe
-from cka_probe.training.start import Start, begin, reference, seeded
+from cka_probe.training.start import Start, begin, fill, reference, seeded
 from cka_probe.training.trainer import Objective, Progress, Trainer
 from cka_probe.writing import replacing
 
@@ -121,8 +121,7 @@ def _run_stage(
     accelerator = accelerator_for(device, stage.precision)
     start, task = begin(recipe, stage, folder), stage.build_task()
     head = seeded(lambda: task.head(start.backbone), recipe.seed, stage.name, "head")
-    if start.head_state:
-        head.load_state_dict(start.head_state)
+    fill(head, start.head_state)
     inside = folder / stage.name
     if accelerator.is_main_process:
         inside.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from cka_probe.errors import RecipeError
 from cka_probe.lookup import lookup
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone, Origin
+from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
 from cka_probe.models.checkpoint import file_hash, read_checkpoint
 from cka_probe.models.files import is_ours, load_file
+from cka_probe.tasks import TASKS
 from cka_probe.training.order import seed_of
 from cka_probe.training.recipe import Recipe, Stage
 
@@ -24,7 +25,7 @@ class Start:
 
     Attributes:
         backbone: Of the stage's size, in training mode.
-        head_state: The weights of the head, if the file has one of the same task.
+        head_state: The weights of a head that this task can go on with, where the file has one.
         parent: SHA-256 of the file, "" for chance.
     """
 
@@ -57,15 +58,15 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
     """
     start = reference(recipe, stage)
     if start == RANDOM:
-        return Start(random_backbone(recipe, stage.size), {}, "")
+        return Start(normalised(random_backbone(recipe, stage.size), stage.normalisation), {}, "")
     path = Path(start) if start not in {other.name for other in recipe.stages} else folder / f"{start}.safetensors"
-    backbone, head_state = _read(path, recipe.architecture, stage.task)
+    backbone, head_state = _read(path, recipe.architecture, stage)
     if backbone.origin.architecture != recipe.architecture:
         raise RecipeError(
             f"stages.{stage.name}.start: expected weights of {recipe.architecture}, found "
             f"{backbone.origin.architecture} in {path}; set architecture={backbone.origin.architecture}"
         )
-    return Start(resized(backbone, stage.size), head_state, file_hash(path))
+    return Start(normalised(resized(backbone, stage.size), stage.normalisation), head_state, file_hash(path))
 
 
 def random_backbone(recipe: Recipe, size: int) -> Backbone:
@@ -113,9 +114,41 @@ def resized(backbone: Backbone, size: int) -> Backbone:
     )
 
 
-def _read(path: Path, architecture: str, task: str) -> tuple[Backbone, dict[str, Tensor]]:
-    """Return the backbone in a file, ours or not, and the head's weights where they are of this task."""
+def normalised(backbone: Backbone, name: str) -> Backbone:
+    """Return the backbone fed under a normalisation of `NORMALISATIONS`; "" leaves it as it is."""
+    if name:
+        mean, std = NORMALISATIONS[name]
+        backbone.preprocessing = replace(backbone.preprocessing, mean=mean, std=std)
+    return backbone
+
+
+def fill(head: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give a head the weights it begins with.
+
+    Args:
+        head: Of the stage.
+        state: Of a head that it goes on with; parts that it lacks are left out, parts of its own must all be there.
+
+    Raises:
+        RecipeError: They do not fit.
+    """
+    if not state:
+        return
+    own = head.state_dict()
+    try:
+        head.load_state_dict({name: value for name, value in state.items() if name in own})
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise RecipeError(
+            f"expected the head of the stage before to fit, found: {first}; say reset_head=true, or give both stages "
+            "the same options"
+        ) from error
+
+
+def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor]]:
+    """Return the backbone in a file, ours or not, and the weights of a head that the stage's task can go on with."""
     if not is_ours(path):
         return load_file(path, arch=architecture), {}
     backbone, head_state, header = read_checkpoint(path)
-    return backbone, head_state if header.task == task else {}
+    heads = {stage.task, *getattr(TASKS[stage.task], "continues", ())}
+    return backbone, head_state if header.task in heads and not stage.reset_head else {}
