@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from cka_probe.data import open_dataset
+from cka_probe.data.choosing import smallest_by_seed
 from cka_probe.data.databases import keys_of
-from cka_probe.data.lsun import smallest_by_seed
 from cka_probe.errors import DataError, UnknownNameError
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data"
@@ -106,6 +106,19 @@ def test_classes_without_splits_and_a_class_called_train(tmp_path):
     dataset = open_dataset(f"imagenet:{tmp_path}")
     assert dataset.classes.names == ("car", "train")
     assert names(dataset) == ["car/1.png", "car/old/2.png", "train/1.png"]
+
+
+def test_some_of_the_pictures_are_chosen_by_seed_and_keep_their_classes(tmp_path):
+    root = imagenet_root(tmp_path / "data")
+    four, three = (open_dataset(f"imagenet:{root}:train?num={num}&seed=5") for num in (4, 3))
+    assert (len(four), len(three)) == (4, 3)
+    assert set(names(three)) < set(names(four))
+    assert all(f"n0{int(four[index]['category']) + 1}" in name for index, name in enumerate(names(four)))
+    assert {tuple(names(open_dataset(f"imagenet:{root}:train?num=3&seed={seed}"))) for seed in range(9)} != {
+        tuple(names(three))
+    }
+    with pytest.raises(DataError, match="expected 7 pictures below .*, found 6; ask for fewer with num="):
+        open_dataset(f"imagenet:{root}:train?num=7")
 
 
 @pytest.mark.parametrize(

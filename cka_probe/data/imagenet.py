@@ -4,7 +4,8 @@
     <root>/<class>/*                         no splits, as Caltech-101 comes
 
 Class k is the k-th folder by name, of "train" where there is one, so that a class whose pictures are missing
-elsewhere moves no other. Names are kept as bytes in one array: ImageNet's 1.3 million are some 40 MB this way, and
+elsewhere moves no other. `num=1200000` takes that many of all pictures, chosen by seed and path: as many as another
+set has, so that two sets can be told apart by what they show and not by how much. Names are kept as bytes in one array: ImageNet's 1.3 million are some 40 MB this way, and
 more than ten times that as Python objects, once for each worker.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cka_probe.data.choosing import smallest_by_seed
 from cka_probe.data.classes import Classes
 from cka_probe.data.dataset import check_split
 from cka_probe.data.pictures import SUFFIXES, read_picture
@@ -52,19 +54,22 @@ class Categorised:
         return os.fsdecode(self.names[index])
 
 
-def imagenet(root: str | Path, split: str = "all") -> Categorised:
+def imagenet(root: str | Path, split: str = "all", *, num: int = 0, seed: int = 0) -> Categorised:
     """Return pictures with the folder they lie in as their category.
 
     Args:
         root: The folder.
         split: "train", "val" or "test" where there is such a folder with folders of classes in it, or "all".
+        num: How many pictures; 0: all of them.
+        seed: Which ones, if not all.
 
     Returns:
         A dataset that gives `image` and `category`, and whose `classes` are named after the folders.
 
     Raises:
         UnknownNameError: There is no split of that name anywhere.
-        DataError: There are no folders of classes, a picture lies beside them, or a class is not one of "train".
+        DataError: There are no folders of classes, a picture lies beside them, a class is not one of "train", or there
+            are fewer pictures than `num`.
     """
     root = Path(root)
     if not root.is_dir():
@@ -87,7 +92,11 @@ def imagenet(root: str | Path, split: str = "all") -> Categorised:
         raise DataError(
             f"no pictures below {root}: expected folders of classes with pictures in them, or train/ of such"
         )
-    return Categorised(root, np.array(names), np.array(categories), Classes(tuple(classes)))
+    if num > len(names):
+        raise DataError(f"expected {num} pictures below {root}, found {len(names)}; ask for fewer with num=")
+    paths, numbers = np.array(names), np.array(categories)
+    chosen = smallest_by_seed(paths, num, seed) if num > 0 else slice(None)
+    return Categorised(root, paths[chosen], numbers[chosen], Classes(tuple(classes)))
 
 
 def pictures_below(folder: Path) -> list[str]:

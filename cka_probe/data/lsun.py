@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from cka_probe.data.choosing import smallest_by_seed
 from cka_probe.data.classes import Classes
 from cka_probe.data.databases import keys_of, value_of
 from cka_probe.data.dataset import check_split
@@ -156,30 +157,3 @@ def _listed(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return np.array([os.fsencode(prefix + name) for name in names]), np.array(
         [os.fsencode(Path(n).stem) for n in names]
     )
-
-
-def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return which keys are chosen: those that mix with the seed to the smallest numbers.
-
-    Args:
-        keys: (n,) bytes.
-        count: How many.
-        seed: Any whole number.
-
-    Returns:
-        (count,) positions in `keys`, ascending.
-    """
-    width = -(-keys.dtype.itemsize // 8) * 8
-    words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
-    mixed = _mix(np.full(len(keys), seed % (1 << 64), np.uint64))
-    for column in words.T:
-        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # beyond a key's end there is nothing to mix in
-    return np.sort(np.lexsort((keys, mixed))[:count])
-
-
-def _mix(numbers: np.ndarray) -> np.ndarray:
-    """Return 64-bit numbers well mixed, modulo 2^64 (the finaliser of SplitMix64; Steele, Lea & Flood 2014)."""
-    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))

@@ -1,0 +1,34 @@
+"""Some of many: a choice by seed that depends on names alone.
+
+Those names are taken that, mixed with the seed, give the smallest numbers. So the choice does not depend on the
+order of a database or on the machine, and a smaller choice is part of a larger one.
+"""
+
+import numpy as np
+
+
+def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return which keys are chosen: those that mix with the seed to the smallest numbers.
+
+    Args:
+        keys: (n,) bytes.
+        count: How many.
+        seed: Any whole number.
+
+    Returns:
+        (count,) positions in `keys`, ascending.
+    """
+    width = -(-keys.dtype.itemsize // 8) * 8
+    words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
+    mixed = _mix(np.full(len(keys), seed % (1 << 64), np.uint64))
+    for column in words.T:
+        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # beyond a key's end there is nothing to mix in
+    return np.sort(np.lexsort((keys, mixed))[:count])
+
+
+def _mix(numbers: np.ndarray) -> np.ndarray:
+    """Return 64-bit numbers well mixed, modulo 2^64 (the finaliser of SplitMix64; Steele, Lea & Flood 2014)."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
