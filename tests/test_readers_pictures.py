@@ -117,7 +117,7 @@ def test_some_of_the_pictures_are_chosen_by_seed_and_keep_their_classes(tmp_path
     assert {tuple(names(open_dataset(f"imagenet:{root}:train?num=3&seed={seed}"))) for seed in range(9)} != {
         tuple(names(three))
     }
-    with pytest.raises(DataError, match="expected 7 pictures below .*, found 6; ask for fewer with num="):
+    with pytest.raises(DataError, match=r"expected 7 pictures below .*, found 6; ask for fewer with num="):
         open_dataset(f"imagenet:{root}:train?num=7")
 
 

@@ -5,8 +5,8 @@
 
 Class k is the k-th folder by name, of "train" where there is one, so that a class whose pictures are missing
 elsewhere moves no other. `num=1200000` takes that many of all pictures, chosen by seed and path: as many as another
-set has, so that two sets can be told apart by what they show and not by how much. Names are kept as bytes in one array: ImageNet's 1.3 million are some 40 MB this way, and
-more than ten times that as Python objects, once for each worker.
+set has, so that two sets differ in what they show and not in how much. Names are kept as bytes in one array:
+ImageNet's 1.3 million are some 40 MB this way, and more than ten times that as Python objects, once for each worker.
 """
 
 import os
