@@ -1,0 +1,152 @@
+"""The statistics behind the claims, on one seed: a number, and its interval over pictures.
+
+A claim about a figure is a claim about sums of its cells. With r the top row of a matrix and d its diagonal,
+layers counted from 0:
+
+    u_shape            min(mean r[0:2], mean r[7:9]) - mean r[2:7]     both ends lighter than the middle
+    later_change_more  mean(1 - d[5:9]) - mean(1 - d[0:5])             layers 5 to 8 change more than 0 to 4
+    repaired           mean(d' - d) over some layers                   fine-tuning changes them less than before
+    lighter_middle     mean r'[2:7] - mean r[2:7]
+    higher_score       mean over pictures of (a - b), each picture with itself
+
+r[0] is 1 in a matrix of a network with itself, which helps the left end of the U; the minimum is with the right.
+
+**Intervals.** Those of the cells are over pictures (`similarity.intervals`), and the cells share their pictures, so
+that errors go together in a way that the file does not tell. Their sum is given by interval arithmetic, as if all
+erred in the worst way at once: [sum w low, sum w high] for w > 0, the other end for w < 0. It holds the truth whenever
+all the cells' intervals do, and is as wide as any dependence can make it: conservative. For a score the differences of
+the pictures are drawn again (`scores.bootstrap_interval`), as both networks saw the same ones.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cka_probe.errors import DataError
+from cka_probe.results import SimilarityMatrix
+from cka_probe.scores import Scores, bootstrap_interval
+
+LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
+"""The ends of the U and what lies between: patch mergings, attention branches, patch merging and last norm."""
+
+EARLIER, LATER = slice(0, 5), slice(5, 9)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic on one seed.
+
+    Attributes:
+        value: NaN where undefined.
+        low: Lower end of the 95 % interval over pictures.
+        high: Upper end.
+        undefined: Why there is no value, or "".
+    """
+
+    value: float
+    low: float
+    high: float
+    undefined: str = ""
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """Return the difference; its interval is the widest that the two allow."""
+        reasons = "; ".join(dict.fromkeys(reason for reason in (self.undefined, other.undefined) if reason))
+        return Estimate(self.value - other.value, self.low - other.high, self.high - other.low, reasons)
+
+
+def u_shape(matrix: SimilarityMatrix) -> Estimate:
+    """Return how far the lower end of the top row stands above its middle, in CKA; above 0 is a U."""
+    left, middle, right = (_top_row(matrix, part) for part in (LEFT, MIDDLE, RIGHT))
+    ends = Estimate(
+        np.minimum(left.value, right.value), np.minimum(left.low, right.low), np.minimum(left.high, right.high)
+    )
+    reasons = "; ".join(part.undefined for part in (left, right) if part.undefined)
+    return Estimate(float(ends.value), float(ends.low), float(ends.high), reasons) - middle
+
+
+def later_change_more(matrix: SimilarityMatrix) -> Estimate:
+    """Return how much more layers 5 to 8 change than 0 to 4 do, in CKA: x before, y after fine-tuning."""
+    return _diagonal(matrix, EARLIER) - _diagonal(matrix, LATER)
+
+
+def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[int, int]) -> Estimate:
+    """Return how much less some layers change in fine-tuning than they did before, in CKA.
+
+    Args:
+        before: Pre-trained against fine-tuned, of the arm without the stage in question.
+        after: The same of the arm with it.
+        layers: First and last, both included.
+    """
+    part = slice(layers[0], layers[1] + 1)
+    return _diagonal(after, part) - _diagonal(before, part)
+
+
+def lighter_middle(lighter: SimilarityMatrix, darker: SimilarityMatrix) -> Estimate:
+    """Return how much more alike layer 0 the layers 2 to 6 of one network are than those of another, in CKA."""
+    return _top_row(lighter, MIDDLE) - _top_row(darker, MIDDLE)
+
+
+def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
+    """Return the mean difference of a measure between two networks, each picture with itself, in its own unit.
+
+    Raises:
+        DataError: The two were scored over different pictures.
+    """
+    if set(higher.table.index) != set(lower.table.index) or not higher.table.index.is_unique:
+        shared = len(set(higher.table.index) & set(lower.table.index))
+        raise DataError(
+            f"expected scores of {higher.model.get('stage')} and {lower.model.get('stage')} over the same pictures, "
+            f"found {len(higher.table)} and {len(lower.table)} with {shared} in common; evaluate both on the same data"
+        )
+    if measure not in higher.table or measure not in lower.table:
+        return _undefined(f"the scores have no {measure}")
+    difference = (higher.table[measure] - lower.table[measure].reindex(higher.table.index)).to_numpy(float)
+    return mean_over_pictures(difference, higher, f"no picture has {measure} for both")
+
+
+def mean_score(scores: Scores, measure: str) -> Estimate:
+    """Return the mean of a measure over the pictures that have it."""
+    if measure not in scores.table:
+        return _undefined(f"the scores have no {measure}")
+    return mean_over_pictures(scores.table[measure].to_numpy(float), scores, f"no picture has {measure}")
+
+
+def mean_over_pictures(values: np.ndarray, scores: Scores, otherwise: str) -> Estimate:
+    """Return the mean with its bootstrap interval.
+
+    Args:
+        values: (pictures,) float64; NaN takes no part.
+        scores: Whose settings say how often to draw, and from which seed.
+        otherwise: What is said when no picture has a value.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return _undefined(otherwise)
+    drawn = {key: scores.settings[key] for key in ("resamples", "seed") if key in scores.settings}
+    low, high = bootstrap_interval(values[:, None], **drawn)
+    return Estimate(float(values.mean()), float(low[0]), float(high[0]))
+
+
+def _top_row(matrix: SimilarityMatrix, part: slice) -> Estimate:
+    """Return the mean similarity of layer 0 of x with some layers of y."""
+    reasons = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[part])]
+    return _mean(matrix.values[0, part], matrix.low[0, part], matrix.high[0, part], reasons)
+
+
+def _diagonal(matrix: SimilarityMatrix, part: slice) -> Estimate:
+    """Return the mean similarity of some layers of x with the same ones of y."""
+    reasons = [(axis, side) for side, axes in (("x", matrix.rows), ("y", matrix.columns)) for axis in axes[part]]
+    values, low, high = (np.diagonal(cells)[part] for cells in (matrix.values, matrix.low, matrix.high))
+    return _mean(values, low, high, reasons)
+
+
+def _mean(values: np.ndarray, low: np.ndarray, high: np.ndarray, axes: list) -> Estimate:
+    """Return the mean of some cells; a single undefined one makes it undefined, and is named."""
+    if np.isfinite(values).all():
+        return Estimate(float(values.mean()), float(low.mean()), float(high.mean()))
+    named = dict.fromkeys(f"{axis.name} of {side}: {axis.undefined}" for axis, side in axes if axis.undefined)
+    return _undefined("; ".join(named) or f"{int((~np.isfinite(values)).sum())} cells have no value")
+
+
+def _undefined(reason: str) -> Estimate:
+    return Estimate(np.nan, np.nan, np.nan, reason)
