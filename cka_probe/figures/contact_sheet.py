@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
-from cka_probe.figures.sheet_keys import Pen, Scales
+from cka_probe.figures.pen import Pen, filling
+from cka_probe.figures.sheet_keys import Scales
 from cka_probe.figures.sheet_plan import (
     CAPTION,
     GAP,
@@ -71,7 +71,7 @@ def _draw_headers(pen: Pen, plan: Plan, beside: int, top: float) -> None:
     for block in range(beside):
         for number, (_, _, header) in enumerate(plan.columns):
             x = plan.left(block, number) + plan.panel / 2
-            pen.text(x, top + HEADER * plan.unit / 2, labels.cut(header, pen.room(plan.panel)), centred=True)
+            pen.text(x, top + HEADER * plan.unit / 2, labels.cut(header, pen.room(plan.panel)), align="center")
 
 
 def _draw_shot(pen: Pen, plan: Plan, shot: Shot, place: tuple[float, float, float], categories: Sequence[str]) -> None:
@@ -100,13 +100,7 @@ def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path]) -> list[Path]:
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
     size = contact_sheet_size(sheet)
-    return save_drawing(lambda figure: contact_sheet(sheet, _filling(figure)), size, paths, dpi=DPI)
-
-
-def _filling(figure: Figure) -> Axes:
-    """Return axes that fill the figure, whose layout is the sheet's own."""
-    figure.set_layout_engine("none")
-    return figure.add_axes((0, 0, 1, 1))
+    return save_drawing(lambda figure: contact_sheet(sheet, filling(figure)), size, paths, dpi=DPI)
 
 
 def _caption(shot: Shot, categories: Sequence[str], room: float) -> str:

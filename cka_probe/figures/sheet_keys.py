@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from cka_probe.figures import colouring, labels, style
+from cka_probe.figures.pen import Pen
 
 LINE, SWATCH = 0.16, 0.1  # inches: height of a line of classes, and of a square of colour
 BAR, BAND, ROUND = 1.9, 0.42, 0.34  # width of the bar of depth; height of a row of keys; of a ball or wheel
@@ -39,51 +39,6 @@ class Scales:
     colours: np.ndarray
     classes: list[tuple[str, tuple[int, int, int]]]
     hatched: bool
-
-
-class Pen:
-    """Draws on axes in inches of the designed size, from the top left.
-
-    Args:
-        ax: The axes; they lose their frame and are given the sheet's coordinates.
-        size: Width and height of the design.
-    """
-
-    def __init__(self, ax: Axes, size: tuple[float, float]):
-        self.ax, self.size = ax, size
-        ax.set_axis_off()
-        ax.set_xlim(0, size[0])
-        ax.set_ylim(size[1], 0)
-        ax.set_aspect("equal", adjustable="box")
-        box = ax.get_position(original=True)
-        drawn = min(box.width * ax.figure.get_figwidth() / size[0], box.height * ax.figure.get_figheight() / size[1])
-        self.design = size[0] / 7.2
-        """How much larger than 6 and 7 points letters are at the designed size, which may be wider than a page."""
-        self.scale = drawn * self.design
-
-    def room(self, width: float, points: float = 6) -> float:
-        """Return how many em of such letters go into a width in inches; on a screen they are a little wider."""
-        return 0.94 * width / (points * self.design / style.POINTS)
-
-    def text(self, x: float, y: float, text: str, *, points: float = 6, centred: bool = False) -> None:
-        """Write a line whose middle is at height y."""
-        self.ax.text(
-            x,
-            y,
-            text,
-            fontsize=points * self.scale,
-            ha="center" if centred else "left",
-            va="center_baseline",
-            parse_math=False,
-        )
-
-    def picture(self, rgba: np.ndarray, box: tuple[float, float, float, float], *, smooth: bool = False) -> None:
-        """Draw colours (H, W, 4) into a box (x, y, width, height); only photographs are smoothed when resized."""
-        x, y, width, height = box
-        limits = self.ax.get_xlim(), self.ax.get_ylim()
-        extent, interpolation = (x, x + width, y + height, y), "antialiased" if smooth else "nearest"
-        self.ax.imshow(rgba, extent=extent, interpolation=interpolation, aspect="equal")
-        self.ax.set(xlim=limits[0], ylim=limits[1])
 
 
 @dataclass(frozen=True)
@@ -142,7 +97,7 @@ def _keys(pen: Pen | None, scales: Scales, design: float) -> list[_Key]:
     if scales.depth:
         name = "depth (m), points enlarged" if scales.sparse else "depth (m)"
         width = (BAR + 0.25) * design + words(name)
-        keys.append(_Key(width, lambda x, y: _draw_bar(pen, scales.depth, name, x, y)))
+        keys.append(_Key(width, lambda x, y: draw_depth_bar(pen, scales.depth, name, x, y)))
     if scales.normals:
         ball, told = _ball(), "normals: red right, green up, blue to the camera"
         keys.append(_Key((ROUND + 0.08) * design + words(told), lambda x, y: _draw_round(pen, ball, told, x, y)))
@@ -155,8 +110,8 @@ def _keys(pen: Pen | None, scales: Scales, design: float) -> list[_Key]:
     return keys
 
 
-def _draw_bar(pen: Pen, depth: tuple[float, float], name: str, x: float, y: float) -> None:
-    """Draw the bar of inverse depth, near on the left, with metres below."""
+def draw_depth_bar(pen: Pen, depth: tuple[float, float], name: str, x: float, y: float) -> None:
+    """Draw the bar of inverse depth, near on the left, with metres below; (x, y) is the top left of its band."""
     design, (near, far) = pen.design, depth
     inverse = np.linspace(1 / near, 1 / far, 256)[None, None]
     width, high, left, top = BAR * design, 0.1 * design, x + 0.1 * design, y + (MIDDLE - 0.05) * design
@@ -166,7 +121,7 @@ def _draw_bar(pen: Pen, depth: tuple[float, float], name: str, x: float, y: floa
     for metres, share in ticks(near, far):
         place, low = left + share * width, top + high
         pen.ax.plot([place, place], [low, low + 0.02 * design], **line, scalex=False, scaley=False)
-        pen.text(place, low + 0.085 * design, f"{metres:g}", centred=True)
+        pen.text(place, low + 0.085 * design, f"{metres:g}", align="center")
     pen.text(left + width + 0.12 * design, y + MIDDLE * design, name)
 
 

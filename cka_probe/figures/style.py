@@ -20,6 +20,11 @@ LINE = "#0b559f"
 CHANCE = "#d0d0d0"
 UNDEFINED = {"facecolor": "#ececec", "edgecolor": "#9a9a9a", "hatch": "//////", "linewidth": 0.0}
 FRAME = 0.6  # points
+ARMS = ("#0b559f", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Colours of arms of an experiment, those of Okabe and Ito (2008): told apart by readers with any colour vision."""
+MARKERS = "os^DvPX"
+DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 2)), (0, (5, 1, 1, 1, 1, 1)))
+"""What tells the same arms apart on a grey printer."""
 
 FILE_STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters, so the same bytes, everywhere
@@ -50,11 +55,12 @@ def undefined_key() -> Patch:
     return Patch(**UNDEFINED, label="undefined")
 
 
-def plain_frame(ax: Axes, sizes: Sizes) -> None:
-    """Give `ax` thin lines and small tick labels."""
-    ax.tick_params(labelsize=sizes.small, width=FRAME, length=2, pad=2)
+def plain_frame(ax: Axes, sizes: Sizes, scale: float = 1.0) -> None:
+    """Give `ax` thin lines and small tick labels, lines and gaps `scale` times those of print."""
+    for which, length in (("major", 2), ("minor", 1.2)):
+        ax.tick_params(which=which, labelsize=sizes.small, width=FRAME * scale, length=length * scale, pad=2 * scale)
     for spine in ax.spines.values():
-        spine.set_linewidth(FRAME)
+        spine.set_linewidth(FRAME * scale)
 
 
 def letters_on(colour: tuple[float, float, float, float]) -> str:

@@ -1,0 +1,78 @@
+"""Pages: axes whose coordinates are inches from the top left, so that everything on them has a place known beforehand.
+
+A figure of many panels that share scales is not left to a layout engine, which would make panels of one figure, or
+figures of one paper, differ in size by the length of a label. It is designed in inches and drawn on axes of any size.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cka_probe.figures import style
+
+PAGE = 7.2  # inches: two columns of a page
+
+
+def filling(figure: Figure) -> Axes:
+    """Return axes that fill the figure, whose layout is that of what will be drawn."""
+    figure.set_layout_engine("none")
+    return figure.add_axes((0, 0, 1, 1))
+
+
+class Pen:
+    """Draws on axes in inches of the designed size, from the top left.
+
+    Args:
+        ax: The axes; they lose their frame and are given the page's coordinates.
+        size: Width and height of the design.
+        design: How much larger than 6 and 7 points letters are at the designed size; by default they grow with a
+            design that is wider than a page.
+    """
+
+    def __init__(self, ax: Axes, size: tuple[float, float], design: float | None = None):
+        self.ax, self.size = ax, size
+        ax.set_axis_off()
+        ax.set_xlim(0, size[0])
+        ax.set_ylim(size[1], 0)
+        ax.set_aspect("equal", adjustable="box")
+        box = ax.get_position(original=True)
+        drawn = min(box.width * ax.figure.get_figwidth() / size[0], box.height * ax.figure.get_figheight() / size[1])
+        self.design = size[0] / PAGE if design is None else design
+        self.scale = drawn * self.design
+
+    @property
+    def sizes(self) -> style.Sizes:
+        """Letters in points on the page as it is drawn."""
+        return style.Sizes(text=7 * self.scale, small=6 * self.scale)
+
+    def room(self, width: float, points: float = 6) -> float:
+        """Return how many em of such letters go into a width in inches; on a screen they are a little wider."""
+        return 0.94 * width / (points * self.design / style.POINTS)
+
+    def text(self, x: float, y: float, text: str, *, points: float = 6, align: str = "left", **look: object) -> None:
+        """Write a line whose middle is at height y; `look` is matplotlib's (color, rotation, weight)."""
+        self.ax.text(
+            x,
+            y,
+            text,
+            fontsize=points * self.scale,
+            ha=align,
+            va="center_baseline" if not look.get("rotation") else "center",
+            parse_math=False,
+            **look,
+        )
+
+    def picture(self, rgba: np.ndarray, box: tuple[float, float, float, float], *, smooth: bool = False) -> None:
+        """Draw colours (H, W, 4) into a box (x, y, width, height); only photographs are smoothed when resized."""
+        x, y, width, height = box
+        limits = self.ax.get_xlim(), self.ax.get_ylim()
+        extent, interpolation = (x, x + width, y + height, y), "antialiased" if smooth else "nearest"
+        self.ax.imshow(rgba, extent=extent, interpolation=interpolation, aspect="equal")
+        self.ax.set(xlim=limits[0], ylim=limits[1])
+
+    def panel(self, box: tuple[float, float, float, float]) -> Axes:
+        """Return empty axes in a box (x, y, width, height), with thin lines and small tick labels."""
+        x, y, width, height = box
+        panel = self.ax.inset_axes((x, y + height, width, -height), transform=self.ax.transData)
+        style.plain_frame(panel, self.sizes, self.scale)
+        return panel
