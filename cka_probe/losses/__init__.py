@@ -1,12 +1,21 @@
 """Losses: pure functions of tensors, each with its formula and its source."""
 
+from cka_probe.losses.affine import affine_invariant as affine_invariant
+from cka_probe.losses.affine import gradient_matching as gradient_matching
+from cka_probe.losses.affine import least_squares_aligned as least_squares_aligned
+from cka_probe.losses.affine import standardised as standardised
 from cka_probe.losses.consistency import depth_difference as depth_difference
 from cka_probe.losses.consistency import valid_mean as valid_mean
+from cka_probe.losses.depth_ranking import confident_depth_ranking as confident_depth_ranking
+from cka_probe.losses.depth_ranking import pairs_to_rank as pairs_to_rank
 from cka_probe.losses.masked import masked_l1 as masked_l1
 from cka_probe.losses.masked import normalised_locally as normalised_locally
+from cka_probe.losses.normal_matching import normal_matching as normal_matching
 from cka_probe.losses.photometric import photometric_error as photometric_error
 from cka_probe.losses.photometric import ssim as ssim
 from cka_probe.losses.rectification import less_rotation as less_rotation
 from cka_probe.losses.rectification import recognised_rotation as recognised_rotation
+from cka_probe.losses.relative_normal import edge_aware_relative_normal as edge_aware_relative_normal
+from cka_probe.losses.relative_normal import pairs_across_edges as pairs_across_edges
 from cka_probe.losses.silog import silog as silog
 from cka_probe.losses.smoothness import smoothness as smoothness
