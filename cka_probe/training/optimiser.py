@@ -1,14 +1,17 @@
 """AdamW, with the parameters sorted by who decays and who learns how fast.
 
-Biases, norms, logit scales and the network of the continuous position bias do not decay. With `layer_decay`
-below 1 a parameter at depth i of d learns at layer_decay^(d - i) of the rate: early layers, which pre-training
-has settled, move less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow Swin's fine-tuning:
-the patch embedding is 0, each block one more, a patch merging counts with the stage before it as in the
-original implementation, and whatever comes after the last block, heads included, is d.
+Biases and norms do not decay; nor do, by default, logit scales and the network of the continuous position bias.
+SimMIM names these two as well, but under a prefix that no parameter has, so that in its pre-training they do decay;
+a stage that is to be like it says `undecayed = []`.
+
+With `layer_decay` below 1 a parameter at depth i of d learns at layer_decay^(d - i) of the rate: early layers,
+which pre-training has settled, move less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow
+Swin's fine-tuning: the patch embedding is 0, each block one more, a patch merging counts with the stage before it
+as in the original implementation, and whatever comes after the last block, heads included, is d.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -16,9 +19,16 @@ from torch import nn
 from cka_probe.models.backbone import Backbone
 
 UNDECAYED = ("cpb_mlp", "logit_scale")
+"""Parts of names, of Swin-v2, of parameters that are matrices and yet do not decay."""
 
 
-def parameter_groups(backbone: Backbone, head: nn.Module, weight_decay: float, layer_decay: float) -> list[dict]:
+def parameter_groups(
+    backbone: Backbone,
+    head: nn.Module,
+    weight_decay: float,
+    layer_decay: float,
+    undecayed: Sequence[str] = UNDECAYED,
+) -> list[dict]:
     """Return AdamW's groups; `scale` in each multiplies the schedule's learning rate.
 
     Args:
@@ -26,6 +36,7 @@ def parameter_groups(backbone: Backbone, head: nn.Module, weight_decay: float, l
         head: Its parameters, at the last depth.
         weight_decay: For those that decay.
         layer_decay: Rate of one depth over that of the next; 1 treats all alike.
+        undecayed: Parts of the names of parameters that do not decay, besides biases and whatever has one axis.
     """
     depth_of, last = depths(backbone.model)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -34,7 +45,7 @@ def parameter_groups(backbone: Backbone, head: nn.Module, weight_decay: float, l
             if not parameter.requires_grad:
                 continue
             depth = depth_of(name) if prefix == "backbone" and layer_decay != 1 else last
-            decays = parameter.ndim > 1 and not name.endswith("bias") and not any(word in name for word in UNDECAYED)
+            decays = parameter.ndim > 1 and not name.endswith("bias") and not any(word in name for word in undecayed)
             groups.setdefault((depth, decays), []).append(parameter)
     return [
         {

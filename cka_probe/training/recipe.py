@@ -22,6 +22,7 @@ from cka_probe.lookup import lookup, suggestion
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import NORMALISATIONS
 from cka_probe.tasks import TASKS, Task
+from cka_probe.training.optimiser import UNDECAYED
 from cka_probe.training.schedule import SCHEDULES
 from cka_probe.training.tables import parse_toml, parse_value, read_table
 
@@ -48,6 +49,11 @@ class Stage:
         weight_decay: AdamW's.
         clip: Longest gradient; 0 does not clip.
         layer_decay: Rate of a layer over that of the next.
+        undecayed: Parameters with one of these in their names do not decay; nor do biases and norms. SimMIM's
+            pre-training has none: `[]`.
+        drop_path: Probability that a picture skips a branch of the encoder's last block; falls linearly to 0 at
+            the first. Of this stage alone: the next one does not take it over.
+        accumulate: Parts that a batch is worked through in, one after another; their gradients are averaged.
         precision: "no", "bf16" or "fp16".
         normalisation: In `NORMALISATIONS`: how the encoder's input is scaled; "" leaves it as it was.
         reset_head: Begin with a new head even where the start has one that this task can go on with.
@@ -73,6 +79,9 @@ class Stage:
     weight_decay: float = 0.05
     clip: float = 0.0
     layer_decay: float = 1.0
+    undecayed: tuple[str, ...] = UNDECAYED
+    drop_path: float = 0.0
+    accumulate: int = 1
     precision: str = "no"
     normalisation: str = ""
     reset_head: bool = False
@@ -88,13 +97,16 @@ class Stage:
         lookup(SCHEDULES, self.schedule, "schedule")
         lookup(PRECISIONS, self.precision, "precision")
         lookup(NORMALISATIONS | {"": None}, self.normalisation, "normalisation")
-        for key in ("steps", "batch", "log_every", "save_every"):
+        for key in ("steps", "batch", "accumulate", "log_every", "save_every"):
             _check(getattr(self, key) >= 1, f"{where}.{key}", "at least 1", getattr(self, key))
         for key in ("lr_min", "warmup", "weight_decay", "clip", "size", "validate_every"):
             _check(getattr(self, key) >= 0, f"{where}.{key}", "0 or more", getattr(self, key))
         _check(self.lr > 0, f"{where}.lr", "more than 0", self.lr)
         _check(self.warmup <= self.steps, f"{where}.warmup", f"at most the {self.steps} steps", self.warmup)
         _check(0 < self.layer_decay <= 1, f"{where}.layer_decay", "a number in (0, 1]", self.layer_decay)
+        _check(0 <= self.drop_path < 1, f"{where}.drop_path", "a number in [0, 1)", self.drop_path)
+        parts = f"a divisor of the batch of {self.batch}"
+        _check(self.batch % self.accumulate == 0, f"{where}.accumulate", parts, self.accumulate)
         _check(bool(self.data), f"{where}.data", "at least one dataset", [])
 
     def build_task(self) -> Task:

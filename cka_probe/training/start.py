@@ -13,6 +13,7 @@ from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
 from cka_probe.models.checkpoint import file_hash, read_checkpoint
 from cka_probe.models.files import is_ours, load_file
 from cka_probe.tasks import TASKS
+from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.order import seed_of
 from cka_probe.training.recipe import Recipe, Stage
 
@@ -58,7 +59,7 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
     """
     start = reference(recipe, stage)
     if start == RANDOM:
-        return Start(normalised(random_backbone(recipe, stage.size), stage.normalisation), {}, "")
+        return Start(_fitted(random_backbone(recipe, stage.size), stage), {}, "")
     path = Path(start) if start not in {other.name for other in recipe.stages} else folder / f"{start}.safetensors"
     backbone, head_state = _read(path, recipe.architecture, stage)
     if backbone.origin.architecture != recipe.architecture:
@@ -66,7 +67,7 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
             f"stages.{stage.name}.start: expected weights of {recipe.architecture}, found "
             f"{backbone.origin.architecture} in {path}; set architecture={backbone.origin.architecture}"
         )
-    return Start(normalised(resized(backbone, stage.size), stage.normalisation), head_state, file_hash(path))
+    return Start(_fitted(backbone, stage), head_state, file_hash(path))
 
 
 def random_backbone(recipe: Recipe, size: int) -> Backbone:
@@ -143,6 +144,13 @@ def fill(head: nn.Module, state: dict[str, Tensor]) -> None:
             f"expected the head of the stage before to fit, found: {first}; say reset_head=true, or give both stages "
             "the same options"
         ) from error
+
+
+def _fitted(backbone: Backbone, stage: Stage) -> Backbone:
+    """Return a backbone of a stage's size and normalisation, with its stochastic depth."""
+    backbone = normalised(resized(backbone, stage.size), stage.normalisation)
+    drop_paths(backbone.model, stage.drop_path)
+    return backbone
 
 
 def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor]]:

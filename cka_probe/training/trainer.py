@@ -1,12 +1,17 @@
 """The loop: a batch, a loss, a step. It knows neither the model nor the task.
 
+A batch may be worked through in parts, whose gradients are averaged: for a loss that is a mean over pictures that
+gives the same step as the whole batch, to rounding, in the memory of one part. Batch norm sees a part at a time,
+and a mean over pixels of which some pictures have more weighs them part by part.
+
 Around it: a row of the log now and then, a resume point now and then, an evaluation at the end. After a resume
 point the run goes on as if it had never stopped: weights, optimiser and step are in the file, and everything
 random in step s follows from (seed, stage, s). On a CPU that is bit for bit.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -67,7 +72,8 @@ class Trainer:
         self.views = Views(samples[0], objective.task, self.seed, train=True)
         self.validation = Views(samples[1], objective.task, seed_of(self.seed, "validation"), train=False)
         self.folder, self.resume_point = folder, folder / "resume.pt"
-        groups = parameter_groups(objective.backbone, objective.head, stage.weight_decay, stage.layer_decay)
+        decay = (stage.weight_decay, stage.layer_decay, stage.undecayed)
+        groups = parameter_groups(objective.backbone, objective.head, *decay)
         self.model, self.optimiser = accelerator.prepare(objective, adamw(groups))
         self.step = 0  # steps that are done
 
@@ -86,8 +92,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.log, self.scores = (Log(self.folder / f"{name}.csv", self.step) for name in ("log", "validation"))
         with asked_to_stop() as stop, torch.random.fork_rng(self._cuda()):
-            for batch in self._batches(self.views, self._positions(), self.stage.batch, workers):
-                scalars = self._step(batch)
+            parts = self._batches(self.views, self._positions(), workers)
+            while self.step < self.stage.steps:
+                scalars = self._step(parts)
                 if self.accelerator.is_main_process and progress is not None:
                     progress(self.stage.name, self.step, self.stage.steps, scalars)
                 stopping = self._anywhere(stop())
@@ -98,26 +105,46 @@ class Trainer:
                         "the same command goes on from there"
                     )
 
-    def _step(self, batch: dict[str, Tensor]) -> dict[str, float]:
-        """Do one step; return the loss, its parts and the gradient's length."""
+    def _step(self, parts: Iterator[dict[str, Tensor]]) -> dict[str, float]:
+        """Do one step with the next parts of a batch; return the loss, its parts and the gradient's length."""
         torch.manual_seed(seed_of(self.seed, self.step, self.accelerator.process_index))
         rate = self._set_rate()
         try:
-            loss, parts = self.model(batch)
-            self._check(loss, "loss")
-            self.accelerator.backward(loss)
+            scalars = self._descend(parts)
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfMemoryError(
-                f"no room on the device for a batch of {self.stage.batch} at {self.stage.size} pixels; "
-                f"try --set {self.stage.name}.batch={max(1, self.stage.batch // 2)}"
+                f"no room on the device for {self.stage.batch // self.stage.accumulate} pictures of "
+                f"{self.stage.size} pixels at a time; try {self._smaller()}"
             ) from error
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.stage.clip or math.inf)
+        values = torch.stack([*scalars.values(), norm]).tolist()  # the device is waited for once, not once for each
+        self._check(values[0], "loss")
         if self.accelerator.scaler is None:  # with fp16 a gradient too large is met by a smaller scale
-            self._check(norm, "gradient")
+            self._check(values[-1], "gradient")
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1
-        return {"lr": rate, "loss": loss.item(), **{k: v.item() for k, v in parts.items()}, "gradient": norm.item()}
+        return {"lr": rate, **dict(zip([*scalars, "gradient"], values, strict=True))}
+
+    def _descend(self, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Leave the mean gradient of the next parts in the weights; return the means of the loss and its parts."""
+        count, sums = self.stage.accumulate, {}
+        for number in range(count):
+            batch = next(parts)
+            # processes share their gradients once a step, with those of the last part
+            alone = self.accelerator.no_sync(self.model) if number + 1 < count else nullcontext()
+            with alone:
+                loss, named = self.model(batch)
+                self.accelerator.backward(loss / count)
+            for name, value in {"loss": loss, **named}.items():
+                sums[name] = sums.get(name, 0) + value.detach().float() / count
+        return sums
+
+    def _smaller(self) -> str:
+        """Return what to set so that less is on the device at a time."""
+        share, now = self.stage.batch // self.accelerator.num_processes, self.stage.accumulate
+        more = [parts for parts in range(now + 1, share + 1) if share % parts == 0]
+        return f"--set {self.stage.name}." + (f"accumulate={more[0]}" if more else f"size={self.stage.size // 2}")
 
     def _set_rate(self) -> float:
         """Set and return the learning rate of the coming step."""
@@ -128,10 +155,10 @@ class Trainer:
             group["lr"] = rate * group["scale"]
         return rate
 
-    def _check(self, value: Tensor, what: str) -> None:
-        if not math.isfinite(value.item()):
+    def _check(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
             raise TrainingError(
-                f"stage {self.stage.name!r}, step {self.step + 1}: expected a finite {what}, found {value.item()}; "
+                f"stage {self.stage.name!r}, step {self.step + 1}: expected a finite {what}, found {value}; "
                 f"try --set {self.stage.name}.lr={self.stage.lr / 3:.1g}, more warmup, or clip=1"
                 + ("" if self.stage.precision == "no" else ", or precision=no")
             )
@@ -162,7 +189,7 @@ class Trainer:
         modes = {module: module.training for module in self.objective.modules()}
         self.objective.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            for batch in self._batches(self.validation, indices, self.stage.batch, workers):
+            for batch in self._batches(self.validation, indices, workers):
                 values = self.objective.task.evaluate(self.objective.backbone, self.objective.head, batch)
                 columns = {name: value.tolist() for name, value in values.items()}
                 for place in range(len(batch["image"])):
@@ -205,16 +232,20 @@ class Trainer:
         self.step = state["step"]
 
     def _positions(self) -> range:
-        batch, processes = self.stage.batch, self.accelerator.num_processes
-        if batch % processes:
+        """Return the positions that are left."""
+        batch, parts = self.stage.batch, self.stage.accumulate
+        processes = self.accelerator.num_processes
+        if batch % (processes * parts):
             where = f"stages.{self.stage.name}.batch"
-            raise RecipeError(f"{where}: expected a multiple of the {processes} processes, found {batch}")
+            times = f"{processes} processes" + (f" times {parts} parts" if parts > 1 else "")
+            raise RecipeError(f"{where}: expected a multiple of the {times}, found {batch}")
         return range(self.step * batch, self.stage.steps * batch)
 
-    def _batches(self, views: Views, positions: range, batch: int, workers: int):
-        """Yield this process's batches, on its device."""
+    def _batches(self, views: Views, positions: range, workers: int) -> Iterator[dict[str, Tensor]]:
+        """Return this process's batches, on its device: as many positions at a time as a part of a step has."""
         accelerator = self.accelerator
-        steps = Steps(positions, batch, accelerator.process_index, accelerator.num_processes)
+        part = self.stage.batch // self.stage.accumulate
+        steps = Steps(positions, part, accelerator.process_index, accelerator.num_processes)
         for loaded in batches(views, steps, workers, pin=accelerator.device.type == "cuda"):
             yield {name: field.to(accelerator.device, non_blocking=True) for name, field in loaded.items()}
 
