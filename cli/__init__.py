@@ -16,6 +16,7 @@ from ckaprobe_cli.draw import draw
 from ckaprobe_cli.fingerprint import fingerprint
 from ckaprobe_cli.inspect import inspect
 from ckaprobe_cli.layers import layers
+from ckaprobe_cli.reproduce import reproduce
 from ckaprobe_cli.train import train
 
 INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
@@ -48,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (compare, fingerprint, draw, layers, inspect, train):
+for command in (compare, fingerprint, draw, layers, inspect, train, reproduce):
     app.command()(command)
 app.add_typer(data, name="data")
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ckaprobe_cli.bars import Bars
+
 
 def train(
     recipe: Annotated[str, typer.Option(help="A bundled recipe, a .toml file, or the recipe.json of a run.")],
@@ -24,10 +26,10 @@ def train(
     """
     from cka_probe.training import read_recipe, run_recipe
 
-    bars = _Bars(quiet)
+    bars = Bars(quiet)
     try:
         paths = run_recipe(
-            read_recipe(recipe, overrides or ()), out, device=device, workers=workers, progress=bars.show
+            read_recipe(recipe, overrides or ()), out, device=device, workers=workers, progress=bars.step
         )
     except KeyboardInterrupt as interrupt:
         bars.close()
@@ -38,26 +40,3 @@ def train(
     if os.environ.get("RANK", "0") == "0":  # under torchrun, one process speaks for all
         for path in paths:
             typer.echo(path)
-
-
-class _Bars:
-    """A progress bar per stage, on stderr."""
-
-    def __init__(self, quiet: bool):
-        self.quiet, self.stage, self.bar = quiet, "", None
-
-    def show(self, stage: str, step: int, steps: int, scalars: dict) -> None:
-        if self.quiet:
-            return
-        if stage != self.stage:
-            from tqdm import tqdm
-
-            self.close()
-            self.stage, self.bar = stage, tqdm(total=steps, initial=step - 1, desc=stage, unit="step", leave=True)
-        self.bar.update(step - self.bar.n)
-        self.bar.set_postfix({name: f"{scalars[name]:.4g}" for name in ("loss", "lr")}, refresh=False)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None

@@ -1,0 +1,45 @@
+"""`ckaprobe reproduce`: a paper done again, from data to the page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckaprobe_cli.bars import Bars
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="mesa.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write to; a study that is there already goes on.")],
+    scale: Annotated[
+        str, typer.Option(help="demo (a laptop), gpu (one GPU) or paper (real data, many GPUs).")
+    ] = "demo",
+    seeds: Annotated[int, typer.Option(help="How many times everything is trained; more can be added later.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, or give data: data.nyuv2=PATH."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures ahead, and draw worlds.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Do a paper again: every arm trained, scored and compared, and its claims tested.
+
+    Writes OUT/report: a page, tables beside the paper's, the paper's figures, and a table of its claims. Stop it at
+    any time, run it again to go on.
+    """
+    from cka_probe.lookup import lookup
+    from cka_probe.reproduce.means import Means
+    from cka_probe.reproduce.papers import PAPERS
+
+    again, bars = lookup(PAPERS, paper, "paper"), Bars(quiet)
+    means = Means(device, workers, training=bars.step, drawing=bars.worlds, say=bars.say)
+    try:
+        page = again(out, scale, seeds=seeds, settings=overrides or (), means=means)
+    except KeyboardInterrupt as interrupt:
+        bars.close()
+        typer.echo(str(interrupt) or "stopped; the same command goes on from where it was", err=True)
+        raise typer.Exit(130) from interrupt
+    finally:
+        bars.close()
+    typer.echo(page)
