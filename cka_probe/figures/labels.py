@@ -129,3 +129,19 @@ def measure_name(result: SimilarityMatrix) -> str:
 def pictures_line(result: SimilarityMatrix) -> str:
     """Return how many pictures the numbers come from: "n = 654 pictures"."""
     return f"n = {result.num_examples} picture{'' if result.num_examples == 1 else 's'}"
+
+
+def filled(items: Sequence[str], room: float, between: str = " ") -> list[str]:
+    """Return items in as few lines as they need, in order, no line wider than `room` em unless one item is.
+
+    >>> filled("one line is too little".split(), 5.0)
+    ['one line', 'is too', 'little']
+    """
+    lines: list[str] = []
+    for item in items:
+        longer = f"{lines[-1]}{between}{item}" if lines else item
+        if lines and width(longer) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(item)
+    return lines

@@ -7,6 +7,7 @@ figures of one paper, differ in size by the length of a label. It is designed in
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Affine2D
 
 from cka_probe.figures import style
 
@@ -73,6 +74,7 @@ class Pen:
     def panel(self, box: tuple[float, float, float, float]) -> Axes:
         """Return empty axes in a box (x, y, width, height), with thin lines and small tick labels."""
         x, y, width, height = box
-        panel = self.ax.inset_axes((x, y + height, width, -height), transform=self.ax.transData)
+        upward = Affine2D().scale(1, -1).translate(0, self.size[1])  # matplotlib's boxes stand on their lower edge
+        panel = self.ax.inset_axes((x, self.size[1] - y - height, width, height), transform=upward + self.ax.transData)
         style.plain_frame(panel, self.sizes, self.scale)
         return panel
