@@ -21,6 +21,7 @@ FLOORS = {
     "data": 2,
     "geometry": 1,
     "figures": 2,
+    "tables": 1,
     "fingerprint": 3.0,
     "capture": 3.1,
     "compare": 3.2,
