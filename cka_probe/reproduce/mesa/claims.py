@@ -1,0 +1,242 @@
+"""The paper's claims, each with the number that tests it, and what stands beside it.
+
+A claim is put so that its statistic (`estimates`) is above 0 if it is true. `CLAIMS` are the paper's, and that
+pre-training helps at all, without which the others are about nothing. `BESIDE` are the same statistics taken in
+another way: they are not tested, but show how much of a claim is due to how it was measured.
+
+    1  u_shape            MP against itself: both ends of the top row lighter than its middle
+    2  later_changes      MP against MP fine-tuned: layers 5 to 8 change more than 0 to 4
+    3  gp_repairs         GP's layers 5 and 6 change less in fine-tuning than MP's
+    4  sp_repairs         SP's layers 7 and 8 change less than GP's
+    5  rmse_…             in distribution: each stage lowers rmse
+    6  out_…              out of distribution: MP+GP+SP has better edges and planes than MP
+    7  imagenet_…         ImageNet-like pictures give MP lighter middle layers and a larger rmse than LSUN-like rooms
+    8  pretraining        MP gives a lower rmse than no pre-training
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from cka_probe.reproduce.mesa.estimates import (
+    Estimate,
+    higher_score,
+    later_change_more,
+    lighter_middle,
+    repaired,
+    u_shape,
+)
+from cka_probe.reproduce.mesa.evidence import Evidence
+from cka_probe.reproduce.mesa.verdicts import Finding, holm, judge
+from cka_probe.scores import describe_measure
+
+CKA = "CKA"
+
+Ask = Callable[[Evidence, int], Estimate | None]
+"""Gives a statistic on a seed of a study, or `None` where what it needs was not run."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that a statistic is above 0.
+
+    Attributes:
+        name: Its key.
+        statement: In words, as the paper has it.
+        unit: Of the statistic.
+        figure: Stem of the figure that shows it.
+        ask: The statistic.
+        of: The claim beside which it stands, "" for one of its own.
+    """
+
+    name: str
+    statement: str
+    unit: str
+    figure: str
+    ask: Ask
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what came out; `value`, `low`, `high` and `verdict` as in `Finding`.
+
+    Attributes:
+        claim: What was asked.
+        finding: What all seeds say.
+        p_holm: The p-value corrected for all claims that were tested; NaN where none was.
+    """
+
+    claim: Claim
+    finding: Finding
+    p_holm: float = np.nan
+
+    @property
+    def name(self) -> str:
+        """The claim's key."""
+        return self.claim.name
+
+    @property
+    def statement(self) -> str:
+        """What is claimed, in words."""
+        return self.claim.statement
+
+    @property
+    def unit(self) -> str:
+        """Of value, low and high."""
+        return self.claim.unit
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds."""
+        return self.finding.value
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        return self.finding.low
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval."""
+        return self.finding.high
+
+    @property
+    def verdict(self) -> str:
+        """One of `verdicts.VERDICTS`."""
+        return self.finding.verdict
+
+    @property
+    def said(self) -> str:
+        """The verdict with its reason: "undecided (one seed)"."""
+        return f"{self.verdict} ({self.finding.reason})" if self.finding.reason else self.verdict
+
+
+def _of_matrix(statistic: Callable[..., Estimate], *pairs: tuple[str, ...], **more: object) -> Ask:
+    """Return a question about similarities, each pair being x, y and, if it is not the paper's, the variant."""
+
+    def ask(evidence: Evidence, seed: int) -> Estimate | None:
+        matrices = [evidence.similarity(seed, *pair) for pair in pairs]
+        return None if any(matrix is None for matrix in matrices) else statistic(*matrices, **more)
+
+    return ask
+
+
+def _of_scores(measure: str, higher: str, lower: str, place: str = "in") -> Ask:
+    """Return a question about scores: by how much the first fine-tuned stage has more of a measure."""
+
+    def ask(evidence: Evidence, seed: int) -> Estimate | None:
+        scores = [evidence.scores(seed, stage, place) for stage in (higher, lower)]
+        return None if any(found is None for found in scores) else higher_score(*scores, measure)
+
+    return ask
+
+
+def _score_claim(
+    name: str, statement: str, measure: str, stages: tuple[str, str], *, place: str = "in", of: str = ""
+) -> Claim:
+    """Return the claim that a measure is higher, which is worse, for the first of two stages."""
+    figure = f"scores_{place}"
+    return Claim(name, statement, describe_measure(measure).unit, figure, _of_scores(measure, *stages, place), of)
+
+
+def _out_claim(measure: str, words: str) -> Claim:
+    statement = f"Out of distribution, MP+GP+SP has {words} than MP"
+    return _score_claim(f"out_{measure}", statement, measure, ("mp_depth", "sp_depth"), place="out")
+
+
+TUNED = ("mp", "mp_depth")
+
+CLAIMS = (
+    Claim("u_shape", "The top row of MP is a U: its middle layers are least like layer 0", CKA, "top_row",
+          _of_matrix(u_shape, ("mp", "mp"))),
+    Claim("later_changes", "Fine-tuning changes the later layers of MP (5 to 8) most", CKA, "diagonal",
+          _of_matrix(later_change_more, TUNED)),
+    Claim("gp_repairs", "GP repairs the layers up to 6: 5 and 6 change less than with MP alone", CKA, "diagonal",
+          _of_matrix(repaired, TUNED, ("gp", "gp_depth"), layers=(5, 6))),
+    Claim("sp_repairs", "SP repairs the layers up to 8: 7 and 8 change less than with MP+GP", CKA, "diagonal",
+          _of_matrix(repaired, ("gp", "gp_depth"), ("sp", "sp_depth"), layers=(7, 8))),
+    _score_claim("rmse_gp", "GP lowers rmse: MP > MP+GP", "rmse", ("mp_depth", "gp_depth")),
+    _score_claim("rmse_sp", "SP lowers rmse further: MP+GP > MP+GP+SP", "rmse", ("gp_depth", "sp_depth")),
+    _score_claim("rmse_mesa", "MeSa lowers rmse: MP > MP+GP+SP", "rmse", ("mp_depth", "sp_depth")),
+    _out_claim("dbe_acc", "more accurate depth edges"),
+    _out_claim("dbe_comp", "more complete depth edges"),
+    _out_claim("pe_plan", "flatter planes"),
+    _out_claim("pe_orie", "planes of better orientation"),
+    Claim("imagenet_middle", "LSUN-like pictures give MP darker middle layers than ImageNet-like ones", CKA,
+          "top_row_objects", _of_matrix(lighter_middle, ("mp_imagenet", "mp_imagenet"), ("mp", "mp"))),
+    _score_claim("imagenet_rmse", "LSUN-like pictures give MP a lower rmse than ImageNet-like ones", "rmse",
+                 ("mp_imagenet_depth", "mp_depth")),
+    _score_claim("pretraining", "Pre-training helps at all: no pre-training > MP in rmse", "rmse",
+                 ("random_depth", "mp_depth")),
+)  # fmt: skip
+"""What is tested."""
+
+BESIDE = (
+    Claim("u_shape_stream", "… on the residual stream alone, where no kinds of layer are mixed", CKA, "controls",
+          _of_matrix(u_shape, ("mp", "mp", "stream")), "u_shape"),
+    Claim("u_shape_random", "… of the untrained network", CKA, "controls",
+          _of_matrix(u_shape, ("random", "random")), "u_shape"),
+    Claim("u_shape_random_stream", "… of the untrained network, on the residual stream alone", CKA, "controls",
+          _of_matrix(u_shape, ("random", "random", "stream")), "u_shape"),
+    Claim("later_changes_flat", "… fine-tuned with one learning rate for all layers", CKA, "controls",
+          _of_matrix(later_change_more, ("mp", "mp_depth_flat")), "later_changes"),
+    Claim("later_changes_pooled", "… with features averaged over the picture", CKA, "controls",
+          _of_matrix(later_change_more, (*TUNED, "pooled")), "later_changes"),
+    Claim("later_changes_biased", "… by the biased estimator", CKA, "controls",
+          _of_matrix(later_change_more, (*TUNED, "biased")), "later_changes"),
+    Claim("later_changes_stream", "… on the residual stream alone", CKA, "controls",
+          _of_matrix(later_change_more, (*TUNED, "stream")), "later_changes"),
+    Claim("later_changes_plain", "… fine-tuned on plain input, each network fed as it was trained", CKA, "controls",
+          _of_matrix(later_change_more, ("mp", "mp_depth_plain")), "later_changes"),
+    Claim("later_changes_shared", "… fine-tuned on plain input, both networks fed alike", CKA, "controls",
+          _of_matrix(later_change_more, ("mp", "mp_depth_plain", "shared")), "later_changes"),
+    _score_claim("pretraining_labels", "… with labels: no pre-training > supervised in rmse", "rmse",
+                 ("random_depth", "supervised_depth"), of="pretraining"),
+)  # fmt: skip
+"""What is shown beside the claims, and not tested."""
+
+
+def judge_claims(evidence: Evidence) -> list[Judged]:
+    """Return every claim with what stands beside it, in order, p-values corrected for the claims.
+
+    Raises:
+        DataError: A file is broken or of another study.
+    """
+    judged = [Judged(claim, judge({seed: claim.ask(evidence, seed) for seed in evidence.seeds})) for claim in CLAIMS]
+    corrected = holm([row.finding.p for row in judged])
+    rows = []
+    for row, p in zip(judged, corrected, strict=True):
+        rows.append(replace(row, p_holm=p))
+        for claim in (claim for claim in BESIDE if claim.of == row.name):
+            rows.append(Judged(claim, judge({seed: claim.ask(evidence, seed) for seed in evidence.seeds})))
+    return rows
+
+
+def tested(rows: list[Judged]) -> int:
+    """Return over how many claims p-values were corrected."""
+    return sum(bool(np.isfinite(row.p_holm)) for row in rows)
+
+
+def claims_frame(rows: list[Judged]) -> pd.DataFrame:
+    """Return the claims as a table: one row each, a column for the value on each seed."""
+    return pd.DataFrame(
+        {
+            "name": row.name,
+            "beside": row.claim.of,
+            "statement": row.statement,
+            "unit": row.unit,
+            "value": row.value,
+            "low": row.low,
+            "high": row.high,
+            "verdict": row.verdict,
+            "reason": row.finding.reason,
+            "p": row.finding.p,
+            "p_holm": row.p_holm,
+            "figure": row.claim.figure,
+            **{f"seed{seed}": value for seed, value in row.finding.seeds.items()},
+        }
+        for row in rows
+    )
