@@ -51,10 +51,11 @@ def ssim(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
         return avg_pool2d(rows, (window, 1), stride=1)
 
     mean_x, mean_y = mean(x), mean(y)
+    # rounding may make them slightly negative; C2 is ten thousand times that
     variances = (mean(x * x) - mean_x**2) + (mean(y * y) - mean_y**2)
     covariance = mean(x * y) - mean_x * mean_y
     alike = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
-    return (alike / ((mean_x**2 + mean_y**2 + C1) * (variances.clamp(min=0) + C2))).clamp(-1, 1)
+    return (alike / ((mean_x**2 + mean_y**2 + C1) * (variances + C2))).clamp(-1, 1)
 
 
 def photometric_error(
