@@ -121,4 +121,6 @@ def batches(views: Views, steps: Steps, workers: int, pin: bool) -> DataLoader:
         workers: Processes that read ahead; 0 reads in this one.
         pin: Page-locked memory, for a GPU.
     """
-    return DataLoader(views, batch_sampler=steps, num_workers=workers, pin_memory=pin)
+    # a loader draws a seed for its workers when it starts; out of torch's own generator that would shift the draws
+    # of the step in which it starts, which is another one when a run goes on
+    return DataLoader(views, batch_sampler=steps, num_workers=workers, pin_memory=pin, generator=Generator())
