@@ -1,6 +1,7 @@
 """Other light and another camera's colours, the same for a picture and its sources.
 
     brightness  b x          contrast  c x + (1 - c) m          saturation  s x + (1 - s) grey(x)          hue + h
+    gamma  x^g
 
 with m the mean grey of the target. What is reconstructed and what it is reconstructed from must change alike, or
 a photometric loss sees a difference that no depth explains; a contrast about each picture's own mean, as
@@ -27,6 +28,7 @@ def recoloured(
     contrast: float = 0.0,
     saturation: float = 0.0,
     hue: float = 0.0,
+    gamma: float = 0.0,
     alike: bool = True,
 ) -> dict[str, Tensor]:
     """Return a sample in other colours; all but `image` and `sources` stays as it is.
@@ -38,15 +40,16 @@ def recoloured(
         contrast: Likewise.
         saturation: Likewise.
         hue: Turns are uniform in -hue to hue, of a whole turn; at most 0.5.
+        gamma: Exponents are uniform in 1 - gamma to 1 + gamma.
         alike: Change the sources as the image; otherwise each in its own way.
 
     Raises:
         DataError: A strength is not within 0 to 1 (hue: 0 to 0.5).
     """
-    strengths = (brightness, contrast, saturation, hue)
+    strengths = (brightness, contrast, saturation, hue, gamma)
     if not (all(0 <= strength <= 1 for strength in strengths) and hue <= 0.5):
         raise DataError(
-            "expected brightness, contrast and saturation within 0 to 1 and hue within 0 to 0.5, found "
+            "expected brightness, contrast, saturation and gamma within 0 to 1 and hue within 0 to 0.5, found "
             f"{', '.join(map(str, strengths))}"
         )
     pictures = sample["image"][None]
@@ -60,8 +63,8 @@ def recoloured(
 
 
 def _changed(pictures: Tensor, generator: Generator, strengths: tuple[float, ...]) -> Tensor:
-    """Return pictures (n, 3, H, W) changed by one draw: four changes in a random order."""
-    order = torch.randperm(4, generator=generator).tolist()
+    """Return pictures (n, 3, H, W) changed by one draw: five changes in a random order."""
+    order = torch.randperm(len(strengths), generator=generator).tolist()
     draws = [uniform(generator, -strength, strength) for strength in strengths]
     for change in order:
         if strengths[change]:
@@ -70,7 +73,7 @@ def _changed(pictures: Tensor, generator: Generator, strengths: tuple[float, ...
 
 
 def _change(pictures: Tensor, change: int, by: float) -> Tensor:
-    """Return pictures (n, 3, H, W) brightened (0), with more contrast (1), saturated (2) or turned in hue (3)."""
+    """Return pictures (n, 3, H, W) brightened (0), with more contrast (1), saturated (2), turned in hue (3) or to a power (4)."""
     if change == 0:
         return pictures * (1 + by)
     if change == 1:
@@ -79,4 +82,6 @@ def _change(pictures: Tensor, change: int, by: float) -> Tensor:
     if change == 2:
         grey = F.rgb_to_grayscale_image(pictures)
         return grey + (pictures - grey) * (1 + by)
+    if change == 4:
+        return pictures ** (1 + by)
     return F.adjust_hue_image(pictures, by)
