@@ -73,7 +73,7 @@ def _changed(pictures: Tensor, generator: Generator, strengths: tuple[float, ...
 
 
 def _change(pictures: Tensor, change: int, by: float) -> Tensor:
-    """Return pictures (n, 3, H, W) brightened (0), with more contrast (1), saturated (2), turned in hue (3) or to a power (4)."""
+    """Return pictures (n, 3, H, W) changed: 0 brightness, 1 contrast, 2 saturation, 3 hue, 4 gamma."""
     if change == 0:
         return pictures * (1 + by)
     if change == 1:
