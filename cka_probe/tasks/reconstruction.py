@@ -132,7 +132,7 @@ def error_maps(
     field = torch.cat([b, depth_b, there[:, second].flatten(0, 1).to(b.dtype)], 1)
     read, z, visible = warp(field, depth_a, batch["K"].repeat_interleave(2 * num_sources, 0), b_T_a)
     picture, read_depth, read_there = read[:, :3], read[:, 3:4], read[:, 4:]
-    visible = visible & there[:, first].flatten(0, 1) & (read_there > 0.99)
+    visible = visible & there[:, first].flatten(0, 1) & (read_there > 0.999)
 
     difference = depth_difference(z, read_depth, visible)
     error = photometric_error(a, picture, comparing.window) * (1 - difference.detach())
