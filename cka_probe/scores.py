@@ -23,6 +23,8 @@ from cka_probe.writing import replacing
 
 FORMAT = "ckaprobe-scores/1"
 RESAMPLES = 2000
+COUNTS = ("planes", "floored")
+"""Columns that say how much the others rest on."""
 MEDIAN = "_median"
 """Ends the name of a measure whose prediction was scaled to the truth's median first, where both stand in a table."""
 
@@ -62,6 +64,7 @@ MEASURES: dict[str, Measure] = {
     "dde_0": Measure("share of pixels on the right side of 3 m", better="higher"),
     "dde_m": Measure("share of pixels predicted nearer than 3 m that are farther"),
     "dde_p": Measure("share of pixels predicted farther than 3 m that are nearer"),
+    "planes": Measure("planes that pe_plan and pe_orie are means of", "planes", ""),
     "floored": Measure("valid pixels whose prediction was raised to the least depth a logarithm can take", "pixels"),
 }
 """Columns by name; `NAME_median` is `NAME` after scaling to the median."""
@@ -92,6 +95,12 @@ class Scores:
         """Return the mean of each measure over the pictures that have a value; NaN where none has."""
         return self.table.mean()
 
+    def over_planes(self) -> pd.Series:
+        """Return pe_plan (cm) and pe_orie (degrees) over all planes of all pictures, as iBims-1's authors average."""
+        planes = self.table["planes"]
+        sums = self.table[["pe_plan", "pe_orie"]].mul(planes, axis=0).sum()
+        return sums / planes.sum()
+
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row a measure: value, low, high, num (the pictures that have a value).
 
@@ -107,9 +116,7 @@ class Scores:
 
     def summary(self) -> str:
         """Return what was scored and the means with their 95 % intervals, as text for a terminal."""
-        shown = self.intervals()
-        if "floored" in shown.index and shown.loc["floored", "value"] == 0:
-            shown = shown.drop(index="floored")
+        shown = self.intervals().drop(index=list(COUNTS), errors="ignore")
         units = [describe_measure(name).unit for name in shown.index]
         lines = [
             f"{self.model['reference']} ({self.model['architecture']}, task {self.model['task']})",
@@ -117,6 +124,15 @@ class Scores:
             "",
             shown.assign(unit=units).to_string(float_format="{:.4f}".format),
         ]
+        if "planes" in self.table and self.table["planes"].any():
+            plan, orie = self.over_planes()
+            lines += [
+                "",
+                f"over all planes, as iBims-1's authors average: pe_plan {plan:.2f} cm, pe_orie {orie:.2f} deg",
+            ]
+        floored = self.table["floored"].sum() if "floored" in self.table else 0
+        if floored:
+            lines += ["", f"{floored:.0f} valid pixels were predicted below {self.settings['floor']} m"]
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
+from ckaprobe_cli.evaluate import evaluate
 from ckaprobe_cli.fingerprint import fingerprint
 from ckaprobe_cli.inspect import inspect
 from ckaprobe_cli.layers import layers
@@ -49,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (compare, fingerprint, draw, layers, inspect, train, reproduce):
+for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, reproduce):
     app.command()(command)
 app.add_typer(data, name="data")
 

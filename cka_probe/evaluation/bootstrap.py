@@ -1,0 +1,62 @@
+"""Is one model better than another on the same pictures? The paired difference of two tables of scores.
+
+Pictures differ far more from one another than two models do on one picture, so two overlapping intervals say little;
+the interval of the per-picture differences says it. Interval and resampling are those of `Scores.intervals`
+(`bootstrap_interval`: pictures drawn with replacement, bias-corrected and accelerated, or percentile).
+"""
+
+import numpy as np
+import pandas as pd
+
+from cka_probe.errors import DataError
+from cka_probe.scores import RESAMPLES, Scores, bootstrap_interval, describe_measure
+
+__all__ = ["bootstrap_interval", "paired_difference"]
+
+
+def paired_difference(
+    first: Scores, second: Scores, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0, method: str = "bca"
+) -> pd.DataFrame:
+    """Return how much each measure of the second model differs from the first's on the same pictures.
+
+    Args:
+        first: The model that is held against.
+        second: The other; of the same pictures, in any order.
+        level: Of the interval.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        method: "bca" or "percentile".
+
+    Returns:
+        One row for each measure that both have: `value` (mean of second less first over the pictures where both say
+        something), `low`, `high`, `num` (those pictures), `better` ("first", "second", or "" where 0 lies within the
+        interval, or where neither direction is better).
+
+    Raises:
+        DataError: The pictures are others, or the two tables share no measure.
+    """
+    missing = sorted(set(first.table.index) ^ set(second.table.index))
+    if missing:
+        raise DataError(
+            f"expected scores of the same pictures, found {len(missing)} that only one of the two has "
+            f"({missing[0]!r} for one); evaluate both on {first.data['source']}"
+        )
+    shared = [name for name in first.table.columns if name in second.table.columns]
+    if not shared:
+        raise DataError("expected two tables with a measure in common, found none; evaluate both on the same dataset")
+    differences = (second.table.loc[first.table.index, shared] - first.table[shared]).to_numpy(np.float64)
+    low, high = bootstrap_interval(differences, level, resamples, seed, method)
+    table = pd.DataFrame(
+        {"low": low, "high": high, "num": np.isfinite(differences).sum(0)}, index=pd.Index(shared, name="measure")
+    )
+    table.insert(0, "value", pd.DataFrame(differences, columns=shared).mean())
+    table["better"] = [_better(name, row.low, row.high) for name, row in table.iterrows()]
+    return table
+
+
+def _better(name: str, low: float, high: float) -> str:
+    """Return which model an interval of the difference speaks for."""
+    wanted = describe_measure(name).better
+    if not wanted or not (low > 0 or high < 0):
+        return ""
+    return "second" if (high < 0) == (wanted == "lower") else "first"

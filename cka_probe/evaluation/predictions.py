@@ -1,0 +1,96 @@
+"""Predictions kept on disk, so that pictures of them can be drawn later without the model.
+
+    FOLDER/<name with __ for />.npz    `depth` (H, W) float32, exactly as predicted and not yet scaled
+    FOLDER/predictions.json            which picture each file is of, which model made them, of which data
+
+Depth in 16-bit millimetres would be smaller; but what was rounded has other edges (a prediction quantised so moves
+the boundary errors of iBims-1), and a model up to scale has no millimetres.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cka_probe.errors import DataError
+from cka_probe.writing import replacing
+
+FORMAT = "ckaprobe-predictions/1"
+NOTE = "predictions.json"
+
+
+def prediction_path(folder: str | Path, name: str) -> Path:
+    """Return where the prediction of a picture is kept.
+
+    >>> prediction_path("kept", "office/rgb_00001.jpg").name
+    'office__rgb_00001.jpg.npz'
+    """
+    return Path(folder) / f"{name.replace('/', '__')}.npz"
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that no two pictures would be kept in one file.
+
+    Raises:
+        DataError: They would.
+    """
+    seen: dict[Path, str] = {}
+    for name in names:
+        other = seen.setdefault(prediction_path("", name), name)
+        if other is not name:
+            raise DataError(
+                f"expected pictures whose names differ in more than '/' and '__' to keep predictions, found {other!r} "
+                f"and {name!r}; rename one"
+            )
+
+
+def keep_prediction(folder: str | Path, name: str, depth: np.ndarray) -> Path:
+    """Write the prediction of a picture, (H, W) float32 in the model's unit, and return the path.
+
+    Raises:
+        OutputError: It cannot be written there.
+    """
+    path = prediction_path(folder, name)
+    with replacing(path) as beside:
+        np.savez_compressed(beside, depth=depth.astype(np.float32))
+    return path
+
+
+def read_prediction(folder: str | Path, name: str) -> np.ndarray:
+    """Return the prediction of a picture, (H, W) float32 in the model's unit, not scaled.
+
+    Raises:
+        DataError: There is none, or the file is no prediction.
+    """
+    path = prediction_path(folder, name)
+    try:
+        with np.load(path) as file:
+            return file["depth"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"expected the kept prediction of {name!r} at {path}, found {error}; run `ckaprobe evaluate` with --keep"
+        ) from error
+
+
+def note_predictions(
+    folder: str | Path, names: Sequence[str], model: Mapping[str, Any], data: Mapping[str, Any]
+) -> Path:
+    """Write which picture each file is of, by which model, and return the path.
+
+    Raises:
+        OutputError: It cannot be written there.
+    """
+    path = Path(folder) / NOTE
+    document = {
+        "format": FORMAT,
+        "unit": "as the model predicts it: metres, or depth up to scale; not scaled to the truth",
+        "model": dict(model),
+        "data": dict(data),
+        "pictures": {name: prediction_path("", name).name for name in names},
+    }
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path

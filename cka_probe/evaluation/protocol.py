@@ -1,0 +1,155 @@
+"""The rules by which a depth prediction is scored, and the scores of one picture by them.
+
+The dataset decides what is usual: NYUv2 is scored inside Eigen's crop and up to 10 m, iBims-1 wherever it was
+measured and may be used, up to its 50 m. No prediction is clamped, but one that is not above 0 has no logarithm: it
+is raised to a millimetre, and how many valid pixels that touched is a column of its own.
+
+iBims-1's own measures (boundaries, planes, near or far) are added where a sample has what they need. There, errors
+after scaling to the median of the truth stand beside those without, as `NAME_median`: tables in print seldom say
+which they show, and boundaries and planes do not depend on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cka_probe.errors import CheckpointError, DataError
+from cka_probe.evaluation.boundaries import THRESHOLDS, boundary_errors
+from cka_probe.evaluation.depth import depth_errors, median_scaled, valid_depth
+from cka_probe.evaluation.directed import directed_errors
+from cka_probe.evaluation.planes import PLANARITY, plane_errors
+from cka_probe.lookup import lookup
+from cka_probe.scores import MEDIAN, RESAMPLES
+
+FLOOR = 1e-3
+"""Metres: the least prediction that a logarithm is taken of."""
+
+SCALINGS = {"none": "metres as predicted", "median": "times median(depth) / median(prediction), per picture"}
+FINE = frozenset({"edges", "planes", "normals", "K"})
+"""Fields that iBims-1's own measures need."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How predictions are made and scored; `None` is what is usual for the dataset, or for the task.
+
+    Attributes:
+        eigen_crop: Whether the border is left out, as is the convention for NYUv2.
+        cap: Metres; only depths above the first and below the second count. The second may be infinite.
+        scaling: A name in `SCALINGS`.
+        flip_test: Whether each prediction is averaged with that of the mirrored picture.
+        crops: Windows along a picture's longer side; see `tasks.whole`.
+        canny: Low and high threshold of the detector of depth edges.
+        num: So many pictures, drawn from `seed`; `None` for all.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap, and of the choice of pictures.
+
+    Raises:
+        DataError: One of them cannot be.
+    """
+
+    eigen_crop: bool | None = None
+    cap: tuple[float, float] | None = None
+    scaling: str | None = None
+    flip_test: bool = True
+    crops: int = 2
+    canny: tuple[float, float] = THRESHOLDS
+    num: int | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.cap is not None and not 0 <= self.cap[0] < self.cap[1]:
+            raise DataError(f"expected a cap (least, most) in metres with 0 <= least < most, found {self.cap}")
+        if self.scaling is not None:
+            lookup(SCALINGS, self.scaling, "scaling")
+        if self.num is not None and self.num < 1:
+            raise DataError(f"expected at least one picture, found num {self.num}")
+
+    def for_dataset(self, name: str) -> "Protocol":
+        """Return these rules with what was left open as is usual for a dataset, named as in `DATASETS`."""
+        eigen_crop, cap = USUAL.get(name, OTHERWISE)
+        return replace(
+            self,
+            eigen_crop=eigen_crop if self.eigen_crop is None else self.eigen_crop,
+            cap=cap if self.cap is None else self.cap,
+        )
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the rules as a result keeps them; a cap without an upper end ends in `None`."""
+        least, most = self.cap
+        return vars(self) | {"cap": [least, most if np.isfinite(most) else None], "floor": FLOOR}
+
+
+USUAL = {"nyuv2": (True, (1e-3, 10.0)), "ibims1": (False, (0.0, np.inf)), "kitti": (False, (1e-3, 80.0))}
+OTHERWISE = (False, (1e-3, 10.0))
+
+
+def picture_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol, name: str) -> dict:
+    """Return every measure of one picture.
+
+    Args:
+        depth_predicted: (1, H, W) float32 on the CPU, metres or up to scale.
+        sample: `depth`, `valid` if the dataset has it, and all of `FINE` for iBims-1's measures.
+        protocol: Nothing in it left open.
+        name: Of the picture, for messages.
+
+    Returns:
+        Name in `scores.MEASURES`, or with `_median` behind it, to value; NaN where the picture says nothing.
+
+    Raises:
+        CheckpointError: The prediction is not finite, or is to be scaled and not positive.
+        DataError: Depth is of another size than the picture.
+    """
+    depth = sample["depth"]
+    if depth.shape != depth_predicted.shape:
+        raise DataError(
+            f"{name}: expected depth of the picture's size {tuple(depth_predicted.shape[-2:])}, found "
+            f"{tuple(depth.shape[-2:])}; register one to the other first"
+        )
+    if not depth_predicted.isfinite().all():
+        raise CheckpointError(f"{name}: expected a finite depth at every pixel, found NaN or infinity; train it anew")
+    usable = sample.get("valid", depth > 0)
+    valid = valid_depth(depth, *protocol.cap, protocol.eigen_crop) & usable
+    fine, median = sample.keys() >= FINE, protocol.scaling == "median"
+    scores = _errors(_scaled(depth_predicted, depth, valid, name) if median else depth_predicted, depth, valid, fine)
+    if fine:
+        scaled = _errors(_scaled(depth_predicted, depth, valid, name), depth, valid, fine)
+        scores |= {f"{measure}{MEDIAN}": value for measure, value in scaled.items() if measure != "floored"}
+        scores |= _fine_errors(depth_predicted, sample, (depth > 0) & usable, protocol)
+    return scores
+
+
+def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, name: str) -> Tensor:
+    """Return the prediction scaled to the median of the truth."""
+    if valid.any() and depth_predicted[valid].median() <= 0:
+        raise CheckpointError(
+            f"{name}: expected depth above 0 to scale, found a median of {depth_predicted[valid].median():.3g}; "
+            "this model does not predict depth up to scale"
+        )
+    return median_scaled(depth_predicted[None], depth[None], valid[None])[0]
+
+
+def _errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, directed: bool) -> dict[str, float]:
+    """Return the errors of depth, and on which side of 3 m it is, over the valid pixels."""
+    raised = depth_predicted.clamp(min=FLOOR)
+    errors = depth_errors(raised[None], depth[None], valid[None])
+    scores = {measure: value.item() for measure, value in errors.items()}
+    if directed:
+        scores |= directed_errors(depth_predicted, depth, valid)
+    return scores | {"floored": float(((depth_predicted < FLOOR) & valid).sum())}
+
+
+def _fine_errors(
+    depth_predicted: Tensor, sample: Mapping[str, Tensor], usable: Tensor, protocol: Protocol
+) -> dict[str, float]:
+    """Return the errors of boundaries and planes; the prediction's scale does not matter to them."""
+    predicted = depth_predicted[0].numpy()
+    boundaries = boundary_errors(predicted, sample["edges"][0].numpy(), protocol.canny)
+    depth = (sample["depth"] * usable)[0].numpy()
+    found = plane_errors(predicted, depth, *(sample[field].numpy() for field in ("planes", "normals", "K")))
+    means = {name: float(found[name].mean()) for name in PLANARITY}  # NaN without a plane
+    return boundaries | means | {"planes": float(found[PLANARITY[0]].notna().sum())}

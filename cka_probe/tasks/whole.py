@@ -1,0 +1,99 @@
+"""The depth of a whole picture at its own size, from a network that sees windows of one size.
+
+A network is fine-tuned on views as high as the picture and narrower than it, so that is what it is shown: the
+picture is scaled until it just covers the network's input, windows of that input lie along its longer side, the
+first at one end and the last at the other, and where they overlap their predictions are averaged. Of a 640 x 480
+picture and a 480 x 480 network with two windows these begin at columns 0 and 160, as in Xie et al., "Revealing
+the Dark Secrets of Masked Image Modeling" (CVPR 2023). The mean of all is scaled back to the picture's size.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms.v2 import functional as F
+
+from cka_probe.errors import RecipeError
+
+
+def window_starts(length: int, window: int, crops: int) -> list[int]:
+    """Return where windows begin along a side: evenly, from one end to the other.
+
+    Args:
+        length: Of the side, pixels.
+        window: Pixels, at most `length`.
+        crops: So many windows, or as many as it takes to leave no gap; one where `length` is `window`.
+
+    >>> window_starts(640, 480, 2)
+    [0, 160]
+    >>> window_starts(1000, 300, 2)
+    [0, 233, 467, 700]
+    """
+    count = max(crops, -(-length // window))
+    room = length - window
+    return sorted({round(room * number / (count - 1)) for number in range(count)}) if room else [0]
+
+
+def predict_whole(
+    predict: Callable[[Tensor], Tensor],
+    images: Tensor,
+    size: tuple[int, int],
+    *,
+    crops: int = 2,
+    flip_test: bool = True,
+) -> Tensor:
+    """Return the depth of whole pictures.
+
+    Args:
+        predict: Takes (m, 3, h, w) and returns depth, (m, 1, h, w).
+        images: (n, 3, H, W) float32 in [0, 1], of any size.
+        size: (h, w), what `predict` takes.
+        crops: Windows along the longer side; more where so few would leave gaps.
+        flip_test: Average each window's prediction with that of its mirror image, mirrored back.
+
+    Returns:
+        (n, 1, H, W) float32, in the unit of `predict`.
+
+    Raises:
+        RecipeError: `crops` is below 1, or `predict` gives another shape.
+    """
+    if crops < 1:
+        raise RecipeError(f"expected at least one crop, found {crops}")
+    stored, scaled = images.shape[-2:], _covering(images, size)
+    canvas = scaled.shape[-2:]
+    places = [
+        (top, left)
+        for top in window_starts(canvas[0], size[0], crops)
+        for left in window_starts(canvas[1], size[1], crops)
+    ]
+    windows = torch.cat([scaled[..., top : top + size[0], left : left + size[1]] for top, left in places])
+    depths = _predicted(predict, windows, flip_test).chunk(len(places))
+    total, count = (images.new_zeros(len(images), 1, *canvas) for _ in range(2))
+    for (top, left), depth in zip(places, depths, strict=True):
+        total[..., top : top + size[0], left : left + size[1]] += depth
+        count[..., top : top + size[0], left : left + size[1]] += 1
+    depth = total / count
+    return depth if canvas == stored else interpolate(depth, stored, mode="bilinear", align_corners=False)
+
+
+def _covering(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return pictures scaled so that one side is the window's and the other no shorter."""
+    scale = max(wanted / got for wanted, got in zip(size, images.shape[-2:], strict=True))
+    canvas = [max(wanted, round(scale * got)) for wanted, got in zip(size, images.shape[-2:], strict=True)]
+    return images if list(images.shape[-2:]) == canvas else F.resize(images, canvas, antialias=True)
+
+
+def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, flip_test: bool) -> Tensor:
+    """Return the depth of windows, (m, 1, h, w) float32, averaged with what their mirror images give."""
+    shown = torch.cat([windows, windows.flip(-1)]) if flip_test else windows
+    depth = predict(shown).float()
+    if depth.shape != (len(shown), 1, *windows.shape[-2:]):
+        raise RecipeError(
+            f"expected depth of shape {(len(shown), 1, *windows.shape[-2:])} from the task's `predict`, found "
+            f"{tuple(depth.shape)}; let it return a value a pixel"
+        )
+    if not flip_test:
+        return depth
+    straight, mirrored = depth.chunk(2)
+    return (straight + mirrored.flip(-1)) / 2

@@ -1,0 +1,69 @@
+"""`ckaprobe evaluate`: how well a checkpoint predicts depth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckaprobe_cli.options import Device, Out, given, pictures_bar
+
+KEPT = "predictions"
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="Of `ckaprobe train`, of a task that predicts depth.")],
+    on: Annotated[str, typer.Option(help="A dataset with depth: nyuv2:DIR:test, ibims1:DIR (see README).")],
+    out: Out,
+    scaling: Annotated[
+        str | None,
+        typer.Option(help="none or median.  [default: median for models up to scale]", show_default=False),
+    ] = None,
+    eigen_crop: Annotated[
+        bool | None, typer.Option("--eigen-crop/--no-crop", help="[default: as is usual for the dataset]")
+    ] = None,
+    cap: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Least and most depth that counts, m.  [default: usual for the dataset]", show_default=False),
+    ] = None,
+    crops: Annotated[int, typer.Option(help="Windows along the longer side of a picture.", min=1)] = 2,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test/--no-flip-test", help="Average with its mirror image.")
+    ] = True,
+    canny: Annotated[tuple[float, float], typer.Option(help="Thresholds of predicted depth edges (iBims-1).")] = (
+        0.1,
+        0.2,
+    ),
+    num: Annotated[int | None, typer.Option(help="So many pictures, drawn by the seed.", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures in a batch.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of pictures.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help=f"Keep every prediction, in {KEPT}/.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Score a checkpoint on a dataset: errors of depth; on iBims-1 also of boundaries and planes.
+
+    Writes scores.json and scores.csv (a row for each picture) and prints the means with their 95 % intervals and the
+    paths.
+    """
+    from cka_probe.evaluate import evaluate as score
+    from cka_probe.writing import check_writable
+
+    check_writable(out)
+    kept: Path | None = out / KEPT if keep else None
+    rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num)
+    with pictures_bar() as progress:
+        scores = score(
+            checkpoint,
+            on,
+            batch=batch,
+            device=device,
+            keep=kept,
+            progress=progress,
+            crops=crops,
+            flip_test=flip_test,
+            canny=canny,
+            seed=seed,
+            **rules,
+        )
+    typer.echo(scores.summary())
+    for path in (scores.save(out / "scores.json"), scores.save(out / "scores.csv"), *([kept] if kept else [])):
+        typer.echo(path)
