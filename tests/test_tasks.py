@@ -16,6 +16,9 @@ from cka_probe.tasks.views import largest, random_area
 
 SIZE = (64, 64)
 
+OPTIONS = {"masked": {"cell": 16}, "classification": {"classes": 4}}
+"""What a task needs to be told; nothing for the others."""
+
 
 def backbone_of(name):
     torch.manual_seed(0)
@@ -35,6 +38,7 @@ def draw_sample(seed=0, height=70, width=90):
         "depth": 1 + 4 * torch.rand(1, height, width, generator=generator),
         "K": torch.tensor([[80.0, 0, (width - 1) / 2], [0, 80, (height - 1) / 2], [0, 0, 1]]),
         "sources": torch.rand(2, 3, height, width, generator=generator),
+        "category": torch.tensor(seed % 4),
     }
 
 
@@ -44,7 +48,7 @@ def draw_batch(task, n=3, train=True):
 
 
 def task_of(name):
-    return TASKS[name](SIZE, **({"cell": 16} if name == "masked" else {}))
+    return TASKS[name](SIZE, **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -1,8 +1,14 @@
 """What a backbone can be trained for; one line each."""
 
+from cka_probe.tasks.classification import Classification
 from cka_probe.tasks.depth import Depth
 from cka_probe.tasks.geometric import Geometric
 from cka_probe.tasks.masked import Masked
 from cka_probe.tasks.task import Task as Task
 
-TASKS: dict[str, type[Task]] = {"masked": Masked, "depth": Depth, "geometric": Geometric}
+TASKS: dict[str, type[Task]] = {
+    "masked": Masked,
+    "depth": Depth,
+    "geometric": Geometric,
+    "classification": Classification,
+}

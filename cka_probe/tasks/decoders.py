@@ -2,7 +2,8 @@
 
 `PixelDecoder` is SimMIM's, a single 1 x 1 convolution and a pixel shuffle: what the encoder does not know, no
 decoder makes up. `DepthDecoder` is the light one of Xie et al., "Revealing the Dark Secrets of Masked Image
-Modeling" (CVPR 2023): all of the result is to come from the encoder.
+Modeling" (CVPR 2023): all of the result is to come from the encoder. It is theirs layer for layer, but for the
+constant that their convolution adds before its batch norm, which takes it off again.
 """
 
 from itertools import pairwise

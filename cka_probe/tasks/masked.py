@@ -77,7 +77,14 @@ class Masked:
         """Return token (or colour) and decoder."""
         channels, stride = last_map(backbone)
         embedding = getattr(backbone.model, "patch_embed", None)
-        return MaskedHead(3 if embedding is None else embedding.proj.out_channels, channels, stride)
+        if embedding is None:
+            return MaskedHead(3, channels, stride)
+        if self.cell % embedding.patch_size[0]:
+            raise RecipeError(
+                f"masked: expected `cell` to be a multiple of the {embedding.patch_size[0]} pixels of a token, found "
+                f"{self.cell}; 32 is SimMIM's"
+            )
+        return MaskedHead(embedding.proj.out_channels, channels, stride)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `mask` (1, h / cell, w / cell) bool, True = hidden."""

@@ -1,6 +1,6 @@
 """What a training view is: a box of a sample at the network's size, mirrored or not, with all its fields."""
 
-from cka_probe.data.transforms import Box, flipped, flips, largest, random_area, resized_crop, uniform
+from cka_probe.data.transforms import Box, flipped, flips, largest, native, random_area, resized_crop, uniform
 from cka_probe.tasks.task import Sample
 
 
@@ -17,4 +17,4 @@ def view(sample: Sample, box: Box, size: tuple[int, int], *, flip: bool = False)
     return flipped(cut) if flip else cut
 
 
-__all__ = ["flips", "largest", "random_area", "uniform", "view"]
+__all__ = ["flips", "largest", "native", "random_area", "uniform", "view"]

@@ -27,7 +27,7 @@ camera stands on the other side; `source_T_target` says so. Rotations and all ot
 K, poses or normals wrong; they are refused.
 """
 
-from cka_probe.data.transforms.boxes import Box, flips, largest, random_area, uniform
+from cka_probe.data.transforms.boxes import Box, flips, largest, native, random_area, uniform
 from cka_probe.data.transforms.colour import recoloured
 from cka_probe.data.transforms.explicit import cropped, flipped, resized, resized_crop
 from cka_probe.data.transforms.fields import TYPES, plain, typed
@@ -39,6 +39,7 @@ __all__ = [
     "flipped",
     "flips",
     "largest",
+    "native",
     "plain",
     "random_area",
     "recoloured",

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Generator
 
+from cka_probe.errors import DataError
+
 Box = tuple[int, int, int, int]
 """Top, left, height, width in pixels."""
 
@@ -58,6 +60,30 @@ def largest(height: int, width: int, size: tuple[int, int], down: float, across:
     scale = min(height / size[0], width / size[1])
     h, w = min(height, round(scale * size[0])), min(width, round(scale * size[1]))
     return _place(height, width, h, w, down, across)
+
+
+def native(height: int, width: int, size: tuple[int, int], down: float, across: float) -> Box:
+    """Return a box of a size, to be shown without scaling, placed at a share of the room left.
+
+    Args:
+        height: Of the picture.
+        width: Of the picture.
+        size: (height, width) of the box, pixels.
+        down: 0 = top, 0.5 = middle, 1 = bottom.
+        across: 0 = left, 0.5 = middle, 1 = right.
+
+    Raises:
+        DataError: The picture is smaller.
+
+    >>> native(480, 640, (192, 192), 0.5, 1.0)
+    (144, 448, 192, 192)
+    """
+    if height < size[0] or width < size[1]:
+        raise DataError(
+            f"expected a picture of at least {size[1]}x{size[0]} pixels to cut a view of that size from, found "
+            f"{width}x{height}; take a smaller size, or the largest box, which is scaled"
+        )
+    return _place(height, width, *size, down, across)
 
 
 def _place(height: int, width: int, h: int, w: int, down: float, across: float) -> Box:
