@@ -132,17 +132,7 @@ class Geometric:
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return the needed fields at network size: pictures in [0, 1], K in the view's pixels, depth in metres."""
         fields = {name: sample[name] for name in self.needs}
-        if not train:
-            return view(fields, largest(*sample["image"].shape[-2:], self.size, 0.5, 0.5), self.size)
-        top, left, height, width = largest(
-            *sample["image"].shape[-2:], self.size, uniform(generator), uniform(generator)
-        )
-        h, w = (max(1, round(side / uniform(generator, 1.0, self.crop))) for side in (height, width))
-        top, left = (
-            first + round(uniform(generator) * (side - cut))
-            for first, side, cut in ((top, height, h), (left, width, w))
-        )
-        return view(fields, (top, left, h, w), self.size, flip=flips(generator))
+        return video_view(fields, self.size, self.crop, generator if train else None)
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum and its parts."""
@@ -198,6 +188,26 @@ class Geometric:
             "recognised": recognised_rotation(head.rectify(again, sources), applied),
         }
         return batch | {"sources": turned.unflatten(0, shape)}, seen.unflatten(0, shape), costs
+
+
+def video_view(sample: Sample, size: tuple[int, int], crop: float, generator: Generator | None) -> Sample:
+    """Return a view of a sample and all its fields.
+
+    Args:
+        sample: Fields of `cka_probe.data.sample`, `image` among them.
+        size: Height and width of the view, pixels.
+        crop: How much a side is cut at most, each on its own, at least 1.
+        generator: What the view is drawn from; without one it is the middle, uncut and not mirrored.
+    """
+    shape = sample["image"].shape[-2:]
+    if generator is None:
+        return view(sample, largest(*shape, size, 0.5, 0.5), size)
+    top, left, height, width = largest(*shape, size, uniform(generator), uniform(generator))
+    h, w = (max(1, round(side / uniform(generator, 1.0, crop))) for side in (height, width))
+    top, left = (
+        first + round(uniform(generator) * (side - cut)) for first, side, cut in ((top, height, h), (left, width, w))
+    )
+    return view(sample, (top, left, h, w), size, flip=flips(generator))
 
 
 def rotated(pictures: Tensor, angles: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
