@@ -77,8 +77,13 @@ class Writer:
 
     def __init__(self, folder, seeds=(0,)):
         self.folder = folder
+        self.study()
         for seed in seeds:
             self.recipe(seed)
+
+    def study(self, **changed):
+        said = {"paper": "mesa", "scale": "demo", "data": {}, "settings": [], "versions": {"cka-probe": "0"}}
+        self._text("study.json", json.dumps(said | changed))
 
     def recipe(self, seed, /, **changed):
         stages = {"mp": {"task": "masked", "steps": 600, "batch": 16}, "mp_depth": {"task": "depth", "steps": 250}}

@@ -260,6 +260,10 @@ def test_parts_of_another_study_are_refused(tmp_path):
     study.recipe(1, seed=0)
     with pytest.raises(DataError, match="expected the recipe of seed 1, found seed 0"):
         Evidence.load(tmp_path)
+    study.study(paper="another")
+    study.recipe(1)
+    with pytest.raises(DataError, match="expected a study of mesa with scale, data"):
+        Evidence.load(tmp_path)
     (tmp_path / "seed1" / "recipe.json").write_text("{")
     with pytest.raises(DataError, match="expected the recipe of a run"):
         Evidence.load(tmp_path)
@@ -278,6 +282,11 @@ def test_files_of_another_run_are_refused(tmp_path):
         evidence.similarity(0, "mp", "mp_depth")
     with pytest.raises(DataError, match="expected scores of 'mp_depth', found those of 'gp_depth'"):
         evidence.scores(0, "mp_depth", "in")
+    (tmp_path / "seed0/scores/mp_depth/in.json").unlink()
+    study.scores("mp_depth", rmse=0.5)
+    study.checkpoint("mp_depth")
+    with pytest.raises(DataError, match="is of another run: its scored weights of mp_depth, seed 0"):
+        Evidence.load(tmp_path).scores(0, "mp_depth", "in")
     study.checkpoint("gp", stage="sp")
     with pytest.raises(DataError, match="expected stage 'gp' of seed 0, found stage 'sp' of seed 0"):
         evidence.stages(0)

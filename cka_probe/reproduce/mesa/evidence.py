@@ -1,5 +1,6 @@
 """What a study left on disk, read when asked for and checked to be of one study.
 
+OUT/study.json                                      scale, data, settings and versions
 OUT/seed<k>/recipe.json                             what was run
 OUT/seed<k>/<stage>.safetensors                     checkpoints
 OUT/seed<k>/<stage>/log.csv, validation.csv         training
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
-from cka_probe.models.checkpoint import read_header
+from cka_probe.models.checkpoint import file_hash, read_header
 from cka_probe.results import SimilarityMatrix
 from cka_probe.scores import Scores
 
@@ -44,11 +45,13 @@ class Evidence:
         folder: Its root.
         seeds: Those that are there, rising.
         recipes: What each seed ran, as tables; the same but for the seed.
+        study: What the study says of itself: `scale`, `data` (paths that were given, by name), `settings`, `versions`.
     """
 
     folder: Path
     seeds: tuple[int, ...]
     recipes: dict[int, dict[str, Any]]
+    study: dict[str, Any]
     _seen: dict[tuple[str, ...], tuple[str, Path]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -56,7 +59,7 @@ class Evidence:
         """Open a study.
 
         Raises:
-            DataError: There is none, a recipe is missing or broken, or the seeds ran different recipes.
+            DataError: There is none, study.json or a recipe is missing or broken, or the seeds ran different recipes.
         """
         folder = Path(folder)
         found = {int(p.name[4:]): p for p in folder.glob("seed*") if p.is_dir() and p.name[4:].isdecimal()}
@@ -71,7 +74,7 @@ class Evidence:
                     f"{folder}: expected the same recipe for every seed, found that seed {seed} ran another than seed "
                     f"{first}; run both by one recipe, or move one away"
                 )
-        return cls(folder, seeds, recipes)
+        return cls(folder, seeds, recipes, _study(folder / "study.json"))
 
     def stages(self, seed: int) -> tuple[str, ...]:
         """Return the stages of a seed that have a checkpoint, by name.
@@ -100,6 +103,7 @@ class Evidence:
         if (found := scores.model.get("stage")) and found != stage:
             raise DataError(f"{path}: expected scores of {stage!r}, found those of {found!r}; evaluate {stage!r} again")
         self._same(("scored weights", str(seed), stage), scores.model.get("hash"), path)
+        self._scored_from(seed, stage, path)
         self._same((f"pictures {PLACES[place]}",), scores.data.get("hash"), path)
         return scores
 
@@ -144,6 +148,13 @@ class Evidence:
         lookup({str(known): known for known in self.seeds}, str(seed), "seed")
         return self.folder / f"seed{seed}"
 
+    def _scored_from(self, seed: int, stage: str, path: Path) -> None:
+        """Raise if the checkpoint is still there and is not the one that was scored."""
+        checkpoint, what = self._of(seed) / f"{stage}.safetensors", ("scored weights", str(seed), stage)
+        if checkpoint.exists() and self._seen[what][1] == path:  # seen for the first time: read the file once
+            self._seen[what] = (self._seen[what][0], checkpoint)
+            self._same(what, file_hash(checkpoint), checkpoint)
+
     def _same(self, what: tuple[str, ...], found: str | None, path: Path) -> None:
         """Raise unless everything read so far agrees on `what`: the hash of one stage's weights, of the pictures."""
         if found is None:
@@ -157,6 +168,34 @@ class Evidence:
             )
 
 
+def _json(path: Path, what: str) -> dict[str, Any]:
+    """Return the table in a JSON file; `what` says what it is."""
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"expected {what} at {path}, found: {error}") from error
+    if not isinstance(table, dict):
+        raise DataError(f"expected {what} at {path}, found a {type(table).__name__}")
+    return table
+
+
+def _study(path: Path) -> dict[str, Any]:
+    """Return what a study says of itself.
+
+    Raises:
+        DataError: It is missing, broken, or of another paper.
+    """
+    study = _json(path, "what is studied")
+    expected = {"scale": str, "data": dict, "settings": list, "versions": dict}
+    wrong = [key for key, kind in expected.items() if not isinstance(study.get(key), kind)]
+    if wrong or study.get("paper") != "mesa":
+        raise DataError(
+            f"{path}: expected a study of mesa with {', '.join(expected)}, found one of {study.get('paper')!r}"
+            f"{' without ' * bool(wrong)}{', '.join(wrong)}; make it with `ckaprobe reproduce mesa`"
+        )
+    return study
+
+
 def _recipe(folder: Path, seed: int) -> dict[str, Any]:
     """Return a seed's recipe.
 
@@ -164,11 +203,8 @@ def _recipe(folder: Path, seed: int) -> dict[str, Any]:
         DataError: It is missing, broken, or of another seed.
     """
     path = folder / "recipe.json"
-    try:
-        recipe = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"expected the recipe of a run at {path}, found: {error}") from error
-    found = recipe.get("seed") if isinstance(recipe, dict) else None
+    recipe = _json(path, "the recipe of a run")
+    found = recipe.get("seed")
     if found != seed:
         raise DataError(f"{path}: expected the recipe of seed {seed}, found seed {found}; it is of another run")
     return recipe
