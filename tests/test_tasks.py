@@ -36,6 +36,7 @@ def draw_sample(seed=0, height=70, width=90):
     return {
         "image": torch.rand(3, height, width, generator=generator),
         "depth": 1 + 4 * torch.rand(1, height, width, generator=generator),
+        "pseudo_depth": 2 + 4 * torch.rand(1, height, width, generator=generator),
         "K": torch.tensor([[80.0, 0, (width - 1) / 2], [0, 80, (height - 1) / 2], [0, 0, 1]]),
         "sources": torch.rand(2, 3, height, width, generator=generator),
         "category": torch.tensor(seed % 4),

@@ -4,11 +4,13 @@ from cka_probe.tasks.classification import Classification
 from cka_probe.tasks.depth import Depth
 from cka_probe.tasks.geometric import Geometric
 from cka_probe.tasks.masked import Masked
+from cka_probe.tasks.pseudo_depth import PseudoDepth
 from cka_probe.tasks.task import Task as Task
 
 TASKS: dict[str, type[Task]] = {
     "masked": Masked,
     "depth": Depth,
     "geometric": Geometric,
+    "pseudo_depth": PseudoDepth,
     "classification": Classification,
 }
