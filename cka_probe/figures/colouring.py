@@ -40,7 +40,7 @@ def lacks(name: str, value: np.ndarray, classes: int) -> bool:
 
 def photograph(image: np.ndarray) -> np.ndarray:
     """Return a picture (3, H, W) in [0, 1]."""
-    return _opaque(image.transpose(1, 2, 0))
+    return opaque(image.transpose(1, 2, 0))
 
 
 def inverse_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
@@ -50,11 +50,11 @@ def inverse_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     """
     depth = depth[0]
     if 0 < (depth > 0).mean() < SPARSE:
-        depth = _enlarged(depth)
+        depth = _inverse(enlarged(_inverse(depth)))
     measured = depth > 0
     inverse = 1 / np.where(measured, depth, 1)
     share = (inverse - 1 / far) / max(1 / near - 1 / far, 1e-12)
-    return _where(measured, colormaps[style.COLOURS](share.clip(0, 1))[..., :3])
+    return where(measured, colormaps[style.COLOURS](share.clip(0, 1))[..., :3])
 
 
 def own_inverse_depth(depth: np.ndarray) -> np.ndarray:
@@ -64,25 +64,27 @@ def own_inverse_depth(depth: np.ndarray) -> np.ndarray:
     return inverse_depth(depth, near, far)
 
 
-def _enlarged(depth: np.ndarray) -> np.ndarray:
-    """Return depth with each point grown to 3 x 3 pixels, the nearer one in front."""
-    inverse = np.pad(np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0), 1)
-    height, width = depth.shape
-    front = np.max([inverse[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
-    return np.divide(1, front, out=np.zeros_like(depth), where=front > 0)
+def _inverse(depth: np.ndarray) -> np.ndarray:
+    return np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0)
+
+
+def enlarged(value: np.ndarray) -> np.ndarray:
+    """Return a map (H, W), 0 = no value, with each point grown to 3 x 3 pixels, the larger value in front."""
+    around, (height, width) = np.pad(value, 1), value.shape
+    return np.max([around[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
 
 
 def classes(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Return labels (H, W) in the colours (n, 3) of their classes, 0 … 255; 255 and beyond n is transparent."""
     known = (labels != IGNORE) & (labels < len(colours))
-    return _where(known, colours[np.where(known, labels, 0)] / 255)
+    return where(known, colours[np.where(known, labels, 0)] / 255)
 
 
 def pieces(numbers: np.ndarray) -> np.ndarray:
     """Return numbered things (H, W) in hues of their numbers; 0 is transparent."""
     hue = numbers * GOLDEN % 1
     light = 0.7 + 0.25 * (numbers * GOLDEN * 7 % 1)
-    return _where(numbers > 0, hsv_to_rgb(np.stack([hue, np.full(hue.shape, 0.65), light], -1)))
+    return where(numbers > 0, hsv_to_rgb(np.stack([hue, np.full(hue.shape, 0.65), light], -1)))
 
 
 def planes(numbers: np.ndarray) -> np.ndarray:
@@ -93,7 +95,7 @@ def planes(numbers: np.ndarray) -> np.ndarray:
 def directions(normals: np.ndarray) -> np.ndarray:
     """Return normals (3, H, W): right is red, up is green, towards the camera is blue; 0 is transparent."""
     x, y, z = normals
-    return _where((normals != 0).any(0), (np.stack([x, -y, -z], -1) + 1) / 2)
+    return where((normals != 0).any(0), (np.stack([x, -y, -z], -1) + 1) / 2)
 
 
 def motion(flow: np.ndarray, longest: float) -> np.ndarray:
@@ -102,17 +104,19 @@ def motion(flow: np.ndarray, longest: float) -> np.ndarray:
     x, y = np.where(known, flow, 0)
     hue = np.arctan2(y, x) / (2 * np.pi) % 1
     strength = (np.hypot(x, y) / max(longest, 1e-12)).clip(0, 1)
-    return _where(known, hsv_to_rgb(np.stack([hue, strength, np.full(hue.shape, 0.95)], -1)))
+    return where(known, hsv_to_rgb(np.stack([hue, strength, np.full(hue.shape, 0.95)], -1)))
 
 
 def yes_no(there: np.ndarray) -> np.ndarray:
     """Return a bool map (1, H, W): true is dark on white."""
-    return _opaque(np.where(there[0][..., None], np.full(3, 0.1), np.ones(3)))
+    return opaque(np.where(there[0][..., None], np.full(3, 0.1), np.ones(3)))
 
 
-def _opaque(rgb: np.ndarray) -> np.ndarray:
-    return _where(np.ones(rgb.shape[:2], bool), rgb)
+def opaque(rgb: np.ndarray) -> np.ndarray:
+    """Return colours (H, W, 3) with nothing transparent."""
+    return where(np.ones(rgb.shape[:2], bool), rgb)
 
 
-def _where(known: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+def where(known: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """Return colours (H, W, 3) that are transparent wherever `known` (H, W) is false."""
     return np.concatenate([np.where(known[..., None], rgb, 0), known[..., None]], -1).clip(0, 1)

@@ -1,6 +1,6 @@
 """What the colours of a contact sheet mean, drawn below it: depth in metres, normals, flow, classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,31 +42,24 @@ class Scales:
 
 
 @dataclass(frozen=True)
-class _Key:
+class Key:
     """One key: how wide it is, and how it is drawn with its left end at (x, y), y the top of its band."""
 
     width: float
-    draw: Callable[[float, float], None]
+    draw: Callable[[Pen, float, float], None]
 
 
 def height(scales: Scales, width: float, design: float) -> float:
     """Return the height in inches that the keys need on a sheet of this width inside its margins."""
-    rows = _rows([key.width for key in _keys(None, scales, design)], width)
     swatches = _swatches(scales)
     lines = -(-len(swatches) // _across(swatches, width, design)[0]) if swatches else 0
-    return (len(rows) * BAND + lines * LINE) * design
+    return keys_height(_keys(scales, design), width, design) + lines * LINE * design
 
 
 def draw(pen: Pen, scales: Scales, left: float, top: float) -> None:
     """Draw all keys that the sheet needs below `top`."""
     design, width = pen.design, pen.size[0] - 2 * left
-    keys = _keys(pen, scales, design)
-    for row in _rows([key.width for key in keys], width):
-        x = left
-        for number in row:
-            keys[number].draw(x, top)
-            x += keys[number].width + SPACE * design
-        top += BAND * design
+    top += draw_keys(pen, _keys(scales, design), left, top)
     swatches = _swatches(scales)
     across, wide = _across(swatches, width, design) if swatches else (1, 0.0)
     for number, (name, look) in enumerate(swatches):
@@ -74,55 +67,96 @@ def draw(pen: Pen, scales: Scales, left: float, top: float) -> None:
         _draw_swatch(pen, labels.cut(name, LONGEST), left + number % across * wide, y, look)
 
 
-def _rows(widths: list[float], width: float) -> list[list[int]]:
-    """Return which keys stand in each row."""
-    rows: list[list[int]] = []
+def keys_height(keys: Sequence[Key], width: float, design: float = 1.0) -> float:
+    """Return the height in inches of keys in bands of a width."""
+    return len(_rows(keys, width)) * BAND * design
+
+
+def draw_keys(pen: Pen, keys: Sequence[Key], left: float, top: float) -> float:
+    """Draw keys in bands between equal margins and return the bands' height in inches."""
+    rows = _rows(keys, pen.size[0] - 2 * left)
+    for number, row in enumerate(rows):
+        x = left
+        for key in row:
+            key.draw(pen, x, top + number * BAND * pen.design)
+            x += key.width + SPACE * pen.design
+    return len(rows) * BAND * pen.design
+
+
+def _rows(keys: Sequence[Key], width: float) -> list[list[Key]]:
+    """Return which keys stand in each band."""
+    rows: list[list[Key]] = []
     used = np.inf
-    for number, needed in enumerate(widths):
-        if used + needed > width:
+    for key in keys:
+        if used + key.width > width:
             rows.append([])
             used = 0.0
-        rows[-1].append(number)
-        used += needed + SPACE
+        rows[-1].append(key)
+        used += key.width + SPACE
     return rows
 
 
-def _keys(pen: Pen | None, scales: Scales, design: float) -> list[_Key]:
-    """Return the keys that are needed; without a pen they only know their widths."""
-
-    def words(text: str) -> float:
-        return labels.width(text) * 6 / style.POINTS * design
-
+def _keys(scales: Scales, design: float) -> list[Key]:
+    """Return the keys that are needed."""
     keys = []
     if scales.depth:
-        name = "depth (m), points enlarged" if scales.sparse else "depth (m)"
-        width = (BAR + 0.25) * design + words(name)
-        keys.append(_Key(width, lambda x, y: draw_depth_bar(pen, scales.depth, name, x, y)))
+        keys.append(depth_key(scales.depth, "depth (m), points enlarged" if scales.sparse else "depth (m)", design))
     if scales.normals:
-        ball, told = _ball(), "normals: red right, green up, blue to the camera"
-        keys.append(_Key((ROUND + 0.08) * design + words(told), lambda x, y: _draw_round(pen, ball, told, x, y)))
+        keys.append(_round_key(_ball(), "normals: red right, green up, blue to the camera", design))
     if scales.flow:
-        wheel, rim = _wheel(), f"flow: rim {scales.flow:.3g} px"
-        keys.append(_Key((ROUND + 0.08) * design + words(rim), lambda x, y: _draw_round(pen, wheel, rim, x, y)))
+        keys.append(_round_key(_wheel(), f"flow: rim {scales.flow:.3g} px", design))
     if scales.hatched and not scales.classes:
-        width = (2 * SWATCH + 0.06) * design + words(NONE)
-        keys.append(_Key(width, lambda x, y: _draw_swatch(pen, NONE, x, y + MIDDLE * design, style.UNDEFINED)))
+        keys.append(swatch_key(NONE, style.UNDEFINED, design))
     return keys
 
 
-def draw_depth_bar(pen: Pen, depth: tuple[float, float], name: str, x: float, y: float) -> None:
-    """Draw the bar of inverse depth, near on the left, with metres below; (x, y) is the top left of its band."""
-    design, (near, far) = pen.design, depth
+def swatch_key(name: str, look: Mapping[str, object], design: float = 1.0) -> Key:
+    """Return the key of a patch of colour; `look` is that of a matplotlib patch."""
+    return Key(
+        (2 * SWATCH + 0.06) * design + _words(name, design),
+        lambda pen, x, y: _draw_swatch(pen, name, x, y + MIDDLE * pen.design, look),
+    )
+
+
+def depth_key(depth: tuple[float, float], name: str, design: float = 1.0) -> Key:
+    """Return the key of inverse depth, near on the left, with metres below."""
+    near, far = depth
     inverse = np.linspace(1 / near, 1 / far, 256)[None, None]
-    width, high, left, top = BAR * design, 0.1 * design, x + 0.1 * design, y + (MIDDLE - 0.05) * design
+    marks = [(f"{metres:g}", share) for metres, share in ticks(near, far)]
+    return bar_key(colouring.inverse_depth(1 / inverse, near, far), marks, name, design)
+
+
+def bar_key(rgba: np.ndarray, marks: Sequence[tuple[str, float]], name: str, design: float = 1.0) -> Key:
+    """Return the key of a scale.
+
+    Args:
+        rgba: (1, steps, 4) its colours, from left to right.
+        marks: What is written below it, and where, 0 left to 1 right.
+        name: What it is a scale of.
+        design: As in `Pen`.
+    """
+    width = (BAR + 0.25) * design + _words(name, design)
+    return Key(width, lambda pen, x, y: _draw_bar(pen, rgba, marks, name, (x, y)))
+
+
+def _draw_bar(
+    pen: Pen, rgba: np.ndarray, marks: Sequence[tuple[str, float]], name: str, place: tuple[float, float]
+) -> None:
+    design, (x, y) = pen.design, place
     line = {"color": "black", "linewidth": style.FRAME * pen.scale}
-    pen.picture(colouring.inverse_depth(1 / inverse, near, far), (left, top, width, high))
+    width, high, left, top = BAR * design, 0.1 * design, x + 0.1 * design, y + (MIDDLE - 0.05) * design
+    pen.picture(rgba, (left, top, width, high))
     pen.ax.add_patch(Rectangle((left, top), width, high, fill=False, **line))
-    for metres, share in ticks(near, far):
+    for words, share in marks:
         place, low = left + share * width, top + high
         pen.ax.plot([place, place], [low, low + 0.02 * design], **line, scalex=False, scaley=False)
-        pen.text(place, low + 0.085 * design, f"{metres:g}", align="center")
+        pen.text(place, low + 0.085 * design, words, align="center")
     pen.text(left + width + 0.12 * design, y + MIDDLE * design, name)
+
+
+def _words(text: str, design: float) -> float:
+    """Return the width in inches of small letters."""
+    return labels.width(text) * 6 / style.POINTS * design
 
 
 def ticks(near: float, far: float) -> list[tuple[float, float]]:
@@ -131,13 +165,16 @@ def ticks(near: float, far: float) -> list[tuple[float, float]]:
     >>> [metres for metres, _ in ticks(0.8, 9.0)]
     [1.0, 1.5, 2.0, 3.0, 5.0]
     """
-    steps = [base * 10.0**power for power in range(-4, 5) for base in (1, 1.5, 2, 3, 4, 5, 7)]
-    found: list[tuple[float, float]] = []
     span = 1 / near - 1 / far
-    for metres in (step for step in steps if near <= step <= far and span > 0):
-        share = (1 / near - 1 / metres) / span
-        if not found or share - found[-1][1] > 0.09:
-            found.append((metres, share))
+    found: list[tuple[float, float]] = []
+    for digits in ((1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.5, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9)):
+        if len(found) >= 3:
+            break
+        found = []  # a narrow range needs finer steps
+        for metres in (digit * 10.0**power for power in range(-4, 5) for digit in digits):
+            share = (1 / near - 1 / metres) / span if span > 0 else -1.0
+            if 0 <= share <= 1 and (not found or share - found[-1][1] > 0.09):
+                found.append((metres, share))
     return found
 
 
@@ -155,13 +192,16 @@ def _wheel() -> np.ndarray:
     return colouring.motion(np.where(np.hypot(x, y) <= 1, np.stack([x, y]), np.nan), 1.0)
 
 
-def _draw_round(pen: Pen, rgba: np.ndarray, words: str, x: float, y: float) -> None:
-    side = ROUND * pen.design
-    pen.picture(rgba, (x, y + MIDDLE * pen.design - side / 2, side, side))
-    pen.text(x + side + 0.06 * pen.design, y + MIDDLE * pen.design, words)
+def _round_key(rgba: np.ndarray, words: str, design: float) -> Key:
+    def draw_round(pen: Pen, x: float, y: float) -> None:
+        side = ROUND * pen.design
+        pen.picture(rgba, (x, y + MIDDLE * pen.design - side / 2, side, side))
+        pen.text(x + side + 0.06 * pen.design, y + MIDDLE * pen.design, words)
+
+    return Key((ROUND + 0.08) * design + _words(words, design), draw_round)
 
 
-def _draw_swatch(pen: Pen, words: str, x: float, y: float, look: dict) -> None:
+def _draw_swatch(pen: Pen, words: str, x: float, y: float, look: Mapping[str, object]) -> None:
     """Draw a patch of colour with its words, its middle at height y."""
     side = SWATCH * pen.design
     pen.ax.add_patch(Rectangle((x, y - side / 2), 2 * side, side, **look))
