@@ -139,7 +139,7 @@ def error_maps(
     valid = visible
     if comparing.auto_mask:
         moved, left = ((a - other).abs().mean(1, keepdim=True) for other in (picture, b))
-        valid = visible & (moved < left)
+        valid = visible & ((moved < left) | ~there[:, second].flatten(0, 1))  # unseen: no better left there
     error, difference, visible, valid = (
         m.reshape(n, 2 * num_sources, height, width) for m in (error, difference, visible, valid)
     )
