@@ -1,6 +1,7 @@
 """Procedural worlds, drawn as they are asked for: every field of a sample, and nothing on a disk.
 
     worlds:rooms?num=100&frames=3&sources=-1,1        rooms, streets or objects (see `scenes.WORLDS`)
+    worlds:rooms?style=evening                        rooms of another style (see `scenes.STYLES`)
 
 The path of this dataset is the kind of world. What is not asked for is not drawn: pictures alone cost no flow, and
 no stereo partner is rendered where none is a source. A file has the same truth, quantised; `ckaprobe data make`
@@ -17,13 +18,13 @@ from torch import Tensor
 from cka_probe.data.classes import CITYSCAPES, NYU13, Classes
 from cka_probe.data.dataset import check_split
 from cka_probe.data.frames import Frame, Frames, parse_sources
-from cka_probe.data.scenes import WORLDS, View, World, parse_size, see
+from cka_probe.data.scenes import USUAL_STYLE, WORLDS, View, World, check_style, draw_world, parse_size, see
 from cka_probe.data.scenes.objects import OBJECTS
 from cka_probe.data.scenes.room import CATEGORIES as ROOMS
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
 
-Place = tuple[str, int, int, int, int, tuple[int, int]]  # kind, seed, index, frames, frame, size
+Place = tuple[str, int, int, int, str, int, tuple[int, int]]  # kind, seed, index, frames, style, frame, size
 
 CATEGORIES = {"rooms": ROOMS, "streets": ("street",), "objects": tuple(OBJECTS)}
 CLASSES = {"rooms": NYU13, "streets": CITYSCAPES, "objects": Classes(tuple(OBJECTS))}
@@ -39,6 +40,7 @@ def worlds(
     size: str = "128x96",
     seed: int = 0,
     sources: str = "",
+    style: str = USUAL_STYLE,
 ) -> Frames:
     """Return frames of procedural worlds with every truth.
 
@@ -50,12 +52,14 @@ def worlds(
         size: Width x height in pixels.
         seed: World i of a seed is the same world however many there are.
         sources: Offsets in frames and "s", as in "-1,1,s".
+        style: How rooms look; the other kinds have the usual style alone.
 
     Raises:
-        UnknownNameError: There is no such kind, or no such split.
-        DataError: The numbers make no pictures.
+        UnknownNameError: There is no such kind, split or style.
+        DataError: The numbers make no pictures, or the kind has no such style.
     """
     lookup(WORLDS, kind, "kind of world")
+    check_style(kind, style)
     check_split(split, ("train", "test", "all"), f"worlds:{kind}")
     shape, cut = parse_size(size), num - num // 4
     if num < 1 or frames < 1 or min(shape) < 8:
@@ -64,7 +68,9 @@ def worlds(
             f"size={size}; ask for more"
         )
     numbers = {"train": range(cut), "test": range(cut, num), "all": range(num)}[split]
-    scenes = [[_frame((kind, seed, index, frames, frame, shape)) for frame in range(frames)] for index in numbers]
+    scenes = [
+        [_frame((kind, seed, index, frames, style, frame, shape)) for frame in range(frames)] for index in numbers
+    ]
     data = Frames(scenes, parse_sources(sources), f"worlds:{kind}", CLASSES[kind])
     data.categories = Classes(CATEGORIES[kind])
     return data
@@ -72,16 +78,17 @@ def worlds(
 
 def _frame(place: Place) -> Frame:
     """Return one frame; flow is known where there is a next one."""
-    kind, seed, index, frames, frame, _ = place
+    kind, seed, index, frames, style, frame, _ = place
     fields = {name: partial(_field, name, place) for name in _FIELDS if name != "planes" or kind == "rooms"}
     if frame + 1 == frames:
         fields |= {name: partial(_unknown, name, place) for name in ("flow", "occluded")}
-    return Frame(f"{kind}_{seed}/{index:06d}/{frame:05d}", fields)
+    set_of = kind if style == USUAL_STYLE else f"{kind}_{style}"
+    return Frame(f"{set_of}_{seed}/{index:06d}/{frame:05d}", fields)
 
 
 @lru_cache(maxsize=2)
-def _world(kind: str, seed: int, index: int, frames: int) -> World:
-    return WORLDS[kind](seed, index, frames)
+def _world(kind: str, seed: int, index: int, frames: int, style: str) -> World:
+    return draw_world(kind, seed, index, frames, style)
 
 
 @lru_cache(maxsize=2)
@@ -119,7 +126,7 @@ def _picture(pixels: np.ndarray) -> np.ndarray:
 def _baseline(place: Place) -> Tensor:
     """Return the pose of the right camera as seen from the left."""
     pose = torch.eye(4)
-    pose[0, 3] = -_world(*place[:4]).camera.baseline
+    pose[0, 3] = -_world(*place[:5]).camera.baseline
     return pose
 
 
@@ -133,7 +140,7 @@ def _planes(view: View) -> np.ndarray:
 
 def _category(place: Place) -> Tensor:
     """Return the class of the whole picture: its place among the kind's categories."""
-    return torch.tensor(CATEGORIES[place[0]].index(_world(*place[:4]).category))
+    return torch.tensor(CATEGORIES[place[0]].index(_world(*place[:5]).category))
 
 
 _FIELDS: dict[str, Callable[[Place], Tensor]] = {

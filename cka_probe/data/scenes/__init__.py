@@ -6,11 +6,26 @@ They stand in for real pictures where something is to be tried or tested; no num
 about real ones.
 """
 
-from cka_probe.data.scenes.kinds import WORLDS
+from cka_probe.data.scenes.kinds import WORLDS, check_style, draw_world
 from cka_probe.data.scenes.make import make_worlds
+from cka_probe.data.scenes.room_style import STYLES, USUAL_STYLE
 from cka_probe.data.scenes.sensor import Sensor
 from cka_probe.data.scenes.settings import Settings, parse_size
 from cka_probe.data.scenes.view import see, views
 from cka_probe.data.scenes.world import View, World
 
-__all__ = ["WORLDS", "Sensor", "Settings", "View", "World", "make_worlds", "parse_size", "see", "views"]
+__all__ = [
+    "STYLES",
+    "USUAL_STYLE",
+    "WORLDS",
+    "Sensor",
+    "Settings",
+    "View",
+    "World",
+    "check_style",
+    "draw_world",
+    "make_worlds",
+    "parse_size",
+    "see",
+    "views",
+]

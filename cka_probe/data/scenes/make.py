@@ -21,9 +21,10 @@ from signal import SIG_IGN, SIGINT, signal
 from threading import Thread
 
 from cka_probe.data.scenes.claims import NOTE, Making, line_of
-from cka_probe.data.scenes.kinds import WORLDS
+from cka_probe.data.scenes.kinds import draw_world
 from cka_probe.data.scenes.layouts import LAYOUTS
 from cka_probe.data.scenes.layouts.layout import Unit, Written
+from cka_probe.data.scenes.room_style import USUAL_STYLE
 from cka_probe.data.scenes.settings import Settings
 from cka_probe.data.scenes.view import see
 from cka_probe.data.scenes.world import View, World
@@ -121,8 +122,9 @@ def _difference(there: str, wanted: str) -> str:
 
 
 def _flat(note: dict) -> dict:
-    """Return a note with the sensor's settings among the others."""
-    return {name: value for name, value in note.items() if name != "sensor"} | note.get("sensor", {})
+    """Return a note with the sensor's settings among the others, and the usual style said."""
+    plain = {name: value for name, value in note.items() if name != "sensor"}
+    return {"style": USUAL_STYLE} | plain | note.get("sensor", {})
 
 
 def _make_all(making: Making, settings: Settings, workers: int, progress: Progress) -> None:
@@ -149,7 +151,7 @@ def _make_one(making: Making, settings: Settings, index: int, wait: bool = False
             return False
         if not line_of(file):
             layout = LAYOUTS[settings.layout]
-            world = WORLDS[settings.kind](settings.seed, index, settings.frames)
+            world = draw_world(settings.kind, settings.seed, index, settings.frames, settings.style)
             unit = Unit(index, settings.is_test(index), world, settings.size, partial(_seen, settings, index, world))
             lines = layout.write(unit, making.place)
             file.truncate(0)

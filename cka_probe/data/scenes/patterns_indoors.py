@@ -102,11 +102,31 @@ def painting(s: Surface) -> Array:
 
 def panes(s: Surface) -> Array:
     """A window: sky, trees below, a frame with bars."""
-    trees = smooth(0.5 * noise(s.xyz * 6) - s.edge[1] * 1.4, 0.1, 0.6)[:, None]
+    trees = _trees(s)
     leaves = np.array([0.12, 0.22, 0.08], np.float32) * (1 + 0.8 * noise(s.xyz * 22))[:, None]
     sky = s.mix(np.clip(0.4 + 0.5 * s.edge[1] + 0.4 * noise(s.xyz * 4), 0, 1))
+    return _barred(s, sky * (1 - trees) + leaves * trees)
+
+
+def night(s: Surface) -> Array:
+    """A window at night: the glow of a town, black trees, some lit windows far off."""
+    trees = _trees(s)
+    column, row = np.floor(s.u / 0.1), np.floor(s.v / 0.12)
+    off = np.maximum(np.abs(s.u / 0.1 - column - 0.5) * 1.6, np.abs(s.v / 0.12 - row - 0.5))
+    lit = (scatter(column, row) > 0.8) & (off < 0.25) & (s.edge[1] < 0.1)
+    sky = s.mix(smooth(-s.edge[1] + 0.3 * noise(s.xyz * 4), -0.3, 0.9)) * (1 - 0.9 * trees)
+    return _barred(s, np.where(lit[:, None], np.array([1.0, 0.72, 0.38], np.float32), sky))
+
+
+def _trees(s: Surface) -> Array:
+    """Return (n, 1) where trees stand before a window, 0 to 1."""
+    return smooth(0.5 * noise(s.xyz * 6) - s.edge[1] * 1.4, 0.1, 0.6)[:, None]
+
+
+def _barred(s: Surface, seen: Array) -> Array:
+    """Return what is seen through a window, with its frame and bars before it."""
     bars = np.minimum(np.minimum(np.abs(s.edge[0]), np.abs(s.edge[1] - 0.2)) + 0.05, 1 - np.abs(s.edge).max(axis=0))
-    return np.where(bars[:, None] < 0.09, np.float32(0.5), sky * (1 - trees) + leaves * trees)
+    return np.where(bars[:, None] < 0.09, np.float32(0.5), seen)
 
 
 def rug(s: Surface) -> Array:

@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict, dataclass, field
 
-from cka_probe.data.scenes.kinds import WORLDS
+from cka_probe.data.scenes.kinds import WORLDS, check_style
 from cka_probe.data.scenes.layouts import LAYOUTS, USUAL
+from cka_probe.data.scenes.room_style import USUAL_STYLE
 from cka_probe.data.scenes.sensor import Sensor
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
@@ -26,9 +27,10 @@ class Settings:
         test: Share of the worlds, the last ones, that are held out from training.
         layout: A name in `LAYOUTS`; "" is the usual one of the kind.
         sensor: What it is seen with.
+        style: How rooms look, a name in `STYLES`; the other kinds have the usual one.
 
     Raises:
-        UnknownNameError: There is no such kind or layout.
+        UnknownNameError: There is no such kind, layout or style.
         DataError: No set can be made of it.
     """
 
@@ -40,9 +42,11 @@ class Settings:
     test: float = 0.25
     layout: str = ""
     sensor: Sensor = field(default_factory=Sensor)
+    style: str = USUAL_STYLE
 
     def __post_init__(self) -> None:
         lookup(WORLDS, self.kind, "kind of world")
+        check_style(self.kind, self.style)
         object.__setattr__(self, "layout", self.layout or USUAL[self.kind])
         object.__setattr__(self, "size", tuple(self.size))
         layout = lookup(LAYOUTS, self.layout, "layout")
@@ -66,8 +70,11 @@ class Settings:
         return index >= self.num - round(self.num * self.test)
 
     def note(self) -> str:
-        """Return the settings as they lie beside the set."""
-        return json.dumps(asdict(self) | {"version": VERSION}, indent=1, sort_keys=True) + "\n"
+        """Return the settings as they lie beside the set; without the usual style, as before there were others."""
+        said = asdict(self) | {"version": VERSION}
+        if self.style == USUAL_STYLE:
+            del said["style"]
+        return json.dumps(said, indent=1, sort_keys=True) + "\n"
 
 
 def parse_size(text: str) -> tuple[int, int]:

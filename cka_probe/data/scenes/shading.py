@@ -20,7 +20,7 @@ from cka_probe.data.scenes.table import Floats, Numbers, Table
 from cka_probe.data.scenes.texture import PATTERNS, Surface
 from cka_probe.data.scenes.world import Lamps, Sun
 
-LAMP, SKYLIGHT, AROUND = (np.array(rgb, np.float32) for rgb in ((1.0, 0.9, 0.76), (0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
+SKYLIGHT, AROUND = (np.array(rgb, np.float32) for rgb in ((0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
 LAMP_POINTS = np.array([(-0.25, -0.15, 0), (0.15, -0.25, 0), (-0.15, 0.25, 0), (0.25, 0.15, 0)], np.float32)
 CORNER = 0.3  # metres over which a corner is darker
 FAR = 150.0  # metres beyond which nothing stands before the sun
@@ -152,13 +152,13 @@ def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
         facing = 0.38 * (1 - np.abs(points.normal[axis]))  # a wall is not in a corner with itself
         for distance in (points.place[axis] - low[axis], high[axis] - points.place[axis]):
             corner *= 1 - facing * np.exp(distance * (-1 / CORNER))
-    received = (0.36 * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AROUND
+    received = (0.36 * lamps.around * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AROUND
     lamp = np.array(lamps.lamp, np.float32) + LAMP_POINTS
     to_lamp = lamp.T.take(_place_in_pixel(len(corner), fine) % len(lamp), axis=1) - points.place
     area = float((high[0] - low[0]) * (high[1] - low[1]))
     strength = _lambert(points.normal, to_lamp) * (1.2 + 0.055 * area) * 2.1
     strength[_shaded(table, points, to_lamp, strength > 0.004, fine)] = 0
-    received += (strength * corner)[:, None] * LAMP
+    received += (strength * corner)[:, None] * np.array(lamps.colour, np.float32)
     for place, inward in lamps.windows:
         to_window = np.array(place, np.float32)[:, None] - points.place
         towards = np.maximum(-(np.array(inward, np.float32) @ to_window), 0)

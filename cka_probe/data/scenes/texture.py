@@ -68,6 +68,7 @@ PATTERNS: dict[str, Callable[[Surface], Array]] = {
     "icing": things.icing,
     "planking": things.planking,
     "metal": things.metal,
+    "night": indoors.night,
 }
 """Patterns by the name that `solids.Material` says."""
 

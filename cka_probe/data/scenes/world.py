@@ -49,10 +49,19 @@ class Shell:
 
 @dataclass(frozen=True)
 class Lamps:
-    """Light of a room: a lamp below the ceiling, and (place, inward normal) of each window."""
+    """Light of a room.
+
+    Attributes:
+        lamp: Where the lamp below the ceiling is.
+        windows: (place, inward normal) of each window that light comes in by.
+        colour: Of the lamp's light, linear RGB.
+        around: Light from all around, in shares of a day's.
+    """
 
     lamp: Point
     windows: tuple[tuple[Point, Point], ...] = ()
+    colour: RGB = (1.0, 0.9, 0.76)
+    around: float = 1.0
 
 
 @dataclass(frozen=True)
