@@ -215,3 +215,8 @@ def test_real_frames_are_as_their_source_says():
     assert found["image"]["sizes"] == {"320x240": 12}
     assert 55 < found["K"]["degrees_across"][0] < 65  # a Kinect sees 57 to 63 degrees
     assert 0.4 < found["depth"]["values"]["min"] < found["depth"]["values"]["max"] < 10.1
+
+
+def test_single_frames_have_no_flow_and_that_is_said():
+    check = check_dataset(open_dataset("worlds:rooms?num=2&frames=1&size=16x16"))
+    assert "nothing moves" in check.table()

@@ -119,5 +119,7 @@ class Flow(_Share):
     def lines(self) -> list[str]:
         """Return the share, and the lengths."""
         found = self.lengths.summary()
-        moving = [f"length: median {found['median']:.3g}, 99 % {found['percentile_99']:.3g}, max {found['max']:.3g} px"]
-        return super().lines() + (moving if found else ["nothing moves"])
+        if not found:  # single frames, whose flow leads nowhere
+            return [*super().lines(), "nothing moves"]
+        middle, most, longest = (found[name] for name in ("median", "percentile_99", "max"))
+        return [*super().lines(), f"length: median {middle:.3g}, 99 % {most:.3g}, max {longest:.3g} px"]
