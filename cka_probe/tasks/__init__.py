@@ -6,11 +6,13 @@ from cka_probe.tasks.geometric import Geometric
 from cka_probe.tasks.masked import Masked
 from cka_probe.tasks.pseudo_depth import PseudoDepth
 from cka_probe.tasks.task import Task as Task
+from cka_probe.tasks.teacher import Teacher
 
 TASKS: dict[str, type[Task]] = {
     "masked": Masked,
     "depth": Depth,
     "geometric": Geometric,
     "pseudo_depth": PseudoDepth,
+    "teacher": Teacher,
     "classification": Classification,
 }
