@@ -258,7 +258,8 @@ def _draw_picture(pen: Pen, rgba: np.ndarray, box: tuple[float, float, float, fl
     """Draw colours over hatching, which is seen where they are transparent."""
     x, y, width, height = box
     if (rgba[..., 3] < 1).any():
-        pen.ax.add_patch(Rectangle((x, y), width, height, zorder=-1, **style.UNDEFINED))
+        inside = (x + 0.003, y + 0.003), width - 0.006, height - 0.006  # no hatching beside the picture's last pixels
+        pen.ax.add_patch(Rectangle(*inside, zorder=-1, **style.UNDEFINED))
     pen.picture(rgba, box, smooth=smooth)
 
 

@@ -23,7 +23,6 @@ FRAME = 0.6  # points
 ARMS = ("#0b559f", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Colours of arms of an experiment, those of Okabe and Ito (2008): told apart by readers with any colour vision."""
 MARKERS = "os^DvPX"
-DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (2, 2)), (0, (5, 1, 1, 1, 1, 1)))
 """What tells the same arms apart on a grey printer."""
 
 FILE_STYLE = {

@@ -1,0 +1,190 @@
+"""Claims with the numbers that test them, as a forest plot: one row for each, to its left the claim in words.
+
+Each claim is put so that its statistic is above 0 if it is true, so that all share the line at 0 though not their
+units: claims of one unit share a scale, of which the widest interval fills the panel, and the numbers stand beside it.
+The verdict is told by its words, by the sign of its marker and by colour, in this order.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from cka_probe.errors import DataError
+from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures.pen import PAGE, Pen, filling
+from cka_probe.lookup import lookup
+
+STATEMENT, PANEL, NUMBERS = 2.75, 1.9, 1.4  # inches: widths of the columns; the verdict has what is left
+MARGIN, GAP, HEAD, LINE, AIR = 0.08, 0.12, 0.24, 0.125, 0.09  # of the page, columns, header, a line, between rows
+
+VERDICTS: Mapping[str, tuple[str, str, bool]] = {
+    "holds": (style.ARMS[0], "o", True),
+    "does not hold": (style.ARMS[1], "X", True),
+    "undecided": ("#707070", "D", False),
+    "undefined": ("#707070", "", False),
+    "not run": ("#707070", "", False),
+}
+"""Colour, marker, and whether it is filled, of each verdict; those without a number have no marker."""
+
+
+class Claim(Protocol):
+    """What a row needs to know; any object with these."""
+
+    @property
+    def name(self) -> str:
+        """Its key."""
+
+    @property
+    def statement(self) -> str:
+        """What is claimed, in words."""
+
+    @property
+    def unit(self) -> str:
+        """Of the numbers: "m"; "" for none."""
+
+    @property
+    def value(self) -> float:
+        """The statistic, above 0 if the claim is true; NaN: there is none."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of its 95 % interval; NaN: there is none."""
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`."""
+
+
+def claims(rows: Sequence[Claim], ax: Axes) -> Axes:
+    """Draw the claims on `ax`, which they fill.
+
+    Args:
+        rows: The claims, from above.
+        ax: Axes of the proportions of `claims_size`; with others some of it stays empty.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        DataError: There is no claim, or an interval that its value is not in.
+        UnknownNameError: No such verdict.
+    """
+    statements, size = _plan(rows)
+    pen, scales = Pen(ax, size, design=1.0), _scales(rows)
+    left = MARGIN + STATEMENT + GAP
+    _write_head(pen, left)
+    panel = pen.panel((left, MARGIN + HEAD, PANEL, size[1] - 2 * MARGIN - HEAD))
+    panel.set(xlim=(-1.08, 1.08), ylim=(size[1] - MARGIN, MARGIN + HEAD), xticks=[], yticks=[])
+    panel.spines[:].set_visible(False)
+    panel.patch.set_visible(False)
+    panel.axvline(0, color="black", linewidth=style.FRAME * pen.scale)
+    top = MARGIN + HEAD
+    for number, (row, lines) in enumerate(zip(rows, statements, strict=True)):
+        height = len(lines) * LINE + AIR
+        if number % 2 == 0:
+            band = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2}
+            pen.ax.add_patch(Rectangle((0, top), size[0], height, **band))
+        for place, words in enumerate(lines):
+            pen.text(MARGIN, top + AIR / 2 + (place + 0.5) * LINE, words)
+        _draw_row(pen, panel, row, scales.get(row.unit, 1.0), (left, top + height / 2))
+        top += height
+    return ax
+
+
+def claims_size(rows: Sequence[Claim]) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
+    return _plan(rows)[1]
+
+
+def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path]) -> list[Path]:
+    """Draw claims into each of the files; the same claims give the same bytes.
+
+    Args:
+        rows: The claims, from above.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        DataError: As for `claims`.
+        UnknownNameError: As for `claims`.
+        OutputError: A suffix that is not a format, or a place that cannot be written to.
+    """
+    return save_drawing(lambda figure: claims(rows, filling(figure)), claims_size(rows), paths)
+
+
+def _plan(rows: Sequence[Claim]) -> tuple[list[list[str]], tuple[float, float]]:
+    """Return the statements in lines, and width and height in inches."""
+    if not rows:
+        raise DataError("expected at least one claim to draw, found none; give some")
+    for row in rows:
+        lookup(VERDICTS, row.verdict, "verdict")
+        if np.isfinite([row.low, row.high]).any() and not row.low <= row.value <= row.high:
+            raise DataError(
+                f"{row.name}: expected a value in its interval, found {row.value:g} and [{row.low:g}, {row.high:g}]; "
+                "compute them from the same runs"
+            )
+    room = 0.94 * STATEMENT * style.POINTS / 6
+    statements = [labels.filled(row.statement.split(), room) or [row.name] for row in rows]
+    height = sum(len(lines) * LINE + AIR for lines in statements)
+    return statements, (PAGE, 2 * MARGIN + HEAD + height)
+
+
+def _scales(rows: Sequence[Claim]) -> dict[str, float]:
+    """Return the number at the right end of the panel for each unit."""
+    ends: dict[str, float] = {}
+    for row in rows:
+        numbers = np.abs([row.value, row.low, row.high])
+        widest = max(float(np.max(numbers[np.isfinite(numbers)], initial=0)), ends.get(row.unit, 0.0))
+        ends[row.unit] = widest
+    return {unit: end or 1.0 for unit, end in ends.items()}
+
+
+def _write_head(pen: Pen, left: float) -> None:
+    middle, y = left + PANEL / 2, MARGIN + HEAD / 2
+    pen.text(MARGIN, y, "claim", weight="bold")
+    pen.text(middle - 0.08, y, "\N{LEFTWARDS ARROW} against", align="right", weight="bold")
+    pen.text(middle, y, "0", align="center", weight="bold")
+    pen.text(middle + 0.08, y, "for \N{RIGHTWARDS ARROW}", weight="bold")
+    pen.text(left + PANEL + GAP, y, "value [95 % interval]", weight="bold")
+    pen.text(left + PANEL + GAP + NUMBERS + GAP, y, "verdict", weight="bold")
+
+
+def _draw_row(pen: Pen, panel: Axes, row: Claim, end: float, place: tuple[float, float]) -> None:
+    """Draw one claim's interval and marker, and write its numbers and verdict; `place` is left and middle."""
+    (left, y), (colour, marker, full) = place, VERDICTS[row.verdict]
+    look = {"marker": marker or "D", "color": colour, "markerfacecolor": colour if full else "white"}
+    look |= {"markersize": 4.2 * pen.scale, "markeredgewidth": 0.8 * pen.scale, "linestyle": "", "zorder": 3}
+    if np.isfinite(row.low):
+        panel.plot([row.low / end, row.high / end], [y, y], color=colour, linewidth=1.3 * pen.scale, zorder=2)
+        for edge in (row.low / end, row.high / end):
+            panel.plot([edge, edge], [y - 0.025, y + 0.025], color=colour, linewidth=1.0 * pen.scale, zorder=2)
+    if np.isfinite(row.value):
+        panel.plot([row.value / end], [y], **look)
+    pen.text(left + PANEL + GAP, y, _numbers(row))
+    x = left + PANEL + GAP + NUMBERS + GAP
+    if marker:
+        pen.ax.plot([x + 0.03], [y], scalex=False, scaley=False, **look)
+    pen.text(x + 0.11, y, row.verdict, color=colour, weight="bold" if full else "normal")
+
+
+def _numbers(row: Claim) -> str:
+    """Return value and interval to the digits that the interval's width, or else the value, makes worth writing."""
+    if not np.isfinite(row.value):
+        return "\N{EN DASH}"
+    width = row.high - row.low if np.isfinite(row.high - row.low) and row.high > row.low else abs(row.value)
+    digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 5)) if width > 0 else 2
+    value, low, high = (
+        f"{number + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}") for number in (row.value, row.low, row.high)
+    )
+    interval = f" [{low}, {high}]" if np.isfinite(row.low) else ""
+    return f"{value}{interval} {row.unit}".rstrip()
