@@ -123,6 +123,17 @@ def test_true_depth_of_rooms_loses_least(scale, shift):
         assert loss_of(wrong, pseudo, batch["K"]) > 1.2 * truth, name
 
 
+def test_true_depth_of_rooms_loses_least_beside_pseudo_depth_that_begins_at_the_camera():
+    # LeReS's files hold d - min d + 0.01: the largest shift there is, and the truth no longer loses little
+    batch = rooms()
+    depth = batch["depth"]
+    pseudo = depth - depth.amin((2, 3), keepdim=True) + 0.01
+    truth = loss_of(depth, pseudo, batch["K"])
+    assert truth > 0.05
+    for name, wrong in perturbed(depth).items():
+        assert loss_of(wrong, pseudo, batch["K"]) > 1.2 * truth, name
+
+
 def test_where_the_truth_does_not_lose_least():
     # the shift of a pseudo-depth bends the scene: the prediction that follows the bend, d + shift / scale, wins
     batch = rooms()

@@ -40,6 +40,18 @@ def loss_of(depth, pseudo, camera, pairs):
     return edge_aware_relative_normal(normals_from_depth(depth, camera), normals_from_depth(pseudo, camera), pairs)
 
 
+def perturbed(depth):
+    """Wrong depths by name: tilted by a fifth, noisy by a hundredth, flattened by half and wholly, inside out."""
+    mean = depth.mean((2, 3), keepdim=True)
+    return {
+        "tilted": depth * (1 + 0.2 * torch.linspace(-1, 1, depth.shape[-1])),
+        "noisy": depth * (1 + 0.01 * torch.randn(depth.shape, generator=Generator().manual_seed(0))),
+        "half flat": (depth + mean) / 2,
+        "flat": mean.expand_as(depth),
+        "inverted": depth.amax((2, 3), keepdim=True) + 1 - depth,
+    }
+
+
 def test_it_is_a_loop_over_pairs():
     normals, pseudo = unit(2, 3, 6, 7), unit(2, 3, 6, 7, seed=1)
     normals[0, :, 3, 3], pseudo[1, :, 1] = 0, 0
@@ -199,19 +211,23 @@ def test_degenerate_input_gives_finite_loss_and_gradients(size, depth, pseudo):
 def test_true_depth_of_rooms_loses_least(scale, shift):
     batch = rooms()
     depth, camera = batch["depth"], batch["K"]
-    mean = depth.mean((2, 3), keepdim=True)
     pseudo = scale * depth + shift
     pairs = pairs_of(batch, pseudo)
-    wrong = {
-        "tilted": depth * (1 + 0.2 * torch.linspace(-1, 1, depth.shape[-1])),
-        "noisy": depth * (1 + 0.01 * torch.randn(depth.shape, generator=Generator().manual_seed(0))),
-        "half flat": (depth + mean) / 2,
-        "flat": mean.expand_as(depth),
-        "inverted": depth.amax((2, 3), keepdim=True) + 1 - depth,
-    }
     truth = loss_of(depth, pseudo, camera, pairs)
-    for name, wrong_depth in wrong.items():
-        assert loss_of(wrong_depth, pseudo, camera, pairs) > 1.2 * truth, name
+    for name, wrong in perturbed(depth).items():
+        assert loss_of(wrong, pseudo, camera, pairs) > 1.2 * truth, name
+
+
+def test_true_depth_of_rooms_loses_least_beside_pseudo_depth_that_begins_at_the_camera():
+    # LeReS's files hold d - min d + 0.01, the largest shift there is: what is left of the difference is small
+    batch = rooms()
+    depth, camera = batch["depth"], batch["K"]
+    pseudo = depth - depth.amin((2, 3), keepdim=True) + 0.01
+    pairs = pairs_of(batch, pseudo)
+    truth = loss_of(depth, pseudo, camera, pairs)
+    assert truth > 0.02
+    for name, wrong in perturbed(depth).items():
+        assert loss_of(wrong, pseudo, camera, pairs) > truth, name
 
 
 def test_where_the_truth_does_not_lose_least():
