@@ -23,6 +23,8 @@ from cka_probe.writing import replacing
 
 FORMAT = "ckaprobe-scores/1"
 RESAMPLES = 2000
+COUNTED = 4_000_000
+"""Of pictures times draws, held at once."""
 COUNTS = ("planes", "floored")
 """Columns that say how much the others rest on."""
 MEDIAN = "_median"
@@ -226,6 +228,8 @@ def bootstrap_interval(
     there = np.isfinite(values)
     low, high = np.full((2, values.shape[1]), np.nan)
     enough = there.sum(0) >= 2
+    if not enough.any():
+        return low, high
     drawn = _resampled_means(np.where(there, values, 0.0), there, resamples, seed)
     ends = np.array([(1 - level) / 2, (1 + level) / 2])
     for column in np.flatnonzero(enough):
@@ -243,7 +247,7 @@ def _resampled_means(values: np.ndarray, there: np.ndarray, resamples: int, seed
     centre = values.sum(0) / there.sum(0).clip(min=1)
     shifted = (values - centre) * there  # a column that does not vary is to have an interval of exactly no width
     means = np.empty((resamples, values.shape[1]))
-    step = max(1, 4_000_000 // max(num, 1))
+    step = max(1, COUNTED // max(num, 1))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         counts = generator.multinomial(num, np.full(num, 1 / num), size=size).astype(np.float64)

@@ -67,8 +67,8 @@ def read_prediction(folder: str | Path, name: str) -> np.ndarray:
     """
     path = prediction_path(folder, name)
     try:
-        with np.load(path) as file:
-            return file["depth"]
+        with open(path, "rb") as file, np.load(file) as arrays:  # numpy leaves a broken archive open
+            return arrays["depth"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"expected the kept prediction of {name!r} at {path}, found {error}; run `ckaprobe evaluate` with --keep"
