@@ -18,7 +18,7 @@ from cka_probe.figures import labels, save_drawing, style
 from cka_probe.figures.pen import PAGE, Pen, filling
 from cka_probe.lookup import lookup
 
-STATEMENT, PANEL, NUMBERS = 2.75, 1.9, 1.4  # inches: widths of the columns; the verdict has what is left
+STATEMENT, PANEL, NUMBERS, VERDICT = 2.5, 1.6, 1.42, 0.98  # inches: widths of the columns, the last without its marker
 MARGIN, GAP, HEAD, LINE, AIR = 0.08, 0.12, 0.24, 0.125, 0.09  # of the page, columns, header, a line, between rows
 
 VERDICTS: Mapping[str, tuple[str, str, bool]] = {
@@ -60,7 +60,7 @@ class Claim(Protocol):
 
     @property
     def verdict(self) -> str:
-        """One of `VERDICTS`."""
+        """One of `VERDICTS`. A claim that has `said`, too, says why: "undecided (one seed)"."""
 
 
 def claims(rows: Sequence[Claim], ax: Axes) -> Axes:
@@ -77,25 +77,25 @@ def claims(rows: Sequence[Claim], ax: Axes) -> Axes:
         DataError: There is no claim, or an interval that its value is not in.
         UnknownNameError: No such verdict.
     """
-    statements, size = _plan(rows)
+    words, size = _plan(rows)
     pen, scales = Pen(ax, size, design=1.0), _scales(rows)
     left = MARGIN + STATEMENT + GAP
     _write_head(pen, left)
-    panel = pen.panel((left, MARGIN + HEAD, PANEL, size[1] - 2 * MARGIN - HEAD))
-    panel.set(xlim=(-1.08, 1.08), ylim=(size[1] - MARGIN, MARGIN + HEAD), xticks=[], yticks=[])
-    panel.spines[:].set_visible(False)
-    panel.patch.set_visible(False)
-    panel.axvline(0, color="black", linewidth=style.FRAME * pen.scale)
+    panel = _panel(pen, left, sum(_height(*both) for both in words))
     top = MARGIN + HEAD
-    for number, (row, lines) in enumerate(zip(rows, statements, strict=True)):
-        height = len(lines) * LINE + AIR
+    for number, (row, (statement, said)) in enumerate(zip(rows, words, strict=True)):
+        height = _height(statement, said)
         if number % 2 == 0:
             band = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2}
             pen.ax.add_patch(Rectangle((0, top), size[0], height, **band))
-        for place, words in enumerate(lines):
-            pen.text(MARGIN, top + AIR / 2 + (place + 0.5) * LINE, words)
-        _draw_row(pen, panel, row, scales.get(row.unit, 1.0), (left, top + height / 2))
+        middle = top + height / 2
+        _write_lines(pen, statement, (MARGIN, middle))
+        _draw_interval(pen, panel, row, scales[row.unit], middle)
+        pen.text(left + PANEL + GAP, middle, _numbers(row))
+        _write_verdict(pen, row, said, (left + PANEL + GAP + NUMBERS + GAP, middle))
         top += height
+    for number, line in enumerate(_foot(scales)):
+        pen.text(MARGIN, top + AIR + (number + 0.5) * LINE, line)
     return ax
 
 
@@ -122,8 +122,8 @@ def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path]) -> list[Path
     return save_drawing(lambda figure: claims(rows, filling(figure)), claims_size(rows), paths)
 
 
-def _plan(rows: Sequence[Claim]) -> tuple[list[list[str]], tuple[float, float]]:
-    """Return the statements in lines, and width and height in inches."""
+def _plan(rows: Sequence[Claim]) -> tuple[list[tuple[list[str], list[str]]], tuple[float, float]]:
+    """Return the lines of each statement and verdict, and width and height in inches."""
     if not rows:
         raise DataError("expected at least one claim to draw, found none; give some")
     for row in rows:
@@ -133,10 +133,26 @@ def _plan(rows: Sequence[Claim]) -> tuple[list[list[str]], tuple[float, float]]:
                 f"{row.name}: expected a value in its interval, found {row.value:g} and [{row.low:g}, {row.high:g}]; "
                 "compute them from the same runs"
             )
-    room = 0.94 * STATEMENT * style.POINTS / 6
-    statements = [labels.filled(row.statement.split(), room) or [row.name] for row in rows]
-    height = sum(len(lines) * LINE + AIR for lines in statements)
-    return statements, (PAGE, 2 * MARGIN + HEAD + height)
+    words = [
+        (_lines(row.statement or row.name, STATEMENT), _lines(getattr(row, "said", row.verdict), VERDICT))
+        for row in rows
+    ]
+    foot = AIR + len(_foot(_scales(rows))) * LINE
+    return words, (PAGE, 2 * MARGIN + HEAD + sum(_height(*both) for both in words) + foot)
+
+
+def _lines(text: str, width: float) -> list[str]:
+    return labels.filled(text.split(), 0.94 * width * style.POINTS / 6)
+
+
+def _height(*columns: list[str]) -> float:
+    return max(map(len, columns)) * LINE + AIR
+
+
+def _foot(scales: Mapping[str, float]) -> list[str]:
+    """Return what the width of the panel is in each unit, in lines."""
+    ends = ", ".join(f"{end:.2g} {unit}".strip() for unit, end in scales.items())
+    return _lines(f"Claims of one unit share a scale; from 0 to the edge it is {ends}.", PAGE - 2 * MARGIN)
 
 
 def _scales(rows: Sequence[Claim]) -> dict[str, float]:
@@ -144,37 +160,59 @@ def _scales(rows: Sequence[Claim]) -> dict[str, float]:
     ends: dict[str, float] = {}
     for row in rows:
         numbers = np.abs([row.value, row.low, row.high])
-        widest = max(float(np.max(numbers[np.isfinite(numbers)], initial=0)), ends.get(row.unit, 0.0))
-        ends[row.unit] = widest
+        ends[row.unit] = max(float(np.max(numbers[np.isfinite(numbers)], initial=0)), ends.get(row.unit, 0.0))
     return {unit: end or 1.0 for unit, end in ends.items()}
+
+
+def _panel(pen: Pen, left: float, height: float) -> Axes:
+    """Return axes from -1 to 1 across and in inches of the page down, with the line at 0."""
+    panel = pen.panel((left, MARGIN + HEAD, PANEL, height))
+    panel.set(xlim=(-1.08, 1.08), ylim=(MARGIN + HEAD + height, MARGIN + HEAD), xticks=[], yticks=[])
+    panel.spines[:].set_visible(False)
+    panel.patch.set_visible(False)
+    panel.axvline(0, color="black", linewidth=style.FRAME * pen.scale)
+    return panel
 
 
 def _write_head(pen: Pen, left: float) -> None:
     middle, y = left + PANEL / 2, MARGIN + HEAD / 2
     pen.text(MARGIN, y, "claim", weight="bold")
-    pen.text(middle - 0.08, y, "\N{LEFTWARDS ARROW} against", align="right", weight="bold")
+    pen.text(middle - 0.12, y, "\N{LEFTWARDS ARROW} against", align="right", weight="bold")
     pen.text(middle, y, "0", align="center", weight="bold")
-    pen.text(middle + 0.08, y, "for \N{RIGHTWARDS ARROW}", weight="bold")
+    pen.text(middle + 0.12, y, "for \N{RIGHTWARDS ARROW}", weight="bold")
     pen.text(left + PANEL + GAP, y, "value [95 % interval]", weight="bold")
     pen.text(left + PANEL + GAP + NUMBERS + GAP, y, "verdict", weight="bold")
 
 
-def _draw_row(pen: Pen, panel: Axes, row: Claim, end: float, place: tuple[float, float]) -> None:
-    """Draw one claim's interval and marker, and write its numbers and verdict; `place` is left and middle."""
-    (left, y), (colour, marker, full) = place, VERDICTS[row.verdict]
-    look = {"marker": marker or "D", "color": colour, "markerfacecolor": colour if full else "white"}
-    look |= {"markersize": 4.2 * pen.scale, "markeredgewidth": 0.8 * pen.scale, "linestyle": "", "zorder": 3}
+def _look(row: Claim, pen: Pen) -> dict:
+    """Return the marker of a verdict."""
+    colour, marker, full = VERDICTS[row.verdict]
+    look = {"marker": marker, "color": colour, "markerfacecolor": colour if full else "white"}
+    return look | {"markersize": 4.2 * pen.scale, "markeredgewidth": 0.8 * pen.scale, "linestyle": "", "zorder": 3}
+
+
+def _draw_interval(pen: Pen, panel: Axes, row: Claim, end: float, y: float) -> None:
+    """Draw value and interval in parts of the scale's `end`."""
+    look = {"color": VERDICTS[row.verdict][0], "linewidth": 1.2 * pen.scale, "zorder": 2}
     if np.isfinite(row.low):
-        panel.plot([row.low / end, row.high / end], [y, y], color=colour, linewidth=1.3 * pen.scale, zorder=2)
-        for edge in (row.low / end, row.high / end):
-            panel.plot([edge, edge], [y - 0.025, y + 0.025], color=colour, linewidth=1.0 * pen.scale, zorder=2)
+        low, high = row.low / end, row.high / end
+        panel.plot([low, low, low, high, high, high], [y - 0.025, y + 0.025, y, y, y - 0.025, y + 0.025], **look)
     if np.isfinite(row.value):
-        panel.plot([row.value / end], [y], **look)
-    pen.text(left + PANEL + GAP, y, _numbers(row))
-    x = left + PANEL + GAP + NUMBERS + GAP
+        panel.plot([row.value / end], [y], **_look(row, pen))
+
+
+def _write_verdict(pen: Pen, row: Claim, said: list[str], place: tuple[float, float]) -> None:
+    """Draw the marker and write the verdict beside it."""
+    (x, y), (colour, marker, full) = place, VERDICTS[row.verdict]
     if marker:
-        pen.ax.plot([x + 0.03], [y], scalex=False, scaley=False, **look)
-    pen.text(x + 0.11, y, row.verdict, color=colour, weight="bold" if full else "normal")
+        pen.ax.plot([x + 0.03], [y], scalex=False, scaley=False, **_look(row, pen))
+    _write_lines(pen, said, (x + 0.11, y), color=colour, weight="bold" if full else "normal")
+
+
+def _write_lines(pen: Pen, lines: Sequence[str], place: tuple[float, float], **look: object) -> None:
+    """Write lines whose middle is at `place`."""
+    for number, words in enumerate(lines):
+        pen.text(place[0], place[1] + (number - (len(lines) - 1) / 2) * LINE, words, **look)
 
 
 def _numbers(row: Claim) -> str:

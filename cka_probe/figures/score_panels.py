@@ -1,0 +1,158 @@
+"""Scores of arms with their intervals: a panel for each measure, a row for each arm, the paper's number beside ours.
+
+The picture of a table of scores: whether two arms differ is seen by whether their intervals do. Above each panel stand
+the measure, its unit and which way is better, with an arrow that points there. Axes begin where the numbers do and not
+at 0, since they are read by place and not by length.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from cka_probe.errors import DataError
+from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures.pen import PAGE, Pen, filling
+
+NEEDED = ("arm", "measure", "value", "low", "high")
+ACROSS = 3
+ROW, TITLE, TICKS, KEY, MARGIN, BETWEEN = 0.17, 0.2, 0.24, 0.2, 0.08, 0.14  # inches
+LONGEST = 1.5  # inches for the name of an arm
+DIRECTIONS = {
+    "lower": "lower is better \N{LEFTWARDS ARROW}",
+    "higher": "higher is better \N{RIGHTWARDS ARROW}",
+    "": "",
+}
+OURS = {"color": style.ARMS[0], "marker": "o", "linestyle": ""}
+PAPER = {"color": style.ARMS[1], "marker": "D", "markerfacecolor": "white", "linestyle": ""}
+
+
+def score_panels(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw the scores on `ax`, which they fill.
+
+    Args:
+        table: One row for each arm and measure: arm, measure, value, low, high (NaN: there is none); and if it has
+            them: unit ("m"), better ("lower", "higher", ""), paper (the published number, NaN: none is known), state
+            (words to write where there is no value, such as "not run").
+        ax: Axes of the proportions of `score_panels_size`; with others some of it stays empty.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        DataError: A column is missing, there is no row, an arm has a measure twice, or a direction is not one.
+    """
+    _check(table)
+    arms, measures, size = list(table["arm"].unique()), list(table["measure"].unique()), score_panels_size(table)
+    pen, left = Pen(ax, size, design=1.0), _left(arms)
+    across = min(ACROSS, len(measures))
+    width = (size[0] - left - MARGIN - (across - 1) * BETWEEN) / across
+    for place, measure in enumerate(measures):
+        row, column = divmod(place, across)
+        x, y = left + column * (width + BETWEEN), MARGIN + row * (TITLE + len(arms) * ROW + TICKS)
+        rows = table[table["measure"] == measure].set_index("arm").reindex(arms)
+        panel = pen.panel((x, y + TITLE, width, len(arms) * ROW))
+        _write_title(pen, rows, measure, (x, y + TITLE / 2, width))
+        _draw_scores(panel, rows, pen)
+        for number, arm in enumerate(arms if column == 0 else []):
+            name = labels.cut(str(arm), LONGEST * style.POINTS / 6)
+            pen.text(left - 0.06, y + TITLE + (number + 0.5) * ROW, name, align="right")
+    _draw_key(pen, table, left)
+    return ax
+
+
+def score_panels_size(table: pd.DataFrame) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
+    _check(table)
+    arms, measures = table["arm"].nunique(), table["measure"].nunique()
+    rows = -(-measures // ACROSS)
+    width = PAGE if measures >= ACROSS else max(style.COLUMN, PAGE * measures / ACROSS)
+    return width, 2 * MARGIN + rows * (TITLE + arms * ROW + TICKS) + KEY
+
+
+def save_score_panels(table: pd.DataFrame, paths: Iterable[str | Path]) -> list[Path]:
+    """Draw scores into each of the files; the same scores give the same bytes.
+
+    Args:
+        table: As for `score_panels`.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        DataError: As for `score_panels`.
+        OutputError: A suffix that is not a format, or a place that cannot be written to.
+    """
+    size = score_panels_size(table)
+    return save_drawing(lambda figure: score_panels(table, filling(figure)), size, paths)
+
+
+def _check(table: pd.DataFrame) -> None:
+    if missing := [name for name in NEEDED if name not in table]:
+        raise DataError(f"expected scores with columns {', '.join(NEEDED)}, found no {', '.join(missing)}; add them")
+    if table.empty:
+        raise DataError("expected at least one score to draw, found none; evaluate a checkpoint first")
+    if table.duplicated(["arm", "measure"]).any():
+        arm, measure = table.loc[table.duplicated(["arm", "measure"]), ["arm", "measure"]].iloc[0]
+        raise DataError(f"expected one score for each arm and measure, found several of {arm} in {measure}; choose one")
+    if "better" in table and (wrong := set(table["better"]) - set(DIRECTIONS)):
+        raise DataError(f'expected "lower", "higher" or "" as what is better, found {sorted(map(str, wrong))[0]!r}')
+
+
+def _left(arms: Sequence[str]) -> float:
+    """Return the inches that the names of the arms take."""
+    return MARGIN + 0.06 + min(max(labels.width(str(arm)) for arm in arms) * 6 / style.POINTS * 1.06, LONGEST)
+
+
+def _write_title(pen: Pen, rows: pd.DataFrame, measure: str, place: tuple[float, float, float]) -> None:
+    """Write measure and unit to the left, which way is better to the right; `place` is left, middle and width."""
+    unit, better = (str(rows[name].dropna().iloc[0]) if name in rows else "" for name in ("unit", "better"))
+    pen.text(place[0], place[1], f"{measure} ({unit})" if unit else measure, weight="bold")
+    pen.text(place[0] + place[2], place[1], DIRECTIONS[better], align="right")
+
+
+def _draw_scores(panel: Axes, rows: pd.DataFrame, pen: Pen) -> None:
+    """Draw one measure of all arms, the first on top."""
+    size = {"markersize": 3.6 * pen.scale, "markeredgewidth": 0.8 * pen.scale}
+    index, value, low, high = np.arange(len(rows)), *(rows[name].to_numpy(float) for name in NEEDED[2:])
+    panel.hlines(index, low, high, color=OURS["color"], linewidth=1.2 * pen.scale)
+    if "paper" in rows:
+        panel.plot(rows["paper"].to_numpy(float), index, zorder=4, **PAPER | size)
+    panel.plot(value, index, zorder=3, **OURS | size)
+    panel.set_ylim(len(rows) - 0.5, -0.5)
+    panel.set_yticks([])
+    panel.margins(x=0.08)
+    for y in index[1:]:
+        panel.axhline(y - 0.5, color="#dcdcdc", linewidth=0.4 * pen.scale, zorder=0)
+    for y in index[~np.isfinite(value)]:
+        state = rows["state"].iloc[y] if "state" in rows else ""
+        words = state if isinstance(state, str) and state else "\N{EN DASH}"
+        place = {"transform": panel.get_yaxis_transform(), "ha": "left", "va": "center"}
+        panel.text(0.02, y, words, fontsize=pen.sizes.small, color="#707070", **place)
+    if not np.isfinite(np.concatenate([value, low, high])).any() and not panel.dataLim.width > 0:
+        panel.set_xticks([])
+    panel.locator_params(axis="x", nbins=4)
+
+
+def _draw_key(pen: Pen, table: pd.DataFrame, left: float) -> None:
+    """Say what the markers are."""
+    handles = [Line2D([], [], **OURS | {"linestyle": "-"}, markersize=3.6, linewidth=1.2, label="ours, 95 % interval")]
+    if "paper" in table and table["paper"].notna().any():
+        handles.append(Line2D([], [], **PAPER, markersize=3.6, markeredgewidth=0.8, label="the paper's"))
+    pen.ax.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(left, pen.size[1] - MARGIN - KEY / 2),
+        bbox_transform=pen.ax.transData,
+        frameon=False,
+        fontsize=pen.sizes.small,
+        ncols=len(handles),
+        borderpad=0,
+        borderaxespad=0,
+        handletextpad=0.5,
+        columnspacing=1.4,
+    )
