@@ -153,6 +153,36 @@ def test_a_recipe_that_is_not_there():
         read_recipe("demmo")
 
 
+LIKE = (
+    PLAIN
+    + """
+[stages.third]
+like = "second"
+start = "first"
+lr = 0.5
+options = { max_depth = 5.0 }
+[stages.fourth]
+like = "third"
+options = { min_depth = 1.0 }
+"""
+)
+
+
+def test_a_stage_like_another_says_only_what_differs(read):
+    _, second, third, fourth = read(text=LIKE).stages
+    assert (third.task, third.data, third.steps) == (second.task, second.data, second.steps)
+    assert (third.lr, third.start, second.start) == (0.5, "first", "")
+    assert (fourth.options, fourth.lr) == ({"max_depth": 5.0, "min_depth": 1.0}, 0.5)
+    assert [stage.steps for stage in read("second.steps=7", text=LIKE).stages] == [10, 7, 7, 7]
+
+
+@pytest.mark.parametrize("like", ["fourth", "nobody"])
+def test_a_stage_is_like_an_earlier_one_or_none(read, like):
+    message = rf"stages.third.like: expected an earlier stage \(first, second\), found '{like}'"
+    with pytest.raises(RecipeError, match=message):
+        read(text=LIKE.replace('like = "second"', f'like = "{like}"'))
+
+
 @pytest.mark.parametrize("name", bundled())
 def test_bundled_recipes_read_and_say_what_they_cost(name):
     text = bundled()[name]

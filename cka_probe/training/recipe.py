@@ -4,6 +4,7 @@
     [data]    rooms = "data/rooms"        paths, named once; a stage says "nyuv2:{rooms}:train"
     [stages.masked]  task = "masked" ...  stages in order; each starts from the one before
     [stages.masked.options]  cell = 8     what only this task knows
+    [stages.other]   like = "masked" ...  all that an earlier stage says, but for what is said here
 
 Everything is checked before a picture is read or a weight is made: unknown, missing and mistyped keys, names
 that stand in no table, options the task does not have.
@@ -188,7 +189,7 @@ def recipe_of(table: dict[str, Any]) -> Recipe:
     recipe = read_table(Recipe, top, "recipe", stages=())
     size = recipe.size or lookup(ARCHITECTURES, recipe.architecture, "architecture").size
     parsed = []
-    for name, stage in stages.items():
+    for name, stage in _written_out(stages).items():
         _check(re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, "stages", "names of letters and digits", name)
         if name in {f.name for f in fields(Recipe)}:
             raise RecipeError(
@@ -198,6 +199,22 @@ def recipe_of(table: dict[str, Any]) -> Recipe:
         parsed.append(read_table(Stage, stage | {"size": stage.get("size") or size}, f"stages.{name}", name=name))
         parsed[-1].build_task()
     return Recipe(**{f.name: getattr(recipe, f.name) for f in fields(recipe)} | {"stages": tuple(parsed), "size": size})
+
+
+def _written_out(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the stages' tables with what `like` takes over from an earlier one written out in each."""
+    whole: dict[str, dict[str, Any]] = {}
+    for name, stage in stages.items():
+        before, own = {}, dict(stage)
+        if like := own.pop("like", ""):
+            if like not in whole:
+                earlier = ", ".join(whole) or "none"
+                raise RecipeError(f"stages.{name}.like: expected an earlier stage ({earlier}), found {like!r}")
+            before = whole[like]
+            if isinstance(own.get("options"), dict):
+                own["options"] = before.get("options", {}) | own["options"]
+        whole[name] = before | own
+    return whole
 
 
 def _filled(stage: dict[str, Any], paths: dict[str, Any], where: str) -> dict[str, Any]:
