@@ -44,15 +44,20 @@ def predicted_edges(depth_predicted: np.ndarray, thresholds: tuple[float, float]
     Raises:
         DataError: The thresholds are not 0 <= low <= high.
     """
-    low, high = thresholds
-    if not 0 <= low <= high:
-        raise DataError(f"expected Canny's thresholds 0 <= low <= high, found {low} and {high}")
+    check_thresholds(thresholds)
     values = depth_predicted.astype(np.float64)
     least, greatest = values.min(), values.max()
     if greatest == least:
         return np.zeros(values.shape, bool)
     values = (values - least) / (greatest - least)
-    return canny(values, sigma=SIGMA, low_threshold=low, high_threshold=high)
+    return canny(values, sigma=SIGMA, low_threshold=thresholds[0], high_threshold=thresholds[1])
+
+
+def check_thresholds(thresholds: tuple[float, float]) -> None:
+    """Raise `DataError` unless Canny's thresholds are 0 <= low <= high."""
+    low, high = thresholds
+    if not 0 <= low <= high:
+        raise DataError(f"expected Canny's thresholds 0 <= low <= high, found {low} and {high}")
 
 
 def boundary_errors(

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.evaluation.boundaries import THRESHOLDS, boundary_errors
+from cka_probe.evaluation.boundaries import THRESHOLDS, boundary_errors, check_thresholds
 from cka_probe.evaluation.depth import depth_errors, median_scaled, valid_depth
 from cka_probe.evaluation.directed import directed_errors
 from cka_probe.evaluation.planes import PLANARITY, plane_errors
@@ -66,8 +66,11 @@ class Protocol:
             raise DataError(f"expected a cap (least, most) in metres with 0 <= least < most, found {self.cap}")
         if self.scaling is not None:
             lookup(SCALINGS, self.scaling, "scaling")
-        if self.num is not None and self.num < 1:
-            raise DataError(f"expected at least one picture, found num {self.num}")
+        check_thresholds(self.canny)
+        counts = {"num": self.num, "crops": self.crops, "resamples": self.resamples}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise DataError(f"expected {name} of at least 1, found {count}")
 
     def for_dataset(self, name: str) -> "Protocol":
         """Return these rules with what was left open as is usual for a dataset, named as in `DATASETS`."""
