@@ -17,7 +17,12 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: seed=1, data.rooms=PATH, masked.steps=10."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures ahead.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that read pictures ahead; by default none on a CPU, all cores but one on a GPU."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Train the stages of a recipe; stop it at any time, run it again to go on.

@@ -1,8 +1,10 @@
 """A step in parts is the step of the whole; branches that are left out; what decays: theorems of a stage's options."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from cka_probe.errors import OutOfMemoryError, RecipeError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.masked import Masked
+from cka_probe.training.devices import readers
 from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.optimiser import depths, parameter_groups
 from cka_probe.training.order import Samples
@@ -225,6 +228,16 @@ def test_simmim_lets_the_network_of_the_position_bias_decay():
 
     more = decaying(()) - decaying(stage_of().undecayed)
     assert {name.partition("attn.")[2] for name in more} == {"cpb_mlp.0.weight", "cpb_mlp.2.weight", "logit_scale"}
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "sharing", "expected"),
+    [("cpu", 64, "1", 0), ("cuda", 1, "1", 1), ("cuda", 12, "1", 11), ("cuda", 64, "1", 16), ("cuda", 64, "8", 7)],
+)
+def test_who_reads_ahead_where_nobody_says(monkeypatch, device, cores, sharing, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", sharing)
+    assert readers(SimpleNamespace(device=torch.device(device))) == expected
 
 
 PARTS = """

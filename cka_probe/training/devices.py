@@ -1,5 +1,6 @@
-"""The device a run is on, and how it is asked to stop."""
+"""The device a run is on, who reads its pictures, and how it is asked to stop."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +33,24 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
     # change precision from stage to stage, and a notebook may run two recipes
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+MOST_READERS = 16
+"""More than these per GPU have not been seen to help, and each holds memory."""
+
+
+def readers(accelerator: Accelerator) -> int:
+    """Return how many processes should read pictures ahead where nobody says.
+
+    On a CPU none: the networks keep its cores busy, and reading takes turns with them. Beside a GPU the cores have
+    nothing else to do, and a GPU that waits for one process to decode pictures waits most of the time: all cores that
+    this process may use, less one, shared among the processes of this machine.
+    """
+    if accelerator.device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(MOST_READERS, max(1, (cores - 1) // sharing))
 
 
 @contextmanager

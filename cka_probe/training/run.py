@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from cka_probe.data.keeping import Kept
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
-from cka_probe.training.devices import accelerator_for
+from cka_probe.training.devices import accelerator_for, readers
 from cka_probe.training.order import Samples
 from cka_probe.training.recipe import Recipe, Stage, read_recipe
 from cka_probe.training.start import Start, begin, fill, reference, seeded
@@ -28,7 +28,7 @@ def run_recipe(
     out: str | Path,
     *,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Train every stage of a recipe that is not yet finished.
@@ -37,7 +37,8 @@ def run_recipe(
         recipe: One, or what `read_recipe` takes.
         out: Folder for everything that is written.
         device: "auto", "cpu", "cuda" or "mps".
-        workers: Processes that read pictures ahead; 0 reads in this one. It changes no number.
+        workers: Processes that read pictures ahead; 0 reads in this one, by default `devices.readers` says how many.
+            It changes no number.
         progress: Called after each step with (stage, step, steps, scalars).
 
     Returns:
@@ -53,6 +54,7 @@ def run_recipe(
     for stage in recipe.stages:
         reference(recipe, stage)
     accelerator = accelerator_for(device, recipe.stages[0].precision)
+    workers = readers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
     for stage in recipe.stages:
         if not checkpoint_path(folder, stage).exists():
