@@ -164,16 +164,20 @@ options = { max_depth = 5.0 }
 [stages.fourth]
 like = "third"
 options = { min_depth = 1.0 }
+[stages.fifth]
+like = "third"
+task = "masked"
 """
 )
 
 
 def test_a_stage_like_another_says_only_what_differs(read):
-    _, second, third, fourth = read(text=LIKE).stages
+    _, second, third, fourth, fifth = read(text=LIKE).stages
     assert (third.task, third.data, third.steps) == (second.task, second.data, second.steps)
     assert (third.lr, third.start, second.start) == (0.5, "first", "")
     assert (fourth.options, fourth.lr) == ({"max_depth": 5.0, "min_depth": 1.0}, 0.5)
-    assert [stage.steps for stage in read("second.steps=7", text=LIKE).stages] == [10, 7, 7, 7]
+    assert (fifth.options, fifth.lr) == ({}, 0.5), "options are a task's own"
+    assert [stage.steps for stage in read("second.steps=7", text=LIKE).stages] == [10, 7, 7, 7, 7]
 
 
 @pytest.mark.parametrize("like", ["fourth", "nobody"])

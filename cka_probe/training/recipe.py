@@ -210,8 +210,10 @@ def _written_out(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
             if like not in whole:
                 earlier = ", ".join(whole) or "none"
                 raise RecipeError(f"stages.{name}.like: expected an earlier stage ({earlier}), found {like!r}")
-            before = whole[like]
-            if isinstance(own.get("options"), dict):
+            before = dict(whole[like])
+            if own.get("task", before.get("task")) != before.get("task"):
+                before.pop("options", None)  # they are the other task's own
+            elif isinstance(own.get("options"), dict):
                 own["options"] = before.get("options", {}) | own["options"]
         whole[name] = before | own
     return whole
