@@ -1,4 +1,4 @@
-"""`ckaprobe draw`: redraw the figures of a result, from its file alone."""
+"""`ckaprobe draw`: redraw the figures of results and of training runs, from their files alone."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,23 +7,37 @@ import typer
 
 
 def draw(
-    result: Annotated[Path, typer.Argument(help="A result.json of `ckaprobe compare`.", show_default=False)],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A result.json of `ckaprobe compare`; several, which are drawn side by side; or runs of `ckaprobe "
+            "train` (their folders, or a log.csv), whose learning curves are drawn.",
+            show_default=False,
+        ),
+    ],
     figure: Annotated[
         list[str] | None,
-        typer.Option(help="heatmap or profile; repeat for both. By default all that apply.", show_default=False),
+        typer.Option(help="Of one result: heatmap or profile; repeat for both. By default all.", show_default=False),
+    ] = None,
+    emphasis: Annotated[
+        str | None,
+        typer.Option(
+            help="Of results side by side, what is read: row (layer 0 with each) or diagonal (each with itself).",
+            show_default=False,
+        ),
+    ] = None,
+    title: Annotated[
+        list[str] | None,
+        typer.Option(help="Of results side by side: repeat for each. By default the models.", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. By default the result's own.", show_default=False)
+        Path | None, typer.Option(help="Folder to write to. By default that of the first file.", show_default=False)
     ] = None,
     format: Annotated[str, typer.Option(help="png, pdf, svg, or several with commas.")] = "png,pdf",
 ) -> None:
-    """Redraw the figures of a result; prints the paths written."""
-    from cka_probe.figures import figures_for, save_figure
-    from cka_probe.results import SimilarityMatrix
+    """Redraw the figures of results or of training runs; prints the paths written."""
+    from cka_probe.figures.redraw import redraw
 
-    matrix = SimilarityMatrix.load(result)
-    folder = result.parent if out is None else out
     suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",")]
-    for name in figure or figures_for(matrix):
-        for path in save_figure(matrix, name, [folder / f"{name}.{suffix}" for suffix in suffixes]):
-            typer.echo(path)
+    for path in redraw(files, out, suffixes, figures=figure or (), emphasis=emphasis, titles=title or ()):
+        typer.echo(path)

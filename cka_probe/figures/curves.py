@@ -190,7 +190,9 @@ def _table(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"expected a log of `ckaprobe train` at {path}, found: {error}") from error
     if "step" not in table or table.empty or not all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
-        raise DataError(f"{path}: expected numbers with a column 'step', found {', '.join(table.columns)}; train again")
+        raise DataError(
+            f"{path}: expected numbers with a column 'step', found {', '.join(table.columns)}; give a log.csv"
+        )
     return table
 
 

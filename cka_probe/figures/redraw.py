@@ -1,0 +1,73 @@
+"""Draw whatever files are given, by what they are: results, or runs of training.
+
+One result: its figures (`FIGURES`). Several, or one with something to emphasise: `layer_grid`. Runs: `curves_<stage>`
+of every stage that one of them has.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cka_probe.errors import DataError, OutputError
+from cka_probe.figures import check_format, figures_for, save_figure
+from cka_probe.figures.curves import Curves, read_runs, save_curves
+from cka_probe.figures.layer_grid import LayerGrid, save_layer_grid
+from cka_probe.results import SimilarityMatrix
+
+
+def redraw(
+    files: Sequence[str | Path],
+    out: str | Path | None = None,
+    suffixes: Sequence[str] = ("png", "pdf"),
+    *,
+    figures: Sequence[str] = (),
+    emphasis: str | None = None,
+    titles: Sequence[str] = (),
+) -> list[Path]:
+    """Draw files and return the paths written.
+
+    Args:
+        files: Results (`*.json`), or runs: folders of `ckaprobe train`, of one of its stages, or `log.csv` files.
+        out: Folder to write to; by default that of the first file.
+        suffixes: Formats.
+        figures: Of one result; by default all that apply.
+        emphasis: "row" or "diagonal": what is read of results side by side.
+        titles: One for each result side by side.
+
+    Raises:
+        DataError: Results among runs, a file that is neither, or options that are not for what is drawn.
+        UnknownNameError: No such figure or emphasis.
+        OutputError: A format that is none, or a place that cannot be written to.
+    """
+    places = [Path(file) for file in files]
+    runs = [place for place in places if place.is_dir() or place.suffix == ".csv"]
+    grid = not runs and (len(places) > 1 or emphasis is not None or bool(titles))
+    _check(len(places), len(runs), suffixes, figures=figures if runs or grid else (), of_results=(emphasis, *titles))
+    folder = Path(out) if out is not None else places[0] if places[0].is_dir() else places[0].parent
+
+    def paths(name: str) -> list[Path]:
+        return [folder / f"{name}.{suffix}" for suffix in suffixes]
+
+    if runs:
+        drawn = {f"curves_{stage}": Curves(stage_runs, stage) for stage, stage_runs in read_runs(runs).items()}
+        return [path for name, stage in drawn.items() for path in save_curves(stage, paths(name))]
+    results = [SimilarityMatrix.load(place) for place in places]
+    if grid:
+        return save_layer_grid(LayerGrid(results, titles, emphasis, spread=emphasis is not None), paths("layer_grid"))
+    names = figures or figures_for(results[0])
+    return [path for name in names for path in save_figure(results[0], name, paths(name))]
+
+
+def _check(
+    places: int, runs: int, suffixes: Sequence[str], *, figures: Sequence[str], of_results: Sequence[str | None]
+) -> None:
+    """Refuse what does not go together, before anything is read."""
+    if not places or 0 < runs < places:
+        raise DataError(f"expected results or runs, found {runs} runs among {places} files; draw one kind at a time")
+    if figures:
+        raise DataError("--figure is for one result; leave it out for results side by side and for runs")
+    if runs and any(of_results):
+        raise DataError("--emphasis and --title are for results; leave them out for runs")
+    if not suffixes:
+        raise OutputError("expected a format to write, found none; choose png, pdf or svg")
+    for suffix in suffixes:
+        check_format(f"figure.{suffix}")
