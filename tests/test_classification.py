@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Generator
 
+from cka_probe.data.scenes.objects import OBJECTS
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.classification import Classification, LinearHead
+from cka_probe.tasks.trained import load_trained
+from cka_probe.training import read_recipe, run_recipe
 
 SIZE = (64, 64)
 
@@ -97,6 +100,37 @@ def test_views_show_the_share_of_the_picture_that_is_asked_for():
     middle = Classification(SIZE, classes=2).prepare(sample, Generator(), False)
     assert middle["category"] == 1
     assert middle["image"].shape == (3, *SIZE)
+
+
+RECIPE = """
+name = "supervised"
+architecture = "swinv2_micro"
+size = 64
+[options]
+depths = [1, 1, 2, 1]
+[stages.supervised]
+task = "classification"
+data = "worlds:objects?num=8&size=72x64&frames=1"
+validation = "worlds:objects?num=4&size=72x64&frames=1&seed=1"
+steps = 2
+batch = 4
+lr = 1e-3
+options = { classes = 37, label_smoothing = 0.1 }
+"""
+
+
+def test_a_recipe_trains_it_and_its_checkpoint_names_classes(tmp_path):
+    (tmp_path / "supervised.toml").write_text(RECIPE)
+    (path,) = run_recipe(tmp_path / "supervised.toml", tmp_path / "run", device="cpu")
+    header, row = (tmp_path / "run/supervised/validation.csv").read_text().splitlines()
+    assert header == "step,correct,cross_entropy"
+    assert 3 < float(row.split(",")[2]) < 4.5  # log(37) is 3.6
+    whole = load_trained(path)
+    assert whole.task == Classification(SIZE, classes=37, label_smoothing=0.1)
+    assert whole.task.predict(whole.backbone, whole.head, torch.rand(2, 3, *SIZE)).shape == (2, 37)
+    assert len(OBJECTS) == 37
+    with pytest.raises(RecipeError, match=r"expected the key 'classes' \(a whole number\), found nothing"):
+        read_recipe(tmp_path / "supervised.toml", ["supervised.options={}"])
 
 
 def test_what_cannot_be_is_said():
