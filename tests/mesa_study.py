@@ -86,7 +86,11 @@ class Writer:
         self._text("study.json", json.dumps(said | changed))
 
     def recipe(self, seed, /, **changed):
-        stages = {"mp": {"task": "masked", "steps": 600, "batch": 16}, "mp_depth": {"task": "depth", "steps": 250}}
+        often = {"batch": 16, "size": 64, "lr": 0.01, "layer_decay": 1.0, "start": ""}
+        stages = {
+            "mp": {"task": "masked", "steps": 600, "options": {"cell": 16}} | often,
+            "mp_depth": {"task": "depth", "steps": 250} | often,
+        }
         table = {"name": "mesa_demo", "architecture": "swinv2_micro", "seed": seed, "stages": stages} | changed
         self._text(f"seed{seed}/recipe.json", json.dumps(table))
 

@@ -108,7 +108,8 @@ def _was(name: str, worlds: Mapping[str, Settings], given: Mapping[str, str]) ->
     drawn = worlds[name]
     frames = f" of {drawn.frames} frames" if drawn.frames > 1 else ""
     height, width = drawn.size
-    return f"procedural: {drawn.num} {drawn.kind}{frames}, {width} x {height}, style {drawn.style}, seed {drawn.seed}"
+    style = f", style {drawn.style}" if drawn.kind == "rooms" else ""
+    return f"procedural: {drawn.num} {drawn.kind}{frames}, {width} x {height}{style}, seed {drawn.seed}"
 
 
 def _lengths(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:

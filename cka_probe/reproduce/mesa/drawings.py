@@ -2,15 +2,22 @@
 
 The paper's Figures 2, 5, 8, 9 and 10 are grids of matrices: networks against themselves, read along the top row
 (2 left, 8, 9), and before against after fine-tuning, read along the diagonal (2 right, 5, 10). Each seed has grids
-of its own, as a mean of matrices is the matrix of no network; the page shows the first.
+of its own, as a mean of matrices is the matrix of no network; the page shows the first. Scores, claims and learning
+curves show all seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
+from cka_probe.figures.claims import save_claims
+from cka_probe.figures.curves import Curves, Run, save_curves
 from cka_probe.figures.layer_grid import LayerGrid, save_layer_grid
-from cka_probe.reproduce.mesa.arms import OBJECTS, ROOMS, Arm
+from cka_probe.figures.score_panels import save_score_panels
+from cka_probe.reproduce.mesa.arms import BASELINES, CONTROLS, OBJECTS, ROOMS, Arm
+from cka_probe.reproduce.mesa.claims import Judged
 from cka_probe.reproduce.mesa.evidence import Evidence
 
 SUFFIXES = ("png", "pdf")
@@ -73,7 +80,7 @@ def _tuned(arms: Sequence[Arm]) -> list[Panel]:
     return [Panel(arm.name, arm.pre, arm.tuned) for arm in arms]
 
 
-MP = ("mp", "mp_depth")
+ALIKE = ("mp", "mp_depth")
 
 GRIDS = {
     "top_row": Grid(
@@ -111,11 +118,11 @@ GRIDS = {
         "read.",
         "diagonal",
         [
-            Panel("as the paper", *MP),
+            Panel("as the paper", *ALIKE),
             Panel("one learning rate", "mp", "mp_depth_flat"),
-            Panel("pooled", *MP, "pooled"),
-            Panel("biased", *MP, "biased"),
-            Panel("stream", *MP, "stream"),
+            Panel("pooled", *ALIKE, "pooled"),
+            Panel("biased", *ALIKE, "biased"),
+            Panel("stream", *ALIKE, "stream"),
             Panel("plain input, own", "mp", "mp_depth_plain"),
             Panel("plain input, fed alike", "mp", "mp_depth_plain", "shared"),
         ],
@@ -123,9 +130,63 @@ GRIDS = {
 }
 """Figures of matrices by stem."""
 
+EVERY_SEED = ("top_row", "diagonal")
+"""Those that are drawn for every seed; the numbers of all are in the tables."""
+
+
+CURVES = {
+    "curves_masked": ("Masked pre-training (MP).", {arm.name: arm.pre for arm in (ROOMS[0], OBJECTS[0])}),
+    "curves_gp": ("Geometric pre-training (GP).", {arm.name: arm.pre for arm in (ROOMS[1], OBJECTS[1])}),
+    "curves_sp": ("Supervised pre-training (SP).", {arm.name: arm.pre for arm in (ROOMS[2], OBJECTS[2])}),
+    "curves_depth": ("Fine-tuning for depth.", {arm.name: arm.tuned for arm in (*ROOMS, BASELINES[1])}),
+    "curves_depth_others": (
+        "Fine-tuning for depth: pre-trained on objects, and the controls.",
+        {arm.name: arm.tuned for arm in (OBJECTS[0], BASELINES[0], *CONTROLS)},
+    ),
+}
+"""Learning curves by stem: the caption, and the stage of each arm."""
+
+
+SCORES = {
+    "scores_in": ("table_1", "Scores in distribution (Table 1)."),
+    "scores_out": ("table_2", "Scores out of distribution (Table 2)."),
+}
+"""Pictures of tables by stem: the table, and the caption."""
+
+
+def draw_figures(
+    evidence: Evidence, rows: Sequence[Judged], tables: Mapping[str, pd.DataFrame], folder: Path
+) -> list[Drawn]:
+    """Draw every figure of the page.
+
+    Args:
+        evidence: The study.
+        rows: Its claims, judged.
+        tables: `summaries.score_rows` by the names in `SCORES`.
+        folder: For the files.
+
+    Returns:
+        Figures in the order of the page; one of which nothing was run has no files.
+
+    Raises:
+        DataError: A file is broken or of another study.
+        OutputError: The folder cannot be written to.
+    """
+    forests = {
+        "claims": ("The claims, each with its interval.", [row for row in rows if not row.claim.of]),
+        "controls": ("The controls, each with its interval.", [row for row in rows if row.claim.of]),
+    }
+    drawn = [Drawn(stem, text, save_claims(kept, _paths(folder / stem))) for stem, (text, kept) in forests.items()]
+    for stem, (name, caption) in SCORES.items():
+        there = tables[name].groupby("arm")["value"].transform(lambda values: values.notna().any())
+        missing = list(tables[name]["arm"][~there].unique())
+        paths = save_score_panels(tables[name][there], _paths(folder / stem)) if there.any() else []
+        drawn.append(Drawn(stem, caption, paths, missing))
+    return [*drawn, *draw_grids(evidence, folder), *draw_curves(evidence, folder)]
+
 
 def draw_grids(evidence: Evidence, folder: Path) -> list[Drawn]:
-    """Draw every figure of matrices: the first seed's as <stem>, another's as <stem>_seed<k>.
+    """Draw every figure of matrices of the first seed, and of the other seeds (<stem>_seed<k>) the paper's own.
 
     Args:
         evidence: The study.
@@ -140,7 +201,7 @@ def draw_grids(evidence: Evidence, folder: Path) -> list[Drawn]:
     """
     first, *others = evidence.seeds
     for seed in others:
-        for stem in GRIDS:
+        for stem in EVERY_SEED:
             _draw_grid(evidence, seed, stem, folder / f"{stem}_seed{seed}")
     return [_draw_grid(evidence, first, stem, folder / stem) for stem in GRIDS]
 
@@ -158,5 +219,31 @@ def _draw_grid(evidence: Evidence, seed: int, stem: str, path: Path) -> Drawn:
     paths = []
     if results:
         whole = LayerGrid(results, titles, emphasis=grid.emphasis, spread=True)
-        paths = save_layer_grid(whole, [path.with_name(f"{path.name}.{suffix}") for suffix in SUFFIXES])
+        paths = save_layer_grid(whole, _paths(path))
     return Drawn(stem, grid.caption, paths, missing)
+
+
+def draw_curves(evidence: Evidence, folder: Path) -> list[Drawn]:
+    """Draw the learning curves of every stage that was run, all its arms and seeds on the same axes."""
+    drawn = []
+    for stem, (caption, stages) in CURVES.items():
+        runs, missing = [], []
+        for arm, stage in stages.items():
+            found = [_run(evidence, seed, stage, arm) for seed in evidence.seeds]
+            runs += [run for run in found if run is not None]
+            missing += [arm] if not any(found) else []
+        paths = save_curves(Curves(runs), _paths(folder / stem)) if runs else []
+        drawn.append(Drawn(stem, caption, paths, missing))
+    return drawn
+
+
+def _run(evidence: Evidence, seed: int, stage: str, arm: str) -> Run | None:
+    log, validation = evidence.log(seed, stage), evidence.validation(seed, stage)
+    if log is None:
+        return None
+    return Run(arm, log) if validation is None else Run(arm, log, validation)
+
+
+def _paths(path: Path) -> list[Path]:
+    """Return a figure's files; `path` has no suffix."""
+    return [path.with_name(f"{path.name}.{suffix}") for suffix in SUFFIXES]

@@ -18,12 +18,13 @@ all the cells' intervals do, and is as wide as any dependence can make it: conse
 the pictures are drawn again (`scores.bootstrap_interval`), as both networks saw the same ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cka_probe.errors import DataError
-from cka_probe.results import SimilarityMatrix
+from cka_probe.results import Axis, SimilarityMatrix
 from cka_probe.scores import Scores, bootstrap_interval
 
 LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
@@ -50,8 +51,8 @@ class Estimate:
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """Return the difference; its interval is the widest that the two allow."""
-        reasons = "; ".join(dict.fromkeys(reason for reason in (self.undefined, other.undefined) if reason))
-        return Estimate(self.value - other.value, self.low - other.high, self.high - other.low, reasons)
+        why = "; ".join(dict.fromkeys(reason for reason in (self.undefined, other.undefined) if reason))
+        return Estimate(self.value - other.value, self.low - other.high, self.high - other.low, why)
 
 
 def u_shape(matrix: SimilarityMatrix) -> Estimate:
@@ -60,8 +61,8 @@ def u_shape(matrix: SimilarityMatrix) -> Estimate:
     ends = Estimate(
         np.minimum(left.value, right.value), np.minimum(left.low, right.low), np.minimum(left.high, right.high)
     )
-    reasons = "; ".join(part.undefined for part in (left, right) if part.undefined)
-    return Estimate(float(ends.value), float(ends.low), float(ends.high), reasons) - middle
+    why = "; ".join(part.undefined for part in (left, right) if part.undefined)
+    return Estimate(float(ends.value), float(ends.low), float(ends.high), why) - middle
 
 
 def later_change_more(matrix: SimilarityMatrix) -> Estimate:
@@ -129,23 +130,31 @@ def mean_over_pictures(values: np.ndarray, scores: Scores, otherwise: str) -> Es
 
 def _top_row(matrix: SimilarityMatrix, part: slice) -> Estimate:
     """Return the mean similarity of layer 0 of x with some layers of y."""
-    reasons = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[part])]
-    return _mean(matrix.values[0, part], matrix.low[0, part], matrix.high[0, part], reasons)
+    axes = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[part])]
+    return _mean(matrix.values[0, part], matrix.low[0, part], matrix.high[0, part], axes)
 
 
 def _diagonal(matrix: SimilarityMatrix, part: slice) -> Estimate:
     """Return the mean similarity of some layers of x with the same ones of y."""
-    reasons = [(axis, side) for side, axes in (("x", matrix.rows), ("y", matrix.columns)) for axis in axes[part]]
+    axes = [(axis, side) for side, both in (("x", matrix.rows), ("y", matrix.columns)) for axis in both[part]]
     values, low, high = (np.diagonal(cells)[part] for cells in (matrix.values, matrix.low, matrix.high))
-    return _mean(values, low, high, reasons)
+    return _mean(values, low, high, axes)
 
 
-def _mean(values: np.ndarray, low: np.ndarray, high: np.ndarray, axes: list) -> Estimate:
+def _mean(values: np.ndarray, low: np.ndarray, high: np.ndarray, axes: list[tuple[Axis, str]]) -> Estimate:
     """Return the mean of some cells; a single undefined one makes it undefined, and is named."""
     if np.isfinite(values).all():
         return Estimate(float(values.mean()), float(low.mean()), float(high.mean()))
-    named = dict.fromkeys(f"{axis.name} of {side}: {axis.undefined}" for axis, side in axes if axis.undefined)
-    return _undefined("; ".join(named) or f"{int((~np.isfinite(values)).sum())} cells have no value")
+    return _undefined(reasons(axes) or f"{int((~np.isfinite(values)).sum())} cells have no value")
+
+
+def reasons(axes: Sequence[tuple[Axis, str]]) -> str:
+    """Return which layers have no similarity, grouped by why, or ""; each layer comes with its side, "x" or "y"."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for axis, side in axes:
+        if axis.undefined:
+            grouped.setdefault((side, axis.undefined), []).append(axis.name)
+    return "; ".join(f"{', '.join(names)} of {side}: {why}" for (side, why), names in grouped.items())
 
 
 def _undefined(reason: str) -> Estimate:

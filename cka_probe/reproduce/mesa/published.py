@@ -32,7 +32,7 @@ class Published:
     source: str
 
 
-FIRST_ROW = 'Table 1, row "MP", which is that of Xie et al.'
+FIRST_ROW = 'Table 1, row "MP", taken over from Xie et al'
 
 IN_DISTRIBUTION = {
     ("mp_imagenet_depth", "rmse"): Published(0.287, f"{FIRST_ROW}; what the abstract's 17.1 % are counted from"),

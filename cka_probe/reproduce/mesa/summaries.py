@@ -5,12 +5,12 @@ Each row has a value with its interval: over seeds where there are several, over
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from cka_probe.reproduce.mesa.arms import ARMS, CONTROLS, Arm
-from cka_probe.reproduce.mesa.estimates import Estimate, mean_score
+from cka_probe.reproduce.mesa.estimates import Estimate, mean_score, reasons
 from cka_probe.reproduce.mesa.evidence import PLACES, Evidence
 from cka_probe.reproduce.mesa.published import published
 from cka_probe.reproduce.mesa.verdicts import NOT_RUN, UNDEFINED, Finding, judge
@@ -83,30 +83,33 @@ def layer_rows(evidence: Evidence, arms: Sequence[Arm] = (*ARMS, *CONTROLS), var
 def cell(matrix: SimilarityMatrix, row: int, column: int) -> Estimate:
     """Return one cell with its interval over pictures."""
     values = (float(cells[row, column]) for cells in (matrix.values, matrix.low, matrix.high))
-    sides = (("x", matrix.rows[row]), ("y", matrix.columns[column]))
-    reasons = [f"{axis.name} of {side}: {axis.undefined}" for side, axis in sides if axis.undefined]
-    return Estimate(*values, "; ".join(reasons))
+    return Estimate(*values, reasons([(matrix.rows[row], "x"), (matrix.columns[column], "y")]))
 
 
 def absences(evidence: Evidence) -> list[str]:
-    """Return what a full study has and this one has not, a line each; the seeds are named where only some lack it."""
+    """Return what a full study has and this one has not: a line an arm, the seeds named where only some lack it."""
     lines = []
-
-    def note(name: str, there: Iterable[bool]) -> None:
-        missing = [seed for seed, found in zip(evidence.seeds, there, strict=True) if not found]
-        if missing:
-            some = "" if len(missing) == len(evidence.seeds) else f" (seeds {', '.join(map(str, missing))})"
-            lines.append(name + some)
-
     for arm in (*ARMS, *CONTROLS):
-        for place, words in PLACES.items():
-            found = (evidence.scores(seed, arm.tuned, place) is not None for seed in evidence.seeds)
-            note(f"{arm.name}: scores {words}", found)
+        wanted = {f"scores {words}": [evidence.scores(k, arm.tuned, place) for k in evidence.seeds]
+                  for place, words in PLACES.items()}  # fmt: skip
         pairs = {"before and after fine-tuning": arm.tuned} | ({"with itself": arm.pre} if arm in ARMS else {})
         for words, y in pairs.items():
-            found = (evidence.similarity(seed, arm.pre, y) is not None for seed in evidence.seeds)
-            note(f"{arm.name}: similarity {words}", found)
+            wanted[f"similarity {words}"] = [evidence.similarity(k, arm.pre, y) for k in evidence.seeds]
+        lacking = {words: _lacking(evidence.seeds, found) for words, found in wanted.items()}
+        lacking = {words: seeds for words, seeds in lacking.items() if seeds is not None}
+        if lacking:
+            all_of_it = len(lacking) == len(wanted) and not any(lacking.values())
+            what = "nothing of it" if all_of_it else ", ".join(words + seeds for words, seeds in lacking.items())
+            lines.append(f"{arm.name}: {what}" if all_of_it else f"{arm.name}: no {what}")
     return lines
+
+
+def _lacking(seeds: Sequence[int], found: Sequence[object | None]) -> str | None:
+    """Return which seeds lack something, in words; "" if all do, `None` if none does."""
+    missing = [str(seed) for seed, part in zip(seeds, found, strict=True) if part is None]
+    if not missing:
+        return None
+    return "" if len(missing) == len(seeds) else f" (seeds {', '.join(missing)})"
 
 
 def _shown(finding: Finding) -> dict[str, object]:

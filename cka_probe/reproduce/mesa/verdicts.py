@@ -85,8 +85,7 @@ def judge(estimates: Mapping[int, Estimate | None]) -> Finding:
     if not there:
         return Finding(np.nan, np.nan, np.nan, NOT_RUN, "", np.nan, seeds)
     if bad := {seed: estimate for seed, estimate in there.items() if not np.isfinite(estimate.value)}:
-        reason = "; ".join(f"seed {seed}: {estimate.undefined or 'no value'}" for seed, estimate in bad.items())
-        return Finding(np.nan, np.nan, np.nan, UNDEFINED, reason, np.nan, seeds)
+        return Finding(np.nan, np.nan, np.nan, UNDEFINED, _why(bad), np.nan, seeds)
     missing = f"{len(there)} of {len(estimates)} seeds" if len(there) < len(estimates) else ""
     if len(there) == 1:
         (only,) = there.values()
@@ -98,6 +97,14 @@ def judge(estimates: Mapping[int, Estimate | None]) -> Finding:
         return Finding(value, low, high, UNDECIDED, reason, p, seeds)
     verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
     return Finding(value, low, high, verdict, missing, p, seeds)
+
+
+def _why(bad: Mapping[int, Estimate]) -> str:
+    """Return why a statistic is undefined, seeds of one reason together."""
+    grouped: dict[str, list[str]] = {}
+    for seed, estimate in bad.items():
+        grouped.setdefault(estimate.undefined or "no value", []).append(str(seed))
+    return "; ".join(f"seed{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in grouped.items())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

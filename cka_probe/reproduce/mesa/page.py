@@ -1,0 +1,244 @@
+"""The words of the page: every sentence with a number in it is made from the study.
+
+Claims come first, then the paper's tables with ours beside them, the controls, the layers, the figures, what is not
+like the paper, what was not run, and how to do it again.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from cka_probe.reproduce.mesa.claims import Judged, tested
+from cka_probe.reproduce.mesa.conditions import command, data_rows, departures, machine, stage_rows
+from cka_probe.reproduce.mesa.drawings import Drawn
+from cka_probe.reproduce.mesa.evidence import VARIANTS, Evidence
+from cka_probe.reproduce.mesa.published import ABSENT, RANGES, SOURCE
+from cka_probe.reproduce.mesa.summaries import absences
+from cka_probe.reproduce.mesa.texts import DASH, interval, layer_table, markdown, number, score_table
+from cka_probe.reproduce.mesa.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNDEFINED
+
+WORDS = {
+    HOLDS: "hold",
+    FAILS: "do not hold",
+    UNDECIDED: "are undecided",
+    UNDEFINED: "are undefined",
+    NOT_RUN: "not run",
+}
+
+LAYER_TABLES = {
+    "top": "Similarity of each layer with layer 0 of the same network (top row), and half the width of its interval:",
+    "diagonal": "Similarity of each layer with itself after fine-tuning (diagonal):",
+    "spread": "Root mean square of what varies over pictures, before fine-tuning. Similarity of a layer that hardly "
+    "varies says little:",
+    "spread_tuned": "The same after fine-tuning:",
+}
+"""Tables of layers, and what is said above each."""
+
+
+def write_page(
+    evidence: Evidence, rows: Sequence[Judged], tables: dict[str, pd.DataFrame], drawn: Sequence[Drawn]
+) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        evidence: The study.
+        rows: Its claims, judged.
+        tables: Rows of scores under "table_1", "table_2" and "pretrained", of layers under "layers".
+        drawn: Its figures.
+    """
+    parts = [
+        *_opening(evidence, rows),
+        *_claims(rows, {figure.stem for figure in drawn if figure.paths}),
+        *_scores(tables),
+        *_controls(rows),
+        *_layers(tables["layers"]),
+        *_figures(evidence, drawn),
+        *_unlike(evidence),
+        *_again(evidence),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def spread_of(evidence: Evidence) -> str:
+    """Return what the intervals are over, in a sentence."""
+    if len(evidence.seeds) > 1:
+        return (
+            f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds; where only one of them has a value, "
+            "over pictures."
+        )
+    return (
+        "Intervals are 95 %, over pictures, of one seed. Another seed gives other numbers, and these intervals do not "
+        "say how other: nothing is decided by one seed."
+    )
+
+
+def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
+    own = [row for row in rows if not row.claim.of]
+    counts = [(sum(row.verdict == verdict for row in own), words) for verdict, words in WORDS.items()]
+    said = ", ".join(f"{count} {words}" for count, words in counts if count)
+    seeds = ", ".join(map(str, evidence.seeds))
+    return [
+        f"# MeSa, done again at scale `{evidence.study['scale']}`",
+        "",
+        f"{SOURCE}. Seeds: {seeds}. {spread_of(evidence)}",
+        "",
+        f"Of {len(own)} claims {said}.",
+        "",
+    ]
+
+
+def _claims(rows: Sequence[Judged], figures: set[str]) -> list[str]:
+    own = [row for row in rows if not row.claim.of]
+    count = tested(list(rows))
+    corrected = (
+        f"p is two-sided over seeds and corrected for the {count} claims that could be tested (Holm). The verdict is "
+        "each claim's own: its interval is above 0 (holds), below 0 (does not hold), or neither."
+        if count
+        else "With no two seeds that differ no claim could be tested: there are no p-values."
+    )
+    lines = ["## Claims", "", "A claim holds if its number is above 0.", ""]
+    lines += [*markdown(_claim_table(own, figures)), "", corrected, "", *_plainly(own)]
+    return lines
+
+
+def _claim_table(rows: Sequence[Judged], figures: set[str]) -> pd.DataFrame:
+    """Return claims as cells of text, each with a link to its figure."""
+    return pd.DataFrame(
+        {
+            "claim": row.statement,
+            "number": interval(row.value, row.low, row.high),
+            "unit": row.unit,
+            "seeds": ", ".join(_seed(value) for value in row.finding.seeds.values()),
+            "verdict": row.said if row.verdict in (HOLDS, NOT_RUN) else f"**{row.said}**",
+            "p (Holm)": number(row.p_holm),
+            "figure": f"[{row.claim.figure}](figures/{row.claim.figure}.png)" if row.claim.figure in figures else DASH,
+        }
+        for row in rows
+    )
+
+
+def _seed(value: float | None) -> str:
+    return NOT_RUN if value is None else number(value)
+
+
+def _plainly(rows: Sequence[Judged]) -> list[str]:
+    """Return what does not hold, and what cannot be said, in sentences."""
+    lines = [
+        f'- Does not hold here: "{row.statement}" ({interval(row.value, row.low, row.high)} {row.unit}).'
+        for row in rows
+        if row.verdict == FAILS
+    ]
+    lines += [f'- Cannot be said: "{row.statement}". {row.finding.reason}.' for row in rows if row.verdict == UNDEFINED]
+    return [*lines, ""] if lines else []
+
+
+def _scores(tables: dict[str, pd.DataFrame]) -> list[str]:
+    ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in RANGES.items())
+    return [
+        "## Table 1: in distribution",
+        "",
+        "Ours; after a stroke the paper's number on NYUv2, where it is vouched for.",
+        "",
+        *markdown(score_table(tables["table_1"])),
+        "",
+        f"{ABSENT} {_sources(tables['table_1'])}",
+        "",
+        "## Table 2: out of distribution",
+        "",
+        "The same networks, not tuned further.",
+        "",
+        *markdown(score_table(tables["table_2"])),
+        "",
+        f"{ABSENT} Over the rows of its Table 2 it has {ranges}.",
+        "",
+        "## Depth before fine-tuning",
+        "",
+        "GP and SP predict depth up to a scale; each picture is scaled to the median of its truth.",
+        "",
+        *markdown(score_table(tables["pretrained"])),
+        "",
+    ]
+
+
+def _sources(rows: pd.DataFrame) -> str:
+    """Return where the paper's numbers in a table are from."""
+    cited = rows[rows["paper"].notna()]
+    return " ".join(f"{row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples())
+
+
+def _controls(rows: Sequence[Judged]) -> list[str]:
+    shown = [row for row in rows if row.claim.of or any(other.claim.of == row.name for other in rows)]
+    frame = pd.DataFrame(
+        {"": row.statement, "number": interval(row.value, row.low, row.high), "unit": row.unit, "verdict": row.said}
+        for row in shown
+    )
+    ways = [f"- `{name}`: {words}" for name, words in VARIANTS.items()]
+    return [
+        "## Controls",
+        "",
+        "The same number taken in other ways. They are not tested, but say how much of a claim is due to how it was "
+        "measured: a U in the residual stream is not one of mixed kinds of layer, and a change without layer decay is "
+        "not one of learning rates.",
+        "",
+        *markdown(frame),
+        "",
+        "Ways to take a similarity:",
+        "",
+        *ways,
+        "",
+    ]
+
+
+def _layers(layers: pd.DataFrame) -> list[str]:
+    names = dict(zip(layers["index"], layers["layer"], strict=True)) if len(layers) else {}
+    lines = ["## Layers", "", ", ".join(f"{index} `{name}`" for index, name in names.items()) + ".", ""]
+    for what, words in LAYER_TABLES.items():
+        lines += [words, "", *markdown(layer_table(layers, what)), ""]
+    return lines
+
+
+def _figures(evidence: Evidence, drawn: Sequence[Drawn]) -> list[str]:
+    lines = ["## Figures", ""]
+    if len(evidence.seeds) > 1:
+        lines += [f"Matrices are those of seed {evidence.seeds[0]}; the others' end in `_seed<k>`.", ""]
+    for figure in drawn:
+        missing = f" Not run: {', '.join(figure.missing)}." if figure.missing else ""
+        picture = [f"![{figure.stem}](figures/{figure.paths[0].name})", ""] if figure.paths else []
+        lines += [f"### {figure.stem}", "", f"{figure.caption}{missing}", "", *picture]
+    return lines
+
+
+def _unlike(evidence: Evidence) -> list[str]:
+    absent = absences(evidence)
+    return [
+        "## What is not like the paper",
+        "",
+        *_listed(departures(evidence)),
+        "",
+        "## Not run",
+        "",
+        *(_listed(absent) if absent else ["Everything was run."]),
+        "",
+    ]
+
+
+def _again(evidence: Evidence) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in evidence.study["versions"].items())
+    return [
+        "## How to do it again",
+        "",
+        "```",
+        command(evidence),
+        "```",
+        "",
+        f"Machine that wrote this page: {machine()}. {versions}.",
+        "",
+        *markdown(data_rows(evidence)),
+        "",
+        *markdown(stage_rows(evidence)),
+        "",
+    ]
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    return [f"- {line}" for line in lines]

@@ -1,0 +1,58 @@
+"""The report of a study: its page, its tables and its figures, all from what lies in its folder.
+
+OUT/report/README.md              the page
+OUT/report/claims.csv             every claim and what stands beside it, with the value on each seed
+OUT/report/tables/*.csv, *.md     Tables 1 and 2 beside the paper's, depth before fine-tuning, layers
+OUT/report/figures/*.png, *.pdf
+
+It can be written at any time, over a study that is half done too: what is not there is said not to have been run.
+"""
+
+from pathlib import Path
+
+from cka_probe.reproduce.mesa.arms import ARMS, CONTROLS, Arm
+from cka_probe.reproduce.mesa.claims import claims_frame, judge_claims
+from cka_probe.reproduce.mesa.drawings import draw_figures
+from cka_probe.reproduce.mesa.evidence import Evidence
+from cka_probe.reproduce.mesa.page import LAYER_TABLES, write_page
+from cka_probe.reproduce.mesa.summaries import layer_rows, score_rows
+from cka_probe.reproduce.mesa.texts import layer_table, markdown, score_table
+from cka_probe.writing import replacing
+
+PRETRAINED = (Arm("MP+GP", "mp", "gp"), Arm("MP+GP+SP", "gp", "sp"))
+"""Networks that predict depth before they are fine-tuned; `tuned` is the stage that is scored."""
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write the report of a study and return its page.
+
+    Args:
+        folder: Of the study; the report is written into `report` in it.
+
+    Raises:
+        DataError: There is no study, or a file of it is broken or of another one.
+        OutputError: It cannot be written there.
+    """
+    evidence = Evidence.load(folder)
+    report = Path(folder) / "report"
+    rows = judge_claims(evidence)
+    tables = {
+        "table_1": score_rows(evidence, "in", (*ARMS, *CONTROLS)),
+        "table_2": score_rows(evidence, "out", (*ARMS, *CONTROLS)),
+        "pretrained": score_rows(evidence, "in", PRETRAINED),
+        "layers": layer_rows(evidence),
+    }
+    _write(report / "claims.csv", claims_frame(rows).to_csv(index=False, lineterminator="\n"))
+    for name, table in tables.items():
+        _write(report / "tables" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+        parts = [layer_table(table, what) for what in LAYER_TABLES] if name == "layers" else [score_table(table)]
+        _write(report / "tables" / f"{name}.md", "\n\n".join("\n".join(markdown(part)) for part in parts) + "\n")
+    drawn = draw_figures(evidence, rows, tables, report / "figures")
+    page = report / "README.md"
+    _write(page, write_page(evidence, rows, tables, drawn))
+    return page
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, "utf-8")
