@@ -28,6 +28,7 @@ FLOORS = {
     "tasks": 3,
     "evaluation": 2.9,
     "evaluate": 3.3,
+    "pseudo_depth": 3.3,
     "training": 4,
     "reproduce": 4.5,
     "__init__": 5,

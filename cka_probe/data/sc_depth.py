@@ -51,11 +51,10 @@ def sc_depth(root: str | Path, split: str = "all", *, sources: str = "", per_met
         DataError: The layout is not there, or something in it is missing or broken.
     """
     root = Path(root)
-    where = f"SC-Depth's folders at {root}"
-    training = root / "training" if (root / "training").is_dir() else root
+    where, training = _where(root), _training(root)
     if per_metre <= 0:
         raise DataError(f"per_metre={per_metre}: expected steps a metre, as 5000 for NYU")
-    lists = {name: path for name in LISTS if (path := _list(training, name))}
+    lists = _lists(training)
     testing = (root.parent if root.name == "training" else root) / "testing"
     check_split(split, [*lists, *(["test"] if testing.is_dir() else []), "all"], where)
     if split == "test":
@@ -66,9 +65,36 @@ def sc_depth(root: str | Path, split: str = "all", *, sources: str = "", per_met
     return Frames(scenes, parse_sources(sources), where)
 
 
-def _list(training: Path, split: str) -> Path | None:
-    """Return the list of a split's scenes, or None."""
-    return next((training / name for name in LISTS[split] if (training / name).is_file()), None)
+def scene_folders(root: str | Path) -> list[Path]:
+    """Return the folder of every scene for training and validation, as the split "all" has them.
+
+    Args:
+        root: The folder that holds `training`, or `training` itself.
+
+    Raises:
+        DataError: There are none, or one is missing.
+    """
+    training = _training(Path(root))
+    return _scenes(training, list(_lists(training).values()), _where(Path(root)))
+
+
+def _where(root: Path) -> str:
+    """Return what messages call the data."""
+    return f"SC-Depth's folders at {root}"
+
+
+def _training(root: Path) -> Path:
+    """Return the folder of the scenes."""
+    return root / "training" if (root / "training").is_dir() else root
+
+
+def _lists(training: Path) -> dict[str, Path]:
+    """Return the lists of scenes that there are, by split."""
+    found = {
+        split: next((training / name for name in names if (training / name).is_file()), None)
+        for split, names in LISTS.items()
+    }
+    return {split: path for split, path in found.items() if path}
 
 
 def _scenes(training: Path, lists: list[Path], where: str) -> list[Path]:

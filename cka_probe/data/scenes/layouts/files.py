@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 STEPS = 2**16 - 1
+FARTHEST = 60000  # steps, of the farthest point in a file of affine depth
 _HEADER = b"MATLAB 5.0 MAT-file, written by ckaprobe"  # scipy's own has the time of day in it
 
 
@@ -43,6 +44,12 @@ def in_steps(depth: NDArray[np.floating], unit: float) -> NDArray[np.uint16]:
 def write_depth(path: Path, depth: NDArray[np.floating], unit: float) -> None:
     """Write (H, W) metres as a 16-bit PNG of steps of `unit`; exact to half a step."""
     write_picture(path, in_steps(depth, unit))
+
+
+def write_affine_depth(path: Path, depth: NDArray[np.floating]) -> None:
+    """Write (H, W) depth of no unit as LeReS does: less its minimum, plus 0.01, and 60000 at the farthest."""
+    moved = depth - depth.min() + 0.01
+    write_picture(path, np.round(moved / moved.max() * FARTHEST).astype(np.uint16))
 
 
 def write_flow(path: Path, flow: NDArray[np.floating], known: NDArray[np.bool_]) -> None:

@@ -22,11 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from cka_probe.data.scenes.layouts.files import write_depth, write_matrix, write_picture
+from cka_probe.data.scenes.layouts.files import write_affine_depth, write_depth, write_matrix, write_picture
 from cka_probe.data.scenes.layouts.layout import Layout, Place, Unit, Written, write_lists
 
 UNIT = 1 / 5000
-FARTHEST = 60000
 
 
 def write(unit: Unit, place: Place) -> list[str]:
@@ -51,8 +50,7 @@ def _write_pseudo_depth(path: Path, depth: NDArray[np.floating], seed: tuple[int
     """Write depth as a network might give it; the same world's frames are bent each in its own way."""
     field = gaussian_filter(np.random.default_rng(seed).standard_normal(depth.shape), max(depth.shape) / 8)
     bent = gaussian_filter(depth, max(depth.shape) / 200) * (1 + 0.05 * field / field.std())
-    moved = bent - bent.min() + 0.01
-    write_picture(path, np.round(moved / moved.max() * FARTHEST).astype(np.uint16))
+    write_affine_depth(path, bent)
 
 
 def finish(written: Iterable[Written], place: Place) -> None:
