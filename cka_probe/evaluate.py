@@ -1,9 +1,9 @@
 """A checkpoint and a dataset with depth in, `Scores` out.
 
 The picture is predicted whole and at its own size (`tasks.whole`), scored by the dataset's protocol
-(`evaluation.protocol`), and every picture's values are kept. Models that were never shown a metre (geometric and
-pseudo-depth pre-training, the teacher) are scaled to the median of the truth, picture by picture, unless it is said
-otherwise; the result says which.
+(`evaluation.protocol`), and every picture's values are kept. Models that were never shown a metre are brought to the
+truth, picture by picture, unless it is said otherwise: geometric and pseudo-depth pre-training by its median, the
+teacher, which knows no shift either and sees pictures squeezed, by scale and shift. The result says which.
 """
 
 from collections import deque
@@ -38,8 +38,8 @@ from cka_probe.tasks.task import Sample
 from cka_probe.tasks.trained import Trained, load_trained
 from cka_probe.tasks.whole import predict_whole
 
-SCALING_OF = {"depth": "none", "geometric": "median", "pseudo_depth": "median", "teacher": "median"}
-"""Tasks that predict depth, and how their predictions are scaled where nothing is said."""
+PREDICTS = {"depth": ("none", 2), "geometric": ("median", 2), "pseudo_depth": ("median", 2), "teacher": ("affine", 0)}
+"""Tasks that predict depth, with the scaling and the crops where nothing is said."""
 
 READERS = 2
 """Threads that decode pictures, ahead of the model."""
@@ -63,7 +63,7 @@ def evaluate(
     """Return the scores of a model that predicts depth.
 
     Args:
-        checkpoint: Of ours, of a task in `SCALING_OF`.
+        checkpoint: Of ours, of a task in `PREDICTS`.
         data: A dataset with depth, or what `open_dataset` takes for one: `nyuv2:DIR:test`, `ibims1:DIR`.
         batch: Pictures in a forward pass, of as many windows as `crops` and `flip_test` make of each; by default as
             many as a usual device has room for.
@@ -126,7 +126,7 @@ class _Model:
     @classmethod
     def loaded(cls, path: str | Path, device: str, protocol: Protocol, batch: int | None) -> "_Model":
         where, trained = pick_device(device), load_trained(path)
-        views = protocol.crops * (2 if protocol.flip_test else 1) * np.prod(trained.task.size)
+        views = max(protocol.crops, 1) * (2 if protocol.flip_test else 1) * np.prod(trained.task.size)
         usual = PIXELS.get(where.type, PIXELS["cpu"]) // int(views)
         trained.backbone.to(where)
         trained.head.to(where)
@@ -160,12 +160,12 @@ def _depth_header(checkpoint: str | Path) -> Checkpoint:
             header = read_header(checkpoint)
         except SafetensorError as error:
             found = f"a damaged file ({error})"
-    if header is not None and header.task in SCALING_OF:
+    if header is not None and header.task in PREDICTS:
         return header
     if header is not None:
         found = f"one of the task {header.task!r}" if header.task else "a backbone alone"
     raise CheckpointError(
-        f"{checkpoint}: expected a checkpoint of `ckaprobe train` whose task predicts depth ({', '.join(SCALING_OF)}), "
+        f"{checkpoint}: expected a checkpoint of `ckaprobe train` whose task predicts depth ({', '.join(PREDICTS)}), "
         f"found {found}; train a stage of one of these tasks with it"
     )
 
@@ -176,7 +176,12 @@ def _protocol(header: Checkpoint, data: Any, rules: dict[str, Any]) -> Protocol:
     for name in rules:
         lookup(known, name, "rule")
     protocol = Protocol(**rules).for_dataset(str(data).partition(":")[0] if isinstance(data, str | Path) else "")
-    return replace(protocol, scaling=protocol.scaling or SCALING_OF[header.task])
+    scaling, crops = PREDICTS[header.task]
+    return replace(
+        protocol,
+        scaling=scaling if protocol.scaling is None else protocol.scaling,
+        crops=crops if protocol.crops is None else protocol.crops,
+    )
 
 
 def _dataset(data: str | Path | Dataset) -> tuple[Dataset, str]:

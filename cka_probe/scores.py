@@ -272,8 +272,8 @@ def _corrected(ends: np.ndarray, values: np.ndarray, means: np.ndarray) -> np.nd
 def _said(settings: Mapping[str, Any]) -> str:
     """Return the settings that a reader of a table must know, in half a line."""
     crop = "Eigen crop" if settings.get("eigen_crop") else "no crop"
-    scaled = "scaled to the median of the truth" if settings.get("scaling") == "median" else "not scaled"
-    return f"{crop}, {scaled}"
+    scaled = {"median": "scaled to the median of the truth", "affine": "scaled and shifted to the truth"}
+    return f"{crop}, {scaled.get(settings.get('scaling'), 'not scaled')}"
 
 
 def _plain(value: Any) -> Any:

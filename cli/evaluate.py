@@ -16,7 +16,7 @@ def evaluate(
     out: Out,
     scaling: Annotated[
         str | None,
-        typer.Option(help="none or median.  [default: median for models up to scale]", show_default=False),
+        typer.Option(help="none, median or affine.  [default: as the task needs]", show_default=False),
     ] = None,
     eigen_crop: Annotated[
         bool | None, typer.Option("--eigen-crop/--no-crop", help="[default: as is usual for the dataset]")
@@ -25,7 +25,14 @@ def evaluate(
         tuple[float, float] | None,
         typer.Option(help="Least and most depth that counts, m.  [default: usual for the dataset]", show_default=False),
     ] = None,
-    crops: Annotated[int, typer.Option(help="Windows along the longer side of a picture.", min=1)] = 2,
+    crops: Annotated[
+        int | None,
+        typer.Option(
+            help="Windows along the longer side of a picture; 0: squeezed whole.  [default: 2; of a teacher 0]",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
     flip_test: Annotated[
         bool, typer.Option("--flip-test/--no-flip-test", help="Average with its mirror image.")
     ] = True,
@@ -49,7 +56,7 @@ def evaluate(
 
     check_writable(out)
     kept: Path | None = out / KEPT if keep else None
-    rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num)
+    rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops)
     with pictures_bar() as progress:
         scores = score(
             checkpoint,
@@ -58,7 +65,6 @@ def evaluate(
             device=device,
             keep=kept,
             progress=progress,
-            crops=crops,
             flip_test=flip_test,
             canny=canny,
             seed=seed,

@@ -118,11 +118,35 @@ def test_depth_of_a_plane_survives_the_way_there_and_back():
     assert (depth - ramp[:, :1])[..., 3:-3].abs().max() < 0.005
 
 
+def test_squeezed_whole_a_network_sees_every_pixel_once():
+    seen = []
+    image = torch.rand(1, 3, 16, 40)
+
+    def predict(windows):
+        seen.append(windows)
+        return windows[:, :1]
+
+    depth = predict_whole(predict, image, (8, 8), crops=0, flip_test=False)
+    assert [tuple(windows.shape) for windows in seen] == [(1, 3, 8, 8)]
+    assert depth.shape == (1, 1, 16, 40)
+    assert seen[0].mean().item() == pytest.approx(image.mean().item(), abs=0.03)
+
+
+def test_an_affine_prediction_is_the_truth_after_alignment():
+    depth = 1 + 4 * torch.rand(1, 9, 12, generator=torch.Generator().manual_seed(0))
+    found = {
+        scaling: picture_scores(0.2 * depth + 3, {"depth": depth}, Protocol(scaling=scaling).for_dataset(""), "a")
+        for scaling in ("none", "median", "affine")
+    }
+    assert found["affine"]["abs_rel"] == pytest.approx(0, abs=1e-5)
+    assert min(found["none"]["abs_rel"], found["median"]["abs_rel"]) > 0.1
+
+
 def test_what_predict_must_give_is_said():
     with pytest.raises(RecipeError, match=r"shape \(2, 1, 8, 8\) from the task's `predict`, found \(2, 3, 8, 8\)"):
         predict_whole(lambda windows: windows, torch.rand(1, 3, 8, 8), (8, 8))
-    with pytest.raises(RecipeError, match="at least one crop, found 0"):
-        predict_whole(lambda windows: windows, torch.rand(1, 3, 8, 8), (8, 8), crops=0)
+    with pytest.raises(RecipeError, match="a number of crops, or 0 for the whole picture squeezed, found -1"):
+        predict_whole(lambda windows: windows, torch.rand(1, 3, 8, 8), (8, 8), crops=-1)
 
 
 def slow_errors(predicted, depth, valid):

@@ -15,7 +15,7 @@ from cka_probe.data import DATASETS, open_dataset
 from cka_probe.data.scenes.make import make_worlds
 from cka_probe.data.scenes.settings import Settings
 from cka_probe.errors import CheckpointError, CkaProbeError, DataError, UnknownNameError
-from cka_probe.evaluate import SCALING_OF, evaluate
+from cka_probe.evaluate import PREDICTS, evaluate
 from cka_probe.evaluation.bootstrap import paired_difference
 from cka_probe.evaluation.boundaries import BOUNDARIES
 from cka_probe.evaluation.predictions import read_prediction
@@ -32,7 +32,9 @@ REAL = Path(__file__).parents[1].parent / "shared" / "data" / "nyuv2"
 def files(tmp_path_factory):
     """Checkpoints by task, and one without a head."""
     root = tmp_path_factory.mktemp("models")
-    made = {task: checkpoint(root / f"{task}.safetensors", task) for task in ("depth", "masked", "geometric")}
+    made = {
+        task: checkpoint(root / f"{task}.safetensors", task) for task in ("depth", "masked", "geometric", "teacher")
+    }
     return made | {"alone": checkpoint(root / "alone.safetensors", with_head=False)}
 
 
@@ -109,7 +111,15 @@ def test_a_model_that_was_never_shown_a_metre_is_scaled_and_says_so(files):
     assert found.loc["abs_rel", "value"] == pytest.approx(scores.means()["abs_rel"] - plain.means()["abs_rel"])
 
 
-@pytest.mark.parametrize("task", SCALING_OF)
+def test_a_teacher_sees_pictures_squeezed_and_is_shifted_too(files):
+    scores = evaluate(files["teacher"], Rooms(), device="cpu")
+    assert (scores.settings["scaling"], scores.settings["crops"]) == ("affine", 0)
+    assert "scaled and shifted to the truth" in scores.summary()
+    by_median = evaluate(files["teacher"], Rooms(), device="cpu", scaling="median")
+    assert scores.means()["rmse"] < by_median.means()["rmse"]  # it has the best of all scales and shifts
+
+
+@pytest.mark.parametrize("task", PREDICTS)
 def test_every_task_that_predicts_depth_gives_a_value_a_pixel(task, tmp_path):
     trained = load_trained(checkpoint(tmp_path / "a.safetensors", task))
     depth = trained.task.predict(trained.backbone, trained.head, torch.rand(2, 3, 64, 64))
@@ -159,7 +169,7 @@ def test_data_that_cannot_be_scored_is_one_line(files, tmp_path, monkeypatch):
         ({"cap": (5, 1)}, DataError, r"a cap \(least, most\) in metres with 0 <= least < most, found \(5, 1\)"),
         ({"num": 0}, DataError, "num of at least 1, found 0"),
         ({"batch": 0}, DataError, "at least one picture in a batch, found 0"),
-        ({"crops": 0}, DataError, "crops of at least 1, found 0"),
+        ({"crops": -1}, DataError, "crops of at least 0, found -1"),
         ({"canny": (0.3, 0.1)}, DataError, r"0 <= low <= high, found 0\.3 and 0\.1"),
         ({"resamples": 0}, DataError, "resamples of at least 1, found 0"),
     ],

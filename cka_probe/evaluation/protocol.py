@@ -22,12 +22,17 @@ from cka_probe.evaluation.depth import depth_errors, median_scaled, valid_depth
 from cka_probe.evaluation.directed import directed_errors
 from cka_probe.evaluation.planes import PLANARITY, plane_errors
 from cka_probe.lookup import lookup
+from cka_probe.losses import least_squares_aligned
 from cka_probe.scores import MEDIAN, RESAMPLES
 
 FLOOR = 1e-3
 """Metres: the least prediction that a logarithm is taken of."""
 
-SCALINGS = {"none": "metres as predicted", "median": "times median(depth) / median(prediction), per picture"}
+SCALINGS = {
+    "none": "as predicted, in metres",
+    "median": "times median(depth) / median(prediction), picture by picture",
+    "affine": "by the scale, of 0 or more, and the shift that bring it nearest to the truth, picture by picture",
+}
 FINE = frozenset({"edges", "planes", "normals", "K"})
 """Fields that iBims-1's own measures need."""
 
@@ -41,7 +46,7 @@ class Protocol:
         cap: Metres; only depths above the first and below the second count. The second may be infinite.
         scaling: A name in `SCALINGS`.
         flip_test: Whether each prediction is averaged with that of the mirrored picture.
-        crops: Windows along a picture's longer side; see `tasks.whole`.
+        crops: Windows along a picture's longer side, 0 for the whole picture squeezed; see `tasks.whole`.
         canny: Low and high threshold of the detector of depth edges.
         num: So many pictures, drawn from `seed`; `None` for all.
         resamples: Of the bootstrap.
@@ -55,7 +60,7 @@ class Protocol:
     cap: tuple[float, float] | None = None
     scaling: str | None = None
     flip_test: bool = True
-    crops: int = 2
+    crops: int | None = None
     canny: tuple[float, float] = THRESHOLDS
     num: int | None = None
     resamples: int = RESAMPLES
@@ -67,10 +72,10 @@ class Protocol:
         if self.scaling is not None:
             lookup(SCALINGS, self.scaling, "scaling")
         check_thresholds(self.canny)
-        counts = {"num": self.num, "crops": self.crops, "resamples": self.resamples}
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise DataError(f"expected {name} of at least 1, found {count}")
+        for name, least in (("num", 1), ("crops", 0), ("resamples", 1)):
+            count = getattr(self, name)
+            if count is not None and count < least:
+                raise DataError(f"expected {name} of at least {least}, found {count}")
 
     def for_dataset(self, name: str) -> "Protocol":
         """Return these rules with what was left open as is usual for a dataset, named as in `DATASETS`."""
@@ -117,23 +122,29 @@ def picture_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protoc
         raise CheckpointError(f"{name}: expected a finite depth at every pixel, found NaN or infinity; train it anew")
     usable = sample.get("valid", depth > 0)
     valid = valid_depth(depth, *protocol.cap, protocol.eigen_crop) & usable
-    fine, median = sample.keys() >= FINE, protocol.scaling == "median"
-    scores = _errors(_scaled(depth_predicted, depth, valid, name) if median else depth_predicted, depth, valid, fine)
+    scaled = _scaled(depth_predicted, depth, valid, protocol.scaling, name)
+    fine = sample.keys() >= FINE
+    scores = _errors(scaled, depth, valid, fine)
     if fine:
-        scaled = _errors(_scaled(depth_predicted, depth, valid, name), depth, valid, fine)
-        scores |= {f"{measure}{MEDIAN}": value for measure, value in scaled.items() if measure != "floored"}
-        scores |= _fine_errors(depth_predicted, sample, (depth > 0) & usable, protocol)
+        by_median = _errors(_scaled(depth_predicted, depth, valid, "median", name), depth, valid, fine)
+        scores |= {f"{measure}{MEDIAN}": value for measure, value in by_median.items() if measure != "floored"}
+        scores |= _fine_errors(scaled, sample, (depth > 0) & usable, protocol)
     return scores
 
 
-def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, name: str) -> Tensor:
-    """Return the prediction scaled to the median of the truth."""
-    if valid.any() and depth_predicted[valid].median() <= 0:
+def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, scaling: str, name: str) -> Tensor:
+    """Return the prediction brought to the truth in one of the ways of `SCALINGS`."""
+    if scaling == "none" or not valid.any():
+        return depth_predicted
+    maps = (depth_predicted[None], depth[None], valid[None])
+    if scaling == "affine":
+        return least_squares_aligned(*maps, positive=True)[0]
+    if depth_predicted[valid].median() <= 0:
         raise CheckpointError(
             f"{name}: expected depth above 0 to scale, found a median of {depth_predicted[valid].median():.3g}; "
             "this model does not predict depth up to scale"
         )
-    return median_scaled(depth_predicted[None], depth[None], valid[None])[0]
+    return median_scaled(*maps)[0]
 
 
 def _errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, directed: bool) -> dict[str, float]:
@@ -149,7 +160,7 @@ def _errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, directed: boo
 def _fine_errors(
     depth_predicted: Tensor, sample: Mapping[str, Tensor], usable: Tensor, protocol: Protocol
 ) -> dict[str, float]:
-    """Return the errors of boundaries and planes; the prediction's scale does not matter to them."""
+    """Return the errors of boundaries and planes; the prediction's scale does not matter to them, a shift does."""
     predicted = depth_predicted[0].numpy()
     boundaries = boundary_errors(predicted, sample["edges"][0].numpy(), protocol.canny)
     depth = (sample["depth"] * usable)[0].numpy()

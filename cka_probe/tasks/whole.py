@@ -5,6 +5,9 @@ picture is scaled until it just covers the network's input, windows of that inpu
 first at one end and the last at the other, and where they overlap their predictions are averaged. Of a 640 x 480
 picture and a 480 x 480 network with two windows these begin at columns 0 and 160, as in Xie et al., "Revealing
 the Dark Secrets of Masked Image Modeling" (CVPR 2023). The mean of all is scaled back to the picture's size.
+
+A network whose scale and shift mean nothing need not agree with itself from one window to the next; it can be shown
+the whole picture at once, squeezed into its input.
 """
 
 from collections.abc import Callable
@@ -49,18 +52,18 @@ def predict_whole(
         predict: Takes (m, 3, h, w) and returns depth, (m, 1, h, w).
         images: (n, 3, H, W) float32 in [0, 1], of any size.
         size: (h, w), what `predict` takes.
-        crops: Windows along the longer side; more where so few would leave gaps.
+        crops: Windows along the longer side; more where so few would leave gaps. 0 is the whole picture, squeezed.
         flip_test: Average each window's prediction with that of its mirror image, mirrored back.
 
     Returns:
         (n, 1, H, W) float32, in the unit of `predict`.
 
     Raises:
-        RecipeError: `crops` is below 1, or `predict` gives another shape.
+        RecipeError: `crops` is below 0, or `predict` gives another shape.
     """
-    if crops < 1:
-        raise RecipeError(f"expected at least one crop, found {crops}")
-    stored, scaled = images.shape[-2:], _covering(images, size)
+    if crops < 0:
+        raise RecipeError(f"expected a number of crops, or 0 for the whole picture squeezed, found {crops}")
+    stored, scaled = images.shape[-2:], _resized(images, _covering(images, size) if crops else list(size))
     canvas = scaled.shape[-2:]
     places = [
         (top, left)
@@ -77,11 +80,14 @@ def predict_whole(
     return depth if canvas == stored else interpolate(depth, stored, mode="bilinear", align_corners=False)
 
 
-def _covering(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return pictures scaled so that one side is the window's and the other no shorter."""
+def _covering(images: Tensor, size: tuple[int, int]) -> list[int]:
+    """Return the size of pictures scaled so that one side is the window's and the other no shorter."""
     scale = max(wanted / got for wanted, got in zip(size, images.shape[-2:], strict=True))
-    canvas = [max(wanted, round(scale * got)) for wanted, got in zip(size, images.shape[-2:], strict=True)]
-    return images if list(images.shape[-2:]) == canvas else F.resize(images, canvas, antialias=True)
+    return [max(wanted, round(scale * got)) for wanted, got in zip(size, images.shape[-2:], strict=True)]
+
+
+def _resized(images: Tensor, size: list[int]) -> Tensor:
+    return images if list(images.shape[-2:]) == size else F.resize(images, size, antialias=True)
 
 
 def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, flip_test: bool) -> Tensor:
