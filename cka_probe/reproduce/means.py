@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+from accelerate import PartialState
 
 from cka_probe.reproduce.ground import Progress as Drawing
 from cka_probe.training.trainer import Progress
@@ -24,3 +27,18 @@ class Means:
     training: Progress | None = None
     drawing: Drawing = lambda name, more, wanted: None
     say: Callable[[str], None] = lambda line: None
+
+
+T = TypeVar("T")
+
+
+def alone(work: Callable[[], T]) -> T | None:
+    """Do something in one of the processes that train together, while the others wait for it.
+
+    Returns:
+        What it returned, in that process; `None` in the others.
+    """
+    state = PartialState()
+    done = work() if state.is_main_process else None
+    state.wait_for_everyone()
+    return done

@@ -5,6 +5,7 @@ OUT/data/<name>/                                 worlds that were drawn
 OUT/teacher/                                     the run of the teacher, where there is one
 OUT/seed<k>/                                     the run of the recipe under a seed: checkpoints and logs
 OUT/seed<k>/scores/<stage>/<in|out>.json         how well a checkpoint predicts depth
+OUT/seed<k>/predictions/<stage>/<in|out>/        what it predicted
 OUT/seed<k>/fingerprints/<stage>~<features>.safetensors
 OUT/seed<k>/similarity/<x>~<y>~<variant>.json    how alike two checkpoints are
 OUT/report/                                      the page, its tables and figures
@@ -57,6 +58,11 @@ class Study:
         """Where the page lies, and its tables and figures."""
         return self.folder / "report"
 
+    @property
+    def page(self) -> Path:
+        """What a reader opens first."""
+        return self.report / "README.md"
+
     def run(self, seed: int) -> Path:
         """Return where the recipe is run under a seed."""
         return self.folder / f"seed{seed}"
@@ -68,6 +74,10 @@ class Study:
     def scores(self, seed: int, stage: str, where: str) -> Path:
         """Return how a checkpoint scored, `where` being "in" or "out" of what it was tuned on."""
         return self.run(seed) / "scores" / stage / f"{where}.json"
+
+    def predictions(self, seed: int, stage: str, where: str) -> Path:
+        """Return the folder of what a checkpoint predicted."""
+        return self.run(seed) / "predictions" / stage / where
 
     def fingerprint(self, seed: int, stage: str, features: str) -> Path:
         """Return the fingerprint of a checkpoint."""
