@@ -7,10 +7,8 @@ its seeds are thin lines and their median is thick. A panel with a value that is
 axis: it has a linear one, and says so.
 """
 
-import json
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,8 @@ from matplotlib.lines import Line2D
 
 from cka_probe.errors import DataError
 from cka_probe.figures import labels, save_drawing, style
-from cka_probe.figures.pen import PAGE, Pen, filling
+from cka_probe.figures.pen import PAGE, Pen, bold_width, filling, legend_lines
+from cka_probe.figures.runs import Run
 
 LEFT, BETWEEN, RIGHT = 0.45, 0.5, 0.15  # inches: before the first panel, between two, after the last
 TOP, TITLE, HEIGHT, BELOW, SMALL = 0.08, 0.17, 1.15, 0.22, 0.45  # of a key's line, a name, a panel, its ticks, the rate
@@ -29,21 +28,6 @@ RATE = "lr"
 WORDS = {"lr": "learning rate", "gradient": "gradient, norm"}
 MOST_MEASURES = 3
 MARKS = 5  # on a line, about
-
-
-@dataclass(frozen=True)
-class Run:
-    """One stage of one run.
-
-    Attributes:
-        arm: What runs that differ only in their seed have in common; the legend's word.
-        log: Column `step`, and others such as `lr`, `loss`, its parts, `gradient`.
-        validation: Column `step`, and measures; empty: nothing was validated.
-    """
-
-    arm: str
-    log: pd.DataFrame
-    validation: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"step": []}))
 
 
 @dataclass(frozen=True)
@@ -61,6 +45,15 @@ class Curves:
     measures: Sequence[str] | None = None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Where things go, in inches: panels by name (left, top, width, height), the legend's lines, width and height."""
+
+    panels: dict[str, tuple[float, float, float, float]]
+    legend: list[list[Line2D]]
+    size: tuple[float, float]
+
+
 def curves(drawn: Curves, ax: Axes) -> Axes:
     """Draw the curves on `ax`, which they fill.
 
@@ -74,29 +67,23 @@ def curves(drawn: Curves, ax: Axes) -> Axes:
     Raises:
         DataError: There is no run, or a measure that none of them has.
     """
-    names, rows, size = _plan(drawn)
-    pen, arms = Pen(ax, size, design=1.0), list(dict.fromkeys(run.arm for run in drawn.runs))
-    width = (size[0] - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
-    last = max(max(run.log["step"].max(), run.validation["step"].max()) for run in drawn.runs if len(run.log))
-    _write_head(pen, drawn, arms)
-    top = TOP + TITLE
-    for place, name in enumerate(names):
-        row, column = divmod(place, ACROSS)
-        x, y = LEFT + column * (width + BETWEEN), top + row * (TITLE + HEIGHT + BELOW)
-        panel = pen.panel((x, y + TITLE, width, HEIGHT))
+    plan = _plan(drawn)
+    pen, arms = Pen(ax, plan.size, design=1.0), _arms(drawn)
+    last = max(table["step"].max() for run in drawn.runs for table in (run.log, run.validation) if len(table))
+    pen.text(LEFT, TOP + TITLE / 2, drawn.title, points=7, weight="bold")
+    for place, line in enumerate(plan.legend):
+        pen.legend(line, plan.size[0] - RIGHT, TOP + (place + 0.5) * TITLE, align="right")
+    for name, (x, y, width, height) in plan.panels.items():
+        panel = pen.panel((x, y + TITLE, width, height))
         pen.text(x, y + TITLE / 2, _draw_panel(panel, drawn, arms, name, pen))
         panel.set_xlim(0, last * 1.02)
-    y = top + rows * (TITLE + HEIGHT + BELOW)
-    panel = pen.panel((LEFT, y + TITLE, size[0] - LEFT - RIGHT, SMALL))
-    pen.text(LEFT, y + TITLE / 2, _draw_panel(panel, drawn, arms, RATE, pen))
-    panel.set_xlim(0, last * 1.02)
     panel.set_xlabel("step", fontsize=pen.sizes.small, labelpad=pen.scale)
     return ax
 
 
 def curves_size(drawn: Curves) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(drawn)[2]
+    return _plan(drawn).size
 
 
 def save_curves(drawn: Curves, paths: Iterable[str | Path]) -> list[Path]:
@@ -116,94 +103,24 @@ def save_curves(drawn: Curves, paths: Iterable[str | Path]) -> list[Path]:
     return save_drawing(lambda figure: curves(drawn, filling(figure)), curves_size(drawn), paths)
 
 
-def read_run(log: str | Path, arm: str) -> Run:
-    """Read `log.csv` of a stage, and the `validation.csv` beside it where there is one.
-
-    Args:
-        log: The file.
-        arm: The legend's word.
-
-    Raises:
-        DataError: A file cannot be read, or has no steps.
-    """
-    beside = Path(log).with_name("validation.csv")
-    return Run(arm, _table(Path(log)), *([_table(beside)] if beside.exists() else []))
-
-
-def read_runs(places: Sequence[str | Path]) -> dict[str, list[Run]]:
-    """Read runs by stage.
-
-    Args:
-        places: Folders of `ckaprobe train`, folders of one stage, or `log.csv` files.
-
-    Returns:
-        Stage to the runs that have it, in the order of `places`. Runs whose recipes differ only in the seed are one
-        arm; an arm is called as the folder of its first run.
-
-    Raises:
-        DataError: A place has no log, or one that cannot be read.
-    """
-    stages: dict[str, list[Run]] = {}
-    arms: dict[str, str] = {}
-    for place in map(Path, places):
-        logs = [place] if place.is_file() else [place / "log.csv"] * (place / "log.csv").exists()
-        logs = logs or _in_order(place, sorted(place.glob("*/log.csv")))
-        if not logs:
-            raise DataError(f"expected a log.csv, or a folder of `ckaprobe train` with one, found none at {place}")
-        for log in logs:
-            folder = log.absolute().parent.parent
-            arm = arms.setdefault(_recipe(folder), _arm_name(folder.name, list(arms.values())))
-            stages.setdefault(log.absolute().parent.name, []).append(read_run(log, arm))
-    return stages
-
-
-def _recipe(folder: Path) -> str:
-    """Return the recipe of a run without its seed; the folder where it has none, so that it is an arm of its own."""
-    try:
-        table = json.loads((folder / "recipe.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return str(folder)
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected a recipe.json of `ckaprobe train` in {folder}, found: {error}") from error
-    return json.dumps({key: value for key, value in table.items() if key != "seed"}, sort_keys=True)
-
-
-def _in_order(folder: Path, logs: list[Path]) -> list[Path]:
-    """Return the logs of a run in the order of its recipe's stages."""
-    try:
-        stages = list(json.loads((folder / "recipe.json").read_text("utf-8"))["stages"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return logs  # by name: the order of figures is all that is lost
-    return sorted(logs, key=lambda log: stages.index(log.parent.name) if log.parent.name in stages else len(stages))
-
-
-def _arm_name(folder: str, taken: list[str]) -> str:
-    """Return a folder's name without the number of its seed, or with it where another arm is called that."""
-    short = re.sub(r"[-_. ]?(seed)?[-_. ]?\d+$", "", folder) or folder
-    name = short if short not in taken else folder
-    return name if name not in taken else f"{folder} ({len(taken) + 1})"
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"expected a log of `ckaprobe train` at {path}, found: {error}") from error
-    if "step" not in table or table.empty or not all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
-        raise DataError(
-            f"{path}: expected numbers with a column 'step', found {', '.join(table.columns)}; give a log.csv"
-        )
-    return table
-
-
-def _plan(drawn: Curves) -> tuple[list[str], int, tuple[float, float]]:
-    """Return the panels' names, their rows, and width and height in inches."""
+def _plan(drawn: Curves) -> Plan:
     if not drawn.runs:
         raise DataError("expected at least one run to draw, found none; give a folder of `ckaprobe train`")
     names = _logged(drawn)
     names += [name for name in _measures(drawn) if name not in names]
-    rows = -(-len(names) // ACROSS)
-    return names, rows, (PAGE, TOP + TITLE + rows * (TITLE + HEIGHT + BELOW) + TITLE + SMALL + 1.6 * BELOW)
+    legend = legend_lines(_entries(drawn), PAGE - LEFT - RIGHT - bold_width(drawn.title) - 0.2)
+    top, width = TOP + max(len(legend), 1) * TITLE, (PAGE - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
+    panels = {}
+    for place, name in enumerate(names):
+        row, column = divmod(place, ACROSS)
+        panels[name] = (LEFT + column * (width + BETWEEN), top + row * (TITLE + HEIGHT + BELOW), width, HEIGHT)
+    top += -(-len(names) // ACROSS) * (TITLE + HEIGHT + BELOW)
+    panels[RATE] = (LEFT, top, PAGE - LEFT - RIGHT, SMALL)
+    return Plan(panels, legend, (PAGE, top + TITLE + SMALL + 1.6 * BELOW))
+
+
+def _arms(drawn: Curves) -> list[str]:
+    return list(dict.fromkeys(run.arm for run in drawn.runs))
 
 
 def _logged(drawn: Curves) -> list[str]:
@@ -223,33 +140,30 @@ def _measures(drawn: Curves) -> list[str]:
     return list(drawn.measures)
 
 
-def _write_head(pen: Pen, drawn: Curves, arms: list[str]) -> None:
-    """Write the title and which line is which arm."""
-    pen.text(LEFT, TOP + TITLE / 2, drawn.title, points=7, weight="bold")
-    seeds = {arm: sum(run.arm == arm for run in drawn.runs) for arm in arms}
-    words = [f"{labels.cut(arm, 16)}{f', {seeds[arm]} seeds' if seeds[arm] > 1 else ''}" for arm in arms]
-    handles = [Line2D([], [], **_look(number, pen), label=word) for number, word in enumerate(words)]
-    handles = handles if len(arms) > 1 or max(seeds.values()) > 1 else []
-    if any(len(run.validation) for run in drawn.runs):
+def _entries(drawn: Curves) -> list[Line2D]:
+    """Return the entries of the legend: arms, where there is more than one run, and what hollow markers are."""
+    seeds = {arm: sum(run.arm == arm for run in drawn.runs) for arm in _arms(drawn)}
+    words = [f"{labels.cut(arm, 16)}{f', {count} seeds' if count > 1 else ''}" for arm, count in seeds.items()]
+    handles = [Line2D([], [], **_look(number, 1.0), label=word) for number, word in enumerate(words)]
+    handles = handles if len(drawn.runs) > 1 else []
+    if _measures(drawn):
         points = {"color": "black", "linestyle": "", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
         handles.append(Line2D([], [], **points, label="validation"))
-    look = {"frameon": False, "fontsize": pen.sizes.small, "ncols": max(len(handles), 1), "borderpad": 0}
-    look |= {"handlelength": 2.4, "handletextpad": 0.5, "columnspacing": 1.4, "borderaxespad": 0}
-    place = {"loc": "center right", "bbox_to_anchor": (pen.size[0] - RIGHT, TOP + TITLE / 2)}
-    pen.ax.legend(handles=handles, **place, bbox_transform=pen.ax.transData, **look)
+    return handles
 
 
-def _look(number: int, pen: Pen) -> dict:
-    colour = style.ARMS[number % len(style.ARMS)]
-    marker = {"marker": style.MARKERS[number % len(style.MARKERS)], "markersize": 3 * pen.scale}
-    return {"color": colour, "linewidth": 1.2 * pen.scale, **marker}
+def _look(number: int, scale: float) -> dict:
+    """Return colour and marker of an arm, another pair for each of the first 49."""
+    colour, turn = style.ARMS[number % len(style.ARMS)], number // len(style.ARMS)
+    marker = style.MARKERS[(number + turn) % len(style.MARKERS)]
+    return {"color": colour, "linewidth": 1.2 * scale, "marker": marker, "markersize": 3 * scale}
 
 
 def _draw_panel(panel: Axes, drawn: Curves, arms: list[str], name: str, pen: Pen) -> str:
     """Draw one column of the tables and return what to write above it."""
     shown: list[np.ndarray] = []
     for number, arm in enumerate(arms):
-        look, runs = _look(number, pen), [run for run in drawn.runs if run.arm == arm]
+        look, runs = _look(number, pen.scale), [run for run in drawn.runs if run.arm == arm]
         logs = [run.log.set_index("step")[name] for run in runs if name in run.log]
         for log in logs if len(logs) > 1 else []:
             panel.plot(log.index, log, color=look["color"], linewidth=0.4 * pen.scale, alpha=0.6)

@@ -6,18 +6,15 @@ gap there, and nothing is drawn of a spread of 0 on a logarithmic axis but the s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cka_probe.figures import labels, style
 from cka_probe.figures.pen import Pen
-
-if TYPE_CHECKING:
-    from cka_probe.figures.layer_grid import LayerGrid
 
 NULL = {"color": "#555555", "linestyle": (0, (3, 1.5))}
 SIDES = {"x": style.LINE, "y": style.ARMS[4]}
@@ -91,22 +88,20 @@ def name_sides(panel: Axes, name: str, pen: Pen) -> None:
         panel.set_yticklabels([])
 
 
-def key(grid: "LayerGrid", *, defined: bool) -> list[Line2D | Patch]:
+def key(emphasis: str | None, *, line: bool, spread: bool, chance: bool, undefined: bool) -> list[Artist]:
     """Return what the legend explains, of what is drawn."""
-    handles: list[Line2D | Patch] = []
-    if grid.emphasis and grid.line:
-        line = {"color": style.LINE, "marker": "o", "markersize": 2.2, "linewidth": 0.8}
-        words = {"row": "first row", "diagonal": "diagonal"}[grid.emphasis]
-        handles.append(Line2D([], [], **line, label=f"{words} (outlined)"))
+    handles: list[Artist] = []
+    if emphasis and line:
+        look = {"color": style.LINE, "marker": "o", "markersize": 2.2, "linewidth": 0.8}
+        words = {"row": "first row", "diagonal": "diagonal"}[emphasis]
+        handles.append(Line2D([], [], **look, label=f"{words} (outlined)"))
         handles.append(Patch(color=style.LINE, alpha=0.22, linewidth=0, label="95 % interval"))
-        if any(np.isfinite(result.null).any() for result in grid.results):
+        if chance:
             handles.append(Line2D([], [], linewidth=0.7, **NULL, label="chance, 95 % quantile"))
-    if grid.emphasis and grid.spread:
-        sides = {"x": "spread (RMS)"} if grid.emphasis == "row" else {"x": "spread of rows", "y": "of columns"}
+    if emphasis and spread:
+        sides = {"x": "spread (RMS)"} if emphasis == "row" else {"x": "spread (RMS) of rows", "y": "of columns"}
         handles += [Patch(color=SIDES[side], linewidth=0, label=name) for side, name in sides.items()]
-    if not defined:
-        handles.append(style.undefined_key())
-    return handles
+    return [*handles, *([style.undefined_key()] if undefined else [])]
 
 
 def _hatch(panel: Axes, layers: np.ndarray) -> None:

@@ -4,20 +4,43 @@ A figure of many panels that share scales is not left to a layout engine, which 
 figures of one paper, differ in size by the length of a label. It is designed in inches and drawn on axes of any size.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Affine2D
 
-from cka_probe.figures import style
+from cka_probe.figures import labels, style
 
 PAGE = 7.2  # inches: two columns of a page
+SAMPLE, APART = 0.19, 0.1  # inches: of a legend's entry without its words, and between two
 
 
 def filling(figure: Figure) -> Axes:
     """Return axes that fill the figure, whose layout is that of what will be drawn."""
     figure.set_layout_engine("none")
     return figure.add_axes((0, 0, 1, 1))
+
+
+def bold_width(text: str) -> float:
+    """Return the width in inches of bold letters of 7 points."""
+    return 1.15 * labels.width(text) * 7 / style.POINTS
+
+
+def legend_lines(handles: Sequence[Artist], width: float) -> list[list[Artist]]:
+    """Return the entries of a legend in as few lines as they need, in order, none wider than `width` inches."""
+    lines: list[list[Artist]] = []
+    used = np.inf
+    for handle in handles:
+        needed = SAMPLE + APART + labels.width(handle.get_label()) * 6 / style.POINTS * 1.06
+        if used + needed > width + APART:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(handle)
+        used += needed
+    return lines
 
 
 class Pen:
@@ -78,3 +101,11 @@ class Pen:
         panel = self.ax.inset_axes((x, self.size[1] - y - height, width, height), transform=upward + self.ax.transData)
         style.plain_frame(panel, self.sizes, self.scale)
         return panel
+
+    def legend(self, handles: Sequence[Artist], x: float, y: float, *, align: str = "left") -> None:
+        """Draw one line of a legend whose middle is at height y."""
+        look = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.2, "borderpad": 0, "borderaxespad": 0}
+        place = {"loc": f"center {align}", "bbox_to_anchor": (x, y), "bbox_transform": self.ax.transData}
+        look |= {"frameon": False, "fontsize": self.sizes.small, "ncols": len(handles)}
+        self.ax.add_artist(self.ax.legend(handles=handles, **place, **look))
+        self.ax.legend_ = None  # else the next line of the legend would take this one's place

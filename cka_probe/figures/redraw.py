@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cka_probe.errors import DataError, OutputError
 from cka_probe.figures import check_format, figures_for, save_figure
-from cka_probe.figures.curves import Curves, read_runs, save_curves
+from cka_probe.figures.curves import Curves, save_curves
 from cka_probe.figures.layer_grid import LayerGrid, save_layer_grid
+from cka_probe.figures.runs import read_runs
 from cka_probe.results import SimilarityMatrix
 
 

@@ -143,16 +143,4 @@ def _draw_key(pen: Pen, table: pd.DataFrame, left: float) -> None:
     handles = [Line2D([], [], **OURS | {"linestyle": "-"}, markersize=3.6, linewidth=1.2, label="ours, 95 % interval")]
     if "paper" in table and table["paper"].notna().any():
         handles.append(Line2D([], [], **PAPER, markersize=3.6, markeredgewidth=0.8, label="the paper's"))
-    pen.ax.legend(
-        handles=handles,
-        loc="center left",
-        bbox_to_anchor=(left, pen.size[1] - MARGIN - KEY / 2),
-        bbox_transform=pen.ax.transData,
-        frameon=False,
-        fontsize=pen.sizes.small,
-        ncols=len(handles),
-        borderpad=0,
-        borderaxespad=0,
-        handletextpad=0.5,
-        columnspacing=1.4,
-    )
+    pen.legend(handles, left, pen.size[1] - MARGIN - KEY / 2)

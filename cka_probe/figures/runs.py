@@ -1,0 +1,106 @@
+"""Runs of training as their files tell them: which arms and seeds there are, what was logged and validated."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from cka_probe.errors import DataError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage of one run.
+
+    Attributes:
+        arm: What runs that differ only in their seed have in common; the legend's word.
+        log: Column `step`, and others such as `lr`, `loss`, its parts, `gradient`.
+        validation: Column `step`, and measures; empty: nothing was validated.
+    """
+
+    arm: str
+    log: pd.DataFrame
+    validation: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"step": []}))
+
+
+def read_run(log: str | Path, arm: str) -> Run:
+    """Read `log.csv` of a stage, and the `validation.csv` beside it where there is one.
+
+    Args:
+        log: The file.
+        arm: The legend's word.
+
+    Raises:
+        DataError: A file cannot be read, or has no steps.
+    """
+    beside = Path(log).with_name("validation.csv")
+    return Run(arm, _table(Path(log)), *([_table(beside)] if beside.exists() else []))
+
+
+def read_runs(places: Sequence[str | Path]) -> dict[str, list[Run]]:
+    """Read runs by stage.
+
+    Args:
+        places: Folders of `ckaprobe train`, folders of one stage, or `log.csv` files.
+
+    Returns:
+        Stage to the runs that have it, in the order of `places`. Runs whose recipes differ only in the seed are one
+        arm; an arm is called as the folder of its first run.
+
+    Raises:
+        DataError: A place has no log, or one that cannot be read.
+    """
+    stages: dict[str, list[Run]] = {}
+    arms: dict[str, str] = {}
+    for place in map(Path, places):
+        logs = [place] if place.is_file() else [place / "log.csv"] * (place / "log.csv").exists()
+        logs = logs or _in_order(place, sorted(place.glob("*/log.csv")))
+        if not logs:
+            raise DataError(f"expected a log.csv, or a folder of `ckaprobe train` with one, found none at {place}")
+        for log in logs:
+            folder = log.absolute().parent.parent
+            arm = arms.setdefault(_recipe(folder), _arm_name(folder.name, list(arms.values())))
+            stages.setdefault(log.absolute().parent.name, []).append(read_run(log, arm))
+    return stages
+
+
+def _recipe(folder: Path) -> str:
+    """Return the recipe of a run without its seed; the folder where it has none, so that it is an arm of its own."""
+    try:
+        table = json.loads((folder / "recipe.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return str(folder)
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected a recipe.json of `ckaprobe train` in {folder}, found: {error}") from error
+    return json.dumps({key: value for key, value in table.items() if key != "seed"}, sort_keys=True)
+
+
+def _in_order(folder: Path, logs: list[Path]) -> list[Path]:
+    """Return the logs of a run in the order of its recipe's stages."""
+    try:
+        stages = list(json.loads((folder / "recipe.json").read_text("utf-8"))["stages"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return logs  # by name: the order of figures is all that is lost
+    return sorted(logs, key=lambda log: stages.index(log.parent.name) if log.parent.name in stages else len(stages))
+
+
+def _arm_name(folder: str, taken: list[str]) -> str:
+    """Return a folder's name without the number of its seed, or with it where another arm is called that."""
+    short = re.sub(r"[-_. ]?(seed)?[-_. ]?\d+$", "", folder) or folder
+    name = short if short not in taken else folder
+    return name if name not in taken else f"{folder} ({len(taken) + 1})"
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"expected a log of `ckaprobe train` at {path}, found: {error}") from error
+    if "step" not in table or table.empty or not all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
+        raise DataError(
+            f"{path}: expected numbers with a column 'step', found {', '.join(table.columns)}; give a log.csv"
+        )
+    return table
