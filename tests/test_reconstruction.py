@@ -187,6 +187,20 @@ def test_the_best_valid_map_is_chosen_where_there_is_one():
     assert ((maps.difference == difference) & (maps.error == error)).any(1, keepdim=True)[valid].all()
 
 
+def test_the_motion_back_can_be_the_inverse_of_the_motion_there():
+    batch, depths = draw_batch()
+    motion = torch.tensor([0.1, -0.2, 0.1, 0.01, 0.02, -0.03])
+    known = batch | {"source_T_target": pose_matrix(motion[None]).expand(2, 2, 4, 4)}
+    expected = error_maps(NO_BACKBONE, said(depths), known, PLAIN)
+    inverse, asked = (
+        error_maps(NO_BACKBONE, said(depths, motion), batch, Comparing(auto_mask=False, inverse=inverse))
+        for inverse in (True, False)
+    )
+    torch.testing.assert_close(inverse.error, expected.error)
+    torch.testing.assert_close(asked.error[:, :2], expected.error[:, :2])
+    assert not torch.allclose(asked.error[:, 2:], expected.error[:, 2:])
+
+
 def test_pixels_of_a_source_that_were_never_seen_take_no_part():
     batch, depths = draw_batch()
     seen = torch.rand(2, 2, 1, 12, 14, generator=torch.Generator().manual_seed(1)) > 0.3

@@ -69,6 +69,8 @@ class Geometric:
         crop: How much a side is cut at most, at least 1.
         poses: "learned", or "known": `source_T_target` as measured, to find out whether it is depth or motion that
             does not learn. Not geometric pre-training, whose point is to need no measurement.
+        inverse: Take the inverse of the motion from target to source for the motion back, instead of asking the
+            pose network again: a fifth cheaper.
         truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
     """
 
@@ -85,6 +87,7 @@ class Geometric:
     max_depth: float = 100.0
     crop: float = 1.15
     poses: str = "learned"
+    inverse: bool = False
     truth: bool = False
 
     def __post_init__(self):
@@ -113,7 +116,9 @@ class Geometric:
     @property
     def comparing(self) -> Comparing:
         """Return how pictures are compared."""
-        return Comparing(self.window, self.auto_mask, self.min_select, self.least_valid, self.poses == "known")
+        return Comparing(
+            self.window, self.auto_mask, self.min_select, self.least_valid, self.poses == "known", self.inverse
+        )
 
     def head(self, backbone: Backbone) -> GeometricHead:
         """Return decoder, pose network and, if asked for, rectify network."""

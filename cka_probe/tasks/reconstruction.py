@@ -40,6 +40,8 @@ class Comparing:
         min_select: Whether only the best map counts at each pixel; otherwise all valid ones do.
         least_valid: Share of the pixels that has to be valid for a loss other than 0.
         known_poses: Take `source_T_target` of the batch instead of the pose network's.
+        inverse: Take the inverse of the motion from target to source for the motion back, instead of asking the
+            pose network again.
     """
 
     window: int = 7
@@ -47,6 +49,7 @@ class Comparing:
     min_select: bool = True
     least_valid: float = 1e-3
     known_poses: bool = False
+    inverse: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def error_maps(
 
     first, second = _pairs(num_sources)
     a, b = frames[:, first].flatten(0, 1), frames[:, second].flatten(0, 1)
-    b_T_a = _known(batch["source_T_target"]) if comparing.known_poses else pose_matrix(head.pose(a, b))
+    b_T_a = _poses(head, batch, comparing, a, b)
     depth_a, depth_b = depths[:, first].flatten(0, 1), depths[:, second].flatten(0, 1)
     # what is read at the same places is read at once
     field = torch.cat([b, depth_b, there[:, second].flatten(0, 1).to(b.dtype)], 1)
@@ -159,8 +162,19 @@ def _pairs(num_sources: int) -> tuple[list[int], list[int]]:
     return zeros + sources, sources + zeros
 
 
-def _known(source_T_target: Tensor) -> Tensor:
-    """Return b_T_a of all pairs, (2 n S, 4, 4), of poses (n, S, 4, 4)."""
+def _poses(head: nn.Module, batch: Sample, comparing: Comparing, a: Tensor, b: Tensor) -> Tensor:
+    """Return b_T_a of all pairs (a, b), (2 n S, 4, 4)."""
+    if comparing.known_poses:
+        return _and_back(batch["source_T_target"])
+    if not comparing.inverse:
+        return pose_matrix(head.pose(a, b))
+    shape = batch["sources"].shape[:2]
+    target = batch["image"].repeat_interleave(shape[1], 0)
+    return _and_back(pose_matrix(head.pose(target, batch["sources"].flatten(0, 1))).unflatten(0, shape))
+
+
+def _and_back(source_T_target: Tensor) -> Tensor:
+    """Return poses (n, S, 4, 4) and their inverses, (2 n S, 4, 4), in the order of the pairs."""
     turned = source_T_target[..., :3, :3].mT
     back = -(turned * source_T_target[..., None, :3, 3]).sum(-1, keepdim=True)
     target_T_source = torch.cat([torch.cat([turned, back], -1), source_T_target[..., 3:, :]], -2)
