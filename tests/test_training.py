@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -178,6 +179,19 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe, tmp_path):
     (tmp_path / "run/recipe.json").unlink()
     with pytest.raises(OutputError, match=r"holds masked.safetensors and no recipe.json"):
         run_recipe(recipe(), tmp_path / "run", device="cpu")
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(recipe, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe(), tmp_path / "run", device="cpu", progress=stopping_at("masked", 2))
+    path = tmp_path / "run/recipe.json"
+    table = json.loads(path.read_text())
+    for key in ("drop_path", "accumulate", "undecayed"):
+        del table["stages"]["masked"][key]
+    path.write_text(json.dumps(table))
+    with pytest.raises(OutputError, match=r"stages\.masked\.accumulate is 1 there and 2 here"):
+        run_recipe(recipe("masked.accumulate=2"), tmp_path / "run", device="cpu")
+    assert len(run_recipe(recipe(), tmp_path / "run", device="cpu")) == 2
 
 
 def test_a_seed_changes_everything_and_a_cache_nothing(recipe, tmp_path):

@@ -8,6 +8,10 @@ The decoder is linear; the loss is the absolute error of the hidden pixels in th
 Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", CVPR 2022. Its cells are as large as the
 tokens of the last stage, 32 pixels; at 64 pixels those are only four cells, so small recipes take 8 or 16, and
 that changes how hard the task is.
+
+Its published Swin-v2 models have `normalise_target`, a stage's `drop_path = 0.1` and, by an oversight of its code,
+`undecayed = []`; those of Swin-v1-L the plain picture and no drop path. Where no random box fits a long picture, ours
+lies at a random place, not in the middle, and the warm-up begins at its first step's share, not at a fixed rate.
 """
 
 import math

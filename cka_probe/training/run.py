@@ -17,7 +17,7 @@ from cka_probe.errors import OutputError, RecipeError
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.training.devices import accelerator_for, readers
 from cka_probe.training.order import Samples
-from cka_probe.training.recipe import Recipe, Stage, read_recipe
+from cka_probe.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.training.start import Start, begin, fill, reference, seeded
 from cka_probe.training.trainer import Objective, Progress, Trainer
 from cka_probe.writing import replacing
@@ -92,7 +92,8 @@ def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
     """
     path, ours = folder / "recipe.json", recipe.as_dict()
     if path.exists():
-        if difference := _difference(json.loads(path.read_text("utf-8")), ours):
+        there = recipe_of(json.loads(path.read_text("utf-8"))).as_dict()  # keys that an older version did not know
+        if difference := _difference(there, ours):
             raise OutputError(
                 f"{folder} holds a run of another recipe: {difference}; choose another --out, or delete that run"
             )
