@@ -70,8 +70,8 @@ def evaluate(
         device: `auto`, `cpu`, `cuda` …
         keep: A folder for the predictions; see `evaluation.predictions`.
         progress: Called as `progress(pictures_more, total)` at the start and after each batch.
-        **rules: Any field of `Protocol`: `eigen_crop`, `cap`, `scaling`, `flip_test`, `crops`, `canny`, `num`,
-            `resamples`, `seed`. By default what is usual for the dataset and the task.
+        **rules: Any field of `Protocol`: `eigen_crop`, `cap`, `scaling`, `flip_test`, `crops`, `feathered`,
+            `canny`, `num`, `resamples`, `seed`. By default what is usual for the dataset and the task.
 
     Returns:
         One row a picture, in the dataset's order.
@@ -144,6 +144,7 @@ class _Model:
                     task.size,
                     crops=self.protocol.crops,
                     flip_test=self.protocol.flip_test,
+                    feathered=self.protocol.feathered,
                 )
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(

@@ -1,11 +1,14 @@
 """`ckaprobe evaluate`: how well a checkpoint predicts depth."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckaprobe_cli.options import Device, Out, given, pictures_bar
+
+if TYPE_CHECKING:
+    from cka_probe.scores import Scores
 
 KEPT = "predictions"
 
@@ -36,6 +39,9 @@ def evaluate(
     flip_test: Annotated[
         bool, typer.Option("--flip-test/--no-flip-test", help="Average with its mirror image.")
     ] = True,
+    feathered: Annotated[
+        bool, typer.Option("--feathered", help="Let windows fade into each other: no seams, and not what is published.")
+    ] = False,
     canny: Annotated[tuple[float, float], typer.Option(help="Thresholds of predicted depth edges (iBims-1).")] = (
         0.1,
         0.2,
@@ -44,18 +50,21 @@ def evaluate(
     batch: Annotated[int | None, typer.Option(help="Pictures in a batch.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of pictures.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help=f"Keep every prediction, in {KEPT}/.")] = False,
+    draw: Annotated[
+        int, typer.Option(help="Draw so many pictures, from the best predicted to the worst; keeps predictions.", min=0)
+    ] = 0,
     device: Device = "auto",
 ) -> None:
     """Score a checkpoint on a dataset: errors of depth; on iBims-1 also of boundaries and planes.
 
-    Writes scores.json and scores.csv (a row for each picture) and prints the means with their 95 % intervals and the
-    paths.
+    Writes scores.json and scores.csv (a row for each picture), and depth.png and depth.pdf if it is to draw; prints
+    the means with their 95 % intervals and the paths.
     """
     from cka_probe.evaluate import evaluate as score
     from cka_probe.writing import check_writable
 
     check_writable(out)
-    kept: Path | None = out / KEPT if keep else None
+    kept = out / KEPT if keep or draw else None
     rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops)
     with pictures_bar() as progress:
         scores = score(
@@ -66,10 +75,24 @@ def evaluate(
             keep=kept,
             progress=progress,
             flip_test=flip_test,
+            feathered=feathered,
             canny=canny,
             seed=seed,
             **rules,
         )
     typer.echo(scores.summary())
-    for path in (scores.save(out / "scores.json"), scores.save(out / "scores.csv"), *([kept] if kept else [])):
+    paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
+    for path in [*paths, *([kept] if kept else []), *(_drawn(scores, on, kept, draw) if draw else [])]:
         typer.echo(path)
+
+
+def _drawn(scores: "Scores", on: str, kept: Path, num: int) -> list[Path]:
+    """Draw depth, errors and, where the dataset knows the true ones, edges of some pictures; return the paths."""
+    from cka_probe.evaluation.protocol import Protocol
+    from cka_probe.evaluation.showing import depth_rows, telling_pictures
+    from cka_probe.figures.depth_panel import TRUTH, DepthPanel, save_depth_panel
+
+    rules = Protocol.from_recorded(scores.settings)
+    rows = depth_rows(on, {scores.model["stage"]: kept}, telling_pictures(scores, num), rules)
+    parts = ("depth", "error", "edges") if TRUTH in rows[0].edges else ("depth", "error")
+    return save_depth_panel(DepthPanel(rows, parts), [kept.parent / "depth.png", kept.parent / "depth.pdf"])

@@ -84,9 +84,12 @@ def test_windows_reach_from_end_to_end_without_gaps():
 
 @pytest.mark.parametrize("shape", [(48, 64), (64, 48), (48, 48), (48, 144)])
 @pytest.mark.parametrize("flip_test", [True, False])
-def test_a_network_that_looks_at_each_pixel_alone_sees_no_windows(shape, flip_test):
+@pytest.mark.parametrize("feathered", [True, False])
+def test_a_network_that_looks_at_each_pixel_alone_sees_no_windows(shape, flip_test, feathered):
     images = torch.rand(2, 3, *shape)
-    depth = predict_whole(lambda windows: windows[:, :1] * 5, images, (48, 48), flip_test=flip_test)
+    depth = predict_whole(
+        lambda windows: windows[:, :1] * 5, images, (48, 48), flip_test=flip_test, feathered=feathered
+    )
     torch.testing.assert_close(depth, 5 * images[:, :1])
 
 
@@ -116,6 +119,22 @@ def test_depth_of_a_plane_survives_the_way_there_and_back():
     depth = predict_whole(lambda windows: windows[:, :1], ramp, (32, 32))
     assert depth.shape == (1, 1, 60, 90)
     assert (depth - ramp[:, :1])[..., 3:-3].abs().max() < 0.005
+
+
+def test_feathered_windows_leave_no_seam():
+    def predict(windows):  # off by 1 m in every second window
+        return windows[:, :1] + torch.arange(len(windows)).view(-1, 1, 1, 1)
+
+    for shape, along in (((32, 48), -1), ((48, 32), -2)):
+        step = {
+            feathered: predict_whole(
+                predict, torch.zeros(1, 3, *shape), (32, 32), flip_test=False, feathered=feathered
+            ).diff(dim=along)
+            for feathered in (True, False)
+        }
+        assert step[False].max() == 0.5  # from one window to the mean of two, and on to the other
+        assert step[True].max() < 0.1
+        assert step[True].sum(along).unique().tolist() == pytest.approx([1.0])  # from the first's to the second's
 
 
 def test_squeezed_whole_a_network_sees_every_pixel_once():

@@ -10,10 +10,11 @@ which they show, and boundaries and planes do not depend on it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cka_probe.errors import CheckpointError, DataError
@@ -47,6 +48,7 @@ class Protocol:
         scaling: A name in `SCALINGS`.
         flip_test: Whether each prediction is averaged with that of the mirrored picture.
         crops: Windows along a picture's longer side, 0 for the whole picture squeezed; see `tasks.whole`.
+        feathered: Whether windows fade into each other; published numbers are of plain means, which step at seams.
         canny: Low and high threshold of the detector of depth edges.
         num: So many pictures, drawn from `seed`; `None` for all.
         resamples: Of the bootstrap.
@@ -61,6 +63,7 @@ class Protocol:
     scaling: str | None = None
     flip_test: bool = True
     crops: int | None = None
+    feathered: bool = False
     canny: tuple[float, float] = THRESHOLDS
     num: int | None = None
     resamples: int = RESAMPLES
@@ -85,6 +88,13 @@ class Protocol:
             eigen_crop=eigen_crop if self.eigen_crop is None else self.eigen_crop,
             cap=cap if self.cap is None else self.cap,
         )
+
+    @classmethod
+    def from_recorded(cls, settings: Mapping[str, Any]) -> "Protocol":
+        """Return the rules that a result was made by, from its `settings`."""
+        least, most = settings["cap"]
+        kept = {field.name: settings[field.name] for field in fields(cls)}
+        return cls(**kept | {"cap": (least, np.inf if most is None else most), "canny": tuple(settings["canny"])})
 
     def recorded(self) -> dict[str, Any]:
         """Return the rules as a result keeps them; a cap without an upper end ends in `None`."""
@@ -120,16 +130,39 @@ def picture_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protoc
         )
     if not depth_predicted.isfinite().all():
         raise CheckpointError(f"{name}: expected a finite depth at every pixel, found NaN or infinity; train it anew")
-    usable = sample.get("valid", depth > 0)
-    valid = valid_depth(depth, *protocol.cap, protocol.eigen_crop) & usable
+    valid = _valid(sample, protocol)
     scaled = _scaled(depth_predicted, depth, valid, protocol.scaling, name)
     fine = sample.keys() >= FINE
     scores = _errors(scaled, depth, valid, fine)
     if fine:
         by_median = _errors(_scaled(depth_predicted, depth, valid, "median", name), depth, valid, fine)
         scores |= {f"{measure}{MEDIAN}": value for measure, value in by_median.items() if measure != "floored"}
-        scores |= _fine_errors(scaled, sample, (depth > 0) & usable, protocol)
+        scores |= _fine_errors(scaled, sample, protocol)
     return scores
+
+
+def brought_to_truth(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol, name: str) -> Tensor:
+    """Return a prediction as it is scored: scaled, or scaled and shifted, by the pixels that count.
+
+    Args:
+        depth_predicted: (1, H, W) float32 on the CPU.
+        sample: `depth`, and `valid` if the dataset has it.
+        protocol: Nothing in it left open.
+        name: Of the picture, for messages.
+
+    Returns:
+        (1, H, W) metres.
+
+    Raises:
+        CheckpointError: It is to be scaled and not positive.
+    """
+    return _scaled(depth_predicted, sample["depth"], _valid(sample, protocol), protocol.scaling, name)
+
+
+def _valid(sample: Mapping[str, Tensor], protocol: Protocol) -> Tensor:
+    """Return which pixels count, (1, H, W) bool."""
+    valid = valid_depth(sample["depth"], *protocol.cap, protocol.eigen_crop)
+    return valid & sample["valid"] if "valid" in sample else valid
 
 
 def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, scaling: str, name: str) -> Tensor:
@@ -157,13 +190,11 @@ def _errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, directed: boo
     return scores | {"floored": float(((depth_predicted < FLOOR) & valid).sum())}
 
 
-def _fine_errors(
-    depth_predicted: Tensor, sample: Mapping[str, Tensor], usable: Tensor, protocol: Protocol
-) -> dict[str, float]:
+def _fine_errors(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol) -> dict[str, float]:
     """Return the errors of boundaries and planes; the prediction's scale does not matter to them, a shift does."""
     predicted = depth_predicted[0].numpy()
     boundaries = boundary_errors(predicted, sample["edges"][0].numpy(), protocol.canny)
-    depth = (sample["depth"] * usable)[0].numpy()
+    depth = (sample["depth"] * sample.get("valid", torch.tensor(True)))[0].numpy()
     found = plane_errors(predicted, depth, *(sample[field].numpy() for field in ("planes", "normals", "K")))
     means = {name: float(found[name].mean()) for name in PLANARITY}  # NaN without a plane
     return boundaries | means | {"planes": float(found[PLANARITY[0]].notna().sum())}

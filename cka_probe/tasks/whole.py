@@ -6,6 +6,10 @@ first at one end and the last at the other, and where they overlap their predict
 picture and a 480 x 480 network with two windows these begin at columns 0 and 160, as in Xie et al., "Revealing
 the Dark Secrets of Masked Image Modeling" (CVPR 2023). The mean of all is scaled back to the picture's size.
 
+A convolution sees zeros beyond its window's border, so a network's depth is off there, and a mean of windows steps
+where one of them begins: what looks for depth edges finds the seams. Feathered windows count the less the nearer
+their border is, and leave none.
+
 A network whose scale and shift mean nothing need not agree with itself from one window to the next; it can be shown
 the whole picture at once, squeezed into its input.
 """
@@ -45,6 +49,7 @@ def predict_whole(
     *,
     crops: int = 2,
     flip_test: bool = True,
+    feathered: bool = False,
 ) -> Tensor:
     """Return the depth of whole pictures.
 
@@ -54,6 +59,7 @@ def predict_whole(
         size: (h, w), what `predict` takes.
         crops: Windows along the longer side; more where so few would leave gaps. 0 is the whole picture, squeezed.
         flip_test: Average each window's prediction with that of its mirror image, mirrored back.
+        feathered: Let windows fade into each other, instead of the plain mean that is published.
 
     Returns:
         (n, 1, H, W) float32, in the unit of `predict`.
@@ -72,12 +78,22 @@ def predict_whole(
     ]
     windows = torch.cat([scaled[..., top : top + size[0], left : left + size[1]] for top, left in places])
     depths = _predicted(predict, windows, flip_test).chunk(len(places))
+    weight = _feather(canvas, size).to(images) if feathered else images.new_ones(size)
     total, count = (images.new_zeros(len(images), 1, *canvas) for _ in range(2))
     for (top, left), depth in zip(places, depths, strict=True):
-        total[..., top : top + size[0], left : left + size[1]] += depth
-        count[..., top : top + size[0], left : left + size[1]] += 1
+        total[..., top : top + size[0], left : left + size[1]] += weight * depth
+        count[..., top : top + size[0], left : left + size[1]] += weight
     depth = total / count
     return depth if canvas == stored else interpolate(depth, stored, mode="bilinear", align_corners=False)
+
+
+def _feather(canvas: torch.Size, size: tuple[int, int]) -> Tensor:
+    """Return how much each pixel of a window counts, (h, w): its distance to the nearest border that others overlap."""
+    sides = []
+    for whole, window in zip(canvas, size, strict=True):
+        place = torch.arange(window) + 0.5
+        sides.append(torch.minimum(place, window - place) if whole > window else torch.ones(window))
+    return sides[0][:, None] * sides[1]
 
 
 def _covering(images: Tensor, size: tuple[int, int]) -> list[int]:
