@@ -14,7 +14,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_checkpoint
 from cka_probe.tasks.geometric import Geometric
-from cka_probe.tasks.pseudo_depth import PARTS, PseudoDepth
+from cka_probe.tasks.pseudo_depth import PARTS, PseudoDepth, with_nearest
 from cka_probe.training.recipe import recipe_of
 from cka_probe.training.run import run_recipe
 from cka_probe.training.start import fill
@@ -121,6 +121,28 @@ def test_views_keep_pictures_and_pseudo_depth_on_top_of_each_other():
         assert (view["image"][:1] - view["pseudo_depth"]).abs().max() < 1.5 / 128  # nearest against mean
 
 
+def test_the_nearest_by_hand():
+    pseudo = torch.tensor([[3.0, 0.0, 11.0, 5.0], [7.0, 7.0, 0.0, 7.0], [0.0, 0.0, 0.0, 0.0]]).view(3, 1, 2, 2)
+    lifted = with_nearest(pseudo, 0.2)
+    torch.testing.assert_close(lifted[0].flatten(), torch.tensor([2.0, 0.0, 10.0, 4.0]))  # 2 : 10 = 0.2
+    assert torch.equal(lifted[1:], pseudo[1:])
+
+
+def test_with_a_nearest_neither_scale_nor_shift_of_the_pseudo_depth_counts(backbone):
+    batch, _ = rooms()
+    depth = batch["depth"]
+    files = depth - depth.amin((2, 3), keepdim=True) + 0.01  # as LeReS's begin next to the camera
+    for nearest, same in ((0.3, True), (0.0, False)):
+        task = PseudoDepth(SIZE, nearest=nearest)
+        head = head_of(task, backbone)
+        first, second, third = (
+            loss_of(task, backbone, head, batch | {"pseudo_depth": pseudo})[1]
+            for pseudo in (depth, 0.7 * depth + 3, 1e4 * files)
+        )
+        for other in (second, third):
+            assert (other == pytest.approx(first, rel=0.02)) == same  # edges and pairs may lie at a threshold
+
+
 def said(depths):
     return SimpleNamespace(depth=lambda pyramid: depths.flatten(0, 1), pose=None)
 
@@ -181,6 +203,7 @@ def test_its_head_goes_on_with_depth_and_motion_and_leaves_the_rectify_network(b
     ("options", "message"),
     [
         ({"depth_ranking": -1.0}, "pseudo_depth: expected weights of 0 or more, found .*'depth_ranking': -1.0"),
+        ({"nearest": 1.0}, r"pseudo_depth: expected `nearest` in \[0, 1\), found 1.0"),
         ({"ratio": 1.0}, "pseudo_depth: expected a `ratio` above 1, found 1.0"),
         ({"reach": -1.0}, "pseudo_depth: expected a `reach` of 0 or more, found -1.0"),
         ({"window": 4}, "pseudo_depth, as geometric: expected an odd `window`, found 4"),
