@@ -14,7 +14,7 @@ another way: they are not tested, but show how much of a claim is due to how it 
     8  pretraining        MP gives a lower rmse than no pre-training
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from cka_probe.reproduce.mesa.estimates import (
     u_shape,
 )
 from cka_probe.reproduce.mesa.evidence import Evidence
-from cka_probe.reproduce.mesa.verdicts import Finding, holm, judge
+from cka_probe.reproduce.mesa.verdicts import UNDEFINED, Finding, holm, judge
 from cka_probe.scores import describe_measure
 
 CKA = "CKA"
@@ -110,8 +110,9 @@ class Judged:
 
     @property
     def said(self) -> str:
-        """The verdict with its reason: "undecided (one seed)"."""
-        return f"{self.verdict} ({self.finding.reason})" if self.finding.reason else self.verdict
+        """The verdict, and why it is no more, "undecided (one seed)"; but not why it is undefined, which is long."""
+        short = self.finding.reason and self.verdict != UNDEFINED
+        return f"{self.verdict} ({self.finding.reason})" if short else self.verdict
 
 
 def _of_matrix(statistic: Callable[..., Estimate], *pairs: tuple[str, ...], **more: object) -> Ask:
@@ -213,6 +214,11 @@ def judge_claims(evidence: Evidence) -> list[Judged]:
         for claim in (claim for claim in BESIDE if claim.of == row.name):
             rows.append(Judged(claim, judge({seed: claim.ask(evidence, seed) for seed in evidence.seeds})))
     return rows
+
+
+def controlled(rows: Sequence[Judged]) -> list[Judged]:
+    """Return the claims that something stands beside, each followed by what does."""
+    return [row for row in rows if row.claim.of or any(other.claim.of == row.name for other in rows)]
 
 
 def tested(rows: list[Judged]) -> int:

@@ -75,8 +75,14 @@ def stage_rows(evidence: Evidence) -> pd.DataFrame:
     keys = ("task", "start", "steps", "batch", "lr", "layer_decay", "size", "normalisation")
     stages = evidence.recipes[evidence.seeds[0]].get("stages", {})
     return pd.DataFrame(
-        {"stage": name} | {key.replace("_", " "): stage.get(key, "") for key in keys} for name, stage in stages.items()
+        {"stage": name} | {key.replace("_", " "): _short(stage.get(key, "")) for key in keys}
+        for name, stage in stages.items()
     )
+
+
+def _short(value: Any) -> Any:
+    """Return a rate as it is written in a recipe: 1e-4, not 0.000."""
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def departures(evidence: Evidence) -> list[str]:

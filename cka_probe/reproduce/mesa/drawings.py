@@ -17,7 +17,7 @@ from cka_probe.figures.curves import Curves, Run, save_curves
 from cka_probe.figures.layer_grid import LayerGrid, save_layer_grid
 from cka_probe.figures.score_panels import save_score_panels
 from cka_probe.reproduce.mesa.arms import BASELINES, CONTROLS, OBJECTS, ROOMS, Arm
-from cka_probe.reproduce.mesa.claims import Judged
+from cka_probe.reproduce.mesa.claims import Judged, controlled
 from cka_probe.reproduce.mesa.evidence import Evidence
 
 SUFFIXES = ("png", "pdf")
@@ -48,11 +48,13 @@ class Grid:
         caption: What it shows, and of which figures of the paper it is the like.
         emphasis: "row" or "diagonal": what is read.
         panels: In order; those that were not run are left out, and said to be.
+        beside: The first panel is only what the others are held against; alone it makes no figure.
     """
 
     caption: str
     emphasis: str
     panels: Sequence[Panel]
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,13 @@ GRIDS = {
         "Masked pre-training on rooms and on objects, each network against itself; the top row is read.",
         "row",
         _alone((ROOMS[0], *OBJECTS)),
+        beside=True,
     ),
     "diagonal_objects": Grid(
         "Pre-training on rooms and on objects, before and after fine-tuning; the diagonal is read.",
         "diagonal",
         _tuned((ROOMS[0], *OBJECTS)),
+        beside=True,
     ),
     "controls_row": Grid(
         "What of the U is due to the layers: MP's residual stream, and the untrained network; the top row is read.",
@@ -112,6 +116,7 @@ GRIDS = {
             Panel("untrained", "random", "random"),
             Panel("untrained, stream", "random", "random", "stream"),
         ],
+        beside=True,
     ),
     "controls_diagonal": Grid(
         "What of the change in fine-tuning is due to how it was tuned and measured: MP in other ways; the diagonal is "
@@ -126,6 +131,7 @@ GRIDS = {
             Panel("plain input, own", "mp", "mp_depth_plain"),
             Panel("plain input, fed alike", "mp", "mp_depth_plain", "shared"),
         ],
+        beside=True,
     ),
 }
 """Figures of matrices by stem."""
@@ -148,8 +154,8 @@ CURVES = {
 
 
 SCORES = {
-    "scores_in": ("table_1", "Scores in distribution (Table 1)."),
-    "scores_out": ("table_2", "Scores out of distribution (Table 2)."),
+    "scores_in": ("table_1", "Scores in distribution (Table 1); the paper's are over its own pictures."),
+    "scores_out": ("table_2", "Scores out of distribution (Table 2); the paper's are over its own pictures."),
 }
 """Pictures of tables by stem: the table, and the caption."""
 
@@ -174,7 +180,7 @@ def draw_figures(
     """
     forests = {
         "claims": ("The claims, each with its interval.", [row for row in rows if not row.claim.of]),
-        "controls": ("The controls, each with its interval.", [row for row in rows if row.claim.of]),
+        "controls": ("Claims and, below each, its controls.", controlled(rows)),
     }
     drawn = [Drawn(stem, text, save_claims(kept, _paths(folder / stem))) for stem, (text, kept) in forests.items()]
     for stem, (name, caption) in SCORES.items():
@@ -217,7 +223,7 @@ def _draw_grid(evidence: Evidence, seed: int, stem: str, path: Path) -> Drawn:
             results.append(matrix)
             titles.append(panel.title)
     paths = []
-    if results:
+    if results and not (grid.beside and titles == [grid.panels[0].title]):
         whole = LayerGrid(results, titles, emphasis=grid.emphasis, spread=True)
         paths = save_layer_grid(whole, _paths(path))
     return Drawn(stem, grid.caption, paths, missing)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from cka_probe.reproduce.mesa.claims import Judged, tested
+from cka_probe.reproduce.mesa.claims import Judged, controlled, tested
 from cka_probe.reproduce.mesa.conditions import command, data_rows, departures, machine, stage_rows
 from cka_probe.reproduce.mesa.drawings import Drawn
 from cka_probe.reproduce.mesa.evidence import VARIANTS, Evidence
 from cka_probe.reproduce.mesa.published import ABSENT, RANGES, SOURCE
 from cka_probe.reproduce.mesa.summaries import absences
-from cka_probe.reproduce.mesa.texts import DASH, interval, layer_table, markdown, number, score_table
+from cka_probe.reproduce.mesa.texts import claim_texts, layer_texts, plain_table, score_texts, signed
 from cka_probe.reproduce.mesa.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNDEFINED
 
 WORDS = {
@@ -22,11 +22,11 @@ WORDS = {
     FAILS: "do not hold",
     UNDECIDED: "are undecided",
     UNDEFINED: "are undefined",
-    NOT_RUN: "not run",
+    NOT_RUN: "were not run",
 }
 
 LAYER_TABLES = {
-    "top": "Similarity of each layer with layer 0 of the same network (top row), and half the width of its interval:",
+    "top": "Similarity of each layer with layer 0 of the same network (top row):",
     "diagonal": "Similarity of each layer with itself after fine-tuning (diagonal):",
     "spread": "Root mean square of what varies over pictures, before fine-tuning. Similarity of a layer that hardly "
     "varies says little:",
@@ -46,11 +46,12 @@ def write_page(
         tables: Rows of scores under "table_1", "table_2" and "pretrained", of layers under "layers".
         drawn: Its figures.
     """
+    figures = {figure.stem for figure in drawn if figure.paths}
     parts = [
         *_opening(evidence, rows),
-        *_claims(rows, {figure.stem for figure in drawn if figure.paths}),
+        *_claims(rows, figures),
         *_scores(tables),
-        *_controls(rows),
+        *_controls(rows, figures),
         *_layers(tables["layers"]),
         *_figures(evidence, drawn),
         *_unlike(evidence),
@@ -91,44 +92,27 @@ def _claims(rows: Sequence[Judged], figures: set[str]) -> list[str]:
     own = [row for row in rows if not row.claim.of]
     count = tested(list(rows))
     corrected = (
-        f"p is two-sided over seeds and corrected for the {count} claims that could be tested (Holm). The verdict is "
+        f"p is two-sided over seeds and corrected for all claims that could be tested, {count} (Holm). The verdict is "
         "each claim's own: its interval is above 0 (holds), below 0 (does not hold), or neither."
         if count
         else "With no two seeds that differ no claim could be tested: there are no p-values."
     )
     lines = ["## Claims", "", "A claim holds if its number is above 0.", ""]
-    lines += [*markdown(_claim_table(own, figures)), "", corrected, "", *_plainly(own)]
-    return lines
-
-
-def _claim_table(rows: Sequence[Judged], figures: set[str]) -> pd.DataFrame:
-    """Return claims as cells of text, each with a link to its figure."""
-    return pd.DataFrame(
-        {
-            "claim": row.statement,
-            "number": interval(row.value, row.low, row.high),
-            "unit": row.unit,
-            "seeds": ", ".join(_seed(value) for value in row.finding.seeds.values()),
-            "verdict": row.said if row.verdict in (HOLDS, NOT_RUN) else f"**{row.said}**",
-            "p (Holm)": number(row.p_holm),
-            "figure": f"[{row.claim.figure}](figures/{row.claim.figure}.png)" if row.claim.figure in figures else DASH,
-        }
-        for row in rows
-    )
-
-
-def _seed(value: float | None) -> str:
-    return NOT_RUN if value is None else number(value)
+    return [*lines, claim_texts(own, figures), corrected, "", *_plainly(own)]
 
 
 def _plainly(rows: Sequence[Judged]) -> list[str]:
     """Return what does not hold, and what cannot be said, in sentences."""
     lines = [
-        f'- Does not hold here: "{row.statement}" ({interval(row.value, row.low, row.high)} {row.unit}).'
+        f'- Does not hold here: "{row.statement}" ({signed(row.value)} {row.unit}, at most {signed(row.high)}).'
         for row in rows
         if row.verdict == FAILS
     ]
-    lines += [f'- Cannot be said: "{row.statement}". {row.finding.reason}.' for row in rows if row.verdict == UNDEFINED]
+    lines += [
+        f'- Cannot be said: "{row.statement}". Reason: {row.finding.reason}.'
+        for row in rows
+        if row.verdict == UNDEFINED
+    ]
     return [*lines, ""] if lines else []
 
 
@@ -137,41 +121,37 @@ def _scores(tables: dict[str, pd.DataFrame]) -> list[str]:
     return [
         "## Table 1: in distribution",
         "",
-        "Ours; after a stroke the paper's number on NYUv2, where it is vouched for.",
+        "Ours; after a stroke the paper's number, on NYUv2, where it is vouched for. Bold: best, and its interval is "
+        "apart from every other.",
         "",
-        *markdown(score_table(tables["table_1"])),
+        score_texts(tables["table_1"])[0],
+        ABSENT,
         "",
-        f"{ABSENT} {_sources(tables['table_1'])}",
+        *_sources(tables["table_1"]),
         "",
         "## Table 2: out of distribution",
         "",
         "The same networks, not tuned further.",
         "",
-        *markdown(score_table(tables["table_2"])),
-        "",
+        score_texts(tables["table_2"])[0],
         f"{ABSENT} Over the rows of its Table 2 it has {ranges}.",
         "",
         "## Depth before fine-tuning",
         "",
         "GP and SP predict depth up to a scale; each picture is scaled to the median of its truth.",
         "",
-        *markdown(score_table(tables["pretrained"])),
-        "",
+        score_texts(tables["pretrained"])[0],
     ]
 
 
-def _sources(rows: pd.DataFrame) -> str:
+def _sources(rows: pd.DataFrame) -> list[str]:
     """Return where the paper's numbers in a table are from."""
     cited = rows[rows["paper"].notna()]
-    return " ".join(f"{row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples())
+    return [f"- {row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples()]
 
 
-def _controls(rows: Sequence[Judged]) -> list[str]:
-    shown = [row for row in rows if row.claim.of or any(other.claim.of == row.name for other in rows)]
-    frame = pd.DataFrame(
-        {"": row.statement, "number": interval(row.value, row.low, row.high), "unit": row.unit, "verdict": row.said}
-        for row in shown
-    )
+def _controls(rows: Sequence[Judged], figures: set[str]) -> list[str]:
+    shown = controlled(rows)
     ways = [f"- `{name}`: {words}" for name, words in VARIANTS.items()]
     return [
         "## Controls",
@@ -180,8 +160,8 @@ def _controls(rows: Sequence[Judged]) -> list[str]:
         "measured: a U in the residual stream is not one of mixed kinds of layer, and a change without layer decay is "
         "not one of learning rates.",
         "",
-        *markdown(frame),
-        "",
+        claim_texts(shown, figures),
+        *_plainly([row for row in shown if row.claim.of and row.verdict == UNDEFINED]),
         "Ways to take a similarity:",
         "",
         *ways,
@@ -190,10 +170,12 @@ def _controls(rows: Sequence[Judged]) -> list[str]:
 
 
 def _layers(layers: pd.DataFrame) -> list[str]:
-    names = dict(zip(layers["index"], layers["layer"], strict=True)) if len(layers) else {}
+    if layers.empty:
+        return ["## Layers", "", "No networks were compared.", ""]
+    names = dict(zip(layers["index"], layers["layer"], strict=True))
     lines = ["## Layers", "", ", ".join(f"{index} `{name}`" for index, name in names.items()) + ".", ""]
     for what, words in LAYER_TABLES.items():
-        lines += [words, "", *markdown(layer_table(layers, what)), ""]
+        lines += [words, "", layer_texts(layers, what)[0]]
     return lines
 
 
@@ -233,10 +215,8 @@ def _again(evidence: Evidence) -> list[str]:
         "",
         f"Machine that wrote this page: {machine()}. {versions}.",
         "",
-        *markdown(data_rows(evidence)),
-        "",
-        *markdown(stage_rows(evidence)),
-        "",
+        plain_table(data_rows(evidence)),
+        plain_table(stage_rows(evidence)),
     ]
 
 

@@ -2,7 +2,7 @@
 
 OUT/report/README.md              the page
 OUT/report/claims.csv             every claim and what stands beside it, with the value on each seed
-OUT/report/tables/*.csv, *.md     Tables 1 and 2 beside the paper's, depth before fine-tuning, layers
+OUT/report/tables/*.csv|md|tex     Tables 1 and 2 beside the paper's, depth before fine-tuning, layers
 OUT/report/figures/*.png, *.pdf
 
 It can be written at any time, over a study that is half done too: what is not there is said not to have been run.
@@ -10,13 +10,15 @@ It can be written at any time, over a study that is half done too: what is not t
 
 from pathlib import Path
 
+import pandas as pd
+
 from cka_probe.reproduce.mesa.arms import ARMS, CONTROLS, Arm
 from cka_probe.reproduce.mesa.claims import claims_frame, judge_claims
 from cka_probe.reproduce.mesa.drawings import draw_figures
 from cka_probe.reproduce.mesa.evidence import Evidence
 from cka_probe.reproduce.mesa.page import LAYER_TABLES, write_page
 from cka_probe.reproduce.mesa.summaries import layer_rows, score_rows
-from cka_probe.reproduce.mesa.texts import layer_table, markdown, score_table
+from cka_probe.reproduce.mesa.texts import layer_texts, score_texts
 from cka_probe.writing import replacing
 
 PRETRAINED = (Arm("MP+GP", "mp", "gp"), Arm("MP+GP+SP", "gp", "sp"))
@@ -35,22 +37,28 @@ def write_report(folder: str | Path) -> Path:
     """
     evidence = Evidence.load(folder)
     report = Path(folder) / "report"
-    rows = judge_claims(evidence)
-    tables = {
+    rows, tables = judge_claims(evidence), tables_of(evidence)
+    _write(report / "claims.csv", claims_frame(rows).to_csv(index=False, lineterminator="\n"))
+    for name, table in tables.items():
+        path = report / "tables" / name
+        _write(path.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
+        parts = [layer_texts(table, what) for what in LAYER_TABLES] if name == "layers" else [score_texts(table)]
+        for suffix, texts in zip((".md", ".tex"), zip(*parts, strict=True), strict=True):
+            _write(path.with_suffix(suffix), "\n".join(texts))
+    drawn = draw_figures(evidence, rows, tables, report / "figures")
+    page = report / "README.md"
+    _write(page, write_page(evidence, rows, tables, drawn))
+    return page
+
+
+def tables_of(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """Return the tables of a study by name, every number as it was computed."""
+    return {
         "table_1": score_rows(evidence, "in", (*ARMS, *CONTROLS)),
         "table_2": score_rows(evidence, "out", (*ARMS, *CONTROLS)),
         "pretrained": score_rows(evidence, "in", PRETRAINED),
         "layers": layer_rows(evidence),
     }
-    _write(report / "claims.csv", claims_frame(rows).to_csv(index=False, lineterminator="\n"))
-    for name, table in tables.items():
-        _write(report / "tables" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
-        parts = [layer_table(table, what) for what in LAYER_TABLES] if name == "layers" else [score_table(table)]
-        _write(report / "tables" / f"{name}.md", "\n\n".join("\n".join(markdown(part)) for part in parts) + "\n")
-    drawn = draw_figures(evidence, rows, tables, report / "figures")
-    page = report / "README.md"
-    _write(page, write_page(evidence, rows, tables, drawn))
-    return page
 
 
 def _write(path: Path, text: str) -> None:

@@ -59,8 +59,9 @@ def layer_rows(evidence: Evidence, arms: Sequence[Arm] = (*ARMS, *CONTROLS), var
         variant: How similarities were taken.
 
     Returns:
-        arm, variant, index, layer, undefined; spread (root mean square of what varies, before fine-tuning) and
-        spread_tuned, means over seeds; and `top_` and `diagonal_` value, low, high, over, seeds, state, reason.
+        arm, pre (its stage before fine-tuning), variant, index, layer; spread (root mean square of what varies, before
+        fine-tuning) and spread_tuned, means over seeds; and `top_` and `diagonal_` value, low, high, over, seeds,
+        state, reason.
     """
     rows = []
     for arm in arms:
@@ -71,7 +72,13 @@ def layer_rows(evidence: Evidence, arms: Sequence[Arm] = (*ARMS, *CONTROLS), var
             top = judge({seed: matrix and cell(matrix, 0, layer) for seed, matrix in alone.items()})
             diagonal = judge({seed: matrix and cell(matrix, layer, layer) for seed, matrix in tuned.items()})
             rows.append(
-                {"arm": arm.name, "variant": variant, "index": layer, "layer": there[0].rows[layer].name}
+                {
+                    "arm": arm.name,
+                    "pre": arm.pre,
+                    "variant": variant,
+                    "index": layer,
+                    "layer": there[0].rows[layer].name,
+                }
                 | {"spread": _mean([matrix.rows[layer].spread for matrix in there])}
                 | {"spread_tuned": _mean([matrix.columns[layer].spread for matrix in tuned.values() if matrix])}
                 | {f"top_{key}": value for key, value in _shown(top).items()}
@@ -100,7 +107,7 @@ def absences(evidence: Evidence) -> list[str]:
         if lacking:
             all_of_it = len(lacking) == len(wanted) and not any(lacking.values())
             what = "nothing of it" if all_of_it else ", ".join(words + seeds for words, seeds in lacking.items())
-            lines.append(f"{arm.name}: {what}" if all_of_it else f"{arm.name}: no {what}")
+            lines.append(f"{arm.name}: {what}" if all_of_it else f"{arm.name}: without {what}")
     return lines
 
 

@@ -1,68 +1,69 @@
-"""Numbers and rows as text for the page."""
+"""Rows of a study as tables to be written: an arm a row, cells with their interval and the paper's number."""
 
 import math
-from collections.abc import Iterable
 
 import pandas as pd
 
-DASH = "\N{EN DASH}"
+from cka_probe.reproduce.mesa.claims import Judged
+from cka_probe.reproduce.mesa.verdicts import NOT_RUN, UNDEFINED
+from cka_probe.tables import DASH, as_latex, as_markdown
+from cka_probe.tables import Estimate as Cell
+
+DIGITS = {"pixels": 2, "cm": 2, "degrees": 2}
+"""Decimals by unit; 3 for every other."""
 
 
-def number(value: float) -> str:
-    """Return a number to three decimals, fewer where it is large; a dash for none.
-
-    >>> number(0.12345), number(24.321), number(240.0), number(-0.0001), number(float("nan")) == DASH
-    ('0.123', '24.32', '240.0', '0.000', True)
-    """
-    if value is None or not math.isfinite(value):
-        return DASH
-    decimals = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: no -0.000
-
-
-def interval(value: float, low: float, high: float) -> str:
-    """Return a value with its interval; a dash for none.
-
-    >>> interval(0.5, 0.4, 0.625)
-    '0.500 [0.400, 0.625]'
-    """
-    return f"{number(value)} [{number(low)}, {number(high)}]" if math.isfinite(value) else DASH
+def score_texts(rows: pd.DataFrame) -> tuple[str, str]:
+    """Return rows of `summaries.score_rows` as Markdown and as LaTeX, an arm a row and a measure a column."""
+    heads = {row.measure: row.measure + (f" ({row.unit})" if row.unit else "") for row in rows.itertuples()}
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for _, row in rows.iterrows():
+        cells.setdefault(row["arm"], {})[heads[row["measure"]]] = _cell(row, "", row["paper"])
+    digits = {heads[row.measure]: DIGITS.get(row.unit, 3) for row in rows.itertuples()}
+    best = {heads[row.measure]: row.better for row in rows.itertuples() if row.better}
+    frame = pd.DataFrame.from_dict(cells, orient="index")
+    return tuple(write(frame, digits=digits, best=best) for write in (as_markdown, as_latex))
 
 
-def score_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of `summaries.score_rows` as cells of text, an arm a row and a measure a column."""
-    names = list(dict.fromkeys(rows["measure"]))
-    heads = {name: _head(rows[rows["measure"] == name].iloc[0]) for name in names}
-    table = []
-    for arm, own in rows.groupby("arm", sort=False):
-        cells = {heads[row["measure"]]: _score(row) for _, row in own.iterrows()}
-        table.append({"": arm} | cells)
-    return pd.DataFrame(table)
-
-
-def layer_table(rows: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Return rows of `summaries.layer_rows` as cells of text, an arm a row and a layer a column.
+def layer_texts(rows: pd.DataFrame, what: str) -> tuple[str, str]:
+    """Return rows of `summaries.layer_rows` as Markdown and as LaTeX, an arm a row and a layer a column.
 
     Args:
         rows: The rows.
-        what: "top" or "diagonal", with half the width of the interval, or "spread" or "spread_tuned".
+        what: "top" or "diagonal", with their intervals, or "spread" or "spread_tuned".
 
     Returns:
-        Arms of which nothing was run are left out.
+        Arms of which nothing was run are left out; what is of a pre-trained network alone stands there once.
     """
-    table = []
-    for arm, own in rows.groupby("arm", sort=False) if len(rows) else ():
-        cells = {str(row["index"]): _of_layer(row, what) for _, row in own.iterrows()}
-        if set(cells.values()) - {DASH, "not run"}:
-            table.append({"": arm} | cells)
-    return pd.DataFrame(table)
+    alone = what in ("top", "spread")
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for _, row in rows.drop_duplicates(["pre", "index"]).iterrows() if alone and len(rows) else rows.iterrows():
+        cell = small(row[what]) if what.startswith("spread") else _cell(row, f"{what}_")
+        cells.setdefault(row["arm"], {})[str(row["index"])] = cell
+    kept = {arm: own for arm, own in cells.items() if any(cell not in (DASH, NOT_RUN) for cell in own.values())}
+    frame = pd.DataFrame.from_dict(kept, orient="index")
+    return tuple(write(frame, digits=2) if kept else "Not run.\n" for write in (as_markdown, as_latex))
 
 
-def _of_layer(row: pd.Series, what: str) -> str:
-    if what.startswith("spread"):
-        return small(row[what])
-    half = (row[f"{what}_high"] - row[f"{what}_low"]) / 2
-    return row[f"{what}_state"] or f"{row[f'{what}_value']:.2f} ± {half:.2f}"
+def claim_texts(rows: list[Judged], figures: set[str]) -> str:
+    """Return claims as Markdown, each with a link to its figure, if that is among those drawn."""
+    table = [
+        {
+            "number": interval(row),
+            "unit": row.unit,
+            "each seed": ", ".join(_seed(value) for value in row.finding.seeds.values()),
+            "verdict": row.said,
+            "p (Holm)": row.p_holm,
+            "figure": f"[{row.claim.figure}](figures/{row.claim.figure}.png)" if row.claim.figure in figures else None,
+        }
+        for row in rows
+    ]
+    return as_markdown(pd.DataFrame(table, index=pd.Index([row.statement for row in rows], name="claim")))
+
+
+def interval(row: Judged) -> Cell:
+    """Return the number of a claim as a cell."""
+    return Cell(row.value, row.low, row.high)
 
 
 def small(value: float) -> str:
@@ -74,22 +75,27 @@ def small(value: float) -> str:
     return f"{value:.2g}" if math.isfinite(value) else DASH
 
 
-def markdown(table: pd.DataFrame) -> list[str]:
-    """Return cells of text as the lines of a Markdown table; strokes within a cell are escaped."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return [_line(row) for row in rows] if len(table) else ["Nothing was run."]
+def signed(value: float) -> str:
+    """Return a number to three decimals with a real minus, as the tables have it.
+
+    >>> signed(0.25), signed(-0.0001), signed(-2.0) == "\N{MINUS SIGN}2.000"
+    ('0.250', '0.000', True)
+    """
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def plain_table(rows: pd.DataFrame) -> str:
+    """Return rows of words and counts as Markdown, the first column as the names of the rows."""
+    return as_markdown(rows.set_index(rows.columns[0]))
 
 
-def _head(row: pd.Series) -> str:
-    """Return the head of a column: the measure, its unit, which way is better."""
-    arrow = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}.get(row["better"], "")
-    return row["measure"] + (f" ({row['unit']})" if row["unit"] else "") + arrow
+def _seed(value: float | None) -> str:
+    return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
 
 
-def _score(row: pd.Series) -> str:
-    paper = "" if math.isnan(row["paper"]) else f" / {row['paper']:g}"
-    return (row["state"] or interval(row["value"], row["low"], row["high"])) + paper
+def _cell(row: pd.Series, prefix: str, paper: float = math.nan) -> Cell | str:
+    """Return value, interval and the paper's number, or why there is no value where there is no number at all."""
+    state = row[f"{prefix}state"]
+    if state and math.isnan(paper):
+        return state
+    return Cell(*(row[f"{prefix}{end}"] for end in ("value", "low", "high")), paper)

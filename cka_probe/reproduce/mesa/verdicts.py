@@ -26,6 +26,8 @@ HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 UNDEFINED, NOT_RUN = "undefined", "not run"
 VERDICTS = (HOLDS, FAILS, UNDECIDED, UNDEFINED, NOT_RUN)
 LEVEL = 0.95
+SAME = 1e-12
+"""Values that differ by less of themselves than this differ by rounding, and are those of one run."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
     """
     values = np.asarray(values, dtype=np.float64)
     n, mean, error = len(values), float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    if (values == values[0]).all():
-        return float(values[0]), float(values[0]), float(values[0]), np.nan
+    if np.ptp(values) <= SAME * np.abs(values).max():
+        return mean, mean, mean, np.nan
     margin = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - margin, mean + margin, float(2 * stdtr(n - 1, -abs(mean) / error))
 
@@ -90,10 +92,11 @@ def judge(estimates: Mapping[int, Estimate | None]) -> Finding:
     if len(there) == 1:
         (only,) = there.values()
         reason = "one seed" if len(estimates) == 1 else missing
-        return Finding(only.value, only.low, only.high, UNDECIDED, reason, np.nan, seeds)
+        low, high = min(only.low, only.value), max(only.high, only.value)  # rounding may leave 1 outside of [1, 1]
+        return Finding(only.value, low, high, UNDECIDED, reason, np.nan, seeds)
     value, low, high, p = over_seeds([estimate.value for estimate in there.values()])
     if np.isnan(p) and value != 0:
-        reason = "the seeds agree to the last bit: they are not different runs"
+        reason = "equal seeds: not different runs"
         return Finding(value, low, high, UNDECIDED, reason, p, seeds)
     verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
     return Finding(value, low, high, verdict, missing, p, seeds)
