@@ -55,6 +55,7 @@ def loss_of(task, backbone, head, batch, seed=0):
 def test_it_has_the_options_of_geometric_pre_training_less_two():
     ours, theirs = ({f.name: f.default for f in fields(task)} for task in (PseudoDepth, Geometric))
     assert theirs.keys() - ours.keys() == {"smoothness", "rectify"}
+    assert ours.keys() - theirs.keys() == {*PARTS[2:], "nearest", "ratio", "reach"}
     assert {name: ours[name] for name in theirs if name in ours} == {
         name: default for name, default in theirs.items() if name in ours
     }

@@ -76,6 +76,7 @@ class PseudoDepth:
         max_depth: Farthest.
         crop: How much a side is cut at most, at least 1.
         poses: "learned" or "known".
+        inverse: Take the inverse of the motion from target to source for the motion back.
         truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
     """
 
@@ -98,6 +99,7 @@ class PseudoDepth:
     max_depth: float = 100.0
     crop: float = 1.15
     poses: str = "learned"
+    inverse: bool = False
     truth: bool = False
 
     def __post_init__(self):
