@@ -182,11 +182,11 @@ def draw_figures(
         "claims": ("The claims, each with its interval.", [row for row in rows if not row.claim.of]),
         "controls": ("Claims and, below each, its controls.", controlled(rows)),
     }
-    drawn = [Drawn(stem, text, save_claims(kept, _paths(folder / stem))) for stem, (text, kept) in forests.items()]
+    drawn = [Drawn(stem, text, save_claims(kept, files_of(folder / stem))) for stem, (text, kept) in forests.items()]
     for stem, (name, caption) in SCORES.items():
         there = tables[name].groupby("arm")["value"].transform(lambda values: values.notna().any())
         missing = list(tables[name]["arm"][~there].unique())
-        paths = save_score_panels(tables[name][there], _paths(folder / stem)) if there.any() else []
+        paths = save_score_panels(tables[name][there], files_of(folder / stem)) if there.any() else []
         drawn.append(Drawn(stem, caption, paths, missing))
     return [*drawn, *draw_grids(evidence, folder), *draw_curves(evidence, folder)]
 
@@ -225,7 +225,7 @@ def _draw_grid(evidence: Evidence, seed: int, stem: str, path: Path) -> Drawn:
     paths = []
     if results and not (grid.beside and titles == [grid.panels[0].title]):
         whole = LayerGrid(results, titles, emphasis=grid.emphasis, spread=True)
-        paths = save_layer_grid(whole, _paths(path))
+        paths = save_layer_grid(whole, files_of(path))
     return Drawn(stem, grid.caption, paths, missing)
 
 
@@ -238,7 +238,7 @@ def draw_curves(evidence: Evidence, folder: Path) -> list[Drawn]:
             found = [_run(evidence, seed, stage, arm) for seed in evidence.seeds]
             runs += [run for run in found if run is not None]
             missing += [arm] if not any(found) else []
-        paths = save_curves(Curves(runs), _paths(folder / stem)) if runs else []
+        paths = save_curves(Curves(runs), files_of(folder / stem)) if runs else []
         drawn.append(Drawn(stem, caption, paths, missing))
     return drawn
 
@@ -250,6 +250,6 @@ def _run(evidence: Evidence, seed: int, stage: str, arm: str) -> Run | None:
     return Run(arm, log) if validation is None else Run(arm, log, validation)
 
 
-def _paths(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """Return a figure's files; `path` has no suffix."""
     return [path.with_name(f"{path.name}.{suffix}") for suffix in SUFFIXES]

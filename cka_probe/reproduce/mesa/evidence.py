@@ -5,6 +5,7 @@ OUT/seed<k>/recipe.json                             what was run
 OUT/seed<k>/<stage>.safetensors                     checkpoints
 OUT/seed<k>/<stage>/log.csv, validation.csv         training
 OUT/seed<k>/scores/<stage>/<in|out>.json            `Scores`, in and out of distribution
+OUT/seed<k>/predictions/<stage>/<in|out>/           what was predicted of each picture, where it was kept
 OUT/seed<k>/similarity/<x>~<y>~<variant>.json       `SimilarityMatrix`; `random` is the untrained network
 
 What is not there was not run, and the answer is `None`: a small scale leaves arms out, and a table says so. What is
@@ -21,6 +22,7 @@ import pandas as pd
 from safetensors import SafetensorError
 
 from cka_probe.errors import DataError
+from cka_probe.evaluation.predictions import NOTE
 from cka_probe.lookup import lookup
 from cka_probe.models.checkpoint import file_hash, read_header
 from cka_probe.results import SimilarityMatrix
@@ -131,6 +133,12 @@ class Evidence:
             self._same(("compared weights", str(seed), stage), side.hash, path)
         self._same(("pictures of the similarities",), matrix.pictures.get("hash"), path)
         return matrix
+
+    def predictions(self, seed: int, stage: str, place: str) -> Path | None:
+        """Return the folder of what a checkpoint predicted of the pictures it was scored on, or `None`."""
+        lookup(PLACES, place, "place")
+        path = self._of(seed) / "predictions" / stage / place
+        return path if (path / NOTE).exists() else None
 
     def log(self, seed: int, stage: str) -> pd.DataFrame | None:
         """Return the rows of a stage's training log, or `None`."""

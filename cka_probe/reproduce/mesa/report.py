@@ -14,6 +14,7 @@ import pandas as pd
 
 from cka_probe.reproduce.mesa.arms import ARMS, CONTROLS, Arm
 from cka_probe.reproduce.mesa.claims import claims_frame, judge_claims
+from cka_probe.reproduce.mesa.depths import draw_depths
 from cka_probe.reproduce.mesa.drawings import draw_figures
 from cka_probe.reproduce.mesa.evidence import Evidence
 from cka_probe.reproduce.mesa.page import LAYER_TABLES, write_page
@@ -45,7 +46,7 @@ def write_report(folder: str | Path) -> Path:
         parts = [layer_texts(table, what) for what in LAYER_TABLES] if name == "layers" else [score_texts(table)]
         for suffix, texts in zip((".md", ".tex"), zip(*parts, strict=True), strict=True):
             _write(path.with_suffix(suffix), "\n".join(texts))
-    drawn = draw_figures(evidence, rows, tables, report / "figures")
+    drawn = draw_figures(evidence, rows, tables, report / "figures") + draw_depths(evidence, report / "figures")
     page = report / "README.md"
     _write(page, write_page(evidence, rows, tables, drawn))
     return page

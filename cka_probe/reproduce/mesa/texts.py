@@ -1,6 +1,7 @@
 """Rows of a study as tables to be written: an arm a row, cells with their interval and the paper's number."""
 
 import math
+import re
 
 import pandas as pd
 
@@ -58,7 +59,8 @@ def claim_texts(rows: list[Judged], figures: set[str]) -> str:
         }
         for row in rows
     ]
-    return as_markdown(pd.DataFrame(table, index=pd.Index([row.statement for row in rows], name="claim")))
+    text = as_markdown(pd.DataFrame(table, index=pd.Index([row.statement for row in rows], name="claim")))
+    return re.sub(r"\]\(.*?\)", lambda target: target[0].replace("\\", ""), text)  # where a link leads is no text
 
 
 def interval(row: Judged) -> Cell:
