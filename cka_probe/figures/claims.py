@@ -90,7 +90,7 @@ def claims(rows: Sequence[Claim], ax: Axes) -> Axes:
             pen.ax.add_patch(Rectangle((0, top), size[0], height, **band))
         middle = top + height / 2
         _write_lines(pen, statement, (MARGIN, middle))
-        _draw_interval(pen, panel, row, scales[row.unit], middle)
+        _draw_interval(pen, panel, row, scales.get(row.unit, 1.0), middle)
         pen.text(left + PANEL + GAP, middle, _numbers(row))
         _write_verdict(pen, row, said, (left + PANEL + GAP + NUMBERS + GAP, middle))
         top += height
@@ -151,16 +151,19 @@ def _height(*columns: list[str]) -> float:
 
 def _foot(scales: Mapping[str, float]) -> list[str]:
     """Return what the width of the panel is in each unit, in lines."""
+    if not scales:
+        return []
     ends = ", ".join(f"{end:.2g} {unit}".strip() for unit, end in scales.items())
     return _lines(f"Claims of one unit share a scale; from 0 to the edge it is {ends}.", PAGE - 2 * MARGIN)
 
 
 def _scales(rows: Sequence[Claim]) -> dict[str, float]:
-    """Return the number at the right end of the panel for each unit."""
+    """Return the number at the right end of the panel for each unit that has a number."""
     ends: dict[str, float] = {}
     for row in rows:
         numbers = np.abs([row.value, row.low, row.high])
-        ends[row.unit] = max(float(np.max(numbers[np.isfinite(numbers)], initial=0)), ends.get(row.unit, 0.0))
+        if np.isfinite(numbers).any():
+            ends[row.unit] = max(float(np.max(numbers[np.isfinite(numbers)])), ends.get(row.unit, 0.0))
     return {unit: end or 1.0 for unit, end in ends.items()}
 
 

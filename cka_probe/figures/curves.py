@@ -108,6 +108,8 @@ def _plan(drawn: Curves) -> Plan:
         raise DataError("expected at least one run to draw, found none; give a folder of `ckaprobe train`")
     names = _logged(drawn)
     names += [name for name in _measures(drawn) if name not in names]
+    if not names:
+        raise DataError("expected something but steps and learning rates to draw, found nothing; give another log.csv")
     legend = legend_lines(_entries(drawn), PAGE - LEFT - RIGHT - bold_width(drawn.title) - 0.2)
     top, width = TOP + max(len(legend), 1) * TITLE, (PAGE - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
     panels = {}
@@ -115,8 +117,10 @@ def _plan(drawn: Curves) -> Plan:
         row, column = divmod(place, ACROSS)
         panels[name] = (LEFT + column * (width + BETWEEN), top + row * (TITLE + HEIGHT + BELOW), width, HEIGHT)
     top += -(-len(names) // ACROSS) * (TITLE + HEIGHT + BELOW)
-    panels[RATE] = (LEFT, top, PAGE - LEFT - RIGHT, SMALL)
-    return Plan(panels, legend, (PAGE, top + TITLE + SMALL + 1.6 * BELOW))
+    if any(RATE in run.log for run in drawn.runs):
+        panels[RATE] = (LEFT, top, PAGE - LEFT - RIGHT, SMALL)
+        top += TITLE + SMALL + BELOW
+    return Plan(panels, legend, (PAGE, top + 0.6 * BELOW))
 
 
 def _arms(drawn: Curves) -> list[str]:
