@@ -89,7 +89,7 @@ def test_motion_is_small_at_first_and_knows_its_order():
 @pytest.mark.parametrize("maps", [[(4, 4), (8, 8), (6, 16), (10, 32)], [(3, 2), (4, 4), (8, 8), (6, 16), (10, 32)]])
 def test_the_decoder_reads_every_map_and_keeps_to_its_range(maps):
     torch.manual_seed(0)
-    decoder = DisparityDecoder(maps, 0.5, 20.0)
+    decoder = DisparityDecoder(maps, 0.5, 20.0, start=2.0)
     pyramid = [torch.randn(2, channels, 64 // stride, 96 // stride, requires_grad=True) for channels, stride in maps]
     depth = decoder(pyramid)
     assert depth.shape == (2, 1, 64, 96)
@@ -103,12 +103,13 @@ def test_the_decoder_reads_every_map_and_keeps_to_its_range(maps):
 
 
 def test_depth_and_motion_start_in_the_same_order():
-    task = Geometric(SIZE)
     backbone = backbone_of()
-    with torch.no_grad():
-        depth = task.predict(backbone, task.head(backbone), torch.rand(2, 3, *SIZE))
-    assert depth.shape == (2, 1, *SIZE)
-    assert 0.1 < depth.min() < depth.max() < 0.4
+    for nearest in (0.02, 0.1):
+        task = Geometric(SIZE, min_depth=nearest)
+        with torch.no_grad():
+            depth = task.predict(backbone, task.head(backbone), torch.rand(2, 3, *SIZE))
+        assert depth.shape == (2, 1, *SIZE)
+        assert 0.1 < depth.min() < depth.max() < 0.4
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -222,6 +223,7 @@ def test_masks_and_selection_are_options_that_matter(videos):
         ({"least_valid": 1.0}, r"expected `least_valid` in \[0, 1\), found 1.0"),
         ({"min_depth": 0.0}, "expected `min_depth` above 0, found 0.0"),
         ({"max_depth": 0.1}, "expected `max_depth` above 0.1, found 0.1"),
+        ({"start": 0.1}, "expected `start` between the two depths, found 0.1"),
         ({"crop": 0.9}, "expected `crop` of at least 1, found 0.9"),
         ({"poses": "true"}, "expected `poses` learned or known, found true"),
         ({"poses": "known", "rectify": True}, "expected learned poses with `rectify`, found known"),

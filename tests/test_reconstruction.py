@@ -1,6 +1,7 @@
 """Frames explained by each other: the truth explains best, nothing is explained by nothing, and symmetries hold."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -199,6 +200,21 @@ def test_the_motion_back_can_be_the_inverse_of_the_motion_there():
     torch.testing.assert_close(inverse.error, expected.error)
     torch.testing.assert_close(asked.error[:, :2], expected.error[:, :2])
     assert not torch.allclose(asked.error[:, 2:], expected.error[:, 2:])
+
+
+def test_normalised_depth_has_one_mean_and_forgets_the_scale_of_each_video():
+    batch, depths = draw_batch()
+    comparing = replace(PLAIN, mean_depth=2.5)
+    found, other = (
+        reconstruct(NO_BACKBONE, said(depths * factor), batch, comparing)
+        for factor in (1.0, torch.tensor([0.01, 30.0]).view(2, 1, 1, 1, 1))
+    )
+    torch.testing.assert_close(found.photometric, other.photometric)
+    torch.testing.assert_close(found.consistency, other.consistency)
+    torch.testing.assert_close(found.depth, other.depth)
+    torch.testing.assert_close(
+        found.depth / depths[:, 0], 2.5 * (1 / depths).mean((1, 2, 3, 4)).view(2, 1, 1, 1).expand_as(found.depth)
+    )
 
 
 def test_pixels_of_a_source_that_were_never_seen_take_no_part():

@@ -6,13 +6,17 @@ The last convolution gives inverse depth,
 
     1 / depth = 1 / max_depth + (1 / min_depth - 1 / max_depth) sigmoid(z)
 
-so that with 0.1 and 100 untrained weights say about 0.2, of the same order as the motion an untrained `MotionNet`
-proposes: what moves in the picture is translation over depth, and if one of the two is far off at the start, the
-other cannot make up for it. The coarser outputs of the original are left out: its loss never reads them.
+and z starts where depth is `start`: 0.2, of the same order as the motion an untrained `MotionNet` proposes. What
+moves in the picture is translation over depth; if one of the two is far off at the start, the other cannot make up
+for it. While translation is still too small, depth shrinks instead, for all pixels alike: with `min_depth` 0.1 as in
+the original it can arrive there within fifty steps, where the sigmoid has no slope and no shape is ever learned. A
+nearer `min_depth` leaves it room, and starts from the same place. The coarser outputs of the original are left out:
+its loss never reads them.
 
 Zhou et al., CVPR 2017; Godard et al., ICCV 2019; as in Bian et al., "SC-DepthV2", TPAMI 2022.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -30,9 +34,12 @@ class DisparityDecoder(nn.Module):
         maps: (channels, stride) of each map, fine to coarse; strides out of 2, 4, 8, 16 and 32, the last 32.
         min_depth: Nearest, in the decoder's own unit.
         max_depth: Farthest.
+        start: What untrained weights say, between the two.
     """
 
-    def __init__(self, maps: Sequence[tuple[int, int]], min_depth: float = 0.1, max_depth: float = 100.0):
+    def __init__(
+        self, maps: Sequence[tuple[int, int]], min_depth: float = 0.1, max_depth: float = 100.0, start: float = 0.2
+    ):
         super().__init__()
         self.nearest, self.farthest = 1 / min_depth, 1 / max_depth  # as inverse depth
         self.strides = tuple(stride for _, stride in maps)
@@ -44,6 +51,8 @@ class DisparityDecoder(nn.Module):
             self.joining[str(stride)] = _convolution(width + beside.get(stride // 2, 0), width)
             before = width
         self.to_disparity = _convolution(before, 1)
+        share = (1 / start - self.farthest) / (self.nearest - self.farthest)
+        nn.init.constant_(self.to_disparity.bias, math.log(share / (1 - share)))
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Return depth, (n, 1, H, W) float32, of maps (n, C, H / stride, W / stride), H and W at least 64."""

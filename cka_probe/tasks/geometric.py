@@ -66,11 +66,13 @@ class Geometric:
         rectify: Whether sources are first turned by a network that learns to.
         min_depth: Nearest depth that can be said, in the network's own unit.
         max_depth: Farthest.
+        start: Depth that untrained weights say.
         crop: How much a side is cut at most, at least 1.
         poses: "learned", or "known": `source_T_target` as measured, to find out whether it is depth or motion that
             does not learn. Not geometric pre-training, whose point is to need no measurement.
         inverse: Take the inverse of the motion from target to source for the motion back, instead of asking the
             pose network again: a fifth cheaper.
+        normalise: Whether the depths of a video are scaled to the mean `start` before they explain anything.
         truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
     """
 
@@ -85,9 +87,11 @@ class Geometric:
     rectify: bool = False
     min_depth: float = 0.1
     max_depth: float = 100.0
+    start: float = 0.2
     crop: float = 1.15
     poses: str = "learned"
     inverse: bool = False
+    normalise: bool = False
     truth: bool = False
 
     def __post_init__(self):
@@ -99,6 +103,7 @@ class Geometric:
             ("`least_valid` in [0, 1)", self.least_valid, 0 <= self.least_valid < 1),
             ("`min_depth` above 0", self.min_depth, self.min_depth > 0),
             (f"`max_depth` above {self.min_depth}", self.max_depth, self.max_depth > self.min_depth),
+            ("`start` between the two depths", self.start, self.min_depth < self.start < self.max_depth),
             ("`crop` of at least 1", self.crop, self.crop >= 1),
             ("`poses` learned or known", self.poses, self.poses in ("learned", "known")),
             ("learned poses with `rectify`", self.poses, not (self.rectify and self.poses == "known")),
@@ -117,7 +122,13 @@ class Geometric:
     def comparing(self) -> Comparing:
         """Return how pictures are compared."""
         return Comparing(
-            self.window, self.auto_mask, self.min_select, self.least_valid, self.poses == "known", self.inverse
+            self.window,
+            self.auto_mask,
+            self.min_select,
+            self.least_valid,
+            self.poses == "known",
+            self.inverse,
+            self.start if self.normalise else 0.0,
         )
 
     def head(self, backbone: Backbone) -> GeometricHead:
@@ -129,7 +140,7 @@ class Geometric:
                 f"found {[stride for _, stride in found]}; train a Swin or a ResNet"
             )
         return GeometricHead(
-            DisparityDecoder(found, self.min_depth, self.max_depth),
+            DisparityDecoder(found, self.min_depth, self.max_depth, self.start),
             MotionNet() if self.poses == "learned" else None,
             MotionNet(outputs=3, scale=1.0, halved=True) if self.rectify else None,
         )

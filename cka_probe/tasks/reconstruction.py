@@ -42,6 +42,8 @@ class Comparing:
         known_poses: Take `source_T_target` of the batch instead of the pose network's.
         inverse: Take the inverse of the motion from target to source for the motion back, instead of asking the
             pose network again.
+        mean_depth: Scale the depths of all frames of a video together so that this is their (harmonic) mean, and
+            only their shape is left to learn; 0 leaves them as they are.
     """
 
     window: int = 7
@@ -50,6 +52,7 @@ class Comparing:
     least_valid: float = 1e-3
     known_poses: bool = False
     inverse: bool = False
+    mean_depth: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def error_maps(
     n, num_sources, _, height, width = sources.shape
     frames = torch.cat([target[:, None], sources], 1)  # (n, 1 + S, 3, h, w)
     depths = head.depth(backbone.pyramid(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
+    if comparing.mean_depth:
+        depths = depths * comparing.mean_depth * (1 / depths).mean((1, 2, 3, 4), keepdim=True)
     if seen is None:
         seen = torch.ones_like(sources[:, :, :1], dtype=torch.bool)
     there = torch.cat([torch.ones_like(seen[:, :1]), seen], 1)
