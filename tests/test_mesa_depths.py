@@ -65,4 +65,4 @@ def test_pictures_that_are_gone_are_said_to_be(tmp_path):
     note_predictions(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
     _, outside = draw_depths(Evidence.load(tmp_path), tmp_path / "figures")
     assert outside.paths == ()
-    assert "no longer where they were" in outside.missing[-1]
+    assert "no longer where they were" in outside.caption

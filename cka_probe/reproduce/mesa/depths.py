@@ -55,7 +55,7 @@ def _draw(evidence: Evidence, place: str, folder: Path) -> Drawn:
     try:
         dataset = open_dataset(scored[0].data["source"])
     except DataError:
-        return Drawn(stem, caption, (), [*missing, "any (the pictures are no longer where they were)"])
+        return Drawn(stem, f"{caption} Not drawn: the pictures are no longer where they were.", (), missing)
     rows = depth_rows(dataset, [names[int(len(names) * part)] for part in SHOWN], kept)
     parts = ("depth", "edges") if all(row.edges for row in rows) else ("depth", "error")
     return Drawn(stem, caption, save_depth_panel(DepthPanel(rows, parts), files_of(folder / stem)), missing)
