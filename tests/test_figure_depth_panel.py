@@ -152,7 +152,7 @@ def test_what_cannot_be_drawn_is_said():
         depth_panel_size(DepthPanel([]))
     with pytest.raises(DataError, match=r"MP is \(3, 4\) and the truth \(12, 16\); resize"):
         depth_panel_size(DepthPanel([DepthRow("a", good.image, good.truth, {"MP": np.ones((3, 4))})]))
-    with pytest.raises(DataError, match=r"expected edges of truth, MP, MP\+GP, .* found none; leave edges out"):
+    with pytest.raises(DataError, match=r"expected edges of truth, MP, MP\+GP, .* found none; leave them out"):
         depth_panel_size(DepthPanel([DepthRow("a", good.image, good.truth, good.predictions)], ("edges",)))
     with pytest.raises(DataError, match="expected depth of MP, MP"):
         depth_panel_size(DepthPanel([good, row(1, ("MP",))]))

@@ -19,7 +19,8 @@ from cka_probe.figures.pen import PAGE, Pen, filling
 
 NEEDED = ("arm", "measure", "value", "low", "high")
 ACROSS = 3
-ROW, TITLE, TICKS, KEY, MARGIN, BETWEEN = 0.17, 0.2, 0.24, 0.2, 0.08, 0.14  # inches
+ROW, TITLE, TICKS, KEY, MARGIN = 0.17, 0.2, 0.24, 0.2, 0.08  # inches
+BETWEEN, RIGHT = 0.28, 0.16  # with room for half a number
 LONGEST = 1.5  # inches for the name of an arm
 DIRECTIONS = {
     "lower": "lower is better \N{LEFTWARDS ARROW}",
@@ -49,7 +50,7 @@ def score_panels(table: pd.DataFrame, ax: Axes) -> Axes:
     arms, measures, size = list(table["arm"].unique()), list(table["measure"].unique()), score_panels_size(table)
     pen, left = Pen(ax, size, design=1.0), _left(arms)
     across = min(ACROSS, len(measures))
-    width = (size[0] - left - MARGIN - (across - 1) * BETWEEN) / across
+    width = (size[0] - left - RIGHT - (across - 1) * BETWEEN) / across
     for place, measure in enumerate(measures):
         row, column = divmod(place, across)
         x, y = left + column * (width + BETWEEN), MARGIN + row * (TITLE + len(arms) * ROW + TICKS)
