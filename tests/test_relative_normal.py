@@ -166,6 +166,15 @@ def test_pairs_avoid_jumps_of_the_pseudo_depth_and_the_border():
     assert pairs_across_edges(image, pseudo, normals_from_depth(pseudo, K), 0.25).shape[1] > 0
 
 
+@pytest.mark.parametrize(("column", "scale", "found"), [(2, 1.0, False), (2, 0.25, True), (16, 1.0, True)])
+def test_edges_of_normals_do_not_count_in_the_border(column, scale, found):
+    # five pixels wide at full scale, one at a quarter; the normals' own border is where they are least exact
+    image, pseudo = torch.full((1, 3, 32, 32), 0.5), torch.full((1, 1, 32, 32), 2.0)
+    normals = torch.tensor([0.0, 0, -1]).view(1, 3, 1, 1).repeat(1, 1, 32, 32)
+    normals[..., column:] = torch.tensor([0.6, 0, -0.8]).view(1, 3, 1, 1)
+    assert (pairs_across_edges(image, pseudo, normals, scale).shape[1] > 0) == found
+
+
 def test_pairs_lie_in_one_picture_and_follow_from_the_seed():
     batch = rooms()
     first, second, other = (pairs_of(batch, batch["depth"], seed=seed) for seed in (0, 0, 1))

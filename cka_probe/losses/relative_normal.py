@@ -8,7 +8,8 @@ For pairs of pixels A, B with normals n of the predicted depth and n* of the pse
 Xian et al., "Structure-Guided Ranking Loss", CVPR 2020.) Angles between normals do not depend on how the scene is
 turned: it asks less than normal matching, and asks it where the eye looks. Pairs are drawn across edges of the
 picture and edges of the pseudo-normals, each where the gradient is above a tenth of the picture's largest, but not
-next to edges of the pseudo-depth: across a jump in depth the angle says nothing about a surface.
+next to edges of the pseudo-depth: across a jump in depth the angle says nothing about a surface. (Those are found
+the same way, so in a picture without any jump the steepest slopes are taken for one, and their edges left out.)
 
 On the line through an edge pixel along its gradient lie four pixels a, b | c, d, two on each side, at distances
 drawn from 3 to 19 pixels each; the pairs are ab, bc, cd. Unlike the original code: edges come from the grey
