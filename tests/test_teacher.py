@@ -110,7 +110,7 @@ def test_training_sees_parts_with_depth_in_its_place():
         ({"size": (48, 64)}, r"sides that are multiples of 32, at least 64, found \(48, 64\)"),
         ({"alignment": "mean"}, "`alignment` out of median, least_squares, found mean"),
         ({"trim": 1.0}, r"`trim` in \[0, 1\), found 1.0"),
-        ({"gradient": -1.0}, "a weight `gradient` of 0 or more, found -1.0"),
+        ({"gradient_matching": -1.0}, "a weight `gradient_matching` of 0 or more, found -1.0"),
         ({"scales": 0}, "at least one of `scales`, found 0"),
         ({"scale": (0.9, 0.4)}, r"`scale` = \[least, most\] in \(0, 1\], found \[0.9, 0.4\]"),
         ({"colours": 2.0}, r"`colours` in \[0, 1\], found 2.0"),

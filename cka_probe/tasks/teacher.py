@@ -4,7 +4,7 @@ It stands in for the network LeReS (Yin et al., "Learning to Recover 3D Scene Sh
 2021), whose depth maps pseudo-depth pre-training asks for; what it learns is to be handed on as files
 (`cka_probe.pseudo_depth`). For that it has to be trained on other scenes than those it labels, of other style:
 
-    L = affine_invariant + gradient * gradient_matching          (`losses.affine`)
+    L = L_affine + gradient_matching L_gradient          (`losses.affine`)
 
 Nothing in it depends on a unit, so a view may be any part of a picture in any shape: a box with a random share of
 its area, squeezed into the network's size, mirrored one time in two, in other colours. Evaluation sees the picture
@@ -42,8 +42,8 @@ class Teacher:
         size: Height and width of the network's input, pixels; multiples of 32, at least 64.
         alignment: How a prediction is brought to the truth in the loss, a name in `losses.affine.ALIGNMENTS`.
         trim: Share of a picture's pixels, those of the largest errors, that do not count.
-        gradient: Weight of gradient matching.
-        scales: Of gradient matching.
+        gradient_matching: Weight of the second part of the loss, which sharpens edges; the first has 1.
+        scales: Of gradient matching, each half as fine as the one before.
         scale: Least and most share of a picture's area that a training view shows.
         colours: How often a training view has other brightness, gamma, hue.
         min_depth: Metres; nearer measurements do not count.
@@ -55,7 +55,7 @@ class Teacher:
     size: tuple[int, int]
     alignment: str = "median"
     trim: float = 0.0
-    gradient: float = 0.5
+    gradient_matching: float = 0.5
     scales: int = 4
     scale: tuple[float, float] = (0.4, 1.0)
     colours: float = 0.5
@@ -67,7 +67,7 @@ class Teacher:
             ("sides that are multiples of 32, at least 64", self.size, all(s >= 64 and s % 32 == 0 for s in self.size)),
             (f"`alignment` out of {', '.join(ALIGNMENTS)}", self.alignment, self.alignment in ALIGNMENTS),
             ("`trim` in [0, 1)", self.trim, 0 <= self.trim < 1),
-            ("a weight `gradient` of 0 or more", self.gradient, self.gradient >= 0),
+            ("a weight `gradient_matching` of 0 or more", self.gradient_matching, self.gradient_matching >= 0),
             ("at least one of `scales`", self.scales, self.scales >= 1),
             ("`scale` = [least, most] in (0, 1]", list(self.scale), 0 < self.scale[0] <= self.scale[1] <= 1),
             ("`colours` in [0, 1]", self.colours, 0 <= self.colours <= 1),
@@ -102,7 +102,8 @@ class Teacher:
         compared = (self.predict(backbone, head, batch["image"]), batch["depth"], self.valid(batch["depth"]))
         affine = affine_invariant(*compared, alignment=self.alignment, trim=self.trim)
         matching = gradient_matching(*compared, alignment=self.alignment, scales=self.scales)
-        return affine + self.gradient * matching, {"affine": affine.detach(), "gradient": matching.detach()}
+        parts = {"affine_invariant": affine.detach(), "gradient_matching": matching.detach()}
+        return affine + self.gradient_matching * matching, parts
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
         """Return abs_rel and delta1 per picture, after the scale (of 0 or more) and shift that fit the truth best.
