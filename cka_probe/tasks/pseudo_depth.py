@@ -16,8 +16,9 @@ ratio; it is no part of the published method, and 0 leaves it out.
 
 Pairs of pixels are drawn in the loss, from torch's global generator: the trainer seeds it anew in each step and
 process, so a run that is resumed draws as if it had never stopped. The ranking loss falls when all depth grows,
-and neither photometric nor consistency loss minds if motion grows with it: the unit of the depth drifts, and
-means nothing. Evaluation scales by medians.
+and neither photometric nor consistency loss minds if motion grows with it: the unit of the depth drifts, unless
+`normalise` holds it, and means nothing. Evaluation scales by medians. Held to a small mean, differences of depth
+are small too, and the ranking loss pulls almost evenly at all pairs, those that are in order too.
 
 Sun, Bian, Zhan, Yin, Reid & Shen, "SC-DepthV3: Robust Self-supervised Monocular Depth Estimation for Dynamic
 Scenes", TPAMI 2023; weights as in its published code and as in MeSa's equation 5.
@@ -74,9 +75,12 @@ class PseudoDepth:
         least_valid: Share of the pixels that has to be valid for a photometric and a consistency loss.
         min_depth: Nearest depth that can be said, in the network's own unit.
         max_depth: Farthest.
+        start: Depth that untrained weights say.
         crop: How much a side is cut at most, at least 1.
         poses: "learned" or "known".
         inverse: Take the inverse of the motion from target to source for the motion back.
+        normalise: Whether the depths of a video are scaled to the mean `start` before they explain anything; then
+            their unit is the same throughout.
         truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
     """
 
@@ -97,9 +101,11 @@ class PseudoDepth:
     least_valid: float = 1e-3
     min_depth: float = 0.1
     max_depth: float = 100.0
+    start: float = 0.2
     crop: float = 1.15
     poses: str = "learned"
     inverse: bool = False
+    normalise: bool = False
     truth: bool = False
 
     def __post_init__(self):
