@@ -7,6 +7,12 @@ frame by the others; see `tasks.reconstruction`. Depth comes out up to one scale
 a second network first turns each source until only translation is left, as hand-held cameras mostly rotate, and
 rotation says nothing about depth; two losses of its own teach it (`losses.rectification`).
 
+Two things decide whether a pose network that starts from chance learns which way the camera goes. Taking the best map
+per pixel, and leaving out pixels that the motion made worse, both forgive a wrong direction: of two sources on either
+side one always looks better for it, and the loss falls though nothing is learned. Begin without (`min_select` and
+`auto_mask` false), or with pose weights that know better, as the original does. And while translation is still too
+small, depth shrinks or grows for all pixels alike; `normalise` leaves it only its shape.
+
 A view is the largest box with the network's ratio of sides at a random place, each side cut by up to 1.15 on its
 own, mirrored one time in two; K follows. Bian et al., "Auto-Rectify Network for Unsupervised Indoor Depth
 Estimation", TPAMI 2022; weights as in its published code.
