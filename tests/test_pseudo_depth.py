@@ -108,6 +108,19 @@ def test_pairs_follow_from_the_global_generator_alone(backbone):
     assert {name for name in PARTS if first[name] != other[name]} == {"depth_ranking", "relative_normal"}
 
 
+def test_ratio_and_reach_are_what_the_losses_are_given(backbone):
+    batch, _ = rooms()
+    head = head_of(PseudoDepth(SIZE), backbone)
+    found = {
+        how: loss_of(PseudoDepth(SIZE, **{how[0]: how[1]}), backbone, head, batch)[1]
+        for how in (("ratio", 1.15), ("ratio", 1000.0), ("reach", 0.25), ("reach", 1.0))
+    }
+    assert found["ratio", 1000.0]["depth_ranking"] == 0 < found["ratio", 1.15]["depth_ranking"]
+    # by default distances go with the picture's side: 64 / 256
+    assert found["ratio", 1.15] == found["reach", 0.25]
+    assert found["reach", 0.25]["relative_normal"] != found["reach", 1.0]["relative_normal"]
+
+
 def test_views_keep_pictures_and_pseudo_depth_on_top_of_each_other():
     columns = torch.arange(1.0, 129.0).expand(1, 96, 128) / 128
     sample = {
