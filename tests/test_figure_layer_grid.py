@@ -95,6 +95,13 @@ def test_exactly_what_is_read_is_outlined(case):
         assert boxes == {None: set(), "row": row, "diagonal": diagonal}[grid.emphasis]
 
 
+def test_a_frame_hides_no_cell(case):
+    _, ax = case
+    for panel in maps(ax):
+        side = np.diff(panel.transData.transform([(0, 0), (1, 0)])[:, 0]).item() * 72 / ax.figure.dpi
+        assert all(patch.get_linewidth() < side / 2 for patch in panel.patches if not patch.get_fill())
+
+
 def test_undefined_cells_are_hatched_and_said_to_be(case):
     grid, ax = case
     for result, panel in zip(grid.results, maps(ax), strict=True):

@@ -112,7 +112,8 @@ def _draw_map(pen: Pen, plan: Plan, grid: LayerGrid, result: SimilarityMatrix, p
     if max(map(max, (other.values.shape for other in grid.results))) <= MOST_NUMBERS:
         _write_numbers(panel, result.values, small)
     if grid.emphasis:
-        _outline(panel, EMPHASES[grid.emphasis][1](rows, columns), pen.scale, whole=grid.emphasis == "row")
+        thin = min(1.0, max(plan.cell / 0.2, 0.3))  # a frame must not hide a small cell
+        _outline(panel, EMPHASES[grid.emphasis][1](rows, columns), thin * pen.scale, whole=grid.emphasis == "row")
     return image
 
 
