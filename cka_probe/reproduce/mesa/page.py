@@ -65,7 +65,8 @@ def spread_of(evidence: Evidence) -> str:
     if len(evidence.seeds) > 1:
         return (
             f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds; where only one of them has a value, "
-            "over pictures."
+            "over pictures. All seeds see the same test pictures: what other pictures would give is not in an interval "
+            "over seeds."
         )
     return (
         "Intervals are 95 %, over pictures, of one seed. Another seed gives other numbers, and these intervals do not "

@@ -7,7 +7,9 @@ standard deviation s (divided by n - 1),
     m plus and minus t(0.975, n - 1) s / sqrt(n)          Student 1908
 
 and the claim, that the statistic is above 0, holds if the lower end is, and does not if the upper end is below 0.
-One seed says nothing of other seeds: its interval is over pictures, and it decides nothing. Two do little: t is 12.7.
+One seed says nothing of other seeds: its interval is over pictures, and it decides nothing. Two do little: t is 12.7,
+and yet two that happen to agree may seem to decide what their pictures cannot. All seeds are tested on the same
+pictures, so that an interval over seeds is one for these pictures.
 
 Several claims are tested, so that one in twenty-odd would seem to be decided by chance alone. Beside the verdict,
 which is each claim's own, stands the two-sided p-value corrected for all that were tested (Holm, Scand. J. Statist.
