@@ -55,7 +55,7 @@ def loss_of(task, backbone, head, batch, seed=0):
 def test_it_has_the_options_of_geometric_pre_training_less_two():
     ours, theirs = ({f.name: f.default for f in fields(task)} for task in (PseudoDepth, Geometric))
     assert theirs.keys() - ours.keys() == {"smoothness", "rectify"}
-    assert ours.keys() - theirs.keys() == {*PARTS[2:], "nearest", "ratio", "reach"}
+    assert ours.keys() - theirs.keys() == {*PARTS[2:], "nearest", "ranked_mean", "ratio", "reach"}
     assert {name: ours[name] for name in theirs if name in ours} == {
         name: default for name, default in theirs.items() if name in ours
     }
@@ -181,6 +181,17 @@ def test_true_depth_and_motion_of_rooms_lose_least():
         assert better == ({"depth_ranking"} if name == "larger" else set()), name
 
 
+def test_with_a_ranked_mean_the_unit_of_the_depth_does_not_count():
+    batch, depths = rooms()
+    no_backbone = SimpleNamespace(pyramid=lambda images: None)
+    for mean, same in ((3.0, True), (0.0, False)):
+        task = PseudoDepth(SIZE, poses="known", ranked_mean=mean)
+        # with no pose known nothing is visible, and pairs are drawn by chance alone, the same for both
+        far = batch | {"source_T_target": torch.full_like(batch["source_T_target"], torch.nan)}
+        first, second = (loss_of(task, no_backbone, said(unit * depths), far)[1] for unit in (1.0, 0.1))
+        assert (first["depth_ranking"] == pytest.approx(second["depth_ranking"], rel=1e-4)) == same
+
+
 @pytest.mark.parametrize("picture", ["constant", "drawn"])
 @pytest.mark.parametrize("pseudo", ["zeros", "constant", "drawn", "16 bit"])
 def test_degenerate_batches_give_finite_losses_and_gradients(backbone, picture, pseudo):
@@ -219,6 +230,7 @@ def test_its_head_goes_on_with_depth_and_motion_and_leaves_the_rectify_network(b
         ({"depth_ranking": -1.0}, "pseudo_depth: expected weights of 0 or more, found .*'depth_ranking': -1.0"),
         ({"nearest": 1.0}, r"pseudo_depth: expected `nearest` in \[0, 1\), found 1.0"),
         ({"ratio": 1.0}, "pseudo_depth: expected a `ratio` above 1, found 1.0"),
+        ({"ranked_mean": -1.0}, "pseudo_depth: expected a `ranked_mean` of 0 or more, found -1.0"),
         ({"reach": -1.0}, "pseudo_depth: expected a `reach` of 0 or more, found -1.0"),
         ({"window": 4}, "pseudo_depth, as geometric: expected an odd `window`, found 4"),
     ],
