@@ -44,6 +44,7 @@ class Comparing:
             pose network again.
         mean_depth: Scale the depths of all frames of a video together so that this is their (harmonic) mean, and
             only their shape is left to learn; 0 leaves them as they are.
+        flat: Depth of every pixel, instead of what the network says; 0 asks the network.
     """
 
     window: int = 7
@@ -53,6 +54,7 @@ class Comparing:
     known_poses: bool = False
     inverse: bool = False
     mean_depth: float = 0.0
+    flat: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,7 @@ def error_maps(
     target, sources = batch["image"], batch["sources"]
     n, num_sources, _, height, width = sources.shape
     frames = torch.cat([target[:, None], sources], 1)  # (n, 1 + S, 3, h, w)
-    depths = head.depth(backbone.pyramid(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
-    if comparing.mean_depth:
-        depths = depths * comparing.mean_depth * (1 / depths).mean((1, 2, 3, 4), keepdim=True)
+    depths = _depths(backbone, head, frames, comparing)
     if seen is None:
         seen = torch.ones_like(sources[:, :, :1], dtype=torch.bool)
     there = torch.cat([torch.ones_like(seen[:, :1]), seen], 1)
@@ -165,6 +165,16 @@ def _pairs(num_sources: int) -> tuple[list[int], list[int]]:
     sources = list(range(1, num_sources + 1))
     zeros = [0] * num_sources
     return zeros + sources, sources + zeros
+
+
+def _depths(backbone: Backbone, head: nn.Module, frames: Tensor, comparing: Comparing) -> Tensor:
+    """Return depth of all frames (n, 1 + S, 3, h, w), (n, 1 + S, 1, h, w)."""
+    if comparing.flat:
+        return torch.full_like(frames[:, :, :1], comparing.flat)
+    depths = head.depth(backbone.pyramid(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
+    if comparing.mean_depth:
+        depths = depths * comparing.mean_depth * (1 / depths).mean((1, 2, 3, 4), keepdim=True)
+    return depths
 
 
 def _poses(head: nn.Module, batch: Sample, comparing: Comparing, a: Tensor, b: Tensor) -> Tensor:
