@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cka_probe.compare as comparing
+from cka_probe.compare import compare, compare_fingerprints, fingerprint
 from cka_probe.errors import OutputError
 from cka_probe.fingerprint import Fingerprint
 from cka_probe.models.backbone import Backbone
@@ -71,7 +71,7 @@ def fingerprints(study: Study, seed: int, models: dict[str, Callable[[], Backbon
             continue
         backbone = make()
         for features in missing:
-            made = comparing.fingerprint(
+            made = fingerprint(
                 backbone,
                 pictures.source,
                 layers=backbone.layers.union(stream(backbone.layers)),
@@ -98,7 +98,7 @@ def similarities(study: Study, seed: int, pairs: list[tuple[str, str]], nine: La
                 layers = stream(nine) if variant == "stream" else nine
                 sides = [Fingerprint.load(study.fingerprint(seed, stage, features)).subset(layers) for stage in (x, y)]
                 estimator = "biased" if variant == "biased" else "unbiased"
-                comparing.compare_fingerprints(*sides, estimator=estimator).save(path)
+                compare_fingerprints(*sides, estimator=estimator).save(path)
             yield path
 
 
@@ -108,7 +108,7 @@ def fed_alike(
     """Write how alike two checkpoints are when the second is fed as the first, and return the file."""
     path = study.similarity(seed, *pair, "shared")
     if not path.exists():
-        comparing.compare(
+        compare(
             *(models[stage]() for stage in pair),
             pictures.source,
             num=pictures.num,
