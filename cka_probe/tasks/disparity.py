@@ -8,9 +8,9 @@ The last convolution gives inverse depth,
 
 and z starts where depth is `start`: 0.2, of the same order as the motion an untrained `MotionNet` proposes. What
 moves in the picture is translation over depth; if one of the two is far off at the start, the other cannot make up
-for it. While translation is still too small, depth shrinks instead, for all pixels alike: with `min_depth` 0.1 as in
-the original it can arrive there within fifty steps, where the sigmoid has no slope and no shape is ever learned. A
-nearer `min_depth` leaves it room, and starts from the same place. The coarser outputs of the original are left out:
+for it. While translation is still too small, depth can shrink instead, for all pixels alike: in a trial it arrived at
+`min_depth` 0.1, that of the original, within fifty steps. A nearer `min_depth` leaves it room, and starts from the same
+place. The coarser outputs of the original are left out:
 its loss never reads them.
 
 Zhou et al., CVPR 2017; Godard et al., ICCV 2019; as in Bian et al., "SC-DepthV2", TPAMI 2022.
