@@ -29,7 +29,7 @@ def make(
     holes: Annotated[float, typer.Option(help="Depth that is missing; 1 is a Kinect's.")] = 0.0,
     lidar: Annotated[int, typer.Option(help="Depth only where a scanner of so many rows hits; 64 is KITTI's.")] = 0,
     jpeg: Annotated[int, typer.Option(help="Pictures through a JPEG of this quality; 0: not.")] = 0,
-    style: Annotated[str, typer.Option(help="How rooms look: day, evening.")] = "day",
+    style: Annotated[str, typer.Option(help="How rooms look: day, evening, hall.")] = "day",
 ) -> None:
     """Make worlds with every ground truth, laid out as a real data set is; prints the folder.
 

@@ -4,7 +4,6 @@ from cka_probe.tasks.classification import Classification
 from cka_probe.tasks.depth import Depth
 from cka_probe.tasks.geometric import Geometric
 from cka_probe.tasks.masked import Masked
-from cka_probe.tasks.motion_first import MotionFirst
 from cka_probe.tasks.pseudo_depth import PseudoDepth
 from cka_probe.tasks.task import Task as Task
 from cka_probe.tasks.teacher import Teacher
@@ -12,7 +11,6 @@ from cka_probe.tasks.teacher import Teacher
 TASKS: dict[str, type[Task]] = {
     "masked": Masked,
     "depth": Depth,
-    "motion_first": MotionFirst,
     "geometric": Geometric,
     "pseudo_depth": PseudoDepth,
     "teacher": Teacher,

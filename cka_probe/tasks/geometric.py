@@ -19,7 +19,6 @@ Estimation", TPAMI 2022; weights as in its published code.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -82,8 +81,6 @@ class Geometric:
         normalise: Whether the depths of a video are scaled to the mean `start` before they explain anything.
         truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
     """
-
-    continues: ClassVar[frozenset[str]] = frozenset({"motion_first"})
 
     size: tuple[int, int]
     photometric: float = 1.0
@@ -176,7 +173,7 @@ class Geometric:
         batch, seen, _ = self._rectified(head, batch)
         found = error_maps(backbone, head, batch, self.comparing, seen)
         error, _, valid = selected(found) if self.min_select else (found.error, found.difference, found.valid)
-        values = {"photometric": mean_each(error, valid)}
+        values = {"photometric": _mean_each(error, valid)}
         if not self.truth:
             return values
         truth = batch["depth"]
@@ -252,6 +249,6 @@ def rotated(pictures: Tensor, angles: Tensor, K: Tensor) -> tuple[Tensor, Tensor
     return turned, seen
 
 
-def mean_each(values: Tensor, valid: Tensor) -> Tensor:
+def _mean_each(values: Tensor, valid: Tensor) -> Tensor:
     """Return each picture's mean over what is valid, (n,); NaN where nothing is."""
     return torch.where(valid, values, 0.0).sum((1, 2, 3)) / valid.sum((1, 2, 3))

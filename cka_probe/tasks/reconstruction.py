@@ -44,7 +44,6 @@ class Comparing:
             pose network again.
         mean_depth: Scale the depths of all frames of a video together so that this is their (harmonic) mean, and
             only their shape is left to learn; 0 leaves them as they are.
-        flat: Depth of every pixel, instead of what the network says; 0 asks the network.
     """
 
     window: int = 7
@@ -54,7 +53,6 @@ class Comparing:
     known_poses: bool = False
     inverse: bool = False
     mean_depth: float = 0.0
-    flat: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,8 +167,6 @@ def _pairs(num_sources: int) -> tuple[list[int], list[int]]:
 
 def _depths(backbone: Backbone, head: nn.Module, frames: Tensor, comparing: Comparing) -> Tensor:
     """Return depth of all frames (n, 1 + S, 3, h, w), (n, 1 + S, 1, h, w)."""
-    if comparing.flat:
-        return torch.full_like(frames[:, :, :1], comparing.flat)
     depths = head.depth(backbone.pyramid(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
     if comparing.mean_depth:
         depths = depths * comparing.mean_depth * (1 / depths).mean((1, 2, 3, 4), keepdim=True)

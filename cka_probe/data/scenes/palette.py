@@ -59,6 +59,15 @@ DUSKY = Tones(
 )
 """Dark woods, deep cloths."""
 
+PALE = Tones(
+    timber=((0.06, 0.14), (0.6, 0.9)),
+    pale=(0.75, 0.95),
+    cloth=((0.05, 0.4), (0.55, 0.95)),
+    accent=((0.2, 0.7), (0.6, 1.0)),
+    white=(0.55, 0.02, 0.97),
+)
+"""Birch and linen."""
+
 
 def draw_palette(rng: np.random.Generator, tones: Tones = Tones()) -> Palette:
     """Return the materials of a room."""

@@ -7,7 +7,7 @@ same. `day` is how rooms were before there were styles, to the bit.
 
 from dataclasses import dataclass, field
 
-from cka_probe.data.scenes.palette import DUSKY, Tones
+from cka_probe.data.scenes.palette import DUSKY, PALE, Tones
 from cka_probe.data.scenes.solids import RGB
 
 Range = tuple[float, float]
@@ -127,6 +127,28 @@ STYLES: dict[str, Style] = {
             lamp=(1.0, 0.74, 0.46),
             around=0.45,
         ),
+    ),
+    "hall": Style(
+        seed=(2,),
+        width=(4.6, 8.2),
+        length=(5.5, 9.0),
+        height=(3.0, 4.0),
+        eye=(1.45, 1.85),
+        walk=(1.25, 2.05),
+        tries=4,
+        tones=PALE,
+        walls=Walls(
+            value=(0.78, 0.97),
+            saturations=(0.03, 0.08, 0.2),
+            saturation_shares=(0.5, 0.35, 0.15),
+            papered=(0.1, 0.2, 0.6),
+            papers=("brick", "boards"),
+            loud=((0.15, 0.45), (0.6, 0.9)),
+            floor_value=(0.6, 0.9),
+            floor_shares=(0.2, 0.5, 0.1, 0.2),
+            ceiling=1.0,
+        ),
+        light=Light(glow=(0.8, 1.0), curtains=0.15, drop=0.5, lamp=(1.0, 0.97, 0.93), around=1.4),
     ),
 }
 """Styles by name."""

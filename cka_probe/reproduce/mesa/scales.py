@@ -63,7 +63,7 @@ def _worlds(pictures: int, videos: int, tuned: tuple[int, float], others: int, s
             "imagenet": Settings("objects", num=pictures, seed=102, size=size, frames=1, test=0.0, layout="imagenet"),
             "videos": _rooms(103, videos, size, frames=7, test=0.2, layout="sc_depth"),
             "nyuv2": _rooms(104, rooms, size, frames=1, test=share, layout="nyuv2"),
-            "ibims1": _rooms(105, others // 2, large, frames=1, test=0.0, layout="ibims1", style="evening"),
+            "ibims1": _rooms(105, others // 2, large, frames=1, test=0.0, layout="ibims1", style="hall"),
             "rooms": _rooms(106, others, size, frames=1, test=0.2, layout="nyuv2", style="evening"),
         }
     )
