@@ -6,13 +6,15 @@
 
 A model is a checkpoint, `timm:NAME`, `random:NAME`, `package.module:function`, or any `torch.nn.Module`. Its
 layers' Gram matrices over a list of pictures are its `fingerprint`; two fingerprints of the same pictures give a
-`SimilarityMatrix`: unbiased CKA with 95 % intervals and a permutation null.
+`SimilarityMatrix`: unbiased CKA with 95 % intervals and a permutation null. `evaluate` scores a checkpoint that
+predicts depth, a row for each picture.
 """
 
 from cka_probe.compare import compare as compare
 from cka_probe.compare import compare_fingerprints as compare_fingerprints
 from cka_probe.compare import fingerprint as fingerprint
 from cka_probe.errors import CkaProbeError as CkaProbeError
+from cka_probe.evaluate import evaluate as evaluate
 from cka_probe.fingerprint import Fingerprint as Fingerprint
 from cka_probe.fingerprint import Settings as Settings
 from cka_probe.models.backbone import Backbone as Backbone
@@ -21,3 +23,4 @@ from cka_probe.models.layers import LayerMap as LayerMap
 from cka_probe.models.load import load as load
 from cka_probe.models.recording import record as record
 from cka_probe.results import SimilarityMatrix as SimilarityMatrix
+from cka_probe.scores import Scores as Scores

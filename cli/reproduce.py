@@ -20,7 +20,14 @@ def reproduce(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, or give data: data.nyuv2=PATH."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures ahead, and draw worlds.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that read pictures ahead, and draw worlds.  [default: what suits the device]",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Do a paper again: every arm trained, scored and compared, and its claims tested.

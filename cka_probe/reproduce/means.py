@@ -1,5 +1,6 @@
 """With what a study is done; none of it changes a number by more than rounding."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,17 +17,23 @@ class Means:
 
     Attributes:
         device: "auto", "cpu", "cuda" or "mps".
-        workers: Processes that read pictures ahead, and that draw worlds.
+        workers: Processes that read pictures ahead, and that draw worlds; by default as many as training takes
+            on this device, and one for each core to draw.
         training: Called after each step of training, as `run_recipe` does.
         drawing: Called as worlds are made, with (name, more, wanted).
         say: Called with a line at the beginning of each part.
     """
 
     device: str = "auto"
-    workers: int = 0
+    workers: int | None = None
     training: Progress | None = None
     drawing: Drawing = lambda name, more, wanted: None
     say: Callable[[str], None] = lambda line: None
+
+    @property
+    def drawers(self) -> int:
+        """Return how many processes draw worlds."""
+        return self.workers or os.cpu_count() or 1
 
 
 T = TypeVar("T")

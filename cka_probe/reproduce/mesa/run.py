@@ -66,9 +66,7 @@ def reproduce_mesa(
     check_given(needed, given, size.worlds)
     study = Study(Path(out))
     study.claim({"paper": "mesa", "scale": scale, "data": given, "settings": settings, "versions": versions()})
-    paths = prepare(
-        needed, given, size.worlds, study.folder / "data", workers=max(1, means.workers), progress=means.drawing
-    )
+    paths = prepare(needed, given, size.worlds, study.folder / "data", workers=means.drawers, progress=means.drawing)
     _label(study, size, paths, means)
     for seed in range(seeds):
         recipe = read_recipe(size.recipe, [*settings, f"seed={seed}", *(f"data.{n}={paths[n]}" for n in TRAINED_ON)])
