@@ -43,7 +43,7 @@ def write_page(
     Args:
         evidence: The study.
         rows: Its claims, judged.
-        tables: Rows of scores under "table_1", "table_2" and "pretrained", of layers under "layers".
+        tables: Rows of scores under "table_1", "table_2", "pretrained" and "videos", of layers under "layers".
         drawn: Its figures.
     """
     figures = {figure.stem for figure in drawn if figure.paths}
@@ -142,6 +142,10 @@ def _scores(tables: dict[str, pd.DataFrame]) -> list[str]:
         "GP and SP predict depth up to a scale; each picture is scaled to the median of its truth.",
         "",
         score_texts(tables["pretrained"])[0],
+        "On videos held out, at the end of each stage; `abs_rel_constant` is what one depth for all pixels has, scaled "
+        "in the same way:",
+        "",
+        score_texts(tables["videos"])[0],
     ]
 
 

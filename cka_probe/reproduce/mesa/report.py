@@ -18,7 +18,7 @@ from cka_probe.reproduce.mesa.depths import draw_depths
 from cka_probe.reproduce.mesa.drawings import draw_figures
 from cka_probe.reproduce.mesa.evidence import Evidence
 from cka_probe.reproduce.mesa.page import LAYER_TABLES, write_page
-from cka_probe.reproduce.mesa.summaries import layer_rows, score_rows
+from cka_probe.reproduce.mesa.summaries import layer_rows, score_rows, video_rows
 from cka_probe.reproduce.mesa.texts import layer_texts, score_texts
 from cka_probe.writing import replacing
 
@@ -58,6 +58,7 @@ def tables_of(evidence: Evidence) -> dict[str, pd.DataFrame]:
         "table_1": score_rows(evidence, "in", (*ARMS, *CONTROLS)),
         "table_2": score_rows(evidence, "out", (*ARMS, *CONTROLS)),
         "pretrained": score_rows(evidence, "in", PRETRAINED),
+        "videos": video_rows(evidence, PRETRAINED),
         "layers": layer_rows(evidence),
     }
 

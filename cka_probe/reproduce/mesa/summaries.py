@@ -50,6 +50,42 @@ def score_rows(evidence: Evidence, place: str, arms: Sequence[Arm] = ARMS) -> pd
     return pd.DataFrame(rows)
 
 
+VIDEO = ("abs_rel", "abs_rel_constant", "delta1", "photometric")
+"""What geometric stages are told by on held-out videos, the second being what one depth for all would have."""
+
+
+def video_rows(evidence: Evidence, arms: Sequence[Arm]) -> pd.DataFrame:
+    """Return one row for each arm and measure of `VIDEO` at the end of training, on videos held out.
+
+    Args:
+        evidence: The study.
+        arms: Of which `tuned` is the stage that is told of.
+
+    Returns:
+        As `score_rows`; without an interval where there is one seed.
+    """
+    rows = []
+    for arm in arms:
+        ends = {seed: evidence.validation(seed, arm.tuned) for seed in evidence.seeds}
+        for name in VIDEO:
+            found = {seed: table[name].iloc[-1] for seed, table in ends.items() if table is not None and name in table}
+            finding = judge(
+                {seed: Estimate(found[seed], math.nan, math.nan) if seed in found else None for seed in ends}
+            )
+            better = "" if name == "abs_rel_constant" else describe_measure(name).better or "lower"
+            rows.append(
+                {"arm": arm.name, "stage": arm.tuned, "measure": name, "unit": "", "better": better}
+                | _shown(finding)
+                | {"paper": math.nan, "source": ""}
+            )
+    return pd.DataFrame(rows)
+
+
+def _last(table: pd.DataFrame | None, name: str) -> Estimate | None:
+    """Return the last value of a column, which has no interval of its own; `None` where there is none."""
+    return None if table is None or name not in table else Estimate(float(table[name].iloc[-1]), math.nan, math.nan)
+
+
 def layer_rows(evidence: Evidence, arms: Sequence[Arm] = (*ARMS, *CONTROLS), variant: str = "paper") -> pd.DataFrame:
     """Return one row for each arm and layer: similarity with layer 0, similarity with itself tuned, and spread.
 
