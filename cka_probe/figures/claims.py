@@ -18,7 +18,7 @@ from cka_probe.figures import labels, save_drawing, style
 from cka_probe.figures.pen import PAGE, Pen, filling
 from cka_probe.lookup import lookup
 
-STATEMENT, PANEL, NUMBERS, VERDICT = 2.5, 1.6, 1.42, 0.98  # inches: widths of the columns, the last without its marker
+STATEMENT, PANEL, NUMBERS, VERDICT = 2.5, 1.4, 1.62, 0.98  # inches: widths of the columns, the last without its marker
 MARGIN, GAP, HEAD, LINE, AIR = 0.08, 0.12, 0.24, 0.125, 0.09  # of the page, columns, header, a line, between rows
 
 VERDICTS: Mapping[str, tuple[str, str, bool]] = {
