@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
 from cka_probe.reproduce.ground import prepare
@@ -12,6 +13,7 @@ from cka_probe.reproduce.mesa.scales import NEEDED, SCALES, Scale, _worlds
 from cka_probe.reproduce.study import Study
 from cka_probe.scores import Scores
 from cka_probe.training import read_recipe
+from ckaprobe_cli import app
 
 TEACH = ("teacher.steps=2", "teacher.batch=2", "teacher.warmup=0")
 TINY = Scale("mesa_demo", "teacher", 12, _worlds(6, 10, (24, 0.5), 8, (72, 96)), TEACH)
@@ -86,6 +88,21 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, e
     with pytest.raises(error, match=message):
         run.reproduce_mesa(tmp_path / "out", **{"scale": "demo"} | how)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mesaa"], "no paper 'mesaa'; did you mean 'mesa'"),
+        (["mesa", "--scale", "papr"], "no scale 'papr'; did you mean 'paper'"),
+        (["mesa", "--set", "gp.stepz=1"], "unknown key 'stepz'"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, words, message):
+    told = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert message in told.stderr
+    assert told.stderr.count("\n") == 1
 
 
 def test_given_data_is_not_drawn(tmp_path):
