@@ -51,7 +51,7 @@ def test_a_report_has_its_page_tables_and_figures(written):
     report = folder / "report"
     assert readme == report / "README.md"
     tables = {path.name for path in (report / "tables").iterdir()}
-    names = ("table_1", "table_2", "pretrained", "layers")
+    names = ("table_1", "table_2", "pretrained", "videos", "layers")
     assert tables == {f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")}
     drawn = {path.stem for path in (report / "figures").iterdir()}
     assert drawn == {"claims", "controls", "scores_in", "scores_out", "curves_masked", "top_row", "diagonal",
