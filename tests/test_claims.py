@@ -9,10 +9,10 @@ from mesa_study import NAMES, Writer, matrix, scores
 from scipy import stats
 
 from cka_probe.errors import DataError, UnknownNameError
+from cka_probe.reproduce.estimate import Estimate
 from cka_probe.reproduce.mesa import claims
 from cka_probe.reproduce.mesa.claims import BESIDE, CLAIMS, claims_frame, judge_claims
 from cka_probe.reproduce.mesa.estimates import (
-    Estimate,
     higher_score,
     later_change_more,
     lighter_middle,
@@ -21,7 +21,7 @@ from cka_probe.reproduce.mesa.estimates import (
     u_shape,
 )
 from cka_probe.reproduce.mesa.evidence import Evidence
-from cka_probe.reproduce.mesa.verdicts import holm, judge, over_seeds
+from cka_probe.reproduce.verdicts import holm, judge, over_seeds
 
 U = [1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7]
 LATER = [0.9] * 5 + [0.4] * 4

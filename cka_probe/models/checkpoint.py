@@ -49,6 +49,7 @@ class Checkpoint:
         recipe: All stages so far, as tables.
         parent: SHA-256 of the checkpoint it started from, "" for a random start.
         versions: Packages and their versions.
+        size: Input height and width in pixels where they differ; () is a square, whose side is among the options.
     """
 
     architecture: str
@@ -63,6 +64,7 @@ class Checkpoint:
     recipe: dict = field(default_factory=dict)
     parent: str = ""
     versions: dict = field(default_factory=versions)
+    size: tuple[int, ...] = ()
     format: str = FORMAT
 
 
@@ -82,7 +84,10 @@ def save_checkpoint(path: str | Path, backbone: Backbone, head: nn.Module | None
     if head is not None:
         tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    header = json.dumps(asdict(checkpoint))  # in the order given: a recipe's stages have one
+    fields = asdict(checkpoint)
+    if not checkpoint.size:
+        del fields["size"]  # as files were written before a picture could be wider than high
+    header = json.dumps(fields)  # in the order given: a recipe's stages have one
     with replacing(path) as beside:
         save_file(tensors, beside, metadata={"ckaprobe": header})
     return file_hash(path)
@@ -113,7 +118,7 @@ def read_header(path: str | Path) -> Checkpoint | None:
             f"{path}: expected a checkpoint of format {FORMAT!r}, found {fields.get('format')!r}; "
             "read it with the version of cka-probe that wrote it"
         )
-    return Checkpoint(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+    return Checkpoint(**fields | {name: tuple(fields.get(name, ())) for name in ("mean", "std", "size")})
 
 
 def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Checkpoint]:
@@ -137,7 +142,7 @@ def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Chec
     origin = Origin(str(path), checkpoint.architecture, checkpoint.options)
     backbone = Backbone(
         model,
-        size=checkpoint.options["size"],
+        size=checkpoint.size or checkpoint.options["size"],
         mean=checkpoint.mean,
         std=checkpoint.std,
         layers=architecture.layers,

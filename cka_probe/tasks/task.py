@@ -18,8 +18,18 @@ Sample = dict[str, Tensor]
 class Task(Protocol):
     """The contract; `Masked` and `Depth` are examples of it.
 
-    A task may also have `continues`, names of tasks whose head its own goes on with (the depth and pose networks
-    of geometric pre-training, say): an attribute of the class, without which only its own task is gone on with.
+    A task may also have, as attributes of the class,
+
+    - `continues`, names of tasks whose head its own goes on with (the depth and pose networks of geometric
+      pre-training, say); without it only its own task is gone on with;
+    - `carries`, beginnings of the names of the weights that it takes over from such a head ("decoder."); what begins
+      otherwise is new. Without it the whole head is taken over.
+
+    and, where a score is no mean over pictures (a ratio of sums over all of them, such as mIoU), a method
+
+        summary(sums: dict[str, Tensor]) -> dict[str, float]
+
+    that makes scores of those values of `evaluate` that have more than one axis, summed over all pictures.
 
     Attributes:
         needs: Fields of a sample it reads.
@@ -44,5 +54,5 @@ class Task(Protocol):
         ...
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
-        """Return named values per image, (n,) each; NaN where an image says nothing."""
+        """Return named values per image, (n,) each, NaN where an image says nothing; or (n, ...), to be summed."""
         ...

@@ -7,6 +7,7 @@ each taking every P-th position of a step, see together what one would.
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from hashlib import sha256
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from cka_probe.data import Dataset, open_dataset
 from cka_probe.data.frames import Frames
 from cka_probe.data.keeping import Kept
+from cka_probe.errors import DataError
 from cka_probe.tasks import Task
 
 
@@ -42,6 +44,32 @@ class Samples:
             if kept is not None and isinstance(dataset, Frames):
                 dataset.keep(kept, spec)
         self.places = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
+
+    def split(self, num: int, held_out: int, seed: int | None) -> "tuple[Samples, Samples]":
+        """Return some samples, and others that are held out from them.
+
+        Args:
+            num: How many; 0 is all that are not held out. Fewer are a part of more.
+            held_out: How many of the others, from the other end of the same order.
+            seed: What the order follows from; `None` is the data's own.
+
+        Raises:
+            DataError: There are not as many.
+        """
+        if num + held_out > len(self) or held_out == len(self):
+            asked = f"{num or 'some'} to train on" + (f" and {held_out} to validate on" if held_out else "")
+            raise DataError(f"expected pictures in {', '.join(self.specs)}, {asked}, found {len(self)}; set num lower")
+        order = list(range(len(self)))
+        if seed is not None and (num or held_out):
+            order = torch.randperm(len(self), generator=Generator().manual_seed(seed_of(seed, "pictures"))).tolist()
+        parts = order[: num or len(self) - held_out], order[len(self) - held_out :]
+        return tuple(self._some(part) for part in parts)
+
+    def _some(self, order: Sequence[int]) -> "Samples":
+        """Return the samples at some places, in this order."""
+        some = copy(self)
+        some.places = [self.places[place] for place in order]
+        return some
 
     def __len__(self) -> int:
         return len(self.places)

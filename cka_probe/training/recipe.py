@@ -23,10 +23,12 @@ from cka_probe.lookup import lookup, suggestion
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import NORMALISATIONS
 from cka_probe.tasks import TASKS, Task
+from cka_probe.training.freezing import FREEZES
 from cka_probe.training.optimiser import UNDECAYED
 from cka_probe.training.schedule import SCHEDULES
 from cka_probe.training.tables import parse_toml, parse_value, read_table
 
+CHOICES, RATES = ("random", "first"), ("step", "epoch")
 PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -43,7 +45,19 @@ class Stage:
         lr: Highest learning rate.
         validation: Datasets to evaluate on; none: no evaluation.
         start: An earlier stage, a file, or "random"; by default the stage before, and "random" for the first.
-        size: Input side in pixels; 0 is the recipe's.
+        size: Input side in pixels, or [height, width]; 0 is the recipe's.
+        num: Pictures of `data` that are trained on; 0 is all. Which ones follows from the recipe's seed alone, so that
+            all its stages take the same, and fewer are a part of more.
+        held_out: Pictures of `data` that are validated on instead: the last of the order that `num` takes the first of.
+        choose: "random", or "first" for the first `num` in the data's order.
+        output_stride: Input pixels per step of the encoder's last map; 16 dilates the last stage of a ResNet. 0 leaves
+            it as it was.
+        freeze: In `FREEZES`: what of the encoder stays as it is.
+        calibrate: Batches that the encoder's batch norms are shown before the first step, to take their statistics
+            from; 0 leaves them as they were.
+        zero_grad: Whether each step begins with no gradient. Without, all gradients since the start add up: a fault of
+            the released code of Depth-to-Semantic.
+        rate_per: "step", or "epoch": the rate is set when an epoch begins, and kept.
         schedule: In `SCHEDULES`.
         warmup: Steps in which the rate rises.
         lr_min: What the schedule falls to.
@@ -73,7 +87,15 @@ class Stage:
     lr: float
     validation: tuple[str, ...] = ()
     start: str = ""
-    size: int = 0
+    size: int | tuple[int, int] = 0
+    num: int = 0
+    held_out: int = 0
+    choose: str = "random"
+    output_stride: int = 0
+    freeze: str = ""
+    calibrate: int = 0
+    zero_grad: bool = True
+    rate_per: str = "step"
     schedule: str = "cosine"
     warmup: int = 0
     lr_min: float = 0.0
@@ -98,9 +120,14 @@ class Stage:
         lookup(SCHEDULES, self.schedule, "schedule")
         lookup(PRECISIONS, self.precision, "precision")
         lookup(NORMALISATIONS | {"": None}, self.normalisation, "normalisation")
+        lookup(FREEZES, self.freeze, "way to freeze")
+        lookup(dict.fromkeys(CHOICES), self.choose, "choice of pictures")
+        lookup(dict.fromkeys(RATES), self.rate_per, "time to set the rate")
+        object.__setattr__(self, "size", checked_size(self.size, f"{where}.size"))
         for key in ("steps", "batch", "accumulate", "log_every", "save_every"):
             _check(getattr(self, key) >= 1, f"{where}.{key}", "at least 1", getattr(self, key))
-        for key in ("lr_min", "warmup", "weight_decay", "clip", "size", "validate_every"):
+        _check(self.output_stride in (0, 8, 16, 32), f"{where}.output_stride", "0, 8, 16 or 32", self.output_stride)
+        for key in ("lr_min", "warmup", "weight_decay", "clip", "validate_every", "num", "held_out", "calibrate"):
             _check(getattr(self, key) >= 0, f"{where}.{key}", "0 or more", getattr(self, key))
         _check(self.lr > 0, f"{where}.lr", "more than 0", self.lr)
         _check(self.warmup <= self.steps, f"{where}.warmup", f"at most the {self.steps} steps", self.warmup)
@@ -109,11 +136,18 @@ class Stage:
         parts = f"a divisor of the batch of {self.batch}"
         _check(self.batch % self.accumulate == 0, f"{where}.accumulate", parts, self.accumulate)
         _check(bool(self.data), f"{where}.data", "at least one dataset", [])
+        either = "not both `validation` and `held_out`"
+        _check(not (self.validation and self.held_out), f"{where}.held_out", either, self.held_out)
 
     def build_task(self) -> Task:
         """Return the task with this stage's size and options."""
         kind = TASKS[self.task]
-        return read_table(kind, self.options, f"stages.{self.name}.options", size=(self.size, self.size))
+        return read_table(kind, self.options, f"stages.{self.name}.options", size=self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the height and width of the network's input, pixels."""
+        return both_sides(self.size)
 
 
 @dataclass(frozen=True)
@@ -124,7 +158,7 @@ class Recipe:
         name: For people.
         architecture: In `ARCHITECTURES`.
         stages: In order.
-        size: Input side in pixels; 0 is the architecture's.
+        size: Input side in pixels, or [height, width]; 0 is the architecture's.
         seed: Everything random follows from it.
         options: More arguments of the architecture's `build`.
         data: Paths by name, put in where a stage says `{name}`.
@@ -133,10 +167,13 @@ class Recipe:
     name: str
     architecture: str
     stages: tuple[Stage, ...]
-    size: int = 0
+    size: int | tuple[int, int] = 0
     seed: int = 0
     options: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "size", checked_size(self.size, "recipe.size"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as the tables it could have been read from, every default written out."""
@@ -256,6 +293,27 @@ def _override(table: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise RecipeError(f"--set: expected a table at {part!r} of {key!r}, found {place!r}")
     place[parts[-1]] = text.strip().strip("\"'") if parts[0] == "data" else parse_value(text.strip())
+
+
+def checked_size(size: Any, key: str) -> int | tuple[int, int]:
+    """Return a side, 0 or more pixels, or (height, width).
+
+    Raises:
+        RecipeError: It is neither.
+    """
+    sides = list(size) if isinstance(size, list | tuple) else [size]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides)
+    _check(whole and (sides == [size] or (len(sides) == 2 and min(sides) > 0)), key, "0, a side or two sides", size)
+    return size if sides == [size] else tuple(sides)
+
+
+def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a side or of both.
+
+    >>> both_sides(64), both_sides((192, 640))
+    ((64, 64), (192, 640))
+    """
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _check(holds: bool, key: str, expected: str, found: Any) -> None:

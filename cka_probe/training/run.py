@@ -16,6 +16,7 @@ from cka_probe.data.keeping import Kept
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.training.devices import accelerator_for, readers
+from cka_probe.training.freezing import frozen
 from cka_probe.training.order import Samples
 from cka_probe.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.training.start import Start, begin, fill, reference, seeded
@@ -74,13 +75,14 @@ def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
     for stage in recipe.stages:
         needs = stage.build_task().needs
         pair = tuple(Samples(specs, needs, kept if stage.cache else None) for specs in (stage.data, stage.validation))
+        chosen, held_out = pair[0].split(stage.num, stage.held_out, None if stage.choose == "first" else recipe.seed)
         for spec, dataset in (place for part in pair for place in zip(part.specs, part.datasets, strict=True)):
             if missing := needs - dataset.gives:
                 raise RecipeError(
                     f"stages.{stage.name}: task {stage.task!r} needs {', '.join(sorted(needs))}, and {spec!r} has no "
                     f"{', '.join(sorted(missing))}; choose another dataset or task"
                 )
-        samples[stage.name] = pair
+        samples[stage.name] = (chosen, held_out if stage.held_out else pair[1])
     return samples
 
 
@@ -124,12 +126,12 @@ def _run_stage(
     accelerator = accelerator_for(device, stage.precision)
     start, task = begin(recipe, stage, folder), stage.build_task()
     head = seeded(lambda: task.head(start.backbone), recipe.seed, stage.name, "head")
-    fill(head, start.head_state)
+    fill(head, start.head_state, start.carried)
     inside = folder / stage.name
     if accelerator.is_main_process:
         inside.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
-    objective = Objective(start.backbone.train(), head.train(), task)
+    objective = Objective(frozen(start.backbone.train(), stage.freeze), head.train(), task)
     trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, inside)
     trainer.run(**how)
     if accelerator.is_main_process:
@@ -141,6 +143,7 @@ def _run_stage(
 def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
     """Return what is written into a stage's checkpoint about it."""
     table = recipe.as_dict()
+    height, width = start.backbone.preprocessing.size
     until = [other.name for other in recipe.stages].index(stage.name) + 1
     table["stages"] = dict(list(table["stages"].items())[:until])
     return Checkpoint(
@@ -155,4 +158,5 @@ def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
         seed=recipe.seed,
         recipe=table,
         parent=start.parent,
+        size=() if height == width else (height, width),
     )

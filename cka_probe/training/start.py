@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from cka_probe.errors import RecipeError
 from cka_probe.lookup import lookup
 from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.architectures.architecture import Architecture
 from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
 from cka_probe.models.checkpoint import file_hash, read_checkpoint
 from cka_probe.models.files import is_ours, load_file
 from cka_probe.tasks import TASKS
 from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.order import seed_of
-from cka_probe.training.recipe import Recipe, Stage
+from cka_probe.training.recipe import Recipe, Stage, both_sides
 
 RANDOM = "random"
 
@@ -28,11 +29,14 @@ class Start:
         backbone: Of the stage's size, in training mode.
         head_state: The weights of a head that this task can go on with, where the file has one.
         parent: SHA-256 of the file, "" for chance.
+        carried: Beginnings of the names in `head_state` that another task's head has as well; () for its own task's,
+            which has them all.
     """
 
     backbone: Backbone
     head_state: dict[str, Tensor]
     parent: str
+    carried: tuple[str, ...] = ()
 
 
 def reference(recipe: Recipe, stage: Stage) -> str:
@@ -61,25 +65,38 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
     if start == RANDOM:
         return Start(_fitted(random_backbone(recipe, stage.size), stage), {}, "")
     path = Path(start) if start not in {other.name for other in recipe.stages} else folder / f"{start}.safetensors"
-    backbone, head_state = _read(path, recipe.architecture, stage)
+    backbone, head_state, carried = _read(path, recipe.architecture, stage)
     if backbone.origin.architecture != recipe.architecture:
         raise RecipeError(
             f"stages.{stage.name}.start: expected weights of {recipe.architecture}, found "
             f"{backbone.origin.architecture} in {path}; set architecture={backbone.origin.architecture}"
         )
-    return Start(_fitted(backbone, stage), head_state, file_hash(path))
+    return Start(_fitted(backbone, stage), head_state, file_hash(path), carried)
 
 
-def random_backbone(recipe: Recipe, size: int) -> Backbone:
+def random_backbone(recipe: Recipe, size: int | tuple[int, int]) -> Backbone:
     """Return the recipe's architecture as its seed initialises it."""
     architecture = lookup(ARCHITECTURES, recipe.architecture, "architecture")
-    options = {"size": size} | recipe.options
+    options = {"size": _side(architecture, both_sides(size))} | recipe.options
     try:
         model = seeded(lambda: architecture.build(**options), recipe.seed, "backbone")
     except TypeError as error:
         raise RecipeError(f"recipe.options: {recipe.architecture} does not take {recipe.options}: {error}") from error
     origin = Origin(f"{RANDOM}:{recipe.architecture}", recipe.architecture, options)
-    return Backbone(model, size=size, layers=architecture.layers, origin=origin)
+    return Backbone(model, size=both_sides(size), layers=architecture.layers, origin=origin)
+
+
+def _side(architecture: Architecture, shape: tuple[int, int]) -> int:
+    """Return the side an architecture is built for: the longer one, of a ResNet, which takes any.
+
+    Raises:
+        RecipeError: The sides differ, and its windows ask for a square.
+    """
+    if shape[0] != shape[1] and not architecture.any_shape:
+        raise RecipeError(
+            f"expected a square input for {architecture.name}, found {shape[1]}x{shape[0]}; give one side, or a ResNet"
+        )
+    return max(shape)
 
 
 def seeded(build, *parts: int | str) -> nn.Module:
@@ -89,25 +106,32 @@ def seeded(build, *parts: int | str) -> nn.Module:
         return build()
 
 
-def resized(backbone: Backbone, size: int) -> Backbone:
-    """Return a backbone for another input size with the same weights.
+def resized(backbone: Backbone, size: int | tuple[int, int], output_stride: int = 0) -> Backbone:
+    """Return a backbone for another input size, or another stride of its last map, with the same weights.
 
     A Swin's windows grow with its input; its position bias is a function of coordinates that were divided by
     the windows it was trained with, which therefore are written into its options.
     """
-    if backbone.preprocessing.size == (size, size):
+    shape, now = both_sides(size), backbone.origin.options.get("output_stride", 32)
+    if backbone.preprocessing.size == shape and (output_stride or now) == now:
         return backbone
     architecture = lookup(ARCHITECTURES, backbone.origin.architecture, "architecture")
-    options = backbone.origin.options | {"size": size}
+    options = backbone.origin.options | {"size": _side(architecture, shape)}
+    if output_stride and not architecture.any_shape:
+        raise RecipeError(f"expected a ResNet to set output_stride of, found {architecture.name}; leave it out")
+    if (output_stride or now) != 32:
+        options["output_stride"] = output_stride or now
+    else:
+        options.pop("output_stride", None)
     if "window" in options:
-        options["window"] = options["window"] * size // backbone.preprocessing.size[0]
+        options["window"] = options["window"] * options["size"] // backbone.preprocessing.size[0]
     if hasattr(backbone.model, "layers") and not any(options.get("pretrained_windows", ())):
         options["pretrained_windows"] = tuple(stage.blocks[0].window_size[0] for stage in backbone.model.layers)
     model = seeded(lambda: architecture.build(**options), 0)
     model.load_state_dict(backbone.model.state_dict())
     return Backbone(
         model,
-        size=size,
+        size=shape,
         mean=backbone.preprocessing.mean,
         std=backbone.preprocessing.std,
         layers=backbone.layers,
@@ -123,12 +147,13 @@ def normalised(backbone: Backbone, name: str) -> Backbone:
     return backbone
 
 
-def fill(head: nn.Module, state: dict[str, Tensor]) -> None:
+def fill(head: nn.Module, state: dict[str, Tensor], carried: tuple[str, ...] = ()) -> None:
     """Give a head the weights it begins with.
 
     Args:
         head: Of the stage.
         state: Of a head that it goes on with; parts that it lacks are left out, parts of its own must all be there.
+        carried: Beginnings of the names of what is taken over; what begins otherwise is new, with () nothing is.
 
     Raises:
         RecipeError: They do not fit.
@@ -137,7 +162,8 @@ def fill(head: nn.Module, state: dict[str, Tensor]) -> None:
         return
     own = head.state_dict()
     try:
-        head.load_state_dict({name: value for name, value in state.items() if name in own})
+        anew = {name: value for name, value in own.items() if carried and not name.startswith(carried)}
+        head.load_state_dict(anew | {name: value for name, value in state.items() if name in own})
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise RecipeError(
@@ -148,15 +174,19 @@ def fill(head: nn.Module, state: dict[str, Tensor]) -> None:
 
 def _fitted(backbone: Backbone, stage: Stage) -> Backbone:
     """Return a backbone of a stage's size and normalisation, with its stochastic depth."""
-    backbone = normalised(resized(backbone, stage.size), stage.normalisation)
+    backbone = normalised(resized(backbone, stage.size, stage.output_stride), stage.normalisation)
     drop_paths(backbone.model, stage.drop_path)
     return backbone
 
 
-def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor]]:
+def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor], tuple[str, ...]]:
     """Return the backbone in a file, ours or not, and the weights of a head that the stage's task can go on with."""
     if not is_ours(path):
-        return load_file(path, arch=architecture), {}
+        return load_file(path, arch=architecture), {}, ()
     backbone, head_state, header = read_checkpoint(path)
-    heads = {stage.task, *getattr(TASKS[stage.task], "continues", ())}
-    return backbone, head_state if header.task in heads and not stage.reset_head else {}
+    task = TASKS[stage.task]
+    if stage.reset_head or header.task not in {stage.task, *getattr(task, "continues", ())}:
+        return backbone, {}, ()
+    carried = getattr(task, "carries", ()) if header.task != stage.task else ()
+    kept = {name: value for name, value in head_state.items() if not carried or name.startswith(carried)}
+    return backbone, kept, carried

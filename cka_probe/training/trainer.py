@@ -89,6 +89,8 @@ class Trainer:
             KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; a resume point was written.
         """
         self.restore()
+        if self.step == 0 and self.stage.calibrate:
+            self._calibrate(workers)
         if self.accelerator.is_main_process:
             self.log, self.scores = (Log(self.folder / f"{name}.csv", self.step) for name in ("log", "validation"))
         with asked_to_stop() as stop, torch.random.fork_rng(self._cuda()):
@@ -122,7 +124,8 @@ class Trainer:
         if self.accelerator.scaler is None:  # with fp16 a gradient too large is met by a smaller scale
             self._check(values[-1], "gradient")
         self.optimiser.step()
-        self.optimiser.zero_grad()
+        if self.stage.zero_grad:
+            self.optimiser.zero_grad()
         self.step += 1
         return {"lr": rate, **dict(zip([*scalars, "gradient"], values, strict=True))}
 
@@ -144,12 +147,16 @@ class Trainer:
         """Return what to set so that less is on the device at a time."""
         share, now = self.stage.batch // self.accelerator.num_processes, self.stage.accumulate
         more = [parts for parts in range(now + 1, share + 1) if share % parts == 0]
-        return f"--set {self.stage.name}." + (f"accumulate={more[0]}" if more else f"size={self.stage.size // 2}")
+        return f"--set {self.stage.name}." + (f"accumulate={more[0]}" if more else f"size={self.stage.shape[0] // 2}")
 
     def _set_rate(self) -> float:
         """Set and return the learning rate of the coming step."""
         stage = self.stage
-        factor = multiplier(self.step, stage.steps, stage.warmup, stage.schedule)
+        step = self.step
+        if stage.rate_per == "epoch":  # the first step that begins in the epoch that this one begins in
+            pictures = len(self.views.samples)
+            step = math.ceil(step * stage.batch // pictures * pictures / stage.batch)
+        factor = multiplier(step, stage.steps, stage.warmup, stage.schedule)
         rate = stage.lr_min + (stage.lr - stage.lr_min) * factor
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
@@ -180,10 +187,11 @@ class Trainer:
             self.save()
 
     def evaluate(self, workers: int = 0) -> dict[str, float]:
-        """Return each of the task's values, averaged over the validation pictures that have it."""
+        """Return each of the task's values, averaged over the validation pictures that have it, and its summary."""
         if not len(self.validation.samples):
             return {}
         rows: list[tuple[int, dict[str, float]]] = []
+        sums: dict[str, Tensor] = {}
         indices = range(len(self.validation.samples))
         mine = indices[self.accelerator.process_index :: self.accelerator.num_processes]
         modes = {module: module.training for module in self.objective.modules()}
@@ -191,6 +199,8 @@ class Trainer:
         with torch.no_grad(), self.accelerator.autocast():
             for batch in self._batches(self.validation, indices, workers):
                 values = self.objective.task.evaluate(self.objective.backbone, self.objective.head, batch)
+                for name in [name for name, value in values.items() if value.ndim > 1]:
+                    sums[name] = sums.get(name, 0) + values.pop(name).double().sum(0).cpu()
                 columns = {name: value.tolist() for name, value in values.items()}
                 for place in range(len(batch["image"])):
                     rows.append((mine[len(rows)], {name: column[place] for name, column in columns.items()}))
@@ -198,7 +208,29 @@ class Trainer:
             module.training = mode
         # in the order of the pictures, so that the sum is the same for any number of processes
         gathered = [row for _, row in sorted(gather_object(rows), key=lambda row: row[0])]
-        return {name: _mean([row[name] for row in gathered]) for name in gathered[0]}
+        means = {name: _mean([row[name] for row in gathered]) for name in gathered[0]}
+        if not sums:
+            return means
+        parts = gather_object([sums])
+        whole = {name: sum(part[name] for part in parts if name in part) for name in sums}
+        return means | self.objective.task.summary(whole)
+
+    def _calibrate(self, workers: int) -> None:
+        """Take the statistics of the encoder's batch norms from the first batches, each counting alike."""
+        norms = [m for m in self.objective.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        before = [(norm.training, norm.momentum) for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over batches
+            norm.train()
+        positions = range(self.stage.calibrate * self.stage.batch)
+        with torch.no_grad():
+            for batch in self._batches(self.views, positions, workers):
+                self.objective.backbone.features(batch["image"])
+        for norm, (training, momentum) in zip(norms, before, strict=True):
+            norm.training, norm.momentum = training, momentum
+            for name in ("running_mean", "running_var"):
+                setattr(norm, name, self.accelerator.reduce(getattr(norm, name), "mean"))
 
     def save(self) -> None:
         """Write the resume point, in the main process."""
@@ -209,6 +241,7 @@ class Trainer:
                 "objective": self.objective.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": {} if scaler is None else scaler.state_dict(),
+                "gradients": [] if self.stage.zero_grad else [p.grad for p in self.objective.parameters()],
             }
             with replacing(self.resume_point) as beside:
                 torch.save(state, beside)
@@ -229,6 +262,8 @@ class Trainer:
             ) from error
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        for parameter, gradient in zip(self.objective.parameters(), state.get("gradients", []), strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
         self.step = state["step"]
 
     def _positions(self) -> range:

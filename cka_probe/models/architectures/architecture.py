@@ -18,6 +18,8 @@ class Architecture:
         channels: Channels of the last feature map.
         build: `build(size=..., **options)` gives the encoder, randomly initialised from torch's generator.
         layers: The default map.
+        any_shape: Whether one and the same encoder takes pictures of any height and width, and can be dilated
+            (`output_stride`).
     """
 
     name: str
@@ -25,3 +27,4 @@ class Architecture:
     channels: int
     build: Callable[..., nn.Module]
     layers: LayerMap
+    any_shape: bool = False

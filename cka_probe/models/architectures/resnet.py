@@ -18,17 +18,20 @@ NINE = {
 }
 
 
-def build_resnet(*, name: str, size: int) -> nn.Module:
+def build_resnet(*, name: str, size: int, output_stride: int = 32) -> nn.Module:
     """Return a headless ResNet; `size` is accepted for symmetry and does not change it.
+
+    With an `output_stride` of 16 or 8 the last stages are dilated instead of strided, as DeepLab has them; the
+    weights are the same ones.
 
     The last batch norm of each block starts at 1 as in torchvision, not at 0 as is timm's default: with 0 a
     random network is nearly the identity from block to block, and every CKA between blocks trivially 1.
     """
     del size
-    return timm.create_model(name, pretrained=False, num_classes=0, zero_init_last=False)
+    return timm.create_model(name, pretrained=False, num_classes=0, zero_init_last=False, output_stride=output_stride)
 
 
 RESNET = {
-    name: Architecture(name, 224, channels, partial(build_resnet, name=name), LayerMap.of(NINE[name]))
+    name: Architecture(name, 224, channels, partial(build_resnet, name=name), LayerMap.of(NINE[name]), any_shape=True)
     for name, channels in (("resnet18", 512), ("resnet50", 2048))
 }

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from cka_probe.reproduce.estimate import Estimate
 from cka_probe.reproduce.mesa.estimates import (
-    Estimate,
     higher_score,
     later_change_more,
     lighter_middle,
@@ -29,7 +29,7 @@ from cka_probe.reproduce.mesa.estimates import (
     u_shape,
 )
 from cka_probe.reproduce.mesa.evidence import Evidence
-from cka_probe.reproduce.mesa.verdicts import UNDEFINED, Finding, holm, judge
+from cka_probe.reproduce.verdicts import UNDEFINED, Finding, holm, judge
 from cka_probe.scores import describe_measure
 
 CKA = "CKA"

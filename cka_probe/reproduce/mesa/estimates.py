@@ -19,11 +19,11 @@ the pictures are drawn again (`scores.bootstrap_interval`), as both networks saw
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from cka_probe.errors import DataError
+from cka_probe.reproduce.estimate import Estimate
 from cka_probe.results import Axis, SimilarityMatrix
 from cka_probe.scores import Scores, bootstrap_interval
 
@@ -31,28 +31,6 @@ LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
 """The ends of the U and what lies between: patch mergings, attention branches, patch merging and last norm."""
 
 EARLIER, LATER = slice(0, 5), slice(5, 9)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic on one seed.
-
-    Attributes:
-        value: NaN where undefined.
-        low: Lower end of the 95 % interval over pictures.
-        high: Upper end.
-        undefined: Why there is no value, or "".
-    """
-
-    value: float
-    low: float
-    high: float
-    undefined: str = ""
-
-    def __sub__(self, other: "Estimate") -> "Estimate":
-        """Return the difference; its interval is the widest that the two allow."""
-        why = "; ".join(dict.fromkeys(reason for reason in (self.undefined, other.undefined) if reason))
-        return Estimate(self.value - other.value, self.low - other.high, self.high - other.low, why)
 
 
 def u_shape(matrix: SimilarityMatrix) -> Estimate:

@@ -15,7 +15,7 @@ from cka_probe.reproduce.mesa.evidence import VARIANTS, Evidence
 from cka_probe.reproduce.mesa.published import ABSENT, RANGES, SOURCE
 from cka_probe.reproduce.mesa.summaries import absences
 from cka_probe.reproduce.mesa.texts import claim_texts, layer_texts, plain_table, score_texts, signed
-from cka_probe.reproduce.mesa.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNDEFINED
+from cka_probe.reproduce.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNDEFINED
 
 WORDS = {
     HOLDS: "hold",

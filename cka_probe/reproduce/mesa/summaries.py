@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cka_probe.reproduce.estimate import Estimate
 from cka_probe.reproduce.mesa.arms import ARMS, CONTROLS, Arm
-from cka_probe.reproduce.mesa.estimates import Estimate, mean_score, reasons
+from cka_probe.reproduce.mesa.estimates import mean_score, reasons
 from cka_probe.reproduce.mesa.evidence import PLACES, Evidence
 from cka_probe.reproduce.mesa.published import published
-from cka_probe.reproduce.mesa.verdicts import NOT_RUN, UNDEFINED, Finding, judge
+from cka_probe.reproduce.verdicts import NOT_RUN, UNDEFINED, Finding, judge
 from cka_probe.results import SimilarityMatrix
 from cka_probe.scores import describe_measure
 

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 
 from cka_probe.reproduce.mesa.claims import Judged
-from cka_probe.reproduce.mesa.verdicts import NOT_RUN, UNDEFINED
+from cka_probe.reproduce.verdicts import NOT_RUN, UNDEFINED
 from cka_probe.tables import DASH, as_latex, as_markdown
 from cka_probe.tables import Estimate as Cell
 

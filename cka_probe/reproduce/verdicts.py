@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from cka_probe.reproduce.mesa.estimates import Estimate
+from cka_probe.reproduce.estimate import Estimate
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 UNDEFINED, NOT_RUN = "undefined", "not run"

@@ -1,0 +1,1 @@
+"""Depth-to-Semantic: does a network that was taught depth learn to segment faster and better?"""
