@@ -209,11 +209,10 @@ class Trainer:
         # in the order of the pictures, so that the sum is the same for any number of processes
         gathered = [row for _, row in sorted(gather_object(rows), key=lambda row: row[0])]
         means = {name: _mean([row[name] for row in gathered]) for name in gathered[0]}
-        if not sums:
-            return means
-        parts = gather_object([sums])
-        whole = {name: sum(part[name] for part in parts if name in part) for name in sums}
-        return means | self.objective.task.summary(whole)
+        parts = gather_object([sums])  # of every process, also of one that had no picture
+        names = dict.fromkeys(name for part in parts for name in part)
+        whole = {name: sum(part[name] for part in parts if name in part) for name in names}
+        return means | self.objective.task.summary(whole) if whole else means
 
     def _calibrate(self, workers: int) -> None:
         """Take the statistics of the encoder's batch norms from the first batches, each counting alike."""
