@@ -10,7 +10,8 @@ from cka_probe.errors import RecipeError, UnknownNameError
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS
 from cka_probe.models.checkpoint import Checkpoint, read_checkpoint, read_header, save_checkpoint
 from cka_probe.tasks import TASKS
-from cka_probe.training.recipe import Recipe, Stage
+from cka_probe.training.recipe import Recipe
+from cka_probe.training.stage import Stage
 from cka_probe.training.start import begin, fill, random_backbone, resized
 
 OPTIONS = {"depths": [1, 1, 2, 1]}

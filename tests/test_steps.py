@@ -18,7 +18,7 @@ from cka_probe.training.devices import readers
 from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.optimiser import depths, parameter_groups
 from cka_probe.training.order import Samples
-from cka_probe.training.recipe import Stage
+from cka_probe.training.stage import Stage
 from cka_probe.training.start import seeded
 from cka_probe.training.trainer import Objective, Trainer
 

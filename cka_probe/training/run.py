@@ -18,7 +18,8 @@ from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.training.devices import accelerator_for, readers
 from cka_probe.training.freezing import frozen
 from cka_probe.training.order import Samples
-from cka_probe.training.recipe import Recipe, Stage, read_recipe, recipe_of
+from cka_probe.training.recipe import Recipe, read_recipe, recipe_of
+from cka_probe.training.stage import Stage
 from cka_probe.training.start import Start, begin, fill, reference, seeded
 from cka_probe.training.trainer import Objective, Progress, Trainer
 from cka_probe.writing import replacing

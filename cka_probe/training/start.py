@@ -16,7 +16,8 @@ from cka_probe.models.files import is_ours, load_file
 from cka_probe.tasks import TASKS
 from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.order import seed_of
-from cka_probe.training.recipe import Recipe, Stage, both_sides
+from cka_probe.training.recipe import Recipe
+from cka_probe.training.stage import Stage, both_sides
 
 RANDOM = "random"
 

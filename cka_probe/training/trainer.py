@@ -26,8 +26,8 @@ from cka_probe.training.devices import asked_to_stop
 from cka_probe.training.log import Log
 from cka_probe.training.optimiser import adamw, parameter_groups
 from cka_probe.training.order import Samples, Steps, Views, batches, seed_of
-from cka_probe.training.recipe import Stage
 from cka_probe.training.schedule import multiplier
+from cka_probe.training.stage import Stage
 from cka_probe.writing import replacing
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
