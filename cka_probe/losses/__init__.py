@@ -6,6 +6,7 @@ from cka_probe.losses.affine import least_squares_aligned as least_squares_align
 from cka_probe.losses.affine import standardised as standardised
 from cka_probe.losses.consistency import depth_difference as depth_difference
 from cka_probe.losses.consistency import valid_mean as valid_mean
+from cka_probe.losses.consistency import valid_mean_each as valid_mean_each
 from cka_probe.losses.depth_ranking import confident_depth_ranking as confident_depth_ranking
 from cka_probe.losses.depth_ranking import pairs_to_rank as pairs_to_rank
 from cka_probe.losses.masked import masked_l1 as masked_l1
@@ -18,4 +19,5 @@ from cka_probe.losses.rectification import recognised_rotation as recognised_rot
 from cka_probe.losses.relative_normal import edge_aware_relative_normal as edge_aware_relative_normal
 from cka_probe.losses.relative_normal import pairs_across_edges as pairs_across_edges
 from cka_probe.losses.silog import silog as silog
+from cka_probe.losses.smoothness import edge_aware_slope as edge_aware_slope
 from cka_probe.losses.smoothness import smoothness as smoothness

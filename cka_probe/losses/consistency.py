@@ -45,3 +45,16 @@ def valid_mean(values: Tensor, valid: Tensor, least: float = 0.0) -> Tensor:
     count = valid.sum()
     total = torch.where(valid, values, 0.0).sum()
     return total / count.clamp(min=1) * (count > least * valid.numel())
+
+
+def valid_mean_each(values: Tensor, valid: Tensor) -> Tensor:
+    """Return each picture's mean over what is valid.
+
+    Args:
+        values: (n, C, H, W); what stands outside `valid` is not read.
+        valid: Same shape, bool.
+
+    Returns:
+        (n,); NaN where nothing of a picture is valid. Made for scores: as a loss take `valid_mean`.
+    """
+    return torch.where(valid, values, 0.0).sum((1, 2, 3)) / valid.sum((1, 2, 3))

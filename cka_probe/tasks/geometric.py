@@ -26,7 +26,7 @@ from torch import Generator, Tensor, nn
 from cka_probe.errors import RecipeError
 from cka_probe.evaluation.depth import depth_errors, median_scaled, valid_depth
 from cka_probe.geometry import warp
-from cka_probe.losses import less_rotation, recognised_rotation, smoothness
+from cka_probe.losses import less_rotation, recognised_rotation, smoothness, valid_mean_each
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.decoders import maps
 from cka_probe.tasks.disparity import WIDTHS, DisparityDecoder
@@ -173,7 +173,7 @@ class Geometric:
         batch, seen, _ = self._rectified(head, batch)
         found = error_maps(backbone, head, batch, self.comparing, seen)
         error, _, valid = selected(found) if self.min_select else (found.error, found.difference, found.valid)
-        values = {"photometric": _mean_each(error, valid)}
+        values = {"photometric": valid_mean_each(error, valid)}
         if not self.truth:
             return values
         truth = batch["depth"]
@@ -247,8 +247,3 @@ def rotated(pictures: Tensor, angles: Tensor, K: Tensor) -> tuple[Tensor, Tensor
     T = T + torch.nn.functional.pad(T.new_ones(1, 1), (3, 0, 3, 0))  # no translation: any depth will do
     turned, _, seen = warp(pictures, torch.ones_like(pictures[:, :1]), K, T)
     return turned, seen
-
-
-def _mean_each(values: Tensor, valid: Tensor) -> Tensor:
-    """Return each picture's mean over what is valid, (n,); NaN where nothing is."""
-    return torch.where(valid, values, 0.0).sum((1, 2, 3)) / valid.sum((1, 2, 3))

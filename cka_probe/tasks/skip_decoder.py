@@ -15,6 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, interpolate
 
+from cka_probe.errors import RecipeError
+from cka_probe.models.backbone import Backbone
+from cka_probe.tasks.decoders import maps
+
 WIDTHS = {32: 256, 16: 128, 8: 64, 4: 32, 2: 16}
 """Channels after leaving each stride."""
 
@@ -70,6 +74,38 @@ def output_layers(decoder: SkipDecoder, outputs: int, scales: Sequence[int] = SC
 def at_scales(layers: nn.ModuleDict, features: dict[int, Tensor]) -> dict[int, Tensor]:
     """Return what `output_layers` make of the decoder's features, float32, by stride, fine to coarse."""
     return {int(stride): layer(features[int(stride)]).float() for stride, layer in layers.items()}
+
+
+def at_full_size(outputs: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Return outputs (n, C, H / stride, W / stride) of each stride between their pixels, (n, C, H, W), by stride."""
+    return {
+        stride: output
+        if stride == 1
+        else interpolate(output, scale_factor=stride, mode="bilinear", align_corners=False)
+        for stride, output in outputs.items()
+    }
+
+
+def skip_maps(backbone: Backbone, size: tuple[int, int], task: str) -> list[tuple[int, int]]:
+    """Return (channels, stride) of each map of an encoder that `SkipDecoder` can read at a size.
+
+    Args:
+        backbone: The encoder.
+        size: Height and width of its input, pixels.
+        task: What messages call the task.
+
+    Raises:
+        RecipeError: The encoder has no such maps, or the size is no multiple of 32 or below 64.
+    """
+    if any(side < 64 or side % 32 for side in size):
+        raise RecipeError(f"{task}: expected sides that are multiples of 32, at least 64, found {size[0]} x {size[1]}")
+    found = maps(backbone)
+    if found[-1][1] != 32 or not {stride for _, stride in found} <= WIDTHS.keys():
+        raise RecipeError(
+            f"{task}: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, the last "
+            f"32, found {[stride for _, stride in found]}; train a Swin or a ResNet of output stride 32"
+        )
+    return found
 
 
 def mirrored_convolution(before: int, after: int) -> nn.Conv2d:
