@@ -25,7 +25,7 @@ def flips(generator: Generator) -> bool:
     return uniform(generator) < 0.5
 
 
-def random_area(height: int, width: int, generator: Generator, scale: tuple[float, float]) -> Box:
+def random_area(height: int, width: int, generator: Generator, scale: tuple[float, float], shape: float = 1.0) -> Box:
     """Return a box with a random share of the area, a random shape and a random place.
 
     Args:
@@ -33,18 +33,21 @@ def random_area(height: int, width: int, generator: Generator, scale: tuple[floa
         width: Of the picture.
         generator: Drawn from.
         scale: Least and most share of the area; the ratio of the sides is log-uniform in 3/4 to 4/3.
+        shape: Width over height of what is shown of it, which that ratio multiplies: boxes for a wide network are
+            wide, or it would see all things stretched.
     """
     for _ in range(10):
         area = height * width * uniform(generator, *scale)
-        ratio = math.exp(uniform(generator, math.log(3 / 4), math.log(4 / 3)))
+        ratio = shape * math.exp(uniform(generator, math.log(3 / 4), math.log(4 / 3)))
         h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < h <= height and 0 < w <= width:
             return _place(height, width, h, w, uniform(generator), uniform(generator))
     # a picture too long for such a box: the largest with the ratio nearest to its own
-    return largest(height, width, (3, 4) if width > height else (4, 3), uniform(generator), uniform(generator))
+    nearest = (3, 4 * shape) if width > height * shape else (4, 3 * shape)
+    return largest(height, width, nearest, uniform(generator), uniform(generator))
 
 
-def largest(height: int, width: int, size: tuple[int, int], down: float, across: float) -> Box:
+def largest(height: int, width: int, size: tuple[float, float], down: float, across: float) -> Box:
     """Return the largest box with the sides' ratio of `size`, placed at a share of the room left.
 
     Args:
