@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.errors import DataError
-from cka_probe.scores import RESAMPLES, Scores, bootstrap_interval, describe_measure
+from cka_probe.resampling import RESAMPLES, bootstrap_interval
+from cka_probe.scores import Scores, describe_measure
 
 __all__ = ["bootstrap_interval", "paired_difference"]
 

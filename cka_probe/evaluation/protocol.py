@@ -24,7 +24,8 @@ from cka_probe.evaluation.directed import directed_errors
 from cka_probe.evaluation.planes import PLANARITY, plane_errors
 from cka_probe.lookup import lookup
 from cka_probe.losses import least_squares_aligned
-from cka_probe.scores import MEDIAN, RESAMPLES
+from cka_probe.resampling import RESAMPLES
+from cka_probe.scores import MEDIAN
 
 FLOOR = 1e-3
 """Metres: the least prediction that a logarithm is taken of."""

@@ -15,7 +15,7 @@ r[0] is 1 in a matrix of a network with itself, which helps the left end of the 
 that errors go together in a way that the file does not tell. Their sum is given by interval arithmetic, as if all
 erred in the worst way at once: [sum w low, sum w high] for w > 0, the other end for w < 0. It holds the truth whenever
 all the cells' intervals do, and is as wide as any dependence can make it: conservative. For a score the differences of
-the pictures are drawn again (`scores.bootstrap_interval`), as both networks saw the same ones.
+the pictures are drawn again (`resampling.bootstrap_interval`), as both networks saw the same ones.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,9 @@ import numpy as np
 
 from cka_probe.errors import DataError
 from cka_probe.reproduce.estimate import Estimate
+from cka_probe.resampling import bootstrap_interval
 from cka_probe.results import Axis, SimilarityMatrix
-from cka_probe.scores import Scores, bootstrap_interval
+from cka_probe.scores import Scores
 
 LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
 """The ends of the U and what lies between: patch mergings, attention branches, patch merging and last norm."""

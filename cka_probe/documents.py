@@ -1,0 +1,83 @@
+"""Results as JSON files that say themselves what they are: a format's name first, then the fields.
+
+There is no time stamp in them: the same result gives the same bytes. NaN and infinity, which JSON does not know, are
+`null`.
+"""
+
+import json
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cka_probe.errors import DataError
+from cka_probe.writing import replacing
+
+SUFFIXES = (".json", ".csv")
+
+
+def check_suffix(path: str | Path) -> Path:
+    """Return the path of a file that scores are to be written to.
+
+    Raises:
+        DataError: It ends neither as JSON nor as a table does.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"scores are saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
+    return path
+
+
+def write_document(path: str | Path, document: Mapping[str, Any]) -> Path:
+    """Write a document, whole or not at all, and return the path.
+
+    Args:
+        path: Where to.
+        document: Its first key is `format`; values are what `plain` takes.
+
+    Raises:
+        OutputError: It cannot be written there.
+    """
+    text = json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False)
+    with replacing(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def read_document(path: str | Path, format_name: str, keys: Set[str]) -> dict[str, Any]:
+    """Return what stands in a document, without its format.
+
+    Args:
+        path: Of scores that `ckaprobe evaluate` wrote.
+        format_name: The format that is expected.
+        keys: All that it must hold, and nothing else, besides `format`.
+
+    Raises:
+        DataError: The file is not there, or is another's.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"expected a scores.json of `ckaprobe evaluate` at {path}, found: {error}") from error
+    found = document.pop("format", None) if isinstance(document, dict) else None
+    if found != format_name or set(document) != keys:
+        raise DataError(f"{path}: expected scores of format {format_name!r}, found {found!r}; run the evaluation again")
+    return document
+
+
+def plain(value: Any) -> Any:
+    """Return `value` in JSON's types; NaN and infinity as None.
+
+    >>> plain({"a": (np.float64(0.5), float("nan")), "b": np.int64(3)})
+    {'a': [0.5, None], 'b': 3}
+    """
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
