@@ -142,6 +142,17 @@ def flipped_K(K: Tensor, width: int) -> Tensor:
     return K * sign + K.new_tensor([[0, 0, width - 1], [0, 0, 0], [0, 0, 0]])
 
 
+def inverse_pose(T: Tensor) -> Tensor:
+    """Return b_T_a of a_T_b, a rotation and a translation: [R | t] becomes [R^T | -R^T t].
+
+    Args:
+        T: (..., 4, 4).
+    """
+    turned = T[..., :3, :3].mT
+    back = -(turned * T[..., None, :3, 3]).sum(-1, keepdim=True)
+    return torch.cat([torch.cat([turned, back], -1), T[..., 3:, :]], -2)
+
+
 def flipped_pose(T: Tensor) -> Tensor:
     """Return a pose in the mirrored world, F T F with F = diag(-1, 1, 1, 1).
 

@@ -11,6 +11,8 @@ from cka_probe.losses.depth_ranking import confident_depth_ranking as confident_
 from cka_probe.losses.depth_ranking import pairs_to_rank as pairs_to_rank
 from cka_probe.losses.masked import masked_l1 as masked_l1
 from cka_probe.losses.masked import normalised_locally as normalised_locally
+from cka_probe.losses.minimum import NOISE as NOISE
+from cka_probe.losses.minimum import minimum_error as minimum_error
 from cka_probe.losses.normal_matching import normal_matching as normal_matching
 from cka_probe.losses.photometric import photometric_error as photometric_error
 from cka_probe.losses.photometric import ssim as ssim

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cka_probe.geometry import warp
+from cka_probe.geometry import inverse_pose, warp
 from cka_probe.losses import depth_difference, photometric_error, valid_mean
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.motion import pose_matrix
@@ -186,7 +186,4 @@ def _poses(head: nn.Module, batch: Sample, comparing: Comparing, a: Tensor, b: T
 
 def _and_back(source_T_target: Tensor) -> Tensor:
     """Return poses (n, S, 4, 4) and their inverses, (2 n S, 4, 4), in the order of the pairs."""
-    turned = source_T_target[..., :3, :3].mT
-    back = -(turned * source_T_target[..., None, :3, 3]).sum(-1, keepdim=True)
-    target_T_source = torch.cat([torch.cat([turned, back], -1), source_T_target[..., 3:, :]], -2)
-    return torch.cat([source_T_target, target_T_source], 1).flatten(0, 1)
+    return torch.cat([source_T_target, inverse_pose(source_T_target)], 1).flatten(0, 1)
