@@ -1,6 +1,6 @@
 """What a stage begins with: heads that go on or do not, a normalisation that is kept or changed."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ from cka_probe.training.start import begin, fill, random_backbone, resized
 OPTIONS = {"depths": [1, 1, 2, 1]}
 
 
+@dataclass(frozen=True)
 class Going:
     """A task that goes on with the heads of another."""
 
     continues = ("depth",)
     needs = frozenset({"image"})
 
-    def __init__(self, size):
-        self.size = size
+    size: tuple[int, int]
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,13 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),  # SimMIM, Swin, timm, torchvision
     "sc_depth": ((0.45,) * 3, (0.225,) * 3),  # SC-Depth, Monodepth2
     "none": ((0.0,) * 3, (1.0,) * 3),  # MIM-Depth
+    "imagenet_twice": (  # Depth-to-Semantic's code feeds what ImageNet's has normalised to an encoder that does so, too
+        tuple(mean + 0.45 * std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)),
+        tuple(0.225 * std for std in IMAGENET_STD),
+    ),
 }
-"""Mean and standard deviation that encoders are trained with, by who does it."""
+"""Mean and standard deviation that encoders are trained with, by who does it. Of two normalisations one after another,
+((x - m) / s - m') / s' = (x - (m + m' s)) / (s s'): one of the same kind."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
 """What a backbone can be trained for; one line each."""
 
 from cka_probe.tasks.classification import Classification
+from cka_probe.tasks.contrastive import Contrastive
 from cka_probe.tasks.depth import Depth
+from cka_probe.tasks.flow import Flow
 from cka_probe.tasks.geometric import Geometric
+from cka_probe.tasks.inpainting import Inpainting
 from cka_probe.tasks.masked import Masked
 from cka_probe.tasks.pseudo_depth import PseudoDepth
+from cka_probe.tasks.scene_class import SceneClass
+from cka_probe.tasks.segmentation import Segmentation
 from cka_probe.tasks.task import Task as Task
 from cka_probe.tasks.teacher import Teacher
 
@@ -15,4 +20,9 @@ TASKS: dict[str, type[Task]] = {
     "pseudo_depth": PseudoDepth,
     "teacher": Teacher,
     "classification": Classification,
+    "contrastive": Contrastive,
+    "scene_class": SceneClass,
+    "flow": Flow,
+    "inpainting": Inpainting,
+    "segmentation": Segmentation,
 }

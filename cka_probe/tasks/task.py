@@ -18,7 +18,7 @@ Sample = dict[str, Tensor]
 class Task(Protocol):
     """The contract; `Masked` and `Depth` are examples of it.
 
-    A task may also have, as attributes of the class,
+    A task may also have, as attributes that may follow from its options,
 
     - `continues`, names of tasks whose head its own goes on with (the depth and pose networks of geometric
       pre-training, say); without it only its own task is gone on with;

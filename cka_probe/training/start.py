@@ -13,7 +13,6 @@ from cka_probe.models.architectures.architecture import Architecture
 from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
 from cka_probe.models.checkpoint import file_hash, read_checkpoint
 from cka_probe.models.files import is_ours, load_file
-from cka_probe.tasks import TASKS
 from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.order import seed_of
 from cka_probe.training.recipe import Recipe
@@ -185,7 +184,7 @@ def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[s
     if not is_ours(path):
         return load_file(path, arch=architecture), {}, ()
     backbone, head_state, header = read_checkpoint(path)
-    task = TASKS[stage.task]
+    task = stage.build_task()  # what it goes on with may follow from its options
     if stage.reset_head or header.task not in {stage.task, *getattr(task, "continues", ())}:
         return backbone, {}, ()
     carried = getattr(task, "carries", ()) if header.task != stage.task else ()
