@@ -6,7 +6,9 @@ from cka_probe.tasks.depth import Depth
 from cka_probe.tasks.flow import Flow
 from cka_probe.tasks.geometric import Geometric
 from cka_probe.tasks.inpainting import Inpainting
+from cka_probe.tasks.lidar import Lidar
 from cka_probe.tasks.masked import Masked
+from cka_probe.tasks.monodepth import Monodepth
 from cka_probe.tasks.pseudo_depth import PseudoDepth
 from cka_probe.tasks.scene_class import SceneClass
 from cka_probe.tasks.segmentation import Segmentation
@@ -20,6 +22,8 @@ TASKS: dict[str, type[Task]] = {
     "pseudo_depth": PseudoDepth,
     "teacher": Teacher,
     "classification": Classification,
+    "monodepth": Monodepth,
+    "lidar": Lidar,
     "contrastive": Contrastive,
     "scene_class": SceneClass,
     "flow": Flow,
