@@ -1,6 +1,11 @@
-"""Where a stage's weights come from: chance, an earlier stage, or a file."""
+"""Where a stage's weights come from: chance, an earlier stage, a file, or a folder of Monodepth2's.
+
+A foreign file gives the encoder. Monodepth2's folder (`weights_19`) gives its decoder too, as a stage of `monodepth`
+would have left it, so that segmentation can go on with what was published.
+"""
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -13,6 +18,8 @@ from cka_probe.models.architectures.architecture import Architecture
 from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
 from cka_probe.models.checkpoint import file_hash, read_checkpoint
 from cka_probe.models.files import is_ours, load_file
+from cka_probe.models.files.recognising import folder_to_file
+from cka_probe.tasks.monodepth2_files import DEPTH_FILE, read_monodepth2_decoder
 from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.order import seed_of
 from cka_probe.training.recipe import Recipe
@@ -28,7 +35,7 @@ class Start:
     Attributes:
         backbone: Of the stage's size, in training mode.
         head_state: The weights of a head that this task can go on with, where the file has one.
-        parent: SHA-256 of the file, "" for chance.
+        parent: SHA-256 of the file, of a folder's files together, "" for chance.
         carried: Beginnings of the names in `head_state` that another task's head has as well; () for its own task's,
             which has them all.
     """
@@ -48,9 +55,12 @@ def reference(recipe: Recipe, stage: Stage) -> str:
     names = [other.name for other in recipe.stages]
     earlier = names[: names.index(stage.name)]
     start = stage.start or (earlier[-1] if earlier else RANDOM)
-    if start == RANDOM or start in earlier or Path(start).is_file():
+    if start == RANDOM or start in earlier or Path(start).is_file() or (Path(start) / "encoder.pth").is_file():
         return start
-    raise RecipeError(f"stages.{stage.name}.start: expected {', '.join([RANDOM, *earlier])} or a file, found {start!r}")
+    raise RecipeError(
+        f"stages.{stage.name}.start: expected {', '.join([RANDOM, *earlier])} or a file (of Monodepth2 the folder with "
+        f"encoder.pth), found {start!r}"
+    )
 
 
 def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
@@ -71,7 +81,7 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
             f"stages.{stage.name}.start: expected weights of {recipe.architecture}, found "
             f"{backbone.origin.architecture} in {path}; set architecture={backbone.origin.architecture}"
         )
-    return Start(_fitted(backbone, stage), head_state, file_hash(path), carried)
+    return Start(_fitted(backbone, stage), head_state, _hash(path), carried)
 
 
 def random_backbone(recipe: Recipe, size: int | tuple[int, int]) -> Backbone:
@@ -181,12 +191,24 @@ def _fitted(backbone: Backbone, stage: Stage) -> Backbone:
 
 def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor], tuple[str, ...]]:
     """Return the backbone in a file, ours or not, and the weights of a head that the stage's task can go on with."""
-    if not is_ours(path):
-        return load_file(path, arch=architecture), {}, ()
-    backbone, head_state, header = read_checkpoint(path)
+    if ours := is_ours(folder_to_file(path)):
+        backbone, head_state, header = read_checkpoint(path)
+        origin = header.task
+    else:
+        backbone, origin = load_file(path, arch=architecture), "monodepth"
+        head_state = read_monodepth2_decoder(path) if (path / DEPTH_FILE).is_file() else {}
     task = stage.build_task()  # what it goes on with may follow from its options
-    if stage.reset_head or header.task not in {stage.task, *getattr(task, "continues", ())}:
+    if stage.reset_head or origin not in {stage.task, *getattr(task, "continues", ())}:
         return backbone, {}, ()
-    carried = getattr(task, "carries", ()) if header.task != stage.task else ()
+    own = ours and origin == stage.task  # and so the head is there as a whole
+    carried = () if own else getattr(task, "carries", ())
     kept = {name: value for name, value in head_state.items() if not carried or name.startswith(carried)}
     return backbone, kept, carried
+
+
+def _hash(path: Path) -> str:
+    """Return the hash of a file, or of those of a Monodepth2 folder that are read."""
+    if path.is_file():
+        return file_hash(path)
+    read = [path / name for name in ("encoder.pth", DEPTH_FILE)]
+    return sha256("\n".join(file_hash(file) for file in read if file.is_file()).encode()).hexdigest()
