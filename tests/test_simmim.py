@@ -12,6 +12,7 @@ from cka_probe.losses import masked_l1, normalised_locally
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.masked import Masked, MaskedHead
+from cka_probe.tasks.views import random_area
 
 SIZE = (64, 64)
 
@@ -168,3 +169,67 @@ def test_cells_smaller_than_a_token_are_refused(swin, resnet):
         with pytest.raises(RecipeError, match=f"a multiple of the 4 pixels of a token, found {cell}; 32 is SimMIM's"):
             Masked(SIZE, cell=cell).head(swin)
     Masked(SIZE, cell=2).head(resnet)
+
+
+WIDE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def wide_resnet():
+    torch.manual_seed(0)
+    return Backbone(ARCHITECTURES["resnet18"].build(size=WIDE), size=WIDE).eval()
+
+
+def test_a_wide_resnet_hides_reconstructs_and_loses_over_all_of_its_input(wide_resnet):
+    task = Masked(WIDE, cell=32, ratio=0.6)
+    sample = {"image": torch.rand(3, 60, 200, generator=Generator().manual_seed(0))}
+    prepared = [task.prepare(sample, Generator().manual_seed(seed), train) for seed, train in ((0, True), (1, False))]
+    batch = {name: torch.stack([p[name] for p in prepared]) for name in prepared[0]}
+    assert batch["image"].shape == (2, 3, *WIDE)
+    assert batch["mask"].shape == (2, 1, 2, 3)
+    assert batch["mask"].sum((1, 2, 3)).tolist() == [4, 4]  # ceil(0.6 * 6)
+    head = task.head(wide_resnet)
+    made = task.reconstruct(wide_resnet, head, batch)
+    assert made.shape == (2, 3, *WIDE)
+    loss, _ = task.loss(wide_resnet, head, batch)
+    hidden = task.pixels(batch).expand_as(made)
+    target = task.target(wide_resnet, batch)
+    assert loss.item() == pytest.approx((target - made)[hidden].abs().mean().item(), rel=1e-5)
+    assert all(
+        value.shape == (2,) and value.isfinite().all() for value in task.evaluate(wide_resnet, head, batch).values()
+    )
+
+
+def test_a_resnets_decoder_says_each_square_from_one_position_of_the_last_map(wide_resnet):
+    task = Masked(WIDE, cell=16)
+    head = task.head(wide_resnet)
+    channels = head.decoder[0].in_channels
+    first = torch.rand(1, channels, 2, 3, generator=Generator().manual_seed(0))
+    second = first.clone()
+    second[..., 1, 2] += 1.0
+    with torch.no_grad():
+        changed = (head(first) != head(second)).any(1)[0]
+    assert changed[32:, 64:].float().mean() > 0.9
+    assert not changed[:32].any()
+    assert not changed[:, :64].any()
+
+
+def test_views_have_about_the_shape_of_the_network():
+    generator = Generator().manual_seed(0)
+    ratios = []
+    for _ in range(300):
+        top, left, height, width = random_area(375, 1242, generator, (0.3, 0.6), 640 / 192)
+        assert 0 <= top <= 375 - height
+        assert 0 <= left <= 1242 - width
+        assert 0.29 < height * width / (375 * 1242) < 0.61
+        ratios.append(math.log(width / height / (640 / 192)))
+    assert abs(sum(ratios) / len(ratios)) < 0.05, "stretched as often as squeezed"
+    assert math.log(3 / 4) - 0.02 < min(ratios) < -0.2
+    assert 0.2 < max(ratios) < math.log(4 / 3) + 0.02
+
+
+def test_a_picture_too_long_for_any_box_gives_the_largest_of_the_nearest_shape():
+    _, _, height, width = random_area(40, 400, Generator().manual_seed(0), (0.9, 1.0), 2.0)
+    assert (height, width) == (40, round(40 * 64 / 32 * 4 / 3))
+    _, _, height, width = random_area(400, 40, Generator().manual_seed(0), (0.9, 1.0), 2.0)
+    assert (height, width) == (round(40 * 32 / 64 * 4 / 3), 40)

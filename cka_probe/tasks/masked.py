@@ -2,8 +2,13 @@
 
 A grid of `cell`-pixel squares lies on the picture; of its N cells ceil(ratio N) are hidden, drawn anew for
 every picture. In a Swin the tokens of a hidden cell are replaced, after the patch embedding, by one learned
-token, and all tokens go on. A ResNet has no patch embedding: there the hidden pixels take one learned colour.
-The decoder is linear; the loss is the absolute error of the hidden pixels in the units the encoder sees.
+token, and all tokens go on. The decoder is linear; the loss is the absolute error of the hidden pixels in the units
+the encoder sees.
+
+A ResNet has no patch embedding: there the hidden pixels take one learned colour. Its convolutions reach across the
+cells' borders from the first layer on, so it sees where a picture ends and the colour begins; and the decoder says
+all 32 x 32 pixels below a position of the last map from that position alone, whatever the cell. The input need not
+be square there: training views are boxes of about its shape, evaluation shows the largest middle part that has it.
 
 Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", CVPR 2022. Its cells are as large as the
 tokens of the last stage, 32 pixels; at 64 pixels those are only four cells, so small recipes take 8 or 16, and
@@ -94,7 +99,7 @@ class Masked:
         """Return `image` (3, h, w) float32 in [0, 1] and `mask` (1, h / cell, w / cell) bool, True = hidden."""
         image = sample["image"]
         if train:
-            box = random_area(*image.shape[-2:], generator, self.scale)
+            box = random_area(*image.shape[-2:], generator, self.scale, self.size[1] / self.size[0])
             image = view({"image": image}, box, self.size, flip=flips(generator))["image"]
         else:
             image = Preprocessing(self.size).fit(image)
