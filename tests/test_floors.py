@@ -15,6 +15,7 @@ FLOORS = {
     "writing": 0.1,
     "documents": 0.2,
     "resampling": 0.2,
+    "label_sums": 0.2,
     "similarity": 1,
     "losses": 1,
     "results": 1,
