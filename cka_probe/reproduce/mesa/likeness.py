@@ -11,38 +11,27 @@ ways, of which the paper shows one without saying which:
     shared   as `paper`, the fine-tuned network fed as the pre-trained one; where the two were fed otherwise
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from cka_probe.compare import compare, compare_fingerprints, fingerprint
-from cka_probe.errors import OutputError
-from cka_probe.fingerprint import Fingerprint
+from cka_probe.compare import compare
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.models.load import load
+from cka_probe.reproduce.likeness import Pictures, Way, write_fingerprints
 from cka_probe.reproduce.study import Study
-
-FEATURES = {"paper": "flatten", "biased": "flatten", "stream": "flatten", "pooled": "gap"}
-"""The features that each way of comparing needs."""
 
 RANDOM = "random"
 """The stage that no checkpoint is of: the network as it was initialised."""
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """What networks are compared over.
-
-    Attributes:
-        source: As `open_dataset` takes it.
-        num: How many.
-        device: "auto", "cpu", "cuda" or "mps".
-    """
-
-    source: str
-    num: int
-    device: str = "auto"
+def ways(nine: LayerMap) -> dict[str, Way]:
+    """Return the ways that follow from fingerprints, for the layers of the paper."""
+    return {
+        "paper": Way(nine),
+        "biased": Way(nine, estimator="biased"),
+        "stream": Way(stream(nine)),
+        "pooled": Way(nine, features="gap"),
+    }
 
 
 def stream(nine: LayerMap) -> LayerMap:
@@ -57,49 +46,10 @@ def stream(nine: LayerMap) -> LayerMap:
 
 
 def fingerprints(study: Study, seed: int, models: dict[str, Callable[[], Backbone]], pictures: Pictures) -> None:
-    """Write the fingerprints of checkpoints that have none yet.
-
-    Args:
-        study: Where to.
-        seed: Of the run.
-        models: How to load each, by stage.
-        pictures: What they are shown.
-    """
-    for stage, make in models.items():
-        missing = [kind for kind in sorted(set(FEATURES.values())) if not study.fingerprint(seed, stage, kind).exists()]
-        if not missing:
-            continue
-        backbone = make()
-        for features in missing:
-            made = fingerprint(
-                backbone,
-                pictures.source,
-                layers=backbone.layers.union(stream(backbone.layers)),
-                num=pictures.num,
-                features=features,
-                device=pictures.device,
-            )
-            made.save(study.fingerprint(seed, stage, features))
-
-
-def similarities(study: Study, seed: int, pairs: list[tuple[str, str]], nine: LayerMap) -> Iterator[Path]:
-    """Write how alike pairs of checkpoints are, in every way that fingerprints allow; yield the files.
-
-    Args:
-        study: Where the fingerprints are, and where to.
-        seed: Of the run.
-        pairs: Stages, (rows, columns).
-        nine: The layers of the paper.
-    """
-    for x, y in pairs:
-        for variant, features in FEATURES.items():
-            path = study.similarity(seed, x, y, variant)
-            if not path.exists():
-                layers = stream(nine) if variant == "stream" else nine
-                sides = [Fingerprint.load(study.fingerprint(seed, stage, features)).subset(layers) for stage in (x, y)]
-                estimator = "biased" if variant == "biased" else "unbiased"
-                compare_fingerprints(*sides, estimator=estimator).save(path)
-            yield path
+    """Write the fingerprints that all ways need, of checkpoints that have none yet; arguments as there."""
+    write_fingerprints(
+        study, seed, models, pictures, features=("flatten", "gap"), layers=lambda nine: nine.union(stream(nine))
+    )
 
 
 def fed_alike(
@@ -116,15 +66,3 @@ def fed_alike(
             device=pictures.device,
         ).save(path)
     return path
-
-
-def checkpoints(study: Study, seed: int, stages: list[str]) -> dict[str, Callable[[], Backbone]]:
-    """Return how to load the checkpoint of each stage.
-
-    Raises:
-        OutputError: One is not there.
-    """
-    for stage in stages:
-        if not study.checkpoint(seed, stage).exists():
-            raise OutputError(f"expected {study.checkpoint(seed, stage)}, found nothing; the run did not finish")
-    return {stage: lambda stage=stage: load(study.checkpoint(seed, stage)) for stage in stages}

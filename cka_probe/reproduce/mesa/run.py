@@ -17,15 +17,9 @@ from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import versions
 from cka_probe.pseudo_depth import write_pseudo_depth
 from cka_probe.reproduce.ground import check_given, prepare
+from cka_probe.reproduce.likeness import Pictures, checkpoints, write_similarities
 from cka_probe.reproduce.means import Means, alone
-from cka_probe.reproduce.mesa.likeness import (
-    RANDOM,
-    Pictures,
-    checkpoints,
-    fed_alike,
-    fingerprints,
-    similarities,
-)
+from cka_probe.reproduce.mesa.likeness import RANDOM, fed_alike, fingerprints, ways
 from cka_probe.reproduce.mesa.report import write_report
 from cka_probe.reproduce.mesa.scales import NEEDED, SCALES, TESTS, TRAINED_ON, Scale
 from cka_probe.reproduce.study import Study
@@ -147,7 +141,7 @@ def _compare(study: Study, recipe: Recipe, pictures: Pictures) -> None:
     pairs = [(name, name) for name in (*before, RANDOM)]
     pairs += [(name.removesuffix(TUNED), name) for name in tuned] + [("mp", name) for name in others]
     nine = ARCHITECTURES[recipe.architecture].layers
-    for _ in similarities(study, recipe.seed, pairs, nine):
+    for _ in write_similarities(study, recipe.seed, pairs, ways(nine)):
         pass
     if FED_OTHERWISE[1] in names:
         fed_alike(study, recipe.seed, FED_OTHERWISE, models, pictures)
