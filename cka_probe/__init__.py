@@ -7,7 +7,7 @@
 A model is a checkpoint, `timm:NAME`, `random:NAME`, `package.module:function`, or any `torch.nn.Module`. Its
 layers' Gram matrices over a list of pictures are its `fingerprint`; two fingerprints of the same pictures give a
 `SimilarityMatrix`: unbiased CKA with 95 % intervals and a permutation null. `evaluate` scores a checkpoint that
-predicts depth, a row for each picture.
+predicts depth, a row for each picture, or the class of each pixel, a confusion matrix for each picture.
 """
 
 from cka_probe.compare import compare as compare
@@ -17,6 +17,7 @@ from cka_probe.errors import CkaProbeError as CkaProbeError
 from cka_probe.evaluate import evaluate as evaluate
 from cka_probe.fingerprint import Fingerprint as Fingerprint
 from cka_probe.fingerprint import Settings as Settings
+from cka_probe.label_scores import LabelScores as LabelScores
 from cka_probe.models.backbone import Backbone as Backbone
 from cka_probe.models.layers import Layer as Layer
 from cka_probe.models.layers import LayerMap as LayerMap

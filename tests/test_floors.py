@@ -31,6 +31,7 @@ FLOORS = {
     "compare": 3.2,
     "tasks": 3,
     "evaluation": 2.9,
+    "scoring": 3.25,
     "evaluate": 3.3,
     "pseudo_depth": 3.3,
     "training": 4,

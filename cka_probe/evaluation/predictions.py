@@ -1,6 +1,7 @@
 """Predictions kept on disk, so that pictures of them can be drawn later without the model.
 
     FOLDER/<name with __ for />.npz    `depth` (H, W) float32, exactly as predicted and not yet scaled
+    FOLDER/<name with __ for />.png    labels (H, W), numbers of classes with their colours as a palette
     FOLDER/predictions.json            which picture each file is of, which model made them, of which data
 
 Depth in 16-bit millimetres would be smaller; but what was rounded has other edges (a prediction quantised so moves
@@ -14,21 +15,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from cka_probe.data.classes import Classes
+from cka_probe.data.labels import read_labels
 from cka_probe.errors import DataError
 from cka_probe.writing import replacing
 
 FORMAT = "ckaprobe-predictions/1"
 NOTE = "predictions.json"
+DEPTH, LABELS = ".npz", ".png"
+"""How the files of the two kinds of predictions end."""
+UNITS = {
+    DEPTH: "as the model predicts it: metres, or depth up to scale; not scaled to the truth",
+    LABELS: "numbers of classes, as the data set's vocabulary numbers them",
+}
 
 
-def prediction_path(folder: str | Path, name: str) -> Path:
+def prediction_path(folder: str | Path, name: str, suffix: str = DEPTH) -> Path:
     """Return where the prediction of a picture is kept.
 
     >>> prediction_path("kept", "office/rgb_00001.jpg").name
     'office__rgb_00001.jpg.npz'
     """
-    return Path(folder) / f"{name.replace('/', '__')}.npz"
+    return Path(folder) / f"{name.replace('/', '__')}{suffix}"
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -75,8 +85,40 @@ def read_prediction(folder: str | Path, name: str) -> np.ndarray:
         ) from error
 
 
+def keep_labels(folder: str | Path, name: str, labels: np.ndarray, classes: Classes) -> Path:
+    """Write the predicted classes of a picture, (H, W) whole numbers below 255, and return the path.
+
+    Raises:
+        OutputError: It cannot be written there.
+    """
+    path = prediction_path(folder, name, LABELS)
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(np.array(classes.colours, np.uint8).tobytes())
+    with replacing(path) as beside:
+        picture.save(beside)
+    return path
+
+
+def read_kept_labels(folder: str | Path, name: str) -> np.ndarray:
+    """Return the predicted classes of a picture, (H, W) int64.
+
+    Raises:
+        DataError: There are none, or the file is no picture of numbers.
+    """
+    path = prediction_path(folder, name, LABELS)
+    if not path.is_file():
+        raise DataError(
+            f"expected the kept prediction of {name!r} at {path}, found none; run `ckaprobe evaluate` with --keep"
+        )
+    return read_labels(path).numpy()
+
+
 def note_predictions(
-    folder: str | Path, names: Sequence[str], model: Mapping[str, Any], data: Mapping[str, Any]
+    folder: str | Path,
+    names: Sequence[str],
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    suffix: str = DEPTH,
 ) -> Path:
     """Write which picture each file is of, by which model, and return the path.
 
@@ -86,10 +128,10 @@ def note_predictions(
     path = Path(folder) / NOTE
     document = {
         "format": FORMAT,
-        "unit": "as the model predicts it: metres, or depth up to scale; not scaled to the truth",
+        "unit": UNITS[suffix],
         "model": dict(model),
         "data": dict(data),
-        "pictures": {name: prediction_path("", name).name for name in names},
+        "pictures": {name: prediction_path("", name, suffix).name for name in names},
     }
     with replacing(path) as beside:
         beside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
