@@ -154,7 +154,7 @@ class Monodepth:
         shown = self._shown(batch)
         sigmas = head(backbone.pyramid(shown[:, 0]))
         poses = self._poses(head, shown, batch)
-        unmoved = self._errors(batch, batch["sources"]) if self.auto_mask else None
+        unmoved = self.unmoved(batch) if self.auto_mask else None
         photometric, smooth, shares = [], [], []
         for stride, sigma in sigmas.items():
             depth = self.range.depth(at_full_size(sigma, self.size))
@@ -184,6 +184,10 @@ class Monodepth:
         warped, _, _ = warp(sources.flatten(0, 1), *each, poses.flatten(0, 1))
         return self._errors(batch, warped.unflatten(0, sources.shape[:2]))
 
+    def unmoved(self, batch: Sample) -> Tensor:
+        """Return how unlike the target each source is as it is, (n, S, h, w) in [0, 1]."""
+        return self._errors(batch, batch["sources"])
+
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
         """Return per picture the photometric error at the finest scale and the share that the auto-mask takes out.
 
@@ -194,7 +198,7 @@ class Monodepth:
         sigma = head(backbone.pyramid(shown[:, 0]))[1]
         depth = self.range.depth(sigma)
         errors = self.explained(batch, depth, self._poses(head, shown, batch))
-        _, left = minimum_error(errors, self._errors(batch, batch["sources"]), self.min_select)
+        _, left = minimum_error(errors, self.unmoved(batch), self.min_select)
         error, _ = minimum_error(errors, None, self.min_select)
         values = {"photometric": error.mean((1, 2, 3)), "left": left.float().mean((1, 2, 3))}
         if not self.truth:
