@@ -150,7 +150,7 @@ def test_seeds_that_lack_something_are_named(tmp_path):
     lines = absences(Evidence.load(tmp_path))
     assert any(line.startswith("MP+GP: without scores in distribution (seeds 1), scores out of") for line in lines)
     rows = {row.name: row for row in judge_claims(Evidence.load(tmp_path))}
-    assert rows["rmse_gp"].finding.seeds[1] is None
+    assert rows["rmse_gp"].finding.runs[1] is None
     assert "2 of 3 seeds" in rows["rmse_gp"].said or "equal seeds" in rows["rmse_gp"].said
 
 

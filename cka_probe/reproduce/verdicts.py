@@ -1,4 +1,4 @@
-"""From a statistic on each seed to a verdict: holds, does not hold, undecided, undefined, not run.
+"""From a statistic on each run to a verdict: holds, does not hold, undecided, undefined, not run.
 
 A run under another seed is another draw of everything: initial weights, order of pictures, hidden patches. What a
 claim says is about the runs that could have been, so that its interval is over seeds: with n >= 2 of them, mean m and
@@ -10,6 +10,9 @@ and the claim, that the statistic is above 0, holds if the lower end is, and doe
 One seed says nothing of other seeds: its interval is over pictures, and it decides nothing. Two do little: t is 12.7,
 and yet two that happen to agree may seem to decide what their pictures cannot. All seeds are tested on the same
 pictures, so that an interval over seeds is one for these pictures.
+
+Runs may also be trials, which share what a seed decided before them and draw the rest anew. Then the interval is
+over trials, and is one for that seed.
 
 Several claims are tested, so that one in twenty-odd would seem to be decided by chance alone. Beside the verdict,
 which is each claim's own, stands the two-sided p-value corrected for all that were tested (Holm, Scand. J. Statist.
@@ -34,16 +37,16 @@ SAME = 1e-12
 
 @dataclass(frozen=True)
 class Finding:
-    """What all seeds together say of a statistic.
+    """What all runs together say of a statistic.
 
     Attributes:
-        value: Mean over seeds; NaN where undefined or not run.
-        low: Lower end of the 95 % interval, over seeds, or over pictures where there is one seed.
+        value: Mean over runs; NaN where undefined or not run.
+        low: Lower end of the 95 % interval, over runs, or over pictures where there is one run.
         high: Upper end.
         verdict: One of `VERDICTS`, of the claim that the value is above 0.
         reason: Why it is not decided, defined or run, or "".
-        p: Two-sided p-value of a value of 0; NaN unless several seeds differ.
-        seeds: The value on each seed; NaN where undefined, None where not run.
+        p: Two-sided p-value of a value of 0; NaN unless several runs differ.
+        runs: The value on each, by its number; NaN where undefined, None where not run.
     """
 
     value: float
@@ -52,7 +55,7 @@ class Finding:
     verdict: str
     reason: str
     p: float
-    seeds: Mapping[int, float | None]
+    runs: Mapping[int, float | None]
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
@@ -75,41 +78,42 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float, float]:
     return mean, mean - margin, mean + margin, float(2 * stdtr(n - 1, -abs(mean) / error))
 
 
-def judge(estimates: Mapping[int, Estimate | None]) -> Finding:
-    """Return what the seeds together say.
+def judge(estimates: Mapping[int, Estimate | None], run: str = "seed") -> Finding:
+    """Return what the runs together say.
 
-    A seed that was not run is left out and named. A seed on which the statistic is undefined makes it undefined: to
+    A run that was not done is left out and named. A run on which the statistic is undefined makes it undefined: to
     leave it out would be to choose the runs that went well.
 
     Args:
-        estimates: By seed; `None` where it was not run.
+        estimates: By number of the run; `None` where it was not done.
+        run: What a run is called: "seed" or "trial".
     """
-    seeds = {seed: None if estimate is None else estimate.value for seed, estimate in estimates.items()}
-    there = {seed: estimate for seed, estimate in estimates.items() if estimate is not None}
+    runs = {number: None if estimate is None else estimate.value for number, estimate in estimates.items()}
+    there = {number: estimate for number, estimate in estimates.items() if estimate is not None}
     if not there:
-        return Finding(np.nan, np.nan, np.nan, NOT_RUN, "", np.nan, seeds)
-    if bad := {seed: estimate for seed, estimate in there.items() if not np.isfinite(estimate.value)}:
-        return Finding(np.nan, np.nan, np.nan, UNDEFINED, _why(bad), np.nan, seeds)
-    missing = f"{len(there)} of {len(estimates)} seeds" if len(there) < len(estimates) else ""
+        return Finding(np.nan, np.nan, np.nan, NOT_RUN, "", np.nan, runs)
+    if bad := {number: estimate for number, estimate in there.items() if not np.isfinite(estimate.value)}:
+        return Finding(np.nan, np.nan, np.nan, UNDEFINED, _why(bad, run), np.nan, runs)
+    missing = f"{len(there)} of {len(estimates)} {run}s" if len(there) < len(estimates) else ""
     if len(there) == 1:
         (only,) = there.values()
-        reason = "one seed" if len(estimates) == 1 else missing
+        reason = f"one {run}" if len(estimates) == 1 else missing
         low, high = min(only.low, only.value), max(only.high, only.value)  # rounding may leave 1 outside of [1, 1]
-        return Finding(only.value, low, high, UNDECIDED, reason, np.nan, seeds)
+        return Finding(only.value, low, high, UNDECIDED, reason, np.nan, runs)
     value, low, high, p = over_seeds([estimate.value for estimate in there.values()])
     if np.isnan(p) and value != 0:
-        reason = "equal seeds: not different runs"
-        return Finding(value, low, high, UNDECIDED, reason, p, seeds)
+        reason = f"equal {run}s: not different runs"
+        return Finding(value, low, high, UNDECIDED, reason, p, runs)
     verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
-    return Finding(value, low, high, verdict, missing, p, seeds)
+    return Finding(value, low, high, verdict, missing, p, runs)
 
 
-def _why(bad: Mapping[int, Estimate]) -> str:
-    """Return why a statistic is undefined, seeds of one reason together."""
+def _why(bad: Mapping[int, Estimate], run: str) -> str:
+    """Return why a statistic is undefined, runs of one reason together."""
     grouped: dict[str, list[str]] = {}
-    for seed, estimate in bad.items():
-        grouped.setdefault(estimate.undefined or "no value", []).append(str(seed))
-    return "; ".join(f"seed{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in grouped.items())
+    for number, estimate in bad.items():
+        grouped.setdefault(estimate.undefined or "no value", []).append(str(number))
+    return "; ".join(f"{run}{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in grouped.items())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -14,12 +14,9 @@ another way: they are not tested, but show how much of a claim is due to how it 
     8  pretraining        MP gives a lower rmse than no pre-training
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
-import numpy as np
-import pandas as pd
-
+from cka_probe.reproduce.claims import CKA, Ask, Claim, Judged, judge_each
 from cka_probe.reproduce.estimate import Estimate
 from cka_probe.reproduce.mesa.estimates import (
     higher_score,
@@ -29,90 +26,8 @@ from cka_probe.reproduce.mesa.estimates import (
     u_shape,
 )
 from cka_probe.reproduce.mesa.evidence import Evidence
-from cka_probe.reproduce.verdicts import UNDEFINED, Finding, holm, judge
+from cka_probe.reproduce.verdicts import judge
 from cka_probe.scores import describe_measure
-
-CKA = "CKA"
-
-Ask = Callable[[Evidence, int], Estimate | None]
-"""Gives a statistic on a seed of a study, or `None` where what it needs was not run."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement that a statistic is above 0.
-
-    Attributes:
-        name: Its key.
-        statement: In words, as the paper has it.
-        unit: Of the statistic.
-        figure: Stem of the figure that shows it.
-        ask: The statistic.
-        of: The claim beside which it stands, "" for one of its own.
-    """
-
-    name: str
-    statement: str
-    unit: str
-    figure: str
-    ask: Ask
-    of: str = ""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim and what came out; `value`, `low`, `high` and `verdict` as in `Finding`.
-
-    Attributes:
-        claim: What was asked.
-        finding: What all seeds say.
-        p_holm: The p-value corrected for all claims that were tested; NaN where none was.
-    """
-
-    claim: Claim
-    finding: Finding
-    p_holm: float = np.nan
-
-    @property
-    def name(self) -> str:
-        """The claim's key."""
-        return self.claim.name
-
-    @property
-    def statement(self) -> str:
-        """What is claimed, in words."""
-        return self.claim.statement
-
-    @property
-    def unit(self) -> str:
-        """Of value, low and high."""
-        return self.claim.unit
-
-    @property
-    def value(self) -> float:
-        """Mean over seeds."""
-        return self.finding.value
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % interval."""
-        return self.finding.low
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95 % interval."""
-        return self.finding.high
-
-    @property
-    def verdict(self) -> str:
-        """One of `verdicts.VERDICTS`."""
-        return self.finding.verdict
-
-    @property
-    def said(self) -> str:
-        """The verdict, and why it is no more, "undecided (one seed)"; but not why it is undefined, which is long."""
-        short = self.finding.reason and self.verdict != UNDEFINED
-        return f"{self.verdict} ({self.finding.reason})" if short else self.verdict
 
 
 def _of_matrix(statistic: Callable[..., Estimate], *pairs: tuple[str, ...], **more: object) -> Ask:
@@ -206,43 +121,4 @@ def judge_claims(evidence: Evidence) -> list[Judged]:
     Raises:
         DataError: A file is broken or of another study.
     """
-    judged = [Judged(claim, judge({seed: claim.ask(evidence, seed) for seed in evidence.seeds})) for claim in CLAIMS]
-    corrected = holm([row.finding.p for row in judged])
-    rows = []
-    for row, p in zip(judged, corrected, strict=True):
-        rows.append(replace(row, p_holm=p))
-        for claim in (claim for claim in BESIDE if claim.of == row.name):
-            rows.append(Judged(claim, judge({seed: claim.ask(evidence, seed) for seed in evidence.seeds})))
-    return rows
-
-
-def controlled(rows: Sequence[Judged]) -> list[Judged]:
-    """Return the claims that something stands beside, each followed by what does."""
-    return [row for row in rows if row.claim.of or any(other.claim.of == row.name for other in rows)]
-
-
-def tested(rows: list[Judged]) -> int:
-    """Return over how many claims p-values were corrected."""
-    return sum(bool(np.isfinite(row.p_holm)) for row in rows)
-
-
-def claims_frame(rows: list[Judged]) -> pd.DataFrame:
-    """Return the claims as a table: one row each, a column for the value on each seed."""
-    return pd.DataFrame(
-        {
-            "name": row.name,
-            "beside": row.claim.of,
-            "statement": row.statement,
-            "unit": row.unit,
-            "value": row.value,
-            "low": row.low,
-            "high": row.high,
-            "verdict": row.verdict,
-            "reason": row.finding.reason,
-            "p": row.finding.p,
-            "p_holm": row.p_holm,
-            "figure": row.claim.figure,
-            **{f"seed{seed}": value for seed, value in row.finding.seeds.items()},
-        }
-        for row in rows
-    )
+    return judge_each(CLAIMS, BESIDE, lambda claim: judge({seed: claim.ask(evidence, seed) for seed in evidence.seeds}))

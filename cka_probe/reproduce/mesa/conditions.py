@@ -4,13 +4,10 @@ Everything that can be read from the study is read: a sentence about steps or da
 was run, so that it cannot say what was not done.
 """
 
-import os
-import platform
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import torch
 
 from cka_probe.data.scenes import Settings
 from cka_probe.lookup import lookup
@@ -39,17 +36,6 @@ UNSTATED = (
     "input, and two kinds of layer in one row are all in its figures. Here each is varied alone.",
 )
 """Choices that the paper leaves open, whatever the scale."""
-
-
-def machine() -> str:
-    """Return the machine this runs on, in half a line.
-
-    >>> "Python" in machine()
-    True
-    """
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    system = f"{platform.system()}, Python {platform.python_version()}"
-    return f"{platform.machine()}, {os.cpu_count()} cores, {device}, {system}"
 
 
 def command(evidence: Evidence) -> str:

@@ -14,8 +14,8 @@ from cka_probe.errors import DataError
 from cka_probe.evaluation.boundaries import predicted_edges
 from cka_probe.evaluation.predictions import read_prediction
 from cka_probe.figures.depth_panel import DepthPanel, DepthRow, save_depth_panel
+from cka_probe.reproduce.drawn import Drawn, files_of
 from cka_probe.reproduce.mesa.arms import ROOMS
-from cka_probe.reproduce.mesa.drawings import Drawn, files_of
 from cka_probe.reproduce.mesa.evidence import PLACES, Evidence
 
 SHOWN = (1 / 6, 1 / 2, 5 / 6)

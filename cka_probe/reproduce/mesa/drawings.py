@@ -16,11 +16,10 @@ from cka_probe.figures.claims import save_claims
 from cka_probe.figures.curves import Curves, Run, save_curves
 from cka_probe.figures.layer_grid import LayerGrid, save_layer_grid
 from cka_probe.figures.score_panels import save_score_panels
+from cka_probe.reproduce.claims import Judged, controlled
+from cka_probe.reproduce.drawn import Drawn, files_of
 from cka_probe.reproduce.mesa.arms import BASELINES, CONTROLS, OBJECTS, ROOMS, Arm
-from cka_probe.reproduce.mesa.claims import Judged, controlled
 from cka_probe.reproduce.mesa.evidence import Evidence
-
-SUFFIXES = ("png", "pdf")
 
 
 @dataclass(frozen=True)
@@ -55,23 +54,6 @@ class Grid:
     emphasis: str
     panels: Sequence[Panel]
     beside: bool = False
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure that was drawn, or not.
-
-    Attributes:
-        stem: Name of its files.
-        caption: What it shows.
-        paths: Its files, the picture for a page first; none if there was nothing to draw.
-        missing: What of it was not run.
-    """
-
-    stem: str
-    caption: str
-    paths: Sequence[Path] = ()
-    missing: Sequence[str] = ()
 
 
 def _alone(arms: Sequence[Arm]) -> list[Panel]:
@@ -248,8 +230,3 @@ def _run(evidence: Evidence, seed: int, stage: str, arm: str) -> Run | None:
     if log is None:
         return None
     return Run(arm, log) if validation is None else Run(arm, log, validation)
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return a figure's files; `path` has no suffix."""
-    return [path.with_name(f"{path.name}.{suffix}") for suffix in SUFFIXES]

@@ -18,14 +18,13 @@ all the cells' intervals do, and is as wide as any dependence can make it: conse
 the pictures are drawn again (`resampling.bootstrap_interval`), as both networks saw the same ones.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from cka_probe.errors import DataError
+from cka_probe.reproduce.cells import mean_diagonal, mean_of_cells, undefined
 from cka_probe.reproduce.estimate import Estimate
 from cka_probe.resampling import bootstrap_interval
-from cka_probe.results import Axis, SimilarityMatrix
+from cka_probe.results import SimilarityMatrix
 from cka_probe.scores import Scores
 
 LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
@@ -46,7 +45,7 @@ def u_shape(matrix: SimilarityMatrix) -> Estimate:
 
 def later_change_more(matrix: SimilarityMatrix) -> Estimate:
     """Return how much more layers 5 to 8 change than 0 to 4 do, in CKA: x before, y after fine-tuning."""
-    return _diagonal(matrix, EARLIER) - _diagonal(matrix, LATER)
+    return mean_diagonal(matrix, EARLIER) - mean_diagonal(matrix, LATER)
 
 
 def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[int, int]) -> Estimate:
@@ -58,7 +57,7 @@ def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[in
         layers: First and last, both included.
     """
     part = slice(layers[0], layers[1] + 1)
-    return _diagonal(after, part) - _diagonal(before, part)
+    return mean_diagonal(after, part) - mean_diagonal(before, part)
 
 
 def lighter_middle(lighter: SimilarityMatrix, darker: SimilarityMatrix) -> Estimate:
@@ -79,7 +78,7 @@ def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
             f"found {len(higher.table)} and {len(lower.table)} with {shared} in common; evaluate both on the same data"
         )
     if measure not in higher.table or measure not in lower.table:
-        return _undefined(f"the scores have no {measure}")
+        return undefined(f"the scores have no {measure}")
     difference = (higher.table[measure] - lower.table[measure].reindex(higher.table.index)).to_numpy(float)
     return mean_over_pictures(difference, higher, f"no picture has {measure} for both")
 
@@ -87,7 +86,7 @@ def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
 def mean_score(scores: Scores, measure: str) -> Estimate:
     """Return the mean of a measure over the pictures that have it."""
     if measure not in scores.table:
-        return _undefined(f"the scores have no {measure}")
+        return undefined(f"the scores have no {measure}")
     return mean_over_pictures(scores.table[measure].to_numpy(float), scores, f"no picture has {measure}")
 
 
@@ -101,7 +100,7 @@ def mean_over_pictures(values: np.ndarray, scores: Scores, otherwise: str) -> Es
     """
     values = values[np.isfinite(values)]
     if not len(values):
-        return _undefined(otherwise)
+        return undefined(otherwise)
     drawn = {key: scores.settings[key] for key in ("resamples", "seed") if key in scores.settings}
     low, high = bootstrap_interval(values[:, None], **drawn)
     return Estimate(float(values.mean()), float(low[0]), float(high[0]))
@@ -110,31 +109,4 @@ def mean_over_pictures(values: np.ndarray, scores: Scores, otherwise: str) -> Es
 def _top_row(matrix: SimilarityMatrix, part: slice) -> Estimate:
     """Return the mean similarity of layer 0 of x with some layers of y."""
     axes = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[part])]
-    return _mean(matrix.values[0, part], matrix.low[0, part], matrix.high[0, part], axes)
-
-
-def _diagonal(matrix: SimilarityMatrix, part: slice) -> Estimate:
-    """Return the mean similarity of some layers of x with the same ones of y."""
-    axes = [(axis, side) for side, both in (("x", matrix.rows), ("y", matrix.columns)) for axis in both[part]]
-    values, low, high = (np.diagonal(cells)[part] for cells in (matrix.values, matrix.low, matrix.high))
-    return _mean(values, low, high, axes)
-
-
-def _mean(values: np.ndarray, low: np.ndarray, high: np.ndarray, axes: list[tuple[Axis, str]]) -> Estimate:
-    """Return the mean of some cells; a single undefined one makes it undefined, and is named."""
-    if np.isfinite(values).all():
-        return Estimate(float(values.mean()), float(low.mean()), float(high.mean()))
-    return _undefined(reasons(axes) or f"{int((~np.isfinite(values)).sum())} cells have no value")
-
-
-def reasons(axes: Sequence[tuple[Axis, str]]) -> str:
-    """Return which layers have no similarity, grouped by why, or ""; each layer comes with its side, "x" or "y"."""
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for axis, side in axes:
-        if axis.undefined:
-            grouped.setdefault((side, axis.undefined), []).append(axis.name)
-    return "; ".join(f"{', '.join(names)} of {side}: {why}" for (side, why), names in grouped.items())
-
-
-def _undefined(reason: str) -> Estimate:
-    return Estimate(np.nan, np.nan, np.nan, reason)
+    return mean_of_cells(matrix.values[0, part], matrix.low[0, part], matrix.high[0, part], axes)

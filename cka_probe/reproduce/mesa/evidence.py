@@ -13,7 +13,6 @@ there and cannot be of this study (another seed's weights, another recipe, other
 together from two studies looks like any other.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from cka_probe.errors import DataError
 from cka_probe.evaluation.predictions import NOTE
 from cka_probe.lookup import lookup
 from cka_probe.models.checkpoint import file_hash, read_header
+from cka_probe.reproduce.reading import read_json, read_log
 from cka_probe.results import SimilarityMatrix
 from cka_probe.scores import Scores
 
@@ -142,11 +142,11 @@ class Evidence:
 
     def log(self, seed: int, stage: str) -> pd.DataFrame | None:
         """Return the rows of a stage's training log, or `None`."""
-        return _table(self._of(seed) / stage / "log.csv")
+        return read_log(self._of(seed) / stage / "log.csv")
 
     def validation(self, seed: int, stage: str) -> pd.DataFrame | None:
         """Return the rows of a stage's evaluations during training, or `None`."""
-        return _table(self._of(seed) / stage / "validation.csv")
+        return read_log(self._of(seed) / stage / "validation.csv")
 
     def steps(self, stage: str) -> int | None:
         """Return the steps that the recipe gives a stage, or `None` if it has no such stage."""
@@ -176,24 +176,13 @@ class Evidence:
             )
 
 
-def _json(path: Path, what: str) -> dict[str, Any]:
-    """Return the table in a JSON file; `what` says what it is."""
-    try:
-        table = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"expected {what} at {path}, found: {error}") from error
-    if not isinstance(table, dict):
-        raise DataError(f"expected {what} at {path}, found a {type(table).__name__}")
-    return table
-
-
 def _study(path: Path) -> dict[str, Any]:
     """Return what a study says of itself.
 
     Raises:
         DataError: It is missing, broken, or of another paper.
     """
-    study = _json(path, "what is studied")
+    study = read_json(path, "what is studied")
     expected = {"scale": str, "data": dict, "settings": list, "versions": dict}
     wrong = [key for key, kind in expected.items() if not isinstance(study.get(key), kind)]
     if wrong or study.get("paper") != "mesa":
@@ -211,7 +200,7 @@ def _recipe(folder: Path, seed: int) -> dict[str, Any]:
         DataError: It is missing, broken, or of another seed.
     """
     path = folder / "recipe.json"
-    recipe = _json(path, "the recipe of a run")
+    recipe = read_json(path, "the recipe of a run")
     found = recipe.get("seed")
     if found != seed:
         raise DataError(f"{path}: expected the recipe of seed {seed}, found seed {found}; it is of another run")
@@ -228,16 +217,3 @@ def _checked(path: Path, seed: int) -> str:
         found = "no checkpoint of ours" if header is None else f"stage {header.stage!r} of seed {header.seed}"
         raise DataError(f"{path}: expected stage {path.stem!r} of seed {seed}, found {found}; it is of another run")
     return path.stem
-
-
-def _table(path: Path) -> pd.DataFrame | None:
-    """Return a CSV whose first column is the step, or `None` if it is not there."""
-    if not path.exists():
-        return None
-    try:
-        table = pd.read_csv(path)
-    except (OSError, UnicodeDecodeError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path}: expected the log of a training run, found: {error}") from error
-    if "step" not in table:
-        raise DataError(f"{path}: expected a column 'step', found {', '.join(table.columns)}")
-    return table

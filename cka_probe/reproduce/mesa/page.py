@@ -4,26 +4,19 @@ Claims come first, then the paper's tables with ours beside them, the controls, 
 like the paper, what was not run, and how to do it again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from cka_probe.reproduce.mesa.claims import Judged, controlled, tested
-from cka_probe.reproduce.mesa.conditions import command, data_rows, departures, machine, stage_rows
-from cka_probe.reproduce.mesa.drawings import Drawn
+from cka_probe.reproduce.claims import Judged, controlled, tested
+from cka_probe.reproduce.drawn import Drawn
+from cka_probe.reproduce.mesa.conditions import command, data_rows, departures, stage_rows
 from cka_probe.reproduce.mesa.evidence import VARIANTS, Evidence
 from cka_probe.reproduce.mesa.published import ABSENT, RANGES, SOURCE
 from cka_probe.reproduce.mesa.summaries import absences
-from cka_probe.reproduce.mesa.texts import claim_texts, layer_texts, plain_table, score_texts, signed
-from cka_probe.reproduce.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNDEFINED
-
-WORDS = {
-    HOLDS: "hold",
-    FAILS: "do not hold",
-    UNDECIDED: "are undecided",
-    UNDEFINED: "are undefined",
-    NOT_RUN: "were not run",
-}
+from cka_probe.reproduce.pages import counted, listed, machine, pictured, plainly
+from cka_probe.reproduce.texts import claim_texts, layer_texts, plain_table, score_texts
+from cka_probe.reproduce.verdicts import UNDEFINED
 
 LAYER_TABLES = {
     "top": "Similarity of each layer with layer 0 of the same network (top row):",
@@ -76,15 +69,13 @@ def spread_of(evidence: Evidence) -> str:
 
 def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
     own = [row for row in rows if not row.claim.of]
-    counts = [(sum(row.verdict == verdict for row in own), words) for verdict, words in WORDS.items()]
-    said = ", ".join(f"{count} {words}" for count, words in counts if count)
     seeds = ", ".join(map(str, evidence.seeds))
     return [
         f"# MeSa, done again at scale `{evidence.study['scale']}`",
         "",
         f"{SOURCE}. Seeds: {seeds}. {spread_of(evidence)}",
         "",
-        f"Of {len(own)} claims {said}.",
+        counted(own),
         "",
     ]
 
@@ -99,22 +90,7 @@ def _claims(rows: Sequence[Judged], figures: set[str]) -> list[str]:
         else "With no two seeds that differ no claim could be tested: there are no p-values."
     )
     lines = ["## Claims", "", "A claim holds if its number is above 0.", ""]
-    return [*lines, claim_texts(own, figures), corrected, "", *_plainly(own)]
-
-
-def _plainly(rows: Sequence[Judged]) -> list[str]:
-    """Return what does not hold, and what cannot be said, in sentences."""
-    lines = [
-        f'- Does not hold here: "{row.statement}" ({signed(row.value)} {row.unit}, at most {signed(row.high)}).'
-        for row in rows
-        if row.verdict == FAILS
-    ]
-    lines += [
-        f'- Cannot be said: "{row.statement}". Reason: {row.finding.reason}.'
-        for row in rows
-        if row.verdict == UNDEFINED
-    ]
-    return [*lines, ""] if lines else []
+    return [*lines, claim_texts(own, figures), corrected, "", *plainly(own)]
 
 
 def _scores(tables: dict[str, pd.DataFrame]) -> list[str]:
@@ -166,7 +142,7 @@ def _controls(rows: Sequence[Judged], figures: set[str]) -> list[str]:
         "not one of learning rates.",
         "",
         claim_texts(shown, figures),
-        *_plainly([row for row in shown if row.claim.of and row.verdict == UNDEFINED]),
+        *plainly([row for row in shown if row.claim.of and row.verdict == UNDEFINED]),
         "Ways to take a similarity:",
         "",
         *ways,
@@ -188,11 +164,7 @@ def _figures(evidence: Evidence, drawn: Sequence[Drawn]) -> list[str]:
     lines = ["## Figures", ""]
     if len(evidence.seeds) > 1:
         lines += [f"Matrices are those of seed {evidence.seeds[0]}; the others' end in `_seed<k>`.", ""]
-    for figure in drawn:
-        missing = f" Not run: {', '.join(figure.missing)}." if figure.missing else ""
-        picture = [f"![{figure.stem}](figures/{figure.paths[0].name})", ""] if figure.paths else []
-        lines += [f"### {figure.stem}", "", f"{figure.caption}{missing}", "", *picture]
-    return lines
+    return [*lines, *pictured(drawn)]
 
 
 def _unlike(evidence: Evidence) -> list[str]:
@@ -200,11 +172,11 @@ def _unlike(evidence: Evidence) -> list[str]:
     return [
         "## What is not like the paper",
         "",
-        *_listed(departures(evidence)),
+        *listed(departures(evidence)),
         "",
         "## Not run",
         "",
-        *(_listed(absent) if absent else ["Everything was run."]),
+        *(listed(absent) if absent else ["Everything was run."]),
         "",
     ]
 
@@ -223,7 +195,3 @@ def _again(evidence: Evidence) -> list[str]:
         plain_table(data_rows(evidence)),
         plain_table(stage_rows(evidence)),
     ]
-
-
-def _listed(lines: Iterable[str]) -> list[str]:
-    return [f"- {line}" for line in lines]

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from cka_probe.reproduce.claims import claims_frame
 from cka_probe.reproduce.mesa.arms import ARMS, CONTROLS, Arm
-from cka_probe.reproduce.mesa.claims import claims_frame, judge_claims
+from cka_probe.reproduce.mesa.claims import judge_claims
 from cka_probe.reproduce.mesa.depths import draw_depths
 from cka_probe.reproduce.mesa.drawings import draw_figures
 from cka_probe.reproduce.mesa.evidence import Evidence
 from cka_probe.reproduce.mesa.page import LAYER_TABLES, write_page
 from cka_probe.reproduce.mesa.summaries import layer_rows, score_rows, video_rows
-from cka_probe.reproduce.mesa.texts import layer_texts, score_texts
+from cka_probe.reproduce.texts import layer_texts, score_texts
 from cka_probe.writing import replacing
 
 PRETRAINED = (Arm("MP+GP", "mp", "gp"), Arm("MP+GP+SP", "gp", "sp"))

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from cka_probe.reproduce.cells import cell
 from cka_probe.reproduce.estimate import Estimate
 from cka_probe.reproduce.mesa.arms import ARMS, CONTROLS, Arm
-from cka_probe.reproduce.mesa.estimates import mean_score, reasons
+from cka_probe.reproduce.mesa.estimates import mean_score
 from cka_probe.reproduce.mesa.evidence import PLACES, Evidence
 from cka_probe.reproduce.mesa.published import published
-from cka_probe.reproduce.verdicts import NOT_RUN, UNDEFINED, Finding, judge
-from cka_probe.results import SimilarityMatrix
+from cka_probe.reproduce.texts import shown
+from cka_probe.reproduce.verdicts import judge
 from cka_probe.scores import describe_measure
 
 MEASURES = {
@@ -45,7 +46,7 @@ def score_rows(evidence: Evidence, place: str, arms: Sequence[Arm] = ARMS) -> pd
             measure, paper = describe_measure(name), published(place, arm.tuned, name)
             rows.append(
                 {"arm": arm.name, "stage": arm.tuned, "measure": name, "unit": measure.unit, "better": measure.better}
-                | _shown(finding)
+                | shown(finding)
                 | {"paper": paper.value if paper else math.nan, "source": paper.source if paper else ""}
             )
     return pd.DataFrame(rows)
@@ -76,7 +77,7 @@ def video_rows(evidence: Evidence, arms: Sequence[Arm]) -> pd.DataFrame:
             better = "" if name == "abs_rel_constant" else describe_measure(name).better or "lower"
             rows.append(
                 {"arm": arm.name, "stage": arm.tuned, "measure": name, "unit": "", "better": better}
-                | _shown(finding)
+                | shown(finding)
                 | {"paper": math.nan, "source": ""}
             )
     return pd.DataFrame(rows)
@@ -118,16 +119,10 @@ def layer_rows(evidence: Evidence, arms: Sequence[Arm] = (*ARMS, *CONTROLS), var
                 }
                 | {"spread": _mean([matrix.rows[layer].spread for matrix in there])}
                 | {"spread_tuned": _mean([matrix.columns[layer].spread for matrix in tuned.values() if matrix])}
-                | {f"top_{key}": value for key, value in _shown(top).items()}
-                | {f"diagonal_{key}": value for key, value in _shown(diagonal).items()}
+                | {f"top_{key}": value for key, value in shown(top).items()}
+                | {f"diagonal_{key}": value for key, value in shown(diagonal).items()}
             )
     return pd.DataFrame(rows)
-
-
-def cell(matrix: SimilarityMatrix, row: int, column: int) -> Estimate:
-    """Return one cell with its interval over pictures."""
-    values = (float(cells[row, column]) for cells in (matrix.values, matrix.low, matrix.high))
-    return Estimate(*values, reasons([(matrix.rows[row], "x"), (matrix.columns[column], "y")]))
 
 
 def absences(evidence: Evidence) -> list[str]:
@@ -154,15 +149,6 @@ def _lacking(seeds: Sequence[int], found: Sequence[object | None]) -> str | None
     if not missing:
         return None
     return "" if len(missing) == len(seeds) else f" (seeds {', '.join(missing)})"
-
-
-def _shown(finding: Finding) -> dict[str, object]:
-    """Return value and interval of a finding, over what, and why there are none."""
-    seeds = sum(value is not None for value in finding.seeds.values())
-    state = finding.verdict if finding.verdict in (NOT_RUN, UNDEFINED) else ""
-    over = "" if state else "seeds" if seeds > 1 else "pictures"
-    numbers = {"value": finding.value, "low": finding.low, "high": finding.high}
-    return numbers | {"over": over, "seeds": seeds, "state": state, "reason": finding.reason if state else ""}
 
 
 def _mean(values: Sequence[float]) -> float:

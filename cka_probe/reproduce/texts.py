@@ -2,20 +2,21 @@
 
 import math
 import re
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from cka_probe.reproduce.mesa.claims import Judged
-from cka_probe.reproduce.verdicts import NOT_RUN, UNDEFINED
+from cka_probe.reproduce.claims import Judged
+from cka_probe.reproduce.verdicts import NOT_RUN, UNDEFINED, Finding
 from cka_probe.tables import DASH, as_latex, as_markdown
 from cka_probe.tables import Estimate as Cell
 
-DIGITS = {"pixels": 2, "cm": 2, "degrees": 2}
+DIGITS = {"pixels": 2, "cm": 2, "degrees": 2, "%": 2}
 """Decimals by unit; 3 for every other."""
 
 
 def score_texts(rows: pd.DataFrame) -> tuple[str, str]:
-    """Return rows of `summaries.score_rows` as Markdown and as LaTeX, an arm a row and a measure a column."""
+    """Return rows of scores as Markdown and as LaTeX, an arm a row and a measure a column."""
     heads = {row.measure: row.measure + (f" ({row.unit})" if row.unit else "") for row in rows.itertuples()}
     cells: dict[str, dict[str, Cell | str]] = {}
     for _, row in rows.iterrows():
@@ -27,7 +28,7 @@ def score_texts(rows: pd.DataFrame) -> tuple[str, str]:
 
 
 def layer_texts(rows: pd.DataFrame, what: str) -> tuple[str, str]:
-    """Return rows of `summaries.layer_rows` as Markdown and as LaTeX, an arm a row and a layer a column.
+    """Return rows of layers as Markdown and as LaTeX, an arm a row and a layer a column.
 
     Args:
         rows: The rows.
@@ -46,13 +47,19 @@ def layer_texts(rows: pd.DataFrame, what: str) -> tuple[str, str]:
     return tuple(write(frame, digits=2) if kept else "Not run.\n" for write in (as_markdown, as_latex))
 
 
-def claim_texts(rows: list[Judged], figures: set[str]) -> str:
-    """Return claims as Markdown, each with a link to its figure, if that is among those drawn."""
+def claim_texts(rows: Sequence[Judged], figures: Collection[str], run: str = "seed") -> str:
+    """Return claims as Markdown, each with a link to its figure, if that is among those drawn.
+
+    Args:
+        rows: The claims.
+        figures: Stems of those that were drawn.
+        run: What a run is called: "seed" or "trial".
+    """
     table = [
         {
             "number": interval(row),
             "unit": row.unit,
-            "each seed": ", ".join(_seed(value) for value in row.finding.seeds.values()),
+            f"each {run}": ", ".join(_run(value) for value in row.finding.runs.values()),
             "verdict": row.said,
             "p (Holm)": row.p_holm,
             "figure": f"[{row.claim.figure}](figures/{row.claim.figure}.png)" if row.claim.figure in figures else None,
@@ -61,6 +68,15 @@ def claim_texts(rows: list[Judged], figures: set[str]) -> str:
     ]
     text = as_markdown(pd.DataFrame(table, index=pd.Index([row.statement for row in rows], name="claim")))
     return re.sub(r"\]\(.*?\)", lambda target: target[0].replace("\\", ""), text)  # where a link leads is no text
+
+
+def shown(finding: Finding, run: str = "seed") -> dict[str, object]:
+    """Return value and interval of a finding, over what, and why there are none."""
+    runs = sum(value is not None for value in finding.runs.values())
+    state = finding.verdict if finding.verdict in (NOT_RUN, UNDEFINED) else ""
+    over = "" if state else f"{run}s" if runs > 1 else "pictures"
+    numbers = {"value": finding.value, "low": finding.low, "high": finding.high}
+    return numbers | {"over": over, f"{run}s": runs, "state": state, "reason": finding.reason if state else ""}
 
 
 def interval(row: Judged) -> Cell:
@@ -91,7 +107,7 @@ def plain_table(rows: pd.DataFrame) -> str:
     return as_markdown(rows.set_index(rows.columns[0]))
 
 
-def _seed(value: float | None) -> str:
+def _run(value: float | None) -> str:
     return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
 
 
