@@ -14,11 +14,21 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from cka_probe.errors import DataError
 from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
-from cka_probe.figures.pen import PAGE, Pen, filling
+from cka_probe.figures.panel_grid import (
+    CAPTION,
+    DPI,
+    GAP,
+    HEAD,
+    MARGIN,
+    columns,
+    dimmed,
+    draw_picture,
+    write_headers,
+)
+from cka_probe.figures.pen import Pen, filling
 from cka_probe.figures.sheet_keys import Key
 from cka_probe.lookup import lookup
 
@@ -30,9 +40,6 @@ ERRORS = "YlOrRd"  # light for none, dark for large, and no colour of the depth'
 PARTINGS = {1: 2, 2: 2, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4}
 """Digits at which the scale of errors may end, and in how many equal parts of few digits it is divided."""
 TRUE_EDGE, FOUND_EDGE, BOTH_EDGE = (0.34, 0.71, 0.91), (0.9, 0.38, 0.0), (1.0, 1.0, 1.0)
-MARGIN, GAP, ROOM = 0.08, 0.04, 0.12  # inches: at the border, between panels, before the first panel of a model
-HEAD, CAPTION, WIDEST = 0.3, 0.15, 1.7  # height of the headers and of a row's name, width of a panel of few
-DPI = 300
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,14 @@ def depth_panel(panel: DepthPanel, ax: Axes) -> Axes:
     """
     plan = _plan(panel)
     pen = Pen(ax, plan.size, design=1.0)
-    _write_headers(pen, plan, panel)
+    parts = [PARTS[part] for part in panel.parts]
+    write_headers(pen, (plan.lefts, plan.panel), ("picture", "truth (m)"), list(panel.rows[0].predictions), parts)
     top = MARGIN + HEAD
     for row, height in zip(panel.rows, plan.heights, strict=True):
         pen.text(MARGIN, top + CAPTION / 2, labels.cut(row.name, pen.room(plan.size[0] - 2 * MARGIN)))
         for number, (rgba, smooth, note) in enumerate(_pictures(row, panel, plan)):
             box = (plan.lefts[number], top + CAPTION, plan.panel, height)
-            _draw_picture(pen, rgba, box, smooth=smooth)
+            draw_picture(pen, rgba, box, smooth=smooth)
             if note:
                 pen.text(box[0] + plan.panel, top + CAPTION / 2, note, align="right")
         top += CAPTION + height + GAP
@@ -163,12 +171,7 @@ def relative_error(depth_predicted: np.ndarray, depth: np.ndarray) -> np.ndarray
 def _plan(panel: DepthPanel) -> Plan:
     _check(panel)
     models = list(panel.rows[0].predictions)
-    count = 2 + len(models) * len(panel.parts)
-    width = min(WIDEST, (PAGE - 2 * MARGIN - GAP * (count - 1) - (ROOM - GAP) * len(models)) / count)
-    width = max(width, 0.6)  # many models take a wider page: smaller panels show nothing
-    lefts = [MARGIN, MARGIN + width + GAP]
-    for _ in models:
-        lefts += [lefts[-1] + width + ROOM + number * (width + GAP) for number in range(len(panel.parts))]
+    lefts, width = columns(len(models), len(panel.parts))
     heights = [width * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
     depth, worst = _depth_scale(panel.rows), _worst(panel.rows)
     across = max(lefts[-1] + width + MARGIN, style.COLUMN)
@@ -248,33 +251,10 @@ def _error_colours(error: np.ndarray, worst: float, *, sparse: bool) -> np.ndarr
 
 def _edges_over(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Return a dimmed grey picture with true and found edges, and those that are both, in colours."""
-    colours = np.repeat(0.55 * image.mean(-1, keepdims=True), 3, -1)
+    colours = dimmed(image)
     for edges, colour in ((truth, TRUE_EDGE), (found, FOUND_EDGE), (truth & found, BOTH_EDGE)):
         colours[edges] = colour
     return colouring.opaque(colours)
-
-
-def _draw_picture(pen: Pen, rgba: np.ndarray, box: tuple[float, float, float, float], *, smooth: bool) -> None:
-    """Draw colours over hatching, which is seen where they are transparent."""
-    x, y, width, height = box
-    if (rgba[..., 3] < 1).any():
-        inside = (x + 0.003, y + 0.003), width - 0.006, height - 0.006  # no hatching beside the picture's last pixels
-        pen.ax.add_patch(Rectangle(*inside, zorder=-1, **style.UNDEFINED))
-    pen.picture(rgba, box, smooth=smooth)
-
-
-def _write_headers(pen: Pen, plan: Plan, panel: DepthPanel) -> None:
-    """Write what each column is, and above its columns the model."""
-    low, middle = MARGIN + HEAD - 0.07, plan.panel / 2
-    for left, word in zip(plan.lefts, ("picture", "truth (m)"), strict=False):
-        pen.text(left + middle, low, word, align="center")
-    for number, model in enumerate(panel.rows[0].predictions):
-        lefts = plan.lefts[2 + number * len(panel.parts) :][: len(panel.parts)]
-        across = lefts[-1] + plan.panel - lefts[0]
-        name = labels.cut(model, 0.85 * pen.room(across, 7))
-        pen.text(lefts[0] + across / 2, MARGIN + 0.07, name, points=7, align="center", weight="bold")
-        for left, part in zip(lefts, panel.parts, strict=True):
-            pen.text(left + middle, low, PARTS[part], align="center")
 
 
 def _keys(panel: DepthPanel, depth: tuple[float, float], worst: float) -> list[Key]:

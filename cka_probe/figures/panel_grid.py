@@ -1,0 +1,70 @@
+"""Rows of pictures with columns for each model: where they stand, what is written above them, how maps are drawn.
+
+The first two columns are the picture and the truth; every model then has the same few columns, a little apart.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from cka_probe.figures import labels, style
+from cka_probe.figures.pen import PAGE, Pen
+
+MARGIN, GAP, ROOM = 0.08, 0.04, 0.12  # inches: at the border, between panels, before the first panel of a model
+HEAD, CAPTION, WIDEST = 0.3, 0.15, 1.7  # height of the headers and of a row's name, width of a panel of few
+DPI = 300
+DIMMED = 0.55
+"""How bright a picture is under what is drawn over it."""
+
+Box = tuple[float, float, float, float]
+
+
+def columns(models: int, parts: int) -> tuple[list[float], float]:
+    """Return where each column begins and how wide all are, inches: picture, truth, then the parts of each model."""
+    count = 2 + models * parts
+    width = min(WIDEST, (PAGE - 2 * MARGIN - GAP * (count - 1) - (ROOM - GAP) * models) / count)
+    width = max(width, 0.6)  # many models take a wider page: smaller panels show nothing
+    lefts = [MARGIN, MARGIN + width + GAP]
+    for _ in range(models):
+        lefts += [lefts[-1] + width + ROOM + number * (width + GAP) for number in range(parts)]
+    return lefts, width
+
+
+def write_headers(
+    pen: Pen, place: tuple[list[float], float], own: Sequence[str], models: Sequence[str], parts: Sequence[str]
+) -> None:
+    """Write what each column is, and above its columns the model.
+
+    Args:
+        pen: Draws.
+        place: What `columns` returned.
+        own: Words above the picture and the truth.
+        models: Names.
+        parts: Words above the columns of each.
+    """
+    lefts, width = place
+    low, middle = MARGIN + HEAD - 0.07, width / 2
+    for left, word in zip(lefts, own, strict=False):
+        pen.text(left + middle, low, word, align="center")
+    for number, model in enumerate(models):
+        of_model = lefts[2 + number * len(parts) :][: len(parts)]
+        across = of_model[-1] + width - of_model[0]
+        name = labels.cut(model, 0.85 * pen.room(across, 7))
+        pen.text(of_model[0] + across / 2, MARGIN + 0.07, name, points=7, align="center", weight="bold")
+        for left, part in zip(of_model, parts, strict=True):
+            pen.text(left + middle, low, part, align="center")
+
+
+def draw_picture(pen: Pen, rgba: np.ndarray, box: Box, *, smooth: bool) -> None:
+    """Draw colours over hatching, which is seen where they are transparent."""
+    x, y, width, height = box
+    if (rgba[..., 3] < 1).any():
+        inside = (x + 0.003, y + 0.003), width - 0.006, height - 0.006  # no hatching beside the picture's last pixels
+        pen.ax.add_patch(Rectangle(*inside, zorder=-1, **style.UNDEFINED))
+    pen.picture(rgba, box, smooth=smooth)
+
+
+def dimmed(image: np.ndarray) -> np.ndarray:
+    """Return a picture (H, W, 3) in [0, 1] in dim grey, for colours to be drawn over it."""
+    return np.repeat(DIMMED * image.mean(-1, keepdims=True), 3, -1)
