@@ -49,11 +49,11 @@ def batch_of(task, n=2, sources=2, train=True):
     return {name: torch.stack([view[name] for view in views]) for name in views[0]}
 
 
-@pytest.mark.parametrize("options", [{}, {"auto_mask": False}, {"min_select": False}, {"smoothness": 0.5}])
+@pytest.mark.parametrize("options", [{}, {"auto_mask": False, "smoothness": 0.5}, {"min_select": False}])
 def test_the_loss_is_brute_force(options, monkeypatch):
     task = Monodepth(SIZE, sources="video", jitter=0.0, max_depth=5.0, min_depth=0.5, **options)
     object.__setattr__(task, "size", (8, 16))  # smaller than a network's, for the loops' sake
-    sigmas = {stride: draw(1, 1, 8 // stride, 16 // stride, seed=stride) for stride in (1, 2, 4)}
+    sigmas = {stride: draw(1, 1, 8 // stride, 16 // stride, seed=stride) for stride in (1, 4)}
     image, sources = draw(1, 3, 8, 16), draw(1, 2, 3, 8, 16, seed=9)
     K = torch.tensor([[[12.0, 0, 7.5], [0, 12, 3.5], [0, 0, 1]]], dtype=torch.float64)
     shifts = (0.1, -0.2)
