@@ -79,8 +79,7 @@ def tuning_recipe(
     Raises:
         RecipeError: What does not fit.
     """
-    train = LABELLED[trial.case.data].train.format(**paths)
-    always = [*scale.segment_settings, *settings, f"data.train={train}"]
+    always = [*scale.segment_settings, *settings, f"data.train={scale.train(trial.case.data, paths)}"]
     plain = read_recipe(scale.segment, always)
     if [stage.name for stage in plain.stages] != [SEGMENT]:
         raise RecipeError(f"{scale.segment}: expected the one stage {SEGMENT!r}, found {_names(plain)}; give it that")

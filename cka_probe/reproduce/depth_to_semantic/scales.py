@@ -26,7 +26,8 @@ class Labelled:
     """Data with labels.
 
     Attributes:
-        train: What is fine-tuned on, with the path in braces.
+        train: What is fine-tuned on, with the path in braces, and the number of pictures to be tested on where the
+            data has no split of its own.
         test: What is tested on, other pictures.
         classes: How many there are.
         subset: Those of the main score; () is all of them.
@@ -47,8 +48,8 @@ _STREETS = {"classes": len(CITYSCAPES.names), "subset": SEVEN}
 
 LABELLED = {
     "kitti": Labelled(
-        "kitti_semantics:{kitti_labels}?split=train&validation=100",
-        "kitti_semantics:{kitti_labels}?split=val&validation=100",
+        "kitti_semantics:{kitti_labels}?split=train&validation={tested}",
+        "kitti_semantics:{kitti_labels}?split=val&validation={tested}",
         **_STREETS,
     ),
     "cityscapes": Labelled("cityscapes:{cityscapes_labels}:train", "cityscapes:{cityscapes_labels}:val", **_STREETS),
@@ -73,7 +74,8 @@ class Scale:
         tables: In `TABLES`: those whose cases are run; `quirks` is run under the protocol "released" alone.
         without: Arms whose cases are not run.
         trials: How often a case is run, unless it is said otherwise.
-        num: Pictures that layers are compared over.
+        tested: Of KITTI's labelled pictures, those to be tested on.
+        num: Pictures of these that layers are compared over.
         calibrate: Batches that give a frozen encoder of chance its batch norms' statistics.
         pre_settings: More `--set` of the recipe of pre-training.
         segment_settings: And of that of fine-tuning.
@@ -86,6 +88,7 @@ class Scale:
     tables: tuple[str, ...]
     without: tuple[str, ...] = ()
     trials: int = 4
+    tested: int = 100
     num: int = 100
     calibrate: int = 4
     pre_settings: tuple[str, ...] = ()
@@ -100,6 +103,14 @@ class Scale:
             arms = {case.arm for case in found}
             found |= dict.fromkeys(case for case in TABLES["quirks"] if case.arm in arms)
         return tuple(found)
+
+    def train(self, data: str, paths: Mapping[str, str]) -> str:
+        """Return what is fine-tuned on, as `open_dataset` takes it; `paths` by name, `data` in `LABELLED`."""
+        return LABELLED[data].train.format(**paths, tested=self.tested)
+
+    def test(self, data: str, paths: Mapping[str, str]) -> str:
+        """Return what is tested on; arguments as of `train`."""
+        return LABELLED[data].test.format(**paths, tested=self.tested)
 
     @property
     def arms(self) -> tuple[str, ...]:

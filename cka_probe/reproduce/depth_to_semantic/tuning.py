@@ -23,7 +23,7 @@ from cka_probe.models.load import load
 from cka_probe.reproduce.depth_to_semantic.cases import Case
 from cka_probe.reproduce.depth_to_semantic.overrides import Trial, tuning_recipe
 from cka_probe.reproduce.depth_to_semantic.places import SEGMENT, Places
-from cka_probe.reproduce.depth_to_semantic.scales import LABELLED, Scale
+from cka_probe.reproduce.depth_to_semantic.scales import Scale
 from cka_probe.reproduce.likeness import Pictures, write_fingerprints
 from cka_probe.reproduce.means import Means, alone
 from cka_probe.training import run_recipe
@@ -95,7 +95,7 @@ class Tuning:
 
     def _score(self, trial: Trial) -> None:
         """Write how well a trial segments the test pictures, and the fingerprint of those that are compared."""
-        folder, test = self._folder(trial), LABELLED[trial.case.data].test.format(**self.paths)
+        folder, test = self._folder(trial), self.scale.test(trial.case.data, self.paths)
         keep = folder / "predictions" if kept(trial) else None
         scores = evaluate(_weights(folder), test, device=self.means.device, keep=keep)
         if trial.number == 0 and compared(trial.case):
@@ -107,7 +107,7 @@ class Tuning:
     @property
     def pictures(self) -> Pictures:
         """Return what all encoders of the study are shown to be compared: streets that none was trained on."""
-        return Pictures(LABELLED["kitti"].test.format(**self.paths), self.scale.num, self.means.device)
+        return Pictures(self.scale.test("kitti", self.paths), self.scale.num, self.means.device)
 
     def _note(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
         path = self.study.rates(self.seed)
