@@ -1,6 +1,7 @@
 """The loss of flow: what it is lowest at, and each of its sums once more by loops."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,12 +9,14 @@ from torch import Generator
 from torch.nn.functional import interpolate
 
 from cka_probe.data import open_dataset
+from cka_probe.geometry import rigid_flow
 from cka_probe.losses import edge_aware_slope, smoothness
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.flow import Flow, end_point_error, in_pixels
 
 SIZE = (64, 96)
+REAL = Path(__file__).parents[1].parent / "shared" / "data"
 STREETS = "worlds:streets?num=4&frames=2&sources=1&size=160x96&seed=3"
 
 
@@ -53,6 +56,35 @@ def test_the_error_of_rendered_streets_is_lowest_at_their_true_flow(streets):
         for step in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)):
             assert 1.2 * true < error(flow + torch.tensor(step).view(2, 1, 1))
         assert all(true < error(factor * flow) for factor in (0.8, 1.2))
+
+
+def test_the_whole_loss_prefers_the_true_flow_to_none_and_to_its_mean(streets, monkeypatch):
+    task = Flow((96, 160))
+    for sample in streets:
+        batch = {"image": sample["image"][None], "sources": sample["sources"][None]}
+        true = (sample["flow"] / torch.tensor([160.0, 96.0]).view(2, 1, 1))[None].nan_to_num()
+        losses = []
+        for flow in (true, torch.zeros_like(true), true.mean((2, 3), keepdim=True).expand_as(true)):
+            said = dict.fromkeys((1, 2, 4, 8), flow)
+            monkeypatch.setattr(Flow, "flows", lambda self, b, h, image, source, said=said: said)
+            losses.append(task.loss(None, None, batch)[0].item())
+        assert losses[0] < 0.7 * min(losses[1:])
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings (../shared/data) are not here")
+@pytest.mark.parametrize("name", ["hololens_rgbd", "livingroom_synthetic"])
+def test_the_error_of_recordings_is_lowest_at_the_flow_of_their_measured_depth_and_motion(name):
+    data = open_dataset(f"rgbd:{REAL / name}?sources=1")
+    for index in (5, len(data) // 2):
+        sample = data[index]
+        image, source = sample["image"][None], sample["sources"]
+        flow = rigid_flow(sample["depth"][None], sample["K"], sample["source_T_target"][0])
+        known = flow.isfinite().all(1, keepdim=True).expand_as(image)
+        flow, step = flow.nan_to_num(), torch.tensor([1.0, 0]).view(2, 1, 1)
+        task = Flow(tuple(image.shape[-2:]))
+        flows = (flow, torch.zeros_like(flow), -flow, flow + step, flow - step)
+        true, *others = (photometric(task, image, source, f)[known].mean() for f in flows)
+        assert all(1.05 * true < other for other in others)
 
 
 @pytest.mark.parametrize("move", [(3, 0), (-2, 0), (0, 2), (0, -4), (2, -1)])
