@@ -127,19 +127,24 @@ class Backbone(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (n, C, h / stride, w / stride), of a timm encoder.
 
+        Of a vision transformer these are the tokens of the picture's cells; others (the class token) are left out.
+
         Args:
             images: (n, 3, h, w) float32 RGB in [0, 1].
         """
         feature_map = self.model.forward_features(self.preprocessing.normalise(images))
+        if feature_map.ndim == 3:
+            cells = feature_map[:, self.model.num_prefix_tokens :]
+            return cells.transpose(1, 2).unflatten(2, self.model.patch_embed.dynamic_feat_size(images.shape[-2:]))
         channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         return feature_map.permute(0, 3, 1, 2).contiguous() if channels_last else feature_map
 
     def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the feature maps of a timm Swin-v2 or ResNet at every stride, fine to coarse.
+        """Return the feature maps of a timm Swin-v2, ResNet or vision transformer at every stride, fine to coarse.
 
         Of a Swin-v2 these are what its four stages put out, before the merging that opens the next (strides 4 to
         32), the last after its norm and therefore equal to `features`. Of a ResNet they are the stem before its
-        pooling (stride 2) and the four stages.
+        pooling (stride 2) and the four stages. A vision transformer has one stride, and its map is `features`.
 
         Args:
             images: (n, 3, h, w) float32 RGB in [0, 1].
@@ -147,6 +152,8 @@ class Backbone(nn.Module):
         Returns:
             (n, C, h / stride, w / stride) each; channels and strides stand in `model.feature_info`.
         """
+        if hasattr(self.model, "num_prefix_tokens"):
+            return (self.features(images),)
         last, maps = self.model.forward_intermediates(self.preprocessing.normalise(images))
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             maps[-1] = last.permute(0, 3, 1, 2).contiguous()  # timm norms only this one

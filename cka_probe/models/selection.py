@@ -13,6 +13,7 @@ from torch import nn
 
 from cka_probe.errors import LayerError
 from cka_probe.lookup import suggestion
+from cka_probe.models.architectures.dinov2 import nine_blocks
 from cka_probe.models.architectures.resnet import NINE
 from cka_probe.models.architectures.swinv2 import NINE_BLOCKS, paper_layers
 from cka_probe.models.layers import Layer, LayerMap
@@ -21,7 +22,7 @@ LayerSpec = str | Sequence[str | int] | LayerMap | None
 
 
 def natural_layers(model: nn.Module) -> LayerMap | None:
-    """Return the nine layers of a Swin-v2 or ResNet, whoever implemented it, or `None` for another model.
+    """Return nine layers of a Swin-v2 or ResNet, whoever implemented it, or of timm's DINOv2; `None` for another model.
 
     The original Swin-v2 and MIM-Depth have `layers.0.downsample.reduction` (their last norm is `norm` or
     `norm3`); timm has `layers.1.downsample.reduction` first; transformers nests all under `encoder`. A model may
@@ -29,7 +30,7 @@ def natural_layers(model: nn.Module) -> LayerMap | None:
     """
     modules = dict(model.named_modules())
     for prefix in _prefixes(modules):
-        found = _swinv2_at(modules, prefix) or _resnet_at(modules, prefix)
+        found = _swinv2_at(modules, prefix) or _resnet_at(modules, prefix) or _dinov2_at(modules, prefix)
         if found is not None:
             return found
     return None
@@ -78,6 +79,14 @@ def _resnet_at(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
     if name is None or any(f"{prefix}{module}" not in modules for module in NINE[name]):
         return None
     return LayerMap(tuple(Layer(module, f"{prefix}{module}") for module in NINE[name]))
+
+
+def _dinov2_at(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
+    """Return nine blocks of the DINOv2 at `prefix`, if one is there that has as many."""
+    depth = sum(f"{prefix}blocks.{block}.ls1" in modules for block in range(100))
+    if depth < 9:
+        return None
+    return LayerMap(tuple(Layer(layer.name, f"{prefix}{layer.module}") for layer in nine_blocks(depth)))
 
 
 def select_layers(model: nn.Module, spec: LayerSpec, default: LayerMap | None = None) -> LayerMap:

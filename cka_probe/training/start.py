@@ -97,11 +97,16 @@ def random_backbone(recipe: Recipe, size: int | tuple[int, int]) -> Backbone:
 
 
 def _side(architecture: Architecture, shape: tuple[int, int]) -> int:
-    """Return the side an architecture is built for: the longer one, of a ResNet, which takes any.
+    """Return the side an architecture is built for: the longer one, where it takes any.
 
     Raises:
-        RecipeError: The sides differ, and its windows ask for a square.
+        RecipeError: The sides differ, and its windows ask for a square; or its tokens do not tile it.
     """
+    if any(side % architecture.token for side in shape):
+        raise RecipeError(
+            f"expected an input of multiples of {architecture.token} pixels for {architecture.name}, found "
+            f"{shape[1]}x{shape[0]}; set size to one, such as {16 * architecture.token}"
+        )
     if shape[0] != shape[1] and not architecture.any_shape:
         raise RecipeError(
             f"expected a square input for {architecture.name}, found {shape[1]}x{shape[0]}; give one side, or a ResNet"
@@ -127,7 +132,7 @@ def resized(backbone: Backbone, size: int | tuple[int, int], output_stride: int 
         return backbone
     architecture = lookup(ARCHITECTURES, backbone.origin.architecture, "architecture")
     options = backbone.origin.options | {"size": _side(architecture, shape)}
-    if output_stride and not architecture.any_shape:
+    if output_stride and not architecture.dilates:
         raise RecipeError(f"expected a ResNet to set output_stride of, found {architecture.name}; leave it out")
     if (output_stride or now) != 32:
         options["output_stride"] = output_stride or now

@@ -32,6 +32,8 @@ def build_resnet(*, name: str, size: int, output_stride: int = 32) -> nn.Module:
 
 
 RESNET = {
-    name: Architecture(name, 224, channels, partial(build_resnet, name=name), LayerMap.of(NINE[name]), any_shape=True)
+    name: Architecture(
+        name, 224, channels, partial(build_resnet, name=name), LayerMap.of(NINE[name]), any_shape=True, dilates=True
+    )
     for name, channels in (("resnet18", 512), ("resnet50", 2048))
 }

@@ -2,8 +2,8 @@
 
 The tensors alone do not say how the input was normalised, yet feeding every model the same way is worth more
 CKA than a few epochs of training, so it is part of the kind: ImageNet's mean and std for SimMIM, Swin, timm,
-torchvision, MoCo, DINO and transformers; 0.45 / 0.225 inside the networks of Monodepth2 and SC-Depth; nothing
-at all for MIM-Depth, whose layer norms also have an eps of their own.
+torchvision, MoCo, DINO, DINOv2, Depth Anything and transformers; 0.45 / 0.225 inside the networks of Monodepth2 and
+SC-Depth; nothing at all for MIM-Depth, whose layer norms also have an eps of their own.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,8 +19,8 @@ class Clues:
     """What a kind is recognised by.
 
     Attributes:
-        family: `swinv2`, `resnet` or `other`.
-        naming: Whose module names: `timm`, `microsoft` or `transformers`.
+        family: `swinv2`, `resnet`, `dinov2` or `other`.
+        naming: Whose module names: `timm`, `microsoft`, `transformers` or `transformers dinov2`.
         prefix: The parts in front of the encoder's names.
         names: The encoder's names, without the prefix, as they are in the file.
         groups: What stands beside the encoder.
@@ -49,6 +49,7 @@ class Kind:
         mean: Input mean per channel, units of [0, 1].
         std: Input standard deviation per channel.
         norm_eps: Of its layer norms, where it is not the architecture's.
+        output_stride: Of a ResNet; less than 32 where its last stages were dilated.
         note: What a reader should know.
     """
 
@@ -57,6 +58,7 @@ class Kind:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     norm_eps: float | None = None
+    output_stride: int = 32
     note: str = ""
 
 
@@ -75,6 +77,18 @@ def _mim_depth(clues: Clues) -> bool:
 
 def _sc_depth(clues: Clues) -> bool:
     return clues.family != "other" and (clues.has("depth_net") or clues.prefix[-2:] == ("encoder", "encoder"))
+
+
+def _dinov2(clues: Clues) -> bool:
+    return clues.family == "dinov2"
+
+
+def _depth_anything(clues: Clues) -> bool:
+    return _dinov2(clues) and (clues.has("depth_head") or clues.has("neck") or clues.prefix[-1:] == ("pretrained",))
+
+
+def _segmenting(clues: Clues) -> bool:
+    return _resnet(clues) and clues.prefix[-1:] == ("backbone",) and clues.has("classifier")
 
 
 def _monodepth2(clues: Clues) -> bool:
@@ -112,7 +126,16 @@ KINDS: dict[str, Kind] = {
     "timm": Kind("Swin-v2 in timm's names", _swin),
     "moco": Kind("MoCo (ResNet)", lambda clues: _resnet(clues) and clues.has("encoder_q")),
     "dino": Kind("DINO (ResNet)", lambda clues: _resnet(clues) and clues.has("teacher")),
+    "segmentation": Kind(
+        "DeepLabV3 or FCN (ResNet) of torchvision",
+        _segmenting,
+        output_stride=8,
+        note="torchvision's segmentation: dilated to output stride 8, and built so; a stage may say output_stride = 32",
+    ),
     "resnet": Kind("ResNet in torchvision's and timm's names", _resnet),
+    "depth-anything": Kind("Depth Anything (DINOv2)", _depth_anything),
+    "transformers-dinov2": Kind("transformers DINOv2", lambda clues: _dinov2(clues) and "transformers" in clues.naming),
+    "dinov2": Kind("DINOv2", _dinov2),
     "other": Kind("another timm model", lambda clues: True),
 }
 """From the most to the least particular."""

@@ -36,7 +36,7 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
 
     Args:
         path: A file of ours, of SimMIM, Swin-v2, MIM-Depth, SC-Depth, Monodepth2 (or its folder), torchvision,
-            timm, MoCo, DINO or transformers.
+            timm, MoCo, DINO, DINOv2, Depth Anything or transformers (or its folder).
         arch: `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`, with a name in `ARCHITECTURES` or timm's; where it is
             not given, the shapes tell.
 
@@ -78,9 +78,12 @@ def options_of(
     Returns:
         The options of its `build`, and what had to be assumed.
     """
-    if "patch_embed.proj.weight" in encoder.tensors:
+    if name.startswith("swinv2"):
         return _swin_options(contents, encoder, name, timm_name, size)
-    return _resnet_options(encoder, name, size)
+    options, notes = _input_size(contents.path, encoder, name, size)
+    if encoder.about.output_stride != 32:
+        options["output_stride"] = encoder.about.output_stride
+    return options, notes
 
 
 def _built(encoder: Encoder, name: str, options: dict, origin: Origin) -> Backbone:
@@ -156,9 +159,19 @@ def _swin_options(
     return options, grid.notes
 
 
-def _resnet_options(encoder: Encoder, name: str, size: Size | None) -> tuple[dict, tuple[str, ...]]:
-    """Return the input size of a ResNet: what was asked for, else what Monodepth2 wrote, else the usual one."""
+def _input_size(path: Path, encoder: Encoder, name: str, size: Size | None) -> tuple[dict, tuple[str, ...]]:
+    """Return the input size of a ResNet or DINOv2: what was asked for, else what Monodepth2 wrote, else the usual one.
+
+    Raises:
+        CheckpointError: DINOv2's tokens do not tile it.
+    """
+    token = ARCHITECTURES[name].token
     if size is not None:
+        if any(side % token for side in size):
+            raise CheckpointError(
+                f"{path}: expected an input size that is a multiple of {token}, found {size[0]}x{size[1]}; {name} "
+                f"has tokens of {token} px"
+            )
         return {"size": size[0] if size[0] == size[1] else size}, ()
     if encoder.size is not None:
         return {"size": encoder.size}, ()
@@ -173,7 +186,7 @@ def twin_of(name: str) -> str | None:
     'swinv2_base'
     """
     name = name.split(".")[0]
-    if not timm.is_model(name) or not name.startswith(("swinv2_", "resnet")):
+    if not timm.is_model(name) or not name.startswith(("swinv2_", "resnet", "vit_")):
         return None
     shapes = shapes_of(name)
     return next((ours for ours in ARCHITECTURES if shapes_of(ours) == shapes), None)

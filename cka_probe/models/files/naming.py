@@ -3,7 +3,7 @@
 Microsoft's Swin-v2 (and SimMIM, MIM-Depth, transformers) puts each patch merging at the end of a stage, timm
 at the start of the next: `layers.1.downsample` exists in both and is a different layer in each. So the naming is
 read off the one name that only the original can have, `layers.0.downsample.reduction.weight`, and never off the
-head, which a file may lack.
+head, which a file may lack. DINOv2 has one set of names, its own and timm's, and transformers another.
 """
 
 import re
@@ -23,6 +23,11 @@ ANCHORS = {
         "encoder.layers.0.blocks.0.attention.self.logit_scale",
     ),
     "resnet": ("conv1.weight", "layer1.0.conv1.weight"),
+    "dinov2": ("patch_embed.proj.weight", "blocks.0.ls1.gamma"),
+    "transformers dinov2": (
+        "embeddings.patch_embeddings.projection.weight",
+        "encoder.layer.0.layer_scale1.lambda1",
+    ),
 }
 """Names that an encoder has, by family; what stands in front of both is its prefix."""
 
@@ -42,6 +47,16 @@ TRANSFORMERS = (
     (r"\.layernorm_after\.", ".norm2."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+)
+TRANSFORMERS_DINOV2 = (
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.(cls|mask)_token$", r"\1_token"),
+    (r"^embeddings\.register_tokens$", "register_tokens"),
+    (r"^encoder\.layer\.", "blocks."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
     (r"^layernorm\.", "norm."),
 )
 ORIGINAL = (
@@ -107,8 +122,8 @@ def choose_prefix(path: Path, found: dict[str, str], tensors: dict[str, Tensor])
 
 
 def naming_of(family: str, names: Iterable[str]) -> str:
-    """Return whose module names these are: `transformers`, `microsoft` or `timm`."""
-    if family == "transformers":
+    """Return whose module names these are: `transformers`, `transformers dinov2`, `microsoft` or `timm`."""
+    if family.startswith("transformers"):
         return family
     return "microsoft" if "layers.0.downsample.reduction.weight" in names else "timm"
 
@@ -124,12 +139,17 @@ def to_timm(path: Path, naming: str, tensors: dict[str, Tensor]) -> Renamed:
     Raises:
         CheckpointError: Two tensors would get one name (both `norm` and `norm3`, both namings at once).
     """
-    rules = ORIGINAL[1:]
-    if naming != "timm":
-        rules = ORIGINAL
+    rules = {
+        "timm": ORIGINAL[1:],
+        "microsoft": ORIGINAL,
+        "transformers": (*TRANSFORMERS, ORIGINAL[0]),
+        "transformers dinov2": TRANSFORMERS_DINOV2,
+    }[naming]
     if naming == "transformers":
-        tensors = _with_fused_attention(tensors)
-        rules = (*TRANSFORMERS, ORIGINAL[0])
+        tensors = _with_fused_attention(tensors, "attention.self.")
+    if naming == "transformers dinov2":
+        tensors = _with_fused_attention(tensors, "attention.attention.")
+        tensors = _with_fused_attention(tensors, "attention.", "_proj")
     renamed: dict[str, Tensor] = {}
     changes: dict[str, int] = {}
     for name, tensor in tensors.items():
@@ -143,19 +163,28 @@ def to_timm(path: Path, naming: str, tensors: dict[str, Tensor]) -> Renamed:
             )
         renamed[new] = tensor
         if new != name:
-            change = "transformers' names -> timm's" if naming == "transformers" else _what_changed(name, new)
+            change = "transformers' names -> timm's" if naming.startswith("transformers") else _what_changed(name, new)
             changes[change] = changes.get(change, 0) + 1
     return Renamed(renamed, changes)
 
 
-def _with_fused_attention(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with query, key and value, each (C, C), stacked to `attn.qkv.weight`, (3 C, C)."""
-    fused = dict(tensors)
+def _with_fused_attention(tensors: dict[str, Tensor], front: str, end: str = "") -> dict[str, Tensor]:
+    """Return the tensors with query, key and value, each (C, C) or (C,), stacked to `attn.qkv`, (3 C, C) or (3 C,).
+
+    Biases are stacked where all three are there; Swin-v2 has none of the key.
+
+    Args:
+        tensors: By name.
+        front: What stands before `query`, within a block.
+        end: With "_proj", `q_proj` stands for `query`.
+    """
+    fused, words = dict(tensors), ("query", "key", "value")
     for name in tensors:
-        stem, found, _ = name.partition("attention.self.query.weight")
-        parts = [f"{stem}attention.self.{part}.weight" for part in ("query", "key", "value")]
-        if found and all(part in tensors for part in parts):
-            fused[f"{stem}attn.qkv.weight"] = torch.cat([fused.pop(part) for part in parts])
+        for kind in ("weight", "bias"):
+            parts = [front + (word[0] + end if end else word) + f".{kind}" for word in words]
+            stem, found, rest = name.partition(parts[0])
+            if found and not rest and all(stem + part in tensors for part in parts):
+                fused[f"{stem}attn.qkv.{kind}"] = torch.cat([fused.pop(stem + part) for part in parts])
     return fused
 
 

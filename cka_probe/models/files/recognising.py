@@ -17,6 +17,7 @@ from cka_probe.models.files.windows import BUFFERS
 
 HEADS = {"head", "fc", "classifier", "head_dist"}
 DROPPABLE = HEADS | {"mask_token", "decoder", "pooler", "last_layer_depth", "norm0", "norm1", "norm2", "queue"}
+IN_FOLDERS = ("encoder.pth", "model.safetensors", "pytorch_model.bin")
 """Groups that stand beside the encoder's path to its last layer; every other name must fit the architecture."""
 
 
@@ -63,20 +64,25 @@ def recognise(contents: Contents) -> Encoder:
     """Find the encoder of a file.
 
     Raises:
-        CheckpointError: There is none of a known family, or several, or it is a Swin-v1.
+        CheckpointError: There is none of a known family, or several, or it is a Swin-v1 or has registers.
     """
     found = find_prefixes(contents.tensors)
     if not found:
-        raise CheckpointError(f"{contents.path}: expected a Swin-v2 or ResNet, {_other_family(contents)}")
+        raise CheckpointError(f"{contents.path}: expected a Swin-v2, ResNet or DINOv2, {_other_family(contents)}")
     prefix = choose_prefix(contents.path, found, contents.tensors)
     inside = {name[len(prefix) :]: tensor for name, tensor in contents.tensors.items() if name.startswith(prefix)}
     outside = _groups_beside(prefix, contents)
     naming = naming_of(found[prefix], inside)
-    family = "resnet" if found[prefix] == "resnet" else "swinv2"
+    family = next((family for family in ("resnet", "dinov2") if family in found[prefix]), "swinv2")
     parts = tuple(prefix.split(".")[:-1])
     clues = Clues(family, naming, parts, frozenset(inside), frozenset(outside), contents.values)
     kind = next(name for name, about in KINDS.items() if about.fits(clues))
     renamed = to_timm(contents.path, naming, inside)
+    if "register_tokens" in renamed.tensors or "reg_token" in renamed.tensors:
+        raise CheckpointError(
+            f"{contents.path}: expected DINOv2 as it was first published, found one with registers; give the weights "
+            "without, or a file in timm's names with --arch vit_small_patch14_reg4_dinov2, or whichever it is"
+        )
     encoder = Encoder(kind, naming, prefix, {}, {}, outside, renamed.changes, _heads(contents, prefix), contents.values)
     return _sorted_out(encoder, renamed.tensors)
 
@@ -160,7 +166,11 @@ def with_config_beside(contents: Contents) -> Contents:
 
 
 def depths_of(tensors: dict[str, Tensor]) -> str:
-    """Return what a Swin-v2 or ResNet looks like, for a message."""
+    """Return what a Swin-v2, ResNet or DINOv2 looks like, for a message."""
+    if "pos_embed" in tensors:
+        blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
+        places, width = tensors["pos_embed"].shape[-2:]
+        return f"a DINOv2 of width {width}, {len(blocks)} blocks and {places} places"
     stages: dict[str, set[str]] = {}
     for name in tensors:
         if match := re.match(r"layers?\.?(\d)\.(?:blocks\.)?(\d+)\.", name):
@@ -173,14 +183,17 @@ def depths_of(tensors: dict[str, Tensor]) -> str:
 
 
 def folder_to_file(path: str | Path) -> Path:
-    """Return the file that a reference means: a file itself, or `encoder.pth` of a Monodepth2 folder."""
+    """Return the file that a reference means: itself, or the one in a folder of Monodepth2 or transformers."""
     path = Path(path)
     if not path.is_dir():
         return path
-    if not (path / "encoder.pth").is_file():
-        inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:4]) or "nothing"
-        raise CheckpointError(
-            f"{path}: expected a file, or a Monodepth2 folder with encoder.pth, found a folder of {inside}; "
-            "give a file of weights"
-        )
-    return path / "encoder.pth"
+    for name in IN_FOLDERS:
+        if (path / name).is_file():
+            return path / name
+    inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:4]) or "nothing"
+    parts = any(path.glob("*.index.json"))
+    raise CheckpointError(
+        f"{path}: expected a file, a Monodepth2 folder with encoder.pth, or one of transformers with "
+        f"model.safetensors, found a folder of {inside}; "
+        + ("save it in one part, with max_shard_size='50GB'" if parts else "give a file of weights")
+    )
