@@ -1,4 +1,4 @@
-"""`ckaprobe evaluate`: how well a checkpoint predicts depth."""
+"""`ckaprobe evaluate`: how well a checkpoint predicts depth, or the class of each pixel."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,18 +8,21 @@ import typer
 from ckaprobe_cli.options import Device, Out, given, pictures_bar
 
 if TYPE_CHECKING:
+    from cka_probe.label_scores import LabelScores
     from cka_probe.scores import Scores
 
 KEPT = "predictions"
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="Of `ckaprobe train`, of a task that predicts depth.")],
-    on: Annotated[str, typer.Option(help="A dataset with depth: nyuv2:DIR:test, ibims1:DIR (see README).")],
+    checkpoint: Annotated[str, typer.Argument(help="Of `ckaprobe train`, of a task that predicts depth or labels.")],
+    on: Annotated[
+        str, typer.Option(help="A dataset with depth or labels: nyuv2:DIR:test, kitti_semantics:DIR (see README).")
+    ],
     out: Out,
     scaling: Annotated[
         str | None,
-        typer.Option(help="none, median or affine.  [default: as the task needs]", show_default=False),
+        typer.Option(help="Of depth: none, median or affine.  [default: as the task needs]", show_default=False),
     ] = None,
     eigen_crop: Annotated[
         bool | None, typer.Option("--eigen-crop/--no-crop", help="[default: as is usual for the dataset]")
@@ -37,15 +40,24 @@ def evaluate(
         ),
     ] = None,
     flip_test: Annotated[
-        bool, typer.Option("--flip-test/--no-flip-test", help="Average with its mirror image.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--flip-test/--no-flip-test", help="Average with its mirror image.  [default: of depth yes, of labels no]"
+        ),
+    ] = None,
     feathered: Annotated[
         bool, typer.Option("--feathered", help="Let windows fade into each other: no seams, and not what is published.")
     ] = False,
-    canny: Annotated[tuple[float, float], typer.Option(help="Thresholds of predicted depth edges (iBims-1).")] = (
-        0.1,
-        0.2,
-    ),
+    canny: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]", show_default=False),
+    ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Of labels: picture, or network as the paper scores them.  [default: picture]", show_default=False
+        ),
+    ] = None,
     num: Annotated[int | None, typer.Option(help="So many pictures, drawn by the seed.", show_default=False)] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures in a batch.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of pictures.")] = 0,
@@ -55,17 +67,18 @@ def evaluate(
     ] = 0,
     device: Device = "auto",
 ) -> None:
-    """Score a checkpoint on a dataset: errors of depth; on iBims-1 also of boundaries and planes.
+    """Score a checkpoint on a dataset: errors of depth, on iBims-1 also of boundaries and planes, or of labels.
 
-    Writes scores.json and scores.csv (a row for each picture), and depth.png and depth.pdf if it is to draw; prints
-    the means with their 95 % intervals and the paths.
+    Writes scores.json and scores.csv (a row for each picture), and if it is to draw depth.png and depth.pdf, or
+    labels.png and labels.pdf; prints the scores with their 95 % intervals and the paths.
     """
     from cka_probe.evaluate import evaluate as score
     from cka_probe.writing import check_writable
 
     check_writable(out)
     kept = out / KEPT if keep or draw else None
-    rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops)
+    rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops, canny=canny)
+    rules |= given(flip_test=flip_test, resolution=resolution, feathered=feathered or None)
     with pictures_bar() as progress:
         scores = score(
             checkpoint,
@@ -74,9 +87,6 @@ def evaluate(
             device=device,
             keep=kept,
             progress=progress,
-            flip_test=flip_test,
-            feathered=feathered,
-            canny=canny,
             seed=seed,
             **rules,
         )
@@ -86,13 +96,24 @@ def evaluate(
         typer.echo(path)
 
 
-def _drawn(scores: "Scores", on: str, kept: Path, num: int) -> list[Path]:
+def _drawn(scores: "Scores | LabelScores", on: str, kept: Path, num: int) -> list[Path]:
+    """Draw what was predicted of some pictures beside the truth; return the paths."""
+    from cka_probe.evaluation.showing import label_rows, telling_pictures
+    from cka_probe.figures.label_panel import save_label_panel
+    from cka_probe.label_scores import LabelScores
+
+    names, model = telling_pictures(scores, num), {scores.model["stage"]: kept}
+    if isinstance(scores, LabelScores):
+        return save_label_panel(label_rows(on, model, names), [kept.parent / "labels.png", kept.parent / "labels.pdf"])
+    return _drawn_depth(scores, on, kept, names)
+
+
+def _drawn_depth(scores: "Scores", on: str, kept: Path, names: list[str]) -> list[Path]:
     """Draw depth, errors and, where the dataset knows the true ones, edges of some pictures; return the paths."""
     from cka_probe.evaluation.protocol import Protocol
-    from cka_probe.evaluation.showing import depth_rows, telling_pictures
+    from cka_probe.evaluation.showing import depth_rows
     from cka_probe.figures.depth_panel import TRUTH, DepthPanel, save_depth_panel
 
-    rules = Protocol.from_recorded(scores.settings)
-    rows = depth_rows(on, {scores.model["stage"]: kept}, telling_pictures(scores, num), rules)
+    rows = depth_rows(on, {scores.model["stage"]: kept}, names, Protocol.from_recorded(scores.settings))
     parts = ("depth", "error", "edges") if TRUTH in rows[0].edges else ("depth", "error")
     return save_depth_panel(DepthPanel(rows, parts), [kept.parent / "depth.png", kept.parent / "depth.pdf"])

@@ -30,6 +30,7 @@ class Scales:
         colours: (n, 3) RGB of all classes, 0 … 255.
         classes: Name and colour of those that are on the sheet.
         hatched: There are fields that can lack a value.
+        none: What hatching says.
     """
 
     depth: tuple[float, float] | None
@@ -39,6 +40,7 @@ class Scales:
     colours: np.ndarray
     classes: list[tuple[str, tuple[int, int, int]]]
     hatched: bool
+    none: str = NONE
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _keys(scales: Scales, design: float) -> list[Key]:
     if scales.flow:
         keys.append(_round_key(_wheel(), f"flow: rim {scales.flow:.3g} px", design))
     if scales.hatched and not scales.classes:
-        keys.append(swatch_key(NONE, style.UNDEFINED, design))
+        keys.append(swatch_key(scales.none, style.UNDEFINED, design))
     return keys
 
 
@@ -214,7 +216,7 @@ def _swatches(scales: Scales) -> list[tuple[str, dict]]:
         (name, {"facecolor": [part / 255 for part in colour], "edgecolor": "black", "linewidth": 0.3})
         for name, colour in scales.classes
     ]
-    return looks + [(NONE, style.UNDEFINED)] * (scales.hatched and bool(looks))
+    return looks + [(scales.none, style.UNDEFINED)] * (scales.hatched and bool(looks))
 
 
 def _across(swatches: list[tuple[str, dict]], width: float, design: float) -> tuple[int, float]:

@@ -1,0 +1,214 @@
+"""Segmentation by several models beside the truth.
+
+One row for each picture: the picture, its labels, and for each model the classes it predicts and where these are wrong,
+with the share of labelled pixels that are. Classes have the colours of their vocabulary, and those that are on the page
+stand below it. Pixels without a label are hatched: nobody is right or wrong there.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from cka_probe.errors import DataError
+from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
+from cka_probe.figures.panel_grid import CAPTION, DPI, GAP, HEAD, MARGIN, columns, dimmed, draw_picture, write_headers
+from cka_probe.figures.pen import Pen, filling
+from cka_probe.figures.sheet_keys import Scales
+from cka_probe.lookup import lookup
+
+PARTS = {"labels": "predicted", "wrong": "wrong"}
+"""What can be shown of a model, with the words above it."""
+WRONG = (230, 97, 0)
+"""What is wrong is drawn in; on dim grey, bright for readers with any colour vision."""
+SAID_WRONG = "predicted wrongly"
+UNLABELLED = "not labelled"
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One picture with its labels.
+
+    Attributes:
+        name: What the dataset calls it.
+        image: (H, W, 3) uint8.
+        truth: (h, w) numbers of classes, 255 = no label.
+        predictions: Model to (h, w) numbers of classes.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    predictions: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class LabelPanel:
+    """What is drawn.
+
+    Attributes:
+        rows: At least one; all with the same models, in the order of the first.
+        names: Of class 0, 1, …
+        colours: (classes, 3) RGB of each, 0 … 255.
+        parts: What is shown of each model, of "labels", "wrong".
+    """
+
+    rows: Sequence[LabelRow]
+    names: Sequence[str]
+    colours: np.ndarray
+    parts: Sequence[str] = ("labels", "wrong")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where things go, in inches: left ends and width of columns, heights of rows, width and height of everything."""
+
+    lefts: list[float]
+    panel: float
+    heights: list[float]
+    size: tuple[float, float]
+
+
+def label_panel(panel: LabelPanel, ax: Axes) -> Axes:
+    """Draw the rows on `ax`, which they fill.
+
+    Args:
+        panel: What to draw.
+        ax: Axes of the proportions of `label_panel_size`; with others some of it stays empty.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        DataError: There is no row, no model or no part; shapes of a row differ; a number is no class.
+        UnknownNameError: No such part.
+    """
+    plan = _plan(panel)
+    pen, models = Pen(ax, plan.size, design=1.0), list(panel.rows[0].predictions)
+    words = [PARTS[part] for part in panel.parts]
+    write_headers(pen, (plan.lefts, plan.panel), ("picture", "truth"), models, words)
+    top = MARGIN + HEAD
+    for row, height in zip(panel.rows, plan.heights, strict=True):
+        cut = labels.cut(row.name, pen.room(_room(plan, panel)))
+        pen.text(MARGIN, top + CAPTION / 2, cut)
+        for left, (rgba, smooth, note) in zip(plan.lefts, _pictures(row, panel), strict=True):
+            draw_picture(pen, rgba, (left, top + CAPTION, plan.panel, height), smooth=smooth)
+            pen.text(left + plan.panel, top + CAPTION / 2, note, align="right")
+        top += CAPTION + height + GAP
+    sheet_keys.draw(pen, _scales(panel), MARGIN, top + GAP)
+    return ax
+
+
+def label_panel_size(panel: LabelPanel) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
+    return _plan(panel).size
+
+
+def save_label_panel(panel: LabelPanel, paths: Iterable[str | Path]) -> list[Path]:
+    """Draw the rows into each of the files; the same rows give the same bytes.
+
+    Args:
+        panel: What to draw.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        DataError: As for `label_panel`.
+        UnknownNameError: As for `label_panel`.
+        OutputError: A suffix that is not a format, or a place that cannot be written to.
+    """
+    size = label_panel_size(panel)
+    return save_drawing(lambda figure: label_panel(panel, filling(figure)), size, paths, dpi=DPI)
+
+
+def share_wrong(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of labelled pixels that are predicted wrongly; NaN without one.
+
+    >>> share_wrong(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]))
+    0.5
+    """
+    labelled = truth != colouring.IGNORE
+    return float((predicted != truth)[labelled].mean()) if labelled.any() else float("nan")
+
+
+def _plan(panel: LabelPanel) -> Plan:
+    _check(panel)
+    lefts, width = columns(len(panel.rows[0].predictions), len(panel.parts))
+    heights = [width * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
+    across = max(lefts[-1] + width + MARGIN, style.COLUMN)
+    keys = sheet_keys.height(_scales(panel), across - 2 * MARGIN, 1.0)
+    down = 2 * MARGIN + HEAD + sum(heights) + len(heights) * (CAPTION + GAP) + GAP + keys
+    return Plan(lefts, width, heights, (across, down))
+
+
+def _check(panel: LabelPanel) -> None:
+    if not panel.rows or not panel.parts or not panel.rows[0].predictions:
+        raise DataError("expected at least one picture, one model and one part to show of it, found none; give some")
+    for part in panel.parts:
+        lookup(PARTS, part, "part of a label panel")
+    classes, models = len(panel.names), list(panel.rows[0].predictions)
+    if np.shape(panel.colours) != (classes, 3):
+        raise DataError(f"expected a colour for each of {classes} classes, found {np.shape(panel.colours)}; add some")
+    for row in panel.rows:
+        if sorted(row.predictions) != sorted(models):
+            raise DataError(f"{row.name}: expected labels of {', '.join(models)}, found {', '.join(row.predictions)}")
+        for name, found in {"the truth": row.truth, **row.predictions}.items():
+            if found.shape != row.truth.shape:
+                raise DataError(
+                    f"{row.name}: {name} is {found.shape} and the truth {row.truth.shape}; resize one of them"
+                )
+            wrong = found[(found != colouring.IGNORE) & ((found < 0) | (found >= classes))]
+            if wrong.size:
+                raise DataError(
+                    f"{row.name}: expected {name} below {classes}, or {colouring.IGNORE}, found {wrong[0]}; give its "
+                    "own classes"
+                )
+
+
+def _room(plan: Plan, panel: LabelPanel) -> float:
+    """Return the inches that the name of a row has: up to the first note, or all of the page."""
+    if "wrong" not in panel.parts:
+        return plan.size[0] - 2 * MARGIN
+    return plan.lefts[2 + list(panel.parts).index("wrong")] - 2 * MARGIN
+
+
+def _pictures(row: LabelRow, panel: LabelPanel) -> list[tuple[np.ndarray, bool, str]]:
+    """Return (colours, smoothed when resized, words above) of every column of a row."""
+    colours, image = np.asarray(panel.colours), row.image / 255
+    pictures = [(colouring.opaque(image), True, ""), (colouring.classes(row.truth, colours), False, "")]
+    for model in panel.rows[0].predictions:
+        predicted = row.predictions[model]
+        share = share_wrong(predicted, row.truth)
+        for part in panel.parts:
+            if part == "labels":
+                pictures.append((colouring.classes(predicted, colours), False, ""))
+            else:
+                note = f"{100 * share:.1f} %" if np.isfinite(share) else ""
+                pictures.append((_wrong_over(image, predicted, row.truth), False, note))
+    return pictures
+
+
+def _wrong_over(image: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return what is wrong over the dimmed picture, transparent where there is no label."""
+    down, across = (  # the picture may be finer than its labels, or coarser
+        ((np.arange(new) + 0.5) * old // new).astype(int) for new, old in zip(truth.shape, image.shape[:2], strict=True)
+    )
+    colours = dimmed(image[down][:, across])
+    labelled = truth != colouring.IGNORE
+    colours[labelled & (predicted != truth)] = np.array(WRONG) / 255
+    return colouring.where(labelled, colours)
+
+
+def _scales(panel: LabelPanel) -> Scales:
+    """Return what the colours on the page mean."""
+    maps = [found for row in panel.rows for found in (row.truth, *row.predictions.values())]
+    there = np.unique(np.concatenate([np.unique(found) for found in maps]))
+    classes = [(panel.names[number], tuple(panel.colours[number])) for number in there if number != colouring.IGNORE]
+    if "wrong" in panel.parts:
+        classes.append((SAID_WRONG, WRONG))
+    hatched = bool((there == colouring.IGNORE).any())
+    return Scales(None, False, None, False, np.asarray(panel.colours), classes, hatched, UNLABELLED)
