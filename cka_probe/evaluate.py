@@ -3,8 +3,8 @@
 Labels are scored as `scoring.labels` says. Of depth, the picture is predicted whole and at its own size
 (`tasks.whole`), scored by the dataset's protocol (`evaluation.protocol`), and every picture's values are kept. Models
 that were never shown a metre are brought to the truth, picture by picture, unless it is said otherwise: geometric and
-pseudo-depth pre-training by its median, the teacher, which knows no shift either and sees pictures squeezed, by scale
-and shift. The result says which.
+pseudo-depth pre-training and Monodepth2's from video by its median, the teacher, which knows no shift either and sees
+pictures squeezed, by scale and shift. The result says which.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -44,8 +44,18 @@ from cka_probe.tasks.task import Sample
 from cka_probe.tasks.trained import Trained, load_trained
 from cka_probe.tasks.whole import predict_whole
 
-PREDICTS = {"depth": ("none", 2), "geometric": ("median", 2), "pseudo_depth": ("median", 2), "teacher": ("affine", 0)}
+PREDICTS = {
+    "depth": ("none", 2),
+    "geometric": ("median", 2),
+    "pseudo_depth": ("median", 2),
+    "teacher": ("affine", 0),
+    "monodepth": ("median", 0),
+    "lidar": ("none", 0),
+}
 """Tasks that predict depth, with the scaling and the crops where nothing is said."""
+
+METRIC = ("stereo", "video_stereo")
+"""What of `monodepth` knows the metre, by a baseline that was measured."""
 
 
 def evaluate(
@@ -176,6 +186,8 @@ def _protocol(header: Checkpoint, data: Any, rules: dict[str, Any]) -> Protocol:
         lookup(known, name, "rule")
     protocol = Protocol(**rules).for_dataset(str(data).partition(":")[0] if isinstance(data, str | Path) else "")
     scaling, crops = PREDICTS[header.task]
+    if header.task_options.get("sources") in METRIC:
+        scaling = "none"
     return replace(
         protocol,
         scaling=scaling if protocol.scaling is None else protocol.scaling,

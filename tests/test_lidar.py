@@ -1,12 +1,14 @@
 """Depth from measured depth: the loss by loops, sparse and dense, metres told apart from scale."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Generator
 
 from cka_probe.errors import RecipeError
+from cka_probe.evaluate import _protocol
 from cka_probe.evaluation.beside_constant import errors_beside_constant
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
@@ -142,6 +144,23 @@ def test_scores_are_those_of_the_scaled_depth_and_of_the_metres():
         assert scores["delta1_constant"][i].item() == pytest.approx(sum(right) / 256)
     truth[0] = 0
     assert errors_beside_constant(truth + 1, truth)["abs_rel"].isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "scaling"),
+    [
+        ("monodepth", {}, "median"),
+        ("monodepth", {"sources": "video"}, "median"),
+        ("monodepth", {"sources": "stereo"}, "none"),
+        ("monodepth", {"sources": "video_stereo"}, "none"),
+        ("lidar", {}, "none"),
+    ],
+)
+def test_who_knows_the_metre_is_scored_in_metres_and_sees_the_whole_picture(task, options, scaling):
+    found = _protocol(SimpleNamespace(task=task, task_options=options), "kitti:DIR:test", {})
+    assert (found.scaling, found.crops) == (scaling, 0)
+    asked = _protocol(SimpleNamespace(task=task, task_options=options), "kitti:DIR:test", {"scaling": "affine"})
+    assert asked.scaling == "affine"
 
 
 @pytest.mark.slow
