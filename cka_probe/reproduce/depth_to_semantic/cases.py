@@ -8,6 +8,8 @@ and all other cases of that arm on that data take the one that was chosen.
 
 from dataclasses import dataclass, replace
 
+from cka_probe.lookup import lookup
+
 ARMS = {
     "none": "no pre-training",
     "classification": "procedural object classification",
@@ -102,13 +104,24 @@ def _cases(arms: str, **how: object) -> tuple[Case, ...]:
     return tuple(Case(arm, **how) for arm in arms.split())
 
 
-def _quirks() -> tuple[Case, ...]:
-    """Return each quirk alone where it bears, and all of them together."""
+def quirked(quirk: str) -> tuple[Case, Case]:
+    """Return a case that a quirk bears on, without it and with it.
+
+    >>> [case.name for case in quirked("unmirrored")]
+    ['video~kitti~skip~all', 'video~kitti~skip~all~unmirrored']
+    """
     bears = {
         "unfrozen_encoder": Case("video", mode="frozen"),
         "normalised_twice": Case("classification", mode="frozen"),
     }
-    alone = (replace(bears.get(quirk, Case("video")), quirks=(quirk,)) for quirk in QUIRKS)
+    lookup(QUIRKS, quirk, "quirk")
+    clean = bears.get(quirk, Case("video"))
+    return clean, replace(clean, quirks=(quirk,))
+
+
+def _quirks() -> tuple[Case, ...]:
+    """Return each quirk alone where it bears, and all of them together."""
+    alone = (quirked(quirk)[1] for quirk in QUIRKS)
     released = (Case(arm, mode=mode, quirks=tuple(QUIRKS)) for arm in MAIN.split()[:3] for mode in ("all", "frozen"))
     return (*alone, *released)
 
