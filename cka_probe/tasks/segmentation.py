@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from cka_probe.data.classes import CITYSCAPES
 from cka_probe.data.sample import IGNORE
-from cka_probe.data.transforms import flipped
+from cka_probe.data.transforms import resized
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
 from cka_probe.lookup import lookup
@@ -29,7 +29,7 @@ from cka_probe.tasks.bicubic_labels import bicubic_labels
 from cka_probe.tasks.decoders import maps
 from cka_probe.tasks.segmentation_heads import NETWORKS, segmentation_head
 from cka_probe.tasks.task import Sample
-from cka_probe.tasks.views import flips, native, uniform, view
+from cka_probe.tasks.views import whole_or_native
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,10 @@ class Segmentation:
         """
         fields = {name: sample[name] for name in ("image", "labels")}
         self._check(fields["labels"])
-        box = (0, 0, *fields["image"].shape[-2:])
-        if self.crop:
-            down, across = (uniform(generator), uniform(generator)) if train else (0.5, 0.5)
-            box = native(*box[2:], self.size, down, across)
-        cut = view(fields, box, self.size)
         if train and self.bicubic_labels:
-            cut["labels"] = bicubic_labels(fields["labels"], self.size)
-        return flipped(cut) if train and self.flip and flips(generator) else cut
+            spoilt = bicubic_labels(fields["labels"], self.size)
+            fields = resized(fields, self.size) | {"labels": spoilt}
+        return whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross-entropy in nats, mean over the batch's labelled pixels (0 without any), and accuracy."""
