@@ -38,11 +38,13 @@ class Curves:
         runs: At least one, of the same stage; those of one arm are its seeds.
         title: The line above, such as the stage's name.
         measures: Of validation; by default those that the log has too, or else the first three.
+        repeats: What the runs of one arm are called, "seeds" or "trials".
     """
 
     runs: Sequence[Run]
     title: str = ""
     measures: Sequence[str] | None = None
+    repeats: str = "seeds"
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ def _measures(drawn: Curves) -> list[str]:
 def _entries(drawn: Curves) -> list[Line2D]:
     """Return the entries of the legend: arms, where there is more than one run, and what hollow markers are."""
     seeds = {arm: sum(run.arm == arm for run in drawn.runs) for arm in _arms(drawn)}
-    words = [f"{labels.cut(arm, 16)}{f', {count} seeds' if count > 1 else ''}" for arm, count in seeds.items()]
+    words = [
+        f"{labels.cut(arm, 16)}{f', {count} {drawn.repeats}' if count > 1 else ''}" for arm, count in seeds.items()
+    ]
     handles = [Line2D([], [], **_look(number, 1.0), label=word) for number, word in enumerate(words)]
     handles = handles if len(drawn.runs) > 1 else []
     if _measures(drawn):
