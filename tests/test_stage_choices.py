@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cka_probe.data import DATASETS
-from cka_probe.errors import DataError, RecipeError
+from cka_probe.errors import DataError, OutputError, RecipeError
 from cka_probe.models.checkpoint import read_checkpoint, read_header
 from cka_probe.tasks.depth import Depth
 from cka_probe.tasks.trained import load_trained
@@ -161,3 +161,21 @@ def test_gradients_that_are_never_set_to_zero_add_up_and_survive_an_interruption
     )
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], usual[name]) for name in whole)
+
+
+def test_a_run_grows_by_stages_and_by_nothing_else(tmp_path):
+    table = table_of(steps=1)
+    (first,) = run_recipe(recipe_of(table), tmp_path, device="cpu")
+    written = first.stat().st_mtime_ns
+
+    def grown(**more):
+        return recipe_of(table | {"stages": table["stages"] | more})
+
+    other = table["stages"]["depth"] | {"start": "random"}
+    paths = run_recipe(grown(other=other), tmp_path, device="cpu")
+    assert [path.stem for path in paths] == ["depth", "other"]
+    assert first.stat().st_mtime_ns == written
+    for wrong in (recipe_of(table), grown(other=other | {"start": "depth"}), grown(third=other)):
+        with pytest.raises(OutputError, match="run of another recipe"):
+            run_recipe(wrong, tmp_path, device="cpu")
+    assert (tmp_path / "recipe.json").read_text().count('"task": "depth"') == 2

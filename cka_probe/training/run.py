@@ -88,24 +88,39 @@ def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
 
 
 def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
-    """Write the recipe into its folder, or find it there already.
+    """Write the recipe into its folder, or find it there already, or one that it has all the stages of.
 
     Raises:
         OutputError: Another recipe was run there.
     """
     path, ours = folder / "recipe.json", recipe.as_dict()
     if path.exists():
-        there = recipe_of(json.loads(path.read_text("utf-8"))).as_dict()  # keys that an older version did not know
+        before = recipe_of(json.loads(path.read_text("utf-8")))
+        there = before.as_dict()  # with the keys that an older version did not know
+        if _grown(before, recipe):
+            there["stages"] = ours["stages"]
         if difference := _difference(there, ours):
             raise OutputError(
                 f"{folder} holds a run of another recipe: {difference}; choose another --out, or delete that run"
             )
+        if accelerator.is_main_process and len(before.stages) < len(recipe.stages):
+            _write(path, ours)
     elif found := [checkpoint_path(folder, s).name for s in recipe.stages if checkpoint_path(folder, s).exists()]:
         raise OutputError(f"{folder} holds {found[0]} and no recipe.json that says what it is; choose another --out")
     elif accelerator.is_main_process:
-        with replacing(path) as beside:
-            beside.write_text(json.dumps(ours, indent=2) + "\n", "utf-8")
+        _write(path, ours)
     accelerator.wait_for_everyone()
+
+
+def _grown(before: Recipe, now: Recipe) -> bool:
+    """Return whether all stages of a recipe are in another one, unchanged and with the same start."""
+    stages = {stage.name: (stage, reference(now, stage)) for stage in now.stages}
+    return all(stages.get(stage.name) == (stage, reference(before, stage)) for stage in before.stages)
+
+
+def _write(path: Path, table: dict) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
 
 
 def _difference(there: dict, here: dict, where: str = "") -> str:
