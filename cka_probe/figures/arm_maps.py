@@ -2,7 +2,8 @@
 
 Below the diagonal two arms are compared before fine-tuning, above it after, and on it each arm before with itself
 after. So one square says both whether arms differ and whether fine-tuning makes them alike: it is lighter above than
-below. The scale of colours is 0 to 1, as in `heatmap`; what was not compared is left white, what has no value is hatched.
+below. The scale of colours is 0 to 1, as in `heatmap`; what was not compared is left white, what has no value is
+hatched.
 """
 
 from collections.abc import Iterable

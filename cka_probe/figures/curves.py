@@ -152,7 +152,7 @@ def _entries(drawn: Curves) -> list[Line2D]:
     words = [
         f"{labels.cut(arm, 16)}{f', {count} {drawn.repeats}' if count > 1 else ''}" for arm, count in seeds.items()
     ]
-    handles = [Line2D([], [], **_look(number, 1.0), label=word) for number, word in enumerate(words)]
+    handles = [Line2D([], [], **style.arm_look(number), label=word) for number, word in enumerate(words)]
     handles = handles if len(drawn.runs) > 1 else []
     if _measures(drawn):
         points = {"color": "black", "linestyle": "", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
@@ -160,18 +160,11 @@ def _entries(drawn: Curves) -> list[Line2D]:
     return handles
 
 
-def _look(number: int, scale: float) -> dict:
-    """Return colour and marker of an arm, another pair for each of the first 49."""
-    colour, turn = style.ARMS[number % len(style.ARMS)], number // len(style.ARMS)
-    marker = style.MARKERS[(number + turn) % len(style.MARKERS)]
-    return {"color": colour, "linewidth": 1.2 * scale, "marker": marker, "markersize": 3 * scale}
-
-
 def _draw_panel(panel: Axes, drawn: Curves, arms: list[str], name: str, pen: Pen) -> str:
     """Draw one column of the tables and return what to write above it."""
     shown: list[np.ndarray] = []
     for number, arm in enumerate(arms):
-        look, runs = _look(number, pen.scale), [run for run in drawn.runs if run.arm == arm]
+        look, runs = style.arm_look(number, pen.scale), [run for run in drawn.runs if run.arm == arm]
         logs = [run.log.set_index("step")[name] for run in runs if name in run.log]
         for log in logs if len(logs) > 1 else []:
             panel.plot(log.index, log, color=look["color"], linewidth=0.4 * pen.scale, alpha=0.6)

@@ -135,6 +135,11 @@ class Evidence:
         path = self.places.rates(seed)
         return read_json(path, "the chosen learning rates") if path.exists() else {}
 
+    def tuning(self) -> dict[str, Any]:
+        """Return the recipe of a fine-tuning of the study, the first by name; {} if there is none."""
+        found = sorted(self.places.folder.glob("seed*/tuned/*/*/trial*/recipe.json"))
+        return read_json(found[0], "the recipe of a fine-tuning") if found else {}
+
     def similarity(self, seed: int, x: str, y: str) -> SimilarityMatrix | None:
         """Return how alike two models are, x on the rows, or `None` if they were not compared.
 

@@ -1,0 +1,203 @@
+"""The words of the page: every sentence with a number in it is made from the study.
+
+Claims come first, then the paper's tables with ours beside them, whether pre-training worked, learning rates, layers,
+the figures, what is not like the paper, what was not run, and how to do it again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from cka_probe.reproduce.claims import Judged, tested
+from cka_probe.reproduce.depth_to_semantic.cases import QUIRKS, TABLES
+from cka_probe.reproduce.depth_to_semantic.claims import GROUPS
+from cka_probe.reproduce.depth_to_semantic.conditions import command, data_rows, departures
+from cka_probe.reproduce.depth_to_semantic.evidence import Evidence
+from cka_probe.reproduce.depth_to_semantic.published import ABSENT, SOURCE, WITHOUT
+from cka_probe.reproduce.depth_to_semantic.summaries import absences, heading
+from cka_probe.reproduce.drawn import Drawn
+from cka_probe.reproduce.pages import counted, listed, machine, pictured, plainly
+from cka_probe.reproduce.texts import claim_texts, layer_texts, plain_table, score_texts
+from cka_probe.reproduce.verdicts import UNDEFINED
+from cka_probe.tables import as_markdown
+
+TITLES = {
+    "table1": "Table 1: arms, everything fine-tuned or the encoder frozen",
+    "table1_deeplab": "Table 1 with DeepLabV3",
+    "table2": "Table 2: video, stereo, measured depth",
+    "table3": "Table 3: the encoder only",
+    "table4": "Table 4: other pre-training",
+    "table5": "Table 5: Cityscapes' layout",
+    "table6": "Table 6: linear probe",
+    "figure3": "Figure 3: training-set size",
+    "figure5": "Resolution",
+    "figure7": "Figure 7: optical flow",
+    "figure8": "Figure 8: rooms",
+    "quirks": "Faults of the released code",
+}
+"""Of every table."""
+
+NOTES = {
+    "table4": "The paper's numbers are of ResNet-50, ours of the encoder named below.",
+    "table6": "The encoder is frozen and one linear layer of its last map learns.",
+    "figure3": "The numbers of training pictures; the scale's own number stands in Table 1.",
+    "figure5": "Input sides half and twice those of pre-training. The paper: halving works, doubling diverges.",
+    "quirks": "Each fault alone where it bears, and all together: "
+    + "; ".join(f"{name.replace('_', ' ')}: {words}" for name, words in QUIRKS.items()) + ".",
+}  # fmt: skip
+"""What is said below a title."""
+
+
+def write_page(
+    evidence: Evidence, rows: Sequence[Judged], tables: Mapping[str, pd.DataFrame], drawn: Sequence[Drawn]
+) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        evidence: The study.
+        rows: Its claims, judged.
+        tables: `report.tables_of`.
+        drawn: Its figures.
+    """
+    figures = {figure.stem for figure in drawn if figure.paths}
+    parts = [
+        *_opening(evidence, rows),
+        *_claims(evidence, rows, figures),
+        *(line for name in TABLES for line in _table(name, tables[name])),
+        *_pretraining(tables["pretraining"]),
+        *_rates(tables["rates"]),
+        *_layers(tables["layers"], tables["parting"]),
+        "## Figures",
+        "",
+        "Curves show all runs; similarities are those of the first seed.",
+        "",
+        *pictured(drawn),
+        *_unlike(evidence),
+        *_again(evidence, tables["cost"]),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def spread_of(evidence: Evidence) -> str:
+    """Return what the intervals are over, in sentences."""
+    always = "All runs see the same test pictures: what others would give is in no interval over seeds or trials."
+    if len(evidence.seeds) > 1:
+        return (
+            f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds, the trials of a seed averaged first. "
+            f"{always}"
+        )
+    if len(evidence.trials) > 1:
+        return (
+            f"Intervals are 95 %, by Student's t over {len(evidence.trials)} trials of one pre-training, as the paper's "
+            "are: each draws other training pictures, another head and another order. What another pre-training would "
+            f"give is not in them. {always}"
+        )
+    return (
+        "Intervals are 95 %, over test pictures, of one trial of one seed. Another gives other numbers, and these "
+        "intervals do not say how other: nothing is decided by one trial."
+    )
+
+
+def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
+    own = [row for row in rows if not row.claim.of]
+    seeds, trials = (", ".join(map(str, numbers)) for numbers in (evidence.seeds, evidence.trials))
+    return [
+        f"# Depth-to-Semantic, done again at scale `{evidence.study['scale']}`",
+        "",
+        f"{SOURCE}. Seeds: {seeds}. Trials: {trials}. {spread_of(evidence)}",
+        "",
+        counted(own),
+        "",
+    ]
+
+
+def _claims(evidence: Evidence, rows: Sequence[Judged], figures: set[str]) -> list[str]:
+    count = tested(rows)
+    corrected = (
+        f"p is two-sided over {evidence.run}s (over seeds where layers are compared) and corrected for all claims that "
+        f"could be tested, {count} (Holm). The verdict is each claim's own: its interval is above 0 (holds), below 0 "
+        "(does not hold), or neither."
+        if count
+        else f"With no two {evidence.run}s that differ no claim could be tested: there are no p-values."
+    )
+    lines = ["## Claims", ""]
+    lines += [
+        "A claim holds if its number is above 0. Scores are compared in pairs: within a trial all arms have the same "
+        "training pictures in the same order. Points are of 100. Lines that begin with … are not tested.",
+        "",
+    ]
+    for words, group in GROUPS.values():
+        own = [row for row in rows if row.claim in group or row.claim.of in {claim.name for claim in group}]
+        lines += [f"### {words}", "", claim_texts(own, figures, evidence.run)]
+        lines += plainly([row for row in own if not row.claim.of or row.verdict == UNDEFINED])
+    return [*lines, corrected, ""]
+
+
+def _table(name: str, rows: pd.DataFrame) -> list[str]:
+    lines = [f"## {TITLES[name]}", ""]
+    note = f"{NOTES[name]} " if name in NOTES else ""
+    lines += [f"{note}{heading(name)}.", ""]
+    if not rows["value"].notna().any() and not (rows["state"] == UNDEFINED).any():
+        return [*lines, "Not run.", "", *_cited(name, rows)]
+    return [*lines, score_texts(rows)[0], *_cited(name, rows)]
+
+
+def _cited(name: str, rows: pd.DataFrame) -> list[str]:
+    """Return where the paper's numbers in a table are from."""
+    cited = rows[rows["paper"].notna()]
+    lines = [f"- {row.paper:.2f} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples()]
+    lines += [f"- {WITHOUT[name]}"] if name in WITHOUT else []
+    return [*([ABSENT, ""] if len(cited) else []), *lines, *([""] if lines else [])]
+
+
+def _pretraining(rows: pd.DataFrame) -> list[str]:
+    lines = ["## Did pre-training work?", ""]
+    if rows.empty:
+        return [*lines, "Nothing was held out from pre-training.", ""]
+    lines += ["Measured at its end on data held out from it; an arm that did not learn its own task says nothing.", ""]
+    cells = rows.assign(paper=float("nan"), unit="", better="")
+    for arm, own in cells.groupby("arm", sort=False):
+        lines += [score_texts(own.assign(arm=arm))[0]]
+    return lines
+
+
+def _rates(rows: pd.DataFrame) -> list[str]:
+    lines = ["## Learning rates", ""]
+    if rows.empty:
+        return [*lines, "None was chosen.", ""]
+    shown = rows.assign(
+        rate=[f"{rate:g}" for rate in rows["rate"]], chosen=["yes" if x else "" for x in rows["chosen"]]
+    )
+    words = "Tried in the first trial, on pictures held out from training (percent); a dash: the loss stopped being a "
+    frame = shown.set_index("arm")[["data", "seed", "rate", "held_out", "measure", "chosen"]]
+    return [*lines, f"{words}number.", "", as_markdown(frame, digits=2)]
+
+
+def _layers(layers: pd.DataFrame, parting: pd.DataFrame) -> list[str]:
+    lines = ["## Layers", ""]
+    if layers.empty and parting.empty:
+        return [*lines, "No networks were compared.", ""]
+    if not layers.empty:
+        names = dict(zip(layers["index"], layers["layer"], strict=True))
+        lines += [", ".join(f"{index} `{name}`" for index, name in names.items()) + ".", ""]
+        lines += ["Similarity of each layer with itself after fine-tuning:", "", layer_texts(layers, "diagonal")[0]]
+        lines += ["Root mean square of what varies over pictures, before fine-tuning. Similarity of a layer that "
+                  "hardly varies says little:", "", layer_texts(layers, "spread")[0]]  # fmt: skip
+    if not parting.empty:
+        shown = parting.set_index("arms").rename(columns={"parts_at": "part most at"})
+        lines += ["Where two arms part ways, the step at which the similarity of the same layer in both falls most:",
+                  "", as_markdown(shown, digits=2)]  # fmt: skip
+    return lines
+
+
+def _unlike(evidence: Evidence) -> list[str]:
+    absent = absences(evidence)
+    lines = ["## What is not like the paper", "", *listed(departures(evidence)), "", "## Not run", ""]
+    return [*lines, *(listed(absent) if absent else ["Everything was run."]), ""]
+
+
+def _again(evidence: Evidence, cost: pd.DataFrame) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in evidence.study["versions"].items())
+    lines = ["## How to do it again", "", "```", command(evidence), "```", ""]
+    lines += [f"Machine that wrote this page: {machine()}. {versions}.", "", plain_table(data_rows(evidence))]
+    return [*lines, *([plain_table(cost)] if len(cost) else [])]
