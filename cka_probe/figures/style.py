@@ -71,3 +71,15 @@ def letters_on(colour: tuple[float, float, float, float]) -> str:
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "white" if luminance < 0.179 else "black"  # (L + 0.05)² = 0.05 · 1.05: both have the same
+
+
+def arm_look(number: int, scale: float = 1.0) -> dict:
+    """Return colour, line and marker of an arm for matplotlib, another pair for each of the first 49.
+
+    Args:
+        number: Of the arm, from 0.
+        scale: How much larger than in print.
+    """
+    colour, turn = ARMS[number % len(ARMS)], number // len(ARMS)
+    marker = MARKERS[(number + turn) % len(MARKERS)]
+    return {"color": colour, "linewidth": 1.2 * scale, "marker": marker, "markersize": 3 * scale}

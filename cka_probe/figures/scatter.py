@@ -1,0 +1,143 @@
+"""Two measures of arms against each other, such as mIoU against pixel accuracy.
+
+A point for each result, its intervals a cross. Where an arm has several results (trials), each is a small point and
+their mean, which has no cross of its own, is a large one: the spread of the small ones says what the mean is worth.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from cka_probe.errors import DataError
+from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures.pen import Pen, filling
+from cka_probe.figures.single_panel import SinglePanel
+
+UNKNOWN = (float("nan"), float("nan"))
+LONGEST = 16.0  # em for the name of an arm
+
+
+@dataclass(frozen=True)
+class Point:
+    """One result.
+
+    Attributes:
+        arm: Whose.
+        x: Its value of the first measure; NaN: there is none, and no point.
+        y: Of the second.
+        x_interval: low and high of `x`; NaN where not known.
+        y_interval: Of `y`.
+    """
+
+    arm: str
+    x: float
+    y: float
+    x_interval: tuple[float, float] = UNKNOWN
+    y_interval: tuple[float, float] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """What is drawn.
+
+    Attributes:
+        points: At least one with both values.
+        across: Words along the horizontal axis, such as "pixel accuracy".
+        up: Words along the vertical one.
+        title: The line above.
+    """
+
+    points: Sequence[Point]
+    across: str
+    up: str
+    title: str = ""
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms, in order."""
+        return list(dict.fromkeys(point.arm for point in self.points))
+
+
+def scatter(drawn: Scatter, ax: Axes) -> Axes:
+    """Draw the points on `ax`, which they fill.
+
+    Args:
+        drawn: What to draw.
+        ax: Axes of the proportions of `scatter_size`; with others some of it stays empty.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        DataError: There is no point with two values, or one outside its interval.
+    """
+    pen, panel = _around(drawn).begin(ax)
+    for number, arm in enumerate(drawn.arms):
+        look = style.arm_look(number, pen.scale) | {"linestyle": ""}
+        points = [point for point in drawn.points if point.arm == arm and np.isfinite([point.x, point.y]).all()]
+        for point in points:
+            _draw_point(panel, point, look, pen, small=len(points) > 1)
+        if len(points) > 1:
+            mean = np.mean([(point.x, point.y) for point in points], axis=0)
+            panel.plot(*mean, **look | {"markersize": 5.5 * pen.scale, "zorder": 4})
+    panel.margins(0.08)
+    panel.locator_params(nbins=5)
+    return ax
+
+
+def scatter_size(drawn: Scatter) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given."""
+    return _around(drawn).size
+
+
+def save_scatter(drawn: Scatter, paths: Iterable[str | Path]) -> list[Path]:
+    """Draw points into each of the files; the same points give the same bytes.
+
+    Args:
+        drawn: What to draw.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        DataError: As for `scatter`.
+        OutputError: A suffix that is not a format, or a place that cannot be written to.
+    """
+    return save_drawing(lambda figure: scatter(drawn, filling(figure)), scatter_size(drawn), paths)
+
+
+def _around(drawn: Scatter) -> SinglePanel:
+    """Return what stands around the points."""
+    if not any(np.isfinite([point.x, point.y]).all() for point in drawn.points):
+        raise DataError("expected at least one point with two values to draw, found none; evaluate a checkpoint first")
+    for point in drawn.points:
+        for value, (low, high) in ((point.x, point.x_interval), (point.y, point.y_interval)):
+            if np.isfinite([low, high]).any() and not low <= value <= high:
+                raise DataError(
+                    f"{point.arm}: expected a value in its interval, found {value:g} and [{low:g}, {high:g}]; "
+                    "compute them from the same pictures"
+                )
+    handles = []
+    for number, arm in enumerate(drawn.arms):
+        look = style.arm_look(number) | {"linestyle": "", "markersize": 4}
+        handles.append(Line2D([], [], **look, label=labels.cut(arm, LONGEST)))
+    if any(drawn.arms.count(arm) < len([p for p in drawn.points if p.arm == arm]) for arm in drawn.arms):
+        mean = {"color": "black", "linestyle": "", "marker": "o", "markersize": 5.5}
+        handles.append(Line2D([], [], **mean, label="large: mean of an arm"))
+    return SinglePanel(drawn.title, handles, drawn.across, drawn.up)
+
+
+def _draw_point(panel: Axes, point: Point, look: dict, pen: Pen, *, small: bool) -> None:
+    """Draw a point and the cross of its intervals."""
+    line = {"color": look["color"], "linewidth": (0.5 if small else 0.9) * pen.scale, "zorder": 2}
+    if np.isfinite(point.x_interval).all():
+        panel.hlines(point.y, *point.x_interval, alpha=0.6, **line)
+    if np.isfinite(point.y_interval).all():
+        panel.vlines(point.x, *point.y_interval, alpha=0.6, **line)
+    size = (2.4 if small else 4.5) * pen.scale
+    panel.plot([point.x], [point.y], **look | {"markersize": size, "alpha": 0.6 if small else 1.0, "zorder": 3})
