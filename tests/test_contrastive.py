@@ -66,6 +66,21 @@ def test_infonce_against_a_slow_reference():
         assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_keys_of_the_same_batch_may_be_negatives_too_but_never_ones_own():
+    queries, keys, negatives = directions(3, 5), directions(3, 5, seed=1), directions(4, 5, seed=2)
+    logits = info_nce_logits(queries, keys, negatives, 0.2, among=True)
+    assert torch.equal(logits[:, :5], info_nce_logits(queries, keys, negatives, 0.2))
+    for i in range(3):
+        for j in range(3):
+            product = sum(a * b for a, b in zip(queries[i].tolist(), keys[j].tolist(), strict=True))
+            expected = -math.inf if i == j else pytest.approx(product / 0.2, abs=1e-5)
+            assert logits[i, 5 + j].item() == expected
+    queries.requires_grad_()
+    logits = info_nce_logits(queries, keys, negatives, 0.2, among=True)
+    nn.functional.cross_entropy(logits, torch.zeros(3, dtype=torch.int64)).backward()
+    assert queries.grad.isfinite().all()
+
+
 def test_the_loss_is_that_of_its_parts():
     task, backbone = Contrastive(SIZE, dim=5, queue=8, splits=1), plain()
     head = task.head(backbone).eval()

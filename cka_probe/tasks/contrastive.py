@@ -17,6 +17,11 @@ Girshick & He, "Improved Baselines with Momentum Contrastive Learning", 2020. Wh
 - Steps worked through in parts (`accumulate` p) move the copy and the queue p times: take the p-th root of `momentum`.
 - The queue begins with random directions, as theirs; until it has gone round once, negatives are partly no pictures.
   A queue longer than the data holds a picture's own earlier keys among the negatives: small studies want a short one.
+- All keys of a batch are younger than those of the queue, made of one batch and not its own negatives: as published, a
+  query has only to tell the new from the old. A ResNet-18 on 96 pictures of streets (batch 16, 120 steps, queue 64,
+  momentum 0.99) did just that: it told 94 % of its queue apart and gave all held-out pictures one direction. With
+  `among` the other keys of the batch are negatives too, which leaves the pictures alone to tell them by; it is not of
+  MoCo v2, and what small studies need.
 - A blur is as wide in a picture of 224 pixels as theirs, and narrower in smaller ones.
 """
 
@@ -119,6 +124,7 @@ class Contrastive:
         momentum: Share of the slow copy that stays as it was at a step.
         scale: Least and most share of a picture's area that a view shows.
         splits: Parts of a process's batch that batch norms see by themselves.
+        among: Whether a query is held against the keys of the other pictures of its batch too.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
@@ -130,6 +136,7 @@ class Contrastive:
     momentum: float = 0.999
     scale: tuple[float, float] = (0.2, 1.0)
     splits: int = 2
+    among: bool = False
 
     def __post_init__(self):
         checks = [
@@ -195,7 +202,7 @@ class Contrastive:
         queries = torch.cat([head.queries(backbone, part) for part in parts])
         keys = self._shuffled_keys(head, batch)
         # a copy: autograd needs the negatives as they were when the queue has gone on
-        logits = info_nce_logits(queries, keys, head.queue.clone(), self.temperature)
+        logits = info_nce_logits(queries, keys, head.queue.clone(), self.temperature, self.among)
         if head.training:
             head.enqueue(keys)
         own = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
@@ -225,7 +232,9 @@ class Contrastive:
         }
 
 
-def info_nce_logits(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+def info_nce_logits(
+    queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float, among: bool = False
+) -> Tensor:
     """Return similarities over temperature: to a query's own key first, then to the negatives.
 
     Args:
@@ -233,12 +242,16 @@ def info_nce_logits(queries: Tensor, keys: Tensor, negatives: Tensor, temperatur
         keys: (n, d) of length 1; row i is that of query i.
         negatives: (K, d) of length 1.
         temperature: More than 0.
+        among: Whether the keys of the other queries are negatives too.
 
     Returns:
-        (n, 1 + K).
+        (n, 1 + K), or (n, 1 + K + n) with `among`, -inf where a query would meet its own key again.
     """
-    own = (queries * keys).sum(1, keepdim=True)
-    return torch.cat([own, _similarities(queries, negatives)], 1) / temperature
+    logits = [(queries * keys).sum(1, keepdim=True), _similarities(queries, negatives)]
+    if among:
+        own = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
+        logits.append(_similarities(queries, keys).masked_fill(own, -math.inf))
+    return torch.cat(logits, 1) / temperature
 
 
 def _similarities(queries: Tensor, keys: Tensor) -> Tensor:

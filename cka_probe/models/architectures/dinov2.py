@@ -21,19 +21,19 @@ from cka_probe.models.layers import LayerMap
 PATCH, LEARNT_AT = 14, 518
 
 
-def build_dinov2(*, embed_dim: int, depth: int, heads: int, size: int) -> nn.Module:
+def build_dinov2(*, embed_dim: int, depth: int, heads: int, size: int | tuple[int, int]) -> nn.Module:
     """Return a headless DINOv2.
 
     Args:
         embed_dim: Channels.
         depth: Blocks.
         heads: Attention heads.
-        size: Input height and width, pixels; it is checked and changes nothing.
+        size: Input side or height and width, pixels; it is checked and changes nothing.
 
     Raises:
         RecipeError: The size is no multiple of a token's.
     """
-    if size % PATCH:
+    if any(side % PATCH for side in ([size] if isinstance(size, int) else size)):
         raise RecipeError(f"expected an input size that is a multiple of {PATCH} pixels, found {size}; DINOv2 has 518")
     model = VisionTransformer(
         img_size=LEARNT_AT,
