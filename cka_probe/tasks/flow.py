@@ -30,7 +30,7 @@ from cka_probe.errors import DataError, RecipeError
 from cka_probe.geometry import warp_by_flow
 from cka_probe.losses import edge_aware_slope, ssim, valid_mean_each
 from cka_probe.models.backbone import Backbone
-from cka_probe.tasks.skip_decoder import SkipDecoder, at_full_size, at_scales, output_layers, skip_maps
+from cka_probe.tasks.skip_decoder import SkipDecoder, at_full_size, at_scales, check_sides, output_layers, skip_maps
 from cka_probe.tasks.task import Sample
 from cka_probe.tasks.views import whole_or_native
 
@@ -88,6 +88,7 @@ class Flow:
     truth: bool = False
 
     def __post_init__(self):
+        check_sides(self.size, "flow")
         weights = (self.colour, self.structure, self.smoothness)
         checks = [
             ("weights of 0 or more", weights, min(weights) >= 0),
@@ -106,7 +107,7 @@ class Flow:
 
     def head(self, backbone: Backbone) -> FlowHead:
         """Return the decoder and its outputs."""
-        return FlowHead(skip_maps(backbone, self.size, "flow"))
+        return FlowHead(skip_maps(backbone, "flow"))
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w), `sources` (1, 3, h, w), in [0, 1], and with `truth` the flow in the view's pixels.

@@ -29,7 +29,15 @@ from torch.nn.functional import max_pool2d
 from cka_probe.errors import RecipeError
 from cka_probe.losses import valid_mean_each
 from cka_probe.models.backbone import Backbone
-from cka_probe.tasks.skip_decoder import SCALES, SkipDecoder, at_full_size, at_scales, output_layers, skip_maps
+from cka_probe.tasks.skip_decoder import (
+    SCALES,
+    SkipDecoder,
+    at_full_size,
+    at_scales,
+    check_sides,
+    output_layers,
+    skip_maps,
+)
 from cka_probe.tasks.task import Sample
 from cka_probe.tasks.views import uniform, whole_or_native
 
@@ -81,6 +89,7 @@ class Inpainting:
     crop: bool = False
 
     def __post_init__(self):
+        check_sides(self.size, "inpainting")
         least, most = self.density
         checks = [
             ("`density` = [least, most] in (0, 1)", list(self.density), 0 < least <= most < 1),
@@ -93,7 +102,7 @@ class Inpainting:
 
     def head(self, backbone: Backbone) -> InpaintingHead:
         """Return the decoder and its outputs."""
-        return InpaintingHead(skip_maps(backbone, self.size, "inpainting"))
+        return InpaintingHead(skip_maps(backbone, "inpainting"))
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1], whole, and `mask` (1, h, w) bool, True = hidden.

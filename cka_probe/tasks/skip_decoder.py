@@ -86,19 +86,30 @@ def at_full_size(outputs: dict[int, Tensor]) -> dict[int, Tensor]:
     }
 
 
-def skip_maps(backbone: Backbone, size: tuple[int, int], task: str) -> list[tuple[int, int]]:
-    """Return (channels, stride) of each map of an encoder that `SkipDecoder` can read at a size.
+def check_sides(size: tuple[int, int], task: str) -> None:
+    """Check that a network's input is one whose maps `SkipDecoder` can read.
 
     Args:
-        backbone: The encoder.
-        size: Height and width of its input, pixels.
+        size: Height and width of the input, pixels.
         task: What messages call the task.
 
     Raises:
-        RecipeError: The encoder has no such maps, or the size is no multiple of 32 or below 64.
+        RecipeError: A side is no multiple of 32, or below 64.
     """
     if any(side < 64 or side % 32 for side in size):
         raise RecipeError(f"{task}: expected sides that are multiples of 32, at least 64, found {size[0]} x {size[1]}")
+
+
+def skip_maps(backbone: Backbone, task: str) -> list[tuple[int, int]]:
+    """Return (channels, stride) of each map of an encoder that `SkipDecoder` can read.
+
+    Args:
+        backbone: The encoder.
+        task: What messages call the task.
+
+    Raises:
+        RecipeError: The encoder has no such maps.
+    """
     found = maps(backbone)
     if found[-1][1] != 32 or not {stride for _, stride in found} <= WIDTHS.keys():
         raise RecipeError(
