@@ -80,7 +80,7 @@ def tiny(folder, **changed):
         "pre": str(folder / "pre.toml"),
         "segment": str(folder / "segment.toml"),
         "worlds": WORLDS,
-        "rates": (1e-3, 1e-4),
+        "rates": (1e-3, 1e30),  # at the second the loss stops being a number
         "tables": ("tiny",),
         "trials": 1,
         "tested": 6,

@@ -5,7 +5,9 @@ OUT/data/<name>/                                       worlds that were drawn
 OUT/seed<k>/pre/<arm>.safetensors, <arm>/log.csv …     the run of the pre-training recipe; `none` is chance
 OUT/seed<k>/tuned/<case>/<rate>/trial<t>/              a run of the segmentation recipe
     segment.safetensors, segment/log.csv, segment/validation.csv, recipe.json
-    scores.json                                        `LabelScores` on the test pictures
+    scores.json                                        `LabelScores` on the test pictures: the trial is finished
+    predictions/                                       what was said of them, of first trials where everything learns
+    diverged.json                                      in their place, where the loss stopped being a number
 OUT/seed<k>/rates.json                                 {base case: {"rate": …, "tried": {rate: held-out mIoU}}}
 OUT/seed<k>/fingerprints/<model>.safetensors           <model> is `<arm>` or `<case>~trial<t>`
 OUT/seed<k>/similarity/<x>~~<y>.json                   how alike two of these models are
@@ -22,6 +24,9 @@ from cka_probe.reproduce.study import Study
 
 SEGMENT = "segment"
 """The one stage of the segmentation recipe."""
+
+DIVERGED = "diverged.json"
+"""Stands where a trial's scores would, if its loss stopped being a number."""
 
 
 @dataclass(frozen=True)

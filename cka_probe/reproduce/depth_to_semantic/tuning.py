@@ -22,15 +22,12 @@ from cka_probe.evaluate import evaluate
 from cka_probe.models.load import load
 from cka_probe.reproduce.depth_to_semantic.cases import Case
 from cka_probe.reproduce.depth_to_semantic.overrides import Trial, tuning_recipe
-from cka_probe.reproduce.depth_to_semantic.places import SEGMENT, Places
+from cka_probe.reproduce.depth_to_semantic.places import DIVERGED, SEGMENT, Places
 from cka_probe.reproduce.depth_to_semantic.scales import Scale
 from cka_probe.reproduce.likeness import Pictures, write_fingerprints
 from cka_probe.reproduce.means import Means, alone
 from cka_probe.training import run_recipe
 from cka_probe.writing import replacing
-
-DIVERGED = "diverged.json"
-"""Stands where a trial's scores would, if its loss stopped being a number."""
 
 CHOSEN_BY = ("miou_subset", "miou")
 """Held-out values that a rate is chosen by: the first, where every rate has one."""
@@ -89,7 +86,7 @@ class Tuning:
             run_recipe(recipe, folder, device=means.device, workers=means.workers, progress=means.training)
         except TrainingError as error:
             note = json.dumps({"error": str(error)})
-            alone(lambda: _write(folder / DIVERGED, note))
+            alone(lambda: _give_up(folder, note))
             return False
         return True
 
@@ -172,6 +169,12 @@ def best_rate(tried: Mapping[float, Mapping[str, float]], name: str) -> tuple[fl
 
 def _weights(folder: Path) -> Path:
     return folder / f"{SEGMENT}.safetensors"
+
+
+def _give_up(folder: Path, note: str) -> None:
+    """Say that a trial's loss stopped being a number, and delete what it would have gone on from."""
+    (folder / SEGMENT / "resume.pt").unlink(missing_ok=True)
+    _write(folder / DIVERGED, note)
 
 
 def _write(path: Path, text: str) -> None:
