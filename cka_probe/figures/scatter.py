@@ -85,7 +85,7 @@ def scatter(drawn: Scatter, ax: Axes) -> Axes:
             mean = np.mean([(point.x, point.y) for point in points], axis=0)
             panel.plot(*mean, **look | {"markersize": 5.5 * pen.scale, "zorder": 4})
     panel.margins(0.08)
-    panel.locator_params(nbins=5)
+    panel.locator_params(nbins=6, min_n_ticks=3)
     return ax
 
 
@@ -139,5 +139,5 @@ def _draw_point(panel: Axes, point: Point, look: dict, pen: Pen, *, small: bool)
         panel.hlines(point.y, *point.x_interval, alpha=0.6, **line)
     if np.isfinite(point.y_interval).all():
         panel.vlines(point.x, *point.y_interval, alpha=0.6, **line)
-    size = (2.4 if small else 4.5) * pen.scale
-    panel.plot([point.x], [point.y], **look | {"markersize": size, "alpha": 0.6 if small else 1.0, "zorder": 3})
+    size = {"markersize": (2.8 if small else 4.5) * pen.scale, "markeredgewidth": 0.0 if small else None}
+    panel.plot([point.x], [point.y], **look | size | {"alpha": 0.6 if small else 1.0, "zorder": 3})

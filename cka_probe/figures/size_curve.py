@@ -81,7 +81,7 @@ def size_curve(drawn: SizeCurve, ax: Axes) -> Axes:
     marks = _marks(nums, (style.COLUMN - LEFT - RIGHT) * style.POINTS / 6)
     panel.set_xticks(marks, [str(mark) for mark in marks])
     panel.margins(y=0.08)
-    panel.locator_params(axis="y", nbins=5)
+    panel.locator_params(axis="y", nbins=7, min_n_ticks=3)
     return ax
 
 
