@@ -22,6 +22,7 @@ from cka_probe.reproduce.depth_to_semantic.claims import GROUPS
 from cka_probe.reproduce.depth_to_semantic.evidence import Evidence, Run
 from cka_probe.reproduce.depth_to_semantic.questions import pair
 from cka_probe.reproduce.depth_to_semantic.summaries import WHENS, label
+from cka_probe.reproduce.depth_to_semantic.trends import draw_trends
 from cka_probe.reproduce.drawn import Drawn, files_of
 
 CURVES = {
@@ -68,6 +69,7 @@ def draw_figures(
         kept = [row for row in rows if row.claim in group]
         drawn.append(Drawn(stem, f"{words}, each with its interval.", save_claims(kept, files_of(folder / stem))))
     drawn += [_draw_scores(name, tables[name], folder) for name in TABLES]
+    drawn += draw_trends(evidence, tables, folder)
     drawn += [_draw_curves(evidence, stem, folder) for stem in CURVES]
     return [*drawn, _draw_pretraining(evidence, folder), *draw_layers(evidence, folder)]
 
@@ -93,8 +95,7 @@ def _draw_curves(evidence: Evidence, stem: str, folder: Path) -> Drawn:
         lines += [line for line in found if line is not None]
         missing += [label(case)] if not any(found) else []
     measures = [name for name in SHOWN if any(name in line.validation for line in lines)]
-    if "miou_subset" in measures:
-        measures.remove("miou")
+    measures = [name for name in measures if name != "miou" or "miou_subset" not in measures]
     drawn = Curves(lines, measures=measures, repeats="runs")
     return Drawn(stem, caption, save_curves(drawn, files_of(folder / stem)) if lines else [], missing)
 

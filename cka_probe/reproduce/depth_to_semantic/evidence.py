@@ -140,6 +140,15 @@ class Evidence:
         found = sorted(self.places.folder.glob("seed*/tuned/*/*/trial*/recipe.json"))
         return read_json(found[0], "the recipe of a fine-tuning") if found else {}
 
+    def num(self, case: Case) -> int | None:
+        """Return how many pictures a case was trained on, or `None` if that is all, or it was not run."""
+        folders = [self.folder(case, Run(seed, trial)) for seed in self.seeds for trial in self.trials]
+        for path in [folder / "recipe.json" for folder in folders if folder is not None]:
+            if path.exists():
+                recipe = read_json(path, "the recipe of a fine-tuning")
+                return recipe.get("stages", {}).get(SEGMENT, {}).get("num") or None
+        return None
+
     def similarity(self, seed: int, x: str, y: str) -> SimilarityMatrix | None:
         """Return how alike two models are, x on the rows, or `None` if they were not compared.
 

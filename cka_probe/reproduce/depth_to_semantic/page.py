@@ -83,14 +83,14 @@ def spread_of(evidence: Evidence) -> str:
     always = "All runs see the same test pictures: what others would give is in no interval over seeds or trials."
     if len(evidence.seeds) > 1:
         return (
-            f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds, the trials of a seed averaged first. "
-            f"{always}"
+            f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds, the trials of a seed averaged "
+            f"first. {always}"
         )
     if len(evidence.trials) > 1:
         return (
-            f"Intervals are 95 %, by Student's t over {len(evidence.trials)} trials of one pre-training, as the paper's "
-            "are: each draws other training pictures, another head and another order. What another pre-training would "
-            f"give is not in them. {always}"
+            f"Intervals are 95 %, by Student's t over {len(evidence.trials)} trials of one pre-training, as the "
+            "paper's are: each draws other training pictures, another head and another order. What another "
+            f"pre-training would give is not in them. {always}"
         )
     return (
         "Intervals are 95 %, over test pictures, of one trial of one seed. Another gives other numbers, and these "
