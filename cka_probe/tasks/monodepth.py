@@ -249,8 +249,9 @@ class Monodepth:
             for offset, pose in zip(self.neighbours, later_T_earlier, strict=True):
                 poses.append(inverse_pose(pose) if offset < 0 else pose)
         if self.stereo:
-            known = batch["source_T_target"][:, -1]
-            poses.append(torch.cat([known[..., :3], known[..., 3:] / _lengths(known, self.unit)], -1))
+            known = batch["source_T_target"][:, -1].clone()
+            known[:, :3, 3] /= self.unit
+            poses.append(known)
         return torch.stack(poses, 1)
 
     def _errors(self, batch: Sample, pictures: Tensor) -> Tensor:
@@ -258,11 +259,6 @@ class Monodepth:
         target = batch["image"].repeat_interleave(pictures.shape[1], 0)
         errors = photometric_error(target, pictures.flatten(0, 1), WINDOW, unit=1.0)
         return errors.view(*pictures.shape[:2], *pictures.shape[-2:])
-
-
-def _lengths(T: Tensor, unit: float) -> Tensor:
-    """Return what the last column of a pose is divided by: the unit, and 1 for its last entry."""
-    return T.new_tensor([unit, unit, unit, 1.0])[:, None]
 
 
 def _smaller(image: Tensor, like: Tensor) -> Tensor:
