@@ -245,6 +245,7 @@ BY_HEART = ("segment.held_out=0", "segment.steps=320", "segment.lr=2e-3", "segme
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two minutes of one thread; a busy machine may make them many
 def test_sixteen_pictures_are_learnt_by_heart(tmp_path):
     """Convergence: of 16 generated streets, ResNet-18 from chance names more than 95 % of the pixels they have."""
     spec = f"kitti_semantics:{make_worlds(tmp_path / 'streets', STREETS)}"

@@ -2,8 +2,9 @@
 
 It opens Cityscapes' ids (7 road, 8 sidewalk, 11 building, …) as a grey picture and scales that by Pillow's default,
 which is bicubic. Between a road of 7 and a building of 11 there then stand 8 and 9 and, where the curve overshoots, 6
-and 12: sidewalks, walls and pixels that count no more. Here the classes are numbered by their ids again, scaled, and
-read as ids.
+and 12: sidewalks, walls and pixels that count no more. Where generated streets of KITTI's size are scaled to 640 x 192,
+3 % of the pixels differ from the nearest label, from 192 x 128 to 96 x 64 it is 11 %; where nothing is scaled, none.
+Here the classes are numbered by their ids again, scaled, and read as ids.
 
 What a data set said to ignore has lost its id when it is read, and is 0 (unlabelled) here; there it was whatever id it
 had, most often between 0 and 6.

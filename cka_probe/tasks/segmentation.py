@@ -126,10 +126,10 @@ class Segmentation:
         (n,) float64 each, NaN for a picture without labels, and (n, classes, classes) int64 [truth, prediction].
         """
         logits, labels = self.predict(backbone, head, batch["image"]), batch["labels"]
-        confusion = confusion_matrices(logits.argmax(1), labels, self.classes)
-        pixels = cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none").double()
+        confusion = confusion_matrices(logits.argmax(1), labels, self.classes).cpu()
+        pixels = cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none").cpu().double()
         values = {
-            "cross_entropy": pixels.sum((1, 2)) / (labels != IGNORE).sum((1, 2)),
+            "cross_entropy": pixels.sum((1, 2)) / confusion.sum((1, 2)),
             "accuracy_per_image": pixel_accuracy(confusion),
             "miou_per_image": mean_iou(confusion),
         }
