@@ -149,6 +149,23 @@ def test_what_a_vision_transformer_cannot_be_is_said(tmp_path, overrides, expect
         task.head(begin(recipe, recipe.stages[0], tmp_path).backbone)
 
 
+def test_a_folder_of_transformers_is_a_start(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 12}
+    theirs = transformers.Dinov2Model(transformers.Dinov2Config(image_size=518, patch_size=14, **sizes))
+    theirs.save_pretrained(tmp_path / "dinov2")
+    recipe = recipe_of(tmp_path, "dinov2_micro", tmp_path / "dinov2", size="84")
+    start = begin(recipe, recipe.stages[0], tmp_path)
+    assert torch.equal(start.backbone.model.cls_token, theirs.embeddings.cls_token)
+    assert len(start.parent) == 64
+    (tmp_path / "empty").mkdir()
+    recipe = recipe_of(tmp_path, "dinov2_micro", tmp_path / "empty", size="84")
+    with pytest.raises(
+        RecipeError, match=r"the folder with encoder\.pth, of transformers that with model\.safetensors"
+    ):
+        begin(recipe, recipe.stages[0], tmp_path)
+
+
 def test_another_architecture_than_the_files_is_refused(tmp_path, depth_anything):
     recipe = recipe_of(tmp_path, "resnet18", depth_anything[0])
     with pytest.raises(

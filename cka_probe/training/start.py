@@ -18,7 +18,7 @@ from cka_probe.models.architectures.architecture import Architecture
 from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
 from cka_probe.models.checkpoint import file_hash, read_checkpoint
 from cka_probe.models.files import is_ours, load_file
-from cka_probe.models.files.recognising import folder_to_file
+from cka_probe.models.files.recognising import IN_FOLDERS, folder_to_file
 from cka_probe.tasks.monodepth2_files import DEPTH_FILE, read_monodepth2_decoder
 from cka_probe.training.drop_path import drop_paths
 from cka_probe.training.order import seed_of
@@ -55,11 +55,12 @@ def reference(recipe: Recipe, stage: Stage) -> str:
     names = [other.name for other in recipe.stages]
     earlier = names[: names.index(stage.name)]
     start = stage.start or (earlier[-1] if earlier else RANDOM)
-    if start == RANDOM or start in earlier or Path(start).is_file() or (Path(start) / "encoder.pth").is_file():
+    folder = any((Path(start) / name).is_file() for name in IN_FOLDERS)
+    if start == RANDOM or start in earlier or Path(start).is_file() or folder:
         return start
     raise RecipeError(
         f"stages.{stage.name}.start: expected {', '.join([RANDOM, *earlier])} or a file (of Monodepth2 the folder with "
-        f"encoder.pth), found {start!r}"
+        f"encoder.pth, of transformers that with model.safetensors), found {start!r}"
     )
 
 
@@ -212,8 +213,8 @@ def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[s
 
 
 def _hash(path: Path) -> str:
-    """Return the hash of a file, or of those of a Monodepth2 folder that are read."""
+    """Return the hash of a file, or of those of a folder that are read."""
     if path.is_file():
         return file_hash(path)
-    read = [path / name for name in ("encoder.pth", DEPTH_FILE)]
+    read = [folder_to_file(path), path / DEPTH_FILE]
     return sha256("\n".join(file_hash(file) for file in read if file.is_file()).encode()).hexdigest()
