@@ -9,7 +9,8 @@ from mesa_study import NAMES, Writer, matrix, scores
 from scipy import stats
 
 from cka_probe.errors import DataError, UnknownNameError
-from cka_probe.reproduce.claims import claims_frame, tested
+from cka_probe.reproduce import claims
+from cka_probe.reproduce.claims import claims_frame
 from cka_probe.reproduce.estimate import Estimate
 from cka_probe.reproduce.mesa.claims import BESIDE, CLAIMS, judge_claims
 from cka_probe.reproduce.mesa.estimates import (
@@ -211,7 +212,7 @@ def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
     middle = ", ".join(NAMES[2:7])
     assert rows["u_shape_random"].finding.reason == f"seeds 0, 1, 2, 3: {middle} of y: its activation is 0"
     assert said["u_shape_random"] == "undefined"
-    assert tested(list(rows.values())) == 4
+    assert claims.tested(list(rows.values())) == 4
     assert all(math.isnan(row.p_holm) for row in rows.values() if row.claim.of)
     assert rows["u_shape"].p_holm >= rows["u_shape"].finding.p
 
@@ -219,7 +220,7 @@ def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
 def test_one_seed_decides_nothing(tmp_path):
     rows = judge_claims(write(tmp_path, (0,)))
     assert {row.said for row in rows if math.isfinite(row.value)} == {"undecided (one seed)"}
-    assert tested(rows) == 0
+    assert claims.tested(rows) == 0
 
 
 def test_claims_as_a_table(tmp_path):

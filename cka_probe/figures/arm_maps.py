@@ -24,7 +24,7 @@ from cka_probe.figures.pen import PAGE, Pen, filling
 NEEDED = ("x", "y", "when", "index", "layer", "value")
 WHENS = ("before", "after", "self")
 ACROSS = 3
-MARGIN, TITLE, BELOW, BETWEEN, BAR, KEY = 0.08, 0.18, 0.2, 0.16, 0.45, 0.16  # inches
+MARGIN, TITLE, BELOW, BETWEEN, BAR, KEY = 0.08, 0.18, 0.2, 0.16, 0.55, 0.16  # inches
 LONGEST, LARGEST, NUMBERED = 1.75, 0.34, 0.2  # of an arm's name, of a cell, and of a cell with room for a number
 
 

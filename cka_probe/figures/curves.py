@@ -174,6 +174,8 @@ def _draw_panel(panel: Axes, drawn: Curves, arms: list[str], name: str, pen: Pen
             panel.plot(median.index, median, markevery=(every * (2 * number + 1) // 6 % every, every), **look)
         points = [run.validation for run in runs if name in run.validation and name in _measures(drawn)]
         for table in points:
+            if not logs:  # points alone do not say which follows which
+                panel.plot(table["step"], table[name], color=look["color"], linewidth=0.5 * pen.scale, alpha=0.6)
             hollow = {"markeredgewidth": 0.8 * pen.scale, "markerfacecolor": "white", "zorder": 3, "linestyle": ""}
             panel.plot(table["step"], table[name], **look | hollow | {"markersize": 4 * pen.scale})
         shown += [log.to_numpy() for log in logs] + [table[name].to_numpy() for table in points]

@@ -74,7 +74,7 @@ PAPER = (
     _gain("lidar_stereo", "Measured depth > depth learnt from stereo", _cases("lidar stereo"), "table2"),
     _gain("encoder_only", "The encoder alone helps: depth without its decoder > none",
           (Case("video", mode="encoder"), NONE), "table3"),
-    _gain("encoder_only_both", "… and after classification: depth without its decoder > none",
+    _gain("encoder_only_both", "The encoder alone helps after classification: depth without its decoder > none",
           (Case("video_classification", mode="encoder"), NONE), "table3"),
     _gain("decoder_helps", "The decoder helps too: depth with its decoder > without",
           (BOTH, Case("video_classification", mode="encoder")), "table3"),

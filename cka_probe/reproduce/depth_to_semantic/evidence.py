@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.errors import DataError
+from cka_probe.evaluation.predictions import NOTE
 from cka_probe.label_scores import LabelScores
 from cka_probe.lookup import lookup
 from cka_probe.reproduce.depth_to_semantic.cases import ARMS, Case
@@ -105,6 +106,13 @@ class Evidence:
         if (case, run) not in self._scores:
             self._scores[case, run] = self._read_scores(case, run)
         return self._scores[case, run]
+
+    def predictions(self, case: Case, run: Run) -> Path | None:
+        """Return the folder of what a scored run predicted of the test pictures, or `None` if it was not kept."""
+        folder = self.folder(case, run)
+        if folder is None or not (folder / "predictions" / NOTE).exists() or self.scores(case, run) is None:
+            return None
+        return folder / "predictions"
 
     def log(self, case: Case, run: Run) -> pd.DataFrame | None:
         """Return the rows of a run's training log, or `None`."""

@@ -39,7 +39,7 @@ TITLES = {
 
 NOTES = {
     "table4": "The paper's numbers are of ResNet-50, ours of the encoder named below.",
-    "table6": "The encoder is frozen and one linear layer of its last map learns.",
+    "table6": "The encoder is frozen.",
     "figure3": "The numbers of training pictures; the scale's own number stands in Table 1.",
     "figure5": "Input sides half and twice those of pre-training. The paper: halving works, doubling diverges.",
     "quirks": "Each fault alone where it bears, and all together: "
@@ -136,7 +136,7 @@ def _claims(evidence: Evidence, rows: Sequence[Judged], figures: set[str]) -> li
 def _table(name: str, rows: pd.DataFrame) -> list[str]:
     lines = [f"## {TITLES[name]}", ""]
     note = f"{NOTES[name]} " if name in NOTES else ""
-    lines += [f"{note}{heading(name)}.", ""]
+    lines += [f"{note}Network: {heading(name)}.", ""]
     if not rows["value"].notna().any() and not (rows["state"] == UNDEFINED).any():
         return [*lines, "Not run.", "", *_cited(name, rows)]
     return [*lines, score_texts(rows)[0], *_cited(name, rows)]
@@ -156,8 +156,9 @@ def _pretraining(rows: pd.DataFrame) -> list[str]:
         return [*lines, "Nothing was held out from pre-training.", ""]
     lines += ["Measured at its end on data held out from it; an arm that did not learn its own task says nothing.", ""]
     cells = rows.assign(paper=float("nan"), unit="", better="")
-    for arm, own in cells.groupby("arm", sort=False):
-        lines += [score_texts(own.assign(arm=arm))[0]]
+    told = cells.groupby("arm", sort=False)["measure"].transform(" ".join)  # arms of the same measures share a table
+    for _, own in cells.groupby(told, sort=False):
+        lines += [score_texts(own)[0]]
     return lines
 
 

@@ -18,6 +18,7 @@ from cka_probe.reproduce.depth_to_semantic.claims import judge_claims
 from cka_probe.reproduce.depth_to_semantic.drawings import draw_figures
 from cka_probe.reproduce.depth_to_semantic.evidence import Evidence
 from cka_probe.reproduce.depth_to_semantic.page import write_page
+from cka_probe.reproduce.depth_to_semantic.segments import draw_segments
 from cka_probe.reproduce.depth_to_semantic.summaries import (
     case_rows,
     cost_rows,
@@ -51,7 +52,7 @@ def write_report(folder: str | Path) -> Path:
         _write(path.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
         for suffix, text in zip((".md", ".tex"), _texts(name, table), strict=True):
             _write(path.with_suffix(suffix), text)
-    drawn = draw_figures(evidence, rows, tables, report / "figures")
+    drawn = draw_figures(evidence, rows, tables, report / "figures") + draw_segments(evidence, report / "figures")
     _write(evidence.places.page, write_page(evidence, rows, tables, drawn))
     return evidence.places.page
 
