@@ -19,9 +19,9 @@ Girshick & He, "Improved Baselines with Momentum Contrastive Learning", 2020. Wh
   A queue longer than the data holds a picture's own earlier keys among the negatives: small studies want a short one.
 - All keys of a batch are younger than those of the queue, made of one batch and not its own negatives: as published, a
   query has only to tell the new from the old. A ResNet-18 on 96 pictures of streets (batch 16, 120 steps, queue 64,
-  momentum 0.99) did just that: it told 94 % of its queue apart and gave all held-out pictures one direction. With
-  `among` the other keys of the batch are negatives too, which leaves the pictures alone to tell them by; it is not of
-  MoCo v2, and what small studies need.
+  momentum 0.99) did just that: at step 40, 15 of 16 queries found their key, and held-out pictures were retrieved by
+  chance to the last step. With `among` the other keys of the batch are negatives too, which leaves nothing but the
+  picture to tell them by. It is not of MoCo v2, and small studies need it: there, retrieval slowly rises above chance.
 - A blur is as wide in a picture of 224 pixels as theirs, and narrower in smaller ones.
 """
 
