@@ -95,10 +95,7 @@ def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
         DataError: The dataset has no labels, none in the chosen pictures, or other classes than the model.
         UnknownNameError: There is no such rule.
     """
-    known = {field.name: field for field in fields(LabelRules)}
-    for name in rules:
-        lookup(known, name, "rule")
-    rules = LabelRules(**rules)
+    rules = _known(rules)
     dataset, source = opened(asked.data, "labels", "kitti_semantics:DIR or camvid:DIR:test")
     model = _Model.loaded(asked, rules)
     classes = _classes(getattr(dataset, "classes", None), model.trained.task.classes, source)
@@ -106,17 +103,16 @@ def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
     names = [dataset.describe(index) for index in places]
     if asked.keep is not None:
         check_names(names)
-    matrices, entropies = [], []
+    found: list[tuple[np.ndarray, float]] = []
     asked.progress(0, len(places))
     for some in batches(samples(dataset, places, frozenset({"image", "labels"})), model.batch):
-        of_these = names[len(matrices) : len(matrices) + len(some)]
+        of_these = names[len(found) : len(found) + len(some)]
         for name, (matrix, entropy, predicted) in zip(of_these, model.compared(some, of_these), strict=True):
-            matrices.append(matrix)
-            entropies.append(entropy)
+            found.append((matrix, entropy))
             if asked.keep is not None:
                 keep_labels(asked.keep, name, predicted, classes)
         asked.progress(len(some), len(places))
-    confusion = np.stack(matrices)
+    confusion, entropies = (np.array(each) for each in zip(*found, strict=True))
     if not confusion.any():
         raise DataError(
             f"expected labelled pixels in {source}, found none in {len(names)} pictures; give another split"
@@ -127,7 +123,7 @@ def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
     settings = asdict(rules) | {"views": "windows" if model.trained.task.crop else "whole"}
     parts = {"pictures": tuple(names), "classes": _distinct(classes.names), "subset": tuple(model.trained.task.subset)}
     return LabelScores(
-        confusion, np.array(entropies), **parts, model=described, data=read, settings=settings, versions=versions()
+        confusion, entropies, **parts, model=described, data=read, settings=settings, versions=versions()
     )
 
 
@@ -192,6 +188,14 @@ class _Model:
         if not self.rules.flip_test:
             return logits
         return (logits + trained.task.predict(trained.backbone, trained.head, images.flip(-1)).float().flip(-1)) / 2
+
+
+def _known(rules: Mapping[str, Any]) -> LabelRules:
+    """Return rules by their names."""
+    known = {field.name: field for field in fields(LabelRules)}
+    for name in rules:
+        lookup(known, name, "rule")
+    return LabelRules(**rules)
 
 
 def _compared(logits: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, float, np.ndarray]:
