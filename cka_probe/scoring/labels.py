@@ -10,7 +10,7 @@ is compared then is a matter of resolution:
 The second forgives what is finer than the network's pixels; the two are not to be compared.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -103,16 +103,8 @@ def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
     names = [dataset.describe(index) for index in places]
     if asked.keep is not None:
         check_names(names)
-    found: list[tuple[np.ndarray, float]] = []
-    asked.progress(0, len(places))
-    for some in batches(samples(dataset, places, frozenset({"image", "labels"})), model.batch):
-        of_these = names[len(found) : len(found) + len(some)]
-        for name, (matrix, entropy, predicted) in zip(of_these, model.compared(some, of_these), strict=True):
-            found.append((matrix, entropy))
-            if asked.keep is not None:
-                keep_labels(asked.keep, name, predicted, classes)
-        asked.progress(len(some), len(places))
-    confusion, entropies = (np.array(each) for each in zip(*found, strict=True))
+    each = samples(dataset, places, frozenset({"image", "labels"}))
+    confusion, entropies = _read_and_compared(asked, model, each, names, classes)
     if not confusion.any():
         raise DataError(
             f"expected labelled pixels in {source}, found none in {len(names)} pictures; give another split"
@@ -125,6 +117,23 @@ def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
     return LabelScores(
         confusion, entropies, **parts, model=described, data=read, settings=settings, versions=versions()
     )
+
+
+def _read_and_compared(
+    asked: Asked, model: "_Model", each: Iterator[Sample], names: list[str], classes: Classes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return confusions (n, K, K) and cross-entropies (n,) of pictures, and keep what is predicted if that is asked."""
+    found: list[tuple[np.ndarray, float]] = []
+    asked.progress(0, len(names))
+    for some in batches(each, model.batch):
+        of_these = names[len(found) : len(found) + len(some)]
+        for name, (matrix, entropy, predicted) in zip(of_these, model.compared(some, of_these), strict=True):
+            found.append((matrix, entropy))
+            if asked.keep is not None:
+                keep_labels(asked.keep, name, predicted, classes)
+        asked.progress(len(some), len(names))
+    confusion, entropies = (np.array(part) for part in zip(*found, strict=True))
+    return confusion, entropies
 
 
 @dataclass(frozen=True)
