@@ -17,7 +17,14 @@ from cka_probe.reproduce.depth_to_semantic.page import NOTES, TITLES, write_page
 from cka_probe.reproduce.depth_to_semantic.published import BY_TABLE, RESNET18, published
 from cka_probe.reproduce.depth_to_semantic.report import tables_of, write_report
 from cka_probe.reproduce.depth_to_semantic.segments import draw_segments
-from cka_probe.reproduce.depth_to_semantic.summaries import absences, case_rows, cases_of, pair_rows, parting_rows
+from cka_probe.reproduce.depth_to_semantic.summaries import (
+    absences,
+    case_rows,
+    cases_of,
+    labels_of,
+    pair_rows,
+    parting_rows,
+)
 
 PARTING = [0.9, 0.9, 0.9, 0.9, 0.3, 0.3, 0.2, 0.1, 0.1]
 RIGHT = {"none": 0.6, "classification": 0.7, "video": 0.8}
@@ -168,6 +175,14 @@ def test_faults_of_the_released_code_stand_below_the_same_case_without(tmp_path)
     writer.run(Case("video", quirks=("unmirrored",)), 0.7)
     assert judged(tmp_path)["quirk_unmirrored"].value == pytest.approx(100 * (iou_of(0.8) - iou_of(0.7)), abs=0.05)
     assert "--protocol released --out OUT" in command(Evidence.load(tmp_path))
+
+
+def test_every_case_of_a_table_has_a_name_of_its_own(monkeypatch):
+    monkeypatch.setitem(TABLES, "mixed", (Case("lidar", mode="frozen"), Case("lidar", network="linear", mode="frozen")))
+    for table in TABLES:
+        names = list(labels_of(table).values())
+        assert len(set(names)) == len(names), table
+    assert list(labels_of("mixed").values())[1] == "measured depth (LiDAR), frozen, one linear layer on the last map"
 
 
 def test_what_is_of_another_study_is_an_error(tmp_path):

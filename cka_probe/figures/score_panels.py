@@ -21,7 +21,7 @@ NEEDED = ("arm", "measure", "value", "low", "high")
 ACROSS = 3
 ROW, TITLE, TICKS, KEY, MARGIN = 0.17, 0.2, 0.24, 0.2, 0.08  # inches
 BETWEEN, RIGHT = 0.28, 0.16  # with room for half a number
-LONGEST = 1.5  # inches for the name of an arm
+LONGEST = 1.9  # inches for the name of an arm
 DIRECTIONS = {
     "lower": "lower is better \N{LEFTWARDS ARROW}",
     "higher": "higher is better \N{RIGHTWARDS ARROW}",

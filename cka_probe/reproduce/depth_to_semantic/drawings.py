@@ -41,6 +41,9 @@ CURVES = {
 SHOWN = ("miou_subset", "miou", "accuracy")
 """Held-out measures that have curves, where they were measured."""
 
+PANELS = {"miou_subset": "mIoU 7", "miou": "mIoU all", "accuracy": "accuracy"}
+"""Measures of a table that are drawn, and what they are called there; the others stand in the table."""
+
 PAIRS = (("video", "classification"), ("video", "none"), ("classification", "none"), ("lidar", "classification"),
          ("flow", "video"), ("video", "video_classification"))  # fmt: skip
 """Two arms of which it is asked where they part."""
@@ -83,7 +86,9 @@ def _draw_scores(name: str, table: pd.DataFrame, folder: Path) -> Drawn:
     stem, caption = f"scores_{name}", f"Scores of {name}, and the paper's where it is known; its data are its own."
     there = table.groupby("arm")["value"].transform(lambda values: values.notna().any())
     missing = list(table["arm"][~there].unique())
-    kept = table[there & table.groupby("measure")["value"].transform(lambda values: values.notna().any())]
+    known = table.groupby("measure")["value"].transform(lambda values: values.notna().any())
+    kept = table[there & known & table["measure"].isin(PANELS)]
+    kept = kept.assign(measure=kept["measure"].map(PANELS))
     return Drawn(stem, caption, save_score_panels(kept, files_of(folder / stem)) if len(kept) else [], missing)
 
 

@@ -134,7 +134,7 @@ def _claims(evidence: Evidence, rows: Sequence[Judged], figures: set[str]) -> li
 
 
 def _table(name: str, rows: pd.DataFrame) -> list[str]:
-    lines = [f"## {TITLES[name]}", ""]
+    lines = [f"## {TITLES.get(name, name)}", ""]
     note = f"{NOTES[name]} " if name in NOTES else ""
     lines += [f"{note}Network: {heading(name)}.", ""]
     if not rows["value"].notna().any() and not (rows["state"] == UNDEFINED).any():

@@ -57,6 +57,13 @@ def cases_of(table: str) -> tuple[Case, ...]:
     )
 
 
+def labels_of(table: str) -> dict[Case, str]:
+    """Return what every case of a table is called there: with its network, where a table has several."""
+    cases = cases_of(table)
+    several = len({case.network for case in cases}) > 1
+    return {case: label(case) + (f", {NETWORKS[case.network]}" if several else "") for case in cases}
+
+
 def case_rows(evidence: Evidence, table: str) -> pd.DataFrame:
     """Return one row for each case of a table and measure: ours with its interval, and the paper's number.
 
@@ -69,11 +76,11 @@ def case_rows(evidence: Evidence, table: str) -> pd.DataFrame:
         ("", "not run" or "undefined"), reason, paper (NaN where no number is vouched for), source.
     """
     rows = []
-    for case in cases_of(table):
+    for case, called in labels_of(table).items():
         for name in WITHOUT_SUBSET if case.data == "rooms" else MEASURES:
             measure, paper = describe_label_measure(name), published(table, case, name)
             rows.append(
-                {"arm": label(case), "case": case.name, "measure": name, "unit": measure.unit or "%"}
+                {"arm": called, "case": case.name, "measure": name, "unit": measure.unit or "%"}
                 | {"better": "lower" if name == "cross_entropy" else "higher"}
                 | shown(find(evidence, measured(case, name)), evidence.run)
                 | {"paper": paper.value if paper else math.nan, "source": paper.source if paper else ""}
