@@ -83,7 +83,8 @@ def _resnet_at(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
 
 def _dinov2_at(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
     """Return nine blocks of the DINOv2 at `prefix`, if one is there that has as many."""
-    depth = sum(f"{prefix}blocks.{block}.ls1" in modules for block in range(100))
+    # every ViT of timm has an `ls1`; only one with layer scales, as DINOv2's, has a gamma there
+    depth = sum(hasattr(modules.get(f"{prefix}blocks.{block}.ls1"), "gamma") for block in range(100))
     if depth < 9:
         return None
     return LayerMap(tuple(Layer(layer.name, f"{prefix}{layer.module}") for layer in nine_blocks(depth)))
