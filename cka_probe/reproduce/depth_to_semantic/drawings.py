@@ -128,8 +128,8 @@ def _draw_before_after(evidence: Evidence, folder: Path) -> Drawn:
     """Draw each arm before (down) against after fine-tuning (across), and frozen ones beside."""
     stem, seed, found, missing = "before_after", evidence.seeds[0], {}, []
     caption = (
-        "Encoders before (down) and after fine-tuning (across); the diagonal is read. Frozen ones do not change, but for "
-        "the untrained one, whose batch norms take their statistics from training pictures first."
+        "Encoders before (down) and after fine-tuning (across); the diagonal is read. Frozen ones do not change, but "
+        "for the untrained one, whose batch norms take their statistics from training pictures first."
     )
     for mode in ("all", "frozen"):
         for arm, name in ARMS.items():
