@@ -9,15 +9,35 @@ from ckaprobe_cli.bars import Bars
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="mesa.", show_default=False)],
+    paper: Annotated[str, typer.Argument(help="mesa or depth-to-semantic.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder to write to; a study that is there already goes on.")],
     scale: Annotated[
         str, typer.Option(help="demo (a laptop), gpu (one GPU) or paper (real data, many GPUs).")
     ] = "demo",
     seeds: Annotated[int, typer.Option(help="How many times everything is trained; more can be added later.")] = 1,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            help="depth-to-semantic: how many times everything is fine-tuned; more can be added later.  [default: the "
+            "scale's]",
+            show_default=False,
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="depth-to-semantic: paper, or released: the faults of the released code are run beside it.  [default: "
+            "paper]",
+            show_default=False,
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, or give data: data.nyuv2=PATH."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change the recipe (of depth-to-semantic: pre.KEY, segment.KEY), or give data: data.nyuv2=PATH.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     workers: Annotated[
@@ -37,12 +57,14 @@ def reproduce(
     """
     from cka_probe.lookup import lookup
     from cka_probe.reproduce.means import Means
-    from cka_probe.reproduce.papers import PAPERS
+    from cka_probe.reproduce.papers import PAPERS, check_taken
 
     again, bars = lookup(PAPERS, paper, "paper"), Bars(quiet)
+    more = {name: value for name, value in (("trials", trials), ("protocol", protocol)) if value is not None}
+    check_taken(paper, more)
     means = Means(device, workers, training=bars.step, drawing=bars.worlds, say=bars.say)
     try:
-        page = again(out, scale, seeds=seeds, settings=overrides or (), means=means)
+        page = again(out, scale, seeds=seeds, settings=overrides or (), means=means, **more)
     except KeyboardInterrupt as interrupt:
         bars.close()
         typer.echo(str(interrupt) or "stopped; the same command goes on from where it was", err=True)

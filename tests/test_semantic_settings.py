@@ -1,6 +1,7 @@
 """What a study of Depth-to-Semantic runs: scales, cases as recipes, settings, the choice of a learning rate."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from semantic_run import CASES, tiny
@@ -21,9 +22,8 @@ PATHS = {f"{data}_labels": f"somewhere/{data}" for data in DATA}
 
 
 @pytest.fixture
-def scale(tmp_path, monkeypatch):
+def scale(tmp_path):
     """The smallest scale."""
-    monkeypatch.setitem(TABLES, "tiny", CASES)
     return tiny(tmp_path)
 
 
@@ -72,14 +72,12 @@ def test_the_protocol_released_adds_quirks_and_takes_nothing_away():
 
 
 def test_arms_can_be_left_out(scale):
-    assert tiny_arms(scale) == ("none", "lidar")
-    scale = type(scale)(**vars(scale) | {"without": ("lidar",)})
-    assert tiny_arms(scale) == ("none",)
-    assert pretraining_recipe(scale, 0, (), {}).stages == ()
-
-
-def tiny_arms(scale):
-    return scale.arms
+    assert scale.arms == ("none", "classification", "lidar")
+    assert scale.cases() == CASES
+    alone = replace(scale, without=(*scale.without, "classification", "lidar"))
+    assert alone.arms == ("none",)
+    assert pretraining_recipe(alone, 0, (), {}).stages == ()
+    assert data_of(scale, ()) == ("objects", "kitti")
 
 
 def test_the_seven_classes_are_those_of_the_paper():
@@ -155,7 +153,7 @@ def test_settings_are_sorted_by_whom_they_are_for(scale):
     assert given.applied(scale).rates == (0.01, 1.0)
     assert read_settings([]).applied(scale) == scale
     assert stage_of(scale, Case("none"), settings=given.segment).steps == 7
-    assert [stage.steps for stage in pretraining_recipe(scale, 0, given.pre, {}).stages] == [3]
+    assert [stage.steps for stage in pretraining_recipe(scale, 0, given.pre, {}).stages] == [2, 3]
 
 
 @pytest.mark.parametrize(
