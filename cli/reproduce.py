@@ -23,6 +23,13 @@ def reproduce(
             show_default=False,
         ),
     ] = None,
+    tables: Annotated[
+        str | None,
+        typer.Option(
+            help="depth-to-semantic: as in table1,figure3, or all; more can be added later.  [default: the scale's]",
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +67,8 @@ def reproduce(
     from cka_probe.reproduce.papers import PAPERS, check_taken
 
     again, bars = lookup(PAPERS, paper, "paper"), Bars(quiet)
-    more = {name: value for name, value in (("trials", trials), ("protocol", protocol)) if value is not None}
+    asked = {"trials": trials, "protocol": protocol, "tables": tables and tables.split(",")}
+    more = {name: value for name, value in asked.items() if value is not None}
     check_taken(paper, more)
     means = Means(device, workers, training=bars.step, drawing=bars.worlds, say=bars.say)
     try:

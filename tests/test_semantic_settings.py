@@ -51,7 +51,8 @@ def test_all_arms_begin_alike_and_learn_as_long_as_each_other(name):
     assert starts.pop("video_classification") == "classification"
     assert set(starts.values()) == {"random"}
     if name != "paper":
-        assert len({(stage.steps, stage.batch, stage.shape) for stage in stages}) == 1
+        assert len({(stage.steps, stage.shape) for stage in stages}) == 1
+        assert len({stage.batch for stage in stages if stage.name != "classification"}) == 1
     assert all(stage.weight_decay == 0 for stage in stages)
 
 
@@ -69,6 +70,16 @@ def test_the_protocol_released_adds_quirks_and_takes_nothing_away():
     assert not any(case.quirks for case in paper)
     with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
         scale.cases("papre")
+
+
+def test_what_is_run_can_be_said_table_by_table():
+    scale = SCALES["demo"]
+    assert scale.showing(["figure3"]).cases() == TABLES["figure3"]
+    everything = set(scale.showing(["all"]).cases())
+    assert everything > set(scale.cases())
+    assert {case.arm for case in everything} == set(ARMS) - set(scale.without)
+    with pytest.raises(UnknownNameError, match="no table 'tabel1'; did you mean 'table1'"):
+        scale.showing(["table2", "tabel1"])
 
 
 def test_arms_can_be_left_out(scale):

@@ -34,6 +34,7 @@ def reproduce_depth_to_semantic(
     trials: int | None = None,
     settings: Sequence[str] = (),
     protocol: str = "paper",
+    tables: Sequence[str] = (),
     means: Means | None = None,
 ) -> Path:
     """Do the paper again and return its page.
@@ -44,6 +45,7 @@ def reproduce_depth_to_semantic(
         seeds: How many times every arm is pre-trained; more can be added later.
         trials: How often each case is fine-tuned under a seed, by default as the scale says; more can be added later.
         settings: `KEY=VALUE`s, see `settings`.
+        tables: What is run, names in `TABLES` or "all", by default the scale's own; more can be added later.
         protocol: "paper", or "released" to run the released code's faults beside it.
         means: Device, processes, progress.
 
@@ -55,6 +57,7 @@ def reproduce_depth_to_semantic(
     """
     given, means = read_settings(settings), means or Means()
     size = given.applied(lookup(SCALES, scale, "scale"))
+    size = size.showing(tables) if tables else size
     trials = size.trials if trials is None else trials
     _check_counts(seeds, trials)
     cases = with_bases(size.cases(protocol))

@@ -6,8 +6,8 @@ of its own, so that no world of pre-training is one of fine-tuning, and tests ar
 taken as it is: the paper pre-trains on Cityscapes' pictures and fine-tunes on the same ones, and so may you.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cka_probe.data.classes import CITYSCAPES, NYU13
@@ -62,6 +62,10 @@ LABELLED = {
 """What cases are fine-tuned on, by the names of `cases.DATA`."""
 
 
+ALL = tuple(table for table in TABLES if table != "quirks")
+"""What a study can show; `quirks` comes with the protocol "released"."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """How large a study is.
@@ -93,6 +97,14 @@ class Scale:
     calibrate: int = 4
     pre_settings: tuple[str, ...] = ()
     segment_settings: tuple[str, ...] = ()
+
+    def showing(self, tables: Sequence[str]) -> "Scale":
+        """Return the scale with other tables than its own: names in `TABLES` but `quirks`, or "all" alone."""
+        if list(tables) == ["all"]:
+            return replace(self, tables=ALL)
+        for table in tables:
+            lookup(dict.fromkeys(ALL), table, "table")
+        return replace(self, tables=tuple(tables))
 
     def cases(self, protocol: str = "paper") -> tuple[Case, ...]:
         """Return what is run, each once, in the order of the tables."""
@@ -153,13 +165,11 @@ def _worlds(pre: int, labelled: tuple[int, int], size: tuple[int, int], labelled
     )
 
 
-ALL = tuple(table for table in TABLES if table != "quirks")
-
 SCALES = {
     "demo": Scale(
         "depth_to_semantic_demo",
         "segmentation_demo",
-        _worlds(240, (200, 200), (64, 96), (64, 96)),
+        _worlds(240, (200, 200), (64, 96), (128, 192)),
         rates=(3e-4, 1e-3),
         tables=("table1", "table2", "table3", "table4", "table6", "figure7"),
         without=("video_stereo",),  # the dearest arm, and no claim is of it
