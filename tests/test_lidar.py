@@ -187,7 +187,7 @@ def test_it_learns_a_handful_of_pictures():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (64, 40)}, r"lidar: expected sides that are multiples of 32, at least 64, found \(64, 40\)"),
+        ({"size": (64, 40)}, r"lidar: expected sides that are multiples of 32, at least 64, found 64 x 40"),
         ({"scales": 0}, "expected `scales` from 1 to 4, found 0"),
         ({"max_depth": 0.05}, "expected 0 < min_depth < max_depth, in metres, found 0.1 and 0.05"),
         ({"start": 0.05}, "expected `start` between 0.1 and 100.0, in metres.*found 0.05"),

@@ -216,7 +216,7 @@ def test_nothing_to_see_is_nothing_to_learn_from_and_finite():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (48, 64)}, r"expected sides that are multiples of 32, at least 64, found \(48, 64\)"),
+        ({"size": (48, 64)}, r"expected sides that are multiples of 32, at least 64, found 48 x 64"),
         ({"sources": "mono"}, "expected `sources` out of video, stereo, video_stereo, found mono"),
         ({"offsets": (0, 1)}, r"expected `offsets` other than 0, at least one, found \[0, 1\]"),
         ({"scales": 5}, "expected `scales` from 1 to 4, found 5"),

@@ -137,7 +137,7 @@ def test_depth_anything_is_probed_frozen_or_trained_on(tmp_path, depth_anything,
         (["size=84", "probe.task=depth", "probe.options={}"], "depth: expected an encoder of stride 32, found 14"),
         (
             ["size=224", "probe.task=segmentation", "probe.options.network=skip"],
-            r"maps at strides out of 2, 4, 8, 16, 32, each once, for network 'skip', found \[14\]",
+            r"maps at strides out of 2, 4, 8, 16, 32, each once and the last 32, found \[14\]",
         ),
     ],
 )

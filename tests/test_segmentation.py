@@ -149,7 +149,7 @@ def test_a_swin_has_the_skip_network_and_the_probe():
 
 def test_networks_say_what_encoders_they_want():
     assert [stride for _, stride in maps(backbone_of(16))] == [2, 4, 8, 16, 16]
-    with pytest.raises(RecipeError, match=r"'skip', found \[2, 4, 8, 16, 16\]; train .* with output_stride=32"):
+    with pytest.raises(RecipeError, match=r"'skip': .* found \[2, 4, 8, 16, 16\]; train .* of output_stride=32"):
         Segmentation(SIZE, 5).head(backbone_of(16))
     with pytest.raises(RecipeError, match=r"stride 16 for network 'deeplab', found 8; say output_stride=16"):
         Segmentation(SIZE, 5, "deeplab").head(backbone_of(8))

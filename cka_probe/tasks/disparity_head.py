@@ -14,14 +14,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from cka_probe.errors import RecipeError
 from cka_probe.models.backbone import Backbone
-from cka_probe.tasks.decoders import maps
-from cka_probe.tasks.skip_decoder import SCALES, WIDTHS, SkipDecoder, at_scales, output_layers
+from cka_probe.tasks.skip_decoder import SCALES, SkipDecoder, at_scales, check_sides, output_layers, skip_maps
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ class DepthRange:
     def depth(self, sigma: Tensor) -> Tensor:
         """Return the depth of sigmas in [0, 1], any shape.
 
+        >>> import torch
         >>> DepthRange(0.1, 100.0).depth(torch.tensor([0.0, 0.5, 1.0]))
         tensor([100.0000,   0.1998,   0.1000])
         """
@@ -113,14 +111,7 @@ def disparity_head(
     Raises:
         RecipeError: The backbone has no such maps.
     """
-    found = maps(backbone)
-    strides = [stride for _, stride in found]
-    if strides[-1] != 32 or not set(strides) <= WIDTHS.keys():
-        raise RecipeError(
-            f"{task}: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, "
-            f"found {strides}; train a Swin or a ResNet, with an output_stride of 32"
-        )
-    head = DisparityHead(found, scales, pose)
+    head = DisparityHead(skip_maps(backbone, task), scales, pose)
     if sigma:
         head.begin_at(sigma)
     return head
@@ -132,14 +123,6 @@ def check_shape(task: str, size: tuple[int, int], scales: int) -> None:
     Raises:
         RecipeError: The size does not fit, or there are no such scales.
     """
-    if not all(side >= 64 and side % 32 == 0 for side in size):
-        raise RecipeError(f"{task}: expected sides that are multiples of 32, at least 64, found {size}")
+    check_sides(size, task)
     if not 1 <= scales <= len(SCALES):
         raise RecipeError(f"{task}: expected `scales` from 1 to {len(SCALES)}, found {scales}")
-
-
-def at_full_size(sigma: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Return sigma laid over a picture of a size, (n, 1, H, W)."""
-    if tuple(sigma.shape[-2:]) == tuple(size):
-        return sigma
-    return interpolate(sigma, tuple(size), mode="bilinear", align_corners=False)

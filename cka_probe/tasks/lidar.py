@@ -23,7 +23,8 @@ from cka_probe.evaluation.beside_constant import errors_beside_constant
 from cka_probe.losses import masked_l1
 from cka_probe.models.backbone import Backbone
 from cka_probe.tasks.augmenting import other_colours
-from cka_probe.tasks.disparity_head import DepthRange, DisparityHead, at_full_size, check_shape, disparity_head
+from cka_probe.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
+from cka_probe.tasks.skip_decoder import at_full_size
 from cka_probe.tasks.task import Sample
 from cka_probe.tasks.views import whole_or_native
 
@@ -92,9 +93,8 @@ class Lidar:
         valid, truth = truth > 0, truth.clamp(max=self.max_depth)
         share = valid.float().mean() if self.divide_by == "all" else 1.0
         errors = {}
-        for stride, sigma in head(backbone.pyramid(batch["image"])).items():
-            depth = self.range.depth(at_full_size(sigma, truth.shape[-2:]))
-            errors[stride] = share * masked_l1(truth, depth, valid)
+        for stride, sigma in at_full_size(head(backbone.pyramid(batch["image"]))).items():
+            errors[stride] = share * masked_l1(truth, self.range.depth(sigma), valid)
         loss = sum(error / stride for stride, error in errors.items())
         return loss, {"absolute": errors[1].detach()}
 

@@ -31,8 +31,9 @@ from cka_probe.evaluation.beside_constant import errors_beside_constant
 from cka_probe.geometry import inverse_pose, warp
 from cka_probe.losses import NOISE, minimum_error, photometric_error, smoothness
 from cka_probe.models.backbone import Backbone
-from cka_probe.tasks.disparity_head import DepthRange, DisparityHead, at_full_size, check_shape, disparity_head
+from cka_probe.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
 from cka_probe.tasks.motion import MotionNet, axis_angle_matrix, pose_matrix
+from cka_probe.tasks.skip_decoder import at_full_size
 from cka_probe.tasks.task import Sample
 from cka_probe.tasks.views import whole_or_native
 
@@ -155,9 +156,9 @@ class Monodepth:
         sigmas = head(backbone.pyramid(shown[:, 0]))
         poses = self._poses(head, shown, batch)
         unmoved = self.unmoved(batch) if self.auto_mask else None
-        photometric, smooth, shares = [], [], []
+        whole, photometric, smooth, shares = at_full_size(sigmas), [], [], []
         for stride, sigma in sigmas.items():
-            depth = self.range.depth(at_full_size(sigma, self.size))
+            depth = self.range.depth(whole[stride])
             noisy = None if unmoved is None else unmoved + NOISE * torch.randn_like(unmoved)
             error, left = minimum_error(self.explained(batch, depth, poses), noisy, self.min_select)
             photometric.append(error.mean())

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cka_probe.errors import RecipeError
 from cka_probe.lookup import lookup
-from cka_probe.tasks.skip_decoder import WIDTHS, SkipDecoder, at_scales, output_layers
+from cka_probe.tasks.skip_decoder import SkipDecoder, at_scales, check_maps, output_layers
 
 Maps = Sequence[tuple[int, int]]
 """(channels, stride) of each map of a pyramid, fine to coarse."""
@@ -42,13 +42,7 @@ class SkipHead(nn.Module):
 
     def __init__(self, maps: Maps, classes: int):
         super().__init__()
-        strides = [stride for _, stride in maps]
-        if strides[-1] != 32 or len(set(strides)) < len(strides) or not set(strides) <= WIDTHS.keys():
-            raise RecipeError(
-                f"segmentation: expected an encoder with maps at strides out of "
-                f"{', '.join(map(str, sorted(WIDTHS)))}, each once, for network 'skip', found {strides}; train a Swin "
-                "or a ResNet with output_stride=32"
-            )
+        check_maps(maps, "segmentation with network 'skip'")
         self.decoder = SkipDecoder(maps)
         self.to_logits = output_layers(self.decoder, classes, scales=(1,))
 

@@ -111,12 +111,18 @@ def skip_maps(backbone: Backbone, task: str) -> list[tuple[int, int]]:
         RecipeError: The encoder has no such maps.
     """
     found = maps(backbone)
-    if found[-1][1] != 32 or not {stride for _, stride in found} <= WIDTHS.keys():
-        raise RecipeError(
-            f"{task}: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, the last "
-            f"32, found {[stride for _, stride in found]}; train a Swin or a ResNet of output stride 32"
-        )
+    check_maps(found, task)
     return found
+
+
+def check_maps(found: Sequence[tuple[int, int]], task: str) -> None:
+    """Raise unless `SkipDecoder` can read maps of these (channels, stride); arguments and errors as of `skip_maps`."""
+    strides = [stride for _, stride in found]
+    if strides[-1] != 32 or len(set(strides)) < len(strides) or not set(strides) <= WIDTHS.keys():
+        raise RecipeError(
+            f"{task}: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, each once "
+            f"and the last 32, found {strides}; train a Swin, or a ResNet of output_stride=32"
+        )
 
 
 def mirrored_convolution(before: int, after: int) -> nn.Conv2d:

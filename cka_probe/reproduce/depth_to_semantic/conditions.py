@@ -13,13 +13,13 @@ from cka_probe.data.scenes import Settings
 from cka_probe.lookup import lookup
 from cka_probe.reproduce.depth_to_semantic.cases import TABLES
 from cka_probe.reproduce.depth_to_semantic.evidence import Evidence, Run
-from cka_probe.reproduce.depth_to_semantic.scales import SCALES
+from cka_probe.reproduce.depth_to_semantic.scales import ALL, SCALES
 
 STANDS_FOR = {
-    "objects": "ImageNet: classification, contrastive pre-training",
-    "kitti": "KITTI's drives: depth from video and stereo, LiDAR, flow, inpainting, masked patches, scene classes",
+    "objects": "ImageNet: classification",
+    "kitti": "KITTI's drives: depth from video and stereo, LiDAR, flow, inpainting, masked patches, contrast",
     "kitti_labels": "KITTI's labelled streets: fine-tuning, test, pictures of the similarities",
-    "cityscapes": "Cityscapes' streets with disparity",
+    "cityscapes": "Cityscapes' streets with disparity; classes present in a scene",
     "cityscapes_labels": "Cityscapes' labelled streets: fine-tuning and test",
     "rooms": "NYUv2's rooms with depth",
     "rooms_labels": "NYUv2's labelled rooms: fine-tuning and test",
@@ -46,8 +46,23 @@ def command(evidence: Evidence) -> str:
     study = evidence.study
     given = [f"data.{name}=DIR" for name in study["data"]] + list(study["settings"])
     words = ["ckaprobe reproduce depth-to-semantic", f"--scale {study['scale']}", f"--seeds {evidence.seeds[-1] + 1}"]
-    words += [f"--trials {evidence.trials[-1] + 1}", *(["--protocol released"] if released(evidence) else [])]
+    words += [f"--trials {evidence.trials[-1] + 1}", *_tables(evidence)]
+    words += ["--protocol released"] if released(evidence) else []
     return " ".join([*words, "--out OUT", *(f"--set {setting}" for setting in given)])
+
+
+def _tables(evidence: Evidence) -> list[str]:
+    """Return the option that says what was run, where that is not the scale's own choice."""
+    scale, run = lookup(SCALES, evidence.study["scale"], "scale"), Run(evidence.seeds[0], evidence.trials[0])
+    there = {
+        table
+        for table in ALL
+        if any(evidence.scores(case, run) is not None for case in TABLES[table] if case not in scale.cases())
+    }
+    if not there:
+        return []
+    every = tuple(table for table in ALL if table in there or table in scale.tables)
+    return [f"--tables {'all' if every == ALL else ','.join(every)}"]
 
 
 def released(evidence: Evidence) -> bool:

@@ -5,11 +5,12 @@ the figures, what is not like the paper, what was not run, and how to do it agai
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import pandas as pd
 
 from cka_probe.reproduce.claims import Judged, tested
-from cka_probe.reproduce.depth_to_semantic.cases import QUIRKS, TABLES
+from cka_probe.reproduce.depth_to_semantic.cases import ARMS, MAIN, QUIRKS, TABLES
 from cka_probe.reproduce.depth_to_semantic.claims import GROUPS
 from cka_probe.reproduce.depth_to_semantic.conditions import command, data_rows, departures
 from cka_probe.reproduce.depth_to_semantic.evidence import Evidence
@@ -185,9 +186,11 @@ def _layers(layers: pd.DataFrame, parting: pd.DataFrame) -> list[str]:
         lines += ["Root mean square of what varies over pictures, before fine-tuning. Similarity of a layer that "
                   "hardly varies says little:", "", layer_texts(layers, "spread")[0]]  # fmt: skip
     if not parting.empty:
-        shown = parting.set_index("arms").rename(columns={"parts_at": "part most at"})
-        lines += ["Where two arms part ways, the step at which the similarity of the same layer in both falls most:",
-                  "", as_markdown(shown, digits=2)]  # fmt: skip
+        main = {f"{ARMS[x]} and {ARMS[y]}" for x, y in permutations(MAIN.split(), 2)}
+        shown = parting[parting["arms"].isin(main)].set_index("arms").rename(columns={"parts_at": "part most at"})
+        words = "Where two arms part ways, the step at which the similarity of the same layer in both falls most"
+        more = "all pairs are in [tables/parting.csv](tables/parting.csv)"
+        lines += [f"{words} ({more}):", "", as_markdown(shown, digits=2)]
     return lines
 
 
