@@ -98,7 +98,7 @@ def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
         before = recipe_of(json.loads(path.read_text("utf-8")))
         there = before.as_dict()  # with the keys that an older version did not know
         if _grown(before, recipe):
-            there["stages"] = ours["stages"]
+            there |= {key: ours[key] for key in ("stages", "data")}  # the paths stand in the stages
         if difference := _difference(there, ours):
             raise OutputError(
                 f"{folder} holds a run of another recipe: {difference}; choose another --out, or delete that run"
