@@ -142,7 +142,7 @@ def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(
     assert rows.loc[(Case("video", mode="frozen").name, "miou_subset"), "state"] == "not run"
     assert rows.loc[(Case("none").name, "miou"), "value"] == pytest.approx(100 * iou_of(0.6), abs=0.05)  # no 0 for pole
     assert "not run" in (text := page(tmp_path))
-    assert "- 46.53 (depth from video after classification, frozen, miou_subset): Table 1" in text
+    assert "- 46.53 (depth after classification, frozen, miou_subset): Table 1" in text
 
 
 def test_published_numbers_stand_beside_cases_of_their_tables():
