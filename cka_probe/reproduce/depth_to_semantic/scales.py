@@ -170,7 +170,7 @@ SCALES = {
         "depth_to_semantic_demo",
         "segmentation_demo",
         _worlds(240, (200, 200), (64, 96), (128, 192)),
-        rates=(1e-3, 3e-3),
+        rates=(3e-4, 1e-3, 3e-3),
         tables=("table1", "table2", "table3", "table4", "table6", "figure3", "figure7"),
         without=("video_stereo",),  # the dearest arm, and no claim is of it
         trials=1,
