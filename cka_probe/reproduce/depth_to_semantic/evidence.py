@@ -23,12 +23,9 @@ from cka_probe.evaluation.predictions import NOTE
 from cka_probe.label_scores import LabelScores
 from cka_probe.lookup import lookup
 from cka_probe.reproduce.depth_to_semantic.cases import ARMS, Case
-from cka_probe.reproduce.depth_to_semantic.places import SEGMENT, Places
+from cka_probe.reproduce.depth_to_semantic.places import DIVERGED, SEGMENT, Places
 from cka_probe.reproduce.reading import read_json, read_log
 from cka_probe.results import SimilarityMatrix
-
-DIVERGED = "diverged.json"
-"""Stands where a run's scores would, if its loss stopped being a number."""
 
 DATA_OF = {"cityscapes_depth": "cityscapes", "cityscapes_cropped": "cityscapes", "rooms_depth": "rooms"}
 """What an arm is fine-tuned on, where it is not KITTI's streets."""
