@@ -175,7 +175,8 @@ def test_a_run_grows_by_stages_and_by_nothing_else(tmp_path):
     paths = run_recipe(grown(other=other), tmp_path, device="cpu")
     assert [path.stem for path in paths] == ["depth", "other"]
     assert first.stat().st_mtime_ns == written
-    for wrong in (recipe_of(table), grown(other=other | {"start": "depth"}), grown(third=other)):
+    assert run_recipe(recipe_of(table), tmp_path, device="cpu") == [first]  # a part of what is there
+    for wrong in (grown(other=other | {"start": "depth"}), grown(third=other), grown(other=other | {"steps": 2})):
         with pytest.raises(OutputError, match="run of another recipe"):
             run_recipe(wrong, tmp_path, device="cpu")
     assert (tmp_path / "recipe.json").read_text().count('"task": "depth"') == 2

@@ -88,7 +88,7 @@ def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
 
 
 def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
-    """Write the recipe into its folder, or find it there already, or one that it has all the stages of.
+    """Write the recipe into its folder, or find it there already, or one with fewer of its stages, or with more.
 
     Raises:
         OutputError: Another recipe was run there.
@@ -97,7 +97,7 @@ def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
     if path.exists():
         before = recipe_of(json.loads(path.read_text("utf-8")))
         there = before.as_dict()  # with the keys that an older version did not know
-        if _grown(before, recipe):
+        if _part(before, recipe) or _part(recipe, before):
             there |= {key: ours[key] for key in ("stages", "data")}  # the paths stand in the stages
         if difference := _difference(there, ours):
             raise OutputError(
@@ -112,10 +112,10 @@ def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
     accelerator.wait_for_everyone()
 
 
-def _grown(before: Recipe, now: Recipe) -> bool:
+def _part(recipe: Recipe, whole: Recipe) -> bool:
     """Return whether all stages of a recipe are in another one, unchanged and with the same start."""
-    stages = {stage.name: (stage, reference(now, stage)) for stage in now.stages}
-    return all(stages.get(stage.name) == (stage, reference(before, stage)) for stage in before.stages)
+    stages = {stage.name: (stage, reference(whole, stage)) for stage in whole.stages}
+    return all(stages.get(stage.name) == (stage, reference(recipe, stage)) for stage in recipe.stages)
 
 
 def _write(path: Path, table: dict) -> None:
