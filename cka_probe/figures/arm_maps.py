@@ -82,7 +82,7 @@ def arm_maps(drawn: ArmMaps, ax: Axes) -> Axes:
         for number_, name in enumerate(drawn.arms.values() if place % ACROSS == 0 else []):
             words = labels.cut(f"{name}  {number_}", LONGEST * style.POINTS / 6)
             pen.text(x - 0.05, y + (number_ + 0.5) * plan.cell, words, align="right")
-        for number_ in range(len(drawn.arms)):
+        for number_ in range(0, len(drawn.arms), labels.step_for(plan.cell, needed=0.13)):
             pen.text(x + (number_ + 0.5) * plan.cell, y + plan.side + 0.08, str(number_), align="center")
     _draw_bar(pen, plan, image, min(len(layers), ACROSS))
     words = "below the diagonal: before fine-tuning; above: after; on it: each arm before and after"

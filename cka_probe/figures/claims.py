@@ -153,7 +153,8 @@ def _foot(scales: Mapping[str, float]) -> list[str]:
     """Return what the width of the panel is in each unit, in lines."""
     if not scales:
         return []
-    ends = ", ".join(f"{end:.2g} {unit}".strip() for unit, end in scales.items())
+    numbers = {unit: f"{end:.0f}" if end >= 100 else f"{end:.2g}" for unit, end in scales.items()}
+    ends = ", ".join(f"{end} {unit}".strip() for unit, end in numbers.items())
     return _lines(f"Claims of one unit share a scale; from 0 to the edge it is {ends}.", PAGE - 2 * MARGIN)
 
 
