@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cka_probe.data import DATASETS
-from cka_probe.errors import DataError, OutputError, RecipeError
+from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
 from cka_probe.models.checkpoint import read_checkpoint, read_header
 from cka_probe.tasks.depth import Depth
 from cka_probe.tasks.trained import load_trained
@@ -78,6 +78,11 @@ def test_too_few_pictures_are_one_clear_line():
         samples().split(10, 4, 0)
     with pytest.raises(RecipeError, match="not both `validation` and `held_out`"):
         recipe_of(table_of(validation="memory:x:all", held_out=2))
+
+
+def test_an_unknown_way_to_freeze_is_told_those_there_are():
+    with pytest.raises(UnknownNameError, match=r"did you mean 'encoder'\? There are: encoder, statistics"):
+        recipe_of(table_of(freeze="encodr"))
 
 
 def test_a_wide_network_is_trained_written_and_read_again(tmp_path):

@@ -104,7 +104,8 @@ class Stage:
         lookup(SCHEDULES, self.schedule, "schedule")
         lookup(PRECISIONS, self.precision, "precision")
         lookup(NORMALISATIONS | {"": None}, self.normalisation, "normalisation")
-        lookup(FREEZES, self.freeze, "way to freeze")
+        if self.freeze:
+            lookup({name: words for name, words in FREEZES.items() if name}, self.freeze, "way to freeze")
         lookup(dict.fromkeys(CHOICES), self.choose, "choice of pictures")
         lookup(dict.fromkeys(RATES), self.rate_per, "time to set the rate")
         object.__setattr__(self, "size", checked_size(self.size, f"{where}.size"))

@@ -38,6 +38,11 @@ TITLES = {
 }
 """Of every table."""
 
+UNEVEN = (
+    "**Not every case was run in every trial (see Not run). A row of one trial has the value of that trial and an "
+    "interval over test pictures alone, narrow for what it leaves out: compare it with no row of several trials.**"
+)
+
 NOTES = {
     "table4": "The paper's numbers are of ResNet-50, ours of the encoder named below.",
     "table6": "The encoder is frozen.",
@@ -107,6 +112,7 @@ def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
         "",
         f"{SOURCE}. Seeds: {seeds}. Trials: {trials}. {spread_of(evidence)}",
         "",
+        *([UNEVEN, ""] if any("not in every trial" in line for line in absences(evidence)) else []),
         counted(own),
         "",
     ]
