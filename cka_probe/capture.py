@@ -45,6 +45,7 @@ class _Course:
     grams: list[Tensor] = field(default_factory=list)
     squares: list[Tensor] = field(default_factory=list)
     flaws: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def capture(
@@ -101,7 +102,8 @@ def _run(course: _Course, images: Tensor, settings: Settings) -> None:
         images = images.contiguous(memory_format=torch.channels_last)
     declared = getattr(backbone.model, "output_fmt", None)
 
-    def keep(_: str, activation: Tensor) -> Product:
+    def keep(module: str, activation: Tensor) -> Product:
+        course.shapes[module] = tuple(activation.shape[1:])
         layout = layout_of(tuple(activation.shape), pixels, declared)
         features = FEATURES[settings.features](activation, layout)
         with torch.autocast(device.type, enabled=False):
@@ -164,6 +166,7 @@ def _fingerprint(
         source=pictures.source,
         settings=replace(settings, batch=pictures.batch),  # as it was, where it was left to the pictures
         skipped=tuple(pictures.skipped),
+        shapes=tuple(course.shapes[module] for module in course.layers.modules),
     )
 
 

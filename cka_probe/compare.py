@@ -232,9 +232,10 @@ def _captured(
 def _axes(side: Fingerprint, own_hsic: torch.Tensor) -> tuple[Axis, ...]:
     """Return the layers of one side as a result keeps them, each undefined one with its reason."""
     too_few = "its HSIC with itself is not positive: too few pictures for what it varies"
+    shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, spread, reason or ("" if hsic > 0 else too_few))
-        for layer, spread, reason, hsic in zip(
-            side.layers, side.spreads, side.undefined, own_hsic.tolist(), strict=True
+        Axis(layer.name, layer.module, spread, reason or ("" if hsic > 0 else too_few), shape)
+        for layer, spread, reason, hsic, shape in zip(
+            side.layers, side.spreads, side.undefined, own_hsic.tolist(), shapes, strict=True
         )
     )

@@ -71,6 +71,7 @@ class Fingerprint:
         source: Where the pictures came from.
         settings: How they were chosen and the model was run.
         skipped: Unreadable pictures that were left out.
+        shapes: Per layer, the shape of its activation for one picture; empty in files of before they were kept.
     """
 
     grams: tuple[Tensor, ...]
@@ -83,6 +84,7 @@ class Fingerprint:
     settings: Settings
     skipped: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=versions)
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def pictures_hash(self) -> str:
@@ -99,6 +101,7 @@ class Fingerprint:
             layers=layers,
             spreads=tuple(self.spreads[row] for row in rows),
             undefined=tuple(self.undefined[row] for row in rows),
+            shapes=tuple(self.shapes[row] for row in rows) if self.shapes else (),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -118,6 +121,7 @@ class Fingerprint:
             "settings": asdict(self.settings) | {"device": "auto"},
             "skipped": self.skipped,
             "versions": self.versions,
+            "shapes": self.shapes,
         }
         with replacing(path) as beside:
             save_file(tensors, beside, metadata={"ckaprobe": json.dumps(header, allow_nan=False)})
@@ -141,6 +145,7 @@ class Fingerprint:
         header["spreads"] = tuple(float("nan") if spread is None else spread for spread in header["spreads"])
         header["side"] = Side(**header["side"] | {"notes": tuple(header["side"]["notes"])})
         header["settings"] = Settings(**header["settings"])
+        header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
         for name in ("undefined", "pictures", "skipped"):
             header[name] = tuple(header[name])
         return cls(grams=tuple(_unpacked(stack) for stack in packed), **header)

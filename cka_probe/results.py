@@ -52,12 +52,14 @@ class Axis:
         spread: Root mean square, over pictures and features, of the activation less its mean over the
             batch's pictures; what CKA sees of the layer, in the layer's own units.
         undefined: Why no similarity exists, or "".
+        shape: Of its activation for one picture; empty in files of before it was kept.
     """
 
     name: str
     module: str
     spread: float
     undefined: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -203,10 +205,7 @@ class SimilarityMatrix:
         document |= {name: _array(document[name]) for name in MATRICES}
         document["terms"] = {name: _array(term) for name, term in document["terms"].items()}
         for name in ("rows", "columns"):
-            document[name] = tuple(
-                Axis(**axis | {"spread": np.nan if axis["spread"] is None else axis["spread"]})
-                for axis in document[name]
-            )
+            document[name] = tuple(_axis(axis) for axis in document[name])
         for name in ("x", "y"):
             document[name] = Side(**document[name] | {"notes": tuple(document[name]["notes"])})
         return cls(**document)
@@ -239,6 +238,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Axis | Side):
         return _plain(asdict(value))
     return value
+
+
+def _axis(document: Mapping[str, Any]) -> Axis:
+    """Return a layer from its JSON."""
+    spread = np.nan if document["spread"] is None else document["spread"]
+    return Axis(**{**document, "spread": spread, "shape": tuple(document.get("shape", ()))})
 
 
 def _array(value: Any) -> np.ndarray:

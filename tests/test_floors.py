@@ -21,6 +21,7 @@ FLOORS = {
     "results": 1,
     "scores": 1,
     "label_scores": 1.1,
+    "cautions": 1.1,
     "models": 2,
     "data": 2,
     "geometry": 1,
@@ -32,10 +33,13 @@ FLOORS = {
     "tasks": 3,
     "evaluation": 2.9,
     "scoring": 3.25,
+    "attribution": 3.25,
+    "differences": 3.25,
     "evaluate": 3.3,
     "pseudo_depth": 3.3,
     "training": 4,
     "reproduce": 4.5,
+    "report": 4.6,
     "__init__": 5,
 }
 """Rooms of `cka_probe` by floor. Everything may raise an error; within floor 3 a fingerprint is captured, captured ones
