@@ -1,0 +1,169 @@
+"""What a page says, without a word of HTML: sections of texts, facts, tables, pictures and matrices.
+
+Whoever reads a folder builds these values; `render` turns them into one document. The same values give the same
+bytes, so nothing here knows the time, the machine or the folder it stands in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cka_probe.errors import DataError
+from cka_probe.results import SimilarityMatrix
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs of plain text.
+
+    Attributes:
+        paragraphs: One string each; what stands between backticks is set as code, nothing else is markup.
+    """
+
+    paragraphs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and what they are: a definition list.
+
+    Attributes:
+        pairs: (name, value), in order.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TableItem:
+    """A table that readers can sort and take away as CSV.
+
+    Attributes:
+        frame: Columns in order; the index is not shown. Numbers stand right, NaN is a dash.
+        caption: A sentence.
+        name: File name of the download, without suffix.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    name: str
+
+
+@dataclass(frozen=True)
+class FigureItem:
+    """A picture with its caption.
+
+    Attributes:
+        picture: A file (`*.png`, `*.jpg`, `*.webp`, `*.svg`), or the bytes of one.
+        caption: A sentence; also what a screen reader says in the picture's place.
+        name: File name of the download, without suffix.
+        downloads: Files of the same figure. One in the page's folder, or below it, is linked; another is embedded.
+    """
+
+    picture: str | Path | bytes
+    caption: str
+    name: str
+    downloads: tuple[str | Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Thumbnails:
+    """Small pictures side by side.
+
+    Attributes:
+        pictures: (H, W, 3) uint8 each.
+        captions: One for each, said by a screen reader and shown on hover.
+
+    Raises:
+        DataError: As many captions as pictures are needed, and pictures of this shape and dtype.
+    """
+
+    pictures: tuple[np.ndarray, ...]
+    captions: tuple[str, ...]
+
+    def __post_init__(self):
+        if len(self.pictures) != len(self.captions):
+            raise DataError(
+                f"expected a caption for each of {len(self.pictures)} thumbnails, found {len(self.captions)}; give one each"
+            )
+        for picture in self.pictures:
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise DataError(
+                    f"expected thumbnails (H, W, 3) uint8, found {picture.shape} {picture.dtype}; convert them first"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixItem:
+    """The interactive matrix: one layout, and a switch between what was measured.
+
+    Attributes:
+        results: By what the switch calls them ("CKA, unbiased"), all with the same layers on both sides; the first
+            is shown first.
+        name: File name of the downloads, without suffix.
+
+    Raises:
+        DataError: There is no result, or two of them have different layers.
+    """
+
+    results: Mapping[str, SimilarityMatrix]
+    name: str = "result"
+
+    def __post_init__(self):
+        if not self.results:
+            raise DataError("expected at least one result for a matrix, found none; leave the matrix out")
+        first = next(iter(self.results))
+        for label, result in self.results.items():
+            if _layers(result) != _layers(self.results[first]):
+                raise DataError(
+                    f"expected the same layers in all results of one matrix, found others in {label!r} than in {first!r}; "
+                    "make a matrix of each"
+                )
+
+
+def _layers(result: SimilarityMatrix) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(axis.module for axis in result.rows), tuple(axis.module for axis in result.columns)
+
+
+Item = Text | Facts | TableItem | FigureItem | Thumbnails | MatrixItem
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A heading and what stands under it.
+
+    Attributes:
+        title: The heading.
+        items: In order.
+        anchor: What links to it end in; by default made of the title.
+        intro: A paragraph under the heading.
+    """
+
+    title: str
+    items: tuple[Item, ...]
+    anchor: str = ""
+    intro: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """One page.
+
+    Attributes:
+        title: What was looked at.
+        subtitle: One sentence under it.
+        sections: In order.
+        cautions: Sentences to read before quoting a number, in a box at the top.
+        provenance: (name, value) at the foot: hashes of models and pictures, settings, versions.
+        command: What makes the result again, exactly.
+    """
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+    cautions: tuple[str, ...] = ()
+    provenance: tuple[tuple[str, str], ...] = ()
+    command: str = ""
