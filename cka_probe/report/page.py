@@ -27,6 +27,28 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Bullets:
+    """A list.
+
+    Attributes:
+        entries: One string each, set as the paragraphs of a `Text` are.
+    """
+
+    entries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands, or what they print, as they stand: in a fixed width, lines and spaces kept.
+
+    Attributes:
+        text: One or more lines.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """Names and what they are: a definition list.
 
@@ -128,7 +150,7 @@ def _layers(result: SimilarityMatrix) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(axis.module for axis in result.rows), tuple(axis.module for axis in result.columns)
 
 
-Item = Text | Facts | TableItem | FigureItem | Thumbnails | MatrixItem
+Item = Text | Bullets | Code | Facts | TableItem | FigureItem | Thumbnails | MatrixItem
 
 
 @dataclass(frozen=True, eq=False)
