@@ -3,6 +3,7 @@
 A new figure is one file with two functions, the figure and its size, and one line in each of the tables below.
 A contact sheet shows samples and not a result, so it stands beside the tables, in `contact_sheet`.
 `new_axes` makes axes that a notebook shows; `save_figure` writes files, and the same result gives the same bytes.
+How large, for which reader and for whose column, is the style and the venue of `save_drawing`, which all figures share.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,9 +12,10 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from cka_probe.errors import DataError, OutputError
-from cka_probe.figures import style
+from cka_probe.figures import style as looks
 from cka_probe.figures.heatmap import heatmap, heatmap_size
 from cka_probe.figures.profile import profile, profile_size
 from cka_probe.lookup import lookup
@@ -73,27 +75,28 @@ def new_axes(name: str, result: SimilarityMatrix) -> Axes:
     import matplotlib.pyplot as plt  # here, because importing it chooses a backend
 
     size = lookup(SIZES, name, "figure")(result)
-    return plt.figure(figsize=size, dpi=style.SCREEN_DPI, layout="compressed").add_subplot()
+    return plt.figure(figsize=size, dpi=looks.SCREEN_DPI, layout="compressed").add_subplot()
 
 
-def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]) -> list[Path]:
+def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw a figure into each of the files, under the same settings everywhere.
 
     Args:
         result: What to draw.
         name: A figure's name.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
 
     Raises:
-        UnknownNameError: There is no such figure.
+        UnknownNameError: There is no such figure, style or venue.
         DataError: The figure cannot be drawn of this result.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
     draw = lookup(FIGURES, name, "figure")
-    return save_drawing(lambda figure: draw(result, figure.add_subplot()), SIZES[name](result), paths)
+    return save_drawing(lambda figure: draw(result, figure.add_subplot()), SIZES[name](result), paths, **look)
 
 
 def check_format(path: str | Path) -> None:
@@ -108,29 +111,60 @@ def check_format(path: str | Path) -> None:
 
 
 def save_drawing(
-    draw: Callable[[Figure], object], size: tuple[float, float], paths: Iterable[str | Path], *, dpi: int | None = None
+    draw: Callable[[Figure], object],
+    size: tuple[float, float],
+    paths: Iterable[str | Path],
+    *,
+    dpi: int | None = None,
+    style: str = "paper",
+    venue: str | None = None,
 ) -> list[Path]:
     """Write whatever `draw` draws on a figure into each of the files, under the settings of all figures.
 
     Args:
-        draw: Draws on the empty figure it is given.
-        size: Width and height in inches.
+        draw: Draws on the empty figure it is given, of the proportions of `size`, everything as large as the figure.
+        size: Width and height of the design, inches.
         paths: `*.png`, `*.pdf` or `*.svg`.
-        dpi: Pixels in an inch; by default those of print.
+        dpi: Pixels in an inch in the style "paper"; the others have their own.
+        style: "paper", "talk" or "screen": how much larger than the design (`style.STYLES`).
+        venue: Whose column or page the figure is exactly as wide as (`style.VENUES`).
 
     Returns:
         The paths written.
 
     Raises:
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        UnknownNameError: There is no such style or venue.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue whose page is too
+            narrow for the figure's letters.
     """
     paths = [Path(path) for path in paths]
     for path in paths:
         check_format(path)
-    with matplotlib.style.context(["default", style.FILE_STYLE]):  # nobody's own settings, and none left behind
+    chosen = lookup(looks.STYLES, style, "style")
+    with matplotlib.style.context(["default", looks.FILE_STYLE]):  # nobody's own settings, and none left behind
+        letters = _smallest_letters(draw, size) if venue is not None else looks.LETTERS
+        scale = looks.scale_for(size[0], letters, style, venue)
+        matplotlib.rcParams["hatch.linewidth"] *= scale
+        pixels = dpi if dpi is not None and style == "paper" else chosen.dpi
         for path in paths:
-            figure = Figure(figsize=size, layout="compressed")
+            figure = _figure(size, scale)
             draw(figure)
             with replacing(path) as beside:
-                figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]], dpi=dpi)
+                figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]], dpi=pixels)
     return paths
+
+
+def _figure(size: tuple[float, float], scale: float = 1.0) -> Figure:
+    """Return an empty figure of `scale` times a size, whose layout leaves margins of the same part of it."""
+    figure = Figure(figsize=(size[0] * scale, size[1] * scale), layout="compressed")
+    pads = figure.get_layout_engine().get()
+    figure.get_layout_engine().set(w_pad=pads["w_pad"] * scale, h_pad=pads["h_pad"] * scale)
+    return figure
+
+
+def _smallest_letters(draw: Callable[[Figure], object], size: tuple[float, float]) -> float:
+    """Return the points of the smallest letters of a drawing, as designed."""
+    figure = _figure(size)
+    draw(figure)
+    written = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    return min(written, default=looks.LETTERS)

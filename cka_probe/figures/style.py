@@ -1,8 +1,21 @@
 """How figures look: sizes, colours, fonts, and the settings under which files are written.
 
-Sizes are those of a printed single column: 3.5 inches, letters of 6 and 7 points. A figure drawn on larger axes
-takes larger letters, never smaller ones. Colours are told apart by readers who see colours differently, and the
-colour map is perceptually uniform with light for high, so that it also survives a grey printer.
+A figure is designed in inches of print, for a column of 3.5 or a page of 7.2 inches, with letters of 6 and 7 points,
+and everything on it grows with its axes. A style is how much larger than that design a figure is written, and with how
+many pixels (`STYLES`); a venue is exactly how wide (`VENUES`):
+
+    paper   as designed: letters of 6 and 7 points, 400 pixels in an inch
+    screen  1.5 times as large, for pages and notebooks: a column has 504 CSS pixels, its letters 12 and 14; PNG at
+            192 pixels in an inch, two for each CSS pixel
+    talk    2.4 times as large, for slides: a column fills 8.4 of a slide's 13.3 inches, its letters have 14 and 17
+            points; PNG at 200 pixels in an inch
+
+With a venue, a figure is as wide as the narrower of the venue's column and page in which no letter is smaller than 5
+points, times what the style says: so a talk's letters have at least 12 points, with a venue or without, and the figures
+of one paper keep their proportions on its slides. Where even the page is too narrow the figure is refused.
+
+Colours are told apart by readers who see colours differently, and the colour map is perceptually uniform with light
+for high, so that it also survives a grey printer.
 """
 
 from dataclasses import dataclass
@@ -10,10 +23,15 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from cka_probe.errors import OutputError
+from cka_probe.lookup import lookup
+
 COLUMN = 3.5  # inches: one column of a two-column page
 POINTS = 72  # per inch
 SCREEN_DPI = 200  # in a notebook, where a printed column at 100 dpi would be too small to read
 FILE_DPI = 400
+LETTERS = 6.0  # points: the smallest letters of a design
+LEAST = 5.0  # points: the smallest letters a venue's width may make of them
 
 COLOURS = "magma"
 LINE = "#0b559f"
@@ -35,18 +53,97 @@ FILE_STYLE = {
 
 
 @dataclass(frozen=True)
+class Style:
+    """How large a figure is written.
+
+    Attributes:
+        scale: Times its design in inches, letters and lines with it.
+        dpi: Pixels in an inch of a PNG.
+    """
+
+    scale: float
+    dpi: int
+
+
+STYLES = {
+    "paper": Style(scale=1.0, dpi=FILE_DPI),
+    "talk": Style(scale=2.4, dpi=200),
+    "screen": Style(scale=1.5, dpi=192),
+}
+
+
+@dataclass(frozen=True)
+class Venue:
+    """Widths of print, in inches: of one column, and of the page between its margins."""
+
+    column: float
+    page: float
+
+
+VENUES = {
+    "acl": Venue(3.03, 6.3),  # acl.sty: text 16 cm wide, 0.6 cm between two columns
+    "acm": Venue(3.33, 7.0),  # acmart.cls, sigconf: column 241.147 pt, text 506.295 pt of 1/72.27 in
+    "cvpr": Venue(3.25, 6.875),  # author guidelines: columns of 3 1/4 in, text area 6 7/8 in; ICCV and WACV alike
+    "iclr": Venue(5.5, 5.5),  # iclr_conference.sty: text 5.5 in wide, one column
+    "icml": Venue(3.25, 6.75),  # author guidelines: columns of 3.25 in, 0.25 in apart
+    "ieee": Venue(3.5, 7.16),  # IEEE Author Center, size requirements for graphics
+    "lncs": Venue(122 / 25.4, 122 / 25.4),  # Springer's llncs.cls: text 122 mm wide; ECCV and MICCAI
+    "nature": Venue(89 / 25.4, 183 / 25.4),  # Nature research figure guide: 89 and 183 mm, letters of 5 to 7 points
+    "neurips": Venue(5.5, 5.5),  # neurips.sty: text 5.5 in wide, one column
+}
+
+
+def scale_for(width: float, letters: float, style: str = "paper", venue: str | None = None) -> float:
+    """Return how many times its design a figure is written.
+
+    Args:
+        width: Of the design, inches.
+        letters: Points of the smallest letters of the design.
+        style: Of `STYLES`.
+        venue: Of `VENUES`, or None for the design's own width.
+
+    Raises:
+        UnknownNameError: No such style or venue.
+        OutputError: Letters would be smaller than 5 points even on the venue's page.
+
+    >>> scale_for(3.5, 6, "talk"), 3.5 * scale_for(3.5, 6, venue="cvpr"), 7.2 * scale_for(7.2, 6, venue="cvpr")
+    (2.4, 3.25, 6.875)
+    """
+    scale = lookup(STYLES, style, "style").scale
+    if venue is None:
+        return scale
+    widths = lookup(VENUES, venue, "venue")
+    for wide in sorted((widths.column, widths.page)):
+        if letters * wide / width >= LEAST - 1e-9:
+            return scale * wide / width
+    raise OutputError(
+        f"a figure {width:.1f} inches wide has letters of {letters * widths.page / width:.1f} points on the "
+        f"{widths.page:g} inches of a page of {venue}, expected at least {LEAST:g}; take another venue, or none and "
+        "turn the page"
+    )
+
+
+@dataclass(frozen=True)
 class Sizes:
     """Letters of one figure, in points: `text` for titles and axis labels, `small` for all the others."""
 
     text: float
     small: float
 
+    @property
+    def scale(self) -> float:
+        """How much larger than in the design everything is."""
+        return self.small / LETTERS
+
 
 def sizes_on(ax: Axes, width: float) -> Sizes:
-    """Return the letters for a figure on `ax`, given the `width` in inches that it was designed for."""
+    """Return the letters for a figure on `ax`, given the `width` in inches that it was designed for.
+
+    On axes that are too small for it letters stay readable, and may touch.
+    """
     part_of_figure = ax.get_position(original=True).width / 0.775  # 0.775: a single axes in a figure, by default
-    scale = min(max(part_of_figure * ax.figure.get_figwidth() / width, 1.0), 1.8)
-    return Sizes(text=7 * scale, small=6 * scale)
+    scale = min(max(part_of_figure * ax.figure.get_figwidth() / width, LEAST / LETTERS), 4.0)
+    return Sizes(text=7 * scale, small=LETTERS * scale)
 
 
 def undefined_key() -> Patch:
