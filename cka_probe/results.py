@@ -61,6 +61,12 @@ class Axis:
     undefined: str = ""
     shape: tuple[int, ...] = ()
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Axis":
+        """Return the layer that a file holds."""
+        spread = np.nan if document["spread"] is None else document["spread"]
+        return cls(**{**document, "spread": spread, "shape": tuple(document.get("shape", ()))})
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimilarityMatrix:
@@ -75,12 +81,13 @@ class SimilarityMatrix:
         rows: The layers of x.
         columns: The layers of y.
         terms: Per-batch terms whose sums give `values`: `xy` (batches, rows, columns), `xx` (batches, rows),
-            `yy` (batches, columns), and `weights` (batches,), the pictures in each batch.
+            `yy` (batches, columns), and `weights` (batches,), the pictures in each batch. Of a measure that is a mean
+            over batches, `xy` is its value in each and `xx` and `yy` are 1.
         num_examples: Pictures.
         x: The model on the rows.
         y: The model on the columns.
         pictures: `hash` of the list of pictures and `source`, where they came from.
-        settings: `measure`, `estimator`, `features`, `precision`, `preprocess`, `batch`, `permutations`, `seed` …
+        settings: `measure`, its `title` and `range`, `estimator`, `features`, `precision`, `preprocess`, `batch`, `permutations`, `seed` …
         versions: Packages that made it.
     """
 
@@ -108,6 +115,13 @@ class SimilarityMatrix:
         sides = (("x", self.rows), ("y", self.columns))
         lines = [f"{side} {axis.name}: {axis.undefined}" for side, axes in sides for axis in axes if axis.undefined]
         return tuple(lines)
+
+    @property
+    def _measured_by(self) -> str:
+        """What the values are, in words; files of before there was a choice are of CKA."""
+        if self.settings.get("measure", "cka") == "cka":
+            return f"{self.settings['estimator']} CKA"
+        return self.settings.get("title", self.settings["measure"])
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, null, p_value."""
@@ -151,7 +165,7 @@ class SimilarityMatrix:
         lines = [
             f"x  {self.x.reference} ({self.x.architecture})",
             f"y  {self.y.reference} ({self.y.architecture})",
-            f"{self.settings['estimator']} CKA over {count}{skipped}, features {self.settings['features']}",
+            f"{self._measured_by} over {count}{skipped}, features {self.settings['features']}",
             *(f"skipped  {name}" for name in self.pictures["skipped"]),
         ]
         if len(self.rows) == len(self.columns):
@@ -205,7 +219,7 @@ class SimilarityMatrix:
         document |= {name: _array(document[name]) for name in MATRICES}
         document["terms"] = {name: _array(term) for name, term in document["terms"].items()}
         for name in ("rows", "columns"):
-            document[name] = tuple(_axis(axis) for axis in document[name])
+            document[name] = tuple(Axis.from_json(axis) for axis in document[name])
         for name in ("x", "y"):
             document[name] = Side(**document[name] | {"notes": tuple(document[name]["notes"])})
         return cls(**document)
@@ -238,12 +252,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Axis | Side):
         return _plain(asdict(value))
     return value
-
-
-def _axis(document: Mapping[str, Any]) -> Axis:
-    """Return a layer from its JSON."""
-    spread = np.nan if document["spread"] is None else document["spread"]
-    return Axis(**{**document, "spread": spread, "shape": tuple(document.get("shape", ()))})
 
 
 def _array(value: Any) -> np.ndarray:

@@ -22,6 +22,7 @@ FLOORS = {
     "scores": 1,
     "label_scores": 1.1,
     "cautions": 1.1,
+    "difference_results": 1.05,
     "models": 2,
     "data": 2,
     "geometry": 1,

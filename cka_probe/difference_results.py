@@ -1,0 +1,149 @@
+"""The difference of two comparisons: one self-describing value, one JSON file, one long-form table.
+
+What is subtracted, cell by cell, is the similarity of two layers in a first comparison less that of the same two layers
+in a second. Nothing here computes it (`differences` does) or draws it. NaN is `null` in the file: one of the two
+comparisons has no value there.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cka_probe.documents import plain
+from cka_probe.errors import DataError
+from cka_probe.results import Axis
+from cka_probe.writing import replacing
+
+FORMAT = "ckaprobe-difference/1"
+MATRICES = ("values", "low", "high", "p_values")
+
+PAIRED = "paired over pictures"
+BOUND = "bound from two results"
+INDEPENDENT = "independent pictures"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DifferenceMatrix:
+    """How much more alike each two layers are in one comparison than in another.
+
+    Attributes:
+        values: (rows, columns) float64, first less second; NaN where either is undefined.
+        low: Lower end of the 95 % interval, same shape.
+        high: Upper end.
+        p_values: Two-sided, that there is no difference; of each cell by itself.
+        significant: (rows, columns) bool, whether a cell differs when all cells are tested at once, as `settings` says.
+        rows: The layers of x, of the first comparison.
+        columns: The layers of y.
+        num_examples: Pictures; of the smaller comparison where they differ.
+        first: What the first comparison is called.
+        second: What is subtracted.
+        how: Where the intervals come from: `paired over pictures`, `bound from two results` (the widest that the two
+            intervals allow) or `independent pictures`.
+        settings: `measure`, `estimator`, `features`, `level` and `correction` of `significant` …
+    """
+
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p_values: np.ndarray
+    significant: np.ndarray
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    num_examples: int
+    first: str
+    second: str
+    how: str
+    settings: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<DifferenceMatrix {len(self.rows)} x {len(self.columns)}>\n{self.summary()}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, p_value, significant."""
+        index_x, index_y = np.indices(self.values.shape).reshape(2, -1)
+        return pd.DataFrame(
+            {
+                "layer_x": [self.rows[i].name for i in index_x],
+                "layer_y": [self.columns[j].name for j in index_y],
+                "index_x": index_x,
+                "index_y": index_y,
+                **{name.removesuffix("s"): getattr(self, name).ravel() for name in MATRICES},
+                "significant": self.significant.ravel(),
+            }
+        )
+
+    def summary(self) -> str:
+        """Return what was subtracted from what, and how many cells differ, as text for a terminal."""
+        defined, marked = int(np.isfinite(self.values).sum()), int(self.significant.sum())
+        lines = [
+            f"first   {self.first}",
+            f"second  {self.second}",
+            f"first less second over {self.num_examples} pictures; intervals: {self.how}",
+            f"{marked} of {defined} cells differ ({self.settings['correction']}, {self.settings['level']:.0%})",
+        ]
+        if marked:
+            size = np.where(self.significant, np.abs(self.values), -1.0)
+            row, column = np.unravel_index(int(size.argmax()), size.shape)
+            lines.append(
+                f"most at {self.rows[row].name}, {self.columns[column].name}: {self.values[row, column]:+.3f} "
+                f"[{self.low[row, column]:+.3f}, {self.high[row, column]:+.3f}]"
+            )
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the whole difference as JSON, or its cells as CSV, as the suffix says; return the path.
+
+        Args:
+            path: `*.json` (everything; `DifferenceMatrix.load` reads it) or `*.csv` (the cells, long form).
+
+        Raises:
+            DataError: The suffix is another.
+            OutputError: The place cannot be written to.
+        """
+        path = Path(path)
+        if path.suffix not in (".json", ".csv"):
+            raise DataError(f"a difference is saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
+        with replacing(path) as beside:
+            if path.suffix == ".csv":
+                self.to_frame().to_csv(beside, index=False)
+            else:
+                beside.write_text(json.dumps(self._as_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return path
+
+    def _as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"format": FORMAT}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value = value.tolist()
+            elif field.name in ("rows", "columns"):
+                value = [asdict(axis) for axis in value]
+            document[field.name] = plain(value)
+        return document
+
+    @classmethod
+    def load(cls, path: str | Path) -> "DifferenceMatrix":
+        """Read a difference written by `save`.
+
+        Raises:
+            DataError: The file is not there, or is no difference of this format.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f"expected the JSON of a difference at {path}, found: {error}") from error
+        found = document.pop("format", None) if isinstance(document, dict) else None
+        if found != FORMAT or set(document) != {field.name for field in fields(cls)}:
+            raise DataError(
+                f"{path}: expected a difference of format {FORMAT!r}, found {found!r}; subtract the comparisons again"
+            )
+        document |= {name: np.array(document[name], dtype=np.float64) for name in MATRICES}
+        document["significant"] = np.array(document["significant"], dtype=bool)
+        for name in ("rows", "columns"):
+            document[name] = tuple(Axis.from_json(axis) for axis in document[name])
+        return cls(**document)
