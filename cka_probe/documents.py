@@ -16,16 +16,19 @@ from cka_probe.writing import replacing
 
 SUFFIXES = (".json", ".csv")
 
+SCORES = ("scores", "a scores.json of `ckaprobe evaluate`", "run the evaluation again")
+"""What most documents hold, what file they are, and how to make it again."""
 
-def check_suffix(path: str | Path) -> Path:
-    """Return the path of a file that scores are to be written to.
+
+def check_suffix(path: str | Path, what: str = "scores") -> Path:
+    """Return the path of a file that scores, or `what`, are to be written to.
 
     Raises:
         DataError: It ends neither as JSON nor as a table does.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise DataError(f"scores are saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
+        raise DataError(f"{what} are saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
     return path
 
 
@@ -45,24 +48,28 @@ def write_document(path: str | Path, document: Mapping[str, Any]) -> Path:
     return Path(path)
 
 
-def read_document(path: str | Path, format_name: str, keys: Set[str]) -> dict[str, Any]:
+def read_document(
+    path: str | Path, format_name: str, keys: Set[str], made_by: tuple[str, str, str] = SCORES
+) -> dict[str, Any]:
     """Return what stands in a document, without its format.
 
     Args:
-        path: Of scores that `ckaprobe evaluate` wrote.
+        path: Of the file.
         format_name: The format that is expected.
         keys: All that it must hold, and nothing else, besides `format`.
+        made_by: What it holds, what file that is, and how to make it again, in the words of a message.
 
     Raises:
         DataError: The file is not there, or is another's.
     """
+    what, file, again = made_by
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"expected a scores.json of `ckaprobe evaluate` at {path}, found: {error}") from error
+        raise DataError(f"expected {file} at {path}, found: {error}") from error
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != format_name or set(document) != keys:
-        raise DataError(f"{path}: expected scores of format {format_name!r}, found {found!r}; run the evaluation again")
+        raise DataError(f"{path}: expected {what} of format {format_name!r}, found {found!r}; {again}")
     return document
 
 
