@@ -95,12 +95,13 @@ def arm_maps_size(drawn: ArmMaps) -> tuple[float, float]:
     return _plan(drawn).size
 
 
-def save_arm_maps(drawn: ArmMaps, paths: Iterable[str | Path]) -> list[Path]:
+def save_arm_maps(drawn: ArmMaps, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw the squares into each of the files; the same table gives the same bytes.
 
     Args:
         drawn: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -109,7 +110,7 @@ def save_arm_maps(drawn: ArmMaps, paths: Iterable[str | Path]) -> list[Path]:
         DataError: As for `arm_maps`.
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
-    return save_drawing(lambda figure: arm_maps(drawn, filling(figure)), arm_maps_size(drawn), paths)
+    return save_drawing(lambda figure: arm_maps(drawn, filling(figure)), arm_maps_size(drawn), paths, **look)
 
 
 def _plan(drawn: ArmMaps) -> Plan:

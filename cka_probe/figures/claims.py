@@ -104,12 +104,13 @@ def claims_size(rows: Sequence[Claim]) -> tuple[float, float]:
     return _plan(rows)[1]
 
 
-def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path]) -> list[Path]:
+def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw claims into each of the files; the same claims give the same bytes.
 
     Args:
         rows: The claims, from above.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -119,7 +120,7 @@ def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path]) -> list[Path
         UnknownNameError: As for `claims`.
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
-    return save_drawing(lambda figure: claims(rows, filling(figure)), claims_size(rows), paths)
+    return save_drawing(lambda figure: claims(rows, filling(figure)), claims_size(rows), paths, **look)
 
 
 def _plan(rows: Sequence[Claim]) -> tuple[list[tuple[list[str], list[str]]], tuple[float, float]]:

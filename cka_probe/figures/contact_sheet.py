@@ -85,12 +85,13 @@ def _draw_shot(pen: Pen, plan: Plan, shot: Shot, place: tuple[float, float, floa
         _draw_panel(pen, shot, column, box, plan.scales)
 
 
-def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path]) -> list[Path]:
+def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw a sheet into each of the files; the same sheet gives the same bytes.
 
     Args:
         sheet: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -100,7 +101,7 @@ def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path]) -> list[Path]:
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
     size = contact_sheet_size(sheet)
-    return save_drawing(lambda figure: contact_sheet(sheet, filling(figure)), size, paths, dpi=DPI)
+    return save_drawing(lambda figure: contact_sheet(sheet, filling(figure)), size, paths, dpi=DPI, **look)
 
 
 def _caption(shot: Shot, categories: Sequence[str], room: float) -> str:

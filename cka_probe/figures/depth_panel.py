@@ -131,12 +131,13 @@ def depth_panel_size(panel: DepthPanel) -> tuple[float, float]:
     return _plan(panel).size
 
 
-def save_depth_panel(panel: DepthPanel, paths: Iterable[str | Path]) -> list[Path]:
+def save_depth_panel(panel: DepthPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw the rows into each of the files; the same rows give the same bytes.
 
     Args:
         panel: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -147,7 +148,7 @@ def save_depth_panel(panel: DepthPanel, paths: Iterable[str | Path]) -> list[Pat
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
     size = depth_panel_size(panel)
-    return save_drawing(lambda figure: depth_panel(panel, filling(figure)), size, paths, dpi=DPI)
+    return save_drawing(lambda figure: depth_panel(panel, filling(figure)), size, paths, dpi=DPI, **look)
 
 
 def relative_error(depth_predicted: np.ndarray, depth: np.ndarray) -> np.ndarray:

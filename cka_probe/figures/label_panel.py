@@ -106,12 +106,13 @@ def label_panel_size(panel: LabelPanel) -> tuple[float, float]:
     return _plan(panel).size
 
 
-def save_label_panel(panel: LabelPanel, paths: Iterable[str | Path]) -> list[Path]:
+def save_label_panel(panel: LabelPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw the rows into each of the files; the same rows give the same bytes.
 
     Args:
         panel: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -122,7 +123,7 @@ def save_label_panel(panel: LabelPanel, paths: Iterable[str | Path]) -> list[Pat
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
     size = label_panel_size(panel)
-    return save_drawing(lambda figure: label_panel(panel, filling(figure)), size, paths, dpi=DPI)
+    return save_drawing(lambda figure: label_panel(panel, filling(figure)), size, paths, dpi=DPI, **look)
 
 
 def share_wrong(predicted: np.ndarray, truth: np.ndarray) -> float:

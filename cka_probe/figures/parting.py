@@ -75,12 +75,13 @@ def parting_size(pairs: Sequence[Pair]) -> tuple[float, float]:
     return _plan(pairs)[-1]
 
 
-def save_parting(pairs: Sequence[Pair], paths: Iterable[str | Path]) -> list[Path]:
+def save_parting(pairs: Sequence[Pair], paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw the pairs into each of the files; the same pairs give the same bytes.
 
     Args:
         pairs: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -89,7 +90,7 @@ def save_parting(pairs: Sequence[Pair], paths: Iterable[str | Path]) -> list[Pat
         DataError: As for `parting`.
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
-    return save_drawing(lambda figure: parting(pairs, filling(figure)), parting_size(pairs), paths)
+    return save_drawing(lambda figure: parting(pairs, filling(figure)), parting_size(pairs), paths, **look)
 
 
 def steepest(profile: np.ndarray) -> int | None:

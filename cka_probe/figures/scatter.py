@@ -94,12 +94,13 @@ def scatter_size(drawn: Scatter) -> tuple[float, float]:
     return _around(drawn).size
 
 
-def save_scatter(drawn: Scatter, paths: Iterable[str | Path]) -> list[Path]:
+def save_scatter(drawn: Scatter, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw points into each of the files; the same points give the same bytes.
 
     Args:
         drawn: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -108,7 +109,7 @@ def save_scatter(drawn: Scatter, paths: Iterable[str | Path]) -> list[Path]:
         DataError: As for `scatter`.
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
-    return save_drawing(lambda figure: scatter(drawn, filling(figure)), scatter_size(drawn), paths)
+    return save_drawing(lambda figure: scatter(drawn, filling(figure)), scatter_size(drawn), paths, **look)
 
 
 def _around(drawn: Scatter) -> SinglePanel:

@@ -74,12 +74,13 @@ def score_panels_size(table: pd.DataFrame) -> tuple[float, float]:
     return width, 2 * MARGIN + rows * (TITLE + arms * ROW + TICKS) + KEY
 
 
-def save_score_panels(table: pd.DataFrame, paths: Iterable[str | Path]) -> list[Path]:
+def save_score_panels(table: pd.DataFrame, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw scores into each of the files; the same scores give the same bytes.
 
     Args:
         table: As for `score_panels`.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -89,7 +90,7 @@ def save_score_panels(table: pd.DataFrame, paths: Iterable[str | Path]) -> list[
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
     size = score_panels_size(table)
-    return save_drawing(lambda figure: score_panels(table, filling(figure)), size, paths)
+    return save_drawing(lambda figure: score_panels(table, filling(figure)), size, paths, **look)
 
 
 def _check(table: pd.DataFrame) -> None:

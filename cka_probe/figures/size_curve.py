@@ -90,12 +90,13 @@ def size_curve_size(drawn: SizeCurve) -> tuple[float, float]:
     return _around(drawn).size
 
 
-def save_size_curve(drawn: SizeCurve, paths: Iterable[str | Path]) -> list[Path]:
+def save_size_curve(drawn: SizeCurve, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw lines into each of the files; the same lines give the same bytes.
 
     Args:
         drawn: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
@@ -104,7 +105,7 @@ def save_size_curve(drawn: SizeCurve, paths: Iterable[str | Path]) -> list[Path]
         DataError: As for `size_curve`.
         OutputError: A suffix that is not a format, or a place that cannot be written to.
     """
-    return save_drawing(lambda figure: size_curve(drawn, filling(figure)), size_curve_size(drawn), paths)
+    return save_drawing(lambda figure: size_curve(drawn, filling(figure)), size_curve_size(drawn), paths, **look)
 
 
 def _around(drawn: SizeCurve) -> SinglePanel:
