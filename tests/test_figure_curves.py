@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import FillBetweenPolyCollection
 from pages import check_page, check_same_bytes, drawn, words
 
 from cka_probe.errors import DataError
-from cka_probe.figures.curves import Curves, curves, curves_size, marks_between, save_curves
+from cka_probe.figures.axis_numbers import marks_between
+from cka_probe.figures.curves import Curves, curves, curves_size, save_curves
 from cka_probe.figures.runs import Run, read_run, read_runs
 
 STEPS = np.array([1, *range(10, 301, 10)])
@@ -88,9 +90,10 @@ def test_the_median_is_only_where_all_seeds_are():
 
 def test_validation_stands_as_points_in_its_own_panel_or_with_the_log_of_its_name(arms):
     panel = arms.child_axes[len(PARTS)]
-    points = lines(panel, hollow=True)
-    assert len(points) == 4
-    np.testing.assert_array_equal(points[0].get_ydata(), SEEDS[0].validation["abs_rel"])
+    points = [line for line in panel.lines if line.get_markerfacecolor() == "white"]
+    assert len(points) == 2  # an arm's median each
+    expected = np.median([run.validation["abs_rel"] for run in SEEDS], axis=0)
+    np.testing.assert_allclose(points[0].get_ydata(), expected)
     together = drawn(curves, curves_size, CASES["same measure"])
     assert len(together.child_axes) == 3  # loss, abs_rel, learning rate: rmse was not asked for
     assert len(lines(together.child_axes[1], hollow=True)) == len(lines(together.child_axes[1], hollow=False)) == 1
@@ -101,8 +104,40 @@ def test_a_panel_with_a_zero_is_linear_and_says_so():
     scales = {panel.get_yscale() for panel in ax.child_axes}
     assert scales == {"log", "linear"}
     assert ax.child_axes[PARTS.index("smoothness")].get_yscale() == "linear"
-    assert "smoothness (linear)" in words(ax)
-    assert "geometry consistency" in words(ax)
+    assert "smoothness" in words(ax)
+    assert "geometry consistency, log scale" in words(ax)
+
+
+def test_shares_are_linear_and_errors_are_not():
+    shares = Run("a", log(0, ("loss", "accuracy", "correct")), validation(0, "accuracy", "delta1", "miou", "abs_rel"))
+    ax = drawn(curves, curves_size, Curves([shares], measures=["accuracy", "delta1", "miou", "abs_rel"]))
+    scales = dict(zip(("loss", "accuracy", "correct", "delta1", "miou", "abs_rel"), ax.child_axes, strict=False))
+    linear = {name for name, panel in scales.items() if panel.get_yscale() == "linear"}
+    assert linear == {"accuracy", "correct", "delta1", "miou"}
+    assert {"loss, log scale", "accuracy", "share that is right", "delta1", "mIoU"} <= set(words(ax))
+
+
+def bands(panel):
+    return [band for band in panel.collections if isinstance(band, FillBetweenPolyCollection)]
+
+
+def test_a_band_goes_from_the_lowest_to_the_highest_run(arms):
+    logged, validated = arms.child_axes[0], arms.child_axes[len(PARTS)]
+    for panel, table, name in ((logged, "log", "loss"), (validated, "validation", "abs_rel")):
+        (band,) = bands(panel)  # the other arm has one run, and no band
+        values = np.array([getattr(run, table)[name] for run in SEEDS])
+        (path,) = band.get_paths()
+        x = path.vertices[:, 0]
+        for step, low, high in zip(getattr(SEEDS[0], table)["step"], values.min(0), values.max(0), strict=True):
+            y = path.vertices[x == step, 1]
+            np.testing.assert_allclose([y.min(), y.max()], [low, high])
+
+
+def test_a_run_that_diverged_ends_its_arm():
+    broken = log(1).assign(loss=np.where(STEPS > 100, np.nan, 1.0))
+    panel = drawn(curves, curves_size, Curves([Run("a", log(0)), Run("a", broken)])).child_axes[0]
+    (thick,) = [line for line in panel.lines if line.get_linewidth() > 1]
+    assert np.isfinite(thick.get_ydata()).tolist() == (STEPS <= 100).tolist()
 
 
 def test_arms_differ_by_colour_and_marker():
@@ -110,7 +145,7 @@ def test_arms_differ_by_colour_and_marker():
     looks = {(line.get_color(), line.get_marker()) for line in ax.child_axes[0].lines}
     assert len(looks) == 9
     said = words(drawn(curves, curves_size, CASES["arms and seeds"]))
-    assert {"full, 3 seeds", "no normals", "validation", "geometric", "learning rate", "step"} <= set(said)
+    assert {"full, 3 seeds", "no normals", "validation", "geometric", "learning rate, log scale", "step"} <= set(said)
 
 
 @pytest.mark.parametrize("span", [(1e-7, 1e-3), (0.02, 30), (0.15, 2.8), (0.1, 0.7), (0.52, 0.61), (3.0, 3.3)])
