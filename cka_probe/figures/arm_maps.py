@@ -2,8 +2,8 @@
 
 Below the diagonal two arms are compared before fine-tuning, above it after, and on it each arm before with itself
 after. So one square says both whether arms differ and whether fine-tuning makes them alike: it is lighter above than
-below. The scale of colours is 0 to 1, as in `heatmap`; what was not compared is left white, what has no value is
-hatched.
+below. The scale of colours is 0 to 1, as in `heatmap`; what was not compared, such as networks of other data, is a dot
+on white, which no value is, and what was compared and has no value is hatched.
 """
 
 from collections.abc import Iterable
@@ -14,18 +14,21 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from cka_probe.errors import DataError
 from cka_probe.figures import labels, save_drawing, style
 from cka_probe.figures.heatmap import number
-from cka_probe.figures.pen import PAGE, Pen, filling
+from cka_probe.figures.pen import PAGE, Pen, filling, legend_lines
 
 NEEDED = ("x", "y", "when", "index", "layer", "value")
 WHENS = ("before", "after", "self")
 ACROSS = 3
 MARGIN, TITLE, BELOW, BETWEEN, BAR, KEY = 0.08, 0.18, 0.2, 0.16, 0.55, 0.16  # inches
 LONGEST, LARGEST, NUMBERED = 1.75, 0.34, 0.2  # of an arm's name, of a cell, and of a cell with room for a number
+SAID = ("below the diagonal: before fine-tuning", "above: after", "on it: each arm before and after")
+NOT_COMPARED = {"color": "#8a8a8a", "marker": ".", "linestyle": "", "markeredgewidth": 0.0}
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,7 @@ def arm_maps(drawn: ArmMaps, ax: Axes) -> Axes:
         for number_ in range(0, len(drawn.arms), labels.step_for(plan.cell, needed=0.13)):
             pen.text(x + (number_ + 0.5) * plan.cell, y + plan.side + 0.08, str(number_), align="center")
     _draw_bar(pen, plan, image, min(len(layers), ACROSS))
-    words = "below the diagonal: before fine-tuning; above: after; on it: each arm before and after"
-    pen.text(MARGIN, plan.size[1] - MARGIN - KEY / 2, words)
+    _write_key(pen, drawn)
     return ax
 
 
@@ -121,8 +123,9 @@ def _plan(drawn: ArmMaps) -> Plan:
     cell = min(room / len(drawn.arms), LARGEST)
     side, count = cell * len(drawn.arms), len(_layers(drawn))
     rows = -(-count // ACROSS)
-    width = left + min(count, ACROSS) * (side + BETWEEN) - BETWEEN + BAR
-    return Plan(left, cell, side, (max(width, style.COLUMN), 2 * MARGIN + rows * (side + TITLE + BELOW) + KEY))
+    width = max(left + min(count, ACROSS) * (side + BETWEEN) - BETWEEN + BAR, style.COLUMN)
+    lines = sum(map(len, _key(drawn, width)))
+    return Plan(left, cell, side, (width, 2 * MARGIN + rows * (side + TITLE + BELOW) + lines * KEY))
 
 
 def _check(drawn: ArmMaps) -> None:
@@ -165,6 +168,10 @@ def _draw_square(pen: Pen, plan: Plan, cells: tuple[np.ndarray, np.ndarray], pla
     look = {"cmap": style.COLOURS, "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
     image = panel.imshow(np.ma.masked_invalid(values), **look)
     panel.set(xticks=[], yticks=[])
+    rows, columns = np.nonzero(~there)
+    panel.plot(
+        columns, rows, markersize=min(2.2, 14 * plan.cell) * pen.scale, scalex=False, scaley=False, **NOT_COMPARED
+    )
     for row, column in np.argwhere(there & ~np.isfinite(values)):
         panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style.UNDEFINED))
     for each in range(len(values)):
@@ -181,6 +188,29 @@ def _write_numbers(panel: Axes, values: np.ndarray, size: float) -> None:
         if np.isfinite(value):
             look = {"color": style.letters_on(colours(float(np.clip(value, 0, 1)))), "fontsize": size}
             panel.text(column, row, number(value), ha="center", va="center_baseline", **look)
+
+
+def _key(drawn: ArmMaps, width: float) -> tuple[list[str], list[list]]:
+    """Return the lines that say where on a square things are, and those of the legend."""
+    words = labels.filled(
+        [f"{part};" for part in SAID[:-1]] + [SAID[-1]], 0.94 * (width - 2 * MARGIN) * style.POINTS / 6
+    )
+    there = [cells[1] for cells in (_cells(drawn, index) for index in _layers(drawn))]
+    handles = [] if np.all(there) else [Line2D([], [], **NOT_COMPARED, markersize=4, label="not compared")]
+    if not np.isfinite(drawn.table["value"]).all():
+        handles.append(style.undefined_key())
+    return words, legend_lines(handles, width - 2 * MARGIN)
+
+
+def _write_key(pen: Pen, drawn: ArmMaps) -> None:
+    words, legend = _key(drawn, pen.size[0])
+    y = pen.size[1] - MARGIN - (len(words) + len(legend) - 0.5) * KEY
+    for line in words:
+        pen.text(MARGIN, y, line)
+        y += KEY
+    for handles in legend:
+        pen.legend(handles, MARGIN, y)
+        y += KEY
 
 
 def _draw_bar(pen: Pen, plan: Plan, image, across: int) -> None:

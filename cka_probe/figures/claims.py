@@ -227,7 +227,8 @@ def _numbers(row: Claim) -> str:
     width = row.high - row.low if np.isfinite(row.high - row.low) and row.high > row.low else abs(row.value)
     digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 5)) if width > 0 else 2
     value, low, high = (
-        f"{number + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}") for number in (row.value, row.low, row.high)
+        f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")  # + 0.0: no minus before nothing
+        for number in (row.value, row.low, row.high)
     )
     interval = f" [{low}, {high}]" if np.isfinite(row.low) else ""
     return f"{value}{interval} {row.unit}".rstrip()

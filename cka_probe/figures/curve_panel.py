@@ -28,6 +28,7 @@ WORDS = {
     "miou_subset_per_image": "mIoU of a picture, some classes",
     "correct": "share that is right",
 }
+KNOWN = {**LABEL_MEASURES, **MEASURES}
 LOGARITHMIC = ", log scale"
 MARKS = 5  # on a line, about
 BAND = 0.16  # opacity
@@ -39,9 +40,8 @@ def is_share(name: str) -> bool:
     >>> is_share("accuracy"), is_share("delta1_constant"), is_share("abs_rel")
     (True, True, False)
     """
-    known = {**LABEL_MEASURES, **MEASURES}
     first = name.removesuffix("_constant").removesuffix("_median")  # of the same measure, taken otherwise
-    return name == "correct" or name.startswith("iou/") or (first in known and known[first].better == "higher")
+    return name == "correct" or name.startswith("iou/") or (first in KNOWN and KNOWN[first].better == "higher")
 
 
 def draw_panel(panel: Axes, arms: dict[str, list[Run]], name: str, pen: Pen, *, validated: bool) -> str:
@@ -106,7 +106,7 @@ def _draw_validation(panel: Axes, columns: Sequence[pd.Series], look: dict, pen:
 
 def _scale(panel: Axes, name: str, values: np.ndarray, pen: Pen) -> str:
     """Choose the axes of a panel and return its words."""
-    word, values = WORDS.get(name, name.replace("_", " ")), values[np.isfinite(values)]
+    word, values = WORDS.get(name, name if name in KNOWN else name.replace("_", " ")), values[np.isfinite(values)]
     panel.locator_params(axis="x", nbins=5 if name != RATE else 10, integer=True)
     plain_numbers(panel.xaxis)
     if values.size and values.min() > 0 and not is_share(name):

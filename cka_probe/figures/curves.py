@@ -162,7 +162,7 @@ def _entries(drawn: Curves) -> list[Artist]:
         Line2D([], [], **style.arm_look(number), label=word) for number, word in enumerate(words) if len(drawn.runs) > 1
     ]
     if max(runs.values()) > 1:
-        handles.append(Patch(color="black", alpha=BAND, linewidth=0, label="median, from lowest to highest"))
+        handles.append(Patch(color="black", alpha=BAND, linewidth=0, label="lowest to highest; line: median"))
     if _measures(drawn):
         points = {"color": "black", "linestyle": "", "marker": "o", "markersize": 3.6, "markerfacecolor": "none"}
         handles.append(Line2D([], [], **points, label="validation"))
