@@ -13,6 +13,7 @@ predicts depth, a row for each picture, or the class of each pixel, a confusion 
 from cka_probe.compare import compare as compare
 from cka_probe.compare import compare_fingerprints as compare_fingerprints
 from cka_probe.compare import fingerprint as fingerprint
+from cka_probe.compare import fingerprints as fingerprints
 from cka_probe.errors import CkaProbeError as CkaProbeError
 from cka_probe.evaluate import evaluate as evaluate
 from cka_probe.fingerprint import Fingerprint as Fingerprint

@@ -69,13 +69,38 @@ def compare(
     (2, 2)
     """
     lookup(ESTIMATORS, estimator, "estimator")
+    prints = fingerprints(x, y, images, layers=layers, layers_y=layers_y, arch=arch, progress=progress, **settings)
+    return compare_fingerprints(*prints, estimator=estimator, permutations=permutations)
+
+
+def fingerprints(
+    x: Model,
+    y: Model,
+    images: Any = None,
+    *,
+    layers: LayerSpec = None,
+    layers_y: LayerSpec = None,
+    arch: str | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> tuple[Fingerprint, Fingerprint]:
+    """Return what `compare` compares: the fingerprints of both sides over one pass through the pictures.
+
+    Arguments as in `compare`. Kept, they can be compared again by another measure, or with a third model, and two
+    comparisons can be subtracted picture by picture.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4))
+    >>> x, y = fingerprints(net, net, torch.randn(16, 6), layers=["0"], layers_y=["2"])
+    >>> x.layers.names, y.layers.names
+    (('0',), ('2',))
+    """
     sides = _sides(x, y, arch)
     wanted = (layers, layers if layers_y is None else layers_y)
     maps = [_layers(side, spec) for side, spec in zip(sides, wanted, strict=True)]
-    chosen = _settings(sides, settings)
-    prints = _captured(sides, maps, images, chosen, progress)
-    prints = [print_.subset(layer_map) for print_, layer_map in zip(prints, maps, strict=True)]
-    return compare_fingerprints(*prints, estimator=estimator, permutations=permutations)
+    prints = _captured(sides, maps, images, _settings(sides, settings), progress)
+    first, second = (print_.subset(layer_map) for print_, layer_map in zip(prints, maps, strict=True))
+    return first, second
 
 
 def fingerprint(

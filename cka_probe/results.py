@@ -87,7 +87,8 @@ class SimilarityMatrix:
         x: The model on the rows.
         y: The model on the columns.
         pictures: `hash` of the list of pictures and `source`, where they came from.
-        settings: `measure`, its `title` and `range`, `estimator`, `features`, `precision`, `preprocess`, `batch`, `permutations`, `seed` …
+        settings: `measure`, its `title` and `range`, `estimator` (of CKA), `features`, `precision`, `preprocess`,
+            `batch`, `permutations`, `seed` …
         versions: Packages that made it.
     """
 

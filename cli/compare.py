@@ -1,5 +1,6 @@
 """`ckaprobe compare`: two models, some pictures, and how alike their layers are."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -43,37 +44,53 @@ def compare(
     arch: Arch = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    keep: Annotated[
+        bool, typer.Option("--fingerprints/--no-fingerprints", help="Keep those of both sides beside the result.")
+    ] = True,
 ) -> None:
     """Compare every layer of X with every layer of Y.
 
     Writes result.json, result.csv, heatmap.png and heatmap.pdf (and the profile of the diagonal, where there is
-    one) and prints the table of the diagonal and the paths.
+    one), the fingerprints of both sides and a strip of the first pictures, and prints the table of the diagonal and
+    the paths.
     """
     import cka_probe
+    from cka_probe.cautions import cautions
+    from cka_probe.fingerprint import is_fingerprint
+    from cka_probe.lookup import lookup
+    from cka_probe.similarity import ESTIMATORS
     from cka_probe.writing import check_writable
 
     check_writable(out)
+    lookup(ESTIMATORS, estimator, "estimator")
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
     with pictures_bar() as progress:
-        result = cka_probe.compare(
+        prints = cka_probe.fingerprints(
             x,
             y,
             data,
             layers=layers,
             layers_y=layers_y,
             arch=arch,
-            estimator=estimator,
-            permutations=permutations,
             progress=progress,
             device=device,
             skip_bad=skip_bad,
             **settings,
         )
+    result = cka_probe.compare_fingerprints(*prints, estimator=estimator, permutations=permutations)
     typer.echo(result.summary())
+    for caution in cautions(result):
+        typer.echo(f"caution  {caution}")
+    from cka_probe.data.thumbnails import save_strip, thumbnails
     from cka_probe.figures import figures_for, save_figure
 
     paths = [result.save(out / "result.json"), result.save(out / "result.csv")]
     for name in figures_for(result):
         paths += save_figure(result, name, [out / f"{name}.png", out / f"{name}.pdf"])
+    if keep:
+        paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", prints, strict=True)]
+    if not (is_fingerprint(x) and is_fingerprint(y)):  # else no picture was read
+        chosen = replace(prints[0].settings, skip_bad=skip_bad)
+        paths.append(save_strip(thumbnails(data, chosen), out / "pictures.jpg"))
     for path in paths:
         typer.echo(path)

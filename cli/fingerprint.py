@@ -39,8 +39,12 @@ def fingerprint(
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
-    """Record MODEL over pictures, once, to be compared with others later."""
+    """Record MODEL over pictures, once, to be compared with others later.
+
+    Writes the file, and beside it pictures.jpg, a strip of the first pictures.
+    """
     import cka_probe
+    from cka_probe.data.thumbnails import save_strip, thumbnails
     from cka_probe.writing import check_writable
 
     check_writable(output.parent)
@@ -50,3 +54,4 @@ def fingerprint(
             model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings
         )
     typer.echo(made.save(output))
+    typer.echo(save_strip(thumbnails(data, made.settings), output.with_name("pictures.jpg")))
