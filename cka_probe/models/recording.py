@@ -83,7 +83,7 @@ def record(
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if name in kept:
                 raise LayerError(f"layer {name!r} runs more than once in a forward pass; name a layer that runs once")
-            kept[name] = keep(name, _activation(name, output, n))
+            kept[name] = keep(name, activation_of(name, output, n).detach())
             if stop and len(kept) == len(modules):
                 raise _Enough
 
@@ -132,8 +132,12 @@ def _opened(output: Any) -> Any:
     return output[0] if isinstance(output, tuple | list) and output else output
 
 
-def _activation(name: str, output: Any, n: int) -> Tensor:
-    """Return the activation in a module's output, or say why there is none."""
+def activation_of(name: str, output: Any, n: int) -> Tensor:
+    """Return the activation in a module's output, one per example, or say why there is none.
+
+    Raises:
+        LayerError: It is no float tensor, or its first axis is not that of the `n` examples.
+    """
     output = _opened(output)
     if not isinstance(output, Tensor) or not output.is_floating_point():
         raise LayerError(f"layer {name!r} puts out no float tensor but {type(output).__name__}; name another layer")
@@ -142,4 +146,4 @@ def _activation(name: str, output: Any, n: int) -> Tensor:
             f"layer {name!r} puts out {tuple(output.shape)} for {n} pictures; expected one activation per picture on "
             "the first axis (windows or tokens are no examples); name another layer"
         )
-    return output.detach()
+    return output

@@ -1,0 +1,135 @@
+"""Grad-CAM: which places of a picture a score comes from, at one layer of any network.
+
+For a layer's activation A (C, h, w) and a score S of the picture (`targets`),
+
+    alpha_c = 1 / (h w) * sum_uv dS / dA_c(u, v),        map = ReLU(sum_c alpha_c A_c)
+
+(Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017).
+Figure 6 of Lao et al. (ECCV 2024) takes the score of a segmentation and the output of the first ReLU, before any
+pooling, where maps have half the picture's resolution: that is the layer `first`.
+
+The network is run once, in evaluation mode, in full float32; of a segmentation each predicted class is one more
+backward pass. Nothing is left behind: no hook, no gradient, no mode (`models.gradients`).
+
+A map says what a linear reading of a layer holds for its score, not what the network would say without it. For a
+network without a head, the target `none` gives the root mean square of the activation over its channels: what is there,
+whatever it may be good for.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cka_probe.attribution.layouts import Layout, check_said, found_layout, said_layout
+from cka_probe.attribution.maps import Maps
+from cka_probe.attribution.networks import Network, network_of
+from cka_probe.attribution.regions import Region
+from cka_probe.attribution.targets import Scored, Target, target_of
+from cka_probe.errors import DataError
+from cka_probe.models.gradients import gradients
+from cka_probe.models.recording import full_float32, record
+from cka_probe.tasks.trained import Trained
+
+
+def grad_cam(
+    model: str | Path | Trained | nn.Module,
+    images: Tensor,
+    layer: str | int = "first",
+    target: str | Callable[[Any], Tensor] = "segmentation",
+    *,
+    region: Region = None,
+    log_softmax: bool = False,
+) -> Maps:
+    """Return the Grad-CAM maps of pictures.
+
+    Args:
+        model: A checkpoint of `ckaprobe train` with its head, any reference that `load` takes, what `load_trained` or
+            `load` returned, or any module. One that is neither ours nor timm's is fed the pictures as they are.
+        images: (n, 3, H, W) float32 RGB in [0, 1], of a size that the network takes.
+        layer: `first` (the first ReLU before pooling, or the patch embedding), an index into the encoder's map of
+            layers, a name in the paper's, a dotted path in the encoder, or one in the head with `head.` before it. How
+            its numbers lie may be said behind an @: `NAME@NHWC`, `NAME@NCHW`, or the grid of tokens, `NAME@14x14`.
+        target: In `targets.TARGETS`: `segmentation`, `segmentation:K`, `class`, `class:K`, `depth`, `none`; or a
+            callable that takes what the network puts out and returns a number for each picture, (n,).
+        region: Which pixels of a prediction count: a bool mask (n, H, W) or (H, W), or a box (top, left, height,
+            width).
+        log_softmax: Take log-softmax in place of logits, so that a constant added to all logits changes nothing.
+
+    Raises:
+        CheckpointError: The model cannot be loaded.
+        LayerError: The layer does not exist, never runs, runs twice, does not affect the score, or has no positions
+            that can be told from its channels.
+        DataError: The pictures do not fit the network, or the target what the network puts out.
+        UnknownNameError: There is no such target or class.
+    """
+    wanted = target_of(target, region=region, log_softmax=log_softmax)
+    with torch.inference_mode(False):  # what is loaded in inference mode could not be differentiated
+        network = network_of(model)
+        images = network.fed(images.clone() if images.is_inference() else images)
+        if network.lacks and wanted.score is not None and isinstance(target, str):
+            raise DataError(f"nothing to explain: {network.lacks}; give a network with a head, or the target none")
+        name, at, said = str(layer).partition("@")
+        address, owner, inner = network.place(name if at else layer, images)
+
+        def laid(activation: Tensor) -> Layout:
+            shape = tuple(activation.shape)
+            if not at:
+                return found_layout(shape, tuple(images.shape[-2:]), inner, owner)
+            layout = said_layout(said)
+            check_said(layout, shape, inner)
+            return layout
+
+        with full_float32(images.device):
+            explain = _strength if wanted.score is None else _explained
+            signed, scored, scores = explain(network, images, address, laid, wanted)
+    return _maps(address.removeprefix("backbone."), wanted.name, signed, scored, scores, tuple(images.shape[-2:]))
+
+
+def weighted(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Return sum_c alpha_c A_c, (n, h, w) float32, of an activation and its gradient, (n, C, h, w)."""
+    alpha = gradient.float().mean((2, 3))
+    return torch.einsum("nc,nchw->nhw", alpha, activation.float())
+
+
+def _explained(network: Network, images: Tensor, address: str, laid: Callable, target: Target):
+    """Return the map of each score, what the target made of the prediction, and the scores."""
+    scored: list[Scored] = []
+
+    def scores(output: Any) -> tuple[Tensor, ...]:
+        scored.append(target.score(output))
+        return scored[0].rows
+
+    def keep(_name: str, activation: Tensor, gradient: Tensor) -> Tensor:
+        layout = laid(activation)
+        return weighted(layout.map(activation), layout.map(gradient)).cpu()
+
+    values, maps = gradients(network.root, images, [address], scores, keep, run=network.predict)
+    return [row[0] for row in maps], scored[0], values.sum(0).float().cpu()
+
+
+def _strength(network: Network, images: Tensor, address: str, laid: Callable, _target: Target):
+    """Return the root mean square of the activation over its channels, and that there is no score."""
+
+    def keep(_name: str, activation: Tensor) -> Tensor:
+        return laid(activation).map(activation).float().square().mean(1).sqrt().cpu()
+
+    maps = record(network.root, images, [address], keep, run=network.predict, stop=False)
+    return maps, Scored(()), torch.full((len(images),), torch.nan)
+
+
+def _maps(layer: str, target: str, rows: list[Tensor], scored: Scored, scores: Tensor, size: tuple[int, int]) -> Maps:
+    """Return the result; of a segmentation the maps of its classes and their sum."""
+    if not all(row.isfinite().all() for row in rows):
+        raise DataError(
+            f"layer {layer!r}: expected finite maps, found NaN or infinity; look at the weights or pictures"
+        )
+    predictions = None if scored.predictions is None else scored.predictions.cpu()
+    if not scored.num_classes:
+        return Maps(layer, target, rows[0], None, scores, predictions, size)
+    per_class = rows[0].new_zeros(len(rows[0]), scored.num_classes, *rows[0].shape[1:])
+    for number, row in zip(scored.classes, rows, strict=True):
+        per_class[:, number] = row
+    return Maps(layer, target, per_class.sum(1), per_class, scores, predictions, size)

@@ -1,0 +1,125 @@
+"""The network that is asked: encoder and head, what runs them, and how their layers are called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cka_probe.attribution.first_layer import first_layer
+from cka_probe.errors import CheckpointError, DataError, LayerError
+from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.backbone import Backbone
+from cka_probe.models.checkpoint import read_header
+from cka_probe.models.files.reading import first_bytes
+from cka_probe.models.load import load, wrap
+from cka_probe.models.selection import select_layers
+from cka_probe.tasks import TASKS
+from cka_probe.tasks.trained import Trained, load_trained
+
+HEAD = "head."
+
+
+@dataclass(frozen=True)
+class Network:
+    """Something with layers that makes a prediction of pictures.
+
+    Attributes:
+        backbone: The encoder, or the whole network where it has no head of ours.
+        head: What a task of ours put on it, or `None`.
+        predict: Takes images (n, 3, H, W) float32 in [0, 1].
+        lacks: Why it has no prediction to explain, or "".
+    """
+
+    backbone: Backbone
+    head: nn.Module | None
+    predict: Callable[[Tensor], Any]
+    lacks: str = ""
+
+    @property
+    def root(self) -> nn.Module:
+        """What the addresses of `place` are relative to."""
+        return nn.ModuleDict({"backbone": self.backbone.model} | ({} if self.head is None else {"head": self.head}))
+
+    def place(self, layer: str | int, images: Tensor) -> tuple[str, nn.Module, str]:
+        """Return the layer that is asked for: its address under `root`, its part of the network, and its address there.
+
+        Args:
+            layer: `first`, an index into the encoder's map, a name in the paper's, a dotted path in the encoder, or
+                one in the head with `head.` before it.
+            images: Some, to find the first layer with.
+
+        Raises:
+            LayerError: There is none of this name, or several.
+        """
+        model = self.backbone.model
+        if layer == "first":
+            address = first_layer(self.root, images[:1], self.predict)
+            part, _, module = address.partition(".")
+            return address, model if part == "backbone" else self.head, module
+        in_head = str(layer).removeprefix(HEAD)
+        if self.head is not None and str(layer).startswith(HEAD) and in_head in dict(self.head.named_modules()):
+            return f"head.{in_head}", self.head, in_head
+        found = select_layers(model, [layer], self.backbone.layers)
+        if len(found) != 1:
+            raise LayerError(f"expected one layer, found {len(found)} that {layer!r} means; name one of them")
+        return f"backbone.{found[0].module}", model, found[0].module
+
+    def fed(self, images: Tensor) -> Tensor:
+        """Return images on the network's device, or say why it cannot be fed them.
+
+        Raises:
+            DataError: They are no pictures, or not of the network's size.
+        """
+        if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point() or len(images) == 0:
+            raise DataError(
+                f"expected images (n, 3, H, W) float in [0, 1], found {images.dtype} {tuple(images.shape)}; "
+                "put a single picture into a batch with [None]"
+            )
+        architecture, size = ARCHITECTURES.get(self.backbone.origin.architecture), self.backbone.preprocessing.size
+        given = tuple(images.shape[-2:])
+        if architecture is not None and not architecture.any_shape and size not in (None, given):
+            raise DataError(
+                f"expected pictures of {size[1]}x{size[0]} pixels, which is what this {architecture.name} takes, found "
+                f"{given[1]}x{given[0]}; scale them first"
+            )
+        weight = next((p for p in self.root.parameters() if p.is_floating_point()), torch.empty(0))
+        return images.to(device=weight.device, dtype=weight.dtype)
+
+
+def network_of(model: str | Path | Trained | nn.Module) -> Network:
+    """Return the network that is meant.
+
+    Args:
+        model: A checkpoint of `ckaprobe train`, with its head; any other reference that `load` takes; what
+            `load_trained` or `load` returned; or a module. What timm says of a module's input is heeded, any other is
+            fed pictures as they are: put a `Backbone` with size, mean and std around it.
+
+    Raises:
+        CheckpointError: It cannot be loaded.
+    """
+    if isinstance(model, str | Path):
+        model = _loaded(model)
+    if isinstance(model, Trained):
+        predict = getattr(model.task, "predict", None)
+        if predict is None:
+            task = type(model.task).__name__.lower()
+            return Network(model.backbone, None, model.backbone, f"its task, {task}, predicts nothing of one picture")
+        return Network(model.backbone, model.head, lambda images: predict(model.backbone, model.head, images))
+    if not isinstance(model, nn.Module):
+        raise CheckpointError(f"expected a checkpoint, a reference or a torch.nn.Module, found {type(model).__name__}")
+    backbone = wrap(model)
+    headless = getattr(backbone.model, "num_classes", None) == 0  # as timm says it
+    return Network(backbone, None, backbone, "it is an encoder without a head" if headless else "")
+
+
+def _loaded(reference: str | Path) -> Trained | Backbone:
+    """Return encoder and head of a checkpoint whose task predicts, else what `load` makes of a reference."""
+    path = Path(reference)
+    if path.is_file() and first_bytes(path)[8:9] == b"{":  # how safetensors begin, after a length
+        header = read_header(path)
+        if header is not None and hasattr(TASKS.get(header.task), "predict"):
+            return load_trained(path)
+    return load(reference)
