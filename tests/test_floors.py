@@ -34,7 +34,7 @@ FLOORS = {
     "tasks": 3,
     "evaluation": 2.9,
     "scoring": 3.25,
-    "attribution": 3.25,
+    "attribution": 3.3,
     "differences": 3.25,
     "evaluate": 3.3,
     "pseudo_depth": 3.3,
