@@ -7,9 +7,11 @@
 A model is a checkpoint, `timm:NAME`, `random:NAME`, `package.module:function`, or any `torch.nn.Module`. Its
 layers' Gram matrices over a list of pictures are its `fingerprint`; two fingerprints of the same pictures give a
 `SimilarityMatrix`: unbiased CKA with 95 % intervals and a permutation null. `evaluate` scores a checkpoint that
-predicts depth, a row for each picture, or the class of each pixel, a confusion matrix for each picture.
+predicts depth, a row for each picture, or the class of each pixel, a confusion matrix for each picture. `grad_cam`
+maps where in a picture a prediction comes from, at any layer.
 """
 
+from cka_probe.attribution.grad_cam import grad_cam as grad_cam
 from cka_probe.compare import compare as compare
 from cka_probe.compare import compare_fingerprints as compare_fingerprints
 from cka_probe.compare import fingerprint as fingerprint
