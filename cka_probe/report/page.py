@@ -109,7 +109,8 @@ class Thumbnails:
     def __post_init__(self):
         if len(self.pictures) != len(self.captions):
             raise DataError(
-                f"expected a caption for each of {len(self.pictures)} thumbnails, found {len(self.captions)}; give one each"
+                f"expected a caption for each of {len(self.pictures)} thumbnails, found {len(self.captions)}; "
+                "give one each"
             )
         for picture in self.pictures:
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
@@ -126,6 +127,8 @@ class MatrixItem:
         results: By what the switch calls them ("CKA, unbiased"), all with the same layers on both sides; the first
             is shown first.
         name: File name of the downloads, without suffix.
+        downloads: Files of the same results, as in `FigureItem`; a large matrix is rounded in the page, and only
+            these have every digit.
 
     Raises:
         DataError: There is no result, or two of them have different layers.
@@ -133,6 +136,7 @@ class MatrixItem:
 
     results: Mapping[str, SimilarityMatrix]
     name: str = "result"
+    downloads: tuple[str | Path, ...] = ()
 
     def __post_init__(self):
         if not self.results:
@@ -141,8 +145,8 @@ class MatrixItem:
         for label, result in self.results.items():
             if _layers(result) != _layers(self.results[first]):
                 raise DataError(
-                    f"expected the same layers in all results of one matrix, found others in {label!r} than in {first!r}; "
-                    "make a matrix of each"
+                    f"expected the same layers in all results of one matrix, found others in {label!r} than in "
+                    f"{first!r}; make a matrix of each"
                 )
 
 

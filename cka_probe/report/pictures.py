@@ -1,0 +1,140 @@
+"""Pictures made small enough to stand in a page, with no loss that an eye would find.
+
+A figure is brought to at most twice the pixels it is shown at, and written as PNG with a palette, lossless WebP or
+lossy WebP: the smallest of those that stay within `LEAST_PSNR` of it. Thumbnails are photographs, so JPEG.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cka_probe.errors import DataError
+from cka_probe.report.escaping import data_uri
+
+LEAST_PSNR = 42.0  # dB; thin coloured lines and small letters stay as they were
+SHOWN_PER_INCH = 150  # CSS pixels: figures are designed for print, where a reader is closer
+THUMBNAIL = 96  # pixels, longer side
+TYPES = {
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".pdf": "application/pdf",
+    ".csv": "text/csv",
+    ".json": "application/json",
+}
+
+
+@dataclass(frozen=True)
+class Squeeze:
+    """How small a picture must become.
+
+    Attributes:
+        width: Pixels across, at most.
+        psnr: Decibels to the picture of that size, at least.
+    """
+
+    width: int = 1400
+    psnr: float = LEAST_PSNR
+
+
+SQUEEZES = (Squeeze(), Squeeze(1100, 38.0), Squeeze(900, 34.0), Squeeze(700, 30.0), Squeeze(480, 27.0))
+"""What is tried, in order, until a page fits."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture for the template: its address, and width and height in CSS pixels (0 where the file says none)."""
+
+    address: str
+    width: int = 0
+    height: int = 0
+
+
+def shown(picture: str | Path | bytes, squeeze: Squeeze) -> Shown:
+    """Return a picture as it stands in a page.
+
+    Args:
+        picture: A file, or its bytes.
+        squeeze: How small it must become.
+
+    Raises:
+        DataError: It cannot be read, or is no picture.
+    """
+    content = _content(picture)
+    if content.lstrip()[:5] in (b"<?xml", b"<svg ", b"<svg\n"):
+        return Shown(data_uri(content, TYPES[".svg"]))
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            inch = float(opened.info.get("dpi", (0,))[0])
+            image = _flat(opened)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"expected a picture (PNG, JPEG, WebP or SVG), found {_name(picture)}: {error}") from error
+    width = round(image.width / inch * SHOWN_PER_INCH) if inch >= 100 else image.width
+    height = round(width * image.height / image.width)
+    pixels = min(image.width, squeeze.width, max(2 * width, 480))
+    if pixels < image.width:
+        image = image.resize((pixels, max(1, round(pixels * image.height / image.width))), Image.Resampling.LANCZOS)
+    return Shown(_smallest(image, squeeze.psnr), width, height)
+
+
+def thumbnail(picture: np.ndarray) -> Shown:
+    """Return a small JPEG of (H, W, 3) uint8."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL), Image.Resampling.LANCZOS)
+    return Shown(data_uri(_written(image, "JPEG", quality=82, optimize=True), "image/jpeg"), *image.size)
+
+
+def _content(picture: str | Path | bytes) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        return Path(picture).read_bytes()
+    except OSError as error:
+        raise DataError(f"expected a picture at {picture}, found: {error.strerror}; draw it again") from error
+
+
+def _name(picture: str | Path | bytes) -> str:
+    return f"{len(picture)} bytes" if isinstance(picture, bytes) else Path(picture).name
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """Return RGB on white: a page in the dark would otherwise shine through the paper."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _smallest(image: Image.Image, psnr: float) -> str:
+    """Return the smallest encoding that is near enough; lossless WebP always is."""
+    kept = [("image/webp", _written(image, "WEBP", lossless=True, quality=60, method=4))]
+    palette = image.quantize(256, dither=Image.Dither.NONE)
+    if _psnr(image, palette.convert("RGB")) >= psnr:
+        kept.append(("image/png", _written(palette, "PNG", optimize=True)))
+    for quality in (70, 80, 90):
+        content = _written(image, "WEBP", quality=quality, method=4)
+        with Image.open(io.BytesIO(content)) as decoded:
+            if _psnr(image, decoded.convert("RGB")) >= psnr:
+                kept.append(("image/webp", content))
+                break
+    kind, content = min(kept, key=lambda one: len(one[1]))
+    return data_uri(content, kind)
+
+
+def _written(image: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=form, **options)
+    return stream.getvalue()
+
+
+def _psnr(image: Image.Image, other: Image.Image) -> float:
+    """Return decibels over what is drawn: much white paper would forgive spoilt lines."""
+    first, second = (np.asarray(one, np.float32) for one in (image, other))
+    drawn = (first < 255).any(axis=2) | (second < 255).any(axis=2)
+    error = float(np.square(first - second)[drawn].mean()) if drawn.any() else 0.0
+    return 10 * np.log10(255**2 / error) if error else np.inf
