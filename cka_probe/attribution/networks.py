@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from cka_probe.attribution.first_layer import first_layer
 from cka_probe.errors import CheckpointError, DataError, LayerError
+from cka_probe.lookup import suggestion
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_header
 from cka_probe.models.files.reading import first_bytes
 from cka_probe.models.load import load, wrap
 from cka_probe.models.selection import select_layers
-from cka_probe.tasks import TASKS
 from cka_probe.tasks.trained import Trained, load_trained
 
 HEAD = "head."
@@ -60,9 +60,16 @@ class Network:
             part, _, module = address.partition(".")
             return address, model if part == "backbone" else self.head, module
         in_head = str(layer).removeprefix(HEAD)
-        if self.head is not None and str(layer).startswith(HEAD) and in_head in dict(self.head.named_modules()):
+        if self.head is not None and in_head != str(layer) and in_head in dict(self.head.named_modules()):
             return f"head.{in_head}", self.head, in_head
-        found = select_layers(model, [layer], self.backbone.layers)
+        try:
+            found = select_layers(model, [layer], self.backbone.layers)
+        except LayerError as error:
+            if self.head is None or in_head == str(layer):
+                raise
+            names = [HEAD + name for name, _ in self.head.named_modules() if name]
+            hint = suggestion(str(layer), names) or f"it has {', '.join(names[:4])} …"
+            raise LayerError(f"no layer {layer!r} in the head, {type(self.head).__name__}; {hint}") from error
         if len(found) != 1:
             raise LayerError(f"expected one layer, found {len(found)} that {layer!r} means; name one of them")
         return f"backbone.{found[0].module}", model, found[0].module
@@ -116,10 +123,10 @@ def network_of(model: str | Path | Trained | nn.Module) -> Network:
 
 
 def _loaded(reference: str | Path) -> Trained | Backbone:
-    """Return encoder and head of a checkpoint whose task predicts, else what `load` makes of a reference."""
+    """Return encoder and head of a checkpoint that has both, else what `load` makes of a reference."""
     path = Path(reference)
     if path.is_file() and first_bytes(path)[8:9] == b"{":  # how safetensors begin, after a length
         header = read_header(path)
-        if header is not None and hasattr(TASKS.get(header.task), "predict"):
+        if header is not None and header.task:
             return load_trained(path)
     return load(reference)
