@@ -15,6 +15,7 @@ from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
 from ckaprobe_cli.evaluate import evaluate
 from ckaprobe_cli.fingerprint import fingerprint
+from ckaprobe_cli.gradcam import gradcam
 from ckaprobe_cli.inspect import inspect
 from ckaprobe_cli.layers import layers
 from ckaprobe_cli.reproduce import reproduce
@@ -50,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, reproduce):
+for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, gradcam, reproduce):
     app.command()(command)
 app.add_typer(data, name="data")
 

@@ -1,0 +1,87 @@
+"""Held maps as the panel of Figure 6: pictures across, networks down."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cka_probe.attribution.attributions import Attributions
+from cka_probe.attribution.held import Held
+from cka_probe.data.classes import Classes, numbered
+from cka_probe.data.dataset import Dataset
+from cka_probe.data.sample import IGNORE
+from cka_probe.errors import DataError
+from cka_probe.figures.cam_panel import CamPanel
+from cka_probe.figures.cam_rows import CamColumn
+from cka_probe.lookup import lookup
+
+FOOTNOTE = (
+    "AP: average precision of the map's steepness for label boundaries within {tolerance:g} px, in brackets that of "
+    "chance. A map says where, not how much."
+)
+
+
+def panel_of(
+    result: Attributions, held: Mapping[str, Sequence[Held]], dataset: Dataset, classes: Sequence[str] = ()
+) -> CamPanel:
+    """Return the panel of the maps that are held.
+
+    Args:
+        result: What they are of.
+        held: By checkpoint, of the same pictures.
+        dataset: Whose names and colours labels have.
+        classes: Names of classes whose own maps are shown too, of the target `segmentation`.
+
+    Raises:
+        DataError: No maps are held, or there are none of single classes; networks predict different kinds of things.
+        UnknownNameError: There is no such class.
+    """
+    kinds = {_kind(one.prediction) for maps in held.values() for one in maps}
+    if len(kinds) != 1:
+        raise DataError(f"expected maps of networks that predict one kind of thing, found {len(kinds)}; hold some maps")
+    predicts, first = kinds.pop(), next(iter(held.values()))
+    vocabulary = _vocabulary(dataset, held) if predicts == "labels" else Classes(())
+    numbers = {name: number for number, name in enumerate(vocabulary.names)}
+    wanted = {name: lookup(numbers, name, "class") for name in classes}
+    columns = tuple(
+        _column({name: maps[place] for name, maps in held.items()}, result, predicts, wanted)
+        for place in range(len(first))
+    )
+    note = FOOTNOTE.format(tolerance=result.settings["tolerance"]) if result.data["labels"] else ""
+    return CamPanel(
+        columns, predicts, vocabulary.names, np.array(vocabulary.colours).reshape(-1, 3), tuple(wanted), note
+    )
+
+
+def _column(maps: Mapping[str, Held], result: Attributions, predicts: str, wanted: Mapping[str, int]) -> CamColumn:
+    """Return one picture with the maps of all networks."""
+    first = next(iter(maps.values()))
+    return CamColumn(
+        first.name,
+        first.image,
+        {name: one.shown for name, one in maps.items()},
+        first.truth if _kind(first.truth) == predicts else None,
+        {name: one.prediction for name, one in maps.items()} if predicts else {},
+        {name: {word: one.of_class(number) for word, number in wanted.items()} for name, one in maps.items()},
+        {name: _note(result, name, first.name) for name in maps},
+    )
+
+
+def _note(result: Attributions, checkpoint: str, picture: str) -> str:
+    """Return how well a map follows boundaries, or ""."""
+    row = result.of(checkpoint).loc[picture]
+    return f"AP {row['ap']:.2f} ({row['chance']:.2f})" if np.isfinite(row["ap"]) else ""
+
+
+def _kind(value: np.ndarray | str | None) -> str:
+    """Return what kind of thing a prediction is, as `CamPanel.predicts` has it."""
+    if value is None or isinstance(value, str):
+        return "" if value is None else "category"
+    return "labels" if value.dtype.kind in "iu" else "depth"
+
+
+def _vocabulary(dataset: Dataset, held: Mapping[str, Sequence[Held]]) -> Classes:
+    """Return the data's classes, or as many numbered ones as are drawn where it knows fewer."""
+    drawn = [value for maps in held.values() for one in maps for value in (one.prediction, one.truth)]
+    most = max((int(v[v != IGNORE].max(initial=0)) for v in drawn if _kind(v) == "labels"), default=0)
+    classes = getattr(dataset, "classes", None)
+    return classes if classes is not None and len(classes) > most else numbered(most + 1)

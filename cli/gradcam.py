@@ -1,0 +1,106 @@
+"""`ckaprobe gradcam`: where in pictures checkpoints see what they predict, and whether they follow its outlines."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckaprobe_cli.options import Device, Out, pictures_bar
+
+if TYPE_CHECKING:
+    from cka_probe.attribution.attributions import Attributions
+    from cka_probe.attribution.held import Held
+
+KEPT = "maps"
+
+
+def gradcam(
+    checkpoints: Annotated[list[str], typer.Argument(help="Of `ckaprobe train`, with its head; several are compared.")],
+    data: Annotated[
+        str, typer.Option(help="Pictures: a folder, or kitti_semantics:DIR:test, with labels (see README).")
+    ],
+    out: Out,
+    layer: Annotated[
+        str, typer.Option(help="first (the first ReLU before pooling), an index, a module name, or head.NAME.")
+    ] = "first",
+    target: Annotated[
+        str, typer.Option(help="segmentation, segmentation:CLASS, class, class:CLASS, depth, or none (no gradient).")
+    ] = "segmentation",
+    names: Annotated[
+        str | None,
+        typer.Option(help="What the checkpoints are called, with commas.  [default: from paths]", show_default=False),
+    ] = None,
+    num: Annotated[int, typer.Option(help="So many pictures, drawn by the seed; 0: all.", min=0)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the choice of pictures and of the bootstrap.")] = 0,
+    tolerance: Annotated[
+        float, typer.Option(help="How far from a label boundary still counts as one, pixels of the network's input.")
+    ] = 1.0,
+    log_softmax: Annotated[bool, typer.Option("--log-softmax", help="Take log-softmax in place of logits.")] = False,
+    draw: Annotated[int, typer.Option(help="Draw so many pictures, spread evenly over the list.", min=0)] = 4,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Draw the maps of single classes too, with commas: car,road.", show_default=False),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help=f"Keep all maps, a .npz a checkpoint in {KEPT}/.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Draw Grad-CAM maps of checkpoints on the same pictures, and count how well they follow label boundaries.
+
+    Writes gradcam.json and gradcam.csv (a row for each checkpoint and picture), gradcam.png and gradcam.pdf; prints the
+    summary and the paths.
+    """
+    from cka_probe.attribution.over_pictures import Rules, attribute
+    from cka_probe.data import open_dataset
+    from cka_probe.writing import check_writable
+
+    check_writable(out)
+    called = _called(checkpoints, names)
+    rules = Rules(num or None, seed, tolerance, log_softmax=log_softmax)
+    dataset = open_dataset(data)
+    hold = -1 if keep else draw
+    with pictures_bar() as progress:
+        result, held = attribute(called, data, layer, target, rules=rules, device=device, hold=hold, progress=progress)
+    typer.echo(result.summary())
+    paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
+    paths += _kept(held, out / KEPT) if keep else []
+    if draw:
+        paths += _drawn(result, held, (dataset, draw, classes), out)
+    for path in paths:
+        typer.echo(path)
+
+
+def _called(checkpoints: list[str], names: str | None) -> dict[str, str]:
+    """Return checkpoints by what they are called."""
+    from cka_probe.attribution.naming import distinct_names
+    from cka_probe.errors import DataError
+
+    called = distinct_names(checkpoints) if names is None else [name.strip() for name in names.split(",")]
+    if len(set(called)) != len(checkpoints) or len(called) != len(checkpoints) or not all(called):
+        raise DataError(
+            f"expected {len(checkpoints)} different names, one for each checkpoint, found {', '.join(called)}; give "
+            "them with --names and commas, and each checkpoint once"
+        )
+    return dict(zip(called, checkpoints, strict=True))
+
+
+def _kept(held: dict[str, list["Held"]], folder: Path) -> list[Path]:
+    """Write the maps of each checkpoint; return the paths."""
+    from cka_probe.attribution.held import save_held
+    from cka_probe.evaluation.predictions import check_names, prediction_path
+
+    check_names(list(held))
+    return [save_held(maps, prediction_path(folder, name, ".npz")) for name, maps in held.items()]
+
+
+def _drawn(
+    result: "Attributions", held: dict[str, list["Held"]], what: tuple[object, int, str | None], out: Path
+) -> list[Path]:
+    """Draw some of the maps; return the paths."""
+    from cka_probe.attribution.over_pictures import spread
+    from cka_probe.attribution.panels import panel_of
+    from cka_probe.figures.cam_panel import save_cam_panel
+
+    dataset, draw, classes = what
+    some = {name: [maps[place] for place in sorted(spread(len(maps), draw))] for name, maps in held.items()}
+    wanted = [name.strip() for name in classes.split(",")] if classes else []
+    return save_cam_panel(panel_of(result, some, dataset, wanted), [out / "gradcam.png", out / "gradcam.pdf"])
