@@ -122,12 +122,30 @@ def test_edges_that_are_true_found_and_both_have_their_colours():
     panel = CASES["edges"]
     for shown, found in zip(panel.rows, pictures(drawn(depth_panel, depth_panel_size, panel), panel), strict=True):
         for colours, model in zip(found[2:], MODELS, strict=True):
-            true, predicted = shown.edges["truth"], shown.edges[model]
+            finer = colours.shape[0] // shown.truth.shape[0]
+            assert finer > 1  # pixels are far thicker than a thin line here, and stay as they are
+            true, predicted = (shown.edges[name].repeat(finer, 0).repeat(finer, 1) for name in ("truth", model))
             for where, colour in (
                 (true & ~predicted, TRUE_EDGE), (predicted & ~true, FOUND_EDGE), (true & predicted, BOTH_EDGE)
             ):  # fmt: skip
                 np.testing.assert_allclose(colours[where][:, :3], np.broadcast_to(colour, (where.sum(), 3)))
             np.testing.assert_allclose(colours[~true & ~predicted].std(-1) * 0, 0)
+
+
+@pytest.mark.parametrize(("wide", "inches"), [(16, 1.7), (128, 0.8), (640, 0.8), (1242, 0.6)])
+def test_a_line_of_one_pixel_is_seen_in_print(wide, inches):
+    edges = np.zeros((wide // 2, wide), bool)
+    edges[:, wide // 2] = edges[wide // 4, :] = True
+    fine = colouring.thick_lines(edges, inches)
+    finer = fine.shape[1] // wide
+    assert fine.shape == (finer * edges.shape[0], finer * wide)
+    thick = max(1 / wide * inches, colouring.THIN)  # inches
+    across, down = fine[-1].sum() / fine.shape[1] * inches, fine[:, 0].sum() / fine.shape[1] * inches
+    for found in (across, down):
+        assert thick - 1e-9 <= found <= thick + 2.01 * inches / fine.shape[1]
+    at = np.flatnonzero(fine[-1]).mean() + 0.5
+    np.testing.assert_allclose(at / finer, wide // 2 + 0.5)  # it grows to both sides
+    assert not colouring.thick_lines(np.zeros((4, 4), bool), inches).any()
 
 
 def test_edges_are_told_apart_in_grey_and_from_the_dimmed_picture():

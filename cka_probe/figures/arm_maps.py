@@ -170,13 +170,14 @@ def _draw_square(pen: Pen, plan: Plan, cells: tuple[np.ndarray, np.ndarray], pla
     panel.set(xticks=[], yticks=[])
     rows, columns = np.nonzero(~there)
     panel.plot(
-        columns, rows, markersize=min(2.2, 14 * plan.cell) * pen.scale, scalex=False, scaley=False, **NOT_COMPARED
+        columns, rows, markersize=min(4.0, 30 * plan.cell) * pen.scale, scalex=False, scaley=False, **NOT_COMPARED
     )
     for row, column in np.argwhere(there & ~np.isfinite(values)):
         panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style.UNDEFINED))
     for each in range(len(values)):
-        outline = {"fill": False, "edgecolor": "white", "linewidth": 1.0 * pen.scale}
-        panel.add_patch(Rectangle((each - 0.5, each - 0.5), 1, 1, **outline))
+        for colour, wide in (("white", 1.4), ("black", 0.5)):  # one of them is seen on any colour
+            outline = {"fill": False, "edgecolor": colour, "linewidth": wide * pen.scale}
+            panel.add_patch(Rectangle((each - 0.5, each - 0.5), 1, 1, **outline))
     if plan.cell >= NUMBERED:
         _write_numbers(panel, values, pen.sizes.small)
     return image

@@ -10,6 +10,10 @@ from matplotlib.colors import hsv_to_rgb
 from cka_probe.figures import style
 
 IGNORE = 255
+THIN = 0.7 / style.POINTS
+"""Inches of the thinnest line of a map that is seen in print."""
+RASTER = 600
+"""Pixels in an inch, about, of maps of lines."""
 GOLDEN = 0.6180339887  # hues a golden ratio apart: any few in a row are told apart
 SPARSE = 0.2
 """Share of measured pixels below which depth is drawn with points enlarged, which could not be seen otherwise."""
@@ -72,6 +76,21 @@ def enlarged(value: np.ndarray) -> np.ndarray:
     """Return a map (H, W), 0 = no value, with each point grown to 3 x 3 pixels, the larger value in front."""
     around, (height, width) = np.pad(value, 1), value.shape
     return np.max([around[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+
+
+def thick_lines(edges: np.ndarray, inches: float) -> np.ndarray:
+    """Return lines (H, W) bool on a finer raster, each at least `THIN` wide in a panel of so many inches.
+
+    A line of one pixel of a large picture is lost when the picture is printed small, and one of a small picture has
+    parts of one printed pixel and parts of two.
+    """
+    finer = max(1, int(np.ceil(RASTER * inches / edges.shape[-1])))
+    fine = edges.repeat(finer, -2).repeat(finer, -1)
+    reach = int(np.ceil(max(0.0, THIN * fine.shape[-1] / inches - finer) / 2))
+    for axis in (-2, -1):
+        around = np.pad(fine, [(reach, reach) if at == axis % 2 else (0, 0) for at in range(2)])
+        fine = np.max([np.take(around, range(at, at + fine.shape[axis]), axis) for at in range(2 * reach + 1)], axis=0)
+    return fine
 
 
 def classes(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -128,6 +128,8 @@ def _draw_panel(
     pen.ax.add_patch(Rectangle((x, y), wide, high, zorder=0, **style.UNDEFINED))
     if value is not None:
         photograph = name in ("image", "sources")
+        if name == "edges":
+            value = colouring.thick_lines(value[0], wide)[None]
         value = colouring.reduced(value, int(1.5 * wide * DPI), smooth=photograph)
         pen.picture(PAINTERS[name](value, scales), (x, y, wide, high), smooth=photograph)
     pen.ax.add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#b0b0b0", linewidth=0.4 * pen.scale))

@@ -2,7 +2,8 @@
 
 One row for each picture: the picture, the measured depth, and for each model its depth, its error |p - g| / g where g
 was measured, or its edges over the picture. All depth has one scale and so have all errors, whose upper end is the
-95 % quantile: whatever is beyond an end has the colour of that end. What was not measured is hatched.
+95 % quantile: whatever is beyond an end has the colour of that end. What was not measured is hatched. Edges are drawn
+as thick as print needs, which may be thicker than they are.
 
 Depth is shown by 1 / depth, light near and dark far, which is what a picture shows of it; the bar is in metres.
 """
@@ -21,11 +22,11 @@ from cka_probe.figures.panel_grid import (
     CAPTION,
     DPI,
     GAP,
-    HEAD,
     MARGIN,
     columns,
     dimmed,
     draw_picture,
+    head,
     write_headers,
 )
 from cka_probe.figures.pen import Pen, filling
@@ -113,7 +114,7 @@ def depth_panel(panel: DepthPanel, ax: Axes) -> Axes:
     pen = Pen(ax, plan.size, design=1.0)
     parts = [PARTS[part] for part in panel.parts]
     write_headers(pen, (plan.lefts, plan.panel), ("picture", "truth (m)"), list(panel.rows[0].predictions), parts)
-    top = MARGIN + HEAD
+    top = MARGIN + head(list(panel.rows[0].predictions), len(parts))
     for row, height in zip(panel.rows, plan.heights, strict=True):
         pen.text(MARGIN, top + CAPTION / 2, labels.cut(row.name, pen.room(plan.size[0] - 2 * MARGIN)))
         for number, (rgba, smooth, note) in enumerate(_pictures(row, panel, plan)):
@@ -177,7 +178,7 @@ def _plan(panel: DepthPanel) -> Plan:
     depth, worst = _depth_scale(panel.rows), _worst(panel.rows)
     across = max(lefts[-1] + width + MARGIN, style.COLUMN)
     keys = sheet_keys.keys_height(_keys(panel, depth, worst), across - 2 * MARGIN)
-    down = 2 * MARGIN + HEAD + sum(heights) + len(heights) * (CAPTION + GAP) + keys
+    down = 2 * MARGIN + head(models, len(panel.parts)) + sum(heights) + len(heights) * (CAPTION + GAP) + keys
     return Plan(lefts, width, heights, (across, down), depth, worst)
 
 
@@ -239,7 +240,7 @@ def _pictures(row: DepthRow, panel: DepthPanel, plan: Plan) -> list[tuple[np.nda
                 mean = f"mean {np.nanmean(error):.3f}" if np.isfinite(error).any() else ""
                 pictures.append((_error_colours(error, plan.worst, sparse=sparse), False, mean))
             else:
-                pictures.append((_edges_over(image, row.edges[TRUTH], row.edges[model]), False, ""))
+                pictures.append((_edges_over(image, row.edges[TRUTH], row.edges[model], plan.panel), False, ""))
     return pictures
 
 
@@ -250,10 +251,12 @@ def _error_colours(error: np.ndarray, worst: float, *, sparse: bool) -> np.ndarr
     return colouring.where(known > 0, colormaps[ERRORS]((known / worst).clip(0, 1))[..., :3])
 
 
-def _edges_over(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+def _edges_over(image: np.ndarray, truth: np.ndarray, found: np.ndarray, inches: float) -> np.ndarray:
     """Return a dimmed grey picture with true and found edges, and those that are both, in colours."""
-    colours = dimmed(image)
-    for edges, colour in ((truth, TRUE_EDGE), (found, FOUND_EDGE), (truth & found, BOTH_EDGE)):
+    lines = [colouring.thick_lines(edges, inches) for edges in (truth, found, truth & found)]
+    finer = len(lines[0]) // len(image)
+    colours = dimmed(image).repeat(finer, 0).repeat(finer, 1)
+    for edges, colour in zip(lines, (TRUE_EDGE, FOUND_EDGE, BOTH_EDGE), strict=True):
         colours[edges] = colour
     return colouring.opaque(colours)
 

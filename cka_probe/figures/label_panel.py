@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from cka_probe.errors import DataError
 from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
-from cka_probe.figures.panel_grid import CAPTION, DPI, GAP, HEAD, MARGIN, columns, dimmed, draw_picture, write_headers
+from cka_probe.figures.panel_grid import CAPTION, DPI, GAP, MARGIN, columns, dimmed, draw_picture, head, write_headers
 from cka_probe.figures.pen import Pen, filling
 from cka_probe.figures.sheet_keys import Scales
 from cka_probe.lookup import lookup
@@ -89,7 +89,7 @@ def label_panel(panel: LabelPanel, ax: Axes) -> Axes:
     pen, models = Pen(ax, plan.size, design=1.0), list(panel.rows[0].predictions)
     words = [PARTS[part] for part in panel.parts]
     write_headers(pen, (plan.lefts, plan.panel), ("picture", "truth"), models, words)
-    top = MARGIN + HEAD
+    top = MARGIN + head(models, len(words))
     for row, height in zip(panel.rows, plan.heights, strict=True):
         cut = labels.cut(row.name, pen.room(_room(plan, panel)))
         pen.text(MARGIN, top + CAPTION / 2, cut)
@@ -138,11 +138,12 @@ def share_wrong(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 def _plan(panel: LabelPanel) -> Plan:
     _check(panel)
-    lefts, width = columns(len(panel.rows[0].predictions), len(panel.parts))
+    models = list(panel.rows[0].predictions)
+    lefts, width = columns(len(models), len(panel.parts))
     heights = [width * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
     across = max(lefts[-1] + width + MARGIN, style.COLUMN)
     keys = sheet_keys.height(_scales(panel), across - 2 * MARGIN, 1.0)
-    down = 2 * MARGIN + HEAD + sum(heights) + len(heights) * (CAPTION + GAP) + GAP + keys
+    down = 2 * MARGIN + head(models, len(panel.parts)) + sum(heights) + len(heights) * (CAPTION + GAP) + GAP + keys
     return Plan(lefts, width, heights, (across, down))
 
 

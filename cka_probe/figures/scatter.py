@@ -2,6 +2,8 @@
 
 A point for each result, its intervals a cross. Where an arm has several results (trials), each is a small point and
 their mean, which has no cross of its own, is a large one: the spread of the small ones says what the mean is worth.
+Arms are numbered, in the legend and beside their points, which colour and marker alone would not tell apart where many
+lie close together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,11 +13,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
 
 from cka_probe.errors import DataError
 from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures.axis_numbers import plain_numbers
 from cka_probe.figures.pen import Pen, filling
-from cka_probe.figures.single_panel import SinglePanel
+from cka_probe.figures.placing import DISTANCES, place_labels
+from cka_probe.figures.single_panel import HEIGHT, LEFT, RIGHT, SinglePanel
 
 UNKNOWN = (float("nan"), float("nan"))
 LONGEST = 16.0  # em for the name of an arm
@@ -49,12 +54,14 @@ class Scatter:
         across: Words along the horizontal axis, such as "pixel accuracy".
         up: Words along the vertical one.
         title: The line above.
+        interval: What the crosses are.
     """
 
     points: Sequence[Point]
     across: str
     up: str
     title: str = ""
+    interval: str = "95 % interval"
 
     @property
     def arms(self) -> list[str]:
@@ -76,16 +83,23 @@ def scatter(drawn: Scatter, ax: Axes) -> Axes:
         DataError: There is no point with two values, or one outside its interval.
     """
     pen, panel = _around(drawn).begin(ax)
+    places: dict[int, np.ndarray] = {}
     for number, arm in enumerate(drawn.arms):
-        look = style.arm_look(number, pen.scale) | {"linestyle": ""}
+        look = style.arm_look(number, pen.scale) | {"linestyle": "", "markeredgecolor": "white"}
         points = [point for point in drawn.points if point.arm == arm and np.isfinite([point.x, point.y]).all()]
         for point in points:
             _draw_point(panel, point, look, pen, small=len(points) > 1)
+        if points:
+            places[number] = np.mean([(point.x, point.y) for point in points], axis=0)
         if len(points) > 1:
-            mean = np.mean([(point.x, point.y) for point in points], axis=0)
-            panel.plot(*mean, **look | {"markersize": 5.5 * pen.scale, "zorder": 4})
+            size = {"markersize": 6.2 * pen.scale, "markeredgewidth": 0.5 * pen.scale}
+            panel.plot(*places[number], **look | size | {"zorder": 4})
     panel.margins(0.08)
     panel.locator_params(nbins=6, min_n_ticks=3)
+    plain_numbers(panel.xaxis)
+    plain_numbers(panel.yaxis)
+    if len(drawn.arms) > 1:
+        _write_numbers(panel, places, drawn, pen)
     return ax
 
 
@@ -125,10 +139,13 @@ def _around(drawn: Scatter) -> SinglePanel:
                 )
     handles = []
     for number, arm in enumerate(drawn.arms):
-        look = style.arm_look(number) | {"linestyle": "", "markersize": 4}
-        handles.append(Line2D([], [], **look, label=labels.cut(arm, LONGEST)))
+        look = style.arm_look(number) | {"linestyle": "", "markersize": 5.2, "markeredgecolor": "white"}
+        name = f"{number + 1}  {labels.cut(arm, LONGEST)}" if len(drawn.arms) > 1 else labels.cut(arm, LONGEST)
+        handles.append(Line2D([], [], **look, label=name))
+    if any(np.isfinite(ends).all() for point in drawn.points for ends in (point.x_interval, point.y_interval)):
+        handles.append(Line2D([], [], color="black", alpha=0.6, linewidth=0.9, label=drawn.interval))
     if any(drawn.arms.count(arm) < len([p for p in drawn.points if p.arm == arm]) for arm in drawn.arms):
-        mean = {"color": "black", "linestyle": "", "marker": "o", "markersize": 5.5}
+        mean = {"color": "black", "linestyle": "", "marker": "o", "markersize": 6.2, "markeredgecolor": "white"}
         handles.append(Line2D([], [], **mean, label="large: mean of an arm"))
     return SinglePanel(drawn.title, handles, drawn.across, drawn.up)
 
@@ -140,5 +157,27 @@ def _draw_point(panel: Axes, point: Point, look: dict, pen: Pen, *, small: bool)
         panel.hlines(point.y, *point.x_interval, alpha=0.6, **line)
     if np.isfinite(point.y_interval).all():
         panel.vlines(point.x, *point.y_interval, alpha=0.6, **line)
-    size = {"markersize": (2.8 if small else 4.5) * pen.scale, "markeredgewidth": 0.0 if small else None}
+    size = {"markersize": (2.8 if small else 5.2) * pen.scale, "markeredgewidth": 0.0 if small else 0.5 * pen.scale}
     panel.plot([point.x], [point.y], **look | size | {"alpha": 0.6 if small else 1.0, "zorder": 3})
+
+
+def _write_numbers(panel: Axes, places: dict[int, np.ndarray], drawn: Scatter, pen: Pen) -> None:
+    """Write the number of each arm beside its point, with a line to it where it has to stand apart."""
+    size = np.array([style.COLUMN - LEFT - RIGHT, HEIGHT])
+    low, high = np.array([panel.get_xlim(), panel.get_ylim()]).T
+    at = {number: (place - low) / (high - low) * size for number, place in places.items()}
+    crosses = [((p.x_interval[0], p.y), (p.x_interval[1], p.y)) for p in drawn.points]
+    crosses += [((p.x, p.y_interval[0]), (p.x, p.y_interval[1])) for p in drawn.points]
+    lines = ((np.array(crosses) - low) / (high - low) * size).reshape(-1, 4)
+    lines = lines[np.isfinite(lines).all(1)]
+    words = [str(number + 1) for number in at]
+    wide = [labels.width(word) * 6 / style.POINTS for word in words]
+    points = np.array(list(at.values()))
+    look = {"fontsize": pen.sizes.small, "ha": "center", "va": "center_baseline", "zorder": 6}
+    for word, point, middle in zip(words, points, place_labels(points, wide, 0.085, lines, tuple(size)), strict=True):
+        panel.text(*(middle / size), word, transform=panel.transAxes, **look)
+        away = np.hypot(*(middle - point))
+        if away > DISTANCES[1]:
+            ends = [point / size, (point + (middle - point) * (1 - 0.06 / away)) / size]
+            leader = {"closed": False, "fill": False, "edgecolor": "#707070", "linewidth": 0.4 * pen.scale, "zorder": 5}
+            panel.add_patch(Polygon(ends, transform=panel.transAxes, **leader))

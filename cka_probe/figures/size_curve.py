@@ -1,8 +1,8 @@
 """A measure against the number of training pictures, a line with its band for each arm.
 
 The axis of numbers is logarithmic, as each number is usually a multiple of the one before, and is marked at the numbers
-that were tried. A band goes from the lower to the upper ends of the intervals; an arm that was tried with one number
-has a bar instead.
+that were tried. A band goes from the lower to the upper ends of the intervals, and has thin borders, as those of
+several arms lie over each other; an arm that was tried with one number has a bar instead.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
 from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures.axis_numbers import plain_numbers
 from cka_probe.figures.pen import Pen, filling
 from cka_probe.figures.single_panel import LEFT, RIGHT, SinglePanel
 
@@ -50,12 +53,14 @@ class SizeCurve:
         up: Words along the vertical axis, such as "mIoU, 7 classes".
         title: The line above.
         across: Words along the horizontal axis.
+        band: What the bands are.
     """
 
     arms: Sequence[SizedArm]
     up: str
     title: str = ""
     across: str = "labelled training pictures"
+    band: str = "95 % interval"
 
 
 def size_curve(drawn: SizeCurve, ax: Axes) -> Axes:
@@ -82,6 +87,7 @@ def size_curve(drawn: SizeCurve, ax: Axes) -> Axes:
     panel.set_xticks(marks, [str(mark) for mark in marks])
     panel.margins(y=0.08)
     panel.locator_params(axis="y", nbins=7, min_n_ticks=3)
+    plain_numbers(panel.yaxis)
     return ax
 
 
@@ -119,10 +125,12 @@ def _around(drawn: SizeCurve) -> SinglePanel:
                 f"{arm.name}: expected increasing numbers of pictures with a value and an interval each, found "
                 f"{list(arm.nums)}, {len(arm.values)} values and {len(arm.low)} and {len(arm.high)} ends; sort them"
             )
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], **style.arm_look(number), label=labels.cut(arm.name, LONGEST))
         for number, arm in enumerate(drawn.arms)
     ]
+    if any(np.isfinite([*arm.low, *arm.high]).any() for arm in drawn.arms):
+        handles.append(Patch(facecolor=(0, 0, 0, 0.12), edgecolor=(0, 0, 0, 0.6), linewidth=0.5, label=drawn.band))
     return SinglePanel(drawn.title, handles, drawn.across, drawn.up)
 
 
@@ -133,7 +141,8 @@ def _draw_arm(panel: Axes, arm: SizedArm, look: dict, pen: Pen) -> None:
     panel.plot(nums[known], values[known], **look, zorder=3)
     bounded = known & np.isfinite(low) & np.isfinite(high)
     if bounded.sum() > 1:
-        panel.fill_between(nums[bounded], low[bounded], high[bounded], color=look["color"], alpha=0.15, linewidth=0)
+        band = {"facecolor": (look["color"], 0.12), "edgecolor": (look["color"], 0.6), "linewidth": 0.5 * pen.scale}
+        panel.fill_between(nums[bounded], low[bounded], high[bounded], **band)
     else:
         line = {"color": look["color"], "linewidth": 0.9 * pen.scale, "zorder": 2}
         panel.vlines(nums[bounded], low[bounded], high[bounded], **line)
