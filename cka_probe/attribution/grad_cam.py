@@ -79,13 +79,13 @@ def grad_cam(
             if not at:
                 return found_layout(shape, tuple(images.shape[-2:]), inner, owner)
             layout = said_layout(said)
-            check_said(layout, shape, inner)
+            check_said(layout, shape, inner, owner.get_submodule(inner))
             return layout
 
-        with full_float32(images.device):
+        with full_float32(images.device), network.evaluating():
             explain = _strength if wanted.score is None else _explained
             signed, scored, scores = explain(network, images, address, laid, wanted)
-    return _maps(address.removeprefix("backbone."), wanted.name, signed, scored, scores, tuple(images.shape[-2:]))
+    return _maps(address, wanted.name, signed, scored, scores, tuple(images.shape[-2:]))
 
 
 def weighted(activation: Tensor, gradient: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from cka_probe.attribution.maps import Maps
 from cka_probe.errors import DataError
@@ -34,6 +36,12 @@ class Held:
     signed: np.ndarray
     per_class: np.ndarray | None
     prediction: np.ndarray | str | None
+
+    def before_relu(self) -> np.ndarray:
+        """Return the map before its ReLU, (H, W) float32 in [-1, 1] by its greatest magnitude; 0 stays 0."""
+        signed = torch.from_numpy(self.signed)[None, None]
+        whole = interpolate(signed, self.shown.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+        return whole / max(float(np.abs(whole).max()), np.finfo(np.float32).tiny)
 
     def of_class(self, number: int) -> np.ndarray:
         """Return the map of one class, (H, W) float32 in [0, 1].
@@ -91,8 +99,11 @@ def class_name(number: int, words: Sequence[str]) -> str:
     return words[number] if number < len(words) else f"class {number}"
 
 
+FIELDS = ("image", "shown", "signed", "truth", "per_class", "prediction")
+
+
 def save_held(maps: Sequence[Held], path: str | Path) -> Path:
-    """Write one checkpoint's maps as a .npz: names, signed (n, h, w), shown (n, H, W), and what else there is.
+    """Write one checkpoint's maps as a .npz: names (n,) and the fields of `Held`, stacked; those that are None are not.
 
     Args:
         maps: Of pictures of one size.
@@ -111,7 +122,7 @@ def save_held(maps: Sequence[Held], path: str | Path) -> Path:
             "a network with an input size, or pictures of one size"
         )
     arrays = {"names": np.array([one.name for one in maps])}
-    for field in ("shown", "signed", "per_class", "prediction"):
+    for field in FIELDS:
         values = [getattr(one, field) for one in maps]
         if values[0] is not None:
             arrays[field] = np.stack(values)
@@ -119,6 +130,33 @@ def save_held(maps: Sequence[Held], path: str | Path) -> Path:
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return path
+
+
+def load_held(path: str | Path) -> list[Held]:
+    """Read what `save_held` wrote.
+
+    Raises:
+        DataError: The file is not there, or is another's.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        names, optional = arrays["names"].tolist(), set(FIELDS[3:])
+        lacking = {"image", "shown", "signed"} - arrays.keys()
+    except (OSError, ValueError, KeyError, AttributeError, BadZipFile) as error:
+        raise DataError(f"expected maps that `ckaprobe gradcam --keep` wrote at {path}, found: {error}") from error
+    if lacking or not arrays.keys() <= {"names", *FIELDS} or any(len(array) != len(names) for array in arrays.values()):
+        raise DataError(f"{path}: expected maps of `ckaprobe gradcam --keep`, found {', '.join(arrays)}; make it again")
+    empty = dict.fromkeys(optional)
+    return [
+        Held(name, **empty | {field: _opened(array[place]) for field, array in arrays.items() if field != "names"})
+        for place, name in enumerate(names)
+    ]
+
+
+def _opened(value: np.ndarray) -> np.ndarray | str:
+    """Return what was stacked: a map, or a word."""
+    return str(value) if value.ndim == 0 else value
 
 
 def _truth(sample: Sample, words: Sequence[str]) -> np.ndarray | str | None:

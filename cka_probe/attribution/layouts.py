@@ -75,13 +75,23 @@ def said_layout(word: str) -> Layout:
     return Layout("NLC", (int(grid[1]), int(grid[2])))
 
 
-def check_said(layout: Layout, shape: tuple[int, ...], name: str) -> None:
-    """Raise `LayerError` unless an activation of this shape can have a layout that a user named."""
-    tokens = layout.grid[0] * layout.grid[1]
+def check_said(layout: Layout, shape: tuple[int, ...], name: str, module: nn.Module) -> None:
+    """Raise `LayerError` unless the activation of a module, of this shape, can have a layout that a user named."""
+    tokens, known = layout.grid[0] * layout.grid[1], _order_by_kind(module)
     fits = len(shape) == 3 and shape[1] >= tokens if layout.order == "NLC" else len(shape) == 4
-    if not fits:
+    if not fits or (len(shape) == 4 and known not in (None, layout.order)):
         wanted = f"{layout.grid[0]}x{layout.grid[1]}" if layout.order == "NLC" else layout.order
-        raise LayerError(f"layer {name!r} puts out {tuple(shape)}, which cannot be laid out as {wanted}; leave @ out")
+        raise LayerError(
+            f"layer {name!r}, {type(module).__name__}, puts out {shape}, which is not laid out as {wanted}; "
+            f"write {name} alone"
+        )
+
+
+def _order_by_kind(module: nn.Module) -> str | None:
+    """Return the order of a module's feature maps, where its kind says it."""
+    if isinstance(module, CHANNELS_FIRST):
+        return "NCHW"
+    return "NHWC" if type(module) in CHANNELS_LAST else None
 
 
 def found_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, owner: nn.Module) -> Layout:
@@ -98,12 +108,8 @@ def found_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, own
         LayerError: It has no positions, or they cannot be told from the channels.
     """
     if len(shape) == 4:
-        module = owner.get_submodule(name)
-        if isinstance(module, CHANNELS_FIRST):
-            return Layout("NCHW")
-        if type(module) in CHANNELS_LAST:
-            return Layout("NHWC")
-        order = layout_of(shape, pixels, getattr(owner, "output_fmt", None))
+        known = _order_by_kind(owner.get_submodule(name))
+        order = known or layout_of(shape, pixels, getattr(owner, "output_fmt", None))
         if order is not None:
             return Layout(order)
         raise LayerError(

@@ -37,7 +37,9 @@ class Maps:
     def empty(self) -> Tensor:
         """(n,) bool: whether a picture's map is nowhere positive, so that the ReLU leaves nothing of it.
 
-        That is no fault: at this layer nothing speaks for the score more than against it. Such a map is shown as 0.
+        That is no fault: at this layer nothing speaks for the score more than against it, or nothing there reaches the
+        score at all, as the cells of a vision transformer after its last attention, where the class token alone is
+        read. Such a map is shown as 0.
         """
         return (self.signed <= 0).flatten(1).all(1)
 

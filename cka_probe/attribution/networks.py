@@ -1,6 +1,7 @@
 """The network that is asked: encoder and head, what runs them, and how their layers are called."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_header
 from cka_probe.models.files.reading import first_bytes
 from cka_probe.models.load import load, wrap
+from cka_probe.models.recording import evaluating
 from cka_probe.models.selection import select_layers
 from cka_probe.tasks.trained import Trained, load_trained
 
@@ -40,8 +42,19 @@ class Network:
 
     @property
     def root(self) -> nn.Module:
-        """What the addresses of `place` are relative to."""
-        return nn.ModuleDict({"backbone": self.backbone.model} | ({} if self.head is None else {"head": self.head}))
+        """What layers are addressed relative to: the encoder's parts as they are called in it, and the head as `head`.
+
+        An encoder of timm has a part called `head` too, which a task leaves out; beside a head of ours it is not there.
+        """
+        if self.head is None:
+            return self.backbone.model
+        return nn.ModuleDict({**dict(self.backbone.model.named_children()), "head": self.head})
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Put encoder and head in evaluation mode; afterwards every module has its own mode back."""
+        with evaluating(self.backbone), evaluating(self.head or nn.Identity()):
+            yield
 
     def place(self, layer: str | int, images: Tensor) -> tuple[str, nn.Module, str]:
         """Return the layer that is asked for: its address under `root`, its part of the network, and its address there.
@@ -54,25 +67,19 @@ class Network:
         Raises:
             LayerError: There is none of this name, or several.
         """
-        model = self.backbone.model
         if layer == "first":
-            address = first_layer(self.root, images[:1], self.predict)
-            part, _, module = address.partition(".")
-            return address, model if part == "backbone" else self.head, module
-        in_head = str(layer).removeprefix(HEAD)
-        if self.head is not None and in_head != str(layer) and in_head in dict(self.head.named_modules()):
-            return f"head.{in_head}", self.head, in_head
-        try:
-            found = select_layers(model, [layer], self.backbone.layers)
-        except LayerError as error:
-            if self.head is None or in_head == str(layer):
-                raise
-            names = [HEAD + name for name, _ in self.head.named_modules() if name]
-            hint = suggestion(str(layer), names) or f"it has {', '.join(names[:4])} …"
-            raise LayerError(f"no layer {layer!r} in the head, {type(self.head).__name__}; {hint}") from error
+            layer = f"module:{first_layer(self.root, images[:1], self.predict)}"
+        inner = str(layer).removeprefix("module:").removeprefix(HEAD)
+        if self.head is not None and str(layer).removeprefix("module:").startswith(HEAD):
+            names = [name for name, _ in self.head.named_modules() if name]
+            if inner in names:
+                return HEAD + inner, self.head, inner
+            hint = suggestion(inner, names) or f"it has {', '.join(names[:4])} …"
+            raise LayerError(f"no layer {inner!r} in the head, {type(self.head).__name__}; {hint.strip()}")
+        found = select_layers(self.backbone.model, [layer], self.backbone.layers)
         if len(found) != 1:
             raise LayerError(f"expected one layer, found {len(found)} that {layer!r} means; name one of them")
-        return f"backbone.{found[0].module}", model, found[0].module
+        return found[0].module, self.backbone.model, found[0].module
 
     def fed(self, images: Tensor) -> Tensor:
         """Return images on the network's device, or say why it cannot be fed them.
@@ -92,7 +99,7 @@ class Network:
                 f"expected pictures of {size[1]}x{size[0]} pixels, which is what this {architecture.name} takes, found "
                 f"{given[1]}x{given[0]}; scale them first"
             )
-        weight = next((p for p in self.root.parameters() if p.is_floating_point()), torch.empty(0))
+        weight = next((p for p in self.backbone.parameters() if p.is_floating_point()), torch.empty(0))
         return images.to(device=weight.device, dtype=weight.dtype)
 
 

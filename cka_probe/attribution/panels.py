@@ -1,13 +1,13 @@
 """Held maps as the panel of Figure 6: pictures across, networks down."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.held import Held
 from cka_probe.data.classes import Classes, numbered
-from cka_probe.data.dataset import Dataset
 from cka_probe.data.sample import IGNORE
 from cka_probe.errors import DataError
 from cka_probe.figures.cam_panel import CamPanel
@@ -21,15 +21,21 @@ FOOTNOTE = (
 
 
 def panel_of(
-    result: Attributions, held: Mapping[str, Sequence[Held]], dataset: Dataset, classes: Sequence[str] = ()
+    result: Attributions,
+    held: Mapping[str, Sequence[Held]],
+    vocabulary: Classes | None = None,
+    classes: Sequence[str] = (),
+    *,
+    signed: bool = False,
 ) -> CamPanel:
     """Return the panel of the maps that are held.
 
     Args:
         result: What they are of.
         held: By checkpoint, of the same pictures.
-        dataset: Whose names and colours labels have.
+        vocabulary: Names and colours of labels; by default their numbers.
         classes: Names of classes whose own maps are shown too, of the target `segmentation`.
+        signed: Whether maps are shown before their ReLU too.
 
     Raises:
         DataError: No maps are held, or there are none of single classes; networks predict different kinds of things.
@@ -39,13 +45,16 @@ def panel_of(
     if len(kinds) != 1:
         raise DataError(f"expected maps of networks that predict one kind of thing, found {len(kinds)}; hold some maps")
     predicts, first = kinds.pop(), next(iter(held.values()))
-    vocabulary = _vocabulary(dataset, held) if predicts == "labels" else Classes(())
+    vocabulary = _vocabulary(vocabulary, held) if predicts == "labels" else Classes(())
     numbers = {name: number for number, name in enumerate(vocabulary.names)}
     wanted = {name: lookup(numbers, name, "class") for name in classes}
     columns = tuple(
         _column({name: maps[place] for name, maps in held.items()}, result, predicts, wanted)
         for place in range(len(first))
     )
+    if signed:
+        own = [{name: maps[place].before_relu() for name, maps in held.items()} for place in range(len(first))]
+        columns = tuple(replace(column, signed=maps) for column, maps in zip(columns, own, strict=True))
     note = FOOTNOTE.format(tolerance=result.settings["tolerance"]) if result.data["labels"] else ""
     return CamPanel(
         columns, predicts, vocabulary.names, np.array(vocabulary.colours).reshape(-1, 3), tuple(wanted), note
@@ -58,11 +67,13 @@ def _column(maps: Mapping[str, Held], result: Attributions, predicts: str, wante
     return CamColumn(
         first.name,
         first.image,
-        {name: one.shown for name, one in maps.items()},
-        first.truth if _kind(first.truth) == predicts else None,
-        {name: one.prediction for name, one in maps.items()} if predicts else {},
-        {name: {word: one.of_class(number) for word, number in wanted.items()} for name, one in maps.items()},
-        {name: _note(result, name, first.name) for name in maps},
+        maps={name: one.shown for name, one in maps.items()},
+        truth=first.truth if _kind(first.truth) == predicts else None,
+        predictions={name: one.prediction for name, one in maps.items()} if predicts else {},
+        class_maps={
+            name: {word: one.of_class(number) for word, number in wanted.items()} for name, one in maps.items()
+        },
+        notes={name: _note(result, name, first.name) for name in maps},
     )
 
 
@@ -79,9 +90,8 @@ def _kind(value: np.ndarray | str | None) -> str:
     return "labels" if value.dtype.kind in "iu" else "depth"
 
 
-def _vocabulary(dataset: Dataset, held: Mapping[str, Sequence[Held]]) -> Classes:
-    """Return the data's classes, or as many numbered ones as are drawn where it knows fewer."""
+def _vocabulary(classes: Classes | None, held: Mapping[str, Sequence[Held]]) -> Classes:
+    """Return the classes, or as many numbered ones as are drawn where fewer are known."""
     drawn = [value for maps in held.values() for one in maps for value in (one.prediction, one.truth)]
     most = max((int(v[v != IGNORE].max(initial=0)) for v in drawn if _kind(v) == "labels"), default=0)
-    classes = getattr(dataset, "classes", None)
     return classes if classes is not None and len(classes) > most else numbered(most + 1)

@@ -65,17 +65,18 @@ def gradients(
     """
     _check_weights(model)
     kept: dict[str, Tensor] = {}
-    with differentiating():
+    with differentiating(), evaluating(model):  # in the backward pass too, which may run parts of the model again
         if isinstance(inputs, Tensor) and inputs.is_inference():
             inputs = inputs.clone()  # a tensor of inference mode cannot be saved for the backward pass
-        with ExitStack() as hooks, evaluating(model):
+        with ExitStack() as hooks:
             for name in modules:
                 hook = _hook(name, len(inputs), kept)
                 hooks.callback(model.get_submodule(name).register_forward_hook(hook).remove)
-            values = _checked(scores((run or model)(inputs)), len(inputs))
+            output = (run or model)(inputs)
         never = [name for name in modules if name not in kept]
         if never:
             raise LayerError(f"layer {never[0]!r} never ran in the forward pass; name a layer that the model uses")
+        values = _checked(scores(output), len(inputs))
         rows = [
             [keep(name, kept[name].detach(), gradient) for name, gradient in zip(modules, row, strict=True)]
             for row in _backwards(values, [kept[name] for name in modules], modules)
