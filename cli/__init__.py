@@ -18,6 +18,7 @@ from ckaprobe_cli.fingerprint import fingerprint
 from ckaprobe_cli.gradcam import gradcam
 from ckaprobe_cli.inspect import inspect
 from ckaprobe_cli.layers import layers
+from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
 from ckaprobe_cli.train import train
 
@@ -51,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, gradcam, reproduce):
+for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
     app.command()(command)
 app.add_typer(data, name="data")
 
