@@ -1,5 +1,6 @@
 """Two models and some pictures in, a `SimilarityMatrix` out."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,12 +19,18 @@ from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import load, wrap
 from cka_probe.models.selection import LayerSpec, select_layers
-from cka_probe.results import Axis, SimilarityMatrix
-from cka_probe.similarity import ESTIMATORS, centre_batches, cka, hsic_terms, jackknife_interval, permutation_null
+from cka_probe.results import MATRICES, Axis, SimilarityMatrix
+from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, cka_cells, measured_cells
 from cka_probe.similarity.features import PER_PICTURE
 
 Model = nn.Module | Fingerprint | str | Path
 """A module (a `Backbone` or any other), a fingerprint, or a reference that `load` understands."""
+
+MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
+"""A name in `MEASURES`, a `Measure`, or a function of two centred Grams; see `choose_measure`."""
+
+TOO_FEW = "its HSIC with itself is not positive: too few pictures for what it varies"
+CONSTANT_BATCH = "it is the same for every picture of a batch, and this measure is a mean over batches"
 
 
 def compare(
@@ -34,12 +41,13 @@ def compare(
     layers: LayerSpec = None,
     layers_y: LayerSpec = None,
     arch: str | None = None,
+    measure: MeasureSpec = "cka",
     estimator: str = "unbiased",
     permutations: int = 200,
     progress: Progress | None = None,
     **settings: Any,
 ) -> SimilarityMatrix:
-    """Return the linear CKA of every layer of x with every layer of y over the same pictures.
+    """Return the similarity of every layer of x with every layer of y over the same pictures; by default linear CKA.
 
     A model that stands on both sides makes one forward pass; a fingerprint makes none.
 
@@ -51,7 +59,9 @@ def compare(
         layers: Of both sides; see `select_layers`. By default the nine natural layers of each.
         layers_y: Of y, where they differ.
         arch: Architecture of checkpoints that do not tell theirs.
-        estimator: `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
+        measure: `cka`, `rsa`, `mutual_knn`, `procrustes`, or a function of two centred Grams (n, n) that returns a
+            number. All but CKA depend on how many pictures are in a batch.
+        estimator: Of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
         permutations: For the null; 0 for none.
         progress: Called as `progress(pictures_done, total_or_none)` at the start and after each batch.
         **settings: Any field of `Settings`: `num`, `batch`, `seed`, `features`, `precision`, `preprocess`, `device`,
@@ -68,9 +78,9 @@ def compare(
     >>> compare(net, net, torch.randn(16, 6), layers=["0", "2"]).values.shape
     (2, 2)
     """
-    lookup(ESTIMATORS, estimator, "estimator")
+    chosen = choose_measure(measure, estimator)
     prints = fingerprints(x, y, images, layers=layers, layers_y=layers_y, arch=arch, progress=progress, **settings)
-    return compare_fingerprints(*prints, estimator=estimator, permutations=permutations)
+    return compare_fingerprints(*prints, measure=chosen, estimator=estimator, permutations=permutations)
 
 
 def fingerprints(
@@ -124,44 +134,49 @@ def fingerprint(
 
 
 def compare_fingerprints(
-    x: Fingerprint, y: Fingerprint, *, estimator: str = "unbiased", permutations: int = 200
+    x: Fingerprint,
+    y: Fingerprint,
+    *,
+    measure: MeasureSpec = "cka",
+    estimator: str = "unbiased",
+    permutations: int = 200,
 ) -> SimilarityMatrix:
     """Return the similarity of two fingerprints; no model, no picture and no forward pass.
 
     Args:
         x: On the rows.
         y: On the columns; of the same pictures in the same batches.
-        estimator: `unbiased` or `biased`.
+        measure: As in `compare`.
+        estimator: `unbiased` or `biased`, of CKA.
         permutations: For the null; 0 for none.
 
     Raises:
         FingerprintError: They saw different pictures, or other batches or features of them.
     """
     check_same_pictures(x, y)
-    chosen, per_picture = lookup(ESTIMATORS, estimator, "estimator"), PER_PICTURE[x.settings.features]
-    centred_x, centred_y = (centre_batches(side.grams, chosen) for side in (x, y))
-    terms = hsic_terms(centred_x, centred_y, chosen, per_picture)
-    low, high = jackknife_interval(centred_x, centred_y, terms, chosen, per_picture)
-    null, p_values = permutation_null(
-        centred_x, centred_y, terms, chosen, permutations=permutations, seed=x.settings.seed, per_picture=per_picture
-    )
-    sums = terms.sums()
+    chosen, by = choose_measure(measure, estimator), lookup(ESTIMATORS, estimator, "estimator")
+    run = {
+        "permutations": permutations,
+        "seed": x.settings.seed,
+        "per_picture": PER_PICTURE[x.settings.features],
+    }
+    cells = cka_cells(x.grams, y.grams, by, **run) if chosen.sums else measured_cells(x.grams, y.grams, chosen, **run)
+    _, own_x, own_y = cells.terms.sums()
+    why = TOO_FEW if chosen.sums else CONSTANT_BATCH
     return SimilarityMatrix(
-        values=cka(terms).numpy(),
-        low=low.numpy(),
-        high=high.numpy(),
-        null=null.numpy(),
-        p_values=p_values.numpy(),
-        rows=_axes(x, sums[1]),
-        columns=_axes(y, sums[2]),
-        terms={name: getattr(terms, name).numpy() for name in ("xy", "xx", "yy", "weights")},
+        **{name: getattr(cells, name).numpy() for name in MATRICES},
+        rows=_axes(x, own_x, why),
+        columns=_axes(y, own_y, why),
+        terms={name: getattr(cells.terms, name).numpy() for name in ("xy", "xx", "yy", "weights")},
         num_examples=len(x.pictures),
         x=x.side,
         y=y.side,
         pictures={"source": x.source, "hash": x.pictures_hash, "skipped": list(x.skipped)},
         settings={
-            "measure": "cka",
-            "estimator": estimator,
+            "measure": chosen.name,
+            "title": chosen.title,
+            "range": chosen.span(cells.values),
+            "estimator": estimator if chosen.sums else None,
             "permutations": permutations,
             **x.settings.recorded(),
             "precision_y": y.settings.precision,
@@ -254,13 +269,13 @@ def _captured(
     return [made.get(id(side), side) for side in sides]
 
 
-def _axes(side: Fingerprint, own_hsic: torch.Tensor) -> tuple[Axis, ...]:
-    """Return the layers of one side as a result keeps them, each undefined one with its reason."""
-    too_few = "its HSIC with itself is not positive: too few pictures for what it varies"
+def _axes(side: Fingerprint, own: torch.Tensor, why: str) -> tuple[Axis, ...]:
+    """Return the layers of one side as a result keeps them, each undefined one with its reason: `why`, if it has none
+    of its own and its similarity with itself is not positive."""
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, spread, reason or ("" if hsic > 0 else too_few), shape)
-        for layer, spread, reason, hsic, shape in zip(
-            side.layers, side.spreads, side.undefined, own_hsic.tolist(), shapes, strict=True
+        Axis(layer.name, layer.module, spread, reason or ("" if value > 0 else why), shape)
+        for layer, spread, reason, value, shape in zip(
+            side.layers, side.spreads, side.undefined, own.tolist(), shapes, strict=True
         )
     )

@@ -34,7 +34,8 @@ def compare(
     layers_y: Annotated[str | None, typer.Option(help="Of y, where they differ.", show_default=False)] = None,
     seed: Seed = None,
     features: Features = None,
-    estimator: Annotated[str, typer.Option(help="unbiased or biased.")] = "unbiased",
+    measure: Annotated[str, typer.Option(help="cka, rsa, mutual_knn or procrustes.")] = "cka",
+    estimator: Annotated[str, typer.Option(help="Of CKA: unbiased or biased.")] = "unbiased",
     permutations: Annotated[int, typer.Option(help="Of the pictures of y, for the null.", min=0)] = 200,
     preprocess: Annotated[
         str | None,
@@ -57,12 +58,11 @@ def compare(
     import cka_probe
     from cka_probe.cautions import cautions
     from cka_probe.fingerprint import is_fingerprint
-    from cka_probe.lookup import lookup
-    from cka_probe.similarity import ESTIMATORS
+    from cka_probe.similarity import choose_measure
     from cka_probe.writing import check_writable
 
     check_writable(out)
-    lookup(ESTIMATORS, estimator, "estimator")
+    choose_measure(measure, estimator)
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
     with pictures_bar() as progress:
         prints = cka_probe.fingerprints(
@@ -77,7 +77,7 @@ def compare(
             skip_bad=skip_bad,
             **settings,
         )
-    result = cka_probe.compare_fingerprints(*prints, estimator=estimator, permutations=permutations)
+    result = cka_probe.compare_fingerprints(*prints, measure=measure, estimator=estimator, permutations=permutations)
     typer.echo(result.summary())
     for caution in cautions(result):
         typer.echo(f"caution  {caution}")

@@ -137,7 +137,7 @@ def permutation_null(
         flat_y = batch_y.flatten(1).mT.contiguous().float()  # (n^2, columns): a permutation moves whole rows
         for part in range(0, permutations, TOGETHER):
             count = min(TOGETHER, permutations - part)
-            order = _permuted(count, n, per_picture, generator)
+            order = reordered(count, n, per_picture, generator)
             places = order[:, upper[0]] * n + order[:, upper[1]]  # (count, pairs)
             moved = flat_y.index_select(0, places.flatten()).unflatten(0, (count, -1))  # (count, pairs, columns)
             sums[part : part + count] += pairs_x @ moved
@@ -149,7 +149,7 @@ def permutation_null(
     return null, torch.where(defined, (1 + exceed) / (1 + permutations), torch.nan)
 
 
-def _permuted(count: int, n: int, per_picture: int, generator: torch.Generator) -> Tensor:
+def reordered(count: int, n: int, per_picture: int, generator: torch.Generator) -> Tensor:
     """Return permutations of n examples that move those of one picture together, (count, n) int64."""
     pictures = torch.rand(count, n // per_picture, generator=generator, dtype=torch.float64).argsort(dim=1)
     return (pictures[:, :, None] * per_picture + torch.arange(per_picture)).flatten(1)

@@ -1,0 +1,247 @@
+"""Measures of how alike two layers are, each a function of their centred Grams over one batch of pictures.
+
+    cka         <U(K), U(L)> / (|U(K)| |U(L)|)                      linear CKA, its HSICs summed over batches
+    rsa         Spearman's correlation of |x_i - x_j| with |y_i - y_j| over the pairs i < j
+    mutual_knn  share of each picture's k nearest pictures in x that are among its k nearest in y, k = 10
+    procrustes  |K^(1/2) L^(1/2)|_* / sqrt(tr K tr L) = |X^T Y|_* / (|X|_F |Y|_F)
+
+All are blind to rotation, to one common scale and to translation of the features, as a centred Gram is: the distance
+of two pictures is `K_ii + K_jj - 2 K_ij`. CKA is a ratio of sums over batches and does not depend, but for noise, on
+how many pictures are in one. **The others are weighted means over batches and do**: more pictures are nearer to each
+other, have other neighbours, and leave less for a rotation to fit. Their values are of that batch size.
+
+A measure works in two steps: `prepare` turns each Gram by itself into an (n, n) matrix that a permutation of the
+pictures permutes as it does the Gram, and `pair` takes the value of every two of them. So a layer is prepared once for
+all others and for all permutations of the null.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil, floor, isfinite
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cka_probe.errors import DataError
+from cka_probe.lookup import lookup
+from cka_probe.similarity.estimators import ESTIMATORS, u_centre
+
+NEIGHBOURS = 10
+"""k of `mutual_knn`, as Huh et al. have it; at most half of the other pictures in a batch."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way to say how alike two layers are.
+
+    Attributes:
+        name: In `MEASURES`, on the command line and in a result's settings.
+        title: For people.
+        meaning: What a value says, in one line.
+        reference: Where it comes from.
+        prepare: (layers, n, n) float64 centred Grams of one batch -> (layers, n, n), one matrix a layer.
+        pair: (rows, n, n) and (columns, n, n), prepared -> (rows, columns) float64.
+        range: Lowest and highest value there can be; `None` where that is not known.
+        sums: Whether it is a ratio of sums over batches, with estimators of its own, and not a mean over batches.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    reference: str
+    prepare: Callable[[Tensor], Tensor]
+    pair: Callable[[Tensor, Tensor], Tensor]
+    range: tuple[float, float] | None = (0.0, 1.0)
+    sums: bool = False
+
+    def function(self, k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+        """Return the value of every layer of x with every layer of y over one batch, (rows, columns) float64.
+
+        Args:
+            k: (rows, n, n) float64, the centred Grams of x, `H X X^T H`.
+            l: (columns, n, n) float64, those of y.
+        """
+        return self.between(self.ready(k), self.ready(l))
+
+    def ready(self, grams: Tensor) -> Tensor:
+        """Return centred Grams prepared, (layers, n, n); NaN throughout for a layer that does not vary."""
+        varies = grams.diagonal(dim1=-2, dim2=-1).sum(-1) > 0
+        prepared = torch.full_like(grams, torch.nan)
+        prepared[varies] = self.prepare(grams[varies])
+        return prepared
+
+    def between(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the values of layers that are `ready`, (rows, columns) float64; NaN of what is not defined."""
+        there_x, there_y = (stack.isfinite().all(dim=2).all(dim=1).nonzero().flatten() for stack in (x, y))
+        values = torch.full((len(x), len(y)), torch.nan, dtype=torch.float64)
+        if len(there_x) and len(there_y):
+            values[there_x[:, None], there_y[None, :]] = self.pair(x[there_x], y[there_y]).double()
+        return values
+
+    def span(self, values: Tensor) -> list[float]:
+        """Return `range`, or what holds 0, 1 and all values, in whole numbers, where it is not known."""
+        if self.range is not None:
+            return list(self.range)
+        there = [value for value in values.flatten().tolist() if isfinite(value)]
+        return [float(floor(min([*there, 0.0]))), float(ceil(max([*there, 1.0])))]
+
+
+def squared_distances(grams: Tensor) -> Tensor:
+    """Return the squared distances of all pictures, (..., n, n), never negative; from Grams of the same shape."""
+    lengths = grams.diagonal(dim1=-2, dim2=-1)
+    distances = (lengths[..., :, None] + lengths[..., None, :] - 2 * grams).clamp_min(0)
+    return distances * (1.0 - torch.eye(grams.shape[-1], dtype=grams.dtype))
+
+
+def inner_products(x: Tensor, y: Tensor) -> Tensor:
+    """Return `<x_r, y_c>` of all pairs of matrices, (rows, columns)."""
+    return x.flatten(1) @ y.flatten(1).mT
+
+
+def unbiased_hsic(grams: Tensor) -> Tensor:
+    """Return U-centred Grams of norm 1; NaN where the unbiased HSIC of a layer with itself is 0."""
+    return _normed(u_centre(grams))
+
+
+def ranked_distances(grams: Tensor) -> Tensor:
+    """Return ranks of the distances, ties sharing theirs, less their mean and of norm 1; the diagonal is 0.
+
+    The rank is the same for distances and their squares, so there is no choice to make between them.
+    """
+    n = grams.shape[-1]
+    rows, columns = torch.triu_indices(n, n, offset=1)
+    distances = squared_distances(grams)[:, rows, columns].contiguous()
+    ordered = distances.sort(dim=1).values
+    ranks = sum(torch.searchsorted(ordered, distances, right=right) for right in (False, True)).double()
+    ranks = ranks - ranks.mean(dim=1, keepdim=True)
+    ranked = torch.zeros_like(grams)
+    ranked[:, rows, columns] = ranked[:, columns, rows] = ranks
+    return _normed(ranked)
+
+
+def nearest(grams: Tensor) -> Tensor:
+    """Return whether picture j is among the k nearest of i (i in rows), scaled to norm 1.
+
+    Pictures that are equally far share the last places, so that no order of the pictures is preferred.
+    """
+    n = grams.shape[-1]
+    k = min(NEIGHBOURS, (n - 1) // 2)
+    own = torch.eye(n, dtype=torch.bool)
+    distances = squared_distances(grams).masked_fill(own, torch.inf)
+    last = distances.sort(dim=-1).values[..., k - 1 : k]
+    closer, tied = (distances < last).double(), (distances == last).double()
+    share = (k - closer.sum(-1, keepdim=True)) / tied.sum(-1, keepdim=True)
+    return _normed(closer + share * tied)
+
+
+def square_root(grams: Tensor) -> Tensor:
+    """Return `K^(1/2) / sqrt(tr K)`, of norm 1."""
+    values, vectors = torch.linalg.eigh(grams)
+    roots = (vectors * values.clamp_min(0).sqrt()[:, None, :]) @ vectors.mT
+    return _normed(roots)
+
+
+def nuclear_norms(x: Tensor, y: Tensor) -> Tensor:
+    """Return the sum of the singular values of `x_r y_c` for all pairs, (rows, columns)."""
+
+    def row(matrix: Tensor) -> Tensor:
+        return torch.linalg.svdvals(matrix @ y).sum(dim=-1)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # LAPACK takes one small matrix at a time
+        return torch.stack(list(threads.map(row, x)))
+
+
+def _normed(matrices: Tensor) -> Tensor:
+    """Return matrices of Frobenius norm 1; NaN where it is 0."""
+    return matrices / torch.linalg.matrix_norm(matrices)[:, None, None]
+
+
+MEASURES: dict[str, Measure] = {
+    "cka": Measure(
+        "cka",
+        "CKA",
+        "how far the two layers agree on which pictures are alike, the widest directions counting most",
+        "Kornblith et al., ICML 2019; unbiased by Song et al., JMLR 2012; in batches by Nguyen et al., ICLR 2021",
+        unbiased_hsic,
+        inner_products,
+        sums=True,
+    ),
+    "rsa": Measure(
+        "rsa",
+        "RSA (Spearman)",
+        "how far the two layers put the pairs of pictures in the same order of distance",
+        "Kriegeskorte, Mur & Bandettini, Frontiers in Systems Neuroscience 2008",
+        ranked_distances,
+        inner_products,
+        range=(-1.0, 1.0),
+    ),
+    "mutual_knn": Measure(
+        "mutual_knn",
+        f"Mutual {NEIGHBOURS} nearest neighbours",
+        "share of a picture's nearest pictures that the two layers agree on; of its distances only the least count",
+        "Huh et al., ICML 2024 (there by inner products of normalised features, here by Euclidean distance)",
+        nearest,
+        inner_products,
+    ),
+    "procrustes": Measure(
+        "procrustes",
+        "Procrustes similarity",
+        "how much of one layer is the other after the best rotation; its arc cosine is a metric",
+        "Williams et al., NeurIPS 2021",
+        square_root,
+        nuclear_norms,
+    ),
+}
+"""Measures by name."""
+
+
+def choose_measure(measure: str | Measure | Callable[[Tensor, Tensor], Any], estimator: str = "unbiased") -> Measure:
+    """Return the measure that is meant, before anything is run for it.
+
+    Args:
+        measure: A name in `MEASURES`, a `Measure`, or any function of two centred Grams, (n, n) float64 each, that
+            returns one number; it is called for one pair of layers and one batch at a time and goes by its own name.
+        estimator: That is to go with it; only CKA has a choice.
+
+    Raises:
+        UnknownNameError: There is no measure or estimator of that name.
+        DataError: It is none of these, or has no such estimator.
+
+    >>> choose_measure("rsa").range
+    (-1.0, 1.0)
+    """
+    lookup(ESTIMATORS, estimator, "estimator")
+    chosen = lookup(MEASURES, measure, "measure") if isinstance(measure, str) else measure
+    if not isinstance(chosen, Measure):
+        chosen = _of_function(chosen)
+    if not chosen.sums and estimator != "unbiased":
+        raise DataError(f"estimator {estimator!r} is one of CKA; {chosen.name} has none, leave it away")
+    return chosen
+
+
+def _of_function(function: Callable[[Tensor, Tensor], Any]) -> Measure:
+    """Return the measure that a function of two Grams is."""
+    if not callable(function):
+        raise DataError(
+            f"expected the name of a measure ({', '.join(MEASURES)}) or a function of two Grams, found "
+            f"{type(function).__name__}"
+        )
+    name = getattr(function, "__name__", type(function).__name__)
+    meaning = (getattr(function, "__doc__", None) or "a measure of the user's own").strip().splitlines()[0]
+
+    def pair(x: Tensor, y: Tensor) -> Tensor:
+        return torch.tensor([[_number(function(k, l), name) for l in y] for k in x], dtype=torch.float64)  # noqa: E741
+
+    return Measure(name, name, meaning, "", lambda grams: grams, pair, range=None)
+
+
+def _number(value: Any, name: str) -> float:
+    """Return what a user's measure gave as a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"expected the measure {name!r} to return one number for two Grams, found {type(value).__name__}: {error}"
+        ) from error
