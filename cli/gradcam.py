@@ -41,6 +41,7 @@ def gradcam(
         str | None,
         typer.Option(help="Draw the maps of single classes too, with commas: car,road.", show_default=False),
     ] = None,
+    signed: Annotated[bool, typer.Option("--signed", help="Draw maps before their ReLU too.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help=f"Keep all maps, a .npz a checkpoint in {KEPT}/.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -64,7 +65,7 @@ def gradcam(
     paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
     paths += _kept(held, out / KEPT) if keep else []
     if draw:
-        paths += _drawn(result, held, (dataset, draw, classes), out)
+        paths += _drawn(result, held, (dataset, draw, classes, signed), out)
     for path in paths:
         typer.echo(path)
 
@@ -93,14 +94,15 @@ def _kept(held: dict[str, list["Held"]], folder: Path) -> list[Path]:
 
 
 def _drawn(
-    result: "Attributions", held: dict[str, list["Held"]], what: tuple[object, int, str | None], out: Path
+    result: "Attributions", held: dict[str, list["Held"]], what: tuple[object, int, str | None, bool], out: Path
 ) -> list[Path]:
     """Draw some of the maps; return the paths."""
     from cka_probe.attribution.over_pictures import spread
     from cka_probe.attribution.panels import panel_of
     from cka_probe.figures.cam_panel import save_cam_panel
 
-    dataset, draw, classes = what
+    dataset, draw, classes, signed = what
     some = {name: [maps[place] for place in sorted(spread(len(maps), draw))] for name, maps in held.items()}
     wanted = [name.strip() for name in classes.split(",")] if classes else []
-    return save_cam_panel(panel_of(result, some, dataset, wanted), [out / "gradcam.png", out / "gradcam.pdf"])
+    panel = panel_of(result, some, getattr(dataset, "classes", None), wanted, signed=signed)
+    return save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"])

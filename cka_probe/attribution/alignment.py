@@ -16,7 +16,8 @@ from one that is: whether there is a boundary is not known there. Over the count
 
 The second asks whether a boundary can be found by g, and needs no scale; equal g are one threshold. A ranking by
 chance has a precision of the share of boundary pixels at every recall, so that share is its average precision, up to
-(ln n + 1) / n of n pixels. Neither number is changed by a L + c, a > 0.
+(ln n + 1) / n of n pixels. Neither number is changed by a L + c, a > 0. Not even the labels themselves reach 1, as an
+outline at the layer's pixels is steep beside a boundary too: what they reach is the `ceiling`.
 
 A map that copies the edges of a picture, whatever it has understood, scores above chance, as outlines are edges. So
 two controls go through the same pixels as the map did (`seen_at`): the picture's grey value, whose g is an edge
@@ -152,6 +153,17 @@ def alignment(shown: np.ndarray, of: Boundaries) -> Alignment:
         return Alignment(float("nan"), float("nan"), why)
     g, b = steep - steep.mean(), positive - positive.mean()
     return Alignment(float((g @ b) / np.sqrt((g @ g) * (b @ b))), average_precision(steep, positive))
+
+
+def ceiling(labels: np.ndarray, of: Boundaries, size: tuple[int, int]) -> float:
+    """Return the average precision of the true labels, as a layer of `size` could tell them; NaN without a boundary.
+
+    The steepness is that of as many maps as there are classes, 1 in the class and 0 elsewhere: the root of the sum of
+    their squares.
+    """
+    each = [steepness(seen_at((labels == number).astype(np.float64), size)) for number in np.unique(labels)]
+    steep = np.sqrt(np.square(each).sum(0))[of.counted]
+    return average_precision(steep, of.there[of.counted]) if 0 < of.share < 1 else float("nan")
 
 
 def controls(image: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:

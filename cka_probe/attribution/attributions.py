@@ -5,19 +5,10 @@ without another forward pass. All checkpoints have the same pictures, and what i
 pictures, always whole (`resampling`), so that two checkpoints are compared in pairs. A picture of which nothing can be
 said (no boundary, a map that is zero everywhere) is NaN with its reason: it is in no mean, and in no pair.
 
-| column | what |
-|---|---|
-| `correlation`, `ap` | of the map's steepness with the label boundaries; average precision |
-| `correlation_signed`, `ap_signed` | the same of the map before its ReLU, which leaves some maps zero |
-| `chance` | share of boundary pixels: the average precision of a random ranking; a random correlation is 0 |
-| `correlation_picture`, `ap_picture` | the same of the picture's grey value: what an edge detector gets |
-| `correlation_edges`, `ap_edges` | the same of a map that lights up at the picture's edges |
-| `score`, `zero` | the target's value; whether the map is nowhere positive (1) or not (0) |
-| `predicted` | the class of a classifier, else "" |
-| `undefined` | why `correlation` and `ap` are NaN, or "" |
+The columns are those of `columns`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -27,35 +18,25 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.attribution.alignment import ZERO
+from cka_probe.attribution.columns import (
+    CHANCE,
+    COLUMNS,
+    CONTROLS,
+    MEANT,
+    MEASURES,
+    NUMBERS,
+    SIGNED,
+    UNLABELLED,
+)
+from cka_probe.attribution.texts import described, long, wide
 from cka_probe.documents import check_suffix, read_document, write_document
 from cka_probe.errors import DataError
+from cka_probe.lookup import lookup
 from cka_probe.resampling import RESAMPLES, bootstrap_interval
 from cka_probe.writing import replacing
 
 FORMAT = "ckaprobe-attributions/1"
 MADE_BY = ("attributions", "a gradcam.json of `ckaprobe gradcam`", "run the command again")
-
-KINDS = ("correlation", "ap")
-SIGNED = "signed"
-MEASURES = (*KINDS, *(f"{kind}_{SIGNED}" for kind in KINDS))
-"""What is compared between checkpoints, and with its controls."""
-CONTROLS = {"picture": "the picture itself", "edges": "the picture's edges"}
-"""Maps that have understood nothing, by the ending of their columns."""
-NUMBERS = (
-    *MEASURES,
-    "chance",
-    *(f"{kind}_{control}" for control in CONTROLS for kind in KINDS),
-    "boundary",
-    "counted",
-    "score",
-    "zero",
-)
-"""Columns of numbers; `boundary` and `counted` are pixels."""
-WORDS = ("predicted", "undefined")
-COLUMNS = ("checkpoint", "picture", *NUMBERS, *WORDS)
-MEANT = NUMBERS[: NUMBERS.index("boundary")]
-"""Columns that have a mean with an interval."""
-UNLABELLED = "the data have no labels"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +64,10 @@ class Attributions:
     def __post_init__(self):
         if tuple(self.table.columns) != COLUMNS:
             raise DataError(f"expected columns {', '.join(COLUMNS)}, found {', '.join(self.table.columns)}; name them")
+        if taken := sorted({CHANCE, *CONTROLS.values()} & self.models.keys()):
+            raise DataError(
+                f"expected other names of checkpoints than {', '.join(taken)}, which are controls; name them"
+            )
         own = {name: list(rows["picture"]) for name, rows in self.table.groupby("checkpoint", sort=False)}
         pictures = next(iter(own.values()), [])
         if list(own) != list(self.models) or not pictures or any(names != pictures for names in own.values()):
@@ -103,6 +88,17 @@ class Attributions:
         """Return the rows of a checkpoint, by picture."""
         return self.table[self.table["checkpoint"] == checkpoint].set_index("picture").drop(columns="checkpoint")
 
+    def mean(self, checkpoint: str, measure: str, level: float = 0.95) -> dict[str, float]:
+        """Return value, low, high and num of a measure of a checkpoint, as in `intervals`.
+
+        Raises:
+            DataError: `level` is not between 0 and 1.
+            UnknownNameError: There is no such checkpoint or measure.
+        """
+        lookup(self.models, checkpoint, "checkpoint")
+        lookup(dict.fromkeys(MEANT), measure, "measure")
+        return self._means([self.of(checkpoint)[measure]], level)[0]
+
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row for each checkpoint and measure: checkpoint, measure, value, low, high, num.
 
@@ -111,19 +107,31 @@ class Attributions:
         Raises:
             DataError: `level` is not between 0 and 1.
         """
-        rows = []
-        for name in self.models:
-            means = self._means(self.of(name)[list(MEANT)].to_numpy(np.float64), level)
-            named = zip(MEANT, means, strict=True)
-            rows += [{"checkpoint": name, "measure": measure} | mean for measure, mean in named]
-        return pd.DataFrame(rows)
+        names = [{"checkpoint": name, "measure": measure} for name in self.models for measure in MEANT]
+        means = self._means([self.of(name)[measure] for name in self.models for measure in MEANT], level)
+        return pd.DataFrame([name | mean for name, mean in zip(names, means, strict=True)])
+
+    def difference(self, first: str, second: str, measure: str = "ap", level: float = 0.95) -> dict[str, float]:
+        """Return value, low, high and num of how much more of a measure a checkpoint has than another, in pairs.
+
+        Args:
+            first: A checkpoint.
+            second: Another, or "chance" (of an average precision), or a control of the first, in `CONTROLS.values()`.
+            measure: In `MEASURES`.
+            level: Of the interval.
+
+        Raises:
+            DataError: `level` is not between 0 and 1.
+            UnknownNameError: There is no such checkpoint or measure.
+        """
+        return self._means([self._paired(first, second, measure)], level)[0]
 
     def differences(self, level: float = 0.95) -> pd.DataFrame:
         """Return how much more one map follows boundaries than another of the same picture, with paired intervals.
 
-        First each checkpoint less its own controls ("chance", and those in `CONTROLS`), then every checkpoint less
-        every later one. Between checkpoints of different input size it is of the same pictures, but not of the same
-        pixels: their chance levels differ.
+        First each checkpoint less chance and its own controls, then every checkpoint less every later one. Between
+        checkpoints of different input size it is of the same pictures, but not of the same pixels: their chance levels
+        differ.
 
         Returns:
             first, second, kind ("control" or "checkpoint"), measure, value, low, high, num (pictures in pairs).
@@ -131,39 +139,35 @@ class Attributions:
         Raises:
             DataError: `level` is not between 0 and 1.
         """
-        pairs = [
-            (name, words, "control", measure, self.of(name)[measure] - self.of(name)[column])
-            for name in self.models
-            for words, column, measure in _against()
-        ]
-        pairs += [
-            (first, second, "checkpoint", measure, self.of(first)[measure] - self.of(second)[measure])
-            for first, second in combinations(self.models, 2)
+        controls = [(name, other, "control") for name in self.models for other in (CHANCE, *CONTROLS.values())]
+        pairs = controls + [(*both, "checkpoint") for both in combinations(self.models, 2)]
+        asked = [
+            (*pair, measure)
+            for pair in pairs
             for measure in MEASURES
+            if pair[1] != CHANCE or measure.startswith("ap")  # of a correlation it is 0
         ]
-        means = self._means(np.stack([pair[-1].to_numpy(np.float64) for pair in pairs], -1), level)
+        means = self._means([self._paired(first, second, m) for first, second, _, m in asked], level)
         names = ("first", "second", "kind", "measure")
-        return pd.DataFrame(
-            [dict(zip(names, pair[:-1], strict=True)) | mean for pair, mean in zip(pairs, means, strict=True)]
-        )
+        return pd.DataFrame([dict(zip(names, row, strict=True)) | mean for row, mean in zip(asked, means, strict=True)])
 
     def summary(self) -> str:
         """Return what was attributed, and how well maps follow boundaries, as text for a terminal."""
-        lines = [f"{name}  {_described(model)}" for name, model in self.models.items()]
+        lines = [f"{name}  {described(model)}" for name, model in self.models.items()]
         lines += [f"target {self.settings['target']}, {len(self.pictures)} pictures from {self.data['source']}", ""]
         if not self.data["labels"]:
             return "\n".join([*lines, *self.left_out(), f"No alignment with label boundaries: {UNLABELLED}."])
         lines += [
             "Average precision of a map's steepness for label boundaries at the network's size, tolerance",
             f"{self.settings['tolerance']:g} px; mean over pictures with its 95 % interval. Chance is the share of",
-            "boundary pixels. The picture's grey value and its edges are controls: they have understood nothing.",
-            "Correlations are in the files.",
+            "boundary pixels; true labels, at the layer's pixels, are a map that knows everything. The picture's grey",
+            "value and its edges are controls, which know nothing. Correlations are in the files.",
             "",
-            _wide(self.intervals()).to_string(),
+            wide(self.intervals()).to_string(),
             "",
             "The first less the second, in pairs (less the controls: in the files):",
             "",
-            _long(self.differences()).to_string(index=False),
+            long(self.differences()).to_string(index=False),
         ]
         return "\n".join([*lines, "", *self.left_out()]).rstrip()
 
@@ -230,52 +234,26 @@ class Attributions:
             "table": {name: self.table[name].tolist() for name in COLUMNS},
         }
 
-    def _means(self, values: np.ndarray, level: float) -> list[dict[str, float]]:
-        """Return value, low, high, num of each column of (pictures, columns)."""
+    def _paired(self, first: str, second: str, measure: str) -> pd.Series:
+        """Return a measure of a checkpoint less that of another or of a control, by picture."""
+        lookup(self.models, first, "checkpoint")
+        lookup(dict.fromkeys(MEASURES), measure, "measure")
+        kind = measure.removesuffix(f"_{SIGNED}")
+        columns = {words: f"{kind}_{control}" for control, words in CONTROLS.items()} | {CHANCE: CHANCE}
+        if second in columns:
+            return self.of(first)[measure] - self.of(first)[columns[second]]
+        lookup(self.models, second, "checkpoint")
+        return self.of(first)[measure] - self.of(second)[measure]
+
+    def _means(self, columns: Sequence[pd.Series], level: float) -> list[dict[str, float]]:
+        """Return value, low, high, num of each column, (pictures,) each."""
+        values = np.stack([column.to_numpy(np.float64) for column in columns], -1)
         resamples, seed = self.settings.get("resamples", RESAMPLES), self.settings.get("seed", 0)
         low, high = bootstrap_interval(values, level, resamples, seed)
         there = np.isfinite(values)
         num = there.sum(0)
         mean = np.where(num > 0, np.where(there, values, 0).sum(0) / num.clip(min=1), np.nan)
-        columns = zip(mean, low, high, num, strict=True)
-        return [dict(zip(("value", "low", "high", "num"), column, strict=True)) for column in columns]
-
-
-def _against() -> list[tuple[str, str, str]]:
-    """Return (words, column, measure) of what each checkpoint is held against."""
-    own = [
-        (words, f"{measure.removesuffix(f'_{SIGNED}')}_{control}", measure)
-        for control, words in CONTROLS.items()
-        for measure in MEASURES
-    ]
-    return [("chance", "chance", "ap"), ("chance", "chance", f"ap_{SIGNED}"), *own]
-
-
-def _described(model: Mapping[str, Any]) -> str:
-    """Return what a checkpoint is, in half a line."""
-    size, layer_size = (" x ".join(map(str, reversed(model[name]))) for name in ("size", "layer_size"))
-    task = f", task {model['task']}" if model["task"] else ""
-    return f"{model['reference']} ({model['architecture']}{task}), {size} px; layer {model['layer']}, {layer_size}"
-
-
-def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return average precisions as words, a checkpoint a row."""
-    columns = {"ap": "map", f"ap_{SIGNED}": "before ReLU", "chance": "chance"}
-    columns |= {f"ap_{control}": words for control, words in CONTROLS.items()}
-    shown = rows[rows["measure"].isin(columns)]
-    texts = {(row.checkpoint, row.measure): _text(row) for row in shown.itertuples()}
-    names = list(dict.fromkeys(shown["checkpoint"]))
-    return pd.DataFrame({words: [texts[name, column] for name in names] for column, words in columns.items()}, names)
-
-
-def _long(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return differences of average precision as words."""
-    shown = rows[rows["measure"].isin(["ap", f"ap_{SIGNED}"]) & ~rows["second"].isin(CONTROLS.values())]
-    what = shown["measure"].map({"ap": "map", f"ap_{SIGNED}": "before ReLU"})
-    parts = {"first": shown["first"], "second": shown["second"], "of": what}
-    return pd.DataFrame(parts | {"difference": [_text(row) for row in shown.itertuples()], "pictures": shown["num"]})
-
-
-def _text(row: Any) -> str:
-    """Return a value with its interval."""
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" if np.isfinite(row.value) else "-"
+        return [
+            dict(zip(("value", "low", "high", "num"), row, strict=True))
+            for row in zip(mean, low, high, num, strict=True)
+        ]

@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 from torch.nn.functional import interpolate
 
-from cka_probe.attribution.alignment import alignment, boundaries, controls
-from cka_probe.attribution.attributions import COLUMNS, MEANT, SIGNED, UNLABELLED, Attributions
+from cka_probe.attribution.alignment import alignment, boundaries, ceiling, controls
+from cka_probe.attribution.attributions import Attributions
+from cka_probe.attribution.columns import COLUMNS, MEANT, SIGNED, UNLABELLED
 from cka_probe.attribution.grad_cam import grad_cam
 from cka_probe.attribution.held import Held, held, prediction_of
 from cka_probe.attribution.maps import Maps
@@ -210,9 +211,11 @@ def _row(asked: _Asked, sample: Sample, maps: Maps, place: int) -> dict[str, Any
     of = boundaries(sample["labels"].numpy(), asked.rules.tolerance)
     found = alignment(maps.shown()[place].double().numpy(), of)
     row |= {"correlation": found.correlation, "ap": found.ap, "undefined": found.undefined, "chance": of.share}
+    layer_size = tuple(maps.signed.shape[1:])
+    row["ceiling"] = ceiling(sample["labels"].numpy(), of, layer_size)
     row |= {"boundary": float(of.there[of.counted].sum()), "counted": float(of.counted.sum())}
     signed = interpolate(maps.signed[place, None, None], maps.size, mode="bilinear", align_corners=False)[0, 0]
-    others = controls(sample["image"].permute(1, 2, 0).numpy(), tuple(maps.signed.shape[1:]))
+    others = controls(sample["image"].permute(1, 2, 0).numpy(), layer_size)
     for name, other in ({SIGNED: signed.double().numpy()} | others).items():
         beside = alignment(other, of)
         row |= {f"correlation_{name}": beside.correlation, f"ap_{name}": beside.ap}

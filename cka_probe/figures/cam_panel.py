@@ -4,7 +4,8 @@ From above: the picture, the truth, and for each network its map, maps of single
 it predicts: labels, depth, the name of a class, or nothing. A map is drawn by itself and not over the picture, whose
 colours would change those of the map; the picture stands in the same pixels above it. Every map is shown on its own
 scale, from its least value, 0, to its greatest, 1: maps say where, and not how much. A map that is nowhere positive is
-said to be zero, since it would otherwise look like one whose peak is not seen.
+said to be zero, since it would otherwise look like one whose peak is not seen; the map before the ReLU, which may
+stand below, tells what was against the score there.
 
 Depth is drawn by 1 / depth, each map over its own range, as many networks know no scale.
 """
@@ -24,6 +25,7 @@ from cka_probe.figures.pen import PAGE, Pen, bold_width, filling
 from cka_probe.figures.sheet_keys import Key, Scales
 
 MAPS = "viridis"  # light for high, and no colour of the depth's map
+SIGNED = "PuOr_r"  # purple against, white for nothing, orange for
 NAMES = 1.0  # inches: the column of names
 WIDEST, NARROWEST, TALLEST = 1.5, 0.8, 9.4  # inches: of a panel; of the page, while panels are not too small
 ZERO = "zero everywhere"
@@ -164,6 +166,8 @@ def _coloured(kind: str, value: np.ndarray, panel: CamPanel) -> np.ndarray:
         return colouring.opaque(value / 255)
     if kind == "map":
         return colormaps[MAPS](value)
+    if kind == "signed":
+        return colormaps[SIGNED]((value + 1) / 2)
     if kind == "depth":
         return colouring.own_inverse_depth(value[None])
     return colouring.classes(value, np.asarray(panel.colours))
@@ -173,6 +177,10 @@ def _keys(panel: CamPanel) -> list[Key]:
     """Return the bars that stand below the panels."""
     ramp = np.linspace(0, 1, 256)[None]
     keys = [sheet_keys.bar_key(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
+    if panel.columns[0].signed:
+        marks = [("\N{MINUS SIGN}1", 0), ("0", 0.5), ("1", 1)]
+        words = "before the ReLU, for (1) and against (\N{MINUS SIGN}1), each on its own"
+        keys.append(sheet_keys.bar_key(colormaps[SIGNED](ramp), marks, words))
     if panel.predicts == "depth":
         bar = colouring.inverse_depth(1 / np.linspace(1, 0.1, 256)[None, None], 1.0, 10.0)
         keys.append(sheet_keys.bar_key(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))

@@ -28,6 +28,7 @@ class CamColumn:
         truth: (h, w) numbers of classes, 255 = no label; (h, w) metres, 0 = not measured; the name of a class; or None.
         predictions: Network to what it predicts, of the kind of the truth; {} where they predict nothing.
         class_maps: Network to class to (h, w) in [0, 1].
+        signed: Network to its map before the ReLU, (h, w) in [-1, 1], 0 where that is; {}: it is not shown.
         notes: Network to a few words above its map.
     """
 
@@ -37,6 +38,7 @@ class CamColumn:
     truth: Predicted | None = None
     predictions: Mapping[str, Predicted] = field(default_factory=dict)
     class_maps: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    signed: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,7 +70,7 @@ class Row:
     Attributes:
         word: What it is.
         cells: A map, labels, depth, words or None for each column.
-        kind: "image", "map", "labels", "depth" or "category".
+        kind: "image", "map", "signed", "labels", "depth" or "category".
         model: The network, where a new one begins with this row.
         notes: A few words above each panel.
     """
@@ -99,6 +101,8 @@ def rows_of(panel: CamPanel) -> list[Row]:
     for model in each[0].maps:
         notes = [column.notes.get(model, "") for column in each]
         rows.append(Row("map", [column.maps[model] for column in each], "map", model, notes))
+        if each[0].signed:
+            rows.append(Row("before the ReLU", [column.signed[model] for column in each], "signed"))
         for name in panel.classes:
             rows.append(Row(f"map of {name}", [column.class_maps[model][name] for column in each], "map"))
         if panel.predicts:
@@ -124,6 +128,7 @@ def check(panel: CamPanel) -> None:
     models = list(panel.columns[0].maps)
     for column in panel.columns:
         parts = [("maps", column.maps)] + [("predictions", column.predictions)] * bool(panel.predicts)
+        parts += [("maps before the ReLU", column.signed)] * bool(panel.columns[0].signed)
         for name in panel.classes:
             parts.append((f"maps of {name}", [model for model, own in column.class_maps.items() if name in own]))
         for what, there in parts:

@@ -7,9 +7,11 @@ corrected for all of them together. `BESIDE` are taken in another way and are no
 ImageNet, and is not called so. "Depth" is from video; depth after classification is the paper's "Depth".
 """
 
+from cka_probe.attribution.columns import CONTROLS
 from cka_probe.reproduce.cells import mean_diagonal
 from cka_probe.reproduce.claims import CKA, Claim, Judged, judge_each
 from cka_probe.reproduce.depth_to_semantic import estimates
+from cka_probe.reproduce.depth_to_semantic.alignment import STEM, beats, follows
 from cka_probe.reproduce.depth_to_semantic.cases import QUIRKS, Case, quirked
 from cka_probe.reproduce.depth_to_semantic.evidence import Evidence
 from cka_probe.reproduce.depth_to_semantic.questions import (
@@ -48,6 +50,11 @@ def _twice(name: str, statement: str, cases: tuple[Case, Case], figure: str) -> 
 def _cases(arms: str, **how: object) -> tuple[Case, Case]:
     first, second = arms.split()
     return Case(first, **how), Case(second, **how)
+
+
+def _follows(name: str, statement: str, worse: Case, measure: str = "ap", of: str = "") -> Claim:
+    """Return the claim that the maps of depth have more of a measure than those of another case."""
+    return Claim(name, statement, POINTS, STEM, follows(VIDEO, worse, measure), of)
 
 
 SIZES = tuple((Case("video", num=num), Case("none", num=num)) for num in (4, 0, 64))
@@ -93,6 +100,8 @@ PAPER = (
     Claim("every_size", "Depth > none at every training-set size: the least gain", POINTS, "sizes", least_gain(SIZES)),
     Claim("every_size_classes", "Depth > classification at every training-set size: the least gain", POINTS, "sizes",
           least_gain(SIZES_CLASSES)),
+    _follows("maps_none", "Grad-CAM maps follow the outlines of classes better: depth > none", NONE),
+    _follows("maps_classes", "Grad-CAM maps follow the outlines of classes better: depth > classification", CLASSES),
     _gain("rooms", "In rooms, depth > classification", _cases("rooms_depth classification", data="rooms"), "figure8"),
 )  # fmt: skip
 """What the paper says."""
@@ -155,6 +164,11 @@ BESIDE = (
           "curves_table1", of_curves(estimates.sooner, VIDEO, NONE), "faster_none"),
     Claim("faster_classes_level", "… in percent of training, until 0.9 of the other's last mIoU is reached", "%",
           "curves_table1", of_curves(estimates.sooner, VIDEO, CLASSES), "faster_classes"),
+    _follows("maps_none_signed", "… before their ReLU", NONE, "ap_signed", "maps_none"),
+    Claim("maps_chance", "… depth's maps > chance", POINTS, STEM, beats(VIDEO, "chance"), "maps_none"),
+    Claim("maps_edges", "… depth's maps > the edges of the picture", POINTS, STEM, beats(VIDEO, CONTROLS["edges"]),
+          "maps_none"),
+    _follows("maps_classes_signed", "… before their ReLU", CLASSES, "ap_signed", "maps_classes"),
     _gain("flow_classes", "… and against classification: classification > flow", (CLASSES, FLOW), "table4",
           of="flow_hurts"),
     Claim("later_changes_classes", "… of classification's", CKA, "before_after",

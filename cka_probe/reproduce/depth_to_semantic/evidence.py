@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cka_probe.attribution.attributions import Attributions
 from cka_probe.errors import DataError
 from cka_probe.evaluation.predictions import NOTE
 from cka_probe.label_scores import LabelScores
@@ -60,6 +61,7 @@ class Evidence:
     trials: tuple[int, ...]
     study: dict[str, Any]
     _seen: dict[tuple[str, ...], tuple[Any, Path]] = field(default_factory=dict, repr=False)
+    _maps: dict[Path, Attributions | None] = field(default_factory=dict, repr=False)
     _scores: dict[tuple[Case, Run], LabelScores | None] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -173,6 +175,24 @@ class Evidence:
             self._same(("weights", str(seed), model), side.hash, path)
         self._same(("pictures of the similarities",), matrix.pictures.get("hash"), path)
         return matrix
+
+    def gradcam(self, seed: int) -> Attributions | None:
+        """Return how well the maps of a seed's first trials follow outlines, or `None` if there are no maps.
+
+        Raises:
+            DataError: The file is broken, or of other weights or test pictures than were scored.
+        """
+        path = self.places.gradcam(seed)
+        if path not in self._maps:
+            result = self._maps[path] = Attributions.load(path) if path.exists() else None
+            for case in (Case(name.split("~")[0]) for name in result.models) if result else ():
+                if (scores := self.scores(case, Run(seed, 0))) is not None:
+                    where = self.folder(case, Run(seed, 0)) / "scores.json"
+                    self._same(("tuned weights", str(seed), case.name), scores.model["hash"], where)
+                self._same(("tuned weights", str(seed), case.name), result.models[case.name]["hash"], path)
+            if result:
+                self._same(("test pictures of kitti",), result.data.get("hash"), path)
+        return self._maps[path]
 
     def tuned(self, seed: int, arm: str, mode: str = "all") -> str:
         """Return what an arm is called after fine-tuning, among models that are compared.

@@ -10,6 +10,7 @@ from itertools import permutations
 import pandas as pd
 
 from cka_probe.reproduce.claims import Judged, tested
+from cka_probe.reproduce.depth_to_semantic.alignment import said_of_maps
 from cka_probe.reproduce.depth_to_semantic.cases import ARMS, MAIN, QUIRKS, TABLES
 from cka_probe.reproduce.depth_to_semantic.claims import GROUPS
 from cka_probe.reproduce.depth_to_semantic.conditions import command, data_rows, departures
@@ -73,6 +74,7 @@ def write_page(
         *_pretraining(tables["pretraining"]),
         *_rates(tables["rates"]),
         *_layers(tables["layers"], tables["parting"]),
+        *_maps(evidence, tables["alignment"]),
         "## Figures",
         "",
         "Curves show all runs; similarities are those of the first seed.",
@@ -198,6 +200,11 @@ def _layers(layers: pd.DataFrame, parting: pd.DataFrame) -> list[str]:
         more = "all pairs are in [tables/parting.csv](tables/parting.csv)"
         lines += [f"{words} ({more}):", "", as_markdown(shown, digits=2)]
     return lines
+
+
+def _maps(evidence: Evidence, rows: pd.DataFrame) -> list[str]:
+    lines = ["## Figure 6: do Grad-CAM maps follow the outlines of classes?", "", *said_of_maps(evidence)]
+    return [*lines, score_texts(rows)[0]] if rows["value"].notna().any() else lines
 
 
 def _unlike(evidence: Evidence) -> list[str]:

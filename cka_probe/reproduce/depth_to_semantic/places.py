@@ -11,6 +11,7 @@ OUT/seed<k>/tuned/<case>/<rate>/trial<t>/              a run of the segmentation
 OUT/seed<k>/rates.json                                 {base case: {"rate": …, "tried": {rate: held-out mIoU}}}
 OUT/seed<k>/fingerprints/<model>.safetensors           <model> is `<arm>` or `<case>~trial<t>`
 OUT/seed<k>/similarity/<x>~~<y>.json                   how alike two of these models are
+OUT/seed<k>/gradcam/gradcam.json, <case>.npz           how well maps follow outlines; the maps that are drawn
 OUT/report/                                            the page, its tables and figures
 """
 
@@ -67,6 +68,14 @@ class Places(Study):
     def fingerprint(self, seed: int, model: str, features: str = "flatten") -> Path:
         """Return the fingerprint of a model."""
         return self.run(seed) / "fingerprints" / f"{model}.safetensors"
+
+    def gradcam(self, seed: int) -> Path:
+        """Return how well the maps of first trials follow the outlines of classes."""
+        return self.run(seed) / "gradcam" / "gradcam.json"
+
+    def maps(self, seed: int, case: str) -> Path:
+        """Return the maps of a case that are drawn."""
+        return self.run(seed) / "gradcam" / f"{case}.npz"
 
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> Path:
         """Return how alike two models are."""

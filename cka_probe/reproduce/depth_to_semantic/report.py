@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from cka_probe.reproduce.claims import claims_frame
+from cka_probe.reproduce.depth_to_semantic.alignment import alignment_rows, draw_alignment
 from cka_probe.reproduce.depth_to_semantic.cases import TABLES
 from cka_probe.reproduce.depth_to_semantic.claims import judge_claims
 from cka_probe.reproduce.depth_to_semantic.drawings import draw_figures
@@ -52,7 +53,9 @@ def write_report(folder: str | Path) -> Path:
         _write(path.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
         for suffix, text in zip((".md", ".tex"), _texts(name, table), strict=True):
             _write(path.with_suffix(suffix), text)
-    drawn = draw_figures(evidence, rows, tables, report / "figures") + draw_segments(evidence, report / "figures")
+    figures = report / "figures"
+    drawn = draw_figures(evidence, rows, tables, figures) + draw_segments(evidence, figures)
+    drawn.append(draw_alignment(evidence, figures))
     _write(evidence.places.page, write_page(evidence, rows, tables, drawn))
     return evidence.places.page
 
@@ -66,13 +69,14 @@ def tables_of(evidence: Evidence) -> dict[str, pd.DataFrame]:
         "layers": layer_rows(evidence),
         "pairs": pairs,
         "parting": parting_rows(pairs),
+        "alignment": alignment_rows(evidence),
         "cost": cost_rows(evidence),
     }
 
 
 def _texts(name: str, table: pd.DataFrame) -> tuple[str, str]:
     """Return a table as Markdown and as LaTeX."""
-    if name in TABLES:
+    if name in TABLES or name == "alignment":
         return score_texts(table)
     if table.empty:
         return "Not run.\n", "Not run.\n"

@@ -12,6 +12,7 @@ from cka_probe.errors import RecipeError
 from cka_probe.lookup import lookup
 from cka_probe.models.checkpoint import versions
 from cka_probe.reproduce.depth_to_semantic.cases import Case
+from cka_probe.reproduce.depth_to_semantic.gradcam import write_gradcam
 from cka_probe.reproduce.depth_to_semantic.likeness import write_likeness
 from cka_probe.reproduce.depth_to_semantic.overrides import MOST_TRIALS, Trial, tuning_recipe
 from cka_probe.reproduce.depth_to_semantic.places import Places
@@ -142,3 +143,4 @@ def _tune(tuning: Tuning, cases: Sequence[Case], shown: Sequence[Case], trials: 
         if number == 0:
             means.say(f"seed {seed}: comparisons")
             alone(lambda: write_likeness(tuning.study, seed, cases, tuning.pictures, architecture))
+            alone(lambda: write_gradcam(tuning.study, seed, cases, tuning.pictures.source, means.device))
