@@ -29,7 +29,9 @@ def results(tmp_path):
 
 def test_one_result_gives_its_figures(app, results):
     ran = CliRunner().invoke(app, [str(results[0]), "--format", "svg"])
-    assert ran.stdout.split() == [str(results[0].with_name(f"{name}.svg")) for name in ("heatmap", "profile")]
+    assert ran.stdout.split() == [
+        str(results[0].with_name(f"{name}.svg")) for name in ("heatmap", "profile", "uncertainty")
+    ]
 
 
 def test_several_results_stand_side_by_side(app, results, tmp_path):

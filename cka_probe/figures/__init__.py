@@ -12,18 +12,23 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from cka_probe.errors import DataError, OutputError
 from cka_probe.figures import style as looks
 from cka_probe.figures.heatmap import heatmap, heatmap_size
+from cka_probe.figures.pen import filling
 from cka_probe.figures.profile import profile, profile_size
+from cka_probe.figures.uncertainty import uncertainty, uncertainty_size
 from cka_probe.lookup import lookup
 from cka_probe.results import SimilarityMatrix
 from cka_probe.writing import replacing
 
-FIGURES = {"heatmap": heatmap, "profile": profile}
-SIZES = {"heatmap": heatmap_size, "profile": profile_size}
+FIGURES = {"heatmap": heatmap, "profile": profile, "uncertainty": uncertainty}
+SIZES = {"heatmap": heatmap_size, "profile": profile_size, "uncertainty": uncertainty_size}
+WHOLE = ("uncertainty",)
+"""Those that fill the figure, whose parts have places in inches."""
 
 METADATA = {  # what a file says of itself: not when it was made, so that it can be compared byte by byte
     "png": {"Software": "ckaprobe"},
@@ -34,6 +39,7 @@ METADATA = {  # what a file says of itself: not when it was made, so that it can
 __all__ = [
     "FIGURES",
     "SIZES",
+    "axes_in",
     "check_format",
     "figures_for",
     "heatmap",
@@ -41,6 +47,7 @@ __all__ = [
     "profile",
     "save_drawing",
     "save_figure",
+    "uncertainty",
 ]
 
 
@@ -75,7 +82,12 @@ def new_axes(name: str, result: SimilarityMatrix) -> Axes:
     import matplotlib.pyplot as plt  # here, because importing it chooses a backend
 
     size = lookup(SIZES, name, "figure")(result)
-    return plt.figure(figsize=size, dpi=looks.SCREEN_DPI, layout="compressed").add_subplot()
+    return axes_in(plt.figure(figsize=size, dpi=looks.SCREEN_DPI, layout="compressed"), name)
+
+
+def axes_in(figure: Figure, name: str) -> Axes:
+    """Return the empty axes that a figure of this name is drawn on: all of `figure`, or a plot within margins."""
+    return filling(figure) if name in WHOLE else figure.add_subplot()
 
 
 def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -96,7 +108,7 @@ def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
     draw = lookup(FIGURES, name, "figure")
-    return save_drawing(lambda figure: draw(result, figure.add_subplot()), SIZES[name](result), paths, **look)
+    return save_drawing(lambda figure: draw(result, axes_in(figure, name)), SIZES[name](result), paths, **look)
 
 
 def check_format(path: str | Path) -> None:
@@ -149,6 +161,7 @@ def save_drawing(
         for path in paths:
             figure = _figure(size, scale)
             draw(figure)
+            _space_hatching(figure, scale)
             with replacing(path) as beside:
                 figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]], dpi=pixels)
     return paths
@@ -160,6 +173,13 @@ def _figure(size: tuple[float, float], scale: float = 1.0) -> Figure:
     pads = figure.get_layout_engine().get()
     figure.get_layout_engine().set(w_pad=pads["w_pad"] * scale, h_pad=pads["h_pad"] * scale)
     return figure
+
+
+def _space_hatching(figure: Figure, scale: float) -> None:
+    """Give hatching as many lines as in the design: matplotlib has so many in an inch, however large a figure is."""
+    for patch in figure.findobj(Patch):
+        if patch.get_hatch():
+            patch.set_hatch(patch.get_hatch()[: max(1, round(len(patch.get_hatch()) / scale))])
 
 
 def _smallest_letters(draw: Callable[[Figure], object], size: tuple[float, float]) -> float:

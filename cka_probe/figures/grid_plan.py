@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 
 from cka_probe.errors import DataError
 from cka_probe.figures import grid_lines, labels, style
-from cka_probe.figures.heatmap import AIR, MAP, MOST_NUMBERS, number
+from cka_probe.figures.matrix_plan import AIR, MAP, MOST_NUMBERS, number
 from cka_probe.figures.pen import bold_width, legend_lines
 from cka_probe.lookup import lookup
 from cka_probe.results import SimilarityMatrix

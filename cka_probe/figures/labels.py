@@ -14,6 +14,8 @@ from matplotlib.textpath import text_to_path
 from cka_probe.results import SimilarityMatrix
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar", ".h5", ".npz")
+Stage = tuple[str, int, int]
+"""Name of a part of a network, its first layer and the layer after its last."""
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -75,6 +77,29 @@ def _clip_words(name: str, letters: int) -> str:
     return re.sub(r"[^\W\d_]+", lambda word: word.group()[:letters], name)
 
 
+def stages(names: Sequence[str]) -> list[Stage]:
+    """Return the stages of a network by its layers' names: each change of the first word that differs, in order.
+
+    Layers without a dot beside each other, such as a stem's, are one stage without a name. Nothing is returned where
+    this divides the network into nothing or into single layers.
+
+    >>> stages(["conv1", "bn1", "layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1", "layer2.1.conv1"])
+    [('', 0, 2), ('layer1', 2, 4), ('layer2', 4, 6)]
+    >>> stages(["conv1", "conv2", "fc"])
+    []
+    """
+    shorter = _without_first_words(names)
+    words = [short.split(".")[0] if "." in short else "" for short in shorter]
+    begins = [k for k, word in enumerate(words) if k == 0 or word != words[k - 1]]
+    if not 2 <= len(begins) <= len(names) / 2:
+        return []
+    found = []
+    for first, end in zip(begins, [*begins[1:], len(names)], strict=True):
+        left_out = names[first].removesuffix(shorter[first])
+        found.append((left_out + words[first] if words[first] else "", first, end))
+    return found
+
+
 def model_names(result: SimilarityMatrix, room: float) -> tuple[str, str]:
     """Return what to call x and y: a file's stem or a model's name, with its folder where both are the same."""
     names = [_stem(side.reference, folders=0) for side in (result.x, result.y)]
@@ -120,8 +145,8 @@ def step_for(space: float, needed: float) -> int:
 
 def measure_name(result: SimilarityMatrix) -> str:
     """Return what the numbers are: "CKA (unbiased)"."""
-    measure = str(result.settings.get("measure", "cka"))
-    measure = "CKA" if measure.lower().endswith("cka") else measure
+    measure = str(result.settings.get("title") or result.settings.get("measure", "cka"))
+    measure = "CKA" if measure.lower() in ("cka", "linear cka") else measure
     estimator = result.settings.get("estimator")
     return f"{measure} ({estimator})" if estimator else measure
 

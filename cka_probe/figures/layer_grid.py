@@ -32,7 +32,7 @@ from cka_probe.figures.grid_plan import (
     layer_grid_size,
     plan_grid,
 )
-from cka_probe.figures.heatmap import MOST_NUMBERS, number
+from cka_probe.figures.matrix_plan import MOST_NUMBERS, number
 from cka_probe.figures.pen import Pen, bold_width, filling
 from cka_probe.results import SimilarityMatrix
 

@@ -21,6 +21,7 @@ for high, so that it also survives a grey printer.
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 
 from cka_probe.errors import OutputError
@@ -34,6 +35,14 @@ LETTERS = 6.0  # points: the smallest letters of a design
 LEAST = 5.0  # points: the smallest letters a venue's width may make of them
 
 COLOURS = "magma"
+WIDTHS = "Blues"
+"""Colours of the widths of intervals, of another hue than values: the darker, the wider."""
+DIVERGING = LinearSegmentedColormap.from_list(
+    "difference",
+    ("#0a559f", "#547ac0", "#8ba1d9", "#c1cbeb", "#f7f7f7", "#f2c2aa", "#dd9066", "#bd612d", "#943600"),
+)
+"""Colours of differences, blue below 0 and brown above. CIE lightness falls from 97 at 0 to 36 at both ends alike, so
+that neither sign looks like more; blue against brown is a pair that readers with any colour vision tell apart."""
 LINE = "#0b559f"
 CHANCE = "#d0d0d0"
 UNDEFINED = {"facecolor": "#ececec", "edgecolor": "#9a9a9a", "hatch": "//////", "linewidth": 0.0}
