@@ -47,7 +47,7 @@ def read(folder: Path) -> Part:
 def _lead(found: Attributions) -> str:
     """Return the number that is read first: how far each checkpoint's maps are above chance."""
     rows = found.differences()
-    rows = rows[(rows["kind"] == "control") & (rows["second"] == "chance")]
+    rows = rows[(rows["second"] == "chance") & (rows["measure"] == "ap")]
     said = [
         f"{row.first} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]".replace("-", "\N{MINUS SIGN}")
         for row in rows.itertuples()
