@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
 
-.PHONY: demo test bench clean
+.PHONY: demo test notebooks bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
+
+# runs every notebook from top to bottom and keeps what it puts out
+notebooks: $(VENV)/.installed
+	$(BIN)/python notebooks/run.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[bench]'
