@@ -49,7 +49,7 @@ def hidden_labels(panel):
     """Labels of ticks outside the limits of their axis, which exist and are not drawn."""
     for axis in (panel.xaxis, panel.yaxis):
         low, high = sorted(axis.get_view_interval())
-        air = 1e-9 * max(abs(low), abs(high), 1)
+        air = 1e-9 * (high - low)
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
             if not low - air <= tick.get_loc() <= high + air:
                 yield from (tick.label1, tick.label2)

@@ -21,6 +21,8 @@ from cka_probe.lookup import lookup
 STATEMENT, PANEL, NUMBERS, VERDICT = 2.5, 1.4, 1.62, 0.98  # inches: widths of the columns, the last without its marker
 MARGIN, GAP, HEAD, LINE, AIR = 0.08, 0.12, 0.24, 0.125, 0.09  # of the page, columns, header, a line, between rows
 
+MOST_DIGITS = 5  # before the point of a number, and after it
+
 VERDICTS: Mapping[str, tuple[str, str, bool]] = {
     "holds": (style.ARMS[0], "o", True),
     "does not hold": (style.ARMS[1], "X", True),
@@ -143,7 +145,8 @@ def _plan(rows: Sequence[Claim]) -> tuple[list[tuple[list[str], list[str]]], tup
 
 
 def _lines(text: str, width: float) -> list[str]:
-    return labels.filled(text.split(), 0.94 * width * style.POINTS / 6)
+    room = 0.94 * width * style.POINTS / 6
+    return [labels.cut(line, room) for line in labels.filled(text.split(), room)]
 
 
 def _height(*columns: list[str]) -> float:
@@ -225,10 +228,16 @@ def _numbers(row: Claim) -> str:
     if not np.isfinite(row.value):
         return "\N{EN DASH}"
     width = row.high - row.low if np.isfinite(row.high - row.low) and row.high > row.low else abs(row.value)
-    digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 5)) if width > 0 else 2
-    value, low, high = (
-        f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")  # + 0.0: no minus before nothing
-        for number in (row.value, row.low, row.high)
-    )
+    digits = int(np.clip(1 - np.floor(np.log10(width)), 0, MOST_DIGITS)) if width > 0 else 2
+    value, low, high = (_number(number, digits) for number in (row.value, row.low, row.high))
     interval = f" [{low}, {high}]" if np.isfinite(row.low) else ""
     return f"{value}{interval} {row.unit}".rstrip()
+
+
+def _number(number: float, digits: int) -> str:
+    """Return a number with so many decimals, or by its power of ten where it would be too long or nothing be left."""
+    if number and not 10.0**-MOST_DIGITS <= abs(number) < 10.0**MOST_DIGITS:
+        words = f"{number:.1e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+    else:
+        words = f"{round(number, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before nothing
+    return words.replace("-", "\N{MINUS SIGN}")

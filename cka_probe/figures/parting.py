@@ -164,6 +164,8 @@ def _draw_pair(panel: Axes, pair: Pair, lines: Sequence[str], bottom: float, pen
         if (at := steepest(values)) is not None:
             panel.plot(index[at - 1 : at + 1], values[at - 1 : at + 1], color=look["color"],
                        linewidth=2.6 * pen.scale, zorder=2, solid_capstyle="round")  # fmt: skip
-    panel.set(xlim=(-0.5, len(values) - 0.5), ylim=(bottom, 1.0), xticks=index)
+    width = (PAGE - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
+    step = labels.step_for(width / len(values), needed=0.13)
+    panel.set(xlim=(-0.5, len(values) - 0.5), ylim=(bottom, 1.0), xticks=index[::step])
     panel.set_xlabel("layer", fontsize=pen.sizes.small, labelpad=pen.scale)
     panel.spines[["top", "right"]].set_visible(False)

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from cka_probe.errors import DataError
 from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures.axis_numbers import plain_numbers
 from cka_probe.figures.pen import PAGE, Pen, filling
 
 NEEDED = ("arm", "measure", "value", "low", "high")
@@ -113,8 +114,10 @@ def _left(arms: Sequence[str]) -> float:
 def _write_title(pen: Pen, rows: pd.DataFrame, measure: str, place: tuple[float, float, float]) -> None:
     """Write measure and unit to the left, which way is better to the right; `place` is left, middle and width."""
     unit, better = (str(rows[name].dropna().iloc[0]) if name in rows else "" for name in ("unit", "better"))
-    pen.text(place[0], place[1], f"{measure} ({unit})" if unit else measure, weight="bold")
-    pen.text(place[0] + place[2], place[1], DIRECTIONS[better], align="right")
+    name, words = f"{measure} ({unit})" if unit else measure, DIRECTIONS[better]
+    room = pen.room(place[2]) - labels.width(words) - 1  # bold letters are wider, a "t" by a fifth
+    pen.text(place[0], place[1], labels.cut(name, room / 1.25), weight="bold")
+    pen.text(place[0] + place[2], place[1], words, align="right")
 
 
 def _draw_scores(panel: Axes, rows: pd.DataFrame, pen: Pen) -> None:
@@ -138,6 +141,7 @@ def _draw_scores(panel: Axes, rows: pd.DataFrame, pen: Pen) -> None:
     if not np.isfinite(np.concatenate([value, low, high])).any() and not panel.dataLim.width > 0:
         panel.set_xticks([])
     panel.locator_params(axis="x", nbins=4)
+    plain_numbers(panel.xaxis)
 
 
 def _draw_key(pen: Pen, table: pd.DataFrame, left: float) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from cka_probe.figures import labels, style
 from cka_probe.figures.pen import Pen, legend_lines
 
-LEFT, RIGHT, TOP, LINE, HEIGHT, BELOW = 0.5, 0.12, 0.06, 0.16, 2.0, 0.36
+LEFT, RIGHT, TOP, LINE, HEIGHT, BELOW = 0.54, 0.16, 0.06, 0.16, 2.0, 0.36
 """Inches: left and right of the panel, above everything, of a line above it, of the panel, and below it."""
 
 
@@ -45,8 +45,9 @@ class SinglePanel:
             pen.legend(line, TOP, TOP + (number + 0.5 + bool(self.title)) * LINE)
         panel = pen.panel((LEFT, self._top, width, HEIGHT))
         panel.spines[["top", "right"]].set_visible(False)
-        panel.set_xlabel(self.across, fontsize=pen.sizes.small, labelpad=2 * pen.scale, parse_math=False)
-        panel.set_ylabel(self.up, fontsize=pen.sizes.small, labelpad=2 * pen.scale, parse_math=False)
+        look = {"fontsize": pen.sizes.small, "labelpad": 2 * pen.scale, "parse_math": False}
+        panel.set_xlabel(labels.cut(self.across, pen.room(width)), **look)
+        panel.set_ylabel(labels.cut(self.up, pen.room(HEIGHT)), **look)
         return pen, panel
 
     @property
