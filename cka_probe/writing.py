@@ -32,7 +32,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = _usual_mode(beside)
         yield beside
+        beside.chmod(mode)  # safetensors leaves files that nobody but their writer may read
         os.replace(beside, path)
     except OSError as error:
         if error.filename is not None and Path(error.filename) not in (path, beside, *path.parents):
@@ -52,6 +54,14 @@ def check_writable(folder: str | Path) -> None:
     with replacing(Path(folder) / ".writable") as beside:
         beside.write_bytes(b"")
     (Path(folder) / ".writable").unlink()
+
+
+def _usual_mode(path: Path) -> int:
+    """Return the permissions that a new file gets here, by making one for a moment."""
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
 
 
 def _reason(error: OSError) -> str:

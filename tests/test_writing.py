@@ -65,3 +65,10 @@ def test_a_folder_is_checked_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="a file stands where a folder is needed"):
         check_writable(tmp_path / "file")
+
+
+def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
+    (tmp_path / "new").touch()
+    with replacing(tmp_path / "kept.safetensors") as beside:
+        beside.touch(mode=0o600)
+    assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
