@@ -16,6 +16,8 @@ from cka_probe.compare import compare as compare
 from cka_probe.compare import compare_fingerprints as compare_fingerprints
 from cka_probe.compare import fingerprint as fingerprint
 from cka_probe.compare import fingerprints as fingerprints
+from cka_probe.difference_results import DifferenceMatrix as DifferenceMatrix
+from cka_probe.differences import difference as difference
 from cka_probe.errors import CkaProbeError as CkaProbeError
 from cka_probe.evaluate import evaluate as evaluate
 from cka_probe.fingerprint import Fingerprint as Fingerprint
