@@ -11,7 +11,7 @@ from cka_probe.errors import DataError
 from cka_probe.report.commands import compare_command
 from cka_probe.report.page import Facts, Item, MatrixItem, Section, TableItem, Text, Thumbnails
 from cka_probe.report.part import Part, called, figures_in, in_words, own_name, settings_pairs
-from cka_probe.report.switch import switch
+from cka_probe.report.switch import switch, title
 from cka_probe.results import FORMAT, Axis, Side, SimilarityMatrix
 
 EXPECTED = "result.json of `ckaprobe compare`"
@@ -20,7 +20,7 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 CAPTIONS = {
     "heatmap": "Similarity of every layer of x (down) with every layer of y (across).",
     "profile": "The diagonal with its 95 % intervals, and what chance alone reaches.",
-    "intervals": "Similarity, and how wide the 95 % interval of each cell is.",
+    "uncertainty": "How sure each cell is: the half-width of its 95 % interval.",
 }
 """Captions of figures that lie beside a result, by the stem of their files."""
 
@@ -61,13 +61,10 @@ def read(folder: Path) -> Part:
 
 def described(result: SimilarityMatrix) -> str:
     """Return what was computed over what, in a sentence."""
-    settings = result.settings
-    measure = str(settings.get("measure", "cka"))
-    how = " ".join(filter(None, (settings.get("estimator"), "CKA" if measure == "cka" else measure)))
     skipped = len(result.pictures.get("skipped") or ())
     left_out = f", {skipped} unreadable ones left out" if skipped else ""
     return (
-        f"{how[:1].upper()}{how[1:]} of {len(result.rows)} layers of x with {len(result.columns)} of y over "
+        f"{title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
         f"{result.num_examples} pictures from {result.pictures['source']}{left_out}."
     )
 
