@@ -247,13 +247,12 @@ class Attributions:
 
     def _means(self, columns: Sequence[pd.Series], level: float) -> list[dict[str, float]]:
         """Return value, low, high, num of each column, (pictures,) each."""
-        values = np.stack([column.to_numpy(np.float64) for column in columns], -1)
         resamples, seed = self.settings.get("resamples", RESAMPLES), self.settings.get("seed", 0)
-        low, high = bootstrap_interval(values, level, resamples, seed)
-        there = np.isfinite(values)
-        num = there.sum(0)
-        mean = np.where(num > 0, np.where(there, values, 0).sum(0) / num.clip(min=1), np.nan)
-        return [
-            dict(zip(("value", "low", "high", "num"), row, strict=True))
-            for row in zip(mean, low, high, num, strict=True)
-        ]
+        rows = []
+        for column in columns:  # one by one, so that a number does not depend on those beside it, not even by rounding
+            own = column.to_numpy(np.float64)
+            low, high = bootstrap_interval(own[:, None], level, resamples, seed)
+            there = own[np.isfinite(own)]
+            value = float(there.mean()) if there.size else np.nan
+            rows.append({"value": value, "low": float(low[0]), "high": float(high[0]), "num": there.size})
+        return rows
