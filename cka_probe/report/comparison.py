@@ -138,7 +138,7 @@ def _thumbnails(path: Path, count: int) -> Item:
     squares = tuple(strip[:, left : left + side] for left in range(0, strip.shape[1] - side + 1, side))
     if not squares:
         return Text((f"`{STRIP}` is no row of squares, so the pictures cannot be shown.",))
-    return Thumbnails(squares, tuple(f"picture {number} of {count}" for number in range(1, len(squares) + 1)))
+    return Thumbnails(squares, tuple(f"picture {number}" for number in range(1, len(squares) + 1)))
 
 
 def _layers(result: SimilarityMatrix) -> tuple[Item, ...]:

@@ -13,10 +13,12 @@ import pandas as pd
 
 from cka_probe.errors import DataError
 from cka_probe.report.markdown import Grid, read_markdown
-from cka_probe.report.page import TableItem
+from cka_probe.report.page import TableItem, Worded
 
 CLAIM = "claim"
 NUMBER = re.compile(r"[-\N{MINUS SIGN}]?\d[\d \N{NO-BREAK SPACE}]*(\.\d+)?(e[-+]?\d+)?")
+AROUND = re.compile(rf"(?P<number>{NUMBER.pattern}) ?( |%|$)(\N{PLUS-MINUS SIGN}|\[|\(|/|to |\N{EN DASH}|$).*")
+"""A number with its interval, its unit of percent or a published one behind it."""
 MISSING = ("", "\N{EN DASH}", "\N{EM DASH}", "-")
 """Cells that say nothing."""
 
@@ -94,7 +96,7 @@ def _frame(grid: Grid) -> pd.DataFrame:
     for place, head in enumerate(grid.head):
         cells = [row[place] for row in grid.rows]
         name = head if head not in columns else f"{head} ({place})"
-        columns[name] = _numbers(cells) or cells
+        columns[name] = _numbers(cells) or _worded(cells) or cells
     return pd.DataFrame(columns)
 
 
@@ -106,6 +108,15 @@ def _numbers(cells: Sequence[str]) -> list[float] | None:
     values = [float("nan") if cell in MISSING else float(_plain(cell)) for cell in cells]
     whole = len(said) == len(cells) and all("." not in cell and "e" not in cell for cell in said)
     return [int(value) for value in values] if whole else values
+
+
+def _worded(cells: Sequence[str]) -> list[Worded] | None:
+    """Return cells as words with the number they begin with; None where most begin with none."""
+    found = [AROUND.fullmatch(cell) for cell in cells]
+    if 2 * sum(map(bool, found)) <= len(cells):
+        return None
+    numbers = [float(_plain(match["number"])) if match else float("nan") for match in found]
+    return [Worded(cell, number) for cell, number in zip(cells, numbers, strict=True)]
 
 
 def _plain(cell: str) -> str:

@@ -59,12 +59,28 @@ class Facts:
     pairs: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class Worded:
+    """A cell of a table that is read as words and sorted by a number, such as "0.214 ± 0.019".
+
+    Attributes:
+        text: The words; they are what the CSV has.
+        number: What a sort compares; NaN stands last.
+    """
+
+    text: str
+    number: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(frozen=True, eq=False)
 class TableItem:
     """A table that readers can sort and take away as CSV.
 
     Attributes:
-        frame: Columns in order; the index is not shown. Numbers stand right, NaN is a dash.
+        frame: Columns in order; the index is not shown. Numbers stand right, NaN is a dash; a `Worded` is both.
         caption: A sentence.
         name: File name of the download, without suffix.
     """
