@@ -27,7 +27,6 @@ from cka_probe.results import SimilarityMatrix
 
 MOST_EXACT = 600_000  # characters of JSON, all matrices of a page together
 DIGITS = 5
-WIDTHS = "cividis"  # of intervals: another scale, so that the two cannot be taken for each other
 MOST_RECTANGLES = 600  # cells drawn one by one before the script runs; larger maps are a picture until then
 
 
@@ -40,6 +39,7 @@ class Drawn:
         layout: Where things stand.
         title: What a screen reader calls the drawing.
         measure: What the numbers of the first result are.
+        ticks: Numbers beside the scale of colours, from below.
         columns: Names of the layers of y.
         cells: (x, y, colour or "", number, colour of the number) of the first result, if they are few.
         picture: The first result's colours as a data URI, if they are many.
@@ -53,6 +53,7 @@ class Drawn:
     layout: Layout
     title: str
     measure: str
+    ticks: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[tuple[float, float, str, str, str], ...]
     picture: str
@@ -77,6 +78,7 @@ def drawn(item: MatrixItem, exact: bool) -> Drawn:
         layout=layout,
         title=f"Similarity of the layers of {layout.names[0]} (rows) with those of {layout.names[1]} (columns)",
         measure=labels.measure_name(first),
+        ticks=tuple(f"{tick:.3g}" for tick in np.linspace(*range_of(first), 6)),
         columns=tuple(axis.name for axis in first.columns),
         cells=_cells(first, layout) if few else (),
         picture="" if few else _picture(first),
@@ -103,7 +105,7 @@ def scale(name: str) -> list[str]:
     >>> scale("magma")[0], scale("magma")[255]
     ('000004', 'fcfdbf')
     """
-    return [bytes(colour[:3]).hex() for colour in colormaps[name](np.arange(256), bytes=True).tolist()]
+    return [_hex(colour) for colour in colormaps[name](np.arange(256)).tolist()]
 
 
 def _data(item: MatrixItem, layout: Layout, exact: bool) -> Markup:
@@ -111,7 +113,8 @@ def _data(item: MatrixItem, layout: Layout, exact: bool) -> Markup:
         {
             "label": label,
             "measure": labels.measure_name(result),
-            "ratio": is_ratio_of_sums(result),
+            "batches": batches_of(result),
+            "range": range_of(result),
             "document": document if exact else _rounded(document),
         }
         for (label, result), document in zip(item.results.items(), documents(item), strict=True)
@@ -142,8 +145,20 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def is_ratio_of_sums(result: SimilarityMatrix) -> bool:
-    """Return whether the values are what the batches' terms give, so that a page may show one beside the other."""
+def range_of(result: SimilarityMatrix) -> list[float]:
+    """Return the lowest and highest value that the measure can have: the ends of the scale of colours."""
+    return [float(end) for end in result.settings.get("range") or (0.0, 1.0)]
+
+
+def batches_of(result: SimilarityMatrix) -> str:
+    """Return how the values come from the batches' terms: "ratio" of sums, weighted "mean", or "" if they do not."""
+    if not _terms_give_values(result):
+        return ""
+    measure = str(result.settings.get("measure", "cka"))
+    return "ratio" if result.settings.get("estimator") or measure.endswith("cka") else "mean"
+
+
+def _terms_give_values(result: SimilarityMatrix) -> bool:
     if not {"xy", "xx", "yy", "weights"} <= set(result.terms):
         return False
     xy, xx, yy = (np.tensordot(result.terms["weights"], result.terms[name], axes=1) for name in ("xy", "xx", "yy"))
@@ -155,15 +170,22 @@ def is_ratio_of_sums(result: SimilarityMatrix) -> bool:
 
 def _cells(result: SimilarityMatrix, layout: Layout) -> tuple[tuple[float, float, str, str, str], ...]:
     colours, cells = colormaps[style.COLOURS], []
+    parts = _parts(result)
     for (row, column), value in np.ndenumerate(result.values):
         place = (round(layout.left + column * layout.cell[0], 2), round(layout.top + row * layout.cell[1], 2))
         if not np.isfinite(value):
             cells.append((*place, "", "", ""))
             continue
-        colour = colours(float(np.clip(value, 0, 1)))
+        colour = colours(float(parts[row, column]))
         written = number(value) if layout.numbers else ""
         cells.append((*place, f"#{_hex(colour)}", written, style.letters_on(colour)))
     return tuple(cells)
+
+
+def _parts(result: SimilarityMatrix) -> np.ndarray:
+    """Return where on the scale of colours each value is, 0 to 1."""
+    low, high = range_of(result)
+    return np.clip((result.values - low) / (high - low), 0, 1)
 
 
 def _hex(colour: tuple[float, float, float, float]) -> str:
@@ -172,7 +194,7 @@ def _hex(colour: tuple[float, float, float, float]) -> str:
 
 def _picture(result: SimilarityMatrix) -> str:
     """Return one pixel for each cell as a PNG; undefined ones are clear, and the hatching below shows through."""
-    pixels = colormaps[style.COLOURS](np.clip(np.nan_to_num(result.values), 0, 1), bytes=True)
+    pixels = colormaps[style.COLOURS](np.nan_to_num(_parts(result)), bytes=True)
     pixels[..., 3] = np.where(np.isfinite(result.values), 255, 0)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG", optimize=True)

@@ -1,7 +1,7 @@
 """Pictures made small enough to stand in a page, with no loss that an eye would find.
 
-A figure is brought to at most twice the pixels it is shown at, and written as PNG with a palette, lossless WebP or
-lossy WebP: the smallest of those that stay within `LEAST_PSNR` of it. Thumbnails are photographs, so JPEG.
+A figure is brought to at most twice the pixels it is shown at, and written as PNG with a palette or as WebP: the
+smaller of those that stay within `LEAST_PSNR` of it. Thumbnails are photographs, so JPEG.
 """
 
 import io
@@ -35,14 +35,22 @@ class Squeeze:
 
     Attributes:
         width: Pixels across, at most.
-        psnr: Decibels to the picture of that size, at least.
+        psnr: Decibels to the picture of that size that are enough.
+        qualities: Of WebP, tried in order; the last is taken where none is enough.
     """
 
     width: int = 1400
     psnr: float = LEAST_PSNR
+    qualities: tuple[int, ...] = (60, 75, 90, 96)
 
 
-SQUEEZES = (Squeeze(), Squeeze(1100, 38.0), Squeeze(900, 34.0), Squeeze(700, 30.0), Squeeze(480, 27.0))
+SQUEEZES = (
+    Squeeze(),
+    Squeeze(1100, 38.0, (50, 75, 85)),
+    Squeeze(900, 34.0, (40, 70)),
+    Squeeze(700, 30.0, (30, 50)),
+    Squeeze(480, 27.0, (20, 35)),
+)
 """What is tried, in order, until a page fits."""
 
 
@@ -79,7 +87,7 @@ def shown(picture: str | Path | bytes, squeeze: Squeeze) -> Shown:
     pixels = min(image.width, squeeze.width, max(2 * width, 480))
     if pixels < image.width:
         image = image.resize((pixels, max(1, round(pixels * image.height / image.width))), Image.Resampling.LANCZOS)
-    return Shown(_smallest(image, squeeze.psnr), width, height)
+    return Shown(_smallest(image, squeeze), width, height)
 
 
 def thumbnail(picture: np.ndarray) -> Shown:
@@ -110,18 +118,19 @@ def _flat(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _smallest(image: Image.Image, psnr: float) -> str:
-    """Return the smallest encoding that is near enough; lossless WebP always is."""
-    kept = [("image/webp", _written(image, "WEBP", lossless=True, quality=60, method=4))]
+def _smallest(image: Image.Image, squeeze: Squeeze) -> str:
+    """Return the smaller of both encodings that are near enough; the best lossy one where neither is."""
+    kept = []
     palette = image.quantize(256, dither=Image.Dither.NONE)
-    if _psnr(image, palette.convert("RGB")) >= psnr:
+    if _psnr(image, palette.convert("RGB")) >= squeeze.psnr:
         kept.append(("image/png", _written(palette, "PNG", optimize=True)))
-    for quality in (70, 80, 90):
+    for quality in squeeze.qualities:
         content = _written(image, "WEBP", quality=quality, method=4)
         with Image.open(io.BytesIO(content)) as decoded:
-            if _psnr(image, decoded.convert("RGB")) >= psnr:
-                kept.append(("image/webp", content))
-                break
+            near = _psnr(image, decoded.convert("RGB")) >= squeeze.psnr
+        if near or (quality == squeeze.qualities[-1] and not kept):
+            kept.append(("image/webp", content))
+            break
     kind, content = min(kept, key=lambda one: len(one[1]))
     return data_uri(content, kind)
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cka_probe.errors import OutputError
+from cka_probe.figures import style
 from cka_probe.report import matrix, pictures, tables
 from cka_probe.report.escaping import Anchors, data_uri, policy, script_json, with_code
 from cka_probe.report.page import FigureItem, Item, MatrixItem, Page, TableItem, Thumbnails
@@ -124,7 +126,7 @@ def _downloads(paths: Iterable[str | Path], folder: Path | None) -> Iterable[Dow
     for path in map(Path, paths):
         label = path.suffix[1:].upper() or path.name
         if folder is not None and path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-            address = path.resolve().relative_to(folder.resolve()).as_posix()
+            address = quote(path.resolve().relative_to(folder.resolve()).as_posix())
         elif path.is_file() and path.stat().st_size <= MOST_EMBEDDED:
             address = data_uri(path.read_bytes(), pictures.TYPES.get(path.suffix, "application/octet-stream"))
         else:
@@ -137,7 +139,7 @@ def _downloads(paths: Iterable[str | Path], folder: Path | None) -> Iterable[Dow
 
 
 def _document(page: Page, parts: list[list[Part]]) -> str:
-    style = _asset("page.css")
+    sheet = _asset("page.css")
     script = '"use strict";\n(() => {\n' + "".join(map(_asset, SCRIPTS)) + "})();\n"
     anchors = Anchors()
     sections = [
@@ -149,10 +151,10 @@ def _document(page: Page, parts: list[list[Part]]) -> str:
     return _TEMPLATES.get_template("page.html").render(
         page=page,
         sections=sections,
-        style=style,
+        style=sheet,
         script=script,
-        policy=policy(script, style),
-        scales={"values": matrix.scale(matrix.style.COLOURS), "widths": matrix.scale(matrix.WIDTHS)},
+        policy=policy(script, sheet),
+        scales={"values": matrix.scale(style.COLOURS), "widths": matrix.scale(style.WIDTHS)},
         digits=matrix.DIGITS,
         has_matrix=any(part.kind == "MatrixItem" for found in parts for part in found),
     )
@@ -167,7 +169,7 @@ def _too_large(size: int, parts: list[list[Part]]) -> str:
     named = [(part.kind, getattr(part.item, "name", ""), weight) for weight, part in weighed[:3]]
     largest = ", ".join(f"{kind} {name!r} {weight / 1e6:.1f} MB" for kind, name, weight in named)
     return (
-        f"expected a page of at most {MOST_BYTES / 1e6:.1f} MB, found {size / 1e6:.1f} MB with its pictures as small "
+        f"expected a page of at most {MOST_BYTES / 1e6:g} MB, found {size / 1e6:.2f} MB with its pictures as small "
         f"as can be; largest: {largest}; leave some out or make a page of each"
     )
 

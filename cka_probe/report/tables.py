@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.report.escaping import data_uri
+from cka_probe.report.page import Worded
 
 MOST_ROWS = 2000
 DASH = "\N{EM DASH}"
@@ -102,7 +103,7 @@ def _decimals(values: list[Any]) -> int | None:
     largest = max(finite)
     if largest >= 1e7 or largest < 1e-3:
         return None
-    return min(6, max(1, 3 - math.floor(math.log10(largest)) - (1 if largest >= 1 else 0)))
+    return max(1, 3 - math.floor(math.log10(largest)) - (largest < 1))
 
 
 def _cell(value: Any, decimals: int | None) -> Cell:
@@ -110,6 +111,8 @@ def _cell(value: Any, decimals: int | None) -> Cell:
         return Cell(DASH, "", missing=True)
     if isinstance(value, bool | np.bool_):
         return Cell("yes" if value else "no")
+    if isinstance(value, Worded):
+        return Cell(value.text, "" if math.isnan(value.number) else repr(float(value.number)))
     if not _is_number(value):
         return Cell(str(value))
     if not math.isfinite(value):

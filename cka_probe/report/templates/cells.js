@@ -4,7 +4,7 @@ const VIEWS = {
   values: {
     scale: "values",
     number: (r, row, column) => r.values[row][column],
-    top: () => 1,
+    ends: (r, result) => result.range,
     bar: result => result.measure,
     note: () => "",
   },
@@ -12,20 +12,20 @@ const VIEWS = {
     scale: "widths",
     number: (r, row, column) =>
       r.low[row][column] === null || r.high[row][column] === null ? null : r.high[row][column] - r.low[row][column],
-    top: r => {
+    ends: r => {
       const widths = r.values.flatMap((line, row) => line.map((_, column) => VIEWS.widths.number(r, row, column)));
       const widest = widths.reduce((most, width) => Math.max(most, width ?? 0), 0) || 1;
       const power = 10 ** Math.floor(Math.log10(widest));
-      return [1, 2, 5, 10].map(step => step * power).find(step => step >= widest * (1 - 1e-9));
+      return [0, [1, 2, 5, 10].map(step => step * power).find(step => step >= widest * (1 - 1e-9))];
     },
     bar: () => "width of the 95 % interval",
-    note: () => "From the lower to the upper end of the 95 % interval: the darker, the surer. The scale ends at the widest.",
+    note: () => "From the lower to the upper end of the 95 % interval: the darker, the wider, the less sure. The scale ends near the widest.",
   },
   above: {
     scale: "values",
     number: (r, row, column) =>
       r.values[row][column] === null || r.null[row][column] === null ? null : r.values[row][column] - r.null[row][column],
-    top: () => 1,
+    ends: (r, result) => [0, result.range[1] - result.range[0]],
     bar: () => "value less chance",
     note: (r, result, low) =>
       "The value less what 95 % of permuted pairings stay below. " +
@@ -35,8 +35,8 @@ const VIEWS = {
 
 const hasAny = matrix => matrix.some(line => line.some(value => value !== null));
 
-function colourOf(scales, view, value, top) {
-  return scales[view.scale][Math.round(255 * Math.min(1, Math.max(0, value / top)))];
+function colourOf(scales, view, value, [low, high]) {
+  return scales[view.scale][Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low))))];
 }
 
 // Everything that is said of one cell, in order: [name, value].

@@ -160,13 +160,13 @@ class Matrix {
   }
 
   redraw() {
-    const r = this.result.document, top = this.view.top(r);
+    const r = this.result.document, ends = this.view.ends(r, this.result);
     this.offer(r);
     let notAbove = 0;
     this.each((row, column) => {
       const number = this.view.number(r, row, column), cell = this.cells[row][column];
-      const colour = number === null ? null : colourOf(this.scales, this.view, number, top);
-      cell.setAttribute("fill", colour === null ? "transparent" : `#${colour}`);
+      const colour = number === null ? null : colourOf(this.scales, this.view, number, ends);
+      cell.setAttribute("fill", colour === null ? `url(#${this.id}-hatch)` : `#${colour}`);
       if (this.texts.length) {
         this.texts[row][column].textContent = number === null ? "" : brief(number);
         if (colour !== null) this.texts[row][column].setAttribute("fill", lettersOn(colour));
@@ -176,7 +176,7 @@ class Matrix {
     });
     this.name(this.current);
     this.part(".bar").setAttribute("fill", `url(#${this.id}-${this.view.scale})`);
-    this.root.querySelectorAll(".tick").forEach((tick, step) => { tick.textContent = String(+(top * step / 5).toPrecision(3)).replace(/^([01])$/, "$1.0"); });
+    this.root.querySelectorAll(".tick").forEach((tick, step) => { tick.textContent = String(+(ends[0] + (ends[1] - ends[0]) * step / 5).toPrecision(3)); });
     this.part(".bar-name").textContent = this.view.bar(this.result);
     const note = this.part(".view-note");
     note.textContent = this.view.note(r, this.result, notAbove);

@@ -1,6 +1,7 @@
 // Numbers as they are read, and elements as they are made.
 
 const MINUS = "\u2212", DASH = "\u2014", SVG = "http://www.w3.org/2000/svg";
+const RAISED = {"-": "\u207b", 0: "\u2070", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3", 4: "\u2074", 5: "\u2075", 6: "\u2076", 7: "\u2077", 8: "\u2078", 9: "\u2079"};
 
 const fixed = (value, digits = 3) =>
   value === null || value === undefined ? DASH : value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", MINUS);
@@ -8,7 +9,15 @@ const fixed = (value, digits = 3) =>
 // Two decimals without the 0 before the point, as the static figure writes them.
 const brief = value => fixed(value, 2).replace(/^(\u2212?)0\./, "$1.");
 
-const fourDigits = value => value === null || value === undefined ? DASH : value.toPrecision(4).replaceAll("-", MINUS);
+// Four digits; a power of ten where there are more than six places before the point or three zeros behind it.
+function fourDigits(value) {
+  if (value === null || value === undefined) return DASH;
+  const size = Math.abs(value);
+  if (value === 0 || (size >= 1e-3 && size < 1e6))
+    return value.toFixed(size === 0 ? 0 : Math.max(0, 3 - Math.floor(Math.log10(size)))).replace("-", MINUS);
+  const [digits, power] = value.toExponential(3).replace("+", "").split("e");
+  return `${digits}\u2009\u00d7\u200910`.replace("-", MINUS) + [...power].map(one => RAISED[one]).join("");
+}
 
 // Set an element's attributes; strangers' text goes in by textContent and nowhere else.
 function set(element, attributes) {
@@ -26,6 +35,11 @@ function draw(name, attributes = {}, text = null) {
   const element = set(document.createElementNS(SVG, name), attributes);
   if (text !== null) element.textContent = text;
   return element;
+}
+
+// A name of parts, as nodes that may go to the next line after a dot, a slash or an underscore.
+function broken(name) {
+  return name.split(/(?<=[._/])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
 }
 
 // Black or white, whichever has more contrast on a colour "rrggbb" (WCAG 2).
