@@ -17,7 +17,7 @@ from cka_probe.report.page import TableItem, Worded
 
 CLAIM = "claim"
 NUMBER = re.compile(r"[-\N{MINUS SIGN}]?\d[\d \N{NO-BREAK SPACE}]*(\.\d+)?(e[-+]?\d+)?")
-AROUND = re.compile(rf"(?P<number>{NUMBER.pattern}) ?( |%|$)(\N{PLUS-MINUS SIGN}|\[|\(|/|to |\N{EN DASH}|$).*")
+AROUND = re.compile(r"(?P<number>" + NUMBER.pattern + r")(?P<more>$| ?%.*| [\N{PLUS-MINUS SIGN}\[(/].*)")
 """A number with its interval, its unit of percent or a published one behind it."""
 MISSING = ("", "\N{EN DASH}", "\N{EM DASH}", "-")
 """Cells that say nothing."""
