@@ -90,8 +90,9 @@ def grad_cam(
 
 def weighted(activation: Tensor, gradient: Tensor) -> Tensor:
     """Return sum_c alpha_c A_c, (n, h, w) float32, of an activation and its gradient, (n, C, h, w)."""
-    alpha = gradient.float().mean((2, 3))
-    return torch.einsum("nc,nchw->nhw", alpha, activation.float())
+    precision = torch.promote_types(activation.dtype, torch.float32)  # no less: terms may nearly cancel
+    alpha = gradient.to(precision).mean((2, 3))
+    return torch.einsum("nc,nchw->nhw", alpha, activation.to(precision)).float()
 
 
 def _explained(network: Network, images: Tensor, address: str, laid: Callable, target: Target):

@@ -7,9 +7,10 @@
 | h x w | (n, L, C), L >= h w | tokens: the picture's cells are the last, row by row |
 
 Before the tokens of the picture's cells there may be a class token and registers. Where the channels are follows from
-the module (a convolution puts out NCHW, a linear layer's channels are last), from what the model says of itself, or
-from the proportions of the picture, in this order. How many tokens are no cells follows from the model, or from the one
-grid of square cells that fits. What is not certain is refused: a map drawn along the wrong axes looks like a map.
+the module (a convolution puts out NCHW, a linear layer's channels are last), from what the model says of itself, from
+the proportions of the picture, or from there being convolutions and no layer norm, in this order. How many tokens are
+no cells follows from the model, or from the one grid of square cells that fits. What is not certain is refused: a map
+drawn along the wrong axes looks like a map.
 """
 
 import re
@@ -94,6 +95,12 @@ def _order_by_kind(module: nn.Module) -> str | None:
     return "NHWC" if type(module) in CHANNELS_LAST else None
 
 
+def _convolutional(owner: nn.Module) -> bool:
+    """Return whether a network has convolutions and no layer norm, which is what puts channels last."""
+    kinds = [type(module) for module in owner.modules()]
+    return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(k, nn.LayerNorm) for k in kinds)
+
+
 def found_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, owner: nn.Module) -> Layout:
     """Return the layout of a layer's activation.
 
@@ -109,7 +116,8 @@ def found_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, own
     """
     if len(shape) == 4:
         known = _order_by_kind(owner.get_submodule(name))
-        order = known or layout_of(shape, pixels, getattr(owner, "output_fmt", None))
+        declared = getattr(owner, "output_fmt", None) or ("NCHW" if _convolutional(owner) else None)
+        order = known or layout_of(shape, pixels, declared)
         if order is not None:
             return Layout(order)
         raise LayerError(

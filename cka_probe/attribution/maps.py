@@ -63,8 +63,12 @@ class Maps:
         return _stretched(interpolate(positive, wanted, mode="bilinear", align_corners=False)[:, 0])
 
 
+ROUNDING = 1e-6
+"""Share of a map's greatest value below which its differences are the interpolation's rounding."""
+
+
 def _stretched(maps: Tensor) -> Tensor:
     """Return (n, H, W) maps from 0 to 1 each; 0 where a map is the same everywhere."""
     least, greatest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    span = greatest - least
-    return ((maps - least) / span.where(span > 0, span.new_ones(()))).clamp(0, 1)
+    varies = greatest - least > ROUNDING * greatest
+    return ((maps - least) / (greatest - least).where(varies, 1) * varies).clamp(0, 1)
