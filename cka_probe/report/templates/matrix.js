@@ -51,8 +51,10 @@ class Matrix {
   listen() {
     const group = this.part(".cells");
     group.addEventListener("pointerover", event => event.target.place && this.read(event.target.place));
-    group.addEventListener("focusin", event => this.reached(event.target.place));
-    group.addEventListener("focusout", () => this.mark());
+    // Not on the group: Chromium gives the focus to a part of an SVG that listens for it.
+    const box = this.part(".drawing");
+    box.addEventListener("focusin", event => event.target.place && this.reached(event.target.place));
+    box.addEventListener("focusout", () => this.mark());
     group.addEventListener("click", event => {
       if (!event.target.place) return;
       this.move(event.target.place);
