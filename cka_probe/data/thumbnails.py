@@ -70,9 +70,9 @@ def _thumbnail(picture: Tensor) -> np.ndarray:
     pixels = (picture.clamp(0, 1) * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
     height, width = pixels.shape[:2]
     side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)))
+    left, top = (width - side) // 2, (height - side) // 2
+    image = Image.fromarray(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def save_strip(pictures: list[np.ndarray], path: str | Path) -> Path:
