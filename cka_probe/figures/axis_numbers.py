@@ -9,9 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import Formatter
+from matplotlib.ticker import Formatter, MaxNLocator
+
+from cka_probe.figures import labels
 
 MINUS = "\N{MINUS SIGN}"
+APART = 1.0  # em between the numbers of a level axis
 
 
 class PlainNumbers(Formatter):
@@ -48,9 +51,19 @@ def in_words(values: Sequence[float]) -> list[str]:
     return [word.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-").replace("-", MINUS) for word in words]
 
 
-def plain_numbers(axis: Axis) -> None:
-    """Let a linear axis write its numbers in full."""
+def plain_numbers(axis: Axis, most: int = 6, room: float | None = None) -> None:
+    """Let a linear axis write its numbers in full.
+
+    Args:
+        axis: Whose limits are set.
+        most: Parts between its numbers.
+        room: Its length in em, for a level axis, on which long numbers must be fewer.
+    """
     axis.set_major_formatter(PlainNumbers())
+    for parts in range(most, 1, -1):
+        axis.set_major_locator(MaxNLocator(parts, steps=[1, 2, 2.5, 5, 10], min_n_ticks=min(3, parts)))
+        if room is None or sum(labels.width(word) + APART for word in in_words(axis.get_majorticklocs())) <= room:
+            break
 
 
 def logarithmic(panel: Axes, values: np.ndarray) -> None:
@@ -60,7 +73,7 @@ def logarithmic(panel: Axes, values: np.ndarray) -> None:
     panel.set_yscale("log")
     panel.set_ylim(10 ** (low - air), 10 ** (high + air))
     panel.minorticks_off()
-    marks = marks_between(*panel.get_ylim())
+    marks = [float(values[0])] if low == high else marks_between(*panel.get_ylim())
     panel.set_yticks(marks, [f"{mark:g}".replace("e-0", f"e{MINUS}").replace("e+0", "e") for mark in marks])
 
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from cka_probe.figures import style
-from cka_probe.figures.axis_numbers import logarithmic, plain_numbers
+from cka_probe.figures.axis_numbers import PlainNumbers, logarithmic, plain_numbers
 from cka_probe.figures.pen import Pen
 from cka_probe.figures.runs import Run
 from cka_probe.label_scores import LABEL_MEASURES
@@ -107,13 +108,12 @@ def _draw_validation(panel: Axes, columns: Sequence[pd.Series], look: dict, pen:
 def _scale(panel: Axes, name: str, values: np.ndarray, pen: Pen) -> str:
     """Choose the axes of a panel and return its words."""
     word, values = WORDS.get(name, name if name in KNOWN else name.replace("_", " ")), values[np.isfinite(values)]
-    panel.locator_params(axis="x", nbins=5 if name != RATE else 10, integer=True)
-    plain_numbers(panel.xaxis)
+    panel.xaxis.set_major_locator(MaxNLocator(5 if name != RATE else 10, integer=True))
+    panel.xaxis.set_major_formatter(PlainNumbers())
     if values.size and values.min() > 0 and not is_share(name):
         logarithmic(panel, values)
         return word + LOGARITHMIC
-    panel.locator_params(axis="y", nbins=4 if name != RATE else 2)
-    plain_numbers(panel.yaxis)
+    plain_numbers(panel.yaxis, 4 if name != RATE else 2)
     if not values.size:
         panel.set_yticks([])
         place = {"transform": panel.transAxes, "ha": "center", "va": "center", "color": "#707070"}

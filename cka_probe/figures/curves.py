@@ -25,7 +25,7 @@ LEFT, BETWEEN, RIGHT = 0.45, 0.5, 0.15  # inches: before the first panel, betwee
 TOP, TITLE, HEIGHT, BELOW, SMALL = 0.08, 0.17, 1.15, 0.22, 0.45  # of a key's line, a name, a panel, its ticks, the rate
 ACROSS = 3
 MOST_MEASURES = 3
-LONGEST = 16.0  # em for the name of an arm
+LONGEST = 30.0  # em for the name of an arm
 AIR = 0.02  # of the steps, before the first and after the last
 
 

@@ -23,7 +23,7 @@ from cka_probe.figures.placing import DISTANCES, place_labels
 from cka_probe.figures.single_panel import HEIGHT, LEFT, RIGHT, SinglePanel
 
 UNKNOWN = (float("nan"), float("nan"))
-LONGEST = 16.0  # em for the name of an arm
+LONGEST = 30.0  # em for the name of an arm
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def scatter(drawn: Scatter, ax: Axes) -> Axes:
             size = {"markersize": 6.2 * pen.scale, "markeredgewidth": 0.5 * pen.scale}
             panel.plot(*places[number], **look | size | {"zorder": 4})
     panel.margins(0.08)
-    panel.locator_params(nbins=6, min_n_ticks=3)
-    plain_numbers(panel.xaxis)
+    plain_numbers(panel.xaxis, room=(style.COLUMN - LEFT - RIGHT) * style.POINTS / 6)
     plain_numbers(panel.yaxis)
     if len(drawn.arms) > 1:
         _write_numbers(panel, places, drawn, pen)
@@ -139,7 +138,12 @@ def _around(drawn: Scatter) -> SinglePanel:
                 )
     handles = []
     for number, arm in enumerate(drawn.arms):
-        look = style.arm_look(number) | {"linestyle": "", "markersize": 5.2, "markeredgecolor": "white"}
+        look = style.arm_look(number) | {
+            "linestyle": "",
+            "markersize": 5.2,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.5,
+        }
         name = f"{number + 1}  {labels.cut(arm, LONGEST)}" if len(drawn.arms) > 1 else labels.cut(arm, LONGEST)
         handles.append(Line2D([], [], **look, label=name))
     if any(np.isfinite(ends).all() for point in drawn.points for ends in (point.x_interval, point.y_interval)):

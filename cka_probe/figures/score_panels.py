@@ -58,7 +58,7 @@ def score_panels(table: pd.DataFrame, ax: Axes) -> Axes:
         rows = table[table["measure"] == measure].set_index("arm").reindex(arms)
         panel = pen.panel((x, y + TITLE, width, len(arms) * ROW))
         _write_title(pen, rows, measure, (x, y + TITLE / 2, width))
-        _draw_scores(panel, rows, pen)
+        _draw_scores(panel, rows, pen, pen.room(width))
         for number, arm in enumerate(arms if column == 0 else []):
             name = labels.cut(str(arm), LONGEST * style.POINTS / 6)
             pen.text(left - 0.06, y + TITLE + (number + 0.5) * ROW, name, align="right")
@@ -120,8 +120,8 @@ def _write_title(pen: Pen, rows: pd.DataFrame, measure: str, place: tuple[float,
     pen.text(place[0] + place[2], place[1], words, align="right")
 
 
-def _draw_scores(panel: Axes, rows: pd.DataFrame, pen: Pen) -> None:
-    """Draw one measure of all arms, the first on top."""
+def _draw_scores(panel: Axes, rows: pd.DataFrame, pen: Pen, room: float) -> None:
+    """Draw one measure of all arms, the first on top, with numbers below that have a room in em."""
     size = {"markersize": 3.6 * pen.scale, "markeredgewidth": 0.8 * pen.scale}
     index, value, low, high = np.arange(len(rows)), *(rows[name].to_numpy(float) for name in NEEDED[2:])
     panel.hlines(index, low, high, color=OURS["color"], linewidth=1.2 * pen.scale)
@@ -140,8 +140,8 @@ def _draw_scores(panel: Axes, rows: pd.DataFrame, pen: Pen) -> None:
         panel.text(0.02, y, words, fontsize=pen.sizes.small, color="#707070", **place)
     if not np.isfinite(np.concatenate([value, low, high])).any() and not panel.dataLim.width > 0:
         panel.set_xticks([])
-    panel.locator_params(axis="x", nbins=4)
-    plain_numbers(panel.xaxis)
+        return
+    plain_numbers(panel.xaxis, 4, room)
 
 
 def _draw_key(pen: Pen, table: pd.DataFrame, left: float) -> None:

@@ -21,7 +21,7 @@ from cka_probe.figures.axis_numbers import plain_numbers
 from cka_probe.figures.pen import Pen, filling
 from cka_probe.figures.single_panel import LEFT, RIGHT, SinglePanel
 
-LONGEST = 16.0  # em for the name of an arm
+LONGEST = 30.0  # em for the name of an arm
 APART = 1.0  # em between the numbers of two ticks
 
 
@@ -86,7 +86,6 @@ def size_curve(drawn: SizeCurve, ax: Axes) -> Axes:
     marks = _marks(nums, (style.COLUMN - LEFT - RIGHT) * style.POINTS / 6)
     panel.set_xticks(marks, [str(mark) for mark in marks])
     panel.margins(y=0.08)
-    panel.locator_params(axis="y", nbins=7, min_n_ticks=3)
     plain_numbers(panel.yaxis)
     return ax
 
