@@ -84,8 +84,9 @@ def test_segmentation_maps_are_captums(segmenter, layer):
     maps = grad_cam(segmenter, images, layer)
     expected = captums(lambda z: segmentation_score(predict(z)), module, images)
     assert_equal(maps.signed, expected)
-    positive = captums(lambda z: segmentation_score(predict(z)), module, images, relu=True)  # may be 0 everywhere
-    torch.testing.assert_close(maps.signed.clamp_min(0), positive, rtol=0, atol=1e-5 * expected.abs().max().item())
+    if layer == "bn1":
+        positive = captums(lambda z: segmentation_score(predict(z)), module, images, relu=True)
+        assert_equal(maps.signed.clamp_min(0), positive)
 
 
 def test_maps_of_a_layer_of_the_head_are_captums():
@@ -103,7 +104,7 @@ def test_maps_of_a_layer_of_the_head_are_captums():
 def test_maps_of_a_class_are_captums(architecture):
     torch.manual_seed(0)
     classifier = lively(torchvision.models.get_model(architecture, num_classes=7))
-    images = pictures(2)
+    images = pictures(2, (32, 64))
     for layer in ("bn1", "relu", IN_PLACE[architecture], "layer4"):
         module, maps = classifier.get_submodule(layer), grad_cam(classifier, images, layer, "class:4")
         assert_equal(maps.signed, captums(classifier, module, images, target=4))
