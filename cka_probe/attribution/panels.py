@@ -18,6 +18,7 @@ FOOTNOTE = (
     "AP: average precision of the map's steepness for label boundaries within {tolerance:g} px, in brackets that of "
     "chance. A map says where, not how much."
 )
+SIGNED_NOTE = "Before the ReLU, orange speaks for what is scored and purple against it."
 
 
 def panel_of(
@@ -56,6 +57,7 @@ def panel_of(
         own = [{name: maps[place].before_relu() for name, maps in held.items()} for place in range(len(first))]
         columns = tuple(replace(column, signed=maps) for column, maps in zip(columns, own, strict=True))
     note = FOOTNOTE.format(tolerance=result.settings["tolerance"]) if result.data["labels"] else ""
+    note = " ".join([note] * bool(note) + [SIGNED_NOTE] * signed)
     return CamPanel(
         columns, predicts, vocabulary.names, np.array(vocabulary.colours).reshape(-1, 3), tuple(wanted), note
     )

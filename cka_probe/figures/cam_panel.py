@@ -107,8 +107,8 @@ def _plan(panel: CamPanel) -> tuple[float, tuple[float, float]]:
         keys += LINE * len(_footnote(panel, across(width)))
         return 2 * MARGIN + CAPTION + sum(row.air + row.height(width) + GAP for row in rows) + 2 * GAP + keys
 
-    if down(width) > TALLEST:
-        width *= max(0.0, 1 - (down(width) - TALLEST) / sum(row.height(width) for row in rows))
+    while down(width) > TALLEST and width > NARROWEST:  # narrower keys may take more lines
+        width *= min(0.99, max(0.5, 1 - (down(width) - TALLEST) / sum(row.height(width) for row in rows)))
     width = max(width, NARROWEST)  # many networks take a longer page: smaller panels show nothing
     return width, (across(width), down(width))
 
@@ -116,9 +116,10 @@ def _plan(panel: CamPanel) -> tuple[float, tuple[float, float]]:
 def _name(pen: Pen, row: Row, top: float, high: float) -> None:
     """Write the network's name and what a row is into the column of names."""
     lines = _wrapped(row.model, NAMES - 0.08, bold_width) if row.model else []
-    most = max(1, int((high - LINE) / LINE + 0.3))
+    most = max(1, int((high + row.air) / LINE) - 1)
     lines = lines if len(lines) <= most else [*lines[: most - 1], labels.cut("".join(lines[most - 1 :]), 9.0)]
-    middle = top + high / 2 - LINE * len(lines) / 2
+    middle = max(top + high / 2 - LINE * len(lines) / 2, top + LINE / 2 - row.air)
+    middle = min(middle, top + high - LINE * (len(lines) + 0.5)) if len(lines) * LINE > high - LINE else middle
     for place, line in enumerate(lines):
         pen.text(MARGIN, middle + place * LINE, line, points=7, weight="bold")
     pen.text(MARGIN, middle + len(lines) * LINE, labels.cut(row.word, pen.room(NAMES - 0.06)))
@@ -179,8 +180,7 @@ def _keys(panel: CamPanel) -> list[Key]:
     keys = [sheet_keys.bar_key(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
     if panel.columns[0].signed:
         marks = [("\N{MINUS SIGN}1", 0), ("0", 0.5), ("1", 1)]
-        words = "before the ReLU, for (1) and against (\N{MINUS SIGN}1), each on its own"
-        keys.append(sheet_keys.bar_key(colormaps[SIGNED](ramp), marks, words))
+        keys.append(sheet_keys.bar_key(colormaps[SIGNED](ramp), marks, "before the ReLU, each on its own"))
     if panel.predicts == "depth":
         bar = colouring.inverse_depth(1 / np.linspace(1, 0.1, 256)[None, None], 1.0, 10.0)
         keys.append(sheet_keys.bar_key(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))
