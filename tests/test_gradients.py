@@ -1,9 +1,12 @@
 """Gradients of activations leave no trace, and belong to what the layer put out."""
 
+from typing import NamedTuple
+
 import pytest
 import timm
 import torch
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from cka_probe.errors import LayerError
 from cka_probe.models.gradients import gradients
@@ -120,6 +123,44 @@ def test_the_first_of_several_outputs_is_the_activation_and_the_others_go_on(net
     _, [[(activation, gradient)]] = gradients(net, images, ["pair"], lambda output: (output[:, 0],), both)
     assert activation.shape == (2, 36, 4)
     torch.testing.assert_close(gradient, (net.head.weight[0] / 36).expand(2, 36, 4))
+
+
+class Several(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        lambda x: (x, 2 * x),
+        lambda x: [x, 2 * x],
+        lambda x: Several(x, 2 * x),
+        lambda x: {"first": x, "second": 2 * x},
+        lambda x: BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=2 * x),
+    ],
+    ids=["tuple", "list", "named tuple", "dict", "transformers"],
+)
+def test_an_output_of_several_keeps_its_kind_and_all_but_its_activation(several, images):
+    class Inner(nn.Module):
+        def forward(self, x):
+            return several(x)
+
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x):
+            output = self.inner(x)
+            assert type(output) is type(several(x))
+            first, second = output.values() if hasattr(output, "values") else output
+            attribute = getattr(output, "last_hidden_state", first)
+            return (3 * attribute + 10 * second).flatten(1)
+
+    _, [[(activation, gradient)]] = gradients(Outer(), images, ["inner"], lambda output: (output.sum(1),), both)
+    assert torch.equal(activation, images)
+    assert torch.equal(gradient, torch.full_like(images, 3))
 
 
 def test_nothing_is_left_behind(net, images):

@@ -72,17 +72,17 @@ def grad_cam(
         if network.lacks and wanted.score is not None and isinstance(target, str):
             raise DataError(f"nothing to explain: {network.lacks}; give a network with a head, or the target none")
         name, at, said = str(layer).partition("@")
-        address, owner, inner = network.place(name if at else layer, images)
-
-        def laid(activation: Tensor) -> Layout:
-            shape = tuple(activation.shape)
-            if not at:
-                return found_layout(shape, tuple(images.shape[-2:]), inner, owner)
-            layout = said_layout(said)
-            check_said(layout, shape, inner, owner.get_submodule(inner))
-            return layout
-
         with full_float32(images.device), network.evaluating():
+            address, owner, inner = network.place(name if at else layer, images)
+
+            def laid(activation: Tensor) -> Layout:
+                shape = tuple(activation.shape)
+                if not at:
+                    return found_layout(shape, tuple(images.shape[-2:]), inner, owner)
+                layout = said_layout(said)
+                check_said(layout, shape, inner, owner.get_submodule(inner))
+                return layout
+
             explain = _strength if wanted.score is None else _explained
             signed, scored, scores = explain(network, images, address, laid, wanted)
     return _maps(address, wanted.name, signed, scored, scores, tuple(images.shape[-2:]))

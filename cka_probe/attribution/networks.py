@@ -1,7 +1,7 @@
 """The network that is asked: encoder and head, what runs them, and how their layers are called."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Network:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put encoder and head in evaluation mode; afterwards every module has its own mode back."""
-        with evaluating(self.backbone), evaluating(self.head or nn.Identity()):
+        with evaluating(self.backbone), nullcontext() if self.head is None else evaluating(self.head):
             yield
 
     def place(self, layer: str | int, images: Tensor) -> tuple[str, nn.Module, str]:
