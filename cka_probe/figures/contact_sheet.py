@@ -28,6 +28,7 @@ from cka_probe.figures.sheet_plan import (
     Shot,
     contact_sheet_size,
     fitting,
+    head_lines,
     plan_sheet,
     ratio_of,
 )
@@ -57,7 +58,7 @@ def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
     top = (MARGIN + TITLE) * unit
     if len(plan.columns) > 1:
         _draw_headers(pen, plan, min(plan.beside, len(sheet.shots)), top)
-        top += HEADER * unit
+        top += plan.heads * HEADER * unit
     for row, height in enumerate(plan.heights):
         for beside, shot in enumerate(sheet.shots[row * plan.beside : (row + 1) * plan.beside]):
             _draw_shot(pen, plan, shot, (plan.left(beside), top, height), sheet.categories)
@@ -70,8 +71,9 @@ def _draw_headers(pen: Pen, plan: Plan, beside: int, top: float) -> None:
     """Write what each column is."""
     for block in range(beside):
         for number, (_, _, header) in enumerate(plan.columns):
-            x = plan.left(block, number) + plan.panel / 2
-            pen.text(x, top + HEADER * plan.unit / 2, labels.cut(header, pen.room(plan.panel)), align="center")
+            x, lines = plan.left(block, number) + plan.panel / 2, head_lines(header, plan.panel / plan.unit)
+            for up, line in enumerate(reversed(lines)):  # all headers stand on the pictures
+                pen.text(x, top + (plan.heads - up - 0.5) * HEADER * plan.unit, line, align="center")
 
 
 def _draw_shot(pen: Pen, plan: Plan, shot: Shot, place: tuple[float, float, float], categories: Sequence[str]) -> None:

@@ -50,14 +50,15 @@ def parting(pairs: Sequence[Pair], ax: Axes) -> Axes:
         DataError: There is no pair, one without a profile or with too many, or layers that are not the same.
     """
     lines, legend, names, size = _plan(pairs)
-    pen, width = Pen(ax, size, design=1.0), (size[0] - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
+    pen, across, width = Pen(ax, size, design=1.0), min(len(pairs), ACROSS), _width(pairs)
     bottom = _bottom(pairs)
     for place, pair in enumerate(pairs):
-        row, column = divmod(place, ACROSS)
+        row, column = divmod(place, across)
         x, y = LEFT + column * (width + BETWEEN), TOP + row * (TITLE + HEIGHT + TICKS)
         pen.text(x, y + TITLE / 2, labels.cut(pair.title, pen.room(width)), weight="bold")
         panel = pen.panel((x, y + TITLE, width, HEIGHT))
         _draw_pair(panel, pair, lines, bottom, pen)
+        panel.set_xticks(range(0, len(panel.get_xticks()), _step(pairs, len(panel.get_xticks()))))
         if column == 0:
             panel.set_ylabel("CKA", fontsize=pen.sizes.text, labelpad=2 * pen.scale)
     y = size[1] - TOP - KEY * (len(legend) + len(names) - 0.5)
@@ -109,16 +110,30 @@ def _plan(pairs: Sequence[Pair]) -> tuple[list[str], list[list], list[str], tupl
     layers = _check(pairs)
     lines = list(dict.fromkeys(name for pair in pairs for name in pair.profiles))
     handles = [Line2D([], [], **_look(number, 1.0), label=name) for number, name in enumerate(lines)]
-    handles.append(Line2D([], [], color="black", linewidth=2.6, label="steepest fall"))
+    handles.append(Line2D([], [], color="black", linewidth=2.6, solid_capstyle="butt", label="steepest fall"))
     handles.append(Patch(color=style.CHANCE, linewidth=0, label="chance, 95 % quantile"))
     if any(not np.isfinite(matrix.values.diagonal()).all() for pair in pairs for matrix in pair.profiles.values()):
         handles.append(style.undefined_key())
-    legend = legend_lines(handles, PAGE - LEFT - RIGHT)
-    words = [f"{index} {name}," for index, name in enumerate(layers)]
-    names = labels.filled(["layers:", *words[:-1], words[-1].rstrip(",")], 0.94 * (PAGE - LEFT) * style.POINTS / 6)
+    page = PAGE if len(pairs) > 1 else style.COLUMN
+    legend, room = legend_lines(handles, page - LEFT - RIGHT), 0.94 * (page - LEFT) * style.POINTS / 6
+    marked = range(0, len(layers), _step(pairs, len(layers)))  # names of all of a hundred layers would hide the figure
+    words = [labels.cut(f"{index} {layers[index]}", room - 1) + "," * (index < marked[-1]) for index in marked]
+    names = labels.filled(["layers:", *words], room)
     rows = -(-len(pairs) // ACROSS)
     height = 2 * TOP + rows * (TITLE + HEIGHT + TICKS) + KEY * (len(legend) + len(names))
-    return lines, legend, names, (PAGE, height)
+    return lines, legend, names, (page, height)
+
+
+def _width(pairs: Sequence[Pair]) -> float:
+    """Return the width of a panel in inches; a single one has a column of its own."""
+    if len(pairs) == 1:
+        return style.COLUMN - LEFT - RIGHT
+    return (PAGE - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
+
+
+def _step(pairs: Sequence[Pair], layers: int) -> int:
+    """Return which layers have a number below the panel."""
+    return labels.step_for(_width(pairs) / layers, needed=0.13)
 
 
 def _check(pairs: Sequence[Pair]) -> list[str]:
@@ -164,8 +179,6 @@ def _draw_pair(panel: Axes, pair: Pair, lines: Sequence[str], bottom: float, pen
         if (at := steepest(values)) is not None:
             panel.plot(index[at - 1 : at + 1], values[at - 1 : at + 1], color=look["color"],
                        linewidth=2.6 * pen.scale, zorder=2, solid_capstyle="round")  # fmt: skip
-    width = (PAGE - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
-    step = labels.step_for(width / len(values), needed=0.13)
-    panel.set(xlim=(-0.5, len(values) - 0.5), ylim=(bottom, 1.0), xticks=index[::step])
+    panel.set(xlim=(-0.5, len(values) - 0.5), ylim=(bottom, 1.0), xticks=index)
     panel.set_xlabel("layer", fontsize=pen.sizes.small, labelpad=pen.scale)
     panel.spines[["top", "right"]].set_visible(False)

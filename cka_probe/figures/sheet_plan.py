@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cka_probe.errors import DataError
-from cka_probe.figures import colouring, sheet_keys
+from cka_probe.figures import colouring, labels, sheet_keys, style
 from cka_probe.figures.sheet_keys import Scales
 
 PAGE = 7.2  # inches: two columns of a page, in which letters are of 6 and 7 points
@@ -21,7 +21,7 @@ HEADERS = {
     "image": "image",
     "sources": "source",
     "depth": "depth",
-    "pseudo_depth": "pseudo-depth",
+    "pseudo_depth": "pseudo depth",
     "labels": "labels",
     "instances": "instances",
     "planes": "planes",
@@ -78,6 +78,7 @@ class Plan:
         scales: What colours mean, shared by the sheet.
         size: Width and height of everything.
         unit: How much larger letters and gaps are than on a page.
+        heads: Lines of the headers.
     """
 
     columns: list[tuple[str, int, str]]
@@ -87,6 +88,7 @@ class Plan:
     scales: Scales
     size: tuple[float, float]
     unit: float
+    heads: int
 
     def left(self, beside: int, number: int = 0) -> float:
         """Return where panel `number` of the sample at place `beside` begins."""
@@ -127,9 +129,16 @@ def plan_sheet(sheet: Sheet) -> Plan:
         for start in range(0, len(ratios), beside)
     ]
     scales = _scales(sheet, {name for name, _, _ in columns})
-    lines = MARGIN + TITLE + HEADER * (len(columns) > 1) + len(heights) * (CAPTION + GAP) + GAP + MARGIN
+    heads = max(len(head_lines(header, panel / unit)) for _, _, header in columns) if len(columns) > 1 else 0
+    lines = MARGIN + TITLE + HEADER * heads + len(heights) * (CAPTION + GAP) + GAP + MARGIN
     keys = sheet_keys.height(scales, width - 2 * MARGIN * unit, unit)
-    return Plan(columns, beside, panel, heights, scales, (width, sum(heights) + lines * unit + keys), unit)
+    return Plan(columns, beside, panel, heights, scales, (width, sum(heights) + lines * unit + keys), unit, heads)
+
+
+def head_lines(header: str, inches: float) -> list[str]:
+    """Return the lines of a header above a panel of so many inches, letters of 6 points given."""
+    room = 0.94 * inches * style.POINTS / 6
+    return [labels.cut(line, room) for line in labels.filled(header.split(), room)]
 
 
 def _least(columns: int, ratio: float) -> float:
