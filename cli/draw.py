@@ -1,5 +1,6 @@
 """`ckaprobe draw`: redraw the figures of results and of training runs, from their files alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,11 @@ def draw(
     ],
     figure: Annotated[
         list[str] | None,
-        typer.Option(help="Of one result: heatmap or profile; repeat for both. By default all.", show_default=False),
+        typer.Option(
+            help="Of one result: heatmap, profile or uncertainty; repeat for several. By default all. Of two results, "
+            "or folders of `ckaprobe compare`: difference, of the first less the second.",
+            show_default=False,
+        ),
     ] = None,
     emphasis: Annotated[
         str | None,
@@ -34,10 +39,51 @@ def draw(
         Path | None, typer.Option(help="Folder to write to. By default that of the first file.", show_default=False)
     ] = None,
     format: Annotated[str, typer.Option(help="png, pdf, svg, or several with commas.")] = "png,pdf",
+    style: Annotated[
+        str, typer.Option(help="paper, talk (letters of 12 points or more) or screen (for pages and notebooks).")
+    ] = "paper",
+    venue: Annotated[
+        str | None,
+        typer.Option(
+            help="As wide as a column or the page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Redraw the figures of results or of training runs; prints the paths written."""
     from cka_probe.figures.redraw import redraw
 
     suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",")]
-    for path in redraw(files, out, suffixes, figures=figure or (), emphasis=emphasis, titles=title or ()):
+    look = {"style": style, "venue": venue}
+    if figure == ["difference"] and len(files) > 1 and emphasis is None:
+        paths = _difference(files, out, suffixes, title or (), look)
+    else:
+        paths = redraw(files, out, suffixes, figures=figure or (), emphasis=emphasis, titles=title or (), **look)
+    for path in paths:
         typer.echo(path)
+
+
+def _difference(
+    files: Sequence[Path], out: Path | None, suffixes: Sequence[str], titles: Sequence[str], look: dict[str, str | None]
+) -> list[Path]:
+    """Subtract the second comparison from the first, keep and draw the difference, and return the paths written."""
+    from dataclasses import replace
+
+    from cka_probe.differences import difference
+    from cka_probe.errors import DataError
+    from cka_probe.figures import check_format
+    from cka_probe.figures.difference import save_difference
+
+    if len(files) != 2 or len(titles) not in (0, 2):
+        raise DataError(
+            f"a difference is of two comparisons, and has two titles or none; found {len(files)} files and "
+            f"{len(titles)} titles"
+        )
+    folder = out or (files[0] if files[0].is_dir() else files[0].parent)
+    drawn = [folder / f"difference.{suffix}" for suffix in suffixes]
+    for path in drawn:
+        check_format(path)
+    result = difference(*files)
+    if titles:
+        result = replace(result, first=titles[0], second=titles[1])
+    return [result.save(folder / "difference.json"), *save_difference(result, drawn, **look)]

@@ -29,6 +29,8 @@ FIGURES = {"heatmap": heatmap, "profile": profile, "uncertainty": uncertainty}
 SIZES = {"heatmap": heatmap_size, "profile": profile_size, "uncertainty": uncertainty_size}
 WHOLE = ("uncertainty",)
 """Those that fill the figure, whose parts have places in inches."""
+NARROWER = {"uncertainty": {"beside": False}}
+"""How those that can be drawn narrower are, for a venue whose page they would be too wide for."""
 
 METADATA = {  # what a file says of itself: not when it was made, so that it can be compared byte by byte
     "png": {"Software": "ckaprobe"},
@@ -107,8 +109,16 @@ def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]
         DataError: The figure cannot be drawn of this result.
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    draw = lookup(FIGURES, name, "figure")
-    return save_drawing(lambda figure: draw(result, axes_in(figure, name)), SIZES[name](result), paths, **look)
+    draw, size = lookup(FIGURES, name, "figure"), SIZES[name]
+    options = {} if _fits(size(result)[0], look.get("venue")) else NARROWER.get(name, {})
+    return save_drawing(
+        lambda figure: draw(result, axes_in(figure, name), **options), size(result, **options), paths, **look
+    )
+
+
+def _fits(width: float, venue: str | None) -> bool:
+    """Return whether a venue's page is wide enough for the letters of a design of a width in inches."""
+    return venue is None or width * looks.LEAST / looks.LETTERS <= lookup(looks.VENUES, venue, "venue").page
 
 
 def check_format(path: str | Path) -> None:

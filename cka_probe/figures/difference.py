@@ -13,9 +13,7 @@ from matplotlib.axes import Axes
 
 from cka_probe.difference_results import DifferenceMatrix
 from cka_probe.figures import labels, matrix, save_drawing, style
-from cka_probe.figures.matrix_plan import Plan, number, plan_matrix, rounded_up
-
-LINE = 0.115  # inches: a line of the words below
+from cka_probe.figures.matrix_plan import LINE, Plan, bar_more, number, plan_matrix, rounded_up, ticks_to
 
 
 def difference(result: DifferenceMatrix, ax: Axes) -> Axes:
@@ -29,16 +27,15 @@ def difference(result: DifferenceMatrix, ax: Axes) -> Axes:
         `ax`.
     """
     plan = _plan(result)
-    sizes = style.sizes_on(ax, plan.size[0])
-    end = rounded_up(np.abs(result.values[np.isfinite(result.values)]).max(initial=0.0))
+    sizes = style.sizes_on(ax, difference_size(result)[0])
+    end = _end(result)
     image = matrix.draw_map(ax, result.values, plan, style.DIVERGING, (-end, end))
     matrix.name_layers(ax, plan, sizes)
     matrix.mark_stages(ax, plan, sizes)
     if plan.numbers:
         matrix.write_numbers(ax, image, result.values, sizes)
     matrix.dot(ax, image, result.significant, plan, sizes)
-    words = f"difference of {labels.measure_name(result)}"
-    matrix.add_colour_bar(ax, image, plan, sizes, words, ticks=tuple(np.linspace(-end, end, 5)))
+    matrix.add_colour_bar(ax, image, plan, sizes, _measure(result), ticks=ticks_to(end, below=True))
     _name_sides(result, ax, plan, sizes)
     return ax
 
@@ -46,7 +43,8 @@ def difference(result: DifferenceMatrix, ax: Axes) -> Axes:
 def difference_size(result: DifferenceMatrix) -> tuple[float, float]:
     """Return width and height in inches."""
     plan = _plan(result)
-    return plan.size[0], plan.size[1] + LINE * (len(_below(result, plan)) + len(_above(result, plan)) - 1)
+    more = bar_more(_measure(result), ticks_to(_end(result), below=True), plan)
+    return plan.size[0] + more, plan.size[1] + LINE * (len(_below(result, plan)) + len(_above(result, plan)) - 1)
 
 
 def save_difference(result: DifferenceMatrix, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -67,6 +65,15 @@ def save_difference(result: DifferenceMatrix, paths: Iterable[str | Path], **loo
     return save_drawing(lambda figure: difference(result, figure.add_subplot()), difference_size(result), paths, **look)
 
 
+def _end(result: DifferenceMatrix) -> float:
+    """Return the end of the scale on both sides of 0."""
+    return rounded_up(np.abs(result.values[np.isfinite(result.values)]).max(initial=0.0))
+
+
+def _measure(result: DifferenceMatrix) -> str:
+    return f"difference of {labels.measure_name(result)}"
+
+
 def _plan(result: DifferenceMatrix) -> Plan:
     finite = result.values[np.isfinite(result.values)]
     return plan_matrix(result.rows, result.columns, [number(value) for value in finite])
@@ -75,10 +82,13 @@ def _plan(result: DifferenceMatrix) -> Plan:
 def _above(result: DifferenceMatrix, plan: Plan) -> list[str]:
     """Return what stands above the map, in lines: what is subtracted from what, and the number of pictures."""
     room = (plan.map[0] + 0.4) * style.POINTS / 6
-    whole = f"{result.first} \N{MINUS SIGN} {result.second}"
+    first, second = labels.short_pair(result.first), labels.short_pair(result.second)
+    if first == second:
+        first, second = result.first, result.second
+    whole = f"{first} \N{MINUS SIGN} {second}"
     if labels.width(whole) <= room:
         return [whole, labels.pictures_line(result)]
-    parts = labels.cut(result.first, room), labels.cut(result.second, room - 1.2)
+    parts = labels.cut(first, room), labels.cut(second, room - 1.2)
     return [parts[0], f"\N{MINUS SIGN} {parts[1]}", labels.pictures_line(result)]
 
 

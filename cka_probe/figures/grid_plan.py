@@ -1,7 +1,7 @@
 """What a grid of matrices shows, and where it goes: cells, titles and keys, before anything is drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 
 from cka_probe.errors import DataError
 from cka_probe.figures import grid_lines, labels, style
-from cka_probe.figures.matrix_plan import AIR, MAP, MOST_NUMBERS, number
+from cka_probe.figures.matrix_plan import AIR, MAP, MOST_NUMBERS, bounds, number
 from cka_probe.figures.pen import bold_width, legend_lines
 from cka_probe.lookup import lookup
 from cka_probe.results import SimilarityMatrix
@@ -60,6 +60,7 @@ class Plan:
         across: Matrices beside each other.
         legend: Its entries, in lines.
         names: Which layer each index is, in lines.
+        ends: Of the scale of colours.
         size: Width and height of everything.
     """
 
@@ -71,6 +72,7 @@ class Plan:
     across: int
     legend: list[list[Artist]]
     names: list[str]
+    ends: tuple[float, float]
     size: tuple[float, float]
 
     def place(self, number: int) -> tuple[float, float]:
@@ -87,6 +89,23 @@ def layer_grid_size(grid: LayerGrid) -> tuple[float, float]:
         UnknownNameError: No such emphasis.
     """
     return plan_grid(grid).size
+
+
+def narrowed(grid: LayerGrid, venue: str | None) -> LayerGrid:
+    """Return the grid with fewer matrices beside each other, where a venue's page is too narrow for those it has.
+
+    Raises:
+        UnknownNameError: No such venue.
+        DataError: As for `layer_grid_size`.
+    """
+    if venue is None or grid.across is not None:
+        return grid
+    page = lookup(style.VENUES, venue, "venue").page
+    for across in range(plan_grid(grid).across, 0, -1):
+        fewer = replace(grid, across=across)
+        if layer_grid_size(fewer)[0] * style.LEAST / style.LETTERS <= page:
+            return fewer
+    return grid
 
 
 def plan_grid(grid: LayerGrid) -> Plan:
@@ -110,7 +129,9 @@ def plan_grid(grid: LayerGrid) -> Plan:
     head = TOP if beside else TOP + SECOND
     legend, names = legend_lines(_entries(grid), width - LEFT - 0.1), _layer_names(grid, width - LEFT - 0.1)
     height = -(-count // across) * (head + block) + (len(legend) + len(names)) * KEY + FOOT
-    return Plan(heads, head, cell, box, block, across, legend, names, (width, height))
+    ends = [bounds(result.settings, result.values) for result in grid.results]
+    ends = min(low for low, _ in ends), max(high for _, high in ends)
+    return Plan(heads, head, cell, box, block, across, legend, names, ends, (width, height))
 
 
 def _cell(grid: LayerGrid, longest: int) -> float:

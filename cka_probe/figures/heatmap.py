@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cka_probe.figures import labels, matrix, style
-from cka_probe.figures.matrix_plan import ABOVE, Plan, bounds, number, plan_matrix
+from cka_probe.figures.matrix_plan import ABOVE, Plan, bar_more, bounds, number, plan_matrix
 from cka_probe.results import SimilarityMatrix
 
 __all__ = ["heatmap", "heatmap_size", "number"]
@@ -28,7 +28,7 @@ def heatmap(result: SimilarityMatrix, ax: Axes, *, annotate: bool | None = None)
         `ax`.
     """
     plan = _plan(result)
-    sizes = style.sizes_on(ax, plan.size[0])
+    sizes = style.sizes_on(ax, heatmap_size(result)[0])
     image = matrix.draw_map(ax, result.values, plan, style.COLOURS, bounds(result.settings, result.values))
     matrix.name_layers(ax, plan, sizes)
     matrix.mark_stages(ax, plan, sizes)
@@ -41,7 +41,10 @@ def heatmap(result: SimilarityMatrix, ax: Axes, *, annotate: bool | None = None)
 
 def heatmap_size(result: SimilarityMatrix) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points and square cells given."""
-    return _plan(result).size
+    plan = _plan(result)
+    ticks = list(np.linspace(*bounds(result.settings, result.values), 6))
+    more = bar_more(labels.measure_name(result), ticks, plan)
+    return plan.size[0] + more, plan.size[1]
 
 
 def _plan(result: SimilarityMatrix) -> Plan:

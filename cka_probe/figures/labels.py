@@ -111,6 +111,15 @@ def model_names(result: SimilarityMatrix, room: float) -> tuple[str, str]:
     return cuts[0], cuts[1]
 
 
+def short_pair(name: str) -> str:
+    """Return a comparison's name with its files' stems: "a/x.pth against b/y.pth" as "x against y".
+
+    >>> short_pair("runs/mp.safetensors against runs/mp_depth.safetensors"), short_pair("MP")
+    ('mp against mp_depth', 'MP')
+    """
+    return " against ".join(_stem(side, folders=0) for side in name.split(" against "))
+
+
 def _cut_middle(text: str, room: float) -> str:
     head = next((text[:stop] for stop in range(len(text), 0, -1) if width(text[:stop]) <= room / 3), "")
     return head + cut(text[len(head) :], room - width(head))
@@ -146,7 +155,7 @@ def step_for(space: float, needed: float) -> int:
 def measure_name(result: SimilarityMatrix) -> str:
     """Return what the numbers are: "CKA (unbiased)"."""
     measure = str(result.settings.get("title") or result.settings.get("measure", "cka"))
-    measure = "CKA" if measure.lower() in ("cka", "linear cka") else measure
+    measure = "CKA" if measure.lower().endswith("cka") else measure
     estimator = result.settings.get("estimator")
     return f"{measure} ({estimator})" if estimator else measure
 

@@ -4,14 +4,13 @@ A network against itself is read along its first row (how far each layer is from
 after fine-tuning along the diagonal (how much each layer has changed: "diagonal"). What is to be read is outlined, and
 drawn once more below as a line with its 95 % interval over what chance reaches, and below that, when asked, the spread
 of each layer: its root mean square over pictures and features, since the similarity of a layer that hardly varies is
-that of its noise. Layer 0 top left, lighter = more similar, one scale of colours from 0 to 1, as in `heatmap`.
+that of its noise. Layer 0 top left, lighter = more similar, one scale of colours for all, as in `heatmap`.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -30,9 +29,11 @@ from cka_probe.figures.grid_plan import (
     LayerGrid,
     Plan,
     layer_grid_size,
+    narrowed,
     plan_grid,
 )
-from cka_probe.figures.matrix_plan import MOST_NUMBERS, number
+from cka_probe.figures.matrix import write_numbers
+from cka_probe.figures.matrix_plan import MOST_NUMBERS
 from cka_probe.figures.pen import Pen, bold_width, filling
 from cka_probe.results import SimilarityMatrix
 
@@ -65,22 +66,26 @@ def layer_grid(grid: LayerGrid, ax: Axes) -> Axes:
     return ax
 
 
-def save_layer_grid(grid: LayerGrid, paths: Iterable[str | Path]) -> list[Path]:
+def save_layer_grid(grid: LayerGrid, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
     """Draw a grid into each of the files; the same grid gives the same bytes.
+
+    For a venue, as many matrices stand beside each other as its page has room for, unless the grid says how many.
 
     Args:
         grid: What to draw.
         paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
 
     Returns:
         The paths written.
 
     Raises:
         DataError: As for `layer_grid`.
-        UnknownNameError: As for `layer_grid`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        UnknownNameError: As for `layer_grid`, and no such style or venue.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    return save_drawing(lambda figure: layer_grid(grid, filling(figure)), layer_grid_size(grid), paths)
+    grid = narrowed(grid, look.get("venue"))
+    return save_drawing(lambda figure: layer_grid(grid, filling(figure)), layer_grid_size(grid), paths, **look)
 
 
 def _emphasised(grid: LayerGrid, result: SimilarityMatrix) -> grid_lines.Emphasised:
@@ -99,8 +104,9 @@ def _draw_map(pen: Pen, plan: Plan, grid: LayerGrid, result: SimilarityMatrix, p
     """Draw one matrix and return its image."""
     rows, columns = result.values.shape
     panel = pen.panel((*place, columns * plan.cell, rows * plan.cell))
+    low, high = plan.ends
     image = panel.imshow(
-        np.ma.masked_invalid(result.values), cmap=style.COLOURS, vmin=0, vmax=1, interpolation="nearest", aspect="auto"
+        np.ma.masked_invalid(result.values), style.COLOURS, vmin=low, vmax=high, interpolation="nearest", aspect="auto"
     )
     for row, column in np.argwhere(~np.isfinite(result.values)):
         panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style.UNDEFINED))
@@ -110,7 +116,7 @@ def _draw_map(pen: Pen, plan: Plan, grid: LayerGrid, result: SimilarityMatrix, p
     panel.set_ylabel(f"layer of {x}" if x != y else "layer", fontsize=small, labelpad=2 * pen.scale, parse_math=False)
     panel.set_xlabel(f"layer of {y}" if x != y else "layer", fontsize=small, labelpad=pen.scale, parse_math=False)
     if max(map(max, (other.values.shape for other in grid.results))) <= MOST_NUMBERS:
-        _write_numbers(panel, result.values, small)
+        write_numbers(panel, image, result.values, pen.sizes)
     if grid.emphasis:
         thin = min(1.0, max(plan.cell / 0.2, 0.3))  # a frame must not hide a small cell
         _outline(panel, EMPHASES[grid.emphasis][1](rows, columns), thin * pen.scale, whole=grid.emphasis == "row")
@@ -118,19 +124,10 @@ def _draw_map(pen: Pen, plan: Plan, grid: LayerGrid, result: SimilarityMatrix, p
 
 
 def _index(panel: Axes, plan: Plan, rows: int, columns: int) -> None:
-    step = labels.step_for(plan.cell, needed=0.13)
+    step = labels.step_for(plan.cell, needed=0.13 if max(rows, columns) < 100 else 0.2)
     panel.set_xticks(range(0, columns, step))
     panel.set_yticks(range(0, rows, step))
     panel.tick_params(length=0)
-
-
-def _write_numbers(panel: Axes, values: np.ndarray, size: float) -> None:
-    colours = colormaps[style.COLOURS]
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            colour = style.letters_on(colours(float(np.clip(value, 0, 1))))
-            look = {"ha": "center", "va": "center_baseline", "fontsize": size, "color": colour}
-            panel.text(column, row, number(value), **look)
 
 
 def _outline(panel: Axes, cells: list[tuple[int, int]], scale: float, *, whole: bool) -> None:
@@ -176,7 +173,7 @@ def _draw_below(
 def _draw_colour_bar(pen: Pen, plan: Plan, grid: LayerGrid, image) -> None:
     left = LEFT + plan.across * plan.map[0] + (plan.across - 1) * BETWEEN + 0.1
     panel = pen.panel((left, plan.head, 0.09, plan.map[1]))
-    bar = pen.ax.figure.colorbar(image, cax=panel, ticks=np.linspace(0, 1, 6))
+    bar = pen.ax.figure.colorbar(image, cax=panel, ticks=np.linspace(*plan.ends, 6))
     bar.outline.set_linewidth(style.FRAME * pen.scale)
     names = sorted({labels.measure_name(result) for result in grid.results})
     bar.set_label(names[0] if len(names) == 1 else "similarity", fontsize=pen.sizes.text, labelpad=2 * pen.scale)

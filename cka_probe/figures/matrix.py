@@ -15,7 +15,7 @@ from matplotlib.markers import TICKRIGHT, TICKUP
 from matplotlib.patches import Rectangle
 
 from cka_probe.figures import labels, style
-from cka_probe.figures.matrix_plan import Plan, number
+from cka_probe.figures.matrix_plan import Plan, bar_words, number, tick_words
 
 BAR, APART = 0.085, 0.07  # inches: width of the colour bar, and between it and the map
 STAGE_TICK = 0.035  # inches
@@ -45,9 +45,11 @@ def mark_stages(ax: Axes, plan: Plan, sizes: style.Sizes) -> None:
     length = STAGE_TICK * style.POINTS * sizes.scale
     look = {"color": "black", "markeredgewidth": style.FRAME * sizes.scale, "markersize": length, "clip_on": False}
     ends = [end - 0.5 for _, _, end in rows[:-1]]
-    ax.plot(np.ones(len(ends)), ends, linestyle="", marker=TICKRIGHT, transform=ax.get_yaxis_transform(), **look)
+    if ends:  # a line without points would stretch the tight box of a notebook's picture to the figure's corner
+        ax.plot(np.ones(len(ends)), ends, linestyle="", marker=TICKRIGHT, transform=ax.get_yaxis_transform(), **look)
     ends = [end - 0.5 for _, _, end in columns[:-1]]
-    ax.plot(ends, np.ones(len(ends)), linestyle="", marker=TICKUP, transform=ax.get_xaxis_transform(), **look)
+    if ends:
+        ax.plot(ends, np.ones(len(ends)), linestyle="", marker=TICKUP, transform=ax.get_xaxis_transform(), **look)
     for name, first, end in columns:
         room = ((end - first) * plan.cell[0] - 0.03) * style.POINTS / 6
         word = next((word for word in (name, name.rsplit(".", 1)[-1]) if labels.width(word) <= room), "")
@@ -120,14 +122,10 @@ def add_colour_bar(
     # An inset keeps the height of the map, which the shape of its cells may make smaller than the axes were given.
     apart = APART + STAGE_TICK * bool(plan.stages[0])
     bar = ax.inset_axes((1 + apart / plan.map[0], 0, BAR / plan.map[0], 1))
-    ticks = np.array(ticks or np.linspace(*image.get_clim(), 6))
-    if plan.map[1] < 0.14 * len(ticks):
-        ticks = ticks[[0, -1]]
-    decimals = next(places for places in range(1, 9) if np.allclose(np.round(ticks, places), ticks, atol=1e-9))
-    ax.figure.colorbar(image, cax=bar).set_ticks(
-        ticks, labels=[f"{tick:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
-    )
-    bar.set_ylabel(words, fontsize=sizes.text, labelpad=2 * sizes.scale)
+    ticks = list(ticks) or list(np.linspace(*image.get_clim(), 6))
+    shown = ticks if plan.map[1] >= 0.14 * len(ticks) else [ticks[0], ticks[-1]]
+    ax.figure.colorbar(image, cax=bar).set_ticks(shown, labels=tick_words(shown))
+    bar.set_ylabel("\n".join(bar_words(words, plan)), fontsize=sizes.text, labelpad=2 * sizes.scale)
     style.plain_frame(bar, sizes, sizes.scale)
     for spine in bar.spines.values():
         spine.set_linewidth(style.FRAME * sizes.scale)

@@ -8,6 +8,7 @@ cells that are not square: its short side has room for all names.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ MOST_NUMBERS = 12  # layers on the longer side, above which cells have no room f
 AROUND = 0.69  # inches: label of the rows, colour bar with its numbers and label, margins
 ABOVE = 0.44  # inches: the line above, the indices and the label below
 STAGES = 0.12  # inches: the names of stages
+LINE = 0.11  # inches: one more line beside the colour bar
 AIR = 0.018  # inches between the numbers of two cells
 SEEN = 0.03  # inches: side of a cell that can be seen, 2.2 points
 LONGEST = 4.0  # inches: the map of a page
+ENDS = {1: 2, 1.5: 3, 2: 2, 3: 3, 4: 2, 5: 2, 6: 3, 8: 2}
+"""First figures of round numbers at which a scale may end, and into how many parts its numbers divide it."""
 NAMED, SHORT = 0.1, 0.11  # inches that a name needs, and that a layer of a strip's short side has
 
 
@@ -144,13 +148,47 @@ def bounds(settings: Mapping[str, Any], values: np.ndarray) -> tuple[float, floa
     return low, high
 
 
+def bar_words(words: str, plan: Plan) -> list[str]:
+    """Return what stands beside the colour bar of a map, in lines that are no longer than the map is high."""
+    return labels.filled(words.split(" "), (plan.map[1] + 0.3) * style.POINTS / 7)
+
+
+def tick_words(ticks: Sequence[float]) -> list[str]:
+    """Return the numbers of a colour bar, all with as many decimals as one of them needs.
+
+    >>> tick_words([0.0, 0.5, 1.0]), tick_words([-0.03, 0.0])
+    (['0.0', '0.5', '1.0'], ['\u22120.03', '0.00'])
+    """
+    near = partial(np.allclose, ticks, rtol=0, atol=1e-9)
+    places = next(places for places in range(1, 12) if near(np.round(ticks, places)))
+    return [f"{tick:.{places}f}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
+
+
+def bar_more(words: str, ticks: Sequence[float], plan: Plan) -> float:
+    """Return how many inches a colour bar takes more than one of a line and numbers as wide as "1.0"."""
+    wider = max(map(labels.width, tick_words(ticks))) - labels.width("1.0")
+    return LINE * (len(bar_words(words, plan)) - 1) + max(wider, 0.0) * 6 / style.POINTS
+
+
+def ticks_to(end: float, *, below: bool = False) -> list[float]:
+    """Return numbers for a colour bar from 0, or from `-end`, to an `end` that `rounded_up` returned.
+
+    >>> ticks_to(0.03), ticks_to(2, below=True)
+    ([0.0, 0.01, 0.02, 0.03], [-2.0, -1.0, 0.0, 1.0, 2.0])
+    """
+    parts = next(
+        parts for first, parts in ENDS.items() if np.isclose(end / 10.0 ** np.floor(np.log10(end * 1.0001)), first)
+    )
+    return [float(tick) for tick in np.round(np.linspace(-end if below else 0, end, (1 + below) * parts + 1), 6)]
+
+
 def rounded_up(value: float) -> float:
     """Return the next of 0.01, 0.015, 0.02, 0.03 … that is no smaller: the end of a scale that can be read.
 
     >>> rounded_up(0.034), rounded_up(0.5), rounded_up(0.0), rounded_up(1.21)
     (0.04, 0.5, 0.01, 1.5)
     """
-    steps = (step * 10.0**power for power in range(-2, 9) for step in (1, 1.5, 2, 3, 4, 5, 6, 8))
+    steps = (step * 10.0**power for power in range(-2, 9) for step in ENDS)
     return float(next(round(step, 3) for step in steps if step >= value - 1e-12))
 
 

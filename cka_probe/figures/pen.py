@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.transforms import Affine2D
 
 from cka_probe.figures import labels, style
@@ -107,5 +109,17 @@ class Pen:
         look = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.2, "borderpad": 0, "borderaxespad": 0}
         place = {"loc": f"center {align}", "bbox_to_anchor": (x, y), "bbox_transform": self.ax.transData}
         look |= {"frameon": False, "fontsize": self.sizes.small, "ncols": len(handles)}
-        self.ax.add_artist(self.ax.legend(handles=handles, **place, **look))
+        legend = self.ax.legend(handles=handles, **place, **look)
+        for handle in legend.legend_handles:
+            _enlarge(handle, self.scale)
+        self.ax.add_artist(legend)
         self.ax.legend_ = None  # else the next line of the legend would take this one's place
+
+
+def _enlarge(handle: Artist, scale: float) -> None:
+    """Draw a legend's sample, which is as large as in print, with the lines and markers of a page of this scale."""
+    if isinstance(handle, Line2D | Patch):
+        handle.set_linewidth(handle.get_linewidth() * scale)
+    if isinstance(handle, Line2D):
+        handle.set_markersize(handle.get_markersize() * scale)
+        handle.set_markeredgewidth(handle.get_markeredgewidth() * scale)

@@ -1,15 +1,18 @@
-"""Draw whatever files are given, by what they are: results, or runs of training.
+"""Draw whatever files are given, by what they are: results, differences of two, or runs of training.
 
-One result: its figures (`FIGURES`). Several, or one with something to emphasise: `layer_grid`. Runs: `curves_<stage>`
-of every stage that one of them has.
+One result: its figures (`FIGURES`). Several, or one with something to emphasise: `layer_grid`. A difference that was
+saved: `difference`. Runs: `curves_<stage>` of every stage that one of them has.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from cka_probe.difference_results import FORMAT as DIFFERENCE
+from cka_probe.difference_results import DifferenceMatrix
 from cka_probe.errors import DataError, OutputError
 from cka_probe.figures import check_format, figures_for, save_figure
 from cka_probe.figures.curves import Curves, save_curves
+from cka_probe.figures.difference import save_difference
 from cka_probe.figures.layer_grid import LayerGrid, save_layer_grid
 from cka_probe.figures.runs import read_runs
 from cka_probe.results import SimilarityMatrix
@@ -23,21 +26,24 @@ def redraw(
     figures: Sequence[str] = (),
     emphasis: str | None = None,
     titles: Sequence[str] = (),
+    **look: str | None,
 ) -> list[Path]:
     """Draw files and return the paths written.
 
     Args:
-        files: Results (`*.json`), or runs: folders of `ckaprobe train`, of one of its stages, or `log.csv` files.
+        files: Results or one difference (`*.json`), or runs: folders of `ckaprobe train`, of one of its stages, or
+            `log.csv` files.
         out: Folder to write to; by default that of the first file.
         suffixes: Formats.
         figures: Of one result; by default all that apply.
         emphasis: "row" or "diagonal": what is read of results side by side.
         titles: One for each result side by side.
+        look: `style` and `venue` of `save_drawing`.
 
     Raises:
         DataError: Results among runs, a file that is neither, or options that are not for what is drawn.
-        UnknownNameError: No such figure or emphasis.
-        OutputError: A format that is none, or a place that cannot be written to.
+        UnknownNameError: No such figure, emphasis, style or venue.
+        OutputError: A format that is none, a place that cannot be written to, or a venue that is too narrow.
     """
     places = [Path(file) for file in files]
     runs = [place for place in places if place.is_dir() or place.suffix == ".csv"]
@@ -50,12 +56,28 @@ def redraw(
 
     if runs:
         drawn = {f"curves_{stage}": Curves(stage_runs, stage) for stage, stage_runs in read_runs(runs).items()}
-        return [path for name, stage in drawn.items() for path in save_curves(stage, paths(name))]
+        return [path for name, stage in drawn.items() for path in save_curves(stage, paths(name), **look)]
+    if len(places) == 1 and _is_difference(places[0]):
+        if set(figures) - {"difference"} or grid:
+            raise DataError(
+                f"{places[0]} is a difference, which has one figure; leave out --figure and what is emphasised"
+            )
+        return save_difference(DifferenceMatrix.load(places[0]), paths("difference"), **look)
     results = [SimilarityMatrix.load(place) for place in places]
     if grid:
-        return save_layer_grid(LayerGrid(results, titles, emphasis, spread=emphasis is not None), paths("layer_grid"))
+        drawn_grid = LayerGrid(results, titles, emphasis, spread=emphasis is not None)
+        return save_layer_grid(drawn_grid, paths("layer_grid"), **look)
     names = figures or figures_for(results[0])
-    return [path for name in names for path in save_figure(results[0], name, paths(name))]
+    return [path for name in names for path in save_figure(results[0], name, paths(name), **look)]
+
+
+def _is_difference(place: Path) -> bool:
+    """Return whether a file begins as one that `DifferenceMatrix.save` wrote; what cannot be read is refused later."""
+    try:
+        with place.open(encoding="utf-8") as file:
+            return DIFFERENCE in file.read(len(DIFFERENCE) + 40)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _check(

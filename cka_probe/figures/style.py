@@ -127,7 +127,7 @@ def scale_for(width: float, letters: float, style: str = "paper", venue: str | N
             return scale * wide / width
     raise OutputError(
         f"a figure {width:.1f} inches wide has letters of {letters * widths.page / width:.1f} points on the "
-        f"{widths.page:g} inches of a page of {venue}, expected at least {LEAST:g}; take another venue, or none and "
+        f"{widths.page:.3g} inches of a page of {venue}, expected at least {LEAST:g}; take another venue, or none and "
         "turn the page"
     )
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from cka_probe.errors import DataError
 from cka_probe.figures import labels, matrix, style
-from cka_probe.figures.matrix_plan import STAGES, Plan, bounds, number, plan_matrix, rounded_up
+from cka_probe.figures.matrix_plan import STAGES, Plan, bar_more, bounds, number, plan_matrix, rounded_up, ticks_to
 from cka_probe.figures.pen import Pen, bold_width, legend_lines
 from cka_probe.results import SimilarityMatrix
 
@@ -56,12 +56,13 @@ class Pair:
         return self.left, self.head + number * (self.head + self.plan.map[1] + self.plan.below + FOOT)
 
 
-def uncertainty(result: SimilarityMatrix, ax: Axes) -> Axes:
+def uncertainty(result: SimilarityMatrix, ax: Axes, *, beside: bool | None = None) -> Axes:
     """Draw values and half-widths on `ax`, which they fill.
 
     Args:
         result: What to draw.
         ax: Axes of the proportions of `uncertainty_size`; with others some of it stays empty.
+        beside: Draw the maps beside each other, and not one below the other; by default all but long strips are.
 
     Returns:
         `ax`.
@@ -69,7 +70,7 @@ def uncertainty(result: SimilarityMatrix, ax: Axes) -> Axes:
     Raises:
         DataError: No cell has an interval.
     """
-    pair = _pair(result)
+    pair = _pair(result, beside)
     pen = Pen(ax, pair.size, design=1.0)
     plan, sizes, widths = pair.plan, pen.sizes, _half_widths(result)
     maps = ((result.values, style.COLOURS, bounds(result.settings, result.values)),
@@ -82,8 +83,8 @@ def uncertainty(result: SimilarityMatrix, ax: Axes) -> Axes:
         matrix.name_layers(panel, plan, sizes, rows=place == 0 or not pair.beside)
         matrix.mark_stages(panel, plan, sizes)
         matrix.hatch_undefined(panel, values)
-        words = labels.measure_name(result) if place == 0 else "half-width"
-        matrix.add_colour_bar(panel, image, plan, sizes, words)
+        words, ticks = _bars(result)[place]
+        matrix.add_colour_bar(panel, image, plan, sizes, words, ticks=ticks)
         if plan.numbers:
             matrix.write_numbers(panel, image, values, sizes, places=2 + place)
         if place == 0:
@@ -93,13 +94,13 @@ def uncertainty(result: SimilarityMatrix, ax: Axes) -> Axes:
     return ax
 
 
-def uncertainty_size(result: SimilarityMatrix) -> tuple[float, float]:
-    """Return width and height in inches.
+def uncertainty_size(result: SimilarityMatrix, *, beside: bool | None = None) -> tuple[float, float]:
+    """Return width and height in inches; arguments as of `uncertainty`.
 
     Raises:
         DataError: No cell has an interval.
     """
-    return _pair(result).size
+    return _pair(result, beside).size
 
 
 def _half_widths(result: SimilarityMatrix) -> np.ndarray:
@@ -111,7 +112,7 @@ def _by_chance(result: SimilarityMatrix) -> np.ndarray:
     return np.isfinite(result.null) & (result.values <= result.null)
 
 
-def _pair(result: SimilarityMatrix) -> Pair:
+def _pair(result: SimilarityMatrix, beside: bool | None) -> Pair:
     widths = _half_widths(result)
     if not np.isfinite(widths).any():
         raise DataError(
@@ -119,17 +120,25 @@ def _pair(result: SimilarityMatrix) -> Pair:
             "the heatmap"
         )
     rows, columns = result.values.shape
-    beside = columns <= 3 * max(rows, 4)
+    beside = columns <= 3 * max(rows, 4) if beside is None else beside
     shown = [number(value) for value in result.values[np.isfinite(result.values)]]
     shown += [number(value, 3) for value in widths[np.isfinite(widths)]]
     plan = plan_matrix(result.rows, result.columns, ["1.00", *shown], **({"longest": LONGEST} if beside else {}))
     left = LEFT + plan.beside + 0.06
-    apart = max(plan.map[0] + BAR + BETWEEN, _note_end(result) + 2 * BETWEEN)
-    last = max(plan.map[0] + BAR, bold_width(TITLES[1]) + BETWEEN)
+    bars = [BAR + bar_more(words, ticks, plan) for words, ticks in _bars(result)]
+    apart = max(plan.map[0] + bars[0] + BETWEEN, _note_end(result) + 2 * BETWEEN)
+    last = max(plan.map[0] + (bars[1] if beside else max(bars)), bold_width(TITLES[1]) + BETWEEN)
     width = max(left + last + beside * apart, style.COLUMN)
     keys = legend_lines(_keys(result), width - 0.16)
     part = HEAD + STAGES * bool(plan.stages[1]) + plan.map[1] + plan.below + FOOT
     return Pair(plan, beside, left, apart, keys, (width, (1 if beside else 2) * part + len(keys) * KEY))
+
+
+def _bars(result: SimilarityMatrix) -> tuple[tuple[str, list[float]], tuple[str, list[float]]]:
+    """Return words and numbers of both colour bars."""
+    ends = bounds(result.settings, result.values)
+    widest = rounded_up(np.nanmax(_half_widths(result)))
+    return (labels.measure_name(result), list(np.linspace(*ends, 6))), ("half-width", ticks_to(widest))
 
 
 def _note_end(result: SimilarityMatrix) -> float:
