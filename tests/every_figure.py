@@ -20,7 +20,8 @@ from test_figure_measures import arm, points
 from test_figure_score_panels import table
 from test_figures import LONG, LONG_FILE, MANY, NINE, made
 
-from cka_probe.figures import FIGURES, SIZES, save_figure
+from cka_probe.difference_results import PAIRED, DifferenceMatrix
+from cka_probe.figures import FIGURES, SIZES, axes_in, save_figure
 from cka_probe.figures.arm_maps import ArmMaps, arm_maps, arm_maps_size, save_arm_maps
 from cka_probe.figures.cam_panel import cam_panel, cam_panel_size, save_cam_panel
 from cka_probe.figures.cam_rows import CamColumn, CamPanel
@@ -28,6 +29,7 @@ from cka_probe.figures.claims import claims, claims_size, save_claims
 from cka_probe.figures.contact_sheet import contact_sheet, contact_sheet_size, save_contact_sheet
 from cka_probe.figures.curves import Curves, curves, curves_size, save_curves
 from cka_probe.figures.depth_panel import DepthPanel, depth_panel, depth_panel_size, save_depth_panel
+from cka_probe.figures.difference import difference, difference_size, save_difference
 from cka_probe.figures.label_panel import label_panel, label_panel_size, save_label_panel
 from cka_probe.figures.layer_grid import layer_grid, layer_grid_size, save_layer_grid
 from cka_probe.figures.parting import Pair, parting, parting_size, save_parting
@@ -36,6 +38,7 @@ from cka_probe.figures.runs import Run
 from cka_probe.figures.scatter import Point, Scatter, save_scatter, scatter, scatter_size
 from cka_probe.figures.score_panels import save_score_panels, score_panels, score_panels_size
 from cka_probe.figures.size_curve import SizeCurve, SizedArm, save_size_curve, size_curve, size_curve_size
+from cka_probe.results import SimilarityMatrix
 
 NAN = float("nan")
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
@@ -72,7 +75,18 @@ def of_result(name: str) -> Drawable:
         "long names": made(LONG, LONG, x=f"first/{LONG_FILE}", y=f"second/{LONG_FILE}"),
     }
     save = partial(lambda result, paths, name, **look: save_figure(result, name, paths, **look), name=name)
-    return Drawable(FIGURES[name], SIZES[name], save, made(NINE, NINE), strained, Figure.add_subplot)
+    return Drawable(FIGURES[name], SIZES[name], save, made(NINE, NINE), strained, partial(axes_in, name=name))
+
+
+def less(result: SimilarityMatrix, shift: float = 0.2, share: float = 0.3) -> DifferenceMatrix:
+    """The difference of a result and one that is lower, some of its cells significant."""
+    values = 0.2 * np.cos(np.arange(result.values.size)).reshape(result.values.shape) + result.values - shift - 0.4
+    significant = np.random.default_rng(0).random(values.shape) < share
+    return DifferenceMatrix(
+        values, values - 0.1, values + 0.1, np.full(values.shape, 0.01), significant & np.isfinite(values),
+        result.rows, result.columns, 64, "depth from video", "no pre-training", PAIRED,
+        {"measure": "cka", "estimator": "unbiased", "level": 0.05, "correction": "holm"},
+    )  # fmt: skip
 
 
 def all_equal(drawn: ArmMaps) -> ArmMaps:
@@ -127,6 +141,11 @@ TRIALS = [
 EQUAL_LOG = pd.DataFrame({"step": STEPS, "lr": 1e-4, "loss": 0.5, "accuracy": 1.0})
 
 DRAWABLE: dict[str, Drawable] = {name: of_result(name) for name in FIGURES} | {
+    "difference": Drawable(difference, difference_size, save_difference, less(made(NINE, NINE)), {
+        "undefined": less(made(NINE, NINE, undefined=(2, 8))), "one layer": less(made(["fc"], ["fc"])),
+        "many layers": less(made(MANY, MANY)), "none differs": less(made(NINE, NINE), share=0.0),
+        "long names": less(made(LONG, LONG)), "nothing defined": less(made(NINE, NINE, undefined=range(9))),
+    }, Figure.add_subplot),
     "layer_grid": Drawable(layer_grid, layer_grid_size, save_layer_grid, GRIDS["row"], {
         "nothing defined": GRIDS["nothing defined"], "rectangles": GRIDS["rectangles"],
         "long titles": GRIDS["long titles"],

@@ -117,7 +117,7 @@ def _plan(pairs: Sequence[Pair]) -> tuple[list[str], list[list], list[str], tupl
     page = PAGE if len(pairs) > 1 else style.COLUMN
     legend, room = legend_lines(handles, page - LEFT - RIGHT), 0.94 * (page - LEFT) * style.POINTS / 6
     marked = range(0, len(layers), _step(pairs, len(layers)))  # names of all of a hundred layers would hide the figure
-    words = [labels.cut(f"{index} {layers[index]}", room - 1) + "," * (index < marked[-1]) for index in marked]
+    words = [f"{index} {labels.cut(layers[index], room - 3)}" + "," * (index < marked[-1]) for index in marked]
     names = labels.filled(["layers:", *words], room)
     rows = -(-len(pairs) // ACROSS)
     height = 2 * TOP + rows * (TITLE + HEIGHT + TICKS) + KEY * (len(legend) + len(names))
