@@ -34,7 +34,7 @@ def compare(
     layers_y: Annotated[str | None, typer.Option(help="Of y, where they differ.", show_default=False)] = None,
     seed: Seed = None,
     features: Features = None,
-    measure: Annotated[str, typer.Option(help="cka, rsa, mutual_knn or procrustes.")] = "cka",
+    measure: Annotated[str, typer.Option(help="cka, rsa, mutual_knn, or procrustes (slow).")] = "cka",
     estimator: Annotated[str, typer.Option(help="Of CKA: unbiased or biased.")] = "unbiased",
     permutations: Annotated[int, typer.Option(help="Of the pictures of y, for the null.", min=0)] = 200,
     preprocess: Annotated[

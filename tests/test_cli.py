@@ -66,6 +66,20 @@ def test_compare_writes_result_table_and_figures(folder, tmp_path):
     assert "pictures:" in result.stderr
 
 
+def test_another_measure_says_its_name_and_fingerprints_need_not_be_kept(folder, tmp_path):
+    result = run(
+        "compare", *MICRO, "--data", folder, "--out", tmp_path, "--batch", 6, "--permutations", 0, "--layers", "0,1",
+        "--measure", "rsa", "--no-fingerprints",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "RSA (Spearman) over 12 pictures" in result.stdout
+    assert "caution  No pictures were permuted" in result.stdout
+    assert not list(tmp_path.glob("*.fingerprint"))
+    document = json.loads((tmp_path / "result.json").read_text())
+    assert (document["settings"]["measure"], document["settings"]["range"]) == ("rsa", [-1.0, 1.0])
+    assert "no measure 'rda'; did you mean 'rsa'" in refused("compare", *MICRO, "--out", tmp_path, "--measure", "rda")
+
+
 def test_same_inputs_same_bytes(folder, tmp_path):
     for name in ("one", "two"):
         run("compare", *MICRO, "--data", folder, "--out", tmp_path / name, "--permutations", 5)
@@ -82,6 +96,9 @@ def test_fingerprint_then_compare_without_models(folder, tmp_path):
     result = run("compare", tmp_path / "0.fingerprint", tmp_path / "1.fingerprint", "--out", stored)
     assert result.exit_code == 0, result.output
     assert (live / "result.json").read_bytes() == (stored / "result.json").read_bytes()
+    assert (live / "x.fingerprint").read_bytes() == (tmp_path / "0.fingerprint").read_bytes()
+    assert (live / "pictures.jpg").read_bytes() == (tmp_path / "pictures.jpg").read_bytes()
+    assert not (stored / "pictures.jpg").exists()
 
 
 def test_draw_redraws_what_compare_drew(folder, tmp_path):

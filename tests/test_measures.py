@@ -237,7 +237,7 @@ def test_every_measure_says_what_it_is():
 @pytest.mark.parametrize("measure", OTHERS)
 def test_intervals_hold_the_mean_of_studies(measure):
     """95 % intervals hold the mean over studies of this batch size in at least 91 % of 150 studies, and are not idle:
-    on average at most 1.6 times the width that the spread of the studies has."""
+    on average at most 1.8 times the width that the spread of the studies has."""
     found, widths = [], []
     for seed in range(150):
         x = normal(64, 8, seed=10 * seed) * torch.arange(1, 9) ** -0.5
@@ -251,4 +251,4 @@ def test_intervals_hold_the_mean_of_studies(measure):
     widths = (high - low).mean(0) / (2 * 2 * values.std(0))
     print(measure, "covered", covered, "width", widths)  # noqa: T201
     assert (covered >= 0.91).all()
-    assert (widths <= 1.6).all()
+    assert (widths <= 1.8).all()
