@@ -32,5 +32,9 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/compare.py
 
+# one page of each committed report, from its text, tables and figures
+pages: $(VENV)/.installed
+	for folder in reports/*/; do $(BIN)/ckaprobe report $$folder || exit 1; done
+
 clean:
 	rm -rf $(VENV) runs

@@ -16,18 +16,27 @@ from markupsafe import Markup, escape
 PLACE = re.compile(r"(?:(?<=^)|(?<=[\s:=('\"]))(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s:'\"]+[/\\])*(?=[^/\\\s:'\"]+)")
 """The folders of an absolute path, up to its last name: after a space, a colon, `=`, a bracket or a quote."""
 
+STRONG = re.compile(r"\*\*(\S(?:[^*]*\S)?)\*\*")
+
 
 def with_code(text: str) -> Markup:
-    """Return escaped text with what stands between backticks set as code.
+    """Return escaped text with what stands between backticks set as code, and between two pairs of stars as strong.
 
-    >>> with_code("`a<b` is less")
-    Markup('<code>a&lt;b</code> is less')
+    >>> with_code("`a<b` is **less**")
+    Markup('<code>a&lt;b</code> is <strong>less</strong>')
     """
     parts = str(text).split("`")
     if len(parts) % 2 == 0:  # a backtick without its other: only a character
-        return escape(text)
+        return _with_strong(str(text))
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if index % 2 else _with_strong(part) for index, part in enumerate(parts)
+    )
+
+
+def _with_strong(text: str) -> Markup:
+    parts = STRONG.split(text)
+    return Markup("").join(
+        Markup("<strong>{}</strong>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
     )
 
 

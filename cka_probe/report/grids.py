@@ -16,6 +16,7 @@ from cka_probe.report.markdown import Grid, read_markdown
 from cka_probe.report.page import TableItem, Worded
 
 CLAIM = "claim"
+COUNT = re.compile(r"\d{1,15}")
 NUMBER = re.compile(r"[-\N{MINUS SIGN}]?\d[\d \N{NO-BREAK SPACE}]*(\.\d+)?(e[-+]?\d+)?")
 AROUND = re.compile(r"(?P<number>" + NUMBER.pattern + r")(?P<more>$| ?%.*| [\N{PLUS-MINUS SIGN}\[(/].*)")
 """A number with its interval, its unit of percent or a published one behind it."""
@@ -50,13 +51,20 @@ class Numbers:
             files |= {block: f"tables/{path.name}" for block in blocks if isinstance(block, Grid)}
         return cls(_read(claims) if claims.is_file() else pd.DataFrame(), files)
 
-    def table(self, grid: Grid, heading: str) -> TableItem:
-        """Return a table of a report, with the numbers behind it where they are known."""
+    def table(self, grid: Grid, heading: str, lead: str = "") -> TableItem:
+        """Return a table of a report, with the numbers behind it where they are known.
+
+        Args:
+            grid: As it is written.
+            heading: What it stands under.
+            lead: The words that announce it, if any do.
+        """
         name = _slug(heading)
+        caption = lead.rstrip(":") if lead else heading
         if grid.head[0] == CLAIM and (frame := self._claims(grid)) is not None:
             return TableItem(frame, "Claims with their 95 % intervals, from `claims.csv`.", f"claims_{name}")
         exact = f" Every number with its interval is in `{self.files[grid]}`." if grid in self.files else ""
-        return TableItem(_frame(grid), f"{heading}.{exact}", name)
+        return TableItem(_frame(grid), f"{caption}.{exact}", name)
 
     def _claims(self, grid: Grid) -> pd.DataFrame | None:
         """Return claims with the numbers of their file, in the order of the text; None where the file has others."""
@@ -91,29 +99,26 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _frame(grid: Grid) -> pd.DataFrame:
-    """Return a table as it is written; a column of nothing but numbers holds numbers."""
+    """Return a table as it is written; columns of counts hold numbers, those of other numbers the digits they had."""
     columns: dict[str, Sequence[object]] = {}
     for place, head in enumerate(grid.head):
         cells = [row[place] for row in grid.rows]
-        name = head if head not in columns else f"{head} ({place})"
-        columns[name] = _numbers(cells) or _worded(cells) or cells
+        name = head or ("name" if place == 0 else f"column {place}")
+        name = name if name not in columns else f"{name} ({place})"
+        columns[name] = _counts(cells) or _worded(cells) or cells
     return pd.DataFrame(columns)
 
 
-def _numbers(cells: Sequence[str]) -> list[float] | None:
-    """Return cells as numbers; None where one is none, or where all are missing."""
-    said = [cell for cell in cells if cell not in MISSING]
-    if not said or not all(NUMBER.fullmatch(cell) for cell in said):
-        return None
-    values = [float("nan") if cell in MISSING else float(_plain(cell)) for cell in cells]
-    whole = len(said) == len(cells) and all("." not in cell and "e" not in cell for cell in said)
-    return [int(value) for value in values] if whole else values
+def _counts(cells: Sequence[str]) -> list[int] | None:
+    """Return cells as whole numbers; None where one is none."""
+    return [int(cell) for cell in cells] if all(COUNT.fullmatch(cell) for cell in cells) else None
 
 
 def _worded(cells: Sequence[str]) -> list[Worded] | None:
     """Return cells as words with the number they begin with; None where most begin with none."""
-    found = [AROUND.fullmatch(cell) for cell in cells]
-    if 2 * sum(map(bool, found)) <= len(cells):
+    found = [AROUND.fullmatch(cell.replace("**", "")) for cell in cells]
+    missing = sum(cell in MISSING for cell in cells)
+    if 2 * sum(map(bool, found)) <= len(cells) - missing or missing == len(cells):
         return None
     numbers = [float(_plain(match["number"])) if match else float("nan") for match in found]
     return [Worded(cell, number) for cell, number in zip(cells, numbers, strict=True)]

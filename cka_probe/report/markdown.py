@@ -1,7 +1,8 @@
 """The Markdown of our own reports as blocks: headings, paragraphs, lists, code, tables and pictures.
 
-CommonMark with tables, read by markdown-it-py; HTML in it is text like any other. What is emphasised is kept as its
-words, code as code between backticks, a link as the words that are linked, with its place where that is on the network.
+CommonMark with tables, read by markdown-it-py; HTML in it is text like any other. Code stays between backticks and
+what is strong between stars, other emphasis is kept as its words, a link as the words that are linked, with its place
+where that is on the network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -123,6 +124,8 @@ def _words(inline: Token) -> str:
             said.append(child.content)
         elif child.type == "code_inline":
             said.append(f"`{child.content.replace('`', chr(39))}`")
+        elif child.type in ("strong_open", "strong_close"):
+            said.append("**")
         elif child.type in ("softbreak", "hardbreak"):
             said.append(" ")
         elif child.type == "link_open":

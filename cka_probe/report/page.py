@@ -20,7 +20,8 @@ class Text:
     """Paragraphs of plain text.
 
     Attributes:
-        paragraphs: One string each; what stands between backticks is set as code, nothing else is markup.
+        paragraphs: One string each; what stands between backticks is set as code, between two pairs of stars as
+            strong, and nothing else is markup.
     """
 
     paragraphs: tuple[str, ...]
@@ -64,7 +65,7 @@ class Worded:
     """A cell of a table that is read as words and sorted by a number, such as "0.214 ± 0.019".
 
     Attributes:
-        text: The words; they are what the CSV has.
+        text: The words, marked as those of a `Text` are; the CSV has them without the marks.
         number: What a sort compares; NaN stands last.
     """
 
@@ -72,7 +73,7 @@ class Worded:
     number: float
 
     def __str__(self) -> str:
-        return self.text
+        return self.text.replace("**", "").replace("`", "")
 
 
 @dataclass(frozen=True, eq=False)

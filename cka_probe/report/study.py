@@ -58,7 +58,7 @@ def read(folder: Path) -> Part:
         title = f"{about.get('paper', own_name(folder))}, not finished"
         return Part("Study", title, "", (*matrices, section), (said,), provenance)
     part = written.read(folder / REPORT)
-    after = 1 + next((place for place, one in enumerate(part.sections) if one.title.lower().startswith("claims")), 0)
+    after = written.after_claims(part.sections)
     sections = (*part.sections[:after], *matrices, *part.sections[after:])
     return replace(part, label="Study", sections=sections, provenance=provenance)
 

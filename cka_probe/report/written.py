@@ -17,6 +17,7 @@ from cka_probe.report.part import Part, figure, own_name
 
 EXPECTED = "README.md of a report"
 README, NOTES = "README.md", "notes.md"
+OPENING = "In short"
 COMMAND = "ckaprobe "
 AGAIN = "how to do it again"
 
@@ -36,8 +37,8 @@ def read(folder: Path) -> Part:
     notes = _sections(folder, NOTES, Numbers.of(folder))[1] if (folder / NOTES).is_file() else []
     others = sorted(path.name for path in folder.glob("*.md") if path.name not in (README, NOTES))
     more = [section for name in others for section in _titled(folder, name)]
-    first = 2 if len(sections) > 2 else len(sections)  # what it is, and what is claimed or shown first
     subtitle, sections = _subtitle(sections)
+    first = after_claims(sections)
     return Part(
         label="Report",
         title=title or own_name(folder),
@@ -45,6 +46,12 @@ def read(folder: Path) -> Part:
         sections=(*sections[:first], *notes, *sections[first:], *more),
         command=_command(sections),
     )
+
+
+def after_claims(sections: Sequence[Section]) -> int:
+    """Return the place after a report's claims, or, where it has none, after its first section."""
+    claims = [place for place, one in enumerate(sections) if one.title.lower().startswith("claims")]
+    return 1 + (claims[-1] if claims else 0)
 
 
 def _titled(folder: Path, name: str) -> list[Section]:
@@ -55,14 +62,16 @@ def _titled(folder: Path, name: str) -> list[Section]:
 
 
 def _sections(folder: Path, name: str, numbers: Numbers) -> tuple[str, list[Section]]:
-    """Return the title of a text and its sections; what stands before the first heading has the title's own."""
+    """Return the title of a text and its sections; what stands before the first heading of a README is its opening."""
     try:
         blocks = read_markdown((folder / name).read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"expected a text at {folder / name}, found: {error}") from error
-    title = next((block.text for block in blocks if isinstance(block, Heading) and block.level == 1), "")
+    first = next((block for block in blocks if isinstance(block, Heading) and block.level == 1), None)
+    title = first.text if first else ""
+    blocks = [block for block in blocks if block is not first]
     sections = []
-    for heading, body in _under_headings(blocks, title or Path(name).stem):
+    for heading, body in _under_headings(blocks, OPENING if name == README else title or Path(name).stem):
         items = tuple(_items(folder, body, numbers, heading))
         if items:
             sections.append(Section(heading, items))
@@ -94,7 +103,7 @@ def _names_figure(blocks: Sequence[Block], place: int) -> bool:
             break
         following.append(block)
     kinds = [type(block) for block in following]
-    return blocks[place].level == 3 and kinds in ([Paragraph, Picture], [Paragraph])
+    return blocks[place].level == 3 and kinds == [Paragraph, Picture]
 
 
 def _items(folder: Path, blocks: Sequence[Block], numbers: Numbers, heading: str) -> Iterator[Item]:
@@ -117,8 +126,10 @@ def _items(folder: Path, blocks: Sequence[Block], numbers: Numbers, heading: str
 
 
 def _is_caption(block: Block, following: Block | None) -> bool:
-    """Return whether a paragraph is the caption of the picture that follows."""
-    return isinstance(block, Paragraph) and isinstance(following, Picture)
+    """Return whether a paragraph is the caption of the picture that follows, or announces the table that does."""
+    return isinstance(block, Paragraph) and (
+        isinstance(following, Picture) or (isinstance(following, Grid) and block.text.endswith(":"))
+    )
 
 
 def _item(folder: Path, block: Block, numbers: Numbers, heading: str, caption: str) -> Iterable[Item]:
@@ -127,7 +138,7 @@ def _item(folder: Path, block: Block, numbers: Numbers, heading: str, caption: s
     if isinstance(block, Listing):
         return [Code(block.text)]
     if isinstance(block, Grid):
-        return [numbers.table(block, heading)]
+        return [numbers.table(block, heading, caption)]
     if isinstance(block, Picture):
         return [_picture(folder, block, caption)]
     return [Text((block.text,))] if isinstance(block, Heading) else []
