@@ -51,7 +51,7 @@ def test_compare_writes_result_table_and_figures(folder, tmp_path):
     result = run("compare", *MICRO, "--data", folder, "--out", out, "--batch", 6, "--permutations", 20)
     assert result.exit_code == 0, result.output
     names = {path.name for path in out.iterdir()}
-    drawn = {f"{name}.{suffix}" for name in ("heatmap", "profile") for suffix in ("png", "pdf")}
+    drawn = {f"{name}.{suffix}" for name in ("heatmap", "profile", "uncertainty") for suffix in ("png", "pdf")}
     kept = {"x.fingerprint", "y.fingerprint", "pictures.jpg"}
     assert {"result.json", "result.csv"} | drawn | kept == names
     document = json.loads((out / "result.json").read_text())

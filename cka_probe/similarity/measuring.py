@@ -13,8 +13,8 @@ with `v_J = G v - sum_g (1 - m_g / n) v_(-g)`. What is left of a Gram is centred
 the 97.5 % quantile of Student's t with `sum_b (G_b - 1)` degrees of freedom times the root. It is of the mean that
 batches of this size have. Noise that pairs of pictures carry is counted twice and that of triples three times, so that
 the variance is never too small on average, and too large where pictures alone say little (Efron & Stein 1981). In
-simulated studies the intervals were 1.1 to 1.2 times as wide as they need be for `rsa`, 1.1 to 1.5 for `procrustes` and 1.4
-to 1.7 for `mutual_knn`, whose neighbours are a matter of three.
+simulated studies the intervals were 1.1 to 1.2 times as wide as they need be for `rsa`, 1.1 to 1.5 for `procrustes` and
+1.4 to 1.7 for `mutual_knn`, whose neighbours are a matter of three.
 
 **Null.** The same permutations as for CKA.
 """
