@@ -8,6 +8,7 @@ import pytest
 from semantic_study import STEPS, Writer, iou_of, matrix
 
 from cka_probe.errors import DataError
+from cka_probe.reproduce.depth_to_semantic.alignment import draw_alignment
 from cka_probe.reproduce.depth_to_semantic.cases import ARMS, QUIRKS, TABLES, Case
 from cka_probe.reproduce.depth_to_semantic.claims import BESIDE, CLAIMS, GROUPS, judge_claims
 from cka_probe.reproduce.depth_to_semantic.conditions import command, data_rows, departures
@@ -65,7 +66,7 @@ def test_a_report_has_its_page_tables_and_figures(written):
     folder, readme = written
     report = folder / "report"
     assert readme == report / "README.md"
-    names = (*TABLES, "pretraining", "rates", "layers", "pairs", "parting", "cost")
+    names = (*TABLES, "pretraining", "rates", "layers", "pairs", "parting", "alignment", "cost")
     assert {path.name for path in (report / "tables").iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")
     }
@@ -98,6 +99,7 @@ def test_the_same_study_gives_the_same_bytes(written, tmp_path):
     evidence = Evidence.load(folder)
     rows, tables = judge_claims(evidence), tables_of(evidence)
     drawn = draw_figures(evidence, rows, tables, tmp_path) + draw_segments(evidence, tmp_path)
+    drawn.append(draw_alignment(evidence, tmp_path))
     again = write_page(evidence, rows, tables, drawn)
     assert again == readme.read_text("utf-8")
     for path in tmp_path.iterdir():
@@ -249,7 +251,7 @@ def test_an_empty_study_can_be_reported(tmp_path):
 
 def test_every_table_has_a_title_every_claim_a_figure_and_every_quirk_a_claim():
     assert set(TITLES) == set(TABLES) >= set(NOTES)
-    drawn = {*(f"scores_{name}" for name in TABLES), *CURVES, "sizes", "before_after", "parting", "arms"}
+    drawn = {*(f"scores_{name}" for name in TABLES), *CURVES, "sizes", "before_after", "parting", "arms", "figure6"}
     assert {claim.figure for claim in (*CLAIMS, *BESIDE)} <= drawn
     assert {f"quirk_{quirk}" for quirk in QUIRKS} <= {claim.name for claim in CLAIMS}
     assert len({claim.name for claim in (*CLAIMS, *BESIDE)}) == len(CLAIMS) + len(BESIDE)

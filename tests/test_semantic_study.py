@@ -8,8 +8,11 @@ from safetensors.torch import load_file
 from semantic_run import CASES, WORLDS, tiny
 from typer.testing import CliRunner
 
+from cka_probe.attribution.attributions import Attributions
+from cka_probe.attribution.held import load_held
 from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
 from cka_probe.label_scores import LabelScores
+from cka_probe.models.checkpoint import file_hash
 from cka_probe.models.load import load
 from cka_probe.reproduce.depth_to_semantic.cases import Case
 from cka_probe.reproduce.depth_to_semantic.overrides import Trial
@@ -137,6 +140,19 @@ def test_models_are_compared_and_a_frozen_encoder_is_what_it_was(study):
     # chance was shown pictures before it was frozen, and so is not to the bit what it was
     shown = places.model(0, Case("none", mode="frozen"), 0)
     assert SimilarityMatrix.load(places.similarity(0, "none", shown)).x.hash != same.x.hash
+
+
+@pytest.mark.slow
+def test_maps_of_the_first_table_are_made_and_drawn(study):
+    places, page, *_ = study
+    found = Attributions.load(places.gradcam(0))
+    names = [Case(arm).name for arm in ("none", "classification")]  # the others of the table are left out here
+    assert list(found.models) == names
+    assert len(found.pictures) == 6
+    for name in names:
+        assert len(load_held(places.maps(0, name))) == 4
+    assert found.models[names[0]]["hash"] == file_hash(of(places, Case("none")) / "segment.safetensors")
+    assert (page.parent / "figures" / "figure6.png").exists()
 
 
 @pytest.mark.slow
