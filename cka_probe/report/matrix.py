@@ -23,6 +23,7 @@ from cka_probe.figures.heatmap import number
 from cka_probe.report.escaping import data_uri, script_json, without_places
 from cka_probe.report.matrix_layout import Layout, layout_of
 from cka_probe.report.page import MatrixItem
+from cka_probe.report.tables import number_text
 from cka_probe.results import SimilarityMatrix
 
 MOST_EXACT = 600_000  # characters of JSON, all matrices of a page together
@@ -78,7 +79,7 @@ def drawn(item: MatrixItem, exact: bool) -> Drawn:
         layout=layout,
         title=f"Similarity of the layers of {layout.names[0]} (rows) with those of {layout.names[1]} (columns)",
         measure=labels.measure_name(first),
-        ticks=tuple(f"{tick:.3g}" for tick in np.linspace(*range_of(first), 6)),
+        ticks=tuple(number_text(tick, 1) for tick in np.linspace(*range_of(first), 6)),
         columns=tuple(axis.name for axis in first.columns),
         cells=_cells(first, layout) if few else (),
         picture="" if few else _picture(first),

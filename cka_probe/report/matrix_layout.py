@@ -63,7 +63,7 @@ def layout_of(result: SimilarityMatrix) -> Layout:
         left=left,
         top=top,
         map=(across, down),
-        size=(_round(left + across + 78), _round(top + max(down, 110) + below + 24)),
+        size=(_round(left + across + 84), _round(top + max(down, 110) + below + 24)),
         rows=_every(row_names, high, top, 12.5),
         columns=_every(column_names, wide, left, 16 if same and len(column_names) > 9 else 12.5),
         upright=same,

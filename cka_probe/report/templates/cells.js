@@ -16,7 +16,7 @@ const VIEWS = {
       const widths = r.values.flatMap((line, row) => line.map((_, column) => VIEWS.widths.number(r, row, column)));
       const widest = widths.reduce((most, width) => Math.max(most, width ?? 0), 0) || 1;
       const power = 10 ** Math.floor(Math.log10(widest));
-      return [0, [1, 2, 5, 10].map(step => step * power).find(step => step >= widest * (1 - 1e-9))];
+      return [0, [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map(step => step * power).find(step => step >= widest * (1 - 1e-9))];
     },
     bar: () => "width of the 95 % interval",
     note: () => "From the lower to the upper end of the 95 % interval: the darker, the wider, the less sure. The scale ends near the widest.",

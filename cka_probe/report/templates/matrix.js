@@ -178,7 +178,8 @@ class Matrix {
     });
     this.name(this.current);
     this.part(".bar").setAttribute("fill", `url(#${this.id}-${this.view.scale})`);
-    this.root.querySelectorAll(".tick").forEach((tick, step) => { tick.textContent = String(+(ends[0] + (ends[1] - ends[0]) * step / 5).toPrecision(3)); });
+    const ticks = ticksOf(ends);
+    this.root.querySelectorAll(".tick").forEach((tick, step) => { tick.textContent = ticks[step]; });
     this.part(".bar-name").textContent = this.view.bar(this.result);
     const note = this.part(".view-note");
     note.textContent = this.view.note(r, this.result, notAbove);

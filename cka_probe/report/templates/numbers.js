@@ -37,6 +37,12 @@ function draw(name, attributes = {}, text = null) {
   return element;
 }
 
+// Six numbers from one end of a scale to the other, with as many decimals as their distance needs.
+function ticksOf([low, high]) {
+  const step = (high - low) / 5, digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
+  return [0, 1, 2, 3, 4, 5].map(count => fixed(low + count * step, digits));
+}
+
 // A name of parts, as nodes that may go to the next line after a dot, a slash or an underscore.
 function broken(name) {
   return name.split(/(?<=[._/])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));

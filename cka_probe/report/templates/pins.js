@@ -53,7 +53,7 @@ function termsTable(result, row, column) {
     make("tbody", {}, ...batches.map((batch, index) =>
       line(index + 1, [fixed(batch.weight, Number.isInteger(batch.weight) ? 0 : 1), ...hsics(batch.xy, batch.xx, batch.yy), fixed(batch.value)]))),
     make("tfoot", {}, line(ratio ? "\u03a3 w\u00b7" : "all", [fixed(batches.reduce((n, batch) => n + batch.weight, 0), 0), ...hsics(sum("xy"), sum("xx"), sum("yy")), fixed(r.values[row][column])])));
-  return make("div", {class: "scroll terms-scroll", tabindex: 0, role: "region", "aria-label": `Terms of ${r.rows[row].name} and ${r.columns[column].name}`}, table);
+  return make("div", {class: "scroll terms-scroll", tabindex: 0, role: "group", "aria-label": `Terms of ${r.rows[row].name} and ${r.columns[column].name}`}, table);
 }
 
 // A dot a batch, the value as a line across, its interval as a band.
@@ -90,7 +90,7 @@ function cellFacts(result, models, row, column) {
   for (const layer of layersOf(result, models, row, column)) {
     const words = [layer.name !== layer.module && `module ${layer.module}`, layer.shape && `shape ${layer.shape}`, layer.spread && `spread ${layer.spread}`];
     list.append(make("div", {}, make("dt", {}, layer.model),
-      make("dd", {}, make("strong", {}, ...broken(layer.name)), ` (${layer.index})`, make("span", {class: "layer"}, ...broken(words.filter(Boolean).join(", "))))));
+      make("dd", {}, make("strong", {}, ...broken(layer.name)), ` (${layer.index})`, make("span", {class: "layer"}, ...words.filter(Boolean).flatMap((word, at) => [at ? ", " : "", make("span", {class: "word"}, ...(word.startsWith("module") ? broken(word) : [word]))])))));
   }
   return list;
 }
@@ -104,7 +104,7 @@ function comparisonOf(result, pins) {
     ["its width", pin => fixed(width(pin))],
     ["chance (95 %)", pin => fixed(at(r.null, pin))],
     ["p", pin => fixed(at(r.p_values, pin))],
-    [`less ${pins[0].letter}`, pin => at(r.values, pin) === null || at(r.values, pins[0]) === null ? DASH : fixed(at(r.values, pin) - at(r.values, pins[0]))],
+    [`less ${pins[0].letter}`, pin => pin === pins[0] || at(r.values, pin) === null || at(r.values, pins[0]) === null ? DASH : fixed(at(r.values, pin) - at(r.values, pins[0]))],
   ];
   const name = pin => [r.rows[pin.cell[0]].name, `\u00d7 ${r.columns[pin.cell[1]].name}`];
   const table = make("table", {class: "data comparison"},
@@ -113,5 +113,5 @@ function comparisonOf(result, pins) {
     make("tbody", {}, ...lines.map(([title, number]) =>
       make("tr", {}, make("th", {scope: "row"}, title), ...pins.map(pin => make("td", {class: "number"}, number(pin)))))));
   const words = "These cells share their pictures: whether their intervals overlap is no test of their difference.";
-  return make("div", {}, make("p", {class: "note"}, words), make("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "Pinned cells side by side"}, table));
+  return make("div", {}, make("p", {class: "note"}, words), make("div", {class: "scroll", tabindex: 0, role: "group", "aria-label": "Pinned cells side by side"}, table));
 }
