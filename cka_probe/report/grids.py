@@ -115,10 +115,10 @@ def _counts(cells: Sequence[str]) -> list[int] | None:
 
 
 def _worded(cells: Sequence[str]) -> list[Worded] | None:
-    """Return cells as words with the number they begin with; None where most begin with none."""
+    """Return cells as words with the number they begin with; None where more than half begin with none."""
     found = [AROUND.fullmatch(cell.replace("**", "")) for cell in cells]
     missing = sum(cell in MISSING for cell in cells)
-    if 2 * sum(map(bool, found)) <= len(cells) - missing or missing == len(cells):
+    if 2 * sum(map(bool, found)) < len(cells) - missing or missing == len(cells):
         return None
     numbers = [float(_plain(match["number"])) if match else float("nan") for match in found]
     return [Worded(cell, number) for cell, number in zip(cells, numbers, strict=True)]

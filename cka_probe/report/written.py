@@ -96,14 +96,14 @@ def _under_headings(blocks: Sequence[Block], title: str) -> Iterator[tuple[str, 
 
 
 def _names_figure(blocks: Sequence[Block], place: int) -> bool:
-    """Return whether a heading is followed by a figure's caption and picture, and nothing else."""
+    """Return whether a heading is followed by a figure's caption and its pictures, and nothing else."""
     following = []
     for block in blocks[place + 1 :]:
         if isinstance(block, Heading):
             break
         following.append(block)
     kinds = [type(block) for block in following]
-    return blocks[place].level == 3 and kinds == [Paragraph, Picture]
+    return blocks[place].level == 3 and kinds[:2] == [Paragraph, Picture] and {*kinds[2:]} <= {Picture}
 
 
 def _items(folder: Path, blocks: Sequence[Block], numbers: Numbers, heading: str) -> Iterator[Item]:
