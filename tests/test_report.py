@@ -152,7 +152,7 @@ def test_several_in_one_folder_stand_below_each_other(tmp_path):
     page = page_of(tmp_path / "road")
     assert page.title == "road"
     first = list(dict.fromkeys(section.title.partition(":")[0] for section in page.sections))
-    assert first == ["Comparison compare", "Scores scores", "Training road"]
+    assert first == ["compare", "scores", "Training"]
     assert len(page.command.splitlines()) == 2  # what was in memory has none
     assert kinds_of(tmp_path / "road") == ("training",)
 

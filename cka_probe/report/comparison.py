@@ -49,7 +49,7 @@ def read(folder: Path) -> Part:
     )
     command = compare_command(result, own_name(folder))
     return Part(
-        label=f"Comparison {own_name(folder)}",
+        label="Comparison",
         title=f"{names[0]}, layer by layer" if result.x == result.y else f"{names[0]} and {names[1]}, layer by layer",
         subtitle=described(result),
         sections=sections if command else (*sections, _no_command()),

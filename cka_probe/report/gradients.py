@@ -34,7 +34,7 @@ def read(folder: Path) -> Part:
     sections.append(Section("What was attributed", _about(found)))
     sections.append(Section("Each picture", (_each(found),)))
     return Part(
-        label=f"Grad-CAM {own_name(folder)}",
+        label="Grad-CAM",
         title=f"Grad-CAM of {names}",
         subtitle=f"Target {found.settings['target']}, over {len(found.pictures)} pictures from {found.data['source']}.",
         sections=tuple(sections),

@@ -3,6 +3,8 @@
 A new kind is one file with `EXPECTED`, `is_here` and `read`, and one line in the table.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -51,7 +53,16 @@ def parts_of(folder: str | Path) -> list[Part]:
         raise DataError(_nothing_in(folder))
     order = list(KINDS)
     places.sort(key=lambda place: order.index(place[0]))  # stable: the folder itself before those in it
-    return [KINDS[name].read(path) for name, path in places]
+    parts = [KINDS[name].read(path) for name, path in places]
+    return [
+        part if path == folder else replace(part, label=_label(part, path, [other for _, other in places]))
+        for part, (_, path) in zip(parts, places, strict=True)
+    ]
+
+
+def _label(part: Part, path: Path, places: Sequence[Path]) -> str:
+    """Return what a part of a folder below is called: as the folder, and its kind where that is of several."""
+    return path.name if places.count(path) == 1 else f"{path.name}, {part.label}"
 
 
 def _is_looked_into(path: Path) -> bool:

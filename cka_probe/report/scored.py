@@ -53,7 +53,7 @@ def read(folder: Path) -> Part:
         said = "The dataset was given in memory, so that no command makes this again."
         sections.append(Section("How to make it again", (Text((said,)),)))
     return Part(
-        label=f"Scores {own_name(folder)}",
+        label="Scores",
         title=f"Scores of {called(str(model['reference']))}",
         subtitle=f"{model['architecture']}, task {model['task']}, over {len(_table(scores))} pictures from "
         f"{data['source']}.",

@@ -127,4 +127,4 @@ def number_text(value: float, decimals: int | None) -> str:
     ('0.123', '1.500e9', True)
     """
     text = f"{value:.3e}".replace("e-0", "e-").replace("e+0", "e") if decimals is None else f"{value:.{decimals}f}"
-    return text.replace("-", MINUS)
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)  # what is rounded to 0 has no sign

@@ -51,7 +51,7 @@ def read(folder: Path) -> Part:
         Section("Checkpoints", _checkpoints(folder, done)),
     )
     return Part(
-        label=f"Training {own_name(folder)}",
+        label="Training",
         title=f"Training of {architecture}: {name}",
         subtitle=f"{architecture}, {len(stages)} {'stage' if len(stages) == 1 else 'stages'}: {', '.join(stages)}.",
         sections=sections,
