@@ -86,3 +86,49 @@ def test_help_loads_neither_figures_nor_the_library():
         "sys.exit(bool({'torch', 'numpy', 'matplotlib', 'pandas', 'cka_probe'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_difference_of_two_results_is_kept_and_drawn_and_can_be_drawn_again(app, results, tmp_path):
+    options = [
+        "--figure",
+        "difference",
+        "--title",
+        "MP",
+        "--title",
+        "SP",
+        "--format",
+        "svg",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    ran = CliRunner().invoke(app, [*map(str, results), *options], catch_exceptions=False)
+    kept, drawn = tmp_path / "out/difference.json", tmp_path / "out/difference.svg"
+    assert ran.stdout.split() == [str(kept), str(drawn)]
+    (again,) = redraw([kept], tmp_path / "again", ["svg"])
+    assert again.read_bytes() == drawn.read_bytes()
+    with pytest.raises(DataError, match="is a difference, which has one figure"):
+        redraw([kept], figures=["heatmap"])
+    ran = CliRunner().invoke(app, [*map(str, [*results, *results]), "--figure", "difference"])
+    assert isinstance(ran.exception, DataError)
+    assert "a difference is of two comparisons" in str(ran.exception)
+
+
+def test_style_and_venue_reach_every_figure(app, results, tmp_path):
+    look = ["--format", "svg", "--style", "talk", "--venue", "ieee", "--out", str(tmp_path / "out")]
+    CliRunner().invoke(app, [str(results[0]), *look], catch_exceptions=False)
+    CliRunner().invoke(app, [*map(str, results), *look], catch_exceptions=False)
+    widths = {path.stem: float(path.read_text().split('width="')[1].split("pt")[0]) / 72 / 2.4
+              for path in (tmp_path / "out").iterdir()}  # fmt: skip
+    assert widths == pytest.approx({"heatmap": 3.5, "profile": 3.5, "uncertainty": 7.16, "layer_grid": 7.16}, abs=1e-3)
+
+
+def test_venues_that_the_command_names_are_those_there_are():
+    from inspect import signature
+    from typing import get_args
+
+    from ckaprobe_cli.draw import draw
+
+    from cka_probe.figures.style import VENUES
+
+    option = get_args(signature(draw).parameters["venue"].annotation)[1]
+    assert option.help.split(": ")[1].rstrip(".").split(", ") == sorted(VENUES)

@@ -99,17 +99,15 @@ def _below(result: DifferenceMatrix, plan: Plan) -> list[str]:
     test = ", ".join(str(part) for part in (f"{level:.0%}" if level else "", correction or "") if part)
     said = f"dotted: {marked} of {defined} cells differ" + (f" ({test});" if test else ";")
     room = (plan.map[0] + 0.8) * style.POINTS / 6
-    return labels.filled(f"{said} {result.how}".split(" "), room)
+    hatched = "" if np.isfinite(result.values).all() else "; hatched: undefined"
+    return labels.filled(f"{said} {result.how}{hatched}".split(" "), room)
 
 
 def _name_sides(result: DifferenceMatrix, ax: Axes, plan: Plan, sizes: style.Sizes) -> None:
-    """Write what is subtracted from what, the number of pictures, and what dots and hatching mean."""
+    """Hatch what is undefined; write what is subtracted from what, of how many pictures, and what the marks mean."""
     below = "\n".join([("layer" if plan.same else "layer of y"), *_below(result, plan)])
     ax.set_ylabel("layer" if plan.same else "layer of x", fontsize=sizes.small, labelpad=2 * sizes.scale)
     ax.set_xlabel(below, fontsize=sizes.small, labelpad=2 * sizes.scale, parse_math=False)
-    undefined = matrix.hatch_undefined(ax, result.values)
-    stages = bool(plan.stages[1])
-    pad = sizes.scale * 3 + 1.4 * sizes.small * (stages + bool(undefined and plan.narrow))
+    matrix.hatch_undefined(ax, result.values)
+    pad = 3 * sizes.scale + 1.4 * sizes.small * bool(plan.stages[1])
     ax.set_title("\n".join(_above(result, plan)), loc="left", fontsize=sizes.small, pad=pad, parse_math=False)
-    if undefined:
-        matrix.add_legend(ax, undefined, sizes, left=plan.narrow, lines=stages)

@@ -40,6 +40,7 @@ WIDTHS = "Blues"
 DIVERGING = LinearSegmentedColormap.from_list(
     "difference",
     ("#0a559f", "#547ac0", "#8ba1d9", "#c1cbeb", "#f7f7f7", "#f2c2aa", "#dd9066", "#bd612d", "#943600"),
+    N=257,  # odd, so that 0 has a colour of its own
 )
 """Colours of differences, blue below 0 and brown above. CIE lightness falls from 97 at 0 to 36 at both ends alike, so
 that neither sign looks like more; blue against brown is a pair that readers with any colour vision tell apart."""
