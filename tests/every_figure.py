@@ -21,7 +21,7 @@ from test_figure_score_panels import table
 from test_figures import LONG, LONG_FILE, MANY, NINE, made
 
 from cka_probe.difference_results import PAIRED, DifferenceMatrix
-from cka_probe.figures import FIGURES, SIZES, axes_in, save_figure
+from cka_probe.figures import FIGURES, SIZES, axes_in, figures_for, save_figure
 from cka_probe.figures.arm_maps import ArmMaps, arm_maps, arm_maps_size, save_arm_maps
 from cka_probe.figures.cam_panel import cam_panel, cam_panel_size, save_cam_panel
 from cka_probe.figures.cam_rows import CamColumn, CamPanel
@@ -74,6 +74,7 @@ def of_result(name: str) -> Drawable:
         "many layers": made(MANY, MANY, undefined=(7,)),
         "long names": made(LONG, LONG, x=f"first/{LONG_FILE}", y=f"second/{LONG_FILE}"),
     }
+    strained = {what: result for what, result in strained.items() if name in figures_for(result)}  # others it refuses
     save = partial(lambda result, paths, name, **look: save_figure(result, name, paths, **look), name=name)
     return Drawable(FIGURES[name], SIZES[name], save, made(NINE, NINE), strained, partial(axes_in, name=name))
 

@@ -55,7 +55,7 @@ def parting(pairs: Sequence[Pair], ax: Axes) -> Axes:
     for place, pair in enumerate(pairs):
         row, column = divmod(place, across)
         x, y = LEFT + column * (width + BETWEEN), TOP + row * (TITLE + HEIGHT + TICKS)
-        pen.text(x, y + TITLE / 2, labels.cut(pair.title, pen.room(width)), weight="bold")
+        pen.text(x, y + TITLE / 2, labels.cut(pair.title, pen.room(width) / 1.25), weight="bold")
         panel = pen.panel((x, y + TITLE, width, HEIGHT))
         _draw_pair(panel, pair, lines, bottom, pen)
         panel.set_xticks(range(0, len(panel.get_xticks()), _step(pairs, len(panel.get_xticks()))))
