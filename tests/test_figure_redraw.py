@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from inspect import signature
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, UnknownNameError
 from cka_probe.figures.redraw import redraw
+from cka_probe.figures.style import VENUES
 
 
 @pytest.fixture
@@ -88,7 +92,8 @@ def test_help_loads_neither_figures_nor_the_library():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_difference_of_two_results_is_kept_and_drawn_and_can_be_drawn_again(app, results, tmp_path):
+def test_a_difference_of_two_results_is_kept_and_drawn_and_can_be_drawn_again(app, tmp_path):
+    results = [Path(__file__).parents[1] / "reports/first_road/result.json"] * 2
     options = [
         "--figure",
         "difference",
@@ -123,12 +128,7 @@ def test_style_and_venue_reach_every_figure(app, results, tmp_path):
 
 
 def test_venues_that_the_command_names_are_those_there_are():
-    from inspect import signature
-    from typing import get_args
-
     from ckaprobe_cli.draw import draw
-
-    from cka_probe.figures.style import VENUES
 
     option = get_args(signature(draw).parameters["venue"].annotation)[1]
     assert option.help.split(": ")[1].rstrip(".").split(", ") == sorted(VENUES)
