@@ -27,7 +27,7 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parent
 MOST_BYTES = 400_000
 SECONDS = 600  # for one cell, on a machine that is busy
-COLOURS = 256  # of a picture: maps and photographs of 64 pixels need no more, and it is a third of the size
+COLOURS = 128  # of a picture: maps and photographs of 64 pixels need no more, and it is a third of the size
 SURROUNDINGS = {
     "OMP_NUM_THREADS": "1",  # another number of threads gives other last digits
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, of a kernel that nobody sits at: no bar is drawn
@@ -110,8 +110,10 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
 
 def plain_png(picture: bytes) -> bytes:
     """Return a PNG in few colours, without the words about what made it."""
-    opened = Image.open(io.BytesIO(picture)).convert("RGB")
-    few = opened.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = Image.open(io.BytesIO(picture))
+    if few.mode != "P":  # else it was done before
+        # not by how often colours are met, which would make one of two that stand only in a legend
+        few = few.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     kept = io.BytesIO()
     few.save(kept, "PNG", optimize=True)
     return kept.getvalue()
