@@ -13,7 +13,7 @@ from cka_probe.attribution.attributions import COLUMNS, NUMBERS, Attributions
 from cka_probe.compare import fingerprints
 from cka_probe.label_scores import LabelScores
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
-from cka_probe.models.load import load
+from cka_probe.models.load import wrap
 from cka_probe.scores import Scores
 from cka_probe.training import read_recipe
 from cka_probe.training.log import Log
@@ -61,7 +61,7 @@ def run(folder: Path, *, finished=("masked", "depth")):
         held_out = Log(folder / stage / "validation.csv")
         for step, value in ((10, 0.75), (20, 0.625)):
             held_out.write(step, {"abs_rel": value})
-        backbone = load("random:resnet18")
+        backbone = wrap(network(0))
         header = Checkpoint("resnet18", {}, (0.5,) * 3, (0.2,) * 3, stage=stage, step=20, versions=VERSIONS)
         save_checkpoint(folder / f"{stage}.safetensors", backbone, None, header)
 
