@@ -25,7 +25,7 @@ const VIEWS = {
     scale: "values",
     number: (r, row, column) =>
       r.values[row][column] === null || r.null[row][column] === null ? null : r.values[row][column] - r.null[row][column],
-    ends: (r, result) => [0, result.range[1] - result.range[0]],
+    ends: (r, result) => [0, result.range[1]],
     bar: () => "value less chance",
     note: (r, result, low) =>
       "The value less what 95 % of permuted pairings stay below. " +
