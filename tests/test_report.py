@@ -116,6 +116,15 @@ def test_an_unfinished_run_says_so(tmp_path):
     )
 
 
+def test_a_stage_whose_checkpoint_was_taken_away_is_not_unfinished(tmp_path):
+    run(tmp_path)
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    recipe["stages"]["depth"]["steps"] = 20
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "depth.safetensors").unlink()
+    assert page_of(tmp_path).cautions == ("Trained to the last step, and the checkpoint is not here: depth.",)
+
+
 def test_scores_of_depth_and_of_labels(tmp_path):
     scores = depth_scores(tmp_path / "depth")
     label_scores(tmp_path / "labels")

@@ -1,7 +1,7 @@
 """A run of `ckaprobe train`: its recipe, how its losses fell, what was held out, and the checkpoints it left."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,7 +55,7 @@ def read(folder: Path) -> Part:
         title=f"Training of {architecture}: {name}",
         subtitle=f"{architecture}, {len(stages)} {'stage' if len(stages) == 1 else 'stages'}: {', '.join(stages)}.",
         sections=sections,
-        cautions=_cautions(stages, runs, done),
+        cautions=_cautions(recipe["stages"], runs, done),
         provenance=_provenance(recipe, done),
         command=train_command(recipe, own_name(folder)),
     )
@@ -151,10 +151,12 @@ def _header(path: Path) -> Checkpoint | None:
     return header
 
 
-def _cautions(stages: Sequence[str], runs: Mapping[str, Run], done: Mapping[str, Checkpoint]) -> tuple[str, ...]:
-    """Return what is not there, and which losses rose."""
-    waiting = [stage for stage in stages if stage not in done]
+def _cautions(stages: Mapping[str, Any], runs: Mapping[str, Run], done: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+    """Return what is not there."""
+    gone = [name for name in runs if name not in done and runs[name].log["step"].max() == stages[name].get("steps")]
+    waiting = [stage for stage in stages if stage not in done and stage not in gone]
     said = [f"Not finished: {', '.join(waiting)}. The same command goes on."] if waiting else []
+    said += [f"Trained to the last step, and the checkpoint is not here: {', '.join(gone)}."] if gone else []
     silent = [stage for stage in stages if stage in done and stage not in runs]
     said += [f"No log is kept of {', '.join(silent)}."] if silent else []
     unseen = [stage for stage, run in runs.items() if not len(run.validation)]
