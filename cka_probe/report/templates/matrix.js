@@ -138,14 +138,14 @@ class Matrix {
     };
     marks.replaceChildren();
     if (this.view === VIEWS.above) this.ring(marks);
-    for (const pin of this.pins) {
-      frame(pin.cell, "pinned", 0);
+    for (const pin of this.pins) frame(pin.cell, "pinned", 0);
+    if (this.shown) frame(this.shown, "read", 0);
+    if (document.activeElement === this.cell(this.current)) frame(this.current, "focused", 1.5);
+    for (const pin of this.pins) { // above all frames
       const x = this.data.left + (pin.cell[1] + 1) * wide, y = this.data.top + pin.cell[0] * high;
       marks.append(draw("circle", {cx: x, cy: y, r: 8, fill: "#0b559f", stroke: "#fff", "stroke-width": 1.5}),
         draw("text", {x, y, fill: "#fff", "font-size": 10, "font-weight": 700, "text-anchor": "middle", "dominant-baseline": "central"}, pin.letter));
     }
-    if (this.shown) frame(this.shown, "read", 0);
-    if (document.activeElement === this.cell(this.current)) frame(this.current, "focused", 1.5);
   }
 
   ring(marks) {
