@@ -32,8 +32,6 @@ def photograph(page: Path, picture: Path) -> None:
             rows[row].find_elements("css selector", "[role=gridcell]")[column].click()
         window.execute_script("document.querySelector('.cells').closest('section').scrollIntoView()")
         Image.open(BytesIO(window.get_screenshot_as_png())).convert("RGB").save(picture, optimize=True)
-            256, method=Image.Quantize.MEDIANCUT
-        ).save(picture, optimize=True)
     finally:
         window.quit()
 
