@@ -5,21 +5,19 @@ in a second. Nothing here computes it (`differences` does) or draws it. NaN is `
 comparisons has no value there.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cka_probe.documents import plain
-from cka_probe.errors import DataError
+from cka_probe.documents import read_document, save_either
 from cka_probe.results import Axis
-from cka_probe.writing import replacing
 
 FORMAT = "ckaprobe-difference/1"
+MADE_BY = ("a difference", "the JSON of a difference", "subtract the comparisons again")
 MATRICES = ("values", "low", "high", "p_values")
 
 PAIRED = "paired over pictures"
@@ -105,26 +103,8 @@ class DifferenceMatrix:
             DataError: The suffix is another.
             OutputError: The place cannot be written to.
         """
-        path = Path(path)
-        if path.suffix not in (".json", ".csv"):
-            raise DataError(f"a difference is saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
-        with replacing(path) as beside:
-            if path.suffix == ".csv":
-                self.to_frame().to_csv(beside, index=False)
-            else:
-                beside.write_text(json.dumps(self._as_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        return path
-
-    def _as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"format": FORMAT}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value = value.tolist()
-            elif field.name in ("rows", "columns"):
-                value = [asdict(axis) for axis in value]
-            document[field.name] = plain(value)
-        return document
+        document = {"format": FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)}
+        return save_either(path, "differences", document, self.to_frame())
 
     @classmethod
     def load(cls, path: str | Path) -> "DifferenceMatrix":
@@ -133,15 +113,7 @@ class DifferenceMatrix:
         Raises:
             DataError: The file is not there, or is no difference of this format.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"expected the JSON of a difference at {path}, found: {error}") from error
-        found = document.pop("format", None) if isinstance(document, dict) else None
-        if found != FORMAT or set(document) != {field.name for field in fields(cls)}:
-            raise DataError(
-                f"{path}: expected a difference of format {FORMAT!r}, found {found!r}; subtract the comparisons again"
-            )
+        document = read_document(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY)
         document |= {name: np.array(document[name], dtype=np.float64) for name in MATRICES}
         document["significant"] = np.array(document["significant"], dtype=bool)
         for name in ("rows", "columns"):

@@ -6,10 +6,12 @@ There is no time stamp in them: the same result gives the same bytes. NaN and in
 
 import json
 from collections.abc import Mapping, Set
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cka_probe.errors import DataError
 from cka_probe.writing import replacing
@@ -48,6 +50,27 @@ def write_document(path: str | Path, document: Mapping[str, Any]) -> Path:
     return Path(path)
 
 
+def save_either(path: str | Path, what: str, document: Mapping[str, Any], cells: pd.DataFrame) -> Path:
+    """Write a document as JSON, or its cells as CSV, as the suffix says, and return the path.
+
+    Args:
+        path: `*.json` or `*.csv`.
+        what: Is saved, for the message.
+        document: As for `write_document`.
+        cells: Long form.
+
+    Raises:
+        DataError: The suffix is another.
+        OutputError: It cannot be written there.
+    """
+    path = check_suffix(path, what)
+    if path.suffix == ".json":
+        return write_document(path, document)
+    with replacing(path) as beside:
+        cells.to_csv(beside, index=False)
+    return path
+
+
 def read_document(
     path: str | Path, format_name: str, keys: Set[str], made_by: tuple[str, str, str] = SCORES
 ) -> dict[str, Any]:
@@ -79,8 +102,10 @@ def plain(value: Any) -> Any:
     >>> plain({"a": (np.float64(0.5), float("nan")), "b": np.int64(3)})
     {'a': [0.5, None], 'b': 3}
     """
-    if isinstance(value, np.generic):
-        return plain(value.item())
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if is_dataclass(value):
+        return plain(asdict(value))
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if isinstance(value, Mapping):

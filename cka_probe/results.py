@@ -4,22 +4,22 @@ Nothing here computes a similarity or draws one: figures are always redrawn from
 holds no time stamp: same inputs, same bytes. NaN is `null` in the file, and always has a reason beside it.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from cka_probe.documents import plain, read_document, save_either
 from cka_probe.errors import DataError
-from cka_probe.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMAT = "ckaprobe-result/1"
+MADE_BY = ("a result", "a result.json of `ckaprobe compare`", "run the comparison again")
 MATRICES = ("values", "low", "high", "null", "p_values")
 
 
@@ -185,21 +185,11 @@ class SimilarityMatrix:
         Returns:
             The path written.
         """
-        path = Path(path)
-        if path.suffix not in (".json", ".csv"):
-            raise DataError(f"a result is saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
-        with replacing(path) as beside:
-            if path.suffix == ".csv":
-                self.to_frame().to_csv(beside, index=False)
-            else:
-                beside.write_text(json.dumps(self._as_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        return path
+        return save_either(path, "results", self.as_document(), self.to_frame())
 
-    def _as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"format": FORMAT}
-        for field in fields(self):
-            document[field.name] = _plain(getattr(self, field.name))
-        return document
+    def as_document(self) -> dict[str, Any]:
+        """Return what `save` writes as JSON, in its types."""
+        return plain({"format": FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: str | Path) -> "SimilarityMatrix":
@@ -208,15 +198,7 @@ class SimilarityMatrix:
         Raises:
             DataError: The file is not there, or is not a result of this format.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"expected a result.json of `ckaprobe compare` at {path}, found: {error}") from error
-        found = document.pop("format", None) if isinstance(document, dict) else None
-        if found != FORMAT or set(document) != {field.name for field in fields(cls)}:
-            raise DataError(
-                f"{path}: expected a result of format {FORMAT!r}, found {found!r}; run the comparison again"
-            )
+        document = read_document(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY)
         document |= {name: _array(document[name]) for name in MATRICES}
         document["terms"] = {name: _array(term) for name, term in document["terms"].items()}
         for name in ("rows", "columns"):
@@ -238,21 +220,6 @@ class SimilarityMatrix:
         from cka_probe.figures import FIGURES, new_axes
 
         return FIGURES[figure](self, new_axes(figure, self) if ax is None else ax)
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` in JSON's types, NaN as None."""
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, Axis | Side):
-        return _plain(asdict(value))
-    return value
 
 
 def _array(value: Any) -> np.ndarray:

@@ -165,7 +165,7 @@ def test_a_file_and_a_table(tmp_path):
     assert loaded.rows == result.rows
     assert result.save(tmp_path / "difference.csv").read_text().count("\n") == 5
     assert "first less second over 96 pictures; intervals: paired over pictures" in repr(result)
-    with pytest.raises(DataError, match=r"a difference is saved as .json or .csv, found '.txt'"):
+    with pytest.raises(DataError, match=r"differences are saved as .json or .csv, found '.txt'"):
         result.save(tmp_path / "difference.txt")
     with pytest.raises(DataError, match="expected a difference of format"):
         DifferenceMatrix.load(compare_fingerprints(x, a).save(tmp_path / "result.json"))

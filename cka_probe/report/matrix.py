@@ -92,7 +92,7 @@ def drawn(item: MatrixItem, exact: bool) -> Drawn:
 
 def documents(item: MatrixItem) -> list[dict[str, Any]]:
     """Return each result as the JSON document it is saved as, without the folders of this machine."""
-    return [without_places(result._as_json()) for result in item.results.values()]
+    return [without_places(result.as_document()) for result in item.results.values()]
 
 
 def exact_length(item: MatrixItem) -> int:

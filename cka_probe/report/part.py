@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cka_probe.report.page import FigureItem, Section
+from cka_probe.report.page import FigureItem, Page
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 """Suffixes of what can be shown, the first that is there is."""
@@ -13,27 +13,15 @@ BESIDE = (".pdf", ".svg")
 """Suffixes of what can be taken away beside it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What was read of one folder.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Part(Page):
+    """What was read of one folder: the page it would make alone.
 
     Attributes:
         label: What it is called where it is one of several.
-        title: What was looked at.
-        subtitle: One sentence.
-        sections: The most telling first.
-        cautions: Sentences to read before quoting a number.
-        provenance: (name, value): hashes, settings, versions.
-        command: What makes it again; "" where no command can.
     """
 
     label: str
-    title: str
-    subtitle: str
-    sections: tuple[Section, ...]
-    cautions: tuple[str, ...] = ()
-    provenance: tuple[tuple[str, str], ...] = ()
-    command: str = ""
 
 
 def called(reference: str) -> str:

@@ -56,7 +56,8 @@ def read(folder: Path) -> Part:
         said = f"There is no {REPORT}/{written.README} yet: `ckaprobe reproduce` writes it at its end."
         section = Section("The study so far", (Facts(provenance), Text((said,))))
         title = f"{about.get('paper', own_name(folder))}, not finished"
-        return Part("Study", title, "", (*matrices, section), (said,), provenance)
+        sections = (*matrices, section)
+        return Part(label="Study", title=title, subtitle="", sections=sections, cautions=(said,), provenance=provenance)
     part = written.read(folder / REPORT)
     after = written.after_claims(part.sections)
     sections = (*part.sections[:after], *matrices, *part.sections[after:])
