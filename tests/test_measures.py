@@ -1,5 +1,7 @@
 """Measures beside CKA: what they do not see, what they are by other formulas and by loops, and how sure they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -252,3 +254,11 @@ def test_intervals_hold_the_mean_of_studies(measure):
     print(measure, "covered", covered, "width", widths)  # noqa: T201
     assert (covered >= 0.91).all()
     assert (widths <= 1.8).all()
+
+
+def test_what_is_prepared_has_the_shape_of_grams():
+    diagonal = replace(MEASURES["rsa"], name="mine", prepare=lambda grams: grams.diagonal(dim1=1, dim2=2)[..., None])
+    with pytest.raises(
+        CkaProbeError, match=r"measure .mine.: expected prepare to return .*\(2, 6, 6\), found \(2, 6, 1\)"
+    ):
+        diagonal.ready(torch.eye(6, dtype=torch.float64).repeat(2, 1, 1))

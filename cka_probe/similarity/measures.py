@@ -66,10 +66,20 @@ class Measure:
         return self.between(self.ready(k), self.ready(l))
 
     def ready(self, grams: Tensor) -> Tensor:
-        """Return centred Grams prepared, (layers, n, n); NaN throughout for a layer that does not vary."""
+        """Return centred Grams prepared, (layers, n, n); NaN throughout for a layer that does not vary.
+
+        Raises:
+            DataError: What `prepare` returns has another shape.
+        """
         varies = grams.diagonal(dim1=-2, dim2=-1).sum(-1) > 0
         prepared = torch.full_like(grams, torch.nan)
-        prepared[varies] = self.prepare(grams[varies])
+        matrices = self.prepare(grams[varies])
+        if matrices.shape != grams[varies].shape:  # a smaller one would be spread over the whole without a word
+            raise DataError(
+                f"measure {self.name!r}: expected prepare to return one matrix a layer, {tuple(grams[varies].shape)}, "
+                f"found {tuple(matrices.shape)}; return what it was given in another form, and leave the rest to pair"
+            )
+        prepared[varies] = matrices
         return prepared
 
     def between(self, x: Tensor, y: Tensor) -> Tensor:
