@@ -258,7 +258,5 @@ def test_intervals_hold_the_mean_of_studies(measure):
 
 def test_what_is_prepared_has_the_shape_of_grams():
     diagonal = replace(MEASURES["rsa"], name="mine", prepare=lambda grams: grams.diagonal(dim1=1, dim2=2)[..., None])
-    with pytest.raises(
-        CkaProbeError, match=r"measure .mine.: expected prepare to return .*\(2, 6, 6\), found \(2, 6, 1\)"
-    ):
+    with pytest.raises(CkaProbeError, match=r"'mine': expected prepare to return .*\(2, 6, 6\), found \(2, 6, 1\)"):
         diagonal.ready(torch.eye(6, dtype=torch.float64).repeat(2, 1, 1))
