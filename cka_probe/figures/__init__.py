@@ -28,9 +28,7 @@ from cka_probe.writing import replacing
 FIGURES = {"heatmap": heatmap, "profile": profile, "uncertainty": uncertainty}
 SIZES = {"heatmap": heatmap_size, "profile": profile_size, "uncertainty": uncertainty_size}
 WHOLE = ("uncertainty",)
-"""Those that fill the figure, whose parts have places in inches."""
-NARROWER = {"uncertainty": {"beside": False}}
-"""How those that can be drawn narrower are, for a venue whose page they would be too wide for."""
+"""Those that fill the figure, whose parts have places in inches on a page."""
 
 METADATA = {  # what a file says of itself: not when it was made, so that it can be compared byte by byte
     "png": {"Software": "ckaprobe"},
@@ -49,6 +47,7 @@ __all__ = [
     "profile",
     "save_drawing",
     "save_figure",
+    "save_planned",
     "uncertainty",
 ]
 
@@ -110,15 +109,37 @@ def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
     draw, size = lookup(FIGURES, name, "figure"), SIZES[name]
-    options = {} if _fits(size(result)[0], look.get("venue")) else NARROWER.get(name, {})
+    if name in WHOLE:
+        return save_planned(draw, size, result, paths, **look)
+    return save_drawing(lambda figure: draw(result, axes_in(figure, name)), size(result), paths, **look)
+
+
+def save_planned(
+    draw: Callable[..., Axes],
+    size: Callable[..., tuple[float, float]],
+    thing: object,
+    paths: Iterable[str | Path],
+    *,
+    dpi: int | None = None,
+    style: str = "paper",
+    venue: str | None = None,
+) -> list[Path]:
+    """Write a figure that fills its axes into each of the files, its parts arranged for the venue's page.
+
+    Args:
+        draw: `f(thing, ax, *, page)`; `page` is how many inches wide the design may be.
+        size: `f(thing, *, page)`, width and height of the design.
+        thing: What to draw.
+        paths: As for `save_drawing`, like the others and what it returns and raises.
+        dpi: Pixels in an inch.
+        style: How much larger.
+        venue: Whose column or page.
+    """
+    page = looks.page_for(venue)
     return save_drawing(
-        lambda figure: draw(result, axes_in(figure, name), **options), size(result, **options), paths, **look
-    )
-
-
-def _fits(width: float, venue: str | None) -> bool:
-    """Return whether a venue's page is wide enough for the letters of a design of a width in inches."""
-    return venue is None or width * looks.LEAST / looks.LETTERS <= lookup(looks.VENUES, venue, "venue").page
+        lambda figure: draw(thing, filling(figure), page=page), size(thing, page=page), paths,
+        dpi=dpi, style=style, venue=venue,
+    )  # fmt: skip
 
 
 def check_format(path: str | Path) -> None:

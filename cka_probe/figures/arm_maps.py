@@ -6,6 +6,7 @@ below. The scale of colours is 0 to 1, as in `heatmap`; what was not compared, s
 on white, which no value is, and what was compared and has no value is hatched.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from cka_probe.errors import DataError
-from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures import labels, save_planned, style
 from cka_probe.figures.heatmap import number
-from cka_probe.figures.pen import PAGE, Pen, filling, legend_lines
+from cka_probe.figures.pen import Pen, legend_lines
 
 NEEDED = ("x", "y", "when", "index", "layer", "value")
 WHENS = ("before", "after", "self")
@@ -47,28 +48,31 @@ class ArmMaps:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where things go, in inches: left of the first square, side of a cell, of a square, width and height of all."""
+    """Where things go, in inches: left of the first square, how many are beside each other, side of a cell and of a
+    square, width and height of all."""
 
     left: float
+    across: int
     cell: float
     side: float
     size: tuple[float, float]
 
     def place(self, panel: int) -> tuple[float, float]:
         """Return left and top of a square."""
-        row, column = divmod(panel, ACROSS)
+        row, column = divmod(panel, self.across)
         return (
             self.left + column * (self.side + BETWEEN),
             MARGIN + TITLE + row * (self.side + TITLE + BELOW),
         )
 
 
-def arm_maps(drawn: ArmMaps, ax: Axes) -> Axes:
+def arm_maps(drawn: ArmMaps, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the squares on `ax`, which they fill.
 
     Args:
         drawn: What to draw.
         ax: Axes of the proportions of `arm_maps_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -76,25 +80,25 @@ def arm_maps(drawn: ArmMaps, ax: Axes) -> Axes:
     Raises:
         DataError: There is nothing, a column is missing, an arm has no name, or two rows are for one cell.
     """
-    plan, layers = _plan(drawn), _layers(drawn)
+    plan, layers = _plan(drawn, page), _layers(drawn)
     pen = Pen(ax, plan.size, design=1.0)
     for place, (index, layer) in enumerate(layers.items()):
         x, y = plan.place(place)
         pen.text(x, y - TITLE / 2, labels.cut(f"{index}  {layer}", pen.room(plan.side)), weight="bold")
         image = _draw_square(pen, plan, _cells(drawn, index), (x, y))
-        for number_, name in enumerate(drawn.arms.values() if place % ACROSS == 0 else []):
+        for number_, name in enumerate(drawn.arms.values() if place % plan.across == 0 else []):
             words = labels.cut(f"{name}  {number_}", LONGEST * style.POINTS / 6)
             pen.text(x - 0.05, y + (number_ + 0.5) * plan.cell, words, align="right")
         for number_ in range(0, len(drawn.arms), labels.step_for(plan.cell, needed=0.13)):
             pen.text(x + (number_ + 0.5) * plan.cell, y + plan.side + 0.08, str(number_), align="center")
-    _draw_bar(pen, plan, image, min(len(layers), ACROSS))
+    _draw_bar(pen, plan, image, min(len(layers), plan.across))
     _write_key(pen, drawn)
     return ax
 
 
-def arm_maps_size(drawn: ArmMaps) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(drawn).size
+def arm_maps_size(drawn: ArmMaps, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(drawn, page).size
 
 
 def save_arm_maps(drawn: ArmMaps, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -110,22 +114,35 @@ def save_arm_maps(drawn: ArmMaps, paths: Iterable[str | Path], **look: str | Non
 
     Raises:
         DataError: As for `arm_maps`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    return save_drawing(lambda figure: arm_maps(drawn, filling(figure)), arm_maps_size(drawn), paths, **look)
+    return save_planned(arm_maps, arm_maps_size, drawn, paths, **look)
 
 
-def _plan(drawn: ArmMaps) -> Plan:
+def _plan(drawn: ArmMaps, page: float) -> Plan:
     _check(drawn)
     names = [f"{name}  {number_}" for number_, name in enumerate(drawn.arms.values())]
     left = MARGIN + 0.06 + min(max(map(labels.width, names)) * 6 / style.POINTS * 1.06, LONGEST)
-    room = (PAGE - left - BAR - (ACROSS - 1) * BETWEEN) / ACROSS
-    cell = min(room / len(drawn.arms), LARGEST)
+    across, cell = _arrange(len(drawn.arms), left, page)
     side, count = cell * len(drawn.arms), len(_layers(drawn))
-    rows = -(-count // ACROSS)
-    width = max(left + min(count, ACROSS) * (side + BETWEEN) - BETWEEN + BAR, style.COLUMN)
+    rows = -(-count // across)
+    width = max(left + min(count, across) * (side + BETWEEN) - BETWEEN + BAR, style.COLUMN)
     lines = sum(map(len, _key(drawn, width)))
-    return Plan(left, cell, side, (width, 2 * MARGIN + rows * (side + TITLE + BELOW) + lines * KEY))
+    return Plan(left, across, cell, side, (width, 2 * MARGIN + rows * (side + TITLE + BELOW) + lines * KEY))
+
+
+def _arrange(arms: int, left: float, page: float) -> tuple[int, float]:
+    """Return how many squares are beside each other on a page, and the side of a cell.
+
+    On a narrow page they are fewer where cells would lose their numbers, or be smaller than on a wide one.
+    """
+
+    def cell(width: float, across: int) -> float:
+        return min((width - left - BAR - (across - 1) * BETWEEN) / across / arms, LARGEST)
+
+    needed, page = min(cell(style.PAGE, ACROSS), NUMBERED), min(style.PAGE, page)
+    across = next((across for across in range(ACROSS, 1, -1) if cell(page, across) >= needed), 1)
+    return across, cell(page, across)
 
 
 def _check(drawn: ArmMaps) -> None:

@@ -10,6 +10,7 @@ stand below, tells what was against the score there.
 Depth is drawn by 1 / depth, each map over its own range, as many networks know no scale.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,26 +19,28 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
+from cka_probe.figures import colouring, labels, save_planned, sheet_keys, style
 from cka_probe.figures.cam_rows import LINE, CamPanel, Predicted, Row, check, labels_of, rows_of
 from cka_probe.figures.panel_grid import CAPTION, DPI, GAP, MARGIN, draw_picture
-from cka_probe.figures.pen import PAGE, Pen, bold_width, filling
+from cka_probe.figures.pen import Pen, bold_width
 from cka_probe.figures.sheet_keys import Key, Scales
 
 MAPS = "viridis"  # light for high, and no colour of the depth's map
 SIGNED = "PuOr_r"  # purple against, white for nothing, orange for
 NAMES = 1.0  # inches: the column of names
 WIDEST, NARROWEST, TALLEST = 1.5, 0.8, 9.4  # inches: of a panel; of the page, while panels are not too small
+SMALLEST = 0.7  # inches: of a panel on a narrow page, with room for what is said on it
 ZERO = "zero everywhere"
 UNLABELLED = "not labelled"
 
 
-def cam_panel(panel: CamPanel, ax: Axes) -> Axes:
+def cam_panel(panel: CamPanel, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the pictures on `ax`, which they fill.
 
     Args:
         panel: What to draw.
         ax: Axes of the proportions of `cam_panel_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -46,7 +49,7 @@ def cam_panel(panel: CamPanel, ax: Axes) -> Axes:
         DataError: There is no picture or no network; networks differ between pictures; a map or a number is none.
         UnknownNameError: There is no such class, or nothing of the kind is predicted.
     """
-    rows, (width, size) = rows_of(panel), _plan(panel)
+    rows, (width, size) = rows_of(panel), _plan(panel, page)
     pen, lefts = Pen(ax, size, design=1.0), [MARGIN + NAMES + n * (width + GAP) for n in range(len(panel.columns))]
     for column, left in zip(panel.columns, lefts, strict=True):
         pen.text(left, MARGIN + CAPTION / 2, labels.cut(column.name, pen.room(width)))
@@ -67,9 +70,9 @@ def cam_panel(panel: CamPanel, ax: Axes) -> Axes:
     return ax
 
 
-def cam_panel_size(panel: CamPanel) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(panel)[1]
+def cam_panel_size(panel: CamPanel, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(panel, page)[1]
 
 
 def save_cam_panel(panel: CamPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -88,15 +91,16 @@ def save_cam_panel(panel: CamPanel, paths: Iterable[str | Path], **look: str | N
         UnknownNameError: As for `cam_panel`; no such style or venue.
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    size = cam_panel_size(panel)
-    return save_drawing(lambda figure: cam_panel(panel, filling(figure)), size, paths, dpi=DPI, **look)
+    return save_planned(cam_panel, cam_panel_size, panel, paths, dpi=DPI, **look)
 
 
-def _plan(panel: CamPanel) -> tuple[float, tuple[float, float]]:
+def _plan(panel: CamPanel, page: float) -> tuple[float, tuple[float, float]]:
     """Return the width of a panel, and width and height of everything, inches."""
     check(panel)
     rows, count = rows_of(panel), len(panel.columns)
-    width = min(WIDEST, (PAGE - 2 * MARGIN - NAMES - GAP * (count - 1)) / count)
+    page = min(style.PAGE, page)
+    width = min(WIDEST, (page - 2 * MARGIN - NAMES - GAP * (count - 1)) / count)
+    least = NARROWEST if page == style.PAGE else min(NARROWEST, max(width, SMALLEST))
 
     def across(width: float) -> float:
         return max(2 * MARGIN + NAMES + count * width + GAP * (count - 1), style.COLUMN)
@@ -109,7 +113,7 @@ def _plan(panel: CamPanel) -> tuple[float, tuple[float, float]]:
 
     while down(width) > TALLEST and width > NARROWEST:  # narrower keys may take more lines
         width *= min(0.99, max(0.5, 1 - (down(width) - TALLEST) / sum(row.height(width) for row in rows)))
-    width = max(width, NARROWEST)  # many networks take a longer page: smaller panels show nothing
+    width = max(width, least)  # many networks take a longer page: smaller panels show nothing
     return width, (across(width), down(width))
 
 

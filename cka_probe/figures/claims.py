@@ -5,6 +5,7 @@ units: claims of one unit share a scale, of which the widest interval fills the 
 The verdict is told by its words, by the sign of its marker and by colour, in this order.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from cka_probe.errors import DataError
-from cka_probe.figures import labels, save_drawing, style
-from cka_probe.figures.pen import PAGE, Pen, filling
+from cka_probe.figures import labels, save_planned, style
+from cka_probe.figures.pen import Pen
 from cka_probe.lookup import lookup
 
 STATEMENT, PANEL, NUMBERS, VERDICT = 2.5, 1.4, 1.62, 0.98  # inches: widths of the columns, the last without its marker
+BROKEN = 1.15  # inches: of the numbers on a narrow page, intervals below their values
 MARGIN, GAP, HEAD, LINE, AIR = 0.08, 0.12, 0.24, 0.125, 0.09  # of the page, columns, header, a line, between rows
 
 MOST_DIGITS = 5  # before the point of a number, and after it
@@ -65,12 +67,13 @@ class Claim(Protocol):
         """One of `VERDICTS`. A claim that has `said`, too, says why: "undecided (one seed)"."""
 
 
-def claims(rows: Sequence[Claim], ax: Axes) -> Axes:
+def claims(rows: Sequence[Claim], ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the claims on `ax`, which they fill.
 
     Args:
         rows: The claims, from above.
         ax: Axes of the proportions of `claims_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -79,31 +82,34 @@ def claims(rows: Sequence[Claim], ax: Axes) -> Axes:
         DataError: There is no claim, or an interval that its value is not in.
         UnknownNameError: No such verdict.
     """
-    words, size = _plan(rows)
+    words, size = _plan(rows, page)
     pen, scales = Pen(ax, size, design=1.0), _scales(rows)
-    left = MARGIN + STATEMENT + GAP
-    _write_head(pen, left)
-    panel = _panel(pen, left, sum(_height(*both) for both in words))
+    statement_wide, numbers_wide = _columns(size[0])
+    left = MARGIN + statement_wide + GAP
+    right = left + PANEL + GAP
+    last = right + numbers_wide + GAP
+    _write_head(pen, (left, right, last))
+    panel = _panel(pen, left, sum(_height(*columns) for columns in words))
     top = MARGIN + HEAD
-    for number, (row, (statement, said)) in enumerate(zip(rows, words, strict=True)):
-        height = _height(statement, said)
+    for number, (row, (statement, numbers, said)) in enumerate(zip(rows, words, strict=True)):
+        height = _height(statement, numbers, said)
         if number % 2 == 0:
             band = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2}
             pen.ax.add_patch(Rectangle((0, top), size[0], height, **band))
         middle = top + height / 2
         _write_lines(pen, statement, (MARGIN, middle))
         _draw_interval(pen, panel, row, scales.get(row.unit, 1.0), middle)
-        pen.text(left + PANEL + GAP, middle, _numbers(row))
-        _write_verdict(pen, row, said, (left + PANEL + GAP + NUMBERS + GAP, middle))
+        _write_lines(pen, numbers, (right, middle))
+        _write_verdict(pen, row, said, (last, middle))
         top += height
-    for number, line in enumerate(_foot(scales)):
+    for number, line in enumerate(_foot(scales, size[0])):
         pen.text(MARGIN, top + AIR + (number + 0.5) * LINE, line)
     return ax
 
 
-def claims_size(rows: Sequence[Claim]) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(rows)[1]
+def claims_size(rows: Sequence[Claim], *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(rows, page)[1]
 
 
 def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -120,13 +126,13 @@ def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path], **look: str 
     Raises:
         DataError: As for `claims`.
         UnknownNameError: As for `claims`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    return save_drawing(lambda figure: claims(rows, filling(figure)), claims_size(rows), paths, **look)
+    return save_planned(claims, claims_size, rows, paths, **look)
 
 
-def _plan(rows: Sequence[Claim]) -> tuple[list[tuple[list[str], list[str]]], tuple[float, float]]:
-    """Return the lines of each statement and verdict, and width and height in inches."""
+def _plan(rows: Sequence[Claim], page: float) -> tuple[list[tuple[list[str], ...]], tuple[float, float]]:
+    """Return the lines of each statement, its numbers and its verdict, and width and height in inches."""
     if not rows:
         raise DataError("expected at least one claim to draw, found none; give some")
     for row in rows:
@@ -136,12 +142,24 @@ def _plan(rows: Sequence[Claim]) -> tuple[list[tuple[list[str], list[str]]], tup
                 f"{row.name}: expected a value in its interval, found {row.value:g} and [{row.low:g}, {row.high:g}]; "
                 "compute them from the same runs"
             )
+    page = min(style.PAGE, page)
     words = [
-        (_lines(row.statement or row.name, STATEMENT), _lines(getattr(row, "said", row.verdict), VERDICT))
+        (
+            _lines(row.statement or row.name, _columns(page)[0]),
+            _numbers(row, broken=page < style.PAGE),
+            _lines(getattr(row, "said", row.verdict), VERDICT),
+        )
         for row in rows
     ]
-    foot = AIR + len(_foot(_scales(rows))) * LINE
-    return words, (PAGE, 2 * MARGIN + HEAD + sum(_height(*both) for both in words) + foot)
+    foot = AIR + len(_foot(_scales(rows), page)) * LINE
+    return words, (page, 2 * MARGIN + HEAD + sum(_height(*columns) for columns in words) + foot)
+
+
+def _columns(page: float) -> tuple[float, float]:
+    """Return the widths of the statements and of the numbers in inches: what a page is narrower is taken from them."""
+    if page >= style.PAGE:
+        return STATEMENT, NUMBERS
+    return STATEMENT + NUMBERS - BROKEN - (style.PAGE - page), BROKEN
 
 
 def _lines(text: str, width: float) -> list[str]:
@@ -153,13 +171,13 @@ def _height(*columns: list[str]) -> float:
     return max(map(len, columns)) * LINE + AIR
 
 
-def _foot(scales: Mapping[str, float]) -> list[str]:
+def _foot(scales: Mapping[str, float], page: float) -> list[str]:
     """Return what the width of the panel is in each unit, in lines."""
     if not scales:
         return []
     numbers = {unit: f"{end:.0f}" if end >= 100 else f"{end:.2g}" for unit, end in scales.items()}
     ends = ", ".join(f"{end} {unit}".strip() for unit, end in numbers.items())
-    return _lines(f"Claims of one unit share a scale; from 0 to the edge it is {ends}.", PAGE - 2 * MARGIN)
+    return _lines(f"Claims of one unit share a scale; from 0 to the edge it is {ends}.", page - 2 * MARGIN)
 
 
 def _scales(rows: Sequence[Claim]) -> dict[str, float]:
@@ -182,14 +200,15 @@ def _panel(pen: Pen, left: float, height: float) -> Axes:
     return panel
 
 
-def _write_head(pen: Pen, left: float) -> None:
-    middle, y = left + PANEL / 2, MARGIN + HEAD / 2
+def _write_head(pen: Pen, lefts: tuple[float, float, float]) -> None:
+    """Write what the columns are; `lefts` is where panel, numbers and verdicts begin."""
+    middle, y = lefts[0] + PANEL / 2, MARGIN + HEAD / 2
     pen.text(MARGIN, y, "claim", weight="bold")
     pen.text(middle - 0.12, y, "\N{LEFTWARDS ARROW} against", align="right", weight="bold")
     pen.text(middle, y, "0", align="center", weight="bold")
     pen.text(middle + 0.12, y, "for \N{RIGHTWARDS ARROW}", weight="bold")
-    pen.text(left + PANEL + GAP, y, "value [95 % interval]", weight="bold")
-    pen.text(left + PANEL + GAP + NUMBERS + GAP, y, "verdict", weight="bold")
+    pen.text(lefts[1], y, "value [95 % interval]", weight="bold")
+    pen.text(lefts[2], y, "verdict", weight="bold")
 
 
 def _look(row: Claim, pen: Pen) -> dict:
@@ -223,15 +242,20 @@ def _write_lines(pen: Pen, lines: Sequence[str], place: tuple[float, float], **l
         pen.text(place[0], place[1] + (number - (len(lines) - 1) / 2) * LINE, words, **look)
 
 
-def _numbers(row: Claim) -> str:
-    """Return value and interval to the digits that the interval's width, or else the value, makes worth writing."""
+def _numbers(row: Claim, *, broken: bool) -> list[str]:
+    """Return value and interval to the digits that the interval's width, or else the value, makes worth writing.
+
+    They are one line, or for a narrow page two.
+    """
     if not np.isfinite(row.value):
-        return "\N{EN DASH}"
+        return ["\N{EN DASH}"]
     width = row.high - row.low if np.isfinite(row.high - row.low) and row.high > row.low else abs(row.value)
     digits = int(np.clip(1 - np.floor(np.log10(width)), 0, MOST_DIGITS)) if width > 0 else 2
     value, low, high = (_number(number, digits) for number in (row.value, row.low, row.high))
-    interval = f" [{low}, {high}]" if np.isfinite(row.low) else ""
-    return f"{value}{interval} {row.unit}".rstrip()
+    interval = f"[{low}, {high}]" if np.isfinite(row.low) else ""
+    if broken:
+        return [line for line in (f"{value} {row.unit}".rstrip(), interval) if line]
+    return [" ".join(part for part in (value, interval, row.unit) if part)]
 
 
 def _number(number: float, digits: int) -> str:

@@ -7,6 +7,7 @@ Everything is placed in inches of the designed size, which are the data coordina
 the same on axes of any size.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -14,8 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
-from cka_probe.figures.pen import Pen, filling
+from cka_probe.figures import colouring, labels, save_planned, sheet_keys, style
+from cka_probe.figures.pen import Pen
 from cka_probe.figures.sheet_keys import Scales
 from cka_probe.figures.sheet_plan import (
     CAPTION,
@@ -38,12 +39,13 @@ DPI = 200
 __all__ = ["Sheet", "Shot", "contact_sheet", "contact_sheet_size", "fitting", "save_contact_sheet"]
 
 
-def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
+def contact_sheet(sheet: Sheet, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the sheet on `ax`, which it fills.
 
     Args:
         sheet: What to draw.
         ax: Axes of the proportions of `contact_sheet_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -51,8 +53,8 @@ def contact_sheet(sheet: Sheet, ax: Axes) -> Axes:
     Raises:
         DataError: The sheet has no shot, or no field that can be drawn.
     """
-    plan = plan_sheet(sheet)
-    pen, unit = Pen(ax, plan.size), plan.unit
+    plan = plan_sheet(sheet, page)
+    pen, unit = Pen(ax, plan.size, design=plan.unit), plan.unit
     room = pen.room(plan.size[0] - 2 * MARGIN * unit, 7)
     pen.text(MARGIN * unit, (MARGIN + TITLE / 2) * unit, labels.cut(sheet.title, room), points=7)
     top = (MARGIN + TITLE) * unit
@@ -100,10 +102,9 @@ def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path], **look: str | 
 
     Raises:
         DataError: The sheet has no shot, or no field that can be drawn.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    size = contact_sheet_size(sheet)
-    return save_drawing(lambda figure: contact_sheet(sheet, filling(figure)), size, paths, dpi=DPI, **look)
+    return save_planned(contact_sheet, contact_sheet_size, sheet, paths, dpi=DPI, **look)
 
 
 def _caption(shot: Shot, categories: Sequence[str], room: float) -> str:

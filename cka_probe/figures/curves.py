@@ -6,6 +6,7 @@ small, the learning rate. An arm has one colour and marker; its seeds are faint 
 highest of them, and their median is thick. Which axes are logarithmic is said above them (`curve_panel`).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
-from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures import labels, save_planned, style
 from cka_probe.figures.curve_panel import BAND, RATE, draw_panel
-from cka_probe.figures.pen import PAGE, Pen, bold_width, filling, legend_lines
+from cka_probe.figures.pen import Pen, bold_width, legend_lines
 from cka_probe.figures.runs import Run
 
 LEFT, BETWEEN, RIGHT = 0.45, 0.5, 0.15  # inches: before the first panel, between two, after the last
 TOP, TITLE, HEIGHT, BELOW, SMALL = 0.08, 0.17, 1.15, 0.22, 0.45  # of a key's line, a name, a panel, its ticks, the rate
-ACROSS = 3
+ACROSS, NARROWEST = 3, 1.6  # panels beside each other, while they have so many inches
 MOST_MEASURES = 3
-LONGEST = 30.0  # em for the name of an arm
+LONGEST = 30.0  # em for the name of an arm, on a page of 7.2 inches
 AIR = 0.02  # of the steps, before the first and after the last
 
 
@@ -55,12 +56,13 @@ class Plan:
     size: tuple[float, float]
 
 
-def curves(drawn: Curves, ax: Axes) -> Axes:
+def curves(drawn: Curves, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the curves on `ax`, which they fill.
 
     Args:
         drawn: What to draw.
         ax: Axes of the proportions of `curves_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -68,10 +70,10 @@ def curves(drawn: Curves, ax: Axes) -> Axes:
     Raises:
         DataError: There is no run, or a measure that none of them has.
     """
-    plan = _plan(drawn)
+    plan = _plan(drawn, page)
     pen, arms, measures = Pen(ax, plan.size, design=1.0), _arms(drawn), _measures(drawn)
     last = max(table["step"].max() for run in drawn.runs for table in (run.log, run.validation) if len(table))
-    pen.text(LEFT, TOP + TITLE / 2, _title(drawn), points=7, weight="bold")
+    pen.text(LEFT, TOP + TITLE / 2, _title(drawn, plan.size[0]), points=7, weight="bold")
     for place, line in enumerate(plan.legend):
         pen.legend(line, plan.size[0] - RIGHT, TOP + (place + 0.5) * TITLE, align="right")
     for name, (x, y, width, height) in plan.panels.items():
@@ -83,9 +85,9 @@ def curves(drawn: Curves, ax: Axes) -> Axes:
     return ax
 
 
-def curves_size(drawn: Curves) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(drawn).size
+def curves_size(drawn: Curves, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(drawn, page).size
 
 
 def save_curves(drawn: Curves, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -101,38 +103,40 @@ def save_curves(drawn: Curves, paths: Iterable[str | Path], **look: str | None) 
 
     Raises:
         DataError: As for `curves`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    return save_drawing(lambda figure: curves(drawn, filling(figure)), curves_size(drawn), paths, **look)
+    return save_planned(curves, curves_size, drawn, paths, **look)
 
 
-def _plan(drawn: Curves) -> Plan:
+def _plan(drawn: Curves, page: float) -> Plan:
     if not any(len(table) for run in drawn.runs for table in (run.log, run.validation)):
         raise DataError("expected at least one run with a step to draw, found none; give a folder of `ckaprobe train`")
     names = _logged(drawn)
     names += [name for name in _measures(drawn) if name not in names]
     if not names:
         raise DataError("expected something but steps and learning rates to draw, found nothing; give another log.csv")
-    legend = legend_lines(_entries(drawn), PAGE - LEFT - RIGHT - bold_width(_title(drawn)) - 0.2)
+    page = min(style.PAGE, page)
+    legend = legend_lines(_entries(drawn, page), page - LEFT - RIGHT - bold_width(_title(drawn, page)) - 0.2)
     across = 2 if len(names) in (2, 4) else min(len(names), ACROSS)
-    top, width = TOP + max(len(legend), 1) * TITLE, (PAGE - LEFT - RIGHT - (across - 1) * BETWEEN) / across
+    across = min(across, int((page - LEFT - RIGHT + BETWEEN) / (NARROWEST + BETWEEN)))
+    top, width = TOP + max(len(legend), 1) * TITLE, (page - LEFT - RIGHT - (across - 1) * BETWEEN) / across
     panels = {}
     for place, name in enumerate(names):
         row, column = divmod(place, across)
         panels[name] = (LEFT + column * (width + BETWEEN), top + row * (TITLE + HEIGHT + BELOW), width, HEIGHT)
     top += -(-len(names) // across) * (TITLE + HEIGHT + BELOW)
     if any(RATE in run.log for run in drawn.runs):
-        panels[RATE] = (LEFT, top, PAGE - LEFT - RIGHT, SMALL)
+        panels[RATE] = (LEFT, top, page - LEFT - RIGHT, SMALL)
         top += TITLE + SMALL + BELOW
-    return Plan(panels, legend, (PAGE, top + 0.6 * BELOW))
+    return Plan(panels, legend, (page, top + 0.6 * BELOW))
 
 
 def _arms(drawn: Curves) -> dict[str, list[Run]]:
     return {arm: [run for run in drawn.runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in drawn.runs)}
 
 
-def _title(drawn: Curves) -> str:
-    return labels.cut(drawn.title, 0.5 * (PAGE - LEFT - RIGHT) * style.POINTS / 7 / 1.25)  # the legend needs the rest
+def _title(drawn: Curves, page: float) -> str:
+    return labels.cut(drawn.title, 0.5 * (page - LEFT - RIGHT) * style.POINTS / 7 / 1.25)  # the legend needs the rest
 
 
 def _logged(drawn: Curves) -> list[str]:
@@ -152,11 +156,11 @@ def _measures(drawn: Curves) -> list[str]:
     return list(drawn.measures)
 
 
-def _entries(drawn: Curves) -> list[Artist]:
+def _entries(drawn: Curves, page: float) -> list[Artist]:
     """Return the entries of the legend: arms, where there is more than one run, and what bands and markers are."""
-    runs = {arm: len(runs) for arm, runs in _arms(drawn).items()}
+    runs, room = {arm: len(runs) for arm, runs in _arms(drawn).items()}, LONGEST * page / style.PAGE
     words = [
-        f"{labels.cut(arm, LONGEST)}{f', {count} {drawn.repeats}' if count > 1 else ''}" for arm, count in runs.items()
+        f"{labels.cut(arm, room)}{f', {count} {drawn.repeats}' if count > 1 else ''}" for arm, count in runs.items()
     ]
     handles: list[Artist] = [
         Line2D([], [], **style.arm_look(number), label=word) for number, word in enumerate(words) if len(drawn.runs) > 1

@@ -8,6 +8,7 @@ as thick as print needs, which may be thicker than they are.
 Depth is shown by 1 / depth, light near and dark far, which is what a picture shows of it; the bar is in metres.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +18,20 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from cka_probe.errors import DataError
-from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
+from cka_probe.figures import colouring, labels, save_planned, sheet_keys, style
 from cka_probe.figures.panel_grid import (
+    APART,
     CAPTION,
     DPI,
     GAP,
     MARGIN,
+    Columns,
     columns,
     dimmed,
     draw_picture,
-    head,
     write_headers,
 )
-from cka_probe.figures.pen import Pen, filling
+from cka_probe.figures.pen import Pen
 from cka_probe.figures.sheet_keys import Key
 from cka_probe.lookup import lookup
 
@@ -80,28 +82,27 @@ class Plan:
     """Where things go, in inches, and what colours mean.
 
     Attributes:
-        lefts: Where each column begins: picture, truth, then the parts of each model.
-        panel: Width of a panel.
+        columns: Where they stand.
         heights: Of the panels of each row.
         size: Width and height of everything.
         depth: Nearest and farthest of the scale, metres.
         worst: Upper end of the scale of errors.
     """
 
-    lefts: list[float]
-    panel: float
+    columns: Columns
     heights: list[float]
     size: tuple[float, float]
     depth: tuple[float, float]
     worst: float
 
 
-def depth_panel(panel: DepthPanel, ax: Axes) -> Axes:
+def depth_panel(panel: DepthPanel, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the rows on `ax`, which they fill.
 
     Args:
         panel: What to draw.
         ax: Axes of the proportions of `depth_panel_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -110,26 +111,27 @@ def depth_panel(panel: DepthPanel, ax: Axes) -> Axes:
         DataError: There is no row, no model or no part; shapes of a row differ; edges are asked for that are not known.
         UnknownNameError: No such part.
     """
-    plan = _plan(panel)
-    pen = Pen(ax, plan.size, design=1.0)
+    plan = _plan(panel, page)
+    pen, places, top = Pen(ax, plan.size, design=1.0), plan.columns, MARGIN
     parts = [PARTS[part] for part in panel.parts]
-    write_headers(pen, (plan.lefts, plan.panel), ("picture", "truth (m)"), list(panel.rows[0].predictions), parts)
-    top = MARGIN + head(list(panel.rows[0].predictions), len(parts))
-    for row, height in zip(panel.rows, plan.heights, strict=True):
-        pen.text(MARGIN, top + CAPTION / 2, labels.cut(row.name, pen.room(plan.size[0] - 2 * MARGIN)))
-        for number, (rgba, smooth, note) in enumerate(_pictures(row, panel, plan)):
-            box = (plan.lefts[number], top + CAPTION, plan.panel, height)
-            draw_picture(pen, rgba, box, smooth=smooth)
-            if note:
-                pen.text(box[0] + plan.panel, top + CAPTION / 2, note, align="right")
-        top += CAPTION + height + GAP
+    for number, models in enumerate(places.bands):
+        top += APART * bool(number)
+        write_headers(pen, places, top, ("picture", "truth (m)"), models, parts)
+        top += places.head
+        for row, height in zip(panel.rows, plan.heights, strict=True):
+            pen.text(MARGIN, top + CAPTION / 2, labels.cut(row.name, pen.room(plan.size[0] - 2 * MARGIN)))
+            for left, (rgba, smooth, note) in zip(places.lefts, _pictures(row, models, panel, plan), strict=False):
+                draw_picture(pen, rgba, (left, top + CAPTION, places.panel, height), smooth=smooth)
+                if note:
+                    pen.text(left + places.panel, top + CAPTION / 2, note, align="right")
+            top += CAPTION + height + GAP
     sheet_keys.draw_keys(pen, _keys(panel, plan.depth, plan.worst), MARGIN, top)
     return ax
 
 
-def depth_panel_size(panel: DepthPanel) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(panel).size
+def depth_panel_size(panel: DepthPanel, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(panel, page).size
 
 
 def save_depth_panel(panel: DepthPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -146,10 +148,9 @@ def save_depth_panel(panel: DepthPanel, paths: Iterable[str | Path], **look: str
     Raises:
         DataError: As for `depth_panel`.
         UnknownNameError: As for `depth_panel`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    size = depth_panel_size(panel)
-    return save_drawing(lambda figure: depth_panel(panel, filling(figure)), size, paths, dpi=DPI, **look)
+    return save_planned(depth_panel, depth_panel_size, panel, paths, dpi=DPI, **look)
 
 
 def relative_error(depth_predicted: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -170,16 +171,13 @@ def relative_error(depth_predicted: np.ndarray, depth: np.ndarray) -> np.ndarray
     return np.where(measured, np.abs(depth_predicted - known) / known, np.nan)
 
 
-def _plan(panel: DepthPanel) -> Plan:
+def _plan(panel: DepthPanel, page: float) -> Plan:
     _check(panel)
-    models = list(panel.rows[0].predictions)
-    lefts, width = columns(len(models), len(panel.parts))
-    heights = [width * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
+    places = columns(list(panel.rows[0].predictions), len(panel.parts), page)
+    heights = [places.panel * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
     depth, worst = _depth_scale(panel.rows), _worst(panel.rows)
-    across = max(lefts[-1] + width + MARGIN, style.COLUMN)
-    keys = sheet_keys.keys_height(_keys(panel, depth, worst), across - 2 * MARGIN)
-    down = 2 * MARGIN + head(models, len(panel.parts)) + sum(heights) + len(heights) * (CAPTION + GAP) + keys
-    return Plan(lefts, width, heights, (across, down), depth, worst)
+    keys = sheet_keys.keys_height(_keys(panel, depth, worst), places.width - 2 * MARGIN)
+    return Plan(places, heights, (places.width, places.height(heights) + keys), depth, worst)
 
 
 def _check(panel: DepthPanel) -> None:
@@ -225,12 +223,14 @@ def _worst(rows: Sequence[DepthRow]) -> float:
     return float(f"{digit * power:.3g}")
 
 
-def _pictures(row: DepthRow, panel: DepthPanel, plan: Plan) -> list[tuple[np.ndarray, bool, str]]:
-    """Return (colours, smoothed when resized, words above) of every column of a row."""
+def _pictures(
+    row: DepthRow, models: Sequence[str], panel: DepthPanel, plan: Plan
+) -> list[tuple[np.ndarray, bool, str]]:
+    """Return (colours, smoothed when resized, words above) of every column of a row with some of the models."""
     image = row.image / 255
     pictures = [(colouring.opaque(image), True, ""), (colouring.inverse_depth(row.truth[None], *plan.depth), False, "")]
     sparse = 0 < (row.truth > 0).mean() < colouring.SPARSE
-    for model in panel.rows[0].predictions:
+    for model in models:
         depth = np.nan_to_num(row.predictions[model], posinf=1e6)
         error = relative_error(row.predictions[model], row.truth)
         for part in panel.parts:
@@ -240,7 +240,7 @@ def _pictures(row: DepthRow, panel: DepthPanel, plan: Plan) -> list[tuple[np.nda
                 mean = f"mean {np.nanmean(error):.3f}" if np.isfinite(error).any() else ""
                 pictures.append((_error_colours(error, plan.worst, sparse=sparse), False, mean))
             else:
-                pictures.append((_edges_over(image, row.edges[TRUTH], row.edges[model], plan.panel), False, ""))
+                pictures.append((_edges_over(image, row.edges[TRUTH], row.edges[model], plan.columns.panel), False, ""))
     return pictures
 
 

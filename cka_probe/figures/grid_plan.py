@@ -1,7 +1,8 @@
 """What a grid of matrices shows, and where it goes: cells, titles and keys, before anything is drawn."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -81,35 +82,22 @@ class Plan:
         return LEFT + column * (self.map[0] + BETWEEN), self.head + row * (self.block + self.head)
 
 
-def layer_grid_size(grid: LayerGrid) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points given.
+def layer_grid_size(grid: LayerGrid, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; arguments as of `layer_grid`.
 
     Raises:
         DataError: There is no result, not a title for each, or no diagonal to emphasise.
         UnknownNameError: No such emphasis.
     """
-    return plan_grid(grid).size
+    return plan_grid(grid, page).size
 
 
-def narrowed(grid: LayerGrid, venue: str | None) -> LayerGrid:
-    """Return the grid with fewer matrices beside each other, where a venue's page is too narrow for those it has.
+def plan_grid(grid: LayerGrid, page: float = math.inf) -> Plan:
+    """Return where everything goes, as many matrices beside each other as a page has room for, at least one.
 
-    Raises:
-        UnknownNameError: No such venue.
-        DataError: As for `layer_grid_size`.
-    """
-    if venue is None or grid.across is not None:
-        return grid
-    page = lookup(style.VENUES, venue, "venue").page
-    for across in range(plan_grid(grid).across, 0, -1):
-        fewer = replace(grid, across=across)
-        if layer_grid_size(fewer)[0] * style.LEAST / style.LETTERS <= page:
-            return fewer
-    return grid
-
-
-def plan_grid(grid: LayerGrid) -> Plan:
-    """Return where everything goes.
+    Args:
+        grid: What is drawn; where it says how many are beside each other, they are.
+        page: Inches across.
 
     Raises:
         DataError: There is no result, not a title for each, or no diagonal to emphasise.
@@ -118,6 +106,16 @@ def plan_grid(grid: LayerGrid) -> Plan:
     _check(grid)
     count = len(grid.results)
     across = min(grid.across or {4: 2}.get(count, 3), count)
+    plan = _plan(grid, across)
+    while plan.size[0] > page and grid.across is None and across > 1:
+        across -= 1
+        plan = _plan(grid, across)
+    return plan
+
+
+def _plan(grid: LayerGrid, across: int) -> Plan:
+    """Return where everything goes with so many matrices beside each other."""
+    count = len(grid.results)
     rows, columns = (max(result.values.shape[side] for result in grid.results) for side in (0, 1))
     cell = _cell(grid, max(rows, columns))
     box = columns * cell, rows * cell

@@ -5,6 +5,7 @@ with the share of labelled pixels that are. Classes have the colours of their vo
 stand below it. Pixels without a label are hatched: nobody is right or wrong there.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,20 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cka_probe.errors import DataError
-from cka_probe.figures import colouring, labels, save_drawing, sheet_keys, style
-from cka_probe.figures.panel_grid import CAPTION, DPI, GAP, MARGIN, columns, dimmed, draw_picture, head, write_headers
-from cka_probe.figures.pen import Pen, filling
+from cka_probe.figures import colouring, labels, save_planned, sheet_keys
+from cka_probe.figures.panel_grid import (
+    APART,
+    CAPTION,
+    DPI,
+    GAP,
+    MARGIN,
+    Columns,
+    columns,
+    dimmed,
+    draw_picture,
+    write_headers,
+)
+from cka_probe.figures.pen import Pen
 from cka_probe.figures.sheet_keys import Scales
 from cka_probe.lookup import lookup
 
@@ -63,20 +75,20 @@ class LabelPanel:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where things go, in inches: left ends and width of columns, heights of rows, width and height of everything."""
+    """Where things go, in inches: columns, heights of the panels of each row, width and height of everything."""
 
-    lefts: list[float]
-    panel: float
+    columns: Columns
     heights: list[float]
     size: tuple[float, float]
 
 
-def label_panel(panel: LabelPanel, ax: Axes) -> Axes:
+def label_panel(panel: LabelPanel, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the rows on `ax`, which they fill.
 
     Args:
         panel: What to draw.
         ax: Axes of the proportions of `label_panel_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -85,25 +97,27 @@ def label_panel(panel: LabelPanel, ax: Axes) -> Axes:
         DataError: There is no row, no model or no part; shapes of a row differ; a number is no class.
         UnknownNameError: No such part.
     """
-    plan = _plan(panel)
-    pen, models = Pen(ax, plan.size, design=1.0), list(panel.rows[0].predictions)
+    plan = _plan(panel, page)
+    pen, places, top = Pen(ax, plan.size, design=1.0), plan.columns, MARGIN
     words = [PARTS[part] for part in panel.parts]
-    write_headers(pen, (plan.lefts, plan.panel), ("picture", "truth"), models, words)
-    top = MARGIN + head(models, len(words))
-    for row, height in zip(panel.rows, plan.heights, strict=True):
-        cut = labels.cut(row.name, pen.room(_room(plan, panel)))
-        pen.text(MARGIN, top + CAPTION / 2, cut)
-        for left, (rgba, smooth, note) in zip(plan.lefts, _pictures(row, panel), strict=True):
-            draw_picture(pen, rgba, (left, top + CAPTION, plan.panel, height), smooth=smooth)
-            pen.text(left + plan.panel, top + CAPTION / 2, note, align="right")
-        top += CAPTION + height + GAP
+    for number, models in enumerate(places.bands):
+        top += APART * bool(number)
+        write_headers(pen, places, top, ("picture", "truth"), models, words)
+        top += places.head
+        for row, height in zip(panel.rows, plan.heights, strict=True):
+            cut = labels.cut(row.name, pen.room(_room(plan, panel)))
+            pen.text(MARGIN, top + CAPTION / 2, cut)
+            for left, (rgba, smooth, note) in zip(places.lefts, _pictures(row, models, panel), strict=False):
+                draw_picture(pen, rgba, (left, top + CAPTION, places.panel, height), smooth=smooth)
+                pen.text(left + places.panel, top + CAPTION / 2, note, align="right")
+            top += CAPTION + height + GAP
     sheet_keys.draw(pen, _scales(panel), MARGIN, top + GAP)
     return ax
 
 
-def label_panel_size(panel: LabelPanel) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(panel).size
+def label_panel_size(panel: LabelPanel, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(panel, page).size
 
 
 def save_label_panel(panel: LabelPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -120,10 +134,9 @@ def save_label_panel(panel: LabelPanel, paths: Iterable[str | Path], **look: str
     Raises:
         DataError: As for `label_panel`.
         UnknownNameError: As for `label_panel`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    size = label_panel_size(panel)
-    return save_drawing(lambda figure: label_panel(panel, filling(figure)), size, paths, dpi=DPI, **look)
+    return save_planned(label_panel, label_panel_size, panel, paths, dpi=DPI, **look)
 
 
 def share_wrong(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -136,15 +149,12 @@ def share_wrong(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float((predicted != truth)[labelled].mean()) if labelled.any() else float("nan")
 
 
-def _plan(panel: LabelPanel) -> Plan:
+def _plan(panel: LabelPanel, page: float) -> Plan:
     _check(panel)
-    models = list(panel.rows[0].predictions)
-    lefts, width = columns(len(models), len(panel.parts))
-    heights = [width * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
-    across = max(lefts[-1] + width + MARGIN, style.COLUMN)
-    keys = sheet_keys.height(_scales(panel), across - 2 * MARGIN, 1.0)
-    down = 2 * MARGIN + head(models, len(panel.parts)) + sum(heights) + len(heights) * (CAPTION + GAP) + GAP + keys
-    return Plan(lefts, width, heights, (across, down))
+    places = columns(list(panel.rows[0].predictions), len(panel.parts), page)
+    heights = [places.panel * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
+    keys = sheet_keys.height(_scales(panel), places.width - 2 * MARGIN, 1.0)
+    return Plan(places, heights, (places.width, places.height(heights) + GAP + keys))
 
 
 def _check(panel: LabelPanel) -> None:
@@ -175,14 +185,14 @@ def _room(plan: Plan, panel: LabelPanel) -> float:
     """Return the inches that the name of a row has: up to the first note, or all of the page."""
     if "wrong" not in panel.parts:
         return plan.size[0] - 2 * MARGIN
-    return plan.lefts[2 + list(panel.parts).index("wrong")] - 2 * MARGIN
+    return plan.columns.lefts[2 + list(panel.parts).index("wrong")] - 2 * MARGIN
 
 
-def _pictures(row: LabelRow, panel: LabelPanel) -> list[tuple[np.ndarray, bool, str]]:
-    """Return (colours, smoothed when resized, words above) of every column of a row."""
+def _pictures(row: LabelRow, models: Sequence[str], panel: LabelPanel) -> list[tuple[np.ndarray, bool, str]]:
+    """Return (colours, smoothed when resized, words above) of every column of a row with some of the models."""
     colours, image = np.asarray(panel.colours), row.image / 255
     pictures = [(colouring.opaque(image), True, ""), (colouring.classes(row.truth, colours), False, "")]
-    for model in panel.rows[0].predictions:
+    for model in models:
         predicted = row.predictions[model]
         share = share_wrong(predicted, row.truth)
         for part in panel.parts:

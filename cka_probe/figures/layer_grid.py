@@ -7,6 +7,7 @@ of each layer: its root mean square over pictures and features, since the simila
 that of its noise. Layer 0 top left, lighter = more similar, one scale of colours for all, as in `heatmap`.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cka_probe.figures import grid_lines, labels, save_drawing, style
+from cka_probe.figures import grid_lines, labels, save_planned, style
 from cka_probe.figures.grid_plan import (
     BELOW,
     BETWEEN,
@@ -29,23 +30,23 @@ from cka_probe.figures.grid_plan import (
     LayerGrid,
     Plan,
     layer_grid_size,
-    narrowed,
     plan_grid,
 )
 from cka_probe.figures.matrix import write_numbers
 from cka_probe.figures.matrix_plan import MOST_NUMBERS
-from cka_probe.figures.pen import Pen, bold_width, filling
+from cka_probe.figures.pen import Pen, bold_width
 from cka_probe.results import SimilarityMatrix
 
 __all__ = ["LayerGrid", "layer_grid", "layer_grid_size", "save_layer_grid"]
 
 
-def layer_grid(grid: LayerGrid, ax: Axes) -> Axes:
+def layer_grid(grid: LayerGrid, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the matrices on `ax`, which they fill.
 
     Args:
         grid: What to draw.
         ax: Axes of the proportions of `layer_grid_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -54,7 +55,7 @@ def layer_grid(grid: LayerGrid, ax: Axes) -> Axes:
         DataError: There is no result, not a title for each, or no diagonal to emphasise.
         UnknownNameError: No such emphasis.
     """
-    plan = plan_grid(grid)
+    plan = plan_grid(grid, page)
     pen = Pen(ax, plan.size, design=1.0)
     limits = grid_lines.limits([_emphasised(grid, result) for result in grid.results] if grid.emphasis else [])
     for index, result in enumerate(grid.results):
@@ -84,8 +85,7 @@ def save_layer_grid(grid: LayerGrid, paths: Iterable[str | Path], **look: str | 
         UnknownNameError: As for `layer_grid`, and no such style or venue.
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    grid = narrowed(grid, look.get("venue"))
-    return save_drawing(lambda figure: layer_grid(grid, filling(figure)), layer_grid_size(grid), paths, **look)
+    return save_planned(layer_grid, layer_grid_size, grid, paths, **look)
 
 
 def _emphasised(grid: LayerGrid, result: SimilarityMatrix) -> grid_lines.Emphasised:

@@ -1,19 +1,23 @@
 """Rows of pictures with columns for each model: where they stand, what is written above them, how maps are drawn.
 
 The first two columns are the picture and the truth; every model then has the same few columns, a little apart. Names of
-models that are too long for their columns are written in up to three lines.
+models that are too long for their columns are written in up to three lines. Where a page is too narrow for all models,
+some stand below the others, in a band of their own, again beside the picture and the truth.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.patches import Rectangle
 
 from cka_probe.figures import labels, style
-from cka_probe.figures.pen import PAGE, Pen
+from cka_probe.figures.pen import Pen
 
 MARGIN, GAP, ROOM = 0.08, 0.04, 0.12  # inches: at the border, between panels, before the first panel of a model
 NAME, PARTS, CAPTION, WIDEST = 0.13, 0.17, 0.15, 1.7  # heights of lines: models, parts, rows; width of a panel of few
+APART = 0.1  # inches between two bands
 MOST = 3  # lines of a model's name
 DPI = 300
 DIMMED = 0.55
@@ -22,26 +26,64 @@ DIMMED = 0.55
 Box = tuple[float, float, float, float]
 
 
-def columns(models: int, parts: int) -> tuple[list[float], float]:
-    """Return where each column begins and how wide all are, inches: picture, truth, then the parts of each model."""
+@dataclass(frozen=True)
+class Columns:
+    """Where columns stand, in inches.
+
+    Attributes:
+        lefts: Where each begins: picture, truth, then the parts of each model of a band.
+        panel: How wide all are.
+        bands: The models that stand beside each other, from above.
+        parts: How many each model has.
+        head: Height of what is written above a band.
+    """
+
+    lefts: list[float]
+    panel: float
+    bands: list[list[str]]
+    parts: int
+    head: float
+
+    @property
+    def width(self) -> float:
+        """Of the page: of all columns with their margins, but no less than a column of print."""
+        return max(self.lefts[-1] + self.panel + MARGIN, style.COLUMN)
+
+    def height(self, panels: Sequence[float]) -> float:
+        """Return the height of all bands between margins, each with rows whose panels are so high."""
+        bands = len(self.bands)
+        written = 2 * MARGIN + bands * self.head
+        return written + bands * sum(panels) + bands * len(panels) * (CAPTION + GAP) + (bands - 1) * APART
+
+
+def columns(models: Sequence[str], parts: int, page: float = math.inf) -> Columns:
+    """Return where columns stand: picture, truth, then the parts of each model.
+
+    Args:
+        models: Names.
+        parts: How many each has.
+        page: Inches that they may be wide; as many models as fit are beside each other, and at least one.
+    """
+    for count in range(1, len(models) + 1):
+        beside = -(-len(models) // count)
+        lefts, width = _places(beside, parts, min(style.PAGE, page))
+        if lefts[-1] + width + MARGIN <= page + 1e-9:
+            break
+    bands = [list(models[start : start + beside]) for start in range(0, len(models), beside)]
+    across = lefts[1 + parts] + width - lefts[2]
+    head = max(len(_name_lines(model, across)) for model in models) * NAME + PARTS
+    return Columns(lefts, width, bands, parts, head)
+
+
+def _places(models: int, parts: int, page: float) -> tuple[list[float], float]:
+    """Return where each column begins and how wide all are, inches."""
     count = 2 + models * parts
-    width = min(WIDEST, (PAGE - 2 * MARGIN - GAP * (count - 1) - (ROOM - GAP) * models) / count)
+    width = min(WIDEST, (page - 2 * MARGIN - GAP * (count - 1) - (ROOM - GAP) * models) / count)
     width = max(width, 0.6)  # many models take a wider page: smaller panels show nothing
     lefts = [MARGIN, MARGIN + width + GAP]
     for _ in range(models):
         lefts += [lefts[-1] + width + ROOM + number * (width + GAP) for number in range(parts)]
     return lefts, width
-
-
-def head(models: Sequence[str], parts: int) -> float:
-    """Return the height in inches of what is written above the columns."""
-    lefts, width = columns(len(models), parts)
-    return max(len(_name_lines(model, _across(lefts, width, parts))) for model in models) * NAME + PARTS
-
-
-def _across(lefts: Sequence[float], width: float, parts: int) -> float:
-    """Return the inches that the columns of a model take."""
-    return lefts[1 + parts] + width - lefts[2]
 
 
 def _name_lines(name: str, inches: float) -> list[str]:
@@ -54,19 +96,20 @@ def _name_lines(name: str, inches: float) -> list[str]:
 
 
 def write_headers(
-    pen: Pen, place: tuple[list[float], float], own: Sequence[str], models: Sequence[str], parts: Sequence[str]
+    pen: Pen, columns: Columns, top: float, own: Sequence[str], models: Sequence[str], parts: Sequence[str]
 ) -> None:
     """Write what each column is, and above its columns the model.
 
     Args:
         pen: Draws.
-        place: What `columns` returned.
+        columns: Where they stand.
+        top: Of the band, inches.
         own: Words above the picture and the truth.
-        models: Names.
+        models: Names of those in the band.
         parts: Words above the columns of each.
     """
-    lefts, width = place
-    low, middle = MARGIN + head(models, len(parts)) - 0.07, width / 2
+    lefts, width = columns.lefts, columns.panel
+    low, middle = top + columns.head - 0.07, width / 2
     for left, word in zip(lefts, own, strict=False):
         pen.text(left + middle, low, word, align="center")
     for number, model in enumerate(models):

@@ -4,6 +4,7 @@ A panel for each two networks, a line before and one after both were fine-tuned,
 the grey of what chance reaches. The step at which a line falls most is drawn thick: between these two layers they part.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
-from cka_probe.figures import labels, save_drawing, style
-from cka_probe.figures.pen import PAGE, Pen, filling, legend_lines
+from cka_probe.figures import labels, save_planned, style
+from cka_probe.figures.pen import Pen, legend_lines
 from cka_probe.results import SimilarityMatrix
 
 ACROSS = 2
 LEFT, BETWEEN, RIGHT, TOP, TITLE, HEIGHT, TICKS, KEY = 0.45, 0.4, 0.12, 0.08, 0.2, 1.15, 0.26, 0.16  # inches
+APART = 0.13  # inches between the numbers of two layers
 MOST = 4  # lines in a panel
 
 
@@ -36,12 +38,13 @@ class Pair:
     profiles: Mapping[str, SimilarityMatrix]
 
 
-def parting(pairs: Sequence[Pair], ax: Axes) -> Axes:
+def parting(pairs: Sequence[Pair], ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the pairs on `ax`, which they fill.
 
     Args:
         pairs: A panel each, of as many layers, named alike.
         ax: Axes of the proportions of `parting_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -49,8 +52,8 @@ def parting(pairs: Sequence[Pair], ax: Axes) -> Axes:
     Raises:
         DataError: There is no pair, one without a profile or with too many, or layers that are not the same.
     """
-    lines, legend, names, size = _plan(pairs)
-    pen, across, width = Pen(ax, size, design=1.0), min(len(pairs), ACROSS), _width(pairs)
+    lines, legend, names, size = _plan(pairs, page)
+    pen, across, width = Pen(ax, size, design=1.0), min(len(pairs), ACROSS), _width(pairs, size[0])
     bottom = _bottom(pairs)
     for place, pair in enumerate(pairs):
         row, column = divmod(place, across)
@@ -58,7 +61,7 @@ def parting(pairs: Sequence[Pair], ax: Axes) -> Axes:
         pen.text(x, y + TITLE / 2, labels.cut(pair.title, pen.room(width) / 1.25), weight="bold")
         panel = pen.panel((x, y + TITLE, width, HEIGHT))
         _draw_pair(panel, pair, lines, bottom, pen)
-        panel.set_xticks(range(0, len(panel.get_xticks()), _step(pairs, len(panel.get_xticks()))))
+        panel.set_xticks(range(0, len(panel.get_xticks()), labels.step_for(width / len(panel.get_xticks()), APART)))
         if column == 0:
             panel.set_ylabel("CKA", fontsize=pen.sizes.text, labelpad=2 * pen.scale)
     y = size[1] - TOP - KEY * (len(legend) + len(names) - 0.5)
@@ -71,9 +74,9 @@ def parting(pairs: Sequence[Pair], ax: Axes) -> Axes:
     return ax
 
 
-def parting_size(pairs: Sequence[Pair]) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return _plan(pairs)[-1]
+def parting_size(pairs: Sequence[Pair], *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(pairs, page)[-1]
 
 
 def save_parting(pairs: Sequence[Pair], paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -89,9 +92,9 @@ def save_parting(pairs: Sequence[Pair], paths: Iterable[str | Path], **look: str
 
     Raises:
         DataError: As for `parting`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    return save_drawing(lambda figure: parting(pairs, filling(figure)), parting_size(pairs), paths, **look)
+    return save_planned(parting, parting_size, pairs, paths, **look)
 
 
 def steepest(profile: np.ndarray) -> int | None:
@@ -105,7 +108,7 @@ def steepest(profile: np.ndarray) -> int | None:
     return int(np.nanargmax(falls)) + 1 if known.size and known.max() > 0 else None
 
 
-def _plan(pairs: Sequence[Pair]) -> tuple[list[str], list[list], list[str], tuple[float, float]]:
+def _plan(pairs: Sequence[Pair], page: float) -> tuple[list[str], list[list], list[str], tuple[float, float]]:
     """Return the lines' names, the legend's lines, the layers' names in lines, and width and height in inches."""
     layers = _check(pairs)
     lines = list(dict.fromkeys(name for pair in pairs for name in pair.profiles))
@@ -114,9 +117,10 @@ def _plan(pairs: Sequence[Pair]) -> tuple[list[str], list[list], list[str], tupl
     handles.append(Patch(color=style.CHANCE, linewidth=0, label="chance, 95 % quantile"))
     if any(not np.isfinite(matrix.values.diagonal()).all() for pair in pairs for matrix in pair.profiles.values()):
         handles.append(style.undefined_key())
-    page = PAGE if len(pairs) > 1 else style.COLUMN
+    page = min(style.PAGE, page) if len(pairs) > 1 else style.COLUMN
     legend, room = legend_lines(handles, page - LEFT - RIGHT), 0.94 * (page - LEFT) * style.POINTS / 6
-    marked = range(0, len(layers), _step(pairs, len(layers)))  # names of all of a hundred layers would hide the figure
+    step = labels.step_for(_width(pairs, page) / len(layers), APART)
+    marked = range(0, len(layers), step)  # names of all of a hundred layers would hide the figure
     words = [f"{index} {labels.cut(layers[index], room - 3)}" + "," * (index < marked[-1]) for index in marked]
     names = labels.filled(["layers:", *words], room)
     rows = -(-len(pairs) // ACROSS)
@@ -124,16 +128,10 @@ def _plan(pairs: Sequence[Pair]) -> tuple[list[str], list[list], list[str], tupl
     return lines, legend, names, (page, height)
 
 
-def _width(pairs: Sequence[Pair]) -> float:
+def _width(pairs: Sequence[Pair], page: float) -> float:
     """Return the width of a panel in inches; a single one has a column of its own."""
-    if len(pairs) == 1:
-        return style.COLUMN - LEFT - RIGHT
-    return (PAGE - LEFT - RIGHT - (ACROSS - 1) * BETWEEN) / ACROSS
-
-
-def _step(pairs: Sequence[Pair], layers: int) -> int:
-    """Return which layers have a number below the panel."""
-    return labels.step_for(_width(pairs) / layers, needed=0.13)
+    across = min(len(pairs), ACROSS)
+    return (page - LEFT - RIGHT - (across - 1) * BETWEEN) / across
 
 
 def _check(pairs: Sequence[Pair]) -> list[str]:

@@ -16,7 +16,6 @@ from matplotlib.transforms import Affine2D
 
 from cka_probe.figures import labels, style
 
-PAGE = 7.2  # inches: two columns of a page
 SAMPLE, APART = 0.19, 0.1  # inches: of a legend's entry without its words, and between two
 
 
@@ -63,7 +62,7 @@ class Pen:
         ax.set_aspect("equal", adjustable="box")
         box = ax.get_position(original=True)
         drawn = min(box.width * ax.figure.get_figwidth() / size[0], box.height * ax.figure.get_figheight() / size[1])
-        self.design = size[0] / PAGE if design is None else design
+        self.design = size[0] / style.PAGE if design is None else design
         self.scale = drawn * self.design
 
     @property

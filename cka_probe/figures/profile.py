@@ -38,9 +38,9 @@ def profile(result: SimilarityMatrix, ax: Axes) -> Axes:
     ax.stairs(null, np.arange(len(values) + 1) - 0.5, baseline=bottom, fill=True, color=style.CHANCE, linewidth=0)
     for layer in index[~np.isfinite(values)]:
         ax.axvspan(layer - 0.5, layer + 0.5, zorder=0.5, **style.UNDEFINED)
-    marker = 3.0 if len(values) <= 25 else 1.6
-    ax.vlines(index, low, high, color=style.LINE, linewidth=1.2, alpha=0.55, clip_on=False)
-    ax.plot(index, values, "o-", color=style.LINE, linewidth=0.8, markersize=marker, clip_on=False)
+    marker = (3.0 if len(values) <= 25 else 1.6) * sizes.scale
+    ax.vlines(index, low, high, color=style.LINE, linewidth=1.2 * sizes.scale, alpha=0.55, clip_on=False)
+    ax.plot(index, values, "o-", color=style.LINE, linewidth=0.8 * sizes.scale, markersize=marker, clip_on=False)
     ax.set_xlim(-0.5, len(values) - 0.5)
     ax.set_ylim(bottom, top)
     _name_axes(result, ax, sizes)
@@ -76,7 +76,7 @@ def _labels(result: SimilarityMatrix) -> list[str]:
 
 
 def _name_axes(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes) -> None:
-    style.plain_frame(ax, sizes)
+    style.plain_frame(ax, sizes, sizes.scale)
     ax.spines[["top", "right"]].set_visible(False)
     names = _labels(result)
     step = labels.step_for(2.8 / len(names), needed=0.1)
@@ -91,7 +91,8 @@ def _name_axes(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes) -> None:
 
 
 def _explain(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes, *, chance: bool, undefined: bool) -> None:
-    line = {"color": style.LINE, "marker": "|", "linewidth": 0.8, "markersize": 6, "markeredgewidth": 1.2}
+    wide = {"linewidth": 0.8, "markersize": 6, "markeredgewidth": 1.2}
+    line = {"color": style.LINE, "marker": "|"} | {name: points * sizes.scale for name, points in wide.items()}
     handles = [Line2D([], [], **line, label="95 % interval")]
     if chance:
         handles.append(Patch(color=style.CHANCE, linewidth=0, label="chance, 95 % quantile"))

@@ -5,6 +5,7 @@ the measure, its unit and which way is better, with an arrow that points there. 
 at 0, since they are read by place and not by length.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from cka_probe.errors import DataError
-from cka_probe.figures import labels, save_drawing, style
+from cka_probe.figures import labels, save_planned, style
 from cka_probe.figures.axis_numbers import plain_numbers
-from cka_probe.figures.pen import PAGE, Pen, filling
+from cka_probe.figures.pen import Pen
 
 NEEDED = ("arm", "measure", "value", "low", "high")
-ACROSS = 3
+ACROSS, NARROWEST = 3, 1.45  # panels beside each other, while they have so many inches
 ROW, TITLE, TICKS, KEY, MARGIN = 0.17, 0.2, 0.24, 0.2, 0.08  # inches
 BETWEEN, RIGHT = 0.28, 0.16  # with room for half a number
 LONGEST = 1.9  # inches for the name of an arm
@@ -32,7 +33,7 @@ OURS = {"color": style.ARMS[0], "marker": "o", "linestyle": ""}
 PAPER = {"color": style.ARMS[1], "marker": "D", "markerfacecolor": "white", "linestyle": ""}
 
 
-def score_panels(table: pd.DataFrame, ax: Axes) -> Axes:
+def score_panels(table: pd.DataFrame, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the scores on `ax`, which they fill.
 
     Args:
@@ -40,6 +41,7 @@ def score_panels(table: pd.DataFrame, ax: Axes) -> Axes:
             them: unit ("m"), better ("lower", "higher", ""), paper (the published number, NaN: none is known), state
             (words to write where there is no value, such as "not run").
         ax: Axes of the proportions of `score_panels_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
 
     Returns:
         `ax`.
@@ -48,9 +50,9 @@ def score_panels(table: pd.DataFrame, ax: Axes) -> Axes:
         DataError: A column is missing, there is no row, an arm has a measure twice, or a direction is not one.
     """
     _check(table)
-    arms, measures, size = list(table["arm"].unique()), list(table["measure"].unique()), score_panels_size(table)
-    pen, left = Pen(ax, size, design=1.0), _left(arms)
-    across = min(ACROSS, len(measures))
+    arms, measures = list(table["arm"].unique()), list(table["measure"].unique())
+    left, (across, size) = _left(arms), _plan(table, page)
+    pen = Pen(ax, size, design=1.0)
     width = (size[0] - left - RIGHT - (across - 1) * BETWEEN) / across
     for place, measure in enumerate(measures):
         row, column = divmod(place, across)
@@ -66,13 +68,9 @@ def score_panels(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def score_panels_size(table: pd.DataFrame) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    _check(table)
-    arms, measures = table["arm"].nunique(), table["measure"].nunique()
-    rows = -(-measures // ACROSS)
-    width = PAGE if measures >= ACROSS else max(style.COLUMN, PAGE * measures / ACROSS)
-    return width, 2 * MARGIN + rows * (TITLE + arms * ROW + TICKS) + KEY
+def score_panels_size(table: pd.DataFrame, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(table, page)[1]
 
 
 def save_score_panels(table: pd.DataFrame, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -88,10 +86,19 @@ def save_score_panels(table: pd.DataFrame, paths: Iterable[str | Path], **look: 
 
     Raises:
         DataError: As for `score_panels`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    size = score_panels_size(table)
-    return save_drawing(lambda figure: score_panels(table, filling(figure)), size, paths, **look)
+    return save_planned(score_panels, score_panels_size, table, paths, **look)
+
+
+def _plan(table: pd.DataFrame, page: float) -> tuple[int, tuple[float, float]]:
+    """Return how many panels are beside each other, and width and height of everything in inches."""
+    _check(table)
+    arms, measures = table["arm"].unique(), table["measure"].nunique()
+    width = min(page, style.PAGE if measures >= ACROSS else max(style.COLUMN, style.PAGE * measures / ACROSS))
+    room = math.inf if page >= style.PAGE else width - _left(arms) - RIGHT + BETWEEN
+    across = max(1, min(ACROSS, measures, int(min(room / (NARROWEST + BETWEEN), ACROSS))))
+    return across, (width, 2 * MARGIN + -(-measures // across) * (TITLE + len(arms) * ROW + TICKS) + KEY)
 
 
 def _check(table: pd.DataFrame) -> None:

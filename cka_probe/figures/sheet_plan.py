@@ -1,5 +1,6 @@
 """What a contact sheet shows, and where it goes: columns, sizes and scales, before anything is drawn."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,8 +10,7 @@ from cka_probe.errors import DataError
 from cka_probe.figures import colouring, labels, sheet_keys, style
 from cka_probe.figures.sheet_keys import Scales
 
-PAGE = 7.2  # inches: two columns of a page, in which letters are of 6 and 7 points
-WIDEST = 12.0  # inches, with letters in proportion
+WIDEST = 12.0  # inches, with letters in proportion: of 6 and 7 points on a page
 PANEL = 1.15  # inches: a panel of 4:3 is not made narrower to have more samples beside each other
 MARGIN, GAP, BETWEEN = 0.08, 0.04, 0.16  # at the border, between panels, between samples beside each other
 TITLE, HEADER, CAPTION = 0.2, 0.15, 0.16  # heights of lines of text
@@ -96,19 +96,23 @@ class Plan:
         return MARGIN * self.unit + beside * (len(self.columns) * step + (BETWEEN - GAP) * self.unit) + number * step
 
 
-def contact_sheet_size(sheet: Sheet) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points on a page of 7.2 inches given."""
-    return plan_sheet(sheet).size
+def contact_sheet_size(sheet: Sheet, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points on a page given; arguments as of `plan_sheet`."""
+    return plan_sheet(sheet, page).size
 
 
 def fitting(shot: Shot) -> int:
     """Return how many samples like this one make six rows."""
     columns, ratio = max(len(_columns([shot])), 1), ratio_of(shot)
-    return ROWS * _beside(columns, ratio)
+    return ROWS * _beside(columns, ratio, style.PAGE)
 
 
-def plan_sheet(sheet: Sheet) -> Plan:
+def plan_sheet(sheet: Sheet, page: float = math.inf) -> Plan:
     """Return where everything goes.
+
+    Args:
+        sheet: What is drawn.
+        page: Inches of a page, if it is narrower than 7.2; a sheet that is wider has larger letters.
 
     Raises:
         DataError: There is no shot, or none has a field that can be drawn.
@@ -118,9 +122,10 @@ def plan_sheet(sheet: Sheet) -> Plan:
         raise DataError(f"expected samples with one of {', '.join(HEADERS)} for a contact sheet, found none")
     ratios = [ratio_of(shot) for shot in sheet.shots]
     ratio = float(np.median(ratios))
-    beside = min(_beside(len(columns), ratio), len(sheet.shots) if len(columns) > 1 else 99)
-    width = min(max(PAGE, 0.9 * _least(len(columns), ratio)), WIDEST)
-    unit = width / PAGE
+    page = min(style.PAGE, page)
+    beside = min(_beside(len(columns), ratio, page), len(sheet.shots) if len(columns) > 1 else 99)
+    width = min(max(page, 0.9 * _least(len(columns), ratio)), WIDEST)
+    unit = width / page
     block = (width - (2 * MARGIN + (beside - 1) * BETWEEN) * unit) / beside
     panel = (block - (len(columns) - 1) * GAP * unit) / len(columns)
     tallest = 1.0 if beside > 1 else 1.4  # one tall picture would leave its neighbours in empty paper
@@ -146,9 +151,9 @@ def _least(columns: int, ratio: float) -> float:
     return columns * PANEL * max(1.0, ratio / (4 / 3)) ** 0.5
 
 
-def _beside(columns: int, ratio: float) -> int:
+def _beside(columns: int, ratio: float, page: float) -> int:
     """Return how many samples have room beside each other on a page."""
-    return max(1, int(PAGE / _least(columns, ratio)))
+    return max(1, int(page / _least(columns, ratio)))
 
 
 def ratio_of(shot: Shot) -> float:

@@ -12,12 +12,14 @@ many pixels (`STYLES`); a venue is exactly how wide (`VENUES`):
 
 With a venue, a figure is as wide as the narrower of the venue's column and page in which no letter is smaller than 5
 points, times what the style says: so a talk's letters have at least 12 points, with a venue or without, and the figures
-of one paper keep their proportions on its slides. Where even the page is too narrow the figure is refused.
+of one paper keep their proportions on its slides. Figures of many parts are arranged anew for a page that is narrower
+than the design's (`page_for`); one that is still too wide is refused.
 
 Colours are told apart by readers who see colours differently, and the colour map is perceptually uniform with light
 for high, so that it also survives a grey printer.
 """
 
+import math
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -28,6 +30,7 @@ from cka_probe.errors import OutputError
 from cka_probe.lookup import lookup
 
 COLUMN = 3.5  # inches: one column of a two-column page
+PAGE = 7.2  # inches: two columns of a page
 POINTS = 72  # per inch
 SCREEN_DPI = 200  # in a notebook, where a printed column at 100 dpi would be too small to read
 FILE_DPI = 400
@@ -131,6 +134,21 @@ def scale_for(width: float, letters: float, style: str = "paper", venue: str | N
         f"{widths.page:.3g} inches of a page of {venue}, expected at least {LEAST:g}; take another venue, or none and "
         "turn the page"
     )
+
+
+def page_for(venue: str | None) -> float:
+    """Return how many inches wide a design may be for its letters to have 5 points on a venue's page.
+
+    Args:
+        venue: Of `VENUES`; without one there is no limit.
+
+    Raises:
+        UnknownNameError: No such venue.
+
+    >>> round(page_for("neurips"), 3), page_for(None)
+    (6.6, inf)
+    """
+    return math.inf if venue is None else lookup(VENUES, venue, "venue").page * LETTERS / LEAST
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ On the left the values, as `heatmap` draws them; cells that are not above chance
 `high - low`, from white for 0 to dark blue for the widest. Layer stands beside layer, so that a cell has one place.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,13 +57,13 @@ class Pair:
         return self.left, self.head + number * (self.head + self.plan.map[1] + self.plan.below + FOOT)
 
 
-def uncertainty(result: SimilarityMatrix, ax: Axes, *, beside: bool | None = None) -> Axes:
+def uncertainty(result: SimilarityMatrix, ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw values and half-widths on `ax`, which they fill.
 
     Args:
         result: What to draw.
         ax: Axes of the proportions of `uncertainty_size`; with others some of it stays empty.
-        beside: Draw the maps beside each other, and not one below the other; by default all but long strips are.
+        page: Inches that it may be wide at most; the maps stand one below the other where they do not fit.
 
     Returns:
         `ax`.
@@ -70,7 +71,7 @@ def uncertainty(result: SimilarityMatrix, ax: Axes, *, beside: bool | None = Non
     Raises:
         DataError: No cell has an interval.
     """
-    pair = _pair(result, beside)
+    pair = _planned(result, page)
     pen = Pen(ax, pair.size, design=1.0)
     plan, sizes, widths = pair.plan, pen.sizes, _half_widths(result)
     maps = ((result.values, style.COLOURS, bounds(result.settings, result.values)),
@@ -94,13 +95,13 @@ def uncertainty(result: SimilarityMatrix, ax: Axes, *, beside: bool | None = Non
     return ax
 
 
-def uncertainty_size(result: SimilarityMatrix, *, beside: bool | None = None) -> tuple[float, float]:
+def uncertainty_size(result: SimilarityMatrix, *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches; arguments as of `uncertainty`.
 
     Raises:
         DataError: No cell has an interval.
     """
-    return _pair(result, beside).size
+    return _planned(result, page).size
 
 
 def _half_widths(result: SimilarityMatrix) -> np.ndarray:
@@ -112,15 +113,20 @@ def _by_chance(result: SimilarityMatrix) -> np.ndarray:
     return np.isfinite(result.null) & (result.values <= result.null)
 
 
-def _pair(result: SimilarityMatrix, beside: bool | None) -> Pair:
+def _planned(result: SimilarityMatrix, page: float) -> Pair:
+    """Return where things go: the maps beside each other where a page is wide enough, long strips never."""
+    rows, columns = result.values.shape
+    pair = _pair(result, beside=columns <= 3 * max(rows, 4))
+    return pair if pair.size[0] <= page or not pair.beside else _pair(result, beside=False)
+
+
+def _pair(result: SimilarityMatrix, *, beside: bool) -> Pair:
     widths = _half_widths(result)
     if not np.isfinite(widths).any():
         raise DataError(
             "expected intervals to draw, found none in any cell; compare over two batches of pictures or more, or draw "
             "the heatmap"
         )
-    rows, columns = result.values.shape
-    beside = columns <= 3 * max(rows, 4) if beside is None else beside
     shown = [number(value) for value in result.values[np.isfinite(result.values)]]
     shown += [number(value, 3) for value in widths[np.isfinite(widths)]]
     plan = plan_matrix(result.rows, result.columns, ["1.00", *shown], **({"longest": LONGEST} if beside else {}))
