@@ -19,6 +19,8 @@ from cka_probe.figures import style
 
 LEAST = style.LEAST  # points
 STRAINED = [(name, what) for name, figure in DRAWABLE.items() for what in figure.strained]
+PLANNED = [name for name, figure in DRAWABLE.items() if "page" in inspect.signature(figure.size).parameters]
+"""Figures that are arranged for a page's width; the others have a column of print."""
 OVERLAID: dict[str, str] = {}
 """Figures of which words may lie over each other, and why."""
 
@@ -108,6 +110,49 @@ def test_the_styles_are_its_design_at_other_scales(name, tmp_path, monkeypatch):
         pages[-1].draw_without_rendering()
         letters = min(text.get_fontsize() for text in written(pages[-1]))
         assert letters >= 0.9 * chosen.scale * style.LETTERS
+
+
+def at_venue(name, thing, venue, folder, monkeypatch):
+    """A figure as `save` lays it out for a venue."""
+    pages = []
+    monkeypatch.setattr(Figure, "savefig", lambda page, path, **_: pages.append(page) or path.touch())
+    DRAWABLE[name].save(thing, [folder / "figure.svg"], venue=venue)
+    with matplotlib.style.context(["default", style.FILE_STYLE]):
+        pages[0].set_dpi(200)
+        pages[0].draw_without_rendering()
+    return pages[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("venue", style.VENUES)
+@pytest.mark.parametrize("name", DRAWABLE)
+def test_it_is_as_wide_as_a_column_or_a_page_of_every_venue_and_legible(name, venue, tmp_path, monkeypatch):
+    page = at_venue(name, DRAWABLE[name].usual, venue, tmp_path, monkeypatch)
+    widths = style.VENUES[venue]
+    assert min(abs(page.get_figwidth() - width) for width in (widths.column, widths.page)) < 1e-9
+    check_legible(name, page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "what"), STRAINED)
+def test_what_is_hard_to_draw_is_legible_on_the_narrowest_page(name, what, tmp_path, monkeypatch):
+    page = at_venue(name, DRAWABLE[name].strained[what], "lncs", tmp_path, monkeypatch)
+    assert page.get_figwidth() == pytest.approx(style.VENUES["lncs"].page)
+    check_legible(name, page)
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_narrow_page_changes_its_arrangement_and_a_wide_one_does_not(name):
+    figure = DRAWABLE[name]
+    usual = figure.size(figure.usual)
+    assert figure.size(figure.usual, page=100.0) == usual
+    assert figure.size(figure.usual, page=max(usual[0], style.PAGE)) == usual
+    for venue in style.VENUES:
+        page = style.page_for(venue)
+        width, height = figure.size(figure.usual, page=page)
+        letters = width / min(page, style.PAGE) if name == "contact_sheet" else 1.0  # its letters grow with it
+        assert width / letters <= page + 1e-9
+        assert height > 0
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def depth_panel(panel: DepthPanel, ax: Axes, *, page: float = math.inf) -> Axes:
         write_headers(pen, places, top, ("picture", "truth (m)"), models, parts)
         top += places.head
         for row, height in zip(panel.rows, plan.heights, strict=True):
-            pen.text(MARGIN, top + CAPTION / 2, labels.cut(row.name, pen.room(plan.size[0] - 2 * MARGIN)))
+            pen.text(MARGIN, top + CAPTION / 2, labels.cut(row.name, pen.room(_room(plan, panel))))
             for left, (rgba, smooth, note) in zip(places.lefts, _pictures(row, models, panel, plan), strict=False):
                 draw_picture(pen, rgba, (left, top + CAPTION, places.panel, height), smooth=smooth)
                 if note:
@@ -221,6 +221,13 @@ def _worst(rows: Sequence[DepthRow]) -> float:
     power = 10.0 ** np.floor(np.log10(quantile))
     digit = next(digit for digit in (*PARTINGS, 10) if digit >= quantile / power - 1e-9)
     return float(f"{digit * power:.3g}")
+
+
+def _room(plan: Plan, panel: DepthPanel) -> float:
+    """Return the inches that the name of a row has: up to the first note, or all of the page."""
+    if "error" not in panel.parts:
+        return plan.size[0] - 2 * MARGIN
+    return plan.columns.lefts[2 + list(panel.parts).index("error")] - 2 * MARGIN
 
 
 def _pictures(

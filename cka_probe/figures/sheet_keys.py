@@ -71,12 +71,12 @@ def draw(pen: Pen, scales: Scales, left: float, top: float) -> None:
 
 def keys_height(keys: Sequence[Key], width: float, design: float = 1.0) -> float:
     """Return the height in inches of keys in bands of a width."""
-    return len(_rows(keys, width)) * BAND * design
+    return len(_rows(keys, width, design)) * BAND * design
 
 
 def draw_keys(pen: Pen, keys: Sequence[Key], left: float, top: float) -> float:
     """Draw keys in bands between equal margins and return the bands' height in inches."""
-    rows = _rows(keys, pen.size[0] - 2 * left)
+    rows = _rows(keys, pen.size[0] - 2 * left, pen.design)
     for number, row in enumerate(rows):
         x = left
         for key in row:
@@ -85,7 +85,7 @@ def draw_keys(pen: Pen, keys: Sequence[Key], left: float, top: float) -> float:
     return len(rows) * BAND * pen.design
 
 
-def _rows(keys: Sequence[Key], width: float) -> list[list[Key]]:
+def _rows(keys: Sequence[Key], width: float, design: float) -> list[list[Key]]:
     """Return which keys stand in each band."""
     rows: list[list[Key]] = []
     used = np.inf
@@ -94,7 +94,7 @@ def _rows(keys: Sequence[Key], width: float) -> list[list[Key]]:
             rows.append([])
             used = 0.0
         rows[-1].append(key)
-        used += key.width + SPACE
+        used += key.width + SPACE * design
     return rows
 
 
