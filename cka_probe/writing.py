@@ -26,9 +26,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         The path to write to.
 
     Raises:
-        OutputError: The place cannot be written to, or the disk is full.
+        OutputError: The place cannot be written to, or the disk is full; or a device or a pipe is there,
+            which must not be renamed over.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # a folder says so when it is renamed over
+        raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another place")
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,3 +72,12 @@ def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
     with replacing(tmp_path / "kept.safetensors") as beside:
         beside.touch(mode=0o600)
     assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_pipe_is_refused_and_not_renamed_over(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="it is a device or a pipe"), replacing(pipe) as beside:
+        beside.write_text("new")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
