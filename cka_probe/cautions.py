@@ -63,8 +63,8 @@ def _undefined(result: SimilarityMatrix) -> Iterator[str]:
     for side, axes in (("x", result.rows), ("y", result.columns)):
         for reason in dict.fromkeys(axis.undefined for axis in axes if axis.undefined):
             names = [axis.name for axis in axes if axis.undefined == reason]
-            verb = "layer has" if len(names) == 1 else "layers have"
-            yield f"{len(names)} of {len(axes)} {verb} no similarity in {side} ({_listed(names)}). Why: {reason}."
+            have = f"{'layer' if len(axes) == 1 else 'layers'} {'has' if len(names) == 1 else 'have'}"
+            yield f"{len(names)} of {len(axes)} {have} no similarity in {side} ({_listed(names)}). Why: {reason}."
 
 
 def _bias(result: SimilarityMatrix) -> Iterator[str]:

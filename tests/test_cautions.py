@@ -39,7 +39,7 @@ def test_nothing_is_said_of_a_sound_comparison(sound):
 def test_undefined_layers_are_counted_named_and_explained(sound):
     rows = (replace(sound.rows[0], undefined="it is exactly 0 for every picture"), sound.rows[1])
     assert told(replace(sound, rows=rows)) == (
-        "1 of 2 layer has no similarity in x (layer 0). Why: it is exactly 0 for every picture."
+        "1 of 2 layers has no similarity in x (layer 0). Why: it is exactly 0 for every picture."
     )
     both = tuple(replace(axis, undefined="it is the same") for axis in sound.rows)
     assert "2 of 2 layers have no similarity in y (layer 0, layer 1)" in told(replace(sound, columns=both))

@@ -316,7 +316,7 @@ def test_results_survive_a_file_and_are_the_same_twice(tmp_path):
     [
         ({"images": pictures(3)}, DataError, "at least 4 pictures, found 3"),
         ({"images": None}, DataError, "a model was given and no pictures"),
-        ({"batch": 3}, DataError, "at least 4 pictures, in all and in a batch"),
+        ({"batch": 3}, DataError, r"at least 4 pictures, in all and in a batch, found .*batch 3$"),
         ({"features": "flaten"}, UnknownNameError, "no features 'flaten'; did you mean 'flatten'"),
         ({"estimator": "debiased"}, UnknownNameError, "did you mean 'biased' or 'unbiased'"),
         ({"precision": "float16"}, UnknownNameError, "no precision 'float16'"),

@@ -81,7 +81,8 @@ def stream_pictures(
         DataError: There are none, fewer than four, or `num` or `batch` cannot be.
     """
     if (num is not None and num < FEWEST) or (batch is not None and batch < FEWEST):
-        raise DataError(f"expected at least {FEWEST} pictures, in all and in a batch, found num {num}, batch {batch}")
+        given = ", ".join(f"{name} {value}" for name, value in (("num", num), ("batch", batch)) if value is not None)
+        raise DataError(f"expected at least {FEWEST} pictures, in all and in a batch, found {given}")
     if isinstance(images, str | Path):
         return _of_dataset(open_dataset(images), str(images), num, batch or 64, seed, skip_bad)
     if isinstance(images, Tensor):
