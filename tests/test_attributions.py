@@ -92,12 +92,41 @@ def test_each_is_held_against_chance_and_its_own_controls(found):
     assert signed == PICTURES  # before its ReLU a map is not zero
 
 
+def test_the_summary_says_in_words_what_is_above_chance_and_what_its_controls_do_better():
+    above, below = rows("above", 0), rows("below", 1)
+    for table, lead in ((above, 0.3), (below, -0.05)):
+        table["ap"] = table["chance"] + lead
+        table["ap_picture"] = table["ap"] + 0.1
+        table["ap_edges"] = table["ap"] + np.where(np.arange(PICTURES) % 2, 0.2, -0.2)
+    said = attributions(above, below).summary()
+    assert "Maps of above find label boundaries better than chance (+0.300 [+0.300, +0.300]), worse than the" in said
+    assert "Maps of below find label boundaries worse than chance (-0.050 [-0.050, -0.050])" in said
+    assert "not surely otherwise than the picture's edges (+0.000 [" in said.replace("-0.000", "+0.000")
+
+
+def test_checkpoints_that_see_other_pixels_or_too_few_are_told(found):
+    table = rows("fine", 0)
+    table["ceiling"] = table["chance"] + 0.5
+    coarse = rows("coarse", 0)
+    coarse["ceiling"] = coarse["chance"] + 0.02
+    both = attributions(table, coarse)
+    (only,) = both.cautions()
+    assert only.startswith("The layer of coarse is too coarse to follow boundaries: at its 48 x 32 pixels true labels")
+    both.models["coarse"].update(view="middle", layer_size=[2, 2])
+    pixels, sizes, _ = both.cautions()
+    assert pixels.startswith("Not of the same pixels (fine: the whole picture at 96 x 64 pixels; coarse: the middle of")
+    assert sizes.startswith("Maps of different size (fine: 48 x 32; coarse: 2 x 2): a finer one")
+    assert pixels in both.summary()
+
+
 def test_the_summary_says_what_is_in_no_mean(found):
     text = found.summary()
     assert "depth: 2 of 12 maps are zero everywhere, and in no mean" in text
     assert "tolerance\n1 px" in text
     assert f"{found.mean('none', 'ap')['value']:.3f} [" in text
+    assert found.cautions() == []
     bare = attributions(rows("none", 0, labels=False), labels=False)
+    assert bare.cautions() == []
     assert bare.summary().endswith("No alignment with label boundaries: the data have no labels.")
     assert np.isnan(bare.intervals().set_index("measure").loc["ap", "value"])
     assert repr(bare).startswith("<Attributions of 1 checkpoints over 12 pictures>")

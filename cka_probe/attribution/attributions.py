@@ -28,7 +28,7 @@ from cka_probe.attribution.columns import (
     SIGNED,
     UNLABELLED,
 )
-from cka_probe.attribution.texts import described, long, wide
+from cka_probe.attribution.texts import described, long, too_coarse, unlike, verdicts, wide
 from cka_probe.documents import check_suffix, read_document, write_document
 from cka_probe.errors import DataError
 from cka_probe.lookup import lookup
@@ -157,6 +157,7 @@ class Attributions:
         lines += [f"target {self.settings['target']}, {len(self.pictures)} pictures from {self.data['source']}", ""]
         if not self.data["labels"]:
             return "\n".join([*lines, *self.left_out(), f"No alignment with label boundaries: {UNLABELLED}."])
+        differences = self.differences()
         lines += [
             "Average precision of a map's steepness for label boundaries at the network's size, tolerance",
             f"{self.settings['tolerance']:g} px; mean over pictures with its 95 % interval. Chance is the share of",
@@ -167,9 +168,17 @@ class Attributions:
             "",
             "The first less the second, in pairs (less the controls: in the files):",
             "",
-            long(self.differences()).to_string(index=False),
+            long(differences).to_string(index=False),
+            "",
+            *verdicts(differences),
         ]
-        return "\n".join([*lines, "", *self.left_out()]).rstrip()
+        return "\n".join([*lines, "", *self.cautions(), *self.left_out()]).rstrip()
+
+    def cautions(self) -> list[str]:
+        """Return, as sentences, what stands between the numbers and what one would like to read from them."""
+        if not self.data["labels"]:
+            return []
+        return [*unlike(self.models), *too_coarse(self.intervals(), self.models)]
 
     def left_out(self) -> list[str]:
         """Return what is in no mean, a line for each checkpoint and reason."""
@@ -177,7 +186,8 @@ class Attributions:
         for name in self.models:
             why = self.of(name)["undefined"]
             zero = int(self.of(name)["zero"].sum())
-            unseen = ", and in no mean" * bool(self.data["labels"])
+            unseen = ", and in no mean (chance is of all pictures, differences of those left)"
+            unseen *= bool(self.data["labels"])
             lines += [f"{name}: {zero} of {len(why)} maps are zero everywhere{unseen}"] if zero else []
             reasons = why[~why.isin(["", UNLABELLED, ZERO])].value_counts(sort=False)
             lines += [f"{name}: {count} of {len(why)} in no mean, {words}" for words, count in reasons.items()]
