@@ -212,3 +212,21 @@ def test_paired_intervals_cover_the_truth(rhos, p):
         result = difference((x, a), (x, b))
         hits += result.low.item() <= truth <= result.high.item()
     assert 0.92 <= hits / 300 <= 0.99
+
+
+def test_four_pictures_in_one_batch_say_nothing_of_how_sure_a_value_is():
+    x, a, b = three(n=4, batch=4)
+    one = compare_fingerprints(x, a)
+    assert (one.low == -1).all()
+    assert (one.high == 1).all()
+    result = difference((x, a), (x, b))
+    assert (result.how, result.significant.any()) == (PAIRED, False)
+    assert (result.p_values == 1).all()
+    by_results = difference(one, compare_fingerprints(*three(n=96)[::2]))
+    assert not by_results.significant.any()
+    for more in ({"n": 8, "batch": 4}, {"n": 5, "batch": 5}):
+        width = np.ptp([compare_fingerprints(*three(**more)[:2]).low, np.ones((2, 2))], axis=0)
+        assert (width > 0).all()
+        assert np.isfinite(difference(three(**more)[:2], three(**more)[::2]).p_values).all()
+    biased = compare_fingerprints(x, a, estimator="biased")
+    assert (biased.high - biased.low < 2).all()

@@ -14,6 +14,8 @@ pictures, which makes the plain jackknife up to sqrt(2) too wide where pairs, no
 The interval is CKA plus and minus the 97.5 % quantile of Student's t with N - 1 degrees of freedom times its
 root. It needs pictures, not batches: one batch is enough. Where several tokens of a picture are the examples,
 the picture stays the unit and the subtraction, which needs independent pairs, is left out: conservative.
+Four pictures in one batch are a single term of the unbiased estimator: every influence is 0 and no variance can be
+estimated, so that the interval is all of [-1, 1].
 
 **Null.** The pictures of y are permuted within their batch; U-centring commutes with that.
 """
@@ -25,7 +27,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from cka_probe.similarity.cka import Terms, cka
-from cka_probe.similarity.estimators import Estimator
+from cka_probe.similarity.estimators import ESTIMATORS, Estimator
 
 TOGETHER = 8
 """Permutations in one matrix product: few enough to stay in the cache."""
@@ -58,8 +60,20 @@ def jackknife_interval(
         floor += influence / 2
         pictures += n // per_picture
     error = (torch.maximum(variance, floor) * pictures / (pictures - 1)).sqrt()
+    if single_term(x, estimator):
+        error = error + torch.inf
     margin = float(stdtrit(pictures - 1, 0.975)) * error
     return (value - margin).clamp(-1, 1), (value + margin).clamp(-1, 1)
+
+
+def single_term(batches: Sequence[Tensor], estimator: Estimator) -> bool:
+    """Return whether HSIC is a single term, of which no variance can be estimated: four examples, U-centred.
+
+    Args:
+        batches: Of one side, (layers, n, n) each.
+        estimator: Of HSIC.
+    """
+    return estimator is ESTIMATORS["unbiased"] and [batch.shape[-1] for batch in batches] == [4]
 
 
 def _influence(x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor, Tensor], per_picture: int) -> Tensor:

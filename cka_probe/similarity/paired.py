@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cka_probe.similarity.cka import Terms, centre_batches, cka, hsic_terms
 from cka_probe.similarity.estimators import Estimator
+from cka_probe.similarity.intervals import single_term
 
 Stacks = Sequence[Tensor]
 """Per batch, the Grams of one side, (layers, n, n) float64."""
@@ -32,7 +33,7 @@ def paired_error(
         per_picture: Examples that one picture gives.
 
     Returns:
-        (rows, columns) float64, NaN where either CKA is; and pictures less one.
+        (rows, columns) float64, NaN where either CKA is, infinite where HSIC is a `single_term`; and pictures less one.
     """
     sides = [tuple(centre_batches(side, estimator) for side in comparison) for comparison in (first, second)]
     scales = [_scales(hsic_terms(x, y, estimator, per_picture)) for x, y in sides]
@@ -45,7 +46,8 @@ def paired_error(
         variance = variance + influence - 2 * pairs
         floor = floor + influence / 2
         pictures += n // per_picture
-    return (torch.maximum(variance, floor) * pictures / (pictures - 1)).sqrt(), pictures - 1
+    error = (torch.maximum(variance, floor) * pictures / (pictures - 1)).sqrt()
+    return error + torch.inf if single_term(sides[0][0], estimator) else error, pictures - 1
 
 
 def _scales(terms: Terms) -> tuple[Tensor, Tensor, Tensor]:
