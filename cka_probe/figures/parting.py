@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -21,6 +22,7 @@ from cka_probe.results import SimilarityMatrix
 
 ACROSS = 2
 LEFT, BETWEEN, RIGHT, TOP, TITLE, HEIGHT, TICKS, KEY = 0.45, 0.4, 0.12, 0.08, 0.2, 1.15, 0.26, 0.16  # inches
+SECOND = 0.13  # inches: one more line of a title
 APART = 0.13  # inches between the numbers of two layers
 MOST = 4  # lines in a panel
 
@@ -38,6 +40,27 @@ class Pair:
     profiles: Mapping[str, SimilarityMatrix]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What stands where.
+
+    Attributes:
+        titles: Of each panel, in lines.
+        head: Height of the titles, inches.
+        lines: Their names.
+        legend: Its entries, in lines.
+        names: Of the layers, in lines.
+        size: Width and height of everything, inches.
+    """
+
+    titles: list[list[str]]
+    head: float
+    lines: list[str]
+    legend: list[list[Artist]]
+    names: list[str]
+    size: tuple[float, float]
+
+
 def parting(pairs: Sequence[Pair], ax: Axes, *, page: float = math.inf) -> Axes:
     """Draw the pairs on `ax`, which they fill.
 
@@ -52,23 +75,24 @@ def parting(pairs: Sequence[Pair], ax: Axes, *, page: float = math.inf) -> Axes:
     Raises:
         DataError: There is no pair, one without a profile or with too many, or layers that are not the same.
     """
-    lines, legend, names, size = _plan(pairs, page)
-    pen, across, width = Pen(ax, size, design=1.0), min(len(pairs), ACROSS), _width(pairs, size[0])
+    plan = _plan(pairs, page)
+    pen, across, width = Pen(ax, plan.size, design=1.0), min(len(pairs), ACROSS), _width(pairs, plan.size[0])
     bottom = _bottom(pairs)
     for place, pair in enumerate(pairs):
         row, column = divmod(place, across)
-        x, y = LEFT + column * (width + BETWEEN), TOP + row * (TITLE + HEIGHT + TICKS)
-        pen.text(x, y + TITLE / 2, labels.cut(pair.title, pen.room(width) / 1.25), weight="bold")
-        panel = pen.panel((x, y + TITLE, width, HEIGHT))
-        _draw_pair(panel, pair, lines, bottom, pen)
+        x, y = LEFT + column * (width + BETWEEN), TOP + row * (plan.head + HEIGHT + TICKS)
+        for up, words in enumerate(reversed(plan.titles[place])):  # the last stands just above the panel
+            pen.text(x, y + plan.head - TITLE / 2 - up * SECOND, words, weight="bold")
+        panel = pen.panel((x, y + plan.head, width, HEIGHT))
+        _draw_pair(panel, pair, plan.lines, bottom, pen)
         panel.set_xticks(range(0, len(panel.get_xticks()), labels.step_for(width / len(panel.get_xticks()), APART)))
         if column == 0:
             panel.set_ylabel("CKA", fontsize=pen.sizes.text, labelpad=2 * pen.scale)
-    y = size[1] - TOP - KEY * (len(legend) + len(names) - 0.5)
-    for handles in legend:
+    y = plan.size[1] - TOP - KEY * (len(plan.legend) + len(plan.names) - 0.5)
+    for handles in plan.legend:
         pen.legend(handles, LEFT, y)
         y += KEY
-    for words in names:
+    for words in plan.names:
         pen.text(LEFT, y, words)
         y += KEY
     return ax
@@ -76,7 +100,7 @@ def parting(pairs: Sequence[Pair], ax: Axes, *, page: float = math.inf) -> Axes:
 
 def parting_size(pairs: Sequence[Pair], *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
-    return _plan(pairs, page)[-1]
+    return _plan(pairs, page).size
 
 
 def save_parting(pairs: Sequence[Pair], paths: Iterable[str | Path], **look: str | None) -> list[Path]:
@@ -108,8 +132,7 @@ def steepest(profile: np.ndarray) -> int | None:
     return int(np.nanargmax(falls)) + 1 if known.size and known.max() > 0 else None
 
 
-def _plan(pairs: Sequence[Pair], page: float) -> tuple[list[str], list[list], list[str], tuple[float, float]]:
-    """Return the lines' names, the legend's lines, the layers' names in lines, and width and height in inches."""
+def _plan(pairs: Sequence[Pair], page: float) -> Plan:
     layers = _check(pairs)
     lines = list(dict.fromkeys(name for pair in pairs for name in pair.profiles))
     handles = [Line2D([], [], **_look(number, 1.0), label=name) for number, name in enumerate(lines)]
@@ -123,9 +146,18 @@ def _plan(pairs: Sequence[Pair], page: float) -> tuple[list[str], list[list], li
     marked = range(0, len(layers), step)  # names of all of a hundred layers would hide the figure
     words = [f"{index} {labels.cut(layers[index], room - 3)}" + "," * (index < marked[-1]) for index in marked]
     names = labels.filled(["layers:", *words], room)
-    rows = -(-len(pairs) // ACROSS)
-    height = 2 * TOP + rows * (TITLE + HEIGHT + TICKS) + KEY * (len(legend) + len(names))
-    return lines, legend, names, (page, height)
+    rows, titles = -(-len(pairs) // ACROSS), _titles(pairs, page)
+    head = TITLE + (max(1, *map(len, titles)) - 1) * SECOND
+    height = 2 * TOP + rows * (head + HEIGHT + TICKS) + KEY * (len(legend) + len(names))
+    return Plan(titles, head, lines, legend, names, (page, height))
+
+
+def _titles(pairs: Sequence[Pair], page: float) -> list[list[str]]:
+    """Return the panels' titles in lines, one each, or on a page that is narrower than usual up to two."""
+    room = 0.94 * _width(pairs, page) * style.POINTS / 6 / 1.25  # bold letters are wider, a "t" by a fifth
+    narrow = len(pairs) > 1 and page < style.PAGE
+    filled = [labels.filled(pair.title.split(), room) if narrow else [pair.title] for pair in pairs]
+    return [[labels.cut(line, room) for line in (*lines[:1], " ".join(lines[1:])) if line] for lines in filled]
 
 
 def _width(pairs: Sequence[Pair], page: float) -> float:

@@ -17,6 +17,9 @@ from cka_probe.figures.layer_grid import LayerGrid, save_layer_grid
 from cka_probe.figures.runs import read_runs
 from cka_probe.results import SimilarityMatrix
 
+RESULT = "result.json"
+"""Of `ckaprobe compare`, in its folder."""
+
 
 def redraw(
     files: Sequence[str | Path],
@@ -31,8 +34,8 @@ def redraw(
     """Draw files and return the paths written.
 
     Args:
-        files: Results or one difference (`*.json`), or runs: folders of `ckaprobe train`, of one of its stages, or
-            `log.csv` files.
+        files: Results (`*.json`, or their folders) or one difference (`*.json`), or runs: folders of `ckaprobe train`,
+            of one of its stages, or `log.csv` files.
         out: Folder to write to; by default that of the first file.
         suffixes: Formats.
         figures: Of one result; by default all that apply.
@@ -45,7 +48,7 @@ def redraw(
         UnknownNameError: No such figure, emphasis, style or venue.
         OutputError: A format that is none, a place that cannot be written to, or a venue that is too narrow.
     """
-    places = [Path(file) for file in files]
+    places = [_place(Path(file)) for file in files]
     runs = [place for place in places if place.is_dir() or place.suffix == ".csv"]
     grid = not runs and (len(places) > 1 or emphasis is not None or bool(titles))
     _check(len(places), len(runs), suffixes, figures=figures if runs or grid else (), of_results=(emphasis, *titles))
@@ -71,6 +74,11 @@ def redraw(
     return [path for name in names for path in save_figure(results[0], name, paths(name), **look)]
 
 
+def _place(given: Path) -> Path:
+    """Return the file of a result whose folder is given; runs stay folders."""
+    return given / RESULT if (given / RESULT).is_file() else given
+
+
 def _is_difference(place: Path) -> bool:
     """Return whether a file begins as one that `DifferenceMatrix.save` wrote; what cannot be read is refused later."""
     try:
@@ -86,6 +94,8 @@ def _check(
     """Refuse what does not go together, before anything is read."""
     if not places or 0 < runs < places:
         raise DataError(f"expected results or runs, found {runs} runs among {places} files; draw one kind at a time")
+    if "difference" in figures:
+        raise DataError(f"--figure difference stands alone and is of two results, without --emphasis; found {places}")
     if figures:
         raise DataError("--figure is for one result; leave it out for results side by side and for runs")
     if runs and any(of_results):
