@@ -88,8 +88,10 @@ def read_document(
     what, file, again = made_by
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"expected {file} at {path}, found nothing; check the path, or {again}") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"expected {file} at {path}, found: {error}") from error
+        raise DataError(f"expected {file} at {path}, found: {error}; {again}") from error
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != format_name or set(document) != keys:
         raise DataError(f"{path}: expected {what} of format {format_name!r}, found {found!r}; {again}")

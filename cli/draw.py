@@ -11,8 +11,8 @@ def draw(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="A result.json of `ckaprobe compare`; several, which are drawn side by side; or runs of `ckaprobe "
-            "train` (their folders, or a log.csv), whose learning curves are drawn.",
+            help="A result.json of `ckaprobe compare`, or its folder; several, which are drawn side by side; or runs "
+            "of `ckaprobe train` (their folders, or a log.csv), whose learning curves are drawn.",
             show_default=False,
         ),
     ],

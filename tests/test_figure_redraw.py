@@ -38,6 +38,19 @@ def test_one_result_gives_its_figures(app, results):
     ]
 
 
+def test_the_folder_of_a_result_is_as_good_as_its_file(results, tmp_path):
+    folder = tmp_path / "compared"
+    folder.mkdir()
+    (folder / "result.json").write_bytes(results[0].read_bytes())
+    assert [path.relative_to(folder) for path in redraw([folder], suffixes=["png"])] == [
+        path.relative_to(results[0].parent) for path in redraw(results[:1], suffixes=["png"])
+    ]
+    with pytest.raises(DataError, match=r"--figure difference is of two results, .*; found 1"):
+        redraw([folder], figures=["difference"])
+    with pytest.raises(DataError, match=r"at .*nowhere.json, found nothing; check the path, or run the comparison"):
+        redraw([tmp_path / "nowhere.json"])
+
+
 def test_several_results_stand_side_by_side(app, results, tmp_path):
     options = ["--emphasis", "diagonal", "--title", "MP", "--title", "MP+GP", "--format", "svg", "--out"]
     ran = CliRunner().invoke(app, [*map(str, results), *options, str(tmp_path / "out")])

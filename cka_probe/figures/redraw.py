@@ -51,6 +51,8 @@ def redraw(
     places = [_place(Path(file)) for file in files]
     runs = [place for place in places if place.is_dir() or place.suffix == ".csv"]
     grid = not runs and (len(places) > 1 or emphasis is not None or bool(titles))
+    if "difference" in figures and not (len(places) == 1 and _is_difference(places[0])):
+        raise DataError(f"--figure difference is of two results, with no other and no --emphasis; found {len(places)}")
     _check(len(places), len(runs), suffixes, figures=figures if runs or grid else (), of_results=(emphasis, *titles))
     folder = Path(out) if out is not None else places[0] if places[0].is_dir() else places[0].parent
 
@@ -94,8 +96,6 @@ def _check(
     """Refuse what does not go together, before anything is read."""
     if not places or 0 < runs < places:
         raise DataError(f"expected results or runs, found {runs} runs among {places} files; draw one kind at a time")
-    if "difference" in figures:
-        raise DataError(f"--figure difference stands alone and is of two results, without --emphasis; found {places}")
     if figures:
         raise DataError("--figure is for one result; leave it out for results side by side and for runs")
     if runs and any(of_results):
