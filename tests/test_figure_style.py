@@ -194,3 +194,19 @@ def test_every_text_grows_alike(tmp_path):
         save_drawing(draw, SIZES["heatmap"](CASES["nine"]), [tmp_path / "figure.svg"], style=look)
     for look in style.STYLES:
         np.testing.assert_allclose(sizes[look], style.STYLES[look].scale * np.array(sizes["paper"]))
+
+
+def test_lines_and_marks_of_a_profile_grow_with_its_letters(tmp_path):
+    seen = {}
+    for look in style.STYLES:
+
+        def draw(figure, look=look):
+            ax = FIGURES["profile"](CASES["nine"], axes_in(figure, "profile"))
+            (line,), legend = ax.lines, ax.get_legend().legend_handles[0]
+            seen[look] = [ax.spines["left"].get_linewidth(), ax.collections[0].get_linewidths()[0]]
+            for drawn in (line, legend):
+                seen[look] += [drawn.get_linewidth(), drawn.get_markersize(), drawn.get_markeredgewidth()]
+
+        save_drawing(draw, SIZES["profile"](CASES["nine"]), [tmp_path / "figure.svg"], style=look)
+    for look, chosen in style.STYLES.items():
+        np.testing.assert_allclose(seen[look], chosen.scale * np.array(seen["paper"]))

@@ -183,6 +183,7 @@ def _look(number: int, scale: float) -> dict:
     """Return colour and marker of a line; all after the first are hollow."""
     full = number == 0
     look = {"color": style.ARMS[number], "linewidth": 1.0 * scale, "marker": style.MARKERS[number]}
+    look["markeredgewidth"] = 1.0 * scale
     return look | {"markersize": 3.2 * scale, "markerfacecolor": style.ARMS[number] if full else "white"}
 
 

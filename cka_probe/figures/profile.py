@@ -40,7 +40,8 @@ def profile(result: SimilarityMatrix, ax: Axes) -> Axes:
         ax.axvspan(layer - 0.5, layer + 0.5, zorder=0.5, **style.UNDEFINED)
     marker = (3.0 if len(values) <= 25 else 1.6) * sizes.scale
     ax.vlines(index, low, high, color=style.LINE, linewidth=1.2 * sizes.scale, alpha=0.55, clip_on=False)
-    ax.plot(index, values, "o-", color=style.LINE, linewidth=0.8 * sizes.scale, markersize=marker, clip_on=False)
+    look = {"linewidth": 0.8 * sizes.scale, "markersize": marker, "markeredgewidth": 1.0 * sizes.scale}
+    ax.plot(index, values, "o-", color=style.LINE, clip_on=False, **look)
     ax.set_xlim(-0.5, len(values) - 0.5)
     ax.set_ylim(bottom, top)
     _name_axes(result, ax, sizes)

@@ -207,4 +207,5 @@ def arm_look(number: int, scale: float = 1.0) -> dict:
     """
     colour, turn = ARMS[number % len(ARMS)], number // len(ARMS)
     marker = MARKERS[(number + turn) % len(MARKERS)]
-    return {"color": colour, "linewidth": 1.2 * scale, "marker": marker, "markersize": 3 * scale}
+    mark = {"marker": marker, "markersize": 3 * scale, "markeredgewidth": 1.0 * scale}
+    return {"color": colour, "linewidth": 1.2 * scale} | mark
