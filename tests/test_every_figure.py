@@ -8,14 +8,17 @@ import pkgutil
 import matplotlib
 import numpy as np
 import pytest
-from every_figure import DRAWABLE
+from every_figure import DRAWABLE, cams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from pages import hidden_labels
 
 from cka_probe import figures
+from cka_probe.errors import OutputError
 from cka_probe.figures import style
+from cka_probe.figures.cam_panel import save_cam_panel
+from cka_probe.figures.panel_grid import columns
 
 LEAST = style.LEAST  # points
 STRAINED = [(name, what) for name, figure in DRAWABLE.items() for what in figure.strained]
@@ -153,6 +156,26 @@ def test_a_narrow_page_changes_its_arrangement_and_a_wide_one_does_not(name):
         letters = width / min(page, style.PAGE) if name == "contact_sheet" else 1.0  # its letters grow with it
         assert width / letters <= page + 1e-9
         assert height > 0
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("models", [1, 2, 3, 7, 12])
+@pytest.mark.parametrize("venue", style.VENUES)
+def test_models_without_room_beside_the_others_stand_below_them_in_equal_bands(venue, models, parts):
+    names, page = [f"model {number}" for number in range(models)], style.page_for(venue)
+    places = columns(names, parts, page)
+    assert [name for band in places.bands for name in band] == names
+    assert places.width <= page + 1e-9
+    assert places.panel >= 0.6
+    assert len(places.lefts) == 2 + len(places.bands[0]) * parts
+    assert len(columns(names, parts).bands) == 1  # without a venue the page is as wide as they need
+
+
+def test_more_pictures_than_a_page_has_room_for_are_refused_in_one_line(tmp_path):
+    with pytest.raises(OutputError, match=r"letters of 3\.7 points on the 4\.8 inches of a page of lncs") as refusal:
+        save_cam_panel(cams(9), [tmp_path / "figure.svg"], venue="lncs")
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
