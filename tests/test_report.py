@@ -151,7 +151,15 @@ def test_attributions(tmp_path, labels):
     assert ("Do maps follow the outlines of classes?" in titles) == labels
     assert any("no boundary" in caution for caution in page.cautions) == labels
     assert any("is not known" in caution for caution in page.cautions) != labels
-    assert len(next(table.frame for table in items(page, TableItem) if table.name == "pictures")) == len(found.table)
+    tables = {table.name: table.frame for table in items(page, TableItem)}
+    assert len(tables["pictures"]) == len(found.table)
+    if labels:
+        lead = next(section.intro for section in page.sections if section.title.startswith("Do maps"))
+        assert lead.startswith("Maps of ")
+        assert "the picture itself (" in lead  # what has understood nothing stands beside chance
+        assert set(found.cautions()) <= set(page.cautions)
+        assert "average precision, before ReLU" in set(tables["alignment"]["measure"])
+        assert not [name for table in tables.values() for name in table.get("measure", ()) if "_" in name]
 
 
 def test_several_in_one_folder_stand_below_each_other(tmp_path):

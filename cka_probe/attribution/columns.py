@@ -36,3 +36,20 @@ COLUMNS = ("checkpoint", "picture", *NUMBERS, *WORDS)
 MEANT = (*NUMBERS[: NUMBERS.index("boundary")], "zero")
 """Columns that have a mean with an interval."""
 UNLABELLED = "the data have no labels"
+PLAIN = {
+    "ap": "average precision",
+    "chance": "chance",
+    "ceiling": "true labels",
+    "zero": "share of maps zero everywhere",
+}
+ENDINGS = {SIGNED: "before ReLU"} | CONTROLS
+
+
+def in_plain_words(measure: str) -> str:
+    """Return what a measure is called where people read it.
+
+    >>> in_plain_words("ap_signed"), in_plain_words("correlation_edges")
+    ('average precision, before ReLU', "correlation, the picture's edges")
+    """
+    kind, _, ending = measure.partition("_")
+    return PLAIN.get(kind, kind) + (f", {ENDINGS[ending]}" if ending else "")

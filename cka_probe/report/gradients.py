@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from cka_probe.attribution.attributions import FORMAT, MEASURES, UNLABELLED, Attributions
+from cka_probe.attribution.columns import in_plain_words
+from cka_probe.attribution.texts import verdicts
 from cka_probe.report.commands import gradcam_command
 from cka_probe.report.page import Facts, Item, Section, TableItem, Text
 from cka_probe.report.part import Part, figures_in, in_words, own_name, settings_pairs
@@ -45,15 +47,9 @@ def read(folder: Path) -> Part:
 
 
 def _lead(found: Attributions) -> str:
-    """Return the number that is read first: how far each checkpoint's maps are above chance."""
-    rows = found.differences()
-    rows = rows[(rows["second"] == "chance") & (rows["measure"] == "ap")]
-    said = [
-        f"{row.first} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]".replace("-", "\N{MINUS SIGN}")
-        for row in rows.itertuples()
-        if row.num
-    ]
-    return f"Average precision for label boundaries, less that of a random map: {'; '.join(said)}." if said else ""
+    """Return what is read first: whether maps are above chance, and above controls that have understood nothing."""
+    said = verdicts(found.differences())
+    return " ".join([*said, "In brackets: difference of average precision, 95 %."]) if said else ""
 
 
 def _aligned(found: Attributions) -> tuple[Item, ...]:
@@ -62,6 +58,9 @@ def _aligned(found: Attributions) -> tuple[Item, ...]:
     main = intervals[intervals["measure"].isin(MEASURES)]
     others = intervals[~intervals["measure"].isin(MEASURES)]
     differences = found.differences().rename(columns={"value": "first less second", "num": "pictures"})
+    main, others, differences = (
+        table.assign(measure=table["measure"].map(in_plain_words)) for table in (main, others, differences)
+    )
     return (
         TableItem(main, "Of the map's steepness with the label boundaries; mean over pictures, 95 %.", "alignment"),
         TableItem(differences, "Differences in pairs: of the same pictures, with paired intervals.", "differences"),
@@ -87,7 +86,7 @@ def _each(found: Attributions) -> TableItem:
 
 
 def _cautions(found: Attributions) -> tuple[str, ...]:
-    said = []
+    said = found.cautions()
     for name in found.models:
         empty = int(found.of(name)["zero"].sum())
         said += [f"{empty} of {len(found.pictures)} maps of {name} are nowhere positive."] if empty else []
