@@ -230,3 +230,9 @@ def test_four_pictures_in_one_batch_say_nothing_of_how_sure_a_value_is():
         assert np.isfinite(difference(three(**more)[:2], three(**more)[::2]).p_values).all()
     biased = compare_fingerprints(x, a, estimator="biased")
     assert (biased.high - biased.low < 2).all()
+
+
+def test_four_pictures_cannot_be_surer_than_their_permutations_allow():
+    x, a, _ = three(n=4, batch=4)
+    p_values = compare_fingerprints(x, a).p_values
+    assert (p_values > 0.1).all()  # U-centred, 4 pictures can be paired in 3 ways, each as likely as the others

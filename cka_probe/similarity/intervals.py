@@ -29,6 +29,8 @@ from torch import Tensor
 from cka_probe.similarity.cka import Terms, cka
 from cka_probe.similarity.estimators import ESTIMATORS, Estimator
 
+TIE = 1e-5
+"""What float32 may take from a permuted value that equals the one seen, as some do where there are few pictures."""
 TOGETHER = 8
 """Permutations in one matrix product: few enough to stay in the cache."""
 
@@ -159,7 +161,7 @@ def permutation_null(
     permuted = sums / (sum_xx[:, None] * sum_yy[None, :]).sqrt()
     defined = ~value.isnan()
     null = torch.where(defined, permuted.quantile(0.95, dim=0), torch.nan)
-    exceed = (permuted >= value).sum(dim=0).double()
+    exceed = (permuted >= value - TIE).sum(dim=0).double()
     return null, torch.where(defined, (1 + exceed) / (1 + permutations), torch.nan)
 
 
