@@ -219,3 +219,12 @@ def test_a_result_without_intervals_has_no_such_figure():
 def test_same_difference_same_bytes(tmp_path):
     one, two = (save_difference(subtracted("nine"), [tmp_path / f"{turn}.svg"], style="talk")[0] for turn in (1, 2))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_comparison_of_the_same_models_twice_is_called_by_their_short_names():
+    pair = "runs/a_long_way_down/first.safetensors against runs/a_long_way_down/second.safetensors"
+    result = replace(subtracted("nine"), first=pair, second=pair)
+    figure = Figure(figsize=difference_size(result))
+    title = difference(result, axes_in(figure, "difference")).get_title(loc="left")
+    assert "first against second" in title
+    assert "safetensors" not in title

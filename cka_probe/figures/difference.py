@@ -83,7 +83,7 @@ def _above(result: DifferenceMatrix, plan: Plan) -> list[str]:
     """Return what stands above the map, in lines: what is subtracted from what, and the number of pictures."""
     room = (plan.map[0] + 0.4) * style.POINTS / 6
     first, second = labels.short_pair(result.first), labels.short_pair(result.second)
-    if first == second:
+    if first == second and result.first != result.second:
         first, second = result.first, result.second
     whole = f"{first} \N{MINUS SIGN} {second}"
     if labels.width(whole) <= room:
