@@ -1,7 +1,8 @@
 """The diagonal of the matrix: how similar layer i of x is to layer i of y, from the first layer to the last.
 
-Each value stands with its 95 % interval, over the grey of what chance reaches: the 95 % quantile when the pictures
-of y are permuted. A layer without a value is hatched and the line has a gap there.
+Each value stands with its 95 % interval, which a band carries from layer to layer, over the grey of what chance
+reaches: the 95 % quantile when the pictures of y are permuted. A layer without a value is hatched and the line has a
+gap there.
 """
 
 import numpy as np
@@ -39,6 +40,7 @@ def profile(result: SimilarityMatrix, ax: Axes) -> Axes:
     for layer in index[~np.isfinite(values)]:
         ax.axvspan(layer - 0.5, layer + 0.5, zorder=0.5, **style.UNDEFINED)
     marker = (3.0 if len(values) <= 25 else 1.6) * sizes.scale
+    ax.fill_between(index, low, high, color=style.LINE, alpha=0.15, linewidth=0, clip_on=False)
     ax.vlines(index, low, high, color=style.LINE, linewidth=1.2 * sizes.scale, alpha=0.55, clip_on=False)
     look = {"linewidth": 0.8 * sizes.scale, "markersize": marker, "markeredgewidth": 1.0 * sizes.scale}
     ax.plot(index, values, "o-", color=style.LINE, clip_on=False, **look)
