@@ -142,6 +142,20 @@ def test_several_runs_at_once_share_the_work(whole, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
 
 
+def test_a_straggler_meets_a_finished_set_and_somebody_who_looks_for_work(whole, tmp_path, monkeypatch):
+    claim = Making.claim
+
+    def late(making, index, *, wait):
+        monkeypatch.setattr(Making, "claim", claim)
+        make_worlds(tmp_path / "rooms", SETTINGS)  # by others, to the end
+        with making.locked():  # the hidden folder is there again, for a moment, and empty
+            return claim(making, index, wait=wait)
+
+    monkeypatch.setattr(Making, "claim", late)
+    assert contents(make_worlds(tmp_path / "rooms", SETTINGS)) == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
+
+
 def test_a_world_is_made_by_one_and_awaited_by_the_other(tmp_path, whole):
     making, told = Making(tmp_path / "rooms"), []
     with making.locked():

@@ -76,8 +76,10 @@ class Making:
 
     def note(self) -> str | None:
         """Return what is made here; None when nobody has said so yet."""
-        path = self.folder / NOTE
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        try:
+            return (self.folder / NOTE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
 
     def begin(self, note: str) -> None:
         """Say what is made here; the folder must be locked."""

@@ -64,8 +64,8 @@ def make_worlds(root: str | Path, settings: Settings, *, workers: int = 1, progr
                 _make_all(making, settings, workers, progress or _silence)
                 _finish(making, settings)
             except FileNotFoundError:
-                if making.folder.exists():  # else others have finished the set and taken the folder away
-                    raise
+                if making.note() is not None:  # else others have finished the set and taken the folder away; one that
+                    raise  # is there again without a note is only somebody's who looks whether there is anything to do
     return Path(root)
 
 
