@@ -196,6 +196,7 @@ def test_a_class_may_be_said_by_its_name(small, blocks, tmp_path):
         (["--names", "chance"], "expected other names of checkpoints than chance"),
         (["--classes", "gras"], "no class 'gras'; did you mean 'grass'"),
         (["--target", "none", "--log-softmax"], "expected no class, region or log-softmax"),
+        (["--target", "none", "--signed"], "takes no gradient, so nothing in its maps speaks for or against"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(small, blocks, tmp_path, more, said):

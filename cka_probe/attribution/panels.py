@@ -39,9 +39,12 @@ def panel_of(
         signed: Whether maps are shown before their ReLU too.
 
     Raises:
-        DataError: No maps are held, or there are none of single classes; networks predict different kinds of things.
+        DataError: No maps are held, or there are none of single classes; networks predict different kinds of things;
+            `signed` is asked of maps without a gradient.
         UnknownNameError: There is no such class.
     """
+    if signed and result.settings["target"] == "none":
+        raise DataError("the target none takes no gradient, so nothing in its maps speaks for or against; omit --signed")
     kinds = {_kind(one.prediction) for maps in held.values() for one in maps}
     if len(kinds) != 1:
         raise DataError(f"expected maps of networks that predict one kind of thing, found {len(kinds)}; hold some maps")
