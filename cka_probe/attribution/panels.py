@@ -44,7 +44,10 @@ def panel_of(
         UnknownNameError: There is no such class.
     """
     if signed and result.settings["target"] == "none":
-        raise DataError("the target none takes no gradient, so nothing in its maps speaks for or against; omit --signed")
+        raise DataError(
+            "expected a target with a gradient for maps before their ReLU, found none, which takes no gradient, so "
+            "nothing in its maps speaks for or against; leave --signed out"
+        )
     kinds = {_kind(one.prediction) for maps in held.values() for one in maps}
     if len(kinds) != 1:
         raise DataError(f"expected maps of networks that predict one kind of thing, found {len(kinds)}; hold some maps")
