@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ckaprobe_cli.options import Style, Venue
+
 
 def draw(
     files: Annotated[
@@ -39,22 +41,15 @@ def draw(
         Path | None, typer.Option(help="Folder to write to. By default that of the first file.", show_default=False)
     ] = None,
     format: Annotated[str, typer.Option(help="png, pdf, svg, or several with commas.")] = "png,pdf",
-    style: Annotated[
-        str, typer.Option(help="paper, talk (letters of 12 points or more) or screen (for pages and notebooks).")
-    ] = "paper",
-    venue: Annotated[
-        str | None,
-        typer.Option(
-            help="As wide as a column or the page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.",
-            show_default=False,
-        ),
-    ] = None,
+    style: Style = "paper",
+    venue: Venue = None,
 ) -> None:
     """Redraw the figures of results or of training runs; prints the paths written."""
     from cka_probe.figures.redraw import redraw
+    from cka_probe.figures.style import look_of
 
     suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",")]
-    look = {"style": style, "venue": venue}
+    look = look_of(style, venue)
     if figure == ["difference"] and len(files) > 1 and emphasis is None:
         paths = _difference(files, out, suffixes, title or (), look)
     else:

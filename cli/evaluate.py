@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, Out, given, pictures_bar
+from ckaprobe_cli.options import Device, Out, Style, Venue, given, pictures_bar
 
 if TYPE_CHECKING:
+    from cka_probe.figures.depth_panel import DepthPanel
     from cka_probe.label_scores import LabelScores
     from cka_probe.scores import Scores
 
@@ -65,6 +66,8 @@ def evaluate(
     draw: Annotated[
         int, typer.Option(help="Draw so many pictures, from the best predicted to the worst; keeps predictions.", min=0)
     ] = 0,
+    style: Style = "paper",
+    venue: Venue = None,
     device: Device = "auto",
 ) -> None:
     """Score a checkpoint on a dataset: errors of depth, on iBims-1 also of boundaries and planes, or of labels.
@@ -73,9 +76,11 @@ def evaluate(
     labels.png and labels.pdf; prints the scores with their 95 % intervals and the paths.
     """
     from cka_probe.evaluate import evaluate as score
+    from cka_probe.figures.style import look_of
     from cka_probe.writing import check_writable
 
     check_writable(out)
+    look = look_of(style, venue)
     kept = out / KEPT if keep or draw else None
     rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops, canny=canny)
     rules |= given(flip_test=flip_test, resolution=resolution, feathered=feathered or None)
@@ -92,28 +97,33 @@ def evaluate(
         )
     typer.echo(scores.summary())
     paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
-    for path in [*paths, *([kept] if kept else []), *(_drawn(scores, on, kept, draw) if draw else [])]:
+    for path in [*paths, *([kept] if kept else []), *(_drawn(scores, on, (kept, draw), look) if draw else [])]:
         typer.echo(path)
 
 
-def _drawn(scores: "Scores | LabelScores", on: str, kept: Path, num: int) -> list[Path]:
+def _drawn(scores: "Scores | LabelScores", on: str, what: tuple[Path, int], look: dict[str, str | None]) -> list[Path]:
     """Draw what was predicted of some pictures beside the truth; return the paths."""
     from cka_probe.evaluation.showing import label_rows, telling_pictures
+    from cka_probe.figures.depth_panel import save_depth_panel
     from cka_probe.figures.label_panel import save_label_panel
     from cka_probe.label_scores import LabelScores
 
+    kept, num = what
     names, model = telling_pictures(scores, num), {scores.model["stage"]: kept}
     if isinstance(scores, LabelScores):
-        return save_label_panel(label_rows(on, model, names), [kept.parent / "labels.png", kept.parent / "labels.pdf"])
-    return _drawn_depth(scores, on, kept, names)
+        panel = label_rows(on, model, names)
+        return save_label_panel(panel, [kept.parent / "labels.png", kept.parent / "labels.pdf"], **look)
+    return save_depth_panel(
+        _depths(scores, on, kept, names), [kept.parent / "depth.png", kept.parent / "depth.pdf"], **look
+    )
 
 
-def _drawn_depth(scores: "Scores", on: str, kept: Path, names: list[str]) -> list[Path]:
-    """Draw depth, errors and, where the dataset knows the true ones, edges of some pictures; return the paths."""
+def _depths(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":
+    """Return depth, errors and, where the dataset knows the true ones, edges of some pictures as a panel."""
     from cka_probe.evaluation.protocol import Protocol
     from cka_probe.evaluation.showing import depth_rows
-    from cka_probe.figures.depth_panel import TRUTH, DepthPanel, save_depth_panel
+    from cka_probe.figures.depth_panel import TRUTH, DepthPanel
 
     rows = depth_rows(on, {scores.model["stage"]: kept}, names, Protocol.from_recorded(scores.settings))
     parts = ("depth", "error", "edges") if TRUTH in rows[0].edges else ("depth", "error")
-    return save_depth_panel(DepthPanel(rows, parts), [kept.parent / "depth.png", kept.parent / "depth.pdf"])
+    return DepthPanel(rows, parts)

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, Out, pictures_bar
+from ckaprobe_cli.options import Device, Out, Style, Venue, pictures_bar
 
 if TYPE_CHECKING:
-    from cka_probe.attribution.attributions import Attributions
     from cka_probe.attribution.held import Held
 
 KEPT = "maps"
@@ -43,6 +42,8 @@ def gradcam(
     ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Draw maps before their ReLU too.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help=f"Keep all maps, a .npz a checkpoint in {KEPT}/.")] = False,
+    style: Style = "paper",
+    venue: Venue = None,
     device: Device = "auto",
 ) -> None:
     """Draw Grad-CAM maps of checkpoints on the same pictures, and count how well they follow label boundaries.
@@ -50,11 +51,15 @@ def gradcam(
     Writes gradcam.json and gradcam.csv (a row for each checkpoint and picture), gradcam.png and gradcam.pdf; prints the
     summary and the paths.
     """
-    from cka_probe.attribution.over_pictures import Rules, attribute
+    from cka_probe.attribution.over_pictures import Rules, attribute, spread
+    from cka_probe.attribution.panels import panel_of
     from cka_probe.data import open_dataset
+    from cka_probe.figures.cam_panel import save_cam_panel
+    from cka_probe.figures.style import look_of
     from cka_probe.writing import check_writable
 
     check_writable(out)
+    look = look_of(style, venue)
     called = _called(checkpoints, names)
     rules = Rules(num or None, seed, tolerance, log_softmax=log_softmax)
     dataset = open_dataset(data)
@@ -65,7 +70,10 @@ def gradcam(
     paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
     paths += _kept(held, out / KEPT) if keep else []
     if draw:
-        paths += _drawn(result, held, (dataset, draw, classes, signed), out)
+        some = {name: [maps[place] for place in sorted(spread(len(maps), draw))] for name, maps in held.items()}
+        wanted = [name.strip() for name in classes.split(",")] if classes else []
+        panel = panel_of(result, some, getattr(dataset, "classes", None), wanted, signed=signed)
+        paths += save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"], **look)
     for path in paths:
         typer.echo(path)
 
@@ -91,18 +99,3 @@ def _kept(held: dict[str, list["Held"]], folder: Path) -> list[Path]:
 
     check_names(list(held))
     return [save_held(maps, prediction_path(folder, name, ".npz")) for name, maps in held.items()]
-
-
-def _drawn(
-    result: "Attributions", held: dict[str, list["Held"]], what: tuple[object, int, str | None, bool], out: Path
-) -> list[Path]:
-    """Draw some of the maps; return the paths."""
-    from cka_probe.attribution.over_pictures import spread
-    from cka_probe.attribution.panels import panel_of
-    from cka_probe.figures.cam_panel import save_cam_panel
-
-    dataset, draw, classes, signed = what
-    some = {name: [maps[place] for place in sorted(spread(len(maps), draw))] for name, maps in held.items()}
-    wanted = [name.strip() for name in classes.split(",")] if classes else []
-    panel = panel_of(result, some, getattr(dataset, "classes", None), wanted, signed=signed)
-    return save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"])

@@ -34,6 +34,17 @@ Features = Annotated[str | None, typer.Option(help="flatten, gap or tokens.  [de
 Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16.  [default: float32]", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out (they are listed).")]
+Style = Annotated[
+    str,
+    typer.Option(help="Of figures: paper, talk (letters of 12 points or more) or screen (pages, notebooks)."),
+]
+Venue = Annotated[
+    str | None,
+    typer.Option(
+        help="Figures as wide as a column or the page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.",
+        show_default=False,
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)]
 
 

@@ -197,6 +197,8 @@ def test_a_class_may_be_said_by_its_name(small, blocks, tmp_path):
         (["--classes", "gras"], "no class 'gras'; did you mean 'grass'"),
         (["--target", "none", "--log-softmax"], "expected no class, region or log-softmax"),
         (["--target", "none", "--signed"], "takes no gradient, so nothing in its maps speaks for or against"),
+        (["--style", "papr"], "no style 'papr'; did you mean 'paper'"),
+        (["--venue", "neurps"], "no venue 'neurps'; did you mean 'neurips'"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(small, blocks, tmp_path, more, said):

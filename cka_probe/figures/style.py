@@ -136,6 +136,21 @@ def scale_for(width: float, letters: float, style: str = "paper", venue: str | N
     )
 
 
+def look_of(style: str, venue: str | None) -> dict[str, str | None]:
+    """Return a style and a venue as every `save_*` takes them, once both are known to exist.
+
+    Raises:
+        UnknownNameError: No such style or venue.
+
+    >>> look_of("talk", None)
+    {'style': 'talk', 'venue': None}
+    """
+    lookup(STYLES, style, "style")
+    if venue is not None:
+        lookup(VENUES, venue, "venue")
+    return {"style": style, "venue": venue}
+
+
 def page_for(venue: str | None) -> float:
     """Return how many inches wide a design may be for its letters to have 5 points on a venue's page.
 
