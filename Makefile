@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
 
 # runs every notebook from top to bottom and keeps what it puts out
 notebooks: $(VENV)/.installed
