@@ -93,7 +93,7 @@ def _chance(result: SimilarityMatrix) -> Iterator[str]:
     below = int((result.values[known] <= result.null[known]).sum())
     if below:
         yield (
-            f"{below} of {int(known.sum())} cells are not above what permuted pictures reach (the 95 % quantile of "
+            f"{below} of {int(known.sum())} cells {'is' if below == 1 else 'are'} not above what permuted pictures reach (the 95 % quantile of "
             f"{result.settings['permutations']} permutations); read no similarity there."
         )
 
