@@ -92,8 +92,9 @@ def _chance(result: SimilarityMatrix) -> Iterator[str]:
     known = np.isfinite(result.values) & np.isfinite(result.null)
     below = int((result.values[known] <= result.null[known]).sum())
     if below:
+        verb = "is" if below == 1 else "are"
         yield (
-            f"{below} of {int(known.sum())} cells {'is' if below == 1 else 'are'} not above what permuted pictures reach (the 95 % quantile of "
+            f"{below} of {int(known.sum())} cells {verb} not above what permuted pictures reach (the 95 % quantile of "
             f"{result.settings['permutations']} permutations); read no similarity there."
         )
 
