@@ -56,14 +56,14 @@ class Measure:
     range: tuple[float, float] | None = (0.0, 1.0)
     sums: bool = False
 
-    def function(self, k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+    def function(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the value of every layer of x with every layer of y over one batch, (rows, columns) float64.
 
         Args:
-            k: (rows, n, n) float64, the centred Grams of x, `H X X^T H`.
-            l: (columns, n, n) float64, those of y.
+            x: (rows, n, n) float64, the centred Grams of x, `K = H X X^T H`.
+            y: (columns, n, n) float64, `L`, those of y.
         """
-        return self.between(self.ready(k), self.ready(l))
+        return self.between(self.ready(x), self.ready(y))
 
     def ready(self, grams: Tensor) -> Tensor:
         """Return centred Grams prepared, (layers, n, n); NaN throughout for a layer that does not vary.
@@ -242,7 +242,8 @@ def _of_function(function: Callable[[Tensor, Tensor], Any]) -> Measure:
     meaning = (getattr(function, "__doc__", None) or "a measure of the user's own").strip().splitlines()[0]
 
     def pair(x: Tensor, y: Tensor) -> Tensor:
-        return torch.tensor([[_number(function(k, l), name) for l in y] for k in x], dtype=torch.float64)  # noqa: E741
+        rows = [[_number(function(row, column), name) for column in y] for row in x]
+        return torch.tensor(rows, dtype=torch.float64)
 
     return Measure(name, name, meaning, "", lambda grams: grams, pair, range=None)
 
