@@ -1,7 +1,7 @@
 """Twelve checkpoints, all against all: twelve forward passes, or 66 times two.
 
 Each model makes its fingerprint once; pairs are compared from the fingerprints. The floor is twelve bare
-forward passes over the same pictures.
+forward passes over the same images.
 """
 
 import sys
@@ -19,16 +19,16 @@ from cka_probe import Backbone, compare_fingerprints, fingerprint
 CHECKPOINTS = 12
 
 
-def time_checkpoints(*, pictures: str, seed: int, rounds: int, quick: bool) -> dict:
+def time_checkpoints(*, images: str, seed: int, rounds: int, quick: bool) -> dict:
     """Return the cost of 12 fingerprints and all 78 pairs (66, and each with itself) over 12 forward passes.
 
     Args:
-        pictures: `1/f` or `noise`.
+        images: `1/f` or `noise`.
         seed: Of the first model; the others follow.
         rounds: How often, after a warm-up.
         quick: As of the workload.
     """
-    workload = make_workload("resnet10", pictures=pictures, seed=seed, quick=quick).first(4)
+    workload = make_workload("resnet10", images=images, seed=seed, quick=quick).first(4)
     models = [make_model(RECIPES["resnet10"], seed + number) for number in range(CHECKPOINTS)]
     _round(workload.first(1), models)
     found = []
@@ -37,7 +37,7 @@ def time_checkpoints(*, pictures: str, seed: int, rounds: int, quick: bool) -> d
         print(f"  round {number + 1}/{rounds}: {found[-1]}", file=sys.stderr, flush=True)
     prints, pairs, bare_pairs = ("fingerprints", "pairs", "pairs_without_null")
     return {
-        "title": f"{CHECKPOINTS} ResNet-18 x {len(TEN)} layers, {sum(map(len, workload.pictures))} pictures, 78 pairs",
+        "title": f"{CHECKPOINTS} ResNet-18 x {len(TEN)} layers, {sum(map(len, workload.images))} images, 78 pairs",
         "seconds": found,
         "ratios": [(one[prints] + one[pairs]) / one["floor"] for one in found],
         "ratios_without_null": [(one[prints] + one[bare_pairs]) / one["floor"] for one in found],
@@ -51,11 +51,11 @@ def _round(workload: Workload, models: list[nn.Module]) -> dict[str, float]:
     # the floor of two models at a time, for six pairs of them
     bare = [Workload(**vars(workload) | {"models": (x, y)}) for x, y in zip(models[::2], models[1::2], strict=True)]
     seconds, _ = stopwatch(lambda: [floor(two) for two in bare])
-    pictures = torch.cat(workload.pictures)
-    batch = len(workload.pictures[0])
+    images = torch.cat(workload.images)
+    batch = len(workload.images[0])
     made, prints = stopwatch(
         lambda: [
-            fingerprint(Backbone(model, size=workload.size), pictures, layers=workload.spec, batch=batch)
+            fingerprint(Backbone(model, size=workload.size), images, layers=workload.spec, batch=batch)
             for model in models
         ]
     )

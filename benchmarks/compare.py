@@ -2,9 +2,9 @@
 
     python benchmarks/compare.py                    # all of it, about a quarter of an hour on two cores
     python benchmarks/compare.py --quick            # two small batches: does it run?
-    python benchmarks/compare.py --only swin9 --pictures noise --rounds 7
+    python benchmarks/compare.py --only swin9 --images noise --rounds 7
 
-Time is over "the floor": the bare forward passes of both models over the same pictures, with empty hooks on the
+Time is over "the floor": the bare forward passes of both models over the same images, with empty hooks on the
 same layers. Everything from call to result counts. Tools run in one process, one after the other in every round;
 a ratio is of one round; the table shows its median and range. Numbers are reported, never asserted.
 """
@@ -39,7 +39,7 @@ def main() -> None:
     if "checkpoints" in asked.only:
         _say("checkpoints")
         result["checkpoints"] = time_checkpoints(
-            pictures=asked.pictures, seed=asked.seed, rounds=asked.rounds, quick=asked.quick
+            images=asked.images, seed=asked.seed, rounds=asked.rounds, quick=asked.quick
         )
         print(checkpoints_table(result["checkpoints"]))
     if asked.out:
@@ -49,11 +49,11 @@ def main() -> None:
 
 def _workload(name: str, asked: argparse.Namespace) -> dict:
     """Return one workload's rows."""
-    workload = make_workload(name, pictures=asked.pictures, seed=asked.seed, quick=asked.quick)
+    workload = make_workload(name, images=asked.images, seed=asked.seed, quick=asked.quick)
     _say(workload.title)
     measured = time_tools(workload, asked.tools, asked.rounds)
     judge(measured, workload)
-    shape = "x".join(map(str, workload.pictures[0].shape))
+    shape = "x".join(map(str, workload.images[0].shape))
     rows = {
         tool: {"label": TOOLS[tool].label(), "note": TOOLS[tool].note, **one.recorded()}
         for tool, one in measured.items()
@@ -62,7 +62,7 @@ def _workload(name: str, asked: argparse.Namespace) -> dict:
         for tool, row in rows.items():
             row["memory"] = _memory(name, tool, measured[tool], asked)
     found = {
-        "title": f"{workload.title}, {len(workload.pictures)} batches of {shape}",
+        "title": f"{workload.title}, {len(workload.images)} batches of {shape}",
         "layers": workload.layers,
         "rows": rows,
     }
@@ -83,7 +83,7 @@ def _memory(name: str, tool: str, one: Measured, asked: argparse.Namespace) -> d
     return peak_of(
         name,
         tool,
-        pictures=asked.pictures,
+        images=asked.images,
         seed=asked.seed,
         threads=asked.threads,
         batches=2,
@@ -98,8 +98,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS), help="floor is always there")
     parser.add_argument("--rounds", type=int, default=5, help="times each tool runs")
     parser.add_argument("--memory", type=int, default=3, metavar="PROCESSES", help="per tool; 0 for none")
-    parser.add_argument("--pictures", choices=("1/f", "noise"), default="1/f")
-    parser.add_argument("--seed", type=int, default=0, help="of models and pictures")
+    parser.add_argument("--images", choices=("1/f", "noise"), default="1/f")
+    parser.add_argument("--seed", type=int, default=0, help="of models and images")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--quick", action="store_true", help="two batches of eight, to see that all of it runs")
     parser.add_argument("--out", type=Path, default=None, metavar="FILE.json", help="raw numbers")

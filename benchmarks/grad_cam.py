@@ -3,7 +3,7 @@
     python benchmarks/grad_cam.py [--rounds 5] [--batch 8] [--size 224]
 
 Both run once a round, each round beginning with the other; a ratio is of one round, and the table gives its median and
-range. Peak memory is that of a fresh process above the state with network and pictures loaded and one picture mapped
+range. Peak memory is that of a fresh process above the state with network and images loaded and one image mapped
 (`memory.py`). The table goes to stdout. That the maps agree is checked first, and how well is a column.
 """
 
@@ -48,7 +48,7 @@ TOOLS: dict[str, Callable[[nn.Module, Tensor, str], Tensor]] = {"ours": ours, "c
 
 
 def loaded(architecture: str, batch: int, size: int) -> tuple[nn.Module, Tensor]:
-    """Return a random network and random pictures, the same each time."""
+    """Return a random network and random images, the same each time."""
     torch.manual_seed(0)
     return torchvision.models.get_model(architecture).eval(), torch.rand(batch, 3, size, size)
 

@@ -24,7 +24,7 @@ BATCHES, BATCH, SIZE = 4, 32, 16
 
 
 class Channel(nn.Module):
-    """One channel of a picture, so that two networks can be given pictures that have nothing to do with each other."""
+    """One channel of an image, so that two networks can be given images that have nothing to do with each other."""
 
     def __init__(self, index: int):
         super().__init__()
@@ -54,16 +54,16 @@ def network(seed: int, *, channel: int = 0, mean: float = 0.0) -> nn.Module:
 
 
 def workload(x: nn.Module, y: nn.Module, layers: tuple[str, ...], seed: int = 0) -> Workload:
-    """Return noise pictures for two networks."""
+    """Return noise images for two networks."""
     generator = torch.Generator().manual_seed(seed)
-    pictures = tuple(torch.rand(BATCH, 3, SIZE, SIZE, generator=generator) for _ in range(BATCHES))
-    return _with_pictures(Workload("", (x, y), layers, list(layers), layers, (), (), SIZE), pictures)
+    images = tuple(torch.rand(BATCH, 3, SIZE, SIZE, generator=generator) for _ in range(BATCHES))
+    return _with_images(Workload("", (x, y), layers, list(layers), layers, (), (), SIZE), images)
 
 
-def _with_pictures(case: Workload, pictures: tuple[Tensor, ...]) -> Workload:
-    """Return a workload with other pictures, normalised as a backbone of ours does it for itself."""
+def _with_images(case: Workload, images: tuple[Tensor, ...]) -> Workload:
+    """Return a workload with other images, normalised as a backbone of ours does it for itself."""
     normalise = Backbone(case.models[0], size=SIZE).preprocessing.normalise
-    return replace(case, pictures=pictures, inputs=tuple(normalise(images).contiguous() for images in pictures))
+    return replace(case, images=images, inputs=tuple(normalise(images).contiguous() for images in images))
 
 
 def truth(case: Workload) -> Tensor:
@@ -95,9 +95,9 @@ Run = Callable[[Workload], Tensor]
 def every_batch(run: Run) -> str:
     """Replace all batches but the last."""
     case = workload(network(0), network(1), ("conv1", "conv2"))
-    other = workload(*case.models, case.layers, seed=1).pictures
-    changed = (*other[:-1], case.pictures[-1])
-    before, after = run(case), run(_with_pictures(case, changed))
+    other = workload(*case.models, case.layers, seed=1).images
+    changed = (*other[:-1], case.images[-1])
+    before, after = run(case), run(_with_images(case, changed))
     return "yes" if (before - after).abs().max() > 1e-6 else "NO, the last only"
 
 
@@ -109,7 +109,7 @@ def in_place(run: Run) -> str:
 
 
 def unrelated(run: Run) -> str:
-    """Compare networks that see independent noise; 2048 features, 32 pictures in a batch."""
+    """Compare networks that see independent noise; 2048 features, 32 images in a batch."""
     case = workload(network(0, channel=0), network(1, channel=1), ("conv2",))
     return f"{run(case).item():+.3f} (0)"
 

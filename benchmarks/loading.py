@@ -1,9 +1,9 @@
-"""Pictures per second that two workers deliver: decoded anew, decoded and kept, read back; torchvision beside them.
+"""Images per second that two workers deliver: decoded anew, decoded and kept, read back; torchvision beside them.
 
     python benchmarks/loading.py --out loading.json
     python benchmarks/loading.py --rooms 2 --frames 4 --rounds 1      # does it run?
 
-The pictures are procedural rooms of the bundled generator, JPEG of 320 x 240 unless asked otherwise. A row is one
+The images are procedural rooms of the bundled generator, JPEG of 320 x 240 unless asked otherwise. A row is one
 epoch over all of them, from the start of its workers to the last batch; every row runs once a round, and a ratio is
 of one round. Nothing is asserted. See README.md.
 """
@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from cka_probe.data.keeping import Kept
-from cka_probe.data.scenes import Settings, make_worlds
-from cka_probe.training.order import Samples, Steps, Views, batches
+from cka_probe.lab.datasets.cache import Kept
+from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.lab.training.sampling import Samples, Steps, Views, batches
 
 FLOOR = "torchvision ImageFolder"
-PICTURES, SEQUENCES = frozenset({"image"}), frozenset({"image", "sources", "source_T_target", "K"})
+IMAGES, SEQUENCES = frozenset({"image"}), frozenset({"image", "sources", "source_T_target", "K"})
 LINE = "{:<38} {:>10} {:>6} {:>11} {:>2} {:>7} {:>6}"
 
 
@@ -55,12 +55,12 @@ def main() -> None:
 
 
 def make(folder: Path, options: argparse.Namespace) -> Path:
-    """Return a folder of videos, a folder each, with camera and poses beside the pictures."""
-    say(f"{options.rooms} rooms of {options.frames} pictures, {options.copies} times")
+    """Return a folder of videos, a folder each, with camera and poses beside the images."""
+    say(f"{options.rooms} rooms of {options.frames} images, {options.copies} times")
     settings = Settings("rooms", options.rooms, options.frames, options.size, test=0)
     root = make_worlds(folder / "rooms", settings)
     for truth in [*root.rglob("sync_depth_*.png"), *root.rglob("labels13_*.png")]:
-        truth.unlink()  # of pictures alone it is a folder that torchvision and SC-Depth's reader both read
+        truth.unlink()  # of images alone it is a folder that torchvision and SC-Depth's reader both read
     videos = root / "nyu_depth_v2"
     for scene in list(videos.iterdir()):  # long epochs, for the start of the workers is part of each
         for number in range(1, options.copies):
@@ -73,7 +73,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rooms", type=int, default=12)
     parser.add_argument("--copies", type=int, default=8, help="of each room, files of their own")
-    parser.add_argument("--frames", type=int, default=12, help="pictures of each room, a video")
+    parser.add_argument("--frames", type=int, default=12, help="images of each room, a video")
     parser.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
@@ -83,13 +83,13 @@ def parse() -> argparse.Namespace:
 
 
 def measure(root: Path, options: argparse.Namespace) -> dict[str, dict]:
-    """Return pictures and seconds by row; the floor goes first in one round and last in the next."""
+    """Return images and seconds by row; the floor goes first in one round and last in the next."""
     rows: dict[str, dict] = {}
     for number in range(options.rounds + 1):
         runs = [lambda: torchvision_epoch(root, options), lambda: our_epochs(root, options)]
         for run in runs if number % 2 else reversed(runs):
-            for name, pictures, seconds, processor in run():
-                row = rows.setdefault(name, {"pictures": pictures, "seconds": [], "processor_seconds": []})
+            for name, images, seconds, processor in run():
+                row = rows.setdefault(name, {"images": images, "seconds": [], "processor_seconds": []})
                 if number:  # the first round fetches the files from the disk and is not counted
                     row["seconds"].append(seconds)
                     row["processor_seconds"].append(processor)
@@ -98,17 +98,17 @@ def measure(root: Path, options: argparse.Namespace) -> dict[str, dict]:
 
 
 def torchvision_epoch(root: Path, options: argparse.Namespace) -> list[tuple[str, int, float, float]]:
-    """Return name, pictures, seconds and processor seconds of an epoch of torchvision's own loading."""
+    """Return name, images, seconds and processor seconds of an epoch of torchvision's own loading."""
     to_floats = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     folder = ImageFolder(root, to_floats)
     loader = DataLoader(folder, options.batch, shuffle=True, num_workers=options.workers)
-    return [(FLOOR, *epoch(lambda: (len(pictures) for pictures, _ in loader)))]
+    return [(FLOOR, *epoch(lambda: (len(images) for images, _ in loader)))]
 
 
 def our_epochs(root: Path, options: argparse.Namespace) -> list[tuple[str, int, float, float]]:
-    """Return name, pictures, seconds and processor seconds of our epochs: without a cache, filling it, and from it."""
+    """Return name, images, seconds and processor seconds of our epochs: without a cache, filling it, and from it."""
     found = []
-    for what, query, needs in (("pictures", "", PICTURES), ("sequences of 3", "?sources=-1,1", SEQUENCES)):
+    for what, query, needs in (("images", "", IMAGES), ("sequences of 3", "?sources=-1,1", SEQUENCES)):
         for kept in (None, Kept()):
             samples = Samples([f"scdepth:{root}{query}"], needs, kept)
             views, count = Views(samples, Untouched(), 0, train=True), len(samples)
@@ -116,21 +116,21 @@ def our_epochs(root: Path, options: argparse.Namespace) -> list[tuple[str, int, 
             for number, name in enumerate(names):
                 steps = Steps(range(number * count, (number + 1) * count), options.batch, 0, 1)
                 loader = batches(views, steps, options.workers, pin=False)
-                found.append((f"{what}, {name}", *epoch(lambda loader=loader: map(pictures_of, loader))))
+                found.append((f"{what}, {name}", *epoch(lambda loader=loader: map(images_of, loader))))
     return found
 
 
-def pictures_of(batch: dict[str, torch.Tensor]) -> int:
-    """Return how many pictures a batch brings."""
+def images_of(batch: dict[str, torch.Tensor]) -> int:
+    """Return how many images a batch brings."""
     return len(batch["image"]) * (1 + (batch["sources"].shape[1] if "sources" in batch else 0))
 
 
 def epoch(load: Callable[[], Iterable[int]]) -> tuple[int, float, float]:
-    """Return the number of pictures of an epoch, the seconds it took, and those of all cores together."""
-    start, used, pictures = perf_counter(), processor_seconds(), 0
+    """Return the number of images of an epoch, the seconds it took, and those of all cores together."""
+    start, used, images = perf_counter(), processor_seconds(), 0
     for count in load():
-        pictures += count
-    return pictures, perf_counter() - start, processor_seconds() - used
+        images += count
+    return images, perf_counter() - start, processor_seconds() - used
 
 
 def processor_seconds() -> float:
@@ -145,15 +145,15 @@ def table(result: dict) -> str:
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; {options['workers']} workers, "
         f"batches of {options['batch']}, {options['size'][1]}x{options['size'][0]} JPEG",
-        LINE.format("an epoch of", "pictures/s", "ratio", "min-max", "n", "CPU ms", "ratio"),
+        LINE.format("an epoch of", "images/s", "ratio", "min-max", "n", "CPU ms", "ratio"),
     ]
     for name, row in rows.items():
-        rates = [row["pictures"] / seconds for seconds in row["seconds"]]
-        floor = [rows[FLOOR]["pictures"] / seconds for seconds in rows[FLOOR]["seconds"]]
+        rates = [row["images"] / seconds for seconds in row["seconds"]]
+        floor = [rows[FLOOR]["images"] / seconds for seconds in rows[FLOOR]["seconds"]]
         ratios = [rate / bare for rate, bare in zip(rates, floor, strict=True)]
         span = f"{min(ratios):.2f}-{max(ratios):.2f}"
-        bare = median(rows[FLOOR]["processor_seconds"]) / rows[FLOOR]["pictures"]
-        cost = median(row["processor_seconds"]) / row["pictures"]
+        bare = median(rows[FLOOR]["processor_seconds"]) / rows[FLOOR]["images"]
+        cost = median(row["processor_seconds"]) / row["images"]
         lines.append(
             LINE.format(
                 name, f"{median(rates):.0f}", f"{median(ratios):.2f}", span, len(ratios), f"{1000 * cost:.2f}",

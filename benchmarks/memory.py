@@ -1,6 +1,6 @@
 """Peak memory of a tool, each measurement in a process of its own.
 
-With both models and all pictures loaded and the tool imported, the kernel's high-water mark is set back and the
+With both models and all images loaded and the tool imported, the kernel's high-water mark is set back and the
 tool runs; the peak above that state is the tool's. The allocator is told, for all tools alike, to give freed
 blocks back at once, so that what is counted is memory in use and not what the allocator keeps for later.
 """
@@ -17,19 +17,19 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "2621
 """glibc: blocks above 256 KiB come from the system and go back to it."""
 
 
-def peak_of(workload: str, tool: str, *, pictures: str, seed: int, threads: int, batches: int, repeats: int) -> dict:
+def peak_of(workload: str, tool: str, *, images: str, seed: int, threads: int, batches: int, repeats: int) -> dict:
     """Return the median peak in MiB, above the loaded state and in all, over fresh processes; or the error.
 
     Args:
         workload: In `RECIPES`.
         tool: In `TOOLS`.
-        pictures: `1/f` or `noise`.
-        seed: Of models and pictures.
+        images: `1/f` or `noise`.
+        seed: Of models and images.
         threads: Of torch.
         batches: So many are run; a peak does not need all.
         repeats: Processes.
     """
-    asked = json.dumps([workload, tool, pictures, seed, threads, batches])
+    asked = json.dumps([workload, tool, images, seed, threads, batches])
     found = []
     for _ in range(repeats):
         done = subprocess.run(
@@ -46,14 +46,14 @@ def peak_of(workload: str, tool: str, *, pictures: str, seed: int, threads: int,
     return {"above_loaded": above, "total": total, "median_above": median(above), "median_total": median(total)}
 
 
-def _measure(workload: str, tool: str, pictures: str, seed: int, threads: int, batches: int) -> dict[str, float]:
+def _measure(workload: str, tool: str, images: str, seed: int, threads: int, batches: int) -> dict[str, float]:
     """Return the peak of one run in this process, in MiB: above the loaded state, and in all."""
     import torch
     from rivals import TOOLS, clear_hooks, floor
     from workloads import make_workload
 
     torch.set_num_threads(threads)
-    loaded = make_workload(workload, pictures=pictures, seed=seed).first(batches)
+    loaded = make_workload(workload, images=images, seed=seed).first(batches)
     small = loaded.first(1)
     floor(small)  # what a first forward pass allocates for good is nobody's
     TOOLS[tool].run(small)  # imports, and caches of the library

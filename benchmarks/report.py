@@ -14,7 +14,7 @@ def head(result: dict) -> str:
     absent = "; ".join(f"{name}: {reason}" for name, reason in NOT_HERE.items())
     return (
         f"{machine['processor']}, {machine['cores']} cores, {options['threads']} threads, load {machine['load']:.1f}\n"
-        f"{versions}\n{options['pictures']} pictures, seed {options['seed']}; not measured: {absent}\n"
+        f"{versions}\n{options['images']} images, seed {options['seed']}; not measured: {absent}\n"
     )
 
 

@@ -29,7 +29,7 @@ class Tool:
     Attributes:
         name: As the table shows it.
         package: Its distribution on PyPI; "" for the floor.
-        run: Everything from the models and pictures to the matrix (rows: layers of x), or to None.
+        run: Everything from the models and images to the matrix (rows: layers of x), or to None.
         note: What was done so that it could run, or how it was called.
     """
 
@@ -64,9 +64,9 @@ def floor(workload: Workload) -> None:
 
 
 def ours(workload: Workload, precision: str = "float32") -> Tensor:
-    """Compare with everything at its default: intervals, null, hashes, and the pictures normalised by ourselves."""
+    """Compare with everything at its default: intervals, null, hashes, and the images normalised by ourselves."""
     x, y = (Backbone(model, size=workload.size) for model in workload.models)
-    result = compare(x, y, list(workload.pictures), layers=workload.spec, precision=precision)
+    result = compare(x, y, list(workload.images), layers=workload.spec, precision=precision)
     return torch.from_numpy(result.values)
 
 
@@ -108,7 +108,7 @@ def ckatorch(workload: Workload) -> Tensor:
 
 
 def ckatorch_flattened(workload: Workload) -> Tensor:
-    """Run ckatorch with each activation as one (1, n, p) stack, so that pictures are the examples."""
+    """Run ckatorch with each activation as one (1, n, p) stack, so that images are the examples."""
     from ckatorch import CKA
 
     class Flattened(CKA):
@@ -119,7 +119,7 @@ def ckatorch_flattened(workload: Workload) -> Tensor:
 
 
 def _ckatorch(workload: Workload, kind: type) -> Tensor:
-    """Run a class of ckatorch over the pictures once."""
+    """Run a class of ckatorch over the images once."""
     with _quiet():
         cka = kind(*workload.models, layers=list(workload.layers), first_name="x", second_name="y", device="cpu")
         return _reordered(cka(_loader(workload), epochs=1), workload)
@@ -152,7 +152,7 @@ def clear_hooks(workload: Workload) -> None:
 
 
 def _loader(workload: Workload) -> DataLoader:
-    """Return the normalised pictures as the loader that all READMEs ask for."""
+    """Return the normalised images as the loader that all READMEs ask for."""
     return DataLoader(TensorDataset(torch.cat(workload.inputs)), batch_size=len(workload.inputs[0]), shuffle=False)
 
 

@@ -1,4 +1,4 @@
-"""Pictures per second of every kind of stage, the time it waits for data, and bare forward and backward beside it.
+"""Images per second of every kind of stage, the time it waits for data, and bare forward and backward beside it.
 
     python benchmarks/training.py --out training.json
     python benchmarks/training.py --device cuda --architecture swinv2_base --size 192 --batch 64 --workers 12
@@ -23,15 +23,15 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from cka_probe.data.keeping import Kept
-from cka_probe.data.scenes import Settings, make_worlds
-from cka_probe.data.scenes.objects import OBJECTS
-from cka_probe.tasks import TASKS
-from cka_probe.training.devices import accelerator_for
-from cka_probe.training.order import Samples
-from cka_probe.training.recipe import Recipe, Stage
-from cka_probe.training.start import begin, seeded
-from cka_probe.training.trainer import Objective, Trainer
+from cka_probe.lab.datasets.cache import Kept
+from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.lab.scenes.objects import OBJECTS
+from cka_probe.lab.tasks import TASKS
+from cka_probe.lab.training.devices import accelerator_for
+from cka_probe.lab.training.recipe import Recipe, Stage
+from cka_probe.lab.training.sampling import Samples
+from cka_probe.lab.training.start import begin, seeded
+from cka_probe.lab.training.trainer import Objective, Trainer
 
 VIDEOS, SEQUENCES, PHOTOGRAPHS = "scdepth:{rooms}", "scdepth:{rooms}?sources=-1,1", "imagenet:{objects}"
 EXAMPLES: dict[str, tuple[str, dict]] = {
@@ -106,7 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("--precision", default="no", choices=["no", "bf16", "fp16"])
     parser.add_argument("--threads", type=int, default=1, help="of the networks, on a CPU")
-    parser.add_argument("--cache", action="store_true", help="read pictures from what is kept once decoded")
+    parser.add_argument("--cache", action="store_true", help="read images from what is kept once decoded")
     parser.add_argument("--worlds", type=int, default=24, help="of each kind; rooms have 12 frames")
     parser.add_argument("--pixels", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--out", help="JSON with every time")
@@ -114,7 +114,7 @@ def parse() -> argparse.Namespace:
 
 
 def make(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
-    """Return folders of videos with every truth and of labelled pictures."""
+    """Return folders of videos with every truth and of labelled images."""
     kinds = {"rooms": ("sc_depth", 12), "objects": ("imagenet", 1)}
     for kind, (layout, frames) in kinds.items():
         say(f"{options.worlds} {kind}")
@@ -124,7 +124,7 @@ def make(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
 
 
 def measure(task: str, paths: dict[str, Path], folder: Path, options: argparse.Namespace) -> dict:
-    """Return pictures per second by round, trained and bare, and the share of the time spent waiting."""
+    """Return images per second by round, trained and bare, and the share of the time spent waiting."""
     spec, settings = EXAMPLES[task]
     warm = 2 * options.workers + 2  # what was read ahead during the first step is not counted
     stage = Stage(
@@ -145,7 +145,7 @@ def measure(task: str, paths: dict[str, Path], folder: Path, options: argparse.N
 
 
 def filled(stage: Stage) -> Kept:
-    """Return a cache that holds all pictures of a stage."""
+    """Return a cache that holds all images of a stage."""
     kept = Kept()
     samples = Samples(stage.data, stage.build_task().needs, kept)
     for index in range(len(samples)):
@@ -166,14 +166,14 @@ def trainer_of(stage: Stage, kept: Kept | None, folder: Path, warm: int, options
 
 
 def trained(trainer: Timed, options: argparse.Namespace) -> dict[str, float]:
-    """Return pictures per second of the trainer's loop, and the share of its time that it waited."""
+    """Return images per second of the trainer's loop, and the share of its time that it waited."""
     trainer.run(trainer.note, options.workers)
-    pictures = options.batch * (trainer.stage.steps - trainer.warm)
-    return {"trained": pictures / trainer.took, "waiting": trainer.waited / trainer.took}
+    images = options.batch * (trainer.stage.steps - trainer.warm)
+    return {"trained": images / trainer.took, "waiting": trainer.waited / trainer.took}
 
 
 def bare(trainer: Timed, options: argparse.Namespace) -> dict[str, float]:
-    """Return pictures per second of forward and backward alone, on batches that are there."""
+    """Return images per second of forward and backward alone, on batches that are there."""
     positions = range(min(HELD, options.steps) * options.batch)
     batches = list(Trainer._batches(trainer, trainer.views, positions, 0))
 
@@ -200,8 +200,8 @@ def head(result: dict) -> str:
             f"{graphics}{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; "
             f"{options['architecture']} at {options['size']} pixels, batches of {options['batch']}, "
             f"{options['workers']} workers, {options['threads']} threads, "
-            f"precision {options['precision']}, pictures {source}",
-            LINE.format("stage", "pictures/s", "bare", "ratio", "min-max", "n", "waiting %", "min-max"),
+            f"precision {options['precision']}, images {source}",
+            LINE.format("stage", "images/s", "bare", "ratio", "min-max", "n", "waiting %", "min-max"),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The reference: float64 from the pictures on, by the textbook formula and none of the package's own code.
+"""The reference: float64 from the images on, by the textbook formula and none of the package's own code.
 
 HSIC_1 of Song et al. (2012, eq. 5), K and L with their diagonals set to zero:
 

@@ -1,6 +1,6 @@
-"""The three workloads: two models of one architecture, the layers compared, and pictures made from a seed.
+"""The three workloads: two models of one architecture, the layers compared, and images made from a seed.
 
-No data set is needed. Pictures have the 1/f amplitude spectrum of photographs (Field 1987), or are white noise,
+No data set is needed. Images have the 1/f amplitude spectrum of images (Field 1987), or are white noise,
 on which most similarities are near zero and every rounding error shows. Weights are random; every 1-D parameter
 is moved away from its constant, so that no norm is an identity, a zero or a copy of its neighbour.
 """
@@ -28,7 +28,7 @@ class Workload:
         layers: Dotted paths, of both models.
         spec: The same layers as `compare` takes them.
         executed: The same paths in the order in which they run.
-        pictures: Batches (n, 3, size, size) float32 in [0, 1].
+        images: Batches (n, 3, size, size) float32 in [0, 1].
         inputs: The same batches normalised, as a user's own loader would give them to a bare model.
         size: Input pixels along each side.
     """
@@ -38,13 +38,13 @@ class Workload:
     layers: tuple[str, ...]
     spec: list[str] | str | None
     executed: tuple[str, ...]
-    pictures: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
     inputs: tuple[Tensor, ...]
     size: int
 
     def first(self, batches: int) -> "Workload":
         """Return the workload with its first few batches only."""
-        return replace(self, pictures=self.pictures[:batches], inputs=self.inputs[:batches])
+        return replace(self, images=self.images[:batches], inputs=self.inputs[:batches])
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Recipe:
         options: Of `timm.create_model`.
         layers: As `compare` takes them; `None` for the nine natural ones.
         batches: How many.
-        batch: Pictures in each.
+        batch: Images in each.
         size: Pixels along each side.
     """
 
@@ -77,19 +77,19 @@ RECIPES = {
 }
 
 
-def make_workload(name: str, *, pictures: str, seed: int, quick: bool = False) -> Workload:
+def make_workload(name: str, *, images: str, seed: int, quick: bool = False) -> Workload:
     """Return the workload of this name.
 
     Args:
         name: In `RECIPES`.
-        pictures: `1/f` or `noise`.
-        seed: Of both models and of the pictures.
+        images: `1/f` or `noise`.
+        seed: Of both models and of the images.
         quick: Two batches of eight instead, to try things out.
     """
     recipe = RECIPES[name]
     batches, batch = (2, 8) if quick else (recipe.batches, recipe.batch)
     models = tuple(make_model(recipe, seed + side) for side in (0, 1))
-    shown = make_pictures(pictures, batches, batch, recipe.size, seed)
+    shown = make_images(images, batches, batch, recipe.size, seed)
     # ImageNet's mean and std, by the same operations as a backbone of ours
     normalise = Backbone(models[0], size=recipe.size).preprocessing.normalise
     spec = list(recipe.layers) if isinstance(recipe.layers, tuple) else recipe.layers
@@ -114,15 +114,15 @@ def make_model(recipe: Recipe, seed: int) -> nn.Module:
     return model.eval()
 
 
-def make_pictures(kind: str, batches: int, batch: int, size: int, seed: int) -> tuple[Tensor, ...]:
-    """Return batches of pictures (batch, 3, size, size) float32 in [0, 1].
+def make_images(kind: str, batches: int, batch: int, size: int, seed: int) -> tuple[Tensor, ...]:
+    """Return batches of images (batch, 3, size, size) float32 in [0, 1].
 
     Args:
         kind: `1/f`, or `noise` for a flat spectrum.
         batches: How many.
-        batch: Pictures in each.
+        batch: Images in each.
         size: Pixels along each side.
-        seed: Same seed, same pictures.
+        seed: Same seed, same images.
     """
     generator = torch.Generator().manual_seed(seed)
     white = torch.randn(batches * batch, 3, size, size, generator=generator)
@@ -130,8 +130,8 @@ def make_pictures(kind: str, batches: int, batch: int, size: int, seed: int) -> 
     frequency = (rows.square() + columns.square()).sqrt().clamp_min(1.0 / size)
     amplitude = 1.0 / frequency if kind == "1/f" else torch.ones_like(frequency)
     coloured = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(size, size))
-    pictures = (0.5 + 0.2 * coloured / coloured.std()).clamp(0, 1)
-    return tuple(part.contiguous() for part in pictures.split(batch))
+    images = (0.5 + 0.2 * coloured / coloured.std()).clamp(0, 1)
+    return tuple(part.contiguous() for part in images.split(batch))
 
 
 def _executed(model: nn.Module, layers: tuple[str, ...], images: Tensor) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/worlds.py --out worlds.json
     OMP_NUM_THREADS=1 python benchmarks/worlds.py --worlds 2 --rounds 1      # does it run?
 
-A frame is a picture of 128 x 96 pixels, anti-aliased by 2 x 2 rays, with every truth about it; its stereo partner is
-a second picture and a row of its own. Rows take turns, one after the other in every round. See README.md.
+A frame is an image of 128 x 96 pixels, anti-aliased by 2 x 2 rays, with every truth about it; its stereo partner is
+a second image and a row of its own. Rows take turns, one after the other in every round. See README.md.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from time import perf_counter
 
 from machine import describe
 
-from cka_probe.data.scenes import WORLDS, World, see, shading, view
+from cka_probe.lab.scenes import WORLDS, World, see, shading, view
 
 ROWS: dict[str, Callable[[World, tuple[int, int]], object]] = {
-    "picture alone": lambda world, size: view.picture(world, view.tabulate(world), world.camera.poses[0], size),
-    "picture and truth": lambda world, size: see(world, 0, size),
+    "image alone": lambda world, size: view.image(world, view.tabulate(world), world.camera.poses[0], size),
+    "image and truth": lambda world, size: see(world, 0, size),
     "... and flow": lambda world, size: see(world, 0, size, flow=True),
     "... and stereo partner": lambda world, size: see(world, 0, size, flow=True, partner=True),
 }
@@ -110,7 +110,7 @@ def timed(function: Callable, name: str, spent: Counter[str]) -> Callable:
 def peak(number: int) -> float:
     """Return the peak memory, in MiB, of a fresh process that writes so many worlds of three frames."""
     code = (
-        "import resource, sys, tempfile; from cka_probe.data.scenes import Settings, make_worlds\n"
+        "import resource, sys, tempfile; from cka_probe.lab.scenes import Settings, make_worlds\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         f"    make_worlds(folder + '/x', Settings('rooms', {number}, 3, (96, 128)))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"

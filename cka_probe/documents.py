@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.errors import DataError
-from cka_probe.writing import replacing
+from cka_probe.files import atomic_write
 
 SUFFIXES = (".json", ".csv")
 
@@ -45,7 +45,7 @@ def write_document(path: str | Path, document: Mapping[str, Any]) -> Path:
         OutputError: It cannot be written there.
     """
     text = json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False)
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
     return Path(path)
 
@@ -66,7 +66,7 @@ def save_either(path: str | Path, what: str, document: Mapping[str, Any], cells:
     path = check_suffix(path, what)
     if path.suffix == ".json":
         return write_document(path, document)
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         cells.to_csv(beside, index=False)
     return path
 

@@ -18,15 +18,15 @@ class CheckpointError(CkaProbeError):
 
 
 class LayerError(CkaProbeError):
-    """A layer that does not exist, never runs, runs twice, or does not give one activation per picture."""
+    """A layer that does not exist, never runs, runs twice, or does not give one activation per image."""
 
 
 class DataError(CkaProbeError):
-    """Pictures or samples that are missing, unreadable, too few, or not the ones expected."""
+    """Images or samples that are missing, unreadable, too few, or not the ones expected."""
 
 
 class FingerprintError(CkaProbeError):
-    """Fingerprints that cannot be compared: other pictures, other batches, other settings."""
+    """Fingerprints that cannot be compared: other images, other batches, other settings."""
 
 
 class RecipeError(CkaProbeError):
@@ -47,3 +47,7 @@ class OutOfMemoryError(CkaProbeError):
 
 class DeviceError(CkaProbeError):
     """A device that is not here."""
+
+
+class MissingExtraError(CkaProbeError):
+    """An optional package that is not installed; the message names the extra that brings it."""

@@ -1,4 +1,4 @@
-"""`ckaprobe compare`: two models, some pictures, and how alike their layers are."""
+"""`ckaprobe compare`: two models, some images, and how alike their layers are."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -19,7 +19,7 @@ from ckaprobe_cli.options import (
     Seed,
     SkipBad,
     given,
-    pictures_bar,
+    images_bar,
 )
 
 
@@ -36,7 +36,7 @@ def compare(
     features: Features = None,
     measure: Annotated[str, typer.Option(help="cka, rsa, mutual_knn, or procrustes (slow).")] = "cka",
     estimator: Annotated[str, typer.Option(help="Of CKA: unbiased or biased.")] = "unbiased",
-    permutations: Annotated[int, typer.Option(help="Of the pictures of y, for the null.", min=0)] = 200,
+    permutations: Annotated[int, typer.Option(help="Of the images of y, for the null.", min=0)] = 200,
     preprocess: Annotated[
         str | None,
         typer.Option(help="own or shared (y is fed as x is).  [default: own]", show_default=False),
@@ -52,19 +52,19 @@ def compare(
     """Compare every layer of X with every layer of Y.
 
     Writes result.json, result.csv, heatmap.png and heatmap.pdf (and the profile of the diagonal, where there is
-    one), the fingerprints of both sides and a strip of the first pictures, and prints the table of the diagonal and
+    one), the fingerprints of both sides and a strip of the first images, and prints the table of the diagonal and
     the paths.
     """
     import cka_probe
-    from cka_probe.cautions import cautions
-    from cka_probe.fingerprint import is_fingerprint
+    from cka_probe.comparison.fingerprint import is_fingerprint
+    from cka_probe.comparison.warnings import cautions
+    from cka_probe.files import check_writable
     from cka_probe.similarity import choose_measure
-    from cka_probe.writing import check_writable
 
     check_writable(out)
     choose_measure(measure, estimator)
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
-    with pictures_bar() as progress:
+    with images_bar() as progress:
         prints = cka_probe.fingerprints(
             x,
             y,
@@ -81,16 +81,16 @@ def compare(
     typer.echo(result.summary())
     for caution in cautions(result):
         typer.echo(f"caution  {caution}")
-    from cka_probe.data.thumbnails import save_strip, thumbnails
-    from cka_probe.figures import figures_for, save_figure
+    from cka_probe.images.thumbnails import save_strip, thumbnails
+    from cka_probe.plotting import figures_for, save_figure
 
     paths = [result.save(out / "result.json"), result.save(out / "result.csv")]
     for name in figures_for(result):
         paths += save_figure(result, name, [out / f"{name}.png", out / f"{name}.pdf"])
     if keep:
         paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", prints, strict=True)]
-    if not (is_fingerprint(x) and is_fingerprint(y)):  # else no picture was read
+    if not (is_fingerprint(x) and is_fingerprint(y)):  # else no image was read
         chosen = replace(prints[0].settings, skip_bad=skip_bad)
-        paths.append(save_strip(thumbnails(data, chosen), out / "pictures.jpg"))
+        paths.append(save_strip(thumbnails(data, chosen), out / "images.jpg"))
     for path in paths:
         typer.echo(path)

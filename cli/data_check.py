@@ -31,10 +31,10 @@ def check(
 
     from tqdm import tqdm
 
-    from cka_probe.data import open_dataset
-    from cka_probe.data.check import check_dataset
-    from cka_probe.figures import check_format
-    from cka_probe.writing import check_writable
+    from cka_probe.files import check_writable
+    from cka_probe.images.datasets import open_dataset
+    from cka_probe.lab.datasets.check import check_dataset
+    from cka_probe.plotting import check_format
 
     drawn = sheet != 0
     if drawn:
@@ -54,10 +54,10 @@ def check(
 
 def _draw(dataset, spec: str, out: Path, count: int | None) -> list[Path]:
     """Draw the contact sheet and return its path; none if nothing on it could be read."""
-    from cka_probe.data.check import evenly, read_sound
-    from cka_probe.data.classes import numbered
-    from cka_probe.data.tallies.classes import class_names
-    from cka_probe.figures.contact_sheet import Sheet, Shot, fitting, save_contact_sheet
+    from cka_probe.lab.datasets.check import evenly, read_sound
+    from cka_probe.lab.datasets.classes import numbered
+    from cka_probe.lab.datasets.statistics.classes import class_names
+    from cka_probe.plotting.contact_sheet import Sheet, Shot, fitting, save_contact_sheet
 
     def shot(index: int) -> Shot:
         return Shot(dataset.describe(index), read_sound(dataset, index)[0])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, pictures_bar
+from ckaprobe_cli.options import Device, images_bar
 
 
 def pseudo_depth(
@@ -22,13 +22,13 @@ def pseudo_depth(
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pseudo-depth of other origin.")] = False,
 ) -> None:
-    """Write pseudo-depth of every picture for training, in LeReS's format; prints the folders.
+    """Write pseudo-depth of every image for training, in LeReS's format; prints the folders.
 
     Interrupted, the same command goes on where it was. Train the teacher on other scenes than these.
     """
-    from cka_probe.pseudo_depth import write_pseudo_depth
+    from cka_probe.lab.pseudo_depth import write_pseudo_depth
 
-    with pictures_bar() as progress:
+    with images_bar() as progress:
         folders = write_pseudo_depth(
             source, data, gives=gives or "", device=device, overwrite=overwrite, progress=progress
         )

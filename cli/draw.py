@@ -45,8 +45,8 @@ def draw(
     venue: Venue = None,
 ) -> None:
     """Redraw the figures of results or of training runs; prints the paths written."""
-    from cka_probe.figures.redraw import redraw
-    from cka_probe.figures.style import look_of
+    from cka_probe.plotting.redraw import redraw
+    from cka_probe.plotting.style import look_of
 
     suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",")]
     look = look_of(style, venue)
@@ -64,10 +64,10 @@ def _difference(
     """Subtract the second comparison from the first, keep and draw the difference, and return the paths written."""
     from dataclasses import replace
 
-    from cka_probe.differences import difference
+    from cka_probe.comparison.differences import difference
     from cka_probe.errors import DataError
-    from cka_probe.figures import check_format
-    from cka_probe.figures.difference import save_difference
+    from cka_probe.plotting import check_format
+    from cka_probe.plotting.difference import save_difference
 
     if len(files) != 2 or len(titles) not in (0, 2):
         raise DataError(

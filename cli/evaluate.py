@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, Out, Style, Venue, given, pictures_bar
+from ckaprobe_cli.options import Device, Out, Style, Venue, given, images_bar
 
 if TYPE_CHECKING:
-    from cka_probe.figures.depth_panel import DepthPanel
-    from cka_probe.label_scores import LabelScores
-    from cka_probe.scores import Scores
+    from cka_probe.lab.evaluation.label_scores import LabelScores
+    from cka_probe.lab.evaluation.scores import Scores
+    from cka_probe.plotting.depth_panel import DepthPanel
 
 KEPT = "predictions"
 
@@ -35,7 +35,7 @@ def evaluate(
     crops: Annotated[
         int | None,
         typer.Option(
-            help="Windows along the longer side of a picture; 0: squeezed whole.  [default: 2; of a teacher 0]",
+            help="Windows along the longer side of an image; 0: squeezed whole.  [default: 2; of a teacher 0]",
             min=0,
             show_default=False,
         ),
@@ -56,15 +56,15 @@ def evaluate(
     resolution: Annotated[
         str | None,
         typer.Option(
-            help="Of labels: picture, or network as the paper scores them.  [default: picture]", show_default=False
+            help="Of labels: image, or network as the paper scores them.  [default: image]", show_default=False
         ),
     ] = None,
-    num: Annotated[int | None, typer.Option(help="So many pictures, drawn by the seed.", show_default=False)] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures in a batch.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of pictures.")] = 0,
+    num: Annotated[int | None, typer.Option(help="So many images, drawn by the seed.", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a batch.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of images.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help=f"Keep every prediction, in {KEPT}/.")] = False,
     draw: Annotated[
-        int, typer.Option(help="Draw so many pictures, from the best predicted to the worst; keeps predictions.", min=0)
+        int, typer.Option(help="Draw so many images, from the best predicted to the worst; keeps predictions.", min=0)
     ] = 0,
     style: Style = "paper",
     venue: Venue = None,
@@ -72,19 +72,19 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a dataset: errors of depth, on iBims-1 also of boundaries and planes, or of labels.
 
-    Writes scores.json and scores.csv (a row for each picture), and if it is to draw depth.png and depth.pdf, or
+    Writes scores.json and scores.csv (a row for each image), and if it is to draw depth.png and depth.pdf, or
     labels.png and labels.pdf; prints the scores with their 95 % intervals and the paths.
     """
-    from cka_probe.evaluate import evaluate as score
-    from cka_probe.figures.style import look_of
-    from cka_probe.writing import check_writable
+    from cka_probe.files import check_writable
+    from cka_probe.lab.evaluation.evaluate import evaluate as score
+    from cka_probe.plotting.style import look_of
 
     check_writable(out)
     look = look_of(style, venue)
     kept = out / KEPT if keep or draw else None
     rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops, canny=canny)
     rules |= given(flip_test=flip_test, resolution=resolution, feathered=feathered or None)
-    with pictures_bar() as progress:
+    with images_bar() as progress:
         scores = score(
             checkpoint,
             on,
@@ -102,14 +102,14 @@ def evaluate(
 
 
 def _drawn(scores: "Scores | LabelScores", on: str, what: tuple[Path, int], look: dict[str, str | None]) -> list[Path]:
-    """Draw what was predicted of some pictures beside the truth; return the paths."""
-    from cka_probe.evaluation.showing import label_rows, telling_pictures
-    from cka_probe.figures.depth_panel import save_depth_panel
-    from cka_probe.figures.label_panel import save_label_panel
-    from cka_probe.label_scores import LabelScores
+    """Draw what was predicted of some images beside the truth; return the paths."""
+    from cka_probe.lab.evaluation.label_scores import LabelScores
+    from cka_probe.lab.evaluation.showing import label_rows, telling_images
+    from cka_probe.plotting.depth_panel import save_depth_panel
+    from cka_probe.plotting.label_panel import save_label_panel
 
     kept, num = what
-    names, model = telling_pictures(scores, num), {scores.model["stage"]: kept}
+    names, model = telling_images(scores, num), {scores.model["stage"]: kept}
     if isinstance(scores, LabelScores):
         panel = label_rows(on, model, names)
         return save_label_panel(panel, [kept.parent / "labels.png", kept.parent / "labels.pdf"], **look)
@@ -119,10 +119,10 @@ def _drawn(scores: "Scores | LabelScores", on: str, what: tuple[Path, int], look
 
 
 def _depths(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":
-    """Return depth, errors and, where the dataset knows the true ones, edges of some pictures as a panel."""
-    from cka_probe.evaluation.protocol import Protocol
-    from cka_probe.evaluation.showing import depth_rows
-    from cka_probe.figures.depth_panel import TRUTH, DepthPanel
+    """Return depth, errors and, where the dataset knows the true ones, edges of some images as a panel."""
+    from cka_probe.lab.evaluation.protocol import Protocol
+    from cka_probe.lab.evaluation.showing import depth_rows
+    from cka_probe.plotting.depth_panel import TRUTH, DepthPanel
 
     rows = depth_rows(on, {scores.model["stage"]: kept}, names, Protocol.from_recorded(scores.settings))
     parts = ("depth", "error", "edges") if TRUTH in rows[0].edges else ("depth", "error")

@@ -16,7 +16,7 @@ from ckaprobe_cli.options import (
     Seed,
     SkipBad,
     given,
-    pictures_bar,
+    images_bar,
 )
 
 
@@ -27,7 +27,7 @@ def fingerprint(
             help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function.", show_default=False
         ),
     ],
-    data: Annotated[str, typer.Option(help="Pictures: a folder, or nyuv2:PATH:test.", show_default=False)],
+    data: Annotated[str, typer.Option(help="Images: a folder, or nyuv2:PATH:test.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)],
     num: Num = None,
     batch: Batch = None,
@@ -39,19 +39,19 @@ def fingerprint(
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
-    """Record MODEL over pictures, once, to be compared with others later.
+    """Record MODEL over images, once, to be compared with others later.
 
-    Writes the file, and beside it pictures.jpg, a strip of the first pictures.
+    Writes the file, and beside it images.jpg, a strip of the first images.
     """
     import cka_probe
-    from cka_probe.data.thumbnails import save_strip, thumbnails
-    from cka_probe.writing import check_writable
+    from cka_probe.files import check_writable
+    from cka_probe.images.thumbnails import save_strip, thumbnails
 
     check_writable(output.parent)
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision)
-    with pictures_bar() as progress:
+    with images_bar() as progress:
         made = cka_probe.fingerprint(
             model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings
         )
     typer.echo(made.save(output))
-    typer.echo(save_strip(thumbnails(data, made.settings), output.with_name("pictures.jpg")))
+    typer.echo(save_strip(thumbnails(data, made.settings), output.with_name("images.jpg")))

@@ -1,23 +1,21 @@
-"""`ckaprobe gradcam`: where in pictures checkpoints see what they predict, and whether they follow its outlines."""
+"""`ckaprobe gradcam`: where in images checkpoints see what they predict, and whether they follow its outlines."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, Out, Style, Venue, pictures_bar
+from ckaprobe_cli.options import Device, Out, Style, Venue, images_bar
 
 if TYPE_CHECKING:
-    from cka_probe.attribution.held import Held
+    from cka_probe.attribution.saved_map import Held
 
 KEPT = "maps"
 
 
 def gradcam(
     checkpoints: Annotated[list[str], typer.Argument(help="Of `ckaprobe train`, with its head; several are compared.")],
-    data: Annotated[
-        str, typer.Option(help="Pictures: a folder, or kitti_semantics:DIR:test, with labels (see README).")
-    ],
+    data: Annotated[str, typer.Option(help="Images: a folder, or kitti_semantics:DIR:test, with labels (see README).")],
     out: Out,
     layer: Annotated[
         str, typer.Option(help="first (the first ReLU before pooling), an index, a module name, or head.NAME.")
@@ -29,13 +27,13 @@ def gradcam(
         str | None,
         typer.Option(help="What the checkpoints are called, with commas.  [default: from paths]", show_default=False),
     ] = None,
-    num: Annotated[int, typer.Option(help="So many pictures, drawn by the seed; 0: all.", min=0)] = 8,
-    seed: Annotated[int, typer.Option(help="Of the choice of pictures and of the bootstrap.")] = 0,
+    num: Annotated[int, typer.Option(help="So many images, drawn by the seed; 0: all.", min=0)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the choice of images and of the bootstrap.")] = 0,
     tolerance: Annotated[
         float, typer.Option(help="How far from a label boundary still counts as one, pixels of the network's input.")
     ] = 1.0,
     log_softmax: Annotated[bool, typer.Option("--log-softmax", help="Take log-softmax in place of logits.")] = False,
-    draw: Annotated[int, typer.Option(help="Draw so many pictures, spread evenly over the list.", min=0)] = 4,
+    draw: Annotated[int, typer.Option(help="Draw so many images, spread evenly over the list.", min=0)] = 4,
     classes: Annotated[
         str | None,
         typer.Option(help="Draw the maps of single classes too, with commas: car,road.", show_default=False),
@@ -46,17 +44,17 @@ def gradcam(
     venue: Venue = None,
     device: Device = "auto",
 ) -> None:
-    """Draw Grad-CAM maps of checkpoints on the same pictures, and count how well they follow label boundaries.
+    """Draw Grad-CAM maps of checkpoints on the same images, and count how well they follow label boundaries.
 
-    Writes gradcam.json and gradcam.csv (a row for each checkpoint and picture), gradcam.png and gradcam.pdf; prints the
+    Writes gradcam.json and gradcam.csv (a row for each checkpoint and image), gradcam.png and gradcam.pdf; prints the
     summary and the paths.
     """
-    from cka_probe.attribution.over_pictures import Rules, attribute, spread
+    from cka_probe.attribution.over_images import Rules, attribute, spread
     from cka_probe.attribution.panels import panel_of
-    from cka_probe.data import open_dataset
-    from cka_probe.figures.cam_panel import save_cam_panel
-    from cka_probe.figures.style import look_of
-    from cka_probe.writing import check_writable
+    from cka_probe.files import check_writable
+    from cka_probe.images.datasets import open_dataset
+    from cka_probe.plotting.cam_panel import save_cam_panel
+    from cka_probe.plotting.style import look_of
 
     check_writable(out)
     look = look_of(style, venue)
@@ -64,7 +62,7 @@ def gradcam(
     rules = Rules(num or None, seed, tolerance, log_softmax=log_softmax)
     dataset = open_dataset(data)
     hold = -1 if keep else draw
-    with pictures_bar() as progress:
+    with images_bar() as progress:
         result, held = attribute(called, data, layer, target, rules=rules, device=device, hold=hold, progress=progress)
     typer.echo(result.summary())
     paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
@@ -94,8 +92,8 @@ def _called(checkpoints: list[str], names: str | None) -> dict[str, str]:
 
 def _kept(held: dict[str, list["Held"]], folder: Path) -> list[Path]:
     """Write the maps of each checkpoint; return the paths."""
-    from cka_probe.attribution.held import save_held
-    from cka_probe.evaluation.predictions import check_names, prediction_path
+    from cka_probe.attribution.saved_map import save_held
+    from cka_probe.lab.evaluation.predictions import check_names, prediction_path
 
     check_names(list(held))
     return [save_held(maps, prediction_path(folder, name, ".npz")) for name, maps in held.items()]

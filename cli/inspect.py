@@ -12,7 +12,7 @@ def inspect(
     ],
 ) -> None:
     """Say what a file of weights is: who wrote it, what fits, what would be renamed and dropped."""
-    from cka_probe.models.files import inspect_file
+    from cka_probe.models.checkpoints import inspect_file
 
     for line in inspect_file(file).lines():
         typer.echo(line)

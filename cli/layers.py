@@ -22,6 +22,6 @@ def layers(
     By default the layers that `compare` takes by default; with --layers '*' every leaf.
     """
     import cka_probe
-    from cka_probe.capture import layer_table
+    from cka_probe.comparison.extraction import layer_table
 
     typer.echo(layer_table(cka_probe.load(model, arch=arch), layers).to_string(index=False))

@@ -12,7 +12,7 @@ MODEL = "A checkpoint, timm:NAME, random:NAME[:SEED], package.module:function, o
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Pictures: a folder, or nyuv2:PATH:test (see README). Not needed for two fingerprints.", show_default=False
+        help="Images: a folder, or nyuv2:PATH:test (see README). Not needed for two fingerprints.", show_default=False
     ),
 ]
 Layers = Annotated[
@@ -25,15 +25,15 @@ Arch = Annotated[
     str | None,
     typer.Option(help="Architecture of files that do not tell theirs: NAME or NAME@SIZE.", show_default=False),
 ]
-Num = Annotated[int | None, typer.Option(help="At most so many pictures.  [default: 512]", show_default=False)]
-Batch = Annotated[int | None, typer.Option(help="Pictures in a batch.  [default: 64]", show_default=False)]
+Num = Annotated[int | None, typer.Option(help="At most so many images.  [default: 512]", show_default=False)]
+Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]", show_default=False)]
 Seed = Annotated[
-    int | None, typer.Option(help="Of the choice of pictures and of the null.  [default: 0]", show_default=False)
+    int | None, typer.Option(help="Of the choice of images and of the null.  [default: 0]", show_default=False)
 ]
 Features = Annotated[str | None, typer.Option(help="flatten, gap or tokens.  [default: flatten]", show_default=False)]
 Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16.  [default: float32]", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out (they are listed).")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out (they are listed).")]
 Style = Annotated[
     str,
     typer.Option(help="Of figures: paper, talk (letters of 12 points or more) or screen (pages, notebooks)."),
@@ -54,15 +54,15 @@ def given(**options: object) -> dict[str, object]:
 
 
 @contextmanager
-def pictures_bar() -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function that counts pictures, drawn on stderr as a bar with pictures per second."""
+def images_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """Give a function that counts images, drawn on stderr as a bar with images per second."""
     from tqdm import tqdm
 
     bars = []
 
     def count(done: int, total: int | None) -> None:
         if not bars:
-            bars.append(tqdm(total=total, unit="picture", desc="pictures", dynamic_ncols=True))
+            bars.append(tqdm(total=total, unit="image", desc="images", dynamic_ncols=True))
         bars[0].update(done)
 
     try:

@@ -51,7 +51,7 @@ def reproduce(
         int | None,
         typer.Option(
             min=0,
-            help="Processes that read pictures ahead, and draw worlds.  [default: what suits the device]",
+            help="Processes that read images ahead, and draw worlds.  [default: what suits the device]",
             show_default=False,
         ),
     ] = None,
@@ -62,11 +62,11 @@ def reproduce(
     Writes OUT/report: a page, tables beside the paper's, the paper's figures, and a table of its claims. Stop it at
     any time, run it again to go on.
     """
-    from cka_probe.lookup import lookup
-    from cka_probe.reproduce.means import Means
-    from cka_probe.reproduce.papers import PAPERS, check_taken
+    from cka_probe import registry
+    from cka_probe.papers.papers import PAPERS, check_taken
+    from cka_probe.papers.run_context import Means
 
-    again, bars = lookup(PAPERS, paper, "paper"), Bars(quiet)
+    again, bars = registry.get(PAPERS, paper, "paper"), Bars(quiet)
     asked = {"trials": trials, "protocol": protocol, "tables": tables and tables.split(",")}
     more = {name: value for name, value in asked.items() if value is not None}
     check_taken(paper, more)

@@ -20,7 +20,7 @@ def train(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Processes that read pictures ahead; by default none on a CPU, all cores but one on a GPU."
+            min=0, help="Processes that read images ahead; by default none on a CPU, all cores but one on a GPU."
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
@@ -29,7 +29,7 @@ def train(
 
     Several GPUs: torchrun --nproc_per_node 8 --no-python ckaprobe train --recipe NAME --out DIR
     """
-    from cka_probe.training import read_recipe, run_recipe
+    from cka_probe.lab.training import read_recipe, run_recipe
 
     bars = Bars(quiet)
     try:

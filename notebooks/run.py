@@ -5,7 +5,7 @@
 
 Each runs in a kernel of this interpreter, on one thread, in an empty folder of its own: it finds no file that it did
 not make, and leaves none behind. What would differ from run to run or tells of one machine is not kept: times,
-versions of the kernel, metadata of pictures. A hash of the code is kept, so that code and outputs cannot drift apart
+versions of the kernel, metadata of images. A hash of the code is kept, so that code and outputs cannot drift apart
 unseen. A notebook that warns, writes to stderr, names a folder of this machine or grows too large is not written.
 """
 
@@ -27,7 +27,7 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parent
 MOST_BYTES = 450_000  # what is kept has less; other digits take other room on another machine
 SECONDS = 600  # for one cell, on a machine that is busy
-COLOURS = 128  # of a picture: maps and photographs of 64 pixels need no more, and it is a third of the size
+COLOURS = 128  # of an image: maps and images of 64 pixels need no more, and it is a third of the size
 SURROUNDINGS = {
     "OMP_NUM_THREADS": "1",  # another number of threads gives other last digits
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, of a kernel that nobody sits at: no bar is drawn
@@ -67,10 +67,10 @@ def texts(notebook: NotebookNode) -> Iterator[str]:
         yield from (data for kind, data in output.get("data", {}).items() if kind.startswith("text/"))
 
 
-def pictures(notebook: NotebookNode) -> list[bytes]:
-    """Return the pictures that a notebook put out, as files."""
+def images(notebook: NotebookNode) -> list[bytes]:
+    """Return the images that a notebook put out, as files."""
     found = (output.get("data", {}).get("image/png") for output in outputs(notebook))
-    return [base64.b64decode(picture) for picture in found if picture]
+    return [base64.b64decode(image) for image in found if image]
 
 
 def executed(path: Path) -> NotebookNode:
@@ -108,9 +108,9 @@ def cleaned(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def plain_png(picture: bytes) -> bytes:
+def plain_png(image: bytes) -> bytes:
     """Return a PNG in few colours, without the words about what made it."""
-    few = Image.open(io.BytesIO(picture))
+    few = Image.open(io.BytesIO(image))
     if few.mode != "P":  # else it was done before
         # not by how often colours are met, which would make one of two that stand only in a legend
         method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE

@@ -1,4 +1,4 @@
-"""Bring a study's report here: its page, tables and pictures, the pictures in as few colours as show no loss.
+"""Bring a study's report here: its page, tables and images, the images in as few colours as show no loss.
 
     python reports/publish.py runs/mesa reports/mesa
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image
 
 MOST, COLOURS = 1600, 128
-"""Pixels across, and colours of a picture."""
+"""Pixels across, and colours of an image."""
 PHOTOGRAPHIC = ("depth_", "segments", "figure6")
-"""Beginnings of names of figures with pictures in them, which keep all their colours."""
+"""Beginnings of names of figures with images in them, which keep all their colours."""
 
 
 def publish(study: Path, target: Path) -> None:
@@ -28,12 +28,12 @@ def publish(study: Path, target: Path) -> None:
         if table.suffix in (".csv", ".md"):
             shutil.copy(table, target / "tables" / table.name)
     for figure in sorted((study / "report" / "figures").glob("*.png")):
-        picture = Image.open(figure).convert("RGB")
-        if picture.width > MOST:
-            picture = picture.resize((MOST, round(picture.height * MOST / picture.width)), Image.Resampling.LANCZOS)
+        image = Image.open(figure).convert("RGB")
+        if image.width > MOST:
+            image = image.resize((MOST, round(image.height * MOST / image.width)), Image.Resampling.LANCZOS)
         if not figure.name.startswith(PHOTOGRAPHIC):
-            picture = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
-        picture.save(target / "figures" / figure.name, optimize=True)
+            image = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+        image.save(target / "figures" / figure.name, optimize=True)
 
 
 if __name__ == "__main__":

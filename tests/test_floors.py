@@ -1,75 +1,65 @@
-"""Who may import whom (DESIGN.md, section 3), what an import may load, and that these tests can fail."""
+"""Who may import whom (docs/architecture.md), what an import may load, and that these tests can fail."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from helpers.paths import ROOT
 
 FLOORS = {
     "errors": 0,
-    "lookup": 0.1,
-    "writing": 0.1,
-    "documents": 0.2,
-    "resampling": 0.2,
-    "label_sums": 0.2,
+    "registry": 0.1,
+    "files": 0.2,
+    "documents": 0.3,
     "similarity": 1,
-    "losses": 1,
-    "results": 1,
-    "scores": 1,
-    "label_scores": 1.1,
-    "cautions": 1.1,
-    "difference_results": 1.05,
-    "models": 2,
-    "data": 2,
-    "geometry": 1,
-    "figures": 2,
-    "tables": 1,
-    "fingerprint": 3.0,
-    "capture": 3.1,
-    "compare": 3.2,
-    "tasks": 3,
-    "evaluation": 2.9,
-    "scoring": 3.25,
-    "attribution": 3.3,
-    "differences": 3.25,
-    "evaluate": 3.3,
-    "pseudo_depth": 3.3,
-    "training": 4,
-    "reproduce": 4.5,
-    "report": 4.6,
-    "__init__": 5,
+    "models": 1,
+    "images": 1,
+    "comparison": 2,
+    "plotting": 3,
+    "attribution": 3.5,
+    "lab": 4,
+    "report": 4,
+    "papers": 5,
+    "__init__": 6,
 }
-"""Rooms of `cka_probe` by floor. Everything may raise an error; within floor 3 a fingerprint is captured, captured ones
-are compared, and a task's evaluation needs the metrics."""
+"""Rooms of `cka_probe` by floor: a module imports rooms below its own when it is imported, and none beside or above.
+Within a function, and for type checkers, it may import any: that is how the instrument reaches the lab."""
 
-ON_REQUEST = {("results", "figures")}
-"""`SimilarityMatrix.heatmap()` draws itself, and loads matplotlib only then."""
+HEAVY = {"h5py", "lmdb", "skimage", "segmentation_models_pytorch", "accelerate", "matplotlib"}
+OWN_MODULES = 60
+"""How many modules of `cka_probe` the public verbs of the instrument may load."""
+
+
+def imported_at_once(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Yield the statements that run when a module is imported, blocks for type checkers left out."""
+    statements = list(tree.body)
+    while statements:
+        node = statements.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            statements += node.orelse
+            continue
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            statements += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
 
 
 def imports(source: str) -> set[str]:
-    """Return the rooms of cka_probe that a source imports, wherever in it."""
-    rooms = set()
-    for node in ast.walk(ast.parse(source)):
-        names = []
+    """Return the rooms of cka_probe that a source imports when it is imported itself."""
+    names: list[str] = []
+    for node in imported_at_once(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module else []
-        rooms |= {name.split(".")[1] for name in names if name.startswith("cka_probe.")}
-    return rooms & FLOORS.keys()
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("cka_probe.")} & FLOORS.keys()
 
 
 def violations(room: str, source: str) -> set[str]:
     """Return the rooms a file of `room` must not import and does."""
-    return {
-        other
-        for other in imports(source)
-        if other != room and FLOORS[other] >= FLOORS[room] and (room, other) not in ON_REQUEST
-    }
+    return {other for other in imports(source) if other != room and FLOORS[other] >= FLOORS[room]}
 
 
 def room_of(path: Path) -> str:
@@ -88,19 +78,21 @@ def test_imports_go_down(path):
 
 def test_an_import_upwards_would_be_found():
     assert violations("similarity", "from cka_probe.models.load import load") == {"models"}
-    assert violations("figures", "def f():\n    import cka_probe.data.stream") == {"data"}
+    assert violations("report", "try:\n    import cka_probe.lab.tasks\nexcept ImportError:\n    pass") == {"lab"}
+    assert violations("report", "def f():\n    import cka_probe.lab.tasks") == set()
+    assert violations("report", "if TYPE_CHECKING:\n    import cka_probe.lab.tasks") == set()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cli").glob("*.py")), ids=lambda path: path.name)
 def test_the_command_line_loads_the_library_only_inside_commands(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = [getattr(node, "module", None) or node.names[0].name for node in top]
-    assert not [name for name in names if name.split(".")[0] in ("cka_probe", "torch", "numpy", "matplotlib")]
+    for node in imported_at_once(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            name = getattr(node, "module", None) or node.names[0].name
+            assert name.split(".")[0] not in ("cka_probe", "torch", "numpy", "matplotlib")
 
 
 def test_figures_never_see_torch():
-    for path in (ROOT / "cka_probe" / "figures").glob("*.py"):
+    for path in (ROOT / "cka_probe" / "plotting").glob("*.py"):
         assert "torch" not in {
             name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -110,14 +102,24 @@ def test_figures_never_see_torch():
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Return the top-level packages that a fresh interpreter has loaded after a statement."""
-    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    """Return the modules that a fresh interpreter has loaded after a statement."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
-def test_importing_the_library_loads_no_matplotlib():
-    assert "matplotlib" not in loaded_by("import cka_probe")
+def test_importing_the_library_loads_nothing_of_it():
+    loaded = loaded_by("import cka_probe")
+    assert not loaded & {"torch", "pandas", *HEAVY}
+    assert {name for name in loaded if name.startswith("cka_probe")} == {"cka_probe"}
+
+
+def test_the_instrument_loads_neither_the_lab_nor_what_only_the_lab_needs():
+    loaded = loaded_by("import cka_probe\ncka_probe.compare, cka_probe.fingerprint, cka_probe.load, cka_probe.record")
+    own = {name for name in loaded if name.startswith("cka_probe")}
+    assert len(own) <= OWN_MODULES
+    assert not {name for name in own if name.split(".")[1:2] in (["lab"], ["papers"])}
+    assert not loaded & HEAVY
 
 
 def test_help_loads_no_torch():
@@ -126,4 +128,4 @@ def test_help_loads_no_torch():
 
 
 def test_what_is_loaded_would_be_found():
-    assert {"torch", "matplotlib"} <= loaded_by("import torch, matplotlib")
+    assert {"torch", "matplotlib", "cka_probe.lab.tasks"} <= loaded_by("import torch, matplotlib, cka_probe.lab.tasks")

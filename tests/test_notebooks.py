@@ -8,14 +8,14 @@ import io
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import nbformat
 import pytest
+from helpers.paths import ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+FOLDER = ROOT / "notebooks"
 SPEC = importlib.util.spec_from_file_location("notebooks_run", FOLDER / "run.py")
 run = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(run)
@@ -79,14 +79,14 @@ def test_nothing_kept_tells_of_a_machine_or_is_noise(path):
 
 
 @each_notebook
-def test_pictures_are_there_and_show_something(path):
-    pictures = run.pictures(kept(path))
-    assert pictures
-    for picture in pictures:
-        opened = Image.open(io.BytesIO(picture))
+def test_images_are_there_and_show_something(path):
+    images = run.images(kept(path))
+    assert images
+    for image in images:
+        opened = Image.open(io.BytesIO(image))
         assert min(opened.size) >= 200
         assert len(opened.convert("RGB").getcolors(maxcolors=1 << 24)) > 10
-        assert run.plain_png(picture) == picture  # nothing about when or by what it was made
+        assert run.plain_png(image) == image  # nothing about when or by what it was made
 
 
 @each_notebook
@@ -136,8 +136,8 @@ def test_cleaning_twice_is_cleaning_once():
     colours = Image.linear_gradient("L").convert("RGB")
     file = io.BytesIO()
     colours.save(file, "PNG")
-    picture = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
-    once = run.cleaned(with_output(new_output("display_data", data=picture)))
+    image = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
+    once = run.cleaned(with_output(new_output("display_data", data=image)))
     first = nbformat.writes(once)
     assert nbformat.writes(run.cleaned(once)) == first
     assert "<Figure>" not in first

@@ -6,13 +6,13 @@ import os
 import pytest
 
 from cka_probe.errors import OutputError
-from cka_probe.writing import check_writable, replacing
+from cka_probe.files import atomic_write, check_writable
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
     path = tmp_path / "deep" / "result.json"
     for content in ("old", "new"):
-        with replacing(path) as beside:
+        with atomic_write(path) as beside:
             assert beside.suffix == ".json"
             beside.write_text(content)
     assert path.read_text() == "new"
@@ -25,7 +25,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path, interruption):
     path.write_text("old")
 
     def write():
-        with replacing(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("ne")
             raise interruption
 
@@ -41,7 +41,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path, interruption):
 )
 def test_the_systems_refusals_become_one_line(tmp_path, code, message):
     def write():
-        with replacing(tmp_path / "result.json") as beside:
+        with atomic_write(tmp_path / "result.json") as beside:
             raise OSError(code, os.strerror(code), str(beside))
 
     with pytest.raises(OutputError, match=f"cannot write .*result.json: .*{message}") as caught:
@@ -52,7 +52,7 @@ def test_the_systems_refusals_become_one_line(tmp_path, code, message):
 
 def test_another_files_trouble_is_not_taken_for_this_ones(tmp_path):
     def write():
-        with replacing(tmp_path / "result.json"):
+        with atomic_write(tmp_path / "result.json"):
             (tmp_path / "nowhere" / "input.txt").read_text()
 
     with pytest.raises(FileNotFoundError):
@@ -69,7 +69,7 @@ def test_a_folder_is_checked_before_the_work(tmp_path):
 
 def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
     (tmp_path / "new").touch()
-    with replacing(tmp_path / "kept.safetensors") as beside:
+    with atomic_write(tmp_path / "kept.safetensors") as beside:
         beside.touch(mode=0o600)
     assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
 
@@ -77,7 +77,7 @@ def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
 def test_a_pipe_is_refused_and_not_renamed_over(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(OutputError, match="it is a device or a pipe"), replacing(pipe) as beside:
+    with pytest.raises(OutputError, match="it is a device or a pipe"), atomic_write(pipe) as beside:
         beside.write_text("new")
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]

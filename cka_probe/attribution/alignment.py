@@ -1,11 +1,11 @@
 """Whether a map changes where the labels change: a number for "aligned with semantic boundaries".
 
-A Grad-CAM map that is said to follow the objects of a picture should be steep at their outlines and flat inside them.
+A Grad-CAM map that is said to follow the objects of an image should be steep at their outlines and flat inside them.
 Of a map L (h, w) at the size of the labels, the steepness at a pixel (u right, v down) is
 
     g(u, v) = sqrt(gx² + gy²),   gx = (L(u + 1, v) - L(u - 1, v)) / 2,   gy = (L(u, v + 1) - L(u, v - 1)) / 2
 
-(central differences; at the border of the picture the one-sided ones). The labels have a boundary at a pixel whose
+(central differences; at the border of the image the one-sided ones). The labels have a boundary at a pixel whose
 right or lower neighbour is of another class, neither of them ignored; with a tolerance r > 0, also at every pixel no
 farther than r pixels (Euclidean) from such a one, since a map that was made at a quarter of the pixels cannot say
 which of two neighbours an outline goes through. A pixel is not counted if it is ignored, or no farther than max(1, r)
@@ -19,9 +19,9 @@ chance has a precision of the share of boundary pixels at every recall, so that 
 (ln n + 1) / n of n pixels. Neither number is changed by a L + c, a > 0. Not even the labels themselves reach 1, as an
 outline at the layer's pixels is steep beside a boundary too: what they reach is the `ceiling`.
 
-A map that copies the edges of a picture, whatever it has understood, scores above chance, as outlines are edges. So
-two controls go through the same pixels as the map did (`seen_at`): the picture's grey value, whose g is an edge
-detector, and the size of the picture's gradient, as a map that lights up at edges.
+A map that copies the edges of an image, whatever it has understood, scores above chance, as outlines are edges. So
+two controls go through the same pixels as the map did (`seen_at`): the image's grey value, whose g is an edge
+detector, and the size of the image's gradient, as a map that lights up at edges.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from cka_probe.data.sample import IGNORE
 from cka_probe.errors import DataError
+from cka_probe.images.sample import IGNORE
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Of red, green and blue in a grey value (ITU-R BT.601)."""
@@ -41,7 +41,7 @@ ZERO, CONSTANT, EVEN = "the map is zero everywhere", "the map is constant", "the
 
 @dataclass(frozen=True, eq=False)
 class Boundaries:
-    """Where the classes of one picture change.
+    """Where the classes of one image change.
 
     Attributes:
         there: (h, w) bool, a boundary.
@@ -59,7 +59,7 @@ class Boundaries:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How well one map follows the boundaries of one picture.
+    """How well one map follows the boundaries of one image.
 
     Attributes:
         correlation: Pearson's, of the map's steepness and the boundaries; NaN where undefined.
@@ -139,7 +139,7 @@ def alignment(shown: np.ndarray, of: Boundaries) -> Alignment:
 
     Args:
         shown: (h, w) float, finite.
-        of: The picture's, of the same size.
+        of: The image's, of the same size.
 
     Raises:
         DataError: The sizes differ, or the map is not finite.
@@ -167,18 +167,18 @@ def ceiling(labels: np.ndarray, of: Boundaries, size: tuple[int, int]) -> float:
 
 
 def controls(image: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Return maps that have understood nothing of a picture.
+    """Return maps that have understood nothing of an image.
 
     Args:
         image: (h, w, 3) float in [0, 1].
         size: Height and width of the layer whose map stands beside them, pixels.
 
     Returns:
-        `picture`, its grey value, and `edges`, the size of the gradient of that; (h, w) float64 each, brought to the
+        `image`, its grey value, and `edges`, the size of the gradient of that; (h, w) float64 each, brought to the
         layer's pixels and back as its map is.
     """
     grey = np.asarray(image, dtype=np.float64) @ LUMA
-    return {"picture": seen_at(grey, size), "edges": seen_at(steepness(grey), size)}
+    return {"image": seen_at(grey, size), "edges": seen_at(steepness(grey), size)}
 
 
 def seen_at(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""How well the maps of several checkpoints follow the outlines of classes: a row for each picture and checkpoint.
+"""How well the maps of several checkpoints follow the outlines of classes: a row for each image and checkpoint.
 
-What is kept is each picture's own numbers (`alignment`), so that means, their intervals and paired differences follow
-without another forward pass. All checkpoints have the same pictures, and what is drawn again for an interval is
-pictures, always whole (`resampling`), so that two checkpoints are compared in pairs. A picture of which nothing can be
+What is kept is each image's own numbers (`alignment`), so that means, their intervals and paired differences follow
+without another forward pass. All checkpoints have the same images, and what is drawn again for an interval is
+images, always whole (`resampling`), so that two checkpoints are compared in pairs. An image of which nothing can be
 said (no boundary, a map that is zero everywhere) is NaN with its reason: it is in no mean, and in no pair.
 
 The columns are those of `columns`.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cka_probe import registry
 from cka_probe.attribution.alignment import ZERO
 from cka_probe.attribution.columns import (
     CHANCE,
@@ -31,9 +32,8 @@ from cka_probe.attribution.columns import (
 from cka_probe.attribution.texts import described, long, too_coarse, unlike, verdicts, wide
 from cka_probe.documents import check_suffix, read_document, write_document
 from cka_probe.errors import DataError
-from cka_probe.lookup import lookup
-from cka_probe.resampling import RESAMPLES, bootstrap_interval
-from cka_probe.writing import replacing
+from cka_probe.files import atomic_write
+from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
 
 FORMAT = "ckaprobe-attributions/1"
 MADE_BY = ("attributions", "a gradcam.json of `ckaprobe gradcam`", "run the command again")
@@ -41,18 +41,18 @@ MADE_BY = ("attributions", "a gradcam.json of `ckaprobe gradcam`", "run the comm
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Attributions:
-    """Grad-CAM of several checkpoints over the same pictures.
+    """Grad-CAM of several checkpoints over the same images.
 
     Attributes:
-        table: One row for each checkpoint and picture, in this order; columns `COLUMNS`.
+        table: One row for each checkpoint and image, in this order; columns `COLUMNS`.
         models: By checkpoint, as it is called here: `reference`, `hash`, `task`, `architecture`, `size`, `layer`,
             `layer_size`, `view` …
-        data: `source`, `hash` of the list of pictures, `num` of pictures, `labels` (bool).
+        data: `source`, `hash` of the list of images, `num` of images, `labels` (bool).
         settings: `layer` and `target` as asked, `tolerance` (pixels of the labels), `resamples`, `seed` …
         versions: Packages that made it.
 
     Raises:
-        DataError: A column is missing, or the checkpoints have not the same pictures.
+        DataError: A column is missing, or the checkpoints have not the same images.
     """
 
     table: pd.DataFrame
@@ -68,25 +68,25 @@ class Attributions:
             raise DataError(
                 f"expected other names of checkpoints than {', '.join(taken)}, which are controls; name them"
             )
-        own = {name: list(rows["picture"]) for name, rows in self.table.groupby("checkpoint", sort=False)}
-        pictures = next(iter(own.values()), [])
-        if list(own) != list(self.models) or not pictures or any(names != pictures for names in own.values()):
+        own = {name: list(rows["image"]) for name, rows in self.table.groupby("checkpoint", sort=False)}
+        images = next(iter(own.values()), [])
+        if list(own) != list(self.models) or not images or any(names != images for names in own.values()):
             raise DataError(
-                f"expected rows of the same pictures for each of {', '.join(self.models) or 'no checkpoint'}, found "
+                f"expected rows of the same images for each of {', '.join(self.models) or 'no checkpoint'}, found "
                 f"{', '.join(f'{len(names)} of {name}' for name, names in own.items()) or 'none'}; run all on one list"
             )
 
     def __repr__(self) -> str:
-        return f"<Attributions of {len(self.models)} checkpoints over {len(self.pictures)} pictures>\n{self.summary()}"
+        return f"<Attributions of {len(self.models)} checkpoints over {len(self.images)} images>\n{self.summary()}"
 
     @property
-    def pictures(self) -> tuple[str, ...]:
-        """Return the names of the pictures."""
-        return tuple(self.table["picture"].iloc[: len(self.table) // len(self.models)])
+    def images(self) -> tuple[str, ...]:
+        """Return the names of the images."""
+        return tuple(self.table["image"].iloc[: len(self.table) // len(self.models)])
 
     def of(self, checkpoint: str) -> pd.DataFrame:
-        """Return the rows of a checkpoint, by picture."""
-        return self.table[self.table["checkpoint"] == checkpoint].set_index("picture").drop(columns="checkpoint")
+        """Return the rows of a checkpoint, by image."""
+        return self.table[self.table["checkpoint"] == checkpoint].set_index("image").drop(columns="checkpoint")
 
     def mean(self, checkpoint: str, measure: str, level: float = 0.95) -> dict[str, float]:
         """Return value, low, high and num of a measure of a checkpoint, as in `intervals`.
@@ -95,14 +95,14 @@ class Attributions:
             DataError: `level` is not between 0 and 1.
             UnknownNameError: There is no such checkpoint or measure.
         """
-        lookup(self.models, checkpoint, "checkpoint")
-        lookup(dict.fromkeys(MEANT), measure, "measure")
+        registry.get(self.models, checkpoint, "checkpoint")
+        registry.get(dict.fromkeys(MEANT), measure, "measure")
         return self._means([self.of(checkpoint)[measure]], level)[0]
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row for each checkpoint and measure: checkpoint, measure, value, low, high, num.
 
-        `value` is the mean over the `num` pictures that have one; NaN where none has, as everywhere without labels.
+        `value` is the mean over the `num` images that have one; NaN where none has, as everywhere without labels.
 
         Raises:
             DataError: `level` is not between 0 and 1.
@@ -127,14 +127,14 @@ class Attributions:
         return self._means([self._paired(first, second, measure)], level)[0]
 
     def differences(self, level: float = 0.95) -> pd.DataFrame:
-        """Return how much more one map follows boundaries than another of the same picture, with paired intervals.
+        """Return how much more one map follows boundaries than another of the same image, with paired intervals.
 
         First each checkpoint less chance and its own controls, then every checkpoint less every later one. Between
-        checkpoints of different input size it is of the same pictures, but not of the same pixels: their chance levels
+        checkpoints of different input size it is of the same images, but not of the same pixels: their chance levels
         differ.
 
         Returns:
-            first, second, kind ("control" or "checkpoint"), measure, value, low, high, num (pictures in pairs).
+            first, second, kind ("control" or "checkpoint"), measure, value, low, high, num (images in pairs).
 
         Raises:
             DataError: `level` is not between 0 and 1.
@@ -154,14 +154,14 @@ class Attributions:
     def summary(self) -> str:
         """Return what was attributed, and how well maps follow boundaries, as text for a terminal."""
         lines = [f"{name}  {described(model)}" for name, model in self.models.items()]
-        lines += [f"target {self.settings['target']}, {len(self.pictures)} pictures from {self.data['source']}", ""]
+        lines += [f"target {self.settings['target']}, {len(self.images)} images from {self.data['source']}", ""]
         if not self.data["labels"]:
             return "\n".join([*lines, *self.left_out(), f"No alignment with label boundaries: {UNLABELLED}."])
         differences = self.differences()
         lines += [
             "Average precision of a map's steepness for label boundaries at the network's size, tolerance",
-            f"{self.settings['tolerance']:g} px; mean over pictures with its 95 % interval. Chance is the share of",
-            "boundary pixels; true labels, at the layer's pixels, are a map that knows everything. The picture's grey",
+            f"{self.settings['tolerance']:g} px; mean over images with its 95 % interval. Chance is the share of",
+            "boundary pixels; true labels, at the layer's pixels, are a map that knows everything. The image's grey",
             "value and its edges are controls, which know nothing. Correlations are in the files.",
             "",
             wide(self.intervals()).to_string(),
@@ -186,7 +186,7 @@ class Attributions:
         for name in self.models:
             why = self.of(name)["undefined"]
             zero = int(self.of(name)["zero"].sum())
-            unseen = ", and in no mean (chance is of all pictures, differences of those left)"
+            unseen = ", and in no mean (chance is of all images, differences of those left)"
             unseen *= bool(self.data["labels"])
             lines += [f"{name}: {zero} of {len(why)} maps are zero everywhere{unseen}"] if zero else []
             reasons = why[~why.isin(["", UNLABELLED, ZERO])].value_counts(sort=False)
@@ -197,7 +197,7 @@ class Attributions:
         """Write everything as JSON, or the table as CSV, as the suffix says.
 
         Args:
-            path: `*.json` (everything; `Attributions.load` reads it) or `*.csv` (one row a checkpoint and picture).
+            path: `*.json` (everything; `Attributions.load` reads it) or `*.csv` (one row a checkpoint and image).
 
         Returns:
             The path written.
@@ -209,7 +209,7 @@ class Attributions:
         path = check_suffix(path, MADE_BY[0])
         if path.suffix == ".json":
             return write_document(path, self._as_json())
-        with replacing(path) as beside:
+        with atomic_write(path) as beside:
             self.table.to_csv(beside, index=False, lineterminator="\n")
         return path
 
@@ -245,18 +245,18 @@ class Attributions:
         }
 
     def _paired(self, first: str, second: str, measure: str) -> pd.Series:
-        """Return a measure of a checkpoint less that of another or of a control, by picture."""
-        lookup(self.models, first, "checkpoint")
-        lookup(dict.fromkeys(MEASURES), measure, "measure")
+        """Return a measure of a checkpoint less that of another or of a control, by image."""
+        registry.get(self.models, first, "checkpoint")
+        registry.get(dict.fromkeys(MEASURES), measure, "measure")
         kind = measure.removesuffix(f"_{SIGNED}")
         columns = {words: f"{kind}_{control}" for control, words in CONTROLS.items()} | {CHANCE: CHANCE}
         if second in columns:
             return self.of(first)[measure] - self.of(first)[columns[second]]
-        lookup(self.models, second, "checkpoint")
+        registry.get(self.models, second, "checkpoint")
         return self.of(first)[measure] - self.of(second)[measure]
 
     def _means(self, columns: Sequence[pd.Series], level: float) -> list[dict[str, float]]:
-        """Return value, low, high, num of each column, (pictures,) each."""
+        """Return value, low, high, num of each column, (images,) each."""
         resamples, seed = self.settings.get("resamples", RESAMPLES), self.settings.get("seed", 0)
         rows = []
         for column in columns:  # one by one, so that a number does not depend on those beside it, not even by rounding

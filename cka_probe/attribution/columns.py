@@ -6,8 +6,8 @@
 | `correlation_signed`, `ap_signed` | the same of the map before its ReLU, which leaves some maps zero |
 | `chance` | share of boundary pixels: the average precision of a random ranking; a random correlation is 0 |
 | `ceiling` | average precision of the true labels at the layer's pixels: what a map that knows everything gets |
-| `correlation_picture`, `ap_picture` | the same of the picture's grey value: what an edge detector gets |
-| `correlation_edges`, `ap_edges` | the same of a map that lights up at the picture's edges |
+| `correlation_image`, `ap_image` | the same of the image's grey value: what an edge detector gets |
+| `correlation_edges`, `ap_edges` | the same of a map that lights up at the image's edges |
 | `score`, `zero` | the target's value; whether the map is nowhere positive (1) or not (0) |
 | `predicted` | the class of a classifier, else "" |
 | `undefined` | why `correlation` and `ap` are NaN, or "" |
@@ -17,7 +17,7 @@ KINDS = ("correlation", "ap")
 SIGNED = "signed"
 MEASURES = (*KINDS, *(f"{kind}_{SIGNED}" for kind in KINDS))
 """What is compared between checkpoints, and with its controls."""
-CONTROLS = {"picture": "the picture itself", "edges": "the picture's edges"}
+CONTROLS = {"image": "the image itself", "edges": "the image's edges"}
 """Maps that have understood nothing, by the ending of their columns."""
 CHANCE = "chance"
 NUMBERS = (
@@ -32,7 +32,7 @@ NUMBERS = (
 )
 """Columns of numbers; `boundary` and `counted` are pixels."""
 WORDS = ("predicted", "undefined")
-COLUMNS = ("checkpoint", "picture", *NUMBERS, *WORDS)
+COLUMNS = ("checkpoint", "image", *NUMBERS, *WORDS)
 MEANT = (*NUMBERS[: NUMBERS.index("boundary")], "zero")
 """Columns that have a mean with an interval."""
 UNLABELLED = "the data have no labels"
@@ -49,7 +49,7 @@ def in_plain_words(measure: str) -> str:
     """Return what a measure is called where people read it.
 
     >>> in_plain_words("ap_signed"), in_plain_words("correlation_edges")
-    ('average precision, before ReLU', "correlation, the picture's edges")
+    ('average precision, before ReLU', "correlation, the image's edges")
     """
     kind, _, ending = measure.partition("_")
     return PLAIN.get(kind, kind) + (f", {ENDINGS[ending]}" if ending else "")

@@ -1,12 +1,12 @@
-"""Grad-CAM: which places of a picture a score comes from, at one layer of any network.
+"""Grad-CAM: which places of an image a score comes from, at one layer of any network.
 
-For a layer's activation A (C, h, w) and a score S of the picture (`targets`),
+For a layer's activation A (C, h, w) and a score S of the image (`targets`),
 
     alpha_c = 1 / (h w) * sum_uv dS / dA_c(u, v),        map = ReLU(sum_c alpha_c A_c)
 
 (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017).
 Figure 6 of Lao et al. (ECCV 2024) takes the score of a segmentation and the output of the first ReLU, before any
-pooling, where maps have half the picture's resolution: that is the layer `first`.
+pooling, where maps have half the image's resolution: that is the layer `first`.
 
 The network is run once, in evaluation mode, in full float32; of a segmentation each predicted class is one more
 backward pass. Nothing is left behind: no hook, no gradient, no mode (`models.gradients`).
@@ -29,9 +29,9 @@ from cka_probe.attribution.networks import Network, network_of
 from cka_probe.attribution.regions import Region
 from cka_probe.attribution.targets import Scored, Target, target_of
 from cka_probe.errors import DataError
+from cka_probe.lab.tasks.trained import Trained
 from cka_probe.models.gradients import gradients
 from cka_probe.models.recording import full_float32, record
-from cka_probe.tasks.trained import Trained
 
 
 def grad_cam(
@@ -43,17 +43,17 @@ def grad_cam(
     region: Region = None,
     log_softmax: bool = False,
 ) -> Maps:
-    """Return the Grad-CAM maps of pictures.
+    """Return the Grad-CAM maps of images.
 
     Args:
         model: A checkpoint of `ckaprobe train` with its head, any reference that `load` takes, what `load_trained` or
-            `load` returned, or any module. One that is neither ours nor timm's is fed the pictures as they are.
+            `load` returned, or any module. One that is neither ours nor timm's is fed the images as they are.
         images: (n, 3, H, W) float32 RGB in [0, 1], of a size that the network takes.
         layer: `first` (the first ReLU before pooling, or the patch embedding), an index into the encoder's map of
             layers, a name in the paper's, a dotted path in the encoder, or one in the head with `head.` before it. How
             its numbers lie may be said behind an @: `NAME@NHWC`, `NAME@NCHW`, or the grid of tokens, `NAME@14x14`.
         target: In `targets.TARGETS`: `segmentation`, `segmentation:K`, `class`, `class:K`, `depth`, `none`; or a
-            callable that takes what the network puts out and returns a number for each picture, (n,).
+            callable that takes what the network puts out and returns a number for each image, (n,).
         region: Which pixels of a prediction count: a bool mask (n, H, W) or (H, W), or a box (top, left, height,
             width).
         log_softmax: Take log-softmax in place of logits, so that a constant added to all logits changes nothing.
@@ -62,7 +62,7 @@ def grad_cam(
         CheckpointError: The model cannot be loaded.
         LayerError: The layer does not exist, never runs, runs twice, does not affect the score, or has no positions
             that can be told from its channels.
-        DataError: The pictures do not fit the network, or the target what the network puts out.
+        DataError: The images do not fit the network, or the target what the network puts out.
         UnknownNameError: There is no such target or class.
     """
     wanted = target_of(target, region=region, log_softmax=log_softmax)
@@ -124,9 +124,7 @@ def _strength(network: Network, images: Tensor, address: str, laid: Callable, _t
 def _maps(layer: str, target: str, rows: list[Tensor], scored: Scored, scores: Tensor, size: tuple[int, int]) -> Maps:
     """Return the result; of a segmentation the maps of its classes and their sum."""
     if not all(row.isfinite().all() for row in rows):
-        raise DataError(
-            f"layer {layer!r}: expected finite maps, found NaN or infinity; look at the weights or pictures"
-        )
+        raise DataError(f"layer {layer!r}: expected finite maps, found NaN or infinity; look at the weights or images")
     predictions = None if scored.predictions is None else scored.predictions.cpu()
     if not scored.num_classes:
         return Maps(layer, target, rows[0], None, scores, predictions, size)

@@ -4,11 +4,11 @@
 |---|---|---|
 | NCHW | (n, C, h, w) | convolutional networks |
 | NHWC | (n, h, w, C) | Swin transformers of timm |
-| h x w | (n, L, C), L >= h w | tokens: the picture's cells are the last, row by row |
+| h x w | (n, L, C), L >= h w | tokens: the image's cells are the last, row by row |
 
-Before the tokens of the picture's cells there may be a class token and registers. Where the channels are follows from
+Before the tokens of the image's cells there may be a class token and registers. Where the channels are follows from
 the module (a convolution puts out NCHW, a linear layer's channels are last), from what the model says of itself, from
-the proportions of the picture, or from there being convolutions and no layer norm, in this order. How many tokens are
+the proportions of the image, or from there being convolutions and no layer norm, in this order. How many tokens are
 no cells follows from the model, or from the one grid of square cells that fits. What is not certain is refused: a map
 drawn along the wrong axes looks like a map.
 """
@@ -36,7 +36,7 @@ CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 """These and not their subclasses: a LayerNorm2d of timm or torchvision is a LayerNorm with its channels first."""
 
 MOST_PREFIXES = 8
-"""Tokens before the picture's that are thought possible where the model does not say: a class token, registers."""
+"""Tokens before the image's that are thought possible where the model does not say: a class token, registers."""
 
 GRID = re.compile(r"(\d+)x(\d+)")
 
@@ -121,13 +121,13 @@ def found_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, own
         if order is not None:
             return Layout(order)
         raise LayerError(
-            f"cannot tell the channels of layer {name!r} from its positions: it puts out {tuple(shape)} for pictures "
+            f"cannot tell the channels of layer {name!r} from its positions: it puts out {tuple(shape)} for images "
             f"of {pixels[1]}x{pixels[0]}; say which it is, {name}@NCHW or {name}@NHWC"
         )
     if len(shape) == 3:
         return Layout("NLC", _grid(shape, pixels, name, owner))
     raise LayerError(
-        f"layer {name!r} puts out {tuple(shape)}, which has no positions in the picture; name a layer before pooling"
+        f"layer {name!r} puts out {tuple(shape)}, which has no positions in the image; name a layer before pooling"
     )
 
 
@@ -146,13 +146,13 @@ def _grid(shape: tuple[int, ...], pixels: tuple[int, int], name: str, owner: nn.
         return fits[0]
     found = " or ".join(f"{height}x{width}" for height, width in fits) or "none"
     raise LayerError(
-        f"cannot tell how the {shape[1]} tokens of layer {name!r} lie in pictures of {pixels[1]}x{pixels[0]} (grids "
+        f"cannot tell how the {shape[1]} tokens of layer {name!r} lie in images of {pixels[1]}x{pixels[0]} (grids "
         f"that fit: {found}); say it as height x width, {name}@{'x'.join(map(str, fits[0])) if fits else '14x14'}"
     )
 
 
 def _prefixes(owner: nn.Module) -> tuple[int, ...]:
-    """Return how many tokens may stand before the picture's: none, in a Swin; none or all, in a vision transformer."""
+    """Return how many tokens may stand before the image's: none, in a Swin; none or all, in a vision transformer."""
     if hasattr(owner, "num_prefix_tokens"):
         return 0, owner.num_prefix_tokens
     return (0,) if hasattr(owner, "output_fmt") else tuple(range(MOST_PREFIXES + 1))

@@ -1,4 +1,4 @@
-"""What Grad-CAM gives: a map for each picture, as it is computed and as it is shown."""
+"""What Grad-CAM gives: a map for each image, as it is computed and as it is shown."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from cka_probe.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Grad-CAM maps of a batch of pictures at one layer; all tensors are on the CPU.
+    """Grad-CAM maps of a batch of images at one layer; all tensors are on the CPU.
 
     Attributes:
         layer: Dotted path of the layer in the encoder; `head.` before one of the head.
@@ -22,7 +22,7 @@ class Maps:
         scores: (n,) float32, the target's value; NaN for the target `none`.
         predictions: Of segmentation, labels (n, H, W) int64; of depth, depth (n, H, W) float32; of classification,
             classes (n,) int64; else `None`. H and W are those of what the network puts out.
-        size: (height, width) of the pictures as the network saw them.
+        size: (height, width) of the images as the network saw them.
     """
 
     layer: str
@@ -35,7 +35,7 @@ class Maps:
 
     @property
     def empty(self) -> Tensor:
-        """(n,) bool: whether a picture's map is nowhere positive, so that the ReLU leaves nothing of it.
+        """(n,) bool: whether an image's map is nowhere positive, so that the ReLU leaves nothing of it.
 
         That is no fault: at this layer nothing speaks for the score more than against it, or nothing there reaches the
         score at all, as the cells of a vision transformer after its last attention, where the class token alone is
@@ -47,10 +47,10 @@ class Maps:
         """Return the maps for the eye: ReLU, bilinear (corners not aligned), each from 0 to 1.
 
         Args:
-            size: (height, width); by default that of the pictures.
+            size: (height, width); by default that of the images.
 
         Returns:
-            (n, H, W) float32 in [0, 1], least 0 and greatest 1 in each picture. A map that is `empty`, or the same
+            (n, H, W) float32 in [0, 1], least 0 and greatest 1 in each image. A map that is `empty`, or the same
             everywhere, is 0: nothing in it stands out.
 
         Raises:

@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from cka_probe.attribution.first_layer import first_layer
 from cka_probe.errors import CheckpointError, DataError, LayerError
-from cka_probe.lookup import suggestion
+from cka_probe.lab.tasks.trained import Trained, load_trained
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_header
-from cka_probe.models.files.reading import first_bytes
+from cka_probe.models.checkpoints.reading import first_bytes
 from cka_probe.models.load import load, wrap
 from cka_probe.models.recording import evaluating
 from cka_probe.models.selection import select_layers
-from cka_probe.tasks.trained import Trained, load_trained
+from cka_probe.registry import suggestion
 
 HEAD = "head."
 
 
 @dataclass(frozen=True)
 class Network:
-    """Something with layers that makes a prediction of pictures.
+    """Something with layers that makes a prediction of images.
 
     Attributes:
         backbone: The encoder, or the whole network where it has no head of ours.
@@ -85,18 +85,18 @@ class Network:
         """Return images on the network's device, or say why it cannot be fed them.
 
         Raises:
-            DataError: They are no pictures, or not of the network's size.
+            DataError: They are no images, or not of the network's size.
         """
         if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point() or len(images) == 0:
             raise DataError(
                 f"expected images (n, 3, H, W) float in [0, 1], found {images.dtype} {tuple(images.shape)}; "
-                "put a single picture into a batch with [None]"
+                "put a single image into a batch with [None]"
             )
         architecture, size = ARCHITECTURES.get(self.backbone.origin.architecture), self.backbone.preprocessing.size
         given = tuple(images.shape[-2:])
         if architecture is not None and not architecture.any_shape and size not in (None, given):
             raise DataError(
-                f"expected pictures of {size[1]}x{size[0]} pixels, which is what this {architecture.name} takes, found "
+                f"expected images of {size[1]}x{size[0]} pixels, which is what this {architecture.name} takes, found "
                 f"{given[1]}x{given[0]}; scale them first"
             )
         weight = next((p for p in self.backbone.parameters() if p.is_floating_point()), torch.empty(0))
@@ -109,7 +109,7 @@ def network_of(model: str | Path | Trained | nn.Module) -> Network:
     Args:
         model: A checkpoint of `ckaprobe train`, with its head; any other reference that `load` takes; what
             `load_trained` or `load` returned; or a module. What timm says of a module's input is heeded, any other is
-            fed pictures as they are: put a `Backbone` with size, mean and std around it.
+            fed images as they are: put a `Backbone` with size, mean and std around it.
 
     Raises:
         CheckpointError: It cannot be loaded.
@@ -120,7 +120,7 @@ def network_of(model: str | Path | Trained | nn.Module) -> Network:
         predict = getattr(model.task, "predict", None)
         if predict is None:
             task = type(model.task).__name__.lower()
-            return Network(model.backbone, None, model.backbone, f"its task, {task}, predicts nothing of one picture")
+            return Network(model.backbone, None, model.backbone, f"its task, {task}, predicts nothing of one image")
         return Network(model.backbone, model.head, lambda images: predict(model.backbone, model.head, images))
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"expected a checkpoint, a reference or a torch.nn.Module, found {type(model).__name__}")

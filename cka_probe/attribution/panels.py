@@ -1,18 +1,18 @@
-"""Held maps as the panel of Figure 6: pictures across, networks down."""
+"""Held maps as the panel of Figure 6: images across, networks down."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from cka_probe import registry
 from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.held import Held
-from cka_probe.data.classes import Classes, numbered
-from cka_probe.data.sample import IGNORE
+from cka_probe.attribution.saved_map import Held
 from cka_probe.errors import DataError
-from cka_probe.figures.cam_panel import CamPanel
-from cka_probe.figures.cam_rows import CamColumn
-from cka_probe.lookup import lookup
+from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.classes import Classes, numbered
+from cka_probe.plotting.cam_panel import CamPanel
+from cka_probe.plotting.cam_rows import CamColumn
 
 FOOTNOTE = (
     "AP: average precision of the map's steepness for label boundaries within {tolerance:g} px, in brackets that of "
@@ -33,7 +33,7 @@ def panel_of(
 
     Args:
         result: What they are of.
-        held: By checkpoint, of the same pictures.
+        held: By checkpoint, of the same images.
         vocabulary: Names and colours of labels; by default their numbers.
         classes: Names of classes whose own maps are shown too, of the target `segmentation`.
         signed: Whether maps are shown before their ReLU too.
@@ -54,7 +54,7 @@ def panel_of(
     predicts, first = kinds.pop(), next(iter(held.values()))
     vocabulary = _vocabulary(vocabulary, held) if predicts == "labels" else Classes(())
     numbers = {name: number for number, name in enumerate(vocabulary.names)}
-    wanted = {name: lookup(numbers, name, "class") for name in classes}
+    wanted = {name: registry.get(numbers, name, "class") for name in classes}
     columns = tuple(
         _column({name: maps[place] for name, maps in held.items()}, result, predicts, wanted)
         for place in range(len(first))
@@ -70,7 +70,7 @@ def panel_of(
 
 
 def _column(maps: Mapping[str, Held], result: Attributions, predicts: str, wanted: Mapping[str, int]) -> CamColumn:
-    """Return one picture with the maps of all networks."""
+    """Return one image with the maps of all networks."""
     first = next(iter(maps.values()))
     return CamColumn(
         first.name,
@@ -85,9 +85,9 @@ def _column(maps: Mapping[str, Held], result: Attributions, predicts: str, wante
     )
 
 
-def _note(result: Attributions, checkpoint: str, picture: str) -> str:
+def _note(result: Attributions, checkpoint: str, image: str) -> str:
     """Return how well a map follows boundaries, or ""."""
-    row = result.of(checkpoint).loc[picture]
+    row = result.of(checkpoint).loc[image]
     return f"AP {row['ap']:.2f} ({row['chance']:.2f})" if np.isfinite(row["ap"]) else ""
 
 

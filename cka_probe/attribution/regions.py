@@ -7,7 +7,7 @@ from cka_probe.errors import DataError
 
 Region = Tensor | tuple[int, int, int, int] | None
 """A bool mask (n, H, W) or (H, W) at the size of the prediction; a box (top, left, height, width) in pixels of it, the
-same for all pictures; or `None` for everything."""
+same for all images; or `None` for everything."""
 
 
 def region_mask(region: Region, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -22,7 +22,7 @@ def region_mask(region: Region, shape: tuple[int, ...], device: torch.device) ->
         (n, H, W) bool.
 
     Raises:
-        DataError: The region has another size, or is empty or not inside the picture.
+        DataError: The region has another size, or is empty or not inside the image.
     """
     n, height, width = shape
     if region is None:

@@ -1,6 +1,6 @@
-"""What a map explains: a score of each picture, made of what the network puts out.
+"""What a map explains: a score of each image, made of what the network puts out.
 
-| target | for | score S of a picture |
+| target | for | score S of an image |
 |---|---|---|
 | `segmentation` | logits s (n, K, H, W) | sum over pixels of s_P, P the predicted class; and a score for each class |
 | `segmentation:K` | the same | sum of s_K over the pixels predicted K |
@@ -18,7 +18,7 @@ A cross-entropy does not see a constant added to all logits of a pixel, but S do
 probabilities may have different maps. With log-softmax in place of the logits it does not.
 
 Anything else that can be differentiated is a target too: a callable that takes what the network puts out and returns a
-number for each picture, (n,).
+number for each image, (n,).
 """
 
 from collections.abc import Callable
@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cka_probe import registry
 from cka_probe.attribution.regions import Region, region_mask
 from cka_probe.errors import DataError, UnknownNameError
-from cka_probe.lookup import lookup
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def segmentation_score(asked: Asked) -> Callable[[Any], Scored]:
 
 
 def class_score(asked: Asked) -> Callable[[Any], Scored]:
-    """Return the score of one class of a picture, or of the class that is predicted."""
+    """Return the score of one class of an image, or of the class that is predicted."""
     only = class_number(asked.argument) if asked.argument else None
 
     def score(output: Any) -> Scored:
@@ -115,7 +115,7 @@ def class_score(asked: Asked) -> Callable[[Any], Scored]:
                 f"{_rather(logits)}"
             )
         if asked.region is not None:
-            raise DataError("expected a target with a value at each pixel for a region, found one class a picture")
+            raise DataError("expected a target with a value at each pixel for a region, found one class an image")
         if only is not None:
             _check_class(only, logits.shape[1])
         values, predicted = (logits.log_softmax(1) if asked.log_softmax else logits).float(), logits.argmax(1)
@@ -126,7 +126,7 @@ def class_score(asked: Asked) -> Callable[[Any], Scored]:
 
 
 def depth_score(asked: Asked) -> Callable[[Any], Scored]:
-    """Return the score of depth: its sum, over the picture or a region of it."""
+    """Return the score of depth: its sum, over the image or a region of it."""
     if asked.argument or asked.log_softmax:
         raise DataError("target depth: expected no class and no log-softmax, which are of classes; leave them out")
 
@@ -178,7 +178,7 @@ def target_of(spec: str | Callable, *, region: Region = None, log_softmax: bool 
     name, colon, argument = spec.partition(":")
     if colon and not argument:
         raise UnknownNameError(f"expected a class behind the colon, found {spec!r}; write {name}:3, say, or {name}")
-    score = lookup(TARGETS, name, "target")(Asked(argument, region, log_softmax))
+    score = registry.get(TARGETS, name, "target")(Asked(argument, region, log_softmax))
     return Target(spec, score)
 
 
@@ -204,7 +204,7 @@ def output_of(output: Any, names: tuple[str, ...]) -> Tensor:
     if not isinstance(output, Tensor) or not output.is_floating_point():
         raise DataError(
             f"expected a network that puts out one float tensor, or several by name with {' or '.join(names)} among "
-            "them; give a callable as target that takes what yours puts out and returns a number for each picture"
+            "them; give a callable as target that takes what yours puts out and returns a number for each image"
         )
     return output
 

@@ -9,12 +9,12 @@ import pandas as pd
 from cka_probe.attribution.columns import CONTROLS, SIGNED
 
 SEEN = {
-    "whole": "the whole picture",
-    "middle": "the middle of a picture",
-    "stored": "pictures at the size they have",
-    "box": "the middle of a picture, as its weights were trained",
+    "whole": "the whole image",
+    "middle": "the middle of an image",
+    "stored": "images at the size they have",
+    "box": "the middle of an image, as its weights were trained",
 }
-"""What a network sees of a picture, by `view`."""
+"""What a network sees of an image, by `view`."""
 ROOM = 0.1
 """Lead of true labels over chance below which a layer is too coarse to say anything of boundaries."""
 
@@ -41,7 +41,7 @@ def long(rows: pd.DataFrame) -> pd.DataFrame:
     shown = rows[rows["measure"].isin(["ap", f"ap_{SIGNED}"]) & ~rows["second"].isin(CONTROLS.values())]
     what = shown["measure"].map({"ap": "map", f"ap_{SIGNED}": "before ReLU"})
     parts = {"first": shown["first"], "second": shown["second"], "of": what}
-    return pd.DataFrame(parts | {"difference": [_text(row) for row in shown.itertuples()], "pictures": shown["num"]})
+    return pd.DataFrame(parts | {"difference": [_text(row) for row in shown.itertuples()], "images": shown["num"]})
 
 
 def verdicts(differences: pd.DataFrame) -> list[str]:

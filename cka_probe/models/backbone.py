@@ -1,6 +1,6 @@
 """A backbone: an encoder that takes RGB in [0, 1] and alone knows its mean, std and input size.
 
-So two models with different normalisation or resolution are compared on the same pictures and cannot be fed
+So two models with different normalisation or resolution are compared on the same images and cannot be fed
 wrongly.
 """
 
@@ -31,10 +31,10 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures become the input of one encoder.
+    """How images become the input of one encoder.
 
     Attributes:
-        size: (height, width) in pixels; `None` takes pictures as they come.
+        size: (height, width) in pixels; `None` takes images as they come.
         mean: Subtracted per channel, in units of [0, 1].
         std: Divided by per channel, after the mean.
     """
@@ -43,20 +43,20 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
-    def fit(self, picture: Tensor) -> Tensor:
-        """Scale a picture so that it just covers `size` and cut out the middle.
+    def fit(self, image: Tensor) -> Tensor:
+        """Scale an image so that it just covers `size` and cut out the middle.
 
         Args:
-            picture: (..., 3, H, W) float32 in [0, 1].
+            image: (..., 3, H, W) float32 in [0, 1].
 
         Returns:
-            (..., 3, h, w) float32 in [0, 1], (h, w) = `size`; the picture itself where it has that size.
+            (..., 3, h, w) float32 in [0, 1], (h, w) = `size`; the image itself where it has that size.
         """
-        if self.size is None or tuple(picture.shape[-2:]) == self.size:
-            return picture
-        scale = max(wanted / got for wanted, got in zip(self.size, picture.shape[-2:], strict=True))
-        covering = [max(wanted, round(scale * got)) for wanted, got in zip(self.size, picture.shape[-2:], strict=True)]
-        resized = F.resize(picture, covering, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+        if self.size is None or tuple(image.shape[-2:]) == self.size:
+            return image
+        scale = max(wanted / got for wanted, got in zip(self.size, image.shape[-2:], strict=True))
+        covering = [max(wanted, round(scale * got)) for wanted, got in zip(self.size, image.shape[-2:], strict=True)]
+        resized = F.resize(image, covering, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
         return F.center_crop(resized, list(self.size)).clamp(0.0, 1.0)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Backbone(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (n, C, h / stride, w / stride), of a timm encoder.
 
-        Of a vision transformer these are the tokens of the picture's cells; others (the class token) are left out.
+        Of a vision transformer these are the tokens of the image's cells; others (the class token) are left out.
 
         Args:
             images: (n, 3, h, w) float32 RGB in [0, 1].

@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cka_probe import registry
 from cka_probe.errors import CheckpointError
-from cka_probe.lookup import lookup
+from cka_probe.files import atomic_write
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
-from cka_probe.writing import replacing
 
 FORMAT = "ckaprobe-checkpoint/1"
 
@@ -86,9 +86,9 @@ def save_checkpoint(path: str | Path, backbone: Backbone, head: nn.Module | None
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     fields = asdict(checkpoint)
     if not checkpoint.size:
-        del fields["size"]  # as files were written before a picture could be wider than high
+        del fields["size"]  # as files were written before an image could be wider than high
     header = json.dumps(fields)  # in the order given: a recipe's stages have one
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         save_file(tensors, beside, metadata={"ckaprobe": header})
     return file_hash(path)
 
@@ -130,7 +130,7 @@ def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Chec
     checkpoint = read_header(path)
     if checkpoint is None:
         raise CheckpointError(f"{path}: expected a checkpoint written by `ckaprobe train`, found another file")
-    architecture = lookup(ARCHITECTURES, checkpoint.architecture, "architecture")
+    architecture = registry.get(ARCHITECTURES, checkpoint.architecture, "architecture")
     with torch.random.fork_rng(devices=[]):
         model = architecture.build(**checkpoint.options)
     states: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}}

@@ -1,6 +1,6 @@
 """Differentiating is a function: hooks go in, one forward pass, gradients come out, hooks are gone.
 
-For each wanted layer with activation A and each score S of a picture, `gradients` gives A and dS/dA. The activation
+For each wanted layer with activation A and each score S of an image, `gradients` gives A and dS/dA. The activation
 that is kept is a copy, and the network goes on with a copy of that, so an in-place operation after the layer (the ReLU
 behind a batch norm, the sum of a residual block) changes nothing that is kept, and A and dS/dA belong to the same
 point. Upstream of the first wanted layer nothing is differentiated: its copy is a new leaf, so a frozen encoder is no
@@ -44,8 +44,8 @@ def gradients(
 ) -> tuple[Tensor, list[list[T]]]:
     """Run a model once and return, of each score, what `keep` makes of each layer's activation and gradient.
 
-    Pictures of a batch do not see each other in evaluation mode, so the gradient of a sum over pictures is, picture by
-    picture, that of its own score.
+    Images of a batch do not see each other in evaluation mode, so the gradient of a sum over images is, image by
+    image, that of its own score.
 
     Args:
         model: Modules are addressed relative to it.
@@ -119,7 +119,7 @@ def _checked(values: Sequence[Tensor], n: int) -> Sequence[Tensor]:
     for row in values:
         if not isinstance(row, Tensor) or row.shape != (n,) or not row.is_floating_point():
             found = f"{row.dtype} {tuple(row.shape)}" if isinstance(row, Tensor) else type(row).__name__
-            raise LayerError(f"expected a score as float tensor ({n},), a number for each picture, found {found}")
+            raise LayerError(f"expected a score as float tensor ({n},), a number for each image, found {found}")
     return values
 
 
@@ -143,7 +143,7 @@ def _no_effect(name: str) -> LayerError:
     """Return the error for a layer that no gradient reaches."""
     return LayerError(
         f"layer {name!r} does not affect the score: no gradient reaches it (its output is not used, or what follows "
-        "runs without gradients); name a layer between the picture and the prediction"
+        "runs without gradients); name a layer between the image and the prediction"
     )
 
 

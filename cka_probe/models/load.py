@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from cka_probe.errors import CheckpointError, UnknownNameError
-from cka_probe.lookup import suggestion
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
-from cka_probe.models.files import load_file
+from cka_probe.models.checkpoints import load_file
 from cka_probe.models.selection import natural_layers
+from cka_probe.registry import suggestion
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -123,7 +123,7 @@ def _made_by(reference: str) -> Backbone:
 def wrap(model: nn.Module) -> Backbone:
     """Return a backbone around a module, with timm's word about its input where there is one.
 
-    A module that says nothing of its input gets pictures as they are: of their own size, RGB in [0, 1], not
+    A module that says nothing of its input gets images as they are: of their own size, RGB in [0, 1], not
     normalised. Make a `Backbone` with size, mean and std where that is not what it was trained on.
     """
     if isinstance(model, Backbone):

@@ -143,7 +143,7 @@ def activation_of(name: str, output: Any, n: int) -> Tensor:
         raise LayerError(f"layer {name!r} puts out no float tensor but {type(output).__name__}; name another layer")
     if output.dim() < 2 or output.shape[0] != n:
         raise LayerError(
-            f"layer {name!r} puts out {tuple(output.shape)} for {n} pictures; expected one activation per picture on "
+            f"layer {name!r} puts out {tuple(output.shape)} for {n} images; expected one activation per image on "
             "the first axis (windows or tokens are no examples); name another layer"
         )
     return output

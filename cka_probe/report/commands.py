@@ -1,6 +1,6 @@
 """The command that makes a result again, from what the result says of itself.
 
-Only options that differ from their defaults are written. Where pictures or a model came from memory there is no
+Only options that differ from their defaults are written. Where images or a model came from memory there is no
 command, and none is made up.
 """
 
@@ -12,12 +12,12 @@ from typing import Any
 
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.naming import distinct_names
+from cka_probe.comparison.results import Axis, SimilarityMatrix
 from cka_probe.errors import CkaProbeError
-from cka_probe.label_scores import LabelScores
+from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.evaluation.scores import Scores
+from cka_probe.lab.training.recipe import Recipe, bundled, read_recipe, recipe_of
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.results import Axis, SimilarityMatrix
-from cka_probe.scores import Scores
-from cka_probe.training.recipe import Recipe, bundled, read_recipe, recipe_of
 
 COMPARED = {
     "num": 512,
@@ -33,7 +33,7 @@ COMPARED = {
 """Options of `ckaprobe compare` that a result records under the same name, and their defaults."""
 MAPPED = {"layer": "first", "target": "segmentation", "num": 8, "seed": 0, "tolerance": 1.0}
 """Options of `ckaprobe gradcam` that attributions record under the same name, and their defaults."""
-MEMORY = ("a tensor", "a list of pictures")
+MEMORY = ("a tensor", "a list of images")
 
 
 def compare_command(result: SimilarityMatrix, out: str) -> str:
@@ -43,7 +43,7 @@ def compare_command(result: SimilarityMatrix, out: str) -> str:
         result: Of `compare`.
         out: Folder for it to write to.
     """
-    if any(map(_in_memory, (result.x.reference, result.y.reference, str(result.pictures["source"])))):
+    if any(map(_in_memory, (result.x.reference, result.y.reference, str(result.images["source"])))):
         return ""
     settings = result.settings
     words = [
@@ -51,14 +51,14 @@ def compare_command(result: SimilarityMatrix, out: str) -> str:
         _place(result.x.reference),
         _place(result.y.reference),
         "--data",
-        str(result.pictures["source"]),
+        str(result.images["source"]),
     ]
     layers = [_layers(axes, side.architecture) for axes, side in ((result.rows, result.x), (result.columns, result.y))]
     if layers != ["", ""]:
         whole = [given or _named(axes) for given, axes in zip(layers, (result.rows, result.columns), strict=True)]
         words += ["--layers", whole[0]] + (["--layers-y", whole[1]] if whole[1] != whole[0] else [])
     words += _options({name: settings[name] for name in COMPARED if name in settings}, COMPARED)
-    words += ["--skip-bad"] if result.pictures.get("skipped") else []
+    words += ["--skip-bad"] if result.images.get("skipped") else []
     return _line([*words, "--out", out])
 
 
@@ -72,7 +72,7 @@ def evaluate_command(scores: Scores | LabelScores, out: str) -> str:
     settings = dict(scores.settings)
     words = ["evaluate", _place(str(scores.model["reference"])), "--on", str(scores.data["source"])]
     of_labels = isinstance(scores, LabelScores)
-    plain = {"resolution": "picture"} if of_labels else {"scaling": ""}
+    plain = {"resolution": "image"} if of_labels else {"scaling": ""}
     words += _options({name: settings.get(name) for name in plain}, plain)
     if not of_labels:
         words += _depth_rules(settings)

@@ -1,4 +1,4 @@
-"""A folder of `ckaprobe compare`: two models, the pictures, and how alike their layers are."""
+"""A folder of `ckaprobe compare`: two models, the images, and how alike their layers are."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from cka_probe.cautions import cautions
+from cka_probe.comparison.results import FORMAT, Axis, Side, SimilarityMatrix
+from cka_probe.comparison.warnings import cautions
 from cka_probe.errors import DataError
 from cka_probe.report.commands import compare_command
 from cka_probe.report.page import Facts, Item, MatrixItem, Section, TableItem, Text, Thumbnails
 from cka_probe.report.part import Part, called, figures_in, in_words, own_name, settings_pairs
 from cka_probe.report.switch import switch, title
-from cka_probe.results import FORMAT, Axis, Side, SimilarityMatrix
 
 EXPECTED = "result.json of `ckaprobe compare`"
-RESULT, STRIP = "result.json", "pictures.jpg"
+RESULT, STRIP = "result.json", "images.jpg"
 TIMES = " \N{MULTIPLICATION SIGN} "
 CAPTIONS = {
     "heatmap": "Similarity of every layer of x (down) with every layer of y (across).",
@@ -61,11 +61,11 @@ def read(folder: Path) -> Part:
 
 def described(result: SimilarityMatrix) -> str:
     """Return what was computed over what, in a sentence."""
-    skipped = len(result.pictures.get("skipped") or ())
+    skipped = len(result.images.get("skipped") or ())
     left_out = f", {skipped} unreadable ones left out" if skipped else ""
     return (
         f"{title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
-        f"{result.num_examples} pictures from {result.pictures['source']}{left_out}."
+        f"{result.num_examples} images from {result.images['source']}{left_out}."
     )
 
 
@@ -108,10 +108,10 @@ def _diagonal(result: SimilarityMatrix) -> tuple[Section, ...]:
 
 
 def _compared(folder: Path, result: SimilarityMatrix) -> tuple[Item, ...]:
-    pictures = result.pictures
+    images = result.images
     pairs = [("x, down", _side(result.x)), ("y, across", _side(result.y))]
-    pairs.append(("pictures", f"{result.num_examples} from {pictures['source']}"))
-    pairs += [("left out", str(name)) for name in pictures.get("skipped") or ()]
+    pairs.append(("images", f"{result.num_examples} from {images['source']}"))
+    pairs += [("left out", str(name)) for name in images.get("skipped") or ()]
     pairs += [(f"note on {side}", note) for side in ("x", "y") for note in getattr(result, side).notes]
     return Facts(tuple(pairs)), _thumbnails(folder / STRIP, result.num_examples)
 
@@ -126,25 +126,25 @@ def _side(side: Side) -> str:
 
 
 def _thumbnails(path: Path, count: int) -> Item:
-    """Return the pictures of a strip of squares, or a word that there is none."""
+    """Return the images of a strip of squares, or a word that there is none."""
     if not path.is_file():
-        return Text((f"No `{STRIP}` lies beside the result, so the pictures cannot be shown.",))
+        return Text((f"No `{STRIP}` lies beside the result, so the images cannot be shown.",))
     try:
         with Image.open(path) as opened:
             strip = np.asarray(opened.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: expected a strip of pictures, found {error}; delete it or compare again") from error
+        raise DataError(f"{path}: expected a strip of images, found {error}; delete it or compare again") from error
     side = strip.shape[0]
     squares = tuple(strip[:, left : left + side] for left in range(0, strip.shape[1] - side + 1, side))
     if not squares:
-        return Text((f"`{STRIP}` is no row of squares, so the pictures cannot be shown.",))
-    return Thumbnails(squares, tuple(f"picture {number}" for number in range(1, len(squares) + 1)))
+        return Text((f"`{STRIP}` is no row of squares, so the images cannot be shown.",))
+    return Thumbnails(squares, tuple(f"image {number}" for number in range(1, len(squares) + 1)))
 
 
 def _layers(result: SimilarityMatrix) -> tuple[Item, ...]:
     """Return the layers of both sides, in one table where they are the same ones."""
     places = [[(axis.name, axis.module, axis.shape) for axis in axes] for axes in (result.rows, result.columns)]
-    spread = "Spread is the root mean square of what varies over pictures, in the layer's own units."
+    spread = "Spread is the root mean square of what varies over images, in the layer's own units."
     if places[0] == places[1]:
         frame = _table(result.rows).rename(columns={"spread": "spread in x"})
         frame["spread in y"] = [axis.spread for axis in result.columns]
@@ -173,11 +173,11 @@ def _table(axes: tuple[Axis, ...]) -> pd.DataFrame:
 
 
 def _no_command() -> Section:
-    said = "A model or the pictures were given in memory, so that no command makes this again."
+    said = "A model or the images were given in memory, so that no command makes this again."
     return Section("How to make it again", (Text((said,)),))
 
 
 def _provenance(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
     hashes = [("x, hash of the weights", result.x.hash), ("y, hash of the weights", result.y.hash)]
-    hashes.append(("pictures, hash", str(result.pictures["hash"])))
+    hashes.append(("images, hash", str(result.images["hash"])))
     return (*hashes, *settings_pairs(result.settings, result.versions, FORMAT))

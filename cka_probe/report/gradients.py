@@ -11,7 +11,7 @@ from cka_probe.report.part import Part, figures_in, in_words, own_name, settings
 
 EXPECTED = "gradcam.json of `ckaprobe gradcam`"
 GRADCAM = "gradcam.json"
-CAPTIONS = {"gradcam": "Pictures, their truth, and for each checkpoint its map and what it predicts."}
+CAPTIONS = {"gradcam": "Images, their truth, and for each checkpoint its map and what it predicts."}
 FEW = 30
 
 
@@ -34,11 +34,11 @@ def read(folder: Path) -> Part:
     if found.data["labels"]:
         sections.append(Section("Do maps follow the outlines of classes?", _aligned(found), intro=_lead(found)))
     sections.append(Section("What was attributed", _about(found)))
-    sections.append(Section("Each picture", (_each(found),)))
+    sections.append(Section("Each image", (_each(found),)))
     return Part(
         label="Grad-CAM",
         title=f"Grad-CAM of {names}",
-        subtitle=f"Target {found.settings['target']}, over {len(found.pictures)} pictures from {found.data['source']}.",
+        subtitle=f"Target {found.settings['target']}, over {len(found.images)} images from {found.data['source']}.",
         sections=tuple(sections),
         cautions=_cautions(found),
         provenance=_provenance(found),
@@ -54,16 +54,16 @@ def _lead(found: Attributions) -> str:
 
 def _aligned(found: Attributions) -> tuple[Item, ...]:
     """Return how well maps follow boundaries, and the differences in pairs."""
-    intervals = found.intervals().rename(columns={"num": "pictures"})
+    intervals = found.intervals().rename(columns={"num": "images"})
     main = intervals[intervals["measure"].isin(MEASURES)]
     others = intervals[~intervals["measure"].isin(MEASURES)]
-    differences = found.differences().rename(columns={"value": "first less second", "num": "pictures"})
+    differences = found.differences().rename(columns={"value": "first less second", "num": "images"})
     main, others, differences = (
         table.assign(measure=table["measure"].map(in_plain_words)) for table in (main, others, differences)
     )
     return (
-        TableItem(main, "Of the map's steepness with the label boundaries; mean over pictures, 95 %.", "alignment"),
-        TableItem(differences, "Differences in pairs: of the same pictures, with paired intervals.", "differences"),
+        TableItem(main, "Of the map's steepness with the label boundaries; mean over images, 95 %.", "alignment"),
+        TableItem(differences, "Differences in pairs: of the same images, with paired intervals.", "differences"),
         TableItem(others, "Chance, and what maps have that understood nothing.", "controls"),
     )
 
@@ -75,31 +75,31 @@ def _about(found: Attributions) -> tuple[Item, ...]:
         for key, value in model.items()
         if key != "hash" and value not in ("", None)
     ]
-    pairs.append(("pictures", f"{len(found.pictures)} from {found.data['source']}"))
+    pairs.append(("images", f"{len(found.images)} from {found.data['source']}"))
     return (Facts(tuple(pairs)),)
 
 
 def _each(found: Attributions) -> TableItem:
-    """Return every picture's numbers, without columns in which nothing is said."""
+    """Return every image's numbers, without columns in which nothing is said."""
     frame = found.table.replace("", None).dropna(axis="columns", how="all")
-    return TableItem(frame, "A row for each checkpoint and picture.", "pictures")
+    return TableItem(frame, "A row for each checkpoint and image.", "images")
 
 
 def _cautions(found: Attributions) -> tuple[str, ...]:
     said = found.cautions()
     for name in found.models:
         empty = int(found.of(name)["zero"].sum())
-        said += [f"{empty} of {len(found.pictures)} maps of {name} are nowhere positive."] if empty else []
+        said += [f"{empty} of {len(found.images)} maps of {name} are nowhere positive."] if empty else []
     if not found.data["labels"]:
         return (*said, f"How well maps follow boundaries is not known: {UNLABELLED}.")
     without = found.table.loc[found.table["undefined"] != "", ["checkpoint", "undefined"]].value_counts(sort=False)
     said += [f"In no mean: {count} of {name}, {why}." for (name, why), count in without.items()]
-    if len(found.pictures) < FEW:
-        said.append(f"{len(found.pictures)} pictures are few: the bootstrap's intervals are too narrow for so few.")
+    if len(found.images) < FEW:
+        said.append(f"{len(found.images)} images are few: the bootstrap's intervals are too narrow for so few.")
     return tuple(said)
 
 
 def _provenance(found: Attributions) -> tuple[tuple[str, str], ...]:
     hashes = [(f"{name}, hash", str(model["hash"])) for name, model in found.models.items() if "hash" in model]
-    hashes.append(("pictures, hash", str(found.data.get("hash", "not recorded"))))
+    hashes.append(("images, hash", str(found.data.get("hash", "not recorded"))))
     return (*hashes, *settings_pairs(found.settings, found.versions, FORMAT))

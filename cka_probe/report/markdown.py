@@ -1,4 +1,4 @@
-"""The Markdown of our own reports as blocks: headings, paragraphs, lists, code, tables and pictures.
+"""The Markdown of our own reports as blocks: headings, paragraphs, lists, code, tables and images.
 
 CommonMark with tables, read by markdown-it-py; HTML in it is text like any other. Code stays between backticks and
 what is strong between stars, other emphasis is kept as its words, a link as the words that are linked, with its place
@@ -42,8 +42,8 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture: where it is, and the words for who cannot see it."""
+class Image:
+    """An image: where it is, and the words for who cannot see it."""
 
     place: str
     words: str
@@ -62,7 +62,7 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
-Block = Heading | Paragraph | Entries | Listing | Picture | Grid
+Block = Heading | Paragraph | Entries | Listing | Image | Grid
 
 
 def read_markdown(text: str) -> tuple[Block, ...]:
@@ -107,13 +107,13 @@ def _inside(tokens: Sequence[Token], place: int) -> Sequence[Token]:
 
 
 def _paragraph(inline: Token) -> Iterator[Block]:
-    """Yield a paragraph's words, and each of its pictures after them."""
+    """Yield a paragraph's words, and each of its images after them."""
     words = _words(inline)
     if words:
         yield Paragraph(words)
     for child in inline.children or ():
         if child.type == "image":
-            yield Picture(str(child.attrs["src"]), child.content)
+            yield Image(str(child.attrs["src"]), child.content)
 
 
 def _words(inline: Token) -> str:

@@ -1,4 +1,4 @@
-"""A matrix as the page holds it: the results themselves as JSON, the scales of colour, and a still picture.
+"""A matrix as the page holds it: the results themselves as JSON, the scales of colour, and a still image.
 
 The script draws from the very document that `result.json` is, so what is seen, read out and downloaded cannot differ.
 Results too large for that are rounded to `DIGITS` digits and packed; the page says so, and the exact file is the one
@@ -18,17 +18,17 @@ from markupsafe import Markup
 from matplotlib import colormaps
 from PIL import Image
 
-from cka_probe.figures import labels, style
-from cka_probe.figures.heatmap import number
+from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.plotting import labels, style
+from cka_probe.plotting.heatmap import number
 from cka_probe.report.escaping import data_uri, script_json, without_places
 from cka_probe.report.matrix_layout import Layout, layout_of
 from cka_probe.report.page import MatrixItem
 from cka_probe.report.tables import number_text
-from cka_probe.results import SimilarityMatrix
 
 MOST_EXACT = 600_000  # characters of JSON, all matrices of a page together
 DIGITS = 5
-MOST_RECTANGLES = 600  # cells drawn one by one before the script runs; larger maps are a picture until then
+MOST_RECTANGLES = 600  # cells drawn one by one before the script runs; larger maps are an image until then
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Drawn:
         ticks: Numbers beside the scale of colours, from below.
         columns: Names of the layers of y.
         cells: (x, y, colour or "", number, colour of the number) of the first result, if they are few.
-        picture: The first result's colours as a data URI, if they are many.
+        image: The first result's colours as a data URI, if they are many.
         undefined: The first result has cells without a value.
         data: JSON for the script.
         rounded: The numbers are rounded.
@@ -57,7 +57,7 @@ class Drawn:
     ticks: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[tuple[float, float, str, str, str], ...]
-    picture: str
+    image: str
     undefined: bool
     data: Markup
     rounded: bool
@@ -82,7 +82,7 @@ def drawn(item: MatrixItem, exact: bool) -> Drawn:
         ticks=tuple(number_text(tick, 1) for tick in np.linspace(*range_of(first), 6)),
         columns=tuple(axis.name for axis in first.columns),
         cells=_cells(first, layout) if few else (),
-        picture="" if few else _picture(first),
+        image="" if few else _image(first),
         undefined=any(not np.isfinite(result.values).all() for result in item.results.values()),
         data=_data(item, layout, exact),
         rounded=not exact,
@@ -193,7 +193,7 @@ def _hex(colour: tuple[float, float, float, float]) -> str:
     return bytes(round(part * 255) for part in colour[:3]).hex()
 
 
-def _picture(result: SimilarityMatrix) -> str:
+def _image(result: SimilarityMatrix) -> str:
     """Return one pixel for each cell as a PNG; undefined ones are clear, and the hatching below shows through."""
     pixels = colormaps[style.COLOURS](np.nan_to_num(_parts(result)), bytes=True)
     pixels[..., 3] = np.where(np.isfinite(result.values), 255, 0)

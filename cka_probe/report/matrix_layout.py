@@ -6,8 +6,8 @@ names from this and the script fills the cells, so that neither computes a place
 
 from dataclasses import dataclass
 
-from cka_probe.figures import labels
-from cka_probe.results import SimilarityMatrix
+from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.plotting import labels
 
 MAP = 600  # the longer side of a large map
 LARGEST = 46  # a cell with a number in it
@@ -33,7 +33,7 @@ class Layout:
         upright: Names below are indices and need not be turned.
         numbers: Cells have room for numbers.
         names: Models on the rows and on the columns.
-        pictures: "n = 128 pictures".
+        images: "n = 128 images".
     """
 
     cell: tuple[float, float]
@@ -46,7 +46,7 @@ class Layout:
     upright: bool
     numbers: bool
     names: tuple[str, str]
-    pictures: str
+    images: str
 
 
 def layout_of(result: SimilarityMatrix) -> Layout:
@@ -69,7 +69,7 @@ def layout_of(result: SimilarityMatrix) -> Layout:
         upright=same,
         numbers=max(result.values.shape) <= MOST_NUMBERS,
         names=labels.model_names(result, room=max(14.0, min(across, down) / LETTER)),
-        pictures=labels.pictures_line(result),
+        images=labels.images_line(result),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a page says, without a word of HTML: sections of texts, facts, tables, pictures and matrices.
+"""What a page says, without a word of HTML: sections of texts, facts, tables, images and matrices.
 
 Whoever reads a folder builds these values; `render` turns them into one document. The same values give the same
 bytes, so nothing here knows the time, the machine or the folder it stands in.
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.results import SimilarityMatrix
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,16 @@ class TableItem:
 
 @dataclass(frozen=True)
 class FigureItem:
-    """A picture with its caption.
+    """An image with its caption.
 
     Attributes:
-        picture: A file (`*.png`, `*.jpg`, `*.webp`, `*.svg`), or the bytes of one.
-        caption: A sentence; also what a screen reader says in the picture's place.
+        image: A file (`*.png`, `*.jpg`, `*.webp`, `*.svg`), or the bytes of one.
+        caption: A sentence; also what a screen reader says in the image's place.
         name: File name of the download, without suffix.
         downloads: Files of the same figure. One in the page's folder, or below it, is linked; another is embedded.
     """
 
-    picture: str | Path | bytes
+    image: str | Path | bytes
     caption: str
     name: str
     downloads: tuple[str | Path, ...] = ()
@@ -110,29 +110,29 @@ class FigureItem:
 
 @dataclass(frozen=True, eq=False)
 class Thumbnails:
-    """Small pictures side by side.
+    """Small images side by side.
 
     Attributes:
-        pictures: (H, W, 3) uint8 each.
+        images: (H, W, 3) uint8 each.
         captions: One for each, said by a screen reader and shown on hover.
 
     Raises:
-        DataError: As many captions as pictures are needed, and pictures of this shape and dtype.
+        DataError: As many captions as images are needed, and images of this shape and dtype.
     """
 
-    pictures: tuple[np.ndarray, ...]
+    images: tuple[np.ndarray, ...]
     captions: tuple[str, ...]
 
     def __post_init__(self):
-        if len(self.pictures) != len(self.captions):
+        if len(self.images) != len(self.captions):
             raise DataError(
-                f"expected a caption for each of {len(self.pictures)} thumbnails, found {len(self.captions)}; "
+                f"expected a caption for each of {len(self.images)} thumbnails, found {len(self.captions)}; "
                 "give one each"
             )
-        for picture in self.pictures:
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        for image in self.images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
                 raise DataError(
-                    f"expected thumbnails (H, W, 3) uint8, found {picture.shape} {picture.dtype}; convert them first"
+                    f"expected thumbnails (H, W, 3) uint8, found {image.shape} {image.dtype}; convert them first"
                 )
 
 
@@ -200,7 +200,7 @@ class Page:
         subtitle: One sentence under it.
         sections: In order.
         cautions: Sentences to read before quoting a number, in a box at the top.
-        provenance: (name, value) at the foot: hashes of models and pictures, settings, versions.
+        provenance: (name, value) at the foot: hashes of models and images, settings, versions.
         command: What makes the result again, exactly.
     """
 

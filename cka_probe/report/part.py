@@ -7,7 +7,7 @@ from typing import Any
 
 from cka_probe.report.page import FigureItem, Page
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 """Suffixes of what can be shown, the first that is there is."""
 BESIDE = (".pdf", ".svg")
 """Suffixes of what can be taken away beside it."""
@@ -39,18 +39,18 @@ def own_name(folder: Path) -> str:
     return folder.resolve().name
 
 
-def figure(picture: Path, caption: str) -> FigureItem:
-    """Return a picture that lies in a folder, with the other files of the same figure to take away."""
-    beside = [picture.with_suffix(suffix) for suffix in BESIDE if suffix != picture.suffix]
-    return FigureItem(picture, caption, picture.stem, tuple(path for path in beside if path.is_file()))
+def figure(image: Path, caption: str) -> FigureItem:
+    """Return an image that lies in a folder, with the other files of the same figure to take away."""
+    beside = [image.with_suffix(suffix) for suffix in BESIDE if suffix != image.suffix]
+    return FigureItem(image, caption, image.stem, tuple(path for path in beside if path.is_file()))
 
 
 def figures_in(folder: Path, captions: Mapping[str, str]) -> tuple[FigureItem, ...]:
     """Return the figures of a folder that have a caption, in the captions' order."""
     found = []
     for stem, caption in captions.items():
-        pictures = [folder / f"{stem}{suffix}" for suffix in PICTURES]
-        found += [figure(path, caption) for path in pictures if path.is_file()][:1]
+        images = [folder / f"{stem}{suffix}" for suffix in IMAGES]
+        found += [figure(path, caption) for path in images if path.is_file()][:1]
     return tuple(found)
 
 

@@ -1,6 +1,6 @@
 """A page as one self-contained HTML document: no network, no other file, the same bytes for the same page.
 
-The document stays below `MOST_BYTES`, so that it can be sent by mail: pictures are written smaller step by step, and
+The document stays below `MOST_BYTES`, so that it can be sent by mail: images are written smaller step by step, and
 what still does not fit is named. Its Content-Security-Policy lets nothing in and runs the one script it came with.
 """
 
@@ -14,11 +14,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cka_probe.errors import OutputError
-from cka_probe.figures import style
-from cka_probe.report import matrix, pictures, tables
+from cka_probe.files import atomic_write
+from cka_probe.plotting import style
+from cka_probe.report import images, matrix, tables
 from cka_probe.report.escaping import Anchors, data_uri, policy, script_json, with_code
 from cka_probe.report.page import FigureItem, Item, MatrixItem, Page, TableItem, Thumbnails
-from cka_probe.writing import replacing
 
 MOST_BYTES = 3_000_000
 MOST_EMBEDDED = 300_000  # of a file to be downloaded that does not lie beside the page
@@ -65,13 +65,13 @@ def render(page: Page, folder: str | Path | None = None) -> str:
         At most `MOST_BYTES` as UTF-8.
 
     Raises:
-        OutputError: It is larger, however small the pictures; what is too large is named.
-        DataError: A picture cannot be read.
+        OutputError: It is larger, however small the images; what is too large is named.
+        DataError: An image cannot be read.
     """
     items = [item for section in page.sections for item in section.items]
     exact = sum(matrix.exact_length(item) for item in items if isinstance(item, MatrixItem)) <= matrix.MOST_EXACT
     drawn = {id(item): matrix.drawn(item, exact) for item in items if isinstance(item, MatrixItem)}
-    for squeeze in pictures.SQUEEZES:
+    for squeeze in images.SQUEEZES:
         parts = _parts(page, drawn, squeeze, None if folder is None else Path(folder))
         document = _document(page, parts)
         if len(document.encode("utf-8")) <= MOST_BYTES:
@@ -94,12 +94,12 @@ def save_page(page: Page, path: str | Path) -> Path:
     """
     path = Path(path)
     document = render(page, path.parent)
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(document, encoding="utf-8", newline="\n")
     return path
 
 
-def _parts(page: Page, drawn: dict[int, Any], squeeze: pictures.Squeeze, folder: Path | None) -> list[list[Part]]:
+def _parts(page: Page, drawn: dict[int, Any], squeeze: images.Squeeze, folder: Path | None) -> list[list[Part]]:
     """Return the parts of each section."""
     anchors = Anchors()
     for name in ("contents", "cautions", "provenance", "main"):
@@ -107,15 +107,15 @@ def _parts(page: Page, drawn: dict[int, Any], squeeze: pictures.Squeeze, folder:
     return [[_part(item, drawn, squeeze, folder, anchors) for item in section.items] for section in page.sections]
 
 
-def _part(item: Item, drawn: dict[int, Any], squeeze: pictures.Squeeze, folder: Path | None, anchors: Anchors) -> Part:
+def _part(item: Item, drawn: dict[int, Any], squeeze: images.Squeeze, folder: Path | None, anchors: Anchors) -> Part:
     kind = type(item).__name__
     anchor, made = anchors.of(f"{kind.removesuffix('Item')} {getattr(item, 'name', '')}"), None
     if isinstance(item, TableItem):
         made = tables.table_of(item.frame)
     elif isinstance(item, FigureItem):
-        made = pictures.shown(item.picture, squeeze)
+        made = images.shown(item.image, squeeze)
     elif isinstance(item, Thumbnails):
-        made = tuple(pictures.thumbnail(picture) for picture in item.pictures)
+        made = tuple(images.thumbnail(image) for image in item.images)
     elif isinstance(item, MatrixItem):
         made = drawn[id(item)]
     return Part(kind, anchor, item, made, tuple(_downloads(getattr(item, "downloads", ()), folder)))
@@ -128,7 +128,7 @@ def _downloads(paths: Iterable[str | Path], folder: Path | None) -> Iterable[Dow
         if folder is not None and path.is_file() and path.resolve().is_relative_to(folder.resolve()):
             address = quote(path.resolve().relative_to(folder.resolve()).as_posix())
         elif path.is_file() and path.stat().st_size <= MOST_EMBEDDED:
-            address = data_uri(path.read_bytes(), pictures.TYPES.get(path.suffix, "application/octet-stream"))
+            address = data_uri(path.read_bytes(), images.TYPES.get(path.suffix, "application/octet-stream"))
         else:
             found = f"one of {path.stat().st_size} bytes elsewhere" if path.is_file() else "none"
             raise OutputError(
@@ -169,7 +169,7 @@ def _too_large(size: int, parts: list[list[Part]]) -> str:
     named = [(part.kind, getattr(part.item, "name", ""), weight) for weight, part in weighed[:3]]
     largest = ", ".join(f"{kind} {name!r} {weight / 1e6:.1f} MB" for kind, name, weight in named)
     return (
-        f"expected a page of at most {MOST_BYTES / 1e6:g} MB, found {size / 1e6:.2f} MB with its pictures as small "
+        f"expected a page of at most {MOST_BYTES / 1e6:g} MB, found {size / 1e6:.2f} MB with its images as small "
         f"as can be; largest: {largest}; leave some out or make a page of each"
     )
 

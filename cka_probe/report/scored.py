@@ -1,4 +1,4 @@
-"""A folder of `ckaprobe evaluate`: how well a checkpoint predicts depth or labels, with intervals over pictures."""
+"""A folder of `ckaprobe evaluate`: how well a checkpoint predicts depth or labels, with intervals over images."""
 
 import json
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 import pandas as pd
 
 from cka_probe.errors import DataError
-from cka_probe.label_scores import CLASS, LabelScores, describe_label_measure
-from cka_probe.label_scores import FORMAT as OF_LABELS
+from cka_probe.lab.evaluation.label_scores import CLASS, LabelScores, describe_label_measure
+from cka_probe.lab.evaluation.label_scores import FORMAT as OF_LABELS
+from cka_probe.lab.evaluation.scores import COUNTS, Scores, describe_measure
+from cka_probe.lab.evaluation.scores import FORMAT as OF_DEPTH
 from cka_probe.report.commands import evaluate_command
 from cka_probe.report.page import Facts, Section, TableItem, Text
 from cka_probe.report.part import Part, called, figures_in, in_words, own_name, settings_pairs
-from cka_probe.scores import COUNTS, Scores, describe_measure
-from cka_probe.scores import FORMAT as OF_DEPTH
 
 EXPECTED = "scores.json of `ckaprobe evaluate`"
 SCORES = "scores.json"
 FORMATS = {OF_DEPTH: Scores, OF_LABELS: LabelScores}
 CAPTIONS = {
-    "depth": "Picture, truth, prediction and error, from the best predicted picture to the worst.",
-    "labels": "Picture, truth, prediction and what is wrong, from the best predicted picture to the worst.",
+    "depth": "Image, truth, prediction and error, from the best predicted image to the worst.",
+    "labels": "Image, truth, prediction and what is wrong, from the best predicted image to the worst.",
 }
 ENDS = 5
-"""Pictures that the table of the worst and the best has of each."""
+"""Images that the table of the worst and the best has of each."""
 FEW = 30
 
 
@@ -42,12 +42,12 @@ def read(folder: Path) -> Part:
     intervals = scores.intervals()
     model, data = scores.model, scores.data
     lead = "miou" if of_labels else "abs_rel"
-    pictures = figures_in(folder, CAPTIONS)
+    images = figures_in(folder, CAPTIONS)
     command = evaluate_command(scores, own_name(folder))
     sections = [Section("Scores", (_overall(intervals, of_labels),), intro=_lead(intervals, lead))]
-    sections += [Section("Pictures", pictures)] if pictures else []
+    sections += [Section("Images", images)] if images else []
     sections += [Section("Classes", (_classes(intervals, scores),))] if of_labels else []
-    sections.append(Section("Worst and best pictures", _ends(scores, lead)))
+    sections.append(Section("Worst and best images", _ends(scores, lead)))
     sections.append(Section("What was scored", (Facts(_facts(scores)),)))
     if not command:
         said = "The dataset was given in memory, so that no command makes this again."
@@ -55,7 +55,7 @@ def read(folder: Path) -> Part:
     return Part(
         label="Scores",
         title=f"Scores of {called(str(model['reference']))}",
-        subtitle=f"{model['architecture']}, task {model['task']}, over {len(_table(scores))} pictures from "
+        subtitle=f"{model['architecture']}, task {model['task']}, over {len(_table(scores))} images from "
         f"{data['source']}.",
         sections=tuple(sections),
         cautions=_cautions(scores, intervals),
@@ -77,7 +77,7 @@ def _load(path: Path) -> Scores | LabelScores:
 
 
 def _table(scores: Scores | LabelScores) -> pd.DataFrame:
-    """Return the scores of each picture, its name the index."""
+    """Return the scores of each image, its name the index."""
     return scores.table() if isinstance(scores, LabelScores) else scores.table
 
 
@@ -86,7 +86,7 @@ def _lead(intervals: pd.DataFrame, measure: str) -> str:
     row = intervals.loc[measure]
     if pd.isna(row["value"]):
         return f"`{measure}` has no value."
-    return f"`{measure}` is {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}], 95 % over pictures."
+    return f"`{measure}` is {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}], 95 % over images."
 
 
 def _overall(intervals: pd.DataFrame, of_labels: bool) -> TableItem:
@@ -94,25 +94,25 @@ def _overall(intervals: pd.DataFrame, of_labels: bool) -> TableItem:
     describe = describe_label_measure if of_labels else describe_measure
     shown = intervals[~intervals.index.str.startswith(CLASS)]
     measures = [describe(name) for name in shown.index]
-    frame = shown.rename_axis("measure").reset_index().rename(columns={"num": "pictures"})
+    frame = shown.rename_axis("measure").reset_index().rename(columns={"num": "images"})
     frame["unit"] = [measure.unit for measure in measures]
     frame["better"] = [measure.better for measure in measures]
     frame["what it is"] = [measure.meaning for measure in measures]
-    return TableItem(frame, "Means with 95 % intervals, bootstrapped over pictures.", "scores")
+    return TableItem(frame, "Means with 95 % intervals, bootstrapped over images.", "scores")
 
 
 def _classes(intervals: pd.DataFrame, scores: LabelScores) -> TableItem:
     """Return the IoU of each class, and how many labelled pixels it has."""
     rows = intervals[intervals.index.str.startswith(CLASS)]
     pixels = scores.confusion.sum(axis=(0, 2))
-    frame = rows.reset_index(drop=True).rename(columns={"value": "IoU", "num": "pictures"})
+    frame = rows.reset_index(drop=True).rename(columns={"value": "IoU", "num": "images"})
     frame.insert(0, "class", list(scores.classes))
     frame["labelled pixels"] = pixels
     return TableItem(frame, "A class without a pixel, true or predicted, has no IoU and is in no mean.", "classes")
 
 
 def _ends(scores: Scores | LabelScores, measure: str) -> tuple[TableItem | Text, ...]:
-    """Return the pictures that were predicted worst and best."""
+    """Return the images that were predicted worst and best."""
     of_labels = isinstance(scores, LabelScores)
     describe = describe_label_measure if of_labels else describe_measure
     table = _table(scores)
@@ -120,9 +120,9 @@ def _ends(scores: Scores | LabelScores, measure: str) -> tuple[TableItem | Text,
     ranked = table[shown].dropna(axis="columns", how="all").dropna(subset=[measure])
     ranked = ranked.sort_values(measure, kind="stable", ascending=describe(measure).better == "higher")
     if ranked.empty:
-        return (Text((f"No picture has a value of `{measure}`.",)),)
+        return (Text((f"No image has a value of `{measure}`.",)),)
     chosen = ranked if len(ranked) <= 2 * ENDS else pd.concat([ranked[:ENDS], ranked[-ENDS:]])
-    frame = chosen.rename_axis("picture").reset_index()
+    frame = chosen.rename_axis("image").reset_index()
     frame.insert(0, "place", [*range(1, len(ranked) + 1)] if len(chosen) == len(ranked) else _places(len(ranked)))
     caption = f"By `{measure}`, from the worst (1) to the best ({len(ranked)})."
     return (TableItem(frame, caption, "worst_and_best"),)
@@ -143,8 +143,8 @@ def _facts(scores: Scores | LabelScores) -> tuple[tuple[str, str], ...]:
 def _cautions(scores: Scores | LabelScores, intervals: pd.DataFrame) -> tuple[str, ...]:
     count, said = len(_table(scores)), []
     if count < FEW:
-        said.append(f"{count} pictures are few: the bootstrap's intervals are too narrow for so small a number.")
-    said.append("Intervals are over pictures: what another training of the same network would give is not in them.")
+        said.append(f"{count} images are few: the bootstrap's intervals are too narrow for so small a number.")
+    said.append("Intervals are over images: what another training of the same network would give is not in them.")
     if isinstance(scores, LabelScores):
         absent = [name for name in scores.classes if pd.isna(intervals.loc[CLASS + name, "value"])]
         if absent:
@@ -162,6 +162,6 @@ def _provenance(scores: Scores | LabelScores) -> tuple[tuple[str, str], ...]:
     hashes = [
         (f"model, {name.replace('_', ' ')}", str(value)) for name, value in scores.model.items() if "hash" in name
     ]
-    hashes.append(("pictures, hash", str(scores.data.get("hash", "not recorded"))))
+    hashes.append(("images, hash", str(scores.data.get("hash", "not recorded"))))
     file_format = OF_LABELS if isinstance(scores, LabelScores) else OF_DEPTH
     return (*hashes, *settings_pairs(scores.settings, scores.versions, file_format))

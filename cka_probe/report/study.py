@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.report import written
 from cka_probe.report.page import Facts, MatrixItem, Section, Text
 from cka_probe.report.part import Part, in_words, own_name
-from cka_probe.results import SimilarityMatrix
 
 EXPECTED = "study.json of `ckaprobe reproduce`"
 STUDY, REPORT, SIMILARITY = "study.json", "report", "similarity"

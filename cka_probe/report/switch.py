@@ -1,6 +1,6 @@
 """The same comparison by other measures, from the fingerprints that lie beside a result.
 
-What was computed stands first and is never computed again. Fingerprints of another model, of other pictures or without
+What was computed stands first and is never computed again. Fingerprints of another model, of other images or without
 one of the layers are left out, and the page says so. What is computed here is chosen by the size of the work and not by
 a clock, so that the same folder gives the same page.
 """
@@ -8,11 +8,11 @@ a clock, so that the same folder gives the same page.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cka_probe.compare import compare_fingerprints
+from cka_probe.comparison.compare import compare_fingerprints
+from cka_probe.comparison.fingerprint import Fingerprint
+from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.errors import CkaProbeError
-from cka_probe.fingerprint import Fingerprint
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.results import Axis, Side, SimilarityMatrix
 from cka_probe.similarity import ESTIMATORS
 from cka_probe.similarity.measures import MEASURES
 
@@ -21,9 +21,9 @@ PERMUTATIONS = {"cka": 200, "rsa": 50, "mutual_knn": 50}
 """Of the null of what is computed for the page alone; none for a measure that is not named."""
 MOST_WORK = {"cka": 1e12, "rsa": 2e8, "mutual_knn": 2e8}
 LEAST_WORK = 5e7
-"""Cells times the cubes of the batches' pictures up to which a measure is computed for the page alone; `LEAST_WORK` for
-one that is not named. For 9 x 9 layers and batches of 64 on one busy core: both CKAs of 512 pictures 1 s, RSA 6 s,
-mutual k-NN 3 s; Procrustes of 128 pictures 11 s, and three times that with 50 permutations."""
+"""Cells times the cubes of the batches' images up to which a measure is computed for the page alone; `LEAST_WORK` for
+one that is not named. For 9 x 9 layers and batches of 64 on one busy core: both CKAs of 512 images 1 s, RSA 6 s,
+mutual k-NN 3 s; Procrustes of 128 images 11 s, and three times that with 50 permutations."""
 
 Switch = tuple[dict[str, SimilarityMatrix], tuple[str, ...]]
 
@@ -97,8 +97,8 @@ def _misfit(result: SimilarityMatrix, side: Side, axes: tuple[Axis, ...], found:
     """Return why a fingerprint is not what a result was computed from, or ""."""
     if found.side.hash != side.hash:
         return "is of another model than the result"
-    if found.pictures_hash != result.pictures["hash"]:
-        return "is of other pictures than the result"
+    if found.images_hash != result.images["hash"]:
+        return "is of other images than the result"
     if found.settings.features != result.settings["features"]:
         return "is of other features than the result"
     absent = [axis.module for axis in axes if axis.module not in found.layers.modules]

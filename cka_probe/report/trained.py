@@ -10,9 +10,9 @@ import pandas as pd
 from safetensors import SafetensorError
 
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.figures.curves import Curves, save_curves
-from cka_probe.figures.runs import Run, read_run
 from cka_probe.models.checkpoint import FORMAT, Checkpoint, file_hash, read_header
+from cka_probe.plotting.curves import Curves, save_curves
+from cka_probe.plotting.runs import Run, read_run
 from cka_probe.report.commands import train_command
 from cka_probe.report.page import Facts, FigureItem, Section, TableItem, Text
 from cka_probe.report.part import Part, in_words, own_name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cka_probe.errors import DataError
 from cka_probe.report.grids import Numbers
-from cka_probe.report.markdown import Block, Entries, Grid, Heading, Listing, Paragraph, Picture, read_markdown
+from cka_probe.report.markdown import Block, Entries, Grid, Heading, Image, Listing, Paragraph, read_markdown
 from cka_probe.report.page import Bullets, Code, Item, Section, Text
 from cka_probe.report.part import Part, figure, own_name
 
@@ -81,7 +81,7 @@ def _sections(folder: Path, name: str, numbers: Numbers) -> tuple[str, list[Sect
 def _under_headings(blocks: Sequence[Block], title: str) -> Iterator[tuple[str, list[Block]]]:
     """Yield each heading of the second or third level with what stands under it.
 
-    A third-level heading of nothing but words and a picture is a figure's name, which its file has too: it is left out.
+    A third-level heading of nothing but words and an image is a figure's name, which its file has too: it is left out.
     """
     chapter, heading, body = "", title, []
     for place, block in enumerate(blocks):
@@ -96,14 +96,14 @@ def _under_headings(blocks: Sequence[Block], title: str) -> Iterator[tuple[str, 
 
 
 def _names_figure(blocks: Sequence[Block], place: int) -> bool:
-    """Return whether a heading is followed by a figure's caption and its pictures, and nothing else."""
+    """Return whether a heading is followed by a figure's caption and its images, and nothing else."""
     following = []
     for block in blocks[place + 1 :]:
         if isinstance(block, Heading):
             break
         following.append(block)
     kinds = [type(block) for block in following]
-    return blocks[place].level == 3 and kinds[:2] == [Paragraph, Picture] and {*kinds[2:]} <= {Picture}
+    return blocks[place].level == 3 and kinds[:2] == [Paragraph, Image] and {*kinds[2:]} <= {Image}
 
 
 def _items(folder: Path, blocks: Sequence[Block], numbers: Numbers, heading: str) -> Iterator[Item]:
@@ -126,9 +126,9 @@ def _items(folder: Path, blocks: Sequence[Block], numbers: Numbers, heading: str
 
 
 def _is_caption(block: Block, following: Block | None) -> bool:
-    """Return whether a paragraph is the caption of the picture that follows, or announces the table that does."""
+    """Return whether a paragraph is the caption of the image that follows, or announces the table that does."""
     return isinstance(block, Paragraph) and (
-        isinstance(following, Picture) or (isinstance(following, Grid) and block.text.endswith(":"))
+        isinstance(following, Image) or (isinstance(following, Grid) and block.text.endswith(":"))
     )
 
 
@@ -139,17 +139,17 @@ def _item(folder: Path, block: Block, numbers: Numbers, heading: str, caption: s
         return [Code(block.text)]
     if isinstance(block, Grid):
         return [numbers.table(block, heading, caption)]
-    if isinstance(block, Picture):
-        return [_picture(folder, block, caption)]
+    if isinstance(block, Image):
+        return [_image(folder, block, caption)]
     return [Text((block.text,))] if isinstance(block, Heading) else []
 
 
-def _picture(folder: Path, picture: Picture, caption: str) -> Item:
-    """Return a picture of the folder, or a word that it is not there; nothing outside of it is brought in."""
-    path = folder / picture.place
-    if "://" in picture.place or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-        return Text((f"The picture `{picture.place}` is not in this folder.",))
-    return figure(path, caption or picture.words or path.stem)
+def _image(folder: Path, image: Image, caption: str) -> Item:
+    """Return an image of the folder, or a word that it is not there; nothing outside of it is brought in."""
+    path = folder / image.place
+    if "://" in image.place or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+        return Text((f"The image `{image.place}` is not in this folder.",))
+    return figure(path, caption or image.words or path.stem)
 
 
 def _subtitle(sections: Sequence[Section]) -> tuple[str, Sequence[Section]]:

@@ -2,7 +2,7 @@
 
     CKA = sum_b w_b HSIC(K_b, L_b) / sqrt(sum_b w_b HSIC(K_b, K_b) * sum_b w_b HSIC(L_b, L_b))
 
-with w_b the number of pictures in batch b. Sums, never a mean of ratios: batches, processes and machines
+with w_b the number of images in batch b. Sums, never a mean of ratios: batches, processes and machines
 commute, and every batch counts for what it holds.
 """
 
@@ -23,7 +23,7 @@ class Terms:
         xy: (batches, rows, columns) float64.
         xx: (batches, rows) float64.
         yy: (batches, columns) float64.
-        weights: (batches,) float64, pictures in each batch.
+        weights: (batches,) float64, images in each batch.
     """
 
     xy: Tensor
@@ -41,14 +41,14 @@ def centre_batches(grams: Sequence[Tensor], estimator: Estimator) -> list[Tensor
     return [estimator.centre(stack) for stack in grams]
 
 
-def hsic_terms(x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, per_picture: int = 1) -> Terms:
+def hsic_terms(x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, per_image: int = 1) -> Terms:
     """Return the HSIC of every pair of layers in every batch, one matrix product a batch.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
-        y: Per batch, (columns, n, n) float64, of the same pictures.
+        y: Per batch, (columns, n, n) float64, of the same images.
         estimator: What the matrices were centred by.
-        per_picture: Examples that one picture gives (more than 1 when tokens are the examples).
+        per_image: Examples that one image gives (more than 1 when tokens are the examples).
     """
     xy, xx, yy, weights = [], [], [], []
     for batch_x, batch_y in zip(x, y, strict=True):
@@ -57,7 +57,7 @@ def hsic_terms(x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, p
         xy.append(flat_x @ flat_y.mT / estimator.divisor(n))
         xx.append(flat_x.square().sum(dim=1) / estimator.divisor(n))
         yy.append(flat_y.square().sum(dim=1) / estimator.divisor(n))
-        weights.append(n / per_picture)
+        weights.append(n / per_image)
     return Terms(torch.stack(xy), torch.stack(xx), torch.stack(yy), torch.tensor(weights, dtype=torch.float64))
 
 
@@ -65,7 +65,7 @@ def cka(terms: Terms) -> Tensor:
     """Return CKA, (rows, columns) float64; NaN where a layer's own HSIC is not positive.
 
     A layer that does not vary has an HSIC of 0 with itself; an unbiased estimate can also come out negative
-    when there are too few pictures. Neither is a similarity of 0.
+    when there are too few images. Neither is a similarity of 0.
     """
     xy, xx, yy = terms.sums()
     return xy / (_positive(xx).sqrt()[:, None] * _positive(yy).sqrt()[None, :])

@@ -2,9 +2,9 @@
 
     flatten   (n, p)            each position of each channel is a feature; the papers' choice
     gap       (n, C)            global average pooling: only what is there, not where
-    tokens    (n * 2 * 2, C)    each cell of a 2 x 2 grid of the picture is an example
+    tokens    (n * 2 * 2, C)    each cell of a 2 x 2 grid of the image is an example
 
-The first axis is the pictures, always. Tokens of one picture are not independent examples; see `intervals`.
+The first axis is the images, always. Tokens of one image are not independent examples; see `intervals`.
 """
 
 from collections.abc import Callable
@@ -37,15 +37,15 @@ def gap(activation: Tensor, layout: str | None) -> Tensor:
 
 
 def tokens(activation: Tensor, layout: str | None) -> Tensor:
-    """Return (n * 4, C) float32, the four means of each channel over the quarters of the picture."""
+    """Return (n * 4, C) float32, the four means of each channel over the quarters of the image."""
     feature_map = _feature_map(activation, layout).float()
     pooled = F.adaptive_avg_pool2d(feature_map, TOKEN_GRID)  # (n, C, 2, 2)
     return pooled.flatten(2).mT.flatten(0, 1)
 
 
 FEATURES: dict[str, Callable[[Tensor, str | None], Tensor]] = {"flatten": flatten, "gap": gap, "tokens": tokens}
-PER_PICTURE = {"flatten": 1, "gap": 1, "tokens": TOKEN_GRID**2}
-"""Examples that one picture gives."""
+PER_IMAGE = {"flatten": 1, "gap": 1, "tokens": TOKEN_GRID**2}
+"""Examples that one image gives."""
 
 
 def layout_of(shape: tuple[int, ...], pixels: tuple[int, int] | None, declared: str | None = None) -> str | None:

@@ -1,8 +1,8 @@
 """Gram matrices of activations, centred, right to float32's last digits, without a second copy of the layer.
 
-CKA does not see the mean of a feature over the pictures; float32 does. A raw Gram `X X^T` of features with a
+CKA does not see the mean of a feature over the images; float32 does. A raw Gram `X X^T` of features with a
 large common mean has a large common entry, and centring it afterwards subtracts nearly all of its digits. So an
-anchor near the mean, the average of the first four pictures, is subtracted from each feature first: what is left
+anchor near the mean, the average of the first four images, is subtracted from each feature first: what is left
 of the mean is no larger than the spread, and float64 takes it off the Gram. The product is made in column blocks
 that fit the cache, each block in float32 and their sum in float64.
 """
@@ -19,7 +19,7 @@ BLOCK_ELEMENTS, TOGETHER = 2**15, 8
 just written is still in the cache when it is multiplied, by all cores in one call."""
 
 ANCHOR = 4
-"""Pictures whose average is subtracted: the fewest there can be, and a power of two, so that the average of equal
+"""Images whose average is subtracted: the fewest there can be, and a power of two, so that the average of equal
 numbers is that number."""
 
 CONSTANT = 1e-6
@@ -32,7 +32,7 @@ class Product:
 
     Attributes:
         matrix: (n, n) float64, `(X - a)(X - a)^T` with the anchor `a`.
-        first: () float32, the squared length of the first picture's features.
+        first: () float32, the squared length of the first image's features.
         features: p.
     """
 
@@ -48,10 +48,10 @@ class Grams:
     Attributes:
         matrices: (layers, n, n) float64 on the CPU, `H X X^T H` with `H = I - 1/n`; zeros where
             the layer does not vary.
-        size: (layers,) root mean square of the first picture's features: the scale of the activation.
-        spread: (layers,) root mean square over pictures and features of the activation less its feature means.
+        size: (layers,) root mean square of the first image's features: the scale of the activation.
+        spread: (layers,) root mean square over images and features of the activation less its feature means.
         finite: (layers,) whether all features were finite numbers.
-        varies: (layers,) whether the layer tells any two pictures apart, rounding aside.
+        varies: (layers,) whether the layer tells any two images apart, rounding aside.
     """
 
     matrices: Tensor
@@ -76,7 +76,7 @@ def centred_grams(products: Sequence[Product]) -> Grams:
     """Return the centred Grams of the layers of a batch, all at once.
 
     Args:
-        products: Of the same pictures, from `anchored_product`.
+        products: Of the same images, from `anchored_product`.
     """
     raw = torch.stack([product.matrix for product in products]).cpu()
     first = torch.stack([product.first for product in products]).cpu().double()

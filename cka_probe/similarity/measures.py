@@ -1,17 +1,17 @@
-"""Measures of how alike two layers are, each a function of their centred Grams over one batch of pictures.
+"""Measures of how alike two layers are, each a function of their centred Grams over one batch of images.
 
     cka         <U(K), U(L)> / (|U(K)| |U(L)|)                      linear CKA, its HSICs summed over batches
     rsa         Spearman's correlation of |x_i - x_j| with |y_i - y_j| over the pairs i < j
-    mutual_knn  share of each picture's k nearest pictures in x that are among its k nearest in y, k = 10
+    mutual_knn  share of each image's k nearest images in x that are among its k nearest in y, k = 10
     procrustes  |K^(1/2) L^(1/2)|_* / sqrt(tr K tr L) = |X^T Y|_* / (|X|_F |Y|_F)
 
 All are blind to rotation, to one common scale and to translation of the features, as a centred Gram is: the distance
-of two pictures is `K_ii + K_jj - 2 K_ij`. CKA is a ratio of sums over batches and does not depend, but for noise, on
-how many pictures are in one. **The others are weighted means over batches and do**: more pictures are nearer to each
+of two images is `K_ii + K_jj - 2 K_ij`. CKA is a ratio of sums over batches and does not depend, but for noise, on
+how many images are in one. **The others are weighted means over batches and do**: more images are nearer to each
 other, have other neighbours, and leave less for a rotation to fit. Their values are of that batch size.
 
 A measure works in two steps: `prepare` turns each Gram by itself into an (n, n) matrix that a permutation of the
-pictures permutes as it does the Gram, and `pair` takes the value of every two of them. So a layer is prepared once for
+images permutes as it does the Gram, and `pair` takes the value of every two of them. So a layer is prepared once for
 all others and for all permutations of the null.
 """
 
@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.lookup import lookup
 from cka_probe.similarity.estimators import ESTIMATORS, u_centre
 
 NEIGHBOURS = 10
-"""k of `mutual_knn`, as Huh et al. have it; at most half of the other pictures in a batch."""
+"""k of `mutual_knn`, as Huh et al. have it; at most half of the other images in a batch."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Measure:
 
 
 def squared_distances(grams: Tensor) -> Tensor:
-    """Return the squared distances of all pictures, (..., n, n), never negative; from Grams of the same shape."""
+    """Return the squared distances of all images, (..., n, n), never negative; from Grams of the same shape."""
     lengths = grams.diagonal(dim1=-2, dim2=-1)
     distances = (lengths[..., :, None] + lengths[..., None, :] - 2 * grams).clamp_min(0)
     return distances * (1.0 - torch.eye(grams.shape[-1], dtype=grams.dtype))
@@ -132,9 +132,9 @@ def ranked_distances(grams: Tensor) -> Tensor:
 
 
 def nearest(grams: Tensor) -> Tensor:
-    """Return whether picture j is among the k nearest of i (i in rows), scaled to norm 1.
+    """Return whether image j is among the k nearest of i (i in rows), scaled to norm 1.
 
-    Pictures that are equally far share the last places, so that no order of the pictures is preferred.
+    Images that are equally far share the last places, so that no order of the images is preferred.
     """
     n = grams.shape[-1]
     k = min(NEIGHBOURS, (n - 1) // 2)
@@ -172,7 +172,7 @@ MEASURES: dict[str, Measure] = {
     "cka": Measure(
         "cka",
         "CKA",
-        "how far the two layers agree on which pictures are alike, the widest directions counting most",
+        "how far the two layers agree on which images are alike, the widest directions counting most",
         "Kornblith et al., ICML 2019; unbiased by Song et al., JMLR 2012; in batches by Nguyen et al., ICLR 2021",
         unbiased_hsic,
         inner_products,
@@ -181,7 +181,7 @@ MEASURES: dict[str, Measure] = {
     "rsa": Measure(
         "rsa",
         "RSA (Spearman)",
-        "how far the two layers put the pairs of pictures in the same order of distance",
+        "how far the two layers put the pairs of images in the same order of distance",
         "Kriegeskorte, Mur & Bandettini, Frontiers in Systems Neuroscience 2008",
         ranked_distances,
         inner_products,
@@ -190,7 +190,7 @@ MEASURES: dict[str, Measure] = {
     "mutual_knn": Measure(
         "mutual_knn",
         f"Mutual {NEIGHBOURS} nearest neighbours",
-        "share of a picture's nearest pictures that the two layers agree on; of its distances only the least count",
+        "share of an image's nearest images that the two layers agree on; of its distances only the least count",
         "Huh et al., ICML 2024 (there by inner products of normalised features, here by Euclidean distance)",
         nearest,
         inner_products,
@@ -222,8 +222,8 @@ def choose_measure(measure: str | Measure | Callable[[Tensor, Tensor], Any], est
     >>> choose_measure("rsa").range
     (-1.0, 1.0)
     """
-    lookup(ESTIMATORS, estimator, "estimator")
-    chosen = lookup(MEASURES, measure, "measure") if isinstance(measure, str) else measure
+    registry.get(ESTIMATORS, estimator, "estimator")
+    chosen = registry.get(MEASURES, measure, "measure") if isinstance(measure, str) else measure
     if not isinstance(chosen, Measure):
         chosen = _of_function(chosen)
     if not chosen.sums and estimator != "unbiased":

@@ -1,18 +1,18 @@
 """From the Grams of two sides to the cells of a comparison: values, intervals, null; by any measure.
 
 CKA is made of sums over batches and pairs, and `cka` and `intervals` know how to be sure of it. Any other measure is
-taken in each batch by itself, and its value is the mean weighted by pictures, `V = sum_b w_b v_b`. Then
+taken in each batch by itself, and its value is the mean weighted by images, `V = sum_b w_b v_b`. Then
 
 **Interval.** Batches are independent, so `var V = sum_b w_b^2 var v_b`. Each `var v_b` is from leaving out one group of
-pictures at a time, G groups of as nearly the same size as can be (the delete-m_j jackknife of Busing, Meijer & van der
+images at a time, G groups of as nearly the same size as can be (the delete-m_j jackknife of Busing, Meijer & van der
 Leeden, Statistics and Computing 1999):
 
     v~_g = h_g v - (h_g - 1) v_(-g),   h_g = n / m_g,       var v = 1/G sum_g (v~_g - v_J)^2 / (h_g - 1)
 
 with `v_J = G v - sum_g (1 - m_g / n) v_(-g)`. What is left of a Gram is centred anew. The interval is V plus and minus
 the 97.5 % quantile of Student's t with `sum_b (G_b - 1)` degrees of freedom times the root. It is of the mean that
-batches of this size have. Noise that pairs of pictures carry is counted twice and that of triples three times, so that
-the variance is never too small on average, and too large where pictures alone say little (Efron & Stein 1981). In
+batches of this size have. Noise that pairs of images carry is counted twice and that of triples three times, so that
+the variance is never too small on average, and too large where images alone say little (Efron & Stein 1981). In
 simulated studies the intervals were 1.1 to 1.2 times as wide as they need be for `rsa`, 1.1 to 1.5 for `procrustes` and
 1.4 to 1.7 for `mutual_knn`, whose neighbours are a matter of three.
 
@@ -33,7 +33,7 @@ from cka_probe.similarity.intervals import TOGETHER, jackknife_interval, permuta
 from cka_probe.similarity.measures import Measure
 
 FEWEST_GROUPS, GROUPS = 16, 128
-"""Groups that a batch is parted into at least, where it has as many pictures, and groups in all to aim at."""
+"""Groups that a batch is parted into at least, where it has as many images, and groups in all to aim at."""
 
 ROUNDING = 1e-12
 """Values that differ by less are the same: shares of neighbours are counts, and meet their equals."""
@@ -62,73 +62,71 @@ class Cells:
 
 
 def cka_cells(
-    x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, *, permutations: int, seed: int, per_picture: int
+    x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, *, permutations: int, seed: int, per_image: int
 ) -> Cells:
     """Return CKA with its intervals and null.
 
     Args:
         x: Per batch, (rows, n, n) float64, centred Grams as a fingerprint keeps them.
-        y: Per batch, (columns, n, n) float64, of the same pictures.
+        y: Per batch, (columns, n, n) float64, of the same images.
         estimator: Of HSIC.
         permutations: For the null; 0 gives NaN.
         seed: Of the permutations.
-        per_picture: Examples that one picture gives.
+        per_image: Examples that one image gives.
     """
     x, y = centre_batches(x, estimator), centre_batches(y, estimator)
-    terms = hsic_terms(x, y, estimator, per_picture)
-    low, high = jackknife_interval(x, y, terms, estimator, per_picture)
-    null, p_values = permutation_null(
-        x, y, terms, estimator, permutations=permutations, seed=seed, per_picture=per_picture
-    )
+    terms = hsic_terms(x, y, estimator, per_image)
+    low, high = jackknife_interval(x, y, terms, estimator, per_image)
+    null, p_values = permutation_null(x, y, terms, estimator, permutations=permutations, seed=seed, per_image=per_image)
     return Cells(cka(terms), low, high, null, p_values, terms)
 
 
 def measured_cells(
-    x: Sequence[Tensor], y: Sequence[Tensor], measure: Measure, *, permutations: int, seed: int, per_picture: int
+    x: Sequence[Tensor], y: Sequence[Tensor], measure: Measure, *, permutations: int, seed: int, per_image: int
 ) -> Cells:
     """Return any measure with its intervals and null, a mean over batches; arguments as of `cka_cells`."""
-    weights = torch.tensor([stack.shape[-1] // per_picture for stack in x], dtype=torch.float64)
+    weights = torch.tensor([stack.shape[-1] // per_image for stack in x], dtype=torch.float64)
     per_batch = torch.stack([measure.function(*batch) for batch in zip(x, y, strict=True)])
     ones = [torch.stack([_one_where_it_varies(stack) for stack in side]) for side in (x, y)]
     values = _mean(per_batch, weights)
-    error, freedom = jackknife_error(zip(x, y, strict=True), measure.function, per_picture)
+    error, freedom = jackknife_error(zip(x, y, strict=True), measure.function, per_image)
     margin = float(stdtrit(freedom, 0.975)) * error
     low, high = values - margin, values + margin
     if measure.range is not None:
         low, high = low.clamp(*measure.range), high.clamp(*measure.range)
-    null, p_values = _null(x, y, measure, values, permutations, seed, per_picture)
+    null, p_values = _null(x, y, measure, values, permutations, seed, per_image)
     return Cells(values, low, high, null, p_values, Terms(per_batch, *ones, weights))
 
 
 def jackknife_error(
-    batches: Sequence[tuple[Tensor, ...]], function: Callable[..., Tensor], per_picture: int = 1
+    batches: Sequence[tuple[Tensor, ...]], function: Callable[..., Tensor], per_image: int = 1
 ) -> tuple[Tensor, int]:
     """Return the standard error of a function's mean over batches, and its degrees of freedom.
 
     Args:
-        batches: Per batch, stacks of centred Grams, (layers, n, n) float64 each, all of the same pictures.
+        batches: Per batch, stacks of centred Grams, (layers, n, n) float64 each, all of the same images.
         function: Of the stacks of one batch; returns (rows, columns).
-        per_picture: Examples that one picture gives; they are left out together.
+        per_image: Examples that one image gives; they are left out together.
 
     Returns:
         (rows, columns) float64, and a whole number.
     """
     batches = list(batches)
-    pictures = [batch[0].shape[-1] // per_picture for batch in batches]
+    images = [batch[0].shape[-1] // per_image for batch in batches]
     wanted = max(FEWEST_GROUPS, GROUPS // len(batches))
-    parts = [min(count, wanted) for count in pictures]
+    parts = [min(count, wanted) for count in images]
     variance = sum(
-        (count / sum(pictures)) ** 2 * _variance(batch, function, count, groups, per_picture)
-        for batch, count, groups in zip(batches, pictures, parts, strict=True)
+        (count / sum(images)) ** 2 * _variance(batch, function, count, groups, per_image)
+        for batch, count, groups in zip(batches, images, parts, strict=True)
     )
     return variance.sqrt(), sum(parts) - len(parts)
 
 
 def _variance(
-    batch: tuple[Tensor, ...], function: Callable[..., Tensor], pictures: int, groups: int, per_picture: int
+    batch: tuple[Tensor, ...], function: Callable[..., Tensor], images: int, groups: int, per_image: int
 ) -> Tensor:
     """Return the variance of a function of one batch, (rows, columns), by leaving out a group at a time."""
-    group = torch.arange(pictures).repeat_interleave(per_picture) % groups
+    group = torch.arange(images).repeat_interleave(per_image) % groups
     whole, left, kept = function(*batch), [], []
     for number in range(groups):
         rest = (group != number).nonzero().flatten()
@@ -148,22 +146,22 @@ def _null(
     values: Tensor,
     permutations: int,
     seed: int,
-    per_picture: int,
+    per_image: int,
 ) -> tuple[Tensor, Tensor]:
     """Return the 95 % quantile under permuted pairing and the one-sided p-values, (rows, columns) each."""
     if permutations == 0:
         return torch.full_like(values, torch.nan), torch.full_like(values, torch.nan)
     generator = torch.Generator().manual_seed(seed)
-    sums, pictures = torch.zeros(permutations, *values.shape, dtype=torch.float64), 0
+    sums, images = torch.zeros(permutations, *values.shape, dtype=torch.float64), 0
     for batch_x, batch_y in zip(x, y, strict=True):
         n = batch_x.shape[-1]
-        pictures += n // per_picture
+        images += n // per_image
         ready_x, ready_y = measure.ready(batch_x), measure.ready(batch_y)
         for part in range(0, permutations, TOGETHER):
             count = min(TOGETHER, permutations - part)
-            for index, order in enumerate(reordered(count, n, per_picture, generator), start=part):
-                sums[index] += n // per_picture * measure.between(ready_x, ready_y[:, order][:, :, order])
-    drawn = sums / pictures
+            for index, order in enumerate(reordered(count, n, per_image, generator), start=part):
+                sums[index] += n // per_image * measure.between(ready_x, ready_y[:, order][:, :, order])
+    drawn = sums / images
     defined = ~values.isnan()
     drawn = torch.where(defined, drawn, 0.0)
     null = torch.where(defined, drawn.quantile(0.95, dim=0), torch.nan)

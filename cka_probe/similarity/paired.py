@@ -1,6 +1,6 @@
-"""How sure the difference of two CKAs of the same pictures is: their noise is shared, and cancels where it is.
+"""How sure the difference of two CKAs of the same images is: their noise is shared, and cancels where it is.
 
-Both values are smooth functions of sums over pairs of pictures, and so is their difference: to first order the pair
+Both values are smooth functions of sums over pairs of images, and so is their difference: to first order the pair
 (i, j) adds `e_ij = e1_ij - e2_ij` to it, each as `intervals` has it. What follows is the same as there,
 
     I_i = 2 sum_j e_ij - e_ii,   var = max(sum_i I_i^2 - 2 sum_(i != j) e_ij^2, sum_i I_i^2 / 2) * N / (N - 1),
@@ -22,32 +22,32 @@ Stacks = Sequence[Tensor]
 
 
 def paired_error(
-    first: tuple[Stacks, Stacks], second: tuple[Stacks, Stacks], estimator: Estimator, per_picture: int = 1
+    first: tuple[Stacks, Stacks], second: tuple[Stacks, Stacks], estimator: Estimator, per_image: int = 1
 ) -> tuple[Tensor, int]:
     """Return the standard error of the first CKA less the second, and its degrees of freedom.
 
     Args:
         first: Both sides of the first comparison, centred Grams as a fingerprint keeps them.
-        second: Of the second; of the same pictures in the same batches, with as many layers on each side.
+        second: Of the second; of the same images in the same batches, with as many layers on each side.
         estimator: Of HSIC, for both.
-        per_picture: Examples that one picture gives.
+        per_image: Examples that one image gives.
 
     Returns:
-        (rows, columns) float64, NaN where either CKA is, infinite where HSIC is a `single_term`; and pictures less one.
+        (rows, columns) float64, NaN where either CKA is, infinite where HSIC is a `single_term`; and images less one.
     """
     sides = [tuple(centre_batches(side, estimator) for side in comparison) for comparison in (first, second)]
-    scales = [_scales(hsic_terms(x, y, estimator, per_picture)) for x, y in sides]
-    variance, floor, pictures = 0.0, 0.0, 0
+    scales = [_scales(hsic_terms(x, y, estimator, per_image)) for x, y in sides]
+    variance, floor, images = 0.0, 0.0, 0
     for batches in zip(*sides[0], *sides[1], strict=True):
         n = batches[0].shape[-1]
-        weight = n / per_picture / estimator.divisor(n)
-        rows = [_row(batches, scales, row, per_picture) for row in range(len(batches[0]))]
+        weight = n / per_image / estimator.divisor(n)
+        rows = [_row(batches, scales, row, per_image) for row in range(len(batches[0]))]
         influence, pairs = (weight**2 * torch.stack(parts) for parts in zip(*rows, strict=True))
         variance = variance + influence - 2 * pairs
         floor = floor + influence / 2
-        pictures += n // per_picture
-    error = (torch.maximum(variance, floor) * pictures / (pictures - 1)).sqrt()
-    return error + torch.inf if single_term(sides[0][0], estimator) else error, pictures - 1
+        images += n // per_image
+    error = (torch.maximum(variance, floor) * images / (images - 1)).sqrt()
+    return error + torch.inf if single_term(sides[0][0], estimator) else error, images - 1
 
 
 def _scales(terms: Terms) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +57,7 @@ def _scales(terms: Terms) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _row(
-    batches: tuple[Tensor, ...], scales: list[tuple[Tensor, Tensor, Tensor]], row: int, per_picture: int
+    batches: tuple[Tensor, ...], scales: list[tuple[Tensor, Tensor, Tensor]], row: int, per_image: int
 ) -> tuple[Tensor, Tensor]:
     """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2` of one row's cells in one batch, (columns,) each."""
     first, second = (
@@ -66,11 +66,11 @@ def _row(
     )
     entries = first - second  # (columns, n, n)
     columns, n, _ = entries.shape
-    count = n // per_picture
-    blocks = entries.reshape(columns, count, per_picture, count, per_picture).sum(dim=(2, 4))
+    count = n // per_image
+    blocks = entries.reshape(columns, count, per_image, count, per_image).sum(dim=(2, 4))
     own = blocks.diagonal(dim1=1, dim2=2)
     influence = (2 * blocks.sum(dim=2) - own).square().sum(dim=1)
-    if per_picture > 1:  # tokens of a picture are no independent pairs
+    if per_image > 1:  # tokens of an image are no independent pairs
         return influence, torch.zeros_like(influence)
     return influence, entries.square().sum(dim=(1, 2)) - own.square().sum(dim=1)
 

@@ -1,6 +1,6 @@
-"""A real Swin-v2-L (195 M parameters, 192 px), randomly initialised, against itself perturbed, on 32 pictures.
+"""A real Swin-v2-L (195 M parameters, 192 px), randomly initialised, against itself perturbed, on 32 images.
 
-    python reports/first_road/swin_large.py PICTURES reports/first_road
+    python reports/first_road/swin_large.py IMAGES reports/first_road
 
 Two comparisons. First the network as initialised: its residual branches end in norms of weight 0, so that layers
 2 to 6 do not vary and must come out undefined, each named. Then with every branch alive (norm weights 0.5), and y
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 import cka_probe
-from cka_probe.data.stream import stream_pictures
+from cka_probe.images.stream import stream_images
 
-PICTURES, BATCH, SEED = 32, 16, 0
+IMAGES, BATCH, SEED = 32, 16, 0
 
 
 def alive(backbone: cka_probe.Backbone) -> cka_probe.Backbone:
@@ -42,11 +42,11 @@ def perturbed(backbone: cka_probe.Backbone) -> cka_probe.Backbone:
     return backbone
 
 
-def plain_grams(backbone: cka_probe.Backbone, pictures: str) -> list[np.ndarray]:
+def plain_grams(backbone: cka_probe.Backbone, images: str) -> list[np.ndarray]:
     """Return, per batch, (layers, n, n) float64 Grams of whole activations: the slow and obvious way."""
     batches = []
-    for batch in stream_pictures(pictures, num=PICTURES, batch=BATCH, seed=SEED):
-        images = torch.stack([backbone.preprocessing.fit(picture) for picture in batch])
+    for batch in stream_images(images, num=IMAGES, batch=BATCH, seed=SEED):
+        images = torch.stack([backbone.preprocessing.fit(image) for image in batch])
         kept = cka_probe.record(
             backbone.model,
             images,
@@ -78,24 +78,24 @@ def plain_cka(x: list[np.ndarray], y: list[np.ndarray]) -> np.ndarray:
     return values
 
 
-def main(pictures: str, out: Path) -> None:
+def main(images: str, out: Path) -> None:
     """Run both comparisons, write the result and figure of the second, print what was found."""
     x, y = (cka_probe.load("random:swinv2_large:0") for _ in range(2))
-    settings = {"num": PICTURES, "batch": BATCH, "seed": SEED}
+    settings = {"num": IMAGES, "batch": BATCH, "seed": SEED}
     print("as initialised, against itself perturbed:")
-    print(cka_probe.compare(x, perturbed(y), pictures, **settings).summary(), "\n")
+    print(cka_probe.compare(x, perturbed(y), images, **settings).summary(), "\n")
     alive(x), alive(y)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    result = cka_probe.compare(x, y, pictures, **settings)
+    result = cka_probe.compare(x, y, images, **settings)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print("with every branch alive:")
     print(result.summary())
     gib = after / 2**20, before / 2**20
-    print(f"{seconds:.0f} s for 2 x {PICTURES} pictures; peak memory {gib[0]:.2f} GiB ({gib[1]:.2f} GiB before)")
-    exact = plain_cka(plain_grams(x, pictures), plain_grams(y, pictures))
+    print(f"{seconds:.0f} s for 2 x {IMAGES} images; peak memory {gib[0]:.2f} GiB ({gib[1]:.2f} GiB before)")
+    exact = plain_cka(plain_grams(x, images), plain_grams(y, images))
     print(f"largest difference to float64 from whole activations: {np.abs(exact - result.values).max():.1e}")
     result.save(out / "swin_large.json")
-    from cka_probe.figures import save_figure
+    from cka_probe.plotting import save_figure
 
     save_figure(result, "heatmap", [out / "swin_large.png"])
 

@@ -1,9 +1,9 @@
-"""How many pictures are enough? One pass over 600 of them, then comparisons of ever smaller parts of it.
+"""How many images are enough? One pass over 600 of them, then comparisons of ever smaller parts of it.
 
     python reports/how_many/how_many.py runs/first_road ../shared/data/caltech101 reports/how_many
 
 Three pairs of layers of two checkpoints (masked pre-training, and depth fine-tuning after it): much alike, less alike,
-and unrelated, which is a layer of y that has seen the pictures in another order. For each number of pictures, 24 draws
+and unrelated, which is a layer of y that has seen the images in another order. For each number of images, 24 draws
 from the 600 without replacement; in each the unbiased CKA with its interval, and the biased one. Writes how_many.csv
 (a row for each draw) and how_many.png.
 """
@@ -18,31 +18,31 @@ import pandas as pd
 import torch
 
 import cka_probe
-from cka_probe.fingerprint import Fingerprint
+from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.models.layers import LayerMap
 
-PICTURES, DRAWS, BATCH = 600, 24, 64
+IMAGES, DRAWS, BATCH = 600, 24, 64
 NUMBERS = (16, 32, 64, 128, 256, 512)
 PAIRS = {"much alike": (8, 8, False), "less alike": (2, 8, False), "unrelated": (8, 8, True)}
 
 
 def part(whole: Fingerprint, layer: int, chosen: torch.Tensor, hashes: torch.Tensor) -> Fingerprint:
-    """Return the fingerprint of one layer over some of the pictures, in batches of 64, centred anew."""
+    """Return the fingerprint of one layer over some of the images, in batches of 64, centred anew."""
     batches = []
     for places in chosen.split(BATCH):
         gram = whole.grams[0][layer][places][:, places]
         batches.append((gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean())[None])
     one = whole.subset(LayerMap((whole.layers[layer],)))
-    return replace(one, grams=tuple(batches), pictures=tuple(whole.pictures[place] for place in hashes))
+    return replace(one, grams=tuple(batches), images=tuple(whole.images[place] for place in hashes))
 
 
 def rows(x: Fingerprint, y: Fingerprint):
-    """Yield a row for each pair, number of pictures and draw."""
+    """Yield a row for each pair, number of images and draw."""
     generator = torch.Generator().manual_seed(0)
     for number in NUMBERS:
         for draw in range(DRAWS):
-            chosen = torch.randperm(PICTURES, generator=generator)[:number]
-            other = torch.randperm(PICTURES, generator=generator)[:number]
+            chosen = torch.randperm(IMAGES, generator=generator)[:number]
+            other = torch.randperm(IMAGES, generator=generator)[:number]
             for pair, (layer_x, layer_y, shuffled) in PAIRS.items():
                 sides = (
                     part(x, layer_x, chosen, chosen),
@@ -55,7 +55,7 @@ def rows(x: Fingerprint, y: Fingerprint):
                 unbiased = both["unbiased"]
                 values = {name: result.values.item() for name, result in both.items()}
                 ends = {"low": unbiased.low.item(), "high": unbiased.high.item()}
-                yield {"pair": pair, "pictures": number, "draw": draw, **values, **ends}
+                yield {"pair": pair, "images": number, "draw": draw, **values, **ends}
 
 
 def draw_figure(frame: pd.DataFrame, path: Path) -> None:
@@ -66,25 +66,25 @@ def draw_figure(frame: pd.DataFrame, path: Path) -> None:
     plt.rcParams.update({"font.size": 7, "axes.linewidth": 0.6})
     figure, panels = plt.subplots(1, len(PAIRS), figsize=(7.2, 2.3), sharey=True, layout="constrained")
     for panel, (pair, table) in zip(panels, frame.groupby("pair", sort=False), strict=True):
-        groups = table.groupby("pictures")
+        groups = table.groupby("images")
         mean, half = groups["unbiased"].mean(), groups.apply(lambda rows: (rows["high"] - rows["low"]).mean() / 2)
         panel.fill_between(mean.index, mean - half, mean + half, color="#0b559f", alpha=0.2, linewidth=0)
         for name, colour, shift in (("unbiased", "#0b559f", 0.96), ("biased", "#d55e00", 1.04)):
-            panel.plot(table["pictures"] * shift, table[name], ".", color=colour, markersize=2, alpha=0.6)
+            panel.plot(table["images"] * shift, table[name], ".", color=colour, markersize=2, alpha=0.6)
             panel.plot(groups[name].mean(), color=colour, linewidth=1, label=name)
         panel.set_xscale("log", base=2)
         panel.set_xticks(NUMBERS, [str(number) for number in NUMBERS])
-        panel.set(title=pair, xlabel="pictures")
+        panel.set(title=pair, xlabel="images")
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="CKA", ylim=(-0.22, 1.02))
     panels[-1].legend(frameon=False, title="band: mean 95 % interval\nof the unbiased", title_fontsize=6)
     figure.savefig(path, dpi=200, metadata={"Software": None})
 
 
-def main(run: Path, pictures: str, out: Path) -> None:
+def main(run: Path, images: str, out: Path) -> None:
     """Fingerprint both checkpoints once; compare parts; write the table and the figure."""
     sides = [
-        cka_probe.fingerprint(run / f"{stage}.safetensors", pictures, num=PICTURES, batch=PICTURES)
+        cka_probe.fingerprint(run / f"{stage}.safetensors", images, num=IMAGES, batch=IMAGES)
         for stage in ("masked", "depth")
     ]
     frame = pd.DataFrame(rows(*sides))
@@ -97,7 +97,7 @@ def main(run: Path, pictures: str, out: Path) -> None:
         "half-width": ("half", "mean"),
         "biased": ("biased", "mean"),
     }
-    print(frame.groupby(["pair", "pictures"], sort=False).agg(**columns).round(3).to_string())
+    print(frame.groupby(["pair", "images"], sort=False).agg(**columns).round(3).to_string())
 
 
 if __name__ == "__main__":

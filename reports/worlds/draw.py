@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from cka_probe.data import open_dataset
-from cka_probe.figures.contact_sheet import Sheet, Shot, save_contact_sheet
+from cka_probe.images.datasets import open_dataset
+from cka_probe.plotting.contact_sheet import Sheet, Shot, save_contact_sheet
 
 HERE = Path(__file__).parent
 GALLERIES = {"rooms": ("192x144", 24), "streets": ("416x128", 16), "objects": ("144x144", 36)}
@@ -21,7 +21,7 @@ def main() -> None:
     """Write three galleries and three sheets of truth."""
     for kind, (size, count) in GALLERIES.items():
         data = open_dataset(f"worlds:{kind}?num={count}&frames=1&size={size}&seed={SEED}")
-        shots = [Shot(str(index), {"image": data.picture(index).numpy()}) for index in range(count)]
+        shots = [Shot(str(index), {"image": data.image(index).numpy()}) for index in range(count)]
         draw(f"worlds:{kind}?seed={SEED}", shots, data, kind)
     for kind, size in TRUTHS.items():
         data = open_dataset(f"worlds:{kind}?num=5&frames=2&size={size}&seed={SEED}&sources=1,s")

@@ -5,7 +5,7 @@ python reports/worlds/stories.py --out reports/worlds/stories.json
 Of each kind, way and size it looks at the first worlds of a seed: the share of visible pixels whose point lands
 within 1 % of the other frame's depth, and how many times smaller the photometric error is after the warp. Of stereo
 pairs also the share of patches of 8 x 8 pixels that fit best where true depth puts them and not one or two pixels
-beside, as drawn and with noise of two levels of 255 in both pictures.
+beside, as drawn and with noise of two levels of 255 in both images.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from stories import agreement, gain, holds, tell  # what the tests bound
 
-from cka_probe.data.scenes import WORLDS
+from cka_probe.lab.scenes import WORLDS
 
 SIZES = {
     "rooms": ((96, 128), (192, 256), (384, 512)),

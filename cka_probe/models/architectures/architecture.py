@@ -18,7 +18,7 @@ class Architecture:
         channels: Channels of the last feature map.
         build: `build(size=..., **options)` gives the encoder, randomly initialised from torch's generator.
         layers: The default map.
-        any_shape: Whether one and the same encoder takes pictures of any height and width.
+        any_shape: Whether one and the same encoder takes images of any height and width.
         dilates: Whether it can be dilated (`output_stride`).
         token: Pixels that both sides of its input must be multiples of, where it cannot take others; else 1.
     """

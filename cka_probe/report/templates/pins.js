@@ -31,9 +31,9 @@ function termsOf(result, row, column) {
   const mean = own.reduce((sum, one) => sum + one, 0) / own.length;
   const words =
     result.batches === "mean"
-      ? `The value, ${fixed(value)}, is the mean of the batches\u2019 values, each weighted by its pictures.`
+      ? `The value, ${fixed(value)}, is the mean of the batches\u2019 values, each weighted by its images.`
       : batches.length === 1
-      ? `All pictures are in one batch, and its value, ${fixed(value)}, is the value.`
+      ? `All images are in one batch, and its value, ${fixed(value)}, is the value.`
       : `The value, ${fixed(value)}, is the ratio of the sums in the last line: \u03a3 w\u00b7xy / \u221a(\u03a3 w\u00b7xx \u00b7 \u03a3 w\u00b7yy). It is not the mean of the batches\u2019 own values` +
         (own.length === batches.length ? `, which is ${fixed(mean)}${fixed(mean) === fixed(value) ? " too, here" : ""}.` : "; some of them have none.");
   return [batchChart(result, batches, row, column), make("p", {class: "note"}, words), termsTable(result, row, column)];
@@ -44,7 +44,7 @@ function termsTable(result, row, column) {
   const batches = batchesOf(r, row, column);
   const line = (name, cells, kind) =>
     make("tr", {}, make("th", {scope: "row"}, name), ...cells.map(text => make("td", {class: kind ?? "number"}, text)));
-  const heads = ["batch", "pictures, w", ...(ratio ? ["HSIC xy", "HSIC xx", "HSIC yy", "CKA"] : ["value"])];
+  const heads = ["batch", "images, w", ...(ratio ? ["HSIC xy", "HSIC xx", "HSIC yy", "CKA"] : ["value"])];
   const hsics = (xy, xx, yy) => ratio ? [xy, xx, yy].map(fourDigits) : [];
   const sum = name => batches.reduce((total, batch) => total + batch.weight * batch[name], 0);
   const table = make("table", {class: "data terms"},
@@ -112,6 +112,6 @@ function comparisonOf(result, pins) {
     make("thead", {}, make("tr", {}, make("td"), ...pins.map(pin => make("th", {scope: "col", class: "number"}, make("span", {class: "letter"}, pin.letter), ...name(pin).map(layer => make("span", {class: "layer"}, layer)))))),
     make("tbody", {}, ...lines.map(([title, number]) =>
       make("tr", {}, make("th", {scope: "row"}, title), ...pins.map(pin => make("td", {class: "number"}, number(pin)))))));
-  const words = "These cells share their pictures: whether their intervals overlap is no test of their difference.";
+  const words = "These cells share their images: whether their intervals overlap is no test of their difference.";
   return make("div", {}, make("p", {class: "note"}, words), make("div", {class: "scroll", tabindex: 0, role: "group", "aria-label": "Pinned cells side by side"}, table));
 }

@@ -1,0 +1,222 @@
+"""Grad-CAM of several checkpoints over the same images: maps, and how well they follow the outlines of classes.
+
+Each network sees an image as it was trained to: squeezed whole to its size, or the middle of it, as large as its
+proportions allow. Labels go the same way (nearest), so that a map and the labels it is held against are of the same
+pixels, those of the network's input: checkpoints of different input size are compared at the network's resolution of
+each. Where a network takes any size, images are shown as they are stored.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import interpolate
+
+from cka_probe import registry
+from cka_probe.attribution.alignment import alignment, boundaries, ceiling, controls
+from cka_probe.attribution.attributions import Attributions
+from cka_probe.attribution.columns import COLUMNS, MEANT, SIGNED, UNLABELLED
+from cka_probe.attribution.evaluation_models import ShownModel
+from cka_probe.attribution.grad_cam import grad_cam
+from cka_probe.attribution.maps import Maps
+from cka_probe.attribution.saved_map import Held, held, prediction_of
+from cka_probe.comparison.extraction import pick_device
+from cka_probe.errors import DataError, OutOfMemoryError
+from cka_probe.images.dataset import Dataset
+from cka_probe.lab.evaluation.images import batches, chosen, opened, read_from, samples, usual_batch
+from cka_probe.lab.tasks.task import Sample
+from cka_probe.models.checkpoint import versions
+from cka_probe.similarity.resampling import RESAMPLES
+
+DEPTH, CLASS, LABELS = "depth", "class", "segmentation"
+TRUTH = {DEPTH: "depth", CLASS: "category"}
+"""The field that a prediction is of, by the kind of target, besides labels, which are read wherever they are."""
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is attributed, and how alignment is counted.
+
+    Attributes:
+        num: So many images, drawn by the seed; `None` for all.
+        seed: Of the choice of images, and of the bootstrap.
+        tolerance: Pixels of the network's input; how far from a boundary still counts as one.
+        resamples: Of the bootstrap.
+        log_softmax: Whether log-softmax is taken in place of logits.
+
+    Raises:
+        DataError: One of them cannot be.
+    """
+
+    num: int | None = 8
+    seed: int = 0
+    tolerance: float = 1.0
+    resamples: int = RESAMPLES
+    log_softmax: bool = False
+
+    def __post_init__(self):
+        for name in ("num", "resamples"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise DataError(f"expected {name} of at least 1, found {count}")
+        if not 0 <= self.tolerance < np.inf:
+            raise DataError(f"expected a tolerance of 0 pixels or more, found {self.tolerance}")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """All that is the same for every checkpoint."""
+
+    dataset: Dataset
+    places: list[int]
+    names: list[str]
+    needs: frozenset[str]
+    layer: str
+    target: str
+    rules: Rules
+    device: torch.device
+    hold: frozenset[int]
+    progress: Callable[[int], None]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Names of the classes of whole images."""
+        return getattr(getattr(self.dataset, "classes", None), "names", ()) if "category" in self.needs else ()
+
+
+def attribute(
+    checkpoints: Mapping[str, str | Path],
+    data: str | Path | Dataset,
+    layer: str | int = "first",
+    target: str = LABELS,
+    *,
+    rules: Rules | None = None,
+    device: str = "auto",
+    hold: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Attributions, dict[str, list[Held]]]:
+    """Return the maps of checkpoints over images, and how well they follow the outlines of classes.
+
+    Args:
+        checkpoints: As each is called here, to a checkpoint of `ckaprobe train` or any reference `load` takes.
+        data: A dataset, or what `open_dataset` takes for one. Without labels there are no numbers of alignment.
+        layer: As of `grad_cam`.
+        target: As of `grad_cam`; the class behind a colon may be said by its name in the data's vocabulary.
+        rules: Which images, and how alignment is counted.
+        device: `auto`, `cpu`, `cuda` …
+        hold: Of how many images the maps are returned, spread evenly over the list; -1 for all.
+        progress: Called as `progress(images_more, total)`.
+
+    Returns:
+        The result, and by checkpoint the maps that are held.
+
+    Raises:
+        CheckpointError: A model cannot be loaded.
+        DataError: There is no checkpoint; images do not fit; the target is not what a network puts out.
+        LayerError: A network has no such layer.
+        UnknownNameError: There is no such target or class.
+        OutOfMemoryError: A batch does not fit.
+    """
+    rules, progress = rules or Rules(), progress or (lambda _more, _total: None)
+    if not checkpoints:
+        raise DataError("expected at least one checkpoint, found none; give some")
+    dataset, source = opened(data, "image", "a folder of images")
+    places = chosen(dataset, rules.num, rules.seed)
+    names, total = [dataset.describe(index) for index in places], len(places) * len(checkpoints)
+    progress(0, total)
+    asked = _Asked(
+        dataset,
+        places,
+        names,
+        frozenset({"image", "labels", TRUTH.get(target.partition(":")[0], "labels")}) & dataset.gives,
+        str(layer),
+        _numbered(target, dataset),
+        rules,
+        pick_device(device),
+        spread(len(places), hold),
+        lambda more: progress(more, total),
+    )
+    rows, kept, models = [], {}, {}
+    for name, reference in checkpoints.items():
+        own, kept[name], models[name] = _of_one(asked, reference)
+        rows += [{"checkpoint": name} | row for row in own]
+    settings = {"layer": asked.layer, "target": target} | asdict(rules)
+    labelled = {"labels": "labels" in dataset.gives}
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return Attributions(table, models, read_from(source, names) | labelled, settings, versions()), kept
+
+
+def spread(count: int, wanted: int) -> frozenset[int]:
+    """Return `wanted` places of a list (-1: all), evenly spread and none at its ends.
+
+    >>> sorted(spread(10, 2)), sorted(spread(2, 5))
+    ([2, 7], [0, 1])
+    """
+    wanted = count if wanted < 0 else min(wanted, count)
+    return frozenset(int((place + 0.5) * count / wanted) for place in range(wanted))
+
+
+def _numbered(target: str, dataset: Dataset) -> str:
+    """Return a target with its class as a number, where it was said by its name in the vocabulary of the data."""
+    kind, colon, word = target.partition(":")
+    names = getattr(getattr(dataset, "classes", None), "names", ())
+    if not word or word.isdigit() or not names:
+        return target
+    return f"{kind}{colon}{registry.get({name: number for number, name in enumerate(names)}, word, 'class')}"
+
+
+def _of_one(asked: _Asked, reference: str | Path) -> tuple[list[dict[str, Any]], list[Held], dict[str, Any]]:
+    """Return a checkpoint's rows, the maps that are held, and what it is."""
+    model, rows, kept, layer = ShownModel.loaded(reference, asked.device), [], [], {}
+    for some, maps in _mapped(asked, model):
+        for place, sample in enumerate(some):
+            number = len(rows)
+            rows.append({"image": asked.names[number]} | _row(asked, sample, maps, place))
+            if number in asked.hold:
+                kept.append(held(sample, asked.names[number], maps, place, asked.words))
+        layer = layer or {"layer": maps.layer, "layer_size": list(maps.signed.shape[1:]), "size": list(maps.size)}
+    return rows, kept, model.described() | layer
+
+
+def _mapped(asked: _Asked, model: ShownModel) -> Iterator[tuple[list[Sample], Maps]]:
+    """Yield batches as the network sees them, and their maps."""
+    each = samples(asked.dataset, asked.places, asked.needs)
+    for some in batches((model.view(sample) for sample in each), model.batch(usual_batch)):
+        images = torch.stack([sample["image"] for sample in some]).to(asked.device)
+        try:
+            options = {"log_softmax": True} if asked.rules.log_softmax else {}
+            maps = grad_cam(model.network, images, asked.layer, asked.target, **options)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"out of memory with {len(some)} images of {images.shape[-1]}x{images.shape[-2]} in a batch; try "
+                "--device cpu"
+            ) from error
+        yield some, maps
+        asked.progress(len(some))
+
+
+def _row(asked: _Asked, sample: Sample, maps: Maps, place: int) -> dict[str, Any]:
+    """Return the numbers of one image."""
+    predicted = prediction_of(maps, place, asked.words)
+    row = dict.fromkeys(MEANT, np.nan) | {"boundary": 0.0, "counted": 0.0, "score": float(maps.scores[place])}
+    row |= {"zero": float(maps.empty[place]), "predicted": predicted if isinstance(predicted, str) else ""}
+    if "labels" not in sample:
+        return row | {"undefined": UNLABELLED}
+    of = boundaries(sample["labels"].numpy(), asked.rules.tolerance)
+    found = alignment(maps.shown()[place].double().numpy(), of)
+    row |= {"correlation": found.correlation, "ap": found.ap, "undefined": found.undefined, "chance": of.share}
+    layer_size = tuple(maps.signed.shape[1:])
+    row["ceiling"] = ceiling(sample["labels"].numpy(), of, layer_size)
+    row |= {"boundary": float(of.there[of.counted].sum()), "counted": float(of.counted.sum())}
+    signed = interpolate(maps.signed[place, None, None], maps.size, mode="bilinear", align_corners=False)[0, 0]
+    others = controls(sample["image"].permute(1, 2, 0).numpy(), layer_size)
+    for name, other in ({SIGNED: signed.double().numpy()} | others).items():
+        beside = alignment(other, of)
+        row |= {f"correlation_{name}": beside.correlation, f"ap_{name}": beside.ap}
+    return row

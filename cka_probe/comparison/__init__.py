@@ -1,0 +1,1 @@
+"""From models and images to fingerprints, and from fingerprints to similarity matrices."""

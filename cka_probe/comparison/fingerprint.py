@@ -1,0 +1,199 @@
+"""A model's fingerprint: the centred Grams of its layers over one fixed list of images.
+
+All that CKA and its kin need of a model is in it: a file of about a megabyte that can be kept, sent, and
+compared with any other fingerprint of the same images, with no weights, no data and no forward pass. It is a
+safetensors file (reading it executes nothing): for each batch the upper triangles of its Grams, float64, and as
+JSON in the header the layers, the hashes of model and images, and the settings.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cka_probe.comparison.results import Side
+from cka_probe.errors import FingerprintError
+from cka_probe.files import atomic_write
+from cka_probe.models.checkpoint import versions
+from cka_probe.models.layers import Layer, LayerMap
+
+FORMAT = "ckaprobe-fingerprint/1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are chosen and models are run; part of every fingerprint and result.
+
+    Attributes:
+        num: At most so many images.
+        batch: Images in a batch; `None`: 64, or as an iterable gives them.
+        seed: Of the choice of images and of the permutations.
+        features: `flatten`, `gap` or `tokens`.
+        precision: `float32` or `bfloat16` (the forward pass under autocast).
+        preprocess: `own` (each model its own size, mean and std) or `shared` (both those of x).
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        skip_bad: Leave unreadable images out.
+    """
+
+    num: int | None = 512
+    batch: int | None = None
+    seed: int = 0
+    features: str = "flatten"
+    precision: str = "float32"
+    preprocess: str = "own"
+    device: str = "auto"
+    skip_bad: bool = False
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what bears on the numbers: all but where they were computed."""
+        kept = asdict(self)
+        del kept["device"], kept["skip_bad"]
+        return kept
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Centred Grams of one model's layers, batch by batch.
+
+    Attributes:
+        grams: Per batch, (layers, m, m) float64, `H K H`; m is the images of the batch, or their tokens.
+        layers: The layers, in order.
+        spreads: Per layer, root mean square of the activation less its feature means.
+        undefined: Per layer, why it has no similarity, or "".
+        side: The model.
+        images: Hash of each image, in order.
+        source: Where the images came from.
+        settings: How they were chosen and the model was run.
+        skipped: Unreadable images that were left out.
+        shapes: Per layer, the shape of its activation for one image; empty in files of before they were kept.
+    """
+
+    grams: tuple[Tensor, ...]
+    layers: LayerMap
+    spreads: tuple[float, ...]
+    undefined: tuple[str, ...]
+    side: Side
+    images: tuple[str, ...]
+    source: str
+    settings: Settings
+    skipped: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=versions)
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def images_hash(self) -> str:
+        """One hash of the list of images."""
+        return blake2b("".join(self.images).encode(), digest_size=16).hexdigest()
+
+    def subset(self, layers: LayerMap) -> "Fingerprint":
+        """Return the fingerprint of some of the layers, in the order asked for, named as asked."""
+        index = {module: position for position, module in enumerate(self.layers.modules)}
+        rows = [index[module] for module in layers.modules]
+        return replace(
+            self,
+            grams=tuple(stack[rows] for stack in self.grams),
+            layers=layers,
+            spreads=tuple(self.spreads[row] for row in rows),
+            undefined=tuple(self.undefined[row] for row in rows),
+            shapes=tuple(self.shapes[row] for row in rows) if self.shapes else (),
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fingerprint; same fingerprint, same bytes."""
+        tensors = {}
+        for number, stack in enumerate(self.grams):
+            rows, columns = torch.triu_indices(stack.shape[-1], stack.shape[-1])
+            tensors[f"grams.{number:05d}"] = stack[:, rows, columns].contiguous()
+        header = {
+            "format": FORMAT,
+            "layers": [asdict(layer) for layer in self.layers],
+            "spreads": [spread if spread == spread else None for spread in self.spreads],
+            "undefined": self.undefined,
+            "side": asdict(self.side),
+            "images": self.images,
+            "source": self.source,
+            "settings": asdict(self.settings) | {"device": "auto"},
+            "skipped": self.skipped,
+            "versions": self.versions,
+            "shapes": self.shapes,
+        }
+        with atomic_write(path) as beside:
+            save_file(tensors, beside, metadata={"ckaprobe": json.dumps(header, allow_nan=False)})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Fingerprint":
+        """Read a fingerprint written by `save`.
+
+        Raises:
+            FingerprintError: It is none, or of a format this version does not know.
+        """
+        header = _header(path)
+        if header is None or header.pop("format") != FORMAT:
+            raise FingerprintError(
+                f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); make it anew"
+            )
+        with safe_open(path, framework="pt") as file:
+            packed = [file.get_tensor(name) for name in sorted(file.keys())]
+        header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
+        header["spreads"] = tuple(float("nan") if spread is None else spread for spread in header["spreads"])
+        header["side"] = Side(**header["side"] | {"notes": tuple(header["side"]["notes"])})
+        header["settings"] = Settings(**header["settings"])
+        header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
+        for name in ("undefined", "images", "skipped"):
+            header[name] = tuple(header[name])
+        return cls(grams=tuple(_unpacked(stack) for stack in packed), **header)
+
+
+def is_fingerprint(path: str | Path) -> bool:
+    """Return whether a file is a fingerprint (of any format of ours)."""
+    header = _header(path)
+    return header is not None and str(header.get("format")).startswith("ckaprobe-fingerprint/")
+
+
+def _header(path: str | Path) -> dict[str, Any] | None:
+    """Return the header of a safetensors file of ours, or None."""
+    if not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {})["ckaprobe"])
+    except (SafetensorError, KeyError, OSError, ValueError):
+        return None
+
+
+def _unpacked(packed: Tensor) -> Tensor:
+    """Return (layers, n, n) from upper triangles (layers, n (n + 1) / 2)."""
+    n = int((8 * packed.shape[1] + 1) ** 0.5) // 2
+    rows, columns = torch.triu_indices(n, n)
+    stack = torch.zeros(len(packed), n, n, dtype=packed.dtype)
+    stack[:, rows, columns] = packed
+    stack[:, columns, rows] = packed
+    return stack
+
+
+def check_same_images(x: Fingerprint, y: Fingerprint) -> None:
+    """Raise `FingerprintError` unless both saw the same images in the same batches, as the same features."""
+    if x.settings.features != y.settings.features:
+        raise FingerprintError(
+            f"x was made with --features {x.settings.features}, y with {y.settings.features}; make one of them anew"
+        )
+    if x.images != y.images:
+        same = len(set(x.images) & set(y.images))
+        order = ", in another order" if same == len(x.images) == len(y.images) else ""
+        raise FingerprintError(
+            f"the fingerprints saw different images: {len(x.images)} from {x.source} and {len(y.images)} from "
+            f"{y.source}, {same} in common{order}; make one of them anew with the other's --data, --num and --seed"
+        )
+    sizes = [[stack.shape[-1] for stack in side.grams] for side in (x, y)]
+    if sizes[0] != sizes[1]:
+        raise FingerprintError(
+            f"the fingerprints saw the images in different batches, of {sizes[0][0]} and of {sizes[1][0]}; "
+            "make one of them anew with the other's --batch"
+        )

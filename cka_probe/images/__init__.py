@@ -1,0 +1,1 @@
+"""Any source of images, as batches that a model can be shown."""

@@ -1,0 +1,163 @@
+"""Images as a stream: whatever they come from, once, in one order, in batches large enough to centre.
+
+Both sides of a comparison are fed from one pass over the images, so a shuffled loader cannot show them
+different ones. Every image's hash is kept: two fingerprints are of the same images or are not compared.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from cka_probe.errors import DataError
+from cka_probe.images.datasets import open_dataset
+
+FEWEST = 4
+"""Images in a batch that an unbiased HSIC needs."""
+READERS, AHEAD = 2, 16
+"""Threads that decode, and how many images ahead of the model they are."""
+
+
+@dataclass
+class ImageStream:
+    """Batches of images; iterate it once.
+
+    Attributes:
+        source: Where the images come from, for the result.
+        total: How many there will be, if that is known.
+        batch: Images in a batch; `None` for the size of the first batch that comes.
+        skipped: Names and reasons of unreadable images that were left out.
+        rows: Yields one image at a time.
+    """
+
+    source: str
+    total: int | None
+    batch: int | None
+    rows: Callable[["ImageStream"], Iterator[Tensor]]
+    skipped: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        """Yield lists of images; a remainder too small to centre joins the batch before it.
+
+        Raises:
+            DataError: There are fewer than four images in all.
+        """
+        waiting: list[Tensor] = []
+        for row in self.rows(self):
+            waiting.append(row)
+            if self.batch and len(waiting) == self.batch + FEWEST:
+                yield waiting[: self.batch]
+                waiting = waiting[self.batch :]
+        if len(waiting) < FEWEST:
+            raise DataError(f"{self.source}: expected at least {FEWEST} images, found {len(waiting)}; give more")
+        yield waiting
+
+
+def stream_images(
+    images: Any, *, num: int | None = None, batch: int | None = None, seed: int = 0, skip_bad: bool = False
+) -> ImageStream:
+    """Return the images of a folder, a dataset, a loader or a tensor as one stream.
+
+    Args:
+        images: A folder, or a string `open_dataset` knows; a dataset (ours, or any with a length and items that
+            are images or have one first or under "image"); a tensor (n, ...); or any iterable of batches
+            (tensors, tuples or dicts of them), a `DataLoader` for one, or a list of single images (3, H, W).
+        num: At most so many. Of a folder or dataset a random choice, in random order, drawn from `seed`; of
+            the rest the first.
+        batch: Images in a batch; by default 64, of an iterable its own.
+        seed: Of the choice.
+        skip_bad: Leave out unreadable images (they are listed) instead of stopping at the first.
+
+    Raises:
+        DataError: There are none, fewer than four, or `num` or `batch` cannot be.
+    """
+    if (num is not None and num < FEWEST) or (batch is not None and batch < FEWEST):
+        given = ", ".join(f"{name} {value}" for name, value in (("num", num), ("batch", batch)) if value is not None)
+        raise DataError(f"expected at least {FEWEST} images, in all and in a batch, found {given}")
+    if isinstance(images, str | Path):
+        return _of_dataset(open_dataset(images), str(images), num, batch or 64, seed, skip_bad)
+    if isinstance(images, Tensor):
+        total = len(images) if num is None else min(num, len(images))
+        return ImageStream("a tensor", total, batch or 64, lambda _: iter(images[:total]))
+    if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple | dict):
+        return _of_dataset(images, type(images).__name__, num, batch or 64, seed, skip_bad)
+    if isinstance(images, list | tuple) and images and getattr(images[0], "ndim", 0) == 3:
+        return ImageStream("a list of images", len(images[:num]), batch or 64, lambda _: iter(images[:num]))
+    if not isinstance(images, Iterable):
+        raise DataError(f"expected a folder, dataset, tensor or batches of images, found {type(images).__name__}")
+    return ImageStream(type(images).__name__, num, batch, lambda stream: _of_batches(images, num, stream))
+
+
+def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: int, skip_bad: bool) -> ImageStream:
+    """Return the stream of a dataset with a length."""
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:num].tolist()
+
+    def read(index: int) -> Tensor | DataError:
+        try:
+            return dataset.image(index) if hasattr(dataset, "image") else _image(dataset[index])
+        except DataError as error:
+            return error
+
+    def rows(stream: ImageStream) -> Iterator[Tensor]:
+        with ThreadPoolExecutor(READERS) as readers:
+            reading = deque(readers.submit(read, index) for index in chosen[:AHEAD])
+            following = iter(chosen[AHEAD:])
+            while reading:
+                image = reading.popleft().result()
+                reading.extend(readers.submit(read, index) for index in islice(following, 1))
+                if isinstance(image, Tensor):
+                    yield image
+                elif skip_bad:
+                    stream.skipped.append(str(image))
+                else:
+                    raise image
+
+    return ImageStream(source, len(chosen), batch, rows)
+
+
+def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream) -> Iterator[Tensor]:
+    """Yield the rows of each batch; the first sets the size of ours where none was asked for."""
+    given = 0
+    for item in batches:
+        rows = _first_tensor(item)
+        if stream.batch is None:
+            stream.batch = max(FEWEST, len(rows))
+        for row in rows:
+            if given == num:
+                return
+            given += 1
+            yield row
+
+
+def _first_tensor(item: Any) -> Any:
+    """Return the images of a batch or sample: itself, its first part, or its "image"."""
+    if isinstance(item, dict):
+        for name in ("image", "images", "pixel_values"):
+            if name in item:
+                return item[name]
+        raise DataError(f"expected 'image', 'images' or 'pixel_values' in a dict, found {', '.join(map(str, item))}")
+    return item[0] if isinstance(item, tuple | list) else item
+
+
+def _image(item: Any) -> Tensor:
+    """Return a sample's image as a tensor; 8-bit ones are divided by 255."""
+    image = _first_tensor(item)
+    if not isinstance(image, Tensor):
+        image = F.to_image(image)
+    return image.float() / 255.0 if image.dtype == torch.uint8 else image
+
+
+def image_hash(image: Tensor) -> str:
+    """Return 32 hexadecimal digits over dtype, shape and values of an image as it was read."""
+    digest = sha256(f"{image.dtype} {tuple(image.shape)}".encode())
+    digest.update(image.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,178 @@
+"""Cityscapes (Cordts et al. 2016): streets of 50 cities with fine labels, stereo and disparity.
+
+    <root>/leftImg8bit/<split>/<city>/<city>_000000_000019_leftImg8bit.png       city, sequence, frame
+    <root>/rightImg8bit/…_rightImg8bit.png                                       the right camera's
+    <root>/leftImg8bit_sequence/…                                                the video around each image
+    <root>/gtFine/…_gtFine_{labelIds,labelTrainIds,instanceIds}.png
+    <root>/disparity/…_disparity.png        16 bits: 0 = not measured, else d = (p - 1) / 256 pixels
+    <root>/camera/…_camera.json             fx, fy, u0, v0, baseline
+
+All but the images may be missing. Depth is z = fx baseline / d; where d = 0 the two images show no shift, which
+says "very far" and not how far, so that counts as not measured too. The camera is that of the stored images: if
+these were made smaller and the camera's file was not, its centre lies outside of them and that is an error.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cka_probe.errors import DataError
+from cka_probe.images.dataset import check_split
+from cka_probe.images.reading import find_images, image_size, read_image
+from cka_probe.lab.datasets.classes import CITYSCAPES, CITYSCAPES_IDS
+from cka_probe.lab.datasets.depth import read_steps
+from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
+from cka_probe.lab.datasets.intrinsics import camera_matrix
+from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, plain_numbering, read_labels
+from cka_probe.lab.datasets.numbering import runs
+
+LEFT = "leftImg8bit"
+STEPS = 256
+"""Steps of a disparity map for a pixel."""
+
+
+def cityscapes(root: str | Path, split: str = "all", *, sources: str = "") -> Frames:
+    """Return Cityscapes.
+
+    Args:
+        root: The folder of `leftImg8bit`.
+        split: "train", "val", "test", as far as they are there, or "all". The labels of the real "test" say nothing.
+        sources: Offsets in frames (of `leftImg8bit` and `leftImg8bit_sequence`), and s for the right camera.
+
+    Returns:
+        A dataset that gives `image` and what is there of `labels`, `instances`, `depth`, `K`, `sources` and
+        `source_T_target`.
+
+    Raises:
+        UnknownNameError: There is no such split.
+        DataError: The folders are not there, a file some images have is missing for others, or a source is.
+    """
+    root = Path(root)
+    where, wanted = f"Cityscapes at {root}", parse_sources(sources)
+    check_folder(root, "Cityscapes")
+    there = [name for name in ("train", "val", "test") if (root / LEFT / name).is_dir()]
+    if not there:
+        raise DataError(f"expected {where}: {LEFT}/train/<city>/*_{LEFT}.png; found no {LEFT}/train, val or test")
+    check_split(split, [*there, "all"], where)
+    scenes = [
+        scene for name in there if split in (name, "all") for scene in _scenes(root, root / LEFT / name, wanted, where)
+    ]
+    return Frames(scenes, wanted, where, CITYSCAPES)
+
+
+def _scenes(root: Path, part: Path, sources: tuple[int | str, ...], where: str) -> list[list[Frame]]:
+    """Return the frames of a split, by video where neighbours are wanted."""
+    images = [path for path in find_images(part) if path.stem.endswith(f"_{LEFT}")]
+    frames = _frames(root, images, where)
+    if all(source == STEREO for source in sources):
+        return [[frame] for frame in frames]
+    videos: dict[str, dict[int, Frame]] = {}
+    for image, frame in zip(images, frames, strict=True):
+        videos.setdefault(_video(image), {})[_number(image)] = frame
+    sequence = root / f"{LEFT}_sequence" / part.name
+    for path in find_images(sequence) if sequence.is_dir() else ():
+        if _video(path) in videos:
+            beside = Frame(path.relative_to(root).as_posix(), {"image": partial(read_image, path)}, target=False)
+            videos[_video(path)].setdefault(_number(path), beside)
+    return [scene for video in videos.values() for scene in runs(video)]
+
+
+def _video(image: Path) -> str:
+    """Return the city and sequence of an image."""
+    return image.stem.rsplit("_", 2)[0]
+
+
+def _number(image: Path) -> int:
+    """Return an image's frame number."""
+    number = image.stem.split("_")[-2:-1]
+    if not number or not number[0].isdigit():
+        raise DataError(f"{image}: expected a name like aachen_000000_000019_{LEFT}.png; rename or remove it")
+    return int(number[0])
+
+
+def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
+    """Return frames with all that is known of them."""
+
+    def beside(folder: str, ending: str, kind: str) -> list[Path] | None:
+        def place(path: Path) -> Path:
+            below = path.relative_to(root / LEFT).parent
+            return root / folder / below / path.name.replace(f"_{LEFT}.png", ending)
+
+        return partners(images, place, where, kind)
+
+    labels, numbering = beside("gtFine", "_gtFine_labelIds.png", "label"), CITYSCAPES_IDS
+    if labels is None:
+        labels = beside("gtFine", "_gtFine_labelTrainIds.png", "label")
+        numbering = plain_numbering(len(CITYSCAPES))
+    things = beside("gtFine", "_gtFine_instanceIds.png", "instances")
+    cameras = beside("camera", "_camera.json", "camera")
+    disparity = beside("disparity", "_disparity.png", "disparity")
+    right = beside("rightImg8bit", "_rightImg8bit.png", "right image")
+    frames = []
+    for place, frame in enumerate(labelled_frames(root, images, labels, numbering)):
+        known = dict(frame.fields)
+        if things:
+            known["instances"] = partial(read_things, things[place])
+        if cameras:
+            known["K"] = partial(_intrinsics, cameras[place], images[place])
+        if cameras and disparity:
+            known["depth"] = partial(_depth, disparity[place], cameras[place])
+        if cameras and right:
+            known[PARTNER[0]] = partial(read_image, right[place])
+            known[PARTNER[1]] = partial(_right_T_left, cameras[place])
+        frames.append(Frame(frame.name, known))
+    return frames
+
+
+def read_things(path: Path) -> Tensor:
+    """Return the number of the thing at each pixel, 1000 id + number, (H, W) int64; 0 = none."""
+    numbers = read_labels(path)
+    return numbers.masked_fill(numbers < 1000, 0)
+
+
+def _camera(path: Path) -> dict[str, float]:
+    """Return fx, fy, cx, cy and baseline (metres) of a camera's file."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        inside = said["intrinsic"]
+        camera = {"fx": inside["fx"], "fy": inside["fy"], "cx": inside["u0"], "cy": inside["v0"]}
+        camera = {name: float(value) for name, value in (camera | {"baseline": said["extrinsic"]["baseline"]}).items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: expected intrinsic fx, fy, u0, v0 and extrinsic baseline, found something else ({error!r}); "
+            "fetch it again"
+        ) from error
+    if not (min(camera["fx"], camera["fy"], camera["baseline"]) > 0 and np.isfinite(list(camera.values())).all()):
+        raise DataError(f"{path}: expected focal lengths and a baseline above 0, found {camera}; fetch it again")
+    return camera
+
+
+def _intrinsics(path: Path, image: Path) -> Tensor:
+    """Return K, (3, 3)."""
+    camera, (height, width) = _camera(path), image_size(image)
+    if not (0 <= camera["cx"] < width and 0 <= camera["cy"] < height):
+        raise DataError(
+            f"{path}: expected the camera of the {width}x{height} pixels of {image}, found its centre at "
+            f"{camera['cx']:g}, {camera['cy']:g}; scale the camera with the images, or give the full-size ones"
+        )
+    return camera_matrix({name: camera[name] for name in ("fx", "fy", "cx", "cy")}, height, width)
+
+
+def _depth(path: Path, camera: Path) -> Tensor:
+    """Return depth from disparity, (1, H, W) float32 metres; 0 = not measured."""
+    disparity = (read_steps(path).astype(np.float64) - 1) / STEPS
+    known = _camera(camera)
+    depth = np.zeros_like(disparity)
+    np.divide(known["fx"] * known["baseline"], disparity, out=depth, where=disparity > 0)
+    return torch.from_numpy(depth).float()[None]
+
+
+def _right_T_left(camera: Path) -> Tensor:
+    """Return the pose from the left to the right camera, (4, 4): what is at x for one is at x - baseline there."""
+    pose = torch.eye(4)
+    pose[0, 3] = -_camera(camera)["baseline"]
+    return pose

@@ -1,0 +1,161 @@
+"""Procedural worlds, drawn as they are asked for: every field of a sample, and nothing on a disk.
+
+    worlds:rooms?num=100&frames=3&sources=-1,1        rooms, streets or objects (see `scenes.WORLDS`)
+    worlds:rooms?style=evening                        rooms of another style (see `scenes.STYLES`)
+
+The path of this dataset is the kind of world. What is not asked for is not drawn: images alone cost no flow, and
+no stereo partner is rendered where none is a source. A file has the same truth, quantised; `ckaprobe data make`
+writes them.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cka_probe import registry
+from cka_probe.errors import DataError
+from cka_probe.images.dataset import check_split
+from cka_probe.lab.datasets.classes import CITYSCAPES, NYU13, Classes
+from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
+from cka_probe.lab.scenes import USUAL_STYLE, WORLDS, View, World, check_style, draw_world, parse_size, see
+from cka_probe.lab.scenes.objects import OBJECTS
+from cka_probe.lab.scenes.room import CATEGORIES as ROOMS
+
+Place = tuple[str, int, int, int, str, int, tuple[int, int]]  # kind, seed, index, frames, style, frame, size
+
+CATEGORIES = {"rooms": ROOMS, "streets": ("street",), "objects": tuple(OBJECTS)}
+CLASSES = {"rooms": NYU13, "streets": CITYSCAPES, "objects": Classes(tuple(OBJECTS))}
+UPRIGHT = 0.1  # of the length of a normal: what a wall may lean by, and a floor
+
+
+def worlds(
+    kind: str,
+    split: str = "all",
+    *,
+    num: int = 100,
+    frames: int = 2,
+    size: str = "128x96",
+    seed: int = 0,
+    sources: str = "",
+    style: str = USUAL_STYLE,
+) -> Frames:
+    """Return frames of procedural worlds with every truth.
+
+    Args:
+        kind: A name in `WORLDS`.
+        split: "train" (the first three quarters of the worlds), "test" (the rest) or "all".
+        num: How many worlds.
+        frames: Of each.
+        size: Width x height in pixels.
+        seed: World i of a seed is the same world however many there are.
+        sources: Offsets in frames and "s", as in "-1,1,s".
+        style: How rooms look; the other kinds have the usual style alone.
+
+    Raises:
+        UnknownNameError: There is no such kind, split or style.
+        DataError: The numbers make no images, or the kind has no such style.
+    """
+    registry.get(WORLDS, kind, "kind of world")
+    check_style(kind, style)
+    check_split(split, ("train", "test", "all"), f"worlds:{kind}")
+    shape, cut = parse_size(size), num - num // 4
+    if num < 1 or frames < 1 or min(shape) < 8:
+        raise DataError(
+            f"worlds:{kind}: expected at least 1 world, 1 frame and 8x8 pixels, found num={num}, frames={frames}, "
+            f"size={size}; ask for more"
+        )
+    numbers = {"train": range(cut), "test": range(cut, num), "all": range(num)}[split]
+    scenes = [
+        [_frame((kind, seed, index, frames, style, frame, shape)) for frame in range(frames)] for index in numbers
+    ]
+    data = Frames(scenes, parse_sources(sources), f"worlds:{kind}", CLASSES[kind])
+    data.categories = Classes(CATEGORIES[kind])
+    return data
+
+
+def _frame(place: Place) -> Frame:
+    """Return one frame; flow is known where there is a next one."""
+    kind, seed, index, frames, style, frame, _ = place
+    fields = {name: partial(_field, name, place) for name in _FIELDS if name != "planes" or kind == "rooms"}
+    if frame + 1 == frames:
+        fields |= {name: partial(_unknown, name, place) for name in ("flow", "occluded")}
+    set_of = kind if style == USUAL_STYLE else f"{kind}_{style}"
+    return Frame(f"{set_of}_{seed}/{index:06d}/{frame:05d}", fields)
+
+
+@lru_cache(maxsize=2)
+def _world(kind: str, seed: int, index: int, frames: int, style: str) -> World:
+    return draw_world(kind, seed, index, frames, style)
+
+
+@lru_cache(maxsize=2)
+def _view(place: Place, flow: bool) -> View:
+    *which, frame, size = place
+    return see(_world(*which), frame, size, flow=flow)
+
+
+@lru_cache(maxsize=2)
+def _partner(place: Place) -> View:
+    *which, frame, size = place
+    return see(_world(*which), frame, size, partner=True)
+
+
+def _field(name: str, place: Place) -> Tensor:
+    """Return a field of a frame."""
+    return _FIELDS[name](place)
+
+
+def _unknown(name: str, place: Place) -> Tensor:
+    """Return the flow of a last frame, which leads nowhere."""
+    return torch.full((2, *place[-1]), torch.nan) if name == "flow" else torch.ones(1, *place[-1], dtype=torch.bool)
+
+
+def _of(make: Callable[[View], np.ndarray], flow: bool = False) -> Callable[[Place], Tensor]:
+    """Return how to read a field that is a function of the view."""
+    return lambda place: torch.from_numpy(np.ascontiguousarray(make(_view(place, flow))))
+
+
+def _image(pixels: np.ndarray) -> np.ndarray:
+    """Return (3, H, W) float32 in [0, 1] of (H, W, 3) uint8."""
+    return pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+
+
+def _baseline(place: Place) -> Tensor:
+    """Return the pose of the right camera as seen from the left."""
+    pose = torch.eye(4)
+    pose[0, 3] = -_world(*place[:5]).camera.baseline
+    return pose
+
+
+def _planes(view: View) -> np.ndarray:
+    """Return the numbers of walls, tables and floors, (3, H, W) int64."""
+    up = np.abs(view.normals.astype(np.float64) @ view.pose[2, :3])  # how far a normal is along the world's z
+    upright = {"wall": up < UPRIGHT, "table": up > 1 - UPRIGHT, "floor": up > 1 - UPRIGHT}
+    parts = [view.planes * (fits & (view.labels == NYU13.names.index(name))) for name, fits in upright.items()]
+    return np.stack(parts).astype(np.int64)
+
+
+def _category(place: Place) -> Tensor:
+    """Return the class of the whole image: its place among the kind's categories."""
+    return torch.tensor(CATEGORIES[place[0]].index(_world(*place[:5]).category))
+
+
+_FIELDS: dict[str, Callable[[Place], Tensor]] = {
+    "image": _of(lambda view: _image(view.image)),
+    "depth": _of(lambda view: view.depth.astype(np.float32)[None]),
+    "K": _of(lambda view: view.K.astype(np.float32)),
+    "world_T_target": _of(lambda view: view.pose.astype(np.float32)),
+    "flow": _of(lambda view: view.flow.transpose(2, 0, 1), flow=True),
+    "occluded": _of(lambda view: view.occluded[None], flow=True),
+    "labels": _of(lambda view: view.labels.astype(np.int64)),
+    "instances": _of(lambda view: view.instances.astype(np.int64)),
+    "planes": _of(_planes),
+    "normals": _of(lambda view: view.normals.transpose(2, 0, 1)),
+    "edges": _of(lambda view: view.edges[None]),
+    "category": _category,
+    "partner": lambda place: torch.from_numpy(_image(_partner(place).partner)),
+    "partner_T_target": _baseline,
+}

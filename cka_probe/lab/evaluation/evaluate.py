@@ -1,0 +1,195 @@
+"""A checkpoint and a dataset in, `Scores` of depth or `LabelScores` of segmentation out.
+
+Labels are scored as `scoring.labels` says. Of depth, the image is predicted whole and at its own size
+(`tasks.whole`), scored by the dataset's protocol (`evaluation.protocol`), and every image's values are kept. Models
+that were never shown a metre are brought to the truth, image by image, unless it is said otherwise: geometric and
+pseudo-depth pre-training and Monodepth2's from video by its median, the teacher, which knows no shift either and sees
+images squeezed, by scale and shift. The result says which.
+"""
+
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from cka_probe import registry
+from cka_probe.comparison.extraction import pick_device
+from cka_probe.errors import CheckpointError, DataError
+from cka_probe.images.dataset import Dataset
+from cka_probe.lab.evaluation.images import (
+    Asked,
+    Progress,
+    batches,
+    chosen,
+    opened,
+    predicting,
+    read_from,
+    samples,
+    usual_batch,
+)
+from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.evaluation.labels import SEGMENTS, label_scores
+from cka_probe.lab.evaluation.predictions import check_names, keep_prediction, note_predictions
+from cka_probe.lab.evaluation.protocol import FINE, Protocol, image_scores
+from cka_probe.lab.evaluation.scores import Scores
+from cka_probe.lab.tasks.sliding_window import predict_whole
+from cka_probe.lab.tasks.task import Sample
+from cka_probe.lab.tasks.trained import Trained, load_trained
+from cka_probe.models.checkpoint import Checkpoint, read_header, versions
+from cka_probe.models.checkpoints.reading import first_bytes
+
+PREDICTS = {
+    "depth": ("none", 2),
+    "geometric": ("median", 2),
+    "pseudo_depth": ("median", 2),
+    "teacher": ("affine", 0),
+    "monodepth": ("median", 0),
+    "lidar": ("none", 0),
+}
+"""Tasks that predict depth, with the scaling and the crops where nothing is said."""
+
+METRIC = ("stereo", "video_stereo")
+"""What of `monodepth` knows the metre, by a baseline that was measured."""
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data: str | Path | Dataset,
+    *,
+    batch: int | None = None,
+    device: str = "auto",
+    keep: str | Path | None = None,
+    progress: Progress | None = None,
+    **rules: Any,
+) -> Scores | LabelScores:
+    """Return the scores of a model that predicts depth or the class of each pixel.
+
+    Args:
+        checkpoint: Of ours, of a task in `PREDICTS` or of `segmentation`.
+        data: A dataset with depth or labels, or what `open_dataset` takes for one: `nyuv2:DIR:test`, `ibims1:DIR`.
+        batch: Images in a forward pass, of as many windows as are made of each; by default as many as a usual device
+            has room for.
+        device: `auto`, `cpu`, `cuda` …
+        keep: A folder for the predictions; see `evaluation.predictions` and `evaluation.label_predictions`.
+        progress: Called as `progress(images_more, total)` at the start and after each batch.
+        **rules: Of depth, any field of `Protocol`: `eigen_crop`, `cap`, `scaling`, `flip_test`, `crops`, `feathered`,
+            `canny`, `num`, `resamples`, `seed`; by default what is usual for the dataset and the task. Of labels, any
+            field of `LabelRules`: `resolution`, `flip_test`, `num`, `resamples`, `seed`.
+
+    Returns:
+        A row or a matrix for each image, in the dataset's order.
+
+    Raises:
+        CheckpointError: The file is no checkpoint of ours, predicts neither, or predicts what is not finite.
+        DataError: The dataset lacks what is predicted, nothing of it can be scored, its classes are others, or the
+            rules make no sense.
+        UnknownNameError: There is no such rule.
+        OutOfMemoryError: A batch does not fit.
+    """
+    header = _header(checkpoint)
+    asked = Asked(checkpoint, header, data, batch, device, keep, progress or (lambda _more, _total: None))
+    return label_scores(asked, rules) if header.task in SEGMENTS else _depth_scores(asked, rules)
+
+
+def _depth_scores(asked: Asked, rules: dict[str, Any]) -> Scores:
+    """Return the scores of a model that predicts depth."""
+    protocol = _protocol(asked.header, asked.data, rules)
+    dataset, source = opened(asked.data, "depth", "nyuv2:DIR:test or ibims1:DIR")
+    places = chosen(dataset, protocol.num, protocol.seed)
+    names = [dataset.describe(index) for index in places]
+    if asked.keep is not None:
+        check_names(names)
+    model = _Model.loaded(asked, protocol)
+    needs = frozenset({"image", "depth", "valid"}) | (FINE if dataset.gives >= FINE else frozenset())
+    rows = []
+    asked.progress(0, len(places))
+    for some in batches(samples(dataset, places, needs), model.batch):
+        for sample, depth in zip(some, model.depths(some), strict=True):
+            name = names[len(rows)]
+            rows.append(image_scores(depth, sample, protocol, name))
+            if asked.keep is not None:
+                keep_prediction(asked.keep, name, depth[0].numpy())
+        asked.progress(len(some), len(places))
+    table = pd.DataFrame(rows, index=names).astype(np.float64)
+    if table["abs_rel"].isna().all():
+        raise DataError(
+            f"expected measured depth between {protocol.cap[0]} and {protocol.cap[1]} m in {source}, found not one "
+            f"valid pixel in {len(rows)} images; check the unit of its depth, the cap and the crop"
+        )
+    described, read = asked.described(model.trained), read_from(source, names)
+    if asked.keep is not None:
+        note_predictions(asked.keep, names, described, read)
+    packages = versions() | {name: version(name) for name in ("scikit-image", "scipy")}
+    return Scores(table, described, read, protocol.recorded(), packages)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A trained model on its device, and how it is shown images."""
+
+    trained: Trained
+    protocol: Protocol
+    batch: int
+    device: torch.device
+
+    @classmethod
+    def loaded(cls, asked: Asked, protocol: Protocol) -> "_Model":
+        where, trained = pick_device(asked.device), load_trained(asked.checkpoint)
+        views = max(protocol.crops, 1) * (2 if protocol.flip_test else 1)
+        trained.backbone.to(where)
+        trained.head.to(where)
+        return cls(trained, protocol, asked.batch or usual_batch(where, views, trained.task.size), where)
+
+    def depths(self, some: list[Sample]) -> Tensor:
+        """Return the depth of images of one size, (n, 1, H, W) float32 on the CPU."""
+        images = torch.stack([sample["image"] for sample in some]).to(self.device)
+        task, backbone, head = self.trained.task, self.trained.backbone, self.trained.head
+        with predicting(self.device, len(some)):
+            return predict_whole(
+                lambda windows: task.predict(backbone, head, windows),
+                images,
+                task.size,
+                crops=self.protocol.crops,
+                flip_test=self.protocol.flip_test,
+                feathered=self.protocol.feathered,
+            ).cpu()
+
+
+def _header(checkpoint: str | Path) -> Checkpoint:
+    """Return the header of a checkpoint whose predictions can be scored."""
+    header, found = None, "another file"
+    if first_bytes(Path(checkpoint))[8:9] == b"{":  # how safetensors begin, after a length
+        try:
+            header = read_header(checkpoint)
+        except SafetensorError as error:
+            found = f"a damaged file ({error})"
+    if header is not None and header.task in (*PREDICTS, *SEGMENTS):
+        return header
+    if header is not None:
+        found = f"one of the task {header.task!r}" if header.task else "a backbone alone"
+    raise CheckpointError(
+        f"{checkpoint}: expected a checkpoint of `ckaprobe train` whose task predicts depth ({', '.join(PREDICTS)}) or "
+        f"labels ({', '.join(SEGMENTS)}), found {found}; train a stage of one of these tasks with it"
+    )
+
+
+def _protocol(header: Checkpoint, data: Any, rules: dict[str, Any]) -> Protocol:
+    """Return the rules, with what was left open as is usual for task and dataset."""
+    known = {field.name: field for field in fields(Protocol)}
+    for name in rules:
+        registry.get(known, name, "rule")
+    protocol = Protocol(**rules).for_dataset(str(data).partition(":")[0] if isinstance(data, str | Path) else "")
+    scaling, crops = PREDICTS[header.task]
+    if header.task_options.get("sources") in METRIC:
+        scaling = "none"
+    return replace(
+        protocol,
+        scaling=scaling if protocol.scaling is None else protocol.scaling,
+        crops=crops if protocol.crops is None else protocol.crops,
+    )

@@ -1,0 +1,299 @@
+"""The scores of one segmentation model on one dataset: a confusion matrix for each image, and what follows from all.
+
+mIoU is no mean over images: it is the mean over classes of a ratio of sums over all images. So what is kept of each
+image is its confusion matrix, from which every measure, its interval and its paired difference to another model
+follow without a forward pass. The interval draws images again and takes the ratio of the sums of each draw, as it is
+taken of all (`resampling`).
+
+| measure | what |
+|---|---|
+| `miou`, `miou_subset` | mean of IoU_k over the classes, or over `subset`, of the sum of all matrices |
+| `miou_per_image`, `miou_subset_per_image` | mean over images of each image's own: another number, also usual |
+| `accuracy`, `accuracy_per_image` | share of labelled pixels that are right: of all, or the mean over images |
+| `cross_entropy` | nats; mean over images of the mean over an image's labelled pixels |
+| `iou/<class>` | IoU_k |
+
+A class without a pixel, true or predicted, has no IoU: NaN, which is in no mean.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cka_probe import registry
+from cka_probe.documents import check_suffix, read_document, write_document
+from cka_probe.errors import DataError
+from cka_probe.files import atomic_write
+from cka_probe.lab.evaluation.label_sums import LabelSums, from_words, in_words, ratio
+from cka_probe.lab.evaluation.scores import Measure
+from cka_probe.similarity.resampling import RESAMPLES, check_resampling, interval_of_draws, redrawn
+
+FORMAT = "ckaprobe-label-scores/1"
+CLASS = "iou/"
+"""Begins the name of the measure of one class."""
+
+LABEL_MEASURES: dict[str, Measure] = {
+    "miou": Measure("mean IoU over all classes", better="higher"),
+    "miou_subset": Measure("mean IoU over some classes", better="higher"),
+    "miou_per_image": Measure("mean over images of the mean IoU over all classes", better="higher"),
+    "miou_subset_per_image": Measure("mean over images of the mean IoU over some classes", better="higher"),
+    "accuracy": Measure("share of labelled pixels that are right", better="higher"),
+    "accuracy_per_image": Measure("mean over images of the share of labelled pixels that are right", better="higher"),
+    "cross_entropy": Measure("mean over images of -ln p of the true class", "nats"),
+}
+"""Measures by name, in the order of `LabelSums.measured`; those of single classes follow."""
+
+
+def describe_label_measure(name: str) -> Measure:
+    """Return what a measure is.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+
+    >>> describe_label_measure("iou/road").better, describe_label_measure("cross_entropy").unit
+    ('higher', 'nats')
+    """
+    if name.startswith(CLASS):
+        return Measure(f"IoU of {name.removeprefix(CLASS)}", better="higher")
+    return registry.get(LABEL_MEASURES, name, "measure")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelScores:
+    """Scores of one model on one dataset.
+
+    Attributes:
+        confusion: (n, K, K) int64 [image, truth, prediction], pixels.
+        cross_entropy: (n,) float64 nats, mean over an image's labelled pixels; NaN where it has none.
+        images: n names.
+        classes: K names.
+        subset: Numbers of the classes of `miou_subset`; empty: there is no such measure (NaN).
+        model: `reference`, `hash` of the weights, `stage`, `task`, `architecture` …
+        data: `source`, `hash` of the list of images, `num` of images.
+        settings: `resolution`, `flip_test`, `resamples`, `seed` …
+        versions: Packages that made it.
+
+    Raises:
+        DataError: These do not fit each other.
+    """
+
+    confusion: np.ndarray
+    cross_entropy: np.ndarray
+    images: tuple[str, ...]
+    classes: tuple[str, ...]
+    subset: tuple[int, ...]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def __post_init__(self):
+        num, count = len(self.images), len(self.classes)
+        if self.confusion.shape != (num, count, count) or self.cross_entropy.shape != (num,) or not num or not count:
+            raise DataError(
+                f"expected a matrix of {count} x {count} classes and a cross-entropy for each of {num} images, found "
+                f"{self.confusion.shape} and {self.cross_entropy.shape}; give one of each for every image"
+            )
+        if len(set(self.classes)) < count:
+            raise DataError(f"expected {count} names of classes, found {len(set(self.classes))}; tell them apart")
+        if wrong := [number for number in self.subset if not 0 <= number < count]:
+            raise DataError(f"expected a subset of the classes 0 to {count - 1}, found {wrong}; leave them out")
+
+    def __repr__(self) -> str:
+        return f"<LabelScores of {len(self.images)} images>\n{self.summary()}"
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Return the names of all measures."""
+        return (*LABEL_MEASURES, *(CLASS + name for name in self.classes))
+
+    def values(self) -> pd.Series:
+        """Return every measure of all images, float64, by name; NaN where nothing is said about it."""
+        return pd.Series(self._sums.measured(np.ones((1, len(self.images))))[0], index=self._index())
+
+    def table(self) -> pd.DataFrame:
+        """Return one row an image: its `miou`, `miou_subset`, `accuracy`, `cross_entropy`, `pixels`, `iou/<class>`.
+
+        `pixels` counts its labelled ones; everything else is NaN where the image says nothing.
+        """
+        sums = self._sums
+        miou, miou_subset, accuracy, entropy = sums.own.T
+        columns = {"miou": miou, "miou_subset": miou_subset, "accuracy": accuracy, "cross_entropy": entropy}
+        columns["pixels"] = self.confusion.sum((1, 2))
+        columns |= {
+            CLASS + name: union for name, union in zip(self.classes, ratio(sums.hits, sums.around).T, strict=True)
+        }
+        return pd.DataFrame(columns, index=pd.Index(self.images, name="image"))
+
+    def intervals(self, level: float = 0.95) -> pd.DataFrame:
+        """Return one row a measure: value, low, high, num (the images that say something about it).
+
+        Raises:
+            DataError: `level` is not between 0 and 1.
+        """
+        check_resampling(level, resamples := self._resamples())
+        values, draws = self.values(), self.resampled(resamples)
+        pulls, num = self._sums.pulls(), self._sums.counted()
+        table = pd.DataFrame({"value": values, "low": np.nan, "high": np.nan, "num": num})
+        for place, name in enumerate(self.measures):
+            if num[place] >= 2:
+                own = interval_of_draws(values[name], draws[name].to_numpy(), pulls[:, place], level)
+                table.loc[name, ["low", "high"]] = own
+        return table
+
+    def resampled(self, resamples: int | None = None, seed: int | None = None) -> pd.DataFrame:
+        """Return every measure of each of many draws of the images, with replacement.
+
+        The same seed draws the same images of any scores of as many images, so that draws of two models are paired.
+
+        Args:
+            resamples: How many draws; by default as the settings say, or 2000.
+            seed: Of the draws; by default as the settings say, or 0.
+
+        Returns:
+            One row a draw, one column a measure; NaN where a draw says nothing about one.
+        """
+        resamples = self._resamples() if resamples is None else resamples
+        seed = self.settings.get("seed", 0) if seed is None else seed
+        sums = self._sums
+        draws = [sums.measured(counts) for counts in redrawn(len(self.images), resamples, seed)]
+        return pd.DataFrame(np.concatenate(draws), columns=self._index())
+
+    def paired_difference(
+        self, other: "LabelScores", measure: str = "miou", level: float = 0.95
+    ) -> tuple[float, float, float]:
+        """Return how much larger a measure is here than with another model on the same images.
+
+        Args:
+            other: Scores of the same images, in any order, and of the same classes.
+            measure: In `measures`.
+            level: Of the interval.
+
+        Returns:
+            This less the other, and low and high of its interval, in which both are of the same drawn images; NaN
+            where one of the two has no value.
+
+        Raises:
+            DataError: The images or the classes are others.
+            UnknownNameError: There is no such measure.
+        """
+        place = registry.get({name: place for place, name in enumerate(self.measures)}, measure, "measure")
+        check_resampling(level, resamples := self._resamples())
+        other = other._ordered_as(self)
+        value = float(self.values()[measure] - other.values()[measure])
+        seed = self.settings.get("seed", 0)
+        draws = self.resampled(resamples, seed)[measure] - other.resampled(resamples, seed)[measure]
+        pulls = (self._sums.pulls() - other._sums.pulls())[:, place]
+        if min(self._sums.counted()[place], other._sums.counted()[place]) < 2:
+            return value, np.nan, np.nan
+        return value, *interval_of_draws(value, draws.to_numpy(), pulls, level)
+
+    def summary(self) -> str:
+        """Return what was scored, and the measures with their 95 % intervals, as text for a terminal."""
+        shown = self.intervals()
+        absent = [name for name in self.classes if np.isnan(shown.loc[CLASS + name, "value"])]
+        shown = shown.drop(index=[CLASS + name for name in absent])
+        if not self.subset:
+            shown = shown.drop(index=["miou_subset", "miou_subset_per_image"])
+        units = [describe_label_measure(name).unit for name in shown.index]
+        lines = [
+            f"{self.model['reference']} ({self.model['architecture']}, task {self.model['task']})",
+            f"{len(self.images)} images from {self.data['source']}, at the {self.settings['resolution']}'s size",
+            "",
+            shown.assign(unit=units).rename_axis(None).to_string(float_format="{:.4f}".format),
+        ]
+        if self.subset:
+            lines += ["", f"miou_subset is over {', '.join(self.classes[number] for number in self.subset)}"]
+        if absent:
+            lines += ["", f"in no mean, as no pixel is or is called so: {', '.join(absent)}"]
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything as JSON, or `table()` as CSV, as the suffix says.
+
+        Args:
+            path: `*.json` (everything; `LabelScores.load` reads it) or `*.csv` (one row an image).
+
+        Returns:
+            The path written.
+
+        Raises:
+            DataError: Another suffix.
+            OutputError: It cannot be written there.
+        """
+        path = check_suffix(path)
+        if path.suffix == ".json":
+            return write_document(path, self._as_json())
+        with atomic_write(path) as beside:
+            self.table().to_csv(beside)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LabelScores":
+        """Read the JSON that `save` wrote.
+
+        Raises:
+            DataError: The file is not there, or does not hold scores of this format.
+        """
+        names = {"model", "data", "settings", "versions", "classes", "subset", "values", "images", "cross_entropy"}
+        document = read_document(path, FORMAT, names | {"confusion"})
+        del document["values"]  # for readers without this package: they follow from the matrices
+        for name in ("images", "classes", "subset"):
+            document[name] = tuple(document[name])
+        document["cross_entropy"] = np.array(document["cross_entropy"], dtype=np.float64)
+        count = len(document["classes"])
+        try:
+            document["confusion"] = np.stack([from_words(said, count) for said in document["confusion"]])
+        except (ValueError, IndexError, AttributeError) as error:
+            raise DataError(
+                f'{path}: expected confusions like "0>1 250, 1>1 90", found {error}; run the evaluation again'
+            ) from error
+        return cls(**document)
+
+    def _as_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "data": self.data,
+            "settings": self.settings,
+            "versions": self.versions,
+            "classes": self.classes,
+            "subset": self.subset,
+            "values": self.intervals().to_dict(orient="index"),
+            "images": self.images,
+            "cross_entropy": self.cross_entropy.tolist(),
+            "confusion": [in_words(matrix) for matrix in self.confusion],
+        }
+
+    def _index(self) -> pd.Index:
+        return pd.Index(self.measures, name="measure")
+
+    def _resamples(self) -> int:
+        return self.settings.get("resamples", RESAMPLES)
+
+    @cached_property
+    def _sums(self) -> LabelSums:
+        return LabelSums.of(self.confusion, self.cross_entropy, self.subset)
+
+    def _ordered_as(self, other: "LabelScores") -> "LabelScores":
+        """Return these scores with the other's images in the other's order."""
+        if self.classes != other.classes or self.subset != other.subset:
+            raise DataError(
+                f"expected scores of the same classes, found {len(self.classes)} ({', '.join(self.classes[:3])} …) and "
+                f"{len(other.classes)} ({', '.join(other.classes[:3])} …), subsets of {len(self.subset)} and "
+                f"{len(other.subset)}; evaluate both on {other.data['source']}"
+            )
+        if missing := sorted(set(self.images) ^ set(other.images)):
+            raise DataError(
+                f"expected scores of the same images, found {len(missing)} that only one of the two has "
+                f"({missing[0]!r} for one); evaluate both on {other.data['source']}"
+            )
+        places = {name: place for place, name in enumerate(self.images)}
+        order = [places[name] for name in other.images]
+        parts = {"confusion": self.confusion[order], "cross_entropy": self.cross_entropy[order]}
+        return replace(self, **parts, images=other.images)

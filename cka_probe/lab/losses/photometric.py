@@ -1,0 +1,78 @@
+"""How unlike two images of one place are, pixel by pixel: colour and structure.
+
+    e = mean_c[ (1 - w) min(|I - I'| / u, 1) + w (1 - SSIM(I, I')) / 2 ],   w = 0.85
+
+    SSIM = (2 m m' + C1)(2 s_mm' + C2) / ((m^2 + m'^2 + C1)(s^2 + s'^2 + C2)),   C1 = 0.01^2, C2 = 0.03^2
+
+with means, variances and covariance over a square window (Wang, Bovik, Sheikh & Simoncelli, IEEE TIP 2004; for
+self-supervised depth Godard, Mac Aodha & Brostow, CVPR 2017). SC-Depth's window is 7 x 7 (Bian et al., TPAMI 2022);
+on small images 3 x 3 sees more of what is fine.
+
+Images are in [0, 1], for which Wang's constants are meant. SC-Depth instead compares (I - 0.45) / 0.225: there a
+mean can be 0, and SSIM's first factor falls apart next to mid-grey. Only its scale of the colour term is kept, as
+the unit u = 0.225: a difference of 0.225, one standard deviation, is as bad as a colour can get.
+"""
+
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from cka_probe.errors import DataError
+
+COLOUR_UNIT = 0.225
+"""What a difference of colour, or its slope, is measured in; of images in [0, 1]."""
+
+C1, C2 = 0.01**2, 0.03**2
+
+
+def ssim(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
+    """Return the structural similarity of two images around each pixel and in each channel.
+
+    Args:
+        x: (n, C, H, W) float in [0, 1].
+        y: The same.
+        window: Odd side of the square, pixels; beyond the border the image is mirrored.
+
+    Returns:
+        (n, C, H, W) in [-1, 1]; 1 where the two are equal.
+
+    Raises:
+        DataError: The window is even, or the images are smaller than its half.
+    """
+    if window < 1 or window % 2 == 0 or window // 2 >= min(x.shape[-2:]):
+        raise DataError(
+            f"expected an odd SSIM window with a half smaller than the image's sides {tuple(x.shape[-2:])}, "
+            f"found {window}; 3 and 7 are usual"
+        )
+
+    def mean(values: Tensor) -> Tensor:
+        # rows, then columns: window + window additions instead of window * window
+        halo = window // 2
+        rows = avg_pool2d(pad(values, (halo,) * 4, mode="reflect"), (1, window), stride=1)
+        return avg_pool2d(rows, (window, 1), stride=1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    # rounding may make them slightly negative; C2 is ten thousand times that
+    variances = (mean(x * x) - mean_x**2) + (mean(y * y) - mean_y**2)
+    covariance = mean(x * y) - mean_x * mean_y
+    alike = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
+    return (alike / ((mean_x**2 + mean_y**2 + C1) * (variances + C2))).clamp(-1, 1)
+
+
+def photometric_error(
+    image: Tensor, reconstruction: Tensor, window: int = 7, ssim_weight: float = 0.85, unit: float = COLOUR_UNIT
+) -> Tensor:
+    """Return how unlike an image and its reconstruction are at each pixel.
+
+    Args:
+        image: (n, 3, H, W) float in [0, 1].
+        reconstruction: The same.
+        window: Of SSIM, pixels.
+        ssim_weight: w; the rest is colour's.
+        unit: u; 1 takes differences in [0, 1] as they are.
+
+    Returns:
+        (n, 1, H, W) in [0, 1]; 0 where the two are equal.
+    """
+    colour = ((image - reconstruction).abs() / unit).clamp(max=1)
+    structure = (1 - ssim(image, reconstruction, window)) / 2
+    return ((1 - ssim_weight) * colour + ssim_weight * structure).mean(1, keepdim=True)

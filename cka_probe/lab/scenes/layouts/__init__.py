@@ -1,0 +1,37 @@
+"""Layouts by name: how a set of worlds lies on a disk.
+
+Each is the layout of a real data set, byte for byte what its reader expects, so that the same reader opens both.
+A layout serves some kinds of world and holds some of what is known about them.
+"""
+
+from cka_probe.lab.scenes.layouts import (
+    cityscapes,
+    ibims1,
+    imagenet,
+    kitti,
+    kitti_odometry,
+    kitti_semantics,
+    lsun,
+    nyuv2,
+    nyuv2_mat,
+    sc_depth,
+)
+from cka_probe.lab.scenes.layouts.layout import Layout
+
+LAYOUTS: dict[str, Layout] = {
+    "cityscapes": cityscapes.LAYOUT,
+    "ibims1": ibims1.LAYOUT,
+    "imagenet": imagenet.LAYOUT,
+    "kitti": kitti.LAYOUT,
+    "kitti_odometry": kitti_odometry.LAYOUT,
+    "kitti_semantics": kitti_semantics.LAYOUT,
+    "lsun": lsun.LAYOUT,
+    "nyuv2": nyuv2.LAYOUT,
+    "nyuv2_mat": nyuv2_mat.LAYOUT,
+    "sc_depth": sc_depth.LAYOUT,
+}
+
+USUAL = {"rooms": "nyuv2", "streets": "kitti", "objects": "imagenet"}
+"""The layout of a kind of world, where none is asked for."""
+
+__all__ = ["LAYOUTS", "USUAL", "Layout"]

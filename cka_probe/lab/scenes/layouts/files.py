@@ -1,0 +1,101 @@
+"""The file formats of the layouts, byte for byte alike wherever and whenever they are written.
+
+Depth goes into 16-bit images as `round(depth / unit)`. What is farther than 65535 units does not fit, and becomes
+0, not measured: a clipped depth would be a wrong one.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.io import savemat
+
+STEPS = 2**16 - 1
+FARTHEST = 60000  # steps, of the farthest point in a file of affine depth
+_HEADER = b"MATLAB 5.0 MAT-file, written by ckaprobe"  # scipy's own has the time of day in it
+
+
+def write_image(path: Path, pixels: NDArray[np.uint8], quality: int = 95) -> None:
+    """Write (H, W, 3) uint8 RGB, or (H, W) numbers of 8 or 16 bits, in the format of the path's suffix.
+
+    Args:
+        path: The file; its folder is made.
+        pixels: The image.
+        quality: Of a JPEG; 95 and more keep all of its colour.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {}
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        options = {"quality": quality, "subsampling": 0 if quality >= 95 else 2}
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
+
+
+def in_steps(depth: NDArray[np.floating], unit: float) -> NDArray[np.uint16]:
+    """Return depth in whole steps of `unit` metres, 0 where it is none or does not fit."""
+    steps = np.round(np.asarray(depth, np.float64) / unit)
+    return np.where(np.isfinite(steps) & (steps <= STEPS), steps, 0).astype(np.uint16)
+
+
+def write_depth(path: Path, depth: NDArray[np.floating], unit: float) -> None:
+    """Write (H, W) metres as a 16-bit PNG of steps of `unit`; exact to half a step."""
+    write_image(path, in_steps(depth, unit))
+
+
+def write_affine_depth(path: Path, depth: NDArray[np.floating]) -> None:
+    """Write (H, W) depth of no unit as LeReS does: less its minimum, plus 0.01, and 60000 at the farthest."""
+    moved = depth - depth.min() + 0.01
+    write_image(path, np.round(moved / moved.max() * FARTHEST).astype(np.uint16))
+
+
+def write_flow(path: Path, flow: NDArray[np.floating], known: NDArray[np.bool_]) -> None:
+    """Write optical flow as KITTI does: red and green are 64 (u, v) + 2^15, blue is 1 where it is known.
+
+    Args:
+        path: A PNG of three channels of 16 bits, which Pillow cannot write.
+        flow: (H, W, 2) pixels to the right and down; exact to 1/128, up to 512.
+        known: (H, W) where it counts; NaN never does.
+    """
+    steps = np.round(np.nan_to_num(flow, nan=np.inf).astype(np.float64) * 64 + 2**15)
+    known = known & ((steps >= 0) & (steps <= STEPS)).all(axis=2)
+    pixels = np.ascontiguousarray(np.dstack([np.where(known[..., None], steps, 0), known]).astype(">u2"))
+    height, width = known.shape
+    rows = np.zeros((height, 1 + 6 * width), np.uint8)  # each row begins with its filter: 0, none
+    rows[:, 1:] = pixels.view(np.uint8).reshape(height, -1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, body in (
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows.tobytes(), 6)),
+            (b"IEND", b""),
+        ):
+            file.write(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+
+
+def write_mat(path: Path, variables: Mapping[str, object]) -> None:
+    """Write a MATLAB v5 file, compressed."""
+    buffer = io.BytesIO()
+    savemat(buffer, dict(variables), do_compression=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_HEADER.ljust(116) + buffer.getvalue()[116:])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as it is, with line ends of one byte."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_matrix(path: Path, rows: NDArray[np.floating]) -> None:
+    """Write numbers, a row a line, with all the digits of a float64 that matter to an image."""
+    write_text(path, "".join(f"{numbers(row)}\n" for row in np.atleast_2d(rows)))
+
+
+def numbers(values: NDArray[np.floating]) -> str:
+    """Return numbers with 12 digits behind the point of the first that is not 0, by spaces."""
+    return " ".join(f"{value + 0.0:.12e}" for value in np.ravel(values))

@@ -1,0 +1,239 @@
+"""Food, furniture and other goods, about the origin on z = 0, their front to +y."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from cka_probe.lab.scenes import furniture
+from cka_probe.lab.scenes.object_shapes import (
+    DARK,
+    WHITE,
+    ball,
+    block,
+    disc,
+    draw_colour,
+    draw_look,
+    draw_metal,
+    draw_wood,
+    oval,
+    turned,
+)  # fmt: skip
+from cka_probe.lab.scenes.palette import colour, draw_palette, shade
+from cka_probe.lab.scenes.solids import Material, Solid, moved
+
+
+def apple(rng: np.random.Generator) -> list[Solid]:
+    """Return an apple with its stem and a leaf."""
+    hue = rng.choice([0.0, 0.98, 0.13, 0.27])
+    skin = Material(
+        "blush", colour(rng.uniform(0.14, 0.26), 0.7, 0.75), colour(hue, 0.85, rng.uniform(0.5, 0.85)), 0.25
+    )
+    green = Material("leaves", (0.05, 0.2, 0.02), (0.12, 0.35, 0.05))
+    bumps = [
+        oval(0.12 * np.cos(t), 0.12 * np.sin(t), 0.36, (0.15, 0.15, 0.14), skin) for t in np.arange(5) * 2 * np.pi / 5
+    ]
+    return [
+        oval(0, 0, 0.26, (0.28, 0.28, 0.26), skin),
+        *bumps,
+        disc(0.44, 0.6, 0.014, Material("bark", (0.12, 0.07, 0.03), (0.04, 0.02, 0.01))),
+        turned(oval(0.1, 0.0, 0.57, (0.1, 0.05, 0.012), green), rng.uniform(-0.5, 0.5)),
+    ]
+
+
+def cactus(rng: np.random.Generator) -> list[Solid]:
+    """Return a cactus in a pot, mostly with arms."""
+    tone = colour(rng.uniform(0.26, 0.42), rng.uniform(0.35, 0.7), rng.uniform(0.3, 0.6))
+    skin, pot = Material("ribs", shade(tone, 0.45), tone, 0.04), draw_look(rng, "plain", "glaze", "checks", size=0.07)
+    r, high = rng.uniform(0.08, 0.12), rng.uniform(0.4, 0.55)
+    parts = [
+        disc(0, 0.15, 0.13, pot),
+        disc(0.13, 0.18, 0.15, pot),
+        oval(0, 0, 0.15 + high / 2, (r, r, 0.55 * high), skin),
+    ]
+    for side in (-1, 1)[: int(rng.integers(0, 3)) if high > 0.45 else 2]:
+        z, out = 0.15 + high * rng.uniform(0.35, 0.55), r + 0.08
+        parts += [
+            oval(side * 0.7 * out, 0, z, (0.09, 0.045, 0.045), skin),
+            oval(side * out, 0, z + 0.1, (0.048, 0.048, 0.13), skin),
+        ]
+    if rng.uniform() < 0.4:
+        parts.append(oval(0, 0, 0.18 + 1.06 * high, (0.05, 0.05, 0.03), draw_look(rng, "leaves")))
+    return parts
+
+
+def mushroom(rng: np.random.Generator) -> list[Solid]:
+    """Return a mushroom, or a large one and a small one."""
+    tone = colour(rng.choice([0.0, 0.99, 0.08, 0.1, 0.55]), rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.85))
+    cap, stem = (
+        Material("spots" if rng.uniform() < 0.75 else "plain", tone, (0.85, 0.83, 0.78), 0.075),
+        Material("bark", (0.75, 0.7, 0.6), (0.55, 0.5, 0.42)),
+    )
+    high, r = rng.uniform(0.3, 0.4), rng.uniform(0.26, 0.33)
+    grown = [
+        oval(0, 0, 0.06, (0.11, 0.11, 0.1), stem),
+        disc(0, high, 0.075, stem),
+        oval(0, 0, high, (0.9 * r, 0.9 * r, 0.035), Material("stripes", (0.7, 0.66, 0.58), (0.5, 0.45, 0.38), 0.03)),
+        oval(0, 0, high + 0.045, (r, r, 0.5 * r), cap),
+    ]
+    if rng.uniform() < 0.5:
+        small = [
+            replace(s, centre=tuple(0.5 * c for c in s.centre), half=tuple(0.5 * h for h in s.half)) for s in grown
+        ]
+        grown += moved(small, (0.22, 0.12, 0), 0.0)
+    return grown
+
+
+def cake(rng: np.random.Generator) -> list[Solid]:
+    """Return a cake of one to three tiers with icing and candles."""
+    dough = colour(rng.uniform(0.06, 0.12), rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.9))
+    sugar = draw_colour(rng) if rng.uniform() < 0.6 else (0.85, 0.83, 0.8)
+    tiers, z, r = int(rng.integers(1, 4)), 0.025, rng.uniform(0.28, 0.33)
+    parts = [disc(0, 0.025, 1.25 * r, WHITE)]
+    for _ in range(tiers):
+        high = rng.uniform(0.12, 0.17)
+        parts += [
+            disc(z, z + high, r, Material("icing", dough, sugar, 0.12)),
+            disc(z + high, z + high + 0.012, r + 0.006, Material("plain", sugar, shade(sugar, 0.85))),
+        ]
+        z, r = z + high + 0.012, 0.68 * r
+    r /= 0.68
+    flame, wax = (
+        Material("plain", (1.0, 0.62, 0.12), (1.0, 0.8, 0.4), glow=3.0),
+        draw_look(rng, "stripes", "plain", size=0.03),
+    )
+    for turn in np.arange(5) * 2 * np.pi / 5:
+        x, y = 0.6 * r * np.cos(turn), 0.6 * r * np.sin(turn)
+        parts += [disc(z, z + 0.1, 0.013, wax, x, y), oval(x, y, z + 0.13, (0.012, 0.012, 0.028), flame)]
+    return parts
+
+
+def burger(rng: np.random.Generator) -> list[Solid]:
+    """Return a hamburger."""
+    crust = colour(rng.uniform(0.07, 0.1), rng.uniform(0.5, 0.7), rng.uniform(0.55, 0.85))
+    bun, meat = Material("plain", crust, shade(crust, 0.6)), Material("soil", (0.12, 0.05, 0.02), (0.04, 0.015, 0.01))
+    seeded = Material("spots", crust, (0.85, 0.75, 0.5), 0.022) if rng.uniform() < 0.6 else bun
+    salad = Material("leaves", (0.05, 0.22, 0.02), (0.3, 0.5, 0.1))
+    cheese, tomato = (
+        Material("plain", (0.85, 0.5, 0.03), (0.8, 0.45, 0.03)),
+        Material("plain", (0.5, 0.04, 0.02), (0.65, 0.1, 0.04)),
+    )
+    r, z = 0.28, 0.12
+    layers = []
+    for name in rng.permutation(["meat", "salad", "cheese", "tomato", "meat"])[: int(rng.integers(4, 6))]:
+        if name == "meat":
+            layers.append(disc(z, z + 0.075, 1.02 * r, meat))
+            z += 0.075
+        elif name == "cheese":
+            layers.append(turned(block(0, 0, z + 0.01, (0.8 * r, 0.8 * r, 0.01), cheese), rng.uniform(0, 1.5)))
+            z += 0.02
+        else:
+            layers.append(
+                disc(z, z + 0.035, (1.1 if name == "salad" else 0.95) * r, salad if name == "salad" else tomato)
+            )
+            z += 0.035
+    return [
+        disc(0.02, 0.12, r, bun),
+        oval(0, 0, 0.06, (1.03 * r, 1.03 * r, 0.06), bun),
+        *layers,
+        oval(0, 0, z, (1.03 * r, 1.03 * r, 0.17), seeded),
+    ]
+
+
+def chair(rng: np.random.Generator) -> list[Solid]:
+    """Return a chair."""
+    return list(moved(furniture.chair(rng, draw_palette(rng)), (0, -0.2, 0)))
+
+
+def armchair(rng: np.random.Generator) -> list[Solid]:
+    """Return an armchair or a sofa with cushions."""
+    return list(moved(furniture.sofa(rng, draw_palette(rng)), (0, -0.4, 0)))
+
+
+def stool(rng: np.random.Generator) -> list[Solid]:
+    """Return a stool with a round seat."""
+    wood, high, r = draw_wood(rng), rng.uniform(0.45, 0.7), rng.uniform(0.17, 0.22)
+    seat = draw_look(rng, "fabric", "checks", "wood", "plain", size=0.05)
+    legs = [
+        block(0.75 * r * np.cos(t), 0.75 * r * np.sin(t), high / 2, (0.02, 0.02, high / 2), wood)
+        for t in np.arange(4) * np.pi / 2 + 0.78
+    ]
+    bars = [
+        turned(block(0, 0, share * high, (0.75 * r, 0.012, 0.012), wood), t) for t, share in ((0.78, 0.3), (2.35, 0.36))
+    ]
+    return [disc(high, high + rng.uniform(0.04, 0.09), r, seat), *legs, *bars]
+
+
+def books(rng: np.random.Generator) -> list[Solid]:
+    """Return a stack of books."""
+    paper, z, parts = Material("stripes", (0.75, 0.71, 0.6), (0.5, 0.47, 0.4), 0.012), 0.0, []
+    for _ in range(int(rng.integers(4, 8))):
+        a, b, thick = rng.uniform(0.2, 0.28), rng.uniform(0.15, 0.2), rng.uniform(0.035, 0.09)
+        cover = draw_look(rng, "fabric", "plain", "writing", size=0.05)
+        book = [
+            block(0, 0, z + 0.005, (a, b, 0.005), cover),
+            block(0, 0.0, z + thick / 2, (a - 0.012, b - 0.012, thick / 2 - 0.01), paper),
+            block(0, -b + 0.005, z + thick / 2, (a, 0.006, thick / 2 - 0.01), cover),
+            block(0, 0, z + thick - 0.005, (a, b, 0.005), cover),
+        ]
+        parts += moved(book, (rng.normal(0, 0.012), rng.normal(0, 0.012), 0), rng.normal(0, 0.16))
+        z += thick + 0.001
+    return parts
+
+
+def crate(rng: np.random.Generator) -> list[Solid]:
+    """Return a crate of boards, or two of them."""
+    tone = (
+        colour(rng.uniform(0.06, 0.11), rng.uniform(0.25, 0.6), rng.uniform(0.45, 0.8))
+        if rng.uniform() < 0.75
+        else draw_colour(rng)
+    )
+    look = Material("planking", tone, shade(tone, 0.5), rng.uniform(0.09, 0.14))
+    half = (rng.uniform(0.24, 0.34), rng.uniform(0.2, 0.28), rng.uniform(0.18, 0.25))
+    parts = [block(0, 0, half[2], half, look)]
+    if rng.uniform() < 0.35:
+        upper = (0.7 * half[0], 0.75 * half[1], 0.6 * half[2])
+        parts.append(turned(block(0, 0, 2 * half[2] + upper[2], upper, look), rng.normal(0, 0.3)))
+    return parts
+
+
+def dumbbell(rng: np.random.Generator) -> list[Solid]:
+    """Return a dumbbell: a bar with plates at both ends."""
+    bar, iron = (
+        draw_metal(rng),
+        draw_look(rng, "metal", "paint")
+        if rng.uniform() < 0.5
+        else Material("metal", (0.03, 0.03, 0.035), (0.07, 0.07, 0.07)),
+    )
+    r, plates = rng.uniform(0.15, 0.2), int(rng.integers(1, 4))
+    parts = [block(0, 0, r, (0.38, 0.026, 0.026), bar)]
+    for side in (-1, 1):
+        sizes = r * np.array([1.0, 0.85, 0.7])[:plates]
+        parts += [oval(side * (0.17 + 0.07 * k), 0, r, (0.045, a, a), iron) for k, a in enumerate(sizes)]
+    return parts
+
+
+def hat(rng: np.random.Generator) -> list[Solid]:
+    """Return a hat with a brim and a band."""
+    felt = draw_look(rng, "fabric", "plain", "checks", size=0.04)
+    band = draw_look(rng, "plain", "stripes", size=0.05)
+    r, high, brim = rng.uniform(0.17, 0.22), rng.uniform(0.14, 0.34), rng.uniform(1.45, 1.95)
+    crown = [disc(0.02, high, r, felt)]
+    if rng.uniform() < 0.5:
+        crown.append(oval(0, 0, high, (r, r, 0.08), felt))
+    return [oval(0, 0, 0.02, (brim * r, brim * r, 0.022), felt), disc(0.03, 0.09, r + 0.006, band), *crown]
+
+
+def clock(rng: np.random.Generator) -> list[Solid]:
+    """Return an alarm clock with bells and feet, or a mantel clock in its case."""
+    rim = draw_look(rng, "metal", "paint")
+    ivory = (0.85, 0.83, 0.76) if rng.uniform() < 0.7 else shade(draw_colour(rng), 1.3)
+    dial = Material("dial", ivory, rim.first, rng.uniform(0.1, 1.0))
+    face = moved([oval(0, 0, 0, (0.03, 0.22, 0.22), dial)], (0, 0.07, 0.28), np.pi / 2)
+    if rng.uniform() < 0.55:
+        case = [oval(0, 0, 0.28, (0.235, 0.085, 0.235), rim)]
+        bells = [oval(x, 0, 0.51, (0.085, 0.07, 0.06), rim) for x in (-0.12, 0.12)]
+        feet = [ball(x, 0, 0.035, 0.035, rim) for x in (-0.12, 0.12)]
+        return [*case, *face, *bells, *feet, disc(0.5, 0.6, 0.014, DARK)]
+    wood = draw_wood(rng)
+    case = [block(0, 0, 0.28, (0.27, 0.075, 0.26), wood), block(0, 0, 0.55, (0.3, 0.1, 0.02), wood)]
+    return [*case, block(0, 0, 0.015, (0.31, 0.11, 0.025), wood), *face]

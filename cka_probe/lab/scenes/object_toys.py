@@ -1,0 +1,254 @@
+"""Toys, models and animals, about the origin on z = 0, their front to +y."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from cka_probe.lab.scenes import street_houses, street_parts, street_vehicles
+from cka_probe.lab.scenes.object_shapes import (
+    DARK,
+    WHITE,
+    ball,
+    block,
+    disc,
+    draw_colour,
+    draw_look,
+    draw_metal,
+    oval,
+)  # fmt: skip
+from cka_probe.lab.scenes.palette import colour, shade
+from cka_probe.lab.scenes.solids import Material, Solid, moved
+
+_CARROT = Material("plain", (0.8, 0.2, 0.01), (0.6, 0.14, 0.01))
+
+
+def football(rng: np.random.Generator) -> list[Solid]:
+    """Return a football with twelve dark patches."""
+    patch = (0.02, 0.02, 0.02) if rng.uniform() < 0.5 else draw_colour(rng)
+    leather = colour(rng.uniform(), rng.choice([0.0, 0.1, 0.3]), rng.uniform(0.82, 0.97))
+    return [ball(0, 0, 0.3, 0.3, Material("football", leather, shade(patch, 0.5), 0.3))]
+
+
+def beach_ball(rng: np.random.Generator) -> list[Solid]:
+    """Return a beach ball of coloured segments."""
+    return [ball(0, 0, 0.3, 0.3, replace(draw_look(rng, "segments"), size=0.3))]
+
+
+def snowman(rng: np.random.Generator) -> list[Solid]:
+    """Return a snowman with a hat, a carrot, eyes, buttons and a scarf."""
+    snow = Material("soil", (0.72, 0.75, 0.8), (0.9, 0.92, 0.95))
+    cloth, hat = draw_look(rng, "stripes", "checks", "fabric", size=0.05), draw_look(rng, "plain", "fabric", size=0.04)
+    a, b, c = 0.23, 0.165, 0.12
+    neck, head = 2 * a + 1.65 * b - 0.06, 2 * a + 2 * b + 0.75 * c - 0.1
+    face = [ball(x, 0.92 * c, head + 0.035, 0.017, DARK) for x in (-0.045, 0.045)]
+    buttons = [ball(0, 0.96 * b, 2 * a + 0.75 * b - 0.06 + z, 0.02, DARK) for z in (-0.06, 0.04)]
+    arms = [
+        block(x, 0, 2 * a + b - 0.03, (0.12, 0.012, 0.012), Material("bark", (0.1, 0.06, 0.03), (0.03, 0.02, 0.01)))
+        for x in (-0.25, 0.25)
+    ]
+    return [
+        ball(0, 0, a - 0.02, a, snow),
+        ball(0, 0, 2 * a + 0.75 * b - 0.06, b, snow),
+        ball(0, 0, head, c, snow),
+        oval(0, 1.2 * c, head - 0.01, (0.025, 0.09, 0.025), _CARROT),
+        disc(neck - 0.025, neck + 0.03, 0.115, cloth),
+        disc(head + 0.08, head + 0.1, 0.15, hat),
+        disc(head + 0.1, head + 0.24, 0.095, hat),
+        *face,
+        *buttons,
+        *arms,
+    ]
+
+
+def robot(rng: np.random.Generator) -> list[Solid]:
+    """Return a robot of boxes with lit eyes."""
+    tin = draw_metal(rng) if rng.uniform() < 0.5 else draw_look(rng, "paint", "metal")
+    joint = draw_metal(rng)
+    eye = Material("plain", colour(rng.uniform(), 0.7, 1.0), colour(rng.uniform(), 0.5, 1.0), glow=1.5)
+    panel = Material("panels", draw_colour(rng), (0.1, 0.1, 0.1), 0.09)
+    w, high = rng.uniform(0.14, 0.19), rng.uniform(0.26, 0.34)
+    head = 0.2 + high + 0.04
+    limbs = []
+    for side in (-1, 1):
+        limbs += [
+            block(side * 0.5 * w, 0, 0.11, (0.045, 0.06, 0.1), joint),
+            block(side * 0.5 * w, 0.03, 0.02, (0.06, 0.1, 0.02), tin),
+            block(side * (w + 0.05), 0, 0.2 + 0.55 * high, (0.035, 0.05, 0.42 * high), tin),
+            ball(side * (w + 0.05), 0, 0.2 + 0.1 * high, 0.045, joint),
+            ball(side * 0.055, 0.115, head + 0.1, 0.03, eye),
+        ]
+    return [
+        block(0, 0, 0.2 + high / 2, (w, 0.11, high / 2), tin),
+        block(0, 0.112, 0.2 + 0.55 * high, (0.6 * w, 0.006, 0.28 * high), panel),
+        block(0, 0, head - 0.02, (0.05, 0.05, 0.025), joint),
+        block(0, 0, head + 0.085, (0.125, 0.11, 0.085), tin),
+        block(0, 0.112, head + 0.04, (0.07, 0.006, 0.014), DARK),
+        disc(head + 0.17, head + 0.26, 0.01, joint),
+        ball(0, 0, head + 0.27, 0.025, eye),
+        *limbs,
+    ]
+
+
+def teddy(rng: np.random.Generator) -> list[Solid]:
+    """Return a teddy bear that sits."""
+    tone = (
+        colour(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.85))
+        if rng.uniform() < 0.75
+        else draw_colour(rng)
+    )
+    fur, pale = Material("leaves", tone, shade(tone, 0.6)), Material("fabric", shade(tone, 1.7), tone, 0.05)
+    parts = [
+        oval(0, 0, 0.2, (0.16, 0.14, 0.2), fur),
+        ball(0, 0.02, 0.47, 0.135, fur),
+        oval(0, 0.115, 0.44, (0.062, 0.06, 0.05), pale),
+    ]
+    parts += [oval(0, 0.17, 0.46, (0.022, 0.015, 0.016), DARK), oval(0, 0.1, 0.2, (0.1, 0.06, 0.13), pale)]
+    for side in (-1, 1):
+        parts += [
+            oval(side * 0.11, 0.0, 0.575, (0.055, 0.035, 0.055), fur),
+            ball(side * 0.05, 0.135, 0.5, 0.016, DARK),
+            oval(side * 0.19, 0.06, 0.25, (0.05, 0.07, 0.11), fur),
+            oval(side * 0.12, 0.18, 0.065, (0.065, 0.14, 0.065), fur),
+            oval(side * 0.12, 0.3, 0.075, (0.06, 0.03, 0.07), pale),
+        ]
+    return parts
+
+
+def penguin(rng: np.random.Generator) -> list[Solid]:
+    """Return a penguin."""
+    tone = colour(0.6, rng.uniform(0, 0.5), rng.uniform(0.1, 0.35))
+    back, beak = Material("plain", tone, shade(tone, 0.6)), Material("plain", (0.8, 0.35, 0.02), (0.65, 0.25, 0.02))
+    parts = [
+        oval(0, 0, 0.26, (0.165, 0.15, 0.25), back),
+        oval(0, 0.045, 0.25, (0.125, 0.13, 0.215), WHITE),
+        oval(0, 0.01, 0.53, (0.11, 0.11, 0.115), back),
+        oval(0, 0.13, 0.52, (0.03, 0.07, 0.02), beak),
+    ]
+    for side in (-1, 1):
+        parts += [
+            oval(side * 0.165, 0, 0.28, (0.03, 0.07, 0.17), back),
+            oval(side * 0.075, 0.1, 0.015, (0.055, 0.1, 0.02), beak),
+            ball(side * 0.05, 0.092, 0.56, 0.024, WHITE),
+            ball(side * 0.052, 0.108, 0.562, 0.014, DARK),
+        ]
+    return parts
+
+
+def duck(rng: np.random.Generator) -> list[Solid]:
+    """Return a bath duck."""
+    tone = colour(rng.uniform(0.11, 0.15), 0.85, 0.95) if rng.uniform() < 0.6 else draw_colour(rng)
+    rubber, beak = Material("paint", tone, shade(tone, 0.7)), Material("paint", (0.8, 0.22, 0.01), (0.6, 0.2, 0.01))
+    parts = [
+        oval(0, -0.02, 0.15, (0.2, 0.28, 0.15), rubber),
+        ball(0, 0.14, 0.39, 0.15, rubber),
+        oval(0, 0.3, 0.37, (0.07, 0.08, 0.025), beak),
+        oval(0, -0.27, 0.24, (0.07, 0.09, 0.07), rubber),
+    ]
+    for side in (-1, 1):
+        parts += [
+            oval(side * 0.18, -0.04, 0.18, (0.05, 0.15, 0.085), rubber),
+            ball(side * 0.07, 0.26, 0.43, 0.024, DARK),
+        ]
+    return parts
+
+
+def toy_car(rng: np.random.Generator) -> list[Solid]:
+    """Return a car."""
+    return street_vehicles.car(rng)
+
+
+def toy_bus(rng: np.random.Generator) -> list[Solid]:
+    """Return a bus."""
+    return street_vehicles.bus(rng)
+
+
+def toy_house(rng: np.random.Generator) -> list[Solid]:
+    """Return a house with a roof."""
+    return street_houses.cottage(rng, int(rng.integers(3, 5)), storeys=1)
+
+
+def tree(rng: np.random.Generator) -> list[Solid]:
+    """Return a tree, at times in a pot."""
+    return street_parts.tree(rng)
+
+
+def train(rng: np.random.Generator) -> list[Solid]:
+    """Return a steam locomotive and a wagon with a load."""
+    paint, under, brass = draw_look(rng, "paint", "metal"), draw_look(rng, "metal", "paint"), draw_metal(rng)
+    cabin = Material("cabin", paint.first, DARK.first, 0.9)
+    rim = Material("wheel", draw_colour(rng), DARK.first)
+    places = (0.33, 0.17, 0.01, -0.26, -0.46)
+    wheels = [oval(x, y, 0.055, (0.025, 0.055, 0.055), rim) for y in places for x in (-0.1, 0.1)]
+    load = draw_look(rng, "boards", "planking", "stripes", "writing", size=0.05)
+    return [
+        block(0, 0.16, 0.1, (0.09, 0.24, 0.025), under),
+        oval(0, 0.2, 0.2, (0.095, 0.24, 0.095), paint),
+        block(0, 0.03, 0.23, (0.11, 0.09, 0.11), cabin),
+        block(0, 0.03, 0.35, (0.13, 0.12, 0.015), under),
+        disc(0.24, 0.4, 0.035, under, 0, 0.34),
+        disc(0.38, 0.42, 0.05, brass, 0, 0.34),
+        ball(0, 0.2, 0.295, 0.035, brass),
+        block(0, -0.115, 0.09, (0.02, 0.06, 0.012), under),
+        block(0, -0.36, 0.1, (0.1, 0.19, 0.025), under),
+        block(0, -0.36, 0.2, (0.095, 0.18, 0.075), load),
+        *wheels,
+    ]
+
+
+def rocket(rng: np.random.Generator) -> list[Solid]:
+    """Return a rocket on its fins."""
+    body, fin = draw_look(rng, "paint", "stripes", "glaze", "metal", size=0.09), draw_look(rng, "paint", "metal")
+    r, high = rng.uniform(0.085, 0.12), rng.uniform(0.42, 0.52)
+    blade = block(1.2 * r, 0, 0.09, (0.6 * r, 0.011, 0.09), fin)
+    fins = [moved([blade], (0, 0, 0), turn)[0] for turn in np.arange(4) * np.pi / 2 + 0.4]
+    port = Material("paint", (0.1, 0.25, 0.5), (0.1, 0.1, 0.1))
+    return [
+        disc(0.06, high, r, body),
+        disc(0.55 * high, 0.62 * high, r + 0.004, fin),
+        oval(0, 0, high, (r, r, rng.uniform(0.16, 0.24)), fin),
+        disc(0.0, 0.06, 0.7 * r, draw_metal(rng)),
+        ball(0, 0.82 * r, 0.8 * high, 0.36 * r, port),
+        *fins,
+    ]
+
+
+def castle(rng: np.random.Generator) -> list[Solid]:
+    """Return a castle: towers, walls between them, battlements and a gate."""
+    tone = colour(rng.uniform(0.03, 0.14), rng.uniform(0.05, 0.5), rng.uniform(0.45, 0.85))
+    wall, roof = (
+        Material(str(rng.choice(["stone", "brick"])), tone, shade(tone, 0.5), 0.07),
+        draw_look(rng, "roof", "paint", size=0.04),
+    )
+    a, high, r = 0.24, rng.uniform(0.2, 0.28), rng.uniform(0.07, 0.09)
+    parts = []
+    for x, y in ((-a, -a), (-a, a), (a, -a), (a, a)):
+        tall = high + rng.uniform(0.08, 0.2)
+        parts += [disc(0, tall, r, wall, x, y), oval(x, y, tall, (1.2 * r, 1.2 * r, 0.12), roof)]
+    for turn in range(4):
+        side = block(0, a, high / 2, (a - 0.04, 0.03, high / 2), wall)  # ends inside the towers
+        merlons = [block(x, a, high + 0.022, (0.03, 0.03, 0.022), wall) for x in (-0.1, 0.02, 0.14)]
+        parts += moved([side, *merlons], (0, 0, 0), turn * np.pi / 2)
+    return [
+        *parts,
+        block(
+            0, a + 0.032, 0.07, (0.055, 0.006, 0.07), Material("boards", (0.12, 0.06, 0.02), (0.05, 0.02, 0.01), 0.02)
+        ),
+    ]
+
+
+def lighthouse(rng: np.random.Generator) -> list[Solid]:
+    """Return a lighthouse in bands of two colours."""
+    pair = [draw_look(rng, "plain", "paint"), WHITE if rng.uniform() < 0.7 else draw_look(rng, "plain")]
+    r, step = rng.uniform(0.12, 0.15), rng.uniform(0.09, 0.11)
+    bands = [disc(0.05 + step * k, 0.05 + step * (k + 1), r * (1 - 0.08 * k), pair[k % 2]) for k in range(5)]
+    top = 0.05 + 5 * step
+    shine = Material("plain", (1.0, 0.85, 0.4), (1.0, 0.9, 0.6), glow=1.6)
+    rock = Material("stone", (0.2, 0.19, 0.18), (0.1, 0.1, 0.1), 0.1)
+    return [
+        oval(0, 0, 0.0, (0.24, 0.24, 0.08), rock),
+        *bands,
+        disc(top, top + 0.02, 0.85 * r, DARK),
+        disc(top + 0.02, top + 0.1, 0.42 * r, shine),
+        oval(0, 0, top + 0.1, (0.55 * r, 0.55 * r, 0.06), pair[0]),
+        block(0, 0.98 * r, 0.12, (0.03, 0.012, 0.05), DARK),
+    ]

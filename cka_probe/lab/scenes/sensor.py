@@ -1,0 +1,157 @@
+"""What a sensor makes of a view: noise, holes, few points, compression. None of it unless asked for.
+
+- *Noise of depth* grows with its square, as a Kinect's does (Nguyen, Izadi & Lovell 2012, "Modeling Kinect Sensor
+  Noise for Improved 3D Reconstruction and Tracking"): sigma(z) = 1.2 mm + 1.9 mm/m^2 (z - 0.4 m)^2.
+- *Noise of the image* is that of light and of reading it out: variance 1 + I / 32 in levels of 8 bits.
+- *Holes* are where a structured-light or time-of-flight camera sees nothing: surfaces at a grazing angle, dark and
+  shiny ones, and beside occluding edges, where one of its two eyes is blocked. They come in patches.
+- *Laser* keeps the pixels that a spinning scanner of some rows hits (Velodyne HDL-64E: 2 to -24.8 degrees, 0.17
+  degrees from one shot to the next at 10 Hz).
+- *JPEG* decodes what it has encoded.
+
+Only `image`, `partner` and `depth` change: labels, normals, edges and flow stay the truth. Each is the same for the
+same seed, whatever else is asked for.
+"""
+
+import io
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from cka_probe.errors import DataError
+from cka_probe.lab.scenes.world import View
+
+Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+ELEVATIONS = (2.0, -24.8)  # degrees, of the highest and the lowest row
+SHOT = 0.1728  # degrees
+FARTHEST = 120.0  # metres
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """How far from the truth a sensor is; 0 everywhere is the truth itself.
+
+    Attributes:
+        noise: Times the noise above.
+        holes: Times the usual holes; 1 is a Kinect's.
+        lidar: Rows of a scanner; depth stays only where its beams hit.
+        jpeg: Quality 1 to 100; 0 leaves the image as it is.
+
+    Raises:
+        DataError: One of them makes no sense.
+    """
+
+    noise: float = 0.0
+    holes: float = 0.0
+    lidar: int = 0
+    jpeg: int = 0
+
+    def __post_init__(self) -> None:
+        for name, most in (("noise", 100.0), ("holes", 100.0), ("lidar", 4096), ("jpeg", 100)):
+            if not 0 <= getattr(self, name) <= most:
+                raise DataError(f"expected {name} from 0 (none) to {most}, found {getattr(self, name)}; choose another")
+
+    def through(self, view: View, seed: tuple[int, ...]) -> View:
+        """Return a view as the sensor gives it.
+
+        Args:
+            view: The truth.
+            seed: Numbers of the set, the world and the frame.
+        """
+        depth, image, partner = view.depth, view.image, view.partner
+        if self.holes:
+            depth = np.where(holes(view, self.holes, np.random.default_rng([*seed, 1])), 0.0, depth)
+        if self.noise:
+            depth = _noisy_depth(depth, self.noise, np.random.default_rng([*seed, 2]))
+            image = _noisy_image(image, self.noise, np.random.default_rng([*seed, 3]))
+            if partner is not None:
+                partner = _noisy_image(partner, self.noise, np.random.default_rng([*seed, 4]))
+        if self.lidar:
+            hit = lidar_pixels(view.K, depth.shape, rows=self.lidar)
+            depth = np.where(hit & (depth <= FARTHEST), depth, 0.0)
+        if self.jpeg:
+            image = compressed(image, self.jpeg)
+            partner = partner if partner is None else compressed(partner, self.jpeg)
+        return replace(view, depth=depth, image=image, partner=partner)
+
+
+def depth_noise(depth: Floats) -> Floats:
+    """Return the standard deviation of depth, in metres, at a depth in metres."""
+    return 0.0012 + 0.0019 * (depth - 0.4) ** 2
+
+
+def _noisy_depth(depth: Floats, times: float, rng: np.random.Generator) -> Floats:
+    """Return depth with noise; what is not measured stays so, and nothing comes behind the camera."""
+    noisy = depth + times * depth_noise(depth) * rng.standard_normal(depth.shape)
+    return np.where((depth > 0) & (noisy > 0), noisy, 0.0)
+
+
+def _noisy_image(image: NDArray[np.uint8], times: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return an image with noise."""
+    noisy = image + times * np.sqrt(1 + image / 32) * rng.standard_normal(image.shape)
+    return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+
+
+def holes(view: View, times: float, rng: np.random.Generator) -> Mask:
+    """Return where depth is missing, (H, W).
+
+    The chance of a pixel is 90 % of what is nearer than 6 degrees to grazing, falling to none at 25; 80 % of the
+    blackest and of the brightest, falling to none within 16 levels; 60 % beside an occluding edge; 1 % anywhere.
+    It is held against noise as wide as a two-hundredth of the image, made uniform, so that holes are patches.
+    """
+    v, u = np.indices(view.depth.shape)
+    rays = np.stack([(u - view.K[0, 2]) / view.K[0, 0], (v - view.K[1, 2]) / view.K[1, 1], np.ones(u.shape)], axis=2)
+    facing = np.abs((view.normals * rays).sum(axis=2)) / np.linalg.norm(rays, axis=2)
+    level = view.image.astype(np.float64).mean(axis=2)
+    chance = 1 - (1 - 0.01) * (1 - 0.9 * _falling(facing, np.sin(np.radians(6)), np.sin(np.radians(25))))
+    for from_end in (level, 255 - level):
+        chance = 1 - (1 - chance) * (1 - 0.8 * _falling(from_end, 8.0, 24.0))
+    chance = np.where(binary_dilation(view.edges), 1 - (1 - chance) * (1 - 0.6), chance)
+    field = gaussian_filter(rng.standard_normal(u.shape), max(view.depth.shape) / 200)
+    uniform = np.empty(field.size)
+    uniform[np.argsort(field, axis=None)] = (np.arange(field.size) + 0.5) / field.size
+    return uniform.reshape(u.shape) < np.minimum(times * chance, 1)
+
+
+def _falling(x: Floats, low: float, high: float) -> Floats:
+    """Return 1 up to `low`, 0 from `high` on, straight between."""
+    return np.clip((high - x) / (high - low), 0, 1)
+
+
+def lidar_pixels(K: Floats, size: tuple[int, int], camera_T_scanner: Floats | None = None, rows: int = 64) -> Mask:
+    """Return the pixels that a scanner's beams go through, (H, W).
+
+    Args:
+        K: (3, 3) intrinsics.
+        size: (height, width).
+        camera_T_scanner: (4, 4); the scanner has x ahead, y left, z up. None: it stands where the camera does.
+        rows: Number of rows between the highest and the lowest; KITTI's has 64.
+
+    The scanner's place beside the camera is left out, its direction is not: a beam is taken for one from the
+    camera, which moves the pattern over the image and no point off its surface.
+    """
+    ahead = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    turned = ahead if camera_T_scanner is None else camera_T_scanner[:3, :3]
+    up = np.radians(np.linspace(*ELEVATIONS, rows))[:, None]
+    round_ = np.radians(np.arange(-90, 90, SHOT))
+    beams = np.stack([np.cos(up) * np.cos(round_), np.cos(up) * np.sin(round_), np.sin(up) + 0 * round_])
+    x, y, z = K @ turned @ beams.reshape(3, -1)
+    seen = z > 1e-6
+    u, v = np.round(x[seen] / z[seen]), np.round(y[seen] / z[seen])
+    inside = (u >= 0) & (u < size[1]) & (v >= 0) & (v < size[0])
+    mask = np.zeros(size, bool)
+    mask[v[inside].astype(int), u[inside].astype(int)] = True
+    return mask
+
+
+def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Return an image as it comes out of a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=quality)
+    with Image.open(buffer) as file:
+        return np.array(file)

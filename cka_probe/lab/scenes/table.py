@@ -1,0 +1,178 @@
+"""A world's solids as arrays, the shell last so that its number is -1: what casting and shading work on."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cka_probe.images.sample import IGNORE
+from cka_probe.lab.scenes.solids import BOX, Solid, bounds
+from cka_probe.lab.scenes.texture import PATTERNS
+from cka_probe.lab.scenes.world import SKY, World
+
+Floats = NDArray[np.floating]
+Numbers = NDArray[np.integer]
+
+_SQUARE = 1e-7  # radians from a right angle that count as none
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Parallel boxes of a piece that cast shadows: those are tried all at once.
+
+    Attributes:
+        turn: (2,) cosine and sine of the angle of the axes they share.
+        numbers: (b,) of the solids.
+        reach: (3, b) half extents in these axes.
+    """
+
+    turn: Floats
+    numbers: Numbers
+    reach: Floats
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """What casts shadows of a piece: parallel boxes, and the numbers of all else."""
+
+    boxes: tuple[Boxes, ...]
+    others: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """S solids and a shell, P pieces, M materials; lengths in metres, seconds.
+
+    Attributes:
+        solids: As the world has them, without the shell.
+        shape: (S + 1,) kind of each solid.
+        centre: (3, S + 1) in the world, at the time of the table.
+        half: (3, S + 1) half extents in its own axes.
+        turn: (2, S + 1) cosine and sine of its yaw.
+        square: (S,) whether its sides are parallel to the world's axes.
+        reach: (3, S) half extents, those of x and y exchanged where a square solid is turned by a right angle.
+        piece: (S + 1,) which piece it belongs to; -1 for the shell.
+        velocity: (3, S + 1).
+        label: (6, S + 1) uint8 class of each face -x, +x, -y, +y, -z, +z.
+        sky: (6,) which faces of the shell are infinitely far.
+        balls: (P, 4) centre and squared radius of a ball around what casts a shadow of each piece.
+        shadows: What that is.
+        material: (6, S + 1) number of each face's material.
+        first: (M, 3) linear RGB.
+        second: (M, 3) linear RGB.
+        period: (M,).
+        glow: (M,).
+        pattern: (M,) uint8 number in `PATTERNS`.
+    """
+
+    solids: tuple[Solid, ...]
+    shape: Numbers
+    centre: Floats
+    half: Floats
+    turn: Floats
+    square: NDArray[np.bool_]
+    reach: Floats
+    piece: Numbers
+    velocity: Floats
+    label: Numbers
+    sky: NDArray[np.bool_]
+    balls: Floats
+    shadows: tuple[Shadows, ...]
+    material: Numbers
+    first: Floats
+    second: Floats
+    period: Floats
+    glow: Floats
+    pattern: Numbers
+
+    def at(self, time: float, velocity: Floats) -> "Table":
+        """Return the table `time` seconds later; `velocity` is (3, P) of the pieces."""
+        if not time or not velocity.any():
+            return self
+        balls = self.balls.copy()
+        balls[:, :3] += time * velocity.T
+        return replace(self, centre=self.centre + time * self.velocity, balls=balls)
+
+
+@lru_cache(maxsize=4)
+def tabulate(world: World) -> Table:
+    """Return a world's solids and materials as arrays, at time 0."""
+    solids = tuple(solid for piece in world.pieces for solid in piece.solids)
+    owner = [number for number, piece in enumerate(world.pieces) for _ in piece.solids]
+    low, high = np.array(world.shell.low), np.array(world.shell.high)
+    centre = np.array([*(solid.centre for solid in solids), (low + high) / 2]).T
+    half = np.array([*(solid.half for solid in solids), (high - low) / 2]).T
+    yaw = np.array([*(solid.yaw for solid in solids), 0.0])
+    quarter = np.round(yaw / (np.pi / 2))
+    square = np.abs(yaw - quarter * (np.pi / 2)) < _SQUARE
+    crossed = square & (quarter.astype(int) % 2 == 1)
+    materials = [solid.material for solid in solids] + list(world.shell.surfaces)
+    own, shell = np.tile(np.arange(len(solids)), (6, 1)), len(solids) + np.arange(6)[:, None]
+    return Table(
+        solids=solids,
+        shape=np.array([solid.shape for solid in solids] + [BOX]),
+        centre=centre,
+        half=half,
+        turn=np.stack([np.cos(yaw), np.sin(yaw)]),
+        square=square[:-1],
+        reach=np.where(crossed, half[[1, 0, 2]], half)[:, :-1],
+        piece=np.array([*owner, -1]),
+        velocity=np.array([*(world.pieces[number].velocity for number in owner), (0.0, 0.0, 0.0)]).T,
+        label=_labels(world, solids, owner),
+        sky=np.array([label == SKY for label in world.shell.labels]),
+        balls=_balls(world),
+        shadows=_shadows(world, yaw, half),
+        material=np.concatenate([own, shell], axis=1),
+        first=np.array([m.first for m in materials], np.float32),
+        second=np.array([m.second for m in materials], np.float32),
+        period=np.array([m.size for m in materials], np.float32),
+        glow=np.array([m.glow for m in materials], np.float32),
+        pattern=np.array([_PLACES[m.pattern] for m in materials], np.uint8),
+    )
+
+
+_PLACES = {name: place for place, name in enumerate(PATTERNS)}
+
+
+def _labels(world: World, solids: tuple[Solid, ...], owner: list[int]) -> Numbers:
+    """Return the class of each face, (6, S + 1) uint8."""
+    places = {name: place for place, name in enumerate(world.classes)} | {"": IGNORE}
+    own = [places[solid.label or world.pieces[number].label] for solid, number in zip(solids, owner, strict=True)]
+    shell = np.array([places[label] for label in world.shell.labels])[:, None]
+    return np.concatenate([np.tile(own, (6, 1)).astype(int), shell], axis=1).astype(np.uint8)
+
+
+def _shadows(world: World, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:
+    """Return what casts shadows, piece by piece; boxes at right angles to each other are parallel."""
+    found, start = [], 0
+    for piece in world.pieces:
+        casting = [n for n, solid in enumerate(piece.solids, start) if solid.shadow]
+        boxes = np.array([n for n in casting if piece.solids[n - start].shape == BOX], int)
+        others = tuple(n for n in casting if piece.solids[n - start].shape != BOX)
+        quarter = np.round(yaw[boxes] / (np.pi / 2))
+        angle = yaw[boxes] - quarter * (np.pi / 2)
+        crossed = quarter.astype(int) % 2 == 1
+        reach = np.where(crossed, half[[1, 0, 2]][:, boxes], half[:, boxes])
+        same = [np.abs(angle - one) < _SQUARE for one in np.unique(np.round(angle, 8))]
+        parts = [Boxes(_turn(angle[here][0]), boxes[here], reach[:, here]) for here in same if here.any()]
+        found.append(Shadows(tuple(parts), others))
+        start += len(piece.solids)
+    return tuple(found)
+
+
+def _turn(angle: float) -> Floats:
+    return np.array([np.cos(angle), np.sin(angle)])
+
+
+def _balls(world: World) -> Floats:
+    """Return centre and squared radius of a ball around the solids of each piece that cast a shadow, (P, 4)."""
+    balls = np.zeros((len(world.pieces), 4))
+    for ball, piece in zip(balls, world.pieces, strict=True):
+        solids = [solid for solid in piece.solids if solid.shadow]
+        if solids:
+            low, high = bounds(solids)
+            ball[:3], ball[3] = (low + high) / 2, ((high - low) ** 2).sum() / 4
+        else:
+            ball[3] = -np.inf
+    return balls

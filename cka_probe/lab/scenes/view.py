@@ -1,0 +1,153 @@
+"""A world as a camera sees it: colour, and the exact truth of every pixel's centre.
+
+Colour is the mean of 2 x 2 rays a pixel; depth, labels, normals and flow are those of one ray through its
+centre: the mean of depths over an edge is the depth of nothing that is there.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cka_probe.lab.scenes.rays import Hits, Rays, camera_rays, cast, meet
+from cka_probe.lab.scenes.shading import Points, light_from, on_surfaces
+from cka_probe.lab.scenes.table import Floats, Table, tabulate
+from cka_probe.lab.scenes.world import View, World
+
+CENTRE = np.zeros((1, 2))
+FINE = np.array([(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)])
+"""Where in a pixel rays run, (right, down) of its centre: for the truth, and for the image."""
+
+EXPOSURE = 1.5
+JUMP = 0.02  # share of the depth that an occluding edge exceeds
+REACHED = 1e-4  # share of the way to a point from which on it counts as reached
+
+
+def see(world: World, frame: int, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> View:
+    """Return frame `frame` of a world and the truth about it.
+
+    Args:
+        world: What is seen.
+        frame: A place in the camera's poses.
+        size: (height, width) in pixels.
+        partner: Also what the right camera of the pair sees.
+        flow: Also where each point is in the next frame, if there is one.
+    """
+    pose, K = world.camera.poses[frame], world.camera.intrinsics(size)
+    table = _at(world, frame)
+    rays = camera_rays(pose, K, size, np.concatenate([CENTRE, FINE]))
+    hits = cast(table, pose, K, rays)  # once for all five, as most of it is the same
+    solid, ways = hits.solid[0].ravel(), camera_rays(pose, K, size, CENTRE, float).direction.reshape(3, -1)
+    depth = meet(table, solid, Rays(pose[:3, 3], ways))
+    points = on_surfaces(table, pose[:3, 3:] + depth * ways, solid)
+    sky = (solid == -1) & table.sky[points.face]
+    normals = np.where(sky, 0, pose[:3, :3].T @ points.normal)
+    plane = np.where(points.flat & ~sky, 1 + 6 * (solid % len(table.shape)) + points.face, 0)
+    moved = _flow(world, frame, size, points, sky) if flow and frame + 1 < len(world.camera.poses) else (None, None)
+    return View(
+        image=_colour(world, table, rays, hits),
+        depth=np.where(sky, 0, depth).reshape(size),
+        K=K,
+        pose=pose,
+        labels=table.label[points.face, solid].reshape(size),
+        instances=(table.piece[solid] + 1).astype(np.int32).reshape(size),
+        planes=plane.astype(np.int32).reshape(size),
+        normals=normals.T.astype(np.float32).reshape(*size, 3),
+        edges=occluding_edges(np.where(sky, np.inf, depth).reshape(size), normals.reshape(3, *size), K),
+        category=world.category,
+        partner=image(world, table, world.camera.partner(pose), size) if partner else None,
+        flow=moved[0],
+        occluded=moved[1],
+    )
+
+
+def views(world: World, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> Iterator[View]:
+    """Yield every frame of a world, as `see` returns it."""
+    for frame in range(len(world.camera.poses)):
+        yield see(world, frame, size, partner=partner, flow=flow)
+
+
+def image(world: World, table: Table, pose: Floats, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return what a camera sees, (H, W, 3) uint8 RGB."""
+    K = world.camera.intrinsics(size)
+    rays = camera_rays(pose, K, size, FINE)
+    return _colour(world, table, rays, cast(table, pose, K, rays))
+
+
+def _colour(world: World, table: Table, rays: Rays, hits: Hits) -> NDArray[np.uint8]:
+    """Return the mean colour of where the last four rays of each pixel end, (H, W, 3) uint8 RGB."""
+    fine, size = len(FINE), hits.t.shape[-2:]
+    place = rays.origin[:, None, None, None] + hits.t[-fine:] * rays.direction[:, -fine:]
+    place = place.transpose(0, 2, 3, 1).reshape(3, -1)  # all rays of a pixel one after the other
+    points = on_surfaces(table, place, hits.solid[-fine:].transpose(1, 2, 0).ravel())
+    light = light_from(table, world.light, points, fine).reshape(-1, fine, 3).mean(axis=1)
+    shown = (1 - np.exp(-EXPOSURE * light)) ** (1 / 2.2)  # a shoulder as film has, then the screen's curve
+    return (255 * shown + 0.5).astype(np.uint8).reshape(*size, 3)
+
+
+def _at(world: World, frame: int) -> Table:
+    """Return a world's solids at the time of a frame."""
+    velocity = np.array([piece.velocity for piece in world.pieces]).reshape(-1, 3).T
+    return tabulate(world).at(float(world.camera.times[frame]), velocity)
+
+
+def _flow(
+    world: World, frame: int, size: tuple[int, int], points: Points, sky: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return where the points of a frame are in the next, (H, W, 2) pixels, and whether they are hidden there.
+
+    A ray is sent from the next camera to where each point then is: what it meets before that hides the point.
+    A point of the sky has only a direction.
+    """
+    table, pose, K = _at(world, frame + 1), world.camera.poses[frame + 1], world.camera.intrinsics(size)
+    time = float(world.camera.times[frame + 1] - world.camera.times[frame])
+    here = world.camera.poses[frame][:3, 3:]
+    way = np.where(sky, points.place - here, points.place + time * table.velocity[:, points.solid] - pose[:3, 3:])
+    x, y, z = pose[:3, :3].T @ way
+    ahead = z > 0
+    safe = np.where(ahead, z, 1)
+    u, v = K[0, 0] * x / safe + K[0, 2], K[1, 1] * y / safe + K[1, 2]
+    inside = ahead & (u >= -0.5) & (u < size[1] - 0.5) & (v >= -0.5) & (v < size[0] - 0.5)
+    some = np.flatnonzero(inside)
+    hits = cast(table, pose, K, Rays(pose[:3, 3], way[:, some]), np.stack([u[some], v[some]]))
+    occluded = np.ones(len(z), bool)
+    # the shell stands for a sky at no distance: whatever is much nearer hides it
+    occluded[some] = hits.t < np.where(sky[some], 0.5, 1 - REACHED)
+    rows, columns = np.indices(size).reshape(2, -1)
+    flow = np.where(ahead, np.stack([u - columns, v - rows]), np.nan)
+    return flow.T.reshape(*size, 2).astype(np.float32), occluded.reshape(size)
+
+
+def occluding_edges(depth: Floats, normals: Floats, K: Floats) -> NDArray[np.bool_]:
+    """Return where a thing stands before another: the nearer side of each jump in depth.
+
+    Two neighbours p, q belong to one surface if the plane through either, by its normal, passes near the other:
+
+        q is off p's plane   iff   |z_q - z_p (n_p . r_p) / (n_p . r_q)| > 2 % of z_q,    r = K^-1 [u, v, 1]
+
+    and there is a jump where both are off the other's. So a floor seen at a slant has none, a crease has none, and
+    the rim of a table has one however little lies between it and the wall.
+
+    Args:
+        depth: (H, W) metres; infinite for the sky.
+        normals: (3, H, W) unit normals in the camera's axes; 0 for the sky.
+        K: (3, 3).
+    """
+    v, u = np.indices(depth.shape)
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(depth.shape)])
+    height = (normals * rays).sum(axis=0)  # n . r
+    edges = np.zeros(depth.shape, bool)
+    all_, but_last, but_first = slice(None), slice(-1), slice(1, None)
+    for p, q in (((..., all_, but_last), (..., all_, but_first)), ((..., but_last, all_), (..., but_first, all_))):
+        off = np.ones(depth[p].shape, bool)
+        for a, b in ((p, q), (q, p)):
+            across = (normals[a] * rays[b]).sum(axis=0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                expected = depth[a] * height[a] / across
+                near = (across < 0) & np.isfinite(depth[b]) & (np.abs(depth[b] - expected) <= JUMP * depth[b])
+            off &= ~near
+        both_far = np.isinf(depth[p]) & np.isinf(depth[q])
+        jump = off & ~both_far
+        edges[p] |= jump & (depth[p] < depth[q])
+        edges[q] |= jump & (depth[q] < depth[p])
+    return edges

@@ -1,0 +1,115 @@
+"""Depth in metres from one image: what pre-trained encoders are fine-tuned for.
+
+Encoder, then a light decoder on its last feature map alone, scale-invariant logarithmic loss, as in Xie et
+al., "Revealing the Dark Secrets of Masked Image Modeling" (CVPR 2023). A view is the largest box with the
+network's ratio of sides, at a random place along the longer side, mirrored one time in two: scaling by
+anything else would change the focal length, and with it what a metre looks like. For a network of 480 x 480 on
+images of 640 x 480 that is what Xie et al. cut, at the scale it is stored in; smaller networks can be shown boxes
+at that scale too, with `crop = "native"`.
+
+What they vary besides is off unless asked for: `cut_depth = 0.25` and `recolour = 0.5` are theirs, in the order of
+theirs: the band of depth is pasted first, and takes part in crop and colours.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+
+from cka_probe import registry
+from cka_probe.errors import RecipeError
+from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
+from cka_probe.lab.losses import silog
+from cka_probe.lab.tasks.augmenting import cut_depth, other_colours
+from cka_probe.lab.tasks.decoders import DepthDecoder, last_map
+from cka_probe.lab.tasks.task import Sample
+from cka_probe.lab.tasks.views import flips, largest, native, uniform, view
+from cka_probe.models.backbone import Backbone
+
+BOXES = {"largest": largest, "native": native}
+"""Which box of an image a view shows: (its height, its width, size, down, across) -> box."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Predict metres.
+
+    Attributes:
+        size: Height and width of the network's input, pixels.
+        min_depth: Metres; nearer measurements do not count.
+        max_depth: Metres; farther ones do not count, and no prediction goes beyond.
+        variance_focus: Of the loss; how much of a common factor it forgives.
+        width: Channels of the decoder's wide part; 0 takes the width of the patch embedding, or 64.
+        flip_test: Whether evaluation averages the prediction with that of the mirrored image.
+        crop: "largest", scaled to the network's size, or "native", of that size as it is stored.
+        cut_depth: Probability that a training view has a band of its depth in the image.
+        recolour: Probability of each of three changes of colour of a training view.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"image", "depth"})
+
+    size: tuple[int, int]
+    min_depth: float = 1e-3
+    max_depth: float = 10.0
+    variance_focus: float = 0.5
+    width: int = 0
+    flip_test: bool = True
+    crop: str = "largest"
+    cut_depth: float = 0.0
+    recolour: float = 0.0
+
+    def __post_init__(self):
+        if not 0 < self.min_depth < self.max_depth:
+            raise RecipeError(f"depth: expected 0 < min_depth < max_depth, found {self.min_depth} and {self.max_depth}")
+        if not 0 <= self.variance_focus <= 1:
+            raise RecipeError(f"depth: expected `variance_focus` in [0, 1], found {self.variance_focus}")
+        for name in ("cut_depth", "recolour"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"depth: expected `{name}`, a probability, in [0, 1], found {getattr(self, name)}")
+        registry.get(BOXES, self.crop, "crop")
+
+    def head(self, backbone: Backbone) -> nn.Module:
+        """Return the decoder."""
+        channels, stride = last_map(backbone)
+        if stride != 32:
+            raise RecipeError(f"depth: expected an encoder of stride 32, found {stride}; train a Swin or a ResNet")
+        embedding = getattr(backbone.model, "patch_embed", None)
+        width = self.width or (64 if embedding is None else embedding.proj.out_channels)
+        return DepthDecoder(channels, width, self.max_depth)
+
+    def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
+        """Return `image` (3, h, w) float32 in [0, 1] and `depth` (1, h, w) metres, 0 = not measured."""
+        fields = {name: sample[name] for name in ("image", "depth")}
+        if train and self.cut_depth and uniform(generator) < self.cut_depth:
+            fields["image"] = cut_depth(fields["image"], fields["depth"], self.max_depth, generator)
+        down, across = (uniform(generator), uniform(generator)) if train else (0.5, 0.5)
+        box = BOXES[self.crop](*fields["image"].shape[-2:], self.size, down, across)
+        cut = view(fields, box, self.size, flip=train and flips(generator))
+        if train and self.recolour:
+            cut["image"] = other_colours(cut["image"], self.recolour, generator)
+        return cut
+
+    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss over the batch's valid pixels, and abs_rel beside it."""
+        depth, predicted = batch["depth"], self.predict(backbone, head, batch["image"])
+        valid = self.valid(depth)
+        relative = ((predicted - depth).abs() / depth.clamp(min=self.min_depth) * valid).sum() / valid.sum().clamp(
+            min=1
+        )
+        return silog(predicted, depth, valid, self.variance_focus), {"abs_rel": relative.detach()}
+
+    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+        """Return the depth errors per image, without any scaling to the truth."""
+        predicted = self.predict(backbone, head, batch["image"])
+        if self.flip_test:
+            predicted = (predicted + self.predict(backbone, head, batch["image"].flip(-1)).flip(-1)) / 2
+        predicted = predicted.clamp(min=self.min_depth)  # a logarithm follows
+        return depth_errors(predicted, batch["depth"], self.valid(batch["depth"]))
+
+    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+        """Return depth in metres, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1]."""
+        return head(backbone.features(images))
+
+    def valid(self, depth: Tensor) -> Tensor:
+        """Return which pixels count, bool."""
+        return valid_depth(depth, self.min_depth, self.max_depth)

@@ -1,0 +1,198 @@
+"""Optical flow without a label: where each pixel of an image lies in another image of the same scene.
+
+One encoder looks at both images. Its maps of the two are laid beside each other at each stride, and a `SkipDecoder`
+for twice the channels says the flow at strides s = 1, 2, 4 and 8, brought to full size,
+
+    f_s = 0.4 (sigmoid(z_s) - 1/2)      as a share of the image's width and height: at most a fifth of them
+
+The source, seen along the flow, has to look like the target:
+
+    L = sum_s 1/s [ c mean |I - I_s| + t mean (1 - SSIM(I, I_s)) / 2 + l / 3 sum_(x, y) edge-aware |grad f_s| ]
+
+with SSIM over 3 x 3 pixels. All pixels count, also those that the source does not show; beyond its border it is read
+at the border. Means are taken over the three colours too. The released code adds the colours up, and the two
+directions of flow; with the third before the smoothness, L is a third of its loss, and the weights mean the same.
+
+Weights: c, t, l = 0.15, 0.85, 5. The paper's appendix says 0.15, 0.15, 5, where the second surely is a slip for 0.85;
+its released script has 0.15, 0.85, 2, and starts from ImageNet weights. The encoder alone goes on to another task: the
+decoder expects two images.
+
+Lao, Yang, Wang, Park, Lu, Wong & Soatto, "On the Viability of Monocular Depth Pre-training for Semantic Segmentation",
+ECCV 2024, appendix B.3; the decoder is that of Godard et al., ICCV 2019.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from cka_probe.errors import DataError, RecipeError
+from cka_probe.lab.geometry import warp_by_flow
+from cka_probe.lab.losses import edge_aware_slope, ssim, valid_mean_each
+from cka_probe.lab.tasks.skip_decoder import SkipDecoder, at_full_size, at_scales, check_sides, output_layers, skip_maps
+from cka_probe.lab.tasks.task import Sample
+from cka_probe.lab.tasks.views import whole_or_native
+from cka_probe.models.backbone import Backbone
+
+SPAN = 0.4
+"""From the most to the left (up) to the most to the right (down) that a flow can say, as a share of the side."""
+
+COLOURS = 3
+"""What the released code's sums over colours are larger by than means."""
+
+
+class FlowHead(nn.Module):
+    """The maps of two images -> flow from the first to the second.
+
+    Args:
+        maps: (channels, stride) of each map of one image, fine to coarse.
+    """
+
+    def __init__(self, maps: list[tuple[int, int]]):
+        super().__init__()
+        self.decoder = SkipDecoder([(2 * channels, stride) for channels, stride in maps])
+        self.to_flow = output_layers(self.decoder, 2)
+
+    def forward(self, target: list[Tensor], source: list[Tensor]) -> dict[int, Tensor]:
+        """Return flow (n, 2, H, W) float32, shares of width and height, as each stride says it, fine to coarse."""
+        beside = [torch.cat(maps, 1) for maps in zip(target, source, strict=True)]
+        said = at_scales(self.to_flow, self.decoder(beside))
+        return at_full_size({stride: SPAN * (z.sigmoid() - 0.5) for stride, z in said.items()})
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Find each pixel of the target in the source.
+
+    Attributes:
+        size: Height and width of the network's input, pixels; multiples of 32, at least 64.
+        colour: Weight c.
+        structure: Weight t.
+        smoothness: Weight l.
+        window: Side of SSIM's window, pixels.
+        source: Which of the sample's sources, from 0.
+        flip: Whether training views are mirrored one time in two.
+        crop: Whether a view is a box of the image at its own resolution, instead of the whole image.
+        truth: Whether the data has `flow` and `occluded`, which evaluation (and nothing else) then reads. They lead to
+            the next frame, so that has to be the source (`?sources=1`).
+    """
+
+    size: tuple[int, int]
+    colour: float = 0.15
+    structure: float = 0.85
+    smoothness: float = 5.0
+    window: int = 3
+    source: int = 0
+    flip: bool = True
+    crop: bool = False
+    truth: bool = False
+
+    def __post_init__(self):
+        check_sides(self.size, "flow")
+        weights = (self.colour, self.structure, self.smoothness)
+        checks = [
+            ("weights of 0 or more", weights, min(weights) >= 0),
+            ("`colour` or `structure` above 0", weights[:2], max(weights[:2]) > 0),
+            ("an odd `window`", self.window, self.window >= 1 and self.window % 2 == 1),
+            ("`source` of 0 or more", self.source, self.source >= 0),
+        ]
+        for expected, found, holds in checks:
+            if not holds:
+                raise RecipeError(f"flow: expected {expected}, found {found}")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return the fields that are read."""
+        return frozenset({"image", "sources"} | ({"flow", "occluded"} if self.truth else set()))
+
+    def head(self, backbone: Backbone) -> FlowHead:
+        """Return the decoder and its outputs."""
+        return FlowHead(skip_maps(backbone, "flow"))
+
+    def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
+        """Return `image` (3, h, w), `sources` (1, 3, h, w), in [0, 1], and with `truth` the flow in the view's pixels.
+
+        Raises:
+            DataError: There is no such source, or the image is smaller than the box that is to be cut.
+        """
+        fields = {name: sample[name] for name in self.needs}
+        if len(fields["sources"]) <= self.source:
+            raise DataError(
+                f"flow: expected a source with the number {self.source}, found {len(fields['sources'])} sources; "
+                "name them in the data, as in ?sources=1"
+            )
+        fields["sources"] = fields["sources"][self.source : self.source + 1]
+        return whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+
+    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return L and its three parts, without their weights."""
+        image, source = batch["image"], batch["sources"][:, 0]
+        parts = dict.fromkeys(("colour", "structure", "smoothness"), image.new_zeros(()))
+        for stride, flow in self.flows(backbone, head, image, source).items():
+            colour, structure = self.errors(image, source, in_pixels(flow))
+            smooth = edge_aware_slope(flow, image, unit=1.0) / COLOURS
+            for name, value in zip(parts, (colour.mean(), structure.mean(), smooth), strict=True):
+                parts[name] = parts[name] + value / stride
+        loss = sum(getattr(self, name) * part for name, part in parts.items())
+        return loss, {name: part.detach() for name, part in parts.items()}
+
+    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+        """Return per image the photometric error of the finest flow, c colour + t structure, and that of no motion.
+
+        With `truth` also the end-point error in pixels of the network's input, over what the source shows too, and
+        that of no motion; NaN where nothing is known.
+        """
+        image, source = batch["image"], batch["sources"][:, 0]
+        found = self.predict_pair(backbone, head, image, source)
+        values = {}
+        for name, flow in (("", found), ("_zero", torch.zeros_like(found))):
+            colour, structure = self.errors(image, source, flow)
+            values[f"photometric{name}"] = (self.colour * colour + self.structure * structure).mean((1, 2, 3))
+            if self.truth:
+                values[f"epe{name}"] = end_point_error(flow, batch["flow"], batch["occluded"])
+        return values
+
+    def predict_pair(self, backbone: Backbone, head: nn.Module, images: Tensor, sources: Tensor) -> Tensor:
+        """Return flow from images (n, 3, h, w) in [0, 1] to others, (n, 2, h, w) float32 pixels right and down."""
+        return in_pixels(self.flows(backbone, head, images, sources)[1])
+
+    def flows(self, backbone: Backbone, head: nn.Module, images: Tensor, sources: Tensor) -> dict[int, Tensor]:
+        """Return flow (n, 2, h, w) float32, shares of width and height, as each stride says it, fine to coarse."""
+        # in one pass: a batch norm then sees both images alike
+        both = [feature_map.chunk(2) for feature_map in backbone.pyramid(torch.cat([images, sources]))]
+        return head([target for target, _ in both], [source for _, source in both])
+
+    def errors(self, image: Tensor, source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how unlike images and their sources, seen along flow, are: colour and structure.
+
+        Args:
+            image: (n, 3, h, w) float in [0, 1].
+            source: The same.
+            flow: (n, 2, h, w), pixels right and down from image to source.
+
+        Returns:
+            (n, 3, h, w) each, in [0, 1].
+        """
+        seen, _ = warp_by_flow(source, flow)
+        return (image - seen).abs(), (1 - ssim(image, seen, self.window)) / 2
+
+
+def in_pixels(flow: Tensor) -> Tensor:
+    """Return flow (n, 2, h, w) in pixels, from shares of width and height."""
+    height, width = flow.shape[-2:]
+    return flow * flow.new_tensor([width, height]).view(2, 1, 1)
+
+
+def end_point_error(flow: Tensor, truth: Tensor, occluded: Tensor) -> Tensor:
+    """Return the mean distance between where flow and truth lead.
+
+    Args:
+        flow: (n, 2, h, w), pixels.
+        truth: The same; NaN = not known.
+        occluded: (n, 1, h, w) bool; these pixels do not count.
+
+    Returns:
+        (n,) pixels; NaN where no pixel counts.
+    """
+    counts = truth.isfinite().all(1, keepdim=True) & ~occluded
+    return valid_mean_each((flow - truth).norm(dim=1, keepdim=True), counts)

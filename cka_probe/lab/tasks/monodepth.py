@@ -1,0 +1,268 @@
+"""Depth from video, stereo or both, without a measured depth: the objective of Monodepth2.
+
+    L = 1/4 sum_s [ mean_u min_k e_k(u) + smoothness / s  L_smooth(sigma_s, I_s) ],    strides s = 1, 2, 4, 8
+
+e_k are the photometric errors of the sources, warped onto the target by depth and pose at full size whatever the
+scale, and, with `auto_mask`, of the sources as they are (`losses.minimum`); pe = 0.85 (1 - SSIM) / 2 + 0.15 |I - I'|
+over 3 x 3 pixels. L_smooth is that of the disparity over its mean at its own size (`losses.smoothness`). What leaves
+the image is compared with its border, as published, and as in the original a source on the other side explains it
+better.
+
+Where the camera moved, `MotionNet` says how, from two images in the order of time; the pose of a stereo partner
+is known, and with it the unit: what the decoder says times `unit` is metres, and 5.4 makes a baseline of 0.54 m the
+0.1 that Monodepth2 has. Networks see jittered colours, the loss the colours as they are.
+
+Untrained weights say a depth of about 0.2, of the order of the motion that an untrained `MotionNet` proposes; with
+small and few images the rest of `tasks.geometric` on how motion begins holds here too.
+
+Godard, Mac Aodha, Firman & Brostow, "Digging into Self-Supervised Monocular Depth Estimation", ICCV 2019.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import interpolate
+
+from cka_probe.errors import DataError, RecipeError
+from cka_probe.lab.evaluation.constant_baseline import errors_beside_constant
+from cka_probe.lab.geometry import inverse_pose, warp
+from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
+from cka_probe.lab.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
+from cka_probe.lab.tasks.pose_network import MotionNet, axis_angle_matrix, pose_matrix
+from cka_probe.lab.tasks.skip_decoder import at_full_size
+from cka_probe.lab.tasks.task import Sample
+from cka_probe.lab.tasks.views import whole_or_native
+from cka_probe.lab.transforms import recoloured, uniform
+from cka_probe.models.backbone import Backbone
+
+SOURCES = ("video", "stereo", "video_stereo")
+
+WINDOW = 3
+"""Side of SSIM's window, pixels."""
+
+JITTER = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
+
+
+@dataclass(frozen=True)
+class Monodepth:
+    """Explain a frame by its neighbours in time, by its stereo partner, or by both.
+
+    Attributes:
+        size: Height and width of the network's input, pixels; multiples of 32, at least 64.
+        sources: "video", neighbours in time; "stereo", the partner; "video_stereo", first those, then this one.
+        offsets: When the neighbours were taken, in frames from the target, in the order the data has them: what stands
+            in its `?sources=-1,1`. Of a stereo pair alone there are none.
+        auto_mask: Whether pixels that are explained better by sources as they are do not count.
+        min_select: Whether only the best source counts at each pixel; otherwise their mean.
+        smoothness: Weight at the finest scale.
+        min_depth: Nearest depth that can be said, in the network's unit.
+        max_depth: Farthest.
+        scales: How many are trained, from the finest on.
+        unit: Metres in the network's unit, where a stereo partner tells metres; it means nothing for video.
+        start: Depth that untrained weights say; 0 leaves it to chance, about 0.2 with the range as published.
+        crop: Show random boxes of the network's size at the image's own resolution, instead of whole images.
+        jitter: Probability that the networks see other colours.
+        flip: Whether one view in two is mirrored.
+        truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
+    """
+
+    continues: ClassVar[tuple[str, ...]] = ("lidar",)
+    carries: ClassVar[tuple[str, ...]] = ("decoder.", "to_disparity.")
+
+    size: tuple[int, int]
+    sources: str = "video"
+    offsets: tuple[int, ...] = (-1, 1)
+    auto_mask: bool = True
+    min_select: bool = True
+    smoothness: float = 1e-3
+    min_depth: float = 0.1
+    max_depth: float = 100.0
+    scales: int = 4
+    unit: float = 5.4
+    start: float = 0.0
+    crop: bool = False
+    jitter: float = 0.5
+    flip: bool = True
+    truth: bool = False
+
+    def __post_init__(self):
+        check_shape("monodepth", self.size, self.scales)
+        self.range.check("monodepth", self.start, "the network's own unit")
+        checks = [
+            (f"`sources` out of {', '.join(SOURCES)}", self.sources, self.sources in SOURCES),
+            ("`offsets` other than 0, at least one", list(self.offsets), self.offsets and 0 not in self.offsets),
+            ("a weight `smoothness` of 0 or more", self.smoothness, self.smoothness >= 0),
+            ("`unit` above 0 metres", self.unit, self.unit > 0),
+            ("`jitter`, a probability, in [0, 1]", self.jitter, 0 <= self.jitter <= 1),
+        ]
+        for expected, found, holds in checks:
+            if not holds:
+                raise RecipeError(f"monodepth: expected {expected}, found {found}")
+
+    @property
+    def range(self) -> DepthRange:
+        """Return the depths that can be said."""
+        return DepthRange(self.min_depth, self.max_depth)
+
+    @property
+    def stereo(self) -> bool:
+        """Return whether the last source is the stereo partner, so that depth comes out in metres."""
+        return self.sources != "video"
+
+    @property
+    def neighbours(self) -> tuple[int, ...]:
+        """Return when the sources were taken whose poses are learnt, in frames from the target."""
+        return () if self.sources == "stereo" else self.offsets
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return the fields that are read."""
+        known = {"source_T_target"} if self.stereo else set()
+        return frozenset({"image", "sources", "K"} | known | ({"depth"} if self.truth else set()))
+
+    def head(self, backbone: Backbone) -> DisparityHead:
+        """Return decoder, output layers and, if poses are learnt, the pose network."""
+        pose = MotionNet() if self.neighbours else None
+        sigma = self.range.sigma(self.start) if self.start else 0.0
+        return disparity_head(backbone, "monodepth", self.scales, pose, sigma)
+
+    def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
+        """Return the needed fields at network size, and what the networks see of them.
+
+        Returns:
+            `image`, `sources` in [0, 1], `K` in the view's pixels, poses and depth in metres; where colours may be
+            jittered, `shown` (1 + S, 3, h, w) in [0, 1], the target and its sources as the networks see them.
+
+        Raises:
+            DataError: There are other sources than the options say, or the stereo partner's pose is not known.
+        """
+        fields = {name: sample[name] for name in self.needs}
+        self._check(fields)
+        cut = whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        if not (train and self.jitter):
+            return cut
+        jittered = uniform(generator) < self.jitter
+        seen = recoloured({"image": cut["image"], "sources": cut["sources"]}, generator, **JITTER) if jittered else cut
+        return cut | {"shown": torch.cat([seen["image"][None], seen["sources"]])}
+
+    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean over the scales, and the photometric and smoothness parts of it.
+
+        Beside them `left`, the share of the pixels that the auto-mask took out at the finest scale.
+        """
+        shown = self._shown(batch)
+        sigmas = head(backbone.pyramid(shown[:, 0]))
+        poses = self._poses(head, shown, batch)
+        unmoved = self.unmoved(batch) if self.auto_mask else None
+        whole, photometric, smooth, shares = at_full_size(sigmas), [], [], []
+        for stride, sigma in sigmas.items():
+            depth = self.range.depth(whole[stride])
+            noisy = None if unmoved is None else unmoved + NOISE * torch.randn_like(unmoved)
+            error, left = minimum_error(self.explained(batch, depth, poses), noisy, self.min_select)
+            photometric.append(error.mean())
+            shares.append(left.float().mean())
+            image = _smaller(batch["image"], sigma)
+            smooth.append(self.smoothness / stride * smoothness(sigma, image, unit=1.0))
+        parts = {"photometric": torch.stack(photometric).mean(), "smoothness": torch.stack(smooth).mean()}
+        loss = parts["photometric"] + parts["smoothness"]
+        return loss, {name: part.detach() for name, part in parts.items()} | {"left": shares[0]}
+
+    def explained(self, batch: Sample, depth: Tensor, poses: Tensor) -> Tensor:
+        """Return how unlike the target each source is once it is warped onto it.
+
+        Args:
+            batch: `image` (n, 3, h, w), `sources` (n, S, 3, h, w), `K` (n, 3, 3).
+            depth: (n, 1, h, w) of the target, in the network's unit.
+            poses: `source_T_target` (n, S, 4, 4), in the same unit.
+
+        Returns:
+            (n, S, h, w) in [0, 1].
+        """
+        sources = batch["sources"]
+        each = [field.repeat_interleave(sources.shape[1], 0) for field in (depth, batch["K"])]
+        warped, _, _ = warp(sources.flatten(0, 1), *each, poses.flatten(0, 1))
+        return self._errors(batch, warped.unflatten(0, sources.shape[:2]))
+
+    def unmoved(self, batch: Sample) -> Tensor:
+        """Return how unlike the target each source is as it is, (n, S, h, w) in [0, 1]."""
+        return self._errors(batch, batch["sources"])
+
+    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+        """Return per image the photometric error at the finest scale and the share that the auto-mask takes out.
+
+        The error is over all pixels, whether masked or not. With `truth`, abs_rel and delta1 after median scaling
+        beside those of a constant, and with a stereo partner those in metres (`evaluation.beside_constant`).
+        """
+        shown = self._shown(batch)
+        sigma = head(backbone.pyramid(shown[:, 0]))[1]
+        depth = self.range.depth(sigma)
+        errors = self.explained(batch, depth, self._poses(head, shown, batch))
+        _, left = minimum_error(errors, self.unmoved(batch), self.min_select)
+        error, _ = minimum_error(errors, None, self.min_select)
+        values = {"photometric": error.mean((1, 2, 3)), "left": left.float().mean((1, 2, 3))}
+        if not self.truth:
+            return values
+        return values | errors_beside_constant(self._metres(depth), batch["depth"], metres=self.stereo)
+
+    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+        """Return depth, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1]: metres, from video alone up to scale.
+
+        Metres are those of the focal length that was trained with.
+        """
+        return self._metres(self.range.depth(head(backbone.pyramid(images))[1]))
+
+    def _metres(self, depth: Tensor) -> Tensor:
+        return depth * self.unit if self.stereo else depth
+
+    def _check(self, fields: Sample) -> None:
+        """Check that a sample has the sources that the options say."""
+        wanted, found = len(self.neighbours) + self.stereo, len(fields["sources"])
+        spec = ",".join([*map(str, self.neighbours), *(["s"] if self.stereo else [])])
+        if wanted != found:
+            raise DataError(
+                f"monodepth: expected {wanted} sources for sources={self.sources!r}, found {found}; open the data with "
+                f"?sources={spec}, or set the task's offsets"
+            )
+        if self.stereo and not fields["source_T_target"][-1].isfinite().all():
+            raise DataError(
+                "monodepth: expected a known pose of the stereo partner as the last source, found none; open the data "
+                f"with ?sources={spec}"
+            )
+
+    @staticmethod
+    def _shown(batch: Sample) -> Tensor:
+        """Return the target and its sources as the networks see them, (n, 1 + S, 3, h, w)."""
+        return batch["shown"] if "shown" in batch else torch.cat([batch["image"][:, None], batch["sources"]], 1)
+
+    def _poses(self, head: nn.Module, shown: Tensor, batch: Sample) -> Tensor:
+        """Return `source_T_target` of every source in the network's unit, (n, S, 4, 4)."""
+        poses = []
+        if self.neighbours:
+            frames = shown[:, 1 : 1 + len(self.neighbours)]
+            pairs = [  # earlier, later
+                (frame, shown[:, 0]) if offset < 0 else (shown[:, 0], frame)
+                for offset, frame in zip(self.neighbours, frames.unbind(1), strict=True)
+            ]
+            motion = head.pose(*(torch.cat(side) for side in zip(*pairs, strict=True)))
+            later_T_earlier = pose_matrix(motion, axis_angle_matrix).chunk(len(pairs))
+            for offset, pose in zip(self.neighbours, later_T_earlier, strict=True):
+                poses.append(inverse_pose(pose) if offset < 0 else pose)
+        if self.stereo:
+            known = batch["source_T_target"][:, -1].clone()
+            known[:, :3, 3] /= self.unit
+            poses.append(known)
+        return torch.stack(poses, 1)
+
+    def _errors(self, batch: Sample, images: Tensor) -> Tensor:
+        """Return how unlike the target images (n, S, 3, h, w) are, (n, S, h, w)."""
+        target = batch["image"].repeat_interleave(images.shape[1], 0)
+        errors = photometric_error(target, images.flatten(0, 1), WINDOW, unit=1.0)
+        return errors.view(*images.shape[:2], *images.shape[-2:])
+
+
+def _smaller(image: Tensor, like: Tensor) -> Tensor:
+    """Return an image at the size of a map."""
+    size = like.shape[-2:]
+    return image if image.shape[-2:] == size else interpolate(image, size, mode="area")

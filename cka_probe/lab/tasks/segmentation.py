@@ -1,0 +1,163 @@
+"""The class of every pixel from one image: what encoders are fine-tuned for to see whether depth served them.
+
+Encoder, one of three networks on top (`segmentation_heads`), cross-entropy over the labelled pixels of the batch,
+
+    L = - 1/|V| sum_{(i, j) in V} log softmax(z(i, j))_{y(i, j)},    V = {y != 255}
+
+as in Lao et al., "On the Viability of Monocular Depth Pre-training for Semantic Segmentation", ECCV 2024. An image is
+scaled to the network's size as a whole, its labels by their nearest, and mirrored one time in two; nothing else is
+varied. With `crop` a view is a box of that size of the image as it is stored.
+
+The skip network goes on with the decoder of depth pre-training, all of it but the last convolution, which says classes
+and not disparity. The other two have nothing in common with it, and begin anew.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate
+
+from cka_probe import registry
+from cka_probe.errors import DataError, RecipeError
+from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
+from cka_probe.lab.tasks.bicubic_labels import bicubic_labels
+from cka_probe.lab.tasks.decoders import maps
+from cka_probe.lab.tasks.segmentation_heads import NETWORKS, segmentation_head
+from cka_probe.lab.tasks.task import Sample
+from cka_probe.lab.tasks.views import whole_or_native
+from cka_probe.lab.transforms import resized
+from cka_probe.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Name the class of each pixel.
+
+    Attributes:
+        size: Height and width of the network's input, pixels; multiples of 32, at least 64, for the skip network.
+        classes: How many there are; labels are 0 to classes - 1, and 255 where there is none.
+        network: In `segmentation_heads.NETWORKS`.
+        subset: Numbers of the classes that `miou_subset` is over, beside `miou` over all of them; may be empty.
+        flip: Whether a training view is mirrored one time in two.
+        crop: Whether a view is a box of the network's size, unscaled: anywhere in training, the middle otherwise.
+        bicubic_labels: Whether training labels are scaled as `bicubic_labels` says. Those that are scored are not,
+            though the released code scales all alike: a fault of what is learnt should not hide in the score.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"image", "labels"})
+    carries: ClassVar[tuple[str, ...]] = ("decoder.",)
+
+    size: tuple[int, int]
+    classes: int
+    network: str = "skip"
+    subset: tuple[int, ...] = ()
+    flip: bool = True
+    crop: bool = False
+    bicubic_labels: bool = False
+
+    def __post_init__(self):
+        registry.get(NETWORKS, self.network, "network")
+        checks = [
+            (f"`classes` from 2 to {IGNORE}", self.classes, 2 <= self.classes <= IGNORE),
+            (
+                f"a `subset` of the classes 0 to {self.classes - 1}, each once",
+                list(self.subset),
+                len(set(self.subset)) == len(self.subset) and set(self.subset) <= set(range(self.classes)),
+            ),
+            (
+                "sides that are multiples of 32, at least 64, for network 'skip'",
+                list(self.size),
+                self.network != "skip" or all(side >= 64 and side % 32 == 0 for side in self.size),
+            ),
+            (
+                f"`bicubic_labels` for the {len(CITYSCAPES)} classes of Cityscapes and KITTI alone",
+                f"{self.classes} classes",
+                not self.bicubic_labels or self.classes == len(CITYSCAPES),
+            ),
+            (
+                "`bicubic_labels` or `crop`, which scales nothing",
+                "both",
+                not (self.bicubic_labels and self.crop),
+            ),
+        ]
+        for expected, found, holds in checks:
+            if not holds:
+                raise RecipeError(f"segmentation: expected {expected}, found {found}")
+
+    @property
+    def continues(self) -> frozenset[str]:
+        """Return the tasks whose decoder it goes on with: those that predict depth with the skip network's."""
+        return frozenset({"monodepth", "lidar"} if self.network == "skip" else ())
+
+    def head(self, backbone: Backbone) -> nn.Module:
+        """Return the network on top of this encoder.
+
+        Raises:
+            RecipeError: The encoder's maps are not what the network asks for.
+        """
+        return segmentation_head(self.network, maps(backbone), self.classes)
+
+    def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
+        """Return `image` (3, h, w) float32 in [0, 1] and `labels` (h, w) int64, 255 = ignore.
+
+        Raises:
+            DataError: A label is no class, or the image is smaller than the box that is cut out of it.
+        """
+        fields = {name: sample[name] for name in ("image", "labels")}
+        self._check(fields["labels"])
+        if train and self.bicubic_labels:
+            spoilt = bicubic_labels(fields["labels"], self.size)
+            fields = resized(fields, self.size) | {"labels": spoilt}
+        return whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+
+    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the cross-entropy in nats, mean over the batch's labelled pixels (0 without any), and accuracy."""
+        logits, labels = self.predict(backbone, head, batch["image"]), batch["labels"]
+        labelled = (labels != IGNORE).sum().clamp(min=1)
+        right = (logits.argmax(1) == labels).sum() / labelled
+        return cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / labelled, {"accuracy": right}
+
+    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+        """Return cross_entropy (nats), accuracy_per_image, miou_per_image and confusion, for `summary`.
+
+        (n,) float64 each, NaN for an image without labels, and (n, classes, classes) int64 [truth, prediction].
+        """
+        logits, labels = self.predict(backbone, head, batch["image"]), batch["labels"]
+        confusion = confusion_matrices(logits.argmax(1), labels, self.classes).cpu()
+        pixels = cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none").cpu().double()
+        values = {
+            "cross_entropy": pixels.sum((1, 2)) / confusion.sum((1, 2)),
+            "accuracy_per_image": pixel_accuracy(confusion),
+            "miou_per_image": mean_iou(confusion),
+        }
+        if self.subset:
+            values["miou_subset_per_image"] = mean_iou(confusion, self.subset)
+        return values | {"confusion": confusion}
+
+    def summary(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return miou, miou_subset where there is a subset, and accuracy, of the images whose confusions were added.
+
+        Args:
+            sums: `confusion`, (classes, classes).
+        """
+        confusion = sums["confusion"]
+        subset = {"miou_subset": float(mean_iou(confusion, self.subset))} if self.subset else {}
+        return {"miou": float(mean_iou(confusion)), **subset, "accuracy": float(pixel_accuracy(confusion))}
+
+    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+        """Return logits, (n, classes, h, w) float32, of images (n, 3, h, w) in [0, 1]."""
+        logits = head(backbone.pyramid(images))
+        size = images.shape[-2:]
+        return logits if logits.shape[-2:] == size else interpolate(logits, size, mode="bilinear", align_corners=False)
+
+    def _check(self, labels: Tensor) -> None:
+        """Check that labels are classes."""
+        wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= self.classes))]
+        if wrong.numel():
+            raise DataError(
+                f"segmentation: expected labels from 0 to {self.classes - 1}, or {IGNORE}, found {int(wrong[0])}; set "
+                "the stage's options.classes to the number of classes of its data"
+            )

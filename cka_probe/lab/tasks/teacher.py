@@ -1,0 +1,129 @@
+"""A teacher: depth up to scale and shift from one image, learnt from measured depth of other images.
+
+It stands in for the network LeReS (Yin et al., "Learning to Recover 3D Scene Shape from a Single Image", CVPR
+2021), whose depth maps pseudo-depth pre-training asks for; what it learns is to be handed on as files
+(`cka_probe.lab.pseudo_depth`). For that it has to be trained on other scenes than those it labels, of other style:
+
+    L = L_affine + gradient_matching L_gradient          (`losses.affine`)
+
+Nothing in it depends on a unit, so a view may be any part of an image in any shape: a box with a random share of
+its area, squeezed into the network's size, mirrored one time in two, in other colours. Evaluation sees the image
+whole, squeezed, as LeReS does and as labelling will.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from cka_probe.errors import RecipeError
+from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
+from cka_probe.lab.losses import affine_invariant, gradient_matching, least_squares_aligned
+from cka_probe.lab.losses.affine import ALIGNMENTS
+from cka_probe.lab.tasks.augmenting import other_colours
+from cka_probe.lab.tasks.decoders import maps
+from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
+from cka_probe.lab.tasks.task import Sample
+from cka_probe.lab.tasks.views import flips, random_area, view
+from cka_probe.models.backbone import Backbone
+
+NEAREST, FARTHEST = 0.1, 10.0
+"""What the decoder can say, in its own unit: a hundredfold is more than a room has."""
+
+TOLD = ("abs_rel", "delta1")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Predict depth up to scale and shift; larger is farther.
+
+    Attributes:
+        size: Height and width of the network's input, pixels; multiples of 32, at least 64.
+        alignment: How a prediction is brought to the truth in the loss, a name in `losses.affine.ALIGNMENTS`.
+        trim: Share of an image's pixels, those of the largest errors, that do not count.
+        gradient_matching: Weight of the second part of the loss, which sharpens edges; the first has 1.
+        scales: Of gradient matching, each half as fine as the one before.
+        scale: Least and most share of an image's area that a training view shows.
+        colours: How often a training view has other brightness, gamma, hue.
+        min_depth: Metres; nearer measurements do not count.
+        max_depth: Metres; farther ones do not count.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"image", "depth"})
+
+    size: tuple[int, int]
+    alignment: str = "median"
+    trim: float = 0.0
+    gradient_matching: float = 0.5
+    scales: int = 4
+    scale: tuple[float, float] = (0.4, 1.0)
+    colours: float = 0.5
+    min_depth: float = 1e-3
+    max_depth: float = 10.0
+
+    def __post_init__(self):
+        checks = [
+            ("sides that are multiples of 32, at least 64", self.size, all(s >= 64 and s % 32 == 0 for s in self.size)),
+            (f"`alignment` out of {', '.join(ALIGNMENTS)}", self.alignment, self.alignment in ALIGNMENTS),
+            ("`trim` in [0, 1)", self.trim, 0 <= self.trim < 1),
+            ("a weight `gradient_matching` of 0 or more", self.gradient_matching, self.gradient_matching >= 0),
+            ("at least one of `scales`", self.scales, self.scales >= 1),
+            ("`scale` = [least, most] in (0, 1]", list(self.scale), 0 < self.scale[0] <= self.scale[1] <= 1),
+            ("`colours` in [0, 1]", self.colours, 0 <= self.colours <= 1),
+            ("`min_depth` above 0 and below `max_depth`", self.min_depth, 0 < self.min_depth < self.max_depth),
+        ]
+        for expected, found, holds in checks:
+            if not holds:
+                raise RecipeError(f"teacher: expected {expected}, found {found}")
+
+    def head(self, backbone: Backbone) -> nn.Module:
+        """Return the decoder, which sees every map of the pyramid: edges are to be sharp."""
+        found = maps(backbone)
+        strides = [stride for _, stride in found]
+        if strides[-1] != 32 or not set(strides) <= WIDTHS.keys():
+            raise RecipeError(
+                f"teacher: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, "
+                f"found {strides}; train a Swin or a ResNet"
+            )
+        return DisparityDecoder(found, NEAREST, FARTHEST)
+
+    def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
+        """Return `image` (3, h, w) float32 in [0, 1] and `depth` (1, h, w) metres, 0 = not measured."""
+        fields = {name: sample[name] for name in ("image", "depth")}
+        shape = fields["image"].shape[-2:]
+        if not train:
+            return view(fields, (0, 0, *shape), self.size)
+        cut = view(fields, random_area(*shape, generator, self.scale), self.size, flip=flips(generator))
+        return cut | {"image": other_colours(cut["image"], self.colours, generator)}
+
+    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum, and its parts before weighting."""
+        compared = (self.predict(backbone, head, batch["image"]), batch["depth"], self.valid(batch["depth"]))
+        affine = affine_invariant(*compared, alignment=self.alignment, trim=self.trim)
+        matching = gradient_matching(*compared, alignment=self.alignment, scales=self.scales)
+        parts = {"affine_invariant": affine.detach(), "gradient_matching": matching.detach()}
+        return affine + self.gradient_matching * matching, parts
+
+    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+        """Return abs_rel and delta1 per image, after the scale (of 0 or more) and shift that fit the truth best.
+
+        Beside them `abs_rel_constant` and `delta1_constant`, what is left where nothing but the mean depth of each
+        image is known: a teacher has something to say if it is better.
+        """
+        depth, valid = batch["depth"], self.valid(batch["depth"])
+        predicted = self.predict(backbone, head, batch["image"])
+        values = {}
+        for said, suffix in ((predicted, ""), (torch.zeros_like(depth), "_constant")):
+            aligned = least_squares_aligned(said, depth, valid, positive=True).clamp(min=self.min_depth)
+            errors = depth_errors(aligned, depth, valid)
+            values |= {f"{name}{suffix}": errors[name] for name in TOLD}
+        return values
+
+    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+        """Return depth up to scale and shift, (n, 1, h, w) float32, larger = farther, of images (n, 3, h, w)."""
+        return head(backbone.pyramid(images))
+
+    def valid(self, depth: Tensor) -> Tensor:
+        """Return which pixels count, bool."""
+        return valid_depth(depth, self.min_depth, self.max_depth)

@@ -1,0 +1,154 @@
+"""Which sample comes when, and how it is augmented: functions of seed, stage and position alone.
+
+Position p is the p-th image a stage takes; step s of batch b takes positions s b to (s + 1) b - 1. Every
+epoch is a permutation of the data drawn from (seed, stage, epoch), every augmentation is drawn from (seed,
+stage, position). So a run that was interrupted goes on with the images it would have seen, and P processes,
+each taking every P-th position of a step, see together what one would.
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from hashlib import sha256
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from cka_probe.errors import DataError
+from cka_probe.images.datasets import Dataset, open_dataset
+from cka_probe.lab.datasets.cache import Kept
+from cka_probe.lab.datasets.frames import Frames
+from cka_probe.lab.tasks import Task
+
+
+def seed_of(*parts: int | str) -> int:
+    """Return a seed, 0 to 2^63 - 1, that follows from its parts and is unrelated for any others."""
+    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+class Samples:
+    """Datasets one after another, read for one purpose.
+
+    Args:
+        specs: As `open_dataset` takes them.
+        needs: Fields that will be read; nothing else is, where the dataset can do without.
+        kept: Keep there what was read, for every process and every other `Samples` that does.
+    """
+
+    def __init__(self, specs: Sequence[str], needs: frozenset[str], kept: Kept | None = None):
+        self.specs = tuple(specs)
+        self.datasets: list[Dataset] = [open_dataset(spec) for spec in specs]
+        self.needs, self.kept = needs, kept
+        for spec, dataset in zip(self.specs, self.datasets, strict=True):
+            if kept is not None and isinstance(dataset, Frames):
+                dataset.keep(kept, spec)
+        self.places = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
+
+    def split(self, num: int, held_out: int, seed: int | None) -> "tuple[Samples, Samples]":
+        """Return some samples, and others that are held out from them.
+
+        Args:
+            num: How many; 0 is all that are not held out. Fewer are a part of more.
+            held_out: How many of the others, from the other end of the same order.
+            seed: What the order follows from; `None` is the data's own.
+
+        Raises:
+            DataError: There are not as many.
+        """
+        if num + held_out > len(self) or held_out == len(self):
+            asked = f"{num or 'some'} to train on" + (f" and {held_out} to validate on" if held_out else "")
+            raise DataError(f"expected images in {', '.join(self.specs)}, {asked}, found {len(self)}; set num lower")
+        order = list(range(len(self)))
+        if seed is not None and (num or held_out):
+            order = torch.randperm(len(self), generator=Generator().manual_seed(seed_of(seed, "images"))).tolist()
+        parts = order[: num or len(self) - held_out], order[len(self) - held_out :]
+        return tuple(self._some(part) for part in parts)
+
+    def _some(self, order: Sequence[int]) -> "Samples":
+        """Return the samples at some places, in this order."""
+        some = copy(self)
+        some.places = [self.places[place] for place in order]
+        return some
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number, there = self.places[index]
+        dataset = self.datasets[number]
+        if self.kept is None or isinstance(dataset, Frames):  # frames keep every file by itself
+            return self._read(dataset, there)
+        return self.kept.get_all((self.specs[number], there), self.needs, lambda: self._read(dataset, there))
+
+    def _read(self, dataset: Dataset, there: int) -> dict[str, Tensor]:
+        if self.needs == {"image"}:
+            return {"image": dataset.image(there)}
+        sample = dataset.some(there, self.needs) if isinstance(dataset, Frames) else dataset[there]
+        return {name: sample[name] for name in self.needs}
+
+
+class Views(TorchDataset):
+    """What a network is shown, by position.
+
+    Args:
+        samples: What there is.
+        task: Prepares a sample.
+        seed: All order and augmentation follows from it.
+        train: Whether positions are shuffled epochs and views augmented; otherwise position is index.
+    """
+
+    def __init__(self, samples: Samples, task: Task, seed: int, train: bool):
+        self.samples, self.task, self.seed, self.train = samples, task, seed, train
+        self.epoch: tuple[int, list[int]] = (-1, [])
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        generator = Generator().manual_seed(seed_of(self.seed, "view", position))
+        return self.task.prepare(self.samples[self.index(position)], generator, self.train)
+
+    def index(self, position: int) -> int:
+        """Return which sample stands at a position."""
+        if not self.train:
+            return position
+        epoch, place = divmod(position, len(self.samples))
+        if self.epoch[0] != epoch:
+            generator = Generator().manual_seed(seed_of(self.seed, "epoch", epoch))
+            self.epoch = (epoch, torch.randperm(len(self.samples), generator=generator).tolist())
+        return self.epoch[1][place]
+
+
+class Steps:
+    """The positions of one process, step by step; a batch sampler.
+
+    Args:
+        positions: From the first to one past the last.
+        batch: Positions per step over all processes; the last step may have fewer.
+        rank: Of this process.
+        processes: How many there are.
+    """
+
+    def __init__(self, positions: range, batch: int, rank: int, processes: int):
+        self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
+
+    def __len__(self) -> int:
+        return -(-len(self.positions) // self.batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(0, len(self.positions), self.batch):
+            mine = self.positions[first : first + self.batch][self.rank :: self.processes]
+            if mine:
+                yield list(mine)
+
+
+def batches(views: Views, steps: Steps, workers: int, pin: bool) -> DataLoader:
+    """Return a loader of batches, dicts of (n, ...) tensors.
+
+    Args:
+        views: By position.
+        steps: Which positions.
+        workers: Processes that read ahead; 0 reads in this one.
+        pin: Page-locked memory, for a GPU.
+    """
+    # a loader draws a seed for its workers when it starts; out of torch's own generator that would shift the draws
+    # of the step in which it starts, which is another one when a run goes on
+    return DataLoader(views, batch_sampler=steps, num_workers=workers, pin_memory=pin, generator=Generator())

@@ -1,0 +1,264 @@
+"""Read tensors and plain values out of a file that a stranger wrote, and run nothing of it.
+
+Pickles are read by torch's restricted unpickler (`weights_only=True`) with a closed list of further classes,
+each of which is replaced by a stand-in that does nothing and keeps nothing: the file's own classes are never
+imported, so `yacs` or `pytorch_lightning` need not be installed either. Which reader is used follows from the
+first bytes, not from the suffix: `.pth`, `.ckpt`, `.tar` and `.bin` name no format.
+"""
+
+import re
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, serialization
+
+from cka_probe.errors import CheckpointError
+
+Value = bool | int | float | str | tuple
+
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Parts of a name that DistributedDataParallel, `torch.compile`, FSDP and checkpointing put in."""
+
+NO_WEIGHTS = {"optimizer", "optimizers", "optimizer_states", "lr_scheduler", "lr_schedulers", "scaler", "amp", "loops"}
+"""Top-level groups of a training run that hold tensors, but no weights."""
+
+EXPECTED = "expected weights (.safetensors, or a .pth/.pt/.ckpt/.tar/.bin of torch.save)"
+
+SIGNATURES = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"version https://git-lfs": "a git-lfs pointer: fetch the file itself with `git lfs pull`",
+    b"%PDF": "a PDF",
+}
+
+
+class Ignored:
+    """Stands in for an object of a run that holds no weights; takes anything, keeps nothing."""
+
+    def __new__(cls, *args):
+        """Return an empty stand-in."""
+        del args
+        return super().__new__(cls)
+
+    def __init__(self, *args):
+        del args
+
+    def __setstate__(self, state):
+        del state
+
+
+class PlainDict:
+    """Stands in for a foreign class of dict; making one gives an empty `OrderedDict`, which torch lets be filled."""
+
+    def __new__(cls, *args):
+        """Return an empty ordered dict, whatever the arguments."""
+        del args
+        return OrderedDict()
+
+
+_DICTS = (
+    "yacs.config.CfgNode",
+    "collections.defaultdict",
+    "easydict.EasyDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+)
+_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_IGNORED = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    *(f"builtins.{name}" for name in ("dict", "list", "int", "float", "tuple")),  # of a defaultdict
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
+    *(f"pathlib._local.{name}" for name in ("Path", "PosixPath", "WindowsPath")),
+    *(f"{module}.{name}" for module in _NUMPY for name in ("scalar", "_reconstruct")),
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.dtypes.{name}DType" for name in ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool", "Str")),
+    *(f"datetime.{name}" for name in ("datetime", "date", "timedelta")),
+    "torch.torch_version.TorchVersion",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+)
+STAND_INS = [*((PlainDict, name) for name in _DICTS), *((Ignored, name) for name in _IGNORED)]
+"""All that a pickle may name beside torch's own list, and what is made instead."""
+
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        path: The file.
+        container: How it is packed, in words.
+        tensors: By dotted name; the names of enclosing dicts stand in front, wrappers' parts are taken out.
+        values: Numbers, words and tuples of numbers by dotted name (`height`, `config.DATA.IMG_SIZE`).
+    """
+
+    path: Path
+    container: str
+    tensors: dict[str, Tensor]
+    values: dict[str, Value]
+
+
+def read_contents(path: Path) -> Contents:
+    """Read a file of weights, whatever wrote it.
+
+    Raises:
+        CheckpointError: It is missing, damaged, no file of weights, or asks for a class that is not on the list.
+    """
+    start = first_bytes(path)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
+        container, loaded = "safetensors", _read_safetensors(path)
+    elif start.startswith(b"PK\x03\x04"):
+        _check_zip(path)
+        container, loaded = "torch.save, zip", _unpickle(path, is_zip=True)
+    elif start.startswith(b"\x80"):
+        container, loaded = "torch.save before 1.6", _unpickle(path, is_zip=False)
+    else:
+        raise CheckpointError(f"{path}: {EXPECTED}, found {_found(start)}")
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Value] = {}
+    if isinstance(loaded, dict):
+        for name, value in _walk({key: value for key, value in loaded.items() if key not in NO_WEIGHTS}):
+            if isinstance(value, Tensor) and name in tensors:
+                raise CheckpointError(f"{path}: expected one tensor of each name, found {name!r} twice; save it again")
+            (tensors if isinstance(value, Tensor) else values)[name] = value
+    if not tensors:
+        raise CheckpointError(
+            f"{path}: expected a dict of named tensors, found {_kind_of(loaded)}; save the model's state_dict()"
+        )
+    return Contents(path, container, tensors, values)
+
+
+def first_bytes(path: Path) -> bytes:
+    """Return up to the first 300 bytes of a file, or say that there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(300)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: {EXPECTED}, found no such file; check the path") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {EXPECTED}, but it cannot be read: {error.strerror}") from error
+
+
+def _found(start: bytes) -> str:
+    """Return in words what a file is that begins like this."""
+    for signature, name in SIGNATURES.items():
+        if start.startswith(signature):
+            return name
+    if not start:
+        return "an empty file: copy or download it again"
+    if start[257:262] == b"ustar":
+        return "a tar archive: unpack it, or load and save it again with torch 1.6 or later"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "a web page: the download went wrong, get the file itself"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        return "a text file: give the file of weights"
+    return "other data: it may be damaged, copy or download it again"
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse a zip that torch.save did not write, in words of our own."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        raise CheckpointError(
+            f"{path}: {EXPECTED}, found a zip archive without its end: copy or download it again"
+        ) from None
+    if any(name.endswith("constants.pkl") for name in names):
+        raise CheckpointError(f"{path}: {EXPECTED}, found TorchScript, which holds code: save its state_dict() instead")
+    if not any(name.endswith("data.pkl") for name in names):
+        raise CheckpointError(
+            f"{path}: {EXPECTED}, found a zip archive of {', '.join(names[:3]) or 'nothing'}: unpack it and give "
+            "the file in it (of Monodepth2 the folder)"
+        )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: expected a whole safetensors file, found a damaged one ({_line(error)}); "
+            "copy or download it again"
+        ) from error
+
+
+@contextmanager
+def _only_stand_ins() -> Iterator[None]:
+    """Let torch's unpickler know our list and no other while one file is read.
+
+    The list is global to the process and other packages add to it (accelerate: numpy's own functions); what
+    they allow is put back afterwards.
+    """
+    with _one_at_a_time:
+        before = serialization.get_safe_globals()
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(STAND_INS)
+        try:
+            yield
+        finally:
+            serialization.clear_safe_globals()
+            serialization.add_safe_globals(before)
+
+
+def _unpickle(path: Path, *, is_zip: bool) -> object:
+    """Return what torch.save wrote, by the restricted unpickler."""
+    try:
+        with _only_stand_ins(), open(path, "rb") as file:
+            # mmap leaves an optimiser's moments, two thirds of many files, on the disk
+            by_path = is_zip and path.suffix != ".safetensors"  # torch believes that suffix
+            return torch.load(str(path) if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
+    except Exception as error:  # a damaged or hostile pickle can fail in any way
+        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
+            raise CheckpointError(
+                f"{path}: expected tensors and plain values, found a pickle that asks for {forbidden[1]!r}; nothing "
+                "was run: save the model's state_dict() where the file was made"
+            ) from None
+        raise CheckpointError(
+            f"{path}: {EXPECTED}, found a pickle that is damaged or holds more than weights ({_line(error)}); "
+            "copy it again, or save the model's state_dict() where it was made"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """Return the last line of an error's message that says something, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "docs/stable" not in line]
+    return f"{type(error).__name__}: {lines[-1][:100]}" if lines else type(error).__name__
+
+
+def _kind_of(loaded: object) -> str:
+    """Return what was in the file, where it is not what was hoped for."""
+    if isinstance(loaded, dict):
+        return f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
+    return f"a {type(loaded).__name__}"
+
+
+def _walk(tree: dict, front: tuple[str, ...] = (), depth: int = 8) -> Iterator[tuple[str, Tensor | Value]]:
+    """Yield (dotted name, tensor or plain value) of nested dicts, at most `depth` deep: a pickle may hold itself."""
+    for key, value in tree.items():
+        if not isinstance(key, str):
+            continue
+        name = (*front, *(part for part in key.split(".") if part not in WRAPPERS))
+        if isinstance(value, dict) and depth:
+            yield from _walk(value, name, depth - 1)
+        elif isinstance(value, Tensor | bool | int | float | str):
+            yield ".".join(name), value
+        elif isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value):
+            yield ".".join(name), tuple(value)

@@ -1,6 +1,0 @@
-"""Files of weights in the wild: read safely, recognised, renamed to timm's names, fitted or refused."""
-
-from cka_probe.models.files.loading import is_ours as is_ours
-from cka_probe.models.files.loading import load_file as load_file
-from cka_probe.models.files.report import FileReport as FileReport
-from cka_probe.models.files.report import inspect_file as inspect_file

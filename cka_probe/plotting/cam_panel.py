@@ -1,0 +1,200 @@
+"""Grad-CAM maps of several networks, an image a column, as Figure 6 of Lao et al. (ECCV 2024) draws them.
+
+From above: the image, the truth, and for each network its map, maps of single classes if they are asked for, and what
+it predicts: labels, depth, the name of a class, or nothing. A map is drawn by itself and not over the image, whose
+colours would change those of the map; the image stands in the same pixels above it. Every map is shown on its own
+scale, from its least value, 0, to its greatest, 1: maps say where, and not how much. A map that is nowhere positive is
+said to be zero, since it would otherwise look like one whose peak is not seen; the map before the ReLU, which may
+stand below, tells what was against the score there.
+
+Depth is drawn by 1 / depth, each map over its own range, as many networks know no scale.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+
+from cka_probe.plotting import colouring, labels, save_planned, sheet_keys, style
+from cka_probe.plotting.cam_rows import LINE, CamPanel, Predicted, Row, check, labels_of, rows_of
+from cka_probe.plotting.panel_grid import CAPTION, DPI, GAP, MARGIN, draw_image
+from cka_probe.plotting.pen import Pen, bold_width
+from cka_probe.plotting.sheet_keys import Key, Scales
+
+MAPS = "viridis"  # light for high, and no colour of the depth's map
+SIGNED = "PuOr_r"  # purple against, white for nothing, orange for
+NAMES = 1.0  # inches: the column of names
+WIDEST, NARROWEST, TALLEST = 1.5, 0.8, 9.4  # inches: of a panel; of the page, while panels are not too small
+SMALLEST = 0.7  # inches: of a panel on a narrow page, with room for what is said on it
+ZERO = "zero everywhere"
+UNLABELLED = "not labelled"
+
+
+def cam_panel(panel: CamPanel, ax: Axes, *, page: float = math.inf) -> Axes:
+    """Draw the images on `ax`, which they fill.
+
+    Args:
+        panel: What to draw.
+        ax: Axes of the proportions of `cam_panel_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        DataError: There is no image or no network; networks differ between images; a map or a number is none.
+        UnknownNameError: There is no such class, or nothing of the kind is predicted.
+    """
+    rows, (width, size) = rows_of(panel), _plan(panel, page)
+    pen, lefts = Pen(ax, size, design=1.0), [MARGIN + NAMES + n * (width + GAP) for n in range(len(panel.columns))]
+    for column, left in zip(panel.columns, lefts, strict=True):
+        pen.text(left, MARGIN + CAPTION / 2, labels.cut(column.name, pen.room(width)))
+    top = MARGIN + CAPTION
+    for row in rows:
+        top += row.air
+        high = row.height(width)
+        _name(pen, row, top, high)
+        for place, (cell, left) in enumerate(zip(row.cells, lefts, strict=True)):
+            if row.notes and row.notes[place]:
+                pen.text(left, top - LINE / 2, labels.cut(row.notes[place], pen.room(width)))
+            _cell(pen, panel, (row.kind, cell), (left, top, width, high))
+        top += high + GAP
+    top += sheet_keys.draw_keys(pen, _keys(panel), MARGIN, top + GAP)
+    sheet_keys.draw(pen, _scales(panel), MARGIN, top + GAP)
+    for place, line in enumerate(reversed(_footnote(panel, size[0]))):
+        pen.text(MARGIN, size[1] - MARGIN - (place + 0.5) * LINE, line)
+    return ax
+
+
+def cam_panel_size(panel: CamPanel, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(panel, page)[1]
+
+
+def save_cam_panel(panel: CamPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
+    """Draw the images into each of the files; the same maps give the same bytes.
+
+    Args:
+        panel: What to draw.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        DataError: As for `cam_panel`.
+        UnknownNameError: As for `cam_panel`; no such style or venue.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
+    """
+    return save_planned(cam_panel, cam_panel_size, panel, paths, dpi=DPI, **look)
+
+
+def _plan(panel: CamPanel, page: float) -> tuple[float, tuple[float, float]]:
+    """Return the width of a panel, and width and height of everything, inches."""
+    check(panel)
+    rows, count = rows_of(panel), len(panel.columns)
+    page = min(style.PAGE, page)
+    width = min(WIDEST, (page - 2 * MARGIN - NAMES - GAP * (count - 1)) / count)
+    least = NARROWEST if page == style.PAGE else min(NARROWEST, max(width, SMALLEST))
+
+    def across(width: float) -> float:
+        return max(2 * MARGIN + NAMES + count * width + GAP * (count - 1), style.COLUMN)
+
+    def down(width: float) -> float:
+        keys = sheet_keys.keys_height(_keys(panel), across(width) - 2 * MARGIN)
+        keys += sheet_keys.height(_scales(panel), across(width) - 2 * MARGIN, 1.0)
+        keys += LINE * len(_footnote(panel, across(width)))
+        return 2 * MARGIN + CAPTION + sum(row.air + row.height(width) + GAP for row in rows) + 2 * GAP + keys
+
+    while down(width) > TALLEST and width > NARROWEST:  # narrower keys may take more lines
+        width *= min(0.99, max(0.5, 1 - (down(width) - TALLEST) / sum(row.height(width) for row in rows)))
+    width = max(width, least)  # many networks take a longer page: smaller panels show nothing
+    return width, (across(width), down(width))
+
+
+def _name(pen: Pen, row: Row, top: float, high: float) -> None:
+    """Write the network's name and what a row is into the column of names."""
+    lines = _wrapped(row.model, NAMES - 0.08, bold_width) if row.model else []
+    most = max(1, int((high + row.air) / LINE) - 1)
+    lines = lines if len(lines) <= most else [*lines[: most - 1], labels.cut("".join(lines[most - 1 :]), 9.0)]
+    middle = max(top + high / 2 - LINE * len(lines) / 2, top + LINE / 2 - row.air)
+    middle = min(middle, top + high - LINE * (len(lines) + 0.5)) if len(lines) * LINE > high - LINE else middle
+    for place, line in enumerate(lines):
+        pen.text(MARGIN, middle + place * LINE, line, points=7, weight="bold")
+    pen.text(MARGIN, middle + len(lines) * LINE, labels.cut(row.word, pen.room(NAMES - 0.06)))
+
+
+def _footnote(panel: CamPanel, width: float) -> list[str]:
+    """Return the lines of the footnote on a page of a width."""
+    return _wrapped(panel.footnote, width - 2 * MARGIN, _small_width) if panel.footnote else []
+
+
+def _small_width(text: str) -> float:
+    """Return the width in inches of letters of 6 points, which on a screen are a little wider."""
+    return 1.06 * labels.width(text) * 6 / style.POINTS
+
+
+def _wrapped(text: str, width: float, width_of: Callable[[str], float]) -> list[str]:
+    """Return a text in lines no wider than `width` inches, broken after spaces and signs."""
+    lines = [""]
+    for part in re.findall(r"[^\s~_/-]*[\s~_/-]*", text):
+        if lines[-1] and width_of((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [labels.cut(line.rstrip(), width / width_of("m") * labels.width("m")) for line in lines]
+
+
+def _cell(pen: Pen, panel: CamPanel, cell: tuple[str, Predicted | None], box: tuple[float, ...]) -> None:
+    """Draw one panel."""
+    kind, value = cell
+    left, top, width, high = box
+    if value is None:
+        pen.text(left + width / 2, top + high / 2, "not known", align="center")
+    elif kind == "category":
+        pen.text(left, top + high / 2, labels.cut(str(value), pen.room(width)))
+    else:
+        own = width * value.shape[0] / value.shape[1]
+        place = (left, top + (high - own) / 2, width, own)
+        draw_image(pen, _coloured(kind, value, panel), place, smooth=kind == "image")
+        if kind == "map" and not value.any():
+            pen.text(left + width / 2, top + high / 2, ZERO, align="center", color="white")
+
+
+def _coloured(kind: str, value: np.ndarray, panel: CamPanel) -> np.ndarray:
+    """Return a panel's colours, (h, w, 4)."""
+    if kind == "image":
+        return colouring.opaque(value / 255)
+    if kind == "map":
+        return colormaps[MAPS](value)
+    if kind == "signed":
+        return colormaps[SIGNED]((value + 1) / 2)
+    if kind == "depth":
+        return colouring.own_inverse_depth(value[None])
+    return colouring.classes(value, np.asarray(panel.colours))
+
+
+def _keys(panel: CamPanel) -> list[Key]:
+    """Return the bars that stand below the panels."""
+    ramp = np.linspace(0, 1, 256)[None]
+    keys = [sheet_keys.bar_key(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
+    if panel.columns[0].signed:
+        marks = [("\N{MINUS SIGN}1", 0), ("0", 0.5), ("1", 1)]
+        keys.append(sheet_keys.bar_key(colormaps[SIGNED](ramp), marks, "before the ReLU, each on its own"))
+    if panel.predicts == "depth":
+        bar = colouring.inverse_depth(1 / np.linspace(1, 0.1, 256)[None, None], 1.0, 10.0)
+        keys.append(sheet_keys.bar_key(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))
+    return keys
+
+
+def _scales(panel: CamPanel) -> Scales:
+    """Return what the colours of labels mean."""
+    found = [np.unique(labels) for column in panel.columns for labels in labels_of(panel, column)]
+    there = np.unique(np.concatenate(found)) if found else np.zeros(0, int)
+    classes = [(panel.names[number], tuple(panel.colours[number])) for number in there if number != colouring.IGNORE]
+    hatched = bool((there == colouring.IGNORE).any())
+    return Scales(None, False, None, False, np.asarray(panel.colours), classes, hatched, UNLABELLED)

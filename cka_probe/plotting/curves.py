@@ -1,0 +1,173 @@
+"""Learning curves: what a run's `log.csv` and `validation.csv` say, several arms and seeds on the same axes.
+
+A panel for the loss, one for each of its parts and one for the gradient's norm, over the steps; what validation
+measured stands as hollow markers, in the panel of the same name where there is one and else in its own; below all,
+small, the learning rate. An arm has one colour and marker; its seeds are faint lines in a band from the lowest to the
+highest of them, and their median is thick. Which axes are logarithmic is said above them (`curve_panel`).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from cka_probe.errors import DataError
+from cka_probe.plotting import labels, save_planned, style
+from cka_probe.plotting.curve_panel import BAND, RATE, draw_panel
+from cka_probe.plotting.pen import Pen, bold_width, legend_lines
+from cka_probe.plotting.runs import Run
+
+LEFT, BETWEEN, RIGHT = 0.45, 0.5, 0.15  # inches: before the first panel, between two, after the last
+TOP, TITLE, HEIGHT, BELOW, SMALL = 0.08, 0.17, 1.15, 0.22, 0.45  # of a key's line, a name, a panel, its ticks, the rate
+ACROSS, NARROWEST = 3, 1.6  # panels beside each other, while they have so many inches
+MOST_MEASURES = 3
+LONGEST = 30.0  # em for the name of an arm, on a page of 7.2 inches
+AIR = 0.02  # of the steps, before the first and after the last
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What is drawn.
+
+    Attributes:
+        runs: At least one, of the same stage; those of one arm are its seeds.
+        title: The line above, such as the stage's name.
+        measures: Of validation; by default those that the log has too, or else the first three.
+        repeats: What the runs of one arm are called, "seeds" or "trials".
+    """
+
+    runs: Sequence[Run]
+    title: str = ""
+    measures: Sequence[str] | None = None
+    repeats: str = "seeds"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where things go, in inches: panels by name (left, top, width, height), the legend's lines, width and height."""
+
+    panels: dict[str, tuple[float, float, float, float]]
+    legend: list[list[Artist]]
+    size: tuple[float, float]
+
+
+def curves(drawn: Curves, ax: Axes, *, page: float = math.inf) -> Axes:
+    """Draw the curves on `ax`, which they fill.
+
+    Args:
+        drawn: What to draw.
+        ax: Axes of the proportions of `curves_size`; with others some of it stays empty.
+        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
+
+    Returns:
+        `ax`.
+
+    Raises:
+        DataError: There is no run, or a measure that none of them has.
+    """
+    plan = _plan(drawn, page)
+    pen, arms, measures = Pen(ax, plan.size, design=1.0), _arms(drawn), _measures(drawn)
+    last = max(table["step"].max() for run in drawn.runs for table in (run.log, run.validation) if len(table))
+    pen.text(LEFT, TOP + TITLE / 2, _title(drawn, plan.size[0]), points=7, weight="bold")
+    for place, line in enumerate(plan.legend):
+        pen.legend(line, plan.size[0] - RIGHT, TOP + (place + 0.5) * TITLE, align="right")
+    for name, (x, y, width, height) in plan.panels.items():
+        panel = pen.panel((x, y + TITLE, width, height))
+        words = draw_panel(panel, arms, name, pen, validated=name in measures)
+        pen.text(x, y + TITLE / 2, labels.cut(words, pen.room(width)))
+        panel.set_xlim(-AIR * last, (1 + AIR) * last)
+    panel.set_xlabel("step", fontsize=pen.sizes.small, labelpad=pen.scale)
+    return ax
+
+
+def curves_size(drawn: Curves, *, page: float = math.inf) -> tuple[float, float]:
+    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
+    return _plan(drawn, page).size
+
+
+def save_curves(drawn: Curves, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
+    """Draw curves into each of the files; the same curves give the same bytes.
+
+    Args:
+        drawn: What to draw.
+        paths: `*.png`, `*.pdf` or `*.svg`.
+        look: `style` and `venue` of `save_drawing`.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        DataError: As for `curves`.
+        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
+    """
+    return save_planned(curves, curves_size, drawn, paths, **look)
+
+
+def _plan(drawn: Curves, page: float) -> Plan:
+    if not any(len(table) for run in drawn.runs for table in (run.log, run.validation)):
+        raise DataError("expected at least one run with a step to draw, found none; give a folder of `ckaprobe train`")
+    names = _logged(drawn)
+    names += [name for name in _measures(drawn) if name not in names]
+    if not names:
+        raise DataError("expected something but steps and learning rates to draw, found nothing; give another log.csv")
+    page = min(style.PAGE, page)
+    legend = legend_lines(_entries(drawn, page), page - LEFT - RIGHT - bold_width(_title(drawn, page)) - 0.2)
+    across = 2 if len(names) in (2, 4) else min(len(names), ACROSS)
+    across = min(across, int((page - LEFT - RIGHT + BETWEEN) / (NARROWEST + BETWEEN)))
+    top, width = TOP + max(len(legend), 1) * TITLE, (page - LEFT - RIGHT - (across - 1) * BETWEEN) / across
+    panels = {}
+    for place, name in enumerate(names):
+        row, column = divmod(place, across)
+        panels[name] = (LEFT + column * (width + BETWEEN), top + row * (TITLE + HEIGHT + BELOW), width, HEIGHT)
+    top += -(-len(names) // across) * (TITLE + HEIGHT + BELOW)
+    if any(RATE in run.log for run in drawn.runs):
+        panels[RATE] = (LEFT, top, page - LEFT - RIGHT, SMALL)
+        top += TITLE + SMALL + BELOW
+    return Plan(panels, legend, (page, top + 0.6 * BELOW))
+
+
+def _arms(drawn: Curves) -> dict[str, list[Run]]:
+    return {arm: [run for run in drawn.runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in drawn.runs)}
+
+
+def _title(drawn: Curves, page: float) -> str:
+    return labels.cut(drawn.title, 0.5 * (page - LEFT - RIGHT) * style.POINTS / 7 / 1.25)  # the legend needs the rest
+
+
+def _logged(drawn: Curves) -> list[str]:
+    """Return the logged columns that have a panel: the loss, its parts, and last the gradient."""
+    names = dict.fromkeys(name for run in drawn.runs for name in run.log.columns if name not in ("step", RATE))
+    return [*(name for name in names if name != "gradient"), *(["gradient"] if "gradient" in names else [])]
+
+
+def _measures(drawn: Curves) -> list[str]:
+    """Return the measures of validation that are drawn."""
+    there = list(dict.fromkeys(name for run in drawn.runs for name in run.validation.columns if name != "step"))
+    if drawn.measures is None:
+        return [name for name in there if name in _logged(drawn)] or there[:MOST_MEASURES]
+    for name in drawn.measures:
+        if name not in there:
+            raise DataError(f"no measure {name!r} in validation.csv; there are: {', '.join(there) or 'none'}")
+    return list(drawn.measures)
+
+
+def _entries(drawn: Curves, page: float) -> list[Artist]:
+    """Return the entries of the legend: arms, where there is more than one run, and what bands and markers are."""
+    runs, room = {arm: len(runs) for arm, runs in _arms(drawn).items()}, LONGEST * page / style.PAGE
+    words = [
+        f"{labels.cut(arm, room)}{f', {count} {drawn.repeats}' if count > 1 else ''}" for arm, count in runs.items()
+    ]
+    handles: list[Artist] = [
+        Line2D([], [], **style.arm_look(number), label=word) for number, word in enumerate(words) if len(drawn.runs) > 1
+    ]
+    if max(runs.values()) > 1:
+        handles.append(Patch(color="black", alpha=BAND, linewidth=0, label="lowest to highest; line: median"))
+    if _measures(drawn):
+        points = {"color": "black", "linestyle": "", "marker": "o", "markersize": 3.6, "markerfacecolor": "none"}
+        handles.append(Line2D([], [], **points, label="validation"))
+    return handles

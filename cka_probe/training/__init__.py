@@ -1,7 +1,0 @@
-"""Recipes and the trainer that runs them."""
-
-from cka_probe.training.recipe import Recipe as Recipe
-from cka_probe.training.recipe import bundled as bundled
-from cka_probe.training.recipe import read_recipe as read_recipe
-from cka_probe.training.run import run_recipe as run_recipe
-from cka_probe.training.stage import Stage as Stage

@@ -1,0 +1,205 @@
+"""Alignment with label boundaries: invariances, loops, hand-worked values, and what has no value."""
+
+import numpy as np
+import pytest
+
+from cka_probe.attribution.alignment import (
+    ALL_BOUNDARY,
+    CONSTANT,
+    EVEN,
+    NO_BOUNDARY,
+    NO_LABEL,
+    ZERO,
+    Boundaries,
+    alignment,
+    average_precision,
+    boundaries,
+    ceiling,
+    controls,
+    seen_at,
+    steepness,
+)
+from cka_probe.errors import DataError
+
+RANDOM = np.random.default_rng(0)
+LABELS = np.kron(RANDOM.integers(0, 3, (4, 5)), np.ones((4, 4), int))
+MAP = RANDOM.random((16, 20))
+
+
+def ap_by_loops(scores, positive):
+    """Average precision from its definition: every threshold, every pixel."""
+    total, before = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        above = [p for s, p in zip(scores, positive, strict=True) if s >= threshold]
+        recall, precision = sum(above) / sum(positive), sum(above) / len(above)
+        total += (recall - before) * precision
+        before = recall
+    return total
+
+
+def boundary_by_loops(labels, tolerance):
+    height, width = labels.shape
+    places = [(y, x) for y in range(height) for x in range(width)]
+    edge = [
+        (y, x)
+        for y, x in places
+        for other in ((y, x + 1), (y + 1, x))
+        if other[0] < height and other[1] < width and labels[y, x] != labels[other] and 255 not in
+        (labels[y, x], labels[other])
+    ]  # fmt: skip
+    unknown = [place for place in places if labels[place] == 255]
+
+    def near(place, others, radius):
+        return any((place[0] - y) ** 2 + (place[1] - x) ** 2 <= radius**2 for y, x in others)
+
+    there = np.array([near(place, edge, tolerance) for place in places]).reshape(labels.shape)
+    counted = np.array([not near(place, unknown, max(1, tolerance)) for place in places]).reshape(labels.shape)
+    return there, counted
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 3])
+@pytest.mark.parametrize("ignored", [0.0, 0.03])
+def test_boundaries_are_those_of_loops(tolerance, ignored):
+    labels = np.where(np.random.default_rng(1).random(LABELS.shape) < ignored, 255, LABELS)
+    found = boundaries(labels, tolerance)
+    there, counted = boundary_by_loops(labels, tolerance)
+    np.testing.assert_array_equal(found.there, there)
+    np.testing.assert_array_equal(found.counted, counted)
+    assert found.share == pytest.approx(there[counted].mean())
+
+
+def test_nothing_is_a_boundary_beside_what_is_ignored():
+    labels = np.array([[0, 0, 255, 1, 1], [0, 0, 255, 1, 1]])
+    found = boundaries(labels)
+    assert not found.there.any()
+    assert found.counted.astype(int).tolist() == [[1, 0, 0, 0, 1]] * 2
+    assert np.isnan(boundaries(np.full((2, 2), 255)).share)
+
+
+def test_average_precision_is_that_of_loops_with_and_without_ties():
+    for levels in (3, 10, 1000):
+        scores = np.random.default_rng(levels).integers(0, levels, 60) / levels
+        positive = np.random.default_rng(5).random(60) < 0.3
+        assert average_precision(scores, positive) == pytest.approx(ap_by_loops(scores, positive), abs=1e-12)
+
+
+def test_average_precision_by_hand():
+    # ranks of the positives 1 and 3: (1/1 + 2/3) / 2; all equal: one threshold, the share of positives
+    assert average_precision(np.array([4.0, 3, 2, 1]), np.array([1, 0, 1, 0], bool)) == pytest.approx(5 / 6)
+    assert average_precision(np.ones(8), np.arange(8) < 2) == 0.25
+    assert average_precision(np.arange(4.0), np.array([1, 0, 0, 0], bool)) == 0.25
+    assert np.isnan(average_precision(np.ones(3), np.zeros(3, bool)))
+
+
+def test_a_ranking_by_the_boundary_itself_is_perfect_and_by_its_opposite_the_worst():
+    there = boundaries(LABELS).there.ravel()
+    assert average_precision(there.astype(float), there) == 1
+    others = [average_precision(RANDOM.random(there.size), there) for _ in range(20)]
+    assert average_precision(-RANDOM.random(there.size) * ~there, there) == 1
+    assert average_precision(~there + RANDOM.random(there.size) / 2, there) < min(others)
+
+
+def test_chance_finds_the_share_of_boundary_pixels():
+    of = boundaries(LABELS)
+    positive, n = of.there.ravel(), LABELS.size
+    found = np.mean([average_precision(RANDOM.random(n), positive) for _ in range(500)])
+    m, harmonic = positive.sum(), (1 / np.arange(1, n + 1)).sum()
+    exact = (m - 1) / (n - 1) + (n - m) / (n - 1) * harmonic / n  # the mean over all rankings
+    assert found == pytest.approx(exact, abs=0.004)
+    assert abs(exact - of.share) < (np.log(n) + 1) / n
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.25, 0.0), (8.0, 0.5), (1.0, -2.0)])
+def test_a_map_may_be_scaled_and_shifted(scale, shift):
+    of = boundaries(LABELS, 1)
+    before, after = alignment(MAP, of), alignment(scale * MAP + shift, of)
+    assert after.correlation == pytest.approx(before.correlation, abs=1e-9)
+    assert after.ap == pytest.approx(before.ap, abs=1e-9)
+
+
+def test_mirrored_and_turned_images_have_mirrored_numbers_with_a_tolerance():
+    # without one a boundary belongs to the left of two pixels, which a mirror makes the right one
+    of = boundaries(LABELS, 1)
+    for turn in (np.flipud, np.fliplr, np.transpose):
+        turned = Boundaries(turn(of.there), turn(of.counted))
+        assert alignment(turn(MAP), turned).ap == pytest.approx(alignment(MAP, of).ap)
+
+
+def test_steepness_is_that_of_central_differences_by_loops():
+    expected = np.zeros(MAP.shape)
+    for y in range(1, 15):
+        for x in range(1, 19):
+            down, across = (MAP[y + 1, x] - MAP[y - 1, x]) / 2, (MAP[y, x + 1] - MAP[y, x - 1]) / 2
+            expected[y, x] = np.sqrt(down**2 + across**2)
+    np.testing.assert_allclose(steepness(MAP)[1:-1, 1:-1], expected[1:-1, 1:-1])
+    ramp = 2.0 * np.arange(5) + 3.0 * np.arange(4)[:, None]
+    np.testing.assert_allclose(steepness(ramp), np.hypot(2, 3))  # the one-sided ones at the border, too
+    assert steepness(np.array([[1.0]])) == 0
+
+
+def test_correlation_is_numpys():
+    of = boundaries(np.where(RANDOM.random(LABELS.shape) < 0.02, 255, LABELS), 1)
+    expected = np.corrcoef(steepness(MAP)[of.counted], of.there[of.counted])[0, 1]
+    assert alignment(MAP, of).correlation == pytest.approx(expected)
+
+
+def test_a_map_of_the_labels_follows_them_and_one_of_other_labels_does_not():
+    two = (LABELS > 0).astype(int)
+    of = boundaries(two, 1)
+    most = ceiling(two, of, two.shape)
+    assert alignment(two.astype(float), of).ap == pytest.approx(most)  # two classes are one map
+    assert 0.7 < most < 1
+    assert 0.7 < ceiling(LABELS, boundaries(LABELS, 1), (8, 10)) < 1
+    assert np.isnan(ceiling(0 * LABELS, boundaries(0 * LABELS, 1), (8, 10)))
+    other = np.kron(np.random.default_rng(9).integers(0, 2, (8, 5)), np.ones((2, 4)))
+    assert alignment(other, of).ap < 0.6
+
+
+@pytest.mark.parametrize(
+    ("shown", "labels", "why"),
+    [
+        (np.zeros((16, 20)), LABELS, ZERO),
+        (np.full((16, 20), 0.5), LABELS, CONSTANT),
+        (np.arange(16.0)[:, None] + np.zeros(20), LABELS, EVEN),
+        (MAP, np.zeros((16, 20), int), NO_BOUNDARY),
+        (MAP, np.indices((16, 20)).sum(0) % 2, ALL_BOUNDARY),
+        (MAP, np.full((16, 20), 255), NO_LABEL),
+    ],
+)
+def test_what_has_no_value_says_why(shown, labels, why):
+    found = alignment(shown, boundaries(labels, 1))
+    assert np.isnan([found.correlation, found.ap]).all()
+    assert found.undefined == why
+
+
+def test_controls_have_gone_through_the_layers_pixels():
+    image = RANDOM.random((16, 20, 3))
+    fine, coarse = controls(image, (16, 20)), controls(image, (8, 10))
+    np.testing.assert_allclose(fine["image"], image @ [0.299, 0.587, 0.114])
+    np.testing.assert_allclose(fine["edges"], steepness(fine["image"]))
+    np.testing.assert_allclose(coarse["image"], seen_at(fine["image"], (8, 10)))
+    for control in coarse.values():
+        assert control.shape == (16, 20)
+        assert np.ptp(control) < np.ptp(image)  # means vary less
+
+
+def test_what_a_layer_can_tell_is_means_of_areas_and_straight_lines_between():
+    torch = pytest.importorskip("torch")
+    from torch.nn.functional import interpolate
+
+    means = MAP.reshape(4, 4, 5, 4).mean((1, 3))
+    wide = interpolate(torch.from_numpy(means)[None, None], (16, 20), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(seen_at(MAP, (4, 5)), wide[0, 0].numpy(), atol=1e-12)
+    uneven = seen_at(np.ones((7, 9)) * 0.3, (3, 4))
+    np.testing.assert_allclose(uneven, 0.3)  # parts that are no whole pixels add up
+
+
+def test_what_cannot_be_counted_is_said():
+    with pytest.raises(DataError, match=r"a tolerance of 0 pixels or more, found \(16, 20\) and -1"):
+        boundaries(LABELS, -1)
+    with pytest.raises(DataError, match=r"expected labels \(height, width\) .* found \(320,\)"):
+        boundaries(LABELS.ravel())
+    with pytest.raises(DataError, match=r"a finite map of the size of the labels \(16, 20\), found \(8, 10\)"):
+        alignment(MAP[:8, :10], boundaries(LABELS))
+    with pytest.raises(DataError, match="a finite map"):
+        alignment(MAP * np.nan, boundaries(LABELS))

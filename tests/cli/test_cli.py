@@ -1,0 +1,267 @@
+"""The command line, as a user meets it: what it writes, and one line for everything that goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from ckaprobe_cli import app
+
+MICRO = ["random:swinv2_micro", "random:swinv2_micro:1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve images of different sizes, in two folders."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        path = root / "ab"[index % 2] / f"{index:02d}.{'png' if index % 3 else 'jpg'}"
+        path.parent.mkdir(exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+        coarse.resize((70 + index, 66), Image.Resampling.BICUBIC).save(path)
+    return root
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments):
+    """Return the one line of a command that must fail with exit code 2."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("ckaprobe: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def test_compare_writes_result_table_and_figures(folder, tmp_path):
+    out = tmp_path / "out"
+    result = run("compare", *MICRO, "--data", folder, "--out", out, "--batch", 6, "--permutations", 20)
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in out.iterdir()}
+    drawn = {f"{name}.{suffix}" for name in ("heatmap", "profile", "uncertainty") for suffix in ("png", "pdf")}
+    kept = {"x.fingerprint", "y.fingerprint", "images.jpg"}
+    assert {"result.json", "result.csv"} | drawn | kept == names
+    document = json.loads((out / "result.json").read_text())
+    assert document["num_examples"] == 12
+    assert np.array(document["values"], dtype=float).shape == (9, 9)
+    assert document["values"][2][2] is None
+    assert "norm1" in document["rows"][2]["name"]
+    assert "exactly 0 for every image" in document["rows"][2]["undefined"]
+    assert "layers.0.downsample.norm" in result.stdout
+    assert str(out / "result.json") in result.stdout
+    assert "images:" not in result.stdout
+    assert "images:" in result.stderr
+
+
+def test_another_measure_says_its_name_and_fingerprints_need_not_be_kept(folder, tmp_path):
+    result = run(
+        "compare", *MICRO, "--data", folder, "--out", tmp_path, "--batch", 6, "--permutations", 0, "--layers", "0,1",
+        "--measure", "rsa", "--no-fingerprints",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "RSA (Spearman) over 12 images" in result.stdout
+    assert "caution  No images were permuted" in result.stdout
+    assert not list(tmp_path.glob("*.fingerprint"))
+    document = json.loads((tmp_path / "result.json").read_text())
+    assert (document["settings"]["measure"], document["settings"]["range"]) == ("rsa", [-1.0, 1.0])
+    assert "no measure 'rda'; did you mean 'rsa'" in refused("compare", *MICRO, "--out", tmp_path, "--measure", "rda")
+
+
+def test_same_inputs_same_bytes(folder, tmp_path):
+    for name in ("one", "two"):
+        run("compare", *MICRO, "--data", folder, "--out", tmp_path / name, "--permutations", 5)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
+
+
+def test_fingerprint_then_compare_without_models(folder, tmp_path):
+    for index, model in enumerate(MICRO):
+        made = run("fingerprint", model, "--data", folder, "-o", tmp_path / f"{index}.fingerprint", "--batch", 6)
+        assert made.exit_code == 0, made.output
+    live, stored = tmp_path / "live", tmp_path / "stored"
+    run("compare", *MICRO, "--data", folder, "--out", live, "--batch", 6)
+    result = run("compare", tmp_path / "0.fingerprint", tmp_path / "1.fingerprint", "--out", stored)
+    assert result.exit_code == 0, result.output
+    assert (live / "result.json").read_bytes() == (stored / "result.json").read_bytes()
+    assert (live / "x.fingerprint").read_bytes() == (tmp_path / "0.fingerprint").read_bytes()
+    assert (live / "images.jpg").read_bytes() == (tmp_path / "images.jpg").read_bytes()
+    assert not (stored / "images.jpg").exists()
+
+
+def test_draw_redraws_what_compare_drew(folder, tmp_path):
+    run("compare", *MICRO, "--data", folder, "--out", tmp_path, "--permutations", 5)
+    drawn = (tmp_path / "heatmap.png").read_bytes()
+    (tmp_path / "heatmap.png").unlink()
+    result = run("draw", tmp_path / "result.json")
+    assert result.exit_code == 0
+    assert (tmp_path / "heatmap.png").read_bytes() == drawn
+
+
+def test_layers_prints_where_to_look():
+    result = run("layers", "random:swinv2_micro")
+    assert "7 layers.2.downsample.norm layers.3.downsample.norm 2x2x256     32   NHWC" in result.stdout
+    leaves = run("layers", "random:vit_tiny_patch16_224").stdout
+    assert "blocks.3.attn.qkv" in leaves
+    assert "197x576" in leaves
+    assert "layer4.1.conv2" in run("layers", "random:resnet18", "--layers", "*").stdout
+
+
+def test_inspect_tells_a_file(tmp_path):
+    torch.save({"model": {"nothing": torch.zeros(2)}}, tmp_path / "a.pth")
+    result = run("inspect", tmp_path / "a.pth")
+    assert result.exit_code == 0
+    assert "a.pth" in result.stdout
+
+
+def bad_checkpoints(root: Path) -> dict[str, tuple[Path, str]]:
+    """Write files that are no checkpoints; by name, the file and what its message must say."""
+
+    class Trap:
+        def __reduce__(self):
+            return os.system, (f"touch {root / 'sprung'}",)
+
+    torch.save({"model": Trap()}, root / "malicious.pth")
+    torch.save({"model": torch.nn.Linear(50, 50).state_dict()}, root / "whole.pth")
+    (root / "truncated.pth").write_bytes((root / "whole.pth").read_bytes()[:700])
+    (root / "text.pth").write_text("not a checkpoint")
+    torch.save({"layer.weight": torch.zeros(3, 3)}, root / "stranger.pth")
+    return {
+        "missing": (root / "missing.pth", "missing.pth"),
+        "text": (root / "text.pth", "text.pth"),
+        "truncated": (root / "truncated.pth", "truncated.pth"),
+        "malicious": (root / "malicious.pth", "system"),
+        "stranger": (root / "stranger.pth", "--arch"),
+    }
+
+
+@pytest.mark.parametrize("name", ["missing", "text", "truncated", "malicious", "stranger"])
+def test_a_file_that_is_no_checkpoint(name, folder, tmp_path):
+    path, says = bad_checkpoints(tmp_path)[name]
+    assert says in refused("compare", path, MICRO[0], "--data", folder, "--out", tmp_path / "out")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "{folder}/nowhere"], "nowhere"),
+        (["--data", "{empty}"], "no images below"),
+        (["--data", "{folder}", "--num", "3"], "at least 4 images"),
+        (["--data", "{folder}", "--layers", "layers.9"], "no layer 'layers.9'"),
+        (["--data", "{folder}", "--layers", "layers.1.downsample.norm"], "means two layers"),
+        (["--data", "{folder}", "--layers", "layers.0.blocks.0.attn.attn_drop"], "expected one activation per image"),
+        (["--data", "{folder}", "--features", "mean"], "no features 'mean'"),
+        (["--data", "{folder}", "--device", "cuda:9"], "no device 'cuda:9' here"),
+        ([], "a model was given and no images"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message, folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    filled = [argument.format(folder=folder, empty=tmp_path / "empty") for argument in arguments]
+    assert message in refused("compare", *MICRO, "--out", tmp_path / "out", *filled)
+    assert not any((tmp_path / "out").glob("*"))
+
+
+MINE = """
+from torch import nn
+import cka_probe
+
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.twice, self.never = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(1, 1)
+
+    def forward(self, images):
+        return self.twice(self.twice(self.conv(images)) - 0.1)
+
+def make():
+    return cka_probe.Backbone(Mine(), size=(24, 32))
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("twice", "layer 'twice' runs more than once"),
+        ("never", "layer 'never' never ran"),
+        (None, "Mine has no natural layers known here; name some with --layers"),
+    ],
+)
+def test_layers_of_a_users_own_model_that_cannot_be_compared(layers, message, folder, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    named = [] if layers is None else ["--layers", layers]
+    assert message in refused("compare", *["mine:make"] * 2, "--data", folder, "--out", tmp_path / "out", *named)
+    monkeypatch.delitem(sys.modules, "mine")
+
+
+def test_an_unreadable_image_is_named_and_skipped_only_on_request(folder, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in folder.rglob("*.*g"):
+        (images / path.name).write_bytes(path.read_bytes())
+    (images / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(images / "depth.png")
+    arguments = ["compare", *MICRO, "--data", images, "--out", tmp_path / "out"]
+    assert "--skip-bad" in (line := refused(*arguments))
+    assert "broken.jpg" in line or "depth.png" in line
+    result = run(*arguments, "--skip-bad")
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert document["num_examples"] == 12
+    assert len(document["images"]["skipped"]) == 2
+    assert "broken.jpg" in result.stdout
+
+
+def test_an_output_that_is_a_file_is_refused_before_the_work(folder, tmp_path):
+    (tmp_path / "out").write_text("here already")
+    message = refused("compare", *MICRO, "--data", folder, "--out", tmp_path / "out")
+    assert "cannot write" in message
+    assert (tmp_path / "out").read_text() == "here already"
+
+
+def test_fingerprints_of_different_images_are_refused(folder, tmp_path):
+    for index, seed in enumerate((0, 1)):
+        run("fingerprint", MICRO[0], "--data", folder, "--num", 6, "--seed", seed, "-o", tmp_path / str(index))
+    assert "saw different images" in refused("compare", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "out")
+
+
+def test_a_result_that_is_none_is_refused(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    assert "expected a result of format" in refused("draw", tmp_path / "result.json")
+    assert "expected a result.json" in refused("draw", tmp_path / "nowhere.json")
+
+
+def test_interrupting_leaves_nothing_half_written(folder, tmp_path):
+    """Ctrl-C in the middle of the images: no traceback, exit 130, no result and nothing beside it."""
+    out = tmp_path / "out"
+    # a shell's background jobs ignore SIGINT, and so would their children
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import ckaprobe_cli as c; c.main()"
+    )
+    command = [sys.executable, "-c", program, "compare", *MICRO]
+    command += ["--data", str(folder), "--out", str(out), "--permutations", "2000000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert list(out.iterdir()) == []

@@ -1,0 +1,383 @@
+"""A comparison from end to end, and the habits of other tools that bite their users: each a test here."""
+
+import json
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import cka_probe
+from cka_probe import Backbone, Fingerprint, SimilarityMatrix, compare, compare_fingerprints, fingerprint
+from cka_probe.errors import (
+    CkaProbeError,
+    DataError,
+    FingerprintError,
+    LayerError,
+    OutOfMemoryError,
+    UnknownNameError,
+)
+
+
+def small(seed, width=5, bias=0.0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(36 * width, 7)
+    )
+    nn.init.constant_(net[1].bias, bias)
+    return net
+
+
+def random_images(n=32, seed=0):
+    return torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def u_statistic(k, l):  # noqa: E741
+    """Song et al. 2012, eq. 4, over ordered quadruples; float64."""
+    quadruples = list(permutations(range(len(k)), 4))
+    return sum(k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q]) for i, j, q, r in quadruples)
+
+
+def test_equal_to_a_float64_brute_force_u_statistic():
+    x, y, images = small(0).eval(), small(1).eval(), random_images(12)
+    got = compare(x, y, images, layers=["0", "1", "4"], batch=6).values
+    x, y, images = x.double(), y.double(), images.double()
+    with torch.no_grad():
+        features = [[net[: i + 1](images).flatten(1).numpy() for i in (0, 1)] + [net(images).numpy()] for net in (x, y)]
+    # in-place ReLU: what "1" put out is read before it is overwritten
+    sums = np.zeros((3, 3, 3))
+    for rows in (slice(0, 6), slice(6, 12)):
+        for i, a in enumerate(features[0]):
+            for j, b in enumerate(features[1]):
+                k, l = a[rows] @ a[rows].T, b[rows] @ b[rows].T  # noqa: E741
+                sums[:, i, j] += u_statistic(k, l), u_statistic(k, k), u_statistic(l, l)
+    np.testing.assert_allclose(got, sums[0] / np.sqrt(sums[1] * sums[2]), atol=1e-6)
+
+
+def test_an_in_place_consumer_does_not_make_two_layers_one():
+    net = small(0)
+    result = compare(net, net, random_images(), layers=["1", "2"])
+    assert result.values[0, 1] < 0.99
+
+
+def test_no_hook_no_gradient_and_no_mode_is_left_behind():
+    x, y = small(0).train(), small(1).eval()
+    x[1].eval()
+    compare(x, y, random_images(), layers=["1", "4"])
+    with pytest.raises(LayerError):
+        compare(x, y, random_images(), layers=["1", "nope"])
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for net in (x, y) for m in net.modules())
+    assert (x.training, x[0].training, x[1].training, y.training) == (True, True, False, False)
+    assert all(p.grad is None for net in (x, y) for p in net.parameters())
+
+
+def test_labels_belong_to_the_layers_asked_for_in_that_order():
+    x, y = small(0), small(1)
+    result = compare(x, y, random_images(), layers=["4", "0"], layers_y="1,4")
+    assert [axis.module for axis in result.rows] == ["4", "0"]
+    assert [axis.module for axis in result.columns] == ["1", "4"]
+    other = compare(x, y, random_images(), layers=["0", "4"], layers_y=["4", "1"])
+    np.testing.assert_allclose(result.values, other.values[::-1, ::-1], atol=1e-12)
+
+
+def test_renaming_a_layer_changes_nothing():
+    class Renamed(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.stem, self.rest = net[0], net[1:]
+
+        def forward(self, x):
+            return self.rest(self.stem(x))
+
+    net = small(0)
+    plain = compare(net, small(1), random_images(), layers=["0"])
+    renamed = compare(Renamed(net), small(1), random_images(), layers=["stem"], layers_y=["0"])
+    np.testing.assert_array_equal(plain.values, renamed.values)
+
+
+def test_a_shuffled_loader_shows_both_sides_the_same_images():
+    loader = DataLoader(TensorDataset(random_images(48), torch.arange(48)), batch_size=12, shuffle=True)
+    net, twin = small(0), small(0)
+    result = compare(net, twin, loader, layers=["0", "4"])
+    np.testing.assert_allclose(result.values.diagonal(), 1, atol=1e-9)
+    assert result.num_examples == 48
+
+
+def test_half_precision_models_are_run_in_their_precision():
+    result = compare(small(0).half(), small(0), random_images(), layers=["0", "4"])
+    np.testing.assert_allclose(result.values.diagonal(), 1, atol=1e-3)
+
+
+def test_one_forward_pass_when_both_sides_are_the_same_model():
+    net, calls = small(0), []
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    result = compare(net, net, random_images(32), layers=["0"], layers_y=["4"], batch=8)
+    assert len(calls) == 4
+    assert result.values.shape == (1, 1)
+
+
+def test_every_kind_of_images_gives_the_same_values():
+    class Samples(Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            return {"image": images[index], "label": 0}
+
+    images, x, y = random_images(20), small(0), small(1)
+    expected = compare(x, y, images, layers=["0"], batch=20).values
+    for kind in (
+        [images],
+        iter([images[:9], images[9:]]),
+        DataLoader(TensorDataset(images), batch_size=20),
+        DataLoader(Samples(), batch_size=20),
+        Samples(),
+        list(images),
+    ):
+        np.testing.assert_allclose(compare(x, y, kind, layers=["0"], batch=20).values, expected, atol=1e-9)
+
+
+def test_a_small_last_batch_joins_the_one_before():
+    result = compare(small(0), small(1), random_images(35), layers=["0"], batch=16)
+    assert result.terms["weights"].tolist() == [16, 19]
+    result = compare(small(0), small(1), random_images(36), layers=["0"], batch=16)
+    assert result.terms["weights"].tolist() == [16, 16, 4]
+
+
+def test_the_terms_add_up_to_the_values():
+    result = compare(small(0), small(1), random_images(40), layers=["0", "4"], batch=8)
+    xy, xx, yy = (np.tensordot(result.terms["weights"], result.terms[name], axes=1) for name in ("xy", "xx", "yy"))
+    np.testing.assert_allclose(xy / np.sqrt(np.outer(xx, yy)), result.values, rtol=1e-12)
+    assert (result.low <= result.values).all()
+    assert (result.settings["batch"], result.num_examples) == (8, 40)
+    assert (result.values <= result.high).all()
+
+
+def test_a_layer_that_does_not_vary_is_undefined_and_named():
+    x = small(0)
+    nn.init.zeros_(x[4].weight)
+    result = compare(x, small(1), random_images(), layers=["0", "4"])
+    assert np.isnan(result.values[1]).all()
+    assert np.isnan(result.low[1]).all()
+    assert np.isnan(result.p_values[1]).all()
+    assert np.isfinite(result.values[0]).all()
+    assert result.undefined == ("x 4: it is the same for every image",)
+    nn.init.zeros_(x[4].bias)
+    assert "exactly 0 for every image" in compare(x, x, random_images(), layers=["4"]).undefined[0]
+
+
+def test_nan_activations_are_named_and_stay_in_their_row():
+    x = small(0)
+    x[4].weight.data[0, 0] = torch.nan
+    result = compare(x, small(1), random_images(), layers=["0", "4"])
+    assert result.undefined == ("x 4: it puts out NaN or infinite values",)
+    assert np.isnan(result.values[1]).all()
+    assert np.isfinite(result.values[0]).all()
+
+
+@pytest.mark.parametrize("features", ["flatten", "gap", "tokens"])
+def test_features(features):
+    x = small(0)
+    result = compare(x, small(1), random_images(), layers=["0"], features=features)
+    assert -1 <= result.low[0, 0] < result.values[0, 0] < result.high[0, 0] <= 1
+    assert compare(x, x, random_images(), layers=["0"], features=features).values == pytest.approx(1)
+
+
+def test_gap_does_not_see_positions_and_flatten_does():
+    class Rolled(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net, self.roll = net[0], nn.Identity()
+
+        def forward(self, x):
+            y = self.net(x)
+            turns = torch.arange(len(y))
+            return self.roll(torch.stack([torch.roll(a, int(t), dims=-1) for a, t in zip(y, turns, strict=True)]))
+
+    net = small(0)
+    for features, expected in (("gap", True), ("flatten", False)):
+        result = compare(net, Rolled(net), random_images(64), layers=["0"], layers_y=["roll"], features=features)
+        assert (result.values[0, 0] > 0.999) == expected
+
+
+def test_bfloat16_changes_little_and_is_recorded():
+    exact = compare(small(0), small(1), random_images(64), layers=["0", "4"])
+    rough = compare(small(0), small(1), random_images(64), layers=["0", "4"], precision="bfloat16")
+    assert 0 < np.abs(exact.values - rough.values).max() < 0.02
+    assert rough.settings["precision"] == "bfloat16"
+
+
+def test_each_side_is_fed_its_own_way_unless_shared():
+    net = small(0)
+    x = Backbone(net, size=8, mean=(0, 0, 0), std=(1, 1, 1))
+    y = Backbone(net, size=8, mean=(0.5, 0.1, 0.9), std=(0.2, 2.0, 0.5))
+    own = compare(x, y, random_images(), layers=["4"])
+    shared = compare(x, y, random_images(), layers=["4"], preprocess="shared")
+    assert own.values[0, 0] < 0.999
+    assert shared.values[0, 0] == pytest.approx(1, abs=1e-9)
+    assert own.y.preprocessing["std"] == [0.2, 2.0, 0.5]
+    assert shared.y.preprocessing == shared.x.preprocessing
+    assert (own.settings["preprocess"], shared.settings["preprocess"]) == ("own", "shared")
+
+
+def test_models_of_different_input_size_see_the_same_images():
+    x = Backbone(nn.Sequential(nn.Flatten()), size=16)
+    y = Backbone(nn.Sequential(nn.Flatten()), size=8)
+    smooth = nn.functional.interpolate(random_images(24), size=32, mode="bicubic").clamp(0, 1)
+    assert compare(x, y, smooth, layers=["0"]).values[0, 0] > 0.97
+
+
+def test_token_models_need_nothing_but_layer_names():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(50, 8)
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+        def forward(self, tokens):
+            return self.block(self.embed(tokens)).mean(1)
+
+    torch.manual_seed(0)
+    text = torch.randint(0, 50, (24, 10))
+    result = compare(Reader(), Reader(), text, layers=["embed", "block.linear1"])
+    assert np.isfinite(result.values).all()
+
+
+def test_fingerprints_give_what_the_models_give_without_them(tmp_path):
+    x, y = small(0), small(1)
+    live = compare(x, y, random_images(40), layers=["0", "4"], batch=8)
+    paths = [
+        fingerprint(net, random_images(40), layers=["0", "4"], batch=8).save(tmp_path / f"{index}.fingerprint")
+        for index, net in enumerate((x, y))
+    ]
+    stored = compare(*paths)
+    for name in ("values", "low", "high", "null", "p_values"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(live, name))
+    mixed = compare(paths[0], y, random_images(40), layers_y=["0", "4"])
+    np.testing.assert_array_equal(mixed.values, live.values)
+    np.testing.assert_allclose(compare(*paths, layers="4").values, live.values[1:, 1:], atol=1e-12)
+
+
+def test_fingerprint_files_are_small_and_the_same_twice(tmp_path):
+    made = fingerprint(small(0), random_images(64), layers=["0", "4"], batch=32)
+    first, second = (made.save(tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == second
+    loaded = Fingerprint.load(tmp_path / "a")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.grams, made.grams, strict=True))
+    assert (loaded.layers, loaded.side, loaded.images) == (made.layers, made.side, made.images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": random_images(32, seed=5)}, r"saw different images: 32 from .* and 32 from .*, 0 in common"),
+        ({"images": random_images(32).flip(0)}, r"32 in common, in another order"),
+        ({"batch": 16}, r"in different batches, of 8 and of 16; make one of them anew with the other's --batch"),
+        ({"features": "gap"}, r"x was made with --features flatten, y with gap"),
+    ],
+)
+def test_fingerprints_of_different_images_are_refused(change, message):
+    settings = {"images": random_images(32), "layers": ["0"], "batch": 8}
+    prints = [fingerprint(small(0), **arguments) for arguments in (settings, settings | change)]
+    with pytest.raises(FingerprintError, match=message):
+        compare_fingerprints(*prints)
+
+
+def test_a_fingerprint_brings_its_settings_and_refuses_others():
+    made = fingerprint(small(0), random_images(32), layers=["0"], batch=8)
+    with pytest.raises(FingerprintError, match=r"made with batch 8, this comparison asks for 16"):
+        compare(made, small(1), random_images(32), layers_y=["0"], batch=16)
+    with pytest.raises(LayerError, match=r"no layer '4' in the fingerprint; it has 0"):
+        compare(made, made, layers="4")
+
+
+def test_results_survive_a_file_and_are_the_same_twice(tmp_path):
+    x = small(0)
+    nn.init.zeros_(x[4].weight)
+    result = compare(x, small(1), random_images(), layers=["0", "4"])
+    again = compare(x, small(1), random_images(), layers=["0", "4"])
+    assert result.save(tmp_path / "a.json").read_bytes() == again.save(tmp_path / "b.json").read_bytes()
+    loaded = SimilarityMatrix.load(tmp_path / "a.json")
+    assert loaded.save(tmp_path / "c.json").read_bytes() == (tmp_path / "a.json").read_bytes()
+    np.testing.assert_array_equal(loaded.values, result.values)
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert {"values", "low", "high", "null", "rows", "columns", "terms", "num_examples"} <= set(document)
+    assert document["values"][1] == [None, None]
+    result.save(tmp_path / "a.csv")
+    frame = result.to_frame()
+    assert (tmp_path / "a.csv").read_text().count("\n") == len(frame) + 1 == 5
+    assert frame.query("index_x == 0 and index_y == 1").value.item() == result.values[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"images": random_images(3)}, DataError, "at least 4 images, found 3"),
+        ({"images": None}, DataError, "a model was given and no images"),
+        ({"batch": 3}, DataError, r"at least 4 images, in all and in a batch, found .*batch 3$"),
+        ({"features": "flaten"}, UnknownNameError, "no features 'flaten'; did you mean 'flatten'"),
+        ({"estimator": "debiased"}, UnknownNameError, "did you mean 'biased' or 'unbiased'"),
+        ({"precision": "float16"}, UnknownNameError, "no precision 'float16'"),
+        ({"preprocess": "mine"}, UnknownNameError, "no preprocess 'mine'"),
+        ({"bach": 8}, UnknownNameError, "no setting 'bach'; did you mean 'batch'"),
+        ({"device": "cuda:99"}, CkaProbeError, "no device 'cuda:99' here"),
+        ({"images": 5}, DataError, "expected a folder, dataset, tensor or batches of images, found int"),
+        ({"images": [*random_images(4), torch.rand(3, 9, 9)]}, DataError, "the images differ in theirs"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, error, message):
+    with pytest.raises(error, match=message) as caught:
+        compare(small(0), small(1), **{"images": random_images(), "layers": ["0"]} | arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_running_out_of_memory_names_a_batch_to_try():
+    class Huge(nn.Module):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    net = nn.Sequential(nn.Flatten(), Huge())
+    with pytest.raises(OutOfMemoryError, match=r"out of memory with 16 images in a batch; try --batch 8"):
+        compare(net, net, random_images(), layers=["1"], batch=16)
+
+
+def test_the_real_allocators_refusal_is_understood():
+    class Huge(nn.Module):
+        def forward(self, x):
+            return torch.empty(2**50)
+
+    net = nn.Sequential(nn.Flatten(), Huge())
+    with pytest.raises(OutOfMemoryError, match="try --batch"):
+        compare(net, net, random_images(), layers=["1"])
+
+
+def test_random_references_are_seeded_and_leave_torchs_generator_alone():
+    state = torch.random.get_rng_state()
+    a, b, c = (cka_probe.load(name) for name in ("random:resnet18", "random:resnet18:0", "random:resnet18:1"))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    weights = [m.model.state_dict()["layer1.0.conv1.weight"] for m in (a, b, c)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("random:resnet81", "no architecture 'resnet81'; did you mean"),
+        ("random:resnet18:x", "expected random:NAME or random:NAME:SEED with a whole number"),
+        ("no_such_package.nowhere:make", "no file 'no_such_package.nowhere:make', and no function of that name either"),
+        ("cka_probe.load:nope", "no function of that name either"),
+        ("os:getcwd", "os:getcwd returned str; expected a torch.nn.Module"),
+    ],
+)
+def test_references_that_mean_no_model(reference, message):
+    with pytest.raises(CkaProbeError, match=message):
+        cka_probe.load(reference)
+
+
+def test_a_function_of_the_users_own_makes_a_model():
+    backbone = cka_probe.load("timm.models.resnet:resnet18")
+    assert backbone.layers[0].name == "maxpool"
+    assert backbone.preprocessing.size == (224, 224)

@@ -1,0 +1,94 @@
+"""Images as a stream: all of them, once, in one order, in batches that can be centred."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cka_probe.errors import DataError
+from cka_probe.images.stream import FEWEST, image_hash, stream_images
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9), batch=st.one_of(st.none(), st.integers(4, 12)))
+def test_every_image_comes_once_in_order_in_batches_of_at_least_four(sizes, batch):
+    total = sum(sizes)
+    rows = torch.arange(float(total))[:, None]
+    stream = stream_images(iter(rows.split(sizes)), batch=batch)
+    if total < FEWEST:
+        with pytest.raises(DataError, match=f"at least 4 images, found {total}"):
+            list(stream)
+        return
+    batches = [torch.stack(group).flatten() for group in stream]
+    assert torch.equal(torch.cat(batches), rows.flatten())
+    wanted = batch or max(FEWEST, sizes[0])
+    assert all(len(group) == wanted for group in batches[:-1])
+    assert FEWEST <= len(batches[-1]) < wanted + FEWEST
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(10):
+        Image.fromarray(np.full((5, 7, 3), 20 * index, np.uint8)).save(tmp_path / f"{index}.png")
+    return tmp_path
+
+
+def greys(images, **arguments):
+    return [round(float(p.mean() * 255 / 20)) for batch in stream_images(images, **arguments) for p in batch]
+
+
+def test_a_folder_is_read_in_a_seeded_order(folder):
+    assert sorted(greys(folder)) == list(range(10))
+    assert greys(folder) == greys(str(folder)) == greys(folder, seed=0) != greys(folder, seed=1)
+    assert greys(folder, num=6) == greys(folder)[:6]
+    assert stream_images(folder, num=6).total == 6
+
+
+def test_bad_images_stop_the_stream_or_are_listed(folder):
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(DataError, match=r"unreadable image .*broken\.png: .*--skip-bad"):
+        list(stream_images(folder))
+    stream = stream_images(folder, skip_bad=True)
+    assert sum(len(batch) for batch in stream) == 10
+    assert len(stream.skipped) == 1
+
+
+def test_datasets_of_pil_images_and_of_bytes_become_floats(folder):
+    class Pil:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return Image.new("RGB", (3, 3), (255, 0, 51)), index
+
+    for batch in stream_images(Pil()):
+        assert [p[:, 0, 0].tolist() for p in batch] == [[1.0, 0.0, pytest.approx(0.2)]] * 4
+
+
+def test_num_takes_the_first_of_an_iterable_and_no_more():
+    def endless():
+        while True:
+            yield torch.zeros(5, 2)
+
+    assert [len(batch) for batch in stream_images(endless(), num=12)] == [5, 7]
+
+
+def test_hashes_tell_values_shapes_and_dtypes_apart():
+    zeros = torch.zeros(3, 4, 4)
+    others = [torch.zeros(3, 2, 8), zeros.half(), zeros + 1e-7, zeros.int()]
+    assert image_hash(zeros) == image_hash(torch.zeros(3, 4, 4))
+    assert len({image_hash(p) for p in [zeros, *others]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([{"label": torch.zeros(4)}], "expected 'image', 'images' or 'pixel_values' in a dict, found label"),
+        (7, "expected a folder, dataset, tensor or batches of images, found int"),
+        ("nowhere", "expected a folder of images at nowhere"),
+    ],
+)
+def test_what_gives_no_images(images, message):
+    with pytest.raises(DataError, match=message):
+        list(stream_images(images))

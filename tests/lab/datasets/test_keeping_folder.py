@@ -1,0 +1,128 @@
+"""Where what was decoded is kept: within a budget, shared by processes, gone at the end."""
+
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from cka_probe.errors import OutputError
+from cka_probe.lab.datasets.cache import PREFIX, Kept
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    """Keep what this test keeps apart."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def test_what_is_beyond_the_budget_is_read_anew():
+    kept, reads = Kept(budget=1000), []
+
+    def read(number):
+        reads.append(number)
+        return torch.full((1, 10, 10), number + 0.3)  # 400 bytes
+
+    for _ in range(3):
+        for number in range(4):
+            assert kept.get(("number", number), partial(read, number))[0, 0, 0] == torch.tensor(number + 0.3)
+    assert sorted(Counter(reads).values()) == [1, 1, 3, 3]
+    entries = [path for path in kept.folder.iterdir() if path.name not in ("lock", "owner")]
+    assert len(entries) == 2
+
+
+def test_a_full_disk_is_a_budget_used_up():
+    kept, reads = Kept(), []
+
+    def read():
+        reads.append(1)
+        return torch.rand(3, 100, 100)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # no file grows beyond 1000 bytes
+    try:
+        assert kept.get(("large",), read).shape == kept.get(("large",), read).shape == (3, 100, 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(reads) == 2
+    assert sorted(path.name for path in kept.folder.iterdir()) == ["lock", "owner"]  # and no half of an entry
+    assert torch.equal(kept.get(("large",), read), kept.get(("large",), read))
+    assert len(reads) == 3
+
+
+def test_a_place_that_cannot_be_written_to_is_said(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    with pytest.raises(OutputError, match=r"below /proc/nowhere: No such file.*set TMPDIR .*cache=false"):
+        Kept()
+
+
+def test_a_reader_that_fails_keeps_nothing_and_holds_nobody_up():
+    kept = Kept()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            kept.get(("broken",), lambda: torch.zeros(1 // 0))
+    assert kept.get(("broken",), lambda: torch.ones(1)) == 1
+
+
+def wait_and_read(kept, journal):
+    def read():
+        with journal.open("a") as file:
+            file.write("read\n")
+        time.sleep(0.2)
+        return torch.ones(3, 4, 5)
+
+    assert kept.get(("slow",), read).eq(1).all()
+
+
+def test_processes_that_want_the_same_at_once_wait_for_one(tmp_path):
+    kept, context, journal = Kept(), multiprocessing.get_context("fork"), tmp_path / "journal"
+    running = [context.Process(target=wait_and_read, args=(kept, journal)) for _ in range(3)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0, 0, 0]
+    assert journal.read_text() == "read\n"
+    assert kept.folder.is_dir()  # those that used it did not take it with them
+
+
+def test_a_pickled_one_is_the_same_one():
+    kept = Kept()
+    kept.get(("one",), lambda: torch.ones(1))
+    assert pickle.loads(pickle.dumps(kept)).get(("one",), lambda: torch.zeros(1)) == 1
+
+
+def test_the_folder_goes_with_its_owner(temporary):
+    kept = Kept()
+    kept.get(("one",), lambda: torch.ones(1))
+    assert list(temporary.iterdir()) == [kept.folder]
+    del kept
+    assert not list(temporary.iterdir())
+
+
+def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary):
+    code = "from cka_probe.lab.datasets.cache import Kept; kept = Kept(); print(kept.folder, flush=True); input()"
+    command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(temporary)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as ending, subprocess.Popen(command, **pipes) as killed:
+        folders = [Path(process.stdout.readline().strip()) for process in (ending, killed)]
+        first = Kept()
+        assert all(folder.is_dir() for folder in folders)  # their owners live
+        killed.send_signal(signal.SIGKILL)
+        ending.communicate("\n")
+        killed.wait()
+    assert [folder.is_dir() for folder in folders] == [False, True]
+    second = Kept()
+    assert sorted(temporary.glob(f"{PREFIX}*")) == sorted([first.folder, second.folder])

@@ -1,0 +1,260 @@
+"""Readers of labelled streets: KITTI's benchmark of 2015 with flow, Cityscapes with stereo and disparity."""
+
+import json
+import pickle
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_readers_labels import cut, drop, write_image, write_labels
+
+from cka_probe.errors import CkaProbeError, DataError
+from cka_probe.images.datasets import open_dataset
+from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.flow import read_flow, read_occluded
+
+HEIGHT, WIDTH = 6, 8
+
+
+def write_png16(path, numbers):
+    """Write a PNG of three channels of 16 bits, which Pillow cannot, its lines filtered in turn by None, Sub and Up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = numbers.shape[:2]
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    lines = numbers.astype(">u2").view(np.uint8).reshape(height, width * 6)
+    above = np.vstack([np.zeros_like(lines[:1]), lines[:-1]])
+    left = np.hstack([np.zeros_like(lines[:, :6]), lines[:, :-6]])
+    lines = b"".join(bytes([y % 3]) + (lines[y] - [0 * left, left, above][y % 3][y]).tobytes() for y in range(height))
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+
+
+def write_flow(path, flow, known):
+    numbers = np.concatenate([np.round(flow * 64) + 2**15, known[..., None]], -1)
+    write_png16(path, np.where(known[..., None], numbers, 0).astype(np.uint16))
+
+
+def kitti_root(root, count=5, testing=2):
+    for number in range(count):
+        name, base = f"{number:06d}_10.png", root / "training"
+        write_image(base / "image_2" / name, number)
+        write_image(base / "image_2" / f"{number:06d}_11.png", number + 100)
+        write_image(base / "image_3" / name, number + 200)
+        write_labels(base / "semantic" / name, [7, 26, 11, 255, 4])
+        write_labels(base / "instance" / name, [7 * 256, 26 * 256 + 1, 26 * 256 + 2], "I;16")
+        flow = np.random.default_rng(number).integers(-3000, 3000, (HEIGHT, WIDTH, 2)) / 64
+        known = np.resize([1, 1, 0], (HEIGHT, WIDTH)).astype(bool)
+        write_flow(base / "flow_occ" / name, flow, known)
+        write_flow(base / "flow_noc" / name, flow, known & np.resize([1, 0, 0], (HEIGHT, WIDTH)).astype(bool))
+        path = base / "calib_cam_to_cam" / f"{number:06d}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            "calib_time: 09-Jan-2012 14:00:15\nS_rect_02: 8 6\nR_rect_00: 1 0 0 0 1 0 0 0 1\n"
+            "P_rect_02: 10 0 4 0.6 0 10 3 0 0 0 1 0\nS_rect_03: 8 6\nP_rect_03: 10 0 4 -4.8 0 10 3 0 0 0 1 0"
+        )
+    for number in range(testing):
+        write_image(root / "testing" / "image_2" / f"{number:06d}_10.png", number)
+    return root
+
+
+def cityscapes_root(root):
+    for split, city, number in (("train", "aachen", 19), ("train", "aachen", 20), ("val", "ulm", 19)):
+        name = f"{split}/{city}/{city}_000000_{number:06d}"
+        write_image(root / "leftImg8bit" / f"{name}_leftImg8bit.png", number)
+        write_image(root / "rightImg8bit" / f"{name}_rightImg8bit.png", number + 100)
+        write_labels(root / "gtFine" / f"{name}_gtFine_labelIds.png", [7, 26, 0, 33])
+        write_labels(root / "gtFine" / f"{name}_gtFine_instanceIds.png", [7, 26000, 0, 33001], "I;16")
+        write_labels(root / "disparity" / f"{name}_disparity.png", [0, 1, 257, 641], "I;16")
+        path = root / "camera" / f"{name}_camera.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        inside = {"fx": 20.0, "fy": 20.0, "u0": 4.1, "v0": 2.9}
+        path.write_text(json.dumps({"extrinsic": {"baseline": 0.25}, "intrinsic": inside}))
+    return root
+
+
+def names(dataset):
+    return [dataset.describe(index) for index in range(len(dataset))]
+
+
+# flow
+
+
+def test_flow_is_what_was_written_to_a_64th_of_a_pixel(tmp_path):
+    flow = np.random.default_rng(0).uniform(-500, 500, (HEIGHT, WIDTH, 2))
+    known = np.resize([1, 1, 0], (HEIGHT, WIDTH)).astype(bool)
+    write_flow(tmp_path / "a.png", flow, known)
+    found = read_flow(tmp_path / "a.png")
+    assert found.shape == (2, HEIGHT, WIDTH)
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(np.isfinite(found.numpy()), [known] * 2)
+    assert np.abs(found.numpy().transpose(1, 2, 0) - flow)[known].max() <= 1 / 128 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: write_image(p), r"expected flow as a PNG of 3 channels of 16 bits, found PNG of mode 'RGB'"),
+        (
+            lambda p: write_labels(p, [1], "I;16"),
+            r"found PNG of mode 'I;16'; give the flow itself",
+        ),
+        (lambda p: write_png16(p, np.ones((40, 40, 3))) or cut(p), r"unreadable flow .*a.png: .*; mend or remove it"),
+        (lambda p: None, r"unreadable flow .*a.png: .*; mend or remove it"),
+    ],
+)
+def test_what_is_no_flow_is_named(tmp_path, make, message):
+    make(tmp_path / "a.png")
+    with pytest.raises(DataError, match=message) as caught:
+        read_flow(tmp_path / "a.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_flows_of_two_sizes_are_no_occlusion(tmp_path):
+    for width in (4, 5):
+        write_png16(tmp_path / f"{width}.png", np.ones((3, width, 3)))
+    with pytest.raises(DataError, match=r"5.png: expected 4x3 pixels as in .*4.png, found 5x3; fetch both again"):
+        read_occluded(tmp_path / "4.png", tmp_path / "5.png")
+
+
+# KITTI
+
+
+def test_kitti_has_labels_things_flow_and_stereo(tmp_path):
+    root = kitti_root(tmp_path)
+    dataset = open_dataset(f"kitti_semantics:{root}?split=train&validation=0&sources=1,s")
+    assert len(dataset) == 5
+    assert dataset.gives == {
+        "image", "labels", "instances", "flow", "occluded", "K", "sources", "source_T_target",
+    }  # fmt: skip
+    sample = dataset[2]
+    assert set(sample) == dataset.gives
+    assert dataset.classes.names[sample["labels"][0, 0]] == "road"
+    assert sample["labels"][0, :5].tolist() == [0, 13, 2, IGNORE, IGNORE]
+    assert sample["instances"][0, :3].tolist() == [0, 26 * 256 + 1, 26 * 256 + 2]
+    assert sample["flow"][0, 0, :3].isfinite().tolist() == [True, True, False]
+    assert sample["occluded"][0, 0, :3].tolist() == [False, True, False]
+    assert sample["K"].tolist() == [[10, 0, 4], [0, 10, 3], [0, 0, 1]]
+    assert sample["source_T_target"][1, :3, 3].tolist() == pytest.approx([-0.54, 0, 0])  # right: x - baseline
+    assert sample["source_T_target"][0].isnan().all()
+    for place, seed in enumerate((102, 202)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        np.testing.assert_array_equal((sample["sources"][place] * 255).round().permute(1, 2, 0).numpy(), pixels)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(dataset))[2], sample, rtol=0, atol=0, equal_nan=True)
+
+
+def test_kitti_is_split_by_a_seed_and_its_test_has_no_labels(tmp_path):
+    root = kitti_root(tmp_path)
+    parts = [names(open_dataset(f"kitti_semantics:{root}?split={split}&validation=2")) for split in ("train", "val")]
+    assert [len(part) for part in parts] == [3, 2]
+    everything = open_dataset(f"kitti_semantics:{root}?validation=2")
+    test = open_dataset(f"kitti_semantics:{root}:test?validation=2")
+    assert sorted(parts[0] + parts[1]) + names(test) == names(everything)
+    assert everything.gives == test.gives == {"image"}
+    assert names(test) == ["testing/image_2/000000_10.png", "testing/image_2/000001_10.png"]
+    others = {tuple(names(open_dataset(f"kitti_semantics:{root}:val?validation=2&seed={n}"))) for n in range(12)}
+    assert len(others) > 3
+    with pytest.raises(DataError, match=r"KITTI semantics at .*: no image in this split; ask for validation=1"):
+        open_dataset(f"kitti_semantics:{root}:val?validation=0")
+    assert set(names(open_dataset(f"kitti_semantics:{root}:val?validation=1"))) < set(parts[1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (lambda r: drop(r / "training/semantic/000001_10.png"), "", r"1 of 5 images have no label, first: .*01_10"),
+        (lambda r: drop(r / "training/instance/000001_10.png"), "", r"1 of 5 images have no instances"),
+        (lambda r: drop(r / "training/flow_occ/000001_10.png"), "", r"1 of 5 images have no flow"),
+        (lambda r: drop(r / "training/calib_cam_to_cam/000001.txt"), "", r"1 of 5 images have no calibration"),
+        (lambda r: [p.unlink() for p in r.glob("training/image_3/*")],
+         "&validation=0&sources=s", r"no stereo partner in KITTI"),
+        (lambda r: [p.unlink() for p in r.glob("training/image_2/*_11*")], "&validation=0&sources=1",
+         r"expected frames with sources 1 in KITTI semantics at .*, found none"),
+        (lambda r: [p.unlink() for p in r.glob("training/image_2/*_10*")], "", r"named 000000_10.png in .*, found"),
+        (lambda r: None, "&validation=5", r"validation=5: expected fewer than the 5 labelled images"),
+        (lambda r: write_labels(r / "training/semantic/000000_10.png", [77]), "", r"000000_10.png: .* found 77 in 48"),
+        (lambda r: cut(r / "training/instance/000000_10.png"), "", r"unreadable labels .*instance/000000_10.png"),
+        (lambda r: (r / "training/calib_cam_to_cam/000000.txt").write_text("S_rect_02: 8\n"), "", r"000000.txt.*: "),
+        (lambda r: r.joinpath("training").rename(r / "t"), "", r"KITTI semantics at .*found no training/image_2"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_kitti_is_said_in_one_line(tmp_path, spoil, options, message):
+    root = kitti_root(tmp_path)
+    spoil(root)
+    with pytest.raises(CkaProbeError, match=message) as caught:
+        open_dataset(f"kitti_semantics:{root}?split=train" + (options or "&validation=0"))[0]
+    assert "\n" not in str(caught.value)
+
+
+# Cityscapes
+
+
+def test_cityscapes_has_labels_things_depth_and_stereo(tmp_path):
+    dataset = open_dataset(f"cityscapes:{cityscapes_root(tmp_path)}?sources=s")
+    assert len(dataset) == 3
+    assert dataset.gives == {"image", "labels", "instances", "depth", "K", "sources", "source_T_target"}
+    sample = dataset[0]
+    assert sample["labels"][0, :4].tolist() == [0, 13, IGNORE, 18]
+    assert sample["instances"][0, :4].tolist() == [0, 26000, 0, 33001]
+    # p = 0 was not measured, p = 1 is infinitely far; z = fx baseline / ((p - 1) / 256)
+    assert sample["depth"][0, 0, :4].tolist() == [0, 0, 20 * 0.25 / 1, 20 * 0.25 / 2.5]
+    torch.testing.assert_close(sample["K"], torch.tensor([[20, 0, 4.1], [0, 20, 2.9], [0, 0, 1]]))
+    assert sample["source_T_target"][0, :3, 3].tolist() == [-0.25, 0, 0]
+    torch.testing.assert_close(pickle.loads(pickle.dumps(dataset))[0], sample, rtol=0, atol=0)
+
+
+def test_neighbours_come_from_the_labelled_frames_and_from_the_video(tmp_path):
+    root = cityscapes_root(tmp_path)
+    assert names(open_dataset(f"cityscapes:{root}?sources=1")) == [
+        "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png"
+    ]
+    write_image(root / "leftImg8bit_sequence/val/ulm/ulm_000000_000020_leftImg8bit.png", 7)
+    dataset = open_dataset(f"cityscapes:{root}:val?sources=1")
+    assert names(dataset) == ["leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png"]
+    assert "labels" in dataset[0]
+    assert dataset[0]["sources"].shape == (1, 3, HEIGHT, WIDTH)
+
+
+def test_labels_of_the_training_classes_are_taken_as_they_are(tmp_path):
+    root = cityscapes_root(tmp_path)
+    for path in root.rglob("*_labelIds.png"):
+        write_labels(path.with_name(path.name.replace("labelIds", "labelTrainIds")), [0, 18, 255])
+        path.unlink()
+    assert open_dataset(f"cityscapes:{root}")[0]["labels"][0, :3].tolist() == [0, 18, IGNORE]
+
+
+NAME = "train/aachen/aachen_000000_000019"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: drop(r / f"gtFine/{NAME}_gtFine_labelIds.png"), r"1 of 2 images have no label, first: .*19_left"),
+        (lambda r: drop(r / f"gtFine/{NAME}_gtFine_instanceIds.png"), r"1 of 2 images have no instances"),
+        (lambda r: drop(r / f"disparity/{NAME}_disparity.png"), r"1 of 2 images have no disparity"),
+        (lambda r: drop(r / f"camera/{NAME}_camera.json"), r"1 of 2 images have no camera"),
+        (lambda r: drop(r / f"rightImg8bit/{NAME}_rightImg8bit.png"), r"1 of 2 images have no right image"),
+        (lambda r: cut(r / f"camera/{NAME}_camera.json"), r"camera.json: expected intrinsic fx, fy, u0, v0 and"),
+        (lambda r: (r / f"camera/{NAME}_camera.json").write_text(
+            (r / f"camera/{NAME}_camera.json").read_text().replace("0.25", "0")), r"a baseline above 0, found"),
+        (lambda r: (r / f"camera/{NAME}_camera.json").write_text(
+            (r / f"camera/{NAME}_camera.json").read_text().replace("4.1", "1096.98")),
+         r"expected the camera of the 8x6 pixels of .*, found its centre at 1096.98, 2.9; scale the camera with"),
+        (lambda r: Image.new("L", (8, 6)).save(r / f"disparity/{NAME}_disparity.png"), r"a 16-bit depth map, found"),
+        (lambda r: cut(r / f"disparity/{NAME}_disparity.png"), r"unreadable depth map .*_disparity.png"),
+        (lambda r: write_labels(r / f"gtFine/{NAME}_gtFine_labelIds.png", [34]), r"labelIds.png: .* found 34 in 48"),
+        (lambda r: r.joinpath("leftImg8bit").rename(r / "left"), r"expected Cityscapes at .*: leftImg8bit/train/<c"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_cityscapes_is_said_in_one_line(tmp_path, spoil, message):
+    root = cityscapes_root(tmp_path)
+    spoil(root)
+    with pytest.raises(CkaProbeError, match=message) as caught:
+        open_dataset(f"cityscapes:{root}:train")[0]
+    assert "\n" not in str(caught.value)

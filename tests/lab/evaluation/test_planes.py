@@ -1,0 +1,129 @@
+"""Planarity and directed errors: the authors' own formula, counted from 1, beside ours; worked values; degenerate."""
+
+import numpy as np
+import pytest
+import torch
+
+from cka_probe.errors import DataError
+from cka_probe.lab.evaluation.directed import directed_errors
+from cka_probe.lab.evaluation.planes import plane_errors
+
+HEIGHT, WIDTH = 48, 64
+K = np.array([[60.0, 0, 30.25], [0, 58, 22.5], [0, 0, 1]])  # the first pixel is (0, 0)
+WALL = np.array([0.48, -0.36, -0.8])  # x right, y down, z forward; towards the camera
+FLOOR = np.array([0.0, -1.0, 0.0])
+
+
+def rays():
+    row, column = np.mgrid[:HEIGHT, :WIDTH]
+    return np.stack([(column - K[0, 2]) / K[0, 0], (row - K[1, 2]) / K[1, 1], np.ones((HEIGHT, WIDTH))])
+
+
+def room():
+    """Depth (H, W), planes (3, H, W) and normals (3, H, W) of a wall that leans, and of a floor before it."""
+    wall = -3.0 / np.tensordot(WALL, rays(), 1)
+    down = -np.tensordot(FLOOR, rays(), 1)
+    floor = np.where(down > 0, 0.8 / np.where(down > 0, down, 1), np.inf)
+    is_wall = wall < floor
+    planes = np.stack([is_wall, np.zeros_like(is_wall), ~is_wall]).astype(np.int64)
+    normals = np.where(is_wall, WALL[:, None, None], FLOOR[:, None, None])
+    return np.minimum(wall, floor), planes, normals
+
+
+def scored(predicted):
+    depth, planes, normals = room()
+    return plane_errors(predicted, depth, planes, normals, K).set_index("kind")
+
+
+def authors_errors(predicted, depth, mask, normal):
+    """The published recipe for one plane: axes x right, y ahead, z up, pixels from 1, principal components."""
+    row, column = np.mgrid[1 : HEIGHT + 1, 1 : WIDTH + 1]
+    scaled = predicted * np.median(depth[mask]) / np.median(predicted[mask])
+    points = np.stack(
+        [(column - K[0, 2] - 1) * scaled / K[0, 0], scaled, -(row - K[1, 2] - 1) * scaled / K[1, 1]], axis=-1
+    )[mask]
+    axis = np.linalg.svd(points - points.mean(0), full_matrices=False)[2][2]
+    truth = np.array([normal[0], normal[2], -normal[1]])
+    axis = axis if axis @ truth >= 0 else -axis
+    return 100 * np.std(points @ axis), np.degrees(np.arccos(min(axis @ truth, 1)))
+
+
+def test_against_the_authors_own_axes_and_pixels_from_one():
+    depth, planes, _ = room()
+    predicted = depth * np.exp(np.random.default_rng(0).normal(0, 0.05, depth.shape)) + 0.1 * rays()[0]
+    found = scored(predicted)
+    for kind, mask, normal in (("wall", planes[0] > 0, WALL), ("floor", planes[2] > 0, FLOOR)):
+        expected = authors_errors(predicted, depth, mask, normal)
+        assert tuple(found.loc[kind, ["pe_plan", "pe_orie"]]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0, 0.01])
+def test_a_perfect_prediction_has_no_error_whatever_its_scale(factor):
+    found = scored(factor * room()[0])
+    assert list(found.index) == ["wall", "floor"]
+    np.testing.assert_allclose(found[["pe_plan", "pe_orie"]], 0, atol=1e-5)
+
+
+def facing():
+    """A wall straight ahead, 4 m away: depth, planes, normals."""
+    planes = np.zeros((3, HEIGHT, WIDTH), np.int64)
+    planes[0] = 1
+    normals = np.broadcast_to(np.array([0.0, 0, -1])[:, None, None], (3, HEIGHT, WIDTH))
+    return np.full((HEIGHT, WIDTH), 4.0), planes, normals
+
+
+def test_two_centimetres_of_noise_are_two_centimetres():
+    depth, planes, normals = facing()
+    noise = 0.02 * np.random.default_rng(1).choice([-1.0, 1.0], depth.shape)
+    found = plane_errors(depth + noise, depth, planes, normals, K)
+    # the median of two values is one of them, and scales by half a per cent
+    assert found["pe_plan"].item() == pytest.approx(2.00, rel=0.01)
+    assert found["pe_orie"].item() < 0.2
+
+
+def test_a_tilt_of_five_per_cent_is_its_angle():
+    depth, planes, normals = facing()
+    tilted = 4 / (1 - 0.05 * rays()[0])  # the plane z = 4 + 0.05 x
+    found = plane_errors(tilted, depth, planes, normals, K)
+    assert found["pe_orie"].item() == pytest.approx(np.degrees(np.arctan(0.05)), abs=1e-6)
+    assert found["pe_orie"].item() == pytest.approx(2.86, abs=0.01)
+    assert found["pe_plan"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_sign_of_a_normal_does_not_matter():
+    depth, planes, normals = facing()
+    tilted = 4 / (1 - 0.05 * rays()[0])
+    pd = plane_errors(tilted, depth, planes, -normals, K)
+    assert pd.equals(plane_errors(tilted, depth, planes, normals, K))
+
+
+def test_planes_that_do_not_count():
+    depth, planes, normals = facing()
+    planes[0] = 0
+    planes[0, :2] = 1  # 2 of 48 rows: below a twentieth
+    assert plane_errors(depth, depth, planes, normals, K).empty
+    planes[0, :3] = 2
+    assert list(plane_errors(depth, depth, planes, normals, K)["number"]) == [2]
+
+
+def test_a_plane_that_was_not_measured_says_nothing():
+    depth, planes, normals = facing()
+    found = plane_errors(depth, np.zeros_like(depth), planes, normals, K)
+    assert found["pixels"].item() == 0
+    assert found[["pe_plan", "pe_orie"]].isna().all(axis=None)
+    line = np.where(np.arange(HEIGHT)[:, None] == 5, depth, 0)  # one row of points spans no plane
+    assert plane_errors(depth, line, planes, normals, K)[["pe_plan", "pe_orie"]].isna().all(axis=None)
+
+
+def test_a_size_that_differs_is_one_line():
+    depth, planes, normals = facing()
+    with pytest.raises(DataError, match=r"of the depth's size \(48, 64\), found .* and \(2, 2\)"):
+        plane_errors(np.ones((2, 2)), depth, planes, normals, K)
+
+
+def test_directed_by_hand():
+    depth = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    predicted = torch.tensor([1.0, 3.5, 3.0, 2.0, 2.9])  # right, too far, right, too near, too near; the last not valid
+    valid = torch.tensor([True, True, True, True, False])
+    assert directed_errors(predicted, depth, valid) == {"dde_0": 0.5, "dde_m": 0.25, "dde_p": 0.25}
+    assert all(np.isnan(value) for value in directed_errors(predicted, depth, valid & False).values())

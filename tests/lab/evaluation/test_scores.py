@@ -1,0 +1,142 @@
+"""Scores: means, the file that holds them and nothing else, what a terminal shows, files that are none."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cka_probe.errors import DataError
+from cka_probe.lab.evaluation.boundaries import BOUNDARIES
+from cka_probe.lab.evaluation.depth import ERRORS
+from cka_probe.lab.evaluation.directed import DIRECTED
+from cka_probe.lab.evaluation.planes import PLANARITY
+from cka_probe.lab.evaluation.predictions import (
+    check_names,
+    keep_prediction,
+    note_predictions,
+    prediction_path,
+    read_prediction,
+)
+from cka_probe.lab.evaluation.scores import COUNTS, MEASURES, Scores, describe_measure
+
+NAMES = ["küche/rgb_00001.jpg", "office/rgb_00002.jpg", "office/rgb_00003.jpg"]
+
+
+@pytest.fixture
+def scores():
+    table = pd.DataFrame(
+        {
+            "abs_rel": [0.1, 0.2, 0.6],
+            "abs_rel_median": [1 / 3, np.nan, 0.1],
+            "pe_plan": [2.0, 5.0, np.nan],
+            "pe_orie": [10.0, 40.0, np.nan],
+            "dbe_acc": np.nan,
+            "planes": [3.0, 1.0, 0.0],
+            "floored": [0.0, 7.0, 0.0],
+        },
+        index=NAMES,
+    )
+    model = {"reference": "a.safetensors", "hash": "ab", "stage": "depth", "task": "depth", "architecture": "resnet18"}
+    data = {"source": "ibims1:ibims", "hash": "cd", "num": 3}
+    settings = {
+        "eigen_crop": False,
+        "cap": [0.0, None],
+        "flip_test": True,
+        "crops": 2,
+        "scaling": "none",
+        "resamples": 300,
+        "seed": 1,
+        "floor": 1e-3,
+    }
+    return Scores(table, model, data, settings, {"torch": "2.6"})
+
+
+def test_means_are_over_the_images_that_have_a_value(scores):
+    assert scores.means()["abs_rel"] == pytest.approx(0.3)
+    assert scores.means()["abs_rel_median"] == pytest.approx((1 / 3 + 0.1) / 2)
+    assert np.isnan(scores.means()["dbe_acc"])
+    found = scores.intervals()
+    assert list(found.columns) == ["value", "low", "high", "num"]
+    assert found["num"].to_dict() == dict(zip(scores.table, [3, 2, 2, 2, 0, 3, 3], strict=True))
+    pd.testing.assert_series_equal(found["value"], scores.means(), check_names=False)
+    assert 0.1 <= found.loc["abs_rel", "low"] < 0.3 < found.loc["abs_rel", "high"] <= 0.6
+    wide, narrow = (scores.intervals(level).loc["abs_rel"] for level in (0.95, 0.5))
+    assert wide["low"] <= narrow["low"] < narrow["high"] <= wide["high"]
+
+
+def test_planes_count_once_each(scores):
+    assert tuple(scores.over_planes()) == pytest.approx(((3 * 2 + 5) / 4, (3 * 10 + 40) / 4))
+
+
+def test_the_file_holds_everything_and_the_same_scores_give_the_same_bytes(scores, tmp_path):
+    scores.save(tmp_path / "a" / "scores.json")
+    again = Scores.load(tmp_path / "a" / "scores.json")
+    pd.testing.assert_frame_equal(again.table, scores.table)
+    for part in ("model", "data", "settings", "versions"):
+        assert getattr(again, part) == getattr(scores, part)
+    again.save(tmp_path / "b.json")
+    assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a" / "scores.json").read_bytes()
+    document = json.loads((tmp_path / "b.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert document["means"]["abs_rel"]["value"] == pytest.approx(0.3)
+    assert document["table"]["measures"]["pe_plan"] == [2.0, 5.0, None]
+    assert document["table"]["images"] == NAMES
+
+
+def test_the_csv_is_a_row_for_each_image(scores, tmp_path):
+    read = pd.read_csv(scores.save(tmp_path / "scores.csv"), index_col="image")
+    pd.testing.assert_frame_equal(read, scores.table, check_names=False)
+
+
+def test_a_terminal_is_told_what_was_scored_and_how(scores):
+    said = scores.summary()
+    assert "a.safetensors (resnet18, task depth)" in said
+    assert "3 images from ibims1:ibims, no crop, not scaled" in said
+    assert "over all planes, as iBims-1's authors average: pe_plan 2.75 cm, pe_orie 17.50 deg" in said
+    assert "7 valid pixels were predicted below 0.001 m" in said
+    rows = {line.split()[0] for line in said.splitlines() if line}
+    assert {"abs_rel", "abs_rel_median", "pe_plan"} <= rows
+    assert not rows & set(COUNTS)
+    assert said in repr(scores)
+
+
+def test_every_measure_is_described():
+    assert set(MEASURES) == {*ERRORS, *BOUNDARIES, *PLANARITY, *DIRECTED, *COUNTS}
+    assert describe_measure("rmse_median") is MEASURES["rmse"]
+    assert {describe_measure(name).better for name in ("delta1", "dde_0")} == {"higher"}
+    assert describe_measure("something").better == ""
+
+
+def test_files_that_are_no_scores_are_one_line(scores, tmp_path):
+    with pytest.raises(DataError, match=r"saved as \.json or \.csv, found '\.txt'"):
+        scores.save(tmp_path / "scores.txt")
+    with pytest.raises(DataError, match=r"expected a scores\.json of `ckaprobe evaluate` at .*none\.json, found"):
+        Scores.load(tmp_path / "none.json")
+    path = scores.save(tmp_path / "scores.json")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for wrong in ([], document | {"format": "ckaprobe-result/1"}, {"format": document["format"]}):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match="expected scores of format 'ckaprobe-scores/1', found"):
+            Scores.load(path)
+
+
+def test_kept_predictions_are_exact(tmp_path):
+    depth = np.random.default_rng(0).random((5, 7)).astype(np.float32)
+    path = keep_prediction(tmp_path / "kept", NAMES[0], depth)
+    assert path == prediction_path(tmp_path / "kept", NAMES[0])
+    np.testing.assert_array_equal(read_prediction(tmp_path / "kept", NAMES[0]), depth)
+    first = path.read_bytes()
+    assert keep_prediction(tmp_path / "kept", NAMES[0], depth).read_bytes() == first
+    note = json.loads(note_predictions(tmp_path / "kept", NAMES[:1], {"hash": "ab"}, {}).read_text(encoding="utf-8"))
+    assert note["images"] == {NAMES[0]: path.name}
+    assert note["model"] == {"hash": "ab"}
+
+
+def test_predictions_that_are_not_there_are_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"expected the kept prediction of 'a/b' at .*a__b\.npz, found .*--keep"):
+        read_prediction(tmp_path, "a/b")
+    prediction_path(tmp_path, "a").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(DataError, match="expected the kept prediction of 'a'"):
+        read_prediction(tmp_path, "a")
+    with pytest.raises(DataError, match="found 'a/b' and 'a__b'; rename one"):
+        check_names(["a/b", "c", "a__b"])

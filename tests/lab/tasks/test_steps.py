@@ -1,0 +1,269 @@
+"""A step in parts is the step of the whole; branches that are left out; what decays: theorems of a stage's options."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from cka_probe.errors import OutOfMemoryError, RecipeError
+from cka_probe.lab.tasks.masked import Masked
+from cka_probe.lab.training.devices import readers
+from cka_probe.lab.training.drop_path import drop_paths
+from cka_probe.lab.training.optimiser import depths, parameter_groups
+from cka_probe.lab.training.sampling import Samples
+from cka_probe.lab.training.stage import Stage
+from cka_probe.lab.training.start import seeded
+from cka_probe.lab.training.trainer import Objective, Trainer
+from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.backbone import Backbone
+
+DEPTHS = {"swinv2_micro": {"depths": (1, 1, 2, 1)}, "resnet18": {}}
+
+
+class Drawn(Samples):
+    """Eight images of nothing in particular."""
+
+    def __init__(self, count=8):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return {"image": torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(index))}
+
+
+def backbone_of(name):
+    return Backbone(seeded(lambda: ARCHITECTURES[name].build(size=64, **DEPTHS[name]), 0), size=64)
+
+
+def stage_of(**keys):
+    return Stage(**{"name": "masked", "task": "masked", "data": ("memory",), "steps": 3, "batch": 8, "lr": 1e-3,
+                    "size": 64, "log_every": 1, "options": {"cell": 16}} | keys)  # fmt: skip
+
+
+def trainer_of(folder, **keys):
+    folder.mkdir(exist_ok=True)
+    stage = stage_of(**keys)
+    backbone, task = backbone_of("swinv2_micro"), stage.build_task()
+    drop_paths(backbone.model, stage.drop_path)
+    objective = Objective(backbone.train(), seeded(lambda: task.head(backbone), 1).train(), task)
+    return Trainer(stage, 0, objective, (Drawn(), Drawn(0)), Accelerator(cpu=True), folder)
+
+
+def trained(folder, **keys):
+    trainer = trainer_of(folder, **keys)
+    seen = []
+    trainer.run(lambda name, step, steps, scalars: seen.append(dict(scalars)))
+    return seen, trainer.objective.state_dict()
+
+
+def test_a_step_in_parts_is_the_step_of_the_whole(tmp_path):
+    whole, weights = trained(tmp_path / "1")
+    for parts in (2, 4, 8):
+        scalars, others = trained(tmp_path / str(parts), accumulate=parts)
+        for one, other in zip(whole, scalars, strict=True):
+            assert other == pytest.approx(one, rel=1e-4)
+        for name, value in weights.items():
+            # AdamW divides by the gradient's own size: a rounding error of a gradient near 0 is worth a step there
+            moved = (value - others[name]).abs()
+            assert moved.float().mean() < 2e-5, name
+
+
+def test_parts_take_the_same_images_in_the_same_order(tmp_path, monkeypatch):
+    def images(parts):
+        seen = []
+        plain = Masked.loss
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Masked, "loss", lambda self, b, h, batch: seen.append(batch["image"]) or plain(self, b, h, batch)
+            )
+            trained(tmp_path / str(parts), accumulate=parts)
+        assert len(seen) == 3 * parts
+        return torch.cat(seen)
+
+    assert torch.equal(images(1), images(4))
+
+
+def test_parts_must_divide_the_batch_and_leave_something_for_every_process(tmp_path, monkeypatch):
+    with pytest.raises(RecipeError, match=r"stages\.masked\.accumulate: expected a divisor of the batch of 8, found 3"):
+        stage_of(accumulate=3)
+    with pytest.raises(RecipeError, match=r"stages\.masked\.accumulate: expected at least 1, found 0"):
+        stage_of(accumulate=0)
+    trainer = trainer_of(tmp_path / "x", accumulate=4)
+    monkeypatch.setattr(Accelerator, "num_processes", 4)
+    with pytest.raises(RecipeError, match=r"batch: expected a multiple of the 4 processes times 4 parts, found 8"):
+        trainer._positions()
+
+
+@pytest.mark.parametrize(
+    ("parts", "advice"), [(1, "masked.accumulate=2"), (4, "masked.accumulate=8"), (8, "masked.size=32")]
+)
+def test_no_room_says_what_needs_less(tmp_path, monkeypatch, parts, advice):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Masked, "loss", full)
+    with pytest.raises(
+        OutOfMemoryError, match=f"no room .* for {8 // parts} images of 64 pixels .*; try --set {advice}"
+    ):
+        trained(tmp_path / "run", accumulate=parts)
+
+
+def test_a_run_in_parts_goes_on_where_it_stopped(tmp_path):
+    options = {"accumulate": 2, "drop_path": 0.5, "save_every": 2}
+    _, whole = trained(tmp_path / "whole", **options)
+    trainer = trainer_of(tmp_path / "halves", **options)
+
+    class Killed(Exception):
+        pass
+
+    def kill(name, step, steps, scalars):
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer.run(kill)
+    again = trainer_of(tmp_path / "halves", **options)
+    again.run()
+    assert all(torch.equal(value, whole[name]) for name, value in again.objective.state_dict().items())
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_rates_of_branches_left_out_rise_linearly_to_the_last_block(name):
+    from timm.layers import DropPath
+
+    backbone = backbone_of(name)
+    before = backbone.state_dict()
+    drop_paths(backbone.model, 0.4)
+    rates = [module.drop_prob for module in backbone.modules() if isinstance(module, DropPath)]
+    blocks, branches = {"swinv2_micro": (5, 2), "resnet18": (8, 1)}[name]
+    expected = [0.4 * block / (blocks - 1) for block in range(blocks) for _ in range(branches)]
+    assert rates == pytest.approx(expected)
+    assert list(backbone.state_dict()) == list(before)
+    backbone.load_state_dict(before)
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_branches_are_left_out_of_training_alone(name):
+    plain, dropping, images = backbone_of(name), backbone_of(name), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        for backbone in (
+            plain,
+            dropping,
+        ):  # the norms after Swin's branches start at 0, where leaving out changes nothing
+            for key, parameter in backbone.named_parameters():
+                if "norm" in key:
+                    parameter.fill_(0.7)
+    drop_paths(dropping.model, 0.9)
+    assert torch.equal(plain.eval()(images), dropping.eval()(images))
+    assert not torch.allclose(plain.train()(images), dropping.train()(images))
+
+
+def test_a_rate_of_0_touches_nothing_and_draws_nothing():
+    plain, zero, images = backbone_of("swinv2_micro"), backbone_of("swinv2_micro"), torch.rand(2, 3, 64, 64)
+    drop_paths(zero.model, 0.0)
+    assert repr(plain) == repr(zero)
+    state = torch.get_rng_state()
+    assert torch.equal(plain.train()(images), zero.train()(images))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_branch_left_out_is_made_up_for_in_the_mean():
+    torch.manual_seed(0)
+    backbone = backbone_of("resnet18")
+    drop_paths(backbone.model, 0.5)
+    last = backbone.model.layer4[1].drop_path
+    given = last.train()(torch.ones(4000, 1))
+    assert set(given.unique().tolist()) == {0.0, 2.0}
+    assert given.mean().item() == pytest.approx(1.0, abs=0.06)
+
+
+def test_an_encoder_without_blocks_has_nothing_to_leave_out():
+    with pytest.raises(RecipeError, match=r"expected an encoder of blocks .*, found Conv2d; set drop_path=0"):
+        drop_paths(torch.nn.Conv2d(3, 3, 1), 0.1)
+    with pytest.raises(RecipeError, match=r"stages\.masked\.drop_path: expected a number in \[0, 1\), found 1\.0"):
+        stage_of(drop_path=1.0)
+
+
+def test_rates_by_layer_of_the_paper_model_at_full_size():
+    """What Swin-v2-L learns at in MIM-Depth's fine-tuning, rate over rate of the head."""
+    with torch.device("meta"):
+        backbone = Backbone(ARCHITECTURES["swinv2_large"].build(size=192), size=192)
+    depth_of, last = depths(backbone.model)
+    listed = {
+        "patch_embed.proj.weight": 0.0106,
+        "layers.1.downsample.reduction.weight": 0.0172,
+        "layers.1.downsample.norm.weight": 0.0172,
+        "layers.2.blocks.3.norm1.weight": 0.054,
+        "layers.2.blocks.6.norm1.weight": 0.087,
+        "layers.2.blocks.9.norm1.weight": 0.142,
+        "layers.2.blocks.12.norm1.weight": 0.232,
+        "layers.2.blocks.15.norm1.weight": 0.377,
+        "layers.3.downsample.norm.weight": 0.614,
+        "norm.weight": 1.0,
+    }
+    assert last == 28
+    named = dict(backbone.model.named_parameters())
+    head = torch.nn.Linear(3, 3)
+    scale = {id(p): g["scale"] for g in parameter_groups(backbone, head, 0.05, 0.85) for p in g["params"]}
+    for name, multiplier in listed.items():
+        assert 0.85 ** (28 - depth_of(name)) == pytest.approx(multiplier, abs=6e-4), name
+        assert scale[id(named[name])] == pytest.approx(multiplier, abs=6e-4), name
+    assert scale[id(head.weight)] == 1.0
+
+
+def test_simmim_lets_the_network_of_the_position_bias_decay():
+    backbone, head = backbone_of("swinv2_micro"), torch.nn.Linear(3, 3)
+
+    def decaying(undecayed):
+        groups = parameter_groups(backbone, head, 0.05, 1.0, undecayed)
+        decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+        return {name for name, p in backbone.model.named_parameters() if decay[id(p)]}
+
+    more = decaying(()) - decaying(stage_of().undecayed)
+    assert {name.partition("attn.")[2] for name in more} == {"cpb_mlp.0.weight", "cpb_mlp.2.weight", "logit_scale"}
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "sharing", "expected"),
+    [("cpu", 64, "1", 0), ("cuda", 1, "1", 1), ("cuda", 12, "1", 11), ("cuda", 64, "1", 16), ("cuda", 64, "8", 7)],
+)
+def test_who_reads_ahead_where_nobody_says(monkeypatch, device, cores, sharing, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", sharing)
+    assert readers(SimpleNamespace(device=torch.device(device))) == expected
+
+
+PARTS = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_steps import Drawn, trainer_of
+trainer = trainer_of(Path(sys.argv[2]), accumulate=2)
+trainer.run()
+if trainer.accelerator.is_main_process:
+    torch.save(trainer.objective.state_dict(), Path(sys.argv[2]) / "weights.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_in_parts_do_what_one_does_whole(tmp_path):
+    _, whole = trained(tmp_path / "one")
+    (tmp_path / "run.py").write_text(PARTS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path / "two")],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    two = torch.load(tmp_path / "two/weights.pt", weights_only=True)
+    for name, value in whole.items():
+        assert (value - two[name]).abs().float().mean() < 2e-5, name

@@ -1,0 +1,155 @@
+"""Recording leaves no trace, and records what the layer put out."""
+
+import pytest
+import torch
+from torch import nn
+
+from cka_probe.errors import LayerError
+from cka_probe.models.recording import full_float32, record, survey
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.ReLU(inplace=True)
+        self.shared = nn.Identity()
+        self.pair = nn.ModuleList([nn.Flatten(), nn.Flatten()])
+        self.unused = nn.Linear(1, 1)
+        self.head = nn.LazyLinear(5)
+
+    def forward(self, images):
+        x = self.shared(self.act(self.norm(self.conv(images))))
+        return self.head(self.pair[0](self.shared(x)))
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    net = Net()
+    net(torch.rand(2, 3, 6, 6))
+    return net.train()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(5, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def clone(_, activation):
+    return activation.clone()
+
+
+def hooks(net):
+    return sum(len(module._forward_hooks) for module in net.modules())
+
+
+def test_an_in_place_operation_after_the_layer_changes_nothing(net, images):
+    norm, act = record(net, images, ["norm", "act"], clone)
+    assert norm.min() < 0
+    torch.testing.assert_close(act, norm.clamp_min(0))
+
+
+def test_modes_gradients_and_hooks_are_as_before(net, images):
+    net.norm.eval()
+    statistics = net.norm.running_mean.clone()
+    (out,) = record(net, images, ["head"], clone)
+    assert (net.training, net.conv.training, net.norm.training) == (True, True, False)
+    assert hooks(net) == 0
+    assert not out.requires_grad
+    assert torch.equal(net.norm.running_mean, statistics)
+
+
+def test_order_is_that_of_the_request_and_not_of_the_pass(net, images):
+    forwards = record(net, images, ["conv", "head"], lambda name, _: name)
+    backwards = record(net, images, ["head", "conv"], lambda name, _: name)
+    assert (forwards, backwards) == (["conv", "head"], ["head", "conv"])
+
+
+def test_the_pass_stops_after_the_last_wanted_layer(net, images):
+    ran = []
+    net.head.register_forward_hook(lambda *_: ran.append("head"))
+    record(net, images, ["conv", "norm"], clone)
+    assert ran == []
+    record(net, images, ["conv", "norm"], clone, stop=False)
+    assert ran == ["head"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (["unused"], "'unused' never ran in the forward pass"),
+        (["shared"], "'shared' runs more than once"),
+    ],
+)
+def test_layers_that_run_never_or_twice(net, images, modules, message):
+    with pytest.raises(LayerError, match=message):
+        record(net, images, modules, clone, stop=False)
+    assert hooks(net) == 0
+
+
+def test_hooks_are_gone_after_any_error(net, images):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        record(net, images, ["conv"], fail)
+    with pytest.raises(AttributeError):
+        record(net, images, ["conv", "nope"], clone)
+    with pytest.raises(RuntimeError):
+        record(net, images[:, :2], ["conv"], clone)
+    assert hooks(net) == 0
+    assert net.training
+
+
+def test_windows_and_tokens_are_not_taken_for_images():
+    net = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 2))
+    with pytest.raises(LayerError, match=r"puts out \(6, 4\) for 3 images; expected one activation per image"):
+        record(net, torch.rand(3, 2, 4), ["0"], clone)
+
+
+def test_outputs_that_wrap_a_tensor_are_opened():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x + 1, "state"
+
+    class Named(nn.Module):
+        def forward(self, x):
+            return {"last_hidden_state": x[0] * 2}
+
+    net = nn.Sequential(Pair(), Named())
+    assert record(net, torch.ones(4, 2), ["0", "1"], lambda _, a: float(a.mean())) == [2.0, 4.0]
+
+
+def test_a_layer_without_floats_is_named():
+    class Labels(nn.Module):
+        def forward(self, x):
+            return x.argmax(1)
+
+    with pytest.raises(LayerError, match=r"layer '0' puts out no float tensor"):
+        record(nn.Sequential(Labels()), torch.rand(4, 2), ["0"], clone)
+
+
+def test_a_survey_counts_the_calls_of_every_module(net, images):
+    seen = survey(net, images)
+    assert seen["conv"] == [(5, 4, 4, 4)]
+    assert len(seen["shared"]) == 2
+    assert "unused" not in seen
+    assert hooks(net) == 0
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_tf32_is_off_while_recording_on_a_gpu_and_as_before_afterwards(before):
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    try:
+        torch.backends.cudnn.allow_tf32 = before
+        torch.set_float32_matmul_precision("high" if before else "highest")
+        with full_float32(torch.device("cuda")):
+            assert not torch.backends.cudnn.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.cudnn.allow_tf32 == before
+        assert torch.get_float32_matmul_precision() == ("high" if before else "highest")
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)

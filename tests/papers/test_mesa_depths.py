@@ -1,0 +1,68 @@
+"""Depth panels of a study of MeSa, on rooms drawn for the purpose."""
+
+import numpy as np
+import pytest
+from helpers.mesa_study import Writer, scores
+
+from cka_probe.errors import DataError
+from cka_probe.images.datasets import open_dataset
+from cka_probe.lab.evaluation.predictions import keep_prediction, note_predictions
+from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.papers.mesa.depths import depth_rows, draw_depths
+from cka_probe.papers.mesa.evidence import Evidence
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    """Four rooms in the layout of iBims-1, as a spec."""
+    folder = tmp_path_factory.mktemp("rooms") / "ibims1"
+    make_worlds(folder, Settings("rooms", num=4, size=(72, 96), frames=1, test=0.0, seed=3, layout="ibims1"))
+    return f"ibims1:{folder}"
+
+
+def keep(folder, dataset, factor):
+    names = [dataset.describe(place) for place in range(len(dataset))]
+    for place, name in enumerate(names):
+        keep_prediction(folder, name, dataset[place]["depth"][0].numpy() * factor)
+    note_predictions(folder, names, {}, {})
+    return names
+
+
+def test_rows_have_the_image_its_truth_what_was_predicted_of_it_and_edges(rooms, tmp_path):
+    dataset = open_dataset(rooms)
+    names = keep(tmp_path / "kept", dataset, 1.1)
+    (row,) = depth_rows(dataset, names[2:3], {"MP": tmp_path / "kept"})
+    sample = dataset[2]
+    assert row.name == names[2]
+    assert (row.image == np.rint(sample["image"].numpy() * 255).transpose(1, 2, 0)).all()
+    np.testing.assert_allclose(row.predictions["MP"], row.truth * 1.1, rtol=1e-6)
+    assert (row.edges["truth"] == sample["edges"][0].numpy()).all()
+    assert row.edges["MP"].any()
+    with pytest.raises(DataError, match="expected the image 'another' that was scored"):
+        depth_rows(dataset, ["another"], {})
+
+
+def test_a_panel_is_drawn_of_what_was_kept_and_what_was_not_is_said(rooms, tmp_path):
+    study = Writer(tmp_path)
+    dataset = open_dataset(rooms)
+    for stage, factor in (("mp", 1.2), ("sp", 0.9)):
+        names = keep(tmp_path / "seed0" / "predictions" / f"{stage}_depth" / "out", dataset, factor)
+        made = scores(f"{stage}_depth", place="out", abs_rel=0.2)
+        table = made.table.iloc[: len(names)].set_axis(names)
+        place = tmp_path / "seed0" / "scores" / f"{stage}_depth" / "out.json"
+        type(made)(table, made.model, dict(made.data) | {"source": rooms}, made.settings, made.versions).save(place)
+    inside, outside = draw_depths(Evidence.load(study.folder), tmp_path / "figures")
+    assert inside.paths == ()
+    assert list(inside.missing) == ["MP", "MP+GP", "MP+GP+SP"]
+    assert [path.name for path in outside.paths] == ["depth_out.png", "depth_out.pdf"]
+    assert all(path.stat().st_size for path in outside.paths)
+    assert list(outside.missing) == ["MP+GP"]
+
+
+def test_images_that_are_gone_are_said_to_be(tmp_path):
+    study = Writer(tmp_path)
+    study.scores("mp_depth", place="out", abs_rel=0.2)
+    note_predictions(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
+    _, outside = draw_depths(Evidence.load(tmp_path), tmp_path / "figures")
+    assert outside.paths == ()
+    assert "no longer where they were" in outside.caption

@@ -1,0 +1,186 @@
+"""The report of a study of MeSa: what it says, what it does not say, and that it says it of what was run."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.mesa_study import Writer
+
+from cka_probe.papers.mesa.arms import ARMS, CONTROLS, ROOMS
+from cka_probe.papers.mesa.claims import BESIDE, CLAIMS, judge_claims
+from cka_probe.papers.mesa.conditions import command, data_rows, departures
+from cka_probe.papers.mesa.drawings import GRIDS
+from cka_probe.papers.mesa.evidence import Evidence
+from cka_probe.papers.mesa.page import write_page
+from cka_probe.papers.mesa.published import IN_DISTRIBUTION, published
+from cka_probe.papers.mesa.report import tables_of, write_report
+from cka_probe.papers.mesa.scales import SCALES
+from cka_probe.papers.mesa.summaries import absences, layer_rows, score_rows
+
+U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
+
+
+def study(folder, seeds=(0,)):
+    writer = Writer(folder, seeds)
+    for seed in seeds:
+        writer.similarity("mp", "mp", seed, top=U - 0.01 * seed * (U < 0.65))
+        writer.similarity("mp", "mp_depth", seed, diagonal=np.linspace(0.95, 0.4 + 0.02 * seed, 9))
+        writer.similarity("random", "random", seed, top=U, undefined=range(2, 7))
+        for stage, rmse in (("mp_depth", 0.5), ("gp_depth", 0.6), ("sp_depth", 0.4)):
+            writer.scores(stage, seed, "in", rmse=rmse + 0.001 * seed, delta1=0.9)
+        writer.scores("mp_depth", seed, "out", dbe_comp=30.0 + seed, pe_orie=9.0, abs_rel=0.3)
+        writer.log("mp", seed)
+    return writer
+
+
+def page(folder):
+    evidence = Evidence.load(folder)
+    return write_page(evidence, judge_claims(evidence), tables_of(evidence), [])
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    study(folder)
+    return folder, write_report(folder)
+
+
+def test_a_report_has_its_page_tables_and_figures(written):
+    folder, readme = written
+    report = folder / "report"
+    assert readme == report / "README.md"
+    tables = {path.name for path in (report / "tables").iterdir()}
+    names = ("table_1", "table_2", "pretrained", "videos", "layers")
+    assert tables == {f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")}
+    drawn = {path.stem for path in (report / "figures").iterdir()}
+    assert drawn == {"claims", "controls", "scores_in", "scores_out", "curves_masked", "top_row", "diagonal",
+                     "controls_row"}  # fmt: skip
+    assert all((report / "figures" / f"{stem}.{suffix}").stat().st_size for stem in drawn for suffix in ("png", "pdf"))
+    frame = pd.read_csv(report / "claims.csv")
+    assert len(frame) == len(CLAIMS) + len(BESIDE)
+    assert frame.set_index("name").loc["rmse_mesa", "seed0"] == pytest.approx(0.1)
+
+
+def test_every_link_of_the_page_leads_to_a_file(written):
+    folder, readme = written
+    text = readme.read_text("utf-8")
+    links = [part.split(")")[0] for part in text.split("](")[1:]]
+    assert "figures/top_row.png" in links
+    assert "figures/claims.png" in links
+    assert [link for link in links if not (folder / "report" / link).exists()] == []
+
+
+def test_the_same_study_gives_the_same_page_and_tables(written):
+    folder, readme = written
+    before = {path: path.read_bytes() for path in (folder / "report").rglob("*") if path.suffix in (".csv", ".tex")}
+    first, again = (text.partition("## Table 1")[2].partition("## Controls")[0] for text in
+                    (readme.read_text("utf-8"), page(folder)))  # fmt: skip
+    assert first == again
+    assert "MP+GP+SP" in first
+    again = tables_of(Evidence.load(folder))["table_1"].to_csv(index=False, lineterminator="\n")
+    assert before[folder / "report" / "tables" / "table_1.csv"].decode() == again
+
+
+def test_one_seed_is_said_to_decide_nothing(written):
+    text = written[1].read_text("utf-8")
+    assert "nothing is decided by one seed" in text
+    assert "undecided (one seed)" in text
+    assert "there are no p-values" in text
+    assert "| holds" not in text
+
+
+def test_several_seeds_decide_and_what_does_not_hold_is_said_plainly(tmp_path):
+    study(tmp_path, (0, 1, 2))
+    text = page(tmp_path)
+    assert "by Student's t over 3 seeds" in text
+    assert 'Does not hold here: "GP lowers rmse: MP > MP+GP"' not in text  # 0.1 on every seed: not different runs
+    assert "undecided (equal seeds: not different runs)" in text
+    assert "corrected for all claims that could be tested, 2 (Holm)" in text
+    assert "| holds" in text
+    Writer(tmp_path, (0, 1, 2)).scores("gp_depth", 1, "in", rmse=0.63, delta1=0.9)
+    assert 'Does not hold here: "GP lowers rmse: MP > MP+GP" (\N{MINUS SIGN}0.1' in page(tmp_path)
+
+
+def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(tmp_path):
+    study(tmp_path)
+    rows = score_rows(Evidence.load(tmp_path), "in").set_index(["stage", "measure"])
+    assert rows.loc[("sp_depth", "rmse"), "paper"] == 0.238
+    assert rows.loc[("sp_depth", "rmse"), "value"] == pytest.approx(0.4)
+    assert math.isnan(rows.loc[("gp_depth", "rmse"), "paper"])
+    assert rows.loc[("gp_imagenet_depth", "rmse"), "state"] == "not run"
+    assert rows.loc[("mp_depth", "abs_rel"), "state"] == "undefined"  # scored, but not by this measure
+    text = page(tmp_path)
+    assert "/ 0.238 |" in text
+    assert "no number is given from memory" in text
+    assert "- 0.238 (MP+GP+SP, rmse): Table 3, LSUN; 17.1 % below 0.287." in text
+
+
+def test_published_numbers_agree_with_each_other_and_name_arms_and_sources():
+    assert pytest.approx(0.171, abs=5e-4) == 1 - 0.238 / 0.287
+    assert {stage for stage, _ in IN_DISTRIBUTION} <= {arm.tuned for arm in ARMS}
+    assert all(number.source for number in IN_DISTRIBUTION.values())
+    assert published("out", "mp_depth", "dbe_comp") is None
+
+
+def test_layers_have_their_spread_and_undefined_ones_are_named(tmp_path):
+    study(tmp_path)
+    rows = layer_rows(Evidence.load(tmp_path)).set_index(["arm", "index"])
+    assert rows.loc[("MP", 8), "diagonal_value"] == pytest.approx(0.4)
+    assert rows.loc[("MP", 4), "spread"] == pytest.approx(0.5)
+    assert rows.loc[("no pre-training", 3), "top_state"] == "undefined"
+    assert rows.loc[("no pre-training", 3), "top_reason"].endswith("its activation is 0")
+    text = page(tmp_path)
+    assert "| no pre-training | 1.00 ± 0.01 | 0.90 ± 0.01 | undefined |" in text
+    assert 'Cannot be said: "… of the untrained network". Reason: seed 0: layers.2.blocks.3.norm1, ' in text
+
+
+def test_what_was_not_run_is_listed_and_an_empty_study_can_be_reported(tmp_path):
+    Writer(tmp_path)
+    evidence = Evidence.load(tmp_path)
+    assert absences(evidence) == [f"{arm.name}: nothing of it" for arm in (*ARMS, *CONTROLS)]
+    text = page(tmp_path)
+    assert "Of 14 claims 14 were not run." in text
+    assert "No networks were compared." in text
+
+
+def test_seeds_that_lack_something_are_named(tmp_path):
+    study(tmp_path, (0, 1, 2))
+    (tmp_path / "seed1" / "scores" / "gp_depth" / "in.json").unlink()
+    lines = absences(Evidence.load(tmp_path))
+    assert any(line.startswith("MP+GP: without scores in distribution (seeds 1), scores out of") for line in lines)
+    rows = {row.name: row for row in judge_claims(Evidence.load(tmp_path))}
+    assert rows["rmse_gp"].finding.runs[1] is None
+    assert "2 of 3 seeds" in rows["rmse_gp"].said or "equal seeds" in rows["rmse_gp"].said
+
+
+def test_conditions_are_read_from_the_study(tmp_path):
+    writer = study(tmp_path)
+    evidence = Evidence.load(tmp_path)
+    told = " ".join(departures(evidence))
+    assert "MP takes 600 steps of 16 images, of 64 pixels" in told
+    assert "Cells of 16 pixels are hidden" in told
+    assert "swinv2_micro" in told
+    assert "Procedural images stand for LSUN, ImageNet, videos of NYUv2, NYUv2, iBims-1" in told
+    assert command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
+    writer.study(data={"nyuv2": "/somewhere/nyuv2"}, settings=["mp.steps=700"])
+    evidence = Evidence.load(tmp_path)
+    assert "stand for LSUN, ImageNet, videos of NYUv2, iBims-1:" in " ".join(departures(evidence))
+    assert data_rows(evidence).set_index("data").loc["nyuv2", "was"] == "given by path"
+    assert command(evidence).endswith("--out OUT --set data.nyuv2=DIR --set mp.steps=700")
+    assert "/somewhere" not in page(tmp_path)
+
+
+def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
+    study(tmp_path)
+    worlds = SCALES["demo"].worlds
+    told = "also that of the test out of distribution" in " ".join(departures(Evidence.load(tmp_path)))
+    assert told == (worlds["rooms"].style == worlds["ibims1"].style != worlds["videos"].style)
+
+
+def test_every_claim_has_a_figure_and_every_stage_an_arm():
+    assert {claim.figure for claim in (*CLAIMS, *BESIDE)} <= {*GRIDS, "scores_in", "scores_out"}
+    stages = {stage for arm in (*ARMS, *CONTROLS) for stage in (arm.pre, arm.tuned)}
+    shown = {stage for grid in GRIDS.values() for panel in grid.panels for stage in (panel.x, panel.y)}
+    assert shown <= stages
+    assert [arm.name for arm in ROOMS] == ["MP", "MP+GP", "MP+GP+SP"]

@@ -1,0 +1,129 @@
+"""A study from nothing to its page at the smallest size, again, with another seed, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
+from cka_probe.lab.evaluation.scores import Scores
+from cka_probe.lab.training import read_recipe
+from cka_probe.papers.mesa import run
+from cka_probe.papers.mesa.scales import NEEDED, SCALES, Scale, _worlds
+from cka_probe.papers.run_context import Means
+from cka_probe.papers.study import Study
+from cka_probe.papers.study_data import prepare
+from ckaprobe_cli import app
+
+TEACH = ("teacher.steps=2", "teacher.batch=2", "teacher.warmup=0")
+TINY = Scale("mesa_demo", "teacher", 12, _worlds(6, 10, (24, 0.5), 8, (72, 96)), TEACH)
+FEW = (
+    *(f"{stage}.{key}" for stage in ("mp", "gp", "mp_depth") for key in ("steps=2", "batch=2", "warmup=0")),
+    "sp.steps=2",
+)
+
+
+class EnoughError(Exception):
+    """Raised to end a study where what follows is known."""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of one seed, gone on with until a second one would begin; what was said, and when files were written."""
+    folder, lines = tmp_path_factory.mktemp("study") / "out", []
+
+    def say(line):
+        lines.append(line)
+        if line.startswith("seed 1"):
+            raise EnoughError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SCALES, "tiny", TINY)
+        page = run.reproduce_mesa(folder, "tiny", settings=FEW, means=Means(say=say))
+        stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        with pytest.raises(EnoughError):
+            run.reproduce_mesa(folder, "tiny", seeds=2, settings=FEW, means=Means(say=say))
+        yield folder, page, lines, stamps
+
+
+@pytest.mark.slow
+def test_every_arm_is_trained_scored_compared_and_told(study):
+    folder, page, _, _ = study
+    stages = [stage.name for stage in read_recipe(folder / "seed0" / "recipe.json").stages]
+    for stage in stages:
+        assert (folder / "seed0" / f"{stage}.safetensors").exists()
+    for stage in (name for name in stages if name.endswith("_depth") or name in ("gp", "sp")):
+        for where, count in (("in", 12), ("out", 4)):
+            assert len(Scores.load(Study(folder).scores(0, stage, where)).table) == count
+    for pair in ("mp~mp", "random~random", "gp~gp_depth", "mp~mp_depth_flat"):
+        for variant in ("paper", "biased", "pooled", "stream"):
+            assert (folder / "seed0" / "similarity" / f"{pair}~{variant}.json").exists()
+    assert (folder / "seed0" / "similarity" / "mp~mp_depth_plain~shared.json").exists()
+    assert page == folder / "report" / "README.md"
+    text = page.read_text("utf-8")
+    links = [part.split(")")[0] for part in text.split("](")[1:]]
+    assert links
+    assert all((page.parent / link).exists() for link in links if "://" not in link)
+    assert (page.parent / "claims.csv").exists()
+
+
+@pytest.mark.slow
+def test_what_is_done_is_not_done_again_and_seeds_can_be_added(study):
+    _, _, lines, stamps = study
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert lines[-1] == "seed 1: training 13 stages"
+
+
+@pytest.mark.slow
+def test_another_study_is_not_put_into_the_same_folder(study):
+    folder, *_ = study
+    with pytest.raises(OutputError, match=r"holds another study: settings is .* there and .* here; choose"):
+        run.reproduce_mesa(folder, "tiny", settings=[*FEW, "mp.lr=1"])
+    assert json.loads((folder / "study.json").read_text())["settings"] == list(FEW)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ({"scale": "dmeo"}, UnknownNameError, "no scale 'dmeo'; did you mean 'demo'"),
+        ({"seeds": 0}, RecipeError, "expected at least 1 seed, found 0"),
+        ({"settings": ["mp.stepz=3"]}, RecipeError, "unknown key 'stepz'"),
+        ({"settings": ["data.nyu=x"]}, DataError, r"--set data.nyu: no such data; there are: lsun, imagenet"),
+        ({"scale": "paper"}, DataError, "expected a path for lsun, imagenet, videos, nyuv2, ibims1, found none, and"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, error, message):
+    with pytest.raises(error, match=message):
+        run.reproduce_mesa(tmp_path / "out", **{"scale": "demo"} | how)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mesaa"], "no paper 'mesaa'; did you mean 'mesa'"),
+        (["mesa", "--scale", "papr"], "no scale 'papr'; did you mean 'paper'"),
+        (["mesa", "--set", "gp.stepz=1"], "unknown key 'stepz'"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, words, message):
+    told = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert message in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
+def test_given_data_is_not_drawn(tmp_path):
+    given = {name: f"somewhere/{name}" for name in NEEDED}
+    assert prepare(NEEDED, given, {}, tmp_path / "data") == given
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_study_knows_where_everything_lies(tmp_path):
+    study = Study(tmp_path)
+    study.claim({"seeds": 1, "settings": ("a",)})
+    study.claim({"seeds": 1, "settings": ["a"]})
+    assert study.checkpoint(3, "mp") == Path(tmp_path) / "seed3" / "mp.safetensors"
+    with pytest.raises(OutputError, match="seeds is 1 there and 2 here"):
+        study.claim({"seeds": 2, "settings": ["a"]})

@@ -1,0 +1,221 @@
+"""A study of Depth-to-Semantic from nothing to its page: interrupted, gone on with, with more trials; refusals."""
+
+import json
+
+import pytest
+import torch
+from helpers.semantic_run import CASES, WORLDS, tiny
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from cka_probe.attribution.attributions import Attributions
+from cka_probe.attribution.saved_map import load_held
+from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
+from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.training import read_recipe
+from cka_probe.lab.training.start import random_backbone
+from cka_probe.models.checkpoint import file_hash
+from cka_probe.models.load import load
+from cka_probe.papers.depth_to_semantic.cases import Case
+from cka_probe.papers.depth_to_semantic.overrides import Trial
+from cka_probe.papers.depth_to_semantic.run import reproduce_depth_to_semantic
+from cka_probe.papers.depth_to_semantic.scales import SCALES
+from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, Places
+from cka_probe.papers.depth_to_semantic.tuning import kept
+from cka_probe.papers.run_context import Means
+from cka_probe.papers.study_data import prepare
+from ckaprobe_cli import app
+
+RATE = 1e-3
+
+
+class EnoughError(Exception):
+    """Raised where a study is interrupted."""
+
+
+@pytest.fixture(scope="module")
+def scale(tmp_path_factory):
+    """The name of the smallest scale, while it is among the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SCALES, "tiny", tiny(tmp_path_factory.mktemp("recipes")))
+        yield "tiny"
+
+
+@pytest.fixture(scope="module")
+def study(scale, tmp_path_factory):
+    """Where a study is that was interrupted and gone on with; its page; what was said; when files were written."""
+    places, lines = Places(tmp_path_factory.mktemp("study") / "out"), []
+    prepare(WORLDS, {}, WORLDS, places.folder / "data")
+
+    def run(until="", **more):
+        def say(line):
+            lines.append(line)
+            if until and until in line:
+                raise EnoughError
+
+        return reproduce_depth_to_semantic(places.folder, scale, means=Means("cpu", 0, say=say), **more)
+
+    with pytest.raises(EnoughError):
+        run(until="classification~kitti~skip~frozen, trial 0")
+    early = stamps(places.folder)
+    page = run()
+    late = stamps(places.folder)
+    run()
+    again = stamps(places.folder)
+    run(trials=2)
+    return places, page, lines, (early, late, again, stamps(places.folder))
+
+
+def stamps(folder):
+    """Return when each file outside the report was written."""
+    report = folder / "report"
+    return {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and report not in path.parents
+    }
+
+
+def of(places, case, trial=0, rate=RATE):
+    return places.tuned(0, case, rate, trial)
+
+
+@pytest.mark.slow
+def test_every_case_is_tuned_scored_compared_and_told(study):
+    places, page, *_ = study
+    assert SCALES["tiny"].cases() == CASES
+    for case in CASES:
+        for trial in (0, 1):
+            scores = LabelScores.load(of(places, case, trial) / "scores.json")
+            assert scores.confusion.shape == (6, 19, 19)
+            assert kept(Trial(case, RATE, 0, trial)) == (of(places, case, trial) / "segment.safetensors").exists()
+    assert len(list((of(places, Case("lidar")) / "predictions").glob("*.png"))) == 6
+    assert page == places.page
+    assert page.exists()
+
+
+@pytest.mark.slow
+def test_a_rate_at_which_training_diverges_is_not_taken(study):
+    places, *_ = study
+    rates = json.loads(places.rates(0).read_text())
+    assert set(rates) == {f"{arm}~kitti~skip~all" for arm in ("none", "classification", "lidar")}
+    for base in (Case("none"), Case("lidar")):
+        assert places.rate(0, base) == RATE
+        assert rates[base.name]["tried"]["1e+30"] is None
+        loser = of(places, base, rate=1e30)
+        assert "error" in json.loads((loser / DIVERGED).read_text())
+        assert not (loser / "segment.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_all_arms_share_the_encoder_of_the_seed(study):
+    places, *_ = study
+    chance = load(places.checkpoint(0, "none"))
+    fresh = random_backbone(read_recipe(places.pre(0) / "recipe.json"), 64)
+    for name, value in fresh.model.state_dict().items():
+        assert torch.equal(chance.model.state_dict()[name], value)
+    assert chance.preprocessing.mean == (0.45,) * 3
+    assert not any(key.startswith("head.") for key in load_file(places.checkpoint(0, "none")))
+
+
+@pytest.mark.slow
+def test_trials_of_one_number_draw_alike(study):
+    places, *_ = study
+    for trial in (0, 1):
+        recipes = [read_recipe(of(places, case, trial) / "recipe.json") for case in CASES]
+        assert {recipe.seed for recipe in recipes} == {trial}
+        assert len({(stage.data, stage.num, stage.held_out) for recipe in recipes for stage in recipe.stages}) == 1
+
+
+@pytest.mark.slow
+def test_models_are_compared_and_a_frozen_encoder_is_what_it_was(study):
+    places, *_ = study
+    names = [places.model(0, case, 0) for case in (Case("none"), Case("lidar"))]
+    assert SimilarityMatrix.load(places.similarity(0, *names)).values.shape == (9, 9)
+    assert places.similarity(0, "none", "lidar").exists()
+    frozen = places.model(0, Case("classification", mode="frozen"), 0)
+    same = SimilarityMatrix.load(places.similarity(0, "classification", frozen))
+    assert same.values.diagonal() == pytest.approx(1.0, abs=1e-6)
+    tuned = SimilarityMatrix.load(places.similarity(0, "lidar", names[1]))
+    assert tuned.values[-1, -1] < 1 - 1e-6
+    # chance was shown images before it was frozen, and so is not to the bit what it was
+    shown = places.model(0, Case("none", mode="frozen"), 0)
+    assert SimilarityMatrix.load(places.similarity(0, "none", shown)).x.hash != same.x.hash
+
+
+@pytest.mark.slow
+def test_maps_of_the_first_table_are_made_and_drawn(study):
+    places, page, *_ = study
+    found = Attributions.load(places.gradcam(0))
+    names = [Case(arm).name for arm in ("none", "classification")]  # the others of the table are left out here
+    assert list(found.models) == names
+    assert len(found.images) == 6
+    for name in names:
+        assert len(load_held(places.maps(0, name))) == 4
+    assert found.models[names[0]]["hash"] == file_hash(of(places, Case("none")) / "segment.safetensors")
+    assert (page.parent / "figures" / "figure6.png").exists()
+
+
+@pytest.mark.slow
+def test_what_is_done_is_not_done_again_and_trials_can_be_added(study):
+    _, _, lines, (early, late, again, more) = study
+    stay = {path for path in early if path.exists()}
+    assert {path: early[path] for path in stay} == {path: late[path] for path in stay}
+    assert again == late
+    assert {path: more[path] for path in late} == late
+    assert {path.parent.name for path in more.keys() - late.keys()} == {"trial1", "segment"}
+    assert lines.count("seed 0: none~kitti~skip~frozen, trial 0, rate 0.001") == 1
+    assert lines.count("seed 0: classification~kitti~skip~frozen, trial 0, rate 0.001") == 2
+
+
+@pytest.mark.slow
+def test_another_study_is_not_put_into_the_same_folder(study, scale):
+    places, *_ = study
+    with pytest.raises(OutputError, match=r"holds another study: settings is \[\] there and .* here; choose"):
+        reproduce_depth_to_semantic(places.folder, scale, settings=["segment.steps=3"])
+
+
+@pytest.mark.slow
+def test_too_few_images_are_told_before_anything_is_trained(study, scale, tmp_path):
+    data = [f"data.{name}={study[0].folder / 'data' / name}" for name in WORLDS]
+    with pytest.raises(DataError, match=r"expected images in .*, 3 to train on and 99 to validate on, found 8"):
+        reproduce_depth_to_semantic(tmp_path / "out", scale, settings=[*data, "segment.held_out=99"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["study.json"]
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ({"scale": "dmeo"}, UnknownNameError, "no scale 'dmeo'; did you mean 'demo'"),
+        ({"seeds": 0}, RecipeError, "expected at least 1 seed, found 0"),
+        ({"trials": 0}, RecipeError, "expected 1 to 1000 trials, found 0"),
+        ({"protocol": "relaesed"}, UnknownNameError, "no protocol 'relaesed'; did you mean 'released'"),
+        ({"settings": ["pre.lidar.stepz=3"]}, RecipeError, "stages.lidar: unknown key 'stepz'"),
+        ({"settings": ["pre.lidr.steps=3"]}, RecipeError, "no stage or key 'lidr'; did you mean 'lidar'"),
+        ({"settings": ["segment.stepz=3"]}, RecipeError, "stages.segment: unknown key 'stepz'"),
+        ({"settings": ["segment.lr=3"]}, RecipeError, "the study sets this itself"),
+        ({"settings": ["data.kiti=x"]}, DataError, r"--set data.kiti: no such data; there are: objects, kitti"),
+        ({"scale": "paper"}, DataError, "expected a path for objects, kitti, cityscapes, rooms, kitti_labels, city"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, error, message):
+    with pytest.raises(error, match=message):
+        reproduce_depth_to_semantic(tmp_path / "out", **{"scale": "demo"} | how)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["depth-to-semantics"], "no paper 'depth-to-semantics'; did you mean 'depth-to-semantic'"),
+        (["mesa", "--trials", "2"], "--trials: mesa has no such thing, only depth-to-semantic has; leave it out"),
+        (["mesa", "--protocol", "paper"], "--protocol: mesa has no such thing"),
+        (["depth-to-semantic", "--protocol", "papre"], "no protocol 'papre'; did you mean 'paper'"),
+        (["depth-to-semantic", "--trials", "0"], "expected 1 to 1000 trials, found 0"),
+        (["depth-to-semantic", "--set", "seed=1"], "expected data.NAME=PATH, pre.STAGE.KEY=VALUE"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, words, message):
+    told = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert message in told.stderr
+    assert told.stderr.count("\n") == 1

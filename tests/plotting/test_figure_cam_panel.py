@@ -1,0 +1,179 @@
+"""A panel of Grad-CAM maps: every map is there in its own colours, zero is said, and nothing is cut or too small."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.pages import check_page, check_same_bytes, drawn, words
+from matplotlib import colormaps
+
+from cka_probe.errors import DataError, UnknownNameError
+from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.plotting.cam_panel import MAPS, SIGNED, UNLABELLED, ZERO, cam_panel, cam_panel_size, save_cam_panel
+from cka_probe.plotting.cam_rows import CamColumn, CamPanel
+
+MODELS = ("no pre-training", "procedural object classification", "depth from video")
+FOOTNOTE = "AP: average precision of the map's steepness for label boundaries within 1 px, in brackets that of chance."
+
+
+def column(seed, models=MODELS, shape=(16, 24), predicts="labels", **more):
+    random = np.random.default_rng(seed)
+    maps = {name: random.random(shape) for name in models}
+    predicted = {
+        "labels": lambda: random.integers(0, 8, shape),
+        "depth": lambda: 1 + 9 * random.random(shape),
+        "category": lambda: str(random.choice(["a teapot", "a very long name of a class that has no room", "cube"])),
+    }
+    predictions = {name: predicted[predicts]() for name in models} if predicts else {}
+    truth = predicted[predicts]() if predicts else None
+    image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    name = f"a/long/name/of/a/street/aachen_{seed:06d}_000019.png"
+    notes = dict.fromkeys(models, f"AP 0.{seed}1 (0.20)")
+    return CamColumn(name, image, maps, truth, predictions, **{"notes": notes} | more)
+
+
+def panel(columns, predicts="labels", **more):
+    names, colours = (
+        (CITYSCAPES.names, np.array(CITYSCAPES.colours)) if predicts == "labels" else ((), np.zeros((0, 3)))
+    )
+    return CamPanel(columns, predicts, names, colours, **{"footnote": FOOTNOTE} | more)
+
+
+def empty(one, model):
+    return replace(one, maps=one.maps | {model: np.zeros_like(one.maps[model])})
+
+
+def with_signed(one):
+    return replace(one, signed={name: 2 * shown - 1 for name, shown in one.maps.items()})
+
+
+def with_classes(one, names):
+    return replace(one, class_maps={model: dict.fromkeys(names, one.maps[model][::-1]) for model in one.maps})
+
+
+IGNORED = replace(column(3), truth=np.where(np.indices((16, 24)).sum(0) % 5 == 0, 255, 1))
+CASES = {
+    "four images": panel([column(i) for i in range(4)]),
+    "one image": panel([column(0)]),
+    "one network": panel([column(0, ("MP",)), column(1, ("MP",))]),
+    "zero": panel([empty(column(0), MODELS[1]), column(1)]),
+    "before the ReLU": panel([with_signed(column(i)) for i in range(3)]),
+    "classes": panel([with_classes(column(i), ("car", "road")) for i in range(2)], classes=("car", "road")),
+    "many images": panel([column(i, MODELS[:2]) for i in range(9)]),
+    "many networks": panel([column(i, tuple(f"network_{n}~kitti~skip~all" for n in range(8))) for i in range(3)]),
+    "flat images": panel([column(i, shape=(10, 34)) for i in range(3)]),
+    "tall images": panel([column(i, shape=(30, 12)) for i in range(4)]),
+    "depth": panel([column(i, predicts="depth") for i in range(3)], "depth"),
+    "class": panel([column(i, predicts="category") for i in range(3)], "category"),
+    "nothing predicted": panel([column(i, predicts="", notes={}) for i in range(3)], "", footnote=""),
+    "ignored": panel([IGNORED]),
+    "no truth": panel([replace(column(0), truth=None)]),
+    "some truth": panel([replace(column(0), truth=None), column(1)]),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    return CASES[request.param], drawn(cam_panel, cam_panel_size, CASES[request.param])
+
+
+def test_nothing_is_cut_off_too_small_or_over_something_else(case):
+    check_page(case[1])
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.5, 2.5])
+@pytest.mark.parametrize("name", ["four images", "before the ReLU"])
+def test_it_is_the_same_page_at_every_size(zoom, name):
+    check_page(drawn(cam_panel, cam_panel_size, CASES[name], zoom=zoom))
+
+
+def test_every_map_is_drawn_in_its_own_colours(case):
+    shown, ax = case
+    found = [image.get_array() for image in ax.images]
+    for one in shown.columns:
+        for own in one.maps.values():
+            assert any(np.array_equal(array, colormaps[MAPS](own)) for array in found)
+        for own in one.signed.values():
+            assert any(np.array_equal(array, colormaps[SIGNED]((own + 1) / 2)) for array in found)
+        assert any(np.allclose(array[..., :3], one.image / 255) for array in found if array.shape[2] == 4)
+
+
+def test_zero_maps_and_no_others_are_said_to_be_zero(case):
+    shown, ax = case
+    zero = sum(not own.any() for one in shown.columns for own in one.maps.values())
+    assert words(ax).count(ZERO) == zero
+
+
+def test_rows_and_networks_are_named_and_notes_stand_above_maps(case):
+    shown, ax = case
+    said = words(ax)
+    maps = len(shown.columns[0].maps)
+    assert said.count("map") == maps
+    assert said.count("truth") == any(one.truth is not None for one in shown.columns)
+    for name in shown.classes:
+        assert said.count(f"map of {name}") == maps
+    for one in shown.columns:
+        for note in one.notes.values():
+            assert note in said
+    bold = " ".join(text.get_text() for text in ax.texts if text.get_weight() == "bold")
+    assert all(part in bold for name in shown.columns[0].maps for part in name.split(" ") if "~" not in part)
+
+
+def test_the_keys_say_what_is_on_the_page(case):
+    shown, ax = case
+    said = words(ax)
+    assert "map, each on its own scale" in said
+    assert ("before the ReLU, each on its own" in said) == bool(shown.columns[0].signed)
+    assert ("depth, each over its own range" in said) == (shown.predicts == "depth")
+    assert (UNLABELLED in said) == (shown is CASES["ignored"])
+    if shown.predicts == "labels":
+        there = {
+            number
+            for one in shown.columns
+            for found in (one.truth, *one.predictions.values())
+            if found is not None
+            for number in np.unique(found)
+        }
+        assert {shown.names[number] for number in there - {255}} <= set(said)
+
+
+def test_pages_are_no_wider_than_a_page_unless_panels_would_show_nothing(case):
+    shown, _ = case
+    width, height = cam_panel_size(shown)
+    assert width <= 7.2 or len(shown.columns) > 7
+    narrowest = max(1.16 + 0.84 * len(shown.columns), 3.5)
+    assert height <= 9.41 or width <= narrowest
+
+
+def test_what_cannot_be_drawn_is_said():
+    good = column(0)
+    with pytest.raises(DataError, match="at least one image and one network"):
+        cam_panel_size(panel([]))
+    with pytest.raises(DataError, match=r"expected maps of no pre-training, .*, found MP; give all"):
+        cam_panel_size(panel([good, column(1, ("MP",))]))
+    with pytest.raises(DataError, match=r"expected predictions of .*, found none; give all"):
+        cam_panel_size(panel([replace(good, predictions={})]))
+    with pytest.raises(DataError, match=r"expected maps of car of .*, found none"):
+        cam_panel_size(panel([good], classes=("car",)))
+    with pytest.raises(DataError, match=r"expected maps before the ReLU of .*, found none"):
+        cam_panel_size(panel([with_signed(good), column(1)]))
+    with pytest.raises(UnknownNameError, match="no class 'cart'; did you mean 'car'"):
+        cam_panel_size(panel([good], classes=("cart",)))
+    with pytest.raises(UnknownNameError, match="no kind of prediction 'label'; did you mean 'labels'"):
+        cam_panel_size(replace(panel([good]), predicts="label"))
+    with pytest.raises(DataError, match=r"expected maps \(height, width\) in \[0, 1\], found another; scale"):
+        cam_panel_size(panel([replace(good, maps={name: 2 + own for name, own in good.maps.items()})]))
+    with pytest.raises(DataError, match="expected labels below 19, or 255, found 30"):
+        cam_panel_size(panel([replace(good, truth=np.full((16, 24), 30))]))
+    with pytest.raises(DataError, match=r"a colour for each of 19 classes, found \(3, 3\)"):
+        cam_panel_size(replace(panel([good]), colours=np.zeros((3, 3))))
+
+
+def test_same_bytes(tmp_path):
+    check_same_bytes(save_cam_panel, CASES["one network"], tmp_path)
+
+
+@pytest.mark.parametrize("style", ["paper", "talk", "screen"])
+def test_every_style_is_written(tmp_path, style):
+    (path,) = save_cam_panel(CASES["one network"], [tmp_path / "cam.pdf"], style=style)
+    assert path.read_bytes().startswith(b"%PDF")

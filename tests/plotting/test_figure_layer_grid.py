@@ -1,0 +1,181 @@
+"""A grid shows every matrix on one scale, outlines what is read and draws exactly that below."""
+
+from dataclasses import replace
+from functools import cache
+
+import matplotlib
+import numpy as np
+import pytest
+from helpers.pages import check_page, check_same_bytes, drawn, words
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle, StepPatch
+from test_figures import MANY, NINE, TEN, made
+
+from cka_probe.comparison.results import Axis
+from cka_probe.errors import DataError, UnknownNameError
+from cka_probe.plotting import style
+from cka_probe.plotting.layer_grid import LayerGrid, layer_grid, layer_grid_size, save_layer_grid
+
+
+def spread(result, numbers):
+    """A result whose layers vary by so much."""
+    rows = tuple(Axis(axis.name, axis.module, value) for axis, value in zip(result.rows, numbers, strict=True))
+    columns = tuple(
+        Axis(axis.name, axis.module, 2 * value) for axis, value in zip(result.columns, numbers, strict=True)
+    )
+    return replace(result, rows=rows, columns=columns)
+
+
+MP = spread(made(NINE, NINE), np.geomspace(0.01, 3, 9))
+GAPS = spread(made(NINE, NINE, undefined=(2, 3, 8)), [1, 0.5, 0, 0, 0.1, 0.2, 0.3, 1, np.nan])
+NEGATIVE = made(NINE, NINE, shift=0.6)
+BIASED = replace(MP, settings={"measure": "cka", "estimator": "biased"})
+TITLES = ("MP", "MP+GP", "MP+GP+SP")
+CASES = {
+    "row": LayerGrid([MP, GAPS, NEGATIVE], TITLES, "row", spread=True),
+    "diagonal": LayerGrid([MP, GAPS, NEGATIVE], TITLES, "diagonal", spread=True),
+    "plain": LayerGrid([MP], ["MP"]),
+    "one with gaps": LayerGrid([GAPS], ["MP"], "diagonal", spread=True),
+    "four": LayerGrid([MP] * 4, emphasis="row", line=False),
+    "long titles": LayerGrid([MP, BIASED], ["as it is in the paper itself, and longer", "b"], "diagonal"),
+    "nothing defined": LayerGrid([made(NINE, NINE, undefined=range(9))], emphasis="row", spread=True),
+    "rectangles": LayerGrid([made(NINE, TEN), made(TEN, NINE), MP], emphasis="row", spread=True),
+    "many": LayerGrid([made(MANY, MANY)], emphasis="diagonal"),
+}
+
+
+@cache
+def laid_out(name):
+    """Once for all the tests that only look at it."""
+    return drawn(layer_grid, layer_grid_size, CASES[name])
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    return CASES[request.param], laid_out(request.param)
+
+
+def maps(ax):
+    return [panel for panel in ax.child_axes if panel.images]
+
+
+def lines_of(ax):
+    return [panel for panel in ax.child_axes if panel.lines and panel.collections]
+
+
+def test_nothing_is_cut_off_too_small_or_over_something_else(case):
+    check_page(case[1])
+
+
+def test_every_matrix_is_whole_on_one_scale_from_the_top_left(case):
+    grid, ax = case
+    assert len(maps(ax)) == len(grid.results)
+    for result, panel in zip(grid.results, maps(ax), strict=True):
+        np.testing.assert_array_equal(panel.images[0].get_array().filled(np.nan), result.values)
+        assert panel.images[0].get_clim() == (0, 1)
+        assert panel.images[0].get_cmap().name == style.COLOURS
+        first, last = panel.transData.transform([(0, 0), (1, 1)])
+        assert first[0] < last[0]
+        assert first[1] > last[1]
+        assert last[0] - first[0] == pytest.approx(first[1] - last[1])
+
+
+def test_cells_are_alike_in_all_maps(case):
+    sides = [np.diff(panel.transData.transform([(0, 0), (1, 0)])[:, 0]).item() for panel in maps(case[1])]
+    np.testing.assert_allclose(sides, sides[0])
+
+
+def test_exactly_what_is_read_is_outlined(case):
+    grid, ax = case
+    for result, panel in zip(grid.results, maps(ax), strict=True):
+        boxes = {patch.get_bbox().bounds for patch in panel.patches if not patch.get_fill()}
+        rows, columns = result.values.shape
+        row = {(-0.5, -0.5, columns, 1)}
+        diagonal = {(k - 0.5, k - 0.5, 1, 1) for k in range(rows)}
+        assert boxes == {None: set(), "row": row, "diagonal": diagonal}[grid.emphasis]
+
+
+def test_a_frame_hides_no_cell(case):
+    _, ax = case
+    for panel in maps(ax):
+        side = np.diff(panel.transData.transform([(0, 0), (1, 0)])[:, 0]).item() * 72 / ax.figure.dpi
+        assert all(patch.get_linewidth() < side / 2 for patch in panel.patches if not patch.get_fill())
+
+
+def test_undefined_cells_are_hatched_and_said_to_be(case):
+    grid, ax = case
+    for result, panel in zip(grid.results, maps(ax), strict=True):
+        hatched = {patch.get_xy() for patch in panel.patches if isinstance(patch, Rectangle) and patch.get_hatch()}
+        assert hatched == {(column - 0.5, row - 0.5) for row, column in np.argwhere(np.isnan(result.values))}
+    assert ("undefined" in words(ax)) == any(np.isnan(result.values).any() for result in grid.results)
+
+
+@pytest.mark.parametrize("emphasis", ["row", "diagonal"])
+def test_the_line_has_the_outlined_values_their_intervals_and_chance(emphasis):
+    grid = CASES[emphasis]
+    for result, panel in zip(grid.results, lines_of(laid_out(emphasis)), strict=True):
+        read = [matrix[0] if emphasis == "row" else np.diagonal(matrix) for matrix in
+                (result.values, result.low, result.high, result.null)]  # fmt: skip
+        (line,) = panel.lines
+        np.testing.assert_array_equal(line.get_data(), [np.arange(9), read[0]])
+        (bars,) = [artist for artist in panel.collections if isinstance(artist, LineCollection)]
+        ends = [segment[:, 1] for segment in bars.get_segments() if len(segment)]
+        np.testing.assert_array_equal(ends, np.stack(read[1:3], 1)[np.isfinite(read[0])])
+        (chance,) = [patch for patch in panel.patches if isinstance(patch, StepPatch)]
+        np.testing.assert_array_equal(chance.get_data().values, read[3])
+        gaps = {patch.get_x() + 0.5 for patch in panel.patches if patch.get_hatch()}
+        assert gaps == set(np.flatnonzero(np.isnan(read[0])))
+
+
+def test_layer_stands_under_layer_and_lines_share_a_scale():
+    ax = laid_out("diagonal")
+    assert len({panel.get_ylim() for panel in lines_of(ax)}) == 1
+    for above, below in zip(maps(ax), lines_of(ax), strict=True):
+        for layer in range(9):
+            places = [panel.transData.transform((layer, 0))[0] for panel in (above, below)]
+            assert places[0] == pytest.approx(places[1])
+
+
+def test_spread_stands_as_bars_on_a_logarithmic_axis():
+    ax = drawn(layer_grid, layer_grid_size, LayerGrid([GAPS], emphasis="diagonal", spread=True))
+    (panel,) = [panel for panel in ax.child_axes if panel.get_yscale() == "log"]
+    bars = [patch for patch in panel.patches if isinstance(patch, Rectangle) and not patch.get_hatch()]
+    assert panel.get_ylim()[0] < 0.1 < 2 < panel.get_ylim()[1]
+    tops = sorted(bar.get_y() + bar.get_height() for bar in bars)
+    np.testing.assert_allclose(tops, sorted(part * value for part in (1, 2) for value in (1, 0.5, 0.1, 0.2, 0.3, 1)))
+    assert {round(patch.get_x() + 0.5) for patch in panel.patches if patch.get_hatch()} == {2, 3, 8}
+
+
+def test_the_outline_is_seen_on_any_colour_of_the_map():
+    colours = matplotlib.colormaps[style.COLOURS](np.linspace(0, 1, 64))[:, :3]
+    frame = np.array([matplotlib.colors.to_rgb(colour) for colour in ("white", style.LINE)])
+    assert (np.abs(colours[:, None] - frame).sum(-1).max(1) > 0.8).all()
+
+
+def test_titles_measures_and_layers_are_named():
+    said = words(laid_out("row"))
+    assert {*TITLES, "CKA (unbiased)", "first row (outlined)", "95 % interval", "spread (RMS)"} <= set(said)
+    assert any("8 norm3" in line for line in said)
+    mixed = words(laid_out("long titles"))
+    assert {"similarity", "CKA (unbiased), n = 64", "CKA (biased), n = 64"} <= set(mixed)
+
+
+def test_a_page_twice_as_large_has_larger_letters():
+    ax = drawn(layer_grid, layer_grid_size, CASES["row"], zoom=2.0)
+    check_page(ax)
+    assert min(text.get_fontsize() for text in ax.texts) >= 11.9
+
+
+def test_what_cannot_be_drawn_is_said():
+    with pytest.raises(DataError, match=r"at least one result .* found none"):
+        layer_grid_size(LayerGrid([]))
+    with pytest.raises(DataError, match="a title for each of 2 results, found 1; give as many, or none"):
+        layer_grid_size(LayerGrid([MP, MP], ["MP"]))
+    with pytest.raises(DataError, match=r"a diagonal pairs .* found 9 layers of .* and 10 of .*; emphasise the row"):
+        layer_grid_size(LayerGrid([made(NINE, TEN)], emphasis="diagonal"))
+    with pytest.raises(UnknownNameError, match="no emphasis 'top'; There are: row, diagonal"):
+        layer_grid_size(LayerGrid([MP], emphasis="top"))
+
+
+def test_same_bytes(tmp_path):
+    check_same_bytes(save_layer_grid, CASES["one with gaps"], tmp_path)

@@ -1,0 +1,276 @@
+"""The page in a real browser: what is pointed at, pinned, sorted, printed; light, dark, narrow; and nothing outside."""
+
+import base64
+import json
+import re
+import shutil
+from itertools import pairwise
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.browser import CONTRAST, all_of, cell, choose, focused, look, point, press, text_of
+from helpers.matrices import result_of
+
+from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.report.page import MatrixItem, Page, Section, TableItem, Text, Thumbnails
+from cka_probe.report.render import save_page
+
+pytestmark = pytest.mark.slow
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+RESULTS = {"CKA, unbiased": result_of(undefined=(2,)), "CKA, biased": result_of(estimator="biased", seed=3)}
+FRAME = pd.DataFrame({"layer": ["b10", "a2", "b9", "c"], "value": [0.5, np.nan, -0.25, 11.0]})
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    browser, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
+    if not (browser and driver):
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium here: pip install -e .[dev]")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield window
+    window.quit()
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory):
+    thumbnails = Thumbnails((np.full((96, 96, 3), 90, np.uint8),) * 3, ("one", "two", "three"))
+    sections = (
+        Section("What was compared", (Text(("Two networks.",)), thumbnails)),
+        Section("Similarity", (MatrixItem(RESULTS),)),
+        Section("Table", (TableItem(FRAME, "Four layers.", "layers"),)),
+    )
+    cautions = ("Few images.",)
+    page = Page("One against another", "In a test.", sections, cautions, (("x", "a" * 64),), "ckaprobe compare a b")
+    return save_page(page, tmp_path_factory.mktemp("page") / "index.html")
+
+
+@pytest.fixture
+def page(chromium, file):
+    """The page, freshly opened at a desk, in the light."""
+    look(chromium)
+    chromium.get_log("performance")
+    chromium.get(file.as_uri())
+    yield chromium
+    assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
+
+
+def test_pointing_at_a_cell_reads_it(page):
+    result = RESULTS["CKA, unbiased"]
+    point(page, cell(page, 4, 5))
+    words = text_of(page, ".readout")
+    low, high = result.low[4, 5], result.high[4, 5]
+    for part in (f"{result.values[4, 5]:.3f}", f"{low:.3f} to {high:.3f}", "0.050", "0.005", "layer0.4", "layer0.5"):
+        assert part in words
+    for part in ("module backbone.layer0.4", "shape 8 × 16 × 16", "spread 4.500", "spread 5.500", "first", "second"):
+        assert part in words
+    point(page, cell(page, 2, 0))
+    assert "layer0.2: does not vary" in text_of(page, ".readout")
+
+
+def test_colours_and_numbers_are_those_of_the_result(page):
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+
+    values = RESULTS["CKA, unbiased"].values
+    for row, column in ((0, 0), (4, 5), (8, 0)):
+        seen = to_rgb(cell(page, row, column).get_attribute("fill"))
+        wanted = colormaps["magma"](float(np.clip(values[row, column], 0, 1)))[:3]
+        np.testing.assert_allclose(seen, wanted, atol=0.02)
+    numbers = page.execute_script("return [...document.querySelectorAll('.numbers text')].map(t => t.textContent)")
+    assert numbers[:2] == [f"{value:.2f}".replace("0.", ".") for value in values[0, :2]]
+    assert numbers[18] == ""
+    assert "hatch" in cell(page, 2, 0).get_attribute("fill")
+
+
+def test_a_click_pins_a_cell_and_shows_its_terms(page):
+    result = RESULTS["CKA, unbiased"]
+    cell(page, 1, 3).click()
+    rows = [[data.text for data in row.find_elements("css selector", "th, td")] for row in all_of(page, ".terms tr")]
+    terms = result.terms
+    for batch in (0, 1):
+        xy, xx, yy = terms["xy"][batch, 1, 3], terms["xx"][batch, 1], terms["yy"][batch, 3]
+        assert rows[1 + batch][:2] == [str(batch + 1), f"{terms['weights'][batch]:.0f}"]
+        shown = [float(number) for number in rows[1 + batch][2:]]
+        np.testing.assert_allclose(shown, [xy, xx, yy, xy / np.sqrt(xx * yy)], rtol=2e-3)
+    sums = [float(number) for number in rows[3][2:]]
+    np.testing.assert_allclose(sums[3], sums[0] / np.sqrt(sums[1] * sums[2]), atol=1e-3)
+    assert f"{result.values[1, 3]:.3f}, is the ratio of the sums" in text_of(page, ".pin")
+    assert "not the mean" in text_of(page, ".pin")
+    assert len(all_of(page, ".pin .batch")) == 2
+    assert cell(page, 1, 3).get_attribute("aria-selected") == "true"
+
+
+def test_pins_stand_side_by_side_and_escape_takes_them_away(page):
+    values = RESULTS["CKA, unbiased"].values
+    cell(page, 0, 0).click()
+    press(page, "ARROW_DOWN")
+    press(page, "ENTER")
+    assert len(all_of(page, ".pin")) == 2
+    words = text_of(page, ".comparison")
+    assert f"{values[1, 0] - values[0, 0]:.3f}".replace("-", "−") in words
+    press(page, "ESCAPE")
+    assert [card.get_attribute("data-row") for card in all_of(page, ".pin")] == ["0"]
+    assert "Unpinned" in page.execute_script("return document.querySelector('.live').textContent")
+    all_of(page, ".unpin")[0].click()
+    assert all_of(page, ".pin") == []
+    assert focused(page) == (1, 0)
+
+
+def test_keys_move_through_the_cells(page):
+    page.execute_script("document.querySelector('.cells [tabindex=\"0\"]').focus()")
+    steps = [
+        ("ARROW_RIGHT", (0, 1)),
+        ("ARROW_DOWN", (1, 1)),
+        ("END", (1, 8)),
+        ("ARROW_RIGHT", (1, 8)),
+        ("HOME", (1, 0)),
+    ]
+    for key, place in (*steps, ("ARROW_LEFT", (1, 0)), ("ARROW_UP", (0, 0)), ("ARROW_UP", (0, 0))):
+        press(page, key)
+        assert focused(page) == place
+    press(page, "CONTROL", "END")
+    assert focused(page) == (8, 8)
+    assert len(all_of(page, '.cells [tabindex="0"]')) == 1
+    said = page.execute_script("return document.querySelector('.live').textContent")
+    assert said.startswith("Row 8 layer0.8, column 8 layer0.8: CKA (unbiased)")
+    press(page, "CONTROL", "HOME")
+    assert focused(page) == (0, 0)
+
+
+def test_the_switch_and_the_views_redraw_the_same_cells(page):
+    point(page, cell(page, 3, 3))
+    choose(page, "CKA, biased")
+    biased = RESULTS["CKA, biased"]
+    assert f"{biased.values[3, 3]:.3f}" in text_of(page, ".readout")
+    choose(page, "Interval width")
+    numbers = page.execute_script("return [...document.querySelectorAll('.numbers text')].map(t => t.textContent)")
+    widths = biased.high - biased.low
+    assert numbers == [f"{width:.2f}".replace("0.", ".") for width in widths.ravel()]
+    choose(page, "Above chance")
+    low = int((biased.values <= biased.null).sum())
+    assert f"{low} of 81 cells are not above chance" in text_of(page, ".view-note")
+    assert len(all_of(page, ".not-above")) == low > 0
+
+
+def test_what_is_downloaded_is_the_result(page, tmp_path):
+    result = RESULTS["CKA, unbiased"]
+    files = page.execute_script("const m = document.querySelector('.matrix').matrix;"
+                                "return ['json', 'csv', 'svg'].map(kind => m.file(kind))")  # fmt: skip
+    for name, address in zip(("a.json", "a.csv", "a.svg"), files, strict=True):
+        (tmp_path / name).write_text(unquote(address.split(",", 1)[1]), encoding="utf-8")
+    np.testing.assert_array_equal(SimilarityMatrix.load(tmp_path / "a.json").values, result.values)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), result.to_frame())
+    from xml.etree import ElementTree
+
+    assert len(list(ElementTree.parse(tmp_path / "a.svg").iter("{http://www.w3.org/2000/svg}rect"))) > 81
+
+
+def test_tables_sort_by_click_and_by_key(page):
+    def column(number):
+        return [row.find_elements("css selector", "td")[number].text for row in all_of(page, ".table-item tbody tr")]
+
+    buttons = all_of(page, ".table-item th button")
+    buttons[1].click()
+    assert column(1) == ["−0.25", "0.50", "11.00", "—"]
+    buttons[1].click()
+    assert column(1) == ["11.00", "0.50", "−0.25", "—"]
+    assert all_of(page, "th[aria-sort]")[0].get_attribute("aria-sort") == "descending"
+    page.execute_script("arguments[0].focus()", buttons[0])
+    press(page, "ENTER")
+    assert column(0) == ["a2", "b9", "b10", "c"]
+    assert all_of(page, "th[aria-sort]")[0].text.startswith("layer")
+
+
+def test_nothing_but_the_file_is_asked_for(page, file):
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert file.as_uri() in asked
+    assert [url for url in asked if url != file.as_uri() and not url.startswith("data:")] == []
+    entries = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [name for name in entries if not name.startswith("data:")] == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_the_page_never_scrolls_sideways(page, width):
+    look(page, width)
+    cell(page, 0, 0).click()
+    cell(page, 1, 1).click()
+    page.execute_script("document.querySelector('details').open = true")
+    assert page.execute_script("return document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_letters_can_be_read_in_the_light_and_in_the_dark(page, scheme):
+    look(page, scheme=scheme)
+    cell(page, 0, 0).click()
+    ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (max(map(int, re.findall(r"\d+", ground)[:3])) < 60) == (scheme == "dark")
+    body = page.execute_script(CONTRAST, "p, li, td, th, dt, dd, h1, h2, h3, h4, a, summary, legend, pre, figcaption")
+    assert len(body) > 10
+    assert {name: ratio for name, ratio in body.items() if ratio < 4.5} == {}
+    other = page.execute_script(CONTRAST, "span, button, strong, code")
+    assert {name: ratio for name, ratio in other.items() if ratio < 3} == {}
+
+
+def test_it_prints_whole_and_without_controls(page):
+    cell(page, 0, 0).click()
+    look(page, 718, "dark", "print")
+    hidden = all_of(page, ".controls, .button, nav, .copy, .unpin")
+    assert hidden
+    assert not any(element.is_displayed() for element in hidden)
+    assert page.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    box = page.execute_script(
+        "const b = document.querySelector('.heatmap').getBoundingClientRect(); return [b.left, b.right]"
+    )
+    assert 0 <= box[0] < box[1] <= 718
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 718
+    assert "is the ratio of the sums" in text_of(page, ".pin")
+    look(page)
+    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 6
+
+
+def test_everything_has_a_name_and_headings_are_in_order(page):
+    cell(page, 0, 0).click()
+    cell(page, 1, 1).click()
+    for control in all_of(page, "a, button, input, summary, [tabindex='0']"):
+        if not control.is_displayed() and control.tag_name not in ("input", "rect"):
+            continue
+        assert control.accessible_name, control.get_attribute("outerHTML")[:200]
+    assert all(image.get_attribute("alt") for image in all_of(page, "img"))
+    for drawing in all_of(page, "svg"):
+        assert drawing.get_attribute("aria-label")
+    levels = [int(heading.tag_name[1]) for heading in all_of(page, "h1, h2, h3, h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert page.find_element("css selector", "html").get_attribute("lang") == "en"
+    assert page.execute_script(
+        "return [...document.querySelectorAll('.cells > *')].every(row => row.getAttribute('role') === 'row')"
+    )
+    assert all_of(page, ".live[aria-live=polite]")
+
+
+def test_large_matrices_are_drawn_and_read(chromium, tmp_path):
+    result = result_of(120, 120, undefined=(3,))
+    path = save_page(Page("Large", "", (Section("m", (MatrixItem({"one": result}),)),)), tmp_path / "large.html")
+    look(chromium)
+    chromium.get(path.as_uri())
+    assert chromium.execute_async_script(
+        "const done = arguments[0]; const wait = () => document.querySelector('.matrix').matrix ? done(true) : "
+        "setTimeout(wait, 50); wait()"
+    )
+    assert chromium.execute_script("return document.querySelectorAll('.cells rect').length") == 120 * 120
+    chromium.execute_script("const m = document.querySelector('.matrix').matrix; m.move([100, 90]); m.pin([100, 90])")
+    assert f"{result.values[100, 90]:.3f}" in text_of(chromium, ".readout")
+    assert all_of(chromium, ".terms")
+    assert chromium.execute_script("return document.documentElement.scrollWidth") == 1280

@@ -1,0 +1,228 @@
+"""`ckaprobe report`: what a folder is, what its page says, and what is said where something is missing."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from helpers.result_folders import attributions, comparison, depth_scores, label_scores, run, strip
+from typer.testing import CliRunner
+
+from cka_probe.errors import DataError
+from cka_probe.report import page_of, report
+from cka_probe.report.kinds import KINDS, kinds_of
+from cka_probe.report.page import Facts, FigureItem, MatrixItem, TableItem, Text, Thumbnails
+from ckaprobe_cli import app
+
+
+def items(page, kind):
+    return [item for section in page.sections for item in section.items if isinstance(item, kind)]
+
+
+def words(page):
+    """Return all plain words of a page."""
+    texts = [paragraph for text in items(page, Text) for paragraph in text.paragraphs]
+    texts += [f"{name}: {value}" for facts in items(page, Facts) for name, value in facts.pairs]
+    return "\n".join([page.title, page.subtitle, *(section.intro for section in page.sections), *texts, *page.cautions])
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    result = comparison(folder)
+    strip(folder)
+    return folder, result
+
+
+def test_a_comparison_shows_all_measures_from_its_fingerprints(compared):
+    folder, result = compared
+    page = page_of(folder)
+    (matrix,) = items(page, MatrixItem)
+    assert list(matrix.results)[:2] == ["CKA, unbiased", "CKA, biased"]
+    assert len(matrix.results) == 5
+    np.testing.assert_array_equal(matrix.results["CKA, unbiased"].values, result.values)
+    assert (matrix.results["CKA, biased"].values > result.values).all()
+    assert "Computed for this page, from the fingerprints: CKA, biased, with 200 permutations" in words(page)
+    assert len(items(page, Thumbnails)[0].images) == 3
+    assert page.sections[0].title == "Similarity"
+    assert "no command makes this again" in words(page)
+    assert not page.command
+    assert dict(page.provenance)["images, hash"] == result.images["hash"]
+
+
+def test_the_first_sentence_has_the_ends_of_the_diagonal(compared):
+    diagonal = compared[1].diagonal().sort_values("value")
+    lead = page_of(compared[0]).sections[0].intro
+    for end in (diagonal.iloc[0], diagonal.iloc[-1]):
+        assert f"{end['value']:.3f} [{end['low']:.3f}, {end['high']:.3f}]" in lead
+
+
+def test_one_layer_against_three_has_no_diagonal(tmp_path):
+    comparison(tmp_path, layers=("0",), layers_y=("0", "1", "2"), width=6)
+    page = page_of(tmp_path)
+    assert "Layer by layer" not in [section.title for section in page.sections]
+    assert page.sections[0].intro.startswith("Of all pairs, most alike are")
+    assert [table.name for table in items(page, TableItem)] == ["layers_x", "layers_y"]
+
+
+def test_an_old_result_works_and_says_what_it_lacks(tmp_path):
+    comparison(tmp_path, prints=False)
+    document = json.loads((tmp_path / "result.json").read_text())
+    for axis in document["rows"] + document["columns"]:
+        del axis["shape"]
+    for name in ("title", "range"):
+        document["settings"].pop(name, None)
+    document["values"][1][1] = None
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    page = page_of(tmp_path)
+    said = words(page)
+    assert "Not beside the result: `x.fingerprint` and `y.fingerprint`. Only what was computed is shown." in said
+    assert "before the shapes of layers were kept" in said
+    assert "No `images.jpg` lies beside the result" in said
+    assert "1 of 3 have none." in page.sections[0].intro
+    assert report(tmp_path).stat().st_size < 1e6
+
+
+def test_fingerprints_of_something_else_are_left_out(tmp_path, compared):
+    comparison(tmp_path)
+    comparison(tmp_path / "other", width=7)
+    shutil.copy(tmp_path / "other" / "y.fingerprint", tmp_path / "y.fingerprint")
+    page = page_of(tmp_path)
+    assert "`y.fingerprint` is of another model than the result: only what was computed is shown." in words(page)
+    assert list(items(page, MatrixItem)[0].results) == ["CKA, unbiased"]
+
+
+def test_a_run_has_curves_stages_and_checkpoints(tmp_path):
+    run(tmp_path / "run")
+    page = page_of(tmp_path / "run")
+    assert [section.title for section in page.sections][:2] == ["Learning curves", "Held out, at the end"]
+    assert [figure.name for figure in items(page, FigureItem)] == ["curves_masked", "curves_depth"]
+    tables = {table.name: table.frame for table in items(page, TableItem)}
+    assert tables["validation"]["value"].tolist() == [0.625, 0.625]
+    assert tables["validation"]["first value"].tolist() == [0.75, 0.75]
+    assert tables["stages"]["stage"].tolist() == ["masked", "depth"]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in tables["checkpoints"]["SHA-256"])
+    assert page.command == "ckaprobe train --recipe demo --set 'data.scenes=rooms of mine' --set seed=3 --out run"
+    assert not page.cautions
+
+
+def test_an_unfinished_run_says_so(tmp_path):
+    run(tmp_path, finished=("masked",))
+    (tmp_path / "masked" / "validation.csv").unlink()
+    assert page_of(tmp_path).cautions == (
+        "Not finished: depth. The same command goes on.",
+        "Nothing was held out of masked: its loss is that of its training data.",
+    )
+
+
+def test_a_stage_whose_checkpoint_was_taken_away_is_not_unfinished(tmp_path):
+    run(tmp_path)
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    recipe["stages"]["depth"]["steps"] = 20
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "depth.safetensors").unlink()
+    assert page_of(tmp_path).cautions == ("Trained to the last step, and the checkpoint is not here: depth.",)
+
+
+def test_scores_of_depth_and_of_labels(tmp_path):
+    scores = depth_scores(tmp_path / "depth")
+    label_scores(tmp_path / "labels")
+    page = page_of(tmp_path / "depth")
+    ends = next(table.frame for table in items(page, TableItem) if table.name == "worst_and_best")
+    ranked = scores.table["abs_rel"].dropna().sort_values(ascending=False)
+    assert ends["image"].tolist() == [*ranked.index[:5], *ranked.index[-5:]]
+    assert ends["place"].tolist() == [1, 2, 3, 4, 5, 9, 10, 11, 12, 13]
+    assert any("14 images are few" in caution for caution in page.cautions)
+    assert any("scale of its truth" in caution for caution in page.cautions)
+    page = page_of(tmp_path / "labels")
+    classes = next(table.frame for table in items(page, TableItem) if table.name == "classes")
+    assert classes["class"].tolist() == ["road", "sky", "train"]
+    assert np.isnan(classes["IoU"].iloc[2])
+    assert "In no mean, as no pixel is or is called so: train." in page.cautions
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_attributions(tmp_path, labels):
+    found = attributions(tmp_path, labels)
+    page = page_of(tmp_path)
+    assert "1 of 4 maps of video are nowhere positive." in page.cautions
+    titles = [section.title for section in page.sections]
+    assert ("Do maps follow the outlines of classes?" in titles) == labels
+    assert any("no boundary" in caution for caution in page.cautions) == labels
+    assert any("is not known" in caution for caution in page.cautions) != labels
+    tables = {table.name: table.frame for table in items(page, TableItem)}
+    assert len(tables["images"]) == len(found.table)
+    if labels:
+        lead = next(section.intro for section in page.sections if section.title.startswith("Do maps"))
+        assert lead.startswith("Maps of ")
+        assert "the image itself (" in lead  # what has understood nothing stands beside chance
+        assert set(found.cautions()) <= set(page.cautions)
+        assert "average precision, before ReLU" in set(tables["alignment"]["measure"])
+        assert not [name for table in tables.values() for name in table.get("measure", ()) if "_" in name]
+
+
+def test_several_in_one_folder_stand_below_each_other(tmp_path):
+    run(tmp_path / "road")
+    comparison(tmp_path / "road" / "compare")
+    depth_scores(tmp_path / "road" / "scores")
+    page = page_of(tmp_path / "road")
+    assert page.title == "road"
+    first = list(dict.fromkeys(section.title.partition(":")[0] for section in page.sections))
+    assert first == ["compare", "scores", "Training"]
+    assert len(page.command.splitlines()) == 2  # what was in memory has none
+    assert kinds_of(tmp_path / "road") == ("training",)
+
+
+def test_the_same_folder_gives_the_same_bytes_wherever_it_is_called_from(tmp_path, monkeypatch):
+    run(tmp_path / "road", finished=("masked",))
+    comparison(tmp_path / "road" / "compare", prints=False)
+    first = report(tmp_path / "road", tmp_path / "one.html").read_bytes()
+    monkeypatch.chdir(tmp_path / "road")
+    second = report(".", tmp_path / "two.html").read_bytes()
+    assert first == second
+    assert str(tmp_path).encode() not in first
+
+
+def test_hostile_names_stay_words(tmp_path):
+    comparison(tmp_path / "<script>alert(1)<script>")
+    folder = tmp_path / "<script>alert(1)<script>"
+    document = json.loads((folder / "result.json").read_text())
+    document["rows"][0]["name"] = "</script><img src=x onerror=alert(2)>"
+    document["x"]["reference"] = '"><svg onload=alert(3)>.pth'
+    (folder / "result.json").write_text(json.dumps(document))
+    page = report(folder).read_text("utf-8")
+    assert not re.search(r"<(script>alert|img src=x|svg onload)", page)
+
+
+def test_errors_are_one_line_each(tmp_path):
+    expected = "; ".join(re.escape(kind.EXPECTED) for kind in KINDS.values())
+    with pytest.raises(DataError, match=f"expected one of: {expected}; found an empty folder; give the folder of a"):
+        report(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"found notes\.txt; give the folder of a result"):
+        report(tmp_path)
+    with pytest.raises(DataError, match=r"expected a folder of results at .*notes\.txt, found a file"):
+        report(tmp_path / "notes.txt")
+    with pytest.raises(DataError, match="found nothing; give the folder they lie in"):
+        report(tmp_path / "nowhere")
+    for name, found in {
+        "result.json": "expected a result of format",
+        "scores.json": "expected scores of format 'ckaprobe-scores/1' or 'ckaprobe-label-scores/1', found None",
+        "recipe.json": "expected a recipe with its stages, found none",
+        "study.json": "expected",
+    }.items():
+        (tmp_path / name[:-5]).mkdir()
+        (tmp_path / name[:-5] / name).write_text("[]" if name == "study.json" else "{}")
+        with pytest.raises(DataError, match=found):
+            report(tmp_path / name[:-5])
+
+
+def test_the_command_prints_path_and_size(tmp_path):
+    depth_scores(tmp_path)
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(rf"{re.escape(str(tmp_path))}/index\.html  0\.\d\d MB\n", done.stdout)
+    failed = CliRunner().invoke(app, ["report", str(tmp_path / "none")])
+    assert failed.exit_code == 2
+    assert failed.stderr.startswith("ckaprobe: expected a folder of results")

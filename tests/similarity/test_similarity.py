@@ -1,0 +1,228 @@
+"""The theorems of CKA, against brute force in float64."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cka_probe.similarity import (
+    ESTIMATORS,
+    Terms,
+    anchored_product,
+    centre_batches,
+    centred_grams,
+    cka,
+    hsic_terms,
+    jackknife_interval,
+    permutation_null,
+    u_centre,
+)
+
+settings.register_profile("theorems", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("theorems")
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def grams(x):
+    """The centred Gram of one layer, as a stack of one."""
+    return centred_grams([anchored_product(x)])
+
+
+def similarity(x, y, estimator="unbiased", batch=None):
+    """CKA of two feature matrices (n, p), in batches."""
+    rows = range(0, len(x), batch or len(x))
+    centred = [
+        centre_batches([grams(z[i : i + (batch or len(x))]).matrices for i in rows], ESTIMATORS[estimator])
+        for z in (x, y)
+    ]
+    return float(cka(hsic_terms(*centred, ESTIMATORS[estimator])))
+
+
+def brute_force_hsic(k, l):  # noqa: E741
+    """Song et al. 2012, eq. 4: the U-statistic over ordered quadruples of different images."""
+    quadruples = list(permutations(range(len(k)), 4))
+    return sum(k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q]) for i, j, q, r in quadruples) / len(quadruples)
+
+
+def test_unbiased_hsic_is_the_u_statistic():
+    x, y = normal(7, 3), normal(7, 5, seed=1) + normal(7, 1, seed=2)
+    k, l = x @ x.T, y @ y.T  # noqa: E741
+    expected = brute_force_hsic(k.numpy(), l.numpy())
+    got = (u_centre(k) * u_centre(l)).sum() / (7 * 4)
+    assert float(got) == pytest.approx(expected, rel=1e-10)
+
+
+def test_minibatch_cka_is_the_ratio_of_summed_u_statistics():
+    x, y = normal(15, 4), normal(15, 6, seed=1) + 0.7 * normal(15, 4) @ normal(4, 6, seed=2)
+    x, y = x.float(), y.float()
+    sums = np.zeros(3)
+    for rows in (slice(0, 5), slice(5, 10), slice(10, 15)):
+        k, l = (z[rows].double().numpy() @ z[rows].double().numpy().T for z in (x, y))  # noqa: E741
+        sums += [brute_force_hsic(k, l), brute_force_hsic(k, k), brute_force_hsic(l, l)]
+    assert similarity(x, y, batch=5) == pytest.approx(sums[0] / np.sqrt(sums[1] * sums[2]), abs=1e-6)
+
+
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3), estimator=st.sampled_from(sorted(ESTIMATORS)))
+def test_rotation_scale_and_translation_change_nothing(seed, scale, estimator):
+    x, y = normal(12, 6, seed=seed), normal(12, 9, seed=seed + 1)
+    rotation = torch.linalg.qr(normal(6, 6, seed=seed + 2)).Q
+    moved = scale * (x @ rotation + 5 * normal(1, 6, seed=seed + 3))
+    assert similarity(moved.float(), y.float(), estimator) == pytest.approx(similarity(x, y, estimator), abs=2e-6)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_symmetry_bound_and_self_similarity(seed):
+    x, y = normal(10, 4, seed=seed), normal(10, 7, seed=seed + 1)
+    assert similarity(x, y) == pytest.approx(similarity(y, x), abs=1e-12)
+    assert abs(similarity(x, y)) <= 1 + 1e-12
+    assert similarity(x, x) == pytest.approx(1, abs=1e-12)
+
+
+def test_channels_are_not_rescaled():
+    """Not invariant to a scale per channel: facts, section 1.5."""
+    x = normal(64, 20)
+    assert similarity(x, x * torch.linspace(0.1, 3, 20)) < 0.95
+
+
+def test_every_batch_counts_and_batches_commute():
+    x, y = normal(24, 5), normal(24, 5, seed=1) + normal(24, 5)
+    order = torch.cat([torch.arange(16, 24), torch.arange(0, 16)])
+    assert similarity(x, y, batch=8) == pytest.approx(similarity(x[order], y[order], batch=8), abs=1e-12)
+    for start in (0, 8, 16):
+        changed = y.clone()
+        changed[start : start + 8] = normal(8, 5, seed=9 + start)
+        assert abs(similarity(x, changed, batch=8) - similarity(x, y, batch=8)) > 1e-3
+
+
+def test_rows_of_a_u_centred_matrix_sum_to_zero_with_an_empty_diagonal():
+    centred = u_centre((x := normal(2, 9, 4)) @ x.mT)
+    assert centred.sum(-1).abs().max() < 1e-12
+    assert centred.diagonal(dim1=-2, dim2=-1).abs().max() == 0
+
+
+def test_independent_features_are_dissimilar_unless_biased():
+    """n much smaller than p: facts, section 0, point 7."""
+    x, y = normal(512, 13824).float(), normal(512, 13824, seed=1).float()
+    assert abs(similarity(x, y)) < 0.02
+    assert similarity(x, y, "biased") == pytest.approx(0.96, abs=0.01)
+
+
+def test_a_large_common_mean_costs_no_digits():
+    x, y = normal(48, 300), normal(48, 300, seed=1) + 0.5 * normal(48, 300)
+    far = (x + 1000).float(), (y - 300).float()
+    exact = similarity(far[0].double() - 1000, far[1].double() + 300)
+    assert similarity(*far) == pytest.approx(exact, abs=1e-6)
+
+
+def test_blocks_do_not_change_the_gram(monkeypatch):
+    x = normal(16, 1000).float() + 3
+    whole = grams(x).matrices
+    monkeypatch.setattr("cka_probe.similarity.gram.BLOCK_ELEMENTS", 16 * 7)
+    torch.testing.assert_close(grams(x).matrices, whole, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.7, -1e4])
+def test_a_layer_that_does_not_vary_says_so_and_is_undefined(value):
+    constant = grams(torch.full((16, 501), value))
+    assert not constant.varies
+    assert constant.finite
+    assert float(constant.size) == pytest.approx(abs(value), rel=1e-6)
+
+
+def test_non_finite_features_are_told_apart_from_constant_ones():
+    x = torch.randn(8, 10)
+    x[3, 3] = torch.nan
+    assert not grams(x).finite
+
+
+def test_half_precision_features_are_read():
+    x = normal(32, 64)
+    assert similarity(x.half(), x) == pytest.approx(1, abs=1e-3)
+    assert similarity(x.bfloat16(), x) == pytest.approx(1, abs=1e-3)
+
+
+def test_undefined_is_nan_and_not_zero():
+    terms = Terms(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1))
+    assert cka(terms).isnan().all()
+
+
+def correlated_pair(n, seed, rho=0.6, p=40, decay=0.5):
+    """Gaussian features whose population CKA is rho^2."""
+    widths = torch.arange(1, p + 1, dtype=torch.float64) ** (-decay / 2)
+    x, noise = normal(n, p, seed=seed) * widths, normal(n, p, seed=seed + 500_000) * widths
+    return x, rho * x + (1 - rho**2) ** 0.5 * noise
+
+
+def interval(x, y, batch, estimator="unbiased"):
+    estimator = ESTIMATORS[estimator]
+    centred = []
+    for z in (x, y):
+        stacks = [grams(z[i : i + batch]).matrices for i in range(0, len(z), batch)]
+        centred.append(centre_batches(stacks, estimator))
+    terms = hsic_terms(*centred, estimator)
+    low, high = jackknife_interval(*centred, terms, estimator)
+    return float(low), float(cka(terms)), float(high)
+
+
+@pytest.mark.parametrize(("n", "batch"), [(64, 64), (128, 64), (128, 16), (256, 64)])
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])
+def test_the_interval_covers_the_truth(n, batch, rho):
+    """95 % intervals hold the population value in 90 to 98 % of 300 simulated studies."""
+    hits = 0
+    for seed in range(300):
+        low, _, high = interval(*correlated_pair(n, 1000 * seed, rho), batch)
+        hits += low <= rho**2 <= high
+    assert 0.90 <= hits / 300 <= 0.98
+
+
+def test_the_infinitesimal_jackknife_agrees_with_leaving_one_image_out():
+    """Where images carry the noise, the closed form is the ordinary jackknife of n - 1 images."""
+    x, y = correlated_pair(300, 7, rho=0.8, p=5, decay=2.0)
+    low, value, high = interval(x, y, 300)
+    left_out = np.array([similarity(*(torch.cat([z[:i], z[i + 1 :]]) for z in (x, y))) for i in range(300)])
+    error = np.sqrt(299 / 300 * ((left_out - left_out.mean()) ** 2).sum())
+    assert (high - low) / 2 / 1.968 == pytest.approx(error, rel=0.05)
+    assert low < value < high
+
+
+def test_the_interval_of_a_model_with_itself_is_one_point():
+    x = normal(32, 10)
+    low, value, high = interval(x, x, 16)
+    assert (low, value, high) == pytest.approx((1, 1, 1), abs=1e-9)
+
+
+def null(x, y, batch, permutations=199):
+    estimator = ESTIMATORS["unbiased"]
+    centred = []
+    for z in (x, y):
+        stacks = [grams(z[i : i + batch]).matrices for i in range(0, len(z), batch)]
+        centred.append(centre_batches(stacks, estimator))
+    terms = hsic_terms(*centred, estimator)
+    return map(float, permutation_null(*centred, terms, estimator, permutations=permutations, seed=0))
+
+
+def test_the_null_tells_kin_from_strangers():
+    x, y = correlated_pair(64, 3)
+    quantile, p_value = null(x, y, 32)
+    assert quantile < 0.1
+    assert p_value == 1 / 200
+    rejected = [
+        next(reversed([*null(normal(32, 8, seed=s), normal(32, 8, seed=s + 999), 16)])) <= 0.05 for s in range(60)
+    ]
+    assert np.mean(rejected) < 0.15
+
+
+def test_tokens_of_a_image_move_together_and_keep_the_value():
+    x, y = normal(40, 6), normal(40, 6, seed=1)
+    estimator = ESTIMATORS["unbiased"]
+    cx, cy = ([u_centre((z @ z.T)[None])] for z in (x, y))
+    one, four = (hsic_terms(cx, cy, estimator, per_image) for per_image in (1, 4))
+    torch.testing.assert_close(cka(one), cka(four))
+    low, high = jackknife_interval(cx, cy, four, estimator, per_image=4)
+    assert low < cka(four) < high
