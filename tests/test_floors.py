@@ -83,7 +83,7 @@ def test_an_import_upwards_would_be_found():
     assert violations("report", "if TYPE_CHECKING:\n    import cka_probe.lab.tasks") == set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "cli").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "ckaprobe_cli").glob("*.py")), ids=lambda path: path.name)
 def test_the_command_line_loads_the_library_only_inside_commands(path):
     for node in imported_at_once(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import | ast.ImportFrom):
