@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
 
-.PHONY: demo test notebooks bench clean
+.PHONY: demo check test notebooks bench pages clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,9 +19,17 @@ demo: $(VENV)/.installed
 	$(BIN)/ckaprobe compare $(DEMO)/masked.safetensors $(DEMO)/depth.safetensors \
 		--data nyuv2:$(DEMO)/scenes:test --out $(DEMO)/compare
 
+# format, lint, types and the fast tests
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -m "not slow"
+
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
 
 # runs every notebook from top to bottom and keeps what it puts out
