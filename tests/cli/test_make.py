@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.scenes.claims import Making
-from cka_probe.lab.scenes.make import make_worlds
+from cka_probe.lab.scenes.make import Making, make_worlds
 from cka_probe.lab.scenes.sensor import Sensor
 from cka_probe.lab.scenes.settings import Settings
 from ckaprobe_cli import app
@@ -318,7 +317,7 @@ def test_the_command(whole, tmp_path):
 
 
 def test_a_system_without_locks_is_told_what_else_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("cka_probe.lab.scenes.claims.fcntl", None)
+    monkeypatch.setattr("cka_probe.lab.scenes.make.fcntl", None)
     with pytest.raises(OutputError, match=r"POSIX file locks .* worlds:rooms"):
         make_worlds(tmp_path / "x", Settings("rooms", 1))
     assert list(tmp_path.iterdir()) == []

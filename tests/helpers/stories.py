@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cka_probe import geometry
+from cka_probe.lab import geometry
 from cka_probe.lab.scenes import View, World, see
 
 

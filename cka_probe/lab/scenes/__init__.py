@@ -6,11 +6,10 @@ They stand in for real images where something is to be tried or tested; no numbe
 about real ones.
 """
 
-from cka_probe.lab.scenes.kinds import WORLDS, check_style, draw_world
 from cka_probe.lab.scenes.make import make_worlds
-from cka_probe.lab.scenes.room_style import STYLES, USUAL_STYLE
+from cka_probe.lab.scenes.room import STYLES, USUAL_STYLE
 from cka_probe.lab.scenes.sensor import Sensor
-from cka_probe.lab.scenes.settings import Settings, parse_size
+from cka_probe.lab.scenes.settings import WORLDS, Settings, check_style, draw_world, parse_size
 from cka_probe.lab.scenes.view import see, views
 from cka_probe.lab.scenes.world import View, World
 

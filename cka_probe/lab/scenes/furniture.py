@@ -3,6 +3,7 @@
 A piece is drawn anew each time: its measures and colours come from the room's generator and palette.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -284,3 +285,37 @@ def boxes(rng: np.random.Generator, p: Palette) -> Piece:
 _PRINT = Material("writing", colour(0.12, 0.05, 0.95), colour(0.6, 0.3, 0.2), 0.02)
 _AROUND = ((0.0, 0.07), (0.065, -0.03), (-0.065, -0.03))
 _GREEN = Material("leaves", colour(0.30, 0.65, 0.20), colour(0.26, 0.7, 0.62))
+
+
+Maker = Callable[[np.random.Generator, Palette], Piece]
+
+AT_WALLS: dict[str, tuple[Maker, ...]] = {
+    "bedroom": (bed, nightstand, cupboard, cupboard, bookcase, desk, plant, sofa, boxes),
+    "dining_room": (cupboard, bookcase, floor_lamp, plant, sofa, boxes),
+    "living_room": (sofa, sofa, television, bookcase, floor_lamp, plant, cupboard, desk, boxes),
+    "kitchen": (counter, counter, cupboard, plant, dining, boxes),
+}
+IN_THE_MIDDLE: dict[str, tuple[Maker, ...]] = {
+    "bedroom": (bed, sofa, coffee_table),
+    "dining_room": (dining,),
+    "living_room": (coffee_table, coffee_table, sofa),
+    "kitchen": (dining,),
+}
+"""What stands in rooms of each category of LSUN's that papers train on; the first at the walls is always there."""
+
+LABELS: dict[Maker, str] = {
+    bed: "bed",
+    bookcase: "furniture",
+    boxes: "objects",
+    coffee_table: "table",
+    counter: "furniture",
+    cupboard: "furniture",
+    desk: "table",
+    dining: "table",
+    floor_lamp: "objects",
+    nightstand: "furniture",
+    plant: "objects",
+    sofa: "sofa",
+    television: "furniture",
+}
+"""The class of each piece among NYU's 13; parts that are of another say so themselves."""

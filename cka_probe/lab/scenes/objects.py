@@ -1,13 +1,4 @@
-"""Draw one object in the middle of an image, on a table or a floor with other things about it, from a seed.
-
-The worlds of object-centric data: an image is of one thing, which stands out by its size and its place and not by
-what surrounds it. A class is a shape in its materials; colours, patterns, proportions, pose, light, view and
-surroundings are drawn anew for each image, so that none of them tells the class. Every object is shown at the
-size of a large toy (its longest side is 0.4 to 0.7 m), which is what the grain of materials and the light of a
-room are made for.
-
-More than one frame is a short way around the object.
-"""
+"""What is around an object: a room, a table or a floor, a light, and other things that nobody would name first."""
 
 from collections.abc import Callable
 
@@ -15,53 +6,213 @@ import numpy as np
 
 from cka_probe.lab.scenes import object_goods as goods
 from cka_probe.lab.scenes import object_toys as toys
-from cka_probe.lab.scenes import object_vessels as vessels
-from cka_probe.lab.scenes.object_place import Table, clutter, draw_light, draw_shell
-from cka_probe.lab.scenes.object_shapes import scaled
-from cka_probe.lab.scenes.palette import draw_palette
+from cka_probe.lab.scenes.object_goods import scaled
+from cka_probe.lab.scenes.palette import Palette, colour, draw_palette, shade
 from cka_probe.lab.scenes.room import look
-from cka_probe.lab.scenes.solids import CYLINDER, ELLIPSOID, Solid, bounds, moved
-from cka_probe.lab.scenes.street_plan import Floats
-from cka_probe.lab.scenes.world import Camera, Piece, World
+from cka_probe.lab.scenes.solids import BOX, CYLINDER, ELLIPSOID, Material, Solid, bounds, box, moved
+from cka_probe.lab.scenes.street_site import Boxes, Floats, Space
+from cka_probe.lab.scenes.world import Camera, Lamps, Piece, Shell, Sun, World
+
+ROOM = (4.6, 2.9)
+"""Metres from the object to the walls and up to the ceiling."""
+
+_HALF = 1.5  # of a table
+
+
+class Table:
+    """A table's top, or a floor.
+
+    Args:
+        rng: What draws it.
+        palette: Its materials.
+
+    Attributes:
+        top: Height at which things stand.
+        pieces: The table; none if it is the floor.
+    """
+
+    def __init__(self, rng: np.random.Generator, palette: Palette):
+        self.top, self.pieces = 0.0, ()
+        if rng.uniform() < 0.75:
+            self.top = rng.uniform(0.5, 0.9)
+            cloth = goods.draw_look(rng, "checks", "stripes", "fabric", "tiles", size=rng.uniform(0.06, 0.2))
+            boards = Material("planks", palette.wood.first, palette.wood.second, rng.uniform(0.1, 0.2))
+            face = (palette.wood, palette.light_wood, boards, cloth)[rng.integers(4)]
+            x, y = _HALF * rng.uniform(0.75, 1.1), _HALF * rng.uniform(0.75, 1.1)
+            top = box((-x, -y, self.top - 0.06), (x, y, self.top), face)
+            leg = box((-0.4 * x, -0.4 * y, 0.0), (0.4 * x, 0.4 * y, self.top - 0.06), palette.dark)
+            self.pieces = (Piece(moved([top, leg], (0.0, 0.0, 0.0), rng.uniform(0, 2 * np.pi)), ""),)
+
+
+def draw_shell(rng: np.random.Generator) -> Shell:
+    """Return a room: four walls of a kind, a floor, a ceiling."""
+    reach, high = ROOM
+    wide, deep = reach * rng.uniform(0.8, 1.2, 2)
+    wall = goods.draw_look(rng, "plain", "stucco", "brick", "stripes", "boards", "tiles", size=rng.uniform(0.2, 0.45))
+    pale = colour(rng.uniform(), rng.uniform(0.03, 0.3), rng.uniform(0.6, 0.92))
+    if rng.uniform() < 0.5:
+        wall = Material("plain" if rng.uniform() < 0.5 else "stucco", pale, shade(pale, 0.75))
+    tone = colour(rng.uniform(0.04, 0.12), rng.uniform(0.1, 0.6), rng.uniform(0.35, 0.8))
+    pattern = str(rng.choice(["planks", "tiles", "fabric", "checks", "paving", "meadow", "soil"]))
+    if pattern == "meadow":
+        tone = colour(0.27, 0.6, 0.3)
+    floor = Material(pattern, tone, shade(tone, rng.choice([0.5, 1.6])), rng.uniform(0.15, 0.4))
+    white = colour(0.12, 0.03, 0.95)
+    surfaces = (*(wall,) * 4, floor, Material("plain", white, shade(white, 0.88)))
+    return Shell((-wide, -deep, 0.0), (wide, deep, high), surfaces, ("",) * 6)
+
+
+def draw_light(rng: np.random.Generator, camera: Camera) -> Lamps | Sun:
+    """Return a lamp with or without a window, or a sun; from before the object or from its side."""
+    back = camera.poses[0, :2, 3] / np.linalg.norm(camera.poses[0, :2, 3])
+    turn = rng.uniform(-1.5, 1.5)
+    way = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ back
+    if rng.uniform() < 0.4:
+        high = rng.uniform(0.5, 1.1)
+        towards = (*(float(a) for a in way * np.cos(high)), float(np.sin(high)))
+        strength, around = rng.uniform(0.7, 1.3), rng.uniform(0.35, 0.6)
+        return Sun(towards, (strength, 0.94 * strength, 0.86 * strength), (0.94 * around, 0.98 * around, around))
+    x, y = way * rng.uniform(0.2, 1.4)
+    window = way * ROOM[0] * 0.7
+    inward = (float(-way[0]), float(-way[1]), 0.0)
+    windows = (((float(window[0]), float(window[1]), 1.6), inward),) if rng.uniform() < 0.5 else ()
+    return Lamps((float(x), float(y), ROOM[1] - 0.3), windows)
+
+
+def clutter(rng: np.random.Generator, table: Table, thing: Piece, camera: Camera) -> list[Piece]:
+    """Return things beside and behind an object, and furniture farther behind it, none before it."""
+    space = Space(Boxes.around(thing.solids) + _sight(camera, table), 1.0)
+    if table.pieces:
+        space.take(table.pieces[0].solids)
+    view = -camera.poses[0, :2, 2] / np.linalg.norm(camera.poses[0, :2, 2])  # to the camera
+    pieces = []
+    for _ in range(int(rng.integers(3, 9))):
+        item = _item(rng)
+        turn = rng.uniform(0.75, 2 * np.pi - 0.75)
+        c, s, r = np.cos(turn), np.sin(turn), rng.uniform(0.35, 1.1)
+        x, y = r * (c * view[0] - s * view[1]), r * (s * view[0] + c * view[1])
+        placed = moved(item, (x, y, table.top), rng.uniform(0, 2 * np.pi))
+        if _carried(placed, table) and space.take(placed, apart=0.01 if table.top == 0 else 0.0):
+            pieces.append(Piece(placed, ""))
+    for _ in range(int(rng.integers(1, 4))):
+        turn, r = np.pi + rng.normal(0, 0.45), rng.uniform(2.5, 3.2)
+        c, s = np.cos(turn), np.sin(turn)
+        x, y = r * (c * view[0] - s * view[1]), r * (s * view[0] + c * view[1])
+        facing = float(np.arctan2(-x, y)) + np.pi
+        placed = moved(_behind(rng), (x, y, 0.0), facing)
+        if space.take(placed):
+            pieces.append(Piece(placed, ""))
+    return pieces
+
+
+def _sight(camera: Camera, table: Table) -> Boxes:
+    """Return boxes along the way from each camera to the middle, which nothing may stand in."""
+    boxes = []
+    for pose in camera.poses:
+        x, y, z = pose[:3, 3]
+        length, yaw = float(np.hypot(x, y)), float(np.arctan2(y, x))
+        half = (length / 2 + 0.25, 0.28, (z + 1.0) / 2)
+        middle = (length / 2 * np.cos(yaw) + 0.25 * np.cos(yaw), length / 2 * np.sin(yaw) + 0.25 * np.sin(yaw))
+        boxes.append(Solid(BOX, (*middle, table.top + 0.02 + half[2]), half, goods.DARK, yaw))
+    return Boxes.around(boxes)
+
+
+def _carried(item: tuple[Solid, ...], table: Table) -> bool:
+    """Return whether something stands on the table with all of its foot, or on the floor inside the room."""
+    if not table.pieces:
+        return True
+    top = table.pieces[0].solids[0]
+    low, high = bounds(moved(item, (0.0, 0.0, 0.0), -top.yaw))
+    reach = np.array(top.half[:2])
+    return bool((low[:2] > -reach).all() and (high[:2] < reach).all())
+
+
+def _item(rng: np.random.Generator) -> list[Solid]:
+    """Return something small: a box, a tin, a bead, a card, a slab, some blocks."""
+    look = goods.draw_look(
+        rng, "plain", "fabric", "checks", "writing", "metal", "wood", "spots", size=rng.uniform(0.03, 0.06)
+    )
+    a, b, c = rng.uniform(0.04, 0.13, 3)
+    choice = rng.integers(6)
+    if choice == 0:
+        return [goods.block(0, 0, c, (a, b, c), look)]
+    if choice == 1:
+        return [goods.disc(0, 2 * c, 0.6 * a + 0.01, look)]
+    if choice == 2:
+        return [goods.ball(0, 0, 0.4 * a + 0.015, 0.4 * a + 0.015, look)]
+    if choice == 3:
+        paper = Material("writing", (0.8, 0.79, 0.74), (0.08, 0.08, 0.1), 0.014)
+        return [goods.block(0, 0, 0.003, (a + 0.05, b + 0.05, 0.003), paper)]
+    if choice == 4:
+        return [goods.block(0, 0, 0.02, (a + 0.06, b + 0.05, 0.02), look)]
+    other = goods.draw_look(rng, "plain", "wood", "checks", size=0.04)
+    return [
+        goods.block(0, 0, 0.05, (0.05, 0.05, 0.05), look),
+        goods.block(0.11, 0.02, 0.04, (0.05, 0.04, 0.04), other),
+    ]
+
+
+def _behind(rng: np.random.Generator) -> list[Solid]:
+    """Return something large against the back of the room: shelves, a cupboard, an image on a stand, a plant."""
+    w, high = rng.uniform(0.4, 0.9), rng.uniform(0.9, 2.0)
+    names = ("books", "panels", "painting", "foliage", "fabric", "panes")
+    pattern = names[rng.integers(len(names))]
+    first, second = goods.draw_colour(rng), goods.draw_colour(rng)
+    if pattern == "foliage":
+        green = Material("foliage", (0.02, 0.07, 0.02), (0.15, 0.3, 0.06), 0.15)
+        return [
+            goods.disc(0, 0.4, 0.2, goods.draw_ware(rng)),
+            goods.oval(0, 0, 0.4 + high / 2, (0.4, 0.4, high / 2), green),
+        ]
+    size = {"books": 0.06, "panels": w, "fabric": 0.1}.get(pattern, 0.2)
+    face = Material(pattern, first, second if pattern != "panels" else shade(first, 0.5), size)
+    low = 0.0 if pattern in ("books", "panels", "fabric") else 0.5
+    parts = [box((-w, -0.2, low), (w, 0.2, low + high), face)]
+    if low:
+        parts.append(
+            box((-0.7 * w, -0.18, 0.0), (0.7 * w, 0.18, low), Material("wood", shade(first, 0.5), shade(first, 0.3)))
+        )
+    return parts
+
 
 OBJECTS: dict[str, Callable[[np.random.Generator], list[Solid]]] = {
     "apple": goods.apple,
     "armchair": goods.armchair,
-    "barrel": vessels.barrel,
+    "barrel": toys.barrel,
     "beach ball": toys.beach_ball,
     "books": goods.books,
-    "bottle": vessels.bottle,
+    "bottle": toys.bottle,
     "burger": goods.burger,
     "bus": toys.toy_bus,
     "cactus": goods.cactus,
     "cake": goods.cake,
-    "candle": vessels.candle,
+    "candle": toys.candle,
     "car": toys.toy_car,
     "castle": toys.castle,
     "chair": goods.chair,
     "clock": goods.clock,
     "crate": goods.crate,
-    "drum": vessels.drum,
+    "drum": toys.drum,
     "duck": toys.duck,
     "dumbbell": goods.dumbbell,
     "football": toys.football,
     "hat": goods.hat,
-    "hourglass": vessels.hourglass,
+    "hourglass": toys.hourglass,
     "house": toys.toy_house,
-    "lamp": vessels.lamp,
+    "lamp": toys.lamp,
     "lighthouse": toys.lighthouse,
-    "mug": vessels.mug,
+    "mug": toys.mug,
     "mushroom": goods.mushroom,
     "penguin": toys.penguin,
     "robot": toys.robot,
     "rocket": toys.rocket,
     "snowman": toys.snowman,
     "stool": goods.stool,
-    "teapot": vessels.teapot,
+    "teapot": toys.teapot,
     "teddy": toys.teddy,
     "train": toys.train,
     "tree": toys.tree,
-    "vase": vessels.vase,
+    "vase": toys.vase,
 }
 """Classes of objects by name; each makes one about the origin, standing on z = 0, its front to +y."""
 

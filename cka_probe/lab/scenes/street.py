@@ -13,11 +13,8 @@ from cka_probe.lab.datasets.classes import CITYSCAPES
 from cka_probe.lab.scenes.palette import colour, shade
 from cka_probe.lab.scenes.room import look
 from cka_probe.lab.scenes.solids import Material, Point
-from cka_probe.lab.scenes.street_ground import ground
-from cka_probe.lab.scenes.street_plan import Boxes, Road, Space
-from cka_probe.lab.scenes.street_sides import sides
-from cka_probe.lab.scenes.street_site import Site, draw_style
-from cka_probe.lab.scenes.street_traffic import traffic
+from cka_probe.lab.scenes.street_sides import ground, sides, traffic
+from cka_probe.lab.scenes.street_site import Boxes, Road, Site, Space, draw_style
 from cka_probe.lab.scenes.world import SKY, Camera, Shell, Sun, World
 
 HEIGHT, BASELINE, FOCAL, RATE = 1.65, 0.54, 0.58, 10.0

@@ -1,13 +1,76 @@
-"""What stands and walks along a street: houses, gardens, trees, lamps, signs, people; and what is far away."""
+"""What a street lies on: the road with its lanes, pavements, a side road."""
 
 import numpy as np
 
-from cka_probe.lab.scenes import street_houses as houses
-from cka_probe.lab.scenes import street_parts as parts
-from cka_probe.lab.scenes import street_vehicles as vehicles
-from cka_probe.lab.scenes.palette import colour
-from cka_probe.lab.scenes.solids import Material, box, ellipsoid
-from cka_probe.lab.scenes.street_site import KERB, Site
+from cka_probe.lab.scenes import street_things
+from cka_probe.lab.scenes.palette import colour, shade
+from cka_probe.lab.scenes.solids import Material, Solid, box, ellipsoid
+from cka_probe.lab.scenes.street_site import KERB, ROAD, Site
+from cka_probe.lab.scenes.world import Piece
+
+_STEP = 22.5  # metres of a piece of a bent road: three periods of its dashes
+_BEYOND = 330.0  # metres of road behind the last bend
+
+
+def ground(site: Site) -> list[Piece]:
+    """Return the road, its pavements and the road that crosses it, as pieces."""
+    rng, style = site.rng, site.style
+    grey = colour(rng.uniform(0.55, 0.65), rng.uniform(0, 0.06), rng.uniform(0.24, 0.4))
+    worn = shade(grey, rng.uniform(2.0, 3.0))
+    pattern = (
+        "avenue" if style.lanes == 2 else ("lanes" if style.kind != "suburb" or rng.uniform() < 0.6 else "asphalt")
+    )
+    top = Material(pattern, grey, worn, style.lane)
+    slab = colour(rng.uniform(0.06, 0.12), rng.uniform(0.02, 0.15), rng.uniform(0.55, 0.75))
+    stones = Material("paving", slab, shade(slab, 0.55), rng.uniform(0.6, 1.2))
+    left, right = -style.edge(-1), style.edge(1)
+    pieces = [_strip(site, along, (left, right), top, ROAD) for along in _lengths(site)]
+    if style.walk:
+        for along in _lengths(site, site.gap):
+            pieces.append(_strip(site, along, (left - style.walk, left), stones, KERB))
+            pieces.append(_strip(site, along, (right, right + style.walk), stones, KERB))
+    if site.gap:
+        middle, half = sum(site.gap) / 2, (site.gap[1] - site.gap[0]) / 2
+        # a box of its own length along x would show its wear across: it is laid along y and turned
+        across = box((-half, -250.0, -0.2), (half, 250.0, ROAD - 0.006), Material("asphalt", grey, worn))
+        pieces.append(Piece(site.road.put([across], (middle, 0.0, 0.0), turn=np.pi / 2), "road"))
+        if site.zebra:
+            bars = Material("zebra", grey, worn, 1.0)
+            for s in (site.gap[0] - 2.2, site.gap[1] + 2.2):
+                cross = box((left + 0.3, -1.5, 0.0), (right - 0.3, 1.5, ROAD + 0.006), bars, shadow=False)
+                pieces.append(Piece(site.road.put([cross], (s, 0.0, 0.0)), "road"))
+    return pieces
+
+
+def _lengths(site: Site, gap: tuple[float, float] | None = None) -> list[tuple[float, float]]:
+    """Return from where to where each straight piece of road or pavement goes, leaving out a gap."""
+    end = site.road.length
+    if site.road.curvature == 0:
+        return [(-_STEP, end + _BEYOND)] if gap is None else [(-_STEP, gap[0]), (gap[1], end + _BEYOND)]
+    count = int(np.ceil((end + _STEP) / _STEP))
+    bends = [(-_STEP + _STEP * k, _STEP * k) for k in range(count)]
+    return [*bends, (bends[-1][1], end + _BEYOND)]
+
+
+def _strip(site: Site, along: tuple[float, float], across: tuple[float, float], look: Material, top: float) -> Piece:
+    """Return a straight piece of road or pavement.
+
+    Where pieces of a bend overlap every second one is lower, by less than one sees, so that one of them is above.
+    """
+    bent = site.road.curvature != 0
+    over = 0.5 * _STEP * abs(site.road.curvature) * max(map(abs, across)) + 0.1 if bent else 0.0
+    odd = round(along[0] / _STEP) % 2 if bent else 0
+    low, narrow = 0.006 * odd, 0.003 * odd  # where two overlap one is seen
+    half, middle = (along[1] - along[0]) / 2, sum(along) / 2
+    x = sum(across) / 2
+    # ground is built about its own middle, from which patterns count
+    slab = box(
+        (across[0] - x + narrow, -half - over, -0.2),
+        (across[1] - x - narrow, half + over, top - low),
+        look,
+        shadow=False,
+    )
+    return Piece(site.road.put([slab], (middle, x, 0.0)), "road" if top == ROAD else "sidewalk")
 
 
 def sides(site: Site) -> None:
@@ -35,9 +98,9 @@ def _houses(site: Site, side: int) -> None:
     s = 0.55 * front + rng.uniform(-4, 4)
     while s < site.end:
         bays = int(rng.integers(4, 8)) if style.kind == "town" else int(rng.integers(3, 6))
-        make = houses.town_house if style.kind == "town" else houses.cottage
+        make = street_things.town_house if style.kind == "town" else street_things.cottage
         if style.kind == "country" and rng.uniform() < 0.4:
-            make = houses.barn
+            make = street_things.barn
         house = make(rng, bays, s > site.near + 4)
         half, back = house[0].half[0] + 0.05, 0.0 if style.kind == "town" else rng.uniform(0, 2)
         if site.gap and s < site.gap[1] + 1.5 and s + 2 * half > site.gap[0] - 1.5:
@@ -58,7 +121,7 @@ def _boundary(site: Site, side: int) -> None:
         middle = s + length / 2
         if name != "none" and not site.in_gap(middle, length / 2 + 1.0):
             label = {"hedge": "vegetation", "fence": "fence", "wall": "wall"}[name]
-            site.add(getattr(parts, name)(rng, length), label, (middle, side * d, 0.0))
+            site.add(getattr(street_things, name)(rng, length), label, (middle, side * d, 0.0))
         s += length + rng.uniform(0.8, 4.0)
 
 
@@ -68,7 +131,7 @@ def _lamps(site: Site, side: int) -> None:
     if style.kind == "country":
         for s in np.arange(rng.uniform(4, 12), site.end - 20, 26.0):
             if side > 0:
-                site.add(parts.mast(rng), "pole", (s, style.edge(1) + 2.0, 0.0))
+                site.add(street_things.mast(rng), "pole", (s, style.edge(1) + 2.0, 0.0))
             white = Material("checks", (0.8, 0.8, 0.78), (0.05, 0.05, 0.05), 1.2)
             post = box((-0.05, -0.06, 0), (0.05, 0.06, 0.95), white)
             site.add([post], "pole", (s + 9.0, side * (style.edge(side) + 0.6), 0.0))
@@ -76,7 +139,7 @@ def _lamps(site: Site, side: int) -> None:
     for s in np.arange(rng.uniform(6, 14) + 11 * (side > 0), site.end - 20, 30.0):
         if not site.in_gap(s, 1.0):
             turn = np.pi if side > 0 else 0.0
-            site.add(parts.street_lamp(rng, 1.5), "pole", (s, side * (style.edge(side) + 0.4), KERB), turn)
+            site.add(street_things.street_lamp(rng, 1.5), "pole", (s, side * (style.edge(side) + 0.4), KERB), turn)
 
 
 def _crossing_signs(site: Site) -> None:
@@ -85,7 +148,7 @@ def _crossing_signs(site: Site) -> None:
         return
     rng, lights = site.rng, site.rng.uniform() < 0.6
     for side in (-1, 1):
-        make = parts.traffic_light if lights else parts.sign
+        make = street_things.traffic_light if lights else street_things.sign
         for s, turn in ((site.gap[0] - 0.6, np.pi), (site.gap[1] + 0.6, np.pi if lights else 0.0)):
             site.add(make(rng), "pole", (s, side * (site.style.edge(side) + 0.5), KERB), turn)
 
@@ -99,7 +162,7 @@ def _signs(site: Site, side: int) -> None:
         if not site.in_gap(s, 1.0):
             turn = np.pi if side > 0 or rng.uniform() < 0.4 else 0.0
             place = (s, side * (style.edge(side) + 0.55), z)
-            site.add(parts.sign(rng), "pole", place, turn + rng.normal(0, 0.06))
+            site.add(street_things.sign(rng), "pole", place, turn + rng.normal(0, 0.06))
 
 
 def _people(site: Site) -> None:
@@ -113,7 +176,7 @@ def _people(site: Site) -> None:
         if site.in_gap(s, 3.0) or site.unseen(s, d):
             continue
         for apart in (0.0, 0.75)[: 1 + (rng.uniform() < 0.3)]:
-            someone = vehicles.person(rng, s > site.near - 5)
+            someone = street_things.person(rng, s > site.near - 5)
             if rng.uniform() < 0.7:
                 pace = rng.uniform(0.7, 1.7) * rng.choice([-1, 1])
                 site.drive(someone, "person", (s + apart, d, KERB), pace)
@@ -134,7 +197,7 @@ def _trees(site: Site, side: int) -> None:
         d = side * (d0 if town else d0 + rng.uniform(0, style.setback + 3.0))
         if not site.in_gap(s, 2.5) and not site.unseen(s, d):
             low = not town and rng.uniform() < 0.3
-            plant = parts.bush(rng) if low else parts.tree(rng, s > site.near)
+            plant = street_things.bush(rng) if low else street_things.tree(rng, s > site.near)
             site.add(plant, "vegetation", (s, d, KERB if town else 0.0), rng.uniform(0, 6))
         s += step * rng.uniform(0.6, 1.4)
 
@@ -145,12 +208,12 @@ def _distance(site: Site) -> None:
     for _ in range(6):
         s, d = site.end + rng.uniform(25, 160), rng.choice([-1, 1]) * rng.uniform(26, 230)
         x, y, z = rng.uniform(12, 40), rng.uniform(8, 15), rng.uniform(5, 12)
-        green = parts.draw_green(rng, rng.uniform(1.5, 3.0))
+        green = street_things.draw_green(rng, rng.uniform(1.5, 3.0))
         site.add([ellipsoid((-x, -y, -0.4 * z), (x, y, z), green, shadow=False)], "vegetation", (s, d, 0.0))
     if style.kind != "country":
         for _ in range(3):
             s, d = site.end + rng.uniform(8, 120), rng.choice([-1, 1]) * rng.uniform(12, 60)
-            bays, wall = int(rng.integers(4, 9)), houses.draw_wall(rng)
+            bays, wall = int(rng.integers(4, 9)), street_things.draw_wall(rng)
             x, top = bays * wall.size / 2, 3.0 * int(rng.integers(3, 9))
             if not site.in_gap(s, 12.0):
                 site.add([box((-x, -5.0, 0), (x, 5.0, top), wall, shadow=False)], "building", (s, d, 0.0))
@@ -161,5 +224,82 @@ def _distance(site: Site) -> None:
         site.add([ellipsoid((-x, -120, -z), (x, 120, z), far, shadow=False)], "vegetation", (s, d, 0.0))
     if rng.uniform() < 0.1:
         side = rng.choice([-1, 1])
-        train, place = vehicles.train(rng, 3), (site.near, side * rng.uniform(24, 30), 0.0)
+        train, place = street_things.train(rng, 3), (site.near, side * rng.uniform(24, 30), 0.0)
         site.add(train, "train", place, velocity=(0.0, 8.0 * side, 0.0))
+
+
+_LABELS = {"car": "car", "van": "car", "truck": "truck", "bus": "bus"}
+
+
+def traffic(site: Site, speed: float) -> None:
+    """Put vehicles on a street: ahead of the camera, beside it, towards it, across its way, and parked.
+
+    Args:
+        site: The street, still empty.
+        speed: Of the camera, m/s.
+    """
+    rng, style = site.rng, site.style
+    lanes = [style.lane * (k + 0.5) for k in range(style.lanes)]
+    for lane in lanes:
+        if rng.uniform() < 0.6:
+            pace = speed * rng.uniform(0.93, 1.07)
+            _drive(site, rng.uniform(9, 26), lane, pace)
+            if rng.uniform() < 0.4:
+                _drive(site, rng.uniform(28, 50), lane, pace)
+        for s in (rng.uniform(14, 32), rng.uniform(38, 75)):
+            if rng.uniform() < 0.55:
+                _drive(site, s + 2 * site.way * rng.uniform(), -lane, -rng.uniform(0.8, 1.2) * max(speed, 5.0))
+    if site.gap:
+        _cross(site)
+    if rng.uniform() < 0.3:
+        motor = bool(rng.uniform() < 0.35)
+        label, pace = ("motorcycle", 0.95 * speed) if motor else ("bicycle", rng.uniform(2.5, 5.0))
+        edge = style.lane * style.lanes - 0.35
+        way, side = (1.0, 1) if rng.uniform() < 0.6 else (-1.0, -1)
+        site.drive(street_things.cyclist(rng, motor), label, (rng.uniform(8, 26), side * edge, ROAD), way * pace)
+    for side in (-1, 1):
+        if style.parking[side > 0]:
+            _park(site, side)
+
+
+def _draw(site: Site, far: bool) -> tuple[list[Solid], str]:
+    """Return a vehicle and its label; most are cars."""
+    name = str(site.rng.choice(list(_LABELS), p=[0.78, 0.1, 0.07, 0.05]))
+    return getattr(street_things, name)(site.rng, far), _LABELS[name]
+
+
+def _drive(site: Site, s: float, d: float, speed: float) -> None:
+    solids, label = _draw(site, far=s > 32)
+    site.drive(solids, label, (s, d, ROAD), speed)
+
+
+def _cross(site: Site) -> None:
+    """Put cars on the road that crosses: some drive on, others wait at its edges."""
+    rng, middle = site.rng, sum(site.gap) / 2
+    for side in (-1, 1):
+        reach = site.style.edge(side) + site.style.walk
+        lane = middle - side * (site.gap[1] - site.gap[0]) / 4  # who comes from the right drives on the far side
+        if rng.uniform() < 0.5:
+            solids, label = _draw(site, far=False)
+            pace, far = rng.uniform(4, 9), rng.uniform(4, 25)
+            site.add(solids, label, (lane, side * far, ROAD), side * np.pi / 2, (-side * pace, 0.0, 0.0))
+        if rng.uniform() < 0.5:
+            solids, label = _draw(site, far=False)
+            length = solids[0].half[1]
+            place = (lane, side * (reach + length + rng.uniform(0.3, 2)), ROAD)
+            site.add(solids, label, place, side * np.pi / 2)
+
+
+def _park(site: Site, side: int) -> None:
+    """Park cars along one side."""
+    rng, style = site.rng, site.style
+    d, s, share = side * (style.lane * style.lanes + 1.25), rng.uniform(3, 8), rng.uniform(0.25, 0.8)
+    parked = 0
+    while s < site.end - 30 and parked < 4:
+        if rng.uniform() < share:
+            far = s > site.near
+            make = street_things.car if rng.uniform() < 0.88 else street_things.van
+            turn = (0.0 if side > 0 else np.pi) + rng.normal(0, 0.015)
+            if not site.in_gap(s, 6.0):
+                parked += site.add(make(rng, far), "car", (s, d + rng.normal(0, 0.05), ROAD), turn)
+        s += rng.uniform(5.3, 8.5)

@@ -1,12 +1,155 @@
-"""A street while it is filled: its style, its course, what is taken of it, and what stands there so far."""
+"""Where things stand along a street, and whether they ever meet.
 
+A road is an arc of a circle (or a straight line): a place is (s, d), metres along its middle and metres to the
+right of it. With curvature k the middle's direction has turned to the left by k s, so that
+
+    x = (cos(k s) - 1) / k + d cos(k s),    y = sin(k s) / k + d sin(k s),    straight on for s beyond `length`
+
+Whether two things meet is decided exactly. Each is a box turned about z that moves steadily while it is there.
+Two boxes overlap at a time t if their shadows on each of the four directions of their sides, and on z, do; the
+shadows on one direction overlap in one span of t; so they meet if all these spans have a t in common.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cka_probe.lab.scenes.solids import Point, Solid, moved
-from cka_probe.lab.scenes.street_plan import Place, Road, Space
 from cka_probe.lab.scenes.world import Piece
+
+Floats = NDArray[np.float64]
+
+Place = tuple[float, float, float]
+"""s and d along a road, and z."""
+
+ALWAYS = (-1e9, 1e9)
+_STILL = 1e-9
+
+
+@dataclass(frozen=True)
+class Road:
+    """The course of a road; `curvature` (1/m, to the left) holds from s = 0 to `length`."""
+
+    curvature: float
+    length: float
+
+    def at(self, s: float, d: float) -> tuple[float, float, float]:
+        """Return x, y and the direction (radians to the left of y) at a place along the road."""
+        k = self.curvature
+        bent = min(max(s, 0.0), self.length)
+        turn, rest = k * bent, s - bent
+        c, sine = np.cos(turn), np.sin(turn)
+        x, y = ((c - 1) / k, sine / k) if k else (0.0, bent)
+        return float(x + d * c - rest * sine), float(y + d * sine + rest * c), float(turn)
+
+    def put(self, solids: Sequence[Solid], place: Place, turn: float = 0.0) -> tuple[Solid, ...]:
+        """Return solids built about the origin with y ahead, put somewhere and turned to the left by `turn`."""
+        s, d, z = place
+        x, y, along = self.at(s, d)
+        return moved(solids, (x, y, z), along + turn)
+
+    def ahead(self, s: float, speed: float) -> Point:
+        """Return the velocity of what drives along the road at s."""
+        turn = self.at(s, 0.0)[2]
+        return (-speed * float(np.sin(turn)), speed * float(np.cos(turn)), 0.0)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes in motion: n of them.
+
+    Attributes:
+        centre: (n, 3) at time 0.
+        half: (n, 3) in their own axes.
+        yaw: (n,) radians.
+        velocity: (n, 3).
+        span: (n, 2) first and last second each of them is there.
+    """
+
+    centre: Floats
+    half: Floats
+    yaw: Floats
+    velocity: Floats
+    span: Floats
+
+    @classmethod
+    def around(cls, solids: Sequence[Solid], velocity: Point = (0.0, 0.0, 0.0)) -> "Boxes":
+        """Return the boxes of solids that move together."""
+        n = len(solids)
+        return cls(
+            np.array([solid.centre for solid in solids]),
+            np.array([solid.half for solid in solids]),
+            np.array([solid.yaw for solid in solids]),
+            np.tile(np.array(velocity, float), (n, 1)),
+            np.tile(np.array(ALWAYS), (n, 1)),
+        )
+
+    def __add__(self, other: "Boxes") -> "Boxes":
+        fields = ("centre", "half", "yaw", "velocity", "span")
+        return Boxes(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in fields))
+
+    def __len__(self) -> int:
+        return len(self.yaw)
+
+
+def meet(a: Boxes, b: Boxes, seconds: float, apart: float = 0.0) -> NDArray[np.bool_]:
+    """Return which pairs of boxes meet at any time from 0 to `seconds`, (n_a, n_b).
+
+    Args:
+        a: Boxes.
+        b: Others.
+        seconds: How long to look.
+        apart: Metres they have to stay apart in each direction; less than 0 lets them touch.
+    """
+    first = np.maximum(np.maximum.outer(a.span[:, 0], b.span[:, 0]), 0.0)
+    last = np.minimum(np.minimum.outer(a.span[:, 1], b.span[:, 1]), seconds)
+    between = b.centre[None, :, :2] - a.centre[:, None, :2]
+    drift = b.velocity[None, :, :2] - a.velocity[:, None, :2]
+    lift = np.abs(b.centre[None, :, 2] - a.centre[:, None, 2]) < a.half[:, None, 2] + b.half[None, :, 2] + apart
+    for yaw in (a.yaw[:, None], b.yaw[None, :]):
+        for turn in (0.0, np.pi / 2):
+            way = np.stack(np.broadcast_arrays(np.cos(yaw + turn), np.sin(yaw + turn)), axis=-1)
+            reach = _reach(a, way, 0) + _reach(b, way, 1) + apart
+            place, speed = (between * way).sum(axis=-1), (drift * way).sum(axis=-1)
+            still = np.abs(speed) < _STILL
+            rate = np.where(still, 1.0, speed)
+            enter = np.where(
+                still, np.where(np.abs(place) < reach, -np.inf, np.inf), (-np.sign(rate) * reach - place) / rate
+            )
+            leave = np.where(still, np.inf, (np.sign(rate) * reach - place) / rate)
+            first, last = np.maximum(first, enter), np.minimum(last, leave)
+    return lift & (first < last)
+
+
+def _reach(boxes: Boxes, way: Floats, axis: int) -> Floats:
+    """Return half the length of the boxes' shadows on directions (n_a, n_b, 2); boxes are along `axis`."""
+    shape = [1, 1]
+    shape[axis] = len(boxes)
+    c, s, x, y = (field.reshape(shape) for field in (np.cos(boxes.yaw), np.sin(boxes.yaw), *boxes.half.T[:2]))
+    return x * np.abs(c * way[..., 0] + s * way[..., 1]) + y * np.abs(c * way[..., 1] - s * way[..., 0])
+
+
+class Space:
+    """What is taken of a street and when.
+
+    Args:
+        way: Boxes of who looks, which nothing may meet.
+        seconds: How long the clip lasts.
+    """
+
+    def __init__(self, way: Boxes, seconds: float):
+        self.taken, self.seconds = way, seconds
+
+    def take(self, solids: Sequence[Solid], velocity: Point = (0.0, 0.0, 0.0), apart: float = 0.05) -> bool:
+        """Take the space of some solids if it is free all the time, and return whether it was."""
+        boxes = Boxes.around(solids, velocity)
+        if meet(boxes, self.taken, self.seconds, apart).any():
+            return False
+        self.taken = self.taken + boxes
+        return True
+
 
 ROAD, KERB = 0.03, 0.16
 """Metres of the tops of road and pavement above the ground."""

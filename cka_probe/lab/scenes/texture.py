@@ -8,10 +8,8 @@ and on things; here they are by name.
 
 from collections.abc import Callable
 
-from cka_probe.lab.scenes import patterns_buildings as buildings
 from cka_probe.lab.scenes import patterns_indoors as indoors
 from cka_probe.lab.scenes import patterns_outdoors as outdoors
-from cka_probe.lab.scenes import patterns_things as things
 from cka_probe.lab.scenes.surface import Array, Surface, noise
 
 PATTERNS: dict[str, Callable[[Surface], Array]] = {
@@ -41,33 +39,33 @@ PATTERNS: dict[str, Callable[[Surface], Array]] = {
     "bark": outdoors.bark,
     "sky": outdoors.sky,
     "zenith": outdoors.zenith,
-    "brick": buildings.brick,
-    "stucco": buildings.stucco,
-    "windows": buildings.windows,
-    "brick_windows": buildings.brick_windows,
-    "offices": buildings.offices,
-    "shopfront": buildings.shopfront,
-    "roof": buildings.roof,
-    "boards": buildings.boards,
-    "stone": buildings.stone,
-    "writing": buildings.writing,
-    "bodywork": things.bodywork,
-    "cabin": things.cabin,
-    "paint": things.paint,
-    "coach": things.coach,
-    "wheel": things.wheel,
-    "roundel": things.roundel,
-    "signal": things.signal,
-    "football": things.football,
-    "segments": things.segments,
-    "ribs": things.ribs,
-    "dial": things.dial,
-    "spots": things.spots,
-    "blush": things.blush,
-    "glaze": things.glaze,
-    "icing": things.icing,
-    "planking": things.planking,
-    "metal": things.metal,
+    "brick": outdoors.brick,
+    "stucco": outdoors.stucco,
+    "windows": outdoors.windows,
+    "brick_windows": outdoors.brick_windows,
+    "offices": outdoors.offices,
+    "shopfront": outdoors.shopfront,
+    "roof": outdoors.roof,
+    "boards": outdoors.boards,
+    "stone": outdoors.stone,
+    "writing": outdoors.writing,
+    "bodywork": indoors.bodywork,
+    "cabin": indoors.cabin,
+    "paint": indoors.paint,
+    "coach": indoors.coach,
+    "wheel": indoors.wheel,
+    "roundel": indoors.roundel,
+    "signal": indoors.signal,
+    "football": indoors.football,
+    "segments": indoors.segments,
+    "ribs": indoors.ribs,
+    "dial": indoors.dial,
+    "spots": indoors.spots,
+    "blush": indoors.blush,
+    "glaze": indoors.glaze,
+    "icing": indoors.icing,
+    "planking": indoors.planking,
+    "metal": indoors.metal,
     "night": indoors.night,
 }
 """Patterns by the name that `solids.Material` says."""

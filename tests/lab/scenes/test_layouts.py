@@ -15,9 +15,8 @@ from cka_probe.lab.datasets.classes import CITYSCAPES, NYU13, NYU40_TO_13
 from cka_probe.lab.datasets.flow import read_flow
 from cka_probe.lab.scenes import WORLDS, see
 from cka_probe.lab.scenes.layouts import LAYOUTS, USUAL
-from cka_probe.lab.scenes.layouts.files import in_steps, write_flow
+from cka_probe.lab.scenes.layouts.files import counted, in_steps, write_flow
 from cka_probe.lab.scenes.layouts.layout import labels_in
-from cka_probe.lab.scenes.layouts.things import counted
 from cka_probe.lab.scenes.make import make_worlds
 from cka_probe.lab.scenes.settings import Settings
 

@@ -9,7 +9,7 @@ import pytest
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.scenes.objects import FACED, OBJECTS, draw_object
 from cka_probe.lab.scenes.solids import BOX, ELLIPSOID, bounds
-from cka_probe.lab.scenes.street_plan import Boxes, meet
+from cka_probe.lab.scenes.street_site import Boxes, meet
 from cka_probe.lab.scenes.view import see
 from cka_probe.lab.scenes.world import Lamps, Sun
 

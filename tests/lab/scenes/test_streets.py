@@ -8,8 +8,7 @@ import pytest
 from cka_probe.lab.datasets.classes import CITYSCAPES
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, Material, Solid, box
 from cka_probe.lab.scenes.street import draw_street
-from cka_probe.lab.scenes.street_plan import ALWAYS, Boxes, Road, Space, meet
-from cka_probe.lab.scenes.street_site import KERB
+from cka_probe.lab.scenes.street_site import ALWAYS, KERB, Boxes, Road, Space, meet
 from cka_probe.lab.scenes.view import see
 from cka_probe.lab.scenes.world import SKY
 

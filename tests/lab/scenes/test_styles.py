@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from cka_probe.errors import DataError, OutputError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.scenes import STYLES, USUAL_STYLE, WORLDS, Settings, draw_world, make_worlds, see
-from cka_probe.lab.scenes.room import CATEGORIES, draw_room
-from cka_probe.lab.scenes.room_style import Style
+from cka_probe.lab.scenes.room import CATEGORIES, Style, draw_room
 from ckaprobe_cli import app
 
 OTHERS = [name for name in STYLES if name != USUAL_STYLE]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from cka_probe.lab.scenes import patterns_buildings, patterns_indoors, patterns_outdoors, patterns_things
+from cka_probe.lab.scenes import patterns_indoors, patterns_outdoors
 from cka_probe.lab.scenes.solids import Material
 from cka_probe.lab.scenes.surface import scatter, smooth
 from cka_probe.lab.scenes.texture import PATTERNS, Surface, noise
 
-FILES = (patterns_buildings, patterns_indoors, patterns_outdoors, patterns_things)
+FILES = (patterns_indoors, patterns_outdoors)
 
 
 def wall(width, height, fine=50, size=0.25, first=(0.5, 0.4, 0.3), second=(0.2, 0.25, 0.3)):

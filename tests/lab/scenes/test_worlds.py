@@ -10,10 +10,10 @@ from helpers.stories import landing
 from test_transforms import pipeline
 from torchvision.transforms import v2
 
-from cka_probe import geometry
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import FIELDS
+from cka_probe.lab import geometry
 from cka_probe.lab.scenes import WORLDS, see
 from cka_probe.lab.transforms import cropped, flipped, resized, resized_crop
 

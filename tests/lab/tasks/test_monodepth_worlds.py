@@ -14,7 +14,7 @@ from cka_probe.lab.losses import minimum_error
 from cka_probe.lab.scenes.solids import moved
 from cka_probe.lab.scenes.street import BASELINE, FOCAL, HEIGHT, draw_street
 from cka_probe.lab.scenes.street_site import ROAD
-from cka_probe.lab.scenes.street_vehicles import car
+from cka_probe.lab.scenes.street_things import car
 from cka_probe.lab.scenes.view import see
 from cka_probe.lab.scenes.world import Camera, Piece
 from cka_probe.lab.tasks.monodepth import Monodepth

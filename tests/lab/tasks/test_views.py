@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.stories import agreement, depth_of, gain, holds, tell
 
-from cka_probe import geometry
+from cka_probe.lab import geometry
 from cka_probe.lab.scenes import WORLDS, see, views
 from cka_probe.lab.scenes.view import occluding_edges
 

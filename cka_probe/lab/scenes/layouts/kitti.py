@@ -1,35 +1,143 @@
-"""KITTI raw: a drive a world, with both colour cameras, laser scans, GPS and dense depth.
+"""The cameras, the laser scanner and the GPS of KITTI's car, for images of worlds.
 
-    ROOT/<date>/calib_{cam_to_cam,velo_to_cam,imu_to_velo}.txt
-    ROOT/<date>/<drive>/image_02/data/0000000000.png                       left
-                       /image_03/data/0000000000.png                       right
-                       /image_0x/timestamps.txt
-                       /velodyne_points/data/0000000000.bin                float32 x, y, z, reflectance
-                       /oxts/data/0000000000.txt                           30 numbers: place, attitude, speed
-                       /proj_depth/groundtruth/image_02/0000000000.png     uint16 metres x 256, up to 256 m
-    ROOT/splits/{train,val,test}_files.txt                                 "date/drive frame l" a line
+All four cameras are rectified: axes alike, and a point X of camera 0's rectified axes has in camera i
 
-A day has one calibration, so each world is a day's only drive. The scan holds what the scanner of 64 rows would hit
-of what the left camera sees (`sensor.lidar_pixels`); the depth PNG is the truth of every pixel where KITTI's own has
-a sixth of them. Of the held-out worlds those of odd number are for validation, the others for testing.
+    x ~ P_i [X; 1],    P_i = K [I | (-c_i, 0, 0)]
+
+where c_i is how far camera i stands to the right of camera 0: camera 2, which is the world's camera, 6 cm to its
+left as on the car, and camera 3 a baseline to the right of camera 2. Scanner and GPS stand where they do on the car,
+turned a little too, so that a reader that leaves out a step of the chain gps -> velo -> cam -> rect -> camera 2 is
+found out.
+
+GPS fixes are on KITTI's Mercator map (the raw data's development kit): with r = 6378137 m, s = cos(first latitude)
+
+    x = s r pi lon / 180,    y = s r ln tan(pi (90 + lat) / 360),    z = altitude,    R = Rz(yaw) Ry(pitch) Rx(roll)
+
+Source: Geiger et al. 2013, "Vision meets Robotics: The KITTI Dataset".
 """
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cka_probe.lab.scenes.layouts.files import write_depth, write_image, write_text
-from cka_probe.lab.scenes.layouts.kitti_rig import START, camera_T_velo, gps, stamps, write_rig
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written
+from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.lab.scenes.layouts.files import (
+    ids_of,
+    numbers,
+    street_things,
+    write_depth,
+    write_flow,
+    write_image,
+    write_matrix,
+    write_text,
+)
+from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, nothing_left
 from cka_probe.lab.scenes.sensor import FARTHEST, lidar_pixels
 from cka_probe.lab.scenes.world import View
+
+Floats = NDArray[np.float64]
+
+LEFT = -0.06
+"""Metres from camera 0 to the right to camera 2."""
+
+START = datetime(2011, 9, 26, 13, 0, 0)
+EARTH = 6378137.0
+LATITUDE, LONGITUDE = 49.0, 8.4
+
+
+def turn(roll: float, pitch: float, yaw: float) -> Floats:
+    """Return the rotation Rz(yaw) Ry(pitch) Rx(roll), (3, 3), of angles in radians."""
+    (a, b, c), (s, t, u) = np.cos([roll, pitch, yaw]), np.sin([roll, pitch, yaw])
+    about_x = np.array([[1, 0, 0], [0, a, -s], [0, s, a]])
+    about_y = np.array([[b, 0, t], [0, 1, 0], [-t, 0, b]])
+    about_z = np.array([[c, -u, 0], [u, c, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def _placed(R: Floats, t: tuple[float, float, float]) -> Floats:
+    """Return [R t; 0 1]."""
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, t
+    return T
+
+
+_FORWARD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # x ahead, y left, z up -> x right, y down, z ahead
+CAM_T_VELO = _placed(turn(0.008, -0.004, 0.006) @ _FORWARD, (-0.004, -0.076, -0.272))
+VELO_T_IMU = _placed(turn(0.0003, 0.0008, -0.015), (-0.809, 0.320, -0.800))
+RECT = _placed(turn(-0.004, 0.010, 0.009), (0.0, 0.0, 0.0))
+
+
+def projections(K: Floats, baseline: float) -> list[Floats]:
+    """Return P of cameras 0 to 3, (3, 4) each."""
+    return [K @ np.column_stack([np.eye(3), (-c, 0, 0)]) for c in (0.0, baseline, LEFT, LEFT + baseline)]
+
+
+def camera_T_velo() -> Floats:
+    """Return (4, 4) from the scanner's axes to camera 2's."""
+    return _placed(np.eye(3), (-LEFT, 0, 0)) @ RECT @ CAM_T_VELO
+
+
+def write_rig(folder: Path, K: Floats, baseline: float, size: tuple[int, int]) -> None:
+    """Write the three calibration files of a day into its folder."""
+    write_text(folder / "calib_cam_to_cam.txt", calibration(K, baseline, size))
+    for name, T in (("calib_velo_to_cam.txt", CAM_T_VELO), ("calib_imu_to_velo.txt", VELO_T_IMU)):
+        lines = [f"calib_time: {START:%d-%b-%Y %H:%M:%S}", f"R: {numbers(T[:3, :3])}", f"T: {numbers(T[:3, 3])}"]
+        if "velo_to_cam" in name:
+            lines += ["delta_f: 0.0 0.0", "delta_c: 0.0 0.0"]
+        write_text(folder / name, "".join(f"{line}\n" for line in lines))
+
+
+def calibration(K: Floats, baseline: float, size: tuple[int, int]) -> str:
+    """Return calib_cam_to_cam.txt of four cameras without distortion."""
+    lines = [f"calib_time: {START:%d-%b-%Y %H:%M:%S}", "corner_dist: 9.950000e-02"]
+    pixels = f"{size[1]:.6e} {size[0]:.6e}"
+    for camera, P in enumerate(projections(K, baseline)):
+        shift = np.linalg.solve(K, P[:, 3])
+        rows = {"S": pixels, "K": numbers(K), "D": numbers(np.zeros(5)), "R": numbers(np.eye(3)), "T": numbers(shift)}
+        rows |= {"S_rect": pixels, "R_rect": numbers(RECT[:3, :3]), "P_rect": numbers(P)}
+        lines += [f"{name}_{camera:02d}: {row}" for name, row in rows.items()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def gps(poses: Floats, times: Floats) -> list[str]:
+    """Return a line of 30 numbers (oxts) for each frame.
+
+    Args:
+        poses: (frames, 4, 4) of camera 2 in the world, z up.
+        times: (frames,) seconds.
+    """
+    imu = poses @ camera_T_velo() @ VELO_T_IMU
+    scale = np.cos(np.radians(LATITUDE))
+    x = imu[:, 0, 3] - imu[0, 0, 3] + scale * EARTH * np.radians(LONGITUDE)
+    y = imu[:, 1, 3] - imu[0, 1, 3] + scale * EARTH * np.log(np.tan(np.radians(90 + LATITUDE) / 2))
+    latitude = np.degrees(2 * np.arctan(np.exp(y / (scale * EARTH)))) - 90
+    longitude = np.degrees(x / (scale * EARTH))
+    speed = np.gradient(imu[:, :3, 3], times, axis=0) if len(times) > 1 else np.zeros((len(times), 3))
+    lines = []
+    for place, T in enumerate(imu):
+        R = T[:3, :3]
+        angles = (np.arctan2(R[2, 1], R[2, 2]), -np.arcsin(R[2, 0]), np.arctan2(R[1, 0], R[0, 0]))
+        head = [latitude[place], longitude[place], T[2, 3], *angles]
+        ahead, left, up = R.T @ speed[place]
+        motion = [speed[place][1], speed[place][0], ahead, left, up, *np.zeros(12)]
+        fixed = " ".join(f"{value + 0.0:.15g}" for value in [*head, *motion])
+        lines.append(f"{fixed} 0.02 0.01 4 9 6 6 6")
+    return lines
+
+
+def stamps(times: Floats) -> str:
+    """Return timestamps.txt: the day and the time of each frame."""
+    said = (START + timedelta(seconds=float(time)) for time in times)
+    return "".join(f"{moment:%Y-%m-%d %H:%M:%S.%f}000\n" for moment in said)
+
 
 STEP = 1 / 256
 
 
-def write(unit: Unit, place: Place) -> list[str]:
+def write_raw(unit: Unit, place: Place) -> list[str]:
     """Write one drive; its lines are those of a split file."""
     date = f"{START + timedelta(days=unit.index):%Y_%m_%d}"
     name = f"{date}/{date}_drive_0001_sync"
@@ -75,11 +183,79 @@ def finish(written: Iterable[Written], place: Place) -> None:
             file.close()
 
 
-LAYOUT = Layout(
+RAW = Layout(
     reader="kitti",
     kinds=("streets",),
     holds=frozenset({"image", "depth", "K", "world_T_target", "sources", "source_T_target"}),
-    write=write,
+    write=write_raw,
     finish=finish,
     partner=True,
+)
+
+
+def write_odometry(unit: Unit, place: Place) -> list[str]:
+    """Write one sequence."""
+    camera = unit.world.camera
+    folder = place.tree / "sequences" / f"{unit.index:02d}"
+    for frame, view, _ in unit.views():
+        write_image(folder / f"image_2/{frame:06d}.png", view.image)
+        write_image(folder / f"image_3/{frame:06d}.png", view.partner)
+    rows = dict(enumerate(projections(unit.K, camera.baseline)))
+    lines = [f"P{number}: {numbers(P)}\n" for number, P in rows.items()]
+    write_text(folder / "calib.txt", "".join([*lines, f"Tr: {numbers((RECT @ CAM_T_VELO)[:3])}\n"]))
+    write_text(folder / "times.txt", "".join(f"{time - camera.times[0]:e}\n" for time in camera.times))
+    two_T_zero = np.eye(4)
+    two_T_zero[0, 3] = -LEFT
+    zero = camera.poses @ two_T_zero  # camera 0 in the world
+    write_matrix(place.tree / "poses" / f"{unit.index:02d}.txt", np.linalg.solve(zero[0], zero)[:, :3].reshape(-1, 12))
+    return []
+
+
+ODOMETRY = Layout(
+    reader="kitti_odometry",
+    kinds=("streets",),
+    holds=frozenset({"image", "K", "world_T_target", "sources", "source_T_target"}),
+    write=write_odometry,
+    finish=nothing_left,
+    partner=True,
+    most_worlds=100,
+)
+
+
+def write_semantics(unit: Unit, place: Place) -> list[str]:
+    """Write one world's pair of frames and the truth of the first."""
+    folder, number = place.tree / "training", f"{unit.index:06d}"
+    for frame, view, _ in unit.views():
+        name = f"{number}_{10 + frame}.png"
+        write_image(folder / "image_2" / name, view.image)
+        write_image(folder / "image_3" / name, view.partner)
+        if frame:
+            continue
+        labels = labels_in(view, unit.world, CITYSCAPES)
+        ids = ids_of(labels, none=255)
+        write_image(folder / "semantic" / name, ids)
+        write_image(folder / "instance" / name, _instances(labels, ids, view.instances))
+        if view.flow is not None:
+            write_flow(folder / "flow_occ" / name, view.flow, np.ones_like(view.occluded))
+            write_flow(folder / "flow_noc" / name, view.flow, ~view.occluded)
+    text = calibration(unit.K, unit.world.camera.baseline, unit.size)
+    write_text(folder / "calib_cam_to_cam" / f"{number}.txt", text)
+    return []
+
+
+def _instances(labels: NDArray[np.uint8], ids: NDArray[np.uint8], pieces: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Return 256 id + number, things numbered from 1 in each class."""
+    things = street_things(labels, pieces, most=255)
+    return np.where(labels == 255, 0, ids.astype(np.uint16) * 256 + things).astype(np.uint16)
+
+
+SEMANTICS = Layout(
+    reader="kitti_semantics",
+    kinds=("streets",),
+    holds=frozenset({"image", "labels", "instances", "flow", "occluded", "K", "sources", "source_T_target"}),
+    write=write_semantics,
+    finish=nothing_left,
+    partner=True,
+    flow=True,
+    most=2,
 )

@@ -11,16 +11,23 @@
 The labels, cam.txt and poses.txt are ours: the original has no place for them.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from cka_probe.lab.datasets.classes import NYU13
-from cka_probe.lab.scenes.layouts.files import write_depth, write_image, write_matrix
+from cka_probe.lab.scenes.layouts.files import counted, write_depth, write_image, write_mat, write_matrix, write_text
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, write_lists
+from cka_probe.lab.scenes.world import View
 
 MILLIMETRE = 0.001
 
 
-def write(unit: Unit, place: Place) -> list[str]:
+def write_folders(unit: Unit, place: Place) -> list[str]:
     """Write the frames of one world; its lines are those of the list."""
     folder = place.tree / "nyu_depth_v2" / ("official_splits/test" if unit.test else "") / unit.name
     lines = []
@@ -36,15 +43,144 @@ def write(unit: Unit, place: Place) -> list[str]:
     return lines
 
 
-def finish(written: Iterable[Written], place: Place) -> None:
+def finish_folders(written: Iterable[Written], place: Place) -> None:
     """Write the lists."""
     write_lists(written, {False: place.tree / "nyu_train.txt", True: place.tree / "nyu_test.txt"})
 
 
-LAYOUT = Layout(
+FOLDERS = Layout(
     reader="nyuv2",
     kinds=("rooms", "objects"),
     holds=frozenset({"image", "depth", "K", "labels", "world_T_target"}),
-    write=write,
-    finish=finish,
+    write=write_folders,
+    finish=finish_folders,
+)
+
+
+LABELS = 894
+NUMBERS = {  # class: (its label, its class of the 40)
+    "bed": (157, 4),
+    "books": (1, 23),
+    "ceiling": (4, 22),
+    "chair": (5, 5),
+    "floor": (11, 2),
+    "furniture": (3, 3),
+    "objects": (894, 40),
+    "image": (64, 11),
+    "sofa": (83, 6),
+    "table": (19, 7),
+    "tv": (172, 25),
+    "wall": (21, 1),
+    "window": (59, 9),
+}
+OTHER = 40
+_USERBLOCK = 512
+_TEXTS = ("scenes", "sceneTypes", "rawDepthFilenames", "rawRgbFilenames")
+_NUMBERS = {"uint8": "uint8", "uint16": "uint16", "float32": "single"}
+
+
+def write_frames(unit: Unit, place: Place) -> list[str]:
+    """Leave the frames of one world as a part; its line says how many there are, and of what."""
+    table = np.zeros(256, np.uint16)
+    table[: len(NYU13)] = [NUMBERS[name][0] for name in NYU13.names]
+    for frame, view, truth in unit.views():
+        labels = table[labels_in(view, unit.world, NYU13)]
+        place.parts.mkdir(parents=True, exist_ok=True)
+        np.savez(place.parts / f"{unit.index:06d}_{frame:05d}.npz", **_arrays(view, truth, labels))
+    said = {"frames": len(unit.poses), "scene": unit.name, "type": unit.category}
+    (fx, _, cx), (_, fy, cy) = unit.K[:2].tolist()
+    camera = {"width": unit.size[1], "height": unit.size[0], "fx": fx, "fy": fy, "cx": cx, "cy": cy}
+    return [json.dumps(said | {"camera": camera}, sort_keys=True)]
+
+
+def _arrays(view: View, truth: View, labels: NDArray[np.uint16]) -> dict[str, NDArray]:
+    """Return one frame's variables, axes reversed as HDF5 has MATLAB's."""
+    return {
+        "images": view.image.transpose(2, 1, 0),
+        "depths": truth.depth.T.astype(np.float32),
+        "rawDepths": view.depth.T.astype(np.float32),
+        "labels": labels.T,
+        "instances": counted(labels, view.instances, most=255).astype(np.uint8).T,
+    }
+
+
+def finish_mat(written: Iterable[Written], place: Place) -> None:
+    """Put the file together, frame by frame, and write those beside it."""
+    sides: dict[bool, list[int]] = {False: [], True: []}
+    texts: dict[str, list[str]] = {name: [] for name in _TEXTS}
+    frames, camera = [], {}
+    for one in written:
+        said = json.loads(one.lines[0])
+        camera = said["camera"]
+        for frame in range(said["frames"]):
+            frames.append(place.parts / f"{one.index:06d}_{frame:05d}.npz")
+            sides[one.test].append(len(frames))  # counted from 1
+            for name, text in zip(_TEXTS, _texts(said, frame), strict=True):
+                texts[name].append(text)
+    _write_labelled(place.tree / "nyu_depth_v2_labeled.mat", frames, texts)
+    ndxs = {f"{'test' if test else 'train'}Ndxs": np.array(side, np.float64)[:, None] for test, side in sides.items()}
+    write_mat(place.tree / "splits.mat", ndxs)
+    mapping = np.full((1, LABELS), OTHER, np.uint8)
+    for label, forty in NUMBERS.values():
+        mapping[0, label - 1] = forty
+    write_mat(place.tree / "classMapping40.mat", {"mapClass": mapping})
+    write_text(place.tree / "intrinsics.json", json.dumps(camera, indent=1, sort_keys=True) + "\n")
+
+
+def _texts(said: dict, frame: int) -> tuple[str, ...]:
+    """Return a frame's scene, its type, and what its raw files would be called."""
+    scene = said["scene"]
+    return scene, said["type"], f"{scene}/d-{frame:05d}.pgm", f"{scene}/r-{frame:05d}.ppm"
+
+
+def _write_labelled(path: Path, frames: list[Path], texts: dict[str, list[str]]) -> None:
+    """Write the large file of the parts of its frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w", userblock_size=_USERBLOCK) as file:
+        for number, arrays in enumerate(map(_loaded, frames)):
+            for name, array in arrays.items():
+                if name not in file:
+                    options = {"chunks": (1, *array.shape), "compression": "gzip", "compression_opts": 1}
+                    file.create_dataset(name, (len(frames), *array.shape), array.dtype, **options)
+                    file[name].attrs["MATLAB_class"] = np.bytes_(_NUMBERS[array.dtype.name])
+                file[name][number] = array
+        for name, said in ({"names": list(_names())} | texts).items():
+            _write_cells(file, name, said)
+    with path.open("r+b") as file:  # what makes MATLAB take an HDF5 file for its own
+        file.write(b"MATLAB 7.3 MAT-file, written by ckaprobe".ljust(124) + b"\x00\x02IM")
+
+
+def _loaded(path: Path) -> dict[str, NDArray]:
+    """Return the arrays of a part."""
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def _names() -> Iterator[str]:
+    """Yield the names of the labels from 1."""
+    known = {label: name for name, (label, _) in NUMBERS.items()}
+    for label in range(1, LABELS + 1):
+        yield known.get(label, f"unused {label}")
+
+
+def _write_cells(file: h5py.File, name: str, texts: list[str]) -> None:
+    """Write a cell array of strings: references to arrays of UTF-16."""
+    refs = file.require_group("#refs#")
+    cells = np.empty((1, len(texts)), h5py.ref_dtype)
+    for place, text in enumerate(texts):
+        units = np.frombuffer(text.encode("utf-16-le"), np.uint16)[:, None]
+        refs[f"{name}_{place}"] = units
+        refs[f"{name}_{place}"].attrs["MATLAB_class"] = np.bytes_("char")
+        refs[f"{name}_{place}"].attrs["MATLAB_int_decode"] = np.int32(2)
+        cells[0, place] = refs[f"{name}_{place}"].ref
+    file.create_dataset(name, data=cells, dtype=h5py.ref_dtype)
+    file[name].attrs["MATLAB_class"] = np.bytes_("cell")
+
+
+LABELED_MAT = Layout(
+    reader="nyuv2",
+    kinds=("rooms",),
+    holds=frozenset({"image", "depth", "K", "labels", "instances"}),
+    write=write_frames,
+    finish=finish_mat,
 )
