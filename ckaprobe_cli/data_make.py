@@ -47,16 +47,18 @@ def make(
 
 
 @contextmanager
-def worlds_bar() -> Iterator[Callable[[int, int], None]]:
+def worlds_bar() -> Iterator[Callable[[int, int | None], None]]:
     """Give a function that counts worlds, drawn on stderr as a bar; none where nothing is left to make."""
     from tqdm import tqdm
 
     bars = []
 
-    def count(more: int, wanted: int) -> None:
+    def count(done: int, total: int | None) -> None:
+        if done == total and not bars:
+            return
         if not bars:
-            bars.append(tqdm(total=wanted, unit="world", desc="worlds", dynamic_ncols=True))
-        bars[0].update(more)
+            bars.append(tqdm(total=total, unit="world", desc="worlds", dynamic_ncols=True))
+        bars[0].update(done - bars[0].n)
 
     try:
         yield count

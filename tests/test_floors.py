@@ -11,6 +11,7 @@ from helpers.paths import ROOT
 
 FLOORS = {
     "errors": 0,
+    "progress": 0,
     "registry": 0.1,
     "files": 0.2,
     "documents": 0.3,

@@ -51,8 +51,8 @@ def prepare(
             paths[name] = str(given[name])
             continue
 
-        def count(more: int, wanted: int, name: str = name) -> None:
-            progress(name, more, wanted)
+        def count(done: int, total: int | None, name: str = name) -> None:
+            progress(name, done, total)
 
         paths[name] = str(make_worlds(folder / name, worlds[name], workers=workers, progress=count))
     return paths

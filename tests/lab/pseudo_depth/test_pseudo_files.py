@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_make import contents
+from helpers.folders import contents
 from typer.testing import CliRunner
 
 from cka_probe import registry

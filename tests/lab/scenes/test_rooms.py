@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_rays import distance
+from helpers.solids import distance
 
 from cka_probe.lab.datasets.classes import NYU13
 from cka_probe.lab.scenes import see

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from test_make import contents
-from test_rays import distance
+from helpers.folders import contents
+from helpers.solids import distance
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, UnknownNameError

@@ -10,11 +10,12 @@ from multiprocessing import active_children, get_context
 
 import lmdb
 import pytest
+from helpers.folders import contents
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.scenes.make import Making, make_worlds
+from cka_probe.lab.scenes.make import GenerationLock, make_worlds
 from cka_probe.lab.scenes.sensor import Sensor
 from cka_probe.lab.scenes.settings import Settings
 from ckaprobe_cli import app
@@ -22,10 +23,6 @@ from ckaprobe_cli import app
 SIZE = (24, 32)
 SETTINGS = Settings("rooms", num=4, frames=2, size=SIZE, seed=3)
 COMMAND = ["data", "make", "rooms", "{}", "--num", "4", "--frames", "2", "--size", "32x24", "--seed", "3"]
-
-
-def contents(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def started(root):
@@ -39,11 +36,9 @@ def started(root):
 
 def stopping_after(count):
     """Return progress that interrupts a run when it has made so many worlds."""
-    made = []
 
-    def progress(more, wanted):
-        made.extend([1] * more)
-        if len(made) >= count:
+    def progress(done, total):
+        if done >= count:
             raise KeyboardInterrupt
 
     return progress
@@ -65,23 +60,24 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(layout, tmp_pat
     with pytest.raises(DataError, match="rooms"):
         open_dataset(f"nyuv2:{tmp_path / 'rooms'}")
     told = []
-    make_worlds(tmp_path / "rooms", settings, progress=lambda more, wanted: told.append((more, wanted)))
-    assert told == [(2, 3), (1, 3)]
+    make_worlds(tmp_path / "rooms", settings, progress=lambda done, total: told.append((done, total)))
+    assert told == [(2, 3), (3, 3)]
     assert contents(tmp_path / "rooms") == undisturbed
     assert {path.name for path in tmp_path.iterdir()} == {"undisturbed", "rooms"}
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(whole, tmp_path):
-    running, making = started(tmp_path / "rooms"), Making(tmp_path / "rooms")
-    while not any(making.folder.glob("tree/**/*.jpg")):
+    running, lock = started(tmp_path / "rooms"), GenerationLock(tmp_path / "rooms")
+    while not any(lock.folder.glob("tree/**/*.jpg")):
         assert running.is_alive()
         time.sleep(0.002)
     running.kill()
     running.join()
-    torn = next(making.folder.glob("tree/**/*.jpg"))
+    torn = next(lock.folder.glob("tree/**/*.jpg"))
     torn.write_bytes(torn.read_bytes()[:100])  # as if it had been killed in the middle of this file
-    claim = making.folder / "claims" / "000000"
-    claim.write_bytes(b'["/rooms')  # and of the line that says that the world is done
+    record = lock.folder / "done" / "000000"
+    record.parent.mkdir(exist_ok=True)
+    record.write_bytes(b'["/rooms')  # and in the middle of a record
     assert not (tmp_path / "rooms").exists()
     make_worlds(tmp_path / "rooms", SETTINGS)
     assert contents(tmp_path / "rooms") == whole
@@ -93,7 +89,7 @@ def test_a_run_killed_at_its_end_goes_on(where, whole, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Making, "publish" if where.startswith("before") else "remove", killed)
+        patch.setattr(GenerationLock, "publish" if where.startswith("before") else "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             make_worlds(tmp_path / "rooms", SETTINGS)
     assert (tmp_path / ".rooms.making").is_dir()
@@ -117,18 +113,18 @@ def test_a_run_killed_while_it_puts_a_database_together_goes_on(tmp_path, monkey
 
 
 def test_what_a_run_killed_while_it_cleared_away_has_left_is_removed(whole, tmp_path):
-    left = tmp_path / ".rooms.making.12345.gone" / "claims"
+    left = tmp_path / ".rooms.making.12345.gone" / "done"
     left.mkdir(parents=True)
     assert contents(make_worlds(tmp_path / "rooms", SETTINGS)) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
 
 
 def test_a_lock_lets_errors_through(tmp_path):
-    making = Making(tmp_path / "rooms")
-    with pytest.raises(FileNotFoundError, match="lost"), making.locked():
+    lock = GenerationLock(tmp_path / "rooms")
+    with pytest.raises(FileNotFoundError, match="lost"), lock.locked():
         raise FileNotFoundError("lost")
-    with making.locked():
-        making.remove()
+    with lock.locked():
+        lock.remove()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,41 +138,41 @@ def test_several_runs_at_once_share_the_work(whole, tmp_path):
 
 
 def test_a_straggler_meets_a_finished_set_and_somebody_who_looks_for_work(whole, tmp_path, monkeypatch):
-    claim = Making.claim
+    claim = GenerationLock.claim
 
-    def late(making, index, *, wait):
-        monkeypatch.setattr(Making, "claim", claim)
+    def late(lock, index, *, wait):
+        monkeypatch.setattr(GenerationLock, "claim", claim)
         make_worlds(tmp_path / "rooms", SETTINGS)  # by others, to the end
-        with making.locked():  # the hidden folder is there again, for a moment, and empty
-            return claim(making, index, wait=wait)
+        with lock.locked():  # the hidden folder is there again, for a moment, and empty
+            return claim(lock, index, wait=wait)
 
-    monkeypatch.setattr(Making, "claim", late)
+    monkeypatch.setattr(GenerationLock, "claim", late)
     assert contents(make_worlds(tmp_path / "rooms", SETTINGS)) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["rooms"]
 
 
 def test_a_world_is_made_by_one_and_awaited_by_the_other(tmp_path, whole):
-    making, told = Making(tmp_path / "rooms"), []
-    with making.locked():
-        making.begin(SETTINGS.note())
-    with ThreadPoolExecutor(1) as pool, making.claim(1, wait=False) as held:
-        assert held is not None
-        with making.claim(1, wait=False) as refused:
-            assert refused is None
-        run = pool.submit(make_worlds, tmp_path / "rooms", SETTINGS, progress=lambda more, wanted: told.append(more))
-        while len(told) < 3:
-            time.sleep(0.005)
-        time.sleep(0.05)
-        assert not run.done()
-        held.close()  # as if its holder had died
-        run.result(timeout=60)
+    lock, told = GenerationLock(tmp_path / "rooms"), []
+    with lock.locked():
+        lock.begin(SETTINGS.note())
+    with ThreadPoolExecutor(1) as pool:
+        with lock.claim(1, wait=False) as held:
+            assert held
+            with lock.claim(1, wait=False) as again:
+                assert not again
+            run = pool.submit(make_worlds, tmp_path / "rooms", SETTINGS, progress=lambda done, total: told.append(done))
+            while told[-1:] != [3]:
+                time.sleep(0.005)
+            time.sleep(0.05)
+            assert not run.done()
+        run.result(timeout=60)  # the holder let go without a record, as if it had died
     assert contents(tmp_path / "rooms") == whole
 
 
 def test_workers_make_the_same(whole, tmp_path):
     told = []
-    make_worlds(tmp_path / "rooms", SETTINGS, workers=2, progress=lambda more, wanted: told.append(more))
-    assert told == [1, 1, 1, 1]
+    make_worlds(tmp_path / "rooms", SETTINGS, workers=2, progress=lambda done, total: told.append(done))
+    assert told == [0, 1, 2, 3, 4]
     assert contents(tmp_path / "rooms") == whole
     with pytest.raises(DataError, match="expected at least 1 worker, found 0"):
         make_worlds(tmp_path / "others", SETTINGS, workers=0)
@@ -249,11 +245,11 @@ def test_a_place_that_cannot_be_exchanged_is_refused_before_the_work(tmp_path, m
 def test_a_worker_that_dies_is_one_line(tmp_path):
     many = Settings("rooms", 20, 1, SIZE, seed=3)  # enough that some are left when the first is told of
 
-    def kill(more, wanted):
+    def kill(done, total):
         for child in active_children():
             child.kill()
 
-    with pytest.raises(OutputError, match="a worker ended without a word, perhaps for want of memory; start the same"):
+    with pytest.raises(OutputError, match="a worker process died, perhaps for lack of memory; run the same"):
         make_worlds(tmp_path / "rooms", many, workers=2, progress=kill)
     undisturbed = contents(make_worlds(tmp_path / "undisturbed", many))
     assert contents(make_worlds(tmp_path / "rooms", many)) == undisturbed
@@ -268,12 +264,12 @@ def test_an_empty_folder_is_filled(tmp_path, whole):
 def test_a_full_disk_is_one_line_and_the_work_goes_on_afterwards(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make_worlds(tmp_path / "rooms", SETTINGS, progress=stopping_after(3))
-    making = Making(tmp_path / "rooms")
+    lock = GenerationLock(tmp_path / "rooms")
     missing = next(name for name in whole if "official_splits" in name and name.endswith("png"))
-    path = making.place.tree / missing
+    path = lock.place.tree / missing
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"cannot write worlds to .*: no space left; free some and start the same"):
+    with pytest.raises(OutputError, match=r"cannot write worlds to .*: no space left; free some and run the same"):
         make_worlds(tmp_path / "rooms", SETTINGS)
     path.unlink()
     assert contents(make_worlds(tmp_path / "rooms", SETTINGS)) == whole
@@ -314,10 +310,3 @@ def test_the_command(whole, tmp_path):
     run = CliRunner().invoke(app, [*(word.format(tmp_path / "rooms") for word in COMMAND), "--jpeg", "50"])
     assert run.exit_code == 2
     assert "found worlds of other settings (jpeg 0, not 50)" in run.stderr
-
-
-def test_a_system_without_locks_is_told_what_else_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("cka_probe.lab.scenes.make.fcntl", None)
-    with pytest.raises(OutputError, match=r"POSIX file locks .* worlds:rooms"):
-        make_worlds(tmp_path / "x", Settings("rooms", 1))
-    assert list(tmp_path.iterdir()) == []
