@@ -159,12 +159,12 @@ def _named(text: str, colours: Sequence[RGB] = ()) -> Classes:
 
 # fmt: off
 NYU13 = _named(
-    "bed, books, ceiling, chair, floor, furniture, objects, image, sofa, table, tv, wall, window",
+    "bed, books, ceiling, chair, floor, furniture, objects, picture, sofa, table, tv, wall, window",
     [(0, 0, 255), (233, 89, 48), (0, 218, 0), (149, 0, 240), (222, 241, 24), (255, 206, 206), (0, 224, 229),
      (106, 136, 204), (117, 29, 41), (240, 35, 235), (0, 167, 156), (249, 139, 0), (225, 229, 194)],
 )
 NYU40 = _named(
-    "wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, image, counter, blinds, desk, shelves, "
+    "wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter, blinds, desk, shelves, "
     "curtain, dresser, pillow, mirror, floor mat, clothes, ceiling, books, refrigerator, television, paper, towel, "
     "shower curtain, box, whiteboard, person, night stand, toilet, sink, lamp, bathtub, bag, other structure, "
     "other furniture, other prop",

@@ -49,7 +49,7 @@ def _on_top(rng: np.random.Generator, p: Palette) -> Piece:
         return labelled([cylinder((-0.16, -0.16, 0), (0.16, 0.16, 0.07), p.white), *balls], "objects")
     if choice == 1:  # flowers in a vase
         tall = rng.uniform(0.15, 0.28)
-        petals = Material("leaves", *(colour(rng.uniform(), 0.45, value) for value in (0.95, 0.5)))
+        petals = Material("leaves", colour(rng.uniform(), 0.45, 0.95), colour(rng.uniform(), 0.45, 0.5))
         heads = [(petals if k else _GREEN, 1.4 * x, 1.4 * y, tall + 0.05 * k) for k, (x, y) in enumerate(_AROUND)]
         bunch = [ellipsoid((x - 0.08, y - 0.08, z), (x + 0.08, y + 0.08, z + 0.13), m) for m, x, y, z in heads]
         return labelled([cylinder((-0.05, -0.05, 0), (0.05, 0.05, tall + 0.03), p.metal), *bunch], "objects")

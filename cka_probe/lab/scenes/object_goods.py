@@ -7,7 +7,7 @@ import numpy as np
 
 from cka_probe.lab.scenes import furniture
 from cka_probe.lab.scenes.palette import colour, draw_palette, shade
-from cka_probe.lab.scenes.solids import RGB, Material, Solid, box, cylinder, ellipsoid, moved
+from cka_probe.lab.scenes.solids import RGB, Material, Solid, box, cylinder, ellipsoid, moved, times
 
 DARK = Material("plain", (0.015, 0.015, 0.017), (0.03, 0.03, 0.03))
 WHITE = Material("plain", (0.82, 0.82, 0.8), (0.6, 0.6, 0.6))
@@ -77,8 +77,8 @@ def scaled(solids: Sequence[Solid], by: float) -> list[Solid]:
     return [
         replace(
             solid,
-            centre=tuple(by * c for c in solid.centre),
-            half=tuple(by * h for h in solid.half),
+            centre=times(by, solid.centre),
+            half=times(by, solid.half),
             material=replace(solid.material, size=by * solid.material.size),
             label="",
         )
@@ -140,9 +140,7 @@ def mushroom(rng: np.random.Generator) -> list[Solid]:
         oval(0, 0, high + 0.045, (r, r, 0.5 * r), cap),
     ]
     if rng.uniform() < 0.5:
-        small = [
-            replace(s, centre=tuple(0.5 * c for c in s.centre), half=tuple(0.5 * h for h in s.half)) for s in grown
-        ]
+        small = [replace(s, centre=times(0.5, s.centre), half=times(0.5, s.half)) for s in grown]
         grown += moved(small, (0.22, 0.12, 0), 0.0)
     return grown
 
@@ -229,7 +227,8 @@ def stool(rng: np.random.Generator) -> list[Solid]:
 
 def books(rng: np.random.Generator) -> list[Solid]:
     """Return a stack of books."""
-    paper, z, parts = Material("stripes", (0.75, 0.71, 0.6), (0.5, 0.47, 0.4), 0.012), 0.0, []
+    paper, z = Material("stripes", (0.75, 0.71, 0.6), (0.5, 0.47, 0.4), 0.012), 0.0
+    parts: list[Solid] = []
     for _ in range(int(rng.integers(4, 8))):
         a, b, thick = rng.uniform(0.2, 0.28), rng.uniform(0.15, 0.2), rng.uniform(0.035, 0.09)
         cover = draw_look(rng, "fabric", "plain", "writing", size=0.05)

@@ -389,7 +389,8 @@ def candle(rng: np.random.Generator) -> list[Solid]:
     flame = Material("plain", (1.0, 0.62, 0.12), (1.0, 0.8, 0.4), glow=3.0)
     if rng.uniform() < 0.5:
         r, high = rng.uniform(0.06, 0.1), rng.uniform(0.38, 0.5)
-        stand, places = [disc(0, 0.03, 0.24, brass), disc(0.03, 0.08, 1.35 * r, brass)], ((0.0, 0.06),)
+        stand = [disc(0, 0.03, 0.24, brass), disc(0.03, 0.08, 1.35 * r, brass)]
+        places = [(0.0, 0.06)]
     else:
         r, high = 0.04, 0.22
         stand = [
@@ -398,7 +399,7 @@ def candle(rng: np.random.Generator) -> list[Solid]:
             block(0, 0, 0.33, (0.23, 0.018, 0.018), brass),
         ]
         stand += [disc(0.34, 0.37, 0.06, brass, x) for x in (-0.22, 0.22)] + [disc(0.42, 0.45, 0.06, brass)]
-        places = ((-0.22, 0.37), (0.0, 0.45), (0.22, 0.37))
+        places = [(-0.22, 0.37), (0.0, 0.45), (0.22, 0.37)]
     burning = []
     for x, z in places:
         burning += [

@@ -6,7 +6,6 @@ import numpy as np
 
 from cka_probe.lab.scenes import object_goods as goods
 from cka_probe.lab.scenes import object_toys as toys
-from cka_probe.lab.scenes.object_goods import scaled
 from cka_probe.lab.scenes.palette import Palette, colour, draw_palette, shade
 from cka_probe.lab.scenes.room import look
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, ELLIPSOID, Material, Solid, bounds, box, moved
@@ -32,7 +31,8 @@ class Table:
     """
 
     def __init__(self, rng: np.random.Generator, palette: Palette):
-        self.top, self.pieces = 0.0, ()
+        self.top = 0.0
+        self.pieces: tuple[Piece, ...] = ()
         if rng.uniform() < 0.75:
             self.top = rng.uniform(0.5, 0.9)
             cloth = goods.draw_look(rng, "checks", "stripes", "fabric", "tiles", size=rng.uniform(0.06, 0.2))
@@ -69,7 +69,8 @@ def draw_light(rng: np.random.Generator, camera: Camera) -> Lamps | Sun:
     way = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ back
     if rng.uniform() < 0.4:
         high = rng.uniform(0.5, 1.1)
-        towards = (*(float(a) for a in way * np.cos(high)), float(np.sin(high)))
+        across, ahead = way * np.cos(high)
+        towards = (float(across), float(ahead), float(np.sin(high)))
         strength, around = rng.uniform(0.7, 1.3), rng.uniform(0.35, 0.6)
         return Sun(towards, (strength, 0.94 * strength, 0.86 * strength), (0.94 * around, 0.98 * around, around))
     x, y = way * rng.uniform(0.2, 1.4)
@@ -236,13 +237,13 @@ def draw_object(seed: int, index: int, frames: int) -> World:
     lap, turn = divmod(index, len(OBJECTS))
     name = list(OBJECTS)[np.random.default_rng([seed, lap, 1]).permutation(len(OBJECTS))[turn]]
     rng = np.random.default_rng([seed, index])
-    thing = OBJECTS[name](rng)
-    low, high = bounds(thing)
-    thing = scaled(thing, rng.uniform(0.4, 0.7) / float(max(high - low)))
+    parts = OBJECTS[name](rng)
+    low, high = bounds(parts)
+    parts = goods.scaled(parts, rng.uniform(0.4, 0.7) / float(max(high - low)))
     table = Table(rng, draw_palette(rng))
-    low, high = bounds(thing)
+    low, high = bounds(parts)
     centre = (low + high) / 2
-    thing = moved(thing, (-centre[0], -centre[1], table.top - low[2]))
+    thing = moved(parts, (-centre[0], -centre[1], table.top - low[2]))
     thing = moved(thing, (0.0, 0.0, 0.0), rng.uniform(0, 2 * np.pi))
     camera = _around(rng, thing, _direction(rng, name, thing), frames)
     piece = Piece(thing, name)

@@ -10,12 +10,14 @@ from cka_probe.lab.scenes.solids import RGB, Material
 
 def colour(hue: float, saturation: float, value: float) -> RGB:
     """Return linear RGB of a colour as a screen shows it."""
-    return tuple(float(c) ** 2.2 for c in colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1)))
+    r, g, b = colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1))
+    return float(r) ** 2.2, float(g) ** 2.2, float(b) ** 2.2
 
 
 def shade(of: RGB, by: float) -> RGB:
     """Return a colour made lighter or darker."""
-    return tuple(min(c * by, 1.0) for c in of)
+    r, g, b = of
+    return min(r * by, 1.0), min(g * by, 1.0), min(b * by, 1.0)
 
 
 @dataclass(frozen=True)

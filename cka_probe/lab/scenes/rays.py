@@ -9,6 +9,7 @@ box asks for are done once for all of them.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +133,9 @@ def _round(rays: Rays, half: Floats, axes: int) -> Span:
 
 def _quadratic(rays: Rays, half: Floats, axes: int) -> tuple[Floats, Floats, Floats]:
     """Return a, b and b^2 - a c of `a t^2 + 2 b t + c = 0`, where a ray meets an ellipsoid."""
-    a = b = c = 0.0
+    a: Any = 0.0
+    b: Any = 0.0
+    c: Any = 0.0
     for axis in range(axes):
         o, d = rays.origin[axis] / half[axis], rays.direction[axis] / half[axis]
         a, b, c = a + d * d, b + o * d, c + o * o
@@ -222,9 +225,10 @@ def meet(table: Table, solid: Numbers, rays: Rays) -> Floats:
     origin = rotated(turn, rays.origin[:, None] - centre)
     local = Rays(origin, rotated(turn, rays.direction))
     slabs = [_slab(local, half, axis) for axis in range(3)]
-    enter, leave = np.maximum.reduce([slab[0] for slab in slabs]), np.minimum.reduce([slab[1] for slab in slabs])
+    enter: Floats = np.maximum.reduce([slab[0] for slab in slabs])
+    leave: Floats = np.minimum.reduce([slab[1] for slab in slabs])
     # a ray that only grazes may miss by the last digit: it leaves where it would enter
-    t = np.where((solid >= 0) & (enter < leave), enter, leave)
+    t: Floats = np.where((solid >= 0) & (enter < leave), enter, leave)
     for shape, axes in ((CYLINDER, 2), (ELLIPSOID, 3)):
         here = np.flatnonzero(table.shape[solid] == shape)
         if len(here):

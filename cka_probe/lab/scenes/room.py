@@ -322,7 +322,8 @@ def _openings(
 ) -> tuple[list[Piece], tuple[tuple[Point, Point], ...]]:
     """Return windows with curtains and a door, and where light would come in by day."""
     pieces, lights = [], []
-    sky = Material(style.panes, *(colour(*hsv) for hsv in style.sky), glow=rng.uniform(*style.glow))
+    above, below = (colour(*hsv) for hsv in style.sky)
+    sky = Material(style.panes, above, below, glow=rng.uniform(*style.glow))
     for wall in rng.permutation(["far", "left", "right"])[: rng.integers(1, 3)]:
         half, along = rng.uniform(0.45, 0.9), rng.uniform(0.3, 0.75)
         low, high = rng.uniform(0.75, 1.0), rng.uniform(1.95, 2.2)
@@ -403,7 +404,7 @@ def _images(rng: np.random.Generator, p: Palette, plan: Plan) -> list[Piece]:
         windows = [taken for taken in plan.taken if taken[4] == 0.0]
         clear = all(area[1] <= o[0] or area[0] >= o[1] or area[3] <= o[2] or area[2] >= o[3] for o in windows)
         if clear and plan.fits(area, above=z - b):
-            pieces.append(Piece(tuple(piece), "image"))
+            pieces.append(Piece(tuple(piece), "picture"))
             plan.taken.append(area)
     return pieces
 

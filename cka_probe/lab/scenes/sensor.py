@@ -63,7 +63,8 @@ class Sensor:
             view: The truth.
             seed: Numbers of the set, the world and the frame.
         """
-        depth, image, partner = view.depth, view.image, view.partner
+        depth = view.depth
+        image, partner = view.image, view.partner
         if self.holes:
             depth = np.where(holes(view, self.holes, np.random.default_rng([*seed, 1])), 0.0, depth)
         if self.noise:
@@ -85,7 +86,7 @@ def depth_noise(depth: Floats) -> Floats:
     return 0.0012 + 0.0019 * (depth - 0.4) ** 2
 
 
-def _noisy_depth(depth: Floats, times: float, rng: np.random.Generator) -> Floats:
+def _noisy_depth(depth: NDArray[np.float64], times: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return depth with noise; what is not measured stays so, and nothing comes behind the camera."""
     noisy = depth + times * depth_noise(depth) * rng.standard_normal(depth.shape)
     return np.where((depth > 0) & (noisy > 0), noisy, 0.0)

@@ -209,13 +209,15 @@ def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> ND
     here = np.zeros(len(some), bool)
     for passing, shadows in zip(_passing(table.balls, place, way), table.shadows, strict=True):
         near = np.flatnonzero(passing & ~here)
-        close = rays.of(near) if len(near) else None
-        for boxes in shadows.boxes if close else ():
+        if not len(near):
+            continue
+        close = rays.of(near)
+        for boxes in shadows.boxes:
             turned = close.turned(boxes.turn) if boxes.turn[1] else close
             middle = rotated(boxes.turn, table.centre[:, boxes.numbers])
             low, high = ((middle + sign * boxes.reach).astype(np.float32) for sign in (-1, 1))
             here[near[blocked(low, high, turned)]] = True
-        for number in shadows.others if close else ():
+        for number in shadows.others:
             enter, leave = span(table, number, close)
             here[near[(enter < leave) & (leave > 0) & (enter < 1)]] = True
     hidden[some[here]] = True

@@ -72,9 +72,16 @@ def ellipsoid(low: Point, high: Point, material: Material, shadow: bool = True) 
 
 
 def _between(shape: int, low: Point, high: Point, material: Material, shadow: bool) -> Solid:
-    centre = tuple((a + b) / 2 for a, b in zip(low, high, strict=True))
-    half = tuple(max((b - a) / 2, 1e-3) for a, b in zip(low, high, strict=True))
+    (x, y, z), (X, Y, Z) = low, high
+    centre = ((x + X) / 2, (y + Y) / 2, (z + Z) / 2)
+    half = (max((X - x) / 2, 1e-3), max((Y - y) / 2, 1e-3), max((Z - z) / 2, 1e-3))
     return Solid(shape, centre, half, material, shadow=shadow)
+
+
+def times(factor: float, point: Point) -> Point:
+    """Return a point `factor` times as far from the origin."""
+    x, y, z = point
+    return factor * x, factor * y, factor * z
 
 
 def moved(solids: Sequence[Solid], to: Point, yaw: float = 0.0) -> tuple[Solid, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from cka_probe.lab.datasets.classes import CITYSCAPES
 from cka_probe.lab.scenes.palette import colour, shade
 from cka_probe.lab.scenes.room import look
-from cka_probe.lab.scenes.solids import Material, Point
+from cka_probe.lab.scenes.solids import Material, Point, times
 from cka_probe.lab.scenes.street_sides import ground, sides, traffic
 from cka_probe.lab.scenes.street_site import Boxes, Road, Site, Space, draw_style
 from cka_probe.lab.scenes.world import SKY, Camera, Shell, Sun, World
@@ -88,8 +88,8 @@ def _weather(rng: np.random.Generator) -> tuple[Sun, Material]:
     )
     clear = float(np.clip(rng.uniform(-0.25, 1.5), 0, 1))
     warm = 1 - 0.35 * np.cos(high) ** 3
-    strength = tuple(float((0.15 + 1.4 * clear) * c) for c in (1.0, 0.94 * warm**0.5, 0.84 * warm))
-    around = tuple(float((0.8 - 0.45 * clear) * c) for c in (0.92, 0.98, 1.0 + 0.16 * clear))
+    strength = times(0.15 + 1.4 * clear, (1.0, 0.94 * float(warm) ** 0.5, 0.84 * float(warm)))
+    around = times(0.8 - 0.45 * clear, (0.92, 0.98, 1.0 + 0.16 * clear))
     blue = shade(colour(0.585 + rng.normal(0, 0.01), 0.25 + 0.4 * clear, rng.uniform(0.7, 0.88)), 1 / _SKYLIGHT)
     white = shade(colour(0.6, 0.03, 0.72 + 0.16 * clear), 1 / _SKYLIGHT)
     return Sun(towards, strength, around), Material("sky", blue, white, rng.uniform(70, 160), glow=_SKYLIGHT)

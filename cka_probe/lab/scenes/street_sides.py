@@ -275,10 +275,13 @@ def _drive(site: Site, s: float, d: float, speed: float) -> None:
 
 def _cross(site: Site) -> None:
     """Put cars on the road that crosses: some drive on, others wait at its edges."""
-    rng, middle = site.rng, sum(site.gap) / 2
+    if site.gap is None:
+        return
+    rng, (start, end) = site.rng, site.gap
+    middle = (start + end) / 2
     for side in (-1, 1):
         reach = site.style.edge(side) + site.style.walk
-        lane = middle - side * (site.gap[1] - site.gap[0]) / 4  # who comes from the right drives on the far side
+        lane = middle - side * (end - start) / 4  # who comes from the right drives on the far side
         if rng.uniform() < 0.5:
             solids, label = _draw(site, far=False)
             pace, far = rng.uniform(4, 9), rng.uniform(4, 25)

@@ -193,7 +193,9 @@ def draw_style(rng: np.random.Generator) -> Style:
     kind = str(rng.choice(["town", "suburb", "country"], p=[0.42, 0.36, 0.22]))
     lanes = 2 if kind == "town" and rng.uniform() < 0.3 else 1
     lane = rng.uniform(3.0, 3.6)
-    parking = tuple(bool(rng.uniform() < 0.7) for _ in range(2)) if kind != "country" else (False, False)
+    parking = (False, False)
+    if kind != "country":
+        parking = bool(rng.uniform() < 0.7), bool(rng.uniform() < 0.7)
     walk = {"town": rng.uniform(2.6, 4.5), "suburb": rng.uniform(1.6, 2.4), "country": 0.0}[kind]
     setback = {"town": 0.25, "suburb": rng.uniform(3.5, 7.0), "country": rng.uniform(7.0, 16.0)}[kind]
     bent = rng.uniform() < (0.25 if kind == "town" else 0.45)

@@ -217,8 +217,8 @@ def sign(rng: np.random.Generator) -> list[Solid]:
         disc = ellipsoid((-0.03, -r, 2.5 - r), (0.03, r, 2.5 + r), Material("roundel", *pair))
         parts += moved([disc], (0.0, 0.08, 0.0), np.pi / 2)
     else:
-        pair = ((blue, white), (yellow, (0.02, 0.02, 0.02)), ((0.01, 0.2, 0.06), white), (white, (0.02, 0.02, 0.02)))
-        first, second = pair[rng.integers(4)]
+        black, green = (0.02, 0.02, 0.02), (0.01, 0.2, 0.06)
+        first, second = ((blue, white), (yellow, black), (green, white), (white, black))[rng.integers(4)]
         x, z = rng.uniform(0.3, 0.6), rng.uniform(0.25, 0.4)
         board = Material("writing", first, second, z * 0.45)
         parts.append(box((-x, 0.04, 2.4 - z), (x, 0.08, 2.4 + z), board))

@@ -5,12 +5,13 @@ The noise is a cube of sums of smoothed random numbers (several octaves) that re
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,11 @@ def noise(xyz: Array) -> Array:
 
 def scatter(a: Array, b: Array) -> Array:
     """Return a number in [0, 1) for each pair of whole numbers, by chance but always the same."""
-    a, b = a.astype(np.int64), b.astype(np.int64)
-    mixed = (a * 73856093) ^ (b * 19349663)
+    mixed = (a.astype(np.int64) * 73856093) ^ (b.astype(np.int64) * 19349663)
     return (((mixed * 2654435761) >> 12) & 1023).astype(np.float32) / 1024
 
 
-def smooth(x: Array, low: float, high: float) -> Array:
+def smooth(x: Array, low: Array | float, high: Array | float) -> Array:
     """Return 0 below `low`, 1 above `high`, and a smooth rise between."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

@@ -160,3 +160,14 @@ class View:
     partner: NDArray[np.uint8] | None = field(default=None)
     flow: NDArray[np.float32] | None = field(default=None)
     occluded: NDArray[np.bool_] | None = field(default=None)
+
+    @property
+    def right(self) -> NDArray[np.uint8]:
+        """The partner's image, for layouts that ask for it.
+
+        Raises:
+            ValueError: It was not asked for.
+        """
+        if self.partner is None:
+            raise ValueError("the view was drawn without the image of the right camera")
+        return self.partner

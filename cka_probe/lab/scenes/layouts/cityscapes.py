@@ -33,7 +33,7 @@ def write(unit: Unit, place: Place) -> list[str]:
     for frame, view, _ in unit.views():
         name = f"{below}_{frame:06d}"
         write_image(place.tree / f"leftImg8bit/{name}_leftImg8bit.png", view.image)
-        write_image(place.tree / f"rightImg8bit/{name}_rightImg8bit.png", view.partner)
+        write_image(place.tree / f"rightImg8bit/{name}_rightImg8bit.png", view.right)
         _write_labels(place.tree / f"gtFine/{name}_gtFine", unit, view)
         with np.errstate(divide="ignore"):
             steps = np.round(256 * view.K[0, 0] * baseline / view.depth) + 1
@@ -52,8 +52,10 @@ def _write_labels(path: Path, unit: Unit, view: View) -> None:
     instances = np.where(things > 0, ids.astype(np.int64) * 1000 + things - 1, ids).astype(np.uint16)
     colours = CITYSCAPES.paint(labels)
     colours[labels == IGNORE] = 0
-    for name, image in (("labelIds", ids), ("labelTrainIds", labels), ("instanceIds", instances), ("color", colours)):
-        write_image(path.with_name(f"{path.name}_{name}.png"), image)
+    write_image(path.with_name(f"{path.name}_labelIds.png"), ids)
+    write_image(path.with_name(f"{path.name}_labelTrainIds.png"), labels)
+    write_image(path.with_name(f"{path.name}_instanceIds.png"), instances)
+    write_image(path.with_name(f"{path.name}_color.png"), colours)
 
 
 def _camera(view: View, baseline: float) -> str:

@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ FARTHEST = 60000  # steps, of the farthest point in a file of affine depth
 _HEADER = b"MATLAB 5.0 MAT-file, written by ckaprobe"  # scipy's own has the time of day in it
 
 
-def write_image(path: Path, pixels: NDArray[np.uint8], quality: int = 95) -> None:
+def write_image(path: Path, pixels: NDArray[np.unsignedinteger[Any]], quality: int = 95) -> None:
     """Write (H, W, 3) uint8 RGB, or (H, W) numbers of 8 or 16 bits, in the format of the path's suffix.
 
     Args:
@@ -33,7 +34,7 @@ def write_image(path: Path, pixels: NDArray[np.uint8], quality: int = 95) -> Non
         quality: Of a JPEG; 95 and more keep all of its colour.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {}
+    options: dict[str, Any] = {}
     if path.suffix.lower() in (".jpg", ".jpeg"):
         options = {"quality": quality, "subsampling": 0 if quality >= 95 else 2}
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)

@@ -68,7 +68,8 @@ def planes_of(view: View, classes: tuple[str, ...], names: tuple[str, ...]) -> P
         classes: Of the world.
         names: Whose planes; upright ones of a "wall", level ones of anything else.
     """
-    mask, rows = np.zeros(view.depth.shape, np.uint8), []
+    mask = np.zeros(view.depth.shape, np.uint8)
+    rows: list[list[float]] = []
     wanted = np.isin(view.labels, [classes.index(name) for name in names if name in classes]) & (view.planes > 0)
     for plane in np.unique(view.planes[wanted]):
         here = wanted & (view.planes == plane)

@@ -150,7 +150,7 @@ def write_raw(unit: Unit, place: Place) -> list[str]:
     for frame, view, _ in unit.views():
         number = f"{frame:010d}"
         write_image(folder / f"image_02/data/{number}.png", view.image)
-        write_image(folder / f"image_03/data/{number}.png", view.partner)
+        write_image(folder / f"image_03/data/{number}.png", view.right)
         write_depth(folder / f"proj_depth/groundtruth/image_02/{number}.png", view.depth, STEP)
         write_text(folder / f"oxts/data/{number}.txt", f"{fixes[frame]}\n")
         _write_scan(folder / f"velodyne_points/data/{number}.bin", view)
@@ -199,7 +199,7 @@ def write_odometry(unit: Unit, place: Place) -> list[str]:
     folder = place.tree / "sequences" / f"{unit.index:02d}"
     for frame, view, _ in unit.views():
         write_image(folder / f"image_2/{frame:06d}.png", view.image)
-        write_image(folder / f"image_3/{frame:06d}.png", view.partner)
+        write_image(folder / f"image_3/{frame:06d}.png", view.right)
     rows = dict(enumerate(projections(unit.K, camera.baseline)))
     lines = [f"P{number}: {numbers(P)}\n" for number, P in rows.items()]
     write_text(folder / "calib.txt", "".join([*lines, f"Tr: {numbers((RECT @ CAM_T_VELO)[:3])}\n"]))
@@ -228,14 +228,14 @@ def write_semantics(unit: Unit, place: Place) -> list[str]:
     for frame, view, _ in unit.views():
         name = f"{number}_{10 + frame}.png"
         write_image(folder / "image_2" / name, view.image)
-        write_image(folder / "image_3" / name, view.partner)
+        write_image(folder / "image_3" / name, view.right)
         if frame:
             continue
         labels = labels_in(view, unit.world, CITYSCAPES)
         ids = ids_of(labels, none=255)
         write_image(folder / "semantic" / name, ids)
         write_image(folder / "instance" / name, _instances(labels, ids, view.instances))
-        if view.flow is not None:
+        if view.flow is not None and view.occluded is not None:
             write_flow(folder / "flow_occ" / name, view.flow, np.ones_like(view.occluded))
             write_flow(folder / "flow_noc" / name, view.flow, ~view.occluded)
     text = calibration(unit.K, unit.world.camera.baseline, unit.size)

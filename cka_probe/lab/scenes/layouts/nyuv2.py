@@ -14,6 +14,7 @@ The labels, cam.txt and poses.txt are ours: the original has no place for them.
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -66,7 +67,7 @@ NUMBERS = {  # class: (its label, its class of the 40)
     "floor": (11, 2),
     "furniture": (3, 3),
     "objects": (894, 40),
-    "image": (64, 11),
+    "picture": (64, 11),
     "sofa": (83, 6),
     "table": (19, 7),
     "tv": (172, 25),
@@ -86,7 +87,8 @@ def write_frames(unit: Unit, place: Place) -> list[str]:
     for frame, view, truth in unit.views():
         labels = table[labels_in(view, unit.world, NYU13)]
         place.parts.mkdir(parents=True, exist_ok=True)
-        np.savez(place.parts / f"{unit.index:06d}_{frame:05d}.npz", **_arrays(view, truth, labels))
+        arrays: dict[str, Any] = _arrays(view, truth, labels)
+        np.savez(place.parts / f"{unit.index:06d}_{frame:05d}.npz", **arrays)
     said = {"frames": len(unit.poses), "scene": unit.name, "type": unit.category}
     (fx, _, cx), (_, fy, cy) = unit.K[:2].tolist()
     camera = {"width": unit.size[1], "height": unit.size[0], "fx": fx, "fy": fy, "cx": cx, "cy": cy}
