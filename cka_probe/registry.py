@@ -4,12 +4,15 @@ A table is a plain dict. Its values are objects, or `"package.module:name"` stri
 when they are first asked for, so that a table costs nothing to import.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from cka_probe.errors import MissingExtraError, UnknownNameError
+
+REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 EXTRAS = {
     "accelerate": "train",
@@ -54,7 +57,7 @@ def resolve(entry: Any) -> Any:
     Raises:
         MissingExtraError: The module needs a package that is not installed.
     """
-    if not isinstance(entry, str) or ":" not in entry:
+    if not isinstance(entry, str) or not REFERENCE.fullmatch(entry):
         return entry
     module, name = entry.split(":")
     try:
