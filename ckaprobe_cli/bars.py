@@ -1,30 +1,36 @@
-"""Progress of what is done one part after another: a bar for each, on stderr."""
+"""Progress bars on stderr."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Bars:
-    """One bar at a time; another part closes it and opens its own.
+    """One bar at a time; another part of the work closes it and opens its own.
 
     Args:
         quiet: Draw nothing.
     """
 
-    def __init__(self, quiet: bool):
-        self.quiet, self.part, self.bar = quiet, "", None
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet, self.part = quiet, ""
+        self.bar: tqdm | None = None
 
     def step(self, stage: str, step: int, steps: int, scalars: Mapping[str, float]) -> None:
-        """Draw that a stage of training is at a step of so many, its loss and its rate beside it."""
-        if not self.quiet:
-            self._open(stage, steps, "step", step - 1)
-            self.bar.update(step - self.bar.n)
-            self.bar.set_postfix({name: f"{scalars[name]:.4g}" for name in ("loss", "lr")}, refresh=False)
+        """Draw a step of a stage of training, with its loss and learning rate."""
+        if bar := self._bar(stage, steps, "step", step - 1):
+            bar.update(step - bar.n)
+            bar.set_postfix({name: f"{scalars[name]:.4g}" for name in ("loss", "lr")}, refresh=False)
 
-    def worlds(self, name: str, more: int, wanted: int) -> None:
-        """Draw that more worlds of a set of so many are made."""
-        if not self.quiet:
-            self._open(name, wanted, "world", 0)
-            self.bar.update(more)
+    def worlds(self, name: str, done: int, total: int | None) -> None:
+        """Draw how many worlds of a set are made; nothing if all of them were."""
+        if done == total and name != self.part:
+            return
+        if bar := self._bar(name, total, "world", done):
+            bar.update(done - bar.n)
 
     def say(self, line: str) -> None:
         """Write a line where no bar is in its way."""
@@ -35,14 +41,43 @@ class Bars:
             typer.echo(line, err=True)
 
     def close(self) -> None:
-        """Close the bar that is open, if one is."""
+        """Close the open bar, if there is one."""
         if self.bar is not None:
             self.bar.close()
         self.part, self.bar = "", None
 
-    def _open(self, part: str, total: int, unit: str, initial: int) -> None:
+    def _bar(self, part: str, total: int | None, unit: str, initial: int) -> "tqdm | None":
+        """Return the bar of a part, opened first if another is open; None if nothing is drawn."""
+        if self.quiet:
+            return None
         if part != self.part:
             from tqdm import tqdm
 
             self.close()
             self.part, self.bar = part, tqdm(total=total, initial=initial, desc=part, unit=unit, dynamic_ncols=True)
+        return self.bar
+
+
+@contextmanager
+def progress_bar(items: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Give a function that takes how many items are done and how many there are, drawn as a bar with items per second.
+
+    Args:
+        items: What is counted, in the plural.
+    """
+    from tqdm import tqdm
+
+    bars: list[tqdm] = []
+
+    def count(done: int, total: int | None) -> None:
+        if done == total and not bars:
+            return  # there was nothing to do
+        if not bars:
+            bars.append(tqdm(total=total, initial=done, unit=items.removesuffix("s"), desc=items, dynamic_ncols=True))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield count
+    finally:
+        for bar in bars:
+            bar.close()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import (
     MODEL,
     Arch,
@@ -19,7 +20,6 @@ from ckaprobe_cli.options import (
     Seed,
     SkipBad,
     given,
-    images_bar,
 )
 
 
@@ -64,7 +64,7 @@ def compare(
     check_writable(out)
     choose_measure(measure, estimator)
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
-    with images_bar() as progress:
+    with progress_bar("images") as progress:
         prints = cka_probe.fingerprints(
             x,
             y,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ckaprobe_cli.bars import progress_bar
+
 
 def check(
     spec: Annotated[str, typer.Argument(help="A data set: a folder, or nyuv2:PATH:test (see README).")],
@@ -27,10 +29,6 @@ def check(
     ] = None,
 ) -> None:
     """Read a data set, print what is in it, and draw some samples; exit code 2 if a frame is broken."""
-    from functools import partial
-
-    from tqdm import tqdm
-
     from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
     from cka_probe.lab.datasets.check import check_dataset
@@ -42,7 +40,8 @@ def check(
     for path in [out] * drawn + [json] * (json is not None):
         check_writable(path.parent)  # before hours of reading
     dataset = open_dataset(spec)
-    found = check_dataset(dataset, num=num, progress=partial(tqdm, desc="frames", unit="frame", dynamic_ncols=True))
+    with progress_bar("frames") as progress:
+        found = check_dataset(dataset, num=num, progress=progress)
     typer.echo(found.table())
     if json is not None:
         typer.echo(found.save(json))
@@ -54,8 +53,8 @@ def check(
 
 def _draw(dataset, spec: str, out: Path, count: int | None) -> list[Path]:
     """Draw the contact sheet and return its path; none if nothing on it could be read."""
+    from cka_probe.images.classes import numbered
     from cka_probe.lab.datasets.check import evenly, read_sound
-    from cka_probe.lab.datasets.classes import numbered
     from cka_probe.lab.datasets.statistics.classes import class_names
     from cka_probe.plotting.contact_sheet import Sheet, Shot, fitting, save_contact_sheet
 

@@ -1,11 +1,11 @@
 """`ckaprobe data make`: procedural worlds with every ground truth, laid out as a real data set is."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ckaprobe_cli.bars import progress_bar
 
 
 def make(
@@ -41,27 +41,6 @@ def make(
     settings = Settings(
         kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg), style
     )  # fmt: skip
-    with worlds_bar() as progress:
+    with progress_bar("worlds") as progress:
         made = make_worlds(folder, settings, workers=workers, progress=progress)
     typer.echo(made)
-
-
-@contextmanager
-def worlds_bar() -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function that counts worlds, drawn on stderr as a bar; none where nothing is left to make."""
-    from tqdm import tqdm
-
-    bars = []
-
-    def count(done: int, total: int | None) -> None:
-        if done == total and not bars:
-            return
-        if not bars:
-            bars.append(tqdm(total=total, unit="world", desc="worlds", dynamic_ncols=True))
-        bars[0].update(done - bars[0].n)
-
-    try:
-        yield count
-    finally:
-        for bar in bars:
-            bar.close()

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, images_bar
+from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.options import Device
 
 
 def pseudo_depth(
@@ -28,7 +29,7 @@ def pseudo_depth(
     """
     from cka_probe.lab.pseudo_depth import write_pseudo_depth
 
-    with images_bar() as progress:
+    with progress_bar("images") as progress:
         folders = write_pseudo_depth(
             source, data, gives=gives or "", device=device, overwrite=overwrite, progress=progress
         )

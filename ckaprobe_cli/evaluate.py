@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, Out, Style, Venue, given, images_bar
+from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.options import Device, Out, Style, Venue, given
 
 if TYPE_CHECKING:
     from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -84,7 +85,7 @@ def evaluate(
     kept = out / KEPT if keep or draw else None
     rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops, canny=canny)
     rules |= given(flip_test=flip_test, resolution=resolution, feathered=feathered or None)
-    with images_bar() as progress:
+    with progress_bar("images") as progress:
         scores = score(
             checkpoint,
             on,

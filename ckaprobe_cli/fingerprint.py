@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import (
     Arch,
     Batch,
@@ -16,7 +17,6 @@ from ckaprobe_cli.options import (
     Seed,
     SkipBad,
     given,
-    images_bar,
 )
 
 
@@ -49,7 +49,7 @@ def fingerprint(
 
     check_writable(output.parent)
     settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision)
-    with images_bar() as progress:
+    with progress_bar("images") as progress:
         made = cka_probe.fingerprint(
             model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings
         )

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckaprobe_cli.options import Device, Out, Style, Venue, images_bar
+from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.options import Device, Out, Style, Venue
 
 if TYPE_CHECKING:
     from cka_probe.attribution.saved_map import Held
@@ -49,7 +50,7 @@ def gradcam(
     Writes gradcam.json and gradcam.csv (a row for each checkpoint and image), gradcam.png and gradcam.pdf; prints the
     summary and the paths.
     """
-    from cka_probe.attribution.over_images import Rules, attribute, spread
+    from cka_probe.attribution.over_images import Rules, attribute, evenly_spaced
     from cka_probe.attribution.panels import panel_of
     from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
@@ -62,13 +63,13 @@ def gradcam(
     rules = Rules(num or None, seed, tolerance, log_softmax=log_softmax)
     dataset = open_dataset(data)
     hold = -1 if keep else draw
-    with images_bar() as progress:
+    with progress_bar("images") as progress:
         result, held = attribute(called, data, layer, target, rules=rules, device=device, hold=hold, progress=progress)
     typer.echo(result.summary())
     paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
     paths += _kept(held, out / KEPT) if keep else []
     if draw:
-        some = {name: [maps[place] for place in sorted(spread(len(maps), draw))] for name, maps in held.items()}
+        some = {name: [maps[place] for place in sorted(evenly_spaced(len(maps), draw))] for name, maps in held.items()}
         wanted = [name.strip() for name in classes.split(",")] if classes else []
         panel = panel_of(result, some, getattr(dataset, "classes", None), wanted, signed=signed)
         paths += save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"], **look)

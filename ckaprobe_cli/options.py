@@ -1,7 +1,5 @@
-"""Options that several commands share, and the progress bar."""
+"""Options that several commands share."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -51,22 +49,3 @@ Out = Annotated[Path, typer.Option(help="Folder to write to.", show_default=Fals
 def given(**options: object) -> dict[str, object]:
     """Return the options that were given: a fingerprint brings its own for the rest."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-@contextmanager
-def images_bar() -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function that counts images, drawn on stderr as a bar with images per second."""
-    from tqdm import tqdm
-
-    bars = []
-
-    def count(done: int, total: int | None) -> None:
-        if not bars:
-            bars.append(tqdm(total=total, unit="image", desc="images", dynamic_ncols=True))
-        bars[0].update(done)
-
-    try:
-        yield count
-    finally:
-        for bar in bars:
-            bar.close()

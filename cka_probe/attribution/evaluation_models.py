@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cka_probe.lab.tasks.task import Sample
-from cka_probe.lab.tasks.trained import Trained, load_trained
-from cka_probe.lab.tasks.views import view, whole_or_native
-from cka_probe.lab.transforms import largest
+from cka_probe.images.sample import Sample
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, file_hash, read_header
 from cka_probe.models.checkpoints.reading import first_bytes
 from cka_probe.models.load import load, weights_hash
+from cka_probe.models.trained import Trained, load_trained
 
 WHOLE = ("segmentation", "monodepth", "lidar", "flow", "inpainting", "teacher")
 """Tasks whose images are squeezed whole to the network's size, or cut out unscaled where they were trained so."""
@@ -83,6 +81,9 @@ class ShownModel:
         """
         if self.size is None:
             return sample
+        from cka_probe.lab.tasks.views import view, whole_or_native  # the lab knows how it trained its networks
+        from cka_probe.lab.transforms import largest
+
         if self.squeezed:
             return whole_or_native(sample, self.size, None, crop=self._unscaled)
         return view(sample, largest(*sample["image"].shape[-2:], self.size, 0.5, 0.5), self.size)

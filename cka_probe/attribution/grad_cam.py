@@ -29,9 +29,9 @@ from cka_probe.attribution.networks import Network, network_of
 from cka_probe.attribution.regions import Region
 from cka_probe.attribution.targets import Scored, Target, target_of
 from cka_probe.errors import DataError
-from cka_probe.lab.tasks.trained import Trained
 from cka_probe.models.gradients import gradients
 from cka_probe.models.recording import full_float32, record
+from cka_probe.models.trained import Trained
 
 
 def grad_cam(

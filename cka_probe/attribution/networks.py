@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from cka_probe.attribution.first_layer import first_layer
 from cka_probe.errors import CheckpointError, DataError, LayerError
-from cka_probe.lab.tasks.trained import Trained, load_trained
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_header
@@ -19,6 +18,7 @@ from cka_probe.models.checkpoints.reading import first_bytes
 from cka_probe.models.load import load, wrap
 from cka_probe.models.recording import evaluating
 from cka_probe.models.selection import select_layers
+from cka_probe.models.trained import Trained, load_trained
 from cka_probe.registry import suggestion
 
 HEAD = "head."

@@ -7,7 +7,7 @@ each. Where a network takes any size, images are shown as they are stored.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,20 @@ from cka_probe.attribution.evaluation_models import ShownModel
 from cka_probe.attribution.grad_cam import grad_cam
 from cka_probe.attribution.maps import Maps
 from cka_probe.attribution.saved_map import Held, held, prediction_of
-from cka_probe.comparison.extraction import pick_device
 from cka_probe.errors import DataError, OutOfMemoryError
 from cka_probe.images.dataset import Dataset
-from cka_probe.lab.evaluation.images import batches, chosen, opened, read_from, samples, usual_batch
-from cka_probe.lab.tasks.task import Sample
+from cka_probe.images.sample import Sample
+from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
+from cka_probe.images.sampling import sample_indices
+from cka_probe.images.stream import image_hash, list_hash
 from cka_probe.models.checkpoint import versions
+from cka_probe.models.devices import pick_device, usual_batch
+from cka_probe.progress import Progress
 from cka_probe.similarity.resampling import RESAMPLES
 
 DEPTH, CLASS, LABELS = "depth", "class", "segmentation"
 TRUTH = {DEPTH: "depth", CLASS: "category"}
 """The field that a prediction is of, by the kind of target, besides labels, which are read wherever they are."""
-
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """All that is the same for every checkpoint."""
 
     dataset: Dataset
-    places: list[int]
+    indices: list[int]
     names: list[str]
     needs: frozenset[str]
     layer: str
@@ -83,6 +84,7 @@ class _Asked:
     device: torch.device
     hold: frozenset[int]
     progress: Callable[[int], None]
+    hashes: list[str] = field(default_factory=list)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -111,7 +113,7 @@ def attribute(
         rules: Which images, and how alignment is counted.
         device: `auto`, `cpu`, `cuda` …
         hold: Of how many images the maps are returned, spread evenly over the list; -1 for all.
-        progress: Called as `progress(images_more, total)`.
+        progress: Called with the number of maps made so far and in all.
 
     Returns:
         The result, and by checkpoint the maps that are held.
@@ -123,39 +125,47 @@ def attribute(
         UnknownNameError: There is no such target or class.
         OutOfMemoryError: A batch does not fit.
     """
-    rules, progress = rules or Rules(), progress or (lambda _more, _total: None)
+    rules, progress = rules or Rules(), progress or (lambda _done, _total: None)
     if not checkpoints:
         raise DataError("expected at least one checkpoint, found none; give some")
-    dataset, source = opened(data, "image", "a folder of images")
-    places = chosen(dataset, rules.num, rules.seed)
-    names, total = [dataset.describe(index) for index in places], len(places) * len(checkpoints)
+    dataset, source = open_with_field(data, "image", "a folder of images")
+    indices = sorted(sample_indices(len(dataset), rules.num, rules.seed))
+    names, total = [dataset.describe(index) for index in indices], len(indices) * len(checkpoints)
     progress(0, total)
-    asked = _Asked(
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
+
+    request = _Request(
         dataset,
-        places,
+        indices,
         names,
         frozenset({"image", "labels", TRUTH.get(target.partition(":")[0], "labels")}) & dataset.gives,
         str(layer),
         _numbered(target, dataset),
         rules,
         pick_device(device),
-        spread(len(places), hold),
-        lambda more: progress(more, total),
+        evenly_spaced(len(indices), hold),
+        count,
     )
     rows, kept, models = [], {}, {}
     for name, reference in checkpoints.items():
-        own, kept[name], models[name] = _of_one(asked, reference)
+        own, kept[name], models[name] = _of_one(request, reference)
         rows += [{"checkpoint": name} | row for row in own]
-    settings = {"layer": asked.layer, "target": target} | asdict(rules)
+    settings = {"layer": request.layer, "target": target} | asdict(rules)
+    seen = {"source": source, "hash": list_hash(request.hashes), "num": len(names)}
     labelled = {"labels": "labels" in dataset.gives}
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return Attributions(table, models, read_from(source, names) | labelled, settings, versions()), kept
+    return Attributions(table, models, seen | labelled, settings, versions()), kept
 
 
-def spread(count: int, wanted: int) -> frozenset[int]:
+def evenly_spaced(count: int, wanted: int) -> frozenset[int]:
     """Return `wanted` places of a list (-1: all), evenly spread and none at its ends.
 
-    >>> sorted(spread(10, 2)), sorted(spread(2, 5))
+    >>> sorted(evenly_spaced(10, 2)), sorted(evenly_spaced(2, 5))
     ([2, 7], [0, 1])
     """
     wanted = count if wanted < 0 else min(wanted, count)
@@ -171,44 +181,51 @@ def _numbered(target: str, dataset: Dataset) -> str:
     return f"{kind}{colon}{registry.get({name: number for number, name in enumerate(names)}, word, 'class')}"
 
 
-def _of_one(asked: _Asked, reference: str | Path) -> tuple[list[dict[str, Any]], list[Held], dict[str, Any]]:
+def _of_one(request: _Request, reference: str | Path) -> tuple[list[dict[str, Any]], list[Held], dict[str, Any]]:
     """Return a checkpoint's rows, the maps that are held, and what it is."""
-    model, rows, kept, layer = ShownModel.loaded(reference, asked.device), [], [], {}
-    for some, maps in _mapped(asked, model):
+    model, rows, kept, layer = ShownModel.loaded(reference, request.device), [], [], {}
+    for some, maps in _mapped(request, model):
         for place, sample in enumerate(some):
             number = len(rows)
-            rows.append({"image": asked.names[number]} | _row(asked, sample, maps, place))
-            if number in asked.hold:
-                kept.append(held(sample, asked.names[number], maps, place, asked.words))
+            rows.append({"image": request.names[number]} | _row(request, sample, maps, place))
+            if number in request.hold:
+                kept.append(held(sample, request.names[number], maps, place, request.words))
         layer = layer or {"layer": maps.layer, "layer_size": list(maps.signed.shape[1:]), "size": list(maps.size)}
     return rows, kept, model.described() | layer
 
 
-def _mapped(asked: _Asked, model: ShownModel) -> Iterator[tuple[list[Sample], Maps]]:
+def _mapped(request: _Request, model: ShownModel) -> Iterator[tuple[list[Sample], Maps]]:
     """Yield batches as the network sees them, and their maps."""
-    each = samples(asked.dataset, asked.places, asked.needs)
-    for some in batches((model.view(sample) for sample in each), model.batch(usual_batch)):
-        images = torch.stack([sample["image"] for sample in some]).to(asked.device)
+    for some in batches_of_one_size(_views(request, model), model.batch(usual_batch)):
+        images = torch.stack([sample["image"] for sample in some]).to(request.device)
         try:
-            options = {"log_softmax": True} if asked.rules.log_softmax else {}
-            maps = grad_cam(model.network, images, asked.layer, asked.target, **options)
+            options = {"log_softmax": True} if request.rules.log_softmax else {}
+            maps = grad_cam(model.network, images, request.layer, request.target, **options)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"out of memory with {len(some)} images of {images.shape[-1]}x{images.shape[-2]} in a batch; try "
                 "--device cpu"
             ) from error
         yield some, maps
-        asked.progress(len(some))
+        request.progress(len(some))
 
 
-def _row(asked: _Asked, sample: Sample, maps: Maps, place: int) -> dict[str, Any]:
+def _views(request: _Request, model: ShownModel) -> Iterator[Sample]:
+    """Yield samples as a network sees them; the first network's pass hashes the images as they are stored."""
+    for sample in read_samples(request.dataset, request.indices, request.needs):
+        if len(request.hashes) < len(request.indices):
+            request.hashes.append(image_hash(sample["image"]))
+        yield model.view(sample)
+
+
+def _row(request: _Request, sample: Sample, maps: Maps, place: int) -> dict[str, Any]:
     """Return the numbers of one image."""
-    predicted = prediction_of(maps, place, asked.words)
+    predicted = prediction_of(maps, place, request.words)
     row = dict.fromkeys(MEANT, np.nan) | {"boundary": 0.0, "counted": 0.0, "score": float(maps.scores[place])}
     row |= {"zero": float(maps.empty[place]), "predicted": predicted if isinstance(predicted, str) else ""}
     if "labels" not in sample:
         return row | {"undefined": UNLABELLED}
-    of = boundaries(sample["labels"].numpy(), asked.rules.tolerance)
+    of = boundaries(sample["labels"].numpy(), request.rules.tolerance)
     found = alignment(maps.shown()[place].double().numpy(), of)
     row |= {"correlation": found.correlation, "ap": found.ap, "undefined": found.undefined, "chance": of.share}
     layer_size = tuple(maps.signed.shape[1:])

@@ -9,8 +9,8 @@ from cka_probe import registry
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.saved_map import Held
 from cka_probe.errors import DataError
+from cka_probe.images.classes import Classes, numbered
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import Classes, numbered
 from cka_probe.plotting.cam_panel import CamPanel
 from cka_probe.plotting.cam_rows import CamColumn
 

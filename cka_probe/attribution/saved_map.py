@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from cka_probe.attribution.maps import Maps
 from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
-from cka_probe.lab.tasks.task import Sample
+from cka_probe.images.sample import Sample
 
 
 @dataclass(frozen=True, eq=False)

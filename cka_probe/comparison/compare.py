@@ -10,16 +10,18 @@ import torch
 from torch import nn
 
 from cka_probe import registry
-from cka_probe.comparison.extraction import Progress, capture, pick_device
+from cka_probe.comparison.extraction import capture
 from cka_probe.comparison.fingerprint import Fingerprint, Settings, check_same_images, is_fingerprint
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
 from cka_probe.errors import DataError, FingerprintError, LayerError
 from cka_probe.images.stream import stream_images
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import versions
+from cka_probe.models.devices import pick_device
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import load, wrap
 from cka_probe.models.selection import LayerSpec, select_layers
+from cka_probe.progress import Progress
 from cka_probe.registry import suggestion
 from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, cka_cells, measured_cells
 from cka_probe.similarity.features import PER_IMAGE

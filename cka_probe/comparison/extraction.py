@@ -4,7 +4,7 @@ Each batch of images is read once and shown to every model, each with its own si
 activation becomes a Gram inside its hook and is let go.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,22 +17,20 @@ from torch import Tensor, nn
 from cka_probe import registry
 from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.results import Side
-from cka_probe.errors import CkaProbeError, DataError, DeviceError, OutOfMemoryError
+from cka_probe.errors import CkaProbeError, DataError, OutOfMemoryError
 from cka_probe.images.stream import ImageStream, image_hash
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import weights_hash
 from cka_probe.models.recording import full_float32, record, survey
 from cka_probe.models.selection import LayerSpec, select_layers
+from cka_probe.progress import Progress
 from cka_probe.similarity.features import FEATURES, layout_of
 from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Whose models are known not to mind the memory format; a user's own may call `view`."""
-
-Progress = Callable[[int, int | None], None]
-"""Called with how many images more are done, and how many there will be in all, if that is known."""
 
 
 @dataclass
@@ -60,7 +58,7 @@ def capture(
         models: Backbones, on the devices they are to run on, each with its layers.
         images: Read once.
         settings: As recorded in the fingerprints.
-        progress: See `Progress`; called at the start and after each batch.
+        progress: Called with the number of images done and in all, at the start and after each batch.
 
     Raises:
         LayerError: A layer never runs, runs twice, or does not give one activation per image.
@@ -84,7 +82,7 @@ def capture(
             with _room_for(len(batch)):
                 _run(course, fitted[size], settings)
         hashes += [image_hash(image) for image in batch]
-        tell(len(batch), images.total)
+        tell(len(hashes), images.total)
     with ThreadPoolExecutor() as threads:  # hashing lets go of the interpreter's lock
         weights = list(threads.map(weights_hash, [course.backbone.model for course in courses]))
     return [
@@ -247,21 +245,3 @@ def _described(shapes: list[tuple[int, ...]], pixels: tuple[int, int], declared:
     height = {"NCHW": shape[2:3], "NHWC": shape[1:2]}.get(layout or "", (1,))[0]
     stride = str(pixels[0] // height) if height > 1 else "-"
     return "x".join(map(str, shape[1:])), stride, layout or "?"
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of this name; `auto` is a GPU where there is one.
-
-    Raises:
-        DeviceError: It is not here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"no device {name!r} here: {str(error).splitlines()[0]}; try --device auto") from error
-    return device

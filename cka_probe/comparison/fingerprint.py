@@ -8,7 +8,6 @@ JSON in the header the layers, the hashes of model and images, and the settings.
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from cka_probe.comparison.results import Side
 from cka_probe.errors import FingerprintError
 from cka_probe.files import atomic_write
+from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
 
@@ -89,7 +89,7 @@ class Fingerprint:
     @property
     def images_hash(self) -> str:
         """One hash of the list of images."""
-        return blake2b("".join(self.images).encode(), digest_size=16).hexdigest()
+        return list_hash(self.images)
 
     def subset(self, layers: LayerMap) -> "Fingerprint":
         """Return the fingerprint of some of the layers, in the order asked for, named as asked."""

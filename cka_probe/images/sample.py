@@ -26,6 +26,8 @@ A dataset declares what it `gives`, a task what it `needs`; `needs <= gives` is 
 loaded. A batch is the same dict with a first axis more.
 """
 
+from torch import Tensor
+
 FIELDS = (
     "image",
     "depth",
@@ -47,3 +49,6 @@ FIELDS = (
 
 IGNORE = 255
 """The label that no loss and no score counts."""
+
+Sample = dict[str, Tensor]
+"""The fields of one sample by name; a batch of samples has one more axis, the first."""

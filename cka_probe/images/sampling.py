@@ -1,10 +1,21 @@
-"""Some of many: a choice by seed that depends on names alone.
+"""Which images are used: `num` of them, chosen by a seed.
 
-Those names are taken that, mixed with the seed, give the smallest numbers. So the choice does not depend on the
-order of a database or on the machine, and a smaller choice is part of a larger one.
+`sample_indices` is the choice of every command that takes `num` and `seed`. `smallest_by_seed` chooses within a data
+set by names alone: it takes the names that, mixed with the seed, give the smallest numbers. That choice depends on
+neither the order of a database nor the machine, and a smaller choice is part of a larger one.
 """
 
 import numpy as np
+
+
+def sample_indices(total: int, num: int | None, seed: int) -> list[int]:
+    """Return `num` of `total` indices (None: all) in random order; fewer of the same seed are the first of more.
+
+    >>> sample_indices(10, 3, seed=0) == sample_indices(10, 5, seed=0)[:3]
+    True
+    """
+    indices: list[int] = np.random.default_rng(seed).permutation(total)[:num].tolist()
+    return indices
 
 
 def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -4,27 +4,23 @@ Both sides of a comparison are fed from one pass over the images, so a shuffled 
 different ones. Every image's hash is kept: two fingerprints are of the same images or are not compared.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
-from itertools import islice
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
+from cka_probe.images.prefetch import prefetch
+from cka_probe.images.sampling import sample_indices
 
 FEWEST = 4
 """Images in a batch that an unbiased HSIC needs."""
-READERS, AHEAD = 2, 16
-"""Threads that decode, and how many images ahead of the model they are."""
 
 
 @dataclass
@@ -99,7 +95,7 @@ def stream_images(
 
 def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: int, skip_bad: bool) -> ImageStream:
     """Return the stream of a dataset with a length."""
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:num].tolist()
+    indices = sample_indices(len(dataset), num, seed)
 
     def read(index: int) -> Tensor | DataError:
         try:
@@ -108,20 +104,15 @@ def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: in
             return error
 
     def rows(stream: ImageStream) -> Iterator[Tensor]:
-        with ThreadPoolExecutor(READERS) as readers:
-            reading = deque(readers.submit(read, index) for index in chosen[:AHEAD])
-            following = iter(chosen[AHEAD:])
-            while reading:
-                image = reading.popleft().result()
-                reading.extend(readers.submit(read, index) for index in islice(following, 1))
-                if isinstance(image, Tensor):
-                    yield image
-                elif skip_bad:
-                    stream.skipped.append(str(image))
-                else:
-                    raise image
+        for image in prefetch(read, indices):
+            if isinstance(image, Tensor):
+                yield image
+            elif skip_bad:
+                stream.skipped.append(str(image))
+            else:
+                raise image
 
-    return ImageStream(source, len(chosen), batch, rows)
+    return ImageStream(source, len(indices), batch, rows)
 
 
 def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream) -> Iterator[Tensor]:
@@ -154,6 +145,11 @@ def _image(item: Any) -> Tensor:
     if not isinstance(image, Tensor):
         image = F.to_image(image)
     return image.float() / 255.0 if image.dtype == torch.uint8 else image
+
+
+def list_hash(hashes: Iterable[str]) -> str:
+    """Return one hash of a list of images, from the hashes of their contents, in order."""
+    return blake2b("".join(hashes).encode(), digest_size=16).hexdigest()
 
 
 def image_hash(image: Tensor) -> str:

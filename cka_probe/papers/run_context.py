@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from accelerate import PartialState
 
-from cka_probe.lab.training.trainer import Progress
-from cka_probe.papers.study_data import Progress as Drawing
+from cka_probe.lab.training.trainer import StepCallback
+from cka_probe.papers.study_data import NamedProgress
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Means:
         workers: Processes that read images ahead, and that draw worlds; by default as many as training takes
             on this device, and one for each core to draw.
         training: Called after each step of training, as `run_recipe` does.
-        drawing: Called as worlds are made, with (name, more, wanted).
+        drawing: Called as worlds are made, with (name, done, total).
         say: Called with a line at the beginning of each part.
     """
 
     device: str = "auto"
     workers: int | None = None
-    training: Progress | None = None
-    drawing: Drawing = lambda name, more, wanted: None
+    training: StepCallback | None = None
+    drawing: NamedProgress = lambda name, done, total: None
     say: Callable[[str], None] = lambda line: None
 
     @property

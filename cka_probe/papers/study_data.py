@@ -6,7 +6,7 @@ from pathlib import Path
 from cka_probe.errors import DataError
 from cka_probe.lab.scenes import Settings, make_worlds
 
-Progress = Callable[[str, int, int], None]
+NamedProgress = Callable[[str, int, int | None], None]
 """Called with the name of a set, how many more of its worlds are made, and how many there will be."""
 
 
@@ -33,7 +33,7 @@ def prepare(
     folder: Path,
     *,
     workers: int = 1,
-    progress: Progress = lambda name, more, wanted: None,
+    progress: NamedProgress = lambda name, done, total: None,
 ) -> dict[str, str]:
     """Return a path for each set of data, having drawn those that were not given.
 

@@ -6,18 +6,21 @@ it are what is compared; everything else, losses and errors and rates, has a log
 """
 
 from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from cka_probe.lab.evaluation.label_scores import LABEL_MEASURES
-from cka_probe.lab.evaluation.scores import MEASURES
 from cka_probe.plotting import style
 from cka_probe.plotting.axis_numbers import PlainNumbers, logarithmic, plain_numbers
 from cka_probe.plotting.pen import Pen
 from cka_probe.plotting.runs import Run
+
+if TYPE_CHECKING:
+    from cka_probe.lab.evaluation.scores import Measure
 
 RATE = "lr"
 WORDS = {
@@ -29,10 +32,18 @@ WORDS = {
     "miou_subset_per_image": "mIoU of an image, some classes",
     "correct": "share that is right",
 }
-KNOWN = {**LABEL_MEASURES, **MEASURES}
 LOGARITHMIC = ", log scale"
 MARKS = 5  # on a line, about
 BAND = 0.16  # opacity
+
+
+@cache
+def measures() -> "dict[str, Measure]":
+    """Return the measures of validation that have a name and a direction; the lab is loaded when curves are drawn."""
+    from cka_probe.lab.evaluation.label_scores import LABEL_MEASURES
+    from cka_probe.lab.evaluation.scores import MEASURES
+
+    return {**LABEL_MEASURES, **MEASURES}
 
 
 def is_share(name: str) -> bool:
@@ -42,7 +53,8 @@ def is_share(name: str) -> bool:
     (True, True, False)
     """
     first = name.removesuffix("_constant").removesuffix("_median")  # of the same measure, taken otherwise
-    return name == "correct" or name.startswith("iou/") or (first in KNOWN and KNOWN[first].better == "higher")
+    known = measures()
+    return name == "correct" or name.startswith("iou/") or (first in known and known[first].better == "higher")
 
 
 def draw_panel(panel: Axes, arms: dict[str, list[Run]], name: str, pen: Pen, *, validated: bool) -> str:
@@ -107,7 +119,7 @@ def _draw_validation(panel: Axes, columns: Sequence[pd.Series], look: dict, pen:
 
 def _scale(panel: Axes, name: str, values: np.ndarray, pen: Pen) -> str:
     """Choose the axes of a panel and return its words."""
-    word, values = WORDS.get(name, name if name in KNOWN else name.replace("_", " ")), values[np.isfinite(values)]
+    word, values = WORDS.get(name, name if name in measures() else name.replace("_", " ")), values[np.isfinite(values)]
     panel.xaxis.set_major_locator(MaxNLocator(5 if name != RATE else 10, integer=True))
     panel.xaxis.set_major_formatter(PlainNumbers())
     if values.size and values.min() > 0 and not is_share(name):

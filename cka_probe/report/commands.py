@@ -8,16 +8,18 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.naming import distinct_names
 from cka_probe.comparison.results import Axis, SimilarityMatrix
 from cka_probe.errors import CkaProbeError
-from cka_probe.lab.evaluation.label_scores import LabelScores
-from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.lab.training.recipe import Recipe, bundled, read_recipe, recipe_of
 from cka_probe.models.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from cka_probe.lab.evaluation.label_scores import LabelScores
+    from cka_probe.lab.evaluation.scores import Scores
+    from cka_probe.lab.training.recipe import Recipe
 
 COMPARED = {
     "num": 512,
@@ -62,13 +64,15 @@ def compare_command(result: SimilarityMatrix, out: str) -> str:
     return _line([*words, "--out", out])
 
 
-def evaluate_command(scores: Scores | LabelScores, out: str) -> str:
+def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
     """Return the command that evaluates again, "" where the dataset was in memory alone.
 
     Rules whose default depends on the dataset are written out.
     """
     if _in_memory(str(scores.data["source"])):
         return ""
+    from cka_probe.lab.evaluation.label_scores import LabelScores
+
     settings = dict(scores.settings)
     words = ["evaluate", _place(str(scores.model["reference"])), "--on", str(scores.data["source"])]
     of_labels = isinstance(scores, LabelScores)
@@ -107,6 +111,8 @@ def train_command(table: Mapping[str, Any], out: str) -> str:
         table: The `recipe.json` of the run.
         out: The run's folder, which holds that file.
     """
+    from cka_probe.lab.training.recipe import bundled
+
     name, data = str(table.get("name")), table.get("data") or {}
     overrides = [f"data.{key}={path}" for key, path in data.items() if path]
     overrides += [f"seed={table['seed']}"] if table.get("seed") else []
@@ -118,6 +124,8 @@ def train_command(table: Mapping[str, Any], out: str) -> str:
 
 def _same(table: Mapping[str, Any], name: str, overrides: Iterable[str]) -> bool:
     """Return whether a bundled recipe with these overrides is what was run."""
+    from cka_probe.lab.training.recipe import read_recipe
+
     try:
         ours = read_recipe(name, tuple(overrides)).as_dict()
         return recipe_with_defaults(table).as_dict() == ours
@@ -125,12 +133,14 @@ def _same(table: Mapping[str, Any], name: str, overrides: Iterable[str]) -> bool
         return False  # of another version of the package: then its file says it
 
 
-def recipe_with_defaults(table: Mapping[str, Any]) -> Recipe:
+def recipe_with_defaults(table: Mapping[str, Any]) -> "Recipe":
     """Return the recipe of a run, keys of which older versions did not know at their defaults.
 
     Raises:
         CkaProbeError: This version does not read it.
     """
+    from cka_probe.lab.training.recipe import recipe_of
+
     return recipe_of(dict(table))
 
 

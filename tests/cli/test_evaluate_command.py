@@ -21,8 +21,8 @@ from cka_probe.lab.evaluation.protocol import Protocol, image_scores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes.make import make_worlds
 from cka_probe.lab.scenes.settings import Settings
-from cka_probe.lab.tasks.trained import load_trained
 from cka_probe.models.checkpoint import file_hash
+from cka_probe.models.trained import load_trained
 from ckaprobe_cli import app
 
 REAL = DATA / "nyuv2"

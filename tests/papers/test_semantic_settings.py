@@ -7,7 +7,7 @@ import pytest
 from helpers.semantic_run import CASES, tiny
 
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
-from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.images.classes import CITYSCAPES
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers.depth_to_semantic.cases import ARMS, DATA, QUIRKS, TABLES, Case
 from cka_probe.papers.depth_to_semantic.overrides import Trial, tuning_recipe

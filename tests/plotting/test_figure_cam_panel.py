@@ -8,7 +8,7 @@ from helpers.pages import check_page, check_same_bytes, drawn, words
 from matplotlib import colormaps
 
 from cka_probe.errors import DataError, UnknownNameError
-from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.images.classes import CITYSCAPES
 from cka_probe.plotting.cam_panel import MAPS, SIGNED, UNLABELLED, ZERO, cam_panel, cam_panel_size, save_cam_panel
 from cka_probe.plotting.cam_rows import CamColumn, CamPanel
 

@@ -6,7 +6,7 @@ from helpers.pages import check_page, check_same_bytes, drawn, words
 from matplotlib.patches import Rectangle
 
 from cka_probe.errors import DataError, UnknownNameError
-from cka_probe.lab.datasets.classes import CITYSCAPES, NYU40
+from cka_probe.images.classes import CITYSCAPES, NYU40
 from cka_probe.plotting.label_panel import (
     SAID_WRONG,
     UNLABELLED,

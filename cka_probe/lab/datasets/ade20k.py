@@ -10,10 +10,10 @@ begin at 1: 0 is ignored here and 1 … 150 become 0 … 149.
 from pathlib import Path
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import ADE150, Classes, table
 from cka_probe.images.dataset import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import ADE150, Classes, table
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners
 from cka_probe.lab.datasets.numbers import read_lines

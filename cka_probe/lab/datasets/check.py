@@ -8,7 +8,7 @@ sets of the sizes there are.
 
 import json
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,11 @@ from cka_probe.images.sample import FIELDS
 from cka_probe.lab.datasets.statistics import TALLIES
 from cka_probe.lab.datasets.statistics.classes import class_names
 from cka_probe.lab.datasets.validation import find_faults
+from cka_probe.progress import Progress
 
 MOST_PROBLEMS = 10
 WIDTH = 98
 """Letters in a line of the table."""
-
-Progress = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progres
     Args:
         dataset: Anything with the members of `Dataset`.
         num: Read only so many frames, evenly spaced; by default all.
-        progress: Wraps the indices to read, as `tqdm` does.
+        progress: Called with the number of frames read so far and in all.
 
     Returns:
         What was found, broken frames included: they are counted, never raised.
@@ -121,7 +120,9 @@ def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progres
     chosen = evenly(len(dataset), num)
     tallies = {field: kind(dataset) for field, kind in TALLIES.items() if field in dataset.gives}
     seen, broken, problems = dict.fromkeys(tallies, 0), 0, []
-    for index in progress(chosen) if progress else chosen:
+    for count, index in enumerate(chosen):
+        if progress:
+            progress(count, len(chosen))
         sample, faults = read_sound(dataset, index)
         for field, tally in tallies.items():
             if all(need in sample for need in tally.needs):
@@ -130,6 +131,8 @@ def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progres
         broken += bool(faults)
         for fault in faults[: MOST_PROBLEMS - len(problems)]:
             problems.append(Problem(dataset.describe(index), fault))
+    if progress:
+        progress(len(chosen), len(chosen))
     told = {field: tally for field, tally in tallies.items() if seen[field]}
     return Check(
         total=len(dataset),

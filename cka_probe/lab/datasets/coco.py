@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import Classes, table
 from cka_probe.images.dataset import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import Classes, table
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, read_classes
 from cka_probe.lab.datasets.numbers import read_lines

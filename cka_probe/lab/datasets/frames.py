@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import Classes
 from cka_probe.images.sample import FIELDS
 from cka_probe.lab.datasets.cache import Kept, key_of
-from cka_probe.lab.datasets.classes import Classes
 
 PARTNER = ("partner", "partner_T_target")
 """What a frame with a stereo partner has besides: its image (3, H, W), and its pose from here (4, 4)."""

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import Classes
 from cka_probe.images.dataset import check_split
 from cka_probe.images.reading import SUFFIXES, read_image
 from cka_probe.images.sampling import smallest_by_seed
-from cka_probe.lab.datasets.classes import Classes
 
 
 class Categorised:

@@ -21,9 +21,9 @@ from PIL import Image
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import UNKNOWN, Classes, table
 from cka_probe.images.reading import read_image
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import UNKNOWN, Classes, table
 from cka_probe.lab.datasets.frames import Frame
 
 LOSSLESS = ("L", "P", "I", "I;16", "I;16B")
@@ -64,7 +64,7 @@ def renumbered(numbers: np.ndarray, numbering: np.ndarray, where: object) -> np.
 
     Args:
         numbers: Of any shape, whole.
-        numbering: (n,) int64, as `cka_probe.lab.datasets.classes.table` makes one.
+        numbering: (n,) int64, as `cka_probe.images.classes.table` makes one.
         where: What the message calls them: their file.
 
     Returns:

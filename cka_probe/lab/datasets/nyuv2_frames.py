@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.images.reading import image_size, images_in, read_image
-from cka_probe.lab.datasets.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.lab.datasets.depth import read_depth
 from cka_probe.lab.datasets.frames import Frame
 from cka_probe.lab.datasets.intrinsics import NYUV2, camera_of, read_camera

@@ -21,8 +21,8 @@ from scipy.io import loadmat
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.lab.datasets.intrinsics import NYUV2, camera_matrix, read_camera
 from cka_probe.lab.datasets.labels import renumbered
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import VOC21
 from cka_probe.images.dataset import check_split
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import VOC21
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, plain_numbering, read_labels
 from cka_probe.lab.datasets.numbers import read_lines

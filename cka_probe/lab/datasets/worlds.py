@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import DataError
+from cka_probe.images.classes import CITYSCAPES, NYU13, Classes
 from cka_probe.images.dataset import check_split
-from cka_probe.lab.datasets.classes import CITYSCAPES, NYU13, Classes
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
 from cka_probe.lab.scenes import USUAL_STYLE, WORLDS, View, World, check_style, draw_world, parse_size, see
 from cka_probe.lab.scenes.objects import OBJECTS

@@ -19,30 +19,24 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from cka_probe import registry
-from cka_probe.comparison.extraction import pick_device
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.images.dataset import Dataset
-from cka_probe.lab.evaluation.images import (
-    Asked,
-    Progress,
-    batches,
-    chosen,
-    opened,
-    predicting,
-    read_from,
-    samples,
-    usual_batch,
-)
+from cka_probe.images.sample import Sample
+from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
+from cka_probe.images.sampling import sample_indices
+from cka_probe.images.stream import image_hash
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.labels import SEGMENTS, label_scores
 from cka_probe.lab.evaluation.predictions import check_names, keep_prediction, note_predictions
 from cka_probe.lab.evaluation.protocol import FINE, Protocol, image_scores
+from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.tasks.sliding_window import predict_whole
-from cka_probe.lab.tasks.task import Sample
-from cka_probe.lab.tasks.trained import Trained, load_trained
 from cka_probe.models.checkpoint import Checkpoint, read_header, versions
 from cka_probe.models.checkpoints.reading import first_bytes
+from cka_probe.models.devices import pick_device, predicting, usual_batch
+from cka_probe.models.trained import Trained, load_trained
+from cka_probe.progress import Progress
 
 PREDICTS = {
     "depth": ("none", 2),
@@ -77,7 +71,7 @@ def evaluate(
             has room for.
         device: `auto`, `cpu`, `cuda` …
         keep: A folder for the predictions; see `evaluation.predictions` and `evaluation.label_predictions`.
-        progress: Called as `progress(images_more, total)` at the start and after each batch.
+        progress: Called with the number of images scored so far and in all, at the start and after each batch.
         **rules: Of depth, any field of `Protocol`: `eigen_crop`, `cap`, `scaling`, `flip_test`, `crops`, `feathered`,
             `canny`, `num`, `resamples`, `seed`; by default what is usual for the dataset and the task. Of labels, any
             field of `LabelRules`: `resolution`, `flip_test`, `num`, `resamples`, `seed`.
@@ -93,38 +87,40 @@ def evaluate(
         OutOfMemoryError: A batch does not fit.
     """
     header = _header(checkpoint)
-    asked = Asked(checkpoint, header, data, batch, device, keep, progress or (lambda _more, _total: None))
-    return label_scores(asked, rules) if header.task in SEGMENTS else _depth_scores(asked, rules)
+    request = EvaluationRequest(checkpoint, header, data, batch, device, keep, progress or (lambda _done, _total: None))
+    return label_scores(request, rules) if header.task in SEGMENTS else _depth_scores(request, rules)
 
 
-def _depth_scores(asked: Asked, rules: dict[str, Any]) -> Scores:
+def _depth_scores(request: EvaluationRequest, rules: dict[str, Any]) -> Scores:
     """Return the scores of a model that predicts depth."""
-    protocol = _protocol(asked.header, asked.data, rules)
-    dataset, source = opened(asked.data, "depth", "nyuv2:DIR:test or ibims1:DIR")
-    places = chosen(dataset, protocol.num, protocol.seed)
+    protocol = _protocol(request.header, request.data, rules)
+    dataset, source = open_with_field(request.data, "depth", "nyuv2:DIR:test or ibims1:DIR")
+    places = sorted(sample_indices(len(dataset), protocol.num, protocol.seed))
     names = [dataset.describe(index) for index in places]
-    if asked.keep is not None:
+    if request.keep is not None:
         check_names(names)
-    model = _Model.loaded(asked, protocol)
+    model = _Model.loaded(request, protocol)
     needs = frozenset({"image", "depth", "valid"}) | (FINE if dataset.gives >= FINE else frozenset())
-    rows = []
-    asked.progress(0, len(places))
-    for some in batches(samples(dataset, places, needs), model.batch):
+    rows: list[dict[str, float]] = []
+    hashes: list[str] = []
+    request.progress(0, len(places))
+    for some in batches_of_one_size(read_samples(dataset, places, needs), model.batch):
         for sample, depth in zip(some, model.depths(some), strict=True):
             name = names[len(rows)]
             rows.append(image_scores(depth, sample, protocol, name))
-            if asked.keep is not None:
-                keep_prediction(asked.keep, name, depth[0].numpy())
-        asked.progress(len(some), len(places))
+            hashes.append(image_hash(sample["image"]))
+            if request.keep is not None:
+                keep_prediction(request.keep, name, depth[0].numpy())
+        request.progress(len(rows), len(places))
     table = pd.DataFrame(rows, index=names).astype(np.float64)
     if table["abs_rel"].isna().all():
         raise DataError(
             f"expected measured depth between {protocol.cap[0]} and {protocol.cap[1]} m in {source}, found not one "
             f"valid pixel in {len(rows)} images; check the unit of its depth, the cap and the crop"
         )
-    described, read = asked.described(model.trained), read_from(source, names)
-    if asked.keep is not None:
-        note_predictions(asked.keep, names, described, read)
+    described, read = request.described(model.trained), describe_images(source, hashes)
+    if request.keep is not None:
+        note_predictions(request.keep, names, described, read)
     packages = versions() | {name: version(name) for name in ("scikit-image", "scipy")}
     return Scores(table, described, read, protocol.recorded(), packages)
 
@@ -139,12 +135,12 @@ class _Model:
     device: torch.device
 
     @classmethod
-    def loaded(cls, asked: Asked, protocol: Protocol) -> "_Model":
-        where, trained = pick_device(asked.device), load_trained(asked.checkpoint)
+    def loaded(cls, request: EvaluationRequest, protocol: Protocol) -> "_Model":
+        where, trained = pick_device(request.device), load_trained(request.checkpoint)
         views = max(protocol.crops, 1) * (2 if protocol.flip_test else 1)
         trained.backbone.to(where)
         trained.head.to(where)
-        return cls(trained, protocol, asked.batch or usual_batch(where, views, trained.task.size), where)
+        return cls(trained, protocol, request.batch or usual_batch(where, views, trained.task.size), where)
 
     def depths(self, some: list[Sample]) -> Tensor:
         """Return the depth of images of one size, (n, 1, H, W) float32 on the CPU."""

@@ -20,28 +20,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
 from cka_probe import registry
-from cka_probe.comparison.extraction import pick_device
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import Classes, numbered
-from cka_probe.lab.evaluation.images import (
-    Asked,
-    batches,
-    chosen,
-    opened,
-    predicting,
-    read_from,
-    samples,
-    usual_batch,
-)
+from cka_probe.images.classes import Classes, numbered
+from cka_probe.images.sample import IGNORE, Sample
+from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
+from cka_probe.images.sampling import sample_indices
+from cka_probe.images.stream import image_hash
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import LABELS, check_names, keep_labels, note_predictions
+from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.tasks.sliding_window import window_starts
-from cka_probe.lab.tasks.task import Sample
-from cka_probe.lab.tasks.trained import Trained, load_trained
 from cka_probe.lab.tasks.views import whole_or_native
 from cka_probe.models.checkpoint import versions
+from cka_probe.models.devices import pick_device, predicting, usual_batch
+from cka_probe.models.trained import Trained, load_trained
 from cka_probe.similarity.resampling import RESAMPLES
 
 SEGMENTS = ("segmentation",)
@@ -83,11 +76,11 @@ class LabelRules:
                 raise DataError(f"expected {name} of at least 1, found {count}")
 
 
-def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
+def label_scores(request: EvaluationRequest, rules: Mapping[str, Any]) -> LabelScores:
     """Return the scores of a model that predicts the class of each pixel.
 
     Args:
-        asked: Which model, which data.
+        request: Which model, which data.
         rules: Fields of `LabelRules`.
 
     Raises:
@@ -96,20 +89,20 @@ def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
         UnknownNameError: There is no such rule.
     """
     rules = _known(rules)
-    dataset, source = opened(asked.data, "labels", "kitti_semantics:DIR or camvid:DIR:test")
-    model = _Model.loaded(asked, rules)
+    dataset, source = open_with_field(request.data, "labels", "kitti_semantics:DIR or camvid:DIR:test")
+    model = _Model.loaded(request, rules)
     classes = _classes(getattr(dataset, "classes", None), model.trained.task.classes, source)
-    places = chosen(dataset, rules.num, rules.seed)
+    places = sorted(sample_indices(len(dataset), rules.num, rules.seed))
     names = [dataset.describe(index) for index in places]
-    if asked.keep is not None:
+    if request.keep is not None:
         check_names(names)
-    each = samples(dataset, places, frozenset({"image", "labels"}))
-    confusion, entropies = _read_and_compared(asked, model, each, names, classes)
+    each = read_samples(dataset, places, frozenset({"image", "labels"}))
+    confusion, entropies, hashes = _read_and_compared(request, model, each, names, classes)
     if not confusion.any():
         raise DataError(f"expected labelled pixels in {source}, found none in {len(names)} images; give another split")
-    described, read = asked.described(model.trained), read_from(source, names)
-    if asked.keep is not None:
-        note_predictions(asked.keep, names, described, read, LABELS)
+    described, read = request.described(model.trained), describe_images(source, hashes)
+    if request.keep is not None:
+        note_predictions(request.keep, names, described, read, LABELS)
     settings = asdict(rules) | {"views": "windows" if model.trained.task.crop else "whole"}
     parts = {"images": tuple(names), "classes": _distinct(classes.names), "subset": tuple(model.trained.task.subset)}
     return LabelScores(
@@ -118,20 +111,22 @@ def label_scores(asked: Asked, rules: Mapping[str, Any]) -> LabelScores:
 
 
 def _read_and_compared(
-    asked: Asked, model: "_Model", each: Iterator[Sample], names: list[str], classes: Classes
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return confusions (n, K, K) and cross-entropies (n,) of images, and keep what is predicted if that is asked."""
+    request: EvaluationRequest, model: "_Model", each: Iterator[Sample], names: list[str], classes: Classes
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return confusions (n, K, K), cross-entropies (n,) and hashes of images; save predictions if requested."""
     found: list[tuple[np.ndarray, float]] = []
-    asked.progress(0, len(names))
-    for some in batches(each, model.batch):
+    hashes: list[str] = []
+    request.progress(0, len(names))
+    for some in batches_of_one_size(each, model.batch):
         of_these = names[len(found) : len(found) + len(some)]
         for name, (matrix, entropy, predicted) in zip(of_these, model.compared(some, of_these), strict=True):
             found.append((matrix, entropy))
-            if asked.keep is not None:
-                keep_labels(asked.keep, name, predicted, classes)
-        asked.progress(len(some), len(names))
+            if request.keep is not None:
+                keep_labels(request.keep, name, predicted, classes)
+        hashes += [image_hash(sample["image"]) for sample in some]
+        request.progress(len(found), len(names))
     confusion, entropies = (np.array(part) for part in zip(*found, strict=True))
-    return confusion, entropies
+    return confusion, entropies, hashes
 
 
 @dataclass(frozen=True)
@@ -144,8 +139,8 @@ class _Model:
     device: torch.device
 
     @classmethod
-    def loaded(cls, asked: Asked, rules: LabelRules) -> "_Model":
-        where, trained = pick_device(asked.device), load_trained(asked.checkpoint)
+    def loaded(cls, request: EvaluationRequest, rules: LabelRules) -> "_Model":
+        where, trained = pick_device(request.device), load_trained(request.checkpoint)
         if trained.task.crop and rules.resolution == "network":
             raise DataError(
                 "expected resolution 'image' for a model that was trained on unscaled boxes, found 'network', which "
@@ -154,7 +149,7 @@ class _Model:
         trained.backbone.to(where)
         trained.head.to(where)
         views = 2 if rules.flip_test else 1
-        return cls(trained, rules, asked.batch or usual_batch(where, views, trained.task.size), where)
+        return cls(trained, rules, request.batch or usual_batch(where, views, trained.task.size), where)
 
     def compared(self, some: list[Sample], names: list[str]) -> list[tuple[np.ndarray, float, np.ndarray]]:
         """Return of each image confusion (K, K), cross-entropy (nats, NaN without a label) and classes (H, W)."""
@@ -189,7 +184,7 @@ class _Model:
         return total / count
 
     def _straight_and_mirrored(self, images: Tensor) -> Tensor:
-        """Return the logits of images of the network's size, averaged with their mirror images' if that is asked."""
+        """Return the logits of images of the network's size, averaged with their mirror images' if that is request."""
         trained = self.trained
         logits = trained.task.predict(trained.backbone, trained.head, images).float()
         if not self.rules.flip_test:

@@ -13,10 +13,10 @@ import torch
 
 from cka_probe import registry
 from cka_probe.errors import DataError
+from cka_probe.images.classes import numbered
 from cka_probe.images.dataset import Dataset
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import numbered
 from cka_probe.lab.evaluation.boundaries import predicted_edges
 from cka_probe.lab.evaluation.label_scores import LabelScores, describe_label_measure
 from cka_probe.lab.evaluation.predictions import read_kept_labels, read_prediction

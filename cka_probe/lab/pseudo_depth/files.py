@@ -14,7 +14,7 @@ replaced only if that is asked for, and then by a whole one.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +27,11 @@ from cka_probe.lab.datasets.sc_depth import scene_folders
 from cka_probe.lab.losses import standardised
 from cka_probe.lab.pseudo_depth.sources import Source, open_source
 from cka_probe.lab.scenes.layouts.files import write_affine_depth
+from cka_probe.progress import Progress
 
 FORMAT = "ckaprobe-pseudo-depth/1"
 FOLDER, MAKING, OLD, NOTE = "leres_depth", ".leres_depth.making", ".leres_depth.old", "source.json"
 BATCH = 8
-
-Progress = Callable[[int, int | None], None]
-"""Called with how many more images have pseudo-depth, and how many there are."""
 
 
 def write_pseudo_depth(
@@ -53,7 +51,7 @@ def write_pseudo_depth(
         gives: As `open_source` takes it.
         device: As `open_source` takes it.
         overwrite: Whether pseudo-depth of other or unknown origin is replaced.
-        progress: Told of each batch, first of what was there.
+        progress: Called with the number of images that have pseudo-depth and of all, at the start and after each batch.
 
     Returns:
         The folder of each scene.
@@ -73,12 +71,13 @@ def write_pseudo_depth(
     note = json.dumps({"format": FORMAT} | source.note, indent=1, sort_keys=True) + "\n"
     waiting = [(folder, images) for folder, images in scenes if not _is_there(folder, images, note, overwrite)]
     tell, total = progress or _silence, sum(len(images) for _, images in scenes)
-    if there := total - sum(len(images) for _, images in waiting):
-        tell(there, total)
+    done = total - sum(len(images) for _, images in waiting)
+    tell(done, total)
     for folder, images in waiting:
         with _trouble_in_one_line(folder):
             for more in _write_scene(folder, images, source, note):
-                tell(more, total)
+                done += more
+                tell(done, total)
     return [folder / FOLDER for folder, _ in scenes]
 
 
@@ -161,5 +160,5 @@ def _trouble_in_one_line(scene: Path) -> Iterator[None]:
         ) from error
 
 
-def _silence(more: int, total: int | None) -> None:
+def _silence(done: int, total: int | None) -> None:
     """Progress that nobody watches."""

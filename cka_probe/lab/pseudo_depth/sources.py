@@ -29,15 +29,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cka_probe.comparison.extraction import pick_device
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.lab.tasks.sliding_window import predict_whole
-from cka_probe.lab.tasks.trained import Trained, load_trained
 from cka_probe.lab.transforms import resized
 from cka_probe.models.checkpoint import file_hash, read_header
 from cka_probe.models.checkpoints import is_ours
+from cka_probe.models.devices import pick_device
 from cka_probe.models.load import weights_hash
 from cka_probe.models.recording import full_float32
+from cka_probe.models.trained import Trained, load_trained
 
 FARTHEST = 10.0
 GIVES = ("depth", "disparity")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe import registry
-from cka_probe.lab.datasets.classes import NYU13
+from cka_probe.images.classes import NYU13
 from cka_probe.lab.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, LABELS
 from cka_probe.lab.scenes.palette import DUSKY, PALE, Palette, Tones, colour, draw_palette, shade
 from cka_probe.lab.scenes.solids import RGB, Material, Point, Solid, bounds, box, cylinder, moved

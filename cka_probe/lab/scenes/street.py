@@ -9,7 +9,7 @@ does so steadily, and nothing meets anything else while the clip lasts (`street_
 
 import numpy as np
 
-from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.images.classes import CITYSCAPES
 from cka_probe.lab.scenes.palette import colour, shade
 from cka_probe.lab.scenes.room import look
 from cka_probe.lab.scenes.solids import Material, Point, times

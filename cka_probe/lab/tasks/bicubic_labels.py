@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS, UNKNOWN
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import CITYSCAPES, CITYSCAPES_IDS, UNKNOWN
 
 
 def _ids() -> np.ndarray:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError, RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.tasks.decoders import last_map
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import view
 from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone, Preprocessing

@@ -37,8 +37,8 @@ from torch import Generator, Tensor, distributed, nn
 from torchvision.transforms.v2 import functional as images
 
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.tasks.decoders import last_map
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import flips, random_area, uniform, view
 from cka_probe.lab.transforms import recoloured
 from cka_probe.models.backbone import Backbone

@@ -18,11 +18,11 @@ from torch import Generator, Tensor, nn
 
 from cka_probe import registry
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import silog
 from cka_probe.lab.tasks.augmenting import cut_depth, other_colours
 from cka_probe.lab.tasks.decoders import DepthDecoder, last_map
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import flips, largest, native, uniform, view
 from cka_probe.models.backbone import Backbone
 

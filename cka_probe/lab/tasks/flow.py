@@ -27,10 +27,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError, RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import warp_by_flow
 from cka_probe.lab.losses import edge_aware_slope, ssim, valid_mean_each
 from cka_probe.lab.tasks.skip_decoder import SkipDecoder, at_full_size, at_scales, check_sides, output_layers, skip_maps
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import whole_or_native
 from cka_probe.models.backbone import Backbone
 

@@ -24,6 +24,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, median_scaled, valid_depth
 from cka_probe.lab.geometry import warp
 from cka_probe.lab.losses import less_rotation, recognised_rotation, smoothness, valid_mean_each
@@ -31,7 +32,6 @@ from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
 from cka_probe.lab.tasks.pose_network import MotionNet, rotation_matrix
 from cka_probe.lab.tasks.reconstruction import Comparing, Reconstruction, error_maps, reconstruct, selected
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import flips, largest, uniform, view
 from cka_probe.models.backbone import Backbone
 

@@ -27,6 +27,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import valid_mean_each
 from cka_probe.lab.tasks.skip_decoder import (
     SCALES,
@@ -37,7 +38,6 @@ from cka_probe.lab.tasks.skip_decoder import (
     output_layers,
     skip_maps,
 )
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import uniform, whole_or_native
 from cka_probe.models.backbone import Backbone
 

@@ -19,12 +19,12 @@ from typing import ClassVar
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.constant_baseline import errors_beside_constant
 from cka_probe.lab.losses import masked_l1
 from cka_probe.lab.tasks.augmenting import other_colours
 from cka_probe.lab.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
 from cka_probe.lab.tasks.skip_decoder import at_full_size
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import whole_or_native
 from cka_probe.models.backbone import Backbone
 

@@ -29,9 +29,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import masked_l1, normalised_locally
 from cka_probe.lab.tasks.decoders import PixelDecoder, last_map
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import flips, random_area, view
 from cka_probe.models.backbone import Backbone, Preprocessing
 

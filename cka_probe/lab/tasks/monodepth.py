@@ -26,13 +26,13 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import interpolate
 
 from cka_probe.errors import DataError, RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.constant_baseline import errors_beside_constant
 from cka_probe.lab.geometry import inverse_pose, warp
 from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
 from cka_probe.lab.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
 from cka_probe.lab.tasks.pose_network import MotionNet, axis_angle_matrix, pose_matrix
 from cka_probe.lab.tasks.skip_decoder import at_full_size
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import whole_or_native
 from cka_probe.lab.transforms import recoloured, uniform
 from cka_probe.models.backbone import Backbone

@@ -33,6 +33,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import normals_from_depth
 from cka_probe.lab.losses import (
     confident_depth_ranking,
@@ -43,7 +44,6 @@ from cka_probe.lab.losses import (
 )
 from cka_probe.lab.tasks.geometric import Geometric, GeometricHead, video_view
 from cka_probe.lab.tasks.reconstruction import reconstruct
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.models.backbone import Backbone
 
 PARTS = ("photometric", "consistency", "normal_matching", "depth_ranking", "relative_normal")

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import inverse_pose, warp
 from cka_probe.lab.losses import depth_difference, photometric_error, valid_mean
 from cka_probe.lab.tasks.pose_network import pose_matrix
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.models.backbone import Backbone
 
 

@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError, RecipeError
-from cka_probe.images.sample import IGNORE
+from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.tasks.classification import LinearHead
 from cka_probe.lab.tasks.decoders import last_map
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import flips, random_area, view
 from cka_probe.models.backbone import Backbone
 

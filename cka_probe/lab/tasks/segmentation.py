@@ -20,13 +20,12 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from cka_probe import registry
 from cka_probe.errors import DataError, RecipeError
-from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.images.classes import CITYSCAPES
+from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
 from cka_probe.lab.tasks.bicubic_labels import bicubic_labels
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.segmentation_heads import NETWORKS, segmentation_head
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import whole_or_native
 from cka_probe.lab.transforms import resized
 from cka_probe.models.backbone import Backbone

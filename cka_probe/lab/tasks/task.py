@@ -9,10 +9,8 @@ from typing import Protocol
 
 from torch import Generator, Tensor, nn
 
+from cka_probe.images.sample import Sample
 from cka_probe.models.backbone import Backbone
-
-Sample = dict[str, Tensor]
-"""Fields by name, as in `data.sample`; a batch has a first axis more."""
 
 
 class Task(Protocol):

@@ -18,13 +18,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from cka_probe.errors import RecipeError
+from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import affine_invariant, gradient_matching, least_squares_aligned
 from cka_probe.lab.losses.affine import ALIGNMENTS
 from cka_probe.lab.tasks.augmenting import other_colours
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
-from cka_probe.lab.tasks.task import Sample
 from cka_probe.lab.tasks.views import flips, random_area, view
 from cka_probe.models.backbone import Backbone
 

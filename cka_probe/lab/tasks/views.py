@@ -2,7 +2,7 @@
 
 from torch import Generator
 
-from cka_probe.lab.tasks.task import Sample
+from cka_probe.images.sample import Sample
 from cka_probe.lab.transforms import Box, flipped, flips, largest, native, random_area, resized_crop, uniform
 
 

@@ -21,7 +21,7 @@ from cka_probe.lab.training.recipe import Recipe, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.stage import Stage
 from cka_probe.lab.training.start import Start, begin, fill, reference, seeded
-from cka_probe.lab.training.trainer import Objective, Progress, Trainer
+from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
 
@@ -31,7 +31,7 @@ def run_recipe(
     *,
     device: str = "auto",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: StepCallback | None = None,
 ) -> list[Path]:
     """Train every stage of a recipe that is not yet finished.
 

@@ -30,7 +30,7 @@ from cka_probe.lab.training.schedule import multiplier
 from cka_probe.lab.training.stage import Stage
 from cka_probe.models.backbone import Backbone
 
-Progress = Callable[[str, int, int, Mapping[str, float]], None]
+StepCallback = Callable[[str, int, int, Mapping[str, float]], None]
 """Called after each step with the stage's name, the step, the steps there are, and the loss and its parts."""
 
 
@@ -77,7 +77,7 @@ class Trainer:
         self.model, self.optimiser = accelerator.prepare(objective, adamw(groups))
         self.step = 0  # steps that are done
 
-    def run(self, progress: Progress | None = None, workers: int = 0) -> None:
+    def run(self, progress: StepCallback | None = None, workers: int = 0) -> None:
         """Train from the resume point, or from the start, to the last step, and evaluate.
 
         Args:

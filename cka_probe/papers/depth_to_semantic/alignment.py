@@ -15,7 +15,7 @@ from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.panels import panel_of
 from cka_probe.attribution.saved_map import load_held
 from cka_probe.errors import DataError
-from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.images.classes import CITYSCAPES
 from cka_probe.papers.cells import undefined
 from cka_probe.papers.depth_to_semantic.cases import ARMS, Case
 from cka_probe.papers.depth_to_semantic.evidence import Evidence, Run

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cka_probe import registry
-from cka_probe.lab.datasets.classes import CITYSCAPES, NYU13
+from cka_probe.images.classes import CITYSCAPES, NYU13
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers.depth_to_semantic.cases import ARMS, TABLES, Case
 

@@ -10,9 +10,9 @@ from helpers.paths import REAL
 from PIL import Image
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import CAMVID11, VOC21, table
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import CAMVID11, VOC21, table
 from cka_probe.lab.datasets.coco import CATEGORIES, STUFF
 from cka_probe.lab.datasets.labels import plain_numbering, read_labels
 

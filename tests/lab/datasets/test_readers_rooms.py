@@ -13,9 +13,9 @@ from test_datasets import REAL, mat_root, pairs_root, real_data, scenes_root
 from test_readers_labels import cut, drop
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import NYU13, NYU40, NYU40_TO_13
 
 HEIGHT, WIDTH = 12, 16
 MAPPING = np.random.default_rng(5).permutation(np.resize(np.arange(1, 41), 894))

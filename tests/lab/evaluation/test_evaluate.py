@@ -14,10 +14,10 @@ from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.protocol import Protocol, image_scores
 from cka_probe.lab.tasks import TASKS
 from cka_probe.lab.tasks.sliding_window import predict_whole, window_starts
-from cka_probe.lab.tasks.trained import load_trained
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
+from cka_probe.models.trained import load_trained
 
 OPTIONS = {"size": 64, "depths": (1, 1, 2, 1)}
 

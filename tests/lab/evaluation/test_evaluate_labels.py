@@ -12,19 +12,19 @@ from torch.nn.functional import cross_entropy, interpolate, one_hot
 from typer.testing import CliRunner
 
 from cka_probe.errors import CheckpointError, DataError, UnknownNameError
+from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import DATASETS
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import Classes
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import read_kept_labels
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.evaluation.showing import label_rows, telling_images
 from cka_probe.lab.tasks.segmentation import Segmentation
-from cka_probe.lab.tasks.trained import Trained, load_trained
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
+from cka_probe.models.trained import Trained, load_trained
 from ckaprobe_cli import app
 
 OPTIONS = {"size": 64}

@@ -88,10 +88,10 @@ PINNED = "c8a1be8c359e21e3ef767dd2a61ab5b6f488ef9b4c13263fc657ba4cb7af7fa3"
 
 def test_every_image_for_training_gets_its_depth(teacher, data):
     told = []
-    folders = write_pseudo_depth(teacher, f"scdepth:{data}", progress=lambda more, total: told.append((more, total)))
+    folders = write_pseudo_depth(teacher, f"scdepth:{data}", progress=lambda done, total: told.append((done, total)))
     frames = open_dataset(f"scdepth:{data}")
     assert "pseudo_depth" in frames.gives
-    assert told == [(2, 8)] * 4
+    assert told == [(0, 8), (2, 8), (4, 8), (6, 8), (8, 8)]
     assert sorted(folder.parent.name for folder in folders) == sorted(
         {frames.describe(i).split("/")[0] for i in range(8)}
     )
@@ -146,11 +146,11 @@ def test_an_interrupted_run_goes_on(data):
     (making / ".99.000000.png").write_bytes(b"torn")  # as a killed run leaves it
     told = []
     write_pseudo_depth(
-        flat_source(seen=seen), f"scdepth:{data}", overwrite=True, progress=lambda more, total: told.append(more)
+        flat_source(seen=seen), f"scdepth:{data}", overwrite=True, progress=lambda done, total: told.append(done)
     )
     assert written(data) == undisturbed
     assert len(seen) == 8, "nothing was asked twice"
-    assert told == [2, 2, 2, 2]
+    assert told == [2, 4, 6, 8]
 
 
 def test_a_run_killed_between_its_last_two_steps_goes_on(data, monkeypatch):
@@ -178,7 +178,7 @@ def test_what_the_same_source_wrote_is_kept_and_another_is_refused(teacher, data
     write_pseudo_depth(teacher, f"scdepth:{data}")
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
     told = []
-    write_pseudo_depth(teacher, f"scdepth:{data}", progress=lambda more, total: told.append((more, total)))
+    write_pseudo_depth(teacher, f"scdepth:{data}", progress=lambda done, total: told.append((done, total)))
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
     assert told == [(8, 8)]
     other = save_model(tmp_path / "other.safetensors", seed=1)

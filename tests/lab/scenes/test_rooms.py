@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.solids import distance
 
-from cka_probe.lab.datasets.classes import NYU13
+from cka_probe.images.classes import NYU13
 from cka_probe.lab.scenes import see
 from cka_probe.lab.scenes.room import CATEGORIES, draw_room
 

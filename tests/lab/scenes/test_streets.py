@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cka_probe.lab.datasets.classes import CITYSCAPES
+from cka_probe.images.classes import CITYSCAPES
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, Material, Solid, box
 from cka_probe.lab.scenes.street import draw_street
 from cka_probe.lab.scenes.street_site import ALWAYS, KERB, Boxes, Road, Space, meet

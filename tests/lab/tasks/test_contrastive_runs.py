@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cka_probe.lab.tasks.trained import load_trained
 from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.checkpoint import read_checkpoint
+from cka_probe.models.trained import load_trained
 
 RECIPE = """
 name = "contrastive"

@@ -8,10 +8,10 @@ from torch import Generator
 
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.lab.tasks.scene_class import SceneClass
-from cka_probe.lab.tasks.trained import load_trained
 from cka_probe.lab.training import run_recipe
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
+from cka_probe.models.trained import load_trained
 
 SIZE = (64, 64)
 NAN = float("nan")

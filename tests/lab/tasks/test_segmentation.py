@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Generator
 
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
-from cka_probe.lab.datasets.classes import CITYSCAPES_IDS
+from cka_probe.images.classes import CITYSCAPES_IDS
 from cka_probe.lab.tasks.bicubic_labels import bicubic_labels
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.segmentation import Segmentation

@@ -10,11 +10,11 @@ from cka_probe.lab.scenes.make import make_worlds
 from cka_probe.lab.scenes.settings import Settings
 from cka_probe.lab.tasks.segmentation import Segmentation
 from cka_probe.lab.tasks.segmentation_heads import NETWORKS
-from cka_probe.lab.tasks.trained import load_trained
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.recipe import bundled, read_recipe, recipe_of
 from cka_probe.lab.training.start import begin, fill, random_backbone, seeded
 from cka_probe.models.checkpoint import read_checkpoint, read_header
+from cka_probe.models.trained import load_trained
 
 SIZE = [64, 64]
 STRIDES = {"skip": 0, "deeplab": 16, "linear": 0}

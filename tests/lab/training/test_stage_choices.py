@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.tasks.depth import Depth
-from cka_probe.lab.tasks.trained import load_trained
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.recipe import recipe_of
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import random_backbone, resized
 from cka_probe.models.checkpoint import read_checkpoint, read_header
+from cka_probe.models.trained import load_trained
 
 
 class Memory:

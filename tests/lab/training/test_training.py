@@ -16,11 +16,11 @@ from PIL import Image
 from cka_probe.errors import CheckpointError, OutputError, RecipeError, TrainingError
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.tasks.masked import Masked
-from cka_probe.lab.tasks.trained import load_trained
 from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, read_checkpoint, read_header, save_checkpoint
+from cka_probe.models.trained import load_trained
 
 RECIPE = """
 name = "test"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import CITYSCAPES
 from cka_probe.lab.scenes.layouts.files import STEPS, ids_of, street_things, write_image, write_text
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, labels_in, nothing_left
 from cka_probe.lab.scenes.world import View

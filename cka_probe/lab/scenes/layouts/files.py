@@ -17,8 +17,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import CITYSCAPES, CITYSCAPES_IDS
 
 STEPS = 2**16 - 1
 FARTHEST = 60000  # steps, of the farthest point in a file of affine depth

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.errors import DataError
+from cka_probe.images.classes import Classes
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import Classes
 from cka_probe.lab.scenes.world import View, World
 
 

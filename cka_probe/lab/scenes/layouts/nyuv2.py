@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cka_probe.lab.datasets.classes import NYU13
+from cka_probe.images.classes import NYU13
 from cka_probe.lab.scenes.layouts.files import counted, write_depth, write_image, write_mat, write_matrix, write_text
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, write_lists
 from cka_probe.lab.scenes.world import View

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cka_probe.errors import DataError
-from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.classes import (
+from cka_probe.images.classes import (
     CITYSCAPES,
     CITYSCAPES_IDS,
     NYU13,
@@ -22,6 +21,7 @@ from cka_probe.lab.datasets.classes import (
     palette,
     table,
 )
+from cka_probe.images.sample import IGNORE
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)

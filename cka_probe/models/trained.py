@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from cka_probe import registry
 from cka_probe.errors import CheckpointError
-from cka_probe.lab.tasks import TASKS, Task
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_checkpoint
+
+if TYPE_CHECKING:
+    from cka_probe.lab.tasks.task import Task
+
+TASKS = "cka_probe.lab.tasks:TASKS"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Trained:
 
     backbone: Backbone
     head: nn.Module
-    task: Task
+    task: "Task"
 
 
 def load_trained(path: str | Path) -> Trained:
@@ -40,7 +45,7 @@ def load_trained(path: str | Path) -> Trained:
             f"{path}: expected a checkpoint with a head, found a backbone alone; train a stage with it"
         )
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in header.task_options.items()}
-    task = registry.get(TASKS, header.task, "task")(backbone.preprocessing.size, **options)
+    task = registry.get(registry.resolve(TASKS), header.task, "task")(backbone.preprocessing.size, **options)
     with torch.random.fork_rng(devices=[]):
         head = task.head(backbone)
     head.load_state_dict(state)
