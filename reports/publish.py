@@ -1,8 +1,8 @@
-"""Bring a study's report here: its page, tables and images, the images in as few colours as show no loss.
+"""Publish the report of a study here: its page, tables and figures, the figures reduced to a few colours.
 
     python reports/publish.py runs/mesa reports/mesa
 
-Notes and whatever else lies in the target folder stay as they are; its tables and figures are replaced.
+Notes and other files in the target folder stay; its tables and figures are replaced.
 """
 
 import shutil
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-MOST, COLOURS = 1600, 128
-"""Pixels across, and colours of an image."""
+WIDTH, COLOURS, IMAGE_COLOURS = 1120, 48, 256
+"""Largest width in pixels, and colours of a figure without and with images in it."""
+LONG = 20_000  # bytes; longer tables are published as CSV only
 PHOTOGRAPHIC = ("depth_", "segments", "figure6")
-"""Beginnings of names of figures with images in them, which keep all their colours."""
+"""Prefixes of the names of figures that show images."""
 
 
 def publish(study: Path, target: Path) -> None:
@@ -25,14 +26,16 @@ def publish(study: Path, target: Path) -> None:
         shutil.rmtree(target / name, ignore_errors=True)
         (target / name).mkdir()
     for table in (study / "report" / "tables").iterdir():
-        if table.suffix in (".csv", ".md"):
+        if table.suffix == ".csv" or (table.suffix == ".md" and table.stat().st_size < LONG):
             shutil.copy(table, target / "tables" / table.name)
     for figure in sorted((study / "report" / "figures").glob("*.png")):
         image = Image.open(figure).convert("RGB")
-        if image.width > MOST:
-            image = image.resize((MOST, round(image.height * MOST / image.width)), Image.Resampling.LANCZOS)
-        if not figure.name.startswith(PHOTOGRAPHIC):
-            image = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+        if image.width > WIDTH:
+            image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
+        if figure.name.startswith(PHOTOGRAPHIC):
+            image = image.quantize(IMAGE_COLOURS, kmeans=4, dither=Image.Dither.FLOYDSTEINBERG)
+        else:
+            image = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         image.save(target / "figures" / figure.name, optimize=True)
 
 
