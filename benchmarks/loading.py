@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from cka_probe.lab.datasets.cache import Kept
-from cka_probe.lab.scenes import Settings, make_worlds
-from cka_probe.lab.training.sampling import Samples, Steps, Views, batches
+from cka_probe.lab.datasets.cache import DecodedCache
+from cka_probe.lab.scenes import Settings, make_scenes
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, StepBatchSampler, batches
 
 FLOOR = "torchvision ImageFolder"
 IMAGES, SEQUENCES = frozenset({"image"}), frozenset({"image", "sources", "source_T_target", "K"})
@@ -58,7 +58,7 @@ def make(folder: Path, options: argparse.Namespace) -> Path:
     """Return a folder of videos, a folder each, with camera and poses beside the images."""
     say(f"{options.rooms} rooms of {options.frames} images, {options.copies} times")
     settings = Settings("rooms", options.rooms, options.frames, options.size, test=0)
-    root = make_worlds(folder / "rooms", settings)
+    root = make_scenes(folder / "rooms", settings)
     for truth in [*root.rglob("sync_depth_*.png"), *root.rglob("labels13_*.png")]:
         truth.unlink()  # of images alone it is a folder that torchvision and SC-Depth's reader both read
     videos = root / "nyu_depth_v2"
@@ -109,12 +109,12 @@ def our_epochs(root: Path, options: argparse.Namespace) -> list[tuple[str, int, 
     """Return name, images, seconds and processor seconds of our epochs: without a cache, filling it, and from it."""
     found = []
     for what, query, needs in (("images", "", IMAGES), ("sequences of 3", "?sources=-1,1", SEQUENCES)):
-        for kept in (None, Kept()):
+        for kept in (None, DecodedCache()):
             samples = Samples([f"scdepth:{root}{query}"], needs, kept)
-            views, count = Views(samples, Untouched(), 0, train=True), len(samples)
+            views, count = AugmentedDataset(samples, Untouched(), 0, train=True), len(samples)
             names = ("cache, first epoch", "cache, second epoch") if kept else ("no cache",)
             for number, name in enumerate(names):
-                steps = Steps(range(number * count, (number + 1) * count), options.batch, 0, 1)
+                steps = StepBatchSampler(range(number * count, (number + 1) * count), options.batch, 0, 1)
                 loader = batches(views, steps, options.workers, pin=False)
                 found.append((f"{what}, {name}", *epoch(lambda loader=loader: map(images_of, loader))))
     return found

@@ -2,7 +2,7 @@
 
     python benchmarks/training.py --out training.json
     python benchmarks/training.py --device cuda --architecture swinv2_base --size 192 --batch 64 --workers 12
-    python benchmarks/training.py --rounds 1 --steps 3 --worlds 4      # does it run?
+    python benchmarks/training.py --rounds 1 --steps 3 --scenes 4      # does it run?
 
 A row is the trainer's own loop as `ckaprobe train` runs it: reading, augmenting, forward, backward, clipping, AdamW,
 the log. Bare is forward and backward of the same networks on the same batches, held in memory. Both run once a round,
@@ -23,8 +23,8 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from cka_probe.lab.datasets.cache import Kept
-from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.lab.datasets.cache import DecodedCache
+from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.scenes.objects import OBJECTS
 from cka_probe.lab.tasks import TASKS
 from cka_probe.lab.training.devices import accelerator_for
@@ -107,7 +107,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", default="no", choices=["no", "bf16", "fp16"])
     parser.add_argument("--threads", type=int, default=1, help="of the networks, on a CPU")
     parser.add_argument("--cache", action="store_true", help="read images from what is kept once decoded")
-    parser.add_argument("--worlds", type=int, default=24, help="of each kind; rooms have 12 frames")
+    parser.add_argument("--scenes", type=int, default=24, help="of each kind; rooms have 12 frames")
     parser.add_argument("--pixels", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--out", help="JSON with every time")
     return parser.parse_args()
@@ -117,9 +117,9 @@ def make(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
     """Return folders of videos with every truth and of labelled images."""
     kinds = {"rooms": ("sc_depth", 12), "objects": ("imagenet", 1)}
     for kind, (layout, frames) in kinds.items():
-        say(f"{options.worlds} {kind}")
-        settings = Settings(kind, options.worlds, frames, options.pixels, test=0, layout=layout)
-        make_worlds(folder / kind, settings)
+        say(f"{options.scenes} {kind}")
+        settings = Settings(kind, options.scenes, frames, options.pixels, test=0, layout=layout)
+        make_scenes(folder / kind, settings)
     return {kind: folder / kind for kind in kinds}
 
 
@@ -144,16 +144,16 @@ def measure(task: str, paths: dict[str, Path], folder: Path, options: argparse.N
     return row
 
 
-def filled(stage: Stage) -> Kept:
+def filled(stage: Stage) -> DecodedCache:
     """Return a cache that holds all images of a stage."""
-    kept = Kept()
+    kept = DecodedCache()
     samples = Samples(stage.data, stage.build_task().needs, kept)
     for index in range(len(samples)):
         samples[index]
     return kept
 
 
-def trainer_of(stage: Stage, kept: Kept | None, folder: Path, warm: int, options: argparse.Namespace) -> Timed:
+def trainer_of(stage: Stage, kept: DecodedCache | None, folder: Path, warm: int, options: argparse.Namespace) -> Timed:
     """Return a trainer at its first step, its weights random."""
     recipe = Recipe("benchmark", options.architecture, (stage,), size=options.size)
     accelerator = accelerator_for(options.device, stage.precision)

@@ -25,11 +25,11 @@ class Bars:
             bar.update(step - bar.n)
             bar.set_postfix({name: f"{scalars[name]:.4g}" for name in ("loss", "lr")}, refresh=False)
 
-    def worlds(self, name: str, done: int, total: int | None) -> None:
-        """Draw how many worlds of a set are made; nothing if all of them were."""
+    def scenes(self, name: str, done: int, total: int | None) -> None:
+        """Draw how many scenes of a set are made; nothing if all of them were."""
         if done == total and name != self.part:
             return
-        if bar := self._bar(name, total, "world", done):
+        if bar := self._bar(name, total, "scene", done):
             bar.update(done - bar.n)
 
     def say(self, line: str) -> None:

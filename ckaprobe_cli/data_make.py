@@ -1,4 +1,4 @@
-"""`ckaprobe data make`: procedural worlds with every ground truth, laid out as a real data set is."""
+"""`ckaprobe data make`: procedural scenes with every ground truth, laid out as a real data set is."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,10 @@ from ckaprobe_cli.bars import progress_bar
 def make(
     kind: Annotated[str, typer.Argument(help="rooms, streets or objects.", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)],
-    num: Annotated[int, typer.Option(help="How many worlds.")] = 240,
+    num: Annotated[int, typer.Option(help="How many scenes.")] = 240,
     frames: Annotated[int, typer.Option(help="Images of each, as its camera moves.")] = 2,
     size: Annotated[str, typer.Option(help="Of the images: WIDTHxHEIGHT.")] = "128x96",
-    seed: Annotated[int, typer.Option(help="Another seed, other worlds; the same seed, the same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed, other scenes; the same seed, the same bytes.")] = 0,
     layout: Annotated[
         str | None,
         typer.Option(
@@ -23,7 +23,7 @@ def make(
             show_default=False,
         ),
     ] = None,
-    test: Annotated[float, typer.Option(help="Share of the worlds held out from training.")] = 0.25,
+    test: Annotated[float, typer.Option(help="Share of the scenes held out from training.")] = 0.25,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     noise: Annotated[float, typer.Option(help="Noise of depth and image; 1 is a Kinect's.")] = 0.0,
     holes: Annotated[float, typer.Option(help="Depth that is missing; 1 is a Kinect's.")] = 0.0,
@@ -31,16 +31,16 @@ def make(
     jpeg: Annotated[int, typer.Option(help="Images through a JPEG of this quality; 0: not.")] = 0,
     style: Annotated[str, typer.Option(help="How rooms look: day, evening, hall.")] = "day",
 ) -> None:
-    """Make worlds with every ground truth, laid out as a real data set is; prints the folder.
+    """Make scenes with every ground truth, laid out as a real data set is; prints the folder.
 
     Open it with the reader of that data set: nyuv2:DIR, kitti:DIR, imagenet:DIR. Interrupted, the same command goes
     on where it was; started several times at once, the runs share the work.
     """
-    from cka_probe.lab.scenes import Sensor, Settings, make_worlds, parse_size
+    from cka_probe.lab.scenes import Sensor, Settings, make_scenes, parse_size
 
     settings = Settings(
         kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg), style
     )  # fmt: skip
-    with progress_bar("worlds") as progress:
-        made = make_worlds(folder, settings, workers=workers, progress=progress)
+    with progress_bar("scenes") as progress:
+        made = make_scenes(folder, settings, workers=workers, progress=progress)
     typer.echo(made)

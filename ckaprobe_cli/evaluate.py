@@ -105,12 +105,12 @@ def evaluate(
 def _drawn(scores: "Scores | LabelScores", on: str, what: tuple[Path, int], look: dict[str, str | None]) -> list[Path]:
     """Draw what was predicted of some images beside the truth; return the paths."""
     from cka_probe.lab.evaluation.label_scores import LabelScores
-    from cka_probe.lab.evaluation.showing import label_rows, telling_images
+    from cka_probe.lab.evaluation.showing import label_rows, representative_images
     from cka_probe.plotting.depth_panel import save_depth_panel
     from cka_probe.plotting.label_panel import save_label_panel
 
     kept, num = what
-    names, model = telling_images(scores, num), {scores.model["stage"]: kept}
+    names, model = representative_images(scores, num), {scores.model["stage"]: kept}
     if isinstance(scores, LabelScores):
         panel = label_rows(on, model, names)
         return save_label_panel(panel, [kept.parent / "labels.png", kept.parent / "labels.pdf"], **look)

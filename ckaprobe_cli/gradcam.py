@@ -9,7 +9,7 @@ from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import Device, Out, Style, Venue
 
 if TYPE_CHECKING:
-    from cka_probe.attribution.saved_map import Held
+    from cka_probe.attribution.saved_map import SavedMap
 
 KEPT = "maps"
 
@@ -91,7 +91,7 @@ def _called(checkpoints: list[str], names: str | None) -> dict[str, str]:
     return dict(zip(called, checkpoints, strict=True))
 
 
-def _kept(held: dict[str, list["Held"]], folder: Path) -> list[Path]:
+def _kept(held: dict[str, list["SavedMap"]], folder: Path) -> list[Path]:
     """Write the maps of each checkpoint; return the paths."""
     from cka_probe.attribution.saved_map import save_held
     from cka_probe.lab.evaluation.predictions import check_names, prediction_path

@@ -51,7 +51,7 @@ def reproduce(
         int | None,
         typer.Option(
             min=0,
-            help="Processes that read images ahead, and draw worlds.  [default: what suits the device]",
+            help="Processes that read images ahead, and draw scenes.  [default: what suits the device]",
             show_default=False,
         ),
     ] = None,
@@ -64,13 +64,13 @@ def reproduce(
     """
     from cka_probe import registry
     from cka_probe.papers.papers import PAPERS, check_taken
-    from cka_probe.papers.run_context import Means
+    from cka_probe.papers.run_context import RunContext
 
     again, bars = registry.get(PAPERS, paper, "paper"), Bars(quiet)
     asked = {"trials": trials, "protocol": protocol, "tables": tables and tables.split(",")}
     more = {name: value for name, value in asked.items() if value is not None}
     check_taken(paper, more)
-    means = Means(device, workers, training=bars.step, drawing=bars.worlds, say=bars.say)
+    means = RunContext(device, workers, training=bars.step, drawing=bars.scenes, say=bars.say)
     try:
         page = again(out, scale, seeds=seeds, settings=overrides or (), means=means, **more)
     except KeyboardInterrupt as interrupt:

@@ -22,7 +22,7 @@ BACKWARD = 2
 
 
 @dataclass(frozen=True)
-class ShownModel:
+class EvaluationModel:
     """A network on its device.
 
     Attributes:
@@ -38,7 +38,7 @@ class ShownModel:
     device: torch.device
 
     @classmethod
-    def loaded(cls, reference: str | Path, device: torch.device) -> "ShownModel":
+    def loaded(cls, reference: str | Path, device: torch.device) -> "EvaluationModel":
         """Load a checkpoint with its head, or what else a reference means.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cka_probe.errors import LayerError
-from cka_probe.models.recording import survey
+from cka_probe.models.recording import trace_shapes
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
@@ -30,7 +30,7 @@ def first_layer(root: nn.Module, images: Tensor, run: Callable[[Tensor], Any]) -
         LayerError: There is neither, or its like.
     """
     modules = dict(root.named_modules())
-    ran = survey(root, images, run=run)
+    ran = trace_shapes(root, images, run=run)
     order = list(ran)  # of execution
     active = [n for n in order if isinstance(modules[n], ACTIVATIONS) and len(ran[n]) == 1 and len(ran[n][0]) == 4]
     pooled = next((place for place, name in enumerate(order) if isinstance(modules[name], POOLING)), -1)

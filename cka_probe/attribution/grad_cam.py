@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cka_probe.attribution.layouts import Layout, check_said, found_layout, said_layout
+from cka_probe.attribution.layouts import Layout, check_layout, infer_layout, parse_layout
 from cka_probe.attribution.maps import Maps
 from cka_probe.attribution.networks import Network, network_of
 from cka_probe.attribution.regions import Region
@@ -68,7 +68,7 @@ def grad_cam(
     wanted = target_of(target, region=region, log_softmax=log_softmax)
     with torch.inference_mode(False):  # what is loaded in inference mode could not be differentiated
         network = network_of(model)
-        images = network.fed(images.clone() if images.is_inference() else images)
+        images = network.prepare_inputs(images.clone() if images.is_inference() else images)
         if network.lacks and wanted.score is not None and isinstance(target, str):
             raise DataError(f"nothing to explain: {network.lacks}; give a network with a head, or the target none")
         name, at, said = str(layer).partition("@")
@@ -78,9 +78,9 @@ def grad_cam(
             def laid(activation: Tensor) -> Layout:
                 shape = tuple(activation.shape)
                 if not at:
-                    return found_layout(shape, tuple(images.shape[-2:]), inner, owner)
-                layout = said_layout(said)
-                check_said(layout, shape, inner, owner.get_submodule(inner))
+                    return infer_layout(shape, tuple(images.shape[-2:]), inner, owner)
+                layout = parse_layout(said)
+                check_layout(layout, shape, inner, owner.get_submodule(inner))
                 return layout
 
             explain = _strength if wanted.score is None else _explained

@@ -62,7 +62,7 @@ class Layout:
         return activation
 
 
-def said_layout(word: str) -> Layout:
+def parse_layout(word: str) -> Layout:
     """Return the layout that a user names: `NCHW`, `NHWC` or a grid of tokens, `14x14` (height x width).
 
     Raises:
@@ -76,7 +76,7 @@ def said_layout(word: str) -> Layout:
     return Layout("NLC", (int(grid[1]), int(grid[2])))
 
 
-def check_said(layout: Layout, shape: tuple[int, ...], name: str, module: nn.Module) -> None:
+def check_layout(layout: Layout, shape: tuple[int, ...], name: str, module: nn.Module) -> None:
     """Raise `LayerError` unless the activation of a module, of this shape, can have a layout that a user named."""
     tokens, known = layout.grid[0] * layout.grid[1], _order_by_kind(module)
     fits = len(shape) == 3 and shape[1] >= tokens if layout.order == "NLC" else len(shape) == 4
@@ -101,7 +101,7 @@ def _convolutional(owner: nn.Module) -> bool:
     return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(k, nn.LayerNorm) for k in kinds)
 
 
-def found_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, owner: nn.Module) -> Layout:
+def infer_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, owner: nn.Module) -> Layout:
     """Return the layout of a layer's activation.
 
     Args:

@@ -81,7 +81,7 @@ class Network:
             raise LayerError(f"expected one layer, found {len(found)} that {layer!r} means; name one of them")
         return found[0].module, self.backbone.model, found[0].module
 
-    def fed(self, images: Tensor) -> Tensor:
+    def prepare_inputs(self, images: Tensor) -> Tensor:
         """Return images on the network's device, or say why it cannot be fed them.
 
         Raises:

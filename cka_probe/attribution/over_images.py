@@ -20,10 +20,10 @@ from cka_probe import registry
 from cka_probe.attribution.alignment import alignment, boundaries, ceiling, controls
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.columns import COLUMNS, MEANT, SIGNED, UNLABELLED
-from cka_probe.attribution.evaluation_models import ShownModel
+from cka_probe.attribution.evaluation_models import EvaluationModel
 from cka_probe.attribution.grad_cam import grad_cam
 from cka_probe.attribution.maps import Maps
-from cka_probe.attribution.saved_map import Held, held, prediction_of
+from cka_probe.attribution.saved_map import SavedMap, held, prediction_of
 from cka_probe.errors import DataError, OutOfMemoryError
 from cka_probe.images.dataset import Dataset
 from cka_probe.images.sample import Sample
@@ -102,7 +102,7 @@ def attribute(
     device: str = "auto",
     hold: int = 0,
     progress: Progress | None = None,
-) -> tuple[Attributions, dict[str, list[Held]]]:
+) -> tuple[Attributions, dict[str, list[SavedMap]]]:
     """Return the maps of checkpoints over images, and how well they follow the outlines of classes.
 
     Args:
@@ -181,9 +181,9 @@ def _numbered(target: str, dataset: Dataset) -> str:
     return f"{kind}{colon}{registry.get({name: number for number, name in enumerate(names)}, word, 'class')}"
 
 
-def _of_one(request: _Request, reference: str | Path) -> tuple[list[dict[str, Any]], list[Held], dict[str, Any]]:
+def _of_one(request: _Request, reference: str | Path) -> tuple[list[dict[str, Any]], list[SavedMap], dict[str, Any]]:
     """Return a checkpoint's rows, the maps that are held, and what it is."""
-    model, rows, kept, layer = ShownModel.loaded(reference, request.device), [], [], {}
+    model, rows, kept, layer = EvaluationModel.loaded(reference, request.device), [], [], {}
     for some, maps in _mapped(request, model):
         for place, sample in enumerate(some):
             number = len(rows)
@@ -194,7 +194,7 @@ def _of_one(request: _Request, reference: str | Path) -> tuple[list[dict[str, An
     return rows, kept, model.described() | layer
 
 
-def _mapped(request: _Request, model: ShownModel) -> Iterator[tuple[list[Sample], Maps]]:
+def _mapped(request: _Request, model: EvaluationModel) -> Iterator[tuple[list[Sample], Maps]]:
     """Yield batches as the network sees them, and their maps."""
     for some in batches_of_one_size(_views(request, model), model.batch(usual_batch)):
         images = torch.stack([sample["image"] for sample in some]).to(request.device)
@@ -210,7 +210,7 @@ def _mapped(request: _Request, model: ShownModel) -> Iterator[tuple[list[Sample]
         request.progress(len(some))
 
 
-def _views(request: _Request, model: ShownModel) -> Iterator[Sample]:
+def _views(request: _Request, model: EvaluationModel) -> Iterator[Sample]:
     """Yield samples as a network sees them; the first network's pass hashes the images as they are stored."""
     for sample in read_samples(request.dataset, request.indices, request.needs):
         if len(request.hashes) < len(request.indices):

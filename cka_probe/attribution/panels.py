@@ -7,7 +7,7 @@ import numpy as np
 
 from cka_probe import registry
 from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.saved_map import Held
+from cka_probe.attribution.saved_map import SavedMap
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes, numbered
 from cka_probe.images.sample import IGNORE
@@ -23,7 +23,7 @@ SIGNED_NOTE = "Before the ReLU, orange speaks for what is scored and purple agai
 
 def panel_of(
     result: Attributions,
-    held: Mapping[str, Sequence[Held]],
+    held: Mapping[str, Sequence[SavedMap]],
     vocabulary: Classes | None = None,
     classes: Sequence[str] = (),
     *,
@@ -69,7 +69,7 @@ def panel_of(
     )
 
 
-def _column(maps: Mapping[str, Held], result: Attributions, predicts: str, wanted: Mapping[str, int]) -> CamColumn:
+def _column(maps: Mapping[str, SavedMap], result: Attributions, predicts: str, wanted: Mapping[str, int]) -> CamColumn:
     """Return one image with the maps of all networks."""
     first = next(iter(maps.values()))
     return CamColumn(
@@ -98,7 +98,7 @@ def _kind(value: np.ndarray | str | None) -> str:
     return "labels" if value.dtype.kind in "iu" else "depth"
 
 
-def _vocabulary(classes: Classes | None, held: Mapping[str, Sequence[Held]]) -> Classes:
+def _vocabulary(classes: Classes | None, held: Mapping[str, Sequence[SavedMap]]) -> Classes:
     """Return the classes, or as many numbered ones as are drawn where fewer are known."""
     drawn = [value for maps in held.values() for one in maps for value in (one.prediction, one.truth)]
     most = max((int(v[v != IGNORE].max(initial=0)) for v in drawn if _kind(v) == "labels"), default=0)

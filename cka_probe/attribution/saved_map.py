@@ -16,7 +16,7 @@ from cka_probe.images.sample import Sample
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class SavedMap:
     """One image's map.
 
     Attributes:
@@ -58,7 +58,7 @@ class Held:
         return Maps("", "", signed, None, nothing, None, self.shown.shape).shown()[0].numpy()
 
 
-def held(sample: Sample, name: str, maps: Maps, place: int, words: Sequence[str]) -> Held:
+def held(sample: Sample, name: str, maps: Maps, place: int, words: Sequence[str]) -> SavedMap:
     """Return what one image's map is, out of those of a batch.
 
     Args:
@@ -71,7 +71,7 @@ def held(sample: Sample, name: str, maps: Maps, place: int, words: Sequence[str]
     image = (sample["image"] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     one = replace(maps, signed=maps.signed[place : place + 1], per_class=None)
     per_class = None if maps.per_class is None else maps.per_class[place].numpy()
-    return Held(
+    return SavedMap(
         name,
         image,
         _truth(sample, words),
@@ -102,8 +102,8 @@ def class_name(number: int, words: Sequence[str]) -> str:
 FIELDS = ("image", "shown", "signed", "truth", "per_class", "prediction")
 
 
-def save_held(maps: Sequence[Held], path: str | Path) -> Path:
-    """Write one checkpoint's maps as a .npz: names (n,) and the fields of `Held`, stacked; those that are None are not.
+def save_held(maps: Sequence[SavedMap], path: str | Path) -> Path:
+    """Write one checkpoint's maps as a .npz: names (n,) and the fields of `SavedMap`, stacked; not those that are None.
 
     Args:
         maps: Of images of one size.
@@ -132,7 +132,7 @@ def save_held(maps: Sequence[Held], path: str | Path) -> Path:
     return path
 
 
-def load_held(path: str | Path) -> list[Held]:
+def load_held(path: str | Path) -> list[SavedMap]:
     """Read what `save_held` wrote.
 
     Raises:
@@ -149,7 +149,7 @@ def load_held(path: str | Path) -> list[Held]:
         raise DataError(f"{path}: expected maps of `ckaprobe gradcam --keep`, found {', '.join(arrays)}; make it again")
     empty = dict.fromkeys(optional)
     return [
-        Held(name, **empty | {field: _opened(array[place]) for field, array in arrays.items() if field != "names"})
+        SavedMap(name, **empty | {field: _opened(array[place]) for field, array in arrays.items() if field != "names"})
         for place, name in enumerate(names)
     ]
 

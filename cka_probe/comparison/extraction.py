@@ -22,7 +22,7 @@ from cka_probe.images.stream import ImageStream, image_hash
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import weights_hash
-from cka_probe.models.recording import full_float32, record, survey
+from cka_probe.models.recording import full_float32, record, trace_shapes
 from cka_probe.models.selection import LayerSpec, select_layers
 from cka_probe.progress import Progress
 from cka_probe.similarity.features import FEATURES, layout_of
@@ -34,7 +34,7 @@ CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 
 
 @dataclass
-class _Course:
+class _ModelRun:
     """One model on its way through the batches."""
 
     backbone: Backbone
@@ -69,7 +69,7 @@ def capture(
     registry.get(FEATURES, settings.features, "features")
     registry.get(dict.fromkeys(("own", "shared")), settings.preprocess, "preprocess")
     shared = models[0][0].preprocessing if settings.preprocess == "shared" else None
-    courses = [_Course(backbone, layers, shared or backbone.preprocessing) for backbone, layers in models]
+    courses = [_ModelRun(backbone, layers, shared or backbone.preprocessing) for backbone, layers in models]
     hashes: list[str] = []
     tell = progress or (lambda _done, _total: None)
     tell(0, images.total)
@@ -91,7 +91,7 @@ def capture(
     ]
 
 
-def _run(course: _Course, images: Tensor, settings: Settings) -> None:
+def _run(course: _ModelRun, images: Tensor, settings: Settings) -> None:
     """Show one batch to one model and add its Grams."""
     backbone, device = course.backbone, course.backbone.device
     pixels = tuple(images.shape[-2:]) if images.dim() == 4 else None
@@ -120,10 +120,10 @@ def _run(course: _Course, images: Tensor, settings: Settings) -> None:
     course.grams.append(grams.matrices)
     course.squares.append(grams.spread.square() * len(images))
     for index in (~(grams.finite & grams.varies)).nonzero().flatten().tolist():
-        course.flaws.setdefault(course.layers[index].module, _flaw(grams, index))
+        course.flaws.setdefault(course.layers[index].module, _undefined_reason(grams, index))
 
 
-def _flaw(grams: Grams, index: int) -> str:
+def _undefined_reason(grams: Grams, index: int) -> str:
     """Return what is wrong with a layer that has no similarity."""
     if not grams.finite[index]:
         return "it puts out NaN or infinite values"
@@ -133,7 +133,7 @@ def _flaw(grams: Grams, index: int) -> str:
 
 
 def _fingerprint(
-    course: _Course, weights: str, hashes: tuple[str, ...], images: ImageStream, settings: Settings
+    course: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream, settings: Settings
 ) -> Fingerprint:
     """Return what one course has gathered."""
     traces = sum(stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in course.grams)
@@ -168,7 +168,7 @@ def _fingerprint(
     )
 
 
-def _finite(course: _Course, name: str) -> bool:
+def _finite(course: _ModelRun, name: str) -> bool:
     """Return whether a layer put out only finite numbers."""
     return not course.flaws.get(name, "").startswith("it puts out")
 
@@ -227,7 +227,7 @@ def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
     layers = select_layers(backbone.model, spec, backbone.layers)
     pixels = backbone.preprocessing.size or (224, 224)
     images = torch.full((2, 3, *pixels), 0.5, device=backbone.device)
-    seen = survey(backbone.model, images, run=backbone)
+    seen = trace_shapes(backbone.model, images, run=backbone)
     declared = getattr(backbone.model, "output_fmt", None)
     rows = [_described(seen.get(module, []), pixels, declared) for module in layers.modules]
     columns = {"index": range(len(layers)), "name": layers.names, "module": layers.modules}

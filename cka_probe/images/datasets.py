@@ -7,7 +7,7 @@ A dataset is written as a string, so that a command line, a recipe and a result 
     nyuv2:nyu/:test                       the test frames of NYU Depth v2, in whichever of its layouts
     nyuv2:nyu/?split=test&classes=40      the same with labels of 40 classes
     kitti:kitti/?sources=-1,1,s           video and stereo of KITTI: each frame with its neighbours and partner
-    worlds:rooms?num=100                  procedural rooms, drawn as they are read
+    scenes:rooms?num=100                  procedural rooms, drawn as they are read
 
 What stands behind the question mark are the reader's own options, by name.
 """
@@ -37,7 +37,7 @@ DATASETS: dict[str, str | Callable[..., Dataset]] = {
     "scdepth": "cka_probe.lab.datasets.sc_depth:sc_depth",
     "video": "cka_probe.lab.datasets.video:video",
     "voc": "cka_probe.lab.datasets.voc:voc",
-    "worlds": "cka_probe.lab.datasets.worlds:worlds",
+    "scenes": "cka_probe.lab.datasets.scenes:scenes",
 }
 """Readers: called with a path, `split` ("all" unless one is said) and options of their own (str, int or bool)."""
 

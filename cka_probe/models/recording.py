@@ -101,7 +101,9 @@ def record(
     return [kept[name] for name in modules]
 
 
-def survey(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None) -> dict[str, list[tuple[int, ...]]]:
+def trace_shapes(
+    model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
+) -> dict[str, list[tuple[int, ...]]]:
     """Run a model once and return, for every module that ran, the shapes it put out, one per call.
 
     Args:

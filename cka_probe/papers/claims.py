@@ -42,7 +42,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TestedClaim:
     """A claim and what came out; `value`, `low`, `high` and `verdict` as in `Finding`.
 
     Attributes:
@@ -97,7 +97,9 @@ class Judged:
         return f"{self.verdict} ({self.finding.reason})" if short else self.verdict
 
 
-def judge_each(claims: Sequence[Claim], beside: Sequence[Claim], finding: Callable[[Claim], Finding]) -> list[Judged]:
+def judge_each(
+    claims: Sequence[Claim], beside: Sequence[Claim], finding: Callable[[Claim], Finding]
+) -> list[TestedClaim]:
     """Return every claim with what stands beside it, in order, p-values corrected for the claims.
 
     Args:
@@ -105,25 +107,25 @@ def judge_each(claims: Sequence[Claim], beside: Sequence[Claim], finding: Callab
         beside: What stands beside one of them, and is not.
         finding: What all runs say of a claim's statistic.
     """
-    judged = [Judged(claim, finding(claim)) for claim in claims]
+    judged = [TestedClaim(claim, finding(claim)) for claim in claims]
     rows = []
     for row, p in zip(judged, holm([row.finding.p for row in judged]), strict=True):
         rows.append(replace(row, p_holm=p))
-        rows += [Judged(claim, finding(claim)) for claim in beside if claim.of == row.name]
+        rows += [TestedClaim(claim, finding(claim)) for claim in beside if claim.of == row.name]
     return rows
 
 
-def controlled(rows: Sequence[Judged]) -> list[Judged]:
+def controlled(rows: Sequence[TestedClaim]) -> list[TestedClaim]:
     """Return the claims that something stands beside, each followed by what does."""
     return [row for row in rows if row.claim.of or any(other.claim.of == row.name for other in rows)]
 
 
-def tested(rows: Sequence[Judged]) -> int:
+def tested(rows: Sequence[TestedClaim]) -> int:
     """Return over how many claims p-values were corrected."""
     return sum(bool(np.isfinite(row.p_holm)) for row in rows)
 
 
-def claims_frame(rows: Sequence[Judged], run: str = "seed") -> pd.DataFrame:
+def claims_frame(rows: Sequence[TestedClaim], run: str = "seed") -> pd.DataFrame:
     """Return the claims as a table: one row each, a column for the value on each run, "seed" or "trial"."""
     return pd.DataFrame(
         {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from cka_probe.papers.claims import Judged
+from cka_probe.papers.claims import TestedClaim
 from cka_probe.papers.drawn import Drawn
 from cka_probe.papers.texts import signed
 from cka_probe.papers.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, UNDEFINED
@@ -20,14 +20,14 @@ WORDS = {
 }
 
 
-def counted(rows: Sequence[Judged]) -> str:
+def counted(rows: Sequence[TestedClaim]) -> str:
     """Return how many of the claims hold, and how many do not, in a sentence."""
     counts = [(sum(row.verdict == verdict for row in rows), words) for verdict, words in WORDS.items()]
     said = ", ".join(f"{count} {words}" for count, words in counts if count)
     return f"Of {len(rows)} claims {said}."
 
 
-def plainly(rows: Sequence[Judged]) -> list[str]:
+def plainly(rows: Sequence[TestedClaim]) -> list[str]:
     """Return what does not hold, and what cannot be said, in sentences."""
     lines = [
         f'- Does not hold here: "{row.statement}" ({signed(row.value)} {row.unit}, at most {signed(row.high)}).'

@@ -12,15 +12,15 @@ from cka_probe.papers.study_data import NamedProgress
 
 
 @dataclass(frozen=True)
-class Means:
+class RunContext:
     """Device, processes, and who is told of the progress.
 
     Attributes:
         device: "auto", "cpu", "cuda" or "mps".
-        workers: Processes that read images ahead, and that draw worlds; by default as many as training takes
+        workers: Processes that read images ahead, and that draw scenes; by default as many as training takes
             on this device, and one for each core to draw.
         training: Called after each step of training, as `run_recipe` does.
-        drawing: Called as worlds are made, with (name, done, total).
+        drawing: Called as scenes are made, with (name, done, total).
         say: Called with a line at the beginning of each part.
     """
 
@@ -32,14 +32,14 @@ class Means:
 
     @property
     def drawers(self) -> int:
-        """Return how many processes draw worlds."""
+        """Return how many processes draw scenes."""
         return self.workers or os.cpu_count() or 1
 
 
 T = TypeVar("T")
 
 
-def alone(work: Callable[[], T]) -> T | None:
+def main_process_only(work: Callable[[], T]) -> T | None:
     """Do something in one of the processes that train together, while the others wait for it.
 
     Returns:

@@ -29,7 +29,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Way:
+class ComparisonSpec:
     """One way of comparing two models.
 
     Attributes:
@@ -80,7 +80,7 @@ def write_fingerprints(
 
 
 def write_similarities(
-    study: Study, seed: int, pairs: Iterable[tuple[str, str]], ways: Mapping[str, Way]
+    study: Study, seed: int, pairs: Iterable[tuple[str, str]], ways: Mapping[str, ComparisonSpec]
 ) -> Iterator[Path]:
     """Write how alike pairs of models are, in each way, where it is not there yet; yield the files.
 

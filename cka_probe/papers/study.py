@@ -1,7 +1,7 @@
 """The folder of a study: what is done there once, and where everything lies.
 
 OUT/study.json                                   what is studied; the same command goes on, another is refused
-OUT/data/<name>/                                 worlds that were drawn
+OUT/data/<name>/                                 scenes that were drawn
 OUT/teacher/                                     the run of the teacher, where there is one
 OUT/seed<k>/                                     the run of the recipe under a seed: checkpoints and logs
 OUT/seed<k>/scores/<stage>/<in|out>.json         how well a checkpoint predicts depth

@@ -1,16 +1,16 @@
-"""The data of a study: paths that were given, and procedural worlds where none was."""
+"""The data of a study: paths that were given, and procedural scenes where none was."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cka_probe.errors import DataError
-from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.lab.scenes import Settings, make_scenes
 
 NamedProgress = Callable[[str, int, int | None], None]
-"""Called with the name of a set, how many more of its worlds are made, and how many there will be."""
+"""Called with the name of a set, how many more of its scenes are made, and how many there will be."""
 
 
-def check_given(needed: Iterable[str], given: Mapping[str, str], worlds: Mapping[str, Settings]) -> None:
+def check_given(needed: Iterable[str], given: Mapping[str, str], scenes: Mapping[str, Settings]) -> None:
     """Check that all data is given or can be drawn.
 
     Raises:
@@ -19,7 +19,7 @@ def check_given(needed: Iterable[str], given: Mapping[str, str], worlds: Mapping
     needed = tuple(needed)
     if strange := sorted(set(given) - set(needed)):
         raise DataError(f"--set data.{strange[0]}: no such data; there are: {', '.join(needed)}")
-    if missing := [name for name in needed if not given.get(name) and name not in worlds]:
+    if missing := [name for name in needed if not given.get(name) and name not in scenes]:
         raise DataError(
             f"expected a path for {', '.join(missing)}, found none, and this scale draws none; say "
             + " ".join(f"--set data.{name}=PATH" for name in missing)
@@ -29,7 +29,7 @@ def check_given(needed: Iterable[str], given: Mapping[str, str], worlds: Mapping
 def prepare(
     needed: Iterable[str],
     given: Mapping[str, str],
-    worlds: Mapping[str, Settings],
+    scenes: Mapping[str, Settings],
     folder: Path,
     *,
     workers: int = 1,
@@ -38,12 +38,12 @@ def prepare(
     """Return a path for each set of data, having drawn those that were not given.
 
     Args:
-        needed: Names; all of them given or among the worlds.
+        needed: Names; all of them given or among the scenes.
         given: Paths by name.
-        worlds: What to draw where no path was given, by name.
+        scenes: What to draw where no path was given, by name.
         folder: Where to; a set that is there already is kept, one half drawn is finished.
         workers: Processes that draw.
-        progress: Called as worlds are made.
+        progress: Called as scenes are made.
     """
     paths = {}
     for name in needed:
@@ -54,5 +54,5 @@ def prepare(
         def count(done: int, total: int | None, name: str = name) -> None:
             progress(name, done, total)
 
-        paths[name] = str(make_worlds(folder / name, worlds[name], workers=workers, progress=count))
+        paths[name] = str(make_scenes(folder / name, scenes[name], workers=workers, progress=count))
     return paths

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-from cka_probe.papers.claims import Judged
+from cka_probe.papers.claims import TestedClaim
 from cka_probe.papers.text_tables import DASH, as_latex, as_markdown
 from cka_probe.papers.text_tables import Estimate as Cell
 from cka_probe.papers.verdicts import NOT_RUN, UNDEFINED, Finding
@@ -47,7 +47,7 @@ def layer_texts(rows: pd.DataFrame, what: str) -> tuple[str, str]:
     return tuple(write(frame, digits=2) if kept else "Not run.\n" for write in (as_markdown, as_latex))
 
 
-def claim_texts(rows: Sequence[Judged], figures: Collection[str], run: str = "seed") -> str:
+def claim_texts(rows: Sequence[TestedClaim], figures: Collection[str], run: str = "seed") -> str:
     """Return claims as Markdown, each with a link to its figure, if that is among those drawn.
 
     Args:
@@ -79,7 +79,7 @@ def shown(finding: Finding, run: str = "seed") -> dict[str, object]:
     return numbers | {"over": over, f"{run}s": runs, "state": state, "reason": finding.reason if state else ""}
 
 
-def interval(row: Judged) -> Cell:
+def interval(row: TestedClaim) -> Cell:
     """Return the number of a claim as a cell."""
     return Cell(row.value, row.low, row.high)
 

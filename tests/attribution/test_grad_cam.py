@@ -144,8 +144,10 @@ def test_frozen_or_inside_code_without_gradients_a_map_is_the_same(mode, tmp_pat
         torch.testing.assert_close(grad_cam(path, images.clone(), "layer1").signed, expected.signed)
         frozen = segmenter() if mode is torch.no_grad else model
     frozen.backbone.requires_grad_(False)
-    fed = Backbone(frozen.backbone.model, size=64, mean=(0.4,) * 3, std=(0.2,) * 3, layers=model.backbone.layers)
-    found = grad_cam(Trained(fed, model.head, model.task), images, "layer1")
+    prepare_inputs = Backbone(
+        frozen.backbone.model, size=64, mean=(0.4,) * 3, std=(0.2,) * 3, layers=model.backbone.layers
+    )
+    found = grad_cam(Trained(prepare_inputs, model.head, model.task), images, "layer1")
     torch.testing.assert_close(found.signed, expected.signed)
 
 

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from cka_probe import grad_cam
-from cka_probe.attribution.layouts import Layout, check_said, found_layout, said_layout
+from cka_probe.attribution.layouts import Layout, check_layout, infer_layout, parse_layout
 from cka_probe.errors import LayerError
 from cka_probe.models.load import random_backbone
 
@@ -41,7 +41,7 @@ def owner(module=None, **said):
     ],
 )
 def test_a_layout_that_is_certain_is_found(shape, pixels, model, expected):
-    assert found_layout(shape, pixels, "layer", model) == expected
+    assert infer_layout(shape, pixels, "layer", model) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_a_layout_that_is_certain_is_found(shape, pixels, model, expected):
 )
 def test_what_is_not_certain_is_refused_with_what_to_say(shape, pixels, message):
     with pytest.raises(LayerError, match=message):
-        found_layout(shape, pixels, "layer", owner())
+        infer_layout(shape, pixels, "layer", owner())
 
 
 def test_what_a_user_says_is_taken_and_checked():
-    check_said(said_layout("NHWC"), (2, 16, 16, 16), "layer", nn.Identity())
-    check_said(said_layout("4x6"), (2, 25, 8), "layer", nn.Identity())
-    assert said_layout("4x6") == Layout("NLC", (4, 6))
+    check_layout(parse_layout("NHWC"), (2, 16, 16, 16), "layer", nn.Identity())
+    check_layout(parse_layout("4x6"), (2, 25, 8), "layer", nn.Identity())
+    assert parse_layout("4x6") == Layout("NLC", (4, 6))
     for word in ("CHW", "4x0", "4"):
         with pytest.raises(LayerError, match="expected a layout NCHW, NHWC or a grid of tokens such as 14x14, found"):
-            said_layout(word)
+            parse_layout(word)
     for word, shape, module in [
         ("5x6", (2, 25, 8), nn.Identity()),
         ("NCHW", (2, 25, 8), nn.Identity()),
@@ -73,7 +73,7 @@ def test_what_a_user_says_is_taken_and_checked():
         ("NHWC", (2, 8, 4, 6), nn.Conv2d(1, 8, 1)),
     ]:
         with pytest.raises(LayerError, match=rf"which is not laid out as {word}; write layer alone"):
-            check_said(said_layout(word), shape, "layer", module)
+            check_layout(parse_layout(word), shape, "layer", module)
 
 
 def test_cells_come_row_by_row_and_after_what_is_no_cell():

@@ -19,7 +19,7 @@ from cka_probe.lab.evaluation.evaluate import PREDICTS, evaluate
 from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.protocol import Protocol, image_scores
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.lab.scenes.make import make_worlds
+from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
 from cka_probe.models.checkpoint import file_hash
 from cka_probe.models.trained import load_trained
@@ -41,7 +41,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ibims(tmp_path_factory):
     root = tmp_path_factory.mktemp("ibims")
-    make_worlds(root / "rooms", Settings("rooms", num=2, frames=1, size=(120, 160), layout="ibims1"))
+    make_scenes(root / "rooms", Settings("rooms", num=2, frames=1, size=(120, 160), layout="ibims1"))
     return root / "rooms"
 
 

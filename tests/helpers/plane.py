@@ -23,7 +23,7 @@ WORLD_T_SOURCES = torch.stack([pose(0.25, 0.0, 0.2, 0.02), pose(-0.2, -0.05, 0.0
 
 
 def plane(world_T_camera, camera=K, size=(H, W)):
-    """Return depth (1, H, W) and world points (3, H, W) of what a camera sees, exactly."""
+    """Return depth (1, H, W) and scene points (3, H, W) of what a camera sees, exactly."""
     rays = backproject(torch.ones(1, 1, *size), camera)
     turned = transform(torch.cat([world_T_camera[:, :3], torch.tensor([[0.0], [0], [0], [1]])], 1), rays)
     ahead = DISTANCE - NORMAL @ world_T_camera[:3, 3]
@@ -77,7 +77,7 @@ def mirrored(view):
 
 
 def seen(view):
-    """Return exact depth (1, h, w) and world points (3, h, w) of what the view's own K and pose say it sees."""
+    """Return exact depth (1, h, w) and scene points (3, h, w) of what the view's own K and pose say it sees."""
     size = view["image"].shape[-2:]
     if not mirrored(view):
         return plane(view["world_T_target"], view["K"], size)

@@ -1,4 +1,4 @@
-"""The smallest study of Depth-to-Semantic: recipes of two steps, a few worlds, three arms."""
+"""The smallest study of Depth-to-Semantic: recipes of two steps, a few scenes, three arms."""
 
 from types import MappingProxyType
 
@@ -63,7 +63,7 @@ CASES = (
 )
 """All that is run of two tables without some arms."""
 
-WORLDS = MappingProxyType(
+SCENES = MappingProxyType(
     {
         "objects": Settings("objects", num=8, frames=1, size=(64, 64), seed=3, test=0.0, layout="imagenet"),
         "kitti": Settings("streets", num=2, frames=1, size=(64, 64), seed=1, test=0.0, layout="kitti"),
@@ -81,7 +81,7 @@ def tiny(folder, **changed):
     said = {
         "pre": str(folder / "pre.toml"),
         "segment": str(folder / "segment.toml"),
-        "worlds": WORLDS,
+        "scenes": SCENES,
         "rates": (1e-3, 1e30),  # at the second the loss stops being a number
         "tables": ("table1", "table2"),
         "without": ("video", "stereo", "video_stereo", "video_classification"),

@@ -1,4 +1,4 @@
-"""Two frames of a world and the way from one to the other, as tensors: what tests of geometry start from."""
+"""Two frames of a scene and the way from one to the other, as tensors: what tests of geometry start from."""
 
 from dataclasses import dataclass, replace
 
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from cka_probe.lab import geometry
-from cka_probe.lab.scenes import View, World, see
+from cka_probe.lab.scenes import Scene, View, see
 
 
 @dataclass(frozen=True)
 class Story:
-    """A target, a source, and which of the target's pixels the source shows, by the world's own account.
+    """A target, a source, and which of the target's pixels the source shows, by the scene's own account.
 
     Attributes:
         target: The frame whose pixels are looked for, with flow.
@@ -29,21 +29,21 @@ class Story:
     visible: Tensor
 
 
-def tell(world: World, size: tuple[int, int], way: str = "forwards") -> Story:
-    """Return the story of a world's first two frames, or of its first stereo pair.
+def tell(scene: Scene, size: tuple[int, int], way: str = "forwards") -> Story:
+    """Return the story of a scene's first two frames, or of its first stereo pair.
 
     Args:
-        world: What is seen.
+        scene: What is seen.
         size: (height, width).
         way: "forwards", "backwards" in time, or "stereo", where the left image is the target.
     """
-    camera, order = world.camera, [1, 0] if way == "backwards" else [0, 1]
+    camera, order = scene.camera, [1, 0] if way == "backwards" else [0, 1]
     poses, times = camera.poses[order], camera.times[order]
     if way == "stereo":
         poses, times = np.stack([camera.poses[0], camera.partner(camera.poses[0])]), camera.times[[0, 0]]
-    world = replace(world, camera=replace(camera, poses=poses, times=times))
-    target, source = see(world, 0, size, flow=True), see(world, 1, size)
-    moves = np.array([False, *(any(piece.velocity) and way != "stereo" for piece in world.pieces)])
+    scene = replace(scene, camera=replace(camera, poses=poses, times=times))
+    target, source = see(scene, 0, size, flow=True), see(scene, 1, size)
+    moves = np.array([False, *(any(piece.velocity) and way != "stereo" for piece in scene.pieces)])
     still = torch.from_numpy((target.depth > 0) & ~moves[target.instances])
     source_T_target = torch.from_numpy(np.linalg.inv(source.pose) @ target.pose)
     end = torch.from_numpy(target.flow).permute(2, 0, 1).double() + geometry.pixel_grid(

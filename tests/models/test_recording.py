@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cka_probe.errors import LayerError
-from cka_probe.models.recording import full_float32, record, survey
+from cka_probe.models.recording import full_float32, record, trace_shapes
 
 
 class Net(nn.Module):
@@ -132,7 +132,7 @@ def test_a_layer_without_floats_is_named():
 
 
 def test_a_survey_counts_the_calls_of_every_module(net, images):
-    seen = survey(net, images)
+    seen = trace_shapes(net, images)
     assert seen["conv"] == [(5, 4, 4, 4)]
     assert len(seen["shared"]) == 2
     assert "unused" not in seen

@@ -7,7 +7,7 @@ from helpers.mesa_study import Writer, scores
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.predictions import keep_prediction, note_predictions
-from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.papers.mesa.depths import depth_rows, draw_depths
 from cka_probe.papers.mesa.evidence import Evidence
 
@@ -16,7 +16,7 @@ from cka_probe.papers.mesa.evidence import Evidence
 def rooms(tmp_path_factory):
     """Four rooms in the layout of iBims-1, as a spec."""
     folder = tmp_path_factory.mktemp("rooms") / "ibims1"
-    make_worlds(folder, Settings("rooms", num=4, size=(72, 96), frames=1, test=0.0, seed=3, layout="ibims1"))
+    make_scenes(folder, Settings("rooms", num=4, size=(72, 96), frames=1, test=0.0, seed=3, layout="ibims1"))
     return f"ibims1:{folder}"
 
 

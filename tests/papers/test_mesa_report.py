@@ -173,9 +173,9 @@ def test_conditions_are_read_from_the_study(tmp_path):
 
 def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
     study(tmp_path)
-    worlds = SCALES["demo"].worlds
+    scenes = SCALES["demo"].scenes
     told = "also that of the test out of distribution" in " ".join(departures(Evidence.load(tmp_path)))
-    assert told == (worlds["rooms"].style == worlds["ibims1"].style != worlds["videos"].style)
+    assert told == (scenes["rooms"].style == scenes["ibims1"].style != scenes["videos"].style)
 
 
 def test_every_claim_has_a_figure_and_every_stage_an_arm():

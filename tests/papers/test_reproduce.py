@@ -10,14 +10,14 @@ from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameErr
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.training import read_recipe
 from cka_probe.papers.mesa import run
-from cka_probe.papers.mesa.scales import NEEDED, SCALES, Scale, _worlds
-from cka_probe.papers.run_context import Means
+from cka_probe.papers.mesa.scales import NEEDED, SCALES, Scale, _scenes
+from cka_probe.papers.run_context import RunContext
 from cka_probe.papers.study import Study
 from cka_probe.papers.study_data import prepare
 from ckaprobe_cli import app
 
 TEACH = ("teacher.steps=2", "teacher.batch=2", "teacher.warmup=0")
-TINY = Scale("mesa_demo", "teacher", 12, _worlds(6, 10, (24, 0.5), 8, (72, 96)), TEACH)
+TINY = Scale("mesa_demo", "teacher", 12, _scenes(6, 10, (24, 0.5), 8, (72, 96)), TEACH)
 FEW = (
     *(f"{stage}.{key}" for stage in ("mp", "gp", "mp_depth") for key in ("steps=2", "batch=2", "warmup=0")),
     "sp.steps=2",
@@ -40,10 +40,10 @@ def study(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCALES, "tiny", TINY)
-        page = run.reproduce_mesa(folder, "tiny", settings=FEW, means=Means(say=say))
+        page = run.reproduce_mesa(folder, "tiny", settings=FEW, means=RunContext(say=say))
         stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
         with pytest.raises(EnoughError):
-            run.reproduce_mesa(folder, "tiny", seeds=2, settings=FEW, means=Means(say=say))
+            run.reproduce_mesa(folder, "tiny", seeds=2, settings=FEW, means=RunContext(say=say))
         yield folder, page, lines, stamps
 
 

@@ -7,7 +7,7 @@ import pytest
 from helpers.semantic_study import Writer
 from test_attributions import IMAGES, attributions, rows
 
-from cka_probe.attribution.saved_map import Held, save_held
+from cka_probe.attribution.saved_map import SavedMap, save_held
 from cka_probe.errors import DataError
 from cka_probe.papers.depth_to_semantic.alignment import NOTHING, alignment_rows, draw_alignment, said_of_maps
 from cka_probe.papers.depth_to_semantic.cases import Case
@@ -93,7 +93,7 @@ def test_without_maps_the_page_says_not_run(tmp_path):
 def test_the_figure_is_drawn_from_what_was_kept(tmp_path):
     evidence, random = study(tmp_path), np.random.default_rng(0)
     for arm in ARMS:
-        one = Held("street/003.png", random.integers(0, 256, (64, 96, 3), dtype=np.uint8),
+        one = SavedMap("street/003.png", random.integers(0, 256, (64, 96, 3), dtype=np.uint8),
                    random.integers(0, 19, (64, 96)), random.random((64, 96), dtype=np.float32),
                    random.normal(size=(32, 48)).astype(np.float32), None, random.integers(0, 19, (64, 96)))  # fmt: skip
         save_held([one], evidence.places.maps(0, Case(arm).name))

@@ -15,7 +15,7 @@ from cka_probe.papers.depth_to_semantic.pretraining import PRETRAINED_ON, data_o
 from cka_probe.papers.depth_to_semantic.scales import LABELLED, SCALES, SEVEN
 from cka_probe.papers.depth_to_semantic.settings import read_settings
 from cka_probe.papers.depth_to_semantic.similarities import pairs
-from cka_probe.papers.depth_to_semantic.study_paths import Places
+from cka_probe.papers.depth_to_semantic.study_paths import StudyPaths
 from cka_probe.papers.depth_to_semantic.tuning import best_rate, compared, held_out, kept
 
 PATHS = {f"{data}_labels": f"somewhere/{data}" for data in DATA}
@@ -32,16 +32,16 @@ def stage_of(scale, case, number=0, seed=0, settings=()):
 
 
 @pytest.mark.parametrize("name", SCALES)
-def test_a_scale_has_a_stage_for_every_arm_and_no_world_twice(name):
+def test_a_scale_has_a_stage_for_every_arm_and_no_scene_twice(name):
     scale = SCALES[name]
     names = {stage.name for stage in pretraining_recipe(scale, 0, (), {}).stages}
     assert set(scale.arms) - {"none"} <= names
     assert set(data_of(scale, ())) <= set(PRETRAINED_ON)
-    seeds = [world.seed for world in scale.worlds.values()]
+    seeds = [scene.seed for scene in scale.scenes.values()]
     assert len(seeds) == len(set(seeds))
-    if scale.worlds:
-        assert set(scale.worlds) == {*PRETRAINED_ON, *PATHS}
-        assert isinstance(scale.worlds["kitti"], Settings)
+    if scale.scenes:
+        assert set(scale.scenes) == {*PRETRAINED_ON, *PATHS}
+        assert isinstance(scale.scenes["kitti"], Settings)
 
 
 @pytest.mark.parametrize("name", SCALES)
@@ -220,7 +220,7 @@ def test_what_is_kept_and_compared():
 
 def test_every_arm_is_compared_with_itself_tuned_and_with_every_other(tmp_path):
     tuned = [Case("none"), Case("video"), Case("video", mode="frozen"), Case("rooms_depth", data="rooms")]
-    found = pairs(Places(tmp_path), 0, ["none", "video", "rooms_depth"], tuned)
+    found = pairs(StudyPaths(tmp_path), 0, ["none", "video", "rooms_depth"], tuned)
     assert len(found) == len(set(found)) == 4 + 3 + 1
     assert found[0] == ("none", "none~kitti~skip~all~trial0")
     assert ("none~kitti~skip~all~trial0", "video~kitti~skip~all~trial0") in found

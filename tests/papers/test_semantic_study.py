@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers.semantic_run import CASES, WORLDS, tiny
+from helpers.semantic_run import CASES, SCENES, tiny
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -21,9 +21,9 @@ from cka_probe.papers.depth_to_semantic.cases import Case
 from cka_probe.papers.depth_to_semantic.overrides import Trial
 from cka_probe.papers.depth_to_semantic.run import reproduce_depth_to_semantic
 from cka_probe.papers.depth_to_semantic.scales import SCALES
-from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, Places
+from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, StudyPaths
 from cka_probe.papers.depth_to_semantic.tuning import kept
-from cka_probe.papers.run_context import Means
+from cka_probe.papers.run_context import RunContext
 from cka_probe.papers.study_data import prepare
 from ckaprobe_cli import app
 
@@ -45,8 +45,8 @@ def scale(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(scale, tmp_path_factory):
     """Where a study is that was interrupted and gone on with; its page; what was said; when files were written."""
-    places, lines = Places(tmp_path_factory.mktemp("study") / "out"), []
-    prepare(WORLDS, {}, WORLDS, places.folder / "data")
+    places, lines = StudyPaths(tmp_path_factory.mktemp("study") / "out"), []
+    prepare(SCENES, {}, SCENES, places.folder / "data")
 
     def run(until="", **more):
         def say(line):
@@ -54,7 +54,7 @@ def study(scale, tmp_path_factory):
             if until and until in line:
                 raise EnoughError
 
-        return reproduce_depth_to_semantic(places.folder, scale, means=Means("cpu", 0, say=say), **more)
+        return reproduce_depth_to_semantic(places.folder, scale, means=RunContext("cpu", 0, say=say), **more)
 
     with pytest.raises(EnoughError):
         run(until="classification~kitti~skip~frozen, trial 0")
@@ -176,7 +176,7 @@ def test_another_study_is_not_put_into_the_same_folder(study, scale):
 
 @pytest.mark.slow
 def test_too_few_images_are_told_before_anything_is_trained(study, scale, tmp_path):
-    data = [f"data.{name}={study[0].folder / 'data' / name}" for name in WORLDS]
+    data = [f"data.{name}={study[0].folder / 'data' / name}" for name in SCENES]
     with pytest.raises(DataError, match=r"expected images in .*, 3 to train on and 99 to validate on, found 8"):
         reproduce_depth_to_semantic(tmp_path / "out", scale, settings=[*data, "segment.held_out=99"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["study.json"]

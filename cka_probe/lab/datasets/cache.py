@@ -46,7 +46,7 @@ AS_IS, IMAGE, NUMBERS = "as it is", "image", "numbers"
 """How an entry is packed, the first words of its first line: not at all; 255 x as bytes; whole numbers as bytes."""
 
 
-class Kept:
+class DecodedCache:
     """Fields that were read, on disk, for this process and all that it starts.
 
     Args:

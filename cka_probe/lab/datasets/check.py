@@ -19,9 +19,9 @@ from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
 from cka_probe.images.dataset import Dataset
 from cka_probe.images.sample import FIELDS
-from cka_probe.lab.datasets.statistics import TALLIES
+from cka_probe.lab.datasets.statistics import STATISTICS
 from cka_probe.lab.datasets.statistics.classes import class_names
-from cka_probe.lab.datasets.validation import find_faults
+from cka_probe.lab.datasets.validation import validate_sample
 from cka_probe.progress import Progress
 
 MOST_PROBLEMS = 10
@@ -118,7 +118,7 @@ def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progres
         DataError: `num` is less than 1, or there is no frame.
     """
     chosen = evenly(len(dataset), num)
-    tallies = {field: kind(dataset) for field, kind in TALLIES.items() if field in dataset.gives}
+    tallies = {field: kind(dataset) for field, kind in STATISTICS.items() if field in dataset.gives}
     seen, broken, problems = dict.fromkeys(tallies, 0), 0, []
     for count, index in enumerate(chosen):
         if progress:
@@ -162,7 +162,7 @@ def read_sound(dataset: Dataset, index: int) -> tuple[dict[str, np.ndarray], lis
     except DataError as error:
         return {}, [" ".join(str(error).split())]
     counts = {field: _count(class_names(dataset, field)) for field in ("labels", "category")}
-    faults = find_faults(sample, dataset.gives, counts)
+    faults = validate_sample(sample, dataset.gives, counts)
     return {name: value for name, value in sample.items() if name not in faults}, [
         f"{name}: {fault}" for name, fault in faults.items()
     ]

@@ -19,7 +19,7 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.sample import FIELDS
-from cka_probe.lab.datasets.cache import Kept, key_of
+from cka_probe.lab.datasets.cache import DecodedCache, key_of
 
 PARTNER = ("partner", "partner_T_target")
 """What a frame with a stereo partner has besides: its image (3, H, W), and its pose from here (4, 4)."""
@@ -91,7 +91,7 @@ class Frames:
     ):
         self.scenes, self.sources, self.where = [list(scene) for scene in scenes], tuple(sources), where
         self.classes = classes
-        self.kept: tuple[Kept, str] | None = None
+        self.kept: tuple[DecodedCache, str] | None = None
         offsets = [source for source in self.sources if source != STEREO]
         self.places = [
             (scene, number)
@@ -155,7 +155,7 @@ class Frames:
         kept, where = self.kept
         return kept.get(key_of(read) or (where, scene, number, name), read)
 
-    def keep(self, kept: Kept, where: str) -> None:
+    def keep(self, kept: DecodedCache, where: str) -> None:
         """Keep what is read from now on.
 
         Args:

@@ -7,7 +7,7 @@ first latitude so that a metre is a metre there:
     s = cos(lat_0 π / 180)
     x = s r lon π / 180,   y = s r log(tan((90 + lat) π / 360)),   z = alt,   r = 6 378 137 m
 
-and the pose of the inertial unit is [R_z(yaw) R_y(pitch) R_x(roll) | x, y, z]. The world is the drive's first
+and the pose of the inertial unit is [R_z(yaw) R_y(pitch) R_x(roll) | x, y, z]. The scene is the drive's first
 pose, because a position on the globe leaves float32 nothing for centimetres.
 
 After the development kit of Geiger et al., "Vision meets robotics: the KITTI dataset", IJRR 2013.
@@ -35,7 +35,7 @@ def camera_pose(path: str | Path, first: str | Path, camera_T_imu: np.ndarray) -
         camera_T_imu: (4, 4): from the inertial unit's axes to the camera's.
 
     Returns:
-        (4, 4) float32, `world_T_camera`; the world is the camera at the first frame.
+        (4, 4) float32, `world_T_camera`; the scene is the camera at the first frame.
 
     Raises:
         DataError: A file is not there or holds something else.

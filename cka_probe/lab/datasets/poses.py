@@ -1,7 +1,7 @@
 """Camera poses from text: matrices by row, and positions with quaternions.
 
 A pose here is `world_T_camera`, (4, 4): it takes points in the camera's axes (x right, y down, z forward) to
-the world's, in metres. KITTI writes its first three rows (12 numbers a line), other datasets all four (16);
+the scene's, in metres. KITTI writes its first three rows (12 numbers a line), other datasets all four (16);
 TUM RGB-D a position and a unit quaternion, for which
 
     R = [[1 - 2 (y² + z²), 2 (x y - z w), 2 (x z + y w)], …]

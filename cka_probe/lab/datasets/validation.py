@@ -40,7 +40,7 @@ UNIT = 2e-2
 """How far a normal's length may be from 1: they are stored in 8 bits."""
 
 
-def find_faults(
+def validate_sample(
     sample: Mapping[str, np.ndarray], gives: Collection[str], counts: Mapping[str, int | None]
 ) -> dict[str, str]:
     """Return what is wrong with a sample, by field; nothing wrong is an empty dict.

@@ -16,7 +16,7 @@ COUNTED = (1e-3, 80.0)
 TOLD = ("abs_rel", "delta1")
 
 
-def errors_beside_constant(depth_predicted: Tensor, depth: Tensor, metres: bool = False) -> dict[str, Tensor]:
+def errors_with_constant_baseline(depth_predicted: Tensor, depth: Tensor, metres: bool = False) -> dict[str, Tensor]:
     """Return abs_rel and delta1 of predictions and of a constant.
 
     Args:

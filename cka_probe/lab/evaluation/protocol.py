@@ -142,7 +142,9 @@ def image_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol
     return scores
 
 
-def brought_to_truth(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol, name: str) -> Tensor:
+def align_to_ground_truth(
+    depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol, name: str
+) -> Tensor:
     """Return a prediction as it is scored: scaled, or scaled and shifted, by the pixels that count.
 
     Args:

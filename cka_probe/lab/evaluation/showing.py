@@ -20,14 +20,14 @@ from cka_probe.images.sample import IGNORE
 from cka_probe.lab.evaluation.boundaries import predicted_edges
 from cka_probe.lab.evaluation.label_scores import LabelScores, describe_label_measure
 from cka_probe.lab.evaluation.predictions import read_kept_labels, read_prediction
-from cka_probe.lab.evaluation.protocol import FLOOR, Protocol, brought_to_truth
+from cka_probe.lab.evaluation.protocol import FLOOR, Protocol, align_to_ground_truth
 from cka_probe.lab.evaluation.scores import Scores, describe_measure
 from cka_probe.lab.transforms import resized
 from cka_probe.plotting.depth_panel import TRUTH, DepthRow
 from cka_probe.plotting.label_panel import PARTS, LabelPanel, LabelRow
 
 
-def telling_images(scores: Scores | LabelScores, num: int, measure: str = "") -> list[str]:
+def representative_images(scores: Scores | LabelScores, num: int, measure: str = "") -> list[str]:
     """Return the names of images from the best to the worst by a measure, evenly spaced by rank.
 
     Args:
@@ -127,7 +127,7 @@ def _row(sample: Mapping[str, torch.Tensor], kept: Mapping[str, str | Path], nam
                 f"{name}: expected a prediction of the image's size {tuple(depth.shape[1:])} in {folder}, found "
                 f"{tuple(predicted.shape[1:])}; run the evaluation again"
             )
-        brought = brought_to_truth(predicted, sample, protocol, name)[0]
+        brought = align_to_ground_truth(predicted, sample, protocol, name)[0]
         predictions[model] = brought.clamp(min=FLOOR).numpy()
         edges[model] = predicted_edges(brought.numpy(), protocol.canny)
     return DepthRow(name, _pixels(image), depth[0].numpy(), predictions, edges)

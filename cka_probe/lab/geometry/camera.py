@@ -4,7 +4,7 @@
 
 A resize keeps an image's border in place, which lies half a pixel before the first centre: with s = W' / W,
 f' = s f and c' = s (c + 1/2) - 1/2. A mirrored image has c' = W - 1 - c and is what a camera sees in a mirrored
-world: with F = diag(-1, 1, 1, 1) every pose T becomes F T F.
+scene: with F = diag(-1, 1, 1, 1) every pose T becomes F T F.
 """
 
 import torch
@@ -154,7 +154,7 @@ def inverse_pose(T: Tensor) -> Tensor:
 
 
 def flipped_pose(T: Tensor) -> Tensor:
-    """Return a pose in the mirrored world, F T F with F = diag(-1, 1, 1, 1).
+    """Return a pose in the mirrored scene, F T F with F = diag(-1, 1, 1, 1).
 
     Args:
         T: (..., 4, 4); from camera to camera, or from camera to world.

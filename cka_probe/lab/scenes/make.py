@@ -1,15 +1,15 @@
-"""Make a data set of worlds: settings in, a folder out that a real data set's reader opens.
+"""Make a data set of scenes: settings in, a folder out that a real data set's reader opens.
 
 The same settings give the same bytes, whoever makes them, in however many processes, interrupted or not. A set wanted
 at `data/rooms` grows in a hidden folder next to it, `data/.rooms.making`:
 
-    worlds.json          the settings; a run with other settings is refused
+    scenes.json          the settings; a run with other settings is refused
     lock                 held while the folder is prepared, and while the set is finished
-    done/000007          what the layout recorded about world 7, written when the world is complete
-    done/000007.lock     held by the process that makes world 7
+    done/000007          what the layout recorded about scene 7, written when the scene is complete
+    done/000007.lock     held by the process that makes scene 7
     tree/, parts/        see `layouts.layout.Place`
 
-A process that dies releases its locks and keeps what it finished: the next run makes the worlds without a record. All
+A process that dies releases its locks and keeps what it finished: the next run makes the scenes without a record. All
 processes need one file system with working locks (a local disk; NFS from version 4). At the end `tree` is renamed to
 its final place, which therefore exists complete or not at all.
 """
@@ -36,12 +36,12 @@ from cka_probe.files import atomic_write
 from cka_probe.lab.scenes.layouts import LAYOUTS
 from cka_probe.lab.scenes.layouts.layout import Place, Unit, Written
 from cka_probe.lab.scenes.room import USUAL_STYLE
-from cka_probe.lab.scenes.settings import Settings, draw_world
+from cka_probe.lab.scenes.scene import Scene, View
+from cka_probe.lab.scenes.settings import Settings, draw_scene
 from cka_probe.lab.scenes.view import see
-from cka_probe.lab.scenes.world import View, World
 from cka_probe.progress import Progress
 
-NOTE = "worlds.json"
+NOTE = "scenes.json"
 _REMOVED = ".gone"
 
 Map = Callable[[Callable[[int], bool], Iterable[int]], Iterable[bool]]
@@ -84,10 +84,10 @@ class GenerationLock:
 
     @contextmanager
     def claim(self, index: int, *, wait: bool) -> Iterator[bool]:
-        """Hold one world; yield whether it is held, which it is not while another process holds it.
+        """Hold one scene; yield whether it is held, which it is not while another process holds it.
 
         Args:
-            index: The world.
+            index: The scene.
             wait: Whether to wait until it is free.
 
         Raises:
@@ -107,7 +107,7 @@ class GenerationLock:
             lock.release()
 
     def record(self, index: int) -> list[str] | None:
-        """Return what the layout recorded about a finished world; None while it is not finished."""
+        """Return what the layout recorded about a finished scene; None while it is not finished."""
         try:
             lines: list[str] = json.loads(self._record(index).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -115,7 +115,7 @@ class GenerationLock:
         return lines
 
     def mark_done(self, index: int, lines: list[str]) -> None:
-        """Record that a world is finished; it must be held."""
+        """Record that a scene is finished; it must be held."""
         with atomic_write(self._record(index)) as path:
             path.write_text(json.dumps(lines) + "\n", encoding="utf-8")
 
@@ -141,17 +141,17 @@ class GenerationLock:
                 shutil.rmtree(path, ignore_errors=True)  # another process may be removing it, too
 
 
-def make_worlds(root: str | Path, settings: Settings, *, workers: int = 1, progress: Progress | None = None) -> Path:
-    """Make a set of worlds at `root`, or continue an interrupted run.
+def make_scenes(root: str | Path, settings: Settings, *, workers: int = 1, progress: Progress | None = None) -> Path:
+    """Make a set of scenes at `root`, or continue an interrupted run.
 
     A complete set of the same settings is left as it is.
 
     Args:
         root: The folder to make.
         settings: What the set consists of.
-        workers: Processes that make worlds. A script that asks for more than one needs the usual guard
+        workers: Processes that make scenes. A script that asks for more than one needs the usual guard
             `if __name__ == "__main__"`.
-        progress: Called with the number of finished worlds and their total.
+        progress: Called with the number of finished scenes and their total.
 
     Returns:
         `root`.
@@ -203,9 +203,9 @@ def _exists(root: str | Path, target: Path, note: str) -> bool:
     other = path.read_text(encoding="utf-8") if path.is_file() else None
     if other == note:
         return True
-    what = f"worlds of other settings ({_difference(other, note)})" if other else "something else"
+    what = f"scenes of other settings ({_difference(other, note)})" if other else "something else"
     raise OutputError(
-        f"expected nothing at {root}, or the same worlds; found {what}; remove it or choose another folder"
+        f"expected nothing at {root}, or the same scenes; found {what}; remove it or choose another folder"
     )
 
 
@@ -216,7 +216,7 @@ def _begin(root: str | Path, lock: GenerationLock, note: str) -> None:
         lock.begin(note)
     elif other != note:
         raise OutputError(
-            f"expected nothing begun at {root}, or the same worlds; found an unfinished set of other settings "
+            f"expected nothing begun at {root}, or the same scenes; found an unfinished set of other settings "
             f"({_difference(other, note)}); finish it, remove {lock.folder}, or choose another folder"
         )
 
@@ -238,7 +238,7 @@ def _flat(note: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make_all(lock: GenerationLock, settings: Settings, workers: int, progress: Progress) -> None:
-    """Make every unfinished world, and wait for those that other processes make."""
+    """Make every unfinished scene, and wait for those that other processes make."""
     missing = [index for index in range(settings.num) if lock.record(index) is None]
     done = settings.num - len(missing)
     progress(done, settings.num)
@@ -258,27 +258,27 @@ def _make_all(lock: GenerationLock, settings: Settings, workers: int, progress: 
 
 
 def _make_one(lock: GenerationLock, settings: Settings, index: int, wait: bool = False) -> bool:
-    """Make a world; return whether it is finished, which it is not while another process makes it."""
+    """Make a scene; return whether it is finished, which it is not while another process makes it."""
     with lock.claim(index, wait=wait) as held:
         if not held:
             return False
         if lock.record(index) is None:
             layout = LAYOUTS[settings.layout]
-            world = draw_world(settings.kind, settings.seed, index, settings.frames, settings.style)
-            unit = Unit(index, settings.is_test(index), world, settings.size, partial(_seen, settings, index, world))
+            scene = draw_scene(settings.kind, settings.seed, index, settings.frames, settings.style)
+            unit = Unit(index, settings.is_test(index), scene, settings.size, partial(_seen, settings, index, scene))
             lock.mark_done(index, layout.write(unit, lock.place))
     return True
 
 
-def _seen(settings: Settings, index: int, world: World, frame: int) -> tuple[View, View]:
-    """Return a frame of a world as the sensor gives it, and as it is."""
+def _seen(settings: Settings, index: int, scene: Scene, frame: int) -> tuple[View, View]:
+    """Return a frame of a scene as the sensor gives it, and as it is."""
     layout = LAYOUTS[settings.layout]
-    view = see(world, frame, settings.size, partner=layout.partner, flow=layout.flow)
+    view = see(scene, frame, settings.size, partner=layout.partner, flow=layout.flow)
     return settings.sensor.through(view, (settings.seed, index, frame)), view
 
 
 def _finish(lock: GenerationLock, settings: Settings) -> None:
-    """Make a data set of the worlds, unless another process has done so."""
+    """Make a data set of the scenes, unless another process has done so."""
     with lock.locked():
         if lock.note() is None:  # another process has, and this folder is a new one
             lock.remove()
@@ -291,11 +291,11 @@ def _finish(lock: GenerationLock, settings: Settings) -> None:
 
 
 def _written(lock: GenerationLock, settings: Settings) -> Iterator[Written]:
-    """Yield every world in order."""
+    """Yield every scene in order."""
     for index in range(settings.num):
         lines = lock.record(index)
         if lines is None:
-            raise FileNotFoundError(errno.ENOENT, "the record of a finished world is missing", str(index))
+            raise FileNotFoundError(errno.ENOENT, "the record of a finished scene is missing", str(index))
         yield Written(index, settings.is_test(index), lines)
 
 
@@ -319,7 +319,7 @@ def _process_map(workers: int) -> Iterator[Map]:
 
 
 def _follow_parent() -> None:
-    """Ignore Ctrl-C, which the parent handles after each worker has ended its world; exit when the parent is killed."""
+    """Ignore Ctrl-C, which the parent handles after each worker has ended its scene; exit when the parent is killed."""
     signal(SIGINT, SIG_IGN)
     parent = parent_process()
 
@@ -345,7 +345,7 @@ def _disk_errors_as_one_line(root: str | Path) -> Iterator[None]:
             reason = "a file stands where a folder is needed; choose another folder"
         else:
             reason = f"{error.strerror or error}; choose another folder"
-        raise OutputError(f"cannot write worlds to {root}: {reason}") from error
+        raise OutputError(f"cannot write scenes to {root}: {reason}") from error
 
 
 def _no_progress(done: int, total: int | None) -> None:

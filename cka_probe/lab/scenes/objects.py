@@ -8,9 +8,9 @@ from cka_probe.lab.scenes import object_goods as goods
 from cka_probe.lab.scenes import object_toys as toys
 from cka_probe.lab.scenes.palette import Palette, colour, draw_palette, shade
 from cka_probe.lab.scenes.room import look
+from cka_probe.lab.scenes.scene import Camera, Lamps, Piece, Scene, Shell, Sun
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, ELLIPSOID, Material, Solid, bounds, box, moved
 from cka_probe.lab.scenes.street_site import Boxes, Floats, Space
-from cka_probe.lab.scenes.world import Camera, Lamps, Piece, Shell, Sun, World
 
 ROOM = (4.6, 2.9)
 """Metres from the object to the walls and up to the ceiling."""
@@ -229,7 +229,7 @@ SIDED = {"mug", "teapot"}
 FOCAL = 0.95
 
 
-def draw_object(seed: int, index: int, frames: int) -> World:
+def draw_object(seed: int, index: int, frames: int) -> Scene:
     """Return object `index` of those of `seed`, seen in `frames` images on a short way around it.
 
     Of any `len(OBJECTS)` images that begin at a multiple of it each class is one.
@@ -247,7 +247,7 @@ def draw_object(seed: int, index: int, frames: int) -> World:
     thing = moved(thing, (0.0, 0.0, 0.0), rng.uniform(0, 2 * np.pi))
     camera = _around(rng, thing, _direction(rng, name, thing), frames)
     piece = Piece(thing, name)
-    return World(
+    return Scene(
         kind="objects",
         category=name,
         classes=tuple(OBJECTS),

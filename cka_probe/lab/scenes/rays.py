@@ -3,7 +3,7 @@
 A ray is `origin + t direction`. A camera's rays are written with a z of 1 in its own axes, so that t **is** the
 depth along the optical axis (not the length of the ray), exactly and with no division afterwards.
 
-Most solids stand parallel to the world's axes. Theirs are the rays' own coordinates, and the divisions that a
+Most solids stand parallel to the scene's axes. Theirs are the rays' own coordinates, and the divisions that a
 box asks for are done once for all of them.
 """
 
@@ -71,7 +71,7 @@ def _with_inverse(origin: Floats, direction: Floats, inverse: Floats) -> Rays:
 
 
 def rotated(turn: Floats, vectors: Floats) -> Floats:
-    """Return (3, ...) vectors of the world in axes turned about z."""
+    """Return (3, ...) vectors of the scene in axes turned about z."""
     c, s = turn.astype(vectors.dtype)
     turned = np.empty_like(vectors)
     turned[0], turned[1], turned[2] = c * vectors[0] + s * vectors[1], c * vectors[1] - s * vectors[0], vectors[2]
@@ -181,7 +181,7 @@ def cast(table: Table, pose: Floats, K: Floats, rays: Rays, pixels: Floats | Non
     """Return what a camera's rays meet first.
 
     Args:
-        table: The world, with the camera inside its shell and outside every solid.
+        table: The scene, with the camera inside its shell and outside every solid.
         pose: (4, 4) camera to world.
         K: (3, 3) of the image.
         rays: From the camera, within half a pixel of each pixel's centre: (3, o, H, W), or a list of n.
@@ -217,7 +217,7 @@ def meet(table: Table, solid: Numbers, rays: Rays) -> Floats:
     `cast` finds out which solid a ray meets, with float32's digits; this is where, with those of its own rays.
 
     Args:
-        table: The world.
+        table: The scene.
         solid: (n,) numbers of solids.
         rays: n rays from one place.
     """

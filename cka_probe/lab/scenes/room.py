@@ -15,8 +15,8 @@ from cka_probe import registry
 from cka_probe.images.classes import NYU13
 from cka_probe.lab.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, LABELS
 from cka_probe.lab.scenes.palette import DUSKY, PALE, Palette, Tones, colour, draw_palette, shade
+from cka_probe.lab.scenes.scene import Camera, Lamps, Piece, Scene, Shell
 from cka_probe.lab.scenes.solids import RGB, Material, Point, Solid, bounds, box, cylinder, moved
-from cka_probe.lab.scenes.world import Camera, Lamps, Piece, Shell, World
 
 Range = tuple[float, float]
 
@@ -219,7 +219,7 @@ SWAY = np.deg2rad((0.5, 0.3, 0.2))  # how far a hand turns the camera in a frame
 RATE = 10.0  # frames a second
 
 
-def draw_room(seed: int, index: int, frames: int, style: str = USUAL_STYLE) -> World:
+def draw_room(seed: int, index: int, frames: int, style: str = USUAL_STYLE) -> Scene:
     """Return room `index` of those of `seed`, furnished so that a walk of `frames` images is free.
 
     Raises:
@@ -237,7 +237,7 @@ def draw_room(seed: int, index: int, frames: int, style: str = USUAL_STYLE) -> W
     furniture = _furniture(rng, category, palette, plan, drawn.tries)
     pieces = [*openings, *furniture, *_images(rng, palette, plan)]
     lamp = (size[0] * rng.uniform(0.35, 0.65), size[1] * rng.uniform(0.35, 0.65), size[2] - drawn.light.drop)
-    return World(
+    return Scene(
         kind="rooms",
         category=category,
         classes=NYU13.names,
@@ -299,7 +299,7 @@ def _walk(rng: np.random.Generator, size: Point, frames: int, style: Style) -> N
 
 
 def look(place: NDArray[np.float64], yaw: float, pitch: float, roll: float = 0.0) -> NDArray[np.float64]:
-    """Return the (4, 4) camera-to-world pose of a camera.
+    """Return the (4, 4) camera-to-scene pose of a camera.
 
     Args:
         place: (3,) metres.

@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from cka_probe.errors import DataError
-from cka_probe.lab.scenes.world import View
+from cka_probe.lab.scenes.scene import View
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -61,7 +61,7 @@ class Sensor:
 
         Args:
             view: The truth.
-            seed: Numbers of the set, the world and the frame.
+            seed: Numbers of the set, the scene and the frame.
         """
         depth = view.depth
         image, partner = view.image, view.partner

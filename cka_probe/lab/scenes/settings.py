@@ -1,4 +1,4 @@
-"""The kinds of worlds by name, and the styles that a kind may come in."""
+"""The kinds of scenes by name, and the styles that a kind may come in."""
 
 import json
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from cka_probe.errors import DataError
 from cka_probe.lab.scenes.layouts import LAYOUTS, USUAL
 from cka_probe.lab.scenes.objects import draw_object
 from cka_probe.lab.scenes.room import STYLES, USUAL_STYLE, draw_room
+from cka_probe.lab.scenes.scene import Scene
 from cka_probe.lab.scenes.sensor import Sensor
 from cka_probe.lab.scenes.street import draw_street
-from cka_probe.lab.scenes.world import World
 
-WORLDS: dict[str, Callable[[int, int, int], World]] = {
+SCENES: dict[str, Callable[[int, int, int], Scene]] = {
     "rooms": draw_room,
     "streets": draw_street,
     "objects": draw_object,
@@ -21,20 +21,20 @@ WORLDS: dict[str, Callable[[int, int, int], World]] = {
 """Each is drawn from (seed, index, frames)."""
 
 
-def draw_world(kind: str, seed: int, index: int, frames: int, style: str = USUAL_STYLE) -> World:
-    """Return world `index` of those of a seed, in a style.
+def draw_scene(kind: str, seed: int, index: int, frames: int, style: str = USUAL_STYLE) -> Scene:
+    """Return scene `index` of those of a seed, in a style.
 
     Raises:
         UnknownNameError: There is no such kind, or no such style of rooms.
         DataError: The kind has no other style than the usual one.
     """
-    draw = registry.get(WORLDS, kind, "kind of world")
+    draw = registry.get(SCENES, kind, "kind of scene")
     check_style(kind, style)
     return draw(seed, index, frames) if style == USUAL_STYLE else draw_room(seed, index, frames, style)
 
 
 def check_style(kind: str, style: str) -> None:
-    """Check that worlds of a kind come in a style.
+    """Check that scenes of a kind come in a style.
 
     Raises:
         UnknownNameError: Rooms do not.
@@ -56,11 +56,11 @@ class Settings:
 
     Attributes:
         kind: "rooms", "streets" or "objects".
-        num: Number of worlds.
+        num: Number of scenes.
         frames: Images of each.
         size: (height, width) in pixels.
-        seed: Another seed, other worlds.
-        test: Share of the worlds, the last ones, that are held out from training.
+        seed: Another seed, other scenes.
+        test: Share of the scenes, the last ones, that are held out from training.
         layout: A name in `LAYOUTS`; "" is the usual one of the kind.
         sensor: What it is seen with.
         style: How rooms look, a name in `STYLES`; the other kinds have the usual one.
@@ -81,7 +81,7 @@ class Settings:
     style: str = USUAL_STYLE
 
     def __post_init__(self) -> None:
-        registry.get(WORLDS, self.kind, "kind of world")
+        registry.get(SCENES, self.kind, "kind of scene")
         check_style(self.kind, self.style)
         object.__setattr__(self, "layout", self.layout or USUAL[self.kind])
         object.__setattr__(self, "size", tuple(self.size))
@@ -91,18 +91,18 @@ class Settings:
             raise DataError(f"the layout {self.layout!r} has no place for {self.kind}; choose one of: {able}")
         if self.num < 1 or self.frames < 1 or min(self.size) < 8 or self.seed < 0:
             raise DataError(
-                f"expected at least 1 world, 1 frame, 8x8 pixels and a seed from 0 on, found {self.num} worlds, "
+                f"expected at least 1 scene, 1 frame, 8x8 pixels and a seed from 0 on, found {self.num} scenes, "
                 f"{self.frames} frames, {self.size[1]}x{self.size[0]} pixels and the seed {self.seed}; ask for more"
             )
-        limits = (("frames a world", self.frames, layout.most), ("worlds", self.num, layout.most_worlds))
+        limits = (("frames a scene", self.frames, layout.most), ("scenes", self.num, layout.most_scenes))
         for what, said, most in limits:
             if most and said > most:
                 raise DataError(f"the layout {self.layout!r} has room for {most} {what}, found {said}; ask for fewer")
         if not 0 <= self.test < 1:
-            raise DataError(f"expected a share of test worlds from 0 to below 1, found {self.test}; try 0.25")
+            raise DataError(f"expected a share of test scenes from 0 to below 1, found {self.test}; try 0.25")
 
     def is_test(self, index: int) -> bool:
-        """Return whether a world is held out."""
+        """Return whether a scene is held out."""
         return index >= self.num - round(self.num * self.test)
 
     def note(self) -> str:

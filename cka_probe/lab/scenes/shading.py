@@ -1,4 +1,4 @@
-"""How light a point in a world is, and in which colour.
+"""How light a point in a scene is, and in which colour.
 
 In a room light comes from the lamp (from four points of it, one for each of a pixel's four rays, so that
 shadows have soft edges), from the windows, and from all around, of which less reaches corners; in the open from
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.lab.scenes.rays import Rays, blocked, rotated, span
+from cka_probe.lab.scenes.scene import Lamps, Sun
 from cka_probe.lab.scenes.solids import BOX, CYLINDER
 from cka_probe.lab.scenes.table import Floats, Numbers, Table
 from cka_probe.lab.scenes.texture import PATTERNS, Surface
-from cka_probe.lab.scenes.world import Lamps, Sun
 
 SKYLIGHT, AROUND = (np.array(rgb, np.float32) for rgb in ((0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
 LAMP_POINTS = np.array([(-0.25, -0.15, 0), (0.15, -0.25, 0), (-0.15, 0.25, 0), (0.25, 0.15, 0)], np.float32)
@@ -81,7 +81,7 @@ def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> F
     """Return the light that points on surfaces send out.
 
     Args:
-        table: The world's solids.
+        table: The scene's solids.
         light: What shines on them.
         points: float32; those of one pixel after those of the other.
         fine: Rays a pixel.

@@ -1,6 +1,6 @@
 """What a room is made of: solids with a shape, a place and a material.
 
-Lengths are metres. The world has x to the right and y forward when one enters the room, and z up; the floor is
+Lengths are metres. The scene has x to the right and y forward when one enters the room, and z up; the floor is
 z = 0. A solid may be turned about z only, so that in its own axes it is `|x| <= half` of its kind:
 
     box        |x / a| <= 1, |y / b| <= 1, |z / c| <= 1

@@ -12,10 +12,10 @@ import numpy as np
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.lab.scenes.palette import colour, shade
 from cka_probe.lab.scenes.room import look
+from cka_probe.lab.scenes.scene import SKY, Camera, Scene, Shell, Sun
 from cka_probe.lab.scenes.solids import Material, Point, times
 from cka_probe.lab.scenes.street_sides import ground, sides, traffic
 from cka_probe.lab.scenes.street_site import Boxes, Road, Site, Space, draw_style
-from cka_probe.lab.scenes.world import SKY, Camera, Shell, Sun, World
 
 HEIGHT, BASELINE, FOCAL, RATE = 1.65, 0.54, 0.58, 10.0
 """Metres above the road, metres between the two cameras, share of the image's width, frames a second."""
@@ -24,7 +24,7 @@ _FAR = 4000.0  # metres to the sky
 _SKYLIGHT = 40.0  # the sky shines by itself, and this much more than what light falls on it
 
 
-def draw_street(seed: int, index: int, frames: int) -> World:
+def draw_street(seed: int, index: int, frames: int) -> Scene:
     """Return street `index` of those of `seed`, and a drive of `frames` images along it."""
     rng = np.random.default_rng([seed, index])
     style = draw_style(rng)
@@ -44,7 +44,7 @@ def draw_street(seed: int, index: int, frames: int) -> World:
         (*surfaces, _meadow(rng), Material("zenith", sky.first, sky.second, sky.size, sky.glow)),
         (*labels, "terrain", SKY),
     )
-    return World("streets", "street", CITYSCAPES.names, shell, (*ground(site), *site.pieces), light, camera)
+    return Scene("streets", "street", CITYSCAPES.names, shell, (*ground(site), *site.pieces), light, camera)
 
 
 def _drive(rng: np.random.Generator, road: Road, lane: float, speed: float, frames: int) -> Camera:

@@ -4,9 +4,9 @@ import numpy as np
 
 from cka_probe.lab.scenes import street_things
 from cka_probe.lab.scenes.palette import colour, shade
+from cka_probe.lab.scenes.scene import Piece
 from cka_probe.lab.scenes.solids import Material, Solid, box, ellipsoid
 from cka_probe.lab.scenes.street_site import KERB, ROAD, Site
-from cka_probe.lab.scenes.world import Piece
 
 _STEP = 22.5  # metres of a piece of a bent road: three periods of its dashes
 _BEYOND = 330.0  # metres of road behind the last bend

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cka_probe.lab.scenes.scene import Piece
 from cka_probe.lab.scenes.solids import Point, Solid, moved
-from cka_probe.lab.scenes.world import Piece
 
 Floats = NDArray[np.float64]
 

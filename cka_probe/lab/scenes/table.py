@@ -1,4 +1,4 @@
-"""A world's solids as arrays, the shell last so that its number is -1: what casting and shading work on."""
+"""A scene's solids as arrays, the shell last so that its number is -1: what casting and shading work on."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.images.sample import IGNORE
+from cka_probe.lab.scenes.scene import SKY, Scene
 from cka_probe.lab.scenes.solids import BOX, Solid, bounds
 from cka_probe.lab.scenes.texture import PATTERNS
-from cka_probe.lab.scenes.world import SKY, World
 
 Floats = NDArray[np.floating]
 Numbers = NDArray[np.integer]
@@ -45,12 +45,12 @@ class Table:
     """S solids and a shell, P pieces, M materials; lengths in metres, seconds.
 
     Attributes:
-        solids: As the world has them, without the shell.
+        solids: As the scene has them, without the shell.
         shape: (S + 1,) kind of each solid.
         centre: (3, S + 1) in the world, at the time of the table.
         half: (3, S + 1) half extents in its own axes.
         turn: (2, S + 1) cosine and sine of its yaw.
-        square: (S,) whether its sides are parallel to the world's axes.
+        square: (S,) whether its sides are parallel to the scene's axes.
         reach: (3, S) half extents, those of x and y exchanged where a square solid is turned by a right angle.
         piece: (S + 1,) which piece it belongs to; -1 for the shell.
         velocity: (3, S + 1).
@@ -96,18 +96,18 @@ class Table:
 
 
 @lru_cache(maxsize=4)
-def tabulate(world: World) -> Table:
-    """Return a world's solids and materials as arrays, at time 0."""
-    solids = tuple(solid for piece in world.pieces for solid in piece.solids)
-    owner = [number for number, piece in enumerate(world.pieces) for _ in piece.solids]
-    low, high = np.array(world.shell.low), np.array(world.shell.high)
+def tabulate(scene: Scene) -> Table:
+    """Return a scene's solids and materials as arrays, at time 0."""
+    solids = tuple(solid for piece in scene.pieces for solid in piece.solids)
+    owner = [number for number, piece in enumerate(scene.pieces) for _ in piece.solids]
+    low, high = np.array(scene.shell.low), np.array(scene.shell.high)
     centre = np.array([*(solid.centre for solid in solids), (low + high) / 2]).T
     half = np.array([*(solid.half for solid in solids), (high - low) / 2]).T
     yaw = np.array([*(solid.yaw for solid in solids), 0.0])
     quarter = np.round(yaw / (np.pi / 2))
     square = np.abs(yaw - quarter * (np.pi / 2)) < _SQUARE
     crossed = square & (quarter.astype(int) % 2 == 1)
-    materials = [solid.material for solid in solids] + list(world.shell.surfaces)
+    materials = [solid.material for solid in solids] + list(scene.shell.surfaces)
     own, shell = np.tile(np.arange(len(solids)), (6, 1)), len(solids) + np.arange(6)[:, None]
     return Table(
         solids=solids,
@@ -118,11 +118,11 @@ def tabulate(world: World) -> Table:
         square=square[:-1],
         reach=np.where(crossed, half[[1, 0, 2]], half)[:, :-1],
         piece=np.array([*owner, -1]),
-        velocity=np.array([*(world.pieces[number].velocity for number in owner), (0.0, 0.0, 0.0)]).T,
-        label=_labels(world, solids, owner),
-        sky=np.array([label == SKY for label in world.shell.labels]),
-        balls=_balls(world),
-        shadows=_shadows(world, yaw, half),
+        velocity=np.array([*(scene.pieces[number].velocity for number in owner), (0.0, 0.0, 0.0)]).T,
+        label=_labels(scene, solids, owner),
+        sky=np.array([label == SKY for label in scene.shell.labels]),
+        balls=_balls(scene),
+        shadows=_shadows(scene, yaw, half),
         material=np.concatenate([own, shell], axis=1),
         first=np.array([m.first for m in materials], np.float32),
         second=np.array([m.second for m in materials], np.float32),
@@ -135,18 +135,18 @@ def tabulate(world: World) -> Table:
 _PLACES = {name: place for place, name in enumerate(PATTERNS)}
 
 
-def _labels(world: World, solids: tuple[Solid, ...], owner: list[int]) -> Numbers:
+def _labels(scene: Scene, solids: tuple[Solid, ...], owner: list[int]) -> Numbers:
     """Return the class of each face, (6, S + 1) uint8."""
-    places = {name: place for place, name in enumerate(world.classes)} | {"": IGNORE}
-    own = [places[solid.label or world.pieces[number].label] for solid, number in zip(solids, owner, strict=True)]
-    shell = np.array([places[label] for label in world.shell.labels])[:, None]
+    places = {name: place for place, name in enumerate(scene.classes)} | {"": IGNORE}
+    own = [places[solid.label or scene.pieces[number].label] for solid, number in zip(solids, owner, strict=True)]
+    shell = np.array([places[label] for label in scene.shell.labels])[:, None]
     return np.concatenate([np.tile(own, (6, 1)).astype(int), shell], axis=1).astype(np.uint8)
 
 
-def _shadows(world: World, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:
+def _shadows(scene: Scene, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:
     """Return what casts shadows, piece by piece; boxes at right angles to each other are parallel."""
     found, start = [], 0
-    for piece in world.pieces:
+    for piece in scene.pieces:
         casting = [n for n, solid in enumerate(piece.solids, start) if solid.shadow]
         boxes = np.array([n for n in casting if piece.solids[n - start].shape == BOX], int)
         others = tuple(n for n in casting if piece.solids[n - start].shape != BOX)
@@ -165,10 +165,10 @@ def _turn(angle: float) -> Floats:
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-def _balls(world: World) -> Floats:
+def _balls(scene: Scene) -> Floats:
     """Return centre and squared radius of a ball around the solids of each piece that cast a shadow, (P, 4)."""
-    balls = np.zeros((len(world.pieces), 4))
-    for ball, piece in zip(balls, world.pieces, strict=True):
+    balls = np.zeros((len(scene.pieces), 4))
+    for ball, piece in zip(balls, scene.pieces, strict=True):
         solids = [solid for solid in piece.solids if solid.shadow]
         if solids:
             low, high = bounds(solids)

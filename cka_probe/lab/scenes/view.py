@@ -1,4 +1,4 @@
-"""A world as a camera sees it: colour, and the exact truth of every pixel's centre.
+"""A scene as a camera sees it: colour, and the exact truth of every pixel's centre.
 
 Colour is the mean of 2 x 2 rays a pixel; depth, labels, normals and flow are those of one ray through its
 centre: the mean of depths over an edge is the depth of nothing that is there.
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.lab.scenes.rays import Hits, Rays, camera_rays, cast, meet
+from cka_probe.lab.scenes.scene import Scene, View
 from cka_probe.lab.scenes.shading import Points, light_from, on_surfaces
 from cka_probe.lab.scenes.table import Floats, Table, tabulate
-from cka_probe.lab.scenes.world import View, World
 
 CENTRE = np.zeros((1, 2))
 FINE = np.array([(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)])
@@ -23,18 +23,18 @@ JUMP = 0.02  # share of the depth that an occluding edge exceeds
 REACHED = 1e-4  # share of the way to a point from which on it counts as reached
 
 
-def see(world: World, frame: int, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> View:
-    """Return frame `frame` of a world and the truth about it.
+def see(scene: Scene, frame: int, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> View:
+    """Return frame `frame` of a scene and the truth about it.
 
     Args:
-        world: What is seen.
+        scene: What is seen.
         frame: A place in the camera's poses.
         size: (height, width) in pixels.
         partner: Also what the right camera of the pair sees.
         flow: Also where each point is in the next frame, if there is one.
     """
-    pose, K = world.camera.poses[frame], world.camera.intrinsics(size)
-    table = _at(world, frame)
+    pose, K = scene.camera.poses[frame], scene.camera.intrinsics(size)
+    table = _at(scene, frame)
     rays = camera_rays(pose, K, size, np.concatenate([CENTRE, FINE]))
     hits = cast(table, pose, K, rays)  # once for all five, as most of it is the same
     solid, ways = hits.solid[0].ravel(), camera_rays(pose, K, size, CENTRE, float).direction.reshape(3, -1)
@@ -43,9 +43,9 @@ def see(world: World, frame: int, size: tuple[int, int], *, partner: bool = Fals
     sky = (solid == -1) & table.sky[points.face]
     normals = np.where(sky, 0, pose[:3, :3].T @ points.normal)
     plane = np.where(points.flat & ~sky, 1 + 6 * (solid % len(table.shape)) + points.face, 0)
-    moved = _flow(world, frame, size, points, sky) if flow and frame + 1 < len(world.camera.poses) else (None, None)
+    moved = _flow(scene, frame, size, points, sky) if flow and frame + 1 < len(scene.camera.poses) else (None, None)
     return View(
-        image=_colour(world, table, rays, hits),
+        image=_colour(scene, table, rays, hits),
         depth=np.where(sky, 0, depth).reshape(size),
         K=K,
         pose=pose,
@@ -54,54 +54,54 @@ def see(world: World, frame: int, size: tuple[int, int], *, partner: bool = Fals
         planes=plane.astype(np.int32).reshape(size),
         normals=normals.T.astype(np.float32).reshape(*size, 3),
         edges=occluding_edges(np.where(sky, np.inf, depth).reshape(size), normals.reshape(3, *size), K),
-        category=world.category,
-        partner=image(world, table, world.camera.partner(pose), size) if partner else None,
+        category=scene.category,
+        partner=image(scene, table, scene.camera.partner(pose), size) if partner else None,
         flow=moved[0],
         occluded=moved[1],
     )
 
 
-def views(world: World, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> Iterator[View]:
-    """Yield every frame of a world, as `see` returns it."""
-    for frame in range(len(world.camera.poses)):
-        yield see(world, frame, size, partner=partner, flow=flow)
+def views(scene: Scene, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> Iterator[View]:
+    """Yield every frame of a scene, as `see` returns it."""
+    for frame in range(len(scene.camera.poses)):
+        yield see(scene, frame, size, partner=partner, flow=flow)
 
 
-def image(world: World, table: Table, pose: Floats, size: tuple[int, int]) -> NDArray[np.uint8]:
+def image(scene: Scene, table: Table, pose: Floats, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return what a camera sees, (H, W, 3) uint8 RGB."""
-    K = world.camera.intrinsics(size)
+    K = scene.camera.intrinsics(size)
     rays = camera_rays(pose, K, size, FINE)
-    return _colour(world, table, rays, cast(table, pose, K, rays))
+    return _colour(scene, table, rays, cast(table, pose, K, rays))
 
 
-def _colour(world: World, table: Table, rays: Rays, hits: Hits) -> NDArray[np.uint8]:
+def _colour(scene: Scene, table: Table, rays: Rays, hits: Hits) -> NDArray[np.uint8]:
     """Return the mean colour of where the last four rays of each pixel end, (H, W, 3) uint8 RGB."""
     fine, size = len(FINE), hits.t.shape[-2:]
     place = rays.origin[:, None, None, None] + hits.t[-fine:] * rays.direction[:, -fine:]
     place = place.transpose(0, 2, 3, 1).reshape(3, -1)  # all rays of a pixel one after the other
     points = on_surfaces(table, place, hits.solid[-fine:].transpose(1, 2, 0).ravel())
-    light = light_from(table, world.light, points, fine).reshape(-1, fine, 3).mean(axis=1)
+    light = light_from(table, scene.light, points, fine).reshape(-1, fine, 3).mean(axis=1)
     shown = (1 - np.exp(-EXPOSURE * light)) ** (1 / 2.2)  # a shoulder as film has, then the screen's curve
     return (255 * shown + 0.5).astype(np.uint8).reshape(*size, 3)
 
 
-def _at(world: World, frame: int) -> Table:
-    """Return a world's solids at the time of a frame."""
-    velocity = np.array([piece.velocity for piece in world.pieces]).reshape(-1, 3).T
-    return tabulate(world).at(float(world.camera.times[frame]), velocity)
+def _at(scene: Scene, frame: int) -> Table:
+    """Return a scene's solids at the time of a frame."""
+    velocity = np.array([piece.velocity for piece in scene.pieces]).reshape(-1, 3).T
+    return tabulate(scene).at(float(scene.camera.times[frame]), velocity)
 
 
 def _flow(
-    world: World, frame: int, size: tuple[int, int], points: Points, sky: NDArray[np.bool_]
+    scene: Scene, frame: int, size: tuple[int, int], points: Points, sky: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return where the points of a frame are in the next, (H, W, 2) pixels, and whether they are hidden there.
 
     A ray is sent from the next camera to where each point then is: what it meets before that hides the point.
     A point of the sky has only a direction.
     """
-    table, pose, K = _at(world, frame + 1), world.camera.poses[frame + 1], world.camera.intrinsics(size)
-    time = float(world.camera.times[frame + 1] - world.camera.times[frame])
-    here = world.camera.poses[frame][:3, 3:]
+    table, pose, K = _at(scene, frame + 1), scene.camera.poses[frame + 1], scene.camera.intrinsics(size)
+    time = float(scene.camera.times[frame + 1] - scene.camera.times[frame])
+    here = scene.camera.poses[frame][:3, 3:]
     way = np.where(sky, points.place - here, points.place + time * table.velocity[:, points.solid] - pose[:3, 3:])
     x, y, z = pose[:3, :3].T @ way
     ahead = z > 0

@@ -13,7 +13,7 @@ into an image of 8 bits, where they wrap at 256: stripes a quarter of a metre wi
 import torch
 from torch import Generator, Tensor
 
-from cka_probe.lab.transforms import recoloured, uniform
+from cka_probe.lab.transforms import color_jittered, uniform
 
 WIDEST = 0.75
 """Of what lies right of the first column, the share that the band never exceeds."""
@@ -48,7 +48,7 @@ def other_colours(image: Tensor, probability: float, generator: Generator) -> Te
         generator: Drawn from, equally often whatever happens.
     """
     light, power, paint = (float(uniform(generator) < probability) for _ in range(3))
-    return recoloured(
+    return color_jittered(
         {"image": image},
         generator,
         brightness=0.2 * light,

@@ -40,7 +40,7 @@ from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.tasks.decoders import last_map
 from cka_probe.lab.tasks.views import flips, random_area, uniform, view
-from cka_probe.lab.transforms import recoloured
+from cka_probe.lab.transforms import color_jittered
 from cka_probe.models.backbone import Backbone
 
 COLOURED, GREY, BLURRED = 0.8, 0.2, 0.5
@@ -176,7 +176,7 @@ class Contrastive:
         seen = view({"image": image}, box, self.size, flip=flips(generator))
         jitter = 0.4 * (uniform(generator) < COLOURED)
         strengths = {"brightness": jitter, "contrast": jitter, "saturation": jitter, "hue": jitter / 4}
-        image = recoloured(seen, generator, **strengths)["image"]
+        image = color_jittered(seen, generator, **strengths)["image"]
         if uniform(generator) < GREY:
             image = images.rgb_to_grayscale_image(image, num_output_channels=3)
         deviation = uniform(generator, SHARPEST, DULLEST) * min(self.size) / OF

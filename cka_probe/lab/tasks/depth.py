@@ -7,7 +7,7 @@ anything else would change the focal length, and with it what a metre looks like
 images of 640 x 480 that is what Xie et al. cut, at the scale it is stored in; smaller networks can be shown boxes
 at that scale too, with `crop = "native"`.
 
-What they vary besides is off unless asked for: `cut_depth = 0.25` and `recolour = 0.5` are theirs, in the order of
+What they vary besides is off unless asked for: `cut_depth = 0.25` and `color_jitter = 0.5` are theirs, in the order of
 theirs: the band of depth is pasted first, and takes part in crop and colours.
 """
 
@@ -43,7 +43,7 @@ class Depth:
         flip_test: Whether evaluation averages the prediction with that of the mirrored image.
         crop: "largest", scaled to the network's size, or "native", of that size as it is stored.
         cut_depth: Probability that a training view has a band of its depth in the image.
-        recolour: Probability of each of three changes of colour of a training view.
+        color_jitter: Probability of each of three changes of colour of a training view.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image", "depth"})
@@ -56,14 +56,14 @@ class Depth:
     flip_test: bool = True
     crop: str = "largest"
     cut_depth: float = 0.0
-    recolour: float = 0.0
+    color_jitter: float = 0.0
 
     def __post_init__(self):
         if not 0 < self.min_depth < self.max_depth:
             raise RecipeError(f"depth: expected 0 < min_depth < max_depth, found {self.min_depth} and {self.max_depth}")
         if not 0 <= self.variance_focus <= 1:
             raise RecipeError(f"depth: expected `variance_focus` in [0, 1], found {self.variance_focus}")
-        for name in ("cut_depth", "recolour"):
+        for name in ("cut_depth", "color_jitter"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"depth: expected `{name}`, a probability, in [0, 1], found {getattr(self, name)}")
         registry.get(BOXES, self.crop, "crop")
@@ -85,8 +85,8 @@ class Depth:
         down, across = (uniform(generator), uniform(generator)) if train else (0.5, 0.5)
         box = BOXES[self.crop](*fields["image"].shape[-2:], self.size, down, across)
         cut = view(fields, box, self.size, flip=train and flips(generator))
-        if train and self.recolour:
-            cut["image"] = other_colours(cut["image"], self.recolour, generator)
+        if train and self.color_jitter:
+            cut["image"] = other_colours(cut["image"], self.color_jitter, generator)
         return cut
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:

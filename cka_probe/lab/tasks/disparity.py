@@ -6,7 +6,7 @@ The last convolution gives inverse depth,
 
     1 / depth = 1 / max_depth + (1 / min_depth - 1 / max_depth) sigmoid(z)
 
-and z starts where depth is `start`: 0.2, of the same order as the motion an untrained `MotionNet` proposes. What
+and z starts where depth is `start`: 0.2, of the same order as the motion an untrained `PoseNet` proposes. What
 moves in the image is translation over depth; if one of the two is far off at the start, the other cannot make up
 for it. While translation is still too small, depth can shrink instead, for all pixels alike: in a trial it arrived at
 `min_depth` 0.1, that of the original, within fifty steps. A nearer `min_depth` leaves it room, and starts from the same

@@ -2,7 +2,7 @@
 
     L = photometric L_P + consistency L_G + smoothness L_S  [+ L_t + L_c with `rectify`]
 
-Depth of each frame (encoder and `DisparityDecoder`) and motion between frames (`MotionNet`) have to explain every
+Depth of each frame (encoder and `DisparityDecoder`) and motion between frames (`PoseNet`) have to explain every
 frame by the others; see `tasks.reconstruction`. Depth comes out up to one scale for all images. With `rectify`
 a second network first turns each source until only translation is left, as hand-held cameras mostly rotate, and
 rotation says nothing about depth; two losses of its own teach it (`losses.rectification`).
@@ -30,7 +30,7 @@ from cka_probe.lab.geometry import warp
 from cka_probe.lab.losses import less_rotation, recognised_rotation, smoothness, valid_mean_each
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
-from cka_probe.lab.tasks.pose_network import MotionNet, rotation_matrix
+from cka_probe.lab.tasks.pose_network import PoseNet, rotation_matrix
 from cka_probe.lab.tasks.reconstruction import Comparing, Reconstruction, error_maps, reconstruct, selected
 from cka_probe.lab.tasks.views import flips, largest, uniform, view
 from cka_probe.models.backbone import Backbone
@@ -51,7 +51,7 @@ class GeometricHead(nn.Module):
         rectify: From two images to three angles; `None` if nothing is rectified.
     """
 
-    def __init__(self, depth: DisparityDecoder, pose: MotionNet | None, rectify: MotionNet | None = None):
+    def __init__(self, depth: DisparityDecoder, pose: PoseNet | None, rectify: PoseNet | None = None):
         super().__init__()
         self.depth, self.pose, self.rectify = depth, pose, rectify
 
@@ -147,8 +147,8 @@ class Geometric:
             )
         return GeometricHead(
             DisparityDecoder(found, self.min_depth, self.max_depth, self.start),
-            MotionNet() if self.poses == "learned" else None,
-            MotionNet(outputs=3, scale=1.0, halved=True) if self.rectify else None,
+            PoseNet() if self.poses == "learned" else None,
+            PoseNet(outputs=3, scale=1.0, halved=True) if self.rectify else None,
         )
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:

@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.evaluation.constant_baseline import errors_beside_constant
+from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
 from cka_probe.lab.losses import masked_l1
 from cka_probe.lab.tasks.augmenting import other_colours
 from cka_probe.lab.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
@@ -43,7 +43,7 @@ class Lidar:
         divide_by: Pixels that the error is a mean over: those of the batch that were measured, "valid", or "all".
         start: Depth that untrained weights say, metres; 0 leaves it to chance.
         crop: Show random boxes of the network's size at the image's own resolution, instead of whole images.
-        recolour: Probability of each of three changes of colour of a training view (`augmenting.other_colours`).
+        color_jitter: Probability of each of three changes of colour of a training view (`augmenting.other_colours`).
         flip: Whether one view in two is mirrored.
     """
 
@@ -58,7 +58,7 @@ class Lidar:
     divide_by: str = "valid"
     start: float = 0.0
     crop: bool = False
-    recolour: float = 0.0
+    color_jitter: float = 0.0
     flip: bool = True
 
     def __post_init__(self):
@@ -66,8 +66,8 @@ class Lidar:
         self.range.check("lidar", self.start, "metres")
         if self.divide_by not in DIVISORS:
             raise RecipeError(f"lidar: expected `divide_by` out of {', '.join(DIVISORS)}, found {self.divide_by!r}")
-        if not 0 <= self.recolour <= 1:
-            raise RecipeError(f"lidar: expected `recolour`, a probability, in [0, 1], found {self.recolour}")
+        if not 0 <= self.color_jitter <= 1:
+            raise RecipeError(f"lidar: expected `color_jitter`, a probability, in [0, 1], found {self.color_jitter}")
 
     @property
     def range(self) -> DepthRange:
@@ -83,8 +83,8 @@ class Lidar:
         """Return `image` (3, h, w) float32 in [0, 1] and `depth` (1, h, w) metres, 0 = not measured."""
         fields = {name: sample[name] for name in ("image", "depth")}
         cut = whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
-        if train and self.recolour:
-            cut["image"] = other_colours(cut["image"], self.recolour, generator)
+        if train and self.color_jitter:
+            cut["image"] = other_colours(cut["image"], self.color_jitter, generator)
         return cut
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
@@ -100,7 +100,7 @@ class Lidar:
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
         """Return per image abs_rel and delta1, after median scaling, in metres, and of a constant beside them."""
-        return errors_beside_constant(self.predict(backbone, head, batch["image"]), batch["depth"], metres=True)
+        return errors_with_constant_baseline(self.predict(backbone, head, batch["image"]), batch["depth"], metres=True)
 
     def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
         """Return metres, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1] at the focal length trained with."""

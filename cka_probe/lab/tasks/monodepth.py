@@ -8,11 +8,11 @@ over 3 x 3 pixels. L_smooth is that of the disparity over its mean at its own si
 the image is compared with its border, as published, and as in the original a source on the other side explains it
 better.
 
-Where the camera moved, `MotionNet` says how, from two images in the order of time; the pose of a stereo partner
+Where the camera moved, `PoseNet` says how, from two images in the order of time; the pose of a stereo partner
 is known, and with it the unit: what the decoder says times `unit` is metres, and 5.4 makes a baseline of 0.54 m the
 0.1 that Monodepth2 has. Networks see jittered colours, the loss the colours as they are.
 
-Untrained weights say a depth of about 0.2, of the order of the motion that an untrained `MotionNet` proposes; with
+Untrained weights say a depth of about 0.2, of the order of the motion that an untrained `PoseNet` proposes; with
 small and few images the rest of `tasks.geometric` on how motion begins holds here too.
 
 Godard, Mac Aodha, Firman & Brostow, "Digging into Self-Supervised Monocular Depth Estimation", ICCV 2019.
@@ -27,14 +27,14 @@ from torch.nn.functional import interpolate
 
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.evaluation.constant_baseline import errors_beside_constant
+from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
 from cka_probe.lab.geometry import inverse_pose, warp
 from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
 from cka_probe.lab.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
-from cka_probe.lab.tasks.pose_network import MotionNet, axis_angle_matrix, pose_matrix
+from cka_probe.lab.tasks.pose_network import PoseNet, axis_angle_matrix, pose_matrix
 from cka_probe.lab.tasks.skip_decoder import at_full_size
 from cka_probe.lab.tasks.views import whole_or_native
-from cka_probe.lab.transforms import recoloured, uniform
+from cka_probe.lab.transforms import color_jittered, uniform
 from cka_probe.models.backbone import Backbone
 
 SOURCES = ("video", "stereo", "video_stereo")
@@ -124,7 +124,7 @@ class Monodepth:
 
     def head(self, backbone: Backbone) -> DisparityHead:
         """Return decoder, output layers and, if poses are learnt, the pose network."""
-        pose = MotionNet() if self.neighbours else None
+        pose = PoseNet() if self.neighbours else None
         sigma = self.range.sigma(self.start) if self.start else 0.0
         return disparity_head(backbone, "monodepth", self.scales, pose, sigma)
 
@@ -144,7 +144,9 @@ class Monodepth:
         if not (train and self.jitter):
             return cut
         jittered = uniform(generator) < self.jitter
-        seen = recoloured({"image": cut["image"], "sources": cut["sources"]}, generator, **JITTER) if jittered else cut
+        seen = (
+            color_jittered({"image": cut["image"], "sources": cut["sources"]}, generator, **JITTER) if jittered else cut
+        )
         return cut | {"shown": torch.cat([seen["image"][None], seen["sources"]])}
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
@@ -204,7 +206,7 @@ class Monodepth:
         values = {"photometric": error.mean((1, 2, 3)), "left": left.float().mean((1, 2, 3))}
         if not self.truth:
             return values
-        return values | errors_beside_constant(self._metres(depth), batch["depth"], metres=self.stereo)
+        return values | errors_with_constant_baseline(self._metres(depth), batch["depth"], metres=self.stereo)
 
     def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
         """Return depth, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1]: metres, from video alone up to scale.

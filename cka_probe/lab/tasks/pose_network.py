@@ -26,7 +26,7 @@ SMALL_TURN = 1e-2
 """Radians below which sine and cosine are replaced by their series, whose next terms are below 1e-10."""
 
 
-class MotionNet(nn.Module):
+class PoseNet(nn.Module):
     """Two images (n, 3, H, W) each -> (n, outputs) float32.
 
     Args:

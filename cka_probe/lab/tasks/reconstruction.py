@@ -99,7 +99,7 @@ def reconstruct(
 
     Args:
         backbone: Of a kind with a pyramid.
-        head: With `depth` (`DisparityDecoder`) and `pose` (`MotionNet`).
+        head: With `depth` (`DisparityDecoder`) and `pose` (`PoseNet`).
         batch: `image` (n, 3, h, w) and `sources` (n, S, 3, h, w) in [0, 1], `K` (n, 3, 3); `source_T_target`
             (n, S, 4, 4) with known poses only.
         comparing: How; by default as published.

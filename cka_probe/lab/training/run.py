@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.files import atomic_write
-from cka_probe.lab.datasets.cache import Kept
+from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.training.devices import accelerator_for, readers
 from cka_probe.lab.training.freezing import frozen
 from cka_probe.lab.training.recipe import Recipe, read_recipe, recipe_of
@@ -72,7 +72,7 @@ def checkpoint_path(folder: Path, stage: Stage) -> Path:
 def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
     """Return (training, validation) samples per stage, having checked that they have what the task needs."""
     samples = {}
-    kept = Kept() if any(stage.cache for stage in recipe.stages) else None
+    kept = DecodedCache() if any(stage.cache for stage in recipe.stages) else None
     for stage in recipe.stages:
         needs = stage.build_task().needs
         pair = tuple(Samples(specs, needs, kept if stage.cache else None) for specs in (stage.data, stage.validation))

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset, open_dataset
-from cka_probe.lab.datasets.cache import Kept
+from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.tasks import Task
 
@@ -36,7 +36,7 @@ class Samples:
         kept: Keep there what was read, for every process and every other `Samples` that does.
     """
 
-    def __init__(self, specs: Sequence[str], needs: frozenset[str], kept: Kept | None = None):
+    def __init__(self, specs: Sequence[str], needs: frozenset[str], kept: DecodedCache | None = None):
         self.specs = tuple(specs)
         self.datasets: list[Dataset] = [open_dataset(spec) for spec in specs]
         self.needs, self.kept = needs, kept
@@ -88,7 +88,7 @@ class Samples:
         return {name: sample[name] for name in self.needs}
 
 
-class Views(TorchDataset):
+class AugmentedDataset(TorchDataset):
     """What a network is shown, by position.
 
     Args:
@@ -117,7 +117,7 @@ class Views(TorchDataset):
         return self.epoch[1][place]
 
 
-class Steps:
+class StepBatchSampler:
     """The positions of one process, step by step; a batch sampler.
 
     Args:
@@ -140,7 +140,7 @@ class Steps:
                 yield list(mine)
 
 
-def batches(views: Views, steps: Steps, workers: int, pin: bool) -> DataLoader:
+def batches(views: AugmentedDataset, steps: StepBatchSampler, workers: int, pin: bool) -> DataLoader:
     """Return a loader of batches, dicts of (n, ...) tensors.
 
     Args:

@@ -25,7 +25,7 @@ from cka_probe.lab.tasks import Task
 from cka_probe.lab.training.devices import asked_to_stop
 from cka_probe.lab.training.log import Log
 from cka_probe.lab.training.optimiser import adamw, parameter_groups
-from cka_probe.lab.training.sampling import Samples, Steps, Views, batches, seed_of
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, StepBatchSampler, batches, seed_of
 from cka_probe.lab.training.schedule import multiplier
 from cka_probe.lab.training.stage import Stage
 from cka_probe.models.backbone import Backbone
@@ -69,8 +69,8 @@ class Trainer:
     ):
         self.stage, self.objective, self.accelerator = stage, objective, accelerator
         self.seed = seed_of(seed, stage.name)
-        self.views = Views(samples[0], objective.task, self.seed, train=True)
-        self.validation = Views(samples[1], objective.task, seed_of(self.seed, "validation"), train=False)
+        self.views = AugmentedDataset(samples[0], objective.task, self.seed, train=True)
+        self.validation = AugmentedDataset(samples[1], objective.task, seed_of(self.seed, "validation"), train=False)
         self.folder, self.resume_point = folder, folder / "resume.pt"
         decay = (stage.weight_decay, stage.layer_decay, stage.undecayed)
         groups = parameter_groups(objective.backbone, objective.head, *decay)
@@ -275,11 +275,11 @@ class Trainer:
             raise RecipeError(f"{where}: expected a multiple of the {times}, found {batch}")
         return range(self.step * batch, self.stage.steps * batch)
 
-    def _batches(self, views: Views, positions: range, workers: int) -> Iterator[dict[str, Tensor]]:
+    def _batches(self, views: AugmentedDataset, positions: range, workers: int) -> Iterator[dict[str, Tensor]]:
         """Return this process's batches, on its device: as many positions at a time as a part of a step has."""
         accelerator = self.accelerator
         part = self.stage.batch // self.stage.accumulate
-        steps = Steps(positions, part, accelerator.process_index, accelerator.num_processes)
+        steps = StepBatchSampler(positions, part, accelerator.process_index, accelerator.num_processes)
         for loaded in batches(views, steps, workers, pin=accelerator.device.type == "cuda"):
             yield {name: field.to(accelerator.device, non_blocking=True) for name, field in loaded.items()}
 

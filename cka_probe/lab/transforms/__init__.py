@@ -28,13 +28,14 @@ K, poses or normals wrong; they are refused.
 """
 
 from cka_probe.lab.transforms.boxes import Box, flips, largest, native, random_area, uniform
-from cka_probe.lab.transforms.colour import recoloured
+from cka_probe.lab.transforms.colour import color_jittered
 from cka_probe.lab.transforms.explicit import cropped, flipped, resized, resized_crop
 from cka_probe.lab.transforms.fields import TYPES, plain, typed
 
 __all__ = [
     "TYPES",
     "Box",
+    "color_jittered",
     "cropped",
     "flipped",
     "flips",
@@ -42,7 +43,6 @@ __all__ = [
     "native",
     "plain",
     "random_area",
-    "recoloured",
     "resized",
     "resized_crop",
     "typed",

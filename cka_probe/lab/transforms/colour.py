@@ -20,7 +20,7 @@ from cka_probe.lab.transforms.boxes import uniform
 Sample = Mapping[str, Tensor]
 
 
-def recoloured(
+def color_jittered(
     sample: Sample,
     generator: Generator,
     *,

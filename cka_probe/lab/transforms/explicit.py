@@ -58,7 +58,7 @@ def resized_crop(sample: Sample, box: Box, size: tuple[int, int]) -> dict[str, T
 
 
 def flipped(sample: Sample) -> dict[str, Tensor]:
-    """Return a sample mirrored left to right: the image of a mirrored world.
+    """Return a sample mirrored left to right: the image of a mirrored scene.
 
     A stereo pair becomes one whose other camera stands on the other side.
 

@@ -25,7 +25,7 @@ from cka_probe.models.checkpoints.recognising import (
     recognise,
     with_config_beside,
 )
-from cka_probe.models.checkpoints.timm_fallback import load_stranger
+from cka_probe.models.checkpoints.timm_fallback import load_with_timm
 from cka_probe.models.checkpoints.windows import Grid, at_size, grid_of
 
 Size = tuple[int, int]
@@ -50,7 +50,7 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
         return _ours(file, name, size)
     contents = with_config_beside(read_contents(file))
     if name is not None and not (name in ARCHITECTURES or twin_of(name)):
-        return load_stranger(contents, name, size, str(path))
+        return load_with_timm(contents, name, size, str(path))
     encoder = recognise(contents)
     what = depths_of(encoder.tensors)
     if name is None:

@@ -31,7 +31,16 @@ ANCHORS = {
 }
 """Names that an encoder has, by family; what stands in front of both is its prefix."""
 
-PASSED_OVER = {"pose_net", "pose_encoder", "encoder_k", "student", "state_dict_ema", "model_ema", "ema", "momentum"}
+LOW_PRIORITY_PREFIXES = {
+    "pose_net",
+    "pose_encoder",
+    "encoder_k",
+    "student",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "momentum",
+}
 """Parts of a prefix whose encoder is taken only if there is no other."""
 
 TRANSFORMERS = (
@@ -112,7 +121,7 @@ def choose_prefix(path: Path, found: dict[str, str], tensors: dict[str, Tensor])
             f"{path}: expected an encoder of one image, found one whose conv1 takes 6 channels (a pose network); "
             "give the depth network's file (Monodepth2: encoder.pth)"
         )
-    meant = [prefix for prefix in sees_one if not PASSED_OVER & set(prefix.split("."))] or sees_one
+    meant = [prefix for prefix in sees_one if not LOW_PRIORITY_PREFIXES & set(prefix.split("."))] or sees_one
     if len(meant) > 1:
         raise CheckpointError(
             f"{path}: expected one encoder, found {len(meant)}: {', '.join(repr(prefix) for prefix in meant)}; "

@@ -12,7 +12,7 @@ from cka_probe.models.checkpoints.recognising import Encoder, dropped_note, reco
 from cka_probe.models.selection import natural_layers
 
 
-def load_stranger(contents: Contents, name: str, size: tuple[int, int] | None, reference: str) -> Backbone:
+def load_with_timm(contents: Contents, name: str, size: tuple[int, int] | None, reference: str) -> Backbone:
     """Return a timm model, headless, filled from a file.
 
     Args:

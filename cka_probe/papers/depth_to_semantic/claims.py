@@ -9,7 +9,7 @@ ImageNet, and is not called so. "Depth" is from video; depth after classificatio
 
 from cka_probe.attribution.columns import CONTROLS
 from cka_probe.papers.cells import mean_diagonal
-from cka_probe.papers.claims import CKA, Claim, Judged, judge_each
+from cka_probe.papers.claims import CKA, Claim, TestedClaim, judge_each
 from cka_probe.papers.depth_to_semantic import estimates
 from cka_probe.papers.depth_to_semantic.alignment import STEM, beats, follows
 from cka_probe.papers.depth_to_semantic.cases import QUIRKS, Case, quirked
@@ -184,7 +184,7 @@ BESIDE = (
 """What is shown beside the claims, and not tested."""
 
 
-def judge_claims(evidence: Evidence) -> list[Judged]:
+def judge_claims(evidence: Evidence) -> list[TestedClaim]:
     """Return every claim with what stands beside it, in order, p-values corrected for the claims.
 
     Raises:

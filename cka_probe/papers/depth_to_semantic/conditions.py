@@ -73,16 +73,16 @@ def released(evidence: Evidence) -> bool:
 
 def data_rows(evidence: Evidence) -> pd.DataFrame:
     """Return one row for each set of data: name, what it stands for, what it was."""
-    worlds, given = registry.get(SCALES, evidence.study["scale"], "scale").worlds, evidence.study["data"]
+    scenes, given = registry.get(SCALES, evidence.study["scale"], "scale").scenes, evidence.study["data"]
     return pd.DataFrame(
-        {"data": name, "stands for": words, "was": _was(name, worlds, given)} for name, words in STANDS_FOR.items()
+        {"data": name, "stands for": words, "was": _was(name, scenes, given)} for name, words in STANDS_FOR.items()
     )
 
 
 def departures(evidence: Evidence) -> list[str]:
     """Return in what the study is not like the paper, a sentence or two each."""
-    worlds, given = registry.get(SCALES, evidence.study["scale"], "scale").worlds, evidence.study["data"]
-    drawn, found = [name for name in STANDS_FOR if name in worlds and name not in given], []
+    scenes, given = registry.get(SCALES, evidence.study["scale"], "scale").scenes, evidence.study["data"]
+    drawn, found = [name for name in STANDS_FOR if name in scenes and name not in given], []
     if drawn:
         found.append(
             f"Procedural images stand for {', '.join(STANDS_FOR[name].split(':')[0] for name in drawn)}: streets, "
@@ -131,13 +131,13 @@ def pixels(stage: Mapping[str, Any]) -> str:
     return " x ".join(map(str, reversed(size))) if isinstance(size, list | tuple) else str(size)
 
 
-def _was(name: str, worlds: Mapping[str, Settings], given: Mapping[str, str]) -> str:
+def _was(name: str, scenes: Mapping[str, Settings], given: Mapping[str, str]) -> str:
     """Return what a set of data was, in words."""
     if name in given:
         return "given by path"
-    if name not in worlds:
+    if name not in scenes:
         return "neither given nor drawn at this scale"
-    drawn = worlds[name]
+    drawn = scenes[name]
     frames = f" of {drawn.frames} frames" if drawn.frames > 1 else ""
     height, width = drawn.size
     return f"procedural: {drawn.num} {drawn.kind}{frames}, {width} x {height}, seed {drawn.seed}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cka_probe.papers.claims import Judged
+from cka_probe.papers.claims import TestedClaim
 from cka_probe.papers.depth_to_semantic.cases import ARMS, TABLES, Case
 from cka_probe.papers.depth_to_semantic.claims import GROUPS
 from cka_probe.papers.depth_to_semantic.evidence import Evidence, Run
@@ -50,7 +50,7 @@ PAIRS = (("video", "classification"), ("video", "none"), ("classification", "non
 
 
 def draw_figures(
-    evidence: Evidence, rows: Sequence[Judged], tables: Mapping[str, pd.DataFrame], folder: Path
+    evidence: Evidence, rows: Sequence[TestedClaim], tables: Mapping[str, pd.DataFrame], folder: Path
 ) -> list[Drawn]:
     """Draw every figure of the page.
 

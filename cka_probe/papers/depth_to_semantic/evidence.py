@@ -25,7 +25,7 @@ from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.papers.depth_to_semantic.cases import ARMS, Case
-from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, SEGMENT, Places
+from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, SEGMENT, StudyPaths
 from cka_probe.papers.reading import read_json, read_log
 
 DATA_OF = {"cityscapes_depth": "cityscapes", "cityscapes_cropped": "cityscapes", "rooms_depth": "rooms"}
@@ -56,7 +56,7 @@ class Evidence:
         study: What the study says of itself: `scale`, `data` (paths that were given, by name), `settings`, `versions`.
     """
 
-    places: Places
+    places: StudyPaths
     seeds: tuple[int, ...]
     trials: tuple[int, ...]
     study: dict[str, Any]
@@ -78,7 +78,7 @@ class Evidence:
         ended = [path.parent.name[5:] for path in folder.glob("seed*/tuned/*/*/trial*/*.json")
                  if path.name in ("scores.json", DIVERGED)]  # fmt: skip
         trials = tuple(sorted({int(number) for number in ended if number.isdecimal()})) or (0,)
-        return cls(Places(folder), tuple(sorted(found)), trials, _study(folder / "study.json"))
+        return cls(StudyPaths(folder), tuple(sorted(found)), trials, _study(folder / "study.json"))
 
     @property
     def run(self) -> str:

@@ -10,7 +10,7 @@ from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.over_images import Rules, attribute
 from cka_probe.attribution.saved_map import save_held
 from cka_probe.papers.depth_to_semantic.cases import MAIN, Case
-from cka_probe.papers.depth_to_semantic.study_paths import SEGMENT, Places
+from cka_probe.papers.depth_to_semantic.study_paths import SEGMENT, StudyPaths
 
 FIGURE6 = tuple(Case(arm) for arm in MAIN.split())
 """The networks that are shown."""
@@ -22,7 +22,7 @@ TOLERANCE = 1.0
 """Pixels of the network's input: the layer has every second pixel, and cannot place an outline better."""
 
 
-def write_gradcam(study: Places, seed: int, cases: Sequence[Case], test: str, device: str) -> None:
+def write_gradcam(study: StudyPaths, seed: int, cases: Sequence[Case], test: str, device: str) -> None:
     """Write maps and numbers of the networks that are there, unless they are those that were written.
 
     Args:

@@ -9,7 +9,7 @@ from itertools import permutations
 
 import pandas as pd
 
-from cka_probe.papers.claims import Judged, tested
+from cka_probe.papers.claims import TestedClaim, tested
 from cka_probe.papers.depth_to_semantic.alignment import said_of_maps
 from cka_probe.papers.depth_to_semantic.cases import ARMS, MAIN, QUIRKS, TABLES
 from cka_probe.papers.depth_to_semantic.claims import GROUPS
@@ -56,7 +56,7 @@ NOTES = {
 
 
 def write_page(
-    evidence: Evidence, rows: Sequence[Judged], tables: Mapping[str, pd.DataFrame], drawn: Sequence[Drawn]
+    evidence: Evidence, rows: Sequence[TestedClaim], tables: Mapping[str, pd.DataFrame], drawn: Sequence[Drawn]
 ) -> str:
     """Return the page as Markdown.
 
@@ -106,7 +106,7 @@ def spread_of(evidence: Evidence) -> str:
     )
 
 
-def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
+def _opening(evidence: Evidence, rows: Sequence[TestedClaim]) -> list[str]:
     own = [row for row in rows if not row.claim.of]
     seeds, trials = (", ".join(map(str, numbers)) for numbers in (evidence.seeds, evidence.trials))
     return [
@@ -120,7 +120,7 @@ def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
     ]
 
 
-def _claims(evidence: Evidence, rows: Sequence[Judged], figures: set[str]) -> list[str]:
+def _claims(evidence: Evidence, rows: Sequence[TestedClaim], figures: set[str]) -> list[str]:
     count = tested(rows)
     corrected = (
         f"p is two-sided over {evidence.run}s (over seeds where layers are compared) and corrected for all claims that "

@@ -21,9 +21,9 @@ from cka_probe.papers.depth_to_semantic.report import write_report
 from cka_probe.papers.depth_to_semantic.scales import SCALES, Scale
 from cka_probe.papers.depth_to_semantic.settings import Given, read_settings
 from cka_probe.papers.depth_to_semantic.similarities import write_likeness
-from cka_probe.papers.depth_to_semantic.study_paths import Places
+from cka_probe.papers.depth_to_semantic.study_paths import StudyPaths
 from cka_probe.papers.depth_to_semantic.tuning import Tuning
-from cka_probe.papers.run_context import Means, alone
+from cka_probe.papers.run_context import RunContext, main_process_only
 from cka_probe.papers.study_data import check_given, prepare
 
 
@@ -36,7 +36,7 @@ def reproduce_depth_to_semantic(
     settings: Sequence[str] = (),
     protocol: str = "paper",
     tables: Sequence[str] = (),
-    means: Means | None = None,
+    means: RunContext | None = None,
 ) -> Path:
     """Do the paper again and return its page.
 
@@ -56,19 +56,19 @@ def reproduce_depth_to_semantic(
     Raises:
         CkaProbeError: What does not fit, is not there, or stands in the way.
     """
-    given, means = read_settings(settings), means or Means()
+    given, means = read_settings(settings), means or RunContext()
     size = given.applied(registry.get(SCALES, scale, "scale"))
     size = size.showing(tables) if tables else size
     trials = size.trials if trials is None else trials
     _check_counts(seeds, trials)
     cases = with_bases(size.cases(protocol))
     needed = _needed(size, given, cases)  # a misspelt key is told now
-    check_given(needed, given.data, size.worlds)
-    study = Places(Path(out))
+    check_given(needed, given.data, size.scenes)
+    study = StudyPaths(Path(out))
     what = {"paper": "depth-to-semantic", "scale": scale, "data": given.data, "settings": list(settings)}
     study.claim(what | {"versions": versions()})
     paths = prepare(
-        needed, given.data, size.worlds, study.folder / "data", workers=means.drawers, progress=means.drawing
+        needed, given.data, size.scenes, study.folder / "data", workers=means.drawers, progress=means.drawing
     )
     for seed in range(seeds):
         tuning = Tuning(study, size, seed, paths, given.segment, means)
@@ -76,7 +76,7 @@ def reproduce_depth_to_semantic(
         architecture = _pretrain(study, size, seed, given.pre, paths, means)
         _tune(tuning, cases, size.cases(protocol), trials, architecture)
     means.say("the page")
-    return alone(lambda: write_report(study.folder)) or study.page
+    return main_process_only(lambda: write_report(study.folder)) or study.page
 
 
 def with_bases(cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -111,13 +111,13 @@ def _check_data(tuning: Tuning, cases: Sequence[Case]) -> None:
 
 
 def _pretrain(
-    study: Places, scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str], means: Means
+    study: StudyPaths, scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str], means: RunContext
 ) -> str:
     """Train every arm's encoder; return the architecture."""
     recipe = pretraining_recipe(scale, seed, settings, paths)
     means.say(f"seed {seed}: pre-training {len(recipe.stages)} encoders")
     run_recipe(recipe, study.pre(seed), device=means.device, workers=means.workers, progress=means.training)
-    alone(lambda: write_chance(recipe, study.checkpoint(seed, NONE)))
+    main_process_only(lambda: write_chance(recipe, study.checkpoint(seed, NONE)))
     return recipe.architecture
 
 
@@ -142,5 +142,5 @@ def _tune(tuning: Tuning, cases: Sequence[Case], shown: Sequence[Case], trials: 
             tuning.finish(case, number)
         if number == 0:
             means.say(f"seed {seed}: comparisons")
-            alone(lambda: write_likeness(tuning.study, seed, cases, tuning.images, architecture))
-            alone(lambda: write_gradcam(tuning.study, seed, cases, tuning.images.source, means.device))
+            main_process_only(lambda: write_likeness(tuning.study, seed, cases, tuning.images, architecture))
+            main_process_only(lambda: write_gradcam(tuning.study, seed, cases, tuning.images.source, means.device))

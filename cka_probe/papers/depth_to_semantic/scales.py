@@ -2,7 +2,7 @@
 
 Encoders are pre-trained on `objects`, `kitti`, `cityscapes` and `rooms`, and fine-tuned and tested on
 `kitti_labels`, `cityscapes_labels` and `rooms_labels`. What is drawn where no path is given is drawn each from a seed
-of its own, so that no world of pre-training is one of fine-tuning, and tests are other worlds than both. Given data is
+of its own, so that no scene of pre-training is one of fine-tuning, and tests are other scenes than both. Given data is
 taken as it is: the paper pre-trains on Cityscapes' images and fine-tunes on the same ones, and so may you.
 """
 
@@ -73,7 +73,7 @@ class Scale:
     Attributes:
         pre: Bundled; one stage an arm, but for `none`.
         segment: Bundled; its one stage fine-tunes.
-        worlds: What is drawn where no path is given, by name of the data.
+        scenes: What is drawn where no path is given, by name of the data.
         rates: Learning rates that are tried for each arm.
         tables: In `TABLES`: those whose cases are run; `quirks` is run under the protocol "released" alone.
         without: Arms whose cases are not run.
@@ -87,7 +87,7 @@ class Scale:
 
     pre: str
     segment: str
-    worlds: Mapping[str, Settings]
+    scenes: Mapping[str, Settings]
     rates: tuple[float, ...]
     tables: tuple[str, ...]
     without: tuple[str, ...] = ()
@@ -139,7 +139,7 @@ def _rooms(seed: int, num: int, size: tuple[int, int], test: float) -> Settings:
     return Settings("rooms", num=num, seed=seed, size=size, frames=1, test=test, layout="nyuv2")
 
 
-def _worlds(pre: int, labelled: tuple[int, int], size: tuple[int, int], labelled_size: tuple[int, int]) -> Mapping:
+def _scenes(pre: int, labelled: tuple[int, int], size: tuple[int, int], labelled_size: tuple[int, int]) -> Mapping:
     """Return the procedural sets of a study.
 
     Args:
@@ -169,7 +169,7 @@ SCALES = {
     "demo": Scale(
         "depth_to_semantic_demo",
         "segmentation_demo",
-        _worlds(240, (200, 200), (64, 96), (128, 192)),
+        _scenes(240, (200, 200), (64, 96), (128, 192)),
         rates=(3e-4, 1e-3, 3e-3),
         tables=("table1", "table2", "table3", "table4", "table6", "figure3", "figure7"),
         without=("video_stereo",),  # the dearest arm, and no claim is of it
@@ -179,7 +179,7 @@ SCALES = {
     "gpu": Scale(
         "depth_to_semantic_gpu",
         "segmentation_demo",
-        _worlds(4000, (600, 600), (128, 192), (256, 384)),
+        _scenes(4000, (600, 600), (128, 192), (256, 384)),
         rates=(1e-4, 3e-4, 1e-3),
         tables=ALL,
         segment_settings=("size=[128, 192]", "segment.steps=1000", "segment.batch=16", "segment.validate_every=100"),

@@ -9,12 +9,12 @@ from itertools import combinations
 
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.study_paths import Places
+from cka_probe.papers.depth_to_semantic.study_paths import StudyPaths
 from cka_probe.papers.depth_to_semantic.tuning import compared
-from cka_probe.papers.similarities import Images, Way, checkpoints, write_fingerprints, write_similarities
+from cka_probe.papers.similarities import ComparisonSpec, Images, checkpoints, write_fingerprints, write_similarities
 
 
-def write_likeness(study: Places, seed: int, cases: Sequence[Case], images: Images, architecture: str) -> None:
+def write_likeness(study: StudyPaths, seed: int, cases: Sequence[Case], images: Images, architecture: str) -> None:
     """Write the fingerprints of all arms, and every comparison that is not there yet.
 
     Args:
@@ -27,12 +27,12 @@ def write_likeness(study: Places, seed: int, cases: Sequence[Case], images: Imag
     arms = list(dict.fromkeys(case.arm for case in cases))
     write_fingerprints(study, seed, checkpoints(study, seed, arms), images)
     tuned = [case for case in cases if compared(case) and study.fingerprint(seed, _model(study, seed, case)).exists()]
-    ways = {"paper": Way(ARCHITECTURES[architecture].layers)}
+    ways = {"paper": ComparisonSpec(ARCHITECTURES[architecture].layers)}
     for _ in write_similarities(study, seed, pairs(study, seed, arms, tuned), ways):
         pass
 
 
-def pairs(study: Places, seed: int, arms: Sequence[str], tuned: Sequence[Case]) -> list[tuple[str, str]]:
+def pairs(study: StudyPaths, seed: int, arms: Sequence[str], tuned: Sequence[Case]) -> list[tuple[str, str]]:
     """Return what is compared with what, by the models' names: (rows, columns).
 
     Args:
@@ -47,5 +47,5 @@ def pairs(study: Places, seed: int, arms: Sequence[str], tuned: Sequence[Case]) 
     return [*before_after, *combinations(arms, 2), *after]
 
 
-def _model(study: Places, seed: int, case: Case) -> str:
+def _model(study: StudyPaths, seed: int, case: Case) -> str:
     return study.model(seed, case, 0)

@@ -1,7 +1,7 @@
 """Where everything of the study lies.
 
 OUT/study.json                                         what is studied; the same command goes on, another is refused
-OUT/data/<name>/                                       worlds that were drawn
+OUT/data/<name>/                                       scenes that were drawn
 OUT/seed<k>/pre/<arm>.safetensors, <arm>/log.csv …     the run of the pre-training recipe; `none` is chance
 OUT/seed<k>/tuned/<case>/<rate>/trial<t>/              a run of the segmentation recipe
     segment.safetensors, segment/log.csv, segment/validation.csv, recipe.json
@@ -31,7 +31,7 @@ DIVERGED = "diverged.json"
 
 
 @dataclass(frozen=True)
-class Places(Study):
+class StudyPaths(Study):
     """Where the parts of this study lie; `Study` says where the page is, and claims the folder."""
 
     def pre(self, seed: int) -> Path:

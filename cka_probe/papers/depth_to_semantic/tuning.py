@@ -25,8 +25,8 @@ from cka_probe.models.load import load
 from cka_probe.papers.depth_to_semantic.cases import Case
 from cka_probe.papers.depth_to_semantic.overrides import Trial, tuning_recipe
 from cka_probe.papers.depth_to_semantic.scales import Scale
-from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, SEGMENT, Places
-from cka_probe.papers.run_context import Means, alone
+from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, SEGMENT, StudyPaths
+from cka_probe.papers.run_context import RunContext, main_process_only
 from cka_probe.papers.similarities import Images, write_fingerprints
 
 CHOSEN_BY = ("miou_subset", "miou")
@@ -46,12 +46,12 @@ class Tuning:
         means: Device, processes, progress.
     """
 
-    study: Places
+    study: StudyPaths
     scale: Scale
     seed: int
     paths: Mapping[str, str]
     settings: Sequence[str]
-    means: Means
+    means: RunContext
 
     def choose_rate(self, base: Case) -> None:
         """Try the learning rates on a base case and note the best, unless that was done."""
@@ -60,16 +60,16 @@ class Tuning:
             for rate in self.scale.rates:
                 self._train(Trial(base, rate, self.seed, 0))
                 tried[rate] = held_out(self.study.tuned(self.seed, base, rate, 0))
-            alone(lambda: self._note(base, *best_rate(tried, base.name)))
-        alone(lambda: self._delete_losers(base))
+            main_process_only(lambda: self._note(base, *best_rate(tried, base.name)))
+        main_process_only(lambda: self._delete_losers(base))
 
     def finish(self, case: Case, number: int) -> None:
         """Train and score a trial of a case at its chosen rate, unless that was done."""
         trial = Trial(case, self.study.rate(self.seed, case), self.seed, number)
         folder = self._folder(trial)
         if not any((folder / name).exists() for name in ("scores.json", DIVERGED)) and self._train(trial):
-            alone(lambda: self._score(trial))
-        alone(lambda: None if kept(trial) else _weights(folder).unlink(missing_ok=True))
+            main_process_only(lambda: self._score(trial))
+        main_process_only(lambda: None if kept(trial) else _weights(folder).unlink(missing_ok=True))
 
     def _folder(self, trial: Trial) -> Path:
         return self.study.tuned(self.seed, trial.case, trial.rate, trial.number)
@@ -86,7 +86,7 @@ class Tuning:
             run_recipe(recipe, folder, device=means.device, workers=means.workers, progress=means.training)
         except TrainingError as error:
             note = json.dumps({"error": str(error)})
-            alone(lambda: _give_up(folder, note))
+            main_process_only(lambda: _give_up(folder, note))
             return False
         return True
 

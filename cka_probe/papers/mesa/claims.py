@@ -17,7 +17,7 @@ another way: they are not tested, but show how much of a claim is due to how it 
 from collections.abc import Callable
 
 from cka_probe.lab.evaluation.scores import describe_measure
-from cka_probe.papers.claims import CKA, Ask, Claim, Judged, judge_each
+from cka_probe.papers.claims import CKA, Ask, Claim, TestedClaim, judge_each
 from cka_probe.papers.estimate import Estimate
 from cka_probe.papers.mesa.estimates import (
     higher_score,
@@ -115,7 +115,7 @@ BESIDE = (
 """What is shown beside the claims, and not tested."""
 
 
-def judge_claims(evidence: Evidence) -> list[Judged]:
+def judge_claims(evidence: Evidence) -> list[TestedClaim]:
     """Return every claim with what stands beside it, in order, p-values corrected for the claims.
 
     Raises:

@@ -49,10 +49,10 @@ def command(evidence: Evidence) -> str:
 
 def data_rows(evidence: Evidence) -> pd.DataFrame:
     """Return one row for each set of data: name, what it stands for, what it was."""
-    worlds, given = registry.get(SCALES, evidence.study["scale"], "scale").worlds, evidence.study["data"]
-    names = [*NEEDED, *(["rooms"] if "rooms" in worlds and "videos" not in given else [])]
+    scenes, given = registry.get(SCALES, evidence.study["scale"], "scale").scenes, evidence.study["data"]
+    names = [*NEEDED, *(["rooms"] if "rooms" in scenes and "videos" not in given else [])]
     return pd.DataFrame(
-        {"data": name, "stands for": STANDS_FOR[name], "was": _was(name, worlds, given)} for name in names
+        {"data": name, "stands for": STANDS_FOR[name], "was": _was(name, scenes, given)} for name in names
     )
 
 
@@ -74,8 +74,8 @@ def _short(value: Any) -> Any:
 def departures(evidence: Evidence) -> list[str]:
     """Return in what the study is not like the paper, a sentence or two each."""
     recipe = evidence.recipes[evidence.seeds[0]]
-    worlds, given = registry.get(SCALES, evidence.study["scale"], "scale").worlds, evidence.study["data"]
-    drawn = [name for name in NEEDED if name in worlds and name not in given]
+    scenes, given = registry.get(SCALES, evidence.study["scale"], "scale").scenes, evidence.study["data"]
+    drawn = [name for name in NEEDED if name in scenes and name not in given]
     found = []
     if drawn:
         found.append(
@@ -87,17 +87,17 @@ def departures(evidence: Evidence) -> list[str]:
         found.append('"ImageNet-like" are single procedural objects, "LSUN-like" procedural rooms.')
     if recipe.get("architecture") != "swinv2_large":
         found.append(f"The network is {recipe.get('architecture')}, the paper's Swin-v2-L (195 M parameters).")
-    found += [*_lengths(recipe.get("stages", {})), *_teacher(worlds, given)]
+    found += [*_lengths(recipe.get("stages", {})), *_teacher(scenes, given)]
     return [*found, *UNSTATED]
 
 
-def _was(name: str, worlds: Mapping[str, Settings], given: Mapping[str, str]) -> str:
+def _was(name: str, scenes: Mapping[str, Settings], given: Mapping[str, str]) -> str:
     """Return what a set of data was, in words."""
     if name in given:
         return "given by path"
-    if name not in worlds:
+    if name not in scenes:
         return "neither given nor drawn at this scale"
-    drawn = worlds[name]
+    drawn = scenes[name]
     frames = f" of {drawn.frames} frames" if drawn.frames > 1 else ""
     height, width = drawn.size
     style = f", style {drawn.style}" if drawn.kind == "rooms" else ""
@@ -125,14 +125,14 @@ def _length(stage: Mapping[str, Any]) -> str:
     return f"{stage['steps']} steps of {stage['batch']} images, of {stage.get('size')} pixels"
 
 
-def _teacher(worlds: Mapping[str, Settings], given: Mapping[str, str]) -> list[str]:
+def _teacher(scenes: Mapping[str, Settings], given: Mapping[str, str]) -> list[str]:
     """Return what stands for LeReS, and whether it knows what the others do not."""
-    if "videos" in given or "rooms" not in worlds:
+    if "videos" in given or "rooms" not in scenes:
         return []
     found = ["Pseudo-depth is that of a network of ours, trained on procedural rooms with truth; the paper's is LeReS."]
-    if "ibims1" not in given and worlds["rooms"].style == worlds["ibims1"].style != worlds["videos"].style:
+    if "ibims1" not in given and scenes["rooms"].style == scenes["ibims1"].style != scenes["videos"].style:
         found.append(
-            f'That network learnt from rooms of style "{worlds["rooms"].style}", which is also that of the test out of '
+            f'That network learnt from rooms of style "{scenes["rooms"].style}", which is also that of the test out of '
             "distribution and which no other training shows: some of what SP gains there may be that."
         )
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cka_probe.papers.claims import Judged, controlled
+from cka_probe.papers.claims import TestedClaim, controlled
 from cka_probe.papers.drawn import Drawn, files_of
 from cka_probe.papers.mesa.arms import BASELINES, CONTROLS, OBJECTS, ROOMS, Arm
 from cka_probe.papers.mesa.evidence import Evidence
@@ -143,7 +143,7 @@ SCORES = {
 
 
 def draw_figures(
-    evidence: Evidence, rows: Sequence[Judged], tables: Mapping[str, pd.DataFrame], folder: Path
+    evidence: Evidence, rows: Sequence[TestedClaim], tables: Mapping[str, pd.DataFrame], folder: Path
 ) -> list[Drawn]:
     """Draw every figure of the page.
 

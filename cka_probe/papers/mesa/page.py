@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cka_probe.papers.claims import Judged, controlled, tested
+from cka_probe.papers.claims import TestedClaim, controlled, tested
 from cka_probe.papers.drawn import Drawn
 from cka_probe.papers.mesa.conditions import command, data_rows, departures, stage_rows
 from cka_probe.papers.mesa.evidence import VARIANTS, Evidence
@@ -29,7 +29,7 @@ LAYER_TABLES = {
 
 
 def write_page(
-    evidence: Evidence, rows: Sequence[Judged], tables: dict[str, pd.DataFrame], drawn: Sequence[Drawn]
+    evidence: Evidence, rows: Sequence[TestedClaim], tables: dict[str, pd.DataFrame], drawn: Sequence[Drawn]
 ) -> str:
     """Return the page as Markdown.
 
@@ -67,7 +67,7 @@ def spread_of(evidence: Evidence) -> str:
     )
 
 
-def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
+def _opening(evidence: Evidence, rows: Sequence[TestedClaim]) -> list[str]:
     own = [row for row in rows if not row.claim.of]
     seeds = ", ".join(map(str, evidence.seeds))
     return [
@@ -80,7 +80,7 @@ def _opening(evidence: Evidence, rows: Sequence[Judged]) -> list[str]:
     ]
 
 
-def _claims(rows: Sequence[Judged], figures: set[str]) -> list[str]:
+def _claims(rows: Sequence[TestedClaim], figures: set[str]) -> list[str]:
     own = [row for row in rows if not row.claim.of]
     count = tested(list(rows))
     corrected = (
@@ -131,7 +131,7 @@ def _sources(rows: pd.DataFrame) -> list[str]:
     return [f"- {row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples()]
 
 
-def _controls(rows: Sequence[Judged], figures: set[str]) -> list[str]:
+def _controls(rows: Sequence[TestedClaim], figures: set[str]) -> list[str]:
     shown = controlled(rows)
     ways = [f"- `{name}`: {words}" for name, words in VARIANTS.items()]
     return [

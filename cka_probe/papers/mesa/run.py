@@ -21,7 +21,7 @@ from cka_probe.models.checkpoint import versions
 from cka_probe.papers.mesa.report import write_report
 from cka_probe.papers.mesa.scales import NEEDED, SCALES, TESTS, TRAINED_ON, Scale
 from cka_probe.papers.mesa.similarities import RANDOM, fed_alike, fingerprints, ways
-from cka_probe.papers.run_context import Means, alone
+from cka_probe.papers.run_context import RunContext, main_process_only
 from cka_probe.papers.similarities import Images, checkpoints, write_similarities
 from cka_probe.papers.study import Study
 from cka_probe.papers.study_data import check_given, prepare
@@ -34,7 +34,12 @@ FED_OTHERWISE = ("mp", "mp_depth_plain")
 
 
 def reproduce_mesa(
-    out: str | Path, scale: str = "demo", *, seeds: int = 1, settings: Sequence[str] = (), means: Means | None = None
+    out: str | Path,
+    scale: str = "demo",
+    *,
+    seeds: int = 1,
+    settings: Sequence[str] = (),
+    means: RunContext | None = None,
 ) -> Path:
     """Do the paper again and return its page.
 
@@ -51,24 +56,24 @@ def reproduce_mesa(
     Raises:
         CkaProbeError: What does not fit, is not there, or stands in the way.
     """
-    size, means = registry.get(SCALES, scale, "scale"), means or Means()
+    size, means = registry.get(SCALES, scale, "scale"), means or RunContext()
     if seeds < 1:
         raise RecipeError(f"expected at least 1 seed, found {seeds}; ask for more")
     given, settings = _data_given(settings)
     read_recipe(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # a misspelt key is told now
     needed = _needed(size, given)
-    check_given(needed, given, size.worlds)
+    check_given(needed, given, size.scenes)
     study = Study(Path(out))
     study.claim({"paper": "mesa", "scale": scale, "data": given, "settings": settings, "versions": versions()})
-    paths = prepare(needed, given, size.worlds, study.folder / "data", workers=means.drawers, progress=means.drawing)
+    paths = prepare(needed, given, size.scenes, study.folder / "data", workers=means.drawers, progress=means.drawing)
     _label(study, size, paths, means)
     for seed in range(seeds):
         recipe = read_recipe(size.recipe, [*settings, f"seed={seed}", *(f"data.{n}={paths[n]}" for n in TRAINED_ON)])
         means.say(f"seed {seed}: training {len(recipe.stages)} stages")
         run_recipe(recipe, study.run(seed), device=means.device, workers=means.workers, progress=means.training)
-        alone(lambda recipe=recipe: _measure(study, recipe, size, paths, means))
+        main_process_only(lambda recipe=recipe: _measure(study, recipe, size, paths, means))
     means.say("the page")
-    return alone(lambda: write_report(study.folder)) or study.page
+    return main_process_only(lambda: write_report(study.folder)) or study.page
 
 
 def _data_given(settings: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -83,7 +88,7 @@ def _needed(scale: Scale, given: Mapping[str, str]) -> tuple[str, ...]:
     return (*NEEDED, "rooms") if scale.teacher and "videos" not in given else NEEDED
 
 
-def _label(study: Study, scale: Scale, paths: Mapping[str, str], means: Means) -> None:
+def _label(study: Study, scale: Scale, paths: Mapping[str, str], means: RunContext) -> None:
     """Give the videos pseudo-depth: a teacher's where they were drawn, their own where they were given.
 
     Raises:
@@ -95,7 +100,7 @@ def _label(study: Study, scale: Scale, paths: Mapping[str, str], means: Means) -
         recipe = read_recipe(scale.teacher, [*scale.teacher_settings, f"data.rooms={paths['rooms']}"])
         run = study.folder / "teacher"
         (teacher,) = run_recipe(recipe, run, device=means.device, workers=means.workers, progress=means.training)
-        alone(lambda: write_pseudo_depth(str(teacher), videos, overwrite=True, device=means.device))
+        main_process_only(lambda: write_pseudo_depth(str(teacher), videos, overwrite=True, device=means.device))
     elif "pseudo_depth" not in open_dataset(f"{videos}:train").gives:
         raise DataError(
             f"expected pseudo-depth (leres_depth) beside the videos of {paths['videos']}, found none; write some with "
@@ -103,7 +108,7 @@ def _label(study: Study, scale: Scale, paths: Mapping[str, str], means: Means) -
         )
 
 
-def _measure(study: Study, recipe: Recipe, scale: Scale, paths: Mapping[str, str], means: Means) -> None:
+def _measure(study: Study, recipe: Recipe, scale: Scale, paths: Mapping[str, str], means: RunContext) -> None:
     """Write all scores and comparisons of a run."""
     means.say(f"seed {recipe.seed}: scores")
     _score(study, recipe, paths, means)
@@ -111,7 +116,7 @@ def _measure(study: Study, recipe: Recipe, scale: Scale, paths: Mapping[str, str
     _compare(study, recipe, Images(TESTS["in"].format(**paths), scale.num, means.device))
 
 
-def _score(study: Study, recipe: Recipe, paths: Mapping[str, str], means: Means) -> None:
+def _score(study: Study, recipe: Recipe, paths: Mapping[str, str], means: RunContext) -> None:
     """Write how well every checkpoint that predicts depth does so, where it was tuned and elsewhere."""
     for stage in recipe.stages:
         if stage.task not in ("depth", "geometric", "pseudo_depth"):

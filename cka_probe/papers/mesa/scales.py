@@ -1,7 +1,7 @@
 """At what scale: which recipe, on what data, compared over how many images.
 
 The paper's data are LSUN and ImageNet for masked pre-training, videos of NYUv2 for the geometric stages, NYUv2 for
-fine-tuning and iBims-1 for what was never seen. `worlds` says which of them are drawn where no path is given: by
+fine-tuning and iBims-1 for what was never seen. `scenes` says which of them are drawn where no path is given: by
 the layouts of the real sets, so that the same readers read both, each from a seed of its own. A set drawn is
 called so in every table.
 """
@@ -30,14 +30,14 @@ class Scale:
         recipe: Bundled; trains every arm.
         teacher: Bundled; trains the network whose depth the videos get, "" where they come with pseudo-depth.
         num: Images that layers are compared over.
-        worlds: What is drawn where no path is given, by name of the data.
+        scenes: What is drawn where no path is given, by name of the data.
         settings: More `--set` of the teacher's recipe.
     """
 
     recipe: str
     teacher: str
     num: int
-    worlds: Mapping[str, Settings]
+    scenes: Mapping[str, Settings]
     teacher_settings: tuple[str, ...] = ()
 
 
@@ -45,7 +45,7 @@ def _rooms(seed: int, num: int, size: tuple[int, int], **more: object) -> Settin
     return Settings("rooms", num=num, seed=seed, size=size, **more)
 
 
-def _worlds(images: int, videos: int, tuned: tuple[int, float], others: int, size: tuple[int, int]) -> Mapping:
+def _scenes(images: int, videos: int, tuned: tuple[int, float], others: int, size: tuple[int, int]) -> Mapping:
     """Return the procedural sets of a study.
 
     Args:
@@ -70,12 +70,12 @@ def _worlds(images: int, videos: int, tuned: tuple[int, float], others: int, siz
 
 
 SCALES = {
-    "demo": Scale("mesa_demo", "teacher", 256, _worlds(480, 160, (560, 256 / 560), 240, (96, 128))),
+    "demo": Scale("mesa_demo", "teacher", 256, _scenes(480, 160, (560, 256 / 560), 240, (96, 128))),
     "gpu": Scale(
         "mesa_gpu",
         "teacher",
         512,
-        _worlds(8000, 1200, (4512, 512 / 4512), 2000, (192, 256)),
+        _scenes(8000, 1200, (4512, 512 / 4512), 2000, (192, 256)),
         ("size=192", "architecture=resnet50", "teacher.steps=3000", "teacher.batch=64", "teacher.precision=bf16"),
     ),
     "paper": Scale("mesa_paper", "", 654, MappingProxyType({})),

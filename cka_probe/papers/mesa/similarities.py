@@ -17,20 +17,20 @@ from pathlib import Path
 from cka_probe.comparison.compare import compare
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.papers.similarities import Images, Way, write_fingerprints
+from cka_probe.papers.similarities import ComparisonSpec, Images, write_fingerprints
 from cka_probe.papers.study import Study
 
 RANDOM = "random"
 """The stage that no checkpoint is of: the network as it was initialised."""
 
 
-def ways(nine: LayerMap) -> dict[str, Way]:
+def ways(nine: LayerMap) -> dict[str, ComparisonSpec]:
     """Return the ways that follow from fingerprints, for the layers of the paper."""
     return {
-        "paper": Way(nine),
-        "biased": Way(nine, estimator="biased"),
-        "stream": Way(stream(nine)),
-        "pooled": Way(nine, features="gap"),
+        "paper": ComparisonSpec(nine),
+        "biased": ComparisonSpec(nine, estimator="biased"),
+        "stream": ComparisonSpec(stream(nine)),
+        "pooled": ComparisonSpec(nine, features="gap"),
     }
 
 

@@ -218,5 +218,5 @@ def test_real_frames_are_as_their_source_says():
 
 
 def test_single_frames_have_no_flow_and_that_is_said():
-    check = check_dataset(open_dataset("worlds:rooms?num=2&frames=1&size=16x16"))
+    check = check_dataset(open_dataset("scenes:rooms?num=2&frames=1&size=16x16"))
     assert "nothing moves" in check.table()

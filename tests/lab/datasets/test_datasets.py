@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers.paths import REAL
+from helpers.paths import REAL, ROOT
 from PIL import Image
 from scipy.io import savemat
 
@@ -103,7 +103,7 @@ def made(request, tmp_path):
 
 
 def test_every_dataset_is_tried():
-    places = [*Path(__file__).parent.glob("test_readers_*.py"), Path(__file__).with_name("test_worlds.py")]
+    places = [*Path(__file__).parent.glob("test_readers_*.py"), ROOT / "tests" / "lab" / "scenes" / "test_scenes.py"]
     elsewhere = "".join(path.read_text() for path in places)
     here = {name for name, _ in ROOTS.values()}
     assert here <= set(DATASETS)

@@ -12,9 +12,9 @@ from torch import Generator
 
 from cka_probe.images.datasets import DATASETS, open_dataset
 from cka_probe.images.reading import read_image
-from cka_probe.lab.datasets.cache import Kept, key_of
+from cka_probe.lab.datasets.cache import DecodedCache, key_of
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.training.sampling import Samples, Steps, Views, batches
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, StepBatchSampler, batches
 
 
 @pytest.fixture(autouse=True)
@@ -100,11 +100,13 @@ def root(tmp_path, monkeypatch):
 
 def loaded(samples, epochs, workers):
     """Return all batches of some epochs; the workers of each are new, as those of training and validation are."""
-    views, count = Views(samples, Task(), 0, train=True), len(samples)
+    views, count = AugmentedDataset(samples, Task(), 0, train=True), len(samples)
     return [
         batch
         for epoch in range(epochs)
-        for batch in batches(views, Steps(range(epoch * count, (epoch + 1) * count), 1, 0, 1), workers, pin=False)
+        for batch in batches(
+            views, StepBatchSampler(range(epoch * count, (epoch + 1) * count), 1, 0, 1), workers, pin=False
+        )
     ]
 
 
@@ -119,7 +121,7 @@ def test_each_file_is_decoded_once_whatever_the_workers_epochs_and_roles(name, r
     needs, files = NEEDS[name]
     plain = loaded(Samples([f"{name}:{root}"], frozenset(needs)), 2, 0)
     (root / "journal").unlink()
-    kept = Kept()
+    kept = DecodedCache()
     shared = loaded(Samples([f"{name}:{root}"], frozenset(needs), kept), 2, 2)
     again = loaded(Samples([f"{name}:{root}"], frozenset(needs), kept), 1, 0)  # another stage
     read = Counter((root / "journal").read_text().splitlines())
@@ -156,7 +158,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_what_is_kept_comes_back_bit_for_bit_and_is_ones_own(name):
-    kept, field = Kept(), FIELDS[name]
+    kept, field = DecodedCache(), FIELDS[name]
     assert kept.get((name,), lambda: field) is field
 
     def never():
@@ -195,7 +197,7 @@ def test_frames_that_say_nothing_of_their_files_are_kept_by_their_place():
 
         return Frame(str(number), {"image": read})
 
-    kept, frames = Kept(), Frames([[frame(0), frame(1), frame(2)]], (-1, 1))
+    kept, frames = DecodedCache(), Frames([[frame(0), frame(1), frame(2)]], (-1, 1))
     frames.keep(kept, "here")
     for _ in range(2):
         sample = frames[0]

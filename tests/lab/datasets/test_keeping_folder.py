@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from cka_probe.errors import OutputError
-from cka_probe.lab.datasets.cache import PREFIX, Kept
+from cka_probe.lab.datasets.cache import PREFIX, DecodedCache
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def temporary(tmp_path, monkeypatch):
 
 
 def test_what_is_beyond_the_budget_is_read_anew():
-    kept, reads = Kept(budget=1000), []
+    kept, reads = DecodedCache(budget=1000), []
 
     def read(number):
         reads.append(number)
@@ -44,7 +44,7 @@ def test_what_is_beyond_the_budget_is_read_anew():
 
 
 def test_a_full_disk_is_a_budget_used_up():
-    kept, reads = Kept(), []
+    kept, reads = DecodedCache(), []
 
     def read():
         reads.append(1)
@@ -65,11 +65,11 @@ def test_a_full_disk_is_a_budget_used_up():
 def test_a_place_that_cannot_be_written_to_is_said(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
     with pytest.raises(OutputError, match=r"below /proc/nowhere: No such file.*set TMPDIR .*cache=false"):
-        Kept()
+        DecodedCache()
 
 
 def test_a_reader_that_fails_keeps_nothing_and_holds_nobody_up():
-    kept = Kept()
+    kept = DecodedCache()
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             kept.get(("broken",), lambda: torch.zeros(1 // 0))
@@ -87,7 +87,7 @@ def wait_and_read(kept, journal):
 
 
 def test_processes_that_want_the_same_at_once_wait_for_one(tmp_path):
-    kept, context, journal = Kept(), multiprocessing.get_context("fork"), tmp_path / "journal"
+    kept, context, journal = DecodedCache(), multiprocessing.get_context("fork"), tmp_path / "journal"
     running = [context.Process(target=wait_and_read, args=(kept, journal)) for _ in range(3)]
     for process in running:
         process.start()
@@ -99,13 +99,13 @@ def test_processes_that_want_the_same_at_once_wait_for_one(tmp_path):
 
 
 def test_a_pickled_one_is_the_same_one():
-    kept = Kept()
+    kept = DecodedCache()
     kept.get(("one",), lambda: torch.ones(1))
     assert pickle.loads(pickle.dumps(kept)).get(("one",), lambda: torch.zeros(1)) == 1
 
 
 def test_the_folder_goes_with_its_owner(temporary):
-    kept = Kept()
+    kept = DecodedCache()
     kept.get(("one",), lambda: torch.ones(1))
     assert list(temporary.iterdir()) == [kept.folder]
     del kept
@@ -113,16 +113,16 @@ def test_the_folder_goes_with_its_owner(temporary):
 
 
 def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary):
-    code = "from cka_probe.lab.datasets.cache import Kept; kept = Kept(); print(kept.folder, flush=True); input()"
+    code = "from cka_probe.lab.datasets.cache import DecodedCache; kept = DecodedCache(); print(kept.folder, flush=True); input()"
     command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(temporary)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen(command, **pipes) as ending, subprocess.Popen(command, **pipes) as killed:
         folders = [Path(process.stdout.readline().strip()) for process in (ending, killed)]
-        first = Kept()
+        first = DecodedCache()
         assert all(folder.is_dir() for folder in folders)  # their owners live
         killed.send_signal(signal.SIGKILL)
         ending.communicate("\n")
         killed.wait()
     assert [folder.is_dir() for folder in folders] == [False, True]
-    second = Kept()
+    second = DecodedCache()
     assert sorted(temporary.glob(f"{PREFIX}*")) == sorted([first.folder, second.folder])

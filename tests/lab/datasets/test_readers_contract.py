@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import SPLITS, open_dataset
 from cka_probe.images.sample import FIELDS
-from cka_probe.lab.datasets.validation import find_faults
+from cka_probe.lab.datasets.validation import validate_sample
 
 
 def split_masks_root(root):
@@ -75,7 +75,7 @@ def test_a_sample_is_what_the_contract_says(made):
     for index in range(len(dataset)):
         sample = dataset[index]
         arrays = {name: field.numpy() for name, field in sample.items()}
-        assert find_faults(arrays, dataset.gives, {"labels": count, "category": count}) == {}
+        assert validate_sample(arrays, dataset.gives, {"labels": count, "category": count}) == {}
         torch.testing.assert_close(dataset.image(index), sample["image"], rtol=0, atol=0)
     assert len(list(dataset)) == len(dataset)
 

@@ -88,7 +88,7 @@ def improvement(image, source, depth, K, source_T_target, also=True):
     """How many times smaller the photometric error over visible pixels is with the warp than without."""
     warped, _, visible = warp(source, depth, K, source_T_target)
     visible = visible & also
-    before, after = ((image - image).abs().mean(1, keepdim=True)[visible].mean() for image in (source, warped))
+    before, after = ((image - shown).abs().mean(1, keepdim=True)[visible].mean() for shown in (source, warped))
     return (before / after).item()
 
 

@@ -19,7 +19,7 @@ from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import read_kept_labels
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
-from cka_probe.lab.evaluation.showing import label_rows, telling_images
+from cka_probe.lab.evaluation.showing import label_rows, representative_images
 from cka_probe.lab.tasks.segmentation import Segmentation
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
@@ -200,7 +200,7 @@ def test_classes_of_one_name_are_told_apart(model, monkeypatch):
 
 def test_images_from_the_best_to_the_worst(model, tmp_path):
     found = evaluate(model, Blocks((60, 90)), device="cpu", keep=tmp_path)
-    names = telling_images(found, 3)
+    names = representative_images(found, 3)
     own = found.table().loc[names, "miou"].to_numpy()
     assert (np.diff(own) <= 0).all()
     assert own[0] == found.table()["miou"].max()

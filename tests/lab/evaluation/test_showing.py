@@ -15,7 +15,7 @@ from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.evaluation.predictions import keep_prediction
 from cka_probe.lab.evaluation.protocol import Protocol
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.lab.evaluation.showing import depth_rows, telling_images
+from cka_probe.lab.evaluation.showing import depth_rows, representative_images
 from cka_probe.plotting.depth_panel import TRUTH
 from ckaprobe_cli import app
 
@@ -33,19 +33,19 @@ def rooms(monkeypatch):
 def test_images_from_the_best_to_the_worst():
     table = pd.DataFrame({"abs_rel": [0.5, 0.1, np.nan, 0.3, 0.2, 0.4]}, index=list("abcdef"))
     scores = Scores(table, {}, {}, {}, {})
-    assert telling_images(scores, 3) == ["b", "d", "a"]
-    assert telling_images(scores, 9) == ["b", "e", "d", "f", "a"]
+    assert representative_images(scores, 3) == ["b", "d", "a"]
+    assert representative_images(scores, 9) == ["b", "e", "d", "f", "a"]
     with pytest.raises(UnknownNameError, match="no measure 'absrel'; did you mean 'abs_rel'"):
-        telling_images(scores, 1, "absrel")
+        representative_images(scores, 1, "absrel")
     with pytest.raises(DataError, match="at least one image to show, found 0"):
-        telling_images(scores, 0)
+        representative_images(scores, 0)
 
 
 @pytest.mark.parametrize("scaling", ["none", "median", "affine"])
 def test_what_is_shown_is_what_was_scored(model, tmp_path, scaling):
     scores = evaluate(model, "rooms:x", device="cpu", scaling=scaling, cap=(0.5, np.inf), keep=tmp_path, num=4)
     rules = Protocol.from_recorded(scores.settings)
-    names = telling_images(scores, 4)
+    names = representative_images(scores, 4)
     rows = depth_rows("rooms:x", {"last": tmp_path, "again": tmp_path}, names, rules)
     assert [row.name for row in rows] == names
     for row in rows:

@@ -21,7 +21,7 @@ def pairs_of(depth, num=200, seed=0):
 
 @functools.cache
 def rooms(num=6):
-    data = open_dataset(f"worlds:rooms?num={num}&frames=1&size=96x72")
+    data = open_dataset(f"scenes:rooms?num={num}&frames=1&size=96x72")
     return torch.stack([data[i]["depth"] for i in range(num)])
 
 

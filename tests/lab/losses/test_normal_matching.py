@@ -27,7 +27,7 @@ def plane(normal, distance=3.0, size=(9, 10), camera=K):
 
 @functools.cache
 def rooms(num=6):
-    data = open_dataset(f"worlds:rooms?num={num}&frames=1&size=96x72")
+    data = open_dataset(f"scenes:rooms?num={num}&frames=1&size=96x72")
     samples = [data[i] for i in range(num)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in ("image", "depth", "K")}
 

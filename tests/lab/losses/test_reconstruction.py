@@ -13,7 +13,7 @@ from cka_probe.lab.geometry import flipped_K, flipped_pose
 from cka_probe.lab.losses import photometric_error
 from cka_probe.lab.tasks.disparity import DisparityDecoder
 from cka_probe.lab.tasks.geometric import GeometricHead
-from cka_probe.lab.tasks.pose_network import MotionNet, pose_matrix
+from cka_probe.lab.tasks.pose_network import PoseNet, pose_matrix
 from cka_probe.lab.tasks.reconstruction import Comparing, error_maps, reconstruct, selected
 
 PLAIN = Comparing(auto_mask=False, min_select=False, known_poses=True)
@@ -41,8 +41,8 @@ def draw_batch(n=2, sources=2, height=12, width=14, seed=0):
 @pytest.fixture(scope="module")
 def rooms():
     """Return a batch of rendered rooms and the true depth of all its frames."""
-    videos = open_dataset("worlds:rooms?num=3&frames=3&size=96x72&sources=-1,1")
-    frames = open_dataset("worlds:rooms?num=3&frames=3&size=96x72")
+    videos = open_dataset("scenes:rooms?num=3&frames=3&size=96x72&sources=-1,1")
+    frames = open_dataset("scenes:rooms?num=3&frames=3&size=96x72")
     samples = [videos.some(room, {"sources", "K", "source_T_target"}) for room in range(3)]
     depths = [
         torch.stack([frames.some(3 * room + place, {"depth"})["depth"] for place in (1, 0, 2)]) for room in range(3)
@@ -247,7 +247,7 @@ def test_degenerate_input_has_finite_losses_and_gradients(case, min_select):
     torch.manual_seed(0)
     known = case.startswith("poses")
     batch, _ = draw_batch(height=64, width=64)
-    backbone, head = Small(), GeometricHead(DisparityDecoder([(4, 4), (8, 32)]), None if known else MotionNet())
+    backbone, head = Small(), GeometricHead(DisparityDecoder([(4, 4), (8, 32)]), None if known else PoseNet())
     seen = torch.zeros(2, 2, 1, 64, 64, dtype=torch.bool) if case == "nothing seen" else None
     if case == "identical":
         batch["sources"] = batch["image"][:, None].repeat(1, 2, 1, 1, 1)

@@ -26,7 +26,7 @@ def unit(*shape, seed=0):
 
 @functools.cache
 def rooms(num=6):
-    data = open_dataset(f"worlds:rooms?num={num}&frames=1&size=96x72")
+    data = open_dataset(f"scenes:rooms?num={num}&frames=1&size=96x72")
     samples = [data[i] for i in range(num)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in ("image", "depth", "K")}
 

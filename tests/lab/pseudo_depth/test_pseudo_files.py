@@ -15,7 +15,7 @@ from cka_probe.errors import CheckpointError, DataError, OutputError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.datasets.depth import read_steps
 from cka_probe.lab.pseudo_depth import Source, open_source, write_pseudo_depth
-from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.scenes.layouts.files import write_affine_depth
 from cka_probe.lab.tasks import TASKS
 from cka_probe.models.architectures import ARCHITECTURES
@@ -45,7 +45,7 @@ def teacher(tmp_path_factory):
 @pytest.fixture
 def data(tmp_path):
     """Return videos of rooms: 4 scenes of 2 frames for training and validation, without the stand-in."""
-    root = make_worlds(tmp_path / "rooms", Settings("rooms", 4, 2, SIZE, 5, layout="sc_depth"))
+    root = make_scenes(tmp_path / "rooms", Settings("rooms", 4, 2, SIZE, 5, layout="sc_depth"))
     for path in root.glob("training/*/leres_depth/*"):
         path.unlink()
     for folder in root.glob("training/*/leres_depth"):

@@ -13,16 +13,16 @@ from cka_probe.images.classes import CITYSCAPES, NYU13, NYU40_TO_13
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import FIELDS
 from cka_probe.lab.datasets.flow import read_flow
-from cka_probe.lab.scenes import WORLDS, see
+from cka_probe.lab.scenes import SCENES, see
 from cka_probe.lab.scenes.layouts import LAYOUTS, USUAL
 from cka_probe.lab.scenes.layouts.files import counted, in_steps, write_flow
 from cka_probe.lab.scenes.layouts.layout import labels_in
-from cka_probe.lab.scenes.make import make_worlds
+from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
 
 SIZE, SEED, NUM = (48, 64), 5, 3
 
-# layout: the kind of world, the readers' strings, and how a sample's name says which world and frame it is
+# layout: the kind of scene, the readers' strings, and how a sample's name says which scene and frame it is
 CASES = {
     "cityscapes": ("streets", ["cityscapes:{}?sources=s"], r"town(\d+)_\d+_(\d+)"),
     "ibims1": ("rooms", ["ibims1:{}"], r"_(\d+)_(\d+)$"),
@@ -48,10 +48,10 @@ def made(request, tmp_path_factory):
     name = request.param
     layout, (kind, specs, pattern) = LAYOUTS[name], CASES[name]
     root = tmp_path_factory.mktemp(name) / "set"
-    make_worlds(root, Settings(kind, NUM, 2, SIZE, SEED, layout=name))
-    worlds = [WORLDS[kind](SEED, index, 2) for index in range(NUM)]
-    views = {(i, f): see(worlds[i], f, SIZE, partner=layout.partner, flow=True) for i in range(NUM) for f in range(2)}
-    return name, list(samples(worlds, views, [open_dataset(spec.format(root)) for spec in specs], pattern))
+    make_scenes(root, Settings(kind, NUM, 2, SIZE, SEED, layout=name))
+    scenes = [SCENES[kind](SEED, index, 2) for index in range(NUM)]
+    views = {(i, f): see(scenes[i], f, SIZE, partner=layout.partner, flow=True) for i in range(NUM) for f in range(2)}
+    return name, list(samples(scenes, views, [open_dataset(spec.format(root)) for spec in specs], pattern))
 
 
 def holding(*fields):
@@ -61,17 +61,17 @@ def holding(*fields):
 
 
 def place_of(name, pattern):
-    """Return (world, frame) that a sample's name says."""
+    """Return (scene, frame) that a sample's name says."""
     found = re.search(pattern, name).groups()
     if len(found) == 1:
         return divmod(int(found[0]), 2)
-    if "_" in found[0]:  # KITTI's days: the 26th of September is world 0
+    if "_" in found[0]:  # KITTI's days: the 26th of September is scene 0
         return int(found[0].split("_")[1]) - 26, int(found[1])
     return int(found[0]), int(found[1])
 
 
-def samples(worlds, views, datasets, pattern):
-    """Yield each sample with the view it should be, its world, and the data set it is of."""
+def samples(scenes, views, datasets, pattern):
+    """Yield each sample with the view it should be, its scene, and the data set it is of."""
     for dataset in datasets:
         for number in range(len(dataset)):
             sample = dataset[number]
@@ -79,7 +79,7 @@ def samples(worlds, views, datasets, pattern):
                 yield sample, min(views.values(), key=lambda view: off(sample["image"], view.image)), None, dataset
             else:
                 index, frame = place_of(dataset.describe(number), pattern)
-                yield sample, views[index, frame], worlds[index], dataset
+                yield sample, views[index, frame], scenes[index], dataset
 
 
 def off(image, pixels):
@@ -125,11 +125,11 @@ def test_images(made):
 @holding("depth")
 def test_depth(made):
     name = made[0]
-    for sample, view, world, _ in made[1]:
+    for sample, view, scene, _ in made[1]:
         depth = sample["depth"][0].numpy()
         there = view.depth > 0
         if name == "cityscapes":  # disparity in steps of 1/256 pixel
-            fb = view.K[0, 0] * world.camera.baseline
+            fb = view.K[0, 0] * scene.camera.baseline
             there = np.divide(fb, view.depth, out=np.zeros(SIZE), where=there) > 0.5 / 256
             np.testing.assert_allclose(fb / depth[there], fb / view.depth[there], rtol=1e-6, atol=0.5001 / 256)
         else:
@@ -150,21 +150,21 @@ def test_pseudo_depth_is_depth_up_to_scale_and_shift(made):
 
 @holding("K", "source_T_target")
 def test_cameras(made):
-    for sample, view, world, dataset in made[1]:
+    for sample, view, scene, dataset in made[1]:
         if "K" in dataset.gives:
             np.testing.assert_allclose(sample["K"], view.K, rtol=1e-6)
         if "source_T_target" in dataset.gives:
             expected = np.eye(4)
-            expected[0, 3] = -world.camera.baseline
+            expected[0, 3] = -scene.camera.baseline
             np.testing.assert_allclose(sample["source_T_target"][0], expected, atol=1e-6)
 
 
 @holding("world_T_target")
 def test_the_way_of_the_camera(made):
     read, true = {}, {}
-    for sample, view, world, _ in made[1]:
-        read.setdefault(id(world), []).append(sample["world_T_target"].double().numpy())
-        true.setdefault(id(world), []).append(view.pose)
+    for sample, view, scene, _ in made[1]:
+        read.setdefault(id(scene), []).append(sample["world_T_target"].double().numpy())
+        true.setdefault(id(scene), []).append(view.pose)
     for key, poses in read.items():
         assert len(poses) == 2
         assert np.linalg.norm(true[key][1][:3, 3] - true[key][0][:3, 3]) > 0.01
@@ -197,13 +197,13 @@ def test_flow(made):
 @holding("planes")
 def test_planes_and_edges(made):
     seen = set()
-    for sample, view, world, _ in made[1]:
+    for sample, view, scene, _ in made[1]:
         np.testing.assert_array_equal(sample["edges"][0], view.edges)
         assert sample["valid"].all()
         planes = sample["planes"].numpy()
         for part, numbers in zip(("wall", "table", "floor"), planes, strict=True):
             on = numbers > 0
-            seen |= {(part, world.classes[label]) for label in np.unique(view.labels[on])}
+            seen |= {(part, scene.classes[label]) for label in np.unique(view.labels[on])}
             assert same_parts(numbers[on], view.planes[on])
         on = (planes > 0).any(axis=0)
         assert on.mean() > 0.1
@@ -219,7 +219,7 @@ def test_categories(made):
 
 
 def test_the_folders_of_nyuv2_part_rooms_for_testing_from_the_others(tmp_path):
-    root = make_worlds(tmp_path / "rooms", Settings("rooms", 4, 2, SIZE, SEED))
+    root = make_scenes(tmp_path / "rooms", Settings("rooms", 4, 2, SIZE, SEED))
     both, train, test = (open_dataset(f"nyuv2:{root}:{split}") for split in ("all", "train", "test"))
     assert (len(both), len(train), len(test)) == (8, 6, 2)
     assert "official_splits/test" in test.describe(0)
@@ -227,21 +227,21 @@ def test_the_folders_of_nyuv2_part_rooms_for_testing_from_the_others(tmp_path):
     assert line[0].startswith("/")
     assert line[0].endswith("/rgb_00000.jpg")
     assert line[1].endswith("/sync_depth_00000.png")
-    assert float(line[2]) == pytest.approx(WORLDS["rooms"](SEED, 0, 1).camera.intrinsics(SIZE)[0, 0], abs=1e-4)
+    assert float(line[2]) == pytest.approx(SCENES["rooms"](SEED, 0, 1).camera.intrinsics(SIZE)[0, 0], abs=1e-4)
 
 
 def test_a_scan_of_kitti_lies_on_what_is_there(tmp_path):
     size = (64, 208)
-    root = make_worlds(tmp_path / "streets", Settings("streets", 1, 1, size, SEED, layout="kitti"))
+    root = make_scenes(tmp_path / "streets", Settings("streets", 1, 1, size, SEED, layout="kitti"))
     depth = open_dataset(f"kitti:{root}?depth=lidar")[0]["depth"][0].numpy()
-    true = see(WORLDS["streets"](SEED, 0, 1), 0, size).depth
+    true = see(SCENES["streets"](SEED, 0, 1), 0, size).depth
     hit = depth > 0
     assert 0.1 < hit.mean() < 0.7
     np.testing.assert_allclose(depth[hit], true[hit], rtol=1e-5)
 
 
 def test_labels_of_the_mat_file_are_894_kinds_that_become_13(tmp_path):
-    root = make_worlds(tmp_path / "rooms", Settings("rooms", 2, 1, SIZE, SEED, layout="nyuv2_mat", test=0.5))
+    root = make_scenes(tmp_path / "rooms", Settings("rooms", 2, 1, SIZE, SEED, layout="nyuv2_mat", test=0.5))
     mapping = loadmat(root / "classMapping40.mat")["mapClass"]
     splits = loadmat(root / "splits.mat")
     assert mapping.shape == (1, 894)
@@ -257,7 +257,7 @@ def test_labels_of_the_mat_file_are_894_kinds_that_become_13(tmp_path):
             name = said[label - 1]
             assert NYU13.names[NYU40_TO_13[mapping[0, label - 1] - 1]] == name
         kinds = [text_of(file, reference) for reference in file["sceneTypes"][0]]
-        assert kinds == [WORLDS["rooms"](SEED, index, 1).category for index in range(2)]
+        assert kinds == [SCENES["rooms"](SEED, index, 1).category for index in range(2)]
         assert text_of(file, file["scenes"][0, 1]) == f"{kinds[1]}_0001"
         assert file.userblock_size == 512
     assert (root / "nyu_depth_v2_labeled.mat").read_bytes()[:10] == b"MATLAB 7.3"
@@ -268,18 +268,18 @@ def text_of(file, reference):
 
 
 def test_every_class_of_things_has_its_folder_and_so_its_number(tmp_path):
-    root = make_worlds(tmp_path / "objects", Settings("objects", 2, 1, SIZE, SEED))
-    names = {name.replace(" ", "_") for name in WORLDS["objects"](SEED, 0, 1).classes}
+    root = make_scenes(tmp_path / "objects", Settings("objects", 2, 1, SIZE, SEED))
+    names = {name.replace(" ", "_") for name in SCENES["objects"](SEED, 0, 1).classes}
     assert len(names) >= 20
     assert {path.name for path in (root / "train").iterdir()} == names
     assert set(open_dataset(f"imagenet:{root}").classes.names) == names
 
 
 def test_what_a_layout_has_no_number_for_is_said():
-    world = WORLDS["rooms"](SEED, 0, 1)
-    view = see(world, 0, SIZE)
+    scene = SCENES["rooms"](SEED, 0, 1)
+    view = see(scene, 0, SIZE)
     with pytest.raises(DataError, match=r"expected classes among road, .*, found 'bed'; use another layout"):
-        labels_in(view, world, CITYSCAPES)
+        labels_in(view, scene, CITYSCAPES)
     with pytest.raises(DataError, match="expected at most 3 things of one kind in an image, found 4; use another"):
         counted(np.ones((2, 2), int), np.array([[1, 2], [3, 4]]), most=3)
 

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 from helpers.solids import distance
 
-from cka_probe.lab.scenes import WORLDS, rays, see, shading, view
+from cka_probe.lab.scenes import SCENES, rays, see, shading, view
 from cka_probe.lab.scenes.rays import Rays, camera_rays, cast
+from cka_probe.lab.scenes.scene import Camera, Lamps, Piece, Scene, Shell, Sun
 from cka_probe.lab.scenes.shading import light_from, on_surfaces
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, ELLIPSOID, Material, Solid, box
 from cka_probe.lab.scenes.table import tabulate
-from cka_probe.lab.scenes.world import Camera, Lamps, Piece, Shell, Sun, World
 
 SIZE = (48, 64)
 GREY = Material("plain", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-each_kind = pytest.mark.parametrize("kind", WORLDS)
+each_kind = pytest.mark.parametrize("kind", SCENES)
 
 
-def at_start(world):
+def at_start(scene):
     """Return all solids where they are when the camera is at its first pose."""
-    time = world.camera.times[0]
+    time = scene.camera.times[0]
     return [
         replace(solid, centre=tuple(np.add(solid.centre, time * np.array(piece.velocity))))
-        for piece in world.pieces
+        for piece in scene.pieces
         for solid in piece.solids
     ]
 
@@ -34,19 +34,19 @@ def room_with(*solids, light=None, size=(4.0, 4.0, 2.5)):
     shell = Shell((0.0, 0.0, 0.0), size, (GREY,) * 6, ("wall",) * 6)
     pieces = tuple(Piece((solid,), "thing") for solid in solids)
     light = light or Lamps((2.0, 2.0, 2.3))
-    return World("rooms", "cell", ("wall", "thing"), shell, pieces, light, Camera(pose[None], np.zeros(1)))
+    return Scene("rooms", "cell", ("wall", "thing"), shell, pieces, light, Camera(pose[None], np.zeros(1)))
 
 
 @each_kind
 @pytest.mark.parametrize("index", range(3))
 def test_every_pixel_of_depth_lies_on_a_surface_and_nothing_is_before_it(kind, index):
-    world = WORLDS[kind](1, index, 1)
-    view, solids = see(world, 0, SIZE), at_start(world)
+    scene = SCENES[kind](1, index, 1)
+    view, solids = see(scene, 0, SIZE), at_start(scene)
     v, u = np.indices(SIZE)
     ways = np.stack([(u - view.K[0, 2]) / view.K[0, 0], (v - view.K[1, 2]) / view.K[1, 1], np.ones(SIZE)])
     met = view.depth.ravel() > 0
     points = (view.pose[:3, :3] @ (ways * view.depth).reshape(3, -1) + view.pose[:3, 3:])[:, met]
-    low, high = (np.array(corner)[:, None] for corner in (world.shell.low, world.shell.high))
+    low, high = (np.array(corner)[:, None] for corner in (scene.shell.low, scene.shell.high))
     to_shell = np.minimum(points - low, high - points).min(axis=0)
     nearest = np.min([to_shell, *(np.abs(distance(solid, points)) for solid in solids)], axis=0)
     assert nearest.max() < 1e-5
@@ -57,8 +57,8 @@ def test_every_pixel_of_depth_lies_on_a_surface_and_nothing_is_before_it(kind, i
 
 
 def test_depth_is_along_the_axis_and_not_along_the_ray():
-    world = room_with()
-    view = see(world, 0, SIZE)
+    scene = room_with()
+    view = see(scene, 0, SIZE)
     facing = view.depth[20:28]
     np.testing.assert_allclose(facing[:, [10, 31, 53]], 3.8, atol=1e-12)  # the wall y = 4 from y = 0.2
 
@@ -100,9 +100,9 @@ def faces(solid):
 def test_no_two_faces_lie_in_one_place(kind):
     """Which of two is seen would be a matter of rounding. On the shell none is seen, and bottoms rest on things."""
     for index in range(12):
-        world = WORLDS[kind](7, index, 1)
-        planes, ends = {}, (world.shell.low, world.shell.high)
-        for piece in world.pieces:
+        scene = SCENES[kind](7, index, 1)
+        planes, ends = {}, (scene.shell.low, scene.shell.high)
+        for piece in scene.pieces:
             for solid in piece.solids:
                 for turn, axis, side, place, low, high in faces(solid) if solid.shape == BOX else ():
                     if (axis, side) == (2, -1) or (not turn and abs(place - ends[side > 0][axis]) < 1e-3):
@@ -114,8 +114,8 @@ def test_no_two_faces_lie_in_one_place(kind):
 
 
 def test_the_four_rays_of_a_pixel_lie_around_its_centre():
-    world = WORLDS["rooms"](0, 0, 1)
-    pose, K = world.camera.poses[0], world.camera.intrinsics(SIZE)
+    scene = SCENES["rooms"](0, 0, 1)
+    pose, K = scene.camera.poses[0], scene.camera.intrinsics(SIZE)
     centre, fine = (camera_rays(pose, K, SIZE, each, np.float64).direction for each in (view.CENTRE, view.FINE))
     np.testing.assert_allclose(fine.mean(axis=1, keepdims=True), centre, atol=1e-12)
     halfway = (centre[..., 1:] - centre[..., :-1]) / 2
@@ -125,8 +125,8 @@ def test_the_four_rays_of_a_pixel_lie_around_its_centre():
 @each_kind
 @pytest.mark.parametrize("index", range(4))
 def test_looking_only_where_a_solid_can_be_loses_nothing(kind, index, monkeypatch):
-    world = WORLDS[kind](5, index, 2)
-    quickly = see(world, 0, SIZE, flow=True)
+    scene = SCENES[kind](5, index, 2)
+    quickly = see(scene, 0, SIZE, flow=True)
 
     def everywhere(table, pose, K, shape):
         window = (0, *shape[:1], 0, *shape[1:]) if shape else (-np.inf, np.inf, -np.inf, np.inf)
@@ -135,7 +135,7 @@ def test_looking_only_where_a_solid_can_be_loses_nothing(kind, index, monkeypatc
     monkeypatch.setattr(rays, "_windows", everywhere)
     everything = lambda balls, place, _: np.repeat(np.isfinite(balls[:, 3:]), place.shape[1], axis=1)  # noqa: E731
     monkeypatch.setattr(shading, "_passing", everything)
-    slowly = see(world, 0, SIZE, flow=True)
+    slowly = see(scene, 0, SIZE, flow=True)
     np.testing.assert_array_equal(quickly.depth, slowly.depth)
     np.testing.assert_array_equal(quickly.occluded, slowly.occluded)
     np.testing.assert_array_equal(quickly.image, slowly.image)
@@ -143,21 +143,21 @@ def test_looking_only_where_a_solid_can_be_loses_nothing(kind, index, monkeypatc
 
 @each_kind
 def test_following_two_rays_of_a_pixel_to_the_light_is_as_good_as_four(kind, monkeypatch):
-    world = WORLDS[kind](5, 1, 2)
-    quickly = see(world, 0, (96, 128)).image.astype(int)
+    scene = SCENES[kind](5, 1, 2)
+    quickly = see(scene, 0, (96, 128)).image.astype(int)
     every = lambda table, points, to_light, lit, _: shading._hidden(table, points, to_light, np.flatnonzero(lit))  # noqa: E731
     monkeypatch.setattr(shading, "_shaded", every)
-    difference = np.abs(see(world, 0, (96, 128)).image.astype(int) - quickly).max(axis=-1)
+    difference = np.abs(see(scene, 0, (96, 128)).image.astype(int) - quickly).max(axis=-1)
     assert difference.mean() < 0.15
     assert (difference > 8).mean() < 0.01
 
 
-def light_at(world, *spots):
+def light_at(scene, *spots):
     """Return how much light the floor sends out at some places, of one ray a pixel."""
-    table = tabulate(world)
+    table = tabulate(scene)
     place = np.array(spots, np.float32).T
     points = on_surfaces(table, place, np.full(len(spots), -1))
-    return light_from(table, world.light, points, 1).mean(axis=1)
+    return light_from(table, scene.light, points, 1).mean(axis=1)
 
 
 def test_it_is_darker_below_a_table_than_beside_it():
@@ -177,14 +177,14 @@ def test_the_sun_throws_shadows_away_from_it():
 
 @each_kind
 def test_colour_does_not_depend_on_the_camera(kind):
-    world = WORLDS[kind](0, 1, 2)
-    pose, K = world.camera.poses[0], world.camera.intrinsics(SIZE)
+    scene = SCENES[kind](0, 1, 2)
+    pose, K = scene.camera.poses[0], scene.camera.intrinsics(SIZE)
     looks = camera_rays(pose, K, SIZE, view.CENTRE)
-    table = tabulate(world)
+    table = tabulate(scene)
     hits = cast(table, pose, K, looks)
     place = (looks.origin[:, None, None, None] + hits.t * looks.direction).reshape(3, -1)
     order = np.random.default_rng(0).permutation(place.shape[1])
-    once = light_from(table, world.light, on_surfaces(table, place, hits.solid.ravel()), 1)
-    again = light_from(table, world.light, on_surfaces(table, place[:, order], hits.solid.ravel()[order]), 1)
+    once = light_from(table, scene.light, on_surfaces(table, place, hits.solid.ravel()), 1)
+    again = light_from(table, scene.light, on_surfaces(table, place[:, order], hits.solid.ravel()[order]), 1)
     assert once.min() >= 0
     np.testing.assert_allclose(once[order], again, rtol=2e-3, atol=2e-3)

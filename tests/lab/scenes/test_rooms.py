@@ -11,8 +11,8 @@ from cka_probe.lab.scenes import see
 from cka_probe.lab.scenes.room import CATEGORIES, draw_room
 
 
-def solids_of(world):
-    return [solid for piece in world.pieces for solid in piece.solids]
+def solids_of(scene):
+    return [solid for piece in scene.pieces for solid in piece.solids]
 
 
 def stands_in(room):

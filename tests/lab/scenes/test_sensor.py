@@ -8,8 +8,8 @@ import pytest
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.scenes import WORLDS, see
-from cka_probe.lab.scenes.make import make_worlds
+from cka_probe.lab.scenes import SCENES, see
+from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.sensor import FARTHEST, Sensor, depth_noise, lidar_pixels
 from cka_probe.lab.scenes.settings import Settings
 
@@ -19,12 +19,12 @@ SEED = (0, 1, 2)
 
 @pytest.fixture(scope="module")
 def room():
-    return see(WORLDS["rooms"](2, 0, 1), 0, SIZE, partner=True)
+    return see(SCENES["rooms"](2, 0, 1), 0, SIZE, partner=True)
 
 
 @pytest.fixture(scope="module")
 def street():
-    return see(WORLDS["streets"](0, 0, 1), 0, SIZE)
+    return see(SCENES["streets"](0, 0, 1), 0, SIZE)
 
 
 def changed(view, other):
@@ -125,17 +125,17 @@ def test_jpeg_loses_more_at_lower_quality(room):
 
 def test_a_set_is_seen_with_its_sensor(tmp_path):
     sensor = Sensor(noise=1, holes=1)
-    root = make_worlds(tmp_path / "rooms", Settings("rooms", 1, 1, (48, 64), seed=7, test=0, sensor=sensor))
+    root = make_scenes(tmp_path / "rooms", Settings("rooms", 1, 1, (48, 64), seed=7, test=0, sensor=sensor))
     sample = open_dataset(f"nyuv2:{root}")[0]
-    view = sensor.through(see(WORLDS["rooms"](7, 0, 1), 0, (48, 64)), (7, 0, 0))
+    view = sensor.through(see(SCENES["rooms"](7, 0, 1), 0, (48, 64)), (7, 0, 0))
     np.testing.assert_allclose(sample["depth"][0], view.depth, atol=0.00051)
     assert (sample["depth"] == 0).any()
 
 
 def test_the_mat_file_has_the_truth_beside_what_was_measured(tmp_path):
     settings = Settings("rooms", 1, 1, (48, 64), seed=7, test=0, layout="nyuv2_mat", sensor=Sensor(holes=1))
-    root = make_worlds(tmp_path / "rooms", settings)
-    true = see(WORLDS["rooms"](7, 0, 1), 0, (48, 64)).depth.astype(np.float32)
+    root = make_scenes(tmp_path / "rooms", settings)
+    true = see(SCENES["rooms"](7, 0, 1), 0, (48, 64)).depth.astype(np.float32)
     with h5py.File(root / "nyu_depth_v2_labeled.mat") as file:
         filled, measured = file["depths"][0].T, file["rawDepths"][0].T
     np.testing.assert_array_equal(filled, true)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from cka_probe.images.classes import CITYSCAPES
+from cka_probe.lab.scenes.scene import SKY
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, Material, Solid, box
 from cka_probe.lab.scenes.street import draw_street
 from cka_probe.lab.scenes.street_site import ALWAYS, KERB, Boxes, Road, Space, meet
 from cka_probe.lab.scenes.view import see
-from cka_probe.lab.scenes.world import SKY
 
 GROUND = {"road", "sidewalk"}
 GREY = Material("plain", (0.5,) * 3, (0.4,) * 3)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.scenes import STYLES, USUAL_STYLE, WORLDS, Settings, draw_world, make_worlds, see
+from cka_probe.lab.scenes import SCENES, STYLES, USUAL_STYLE, Settings, draw_scene, make_scenes, see
 from cka_probe.lab.scenes.room import CATEGORIES, Style, draw_room
 from ckaprobe_cli import app
 
@@ -19,7 +19,7 @@ each_other = pytest.mark.parametrize("style", OTHERS)
 
 
 def rooms(style, number=30, seed=0):
-    return [draw_world("rooms", seed, index, 2, style) for index in range(number)]
+    return [draw_scene("rooms", seed, index, 2, style) for index in range(number)]
 
 
 def told(room):
@@ -47,7 +47,7 @@ def test_the_usual_style_is_written_nowhere():
         "sensor": {"holes": 0.0, "jpeg": 0, "lidar": 0, "noise": 0.0}, "version": 2,
     }  # fmt: skip
     assert json.loads(Settings("rooms", style="evening").note())["style"] == "evening"
-    assert open_dataset("worlds:rooms?num=1&size=16x16").describe(0) == "rooms_0/000000/00000"
+    assert open_dataset("scenes:rooms?num=1&size=16x16").describe(0) == "rooms_0/000000/00000"
 
 
 @each_other
@@ -75,8 +75,8 @@ def test_rooms_of_a_style_are_furnished_and_leave_the_camera_its_way(style):
 def test_an_evening_is_dark_full_and_wide():
     day, evening = (rooms(style) for style in (USUAL_STYLE, "evening"))
 
-    def mean(worlds, of):
-        return np.mean([of(world) for world in worlds])
+    def mean(scenes, of):
+        return np.mean([of(scene) for scene in scenes])
 
     for of, more in (
         (lambda room: len(room.pieces), 1.15),
@@ -92,46 +92,46 @@ def test_an_evening_is_dark_full_and_wide():
 
 @each_other
 def test_a_style_is_a_data_set_of_its_own(style, tmp_path):
-    spec = f"worlds:rooms?num=2&frames=1&size=32x24&style={style}"
+    spec = f"scenes:rooms?num=2&frames=1&size=32x24&style={style}"
     data = open_dataset(spec)
-    world = draw_world("rooms", 0, 1, 1, style)
-    np.testing.assert_array_equal(data[1]["depth"][0], see(world, 0, (24, 32)).depth.astype(np.float32))
+    scene = draw_scene("rooms", 0, 1, 1, style)
+    np.testing.assert_array_equal(data[1]["depth"][0], see(scene, 0, (24, 32)).depth.astype(np.float32))
     assert data.describe(0) == f"rooms_{style}_0/000000/00000"
     settings = Settings("rooms", 2, 1, (24, 32), test=0.0, style=style)
-    root = make_worlds(tmp_path / "rooms", settings)
+    root = make_scenes(tmp_path / "rooms", settings)
     image = open_dataset(f"nyuv2:{root}:train").image(1)
     assert (image - data.image(1)).abs().mean() < 0.02  # a JPEG of it
-    assert make_worlds(root, settings) == root
-    with pytest.raises(OutputError, match=rf"found worlds of other settings \(style {style}, not {USUAL_STYLE}\)"):
-        make_worlds(root, Settings("rooms", 2, 1, (24, 32), test=0.0))
+    assert make_scenes(root, settings) == root
+    with pytest.raises(OutputError, match=rf"found scenes of other settings \(style {style}, not {USUAL_STYLE}\)"):
+        make_scenes(root, Settings("rooms", 2, 1, (24, 32), test=0.0))
 
 
 def test_the_command_makes_them(tmp_path):
     words = ["data", "make", "rooms", str(tmp_path / "rooms"), "--num", "2", "--frames", "1", "--size", "32x24"]
     run = CliRunner().invoke(app, [*words, "--style", "evening"])
     assert run.exit_code == 0, run.output
-    same = make_worlds(tmp_path / "same", Settings("rooms", 2, 1, (24, 32), style="evening"))
+    same = make_scenes(tmp_path / "same", Settings("rooms", 2, 1, (24, 32), style="evening"))
     assert contents(tmp_path / "rooms") == contents(same)
     run = CliRunner().invoke(app, words)
     assert run.exit_code == 2
-    assert "found worlds of other settings (style evening, not day); remove it or choose another" in run.stderr
+    assert "found scenes of other settings (style evening, not day); remove it or choose another" in run.stderr
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WORLDS if kind != "rooms"])
+@pytest.mark.parametrize("kind", [kind for kind in SCENES if kind != "rooms"])
 def test_other_kinds_have_no_other_style(kind):
     message = f"{kind} come in the style 'day' alone, found 'evening'; leave it out, or take rooms"
     for asked in (
         lambda: Settings(kind, style="evening"),
-        lambda: open_dataset(f"worlds:{kind}?style=evening"),
-        lambda: draw_world(kind, 0, 0, 1, "evening"),
+        lambda: open_dataset(f"scenes:{kind}?style=evening"),
+        lambda: draw_scene(kind, 0, 0, 1, "evening"),
     ):
         with pytest.raises(DataError, match=message):
             asked()
-    assert draw_world(kind, 0, 0, 1, USUAL_STYLE).kind == kind
+    assert draw_scene(kind, 0, 0, 1, USUAL_STYLE).kind == kind
 
 
 def test_a_style_that_is_not_there_is_said():
-    for asked in (lambda: Settings("rooms", style="evenin"), lambda: open_dataset("worlds:rooms?style=evenin")):
+    for asked in (lambda: Settings("rooms", style="evenin"), lambda: open_dataset("scenes:rooms?style=evenin")):
         with pytest.raises(UnknownNameError, match="no style of rooms 'evenin'; did you mean 'evening'"):
             asked()
 

@@ -63,7 +63,7 @@ def test_bands_come_as_often_as_asked_and_leave_the_truth_alone():
     assert mean(float(view["image"].any()) for view in views) == pytest.approx(0.25, abs=0.07)
     assert all(torch.equal(view["depth"], depth) for view in views)
     assert not image.any()
-    assert not Depth(SIZE, cut_depth=1.0, recolour=1.0).prepare(sample, Generator(), False)["image"].any()
+    assert not Depth(SIZE, cut_depth=1.0, color_jitter=1.0).prepare(sample, Generator(), False)["image"].any()
 
 
 def test_a_band_lies_where_its_depth_lies_also_in_a_mirrored_scaled_view():
@@ -99,7 +99,9 @@ def test_what_is_off_draws_nothing():
     assert torch.equal(first.get_state(), second.get_state())
     assert 0 <= down < 1
     assert 0 <= across < 1
-    again = Depth(SIZE, crop="largest", cut_depth=0.0, recolour=0.0).prepare(sample, Generator().manual_seed(0), True)
+    again = Depth(SIZE, crop="largest", cut_depth=0.0, color_jitter=0.0).prepare(
+        sample, Generator().manual_seed(0), True
+    )
     assert torch.equal(plain["image"], again["image"])
     assert isinstance(flip, float)
 
@@ -130,6 +132,6 @@ def test_what_cannot_be_is_said():
         Depth(SIZE, crop="native").prepare(draw_sample(0, 50, 90), Generator(), True)
     with pytest.raises(UnknownNameError, match="no crop 'nativ'; did you mean 'native'"):
         Depth(SIZE, crop="nativ")
-    for name in ("cut_depth", "recolour"):
+    for name in ("cut_depth", "color_jitter"):
         with pytest.raises(RecipeError, match=rf"depth: expected `{name}`, a probability, in \[0, 1\], found 1\.5"):
             Depth(SIZE, **{name: 1.5})

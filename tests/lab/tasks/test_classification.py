@@ -110,8 +110,8 @@ size = 64
 depths = [1, 1, 2, 1]
 [stages.supervised]
 task = "classification"
-data = "worlds:objects?num=8&size=72x64&frames=1"
-validation = "worlds:objects?num=4&size=72x64&frames=1&seed=1"
+data = "scenes:objects?num=8&size=72x64&frames=1"
+validation = "scenes:objects?num=4&size=72x64&frames=1&seed=1"
 steps = 2
 batch = 4
 lr = 1e-3

@@ -32,7 +32,7 @@ options = {{ queue = 8, dim = 16, momentum = 0.5 }}
 """
 
 
-def write_recipe(path, architecture="resnet18", options="", data="worlds:objects?num=6&size=72x64&frames=1"):
+def write_recipe(path, architecture="resnet18", options="", data="scenes:objects?num=6&size=72x64&frames=1"):
     path.write_text(RECIPE.format(architecture=architecture, options=options, data=data, validation=data))
     return path
 

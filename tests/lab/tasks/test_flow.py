@@ -15,7 +15,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 
 SIZE = (64, 96)
-STREETS = "worlds:streets?num=2&frames=2&sources=1&size=160x96&seed=3"
+STREETS = "scenes:streets?num=2&frames=2&sources=1&size=160x96&seed=3"
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ architecture = "resnet18"
 size = [64, 96]
 [stages.flow]
 task = "flow"
-data = "worlds:streets?num=2&frames=2&sources=1&size=96x64&seed=1"
-validation = "worlds:streets?num=1&frames=2&sources=1&size=96x64&seed=2"
+data = "scenes:streets?num=2&frames=2&sources=1&size=96x64&seed=1"
+validation = "scenes:streets?num=1&frames=2&sources=1&size=96x64&seed=2"
 steps = 2
 batch = 2
 lr = 3e-4
@@ -28,8 +28,8 @@ truth = true
 [stages.inpainting]
 task = "inpainting"
 start = "random"
-data = "worlds:streets?num=2&size=96x64&seed=1"
-validation = "worlds:streets?num=1&size=96x64&seed=2"
+data = "scenes:streets?num=2&size=96x64&seed=1"
+validation = "scenes:streets?num=1&size=96x64&seed=2"
 steps = 2
 batch = 2
 lr = 3e-4
@@ -91,7 +91,7 @@ def test_thirty_steps_bring_the_loss_down(tmp_path, stage, other):
 
 @pytest.mark.slow
 def test_flow_of_one_pair_is_learnt_and_nearer_to_the_truth_than_none(tmp_path):
-    pair = '["worlds:streets?num=1&frames=2&sources=1&size=96x64&seed=1"]'
+    pair = '["scenes:streets?num=1&frames=2&sources=1&size=96x64&seed=1"]'
     more = [f"flow.data={pair}", f"flow.validation={pair}", "flow.steps=120", "flow.schedule=constant"]
     run(tmp_path, *more, "inpainting.steps=1", "size=64")
     (scores,) = rows(tmp_path / "run" / "flow" / "validation.csv")

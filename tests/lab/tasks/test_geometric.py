@@ -13,7 +13,7 @@ from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.geometry import warp
 from cka_probe.lab.tasks.disparity import DisparityDecoder
 from cka_probe.lab.tasks.geometric import Geometric, rotated
-from cka_probe.lab.tasks.pose_network import MotionNet, pose_matrix, rotation_matrix
+from cka_probe.lab.tasks.pose_network import PoseNet, pose_matrix, rotation_matrix
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 
@@ -28,7 +28,7 @@ def backbone_of(name="swinv2_micro", size=64):
 
 @pytest.fixture(scope="module")
 def videos():
-    return open_dataset("worlds:rooms?num=6&frames=3&size=128x96&sources=-1,1")
+    return open_dataset("scenes:rooms?num=6&frames=3&size=128x96&sources=-1,1")
 
 
 def batch_of(task, samples, train=False):
@@ -77,7 +77,7 @@ def test_a_turned_camera_sees_what_it_would_see():
 
 def test_motion_is_small_at_first_and_knows_its_order():
     torch.manual_seed(0)
-    network = MotionNet().eval()
+    network = PoseNet().eval()
     target, source = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         there, back = network(target, source), network(source, target)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 
 from cka_probe.errors import RecipeError
-from cka_probe.lab.evaluation.constant_baseline import errors_beside_constant
+from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
 from cka_probe.lab.evaluation.evaluate import _protocol
 from cka_probe.lab.tasks.lidar import Lidar
 from cka_probe.models.architectures import ARCHITECTURES
@@ -131,7 +131,7 @@ def test_views_keep_every_measurement_where_it_was():
 
 def test_scores_are_those_of_the_scaled_depth_and_of_the_metres():
     truth = 2 + 20 * draw(2, 1, 16, 16)
-    scores = errors_beside_constant(2 * truth, truth, metres=True)
+    scores = errors_with_constant_baseline(2 * truth, truth, metres=True)
     torch.testing.assert_close(scores["abs_rel"], torch.zeros(2).double(), atol=1e-6, rtol=0)
     torch.testing.assert_close(scores["abs_rel_metres"], torch.ones(2).double(), atol=1e-6, rtol=0)
     assert scores["delta1"].tolist() == [1, 1]
@@ -143,7 +143,7 @@ def test_scores_are_those_of_the_scaled_depth_and_of_the_metres():
         right = [max(median / value, value / median) < 1.25 for value in truth[i].flatten().tolist()]
         assert scores["delta1_constant"][i].item() == pytest.approx(sum(right) / 256)
     truth[0] = 0
-    assert errors_beside_constant(truth + 1, truth)["abs_rel"].isnan().tolist() == [True, False]
+    assert errors_with_constant_baseline(truth + 1, truth)["abs_rel"].isnan().tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_it_learns_a_handful_of_images():
         ({"max_depth": 0.05}, "expected 0 < min_depth < max_depth, in metres, found 0.1 and 0.05"),
         ({"start": 0.05}, "expected `start` between 0.1 and 100.0, in metres.*found 0.05"),
         ({"divide_by": "pixels"}, "expected `divide_by` out of valid, all, found 'pixels'"),
-        ({"recolour": -1.0}, r"expected `recolour`, a probability, in \[0, 1\], found -1.0"),
+        ({"color_jitter": -1.0}, r"expected `color_jitter`, a probability, in \[0, 1\], found -1.0"),
     ],
 )
 def test_options_are_checked(options, message):

@@ -70,7 +70,7 @@ def folder(tmp_path):
 
 
 def recipe_for(path, task="lidar", **more):
-    stage = {"task": task, "data": ["worlds:streets"], "steps": 1, "batch": 2, "lr": 1e-4, "start": str(path)} | more
+    stage = {"task": task, "data": ["scenes:streets"], "steps": 1, "batch": 2, "lr": 1e-4, "start": str(path)} | more
     return recipe_of({"name": "t", "architecture": "resnet18", "size": [64, 96], "stages": {"depth": stage}})
 
 

@@ -9,7 +9,7 @@ import torch
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.scenes.make import Settings, make_worlds
+from cka_probe.lab.scenes.make import Settings, make_scenes
 from cka_probe.lab.tasks.geometric import Geometric
 from cka_probe.lab.tasks.pseudo_depth import PARTS, PseudoDepth, with_nearest
 from cka_probe.lab.training.recipe import recipe_of
@@ -31,8 +31,8 @@ def backbone():
 @cache
 def rooms():
     """Return a batch of rooms with pseudo-depth 0.7 d + 0.15, and the depth of all frames (2, 3, 1, 64, 64)."""
-    videos = open_dataset("worlds:rooms?num=2&frames=3&size=64x64&sources=-1,1")
-    frames = open_dataset("worlds:rooms?num=2&frames=3&size=64x64")
+    videos = open_dataset("scenes:rooms?num=2&frames=3&size=64x64&sources=-1,1")
+    frames = open_dataset("scenes:rooms?num=2&frames=3&size=64x64")
     samples = [videos.some(room, {"image", "sources", "K", "source_T_target", "depth"}) for room in range(2)]
     depths = torch.stack(
         [torch.stack([frames.some(3 * room + at, {"depth"})["depth"] for at in (1, 0, 2)]) for room in range(2)]
@@ -241,7 +241,7 @@ def test_options_are_checked(options, message):
 
 
 def test_data_without_pseudo_depth_is_refused_before_anything_is_trained(tmp_path):
-    stage = {"task": "pseudo_depth", "data": "worlds:rooms?num=2&frames=3&sources=-1,1", "steps": 1, "batch": 1}
+    stage = {"task": "pseudo_depth", "data": "scenes:rooms?num=2&frames=3&sources=-1,1", "steps": 1, "batch": 1}
     recipe = {"name": "x", "architecture": "swinv2_micro", "size": 64, "stages": {"sp": stage | {"lr": 1e-3}}}
     with pytest.raises(RecipeError, match="has no pseudo_depth; choose another dataset or task"):
         run_recipe(recipe_of(recipe), tmp_path / "run")
@@ -250,7 +250,7 @@ def test_data_without_pseudo_depth_is_refused_before_anything_is_trained(tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_recipe_goes_from_geometric_to_pseudo_depth(tmp_path, reset):
-    root = make_worlds(tmp_path / "rooms", Settings("rooms", 2, 3, (64, 64), layout="sc_depth"))
+    root = make_scenes(tmp_path / "rooms", Settings("rooms", 2, 3, (64, 64), layout="sc_depth"))
     shared = {"data": f"scdepth:{root}:train?sources=-1,1", "steps": 1, "batch": 1, "lr": 1e-12, "weight_decay": 0.0}
     stages = {
         "gp": shared | {"task": "geometric", "options": {"rectify": True}},

@@ -133,8 +133,8 @@ architecture = "resnet18"
 size = [64, 96]
 [stages.present]
 task = "scene_class"
-data = "worlds:streets?num=6&size=96x64&frames=1"
-validation = "worlds:streets?num=4&size=96x64&frames=1&seed=1"
+data = "scenes:streets?num=6&size=96x64&frames=1"
+validation = "scenes:streets?num=4&size=96x64&frames=1&seed=1"
 steps = 2
 batch = 4
 lr = 1e-3

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cka_probe.images.datasets import DATASETS
-from cka_probe.lab.scenes.make import make_worlds
+from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
 from cka_probe.lab.tasks.segmentation import Segmentation
 from cka_probe.lab.tasks.segmentation_heads import NETWORKS
@@ -248,7 +248,7 @@ BY_HEART = ("segment.held_out=0", "segment.steps=320", "segment.lr=2e-3", "segme
 @pytest.mark.timeout(1800)  # two minutes of one thread; a busy machine may make them many
 def test_sixteen_images_are_learnt_by_heart(tmp_path):
     """Convergence: of 16 generated streets, ResNet-18 from chance names more than 95 % of the pixels they have."""
-    spec = f"kitti_semantics:{make_worlds(tmp_path / 'streets', STREETS)}"
+    spec = f"kitti_semantics:{make_scenes(tmp_path / 'streets', STREETS)}"
     whole = read_recipe("segmentation_demo", [f"data.train={spec}", f"segment.validation={spec}", *BY_HEART])
     run_recipe(whole, tmp_path / "run", device="cpu")
     rows = scores(tmp_path / "run")

@@ -10,7 +10,7 @@ from torch import Generator
 from cka_probe.errors import RecipeError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.pseudo_depth import write_pseudo_depth
-from cka_probe.lab.scenes import Settings, make_worlds
+from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.tasks.teacher import FARTHEST, NEAREST, Teacher
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.recipe import recipe_of
@@ -99,9 +99,9 @@ def test_training_sees_parts_with_depth_in_its_place():
         torch.testing.assert_close(view["image"][:1], view["depth"], atol=0.012, rtol=0)
         spans.append(float(view["depth"].amax() - view["depth"].amin()))
     assert min(spans) < 0.7 < 0.85 < max(spans)
-    recoloured = Teacher(SIZE, colours=1.0).prepare(sample, Generator().manual_seed(19), True)
-    assert torch.equal(recoloured["depth"], view["depth"])
-    assert not torch.equal(recoloured["image"], view["image"])
+    color_jittered = Teacher(SIZE, colours=1.0).prepare(sample, Generator().manual_seed(19), True)
+    assert torch.equal(color_jittered["depth"], view["depth"])
+    assert not torch.equal(color_jittered["image"], view["image"])
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ RECIPE = {
     "stages": {
         "teacher": {
             "task": "teacher",
-            "data": "worlds:rooms?num=160&frames=1&size=96x72&seed=11&style=evening",
-            "validation": "worlds:rooms?num=30&frames=1&size=96x72&seed=2",
+            "data": "scenes:rooms?num=160&frames=1&size=96x72&seed=11&style=evening",
+            "validation": "scenes:rooms?num=30&frames=1&size=96x72&seed=2",
             "steps": 150,
             "batch": 16,
             "lr": 1e-3,
@@ -156,7 +156,7 @@ def test_it_has_something_to_say_of_rooms_of_another_style(tmp_path):
     assert float(values["abs_rel"]) < 0.8 * float(values["abs_rel_constant"])
     assert float(values["delta1"]) > 1.2 * float(values["delta1_constant"])
     rooms = Settings("rooms", 20, 1, (72, 96), 3, test=0.0, layout="sc_depth")
-    root = make_worlds(tmp_path / "rooms", rooms)
+    root = make_scenes(tmp_path / "rooms", rooms)
     write_pseudo_depth(checkpoint, f"scdepth:{root}", overwrite=True, device="cpu")
     frames = open_dataset(f"scdepth:{root}")
     found = [frames.some(index, {"depth", "pseudo_depth"}) for index in range(len(frames))]

@@ -1,4 +1,4 @@
-"""A frame of a world and its neighbour tell one story: depth, pose, flow, normals, planes and edges agree."""
+"""A frame of a scene and its neighbour tell one story: depth, pose, flow, normals, planes and edges agree."""
 
 import json
 import os
@@ -11,27 +11,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.paths import ROOT
 from helpers.stories import agreement, depth_of, gain, holds, tell
 
 from cka_probe.lab import geometry
-from cka_probe.lab.scenes import WORLDS, see, views
+from cka_probe.lab.scenes import SCENES, see, views
 from cka_probe.lab.scenes.view import occluding_edges
 
 SIZE = (96, 128)
 FINER = {"rooms": SIZE, "streets": (192, 640), "objects": (320, 320)}
 """Pixels at which each kind's images are fine enough for its steps: of streets those papers learn depth from."""
 WAYS = ("forwards", "backwards", "stereo")
-each_kind = pytest.mark.parametrize("kind", WORLDS)
+each_kind = pytest.mark.parametrize("kind", SCENES)
 
 
-def worlds(kind, number=3, frames=2):
-    return [WORLDS[kind](11, index, frames) for index in range(number)]
+def scenes(kind, number=3, frames=2):
+    return [SCENES[kind](11, index, frames) for index in range(number)]
 
 
 @each_kind
 @pytest.mark.parametrize("way", WAYS)
 def test_points_of_one_frame_land_on_the_depth_of_the_other(kind, way):
-    wrong = torch.cat([agreement(tell(world, SIZE, way)) for world in worlds(kind, 4)])
+    wrong = torch.cat([agreement(tell(scene, SIZE, way)) for scene in scenes(kind, 4)])
     assert len(wrong) > 4 * SIZE[0] * SIZE[1] * 0.4
     assert (wrong < 0.01).double().mean() > 0.97
     assert wrong.median() < 1e-6
@@ -42,7 +43,7 @@ def test_points_of_one_frame_land_on_the_depth_of_the_other(kind, way):
 def test_warping_by_true_depth_and_pose_explains_the_image_the_better_the_finer_it_is(kind, way):
     height, width = FINER[kind]
     coarse, fine = (
-        np.mean([gain(tell(world, size, way)) for world in worlds(kind, 2)])
+        np.mean([gain(tell(scene, size, way)) for scene in scenes(kind, 2)])
         for size in ((height // 2, width // 2), (height, width))
     )
     assert fine > 4
@@ -51,15 +52,15 @@ def test_warping_by_true_depth_and_pose_explains_the_image_the_better_the_finer_
 
 @each_kind
 def test_a_photometric_loss_has_something_to_hold_on_to_nearly_everywhere(kind):
-    shares = [holds(tell(world, SIZE, "stereo"), noise=1.0) for world in worlds(kind, 4)]
+    shares = [holds(tell(scene, SIZE, "stereo"), noise=1.0) for scene in scenes(kind, 4)]
     assert np.mean(shares) > 0.8
 
 
 @each_kind
 @pytest.mark.parametrize("way", WAYS)
 def test_flow_is_that_of_depth_and_pose_where_nothing_moves(kind, way):
-    for world in worlds(kind, 2):
-        story = tell(world, SIZE, way)
+    for scene in scenes(kind, 2):
+        story = tell(scene, SIZE, way)
         K, depth = torch.from_numpy(story.target.K), depth_of(story.target)
         rigid = geometry.rigid_flow(depth, K, story.source_T_target)[0].permute(1, 2, 0)
         stored = torch.from_numpy(story.target.flow)
@@ -73,8 +74,8 @@ def test_flow_is_that_of_depth_and_pose_where_nothing_moves(kind, way):
 
 @each_kind
 def test_a_plane_is_flat_and_has_its_normal(kind):
-    for world in worlds(kind, 2):
-        view = see(world, 0, SIZE)
+    for scene in scenes(kind, 2):
+        view = see(scene, 0, SIZE)
         points = geometry.backproject(depth_of(view), torch.from_numpy(view.K))[0].permute(1, 2, 0).numpy()
         large = [plane for plane in np.unique(view.planes) if plane and (view.planes == plane).sum() > 20]
         assert len(large) > 4
@@ -88,8 +89,8 @@ def test_a_plane_is_flat_and_has_its_normal(kind):
 
 @each_kind
 def test_normals_are_those_of_depth(kind):
-    for world in worlds(kind, 2):
-        view = see(world, 0, SIZE)
+    for scene in scenes(kind, 2):
+        view = see(scene, 0, SIZE)
         known = view.depth > 0
         assert np.linalg.norm(view.normals[known], axis=-1) == pytest.approx(1, abs=1e-5)
         assert not view.normals[~known].any()
@@ -104,8 +105,8 @@ def test_normals_are_those_of_depth(kind):
 
 @each_kind
 def test_edges_lie_on_steps_of_depth_and_no_great_step_is_without(kind):
-    for world in worlds(kind, 3):
-        view = see(world, 0, SIZE)
+    for scene in scenes(kind, 3):
+        view = see(scene, 0, SIZE)
         depth = np.where(view.depth > 0, view.depth, np.inf)
         deepest = np.max([np.roll(depth, shift, axis) for axis in (0, 1) for shift in (-1, 1)], axis=0)
         inner = np.zeros(SIZE, bool)
@@ -144,8 +145,8 @@ def test_a_step_smaller_than_two_per_cent_is_none_and_neither_is_a_slope():
 @each_kind
 def test_what_is_hidden_in_the_next_frame_is_behind_something_there(kind):
     hidden, seen = [], []
-    for world in worlds(kind, 3):
-        story = tell(world, (192, 256))
+    for scene in scenes(kind, 3):
+        story = tell(scene, (192, 256))
         K = torch.from_numpy(story.target.K)
         points = geometry.transform(story.source_T_target, geometry.backproject(depth_of(story.target), K))
         pixels, z = geometry.project(points, K)
@@ -161,22 +162,22 @@ def test_what_is_hidden_in_the_next_frame_is_behind_something_there(kind):
 
 
 @each_kind
-def test_labels_instances_and_planes_are_of_the_world(kind):
-    for world in worlds(kind, 3):
-        view = see(world, 0, SIZE)
-        assert set(np.unique(view.labels)) <= {*range(len(world.classes)), 255}
-        assert view.instances.max() <= len(world.pieces)
+def test_labels_instances_and_planes_are_of_the_scene(kind):
+    for scene in scenes(kind, 3):
+        view = see(scene, 0, SIZE)
+        assert set(np.unique(view.labels)) <= {*range(len(scene.classes)), 255}
+        assert view.instances.max() <= len(scene.pieces)
         assert len(np.unique(view.instances)) > 3
-        labels = [world.classes.index(piece.label) if piece.label else 255 for piece in world.pieces]
-        plain = [n for n, piece in enumerate(world.pieces) if not any(solid.label for solid in piece.solids)]
+        labels = [scene.classes.index(piece.label) if piece.label else 255 for piece in scene.pieces]
+        plain = [n for n, piece in enumerate(scene.pieces) if not any(solid.label for solid in piece.solids)]
         for number in plain:
             assert set(np.unique(view.labels[view.instances == number + 1])) <= {labels[number]}
 
 
 @each_kind
 def test_a_number_of_a_plane_means_the_same_in_every_frame(kind):
-    world = worlds(kind, 1)[0]
-    first, second = views(world, SIZE)
+    scene = scenes(kind, 1)[0]
+    first, second = views(scene, SIZE)
     for plane in set(np.unique(first.planes)) & set(np.unique(second.planes)) - {0}:
         a, b = ((v.pose[:3, :3] @ v.normals[v.planes == plane][0]) for v in (first, second))
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -184,18 +185,18 @@ def test_a_number_of_a_plane_means_the_same_in_every_frame(kind):
 
 @each_kind
 def test_the_partner_is_what_a_camera_at_its_place_sees(kind):
-    world = worlds(kind, 1)[0]
-    pair = see(world, 0, SIZE, partner=True)
-    beside = world.camera.partner(world.camera.poses[0])
-    moved = replace(world, camera=replace(world.camera, poses=beside[None], times=world.camera.times[:1]))
+    scene = scenes(kind, 1)[0]
+    pair = see(scene, 0, SIZE, partner=True)
+    beside = scene.camera.partner(scene.camera.poses[0])
+    moved = replace(scene, camera=replace(scene.camera, poses=beside[None], times=scene.camera.times[:1]))
     np.testing.assert_array_equal(pair.partner, see(moved, 0, SIZE).image)
     way = np.linalg.inv(beside) @ pair.pose
-    np.testing.assert_allclose(way[:3, 3], [-world.camera.baseline, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(way[:3, 3], [-scene.camera.baseline, 0, 0], atol=1e-12)
 
 
 @each_kind
-def test_a_seed_and_an_index_make_one_world_and_others_another(kind):
-    make = WORLDS[kind]
+def test_a_seed_and_an_index_make_one_scene_and_others_another(kind):
+    make = SCENES[kind]
     first, again = (see(make(5, 3, 2), 1, SIZE, flow=False) for _ in range(2))
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.depth, again.depth)
@@ -206,7 +207,7 @@ def test_a_seed_and_an_index_make_one_world_and_others_another(kind):
 def fingerprints():
     """Return a hash of every array of a view, by kind."""
     found = {}
-    for kind, make in WORLDS.items():
+    for kind, make in SCENES.items():
         view = see(make(5, 3, 2), 0, (48, 64), partner=True, flow=True)
         arrays = [value for value in vars(view).values() if isinstance(value, np.ndarray)]
         found[kind] = sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
@@ -217,6 +218,10 @@ def test_another_process_sees_the_same():
     code = "import json, test_views; print(json.dumps(test_views.fingerprints()))"
     seed = {"PYTHONHASHSEED": "123"}  # sets and hashes in another order
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=os.environ | seed, capture_output=True, check=True
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env=os.environ | seed | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        capture_output=True,
+        check=True,
     )
     assert json.loads(run.stdout) == fingerprints()

@@ -20,7 +20,7 @@ size = {size}
 [stages.probe]
 task = "{task}"
 start = "{start}"
-data = "worlds:streets?num=2&size=96x64&frames=1"
+data = "scenes:streets?num=2&size=96x64&frames=1"
 steps = 1
 batch = 2
 lr = 1e-3

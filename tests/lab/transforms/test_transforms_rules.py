@@ -11,11 +11,11 @@ from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.images.sample import FIELDS
 from cka_probe.lab.transforms import (
     TYPES,
+    color_jittered,
     cropped,
     flipped,
     plain,
     random_area,
-    recoloured,
     resized,
     typed,
 )
@@ -73,32 +73,32 @@ def test_v2_colours_change_image_and_sources_alike_and_nothing_else(grey):
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2, "gamma": 0.4}
 
 
-def test_recolouring_follows_from_its_generator_and_maps_equal_colours_to_equal_ones():
+def test_color_jittering_follows_from_its_generator_and_maps_equal_colours_to_equal_ones():
     half = scene()["image"].clone()
     half[:, :30] = 0.9  # another mean: contrast must not turn about it
     sample = {**scene(), "sources": half[None]}
     for seed in range(5):
-        first, second = (recoloured(sample, Generator().manual_seed(seed), **JITTER) for _ in range(2))
+        first, second = (color_jittered(sample, Generator().manual_seed(seed), **JITTER) for _ in range(2))
         assert torch.equal(first["image"], second["image"])
         assert not torch.allclose(first["image"], sample["image"])
         torch.testing.assert_close(first["sources"][0, :, 30:], first["image"][:, 30:])
-        other = recoloured(sample, Generator().manual_seed(seed), **JITTER, alike=False)
+        other = color_jittered(sample, Generator().manual_seed(seed), **JITTER, alike=False)
         torch.testing.assert_close(other["image"], first["image"])  # a power's last bit depends on its place in memory
         assert not torch.allclose(other["sources"][0, :, 30:], first["image"][:, 30:])
         assert 0 <= first["sources"].min() <= first["sources"].max() <= 1
 
 
-def test_recolouring_by_nothing_changes_nothing_and_draws_as_often():
+def test_color_jittering_by_nothing_changes_nothing_and_draws_as_often():
     generator, other = Generator().manual_seed(0), Generator().manual_seed(0)
-    assert torch.equal(recoloured(scene(), generator)["image"], scene()["image"])
-    recoloured(scene(), other, **JITTER)
+    assert torch.equal(color_jittered(scene(), generator)["image"], scene()["image"])
+    color_jittered(scene(), other, **JITTER)
     assert torch.equal(generator.get_state(), other.get_state())
 
 
 def test_gamma_is_one_power_of_every_pixel_and_keeps_black_and_white():
     image = scene()["image"].clone()
     image[:, 0], image[:, 1] = 0.0, 1.0
-    changed = recoloured({"image": image}, Generator().manual_seed(1), gamma=0.5)["image"]
+    changed = color_jittered({"image": image}, Generator().manual_seed(1), gamma=0.5)["image"]
     exponents = (changed[:, 2:].double().log() / image[:, 2:].double().log())[image[:, 2:] < 0.95]
     assert exponents.min() >= 0.5
     assert exponents.max() - exponents.min() < 1e-4
@@ -151,7 +151,7 @@ def test_k_remembers_its_images_size_where_torch_keeps_its_type():
         (lambda: cropped(scene(), (0, 0, 61, 84)), r"inside 60x84 pixels, found \(0, 0, 61, 84\)"),
         (lambda: cropped(scene(), (-1, 0, 10, 10)), r"found \(-1, 0, 10, 10\)"),
         (lambda: resized(scene(), (0, 5)), "at least 1x1 pixels, found 5x0"),
-        (lambda: recoloured(scene(), Generator(), hue=0.6), "hue within 0 to 0.5, found 0.0, 0.0, 0.0, 0.6, 0.0"),
+        (lambda: color_jittered(scene(), Generator(), hue=0.6), "hue within 0 to 0.5, found 0.0, 0.0, 0.0, 0.6, 0.0"),
     ],
 )
 def test_what_cannot_be_is_said(build, message):

@@ -2,7 +2,7 @@
 
 A tally is made of the dataset, is shown one sample after the other, and then has `numbers` (for JSON), `lines` (the
 same for a reader) and `remarks` (what somebody should know before training on it). A new one is one class with
-these members and one line in `TALLIES`.
+these members and one line in `STATISTICS`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from cka_probe.lab.datasets.statistics.images import Images, Sources
 from cka_probe.lab.datasets.statistics.maps import Edges, Flow, Normals, Occluded, Valid
 
 
-class Tally(Protocol):
+class FieldStatistics(Protocol):
     """Counts of one field over a data set."""
 
     needs: tuple[str, ...]
@@ -43,7 +43,7 @@ class Tally(Protocol):
         ...
 
 
-TALLIES: dict[str, type[Tally]] = {
+STATISTICS: dict[str, type[FieldStatistics]] = {
     "image": Images,
     "depth": Depth,
     "pseudo_depth": PseudoDepth,

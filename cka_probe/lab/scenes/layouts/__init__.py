@@ -1,7 +1,7 @@
-"""Layouts by name: how a set of worlds lies on a disk.
+"""Layouts by name: how a set of scenes lies on a disk.
 
 Each is the layout of a real data set, byte for byte what its reader expects, so that the same reader opens both.
-A layout serves some kinds of world and holds some of what is known about them.
+A layout serves some kinds of scene and holds some of what is known about them.
 """
 
 from cka_probe.lab.scenes.layouts import cityscapes, ibims1, imagenet, kitti, lsun, nyuv2, sc_depth
@@ -21,6 +21,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 USUAL = {"rooms": "nyuv2", "streets": "kitti", "objects": "imagenet"}
-"""The layout of a kind of world, where none is asked for."""
+"""The layout of a kind of scene, where none is asked for."""
 
 __all__ = ["LAYOUTS", "USUAL", "Layout"]

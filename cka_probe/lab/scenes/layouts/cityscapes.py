@@ -1,4 +1,4 @@
-"""Cityscapes: stereo pairs with fine labels, things and disparity; a city is a world.
+"""Cityscapes: stereo pairs with fine labels, things and disparity; a city is a scene.
 
     ROOT/leftImg8bit/<split>/<city>/<city>_000000_000000_leftImg8bit.png
     ROOT/rightImg8bit/…_rightImg8bit.png
@@ -22,14 +22,14 @@ from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.scenes.layouts.files import STEPS, ids_of, street_things, write_image, write_text
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, labels_in, nothing_left
-from cka_probe.lab.scenes.world import View
+from cka_probe.lab.scenes.scene import View
 
 
 def write(unit: Unit, place: Place) -> list[str]:
-    """Write the frames of one world."""
+    """Write the frames of one scene."""
     city = f"town{unit.index:04d}"
     below = f"{'val' if unit.test else 'train'}/{city}/{city}_000000"
-    baseline = unit.world.camera.baseline
+    baseline = unit.scene.camera.baseline
     for frame, view, _ in unit.views():
         name = f"{below}_{frame:06d}"
         write_image(place.tree / f"leftImg8bit/{name}_leftImg8bit.png", view.image)
@@ -46,7 +46,7 @@ def write(unit: Unit, place: Place) -> list[str]:
 
 def _write_labels(path: Path, unit: Unit, view: View) -> None:
     """Write the four images of labels."""
-    labels = labels_in(view, unit.world, CITYSCAPES)
+    labels = labels_in(view, unit.scene, CITYSCAPES)
     ids = ids_of(labels, none=0)
     things = street_things(labels, view.instances, most=1000)
     instances = np.where(things > 0, ids.astype(np.int64) * 1000 + things - 1, ids).astype(np.uint16)

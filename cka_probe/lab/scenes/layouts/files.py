@@ -115,7 +115,7 @@ def counted(kinds: NDArray[np.integer], pieces: NDArray[np.integer], most: int) 
 
     Args:
         kinds: (H, W) what it is a thing of; 0 = none.
-        pieces: (H, W) the world's number of the piece; 0 = none.
+        pieces: (H, W) the scene's number of the piece; 0 = none.
         most: The most things of a kind that the format has numbers for.
 
     Raises:

@@ -10,7 +10,7 @@
 
 Points and normals are in iBims-1's axes: x right, y ahead, z up (a camera's are x right, y down, z ahead). Walls are
 the upright faces of that class, tables and floors the level ones: the top of a table, not its legs. Faces of less
-than a thousandth of the image are left out. iBims-1 is for testing, so all worlds are.
+than a thousandth of the image are left out. iBims-1 is for testing, so all scenes are.
 
 Source: Koch et al. 2018, "Evaluation of CNN-based Single-Image Depth Estimation Methods".
 """
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cka_probe.lab.scenes.layouts.files import write_mat, write_text
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written
-from cka_probe.lab.scenes.world import View
+from cka_probe.lab.scenes.scene import View
 
 UPRIGHT = 0.3  # walls: the most of |n . up|; level faces: the least is the other end's
 SMALLEST = 0.001
@@ -35,11 +35,11 @@ Planes = tuple[NDArray[np.uint8], NDArray[np.float64]]
 
 
 def write(unit: Unit, place: Place) -> list[str]:
-    """Write the frames of one world; its lines are their names."""
+    """Write the frames of one scene; its lines are their names."""
     names = []
     for frame, view, _ in unit.views():
         names.append(f"{unit.name}_{frame:02d}")
-        write_mat(place.tree / "ibims1_core_mat" / f"{names[-1]}.mat", {"data": _data(view, unit.world.classes)})
+        write_mat(place.tree / "ibims1_core_mat" / f"{names[-1]}.mat", {"data": _data(view, unit.scene.classes)})
     return names
 
 
@@ -65,7 +65,7 @@ def planes_of(view: View, classes: tuple[str, ...], names: tuple[str, ...]) -> P
 
     Args:
         view: What is seen.
-        classes: Of the world.
+        classes: Of the scene.
         names: Whose planes; upright ones of a "wall", level ones of anything else.
     """
     mask = np.zeros(view.depth.shape, np.uint8)

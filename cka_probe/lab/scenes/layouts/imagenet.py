@@ -15,12 +15,12 @@ from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written
 
 
 def write(unit: Unit, place: Place) -> list[str]:
-    """Write the images of one world; its lines are the classes that there are."""
+    """Write the images of one scene; its lines are the classes that there are."""
     folder = place.tree / ("val" if unit.test else "train") / unit.category
     for frame, view, _ in unit.views():
         write_image(folder / f"{unit.name}_{frame}.JPEG", view.image)
-    classes = unit.world.classes
-    return [name.replace(" ", "_") for name in classes] if unit.world.category in classes else [unit.category]
+    classes = unit.scene.classes
+    return [name.replace(" ", "_") for name in classes] if unit.scene.category in classes else [unit.category]
 
 
 def finish(written: Iterable[Written], place: Place) -> None:

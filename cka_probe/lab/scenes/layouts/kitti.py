@@ -1,10 +1,10 @@
-"""The cameras, the laser scanner and the GPS of KITTI's car, for images of worlds.
+"""The cameras, the laser scanner and the GPS of KITTI's car, for images of scenes.
 
 All four cameras are rectified: axes alike, and a point X of camera 0's rectified axes has in camera i
 
     x ~ P_i [X; 1],    P_i = K [I | (-c_i, 0, 0)]
 
-where c_i is how far camera i stands to the right of camera 0: camera 2, which is the world's camera, 6 cm to its
+where c_i is how far camera i stands to the right of camera 0: camera 2, which is the scene's camera, 6 cm to its
 left as on the car, and camera 3 a baseline to the right of camera 2. Scanner and GPS stand where they do on the car,
 turned a little too, so that a reader that leaves out a step of the chain gps -> velo -> cam -> rect -> camera 2 is
 found out.
@@ -35,8 +35,8 @@ from cka_probe.lab.scenes.layouts.files import (
     write_text,
 )
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, nothing_left
+from cka_probe.lab.scenes.scene import View
 from cka_probe.lab.scenes.sensor import FARTHEST, lidar_pixels
-from cka_probe.lab.scenes.world import View
 
 Floats = NDArray[np.float64]
 
@@ -142,7 +142,7 @@ def write_raw(unit: Unit, place: Place) -> list[str]:
     date = f"{START + timedelta(days=unit.index):%Y_%m_%d}"
     name = f"{date}/{date}_drive_0001_sync"
     folder = place.tree / name
-    camera = unit.world.camera
+    camera = unit.scene.camera
     write_rig(folder.parent, unit.K, camera.baseline, unit.size)
     for sensor in ("image_02", "image_03", "velodyne_points", "oxts"):
         write_text(folder / sensor / "timestamps.txt", stamps(camera.times))
@@ -195,7 +195,7 @@ RAW = Layout(
 
 def write_odometry(unit: Unit, place: Place) -> list[str]:
     """Write one sequence."""
-    camera = unit.world.camera
+    camera = unit.scene.camera
     folder = place.tree / "sequences" / f"{unit.index:02d}"
     for frame, view, _ in unit.views():
         write_image(folder / f"image_2/{frame:06d}.png", view.image)
@@ -218,12 +218,12 @@ ODOMETRY = Layout(
     write=write_odometry,
     finish=nothing_left,
     partner=True,
-    most_worlds=100,
+    most_scenes=100,
 )
 
 
 def write_semantics(unit: Unit, place: Place) -> list[str]:
-    """Write one world's pair of frames and the truth of the first."""
+    """Write one scene's pair of frames and the truth of the first."""
     folder, number = place.tree / "training", f"{unit.index:06d}"
     for frame, view, _ in unit.views():
         name = f"{number}_{10 + frame}.png"
@@ -231,14 +231,14 @@ def write_semantics(unit: Unit, place: Place) -> list[str]:
         write_image(folder / "image_3" / name, view.right)
         if frame:
             continue
-        labels = labels_in(view, unit.world, CITYSCAPES)
+        labels = labels_in(view, unit.scene, CITYSCAPES)
         ids = ids_of(labels, none=255)
         write_image(folder / "semantic" / name, ids)
         write_image(folder / "instance" / name, _instances(labels, ids, view.instances))
         if view.flow is not None and view.occluded is not None:
             write_flow(folder / "flow_occ" / name, view.flow, np.ones_like(view.occluded))
             write_flow(folder / "flow_noc" / name, view.flow, ~view.occluded)
-    text = calibration(unit.K, unit.world.camera.baseline, unit.size)
+    text = calibration(unit.K, unit.scene.camera.baseline, unit.size)
     write_text(folder / "calib_cam_to_cam" / f"{number}.txt", text)
     return []
 

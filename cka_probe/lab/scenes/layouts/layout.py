@@ -1,8 +1,8 @@
-"""What a layout is: how one world goes into files, and what makes the files of all worlds a data set.
+"""What a layout is: how one scene goes into files, and what makes the files of all scenes a data set.
 
-The work is cut by worlds. `write` puts the files of one world where they belong in the growing set and returns a
-few lines about them; `finish` is called once, when all worlds are there, with the lines of each: it writes lists,
-and layouts of one large file put that together from the parts each world left. Neither keeps more than a frame in
+The work is cut by scenes. `write` puts the files of one scene where they belong in the growing set and returns a
+few lines about them; `finish` is called once, when all scenes are there, with the lines of each: it writes lists,
+and layouts of one large file put that together from the parts each scene left. Neither keeps more than a frame in
 memory. The set stands at a hidden place until `finish` is through, so neither has to fear a reader; and both may be
 called again after an interruption, so the same input has to give the same bytes.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.scenes.world import View, World
+from cka_probe.lab.scenes.scene import Scene, View
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Unit:
-    """One world on its way into files.
+    """One scene on its way into files.
 
     Attributes:
         index: Its number, from 0.
         test: Whether it is held out from training.
-        world: The world.
+        scene: The scene.
         size: (height, width) of its images.
         see: Frame number to (the view as the sensor gives it, the true one).
     """
 
     index: int
     test: bool
-    world: World
+    scene: Scene
     size: tuple[int, int]
     see: Callable[[int], tuple[View, View]]
 
@@ -58,18 +58,18 @@ class Unit:
 
     @property
     def category(self) -> str:
-        """The world's category as a file's name may have it."""
-        return self.world.category.replace(" ", "_")
+        """The scene's category as a file's name may have it."""
+        return self.scene.category.replace(" ", "_")
 
     @property
     def K(self) -> NDArray[np.float64]:
         """Intrinsics (3, 3) of its images."""
-        return self.world.camera.intrinsics(self.size)
+        return self.scene.camera.intrinsics(self.size)
 
     @property
     def poses(self) -> NDArray[np.float64]:
         """(frames, 4, 4) camera to world."""
-        return self.world.camera.poses
+        return self.scene.camera.poses
 
     def views(self) -> Iterator[tuple[int, View, View]]:
         """Yield (number, view as the sensor gives it, true view) of each frame, one at a time."""
@@ -79,7 +79,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Written:
-    """A world that lies in files.
+    """A scene that lies in files.
 
     Attributes:
         index: Its number.
@@ -98,14 +98,14 @@ class Layout:
 
     Attributes:
         reader: The data set's name in `cka_probe.images.datasets.DATASETS` that reads it.
-        kinds: The kinds of world it serves.
+        kinds: The kinds of scene it serves.
         holds: The fields of a sample that it can hold.
-        write: Writes one world and returns lines about it.
-        finish: Makes a set of the written worlds.
+        write: Writes one scene and returns lines about it.
+        finish: Makes a set of the written scenes.
         partner: Whether it wants the stereo partner's image.
         flow: Whether it wants flow.
-        most: The most frames of a world it has room for; 0: any number.
-        most_worlds: The most worlds it has room for; 0: any number.
+        most: The most frames of a scene it has room for; 0: any number.
+        most_scenes: The most scenes it has room for; 0: any number.
     """
 
     reader: str
@@ -116,14 +116,14 @@ class Layout:
     partner: bool = False
     flow: bool = False
     most: int = 0
-    most_worlds: int = 0
+    most_scenes: int = 0
 
 
 def write_lists(written: Iterable[Written], paths: dict[bool, Path]) -> None:
-    """Write each world's lines to the list of its side.
+    """Write each scene's lines to the list of its side.
 
     Args:
-        written: The worlds.
+        written: The scenes.
         paths: The list of what is for training (False) and of what is held out (True).
     """
     for path in paths.values():
@@ -141,23 +141,23 @@ def nothing_left(written: Iterable[Written], place: Place) -> None:
     """Finish a layout whose files say all by their places."""
 
 
-def labels_in(view: View, world: World, classes: Classes) -> NDArray[np.uint8]:
+def labels_in(view: View, scene: Scene, classes: Classes) -> NDArray[np.uint8]:
     """Return a view's labels by a vocabulary.
 
     Args:
         view: The view.
-        world: Whose classes its labels are.
+        scene: Whose classes its labels are.
         classes: The vocabulary a layout writes.
 
     Returns:
         (H, W) uint8; 255 = no class.
 
     Raises:
-        DataError: The world has a class that the vocabulary lacks.
+        DataError: The scene has a class that the vocabulary lacks.
     """
-    missing = [name for name in world.classes if name not in classes.names]
+    missing = [name for name in scene.classes if name not in classes.names]
     if missing:
         raise DataError(f"expected classes among {', '.join(classes.names)}, found {missing[0]!r}; use another layout")
     table = np.full(256, IGNORE, np.uint8)
-    table[: len(world.classes)] = [classes.names.index(name) for name in world.classes]
+    table[: len(scene.classes)] = [classes.names.index(name) for name in scene.classes]
     return table[view.labels]

@@ -26,7 +26,7 @@ _ROUND = 1000  # images in a transaction
 
 
 def write(unit: Unit, place: Place) -> list[str]:
-    """Leave the images of one world as parts, each named by its key."""
+    """Leave the images of one scene as parts, each named by its key."""
     folder = place.parts / f"{unit.category}_{'val' if unit.test else 'train'}_lmdb"
     folder.mkdir(parents=True, exist_ok=True)
     for _, view, _ in unit.views():

@@ -23,21 +23,21 @@ from numpy.typing import NDArray
 from cka_probe.images.classes import NYU13
 from cka_probe.lab.scenes.layouts.files import counted, write_depth, write_image, write_mat, write_matrix, write_text
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, write_lists
-from cka_probe.lab.scenes.world import View
+from cka_probe.lab.scenes.scene import View
 
 MILLIMETRE = 0.001
 
 
 def write_folders(unit: Unit, place: Place) -> list[str]:
-    """Write the frames of one world; its lines are those of the list."""
+    """Write the frames of one scene; its lines are those of the list."""
     folder = place.tree / "nyu_depth_v2" / ("official_splits/test" if unit.test else "") / unit.name
     lines = []
     for frame, view, _ in unit.views():
         rgb, sync = f"rgb_{frame:05d}.jpg", f"sync_depth_{frame:05d}.png"
         write_image(folder / rgb, view.image)
         write_depth(folder / sync, view.depth, MILLIMETRE)
-        if unit.world.kind == "rooms":
-            write_image(folder / f"labels13_{frame:05d}.png", labels_in(view, unit.world, NYU13))
+        if unit.scene.kind == "rooms":
+            write_image(folder / f"labels13_{frame:05d}.png", labels_in(view, unit.scene, NYU13))
         lines.append(f"/{unit.name}/{rgb} /{unit.name}/{sync} {unit.K[0, 0]:.4f}")
     write_matrix(folder / "cam.txt", unit.K)
     write_matrix(folder / "poses.txt", unit.poses.reshape(-1, 16))
@@ -81,11 +81,11 @@ _NUMBERS = {"uint8": "uint8", "uint16": "uint16", "float32": "single"}
 
 
 def write_frames(unit: Unit, place: Place) -> list[str]:
-    """Leave the frames of one world as a part; its line says how many there are, and of what."""
+    """Leave the frames of one scene as a part; its line says how many there are, and of what."""
     table = np.zeros(256, np.uint16)
     table[: len(NYU13)] = [NUMBERS[name][0] for name in NYU13.names]
     for frame, view, truth in unit.views():
-        labels = table[labels_in(view, unit.world, NYU13)]
+        labels = table[labels_in(view, unit.scene, NYU13)]
         place.parts.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = _arrays(view, truth, labels)
         np.savez(place.parts / f"{unit.index:06d}_{frame:05d}.npz", **arrays)

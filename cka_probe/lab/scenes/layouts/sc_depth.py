@@ -8,7 +8,7 @@
                          /poses.txt                 a line a frame: camera to world, 4 x 4 by rows
     ROOT/testing/color/<scene>_000000.jpg, ROOT/testing/depth/<scene>_000000.png
 
-Of what is held out the worlds of odd number are the scenes of val.txt, the others lie in `testing`.
+Of what is held out the scenes of odd number are the scenes of val.txt, the others lie in `testing`.
 
 `leres_depth` is, in the real folders, what the network LeReS says of each image. Here it is a stand-in made of the
 truth: softened, bent by a smooth field of 5 %, and without scale or shift, as the network's depth is (there
@@ -29,7 +29,7 @@ UNIT = 1 / 5000
 
 
 def write(unit: Unit, place: Place) -> list[str]:
-    """Write one world as a scene, or into the images for testing; its line is the scene's name."""
+    """Write one scene as a scene, or into the images for testing; its line is the scene's name."""
     if unit.test and unit.index % 2 == 0:
         color, depth = place.tree / "testing" / "color", place.tree / "testing" / "depth"
         before = f"{unit.name}_"
@@ -47,7 +47,7 @@ def write(unit: Unit, place: Place) -> list[str]:
 
 
 def _write_pseudo_depth(path: Path, depth: NDArray[np.floating], seed: tuple[int, int]) -> None:
-    """Write depth as a network might give it; the same world's frames are bent each in its own way."""
+    """Write depth as a network might give it; the same scene's frames are bent each in its own way."""
     field = gaussian_filter(np.random.default_rng(seed).standard_normal(depth.shape), max(depth.shape) / 8)
     bent = gaussian_filter(depth, max(depth.shape) / 200) * (1 + 0.05 * field / field.std())
     write_affine_depth(path, bent)

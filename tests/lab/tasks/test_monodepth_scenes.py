@@ -11,12 +11,12 @@ from torch import Generator
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.geometry import inverse_pose
 from cka_probe.lab.losses import minimum_error
+from cka_probe.lab.scenes.scene import Camera, Piece
 from cka_probe.lab.scenes.solids import moved
 from cka_probe.lab.scenes.street import BASELINE, FOCAL, HEIGHT, draw_street
 from cka_probe.lab.scenes.street_site import ROAD
 from cka_probe.lab.scenes.street_things import car
 from cka_probe.lab.scenes.view import see
-from cka_probe.lab.scenes.world import Camera, Piece
 from cka_probe.lab.tasks.monodepth import Monodepth
 
 SIZE = (64, 96)
@@ -32,7 +32,7 @@ class Known(Monodepth):
 
 @pytest.fixture(scope="module")
 def streets():
-    data = open_dataset("worlds:streets?num=3&frames=3&size=120x80&seed=5&sources=-1,1,s")
+    data = open_dataset("scenes:streets?num=3&frames=3&size=120x80&seed=5&sources=-1,1,s")
     return [data[i] for i in range(len(data))]
 
 
@@ -103,7 +103,7 @@ def led_street(speed=6.0, frames=3):
     street = draw_street(5, 0, frames)
     times = np.arange(frames) / 10
     first = np.eye(4)
-    first[:3, :3] = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # x right, y down, z forward: along the world's y
+    first[:3, :3] = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # x right, y down, z forward: along the scene's y
     first[:3, 3] = (street.camera.poses[0, 0, 3], 0.0, HEIGHT)
     poses = np.tile(first, (frames, 1, 1))
     poses[:, 1, 3] += speed * times
@@ -114,8 +114,8 @@ def led_street(speed=6.0, frames=3):
 
 
 def test_the_auto_mask_takes_out_a_car_that_moves_along_and_little_else():
-    world, number = led_street()
-    views = [see(world, frame, SIZE) for frame in range(3)]
+    scene, number = led_street()
+    views = [see(scene, frame, SIZE) for frame in range(3)]
     image = [torch.from_numpy(view.image).permute(2, 0, 1).float() / 255 for view in views]
     poses = [torch.from_numpy(np.linalg.inv(view.pose) @ views[1].pose).float() for view in (views[0], views[2])]
     batch = {

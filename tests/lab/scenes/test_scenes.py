@@ -1,4 +1,4 @@
-"""Worlds as a data set: every field, nothing drawn in vain, and one story after every change of geometry."""
+"""Scenes as a data set: every field, nothing drawn in vain, and one story after every change of geometry."""
 
 import pickle
 from importlib import import_module
@@ -14,10 +14,10 @@ from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import FIELDS
 from cka_probe.lab import geometry
-from cka_probe.lab.scenes import WORLDS, see
+from cka_probe.lab.scenes import SCENES, see
 from cka_probe.lab.transforms import cropped, flipped, resized, resized_crop
 
-room = import_module("cka_probe.lab.datasets.worlds")  # in the package the name is the reader's
+room = import_module("cka_probe.lab.datasets.scenes")  # in the package the name is the reader's
 
 
 VIEWS = {
@@ -34,16 +34,16 @@ VIEWS = {
     ),
 }
 
-each_kind = pytest.mark.parametrize("kind", WORLDS)
+each_kind = pytest.mark.parametrize("kind", SCENES)
 
 
 @each_kind
-def test_every_field_has_its_shape_and_is_what_the_world_says(kind):
-    data = open_dataset(f"worlds:{kind}?num=2&frames=3&sources=-1,1,s&seed=4&size=64x48")
+def test_every_field_has_its_shape_and_is_what_the_scene_says(kind):
+    data = open_dataset(f"scenes:{kind}?num=2&frames=3&sources=-1,1,s&seed=4&size=64x48")
     assert data.gives >= frozenset(FIELDS) - {"pseudo_depth", "valid", "planes"}
     assert ("planes" in data.gives) == (kind == "rooms")
     assert len(data) == 2
-    sample, view = data[1], see(WORLDS[kind](4, 1, 3), 1, (48, 64), partner=True, flow=True)
+    sample, view = data[1], see(SCENES[kind](4, 1, 3), 1, (48, 64), partner=True, flow=True)
     assert set(sample) == data.gives
     np.testing.assert_array_equal(sample["depth"][0], view.depth.astype(np.float32))
     np.testing.assert_array_equal(sample["labels"], view.labels)
@@ -53,51 +53,51 @@ def test_every_field_has_its_shape_and_is_what_the_world_says(kind):
 
 
 def test_planes_are_walls_tables_and_floors():
-    sample = open_dataset("worlds:rooms?num=1")[0]
+    sample = open_dataset("scenes:rooms?num=1")[0]
     for part, name in zip(sample["planes"], ("wall", "table", "floor"), strict=True):
         labels = sample["labels"][part > 0]
         assert (labels == room.CLASSES["rooms"].names.index(name)).all()
     assert (sample["planes"].amax(dim=(1, 2)) > 0).sum() >= 2
 
 
-def test_a_world_is_the_same_world_however_many_there_are_and_in_whatever_split():
-    few, many = (open_dataset(f"worlds:objects?num={num}&size=32x32") for num in (1, 8))
+def test_a_scene_is_the_same_scene_however_many_there_are_and_in_whatever_split():
+    few, many = (open_dataset(f"scenes:objects?num={num}&size=32x32") for num in (1, 8))
     assert torch.equal(few.image(0), many.image(0))
-    train, test = (open_dataset(f"worlds:objects:{split}?num=8&size=32x32") for split in ("train", "test"))
+    train, test = (open_dataset(f"scenes:objects:{split}?num=8&size=32x32") for split in ("train", "test"))
     assert (len(train), len(test), len(many)) == (12, 4, 16)
     assert torch.equal(test.image(0), many.image(12))
 
 
 def test_the_last_frame_leads_nowhere():
-    sample = open_dataset("worlds:rooms?num=1&frames=2&size=32x24")[1]
+    sample = open_dataset("scenes:rooms?num=1&frames=2&size=32x24")[1]
     assert sample["flow"].isnan().all()
     assert sample["occluded"].all()
 
 
 def test_workers_can_have_it():
-    data = open_dataset("worlds:streets?num=1&size=32x32&sources=1,s")
+    data = open_dataset("scenes:streets?num=1&size=32x32&sources=1,s")
     assert torch.equal(pickle.loads(pickle.dumps(data)).image(0), data.image(0))
 
 
 def test_a_image_alone_draws_no_flow(monkeypatch):
     seen = []
     monkeypatch.setattr(room, "see", lambda *a, **k: seen.append(k) or see(*a, **k))
-    open_dataset("worlds:rooms?num=1&size=33x24").image(0)
+    open_dataset("scenes:rooms?num=1&size=33x24").image(0)
     assert seen == [{"flow": False}]
 
 
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ("worlds:room", UnknownNameError, "did you mean 'rooms'"),
-        ("worlds:rooms?num=0", DataError, "at least 1 world"),
-        ("worlds:rooms?size=64", DataError, "as in 128x96"),
-        ("worlds:rooms?size=4x4", DataError, "8x8 pixels, found"),
-        ("worlds:rooms:val", DataError, "no split 'val'"),
-        ("worlds:rooms?nom=3", UnknownNameError, "did you mean 'num'"),
+        ("scenes:room", UnknownNameError, "did you mean 'rooms'"),
+        ("scenes:rooms?num=0", DataError, "at least 1 scene"),
+        ("scenes:rooms?size=64", DataError, "as in 128x96"),
+        ("scenes:rooms?size=4x4", DataError, "8x8 pixels, found"),
+        ("scenes:rooms:val", DataError, "no split 'val'"),
+        ("scenes:rooms?nom=3", UnknownNameError, "did you mean 'num'"),
     ],
 )
-def test_what_makes_no_worlds_is_said(spec, error, message):
+def test_what_makes_no_scenes_is_said(spec, error, message):
     with pytest.raises(error, match=message):
         open_dataset(spec)
 
@@ -108,14 +108,14 @@ def test_what_makes_no_worlds_is_said(spec, error, message):
 def pair(request):
     """Return a target with one source, and the source as a target of its own."""
     kind, source = request.param
-    spec = f"worlds:{kind}?num=1&frames=2&size=256x192&seed=9"
+    spec = f"scenes:{kind}?num=1&frames=2&size=256x192&seed=9"
     target = open_dataset(f"{spec}&sources={source}")[0]
     if source == "1":
         return target, open_dataset(spec)[1]
-    world = WORLDS[kind](9, 0, 2)
-    beside = world.camera.partner(world.camera.poses[0])
-    camera = type(world.camera)(beside[None], world.camera.times[:1], world.camera.focal, world.camera.baseline)
-    moved = type(world)(**{**vars(world), "camera": camera})
+    scene = SCENES[kind](9, 0, 2)
+    beside = scene.camera.partner(scene.camera.poses[0])
+    camera = type(scene.camera)(beside[None], scene.camera.times[:1], scene.camera.focal, scene.camera.baseline)
+    moved = type(scene)(**{**vars(scene), "camera": camera})
     view = see(moved, 0, (192, 256))
     source_ = {"image": target["sources"][0], "depth": torch.from_numpy(view.depth).float()[None], "K": target["K"]}
     return target, source_ | {"normals": torch.from_numpy(view.normals).permute(2, 0, 1)}

@@ -1,6 +1,6 @@
-"""Draw this folder's contact sheets: what each kind of world looks like, and every truth about a few frames.
+"""Draw this folder's contact sheets: what each kind of scene looks like, and every truth about a few frames.
 
-python reports/worlds/draw.py
+python reports/scenes/draw.py
 """
 
 from pathlib import Path
@@ -20,14 +20,14 @@ SEED = 7
 def main() -> None:
     """Write three galleries and three sheets of truth."""
     for kind, (size, count) in GALLERIES.items():
-        data = open_dataset(f"worlds:{kind}?num={count}&frames=1&size={size}&seed={SEED}")
+        data = open_dataset(f"scenes:{kind}?num={count}&frames=1&size={size}&seed={SEED}")
         shots = [Shot(str(index), {"image": data.image(index).numpy()}) for index in range(count)]
-        draw(f"worlds:{kind}?seed={SEED}", shots, data, kind)
+        draw(f"scenes:{kind}?seed={SEED}", shots, data, kind)
     for kind, size in TRUTHS.items():
-        data = open_dataset(f"worlds:{kind}?num=5&frames=2&size={size}&seed={SEED}&sources=1,s")
+        data = open_dataset(f"scenes:{kind}?num=5&frames=2&size={size}&seed={SEED}&sources=1,s")
         shots = [Shot(data.describe(index), arrays(data[index])) for index in range(len(data))]
         draw(
-            f"worlds:{kind}?seed={SEED}&sources=1,s (the next frame, the stereo partner)", shots, data, f"{kind}_truth"
+            f"scenes:{kind}?seed={SEED}&sources=1,s (the next frame, the stereo partner)", shots, data, f"{kind}_truth"
         )
 
 

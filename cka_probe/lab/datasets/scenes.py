@@ -1,9 +1,9 @@
-"""Procedural worlds, drawn as they are asked for: every field of a sample, and nothing on a disk.
+"""Procedural scenes, drawn as they are asked for: every field of a sample, and nothing on a disk.
 
-    worlds:rooms?num=100&frames=3&sources=-1,1        rooms, streets or objects (see `scenes.WORLDS`)
-    worlds:rooms?style=evening                        rooms of another style (see `scenes.STYLES`)
+    scenes:rooms?num=100&frames=3&sources=-1,1        rooms, streets or objects (see `scenes.SCENES`)
+    scenes:rooms?style=evening                        rooms of another style (see `scenes.STYLES`)
 
-The path of this dataset is the kind of world. What is not asked for is not drawn: images alone cost no flow, and
+The path of this dataset is the kind of scene. What is not asked for is not drawn: images alone cost no flow, and
 no stereo partner is rendered where none is a source. A file has the same truth, quantised; `ckaprobe data make`
 writes them.
 """
@@ -20,7 +20,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, NYU13, Classes
 from cka_probe.images.dataset import check_split
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
-from cka_probe.lab.scenes import USUAL_STYLE, WORLDS, View, World, check_style, draw_world, parse_size, see
+from cka_probe.lab.scenes import SCENES, USUAL_STYLE, Scene, View, check_style, draw_scene, parse_size, see
 from cka_probe.lab.scenes.objects import OBJECTS
 from cka_probe.lab.scenes.room import CATEGORIES as ROOMS
 
@@ -31,7 +31,7 @@ CLASSES = {"rooms": NYU13, "streets": CITYSCAPES, "objects": Classes(tuple(OBJEC
 UPRIGHT = 0.1  # of the length of a normal: what a wall may lean by, and a floor
 
 
-def worlds(
+def scenes(
     kind: str,
     split: str = "all",
     *,
@@ -42,15 +42,15 @@ def worlds(
     sources: str = "",
     style: str = USUAL_STYLE,
 ) -> Frames:
-    """Return frames of procedural worlds with every truth.
+    """Return frames of procedural scenes with every truth.
 
     Args:
-        kind: A name in `WORLDS`.
-        split: "train" (the first three quarters of the worlds), "test" (the rest) or "all".
-        num: How many worlds.
+        kind: A name in `SCENES`.
+        split: "train" (the first three quarters of the scenes), "test" (the rest) or "all".
+        num: How many scenes.
         frames: Of each.
         size: Width x height in pixels.
-        seed: World i of a seed is the same world however many there are.
+        seed: Scene i of a seed is the same scene however many there are.
         sources: Offsets in frames and "s", as in "-1,1,s".
         style: How rooms look; the other kinds have the usual style alone.
 
@@ -58,20 +58,20 @@ def worlds(
         UnknownNameError: There is no such kind, split or style.
         DataError: The numbers make no images, or the kind has no such style.
     """
-    registry.get(WORLDS, kind, "kind of world")
+    registry.get(SCENES, kind, "kind of scene")
     check_style(kind, style)
-    check_split(split, ("train", "test", "all"), f"worlds:{kind}")
+    check_split(split, ("train", "test", "all"), f"scenes:{kind}")
     shape, cut = parse_size(size), num - num // 4
     if num < 1 or frames < 1 or min(shape) < 8:
         raise DataError(
-            f"worlds:{kind}: expected at least 1 world, 1 frame and 8x8 pixels, found num={num}, frames={frames}, "
+            f"scenes:{kind}: expected at least 1 scene, 1 frame and 8x8 pixels, found num={num}, frames={frames}, "
             f"size={size}; ask for more"
         )
     numbers = {"train": range(cut), "test": range(cut, num), "all": range(num)}[split]
-    scenes = [
+    frames_of_scenes = [
         [_frame((kind, seed, index, frames, style, frame, shape)) for frame in range(frames)] for index in numbers
     ]
-    data = Frames(scenes, parse_sources(sources), f"worlds:{kind}", CLASSES[kind])
+    data = Frames(frames_of_scenes, parse_sources(sources), f"scenes:{kind}", CLASSES[kind])
     data.categories = Classes(CATEGORIES[kind])
     return data
 
@@ -87,20 +87,20 @@ def _frame(place: Place) -> Frame:
 
 
 @lru_cache(maxsize=2)
-def _world(kind: str, seed: int, index: int, frames: int, style: str) -> World:
-    return draw_world(kind, seed, index, frames, style)
+def _scene(kind: str, seed: int, index: int, frames: int, style: str) -> Scene:
+    return draw_scene(kind, seed, index, frames, style)
 
 
 @lru_cache(maxsize=2)
 def _view(place: Place, flow: bool) -> View:
     *which, frame, size = place
-    return see(_world(*which), frame, size, flow=flow)
+    return see(_scene(*which), frame, size, flow=flow)
 
 
 @lru_cache(maxsize=2)
 def _partner(place: Place) -> View:
     *which, frame, size = place
-    return see(_world(*which), frame, size, partner=True)
+    return see(_scene(*which), frame, size, partner=True)
 
 
 def _field(name: str, place: Place) -> Tensor:
@@ -126,13 +126,13 @@ def _image(pixels: np.ndarray) -> np.ndarray:
 def _baseline(place: Place) -> Tensor:
     """Return the pose of the right camera as seen from the left."""
     pose = torch.eye(4)
-    pose[0, 3] = -_world(*place[:5]).camera.baseline
+    pose[0, 3] = -_scene(*place[:5]).camera.baseline
     return pose
 
 
 def _planes(view: View) -> np.ndarray:
     """Return the numbers of walls, tables and floors, (3, H, W) int64."""
-    up = np.abs(view.normals.astype(np.float64) @ view.pose[2, :3])  # how far a normal is along the world's z
+    up = np.abs(view.normals.astype(np.float64) @ view.pose[2, :3])  # how far a normal is along the scene's z
     upright = {"wall": up < UPRIGHT, "table": up > 1 - UPRIGHT, "floor": up > 1 - UPRIGHT}
     parts = [view.planes * (fits & (view.labels == NYU13.names.index(name))) for name, fits in upright.items()]
     return np.stack(parts).astype(np.int64)
@@ -140,7 +140,7 @@ def _planes(view: View) -> np.ndarray:
 
 def _category(place: Place) -> Tensor:
     """Return the class of the whole image: its place among the kind's categories."""
-    return torch.tensor(CATEGORIES[place[0]].index(_world(*place[:5]).category))
+    return torch.tensor(CATEGORIES[place[0]].index(_scene(*place[:5]).category))
 
 
 _FIELDS: dict[str, Callable[[Place], Tensor]] = {

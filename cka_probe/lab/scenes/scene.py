@@ -1,7 +1,7 @@
-"""What a world is: pieces of solids inside a shell, a light, and a camera that moves through it.
+"""What a scene is: pieces of solids inside a shell, a light, and a camera that moves through it.
 
-Lengths are metres, times seconds. The world has z up; in a room x is to the right and y forward when one enters.
-A camera has x right, y down, z forward; a pose takes its coordinates to the world's.
+Lengths are metres, times seconds. The scene has z up; in a room x is to the right and y forward when one enters.
+A camera has x right, y down, z forward; a pose takes its coordinates to the scene's.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Piece:
 
     Attributes:
         solids: Close together, since what misses the box around them misses all of them.
-        label: A class of the world; a solid may have one of its own (`Solid.label`).
+        label: A class of the scene; a solid may have one of its own (`Solid.label`).
         velocity: Metres a second, in the world.
     """
 
@@ -75,7 +75,7 @@ class Sun:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's way through a world.
+    """A camera's way through a scene.
 
     Attributes:
         poses: (frames, 4, 4) float64, camera to world.
@@ -102,8 +102,8 @@ class Camera:
         return right
 
 
-@dataclass(frozen=True, eq=False)  # a world is itself and no other, and so can be a key
-class World:
+@dataclass(frozen=True, eq=False)  # a scene is itself and no other, and so can be a key
+class Scene:
     """A place and the way a camera takes through it.
 
     Attributes:
@@ -127,7 +127,7 @@ class World:
 
 @dataclass(frozen=True)
 class View:
-    """One frame of a world and the truth about it.
+    """One frame of a scene and the truth about it.
 
     Truth is that of the pixels' centres, exact to rounding; only `image` is a mean over each pixel.
 
@@ -138,10 +138,10 @@ class View:
         pose: (4, 4) float64, camera to world.
         labels: (H, W) uint8, a place in the world's `classes`; 255 = none of them.
         instances: (H, W) int32, the piece's number from 1; 0 = the shell.
-        planes: (H, W) int32, a number for each flat face, alike in all frames of a world; 0 = curved, or the sky.
+        planes: (H, W) int32, a number for each flat face, alike in all frames of a scene; 0 = curved, or the sky.
         normals: (H, W, 3) float32 unit normals in the camera's axes, towards it; 0 = the sky.
         edges: (H, W) bool, occluding edges: the nearer side of each jump in depth.
-        category: Of the world.
+        category: Of the scene.
         partner: (H, W, 3) uint8, what the right camera of the pair sees; None if not asked for.
         flow: (H, W, 2) float32, pixels right and down to the next frame; None if there is none. NaN: behind it.
         occluded: (H, W) bool, True: hidden or outside in the next frame; None as `flow`.
