@@ -55,7 +55,7 @@ def net():
 
 
 @pytest.fixture
-def random_images():
+def images():
     return torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cka_probe import figures
+from cka_probe import plotting
 from cka_probe.errors import OutputError
 from cka_probe.plotting import style
 from cka_probe.plotting.cam_panel import save_cam_panel
@@ -33,7 +33,7 @@ def laid_out(name, thing, scale=1.0):
     figure = DRAWABLE[name]
     width, height = figure.size(thing)
     with matplotlib.style.context(["default", style.FILE_STYLE]):
-        page = figures._figure((width, height), scale)
+        page = plotting._figure((width, height), scale)
         page.set_dpi(200)  # widths of letters are rounded to pixels
         ax = figure.axes(page)
         returned = figure.draw(thing, ax)
@@ -62,7 +62,7 @@ def smallest(name, thing):
     """The least scale at which no letter is smaller than journals take."""
     figure = DRAWABLE[name]
     with matplotlib.style.context(["default", style.FILE_STYLE]):
-        page = figures._figure(figure.size(thing))
+        page = plotting._figure(figure.size(thing))
         figure.draw(thing, figure.axes(page))
         return LEAST / min(text.get_fontsize() for text in page.findobj(Text) if text.get_visible() and text.get_text())
 
@@ -197,7 +197,7 @@ def test_files_are_the_same_twice_and_have_fonts_that_journals_take(name, tmp_pa
 
 def test_every_figure_of_the_package_is_here():
     found = set()
-    for module in pkgutil.iter_modules(figures.__path__):
+    for module in pkgutil.iter_modules(plotting.__path__):
         there = vars(importlib.import_module(f"cka_probe.plotting.{module.name}"))
         for name, thing in there.items():
             public = inspect.isfunction(thing) and not name.startswith("_") and f"{name}_size" in there

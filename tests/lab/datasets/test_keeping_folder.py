@@ -113,7 +113,8 @@ def test_the_folder_goes_with_its_owner(temporary):
 
 
 def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary):
-    code = "from cka_probe.lab.datasets.cache import DecodedCache; kept = DecodedCache(); print(kept.folder, flush=True); input()"
+    code = "from cka_probe.lab.datasets.cache import DecodedCache; cache = DecodedCache(); "
+    code += "print(cache.folder, flush=True); input()"
     command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(temporary)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen(command, **pipes) as ending, subprocess.Popen(command, **pipes) as killed:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
+from helpers.paths import ROOT
 
 from cka_probe.errors import OutOfMemoryError, RecipeError
 from cka_probe.lab.tasks.masked import Masked
@@ -244,7 +245,7 @@ PARTS = """
 import sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 from test_steps import Drawn, trainer_of
 trainer = trainer_of(Path(sys.argv[2]), accumulate=2)
 trainer.run()
@@ -260,7 +261,7 @@ def test_two_processes_in_parts_do_what_one_does_whole(tmp_path):
     (tmp_path / "run.py").write_text(PARTS)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     done = subprocess.run(
-        [*command, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path / "two")],
+        [*command, str(tmp_path / "run.py"), f"{Path(__file__).parent}:{ROOT / 'tests'}", str(tmp_path / "two")],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
