@@ -3,10 +3,10 @@ from .comparison.compare import compare as compare
 from .comparison.compare import compare_fingerprints as compare_fingerprints
 from .comparison.compare import fingerprint as fingerprint
 from .comparison.compare import fingerprints as fingerprints
-from .comparison.difference_results import DifferenceMatrix as DifferenceMatrix
 from .comparison.differences import difference as difference
 from .comparison.fingerprint import Fingerprint as Fingerprint
 from .comparison.fingerprint import Settings as Settings
+from .comparison.results import DifferenceMatrix as DifferenceMatrix
 from .comparison.results import SimilarityMatrix as SimilarityMatrix
 from .errors import CkaProbeError as CkaProbeError
 from .lab.evaluation.evaluate import evaluate as evaluate

@@ -57,7 +57,7 @@ def compare(
     """
     import cka_probe
     from cka_probe.comparison.fingerprint import is_fingerprint
-    from cka_probe.comparison.warnings import cautions
+    from cka_probe.comparison.warnings import warnings_for
     from cka_probe.files import check_writable
     from cka_probe.similarity import choose_measure
 
@@ -79,8 +79,8 @@ def compare(
         )
     result = cka_probe.compare_fingerprints(*prints, measure=measure, estimator=estimator, permutations=permutations)
     typer.echo(result.summary())
-    for caution in cautions(result):
-        typer.echo(f"caution  {caution}")
+    for warning in warnings_for(result):
+        typer.echo(f"warning  {warning}")
     from cka_probe.images.thumbnails import save_strip, thumbnails
     from cka_probe.plotting import figures_for, save_figure
 

@@ -25,7 +25,7 @@ from cka_probe.attribution.grad_cam import grad_cam
 from cka_probe.attribution.maps import Maps
 from cka_probe.attribution.saved_map import SavedMap, held, prediction_of
 from cka_probe.errors import DataError, OutOfMemoryError
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.images.sample import Sample
 from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sampling import sample_indices

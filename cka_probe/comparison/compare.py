@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cka_probe import registry
-from cka_probe.comparison.extraction import capture
+from cka_probe.comparison.extraction import extract
 from cka_probe.comparison.fingerprint import Fingerprint, Settings, check_same_images, is_fingerprint
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
 from cka_probe.errors import DataError, FingerprintError, LayerError
@@ -268,7 +268,7 @@ def _captured(
     stream = stream_images(
         images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=settings.skip_bad
     )
-    made = dict(zip(wanted, capture(list(wanted.values()), stream, settings, progress), strict=True))
+    made = dict(zip(wanted, extract(list(wanted.values()), stream, settings, progress), strict=True))
     return [made.get(id(side), side) for side in sides]
 
 

@@ -24,9 +24,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from cka_probe.comparison.compare import MeasureSpec, compare_fingerprints
-from cka_probe.comparison.difference_results import BOUND, INDEPENDENT, PAIRED, DifferenceMatrix
 from cka_probe.comparison.fingerprint import Fingerprint, check_same_images
-from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.comparison.results import BOUND, INDEPENDENT, PAIRED, DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, choose_measure
 from cka_probe.similarity.features import PER_IMAGE

@@ -46,7 +46,7 @@ class _ModelRun:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def capture(
+def extract(
     models: Sequence[tuple[Backbone, LayerMap]],
     images: ImageStream,
     settings: Settings,
@@ -69,31 +69,30 @@ def capture(
     registry.get(FEATURES, settings.features, "features")
     registry.get(dict.fromkeys(("own", "shared")), settings.preprocess, "preprocess")
     shared = models[0][0].preprocessing if settings.preprocess == "shared" else None
-    courses = [_ModelRun(backbone, layers, shared or backbone.preprocessing) for backbone, layers in models]
+    runs = [_ModelRun(backbone, layers, shared or backbone.preprocessing) for backbone, layers in models]
     hashes: list[str] = []
     tell = progress or (lambda _done, _total: None)
     tell(0, images.total)
     for batch in images:
         fitted: dict[Any, Tensor] = {}
-        for course in courses:
-            size = course.preprocessing.size
+        for run in runs:
+            size = run.preprocessing.size
             if size not in fitted:
-                fitted[size] = _stack([course.preprocessing.fit(image) for image in batch])
+                fitted[size] = _stack([run.preprocessing.fit(image) for image in batch])
             with _room_for(len(batch)):
-                _run(course, fitted[size], settings)
+                _run_batch(run, fitted[size], settings)
         hashes += [image_hash(image) for image in batch]
         tell(len(hashes), images.total)
     with ThreadPoolExecutor() as threads:  # hashing lets go of the interpreter's lock
-        weights = list(threads.map(weights_hash, [course.backbone.model for course in courses]))
+        weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
     return [
-        _fingerprint(course, hashed, tuple(hashes), images, settings)
-        for course, hashed in zip(courses, weights, strict=True)
+        _fingerprint(run, hashed, tuple(hashes), images, settings) for run, hashed in zip(runs, weights, strict=True)
     ]
 
 
-def _run(course: _ModelRun, images: Tensor, settings: Settings) -> None:
+def _run_batch(run: _ModelRun, images: Tensor, settings: Settings) -> None:
     """Show one batch to one model and add its Grams."""
-    backbone, device = course.backbone, course.backbone.device
+    backbone, device = run.backbone, run.backbone.device
     pixels = tuple(images.shape[-2:]) if images.dim() == 4 else None
     images = images.to(device)
     if pixels is not None and _takes_channels_last(backbone.model):
@@ -101,7 +100,7 @@ def _run(course: _ModelRun, images: Tensor, settings: Settings) -> None:
     declared = getattr(backbone.model, "output_fmt", None)
 
     def keep(module: str, activation: Tensor) -> Product:
-        course.shapes[module] = tuple(activation.shape[1:])
+        run.shapes[module] = tuple(activation.shape[1:])
         layout = layout_of(tuple(activation.shape), pixels, declared)
         features = FEATURES[settings.features](activation, layout)
         with torch.autocast(device.type, enabled=False):
@@ -109,18 +108,18 @@ def _run(course: _ModelRun, images: Tensor, settings: Settings) -> None:
 
     def forward(inputs: Tensor) -> Tensor:
         # dtype of the weights: a half-precision model is fed what it computes in
-        ready = course.preprocessing.normalise(inputs) if inputs.is_floating_point() else inputs
+        ready = run.preprocessing.normalise(inputs) if inputs.is_floating_point() else inputs
         return backbone.model(_like_weights(ready, backbone.model))
 
     dtype = PRECISIONS[settings.precision]
     with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
         # the first batch runs to the end, so that a layer that runs again is found out
-        products = record(backbone.model, images, course.layers.modules, keep, run=forward, stop=bool(course.grams))
+        products = record(backbone.model, images, run.layers.modules, keep, run=forward, stop=bool(run.grams))
     grams = centred_grams(products)
-    course.grams.append(grams.matrices)
-    course.squares.append(grams.spread.square() * len(images))
+    run.grams.append(grams.matrices)
+    run.squares.append(grams.spread.square() * len(images))
     for index in (~(grams.finite & grams.varies)).nonzero().flatten().tolist():
-        course.flaws.setdefault(course.layers[index].module, _undefined_reason(grams, index))
+        run.flaws.setdefault(run.layers[index].module, _undefined_reason(grams, index))
 
 
 def _undefined_reason(grams: Grams, index: int) -> str:
@@ -133,30 +132,30 @@ def _undefined_reason(grams: Grams, index: int) -> str:
 
 
 def _fingerprint(
-    course: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream, settings: Settings
+    run: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream, settings: Settings
 ) -> Fingerprint:
-    """Return what one course has gathered."""
-    traces = sum(stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in course.grams)
+    """Return what one run has gathered."""
+    traces = sum(stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in run.grams)
     undefined = tuple(
-        course.flaws.get(name, "") if trace == 0 or not _finite(course, name) else ""
-        for name, trace in zip(course.layers.modules, traces.tolist(), strict=True)
+        run.flaws.get(name, "") if trace == 0 or not _finite(run, name) else ""
+        for name, trace in zip(run.layers.modules, traces.tolist(), strict=True)
     )
-    squares = torch.stack(course.squares).sum(dim=0) / len(hashes)
-    origin, size = course.backbone.origin, course.preprocessing.size
+    squares = torch.stack(run.squares).sum(dim=0) / len(hashes)
+    origin, size = run.backbone.origin, run.preprocessing.size
     side = Side(
         reference=origin.reference,
         architecture=origin.architecture,
         hash=weights,
         preprocessing={
             "size": list(size) if size else None,
-            "mean": list(course.preprocessing.mean),
-            "std": list(course.preprocessing.std),
+            "mean": list(run.preprocessing.mean),
+            "std": list(run.preprocessing.std),
         },
         notes=origin.notes,
     )
     return Fingerprint(
-        grams=tuple(course.grams),
-        layers=course.layers,
+        grams=tuple(run.grams),
+        layers=run.layers,
         spreads=tuple(squares.sqrt().tolist()),
         undefined=undefined,
         side=side,
@@ -164,13 +163,13 @@ def _fingerprint(
         source=images.source,
         settings=replace(settings, batch=images.batch),  # as it was, where it was left to the images
         skipped=tuple(images.skipped),
-        shapes=tuple(course.shapes[module] for module in course.layers.modules),
+        shapes=tuple(run.shapes[module] for module in run.layers.modules),
     )
 
 
-def _finite(course: _ModelRun, name: str) -> bool:
+def _finite(run: _ModelRun, name: str) -> bool:
     """Return whether a layer put out only finite numbers."""
-    return not course.flaws.get(name, "").startswith("it puts out")
+    return not run.flaws.get(name, "").startswith("it puts out")
 
 
 def _stack(images: list[Tensor]) -> Tensor:

@@ -1,10 +1,11 @@
-"""The result of a comparison: one self-describing value, one JSON file, one long-form table.
+"""The results of comparisons: self-describing values, each one JSON file and one long-form table.
 
-Nothing here computes a similarity or draws one: figures are always redrawn from what stands in the file. It
-holds no time stamp: same inputs, same bytes. NaN is `null` in the file, and always has a reason beside it.
+A `SimilarityMatrix` is the result of one comparison, a `DifferenceMatrix` that of subtracting two. This module computes
+and draws nothing: figures are always redrawn from a result. The files hold no time stamp, so the same inputs give the
+same bytes. NaN is `null` in a file; a reason is always recorded with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,14 @@ FORMAT = "ckaprobe-result/1"
 MADE_BY = ("a result", "a result.json of `ckaprobe compare`", "run the comparison again")
 MATRICES = ("values", "low", "high", "null", "p_values")
 
+DIFFERENCE_FORMAT = "ckaprobe-difference/1"
+DIFFERENCE_MADE_BY = ("a difference", "the JSON of a difference", "subtract the comparisons again")
+DIFFERENCE_MATRICES = ("values", "low", "high", "p_values")
+
+PAIRED = "paired over images"
+BOUND = "bound from two results"
+INDEPENDENT = "independent images"
+
 
 @dataclass(frozen=True)
 class Side:
@@ -31,7 +40,7 @@ class Side:
         reference: What the user called it.
         architecture: What it is.
         hash: SHA-256 over names, shapes and values of all its tensors.
-        preprocessing: Size, mean and std it was fed with.
+        preprocessing: Size, mean and std of its inputs.
         notes: What a reader should know about how it was loaded.
     """
 
@@ -47,12 +56,12 @@ class Axis:
     """One layer on an axis of the matrix.
 
     Attributes:
-        name: For people.
+        name: The name shown to people.
         module: Dotted path in the model.
-        spread: Root mean square, over images and features, of the activation less its mean over the
+        spread: Root mean square, over images and features, of the activation minus its mean over the
             batch's images; what CKA sees of the layer, in the layer's own units.
-        undefined: Why no similarity exists, or "".
-        shape: Of its activation for one image; empty in files of before it was kept.
+        undefined: Why the layer has no similarity, or "".
+        shape: Shape of its activation for one image; empty in files written before shapes were recorded.
     """
 
     name: str
@@ -63,7 +72,7 @@ class Axis:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Axis":
-        """Return the layer that a file holds."""
+        """Return a layer as a file records it."""
         spread = np.nan if document["spread"] is None else document["spread"]
         return cls(**{**document, "spread": spread, "shape": tuple(document.get("shape", ()))})
 
@@ -119,35 +128,25 @@ class SimilarityMatrix:
 
     @property
     def _measured_by(self) -> str:
-        """What the values are, in words; files of before there was a choice are of CKA."""
+        """The measure for people; files that name none are of CKA."""
         if self.settings.get("measure", "cka") == "cka":
             return f"{self.settings['estimator']} CKA"
-        return self.settings.get("title", self.settings["measure"])
+        return str(self.settings.get("title", self.settings["measure"]))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, null, p_value."""
-        index_x, index_y = np.indices(self.values.shape).reshape(2, -1)
-        matrices = {name: getattr(self, name).ravel() for name in MATRICES}
-        return pd.DataFrame(
-            {
-                "layer_x": [self.rows[i].name for i in index_x],
-                "layer_y": [self.columns[j].name for j in index_y],
-                "index_x": index_x,
-                "index_y": index_y,
-                **{name.removesuffix("s"): matrices[name] for name in MATRICES},
-            }
-        )
+        return _cell_frame(self, MATRICES)
 
     def diagonal(self) -> pd.DataFrame:
         """Return one row per layer for cell (i, i): index, layer, value, low, high, null, spread_x, spread_y.
 
         Raises:
-            DataError: The sides have different numbers of layers, so there is no diagonal to read.
+            DataError: The sides have different numbers of layers, so the matrix has no diagonal.
         """
         if len(self.rows) != len(self.columns):
             raise DataError(
-                f"{len(self.rows)} layers of x against {len(self.columns)} of y have no diagonal; expected as many on "
-                "both sides (--layers, --layers-y)"
+                f"expected as many layers of x as of y for a diagonal, found {len(self.rows)} and {len(self.columns)}; "
+                "choose them with --layers and --layers-y"
             )
         cells = {name.removesuffix("s"): getattr(self, name).diagonal() for name in ("values", "low", "high", "null")}
         return pd.DataFrame(
@@ -162,7 +161,7 @@ class SimilarityMatrix:
     def summary(self) -> str:
         """Return what was compared and the table of the diagonal, as text for a terminal."""
         count = f"{self.num_examples} images from {self.images['source']}"
-        skipped = f" ({len(self.images['skipped'])} unreadable ones left out)" if self.images["skipped"] else ""
+        skipped = f" ({len(self.images['skipped'])} unreadable images skipped)" if self.images["skipped"] else ""
         lines = [
             f"x  {self.x.reference} ({self.x.architecture})",
             f"y  {self.y.reference} ({self.y.architecture})",
@@ -189,14 +188,17 @@ class SimilarityMatrix:
 
     def as_document(self) -> dict[str, Any]:
         """Return what `save` writes as JSON, in its types."""
-        return plain({"format": FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)})
+        document: dict[str, Any] = plain(
+            {"format": FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)}
+        )
+        return document
 
     @classmethod
     def load(cls, path: str | Path) -> "SimilarityMatrix":
         """Read a result written by `save`.
 
         Raises:
-            DataError: The file is not there, or is not a result of this format.
+            DataError: The file does not exist, or is not a result of this format.
         """
         document = read_document(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY)
         document |= {name: _array(document[name]) for name in MATRICES}
@@ -208,18 +210,119 @@ class SimilarityMatrix:
         return cls(**document)
 
     def heatmap(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the matrix in the papers' style on `ax` (a new figure if there is none) and return the axes."""
-        return self._drawn("heatmap", ax)
+        """Draw the matrix on `ax` (by default in a new figure) and return the axes."""
+        return self._draw("heatmap", ax)
 
     def profile(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the diagonal with its intervals on `ax` (a new figure if there is none) and return the axes."""
-        return self._drawn("profile", ax)
+        """Draw the diagonal with its intervals on `ax` (by default in a new figure) and return the axes."""
+        return self._draw("profile", ax)
 
-    def _drawn(self, figure: str, ax: "Axes | None") -> "Axes":
-        """Return the axes of a figure; the one place where a result knows of figures, and only when asked."""
+    def _draw(self, figure: str, ax: "Axes | None") -> "Axes":
+        """Draw a figure by its name; matplotlib is imported only here."""
         from cka_probe.plotting import FIGURES, new_axes
 
         return FIGURES[figure](self, new_axes(figure, self) if ax is None else ax)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DifferenceMatrix:
+    """The similarity of each two layers in a first comparison minus that in a second; see `differences`.
+
+    Attributes:
+        values: (rows, columns) float64, first minus second; NaN where either is undefined.
+        low: Lower end of the 95 % interval, same shape.
+        high: Upper end.
+        p_values: Two-sided p-value of each cell by itself, of no difference.
+        significant: (rows, columns) bool, whether a cell differs when all cells are tested at once; `settings` names
+            the correction.
+        rows: The layers of x, of the first comparison.
+        columns: The layers of y.
+        num_examples: Number of images; the smaller one if the comparisons differ.
+        first: Name of the first comparison.
+        second: Name of the comparison that is subtracted.
+        how: How the intervals were made: `paired over images`, `bound from two results` (the widest that is possible
+            given the two intervals) or `independent images`.
+        settings: `measure`, `estimator`, `features`, `level` and `correction` of `significant` …
+    """
+
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p_values: np.ndarray
+    significant: np.ndarray
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    num_examples: int
+    first: str
+    second: str
+    how: str
+    settings: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<DifferenceMatrix {len(self.rows)} x {len(self.columns)}>\n{self.summary()}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, p_value, significant."""
+        return _cell_frame(self, DIFFERENCE_MATRICES).assign(significant=self.significant.ravel())
+
+    def summary(self) -> str:
+        """Return the two comparisons and how many cells differ, as text for a terminal."""
+        defined, marked = int(np.isfinite(self.values).sum()), int(self.significant.sum())
+        lines = [
+            f"first   {self.first}",
+            f"second  {self.second}",
+            f"first minus second over {self.num_examples} images; intervals: {self.how}",
+            f"{marked} of {defined} cells differ ({self.settings['correction']}, {self.settings['level']:.0%})",
+        ]
+        if marked:
+            size = np.where(self.significant, np.abs(self.values), -1.0)
+            row, column = np.unravel_index(int(size.argmax()), size.shape)
+            lines.append(
+                f"largest at {self.rows[row].name}, {self.columns[column].name}: {self.values[row, column]:+.3f} "
+                f"[{self.low[row, column]:+.3f}, {self.high[row, column]:+.3f}]"
+            )
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the whole difference as JSON, or its cells as CSV, as the suffix says; return the path.
+
+        Args:
+            path: `*.json` (everything; `DifferenceMatrix.load` reads it) or `*.csv` (the cells, long form).
+
+        Raises:
+            DataError: The path has another suffix.
+            OutputError: The path cannot be written.
+        """
+        document = {"format": DIFFERENCE_FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)}
+        return save_either(path, "differences", document, self.to_frame())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "DifferenceMatrix":
+        """Read a difference written by `save`.
+
+        Raises:
+            DataError: The file does not exist, or is not a difference of this format.
+        """
+        document = read_document(path, DIFFERENCE_FORMAT, {field.name for field in fields(cls)}, DIFFERENCE_MADE_BY)
+        document |= {name: _array(document[name]) for name in DIFFERENCE_MATRICES}
+        document["significant"] = np.array(document["significant"], dtype=bool)
+        for name in ("rows", "columns"):
+            document[name] = tuple(Axis.from_json(axis) for axis in document[name])
+        return cls(**document)
+
+
+def _cell_frame(result: SimilarityMatrix | DifferenceMatrix, matrices: Sequence[str]) -> pd.DataFrame:
+    """Return one row per cell: both layers by name and index, and the value of each matrix."""
+    index_x, index_y = np.indices(result.values.shape).reshape(2, -1)
+    return pd.DataFrame(
+        {
+            "layer_x": [result.rows[row].name for row in index_x],
+            "layer_y": [result.columns[column].name for column in index_y],
+            "index_x": index_x,
+            "index_y": index_y,
+            **{name.removesuffix("s"): getattr(result, name).ravel() for name in matrices},
+        }
+    )
 
 
 def _array(value: Any) -> np.ndarray:

@@ -28,7 +28,7 @@ NAMED = 3
 """Layers that are named before "and others" takes over."""
 
 
-def cautions(result: SimilarityMatrix) -> tuple[str, ...]:
+def warnings_for(result: SimilarityMatrix) -> tuple[str, ...]:
     """Return what to keep in mind about a comparison, most important first, one sentence or two each.
 
     Args:

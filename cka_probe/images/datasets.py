@@ -1,24 +1,55 @@
-"""Datasets by name, and one opened from one word.
+"""What a dataset is, the datasets by name, and how one string opens any of them.
 
-A dataset is written as a string, so that a command line, a recipe and a result file can all say it:
+A dataset is any object with the members of `Dataset`: no base class, no registration beyond one line in `DATASETS`. It
+reads a sample at its stored size; resizing, cropping and batching happen outside it, so that two models of different
+input size can be shown the same images.
+
+A dataset is written as a string, so that a command line, a recipe and a result file can all name it:
 
     images/                             any folder of images
     folder:images/:val                  the images below images/val
-    nyuv2:nyu/:test                       the test frames of NYU Depth v2, in whichever of its layouts
-    nyuv2:nyu/?split=test&classes=40      the same with labels of 40 classes
-    kitti:kitti/?sources=-1,1,s           video and stereo of KITTI: each frame with its neighbours and partner
-    scenes:rooms?num=100                  procedural rooms, drawn as they are read
+    nyuv2:nyu/:test                     the test frames of NYU Depth v2, in any of its layouts
+    nyuv2:nyu/?split=test&classes=40    the same with labels of 40 classes
+    kitti:kitti/?sources=-1,1,s         video and stereo of KITTI: each frame with its neighbours and partner
+    scenes:rooms?num=100                procedural rooms, drawn as they are read
 
-What stands behind the question mark are the reader's own options, by name.
+After the question mark come the reader's own options, by name.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Protocol, cast
+
+from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import SPLITS, Dataset
+
+SPLITS = ("train", "val", "test", "all")
+
+
+class Dataset(Protocol):
+    """Samples by index; `gives` names the fields of `cka_probe.images.sample` that each of them has."""
+
+    gives: frozenset[str]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return the sample `index`, every field in `gives`, at its stored size."""
+        ...
+
+    def image(self, index: int) -> Tensor:
+        """Return only the image of sample `index`, (3, H, W) float32 RGB in [0, 1]; nothing else is read."""
+        ...
+
+    def describe(self, index: int) -> str:
+        """Return a name for the image that is the same wherever the data lies: its path below the root."""
+        ...
+
 
 DATASETS: dict[str, str | Callable[..., Dataset]] = {
     "ade20k": "cka_probe.lab.datasets.ade20k:ade20k",
@@ -39,60 +70,77 @@ DATASETS: dict[str, str | Callable[..., Dataset]] = {
     "voc": "cka_probe.lab.datasets.voc:voc",
     "scenes": "cka_probe.lab.datasets.scenes:scenes",
 }
-"""Readers: called with a path, `split` ("all" unless one is said) and options of their own (str, int or bool)."""
+"""Readers: called with a path, `split` ("all" by default) and options of their own (str, int or bool)."""
+
+
+def check_split(split: str, splits: Collection[str], source: object) -> None:
+    """Check that a dataset has the split asked for.
+
+    Args:
+        split: The split asked for.
+        splits: The splits that this dataset has.
+        source: What the message calls the dataset ("folder images").
+
+    Raises:
+        UnknownNameError: No dataset has a split of this name.
+        DataError: Other datasets have it, this one does not.
+    """
+    registry.get(dict.fromkeys(SPLITS), split, "split")
+    if split not in splits:
+        raise DataError(f"no split {split!r} in {source}; there are: {', '.join(splits)}")
 
 
 def open_dataset(spec: str | Path) -> Dataset:
-    """Return the dataset a string means.
+    """Return the dataset that a string names.
 
     Args:
         spec: `NAME:PATH`, `NAME:PATH:SPLIT` or `NAME:PATH?option=value&option=value` with a name in `DATASETS`,
-            or a bare `PATH`, which is a folder of images. Without a split it is everything there is.
+            or a bare `PATH`, which is a folder of images. Without a split, the dataset is everything it has.
 
     Raises:
         UnknownNameError: There is no such dataset, split or option.
         DataError: The path does not hold what the dataset expects.
     """
     spec = str(spec)
-    if Path(spec).exists():
-        return registry.get(DATASETS, "folder", "dataset")(spec, "all")  # a path may hold a colon or a question mark
-    place, _, query = spec.partition("?")
-    name, path, split = _parts(place)
+    if Path(spec).exists():  # a path may contain a colon or a question mark
+        return cast(Dataset, registry.get(DATASETS, "folder", "dataset")(spec, "all"))
+    location, _, query = spec.partition("?")
+    name, path, split = _split_spec(location)
     reader = registry.get(DATASETS, name, "dataset")
-    options = _options(name, reader, query) if query else {}
+    options = _parse_options(name, reader, query) if query else {}
     if split and "split" in options:
-        raise DataError(f"expected one split, found two in {spec!r}: leave out ':{split}' or 'split='")
-    return reader(path, **({"split": split or "all"} | options))
+        raise DataError(f"expected one split, found two in {spec!r}: omit ':{split}' or 'split='")
+    return cast(Dataset, reader(path, **({"split": split or "all"} | options)))
 
 
-def _options(name: str, reader: Callable[..., Dataset], query: str) -> dict[str, str | int | bool]:
-    """Return the options behind a question mark, each of the type that the reader declares."""
-    known = {parameter.name: parameter for parameter in list(inspect.signature(reader).parameters.values())[1:]}
+def _parse_options(name: str, reader: Callable[..., Dataset], query: str) -> dict[str, str | int | bool]:
+    """Return the options after a question mark, each of the type that the reader declares."""
+    parameters = {parameter.name: parameter for parameter in list(inspect.signature(reader).parameters.values())[1:]}
     options: dict[str, str | int | bool] = {}
-    for part in query.split("&"):
-        key, equals, text = part.partition("=")
+    for option in query.split("&"):
+        key, equals, text = option.partition("=")
         if not equals or key in options:
-            raise DataError(f"expected option=value, each once and joined by '&', found {part!r} in ?{query}")
-        options[key] = _value(f"{key}={text}", text, registry.get(known, key, f"option of {name}").annotation)
+            raise DataError(f"expected option=value, each once and joined by '&', found {option!r} in ?{query}")
+        options[key] = _parse_value(option, text, registry.get(parameters, key, f"option of {name}").annotation)
     return options
 
 
-def _value(said: str, text: str, kind: type) -> str | int | bool:
-    """Return an option's text as a bool or an int where the reader wants one."""
+def _parse_value(option: str, text: str, kind: type) -> str | int | bool:
+    """Return the text of an option as a bool or an int where the reader declares one."""
     if kind is bool:
         if text.lower() not in ("true", "false"):
-            raise DataError(f"?{said}: expected true or false")
+            raise DataError(f"?{option}: expected true or false")
         return text.lower() == "true"
     if kind is int:
         try:
             return int(text)
         except ValueError as error:
-            raise DataError(f"?{said}: expected a whole number") from error
+            raise DataError(f"?{option}: expected a whole number") from error
     return text
 
 
-def _parts(spec: str) -> tuple[str, str, str]:
-    """Return (name, path, split) of a dataset's string; no split is ""."""
+def _split_spec(spec: str) -> tuple[str, str, str]:
+    """Return (name, path, split) of a dataset's string; the split is "" where there is none."""
     name, colon, path = spec.partition(":")
     if not colon or (name not in DATASETS and (len(name) == 1 or "/" in name)):
         return "folder", spec, ""  # one letter before a colon is a Windows drive
@@ -103,6 +151,3 @@ def _parts(spec: str) -> tuple[str, str, str]:
     if not path:
         raise DataError(f"expected NAME:PATH or NAME:PATH:SPLIT, found {spec!r} without a path")
     return name, path, split
-
-
-__all__ = ["DATASETS", "SPLITS", "Dataset", "open_dataset"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, read_image
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import Dataset
-from cka_probe.images.datasets import open_dataset
+from cka_probe.images.datasets import Dataset, open_dataset
 from cka_probe.images.prefetch import prefetch
 from cka_probe.images.sample import Sample
 

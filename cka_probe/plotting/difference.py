@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from cka_probe.comparison.difference_results import DifferenceMatrix
+from cka_probe.comparison.results import DifferenceMatrix
 from cka_probe.plotting import labels, matrix, save_drawing, style
 from cka_probe.plotting.matrix_plan import LINE, Plan, bar_more, number, plan_matrix, rounded_up, ticks_to
 

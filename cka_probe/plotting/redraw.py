@@ -7,9 +7,7 @@ saved: `difference`. Runs: `curves_<stage>` of every stage that one of them has.
 from collections.abc import Sequence
 from pathlib import Path
 
-from cka_probe.comparison.difference_results import FORMAT as DIFFERENCE
-from cka_probe.comparison.difference_results import DifferenceMatrix
-from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.comparison.results import DIFFERENCE_FORMAT, DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError, OutputError
 from cka_probe.plotting import check_format, figures_for, save_figure
 from cka_probe.plotting.curves import Curves, save_curves
@@ -85,7 +83,7 @@ def _is_difference(place: Path) -> bool:
     """Return whether a file begins as one that `DifferenceMatrix.save` wrote; what cannot be read is refused later."""
     try:
         with place.open(encoding="utf-8") as file:
-            return DIFFERENCE in file.read(len(DIFFERENCE) + 40)
+            return DIFFERENCE_FORMAT in file.read(len(DIFFERENCE_FORMAT) + 40)
     except (OSError, UnicodeDecodeError):
         return False
 

@@ -7,7 +7,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from cka_probe.comparison.results import FORMAT, Axis, Side, SimilarityMatrix
-from cka_probe.comparison.warnings import cautions
+from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import DataError
 from cka_probe.report.commands import compare_command
 from cka_probe.report.page import Facts, Item, MatrixItem, Section, TableItem, Text, Thumbnails
@@ -53,7 +53,7 @@ def read(folder: Path) -> Part:
         title=f"{names[0]}, layer by layer" if result.x == result.y else f"{names[0]} and {names[1]}, layer by layer",
         subtitle=described(result),
         sections=sections if command else (*sections, _no_command()),
-        cautions=tuple(cautions(result)),
+        cautions=tuple(warnings_for(result)),
         provenance=_provenance(result),
         command=command,
     )

@@ -73,7 +73,7 @@ def test_another_measure_says_its_name_and_fingerprints_need_not_be_kept(folder,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "RSA (Spearman) over 12 images" in result.stdout
-    assert "caution  No images were permuted" in result.stdout
+    assert "warning  No images were permuted" in result.stdout
     assert not list(tmp_path.glob("*.fingerprint"))
     document = json.loads((tmp_path / "result.json").read_text())
     assert (document["settings"]["measure"], document["settings"]["range"]) == ("rsa", [-1.0, 1.0])

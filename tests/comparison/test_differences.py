@@ -7,8 +7,8 @@ from helpers.prints import normal, print_of, stacks
 from scipy.special import stdtrit
 
 from cka_probe import DifferenceMatrix, LayerMap, compare_fingerprints, difference
-from cka_probe.comparison.difference_results import BOUND, INDEPENDENT, PAIRED
 from cka_probe.comparison.differences import holm
+from cka_probe.comparison.results import BOUND, INDEPENDENT, PAIRED
 from cka_probe.errors import CkaProbeError, DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, centre_batches, cka, hsic_terms, jackknife_interval
 from cka_probe.similarity.paired import paired_error
@@ -164,7 +164,7 @@ def test_a_file_and_a_table(tmp_path):
     np.testing.assert_array_equal(loaded.significant, result.significant)
     assert loaded.rows == result.rows
     assert result.save(tmp_path / "difference.csv").read_text().count("\n") == 5
-    assert "first less second over 96 images; intervals: paired over images" in repr(result)
+    assert "first minus second over 96 images; intervals: paired over images" in repr(result)
     with pytest.raises(DataError, match=r"differences are saved as .json or .csv, found '.txt'"):
         result.save(tmp_path / "difference.txt")
     with pytest.raises(DataError, match="expected a difference of format"):

@@ -20,8 +20,7 @@ from test_figure_measures import arm, points
 from test_figure_score_panels import table
 from test_figures import LONG, LONG_FILE, MANY, NINE, made
 
-from cka_probe.comparison.difference_results import PAIRED, DifferenceMatrix
-from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.comparison.results import PAIRED, DifferenceMatrix, SimilarityMatrix
 from cka_probe.plotting import FIGURES, SIZES, axes_in, figures_for, save_figure
 from cka_probe.plotting.arm_maps import ArmMaps, arm_maps, arm_maps_size, save_arm_maps
 from cka_probe.plotting.cam_panel import cam_panel, cam_panel_size, save_cam_panel

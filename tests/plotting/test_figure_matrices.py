@@ -10,7 +10,7 @@ from helpers.pages import check_page
 from matplotlib.figure import Figure
 from test_figures import CASES, LONG, NINE, TEN, cell, contrast, made, texts
 
-from cka_probe.comparison.difference_results import DifferenceMatrix
+from cka_probe.comparison.results import DifferenceMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting import axes_in, labels, style
 from cka_probe.plotting.difference import difference, difference_size, save_difference

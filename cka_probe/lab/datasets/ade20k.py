@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import ADE150, Classes, table
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame, Frames

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CAMVID11, RGB, Classes, table
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, read_image
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources

@@ -17,7 +17,7 @@ import numpy as np
 
 from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.images.sample import FIELDS
 from cka_probe.lab.datasets.statistics import STATISTICS
 from cka_probe.lab.datasets.statistics.classes import class_names

@@ -18,7 +18,7 @@ import numpy as np
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes, table
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frames

@@ -37,7 +37,7 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import read_image
 from cka_probe.lab.datasets.depth import read_steps
 from cka_probe.lab.datasets.frames import Frame, Frames

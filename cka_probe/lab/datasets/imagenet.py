@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import SUFFIXES, read_image
 from cka_probe.images.sampling import smallest_by_seed
 

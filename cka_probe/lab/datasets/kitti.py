@@ -31,7 +31,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import read_image
 from cka_probe.lab.datasets.depth import read_depth
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import read_image
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.intrinsics import camera_of

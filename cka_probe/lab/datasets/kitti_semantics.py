@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, read_image
 from cka_probe.lab.datasets.flow import read_flow, read_occluded
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources

@@ -23,7 +23,7 @@ from torch import Tensor
 from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import decode_image
 from cka_probe.images.sampling import smallest_by_seed
 from cka_probe.lab.datasets.databases import keys_of, value_of

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import NYU13
-from cka_probe.images.dataset import Dataset, check_split
+from cka_probe.images.datasets import Dataset, check_split
 from cka_probe.images.reading import SUFFIXES
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.intrinsics import NYUV2, read_camera

@@ -10,7 +10,7 @@ Root may be a sequence or hold several. "test" is the last third of each and "tr
 from pathlib import Path
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.lab.datasets.frames import Frames, parse_sources
 from cka_probe.lab.datasets.tum_rgbd import is_tum, tum_scenes
 from cka_probe.lab.datasets.video import DEPTHS, cut, find_sequences, is_video, video_frames

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, read_image
 from cka_probe.lab.datasets.depth import read_depth, read_pseudo_depth, read_sparse_depth
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources

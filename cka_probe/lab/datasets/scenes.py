@@ -18,7 +18,7 @@ from torch import Tensor
 from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, NYU13, Classes
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
 from cka_probe.lab.scenes import SCENES, USUAL_STYLE, Scene, View, check_style, draw_scene, parse_size, see
 from cka_probe.lab.scenes.objects import OBJECTS

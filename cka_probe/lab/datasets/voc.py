@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import VOC21
-from cka_probe.images.dataset import check_split
+from cka_probe.images.datasets import check_split
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, plain_numbering, read_labels

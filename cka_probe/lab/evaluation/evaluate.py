@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.images.sample import Sample
 from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sampling import sample_indices

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import Checkpoint, file_hash
 from cka_probe.models.load import weights_hash

@@ -14,8 +14,7 @@ import torch
 from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.images.classes import numbered
-from cka_probe.images.dataset import Dataset
-from cka_probe.images.datasets import open_dataset
+from cka_probe.images.datasets import Dataset, open_dataset
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.evaluation.boundaries import predicted_edges
 from cka_probe.lab.evaluation.label_scores import LabelScores, describe_label_measure

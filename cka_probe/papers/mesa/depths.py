@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import Dataset
-from cka_probe.images.datasets import open_dataset
+from cka_probe.images.datasets import Dataset, open_dataset
 from cka_probe.lab.evaluation.boundaries import predicted_edges
 from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.papers.drawn import Drawn, files_of

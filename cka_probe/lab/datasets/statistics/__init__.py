@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.lab.datasets.statistics.camera import Camera, Poses
 from cka_probe.lab.datasets.statistics.classes import Categories, Labels, Pieces, Planes
 from cka_probe.lab.datasets.statistics.depth import Depth, PseudoDepth

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.lab.datasets.statistics.histogram import LogHistogram
 
 MOST_CAMERAS = 1000

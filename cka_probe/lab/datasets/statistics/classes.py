@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.images.sample import IGNORE
 
 ACROSS = 3

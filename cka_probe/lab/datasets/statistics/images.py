@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cka_probe.images.dataset import Dataset
+from cka_probe.images.datasets import Dataset
 from cka_probe.images.stream import image_hash
 from cka_probe.lab.datasets.statistics.histogram import LogHistogram
 

@@ -9,7 +9,7 @@ from helpers.prints import normal, print_of
 
 from cka_probe import compare_fingerprints
 from cka_probe.comparison.results import Side
-from cka_probe.comparison.warnings import cautions, unrelated_biased
+from cka_probe.comparison.warnings import unrelated_biased, warnings_for
 
 
 def compared(n=64, batch=32, measure="cka", estimator="unbiased", permutations=19, features=(6, 6), same=0.97):
@@ -27,13 +27,13 @@ def sound():
 
 
 def told(result):
-    """Return the only caution there is."""
-    (sentence,) = cautions(result)
+    """Return the only warning of a result."""
+    (sentence,) = warnings_for(result)
     return sentence
 
 
 def test_nothing_is_said_of_a_sound_comparison(sound):
-    assert cautions(sound) == ()
+    assert warnings_for(sound) == ()
 
 
 def test_undefined_layers_are_counted_named_and_explained(sound):
@@ -86,7 +86,7 @@ def test_wide_intervals_say_how_many_images_would_help(sound):
         "Values are uncertain by ±0.08 (95 %, median over cells) with 256 images; four times as many, 1024, would "
         "about halve that."
     )
-    few = cautions(compared(n=32, batch=16))
+    few = warnings_for(compared(n=32, batch=16))
     assert any("The intervals themselves are rough: there are 32 images" in sentence for sentence in few)
 
 
@@ -117,7 +117,7 @@ def test_sides_that_are_fed_differently(sound):
     both = told(replace(sound, y=replace(sound.y, preprocessing=fed)))
     assert "x with mean 0 and std 1, y with mean 0.5 and std 0.25, though they are the same architecture" in both
     other = Side("b", "another network", "b", {**sound.y.preprocessing, "mean": [0.5]})
-    assert cautions(replace(sound, y=other)) == ()
+    assert warnings_for(replace(sound, y=other)) == ()
 
 
 def test_a_model_with_itself(sound):
@@ -144,6 +144,6 @@ def test_images_that_were_left_out(sound):
 def test_results_of_before_there_was_a_choice_of_measure(sound):
     settings = {name: sound.settings[name] for name in sound.settings if name not in ("measure", "title", "range")}
     old = replace(sound, settings=settings)
-    assert cautions(old) == ()
+    assert warnings_for(old) == ()
     assert "unbiased CKA over 256 images" in old.summary()
     assert torch.is_tensor(torch.tensor(old.values))
