@@ -1,23 +1,83 @@
-"""Claims of a paper, each with the number that tests it, and what stands beside it: what all studies share of them.
+"""Claims of a paper, the statistic that tests each, and the verdict over all runs of a study.
 
-A claim is put so that its statistic is above 0 if it is true. What stands beside a claim is the same statistic taken in
-another way: it is not tested, but shows how much of a claim is due to how it was measured.
+A claim is phrased so that its statistic is above 0 if it is true. A control is the same statistic measured in another
+way: it is not tested, but shows how much of a claim is due to how it was measured.
+
+**Over seeds.** A run under another seed draws everything again: initial weights, order of images, hidden patches. A
+claim is about the runs that could have been, so its interval is over seeds: with n >= 2 of them, mean m and standard
+deviation s (divided by n - 1),
+
+    m plus and minus t(0.975, n - 1) s / sqrt(n)          Student 1908
+
+and the claim holds if the lower end is above 0, and does not hold if the upper end is below 0. A single seed says
+nothing about others: its interval is over images, and it decides nothing. Two seeds say little: t is 12.7, and yet two
+that happen to agree may seem to decide what their images cannot. All seeds are tested on the same images, so an
+interval over seeds is one for these images.
+
+**Over trials.** Trials share the pre-training of one seed and draw the rest again. With one seed the interval is over
+its trials and is one for that seed. With several seeds the trials of each are averaged first, because trials of one
+seed are not independent of each other.
+
+**Several claims.** Of twenty claims one would seem to be decided by chance alone. In addition to the verdict, which is
+each claim's own, the table shows the two-sided p-value corrected for all claims tested (Holm, Scand. J. Statist. 1979):
+of p(1) <= ... <= p(m), the largest of (m - i + 1) p(i) so far, at most 1.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtr, stdtrit
 
-from cka_probe.papers.estimate import Estimate
-from cka_probe.papers.verdicts import UNDEFINED, Finding, holm
+from cka_probe.papers.evidence import Estimate, RunKey, StudyEvidence
 
 CKA = "CKA"
 
-Ask = Callable[..., Estimate | None]
-"""Gives a statistic on a run of a study, called with the study and what names the run; `None` where what it needs was
-not run."""
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+UNDEFINED, NOT_RUN = "undefined", "not run"
+VERDICTS = (HOLDS, FAILS, UNDECIDED, UNDEFINED, NOT_RUN)
+LEVEL = 0.95
+ROUNDING = 1e-12
+"""Values that differ by less than this share of themselves differ by rounding: they are of the same run."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A statistic over all runs.
+
+    Attributes:
+        value: Mean over runs; NaN where undefined or not run.
+        low: Lower end of the 95 % interval, over runs, or over images where there is one run.
+        high: Upper end.
+        verdict: One of `VERDICTS`, on the claim that the value is above 0.
+        reason: Why it is not decided, defined or run, or "".
+        p: Two-sided p-value of a value of 0; NaN unless several runs differ.
+        runs: The value on each, by its number; NaN where undefined, None where not run.
+    """
+
+    value: float
+    low: float
+    high: float
+    verdict: str
+    reason: str
+    p: float
+    runs: Mapping[int, float | None]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number that is computed on each run of a study.
+
+    Attributes:
+        compute: Called with the evidence, the run, and whether an interval over images is needed. Returns `None` where
+            what it needs was not run.
+        per_seed: Whether it is computed once a seed, on trial 0, and always with its interval.
+    """
+
+    compute: Callable[[Any, RunKey, bool], Estimate | None]
+    per_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,27 +89,29 @@ class Claim:
         statement: In words, as the paper has it.
         unit: Of the statistic.
         figure: Stem of the figure that shows it.
-        ask: The statistic.
-        of: The claim beside which it stands, "" for one of its own.
+        statistic: What is computed.
+        of: The claim that this one is a control of, or "".
     """
 
     name: str
     statement: str
     unit: str
     figure: str
-    ask: Ask
+    statistic: Statistic
     of: str = ""
 
 
 @dataclass(frozen=True)
 class TestedClaim:
-    """A claim and what came out; `value`, `low`, `high` and `verdict` as in `Finding`.
+    """A claim and its finding; `value`, `low`, `high` and `verdict` as in `Finding`.
 
     Attributes:
-        claim: What was asked.
-        finding: What all runs say.
+        claim: The claim.
+        finding: Over all runs.
         p_holm: The p-value corrected for all claims that were tested; NaN where none was.
     """
+
+    __test__ = False  # pytest takes classes called Test* for tests
 
     claim: Claim
     finding: Finding
@@ -62,7 +124,7 @@ class TestedClaim:
 
     @property
     def statement(self) -> str:
-        """What is claimed, in words."""
+        """The claim in words."""
         return self.claim.statement
 
     @property
@@ -87,46 +149,125 @@ class TestedClaim:
 
     @property
     def verdict(self) -> str:
-        """One of `verdicts.VERDICTS`."""
+        """One of `VERDICTS`."""
         return self.finding.verdict
 
     @property
-    def said(self) -> str:
-        """The verdict, and why it is no more, "undecided (one seed)"; but not why it is undefined, which is long."""
+    def verdict_text(self) -> str:
+        """The verdict with its reason, "undecided (one seed)"; without it where undefined, because it is long."""
         short = self.finding.reason and self.verdict != UNDEFINED
         return f"{self.verdict} ({self.finding.reason})" if short else self.verdict
 
 
-def judge_each(
-    claims: Sequence[Claim], beside: Sequence[Claim], finding: Callable[[Claim], Finding]
-) -> list[TestedClaim]:
-    """Return every claim with what stands beside it, in order, p-values corrected for the claims.
+def over_runs(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return mean, both ends of the 95 % t interval, and the two-sided p-value of a mean of 0.
 
     Args:
-        claims: What is tested.
-        beside: What stands beside one of them, and is not.
-        finding: What all runs say of a claim's statistic.
+        values: Two or more, finite.
+
+    Returns:
+        p is NaN where the values do not vary, because no spread can be estimated from them.
+
+    >>> [round(number, 3) for number in over_runs([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484, 0.074]
     """
-    judged = [TestedClaim(claim, finding(claim)) for claim in claims]
+    sample = np.asarray(values, dtype=np.float64)
+    n, mean, error = len(sample), float(sample.mean()), float(sample.std(ddof=1) / np.sqrt(len(sample)))
+    if np.ptp(sample) <= ROUNDING * np.abs(sample).max():
+        return mean, mean, mean, np.nan
+    margin = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    return mean, mean - margin, mean + margin, float(2 * stdtr(n - 1, -abs(mean) / error))
+
+
+def judge(estimates: Mapping[int, Estimate | None], repeats: str = "seed") -> Finding:
+    """Return the finding over several runs.
+
+    A run that was not done is left out and named. A run on which the statistic is undefined makes it undefined:
+    leaving it out would select the runs that went well.
+
+    Args:
+        estimates: By number of the run; `None` where it was not done.
+        repeats: What a run is called: "seed" or "trial".
+    """
+    runs = {number: None if estimate is None else estimate.value for number, estimate in estimates.items()}
+    available = {number: estimate for number, estimate in estimates.items() if estimate is not None}
+    if not available:
+        return Finding(np.nan, np.nan, np.nan, NOT_RUN, "", np.nan, runs)
+    if bad := {number: estimate for number, estimate in available.items() if not np.isfinite(estimate.value)}:
+        return Finding(np.nan, np.nan, np.nan, UNDEFINED, _undefined_reason(bad, repeats), np.nan, runs)
+    missing = f"{len(available)} of {len(estimates)} {repeats}s" if len(available) < len(estimates) else ""
+    if len(available) == 1:
+        (only,) = available.values()
+        reason = f"one {repeats}" if len(estimates) == 1 else missing
+        low, high = min(only.low, only.value), max(only.high, only.value)  # rounding may leave 1 outside of [1, 1]
+        return Finding(only.value, low, high, UNDECIDED, reason, np.nan, runs)
+    value, low, high, p = over_runs([estimate.value for estimate in available.values()])
+    if np.isnan(p) and value != 0:
+        reason = f"equal {repeats}s: not different runs"
+        return Finding(value, low, high, UNDECIDED, reason, p, runs)
+    verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+    return Finding(value, low, high, verdict, missing, p, runs)
+
+
+def evaluate_statistic(evidence: StudyEvidence, statistic: Statistic) -> Finding:
+    """Return the finding of a statistic over all runs of a study.
+
+    An interval over images is computed only where a single run has a value.
+
+    Raises:
+        DataError: A file is broken or of another study.
+    """
+    repeats = "seed" if statistic.per_seed else evidence.repeats
+    trials = (0,) if statistic.per_seed else evidence.trials
+    keys = [RunKey(seed, trial) for seed in evidence.seeds for trial in trials]
+    estimates = {key: statistic.compute(evidence, key, statistic.per_seed) for key in keys}
+    available = [key for key, estimate in estimates.items() if estimate is not None]
+    if len(available) == 1 and not statistic.per_seed:
+        estimates[available[0]] = statistic.compute(evidence, available[0], True)
+    if repeats == "trial":
+        return judge({key.trial: estimates[key] for key in keys if key.seed == evidence.seeds[0]}, repeats)
+    return judge({s: average([estimates[RunKey(s, trial)] for trial in trials]) for s in evidence.seeds}, repeats)
+
+
+def average(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """Return the mean over the trials of a seed that were run, or `None`; one undefined trial makes it undefined."""
+    available = [estimate for estimate in estimates if estimate is not None]
+    if not available:
+        return None
+    value, low, high = (float(np.mean([getattr(each, end) for each in available])) for end in ("value", "low", "high"))
+    return Estimate(value, low, high, "; ".join(dict.fromkeys(each.undefined for each in available if each.undefined)))
+
+
+def judge_claims(evidence: StudyEvidence, claims: Sequence[Claim], controls: Sequence[Claim]) -> list[TestedClaim]:
+    """Return every claim followed by its controls, with p-values corrected for the claims.
+
+    Raises:
+        DataError: A file is broken or of another study.
+    """
+    findings = [evaluate_statistic(evidence, claim.statistic) for claim in claims]
     rows = []
-    for row, p in zip(judged, holm([row.finding.p for row in judged]), strict=True):
-        rows.append(replace(row, p_holm=p))
-        rows += [TestedClaim(claim, finding(claim)) for claim in beside if claim.of == row.name]
+    for claim, finding, p in zip(claims, findings, holm([finding.p for finding in findings]), strict=True):
+        rows.append(TestedClaim(claim, finding, p))
+        rows += [
+            TestedClaim(control, evaluate_statistic(evidence, control.statistic))
+            for control in controls
+            if control.of == claim.name
+        ]
     return rows
 
 
-def controlled(rows: Sequence[TestedClaim]) -> list[TestedClaim]:
-    """Return the claims that something stands beside, each followed by what does."""
+def with_controls(rows: Sequence[TestedClaim]) -> list[TestedClaim]:
+    """Return the claims that have controls, each followed by them."""
     return [row for row in rows if row.claim.of or any(other.claim.of == row.name for other in rows)]
 
 
-def tested(rows: Sequence[TestedClaim]) -> int:
-    """Return over how many claims p-values were corrected."""
+def num_tested(rows: Sequence[TestedClaim]) -> int:
+    """Return the number of claims that p-values were corrected for."""
     return sum(bool(np.isfinite(row.p_holm)) for row in rows)
 
 
-def claims_frame(rows: Sequence[TestedClaim], run: str = "seed") -> pd.DataFrame:
-    """Return the claims as a table: one row each, a column for the value on each run, "seed" or "trial"."""
+def claims_frame(rows: Sequence[TestedClaim], repeats: str = "seed") -> pd.DataFrame:
+    """Return the claims as a table: a row each, and a column for the value on each run, "seed" or "trial"."""
     return pd.DataFrame(
         {
             "name": row.name,
@@ -141,7 +282,30 @@ def claims_frame(rows: Sequence[TestedClaim], run: str = "seed") -> pd.DataFrame
             "p": row.finding.p,
             "p_holm": row.p_holm,
             "figure": row.claim.figure,
-            **{f"{run}{number}": value for number, value in row.finding.runs.items()},
+            **{f"{repeats}{number}": value for number, value in row.finding.runs.items()},
         }
         for row in rows
     )
+
+
+def _undefined_reason(estimates: Mapping[int, Estimate], repeats: str) -> str:
+    """Return why a statistic is undefined, with the runs of each reason."""
+    numbers: dict[str, list[str]] = {}
+    for number, estimate in estimates.items():
+        numbers.setdefault(estimate.undefined or "no value", []).append(str(number))
+    return "; ".join(f"{repeats}{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in numbers.items())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for how many were tested; NaN was not tested and stays NaN.
+
+    >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full_like(values, np.nan)
+    tested = np.flatnonzero(np.isfinite(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * values[order]), 1.0)
+    return corrected.tolist()

@@ -1,30 +1,61 @@
-"""Depth-to-Semantic from nothing to its page: data, arms, learning rates, fine-tunings, comparisons, claims.
+"""Depth-to-Semantic from data to page: arms, learning rates, fine-tunings, comparisons, claims.
 
-Each step is skipped where its file is there, so the same command goes on after an interruption, does nothing when
-all is done, and with more `trials`, more `seeds` or the protocol "released" adds what is missing. The order is that of
-need: what the first trial of the first seed has to say is there before the second begins.
+Each step is skipped where its file exists, so the same command resumes after an interruption, does nothing when all is
+done, and adds what is missing for more `trials`, more `seeds` or the protocol "released". The first trial of the first
+seed is complete before the second begins.
+
+Encoders are compared before and after fine-tuning, and every arm with every other, before and after. All are shown the
+same street images, which none was trained on, and are compared at their nine default layers by the unbiased estimator,
+each fed as it was trained. Grad-CAM maps of the networks of Figure 6 are written once a seed, after its first trial:
+maps of the score of the segmentation at the first ReLU, before any pooling. All test images have their numbers; the
+maps of a few, evenly spread over the list and so not chosen by how they look, are kept for the figure.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from cka_probe import registry
+from cka_probe.attribution.attributions import Attributions
+from cka_probe.attribution.over_images import Rules, attribute
+from cka_probe.attribution.saved_map import save_held
 from cka_probe.errors import RecipeError
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.run import open_samples
+from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import versions
-from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.gradcam import write_gradcam
-from cka_probe.papers.depth_to_semantic.overrides import MOST_TRIALS, Trial, tuning_recipe
-from cka_probe.papers.depth_to_semantic.pretraining import NONE, data_of, pretraining_recipe, write_chance
-from cka_probe.papers.depth_to_semantic.report import write_report
-from cka_probe.papers.depth_to_semantic.scales import SCALES, Scale
-from cka_probe.papers.depth_to_semantic.settings import Given, read_settings
-from cka_probe.papers.depth_to_semantic.similarities import write_likeness
-from cka_probe.papers.depth_to_semantic.study_paths import StudyPaths
-from cka_probe.papers.depth_to_semantic.tuning import Tuning
-from cka_probe.papers.run_context import RunContext, main_process_only
-from cka_probe.papers.study_data import check_given, prepare
+from cka_probe.papers.depth_to_semantic.page import write_report
+from cka_probe.papers.depth_to_semantic.study import FIGURE6, NONE, SCALES, SEGMENT, Case, Scale, SemanticPaths
+from cka_probe.papers.depth_to_semantic.training import (
+    MOST_TRIALS,
+    StudySettings,
+    Trial,
+    Tuning,
+    data_of,
+    is_compared,
+    pretraining_recipe,
+    read_settings,
+    tuning_recipe,
+    write_untrained,
+)
+from cka_probe.papers.study import (
+    ComparisonSpec,
+    ImageSource,
+    RunContext,
+    check_data,
+    checkpoint_loaders,
+    main_process_only,
+    prepare_data,
+    write_fingerprints,
+    write_similarities,
+)
+
+NUM_DRAWN = 4
+"""ImageSource of the figure."""
+
+
+TOLERANCE = 1.0
+"""Pixels of the network's input: the layer has every second pixel, and cannot place an outline better."""
 
 
 def reproduce_depth_to_semantic(
@@ -36,51 +67,49 @@ def reproduce_depth_to_semantic(
     settings: Sequence[str] = (),
     protocol: str = "paper",
     tables: Sequence[str] = (),
-    means: RunContext | None = None,
+    context: RunContext | None = None,
 ) -> Path:
-    """Do the paper again and return its page.
+    """Reproduce the paper and return its page.
 
     Args:
-        out: Folder for everything; a study that is there goes on.
+        out: Folder for everything; an existing study is resumed.
         scale: A name in `SCALES`.
         seeds: How many times every arm is pre-trained; more can be added later.
         trials: How often each case is fine-tuned under a seed, by default as the scale says; more can be added later.
         settings: `KEY=VALUE`s, see `settings`.
         tables: What is run, names in `TABLES` or "all", by default the scale's own; more can be added later.
-        protocol: "paper", or "released" to run the released code's faults beside it.
-        means: Device, processes, progress.
+        protocol: "paper", or "released" to run the released code's faults as well.
+        context: Device, processes, progress.
 
     Returns:
         `out`/report/README.md.
 
     Raises:
-        CkaProbeError: What does not fit, is not there, or stands in the way.
+        CkaProbeError: An option, a file or the folder cannot be used.
     """
-    given, means = read_settings(settings), means or RunContext()
-    size = given.applied(registry.get(SCALES, scale, "scale"))
-    size = size.showing(tables) if tables else size
+    parsed, context = read_settings(settings), context or RunContext()
+    size = parsed.applied(registry.get(SCALES, scale, "scale"))
+    size = size.with_tables(tables) if tables else size
     trials = size.trials if trials is None else trials
     _check_counts(seeds, trials)
     cases = with_bases(size.cases(protocol))
-    needed = _needed(size, given, cases)  # a misspelt key is told now
-    check_given(needed, given.data, size.scenes)
-    study = StudyPaths(Path(out))
-    what = {"paper": "depth-to-semantic", "scale": scale, "data": given.data, "settings": list(settings)}
-    study.claim(what | {"versions": versions()})
-    paths = prepare(
-        needed, given.data, size.scenes, study.folder / "data", workers=means.drawers, progress=means.drawing
-    )
+    required = _required_data(size, parsed, cases)  # reports misspelt keys now
+    check_data(required, parsed.data, size.scenes)
+    paths = SemanticPaths(Path(out))
+    description = {"paper": "depth-to-semantic", "scale": scale, "data": parsed.data, "settings": list(settings)}
+    paths.claim(description | {"versions": versions()})
+    data = prepare_data(required, parsed.data, size.scenes, paths.folder / "data", context)
     for seed in range(seeds):
-        tuning = Tuning(study, size, seed, paths, given.segment, means)
+        tuning = Tuning(paths, size, seed, data, parsed.segment, context)
         _check_data(tuning, cases)
-        architecture = _pretrain(study, size, seed, given.pre, paths, means)
+        architecture = _pretrain(paths, size, seed, parsed.pre, data, context)
         _tune(tuning, cases, size.cases(protocol), trials, architecture)
-    means.say("the page")
-    return main_process_only(lambda: write_report(study.folder)) or study.page
+    context.say("the page")
+    return main_process_only(lambda: write_report(paths.folder)) or paths.page
 
 
 def with_bases(cases: Sequence[Case]) -> tuple[Case, ...]:
-    """Return cases, and the base cases of those whose own are not among them: these are run once, to be chosen by."""
+    """Return cases and their base cases, which are run at least once to choose learning rates."""
     return tuple(dict.fromkeys([*cases, *(case.base for case in cases)]))
 
 
@@ -88,36 +117,36 @@ def _check_counts(seeds: int, trials: int) -> None:
     if seeds < 1:
         raise RecipeError(f"expected at least 1 seed, found {seeds}; ask for more")
     if not 1 <= trials <= MOST_TRIALS:
-        raise RecipeError(f"expected 1 to {MOST_TRIALS} trials, found {trials}; ask for so many")
+        raise RecipeError(f"expected 1 to {MOST_TRIALS} trials, found {trials}; choose another number")
 
 
-def _needed(scale: Scale, given: Given, cases: Sequence[Case]) -> tuple[str, ...]:
+def _required_data(scale: Scale, settings: StudySettings, cases: Sequence[Case]) -> tuple[str, ...]:
     """Return the names of the data of a study, having read every recipe of it.
 
-    The labelled streets are always among them: over their test images encoders are compared.
+    The labelled streets are always among them, because encoders are compared over their test images.
     """
     labelled = [f"{data}_labels" for data in dict.fromkeys(["kitti", *(case.data for case in cases)])]
-    anywhere = {name: name for name in labelled}
+    placeholders = {name: name for name in labelled}
     for case in cases:
-        tuning_recipe(scale, Trial(case, scale.rates[0], 0, 0), NONE, anywhere, given.segment)
-    return (*data_of(scale, given.pre), *labelled)
+        tuning_recipe(scale, Trial(case, scale.rates[0], 0, 0), NONE, placeholders, settings.segment)
+    return (*data_of(scale, settings.pre), *labelled)
 
 
 def _check_data(tuning: Tuning, cases: Sequence[Case]) -> None:
-    """Open what every case trains on: too few images, or none with labels, is told before anything is trained."""
+    """Open what every case trains on: too few images, or none with labels, are an error before anything is trained."""
     for case in {(case.data, case.num): case for case in cases}.values():
         trial = Trial(case, tuning.scale.rates[0], tuning.seed, 0)
-        open_samples(tuning_recipe(tuning.scale, trial, NONE, tuning.paths, tuning.settings))
+        open_samples(tuning_recipe(tuning.scale, trial, NONE, tuning.data, tuning.settings))
 
 
 def _pretrain(
-    study: StudyPaths, scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str], means: RunContext
+    paths: SemanticPaths, scale: Scale, seed: int, settings: Sequence[str], data: Mapping[str, str], context: RunContext
 ) -> str:
     """Train every arm's encoder; return the architecture."""
-    recipe = pretraining_recipe(scale, seed, settings, paths)
-    means.say(f"seed {seed}: pre-training {len(recipe.stages)} encoders")
-    run_recipe(recipe, study.pre(seed), device=means.device, workers=means.workers, progress=means.training)
-    main_process_only(lambda: write_chance(recipe, study.checkpoint(seed, NONE)))
+    recipe = pretraining_recipe(scale, seed, settings, data)
+    context.say(f"seed {seed}: pre-training {len(recipe.stages)} encoders")
+    run_recipe(recipe, paths.pre(seed), device=context.device, workers=context.workers, progress=context.training)
+    main_process_only(lambda: write_untrained(recipe, paths.checkpoint(seed, NONE)))
     return recipe.architecture
 
 
@@ -127,20 +156,89 @@ def _tune(tuning: Tuning, cases: Sequence[Case], shown: Sequence[Case], trials: 
     Args:
         tuning: Of a seed.
         cases: All, with the base cases.
-        shown: Those that a table shows; the others are run once.
+        shown: The cases of the tables; the others are run once.
         trials: Of each case.
         architecture: Of all encoders.
     """
-    means, seed = tuning.means, tuning.seed
+    context, seed = tuning.context, tuning.seed
     bases = dict.fromkeys(case.base for case in cases)
-    means.say(f"seed {seed}: learning rates of {len(bases)} arms")
+    context.say(f"seed {seed}: learning rates of {len(bases)} arms")
     for base in bases:
         tuning.choose_rate(base)
     for number in range(trials):
-        means.say(f"seed {seed}: trial {number} of {len(cases if number == 0 else shown)} cases")
+        context.say(f"seed {seed}: trial {number} of {len(cases if number == 0 else shown)} cases")
         for case in cases if number == 0 else shown:
             tuning.finish(case, number)
         if number == 0:
-            means.say(f"seed {seed}: comparisons")
-            main_process_only(lambda: write_likeness(tuning.study, seed, cases, tuning.images, architecture))
-            main_process_only(lambda: write_gradcam(tuning.study, seed, cases, tuning.images.source, means.device))
+            context.say(f"seed {seed}: comparisons")
+            main_process_only(
+                lambda: write_encoder_similarities(tuning.paths, seed, cases, tuning.images, architecture)
+            )
+            main_process_only(lambda: write_gradcam(tuning.paths, seed, cases, tuning.images.source, context.device))
+
+
+def write_encoder_similarities(
+    paths: SemanticPaths, seed: int, cases: Sequence[Case], images: ImageSource, architecture: str
+) -> None:
+    """Write the fingerprints of all arms, and every comparison that is missing.
+
+    Args:
+        paths: Of the study; the fingerprints after fine-tuning exist.
+        seed: Of the run.
+        cases: All that were run.
+        images: Images that encoders are shown.
+        architecture: Of all encoders.
+    """
+    arms = list(dict.fromkeys(case.arm for case in cases))
+    write_fingerprints(paths, seed, checkpoint_loaders(paths, seed, arms), images)
+    tuned = [
+        case for case in cases if is_compared(case) and paths.fingerprint(seed, _model(paths, seed, case)).exists()
+    ]
+    specs = {"paper": ComparisonSpec(ARCHITECTURES[architecture].layers)}
+    write_similarities(paths, seed, model_pairs(paths, seed, arms, tuned), specs)
+
+
+def model_pairs(paths: SemanticPaths, seed: int, arms: Sequence[str], tuned: Sequence[Case]) -> list[tuple[str, str]]:
+    """Return the names of the models that are compared, (rows, columns).
+
+    Args:
+        paths: Of the study.
+        seed: Of the run.
+        arms: In order; the earlier one is on the rows.
+        tuned: Fine-tuned cases that have a fingerprint; with each other only those of one data set and mode.
+    """
+    before_after = [(case.arm, _model(paths, seed, case)) for case in tuned]
+    alike = [(x, y) for x, y in combinations(tuned, 2) if (x.data, x.mode) == (y.data, y.mode) == (x.data, "all")]
+    after = [(_model(paths, seed, x), _model(paths, seed, y)) for x, y in alike]
+    return [*before_after, *combinations(arms, 2), *after]
+
+
+def _model(paths: SemanticPaths, seed: int, case: Case) -> str:
+    return paths.model(seed, case, 0)
+
+
+def write_gradcam(paths: SemanticPaths, seed: int, cases: Sequence[Case], test: str, device: str) -> None:
+    """Write maps and numbers of the networks of Figure 6 that were scored, unless the file has the same networks.
+
+    Args:
+        paths: Of the study.
+        seed: Of the run.
+        cases: All that were run.
+        test: Held-out images with labels, as `open_dataset` takes them.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+    weights = {}
+    for case in FIGURE6:
+        rate = paths.rate(seed, case) if case in cases else None
+        weights_path = None if rate is None else paths.tuned(seed, case, rate, 0) / f"{SEGMENT}.safetensors"
+        if weights_path is not None and weights_path.exists() and (weights_path.parent / "scores.json").exists():
+            weights[case.name] = weights_path
+    path = paths.gradcam(seed)
+    if not weights or (path.exists() and list(Attributions.load(path).models) == list(weights)):
+        return
+    rules = Rules(num=None, tolerance=TOLERANCE)
+    result, saved_maps = attribute(weights, test, rules=rules, device=device, hold=NUM_DRAWN)
+    for name, maps in saved_maps.items():
+        save_held(maps, paths.maps(seed, name))
+    result.save(path.with_suffix(".csv"))
+    result.save(path)  # last: its existence means that the others exist

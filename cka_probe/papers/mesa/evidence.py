@@ -1,22 +1,35 @@
-"""What a study left on disk, read when asked for and checked to be of one study.
+"""What a study of MeSa left on disk, and the statistics behind its claims on one seed.
 
 OUT/study.json                                      scale, data, settings and versions
 OUT/seed<k>/recipe.json                             what was run
 OUT/seed<k>/<stage>.safetensors                     checkpoints
 OUT/seed<k>/<stage>/log.csv, validation.csv         training
 OUT/seed<k>/scores/<stage>/<in|out>.json            `Scores`, in and out of distribution
-OUT/seed<k>/predictions/<stage>/<in|out>/           what was predicted of each image, where it was kept
+OUT/seed<k>/predictions/<stage>/<in|out>/           predictions of each image, if kept
 OUT/seed<k>/similarity/<x>~<y>~<variant>.json       `SimilarityMatrix`; `random` is the untrained network
 
-What is not there was not run, and the answer is `None`: a small scale leaves arms out, and a table says so. What is
-there and cannot be of this study (another seed's weights, another recipe, other images) is an error: a table put
-together from two studies looks like any other.
+A claim about a figure is a claim about sums of its cells. With r the top row of a matrix and d its diagonal, layers
+counted from 0:
+
+    u_shape            min(mean r[0:2], mean r[7:9]) - mean r[2:7]     both ends lighter than the middle
+    later_change_more  mean(1 - d[5:9]) - mean(1 - d[0:5])             layers 5 to 8 change more than 0 to 4
+    repaired           mean(d' - d) over some layers                   fine-tuning changes them less than before
+    lighter_middle     mean r'[2:7] - mean r[2:7]
+    higher_score       mean over images of (a - b), each image with itself
+
+r[0] is 1 in a matrix of a network with itself, which helps the left end of the U; the minimum is with the right.
+
+Intervals of cells are over images (`similarity.intervals`), and those of sums of cells are conservative: [sum w low,
+sum w high] for w > 0, the other end for w < 0. They hold the truth whenever all the cells' intervals do, under any
+dependence. For a score the per-image differences are resampled (`resampling.bootstrap_interval`), because both networks
+saw the same images.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 
@@ -26,9 +39,23 @@ from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.models.checkpoint import file_hash, read_header
-from cka_probe.papers.reading import read_json, read_log
+from cka_probe.papers.evidence import (
+    Estimate,
+    StudyEvidence,
+    find_seeds,
+    mean_diagonal,
+    mean_of_cells,
+    read_json,
+    read_log,
+    read_study,
+    undefined,
+)
+from cka_probe.papers.study import StudyPaths
+from cka_probe.similarity.resampling import bootstrap_interval
 
-PLACES = {"in": "in distribution", "out": "out of distribution"}
+DOMAINS = {"in": "in distribution", "out": "out of distribution"}
+
+
 VARIANTS = {
     "paper": "unbiased, features flattened, each network with its own normalisation, the paper's nine layers",
     "biased": "the biased estimator",
@@ -39,78 +66,85 @@ VARIANTS = {
 """How a similarity was taken; all but `paper` say what they change of it."""
 
 
+LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
+"""The ends of the U and what lies between: patch mergings, attention branches, patch merging and last norm."""
+
+
+EARLIER, LATER = slice(0, 5), slice(5, 9)
+
+
 @dataclass(frozen=True)
-class Evidence:
-    """A study on disk.
+class MesaEvidence(StudyEvidence):
+    """A study of MeSa on disk.
 
     Attributes:
-        folder: Its root.
-        seeds: Those that are there, rising.
-        recipes: What each seed ran, as tables; the same but for the seed.
-        study: What the study says of itself: `scale`, `data` (paths that were given, by name), `settings`, `versions`.
+        recipes: The recipe that each seed ran; the same but for the seed.
     """
 
-    folder: Path
-    seeds: tuple[int, ...]
-    recipes: dict[int, dict[str, Any]]
-    study: dict[str, Any]
-    _seen: dict[tuple[str, ...], tuple[str, Path]] = field(default_factory=dict, repr=False)
+    recipes: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def repeats(self) -> str:
+        """What intervals are over: there is one run for each seed."""
+        return "seed"
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Evidence":
+    def load(cls, folder: str | Path) -> "MesaEvidence":
         """Open a study.
 
         Raises:
             DataError: There is none, study.json or a recipe is missing or broken, or the seeds ran different recipes.
         """
-        folder = Path(folder)
-        found = {int(p.name[4:]): p for p in folder.glob("seed*") if p.is_dir() and p.name[4:].isdecimal()}
-        if not found:
-            raise DataError(f"{folder}: expected a study with a folder seed<k> for each seed, found none; run it first")
-        seeds = tuple(sorted(found))
-        recipes = {seed: _recipe(found[seed], seed) for seed in seeds}
-        first = seeds[0]
-        for seed in seeds[1:]:
+        paths = StudyPaths(Path(folder))
+        first, *others = seeds = find_seeds(paths.folder)
+        recipes = {seed: _recipe(paths.run(seed), seed) for seed in seeds}
+        for seed in others:
             if recipes[seed] | {"seed": 0} != recipes[first] | {"seed": 0}:
                 raise DataError(
                     f"{folder}: expected the same recipe for every seed, found that seed {seed} ran another than seed "
-                    f"{first}; run both by one recipe, or move one away"
+                    f"{first}; run both with one recipe, or move one away"
                 )
-        return cls(folder, seeds, recipes, _study(folder / "study.json"))
+        return cls(paths, seeds, (0,), read_study(paths.folder, "mesa"), recipes=recipes)
 
     def stages(self, seed: int) -> tuple[str, ...]:
         """Return the stages of a seed that have a checkpoint, by name.
 
         Raises:
-            DataError: A file is no checkpoint of ours, or of another seed or stage.
+            DataError: A file is not a checkpoint of ckaprobe, or is of another seed or stage.
         """
-        return tuple(_checked(path, seed) for path in sorted(self._of(seed).glob("*.safetensors")))
+        return tuple(_checked_stage(path, seed) for path in sorted(self._run(seed).glob("*.safetensors")))
 
-    def scores(self, seed: int, stage: str, place: str) -> Scores | None:
-        """Return the scores of a checkpoint, or `None` if it was not scored there.
+    def scores(self, seed: int, stage: str, domain: str) -> Scores | None:
+        """Return the scores of a checkpoint, or `None` if it was not scored.
 
         Args:
             seed: One of `seeds`.
             stage: Name of the checkpoint.
-            place: In `PLACES`.
+            domain: In `DOMAINS`.
 
         Raises:
-            DataError: The file is broken, or holds scores of another checkpoint or over other images.
+            DataError: The file is broken, or has scores of another checkpoint or over other images.
         """
-        registry.get(PLACES, place, "place")
-        path = self._of(seed) / "scores" / stage / f"{place}.json"
+        registry.get(DOMAINS, domain, "domain")
+        path = self.paths.scores(self._known(seed), stage, domain)
         if not path.exists():
             return None
         scores = Scores.load(path)
-        if (found := scores.model.get("stage")) and found != stage:
-            raise DataError(f"{path}: expected scores of {stage!r}, found those of {found!r}; evaluate {stage!r} again")
-        self._same(("scored weights", str(seed), stage), scores.model.get("hash"), path)
-        self._scored_from(seed, stage, path)
-        self._same((f"images {PLACES[place]}",), scores.data.get("hash"), path)
+        if (scored := scores.model.get("stage")) and scored != stage:
+            raise DataError(
+                f"{path}: expected scores of {stage!r}, found those of {scored!r}; evaluate {stage!r} again"
+            )
+        fact = ("scored weights", str(seed), stage)
+        self._check_same(fact, scores.model.get("hash"), path)
+        checkpoint = self.paths.checkpoint(seed, stage)
+        if checkpoint.exists() and self._facts[fact][1] == path:  # hash the file once
+            self._facts[fact] = (self._facts[fact][0], checkpoint)
+            self._check_same(fact, file_hash(checkpoint), checkpoint)
+        self._check_same((f"images {DOMAINS[domain]}",), scores.data.get("hash"), path)
         return scores
 
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
-        """Return how similar two checkpoints are, or `None` if they were not compared in this way.
+        """Return the similarity of two checkpoints, or `None` if they were not compared in this way.
 
         Args:
             seed: One of `seeds`.
@@ -119,10 +153,10 @@ class Evidence:
             variant: In `VARIANTS`.
 
         Raises:
-            DataError: The file is broken, or holds another comparison.
+            DataError: The file is broken, or has another comparison.
         """
         registry.get(VARIANTS, variant, "variant")
-        path = self._of(seed) / "similarity" / f"{x}~{y}~{variant}.json"
+        path = self.paths.similarity(self._known(seed), x, y, variant)
         if not path.exists():
             return None
         matrix = SimilarityMatrix.load(path)
@@ -130,67 +164,34 @@ class Evidence:
             rows, columns = matrix.values.shape
             raise DataError(f"{path}: expected the paper's nine layers on both sides, found {rows} and {columns}")
         for stage, side in ((x, matrix.x), (y, matrix.y)):
-            self._same(("compared weights", str(seed), stage), side.hash, path)
-        self._same(("images of the similarities",), matrix.images.get("hash"), path)
+            self._check_same(("compared weights", str(seed), stage), side.hash, path)
+        self._check_same(("images of the similarities",), matrix.images.get("hash"), path)
         return matrix
 
-    def predictions(self, seed: int, stage: str, place: str) -> Path | None:
-        """Return the folder of what a checkpoint predicted of the images it was scored on, or `None`."""
-        registry.get(PLACES, place, "place")
-        path = self._of(seed) / "predictions" / stage / place
+    def predictions(self, seed: int, stage: str, domain: str) -> Path | None:
+        """Return the folder of a checkpoint's predictions of the images it was scored on, or `None`."""
+        registry.get(DOMAINS, domain, "domain")
+        path = self.paths.predictions(self._known(seed), stage, domain)
         return path if (path / NOTE).exists() else None
 
     def log(self, seed: int, stage: str) -> pd.DataFrame | None:
         """Return the rows of a stage's training log, or `None`."""
-        return read_log(self._of(seed) / stage / "log.csv")
+        return read_log(self._run(seed) / stage / "log.csv")
 
     def validation(self, seed: int, stage: str) -> pd.DataFrame | None:
         """Return the rows of a stage's evaluations during training, or `None`."""
-        return read_log(self._of(seed) / stage / "validation.csv")
+        return read_log(self._run(seed) / stage / "validation.csv")
 
-    def steps(self, stage: str) -> int | None:
-        """Return the steps that the recipe gives a stage, or `None` if it has no such stage."""
-        return self.recipes[self.seeds[0]].get("stages", {}).get(stage, {}).get("steps")
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the first seed."""
+        return self.recipes[self.seeds[0]]
 
-    def _of(self, seed: int) -> Path:
-        registry.get({str(known): known for known in self.seeds}, str(seed), "seed")
-        return self.folder / f"seed{seed}"
+    def _run(self, seed: int) -> Path:
+        return self.paths.run(self._known(seed))
 
-    def _scored_from(self, seed: int, stage: str, path: Path) -> None:
-        """Raise if the checkpoint is still there and is not the one that was scored."""
-        checkpoint, what = self._of(seed) / f"{stage}.safetensors", ("scored weights", str(seed), stage)
-        if checkpoint.exists() and self._seen[what][1] == path:  # seen for the first time: read the file once
-            self._seen[what] = (self._seen[what][0], checkpoint)
-            self._same(what, file_hash(checkpoint), checkpoint)
-
-    def _same(self, what: tuple[str, ...], found: str | None, path: Path) -> None:
-        """Raise unless everything read so far agrees on `what`: the hash of one stage's weights, of the images."""
-        if found is None:
-            raise DataError(f"{path}: expected a hash of the {what[0]}, found none; make the file again")
-        before, where = self._seen.setdefault(what, (found, path))
-        if before != found:
-            named = f"{what[0]} of {what[2]}, seed {what[1]}" if len(what) > 1 else what[0]
-            raise DataError(
-                f"{path} is of another run: its {named} ({found[:8]}) are not those of {where} ({before[:8]}); "
-                "delete the older of the two and run the study again"
-            )
-
-
-def _study(path: Path) -> dict[str, Any]:
-    """Return what a study says of itself.
-
-    Raises:
-        DataError: It is missing, broken, or of another paper.
-    """
-    study = read_json(path, "what is studied")
-    expected = {"scale": str, "data": dict, "settings": list, "versions": dict}
-    wrong = [key for key, kind in expected.items() if not isinstance(study.get(key), kind)]
-    if wrong or study.get("paper") != "mesa":
-        raise DataError(
-            f"{path}: expected a study of mesa with {', '.join(expected)}, found one of {study.get('paper')!r}"
-            f"{' without ' * bool(wrong)}{', '.join(wrong)}; make it with `ckaprobe reproduce mesa`"
-        )
-    return study
+    def _known(self, seed: int) -> int:
+        return registry.get({str(known): known for known in self.seeds}, str(seed), "seed")
 
 
 def _recipe(folder: Path, seed: int) -> dict[str, Any]:
@@ -201,19 +202,97 @@ def _recipe(folder: Path, seed: int) -> dict[str, Any]:
     """
     path = folder / "recipe.json"
     recipe = read_json(path, "the recipe of a run")
-    found = recipe.get("seed")
-    if found != seed:
-        raise DataError(f"{path}: expected the recipe of seed {seed}, found seed {found}; it is of another run")
+    if (run := recipe.get("seed")) != seed:
+        raise DataError(f"{path}: expected the recipe of seed {seed}, found seed {run}; it is of another run")
     return recipe
 
 
-def _checked(path: Path, seed: int) -> str:
-    """Return the stage of a checkpoint, having seen that it is the one its place says."""
+def _checked_stage(path: Path, seed: int) -> str:
+    """Return the stage of a checkpoint, after checking that its header agrees with its path."""
     try:
         header = read_header(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: expected a checkpoint, found: {error}; delete it and run the study again") from error
     if header is None or (header.seed, header.stage) != (seed, path.stem):
-        found = "no checkpoint of ours" if header is None else f"stage {header.stage!r} of seed {header.seed}"
-        raise DataError(f"{path}: expected stage {path.stem!r} of seed {seed}, found {found}; it is of another run")
+        actual = "not a checkpoint of ckaprobe" if header is None else f"stage {header.stage!r} of seed {header.seed}"
+        raise DataError(f"{path}: expected stage {path.stem!r} of seed {seed}, found {actual}; it is of another run")
     return path.stem
+
+
+def u_shape(matrix: SimilarityMatrix) -> Estimate:
+    """Return how far the lower end of the top row stands above its middle, in CKA; above 0 is a U."""
+    left, middle, right = (_top_row(matrix, part) for part in (LEFT, MIDDLE, RIGHT))
+    ends = Estimate(
+        np.minimum(left.value, right.value), np.minimum(left.low, right.low), np.minimum(left.high, right.high)
+    )
+    reason = "; ".join(part.undefined for part in (left, right) if part.undefined)
+    return Estimate(float(ends.value), float(ends.low), float(ends.high), reason) - middle
+
+
+def later_change_more(matrix: SimilarityMatrix) -> Estimate:
+    """Return how much more layers 5 to 8 change than 0 to 4 do, in CKA: x before, y after fine-tuning."""
+    return mean_diagonal(matrix, EARLIER) - mean_diagonal(matrix, LATER)
+
+
+def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[int, int]) -> Estimate:
+    """Return how much less some layers change in fine-tuning than they did before, in CKA.
+
+    Args:
+        before: Pre-trained against fine-tuned, of the arm without the stage in question.
+        after: The same of the arm with it.
+        layers: First and last, both included.
+    """
+    part = slice(layers[0], layers[1] + 1)
+    return mean_diagonal(after, part) - mean_diagonal(before, part)
+
+
+def lighter_middle(lighter: SimilarityMatrix, darker: SimilarityMatrix) -> Estimate:
+    """Return how much more similar to layer 0 the layers 2 to 6 of one network are than those of another, in CKA."""
+    return _top_row(lighter, MIDDLE) - _top_row(darker, MIDDLE)
+
+
+def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
+    """Return the mean difference of a measure between two networks, each image with itself, in its own unit.
+
+    Raises:
+        DataError: The two were scored over different images.
+    """
+    if set(higher.table.index) != set(lower.table.index) or not higher.table.index.is_unique:
+        shared = len(set(higher.table.index) & set(lower.table.index))
+        raise DataError(
+            f"expected scores of {higher.model.get('stage')} and {lower.model.get('stage')} over the same images, "
+            f"found {len(higher.table)} and {len(lower.table)} with {shared} in common; evaluate both on the same data"
+        )
+    if measure not in higher.table or measure not in lower.table:
+        return undefined(f"the scores have no {measure}")
+    difference = (higher.table[measure] - lower.table[measure].reindex(higher.table.index)).to_numpy(float)
+    return mean_over_images(difference, higher, f"no image has {measure} for both")
+
+
+def mean_score(scores: Scores, measure: str) -> Estimate:
+    """Return the mean of a measure over the images that have it."""
+    if measure not in scores.table:
+        return undefined(f"the scores have no {measure}")
+    return mean_over_images(scores.table[measure].to_numpy(float), scores, f"no image has {measure}")
+
+
+def mean_over_images(values: np.ndarray, scores: Scores, reason: str) -> Estimate:
+    """Return the mean with its bootstrap interval.
+
+    Args:
+        values: (images,) float64; NaN takes no part.
+        scores: Whose settings give the number of resamples and the seed.
+        reason: Why there is no mean if no image has a value.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return undefined(reason)
+    options = {key: scores.settings[key] for key in ("resamples", "seed") if key in scores.settings}
+    low, high = bootstrap_interval(values[:, None], **options)
+    return Estimate(float(values.mean()), float(low[0]), float(high[0]))
+
+
+def _top_row(matrix: SimilarityMatrix, part: slice) -> Estimate:
+    """Return the mean similarity of layer 0 of x with some layers of y."""
+    axes = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[part])]
+    return mean_of_cells(matrix.values[0, part], matrix.low[0, part], matrix.high[0, part], axes)

@@ -1,110 +1,127 @@
-"""The words of the page: every sentence with a number in it is made from the study.
+"""The page of a study of MeSa: every sentence with a number in it is made from the study.
 
-Claims come first, then the paper's tables with ours beside them, the controls, the layers, the figures, what is not
-like the paper, what was not run, and how to do it again.
+Claims come first, then the paper's tables with ours, the controls, the layers, the figures, the differences from the
+paper, what was not run, and how to reproduce it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from cka_probe.papers.claims import TestedClaim, controlled, tested
-from cka_probe.papers.drawn import Drawn
-from cka_probe.papers.mesa.conditions import command, data_rows, departures, stage_rows
-from cka_probe.papers.mesa.evidence import VARIANTS, Evidence
-from cka_probe.papers.mesa.published import ABSENT, RANGES, SOURCE
-from cka_probe.papers.mesa.summaries import absences
-from cka_probe.papers.pages import counted, imaged, listed, machine, plainly
-from cka_probe.papers.texts import claim_texts, layer_texts, plain_table, score_texts
-from cka_probe.papers.verdicts import UNDEFINED
+from cka_probe import registry
+from cka_probe.lab.scenes import Settings
+from cka_probe.papers import page
+from cka_probe.papers.claims import UNDEFINED, TestedClaim, with_controls
+from cka_probe.papers.mesa.claims import CLAIMS
+from cka_probe.papers.mesa.claims import CONTROLS as CLAIM_CONTROLS
+from cka_probe.papers.mesa.evidence import VARIANTS, MesaEvidence
+from cka_probe.papers.mesa.study import NEEDED, SCALES, STANDS_FOR
+from cka_probe.papers.mesa.tables_and_figures import (
+    LAYER_TABLES,
+    RANGES,
+    absences,
+    all_tables,
+    draw_figures,
+    table_texts,
+)
+from cka_probe.papers.page import Paper, StudyFigure
+from cka_probe.papers.tables import claim_texts, layer_texts, score_texts
 
-LAYER_TABLES = {
-    "top": "Similarity of each layer with layer 0 of the same network (top row):",
-    "diagonal": "Similarity of each layer with itself after fine-tuning (diagonal):",
-    "spread": "Root mean square of what varies over images, before fine-tuning. Similarity of a layer that hardly "
-    "varies says little:",
-    "spread_tuned": "The same after fine-tuning:",
-}
-"""Tables of layers, and what is said above each."""
+SOURCE = "Khan et al., PMLR 243:116-132, 2024"
+
+ABSENT = "The paper's tables were not available when this was written; no number is given from memory."
+
+UNSTATED = (
+    "The paper does not say how CKA was computed: images, number, estimator, pooling. Here it is unbiased, over "
+    "whole activations, on images of the fine-tuning's test split; the controls change one of these at a time.",
+    "The paper does not say whether depth decoder and pose network are passed on from GP to SP. Here they are.",
+    "The paper does not say how the depth decoder of GP is joined to Swin-v2. Here it has skips at strides 4, 8, 16.",
+    "The paper does not say how predictions were aligned on iBims-1. Here abs_rel is shown unscaled and scaled to the "
+    "median; edges and planes do not depend on it.",
+    "The paper shows one run. Here intervals are over seeds where there are several, and otherwise over images.",
+    "The paper has no control: learning rates that fall by 0.85 a layer towards the input, three normalisations of the "
+    "input, and two kinds of layer in one row are all in its figures. Here each is varied alone.",
+)
+"""Choices that the paper leaves open, at any scale."""
 
 
 def write_page(
-    evidence: Evidence, rows: Sequence[TestedClaim], tables: dict[str, pd.DataFrame], drawn: Sequence[Drawn]
+    evidence: MesaEvidence,
+    rows: Sequence[TestedClaim],
+    tables: Mapping[str, pd.DataFrame],
+    figures: Sequence[StudyFigure],
 ) -> str:
     """Return the page as Markdown.
 
     Args:
         evidence: The study.
-        rows: Its claims, judged.
-        tables: Rows of scores under "table_1", "table_2", "pretrained" and "videos", of layers under "layers".
-        drawn: Its figures.
+        rows: Its claims.
+        tables: `all_tables`.
+        figures: `draw_figures`.
     """
-    figures = {figure.stem for figure in drawn if figure.paths}
+    stems = {figure.stem for figure in figures if figure.paths}
     parts = [
-        *_opening(evidence, rows),
-        *_claims(rows, figures),
-        *_scores(tables),
-        *_controls(rows, figures),
-        *_layers(tables["layers"]),
-        *_figures(evidence, drawn),
-        *_unlike(evidence),
-        *_again(evidence),
+        *_claims_section(evidence, rows, stems),
+        *_score_sections(tables),
+        *_controls_section(rows, stems),
+        *_layers_section(tables["layers"]),
+        *_figures_section(evidence, figures),
+        *page.differences_section(departures(evidence), absences(evidence)),
+        *page.reproduction_section(evidence, command(evidence), data_rows(evidence), stage_rows(evidence)),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def spread_of(evidence: Evidence) -> str:
-    """Return what the intervals are over, in a sentence."""
+def interval_note(evidence: MesaEvidence) -> str:
+    """Return what the intervals are over, in sentences."""
     if len(evidence.seeds) > 1:
         return (
             f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds; where only one of them has a value, "
-            "over images. All seeds see the same test images: what other images would give is not in an interval "
+            "over images. All seeds see the same test images: how the numbers vary over images is not in an interval "
             "over seeds."
         )
     return (
         "Intervals are 95 %, over images, of one seed. Another seed gives other numbers, and these intervals do not "
-        "say how other: nothing is decided by one seed."
+        "say by how much: nothing is decided by one seed."
     )
 
 
-def _opening(evidence: Evidence, rows: Sequence[TestedClaim]) -> list[str]:
-    own = [row for row in rows if not row.claim.of]
+def _claims_section(evidence: MesaEvidence, rows: Sequence[TestedClaim], stems: set[str]) -> list[str]:
+    claims = [row for row in rows if not row.claim.of]
     seeds = ", ".join(map(str, evidence.seeds))
     return [
-        f"# MeSa, done again at scale `{evidence.study['scale']}`",
+        f"# MeSa, reproduced at scale `{evidence.study['scale']}`",
         "",
-        f"{SOURCE}. Seeds: {seeds}. {spread_of(evidence)}",
+        f"{SOURCE}. Seeds: {seeds}. {interval_note(evidence)}",
         "",
-        counted(own),
+        page.summary_line(claims),
         "",
+        "## Claims",
+        "",
+        "A claim holds if its number is above 0.",
+        "",
+        claim_texts(claims, stems),
+        page.correction_note(rows, "seed", "seeds"),
+        "",
+        *page.negative_results(claims),
     ]
 
 
-def _claims(rows: Sequence[TestedClaim], figures: set[str]) -> list[str]:
-    own = [row for row in rows if not row.claim.of]
-    count = tested(list(rows))
-    corrected = (
-        f"p is two-sided over seeds and corrected for all claims that could be tested, {count} (Holm). The verdict is "
-        "each claim's own: its interval is above 0 (holds), below 0 (does not hold), or neither."
-        if count
-        else "With no two seeds that differ no claim could be tested: there are no p-values."
-    )
-    lines = ["## Claims", "", "A claim holds if its number is above 0.", ""]
-    return [*lines, claim_texts(own, figures), corrected, "", *plainly(own)]
-
-
-def _scores(tables: dict[str, pd.DataFrame]) -> list[str]:
+def _score_sections(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in RANGES.items())
+    cited = tables["table_1"][tables["table_1"]["paper"].notna()]
     return [
         "## Table 1: in distribution",
         "",
-        "Ours; after a stroke the paper's number, on NYUv2, where it is vouched for. Bold: best, and its interval is "
-        "apart from every other.",
+        "Ours; after a slash the paper's number, on NYUv2, where it is verified. Bold: best, and its interval is apart "
+        "from every other.",
         "",
         score_texts(tables["table_1"])[0],
         ABSENT,
         "",
-        *_sources(tables["table_1"]),
+        *(f"- {row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples()),
         "",
         "## Table 2: out of distribution",
         "",
@@ -118,80 +135,143 @@ def _scores(tables: dict[str, pd.DataFrame]) -> list[str]:
         "GP and SP predict depth up to a scale; each image is scaled to the median of its truth.",
         "",
         score_texts(tables["pretrained"])[0],
-        "On videos held out, at the end of each stage; `abs_rel_constant` is what one depth for all pixels has, scaled "
-        "in the same way:",
+        "On held-out videos, at the end of each stage; `abs_rel_constant` is that of one constant depth, scaled in the "
+        "same way:",
         "",
         score_texts(tables["videos"])[0],
     ]
 
 
-def _sources(rows: pd.DataFrame) -> list[str]:
-    """Return where the paper's numbers in a table are from."""
-    cited = rows[rows["paper"].notna()]
-    return [f"- {row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples()]
-
-
-def _controls(rows: Sequence[TestedClaim], figures: set[str]) -> list[str]:
-    shown = controlled(rows)
-    ways = [f"- `{name}`: {words}" for name, words in VARIANTS.items()]
+def _controls_section(rows: Sequence[TestedClaim], stems: set[str]) -> list[str]:
+    shown = with_controls(rows)
     return [
         "## Controls",
         "",
-        "The same number taken in other ways. They are not tested, but say how much of a claim is due to how it was "
-        "measured: a U in the residual stream is not one of mixed kinds of layer, and a change without layer decay is "
-        "not one of learning rates.",
+        "The same number measured in other ways. They are not tested, but show how much of a claim is due to how it "
+        "was measured: a U in the residual stream is not due to mixed kinds of layer, and a change without layer decay "
+        "is not due to learning rates.",
         "",
-        claim_texts(shown, figures),
-        *plainly([row for row in shown if row.claim.of and row.verdict == UNDEFINED]),
-        "Ways to take a similarity:",
+        claim_texts(shown, stems),
+        *page.negative_results([row for row in shown if row.claim.of and row.verdict == UNDEFINED]),
+        "Variants of a similarity:",
         "",
-        *ways,
+        *(f"- `{name}`: {words}" for name, words in VARIANTS.items()),
         "",
     ]
 
 
-def _layers(layers: pd.DataFrame) -> list[str]:
+def _layers_section(layers: pd.DataFrame) -> list[str]:
     if layers.empty:
         return ["## Layers", "", "No networks were compared.", ""]
     names = dict(zip(layers["index"], layers["layer"], strict=True))
     lines = ["## Layers", "", ", ".join(f"{index} `{name}`" for index, name in names.items()) + ".", ""]
-    for what, words in LAYER_TABLES.items():
-        lines += [words, "", layer_texts(layers, what)[0]]
+    for column, words in LAYER_TABLES.items():
+        lines += [words, "", layer_texts(layers, column)[0]]
     return lines
 
 
-def _figures(evidence: Evidence, drawn: Sequence[Drawn]) -> list[str]:
+def _figures_section(evidence: MesaEvidence, figures: Sequence[StudyFigure]) -> list[str]:
     lines = ["## Figures", ""]
     if len(evidence.seeds) > 1:
         lines += [f"Matrices are those of seed {evidence.seeds[0]}; the others' end in `_seed<k>`.", ""]
-    return [*lines, *imaged(drawn)]
+    return [*lines, *page.figure_section(figures)]
 
 
-def _unlike(evidence: Evidence) -> list[str]:
-    absent = absences(evidence)
-    return [
-        "## What is not like the paper",
-        "",
-        *listed(departures(evidence)),
-        "",
-        "## Not run",
-        "",
-        *(listed(absent) if absent else ["Everything was run."]),
-        "",
+def command(evidence: MesaEvidence) -> str:
+    """Return the command that repeats the study, with `DIR` in place of each path."""
+    return page.reproduce_command(evidence, "mesa")
+
+
+def data_rows(evidence: MesaEvidence) -> pd.DataFrame:
+    """Return one row for each data set: its name, which one of the paper it stands for, and what it was."""
+    scenes, given = _data(evidence)
+    names = [*NEEDED, *(["rooms"] if "rooms" in scenes and "videos" not in given else [])]
+    return page.data_rows({name: STANDS_FOR[name] for name in names}, scenes, given)
+
+
+def stage_rows(evidence: MesaEvidence) -> pd.DataFrame:
+    """Return one row for each stage of the recipe: task, start, steps, batch, rate, layer decay, side in pixels."""
+    keys = ("task", "start", "steps", "batch", "lr", "layer_decay", "size", "normalisation")
+    stages = evidence.recipe.get("stages", {})
+    return pd.DataFrame(
+        {"stage": name} | {key.replace("_", " "): _short(stage.get(key, "")) for key in keys}
+        for name, stage in stages.items()
+    )
+
+
+def _short(value: Any) -> Any:
+    """Return a rate as it is written in a recipe: 1e-4, not 0.000."""
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+def departures(evidence: MesaEvidence) -> list[str]:
+    """Return how the study differs from the paper, a sentence or two each."""
+    recipe, (scenes, given) = evidence.recipe, _data(evidence)
+    generated = [name for name in NEEDED if name in scenes and name not in given]
+    notes = []
+    if generated:
+        what = "rooms and objects drawn by rules, with exact depth"
+        notes.append(page.procedural_note(STANDS_FOR, generated, what))
+    if "imagenet" in generated:
+        notes.append('"ImageNet-like" are single procedural objects, "LSUN-like" procedural rooms.')
+    if recipe.get("architecture") != "swinv2_large":
+        notes.append(f"The network is {recipe.get('architecture')}, the paper's Swin-v2-L (195 M parameters).")
+    return [*notes, *_length_notes(recipe.get("stages", {})), *_teacher_notes(scenes, given), *UNSTATED]
+
+
+def _data(evidence: MesaEvidence) -> tuple[Mapping[str, Settings], Mapping[str, str]]:
+    """Return the data sets that the study's scale generates, and those that were given by path."""
+    return registry.get(SCALES, evidence.study["scale"], "scale").scenes, evidence.study["data"]
+
+
+def _length_notes(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return how much shorter the stages are than the paper's, where they are."""
+    notes = []
+    masked, tuned = stages.get("mp", {}), stages.get("mp_depth", {})
+    if 0 < _num_images(masked) < 125_000 * 2048:
+        notes.append(f"MP takes {_length(masked)}; SimMIM takes at least 125 000 steps of 2048, of 192 pixels.")
+    if (side := masked.get("options", {}).get("cell", 32)) != 32:
+        notes.append(f"Cells of {side} pixels are hidden, SimMIM's are of 32.")
+    if 0 < _num_images(tuned) < 75 * 24_231:
+        notes.append(f"Fine-tuning takes {_length(tuned)}; the paper's takes 75 epochs of 24 231, of 480 pixels.")
+    return notes
+
+
+def _num_images(stage: Mapping[str, Any]) -> int:
+    return stage.get("steps", 0) * stage.get("batch", 0)
+
+
+def _length(stage: Mapping[str, Any]) -> str:
+    return f"{stage['steps']} steps of {stage['batch']} images, of {stage.get('size')} pixels"
+
+
+def _teacher_notes(scenes: Mapping[str, Settings], given: Mapping[str, str]) -> list[str]:
+    """Return what replaces LeReS, and whether it has seen what the other networks have not."""
+    if "videos" in given or "rooms" not in scenes:
+        return []
+    notes = [
+        "Pseudo-depth is predicted by a network trained here on procedural rooms with truth; the paper uses LeReS."
     ]
+    if "ibims1" not in given and scenes["rooms"].style == scenes["ibims1"].style != scenes["videos"].style:
+        notes.append(
+            f'That network learnt from rooms of style "{scenes["rooms"].style}", which is also that of the test out of '
+            "distribution and which no other training shows: some of what SP gains there may be due to that."
+        )
+    return notes
 
 
-def _again(evidence: Evidence) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in evidence.study["versions"].items())
-    return [
-        "## How to do it again",
-        "",
-        "```",
-        command(evidence),
-        "```",
-        "",
-        f"Machine that wrote this page: {machine()}. {versions}.",
-        "",
-        plain_table(data_rows(evidence)),
-        plain_table(stage_rows(evidence)),
-    ]
+PAPER = Paper(
+    name="mesa",
+    claims=CLAIMS,
+    controls=CLAIM_CONTROLS,
+    load=MesaEvidence.load,
+    tables=all_tables,
+    texts=table_texts,
+    figures=draw_figures,
+    page=write_page,
+)
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write the report of a study and return its page; see `papers.page`."""
+    return page.write_report(folder, PAPER)

@@ -1,14 +1,24 @@
-"""MeSa from nothing to its page: data, teacher, every arm under every seed, scores, comparisons, claims.
+"""MeSa from data to page: teacher, every arm under every seed, scores, comparisons, claims.
 
-Each step is skipped where its file is there, so the same command goes on after an interruption, does nothing when
-all is done, and with a larger `seeds` adds what is missing. The order is that of need: what the first seed has to say
-is there before the second begins.
+Each step is skipped where its file exists, so the same command resumes after an interruption, does nothing when all is
+done, and adds what is missing for a larger `seeds`. The first seed is complete before the second begins.
+
+A figure of the paper compares a pre-trained network with itself (and shows its first row) or with its fine-tuned
+successor (and shows the diagonal). Each comparison is made in five variants, of which the paper shows one without
+saying which; with fingerprints each takes a few milliseconds.
+
+    paper    unbiased, whole activations, each network fed as it was trained, the nine layers of Table 4
+    biased   the same with the biased estimator, which independent features inflate
+    pooled   the same over features averaged within each image
+    stream   unbiased, with the residual stream in place of norm1 at the same depths: one kind of layer throughout
+    shared   as `paper`, the fine-tuned network fed as the pre-trained one; where the two were fed differently
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cka_probe import registry
+from cka_probe.comparison.compare import compare
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.evaluate import evaluate
@@ -18,19 +28,31 @@ from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import versions
-from cka_probe.papers.mesa.report import write_report
-from cka_probe.papers.mesa.scales import NEEDED, SCALES, TESTS, TRAINED_ON, Scale
-from cka_probe.papers.mesa.similarities import RANDOM, fed_alike, fingerprints, ways
-from cka_probe.papers.run_context import RunContext, main_process_only
-from cka_probe.papers.similarities import Images, checkpoints, write_similarities
-from cka_probe.papers.study import Study
-from cka_probe.papers.study_data import check_given, prepare
+from cka_probe.models.layers import Layer, LayerMap
+from cka_probe.papers.mesa.page import write_report
+from cka_probe.papers.mesa.study import NEEDED, SCALES, TESTS, TRAINED_ON, Scale
+from cka_probe.papers.study import (
+    ComparisonSpec,
+    ImageSource,
+    ModelLoader,
+    RunContext,
+    StudyPaths,
+    check_data,
+    checkpoint_loaders,
+    main_process_only,
+    prepare_data,
+    write_fingerprints,
+    write_similarities,
+)
 
 TUNED = "_depth"
-"""Ends the name of a stage that fine-tunes the stage before the ending."""
+"""Suffix of a stage that fine-tunes the stage named before it."""
 
-FED_OTHERWISE = ("mp", "mp_depth_plain")
-"""The pair whose second network is fed otherwise than its first."""
+RANDOM = "random"
+"""The network as it was initialised, which has no checkpoint."""
+
+FED_DIFFERENTLY = ("mp", "mp_depth_plain")
+"""The pair whose networks normalise their input differently."""
 
 
 def reproduce_mesa(
@@ -39,119 +61,152 @@ def reproduce_mesa(
     *,
     seeds: int = 1,
     settings: Sequence[str] = (),
-    means: RunContext | None = None,
+    context: RunContext | None = None,
 ) -> Path:
-    """Do the paper again and return its page.
+    """Reproduce the paper and return its page.
 
     Args:
-        out: Folder for everything; a study that is there goes on.
+        out: Folder for everything; an existing study is resumed.
         scale: A name in `SCALES`.
         seeds: How many; more can be added later.
         settings: `KEY=VALUE` of the scale's recipe, as `--set` takes them; `data.NAME=PATH` gives real data.
-        means: Device, processes, progress.
+        context: Device, processes, progress.
 
     Returns:
         `out`/report/README.md.
 
     Raises:
-        CkaProbeError: What does not fit, is not there, or stands in the way.
+        CkaProbeError: An option, a file or the folder cannot be used.
     """
-    size, means = registry.get(SCALES, scale, "scale"), means or RunContext()
+    size: Scale = registry.get(SCALES, scale, "scale")
+    context = context or RunContext()
     if seeds < 1:
         raise RecipeError(f"expected at least 1 seed, found {seeds}; ask for more")
-    given, settings = _data_given(settings)
-    read_recipe(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # a misspelt key is told now
-    needed = _needed(size, given)
-    check_given(needed, given, size.scenes)
-    study = Study(Path(out))
-    study.claim({"paper": "mesa", "scale": scale, "data": given, "settings": settings, "versions": versions()})
-    paths = prepare(needed, given, size.scenes, study.folder / "data", workers=means.drawers, progress=means.drawing)
-    _label(study, size, paths, means)
+    given, settings = _split_settings(settings)
+    read_recipe(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
+    required = (*NEEDED, "rooms") if size.teacher and "videos" not in given else NEEDED  # the teacher learns from rooms
+    check_data(required, given, size.scenes)
+    paths = StudyPaths(Path(out))
+    paths.claim({"paper": "mesa", "scale": scale, "data": given, "settings": settings, "versions": versions()})
+    data = prepare_data(required, given, size.scenes, paths.folder / "data", context)
+    _label_videos(paths, size, data, context)
     for seed in range(seeds):
-        recipe = read_recipe(size.recipe, [*settings, f"seed={seed}", *(f"data.{n}={paths[n]}" for n in TRAINED_ON)])
-        means.say(f"seed {seed}: training {len(recipe.stages)} stages")
-        run_recipe(recipe, study.run(seed), device=means.device, workers=means.workers, progress=means.training)
-        main_process_only(lambda recipe=recipe: _measure(study, recipe, size, paths, means))
-    means.say("the page")
-    return main_process_only(lambda: write_report(study.folder)) or study.page
+        recipe = read_recipe(size.recipe, [*settings, f"seed={seed}", *(f"data.{n}={data[n]}" for n in TRAINED_ON)])
+        context.say(f"seed {seed}: training {len(recipe.stages)} stages")
+        run_recipe(recipe, paths.run(seed), device=context.device, workers=context.workers, progress=context.training)
+
+        def measure(recipe: Recipe = recipe) -> None:
+            context.say(f"seed {recipe.seed}: scores")
+            _score(paths, recipe, data, context)
+            context.say(f"seed {recipe.seed}: comparisons")
+            _compare(paths, recipe, ImageSource(TESTS["in"].format(**data), size.num, context.device))
+
+        main_process_only(measure)
+    context.say("the page")
+    return main_process_only(lambda: write_report(paths.folder)) or paths.page
 
 
-def _data_given(settings: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the paths among some `KEY=VALUE`s, by name, and the others."""
-    paths = {key: value for key, _, value in (text.partition("=") for text in settings) if key.startswith("data.")}
-    others = [text for text in settings if not text.startswith("data.")]
-    return {key.removeprefix("data."): value for key, value in paths.items()}, others
+def _split_settings(settings: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the paths of data among some `KEY=VALUE`s, by name, and the other settings."""
+    pairs = (text.partition("=") for text in settings if text.startswith("data."))
+    return {key.removeprefix("data."): value for key, _, value in pairs}, [
+        text for text in settings if not text.startswith("data.")
+    ]
 
 
-def _needed(scale: Scale, given: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the data of a study: with rooms for a teacher where videos are drawn, which need one."""
-    return (*NEEDED, "rooms") if scale.teacher and "videos" not in given else NEEDED
-
-
-def _label(study: Study, scale: Scale, paths: Mapping[str, str], means: RunContext) -> None:
-    """Give the videos pseudo-depth: a teacher's where they were drawn, their own where they were given.
+def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], context: RunContext) -> None:
+    """Give generated videos the pseudo-depth of a teacher, and check that other videos have their own.
 
     Raises:
-        DataError: They were given without.
+        DataError: They have none.
     """
-    videos = f"scdepth:{paths['videos']}"
-    if "rooms" in paths:
-        means.say("teacher")
-        recipe = read_recipe(scale.teacher, [*scale.teacher_settings, f"data.rooms={paths['rooms']}"])
-        run = study.folder / "teacher"
-        (teacher,) = run_recipe(recipe, run, device=means.device, workers=means.workers, progress=means.training)
-        main_process_only(lambda: write_pseudo_depth(str(teacher), videos, overwrite=True, device=means.device))
+    videos = f"scdepth:{data['videos']}"
+    if "rooms" in data:
+        context.say("teacher")
+        recipe = read_recipe(scale.teacher, [*scale.teacher_settings, f"data.rooms={data['rooms']}"])
+        (teacher,) = run_recipe(
+            recipe,
+            paths.folder / "teacher",
+            device=context.device,
+            workers=context.workers,
+            progress=context.training,
+        )
+        main_process_only(lambda: write_pseudo_depth(str(teacher), videos, overwrite=True, device=context.device))
     elif "pseudo_depth" not in open_dataset(f"{videos}:train").gives:
         raise DataError(
-            f"expected pseudo-depth (leres_depth) beside the videos of {paths['videos']}, found none; write some with "
+            f"expected pseudo-depth (leres_depth) with the videos of {data['videos']}, found none; write some with "
             f"`ckaprobe data pseudo-depth SOURCE {videos}`"
         )
 
 
-def _measure(study: Study, recipe: Recipe, scale: Scale, paths: Mapping[str, str], means: RunContext) -> None:
-    """Write all scores and comparisons of a run."""
-    means.say(f"seed {recipe.seed}: scores")
-    _score(study, recipe, paths, means)
-    means.say(f"seed {recipe.seed}: comparisons")
-    _compare(study, recipe, Images(TESTS["in"].format(**paths), scale.num, means.device))
-
-
-def _score(study: Study, recipe: Recipe, paths: Mapping[str, str], means: RunContext) -> None:
-    """Write how well every checkpoint that predicts depth does so, where it was tuned and elsewhere."""
+def _score(paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], context: RunContext) -> None:
+    """Score every checkpoint that predicts depth, in and out of distribution."""
     for stage in recipe.stages:
         if stage.task not in ("depth", "geometric", "pseudo_depth"):
             continue
-        for where, spec in TESTS.items():
-            path = study.scores(recipe.seed, stage.name, where)
+        for domain, spec in TESTS.items():
+            path = paths.scores(recipe.seed, stage.name, domain)
             if not path.exists():
                 scores = evaluate(
-                    study.checkpoint(recipe.seed, stage.name),
-                    spec.format(**paths),
-                    device=means.device,
-                    keep=study.predictions(recipe.seed, stage.name, where),
+                    paths.checkpoint(recipe.seed, stage.name),
+                    spec.format(**data),
+                    device=context.device,
+                    keep=paths.predictions(recipe.seed, stage.name, domain),
                 )
                 scores.save(path.with_suffix(".csv"))
-                scores.save(path)  # last: it says that the others are there
+                scores.save(path)  # last: its existence means that the others exist
 
 
-def _compare(study: Study, recipe: Recipe, images: Images) -> None:
+def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:
     """Write every fingerprint and every comparison of a run."""
     names = [stage.name for stage in recipe.stages]
     tuned = [name for name in names if name.endswith(TUNED)]
-    before = [name for name in names if name.removesuffix(TUNED) + TUNED in tuned and name not in tuned]
-    others = [name for name in names if name.startswith("mp_depth_")]
-    models = checkpoints(study, recipe.seed, [*before, *tuned, *others])
-    models[RANDOM] = lambda: _fresh(recipe)
-    fingerprints(study, recipe.seed, models, images)
+    before = [name for name in names if name + TUNED in tuned and name not in tuned]
+    controls = [name for name in names if name.startswith("mp_depth_")]
+    models = checkpoint_loaders(paths, recipe.seed, [*before, *tuned, *controls])
+    models[RANDOM] = lambda: _untrained(recipe)
+    write_fingerprints(
+        paths, recipe.seed, models, images, features=("flatten", "gap"), layers=lambda nine: nine.union(stream(nine))
+    )
     pairs = [(name, name) for name in (*before, RANDOM)]
-    pairs += [(name.removesuffix(TUNED), name) for name in tuned] + [("mp", name) for name in others]
-    nine = ARCHITECTURES[recipe.architecture].layers
-    for _ in write_similarities(study, recipe.seed, pairs, ways(nine)):
-        pass
-    if FED_OTHERWISE[1] in names:
-        fed_alike(study, recipe.seed, FED_OTHERWISE, models, images)
+    pairs += [(name.removesuffix(TUNED), name) for name in tuned] + [("mp", name) for name in controls]
+    write_similarities(paths, recipe.seed, pairs, comparison_specs(ARCHITECTURES[recipe.architecture].layers))
+    if FED_DIFFERENTLY[1] in names:
+        _compare_fed_alike(paths, recipe.seed, models, images)
 
 
-def _fresh(recipe: Recipe) -> Backbone:
+def comparison_specs(nine: LayerMap) -> dict[str, ComparisonSpec]:
+    """Return the variants that follow from fingerprints, for the layers of the paper."""
+    return {
+        "paper": ComparisonSpec(nine),
+        "biased": ComparisonSpec(nine, estimator="biased"),
+        "stream": ComparisonSpec(stream(nine)),
+        "pooled": ComparisonSpec(nine, features="gap"),
+    }
+
+
+def stream(nine: LayerMap) -> LayerMap:
+    """Return the layers with the output of its block in place of each norm1: the residual stream at that depth.
+
+    >>> stream(LayerMap.of(["layers.1.downsample.norm", "layers.2.blocks.3.norm1"])).modules
+    ('layers.1.downsample.norm', 'layers.2.blocks.3')
+    """
+    return LayerMap(
+        tuple(Layer(layer.name.removesuffix(".norm1"), layer.module.removesuffix(".norm1")) for layer in nine)
+    )
+
+
+def _compare_fed_alike(paths: StudyPaths, seed: int, models: Mapping[str, ModelLoader], images: ImageSource) -> None:
+    """Write the similarity of the differently fed pair with the second network fed as the first."""
+    x, y = FED_DIFFERENTLY
+    path = paths.similarity(seed, x, y, "shared")
+    if not path.exists():
+        matrix = compare(
+            models[x](), models[y](), images.source, num=images.num, preprocess="shared", device=images.device
+        )
+        matrix.save(path)
+
+
+def _untrained(recipe: Recipe) -> Backbone:
     """Return the network as the recipe's seed initialises it: what every arm began with."""
     return random_backbone(recipe, recipe.size).eval()

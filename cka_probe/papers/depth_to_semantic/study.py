@@ -1,0 +1,433 @@
+"""The arms and cases of the study, its scales, and its paths.
+
+An *arm* is one way of pre-training the encoder. A *case* is one way of fine-tuning an arm for semantic segmentation,
+and is run several times (*trials*): each trial draws another training set, another head, another order of images.
+The learning rate is chosen for each arm and data set by trying a few on held-out images (`Case.base`), and all other
+cases of that arm on that data use it.
+
+Encoders are pre-trained on `objects`, `kitti`, `cityscapes` and `rooms`, and fine-tuned and tested on
+`kitti_labels`, `cityscapes_labels` and `rooms_labels`. Each data set without a path is generated from its own seed, so
+no scene of pre-training is one of fine-tuning, and tests are other scenes than both. Given data is used as it is: the
+paper pre-trains on Cityscapes' images and fine-tunes on the same ones.
+
+OUT/study.json                                         what is studied; the same command resumes, another is refused
+OUT/data/<name>/                                       generated data sets
+OUT/seed<k>/pre/<arm>.safetensors, <arm>/log.csv ...   the run of the pre-training recipe; `none` is untrained
+OUT/seed<k>/tuned/<case>/<rate>/trial<t>/              a run of the segmentation recipe
+    segment.safetensors, segment/log.csv, segment/validation.csv, recipe.json
+    scores.json                                        `LabelScores` on the test images: the trial is finished
+    predictions/                                       of first trials where everything learns
+    diverged.json                                      instead of both, where the loss stopped being a number
+OUT/seed<k>/rates.json                                 {base case: {"rate": ..., "tried": {rate: held-out mIoU}}}
+OUT/seed<k>/fingerprints/<model>.safetensors           <model> is `<arm>` or `<case>~trial<t>`
+OUT/seed<k>/similarity/<x>~~<y>.json                   similarity of two of these models
+OUT/seed<k>/gradcam/gradcam.json, <case>.npz           how well maps follow outlines; the maps that are drawn
+OUT/report/                                            the page, its tables and figures
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from cka_probe import registry
+from cka_probe.errors import DataError
+from cka_probe.images.classes import CITYSCAPES, NYU13
+from cka_probe.lab.scenes import Settings
+from cka_probe.papers.study import StudyPaths
+
+NONE = "none"
+"""The arm without pre-training."""
+
+
+ARMS = {
+    "none": "no pre-training",
+    "classification": "procedural object classification",
+    "scene_class": "classes in a street scene",
+    "video": "depth from video",
+    "stereo": "depth from stereo",
+    "video_stereo": "depth from video and stereo",
+    "lidar": "measured depth (LiDAR)",
+    "video_classification": "depth after classification",
+    "flow": "optical flow",
+    "inpainting": "inpainting",
+    "masked": "masked patches",
+    "contrastive": "contrastive (MoCo v2)",
+    "cityscapes_depth": "depth from disparity",
+    "cityscapes_cropped": "depth from disparity, random crops",
+    "rooms_depth": "measured depth of rooms",
+}
+"""Label of every arm in tables of procedural data, by its stage of the pre-training recipe."""
+
+
+MODES = {
+    "all": "encoder and, where the arm has one, decoder begin as pre-trained; everything learns",
+    "encoder": "the encoder begins as pre-trained, the head is new; everything learns",
+    "frozen": "as `all`, but the encoder does not change",
+}
+
+
+NETWORKS = {
+    "skip": "Monodepth2's decoder",
+    "deeplab": "DeepLabV3, output stride 16",
+    "linear": "one linear layer on the last map",
+}
+"""Heads of the segmentation task."""
+
+
+DATA = {
+    "kitti": "streets, KITTI's 19 classes",
+    "cityscapes": "streets, Cityscapes' 19 classes",
+    "rooms": "rooms, NYU's 13 classes",
+}
+"""Data that cases are fine-tuned and tested on."""
+
+
+QUIRKS = {
+    "accumulated_gradients": "gradients are never set to zero",
+    "unfrozen_encoder": "freezing the encoder stops its batch norms' statistics only",
+    "bicubic_labels": "label images are resized like images",
+    "normalised_twice": "ImageNet's normalisation, then the encoder's own",
+    "rate_per_epoch": "the learning rate is set once an epoch",
+    "unmirrored": "no image is mirrored",
+    "first_images": "the first N images are trained on",
+}
+"""Where the released code differs from the paper; all of them together are `protocol = "released"`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of fine-tuning.
+
+    Attributes:
+        arm: In `ARMS`.
+        data: In `DATA`.
+        network: In `NETWORKS`.
+        mode: In `MODES`.
+        num: Training images; 0 is the scale's default.
+        size: "" is the scale's input size; "low" half of it, "high" twice it.
+        quirks: In `QUIRKS`.
+    """
+
+    arm: str
+    data: str = "kitti"
+    network: str = "skip"
+    mode: str = "all"
+    num: int = 0
+    size: str = ""
+    quirks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of its folder.
+
+        >>> Case("video").name, Case("flow", mode="frozen", num=4).name
+        ('video~kitti~skip~all', 'flow~kitti~skip~frozen~n4')
+        """
+        quirks = ("released",) if self.quirks == tuple(QUIRKS) else self.quirks
+        more = [f"n{self.num}" if self.num else "", self.size, *quirks]
+        return "~".join([self.arm, self.data, self.network, self.mode, *filter(None, more)])
+
+    @property
+    def base(self) -> "Case":
+        """The case whose learning rate it uses."""
+        return Case(self.arm, self.data)
+
+
+def cases_of_arms(
+    arms: str, data: str = "kitti", network: str = "skip", mode: str = "all", size: str = ""
+) -> tuple[Case, ...]:
+    """Return a case for each arm; `arms` are separated by spaces."""
+    return tuple(Case(arm, data, network, mode, size=size) for arm in arms.split())
+
+
+def quirked(quirk: str) -> tuple[Case, Case]:
+    """Return a case that a quirk affects, without it and with it.
+
+    >>> [case.name for case in quirked("unmirrored")]
+    ['video~kitti~skip~all', 'video~kitti~skip~all~unmirrored']
+    """
+    affected = {
+        "unfrozen_encoder": Case("video", mode="frozen"),
+        "normalised_twice": Case("classification", mode="frozen"),
+    }
+    registry.get(QUIRKS, quirk, "quirk")
+    clean = affected.get(quirk, Case("video"))
+    return clean, replace(clean, quirks=(quirk,))
+
+
+def _quirks() -> tuple[Case, ...]:
+    """Return each quirk alone on the case that it affects, and all of them together."""
+    alone = (quirked(quirk)[1] for quirk in QUIRKS)
+    released = (Case(arm, mode=mode, quirks=tuple(QUIRKS)) for arm in MAIN.split()[:3] for mode in ("all", "frozen"))
+    return (*alone, *released)
+
+
+MAIN = "none classification video video_classification"
+
+
+TABLES: dict[str, tuple[Case, ...]] = {
+    "table1": (*cases_of_arms(MAIN), *cases_of_arms(MAIN, mode="frozen")),
+    "table1_deeplab": (*cases_of_arms(MAIN, network="deeplab"), *cases_of_arms(MAIN, network="deeplab", mode="frozen")),
+    "table2": cases_of_arms("video stereo video_stereo lidar"),
+    "table3": cases_of_arms("video video_classification stereo lidar", mode="encoder"),
+    "table4": cases_of_arms("none classification scene_class video lidar flow inpainting masked contrastive"),
+    "table5": cases_of_arms(
+        "none classification cityscapes_depth cityscapes_cropped", data="cityscapes", network="deeplab"
+    ),
+    "table6": cases_of_arms(f"{MAIN} contrastive", network="linear", mode="frozen"),
+    "figure3": tuple(Case(arm, num=num) for arm in ("none", "classification", "video") for num in (4, 64)),
+    "figure5": tuple(Case(arm, size=size) for arm in ("none", "video") for size in ("low", "high")),
+    "figure7": (*cases_of_arms("flow"), *cases_of_arms("flow", mode="frozen")),
+    "figure8": cases_of_arms("none classification rooms_depth", data="rooms"),
+    "quirks": _quirks(),
+}
+"""The cases of each table or figure; a scale may run only some of them."""
+
+
+FIGURE6 = tuple(Case(arm) for arm in MAIN.split())
+"""The networks of the paper's Figure 6."""
+
+
+PROTOCOLS = {
+    "paper": "the paper as it is described",
+    "released": "the same, and again with the faults of the released code, one by one and all together",
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Data with labels.
+
+    Attributes:
+        train: What is fine-tuned on, with the path in braces, and the number of images to be tested on where the
+            data has no split of its own.
+        test: What is tested on, other images.
+        classes: How many there are.
+        subset: Those of the main score; () is all of them.
+    """
+
+    train: str
+    test: str
+    classes: int
+    subset: tuple[int, ...] = ()
+
+
+SEVEN = tuple(
+    CITYSCAPES.names.index(name) for name in ("road", "sidewalk", "building", "vegetation", "terrain", "sky", "car")
+)
+"""The paper's seven classes, by their places among Cityscapes' 19."""
+
+
+LABELLED = {
+    "kitti": Labelled(
+        "kitti_semantics:{kitti_labels}?split=train&validation={tested}",
+        "kitti_semantics:{kitti_labels}?split=val&validation={tested}",
+        len(CITYSCAPES.names),
+        SEVEN,
+    ),
+    "cityscapes": Labelled(
+        "cityscapes:{cityscapes_labels}:train", "cityscapes:{cityscapes_labels}:val", len(CITYSCAPES.names), SEVEN
+    ),
+    "rooms": Labelled(
+        "nyuv2:{rooms_labels}?split=train&classes=13",
+        "nyuv2:{rooms_labels}?split=test&classes=13",
+        classes=len(NYU13.names),
+    ),
+}
+"""What cases are fine-tuned on, by the names of `cases.DATA`."""
+
+
+ALL = tuple(table for table in TABLES if table != "quirks")
+"""The tables that a study can select; `quirks` comes with the protocol "released"."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a study is.
+
+    Attributes:
+        pre: Bundled recipe; one stage for each arm but `none`.
+        segment: Bundled recipe; its one stage fine-tunes.
+        scenes: What is generated where no path is given, by name of the data.
+        rates: Learning rates that are tried for each arm.
+        tables: In `TABLES`: those whose cases are run; `quirks` is run under the protocol "released" alone.
+        without: Arms whose cases are not run.
+        trials: How often a case is run by default.
+        tested: Of KITTI's labelled images, those to be tested on.
+        num: Images of these that layers are compared over.
+        calibrate: Batches from which a frozen untrained encoder takes its batch norms' statistics.
+        pre_settings: More `--set` of the recipe of pre-training.
+        segment_settings: And of that of fine-tuning.
+    """
+
+    pre: str
+    segment: str
+    scenes: Mapping[str, Settings]
+    rates: tuple[float, ...]
+    tables: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    trials: int = 4
+    tested: int = 90
+    num: int = 90
+    calibrate: int = 4
+    pre_settings: tuple[str, ...] = ()
+    segment_settings: tuple[str, ...] = ()
+
+    def with_tables(self, tables: Sequence[str]) -> "Scale":
+        """Return the scale with other tables: names in `TABLES` but `quirks`, or "all"."""
+        if list(tables) == ["all"]:
+            return replace(self, tables=ALL)
+        for table in tables:
+            registry.get(dict.fromkeys(ALL), table, "table")
+        return replace(self, tables=tuple(tables))
+
+    def cases(self, protocol: str = "paper") -> tuple[Case, ...]:
+        """Return the cases that are run, each once, in the order of the tables."""
+        registry.get(PROTOCOLS, protocol, "protocol")
+        tables = (case for table in self.tables for case in TABLES[table])
+        cases = dict.fromkeys(case for case in tables if case.arm not in self.without)
+        if protocol == "released":
+            arms = {case.arm for case in cases}
+            cases |= dict.fromkeys(case for case in TABLES["quirks"] if case.arm in arms)
+        return tuple(cases)
+
+    def train(self, data: str, paths: Mapping[str, str]) -> str:
+        """Return the training data, as `open_dataset` takes it; `paths` by name, `data` in `LABELLED`."""
+        return LABELLED[data].train.format(**paths, tested=self.tested)
+
+    def test(self, data: str, paths: Mapping[str, str]) -> str:
+        """Return the test data; arguments as of `train`."""
+        return LABELLED[data].test.format(**paths, tested=self.tested)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that have a case, in the order of `ARMS`."""
+        arms = {case.arm for case in self.cases()}
+        return tuple(arm for arm in ARMS if arm in arms)
+
+
+def _streets(seed: int, num: int, size: tuple[int, int], layout: str, frames: int = 1, test: float = 0.0) -> Settings:
+    return Settings("streets", num=num, seed=seed, size=size, frames=frames, test=test, layout=layout)
+
+
+def _rooms(seed: int, num: int, size: tuple[int, int], test: float) -> Settings:
+    return Settings("rooms", num=num, seed=seed, size=size, frames=1, test=test, layout="nyuv2")
+
+
+def _scenes(
+    pre: int, labelled: tuple[int, int], size: tuple[int, int], labelled_size: tuple[int, int]
+) -> Mapping[str, Settings]:
+    """Return the generated data sets of a study.
+
+    Args:
+        pre: Streets, of three frames, that encoders are pre-trained on; three times as many images of objects, and
+            as many streets with disparity and rooms with depth.
+        labelled: Streets of Cityscapes, and rooms, to fine-tune on and to test on; of KITTI there are 200.
+        size: (height, width) of the images of pre-training, pixels; those of Cityscapes are twice as large, so that
+            a box of the network's size is a part of them.
+        labelled_size: Of KITTI's and the rooms' labelled images.
+    """
+    cities, rooms = labelled
+    large = (2 * size[0], 2 * size[1])
+    return MappingProxyType(
+        {
+            "objects": Settings("objects", num=3 * pre, seed=201, size=size, frames=1, test=0.1, layout="imagenet"),
+            "kitti": _streets(202, pre, size, "kitti", frames=3, test=0.2),
+            "kitti_labels": _streets(203, 200, labelled_size, "kitti_semantics"),
+            "cityscapes": _streets(204, pre, large, "cityscapes", test=0.1),
+            "cityscapes_labels": _streets(205, cities, large, "cityscapes", test=0.4),
+            "rooms": _rooms(206, pre, size, 0.1),
+            "rooms_labels": _rooms(207, rooms, labelled_size, 0.4),
+        }
+    )
+
+
+SCALES = {
+    "demo": Scale(
+        "depth_to_semantic_demo",
+        "segmentation_demo",
+        _scenes(240, (200, 200), (64, 96), (128, 192)),
+        rates=(3e-4, 1e-3, 3e-3),
+        tables=("table1", "table2", "table3", "table4", "table6", "figure3", "figure7"),
+        without=("video_stereo",),  # the dearest arm, and no claim is of it
+        trials=1,
+        segment_settings=("segment.steps=80", "segment.held_out=24", "segment.validate_every=20"),
+    ),
+    "gpu": Scale(
+        "depth_to_semantic_gpu",
+        "segmentation_demo",
+        _scenes(4000, (600, 600), (128, 192), (256, 384)),
+        rates=(1e-4, 3e-4, 1e-3),
+        tables=ALL,
+        segment_settings=("size=[128, 192]", "segment.steps=1000", "segment.batch=16", "segment.validate_every=100"),
+    ),
+    "paper": Scale(
+        "depth_to_semantic_paper",
+        "segmentation",
+        MappingProxyType({}),
+        rates=(1e-5, 1e-4),
+        tables=ALL,
+    ),
+}
+
+
+SEGMENT = "segment"
+"""The one stage of the segmentation recipe."""
+
+
+DIVERGED = "diverged.json"
+"""Written instead of a trial's scores if its loss stopped being a number."""
+
+
+@dataclass(frozen=True)
+class SemanticPaths(StudyPaths):
+    """Paths of the parts of this study."""
+
+    def pre(self, seed: int) -> Path:
+        """Return the folder of the pre-training under a seed."""
+        return self.run(seed) / "pre"
+
+    def checkpoint(self, seed: int, arm: str) -> Path:
+        """Return the checkpoint that ends an arm's pre-training."""
+        return self.pre(seed) / f"{arm}.safetensors"
+
+    def tuned(self, seed: int, case: Case, rate: float, trial: int) -> Path:
+        """Return the folder of one fine-tuning."""
+        return self.run(seed) / "tuned" / case.name / f"{rate:g}" / f"trial{trial}"
+
+    def rates(self, seed: int) -> Path:
+        """Return the file with the chosen learning rate of each base case."""
+        return self.run(seed) / "rates.json"
+
+    def rate(self, seed: int, case: Case) -> float | None:
+        """Return the learning rate that was chosen for a case, or `None`."""
+        path = self.rates(seed)
+        if not path.exists():
+            return None
+        try:
+            entry = json.loads(path.read_text("utf-8")).get(case.base.name)
+            return None if entry is None else float(entry["rate"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: expected the chosen learning rates, found: {error}; delete it") from error
+
+    def model(self, seed: int, case: Case, trial: int) -> str:
+        """Return the name of a fine-tuned network in fingerprints and similarities."""
+        return f"{case.name}~trial{trial}"
+
+    def fingerprint(self, seed: int, model: str, features: str = "flatten") -> Path:
+        """Return the fingerprint of a model."""
+        return self.run(seed) / "fingerprints" / f"{model}.safetensors"
+
+    def gradcam(self, seed: int) -> Path:
+        """Return the file on how well the maps of first trials follow the outlines of classes."""
+        return self.run(seed) / "gradcam" / "gradcam.json"
+
+    def maps(self, seed: int, case: str) -> Path:
+        """Return the file of a case's maps that are drawn."""
+        return self.run(seed) / "gradcam" / f"{case}.npz"
+
+    def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> Path:
+        """Return the file of the similarity of two models."""
+        return self.run(seed) / "similarity" / f"{x}~~{y}.json"

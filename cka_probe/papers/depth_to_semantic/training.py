@@ -1,0 +1,467 @@
+"""From settings and cases to recipes: pre-training, the choice of learning rates, and fine-tuning.
+
+`--set` may change
+
+    data.NAME=PATH                 the path of a data set
+    pre.STAGE.KEY=VALUE            the recipe of pre-training
+    segment.KEY=VALUE              the recipe of fine-tuning, for all cases
+    architecture=NAME, options.KEY=VALUE    both
+    rates=[1e-4, 1e-3]             the learning rates that are tried
+
+All trials of one number have one seed, whatever their arm and case: the same training images in the same order,
+mirrored alike, and the same weights where a head is new. So arms are compared in pairs.
+
+A rate is chosen on images held out from training, never on the test's: each is tried in the first trial of the arm's
+base case, and the one with the best mean intersection over union after the last step is used. The others are not
+scored. A trial whose loss stops being a number has no scores but a file that says so, and the study continues. The
+weights of a scored trial are deleted, except those of first trials where everything learns, which later steps need.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cka_probe.errors import DataError, RecipeError, TrainingError
+from cka_probe.files import atomic_write
+from cka_probe.lab.evaluation.evaluate import evaluate
+from cka_probe.lab.training import Recipe, read_recipe, run_recipe
+from cka_probe.lab.training.start import normalised, random_backbone, reference
+from cka_probe.lab.training.tables import parse_value
+from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
+from cka_probe.models.load import load
+from cka_probe.papers.depth_to_semantic.study import DIVERGED, LABELLED, NONE, SEGMENT, Case, Scale, SemanticPaths
+from cka_probe.papers.study import ImageSource, RunContext, main_process_only, write_fingerprints
+
+STUDY_KEYS = {
+    "seed": "the study's seeds are 0, 1, …; say --seeds",
+    "start": "it is the arm's",
+    "lr": "it is chosen for each arm; say rates=[…]",
+    "freeze": "it is the case's",
+    "reset_head": "it is the case's",
+    "data": "say data.kitti_labels=PATH",
+    "options.network": "it is the case's",
+    "options.classes": "they are the data's",
+    "options.subset": "they are the data's",
+}
+"""Keys that a study sets itself, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a user has changed.
+
+    Attributes:
+        data: Paths by name.
+        pre: `--set` of the recipe of pre-training.
+        segment: And of that of fine-tuning.
+        rates: Learning rates to try; () are the scale's.
+    """
+
+    data: dict[str, str]
+    pre: list[str]
+    segment: list[str]
+    rates: tuple[float, ...] = ()
+
+    def applied(self, scale: Scale) -> Scale:
+        """Return the scale with the learning rates of the user."""
+        return replace(scale, rates=self.rates) if self.rates else scale
+
+
+def read_settings(settings: Sequence[str]) -> StudySettings:
+    """Sort `KEY=VALUE`s.
+
+    Raises:
+        RecipeError: A key is none of these, or is one that the study sets itself.
+    """
+    parsed = StudySettings({}, [], [])
+    for text in settings:
+        key, equals, value = text.partition("=")
+        part, _, rest = key.strip().partition(".")
+        if equals and part == "data" and rest:
+            parsed.data[rest] = value.strip().strip("\"'")
+        elif equals and part == "pre" and rest:
+            _refuse_study_keys(rest, text, ("seed", "data"))
+            parsed.pre.append(f"{rest}={value}")
+        elif equals and part == SEGMENT and rest:
+            _refuse_study_keys(rest, text, tuple(STUDY_KEYS))
+            parsed.segment.append(text)
+        elif equals and part in ("architecture", "options"):
+            parsed.pre.append(text)
+            parsed.segment.append(text)
+        elif equals and key.strip() == "rates":
+            parsed = replace(parsed, rates=_rates(value))
+        else:
+            raise RecipeError(
+                f"--set {text}: expected data.NAME=PATH, pre.STAGE.KEY=VALUE, {SEGMENT}.KEY=VALUE, architecture=NAME "
+                "or rates=[NUMBER, …]"
+            )
+    return parsed
+
+
+def _refuse_study_keys(key: str, text: str, keys: tuple[str, ...]) -> None:
+    for study_key in keys:
+        if key == study_key or key.startswith(f"{study_key}."):
+            raise RecipeError(f"--set {text}: the study sets this itself; {STUDY_KEYS[study_key]}")
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    """Return learning rates out of TOML."""
+    value = parse_value(text)
+    rates = value if isinstance(value, list) else [value]
+    if not rates or not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
+        raise RecipeError(f"--set rates={text}: expected numbers above 0 as in rates=[1e-4, 1e-3]")
+    return tuple(dict.fromkeys(float(rate) for rate in rates))
+
+
+PRETRAINED_ON = ("objects", "kitti", "cityscapes", "rooms")
+"""Data of the recipe, by name."""
+
+
+NAMED = re.compile(r"\{(\w+)\}")
+"""A name of data that no path was put in for."""
+
+
+NORMALISATION = "sc_depth"
+"""Of the untrained encoder: that of most arms, Monodepth2's."""
+
+
+def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str]) -> Recipe:
+    """Return the recipe that trains the arms of a scale, and what they start from.
+
+    Args:
+        scale: Which arms.
+        seed: Of the study.
+        settings: `--set` of the recipe.
+        paths: Of its data, by name; a name without one stays as it is, in braces.
+
+    Raises:
+        RecipeError: What does not fit, or an arm has no stage.
+    """
+    named = {name: paths.get(name, f"{{{name}}}") for name in PRETRAINED_ON}
+    data = [f"data.{name}={path}" for name, path in named.items()]
+    recipe = read_recipe(scale.pre, [*scale.pre_settings, *settings, f"seed={seed}", *data])
+    names = _with_starts(recipe, [arm for arm in scale.arms if arm != NONE])
+    stages = tuple(replace(stage, start=reference(recipe, stage)) for stage in recipe.stages if stage.name in names)
+    return replace(recipe, stages=stages)
+
+
+def data_of(scale: Scale, settings: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the data that a scale's arms are pre-trained on: those that stand in their stages."""
+    stages = pretraining_recipe(scale, 0, settings, {}).stages
+    names = {name for stage in stages for spec in (*stage.data, *stage.validation) for name in NAMED.findall(spec)}
+    return tuple(name for name in PRETRAINED_ON if name in names)
+
+
+def _with_starts(recipe: Recipe, arms: list[str]) -> set[str]:
+    """Return the stages of some arms and all that they start from."""
+    stages = {stage.name: stage for stage in recipe.stages}
+    names: set[str] = set()
+    while arms:
+        name = arms.pop()
+        if name not in stages:
+            raise RecipeError(
+                f"{recipe.name}: expected a stage for the arm {name!r}, found {', '.join(stages)}; add it"
+            )
+        names.add(name)
+        if (start := reference(recipe, stages[name])) in stages and start not in names:
+            arms.append(start)
+    return names
+
+
+def write_untrained(recipe: Recipe, path: Path) -> None:
+    """Write the encoder as the recipe's seed initialises it, alone, as a checkpoint like those of the other arms."""
+    if path.exists():
+        return
+    backbone = normalised(random_backbone(recipe, recipe.size), NORMALISATION)
+    height, width = backbone.preprocessing.size
+    header = Checkpoint(
+        architecture=recipe.architecture,
+        options=backbone.origin.options,
+        mean=backbone.preprocessing.mean,
+        std=backbone.preprocessing.std,
+        stage=NONE,
+        seed=recipe.seed,
+        size=() if height == width else (height, width),
+    )
+    save_checkpoint(path, backbone, None, header)
+
+
+SIDES = {"low": 0.5, "high": 2.0}
+"""Input sides over the recipe's own, by a case's `size`."""
+
+
+STEP, LEAST = 32, 64
+"""What the skip network asks of its input's sides: multiples of the one, no less than the other."""
+
+
+OUTPUT_STRIDE = {"deeplab": 16}
+"""Of the encoder below a network."""
+
+
+QUIRK_KEYS: dict[str, tuple[str, Any]] = {
+    "accumulated_gradients": ("zero_grad", False),
+    "bicubic_labels": ("options.bicubic_labels", True),
+    "rate_per_epoch": ("rate_per", "epoch"),
+    "unmirrored": ("options.flip", False),
+    "first_images": ("choose", "first"),
+}
+"""What a quirk sets, whatever the case."""
+
+
+LIKE_IMAGENET = ("classification", "contrastive")
+"""Arms whose images the released code normalises as ImageNet's, before the encoder does it in its own way; to the
+others it does so once, as we do."""
+
+
+MOST_TRIALS = 1000
+"""Of one seed: more would have the seeds of the next one's."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a case.
+
+    Attributes:
+        case: What is done.
+        rate: Highest learning rate.
+        seed: Of the study.
+        number: Which of the case's trials, from 0.
+    """
+
+    case: Case
+    rate: float
+    seed: int
+    number: int
+
+    @property
+    def drawn(self) -> int:
+        """Return the seed that its images, their order and its head follow from."""
+        return MOST_TRIALS * self.seed + self.number
+
+
+def tuning_recipe(
+    scale: Scale, trial: Trial, start: str | Path, paths: Mapping[str, str], settings: Sequence[str]
+) -> Recipe:
+    """Return the recipe of one fine-tuning.
+
+    Args:
+        scale: Which recipe it is a case of.
+        trial: What is run.
+        start: The checkpoint of its arm.
+        paths: Of the data, by name.
+        settings: `--set` of the recipe: for every case alike.
+
+    Raises:
+        RecipeError: What does not fit.
+    """
+    always = [*scale.segment_settings, *settings, f"data.train={scale.train(trial.case.data, paths)}"]
+    plain = read_recipe(scale.segment, always)
+    if [stage.name for stage in plain.stages] != [SEGMENT]:
+        raise RecipeError(f"{scale.segment}: expected the one stage {SEGMENT!r}, found {_names(plain)}; give it that")
+    keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale.calibrate)
+    return read_recipe(
+        scale.segment,
+        [*always, f"seed={trial.drawn}", *(f"{SEGMENT}.{key}={_toml(value)}" for key, value in keys.items())],
+    )
+
+
+def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
+    """Return what a case sets, by key of the stage.
+
+    Args:
+        case: The case.
+        plain: The recipe without it.
+        calibrate: Batches that a frozen untrained encoder is shown before it is frozen. Its batch norms know nothing
+            of any image: without, it is fed through statistics of 0 and 1 that no layer has.
+    """
+    data, stage = LABELLED[case.data], plain.stages[0]
+    keys: dict[str, Any] = {"options.network": case.network, "options.classes": data.classes}
+    keys["options.subset"] = list(data.subset)
+    if case.network in OUTPUT_STRIDE:
+        keys["output_stride"] = OUTPUT_STRIDE[case.network]
+    if case.num:
+        keys["num"] = case.num
+    if case.size:
+        keys["size"] = [_side(side * SIDES[case.size]) for side in stage.shape]
+    if case.mode == "encoder":
+        keys["reset_head"] = True
+    if case.mode == "frozen":
+        keys["freeze"] = "statistics" if "unfrozen_encoder" in case.quirks else "encoder"
+        if case.arm == "none" and keys["freeze"] == "encoder":
+            keys["calibrate"] = calibrate
+    if "normalised_twice" in case.quirks and case.arm in LIKE_IMAGENET:
+        keys["normalisation"] = "imagenet_twice"
+    return keys | dict(QUIRK_KEYS[quirk] for quirk in case.quirks if quirk in QUIRK_KEYS)
+
+
+def _side(pixels: float) -> int:
+    """Return the nearest side that the skip network takes."""
+    return max(LEAST, STEP * round(pixels / STEP))
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML writes it, which for these is as JSON does."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _names(recipe: Recipe) -> str:
+    return ", ".join(stage.name for stage in recipe.stages)
+
+
+CHOSEN_BY = ("miou_subset", "miou")
+"""Held-out values that a rate is chosen by: the first, where every rate has one."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All fine-tunings under one seed.
+
+    Attributes:
+        paths: Of the study.
+        scale: What is run.
+        seed: Of the study.
+        data: Paths of the data, by name.
+        settings: `--set` of the recipe of fine-tuning.
+        context: Device, processes, progress.
+    """
+
+    paths: SemanticPaths
+    scale: Scale
+    seed: int
+    data: Mapping[str, str]
+    settings: Sequence[str]
+    context: RunContext
+
+    def choose_rate(self, base: Case) -> None:
+        """Try the learning rates on a base case and note the best, unless that was done."""
+        if self.paths.rate(self.seed, base) is None:
+            tried = {}
+            for rate in self.scale.rates:
+                self._train(Trial(base, rate, self.seed, 0))
+                tried[rate] = held_out(self.paths.tuned(self.seed, base, rate, 0))
+            main_process_only(lambda: self._note(base, *best_rate(tried, base.name)))
+        main_process_only(lambda: self._delete_losers(base))
+
+    def finish(self, case: Case, number: int) -> None:
+        """Train and score a trial of a case at its chosen rate, unless that was done."""
+        trial = Trial(case, self.paths.rate(self.seed, case), self.seed, number)
+        folder = self._folder(trial)
+        if not any((folder / name).exists() for name in ("scores.json", DIVERGED)) and self._train(trial):
+            main_process_only(lambda: self._score(trial))
+        main_process_only(lambda: None if keeps_weights(trial) else _weights(folder).unlink(missing_ok=True))
+
+    def _folder(self, trial: Trial) -> Path:
+        return self.paths.tuned(self.seed, trial.case, trial.rate, trial.number)
+
+    def _train(self, trial: Trial) -> bool:
+        """Run the recipe of a trial; return whether its loss was a number to the end."""
+        folder, start = self._folder(trial), self.paths.checkpoint(self.seed, trial.case.arm)
+        if (folder / DIVERGED).exists():
+            return False
+        recipe = tuning_recipe(self.scale, trial, start, self.data, self.settings)
+        context = self.context
+        context.say(f"seed {self.seed}: {trial.case.name}, trial {trial.number}, rate {trial.rate:g}")
+        try:
+            run_recipe(recipe, folder, device=context.device, workers=context.workers, progress=context.training)
+        except TrainingError as error:
+            note = json.dumps({"error": str(error)})
+            main_process_only(lambda: _give_up(folder, note))
+            return False
+        return True
+
+    def _score(self, trial: Trial) -> None:
+        """Write how well a trial segments the test images, and the fingerprint of those that are compared."""
+        folder, test = self._folder(trial), self.scale.test(trial.case.data, self.data)
+        keep = folder / "predictions" if keeps_weights(trial) else None
+        scores = evaluate(_weights(folder), test, device=self.context.device, keep=keep)
+        if trial.number == 0 and is_compared(trial.case):
+            name = self.paths.model(self.seed, trial.case, 0)
+            write_fingerprints(self.paths, self.seed, {name: lambda: load(_weights(folder))}, self.images)
+        scores.save(folder / "scores.csv")
+        scores.save(folder / "scores.json")  # last: its existence means that the others exist
+
+    @property
+    def images(self) -> ImageSource:
+        """Return what all encoders of the study are shown to be compared: streets that none was trained on."""
+        return ImageSource(self.scale.test("kitti", self.data), self.scale.num, self.context.device)
+
+    def _note(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
+        path = self.paths.rates(self.seed)
+        rates = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        values = {f"{rate:g}": None if math.isnan(value) else value for rate, value in tried.items()}
+        rates[base.name] = {"rate": rate, "tried": values, "measure": measure}
+        _write(path, json.dumps(rates, indent=2))
+
+    def _delete_losers(self, base: Case) -> None:
+        best = self.paths.rate(self.seed, base)
+        for rate in self.scale.rates:
+            if rate != best:
+                _weights(self.paths.tuned(self.seed, base, rate, 0)).unlink(missing_ok=True)
+
+
+def keeps_weights(trial: Trial) -> bool:
+    """Return whether a trial's weights and predictions stay after it was scored."""
+    return trial.number == 0 and trial.case.mode == "all" and not trial.case.quirks
+
+
+def is_compared(case: Case) -> bool:
+    """Return whether a case's encoder is compared with what it began as: base cases, and frozen ones beside them."""
+    return case in (case.base, Case(case.arm, case.data, mode="frozen"))
+
+
+def held_out(folder: Path) -> dict[str, float]:
+    """Return the values of a run's last evaluation on images held out; {} if it diverged.
+
+    Raises:
+        DataError: There was none.
+    """
+    path = folder / SEGMENT / "validation.csv"
+    if (folder / DIVERGED).exists():
+        return {}
+    if not path.exists():
+        raise DataError(f"expected {path}, found nothing; set {SEGMENT}.held_out, by which a learning rate is chosen")
+    last = pd.read_csv(path).iloc[-1]
+    return {name: float(last[name]) for name in CHOSEN_BY if name in last}
+
+
+def best_rate(tried: Mapping[float, Mapping[str, float]], name: str) -> tuple[float, str, dict[float, float]]:
+    """Return the best of some rates, what it was chosen by, and that of each.
+
+    Args:
+        tried: Held-out values by rate; none where training diverged. Of equals the first is taken.
+        name: Of the case, for the message.
+
+    Raises:
+        DataError: No rate has a value.
+    """
+    trained = [values for values in tried.values() if values]
+    for measure in CHOSEN_BY:
+        if trained and all(not math.isnan(values.get(measure, math.nan)) for values in trained):
+            by = {rate: values.get(measure, math.nan) for rate, values in tried.items()}
+            return max((rate for rate in by if not math.isnan(by[rate])), key=by.get), measure, by
+    rates = ", ".join(f"{rate:g}" for rate in tried)
+    raise DataError(
+        f"{name}: expected a held-out mIoU at one of the learning rates {rates}, found none; hold more images out "
+        f"({SEGMENT}.held_out), or try lower rates"
+    )
+
+
+def _weights(folder: Path) -> Path:
+    return folder / f"{SEGMENT}.safetensors"
+
+
+def _give_up(folder: Path, note: str) -> None:
+    """Say that a trial's loss stopped being a number, and delete what it would have gone on from."""
+    (folder / SEGMENT / "resume.pt").unlink(missing_ok=True)
+    _write(folder / DIVERGED, note)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", "utf-8")

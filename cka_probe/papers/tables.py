@@ -1,0 +1,348 @@
+"""Tables of a study as text: Markdown for pages, LaTeX (booktabs) for papers.
+
+A cell is a `Cell` (a value, with or without an interval and a published value), a plain number, or words. Three rules:
+
+- a missing value is a dash, wherever it would be written;
+- a column shows `value ± half-width` only if every interval has its value in the middle as printed, and otherwise
+  `value [low, high]`;
+- the best of a column is bold only if its interval is apart from every other.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cka_probe.errors import DataError
+from cka_probe.papers.claims import NOT_RUN, UNDEFINED, Finding, TestedClaim
+
+DASH = "\N{EN DASH}"
+ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
+PAIR = "ours / paper"
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "]": "{]}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MINUS SIGN}": "$-$", DASH: "--", "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
+    "\N{DOWNWARDS ARROW}": r"$\downarrow$", "\N{UPWARDS ARROW}": r"$\uparrow$", "\N{DEGREE SIGN}": r"$^\circ$",
+    "\N{INFINITY}": r"$\infty$", "\N{GREEK SMALL LETTER DELTA}": r"$\delta$", "\N{MULTIPLICATION SIGN}": r"$\times$",
+}  # fmt: skip
+"""Characters that LaTeX reads as markup or does not know; a bracket after a line's end would be read as its option."""
+
+DIGITS = {"pixels": 2, "cm": 2, "degrees": 2, "%": 2}
+"""Decimals by unit; 3 for every other."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of a paper.
+
+    Attributes:
+        value: In the measure's own unit.
+        source: Where in the paper, and how certain.
+    """
+
+    value: float
+    source: str
+
+
+def read_published(path: Path) -> dict[tuple[str, str, str], Published]:
+    """Return the numbers of a paper from a CSV file, by its columns table, row and measure."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {
+            (row["table"], row["row"], row["measure"]): Published(float(row["value"]), row["source"])
+            for row in csv.DictReader(file)
+        }
+
+
+def published_columns(number: Published | None) -> dict[str, Any]:
+    """Return the columns `paper` and `source` of a row: NaN and "" where the paper's number is not known."""
+    return {"paper": number.value if number else math.nan, "source": number.source if number else ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        value: NaN: missing.
+        low: Lower end of the interval; NaN: there is none.
+        high: Upper end.
+        paper: The published value; NaN: there is none.
+    """
+
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    paper: float = np.nan
+
+
+@dataclass(frozen=True)
+class _Markup:
+    """How a language writes bold text and special characters."""
+
+    bold: Callable[[str], str]
+    escape: Callable[[str], str]
+
+
+_MARKDOWN = _Markup("**{}**".format, lambda text: re.sub(r"([\\|*_`<])", r"\\\1", text).replace("\n", " "))
+_LATEX = _Markup(r"\textbf{{{}}}".format, lambda text: "".join(LATEX.get(c, c) for c in text).replace("\n", " "))
+
+
+def as_markdown(
+    frame: pd.DataFrame, *, digits: int | Mapping[str, int] = 3, best: Mapping[str, str] | None = None
+) -> str:
+    """Return a table of Markdown, the index as its first column.
+
+    Args:
+        frame: Cells are `Cell`, numbers, words or missing (None, NaN).
+        digits: Decimals, of all columns or by column (3 for those not named).
+        best: Columns whose best cell may be bold, to "lower" or "higher"; an arrow after their name shows which.
+
+    Returns:
+        Lines that end with a newline each.
+
+    Raises:
+        DataError: Columns, or names in `digits` and `best`, that are missing or repeated; a value outside its interval.
+    """
+    header, rows = _written(frame, digits, best or {}, _MARKDOWN)
+    lines = [header, ["---", *["---:"] * len(frame.columns)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def as_latex(frame: pd.DataFrame, *, digits: int | Mapping[str, int] = 3, best: Mapping[str, str] | None = None) -> str:
+    r"""Return a `tabular` with the rules of the package booktabs; everything else is escaped.
+
+    Args:
+        frame: As for `as_markdown`.
+        digits: As for `as_markdown`.
+        best: As for `as_markdown`.
+
+    Returns:
+        Lines that end with a newline each.
+
+    Raises:
+        DataError: As for `as_markdown`.
+    """
+    header, rows = _written(frame, digits, best or {}, _LATEX)
+    lines = [f"{' & '.join(line)} \\\\" for line in (header, *rows)]
+    columns = "l" + "r" * len(frame.columns)
+    inside = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *inside, r"\end{tabular}", ""])
+
+
+def both_formats(frame: pd.DataFrame, **options: Any) -> tuple[str, str]:
+    """Return a table as Markdown and as LaTeX; options of `as_markdown`."""
+    return as_markdown(frame, **options), as_latex(frame, **options)
+
+
+def score_texts(rows: pd.DataFrame) -> tuple[str, str]:
+    """Return rows of scores as Markdown and as LaTeX, an arm a row and a measure a column."""
+    heads = {row.measure: row.measure + (f" ({row.unit})" if row.unit else "") for row in rows.itertuples()}
+    cells: dict[str, dict[str, Cell | str]] = {}
+    for _, row in rows.iterrows():
+        cells.setdefault(row["arm"], {})[heads[row["measure"]]] = _cell(row, "", row["paper"])
+    digits = {heads[row.measure]: DIGITS.get(row.unit, 3) for row in rows.itertuples()}
+    best = {heads[row.measure]: row.better for row in rows.itertuples() if row.better}
+    return both_formats(pd.DataFrame.from_dict(cells, orient="index"), digits=digits, best=best)
+
+
+def layer_texts(rows: pd.DataFrame, column: str) -> tuple[str, str]:
+    """Return rows of layers as Markdown and as LaTeX, an arm a row and a layer a column.
+
+    Args:
+        rows: The rows.
+        column: "top" or "diagonal", with their intervals, or "spread" or "spread_tuned".
+
+    Returns:
+        Arms of which nothing was run are left out; numbers of a pre-trained network alone are shown once.
+    """
+    pretrained_only = column in ("top", "spread")
+    cells: dict[str, dict[str, Cell | str]] = {}
+    selected = rows.drop_duplicates(["pre", "index"]) if pretrained_only and len(rows) else rows
+    for _, row in selected.iterrows():
+        text = two_digits(row[column]) if column.startswith("spread") else _cell(row, f"{column}_")
+        cells.setdefault(row["arm"], {})[str(row["index"])] = text
+    cells = {arm: row for arm, row in cells.items() if any(text not in (DASH, NOT_RUN) for text in row.values())}
+    if not cells:
+        return "Not run.\n", "Not run.\n"
+    return both_formats(pd.DataFrame.from_dict(cells, orient="index"), digits=2)
+
+
+def claim_texts(rows: Sequence[TestedClaim], figures: Collection[str], repeats: str = "seed") -> str:
+    """Return claims as Markdown, each with a link to its figure if that was drawn.
+
+    Args:
+        rows: The claims.
+        figures: Stems of the figures that were drawn.
+        repeats: What a run is called: "seed" or "trial".
+    """
+    table = [
+        {
+            "number": Cell(row.value, row.low, row.high),
+            "unit": row.unit,
+            f"each {repeats}": ", ".join(_run_value(value) for value in row.finding.runs.values()),
+            "verdict": row.verdict_text,
+            "p (Holm)": row.p_holm,
+            "figure": f"[{row.claim.figure}](figures/{row.claim.figure}.png)" if row.claim.figure in figures else None,
+        }
+        for row in rows
+    ]
+    text = as_markdown(pd.DataFrame(table, index=pd.Index([row.statement for row in rows], name="claim")))
+    return re.sub(r"\]\(.*?\)", lambda target: target[0].replace("\\", ""), text)  # link targets are not escaped
+
+
+def finding_columns(finding: Finding, repeats: str = "seed") -> dict[str, Any]:
+    """Return the columns of a finding: value, interval, what that is over, and why there is none."""
+    runs = sum(value is not None for value in finding.runs.values())
+    state = finding.verdict if finding.verdict in (NOT_RUN, UNDEFINED) else ""
+    over = "" if state else f"{repeats}s" if runs > 1 else "images"
+    numbers = {"value": finding.value, "low": finding.low, "high": finding.high}
+    return numbers | {"over": over, f"{repeats}s": runs, "state": state, "reason": finding.reason if state else ""}
+
+
+def two_digits(value: float) -> str:
+    """Return a quantity that spans many orders of magnitude, to two digits; a dash for none.
+
+    >>> two_digits(0.000234), two_digits(1.5)
+    ('0.00023', '1.5')
+    """
+    return f"{value:.2g}" if math.isfinite(value) else DASH
+
+
+def signed(value: float) -> str:
+    """Return a number to three decimals with a real minus, as in the tables.
+
+    >>> signed(0.25), signed(-0.0001), signed(-2.0) == "\N{MINUS SIGN}2.000"
+    ('0.250', '0.000', True)
+    """
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def plain_table(rows: pd.DataFrame) -> str:
+    """Return rows of words and counts as Markdown, the first column as the names of the rows."""
+    return as_markdown(rows.set_index(rows.columns[0]))
+
+
+def _run_value(value: float | None) -> str:
+    return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
+
+
+def _cell(row: pd.Series, prefix: str, paper: float = math.nan) -> Cell | str:
+    """Return value, interval and the paper's number; or why there is no value, where the paper has none either."""
+    state = row[f"{prefix}state"]
+    if state and math.isnan(paper):
+        return state
+    return Cell(row[f"{prefix}value"], row[f"{prefix}low"], row[f"{prefix}high"], paper)
+
+
+def _written(
+    frame: pd.DataFrame, digits: int | Mapping[str, int], best: Mapping[str, str], markup: _Markup
+) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows as strings."""
+    _check(frame, best)
+    if isinstance(digits, Mapping):
+        _check_columns(frame, digits, "digits")
+    columns, header = [], [markup.escape(str(frame.index.name or ""))]
+    for name in frame.columns:
+        decimals = digits.get(name, 3) if isinstance(digits, Mapping) else digits
+        columns.append(_column(list(frame[name]), decimals, best.get(name), markup))
+        arrow = f" {ARROWS[best[name]]}" if name in best else ""
+        pair = f" ({PAIR})" if any(isinstance(c, Cell) and np.isfinite(c.paper) for c in frame[name]) else ""
+        header.append(markup.escape(f"{name}{arrow}{pair}"))
+    labels = [markup.escape(str(label)) for label in frame.index]
+    return header, [list(row) for row in zip(labels, *columns, strict=True)]
+
+
+def _check(frame: pd.DataFrame, best: Mapping[str, str]) -> None:
+    if frame.columns.duplicated().any():
+        raise DataError(f"expected columns of different names, found {list(frame.columns)}; rename one")
+    _check_columns(frame, best, "best")
+    for name, direction in best.items():
+        if direction not in ARROWS:
+            raise DataError(f'expected "lower" or "higher" as what is best in {name}, found {direction!r}')
+    for name in frame.columns:
+        for label, cell in zip(frame.index, frame[name], strict=True):
+            has_interval = isinstance(cell, Cell) and np.isfinite([cell.low, cell.high]).any()
+            if has_interval and not cell.low <= cell.value <= cell.high:
+                raise DataError(
+                    f"{name} of {label}: expected a value in its interval, found {cell.value} and [{cell.low}, "
+                    f"{cell.high}]; compute them from the same numbers"
+                )
+
+
+def _check_columns(frame: pd.DataFrame, names: Mapping[str, object], option: str) -> None:
+    for name in names:
+        if name not in frame.columns:
+            raise DataError(f"no column {name!r}, named in {option}; there are: {', '.join(map(str, frame.columns))}")
+
+
+def _column(cells: list[Any], decimals: int, best: str | None, markup: _Markup) -> list[str]:
+    """Return the cells of a column as strings."""
+    numbers = {row: number for row, number in enumerate(map(_number_cell, cells)) if number is not None}
+    pairs = any(np.isfinite(cell.paper) for cell in numbers.values())
+    centred = all(_is_centred(cell, decimals) for cell in numbers.values())
+    best_row = _best_row(numbers, best) if best else None
+    texts = []
+    for row, cell in enumerate(cells):
+        if row not in numbers:
+            texts.append(markup.escape(DASH if _is_missing(cell) else str(cell)))
+            continue
+        value, _, interval = _with_interval(numbers[row], decimals, centred).partition(" ")
+        text = markup.bold(markup.escape(value)) if row == best_row else markup.escape(value)
+        text += f" {markup.escape(interval)}" if interval else ""
+        texts.append(text + (f" / {markup.escape(_number(numbers[row].paper, decimals))}" if pairs else ""))
+    return texts
+
+
+def _best_row(cells: Mapping[int, Cell], direction: str) -> int | None:
+    """Return the row of the best cell, if its interval is apart from every other."""
+    sign = 1 if direction == "lower" else -1
+    finite = {row: cell for row, cell in cells.items() if np.isfinite(cell.value)}
+    if len(finite) < 2:
+        return None
+    best = min(finite, key=lambda row: sign * finite[row].value)
+    near = finite[best].high if direction == "lower" else finite[best].low
+    others = [cell.low if direction == "lower" else cell.high for row, cell in finite.items() if row != best]
+    return best if all(sign * near < sign * other for other in others) else None  # NaN, no interval, is not apart
+
+
+def _is_centred(cell: Cell, decimals: int) -> bool:
+    """Return whether a value is in the middle of its interval as printed; True without an interval."""
+    if not np.isfinite([cell.low, cell.high]).all():
+        return not np.isfinite([cell.low, cell.high]).any()
+    return round(cell.value - cell.low, decimals) == round(cell.high - cell.value, decimals)
+
+
+def _with_interval(cell: Cell, decimals: int, centred: bool) -> str:
+    value = _number(cell.value, decimals)
+    if not np.isfinite([cell.low, cell.high]).any():
+        return value
+    if centred:
+        return f"{value} \N{PLUS-MINUS SIGN} {_number((cell.high - cell.low) / 2, decimals)}"
+    return f"{value} [{_number(cell.low, decimals)}, {_number(cell.high, decimals)}]"
+
+
+def _number(value: float, decimals: int) -> str:
+    """Return a number with a real minus, but never before a zero; a dash for NaN."""
+    if not np.isfinite(value):
+        return DASH if np.isnan(value) else ("\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}")
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def _number_cell(cell: object) -> Cell | None:
+    """Return a cell of numbers; `None` for words, for nothing, and for a count, which has no decimals."""
+    if isinstance(cell, Cell):
+        return cell
+    return Cell(float(cell)) if isinstance(cell, float | np.floating) and not np.isnan(cell) else None
+
+
+def _is_missing(cell: object) -> bool:
+    return cell is None or cell is pd.NA or (isinstance(cell, float | np.floating) and np.isnan(cell)) or cell == ""
