@@ -63,16 +63,16 @@ def reproduce(
     any time, run it again to go on.
     """
     from cka_probe import registry
-    from cka_probe.papers.papers import PAPERS, check_taken
-    from cka_probe.papers.run_context import RunContext
+    from cka_probe.papers import PAPERS, check_options
+    from cka_probe.papers.study import RunContext
 
     again, bars = registry.get(PAPERS, paper, "paper"), Bars(quiet)
     asked = {"trials": trials, "protocol": protocol, "tables": tables and tables.split(",")}
     more = {name: value for name, value in asked.items() if value is not None}
-    check_taken(paper, more)
-    means = RunContext(device, workers, training=bars.step, drawing=bars.scenes, say=bars.say)
+    check_options(paper, more)
+    context = RunContext(device, workers, training=bars.step, generating=bars.scenes, say=bars.say)
     try:
-        page = again(out, scale, seeds=seeds, settings=overrides or (), means=means, **more)
+        page = again(out, scale, seeds=seeds, settings=overrides or (), context=context, **more)
     except KeyboardInterrupt as interrupt:
         bars.close()
         typer.echo(str(interrupt) or "stopped; the same command goes on from where it was", err=True)

@@ -64,7 +64,7 @@ class Claim(Protocol):
 
     @property
     def verdict(self) -> str:
-        """One of `VERDICTS`. A claim that has `said`, too, says why: "undecided (one seed)"."""
+        """One of `VERDICTS`. A claim that has `verdict_text` also gives the reason: "undecided (one seed)"."""
 
 
 def claims(rows: Sequence[Claim], ax: Axes, *, page: float = math.inf) -> Axes:
@@ -147,7 +147,7 @@ def _plan(rows: Sequence[Claim], page: float) -> tuple[list[tuple[list[str], ...
         (
             _lines(row.statement or row.name, _columns(page)[0]),
             _numbers(row, broken=page < style.PAGE),
-            _lines(getattr(row, "said", row.verdict), VERDICT),
+            _lines(getattr(row, "verdict_text", row.verdict), VERDICT),
         )
         for row in rows
     ]

@@ -6,8 +6,7 @@ import numpy as np
 
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.lab.evaluation.label_scores import LabelScores
-from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.study_paths import StudyPaths
+from cka_probe.papers.depth_to_semantic.study import Case, SemanticPaths
 
 NAMES = ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)))
 CLASSES = ("road", "sky", "pole")
@@ -74,7 +73,7 @@ class Writer:
     """Writes a study, part by part, into a folder."""
 
     def __init__(self, folder):
-        self.places = StudyPaths(folder)
+        self.places = SemanticPaths(folder)
         self.study()
 
     def study(self, **changed):

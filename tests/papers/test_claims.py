@@ -10,10 +10,11 @@ from scipy import stats
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.papers import claims
-from cka_probe.papers.claims import claims_frame
-from cka_probe.papers.estimate import Estimate
-from cka_probe.papers.mesa.claims import BESIDE, CLAIMS, judge_claims
-from cka_probe.papers.mesa.estimates import (
+from cka_probe.papers.claims import claims_frame, holm, judge, judge_claims, over_runs
+from cka_probe.papers.evidence import Estimate
+from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
+from cka_probe.papers.mesa.evidence import (
+    MesaEvidence,
     higher_score,
     later_change_more,
     lighter_middle,
@@ -21,8 +22,6 @@ from cka_probe.papers.mesa.estimates import (
     repaired,
     u_shape,
 )
-from cka_probe.papers.mesa.evidence import Evidence
-from cka_probe.papers.verdicts import holm, judge, over_seeds
 
 U = [1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7]
 LATER = [0.9] * 5 + [0.4] * 4
@@ -124,7 +123,7 @@ def test_scores_leave_out_what_a_image_does_not_say_and_refuse_other_images():
 
 def test_t_interval_is_scipys():
     values = [0.3, 0.1, 0.25, 0.4]
-    mean, low, high, p = over_seeds(values)
+    mean, low, high, p = over_runs(values)
     theirs = stats.ttest_1samp(values, 0.0)
     assert (low, high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
     assert (mean, p) == pytest.approx((np.mean(values), theirs.pvalue))
@@ -133,7 +132,7 @@ def test_t_interval_is_scipys():
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_t_interval_covers_19_of_20_and_false_claims_hold_in_1_of_40(n):
     rng = np.random.default_rng(n)
-    ends = np.array([over_seeds(rng.normal(0.2, 1.0, n))[1:3] for _ in range(4000)]) - 0.2
+    ends = np.array([over_runs(rng.normal(0.2, 1.0, n))[1:3] for _ in range(4000)]) - 0.2
     inside = ((ends[:, 0] < 0) & (ends[:, 1] > 0)).mean()
     assert inside == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors of 4000 draws
     assert (ends[:, 0] > 0).mean() == pytest.approx(0.025, abs=0.009)
@@ -197,13 +196,13 @@ def write(folder, seeds):
         study.similarity("mp", "mp_depth", seed, diagonal=np.array(LATER) + shift * np.arange(9) / 9)
         for arm, rmse in (("mp", 0.5), ("gp", 0.52), ("random", 0.5 + (0.1 if seed % 2 else -0.1))):
             study.scores(f"{arm}_depth", seed, rmse=rmse + shift * (arm == "gp"))
-    return Evidence.load(folder)
+    return MesaEvidence.load(folder)
 
 
 def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
-    rows = {row.name: row for row in judge_claims(write(tmp_path, (0, 1, 2, 3)))}
-    assert len(rows) == len(CLAIMS) + len(BESIDE)
-    said = {name: row.said for name, row in rows.items()}
+    rows = {row.name: row for row in judge_claims(write(tmp_path, (0, 1, 2, 3)), CLAIMS, CONTROLS)}
+    assert len(rows) == len(CLAIMS) + len(CONTROLS)
+    said = {name: row.verdict_text for name, row in rows.items()}
     assert said["u_shape"] == "holds"
     assert said["later_changes"] == "holds"
     assert said["rmse_gp"] == "does not hold"
@@ -212,19 +211,19 @@ def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
     middle = ", ".join(NAMES[2:7])
     assert rows["u_shape_random"].finding.reason == f"seeds 0, 1, 2, 3: {middle} of y: its activation is 0"
     assert said["u_shape_random"] == "undefined"
-    assert claims.tested(list(rows.values())) == 4
+    assert claims.num_tested(list(rows.values())) == 4
     assert all(math.isnan(row.p_holm) for row in rows.values() if row.claim.of)
     assert rows["u_shape"].p_holm >= rows["u_shape"].finding.p
 
 
 def test_one_seed_decides_nothing(tmp_path):
-    rows = judge_claims(write(tmp_path, (0,)))
-    assert {row.said for row in rows if math.isfinite(row.value)} == {"undecided (one seed)"}
-    assert claims.tested(rows) == 0
+    rows = judge_claims(write(tmp_path, (0,)), CLAIMS, CONTROLS)
+    assert {row.verdict_text for row in rows if math.isfinite(row.value)} == {"undecided (one seed)"}
+    assert claims.num_tested(rows) == 0
 
 
 def test_claims_as_a_table(tmp_path):
-    frame = claims_frame(judge_claims(write(tmp_path, (0, 2))))
+    frame = claims_frame(judge_claims(write(tmp_path, (0, 2)), CLAIMS, CONTROLS))
     assert list(frame["name"][:4]) == ["u_shape", "u_shape_stream", "u_shape_random", "u_shape_random_stream"]
     first = frame.iloc[0]
     assert first["value"] == pytest.approx((first["seed0"] + first["seed2"]) / 2)
@@ -232,9 +231,9 @@ def test_claims_as_a_table(tmp_path):
 
 
 def test_every_claim_beside_belongs_to_one_and_names_are_one_each():
-    names = [claim.name for claim in (*CLAIMS, *BESIDE)]
+    names = [claim.name for claim in (*CLAIMS, *CONTROLS)]
     assert len(set(names)) == len(names)
-    assert {claim.of for claim in BESIDE} <= {claim.name for claim in CLAIMS}
+    assert {claim.of for claim in CONTROLS} <= {claim.name for claim in CLAIMS}
     assert not any(claim.of for claim in CLAIMS)
 
 
@@ -246,8 +245,6 @@ def test_what_was_not_run_is_none_and_names_are_checked(tmp_path):
     assert evidence.similarity(0, "gp", "gp") is None
     assert evidence.scores(0, "sp_depth", "out") is None
     assert evidence.log(0, "mp") is None
-    assert evidence.steps("mp") == 600
-    assert evidence.steps("nothing") is None
     with pytest.raises(UnknownNameError, match="did you mean 'pooled'"):
         evidence.similarity(0, "mp", "mp", "poled")
     with pytest.raises(UnknownNameError, match="no seed '7'"):
@@ -256,21 +253,21 @@ def test_what_was_not_run_is_none_and_names_are_checked(tmp_path):
 
 def test_parts_of_another_study_are_refused(tmp_path):
     with pytest.raises(DataError, match="folder seed<k> for each seed, found none"):
-        Evidence.load(tmp_path)
+        MesaEvidence.load(tmp_path)
     study = Writer(tmp_path, (0, 1))
     study.recipe(1, architecture="swinv2_tiny")
     with pytest.raises(DataError, match="seed 1 ran another than seed 0"):
-        Evidence.load(tmp_path)
+        MesaEvidence.load(tmp_path)
     study.recipe(1, seed=0)
     with pytest.raises(DataError, match="expected the recipe of seed 1, found seed 0"):
-        Evidence.load(tmp_path)
+        MesaEvidence.load(tmp_path)
     study.study(paper="another")
     study.recipe(1)
     with pytest.raises(DataError, match="expected a study of mesa with scale, data"):
-        Evidence.load(tmp_path)
+        MesaEvidence.load(tmp_path)
     (tmp_path / "seed1" / "recipe.json").write_text("{")
     with pytest.raises(DataError, match="expected the recipe of a run"):
-        Evidence.load(tmp_path)
+        MesaEvidence.load(tmp_path)
 
 
 def test_files_of_another_run_are_refused(tmp_path):
@@ -279,7 +276,7 @@ def test_files_of_another_run_are_refused(tmp_path):
     study.similarity("mp", "mp", top=U)
     matrix(x="mp", y="mp_depth", seed=5).save(tmp_path / "seed0/similarity/mp~mp_depth~paper.json")
     scores("gp_depth", rmse=0.5).save(tmp_path / "seed0/scores/mp_depth/in.json")
-    evidence = Evidence.load(tmp_path)
+    evidence = MesaEvidence.load(tmp_path)
     assert evidence.stages(0) == ("mp",)
     evidence.similarity(0, "mp", "mp")
     with pytest.raises(DataError, match=r"compared weights of mp, seed 0 \(mp/5\) are not those of"):
@@ -290,7 +287,7 @@ def test_files_of_another_run_are_refused(tmp_path):
     study.scores("mp_depth", rmse=0.5)
     study.checkpoint("mp_depth")
     with pytest.raises(DataError, match="is of another run: its scored weights of mp_depth, seed 0"):
-        Evidence.load(tmp_path).scores(0, "mp_depth", "in")
+        MesaEvidence.load(tmp_path).scores(0, "mp_depth", "in")
     study.checkpoint("gp", stage="sp")
     with pytest.raises(DataError, match="expected stage 'gp' of seed 0, found stage 'sp' of seed 0"):
         evidence.stages(0)

@@ -7,16 +7,20 @@ import pandas as pd
 import pytest
 from helpers.mesa_study import Writer
 
-from cka_probe.papers.mesa.arms import ARMS, CONTROLS, ROOMS
-from cka_probe.papers.mesa.claims import BESIDE, CLAIMS, judge_claims
-from cka_probe.papers.mesa.conditions import command, data_rows, departures
-from cka_probe.papers.mesa.drawings import GRIDS
-from cka_probe.papers.mesa.evidence import Evidence
-from cka_probe.papers.mesa.page import write_page
-from cka_probe.papers.mesa.published import IN_DISTRIBUTION, published
-from cka_probe.papers.mesa.report import tables_of, write_report
-from cka_probe.papers.mesa.scales import SCALES
-from cka_probe.papers.mesa.summaries import absences, layer_rows, score_rows
+from cka_probe.papers.claims import judge_claims
+from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
+from cka_probe.papers.mesa.evidence import MesaEvidence
+from cka_probe.papers.mesa.page import command, data_rows, departures, write_page, write_report
+from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, ROOMS, SCALES
+from cka_probe.papers.mesa.tables_and_figures import (
+    GRIDS,
+    MEASURES,
+    PUBLISHED,
+    absences,
+    all_tables,
+    layer_rows,
+    score_rows,
+)
 
 U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
 
@@ -35,8 +39,8 @@ def study(folder, seeds=(0,)):
 
 
 def page(folder):
-    evidence = Evidence.load(folder)
-    return write_page(evidence, judge_claims(evidence), tables_of(evidence), [])
+    evidence = MesaEvidence.load(folder)
+    return write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def test_a_report_has_its_page_tables_and_figures(written):
                      "controls_row"}  # fmt: skip
     assert all((report / "figures" / f"{stem}.{suffix}").stat().st_size for stem in drawn for suffix in ("png", "pdf"))
     frame = pd.read_csv(report / "claims.csv")
-    assert len(frame) == len(CLAIMS) + len(BESIDE)
+    assert len(frame) == len(CLAIMS) + len(CONTROLS)
     assert frame.set_index("name").loc["rmse_mesa", "seed0"] == pytest.approx(0.1)
 
 
@@ -78,7 +82,7 @@ def test_the_same_study_gives_the_same_page_and_tables(written):
                     (readme.read_text("utf-8"), page(folder)))  # fmt: skip
     assert first == again
     assert "MP+GP+SP" in first
-    again = tables_of(Evidence.load(folder))["table_1"].to_csv(index=False, lineterminator="\n")
+    again = all_tables(MesaEvidence.load(folder))["table_1"].to_csv(index=False, lineterminator="\n")
     assert before[folder / "report" / "tables" / "table_1.csv"].decode() == again
 
 
@@ -104,7 +108,7 @@ def test_several_seeds_decide_and_what_does_not_hold_is_said_plainly(tmp_path):
 
 def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(tmp_path):
     study(tmp_path)
-    rows = score_rows(Evidence.load(tmp_path), "in").set_index(["stage", "measure"])
+    rows = score_rows(MesaEvidence.load(tmp_path), "in").set_index(["stage", "measure"])
     assert rows.loc[("sp_depth", "rmse"), "paper"] == 0.238
     assert rows.loc[("sp_depth", "rmse"), "value"] == pytest.approx(0.4)
     assert math.isnan(rows.loc[("gp_depth", "rmse"), "paper"])
@@ -118,14 +122,15 @@ def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(
 
 def test_published_numbers_agree_with_each_other_and_name_arms_and_sources():
     assert pytest.approx(0.171, abs=5e-4) == 1 - 0.238 / 0.287
-    assert {stage for stage, _ in IN_DISTRIBUTION} <= {arm.tuned for arm in ARMS}
-    assert all(number.source for number in IN_DISTRIBUTION.values())
-    assert published("out", "mp_depth", "dbe_comp") is None
+    assert {stage for _, stage, _ in PUBLISHED} <= {arm.tuned for arm in ARMS}
+    assert {measure for domain, _, measure in PUBLISHED if domain == "in"} <= set(MEASURES["in"])
+    assert all(number.source for number in PUBLISHED.values())
+    assert not any(domain == "out" for domain, _, _ in PUBLISHED)
 
 
 def test_layers_have_their_spread_and_undefined_ones_are_named(tmp_path):
     study(tmp_path)
-    rows = layer_rows(Evidence.load(tmp_path)).set_index(["arm", "index"])
+    rows = layer_rows(MesaEvidence.load(tmp_path)).set_index(["arm", "index"])
     assert rows.loc[("MP", 8), "diagonal_value"] == pytest.approx(0.4)
     assert rows.loc[("MP", 4), "spread"] == pytest.approx(0.5)
     assert rows.loc[("no pre-training", 3), "top_state"] == "undefined"
@@ -137,8 +142,8 @@ def test_layers_have_their_spread_and_undefined_ones_are_named(tmp_path):
 
 def test_what_was_not_run_is_listed_and_an_empty_study_can_be_reported(tmp_path):
     Writer(tmp_path)
-    evidence = Evidence.load(tmp_path)
-    assert absences(evidence) == [f"{arm.name}: nothing of it" for arm in (*ARMS, *CONTROLS)]
+    evidence = MesaEvidence.load(tmp_path)
+    assert absences(evidence) == [f"{arm.name}: nothing of it" for arm in (*ARMS, *CONTROL_ARMS)]
     text = page(tmp_path)
     assert "Of 14 claims 14 were not run." in text
     assert "No networks were compared." in text
@@ -147,16 +152,16 @@ def test_what_was_not_run_is_listed_and_an_empty_study_can_be_reported(tmp_path)
 def test_seeds_that_lack_something_are_named(tmp_path):
     study(tmp_path, (0, 1, 2))
     (tmp_path / "seed1" / "scores" / "gp_depth" / "in.json").unlink()
-    lines = absences(Evidence.load(tmp_path))
+    lines = absences(MesaEvidence.load(tmp_path))
     assert any(line.startswith("MP+GP: without scores in distribution (seeds 1), scores out of") for line in lines)
-    rows = {row.name: row for row in judge_claims(Evidence.load(tmp_path))}
+    rows = {row.name: row for row in judge_claims(MesaEvidence.load(tmp_path), CLAIMS, CONTROLS)}
     assert rows["rmse_gp"].finding.runs[1] is None
-    assert "2 of 3 seeds" in rows["rmse_gp"].said or "equal seeds" in rows["rmse_gp"].said
+    assert "2 of 3 seeds" in rows["rmse_gp"].verdict_text or "equal seeds" in rows["rmse_gp"].verdict_text
 
 
 def test_conditions_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
-    evidence = Evidence.load(tmp_path)
+    evidence = MesaEvidence.load(tmp_path)
     told = " ".join(departures(evidence))
     assert "MP takes 600 steps of 16 images, of 64 pixels" in told
     assert "Cells of 16 pixels are hidden" in told
@@ -164,7 +169,7 @@ def test_conditions_are_read_from_the_study(tmp_path):
     assert "Procedural images stand for LSUN, ImageNet, videos of NYUv2, NYUv2, iBims-1" in told
     assert command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
     writer.study(data={"nyuv2": "/somewhere/nyuv2"}, settings=["mp.steps=700"])
-    evidence = Evidence.load(tmp_path)
+    evidence = MesaEvidence.load(tmp_path)
     assert "stand for LSUN, ImageNet, videos of NYUv2, iBims-1:" in " ".join(departures(evidence))
     assert data_rows(evidence).set_index("data").loc["nyuv2", "was"] == "given by path"
     assert command(evidence).endswith("--out OUT --set data.nyuv2=DIR --set mp.steps=700")
@@ -174,13 +179,13 @@ def test_conditions_are_read_from_the_study(tmp_path):
 def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
     study(tmp_path)
     scenes = SCALES["demo"].scenes
-    told = "also that of the test out of distribution" in " ".join(departures(Evidence.load(tmp_path)))
+    told = "also that of the test out of distribution" in " ".join(departures(MesaEvidence.load(tmp_path)))
     assert told == (scenes["rooms"].style == scenes["ibims1"].style != scenes["videos"].style)
 
 
 def test_every_claim_has_a_figure_and_every_stage_an_arm():
-    assert {claim.figure for claim in (*CLAIMS, *BESIDE)} <= {*GRIDS, "scores_in", "scores_out"}
-    stages = {stage for arm in (*ARMS, *CONTROLS) for stage in (arm.pre, arm.tuned)}
+    assert {claim.figure for claim in (*CLAIMS, *CONTROLS)} <= {*GRIDS, "scores_in", "scores_out"}
+    stages = {stage for arm in (*ARMS, *CONTROL_ARMS) for stage in (arm.pre, arm.tuned)}
     shown = {stage for grid in GRIDS.values() for panel in grid.panels for stage in (panel.x, panel.y)}
     assert shown <= stages
     assert [arm.name for arm in ROOMS] == ["MP", "MP+GP", "MP+GP+SP"]

@@ -10,10 +10,8 @@ from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameErr
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.training import read_recipe
 from cka_probe.papers.mesa import run
-from cka_probe.papers.mesa.scales import NEEDED, SCALES, Scale, _scenes
-from cka_probe.papers.run_context import RunContext
-from cka_probe.papers.study import Study
-from cka_probe.papers.study_data import prepare
+from cka_probe.papers.mesa.study import NEEDED, SCALES, Scale, _scenes
+from cka_probe.papers.study import RunContext, StudyPaths, prepare_data
 from ckaprobe_cli import app
 
 TEACH = ("teacher.steps=2", "teacher.batch=2", "teacher.warmup=0")
@@ -40,10 +38,10 @@ def study(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCALES, "tiny", TINY)
-        page = run.reproduce_mesa(folder, "tiny", settings=FEW, means=RunContext(say=say))
+        page = run.reproduce_mesa(folder, "tiny", settings=FEW, context=RunContext(say=say))
         stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
         with pytest.raises(EnoughError):
-            run.reproduce_mesa(folder, "tiny", seeds=2, settings=FEW, means=RunContext(say=say))
+            run.reproduce_mesa(folder, "tiny", seeds=2, settings=FEW, context=RunContext(say=say))
         yield folder, page, lines, stamps
 
 
@@ -55,7 +53,7 @@ def test_every_arm_is_trained_scored_compared_and_told(study):
         assert (folder / "seed0" / f"{stage}.safetensors").exists()
     for stage in (name for name in stages if name.endswith("_depth") or name in ("gp", "sp")):
         for where, count in (("in", 12), ("out", 4)):
-            assert len(Scores.load(Study(folder).scores(0, stage, where)).table) == count
+            assert len(Scores.load(StudyPaths(folder).scores(0, stage, where)).table) == count
     for pair in ("mp~mp", "random~random", "gp~gp_depth", "mp~mp_depth_flat"):
         for variant in ("paper", "biased", "pooled", "stream"):
             assert (folder / "seed0" / "similarity" / f"{pair}~{variant}.json").exists()
@@ -116,12 +114,12 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, words, message):
 
 def test_given_data_is_not_drawn(tmp_path):
     given = {name: f"somewhere/{name}" for name in NEEDED}
-    assert prepare(NEEDED, given, {}, tmp_path / "data") == given
+    assert prepare_data(NEEDED, given, {}, tmp_path / "data") == given
     assert not (tmp_path / "data").exists()
 
 
 def test_a_study_knows_where_everything_lies(tmp_path):
-    study = Study(tmp_path)
+    study = StudyPaths(tmp_path)
     study.claim({"seeds": 1, "settings": ("a",)})
     study.claim({"seeds": 1, "settings": ["a"]})
     assert study.checkpoint(3, "mp") == Path(tmp_path) / "seed3" / "mp.safetensors"

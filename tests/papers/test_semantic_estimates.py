@@ -8,10 +8,10 @@ import pytest
 from helpers.semantic_study import IMAGES, iou_of, matrix, scores
 
 from cka_probe.errors import DataError
-from cka_probe.papers.depth_to_semantic import estimates
-from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.questions import average
-from cka_probe.papers.estimate import Estimate
+from cka_probe.papers.claims import average
+from cka_probe.papers.depth_to_semantic import evidence as statistics
+from cka_probe.papers.depth_to_semantic.study import Case
+from cka_probe.papers.evidence import Estimate
 
 NONE, VIDEO, ROOMS = Case("none"), Case("video"), Case("none", data="rooms")
 
@@ -22,20 +22,20 @@ def curve(*values, steps=(10, 20, 40), name="miou_subset"):
 
 def test_a_gain_is_the_difference_in_points_and_has_its_value_with_and_without_an_interval():
     better, worse = scores(VIDEO, 0.8, spread=0.05), scores(NONE, 0.6, spread=0.02)
-    found = estimates.gain(better, worse, estimates.MAIN)
+    found = statistics.gain(better, worse, statistics.MAIN)
     assert found.value == pytest.approx(100 * (iou_of(0.8) - iou_of(0.6)), abs=0.05)
     assert found.low < found.value < found.high
-    bare = estimates.gain(better, worse, estimates.MAIN, interval=False)
+    bare = statistics.gain(better, worse, statistics.MAIN, interval=False)
     assert (bare.value, math.isnan(bare.low)) == (found.value, True)
-    assert estimates.gain(worse, better, estimates.MAIN, interval=False).value == -bare.value
+    assert statistics.gain(worse, better, statistics.MAIN, interval=False).value == -bare.value
 
 
 def test_cross_entropy_stays_in_nats_and_the_main_score_of_data_without_a_subset_is_over_all_classes():
-    assert estimates.value_of(scores(NONE, 0.5), "cross_entropy").value == pytest.approx(math.log(2))
+    assert statistics.value_of(scores(NONE, 0.5), "cross_entropy").value == pytest.approx(math.log(2))
     rooms = scores(ROOMS, 0.6)
-    assert estimates.named(rooms, estimates.MAIN) == "miou"
-    assert estimates.value_of(rooms, estimates.MAIN).value == pytest.approx(100 * iou_of(0.6), abs=0.05)
-    assert estimates.value_of(rooms, "miou_subset").undefined == "no image has miou_subset"
+    assert statistics.named(rooms, statistics.MAIN) == "miou"
+    assert statistics.value_of(rooms, statistics.MAIN).value == pytest.approx(100 * iou_of(0.6), abs=0.05)
+    assert statistics.value_of(rooms, "miou_subset").undefined == "no image has miou_subset"
 
 
 def test_a_gain_over_other_images_is_an_error():
@@ -43,28 +43,28 @@ def test_a_gain_over_other_images_is_an_error():
     object.__setattr__(worse, "images", tuple(f"other{i}" for i in range(IMAGES)))
     for interval in (True, False):
         with pytest.raises(DataError, match="same images"):
-            estimates.gain(better, worse, "accuracy", interval)
+            statistics.gain(better, worse, "accuracy", interval)
 
 
 def test_the_area_gain_by_hand_and_of_a_curve_that_is_only_sooner():
     # areas: (10 (0.2 + 0.6) / 2 + 20 (0.6 + 0.8) / 2) / 30 = 0.6 and (10 · 0.4 / 2 + 20 · 1.2 / 2) / 30 = 0.4667
-    found = estimates.area_gain(curve(0.2, 0.6, 0.8), curve(0.0, 0.4, 0.8))
+    found = statistics.area_gain(curve(0.2, 0.6, 0.8), curve(0.0, 0.4, 0.8))
     assert found.value == pytest.approx(100 * (0.6 - 14 / 30))
-    assert estimates.area_gain(curve(0.3, 0.3, 0.3), curve(0.1, 0.1, 0.1)).value == pytest.approx(20)
+    assert statistics.area_gain(curve(0.3, 0.3, 0.3), curve(0.1, 0.1, 0.1)).value == pytest.approx(20)
 
 
 def test_an_area_does_not_change_where_a_step_is_put_in_on_a_line():
     steps, values = np.array([0.0, 10.0, 40.0]), np.array([0.0, 0.5, 0.8])
     finer, between = np.array([0.0, 5.0, 10.0, 20.0, 40.0]), np.array([0.0, 0.25, 0.5, 0.6, 0.8])
-    assert estimates.area(finer, between) == pytest.approx(estimates.area(steps, values))
+    assert statistics.area(finer, between) == pytest.approx(statistics.area(steps, values))
 
 
 def test_sooner_by_hand():
     # the level is 0.9 · 0.6 = 0.54: between 10 and 20 at 0.3 … 0.6 it is at 18, between 20 and 40 at 0.4 … 0.6 at 34
-    found = estimates.sooner(curve(0.3, 0.6, 0.6), curve(0.1, 0.4, 0.6))
+    found = statistics.sooner(curve(0.3, 0.6, 0.6), curve(0.1, 0.4, 0.6))
     assert found.value == pytest.approx(100 * (34 - 18) / 40)
-    assert estimates.sooner(curve(0.1, 0.4, 0.6), curve(0.1, 0.4, 0.6)).value == 0
-    assert "not reached" in estimates.sooner(curve(0.1, 0.2, 0.3), curve(0.1, 0.4, 0.6)).undefined
+    assert statistics.sooner(curve(0.1, 0.4, 0.6), curve(0.1, 0.4, 0.6)).value == 0
+    assert "not reached" in statistics.sooner(curve(0.1, 0.2, 0.3), curve(0.1, 0.4, 0.6)).undefined
 
 
 @pytest.mark.parametrize(
@@ -76,26 +76,26 @@ def test_sooner_by_hand():
     ],
 )
 def test_curves_that_cannot_be_compared_say_why(other, why):
-    for statistic in (estimates.area_gain, estimates.sooner):
+    for statistic in (statistics.area_gain, statistics.sooner):
         assert why in statistic(curve(0.1, 0.2, 0.3), other).undefined
 
 
 def test_the_least_of_several_and_one_without_a_value():
     several = [Estimate(3.0, 2.0, 4.0), Estimate(1.0, -2.0, 9.0)]
-    assert estimates.least(several) == Estimate(1.0, -2.0, 4.0)
-    broken = estimates.least([*several, Estimate(math.nan, math.nan, math.nan, "diverged")])
+    assert statistics.least(several) == Estimate(1.0, -2.0, 4.0)
+    broken = statistics.least([*several, Estimate(math.nan, math.nan, math.nan, "diverged")])
     assert (math.isnan(broken.value), broken.undefined) == (True, "diverged")
 
 
 def test_layers_by_hand():
     diagonal = [0.9] * 5 + [0.5] * 4
-    assert estimates.change(matrix(diagonal, "a", "b")).value == pytest.approx(1 - (4.5 + 2) / 9)
-    assert estimates.later_change_more(matrix(diagonal, "a", "b")).value == pytest.approx(0.5 - 0.1)
-    assert estimates.parting(matrix(diagonal, "a", "b")).value == pytest.approx(0.4)
-    found = estimates.parting(matrix(diagonal, "a", "b"))
+    assert statistics.change(matrix(diagonal, "a", "b")).value == pytest.approx(1 - (4.5 + 2) / 9)
+    assert statistics.later_change_more(matrix(diagonal, "a", "b")).value == pytest.approx(0.5 - 0.1)
+    assert statistics.layer_divergence(matrix(diagonal, "a", "b")).value == pytest.approx(0.4)
+    found = statistics.layer_divergence(matrix(diagonal, "a", "b"))
     assert (found.low, found.high) == pytest.approx((0.4 - 0.02, 0.4 + 0.02))
-    assert estimates.later_change_more(matrix([1.0] * 9, "a", "b")).value == 0
-    assert math.isnan(estimates.parting(matrix(diagonal, "a", "b", undefined=(3,))).value)
+    assert statistics.later_change_more(matrix([1.0] * 9, "a", "b")).value == 0
+    assert math.isnan(statistics.layer_divergence(matrix(diagonal, "a", "b", undefined=(3,))).value)
 
 
 def test_trials_of_a_seed_are_averaged_and_one_undefined_makes_it_so():

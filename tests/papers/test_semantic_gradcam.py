@@ -9,12 +9,13 @@ from test_attributions import IMAGES, attributions, rows
 
 from cka_probe.attribution.saved_map import SavedMap, save_held
 from cka_probe.errors import DataError
-from cka_probe.papers.depth_to_semantic.alignment import NOTHING, alignment_rows, draw_alignment, said_of_maps
-from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.claims import judge_claims
-from cka_probe.papers.depth_to_semantic.evidence import Evidence
-from cka_probe.papers.depth_to_semantic.page import write_page
-from cka_probe.papers.depth_to_semantic.report import tables_of
+from cka_probe.papers.claims import judge_claims
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, NO_MAP
+from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
+from cka_probe.papers.depth_to_semantic.figures import draw_alignment
+from cka_probe.papers.depth_to_semantic.page import maps_note, write_page
+from cka_probe.papers.depth_to_semantic.study import Case
+from cka_probe.papers.depth_to_semantic.tables import alignment_rows, all_tables
 
 ARMS = ("none", "classification", "video")
 
@@ -33,11 +34,11 @@ def study(folder, result=None, seeds=(0,)):
         for arm in ARMS:
             writer.run(Case(arm), 0.7, seed)
         (result or found_of(seed=seed)).save(writer.places.gradcam(seed))
-    return Evidence.load(folder)
+    return SemanticEvidence.load(folder)
 
 
 def judged(evidence):
-    return {row.name: row for row in judge_claims(evidence)}
+    return {row.name: row for row in judge_claims(evidence, CLAIMS, CONTROLS)}
 
 
 def test_the_claims_are_paired_differences_of_average_precision_in_points(tmp_path):
@@ -45,7 +46,7 @@ def test_the_claims_are_paired_differences_of_average_precision_in_points(tmp_pa
     row = judged(evidence)["maps_none"]
     expected = result.difference(Case("video").name, Case("none").name)
     assert (row.value, row.low, row.high) == pytest.approx(tuple(100 * expected[e] for e in ("value", "low", "high")))
-    assert row.said == "undecided (one seed)"
+    assert row.verdict_text == "undecided (one seed)"
     edges = judged(evidence)["maps_edges"].value
     own = result.of(Case("video").name)
     assert edges == pytest.approx(100 * (own["ap"] - own["ap_edges"]).mean())
@@ -72,21 +73,21 @@ def test_the_table_has_each_arm_with_its_controls(tmp_path):
 def test_maps_that_are_all_zero_have_no_number_and_say_so(tmp_path):
     evidence = study(tmp_path, found_of(zero=range(IMAGES)))
     row = judged(evidence)["maps_none"]
-    assert (row.verdict, row.finding.reason) == ("undefined", f"seed 0: {NOTHING}")
+    assert (row.verdict, row.finding.reason) == ("undefined", f"seed 0: {NO_MAP}")
     assert judged(evidence)["maps_none_signed"].verdict == "undecided"
-    text = write_page(evidence, judge_claims(evidence), tables_of(evidence), [])
+    text = write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
     assert 'Cannot be said: "Grad-CAM maps follow the outlines of classes better: depth > none"' in text
 
 
 def test_without_maps_the_page_says_not_run(tmp_path):
     writer = Writer(tmp_path)
     writer.run(Case("none"), 0.6)
-    evidence = Evidence.load(tmp_path)
+    evidence = SemanticEvidence.load(tmp_path)
     assert judged(evidence)["maps_none"].verdict == "not run"
-    assert said_of_maps(evidence) == ["Not run.", ""]
+    assert maps_note(evidence) == ["Not run.", ""]
     drawn = draw_alignment(evidence, tmp_path)
     assert (list(drawn.paths), len(drawn.missing)) == ([], 4)
-    text = write_page(evidence, judge_claims(evidence), tables_of(evidence), [drawn])
+    text = write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [drawn])
     assert "do Grad-CAM maps follow the outlines of classes?\n\nNot run.\n" in text
 
 

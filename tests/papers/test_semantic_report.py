@@ -8,24 +8,32 @@ import pytest
 from helpers.semantic_study import STEPS, Writer, iou_of, matrix
 
 from cka_probe.errors import DataError
-from cka_probe.papers.depth_to_semantic.alignment import draw_alignment
-from cka_probe.papers.depth_to_semantic.cases import ARMS, QUIRKS, TABLES, Case
-from cka_probe.papers.depth_to_semantic.claims import BESIDE, CLAIMS, GROUPS, judge_claims
-from cka_probe.papers.depth_to_semantic.conditions import command, data_rows, departures
-from cka_probe.papers.depth_to_semantic.drawings import CURVES, PAIRS, draw_figures
-from cka_probe.papers.depth_to_semantic.evidence import Evidence, Run, turned
-from cka_probe.papers.depth_to_semantic.page import NOTES, TITLES, write_page
-from cka_probe.papers.depth_to_semantic.published import BY_TABLE, RESNET18, published
-from cka_probe.papers.depth_to_semantic.report import tables_of, write_report
-from cka_probe.papers.depth_to_semantic.segments import draw_segments
-from cka_probe.papers.depth_to_semantic.summaries import (
+from cka_probe.papers.claims import judge_claims
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, GROUPS
+from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, transposed
+from cka_probe.papers.depth_to_semantic.figures import CURVES, PAIRS, draw_alignment, draw_figures, draw_segments
+from cka_probe.papers.depth_to_semantic.page import (
+    NOTES,
+    TITLES,
+    command,
+    data_rows,
+    departures,
+    write_page,
+    write_report,
+)
+from cka_probe.papers.depth_to_semantic.study import ARMS, QUIRKS, TABLES, Case
+from cka_probe.papers.depth_to_semantic.tables import (
+    PUBLISHED,
     absences,
+    all_tables,
     case_rows,
     cases_of,
+    divergence_rows,
     labels_of,
     pair_rows,
-    parting_rows,
+    published,
 )
+from cka_probe.papers.evidence import RunKey
 
 PARTING = [0.9, 0.9, 0.9, 0.9, 0.3, 0.3, 0.2, 0.1, 0.1]
 RIGHT = {"none": 0.6, "classification": 0.7, "video": 0.8}
@@ -43,12 +51,12 @@ def study(folder, trials=(0,), seeds=(0,), jitter=0.0):
 
 
 def judged(folder):
-    return {row.name: row for row in judge_claims(Evidence.load(folder))}
+    return {row.name: row for row in judge_claims(SemanticEvidence.load(folder), CLAIMS, CONTROLS)}
 
 
 def page(folder):
-    evidence = Evidence.load(folder)
-    return write_page(evidence, judge_claims(evidence), tables_of(evidence), [])
+    evidence = SemanticEvidence.load(folder)
+    return write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +82,7 @@ def test_a_report_has_its_page_tables_and_figures(written):
     assert {*GROUPS, "scores_table1", "curves_table1", "before_after", "arms", "parting", "scatter"} <= drawn
     assert "sizes" not in drawn  # one size is no curve
     frame = pd.read_csv(report / "claims.csv")
-    assert len(frame) == len(CLAIMS) + len(BESIDE)
+    assert len(frame) == len(CLAIMS) + len(CONTROLS)
     gain = 100 * (iou_of(0.8) - iou_of(0.6))
     assert frame.set_index("name").loc["depth_none", "trial0"] == pytest.approx(gain, abs=0.05)
 
@@ -96,8 +104,8 @@ def test_every_link_of_the_page_leads_to_a_file_and_nothing_is_called_imagenet(w
 @pytest.mark.slow
 def test_the_same_study_gives_the_same_bytes(written, tmp_path):
     folder, readme = written
-    evidence = Evidence.load(folder)
-    rows, tables = judge_claims(evidence), tables_of(evidence)
+    evidence = SemanticEvidence.load(folder)
+    rows, tables = judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence)
     drawn = draw_figures(evidence, rows, tables, tmp_path) + draw_segments(evidence, tmp_path)
     drawn.append(draw_alignment(evidence, tmp_path))
     again = write_page(evidence, rows, tables, drawn)
@@ -121,7 +129,7 @@ def test_trials_of_one_seed_decide_and_are_said_to_be_of_one_pretraining(tmp_pat
     rows = judged(tmp_path)
     assert rows["depth_none"].verdict == "holds"
     assert set(rows["depth_none"].finding.runs) == {0, 1, 2}
-    assert rows["classes_none"].said == "undecided (equal trials: not different runs)"
+    assert rows["classes_none"].verdict_text == "undecided (equal trials: not different runs)"
     values = [100 * (iou_of(0.8 + 0.01 * trial) - iou_of(0.6)) for trial in range(3)]
     assert rows["depth_none"].value == pytest.approx(np.mean(values), abs=0.05)
     assert "over 3 trials of one pre-training" in page(tmp_path)
@@ -137,7 +145,7 @@ def test_trials_of_several_seeds_are_averaged_first(tmp_path):
 
 def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(tmp_path):
     study(tmp_path)
-    rows = case_rows(Evidence.load(tmp_path), "table1").set_index(["case", "measure"])
+    rows = case_rows(SemanticEvidence.load(tmp_path), "table1").set_index(["case", "measure"])
     first = rows.loc[(Case("none").name, "accuracy")]
     assert (first["paper"], first["value"]) == (70.75, pytest.approx(60.0))
     assert math.isnan(rows.loc[(Case("none").name, "cross_entropy"), "paper"])
@@ -148,9 +156,9 @@ def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(
 
 
 def test_published_numbers_stand_beside_cases_of_their_tables():
-    shown = {case for cases in TABLES.values() for case in cases}
-    assert set(RESNET18) <= shown
-    assert set(BY_TABLE["table4"]) <= set(TABLES["table4"])
+    shown = {case.name for cases in TABLES.values() for case in cases}
+    assert {row for table, row, _ in PUBLISHED if not table} <= shown
+    assert {row for table, row, _ in PUBLISHED if table} <= {case.name for case in TABLES["table4"]}
     assert published("table4", Case("flow"), "miou_subset").value == 42.72  # of ResNet-50, not Figure 7's
     assert published("figure7", Case("flow"), "miou_subset").value == 38.47
 
@@ -162,7 +170,7 @@ def test_a_loss_that_stopped_being_a_number_is_told_from_what_was_not_run(tmp_pa
     row = judged(tmp_path)["high_resolution"]
     assert row.verdict == "undefined"
     assert "the loss of video~kitti~skip~all~high stopped being a number" in row.finding.reason
-    lines = absences(Evidence.load(tmp_path))
+    lines = absences(SemanticEvidence.load(tmp_path))
     assert any("loss stopped being a number: depth from video, twice the size (1 of 1)" in line for line in lines)
     assert "flow" not in " ".join(line for line in lines if line.startswith("table2"))
     assert "table5: nothing of it" in lines
@@ -173,10 +181,10 @@ def test_faults_of_the_released_code_stand_below_the_same_case_without(tmp_path)
     assert set(TABLES["quirks"]) <= set(cases_of("quirks"))
     assert names.index(Case("video").name) < names.index(Case("video", quirks=("unmirrored",)).name)
     writer = study(tmp_path)
-    assert "--protocol" not in command(Evidence.load(tmp_path))
+    assert "--protocol" not in command(SemanticEvidence.load(tmp_path))
     writer.run(Case("video", quirks=("unmirrored",)), 0.7)
     assert judged(tmp_path)["quirk_unmirrored"].value == pytest.approx(100 * (iou_of(0.8) - iou_of(0.7)), abs=0.05)
-    assert "--protocol released --out OUT" in command(Evidence.load(tmp_path))
+    assert "--protocol released --out OUT" in command(SemanticEvidence.load(tmp_path))
 
 
 def test_every_case_of_a_table_has_a_name_of_its_own(monkeypatch):
@@ -190,28 +198,28 @@ def test_every_case_of_a_table_has_a_name_of_its_own(monkeypatch):
 def test_what_is_of_another_study_is_an_error(tmp_path):
     writer = study(tmp_path)
     with pytest.raises(DataError, match="expected a study with a folder seed<k>"):
-        Evidence.load(tmp_path / "nowhere")
+        SemanticEvidence.load(tmp_path / "nowhere")
     writer.run(Case("lidar"), 0.7, images="others")
     with pytest.raises(DataError, match=r"its test images of kitti .* are not those of"):
-        judge_claims(Evidence.load(tmp_path))
+        judge_claims(SemanticEvidence.load(tmp_path), CLAIMS, CONTROLS)
     writer.run(Case("lidar"), 0.7)
     folder = writer.places.tuned(0, Case("lidar"), 0.001, 0)
     (folder / "recipe.json").write_text('{"seed": 7}', "utf-8")
     with pytest.raises(DataError, match="its drawn training images of trial 0, seed 0"):
-        case_rows(Evidence.load(tmp_path), "table2")
+        case_rows(SemanticEvidence.load(tmp_path), "table2")
     writer.study(paper="mesa")
     with pytest.raises(DataError, match=r'expected a study of depth-to-semantic .* found one of "mesa"'):
-        Evidence.load(tmp_path)
+        SemanticEvidence.load(tmp_path)
 
 
 def test_similarities_of_other_weights_are_an_error_and_a_pair_may_be_read_from_either_side(tmp_path):
     writer = study(tmp_path)
     writer.similarity("none", "video", np.linspace(1, 0.2, 9))
-    evidence = Evidence.load(tmp_path)
+    evidence = SemanticEvidence.load(tmp_path)
     there, back = evidence.similarity(0, "none", "video"), evidence.similarity(0, "video", "none")
     assert (back.x.hash, back.y.hash) == (there.y.hash, there.x.hash)
     np.testing.assert_array_equal(back.values, there.values.T)
-    twice = turned(turned(there))
+    twice = transposed(transposed(there))
     np.testing.assert_array_equal(twice.terms["xy"], there.terms["xy"])
     matrix(0.5, "none", "flow", seed=3).save(writer.places.similarity(0, "none", "flow"))
     with pytest.raises(DataError, match="weights of none, seed 0"):
@@ -221,7 +229,7 @@ def test_similarities_of_other_weights_are_an_error_and_a_pair_may_be_read_from_
 
 def test_two_arms_part_where_their_similarity_falls_most(tmp_path):
     Writer(tmp_path).similarity("classification", "video", PARTING)
-    rows = parting_rows(pair_rows(Evidence.load(tmp_path)))
+    rows = divergence_rows(pair_rows(SemanticEvidence.load(tmp_path)))
     (row,) = rows.to_dict("records")
     assert row["arms"] == "procedural object classification and depth from video"
     assert row["parts_at"] == "layer2.0 \N{RIGHTWARDS ARROW} layer2.1"
@@ -230,10 +238,10 @@ def test_two_arms_part_where_their_similarity_falls_most(tmp_path):
 
 def test_conditions_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
-    told = " ".join(departures(Evidence.load(tmp_path)))
+    told = " ".join(departures(SemanticEvidence.load(tmp_path)))
     assert f"Fine-tuning takes {max(STEPS)} steps of 8 images, of 96 x 64 pixels" in told
     writer.study(data={"objects": "/somewhere/imagenet"}, settings=["segment.steps=70"])
-    evidence = Evidence.load(tmp_path)
+    evidence = SemanticEvidence.load(tmp_path)
     assert "No ImageNet was used" not in " ".join(departures(evidence))
     assert data_rows(evidence).set_index("data").loc["objects", "was"] == "given by path"
     assert command(evidence).endswith("--trials 1 --out OUT --set data.objects=DIR --set segment.steps=70")
@@ -246,15 +254,15 @@ def test_an_empty_study_can_be_reported(tmp_path):
     text = page(tmp_path)
     assert f"Of {len(CLAIMS)} claims {len(CLAIMS)} were not run." in text
     assert "No networks were compared." in text
-    assert Evidence.load(tmp_path).scores(Case("none"), Run(0, 0)) is None
+    assert SemanticEvidence.load(tmp_path).scores(Case("none"), RunKey(0, 0)) is None
 
 
 def test_every_table_has_a_title_every_claim_a_figure_and_every_quirk_a_claim():
     assert set(TITLES) == set(TABLES) >= set(NOTES)
     drawn = {*(f"scores_{name}" for name in TABLES), *CURVES, "sizes", "before_after", "parting", "arms", "figure6"}
-    assert {claim.figure for claim in (*CLAIMS, *BESIDE)} <= drawn
+    assert {claim.figure for claim in (*CLAIMS, *CONTROLS)} <= drawn
     assert {f"quirk_{quirk}" for quirk in QUIRKS} <= {claim.name for claim in CLAIMS}
-    assert len({claim.name for claim in (*CLAIMS, *BESIDE)}) == len(CLAIMS) + len(BESIDE)
-    assert {claim.of for claim in BESIDE} <= {claim.name for claim in CLAIMS}
+    assert len({claim.name for claim in (*CLAIMS, *CONTROLS)}) == len(CLAIMS) + len(CONTROLS)
+    assert {claim.of for claim in CONTROLS} <= {claim.name for claim in CLAIMS}
     assert {arm for pair in PAIRS for arm in pair} <= set(ARMS)
     assert not any(claim.statement.startswith("\N{HORIZONTAL ELLIPSIS}") for claim in CLAIMS)

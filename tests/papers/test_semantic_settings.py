@@ -9,14 +9,30 @@ from helpers.semantic_run import CASES, tiny
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers.depth_to_semantic.cases import ARMS, DATA, QUIRKS, TABLES, Case
-from cka_probe.papers.depth_to_semantic.overrides import Trial, tuning_recipe
-from cka_probe.papers.depth_to_semantic.pretraining import PRETRAINED_ON, data_of, pretraining_recipe
-from cka_probe.papers.depth_to_semantic.scales import LABELLED, SCALES, SEVEN
-from cka_probe.papers.depth_to_semantic.settings import read_settings
-from cka_probe.papers.depth_to_semantic.similarities import pairs
-from cka_probe.papers.depth_to_semantic.study_paths import StudyPaths
-from cka_probe.papers.depth_to_semantic.tuning import best_rate, compared, held_out, kept
+from cka_probe.papers.depth_to_semantic.run import model_pairs
+from cka_probe.papers.depth_to_semantic.study import (
+    ARMS,
+    DATA,
+    LABELLED,
+    QUIRKS,
+    SCALES,
+    SEVEN,
+    TABLES,
+    Case,
+    SemanticPaths,
+)
+from cka_probe.papers.depth_to_semantic.training import (
+    PRETRAINED_ON,
+    Trial,
+    best_rate,
+    data_of,
+    held_out,
+    is_compared,
+    keeps_weights,
+    pretraining_recipe,
+    read_settings,
+    tuning_recipe,
+)
 
 PATHS = {f"{data}_labels": f"somewhere/{data}" for data in DATA}
 
@@ -74,12 +90,12 @@ def test_the_protocol_released_adds_quirks_and_takes_nothing_away():
 
 def test_what_is_run_can_be_said_table_by_table():
     scale = SCALES["demo"]
-    assert scale.showing(["figure3"]).cases() == TABLES["figure3"]
-    everything = set(scale.showing(["all"]).cases())
+    assert scale.with_tables(["figure3"]).cases() == TABLES["figure3"]
+    everything = set(scale.with_tables(["all"]).cases())
     assert everything > set(scale.cases())
     assert {case.arm for case in everything} == set(ARMS) - set(scale.without)
     with pytest.raises(UnknownNameError, match="no table 'tabel1'; did you mean 'table1'"):
-        scale.showing(["table2", "tabel1"])
+        scale.with_tables(["table2", "tabel1"])
 
 
 def test_arms_can_be_left_out(scale):
@@ -209,18 +225,18 @@ def test_without_held_out_images_no_rate_can_be_chosen(tmp_path):
 
 def test_what_is_kept_and_compared():
     base = Case("video")
-    assert kept(Trial(base, 1, 0, 0))
-    assert not kept(Trial(base, 1, 0, 1))
-    assert not kept(Trial(Case("video", mode="frozen"), 1, 0, 0))
-    assert compared(base)
-    assert compared(Case("video", mode="frozen"))
-    assert not compared(Case("video", network="deeplab"))
-    assert not compared(Case("video", num=4))
+    assert keeps_weights(Trial(base, 1, 0, 0))
+    assert not keeps_weights(Trial(base, 1, 0, 1))
+    assert not keeps_weights(Trial(Case("video", mode="frozen"), 1, 0, 0))
+    assert is_compared(base)
+    assert is_compared(Case("video", mode="frozen"))
+    assert not is_compared(Case("video", network="deeplab"))
+    assert not is_compared(Case("video", num=4))
 
 
 def test_every_arm_is_compared_with_itself_tuned_and_with_every_other(tmp_path):
     tuned = [Case("none"), Case("video"), Case("video", mode="frozen"), Case("rooms_depth", data="rooms")]
-    found = pairs(StudyPaths(tmp_path), 0, ["none", "video", "rooms_depth"], tuned)
+    found = model_pairs(SemanticPaths(tmp_path), 0, ["none", "video", "rooms_depth"], tuned)
     assert len(found) == len(set(found)) == 4 + 3 + 1
     assert found[0] == ("none", "none~kitti~skip~all~trial0")
     assert ("none~kitti~skip~all~trial0", "video~kitti~skip~all~trial0") in found

@@ -17,14 +17,10 @@ from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.checkpoint import file_hash
 from cka_probe.models.load import load
-from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.overrides import Trial
 from cka_probe.papers.depth_to_semantic.run import reproduce_depth_to_semantic
-from cka_probe.papers.depth_to_semantic.scales import SCALES
-from cka_probe.papers.depth_to_semantic.study_paths import DIVERGED, StudyPaths
-from cka_probe.papers.depth_to_semantic.tuning import kept
-from cka_probe.papers.run_context import RunContext
-from cka_probe.papers.study_data import prepare
+from cka_probe.papers.depth_to_semantic.study import DIVERGED, SCALES, Case, SemanticPaths
+from cka_probe.papers.depth_to_semantic.training import Trial, keeps_weights
+from cka_probe.papers.study import RunContext, prepare_data
 from ckaprobe_cli import app
 
 RATE = 1e-3
@@ -45,8 +41,8 @@ def scale(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(scale, tmp_path_factory):
     """Where a study is that was interrupted and gone on with; its page; what was said; when files were written."""
-    places, lines = StudyPaths(tmp_path_factory.mktemp("study") / "out"), []
-    prepare(SCENES, {}, SCENES, places.folder / "data")
+    places, lines = SemanticPaths(tmp_path_factory.mktemp("study") / "out"), []
+    prepare_data(SCENES, {}, SCENES, places.folder / "data")
 
     def run(until="", **more):
         def say(line):
@@ -54,7 +50,7 @@ def study(scale, tmp_path_factory):
             if until and until in line:
                 raise EnoughError
 
-        return reproduce_depth_to_semantic(places.folder, scale, means=RunContext("cpu", 0, say=say), **more)
+        return reproduce_depth_to_semantic(places.folder, scale, context=RunContext("cpu", 0, say=say), **more)
 
     with pytest.raises(EnoughError):
         run(until="classification~kitti~skip~frozen, trial 0")
@@ -87,7 +83,9 @@ def test_every_case_is_tuned_scored_compared_and_told(study):
         for trial in (0, 1):
             scores = LabelScores.load(of(places, case, trial) / "scores.json")
             assert scores.confusion.shape == (6, 19, 19)
-            assert kept(Trial(case, RATE, 0, trial)) == (of(places, case, trial) / "segment.safetensors").exists()
+            assert (
+                keeps_weights(Trial(case, RATE, 0, trial)) == (of(places, case, trial) / "segment.safetensors").exists()
+            )
     assert len(list((of(places, Case("lidar")) / "predictions").glob("*.png"))) == 6
     assert page == places.page
     assert page.exists()

@@ -1,18 +1,16 @@
 """Tables say what is known and no more: hand-worked cells, and bold only where it is earned."""
 
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from cka_probe.errors import DataError
-from cka_probe.papers.text_tables import DASH, Estimate, as_csv, as_latex, as_markdown
+from cka_probe.papers.tables import DASH, Cell, as_latex, as_markdown
 
 FRAME = pd.DataFrame(
     {
-        "rmse": [Estimate(0.31, 0.30, 0.32, paper=0.287), Estimate(0.28, 0.27, 0.29), Estimate(paper=0.265)],
-        "delta_1": [Estimate(0.9, 0.85, 0.97), 0.88, None],
+        "rmse": [Cell(0.31, 0.30, 0.32, paper=0.287), Cell(0.28, 0.27, 0.29), Cell(paper=0.265)],
+        "delta_1": [Cell(0.9, 0.85, 0.97), 0.88, None],
         "num": [654, 654, 0],
         "note": ["a|b & 3%", "", "[x]"],
     },
@@ -57,23 +55,12 @@ def test_every_letter_with_a_meaning_is_escaped_in_latex():
     assert line == r"0 & \textbackslash{}\&\%\$\#\_\{\}\textasciitilde{}\textasciicircum{} \\"
 
 
-def test_csv_keeps_every_digit_and_leaves_what_is_missing_empty():
-    third = Estimate(1 / 3, 0.1, 0.9)
-    read = pd.read_csv(io.StringIO(as_csv(pd.DataFrame({"a": [third, None], "b": [None, "x"]}))), index_col=0)
-    assert list(read.columns) == ["a", "a_low", "a_high", "b"]
-    assert read.loc[0, "a"] == 1 / 3
-    assert read.loc[1, ["a", "a_low", "a_high"]].isna().all()
-    assert list(pd.read_csv(io.StringIO(as_csv(FRAME))).columns) == [
-        "arm", "rmse", "rmse_low", "rmse_high", "rmse_paper", "delta_1", "delta_1_low", "delta_1_high", "num", "note"
-    ]  # fmt: skip
-
-
 def test_plus_minus_only_where_every_value_is_in_the_middle_as_printed():
-    middle, aside = Estimate(1.0, 0.9, 1.1), Estimate(2.0, 1.9, 2.3)
+    middle, aside = Cell(1.0, 0.9, 1.1), Cell(2.0, 1.9, 2.3)
     assert column(middle, digits=1) == ["1.0 ± 0.1"]
     assert column(middle, aside, digits=1) == ["1.0 [0.9, 1.1]", "2.0 [1.9, 2.3]"]
-    assert column(Estimate(1.0, 0.901, 1.1), digits=1) == ["1.0 ± 0.1"]
-    assert column(Estimate(1.0, 0.901, 1.1), digits=3) == ["1.000 [0.901, 1.100]"]
+    assert column(Cell(1.0, 0.901, 1.1), digits=1) == ["1.0 ± 0.1"]
+    assert column(Cell(1.0, 0.901, 1.1), digits=3) == ["1.000 [0.901, 1.100]"]
 
 
 @pytest.mark.parametrize("way", ["lower", "higher"])
@@ -81,9 +68,7 @@ def test_best_is_bold_only_if_its_interval_is_apart_from_every_other(way):
     sign = 1 if way == "lower" else -1
 
     def bold(*cells):
-        flipped = [
-            Estimate(sign * value, *sorted((sign * (value - half), sign * (value + half)))) for value, half in cells
-        ]
+        flipped = [Cell(sign * value, *sorted((sign * (value - half), sign * (value + half)))) for value, half in cells]
         return [place for place, text in enumerate(column(*flipped, best=way)) if text.startswith("**")]
 
     assert bold((2.0, 0.1), (1.0, 0.1), (3.0, 0.1)) == [1]
@@ -104,10 +89,9 @@ def test_numbers_have_a_real_minus_and_none_before_zero():
     assert "$-$0.25" in as_latex(pd.DataFrame({"c": [-0.25]}))
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, "", np.float32("nan"), Estimate()])
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, "", np.float32("nan"), Cell()])
 def test_missing_is_a_dash(missing):
     assert column(missing, "x") == [DASH, "x"]
-    assert as_csv(pd.DataFrame({"c": [missing, 1.5]}, dtype=object)).splitlines()[1] in ("0,", '0,""')
 
 
 def test_what_cannot_be_written_is_said():
@@ -118,8 +102,6 @@ def test_what_cannot_be_written_is_said():
     with pytest.raises(DataError, match="as what is best in rmse, found 'up'"):
         as_markdown(FRAME, best={"rmse": "up"})
     with pytest.raises(DataError, match=r"c of 0: expected a value in its interval, found 3.0 and \[1.0, 2.0\]"):
-        column(Estimate(3.0, 1.0, 2.0))
+        column(Cell(3.0, 1.0, 2.0))
     with pytest.raises(DataError, match="columns of different names"):
         as_markdown(pd.DataFrame([[1, 2]], columns=["a", "a"]))
-    with pytest.raises(DataError, match="the column 'a_low' is named as a part of another"):
-        as_csv(pd.DataFrame({"a": [Estimate(1.0, 0.0, 2.0)], "a_low": [3]}))

@@ -23,7 +23,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Said(Row):
-    said: str = "undecided (one seed of 3; two were not run)"
+    verdict_text: str = "undecided (one seed of 3; two were not run)"
 
 
 ROWS = [

@@ -235,18 +235,6 @@ class SemanticEvidence(StudyEvidence):
         )
         return scores
 
-    def _same(self, what: tuple[str, ...], found: Any, path: Path) -> None:
-        """Raise unless everything read so far agrees on `what`."""
-        if found is None:
-            raise DataError(f"{path}: expected to read the {what[0]} from it, found nothing; make the file again")
-        before, where = self._seen.setdefault(what, (found, path))
-        if before != found:
-            named = f"{what[0]} of {what[2]}, seed {what[1]}" if len(what) > 1 else what[0]
-            raise DataError(
-                f"{path} is of another run: its {named} ({str(found)[:8]}) are not those of {where} "
-                f"({str(before)[:8]}); delete the older of the two and run the study again"
-            )
-
 
 def transposed(matrix: SimilarityMatrix) -> SimilarityMatrix:
     """Return a similarity with x and y exchanged."""

@@ -264,7 +264,8 @@ def maps_note(evidence: SemanticEvidence) -> list[str]:
         "percent, mean over images. Chance is the share of boundary pixels. The image's grey value and the size of "
         "its gradient, resized to the layer's resolution like maps, are controls that understand nothing: a map below "
         "them follows outlines less than an edge detector does. The true labels, at that resolution, are the ceiling. "
-        "A map that is zero everywhere has no number and is in no mean; two networks are compared on the images where both have one.",
+        "A map that is zero everywhere has no number and is in no mean; two networks are compared on "
+        "the images where both have one.",
         "",
     ]
 

@@ -165,7 +165,7 @@ def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
             rows.append(
                 {"arm": name, "case": case.name, "measure": measure_name, "unit": measure.unit or "%"}
                 | {"better": "lower" if measure_name == "cross_entropy" else "higher"}
-                | finding_columns(evaluate_statistic(evidence, measured(case, measure_name)), evidence.run)
+                | finding_columns(evaluate_statistic(evidence, measured(case, measure_name)), evidence.repeats)
                 | published_columns(published(table, case, measure_name))
             )
     return pd.DataFrame(rows)

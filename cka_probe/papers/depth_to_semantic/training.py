@@ -179,7 +179,9 @@ def write_untrained(recipe: Recipe, path: Path) -> None:
     if path.exists():
         return
     backbone = normalised(random_backbone(recipe, recipe.size), NORMALISATION)
-    height, width = backbone.preprocessing.size
+    if (size := backbone.preprocessing.size) is None:
+        raise RecipeError(f"{recipe.name}: expected an input size, found none; set size")
+    height, width = size
     header = Checkpoint(
         architecture=recipe.architecture,
         options=backbone.origin.options,
@@ -350,7 +352,9 @@ class Tuning:
 
     def finish(self, case: Case, number: int) -> None:
         """Train and score a trial of a case at its chosen rate, unless that was done."""
-        trial = Trial(case, self.paths.rate(self.seed, case), self.seed, number)
+        if (rate := self.paths.rate(self.seed, case)) is None:
+            raise DataError(f"{case.name}: expected a chosen learning rate, found none; choose one first")
+        trial = Trial(case, rate, self.seed, number)
         folder = self._folder(trial)
         if not any((folder / name).exists() for name in ("scores.json", DIVERGED)) and self._train(trial):
             main_process_only(lambda: self._score(trial))
@@ -444,7 +448,7 @@ def best_rate(tried: Mapping[float, Mapping[str, float]], name: str) -> tuple[fl
     for measure in CHOSEN_BY:
         if trained and all(not math.isnan(values.get(measure, math.nan)) for values in trained):
             by = {rate: values.get(measure, math.nan) for rate, values in tried.items()}
-            return max((rate for rate in by if not math.isnan(by[rate])), key=by.get), measure, by
+            return max((rate for rate in by if not math.isnan(by[rate])), key=lambda rate: by[rate]), measure, by
     rates = ", ".join(f"{rate:g}" for rate in tried)
     raise DataError(
         f"{name}: expected a held-out mIoU at one of the learning rates {rates}, found none; hold more images out "

@@ -14,8 +14,7 @@ from cka_probe import registry
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers import page
 from cka_probe.papers.claims import UNDEFINED, TestedClaim, with_controls
-from cka_probe.papers.mesa.claims import CLAIMS
-from cka_probe.papers.mesa.claims import CONTROLS as CLAIM_CONTROLS
+from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
 from cka_probe.papers.mesa.evidence import VARIANTS, MesaEvidence
 from cka_probe.papers.mesa.study import NEEDED, SCALES, STANDS_FOR
 from cka_probe.papers.mesa.tables_and_figures import (
@@ -263,7 +262,7 @@ def _teacher_notes(scenes: Mapping[str, Settings], given: Mapping[str, str]) -> 
 PAPER = Paper(
     name="mesa",
     claims=CLAIMS,
-    controls=CLAIM_CONTROLS,
+    controls=CONTROLS,
     load=MesaEvidence.load,
     tables=all_tables,
     texts=table_texts,

@@ -56,7 +56,7 @@ BASELINES = (
 """Not in the paper."""
 
 
-CONTROLS = (
+CONTROL_ARMS = (
     Arm("MP, no layer decay", "mp", "mp_depth_flat"),
     Arm("MP, plain input", "mp", "mp_depth_plain"),
 )

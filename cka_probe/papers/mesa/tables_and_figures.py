@@ -27,7 +27,7 @@ from cka_probe.lab.evaluation.scores import describe_measure
 from cka_probe.papers.claims import TestedClaim, judge, with_controls
 from cka_probe.papers.evidence import Estimate, cell
 from cka_probe.papers.mesa.evidence import DOMAINS, MesaEvidence, mean_score
-from cka_probe.papers.mesa.study import ARMS, BASELINES, CONTROLS, OBJECTS, ROOMS, Arm
+from cka_probe.papers.mesa.study import ARMS, BASELINES, CONTROL_ARMS, OBJECTS, ROOMS, Arm
 from cka_probe.papers.page import StudyFigure, figure_paths
 from cka_probe.papers.tables import finding_columns, layer_texts, published_columns, read_published, score_texts
 from cka_probe.plotting.claims import save_claims
@@ -185,7 +185,7 @@ CURVES = {
     "curves_depth": ("Fine-tuning for depth.", {arm.name: arm.tuned for arm in (*ROOMS, BASELINES[1])}),
     "curves_depth_others": (
         "Fine-tuning for depth: pre-trained on objects, and the controls.",
-        {arm.name: arm.tuned for arm in (OBJECTS[0], BASELINES[0], *CONTROLS)},
+        {arm.name: arm.tuned for arm in (OBJECTS[0], BASELINES[0], *CONTROL_ARMS)},
     ),
 }
 """Learning curves by stem: the caption, and the stage of each arm."""
@@ -205,8 +205,8 @@ SHOWN = (1 / 6, 1 / 2, 5 / 6)
 def all_tables(evidence: MesaEvidence) -> dict[str, pd.DataFrame]:
     """Return the tables of a study by name, with every number as it was computed."""
     return {
-        "table_1": score_rows(evidence, "in", (*ARMS, *CONTROLS)),
-        "table_2": score_rows(evidence, "out", (*ARMS, *CONTROLS)),
+        "table_1": score_rows(evidence, "in", (*ARMS, *CONTROL_ARMS)),
+        "table_2": score_rows(evidence, "out", (*ARMS, *CONTROL_ARMS)),
         "pretrained": score_rows(evidence, "in", PRETRAINED),
         "videos": video_rows(evidence, PRETRAINED),
         "layers": layer_rows(evidence),
@@ -277,7 +277,7 @@ def video_rows(evidence: MesaEvidence, arms: Sequence[Arm]) -> pd.DataFrame:
 
 
 def layer_rows(
-    evidence: MesaEvidence, arms: Sequence[Arm] = (*ARMS, *CONTROLS), variant: str = "paper"
+    evidence: MesaEvidence, arms: Sequence[Arm] = (*ARMS, *CONTROL_ARMS), variant: str = "paper"
 ) -> pd.DataFrame:
     """Return one row for each arm and layer: similarity with layer 0, with itself after fine-tuning, and spread.
 
@@ -313,7 +313,7 @@ def layer_rows(
 def absences(evidence: MesaEvidence) -> list[str]:
     """Return what a full study has and this one does not: a line an arm, with the seeds where only some lack it."""
     lines = []
-    for arm in (*ARMS, *CONTROLS):
+    for arm in (*ARMS, *CONTROL_ARMS):
         parts: dict[str, list[Any]] = {
             f"scores {words}": [evidence.scores(seed, arm.tuned, domain) for seed in evidence.seeds]
             for domain, words in DOMAINS.items()
