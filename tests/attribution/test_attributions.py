@@ -5,45 +5,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.attributions import IMAGES, attributions, rows
 
 from cka_probe.attribution.alignment import ZERO
 from cka_probe.attribution.attributions import FORMAT, Attributions
-from cka_probe.attribution.columns import COLUMNS, CONTROLS, MEANT, UNLABELLED, WORDS
+from cka_probe.attribution.columns import COLUMNS, CONTROLS, MEANT, WORDS
 from cka_probe.attribution.naming import distinct_names
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.similarity.resampling import bootstrap_interval
-
-IMAGES = 12
-
-
-def model(name, size=(64, 96)):
-    return {
-        "reference": f"{name}.safetensors", "hash": name, "architecture": "resnet18", "task": "segmentation",
-        "size": list(size), "layer": "act1", "layer_size": [side // 2 for side in size], "view": "whole",
-    }  # fmt: skip
-
-
-def rows(name, seed, zero=(), labels=True):
-    random = np.random.default_rng(seed)
-    numbers = {column: random.random(IMAGES) for column in MEANT if column != "zero"}
-    numbers |= {"boundary": np.full(IMAGES, 100.0), "counted": np.full(IMAGES, 1000.0), "score": np.ones(IMAGES)}
-    numbers["chance"], numbers["zero"] = np.linspace(0.1, 0.2, IMAGES), np.isin(np.arange(IMAGES), zero) * 1.0
-    words = {"predicted": [""] * IMAGES, "undefined": [ZERO if i in zero else "" for i in range(IMAGES)]}
-    for column in ("ap", "correlation"):
-        numbers[column][list(zero)] = np.nan
-    if not labels:
-        words["undefined"] = [UNLABELLED] * IMAGES
-        numbers |= {column: np.full(IMAGES, np.nan) for column in MEANT if column != "zero"}
-    named = {"checkpoint": [name] * IMAGES, "image": [f"street/{i:03d}.png" for i in range(IMAGES)]}
-    return pd.DataFrame(named | numbers | words)[list(COLUMNS)]
-
-
-def attributions(*tables, labels=True, **settings):
-    table = pd.concat(tables, ignore_index=True)
-    names = list(dict.fromkeys(table["checkpoint"]))
-    data = {"source": "kitti_semantics:streets", "hash": "abc", "num": IMAGES, "labels": labels}
-    said = {"layer": "first", "target": "segmentation", "tolerance": 1.0, "resamples": 200, "seed": 0} | settings
-    return Attributions(table, {name: model(name) for name in names}, data, said, {"cka-probe": "0"})
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ def test_layers_have_their_spread_and_undefined_ones_are_named(tmp_path):
     assert rows.loc[("no pre-training", 3), "top_reason"].endswith("its activation is 0")
     text = page(tmp_path)
     assert "| no pre-training | 1.00 ± 0.01 | 0.90 ± 0.01 | undefined |" in text
-    assert 'Cannot be said: "… of the untrained network". Reason: seed 0: layers.2.blocks.3.norm1, ' in text
+    assert 'Cannot be tested: "… of the untrained network". Reason: seed 0: layers.2.blocks.3.norm1, ' in text
 
 
 def test_what_was_not_run_is_listed_and_an_empty_study_can_be_reported(tmp_path):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.attributions import IMAGES, attributions, rows
 from helpers.semantic_study import Writer
-from test_attributions import IMAGES, attributions, rows
 
 from cka_probe.attribution.saved_map import SavedMap, save_held
 from cka_probe.errors import DataError
@@ -76,7 +76,7 @@ def test_maps_that_are_all_zero_have_no_number_and_say_so(tmp_path):
     assert (row.verdict, row.finding.reason) == ("undefined", f"seed 0: {NO_MAP}")
     assert judged(evidence)["maps_none_signed"].verdict == "undecided"
     text = write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
-    assert 'Cannot be said: "Grad-CAM maps follow the outlines of classes better: depth > none"' in text
+    assert 'Cannot be tested: "Grad-CAM maps follow the outlines of classes better: depth > none"' in text
 
 
 def test_without_maps_the_page_says_not_run(tmp_path):
@@ -97,7 +97,7 @@ def test_the_figure_is_drawn_from_what_was_kept(tmp_path):
         one = SavedMap("street/003.png", random.integers(0, 256, (64, 96, 3), dtype=np.uint8),
                    random.integers(0, 19, (64, 96)), random.random((64, 96), dtype=np.float32),
                    random.normal(size=(32, 48)).astype(np.float32), None, random.integers(0, 19, (64, 96)))  # fmt: skip
-        save_held([one], evidence.places.maps(0, Case(arm).name))
+        save_held([one], evidence.paths.maps(0, Case(arm).name))
     drawn = draw_alignment(evidence, tmp_path / "figures")
     assert [path.name for path in drawn.paths] == ["figure6.png", "figure6.pdf"]
     assert all(path.stat().st_size > 10_000 for path in drawn.paths)
