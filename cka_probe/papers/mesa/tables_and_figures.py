@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.errors import DataError
-from cka_probe.images.dataset import Dataset
-from cka_probe.images.datasets import open_dataset
+from cka_probe.images.datasets import Dataset, open_dataset
 from cka_probe.lab.evaluation.boundaries import predicted_edges
 from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.scores import describe_measure
