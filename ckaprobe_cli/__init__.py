@@ -37,9 +37,14 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(INTERRUPTED) from interrupt
         except Exception as error:
             errors = sys.modules.get("cka_probe.errors")  # loaded, if one of them was raised
-            if errors is None or not isinstance(error, errors.CkaProbeError):
+            cause = error
+            if isinstance(error, ModuleNotFoundError):
+                from cka_probe.registry import missing_extra
+
+                cause = missing_extra(error)
+            if cause is error and (errors is None or not isinstance(error, errors.CkaProbeError)):
                 raise
-            typer.echo(f"ckaprobe: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"ckaprobe: {' '.join(str(cause).split())}", err=True)
             raise typer.Exit(2) from error
 
 

@@ -1,7 +1,8 @@
 """Two models and some images in, a `SimilarityMatrix` out."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
+from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,15 @@ Model = nn.Module | Fingerprint | str | Path
 MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
 """A name in `MEASURES`, a `Measure`, or a function of two centred Grams; see `choose_measure`."""
 
+
+class Unset(Enum):
+    """The type of `UNSET`, the default of settings that a fingerprint may bring."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
 CONSTANT_BATCH = "it is the same for every image of a batch, and this measure is a mean over batches"
 
@@ -48,7 +58,14 @@ def compare(
     estimator: str = "unbiased",
     permutations: int = 200,
     progress: Progress | None = None,
-    **settings: Any,
+    num: int | Unset | None = UNSET,
+    batch: int | Unset | None = UNSET,
+    seed: int | Unset = UNSET,
+    features: str | Unset = UNSET,
+    precision: str | Unset = UNSET,
+    preprocess: str | Unset = UNSET,
+    device: str = "auto",
+    skip_bad: bool = False,
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
@@ -67,8 +84,14 @@ def compare(
         estimator: Of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
         permutations: For the null; 0 for none.
         progress: Called as `progress(images_done, total_or_none)` at the start and after each batch.
-        **settings: Any field of `Settings`: `num`, `batch`, `seed`, `features`, `precision`, `preprocess`, `device`,
-            `skip_bad`. A fingerprint on one side brings its own.
+        num: At most so many images, None for all; by default 512. Like the next five, a fingerprint brings its own.
+        batch: Images per batch; by default 64, or as an iterable gives them.
+        seed: Of the choice of images and of the permutations; by default 0.
+        features: `flatten` (default), `gap` or `tokens`.
+        precision: `float32` (default) or `bfloat16` (the forward pass under autocast).
+        preprocess: `own` (default: each model its own size, mean and std) or `shared` (both those of x).
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        skip_bad: Leave out unreadable images, and list them, instead of stopping at the first.
 
     Returns:
         Values with 95 % intervals, the null, and everything needed to say where they come from.
@@ -82,7 +105,23 @@ def compare(
     (2, 2)
     """
     chosen = choose_measure(measure, estimator)
-    prints = fingerprints(x, y, images, layers=layers, layers_y=layers_y, arch=arch, progress=progress, **settings)
+    prints = fingerprints(
+        x,
+        y,
+        images,
+        layers=layers,
+        layers_y=layers_y,
+        arch=arch,
+        progress=progress,
+        num=num,
+        batch=batch,
+        seed=seed,
+        features=features,
+        precision=precision,
+        preprocess=preprocess,
+        device=device,
+        skip_bad=skip_bad,
+    )
     return compare_fingerprints(*prints, measure=chosen, estimator=estimator, permutations=permutations)
 
 
@@ -95,7 +134,14 @@ def fingerprints(
     layers_y: LayerSpec = None,
     arch: str | None = None,
     progress: Progress | None = None,
-    **settings: Any,
+    num: int | Unset | None = UNSET,
+    batch: int | Unset | None = UNSET,
+    seed: int | Unset = UNSET,
+    features: str | Unset = UNSET,
+    precision: str | Unset = UNSET,
+    preprocess: str | Unset = UNSET,
+    device: str = "auto",
+    skip_bad: bool = False,
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return what `compare` compares: the fingerprints of both sides over one pass through the images.
 
@@ -111,7 +157,20 @@ def fingerprints(
     sides = _sides(x, y, arch)
     wanted = (layers, layers if layers_y is None else layers_y)
     maps = [_layers(side, spec) for side, spec in zip(sides, wanted, strict=True)]
-    prints = _captured(sides, maps, images, _settings(sides, settings), progress)
+    settings = _settings(
+        sides,
+        {
+            "num": num,
+            "batch": batch,
+            "seed": seed,
+            "features": features,
+            "precision": precision,
+            "preprocess": preprocess,
+            "device": device,
+            "skip_bad": skip_bad,
+        },
+    )
+    prints = _captured(sides, maps, images, settings, progress)
     first, second = (print_.subset(layer_map) for print_, layer_map in zip(prints, maps, strict=True))
     return first, second
 
@@ -123,7 +182,14 @@ def fingerprint(
     layers: LayerSpec = None,
     arch: str | None = None,
     progress: Progress | None = None,
-    **settings: Any,
+    num: int | Unset | None = UNSET,
+    batch: int | Unset | None = UNSET,
+    seed: int | Unset = UNSET,
+    features: str | Unset = UNSET,
+    precision: str | Unset = UNSET,
+    preprocess: str | Unset = UNSET,
+    device: str = "auto",
+    skip_bad: bool = False,
 ) -> Fingerprint:
     """Return the fingerprint of one model over images; arguments as in `compare`.
 
@@ -133,7 +199,20 @@ def fingerprint(
     ('0', '1')
     """
     side = _side(model, arch)
-    return _captured([side], [_layers(side, layers)], images, _settings([side], settings), progress)[0]
+    settings = _settings(
+        [side],
+        {
+            "num": num,
+            "batch": batch,
+            "seed": seed,
+            "features": features,
+            "precision": precision,
+            "preprocess": preprocess,
+            "device": device,
+            "skip_bad": skip_bad,
+        },
+    )
+    return _captured([side], [_layers(side, layers)], images, settings, progress)[0]
 
 
 def compare_fingerprints(
@@ -227,21 +306,19 @@ def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
     return LayerMap(tuple(dict.fromkeys(chosen)))
 
 
-def _settings(sides: list[Backbone | Fingerprint], given: dict[str, Any]) -> Settings:
-    """Return the settings of a run: those given, over those of a fingerprint, over the defaults."""
-    known = {field.name: field for field in fields(Settings)}
-    for name in given:
-        registry.get(known, name, "setting")
-    brought = next((side.settings for side in sides if isinstance(side, Fingerprint)), None)
-    if brought is None:
-        return Settings(**given)
-    for name, value in given.items():
-        if name not in ("device", "skip_bad") and value != getattr(brought, name):
+def _settings(sides: list[Backbone | Fingerprint], arguments: dict[str, Any]) -> Settings:
+    """Return the settings of a run: the arguments that were given, over those of a fingerprint, over the defaults."""
+    arguments = {name: value for name, value in arguments.items() if value is not UNSET}
+    recorded = next((side.settings for side in sides if isinstance(side, Fingerprint)), None)
+    if recorded is None:
+        return Settings(**arguments)
+    for name, value in arguments.items():
+        if name not in ("device", "skip_bad") and value != getattr(recorded, name):
             raise FingerprintError(
-                f"the fingerprint was made with {name} {getattr(brought, name)!r}, this comparison asks for {value!r}; "
-                "leave it away, or make the fingerprint anew"
+                f"the fingerprint was made with {name} {getattr(recorded, name)!r}, this comparison asks for "
+                f"{value!r}; omit it, or recompute the fingerprint"
             )
-    return replace(brought, **given)
+    return replace(recorded, **arguments)
 
 
 def _captured(

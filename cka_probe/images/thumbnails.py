@@ -90,7 +90,7 @@ def save_strip(images: list[np.ndarray], path: str | Path) -> Path:
         raise DataError("expected at least one thumbnail to write, found none")
     with atomic_write(path) as beside:
         strip = Image.fromarray(np.concatenate(images[:MOST], axis=1))
-        strip.save(beside, format="JPEG", quality=QUALITY, subsampling=0, optimize=True)
+        strip.save(beside, format="JPEG", quality=QUALITY, subsampling=0)
     return Path(path)
 
 

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-import lazy_loader
 import pandas as pd
 
 from cka_probe.errors import DataError
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.scores import Scores
 
-of_depth = lazy_loader.load("cka_probe.lab.evaluation.scores")
-of_labels = lazy_loader.load("cka_probe.lab.evaluation.label_scores")
-"""The lab's scores, loaded when a folder holds some."""
 
 EXPECTED = "scores.json of `ckaprobe evaluate`"
 SCORES = "scores.json"
@@ -29,6 +26,20 @@ CAPTIONS = {
 ENDS = 5
 """Images that the table of the worst and the best has of each."""
 FEW = 30
+
+
+def of_depth() -> ModuleType:
+    """Return the lab's module of depth scores, loaded when a folder holds some."""
+    from cka_probe.lab.evaluation import scores
+
+    return scores
+
+
+def of_labels() -> ModuleType:
+    """Return the lab's module of label scores."""
+    from cka_probe.lab.evaluation import label_scores
+
+    return label_scores
 
 
 def is_here(folder: Path) -> bool:
@@ -43,7 +54,7 @@ def read(folder: Path) -> Part:
         DataError: They are of no format of ours.
     """
     scores = _load(folder / SCORES)
-    has_labels = isinstance(scores, of_labels.LabelScores)
+    has_labels = isinstance(scores, of_labels().LabelScores)
     intervals = scores.intervals()
     model, data = scores.model, scores.data
     lead = "miou" if has_labels else "abs_rel"
@@ -75,7 +86,7 @@ def _load(path: Path) -> "Scores | LabelScores":
         found = json.loads(path.read_text("utf-8")).get("format")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"expected a scores.json of `ckaprobe evaluate` at {path}, found: {error}") from error
-    formats = {of_depth.FORMAT: of_depth.Scores, of_labels.FORMAT: of_labels.LabelScores}
+    formats = {of_depth().FORMAT: of_depth().Scores, of_labels().FORMAT: of_labels().LabelScores}
     if found not in formats:
         known = " or ".join(map(repr, formats))
         raise DataError(f"{path}: expected scores of format {known}, found {found!r}; run the evaluation again")
@@ -84,7 +95,7 @@ def _load(path: Path) -> "Scores | LabelScores":
 
 def _table(scores: "Scores | LabelScores") -> pd.DataFrame:
     """Return the scores of each image, its name the index."""
-    return scores.table() if isinstance(scores, of_labels.LabelScores) else scores.table
+    return scores.table() if isinstance(scores, of_labels().LabelScores) else scores.table
 
 
 def _lead(intervals: pd.DataFrame, measure: str) -> str:
@@ -97,8 +108,8 @@ def _lead(intervals: pd.DataFrame, measure: str) -> str:
 
 def _overall(intervals: pd.DataFrame, has_labels: bool) -> TableItem:
     """Return every measure but those of single classes, with its interval."""
-    describe = of_labels.describe_label_measure if has_labels else of_depth.describe_measure
-    shown = intervals[~intervals.index.str.startswith(of_labels.CLASS)]
+    describe = of_labels().describe_label_measure if has_labels else of_depth().describe_measure
+    shown = intervals[~intervals.index.str.startswith(of_labels().CLASS)]
     measures = [describe(name) for name in shown.index]
     frame = shown.rename_axis("measure").reset_index().rename(columns={"num": "images"})
     frame["unit"] = [measure.unit for measure in measures]
@@ -109,7 +120,7 @@ def _overall(intervals: pd.DataFrame, has_labels: bool) -> TableItem:
 
 def _classes(intervals: pd.DataFrame, scores: "LabelScores") -> TableItem:
     """Return the IoU of each class, and how many labelled pixels it has."""
-    rows = intervals[intervals.index.str.startswith(of_labels.CLASS)]
+    rows = intervals[intervals.index.str.startswith(of_labels().CLASS)]
     pixels = scores.confusion.sum(axis=(0, 2))
     frame = rows.reset_index(drop=True).rename(columns={"value": "IoU", "num": "images"})
     frame.insert(0, "class", list(scores.classes))
@@ -119,10 +130,10 @@ def _classes(intervals: pd.DataFrame, scores: "LabelScores") -> TableItem:
 
 def _ends(scores: "Scores | LabelScores", measure: str) -> tuple[TableItem | Text, ...]:
     """Return the images that were predicted worst and best."""
-    has_labels = isinstance(scores, of_labels.LabelScores)
-    describe = of_labels.describe_label_measure if has_labels else of_depth.describe_measure
+    has_labels = isinstance(scores, of_labels().LabelScores)
+    describe = of_labels().describe_label_measure if has_labels else of_depth().describe_measure
     table = _table(scores)
-    shown = [name for name in table.columns if not name.startswith(of_labels.CLASS) and name not in of_depth.COUNTS]
+    shown = [name for name in table.columns if not name.startswith(of_labels().CLASS) and name not in of_depth().COUNTS]
     ranked = table[shown].dropna(axis="columns", how="all").dropna(subset=[measure])
     ranked = ranked.sort_values(measure, kind="stable", ascending=describe(measure).better == "higher")
     if ranked.empty:
@@ -141,7 +152,7 @@ def _places(count: int) -> list[int]:
 def _facts(scores: "Scores | LabelScores") -> tuple[tuple[str, str], ...]:
     pairs = [(str(name), in_words(value)) for name, value in scores.model.items() if "hash" not in name]
     pairs.append(("data", str(scores.data["source"])))
-    if isinstance(scores, of_labels.LabelScores) and scores.subset:
+    if isinstance(scores, of_labels().LabelScores) and scores.subset:
         pairs.append(("miou_subset is over", ", ".join(scores.classes[number] for number in scores.subset)))
     return tuple(pairs)
 
@@ -151,13 +162,13 @@ def _cautions(scores: "Scores | LabelScores", intervals: pd.DataFrame) -> tuple[
     if count < FEW:
         said.append(f"{count} images are few: the bootstrap's intervals are too narrow for so small a number.")
     said.append("Intervals are over images: what another training of the same network would give is not in them.")
-    if isinstance(scores, of_labels.LabelScores):
-        absent = [name for name in scores.classes if pd.isna(intervals.loc[of_labels.CLASS + name, "value"])]
+    if isinstance(scores, of_labels().LabelScores):
+        absent = [name for name in scores.classes if pd.isna(intervals.loc[of_labels().CLASS + name, "value"])]
         if absent:
             said.append(f"In no mean, as no pixel is or is called so: {', '.join(absent)}.")
     elif "floored" in scores.table and (floored := int(scores.table["floored"].sum())):
         said.append(f"{floored} valid pixels were predicted below {scores.settings['floor']} m, and raised to it.")
-    if not isinstance(scores, of_labels.LabelScores) and scores.settings.get("scaling") in ("median", "affine"):
+    if not isinstance(scores, of_labels().LabelScores) and scores.settings.get("scaling") in ("median", "affine"):
         said.append(
             "Each prediction was brought to the scale of its truth: these are no errors in metres as predicted."
         )
@@ -169,5 +180,5 @@ def _provenance(scores: "Scores | LabelScores") -> tuple[tuple[str, str], ...]:
         (f"model, {name.replace('_', ' ')}", str(value)) for name, value in scores.model.items() if "hash" in name
     ]
     hashes.append(("images, hash", str(scores.data.get("hash", "not recorded"))))
-    file_format = of_labels.FORMAT if isinstance(scores, of_labels.LabelScores) else of_depth.FORMAT
+    file_format = of_labels().FORMAT if isinstance(scores, of_labels().LabelScores) else of_depth().FORMAT
     return (*hashes, *settings_pairs(scores.settings, scores.versions, file_format))

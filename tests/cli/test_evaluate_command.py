@@ -165,7 +165,6 @@ def test_data_that_cannot_be_scored_is_one_line(files, tmp_path, monkeypatch):
     ("rules", "error", "said"),
     [
         ({"scaling": "medain"}, UnknownNameError, "no scaling 'medain'; did you mean 'median'"),
-        ({"eigen": True}, UnknownNameError, "no rule 'eigen'; did you mean 'eigen_crop'"),
         ({"cap": (5, 1)}, DataError, r"a cap \(least, most\) in metres with 0 <= least < most, found \(5, 1\)"),
         ({"num": 0}, DataError, "num of at least 1, found 0"),
         ({"batch": 0}, DataError, "at least one image in a batch, found 0"),

@@ -321,7 +321,6 @@ def test_results_survive_a_file_and_are_the_same_twice(tmp_path):
         ({"estimator": "debiased"}, UnknownNameError, "did you mean 'biased' or 'unbiased'"),
         ({"precision": "float16"}, UnknownNameError, "no precision 'float16'"),
         ({"preprocess": "mine"}, UnknownNameError, "no preprocess 'mine'"),
-        ({"bach": 8}, UnknownNameError, "no setting 'bach'; did you mean 'batch'"),
         ({"device": "cuda:99"}, CkaProbeError, "no device 'cuda:99' here"),
         ({"images": 5}, DataError, "expected a folder, dataset, tensor or batches of images, found int"),
         ({"images": [*random_images(4), torch.rand(3, 9, 9)]}, DataError, "the images differ in theirs"),

@@ -80,3 +80,10 @@ def test_what_cannot_be_shown_is_one_line(folder, tmp_path):
         read_strip(folder / "00.png")
     with pytest.raises(DataError, match="expected a strip of thumbnails"):
         read_strip(tmp_path / "nowhere.jpg")
+
+
+def test_a_strip_of_noise_is_written_whole(tmp_path):
+    noise = list(np.random.default_rng(0).integers(0, 256, (24, 96, 96, 3), np.uint8))
+    with Image.open(save_strip(noise, tmp_path / "images.jpg")) as strip:
+        assert strip.size == (24 * 96, 96)
+        strip.load()

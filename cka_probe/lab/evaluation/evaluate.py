@@ -37,6 +37,7 @@ from cka_probe.models.checkpoints.reading import first_bytes
 from cka_probe.models.devices import pick_device, predicting, usual_batch
 from cka_probe.models.trained import Trained, load_trained
 from cka_probe.progress import Progress
+from cka_probe.similarity.resampling import RESAMPLES
 
 PREDICTS = {
     "depth": ("none", 2),
@@ -60,7 +61,17 @@ def evaluate(
     device: str = "auto",
     keep: str | Path | None = None,
     progress: Progress | None = None,
-    **rules: Any,
+    num: int | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    flip_test: bool | None = None,
+    eigen_crop: bool | None = None,
+    cap: tuple[float, float] | None = None,
+    scaling: str | None = None,
+    crops: int | None = None,
+    feathered: bool | None = None,
+    canny: tuple[float, float] | None = None,
+    resolution: str | None = None,
 ) -> Scores | LabelScores:
     """Return the scores of a model that predicts depth or the class of each pixel.
 
@@ -72,9 +83,17 @@ def evaluate(
         device: `auto`, `cpu`, `cuda` …
         keep: A folder for the predictions; see `evaluation.predictions` and `evaluation.label_predictions`.
         progress: Called with the number of images scored so far and in all, at the start and after each batch.
-        **rules: Of depth, any field of `Protocol`: `eigen_crop`, `cap`, `scaling`, `flip_test`, `crops`, `feathered`,
-            `canny`, `num`, `resamples`, `seed`; by default what is usual for the dataset and the task. Of labels, any
-            field of `LabelRules`: `resolution`, `flip_test`, `num`, `resamples`, `seed`.
+        num: At most so many images, drawn by `seed`; None for all.
+        seed: Of the choice of images, and of the bootstrap.
+        resamples: Of the bootstrap.
+        flip_test: Whether predictions are averaged with those of the mirrored image; by default of depth only.
+        eigen_crop: Of depth: whether the border is left out; by default as is usual for the dataset, like `cap`.
+        cap: Of depth: (least, most) metres that count.
+        scaling: Of depth: a name in `protocol.SCALINGS`; by default as is usual for the task, like `crops`.
+        crops: Of depth: windows along the longer side of an image, 0 for the whole image squeezed.
+        feathered: Of depth: whether windows fade into each other.
+        canny: Of depth: low and high threshold of the detector of depth edges.
+        resolution: Of labels: `image` (default; logits are scaled to the labels) or `network` (the other way).
 
     Returns:
         A row or a matrix for each image, in the dataset's order.
@@ -88,6 +107,18 @@ def evaluate(
     """
     header = _header(checkpoint)
     request = EvaluationRequest(checkpoint, header, data, batch, device, keep, progress or (lambda _done, _total: None))
+    options = {
+        "flip_test": flip_test,
+        "eigen_crop": eigen_crop,
+        "cap": cap,
+        "scaling": scaling,
+        "crops": crops,
+        "feathered": feathered,
+        "canny": canny,
+        "resolution": resolution,
+    }
+    rules: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    rules |= {"num": num, "seed": seed, "resamples": resamples}
     return label_scores(request, rules) if header.task in SEGMENTS else _depth_scores(request, rules)
 
 
