@@ -54,14 +54,14 @@ def check(
 def _draw(dataset, spec: str, out: Path, count: int | None) -> list[Path]:
     """Draw the contact sheet and return its path; none if nothing on it could be read."""
     from cka_probe.images.classes import numbered
-    from cka_probe.lab.datasets.check import evenly, read_sound
-    from cka_probe.lab.datasets.statistics.classes import class_names
+    from cka_probe.lab.datasets.check import evenly_spaced, read_valid_fields
+    from cka_probe.lab.datasets.statistics.maps import class_names
     from cka_probe.plotting.contact_sheet import Sheet, Shot, fitting, save_contact_sheet
 
     def shot(index: int) -> Shot:
-        return Shot(dataset.describe(index), read_sound(dataset, index)[0])
+        return Shot(dataset.describe(index), read_valid_fields(dataset, index)[0])
 
-    chosen = evenly(len(dataset), fitting(shot(0)) if count is None else count)
+    chosen = evenly_spaced(len(dataset), fitting(shot(0)) if count is None else count)
     shots = [shot(index) for index in chosen]
     if not any(shot.fields for shot in shots):
         return []

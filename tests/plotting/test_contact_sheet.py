@@ -5,11 +5,11 @@ from itertools import combinations
 import matplotlib
 import numpy as np
 import pytest
+from helpers.samples import full
 from matplotlib.colors import rgb_to_hsv
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from test_faults import full
 
 from cka_probe.errors import DataError, OutputError
 from cka_probe.plotting import colouring, sheet_keys, style

@@ -14,8 +14,8 @@ from cka_probe.images.classes import ADE150, Classes, table
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners
 from cka_probe.lab.datasets.numbers import read_lines
 
 FOLDER = "ADEChallengeData2016"

@@ -28,8 +28,8 @@ from cka_probe.images.classes import CAMVID11, RGB, Classes, table
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, read_image
 from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, read_classes, renumbered
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
-from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, read_classes, renumbered
 from cka_probe.lab.datasets.numbers import read_lines
 
 VIDEO = "video15hz"

@@ -1,9 +1,8 @@
-"""Read a whole data set once, before anything learns from it, and say what is in it.
+"""Read a whole dataset once before training, validate every sample, and summarise its contents.
 
-Every sample is read as a trainer would read it, checked against the contract (`cka_probe.lab.datasets.validation`)
-and counted (`cka_probe.lab.datasets.statistics`). A broken file is one more frame with a problem. Nothing is
-kept of a frame but 16 bytes, its index and a hash by which copies are found, so the memory does not grow with data
-sets of the sizes there are.
+Every sample is read as in training, validated (`cka_probe.lab.datasets.validation`) and counted
+(`cka_probe.lab.datasets.statistics`). A broken file is counted as a frame with a problem, not raised. Only 16 bytes are
+stored per frame, its index and a hash that identifies copies, so memory stays small for large datasets.
 """
 
 import json
@@ -20,31 +19,31 @@ from cka_probe.files import atomic_write
 from cka_probe.images.datasets import Dataset
 from cka_probe.images.sample import FIELDS
 from cka_probe.lab.datasets.statistics import STATISTICS
-from cka_probe.lab.datasets.statistics.classes import class_names
+from cka_probe.lab.datasets.statistics.maps import class_names
 from cka_probe.lab.datasets.validation import validate_sample
 from cka_probe.progress import Progress
 
 MOST_PROBLEMS = 10
 WIDTH = 98
-"""Letters in a line of the table."""
+"""Characters per line of the table."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A frame that cannot be used as it is.
+    """A frame that cannot be used.
 
     Attributes:
         frame: Its name, as the dataset describes it.
-        fault: What was expected and what was found, in one line.
+        reason: What was expected and what was found, in one line.
     """
 
     frame: str
-    fault: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Check:
-    """What is in a data set.
+    """The contents of a dataset.
 
     Attributes:
         total: Frames in it.
@@ -52,9 +51,9 @@ class Check:
         broken: How many of these have a problem.
         problems: The first ten problems.
         gives: The fields it declares, in the order of the contract.
-        found: What was counted, by field (see `cka_probe.lab.datasets.statistics`), ready for JSON.
-        words: The same in lines of text, by field.
-        remarks: What is allowed and still strange, in words.
+        statistics: By field (see `cka_probe.lab.datasets.statistics`), ready for JSON.
+        summary: The same by field, as lines of text.
+        warnings: What is valid but unusual, one sentence each.
     """
 
     total: int
@@ -62,119 +61,120 @@ class Check:
     broken: int
     problems: tuple[Problem, ...]
     gives: tuple[str, ...]
-    found: dict[str, dict[str, Any]]
-    words: dict[str, list[str]]
-    remarks: tuple[str, ...]
+    statistics: dict[str, dict[str, Any]]
+    summary: dict[str, list[str]]
+    warnings: tuple[str, ...]
 
     def table(self) -> str:
         """Return everything as aligned text of fewer than 100 columns."""
         read = "all read" if self.frames == self.total else f"{self.frames} of them read, evenly spaced"
-        parts = [("frames", [f"{self.total}, {read}"]), ("gives", [", ".join(self.gives)]), *self.words.items()]
-        if self.remarks:
-            parts.append(("remarks", list(self.remarks)))
-        problems = [f"{problem.frame}: {problem.fault}" for problem in self.problems]
+        parts = [("frames", [f"{self.total}, {read}"]), ("gives", [", ".join(self.gives)]), *self.summary.items()]
+        if self.warnings:
+            parts.append(("warnings", list(self.warnings)))
+        problems = [f"{problem.frame}: {problem.reason}" for problem in self.problems]
         more = [f"in {self.broken} frames; the first {len(problems)}:"] if self.broken > len(problems) else []
         parts.append(("problems", [*more, *problems] or ["none"]))
         indent = 2 + max(len(name) for name, _ in parts)
         return "\n".join(line for name, lines in parts for line in _entry(name, lines, indent))
 
     def save(self, path: str | Path) -> Path:
-        """Write everything but the words as JSON, and return the path.
+        """Write everything except the summary as JSON, and return the path.
 
         Raises:
-            OutputError: The place cannot be written to.
+            OutputError: The file cannot be written.
         """
-        document = {name: value for name, value in asdict(self).items() if name != "words"}
-        with atomic_write(path) as beside:
-            beside.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        document = {name: value for name, value in asdict(self).items() if name != "summary"}
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return Path(path)
 
     def refuse_problems(self) -> None:
-        """Do nothing if all is well.
+        """Raise an error if any frame is broken.
 
         Raises:
-            DataError: Frames are broken; it says how many and names the first.
+            DataError: Frames are broken; the message counts them and names the first.
         """
         if self.broken:
             first = self.problems[0]
             raise DataError(
                 f"{self.broken} of {self.frames} frames {'has' if self.broken == 1 else 'have'} problems; the first, "
-                f"{first.frame}: {first.fault}"
+                f"{first.frame}: {first.reason}"
             )
 
 
 def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progress | None = None) -> Check:
-    """Read a data set and return what is in it.
+    """Read a dataset and return its contents.
 
     Args:
         dataset: Anything with the members of `Dataset`.
-        num: Read only so many frames, evenly spaced; by default all.
+        num: Number of frames to read, evenly spaced; by default all.
         progress: Called with the number of frames read so far and in all.
 
     Returns:
-        What was found, broken frames included: they are counted, never raised.
+        The statistics, and the problems of broken frames, which are never raised.
 
     Raises:
-        DataError: `num` is less than 1, or there is no frame.
+        DataError: `num` is less than 1, or the dataset is empty.
     """
-    chosen = evenly(len(dataset), num)
-    tallies = {field: kind(dataset) for field, kind in STATISTICS.items() if field in dataset.gives}
-    seen, broken, problems = dict.fromkeys(tallies, 0), 0, []
-    for count, index in enumerate(chosen):
+    indices = evenly_spaced(len(dataset), num)
+    statistics = {field: kind(dataset) for field, kind in STATISTICS.items() if field in dataset.gives}
+    counts, broken = dict.fromkeys(statistics, 0), 0
+    problems: list[Problem] = []
+    for done, index in enumerate(indices):
         if progress:
-            progress(count, len(chosen))
-        sample, faults = read_sound(dataset, index)
-        for field, tally in tallies.items():
-            if all(need in sample for need in tally.needs):
-                tally.add(index, sample)
-                seen[field] += 1
-        broken += bool(faults)
-        for fault in faults[: MOST_PROBLEMS - len(problems)]:
-            problems.append(Problem(dataset.describe(index), fault))
+            progress(done, len(indices))
+        sample, errors = read_valid_fields(dataset, index)
+        for field, statistic in statistics.items():
+            if all(need in sample for need in statistic.needs):
+                statistic.add(index, sample)
+                counts[field] += 1
+        broken += bool(errors)
+        for error in errors[: MOST_PROBLEMS - len(problems)]:
+            problems.append(Problem(dataset.describe(index), error))
     if progress:
-        progress(len(chosen), len(chosen))
-    told = {field: tally for field, tally in tallies.items() if seen[field]}
+        progress(len(indices), len(indices))
+    statistics = {field: statistic for field, statistic in statistics.items() if counts[field]}
     return Check(
         total=len(dataset),
-        frames=len(chosen),
+        frames=len(indices),
         broken=broken,
         problems=tuple(problems),
         gives=tuple(field for field in FIELDS if field in dataset.gives),
-        found={field: tally.numbers() for field, tally in told.items()},
-        words={field: tally.lines() for field, tally in told.items()},
-        remarks=tuple(remark for tally in told.values() for remark in tally.remarks()),
+        statistics={field: statistic.numbers() for field, statistic in statistics.items()},
+        summary={field: statistic.summary_lines() for field, statistic in statistics.items()},
+        warnings=tuple(warning for statistic in statistics.values() for warning in statistic.warnings()),
     )
 
 
-def read_sound(dataset: Dataset, index: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read one sample and keep of it what is sound.
+def read_valid_fields(dataset: Dataset, index: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read one sample and return its valid fields.
 
     Args:
-        dataset: Where from.
-        index: Which.
+        dataset: Anything with the members of `Dataset`.
+        index: Number of the sample.
 
     Returns:
-        The fields that are as the contract says, as numpy arrays, and what is wrong with the others, in words; a
-        sample that cannot be read has no fields.
+        The valid fields as numpy arrays, and one sentence for each invalid one; a sample that cannot be read has
+        no fields.
     """
     try:
         sample = {field: value.numpy() for field, value in dataset[index].items()}
     except DataError as error:
         return {}, [" ".join(str(error).split())]
     counts = {field: _count(class_names(dataset, field)) for field in ("labels", "category")}
-    faults = validate_sample(sample, dataset.gives, counts)
-    return {name: value for name, value in sample.items() if name not in faults}, [
-        f"{name}: {fault}" for name, fault in faults.items()
+    errors = validate_sample(sample, dataset.gives, counts)
+    return {name: value for name, value in sample.items() if name not in errors}, [
+        f"{name}: {error}" for name, error in errors.items()
     ]
 
 
-def evenly(total: int, num: int | None) -> list[int]:
-    """Return `num` of `total` indices, evenly spaced with the ends among them; all if there are not more.
+def evenly_spaced(total: int, num: int | None) -> list[int]:
+    """Return `num` of `total` indices, evenly spaced including both ends; all of them if there are no more.
 
     Raises:
-        DataError: There is nothing to choose, or nothing is asked for.
+        DataError: `total` or `num` is less than 1.
 
-    >>> evenly(10, 4), evenly(3, 9), evenly(5, 1)
+    >>> evenly_spaced(10, 4), evenly_spaced(3, 9), evenly_spaced(5, 1)
     ([0, 3, 6, 9], [0, 1, 2], [0])
     """
     if total < 1 or (num is not None and num < 1):
@@ -189,7 +189,7 @@ def _count(names: Sequence[str] | None) -> int | None:
 
 
 def _entry(name: str, lines: list[str], indent: int) -> list[str]:
-    """Return one part of the table: its name, and its lines wrapped beside it."""
+    """Return one part of the table: its name, and its lines, wrapped and indented."""
     wrapped = []
     for line in lines:
         room = WIDTH - indent

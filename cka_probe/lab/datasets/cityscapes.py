@@ -24,11 +24,16 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, image_size, read_image
-from cka_probe.lab.datasets.depth import read_steps
+from cka_probe.lab.datasets.fields import (
+    check_folder,
+    labelled_frames,
+    partners,
+    plain_numbering,
+    read_labels,
+    read_steps,
+)
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.intrinsics import camera_matrix
-from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, plain_numbering, read_labels
-from cka_probe.lab.datasets.numbering import runs
+from cka_probe.lab.datasets.numbers import camera_matrix, runs
 
 LEFT = "leftImg8bit"
 STEPS = 256

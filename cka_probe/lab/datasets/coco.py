@@ -21,8 +21,8 @@ from cka_probe.images.classes import Classes, table
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, read_classes
 from cka_probe.lab.datasets.frames import Frames
-from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, read_classes
 from cka_probe.lab.datasets.numbers import read_lines
 
 _NO_CATEGORY = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91})

@@ -39,9 +39,8 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import read_image
-from cka_probe.lab.datasets.depth import read_steps
+from cka_probe.lab.datasets.fields import read_labels, read_steps
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.datasets.labels import read_labels
 from cka_probe.lab.datasets.numbers import read_lines, read_numbers
 
 LIST = "imagelist.txt"

@@ -1,22 +1,41 @@
-"""KITTI raw (Geiger et al. 2013): driving video in stereo, with laser scans and the car's position.
+"""KITTI raw (Geiger et al. 2013): stereo driving video with laser scans and the car's position.
 
     <date>/calib_cam_to_cam.txt, calib_velo_to_cam.txt, calib_imu_to_velo.txt
     <date>/<date>_drive_NNNN_sync/image_02/data/*.png or .jpg        left colour camera
     <date>/<date>_drive_NNNN_sync/image_03/data/*.png or .jpg        right colour camera
     <date>/<date>_drive_NNNN_sync/velodyne_points/data/*.bin         laser scans
-    <date>/<date>_drive_NNNN_sync/oxts/data/*.txt                    where the car was
+    <date>/<date>_drive_NNNN_sync/oxts/data/*.txt                    position of the car
     <drive>/proj_depth/groundtruth/image_02/*.png                    improved depth (Uhrig et al. 2017), v / 256 m:
-        in the drive's own folder, or below train/ or val/, or below data_depth_annotated/train/ or val/
+        in the drive's folder, or below train/ or val/, or below data_depth_annotated/train/ or val/
 
-Frames whose numbers follow each other are a scene; where a number is missing the video is cut. Depth is the
-improved one where a frame has it (eleven scans brought together, what moved taken out; the first and last five
-frames of a drive have none) and otherwise the frame's own scan. Poses are those of the navigation, see
-`kitti_oxts`; calibration and scans, see `kitti_calibration`.
+**Frames.** Frames with consecutive numbers form a scene; a missing number ends the video. Depth is the improved map
+where a frame has one (eleven scans accumulated, moving objects removed; the first and last five frames of a drive
+have none) and otherwise the frame's own scan.
 
-A split is a list of lines `<date>/<drive> <frame> [l|r]`, as Eigen et al., Zhou et al. and Monodepth2 have
-them: `splits/train_files.txt`, `val_files.txt` and `test_files.txt` at the root, or any file as `?list=`. Frames
-that it does not name are read only as neighbours of those it does. Samples come in the order of drives, cameras
-and frames, not in the list's.
+**Splits.** A split is a list of lines `<date>/<drive> <frame> [l|r]`, as used by Eigen et al., Zhou et al. and
+Monodepth2: `splits/train_files.txt`, `val_files.txt` and `test_files.txt` at the root, or any file as `?list=`.
+Frames outside the list are read only as neighbours of listed frames. Samples are ordered by drive, camera and frame,
+not as in the list.
+
+**Calibration.** A point p of the laser scanner appears in rectified camera i (2 left colour, 3 right colour) at
+
+    u = P_rect_0i · R_rect_00 · velo_to_cam · p,    P_rect_0i = K [I | t_i]
+
+All rectified cameras share their axes; t_i shifts them along x: with t_2 about 0.06 m and t_3 about -0.47 m, a
+point of the left camera lies at x - 0.53 m in the right camera's axes. The third component of u is the depth in
+camera i. Pixel centres are integers, as in KITTI's C++ tools. The depth maps of Monodepth2 and its predecessors
+subtract one more pixel after rounding, for images counted from 1 as in MATLAB; this moves depth one pixel to the left
+and up, and is not done here.
+
+**Poses** come from satellite and inertial navigation. Each `oxts/data/NNNNNNNNNN.txt` has 30 numbers, the first six
+of which are latitude and longitude in degrees, altitude in metres, and roll, pitch and yaw in radians. Positions use
+the Mercator projection, scaled at the drive's first latitude so that lengths are metres:
+
+    s = cos(lat_0 π / 180)
+    x = s r lon π / 180,   y = s r log(tan((90 + lat) π / 360)),   z = alt,   r = 6 378 137 m
+
+The pose of the inertial unit is [R_z(yaw) R_y(pitch) R_x(roll) | x, y, z], as in KITTI's development kit. Poses are
+relative to the first one of the drive, because float32 cannot hold a position on the globe to the centimetre.
 """
 
 import os
@@ -32,15 +51,18 @@ from torch import Tensor
 from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import read_image
-from cka_probe.lab.datasets.depth import read_depth
+from cka_probe.images.reading import image_size, read_image
+from cka_probe.lab.datasets.fields import read_depth
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.intrinsics import camera_of
-from cka_probe.lab.datasets.kitti_calibration import read_rectified_cameras, read_rigid, shift
-from cka_probe.lab.datasets.kitti_oxts import camera_pose
-from cka_probe.lab.datasets.laser import nothing_measured, scan_depth
-from cka_probe.lab.datasets.numbering import numbered, runs
-from cka_probe.lab.datasets.numbers import read_lines
+from cka_probe.lab.datasets.numbers import (
+    camera_of,
+    check_poses,
+    numbered,
+    read_lines,
+    read_named_numbers,
+    read_numbers,
+    runs,
+)
 
 CAMERAS = {"left": 2, "right": 3}
 SIDES = {"l": 2, "r": 3}
@@ -215,3 +237,185 @@ class _Fields:
 def _float32(matrix: np.ndarray) -> Tensor:
     """Return a matrix as a float32 tensor."""
     return torch.from_numpy(matrix).float()
+
+
+@dataclass(frozen=True)
+class RectifiedCamera:
+    """One rectified camera.
+
+    Attributes:
+        intrinsics: `fx`, `fy`, `cx`, `cy`, and `width` and `height` where the calibration says them.
+        offset: t, (3,) metres: adds to points in the axes of rectified camera 0.
+    """
+
+    intrinsics: dict[str, float]
+    offset: np.ndarray
+
+
+def camera_from_projection(P: np.ndarray, path: Path, size: tuple[float, float] | None = None) -> RectifiedCamera:
+    """Take P = K [I | t] apart.
+
+    Args:
+        P: (12,) by rows.
+        path: Where it stands, for messages.
+        size: Width and height of the images it is for, when the file says it.
+
+    Raises:
+        DataError: It is no projection of a rectified camera.
+    """
+    P = P.reshape(3, 4)
+    if not (P[0, 0] > 0 and P[1, 1] > 0 and np.allclose(P[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]], [0, 0, 0, 0, 1])):
+        raise DataError(f"{path}: expected P = K [I | t] of a rectified camera, found {P.tolist()}; fetch it again")
+    intrinsics = {"fx": P[0, 0], "fy": P[1, 1], "cx": P[0, 2], "cy": P[1, 2]}
+    if size is not None:
+        intrinsics |= {"width": size[0], "height": size[1]}
+    intrinsics = {name: float(value) for name, value in intrinsics.items()}
+    return RectifiedCamera(intrinsics, np.linalg.solve(P[:, :3], P[:, 3]))
+
+
+def read_rectified_cameras(path: Path) -> tuple[dict[int, RectifiedCamera], np.ndarray]:
+    """Return cameras 2 and 3 of a `calib_cam_to_cam.txt`, and R_rect_00 as (4, 4).
+
+    Raises:
+        DataError: The file is not there or broken.
+    """
+    sizes = {"R_rect_00": 9, "P_rect_02": 12, "P_rect_03": 12, "S_rect_02": 2, "S_rect_03": 2}
+    found = read_named_numbers(path, sizes, "KITTI's camera calibration")
+    cameras = {
+        number: camera_from_projection(found[f"P_rect_0{number}"], path, tuple(found[f"S_rect_0{number}"]))
+        for number in (2, 3)
+    }
+    rectify = np.eye(4)
+    rectify[:3, :3] = found["R_rect_00"].reshape(3, 3)
+    check_poses(rectify[None], path)
+    return cameras, rectify
+
+
+def read_rigid(path: Path) -> np.ndarray:
+    """Return the motion in a `calib_velo_to_cam.txt` or `calib_imu_to_velo.txt`, (4, 4).
+
+    Raises:
+        DataError: The file is not there or broken.
+    """
+    found = read_named_numbers(path, {"R": 9, "T": 3}, "KITTI's calibration")
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = found["R"].reshape(3, 3), found["T"]
+    check_poses(motion[None], path)
+    return motion
+
+
+def shift(offset: np.ndarray) -> np.ndarray:
+    """Return the motion that only adds `offset`, (4, 4)."""
+    motion = np.eye(4)
+    motion[:3, 3] = offset
+    return motion
+
+
+def read_scan(path: str | Path) -> np.ndarray:
+    """Return the points of a scan.
+
+    Args:
+        path: A file of float32: x forward, y left, z up, reflectance, point after point.
+
+    Returns:
+        (points, 4) float32, metres.
+
+    Raises:
+        DataError: It cannot be read, or is no whole number of points.
+    """
+    try:
+        numbers = np.fromfile(path, dtype="<f4")
+        left_over = Path(path).stat().st_size % 16
+    except OSError as error:
+        raise DataError(f"expected a laser scan at {path}, found none that can be read ({error.strerror})") from error
+    if left_over or not len(numbers) or not np.isfinite(numbers).all():
+        raise DataError(
+            f"{path}: expected points of four finite float32, found a file cut short or no scan; fetch it again"
+        )
+    return numbers.reshape(-1, 4)
+
+
+def scan_depth(path: str | Path, camera_T_scanner: np.ndarray, camera: dict[str, float], image: str | Path) -> Tensor:
+    """Return the depth map of a laser scan: at each pixel the nearest point that falls on it.
+
+    Args:
+        path: The scan.
+        camera_T_scanner: (4, 4).
+        camera: Intrinsics, as `camera_matrix` takes them.
+        image: The image's file, whose size the map has.
+
+    Returns:
+        (1, H, W) float32 metres; 0 where no point fell.
+
+    Raises:
+        DataError: The scan or the image cannot be read.
+    """
+    height, width = image_size(image)
+    points = read_scan(path)[:, :3].astype(np.float64) @ camera_T_scanner[:3, :3].T + camera_T_scanner[:3, 3]
+    points = points[points[:, 2] > 0]
+    pixels = points @ camera_of(camera, image).double().numpy().T
+    across, down = np.rint(pixels[:, :2] / pixels[:, 2:]).T
+    seen = (across >= 0) & (across < width) & (down >= 0) & (down < height)
+    depth = np.full(height * width, np.inf)
+    places = (down[seen] * width + across[seen]).astype(np.int64)
+    np.minimum.at(depth, places, points[seen, 2])
+    depth[np.isinf(depth)] = 0
+    return torch.from_numpy(depth.reshape(1, height, width)).float()
+
+
+def nothing_measured(image: str | Path) -> Tensor:
+    """Return the depth map of a frame for which there is no scan: (1, H, W) zeros of the image's size."""
+    return torch.zeros(1, *image_size(image))
+
+
+RADIUS = 6378137.0
+NUMBERS = 30
+
+
+def camera_pose(path: str | Path, first: str | Path, camera_T_imu: np.ndarray) -> Tensor:
+    """Return a camera's pose.
+
+    Args:
+        path: The navigation file of this frame.
+        first: That of the drive's first frame.
+        camera_T_imu: (4, 4): from the inertial unit's axes to the camera's.
+
+    Returns:
+        (4, 4) float32, `world_T_camera`; the scene is the camera at the first frame.
+
+    Raises:
+        DataError: A file is not there or holds something else.
+    """
+    here, start = _read(path), _read(first)
+    scale = np.cos(np.radians(start[0]))
+    imu_T_imu = np.linalg.solve(_unit_pose(start, scale), _unit_pose(here, scale))
+    return torch.from_numpy(camera_T_imu @ imu_T_imu @ np.linalg.inv(camera_T_imu)).float()
+
+
+def _read(path: str | Path) -> np.ndarray:
+    """Return the six numbers of a pose from a navigation file."""
+    numbers = read_numbers(path, (NUMBERS,), "latitude, longitude, altitude, roll, pitch, yaw and 24 more")[0, :6]
+    if abs(numbers[0]) >= 90:
+        raise DataError(f"{path}: expected a latitude in degrees first, found {numbers[0]:g}; fetch it again")
+    return numbers
+
+
+def _unit_pose(numbers: np.ndarray, scale: float) -> np.ndarray:
+    """Return the inertial unit's pose on the scaled map, (4, 4)."""
+    latitude, longitude, altitude, roll, pitch, yaw = numbers
+    pose = np.eye(4)
+    pose[:3, :3] = _turn(yaw, 0, 1) @ _turn(pitch, 2, 0) @ _turn(roll, 1, 2)
+    pose[:3, 3] = (
+        scale * RADIUS * np.radians(longitude),
+        scale * RADIUS * np.log(np.tan(np.radians(90 + latitude) / 2)),
+        altitude,
+    )
+    return pose
+
+
+def _turn(angle: float, a: int, b: int) -> np.ndarray:
+    """Return the rotation that turns axis a towards axis b, (3, 3)."""
+    turn = np.eye(3)
+    turn[[a, b], [a, b]] = np.cos(angle)
+    turn[b, a], turn[a, b] = np.sin(angle), -np.sin(angle)
+    return turn

@@ -25,12 +25,16 @@ from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import read_image
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.intrinsics import camera_of
-from cka_probe.lab.datasets.kitti_calibration import RectifiedCamera, camera_from_projection, shift
-from cka_probe.lab.datasets.laser import scan_depth
-from cka_probe.lab.datasets.numbering import numbered, runs
-from cka_probe.lab.datasets.numbers import read_lines, read_named_numbers
-from cka_probe.lab.datasets.poses import check_poses, read_poses
+from cka_probe.lab.datasets.kitti import RectifiedCamera, camera_from_projection, scan_depth, shift
+from cka_probe.lab.datasets.numbers import (
+    camera_of,
+    check_poses,
+    numbered,
+    read_lines,
+    read_named_numbers,
+    read_poses,
+    runs,
+)
 
 SEQUENCES = {"train": range(9), "test": range(9, 11)}
 

@@ -24,12 +24,10 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, read_image
-from cka_probe.lab.datasets.flow import read_flow, read_occluded
+from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, read_flow, read_labels, read_occluded
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.intrinsics import camera_of
-from cka_probe.lab.datasets.kitti_calibration import read_rectified_cameras, shift
-from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, read_labels
-from cka_probe.lab.datasets.numbering import runs
+from cka_probe.lab.datasets.kitti import read_rectified_cameras, shift
+from cka_probe.lab.datasets.numbers import camera_of, runs
 
 LABELLED = 10
 """The number of the frame that has labels; its neighbours are 9, 11 and, in the multi-view extension, 0 … 20."""

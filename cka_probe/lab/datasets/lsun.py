@@ -1,15 +1,20 @@
-"""LSUN scenes (Yu et al. 2015): millions of images of rooms, an LMDB database for each category and split.
+"""LSUN scenes (Yu et al. 2015): millions of images of rooms, one LMDB database per category and split.
 
     <root>/{bedroom,dining_room,living_room,kitchen,…}_{train,val}_lmdb/{data.mdb,lock.mdb}
     <root>/<category>_{train,val}/**          the same, exported to files (any nesting; named after their keys)
-    <root>/<category>/**                      exported, of no split
+    <root>/<category>/**                      exported, without a split
 
-A database takes a key (40 hexadecimal digits) to an encoded image. Which encoding is not said and differs between
-the releases (JPEG, WebP), so the bytes are looked at.
+A database maps a key (40 hexadecimal digits) to an encoded image. The encoding differs between releases (JPEG,
+WebP), so it is detected from the bytes.
 
-`each=300000` takes that many images of every category: those whose keys, mixed with the seed, give the smallest
-numbers. Such a choice does not depend on the order of the database or on the machine, the images of a smaller
-choice are among those of a larger one, and exported files give the same images as the database.
+`each=300000` selects that many images of every category: those whose keys, hashed with the seed, are smallest. The
+selection does not depend on the order of the database or on the machine, a smaller selection is a subset of a larger
+one, and exported files give the same images as the database.
+
+LMDB maps a file into memory: reading beyond the end of a truncated file would kill the process by a signal, so the
+file's length is first compared with its own record. A process may open a database once, by whatever path, and must
+not use a handle from before a fork: handles are stored per file (device and inode) and process, and opened on first
+use. Nothing is locked or written, so a read-only disk and any number of workers are fine.
 """
 
 import os
@@ -17,6 +22,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import lmdb
 import numpy as np
 from torch import Tensor
 
@@ -26,7 +32,6 @@ from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import decode_image
 from cka_probe.images.sampling import smallest_by_seed
-from cka_probe.lab.datasets.databases import keys_of, value_of
 from cka_probe.lab.datasets.imagenet import Categorised, images_below
 
 _NAME = re.compile(r"(.+?)(?:_(train|val))?(_lmdb)?", re.DOTALL)
@@ -157,3 +162,77 @@ def _listed(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return np.array([os.fsencode(prefix + name) for name in names]), np.array(
         [os.fsencode(Path(n).stem) for n in names]
     )
+
+
+_OPEN: dict[tuple[int, int], tuple[str, tuple[int, ...], lmdb.Environment]] = {}
+"""By file: the path it was opened at, the process and the state of the file then, and the handle."""
+
+
+def keys_of(folder: Path) -> np.ndarray:
+    """Return the keys of a database in its order, (n,) bytes.
+
+    Args:
+        folder: The folder with `data.mdb`.
+
+    Raises:
+        DataError: It is no database, cut short, empty, or its keys differ in length.
+    """
+    database = _opened(folder)
+    try:
+        count = database.stat()["entries"]
+        with database.begin() as reading, reading.cursor() as cursor:
+            width = len(cursor.key()) if cursor.first() else 0
+            keys = np.fromiter((_of(width, key, folder) for key in cursor.iternext(values=False)), f"S{width or 1}")
+    except lmdb.Error as error:
+        raise DataError(f"{folder}: cannot list the keys of the database ({error}); fetch it again") from error
+    if not len(keys) == count > 0:
+        raise DataError(f"{folder}: expected a database of {count or 'some'} images, found {len(keys)}; fetch it again")
+    return keys
+
+
+def value_of(folder: Path, key: bytes) -> bytes:
+    """Return what a database has under a key.
+
+    Raises:
+        DataError: It is no database, cut short, or has nothing there.
+    """
+    database = _opened(folder)
+    try:
+        with database.begin() as reading:
+            value = reading.get(key)
+    except lmdb.Error as error:
+        raise DataError(f"{folder}: cannot read {key!r} ({error}); fetch it again") from error
+    if value is None:
+        raise DataError(f"{folder}: expected an image under {key!r}, found none; list it anew")
+    return value
+
+
+def _of(width: int, key: bytes, folder: Path) -> bytes:
+    """Return a key, which must be as long as the first one."""
+    if len(key) != width:
+        raise DataError(f"{folder}: expected keys of {width} bytes, as the first is, found {key!r}; fetch it again")
+    return key
+
+
+def _opened(folder: Path) -> lmdb.Environment:
+    """Return this process's handle of a database."""
+    place = os.path.realpath(folder)
+    try:
+        state = os.stat(os.path.join(place, "data.mdb"))
+    except OSError as error:
+        raise DataError(f"{folder}: expected an LMDB database, found no data.mdb ({error.strerror})") from error
+    file, now = (state.st_dev, state.st_ino), (os.getpid(), state.st_size, state.st_mtime_ns)
+    if file in _OPEN and _OPEN[file][1] == now:
+        return _OPEN[file][2]
+    for other in [other for other, (path, _, _) in _OPEN.items() if other == file or path == place]:
+        _OPEN.pop(other)[2].close()  # forked with it, or the file has changed or been replaced
+    try:
+        database = lmdb.open(place, readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise DataError(f"{folder}: expected an LMDB database, found one that does not open ({error})") from error
+    wanted = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+    if state.st_size < wanted:
+        database.close()
+        raise DataError(f"{folder / 'data.mdb'} is cut short: {state.st_size} of {wanted} bytes; fetch it again")
+    _OPEN[file] = (place, now, database)
+    return database

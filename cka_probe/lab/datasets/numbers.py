@@ -1,15 +1,37 @@
-"""Read numbers from text files: poses, calibrations, positions, lists of frames.
+"""Read numbers from text files: tables, camera poses, camera matrices, and frame numbers in file names.
 
-Every number that a dataset keeps as text comes through here, so that a line that is too short, a word where a
-number belongs, or a NaN is named with its file and line, and never becomes a pose that is wrong by a column.
+Every number that a dataset stores as text is parsed here, so a short line, a word in place of a number, or a NaN is
+reported with its file and line.
+
+A **pose** is `world_T_camera`, (4, 4): it maps points from camera axes (x right, y down, z forward) to the scene's,
+in metres. KITTI writes the first three rows (12 numbers a line), other datasets all four (16); TUM RGB-D a position
+and a unit quaternion, for which
+
+    R = [[1 - 2 (y² + z²), 2 (x y - z w), 2 (x z + y w)], …]
+
+Both are checked to be rotations, which catches most mistakes in the order of the numbers.
+
+The **camera matrix** belongs to the size at which an image is stored:
+
+    K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]    in pixels; the centre of the first pixel is (0, 0)
+
+Resizing an image from W to W' pixels gives f' = s f and c' = s (c + 1/2) - 1/2 with s = W' / W, because resizing
+preserves the image's border, which lies half a pixel before the first centre.
 """
 
+import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.images.reading import image_size
+from cka_probe.lab.geometry import scaled_K
 
 
 def read_lines(path: str | Path, what: str) -> list[tuple[int, str]]:
@@ -109,3 +131,167 @@ def read_named_numbers(path: str | Path, sizes: Mapping[str, int], what: str) ->
         number, rest = lines[name]
         found[name] = np.array(parse_numbers(rest, (size,), f"{path}, line {number}", name))
     return found
+
+
+T = TypeVar("T")
+
+
+def numbered(folder: Path, suffixes: tuple[str, ...] = (".jpeg", ".jpg", ".png")) -> dict[int, str]:
+    """Return the files of a folder by their number, in order; none where it is missing; PNG before JPEG."""
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for name in sorted(os.listdir(folder)):  # names, not paths: a day of driving has a hundred thousand
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() not in suffixes:
+            continue
+        if not (stem.isascii() and stem.isdigit()):
+            raise DataError(f"expected files named by their frame's number in {folder}, found {name}; remove it")
+        found[int(stem)] = os.path.join(folder, name)
+    return dict(sorted(found.items()))
+
+
+def runs(frames: Mapping[int, T]) -> list[list[T]]:
+    """Return frames in order, cut where a number is missing: what stands on both sides are no neighbours.
+
+    >>> runs({1: "a", 2: "b", 4: "c"})
+    [['a', 'b'], ['c']]
+    """
+    scenes: list[list[T]] = []
+    for number in sorted(frames):
+        if number - 1 not in frames:
+            scenes.append([])
+        scenes[-1].append(frames[number])
+    return scenes
+
+
+TOLERANCE = 0.01
+"""How far R Rᵀ may be from the identity: files keep as few as four digits."""
+
+
+def read_poses(path: str | Path, count: int) -> np.ndarray:
+    """Return one pose for each image.
+
+    Args:
+        path: A text file; each line has 12 or 16 numbers, the first three or all four rows of a pose.
+        count: How many there must be.
+
+    Returns:
+        (count, 4, 4) float64.
+
+    Raises:
+        DataError: It is not there, a line is broken or no pose, or their number is another.
+    """
+    rows = read_numbers(path, (12, 16), "a pose by rows")
+    if len(rows) != count:
+        raise DataError(f"{path}: expected {count} poses, one an image, found {len(rows)}; complete or remove it")
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, : rows.shape[1] // 4] = rows.reshape(count, -1, 4)
+    check_poses(poses, path)
+    return poses
+
+
+def check_poses(poses: np.ndarray, path: str | Path) -> None:
+    """Check that matrices (n, 4, 4) are rotations with a translation.
+
+    Raises:
+        DataError: One is not; the message counts it from 1.
+    """
+    R = poses[:, :3, :3]
+    bent = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > TOLERANCE
+    bent |= (np.linalg.det(R) < 0) | (np.abs(poses[:, 3] - [0, 0, 0, 1]).max(1) > TOLERANCE)
+    if bent.any():
+        raise DataError(
+            f"{path}: expected matrices of motions by rows, found one that is no rotation with a translation "
+            f"(matrix {int(bent.argmax()) + 1}); write rotations with determinant 1 and a last row of 0 0 0 1"
+        )
+
+
+def pose_from_quaternion(position: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
+    """Return a pose, (4, 4) float64.
+
+    Args:
+        position: (3,) metres.
+        quaternion: (4,) x, y, z, w; of about unit length.
+
+    >>> pose_from_quaternion(np.zeros(3), np.array([0, 0, 1, 0]))[:2, :2]  # half a turn about z
+    array([[-1.,  0.],
+           [ 0., -1.]])
+    """
+    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = position
+    return pose
+
+
+NYUV2 = {"width": 640, "height": 480, "fx": 518.8579, "fy": 519.4696, "cx": 325.5824, "cy": 253.7362}
+FOUR = ("fx", "fy", "cx", "cy")
+CENTRE = ("cx", "cy")
+"""May lie outside of an image that was cut out of a larger one."""
+
+
+def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
+    """Return K for an image of `height` x `width` pixels.
+
+    Args:
+        camera: `fx`, `fy`, `cx`, `cy` in pixels of an image of `width` x `height` (this size when absent).
+        height: Rows of the stored image.
+        width: Columns of the stored image.
+
+    Returns:
+        (3, 3) float32.
+
+    >>> camera_matrix(NYUV2, 240, 320)[0]
+    tensor([259.4290,   0.0000, 162.5412])
+    """
+    K = torch.tensor(
+        [[camera["fx"], 0.0, camera["cx"]], [0.0, camera["fy"], camera["cy"]], [0.0, 0.0, 1.0]], dtype=torch.float64
+    )
+    of = (camera.get("height", height), camera.get("width", width))
+    return scaled_K(K, of, (height, width)).float()
+
+
+def camera_of(camera: dict[str, float], image: str | Path) -> Tensor:
+    """Return K for the size an image is stored at, (3, 3) float32.
+
+    Args:
+        camera: As `camera_matrix` takes it; without `width` and `height` it is of the stored image itself.
+        image: The image's file, of which only the size is read, and only where it is needed.
+
+    Raises:
+        DataError: The image cannot be read.
+    """
+    height, width = image_size(image) if "width" in camera or "height" in camera else (1, 1)
+    return camera_matrix(camera, height, width)
+
+
+def read_camera(path: Path) -> dict[str, float]:
+    """Return the numbers of an `intrinsics.json` (fx, fy, cx, cy; width and height) or a 3 x 3 `cam.txt`.
+
+    The nine numbers of a `cam.txt` may be divided by blanks or commas.
+
+    Raises:
+        DataError: It cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            said = json.loads(text)
+            camera = {name: float(said[name]) for name in NYUV2 if name in said or name in FOUR}
+        else:
+            K = np.array(text.replace(",", " ").split(), dtype=float).reshape(3, 3)
+            camera = dict(zip(FOUR, map(float, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])), strict=True))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        wanted = "fx, fy, cx, cy" if path.suffix == ".json" else "the nine numbers of a 3 x 3 matrix"
+        raise DataError(f"{path}: expected {wanted}, found something else ({error!r}); mend or remove it") from error
+    if path.suffix != ".json" and not np.allclose(K[[1, 2, 2], [0, 0, 1]], 0):
+        raise DataError(f"{path}: expected [fx 0 cx; 0 fy cy; 0 0 1] by rows, found {K.ravel().tolist()}; mend it")
+    wrong = [name for name, value in camera.items() if not np.isfinite(value) or (name not in CENTRE and value <= 0)]
+    if wrong:
+        raise DataError(f"{path}: expected {wrong[0]} in pixels, found {camera[wrong[0]]:g}; mend it")
+    return camera

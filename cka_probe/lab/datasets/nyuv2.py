@@ -1,33 +1,281 @@
-"""NYU Depth v2 (Silberman, Hoiem, Kohli & Fergus 2012): indoor colour with measured depth.
+"""NYU Depth v2 (Silberman, Hoiem, Kohli & Fergus 2012): indoor images with measured depth.
 
-It lies on disks in three layouts, recognised by what is at the root:
+Three layouts are recognised by what is at the root:
 
-1. `nyu_depth_v2_labeled.mat`, with `splits.mat` beside it for "train" and "test" (see `nyuv2_mat`).
+1. `nyu_depth_v2_labeled.mat`, with `splits.mat` next to it for "train" and "test".
 2. The folders of BTS, AdaBins and MIM-Depth, at the root or in `nyu_depth_v2` below it:
    `<scene>/rgb_00045.jpg` with `<scene>/sync_depth_00045.png` for "train" and the same below
-   `official_splits/test/` for "test". Where there are list files (`nyu_train.txt`, `nyu_test.txt`; lines of
-   "rgb depth [focal]") they say which frames; otherwise every pair is taken.
-3. `images/` and `depth_mm/` with the same names. Here "test" is the last third of the sorted names and
-   "train" the rest: NYU numbers its frames scene by scene, so a cut through the list leaves hardly a room on
-   both sides, where every third frame would put the neighbours of each test frame into training.
+   `official_splits/test/` for "test". List files (`nyu_train.txt`, `nyu_test.txt`; lines of "rgb depth [focal]")
+   select the frames; without them every pair is used.
+3. `images/` and `depth_mm/` with the same names. "test" is the last third of the sorted names and "train" the rest:
+   NYU numbers its frames scene by scene, so this cut splits at most a few rooms, whereas taking every third frame
+   would put the neighbours of each test frame into training.
 
-Depth is 16-bit PNG in millimetres. K is taken from `cam.txt` beside a frame or `intrinsics.json` at the root,
-and otherwise is that of the Kinect NYU was taken with, for the size the frame is stored at. Labels are of 13 or 40
-classes, where they are there: see `nyuv2_frames` for files, `nyuv2_mat` for the .mat file.
+**Files.** Depth is 16-bit PNG in millimetres. Where a frame has no `cam.txt` and the root no `intrinsics.json`, K is
+that of NYU's Kinect, for the size at which the frame is stored.
+
+| layout | labels | camera | poses |
+|---|---|---|---|
+| scenes | `labels13_00045.png` or `labels40_00045.png` with `rgb_00045.jpg` | `cam.txt` in the folder | `poses.txt` |
+| pairs | `labels13/` or `labels40/` next to `images/` | `intrinsics.json` at the root | |
+
+Label images hold class numbers from 0 (see `images.classes.NYU13`, `NYU40`), 255 = none. 40 classes are mapped to 13
+by a table; there is no mapping in the other direction. `poses.txt` has one line for each image of its folder.
+
+**The .mat file** is HDF5 (MATLAB v7.3) with 1449 frames, whose arrays h5py returns with the axes reversed: `images`
+(1449, 3, W, H) uint8 and `rawDepths` (1449, W, H) float32 metres, 0 where the Kinect measured nothing. The in-painted
+`depths` are not read, because papers evaluate on measured depth. `splits.mat` is MATLAB v5: `trainNdxs` and
+`testNdxs`, counted from 1. `labels` (1449, W, H) uint16 distinguish 894 kinds of objects, 0 = no label; `mapClass` of
+`classMapping40.mat` (1, 894), placed next to the file, maps them to 40 classes counted from 1 (Gupta et al. 2013),
+and those to 13. `instances` count the objects of one kind within an image; kind and count together identify one.
 """
 
 import os
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
+import h5py
+import numpy as np
+import torch
+from scipy.io import loadmat
+from torch import Tensor
+
 from cka_probe.errors import DataError
-from cka_probe.images.classes import NYU13
+from cka_probe.images.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.images.datasets import Dataset, check_split
-from cka_probe.images.reading import SUFFIXES
+from cka_probe.images.reading import SUFFIXES, image_size, images_in, read_image
+from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.fields import partners, plain_numbering, read_depth, read_labels, renumbered
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.datasets.intrinsics import NYUV2, read_camera
-from cka_probe.lab.datasets.nyuv2_frames import CLASSES, Pair, beside_images, beside_scene, paired_frames
-from cka_probe.lab.datasets.nyuv2_mat import MAT, LabeledMat
+from cka_probe.lab.datasets.numbers import NYUV2, camera_matrix, camera_of, read_camera, read_poses
+
+CLASSES = {13: NYU13, 40: NYU40}
+
+LabelPlace = Callable[[Path, int], Path]
+"""From an image and the number of classes to where its labels would be."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its depth map."""
+
+    image: Path
+    depth: Path
+
+
+def beside_scene(image: Path, classes: int) -> Path:
+    """Return where the labels of an image in a scene's folder would be."""
+    return image.with_name(f"labels{classes}_{image.stem.removeprefix('rgb_')}.png")
+
+
+def beside_images(image: Path, classes: int) -> Path:
+    """Return where the labels of an image in `images/` would be."""
+    return image.parents[1] / f"labels{classes}" / f"{image.stem}.png"
+
+
+def paired_frames(
+    root: Path,
+    pairs: Sequence[Pair],
+    classes: int,
+    place: LabelPlace,
+    camera: dict[str, float] | None = None,
+) -> list[Frame]:
+    """Return frames of images with a depth map each.
+
+    Args:
+        root: What their names are relative to.
+        pairs: The files.
+        classes: 13 or 40 classes of labels, which must be there; 0: 13 if there are labels.
+        place: Where labels would be.
+        camera: Intrinsics of all frames, as `camera_matrix` takes them; None: look for a `cam.txt` beside each.
+
+    Raises:
+        DataError: Labels are wanted or had by some, and lacking; a camera or poses are broken.
+    """
+    labels, numbering = _labels(root, [pair.image for pair in pairs], classes, place)
+    cameras, poses = lru_cache(maxsize=None)(_camera), lru_cache(maxsize=None)(_poses)
+    frames = []
+    for number, (image, depth) in enumerate((pair.image, pair.depth) for pair in pairs):
+        fields = {
+            "image": partial(read_image, image),
+            "depth": partial(_depth, depth, image),
+            "K": partial(camera_of, camera or cameras(image.parent), image),
+        }
+        if labels is not None:
+            fields["labels"] = partial(read_labels, labels[number], numbering)
+        pose = poses(image.parent).get(image.stem)
+        if pose is not None:
+            fields["world_T_target"] = partial(torch.tensor, pose)
+        frames.append(Frame(image.relative_to(root).as_posix(), fields))
+    return frames
+
+
+def _labels(
+    root: Path, images: list[Path], classes: int, place: LabelPlace
+) -> tuple[list[Path] | None, np.ndarray | None]:
+    """Return the label images and the table that their numbers go through."""
+    wanted, where = classes or len(NYU13), f"NYU Depth v2 at {root}"
+    found = partners(images, lambda path: place(path, wanted), where)
+    if found is None and wanted == len(NYU13):
+        forty = partners(images, lambda path: place(path, len(NYU40)), where)
+        if forty is not None:
+            return forty, NYU40_TO_13
+    if found is None and classes:
+        other = f" or {place(images[0], 40)}" if classes == len(NYU13) else ""
+        raise DataError(
+            f"{where}: expected labels of {classes} classes for each image, as {place(images[0], classes)}{other}, "
+            "found none; put them there or leave out classes="
+        )
+    return found, plain_numbering(wanted)
+
+
+def _depth(path: Path, image: Path) -> Tensor:
+    """Return depth of an image, (1, H, W) float32 metres, which must be of its size."""
+    depth, (height, width) = read_depth(path), image_size(image)
+    if depth.shape[1:] != (height, width):
+        raise DataError(
+            f"expected an image and depth of one size, found {width}x{height} in {image} and "
+            f"{depth.shape[2]}x{depth.shape[1]} in {path}; register one to the other first"
+        )
+    return depth
+
+
+def _camera(folder: Path) -> dict[str, float]:
+    """Return the camera of a scene's folder: its cam.txt (as SC-Depth writes one), or the Kinect's."""
+    path = folder / "cam.txt"
+    return read_camera(path) if path.is_file() else NYUV2
+
+
+def _poses(folder: Path) -> dict[str, list[list[float]]]:
+    """Return the poses of a scene's images by name without suffix; none where it has no `poses.txt`."""
+    path = folder / "poses.txt"
+    if not path.is_file():
+        return {}
+    names = [image.stem for image in images_in(folder) if image.stem.startswith("rgb_")]
+    return dict(zip(names, read_poses(path, len(names)).astype(np.float32).tolist(), strict=True))
+
+
+MAT = "nyu_depth_v2_labeled.mat"
+MAPPING = "classMapping40.mat"
+_NDXS = {"train": "trainNdxs", "test": "testNdxs"}
+
+
+class LabeledMat:
+    """The frames of `nyu_depth_v2_labeled.mat`.
+
+    The file is opened by the first read in each process, because an HDF5 handle must not cross a fork.
+
+    Args:
+        path: The .mat file.
+        split: "train" or "test" by the `splits.mat` beside it, or "all".
+        classes: 13 or 40 classes of labels, which need the mapping; 0: 13 if it is there, else no labels.
+
+    Raises:
+        DataError: The file is cut short or not HDF5, a variable is missing, or there is no `splits.mat`.
+    """
+
+    def __init__(self, path: str | Path, split: str = "all", classes: int = 0):
+        self.path = Path(path)
+        self._file, self._process = None, None
+        with _opened(self.path) as file:
+            for name in ("images", "rawDepths"):
+                if name not in file:
+                    there = ", ".join(key for key in file if not key.startswith("#")) or "nothing"
+                    raise DataError(f"{self.path}: expected variables images and rawDepths, found {there}")
+            frames, variables = len(file["images"]), frozenset(file)
+        self.frames = np.arange(frames) if split == "all" else _split(self.path.with_name("splits.mat"), split, frames)
+        beside = self.path.with_name("intrinsics.json")
+        self.camera = read_camera(beside) if beside.is_file() else NYUV2
+        self.numbering = _numbering(self.path, "labels" in variables, classes)
+        self.classes = None if self.numbering is None else NYU40 if classes == 40 else NYU13
+        self.gives = frozenset({"image", "depth", "K"})
+        if self.numbering is not None:
+            self.gives |= {"labels"}
+        if {"labels", "instances"} <= variables:
+            self.gives |= {"instances"}
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        image = self.image(index)
+        depth = torch.from_numpy(np.ascontiguousarray(self._read("rawDepths", index).T, dtype=np.float32))
+        sample = {"image": image, "depth": depth[None], "K": camera_matrix(self.camera, *image.shape[1:])}
+        if self.gives & {"labels", "instances"}:
+            kinds = self._read("labels", index).T.astype(np.int64)
+        if "labels" in self.gives:
+            where = f"{self.path}, labels of {self.describe(index)}"
+            sample["labels"] = torch.from_numpy(renumbered(kinds, self.numbering, where))
+        if "instances" in self.gives:
+            number = self._read("instances", index).T.astype(np.int64)
+            things = np.where((kinds > 0) & (number > 0), kinds * 256 + number, 0)
+            sample["instances"] = torch.from_numpy(things)
+        return sample
+
+    def image(self, index: int) -> Tensor:
+        """Return image `index`, (3, H, W) float32 RGB in [0, 1]."""
+        pixels = np.ascontiguousarray(self._read("images", index).transpose(0, 2, 1))  # (3, W, H) as stored
+        return torch.from_numpy(pixels).float().div_(255.0)
+
+    def describe(self, index: int) -> str:
+        """Return the file's name and the frame's number, from 0 as the extracted files are numbered."""
+        return f"{self.path.name}#{int(self.frames[index]):05d}"
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None, "_process": None}
+
+    def _read(self, name: str, index: int) -> np.ndarray:
+        """Return one frame of a variable, as stored."""
+        if self._process != os.getpid():
+            self._file, self._process = _opened(self.path), os.getpid()
+        try:
+            return self._file[name][int(self.frames[index])]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: cannot read {name} of {self.describe(index)}: {error}") from error
+
+
+def _opened(path: Path) -> h5py.File:
+    """Return the open file, or say why it is none."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected the whole HDF5 file (MATLAB v7.3) of NYU Depth v2, found one that does not open "
+            f"({error}); fetch it again"
+        ) from error
+
+
+def _numbering(path: Path, labelled: bool, classes: int) -> np.ndarray | None:
+    """Return the table from the file's 894 kinds of things to classes; None: no labels can be given."""
+    mapping = path.with_name(MAPPING)
+    if not (labelled and mapping.is_file()):
+        if classes:
+            lacks = f"{mapping} (mapClass: the 40 classes of the 894)" if labelled else f"the variable labels in {path}"
+            raise DataError(f"labels of {classes} classes need {lacks}, found none; put it there or leave out classes=")
+        return None
+    try:
+        forty = loadmat(mapping)["mapClass"].ravel().astype(np.int64)
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise DataError(f"{mapping}: expected mapClass (MATLAB v5), found none ({error!r}); fetch it again") from error
+    if not len(forty) or forty.min() < 1 or forty.max() > len(NYU40):
+        raise DataError(f"{mapping}: expected classes 1 to 40 in mapClass, found another; fetch it again")
+    return np.concatenate([[IGNORE], forty - 1 if classes == len(NYU40) else NYU40_TO_13[forty - 1]])
+
+
+def _split(path: Path, split: str, frames: int) -> np.ndarray:
+    """Return the frames of a split, counted from 0, sorted as the file has them."""
+    if not path.is_file():
+        raise DataError(f"the split {split!r} needs {path}, found none; put it there or use the split 'all'")
+    try:
+        numbers = loadmat(path)[_NDXS[split]].ravel().astype(np.int64) - 1
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise DataError(f"{path}: expected trainNdxs and testNdxs (MATLAB v5), found neither ({error!r})") from error
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < frames):
+        raise DataError(f"{path} counts to {numbers.max() + 1}, but the .mat file has {frames} frames: not a pair")
+    return numbers
+
 
 LISTS = {
     "train": ("nyu_train.txt", "train_list.txt", "nyudepthv2_train_files_with_gt.txt"),

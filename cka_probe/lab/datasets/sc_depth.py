@@ -28,11 +28,9 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, read_image
-from cka_probe.lab.datasets.depth import read_depth, read_pseudo_depth, read_sparse_depth
+from cka_probe.lab.datasets.fields import read_depth, read_pseudo_depth, read_sparse_depth
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
-from cka_probe.lab.datasets.intrinsics import camera_matrix, read_camera
-from cka_probe.lab.datasets.numbers import read_lines, read_numbers
-from cka_probe.lab.datasets.poses import read_poses
+from cka_probe.lab.datasets.numbers import camera_matrix, read_camera, read_lines, read_numbers, read_poses
 
 LISTS = {"train": ("train.txt", "Train.txt"), "val": ("val.txt", "Val.txt")}
 

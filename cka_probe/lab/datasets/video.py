@@ -26,10 +26,9 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, read_image
-from cka_probe.lab.datasets.depth import read_depth
+from cka_probe.lab.datasets.fields import read_depth
 from cka_probe.lab.datasets.frames import PARTNER, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.intrinsics import camera_of, read_camera
-from cka_probe.lab.datasets.poses import read_poses
+from cka_probe.lab.datasets.numbers import camera_of, read_camera, read_poses
 
 IMAGES = ("images", "frames", "left", "rgb", "color")
 DEPTHS = {"depth_mm": 1000, "depth": 1000, "sparse_depth": 256}

@@ -20,8 +20,8 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import VOC21
 from cka_probe.images.datasets import check_split
 from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, plain_numbering, read_labels
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.datasets.labels import check_folder, labelled_frames, partners, plain_numbering, read_labels
 from cka_probe.lab.datasets.numbers import read_lines
 
 _FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")

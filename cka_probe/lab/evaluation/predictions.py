@@ -20,7 +20,7 @@ from PIL import Image
 from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
 from cka_probe.images.classes import Classes
-from cka_probe.lab.datasets.labels import read_labels
+from cka_probe.lab.datasets.fields import read_labels
 
 FORMAT = "ckaprobe-predictions/1"
 NOTE = "predictions.json"

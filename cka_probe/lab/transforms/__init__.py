@@ -27,10 +27,20 @@ camera stands on the other side; `source_T_target` says so. Rotations and all ot
 K, poses or normals wrong; they are refused.
 """
 
-from cka_probe.lab.transforms.boxes import Box, flips, largest, native, random_area, uniform
-from cka_probe.lab.transforms.colour import color_jittered
-from cka_probe.lab.transforms.explicit import cropped, flipped, resized, resized_crop
+from cka_probe.lab.transforms.color import color_jittered
 from cka_probe.lab.transforms.fields import TYPES, plain, typed
+from cka_probe.lab.transforms.views import (
+    Box,
+    cropped,
+    flipped,
+    flips,
+    largest,
+    native,
+    random_area,
+    resized,
+    resized_crop,
+    uniform,
+)
 
 __all__ = [
     "TYPES",

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.dataset_files import cut_short, pairs_root, real_data
+from helpers.paths import REAL
+from helpers.samples import H, Listed, W, but, full, image, pose
 from PIL import Image
-from test_datasets import REAL, cut_short, pairs_root, real_data
-from test_faults import H, Listed, W, but, full, image, pose
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.datasets.check import check_dataset, evenly
-from cka_probe.lab.datasets.statistics.classes import columns
-from cka_probe.lab.datasets.statistics.histogram import LogHistogram
+from cka_probe.lab.datasets.check import check_dataset, evenly_spaced
+from cka_probe.lab.datasets.statistics.maps import LogHistogram, columns
 from ckaprobe_cli import app
 
 # numbers
@@ -41,37 +41,37 @@ def test_numbers_are_those_of_all_pixels_at_once():
     samples[1]["labels"][:2] = 255
     check = check_dataset(Listed(samples, classes=SimpleNamespace(names=("road", "sky", "car", "tree"))))
     images, depth = (np.stack([one[name] for one in samples]) for name in ("image", "depth"))
-    assert check.found["image"]["mean"] == pytest.approx(images.mean((0, 2, 3)))
-    assert check.found["image"]["std"] == pytest.approx(images.std((0, 2, 3)), rel=1e-5)
-    assert check.found["image"]["sizes"] == {f"{W}x{H}": 5}
-    assert check.found["depth"]["values"]["max"] == depth.max()
-    assert check.found["depth"]["values"]["min"] == depth[depth > 0].min()
-    assert check.found["depth"]["measured"] == {"frames": 5, "mean": 0.8, "min": 0.0, "max": 1.0, "none": 1}
-    assert "depth is given, but 1 of 5 frames have none" in check.remarks
+    assert check.statistics["image"]["mean"] == pytest.approx(images.mean((0, 2, 3)))
+    assert check.statistics["image"]["std"] == pytest.approx(images.std((0, 2, 3)), rel=1e-5)
+    assert check.statistics["image"]["sizes"] == {f"{W}x{H}": 5}
+    assert check.statistics["depth"]["values"]["max"] == depth.max()
+    assert check.statistics["depth"]["values"]["min"] == depth[depth > 0].min()
+    assert check.statistics["depth"]["measured"] == {"frames": 5, "mean": 0.8, "min": 0.0, "max": 1.0, "none": 1}
+    assert "depth is given, but 1 of 5 frames have none" in check.warnings
     labels = np.stack([one["labels"] for one in samples])
-    assert check.found["labels"]["pixels"]["sky"] == (labels == 1).sum()
-    assert check.found["labels"]["shares"]["sky"] == pytest.approx((labels == 1).sum() / (labels < 255).sum())
-    assert check.found["labels"]["ignored"] == pytest.approx((labels == 255).mean())
-    assert check.found["labels"]["never"] == ["tree"]
-    assert check.found["category"]["images"] == {"0": 3, "1": 2}
+    assert check.statistics["labels"]["pixels"]["sky"] == (labels == 1).sum()
+    assert check.statistics["labels"]["shares"]["sky"] == pytest.approx((labels == 1).sum() / (labels < 255).sum())
+    assert check.statistics["labels"]["ignored"] == pytest.approx((labels == 255).mean())
+    assert check.statistics["labels"]["never"] == ["tree"]
+    assert check.statistics["category"]["images"] == {"0": 3, "1": 2}
     flow = np.hypot(*np.stack([one["flow"] for one in samples], 1))
-    assert check.found["flow"]["length"]["max"] == pytest.approx(flow.max())
+    assert check.statistics["flow"]["length"]["max"] == pytest.approx(flow.max())
     assert (check.broken, check.problems) == (0, ())
 
 
 def test_the_field_of_view_reaches_from_border_to_border():
     K = np.array([[W / 2, 0, (W - 1) / 2], [0, H / 2, (H - 1) / 2], [0, 0, 1]], np.float32)
-    found = check_dataset(Listed([but(K=K), but(K=K)])).found["K"]
+    found = check_dataset(Listed([but(K=K), but(K=K)])).statistics["K"]
     assert found["cameras"] == 1
     assert found["degrees_across"] == pytest.approx([90, 90])
     assert found["degrees_down"] == pytest.approx([90, 90])
 
 
-def test_a_principal_point_of_another_size_is_remarked():
+def test_a_principal_point_of_another_size_is_warned_about():
     K = full()["K"].copy()
     K[0, 2] = 2 * W
-    (remark,) = check_dataset(Listed([{"image": image(), "K": K}])).remarks
-    assert "principal point is more than 15% off the middle in 1 frames; the first: a/0.png" in remark
+    (warning,) = check_dataset(Listed([{"image": image(), "K": K}])).warnings
+    assert "principal point is more than 15% off the middle in 1 frames; the first: a/0.png" in warning
 
 
 def test_steps_are_counted_within_a_folder_and_a_jump_is_named():
@@ -79,12 +79,12 @@ def test_steps_are_counted_within_a_folder_and_a_jump_is_named():
     names = [f"{'ab'[index > 5]}/{index}.png" for index in range(8)]
     samples = [{"image": image(index), "world_T_target": pose(x)} for index, x in enumerate(places)]
     check = check_dataset(Listed(samples, names))
-    found = check.found["world_T_target"]
+    found = check.statistics["world_T_target"]
     assert found["step"]["median"] == pytest.approx(1, rel=0.01)
     assert found["step"]["max"] == 100
     assert found["jumps"] == 1
-    assert "1 of 6 steps" in check.remarks[0]
-    assert check.remarks[0].endswith("leads to a/4.png")
+    assert "1 of 6 steps" in check.warnings[0]
+    assert check.warnings[0].endswith("leads to a/4.png")
 
 
 def test_sources_differ_by_what_they_differ_and_lie_where_they_lie():
@@ -96,23 +96,23 @@ def test_sources_differ_by_what_they_differ_and_lie_where_they_lie():
         "source_T_target": np.stack([pose(3, 4), unknown]),
     }
     check = check_dataset(Listed([one]))
-    assert check.found["sources"]["difference"]["max"] == pytest.approx(0.5)
-    assert check.found["sources"]["baseline"]["median"] == 5
-    assert (check.found["sources"]["unknown"], check.found["sources"]["same"]) == (1, 1)
-    assert "1 source is the target's own image" in check.remarks
-    assert any("of a single colour" in remark for remark in check.remarks)
+    assert check.statistics["sources"]["difference"]["max"] == pytest.approx(0.5)
+    assert check.statistics["sources"]["baseline"]["median"] == 5
+    assert (check.statistics["sources"]["unknown"], check.statistics["sources"]["same"]) == (1, 1)
+    assert "1 source is the target's own image" in check.warnings
+    assert any("of a single colour" in warning for warning in check.warnings)
 
 
 def test_copies_are_found_and_the_first_is_named():
     check = check_dataset(Listed([{"image": image(seed)} for seed in (0, 1, 0, 2, 1)]))
-    assert check.remarks == ("2 images are a copy of an earlier image; the first: a/2.png",)
+    assert check.warnings == ("2 images are a copy of an earlier image; the first: a/2.png",)
 
 
-def test_depth_in_millimetres_and_turned_normals_are_remarked():
+def test_depth_in_millimetres_and_turned_normals_are_warned_about():
     one = full()
     check = check_dataset(Listed([one | {"depth": one["depth"] * 1000, "normals": -one["normals"]}]))
-    assert any("is it in metres?" in remark for remark in check.remarks)
-    assert any("100.0% of normals look away from the camera" in remark for remark in check.remarks)
+    assert any("is it in metres?" in warning for warning in check.warnings)
+    assert any("100.0% of normals look away from the camera" in warning for warning in check.warnings)
 
 
 def test_frames_are_forgotten_once_they_are_counted():
@@ -136,8 +136,8 @@ def test_broken_files_are_counted_the_first_ten_are_kept_and_the_rest_is_read():
     samples = [DataError(f"unreadable\n {index}") if index % 2 else full(index) for index in range(30)]
     check = check_dataset(Listed(samples))
     assert (check.frames, check.broken, len(check.problems)) == (30, 15, 10)
-    assert check.found["depth"]["measured"]["frames"] == 15
-    assert check.problems[0].fault == "unreadable 1"
+    assert check.statistics["depth"]["measured"]["frames"] == 15
+    assert check.problems[0].reason == "unreadable 1"
     assert "in 15 frames; the first 10:" in check.table()
 
 
@@ -147,7 +147,7 @@ def test_what_is_no_data_error_is_a_bug_and_is_raised():
 
 
 def test_a_part_is_read_evenly():
-    assert evenly(100, 3) == [0, 50, 99]
+    assert evenly_spaced(100, 3) == [0, 50, 99]
     check = check_dataset(Listed([full(index) for index in range(9)]), num=3)
     assert (check.frames, check.total) == (3, 9)
     assert "9, 3 of them read, evenly spaced" in check.table()
@@ -177,7 +177,7 @@ def test_the_command_prints_writes_and_draws(tmp_path):
     assert done.stdout.splitlines()[0] == "frames    7, all read"
     assert done.stdout.splitlines()[-2:] == [str(tmp_path / "check.json"), str(tmp_path / "sheet.png")]
     document = json.loads((tmp_path / "check.json").read_text())
-    assert document["found"]["depth"] == check_dataset(open_dataset(f"nyuv2:{root}")).found["depth"]
+    assert document["statistics"]["depth"] == check_dataset(open_dataset(f"nyuv2:{root}")).statistics["depth"]
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 1440
 
@@ -211,7 +211,7 @@ def test_the_command_refuses_a_wrong_place_before_it_reads(tmp_path, monkeypatch
 
 @real_data
 def test_real_frames_are_as_their_source_says():
-    found = check_dataset(open_dataset(f"nyuv2:{REAL / 'nyuv2'}"), num=12).found
+    found = check_dataset(open_dataset(f"nyuv2:{REAL / 'nyuv2'}"), num=12).statistics
     assert found["image"]["sizes"] == {"320x240": 12}
     assert 55 < found["K"]["degrees_across"][0] < 65  # a Kinect sees 57 to 63 degrees
     assert 0.4 < found["depth"]["values"]["min"] < found["depth"]["values"]["max"] < 10.1

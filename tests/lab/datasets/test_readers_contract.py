@@ -5,8 +5,8 @@ from itertools import combinations
 
 import pytest
 import torch
-from test_readers_images import exported_root, imagenet_root, lsun_root
-from test_readers_labels import (
+from helpers.image_files import exported_root, imagenet_root, lsun_root
+from helpers.label_files import (
     ade_root,
     drawn_root,
     masks_root,
@@ -16,8 +16,8 @@ from test_readers_labels import (
     write_image,
     write_labels,
 )
-from test_readers_rooms import labelled_mat, labelled_pairs, labelled_scenes
-from test_readers_streets import cityscapes_root, kitti_root
+from helpers.labelled_nyuv2 import labelled_mat, labelled_pairs, labelled_scenes
+from helpers.street_files import cityscapes_root, kitti_root
 from torch.utils.data import DataLoader
 
 from cka_probe.errors import DataError

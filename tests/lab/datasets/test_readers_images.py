@@ -1,40 +1,22 @@
 """Readers of images without labels per pixel: folders and lists, folders of classes, databases of scenes."""
 
 import hashlib
-import io
 import multiprocessing
 import shutil
-from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
 import torch
+from helpers.image_files import COUNTS, encoded, exported_root, imagenet_root, key_of, lsun_root, write
 from helpers.paths import REAL
-from PIL import Image
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sampling import smallest_by_seed
-from cka_probe.lab.datasets.databases import keys_of
+from cka_probe.lab.datasets.lsun import keys_of
 
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real images (../shared/data) are not here")
-
-
-def encoded(seed, kind="PNG"):
-    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **({"lossless": True} if kind == "WEBP" else {}))
-    return stream.getvalue()
-
-
-def write(path, seed=0, kind="PNG"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded(seed, kind))
-
-
-def key_of(category, number):
-    return hashlib.sha1(f"{category}{number}".encode()).hexdigest()
 
 
 def names(dataset):
@@ -78,14 +60,6 @@ def test_what_is_wrong_with_a_list_is_said_with_its_line(tmp_path, text, message
 
 
 # folders of classes
-
-
-def imagenet_root(root):
-    for split, counts in {"train": {"n01": 3, "n02": 2, "n03": 1}, "val": {"n01": 1, "n03": 2}}.items():
-        for wnid, count in counts.items():
-            for number in range(count):
-                write(root / split / wnid / f"{split}_{number}.JPEG", number, "JPEG")
-    return root
 
 
 def test_a_image_has_the_class_of_its_folder(tmp_path):
@@ -141,30 +115,6 @@ def test_what_is_wrong_with_folders_of_classes_is_said(tmp_path, spoil, split, m
 
 
 # databases of scenes
-
-COUNTS = {"bedroom": 12, "dining_room": 9, "kitchen": 10}
-
-
-def lsun_root(root, kinds=("JPEG", "WEBP", "PNG")):
-    for category, count in COUNTS.items():
-        folder = root / f"{category}_train_lmdb"
-        folder.mkdir(parents=True)
-        with lmdb.open(str(folder), map_size=1 << 22) as database, database.begin(write=True) as writing:
-            for number in range(count):
-                writing.put(key_of(category, number).encode(), encoded(number, kinds[number % len(kinds)]))
-    return root
-
-
-def exported_root(root, split="_train"):
-    for category, count in COUNTS.items():
-        for number in range(count):
-            key = key_of(category, number)
-            write(
-                root / f"{category}{split}" / Path(*key[:6]) / f"{key}.webp",
-                number,
-                ("JPEG", "WEBP", "PNG")[number % 3],
-            )
-    return root
 
 
 def test_a_database_gives_images_whatever_their_encoding(tmp_path, monkeypatch):

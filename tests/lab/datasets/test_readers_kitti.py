@@ -7,8 +7,7 @@ from PIL import Image
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.datasets.kitti_oxts import camera_pose
-from cka_probe.lab.datasets.laser import scan_depth
+from cka_probe.lab.datasets.kitti import camera_pose, scan_depth
 
 HEIGHT, WIDTH = 10, 16
 FX = 20.0

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from helpers.paths import REAL
 
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.datasets.depth import read_depth, read_sun_depth
-from cka_probe.lab.datasets.kitti_calibration import shift
-from cka_probe.lab.datasets.laser import scan_depth
+from cka_probe.lab.datasets.fields import read_depth, read_sun_depth
+from cka_probe.lab.datasets.kitti import scan_depth, shift
 from cka_probe.lab.geometry import warp
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings (../shared/data) are not here")

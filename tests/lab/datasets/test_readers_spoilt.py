@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from test_readers_labels import (
+from helpers.label_files import (
     VOC,
     ade_root,
     cut,
@@ -18,6 +17,7 @@ from test_readers_labels import (
     write_image,
     write_labels,
 )
+from PIL import Image
 
 from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.images.datasets import open_dataset

@@ -11,9 +11,7 @@ from scipy.sparse import csr_matrix, save_npz
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.reading import image_size, read_image
-from cka_probe.lab.datasets.depth import read_sun_depth
-from cka_probe.lab.datasets.numbers import read_named_numbers, read_numbers
-from cka_probe.lab.datasets.poses import pose_from_quaternion, read_poses
+from cka_probe.lab.datasets.numbers import pose_from_quaternion, read_named_numbers, read_numbers, read_poses
 
 HEIGHT, WIDTH = 6, 8
 K = np.array([[9.0, 0, 3.5], [0, 8.0, 2.5], [0, 0, 1]])
@@ -247,10 +245,3 @@ def test_the_size_of_a_image_is_that_of_the_upright_one(tmp_path):
     (tmp_path / "none.png").write_bytes(b"none")
     with pytest.raises(DataError, match="unreadable image"):
         image_size(tmp_path / "none.png")
-
-
-def test_sun_depth_is_turned_back(tmp_path):
-    millimetres = np.array([[0, 1, 1234, 8191]], np.uint16)
-    turned = ((millimetres.astype(np.uint32) << 3) | (millimetres >> 13)).astype(np.uint16)
-    Image.fromarray(turned).save(tmp_path / "sun.png")
-    np.testing.assert_allclose(read_sun_depth(tmp_path / "sun.png")[0].numpy(), millimetres / 1000, rtol=1e-6)

@@ -7,34 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.depth_models import save_model
 from helpers.folders import contents
 from typer.testing import CliRunner
 
-from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError, OutputError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.datasets.depth import read_steps
+from cka_probe.lab.datasets.fields import read_steps
 from cka_probe.lab.pseudo_depth import Source, open_source, write_pseudo_depth
 from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.scenes.layouts.files import write_affine_depth
-from cka_probe.lab.tasks import TASKS
-from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from ckaprobe_cli import app
 
 SIZE = (72, 96)
-
-
-def save_model(path, task="teacher", seed=0):
-    """Write a checkpoint of an untrained resnet18 for a task, as a stage would."""
-    torch.manual_seed(seed)
-    backbone = Backbone(ARCHITECTURES["resnet18"].build(size=64), size=64)
-    options = {"cell": 16} if task == "masked" else {}
-    head = registry.get(TASKS, task, "task")((64, 64), **options).head(backbone)
-    header = Checkpoint("resnet18", {"size": 64}, IMAGENET_MEAN, IMAGENET_STD, task=task, task_options=options)
-    save_checkpoint(path, backbone, head, header)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from test_pseudo_files import save_model
+from helpers.depth_models import save_model
 from transformers import (
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
@@ -15,8 +15,7 @@ from transformers import (
 )
 
 from cka_probe.errors import CheckpointError, DataError, DeviceError
-from cka_probe.lab.pseudo_depth import open_source
-from cka_probe.lab.pseudo_depth.sources import FARTHEST, depth_of_disparity, said_by
+from cka_probe.lab.pseudo_depth import FARTHEST, depth_of_disparity, open_source, said_by
 
 
 @pytest.mark.parametrize("task", ["teacher", "depth", "geometric", "pseudo_depth"])

@@ -12,7 +12,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, NYU13, NYU40_TO_13
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import FIELDS
-from cka_probe.lab.datasets.flow import read_flow
+from cka_probe.lab.datasets.fields import read_flow
 from cka_probe.lab.scenes import SCENES, see
 from cka_probe.lab.scenes.layouts import LAYOUTS, USUAL
 from cka_probe.lab.scenes.layouts.files import counted, in_steps, write_flow

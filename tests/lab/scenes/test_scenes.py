@@ -6,8 +6,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from helpers.pipelines import pipeline
 from helpers.stories import landing
-from test_transforms import pipeline
 from torchvision.transforms import v2
 
 from cka_probe.errors import DataError, UnknownNameError

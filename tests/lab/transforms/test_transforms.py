@@ -3,22 +3,14 @@
 import pytest
 import torch
 from helpers.paths import REAL as DATA
+from helpers.pipelines import pipeline
 from helpers.plane import mirrored, scene, seen, texture, tiles
 from torchvision.transforms import v2
 
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import FIELDS
 from cka_probe.lab.geometry import rigid_flow, warp
-from cka_probe.lab.transforms import cropped, flipped, plain, resized, resized_crop, typed
-
-
-def pipeline(*transforms):
-    def run(sample):
-        torch.manual_seed(7)
-        return plain(v2.Compose(list(transforms))(typed(sample)))
-
-    return run
-
+from cka_probe.lab.transforms import cropped, flipped, resized, resized_crop
 
 VIEWS = {
     "nothing": lambda sample: sample,

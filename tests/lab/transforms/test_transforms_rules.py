@@ -19,7 +19,7 @@ from cka_probe.lab.transforms import (
     resized,
     typed,
 )
-from cka_probe.lab.transforms.kernels import CARRIED, GREY, REFUSED
+from cka_probe.lab.transforms.fields import CARRIED, GREY, REFUSED
 
 
 def test_every_field_of_a_sample_has_a_type():

@@ -1,8 +1,8 @@
-"""What is counted of each field while a data set is read once: running sums and histograms, never the values.
+"""Statistics of each field, accumulated while a dataset is read once: running sums and histograms, never the values.
 
-A tally is made of the dataset, is shown one sample after the other, and then has `numbers` (for JSON), `lines` (the
-same for a reader) and `remarks` (what somebody should know before training on it). A new one is one class with
-these members and one line in `STATISTICS`.
+An instance is created for a dataset and updated with one sample after another. It then returns `numbers` (for JSON),
+`summary_lines` (the same as text) and `warnings` (what to check before training). To add one, write a class with these
+members and add a line to `STATISTICS`.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from cka_probe.images.datasets import Dataset
-from cka_probe.lab.datasets.statistics.camera import Camera, Poses
-from cka_probe.lab.datasets.statistics.classes import Categories, Labels, Pieces, Planes
-from cka_probe.lab.datasets.statistics.depth import Depth, PseudoDepth
-from cka_probe.lab.datasets.statistics.images import Images, Sources
-from cka_probe.lab.datasets.statistics.maps import Edges, Flow, Normals, Occluded, Valid
+from cka_probe.lab.datasets.statistics.images import Camera, Images, Poses, Sources
+from cka_probe.lab.datasets.statistics.maps import (
+    Categories,
+    Depth,
+    Edges,
+    Flow,
+    Labels,
+    Normals,
+    Occluded,
+    Pieces,
+    Planes,
+    PseudoDepth,
+    Valid,
+)
 
 
 class FieldStatistics(Protocol):
@@ -34,11 +43,11 @@ class FieldStatistics(Protocol):
         """Return what was counted, ready for JSON."""
         ...
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """Return the same in words."""
         ...
 
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Return what is allowed and still strange."""
         ...
 
@@ -60,5 +69,3 @@ STATISTICS: dict[str, type[FieldStatistics]] = {
     "valid": Valid,
     "category": Categories,
 }
-
-__all__ = ["TALLIES", "Tally"]

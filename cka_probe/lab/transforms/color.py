@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as F
 
 from cka_probe.errors import DataError
-from cka_probe.lab.transforms.boxes import uniform
+from cka_probe.lab.transforms.views import uniform
 
 Sample = Mapping[str, Tensor]
 
