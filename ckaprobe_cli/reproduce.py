@@ -64,18 +64,19 @@ def reproduce(
     """
     from cka_probe import registry
     from cka_probe.papers import PAPERS, check_options
+
+    run_study, bars = registry.get(PAPERS, paper, "paper"), Bars(quiet)  # first: names the extra if one is missing
     from cka_probe.papers.study import RunContext
 
-    again, bars = registry.get(PAPERS, paper, "paper"), Bars(quiet)
-    asked = {"trials": trials, "protocol": protocol, "tables": tables and tables.split(",")}
-    more = {name: value for name, value in asked.items() if value is not None}
-    check_options(paper, more)
+    requested = {"trials": trials, "protocol": protocol, "tables": tables and tables.split(",")}
+    options = {name: value for name, value in requested.items() if value is not None}
+    check_options(paper, options)
     context = RunContext(device, workers, training=bars.step, generating=bars.scenes, say=bars.say)
     try:
-        page = again(out, scale, seeds=seeds, settings=overrides or (), context=context, **more)
+        page = run_study(out, scale, seeds=seeds, settings=overrides or (), context=context, **options)
     except KeyboardInterrupt as interrupt:
         bars.close()
-        typer.echo(str(interrupt) or "stopped; the same command goes on from where it was", err=True)
+        typer.echo(str(interrupt) or "stopped; the same command resumes from here", err=True)
         raise typer.Exit(130) from interrupt
     finally:
         bars.close()

@@ -103,7 +103,7 @@ def arm_similarity(evidence: SemanticEvidence, seed: int, x: str, y: str, when: 
 
 
 def _diverged(evidence: SemanticEvidence, run: RunKey, *cases: Case) -> Estimate | None:
-    """Return that there is no number because a run's loss was none; `None` if that is not why."""
+    """Return an undefined estimate if the loss of a run stopped being a number; else `None`."""
     failed = [case.name for case in cases if evidence.diverged(case, run)]
     return undefined(f"the loss of {' and '.join(failed)} stopped being a number") if failed else None
 

@@ -58,7 +58,7 @@ CURVE_MEASURES = ("miou_subset", "miou", "accuracy")
 
 
 SCORE_MEASURES = {"miou_subset": "mIoU 7", "miou": "mIoU all", "accuracy": "accuracy"}
-"""Measures of a table that are drawn, and what they are called there; the others stand in the table."""
+"""Measures of a table that are drawn, with their labels; the others are in the table only."""
 
 
 PAIRS = (("video", "classification"), ("video", "none"), ("classification", "none"), ("lidar", "classification"),
@@ -157,7 +157,7 @@ def _run(evidence: SemanticEvidence, case: Case, run: RunKey) -> Run | None:
 def _draw_pretraining(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
     """Draw the losses of pre-training; each arm has its own, and no two are comparable."""
     stem, runs, missing = "curves_pretraining", [], []
-    caption = "Pre-training: each arm's own loss. They fall or do not; their heights are of different things."
+    caption = "Pre-training: each arm's own loss. Only their trends can be compared, not their heights."
     for arm, name in list(ARMS.items())[1:]:
         logs = [log for seed in evidence.seeds if (log := evidence.pretraining_log(seed, arm)) is not None and len(log)]
         runs += [Run(name, log[[column for column in ("step", "lr", "loss") if column in log]]) for log in logs]

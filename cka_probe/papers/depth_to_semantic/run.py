@@ -76,7 +76,7 @@ def reproduce_depth_to_semantic(
         scale: A name in `SCALES`.
         seeds: How many times every arm is pre-trained; more can be added later.
         trials: How often each case is fine-tuned under a seed, by default as the scale says; more can be added later.
-        settings: `KEY=VALUE`s, see `settings`.
+        settings: `KEY=VALUE`s, see `training`.
         tables: What is run, names in `TABLES` or "all", by default the scale's own; more can be added later.
         protocol: "paper", or "released" to run the released code's faults as well.
         context: Device, processes, progress.

@@ -39,17 +39,17 @@ from cka_probe.papers.depth_to_semantic.study import DIVERGED, LABELLED, NONE, S
 from cka_probe.papers.study import ImageSource, RunContext, main_process_only, write_fingerprints
 
 STUDY_KEYS = {
-    "seed": "the study's seeds are 0, 1, …; say --seeds",
-    "start": "it is the arm's",
-    "lr": "it is chosen for each arm; say rates=[…]",
-    "freeze": "it is the case's",
-    "reset_head": "it is the case's",
-    "data": "say data.kitti_labels=PATH",
-    "options.network": "it is the case's",
-    "options.classes": "they are the data's",
-    "options.subset": "they are the data's",
+    "seed": "the study's seeds are 0, 1, …; use --seeds",
+    "start": "it depends on the arm",
+    "lr": "it is chosen for each arm; use rates=[…]",
+    "freeze": "it depends on the case",
+    "reset_head": "it depends on the case",
+    "data": "use data.kitti_labels=PATH",
+    "options.network": "it depends on the case",
+    "options.classes": "it depends on the data",
+    "options.subset": "it depends on the data",
 }
-"""Keys that a study sets itself, and what to do instead."""
+"""Keys that a study sets itself, and why or what to use instead."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class StudySettings:
     Attributes:
         data: Paths by name.
         pre: `--set` of the recipe of pre-training.
-        segment: And of that of fine-tuning.
-        rates: Learning rates to try; () are the scale's.
+        segment: `--set` of the recipe of fine-tuning.
+        rates: Learning rates to try; () for those of the scale.
     """
 
     data: dict[str, str]
@@ -74,10 +74,10 @@ class StudySettings:
 
 
 def read_settings(settings: Sequence[str]) -> StudySettings:
-    """Sort `KEY=VALUE`s.
+    """Parse `KEY=VALUE`s.
 
     Raises:
-        RecipeError: A key is none of these, or is one that the study sets itself.
+        RecipeError: A key is unknown, or the study sets it itself.
     """
     parsed = StudySettings({}, [], [])
     for text in settings:
@@ -111,7 +111,7 @@ def _refuse_study_keys(key: str, text: str, keys: tuple[str, ...]) -> None:
 
 
 def _rates(text: str) -> tuple[float, ...]:
-    """Return learning rates out of TOML."""
+    """Return learning rates from TOML."""
     value = parse_value(text)
     rates = value if isinstance(value, list) else [value]
     if not rates or not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
@@ -124,24 +124,24 @@ PRETRAINED_ON = ("objects", "kitti", "cityscapes", "rooms")
 
 
 NAMED = re.compile(r"\{(\w+)\}")
-"""A name of data that no path was put in for."""
+"""The name of a data set without a path."""
 
 
 NORMALISATION = "sc_depth"
-"""Of the untrained encoder: that of most arms, Monodepth2's."""
+"""Of the untrained encoder: Monodepth2's, as of most arms."""
 
 
 def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str]) -> Recipe:
-    """Return the recipe that trains the arms of a scale, and what they start from.
+    """Return the recipe that trains the arms of a scale and the stages that they start from.
 
     Args:
-        scale: Which arms.
+        scale: Names the recipe and the arms.
         seed: Of the study.
         settings: `--set` of the recipe.
-        paths: Of its data, by name; a name without one stays as it is, in braces.
+        paths: Of its data, by name; a name without a path stays in braces.
 
     Raises:
-        RecipeError: What does not fit, or an arm has no stage.
+        RecipeError: A setting cannot be used, or an arm has no stage.
     """
     named = {name: paths.get(name, f"{{{name}}}") for name in PRETRAINED_ON}
     data = [f"data.{name}={path}" for name, path in named.items()]
@@ -195,15 +195,15 @@ def write_untrained(recipe: Recipe, path: Path) -> None:
 
 
 SIDES = {"low": 0.5, "high": 2.0}
-"""Input sides over the recipe's own, by a case's `size`."""
+"""Factors of the recipe's input sides, by a case's `size`."""
 
 
 STEP, LEAST = 32, 64
-"""What the skip network asks of its input's sides: multiples of the one, no less than the other."""
+"""Sides of the skip network's input are multiples of `STEP` and at least `LEAST`."""
 
 
 OUTPUT_STRIDE = {"deeplab": 16}
-"""Of the encoder below a network."""
+"""Of the encoder, by network."""
 
 
 QUIRK_KEYS: dict[str, tuple[str, Any]] = {
@@ -213,16 +213,16 @@ QUIRK_KEYS: dict[str, tuple[str, Any]] = {
     "unmirrored": ("options.flip", False),
     "first_images": ("choose", "first"),
 }
-"""What a quirk sets, whatever the case."""
+"""Keys that a quirk sets in any case."""
 
 
 LIKE_IMAGENET = ("classification", "contrastive")
-"""Arms whose images the released code normalises as ImageNet's, before the encoder does it in its own way; to the
-others it does so once, as we do."""
+"""Arms whose images the released code normalises as ImageNet's before the encoder normalises them again; those of the
+others are normalised once, as here."""
 
 
 MOST_TRIALS = 1000
-"""Of one seed: more would have the seeds of the next one's."""
+"""Per seed: more trials would repeat the random seeds of the next seed's trials."""
 
 
 @dataclass(frozen=True)
@@ -230,10 +230,10 @@ class Trial:
     """One run of a case.
 
     Attributes:
-        case: What is done.
+        case: What is fine-tuned.
         rate: Highest learning rate.
         seed: Of the study.
-        number: Which of the case's trials, from 0.
+        number: Of the trial, from 0.
     """
 
     case: Case
@@ -242,8 +242,8 @@ class Trial:
     number: int
 
     @property
-    def drawn(self) -> int:
-        """Return the seed that its images, their order and its head follow from."""
+    def random_seed(self) -> int:
+        """The seed of its images, their order and its head."""
         return MOST_TRIALS * self.seed + self.number
 
 
@@ -253,34 +253,36 @@ def tuning_recipe(
     """Return the recipe of one fine-tuning.
 
     Args:
-        scale: Which recipe it is a case of.
+        scale: Names the recipe.
         trial: What is run.
-        start: The checkpoint of its arm.
+        start: The checkpoint of the arm.
         paths: Of the data, by name.
-        settings: `--set` of the recipe: for every case alike.
+        settings: `--set` of the recipe, for all cases.
 
     Raises:
-        RecipeError: What does not fit.
+        RecipeError: A setting or the recipe cannot be used.
     """
-    always = [*scale.segment_settings, *settings, f"data.train={scale.train(trial.case.data, paths)}"]
-    plain = read_recipe(scale.segment, always)
+    common = [*scale.segment_settings, *settings, f"data.train={scale.train(trial.case.data, paths)}"]
+    plain = read_recipe(scale.segment, common)
     if [stage.name for stage in plain.stages] != [SEGMENT]:
-        raise RecipeError(f"{scale.segment}: expected the one stage {SEGMENT!r}, found {_names(plain)}; give it that")
+        raise RecipeError(
+            f"{scale.segment}: expected the one stage {SEGMENT!r}, found {_names(plain)}; use a recipe with that stage"
+        )
     keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale.calibrate)
     return read_recipe(
         scale.segment,
-        [*always, f"seed={trial.drawn}", *(f"{SEGMENT}.{key}={_toml(value)}" for key, value in keys.items())],
+        [*common, f"seed={trial.random_seed}", *(f"{SEGMENT}.{key}={_toml(value)}" for key, value in keys.items())],
     )
 
 
 def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
-    """Return what a case sets, by key of the stage.
+    """Return the keys of the stage that a case sets.
 
     Args:
         case: The case.
         plain: The recipe without it.
-        calibrate: Batches that a frozen untrained encoder is shown before it is frozen. Its batch norms know nothing
-            of any image: without, it is fed through statistics of 0 and 1 that no layer has.
+        calibrate: Batches that an untrained encoder is shown before it is frozen. Otherwise its batch norms would
+            keep their initial statistics of 0 and 1, which no layer has.
     """
     data, stage = LABELLED[case.data], plain.stages[0]
     keys: dict[str, Any] = {"options.network": case.network, "options.classes": data.classes}
@@ -303,12 +305,12 @@ def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
 
 
 def _side(pixels: float) -> int:
-    """Return the nearest side that the skip network takes."""
+    """Return the nearest side that the skip network accepts."""
     return max(LEAST, STEP * round(pixels / STEP))
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML writes it, which for these is as JSON does."""
+    """Return a value as TOML, which for these types is the same as JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -317,7 +319,7 @@ def _names(recipe: Recipe) -> str:
 
 
 CHOSEN_BY = ("miou_subset", "miou")
-"""Held-out values that a rate is chosen by: the first, where every rate has one."""
+"""Held-out measures to choose a rate by: the first if every rate has one."""
 
 
 @dataclass(frozen=True)
@@ -341,17 +343,17 @@ class Tuning:
     context: RunContext
 
     def choose_rate(self, base: Case) -> None:
-        """Try the learning rates on a base case and note the best, unless that was done."""
+        """Try the learning rates on a base case and record the best, if none is recorded."""
         if self.paths.rate(self.seed, base) is None:
             tried = {}
             for rate in self.scale.rates:
                 self._train(Trial(base, rate, self.seed, 0))
                 tried[rate] = held_out(self.paths.tuned(self.seed, base, rate, 0))
-            main_process_only(lambda: self._note(base, *best_rate(tried, base.name)))
-        main_process_only(lambda: self._delete_losers(base))
+            main_process_only(lambda: self._record_rate(base, *best_rate(tried, base.name)))
+        main_process_only(lambda: self._delete_other_rates(base))
 
     def finish(self, case: Case, number: int) -> None:
-        """Train and score a trial of a case at its chosen rate, unless that was done."""
+        """Train and score a trial of a case at its chosen rate, if it is not finished."""
         if (rate := self.paths.rate(self.seed, case)) is None:
             raise DataError(f"{case.name}: expected a chosen learning rate, found none; choose one first")
         trial = Trial(case, rate, self.seed, number)
@@ -364,7 +366,7 @@ class Tuning:
         return self.paths.tuned(self.seed, trial.case, trial.rate, trial.number)
 
     def _train(self, trial: Trial) -> bool:
-        """Run the recipe of a trial; return whether its loss was a number to the end."""
+        """Run the recipe of a trial; return whether its loss stayed finite."""
         folder, start = self._folder(trial), self.paths.checkpoint(self.seed, trial.case.arm)
         if (folder / DIVERGED).exists():
             return False
@@ -375,12 +377,12 @@ class Tuning:
             run_recipe(recipe, folder, device=context.device, workers=context.workers, progress=context.training)
         except TrainingError as error:
             note = json.dumps({"error": str(error)})
-            main_process_only(lambda: _give_up(folder, note))
+            main_process_only(lambda: _record_divergence(folder, note))
             return False
         return True
 
     def _score(self, trial: Trial) -> None:
-        """Write how well a trial segments the test images, and the fingerprint of those that are compared."""
+        """Score a trial on the test images, and write its fingerprint if its encoder is compared."""
         folder, test = self._folder(trial), self.scale.test(trial.case.data, self.data)
         keep = folder / "predictions" if keeps_weights(trial) else None
         scores = evaluate(_weights(folder), test, device=self.context.device, keep=keep)
@@ -392,17 +394,17 @@ class Tuning:
 
     @property
     def images(self) -> ImageSource:
-        """Return what all encoders of the study are shown to be compared: streets that none was trained on."""
+        """Images over which all encoders are compared: streets that none was trained on."""
         return ImageSource(self.scale.test("kitti", self.data), self.scale.num, self.context.device)
 
-    def _note(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
+    def _record_rate(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
         path = self.paths.rates(self.seed)
         rates = json.loads(path.read_text("utf-8")) if path.exists() else {}
         values = {f"{rate:g}": None if math.isnan(value) else value for rate, value in tried.items()}
         rates[base.name] = {"rate": rate, "tried": values, "measure": measure}
         _write(path, json.dumps(rates, indent=2))
 
-    def _delete_losers(self, base: Case) -> None:
+    def _delete_other_rates(self, base: Case) -> None:
         best = self.paths.rate(self.seed, base)
         for rate in self.scale.rates:
             if rate != best:
@@ -410,20 +412,20 @@ class Tuning:
 
 
 def keeps_weights(trial: Trial) -> bool:
-    """Return whether a trial's weights and predictions stay after it was scored."""
+    """Return whether a trial's weights and predictions are kept after it was scored."""
     return trial.number == 0 and trial.case.mode == "all" and not trial.case.quirks
 
 
 def is_compared(case: Case) -> bool:
-    """Return whether a case's encoder is compared with what it began as: base cases, and frozen ones beside them."""
+    """Return whether a case's encoder is compared with its start: base cases and their frozen variants."""
     return case in (case.base, Case(case.arm, case.data, mode="frozen"))
 
 
 def held_out(folder: Path) -> dict[str, float]:
-    """Return the values of a run's last evaluation on images held out; {} if it diverged.
+    """Return the values of a run's last evaluation on held-out images; {} if it diverged.
 
     Raises:
-        DataError: There was none.
+        DataError: There is none.
     """
     path = folder / SEGMENT / "validation.csv"
     if (folder / DIVERGED).exists():
@@ -435,10 +437,10 @@ def held_out(folder: Path) -> dict[str, float]:
 
 
 def best_rate(tried: Mapping[float, Mapping[str, float]], name: str) -> tuple[float, str, dict[float, float]]:
-    """Return the best of some rates, what it was chosen by, and that of each.
+    """Return the best rate, the measure that it was chosen by, and its value for each rate.
 
     Args:
-        tried: Held-out values by rate; none where training diverged. Of equals the first is taken.
+        tried: Held-out values by rate; {} where training diverged. The first of equal rates is taken.
         name: Of the case, for the message.
 
     Raises:
@@ -447,8 +449,9 @@ def best_rate(tried: Mapping[float, Mapping[str, float]], name: str) -> tuple[fl
     trained = [values for values in tried.values() if values]
     for measure in CHOSEN_BY:
         if trained and all(not math.isnan(values.get(measure, math.nan)) for values in trained):
-            by = {rate: values.get(measure, math.nan) for rate, values in tried.items()}
-            return max((rate for rate in by if not math.isnan(by[rate])), key=lambda rate: by[rate]), measure, by
+            scores = {rate: values.get(measure, math.nan) for rate, values in tried.items()}
+            finite = [rate for rate, score in scores.items() if not math.isnan(score)]
+            return max(finite, key=lambda rate: scores[rate]), measure, scores
     rates = ", ".join(f"{rate:g}" for rate in tried)
     raise DataError(
         f"{name}: expected a held-out mIoU at one of the learning rates {rates}, found none; hold more images out "
@@ -460,8 +463,8 @@ def _weights(folder: Path) -> Path:
     return folder / f"{SEGMENT}.safetensors"
 
 
-def _give_up(folder: Path, note: str) -> None:
-    """Say that a trial's loss stopped being a number, and delete what it would have gone on from."""
+def _record_divergence(folder: Path, note: str) -> None:
+    """Record that a trial's loss stopped being a number, and delete its resumable state."""
     (folder / SEGMENT / "resume.pt").unlink(missing_ok=True)
     _write(folder / DIVERGED, note)
 
