@@ -205,8 +205,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, e
     ("words", "message"),
     [
         (["depth-to-semantics"], "no paper 'depth-to-semantics'; did you mean 'depth-to-semantic'"),
-        (["mesa", "--trials", "2"], "--trials: mesa has no such thing, only depth-to-semantic has; leave it out"),
-        (["mesa", "--protocol", "paper"], "--protocol: mesa has no such thing"),
+        (["mesa", "--trials", "2"], "--trials: mesa has no such option, only depth-to-semantic has; omit it"),
+        (["mesa", "--protocol", "paper"], "--protocol: mesa has no such option"),
         (["depth-to-semantic", "--protocol", "papre"], "no protocol 'papre'; did you mean 'paper'"),
         (["depth-to-semantic", "--trials", "0"], "expected 1 to 1000 trials, found 0"),
         (["depth-to-semantic", "--set", "seed=1"], "expected data.NAME=PATH, pre.STAGE.KEY=VALUE"),
