@@ -27,8 +27,8 @@ from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.scenes.objects import OBJECTS
 from cka_probe.lab.tasks import TASKS
-from cka_probe.lab.training.devices import accelerator_for
 from cka_probe.lab.training.recipe import Recipe, Stage
+from cka_probe.lab.training.run import accelerator_for
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import begin, seeded
 from cka_probe.lab.training.trainer import Objective, Trainer

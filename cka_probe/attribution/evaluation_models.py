@@ -81,12 +81,15 @@ class EvaluationModel:
         """
         if self.size is None:
             return sample
-        from cka_probe.lab.tasks.views import view, whole_or_native  # the lab knows how it trained its networks
+        from cka_probe.lab.tasks.augment import (  # the lab knows how it trained its networks
+            crop_and_flip,
+            resize_or_crop,
+        )
         from cka_probe.lab.transforms import largest
 
         if self.squeezed:
-            return whole_or_native(sample, self.size, None, crop=self._unscaled)
-        return view(sample, largest(*sample["image"].shape[-2:], self.size, 0.5, 0.5), self.size)
+            return resize_or_crop(sample, self.size, None, crop=self._unscaled)
+        return crop_and_flip(sample, largest(*sample["image"].shape[-2:], self.size, 0.5, 0.5), self.size)
 
     def batch(self, usual: Callable[[torch.device, int, tuple[int, int]], int]) -> int:
         """Return how many images are shown at once."""

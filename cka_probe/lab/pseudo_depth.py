@@ -49,9 +49,9 @@ from cka_probe.errors import CheckpointError, DataError, OutputError
 from cka_probe.files import atomic_write
 from cka_probe.images.reading import images_in, read_image
 from cka_probe.lab.datasets.sc_depth import scene_folders
+from cka_probe.lab.evaluation.sliding_window import predict_whole
 from cka_probe.lab.losses import standardised
 from cka_probe.lab.scenes.layouts.files import write_affine_depth
-from cka_probe.lab.tasks.sliding_window import predict_whole
 from cka_probe.lab.transforms import resized
 from cka_probe.models.checkpoint import file_hash, read_header
 from cka_probe.models.checkpoints import is_ours

@@ -14,8 +14,8 @@ from cka_probe.comparison.compare import fingerprints
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.training import read_recipe
-from cka_probe.lab.training.log import Log
 from cka_probe.lab.training.run import _write
+from cka_probe.lab.training.trainer import Log
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.models.load import wrap
 

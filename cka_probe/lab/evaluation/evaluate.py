@@ -31,7 +31,7 @@ from cka_probe.lab.evaluation.predictions import check_names, keep_prediction, n
 from cka_probe.lab.evaluation.protocol import FINE, Protocol, image_scores
 from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.lab.tasks.sliding_window import predict_whole
+from cka_probe.lab.evaluation.sliding_window import predict_whole
 from cka_probe.models.checkpoint import Checkpoint, read_header, versions
 from cka_probe.models.checkpoints.reading import first_bytes
 from cka_probe.models.devices import pick_device, predicting, usual_batch

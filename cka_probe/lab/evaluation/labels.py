@@ -30,8 +30,8 @@ from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import LABELS, check_names, keep_labels, note_predictions
 from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
-from cka_probe.lab.tasks.sliding_window import window_starts
-from cka_probe.lab.tasks.views import whole_or_native
+from cka_probe.lab.evaluation.sliding_window import window_starts
+from cka_probe.lab.tasks.augment import resize_or_crop
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.devices import pick_device, predicting, usual_batch
 from cka_probe.models.trained import Trained, load_trained
@@ -154,7 +154,7 @@ class _Model:
     def compared(self, some: list[Sample], names: list[str]) -> list[tuple[np.ndarray, float, np.ndarray]]:
         """Return of each image confusion (K, K), cross-entropy (nats, NaN without a label) and classes (H, W)."""
         task, found = self.trained.task, []
-        seen = some if task.crop else [whole_or_native(sample, task.size, None) for sample in some]
+        seen = some if task.crop else [resize_or_crop(sample, task.size, None) for sample in some]
         with predicting(self.device, len(some)):
             all_logits = self._logits(torch.stack([sample["image"] for sample in seen]).to(self.device))
             for shown, stored, logits, name in zip(seen, some, all_logits, names, strict=True):

@@ -17,8 +17,8 @@ from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.sample import Sample
+from cka_probe.lab.tasks.augment import crop_and_flip
 from cka_probe.lab.tasks.decoders import last_map
-from cka_probe.lab.tasks.views import view
 from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone, Preprocessing
 
@@ -82,7 +82,7 @@ class Classification:
             )
         if train:
             box = random_area(*image.shape[-2:], generator, self.scale)
-            image = view({"image": image}, box, self.size, flip=flips(generator))["image"]
+            image = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))["image"]
         else:
             image = Preprocessing(self.size).fit(image)
         return {"image": image, "category": category}

@@ -38,9 +38,9 @@ from torchvision.transforms.v2 import functional as images
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
+from cka_probe.lab.tasks.augment import crop_and_flip
 from cka_probe.lab.tasks.decoders import last_map
-from cka_probe.lab.tasks.views import flips, random_area, uniform, view
-from cka_probe.lab.transforms import color_jittered
+from cka_probe.lab.transforms import color_jittered, flips, random_area, uniform
 from cka_probe.models.backbone import Backbone
 
 COLOURED, GREY, BLURRED = 0.8, 0.2, 0.5
@@ -164,7 +164,9 @@ class Contrastive:
         image = sample["image"]
         whole = (0, 0, *image.shape[-2:])
         return {
-            "image": self._view(image, generator) if train else view({"image": image}, whole, self.size)["image"],
+            "image": self._view(image, generator)
+            if train
+            else crop_and_flip({"image": image}, whole, self.size)["image"],
             "other": self._view(image, generator),
             "order": torch.rand((), generator=generator),
         }
@@ -173,7 +175,7 @@ class Contrastive:
         """Return a view of an image (3, H, W) as contrastive learning draws it, (3, h, w)."""
         height, width = self.size
         box = random_area(*image.shape[-2:], generator, self.scale, width / height)
-        seen = view({"image": image}, box, self.size, flip=flips(generator))
+        seen = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))
         jitter = 0.4 * (uniform(generator) < COLOURED)
         strengths = {"brightness": jitter, "contrast": jitter, "saturation": jitter, "hue": jitter / 4}
         image = color_jittered(seen, generator, **strengths)["image"]

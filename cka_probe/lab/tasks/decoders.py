@@ -1,17 +1,35 @@
-"""Decoders: from the last feature map of a backbone to pixels.
+"""Decoders: from the feature maps of a backbone to images, depth or features at full size.
 
-`PixelDecoder` is SimMIM's, a single 1 x 1 convolution and a pixel shuffle: what the encoder does not know, no
-decoder makes up. `DepthDecoder` is the light one of Xie et al., "Revealing the Dark Secrets of Masked Image
-Modeling" (CVPR 2023): all of the result is to come from the encoder. It is theirs layer for layer, but for the
-constant that their convolution adds before its batch norm, which takes it off again.
+`PixelDecoder` is that of SimMIM: one 1 x 1 convolution and a pixel shuffle. It has nothing to learn with, so all
+knowledge has to be in the encoder. `DepthDecoder` is the light one of Xie et al., "Revealing the Dark Secrets of Masked
+Image Modeling" (CVPR 2023), layer for layer, but for the bias before each batch norm, which the norm removes.
+
+`SkipDecoder` is that of Monodepth2 (Godard, Mac Aodha, Firman & Brostow, "Digging into Self-Supervised Monocular Depth
+Estimation", ICCV 2019). From the coarsest map up, at each of five strides: a convolution, upsampling by 2,
+concatenation with the backbone's map of that stride where it has one (a Swin has none at stride 2), a convolution.
+Convolutions are 3 x 3 with reflection padding and end in ELU; there is no batch norm. The outputs at strides 8, 4, 2
+and 1 are features. One more convolution each, the task's `output_layers`, turns them into disparity, flow, colours or
+classes. Every head keeps the decoder under the name `decoder`, so that one task can take it over from another.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import elu, interpolate
 
 from cka_probe.errors import RecipeError
 from cka_probe.models.backbone import Backbone
+
+Maps = Sequence[tuple[int, int]]
+"""(channels, stride) of each map of a pyramid, fine to coarse."""
+
+WIDTHS = {32: 256, 16: 128, 8: 64, 4: 32, 2: 16}
+"""Channels of `SkipDecoder` after each stride."""
+
+SCALES = (1, 2, 4, 8)
+"""Strides of its outputs, fine to coarse."""
 
 
 def last_map(backbone: Backbone) -> tuple[int, int]:
@@ -19,19 +37,19 @@ def last_map(backbone: Backbone) -> tuple[int, int]:
     return maps(backbone)[-1]
 
 
-def maps(backbone: Backbone) -> list[tuple[int, int]]:
+def maps(backbone: Backbone) -> Maps:
     """Return (channels, stride) of each map of a backbone's `pyramid`, fine to coarse.
 
     Raises:
-        RecipeError: The encoder does not say, as timm's convolutional and hierarchical ones do.
+        RecipeError: The encoder does not describe its maps, as timm's convolutional and hierarchical ones do.
     """
-    described = getattr(backbone.model, "feature_info", None)
-    if not described:
+    features = getattr(backbone.model, "feature_info", None)
+    if not features:
         raise RecipeError(
             f"expected an encoder with feature maps (timm's `feature_info`), found {backbone.origin.architecture!r}; "
             "train a Swin or a ResNet"
         )
-    return [(described_map["num_chs"], described_map["reduction"]) for described_map in described]
+    return [(feature["num_chs"], feature["reduction"]) for feature in features]
 
 
 class PixelDecoder(nn.Sequential):
@@ -81,3 +99,118 @@ class DepthDecoder(nn.Module):
         """Return depth in metres, (n, 1, H, W) float32."""
         wide = self.upsampling(self.widening(self.deconvolutions(feature_map)))
         return self.max_depth * self.to_depth(wide).float().sigmoid()
+
+
+class PyramidDecoder(nn.Module):
+    """Features at strides 1, 2, 4 and 8, with 16, 32, 64 and 128 channels, from the maps of a pyramid.
+
+    Args:
+        maps: (channels, stride) of each map, fine to coarse; strides out of 2, 4, 8, 16 and 32, the last 32.
+        upsampling: "nearest" or "bilinear".
+
+    Attributes:
+        channels: Of each output, by stride.
+    """
+
+    def __init__(self, maps: Maps, upsampling: str):
+        super().__init__()
+        self.upsampling = upsampling
+        self.strides = tuple(stride for _, stride in maps)
+        self.channels = {stride // 2: width for stride, width in WIDTHS.items() if stride // 2 in SCALES}
+        skips = {stride: channels for channels, stride in maps}
+        before = skips[32]
+        self.narrowing, self.joining = nn.ModuleDict(), nn.ModuleDict()
+        for stride, width in WIDTHS.items():
+            self.narrowing[str(stride)] = reflect_convolution(before, width)
+            self.joining[str(stride)] = reflect_convolution(width + skips.get(stride // 2, 0), width)
+            before = width
+
+    def features(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return features (n, channels, H / stride, W / stride) by stride, fine to coarse.
+
+        Args:
+            pyramid: Maps (n, C, H / stride, W / stride), fine to coarse; H and W multiples of 32, at least 64.
+        """
+        skips = dict(zip(self.strides, pyramid, strict=True))
+        align_corners = None if self.upsampling == "nearest" else False
+        x, outputs = skips[32], {}
+        for stride in WIDTHS:
+            x = elu(self.narrowing[str(stride)](x))
+            x = interpolate(x, scale_factor=2, mode=self.upsampling, align_corners=align_corners)
+            if stride // 2 in skips:
+                x = torch.cat([x, skips[stride // 2]], 1)
+            x = elu(self.joining[str(stride)](x))
+            if stride // 2 in SCALES:
+                outputs[stride // 2] = x
+        return dict(reversed(outputs.items()))
+
+
+class SkipDecoder(PyramidDecoder):
+    """Monodepth2's decoder: the maps of a pyramid -> features at strides 1, 2, 4 and 8.
+
+    Args:
+        maps: (channels, stride) of each map, fine to coarse; strides out of 2, 4, 8, 16 and 32, the last 32.
+    """
+
+    def __init__(self, maps: Maps):
+        super().__init__(maps, "nearest")
+
+    def forward(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return features (n, channels, H / stride, W / stride) by stride, fine to coarse."""
+        return self.features(pyramid)
+
+
+def output_layers(decoder: PyramidDecoder, outputs: int, scales: Sequence[int] = SCALES) -> nn.ModuleDict:
+    """Return a convolution from the decoder's features to `outputs` channels for each of some scales, by stride."""
+    return nn.ModuleDict({str(stride): reflect_convolution(decoder.channels[stride], outputs) for stride in scales})
+
+
+def at_scales(layers: nn.ModuleDict, features: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Return what `output_layers` make of the decoder's features, float32, by stride, fine to coarse."""
+    return {int(stride): layer(features[int(stride)]).float() for stride, layer in layers.items()}
+
+
+def at_full_size(outputs: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Return outputs (n, C, H / stride, W / stride) upsampled bilinearly to (n, C, H, W), by stride."""
+    return {
+        stride: output
+        if stride == 1
+        else interpolate(output, scale_factor=stride, mode="bilinear", align_corners=False)
+        for stride, output in outputs.items()
+    }
+
+
+def check_sides(size: tuple[int, int], task: str) -> None:
+    """Raise `RecipeError`, in the name of a task, unless `SkipDecoder` can read inputs of (height, width) pixels."""
+    if any(side < 64 or side % 32 for side in size):
+        raise RecipeError(f"{task}: expected sides that are multiples of 32, at least 64, found {size[0]} x {size[1]}")
+
+
+def skip_maps(backbone: Backbone, task: str) -> Maps:
+    """Return (channels, stride) of each map of an encoder that `SkipDecoder` can read.
+
+    Args:
+        backbone: The encoder.
+        task: Named in messages.
+
+    Raises:
+        RecipeError: The encoder has no such maps.
+    """
+    pyramid = maps(backbone)
+    check_maps(pyramid, task)
+    return pyramid
+
+
+def check_maps(maps: Maps, task: str) -> None:
+    """Raise `RecipeError`, in the name of a task, unless `SkipDecoder` can read these maps."""
+    strides = [stride for _, stride in maps]
+    if strides[-1] != 32 or len(set(strides)) < len(strides) or not set(strides) <= WIDTHS.keys():
+        raise RecipeError(
+            f"{task}: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, each once "
+            f"and the last 32, found {strides}; train a Swin, or a ResNet of output_stride=32"
+        )
+
+
+def reflect_convolution(before: int, after: int) -> nn.Conv2d:
+    """Return a 3 x 3 convolution with reflection padding: zeros would tell the network where the border is."""
+    return nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect")

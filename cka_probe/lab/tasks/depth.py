@@ -21,9 +21,9 @@ from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import silog
-from cka_probe.lab.tasks.augmenting import cut_depth, other_colours
+from cka_probe.lab.tasks.augment import crop_and_flip, cut_depth, jitter_colors
 from cka_probe.lab.tasks.decoders import DepthDecoder, last_map
-from cka_probe.lab.tasks.views import flips, largest, native, uniform, view
+from cka_probe.lab.transforms import flips, largest, native, uniform
 from cka_probe.models.backbone import Backbone
 
 BOXES = {"largest": largest, "native": native}
@@ -84,9 +84,9 @@ class Depth:
             fields["image"] = cut_depth(fields["image"], fields["depth"], self.max_depth, generator)
         down, across = (uniform(generator), uniform(generator)) if train else (0.5, 0.5)
         box = BOXES[self.crop](*fields["image"].shape[-2:], self.size, down, across)
-        cut = view(fields, box, self.size, flip=train and flips(generator))
+        cut = crop_and_flip(fields, box, self.size, flip=train and flips(generator))
         if train and self.color_jitter:
-            cut["image"] = other_colours(cut["image"], self.color_jitter, generator)
+            cut["image"] = jitter_colors(cut["image"], self.color_jitter, generator)
         return cut
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:

@@ -30,8 +30,8 @@ from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import warp_by_flow
 from cka_probe.lab.losses import edge_aware_slope, ssim, valid_mean_each
-from cka_probe.lab.tasks.skip_decoder import SkipDecoder, at_full_size, at_scales, check_sides, output_layers, skip_maps
-from cka_probe.lab.tasks.views import whole_or_native
+from cka_probe.lab.tasks.augment import resize_or_crop
+from cka_probe.lab.tasks.decoders import SkipDecoder, at_full_size, at_scales, check_sides, output_layers, skip_maps
 from cka_probe.models.backbone import Backbone
 
 SPAN = 0.4
@@ -122,7 +122,7 @@ class Flow:
                 "name them in the data, as in ?sources=1"
             )
         fields["sources"] = fields["sources"][self.source : self.source + 1]
-        return whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        return resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return L and its three parts, without their weights."""

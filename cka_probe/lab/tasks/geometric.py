@@ -28,11 +28,12 @@ from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, median_scaled, valid_depth
 from cka_probe.lab.geometry import warp
 from cka_probe.lab.losses import less_rotation, recognised_rotation, smoothness, valid_mean_each
+from cka_probe.lab.tasks.augment import crop_and_flip
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
 from cka_probe.lab.tasks.pose_network import PoseNet, rotation_matrix
 from cka_probe.lab.tasks.reconstruction import Comparing, Reconstruction, error_maps, reconstruct, selected
-from cka_probe.lab.tasks.views import flips, largest, uniform, view
+from cka_probe.lab.transforms import flips, largest, uniform
 from cka_probe.models.backbone import Backbone
 
 TRUSTED = (0.02, 0.1)
@@ -223,13 +224,13 @@ def video_view(sample: Sample, size: tuple[int, int], crop: float, generator: Ge
     """
     shape = sample["image"].shape[-2:]
     if generator is None:
-        return view(sample, largest(*shape, size, 0.5, 0.5), size)
+        return crop_and_flip(sample, largest(*shape, size, 0.5, 0.5), size)
     top, left, height, width = largest(*shape, size, uniform(generator), uniform(generator))
     h, w = (max(1, round(side / uniform(generator, 1.0, crop))) for side in (height, width))
     top, left = (
         first + round(uniform(generator) * (side - cut)) for first, side, cut in ((top, height, h), (left, width, w))
     )
-    return view(sample, (top, left, h, w), size, flip=flips(generator))
+    return crop_and_flip(sample, (top, left, h, w), size, flip=flips(generator))
 
 
 def rotated(images: Tensor, angles: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:

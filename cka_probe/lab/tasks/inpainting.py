@@ -29,7 +29,8 @@ from torch.nn.functional import max_pool2d
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import valid_mean_each
-from cka_probe.lab.tasks.skip_decoder import (
+from cka_probe.lab.tasks.augment import resize_or_crop
+from cka_probe.lab.tasks.decoders import (
     SCALES,
     SkipDecoder,
     at_full_size,
@@ -38,7 +39,7 @@ from cka_probe.lab.tasks.skip_decoder import (
     output_layers,
     skip_maps,
 )
-from cka_probe.lab.tasks.views import uniform, whole_or_native
+from cka_probe.lab.transforms import uniform
 from cka_probe.models.backbone import Backbone
 
 WEIGHTINGS = {
@@ -111,7 +112,7 @@ class Inpainting:
             DataError: The image is smaller than the box that is to be cut.
         """
         drawn = generator if train else None
-        view = whole_or_native({"image": sample["image"]}, self.size, drawn, crop=self.crop, mirror=self.flip)
+        view = resize_or_crop({"image": sample["image"]}, self.size, drawn, crop=self.crop, mirror=self.flip)
         return view | {"mask": self.draw_mask(generator)}
 
     def draw_mask(self, generator: Generator) -> Tensor:

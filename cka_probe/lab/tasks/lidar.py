@@ -22,10 +22,9 @@ from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
 from cka_probe.lab.losses import masked_l1
-from cka_probe.lab.tasks.augmenting import other_colours
-from cka_probe.lab.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
-from cka_probe.lab.tasks.skip_decoder import at_full_size
-from cka_probe.lab.tasks.views import whole_or_native
+from cka_probe.lab.tasks.augment import jitter_colors, resize_or_crop
+from cka_probe.lab.tasks.decoders import at_full_size
+from cka_probe.lab.tasks.disparity import DepthRange, DisparityHead, check_shape, disparity_head
 from cka_probe.models.backbone import Backbone
 
 DIVISORS = ("valid", "all")
@@ -43,7 +42,7 @@ class Lidar:
         divide_by: Pixels that the error is a mean over: those of the batch that were measured, "valid", or "all".
         start: Depth that untrained weights say, metres; 0 leaves it to chance.
         crop: Show random boxes of the network's size at the image's own resolution, instead of whole images.
-        color_jitter: Probability of each of three changes of colour of a training view (`augmenting.other_colours`).
+        color_jitter: Probability of each of three changes of colour of a training view (`augmenting.jitter_colors`).
         flip: Whether one view in two is mirrored.
     """
 
@@ -82,9 +81,9 @@ class Lidar:
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `depth` (1, h, w) metres, 0 = not measured."""
         fields = {name: sample[name] for name in ("image", "depth")}
-        cut = whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        cut = resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
         if train and self.color_jitter:
-            cut["image"] = other_colours(cut["image"], self.color_jitter, generator)
+            cut["image"] = jitter_colors(cut["image"], self.color_jitter, generator)
         return cut
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:

@@ -31,8 +31,9 @@ from torch import Generator, Tensor, nn
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import masked_l1, normalised_locally
+from cka_probe.lab.tasks.augment import crop_and_flip
 from cka_probe.lab.tasks.decoders import PixelDecoder, last_map
-from cka_probe.lab.tasks.views import flips, random_area, view
+from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone, Preprocessing
 
 
@@ -100,7 +101,7 @@ class Masked:
         image = sample["image"]
         if train:
             box = random_area(*image.shape[-2:], generator, self.scale, self.size[1] / self.size[0])
-            image = view({"image": image}, box, self.size, flip=flips(generator))["image"]
+            image = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))["image"]
         else:
             image = Preprocessing(self.size).fit(image)
         return {"image": image, "mask": self.draw_mask(generator)}

@@ -30,10 +30,10 @@ from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
 from cka_probe.lab.geometry import inverse_pose, warp
 from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
-from cka_probe.lab.tasks.disparity_head import DepthRange, DisparityHead, check_shape, disparity_head
+from cka_probe.lab.tasks.augment import resize_or_crop
+from cka_probe.lab.tasks.decoders import at_full_size
+from cka_probe.lab.tasks.disparity import DepthRange, DisparityHead, check_shape, disparity_head
 from cka_probe.lab.tasks.pose_network import PoseNet, axis_angle_matrix, pose_matrix
-from cka_probe.lab.tasks.skip_decoder import at_full_size
-from cka_probe.lab.tasks.views import whole_or_native
 from cka_probe.lab.transforms import color_jittered, uniform
 from cka_probe.models.backbone import Backbone
 
@@ -140,7 +140,7 @@ class Monodepth:
         """
         fields = {name: sample[name] for name in self.needs}
         self._check(fields)
-        cut = whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        cut = resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
         if not (train and self.jitter):
             return cut
         jittered = uniform(generator) < self.jitter

@@ -19,9 +19,10 @@ from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.sample import IGNORE, Sample
+from cka_probe.lab.tasks.augment import crop_and_flip
 from cka_probe.lab.tasks.classification import LinearHead
 from cka_probe.lab.tasks.decoders import last_map
-from cka_probe.lab.tasks.views import flips, random_area, view
+from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone
 
 
@@ -68,7 +69,7 @@ class SceneClass:
         if train:
             box = random_area(*box[2:], generator, self.scale, self.size[1] / self.size[0])
             flip = flips(generator)
-        seen = view(fields, box, self.size, flip=flip)
+        seen = crop_and_flip(fields, box, self.size, flip=flip)
         return {"image": seen["image"], "present": self.present(seen["labels"])}
 
     def present(self, labels: Tensor) -> Tensor:

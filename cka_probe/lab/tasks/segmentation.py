@@ -1,20 +1,32 @@
-"""The class of every pixel from one image: what encoders are fine-tuned for to see whether depth served them.
+"""The class of every pixel from one image: what encoders are fine-tuned for to see whether depth pre-training helps.
 
-Encoder, one of three networks on top (`segmentation_heads`), cross-entropy over the labelled pixels of the batch,
+Encoder, one of three networks on top, cross-entropy over the labelled pixels of the batch,
 
     L = - 1/|V| sum_{(i, j) in V} log softmax(z(i, j))_{y(i, j)},    V = {y != 255}
 
-as in Lao et al., "On the Viability of Monocular Depth Pre-training for Semantic Segmentation", ECCV 2024. An image is
-scaled to the network's size as a whole, its labels by their nearest, and mirrored one time in two; nothing else is
-varied. With `crop` a view is a box of that size of the image as it is stored.
+as in Lao et al., "On the Viability of Monocular Depth Pre-training for Semantic Segmentation", ECCV 2024. The whole
+image is scaled to the network's size, its labels by nearest neighbour, and mirrored one time in two; there is no other
+augmentation. With `crop` a box of that size is cut out unscaled. The networks, from the largest to the smallest:
 
-The skip network goes on with the decoder of depth pre-training, all of it but the last convolution, which says classes
-and not disparity. The other two have nothing in common with it, and begin anew.
+| name | reads | is |
+|---|---|---|
+| `skip` | every map of the pyramid | Monodepth2's decoder, and one more convolution at full size |
+| `deeplab` | the last map, at stride 16 | DeepLabV3: pooling over several distances, 3 x 3, 1 x 1 |
+| `linear` | the last map | one 1 x 1 convolution, a linear probe of the encoder |
+
+They take the maps of a pyramid, fine to coarse, and return logits (n, classes, h, w), float32, at the stride of the map
+they read; the task scales them to the size of the image. `skip` continues with the decoder of depth pre-training, all
+but its last convolution. The other two always start from new weights.
+
+Godard et al., ICCV 2019; Chen, Papandreou, Schroff & Adam, "Rethinking Atrous Convolution for Semantic Image
+Segmentation", 2017, as in segmentation-models-pytorch. There is no dropout, as in Lao et al.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Decoder
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -23,12 +35,101 @@ from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
-from cka_probe.lab.tasks.bicubic_labels import bicubic_labels
-from cka_probe.lab.tasks.decoders import maps
-from cka_probe.lab.tasks.segmentation_heads import NETWORKS, segmentation_head
-from cka_probe.lab.tasks.views import whole_or_native
+from cka_probe.lab.tasks.augment import bicubic_labels, resize_or_crop
+from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_scales, check_maps, maps, output_layers
 from cka_probe.lab.transforms import resized
 from cka_probe.models.backbone import Backbone
+
+RATES = (6, 12, 18)
+"""Distances between the taps of DeepLabV3's three dilated convolutions, in steps of a map of stride 16."""
+
+DEEPLAB_WIDTH, DEEPLAB_STRIDE = 256, 16
+
+
+class SkipHead(nn.Module):
+    """Monodepth2's decoder under the name `decoder`, and logits from its finest features.
+
+    Args:
+        maps: With strides out of 2, 4, 8, 16 and 32, the last 32.
+        classes: How many.
+    """
+
+    def __init__(self, maps: Maps, classes: int):
+        super().__init__()
+        check_maps(maps, "segmentation with network 'skip'")
+        self.decoder = SkipDecoder(maps)
+        self.to_logits = output_layers(self.decoder, classes, scales=(1,))
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return logits at stride 1."""
+        return at_scales(self.to_logits, self.decoder(pyramid))[1]
+
+
+class DeepLabHead(nn.Module):
+    """DeepLabV3's decoder, and logits from what it puts out.
+
+    Args:
+        maps: The last at stride 16.
+        classes: How many.
+    """
+
+    def __init__(self, maps: Maps, classes: int):
+        super().__init__()
+        channels, stride = maps[-1]
+        if stride != DEEPLAB_STRIDE:
+            raise RecipeError(
+                f"segmentation: expected an encoder whose last map has stride {DEEPLAB_STRIDE} for network 'deeplab', "
+                f"found {stride}; say output_stride={DEEPLAB_STRIDE} in the stage, and train a ResNet"
+            )
+        self.context = DeepLabV3Decoder(channels, DEEPLAB_WIDTH, RATES, aspp_separable=False, aspp_dropout=0.0)
+        self.to_logits = nn.Conv2d(DEEPLAB_WIDTH, classes, 1)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return logits at stride 16.
+
+        Raises:
+            RecipeError: One image alone, in training: it is pooled to one value, of which there is no variance.
+        """
+        if self.training and len(pyramid[-1]) < 2:
+            raise RecipeError(
+                "segmentation: expected at least 2 images at a time for network 'deeplab', whose batch norms "
+                "compare them, found 1; set batch higher, or accumulate lower"
+            )
+        return self.to_logits(self.context(pyramid)).float()
+
+
+class LinearProbe(nn.Module):
+    """One 1 x 1 convolution on the last map.
+
+    Args:
+        maps: Any.
+        classes: How many.
+    """
+
+    def __init__(self, maps: Maps, classes: int):
+        super().__init__()
+        self.to_logits = nn.Conv2d(maps[-1][0], classes, 1)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return logits at the last map's stride."""
+        return self.to_logits(pyramid[-1]).float()
+
+
+NETWORKS: dict[str, Callable[[Maps, int], nn.Module]] = {
+    "skip": SkipHead,
+    "deeplab": DeepLabHead,
+    "linear": LinearProbe,
+}
+
+
+def segmentation_head(network: str, maps: Maps, classes: int) -> nn.Module:
+    """Return one of `NETWORKS` for an encoder with these maps, initialised from torch's generator.
+
+    Raises:
+        UnknownNameError: There is no such network.
+        RecipeError: The encoder's maps are not what it asks for.
+    """
+    return registry.get(NETWORKS, network, "network")(maps, classes)
 
 
 @dataclass(frozen=True)
@@ -38,7 +139,7 @@ class Segmentation:
     Attributes:
         size: Height and width of the network's input, pixels; multiples of 32, at least 64, for the skip network.
         classes: How many there are; labels are 0 to classes - 1, and 255 where there is none.
-        network: In `segmentation_heads.NETWORKS`.
+        network: In `NETWORKS`.
         subset: Numbers of the classes that `miou_subset` is over, beside `miou` over all of them; may be empty.
         flip: Whether a training view is mirrored one time in two.
         crop: Whether a view is a box of the network's size, unscaled: anywhere in training, the middle otherwise.
@@ -110,7 +211,7 @@ class Segmentation:
         if train and self.bicubic_labels:
             spoilt = bicubic_labels(fields["labels"], self.size)
             fields = resized(fields, self.size) | {"labels": spoilt}
-        return whole_or_native(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        return resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross-entropy in nats, mean over the batch's labelled pixels (0 without any), and accuracy."""

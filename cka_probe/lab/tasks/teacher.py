@@ -22,10 +22,10 @@ from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import affine_invariant, gradient_matching, least_squares_aligned
 from cka_probe.lab.losses.affine import ALIGNMENTS
-from cka_probe.lab.tasks.augmenting import other_colours
+from cka_probe.lab.tasks.augment import crop_and_flip, jitter_colors
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
-from cka_probe.lab.tasks.views import flips, random_area, view
+from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone
 
 NEAREST, FARTHEST = 0.1, 10.0
@@ -93,9 +93,9 @@ class Teacher:
         fields = {name: sample[name] for name in ("image", "depth")}
         shape = fields["image"].shape[-2:]
         if not train:
-            return view(fields, (0, 0, *shape), self.size)
-        cut = view(fields, random_area(*shape, generator, self.scale), self.size, flip=flips(generator))
-        return cut | {"image": other_colours(cut["image"], self.colours, generator)}
+            return crop_and_flip(fields, (0, 0, *shape), self.size)
+        cut = crop_and_flip(fields, random_area(*shape, generator, self.scale), self.size, flip=flips(generator))
+        return cut | {"image": jitter_colors(cut["image"], self.colours, generator)}
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and its parts before weighting."""

@@ -1,26 +1,26 @@
-"""Run a recipe: a fold over its stages. Run again, it goes on where it stopped.
+"""Run the stages of a recipe in order. Run again, it resumes where it stopped.
 
-OUT/recipe.json                what is run, every default written out; `--recipe` reads it too
-OUT/<stage>.safetensors        the checkpoint; there = the stage is finished
-OUT/<stage>/log.csv            step, learning rate, loss, its parts
-OUT/<stage>/validation.csv     step, the task's values
-OUT/<stage>/resume.pt          weights and optimiser of an unfinished stage
+OUT/recipe.json                the recipe with every default written out; `--recipe` reads it too
+OUT/<stage>.safetensors        the checkpoint; its presence means that the stage is finished
+OUT/<stage>/log.csv            step, learning rate, loss and its parts
+OUT/<stage>/validation.csv     step and the task's scores
+OUT/<stage>/resume.pt          weights and optimizer state of an unfinished stage
 """
 
 import json
+import os
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
-from cka_probe.lab.training.devices import accelerator_for, readers
-from cka_probe.lab.training.freezing import frozen
-from cka_probe.lab.training.recipe import Recipe, read_recipe, recipe_of
+from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import Samples
-from cka_probe.lab.training.stage import Stage
-from cka_probe.lab.training.start import Start, begin, fill, reference, seeded
+from cka_probe.lab.training.start import Start, begin, fill, frozen, reference, seeded
 from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
@@ -176,3 +176,44 @@ def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
         parent=start.parent,
         size=() if height == width else (height, width),
     )
+
+
+DEVICES = {"auto": "the first there is of cuda, mps, cpu", "cpu": "", "cuda": "", "mps": ""}
+
+
+def accelerator_for(device: str, precision: str) -> Accelerator:
+    """Return the accelerator of this process; under `torchrun` it knows the others.
+
+    Args:
+        device: A name in `DEVICES`.
+        precision: "no", "bf16" or "fp16".
+
+    Raises:
+        RecipeError: There is no such device here.
+    """
+    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device, False):
+        found = ", ".join(name for name, is_there in there.items() if is_there)
+        raise RecipeError(f"expected a device of {found}, found {device!r}; leave --device out to take what is there")
+    # accelerate remembers the first precision and device of a process and refuses others; a recipe may
+    # change precision from stage to stage, and a notebook may run two recipes
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+MOST_READERS = 16
+"""More than these per GPU have not been seen to help, and each holds memory."""
+
+
+def readers(accelerator: Accelerator) -> int:
+    """Return how many processes should read images ahead where nobody says.
+
+    On a CPU none: the networks keep its cores busy, and reading takes turns with them. Beside a GPU the cores have
+    nothing else to do, and a GPU that waits for one process to decode images waits most of the time: all cores that
+    this process may use, less one, shared among the processes of this machine.
+    """
+    if accelerator.device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(MOST_READERS, max(1, (cores - 1) // sharing))

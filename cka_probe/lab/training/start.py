@@ -1,7 +1,16 @@
-"""Where a stage's weights come from: chance, an earlier stage, a file, or a folder of Monodepth2's.
+"""The backbone and head that a stage starts from: random weights, an earlier stage, a file, or a folder of Monodepth2.
 
-A foreign file gives the encoder. Monodepth2's folder (`weights_19`) gives its decoder too, as a stage of `monodepth`
-would have left it, so that segmentation can go on with what was published.
+A foreign file provides the encoder. Monodepth2's folder (`weights_19`) provides its decoder too, as a stage of
+`monodepth` would have, so that segmentation can continue from the published weights.
+
+Two more properties of a stage's encoder are set here. Stochastic depth (Huang et al., "Deep Networks with Stochastic
+Depth", ECCV 2016) skips residual branches at random in training,
+
+    y = x + b f(x) / (1 - p),    b = 1 with probability 1 - p, else 0, drawn per image and branch
+
+where p rises linearly from 0 at the first block to the stage's `drop_path` at the last. Freezing an encoder is two
+things: its parameters get no gradient, and its batch norms neither update their statistics nor normalise by those of
+the batch. The released code of Depth-to-Semantic does the second alone and calls it freezing, so both are available.
 """
 
 from dataclasses import dataclass, replace
@@ -9,15 +18,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from cka_probe import registry
 from cka_probe.errors import RecipeError
-from cka_probe.lab.tasks.monodepth2_files import DEPTH_FILE, read_monodepth2_decoder
-from cka_probe.lab.training.drop_path import drop_paths
-from cka_probe.lab.training.recipe import Recipe
+from cka_probe.lab.tasks.disparity import DEPTH_FILE, read_monodepth2_decoder
+from cka_probe.lab.training.recipe import Recipe, Stage, both_sides
 from cka_probe.lab.training.sampling import seed_of
-from cka_probe.lab.training.stage import Stage, both_sides
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.architectures.architecture import Architecture
 from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
@@ -218,3 +226,42 @@ def _hash(path: Path) -> str:
         return file_hash(path)
     read = [folder_to_file(path), path / DEPTH_FILE]
     return sha256("\n".join(file_hash(file) for file in read if file.is_file()).encode()).hexdigest()
+
+
+PLACES = (("drop_path1", "drop_path2"), ("drop_path",))
+"""Where timm's blocks have a place for it: those of Swin-v2 after each of two branches, those of ResNet after one."""
+
+
+def drop_paths(model: nn.Module, rate: float) -> None:
+    """Let an encoder leave branches out while it trains; at rate 0 nothing is touched.
+
+    Args:
+        model: A Swin-v2 or ResNet of timm.
+        rate: Probability at the last block, in [0, 1).
+
+    Raises:
+        RecipeError: The encoder's blocks have no place for it.
+    """
+    if rate == 0:
+        return
+    blocks = [(block, places) for block in model.modules() for places in PLACES if hasattr(block, places[-1])]
+    if not blocks:
+        raise RecipeError(
+            f"drop_path: expected an encoder of blocks that it can leave out, found {type(model).__name__}; set "
+            "drop_path=0, or train a Swin or a ResNet"
+        )
+    for number, (block, places) in enumerate(blocks):
+        for place in places:
+            setattr(block, place, DropPath(rate * number / max(len(blocks) - 1, 1)))
+
+
+def frozen(backbone: Backbone, freeze: str) -> Backbone:
+    """Return the backbone with that of it frozen which `freeze`, in `FREEZES`, says.
+
+    A frozen encoder is in evaluation mode, and stays so: nothing in training calls `train` on it.
+    """
+    if freeze:
+        backbone.eval()
+    if freeze == "encoder":
+        backbone.requires_grad_(False)
+    return backbone

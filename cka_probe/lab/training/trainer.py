@@ -1,17 +1,20 @@
-"""The loop: a batch, a loss, a step. It knows neither the model nor the task.
+"""The training loop: a batch, a loss, a step. It knows neither the model nor the task.
 
-A batch may be worked through in parts, whose gradients are averaged: for a loss that is a mean over images that
-gives the same step as the whole batch, to rounding, in the memory of one part. Batch norm sees a part at a time,
-and a mean over pixels of which some images have more weighs them part by part.
+A batch may be processed in parts whose gradients are averaged. For a loss that is a mean over images this gives the
+same step as the whole batch, to rounding, in the memory of one part. Batch norm sees one part at a time, and a mean
+over valid pixels weighs them part by part.
 
-Around it: a row of the log now and then, a resume point now and then, an evaluation at the end. After a resume
-point the run goes on as if it had never stopped: weights, optimiser and step are in the file, and everything
-random in step s follows from (seed, stage, s). On a CPU that is bit for bit.
+At intervals the loop writes a row of the log and a resume point; it evaluates at the end. A resumed run continues as if
+it had never stopped: weights, optimizer state and step are in the file, and all randomness of step s follows from
+(seed, stage, s). On a CPU the result is the same bit for bit.
 """
 
+import csv
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -22,13 +25,43 @@ from torch import Tensor, nn
 from cka_probe.errors import OutOfMemoryError, OutputError, RecipeError, TrainingError
 from cka_probe.files import atomic_write
 from cka_probe.lab.tasks import Task
-from cka_probe.lab.training.devices import asked_to_stop
-from cka_probe.lab.training.log import Log
-from cka_probe.lab.training.optimiser import adamw, parameter_groups
+from cka_probe.lab.training.optimizer import adamw, multiplier, parameter_groups
+from cka_probe.lab.training.recipe import Stage
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, StepBatchSampler, batches, seed_of
-from cka_probe.lab.training.schedule import multiplier
-from cka_probe.lab.training.stage import Stage
 from cka_probe.models.backbone import Backbone
+
+
+class Log:
+    """A CSV file whose first column is `step`.
+
+    Args:
+        path: Where it is.
+        step: Rows after this step are taken out: they belong to a run that was interrupted after its last
+            resume point, and will be written again.
+    """
+
+    def __init__(self, path: Path, step: int = 0):
+        self.path = path
+        if step == 0:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            head, *rows = path.read_text("utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if row.endswith("\n") and int(row.split(",", 1)[0]) <= step]
+            with atomic_write(path) as beside:
+                beside.write_text("".join([head, *kept]), "utf-8")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one row; the first one decides the columns."""
+        try:
+            new = not self.path.exists()
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                if new:
+                    writer.writerow(["step", *values])
+                writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}; free space and run again") from error
+
 
 StepCallback = Callable[[str, int, int, Mapping[str, float]], None]
 """Called after each step with the stage's name, the step, the steps there are, and the loss and its parts."""
@@ -297,3 +330,28 @@ def _mean(values: list[float]) -> float:
     """Return the mean of what is a number; NaN if nothing is."""
     numbers = [value for value in values if not math.isnan(value)]
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Note the first Ctrl-C or SIGTERM instead of dying in the middle of a step; the second acts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = threading.Event()
+
+    def note(*_: object) -> None:
+        asked.set()
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield asked.is_set
+    finally:
+        restore()

@@ -31,8 +31,8 @@ from cka_probe.errors import DataError, RecipeError, TrainingError
 from cka_probe.files import atomic_write
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.training import Recipe, read_recipe, run_recipe
+from cka_probe.lab.training.recipe import parse_value
 from cka_probe.lab.training.start import normalised, random_backbone, reference
-from cka_probe.lab.training.tables import parse_value
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.models.load import load
 from cka_probe.papers.depth_to_semantic.study import DIVERGED, LABELLED, NONE, SEGMENT, Case, Scale, SemanticPaths

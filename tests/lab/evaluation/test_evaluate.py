@@ -12,8 +12,8 @@ from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.protocol import Protocol, image_scores
+from cka_probe.lab.evaluation.sliding_window import predict_whole, window_starts
 from cka_probe.lab.tasks import TASKS
-from cka_probe.lab.tasks.sliding_window import predict_whole, window_starts
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint

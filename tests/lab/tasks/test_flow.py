@@ -8,8 +8,8 @@ from torch import Generator
 
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.datasets import open_dataset
+from cka_probe.lab.tasks.decoders import at_full_size
 from cka_probe.lab.tasks.flow import Flow, in_pixels
-from cka_probe.lab.tasks.skip_decoder import at_full_size
 from cka_probe.lab.transforms import flipped, resized
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone

@@ -8,8 +8,7 @@ import torch
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
-from cka_probe.lab.tasks.segmentation import Segmentation
-from cka_probe.lab.tasks.segmentation_heads import NETWORKS
+from cka_probe.lab.tasks.segmentation import NETWORKS, Segmentation
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.recipe import bundled, read_recipe, recipe_of
 from cka_probe.lab.training.start import begin, fill, random_backbone, seeded

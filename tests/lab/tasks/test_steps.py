@@ -13,12 +13,11 @@ from helpers.paths import ROOT
 
 from cka_probe.errors import OutOfMemoryError, RecipeError
 from cka_probe.lab.tasks.masked import Masked
-from cka_probe.lab.training.devices import readers
-from cka_probe.lab.training.drop_path import drop_paths
-from cka_probe.lab.training.optimiser import depths, parameter_groups
+from cka_probe.lab.training.optimizer import depths, parameter_groups
+from cka_probe.lab.training.recipe import Stage
+from cka_probe.lab.training.run import readers
 from cka_probe.lab.training.sampling import Samples
-from cka_probe.lab.training.stage import Stage
-from cka_probe.lab.training.start import seeded
+from cka_probe.lab.training.start import drop_paths, seeded
 from cka_probe.lab.training.trainer import Objective, Trainer
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone

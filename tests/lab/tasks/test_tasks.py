@@ -11,7 +11,7 @@ from cka_probe.errors import RecipeError
 from cka_probe.lab.tasks import TASKS
 from cka_probe.lab.tasks.depth import Depth
 from cka_probe.lab.tasks.masked import Masked
-from cka_probe.lab.tasks.views import largest, random_area
+from cka_probe.lab.transforms import largest, random_area
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 

@@ -10,12 +10,10 @@ from torch import nn
 from cka_probe import registry
 from cka_probe.errors import RecipeError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
-from cka_probe.lab.training.optimiser import depths, parameter_groups
-from cka_probe.lab.training.recipe import bundled, read_recipe
+from cka_probe.lab.training.optimizer import SCHEDULES, depths, multiplier, parameter_groups
+from cka_probe.lab.training.recipe import bundled, parse_toml, read_recipe
 from cka_probe.lab.training.sampling import StepBatchSampler, seed_of
-from cka_probe.lab.training.schedule import SCHEDULES, multiplier
 from cka_probe.lab.training.start import resized
-from cka_probe.lab.training.tables import parse_toml
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 

@@ -8,8 +8,7 @@ from torch import nn
 
 from cka_probe.errors import RecipeError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
-from cka_probe.lab.training.recipe import Recipe
-from cka_probe.lab.training.stage import Stage
+from cka_probe.lab.training.recipe import Recipe, Stage
 from cka_probe.lab.training.start import begin, fill, random_backbone, resized
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS
 from cka_probe.models.checkpoint import Checkpoint, read_checkpoint, read_header, save_checkpoint

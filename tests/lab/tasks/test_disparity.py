@@ -7,10 +7,9 @@ from torch import nn
 from torch.nn.functional import elu, interpolate, pad
 
 from cka_probe.errors import CheckpointError, RecipeError
-from cka_probe.lab.tasks.disparity_head import DisparityHead
+from cka_probe.lab.tasks.decoders import at_scales
+from cka_probe.lab.tasks.disparity import DisparityHead, read_monodepth2_decoder
 from cka_probe.lab.tasks.lidar import Lidar
-from cka_probe.lab.tasks.monodepth2_files import read_monodepth2_decoder
-from cka_probe.lab.tasks.skip_decoder import at_scales
 from cka_probe.lab.training.recipe import recipe_of
 from cka_probe.lab.training.start import begin, fill, reference
 

@@ -1,21 +1,26 @@
-"""AdamW, with the parameters sorted by who decays and who learns how fast.
+"""AdamW with parameter groups for weight decay and layer-wise learning rates, and learning-rate schedules.
 
-Biases and norms do not decay; nor do, by default, logit scales and the network of the continuous position bias.
-SimMIM names these two as well, but under a prefix that no parameter has, so that in its pre-training they do decay;
-a stage that is to be like it says `undecayed = []`.
+Biases and norms do not decay; nor, by default, do logit scales and the network of the continuous position bias. SimMIM
+lists these two as well, but under a prefix that no parameter has, so that they do decay in its pre-training; a stage
+that reproduces it sets `undecayed = []`.
 
-With `layer_decay` below 1 a parameter at depth i of d learns at layer_decay^(d - i) of the rate: early layers,
-which pre-training has settled, move less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow
-Swin's fine-tuning: the patch embedding is 0, each block one more, a patch merging counts with the stage before it
-as in the original implementation, and whatever comes after the last block, heads included, is d.
+With `layer_decay` below 1, a parameter at depth i of d has layer_decay^(d - i) times the learning rate, so that early
+layers change less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow Swin's fine-tuning: the patch
+embedding has depth 0, each block one more, a patch merging that of the stage before it as in the original code, and
+everything after the last block, heads included, d.
+
+A schedule maps the progress through the steps after the warm-up, in [0, 1], to a multiplier in [0, 1]; the learning
+rate is `lr_min + (lr - lr_min) * multiplier`. During the warm-up the multiplier rises linearly.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
+from cka_probe import registry
 from cka_probe.models.backbone import Backbone
 
 UNDECAYED = ("cpb_mlp", "logit_scale")
@@ -96,3 +101,56 @@ def _resnet_depth(name: str) -> int:
     """Return 0 for the stem, 1 to 4 for the stages."""
     found = re.match(r"layer(\d)\.", name)
     return int(found[1]) if found else 0
+
+
+def cosine(progress: float) -> float:
+    """Return half a cosine, from 1 to 0 (Loshchilov & Hutter 2017)."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def polynomial(progress: float) -> float:
+    """Return (1 - progress)^0.9, as segmentation is trained with."""
+    return (1 - progress) ** 0.9
+
+
+def constant(progress: float) -> float:
+    """Return 1."""
+    del progress
+    return 1.0
+
+
+def up_down(progress: float) -> float:
+    """Return (2 p)^0.9 in the first half, 1 - (2 p - 1)^0.9 in the second, as MIM-Depth is trained with."""
+    return (2 * progress) ** 0.9 if progress < 0.5 else 1 - (2 * progress - 1) ** 0.9
+
+
+def late_drops(progress: float) -> float:
+    """Return 1, a tenth after 7/8 of the way and a hundredth at the end, as SimMIM's long runs are."""
+    return 1.0 if progress < 0.875 else 0.1 if progress < 1 else 0.01
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": cosine,
+    "polynomial": polynomial,
+    "constant": constant,
+    "up_down": up_down,
+    "late_drops": late_drops,
+}
+
+
+def multiplier(step: int, steps: int, warmup: int, schedule: str) -> float:
+    """Return what step `step` multiplies the learning rate by.
+
+    Args:
+        step: 0 to steps - 1.
+        steps: In the stage.
+        warmup: Of them, rising linearly; the first of them is 1 / warmup, not 0, or it would be wasted.
+        schedule: A name in `SCHEDULES`.
+
+    >>> [round(multiplier(step, 6, 2, "cosine"), 2) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.85, 0.5, 0.15]
+    """
+    shape = registry.get(SCHEDULES, schedule, "schedule")
+    if step < warmup:
+        return (step + 1) / warmup
+    return shape((step - warmup) / max(steps - warmup, 1))

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from cka_probe.errors import RecipeError
 from cka_probe.lab.losses import masked_l1, normalised_locally
 from cka_probe.lab.tasks.masked import Masked, MaskedHead
-from cka_probe.lab.tasks.views import random_area
+from cka_probe.lab.transforms import random_area
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 

@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
-from cka_probe.lab.tasks.augmenting import cut_depth, other_colours
+from cka_probe.lab.tasks.augment import cut_depth, jitter_colors
 from cka_probe.lab.tasks.depth import Depth
 from cka_probe.lab.transforms import native
 
@@ -80,13 +80,13 @@ def test_a_band_lies_where_its_depth_lies_also_in_a_mirrored_scaled_view():
 
 def test_other_colours_are_three_changes_that_come_or_not():
     image = draw_sample()["image"]
-    assert torch.equal(other_colours(image, 0.0, Generator()), image)
-    still = [torch.equal(other_colours(image, 0.5, Generator().manual_seed(i)), image) for i in range(200)]
+    assert torch.equal(jitter_colors(image, 0.0, Generator()), image)
+    still = [torch.equal(jitter_colors(image, 0.5, Generator().manual_seed(i)), image) for i in range(200)]
     assert mean(map(float, still)) == pytest.approx(1 / 8, abs=0.07)
     first, second = Generator().manual_seed(3), Generator().manual_seed(3)
-    other_colours(image, 0.0, first), other_colours(image, 1.0, second)
+    jitter_colors(image, 0.0, first), jitter_colors(image, 1.0, second)
     assert torch.equal(first.get_state(), second.get_state())
-    changed = other_colours(image, 1.0, Generator().manual_seed(1))
+    changed = jitter_colors(image, 1.0, Generator().manual_seed(1))
     assert 0 <= changed.min() <= changed.max() <= 1
     assert 0.01 < (changed - image).abs().mean() < 0.25
 
