@@ -1,6 +1,6 @@
-"""Two models and some images in, a `SimilarityMatrix` out."""
+"""Compare two models over images: fingerprints of both, and their similarity as a `SimilarityMatrix`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -19,7 +19,7 @@ from cka_probe.images.stream import stream_images
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.devices import pick_device
-from cka_probe.models.layers import LayerMap
+from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.models.load import load, wrap
 from cka_probe.models.selection import LayerSpec, select_layers
 from cka_probe.progress import Progress
@@ -69,32 +69,33 @@ def compare(
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
-    A model that stands on both sides makes one forward pass; a fingerprint makes none.
+    A model that is both x and y makes one forward pass; a fingerprint makes none and brings its own `num`, `batch`,
+    `seed`, `features`, `precision` and `preprocess`.
 
     Args:
-        x: On the rows: a module, a fingerprint, or a reference (a checkpoint, `random:resnet18`, …).
-        y: On the columns.
+        x: The rows: a module, a fingerprint, or a reference (a checkpoint, `random:resnet18`, …).
+        y: The columns.
         images: A folder, dataset, `DataLoader`, tensor or any iterable of batches, read once for both; not needed
             when both sides are fingerprints.
-        layers: Of both sides; see `select_layers`. By default the nine natural layers of each.
-        layers_y: Of y, where they differ.
-        arch: Architecture of checkpoints that do not tell theirs.
+        layers: Layers of both sides, see `select_layers`; by default the default layers of each.
+        layers_y: Layers of y, where they differ.
+        arch: Architecture of checkpoints that do not record theirs.
         measure: `cka`, `rsa`, `mutual_knn`, `procrustes`, or a function of two centred Grams (n, n) that returns a
             number. All but CKA depend on how many images are in a batch.
-        estimator: Of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
-        permutations: For the null; 0 for none.
+        estimator: Estimator of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
+        permutations: Number of permutations for the null; 0 for none.
         progress: Called as `progress(images_done, total_or_none)` at the start and after each batch.
-        num: At most so many images, None for all; by default 512. Like the next five, a fingerprint brings its own.
-        batch: Images per batch; by default 64, or as an iterable gives them.
-        seed: Of the choice of images and of the permutations; by default 0.
+        num: At most so many images, None for all; by default 512.
+        batch: Images in a batch; by default 64, or the batches of an iterable.
+        seed: Seed of the choice of images and of the permutations; by default 0.
         features: `flatten` (default), `gap` or `tokens`.
-        precision: `float32` (default) or `bfloat16` (the forward pass under autocast).
-        preprocess: `own` (default: each model its own size, mean and std) or `shared` (both those of x).
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        skip_bad: Leave out unreadable images, and list them, instead of stopping at the first.
+        precision: `float32` (default) or `bfloat16`.
+        preprocess: `own` (default; each model its own size, mean and std) or `shared` (both those of x).
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        skip_bad: Skip unreadable images, which the result lists, instead of stopping at the first.
 
     Returns:
-        Values with 95 % intervals, the null, and everything needed to say where they come from.
+        Values with 95 % intervals, the null, and a record of models, images and settings.
 
     Raises:
         CkaProbeError: One line: what was expected, what was found, what to do.
@@ -104,15 +105,14 @@ def compare(
     >>> compare(net, net, torch.randn(16, 6), layers=["0", "2"]).values.shape
     (2, 2)
     """
-    chosen = choose_measure(measure, estimator)
-    prints = fingerprints(
+    method = choose_measure(measure, estimator)
+    sides = fingerprints(
         x,
         y,
         images,
         layers=layers,
         layers_y=layers_y,
         arch=arch,
-        progress=progress,
         num=num,
         batch=batch,
         seed=seed,
@@ -121,8 +121,9 @@ def compare(
         preprocess=preprocess,
         device=device,
         skip_bad=skip_bad,
+        progress=progress,
     )
-    return compare_fingerprints(*prints, measure=chosen, estimator=estimator, permutations=permutations)
+    return compare_fingerprints(*sides, measure=method, estimator=estimator, permutations=permutations)
 
 
 def fingerprints(
@@ -143,10 +144,10 @@ def fingerprints(
     device: str = "auto",
     skip_bad: bool = False,
 ) -> tuple[Fingerprint, Fingerprint]:
-    """Return what `compare` compares: the fingerprints of both sides over one pass through the images.
+    """Return the fingerprints that `compare` compares, made in one pass over the images; arguments as in `compare`.
 
-    Arguments as in `compare`. Kept, they can be compared again by another measure, or with a third model, and two
-    comparisons can be subtracted image by image.
+    Saved fingerprints can be compared by another measure or with a third model later, and two comparisons can be
+    subtracted image by image.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4))
@@ -155,23 +156,21 @@ def fingerprints(
     (('0',), ('2',))
     """
     sides = _sides(x, y, arch)
-    wanted = (layers, layers if layers_y is None else layers_y)
-    maps = [_layers(side, spec) for side, spec in zip(sides, wanted, strict=True)]
+    specs = (layers, layers if layers_y is None else layers_y)
+    maps = [_layers(side, spec) for side, spec in zip(sides, specs, strict=True)]
     settings = _settings(
         sides,
-        {
-            "num": num,
-            "batch": batch,
-            "seed": seed,
-            "features": features,
-            "precision": precision,
-            "preprocess": preprocess,
-            "device": device,
-            "skip_bad": skip_bad,
-        },
+        num=num,
+        batch=batch,
+        seed=seed,
+        features=features,
+        precision=precision,
+        preprocess=preprocess,
+        device=device,
+        skip_bad=skip_bad,
     )
-    prints = _captured(sides, maps, images, settings, progress)
-    first, second = (print_.subset(layer_map) for print_, layer_map in zip(prints, maps, strict=True))
+    both = _extract(sides, maps, images, settings, progress)
+    first, second = (side.subset(layer_map) for side, layer_map in zip(both, maps, strict=True))
     return first, second
 
 
@@ -201,18 +200,16 @@ def fingerprint(
     side = _side(model, arch)
     settings = _settings(
         [side],
-        {
-            "num": num,
-            "batch": batch,
-            "seed": seed,
-            "features": features,
-            "precision": precision,
-            "preprocess": preprocess,
-            "device": device,
-            "skip_bad": skip_bad,
-        },
+        num=num,
+        batch=batch,
+        seed=seed,
+        features=features,
+        precision=precision,
+        preprocess=preprocess,
+        device=device,
+        skip_bad=skip_bad,
     )
-    return _captured([side], [_layers(side, layers)], images, settings, progress)[0]
+    return _extract([side], [_layers(side, layers)], images, settings, progress)[0]
 
 
 def compare_fingerprints(
@@ -223,42 +220,42 @@ def compare_fingerprints(
     estimator: str = "unbiased",
     permutations: int = 200,
 ) -> SimilarityMatrix:
-    """Return the similarity of two fingerprints; no model, no image and no forward pass.
+    """Return the similarity of two fingerprints; this needs no model, no image and no forward pass.
 
     Args:
-        x: On the rows.
-        y: On the columns; of the same images in the same batches.
+        x: The rows.
+        y: The columns; a fingerprint of the same images in the same batches.
         measure: As in `compare`.
-        estimator: `unbiased` or `biased`, of CKA.
-        permutations: For the null; 0 for none.
+        estimator: Estimator of CKA, `unbiased` or `biased`.
+        permutations: Number of permutations for the null; 0 for none.
 
     Raises:
-        FingerprintError: They saw different images, or other batches or features of them.
+        FingerprintError: They are of different images, batches or features.
     """
     check_same_images(x, y)
-    chosen, by = choose_measure(measure, estimator), registry.get(ESTIMATORS, estimator, "estimator")
-    run = {
-        "permutations": permutations,
-        "seed": x.settings.seed,
-        "per_image": PER_IMAGE[x.settings.features],
-    }
-    cells = cka_cells(x.grams, y.grams, by, **run) if chosen.sums else measured_cells(x.grams, y.grams, chosen, **run)
-    _, own_x, own_y = cells.terms.sums()
-    why = TOO_FEW if chosen.sums else CONSTANT_BATCH
+    method = choose_measure(measure, estimator)
+    hsic = registry.get(ESTIMATORS, estimator, "estimator")
+    options = {"permutations": permutations, "seed": x.settings.seed, "per_image": PER_IMAGE[x.settings.features]}
+    if method.sums:
+        cells = cka_cells(x.grams, y.grams, hsic, **options)
+    else:
+        cells = measured_cells(x.grams, y.grams, method, **options)
+    _, self_x, self_y = cells.terms.sums()
+    reason = TOO_FEW if method.sums else CONSTANT_BATCH
     return SimilarityMatrix(
         **{name: getattr(cells, name).numpy() for name in MATRICES},
-        rows=_axes(x, own_x, why),
-        columns=_axes(y, own_y, why),
+        rows=_axes(x, self_x, reason),
+        columns=_axes(y, self_y, reason),
         terms={name: getattr(cells.terms, name).numpy() for name in ("xy", "xx", "yy", "weights")},
         num_examples=len(x.images),
         x=x.side,
         y=y.side,
         images={"source": x.source, "hash": x.images_hash, "skipped": list(x.skipped)},
         settings={
-            "measure": chosen.name,
-            "title": chosen.title,
-            "range": chosen.span(cells.values),
-            "estimator": estimator if chosen.sums else None,
+            "measure": method.name,
+            "title": method.title,
+            "range": method.span(cells.values),
+            "estimator": estimator if method.sums else None,
             "permutations": permutations,
             **x.settings.recorded(),
             "precision_y": y.settings.precision,
@@ -275,7 +272,7 @@ def _sides(x: Model, y: Model, arch: str | None) -> list[Backbone | Fingerprint]
 
 
 def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
-    """Return the backbone or fingerprint that is meant."""
+    """Return the backbone or fingerprint that `model` names or is."""
     if isinstance(model, Fingerprint):
         return model
     if isinstance(model, nn.Module):
@@ -286,76 +283,77 @@ def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
 
 
 def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
-    """Return the layers that are asked for on one side."""
+    """Return the layers that a spec selects on one side."""
     if isinstance(side, Backbone):
         return select_layers(side.model, spec, side.layers)
     if spec is None:
         return side.layers
     if isinstance(spec, LayerMap):
         spec = spec.modules
-    parts = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else [str(part) for part in spec]
-    chosen = []
-    for part in parts:
-        found = [layer for layer in side.layers if fnmatchcase(layer.module, part) or layer.name == part] or [
-            layer for index, layer in enumerate(side.layers) if part == str(index)
-        ]
-        if not found:
-            hint = suggestion(part, list(side.layers.modules))
-            raise LayerError(f"no layer {part!r} in the fingerprint; {hint}it has {', '.join(side.layers.modules)}")
-        chosen += found
-    return LayerMap(tuple(dict.fromkeys(chosen)))
+    patterns = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else [str(part) for part in spec]
+    selected: list[Layer] = []
+    for pattern in patterns:
+        matches = [layer for layer in side.layers if fnmatchcase(layer.module, pattern) or layer.name == pattern]
+        matches = matches or [layer for index, layer in enumerate(side.layers) if pattern == str(index)]
+        if not matches:
+            hint = suggestion(pattern, list(side.layers.modules))
+            raise LayerError(f"no layer {pattern!r} in the fingerprint; {hint}it has {', '.join(side.layers.modules)}")
+        selected += matches
+    return LayerMap(tuple(dict.fromkeys(selected)))
 
 
-def _settings(sides: list[Backbone | Fingerprint], arguments: dict[str, Any]) -> Settings:
-    """Return the settings of a run: the arguments that were given, over those of a fingerprint, over the defaults."""
-    arguments = {name: value for name, value in arguments.items() if value is not UNSET}
+def _settings(sides: Sequence[Backbone | Fingerprint], **options: Any) -> Settings:
+    """Return the settings of a run: the options that are set, over those of a fingerprint, over the defaults."""
+    options = {name: value for name, value in options.items() if value is not UNSET}
     recorded = next((side.settings for side in sides if isinstance(side, Fingerprint)), None)
     if recorded is None:
-        return Settings(**arguments)
-    for name, value in arguments.items():
+        return Settings(**options)
+    for name, value in options.items():
         if name not in ("device", "skip_bad") and value != getattr(recorded, name):
             raise FingerprintError(
                 f"the fingerprint was made with {name} {getattr(recorded, name)!r}, this comparison asks for "
                 f"{value!r}; omit it, or recompute the fingerprint"
             )
-    return replace(recorded, **arguments)
+    return replace(recorded, **options)
 
 
-def _captured(
-    sides: list[Backbone | Fingerprint],
-    maps: list[LayerMap],
+def _extract(
+    sides: Sequence[Backbone | Fingerprint],
+    maps: Sequence[LayerMap],
     images: Any,
     settings: Settings,
     progress: Progress | None,
 ) -> list[Fingerprint]:
-    """Return the fingerprint of each side; models that have none yet run over the images, each once."""
-    wanted: dict[int, tuple[Backbone, LayerMap]] = {}
+    """Return the fingerprint of each side; each backbone runs over the images once."""
+    models: dict[int, tuple[Backbone, LayerMap]] = {}
     for side, layer_map in zip(sides, maps, strict=True):
         if isinstance(side, Backbone):
-            before = wanted.get(id(side), (side, layer_map))[1]
-            wanted[id(side)] = (side, before.union(layer_map))
-    if not wanted:
-        return sides
-    if images is None:
+            _, layers = models.get(id(side), (side, layer_map))
+            models[id(side)] = (side, layers.union(layer_map))
+    if models and images is None:
         raise DataError("a model was given and no images: expected a folder (--data), dataset or batches")
-    device = pick_device(settings.device)
-    for backbone, _ in wanted.values():
-        if backbone.loaded:
-            backbone.to(device)
-    stream = stream_images(
-        images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=settings.skip_bad
-    )
-    made = dict(zip(wanted, extract(list(wanted.values()), stream, settings, progress), strict=True))
-    return [made.get(id(side), side) for side in sides]
+    extracted: dict[int, Fingerprint] = {}
+    if models:
+        device = pick_device(settings.device)
+        for backbone, _ in models.values():
+            if backbone.loaded:
+                backbone.to(device)
+        stream = stream_images(
+            images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=settings.skip_bad
+        )
+        extracted = dict(zip(models, extract(list(models.values()), stream, settings, progress), strict=True))
+    return [side if isinstance(side, Fingerprint) else extracted[id(side)] for side in sides]
 
 
-def _axes(side: Fingerprint, own: torch.Tensor, why: str) -> tuple[Axis, ...]:
-    """Return the layers of one side as a result keeps them, each undefined one with its reason: `why`, if it has none
-    of its own and its similarity with itself is not positive."""
+def _axes(side: Fingerprint, self_similarity: torch.Tensor, reason: str) -> tuple[Axis, ...]:
+    """Return the layers of one side for a result.
+
+    A layer without a reason of its own whose similarity with itself is not positive is undefined for `reason`.
+    """
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, spread, reason or ("" if value > 0 else why), shape)
-        for layer, spread, reason, value, shape in zip(
-            side.layers, side.spreads, side.undefined, own.tolist(), shapes, strict=True
+        Axis(layer.name, layer.module, spread, undefined or ("" if value > 0 else reason), shape)
+        for layer, spread, undefined, value, shape in zip(
+            side.layers, side.spreads, side.undefined, self_similarity.tolist(), shapes, strict=True
         )
     )

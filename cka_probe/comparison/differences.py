@@ -1,18 +1,16 @@
-"""Two comparisons in, their difference out, with intervals that say no more than is known.
+"""Subtract two comparisons, with intervals that fit what is known about their images.
 
-What is known decides how sure a difference is:
-
-    fingerprints of the same images    each image's influence on both values is at hand and subtracted before it is
-                                         squared: noise that the two share cancels (`similarity.paired`; for measures
-                                         that are means over batches, a jackknife of the difference itself)
-    results of the same images         how far their noise goes together is not known: the standard deviation of a
-                                         difference is at most the sum of the two (Cauchy-Schwarz), which is taken
+    fingerprints of the same images    the influence of each image on both values is subtracted before it is squared, so
+                                         that shared noise cancels (`similarity.paired`; for measures that are means
+                                         over batches, a jackknife of the difference)
+    results of the same images         the correlation of their noise is unknown: the standard deviation of the
+                                         difference is at most the sum of the two (Cauchy-Schwarz), which is used
     different images                   the variances add; degrees of freedom after Welch (1947) and Satterthwaite
 
-Images that are partly the same are treated as the second case, and so are results that drew different ones from one
-source. Significant are the cells that Holm's step-down procedure (1979) rejects at 5 % over all defined cells: the
-chance of even one false mark is at most that, however cells depend on each other, and they do: all are of the same
-images.
+Images that overlap in part are treated as the second case, and so are results of different choices from one source.
+A cell is significant if Holm's step-down procedure (1979) rejects it at 5 % over all defined cells. This bounds the
+chance of even one false positive by 5 % for any dependence between cells; they do depend on each other, since all are
+of the same images.
 """
 
 from collections.abc import Sequence
@@ -37,179 +35,181 @@ LEVEL = 0.05
 Comparison = tuple[Fingerprint, Fingerprint] | SimilarityMatrix | str | Path
 """A pair of fingerprints, x and y; a result; or a folder of `ckaprobe compare`, or the result.json in one."""
 
-Spread = tuple[np.ndarray, np.ndarray | int]
+StandardErrors = tuple[np.ndarray, np.ndarray | int]
 """Standard errors (rows, columns), and their degrees of freedom."""
 
 
 @dataclass(frozen=True)
-class _Given:
-    """One of the two comparisons, as far as it is there."""
+class _Source:
+    """One of the two comparisons: its result, its fingerprints, or both.
+
+    Attributes:
+        result: The result, if the comparison has one.
+        sides: The fingerprints of x and y, or () if they were not kept.
+    """
 
     result: SimilarityMatrix | None
-    prints: tuple[Fingerprint, Fingerprint] | None
+    sides: tuple[Fingerprint, ...] = ()
 
 
 def difference(
     first: Comparison, second: Comparison, *, measure: MeasureSpec | None = None, estimator: str | None = None
 ) -> DifferenceMatrix:
-    """Return how much more alike each two layers are in the first comparison than in the second.
+    """Return how much more similar each two layers are in the first comparison than in the second.
 
     Args:
         first: A pair of fingerprints (x, y), a `SimilarityMatrix`, or a folder that `ckaprobe compare` wrote.
-        second: What is subtracted; with the same layers on both sides.
+        second: The comparison that is subtracted; with the same layers on both sides.
         measure: As in `compare`; by default that of the results, or CKA.
-        estimator: Of CKA; by default that of the results, or `unbiased`.
+        estimator: Estimator of CKA; by default that of the results, or `unbiased`.
 
     Returns:
-        First less second with 95 % intervals and two-sided p-values; `how` says which of the three cases it was.
+        First minus second with 95 % intervals and two-sided p-values; `how` names which of the three cases it was.
 
     Raises:
         DataError: The layers, measures or features differ, or there is no comparison.
-        FingerprintError: A fingerprint is not of the comparison that it lies beside.
+        FingerprintError: A fingerprint in a folder does not belong to the result in it.
     """
-    both = [_read(first, "first"), _read(second, "second")]
-    names = [_asked(given.result) for given in both if given.result is not None]
-    measure = measure if measure is not None else _agreed([name for name, _ in names], "cka", "measure")
-    own = [name for _, name in names if name is not None]
-    estimator = estimator if estimator is not None else _agreed(own, "unbiased", "estimator")
-    results = [_result(given, measure, estimator) for given in both]
-    _check_alike(*results)
-    how = _how(both, results)
+    sources = [_read(first, "first"), _read(second, "second")]
+    methods = [_method_of(source.result) for source in sources if source.result is not None]
+    if measure is None:
+        measure = _common([name for name, _ in methods], "cka", "measure")
+    if estimator is None:
+        estimator = _common([name for _, name in methods if name is not None], "unbiased", "estimator")
+    results = [_result(source, measure, estimator) for source in sources]
+    _check_same_layers(*results)
+    how = _relation(sources, results)
     if how == PAIRED:
-        error, freedom = _paired(both[0].prints, both[1].prints, measure, estimator)
+        errors = _paired_errors(sources[0].sides, sources[1].sides, measure, estimator)
     else:
-        error, freedom = _together([_spread(result) for result in results], add=how == BOUND)
-    return _made(results, how, error, freedom)
+        errors = _combine([_standard_errors(result) for result in results], add=how == BOUND)
+    return _subtract(results, how, *errors)
 
 
-def _read(given: Comparison, which: str) -> _Given:
-    """Return what there is of a comparison."""
-    if isinstance(given, SimilarityMatrix):
-        return _Given(given, None)
-    if isinstance(given, str | Path):
-        return _read_folder(Path(given))
-    if isinstance(given, Sequence) and len(given) == 2 and all(isinstance(side, Fingerprint) for side in given):
-        check_same_images(*given)
-        return _Given(None, (given[0], given[1]))
+def _read(comparison: Comparison, which: str) -> _Source:
+    """Return the result or the fingerprints of a comparison."""
+    if isinstance(comparison, SimilarityMatrix):
+        return _Source(comparison)
+    if isinstance(comparison, str | Path):
+        return _read_folder(Path(comparison))
+    if isinstance(comparison, tuple | list) and len(comparison) == 2:
+        x, y = comparison
+        if isinstance(x, Fingerprint) and isinstance(y, Fingerprint):
+            check_same_images(x, y)
+            return _Source(None, (x, y))
     raise DataError(
         f"expected as {which} comparison two fingerprints (x, y), a SimilarityMatrix or a folder of `ckaprobe "
-        f"compare`, found {type(given).__name__}"
+        f"compare`, found {type(comparison).__name__}"
     )
 
 
-def _read_folder(path: Path) -> _Given:
-    """Return the result of a folder, and the fingerprints that were kept beside it."""
+def _read_folder(path: Path) -> _Source:
+    """Return the result in a folder, and its fingerprints if both were kept."""
     if not path.is_dir():
-        return _Given(SimilarityMatrix.load(path), None)
+        return _Source(SimilarityMatrix.load(path))
     result, paths = SimilarityMatrix.load(path / "result.json"), [path / f"{name}.fingerprint" for name in "xy"]
     if not all(side.is_file() for side in paths):
-        return _Given(result, None)
-    prints = tuple(Fingerprint.load(side) for side in paths)
-    for name, side, model, axes in zip("xy", prints, (result.x, result.y), (result.rows, result.columns), strict=True):
-        layers = [axis.module for axis in axes]
-        if (side.images_hash, side.side.hash, [*side.layers.modules]) != (
-            result.images["hash"],
-            model.hash,
-            layers,
-        ):
+        return _Source(result)
+    sides = tuple(Fingerprint.load(side) for side in paths)
+    for name, side, model, axes in zip("xy", sides, (result.x, result.y), (result.rows, result.columns), strict=True):
+        expected = (result.images["hash"], model.hash, [axis.module for axis in axes])
+        if (side.images_hash, side.side.hash, list(side.layers.modules)) != expected:
             raise FingerprintError(
-                f"{path}/{name}.fingerprint is not of the comparison in result.json beside it (another model, other "
-                "images or layers); run the comparison again, or remove it"
+                f"{path}/{name}.fingerprint does not belong to the result.json in the same folder (another model, "
+                "other images or layers); run the comparison again, or remove it"
             )
-    return _Given(result, prints)
+    return _Source(result, sides)
 
 
-def _asked(result: SimilarityMatrix) -> tuple[str, str | None]:
-    """Return measure and estimator of a result; files of before there was a choice are of CKA."""
+def _method_of(result: SimilarityMatrix) -> tuple[str, str | None]:
+    """Return measure and estimator of a result; files that name no measure are of CKA."""
     return result.settings.get("measure", "cka"), result.settings.get("estimator")
 
 
-def _agreed(found: list[str], otherwise: str, kind: str) -> str:
-    """Return what both results have."""
-    if len(set(found)) > 1:
+def _common(names: list[str], default: str, kind: str) -> str:
+    """Return the name that all results share, or the default if there is no result."""
+    if len(set(names)) > 1:
         raise DataError(
-            f"expected two comparisons by the same {kind}, found {found[0]} and {found[1]}; compare one of them "
-            f"anew, or name the {kind} where fingerprints were kept"
+            f"expected two comparisons by the same {kind}, found {names[0]} and {names[1]}; repeat one of them, or "
+            f"name the {kind} if fingerprints were kept"
         )
-    return found[0] if found else otherwise
+    return names[0] if names else default
 
 
-def _result(given: _Given, measure: MeasureSpec, estimator: str) -> SimilarityMatrix:
-    """Return the result by the measure asked for: the one at hand, or one of the fingerprints."""
+def _result(source: _Source, measure: MeasureSpec, estimator: str) -> SimilarityMatrix:
+    """Return the result by a measure: the one of the source, or one computed from its fingerprints."""
     name = measure if isinstance(measure, str) else getattr(measure, "name", getattr(measure, "__name__", ""))
-    if given.result is not None and _asked(given.result) in ((name, estimator), (name, None)):
-        return given.result
-    if given.prints is None:
-        found, own = _asked(given.result)
-        raise DataError(
-            f"the result is of {' '.join(filter(None, (own, found)))}, {estimator} {name} was asked for, and no "
-            "fingerprints were kept to take it from; compare anew"
-        )
-    chosen = choose_measure(measure)
+    if source.result is not None:
+        recorded = _method_of(source.result)
+        if recorded in ((name, estimator), (name, None)):
+            return source.result
+        if not source.sides:
+            raise DataError(
+                f"expected a result of {estimator} {name}, found one of {' '.join(filter(None, reversed(recorded)))} "
+                "and no fingerprints to compute it from; run the comparison again"
+            )
+    x, y = source.sides
+    method = choose_measure(measure)
     return compare_fingerprints(
-        *given.prints, measure=chosen, estimator=estimator if chosen.sums else "unbiased", permutations=0
+        x, y, measure=method, estimator=estimator if method.sums else "unbiased", permutations=0
     )
 
 
-def _check_alike(first: SimilarityMatrix, second: SimilarityMatrix) -> None:
-    """Raise unless the cells of both are of the same layers, taken in the same way."""
+def _check_same_layers(first: SimilarityMatrix, second: SimilarityMatrix) -> None:
+    """Raise unless both results have the same layers and features."""
     for side, axes in (("x", (first.rows, second.rows)), ("y", (first.columns, second.columns))):
         names = [[axis.name for axis in layers] for layers in axes]
         if names[0] != names[1]:
-            place = next((i for i, (a, b) in enumerate(zip(*names, strict=False)) if a != b), min(map(len, names)))
-            told = [layers[place] if place < len(layers) else "none" for layers in names]
+            index = next((i for i, (a, b) in enumerate(zip(*names, strict=False)) if a != b), min(map(len, names)))
+            here = [layers[index] if index < len(layers) else "none" for layers in names]
             raise DataError(
                 f"expected the same layers of {side} in both comparisons, found {len(names[0])} and {len(names[1])}, "
-                f"at {place} {told[0]} and {told[1]}; compare both with the same --layers"
+                f"at {index} {here[0]} and {here[1]}; compare both with the same --layers"
             )
     features = [result.settings["features"] for result in (first, second)]
     if features[0] != features[1]:
         raise DataError(f"expected the same --features in both comparisons, found {features[0]} and {features[1]}")
 
 
-def _how(both: list[_Given], results: list[SimilarityMatrix]) -> str:
-    """Return how the images of the two comparisons stand to each other."""
-    first, second = (given.prints for given in both)
-    if first is not None and second is not None:
-        lists = [side.images for side in (first[0], second[0])]
-        batches = [[stack.shape[-1] for stack in side.grams] for side in (first[0], second[0])]
-        if lists[0] == lists[1] and batches[0] == batches[1]:
+def _relation(sources: list[_Source], results: list[SimilarityMatrix]) -> str:
+    """Return how the images of the two comparisons relate: `PAIRED`, `BOUND` or `INDEPENDENT`."""
+    if all(source.sides for source in sources):
+        first, second = (source.sides[0] for source in sources)
+        batches = [[stack.shape[-1] for stack in side.grams] for side in (first, second)]
+        if first.images == second.images and batches[0] == batches[1]:
             return PAIRED
-        return BOUND if set(lists[0]) & set(lists[1]) else INDEPENDENT
+        return BOUND if set(first.images) & set(second.images) else INDEPENDENT
     same = any(results[0].images[name] == results[1].images[name] for name in ("hash", "source"))
     return BOUND if same else INDEPENDENT
 
 
-def _paired(
-    first: tuple[Fingerprint, Fingerprint],
-    second: tuple[Fingerprint, Fingerprint],
-    measure: MeasureSpec,
-    estimator: str,
-) -> Spread:
-    """Return standard errors from what every image does to both values at once."""
-    chosen, per_image = choose_measure(measure), PER_IMAGE[first[0].settings.features]
-    grams = [tuple(side.grams for side in comparison) for comparison in (first, second)]
-    if chosen.sums:
-        error, freedom = paired_error(*grams, ESTIMATORS[estimator], per_image)
+def _paired_errors(
+    first: Sequence[Fingerprint], second: Sequence[Fingerprint], measure: MeasureSpec, estimator: str
+) -> StandardErrors:
+    """Return standard errors from the influence of each image on both values at once."""
+    method, per_image = choose_measure(measure), PER_IMAGE[first[0].settings.features]
+    x_1, y_1, x_2, y_2 = (side.grams for side in (*first, *second))
+    if method.sums:
+        error, freedom = paired_error((x_1, y_1), (x_2, y_2), ESTIMATORS[estimator], per_image)
     else:
         error, freedom = jackknife_error(
-            zip(*grams[0], *grams[1], strict=True),
-            lambda a, b, c, d: chosen.function(a, b) - chosen.function(c, d),
+            list(zip(x_1, y_1, x_2, y_2, strict=True)),
+            lambda a, b, c, d: method.function(a, b) - method.function(c, d),
             per_image,
         )
     return error.numpy(), freedom
 
 
-def _spread(result: SimilarityMatrix) -> Spread:
-    """Return the standard errors behind a result's intervals; an end that was cut off is made up for by the other."""
+def _standard_errors(result: SimilarityMatrix) -> StandardErrors:
+    """Return the standard errors behind a result's intervals, from the wider half: the other may be clipped."""
     margin = np.fmax(result.values - result.low, result.high - result.values)
     freedom = result.num_examples - 1
     return margin / stdtrit(freedom, 0.975), freedom
 
 
-def _together(spreads: list[Spread], *, add: bool) -> Spread:
-    """Return the standard error of a difference: the most there can be, or that of independent values."""
-    (first, free_first), (second, free_second) = spreads
+def _combine(errors: list[StandardErrors], *, add: bool) -> StandardErrors:
+    """Return the standard errors of a difference: an upper bound (`add`), or those of independent values."""
+    (first, free_first), (second, free_second) = errors
     if add:
         return first + second, min(free_first, free_second)
     square = first**2 + second**2
@@ -218,8 +218,10 @@ def _together(spreads: list[Spread], *, add: bool) -> Spread:
     return np.sqrt(square), np.where(np.isfinite(freedom), freedom, free_first)
 
 
-def _made(results: list[SimilarityMatrix], how: str, error: np.ndarray, freedom: np.ndarray | int) -> DifferenceMatrix:
-    """Return the difference of two results with the standard errors given."""
+def _subtract(
+    results: list[SimilarityMatrix], how: str, error: np.ndarray, freedom: np.ndarray | int
+) -> DifferenceMatrix:
+    """Return the difference of two results, with intervals and p-values from its standard errors."""
     first, second = results
     values = first.values - second.values
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -250,7 +252,7 @@ def _made(results: list[SimilarityMatrix], how: str, error: np.ndarray, freedom:
 
 
 def holm(p_values: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """Return which hypotheses Holm's procedure rejects, bool of the same shape; NaN are none.
+    """Return which hypotheses Holm's procedure rejects, bool of the same shape; it rejects no NaN.
 
     >>> holm(np.array([0.01, 0.04, 0.03, np.nan]))
     array([ True, False, False, False])

@@ -1,9 +1,9 @@
 """A model's fingerprint: the centred Grams of its layers over one fixed list of images.
 
-All that CKA and its kin need of a model is in it: a file of about a megabyte that can be kept, sent, and
-compared with any other fingerprint of the same images, with no weights, no data and no forward pass. It is a
-safetensors file (reading it executes nothing): for each batch the upper triangles of its Grams, float64, and as
-JSON in the header the layers, the hashes of model and images, and the settings.
+It holds all that CKA and its kin need of a model: a file of about a megabyte that can be stored, sent, and compared
+with any other fingerprint of the same images, with no weights, no data and no forward pass. It is a safetensors file
+(reading it executes nothing). For each batch it has the upper triangles of the Grams, float64, and as JSON in the
+header the layers, the hashes of model and images, and the settings.
 """
 
 import json
@@ -32,13 +32,13 @@ class Settings:
 
     Attributes:
         num: At most so many images.
-        batch: Images in a batch; `None`: 64, or as an iterable gives them.
-        seed: Of the choice of images and of the permutations.
+        batch: Images in a batch; `None` for 64, or the batches of an iterable.
+        seed: Seed of the choice of images and of the permutations.
         features: `flatten`, `gap` or `tokens`.
         precision: `float32` or `bfloat16` (the forward pass under autocast).
         preprocess: `own` (each model its own size, mean and std) or `shared` (both those of x).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        skip_bad: Leave unreadable images out.
+        skip_bad: Skip unreadable images.
     """
 
     num: int | None = 512
@@ -51,10 +51,8 @@ class Settings:
     skip_bad: bool = False
 
     def recorded(self) -> dict[str, Any]:
-        """Return what bears on the numbers: all but where they were computed."""
-        kept = asdict(self)
-        del kept["device"], kept["skip_bad"]
-        return kept
+        """Return the settings that results depend on: all but `device` and `skip_bad`."""
+        return {name: value for name, value in asdict(self).items() if name not in ("device", "skip_bad")}
 
 
 @dataclass(frozen=True)
@@ -62,16 +60,17 @@ class Fingerprint:
     """Centred Grams of one model's layers, batch by batch.
 
     Attributes:
-        grams: Per batch, (layers, m, m) float64, `H K H`; m is the images of the batch, or their tokens.
+        grams: Per batch, (layers, m, m) float64, `H K H`; m is the number of images in the batch, or of their tokens.
         layers: The layers, in order.
-        spreads: Per layer, root mean square of the activation less its feature means.
+        spreads: Per layer, root mean square of the activation minus its feature means.
         undefined: Per layer, why it has no similarity, or "".
         side: The model.
         images: Hash of each image, in order.
         source: Where the images came from.
-        settings: How they were chosen and the model was run.
-        skipped: Unreadable images that were left out.
-        shapes: Per layer, the shape of its activation for one image; empty in files of before they were kept.
+        settings: How the images were chosen and the model was run.
+        skipped: Unreadable images that were skipped.
+        versions: Versions of the packages that made it.
+        shapes: Per layer, the shape of its activation for one image; empty in older files.
     """
 
     grams: tuple[Tensor, ...]
@@ -92,7 +91,7 @@ class Fingerprint:
         return list_hash(self.images)
 
     def subset(self, layers: LayerMap) -> "Fingerprint":
-        """Return the fingerprint of some of the layers, in the order asked for, named as asked."""
+        """Return the fingerprint of some of the layers, in their order and by their names."""
         index = {module: position for position, module in enumerate(self.layers.modules)}
         rows = [index[module] for module in layers.modules]
         return replace(
@@ -123,8 +122,8 @@ class Fingerprint:
             "versions": self.versions,
             "shapes": self.shapes,
         }
-        with atomic_write(path) as beside:
-            save_file(tensors, beside, metadata={"ckaprobe": json.dumps(header, allow_nan=False)})
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata={"ckaprobe": json.dumps(header, allow_nan=False)})
         return Path(path)
 
     @classmethod
@@ -132,12 +131,12 @@ class Fingerprint:
         """Read a fingerprint written by `save`.
 
         Raises:
-            FingerprintError: It is none, or of a format this version does not know.
+            FingerprintError: The file is not a fingerprint, or of a format that this version does not read.
         """
         header = _header(path)
         if header is None or header.pop("format") != FORMAT:
             raise FingerprintError(
-                f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); make it anew"
+                f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); recompute it"
             )
         with safe_open(path, framework="pt") as file:
             packed = [file.get_tensor(name) for name in sorted(file.keys())]
@@ -152,18 +151,19 @@ class Fingerprint:
 
 
 def is_fingerprint(path: str | Path) -> bool:
-    """Return whether a file is a fingerprint (of any format of ours)."""
+    """Return whether a file is a fingerprint, of any version of the format."""
     header = _header(path)
     return header is not None and str(header.get("format")).startswith("ckaprobe-fingerprint/")
 
 
 def _header(path: str | Path) -> dict[str, Any] | None:
-    """Return the header of a safetensors file of ours, or None."""
+    """Return the header of a fingerprint file, or None for any other file."""
     if not Path(path).is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {})["ckaprobe"])
+            header: dict[str, Any] = json.loads((file.metadata() or {})["ckaprobe"])
+            return header
     except (SafetensorError, KeyError, OSError, ValueError):
         return None
 
@@ -179,21 +179,21 @@ def _unpacked(packed: Tensor) -> Tensor:
 
 
 def check_same_images(x: Fingerprint, y: Fingerprint) -> None:
-    """Raise `FingerprintError` unless both saw the same images in the same batches, as the same features."""
+    """Raise `FingerprintError` unless both are of the same images in the same batches, and of the same features."""
     if x.settings.features != y.settings.features:
         raise FingerprintError(
-            f"x was made with --features {x.settings.features}, y with {y.settings.features}; make one of them anew"
+            f"x was made with --features {x.settings.features}, y with {y.settings.features}; recompute one of them"
         )
     if x.images != y.images:
         same = len(set(x.images) & set(y.images))
         order = ", in another order" if same == len(x.images) == len(y.images) else ""
         raise FingerprintError(
             f"the fingerprints saw different images: {len(x.images)} from {x.source} and {len(y.images)} from "
-            f"{y.source}, {same} in common{order}; make one of them anew with the other's --data, --num and --seed"
+            f"{y.source}, {same} in common{order}; recompute one of them with the other's --data, --num and --seed"
         )
     sizes = [[stack.shape[-1] for stack in side.grams] for side in (x, y)]
     if sizes[0] != sizes[1]:
         raise FingerprintError(
             f"the fingerprints saw the images in different batches, of {sizes[0][0]} and of {sizes[1][0]}; "
-            "make one of them anew with the other's --batch"
+            "recompute one of them with the other's --batch"
         )

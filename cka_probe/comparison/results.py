@@ -61,7 +61,7 @@ class Axis:
         spread: Root mean square, over images and features, of the activation minus its mean over the
             batch's images; what CKA sees of the layer, in the layer's own units.
         undefined: Why the layer has no similarity, or "".
-        shape: Shape of its activation for one image; empty in files written before shapes were recorded.
+        shape: Shape of its activation for one image; empty in older files.
     """
 
     name: str

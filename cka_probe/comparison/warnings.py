@@ -1,52 +1,55 @@
-"""What a reader of a comparison should know before believing it, in plain sentences with this comparison's numbers.
+"""Warnings about a comparison: sentences that a reader should know before quoting its numbers.
 
-Only what is true of the result at hand is said, and nothing where there is nothing to say. One number is derived rather
-than read off: what the biased estimator gives to layers that have nothing to do with each other. For n images and p
-independent features of equal variance the centred Gram `K` has the mean `p H` and `E |K|^2 = p (n - 1) (p + n)` (the
-second moment of a Wishart matrix of n - 1 dimensions), so that two unrelated layers have
+Each warning is given only where it applies. All numbers are read from the result except one, the value that the biased
+estimator gives to unrelated layers. For n images and p independent features of equal variance, the centred Gram `K` has
+the mean `p H` and `E |K|^2 = p (n - 1) (p + n)` (the second moment of a Wishart matrix of n - 1 dimensions), so two
+unrelated layers have
 
     CKA_0 = sqrt(p_x / (p_x + n)) sqrt(p_y / (p_y + n)),
 
-the sums over batches taken before the ratio. Features that are correlated act as fewer, and give less; what these very
-layers give by chance is the null, which is named beside it.
+with the sums over batches taken before the ratio. Correlated features act as fewer and give less. The null says what
+the layers at hand give by chance.
 """
 
 from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from cka_probe.comparison.results import Axis, SimilarityMatrix
 
 WIDE = 0.05
-"""Half-width of an interval, at the median over cells, above which more images are worth their time."""
+"""Median half-width of the intervals above which more images are advised."""
 ROUGH = 64
-"""Images below which the coverage of the intervals was not checked by simulation."""
+"""Number of images below which the coverage of the intervals was not checked by simulation."""
 FAINT = 1e-4
-"""Spread of a layer over that of its side's median layer below which it may be noise that is compared."""
+"""Spread of a layer relative to the median layer of its side, below which its similarity may be of noise."""
 NAMED = 3
-"""Layers that are named before "and others" takes over."""
+"""Number of layers named before "and N more"."""
 
 
 def warnings_for(result: SimilarityMatrix) -> tuple[str, ...]:
-    """Return what to keep in mind about a comparison, most important first, one sentence or two each.
+    """Return the warnings about a comparison, most important first, each of one or two sentences.
 
     Args:
-        result: Of any measure.
+        result: A result of any measure.
 
     Returns:
-        Plain text; empty where there is nothing to say.
+        Plain text; empty if there is no warning.
     """
-    parts = (_undefined, _bias, _chance, _width, _measure, _tokens, _fed_differently, _same_weights, _faint, _skipped)
-    return tuple(sentence for part in parts for sentence in part(result))
+    checks = (
+        _undefined, _bias, _chance, _width, _measure, _tokens, _different_inputs, _same_weights, _faint, _skipped
+    )  # fmt: skip
+    return tuple(warning for check in checks for warning in check(result))
 
 
-def unrelated_biased(features_x: int, features_y: int, batches: Sequence[float]) -> float:
-    """Return the biased CKA that independent features of equal variance have with others, to first order.
+def unrelated_biased(features_x: int, features_y: int, batches: npt.ArrayLike) -> float:
+    """Return the biased CKA of two layers of independent features of equal variance, to first order.
 
     Args:
-        features_x: Of a layer of x, p_x.
-        features_y: Of a layer of y, p_y.
+        features_x: Number of features of the layer of x, p_x.
+        features_y: Number of features of the layer of y, p_y.
         batches: Images in each batch, at least 4 each.
 
     >>> round(unrelated_biased(13824, 13824, [512]), 2)
@@ -59,7 +62,7 @@ def unrelated_biased(features_x: int, features_y: int, batches: Sequence[float])
 
 
 def _undefined(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield which layers have no similarity, by reason."""
+    """Warn of layers without a similarity, by reason."""
     for side, axes in (("x", result.rows), ("y", result.columns)):
         for reason in dict.fromkeys(axis.undefined for axis in axes if axis.undefined):
             names = [axis.name for axis in axes if axis.undefined == reason]
@@ -68,7 +71,7 @@ def _undefined(result: SimilarityMatrix) -> Iterator[str]:
 
 
 def _bias(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield what the biased estimator gives to unrelated layers."""
+    """Warn of the floor of the biased estimator."""
     if result.settings.get("measure", "cka") != "cka" or result.settings["estimator"] != "biased":
         return
     weights = result.terms["weights"]
@@ -85,7 +88,7 @@ def _bias(result: SimilarityMatrix) -> Iterator[str]:
 
 
 def _chance(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield how many cells chance could have given, or that nothing is known about it."""
+    """Warn of cells that are not above the null, or that there is no null."""
     if result.settings["permutations"] == 0:
         yield "No images were permuted, so nothing says what chance alone would reach; ask for some permutations."
         return
@@ -100,7 +103,7 @@ def _chance(result: SimilarityMatrix) -> Iterator[str]:
 
 
 def _width(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield how wide the intervals are for this many images."""
+    """Warn of wide intervals, and of too few images for their coverage."""
     widths = (result.high - result.low)[np.isfinite(result.high - result.low)] / 2
     if widths.size and (half := float(np.median(widths))) > WIDE:
         yield (
@@ -115,7 +118,7 @@ def _width(result: SimilarityMatrix) -> Iterator[str]:
 
 
 def _measure(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield that a mean over batches depends on their size."""
+    """Warn that a mean over batches depends on their size."""
     if result.settings.get("measure", "cka") != "cka":
         sizes = sorted({int(size) for size in result.terms["weights"]})
         span = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
@@ -126,7 +129,7 @@ def _measure(result: SimilarityMatrix) -> Iterator[str]:
 
 
 def _tokens(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield what tokens do to intervals."""
+    """Warn that intervals of tokens are wide."""
     if result.settings["features"] == "tokens" and result.settings.get("measure", "cka") == "cka":
         yield (
             "Tokens of one image are not independent examples: the intervals take the image as the unit and are "
@@ -134,43 +137,43 @@ def _tokens(result: SimilarityMatrix) -> Iterator[str]:
         )
 
 
-def _fed_differently(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield in what the two models were fed differently, where that can pass for a difference between them."""
+def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
+    """Warn of inputs that differ between the models, which can pass for a difference of the models."""
     x, y = result.x.preprocessing, result.y.preprocessing
-    told = []
+    differences = []
     if x.get("size") != y.get("size"):
-        told.append(f"x at {_size(x.get('size'))} and y at {_size(y.get('size'))} pixels")
+        differences.append(f"x at {_size(x.get('size'))} and y at {_size(y.get('size'))} pixels")
     if result.x.architecture == result.y.architecture and any(
         list(x.get(name, ())) != list(y.get(name, ())) for name in ("mean", "std")
     ):
-        told.append(
+        differences.append(
             f"x with mean {_numbers(x['mean'])} and std {_numbers(x['std'])}, y with mean {_numbers(y['mean'])} and "
             f"std {_numbers(y['std'])}, though they are the same architecture"
         )
-    if told:
-        yield f"The two see the same images differently: {'; '.join(told)}. Part of a difference may be that."
+    if differences:
+        yield f"The two see the same images differently: {'; '.join(differences)}. Part of a difference may be that."
 
 
 def _same_weights(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield that a model was compared with itself."""
+    """Warn that a model was compared with itself."""
     if result.x.hash != result.y.hash:
         return
     same = result.x.preprocessing == result.y.preprocessing and result.settings.get(
         "precision", ""
     ) == result.settings.get("precision_y", result.settings.get("precision", ""))
     layers = [axis.module for axis in result.rows] == [axis.module for axis in result.columns]
-    also = " Its diagonal compares each layer with itself and says nothing." if same and layers else ""
-    yield f"Both sides have the same weights: this compares the layers of one model.{also}"
+    addition = " Its diagonal compares each layer with itself and says nothing." if same and layers else ""
+    yield f"Both sides have the same weights: this compares the layers of one model.{addition}"
 
 
 def _faint(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield layers that hardly vary beside the others of their side."""
+    """Warn of layers that hardly vary compared with the others of their side."""
     for side, axes in zip("xy", _axes(result), strict=True):
-        there = [axis for axis in axes if not axis.undefined and np.isfinite(axis.spread)]
-        median = float(np.median([axis.spread for axis in there])) if there else 0.0
-        names = [axis.name for axis in there if axis.spread < FAINT * median]
+        defined = [axis for axis in axes if not axis.undefined and np.isfinite(axis.spread)]
+        median = float(np.median([axis.spread for axis in defined])) if defined else 0.0
+        names = [axis.name for axis in defined if axis.spread < FAINT * median]
         if names:
-            least = min(axis.spread for axis in there)
+            least = min(axis.spread for axis in defined)
             yield (
                 f"{_listed(names)} of {side} varies over the images by as little as {least:.1e}, against "
                 f"{median:.1e} of the median layer; its similarity may be of noise."
@@ -178,7 +181,7 @@ def _faint(result: SimilarityMatrix) -> Iterator[str]:
 
 
 def _skipped(result: SimilarityMatrix) -> Iterator[str]:
-    """Yield how many images could not be read."""
+    """Warn of images that could not be read."""
     count = len(result.images["skipped"])
     if count:
         verb = "image was" if count == 1 else "images were"

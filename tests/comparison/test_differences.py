@@ -134,7 +134,7 @@ def test_folders_with_and_without_kept_fingerprints(tmp_path):
     assert by_rank.settings["measure"] == "rsa"
     assert by_rank.settings["range"] == [-2, 2]
     prints["b"].save(tmp_path / "a" / "y.fingerprint")
-    with pytest.raises(FingerprintError, match=r"y.fingerprint is not of the comparison in result.json beside it"):
+    with pytest.raises(FingerprintError, match=r"y.fingerprint does not belong to the result.json"):
         difference(tmp_path / "a", tmp_path / "b")
 
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_subtracted_is_one_line(change, message):
 
 def test_a_measure_that_no_result_is_of_needs_fingerprints():
     x, a, b = three(n=24, batch=12)
-    with pytest.raises(DataError, match="no fingerprints were kept to take it from"):
+    with pytest.raises(DataError, match="no fingerprints to compute it from"):
         difference(compare_fingerprints(x, a), (x, b), measure="rsa")
 
 
