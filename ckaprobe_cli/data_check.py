@@ -37,18 +37,18 @@ def check(
     drawn = sheet != 0
     if drawn:
         check_format(out)
-    for path in [out] * drawn + [json] * (json is not None):
+    for path in [out] * drawn + ([] if json is None else [json]):
         check_writable(path.parent)  # before hours of reading
     dataset = open_dataset(spec)
     with progress_bar("frames") as progress:
-        found = check_dataset(dataset, num=num, progress=progress)
-    typer.echo(found.table())
+        check = check_dataset(dataset, num=num, progress=progress)
+    typer.echo(check.table())
     if json is not None:
-        typer.echo(found.save(json))
+        typer.echo(check.save(json))
     if drawn:
         for path in _draw(dataset, spec, out, sheet):
             typer.echo(path)
-    found.refuse_problems()
+    check.refuse_problems()
 
 
 def _draw(dataset, spec: str, out: Path, count: int | None) -> list[Path]:

@@ -115,7 +115,8 @@ def _of_checkpoint(path: Path, device: torch.device) -> Source:
             f"expected a checkpoint of `ckaprobe train` or transformers:NAME_OR_PATH, found {found} at {path}; train a "
             "stage with task 'teacher'"
         )
-    task = read_header(path).task
+    header = read_header(path)
+    task = header.task if header else ""
     if task not in TASKS_OF_DEPTH:
         raise CheckpointError(
             f"{path}: expected a model that gives depth (task {', '.join(TASKS_OF_DEPTH)}), found task {task!r}; train "
@@ -130,10 +131,12 @@ def _of_checkpoint(path: Path, device: torch.device) -> Source:
 
 @torch.inference_mode()
 def _predicted(trained: Trained, predict: Callable, device: torch.device, images: Sequence[Tensor]) -> list[Tensor]:
-    """Return the depth of images by a network of ours."""
+    """Return the depth that a trained network predicts for images."""
+
+    task: Any = trained.task  # one of TASKS_OF_DEPTH, which all predict
 
     def forward(images: Tensor) -> Tensor:
-        return trained.task.predict(trained.backbone, trained.head, images.to(device)).float().cpu()
+        return task.predict(trained.backbone, trained.head, images.to(device)).float().cpu()
 
     with full_float32(device):
         return predict(forward, images, tuple(trained.task.size))
@@ -201,7 +204,7 @@ def said_by(config: Any) -> str:
 
 
 @torch.inference_mode()
-def _estimated(model: torch.nn.Module, processor: Any, gives: str, images: Sequence[Tensor]) -> list[Tensor]:
+def _estimated(model: Any, processor: Any, gives: str, images: Sequence[Tensor]) -> list[Tensor]:
     """Return the depth of images by a model of transformers; one at a time, for sizes may differ."""
     depths, unpad = [], processor.post_process_depth_estimation
     for image in images:

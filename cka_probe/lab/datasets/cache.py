@@ -35,7 +35,7 @@ from cka_probe.files import atomic_write
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 BUDGET = 16 * 2**30
 """Bytes that are kept, unless half of the free disk is less."""

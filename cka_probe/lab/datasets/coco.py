@@ -93,8 +93,9 @@ def _names(path: Path) -> Classes:
     if not path.is_file():
         return Classes(tuple(map(str, CATEGORIES)))
     lines = read_lines(path, "the names of COCO's categories")
-    found = dict(match.groups() for _, line in lines if (match := re.fullmatch(r"(\d+):\s*(.+)", line)))
-    lacking = [number for number in CATEGORIES if str(number) not in found]
+    matches = (re.fullmatch(r"(\d+):\s*(.+)", line) for _, line in lines)
+    names = {match[1]: match[2] for match in matches if match}
+    lacking = [number for number in CATEGORIES if str(number) not in names]
     if lacking:
         raise DataError(f"{path}: expected lines of '1: person' for 171 categories, none for {lacking[0]}; mend it")
-    return Classes(tuple(found[str(number)] for number in CATEGORIES))
+    return Classes(tuple(names[str(number)] for number in CATEGORIES))

@@ -77,6 +77,7 @@ class Frames:
         sources: Offsets in frames, and "s" for the stereo partner.
         where: What messages call the data ("KITTI at data/kitti").
         classes: What the numbers in `labels` (or, without labels, in `category`) mean.
+        categories: What the numbers in `category` mean, where a dataset has both.
 
     Raises:
         DataError: There is no frame, none has all the sources, or a partner is asked for that is not there.
@@ -88,11 +89,13 @@ class Frames:
         sources: Sequence[int | str] = (),
         where: str = "the data",
         classes: Classes | None = None,
+        categories: Classes | None = None,
     ):
         self.scenes, self.sources, self.where = [list(scene) for scene in scenes], tuple(sources), where
         self.classes = classes
+        self.categories = categories
         self.kept: tuple[DecodedCache, str] | None = None
-        offsets = [source for source in self.sources if source != STEREO]
+        offsets = [source for source in self.sources if isinstance(source, int)]
         self.places = [
             (scene, number)
             for scene, frames in enumerate(self.scenes)
@@ -166,13 +169,13 @@ class Frames:
 
     def _source(self, scene: int, number: int, source: int | str) -> Tensor:
         """Return the image of a source, (3, H, W)."""
-        if source == STEREO:
+        if isinstance(source, str):
             return self.read(scene, number, PARTNER[0])
         return self.read(scene, number + source, "image")
 
     def _pose(self, scene: int, number: int, source: int | str) -> Tensor:
         """Return `source_T_target`, (4, 4); NaN where there are no poses."""
-        if source == STEREO:
+        if isinstance(source, str):
             return self.read(scene, number, PARTNER[1])
         if "world_T_target" not in self.gives:
             return torch.full((4, 4), torch.nan)

@@ -40,7 +40,7 @@ relative to the first one of the drive, because float32 cannot hold a position o
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -103,9 +103,15 @@ def kitti(
     if depth in ("improved", "lidar") and not frames:
         raise DataError(f"no frame with {depth} depth in {where}: complete the data or leave out 'depth={depth}'")
     if depth == "any" and any("depth" in frame.fields for frame in frames):
-        for frame in frames:
-            frame.fields.setdefault("depth", partial(nothing_measured, str(root / frame.name)))
+        scenes = [[_with_depth(frame, root) for frame in scene] for scene in scenes]
     return Frames(scenes, asked, where)
+
+
+def _with_depth(frame: Frame, root: Path) -> Frame:
+    """Return a frame that has depth if it is a target, empty where nothing was measured."""
+    if not frame.target or "depth" in frame.fields:
+        return frame
+    return replace(frame, fields={**frame.fields, "depth": partial(nothing_measured, str(root / frame.name))})
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,8 @@ class _Fields:
         cameras, rectify = read_rectified_cameras(date / "calib_cam_to_cam.txt")
         self.intrinsics, other = cameras[camera].intrinsics, cameras[5 - camera]
         self.partner_T_target = shift(other.offset - cameras[camera].offset)
-        self.camera_T_scanner = self.camera_T_imu = None
+        self.camera_T_scanner: np.ndarray | None = None
+        self.camera_T_imu: np.ndarray | None = None
         if (drive.scans and depth in ("any", "lidar")) or (drive.positions and (date / IMU).is_file()):
             self.camera_T_scanner = shift(cameras[camera].offset) @ rectify @ read_rigid(date / "calib_velo_to_cam.txt")
         if drive.positions and (date / IMU).is_file():
@@ -220,10 +227,13 @@ class _Fields:
     def of(self, number: int) -> dict[str, Callable[[], Tensor]]:
         """Return the fields of one frame."""
         drive, image = self.drive, self.drive.images[self.camera][number]
-        known = {"image": partial(read_image, image), "K": partial(camera_of, self.intrinsics, image)}
+        known: dict[str, Callable[[], Tensor]] = {
+            "image": partial(read_image, image),
+            "K": partial(camera_of, self.intrinsics, image),
+        }
         if self.depth in ("any", "improved") and number in drive.improved[self.camera]:
             known["depth"] = partial(read_depth, drive.improved[self.camera][number], 1 / 256)
-        elif self.depth in ("any", "lidar") and number in drive.scans:
+        elif self.camera_T_scanner is not None and self.depth in ("any", "lidar") and number in drive.scans:
             known["depth"] = partial(scan_depth, drive.scans[number], self.camera_T_scanner, self.intrinsics, image)
         if self.camera_T_imu is not None and number in drive.positions:
             first = next(iter(drive.positions.values()))

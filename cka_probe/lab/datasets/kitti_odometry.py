@@ -87,7 +87,7 @@ def _scenes(base: Path, folder: Path, camera: int, sources: tuple[int | str, ...
         known = {"image": partial(read_image, image), "K": partial(camera_of, left.intrinsics, image)}
         if poses is not None:
             known["world_T_target"] = partial(torch.tensor, poses[number].tolist())
-        if number in scans:
+        if camera_T_scanner is not None and number in scans:
             known["depth"] = partial(scan_depth, scans[number], camera_T_scanner, left.intrinsics, image)
         if number in partners:
             known[PARTNER[0]] = partial(read_image, partners[number])

@@ -123,7 +123,9 @@ def _parts(root: Path) -> list[Part]:
         )
     parts = []
     for path in folders:
-        category, split, database = _NAME.fullmatch(path.name).groups()
+        match = _NAME.fullmatch(path.name)
+        assert match is not None
+        category, split, database = match.groups()
         if database and split and not (path / "data.mdb").is_file():
             raise DataError(f"{path}: expected an LMDB database, found no data.mdb in it; unpack it again")
         if (path / "data.mdb").is_file() and split:

@@ -252,7 +252,7 @@ def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
     K = torch.tensor(
         [[camera["fx"], 0.0, camera["cx"]], [0.0, camera["fy"], camera["cy"]], [0.0, 0.0, 1.0]], dtype=torch.float64
     )
-    of = (camera.get("height", height), camera.get("width", width))
+    of = (int(camera.get("height", height)), int(camera.get("width", width)))
     return scaled_K(K, of, (height, width)).float()
 
 

@@ -178,7 +178,8 @@ class LabeledMat:
 
     def __init__(self, path: str | Path, split: str = "all", classes: int = 0):
         self.path = Path(path)
-        self._file, self._process = None, None
+        self._file: h5py.File | None = None
+        self._process: int | None = None
         with _opened(self.path) as file:
             for name in ("images", "rawDepths"):
                 if name not in file:
@@ -205,7 +206,7 @@ class LabeledMat:
         sample = {"image": image, "depth": depth[None], "K": camera_matrix(self.camera, *image.shape[1:])}
         if self.gives & {"labels", "instances"}:
             kinds = self._read("labels", index).T.astype(np.int64)
-        if "labels" in self.gives:
+        if self.numbering is not None:
             where = f"{self.path}, labels of {self.describe(index)}"
             sample["labels"] = torch.from_numpy(renumbered(kinds, self.numbering, where))
         if "instances" in self.gives:
@@ -228,7 +229,7 @@ class LabeledMat:
 
     def _read(self, name: str, index: int) -> np.ndarray:
         """Return one frame of a variable, as stored."""
-        if self._process != os.getpid():
+        if self._file is None or self._process != os.getpid():
             self._file, self._process = _opened(self.path), os.getpid()
         try:
             return self._file[name][int(self.frames[index])]

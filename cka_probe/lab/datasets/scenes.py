@@ -71,9 +71,7 @@ def scenes(
     frames_of_scenes = [
         [_frame((kind, seed, index, frames, style, frame, shape)) for frame in range(frames)] for index in numbers
     ]
-    data = Frames(frames_of_scenes, parse_sources(sources), f"scenes:{kind}", CLASSES[kind])
-    data.categories = Classes(CATEGORIES[kind])
-    return data
+    return Frames(frames_of_scenes, parse_sources(sources), f"scenes:{kind}", CLASSES[kind], Classes(CATEGORIES[kind]))
 
 
 def _frame(place: Place) -> Frame:
@@ -118,6 +116,12 @@ def _of(make: Callable[[View], np.ndarray], flow: bool = False) -> Callable[[Pla
     return lambda place: torch.from_numpy(np.ascontiguousarray(make(_view(place, flow))))
 
 
+def _rendered(field: np.ndarray | None) -> np.ndarray:
+    """Return a field that the view was asked to render."""
+    assert field is not None
+    return field
+
+
 def _image(pixels: np.ndarray) -> np.ndarray:
     """Return (3, H, W) float32 in [0, 1] of (H, W, 3) uint8."""
     return pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
@@ -148,14 +152,14 @@ _FIELDS: dict[str, Callable[[Place], Tensor]] = {
     "depth": _of(lambda view: view.depth.astype(np.float32)[None]),
     "K": _of(lambda view: view.K.astype(np.float32)),
     "world_T_target": _of(lambda view: view.pose.astype(np.float32)),
-    "flow": _of(lambda view: view.flow.transpose(2, 0, 1), flow=True),
-    "occluded": _of(lambda view: view.occluded[None], flow=True),
+    "flow": _of(lambda view: _rendered(view.flow).transpose(2, 0, 1), flow=True),
+    "occluded": _of(lambda view: _rendered(view.occluded)[None], flow=True),
     "labels": _of(lambda view: view.labels.astype(np.int64)),
     "instances": _of(lambda view: view.instances.astype(np.int64)),
     "planes": _of(_planes),
     "normals": _of(lambda view: view.normals.transpose(2, 0, 1)),
     "edges": _of(lambda view: view.edges[None]),
     "category": _category,
-    "partner": lambda place: torch.from_numpy(_image(_partner(place).partner)),
+    "partner": lambda place: torch.from_numpy(_image(_rendered(_partner(place).partner))),
     "partner_T_target": _baseline,
 }

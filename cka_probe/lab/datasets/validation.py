@@ -68,7 +68,7 @@ def validate_sample(
 def _form(field: str, value: np.ndarray, sizes: dict[str, int]) -> str:
     """Return what is wrong with shape and type; the first field of a sample sets H, W and S for the others."""
     shape, kind = SHAPES[field]
-    known = [sizes.get(axis, axis) for axis in shape]
+    known = [sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in shape]
     fits = len(known) == value.ndim and all(
         isinstance(axis, str) or axis == length for axis, length in zip(known, value.shape, strict=True)
     )

@@ -138,7 +138,8 @@ class Intrinsics(TVTensor):
     def __new__(cls, K: Tensor, *, canvas_size: tuple[int, int]) -> "Intrinsics":
         """Return K with the size of its image."""
         typed_K = K.as_subclass(cls)
-        typed_K.canvas_size = tuple(canvas_size)
+        height, width = canvas_size
+        typed_K.canvas_size = (height, width)
         return typed_K
 
     @classmethod
@@ -205,7 +206,7 @@ def size_of(sample: Mapping[str, Tensor]) -> tuple[int, int]:
         DataError: They differ, or there are none.
     """
     sizes = {
-        name: tuple(field.shape[-2:])
+        name: (field.shape[-2], field.shape[-1])
         for name, field in sample.items()
         if name in TYPES and issubclass(TYPES[name], (Image, Video, Map))
     }
@@ -363,17 +364,18 @@ def _resized(canvas: Sequence[int], size: Any, max_size: int | None) -> tuple[in
     """Return the size torchvision gives an image: it knows the shorter side, or both, or the longest allowed."""
     size = [size] if isinstance(size, int) else None if size is None else list(size)
     _, found = F.resize_bounding_boxes(torch.zeros(1, 4), tuple(canvas), size=size, max_size=max_size)
-    return tuple(found)
+    height, width = found
+    return height, width
 
 
 def _centred(canvas: Sequence[int], output_size: Any) -> Window:
     """Return the window torchvision's `center_crop` takes."""
     sides = [output_size] if isinstance(output_size, int) else list(output_size)
     size = (sides[0], sides[-1])
-    place = [
+    top, left = [
         round((old - new) / 2) if new <= old else -((new - old) // 2) for old, new in zip(canvas, size, strict=True)
     ]
-    return (*place, *size)
+    return top, left, *size
 
 
 def _padded(canvas: Sequence[int], padding: Any) -> Window:

@@ -1,5 +1,6 @@
 """Statistics of images, their sources, cameras and poses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class Images:
     Copies are found by 64 bits of a hash of each image, the one thing kept per frame: 8 bytes.
     """
 
-    needs = ("image",)
+    needs: tuple[str, ...] = ("image",)
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -32,7 +33,7 @@ class Images:
         self.flat: list[int] = []
         self.flat_count = 0
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one image."""
         image = sample["image"]
         size = f"{image.shape[2]}x{image.shape[1]}"
@@ -109,14 +110,15 @@ class Sources:
     light and another camera make together. It is near 0 where nothing moves.
     """
 
-    needs = ("image", "sources")
+    needs: tuple[str, ...] = ("image", "sources")
 
     def __init__(self, dataset: Dataset):
-        self.frames, self.counts = 0, {}
+        self.frames = 0
+        self.counts: dict[int, int] = {}
         self.differences, self.same = LogHistogram(), 0
         self.baselines, self.unknown, self.still = LogHistogram(), 0, 0
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count the sources of one frame."""
         sources = sample["sources"]
         self.frames += 1
@@ -182,7 +184,7 @@ class Camera:
     whose first pixel's centre is 0.
     """
 
-    needs = ("image", "K")
+    needs: tuple[str, ...] = ("image", "K")
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -190,7 +192,7 @@ class Camera:
         self.low, self.high = np.full(6, np.inf), np.full(6, -np.inf)
         self.off, self.off_first = 0, -1
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one camera."""
         K, (height, width) = sample["K"].astype(np.float64), sample["image"].shape[1:]
         fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
@@ -243,7 +245,7 @@ class Poses:
     only some of the frames are looked at.
     """
 
-    needs = ("world_T_target",)
+    needs: tuple[str, ...] = ("world_T_target",)
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -251,7 +253,7 @@ class Poses:
         self.frames, self.still, self.off, self.turn = 0, 0, 0.0, 0.0
         self.steps, self.longest = LogHistogram(), (0.0, -1)
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one pose."""
         pose = sample["world_T_target"].astype(np.float64)
         folder = self.dataset.describe(index).rpartition("/")[0]

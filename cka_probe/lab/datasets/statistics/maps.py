@@ -1,6 +1,6 @@
 """Statistics of maps and classes: histograms of positive values, shares of pixels, counts of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,7 @@ class Depth:
     def __init__(self, dataset: Dataset):
         self.values, self.shares = LogHistogram(), Shares()
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one map."""
         (field,) = self.needs
         measured = sample[field] > 0
@@ -146,7 +146,7 @@ class Depth:
 class PseudoDepth(Depth):
     """The same of depth without a scale."""
 
-    needs = ("pseudo_depth",)
+    needs: tuple[str, ...] = ("pseudo_depth",)
     unit = ""
 
 
@@ -160,7 +160,7 @@ class _Share:
     def __init__(self, dataset: Dataset):
         self.shares = Shares()
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one map."""
         self.shares.add(self._there(sample[self.needs[0]]))
 
@@ -187,14 +187,14 @@ class _Share:
 class Occluded(_Share):
     """The share that is hidden or outside in the next frame."""
 
-    needs = ("occluded",)
+    needs: tuple[str, ...] = ("occluded",)
     words = "hidden or outside in the next frame:"
 
 
 class Edges(_Share):
     """The share of pixels on occluding edges."""
 
-    needs = ("edges",)
+    needs: tuple[str, ...] = ("edges",)
     words = "on an occluding edge:"
     lacking = "none"
 
@@ -202,7 +202,7 @@ class Edges(_Share):
 class Valid(_Share):
     """The share that a score may use."""
 
-    needs = ("valid",)
+    needs: tuple[str, ...] = ("valid",)
     words = "may be scored:"
     lacking = "no pixel to score"
 
@@ -210,7 +210,7 @@ class Valid(_Share):
 class Normals(_Share):
     """The share with a normal, and how many of these look away from the camera."""
 
-    needs = ("normals",)
+    needs: tuple[str, ...] = ("normals",)
     words = "known in"
     lacking = "none"
 
@@ -238,7 +238,7 @@ class Normals(_Share):
 class Flow(_Share):
     """The share whose flow is known, and its length in pixels."""
 
-    needs = ("flow",)
+    needs: tuple[str, ...] = ("flow",)
     words = "known in"
     lacking = "none"
 
@@ -289,14 +289,14 @@ def class_names(dataset: Dataset, field: str) -> Sequence[str] | None:
 class Labels:
     """Pixels of each class, ignored pixels, and classes that never come."""
 
-    needs = ("labels",)
+    needs: tuple[str, ...] = ("labels",)
 
     def __init__(self, dataset: Dataset):
         self.names = class_names(dataset, "labels")
         self.pixels = np.zeros(IGNORE + 1, np.int64)
         self.frames, self.none = 0, 0
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one label map."""
         counts = np.bincount(sample["labels"].ravel(), minlength=IGNORE + 1)
         self.pixels += counts
@@ -346,13 +346,13 @@ class Labels:
 class Categories:
     """Images of each category."""
 
-    needs = ("category",)
+    needs: tuple[str, ...] = ("category",)
 
     def __init__(self, dataset: Dataset):
         self.names = class_names(dataset, "category")
         self.counts: dict[int, int] = {}
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one image."""
         number = int(sample["category"])
         self.counts[number] = self.counts.get(number, 0) + 1
@@ -392,7 +392,7 @@ class Pieces:
     def __init__(self, dataset: Dataset):
         self.frames, self.least, self.greatest, self.total, self.covered = 0, 2**63, 0, 0, 0.0
 
-    def add(self, index: int, sample: dict[str, np.ndarray]) -> None:
+    def add(self, index: int, sample: Mapping[str, np.ndarray]) -> None:
         """Count one map."""
         maps = sample[self.needs[0]]
         maps = maps.reshape(-1, *maps.shape[-2:])  # planes are three maps: walls, tables, floors
@@ -426,7 +426,7 @@ class Pieces:
 class Planes(Pieces):
     """The same of walls, tables and floors."""
 
-    needs = ("planes",)
+    needs: tuple[str, ...] = ("planes",)
 
 
 def columns(cells: Sequence[tuple[str, str]], across: int = ACROSS) -> list[str]:
