@@ -1,21 +1,60 @@
-"""One page of whatever a folder holds: a comparison, a run, scores, maps or a whole reproduction.
+"""One HTML page of any result folder: a comparison, a run, scores, Grad-CAM maps, a study or a written report.
 
     from cka_probe.report import report
     report("runs/first_road")              # writes runs/first_road/index.html
 
-`kinds` tells what a folder is and reads it into the sections of `page`; `render` makes one HTML document of them. The
-same folder gives the same bytes.
+`KINDS` recognises a folder by its files and names the function that reads it into a `Page` of blocks; `html` renders
+the page. The same folder gives the same bytes.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from cka_probe.report.kinds import parts_of
-from cka_probe.report.page import FigureItem, Item, Page, Section
-from cka_probe.report.part import Part, own_name
-from cka_probe.report.render import MOST_EMBEDDED, save_page
+from cka_probe import registry
+from cka_probe.errors import DataError
+from cka_probe.report.blocks import Block, FigureBlock, Page, Section, folder_name
+from cka_probe.report.html import MAX_EMBEDDED, save_page
 
 NAME = "index.html"
+MAX_NAMES = 6  # files of a folder that an error message lists
+
+
+class PageKind(NamedTuple):
+    """A kind of folder.
+
+    Attributes:
+        file: The file that only this kind of folder holds.
+        origin: What writes that file.
+        reader: `"module:function"`, the function from the folder's path to its `Page`.
+        nested: Folders of this kind are looked for one level down, too.
+    """
+
+    file: str
+    origin: str
+    reader: str
+    nested: bool = True
+
+    @property
+    def expected(self) -> str:
+        """The file and its origin, for messages."""
+        return f"{self.file} of {self.origin}"
+
+    def matches(self, folder: Path) -> bool:
+        """Return whether a folder is of this kind."""
+        return (folder / self.file).is_file()
+
+
+KINDS = {
+    "comparison": PageKind("result.json", "`ckaprobe compare`", "cka_probe.report.comparison:read"),
+    "gradcam": PageKind("gradcam.json", "`ckaprobe gradcam`", "cka_probe.report.gradcam:read"),
+    "scores": PageKind("scores.json", "`ckaprobe evaluate`", "cka_probe.report.scores:read"),
+    "study": PageKind("study.json", "`ckaprobe reproduce`", "cka_probe.report.study:read", nested=False),
+    "training": PageKind("recipe.json", "`ckaprobe train`", "cka_probe.report.training:read"),
+    "readme": PageKind("README.md", "a report", "cka_probe.report.study:read_readme", nested=False),
+}
+"""Kinds of folder, in their order on a page."""
 
 
 def report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -23,63 +62,102 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
 
     Args:
         folder: Of `ckaprobe compare`, `train`, `evaluate`, `gradcam` or `reproduce`, a folder of such folders, or a
-            committed report.
+            written report.
         out: The file; by default `index.html` in the folder.
 
     Returns:
-        The file written.
+        The path of the file.
 
     Raises:
-        DataError: There is nothing that a page could be made of, or a file of it cannot be read.
-        OutputError: It cannot be written there.
+        DataError: The folder holds no results, or one of its files cannot be read.
+        OutputError: The page cannot be written.
     """
     path = Path(folder) / NAME if out is None else Path(out)
-    return save_page(_within_reach(page_of(folder), path.parent), path)
+    return save_page(_with_reachable_downloads(page_of(folder), path.parent), path)
 
 
 def page_of(folder: str | Path) -> Page:
-    """Return what a folder's page says.
+    """Return the page of a folder.
 
     Raises:
-        DataError: There is nothing that a page could be made of, or a file of it cannot be read.
+        DataError: The folder holds no results, or one of its files cannot be read.
     """
-    parts = parts_of(folder)
-    first = parts[0]
-    if len(parts) == 1:
-        return Page(first.title, first.subtitle, first.sections, first.cautions, first.provenance, first.command)
-    written = next((part for part in parts if part.label == "Report"), None)
+    pages = _pages(Path(folder))
+    if len(pages) == 1:
+        return replace(pages[0], label="")
+    readme = next((page for page in pages if page.label == "Report"), None)
     return Page(
-        title=written.title if written else own_name(Path(folder)),
-        subtitle=" ".join(part.subtitle for part in parts if part.subtitle),
-        sections=tuple(section for part in parts for section in _sections(part)),
-        cautions=tuple(f"{part.label}: {caution}" for part in parts for caution in part.cautions),
-        provenance=tuple((f"{part.label}: {name}", value) for part in parts for name, value in part.provenance),
-        command="\n".join(part.command for part in parts if part.command),
+        title=readme.title if readme else folder_name(Path(folder)),
+        subtitle=" ".join(page.subtitle for page in pages if page.subtitle),
+        sections=tuple(section for page in pages for section in _labelled_sections(page)),
+        warnings=tuple(f"{page.label}: {warning}" for page in pages for warning in page.warnings),
+        provenance=tuple((f"{page.label}: {name}", value) for page in pages for name, value in page.provenance),
+        command="\n".join(page.command for page in pages if page.command),
     )
 
 
-def _sections(part: Part) -> list[Section]:
-    """Return the sections of one part among several, each with a title that says whose it is."""
-    if part.label == "Report":
-        return list(part.sections)
-    return [Section(f"{part.label}: {one.title}", one.items, one.anchor, one.intro) for one in part.sections]
+def kinds_of(folder: Path) -> tuple[str, ...]:
+    """Return the kinds that a folder is of, in the order of the table."""
+    return tuple(name for name, kind in KINDS.items() if kind.matches(folder))
 
 
-def _within_reach(page: Page, place: Path) -> Page:
-    """Return a page with the downloads that can be linked from its place, or are small enough together to be in it."""
-    left = MOST_EMBEDDED
+def _pages(folder: Path) -> list[Page]:
+    """Return the pages of a folder and of the folders in it, by kind; a study's own folders are not looked into."""
+    if not folder.is_dir():
+        problem = "a file" if folder.is_file() else "nothing"
+        raise DataError(f"expected a folder of results at {folder}, found {problem}; give the folder they are in")
+    own = kinds_of(folder)
+    children = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    sources = [(name, folder) for name in own]
+    if "study" not in own:
+        sources += [(name, path) for path in children for name in kinds_of(path) if KINDS[name].nested]
+    if not sources:
+        raise DataError(_no_results(folder, [path.name for path in children if kinds_of(path)]))
+    order = list(KINDS)
+    sources.sort(key=lambda source: order.index(source[0]))  # stable: the folder itself before those in it
+    paths = [path for _, path in sources]
+    pages = []
+    for name, path in sources:
+        page: Page = registry.resolve(KINDS[name].reader)(path)
+        if path != folder:
+            label = path.name if paths.count(path) == 1 else f"{path.name}, {page.label}"
+            page = replace(page, label=label)
+        pages.append(page)
+    return pages
 
-    def reached(item: Item) -> Item:
-        nonlocal left
-        if not isinstance(item, FigureItem):
-            return item
-        kept = []
-        for path in map(Path, item.downloads):
-            inside = path.resolve().is_relative_to(place.resolve())
-            size = 0 if inside else path.stat().st_size
-            if size <= left:
-                left -= size
-                kept.append(path)
-        return replace(item, downloads=tuple(kept))
 
-    return replace(page, sections=tuple(replace(one, items=tuple(map(reached, one.items))) for one in page.sections))
+def _no_results(folder: Path, children: Sequence[str]) -> str:
+    """Return the message for a folder without results: expected files, present files, and what to do."""
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    listing = f"{', '.join(names[:MAX_NAMES])}{more}" if names else "an empty folder"
+    expected = "; ".join(kind.expected for kind in KINDS.values())
+    hint = f"one of the folders in it ({', '.join(children[:MAX_NAMES])})" if children else "the folder of a result"
+    return f"{folder}: expected one of: {expected}; found {listing}; give {hint}"
+
+
+def _labelled_sections(page: Page) -> tuple[Section, ...]:
+    """Return the sections of one page among several, with its label in their titles."""
+    if page.label == "Report":
+        return page.sections
+    return tuple(replace(section, title=f"{page.label}: {section.title}") for section in page.sections)
+
+
+def _with_reachable_downloads(page: Page, folder: Path) -> Page:
+    """Return a page with only those downloads that lie in its folder, or are small enough together to be embedded."""
+    budget = MAX_EMBEDDED
+
+    def with_reachable(block: Block) -> Block:
+        nonlocal budget
+        if not isinstance(block, FigureBlock):
+            return block
+        paths = []
+        for path in map(Path, block.downloads):
+            size = 0 if path.resolve().is_relative_to(folder.resolve()) else path.stat().st_size
+            if size <= budget:
+                budget -= size
+                paths.append(path)
+        return replace(block, downloads=tuple(paths))
+
+    sections = (replace(section, blocks=tuple(map(with_reachable, section.blocks))) for section in page.sections)
+    return replace(page, sections=tuple(sections))

@@ -1,91 +1,200 @@
-"""A folder of `ckaprobe compare`: two models, the images, and how alike their layers are."""
+"""The page of `ckaprobe compare`: two models, the images, and how similar their layers are.
 
+The page also shows other measures, computed from the fingerprints next to the result. Fingerprints of another model, of
+other images or without one of the layers are not used, and the page says so. Which measures are computed depends on the
+amount of work and never on a clock, so that the same folder gives the same page.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from cka_probe.comparison.compare import compare_fingerprints
+from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import FORMAT, Axis, Side, SimilarityMatrix
 from cka_probe.comparison.warnings import warnings_for
-from cka_probe.errors import DataError
+from cka_probe.errors import CkaProbeError, DataError
+from cka_probe.models.layers import Layer, LayerMap
+from cka_probe.report.blocks import (
+    Block,
+    Facts,
+    MatrixBlock,
+    Page,
+    Paragraph,
+    Section,
+    TableBlock,
+    Thumbnails,
+    figures_in,
+    folder_name,
+    format_value,
+    model_name,
+    settings_pairs,
+)
 from cka_probe.report.commands import compare_command
-from cka_probe.report.page import Facts, Item, MatrixItem, Section, TableItem, Text, Thumbnails
-from cka_probe.report.part import Part, called, figures_in, in_words, own_name, settings_pairs
-from cka_probe.report.switch import switch, title
+from cka_probe.similarity import ESTIMATORS
+from cka_probe.similarity.measures import MEASURES
 
-EXPECTED = "result.json of `ckaprobe compare`"
-RESULT, STRIP = "result.json", "images.jpg"
+STRIP = "images.jpg"
 TIMES = " \N{MULTIPLICATION SIGN} "
 CAPTIONS = {
-    "heatmap": "Similarity of every layer of x (down) with every layer of y (across).",
-    "profile": "The diagonal with its 95 % intervals, and what chance alone reaches.",
-    "uncertainty": "How sure each cell is: the half-width of its 95 % interval.",
+    "heatmap": "Similarity of every layer of x (rows) with every layer of y (columns).",
+    "profile": "The diagonal with its 95 % intervals, and the level of chance.",
+    "uncertainty": "The uncertainty of each cell: the half-width of its 95 % interval.",
 }
-"""Captions of figures that lie beside a result, by the stem of their files."""
+"""Captions of the figures in a result's folder, by the stem of their files."""
+PERMUTATIONS = {"cka": 200, "rsa": 50, "mutual_knn": 50}
+"""Permutations of the null for measures computed for the page alone; none for a measure not listed."""
+MAX_WORK = {"cka": 1e12, "rsa": 2e8, "mutual_knn": 2e8}
+DEFAULT_MAX_WORK = 5e7
+"""Cells times the cubes of the batch sizes up to which a measure is computed for the page alone. For 9 x 9 layers and
+batches of 64 on one busy core: both CKAs of 512 images take 1 s, RSA 6 s, mutual k-NN 3 s; Procrustes of 128 images
+takes 11 s, and three times that with 50 permutations."""
 
 
-def is_here(folder: Path) -> bool:
-    """Return whether the folder holds a comparison."""
-    return (folder / RESULT).is_file()
-
-
-def read(folder: Path) -> Part:
-    """Return what a comparison says.
+def read(folder: Path) -> Page:
+    """Return the page of a comparison.
 
     Raises:
-        DataError: The result is none of this format.
+        DataError: A file of it has another format.
     """
-    result = SimilarityMatrix.load(folder / RESULT)
-    results, words = switch(folder, result)
-    names = called(result.x.reference), called(result.y.reference)
-    drawn = figures_in(folder, CAPTIONS)
-    sections = (
-        Section("Similarity", (MatrixItem(results), *(Text((word,)) for word in words)), intro=lead(result)),
+    result = SimilarityMatrix.load(folder / "result.json")
+    results, notes = measures_of(folder, result)
+    names = model_name(result.x.reference), model_name(result.y.reference)
+    figures = figures_in(folder, CAPTIONS)
+    command = compare_command(result, folder_name(folder))
+    sections = [
+        Section("Similarity", (MatrixBlock(results), *map(Paragraph, notes)), intro=summary(result)),
         *_diagonal(result),
-        Section("What was compared", _compared(folder, result)),
+        Section("What was compared", _inputs(folder, result)),
         Section("Layers", _layers(result)),
-        *([Section("Figures", drawn)] if drawn else []),
-    )
-    command = compare_command(result, own_name(folder))
-    return Part(
-        label="Comparison",
+    ]
+    sections += [Section("Figures", figures)] if figures else []
+    if not command:
+        text = "A model or the images were given in memory, so no command reproduces this result."
+        sections.append(Section("How to reproduce it", (Paragraph(text),)))
+    hashes = [("x, hash of the weights", result.x.hash), ("y, hash of the weights", result.y.hash)]
+    hashes.append(("images, hash", str(result.images["hash"])))
+    return Page(
         title=f"{names[0]}, layer by layer" if result.x == result.y else f"{names[0]} and {names[1]}, layer by layer",
-        subtitle=described(result),
-        sections=sections if command else (*sections, _no_command()),
-        cautions=tuple(warnings_for(result)),
-        provenance=_provenance(result),
+        subtitle=_subtitle(result),
+        sections=tuple(sections),
+        warnings=tuple(warnings_for(result)),
+        provenance=(*hashes, *settings_pairs(result.settings, result.versions, FORMAT)),
         command=command,
+        label="Comparison",
     )
 
 
-def described(result: SimilarityMatrix) -> str:
-    """Return what was computed over what, in a sentence."""
+def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, SimilarityMatrix], tuple[str, ...]]:
+    """Return a result and, from its fingerprints, the same comparison by other measures.
+
+    Args:
+        folder: May hold `x.fingerprint` and `y.fingerprint`.
+        result: The comparison.
+
+    Returns:
+        Results by their name in the page's switch, and sentences: which measures are missing and why, and which were
+        computed for the page.
+    """
+    only = {result_title(result): result}
+    paths = [folder / f"{side}.fingerprint" for side in ("x", "y")]
+    if missing := [f"`{path.name}`" for path in paths if not path.is_file()]:
+        return only, (f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown.",)
+    prints = [Fingerprint.load(path) for path in paths]
+    axes = result.rows, result.columns
+    for path, side, layers, fingerprint in zip(paths, (result.x, result.y), axes, prints, strict=True):
+        if problem := _mismatch(result, side, layers, fingerprint):
+            return only, (f"`{path.name}` {problem}: only the stored result is shown.",)
+    maps = [LayerMap(tuple(Layer(axis.name, axis.module) for axis in layers)) for layers in axes]
+    x, y = (fingerprint.subset(layers) for fingerprint, layers in zip(prints, maps, strict=True))
+    return _other_measures(result, x, y)
+
+
+def result_title(result: SimilarityMatrix) -> str:
+    """Return a result's name in the switch: its measure, and the estimator of CKA."""
+    settings = result.settings
+    measure = settings.get("measure", "cka")
+    name = "CKA" if measure == "cka" else str(settings.get("title", measure))
+    return f"{name}, {settings['estimator']}" if settings.get("estimator") else name
+
+
+def _other_measures(
+    result: SimilarityMatrix, x: Fingerprint, y: Fingerprint
+) -> tuple[dict[str, SimilarityMatrix], tuple[str, ...]]:
+    """Return the result and every other measure that takes little time, with sentences on what was computed."""
+    results, skipped, computed = {result_title(result): result}, [], []
+    work = result.values.size * sum(float(stack.shape[-1]) ** 3 for stack in x.grams)
+    for measure, estimator in _alternatives(result):
+        if work > MAX_WORK.get(measure, DEFAULT_MAX_WORK):
+            skipped.append(MEASURES[measure].title)
+            continue
+        count = PERMUTATIONS.get(measure, 0)
+        options = {"estimator": estimator} if estimator else {}
+        try:
+            other = compare_fingerprints(x, y, measure=measure, permutations=count, **options)
+        except CkaProbeError as error:
+            skipped.append(f"{MEASURES[measure].title} ({error})")
+            continue
+        results[result_title(other)] = other
+        computed.append(f"{result_title(other)}, with {count or 'no'} permutations")
+    notes = [f"Computed for this page, from the fingerprints: {'; '.join(computed)}."] if computed else []
+    if skipped:
+        notes.append(f"Not computed for this page: {', '.join(skipped)}; use `ckaprobe compare --measure`.")
+    return results, tuple(notes)
+
+
+def _alternatives(result: SimilarityMatrix) -> Iterator[tuple[str, str | None]]:
+    """Yield every other measure, and estimator of a measure that has several."""
+    current = result.settings.get("measure", "cka"), result.settings.get("estimator")
+    for name, measure in MEASURES.items():
+        for estimator in ESTIMATORS if measure.sums else (None,):
+            if current != (name, estimator):
+                yield name, estimator
+
+
+def _mismatch(result: SimilarityMatrix, side: Side, axes: tuple[Axis, ...], fingerprint: Fingerprint) -> str:
+    """Return why a result was not computed from a fingerprint, or ""."""
+    if fingerprint.side.hash != side.hash:
+        return "is of another model than the result"
+    if fingerprint.images_hash != result.images["hash"]:
+        return "is of other images than the result"
+    if fingerprint.settings.features != result.settings["features"]:
+        return "is of other features than the result"
+    absent = [axis.module for axis in axes if axis.module not in fingerprint.layers.modules]
+    return f"lacks the layer {absent[0]}" if absent else ""
+
+
+def _subtitle(result: SimilarityMatrix) -> str:
+    """Return what was computed, in a sentence."""
     skipped = len(result.images.get("skipped") or ())
-    left_out = f", {skipped} unreadable ones left out" if skipped else ""
     return (
-        f"{title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
-        f"{result.num_examples} images from {result.images['source']}{left_out}."
+        f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
+        f"{result.num_examples} images from {result.images['source']}"
+        f"{f', {skipped} unreadable ones omitted' if skipped else ''}."
     )
 
 
-def lead(result: SimilarityMatrix) -> str:
-    """Return what the matrix says first: where on the diagonal, or anywhere, the two are most and least alike."""
+def summary(result: SimilarityMatrix) -> str:
+    """Return the most and the least similar pair of layers: on the diagonal, or of all pairs."""
     square = len(result.rows) == len(result.columns)
     values = np.diagonal(result.values) if square else result.values
     if not np.isfinite(values).any():
-        return "No cell that would be read first has a similarity; the cautions say why."
-    ends = [np.unravel_index(find(values), values.shape) for find in (np.nanargmax, np.nanargmin)]
-    cells = [(place[0], place[0] if square else place[1]) for place in ends]
-    most, least = (_cell(result, row, column) for row, column in cells)
+        return f"No cell {'on the diagonal ' if square else ''}has a value; see the warnings."
+    cells = []
+    for position in (np.nanargmax(values), np.nanargmin(values)):
+        index = [int(part) for part in np.unravel_index(position, values.shape)]
+        cells.append(_cell(result, index[0], index[-1]))
     missing = int((~np.isfinite(values)).sum())
-    what = "Of layers at the same place" if square else "Of all pairs"
-    undefined = f" {missing} of {values.size} have none." if missing else ""
-    return f"{what}, most alike are {most}, least alike {least}.{undefined} x runs down, y across."
+    pairs = "Of layers at the same position" if square else "Of all pairs"
+    undefined = f" {missing} of {values.size} are undefined." if missing else ""
+    return f"{pairs}, most similar are {cells[0]}, least similar {cells[1]}.{undefined} Rows are x, columns are y."
 
 
 def _cell(result: SimilarityMatrix, row: int, column: int) -> str:
-    """Return one cell in words, with its interval."""
+    """Return the layers, value and interval of one cell."""
     names = dict.fromkeys((result.rows[row].name, result.columns[column].name))
     value, low, high = (matrix[row, column] for matrix in (result.values, result.low, result.high))
     interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite([low, high]).all() else ""
@@ -93,7 +202,7 @@ def _cell(result: SimilarityMatrix, row: int, column: int) -> str:
 
 
 def _diagonal(result: SimilarityMatrix) -> tuple[Section, ...]:
-    """Return the table of the diagonal, where there is one."""
+    """Return the table of the diagonal of a square matrix."""
     if len(result.rows) != len(result.columns):
         return ()
     table = result.diagonal().reset_index().drop(columns=["spread_x", "spread_y"])
@@ -103,60 +212,61 @@ def _diagonal(result: SimilarityMatrix) -> tuple[Section, ...]:
         table = table.rename(columns={"layer": "layer of x"})
     table["p"] = np.diagonal(result.p_values)
     table = table.rename(columns={"null": "chance (95 %)"})
-    caption = "Each layer of x with the layer of y at the same place: value, ends of the 95 % interval, chance, p."
-    return (Section("Layer by layer", (TableItem(table, caption, "diagonal"),)),)
+    caption = "Each layer of x with the layer of y at the same position: value, ends of the 95 % interval, chance, p."
+    return (Section("Layer by layer", (TableBlock(table, caption, "diagonal"),)),)
 
 
-def _compared(folder: Path, result: SimilarityMatrix) -> tuple[Item, ...]:
+def _inputs(folder: Path, result: SimilarityMatrix) -> tuple[Block, ...]:
     images = result.images
-    pairs = [("x, down", _side(result.x)), ("y, across", _side(result.y))]
+    pairs = [("x, rows", _side(result.x)), ("y, columns", _side(result.y))]
     pairs.append(("images", f"{result.num_examples} from {images['source']}"))
-    pairs += [("left out", str(name)) for name in images.get("skipped") or ()]
+    pairs += [("omitted", str(name)) for name in images.get("skipped") or ()]
     pairs += [(f"note on {side}", note) for side in ("x", "y") for note in getattr(result, side).notes]
-    return Facts(tuple(pairs)), _thumbnails(folder / STRIP, result.num_examples)
+    return Facts(tuple(pairs)), _thumbnails(folder / STRIP)
 
 
 def _side(side: Side) -> str:
-    fed = side.preprocessing
-    size = fed.get("size")
+    preprocessing = side.preprocessing
+    size = preprocessing.get("size")
     size = TIMES.join(map(str, size)) if isinstance(size, list | tuple) else size
-    norm = f"; mean {in_words(fed['mean'])}, std {in_words(fed['std'])}" if fed.get("mean") and fed.get("std") else ""
-    fed_with = f", fed {size} pixels{norm}" if size else ""
-    return f"{side.reference} ({side.architecture}){fed_with}"
+    text = f"{side.reference} ({side.architecture})" + (f", input {size} pixels" if size else "")
+    mean, std = preprocessing.get("mean"), preprocessing.get("std")
+    return f"{text}; mean {format_value(mean)}, std {format_value(std)}" if size and mean and std else text
 
 
-def _thumbnails(path: Path, count: int) -> Item:
-    """Return the images of a strip of squares, or a word that there is none."""
+def _thumbnails(path: Path) -> Block:
+    """Return the images of a strip of squares, or a sentence that they are missing."""
     if not path.is_file():
-        return Text((f"No `{STRIP}` lies beside the result, so the images cannot be shown.",))
+        return Paragraph(f"The images are not shown: the result's folder has no `{STRIP}`.")
     try:
-        with Image.open(path) as opened:
-            strip = np.asarray(opened.convert("RGB"))
+        with Image.open(path) as file:
+            strip = np.asarray(file.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: expected a strip of images, found {error}; delete it or compare again") from error
     side = strip.shape[0]
     squares = tuple(strip[:, left : left + side] for left in range(0, strip.shape[1] - side + 1, side))
     if not squares:
-        return Text((f"`{STRIP}` is no row of squares, so the images cannot be shown.",))
+        return Paragraph(f"The images are not shown: `{STRIP}` is not a row of squares.")
     return Thumbnails(squares, tuple(f"image {number}" for number in range(1, len(squares) + 1)))
 
 
-def _layers(result: SimilarityMatrix) -> tuple[Item, ...]:
-    """Return the layers of both sides, in one table where they are the same ones."""
-    places = [[(axis.name, axis.module, axis.shape) for axis in axes] for axes in (result.rows, result.columns)]
-    spread = "Spread is the root mean square of what varies over images, in the layer's own units."
-    if places[0] == places[1]:
+def _layers(result: SimilarityMatrix) -> tuple[Block, ...]:
+    """Return the layers of both sides, in one table where they are the same."""
+    layers = [[(axis.name, axis.module, axis.shape) for axis in axes] for axes in (result.rows, result.columns)]
+    spread = "Spread is the root mean square of the variation over images, in the layer's own units."
+    blocks: list[Block]
+    if layers[0] == layers[1]:
         frame = _table(result.rows).rename(columns={"spread": "spread in x"})
         frame["spread in y"] = [axis.spread for axis in result.columns]
-        tables = [TableItem(frame, f"The layers of both. {spread}", "layers")]
+        blocks = [TableBlock(frame, f"The layers of both. {spread}", "layers")]
     else:
-        tables = [
-            TableItem(_table(axes), f"The layers of {side}. {spread}", f"layers_{side}")
+        blocks = [
+            TableBlock(_table(axes), f"The layers of {side}. {spread}", f"layers_{side}")
             for side, axes in (("x", result.rows), ("y", result.columns))
         ]
     if not any(axis.shape for axis in (*result.rows, *result.columns)):
-        tables.append(Text(("This result was made before the shapes of layers were kept.",)))
-    return tuple(tables)
+        blocks.append(Paragraph("This result is of a version that did not record the shapes of layers."))
+    return tuple(blocks)
 
 
 def _table(axes: tuple[Axis, ...]) -> pd.DataFrame:
@@ -170,14 +280,3 @@ def _table(axes: tuple[Axis, ...]) -> pd.DataFrame:
     if not any(columns["shape"]):
         del columns["shape"]
     return pd.DataFrame(columns)
-
-
-def _no_command() -> Section:
-    said = "A model or the images were given in memory, so that no command makes this again."
-    return Section("How to make it again", (Text((said,)),))
-
-
-def _provenance(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
-    hashes = [("x, hash of the weights", result.x.hash), ("y, hash of the weights", result.y.hash)]
-    hashes.append(("images, hash", str(result.images["hash"])))
-    return (*hashes, *settings_pairs(result.settings, result.versions, FORMAT))

@@ -1,23 +1,23 @@
-"""Images made small enough to stand in a page, with no loss that an eye would find.
+"""Images small enough to be embedded in a page, without visible loss.
 
-A figure is brought to at most twice the pixels it is shown at, and written as PNG with a palette or as WebP: the
-smaller of those that stay within `LEAST_PSNR` of it. Thumbnails are images, so JPEG.
+A figure is reduced to at most twice its displayed size and encoded as PNG with a palette or as WebP: the smaller
+encoding whose peak signal-to-noise ratio is high enough. Thumbnails are JPEG.
 """
 
+import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cka_probe.errors import DataError
-from cka_probe.report.escaping import data_uri
 
-LEAST_PSNR = 42.0  # dB; thin coloured lines and small letters stay as they were
-SHOWN_PER_INCH = 150  # CSS pixels: figures are designed for print, where a reader is closer
-THUMBNAIL = 96  # pixels, longer side
-TYPES = {
+CSS_PIXELS_PER_INCH = 150  # figures are designed for print, which is read from closer
+THUMBNAIL = 96  # CSS pixels, longer side
+MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -30,120 +30,121 @@ TYPES = {
 
 
 @dataclass(frozen=True)
-class Squeeze:
-    """How small an image must become.
+class Quality:
+    """How much an image may be reduced.
 
     Attributes:
-        width: Pixels across, at most.
-        psnr: Decibels to the image of that size that are enough.
-        qualities: Of WebP, tried in order; the last is taken where none is enough.
+        width: Maximum width in pixels.
+        psnr: Minimum peak signal-to-noise ratio in dB, against the image of that size.
+        webp: Qualities of WebP, tried in order; the last is used where none is enough.
     """
 
-    width: int = 1400
-    psnr: float = LEAST_PSNR
-    qualities: tuple[int, ...] = (60, 75, 90, 96)
+    width: int
+    psnr: float
+    webp: tuple[int, ...]
 
 
-SQUEEZES = (
-    Squeeze(),
-    Squeeze(1100, 38.0, (50, 75, 85)),
-    Squeeze(900, 34.0, (40, 70)),
-    Squeeze(700, 30.0, (30, 50)),
-    Squeeze(480, 27.0, (20, 35)),
+QUALITIES = (
+    Quality(1400, 42.0, (60, 75, 90, 96)),
+    Quality(1100, 38.0, (50, 75, 85)),
+    Quality(900, 34.0, (40, 70)),
+    Quality(700, 30.0, (30, 50)),
+    Quality(480, 27.0, (20, 35)),
 )
-"""What is tried, in order, until a page fits."""
+"""Tried in order until the page is small enough."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image for the template: its address, and width and height in CSS pixels (0 where the file says none)."""
+class EmbeddedImage:
+    """An image for the template: its data URI, and its width and height in CSS pixels (0 if the file has none)."""
 
     address: str
     width: int = 0
     height: int = 0
 
 
-def shown(image: str | Path | bytes, squeeze: Squeeze) -> Shown:
-    """Return an image as it stands in a page.
+def embed(source: str | Path | bytes, quality: Quality) -> EmbeddedImage:
+    """Return an image as it is embedded in a page.
 
     Args:
-        image: A file, or its bytes.
-        squeeze: How small it must become.
+        source: A file, or its bytes.
+        quality: How much it may be reduced.
 
     Raises:
-        DataError: It cannot be read, or is no image.
+        DataError: It cannot be read, or is not an image.
     """
-    content = _content(image)
-    if content.lstrip()[:5] in (b"<?xml", b"<svg ", b"<svg\n"):
-        return Shown(data_uri(content, TYPES[".svg"]))
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            inch = float(opened.info.get("dpi", (0,))[0])
-            image = _flat(opened)
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise DataError(f"expected an image at {source!r}, found: {error.strerror}; draw it again") from error
+    if content.lstrip()[:5] in (b"<?xml", b"<svg ", b"<svg\n"):
+        return EmbeddedImage(data_uri(content, MEDIA_TYPES[".svg"]))
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            dots_per_inch = float(file.info.get("dpi", (0,))[0])
+            image = _on_white(file)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"expected an image (PNG, JPEG, WebP or SVG), found {_name(image)}: {error}") from error
-    width = round(image.width / inch * SHOWN_PER_INCH) if inch >= 100 else image.width
+        name = f"{len(source)} bytes" if isinstance(source, bytes) else Path(source).name
+        raise DataError(f"expected an image (PNG, JPEG, WebP or SVG), found {name}: {error}") from error
+    width = round(image.width / dots_per_inch * CSS_PIXELS_PER_INCH) if dots_per_inch >= 100 else image.width
     height = round(width * image.height / image.width)
-    pixels = min(image.width, squeeze.width, max(2 * width, 480))
+    pixels = min(image.width, quality.width, max(2 * width, 480))
     if pixels < image.width:
         image = image.resize((pixels, max(1, round(pixels * image.height / image.width))), Image.Resampling.LANCZOS)
-    return Shown(_smallest(image, squeeze), width, height)
+    return EmbeddedImage(_smallest_encoding(image, quality), width, height)
 
 
-def thumbnail(image: np.ndarray) -> Shown:
+def thumbnail(pixels: np.ndarray) -> EmbeddedImage:
     """Return a small JPEG of (H, W, 3) uint8."""
-    image = Image.fromarray(np.ascontiguousarray(image))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL), Image.Resampling.LANCZOS)
-    return Shown(data_uri(_written(image, "JPEG", quality=82, optimize=True), "image/jpeg"), *image.size)
+    return EmbeddedImage(data_uri(encode(image, "JPEG", quality=82, optimize=True), "image/jpeg"), *image.size)
 
 
-def _content(image: str | Path | bytes) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    try:
-        return Path(image).read_bytes()
-    except OSError as error:
-        raise DataError(f"expected an image at {image}, found: {error.strerror}; draw it again") from error
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return bytes as a data URI.
+
+    >>> data_uri(b"a", "text/csv")
+    'data:text/csv;base64,YQ=='
+    """
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _name(image: str | Path | bytes) -> str:
-    return f"{len(image)} bytes" if isinstance(image, bytes) else Path(image).name
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """Return RGB on white: a page in the dark would otherwise shine through the paper."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _smallest(image: Image.Image, squeeze: Squeeze) -> str:
-    """Return the smaller of both encodings that are near enough; the best lossy one where neither is."""
-    kept = []
-    palette = image.quantize(256, dither=Image.Dither.NONE)
-    if _psnr(image, palette.convert("RGB")) >= squeeze.psnr:
-        kept.append(("image/png", _written(palette, "PNG", optimize=True)))
-    for quality in squeeze.qualities:
-        content = _written(image, "WEBP", quality=quality, method=4)
-        with Image.open(io.BytesIO(content)) as decoded:
-            near = _psnr(image, decoded.convert("RGB")) >= squeeze.psnr
-        if near or (quality == squeeze.qualities[-1] and not kept):
-            kept.append(("image/webp", content))
-            break
-    kind, content = min(kept, key=lambda one: len(one[1]))
-    return data_uri(content, kind)
-
-
-def _written(image: Image.Image, form: str, **options: object) -> bytes:
+def encode(image: Image.Image, form: str, **options: Any) -> bytes:
+    """Return an image as the bytes of a file."""
     stream = io.BytesIO()
     image.save(stream, format=form, **options)
     return stream.getvalue()
 
 
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return RGB on white, which stays readable on a dark page."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _smallest_encoding(image: Image.Image, quality: Quality) -> str:
+    """Return the smaller of the encodings that are close enough, or the best WebP if none is."""
+    encodings = []
+    palette = image.quantize(256, dither=Image.Dither.NONE)
+    if _psnr(image, palette.convert("RGB")) >= quality.psnr:
+        encodings.append(("image/png", encode(palette, "PNG", optimize=True)))
+    for webp in quality.webp:
+        content = encode(image, "WEBP", quality=webp, method=4)
+        with Image.open(io.BytesIO(content)) as decoded:
+            close = _psnr(image, decoded.convert("RGB")) >= quality.psnr
+        if close or (webp == quality.webp[-1] and not encodings):
+            encodings.append(("image/webp", content))
+            break
+    media_type, content = min(encodings, key=lambda encoding: len(encoding[1]))
+    return data_uri(content, media_type)
+
+
 def _psnr(image: Image.Image, other: Image.Image) -> float:
-    """Return decibels over what is drawn: much white paper would forgive spoilt lines."""
-    first, second = (np.asarray(one, np.float32) for one in (image, other))
+    """Return dB over the pixels that are not white in both: white paper would hide damaged lines."""
+    first, second = np.asarray(image, np.float32), np.asarray(other, np.float32)
     drawn = (first < 255).any(axis=2) | (second < 255).any(axis=2)
     error = float(np.square(first - second)[drawn].mean()) if drawn.any() else 0.0
-    return 10 * np.log10(255**2 / error) if error else np.inf
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")

@@ -1,32 +1,31 @@
-"""A data frame as the cells of a table: what is read, what is sorted by, and the CSV that is taken away.
+"""A data frame as the cells of a table: displayed text, sort keys, and a CSV download.
 
-Numbers of one column have the same number of decimals, so that their points stand below each other; the exact
-numbers are in the CSV and are what a sort compares.
+All numbers of a column have the same number of decimals, so that their points align. The CSV and the sort keys are
+exact.
 """
 
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cka_probe.report.escaping import data_uri
-from cka_probe.report.page import Worded
+from cka_probe.report.blocks import NumberText
+from cka_probe.report.images import data_uri
 
-MOST_ROWS = 2000
+MAX_ROWS = 2000
 DASH = "\N{EM DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell.
 
     Attributes:
-        text: What is read.
-        key: What is sorted by where it is not the text: an exact number, or "" for a missing one.
+        text: What is displayed.
+        key: What it is sorted by instead of its text: an exact number, or "" for a missing one.
         missing: There is no value.
     """
 
@@ -36,27 +35,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A heading, and whether numbers stand below it."""
-
-    title: str
-    numeric: bool
-
-
-@dataclass(frozen=True)
 class Table:
-    """What the template draws.
+    """A table for the template.
 
     Attributes:
-        columns: Headings.
-        rows: Cells, at most `MOST_ROWS` of them.
-        left_out: Rows that only the CSV has.
-        csv: All of it, as a data URI.
+        columns: (heading, whether the column is numeric).
+        rows: Cells of at most `MAX_ROWS` rows.
+        omitted: Number of rows that only the CSV has.
+        csv: All rows, as a data URI.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[Cell, ...], ...]
-    left_out: int
+    omitted: int
     csv: str
 
 
@@ -64,30 +55,31 @@ def table_of(frame: pd.DataFrame) -> Table:
     """Return the cells of a frame; its index is not shown.
 
     Args:
-        frame: Any columns; whatever is no number, truth value or missing value is shown as text.
+        frame: Any columns; values that are not numbers, booleans or missing are shown as text.
     """
     columns, cells = [], []
     for position, title in enumerate(frame.columns):
-        values = [_plain(value) for value in frame.iloc[:MOST_ROWS, position]]
-        numeric = any(_is_number(value) for value in values) and all(v is None or _is_number(v) for v in values)
-        columns.append(Column(_title(title), numeric))
-        decimals = _decimals([value for value in values if value is not None]) if numeric else 0
+        values = [_none_if_missing(value) for value in frame.iloc[:MAX_ROWS, position]]
+        numbers = [value for value in values if value is not None]
+        numeric = bool(numbers) and all(map(_is_number, numbers))
+        columns.append((" ".join(map(str, title)) if isinstance(title, tuple) else str(title), numeric))
+        decimals = _decimals(numbers) if numeric else 0
         cells.append([_cell(value, decimals) for value in values])
-    csv = frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
-    return Table(
-        tuple(columns),
-        tuple(zip(*cells, strict=True)),
-        max(0, len(frame) - MOST_ROWS),
-        data_uri(csv, "text/csv"),
-    )
+    csv = data_uri(frame.to_csv(index=False, lineterminator="\n").encode("utf-8"), "text/csv")
+    return Table(tuple(columns), tuple(zip(*cells, strict=True)), max(0, len(frame) - MAX_ROWS), csv)
 
 
-def _title(title: Any) -> str:
-    return " ".join(str(part) for part in title) if isinstance(title, tuple) else str(title)
+def number_text(value: float, decimals: int | None) -> str:
+    """Return a number with this many decimals (None: four digits and a power of ten) and a typographic minus sign.
+
+    >>> number_text(0.12345, 3), number_text(1.5e9, None), number_text(-12345, 0) == f"{MINUS}12345"
+    ('0.123', '1.500e9', True)
+    """
+    text = f"{value:.3e}".replace("e-0", "e-").replace("e+0", "e") if decimals is None else f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)  # a number rounded to 0 has no sign
 
 
-def _plain(value: Any) -> Any:
-    """Return None for what is missing, and the value otherwise."""
+def _none_if_missing(value: Any) -> Any:
     return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
@@ -96,7 +88,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _decimals(values: list[Any]) -> int | None:
-    """Return how many decimals a column needs for three or four digits; None where powers of ten are needed."""
+    """Return the number of decimals that show three or four digits of a column; None where it needs powers of ten."""
     finite = [abs(float(value)) for value in values if math.isfinite(value)]
     if all(isinstance(value, Integral) for value in values) or all(value == int(value) for value in finite):
         return 0
@@ -111,20 +103,10 @@ def _cell(value: Any, decimals: int | None) -> Cell:
         return Cell(DASH, "", missing=True)
     if isinstance(value, bool | np.bool_):
         return Cell("yes" if value else "no")
-    if isinstance(value, Worded):
+    if isinstance(value, NumberText):
         return Cell(value.text, "" if math.isnan(value.number) else repr(float(value.number)))
     if not _is_number(value):
         return Cell(str(value))
     if not math.isfinite(value):
         return Cell("\N{INFINITY}" if value > 0 else f"{MINUS}\N{INFINITY}", "1e999" if value > 0 else "-1e999")
     return Cell(number_text(value, decimals), repr(value.item() if isinstance(value, np.number) else value))
-
-
-def number_text(value: float, decimals: int | None) -> str:
-    """Return a number with so many decimals (None: four digits and a power of ten), and a real minus sign.
-
-    >>> number_text(0.12345, 3), number_text(1.5e9, None), number_text(-12345, 0) == f"{MINUS}12345"
-    ('0.123', '1.500e9', True)
-    """
-    text = f"{value:.3e}".replace("e-0", "e-").replace("e+0", "e") if decimals is None else f"{value:.{decimals}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)  # what is rounded to 0 has no sign

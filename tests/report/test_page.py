@@ -15,23 +15,20 @@ from PIL import Image
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError, OutputError
-from cka_probe.report import images
-from cka_probe.report import render as rendering
-from cka_probe.report.escaping import without_places
-from cka_probe.report.matrix import DIGITS, batches_of, scale
-from cka_probe.report.page import (
-    Bullets,
-    Code,
+from cka_probe.report import html, images
+from cka_probe.report.blocks import (
     Facts,
-    FigureItem,
-    MatrixItem,
+    FigureBlock,
+    Markdown,
+    MatrixBlock,
     Page,
+    Paragraph,
     Section,
-    TableItem,
-    Text,
+    TableBlock,
     Thumbnails,
 )
-from cka_probe.report.render import MOST_BYTES, render, save_page
+from cka_probe.report.html import MAX_BYTES, render, save_page
+from cka_probe.report.matrix import DIGITS, batches_of, color_scale, without_folders
 from cka_probe.report.tables import table_of
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--\"'&`{{ 7 * 7 }}"
@@ -51,17 +48,16 @@ def png(width=60, height=40, seed=None):
 def whole_page(words="plain", **matrix):
     """Return a page with one of everything, whose every text is `words`."""
     frame = pd.DataFrame({words: ["a", words], "number": [0.25, np.nan]})
-    items = (
-        Text((words, words)),
-        Bullets((words,)),
-        Code(words),
+    blocks = (
+        Paragraph(words),
+        Markdown(words),
         Facts(((words, words),)),
-        TableItem(frame, words, words),
-        FigureItem(png(), words, words),
+        TableBlock(frame, words, words),
+        FigureBlock(png(), words, words),
         Thumbnails((np.zeros((8, 8, 3), np.uint8),), (words,)),
-        MatrixItem({words: result_of(name=words, **matrix)}, words),
+        MatrixBlock({words: result_of(name=words, **matrix)}, words),
     )
-    sections = tuple(Section(words, items, intro=words) for _ in range(3))
+    sections = tuple(Section(words, blocks, intro=words) for _ in range(3))
     return Page(words, words, sections, (words,), ((words, words),), words)
 
 
@@ -120,7 +116,15 @@ def test_hostile_names_stay_words():
     assert "onerror" not in {name for _, name, _ in reader.attributes}
     assert "<!--" not in document
     assert any(HOSTILE in text for text in reader.texts)
-    assert sum("{{ 7 * 7 }}" in text for text in reader.texts) > 20  # not one of them was taken for a template
+    assert sum("{{ 7 * 7 }}" in text for text in reader.texts) > 15  # not one of them was taken for a template
+
+
+def test_markdown_is_rendered_without_html_images_and_local_links():
+    source = "- one\n  - *two* <b>raw</b>\n\n```\nx  y\n```\n\n[a](b.md) [c](https://d) ![e](f.png) [g](javascript:h)\n"
+    document = render(Page("a", "", (Section("m", (Markdown(source),)),)))
+    assert "<em>two</em> &lt;b&gt;raw&lt;/b&gt;" in document
+    assert "<pre><code>x  y\n</code></pre>" in document
+    assert '<p>a <a href="https://d">c</a>  [g](javascript:h)</p>' in document
 
 
 def test_nothing_comes_from_outside():
@@ -160,7 +164,7 @@ def held(document):
 
 def test_the_script_reads_the_result_itself(tmp_path):
     result = result_of(9, 7, undefined=(2,))
-    content = held(render(Page("a", "", (Section("m", (MatrixItem({"one": result}),)),))))
+    content = held(render(Page("a", "", (Section("m", (MatrixBlock({"one": result}),)),))))
     assert content["exact"]
     path = tmp_path / "again.json"
     path.write_text(json.dumps(content["results"][0]["document"]))
@@ -173,8 +177,8 @@ def test_the_script_reads_the_result_itself(tmp_path):
 @pytest.mark.parametrize("layers", [9, 61, 120])
 def test_pages_of_any_size_fit(layers):
     results = {"one": result_of(layers, layers, undefined=(3,)), "two": result_of(layers, layers, seed=1)}
-    document = render(Page("a", "", (Section("m", (MatrixItem(results),)),)))
-    assert len(document.encode()) < {9: 250_000, 61: 600_000, 120: MOST_BYTES}[layers]
+    document = render(Page("a", "", (Section("m", (MatrixBlock(results),)),)))
+    assert len(document.encode()) < {9: 250_000, 61: 600_000, 120: MAX_BYTES}[layers]
     Reader(document)
     values = np.array(held(document)["results"][1]["document"]["values"], float)
     np.testing.assert_allclose(values, results["two"].values, rtol=0.6 * 10.0 ** (1 - DIGITS))
@@ -186,26 +190,26 @@ def test_the_same_page_gives_the_same_bytes(tmp_path):
 
 
 def test_images_are_made_smaller_until_the_page_fits(monkeypatch):
-    noise = tuple(FigureItem(png(300, 200, seed), "noise", f"noise{seed}") for seed in range(3))
+    noise = tuple(FigureBlock(png(300, 200, seed), "noise", f"noise{seed}") for seed in range(3))
     page = Page("a", "", (Section("p", noise),))
-    whole = sum(len(images.shown(item.image, images.SQUEEZES[0]).address) for item in noise)
-    monkeypatch.setattr(rendering, "MOST_BYTES", 200_000)
+    whole = sum(len(images.embed(item.image, images.QUALITIES[0]).address) for item in noise)
+    monkeypatch.setattr(html, "MAX_BYTES", 200_000)
     assert len(render(page).encode()) <= 200_000 < whole
 
 
 def test_what_is_too_large_is_named(monkeypatch):
-    monkeypatch.setattr(rendering, "MOST_BYTES", 60_000)
-    page = Page("a", "", (Section("p", (FigureItem(png(200, 150, 0), "noise", "loudest"),)),))
-    with pytest.raises(OutputError, match=r"at most 0\.06 MB, found .* largest: FigureItem 'loudest'"):
+    monkeypatch.setattr(html, "MAX_BYTES", 60_000)
+    page = Page("a", "", (Section("p", (FigureBlock(png(200, 150, 0), "noise", "loudest"),)),))
+    with pytest.raises(OutputError, match=r"at most 0\.06 MB, found .* largest: figure 'loudest'"):
         render(page)
 
 
-def test_a_image_keeps_its_colours_and_gets_a_white_ground():
+def test_an_image_keeps_its_colours_and_gets_a_white_ground():
     drawing = Image.new("RGBA", (1800, 30), (0, 0, 0, 0))
     drawing.paste((11, 85, 159, 255), (0, 0, 900, 30))
     stream = BytesIO()
     drawing.save(stream, format="PNG", dpi=(300, 300))
-    shown = images.shown(stream.getvalue(), images.SQUEEZES[0])
+    shown = images.embed(stream.getvalue(), images.QUALITIES[0])
     content = base64.b64decode(shown.address.split(",")[1])
     again = np.asarray(Image.open(BytesIO(content)).convert("RGB"))
     assert again.shape[1] == 1400
@@ -215,11 +219,11 @@ def test_a_image_keeps_its_colours_and_gets_a_white_ground():
 
 
 def test_what_is_no_image_is_said(tmp_path):
-    page = Page("a", "", (Section("p", (FigureItem(b"words", "c", "n"),)),))
+    page = Page("a", "", (Section("p", (FigureBlock(b"words", "c", "n"),)),))
     with pytest.raises(DataError, match=r"expected an image \(PNG, JPEG, WebP or SVG\), found 5 bytes"):
         render(page)
     with pytest.raises(DataError, match="draw it again"):
-        render(Page("a", "", (Section("p", (FigureItem(tmp_path / "none.png", "c", "n"),)),)))
+        render(Page("a", "", (Section("p", (FigureBlock(tmp_path / "none.png", "c", "n"),)),)))
 
 
 def test_files_beside_the_page_are_linked_and_others_embedded(tmp_path):
@@ -227,7 +231,7 @@ def test_files_beside_the_page_are_linked_and_others_embedded(tmp_path):
     inside.parent.mkdir(parents=True)
     inside.write_bytes(b"%PDF")
     outside.write_bytes(b"a,b\n")
-    page = Page("a", "", (Section("p", (FigureItem(png(), "c", "n", (inside, outside)),)),))
+    page = Page("a", "", (Section("p", (FigureBlock(png(), "c", "n", (inside, outside)),)),))
     document = save_page(page, tmp_path / "page" / "index.html").read_text()
     assert 'href="figures/a%20b.pdf"' in document
     assert f'href="data:text/csv;base64,{base64.b64encode(b"a,b" + bytes([10])).decode()}"' in document
@@ -237,7 +241,7 @@ def test_files_beside_the_page_are_linked_and_others_embedded(tmp_path):
 def test_tables_read_well_and_sort_by_what_is_exact():
     frame = pd.DataFrame({"a": [0.5, np.nan, -0.25], "n": [1, 2, 3], "t": ["x", None, "z"], "b": [True, False, True]})
     table = table_of(frame)
-    assert [column.numeric for column in table.columns] == [True, True, False, False]
+    assert [numeric for _, numeric in table.columns] == [True, True, False, False]
     assert [row[0].text for row in table.rows] == ["0.500", "—", "−0.250"]
     assert [row[0].key for row in table.rows] == ["0.5", "", "-0.25"]
     assert [row[1].text for row in table.rows] == ["1", "2", "3"]
@@ -247,7 +251,7 @@ def test_tables_read_well_and_sort_by_what_is_exact():
 
 def test_long_tables_say_what_is_only_in_the_csv():
     table = table_of(pd.DataFrame({"a": range(2001)}))
-    assert (len(table.rows), table.left_out) == (2000, 1)
+    assert (len(table.rows), table.omitted) == (2000, 1)
     assert base64.b64decode(table.csv.split(",")[1]).decode().endswith("2000\n")
 
 
@@ -263,10 +267,10 @@ def test_terms_are_shown_only_where_they_give_the_values():
 
 
 def test_results_of_other_layers_are_two_matrices():
-    with pytest.raises(DataError, match="found others in 'b' than in 'a'; make a matrix of each"):
-        MatrixItem({"a": result_of(4, 4), "b": result_of(4, 5)})
+    with pytest.raises(DataError, match="found other layers in 'b' than in 'a'; use one matrix for each"):
+        MatrixBlock({"a": result_of(4, 4), "b": result_of(4, 5)})
     with pytest.raises(DataError, match="at least one result"):
-        MatrixItem({})
+        MatrixBlock({})
 
 
 @pytest.mark.parametrize("images_", [(np.zeros((4, 4), np.uint8),), (np.zeros((4, 4, 3)),), ()])
@@ -275,15 +279,15 @@ def test_thumbnails_that_are_none_are_said(images_):
         Thumbnails(images_, ("one",))
 
 
-def test_places_of_a_machine_are_left_out():
-    assert without_places("nyuv2:/srv/data/nyuv2:test") == "nyuv2:…/nyuv2:test"
-    assert without_places("/home/me/a.pth and C:\\mine\\b.pth") == "…/a.pth and …/b.pth"
-    assert without_places("runs/a.pth, 3/4, ../shared/x") == "runs/a.pth, 3/4, ../shared/x"
-    assert without_places({"a": ["~/b/c", 3]}) == {"a": ["…/c", 3]}
+def test_folders_of_a_machine_are_omitted():
+    assert without_folders("nyuv2:/srv/data/nyuv2:test") == "nyuv2:…/nyuv2:test"
+    assert without_folders("/home/me/a.pth and C:\\mine\\b.pth") == "…/a.pth and …/b.pth"
+    assert without_folders("runs/a.pth, 3/4, ../shared/x") == "runs/a.pth, 3/4, ../shared/x"
+    assert without_folders({"a": ["~/b/c", 3]}) == {"a": ["…/c", 3]}
 
 
 def test_the_scale_is_that_of_the_static_figure():
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    assert [f"#{colour}" for colour in scale("magma")] == [to_hex(colormaps["magma"](step)) for step in range(256)]
+    assert [f"#{color}" for color in color_scale("magma")] == [to_hex(colormaps["magma"](step)) for step in range(256)]

@@ -14,8 +14,8 @@ from helpers.browser import CONTRAST, all_of, cell, choose, focused, look, point
 from helpers.matrices import result_of
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.report.page import MatrixItem, Page, Section, TableItem, Text, Thumbnails
-from cka_probe.report.render import save_page
+from cka_probe.report.blocks import MatrixBlock, Page, Paragraph, Section, TableBlock, Thumbnails
+from cka_probe.report.html import save_page
 
 pytestmark = pytest.mark.slow
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
@@ -44,12 +44,12 @@ def chromium(tmp_path_factory):
 def file(tmp_path_factory):
     thumbnails = Thumbnails((np.full((96, 96, 3), 90, np.uint8),) * 3, ("one", "two", "three"))
     sections = (
-        Section("What was compared", (Text(("Two networks.",)), thumbnails)),
-        Section("Similarity", (MatrixItem(RESULTS),)),
-        Section("Table", (TableItem(FRAME, "Four layers.", "layers"),)),
+        Section("What was compared", (Paragraph("Two networks."), thumbnails)),
+        Section("Similarity", (MatrixBlock(RESULTS),)),
+        Section("Table", (TableBlock(FRAME, "Four layers.", "layers"),)),
     )
-    cautions = ("Few images.",)
-    page = Page("One against another", "In a test.", sections, cautions, (("x", "a" * 64),), "ckaprobe compare a b")
+    warnings = ("Few images.",)
+    page = Page("One against another", "In a test.", sections, warnings, (("x", "a" * 64),), "ckaprobe compare a b")
     return save_page(page, tmp_path_factory.mktemp("page") / "index.html")
 
 
@@ -82,9 +82,9 @@ def test_colours_and_numbers_are_those_of_the_result(page):
 
     values = RESULTS["CKA, unbiased"].values
     for row, column in ((0, 0), (4, 5), (8, 0)):
-        seen = to_rgb(cell(page, row, column).get_attribute("fill"))
-        wanted = colormaps["magma"](float(np.clip(values[row, column], 0, 1)))[:3]
-        np.testing.assert_allclose(seen, wanted, atol=0.02)
+        color = to_rgb(cell(page, row, column).get_attribute("fill"))
+        expected = colormaps["magma"](float(np.clip(values[row, column], 0, 1)))[:3]
+        np.testing.assert_allclose(color, expected, atol=0.02)
     numbers = page.execute_script("return [...document.querySelectorAll('.numbers text')].map(t => t.textContent)")
     assert numbers[:2] == [f"{value:.2f}".replace("0.", ".") for value in values[0, :2]]
     assert numbers[18] == ""
@@ -262,7 +262,7 @@ def test_everything_has_a_name_and_headings_are_in_order(page):
 
 def test_large_matrices_are_drawn_and_read(chromium, tmp_path):
     result = result_of(120, 120, undefined=(3,))
-    path = save_page(Page("Large", "", (Section("m", (MatrixItem({"one": result}),)),)), tmp_path / "large.html")
+    path = save_page(Page("Large", "", (Section("m", (MatrixBlock({"one": result}),)),)), tmp_path / "large.html")
     look(chromium)
     chromium.get(path.as_uri())
     assert chromium.execute_async_script(

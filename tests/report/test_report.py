@@ -10,21 +10,20 @@ from helpers.result_folders import attributions, comparison, depth_scores, label
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError
-from cka_probe.report import page_of, report
-from cka_probe.report.kinds import KINDS, kinds_of
-from cka_probe.report.page import Facts, FigureItem, MatrixItem, TableItem, Text, Thumbnails
+from cka_probe.report import KINDS, kinds_of, page_of, report
+from cka_probe.report.blocks import Facts, FigureBlock, MatrixBlock, Paragraph, TableBlock, Thumbnails
 from ckaprobe_cli import app
 
 
-def items(page, kind):
-    return [item for section in page.sections for item in section.items if isinstance(item, kind)]
+def blocks(page, kind):
+    return [block for section in page.sections for block in section.blocks if isinstance(block, kind)]
 
 
 def words(page):
     """Return all plain words of a page."""
-    texts = [paragraph for text in items(page, Text) for paragraph in text.paragraphs]
-    texts += [f"{name}: {value}" for facts in items(page, Facts) for name, value in facts.pairs]
-    return "\n".join([page.title, page.subtitle, *(section.intro for section in page.sections), *texts, *page.cautions])
+    texts = [paragraph.text for paragraph in blocks(page, Paragraph)]
+    texts += [f"{name}: {value}" for facts in blocks(page, Facts) for name, value in facts.pairs]
+    return "\n".join([page.title, page.subtitle, *(section.intro for section in page.sections), *texts, *page.warnings])
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +37,15 @@ def compared(tmp_path_factory):
 def test_a_comparison_shows_all_measures_from_its_fingerprints(compared):
     folder, result = compared
     page = page_of(folder)
-    (matrix,) = items(page, MatrixItem)
+    (matrix,) = blocks(page, MatrixBlock)
     assert list(matrix.results)[:2] == ["CKA, unbiased", "CKA, biased"]
     assert len(matrix.results) == 5
     np.testing.assert_array_equal(matrix.results["CKA, unbiased"].values, result.values)
     assert (matrix.results["CKA, biased"].values > result.values).all()
     assert "Computed for this page, from the fingerprints: CKA, biased, with 200 permutations" in words(page)
-    assert len(items(page, Thumbnails)[0].images) == 3
+    assert len(blocks(page, Thumbnails)[0].images) == 3
     assert page.sections[0].title == "Similarity"
-    assert "no command makes this again" in words(page)
+    assert "no command reproduces this result" in words(page)
     assert not page.command
     assert dict(page.provenance)["images, hash"] == result.images["hash"]
 
@@ -62,8 +61,8 @@ def test_one_layer_against_three_has_no_diagonal(tmp_path):
     comparison(tmp_path, layers=("0",), layers_y=("0", "1", "2"), width=6)
     page = page_of(tmp_path)
     assert "Layer by layer" not in [section.title for section in page.sections]
-    assert page.sections[0].intro.startswith("Of all pairs, most alike are")
-    assert [table.name for table in items(page, TableItem)] == ["layers_x", "layers_y"]
+    assert page.sections[0].intro.startswith("Of all pairs, most similar are")
+    assert [table.name for table in blocks(page, TableBlock)] == ["layers_x", "layers_y"]
 
 
 def test_an_old_result_works_and_says_what_it_lacks(tmp_path):
@@ -77,10 +76,10 @@ def test_an_old_result_works_and_says_what_it_lacks(tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(document))
     page = page_of(tmp_path)
     said = words(page)
-    assert "Not beside the result: `x.fingerprint` and `y.fingerprint`. Only what was computed is shown." in said
-    assert "before the shapes of layers were kept" in said
-    assert "No `images.jpg` lies beside the result" in said
-    assert "1 of 3 have none." in page.sections[0].intro
+    assert "Not in the result's folder: `x.fingerprint` and `y.fingerprint`. Only the stored result is shown." in said
+    assert "did not record the shapes of layers" in said
+    assert "has no `images.jpg`" in said
+    assert "1 of 3 are undefined." in page.sections[0].intro
     assert report(tmp_path).stat().st_size < 1e6
 
 
@@ -89,30 +88,30 @@ def test_fingerprints_of_something_else_are_left_out(tmp_path, compared):
     comparison(tmp_path / "other", width=7)
     shutil.copy(tmp_path / "other" / "y.fingerprint", tmp_path / "y.fingerprint")
     page = page_of(tmp_path)
-    assert "`y.fingerprint` is of another model than the result: only what was computed is shown." in words(page)
-    assert list(items(page, MatrixItem)[0].results) == ["CKA, unbiased"]
+    assert "`y.fingerprint` is of another model than the result: only the stored result is shown." in words(page)
+    assert list(blocks(page, MatrixBlock)[0].results) == ["CKA, unbiased"]
 
 
 def test_a_run_has_curves_stages_and_checkpoints(tmp_path):
     run(tmp_path / "run")
     page = page_of(tmp_path / "run")
-    assert [section.title for section in page.sections][:2] == ["Learning curves", "Held out, at the end"]
-    assert [figure.name for figure in items(page, FigureItem)] == ["curves_masked", "curves_depth"]
-    tables = {table.name: table.frame for table in items(page, TableItem)}
+    assert [section.title for section in page.sections][:2] == ["Learning curves", "Validation at the end"]
+    assert [figure.name for figure in blocks(page, FigureBlock)] == ["curves_masked", "curves_depth"]
+    tables = {table.name: table.frame for table in blocks(page, TableBlock)}
     assert tables["validation"]["value"].tolist() == [0.625, 0.625]
     assert tables["validation"]["first value"].tolist() == [0.75, 0.75]
     assert tables["stages"]["stage"].tolist() == ["masked", "depth"]
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in tables["checkpoints"]["SHA-256"])
     assert page.command == "ckaprobe train --recipe demo --set 'data.scenes=rooms of mine' --set seed=3 --out run"
-    assert not page.cautions
+    assert not page.warnings
 
 
 def test_an_unfinished_run_says_so(tmp_path):
     run(tmp_path, finished=("masked",))
     (tmp_path / "masked" / "validation.csv").unlink()
-    assert page_of(tmp_path).cautions == (
-        "Not finished: depth. The same command goes on.",
-        "Nothing was held out of masked: its loss is that of its training data.",
+    assert page_of(tmp_path).warnings == (
+        "Not finished: depth. The same command resumes the run.",
+        "Without validation: masked; the loss is that of the training data.",
     )
 
 
@@ -122,42 +121,42 @@ def test_a_stage_whose_checkpoint_was_taken_away_is_not_unfinished(tmp_path):
     recipe["stages"]["depth"]["steps"] = 20
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     (tmp_path / "depth.safetensors").unlink()
-    assert page_of(tmp_path).cautions == ("Trained to the last step, and the checkpoint is not here: depth.",)
+    assert page_of(tmp_path).warnings == ("Trained to the last step, but the checkpoint is missing: depth.",)
 
 
 def test_scores_of_depth_and_of_labels(tmp_path):
     scores = depth_scores(tmp_path / "depth")
     label_scores(tmp_path / "labels")
     page = page_of(tmp_path / "depth")
-    ends = next(table.frame for table in items(page, TableItem) if table.name == "worst_and_best")
+    ends = next(table.frame for table in blocks(page, TableBlock) if table.name == "worst_and_best")
     ranked = scores.table["abs_rel"].dropna().sort_values(ascending=False)
     assert ends["image"].tolist() == [*ranked.index[:5], *ranked.index[-5:]]
-    assert ends["place"].tolist() == [1, 2, 3, 4, 5, 9, 10, 11, 12, 13]
-    assert any("14 images are few" in caution for caution in page.cautions)
-    assert any("scale of its truth" in caution for caution in page.cautions)
+    assert ends["rank"].tolist() == [1, 2, 3, 4, 5, 9, 10, 11, 12, 13]
+    assert any("14 images are few" in warning for warning in page.warnings)
+    assert any("scale of its ground truth" in warning for warning in page.warnings)
     page = page_of(tmp_path / "labels")
-    classes = next(table.frame for table in items(page, TableItem) if table.name == "classes")
+    classes = next(table.frame for table in blocks(page, TableBlock) if table.name == "classes")
     assert classes["class"].tolist() == ["road", "sky", "train"]
     assert np.isnan(classes["IoU"].iloc[2])
-    assert "In no mean, as no pixel is or is called so: train." in page.cautions
+    assert "Excluded from every mean, without true or predicted pixels: train." in page.warnings
 
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_attributions(tmp_path, labels):
     found = attributions(tmp_path, labels)
     page = page_of(tmp_path)
-    assert "1 of 4 maps of video are nowhere positive." in page.cautions
+    assert "1 of 4 maps of video are nowhere positive." in page.warnings
     titles = [section.title for section in page.sections]
-    assert ("Do maps follow the outlines of classes?" in titles) == labels
-    assert any("no boundary" in caution for caution in page.cautions) == labels
-    assert any("is not known" in caution for caution in page.cautions) != labels
-    tables = {table.name: table.frame for table in items(page, TableItem)}
+    assert ("Do maps follow the boundaries of classes?" in titles) == labels
+    assert any("no boundary" in warning for warning in page.warnings) == labels
+    assert any("is unknown" in warning for warning in page.warnings) != labels
+    tables = {table.name: table.frame for table in blocks(page, TableBlock)}
     assert len(tables["images"]) == len(found.table)
     if labels:
         lead = next(section.intro for section in page.sections if section.title.startswith("Do maps"))
         assert lead.startswith("Maps of ")
-        assert "the image itself (" in lead  # what has understood nothing stands beside chance
-        assert set(found.cautions()) <= set(page.cautions)
+        assert "the image itself (" in lead  # a control that does not depend on the network
+        assert set(found.cautions()) <= set(page.warnings)
         assert "average precision, before ReLU" in set(tables["alignment"]["measure"])
         assert not [name for table in tables.values() for name in table.get("measure", ()) if "_" in name]
 
@@ -170,7 +169,7 @@ def test_several_in_one_folder_stand_below_each_other(tmp_path):
     assert page.title == "road"
     first = list(dict.fromkeys(section.title.partition(":")[0] for section in page.sections))
     assert first == ["compare", "scores", "Training"]
-    assert len(page.command.splitlines()) == 2  # what was in memory has none
+    assert len(page.command.splitlines()) == 2  # results from memory have none
     assert kinds_of(tmp_path / "road") == ("training",)
 
 
@@ -196,7 +195,7 @@ def test_hostile_names_stay_words(tmp_path):
 
 
 def test_errors_are_one_line_each(tmp_path):
-    expected = "; ".join(re.escape(kind.EXPECTED) for kind in KINDS.values())
+    expected = "; ".join(re.escape(kind.expected) for kind in KINDS.values())
     with pytest.raises(DataError, match=f"expected one of: {expected}; found an empty folder; give the folder of a"):
         report(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
@@ -204,7 +203,7 @@ def test_errors_are_one_line_each(tmp_path):
         report(tmp_path)
     with pytest.raises(DataError, match=r"expected a folder of results at .*notes\.txt, found a file"):
         report(tmp_path / "notes.txt")
-    with pytest.raises(DataError, match="found nothing; give the folder they lie in"):
+    with pytest.raises(DataError, match="found nothing; give the folder they are in"):
         report(tmp_path / "nowhere")
     for name, found in {
         "result.json": "expected a result of format",

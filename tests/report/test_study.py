@@ -1,6 +1,7 @@
 """Reports that were written: their Markdown, claims, tables and figures on a page, and the committed ones as well."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,11 @@ import pandas as pd
 import pytest
 from helpers.paths import ROOT
 from helpers.result_folders import comparison
-from PIL import Image as PILImage
+from PIL import Image
 
 from cka_probe.report import page_of
-from cka_probe.report.grids import Numbers
-from cka_probe.report.markdown import Entries, Grid, Heading, Image, Listing, Paragraph, read_markdown
-from cka_probe.report.page import Bullets, Code, FigureItem, MatrixItem, TableItem, Text, Worded
+from cka_probe.report.blocks import FigureBlock, Markdown, MatrixBlock, NumberText, Paragraph, TableBlock
+from cka_probe.report.study import read_tables
 
 REPORTS = sorted(path.parent for path in (ROOT / "reports").glob("*/README.md"))
 README = """# A study
@@ -57,39 +57,38 @@ ckaprobe reproduce mesa --out OUT
 
 @pytest.fixture
 def folder(tmp_path):
-    place = tmp_path / "report"
-    (place / "figures").mkdir(parents=True)
-    (place / "README.md").write_text(README)
-    (place / "notes.md").write_text("# About it\n\nOne seed.\n")
-    for path in (place / "figures" / "curves.png", tmp_path / "secret.png"):
-        PILImage.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
-    (place / "figures" / "curves.pdf").write_bytes(b"%PDF-1.4")
+    report = tmp_path / "report"
+    (report / "figures").mkdir(parents=True)
+    (report / "README.md").write_text(README)
+    (report / "notes.md").write_text("# About it\n\nOne seed.\n")
+    for path in (report / "figures" / "curves.png", tmp_path / "secret.png"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    (report / "figures" / "curves.pdf").write_bytes(b"%PDF-1.4")
     rows = [("a > b", 0.125, -0.1, 0.3, 0.9), ("twice", 1.0, 0.9, 1.1, np.nan), ("twice", 2.0, 1.9, 2.1, np.nan)]
     claims = pd.DataFrame(rows, columns=["statement", "value", "low", "high", "p_holm"])
-    claims.assign(verdict="undecided", unit="m").to_csv(place / "claims.csv", index=False)
-    return place
+    claims.assign(verdict="undecided", unit="m").to_csv(report / "claims.csv", index=False)
+    return report
 
 
 def named(page, title):
     return next(section for section in page.sections if section.title == title)
 
 
-def test_markdown_is_read_into_blocks():
-    text = "# T\n\na *b* **c** `d` [e](f.md) [g](https://h)\n\n- one\n  - two\n\n"
-    text += "```\nx  y\n```\n\n![alt](p.png)\n\n<b>raw</b>\n"
-    assert read_markdown(text) == (
-        Heading(1, "T"),
-        Paragraph("a b **c** `d` e g (https://h)"),
-        Entries(("one", "\N{EN DASH} two")),
-        Listing("x  y"),
-        Image("p.png", "alt"),
-        Paragraph("<b>raw</b>"),
-    )
-    assert read_markdown("| a | |\n|---|---|\n| 1 | x\\|y |\n") == (Grid(("a", ""), (("1", "x|y"),)),)
+def test_tables_are_read_with_their_marks():
+    (table,) = read_tables("| a | | [c](d.md) |\n|---|---|---|\n| **1** | x\\|y | [g](https://h) |\n")
+    assert (table.head, table.rows) == (("a", "", "c"), (("**1**", "x|y", "g (https://h)"),))
+
+
+def test_prose_lists_and_code_of_a_section_are_one_block(folder):
+    text = (folder / "README.md").read_text()
+    text = text.replace("How it fell.\n\n![curves](figures/curves.png)", "- one\n  - two\n\n<b>raw</b>\n\n#### deeper")
+    (folder / "README.md").write_text(text)
+    prose, *_ = named(page_of(folder), "Figures: curves").blocks
+    assert prose == Markdown("- one\n  - two\n\n<b>raw</b>\n\n#### deeper")
 
 
 def test_claims_have_the_numbers_of_their_file_and_the_verdicts_of_the_text(folder):
-    (table,) = named(page_of(folder), "Claims").items
+    (table,) = named(page_of(folder), "Claims").blocks
     assert table.frame["value"].tolist() == [0.125, 1.0, 2.0]
     assert table.frame["verdict"].tolist() == ["undecided (1 of 2)", "holds", "holds"]
     assert table.frame["p (Holm)"].iloc[0] == 0.9
@@ -98,12 +97,12 @@ def test_claims_have_the_numbers_of_their_file_and_the_verdicts_of_the_text(fold
 def test_claims_that_the_file_does_not_know_stand_as_they_are_written(folder):
     claims = pd.read_csv(folder / "claims.csv")
     claims.iloc[:2].to_csv(folder / "claims.csv", index=False)
-    (table,) = named(page_of(folder), "Claims").items
-    assert table.frame["number"].tolist()[0] == Worded("0.1 ± 0.2", 0.1)
+    (table,) = named(page_of(folder), "Claims").blocks
+    assert table.frame["number"].tolist()[0] == NumberText("0.1 ± 0.2", 0.1)
 
 
 def test_tables_are_sorted_by_number_and_keep_their_digits(folder):
-    (table,) = named(page_of(folder), "Scores").items
+    (table,) = named(page_of(folder), "Scores").blocks
     assert table.caption == "The same networks."
     assert list(table.frame.columns) == ["name", "abs_rel ↓", "images"]
     first, second = table.frame["abs_rel ↓"]
@@ -113,16 +112,16 @@ def test_tables_are_sorted_by_number_and_keep_their_digits(folder):
 
 
 def test_figures_bring_their_files_and_nothing_from_outside(folder):
-    figure, *words = named(page_of(folder), "Figures").items
-    assert isinstance(figure, FigureItem)
+    figure, *words = named(page_of(folder), "Figures").blocks
+    assert isinstance(figure, FigureBlock)
     assert (figure.caption, figure.name, [path.name for path in figure.downloads]) == (
         "How it fell.",
         "curves",
         ["curves.pdf"],
     )
-    assert [text.paragraphs for text in words] == [
-        ("The image `figures/gone.png` is not in this folder.",),
-        ("The image `../secret.png` is not in this folder.",),
+    assert [paragraph.text for paragraph in words] == [
+        "The image `figures/gone.png` is not in this folder.",
+        "The image `../secret.png` is not in this folder.",
     ]
 
 
@@ -141,7 +140,7 @@ def test_a_study_shows_its_matrices_after_its_claims(folder, tmp_path):
         (tmp_path / name / "result.json").rename(tmp_path / "seed0" / "similarity" / f"{name}.json")
     page = page_of(tmp_path)
     assert [section.title for section in page.sections][:3] == ["Claims", "Similarity, layer by layer", "About it"]
-    (matrix,) = page.sections[1].items
+    (matrix,) = page.sections[1].blocks
     assert list(matrix.results) == ["MP, before and after fine-tuning", "MP+GP+SP, before and after"]
     assert page.sections[1].intro == "Seed 0; 1 more matrices are in `seed0/similarity`."
     (folder / "README.md").unlink()
@@ -152,15 +151,11 @@ def test_a_study_shows_its_matrices_after_its_claims(folder, tmp_path):
 def test_committed_reports_are_whole(folder):
     page = page_of(folder)
     assert page.title != folder.name
-    texts = [item.paragraphs for section in page.sections for item in section.items if isinstance(item, Text)]
-    assert not [text for paragraphs in texts for text in paragraphs if "is not in this folder" in text]
-    kinds = (Text, Bullets, Code, TableItem, FigureItem, MatrixItem)
-    assert {type(item) for section in page.sections for item in section.items} & set(kinds)
-    blocks = read_markdown((folder / "README.md").read_text("utf-8"))
-    images = {Path(block.place).name for block in blocks if isinstance(block, Image)}
-    shown = {Path(item.image).name for section in page.sections for item in section.items if type(item) is FigureItem}
-    assert images <= shown
+    blocks = [block for section in page.sections for block in section.blocks]
+    assert not [block for block in blocks if isinstance(block, Paragraph) and "is not in this folder" in block.text]
+    assert {type(block) for block in blocks} & {Markdown, TableBlock, FigureBlock, MatrixBlock}
+    names = set(re.findall(r"!\[[^]]*\]\((?:.*/)?([^/)]+)\)", (folder / "README.md").read_text("utf-8")))
+    assert names <= {Path(block.image).name for block in blocks if isinstance(block, FigureBlock)}
     if (folder / "claims.csv").exists():
-        claims = [item for section in page.sections for item in section.items if type(item) is TableItem]
-        rows = sum(len(item.frame) for item in claims if item.name.startswith("claims_"))
-        assert rows >= len(Numbers.of(folder).claims)
+        tables = [block for block in blocks if isinstance(block, TableBlock) and block.name.startswith("claims_")]
+        assert sum(len(table.frame) for table in tables) >= len(pd.read_csv(folder / "claims.csv"))

@@ -1,0 +1,106 @@
+"""The page of `ckaprobe gradcam`: each checkpoint's maps, and how well they follow the boundaries of classes."""
+
+from pathlib import Path
+
+from cka_probe.attribution.attributions import FORMAT, MEASURES, UNLABELLED, Attributions
+from cka_probe.attribution.columns import in_plain_words
+from cka_probe.attribution.texts import verdicts
+from cka_probe.report.blocks import (
+    Block,
+    Facts,
+    Page,
+    Paragraph,
+    Section,
+    TableBlock,
+    figures_in,
+    folder_name,
+    format_value,
+    settings_pairs,
+)
+from cka_probe.report.commands import gradcam_command
+
+CAPTIONS = {"gradcam": "Images, ground truth, and each checkpoint's map and prediction."}
+FEW = 30  # images
+
+
+def read(folder: Path) -> Page:
+    """Return the page of attributions.
+
+    Raises:
+        DataError: The file has another format.
+    """
+    attributions = Attributions.load(folder / "gradcam.json")
+    data, settings = attributions.data, attributions.settings
+    figures: tuple[Block, ...] = figures_in(folder, CAPTIONS) or (Paragraph("The folder has no figure of the maps."),)
+    sections = [Section("Maps", figures)]
+    if data["labels"]:
+        intro = _summary(attributions)
+        sections.append(Section("Do maps follow the boundaries of classes?", _alignment(attributions), intro))
+    sections.append(Section("What was attributed", (Facts(_facts(attributions)),)))
+    sections.append(Section("Each image", (_images(attributions),)))
+    hashes = [(f"{name}, hash", str(model["hash"])) for name, model in attributions.models.items() if "hash" in model]
+    hashes.append(("images, hash", str(data.get("hash", "not recorded"))))
+    return Page(
+        title=f"Grad-CAM of {', '.join(attributions.models)}",
+        subtitle=f"Target {settings['target']}, over {len(attributions.images)} images from {data['source']}.",
+        sections=tuple(sections),
+        warnings=_warnings(attributions),
+        provenance=(*hashes, *settings_pairs(settings, attributions.versions, FORMAT)),
+        command=gradcam_command(attributions, folder_name(folder)),
+        label="Grad-CAM",
+    )
+
+
+def _summary(attributions: Attributions) -> str:
+    """Return whether the maps are above chance and above controls that know nothing of the classes."""
+    sentences = verdicts(attributions.differences())
+    return " ".join([*sentences, "In brackets: difference of average precision, 95 %."]) if sentences else ""
+
+
+def _alignment(attributions: Attributions) -> tuple[Block, ...]:
+    """Return how well maps follow boundaries, with paired differences and controls."""
+    intervals = attributions.intervals().rename(columns={"num": "images"})
+    differences = attributions.differences().rename(columns={"value": "first less second", "num": "images"})
+    own = intervals["measure"].isin(MEASURES)
+    main, controls, differences = (
+        table.assign(measure=table["measure"].map(in_plain_words))
+        for table in (intervals[own], intervals[~own], differences)
+    )
+    return (
+        TableBlock(main, "Of the map's steepness with the label boundaries; mean over images, 95 %.", "alignment"),
+        TableBlock(differences, "Paired differences on the same images, with their intervals.", "differences"),
+        TableBlock(controls, "Chance, and maps that do not depend on the network.", "controls"),
+    )
+
+
+def _facts(attributions: Attributions) -> tuple[tuple[str, str], ...]:
+    pairs = [
+        (f"{name}, {key.replace('_', ' ')}", format_value(value))
+        for name, model in attributions.models.items()
+        for key, value in model.items()
+        if key != "hash" and value not in ("", None)
+    ]
+    return (*pairs, ("images", f"{len(attributions.images)} from {attributions.data['source']}"))
+
+
+def _images(attributions: Attributions) -> TableBlock:
+    """Return the numbers of every image, without empty columns."""
+    frame = attributions.table.replace("", None).dropna(axis="columns", how="all")
+    return TableBlock(frame, "A row for each checkpoint and image.", "images")
+
+
+def _warnings(attributions: Attributions) -> tuple[str, ...]:
+    warnings = list(attributions.cautions())
+    count = len(attributions.images)
+    for name in attributions.models:
+        empty = int(attributions.of(name)["zero"].sum())
+        warnings += [f"{empty} of {count} maps of {name} are nowhere positive."] if empty else []
+    if not attributions.data["labels"]:
+        return (*warnings, f"The alignment of maps and boundaries is unknown: {UNLABELLED}.")
+    table = attributions.table
+    undefined = table.loc[table["undefined"] != "", ["checkpoint", "undefined"]].value_counts(sort=False)
+    for (name, reason), number in undefined.to_dict().items():
+        warnings.append(f"Excluded from every mean: {number} of {name}, {reason}.")
+    if count < FEW:
+        warnings.append(f"{count} images are few: bootstrap intervals of so few are too narrow.")
+    return tuple(warnings)
