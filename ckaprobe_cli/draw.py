@@ -46,20 +46,27 @@ def draw(
 ) -> None:
     """Redraw the figures of results or of training runs; prints the paths written."""
     from cka_probe.plotting.redraw import redraw
-    from cka_probe.plotting.style import look_of
+    from cka_probe.plotting.style import check_style
 
     suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",")]
-    look = look_of(style, venue)
+    check_style(style, venue)
     if figure == ["difference"] and len(files) > 1 and emphasis is None:
-        paths = _difference(files, out, suffixes, title or (), look)
+        paths = _difference(files, out, suffixes, title or (), style, venue)
     else:
-        paths = redraw(files, out, suffixes, figures=figure or (), emphasis=emphasis, titles=title or (), **look)
+        paths = redraw(
+            files, out, suffixes, figures=figure or (), emphasis=emphasis, titles=title or (), style=style, venue=venue
+        )
     for path in paths:
         typer.echo(path)
 
 
 def _difference(
-    files: Sequence[Path], out: Path | None, suffixes: Sequence[str], titles: Sequence[str], look: dict[str, str | None]
+    files: Sequence[Path],
+    out: Path | None,
+    suffixes: Sequence[str],
+    titles: Sequence[str],
+    style: str,
+    venue: str | None,
 ) -> list[Path]:
     """Subtract the second comparison from the first, keep and draw the difference, and return the paths written."""
     from dataclasses import replace
@@ -81,4 +88,4 @@ def _difference(
     result = difference(*files)
     if titles:
         result = replace(result, first=titles[0], second=titles[1])
-    return [result.save(folder / "difference.json"), *save_difference(result, drawn, **look)]
+    return [result.save(folder / "difference.json"), *save_difference(result, drawn, style=style, venue=venue)]

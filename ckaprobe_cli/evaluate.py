@@ -78,10 +78,10 @@ def evaluate(
     """
     from cka_probe.files import check_writable
     from cka_probe.lab.evaluation.evaluate import evaluate as score
-    from cka_probe.plotting.style import look_of
+    from cka_probe.plotting.style import check_style
 
     check_writable(out)
-    look = look_of(style, venue)
+    check_style(style, venue)
     kept = out / KEPT if keep or draw else None
     rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops, canny=canny)
     rules |= given(flip_test=flip_test, resolution=resolution, feathered=feathered or None)
@@ -98,24 +98,31 @@ def evaluate(
         )
     typer.echo(scores.summary())
     paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
-    for path in [*paths, *([kept] if kept else []), *(_drawn(scores, on, (kept, draw), look) if draw else [])]:
+    paths += [kept] if kept else []
+    if draw and kept:
+        paths += _drawn(scores, on, kept, draw, style, venue)
+    for path in paths:
         typer.echo(path)
 
 
-def _drawn(scores: "Scores | LabelScores", on: str, what: tuple[Path, int], look: dict[str, str | None]) -> list[Path]:
-    """Draw what was predicted of some images beside the truth; return the paths."""
+def _drawn(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style: str, venue: str | None) -> list[Path]:
+    """Draw predictions next to the ground truth; return the paths."""
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.showing import label_rows, representative_images
     from cka_probe.plotting.depth_panel import save_depth_panel
     from cka_probe.plotting.label_panel import save_label_panel
 
-    kept, num = what
     names, model = representative_images(scores, num), {scores.model["stage"]: kept}
     if isinstance(scores, LabelScores):
         panel = label_rows(on, model, names)
-        return save_label_panel(panel, [kept.parent / "labels.png", kept.parent / "labels.pdf"], **look)
+        return save_label_panel(
+            panel, [kept.parent / "labels.png", kept.parent / "labels.pdf"], style=style, venue=venue
+        )
     return save_depth_panel(
-        _depths(scores, on, kept, names), [kept.parent / "depth.png", kept.parent / "depth.pdf"], **look
+        _depths(scores, on, kept, names),
+        [kept.parent / "depth.png", kept.parent / "depth.pdf"],
+        style=style,
+        venue=venue,
     )
 
 

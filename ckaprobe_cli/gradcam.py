@@ -55,10 +55,10 @@ def gradcam(
     from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
     from cka_probe.plotting.cam_panel import save_cam_panel
-    from cka_probe.plotting.style import look_of
+    from cka_probe.plotting.style import check_style
 
     check_writable(out)
-    look = look_of(style, venue)
+    check_style(style, venue)
     called = _called(checkpoints, names)
     rules = Rules(num or None, seed, tolerance, log_softmax=log_softmax)
     dataset = open_dataset(data)
@@ -72,7 +72,7 @@ def gradcam(
         some = {name: [maps[place] for place in sorted(evenly_spaced(len(maps), draw))] for name, maps in held.items()}
         wanted = [name.strip() for name in classes.split(",")] if classes else []
         panel = panel_of(result, some, getattr(dataset, "classes", None), wanted, signed=signed)
-        paths += save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"], **look)
+        paths += save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue)
     for path in paths:
         typer.echo(path)
 

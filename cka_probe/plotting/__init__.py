@@ -7,7 +7,9 @@ How large, for which reader and for whose column, is the style and the venue of 
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -36,9 +38,12 @@ METADATA = {  # what a file says of itself: not when it was made, so that it can
     "svg": {"Creator": "ckaprobe", "Date": None},
 }
 
+Thing = TypeVar("Thing")
+
 __all__ = [
     "FIGURES",
     "SIZES",
+    "FigureFile",
     "axes_in",
     "check_format",
     "figures_for",
@@ -91,14 +96,17 @@ def axes_in(figure: Figure, name: str) -> Axes:
     return filling(figure) if name in WHOLE else figure.add_subplot()
 
 
-def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
+def save_figure(
+    result: SimilarityMatrix, name: str, paths: Iterable[str | Path], *, style: str = "paper", venue: str | None = None
+) -> list[Path]:
     """Draw a figure into each of the files, under the same settings everywhere.
 
     Args:
         result: What to draw.
         name: A figure's name.
         paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
+        style: As for `save_drawing`.
+        venue: As for `save_drawing`.
 
     Returns:
         The paths written.
@@ -108,10 +116,9 @@ def save_figure(result: SimilarityMatrix, name: str, paths: Iterable[str | Path]
         DataError: The figure cannot be drawn of this result.
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
-    draw, size = registry.get(FIGURES, name, "figure"), SIZES[name]
-    if name in WHOLE:
-        return save_planned(draw, size, result, paths, **look)
-    return save_drawing(lambda figure: draw(result, axes_in(figure, name)), size(result), paths, **look)
+    draw, whole = registry.get(FIGURES, name, "figure"), name in WHOLE
+    file: FigureFile[SimilarityMatrix] = FigureFile(draw, SIZES[name], arranged=whole, margins=not whole)
+    return file(result, paths, style=style, venue=venue)
 
 
 def save_planned(
@@ -140,6 +147,52 @@ def save_planned(
         lambda figure: draw(thing, filling(figure), page=page), size(thing, page=page), paths,
         dpi=dpi, style=style, venue=venue,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FigureFile(Generic[Thing]):
+    """A figure as a function that writes files: whatever is drawn, saved under the same settings.
+
+    Attributes:
+        draw: `f(thing, ax)` or, of an arranged figure, `f(thing, ax, *, page)`.
+        size: `f(thing)` or `f(thing, *, page)`: width and height of the design, inches.
+        dpi: Pixels in an inch in the style "paper"; None for the default.
+        arranged: Whether parts of the figure move to fit a page of limited width.
+        margins: Whether it is drawn on axes with margins for labels, and not on the whole figure.
+    """
+
+    draw: Callable[..., Axes]
+    size: Callable[..., tuple[float, float]]
+    dpi: int | None = None
+    arranged: bool = True
+    margins: bool = False
+
+    def __call__(
+        self, thing: Thing, paths: Iterable[str | Path], *, style: str = "paper", venue: str | None = None
+    ) -> list[Path]:
+        """Draw into each of the files.
+
+        Args:
+            thing: What to draw.
+            paths: `*.png`, `*.pdf` or `*.svg`.
+            style: "paper", "talk" or "screen".
+            venue: Whose column or page the figure is exactly as wide as.
+
+        Returns:
+            The paths written.
+
+        Raises:
+            UnknownNameError: There is no such style or venue.
+            DataError: The figure cannot be drawn of this.
+            OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too
+                narrow.
+        """
+        if self.arranged:
+            return save_planned(self.draw, self.size, thing, paths, dpi=self.dpi, style=style, venue=venue)
+        on = Figure.add_subplot if self.margins else filling
+        return save_drawing(
+            lambda figure: self.draw(thing, on(figure)), self.size(thing), paths, dpi=self.dpi, style=style, venue=venue
+        )
 
 
 def check_format(path: str | Path) -> None:

@@ -9,7 +9,6 @@ on white, which no value is, and what was compared and has no value is hatched.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, save_planned, style
+from cka_probe.plotting import FigureFile, labels, style
 from cka_probe.plotting.heatmap import number
 from cka_probe.plotting.pen import Pen, legend_lines
 
@@ -99,24 +98,6 @@ def arm_maps(drawn: ArmMaps, ax: Axes, *, page: float = math.inf) -> Axes:
 def arm_maps_size(drawn: ArmMaps, *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
     return _plan(drawn, page).size
-
-
-def save_arm_maps(drawn: ArmMaps, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw the squares into each of the files; the same table gives the same bytes.
-
-    Args:
-        drawn: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `arm_maps`.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(arm_maps, arm_maps_size, drawn, paths, **look)
 
 
 def _plan(drawn: ArmMaps, page: float) -> Plan:
@@ -238,3 +219,7 @@ def _draw_bar(pen: Pen, plan: Plan, image, across: int) -> None:
     bar.outline.set_linewidth(style.FRAME * pen.scale)
     bar.set_label("CKA", fontsize=pen.sizes.text, labelpad=2 * pen.scale)
     panel.tick_params(labelsize=pen.sizes.small)
+
+
+save_arm_maps = FigureFile(arm_maps, arm_maps_size)
+"""Draw the squares into files: `save_arm_maps(drawn, paths, style=…, venue=…)`. Same input, same bytes."""

@@ -12,14 +12,13 @@ Depth is drawn by 1 / depth, each map over its own range, as many networks know 
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from cka_probe.plotting import colouring, labels, save_planned, sheet_keys, style
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys, style
 from cka_probe.plotting.cam_rows import LINE, CamPanel, Predicted, Row, check, labels_of, rows_of
 from cka_probe.plotting.panel_grid import CAPTION, DPI, GAP, MARGIN, draw_image
 from cka_probe.plotting.pen import Pen, bold_width
@@ -73,25 +72,6 @@ def cam_panel(panel: CamPanel, ax: Axes, *, page: float = math.inf) -> Axes:
 def cam_panel_size(panel: CamPanel, *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
     return _plan(panel, page)[1]
-
-
-def save_cam_panel(panel: CamPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw the images into each of the files; the same maps give the same bytes.
-
-    Args:
-        panel: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `cam_panel`.
-        UnknownNameError: As for `cam_panel`; no such style or venue.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(cam_panel, cam_panel_size, panel, paths, dpi=DPI, **look)
 
 
 def _plan(panel: CamPanel, page: float) -> tuple[float, tuple[float, float]]:
@@ -198,3 +178,7 @@ def _scales(panel: CamPanel) -> Scales:
     classes = [(panel.names[number], tuple(panel.colours[number])) for number in there if number != colouring.IGNORE]
     hatched = bool((there == colouring.IGNORE).any())
     return Scales(None, False, None, False, np.asarray(panel.colours), classes, hatched, UNLABELLED)
+
+
+save_cam_panel = FigureFile(cam_panel, cam_panel_size, dpi=DPI)
+"""Draw the images into files: `save_cam_panel(panel, paths, style=…, venue=…)`. Same input, same bytes."""

@@ -6,8 +6,7 @@ The verdict is told by its words, by the sign of its marker and by colour, in th
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, save_planned, style
+from cka_probe.plotting import FigureFile, labels, style
 from cka_probe.plotting.pen import Pen
 
 STATEMENT, PANEL, NUMBERS, VERDICT = 2.5, 1.4, 1.62, 0.98  # inches: widths of the columns, the last without its marker
@@ -110,25 +109,6 @@ def claims(rows: Sequence[Claim], ax: Axes, *, page: float = math.inf) -> Axes:
 def claims_size(rows: Sequence[Claim], *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
     return _plan(rows, page)[1]
-
-
-def save_claims(rows: Sequence[Claim], paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw claims into each of the files; the same claims give the same bytes.
-
-    Args:
-        rows: The claims, from above.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `claims`.
-        UnknownNameError: As for `claims`.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(claims, claims_size, rows, paths, **look)
 
 
 def _plan(rows: Sequence[Claim], page: float) -> tuple[list[tuple[list[str], ...]], tuple[float, float]]:
@@ -265,3 +245,7 @@ def _number(number: float, digits: int) -> str:
     else:
         words = f"{round(number, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before nothing
     return words.replace("-", "\N{MINUS SIGN}")
+
+
+save_claims = FigureFile(claims, claims_size)
+"""Draw claims into files: `save_claims(rows, paths, style=…, venue=…)`. Same input, same bytes."""

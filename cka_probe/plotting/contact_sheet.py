@@ -8,14 +8,13 @@ the same on axes of any size.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cka_probe.plotting import colouring, labels, save_planned, sheet_keys, style
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys, style
 from cka_probe.plotting.pen import Pen
 from cka_probe.plotting.sheet_keys import Scales
 from cka_probe.plotting.sheet_plan import (
@@ -89,24 +88,6 @@ def _draw_shot(pen: Pen, plan: Plan, shot: Shot, place: tuple[float, float, floa
         _draw_panel(pen, shot, column, box, plan.scales)
 
 
-def save_contact_sheet(sheet: Sheet, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw a sheet into each of the files; the same sheet gives the same bytes.
-
-    Args:
-        sheet: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: The sheet has no shot, or no field that can be drawn.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(contact_sheet, contact_sheet_size, sheet, paths, dpi=DPI, **look)
-
-
 def _caption(shot: Shot, categories: Sequence[str], room: float) -> str:
     """Return the category, if there is one, and as much of the name as has room."""
     if "category" not in shot.fields:
@@ -152,3 +133,7 @@ PAINTERS: dict[str, Callable[[np.ndarray, Scales], np.ndarray]] = {
     "occluded": lambda value, _: colouring.yes_no(value),
     "valid": lambda value, _: colouring.yes_no(~value),
 }
+
+
+save_contact_sheet = FigureFile(contact_sheet, contact_sheet_size, dpi=DPI)
+"""Draw a sheet into files: `save_contact_sheet(sheet, paths, style=…, venue=…)`. Same input, same bytes."""

@@ -7,9 +7,8 @@ highest of them, and their median is thick. Which axes are logarithmic is said a
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, save_planned, style
+from cka_probe.plotting import FigureFile, labels, style
 from cka_probe.plotting.curve_panel import BAND, RATE, draw_panel
 from cka_probe.plotting.pen import Pen, bold_width, legend_lines
 from cka_probe.plotting.runs import Run
@@ -90,24 +89,6 @@ def curves_size(drawn: Curves, *, page: float = math.inf) -> tuple[float, float]
     return _plan(drawn, page).size
 
 
-def save_curves(drawn: Curves, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw curves into each of the files; the same curves give the same bytes.
-
-    Args:
-        drawn: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `curves`.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(curves, curves_size, drawn, paths, **look)
-
-
 def _plan(drawn: Curves, page: float) -> Plan:
     if not any(len(table) for run in drawn.runs for table in (run.log, run.validation)):
         raise DataError("expected at least one run with a step to draw, found none; give a folder of `ckaprobe train`")
@@ -171,3 +152,7 @@ def _entries(drawn: Curves, page: float) -> list[Artist]:
         points = {"color": "black", "linestyle": "", "marker": "o", "markersize": 3.6, "markerfacecolor": "none"}
         handles.append(Line2D([], [], **points, label="validation"))
     return handles
+
+
+save_curves = FigureFile(curves, curves_size)
+"""Draw curves into files: `save_curves(drawn, paths, style=…, venue=…)`. Same input, same bytes."""

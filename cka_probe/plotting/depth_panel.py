@@ -9,9 +9,8 @@ Depth is shown by 1 / depth, light near and dark far, which is what an image sho
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -19,7 +18,7 @@ from matplotlib.axes import Axes
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.plotting import colouring, labels, save_planned, sheet_keys, style
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys, style
 from cka_probe.plotting.panel_grid import (
     APART,
     CAPTION,
@@ -132,25 +131,6 @@ def depth_panel(panel: DepthPanel, ax: Axes, *, page: float = math.inf) -> Axes:
 def depth_panel_size(panel: DepthPanel, *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
     return _plan(panel, page).size
-
-
-def save_depth_panel(panel: DepthPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw the rows into each of the files; the same rows give the same bytes.
-
-    Args:
-        panel: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `depth_panel`.
-        UnknownNameError: As for `depth_panel`.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(depth_panel, depth_panel_size, panel, paths, dpi=DPI, **look)
 
 
 def relative_error(depth_predicted: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -281,3 +261,7 @@ def _keys(panel: DepthPanel, depth: tuple[float, float], worst: float) -> list[K
     if any((row.truth <= 0).any() for row in panel.rows):
         keys.append(sheet_keys.swatch_key("not measured", style.UNDEFINED))
     return keys
+
+
+save_depth_panel = FigureFile(depth_panel, depth_panel_size, dpi=DPI)
+"""Draw the rows into files: `save_depth_panel(panel, paths, style=…, venue=…)`. Same input, same bytes."""

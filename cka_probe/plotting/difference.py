@@ -5,14 +5,11 @@ number. Cells that differ significantly are dotted, and the line below says how 
 many cells they are. A cell that either comparison leaves undefined is hatched.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 
 from cka_probe.comparison.results import DifferenceMatrix
-from cka_probe.plotting import labels, matrix, save_drawing, style
+from cka_probe.plotting import FigureFile, labels, matrix, style
 from cka_probe.plotting.matrix_plan import LINE, Plan, bar_more, number, plan_matrix, rounded_up, ticks_to
 
 
@@ -45,24 +42,6 @@ def difference_size(result: DifferenceMatrix) -> tuple[float, float]:
     plan = _plan(result)
     more = bar_more(_measure(result), ticks_to(_end(result), below=True), plan)
     return plan.size[0] + more, plan.size[1] + LINE * (len(_below(result, plan)) + len(_above(result, plan)) - 1)
-
-
-def save_difference(result: DifferenceMatrix, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw a difference into each of the files; the same difference gives the same bytes.
-
-    Args:
-        result: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        UnknownNameError: There is no such style or venue.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_drawing(lambda figure: difference(result, figure.add_subplot()), difference_size(result), paths, **look)
 
 
 def _end(result: DifferenceMatrix) -> float:
@@ -111,3 +90,7 @@ def _name_sides(result: DifferenceMatrix, ax: Axes, plan: Plan, sizes: style.Siz
     matrix.hatch_undefined(ax, result.values)
     pad = 3 * sizes.scale + 1.4 * sizes.small * bool(plan.stages[1])
     ax.set_title("\n".join(_above(result, plan)), loc="left", fontsize=sizes.small, pad=pad, parse_math=False)
+
+
+save_difference = FigureFile(difference, difference_size, arranged=False, margins=True)
+"""Draw a difference into files: `save_difference(result, paths, style=…, venue=…)`. Same input, same bytes."""

@@ -6,16 +6,15 @@ stand below it. Pixels without a label are hatched: nobody is right or wrong the
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.plotting import colouring, labels, save_planned, sheet_keys
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys
 from cka_probe.plotting.panel_grid import (
     APART,
     CAPTION,
@@ -120,25 +119,6 @@ def label_panel_size(panel: LabelPanel, *, page: float = math.inf) -> tuple[floa
     return _plan(panel, page).size
 
 
-def save_label_panel(panel: LabelPanel, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw the rows into each of the files; the same rows give the same bytes.
-
-    Args:
-        panel: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `label_panel`.
-        UnknownNameError: As for `label_panel`.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(label_panel, label_panel_size, panel, paths, dpi=DPI, **look)
-
-
 def share_wrong(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Return the share of labelled pixels that are predicted wrongly; NaN without one.
 
@@ -224,3 +204,7 @@ def _scales(panel: LabelPanel) -> Scales:
         classes.append((SAID_WRONG, WRONG))
     hatched = bool((there == colouring.IGNORE).any())
     return Scales(None, False, None, False, np.asarray(panel.colours), classes, hatched, UNLABELLED)
+
+
+save_label_panel = FigureFile(label_panel, label_panel_size, dpi=DPI)
+"""Draw the rows into files: `save_label_panel(panel, paths, style=…, venue=…)`. Same input, same bytes."""

@@ -5,9 +5,8 @@ the grey of what chance reaches. The step at which a line falls most is drawn th
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -17,7 +16,7 @@ from matplotlib.patches import Patch
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, save_planned, style
+from cka_probe.plotting import FigureFile, labels, style
 from cka_probe.plotting.pen import Pen, legend_lines
 
 ACROSS = 2
@@ -101,24 +100,6 @@ def parting(pairs: Sequence[Pair], ax: Axes, *, page: float = math.inf) -> Axes:
 def parting_size(pairs: Sequence[Pair], *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
     return _plan(pairs, page).size
-
-
-def save_parting(pairs: Sequence[Pair], paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw the pairs into each of the files; the same pairs give the same bytes.
-
-    Args:
-        pairs: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `parting`.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(parting, parting_size, pairs, paths, **look)
 
 
 def steepest(profile: np.ndarray) -> int | None:
@@ -213,3 +194,7 @@ def _draw_pair(panel: Axes, pair: Pair, lines: Sequence[str], bottom: float, pen
     panel.set(xlim=(-0.5, len(values) - 0.5), ylim=(bottom, 1.0), xticks=index)
     panel.set_xlabel("layer", fontsize=pen.sizes.small, labelpad=pen.scale)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+save_parting = FigureFile(parting, parting_size)
+"""Draw the pairs into files: `save_parting(pairs, paths, style=…, venue=…)`. Same input, same bytes."""

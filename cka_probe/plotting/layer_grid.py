@@ -8,15 +8,13 @@ that of its noise. Layer 0 top left, lighter = more similar, one scale of colour
 """
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.plotting import grid_lines, labels, save_planned, style
+from cka_probe.plotting import FigureFile, grid_lines, labels, style
 from cka_probe.plotting.grid_plan import (
     BELOW,
     BETWEEN,
@@ -65,27 +63,6 @@ def layer_grid(grid: LayerGrid, ax: Axes, *, page: float = math.inf) -> Axes:
     _draw_colour_bar(pen, plan, grid, image)
     _draw_key(pen, plan)
     return ax
-
-
-def save_layer_grid(grid: LayerGrid, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw a grid into each of the files; the same grid gives the same bytes.
-
-    For a venue, as many matrices stand beside each other as its page has room for, unless the grid says how many.
-
-    Args:
-        grid: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `layer_grid`.
-        UnknownNameError: As for `layer_grid`, and no such style or venue.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(layer_grid, layer_grid_size, grid, paths, **look)
 
 
 def _emphasised(grid: LayerGrid, result: SimilarityMatrix) -> grid_lines.Emphasised:
@@ -189,3 +166,7 @@ def _draw_key(pen: Pen, plan: Plan) -> None:
     for line in plan.names:
         pen.text(LEFT, middle, line)
         middle += KEY
+
+
+save_layer_grid = FigureFile(layer_grid, layer_grid_size)
+"""Draw a grid into files: `save_layer_grid(grid, paths, style=…, venue=…)`. Same input, same bytes."""

@@ -27,7 +27,8 @@ def redraw(
     figures: Sequence[str] = (),
     emphasis: str | None = None,
     titles: Sequence[str] = (),
-    **look: str | None,
+    style: str = "paper",
+    venue: str | None = None,
 ) -> list[Path]:
     """Draw files and return the paths written.
 
@@ -39,7 +40,8 @@ def redraw(
         figures: Of one result; by default all that apply.
         emphasis: "row" or "diagonal": what is read of results side by side.
         titles: One for each result side by side.
-        look: `style` and `venue` of `save_drawing`.
+        style: As for `save_drawing`.
+        venue: As for `save_drawing`.
 
     Raises:
         DataError: Results among runs, a file that is neither, or options that are not for what is drawn.
@@ -59,19 +61,20 @@ def redraw(
 
     if runs:
         drawn = {f"curves_{stage}": Curves(stage_runs, stage) for stage, stage_runs in read_runs(runs).items()}
-        return [path for name, stage in drawn.items() for path in save_curves(stage, paths(name), **look)]
+        written = (save_curves(stage, paths(name), style=style, venue=venue) for name, stage in drawn.items())
+        return [path for of_stage in written for path in of_stage]
     if len(places) == 1 and _is_difference(places[0]):
         if set(figures) - {"difference"} or grid:
             raise DataError(
                 f"{places[0]} is a difference, which has one figure; leave out --figure and what is emphasised"
             )
-        return save_difference(DifferenceMatrix.load(places[0]), paths("difference"), **look)
+        return save_difference(DifferenceMatrix.load(places[0]), paths("difference"), style=style, venue=venue)
     results = [SimilarityMatrix.load(place) for place in places]
     if grid:
         drawn_grid = LayerGrid(results, titles, emphasis, spread=emphasis is not None)
-        return save_layer_grid(drawn_grid, paths("layer_grid"), **look)
+        return save_layer_grid(drawn_grid, paths("layer_grid"), style=style, venue=venue)
     names = figures or figures_for(results[0])
-    return [path for name in names for path in save_figure(results[0], name, paths(name), **look)]
+    return [path for name in names for path in save_figure(results[0], name, paths(name), style=style, venue=venue)]
 
 
 def _place(given: Path) -> Path:

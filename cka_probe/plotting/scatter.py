@@ -6,9 +6,8 @@ Arms are numbered, in the legend and beside their points, which colour and marke
 lie close together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, save_drawing, style
+from cka_probe.plotting import FigureFile, labels, style
 from cka_probe.plotting.axis_numbers import plain_numbers
-from cka_probe.plotting.pen import Pen, filling
+from cka_probe.plotting.pen import Pen
 from cka_probe.plotting.placing import DISTANCES, place_labels
 from cka_probe.plotting.single_panel import HEIGHT, LEFT, RIGHT, SinglePanel
 
@@ -107,24 +106,6 @@ def scatter_size(drawn: Scatter) -> tuple[float, float]:
     return _around(drawn).size
 
 
-def save_scatter(drawn: Scatter, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw points into each of the files; the same points give the same bytes.
-
-    Args:
-        drawn: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `scatter`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
-    """
-    return save_drawing(lambda figure: scatter(drawn, filling(figure)), scatter_size(drawn), paths, **look)
-
-
 def _around(drawn: Scatter) -> SinglePanel:
     """Return what stands around the points."""
     if not any(np.isfinite([point.x, point.y]).all() for point in drawn.points):
@@ -185,3 +166,7 @@ def _write_numbers(panel: Axes, places: dict[int, np.ndarray], drawn: Scatter, p
             ends = [point / size, (point + (middle - point) * (1 - 0.06 / away)) / size]
             leader = {"closed": False, "fill": False, "edgecolor": "#707070", "linewidth": 0.4 * pen.scale, "zorder": 5}
             panel.add_patch(Polygon(ends, transform=panel.transAxes, **leader))
+
+
+save_scatter = FigureFile(scatter, scatter_size, arranged=False)
+"""Draw points into files: `save_scatter(drawn, paths, style=…, venue=…)`. Same input, same bytes."""

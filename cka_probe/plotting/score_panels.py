@@ -6,8 +6,7 @@ at 0, since they are read by place and not by length.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, save_planned, style
+from cka_probe.plotting import FigureFile, labels, style
 from cka_probe.plotting.axis_numbers import plain_numbers
 from cka_probe.plotting.pen import Pen
 
@@ -71,24 +70,6 @@ def score_panels(table: pd.DataFrame, ax: Axes, *, page: float = math.inf) -> Ax
 def score_panels_size(table: pd.DataFrame, *, page: float = math.inf) -> tuple[float, float]:
     """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
     return _plan(table, page)[1]
-
-
-def save_score_panels(table: pd.DataFrame, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw scores into each of the files; the same scores give the same bytes.
-
-    Args:
-        table: As for `score_panels`.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `score_panels`.
-        OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
-    """
-    return save_planned(score_panels, score_panels_size, table, paths, **look)
 
 
 def _plan(table: pd.DataFrame, page: float) -> tuple[int, tuple[float, float]]:
@@ -157,3 +138,7 @@ def _draw_key(pen: Pen, table: pd.DataFrame, left: float) -> None:
     if "paper" in table and table["paper"].notna().any():
         handles.append(Line2D([], [], **PAPER, markersize=3.6, markeredgewidth=0.8, label="the paper's"))
     pen.legend(handles, left, pen.size[1] - MARGIN - KEY / 2)
+
+
+save_score_panels = FigureFile(score_panels, score_panels_size)
+"""Draw scores into files: `save_score_panels(table, paths, style=…, venue=…)`. Same input, same bytes."""

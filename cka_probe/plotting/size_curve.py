@@ -5,9 +5,8 @@ that were tried. A band goes from the lower to the upper ends of the intervals, 
 several arms lie over each other; an arm that was tried with one number has a bar instead.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -16,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, save_drawing, style
+from cka_probe.plotting import FigureFile, labels, style
 from cka_probe.plotting.axis_numbers import plain_numbers
-from cka_probe.plotting.pen import Pen, filling
+from cka_probe.plotting.pen import Pen
 from cka_probe.plotting.single_panel import LEFT, RIGHT, SinglePanel
 
 LONGEST = 30.0  # em for the name of an arm
@@ -95,24 +94,6 @@ def size_curve_size(drawn: SizeCurve) -> tuple[float, float]:
     return _around(drawn).size
 
 
-def save_size_curve(drawn: SizeCurve, paths: Iterable[str | Path], **look: str | None) -> list[Path]:
-    """Draw lines into each of the files; the same lines give the same bytes.
-
-    Args:
-        drawn: What to draw.
-        paths: `*.png`, `*.pdf` or `*.svg`.
-        look: `style` and `venue` of `save_drawing`.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        DataError: As for `size_curve`.
-        OutputError: A suffix that is not a format, or a place that cannot be written to.
-    """
-    return save_drawing(lambda figure: size_curve(drawn, filling(figure)), size_curve_size(drawn), paths, **look)
-
-
 def _around(drawn: SizeCurve) -> SinglePanel:
     """Return what stands around the lines."""
     if not any(np.isfinite(arm.values).any() for arm in drawn.arms):
@@ -167,3 +148,7 @@ def _marks(nums: Sequence[int], room: float) -> list[int]:
         if apart(kept[-1], place) and apart(place, len(nums) - 1):
             kept.append(place)
     return [nums[place] for place in (*kept, len(nums) - 1)]
+
+
+save_size_curve = FigureFile(size_curve, size_curve_size, arranged=False)
+"""Draw lines into files: `save_size_curve(drawn, paths, style=…, venue=…)`. Same input, same bytes."""

@@ -136,19 +136,15 @@ def scale_for(width: float, letters: float, style: str = "paper", venue: str | N
     )
 
 
-def look_of(style: str, venue: str | None) -> dict[str, str | None]:
-    """Return a style and a venue as every `save_*` takes them, once both are known to exist.
+def check_style(style: str, venue: str | None) -> None:
+    """Check that a style and a venue exist, before the work.
 
     Raises:
         UnknownNameError: No such style or venue.
-
-    >>> look_of("talk", None)
-    {'style': 'talk', 'venue': None}
     """
     registry.get(STYLES, style, "style")
     if venue is not None:
         registry.get(VENUES, venue, "venue")
-    return {"style": style, "venue": venue}
 
 
 def page_for(venue: str | None) -> float:
