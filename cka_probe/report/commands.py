@@ -1,7 +1,6 @@
-"""The command that makes a result again, from what the result says of itself.
+"""The command that reproduces a result, from what the result records.
 
-Only options that differ from their defaults are written. Where images or a model came from memory there is no
-command, and none is made up.
+Only options that differ from their defaults are written. A result of images or a model in memory has no command.
 """
 
 import re
@@ -19,9 +18,8 @@ from cka_probe.models.architectures import ARCHITECTURES
 if TYPE_CHECKING:
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.scores import Scores
-    from cka_probe.lab.training.recipe import Recipe
 
-COMPARED = {
+COMPARE_DEFAULTS = {
     "num": 512,
     "batch": 64,
     "seed": 0,
@@ -33,82 +31,78 @@ COMPARED = {
     "precision": "float32",
 }
 """Options of `ckaprobe compare` that a result records under the same name, and their defaults."""
-MAPPED = {"layer": "first", "target": "segmentation", "num": 8, "seed": 0, "tolerance": 1.0}
+GRADCAM_DEFAULTS = {"layer": "first", "target": "segmentation", "num": 8, "seed": 0, "tolerance": 1.0}
 """Options of `ckaprobe gradcam` that attributions record under the same name, and their defaults."""
-MEMORY = ("a tensor", "a list of images")
+IN_MEMORY = ("a tensor", "a list of images")
+"""Sources that a result names when its images had no file."""
 
 
 def compare_command(result: SimilarityMatrix, out: str) -> str:
-    """Return the command that compares again, "" where what was compared was in memory alone.
+    """Return the `ckaprobe compare` of a result, or "" if a model or the images were in memory only.
 
     Args:
-        result: Of `compare`.
-        out: Folder for it to write to.
+        result: A result of `compare`.
+        out: The folder it is written to.
     """
     if any(map(_in_memory, (result.x.reference, result.y.reference, str(result.images["source"])))):
         return ""
     settings = result.settings
-    words = [
-        "compare",
-        _place(result.x.reference),
-        _place(result.y.reference),
-        "--data",
-        str(result.images["source"]),
-    ]
-    layers = [_layers(axes, side.architecture) for axes, side in ((result.rows, result.x), (result.columns, result.y))]
-    if layers != ["", ""]:
-        whole = [given or _named(axes) for given, axes in zip(layers, (result.rows, result.columns), strict=True)]
-        words += ["--layers", whole[0]] + (["--layers-y", whole[1]] if whole[1] != whole[0] else [])
-    words += _options({name: settings[name] for name in COMPARED if name in settings}, COMPARED)
+    words = ["compare", _operand(result.x.reference), _operand(result.y.reference)]
+    words += ["--data", str(result.images["source"])]
+    x, y = layer_option(result.rows), layer_option(result.columns)
+    if not (_is_default(result.rows, result.x.architecture) and _is_default(result.columns, result.y.architecture)):
+        words += ["--layers", x, *(["--layers-y", y] if y != x else [])]
+    words += _options({name: settings[name] for name in COMPARE_DEFAULTS if name in settings}, COMPARE_DEFAULTS)
     words += ["--skip-bad"] if result.images.get("skipped") else []
     return _line([*words, "--out", out])
 
 
 def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
-    """Return the command that evaluates again, "" where the dataset was in memory alone.
+    """Return the `ckaprobe evaluate` of scores, or "" if the dataset was in memory only.
 
-    Rules whose default depends on the dataset are written out.
+    Rules whose default depends on the dataset are always written.
     """
     if _in_memory(str(scores.data["source"])):
         return ""
     from cka_probe.lab.evaluation.label_scores import LabelScores
 
     settings = dict(scores.settings)
-    words = ["evaluate", _place(str(scores.model["reference"])), "--on", str(scores.data["source"])]
-    of_labels = isinstance(scores, LabelScores)
-    plain = {"resolution": "image"} if of_labels else {"scaling": ""}
-    words += _options({name: settings.get(name) for name in plain}, plain)
-    if not of_labels:
+    words = ["evaluate", _operand(str(scores.model["reference"])), "--on", str(scores.data["source"])]
+    has_labels = isinstance(scores, LabelScores)
+    defaults = {"resolution": "image"} if has_labels else {"scaling": ""}
+    words += _options({name: settings.get(name) for name in defaults}, defaults)
+    if not has_labels:
         words += _depth_rules(settings)
-    if settings.get("flip_test") is not None and settings["flip_test"] is of_labels:
-        words.append("--flip-test" if of_labels else "--no-flip-test")
+    if settings.get("flip_test") is not None and settings["flip_test"] is has_labels:
+        words.append("--flip-test" if has_labels else "--no-flip-test")
     return _line([*words, *_options({name: settings.get(name) for name in ("num", "seed")}, {"seed": 0}), "--out", out])
 
 
-def gradcam_command(found: Attributions, out: str) -> str:
-    """Return the command that makes maps again, "" where the dataset was in memory alone.
+def gradcam_command(attributions: Attributions, out: str) -> str:
+    """Return the `ckaprobe gradcam` of attributions, or "" if the dataset was in memory only.
 
-    How many are drawn is not recorded: the command's default is.
+    The number of images in the figure is not recorded; the command uses its default.
     """
-    if _in_memory(str(found.data["source"])):
+    if _in_memory(str(attributions.data["source"])):
         return ""
-    settings, references = found.settings, [str(model["reference"]) for model in found.models.values()]
-    words = ["gradcam", *map(_place, references), "--data", str(found.data["source"])]
-    if list(found.models) != distinct_names(references):
-        words += ["--names", ",".join(found.models)]
-    words += _options({name: settings.get(name) for name in MAPPED}, MAPPED)
+    settings = attributions.settings
+    references = [str(model["reference"]) for model in attributions.models.values()]
+    words = ["gradcam", *map(_operand, references), "--data", str(attributions.data["source"])]
+    if list(attributions.models) != distinct_names(references):
+        words += ["--names", ",".join(attributions.models)]
+    words += _options({name: settings.get(name) for name in GRADCAM_DEFAULTS}, GRADCAM_DEFAULTS)
     words += ["--num", "0"] if settings.get("num") is None else []
     words += ["--log-softmax"] if settings.get("log_softmax") else []
     return _line([*words, "--out", out])
 
 
 def train_command(table: Mapping[str, Any], out: str) -> str:
-    """Return the command that trains again.
+    """Return the `ckaprobe train` of a run.
 
-    A recipe that comes with the package is called by its name, with what was changed; any other by its file.
+    A bundled recipe is called by its name with overrides, any other by its file.
 
     Args:
-        table: The `recipe.json` of the run.
+        table: The content of the run's `recipe.json`.
         out: The run's folder, which holds that file.
     """
     from cka_probe.lab.training.recipe import bundled
@@ -116,76 +110,64 @@ def train_command(table: Mapping[str, Any], out: str) -> str:
     name, data = str(table.get("name")), table.get("data") or {}
     overrides = [f"data.{key}={path}" for key, path in data.items() if path]
     overrides += [f"seed={table['seed']}"] if table.get("seed") else []
-    if name in bundled() and _same(table, name, overrides):
+    if name in bundled() and _is_bundled(table, name, overrides):
         words = ["train", "--recipe", name, *(word for override in overrides for word in ("--set", override))]
         return _line([*words, "--out", out])
     return _line(["train", "--recipe", f"{out}/recipe.json", "--out", f"{out}-again"])
 
 
-def _same(table: Mapping[str, Any], name: str, overrides: Iterable[str]) -> bool:
-    """Return whether a bundled recipe with these overrides is what was run."""
-    from cka_probe.lab.training.recipe import read_recipe
+def _is_bundled(table: Mapping[str, Any], name: str, overrides: Iterable[str]) -> bool:
+    """Return whether a run used a bundled recipe with these overrides."""
+    from cka_probe.lab.training.recipe import read_recipe, recipe_of
 
     try:
-        ours = read_recipe(name, tuple(overrides)).as_dict()
-        return recipe_with_defaults(table).as_dict() == ours
+        return recipe_of(dict(table)).as_dict() == read_recipe(name, tuple(overrides)).as_dict()
     except CkaProbeError:
-        return False  # of another version of the package: then its file says it
-
-
-def recipe_with_defaults(table: Mapping[str, Any]) -> "Recipe":
-    """Return the recipe of a run, keys of which older versions did not know at their defaults.
-
-    Raises:
-        CkaProbeError: This version does not read it.
-    """
-    from cka_probe.lab.training.recipe import recipe_of
-
-    return recipe_of(dict(table))
+        return False  # the recipe is of another version of the package
 
 
 def _depth_rules(settings: Mapping[str, Any]) -> list[str]:
-    """Return the options of `ckaprobe evaluate` that only depth has."""
+    """Return the options of `ckaprobe evaluate` for depth only."""
     words = []
     if settings.get("eigen_crop") is not None:
         words.append("--eigen-crop" if settings["eigen_crop"] else "--no-crop")
     if settings.get("cap") is not None:
-        least, most = settings["cap"]
-        words += ["--cap", str(least), "inf" if most is None else str(most)]
+        low, high = settings["cap"]
+        words += ["--cap", str(low), "inf" if high is None else str(high)]
     words += _options({"crops": settings.get("crops")}, {})
     words += ["--feathered"] if settings.get("feathered") else []
     canny = settings.get("canny")
     return words + (["--canny", *map(str, canny)] if canny and list(canny) != [0.1, 0.2] else [])
 
 
-def _options(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-    """Return options that were given and differ from their defaults."""
-    given = {name: value for name, value in found.items() if value is not None and value != defaults.get(name)}
-    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+def _options(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Return the options of settings that are not None and differ from their defaults."""
+    changed = {name: value for name, value in settings.items() if value is not None and value != defaults.get(name)}
+    return [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
-def _layers(axes: tuple[Axis, ...], architecture: str) -> str:
-    """Return what `--layers` must say for these layers of a model, "" where they are its natural ones."""
+def _is_default(axes: tuple[Axis, ...], architecture: str) -> bool:
+    """Return whether layers are the default layers of their architecture."""
     known = ARCHITECTURES.get(architecture)
-    natural = [(layer.name, layer.module) for layer in known.layers] if known else []
-    return "" if natural == [(axis.name, axis.module) for axis in axes] else _named(axes)
+    layers = [(layer.name, layer.module) for layer in known.layers] if known else []
+    return layers == [(axis.name, axis.module) for axis in axes]
 
 
-def _named(axes: tuple[Axis, ...]) -> str:
-    """Return layers so that each means one only: those of a paper by its name, all others as modules."""
+def layer_option(axes: tuple[Axis, ...]) -> str:
+    """Return the value of `--layers` that selects exactly these layers, by paper name or module."""
     return ",".join(f"module:{axis.module}" if axis.name == axis.module else f"paper:{axis.name}" for axis in axes)
 
 
 def _in_memory(reference: str) -> bool:
-    """Return whether a name is that of a class, and not of a place."""
-    return reference in MEMORY or (re.fullmatch(r"[A-Z]\w*", reference) is not None and not Path(reference).exists())
+    """Return whether a reference is a description or a class name instead of a path or specification."""
+    return reference in IN_MEMORY or (re.fullmatch(r"[A-Z]\w*", reference) is not None and not Path(reference).exists())
 
 
-def _place(reference: str) -> str:
-    """Return a reference that no parser takes for an option."""
+def _operand(reference: str) -> str:
+    """Return a reference that a parser does not mistake for an option."""
     return f"./{reference}" if reference.startswith("-") else reference
 
 
 def _line(words: Iterable[str]) -> str:
-    """Return words as a shell takes them."""
+    """Return a command line quoted for a shell."""
     return shlex.join(["ckaprobe", *words])

@@ -58,7 +58,7 @@ def text_of(window, selector):
 
 
 def focused(window):
-    return tuple(window.execute_script("return document.activeElement.place || [-1, -1]"))
+    return tuple(window.execute_script("return document.activeElement.position || [-1, -1]"))
 
 
 def choose(window, name):

@@ -27,18 +27,18 @@ def network(seed: int, width: int = 4) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 5, 3))
 
 
-def comparison(folder: Path, *, layers=("0", "1", "2"), layers_y=None, prints=True, width=4):
+def comparison(folder: Path, *, layers=("0", "1", "2"), layers_y=None, save_prints=True, width=4):
     """Write what `ckaprobe compare` does, but for its figures; return the result."""
     torch.manual_seed(3)
     images = torch.rand(24, 3, 10, 10)
-    kept = fingerprints(
+    prints = fingerprints(
         network(0), network(1, width), images, layers=list(layers), layers_y=list(layers_y or layers), batch=12
     )
-    result = cka_probe.compare_fingerprints(*kept, permutations=20)
+    result = cka_probe.compare_fingerprints(*prints, permutations=20)
     result.save(folder / "result.json")
-    for side, found in zip("xy", kept, strict=True):
-        if prints:
-            found.save(folder / f"{side}.fingerprint")
+    for side, fingerprint in zip("xy", prints, strict=True):
+        if save_prints:
+            fingerprint.save(folder / f"{side}.fingerprint")
     return result
 
 
@@ -118,6 +118,6 @@ def attributions(folder: Path, labels: bool = True) -> Attributions:
     data = {"source": "kitti_semantics:data:val", "hash": "beef", "num": 4, "labels": labels}
     settings = {"layer": "first", "target": "segmentation:car", "num": 4, "seed": 0, "tolerance": 1.0}
     settings |= {"log_softmax": False, "resamples": 50}
-    found = Attributions(table[list(COLUMNS)], models, data, settings, VERSIONS)
-    found.save(folder / "gradcam.json")
-    return found
+    result = Attributions(table[list(COLUMNS)], models, data, settings, VERSIONS)
+    result.save(folder / "gradcam.json")
+    return result

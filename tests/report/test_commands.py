@@ -32,12 +32,12 @@ def result(tmp_path_factory):
         side: replace(getattr(made, side), reference=f"runs/my {side}.safetensors", architecture="resnet18")
         for side in "xy"
     }
-    natural = natural_axes(9)
+    axes = default_axes(9)
     images = {"source": "nyuv2:rooms & halls:test", "hash": "beef", "skipped": []}
-    return replace(made, **sides, rows=natural, columns=natural, images=images)
+    return replace(made, **sides, rows=axes, columns=axes, images=images)
 
 
-def natural_axes(count):
+def default_axes(count):
     from cka_probe.models.architectures import ARCHITECTURES
 
     return tuple(Axis(layer.name, layer.module, 1.0) for layer in list(ARCHITECTURES["resnet18"].layers)[:count])
@@ -68,7 +68,7 @@ def test_compare_is_asked_for_the_settings_it_had(result, changed):
 
 
 def test_layers_are_named_so_that_each_means_one(result):
-    few = natural_axes(2)
+    few = default_axes(2)
     other = (Axis("layer4.0", "layer4.0", 1.0), Axis("layers.0.downsample.norm", "layers.1.downsample.norm", 1.0))
     _, params = parsed(compare_command(replace(result, rows=few, columns=few), "out"))
     assert params["layers"] == ",".join(f"module:{axis.module}" for axis in few)
@@ -78,14 +78,14 @@ def test_layers_are_named_so_that_each_means_one(result):
     assert params["layers"].count("module:") == 9
 
 
-def test_layers_that_are_named_are_found_again():
+def test_the_layer_option_selects_the_same_layers():
     from cka_probe.models.layers import LayerMap
     from cka_probe.models.selection import select_layers
-    from cka_probe.report.commands import _named
+    from cka_probe.report.commands import layer_option
 
     torch.manual_seed(0)
     axes = (Axis("2", "2", 1.0), Axis("0", "0", 1.0))
-    assert select_layers(network(0), _named(axes), LayerMap.of(["0"])).modules == ("2", "0")
+    assert select_layers(network(0), layer_option(axes), LayerMap.of(["0"])).modules == ("2", "0")
 
 
 def test_unreadable_images_and_dashes_are_survived(result):
@@ -120,20 +120,18 @@ def test_evaluate_is_asked_for_the_rules_of_labels(tmp_path):
 
 
 def test_gradcam_is_asked_for_the_same_maps(tmp_path):
-    found = attributions(tmp_path)
-    _, params = parsed(gradcam_command(found, "out"))
+    maps = attributions(tmp_path)
+    _, params = parsed(gradcam_command(maps, "out"))
     assert params["checkpoints"] == ["runs/video/segment.safetensors", "runs/none/segment.safetensors"]
     assert (params["target"], params["num"], params["names"], params["layer"]) == ("segmentation:car", 4, None, "first")
-    renamed = replace(
-        found, models=dict(zip(("a", "b"), found.models.values(), strict=True)), table=renamed_rows(found)
-    )
+    renamed = replace(maps, models=dict(zip(("a", "b"), maps.models.values(), strict=True)), table=renamed_rows(maps))
     assert parsed(gradcam_command(renamed, "out"))[1]["names"] == "a,b"
-    everything = replace(found, settings=dict(found.settings) | {"num": None, "log_softmax": True})
+    everything = replace(maps, settings=dict(maps.settings) | {"num": None, "log_softmax": True})
     assert parsed(gradcam_command(everything, "out"))[1]["num"] == 0
 
 
-def renamed_rows(found):
-    return found.table.assign(checkpoint=found.table["checkpoint"].map({"video": "a", "none": "b"}))
+def renamed_rows(maps):
+    return maps.table.assign(checkpoint=maps.table["checkpoint"].map({"video": "a", "none": "b"}))
 
 
 def test_a_bundled_recipe_is_called_by_its_name():

@@ -66,7 +66,7 @@ def test_one_layer_against_three_has_no_diagonal(tmp_path):
 
 
 def test_an_old_result_works_and_says_what_it_lacks(tmp_path):
-    comparison(tmp_path, prints=False)
+    comparison(tmp_path, save_prints=False)
     document = json.loads((tmp_path / "result.json").read_text())
     for axis in document["rows"] + document["columns"]:
         del axis["shape"]
@@ -175,7 +175,7 @@ def test_several_in_one_folder_stand_below_each_other(tmp_path):
 
 def test_the_same_folder_gives_the_same_bytes_wherever_it_is_called_from(tmp_path, monkeypatch):
     run(tmp_path / "road", finished=("masked",))
-    comparison(tmp_path / "road" / "compare", prints=False)
+    comparison(tmp_path / "road" / "compare", save_prints=False)
     first = report(tmp_path / "road", tmp_path / "one.html").read_bytes()
     monkeypatch.chdir(tmp_path / "road")
     second = report(".", tmp_path / "two.html").read_bytes()

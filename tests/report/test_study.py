@@ -135,7 +135,7 @@ def test_notes_follow_what_is_claimed(folder):
 def test_a_study_shows_its_matrices_after_its_claims(folder, tmp_path):
     (tmp_path / "study.json").write_text(json.dumps({"paper": "mesa", "scale": "demo"}))
     for name in ("mp~mp_depth~paper", "sp~sp_depth~paper", "mp~mp~biased"):
-        comparison(tmp_path / name, prints=False)
+        comparison(tmp_path / name, save_prints=False)
         (tmp_path / "seed0" / "similarity").mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "result.json").rename(tmp_path / "seed0" / "similarity" / f"{name}.json")
     page = page_of(tmp_path)

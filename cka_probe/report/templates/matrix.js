@@ -224,7 +224,7 @@ class Matrix {
       const y = this.data.top + row * high;
       this.cells.push(Array.from({length: this.size[1]}, (_, column) => {
         const cell = draw("rect", {role: "gridcell", x: +(this.data.left + column * wide).toFixed(2), y: +y.toFixed(2), width: wide, height: high});
-        cell.place = [row, column];
+        cell.position = [row, column];
         line.append(cell);
         return cell;
       }));
@@ -241,15 +241,15 @@ class Matrix {
 
   listen() {
     const group = this.part(".cells");
-    group.addEventListener("pointerover", event => event.target.place && this.read(event.target.place));
+    group.addEventListener("pointerover", event => event.target.position && this.read(event.target.position));
     // Not on the group: Chromium makes SVG elements with focus listeners focusable.
     const box = this.part(".drawing");
-    box.addEventListener("focusin", event => event.target.place && this.reached(event.target.place));
+    box.addEventListener("focusin", event => event.target.position && this.announce(event.target.position));
     box.addEventListener("focusout", () => this.mark());
     group.addEventListener("click", event => {
-      if (!event.target.place) return;
-      this.move(event.target.place);
-      this.pin(event.target.place);
+      if (!event.target.position) return;
+      this.move(event.target.position);
+      this.pin(event.target.position);
     });
     group.addEventListener("keydown", event => this.key(event));
     this.root.addEventListener("keydown", event => {
@@ -287,17 +287,17 @@ class Matrix {
     }
   }
 
-  move(place) {
+  move(position) {
     this.cell(this.current).removeAttribute("tabindex");
-    this.cell(place).setAttribute("tabindex", 0);
-    this.current = place;
-    this.name(place);
-    this.cell(place).focus({preventScroll: false});
+    this.cell(position).setAttribute("tabindex", 0);
+    this.current = position;
+    this.name(position);
+    this.cell(position).focus({preventScroll: false});
   }
 
-  reached(place) {
-    this.read(place);
-    this.say(sentenceOf(this.result, this.data.models, ...place));
+  announce(position) {
+    this.read(position);
+    this.say(sentenceOf(this.result, this.data.models, ...position));
   }
 
   cell([row, column]) {
@@ -309,22 +309,22 @@ class Matrix {
     this.cells[row][column].setAttribute("aria-label", `${r.rows[row].name} by ${r.columns[column].name}: ${number === null ? "undefined" : fixed(number)}`);
   }
 
-  say(words) {
-    this.part(".live").textContent = words;
+  say(text) {
+    this.part(".live").textContent = text;
   }
 
-  read(place) {
-    this.shown = place;
+  read(position) {
+    this.shown = position;
     this.part(".hint").classList.add("visually-hidden");
-    this.part(".cell-facts").replaceChildren(cellFacts(this.result, this.data.models, ...place));
+    this.part(".cell-facts").replaceChildren(cellFacts(this.result, this.data.models, ...position));
     this.mark();
   }
 
   // Frames around the cell that is read, the focused cell, and the pinned cells with their letters.
   mark() {
     const marks = this.part(".marks"), [wide, high] = this.data.cell;
-    const frame = (place, kind, wider) => {
-      const [row, column] = place, at = {x: this.data.left + column * wide - wider, y: this.data.top + row * high - wider, width: wide + 2 * wider, height: high + 2 * wider};
+    const frame = (position, kind, wider) => {
+      const [row, column] = position, at = {x: this.data.left + column * wide - wider, y: this.data.top + row * high - wider, width: wide + 2 * wider, height: high + 2 * wider};
       marks.append(draw("rect", {...at, class: `${kind} outer`, stroke: "#fff", "stroke-width": 4}), draw("rect", {...at, class: kind, stroke: "#0b559f", "stroke-width": 2}));
     };
     marks.replaceChildren();
@@ -391,19 +391,19 @@ class Matrix {
     }
   }
 
-  pin(place) {
-    const at = this.pins.findIndex(pin => pin.cell[0] === place[0] && pin.cell[1] === place[1]);
-    const r = this.result.document, title = `${r.rows[place[0]].name} by ${r.columns[place[1]].name}`;
+  pin(position) {
+    const at = this.pins.findIndex(pin => pin.cell[0] === position[0] && pin.cell[1] === position[1]);
+    const r = this.result.document, title = `${r.rows[position[0]].name} by ${r.columns[position[1]].name}`;
     if (at >= 0) {
       this.pins.splice(at, 1);
       this.say(`Unpinned ${title}.`);
     } else {
       if (this.pins.length === LETTERS.length) this.pins.shift();
       const letter = [...LETTERS].find(one => !this.pins.some(pin => pin.letter === one));
-      this.pins.push({cell: place, letter});
-      this.say(`Pinned as ${letter}. ${sentenceOf(this.result, this.data.models, ...place)}`);
+      this.pins.push({cell: position, letter});
+      this.say(`Pinned as ${letter}. ${sentenceOf(this.result, this.data.models, ...position)}`);
     }
-    this.cell(place).setAttribute("aria-selected", String(at < 0));
+    this.cell(position).setAttribute("aria-selected", String(at < 0));
     this.mark();
     this.writePins();
   }
