@@ -1,11 +1,12 @@
 """The command line: parse, one library call, print the paths written.
 
-No module here imports the library before its command runs, so that `ckaprobe --help` answers at once. Results go
-to stdout, progress to stderr. What a user can put right is one line and exit code 2; anything else is a bug and
-keeps its traceback.
+No module here imports the library before its command runs, so that `ckaprobe --help` is fast. Results go to stdout,
+progress to stderr. An error that the user can fix is one line with exit code 2; any other is a bug and keeps its
+traceback.
 """
 
 import sys
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -22,16 +23,16 @@ from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
 from ckaprobe_cli.train import train
 
-INTERRUPTED = 130  # what shells report of a program that Ctrl-C ended
+INTERRUPTED = 130  # the exit code that shells report after Ctrl-C
 
 
 class OneLineErrors(TyperGroup):
-    """Commands whose `CkaProbeError`s are one line on stderr and exit code 2."""
+    """Commands that report a `CkaProbeError` as one line on stderr with exit code 2."""
 
-    def invoke(self, context: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             typer.echo("ckaprobe: interrupted; no file is half-written", err=True)
             raise typer.Exit(INTERRUPTED) from interrupt

@@ -1,6 +1,5 @@
-"""`ckaprobe compare`: two models, some images, and how alike their layers are."""
+"""`ckaprobe compare`: the similarity of the layers of two models over the same images."""
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ from ckaprobe_cli.options import (
     Precision,
     Seed,
     SkipBad,
-    given,
+    drop_none,
 )
 
 
@@ -31,41 +30,45 @@ def compare(
     num: Num = None,
     batch: Batch = None,
     layers: Layers = None,
-    layers_y: Annotated[str | None, typer.Option(help="Of y, where they differ.", show_default=False)] = None,
+    layers_y: Annotated[str | None, typer.Option(help="Layers of Y, where they differ.", show_default=False)] = None,
     seed: Seed = None,
     features: Features = None,
     measure: Annotated[str, typer.Option(help="cka, rsa, mutual_knn, or procrustes (slow).")] = "cka",
-    estimator: Annotated[str, typer.Option(help="Of CKA: unbiased or biased.")] = "unbiased",
-    permutations: Annotated[int, typer.Option(help="Of the images of y, for the null.", min=0)] = 200,
+    estimator: Annotated[str, typer.Option(help="Estimator of CKA: unbiased or biased.")] = "unbiased",
+    permutations: Annotated[int, typer.Option(help="Number of permutations for the null; 0: none.", min=0)] = 200,
     preprocess: Annotated[
         str | None,
-        typer.Option(help="own or shared (y is fed as x is).  [default: own]", show_default=False),
+        typer.Option(
+            help="own (each model its size and normalisation) or shared (those of X).  [default: own]",
+            show_default=False,
+        ),
     ] = None,
     precision: Precision = None,
     arch: Arch = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
     keep: Annotated[
-        bool, typer.Option("--fingerprints/--no-fingerprints", help="Keep those of both sides beside the result.")
+        bool, typer.Option("--fingerprints/--no-fingerprints", help="Save the fingerprints of both models in OUT.")
     ] = True,
 ) -> None:
     """Compare every layer of X with every layer of Y.
 
-    Writes result.json, result.csv, heatmap.png and heatmap.pdf (and the profile of the diagonal, where there is
-    one), the fingerprints of both sides and a strip of the first images, and prints the table of the diagonal and
-    the paths.
+    Writes result.json, result.csv, the figures as PNG and PDF, the fingerprints of both models and a strip of the
+    first images. Prints the table of the diagonal, warnings, and the paths written.
     """
     import cka_probe
     from cka_probe.comparison.fingerprint import is_fingerprint
     from cka_probe.comparison.warnings import warnings_for
     from cka_probe.files import check_writable
+    from cka_probe.images.thumbnails import save_strip, thumbnails
+    from cka_probe.plotting import figures_for, save_figure
     from cka_probe.similarity import choose_measure
 
     check_writable(out)
     choose_measure(measure, estimator)
-    settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
+    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
     with progress_bar("images") as progress:
-        prints = cka_probe.fingerprints(
+        sides = cka_probe.fingerprints(
             x,
             y,
             data,
@@ -77,20 +80,19 @@ def compare(
             skip_bad=skip_bad,
             **settings,
         )
-    result = cka_probe.compare_fingerprints(*prints, measure=measure, estimator=estimator, permutations=permutations)
+    result = cka_probe.compare_fingerprints(*sides, measure=measure, estimator=estimator, permutations=permutations)
     typer.echo(result.summary())
     for warning in warnings_for(result):
         typer.echo(f"warning  {warning}")
-    from cka_probe.images.thumbnails import save_strip, thumbnails
-    from cka_probe.plotting import figures_for, save_figure
 
     paths = [result.save(out / "result.json"), result.save(out / "result.csv")]
     for name in figures_for(result):
         paths += save_figure(result, name, [out / f"{name}.png", out / f"{name}.pdf"])
     if keep:
-        paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", prints, strict=True)]
+        paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
     if not (is_fingerprint(x) and is_fingerprint(y)):  # else no image was read
-        chosen = replace(prints[0].settings, skip_bad=skip_bad)
-        paths.append(save_strip(thumbnails(data, chosen), out / "images.jpg"))
+        choice = sides[0].settings
+        strip = thumbnails(data, num=choice.num, seed=choice.seed, skip_bad=skip_bad)
+        paths.append(save_strip(strip, out / "images.jpg"))
     for path in paths:
         typer.echo(path)

@@ -1,4 +1,4 @@
-"""`ckaprobe evaluate`: how well a checkpoint predicts depth, or the class of each pixel."""
+"""`ckaprobe evaluate`: score a checkpoint that predicts depth, or the class of each pixel."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
-from ckaprobe_cli.options import Device, Out, Style, Venue, given
+from ckaprobe_cli.options import Device, Out, Style, Venue
 
 if TYPE_CHECKING:
     from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -17,26 +17,31 @@ KEPT = "predictions"
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="Of `ckaprobe train`, of a task that predicts depth or labels.")],
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint of `ckaprobe train` that predicts depth or labels.")],
     on: Annotated[
         str, typer.Option(help="A dataset with depth or labels: nyuv2:DIR:test, kitti_semantics:DIR (see README).")
     ],
     out: Out,
     scaling: Annotated[
         str | None,
-        typer.Option(help="Of depth: none, median or affine.  [default: as the task needs]", show_default=False),
+        typer.Option(
+            help="Scaling of predicted depth: none, median or affine.  [default: as the task needs]", show_default=False
+        ),
     ] = None,
     eigen_crop: Annotated[
-        bool | None, typer.Option("--eigen-crop/--no-crop", help="[default: as is usual for the dataset]")
+        bool | None,
+        typer.Option(
+            "--eigen-crop/--no-crop", help="Score depth within Eigen's crop.  [default: usual for the dataset]"
+        ),
     ] = None,
     cap: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Least and most depth that counts, m.  [default: usual for the dataset]", show_default=False),
+        typer.Option(help="Least and greatest depth scored, m.  [default: usual for the dataset]", show_default=False),
     ] = None,
     crops: Annotated[
         int | None,
         typer.Option(
-            help="Windows along the longer side of an image; 0: squeezed whole.  [default: 2; of a teacher 0]",
+            help="Windows along the longer side; 0: the whole image, resized.  [default: 2; for a teacher 0]",
             min=0,
             show_default=False,
         ),
@@ -44,37 +49,44 @@ def evaluate(
     flip_test: Annotated[
         bool | None,
         typer.Option(
-            "--flip-test/--no-flip-test", help="Average with its mirror image.  [default: of depth yes, of labels no]"
+            "--flip-test/--no-flip-test",
+            help="Average with the prediction of the mirrored image.  [default: for depth]",
         ),
     ] = None,
     feathered: Annotated[
-        bool, typer.Option("--feathered", help="Let windows fade into each other: no seams, and not what is published.")
+        bool,
+        typer.Option("--feathered", help="Blend windows where they overlap: no seams, unlike published protocols."),
     ] = False,
     canny: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]", show_default=False),
+        typer.Option(
+            help="Canny thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]", show_default=False
+        ),
     ] = None,
     resolution: Annotated[
         str | None,
         typer.Option(
-            help="Of labels: image, or network as the paper scores them.  [default: image]", show_default=False
+            help="Score labels at this resolution: image, or network (as the paper).  [default: image]",
+            show_default=False,
         ),
     ] = None,
-    num: Annotated[int | None, typer.Option(help="So many images, drawn by the seed.", show_default=False)] = None,
+    num: Annotated[
+        int | None, typer.Option(help="Number of images, chosen by the seed.  [default: all]", show_default=False)
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Images in a batch.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of images.")] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help=f"Keep every prediction, in {KEPT}/.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the choice of images.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help=f"Save every prediction in {KEPT}/.")] = False,
     draw: Annotated[
-        int, typer.Option(help="Draw so many images, from the best predicted to the worst; keeps predictions.", min=0)
+        int, typer.Option(help="Draw so many images, from the best predicted to the worst; saves predictions.", min=0)
     ] = 0,
     style: Style = "paper",
     venue: Venue = None,
     device: Device = "auto",
 ) -> None:
-    """Score a checkpoint on a dataset: errors of depth, on iBims-1 also of boundaries and planes, or of labels.
+    """Score a checkpoint on a dataset: depth (on iBims-1 also its boundaries and planes) or labels.
 
-    Writes scores.json and scores.csv (a row for each image), and if it is to draw depth.png and depth.pdf, or
-    labels.png and labels.pdf; prints the scores with their 95 % intervals and the paths.
+    Writes scores.json and scores.csv (one row per image), and with --draw the figure depth or labels as PNG and PDF.
+    Prints the scores with 95 % intervals and the paths written.
     """
     from cka_probe.files import check_writable
     from cka_probe.lab.evaluation.evaluate import evaluate as score
@@ -83,8 +95,6 @@ def evaluate(
     check_writable(out)
     check_style(style, venue)
     kept = out / KEPT if keep or draw else None
-    rules = given(scaling=scaling, eigen_crop=eigen_crop, cap=cap, num=num, crops=crops, canny=canny)
-    rules |= given(flip_test=flip_test, resolution=resolution, feathered=feathered or None)
     with progress_bar("images") as progress:
         scores = score(
             checkpoint,
@@ -94,18 +104,26 @@ def evaluate(
             keep=kept,
             progress=progress,
             seed=seed,
-            **rules,
+            num=num,
+            scaling=scaling,
+            eigen_crop=eigen_crop,
+            cap=cap,
+            crops=crops,
+            flip_test=flip_test,
+            feathered=feathered or None,
+            canny=canny,
+            resolution=resolution,
         )
     typer.echo(scores.summary())
     paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
     paths += [kept] if kept else []
     if draw and kept:
-        paths += _drawn(scores, on, kept, draw, style, venue)
+        paths += _draw(scores, on, kept, draw, style, venue)
     for path in paths:
         typer.echo(path)
 
 
-def _drawn(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style: str, venue: str | None) -> list[Path]:
+def _draw(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style: str, venue: str | None) -> list[Path]:
     """Draw predictions next to the ground truth; return the paths."""
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.showing import label_rows, representative_images
@@ -119,19 +137,19 @@ def _drawn(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style:
             panel, [kept.parent / "labels.png", kept.parent / "labels.pdf"], style=style, venue=venue
         )
     return save_depth_panel(
-        _depths(scores, on, kept, names),
+        _depth_panel(scores, on, kept, names),
         [kept.parent / "depth.png", kept.parent / "depth.pdf"],
         style=style,
         venue=venue,
     )
 
 
-def _depths(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":
-    """Return depth, errors and, where the dataset knows the true ones, edges of some images as a panel."""
+def _depth_panel(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":
+    """Return a panel of depth, errors and, where the dataset has them, edges of some images."""
     from cka_probe.lab.evaluation.protocol import Protocol
     from cka_probe.lab.evaluation.showing import depth_rows
     from cka_probe.plotting.depth_panel import TRUTH, DepthPanel
 
     rows = depth_rows(on, {scores.model["stage"]: kept}, names, Protocol.from_recorded(scores.settings))
-    parts = ("depth", "error", "edges") if TRUTH in rows[0].edges else ("depth", "error")
+    parts = ("depth", "error", "edges") if TRUTH in (rows[0].edges or {}) else ("depth", "error")
     return DepthPanel(rows, parts)

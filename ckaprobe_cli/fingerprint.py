@@ -1,4 +1,4 @@
-"""`ckaprobe fingerprint`: all that a comparison needs of a model, in one small file."""
+"""`ckaprobe fingerprint`: what a comparison needs of a model, in one small file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from ckaprobe_cli.options import (
     Precision,
     Seed,
     SkipBad,
-    given,
+    drop_none,
 )
 
 
@@ -39,19 +39,20 @@ def fingerprint(
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
-    """Record MODEL over images, once, to be compared with others later.
+    """Record MODEL over images once, for comparisons with other models later.
 
-    Writes the file, and beside it images.jpg, a strip of the first images.
+    Writes the file, and images.jpg next to it, a strip of the first images; prints both paths.
     """
     import cka_probe
     from cka_probe.files import check_writable
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
     check_writable(output.parent)
-    settings = given(num=num, batch=batch, seed=seed, features=features, precision=precision)
+    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision)
     with progress_bar("images") as progress:
-        made = cka_probe.fingerprint(
+        result = cka_probe.fingerprint(
             model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings
         )
-    typer.echo(made.save(output))
-    typer.echo(save_strip(thumbnails(data, made.settings), output.with_name("images.jpg")))
+    typer.echo(result.save(output))
+    strip = thumbnails(data, num=result.settings.num, seed=result.settings.seed, skip_bad=skip_bad)
+    typer.echo(save_strip(strip, output.with_name("images.jpg")))

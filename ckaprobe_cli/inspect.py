@@ -1,4 +1,4 @@
-"""`ckaprobe inspect`: what a file of weights is, before anything is done with it."""
+"""`ckaprobe inspect`: the kind and contents of a weights file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ def inspect(
         Path, typer.Argument(help="A file of weights, or a Monodepth2 weights folder.", show_default=False)
     ],
 ) -> None:
-    """Say what a file of weights is: who wrote it, what fits, what would be renamed and dropped."""
+    """Print what a weights file is: its origin, which weights fit, which would be renamed or dropped."""
     from cka_probe.models.checkpoints import inspect_file
 
     for line in inspect_file(file).lines():

@@ -1,4 +1,4 @@
-"""`ckaprobe layers`: where a model can be looked at."""
+"""`ckaprobe layers`: the layers of a model that can be compared."""
 
 from typing import Annotated
 
@@ -17,9 +17,9 @@ def layers(
     layers: Layers = None,
     arch: Arch = None,
 ) -> None:
-    """Print index, name, module, shape, stride and layout of MODEL's layers.
+    """Print index, name, module, shape, stride and layout of the layers of MODEL.
 
-    By default the layers that `compare` takes by default; with --layers '*' every leaf.
+    These are the default layers of `compare`, or with --layers '*' every leaf module.
     """
     import cka_probe
     from cka_probe.comparison.extraction import layer_table

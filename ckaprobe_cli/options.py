@@ -1,7 +1,7 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,36 +16,43 @@ Data = Annotated[
 Layers = Annotated[
     str | None,
     typer.Option(
-        help="Comma list of indices, module names or globs; by default the nine natural layers.", show_default=False
+        help="Indices, module names or globs, separated by commas.  [default: the default layers of the model]",
+        show_default=False,
     ),
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(help="Architecture of files that do not tell theirs: NAME or NAME@SIZE.", show_default=False),
+    typer.Option(help="Architecture of files that do not record theirs: NAME or NAME@SIZE.", show_default=False),
 ]
-Num = Annotated[int | None, typer.Option(help="At most so many images.  [default: 512]", show_default=False)]
+Num = Annotated[int | None, typer.Option(help="Number of images at most.  [default: 512]", show_default=False)]
 Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]", show_default=False)]
 Seed = Annotated[
-    int | None, typer.Option(help="Of the choice of images and of the null.  [default: 0]", show_default=False)
+    int | None, typer.Option(help="Seed of the choice of images and of the null.  [default: 0]", show_default=False)
 ]
-Features = Annotated[str | None, typer.Option(help="flatten, gap or tokens.  [default: flatten]", show_default=False)]
-Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16.  [default: float32]", show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out (they are listed).")]
+Features = Annotated[
+    str | None,
+    typer.Option(help="Features of an activation: flatten, gap or tokens.  [default: flatten]", show_default=False),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="Precision of the forward pass: float32 or bfloat16.  [default: float32]", show_default=False),
+]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip unreadable images; the result lists them.")]
 Style = Annotated[
     str,
-    typer.Option(help="Of figures: paper, talk (letters of 12 points or more) or screen (pages, notebooks)."),
+    typer.Option(help="Style of figures: paper, talk (text of 12 points or more) or screen (pages, notebooks)."),
 ]
 Venue = Annotated[
     str | None,
     typer.Option(
-        help="Figures as wide as a column or the page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.",
+        help="Make figures as wide as a column or page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.",
         show_default=False,
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)]
 
 
-def given(**options: object) -> dict[str, object]:
-    """Return the options that were given: a fingerprint brings its own for the rest."""
+def drop_none(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None; the library has its own defaults for the rest."""
     return {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""`ckaprobe report`: one page of whatever a folder holds."""
+"""`ckaprobe report`: one page for any result folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ def report(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Of `ckaprobe compare`, `train`, `evaluate`, `gradcam` or `reproduce`, or a folder of such folders.",
+            help="A folder of `ckaprobe compare`, `train`, `evaluate`, `gradcam` or `reproduce`, or a folder of these.",
             show_default=False,
         ),
     ],
@@ -18,9 +18,9 @@ def report(
         Path | None, typer.Option(help="File to write.  [default: index.html in the folder]", show_default=False)
     ] = None,
 ) -> None:
-    """Write one self-contained page of a folder's results: it needs no network and no other file.
+    """Write the results in a folder as one HTML page that needs no network and no other file.
 
-    Prints its path and its size.
+    Prints the path and size of the page.
     """
     from cka_probe.report import report as write
 

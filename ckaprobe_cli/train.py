@@ -1,4 +1,4 @@
-"""`ckaprobe train`: run a recipe, or go on with one."""
+"""`ckaprobe train`: run or resume a recipe."""
 
 import os
 from pathlib import Path
@@ -11,21 +11,21 @@ from ckaprobe_cli.bars import Bars
 
 def train(
     recipe: Annotated[str, typer.Option(help="A bundled recipe, a .toml file, or the recipe.json of a run.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; a run that is there already goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; an interrupted run in it is resumed.")],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: seed=1, data.rooms=PATH, masked.steps=10."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Processes that read images ahead; by default none on a CPU, all cores but one on a GPU."
+            min=0, help="Processes that prefetch images; by default none on a CPU, all cores but one on a GPU."
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Train the stages of a recipe; stop it at any time, run it again to go on.
+    """Train the stages of a recipe. Interrupt it at any time; the same command resumes it.
 
     Several GPUs: torchrun --nproc_per_node 8 --no-python ckaprobe train --recipe NAME --out DIR
     """
@@ -38,10 +38,10 @@ def train(
         )
     except KeyboardInterrupt as interrupt:
         bars.close()
-        typer.echo(str(interrupt) or "stopped; the same command goes on from the last resume point", err=True)
+        typer.echo(str(interrupt) or "interrupted; the same command resumes from the last resume point", err=True)
         raise typer.Exit(130) from interrupt
     finally:
         bars.close()
-    if os.environ.get("RANK", "0") == "0":  # under torchrun, one process speaks for all
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, only the main process prints
         for path in paths:
             typer.echo(path)

@@ -1,10 +1,10 @@
 """The names and colours of classes, and the tables from one numbering to another.
 
-A label image holds numbers; what they mean stands nowhere in it. A vocabulary says it: class `k` of a sample's
-`labels` is called `names[k]` and drawn in `colours[k]`, and 255 is no class at all.
+A label image holds only numbers. A vocabulary says what they mean: class `k` of a sample's `labels` is called
+`names[k]` and drawn in `colours[k]`; 255 is no class.
 
-Data sets number their classes in their own ways. A table (numpy int64, indexed by the number in the file) takes
-them to the numbering of a vocabulary; 255 in it means ignore, `UNKNOWN` that the file should not hold that number.
+Data sets number their classes differently. A table (numpy int64, indexed by the number in the file) maps their numbers
+to those of a vocabulary; it holds 255 for ignored numbers and `UNKNOWN` for numbers that a file should not contain.
 
 Sources: Cordts et al. 2016 (Cityscapes, its 19 training classes), Silberman et al. 2012 and Gupta et al. 2013
 (NYU's 40 classes), Couprie et al. 2013 (its 13), Everingham et al. 2010 (VOC), Brostow et al. 2009 and
@@ -23,19 +23,19 @@ from cka_probe.images.sample import IGNORE
 RGB = tuple[int, int, int]
 
 UNKNOWN = -1
-"""What a table gives for a number that the files should not hold."""
+"""The entry of a table for a number that files should not contain."""
 
 IGNORED: RGB = (255, 255, 255)
-"""What pixels of no class are drawn in: no vocabulary has a white class, VOC's background is black."""
+"""The colour of pixels of no class: no vocabulary has a white class, and VOC's background is black."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """A vocabulary: what the numbers in `labels` (or `category`) mean.
+    """A vocabulary: the meaning of the numbers in `labels` (or `category`).
 
     Args:
-        names: The name of class 0, 1, …
-        colours: Its colour, RGB in 0 … 255; none: `palette`.
+        names: The names of classes 0, 1, …
+        colours: Their colours, RGB in 0 … 255; by default those of `palette`.
 
     Raises:
         DataError: There are not as many colours as names.
@@ -44,7 +44,7 @@ class Classes:
     names: tuple[str, ...]
     colours: tuple[RGB, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.colours:
             object.__setattr__(self, "colours", palette(len(self.names)))
         if len(self.colours) != len(self.names):
@@ -54,10 +54,10 @@ class Classes:
         return len(self.names)
 
     def paint(self, labels: np.ndarray) -> np.ndarray:
-        """Return labels as an image.
+        """Return labels as an RGB image.
 
         Args:
-            labels: (H, W) of any whole-number type; 255 (ignore) is drawn white.
+            labels: (H, W) of any integer type; 255 (ignore) is drawn white.
 
         Returns:
             (H, W, 3) uint8 RGB.
@@ -69,45 +69,48 @@ class Classes:
         wrong = np.unique(labels[(labels != IGNORE) & ((labels < 0) | (labels >= len(self)))])
         if len(wrong):
             raise DataError(f"expected labels below {len(self)} or {IGNORE}, found {wrong[0]}; give its own classes")
-        table = np.zeros((max(IGNORE + 1, len(self)), 3), np.uint8)
-        table[IGNORE] = IGNORED
-        count = min(len(self), IGNORE)  # more classes than labels can number are categories: never painted
-        table[:count] = self.colours[:count]
-        return table[labels]
+        colours = np.zeros((max(IGNORE + 1, len(self)), 3), np.uint8)
+        colours[IGNORE] = IGNORED
+        count = min(len(self), IGNORE)  # vocabularies of more classes are of categories, which are never painted
+        colours[:count] = self.colours[:count]
+        image: np.ndarray = colours[labels]
+        return image
 
 
 @lru_cache(maxsize=32)
 def palette(count: int) -> tuple[RGB, ...]:
-    """Return colours that are told apart: each as far as can be from those before it.
+    """Return distinct colours, each as far as possible from those before it.
 
-    The candidates are a lattice of RGB colours neither nearly black nor nearly white, so that they stand out from
-    what is ignored and from paper; the distance is Euclid's in CIELAB, where equal steps look about equal. The
+    The candidates are a lattice of RGB colours that are neither nearly black nor nearly white, so that they stand out
+    from ignored pixels and from paper. The distance is Euclidean in CIELAB, where equal steps look about equal. The
     first colours are the same for every count, so a class keeps its colour when others are added.
 
     Args:
-        count: How many; beyond the lattice they repeat.
+        count: Number of colours; beyond the size of the lattice they repeat.
 
     >>> palette(2) == palette(9)[:2]
     True
     """
     candidates, lab = _lattice()
-    chosen, nearest = [], np.full(len(lab), np.inf)
-    place = int(np.argmax(lab[:, 1]))  # begin with the reddest
+    colours: list[RGB] = []
+    nearest = np.full(len(lab), np.inf)
+    index = int(np.argmax(lab[:, 1]))  # start with the reddest
     for _ in range(min(count, len(candidates))):
-        chosen.append(tuple(int(value) for value in candidates[place]))
-        nearest = np.minimum(nearest, np.linalg.norm(lab - lab[place], axis=1))
-        place = int(np.argmax(nearest))
-    return tuple(chosen[number % len(chosen)] for number in range(count))
+        red, green, blue = candidates[index].tolist()
+        colours.append((red, green, blue))
+        nearest = np.minimum(nearest, np.linalg.norm(lab - lab[index], axis=1))
+        index = int(np.argmax(nearest))
+    return tuple(colours[number % len(colours)] for number in range(count))
 
 
 @lru_cache(maxsize=1)
 def _lattice() -> tuple[np.ndarray, np.ndarray]:
-    """Return the colours a palette is chosen from, (n, 3) uint8, and the same in CIELAB."""
+    """Return the candidates for a palette, (n, 3) uint8, and the same in CIELAB."""
     levels = np.linspace(0, 255, 13).round()
     colours = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     lab = _lab(colours)
-    kept = (lab[:, 0] > 25) & (lab[:, 0] < 92)
-    return colours[kept].astype(np.uint8), lab[kept]
+    visible = (lab[:, 0] > 25) & (lab[:, 0] < 92)
+    return colours[visible].astype(np.uint8), lab[visible]
 
 
 def _lab(colours: np.ndarray) -> np.ndarray:
@@ -121,39 +124,39 @@ def _lab(colours: np.ndarray) -> np.ndarray:
 
 
 def table(pairs: dict[int, int], size: int = 256) -> np.ndarray:
-    """Return a table that takes each key to its value, and everything else to `UNKNOWN`.
+    """Return a table that maps each key to its value, and everything else to `UNKNOWN`.
 
     Args:
-        pairs: Number in the file to class; `IGNORE` for pixels of no class.
-        size: Length of the table, more than the largest number.
+        pairs: Class by number in the file; `IGNORE` for pixels of no class.
+        size: Length of the table, greater than the largest number.
 
     Returns:
         (size,) int64.
     """
-    found = np.full(size, UNKNOWN, np.int64)
-    found[list(pairs)] = list(pairs.values())
-    return found
+    entries = np.full(size, UNKNOWN, np.int64)
+    entries[list(pairs)] = list(pairs.values())
+    return entries
 
 
 def numbered(count: int) -> Classes:
-    """Return classes whose names nobody said: "0", "1", …"""
+    """Return classes without names: "0", "1", …"""
     return Classes(tuple(map(str, range(count))))
 
 
 def _voc_colours(count: int) -> tuple[RGB, ...]:
-    """Return VOC's colours: the bits of the number dealt out to R, G and B in turn, highest place first."""
-    colours = []
+    """Return VOC's colours: the bits of the class number go to R, G and B in turn, highest bit first."""
+    colours: list[RGB] = []
     for number in range(count):
         colour = [0, 0, 0]
-        for place in range(8):
+        for bit in range(8):
             for channel in range(3):
-                colour[channel] |= (number >> (3 * place + channel) & 1) << (7 - place)
-        colours.append(tuple(colour))
+                colour[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit)
+        colours.append((colour[0], colour[1], colour[2]))
     return tuple(colours)
 
 
 def _named(text: str, colours: Sequence[RGB] = ()) -> Classes:
-    """Return classes from their names, by commas."""
+    """Return classes from names separated by commas."""
     return Classes(tuple(name.strip() for name in text.split(",")), tuple(colours))
 
 
@@ -196,7 +199,7 @@ VOCABULARIES: dict[str, Classes] = {
     "nyu40": NYU40,
     "voc21": VOC21,
 }
-"""The vocabularies by name. ADE20K's names are in a file of the data set, and read from it where it is there."""
+"""The vocabularies by name. ADE20K's names are in a file of the data set, and read from there."""
 
 NYU40_TO_13 = table(
     dict(enumerate(np.array([
@@ -208,7 +211,7 @@ NYU40_TO_13 = table(
 
 _TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 CITYSCAPES_IDS = table(
-    dict.fromkeys((*range(34), IGNORE), IGNORE) | {number: place for place, number in enumerate(_TRAINED)}
+    dict.fromkeys((*range(34), IGNORE), IGNORE) | {number: index for index, number in enumerate(_TRAINED)}
 )
 """(256,) int64: from Cityscapes' (and KITTI's) ids 0 … 33 to `CITYSCAPES`; -1, stored as 255, is ignored."""
 # fmt: on

@@ -1,9 +1,9 @@
-"""Any folder of images, with or without folders in it (an ImageNet folder too).
+"""Any folder of images, with or without subfolders (an ImageNet folder too).
 
-Where the folder has `train`, `val` or `test` in it these are its splits; "all" is every image below the
-root. Folders below that are classes only to a reader who wants classes: here an image is an image.
+Subfolders named `train`, `val` or `test` are its splits; the split "all" is every image below the root. All other
+subfolders are read through: here they are not classes.
 
-A list says which images and in which order: a text file of one path a line, below the folder that the split means.
+A list selects images and sets their order: a text file of one path a line, relative to the folder of the split.
 """
 
 import os
@@ -18,25 +18,26 @@ from cka_probe.images.reading import find_images, read_image
 
 
 class Folder:
-    """The images below a folder, sorted by path, or as a list has them.
+    """The images below a folder, sorted by path or in the order of a list.
 
     Args:
         root: The folder.
         split: "all", or the name of a folder in it: "train", "val" or "test".
-        list: A text file of paths: its own path, below the root or from here. No list: every image.
+        list: A text file of paths; its own path is below the root or relative to the working directory. By default
+            every image.
 
     Raises:
-        UnknownNameError: The split's name is not one of these.
-        DataError: There is no such folder, no such split in it, no image, or not what the list names.
+        UnknownNameError: The split has another name.
+        DataError: There is no such folder, split or image, or an image of the list is missing.
     """
 
     gives = frozenset({"image"})
 
-    def __init__(self, root: str | Path, split: str = "all", *, list: str = ""):  # as a user writes it: ?list=val.txt
+    def __init__(self, root: str | Path, split: str = "all", *, list: str = ""):  # written by users: ?list=val.txt
         self.root = Path(root)
-        there = [name for name in ("train", "val", "test") if (self.root / name).is_dir()]
-        if self.root.is_dir():  # else find_images says it better
-            check_split(split, [*there, "all"], f"folder {self.root}")
+        splits = [name for name in ("train", "val", "test") if (self.root / name).is_dir()]
+        if self.root.is_dir():  # else find_images raises a clearer error
+            check_split(split, [*splits, "all"], f"folder {self.root}")
         below = self.root if split == "all" else self.root / split
         self.paths = listed_images(_list_file(self.root, list), below) if list else find_images(below)
 
@@ -59,33 +60,32 @@ def listed_images(path: Path, below: Path) -> list[Path]:
     """Return the images a list names, in its order.
 
     Args:
-        path: The list: one path a line, with forward slashes. Blank lines are passed over, and the last line needs
-            no end.
-        below: The folder the paths are below.
+        path: The list: one path a line, with forward slashes; blank lines are ignored.
+        below: The folder that the paths are relative to.
 
     Raises:
-        DataError: The list cannot be read or is empty, or a line names something twice, outside, or not there.
+        DataError: The list cannot be read or is empty, or a path is repeated, missing, or outside the folder.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a text file of paths, found one that does not read ({error})") from error
-    named = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
-    there = lru_cache(maxsize=None)(lambda folder: frozenset(os.listdir(folder)) if folder.is_dir() else frozenset())
+        raise DataError(f"{path}: expected a text file of paths, which cannot be read ({error})") from error
+    names = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    entries = lru_cache(maxsize=None)(lambda folder: frozenset(os.listdir(folder)) if folder.is_dir() else frozenset())
     first: dict[str, int] = {}
-    for number, name in named.items():
+    for number, name in names.items():
         file = below / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError(f"{path}, line {number}: expected a path below {below}, found {name}; write it from there")
-        if file.name not in there(file.parent):
+        if file.name not in entries(file.parent):
             raise DataError(f"{path}, line {number}: names {file}, which is not there; complete the data or the list")
         if first.setdefault(name, number) != number:
             raise DataError(f"{path}, line {number}: names {name} again, as line {first[name]} does; take one out")
-    if not named:
+    if not names:
         raise DataError(f"{path}: expected paths, one a line, found none; complete the list")
-    return [below / name for name in named.values()]
+    return [below / name for name in names.values()]
 
 
-def _list_file(root: Path, said: str) -> Path:
-    """Return the file a list is in: below the root, or as it stands."""
-    return next((path for path in (root / said, Path(said)) if path.is_file()), root / said)
+def _list_file(root: Path, path: str) -> Path:
+    """Return the file of a list: below the root, or relative to the working directory."""
+    return next((file for file in (root / path, Path(path)) if file.is_file()), root / path)

@@ -1,4 +1,4 @@
-"""Read ahead of whoever consumes: threads decode the next items while the current one is used."""
+"""Prefetch items: threads read the next ones while the current one is used."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,13 +10,13 @@ Index = TypeVar("Index")
 Item = TypeVar("Item")
 
 READERS, AHEAD = 2, 16
-"""Threads that decode, and how many items ahead of the consumer they are."""
+"""Number of threads, and of items that they read ahead of the consumer."""
 
 
 def prefetch(read: Callable[[Index], Item], indices: Iterable[Index]) -> Iterator[Item]:
-    """Yield `read(index)` for each index, in order, read ahead by threads.
+    """Yield `read(index)` for each index, in order, prefetched by threads.
 
-    An exception of `read` is raised where its item would have come.
+    An exception of `read` is raised in place of its item.
 
     >>> list(prefetch(lambda index: index * index, range(4)))
     [0, 1, 4, 9]

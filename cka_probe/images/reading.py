@@ -1,4 +1,4 @@
-"""Read images: which there are, and one as a tensor."""
+"""Find image files, and read them as tensors."""
 
 from io import BytesIO
 from pathlib import Path
@@ -22,21 +22,21 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"expected a folder of images at {folder}, found {'a file' if folder.exists() else 'nothing'}")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
         raise DataError(f"no images below {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
-    return found
+    return paths
 
 
 def images_in(folder: str | Path) -> list[Path]:
-    """Return the images in a folder and not below it, sorted by name without suffix; none where it is missing."""
+    """Return the images directly in a folder, sorted by name without suffix; none if the folder is missing."""
     folder = Path(folder)
-    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else ()
-    return sorted(found, key=lambda path: (path.stem, path.suffix))
+    paths = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else ()
+    return sorted(paths, key=lambda path: (path.stem, path.suffix))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Return (height, width) of an image as `read_image` gives it, from the file's first bytes alone.
+    """Return (height, width) of an image as `read_image` gives it, from the header of the file.
 
     Raises:
         DataError: It cannot be read.
@@ -44,45 +44,45 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as file:
             width, height = file.size
-            lying = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 are a quarter turn
+            rotated = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 are a quarter turn
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"unreadable image {path}: {error}; mend or remove it") from error
-    return (width, height) if lying else (height, width)
+        raise DataError(f"unreadable image {path}: {error}; replace or remove it") from error
+    return (width, height) if rotated else (height, width)
 
 
 def read_image(path: str | Path) -> Tensor:
-    """Return an image, turned upright as its camera noted.
+    """Return an image, rotated as its EXIF orientation says.
 
     Args:
-        path: Any 8-bit image Pillow reads; grey, palette and transparent ones become RGB.
+        path: Any 8-bit image that Pillow reads; grey, palette and transparent images become RGB.
 
     Returns:
         (3, H, W) float32 RGB in [0, 1].
 
     Raises:
-        DataError: It cannot be read, or is no image (16 bits or floats: a depth map, say).
+        DataError: It cannot be read, or is not an 8-bit image (such as a depth map of 16 bits or floats).
     """
-    return _decoded(path, path)
+    return _decode(path, path)
 
 
 def decode_image(data: bytes, name: str) -> Tensor:
-    """Return an image that is not a file of its own, whatever its encoding, as `read_image` does.
+    """Return an image from its encoded bytes, as `read_image` does from a file.
 
     Args:
         data: The bytes of a JPEG, PNG, WebP, … file.
-        name: What messages call it.
+        name: What error messages call it.
 
     Returns:
         (3, H, W) float32 RGB in [0, 1].
 
     Raises:
-        DataError: As `read_image`.
+        DataError: As for `read_image`.
     """
-    return _decoded(BytesIO(data), name)
+    return _decode(BytesIO(data), name)
 
 
-def _decoded(source: str | Path | BytesIO, name: object) -> Tensor:
-    """Return the image a file or its bytes hold, (3, H, W) float32 RGB in [0, 1]."""
+def _decode(source: str | Path | BytesIO, name: object) -> Tensor:
+    """Return the image in a file or its bytes, (3, H, W) float32 RGB in [0, 1]."""
     try:
         with Image.open(source) as file:
             if file.mode.startswith(("I", "F")):
@@ -92,5 +92,5 @@ def _decoded(source: str | Path | BytesIO, name: object) -> Tensor:
                 )
             pixels = np.array(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"unreadable image {name}: {error}; mend or remove it, or pass --skip-bad") from error
+        raise DataError(f"unreadable image {name}: {error}; replace or remove it, or pass --skip-bad") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255.0)

@@ -1,4 +1,4 @@
-"""Samples of a dataset: which of them, read ahead of the model, and in batches of one size."""
+"""Samples of a dataset: opened by the field they need, prefetched, and batched by size."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from cka_probe.images.sample import Sample
 
 
 def open_with_field(data: str | Path | Dataset, field: str, example: str) -> tuple[Dataset, str]:
-    """Return a dataset that has images and another field, and the name of its source.
+    """Return a dataset that gives images and another field, and the name of its source.
 
     Args:
         data: A dataset, or what `open_dataset` takes for one.
@@ -33,7 +33,7 @@ def open_with_field(data: str | Path | Dataset, field: str, example: str) -> tup
 
 
 def read_samples(dataset: Dataset, indices: Iterable[int], fields: frozenset[str]) -> Iterator[Sample]:
-    """Yield the samples at some indices, read ahead, with those of `fields` that the dataset has."""
+    """Yield the samples at some indices, prefetched, with those of `fields` that the dataset has."""
 
     def read(index: int) -> Sample:
         sample = dataset.some(index, fields) if hasattr(dataset, "some") else dataset[index]

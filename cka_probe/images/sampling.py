@@ -1,8 +1,8 @@
-"""Which images are used: `num` of them, chosen by a seed.
+"""Choose `num` images by a seed.
 
-`sample_indices` is the choice of every command that takes `num` and `seed`. `smallest_by_seed` chooses within a data
-set by names alone: it takes the names that, mixed with the seed, give the smallest numbers. That choice depends on
-neither the order of a database nor the machine, and a smaller choice is part of a larger one.
+Every command that takes `num` and `seed` uses `sample_indices`. `smallest_by_seed` chooses within a data set by names
+alone: it takes the names that give the smallest numbers when mixed with the seed. That choice depends neither on the
+order of a database nor on the machine, and a smaller choice is part of a larger one.
 """
 
 import numpy as np
@@ -19,11 +19,11 @@ def sample_indices(total: int, num: int | None, seed: int) -> list[int]:
 
 
 def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return which keys are chosen: those that mix with the seed to the smallest numbers.
+    """Return the positions of the keys that give the smallest numbers when mixed with the seed.
 
     Args:
         keys: (n,) bytes.
-        count: How many.
+        count: How many to choose.
         seed: Any whole number.
 
     Returns:
@@ -33,13 +33,14 @@ def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
     words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
     mixed = _mix(np.full(len(keys), seed % (1 << 64), np.uint64))
     for column in words.T:
-        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # beyond a key's end there is nothing to mix in
+        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # zeros pad a key beyond its end
     return np.sort(np.lexsort((keys, mixed))[:count])
 
 
 def _mix(numbers: np.ndarray) -> np.ndarray:
-    """Return 64-bit numbers well mixed, modulo 2^64 (the finaliser of SplitMix64; Steele, Lea & Flood 2014)."""
+    """Return 64-bit numbers mixed by a hash, modulo 2^64 (the finaliser of SplitMix64; Steele, Lea & Flood 2014)."""
     numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
+    mixed: np.ndarray = numbers ^ (numbers >> np.uint64(31))
+    return mixed

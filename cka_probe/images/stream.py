@@ -1,7 +1,7 @@
-"""Images as a stream: whatever they come from, once, in one order, in batches large enough to centre.
+"""A stream of images from any source: read once, in one order, in batches large enough to centre.
 
-Both sides of a comparison are fed from one pass over the images, so a shuffled loader cannot show them
-different ones. Every image's hash is kept: two fingerprints are of the same images or are not compared.
+Both models of a comparison are fed from one pass over the images, so a shuffled loader cannot feed them different ones.
+The hash of every image is recorded: only fingerprints of the same images are compared.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ from cka_probe.images.prefetch import prefetch
 from cka_probe.images.sampling import sample_indices
 
 FEWEST = 4
-"""Images in a batch that an unbiased HSIC needs."""
+"""The least number of images in a batch for an unbiased HSIC."""
 
 
 @dataclass
@@ -28,10 +28,10 @@ class ImageStream:
     """Batches of images; iterate it once.
 
     Attributes:
-        source: Where the images come from, for the result.
-        total: How many there will be, if that is known.
-        batch: Images in a batch; `None` for the size of the first batch that comes.
-        skipped: Names and reasons of unreadable images that were left out.
+        source: Where the images come from, recorded in the result.
+        total: Number of images, or None if it is not known.
+        batch: Images in a batch; None for the size of the first batch of the source.
+        skipped: Names and reasons of unreadable images that were skipped.
         rows: Yields one image at a time.
     """
 
@@ -42,10 +42,10 @@ class ImageStream:
     skipped: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        """Yield lists of images; a remainder too small to centre joins the batch before it.
+        """Yield lists of images; a last batch too small to centre joins the one before it.
 
         Raises:
-            DataError: There are fewer than four images in all.
+            DataError: There are fewer than four images.
         """
         waiting: list[Tensor] = []
         for row in self.rows(self):
@@ -64,21 +64,20 @@ def stream_images(
     """Return the images of a folder, a dataset, a loader or a tensor as one stream.
 
     Args:
-        images: A folder, or a string `open_dataset` knows; a dataset (ours, or any with a length and items that
-            are images or have one first or under "image"); a tensor (n, ...); or any iterable of batches
-            (tensors, tuples or dicts of them), a `DataLoader` for one, or a list of single images (3, H, W).
-        num: At most so many. Of a folder or dataset a random choice, in random order, drawn from `seed`; of
-            the rest the first.
-        batch: Images in a batch; by default 64, of an iterable its own.
-        seed: Of the choice.
-        skip_bad: Leave out unreadable images (they are listed) instead of stopping at the first.
+        images: A folder, or a string that `open_dataset` takes; a dataset (a `Dataset`, or any object with a length
+            and items that are images or have one first or under "image"); a tensor (n, ...); or any iterable of
+            batches (tensors, or tuples or dicts of them) such as a `DataLoader`, or a list of images (3, H, W).
+        num: At most so many images: of a folder or dataset a random choice in random order, else the first.
+        batch: Images in a batch; by default 64, or the batches of an iterable.
+        seed: Seed of the choice.
+        skip_bad: Skip unreadable images, and list them, instead of stopping at the first.
 
     Raises:
-        DataError: There are none, fewer than four, or `num` or `batch` cannot be.
+        DataError: There are fewer than four images, or `num` or `batch` is below four.
     """
     if (num is not None and num < FEWEST) or (batch is not None and batch < FEWEST):
-        given = ", ".join(f"{name} {value}" for name, value in (("num", num), ("batch", batch)) if value is not None)
-        raise DataError(f"expected at least {FEWEST} images, in all and in a batch, found {given}")
+        limits = ", ".join(f"{name} {value}" for name, value in (("num", num), ("batch", batch)) if value is not None)
+        raise DataError(f"expected at least {FEWEST} images, in all and in a batch, found {limits}")
     if isinstance(images, str | Path):
         return _of_dataset(open_dataset(images), str(images), num, batch or 64, seed, skip_bad)
     if isinstance(images, Tensor):
@@ -99,7 +98,8 @@ def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: in
 
     def read(index: int) -> Tensor | DataError:
         try:
-            return dataset.image(index) if hasattr(dataset, "image") else _image(dataset[index])
+            image: Tensor = dataset.image(index) if hasattr(dataset, "image") else _to_tensor(dataset[index])
+            return image
         except DataError as error:
             return error
 
@@ -116,16 +116,16 @@ def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: in
 
 
 def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream) -> Iterator[Tensor]:
-    """Yield the rows of each batch; the first sets the size of ours where none was asked for."""
-    given = 0
+    """Yield the rows of each batch; the first batch sets the size of the stream's batches unless one is set."""
+    count = 0
     for item in batches:
         rows = _first_tensor(item)
         if stream.batch is None:
             stream.batch = max(FEWEST, len(rows))
         for row in rows:
-            if given == num:
+            if count == num:
                 return
-            given += 1
+            count += 1
             yield row
 
 
@@ -139,12 +139,11 @@ def _first_tensor(item: Any) -> Any:
     return item[0] if isinstance(item, tuple | list) else item
 
 
-def _image(item: Any) -> Tensor:
-    """Return a sample's image as a tensor; 8-bit ones are divided by 255."""
-    image = _first_tensor(item)
-    if not isinstance(image, Tensor):
-        image = F.to_image(image)
-    return image.float() / 255.0 if image.dtype == torch.uint8 else image
+def _to_tensor(sample: Any) -> Tensor:
+    """Return the image of a sample as a tensor; 8-bit images are divided by 255."""
+    image = _first_tensor(sample)
+    pixels: Tensor = image if isinstance(image, Tensor) else F.to_image(image)
+    return pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
 
 
 def list_hash(hashes: Iterable[str]) -> str:
@@ -153,7 +152,7 @@ def list_hash(hashes: Iterable[str]) -> str:
 
 
 def image_hash(image: Tensor) -> str:
-    """Return 32 hexadecimal digits over dtype, shape and values of an image as it was read."""
+    """Return 32 hexadecimal digits over dtype, shape and values of an image as read."""
     digest = sha256(f"{image.dtype} {tuple(image.shape)}".encode())
-    digest.update(image.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest.update(image.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]

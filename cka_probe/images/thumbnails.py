@@ -1,14 +1,14 @@
 """What the compared images look like: a strip of thumbnails of the first of them.
 
-They are read from where the comparison read them, by the same choice in the same order, so that thumbnail i is image
-i. Each is the middle square of its image, scaled to 96 pixels: what a model that crops its input to a square sees of
-it, at a size a page can show. The strip is one JPEG, always of the same bytes for the same images.
+The thumbnails are read from the same source, by the same choice and in the same order as in the comparison, so
+thumbnail i shows image i. Each is the centre square of its image, scaled to 96 pixels: what a model that crops its
+input to a square sees, at a size that a page can show. The strip is one JPEG, with the same bytes for the same images.
 """
 
 from collections.abc import Generator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,43 +25,36 @@ MOST = 24
 QUALITY = 85
 
 
-class Choice(Protocol):
-    """How images are chosen; `cka_probe.Settings` is one."""
-
-    num: int | None
-    batch: int | None
-    seed: int
-    skip_bad: bool
-
-
-def thumbnails(images: Any, settings: Choice, count: int = MOST) -> list[np.ndarray]:
+def thumbnails(
+    images: Any, *, num: int | None = None, seed: int = 0, skip_bad: bool = False, count: int = MOST
+) -> list[np.ndarray]:
     """Return the first images of a comparison as small squares.
 
     Args:
-        images: What was compared, as `stream_images` takes it; read anew from its beginning, so an iterator that is
-            used up, or a loader that shuffles, cannot be shown.
-        settings: Those of the comparison.
-        count: At most so many.
+        images: The compared images, as `stream_images` takes them. They are read again from the start, so an exhausted
+            iterator or a loader that shuffles has no thumbnails.
+        num: As in the comparison, like `seed` and `skip_bad`.
+        seed: Seed of the choice of images.
+        skip_bad: Skip unreadable images.
+        count: At most so many thumbnails.
 
     Returns:
         (96, 96, 3) uint8 RGB each.
 
     Raises:
-        DataError: The images cannot be read, or are no images of one or three channels in [0, 1].
+        DataError: The images cannot be read, or are not images of one or three channels in [0, 1].
     """
-    stream = stream_images(
-        images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=settings.skip_bad
-    )
+    stream = stream_images(images, num=num, seed=seed, skip_bad=skip_bad)
     rows = stream.rows(stream)
     try:
         return [_thumbnail(image) for image in islice(rows, count)]
     finally:
         if isinstance(rows, Generator):
-            rows.close()  # lets go of the threads that read ahead
+            rows.close()  # stops the threads that prefetch
 
 
 def _thumbnail(image: Tensor) -> np.ndarray:
-    """Return the middle square of an image (1 or 3, H, W), float in [0, 1], as (96, 96, 3) uint8."""
+    """Return the centre square of an image (1 or 3, H, W), float in [0, 1], as (96, 96, 3) uint8."""
     if image.dim() != 3 or image.shape[0] not in (1, 3) or not image.is_floating_point():
         raise DataError(
             f"expected images (3, H, W), floats in [0, 1], to make thumbnails of, found {image.dtype} of shape "
@@ -71,42 +64,24 @@ def _thumbnail(image: Tensor) -> np.ndarray:
     height, width = pixels.shape[:2]
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
-    image = Image.fromarray(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    square = Image.fromarray(np.ascontiguousarray(pixels[top : top + side, left : left + side]))
+    return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def save_strip(images: list[np.ndarray], path: str | Path) -> Path:
     """Write thumbnails side by side as one JPEG; same images, same bytes.
 
     Args:
-        images: (96, 96, 3) uint8 RGB each, at most 24 of them are written.
-        path: The file that is wanted.
+        images: (96, 96, 3) uint8 RGB each; the first 24 are written.
+        path: The file to write.
 
     Raises:
-        DataError: There is none.
-        OutputError: The place cannot be written to.
+        DataError: There is no thumbnail.
+        OutputError: The path cannot be written.
     """
     if not images:
         raise DataError("expected at least one thumbnail to write, found none")
-    with atomic_write(path) as beside:
-        strip = Image.fromarray(np.concatenate(images[:MOST], axis=1))
-        strip.save(beside, format="JPEG", quality=QUALITY, subsampling=0)
+    strip = Image.fromarray(np.concatenate(images[:MOST], axis=1))
+    with atomic_write(path) as temporary:
+        strip.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
     return Path(path)
-
-
-def read_strip(path: str | Path) -> list[np.ndarray]:
-    """Return the thumbnails of a strip written by `save_strip`, (96, 96, 3) uint8 each.
-
-    Raises:
-        DataError: It is none.
-    """
-    try:
-        with Image.open(path) as file:
-            pixels = np.asarray(file.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"expected a strip of thumbnails at {path}, found: {error}") from error
-    if pixels.shape[0] != SIDE or pixels.shape[1] % SIDE:
-        raise DataError(
-            f"{path}: expected squares of {SIDE} pixels in a row, found {pixels.shape[1]}x{pixels.shape[0]}"
-        )
-    return np.split(pixels, pixels.shape[1] // SIDE, axis=1)
