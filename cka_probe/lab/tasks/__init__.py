@@ -1,4 +1,4 @@
-"""What a backbone can be trained for; one line each, loaded on first use."""
+"""Tasks that a backbone can be trained for, by name, each loaded on first use."""
 
 from cka_probe.lab.tasks.task import Task as Task
 

@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.tasks.augment import crop_and_flip
+from cka_probe.lab.tasks.augment import crop_and_flip, image_size
 from cka_probe.lab.tasks.decoders import last_map
 from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone, Preprocessing
@@ -81,7 +81,7 @@ class Classification:
                 "stage's options.classes to the number of classes of its data"
             )
         if train:
-            box = random_area(*image.shape[-2:], generator, self.scale)
+            box = random_area(*image_size(image), generator, self.scale)
             image = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))["image"]
         else:
             image = Preprocessing(self.size).fit(image)

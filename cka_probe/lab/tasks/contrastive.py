@@ -38,8 +38,9 @@ from torchvision.transforms.v2 import functional as images
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.tasks.augment import crop_and_flip
+from cka_probe.lab.tasks.augment import crop_and_flip, image_size
 from cka_probe.lab.tasks.decoders import last_map
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import color_jittered, flips, random_area, uniform
 from cka_probe.models.backbone import Backbone
 
@@ -67,8 +68,10 @@ class MomentumHead(nn.Module):
     def __init__(self, backbone: Backbone, channels: int, dim: int, length: int):
         super().__init__()
         self.projection = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, dim))
-        self.key_encoder = deepcopy(backbone).requires_grad_(False)
+        self.key_encoder: Backbone = deepcopy(backbone).requires_grad_(False)
         self.key_projection = deepcopy(self.projection).requires_grad_(False)
+        self.queue: Tensor
+        self.oldest: Tensor
         self.register_buffer("queue", F.normalize(torch.randn(length, dim), dim=1))
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
@@ -148,9 +151,7 @@ class Contrastive:
             ("`scale` = [least, most] in (0, 1]", list(self.scale), 0 < self.scale[0] <= self.scale[1] <= 1),
             ("`splits` of 1 or more", self.splits, self.splits >= 1),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"contrastive: expected {expected}, found {found}")
+        check_options("contrastive", checks)
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return projection, slow copy and queue."""
@@ -162,7 +163,7 @@ class Contrastive:
         In evaluation `image` is the whole image. Images are sorted by `order` where keys are shuffled.
         """
         image = sample["image"]
-        whole = (0, 0, *image.shape[-2:])
+        whole = (0, 0, *image_size(image))
         return {
             "image": self._view(image, generator)
             if train
@@ -174,11 +175,12 @@ class Contrastive:
     def _view(self, image: Tensor, generator: Generator) -> Tensor:
         """Return a view of an image (3, H, W) as contrastive learning draws it, (3, h, w)."""
         height, width = self.size
-        box = random_area(*image.shape[-2:], generator, self.scale, width / height)
-        seen = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))
+        box = random_area(*image_size(image), generator, self.scale, width / height)
+        crop = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))
         jitter = 0.4 * (uniform(generator) < COLOURED)
-        strengths = {"brightness": jitter, "contrast": jitter, "saturation": jitter, "hue": jitter / 4}
-        image = color_jittered(seen, generator, **strengths)["image"]
+        image = color_jittered(crop, generator, brightness=jitter, contrast=jitter, saturation=jitter, hue=jitter / 4)[
+            "image"
+        ]
         if uniform(generator) < GREY:
             image = images.rgb_to_grayscale_image(image, num_output_channels=3)
         deviation = uniform(generator, SHARPEST, DULLEST) * min(self.size) / OF
@@ -186,7 +188,7 @@ class Contrastive:
             image = images.gaussian_blur_image(image, [2 * math.ceil(3 * deviation) + 1] * 2, [deviation] * 2)
         return image.clamp(0.0, 1.0)
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: MomentumHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return InfoNCE in nats, mean over the batch, and the share of queries whose own key is the nearest.
 
         In training mode the slow copy is moved before, and the keys enter the queue after.
@@ -208,8 +210,8 @@ class Contrastive:
         logits = info_nce_logits(queries, keys, head.queue.clone(), self.temperature, self.among)
         if head.training:
             head.enqueue(keys)
-        own = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        return F.cross_entropy(logits, own), {"correct": (logits.argmax(1) == 0).float().mean()}
+        first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        return F.cross_entropy(logits, first), {"correct": (logits.argmax(1) == 0).float().mean()}
 
     def _shuffled_keys(self, head: MomentumHead, batch: Sample) -> Tensor:
         """Return the images' keys, in the images' order, made in parts that another order was split in."""
@@ -217,7 +219,7 @@ class Contrastive:
         keys = torch.cat([head.keys(batch["other"][part]) for part in order.tensor_split(self.splits)])
         return keys[order.argsort()]
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: MomentumHead, batch: Sample) -> dict[str, Tensor]:
         """Return per image whether its own key is the nearest of all keys of this batch, 0 or 1, and the loss.
 
         Queries are of whole images, keys of views. The queue has no part in it: the loss is the cross-entropy among

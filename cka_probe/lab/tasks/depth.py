@@ -21,7 +21,7 @@ from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import silog
-from cka_probe.lab.tasks.augment import crop_and_flip, cut_depth, jitter_colors
+from cka_probe.lab.tasks.augment import crop_and_flip, cut_depth, image_size, jitter_colors
 from cka_probe.lab.tasks.decoders import DepthDecoder, last_map
 from cka_probe.lab.transforms import flips, largest, native, uniform
 from cka_probe.models.backbone import Backbone
@@ -83,7 +83,7 @@ class Depth:
         if train and self.cut_depth and uniform(generator) < self.cut_depth:
             fields["image"] = cut_depth(fields["image"], fields["depth"], self.max_depth, generator)
         down, across = (uniform(generator), uniform(generator)) if train else (0.5, 0.5)
-        box = BOXES[self.crop](*fields["image"].shape[-2:], self.size, down, across)
+        box = BOXES[self.crop](*image_size(fields["image"]), self.size, down, across)
         cut = crop_and_flip(fields, box, self.size, flip=train and flips(generator))
         if train and self.color_jitter:
             cut["image"] = jitter_colors(cut["image"], self.color_jitter, generator)

@@ -26,12 +26,21 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from cka_probe.errors import DataError, RecipeError
+from cka_probe.errors import DataError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import warp_by_flow
 from cka_probe.lab.losses import edge_aware_slope, ssim, valid_mean_each
 from cka_probe.lab.tasks.augment import resize_or_crop
-from cka_probe.lab.tasks.decoders import SkipDecoder, at_full_size, at_scales, check_sides, output_layers, skip_maps
+from cka_probe.lab.tasks.decoders import (
+    Maps,
+    SkipDecoder,
+    at_full_size,
+    at_scales,
+    check_sides,
+    output_layers,
+    skip_maps,
+)
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.models.backbone import Backbone
 
 SPAN = 0.4
@@ -48,7 +57,7 @@ class FlowHead(nn.Module):
         maps: (channels, stride) of each map of one image, fine to coarse.
     """
 
-    def __init__(self, maps: list[tuple[int, int]]):
+    def __init__(self, maps: Maps):
         super().__init__()
         self.decoder = SkipDecoder([(2 * channels, stride) for channels, stride in maps])
         self.to_flow = output_layers(self.decoder, 2)
@@ -96,9 +105,7 @@ class Flow:
             ("an odd `window`", self.window, self.window >= 1 and self.window % 2 == 1),
             ("`source` of 0 or more", self.source, self.source >= 0),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"flow: expected {expected}, found {found}")
+        check_options("flow", checks)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -124,7 +131,7 @@ class Flow:
         fields["sources"] = fields["sources"][self.source : self.source + 1]
         return resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: FlowHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return L and its three parts, without their weights."""
         image, source = batch["image"], batch["sources"][:, 0]
         parts = dict.fromkeys(("colour", "structure", "smoothness"), image.new_zeros(()))
@@ -136,7 +143,7 @@ class Flow:
         loss = sum(getattr(self, name) * part for name, part in parts.items())
         return loss, {name: part.detach() for name, part in parts.items()}
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: FlowHead, batch: Sample) -> dict[str, Tensor]:
         """Return per image the photometric error of the finest flow, c colour + t structure, and that of no motion.
 
         With `truth` also the end-point error in pixels of the network's input, over what the source shows too, and
@@ -152,11 +159,11 @@ class Flow:
                 values[f"epe{name}"] = end_point_error(flow, batch["flow"], batch["occluded"])
         return values
 
-    def predict_pair(self, backbone: Backbone, head: nn.Module, images: Tensor, sources: Tensor) -> Tensor:
+    def predict_pair(self, backbone: Backbone, head: FlowHead, images: Tensor, sources: Tensor) -> Tensor:
         """Return flow from images (n, 3, h, w) in [0, 1] to others, (n, 2, h, w) float32 pixels right and down."""
         return in_pixels(self.flows(backbone, head, images, sources)[1])
 
-    def flows(self, backbone: Backbone, head: nn.Module, images: Tensor, sources: Tensor) -> dict[int, Tensor]:
+    def flows(self, backbone: Backbone, head: FlowHead, images: Tensor, sources: Tensor) -> dict[int, Tensor]:
         """Return flow (n, 2, h, w) float32, shares of width and height, as each stride says it, fine to coarse."""
         # in one pass: a batch norm then sees both images alike
         both = [feature_map.chunk(2) for feature_map in backbone.pyramid(torch.cat([images, sources]))]

@@ -23,16 +23,16 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, median_scaled, valid_depth
 from cka_probe.lab.geometry import warp
 from cka_probe.lab.losses import less_rotation, recognised_rotation, smoothness, valid_mean_each
-from cka_probe.lab.tasks.augment import crop_and_flip
-from cka_probe.lab.tasks.decoders import maps
-from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
+from cka_probe.lab.tasks.augment import crop_and_flip, image_size
+from cka_probe.lab.tasks.decoders import skip_maps
+from cka_probe.lab.tasks.disparity import DisparityDecoder
 from cka_probe.lab.tasks.pose_network import PoseNet, rotation_matrix
-from cka_probe.lab.tasks.reconstruction import Comparing, Reconstruction, error_maps, reconstruct, selected
+from cka_probe.lab.tasks.reconstruction import Reconstruction, ReconstructionOptions, error_maps, reconstruct, selected
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import flips, largest, uniform
 from cka_probe.models.backbone import Backbone
 
@@ -77,9 +77,6 @@ class Geometric:
         crop: How much a side is cut at most, at least 1.
         poses: "learned", or "known": `source_T_target` as measured, to find out whether it is depth or motion that
             does not learn. Not geometric pre-training, whose point is to need no measurement.
-        inverse: Take the inverse of the motion from target to source for the motion back, instead of asking the
-            pose network again: half of its work.
-        normalise: Whether the depths of a video are scaled to the mean `start` before they explain anything.
         truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
     """
 
@@ -97,8 +94,6 @@ class Geometric:
     start: float = 0.2
     crop: float = 1.15
     poses: str = "learned"
-    inverse: bool = False
-    normalise: bool = False
     truth: bool = False
 
     def __post_init__(self):
@@ -115,9 +110,7 @@ class Geometric:
             ("`poses` learned or known", self.poses, self.poses in ("learned", "known")),
             ("learned poses with `rectify`", self.poses, not (self.rectify and self.poses == "known")),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"geometric: expected {expected}, found {found}")
+        check_options("geometric", checks)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -126,28 +119,16 @@ class Geometric:
         return frozenset({"image", "sources", "K"} | known | ({"depth"} if self.truth else set()))
 
     @property
-    def comparing(self) -> Comparing:
+    def reconstruction(self) -> ReconstructionOptions:
         """Return how images are compared."""
-        return Comparing(
-            self.window,
-            self.auto_mask,
-            self.min_select,
-            self.least_valid,
-            self.poses == "known",
-            self.inverse,
-            self.start if self.normalise else 0.0,
+        return ReconstructionOptions(
+            self.window, self.auto_mask, self.min_select, self.least_valid, self.poses == "known"
         )
 
     def head(self, backbone: Backbone) -> GeometricHead:
         """Return decoder, pose network and, if asked for, rectify network."""
-        found = maps(backbone)
-        if found[-1][1] != 32 or not {stride for _, stride in found} <= WIDTHS.keys():
-            raise RecipeError(
-                f"geometric: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, "
-                f"found {[stride for _, stride in found]}; train a Swin or a ResNet"
-            )
         return GeometricHead(
-            DisparityDecoder(found, self.min_depth, self.max_depth, self.start),
+            DisparityDecoder(skip_maps(backbone, "geometric"), self.min_depth, self.max_depth, self.start),
             PoseNet() if self.poses == "learned" else None,
             PoseNet(outputs=3, scale=1.0, halved=True) if self.rectify else None,
         )
@@ -157,22 +138,22 @@ class Geometric:
         fields = {name: sample[name] for name in self.needs}
         return video_view(fields, self.size, self.crop, generator if train else None)
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: GeometricHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum and its parts."""
         batch, seen, turning = self._rectified(head, batch)
-        found: Reconstruction = reconstruct(backbone, head, batch, self.comparing, seen)
+        found: Reconstruction = reconstruct(backbone, head, batch, self.reconstruction, seen)
         smooth = smoothness(found.depth, batch["image"])
         loss = self.photometric * found.photometric + self.consistency * found.consistency + self.smoothness * smooth
         parts = {"photometric": found.photometric, "consistency": found.consistency, "smoothness": smooth} | turning
         return loss + sum(turning.values()), {name: part.detach() for name, part in parts.items()}
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: GeometricHead, batch: Sample) -> dict[str, Tensor]:
         """Return per image the photometric error, and with `truth` abs_rel and delta1 after median scaling.
 
         Beside them `abs_rel_constant`, what a constant depth has, which a depth that learned something is below.
         """
         batch, seen, _ = self._rectified(head, batch)
-        found = error_maps(backbone, head, batch, self.comparing, seen)
+        found = error_maps(backbone, head, batch, self.reconstruction, seen)
         error, _, valid = selected(found) if self.min_select else (found.error, found.difference, found.valid)
         values = {"photometric": valid_mean_each(error, valid)}
         if not self.truth:
@@ -187,11 +168,11 @@ class Geometric:
             "abs_rel_constant": constant["abs_rel"],
         }
 
-    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+    def predict(self, backbone: Backbone, head: GeometricHead, images: Tensor) -> Tensor:
         """Return depth up to scale, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1]."""
         return head.depth(backbone.pyramid(images))
 
-    def _rectified(self, head: nn.Module, batch: Sample) -> tuple[Sample, Tensor | None, dict[str, Tensor]]:
+    def _rectified(self, head: GeometricHead, batch: Sample) -> tuple[Sample, Tensor | None, dict[str, Tensor]]:
         """Return the batch with turned sources, which of their pixels were seen, and what the turning costs."""
         if head.rectify is None:
             return batch, None, {}
@@ -203,9 +184,9 @@ class Geometric:
         after = head.rectify(target, turned)
 
         size = before.detach().abs().mean(1, keepdim=True)
-        own = (size > TRUSTED[0]) & (size < TRUSTED[1])
-        applied = torch.where(own, before.detach(), (2 * torch.rand_like(before) - 1) * DRAWN)
-        again = torch.where(own[..., None, None], turned, rotated(sources, applied, K)[0])
+        trusted = (size > TRUSTED[0]) & (size < TRUSTED[1])
+        applied = torch.where(trusted, before.detach(), (2 * torch.rand_like(before) - 1) * DRAWN)
+        again = torch.where(trusted[..., None, None], turned, rotated(sources, applied, K)[0])
         costs = {
             "less_rotation": less_rotation(before, after),
             "recognised": recognised_rotation(head.rectify(again, sources), applied),
@@ -222,7 +203,7 @@ def video_view(sample: Sample, size: tuple[int, int], crop: float, generator: Ge
         crop: How much a side is cut at most, each on its own, at least 1.
         generator: What the view is drawn from; without one it is the middle, uncut and not mirrored.
     """
-    shape = sample["image"].shape[-2:]
+    shape = image_size(sample["image"])
     if generator is None:
         return crop_and_flip(sample, largest(*shape, size, 0.5, 0.5), size)
     top, left, height, width = largest(*shape, size, uniform(generator), uniform(generator))

@@ -19,6 +19,7 @@ ECCV 2024; what holes are drawn how is that of its released code. After Pathak, 
 "Context Encoders: Feature Learning by Inpainting", CVPR 2016.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,12 +27,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import valid_mean_each
 from cka_probe.lab.tasks.augment import resize_or_crop
 from cka_probe.lab.tasks.decoders import (
     SCALES,
+    Maps,
     SkipDecoder,
     at_full_size,
     at_scales,
@@ -39,6 +40,7 @@ from cka_probe.lab.tasks.decoders import (
     output_layers,
     skip_maps,
 )
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import uniform
 from cka_probe.models.backbone import Backbone
 
@@ -56,12 +58,12 @@ class InpaintingHead(nn.Module):
         maps: (channels, stride) of each map, fine to coarse.
     """
 
-    def __init__(self, maps: list[tuple[int, int]]):
+    def __init__(self, maps: Maps):
         super().__init__()
         self.decoder = SkipDecoder(maps)
         self.to_colours = output_layers(self.decoder, 3)
 
-    def forward(self, pyramid: tuple[Tensor, ...]) -> dict[int, Tensor]:
+    def forward(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return images (n, 3, H, W) float32 in (0, 1), as each stride says them, fine to coarse."""
         said = at_scales(self.to_colours, self.decoder(pyramid))
         return at_full_size({stride: z.sigmoid() for stride, z in said.items()})
@@ -97,9 +99,7 @@ class Inpainting:
             ("an odd `hole`", self.hole, self.hole >= 1 and self.hole % 2 == 1),
             (f"`weighting` {' or '.join(WEIGHTINGS)}", self.weighting, self.weighting in WEIGHTINGS),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"inpainting: expected {expected}, found {found}")
+        check_options("inpainting", checks)
 
     def head(self, backbone: Backbone) -> InpaintingHead:
         """Return the decoder and its outputs."""
@@ -122,13 +122,14 @@ class Inpainting:
         seeds = torch.rand(1, height, width, generator=generator) < density
         return max_pool2d(seeds.float(), self.hole, stride=1) > 0
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return L and, as its part, the mean absolute error of the finest output."""
         images, weights = batch["image"], WEIGHTINGS[self.weighting]
         errors = {stride: (images - said).abs().mean() for stride, said in self.outputs(backbone, head, batch).items()}
-        return sum(weights[stride] * error for stride, error in errors.items()), {"finest": errors[1].detach()}
+        loss = sum((weights[stride] * error for stride, error in errors.items()), start=images.new_zeros(()))
+        return loss, {"finest": errors[1].detach()}
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> dict[str, Tensor]:
         """Return per image the mean absolute error in its holes, that of its visible mean colour, and that outside.
 
         In units of an image in [0, 1]; NaN where an image has no hole, or nothing else.
@@ -143,11 +144,11 @@ class Inpainting:
             "visible": valid_mean_each(error, visible),
         }
 
-    def reconstruct(self, backbone: Backbone, head: nn.Module, batch: Sample) -> Tensor:
+    def reconstruct(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> Tensor:
         """Return the images as the model completes them, (n, 3, h, w) float32 in (0, 1)."""
         return self.outputs(backbone, head, batch)[1]
 
-    def outputs(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[int, Tensor]:
+    def outputs(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> dict[int, Tensor]:
         """Return images (n, 3, h, w) float32 in (0, 1), as each stride says them, fine to coarse."""
         # black before the encoder's own normalisation, as 0 in [0, 1]
         return head(backbone.pyramid(batch["image"].masked_fill(batch["mask"], 0.0)))

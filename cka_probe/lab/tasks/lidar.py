@@ -16,7 +16,7 @@ Lao et al., "On the Viability of Monocular Depth Pre-training for Semantic Segme
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
@@ -86,7 +86,7 @@ class Lidar:
             cut["image"] = jitter_colors(cut["image"], self.color_jitter, generator)
         return cut
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum over the scales, and the finest one's error, metres."""
         truth = batch["depth"]
         valid, truth = truth > 0, truth.clamp(max=self.max_depth)
@@ -94,13 +94,13 @@ class Lidar:
         errors = {}
         for stride, sigma in at_full_size(head(backbone.pyramid(batch["image"]))).items():
             errors[stride] = share * masked_l1(truth, self.range.depth(sigma), valid)
-        loss = sum(error / stride for stride, error in errors.items())
+        loss = sum((error / stride for stride, error in errors.items()), start=truth.new_zeros(()))
         return loss, {"absolute": errors[1].detach()}
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> dict[str, Tensor]:
         """Return per image abs_rel and delta1, after median scaling, in metres, and of a constant beside them."""
         return errors_with_constant_baseline(self.predict(backbone, head, batch["image"]), batch["depth"], metres=True)
 
-    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+    def predict(self, backbone: Backbone, head: DisparityHead, images: Tensor) -> Tensor:
         """Return metres, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1] at the focal length trained with."""
         return self.range.depth(head(backbone.pyramid(images))[1])

@@ -20,7 +20,7 @@ lies at a random place, not in the middle, and the warm-up begins at its first s
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,7 +31,7 @@ from torch import Generator, Tensor, nn
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import masked_l1, normalised_locally
-from cka_probe.lab.tasks.augment import crop_and_flip
+from cka_probe.lab.tasks.augment import crop_and_flip, image_size
 from cka_probe.lab.tasks.decoders import PixelDecoder, last_map
 from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone, Preprocessing
@@ -100,7 +100,7 @@ class Masked:
         """Return `image` (3, h, w) float32 in [0, 1] and `mask` (1, h / cell, w / cell) bool, True = hidden."""
         image = sample["image"]
         if train:
-            box = random_area(*image.shape[-2:], generator, self.scale, self.size[1] / self.size[0])
+            box = random_area(*image_size(image), generator, self.scale, self.size[1] / self.size[0])
             image = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))["image"]
         else:
             image = Preprocessing(self.size).fit(image)
@@ -112,12 +112,12 @@ class Masked:
         order = torch.randperm(math.prod(grid), generator=generator)
         return (order < math.ceil(self.ratio * math.prod(grid))).view(1, *grid)
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: MaskedHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the reconstruction loss in units of the normalised image; it has no further parts."""
         loss = masked_l1(self.target(backbone, batch), self.reconstruct(backbone, head, batch), self.pixels(batch))
         return loss, {}
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: MaskedHead, batch: Sample) -> dict[str, Tensor]:
         """Return per image the loss and, to hold it against, that of the visible pixels' mean colour."""
         target, hidden = self.target(backbone, batch), self.pixels(batch)
         reconstruction = self.reconstruct(backbone, head, batch)
@@ -137,11 +137,11 @@ class Masked:
         """Return the mask at pixels, (n, 1, h, w) bool."""
         return _enlarged(batch["mask"], self.size)
 
-    def reconstruct(self, backbone: Backbone, head: nn.Module, batch: Sample) -> Tensor:
+    def reconstruct(self, backbone: Backbone, head: MaskedHead, batch: Sample) -> Tensor:
         """Return the images as the model completes them, (n, 3, h, w) float32, in the target's units."""
         images = batch["image"]
         if hasattr(backbone.model, "patch_embed"):
-            with _tokens_hidden(backbone.model.patch_embed, head.hidden, batch["mask"]):
+            with _tokens_hidden(backbone.model.get_submodule("patch_embed"), head.hidden, batch["mask"]):
                 return head(backbone.features(images))
         mean, std = (
             images.new_tensor(v).view(3, 1, 1) for v in (backbone.preprocessing.mean, backbone.preprocessing.std)
@@ -165,7 +165,7 @@ def _tokens_hidden(patch_embedding: nn.Module, token: Tensor, mask: Tensor) -> I
         handle.remove()
 
 
-def _enlarged(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarged(mask: Tensor, size: Sequence[int]) -> Tensor:
     """Return a mask of cells (n, 1, gh, gw) at a finer grid (n, 1, h, w) that the cells divide."""
     height, width = (fine // coarse for fine, coarse in zip(size, mask.shape[-2:], strict=True))
     return mask.repeat_interleave(height, -2).repeat_interleave(width, -1)

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
-from cka_probe.errors import DataError, RecipeError
+from cka_probe.errors import DataError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
 from cka_probe.lab.geometry import inverse_pose, warp
@@ -34,6 +34,7 @@ from cka_probe.lab.tasks.augment import resize_or_crop
 from cka_probe.lab.tasks.decoders import at_full_size
 from cka_probe.lab.tasks.disparity import DepthRange, DisparityHead, check_shape, disparity_head
 from cka_probe.lab.tasks.pose_network import PoseNet, axis_angle_matrix, pose_matrix
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import color_jittered, uniform
 from cka_probe.models.backbone import Backbone
 
@@ -41,8 +42,6 @@ SOURCES = ("video", "stereo", "video_stereo")
 
 WINDOW = 3
 """Side of SSIM's window, pixels."""
-
-JITTER = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,7 @@ class Monodepth:
             ("`unit` above 0 metres", self.unit, self.unit > 0),
             ("`jitter`, a probability, in [0, 1]", self.jitter, 0 <= self.jitter <= 1),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"monodepth: expected {expected}, found {found}")
+        check_options("monodepth", checks)
 
     @property
     def range(self) -> DepthRange:
@@ -140,16 +137,15 @@ class Monodepth:
         """
         fields = {name: sample[name] for name in self.needs}
         self._check(fields)
-        cut = resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        crop = resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
         if not (train and self.jitter):
-            return cut
-        jittered = uniform(generator) < self.jitter
-        seen = (
-            color_jittered({"image": cut["image"], "sources": cut["sources"]}, generator, **JITTER) if jittered else cut
-        )
-        return cut | {"shown": torch.cat([seen["image"][None], seen["sources"]])}
+            return crop
+        frames = {"image": crop["image"], "sources": crop["sources"]}
+        if uniform(generator) < self.jitter:
+            frames = color_jittered(frames, generator, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
+        return crop | {"shown": torch.cat([frames["image"][None], frames["sources"]])}
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean over the scales, and the photometric and smoothness parts of it.
 
         Beside them `left`, the share of the pixels that the auto-mask took out at the finest scale.
@@ -183,19 +179,19 @@ class Monodepth:
             (n, S, h, w) in [0, 1].
         """
         sources = batch["sources"]
-        each = [field.repeat_interleave(sources.shape[1], 0) for field in (depth, batch["K"])]
-        warped, _, _ = warp(sources.flatten(0, 1), *each, poses.flatten(0, 1))
+        depth, K = (field.repeat_interleave(sources.shape[1], 0) for field in (depth, batch["K"]))
+        warped, _, _ = warp(sources.flatten(0, 1), depth, K, poses.flatten(0, 1))
         return self._errors(batch, warped.unflatten(0, sources.shape[:2]))
 
     def unmoved(self, batch: Sample) -> Tensor:
         """Return how unlike the target each source is as it is, (n, S, h, w) in [0, 1]."""
         return self._errors(batch, batch["sources"])
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> dict[str, Tensor]:
         """Return per image the photometric error at the finest scale and the share that the auto-mask takes out.
 
         The error is over all pixels, whether masked or not. With `truth`, abs_rel and delta1 after median scaling
-        beside those of a constant, and with a stereo partner those in metres (`evaluation.beside_constant`).
+        beside those of a constant, and with a stereo partner those in metres (`evaluation.constant_baseline`).
         """
         shown = self._shown(batch)
         sigma = head(backbone.pyramid(shown[:, 0]))[1]
@@ -208,7 +204,7 @@ class Monodepth:
             return values
         return values | errors_with_constant_baseline(self._metres(depth), batch["depth"], metres=self.stereo)
 
-    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+    def predict(self, backbone: Backbone, head: DisparityHead, images: Tensor) -> Tensor:
         """Return depth, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1]: metres, from video alone up to scale.
 
         Metres are those of the focal length that was trained with.
@@ -220,12 +216,12 @@ class Monodepth:
 
     def _check(self, fields: Sample) -> None:
         """Check that a sample has the sources that the options say."""
-        wanted, found = len(self.neighbours) + self.stereo, len(fields["sources"])
+        expected, found = len(self.neighbours) + self.stereo, len(fields["sources"])
         spec = ",".join([*map(str, self.neighbours), *(["s"] if self.stereo else [])])
-        if wanted != found:
+        if expected != found:
             raise DataError(
-                f"monodepth: expected {wanted} sources for sources={self.sources!r}, found {found}; open the data with "
-                f"?sources={spec}, or set the task's offsets"
+                f"monodepth: expected {expected} sources for sources={self.sources!r}, found {found}; open the data "
+                f"with ?sources={spec}, or set the task's offsets"
             )
         if self.stereo and not fields["source_T_target"][-1].isfinite().all():
             raise DataError(
@@ -238,10 +234,10 @@ class Monodepth:
         """Return the target and its sources as the networks see them, (n, 1 + S, 3, h, w)."""
         return batch["shown"] if "shown" in batch else torch.cat([batch["image"][:, None], batch["sources"]], 1)
 
-    def _poses(self, head: nn.Module, shown: Tensor, batch: Sample) -> Tensor:
+    def _poses(self, head: DisparityHead, shown: Tensor, batch: Sample) -> Tensor:
         """Return `source_T_target` of every source in the network's unit, (n, S, 4, 4)."""
         poses = []
-        if self.neighbours:
+        if self.neighbours and head.pose is not None:
             frames = shown[:, 1 : 1 + len(self.neighbours)]
             pairs = [  # earlier, later
                 (frame, shown[:, 0]) if offset < 0 else (shown[:, 0], frame)

@@ -1,18 +1,19 @@
-"""How the camera moved between two images: a ResNet-18 on both at once, six numbers out.
+"""The motion of the camera between two images: a ResNet-18 on both at once, six numbers out.
 
     (tx, ty, tz, rx, ry, rz) = 0.01 * mean over the image of a map with six channels
     source_T_target = [Rx(rx) Ry(ry) Rz(rz) | t],  radians; t in the unit of the depth it goes with
 
-0.01 makes the first guess a small motion, which fits the small first depth of `DisparityDecoder`. The rectify
-network is of the same build: images of half the size, three angles, and no 0.01.
+The factor 0.01 makes the first prediction a small motion, which fits the small first depth of `DisparityDecoder`. The
+rectify network has the same architecture: images of half the size, three angles, no factor.
 
-Monodepth2 reads the last three as one axis of rotation, as long as its angle: `axis_angle_matrix`. For small turns
-that is the same.
+Monodepth2 reads the last three numbers as an axis of rotation whose length is the angle: `axis_angle_matrix`. For small
+angles the two agree.
 
 Zhou et al., CVPR 2017; Godard et al., ICCV 2019; Bian et al., "SC-DepthV2", TPAMI 2022.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import timm
 import torch
@@ -38,7 +39,7 @@ class PoseNet(nn.Module):
     def __init__(self, outputs: int = 6, scale: float = 0.01, halved: bool = False):
         super().__init__()
         self.scale, self.halved = scale, halved
-        self.trunk = timm.create_model("resnet18", in_chans=6, num_classes=0, zero_init_last=False)
+        self.trunk: Any = timm.create_model("resnet18", in_chans=6, num_classes=0, zero_init_last=False)
         self.to_motion = nn.Sequential(
             nn.Conv2d(512, 256, 1),
             nn.ReLU(),

@@ -16,8 +16,8 @@ ratio; it is no part of the published method, and 0 leaves it out.
 
 Pairs of pixels are drawn in the loss, from torch's global generator: the trainer seeds it anew in each step and
 process, so a run that is resumed draws as if it had never stopped. The ranking loss falls when all depth grows,
-and neither photometric nor consistency loss minds if motion grows with it: the unit of the depth drifts, unless
-`normalise` holds it, and means nothing. Evaluation scales by medians. Where depth is small its differences are, and
+and neither photometric nor consistency loss minds if motion grows with it: the unit of the depth drifts and means
+nothing. Evaluation scales by medians. Where depth is small its differences are, and
 the ranking loss pulls almost evenly at all pairs, those that are in order too; `ranked_mean` gives it a unit in
 which it can be content, and is no part of the published method either. (A free depth map of rooms came from an
 abs_rel of 0.35 to 0.31 in 250 steps of the three losses at a mean of 0.2, and to 0.14 at a mean of 3.)
@@ -30,7 +30,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
@@ -82,9 +82,6 @@ class PseudoDepth:
         start: Depth that untrained weights say.
         crop: How much a side is cut at most, at least 1.
         poses: "learned" or "known".
-        inverse: Take the inverse of the motion from target to source for the motion back.
-        normalise: Whether the depths of a video are scaled to the mean `start` before they explain anything; then
-            their unit is the same throughout.
         truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
     """
 
@@ -109,8 +106,6 @@ class PseudoDepth:
     start: float = 0.2
     crop: float = 1.15
     poses: str = "learned"
-    inverse: bool = False
-    normalise: bool = False
     truth: bool = False
 
     def __post_init__(self):
@@ -145,12 +140,12 @@ class PseudoDepth:
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return the needed fields at network size, as geometric pre-training does."""
-        wanted = {name: sample[name] for name in self.needs}
-        return video_view(wanted, self.size, self.crop, generator if train else None)
+        inputs = {name: sample[name] for name in self.needs}
+        return video_view(inputs, self.size, self.crop, generator if train else None)
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, backbone: Backbone, head: GeometricHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum and its parts; pairs come from torch's global generator."""
-        found = reconstruct(backbone, head, batch, self.geometric.comparing)
+        found = reconstruct(backbone, head, batch, self.geometric.reconstruction)
         pseudo = with_nearest(batch["pseudo_depth"], self.nearest) if self.nearest else batch["pseudo_depth"]
         normals, pseudo_normals = (normals_from_depth(depth, batch["K"]) for depth in (found.depth, pseudo))
         ranked, scaled = pairs_to_rank(found.agreement), found.depth
@@ -167,11 +162,11 @@ class PseudoDepth:
         loss = sum(getattr(self, name) * part for name, part in parts.items())
         return loss, {name: part.detach() for name, part in parts.items()}
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
+    def evaluate(self, backbone: Backbone, head: GeometricHead, batch: Sample) -> dict[str, Tensor]:
         """Return what geometric pre-training returns: the two are to be compared."""
         return self.geometric.evaluate(backbone, head, batch)
 
-    def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
+    def predict(self, backbone: Backbone, head: GeometricHead, images: Tensor) -> Tensor:
         """Return depth up to scale, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1]."""
         return self.geometric.predict(backbone, head, images)
 

@@ -19,6 +19,7 @@ Bian et al., IJCV 2021 and TPAMI 2022; Godard, Mac Aodha, Firman & Brostow, ICCV
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,22 @@ from cka_probe.lab.tasks.pose_network import pose_matrix
 from cka_probe.models.backbone import Backbone
 
 
+class VideoHead(Protocol):
+    """What is trained with the encoder."""
+
+    @property
+    def depth(self) -> nn.Module:
+        """From the pyramid to depth, (n, 1, h, w)."""
+        ...
+
+    @property
+    def pose(self) -> nn.Module | None:
+        """From two images to a motion, (n, 6); `None` if poses are known."""
+        ...
+
+
 @dataclass(frozen=True)
-class Comparing:
+class ReconstructionOptions:
     """How images are compared.
 
     Attributes:
@@ -40,10 +55,6 @@ class Comparing:
         min_select: Whether only the best map counts at each pixel; otherwise all valid ones do.
         least_valid: Share of the pixels that has to be valid for a loss other than 0.
         known_poses: Take `source_T_target` of the batch instead of the pose network's.
-        inverse: Take the inverse of the motion from target to source for the motion back, instead of asking the
-            pose network again.
-        mean_depth: Scale the depths of all frames of a video together so that this is their (harmonic) mean, and
-            only their shape is left to learn; 0 leaves them as they are.
     """
 
     window: int = 7
@@ -51,8 +62,6 @@ class Comparing:
     min_select: bool = True
     least_valid: float = 1e-3
     known_poses: bool = False
-    inverse: bool = False
-    mean_depth: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,11 @@ class Reconstruction:
 
 
 def reconstruct(
-    backbone: Backbone, head: nn.Module, batch: Sample, comparing: Comparing | None = None, seen: Tensor | None = None
+    backbone: Backbone,
+    head: VideoHead,
+    batch: Sample,
+    options: ReconstructionOptions | None = None,
+    seen: Tensor | None = None,
 ) -> Reconstruction:
     """Return depth of the target and the losses over all pairs.
 
@@ -102,37 +115,37 @@ def reconstruct(
         head: With `depth` (`DisparityDecoder`) and `pose` (`PoseNet`).
         batch: `image` (n, 3, h, w) and `sources` (n, S, 3, h, w) in [0, 1], `K` (n, 3, 3); `source_T_target`
             (n, S, 4, 4) with known poses only.
-        comparing: How; by default as published.
+        options: How; by default as published.
         seen: (n, S, 1, h, w) bool, which pixels of the sources are images at all; all by default.
     """
-    comparing = comparing or Comparing()
-    maps = error_maps(backbone, head, batch, comparing, seen)
-    error, difference, valid = selected(maps) if comparing.min_select else (maps.error, maps.difference, maps.valid)
-    own = batch["sources"].shape[1]  # the maps of the target
-    agreement = torch.where(maps.visible, 1 - maps.difference, 1.0)[:, :own].mean(1, keepdim=True)
+    options = options or ReconstructionOptions()
+    maps = error_maps(backbone, head, batch, options, seen)
+    error, difference, valid = selected(maps) if options.min_select else (maps.error, maps.difference, maps.valid)
+    num_sources = batch["sources"].shape[1]  # the first maps are those of the target
+    agreement = torch.where(maps.visible, 1 - maps.difference, 1.0)[:, :num_sources].mean(1, keepdim=True)
     return Reconstruction(
         depth=maps.depth,
-        photometric=valid_mean(error, valid, comparing.least_valid),
-        consistency=valid_mean(difference, valid, comparing.least_valid),
+        photometric=valid_mean(error, valid, options.least_valid),
+        consistency=valid_mean(difference, valid, options.least_valid),
         agreement=agreement.detach(),
     )
 
 
 def error_maps(
-    backbone: Backbone, head: nn.Module, batch: Sample, comparing: Comparing, seen: Tensor | None = None
+    backbone: Backbone, head: VideoHead, batch: Sample, options: ReconstructionOptions, seen: Tensor | None = None
 ) -> ErrorMaps:
     """Return the maps of all pairs; arguments as of `reconstruct`."""
     target, sources = batch["image"], batch["sources"]
     n, num_sources, _, height, width = sources.shape
     frames = torch.cat([target[:, None], sources], 1)  # (n, 1 + S, 3, h, w)
-    depths = _depths(backbone, head, frames, comparing)
+    depths = head.depth(backbone.pyramid(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])  # (n, 1 + S, 1, h, w)
     if seen is None:
         seen = torch.ones_like(sources[:, :, :1], dtype=torch.bool)
     there = torch.cat([torch.ones_like(seen[:, :1]), seen], 1)
 
     first, second = _pairs(num_sources)
     a, b = frames[:, first].flatten(0, 1), frames[:, second].flatten(0, 1)
-    b_T_a = _poses(head, batch, comparing, a, b)
+    b_T_a = _poses(head, batch, options, a, b)
     depth_a, depth_b = depths[:, first].flatten(0, 1), depths[:, second].flatten(0, 1)
     # what is read at the same places is read at once
     field = torch.cat([b, depth_b, there[:, second].flatten(0, 1).to(b.dtype)], 1)
@@ -141,9 +154,9 @@ def error_maps(
     visible = visible & there[:, first].flatten(0, 1) & (read_there > 0.999)
 
     difference = depth_difference(z, read_depth, visible)
-    error = photometric_error(a, image, comparing.window) * (1 - difference.detach())
+    error = photometric_error(a, image, options.window) * (1 - difference.detach())
     valid = visible
-    if comparing.auto_mask:
+    if options.auto_mask:
         moved, left = ((a - other).abs().mean(1, keepdim=True) for other in (image, b))
         valid = visible & ((moved < left) | ~there[:, second].flatten(0, 1))  # unseen: no better left there
     error, difference, visible, valid = (
@@ -165,25 +178,9 @@ def _pairs(num_sources: int) -> tuple[list[int], list[int]]:
     return zeros + sources, sources + zeros
 
 
-def _depths(backbone: Backbone, head: nn.Module, frames: Tensor, comparing: Comparing) -> Tensor:
-    """Return depth of all frames (n, 1 + S, 3, h, w), (n, 1 + S, 1, h, w)."""
-    depths = head.depth(backbone.pyramid(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
-    if comparing.mean_depth:
-        depths = depths * comparing.mean_depth * (1 / depths).mean((1, 2, 3, 4), keepdim=True)
-    return depths
-
-
-def _poses(head: nn.Module, batch: Sample, comparing: Comparing, a: Tensor, b: Tensor) -> Tensor:
+def _poses(head: VideoHead, batch: Sample, options: ReconstructionOptions, a: Tensor, b: Tensor) -> Tensor:
     """Return b_T_a of all pairs (a, b), (2 n S, 4, 4)."""
-    if comparing.known_poses:
-        return _and_back(batch["source_T_target"])
-    if not comparing.inverse:
-        return pose_matrix(head.pose(a, b))
-    shape = batch["sources"].shape[:2]
-    target = batch["image"].repeat_interleave(shape[1], 0)
-    return _and_back(pose_matrix(head.pose(target, batch["sources"].flatten(0, 1))).unflatten(0, shape))
-
-
-def _and_back(source_T_target: Tensor) -> Tensor:
-    """Return poses (n, S, 4, 4) and their inverses, (2 n S, 4, 4), in the order of the pairs."""
-    return torch.cat([source_T_target, inverse_pose(source_T_target)], 1).flatten(0, 1)
+    if options.known_poses or head.pose is None:
+        source_T_target = batch["source_T_target"]
+        return torch.cat([source_T_target, inverse_pose(source_T_target)], 1).flatten(0, 1)
+    return pose_matrix(head.pose(a, b))

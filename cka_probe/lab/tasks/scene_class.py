@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from cka_probe.errors import DataError, RecipeError
+from cka_probe.errors import DataError
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.lab.tasks.augment import crop_and_flip
+from cka_probe.lab.tasks.augment import crop_and_flip, image_size
 from cka_probe.lab.tasks.classification import LinearHead
 from cka_probe.lab.tasks.decoders import last_map
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone
 
@@ -50,9 +51,7 @@ class SceneClass:
             ("`least` in (0, 1]", self.least, 0 < self.least <= 1),
             ("`scale` = [least, most] in (0, 1]", list(self.scale), 0 < self.scale[0] <= self.scale[1] <= 1),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"scene_class: expected {expected}, found {found}")
+        check_options("scene_class", checks)
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return the linear layer."""
@@ -65,9 +64,10 @@ class SceneClass:
             DataError: A label is none of the classes.
         """
         fields = {name: sample[name] for name in ("image", "labels")}
-        box, flip = (0, 0, *fields["image"].shape[-2:]), False
+        shape = image_size(fields["image"])
+        box, flip = (0, 0, *shape), False
         if train:
-            box = random_area(*box[2:], generator, self.scale, self.size[1] / self.size[0])
+            box = random_area(*shape, generator, self.scale, self.size[1] / self.size[0])
             flip = flips(generator)
         seen = crop_and_flip(fields, box, self.size, flip=flip)
         return {"image": seen["image"], "present": self.present(seen["labels"])}

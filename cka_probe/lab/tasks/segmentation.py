@@ -37,6 +37,7 @@ from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
 from cka_probe.lab.tasks.augment import bicubic_labels, resize_or_crop
 from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_scales, check_maps, maps, output_layers
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import resized
 from cka_probe.models.backbone import Backbone
 
@@ -183,9 +184,7 @@ class Segmentation:
                 not (self.bicubic_labels and self.crop),
             ),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"segmentation: expected {expected}, found {found}")
+        check_options("segmentation", checks)
 
     @property
     def continues(self) -> frozenset[str]:

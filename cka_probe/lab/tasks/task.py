@@ -1,56 +1,76 @@
-"""What a task is: what it needs of a sample, a head, a loss, and how well it went.
+"""The contract of a task: the fields it reads of a sample, its head, its loss and its scores.
 
-A task is a frozen dataclass whose fields, after `size`, are the options a recipe may set. It holds no weights
-and draws no number that is not drawn from the generator it is given, so that the same sample, position and
-seed give the same input on any machine and in any number of processes.
+A task is a frozen dataclass whose fields, after `size`, are the options a recipe may set. It holds no weights, and
+draws all random numbers from the generator it is given, so that the same sample, position and seed give the same input
+on any machine and in any number of processes.
 """
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from torch import Generator, Tensor, nn
 
+from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.models.backbone import Backbone
 
 
 class Task(Protocol):
-    """The contract; `Masked` and `Depth` are examples of it.
+    """The contract; `Masked` and `Depth` are examples.
 
-    A task may also have, as attributes that may follow from its options,
+    A task may also have these attributes, which may depend on its options:
 
-    - `continues`, names of tasks whose head its own goes on with (the depth and pose networks of geometric
-      pre-training, say); without it only its own task is gone on with;
-    - `carries`, beginnings of the names of the weights that it takes over from such a head ("decoder."); what begins
-      otherwise is new. Without it the whole head is taken over.
+    - `continues`: names of the tasks whose head its own can continue from (the depth and pose networks of geometric
+      pre-training, say). By default only its own.
+    - `carries`: prefixes of the names of the weights that it takes over from such a head ("decoder."); the others are
+      new. By default it takes over the whole head.
 
-    and, where a score is no mean over images (a ratio of sums over all of them, such as mIoU), a method
+    Where a score is not a mean over images but, like mIoU, a ratio of sums over all of them, the task has a method
 
         summary(sums: dict[str, Tensor]) -> dict[str, float]
 
-    that makes scores of those values of `evaluate` that have more than one axis, summed over all images.
-
-    Attributes:
-        needs: Fields of a sample it reads.
-        size: Input height and width of the network in pixels.
+    which computes scores from those values of `evaluate` that have more than one axis, summed over all images.
     """
 
-    needs: frozenset[str]
-    size: tuple[int, int]
+    @property
+    def needs(self) -> frozenset[str]:
+        """Fields of a sample that it reads."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input, pixels."""
+        ...
 
     def __init__(self, size: tuple[int, int], **options: object): ...
 
     def head(self, backbone: Backbone) -> nn.Module:
-        """Return what is trained on top of this backbone, initialised from torch's generator."""
+        """Return the module to train on top of this backbone, initialised from torch's generator."""
         ...
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
-        """Return a sample of network size, augmented if `train`; every draw comes from `generator`."""
+        """Return a sample at the network's size, augmented if `train`, with all draws from `generator`."""
         ...
 
-    def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scalar to descend and its named parts, detached scalars worth a column of the log."""
+    def loss(self, backbone: Backbone, head: Any, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, a scalar, and its named parts, detached scalars that become columns of the log."""
         ...
 
-    def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
-        """Return named values per image, (n,) each, NaN where an image says nothing; or (n, ...), to be summed."""
+    def evaluate(self, backbone: Backbone, head: Any, batch: Sample) -> dict[str, Tensor]:
+        """Return named scores per image, (n,) each, NaN where undefined; or (n, ...), to be summed for `summary`."""
         ...
+
+
+def check_options(task: str, checks: Iterable[tuple[str, object, object]]) -> None:
+    """Check the options of a task.
+
+    Args:
+        task: Named in messages.
+        checks: What is expected, what was found, and whether (truthy) the one is the other.
+
+    Raises:
+        RecipeError: An expectation does not hold.
+    """
+    for expected, found, holds in checks:
+        if not holds:
+            raise RecipeError(f"{task}: expected {expected}, found {found}")

@@ -17,21 +17,21 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import affine_invariant, gradient_matching, least_squares_aligned
 from cka_probe.lab.losses.affine import ALIGNMENTS
-from cka_probe.lab.tasks.augment import crop_and_flip, jitter_colors
-from cka_probe.lab.tasks.decoders import maps
-from cka_probe.lab.tasks.disparity import WIDTHS, DisparityDecoder
+from cka_probe.lab.tasks.augment import crop_and_flip, image_size, jitter_colors
+from cka_probe.lab.tasks.decoders import skip_maps
+from cka_probe.lab.tasks.disparity import DisparityDecoder
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import flips, random_area
 from cka_probe.models.backbone import Backbone
 
 NEAREST, FARTHEST = 0.1, 10.0
 """What the decoder can say, in its own unit: a hundredfold is more than a room has."""
 
-TOLD = ("abs_rel", "delta1")
+SCORES = ("abs_rel", "delta1")
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,16 @@ class Teacher:
             ("`colours` in [0, 1]", self.colours, 0 <= self.colours <= 1),
             ("`min_depth` above 0 and below `max_depth`", self.min_depth, 0 < self.min_depth < self.max_depth),
         ]
-        for expected, found, holds in checks:
-            if not holds:
-                raise RecipeError(f"teacher: expected {expected}, found {found}")
+        check_options("teacher", checks)
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return the decoder, which sees every map of the pyramid: edges are to be sharp."""
-        found = maps(backbone)
-        strides = [stride for _, stride in found]
-        if strides[-1] != 32 or not set(strides) <= WIDTHS.keys():
-            raise RecipeError(
-                f"teacher: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, "
-                f"found {strides}; train a Swin or a ResNet"
-            )
-        return DisparityDecoder(found, NEAREST, FARTHEST)
+        return DisparityDecoder(skip_maps(backbone, "teacher"), NEAREST, FARTHEST)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `depth` (1, h, w) metres, 0 = not measured."""
         fields = {name: sample[name] for name in ("image", "depth")}
-        shape = fields["image"].shape[-2:]
+        shape = image_size(fields["image"])
         if not train:
             return crop_and_flip(fields, (0, 0, *shape), self.size)
         cut = crop_and_flip(fields, random_area(*shape, generator, self.scale), self.size, flip=flips(generator))
@@ -113,11 +104,11 @@ class Teacher:
         """
         depth, valid = batch["depth"], self.valid(batch["depth"])
         predicted = self.predict(backbone, head, batch["image"])
-        values = {}
-        for said, suffix in ((predicted, ""), (torch.zeros_like(depth), "_constant")):
-            aligned = least_squares_aligned(said, depth, valid, positive=True).clamp(min=self.min_depth)
+        values: dict[str, Tensor] = {}
+        for prediction, suffix in ((predicted, ""), (torch.zeros_like(depth), "_constant")):
+            aligned = least_squares_aligned(prediction, depth, valid, positive=True).clamp(min=self.min_depth)
             errors = depth_errors(aligned, depth, valid)
-            values |= {f"{name}{suffix}": errors[name] for name in TOLD}
+            values |= {f"{name}{suffix}": errors[name] for name in SCORES}
         return values
 
     def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ rate is `lr_min + (lr - lr_min) * multiplier`. During the warm-up the multiplier
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -74,7 +75,7 @@ def depths(model: nn.Module) -> tuple[Callable[[str], int], int]:
         model: A Swin or ResNet of timm; for any other everything has one depth.
     """
     if hasattr(model, "patch_embed") and hasattr(model, "layers"):
-        return _swin_depths([len(stage.blocks) for stage in model.layers])
+        return _swin_depths([len(stage.blocks) for stage in cast(Any, model.layers)])
     if hasattr(model, "layer4"):
         return _resnet_depth, 5
     return (lambda name: 1), 1

@@ -255,7 +255,7 @@ def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
     >>> both_sides(64), both_sides((192, 640))
     ((64, 64), (192, 640))
     """
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def check(holds: bool, key: str, expected: str, found: Any) -> None:

@@ -39,7 +39,7 @@ def run_recipe(
         recipe: One, or what `read_recipe` takes.
         out: Folder for everything that is written.
         device: "auto", "cpu", "cuda" or "mps".
-        workers: Processes that read images ahead; 0 reads in this one, by default `devices.readers` says how many.
+        workers: Processes that read images ahead; 0 reads in this one, by default as many as `readers` returns.
             It changes no number.
         progress: Called after each step with (stage, step, steps, scalars).
 
@@ -136,9 +136,16 @@ def _difference(there: dict, here: dict, where: str = "") -> str:
 
 
 def _run_stage(
-    recipe: Recipe, stage: Stage, folder: Path, samples: tuple[Samples, Samples], *, device: str, **how
+    recipe: Recipe,
+    stage: Stage,
+    folder: Path,
+    samples: tuple[Samples, Samples],
+    *,
+    device: str,
+    workers: int,
+    progress: StepCallback | None,
 ) -> None:
-    """Train one stage and write its checkpoint; how: `workers`, `progress`."""
+    """Train one stage and write its checkpoint; arguments as of `run_recipe`."""
     accelerator = accelerator_for(device, stage.precision)
     start, task = begin(recipe, stage, folder), stage.build_task()
     head = seeded(lambda: task.head(start.backbone), recipe.seed, stage.name, "head")
@@ -149,7 +156,7 @@ def _run_stage(
     accelerator.wait_for_everyone()
     objective = Objective(frozen(start.backbone.train(), stage.freeze), head.train(), task)
     trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, inside)
-    trainer.run(**how)
+    trainer.run(progress, workers)
     if accelerator.is_main_process:
         save_checkpoint(checkpoint_path(folder, stage), objective.backbone, head, _header(recipe, stage, start))
         trainer.resume_point.unlink()
@@ -159,7 +166,7 @@ def _run_stage(
 def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
     """Return what is written into a stage's checkpoint about it."""
     table = recipe.as_dict()
-    height, width = start.backbone.preprocessing.size
+    height, width = start.backbone.preprocessing.size or stage.shape
     until = [other.name for other in recipe.stages].index(stage.name) + 1
     table["stages"] = dict(list(table["stages"].items())[:until])
     return Checkpoint(
@@ -191,9 +198,9 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
     Raises:
         RecipeError: There is no such device here.
     """
-    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device, False):
-        found = ", ".join(name for name, is_there in there.items() if is_there)
+    available = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device, False):
+        found = ", ".join(name for name, usable in available.items() if usable)
         raise RecipeError(f"expected a device of {found}, found {device!r}; leave --device out to take what is there")
     # accelerate remembers the first precision and device of a process and refuses others; a recipe may
     # change precision from stage to stage, and a notebook may run two recipes

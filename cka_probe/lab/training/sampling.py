@@ -43,7 +43,7 @@ class Samples:
         for spec, dataset in zip(self.specs, self.datasets, strict=True):
             if kept is not None and isinstance(dataset, Frames):
                 dataset.keep(kept, spec)
-        self.places = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
+        self.positions = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
 
     def split(self, num: int, held_out: int, seed: int | None) -> "tuple[Samples, Samples]":
         """Return some samples, and others that are held out from them.
@@ -62,20 +62,19 @@ class Samples:
         order = list(range(len(self)))
         if seed is not None and (num or held_out):
             order = torch.randperm(len(self), generator=Generator().manual_seed(seed_of(seed, "images"))).tolist()
-        parts = order[: num or len(self) - held_out], order[len(self) - held_out :]
-        return tuple(self._some(part) for part in parts)
+        return self._subset(order[: num or len(self) - held_out]), self._subset(order[len(self) - held_out :])
 
-    def _some(self, order: Sequence[int]) -> "Samples":
-        """Return the samples at some places, in this order."""
-        some = copy(self)
-        some.places = [self.places[place] for place in order]
-        return some
+    def _subset(self, order: Sequence[int]) -> "Samples":
+        """Return the samples with these indices, in this order."""
+        subset = copy(self)
+        subset.positions = [self.positions[index] for index in order]
+        return subset
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number, there = self.places[index]
+        number, there = self.positions[index]
         dataset = self.datasets[number]
         if self.kept is None or isinstance(dataset, Frames):  # frames keep every file by itself
             return self._read(dataset, there)

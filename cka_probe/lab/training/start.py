@@ -13,9 +13,11 @@ things: its parameters get no gradient, and its batch norms neither update their
 the batch. The released code of Depth-to-Semantic does the second alone and calls it freezing, so both are available.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from timm.layers import DropPath
@@ -34,6 +36,8 @@ from cka_probe.models.checkpoints import is_ours, load_file
 from cka_probe.models.checkpoints.recognising import IN_FOLDERS, folder_to_file
 
 RANDOM = "random"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,8 @@ def _side(architecture: Architecture, shape: tuple[int, int]) -> int:
     return max(shape)
 
 
-def seeded(build, *parts: int | str) -> nn.Module:
-    """Return what `build()` makes when torch's generator starts from a seed of these parts."""
+def seeded(build: Callable[[], T], *parts: int | str) -> T:
+    """Return `build()`, called with torch's generator seeded from these parts."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(*parts))
         return build()
@@ -148,9 +152,11 @@ def resized(backbone: Backbone, size: int | tuple[int, int], output_stride: int 
     else:
         options.pop("output_stride", None)
     if "window" in options:
-        options["window"] = options["window"] * options["size"] // backbone.preprocessing.size[0]
+        options["window"] = options["window"] * options["size"] // (backbone.preprocessing.size or shape)[0]
     if hasattr(backbone.model, "layers") and not any(options.get("pretrained_windows", ())):
-        options["pretrained_windows"] = tuple(stage.blocks[0].window_size[0] for stage in backbone.model.layers)
+        options["pretrained_windows"] = tuple(
+            stage.blocks[0].window_size[0] for stage in cast(Any, backbone.model.layers)
+        )
     model = seeded(lambda: architecture.build(**options), 0)
     model.load_state_dict(backbone.model.state_dict())
     return Backbone(

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -164,7 +165,8 @@ class Trainer:
 
     def _descend(self, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Leave the mean gradient of the next parts in the weights; return the means of the loss and its parts."""
-        count, sums = self.stage.accumulate, {}
+        count = self.stage.accumulate
+        sums: dict[str, Tensor] = {}
         for number in range(count):
             batch = next(parts)
             # processes share their gradients once a step, with those of the last part
@@ -245,7 +247,8 @@ class Trainer:
         parts = gather_object([sums])  # of every process, also of one that had no image
         names = dict.fromkeys(name for part in parts for name in part)
         whole = {name: sum(part[name] for part in parts if name in part) for name in names}
-        return means | self.objective.task.summary(whole) if whole else means
+        task: Any = self.objective.task  # those with such values have a `summary`
+        return means | task.summary(whole) if whole else means
 
     def _calibrate(self, workers: int) -> None:
         """Take the statistics of the encoder's batch norms from the first batches, each counting alike."""

@@ -56,20 +56,20 @@ def test_fewer_images_are_a_part_of_more_and_none_is_held_out_from_itself(num, h
     DATASETS["memory"] = Memory
     fewer, out = samples().split(num, held_out, seed)
     more, same = samples().split(num + 1, held_out, seed)
-    assert fewer.places == more.places[:num]
-    assert out.places == same.places
+    assert fewer.positions == more.positions[:num]
+    assert out.positions == same.positions
     assert (len(fewer), len(out)) == (num, held_out)
-    assert not set(fewer.places) & set(out.places)
+    assert not set(fewer.positions) & set(out.positions)
 
 
 def test_the_split_follows_from_the_seed():
-    choices = [samples().split(4, 2, seed)[0].places for seed in range(8)]
+    choices = [samples().split(4, 2, seed)[0].positions for seed in range(8)]
     assert len({tuple(places) for places in choices}) > 1
-    assert choices[0] == samples().split(4, 2, 0)[0].places
+    assert choices[0] == samples().split(4, 2, 0)[0].positions
     first, last = samples().split(4, 2, None)
-    assert [place[1] for place in (*first.places, *last.places)] == [0, 1, 2, 3, 10, 11]
+    assert [place[1] for place in (*first.positions, *last.positions)] == [0, 1, 2, 3, 10, 11]
     everything, nothing = samples().split(0, 0, 5)
-    assert everything.places == samples().places
+    assert everything.positions == samples().positions
     assert len(nothing) == 0
 
 
