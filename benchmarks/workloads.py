@@ -15,7 +15,7 @@ from cka_probe import Backbone
 from cka_probe.models.selection import select_layers
 
 TEN = ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)), "global_pool")
-"""Of a ResNet-18: its nine natural layers, the pooled stem and all eight blocks, and the pooled features."""
+"""Of a ResNet-18: its nine default layers, the pooled stem and all eight blocks, and the pooled features."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import nn
 from cka_probe.images.sample import Sample
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, file_hash, read_header
-from cka_probe.models.checkpoints.reading import first_bytes
+from cka_probe.models.checkpoints.reading import is_safetensors
 from cka_probe.models.load import load, weights_hash
 from cka_probe.models.trained import Trained, load_trained
 
@@ -45,7 +45,7 @@ class EvaluationModel:
             CheckpointError: It cannot be loaded.
         """
         path, header = Path(reference), None
-        if path.is_file() and first_bytes(path)[8:9] == b"{":  # how safetensors begin, after a length
+        if path.is_file() and is_safetensors(path):
             header = read_header(path)
         header = header if header is not None and header.task else None
         network = load(reference) if header is None else load_trained(path)

@@ -14,7 +14,7 @@ from cka_probe.errors import CheckpointError, DataError, LayerError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_header
-from cka_probe.models.checkpoints.reading import first_bytes
+from cka_probe.models.checkpoints.reading import is_safetensors
 from cka_probe.models.load import load, wrap
 from cka_probe.models.recording import evaluating
 from cka_probe.models.selection import select_layers
@@ -132,7 +132,7 @@ def network_of(model: str | Path | Trained | nn.Module) -> Network:
 def _loaded(reference: str | Path) -> Trained | Backbone:
     """Return encoder and head of a checkpoint that has both, else what `load` makes of a reference."""
     path = Path(reference)
-    if path.is_file() and first_bytes(path)[8:9] == b"{":  # how safetensors begin, after a length
+    if path.is_file() and is_safetensors(path):
         header = read_header(path)
         if header is not None and header.task:
             return load_trained(path)

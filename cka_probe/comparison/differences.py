@@ -29,6 +29,7 @@ from cka_probe.similarity import ESTIMATORS, choose_measure
 from cka_probe.similarity.features import PER_IMAGE
 from cka_probe.similarity.measuring import jackknife_error
 from cka_probe.similarity.paired import paired_error
+from cka_probe.similarity.resampling import holm
 
 LEVEL = 0.05
 
@@ -240,7 +241,7 @@ def _subtract(
         low=values - margin,
         high=values + margin,
         p_values=p_values,
-        significant=holm(p_values),
+        significant=holm(p_values) <= LEVEL,
         rows=first.rows,
         columns=first.columns,
         num_examples=min(result.num_examples for result in results),
@@ -249,17 +250,3 @@ def _subtract(
         how=how,
         settings=settings,
     )
-
-
-def holm(p_values: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """Return which hypotheses Holm's procedure rejects, bool of the same shape; it rejects no NaN.
-
-    >>> holm(np.array([0.01, 0.04, 0.03, np.nan]))
-    array([ True, False, False, False])
-    """
-    flat = p_values.ravel()
-    order = np.argsort(flat)[: np.isfinite(flat).sum()]  # NaN sort last
-    steps = level / np.arange(len(order), 0, -1)
-    rejected = np.zeros(flat.shape, dtype=bool)
-    rejected[order] = np.logical_and.accumulate(flat[order] <= steps)
-    return rejected.reshape(p_values.shape)

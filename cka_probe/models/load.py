@@ -15,7 +15,7 @@ from cka_probe.errors import CheckpointError, UnknownNameError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoints import load_file
-from cka_probe.models.selection import natural_layers
+from cka_probe.models.selection import default_layers
 from cka_probe.registry import suggestion
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -132,13 +132,13 @@ def wrap(model: nn.Module) -> Backbone:
     if not said:
         notes = ("nothing known of its input: fed RGB in [0, 1] as it came, not normalised",)
         origin = Origin(type(model).__name__, type(model).__name__, notes=notes)
-        return Backbone(model, mean=(0.0,) * 3, std=(1.0,) * 3, layers=natural_layers(model), origin=origin)
+        return Backbone(model, mean=(0.0,) * 3, std=(1.0,) * 3, layers=default_layers(model), origin=origin)
     return Backbone(
         model,
         size=tuple(said["input_size"][-2:]),
         mean=said["mean"],
         std=said["std"],
-        layers=natural_layers(model),
+        layers=default_layers(model),
         origin=Origin(said.get("architecture") or type(model).__name__, type(model).__name__),
     )
 

@@ -21,7 +21,7 @@ from cka_probe.registry import suggestion
 LayerSpec = str | Sequence[str | int] | LayerMap | None
 
 
-def natural_layers(model: nn.Module) -> LayerMap | None:
+def default_layers(model: nn.Module) -> LayerMap | None:
     """Return nine layers of a Swin-v2 or ResNet, whoever implemented it, or of timm's DINOv2; `None` for another model.
 
     The original Swin-v2 and MIM-Depth have `layers.0.downsample.reduction` (their last norm is `norm` or
@@ -98,18 +98,18 @@ def select_layers(model: nn.Module, spec: LayerSpec, default: LayerMap | None = 
         spec: `None` for the default map; a comma list or a sequence of indices into the default map ("0,7,8"),
             dotted module paths, globs over module paths ("layer*.1", "*" for every leaf), paths in the paper's
             naming with `paper:` before them, or plain module paths with `module:` before them; or a `LayerMap`.
-        default: The default map, if known; otherwise the natural one.
+        default: The default map, if known; otherwise that of `default_layers`.
 
     Raises:
         LayerError: A name that matches nothing (the nearest follow), or that means two layers.
     """
-    default = default or natural_layers(model)
+    default = default or default_layers(model)
     if isinstance(spec, LayerMap):
         layers = list(spec)
     elif spec is None:
         if default is None:
             raise LayerError(
-                f"{type(model).__name__} has no natural layers known here; name some with --layers (names or globs, "
+                f"{type(model).__name__} has no default layers known here; name some with --layers (names or globs, "
                 f"for example {_example(model)}; `ckaprobe layers` lists them)"
             )
         layers = list(default)

@@ -32,6 +32,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from cka_probe.papers.evidence import Estimate, RunKey, StudyEvidence
+from cka_probe.similarity.resampling import holm
 
 CKA = "CKA"
 
@@ -246,7 +247,9 @@ def judge_claims(evidence: StudyEvidence, claims: Sequence[Claim], controls: Seq
     """
     findings = [evaluate_statistic(evidence, claim.statistic) for claim in claims]
     rows = []
-    for claim, finding, p in zip(claims, findings, holm([finding.p for finding in findings]), strict=True):
+    for claim, finding, p in zip(
+        claims, findings, holm(np.array([finding.p for finding in findings])).tolist(), strict=True
+    ):
         rows.append(TestedClaim(claim, finding, p))
         rows += [
             TestedClaim(control, evaluate_statistic(evidence, control.statistic))
@@ -294,18 +297,3 @@ def _undefined_reason(estimates: Mapping[int, Estimate], repeats: str) -> str:
     for number, estimate in estimates.items():
         numbers.setdefault(estimate.undefined or "no value", []).append(str(number))
     return "; ".join(f"{repeats}{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in numbers.items())
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for how many were tested; NaN was not tested and stays NaN.
-
-    >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    corrected = np.full_like(values, np.nan)
-    tested = np.flatnonzero(np.isfinite(values))
-    order = tested[np.argsort(values[tested], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(factors * values[order]), 1.0)
-    return corrected.tolist()

@@ -117,3 +117,24 @@ def _corrected(ends: np.ndarray, value: float, draws: np.ndarray, pulls: np.ndar
     acceleration = (pulls**3).sum() / (6 * spread**1.5)
     z = bias + ndtri(ends)
     return ndtr(bias + z / (1 - acceleration * z))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Return p-values corrected for the number of tests (Holm, Scand. J. Stat. 1979).
+
+    Args:
+        p_values: float64 of any shape; NaN marks what was not tested.
+
+    Returns:
+        float64 of the same shape; NaN stays NaN. A hypothesis is rejected at a level if its corrected p-value is at
+        most that level.
+
+    >>> holm(np.array([0.01, 0.04, 0.03, np.nan]))
+    array([0.03, 0.06, 0.06,  nan])
+    """
+    flat = p_values.ravel().astype(np.float64)
+    corrected = np.full_like(flat, np.nan)
+    order = np.argsort(flat, kind="stable")[: np.isfinite(flat).sum()]  # NaN sort last
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * flat[order]), 1.0)
+    return corrected.reshape(p_values.shape)

@@ -197,7 +197,7 @@ def make():
     [
         ("twice", "layer 'twice' runs more than once"),
         ("never", "layer 'never' never ran"),
-        (None, "Mine has no natural layers known here; name some with --layers"),
+        (None, "Mine has no default layers known here; name some with --layers"),
     ],
 )
 def test_layers_of_a_users_own_model_that_cannot_be_compared(layers, message, folder, tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ from helpers.prints import normal, print_of, stacks
 from scipy.special import stdtrit
 
 from cka_probe import DifferenceMatrix, LayerMap, compare_fingerprints, difference
-from cka_probe.comparison.differences import holm
 from cka_probe.comparison.results import BOUND, INDEPENDENT, PAIRED
 from cka_probe.errors import CkaProbeError, DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, centre_batches, cka, hsic_terms, jackknife_interval
@@ -146,13 +145,6 @@ def test_undefined_cells_stay_undefined():
     assert np.isnan(result.p_values[:, 1]).all()
     assert not result.significant[:, 1].any()
     assert np.isfinite(result.values[:, 0]).all()
-
-
-def test_holm_rejects_from_the_least_on_until_one_holds():
-    p = np.array([[0.012, 0.04], [0.005, np.nan]])
-    np.testing.assert_array_equal(holm(p), [[True, True], [True, False]])
-    np.testing.assert_array_equal(holm(np.array([0.03, 0.03])), [False, False])
-    assert not holm(np.full(3, np.nan)).any()
 
 
 def test_a_file_and_a_table(tmp_path):

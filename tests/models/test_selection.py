@@ -8,7 +8,7 @@ from torch import nn
 from cka_probe.errors import LayerError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.models.selection import natural_layers, select_layers
+from cka_probe.models.selection import default_layers, select_layers
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,11 @@ def test_every_architecture_has_nine_layers_that_exist(name):
     assert len(architecture.layers) == 9
     for layer in architecture.layers:
         model.get_submodule(layer.module)
-    assert natural_layers(model) == architecture.layers
+    assert default_layers(model) == architecture.layers
 
 
 def test_the_papers_names_are_moved_by_one_in_timm(swin):
-    layers = natural_layers(swin)
+    layers = default_layers(swin)
     assert layers[0] == Layer("layers.0.downsample.norm", "layers.1.downsample.norm")
     assert layers[7] == Layer("layers.2.downsample.norm", "layers.3.downsample.norm")
     assert layers[8] == Layer("norm3", "norm")
@@ -60,12 +60,12 @@ class Original(nn.Module):
 
 @pytest.mark.parametrize("last_norm", ["norm", "norm3"])
 def test_the_original_implementation_keeps_the_papers_names(last_norm):
-    layers = natural_layers(Original(last_norm))
+    layers = default_layers(Original(last_norm))
     assert layers[1] == Layer("layers.1.downsample.norm", "layers.1.downsample.norm")
     assert layers[8] == Layer("norm3", last_norm)
     wrapped = nn.Module()
     wrapped.encoder = Original(last_norm)
-    assert natural_layers(wrapped)[2].module == "encoder.layers.2.blocks.3.norm1"
+    assert default_layers(wrapped)[2].module == "encoder.layers.2.blocks.3.norm1"
 
 
 def test_transformers_names_are_found():
@@ -74,7 +74,7 @@ def test_transformers_names_are_found():
         image_size=64, embed_dim=8, depths=[2, 2, 6, 2], num_heads=[1, 1, 1, 1], window_size=4
     )
     model = transformers.Swinv2Model(config)
-    layers = natural_layers(model)
+    layers = default_layers(model)
     for layer in layers:
         model.get_submodule(layer.module)
     assert layers[2].module == "encoder.layers.2.blocks.1.layernorm_before"
@@ -129,6 +129,6 @@ def test_the_blocks_that_tiny_lacks_are_an_error_and_not_skipped():
         select_layers(tiny, "layers.2.blocks.9.norm1")
 
 
-def test_a_model_without_natural_layers_asks_for_names():
-    with pytest.raises(LayerError, match=r"Sequential has no natural layers known here; name some with --layers"):
+def test_a_model_without_default_layers_asks_for_names():
+    with pytest.raises(LayerError, match=r"Sequential has no default layers known here; name some with --layers"):
         select_layers(nn.Sequential(nn.Linear(2, 2)), None)

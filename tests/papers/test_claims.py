@@ -10,7 +10,7 @@ from scipy import stats
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.papers import claims
-from cka_probe.papers.claims import claims_frame, holm, judge, judge_claims, over_runs
+from cka_probe.papers.claims import claims_frame, judge, judge_claims, over_runs
 from cka_probe.papers.evidence import Estimate
 from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
 from cka_probe.papers.mesa.evidence import (
@@ -171,17 +171,6 @@ def test_one_seed_shows_the_interval_over_images():
     found = judge({0: estimate(0.5, width=0.2)})
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.3, 0.7))
     assert math.isnan(found.p)
-
-
-def test_holm_by_hand_and_its_properties():
-    assert holm([0.01, np.nan, 0.04, 0.03]) == pytest.approx([0.03, np.nan, 0.06, 0.06], nan_ok=True)
-    p = np.random.default_rng(0).uniform(size=12)
-    corrected = np.array(holm(p))
-    assert (corrected >= p).all()
-    assert corrected.max() <= 1
-    assert (np.diff(corrected[np.argsort(p)]) >= 0).all()
-    assert holm([]) == []
-    assert holm([0.02]) == [0.02]
 
 
 # --- claims of a study --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.evaluation.sliding_window import predict_whole
 from cka_probe.models.checkpoint import Checkpoint, read_header, versions
-from cka_probe.models.checkpoints.reading import first_bytes
+from cka_probe.models.checkpoints.reading import is_safetensors
 from cka_probe.models.devices import pick_device, predicting, usual_batch
 from cka_probe.models.trained import Trained, load_trained
 from cka_probe.progress import Progress
@@ -191,7 +191,7 @@ class _Model:
 def _header(checkpoint: str | Path) -> Checkpoint:
     """Return the header of a checkpoint whose predictions can be scored."""
     header, found = None, "another file"
-    if first_bytes(Path(checkpoint))[8:9] == b"{":  # how safetensors begin, after a length
+    if is_safetensors(Path(checkpoint)):
         try:
             header = read_header(checkpoint)
         except SafetensorError as error:

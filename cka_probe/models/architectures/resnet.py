@@ -1,6 +1,6 @@
 """ResNet-18 and -50 (He et al. 2016) as in timm, whose weight names are torchvision's one to one.
 
-ResNet-18 has exactly nine natural layers: the pooled stem and its eight blocks. The map of ResNet-50 mirrors
+ResNet-18 has exactly nine default layers: the pooled stem and its eight blocks. The map of ResNet-50 mirrors
 the paper's of Swin-v2: the ends of stages 1 and 2, the six blocks of stage 3, the end of stage 4.
 """
 

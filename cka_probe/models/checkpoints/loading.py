@@ -16,7 +16,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import read_checkpoint, read_header
 from cka_probe.models.checkpoints.fitting import COUNTER, check_fit, parse_arch, shapes_of, the_one
-from cka_probe.models.checkpoints.reading import Contents, first_bytes, read_contents
+from cka_probe.models.checkpoints.reading import Contents, is_safetensors, read_contents
 from cka_probe.models.checkpoints.recognising import (
     Encoder,
     depths_of,
@@ -103,9 +103,9 @@ def _counters(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def is_ours(file: Path) -> bool:
     """Return whether a file is a checkpoint of ours."""
-    start = first_bytes(file)
+    safetensors = is_safetensors(file)
     try:
-        return start[8:9] == b"{" and read_header(file) is not None
+        return safetensors and read_header(file) is not None
     except CheckpointError:
         raise
     except Exception:  # damaged; reading its tensors will say how

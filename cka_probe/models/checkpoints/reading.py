@@ -120,7 +120,7 @@ def read_contents(path: Path) -> Contents:
         CheckpointError: It is missing, damaged, no file of weights, or asks for a class that is not on the list.
     """
     start = first_bytes(path)
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
+    if is_safetensors(path):
         container, loaded = "safetensors", _read_safetensors(path)
     elif start.startswith(b"PK\x03\x04"):
         _check_zip(path)
@@ -141,6 +141,16 @@ def read_contents(path: Path) -> Contents:
             f"{path}: expected a dict of named tensors, found {_kind_of(loaded)}; save the model's state_dict()"
         )
     return Contents(path, container, tensors, values)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as safetensors do: the length of the header in 8 bytes, then the header's JSON.
+
+    Raises:
+        CheckpointError: The file is missing or cannot be read.
+    """
+    start = first_bytes(path)
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32
 
 
 def first_bytes(path: Path) -> bytes:

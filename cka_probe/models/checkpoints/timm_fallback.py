@@ -9,7 +9,7 @@ from cka_probe.models.backbone import IMAGENET_MEAN, Backbone, Origin
 from cka_probe.models.checkpoints.fitting import COUNTER, check_fit, shapes_of
 from cka_probe.models.checkpoints.reading import Contents
 from cka_probe.models.checkpoints.recognising import Encoder, dropped_note, recognise
-from cka_probe.models.selection import natural_layers
+from cka_probe.models.selection import default_layers
 
 
 def load_with_timm(contents: Contents, name: str, size: tuple[int, int] | None, reference: str) -> Backbone:
@@ -39,7 +39,7 @@ def load_with_timm(contents: Contents, name: str, size: tuple[int, int] | None, 
         size=size or tuple(told["input_size"][1:]),
         mean=encoder.about.mean if own_input else told["mean"],
         std=encoder.about.std if own_input else told["std"],
-        layers=natural_layers(model),
+        layers=default_layers(model),
         origin=Origin(reference, name, {"size": size} if size else {}, notes + dropped_note(dropped)),
     ).eval()
 
