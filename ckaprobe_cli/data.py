@@ -1,15 +1,150 @@
-"""`ckaprobe data`: make data sets, and look into them."""
+"""`ckaprobe data`: make, check and label data sets."""
+
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from ckaprobe_cli.data_check import check
-from ckaprobe_cli.data_make import make
-from ckaprobe_cli.data_pseudo_depth import pseudo_depth
+from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.options import Device
 
-data = typer.Typer(
-    help="Make data sets, and look into them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-for command in (make, check, pseudo_depth):
-    data.command()(command)
+data = typer.Typer(help="Make, check and label data sets.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@data.command()
+def make(
+    kind: Annotated[str, typer.Argument(help="rooms, streets or objects.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.", show_default=False)],
+    num: Annotated[int, typer.Option(help="Number of scenes.")] = 240,
+    frames: Annotated[int, typer.Option(help="Number of frames of each scene, as the camera moves.")] = 2,
+    size: Annotated[str, typer.Option(help="Image size: WIDTHxHEIGHT.")] = "128x96",
+    seed: Annotated[int, typer.Option(help="Seed of the scenes; the same seed gives the same bytes.")] = 0,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="nyuv2, nyuv2_mat, sc_depth, ibims1, lsun (rooms); kitti, kitti_odometry, kitti_semantics, "
+            "cityscapes (streets); imagenet (objects).  [default: nyuv2, kitti, imagenet]",
+            show_default=False,
+        ),
+    ] = None,
+    test: Annotated[float, typer.Option(help="Share of the scenes held out for testing.")] = 0.25,
+    workers: Annotated[int, typer.Option(help="Number of processes.")] = 1,
+    noise: Annotated[float, typer.Option(help="Noise of depth and image; 1: as of a Kinect.")] = 0.0,
+    holes: Annotated[float, typer.Option(help="Missing depth; 1: as of a Kinect.")] = 0.0,
+    lidar: Annotated[int, typer.Option(help="Depth of a scanner with so many rows only; 64: as in KITTI.")] = 0,
+    jpeg: Annotated[int, typer.Option(help="Compress images as JPEG of this quality; 0: do not.")] = 0,
+    style: Annotated[str, typer.Option(help="Style of rooms: day, evening or hall.")] = "day",
+) -> None:
+    """Generate scenes with complete ground truth in the layout of a real data set; prints the folder.
+
+    Read it as that data set: nyuv2:DIR, kitti:DIR, imagenet:DIR. The same command resumes an interrupted run; several
+    at once share the work.
+    """
+    from cka_probe.lab.scenes import Sensor, Settings, make_scenes, parse_size
+
+    settings = Settings(
+        kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg), style
+    )  # fmt: skip
+    with progress_bar("scenes") as progress:
+        made = make_scenes(folder, settings, workers=workers, progress=progress)
+    typer.echo(made)
+
+
+@data.command()
+def check(
+    spec: Annotated[str, typer.Argument(help="A data set: a folder, or nyuv2:PATH:test (see README).")],
+    out: Annotated[Path, typer.Option(help="Contact sheet to draw: *.png, *.pdf or *.svg.")] = Path(
+        "contact_sheet.png"
+    ),
+    num: Annotated[
+        int | None,
+        typer.Option(help="Read only so many frames, evenly spaced.  [default: all]", show_default=False),
+    ] = None,
+    sheet: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples on the contact sheet; 0: no sheet.  [default: six rows]",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Also write the statistics to this file.", show_default=False)
+    ] = None,
+) -> None:
+    """Read a data set, print its statistics, and draw samples; exit code 2 if a frame is broken."""
+    from cka_probe.files import check_writable
+    from cka_probe.images.datasets import open_dataset
+    from cka_probe.lab.datasets.check import check_dataset
+    from cka_probe.plotting import check_format
+
+    drawn = sheet != 0
+    if drawn:
+        check_format(out)
+    for path in [out] * drawn + ([] if json is None else [json]):
+        check_writable(path.parent)  # before hours of reading
+    dataset = open_dataset(spec)
+    with progress_bar("frames") as progress:
+        check = check_dataset(dataset, num=num, progress=progress)
+    typer.echo(check.table())
+    if json is not None:
+        typer.echo(check.save(json))
+    if drawn:
+        for path in _draw(dataset, spec, out, sheet):
+            typer.echo(path)
+    check.refuse_problems()
+
+
+def _draw(dataset: Any, spec: str, out: Path, count: int | None) -> list[Path]:
+    """Draw the contact sheet and return its path; none if nothing on it could be read."""
+    from cka_probe.images.classes import numbered
+    from cka_probe.lab.datasets.check import evenly_spaced, read_valid_fields
+    from cka_probe.lab.datasets.statistics.maps import class_names
+    from cka_probe.plotting.contact_sheet import Sheet, Shot, fitting, save_contact_sheet
+
+    def shot(index: int) -> Shot:
+        return Shot(dataset.describe(index), read_valid_fields(dataset, index)[0])
+
+    chosen = evenly_spaced(len(dataset), fitting(shot(0)) if count is None else count)
+    shots = [shot(index) for index in chosen]
+    if not any(shot.fields for shot in shots):
+        return []
+    names = class_names(dataset, "labels")
+    classes = numbered(255) if names is None else dataset.classes
+    drawn = Sheet(
+        title=f"{Path(spec).name}: {len(chosen)} of {len(dataset)} frames",
+        shots=shots,
+        names=classes.names,
+        colours=classes.colours,
+        categories=class_names(dataset, "category") or (),
+    )
+    return save_contact_sheet(drawn, [out])
+
+
+@data.command()
+def pseudo_depth(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A teacher checkpoint of `ckaprobe train`, or transformers:NAME_OR_PATH.", show_default=False
+        ),
+    ],
+    data: Annotated[str, typer.Argument(help="scdepth:DIR", show_default=False)],
+    gives: Annotated[
+        str | None,
+        typer.Option(help="What a model of transformers predicts, if it does not say: depth or disparity."),
+    ] = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pseudo-depth of another source.")] = False,
+) -> None:
+    """Write pseudo-depth of every image for training, in the format of LeReS; prints the folders.
+
+    The same command resumes an interrupted run. Train the teacher on other scenes than these.
+    """
+    from cka_probe.lab.pseudo_depth import write_pseudo_depth
+
+    with progress_bar("images") as progress:
+        folders = write_pseudo_depth(
+            source, data, gives=gives or "", device=device, overwrite=overwrite, progress=progress
+        )
+    for folder in folders:
+        typer.echo(folder)

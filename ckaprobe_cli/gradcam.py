@@ -1,4 +1,4 @@
-"""`ckaprobe gradcam`: where in images checkpoints see what they predict, and whether they follow its outlines."""
+"""`ckaprobe gradcam`: Grad-CAM maps of checkpoints, and how well they follow label boundaries."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ KEPT = "maps"
 
 
 def gradcam(
-    checkpoints: Annotated[list[str], typer.Argument(help="Of `ckaprobe train`, with its head; several are compared.")],
+    checkpoints: Annotated[list[str], typer.Argument(help="Checkpoints of `ckaprobe train` with their heads.")],
     data: Annotated[str, typer.Option(help="Images: a folder, or kitti_semantics:DIR:test, with labels (see README).")],
     out: Out,
     layer: Annotated[
@@ -26,28 +26,28 @@ def gradcam(
     ] = "segmentation",
     names: Annotated[
         str | None,
-        typer.Option(help="What the checkpoints are called, with commas.  [default: from paths]", show_default=False),
+        typer.Option(help="Names of the checkpoints, separated by commas.  [default: from paths]", show_default=False),
     ] = None,
-    num: Annotated[int, typer.Option(help="So many images, drawn by the seed; 0: all.", min=0)] = 8,
-    seed: Annotated[int, typer.Option(help="Of the choice of images and of the bootstrap.")] = 0,
+    num: Annotated[int, typer.Option(help="Number of images, chosen by the seed; 0: all.", min=0)] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of the bootstrap.")] = 0,
     tolerance: Annotated[
-        float, typer.Option(help="How far from a label boundary still counts as one, pixels of the network's input.")
+        float, typer.Option(help="Distance that still counts as on a label boundary, in input pixels.")
     ] = 1.0,
-    log_softmax: Annotated[bool, typer.Option("--log-softmax", help="Take log-softmax in place of logits.")] = False,
-    draw: Annotated[int, typer.Option(help="Draw so many images, spread evenly over the list.", min=0)] = 4,
+    log_softmax: Annotated[bool, typer.Option("--log-softmax", help="Use log-softmax instead of logits.")] = False,
+    draw: Annotated[int, typer.Option(help="Number of images to draw, evenly spaced.", min=0)] = 4,
     classes: Annotated[
         str | None,
-        typer.Option(help="Draw the maps of single classes too, with commas: car,road.", show_default=False),
+        typer.Option(help="Also draw the maps of these classes: car,road.", show_default=False),
     ] = None,
-    signed: Annotated[bool, typer.Option("--signed", help="Draw maps before their ReLU too.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help=f"Keep all maps, a .npz a checkpoint in {KEPT}/.")] = False,
+    signed: Annotated[bool, typer.Option("--signed", help="Also draw the maps before their ReLU.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help=f"Save all maps in {KEPT}/, one .npz per checkpoint.")] = False,
     style: Style = "paper",
     venue: Venue = None,
     device: Device = "auto",
 ) -> None:
     """Draw Grad-CAM maps of checkpoints on the same images, and count how well they follow label boundaries.
 
-    Writes gradcam.json and gradcam.csv (a row for each checkpoint and image), gradcam.png and gradcam.pdf; prints the
+    Writes gradcam.json and gradcam.csv (one row per checkpoint and image), gradcam.png and gradcam.pdf; prints the
     summary and the paths.
     """
     from cka_probe.attribution.over_images import Rules, attribute, evenly_spaced

@@ -1,4 +1,4 @@
-"""`ckaprobe reproduce`: a paper done again, from data to the page."""
+"""`ckaprobe reproduce`: repeat the study of a paper, from data to report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,11 @@ from ckaprobe_cli.bars import Bars
 
 def reproduce(
     paper: Annotated[str, typer.Argument(help="mesa or depth-to-semantic.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder to write to; a study that is there already goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; an interrupted study in it is resumed.")],
     scale: Annotated[
         str, typer.Option(help="demo (a laptop), gpu (one GPU) or paper (real data, many GPUs).")
     ] = "demo",
-    seeds: Annotated[int, typer.Option(help="How many times everything is trained; more can be added later.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of repetitions of the study; more can be added later.")] = 1,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -57,10 +57,10 @@ def reproduce(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
-    """Do a paper again: every arm trained, scored and compared, and its claims tested.
+    """Repeat the study of a paper: train, score and compare every arm, and test the claims.
 
-    Writes OUT/report: a page, tables beside the paper's, the paper's figures, and a table of its claims. Stop it at
-    any time, run it again to go on.
+    Writes OUT/report: a page, the tables and figures next to the paper's, and a table of its claims. Interrupt it at
+    any time; the same command resumes it.
     """
     from cka_probe import registry
     from cka_probe.papers import PAPERS, check_options
