@@ -1,14 +1,13 @@
-"""Results as JSON files that say themselves what they are: a format's name first, then the fields.
+"""Results as self-describing JSON: the format's name first, then the fields; or as a long-form CSV table.
 
-There is no time stamp in them: the same result gives the same bytes. NaN and infinity, which JSON does not know, are
-`null`.
+A document has no time stamp: the same result gives the same bytes. NaN and infinity, which JSON lacks, become `null`.
 """
 
 import json
 from collections.abc import Mapping, Set
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,14 +18,55 @@ from cka_probe.files import atomic_write
 SUFFIXES = (".json", ".csv")
 
 SCORES = ("scores", "a scores.json of `ckaprobe evaluate`", "run the evaluation again")
-"""What most documents hold, what file they are, and how to make it again."""
+"""What most documents hold, which file that is, and how to create it again."""
+
+
+class Document:
+    """A result that is saved as JSON, which holds everything, or as CSV, which holds its table.
+
+    A subclass defines `as_document` and `to_frame`, and reads its JSON with `read_document`.
+
+    Attributes:
+        noun: What the documents of the class are, in the plural; for error messages.
+    """
+
+    noun: ClassVar[str]
+
+    def as_document(self) -> dict[str, Any]:
+        """Return everything that `save` writes as JSON; the first key is `format`."""
+        raise NotImplementedError
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table that `save` writes as CSV, in long form."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything as JSON or the table as CSV, depending on the suffix.
+
+        Args:
+            path: `*.json`, which `load` reads, or `*.csv`.
+
+        Returns:
+            The path written.
+
+        Raises:
+            DataError: The path has another suffix.
+            OutputError: The path cannot be written.
+        """
+        path = check_suffix(path, self.noun)
+        if path.suffix == ".json":
+            return write_document(path, self.as_document())
+        frame = self.to_frame()
+        with atomic_write(path) as temporary:
+            frame.to_csv(temporary, index=frame.index.name is not None, lineterminator="\n")
+        return path
 
 
 def check_suffix(path: str | Path, what: str = "scores") -> Path:
-    """Return the path of a file that scores, or `what`, are to be written to.
+    """Return the path of a document that is to be written.
 
     Raises:
-        DataError: It ends neither as JSON nor as a table does.
+        DataError: The suffix is neither `.json` nor `.csv`.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -35,55 +75,34 @@ def check_suffix(path: str | Path, what: str = "scores") -> Path:
 
 
 def write_document(path: str | Path, document: Mapping[str, Any]) -> Path:
-    """Write a document, whole or not at all, and return the path.
+    """Write a document completely or not at all, and return the path.
 
     Args:
-        path: Where to.
-        document: Its first key is `format`; values are what `plain` takes.
+        path: The file to write.
+        document: Its first key is `format`; values are what `plain` accepts.
 
     Raises:
-        OutputError: It cannot be written there.
+        OutputError: The path cannot be written.
     """
     text = json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False)
-    with atomic_write(path) as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     return Path(path)
-
-
-def save_either(path: str | Path, what: str, document: Mapping[str, Any], cells: pd.DataFrame) -> Path:
-    """Write a document as JSON, or its cells as CSV, as the suffix says, and return the path.
-
-    Args:
-        path: `*.json` or `*.csv`.
-        what: Is saved, for the message.
-        document: As for `write_document`.
-        cells: Long form.
-
-    Raises:
-        DataError: The suffix is another.
-        OutputError: It cannot be written there.
-    """
-    path = check_suffix(path, what)
-    if path.suffix == ".json":
-        return write_document(path, document)
-    with atomic_write(path) as beside:
-        cells.to_csv(beside, index=False)
-    return path
 
 
 def read_document(
     path: str | Path, format_name: str, keys: Set[str], made_by: tuple[str, str, str] = SCORES
 ) -> dict[str, Any]:
-    """Return what stands in a document, without its format.
+    """Return the fields of a document, without its format.
 
     Args:
-        path: Of the file.
-        format_name: The format that is expected.
-        keys: All that it must hold, and nothing else, besides `format`.
-        made_by: What it holds, what file that is, and how to make it again, in the words of a message.
+        path: The file to read.
+        format_name: The expected format.
+        keys: The keys that the document must have besides `format`, and no others.
+        made_by: What the document holds, which file that is, and how to create it again; for error messages.
 
     Raises:
-        DataError: The file is not there, or is another's.
+        DataError: The file does not exist, is not JSON, or has another format or other keys.
     """
     what, file, again = made_by
     try:
@@ -92,21 +111,21 @@ def read_document(
         raise DataError(f"expected {file} at {path}, found nothing; check the path, or {again}") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"expected {file} at {path}, found: {error}; {again}") from error
-    found = document.pop("format", None) if isinstance(document, dict) else None
-    if found != format_name or set(document) != keys:
-        raise DataError(f"{path}: expected {what} of format {format_name!r}, found {found!r}; {again}")
+    name = document.pop("format", None) if isinstance(document, dict) else None
+    if name != format_name or set(document) != keys:
+        raise DataError(f"{path}: expected {what} of format {format_name!r}, found {name!r}; {again}")
     return document
 
 
 def plain(value: Any) -> Any:
-    """Return `value` in JSON's types; NaN and infinity as None.
+    """Return `value` as JSON types; NaN and infinity become None.
 
     >>> plain({"a": (np.float64(0.5), float("nan")), "b": np.int64(3)})
     {'a': [0.5, None], 'b': 3}
     """
     if isinstance(value, np.generic | np.ndarray):
         return plain(value.tolist())
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, float):
         return value if np.isfinite(value) else None

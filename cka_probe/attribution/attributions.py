@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -30,9 +30,8 @@ from cka_probe.attribution.columns import (
     UNLABELLED,
 )
 from cka_probe.attribution.texts import described, long, too_coarse, unlike, verdicts, wide
-from cka_probe.documents import check_suffix, read_document, write_document
+from cka_probe.documents import Document, read_document
 from cka_probe.errors import DataError
-from cka_probe.files import atomic_write
 from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
 
 FORMAT = "ckaprobe-attributions/1"
@@ -40,7 +39,7 @@ MADE_BY = ("attributions", "a gradcam.json of `ckaprobe gradcam`", "run the comm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Attributions:
+class Attributions(Document):
     """Grad-CAM of several checkpoints over the same images.
 
     Attributes:
@@ -55,6 +54,7 @@ class Attributions:
         DataError: A column is missing, or the checkpoints have not the same images.
     """
 
+    noun: ClassVar[str] = "attributions"
     table: pd.DataFrame
     models: Mapping[str, Mapping[str, Any]]
     data: Mapping[str, Any]
@@ -193,25 +193,9 @@ class Attributions:
             lines += [f"{name}: {count} of {len(why)} in no mean, {words}" for words, count in reasons.items()]
         return lines
 
-    def save(self, path: str | Path) -> Path:
-        """Write everything as JSON, or the table as CSV, as the suffix says.
-
-        Args:
-            path: `*.json` (everything; `Attributions.load` reads it) or `*.csv` (one row a checkpoint and image).
-
-        Returns:
-            The path written.
-
-        Raises:
-            DataError: Another suffix.
-            OutputError: It cannot be written there.
-        """
-        path = check_suffix(path, MADE_BY[0])
-        if path.suffix == ".json":
-            return write_document(path, self._as_json())
-        with atomic_write(path) as beside:
-            self.table.to_csv(beside, index=False, lineterminator="\n")
-        return path
+    def to_frame(self) -> pd.DataFrame:
+        """Return `table`, one row per checkpoint and image."""
+        return self.table
 
     @classmethod
     def load(cls, path: str | Path) -> "Attributions":
@@ -232,7 +216,8 @@ class Attributions:
         }
         return cls(table=pd.DataFrame(columns), **document)
 
-    def _as_json(self) -> dict[str, Any]:
+    def as_document(self) -> dict[str, Any]:
+        """Return what `save` writes as JSON."""
         return {
             "format": FORMAT,
             "models": self.models,

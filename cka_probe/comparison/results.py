@@ -8,12 +8,12 @@ same bytes. NaN is `null` in a file; a reason is always recorded with it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from cka_probe.documents import plain, read_document, save_either
+from cka_probe.documents import Document, plain, read_document
 from cka_probe.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Axis:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SimilarityMatrix:
+class SimilarityMatrix(Document):
     """Similarity of every layer of x (rows) with every layer of y (columns).
 
     Attributes:
@@ -101,6 +101,7 @@ class SimilarityMatrix:
         versions: Packages that made it.
     """
 
+    noun: ClassVar[str] = "results"
     values: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -175,17 +176,6 @@ class SimilarityMatrix:
         lines += [f"undefined  {line}" for line in self.undefined]
         return "\n".join(lines)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the whole result as JSON, or its cells as CSV, as the suffix says.
-
-        Args:
-            path: `*.json` (everything; `SimilarityMatrix.load` reads it) or `*.csv` (the cells, long form).
-
-        Returns:
-            The path written.
-        """
-        return save_either(path, "results", self.as_document(), self.to_frame())
-
     def as_document(self) -> dict[str, Any]:
         """Return what `save` writes as JSON, in its types."""
         document: dict[str, Any] = plain(
@@ -225,7 +215,7 @@ class SimilarityMatrix:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DifferenceMatrix:
+class DifferenceMatrix(Document):
     """The similarity of each two layers in a first comparison minus that in a second; see `differences`.
 
     Attributes:
@@ -245,6 +235,7 @@ class DifferenceMatrix:
         settings: `measure`, `estimator`, `features`, `level` and `correction` of `significant` …
     """
 
+    noun: ClassVar[str] = "differences"
     values: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -283,18 +274,9 @@ class DifferenceMatrix:
             )
         return "\n".join(lines)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the whole difference as JSON, or its cells as CSV, as the suffix says; return the path.
-
-        Args:
-            path: `*.json` (everything; `DifferenceMatrix.load` reads it) or `*.csv` (the cells, long form).
-
-        Raises:
-            DataError: The path has another suffix.
-            OutputError: The path cannot be written.
-        """
-        document = {"format": DIFFERENCE_FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)}
-        return save_either(path, "differences", document, self.to_frame())
+    def as_document(self) -> dict[str, Any]:
+        """Return what `save` writes as JSON."""
+        return {"format": DIFFERENCE_FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def load(cls, path: str | Path) -> "DifferenceMatrix":

@@ -20,15 +20,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from cka_probe import registry
-from cka_probe.documents import check_suffix, read_document, write_document
+from cka_probe.documents import Document, read_document
 from cka_probe.errors import DataError
-from cka_probe.files import atomic_write
 from cka_probe.lab.evaluation.label_sums import LabelSums, from_words, in_words, ratio
 from cka_probe.lab.evaluation.scores import Measure
 from cka_probe.similarity.resampling import RESAMPLES, check_resampling, interval_of_draws, redrawn
@@ -64,7 +63,7 @@ def describe_label_measure(name: str) -> Measure:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelScores:
+class LabelScores(Document):
     """Scores of one model on one dataset.
 
     Attributes:
@@ -82,6 +81,7 @@ class LabelScores:
         DataError: These do not fit each other.
     """
 
+    noun: ClassVar[str] = "scores"
     confusion: np.ndarray
     cross_entropy: np.ndarray
     images: tuple[str, ...]
@@ -213,25 +213,9 @@ class LabelScores:
             lines += ["", f"in no mean, as no pixel is or is called so: {', '.join(absent)}"]
         return "\n".join(lines)
 
-    def save(self, path: str | Path) -> Path:
-        """Write everything as JSON, or `table()` as CSV, as the suffix says.
-
-        Args:
-            path: `*.json` (everything; `LabelScores.load` reads it) or `*.csv` (one row an image).
-
-        Returns:
-            The path written.
-
-        Raises:
-            DataError: Another suffix.
-            OutputError: It cannot be written there.
-        """
-        path = check_suffix(path)
-        if path.suffix == ".json":
-            return write_document(path, self._as_json())
-        with atomic_write(path) as beside:
-            self.table().to_csv(beside)
-        return path
+    def to_frame(self) -> pd.DataFrame:
+        """Return `table()`, which `save` writes as CSV."""
+        return self.table()
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelScores":
@@ -255,7 +239,8 @@ class LabelScores:
             ) from error
         return cls(**document)
 
-    def _as_json(self) -> dict[str, Any]:
+    def as_document(self) -> dict[str, Any]:
+        """Return what `save` writes as JSON."""
         return {
             "format": FORMAT,
             "model": self.model,

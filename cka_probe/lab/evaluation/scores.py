@@ -10,13 +10,12 @@ tables) and takes part in no mean.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from cka_probe.documents import check_suffix, read_document, write_document
-from cka_probe.files import atomic_write
+from cka_probe.documents import Document, read_document
 from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
 
 FORMAT = "ckaprobe-scores/1"
@@ -68,7 +67,7 @@ MEASURES: dict[str, Measure] = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scores:
+class Scores(Document):
     """Scores of one model on one dataset.
 
     Attributes:
@@ -79,6 +78,7 @@ class Scores:
         versions: Packages that made it.
     """
 
+    noun: ClassVar[str] = "scores"
     table: pd.DataFrame
     model: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -132,25 +132,9 @@ class Scores:
             lines += ["", f"{floored:.0f} valid pixels were predicted below {self.settings['floor']} m"]
         return "\n".join(lines)
 
-    def save(self, path: str | Path) -> Path:
-        """Write everything as JSON, or the table as CSV, as the suffix says.
-
-        Args:
-            path: `*.json` (everything; `Scores.load` reads it) or `*.csv` (one row an image).
-
-        Returns:
-            The path written.
-
-        Raises:
-            DataError: Another suffix.
-            OutputError: It cannot be written there.
-        """
-        path = check_suffix(path)
-        if path.suffix == ".json":
-            return write_document(path, self._as_json())
-        with atomic_write(path) as beside:
-            self.table.to_csv(beside, index_label="image")
-        return path
+    def to_frame(self) -> pd.DataFrame:
+        """Return `table` with its index named `image`."""
+        return self.table.rename_axis("image")
 
     @classmethod
     def load(cls, path: str | Path) -> "Scores":
@@ -165,7 +149,8 @@ class Scores:
         columns = {name: np.array(values, dtype=np.float64) for name, values in table["measures"].items()}
         return cls(table=pd.DataFrame(columns, index=table["images"]), **document)
 
-    def _as_json(self) -> dict[str, Any]:
+    def as_document(self) -> dict[str, Any]:
+        """Return what `save` writes as JSON."""
         return {
             "format": FORMAT,
             "model": self.model,
