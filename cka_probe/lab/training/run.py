@@ -33,11 +33,11 @@ def run_recipe(
     workers: int | None = None,
     progress: StepCallback | None = None,
 ) -> list[Path]:
-    """Train every stage of a recipe that is not yet finished.
+    """Train every unfinished stage of a recipe.
 
     Args:
-        recipe: One, or what `read_recipe` takes.
-        out: Folder for everything that is written.
+        recipe: A recipe, or what `read_recipe` takes.
+        out: Folder for all output.
         device: "auto", "cpu", "cuda" or "mps".
         workers: Processes that read images ahead; 0 reads in this one, by default as many as `readers` returns.
             It changes no number.
@@ -47,7 +47,7 @@ def run_recipe(
         The checkpoints, one per stage.
 
     Raises:
-        RecipeError: The recipe does not fit itself, its data or this machine.
+        RecipeError: The recipe is inconsistent, or does not fit its data or this machine.
         OutputError: The folder holds a run of another recipe.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
@@ -70,7 +70,7 @@ def checkpoint_path(folder: Path, stage: Stage) -> Path:
 
 
 def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
-    """Return (training, validation) samples per stage, having checked that they have what the task needs."""
+    """Return (training, validation) samples of each stage; check that they have the fields that the task needs."""
     samples = {}
     kept = DecodedCache() if any(stage.cache for stage in recipe.stages) else None
     for stage in recipe.stages:
@@ -164,7 +164,7 @@ def _run_stage(
 
 
 def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
-    """Return what is written into a stage's checkpoint about it."""
+    """Return the header of a stage's checkpoint."""
     table = recipe.as_dict()
     height, width = start.backbone.preprocessing.size or stage.shape
     until = [other.name for other in recipe.stages].index(stage.name) + 1

@@ -28,12 +28,12 @@ def seed_of(*parts: int | str) -> int:
 
 
 class Samples:
-    """Datasets one after another, read for one purpose.
+    """Several datasets as one sequence of samples with the fields that a task needs.
 
     Args:
         specs: As `open_dataset` takes them.
-        needs: Fields that will be read; nothing else is, where the dataset can do without.
-        kept: Keep there what was read, for every process and every other `Samples` that does.
+        needs: Fields to read; datasets that can skip the others do so.
+        kept: Cache of decoded samples, shared with other processes and other `Samples`; `None` caches nothing.
     """
 
     def __init__(self, specs: Sequence[str], needs: frozenset[str], kept: DecodedCache | None = None):
@@ -46,15 +46,15 @@ class Samples:
         self.positions = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
 
     def split(self, num: int, held_out: int, seed: int | None) -> "tuple[Samples, Samples]":
-        """Return some samples, and others that are held out from them.
+        """Return samples to train on, and others that are held out.
 
         Args:
-            num: How many; 0 is all that are not held out. Fewer are a part of more.
-            held_out: How many of the others, from the other end of the same order.
-            seed: What the order follows from; `None` is the data's own.
+            num: Number of samples to train on; 0 is all that are not held out. A smaller number is a subset of a
+            larger. held_out: Number of samples held out, from the end of the same order. seed: Of the random order;
+            `None` keeps the order of the data.
 
         Raises:
-            DataError: There are not as many.
+            DataError: There are too few samples.
         """
         if num + held_out > len(self) or held_out == len(self):
             asked = f"{num or 'some'} to train on" + (f" and {held_out} to validate on" if held_out else "")
@@ -88,13 +88,13 @@ class Samples:
 
 
 class AugmentedDataset(TorchDataset):
-    """What a network is shown, by position.
+    """Samples as a network sees them in training or evaluation, by position.
 
     Args:
-        samples: What there is.
-        task: Prepares a sample.
-        seed: All order and augmentation follows from it.
-        train: Whether positions are shuffled epochs and views augmented; otherwise position is index.
+        samples: To take from.
+        task: Prepares each sample.
+        seed: Of the order and of all augmentation.
+        train: Whether epochs are shuffled and samples augmented; otherwise a position is an index.
     """
 
     def __init__(self, samples: Samples, task: Task, seed: int, train: bool):
@@ -106,7 +106,7 @@ class AugmentedDataset(TorchDataset):
         return self.task.prepare(self.samples[self.index(position)], generator, self.train)
 
     def index(self, position: int) -> int:
-        """Return which sample stands at a position."""
+        """Return the index of the sample at a position."""
         if not self.train:
             return position
         epoch, place = divmod(position, len(self.samples))
@@ -117,13 +117,13 @@ class AugmentedDataset(TorchDataset):
 
 
 class StepBatchSampler:
-    """The positions of one process, step by step; a batch sampler.
+    """A batch sampler: the positions of one process, step by step.
 
     Args:
-        positions: From the first to one past the last.
+        positions: All positions, over all processes.
         batch: Positions per step over all processes; the last step may have fewer.
         rank: Of this process.
-        processes: How many there are.
+        processes: Number of processes.
     """
 
     def __init__(self, positions: range, batch: int, rank: int, processes: int):
@@ -143,10 +143,10 @@ def batches(views: AugmentedDataset, steps: StepBatchSampler, workers: int, pin:
     """Return a loader of batches, dicts of (n, ...) tensors.
 
     Args:
-        views: By position.
-        steps: Which positions.
-        workers: Processes that read ahead; 0 reads in this one.
-        pin: Page-locked memory, for a GPU.
+        views: Samples by position.
+        steps: Positions of each batch.
+        workers: Processes that prefetch; 0 reads in this process.
+        pin: Whether to use page-locked memory, for a GPU.
     """
     # a loader draws a seed for its workers when it starts; out of torch's own generator that would shift the draws
     # of the step in which it starts, which is another one when a run goes on

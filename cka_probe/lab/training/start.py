@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Start:
-    """What a stage begins with.
+    """The weights that a stage starts from.
 
     Attributes:
         backbone: Of the stage's size, in training mode.
@@ -77,7 +77,7 @@ def reference(recipe: Recipe, stage: Stage) -> str:
 
 
 def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
-    """Return the backbone a stage begins with, at the stage's size.
+    """Return the weights that a stage starts from, with the backbone at the stage's size.
 
     Args:
         recipe: For architecture and seed.
@@ -170,7 +170,7 @@ def resized(backbone: Backbone, size: int | tuple[int, int], output_stride: int 
 
 
 def normalised(backbone: Backbone, name: str) -> Backbone:
-    """Return the backbone fed under a normalisation of `NORMALISATIONS`; "" leaves it as it is."""
+    """Return the backbone with a normalisation of `NORMALISATIONS`; "" does not change it."""
     if name:
         mean, std = NORMALISATIONS[name]
         backbone.preprocessing = replace(backbone.preprocessing, mean=mean, std=std)
@@ -178,7 +178,7 @@ def normalised(backbone: Backbone, name: str) -> Backbone:
 
 
 def fill(head: nn.Module, state: dict[str, Tensor], carried: tuple[str, ...] = ()) -> None:
-    """Give a head the weights it begins with.
+    """Load the weights that a head starts from.
 
     Args:
         head: Of the stage.
