@@ -11,6 +11,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -53,17 +54,17 @@ class Checkpoint:
     """
 
     architecture: str
-    options: dict
+    options: dict[str, Any]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     stage: str = ""
     task: str = ""
-    task_options: dict = field(default_factory=dict)
+    task_options: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     seed: int = 0
-    recipe: dict = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
     parent: str = ""
-    versions: dict = field(default_factory=versions)
+    versions: dict[str, Any] = field(default_factory=versions)
     size: tuple[int, ...] = ()
     format: str = FORMAT
 

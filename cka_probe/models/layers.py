@@ -5,6 +5,7 @@ Table 4 says `layers.0.downsample.norm` where timm's Swin-v2 has `layers.1.downs
 an ordered list of them; a layer's position is its index on every axis of every result.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -27,7 +28,7 @@ class LayerMap:
 
     layers: tuple[Layer, ...]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
     def __len__(self) -> int:
@@ -47,7 +48,7 @@ class LayerMap:
         return tuple(layer.module for layer in self.layers)
 
     @classmethod
-    def of(cls, modules) -> "LayerMap":
+    def of(cls, modules: Iterable[str]) -> "LayerMap":
         """Return the map of these dotted paths, each named as it is addressed.
 
         >>> LayerMap.of(["layer1", "layer2"]).names

@@ -89,7 +89,7 @@ def measured_cells(
     per_batch = torch.stack([measure.function(*batch) for batch in zip(x, y, strict=True)])
     ones = [torch.stack([_one_where_it_varies(stack) for stack in side]) for side in (x, y)]
     values = _mean(per_batch, weights)
-    error, freedom = jackknife_error(zip(x, y, strict=True), measure.function, per_image)
+    error, freedom = jackknife_error(list(zip(x, y, strict=True)), measure.function, per_image)
     margin = float(stdtrit(freedom, 0.975)) * error
     low, high = values - margin, values + margin
     if measure.range is not None:
@@ -127,12 +127,14 @@ def _variance(
 ) -> Tensor:
     """Return the variance of a function of one batch, (rows, columns), by leaving out a group at a time."""
     group = torch.arange(images).repeat_interleave(per_image) % groups
-    whole, left, kept = function(*batch), [], []
+    whole = function(*batch)
+    values: list[Tensor] = []
+    shares: list[float] = []
     for number in range(groups):
         rest = (group != number).nonzero().flatten()
-        left.append(function(*(double_centre(stack[:, rest][:, :, rest]) for stack in batch)))
-        kept.append(len(rest) / len(group))
-    left, kept = torch.stack(left), torch.tensor(kept, dtype=torch.float64)[:, None, None]
+        values.append(function(*(double_centre(stack[:, rest][:, :, rest]) for stack in batch)))
+        shares.append(len(rest) / len(group))
+    left, kept = torch.stack(values), torch.tensor(shares, dtype=torch.float64)[:, None, None]
     times = 1 / (1 - kept)  # h_g
     pseudo = times * whole - (times - 1) * left
     centre = groups * whole - (kept * left).sum(dim=0)

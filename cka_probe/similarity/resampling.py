@@ -116,7 +116,8 @@ def _corrected(ends: np.ndarray, value: float, draws: np.ndarray, pulls: np.ndar
     bias = ndtri(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws)))
     acceleration = (pulls**3).sum() / (6 * spread**1.5)
     z = bias + ndtri(ends)
-    return ndtr(bias + z / (1 - acceleration * z))
+    corrected: np.ndarray = ndtr(bias + z / (1 - acceleration * z))
+    return corrected
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

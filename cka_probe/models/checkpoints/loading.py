@@ -6,6 +6,7 @@ be left over; what stands beside the encoder (decoders, heads, optimisers) is dr
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -65,7 +66,7 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
 
 def options_of(
     contents: Contents, encoder: Encoder, name: str, timm_name: str | None = None, size: Size | None = None
-) -> tuple[dict, tuple[str, ...]]:
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return what to build an architecture with, so that it computes what the file's model did.
 
     Args:
@@ -86,7 +87,7 @@ def options_of(
     return options, notes
 
 
-def _built(encoder: Encoder, name: str, options: dict, origin: Origin) -> Backbone:
+def _built(encoder: Encoder, name: str, options: dict[str, Any], origin: Origin) -> Backbone:
     """Build an architecture and fill it with an encoder that fits."""
     with torch.random.fork_rng(devices=[]):
         model = ARCHITECTURES[name].build(**options)
@@ -132,7 +133,7 @@ def _ours(file: Path, name: str | None, size: Size | None) -> Backbone:
 
 def _swin_options(
     contents: Contents, encoder: Encoder, name: str, timm_name: str | None, size: Size | None
-) -> tuple[dict, tuple[str, ...]]:
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return what to build a Swin-v2 with, and what was assumed."""
     path = contents.path
     if size is not None and size[0] != size[1]:
@@ -149,7 +150,7 @@ def _swin_options(
         )
     if size is not None:
         grid = at_size(path, grid, size[0])
-    options: dict = {"size": grid.size}
+    options: dict[str, Any] = {"size": grid.size}
     if grid.window != grid.size // 16:  # else the window may follow when the backbone is taken to another size
         options["window"] = grid.window
     if any(grid.pretrained_windows):
@@ -159,7 +160,7 @@ def _swin_options(
     return options, grid.notes
 
 
-def _input_size(path: Path, encoder: Encoder, name: str, size: Size | None) -> tuple[dict, tuple[str, ...]]:
+def _input_size(path: Path, encoder: Encoder, name: str, size: Size | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the input size of a ResNet or DINOv2: what was asked for, else what Monodepth2 wrote, else the usual one.
 
     Raises:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
@@ -127,7 +128,7 @@ def _with_input(report: FileReport, contents: Contents, encoder: Encoder) -> Fil
     return replace(_with_options(report, options), notes=(*report.notes, *notes))
 
 
-def _with_options(report: FileReport, options: dict) -> FileReport:
+def _with_options(report: FileReport, options: dict[str, Any]) -> FileReport:
     """Add what an architecture is built with."""
     size = options["size"]
     report = replace(report, size=(size, size) if isinstance(size, int) else tuple(size))
