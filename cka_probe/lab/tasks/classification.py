@@ -1,11 +1,11 @@
-"""One class for a whole image, learnt from labels: the supervised arm beside the self-supervised ones.
+"""Image classification from labels: the supervised counterpart of the self-supervised tasks.
 
 Encoder, mean over its last feature map, one linear layer, cross-entropy:
 
     L = -sum_k t_k log softmax(z)_k,    t_k = (1 - s) [k = category] + s / K
 
-with K classes and label smoothing s (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016). A view is a
-box of a random share of the area, mirrored one time in two, as classifiers of images are trained on.
+with K classes and label smoothing s (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016). A training
+view is a box with a random share of the image's area, mirrored one time in two, as usual for classifiers.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ class Classification:
 
     Attributes:
         size: Height and width of the network's input, pixels.
-        classes: How many there are; categories are 0 to classes - 1.
-        label_smoothing: Share of the target that all classes have alike.
+        classes: Number of classes; categories are 0 to classes - 1.
+        label_smoothing: Share of the target that is spread evenly over all classes.
         scale: Least and most share of an image's area that a training view shows.
     """
 
@@ -72,7 +72,7 @@ class Classification:
         """Return `image` (3, h, w) float32 in [0, 1] and `category` () int64.
 
         Raises:
-            DataError: The category is none of the classes.
+            DataError: The category is not one of the classes.
         """
         image, category = sample["image"], sample["category"]
         if not 0 <= category < self.classes:
@@ -88,13 +88,15 @@ class Classification:
         return {"image": image, "category": category}
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the cross-entropy in nats, mean over the batch, and the share that is right beside it."""
+        """Return the cross-entropy in nats, mean over the batch, and the accuracy."""
         logits = self.predict(backbone, head, batch["image"])
         loss = F.cross_entropy(logits, batch["category"], label_smoothing=self.label_smoothing)
         return loss, {"correct": _correct(logits, batch["category"]).mean()}
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
-        """Return per image whether it is right, 0 or 1, and the cross-entropy in nats, without smoothing."""
+        """Return per image whether the prediction is correct, 0 or 1, and the cross-entropy in nats, without
+        label smoothing.
+        """
         logits = self.predict(backbone, head, batch["image"])
         return {
             "correct": _correct(logits, batch["category"]),

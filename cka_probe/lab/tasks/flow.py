@@ -1,4 +1,4 @@
-"""Optical flow without a label: where each pixel of an image lies in another image of the same scene.
+"""Optical flow without labels: where each pixel of an image is in another image of the same scene.
 
 One encoder looks at both images. Its maps of the two are laid beside each other at each stride, and a `SkipDecoder`
 for twice the channels says the flow at strides s = 1, 2, 4 and 8, brought to full size,

@@ -1,4 +1,4 @@
-"""Inpainting: small holes all over an image, and the whole image to be said.
+"""Inpainting: predict the whole image from one with many small holes.
 
 Each pixel is a seed with probability d, drawn anew for every image from [0.001, 0.01]; a square of 7 x 7 pixels
 around each seed is black in the encoder's input. Seeds lie up to half a square beyond the border too, so that each
@@ -71,7 +71,7 @@ class InpaintingHead(nn.Module):
 
 @dataclass(frozen=True)
 class Inpainting:
-    """Say the whole image from one with holes.
+    """Predict the whole image from one with holes.
 
     Attributes:
         size: Height and width of the network's input, pixels; multiples of 32, at least 64.
@@ -145,7 +145,7 @@ class Inpainting:
         }
 
     def reconstruct(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> Tensor:
-        """Return the images as the model completes them, (n, 3, h, w) float32 in (0, 1)."""
+        """Return the images as reconstructed by the model, (n, 3, h, w) float32 in (0, 1)."""
         return self.outputs(backbone, head, batch)[1]
 
     def outputs(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> dict[int, Tensor]:

@@ -1,4 +1,4 @@
-"""Masked-image modelling as in SimMIM: hide cells of an image and say what their pixels were.
+"""Masked image modelling as in SimMIM: hide cells of an image and predict their pixels.
 
 A grid of `cell`-pixel squares lies on the image; of its N cells ceil(ratio N) are hidden, drawn anew for
 every image. In a Swin the tokens of a hidden cell are replaced, after the patch embedding, by one learned
@@ -38,7 +38,7 @@ from cka_probe.models.backbone import Backbone, Preprocessing
 
 
 class MaskedHead(nn.Module):
-    """What stands in for hidden input, and the decoder.
+    """The learned substitute for hidden input, and the decoder.
 
     Attributes:
         hidden: (C,) token after the patch embedding, or (3,) colour in normalised units.
@@ -118,7 +118,7 @@ class Masked:
         return loss, {}
 
     def evaluate(self, backbone: Backbone, head: MaskedHead, batch: Sample) -> dict[str, Tensor]:
-        """Return per image the loss and, to hold it against, that of the visible pixels' mean colour."""
+        """Return per image the loss and, as a baseline, that of the mean colour of the visible pixels."""
         target, hidden = self.target(backbone, batch), self.pixels(batch)
         reconstruction = self.reconstruct(backbone, head, batch)
         visible = (~hidden).expand_as(target)
@@ -138,7 +138,7 @@ class Masked:
         return _enlarged(batch["mask"], self.size)
 
     def reconstruct(self, backbone: Backbone, head: MaskedHead, batch: Sample) -> Tensor:
-        """Return the images as the model completes them, (n, 3, h, w) float32, in the target's units."""
+        """Return the images as reconstructed by the model, (n, 3, h, w) float32, in the target's units."""
         images = batch["image"]
         if hasattr(backbone.model, "patch_embed"):
             with _tokens_hidden(backbone.model.get_submodule("patch_embed"), head.hidden, batch["mask"]):

@@ -47,7 +47,7 @@ class VideoHead(Protocol):
 
 @dataclass(frozen=True)
 class ReconstructionOptions:
-    """How images are compared.
+    """Options of the photometric comparison.
 
     Attributes:
         window: Side of SSIM's window, pixels.
@@ -85,7 +85,7 @@ class ErrorMaps:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a batch comes to.
+    """Depth and losses of a batch.
 
     Attributes:
         depth: (n, 1, h, w) of the target, up to scale, with gradient.
