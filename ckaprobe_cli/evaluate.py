@@ -126,7 +126,7 @@ def evaluate(
 def _draw(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style: str, venue: str | None) -> list[Path]:
     """Draw predictions next to the ground truth; return the paths."""
     from cka_probe.lab.evaluation.label_scores import LabelScores
-    from cka_probe.lab.evaluation.showing import label_rows, representative_images
+    from cka_probe.lab.evaluation.predictions import label_rows, representative_images
     from cka_probe.plotting.depth_panel import save_depth_panel
     from cka_probe.plotting.label_panel import save_label_panel
 
@@ -146,8 +146,8 @@ def _draw(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style: 
 
 def _depth_panel(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":
     """Return a panel of depth, errors and, where the dataset has them, edges of some images."""
+    from cka_probe.lab.evaluation.predictions import depth_rows
     from cka_probe.lab.evaluation.protocol import Protocol
-    from cka_probe.lab.evaluation.showing import depth_rows
     from cka_probe.plotting.depth_panel import TRUTH, DepthPanel
 
     rows = depth_rows(on, {scores.model["stage"]: kept}, names, Protocol.from_recorded(scores.settings))

@@ -9,7 +9,7 @@ from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import Device, Out, Style, Venue
 
 if TYPE_CHECKING:
-    from cka_probe.attribution.saved_map import SavedMap
+    from cka_probe.attribution.saved_maps import SavedMap
 
 KEPT = "maps"
 
@@ -51,7 +51,7 @@ def gradcam(
     summary and the paths.
     """
     from cka_probe.attribution.over_images import Rules, attribute, evenly_spaced
-    from cka_probe.attribution.panels import panel_of
+    from cka_probe.attribution.saved_maps import panel_of
     from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
     from cka_probe.plotting.cam_panel import save_cam_panel
@@ -79,7 +79,7 @@ def gradcam(
 
 def _called(checkpoints: list[str], names: str | None) -> dict[str, str]:
     """Return checkpoints by what they are called."""
-    from cka_probe.attribution.naming import distinct_names
+    from cka_probe.attribution.attributions import distinct_names
     from cka_probe.errors import DataError
 
     called = distinct_names(checkpoints) if names is None else [name.strip() for name in names.split(",")]
@@ -93,8 +93,8 @@ def _called(checkpoints: list[str], names: str | None) -> dict[str, str]:
 
 def _kept(held: dict[str, list["SavedMap"]], folder: Path) -> list[Path]:
     """Write the maps of each checkpoint; return the paths."""
-    from cka_probe.attribution.saved_map import save_held
+    from cka_probe.attribution.saved_maps import save_maps
     from cka_probe.lab.evaluation.predictions import check_names, prediction_path
 
     check_names(list(held))
-    return [save_held(maps, prediction_path(folder, name, ".npz")) for name, maps in held.items()]
+    return [save_maps(maps, prediction_path(folder, name, ".npz")) for name, maps in held.items()]

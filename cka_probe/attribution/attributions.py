@@ -1,17 +1,27 @@
 """How well the maps of several checkpoints follow the outlines of classes: a row for each image and checkpoint.
 
-What is kept is each image's own numbers (`alignment`), so that means, their intervals and paired differences follow
-without another forward pass. All checkpoints have the same images, and what is drawn again for an interval is
-images, always whole (`resampling`), so that two checkpoints are compared in pairs. An image of which nothing can be
-said (no boundary, a map that is zero everywhere) is NaN with its reason: it is in no mean, and in no pair.
+The table holds each image's own numbers (`alignment`), so means, their intervals and paired differences need no
+further forward pass. All checkpoints have the same images, and intervals resample whole images (`resampling`), so
+checkpoints are compared in pairs. An image without a value (no boundary, a map that is zero everywhere) is NaN with
+its reason; it enters no mean and no pair.
 
-The columns are those of `columns`.
+| column | what |
+|---|---|
+| `correlation`, `ap` | of the map's steepness with the label boundaries; average precision |
+| `correlation_signed`, `ap_signed` | the same of the map before its ReLU, which leaves some maps zero |
+| `chance` | share of boundary pixels: the average precision of a random ranking; a random correlation is 0 |
+| `ceiling` | average precision of the true labels at the layer's pixels: that of a perfect map |
+| `correlation_image`, `ap_image` | the same of the image's grey value: that of an edge detector |
+| `correlation_edges`, `ap_edges` | the same of a map that lights up at the image's edges |
+| `score`, `zero` | the target's value; whether the map is nowhere positive (1) or not (0) |
+| `predicted` | the class of a classifier, else "" |
+| `undefined` | why `correlation` and `ap` are NaN, or "" |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,20 +29,186 @@ import pandas as pd
 
 from cka_probe import registry
 from cka_probe.attribution.alignment import ZERO
-from cka_probe.attribution.columns import (
-    CHANCE,
-    COLUMNS,
-    CONTROLS,
-    MEANT,
-    MEASURES,
-    NUMBERS,
-    SIGNED,
-    UNLABELLED,
-)
-from cka_probe.attribution.texts import described, long, too_coarse, unlike, verdicts, wide
 from cka_probe.documents import Document, read_document
 from cka_probe.errors import DataError
 from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
+
+KINDS = ("correlation", "ap")
+SIGNED = "signed"
+MEASURES = (*KINDS, *(f"{kind}_{SIGNED}" for kind in KINDS))
+"""What is compared between checkpoints, and with its controls."""
+CONTROLS = {"image": "the image itself", "edges": "the image's edges"}
+"""Maps that have understood nothing, by the ending of their columns."""
+CHANCE = "chance"
+NUMBERS = (
+    *MEASURES,
+    "chance",
+    "ceiling",
+    *(f"{kind}_{control}" for control in CONTROLS for kind in KINDS),
+    "boundary",
+    "counted",
+    "score",
+    "zero",
+)
+"""Columns of numbers; `boundary` and `counted` are pixels."""
+WORDS = ("predicted", "undefined")
+COLUMNS = ("checkpoint", "image", *NUMBERS, *WORDS)
+MEANT = (*NUMBERS[: NUMBERS.index("boundary")], "zero")
+"""Columns that have a mean with an interval."""
+UNLABELLED = "the data have no labels"
+PLAIN = {
+    "ap": "average precision",
+    "chance": "chance",
+    "ceiling": "true labels",
+    "zero": "share of maps zero everywhere",
+}
+ENDINGS = {SIGNED: "before ReLU"} | CONTROLS
+
+
+def describe_column(measure: str) -> str:
+    """Return what a measure is called where people read it.
+
+    >>> describe_column("ap_signed"), describe_column("correlation_edges")
+    ('average precision, before ReLU', "correlation, the image's edges")
+    """
+    kind, _, ending = measure.partition("_")
+    return PLAIN.get(kind, kind) + (f", {ENDINGS[ending]}" if ending else "")
+
+
+def distinct_names(references: Sequence[str]) -> list[str]:
+    """Return a short name for each reference: a file's stem, or with several the parts of the paths that differ.
+
+    Args:
+        references: Paths, or what else `load` takes; each once.
+
+    >>> distinct_names(["runs/mesa/mp.safetensors"]), distinct_names(["a/mp.safetensors", "a/sp.safetensors"])
+    (['mp'], ['mp', 'sp'])
+    >>> distinct_names(["t/none/3/segment.safetensors", "t/video/3/segment.safetensors"])
+    ['none', 'video']
+    """
+    parts = [list(PureWindowsPath(reference).parts) for reference in references]  # takes / and \\ alike
+    parts = [[*own[:-1], own[-1].removesuffix(".safetensors")] if own else own for own in parts]
+    if len(set(map(tuple, parts))) < len(parts):
+        return list(references)
+    while len(parts) > 1 and all(len(own) > 1 for own in parts) and len({own[-1] for own in parts}) == 1:
+        parts = [own[:-1] for own in parts]
+    last = [own[-1] if own else reference for own, reference in zip(parts, references, strict=True)]
+    if len(set(last)) == len(last):
+        return last
+    while all(len(own) > 1 for own in parts) and len({own[0] for own in parts}) == 1:
+        parts = [own[1:] for own in parts]
+    return ["/".join(own) for own in parts]
+
+
+SEEN = {
+    "whole": "the whole image",
+    "middle": "the middle of an image",
+    "stored": "images at the size they have",
+    "box": "the middle of an image, as its weights were trained",
+}
+"""What a network sees of an image, by `view`."""
+ROOM = 0.1
+"""Lead of true labels over chance below which a layer is too coarse to say anything of boundaries."""
+
+
+def described(model: Mapping[str, Any]) -> str:
+    """Return what a checkpoint is, in half a line."""
+    size, layer_size = (_pixels(model[name]) for name in ("size", "layer_size"))
+    task = f", task {model['task']}" if model["task"] else ""
+    return f"{model['reference']} ({model['architecture']}{task}), {size} px; layer {model['layer']}, {layer_size}"
+
+
+def wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return average precisions as words, a checkpoint a row."""
+    columns = {"ap": "map", f"ap_{SIGNED}": "before ReLU", "chance": "chance", "ceiling": "true labels"}
+    columns |= {f"ap_{control}": words for control, words in CONTROLS.items()}
+    shown = rows[rows["measure"].isin(columns)]
+    texts = {(row.checkpoint, row.measure): _text(row) for row in shown.itertuples()}
+    names = list(dict.fromkeys(shown["checkpoint"]))
+    return pd.DataFrame({words: [texts[name, column] for name in names] for column, words in columns.items()}, names)
+
+
+def long(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return differences of average precision as words."""
+    shown = rows[rows["measure"].isin(["ap", f"ap_{SIGNED}"]) & ~rows["second"].isin(CONTROLS.values())]
+    what = shown["measure"].map({"ap": "map", f"ap_{SIGNED}": "before ReLU"})
+    parts = {"first": shown["first"], "second": shown["second"], "of": what}
+    return pd.DataFrame(parts | {"difference": [_text(row) for row in shown.itertuples()], "images": shown["num"]})
+
+
+def verdicts(differences: pd.DataFrame) -> list[str]:
+    """Return, a sentence for each checkpoint, whether maps find boundaries better than chance and than controls.
+
+    Args:
+        differences: Of `Attributions.differences`.
+    """
+    rows = differences[(differences["kind"] == "control") & (differences["measure"] == "ap")]
+    said = {}
+    for name, own in rows[rows["num"] > 0].groupby("first", sort=False):
+        said[name] = ", ".join(f"{_than(row)} {row.second} ({_signed(row)})" for row in own.itertuples())
+    return [f"Maps of {name} find label boundaries {words}." for name, words in said.items()]
+
+
+def unlike(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what makes average precisions of these checkpoints differ, whatever they have learnt."""
+    said = []
+    seen = _by(models, lambda model: f"{SEEN.get(model['view'], model['view'])} at {_pixels(model['size'])} pixels")
+    if len(seen) > 1:
+        what = "; ".join(f"{', '.join(names)}: {view}" for view, names in seen.items())
+        said.append(f"Not of the same pixels ({what}): chance differs, and with it average precision.")
+    maps = _by(models, lambda model: _pixels(model["layer_size"]))
+    if len(maps) > 1:
+        what = "; ".join(f"{', '.join(names)}: {size}" for size, names in maps.items())
+        said.append(f"Maps of different size ({what}): a finer one can follow boundaries more closely.")
+    return said
+
+
+def too_coarse(means: pd.DataFrame, models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the checkpoints whose layer is so coarse that not even true labels would follow boundaries there.
+
+    Args:
+        means: Of `Attributions.intervals`.
+        models: Of `Attributions`.
+    """
+    table = means.set_index(["checkpoint", "measure"])["value"]
+    said = []
+    for name, model in models.items():
+        best, chance = table[name, "ceiling"], table[name, "chance"]
+        if best - chance < ROOM:
+            said.append(
+                f"The layer of {name} is too coarse to follow boundaries: at its {_pixels(model['layer_size'])} pixels "
+                f"true labels themselves have an average precision of {best:.3f}, chance {chance:.3f}."
+            )
+    return said
+
+
+def _by(models: Mapping[str, Mapping[str, Any]], key: Callable[[Mapping[str, Any]], str]) -> dict[str, list[str]]:
+    """Return names of checkpoints by what `key` says of them."""
+    found: dict[str, list[str]] = {}
+    for name, model in models.items():
+        found.setdefault(key(model), []).append(name)
+    return found
+
+
+def _pixels(size: Sequence[int]) -> str:
+    """Return width x height of (height, width)."""
+    return " x ".join(map(str, reversed(size)))
+
+
+def _than(row: Any) -> str:
+    """Return whether a difference is surely of one sign, in words."""
+    return "better than" if row.low > 0 else "worse than" if row.high < 0 else "not surely otherwise than"
+
+
+def _signed(row: Any) -> str:
+    """Return a difference with its interval."""
+    return f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+
+
+def _text(row: Any) -> str:
+    """Return a value with its interval."""
+    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" if np.isfinite(row.value) else "-"
+
 
 FORMAT = "ckaprobe-attributions/1"
 MADE_BY = ("attributions", "a gradcam.json of `ckaprobe gradcam`", "run the command again")

@@ -1,4 +1,9 @@
-"""The network that is asked: encoder and head, what runs them, and how their layers are called."""
+"""The networks that Grad-CAM explains: encoder and head, how they run, how their layers are named, what they are shown.
+
+The layer `first` has the sharpest maps: it is the first ReLU of a convolutional network, before any pooling. It is
+found from the order in which modules run, not by name, since it is `relu` in torchvision, `act1` in timm and
+`features.1` in VGG. A Swin transformer has no such ReLU; its first map is the patch embedding.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,17 +14,50 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cka_probe.attribution.first_layer import first_layer
 from cka_probe.errors import CheckpointError, DataError, LayerError
+from cka_probe.images.sample import Sample
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
-from cka_probe.models.checkpoint import read_header
+from cka_probe.models.checkpoint import Checkpoint, file_hash, read_header
 from cka_probe.models.checkpoints.reading import is_safetensors
-from cka_probe.models.load import load, wrap
-from cka_probe.models.recording import evaluating
+from cka_probe.models.load import load, weights_hash, wrap
+from cka_probe.models.recording import evaluating, trace_shapes
 from cka_probe.models.selection import select_layers
 from cka_probe.models.trained import Trained, load_trained
 from cka_probe.registry import suggestion
+
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
+POOLING = (nn.MaxPool2d, nn.AvgPool2d)
+EMBEDDINGS = ("patch_embed", "patch_embeddings", "conv_proj")
+"""What timm, the original code and transformers, and torchvision call a patch embedding."""
+
+
+def first_layer(root: nn.Module, images: Tensor, run: Callable[[Tensor], Any]) -> str:
+    """Return the address of the first ReLU before the pooling, else of the patch embedding, else of the first ReLU.
+
+    Args:
+        root: Addresses are relative to it.
+        images: (n, 3, H, W), run once.
+        run: What runs it.
+
+    Raises:
+        LayerError: There is neither, or its like.
+    """
+    modules = dict(root.named_modules())
+    ran = trace_shapes(root, images, run=run)
+    order = list(ran)  # of execution
+    active = [n for n in order if isinstance(modules[n], ACTIVATIONS) and len(ran[n]) == 1 and len(ran[n][0]) == 4]
+    pooled = next((place for place, name in enumerate(order) if isinstance(modules[name], POOLING)), -1)
+    if active and order.index(active[0]) < pooled:
+        return active[0]
+    embedding = next((name for name in order if name.rpartition(".")[2] in EMBEDDINGS), None)
+    if embedding is not None or active:
+        return embedding or active[0]
+    raise LayerError(
+        "the network has no ReLU that runs once and no patch embedding to take for the first layer; name "
+        "one (`ckaprobe layers` lists them)"
+    )
+
 
 HEAD = "head."
 
@@ -137,3 +175,98 @@ def _loaded(reference: str | Path) -> Trained | Backbone:
         if header is not None and header.task:
             return load_trained(path)
     return load(reference)
+
+
+WHOLE = ("segmentation", "monodepth", "lidar", "flow", "inpainting", "teacher")
+"""Tasks whose images are squeezed whole to the network's size, or cut out unscaled where they were trained so."""
+BACKWARD = 2
+"""How many times the memory of a forward pass is counted where gradients are taken."""
+
+
+@dataclass(frozen=True)
+class EvaluationModel:
+    """A network on its device.
+
+    Attributes:
+        reference: What it was called.
+        network: As `grad_cam` takes it.
+        header: What stands at the beginning of a checkpoint with a head, else `None`.
+        device: Where it is.
+    """
+
+    reference: str
+    network: Trained | Backbone
+    header: Checkpoint | None
+    device: torch.device
+
+    @classmethod
+    def loaded(cls, reference: str | Path, device: torch.device) -> "EvaluationModel":
+        """Load a checkpoint with its head, or what else a reference means.
+
+        Raises:
+            CheckpointError: It cannot be loaded.
+        """
+        path, header = Path(reference), None
+        if path.is_file() and is_safetensors(path):
+            header = read_header(path)
+        header = header if header is not None and header.task else None
+        network = load(reference) if header is None else load_trained(path)
+        for part in [network] if header is None else [network.backbone, network.head]:
+            part.to(device)
+        return cls(str(reference), network, header, device)
+
+    @property
+    def task(self) -> str:
+        """The name of its task, or ""."""
+        return self.header.task if self.header else ""
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder."""
+        return self.network.backbone if isinstance(self.network, Trained) else self.network
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of its input, pixels; `None`: it takes what comes."""
+        return self.backbone.preprocessing.size
+
+    @property
+    def squeezed(self) -> bool:
+        """Whether it sees images as tasks in `WHOLE` do."""
+        return self.task in WHOLE
+
+    def view(self, sample: Sample) -> Sample:
+        """Return what the network sees of a sample, with all its fields.
+
+        Raises:
+            DataError: The image is smaller than a box that is cut out unscaled.
+        """
+        if self.size is None:
+            return sample
+        from cka_probe.lab.tasks.augment import (  # the lab knows how it trained its networks
+            crop_and_flip,
+            resize_or_crop,
+        )
+        from cka_probe.lab.transforms import largest
+
+        if self.squeezed:
+            return resize_or_crop(sample, self.size, None, crop=self._unscaled)
+        return crop_and_flip(sample, largest(*sample["image"].shape[-2:], self.size, 0.5, 0.5), self.size)
+
+    def batch(self, usual: Callable[[torch.device, int, tuple[int, int]], int]) -> int:
+        """Return how many images are shown at once."""
+        return usual(self.device, BACKWARD, self.size) if self.size else 1
+
+    def described(self) -> dict[str, Any]:
+        """Return what a result says of the model."""
+        views = "stored" if self.size is None else "middle" if not self.squeezed else "whole"
+        said = {"reference": self.reference, "architecture": self.backbone.origin.architecture, "task": self.task}
+        said |= {"view": "box" if self._unscaled else views, "notes": list(self.backbone.origin.notes)}
+        if self.header is None:
+            return said | {"hash": weights_hash(self.backbone.model), "stage": "", "seed": None}
+        return said | {"hash": file_hash(self.reference), "stage": self.header.stage, "seed": self.header.seed}
+
+    @property
+    def _unscaled(self) -> bool:
+        """Whether it was trained on unscaled boxes."""
+        return self.squeezed and bool(getattr(self.network.task, "crop", False))

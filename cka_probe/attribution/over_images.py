@@ -18,12 +18,10 @@ from torch.nn.functional import interpolate
 
 from cka_probe import registry
 from cka_probe.attribution.alignment import alignment, boundaries, ceiling, controls
-from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.columns import COLUMNS, MEANT, SIGNED, UNLABELLED
-from cka_probe.attribution.evaluation_models import EvaluationModel
-from cka_probe.attribution.grad_cam import grad_cam
-from cka_probe.attribution.maps import Maps
-from cka_probe.attribution.saved_map import SavedMap, held, prediction_of
+from cka_probe.attribution.attributions import COLUMNS, MEANT, SIGNED, UNLABELLED, Attributions
+from cka_probe.attribution.grad_cam import Maps, grad_cam
+from cka_probe.attribution.networks import EvaluationModel
+from cka_probe.attribution.saved_maps import SavedMap, held, prediction_of
 from cka_probe.errors import DataError, OutOfMemoryError
 from cka_probe.images.datasets import Dataset
 from cka_probe.images.sample import Sample

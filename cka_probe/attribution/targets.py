@@ -19,6 +19,8 @@ probabilities may have different maps. With log-softmax in place of the logits i
 
 Anything else that can be differentiated is a target too: a callable that takes what the network puts out and returns a
 number for each image, (n,).
+
+A region (a mask, a box) restricts a score to some of the pixels.
 """
 
 from collections.abc import Callable
@@ -29,8 +31,46 @@ import torch
 from torch import Tensor
 
 from cka_probe import registry
-from cka_probe.attribution.regions import Region, region_mask
 from cka_probe.errors import DataError, UnknownNameError
+
+Region = Tensor | tuple[int, int, int, int] | None
+"""A bool mask (n, H, W) or (H, W) at the size of the prediction; a box (top, left, height, width) in pixels of it, the
+same for all images; or `None` for everything."""
+
+
+def region_mask(region: Region, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return a region as a mask.
+
+    Args:
+        region: See `Region`.
+        shape: (n, H, W) of the prediction.
+        device: Where the mask is to be.
+
+    Returns:
+        (n, H, W) bool.
+
+    Raises:
+        DataError: The region has another size, or is empty or not inside the image.
+    """
+    n, height, width = shape
+    if region is None:
+        return torch.ones(shape, dtype=torch.bool, device=device)
+    if isinstance(region, Tensor):
+        if region.dtype != torch.bool or tuple(region.shape) not in ((n, height, width), (height, width)):
+            raise DataError(
+                f"expected a region as bool mask {(n, height, width)} or {(height, width)}, the size of the "
+                f"prediction, found {region.dtype} {tuple(region.shape)}; scale it to the nearest pixel"
+            )
+        return region.to(device).expand(n, height, width)
+    top, left, high, wide = region
+    if min(top, left) < 0 or min(high, wide) < 1 or top + high > height or left + wide > width:
+        raise DataError(
+            f"expected a region as box (top, left, height, width) inside a prediction of {height} rows and {width} "
+            f"columns, found {tuple(region)}"
+        )
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    mask[:, top : top + high, left : left + wide] = True
+    return mask
 
 
 @dataclass(frozen=True)
@@ -64,7 +104,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TargetOptions:
     """The options of a target.
 
     Attributes:
@@ -78,7 +118,7 @@ class Asked:
     log_softmax: bool = False
 
 
-def segmentation_score(asked: Asked) -> Callable[[Any], Scored]:
+def segmentation_score(asked: TargetOptions) -> Callable[[Any], Scored]:
     """Return the score of labels: of every class that is predicted, or of one."""
     only = class_number(asked.argument) if asked.argument else None
 
@@ -101,7 +141,7 @@ def segmentation_score(asked: Asked) -> Callable[[Any], Scored]:
     return score
 
 
-def class_score(asked: Asked) -> Callable[[Any], Scored]:
+def class_score(asked: TargetOptions) -> Callable[[Any], Scored]:
     """Return the score of one class of an image, or of the class that is predicted."""
     only = class_number(asked.argument) if asked.argument else None
 
@@ -125,7 +165,7 @@ def class_score(asked: Asked) -> Callable[[Any], Scored]:
     return score
 
 
-def depth_score(asked: Asked) -> Callable[[Any], Scored]:
+def depth_score(asked: TargetOptions) -> Callable[[Any], Scored]:
     """Return the score of depth: its sum, over the image or a region of it."""
     if asked.argument or asked.log_softmax:
         raise DataError("target depth: expected no class and no log-softmax, which are of classes; leave them out")
@@ -143,7 +183,7 @@ def depth_score(asked: Asked) -> Callable[[Any], Scored]:
     return score
 
 
-def no_score(asked: Asked) -> None:
+def no_score(asked: TargetOptions) -> None:
     """Return that there is no score."""
     if asked.argument or asked.region is not None or asked.log_softmax:
         raise DataError(
@@ -151,7 +191,7 @@ def no_score(asked: Asked) -> None:
         )
 
 
-TARGETS: dict[str, Callable[[Asked], Callable[[Any], Scored] | None]] = {
+TARGETS: dict[str, Callable[[TargetOptions], Callable[[Any], Scored] | None]] = {
     "segmentation": segmentation_score,
     "class": class_score,
     "depth": depth_score,
@@ -164,7 +204,7 @@ def target_of(spec: str | Callable, *, region: Region = None, log_softmax: bool 
 
     Args:
         spec: A name in `TARGETS`, `segmentation:K` or `class:K`, or a callable from the network's output to (n,).
-        region: Which pixels count, of a target that has a value at each: a mask or a box as in `regions`.
+        region: Which pixels count, of a target that has a value at each: see `Region`.
         log_softmax: Take log-softmax in place of logits.
 
     Raises:
@@ -178,7 +218,7 @@ def target_of(spec: str | Callable, *, region: Region = None, log_softmax: bool 
     name, colon, argument = spec.partition(":")
     if colon and not argument:
         raise UnknownNameError(f"expected a class behind the colon, found {spec!r}; write {name}:3, say, or {name}")
-    score = registry.get(TARGETS, name, "target")(Asked(argument, region, log_softmax))
+    score = registry.get(TARGETS, name, "target")(TargetOptions(argument, region, log_softmax))
     return Target(spec, score)
 
 

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from cka_probe.attribution.attributions import FORMAT, MEASURES, UNLABELLED, Attributions
-from cka_probe.attribution.columns import in_plain_words
-from cka_probe.attribution.texts import verdicts
+from cka_probe.attribution.attributions import FORMAT, MEASURES, UNLABELLED, Attributions, describe_column, verdicts
 from cka_probe.report.blocks import (
     Block,
     Facts,
@@ -63,7 +61,7 @@ def _alignment(attributions: Attributions) -> tuple[Block, ...]:
     differences = attributions.differences().rename(columns={"value": "first less second", "num": "images"})
     own = intervals["measure"].isin(MEASURES)
     main, controls, differences = (
-        table.assign(measure=table["measure"].map(in_plain_words))
+        table.assign(measure=table["measure"].map(describe_column))
         for table in (intervals[own], intervals[~own], differences)
     )
     return (

@@ -8,9 +8,7 @@ import pytest
 from helpers.attributions import IMAGES, attributions, rows
 
 from cka_probe.attribution.alignment import ZERO
-from cka_probe.attribution.attributions import FORMAT, Attributions
-from cka_probe.attribution.columns import COLUMNS, CONTROLS, MEANT, WORDS
-from cka_probe.attribution.naming import distinct_names
+from cka_probe.attribution.attributions import COLUMNS, CONTROLS, FORMAT, MEANT, WORDS, Attributions, distinct_names
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.similarity.resampling import bootstrap_interval
 

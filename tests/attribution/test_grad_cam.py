@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cka_probe import Backbone, grad_cam, registry
-from cka_probe.attribution.maps import Maps
+from cka_probe.attribution.grad_cam import Maps
 from cka_probe.errors import CheckpointError, DataError, LayerError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from cka_probe import grad_cam
-from cka_probe.attribution.regions import region_mask
-from cka_probe.attribution.targets import TARGETS, target_of
+from cka_probe.attribution.targets import TARGETS, region_mask, target_of
 from cka_probe.errors import DataError, UnknownNameError
 
 CPU = torch.device("cpu")

@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from cka_probe.errors import CheckpointError, CkaProbeError, DataError, UnknownNameError
 from cka_probe.images.datasets import DATASETS, open_dataset
-from cka_probe.lab.evaluation.bootstrap import paired_difference
-from cka_probe.lab.evaluation.boundaries import BOUNDARIES
 from cka_probe.lab.evaluation.evaluate import PREDICTS, evaluate
+from cka_probe.lab.evaluation.ibims1_errors import BOUNDARIES
 from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.protocol import Protocol, image_scores
-from cka_probe.lab.evaluation.scores import Scores
+from cka_probe.lab.evaluation.scores import Scores, paired_difference
 from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
 from cka_probe.models.checkpoint import file_hash

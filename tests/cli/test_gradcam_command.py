@@ -11,12 +11,10 @@ from typer.testing import CliRunner
 
 from cka_probe import registry
 from cka_probe.attribution.alignment import alignment, boundaries, ceiling, controls
-from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.columns import UNLABELLED
+from cka_probe.attribution.attributions import UNLABELLED, Attributions
 from cka_probe.attribution.grad_cam import grad_cam
 from cka_probe.attribution.over_images import Rules, attribute
-from cka_probe.attribution.panels import panel_of
-from cka_probe.attribution.saved_map import load_held, save_held
+from cka_probe.attribution.saved_maps import load_maps, panel_of, save_maps
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.tasks import TASKS
@@ -121,17 +119,17 @@ def test_the_numbers_are_those_of_maps_and_labels_at_the_networks_size(small, bl
 
 def test_kept_maps_are_read_as_they_were(small, blocks, tmp_path):
     _, held = attribute({"small": small}, Blocks(), rules=Rules(num=3), hold=-1)
-    path = save_held(held["small"], tmp_path / "small.npz")
-    for one, again in zip(held["small"], load_held(path), strict=True):
+    path = save_maps(held["small"], tmp_path / "small.npz")
+    for one, again in zip(held["small"], load_maps(path), strict=True):
         assert one.name == again.name
         for field in ("image", "truth", "shown", "signed", "per_class", "prediction"):
             np.testing.assert_array_equal(getattr(one, field), getattr(again, field))
-    assert save_held(load_held(path), tmp_path / "again.npz").read_bytes() == path.read_bytes()
+    assert save_maps(load_maps(path), tmp_path / "again.npz").read_bytes() == path.read_bytes()
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"expected maps that `ckaprobe gradcam --keep` wrote at .*, found"):
-        load_held(path)
+        load_maps(path)
     with pytest.raises(DataError, match=r"expected maps of one size to keep in .*, found 0 sizes"):
-        save_held([], path)
+        save_maps([], path)
 
 
 @pytest.mark.slow

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.attribution.alignment import ZERO
-from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.columns import COLUMNS, MEANT, UNLABELLED
+from cka_probe.attribution.attributions import COLUMNS, MEANT, UNLABELLED, Attributions
 
 IMAGES = 12
 

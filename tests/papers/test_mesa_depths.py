@@ -6,7 +6,7 @@ from helpers.mesa_study import Writer, scores
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.evaluation.predictions import keep_prediction, note_predictions
+from cka_probe.lab.evaluation.predictions import save_prediction, write_manifest
 from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.papers.mesa.evidence import MesaEvidence
 from cka_probe.papers.mesa.tables_and_figures import depth_rows, draw_depth
@@ -23,8 +23,8 @@ def rooms(tmp_path_factory):
 def keep(folder, dataset, factor):
     names = [dataset.describe(place) for place in range(len(dataset))]
     for place, name in enumerate(names):
-        keep_prediction(folder, name, dataset[place]["depth"][0].numpy() * factor)
-    note_predictions(folder, names, {}, {})
+        save_prediction(folder, name, dataset[place]["depth"][0].numpy() * factor)
+    write_manifest(folder, names, {}, {})
     return names
 
 
@@ -63,7 +63,7 @@ def test_a_panel_is_drawn_of_what_was_kept_and_what_was_not_is_said(rooms, tmp_p
 def test_images_that_are_gone_are_said_to_be(tmp_path):
     study = Writer(tmp_path)
     study.scores("mp_depth", place="out", abs_rel=0.2)
-    note_predictions(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
+    write_manifest(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
     outside = draw_depth(MesaEvidence.load(tmp_path), "out", tmp_path / "figures")
     assert outside.paths == ()
     assert "no longer at their path" in outside.caption

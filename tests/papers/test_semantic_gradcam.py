@@ -7,7 +7,7 @@ import pytest
 from helpers.attributions import IMAGES, attributions, rows
 from helpers.semantic_study import Writer
 
-from cka_probe.attribution.saved_map import SavedMap, save_held
+from cka_probe.attribution.saved_maps import SavedMap, save_maps
 from cka_probe.errors import DataError
 from cka_probe.papers.claims import judge_claims
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, NO_MAP
@@ -97,7 +97,7 @@ def test_the_figure_is_drawn_from_what_was_kept(tmp_path):
         one = SavedMap("street/003.png", random.integers(0, 256, (64, 96, 3), dtype=np.uint8),
                    random.integers(0, 19, (64, 96)), random.random((64, 96), dtype=np.float32),
                    random.normal(size=(32, 48)).astype(np.float32), None, random.integers(0, 19, (64, 96)))  # fmt: skip
-        save_held([one], evidence.paths.maps(0, Case(arm).name))
+        save_maps([one], evidence.paths.maps(0, Case(arm).name))
     drawn = draw_alignment(evidence, tmp_path / "figures")
     assert [path.name for path in drawn.paths] == ["figure6.png", "figure6.pdf"]
     assert all(path.stat().st_size > 10_000 for path in drawn.paths)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.saved_map import load_held
+from cka_probe.attribution.saved_maps import load_maps
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
 from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -148,7 +148,7 @@ def test_maps_of_the_first_table_are_made_and_drawn(study):
     assert list(found.models) == names
     assert len(found.images) == 6
     for name in names:
-        assert len(load_held(places.maps(0, name))) == 4
+        assert len(load_maps(places.maps(0, name))) == 4
     assert found.models[names[0]]["hash"] == file_hash(of(places, Case("none")) / "segment.safetensors")
     assert (page.parent / "figures" / "figure6.png").exists()
 

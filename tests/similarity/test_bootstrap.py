@@ -8,8 +8,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from cka_probe.errors import DataError
-from cka_probe.lab.evaluation.bootstrap import bootstrap_interval, paired_difference
-from cka_probe.lab.evaluation.scores import Scores
+from cka_probe.lab.evaluation.scores import Scores, bootstrap_interval, paired_difference
 
 SKEWED = np.random.default_rng(0).gamma(0.7, 0.3, 80)
 

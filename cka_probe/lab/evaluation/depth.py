@@ -1,4 +1,4 @@
-"""How well a depth map fits the measured one: the usual eight errors, twice silog, per image.
+"""How well a depth map fits the measured one: the usual eight errors and silog in two versions, per image.
 
 Over the valid pixels of an image, with p predicted and g measured, in metres (Eigen et al. 2014):
 
@@ -10,6 +10,11 @@ Over the valid pixels of an image, with p predicted and g measured, in metres (E
 
 A dataset's number is the mean of the per-image values, not an error over all its pixels: the two differ, and
 published tables mean the first.
+
+`errors_with_constant_baseline` adds the errors of a constant depth, which show whether a network learnt more than the
+scale. Both are scaled to the median of the ground truth, image by image, since a network trained on video alone has no
+metric scale, and clamped to the range of depths that count, as in Monodepth2's evaluation. For a network with metric
+scale, the errors without scaling are added as `NAME_metres`.
 """
 
 import torch
@@ -96,3 +101,35 @@ def _errors(p: Tensor, g: Tensor) -> dict[str, Tensor]:
         "silog": ((d**2).mean() - 0.5 * d.mean() ** 2).clamp(min=0).sqrt(),
         "silog_bts": 100 * ((d**2).mean() - d.mean() ** 2).clamp(min=0).sqrt(),
     }
+
+
+COUNTED = (1e-3, 80.0)
+"""Metres between which measured depth counts: KITTI's convention."""
+
+TOLD = ("abs_rel", "delta1")
+
+
+def errors_with_constant_baseline(depth_predicted: Tensor, depth: Tensor, metres: bool = False) -> dict[str, Tensor]:
+    """Return abs_rel and delta1 of predictions and of a constant.
+
+    Args:
+        depth_predicted: (n, 1, H, W), above 0; metres if `metres`, else any unit.
+        depth: (n, 1, H, W) metres, 0 = not measured.
+        metres: Whether the prediction is in metres, and its errors without scaling are told too.
+
+    Returns:
+        `abs_rel`, `delta1`, `abs_rel_constant`, `delta1_constant` and, in metres, `abs_rel_metres`, `delta1_metres`:
+        (n,) float64 on the CPU each, NaN for an image without a depth that counts.
+    """
+    valid = valid_depth(depth, *COUNTED)
+    told = {
+        "": median_scaled(depth_predicted, depth, valid),
+        "_constant": median_scaled(torch.ones_like(depth), depth, valid),
+    }
+    if metres:
+        told["_metres"] = depth_predicted
+    values = {}
+    for suffix, predicted in told.items():
+        errors = depth_errors(predicted.clamp(*COUNTED), depth, valid)
+        values |= {f"{name}{suffix}": errors[name] for name in TOLD}
+    return values

@@ -1,10 +1,10 @@
 """A checkpoint and a dataset in, `Scores` of depth or `LabelScores` of segmentation out.
 
-Labels are scored as `scoring.labels` says. Of depth, the image is predicted whole and at its own size
-(`tasks.whole`), scored by the dataset's protocol (`evaluation.protocol`), and every image's values are kept. Models
-that were never shown a metre are brought to the truth, image by image, unless it is said otherwise: geometric and
-pseudo-depth pre-training and Monodepth2's from video by its median, the teacher, which knows no shift either and sees
-images squeezed, by scale and shift. The result says which.
+Labels are scored as `evaluation.labels` describes. For depth, the image is predicted whole and at its own size
+(`evaluation.sliding_window`), scored by the dataset's protocol (`evaluation.protocol`), and the values of every image
+are returned. Models without metric scale are aligned to the ground truth, image by image, unless `scaling` is set:
+geometric and pseudo-depth pre-training and Monodepth2 from video by the median, the teacher, whose shift is undefined
+too and which sees squeezed images, by scale and shift. The result states which.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -27,7 +27,7 @@ from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.labels import SEGMENTS, label_scores
-from cka_probe.lab.evaluation.predictions import check_names, keep_prediction, note_predictions
+from cka_probe.lab.evaluation.predictions import check_names, save_prediction, write_manifest
 from cka_probe.lab.evaluation.protocol import FINE, Protocol, image_scores
 from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.scores import Scores
@@ -81,7 +81,7 @@ def evaluate(
         batch: Images in a forward pass, of as many windows as are made of each; by default as many as a usual device
             has room for.
         device: `auto`, `cpu`, `cuda` …
-        keep: A folder for the predictions; see `evaluation.predictions` and `evaluation.label_predictions`.
+        keep: A folder for the predictions; see `evaluation.predictions`.
         progress: Called with the number of images scored so far and in all, at the start and after each batch.
         num: At most so many images, drawn by `seed`; None for all.
         seed: Of the choice of images, and of the bootstrap.
@@ -141,7 +141,7 @@ def _depth_scores(request: EvaluationRequest, rules: dict[str, Any]) -> Scores:
             rows.append(image_scores(depth, sample, protocol, name))
             hashes.append(image_hash(sample["image"]))
             if request.keep is not None:
-                keep_prediction(request.keep, name, depth[0].numpy())
+                save_prediction(request.keep, name, depth[0].numpy())
         request.progress(len(rows), len(places))
     table = pd.DataFrame(rows, index=names).astype(np.float64)
     if table["abs_rel"].isna().all():
@@ -151,7 +151,7 @@ def _depth_scores(request: EvaluationRequest, rules: dict[str, Any]) -> Scores:
         )
     described, read = request.described(model.trained), describe_images(source, hashes)
     if request.keep is not None:
-        note_predictions(request.keep, names, described, read)
+        write_manifest(request.keep, names, described, read)
     packages = versions() | {name: version(name) for name in ("scikit-image", "scipy")}
     return Scores(table, described, read, protocol.recorded(), packages)
 

@@ -27,7 +27,7 @@ from cka_probe.images.samples import batches_of_one_size, open_with_field, read_
 from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash
 from cka_probe.lab.evaluation.label_scores import LabelScores
-from cka_probe.lab.evaluation.predictions import LABELS, check_names, keep_labels, note_predictions
+from cka_probe.lab.evaluation.predictions import LABELS, check_names, save_label_prediction, write_manifest
 from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.evaluation.sliding_window import window_starts
@@ -102,7 +102,7 @@ def label_scores(request: EvaluationRequest, rules: Mapping[str, Any]) -> LabelS
         raise DataError(f"expected labelled pixels in {source}, found none in {len(names)} images; give another split")
     described, read = request.described(model.trained), describe_images(source, hashes)
     if request.keep is not None:
-        note_predictions(request.keep, names, described, read, LABELS)
+        write_manifest(request.keep, names, described, read, LABELS)
     settings = asdict(rules) | {"views": "windows" if model.trained.task.crop else "whole"}
     parts = {"images": tuple(names), "classes": _distinct(classes.names), "subset": tuple(model.trained.task.subset)}
     return LabelScores(
@@ -122,7 +122,7 @@ def _read_and_compared(
         for name, (matrix, entropy, predicted) in zip(of_these, model.compared(some, of_these), strict=True):
             found.append((matrix, entropy))
             if request.keep is not None:
-                keep_labels(request.keep, name, predicted, classes)
+                save_label_prediction(request.keep, name, predicted, classes)
         hashes += [image_hash(sample["image"]) for sample in some]
         request.progress(len(found), len(names))
     confusion, entropies = (np.array(part) for part in zip(*found, strict=True))

@@ -1,26 +1,42 @@
-"""Predictions kept on disk, so that images of them can be drawn later without the model.
+"""Predictions saved by `evaluate`, and the panels that show them next to the ground truth.
 
     FOLDER/<name with __ for />.npz    `depth` (H, W) float32, exactly as predicted and not yet scaled
-    FOLDER/<name with __ for />.png    labels (H, W), numbers of classes with their colours as a palette
-    FOLDER/predictions.json            which image each file is of, which model made them, of which data
+    FOLDER/<name with __ for />.png    labels (H, W), class numbers with their colours as a palette
+    FOLDER/predictions.json            the image of each file, the model that made them, and the data
 
-Depth in 16-bit millimetres would be smaller; but what was rounded has other edges (a prediction quantised so moves
-the boundary errors of iBims-1), and a model up to scale has no millimetres.
+Depth in 16-bit millimetres would be smaller, but rounding moves depth edges (and with them the boundary errors of
+iBims-1), and a model up to scale has no millimetres.
+
+Panels need no model, so models that ran on different machines can be shown together. They show what was scored:
+the saved prediction, aligned to the ground truth in the same way, and Canny's edges with the same thresholds.
 """
 
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
-from cka_probe.images.classes import Classes
+from cka_probe.images.classes import Classes, numbered
+from cka_probe.images.datasets import Dataset, open_dataset
+from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.fields import read_labels
+from cka_probe.lab.evaluation.ibims1_errors import predicted_edges
+from cka_probe.lab.evaluation.label_scores import LabelScores, describe_label_measure
+from cka_probe.lab.evaluation.protocol import FLOOR, Protocol, align_to_ground_truth
+from cka_probe.lab.evaluation.scores import Scores, describe_measure
+from cka_probe.lab.transforms import resized
+
+if TYPE_CHECKING:
+    from cka_probe.plotting.depth_panel import DepthRow
+    from cka_probe.plotting.label_panel import LabelPanel, LabelRow
 
 FORMAT = "ckaprobe-predictions/1"
 NOTE = "predictions.json"
@@ -57,7 +73,7 @@ def check_names(names: Sequence[str]) -> None:
             )
 
 
-def keep_prediction(folder: str | Path, name: str, depth: np.ndarray) -> Path:
+def save_prediction(folder: str | Path, name: str, depth: np.ndarray) -> Path:
     """Write the prediction of an image, (H, W) float32 in the model's unit, and return the path.
 
     Raises:
@@ -85,7 +101,7 @@ def read_prediction(folder: str | Path, name: str) -> np.ndarray:
         ) from error
 
 
-def keep_labels(folder: str | Path, name: str, labels: np.ndarray, classes: Classes) -> Path:
+def save_label_prediction(folder: str | Path, name: str, labels: np.ndarray, classes: Classes) -> Path:
     """Write the predicted classes of an image, (H, W) whole numbers below 255, and return the path.
 
     Raises:
@@ -99,7 +115,7 @@ def keep_labels(folder: str | Path, name: str, labels: np.ndarray, classes: Clas
     return path
 
 
-def read_kept_labels(folder: str | Path, name: str) -> np.ndarray:
+def read_label_prediction(folder: str | Path, name: str) -> np.ndarray:
     """Return the predicted classes of an image, (H, W) int64.
 
     Raises:
@@ -113,7 +129,7 @@ def read_kept_labels(folder: str | Path, name: str) -> np.ndarray:
     return read_labels(path).numpy()
 
 
-def note_predictions(
+def write_manifest(
     folder: str | Path,
     names: Sequence[str],
     model: Mapping[str, Any],
@@ -136,3 +152,117 @@ def note_predictions(
     with atomic_write(path) as beside:
         beside.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def representative_images(scores: Scores | LabelScores, num: int, measure: str = "") -> list[str]:
+    """Return the names of images from the best to the worst by a measure, evenly spaced by rank.
+
+    Args:
+        scores: Of one model.
+        num: How many; fewer where fewer have a value.
+        measure: A column of the table; by default abs_rel of depth, miou of labels.
+
+    Raises:
+        UnknownNameError: There is no such column.
+        DataError: `num` is below 1.
+    """
+    if num < 1:
+        raise DataError(f"expected at least one image to show, found {num}")
+    of_labels = isinstance(scores, LabelScores)
+    table = scores.table() if of_labels else scores.table
+    column = registry.get(dict(table.items()), measure or ("miou" if of_labels else "abs_rel"), "measure").dropna()
+    higher = (describe_label_measure if of_labels else describe_measure)(str(column.name)).better == "higher"
+    ranked = column.sort_values(kind="stable", ascending=not higher).index
+    places = np.linspace(0, len(ranked) - 1, min(num, len(ranked))).round().astype(int)
+    return [ranked[place] for place in places]
+
+
+def label_rows(
+    data: str | Path | Dataset,
+    kept: Mapping[str, str | Path],
+    names: Sequence[str],
+    parts: Sequence[str] = ("labels", "wrong"),
+) -> "LabelPanel":
+    """Return a panel with a row for each image: its labels, and those that each model predicts.
+
+    Labels are shown at the size of the predictions (nearest), which is that at which they were scored.
+
+    Args:
+        data: What the predictions are of; it has labels.
+        kept: Model, as it is to be called, to the folder that `evaluate` kept its predictions in.
+        names: Of the images.
+        parts: What is shown of each model, of "labels", "wrong".
+
+    Raises:
+        UnknownNameError: There is no such image in the data.
+        DataError: A prediction is not there, or two models' are of different sizes.
+    """
+    dataset = open_dataset(data) if isinstance(data, str | Path) else data
+    places = {dataset.describe(index): index for index in range(len(dataset))}
+    rows = tuple(_label_row(dataset[registry.get(places, name, "image")], kept, name) for name in names)
+    count = 1 + max((int(found[found != IGNORE].max(initial=0)) for row in rows for found in _maps(row)), default=0)
+    classes = getattr(dataset, "classes", None) or numbered(count)
+    from cka_probe.plotting.label_panel import LabelPanel  # matplotlib is loaded only to draw
+
+    return LabelPanel(rows, classes.names, np.array(classes.colours), parts)
+
+
+def depth_rows(
+    data: str | Path | Dataset, kept: Mapping[str, str | Path], names: list[str], protocol: Protocol
+) -> "tuple[DepthRow, ...]":
+    """Return a row for each image, with every model's depth and its edges.
+
+    Args:
+        data: What the predictions are of; it has depth.
+        kept: Model, as it is to be called, to the folder that `evaluate` kept its predictions in.
+        names: Of the images.
+        protocol: Its `cap` and crop say what the prediction is scaled by, `scaling` how, `canny` where edges are.
+
+    Raises:
+        UnknownNameError: There is no such image in the data.
+        DataError: A prediction is not there or has another size.
+    """
+    dataset = open_dataset(data) if isinstance(data, str | Path) else data
+    places = {dataset.describe(index): index for index in range(len(dataset))}
+    return tuple(_row(dataset[registry.get(places, name, "image")], kept, name, protocol) for name in names)
+
+
+def _label_row(sample: Mapping[str, torch.Tensor], kept: Mapping[str, str | Path], name: str) -> "LabelRow":
+    """Return one image's row of labels."""
+    from cka_probe.plotting.label_panel import LabelRow
+
+    predictions = {model: read_label_prediction(folder, name) for model, folder in kept.items()}
+    size = next(iter(predictions.values())).shape if predictions else tuple(sample["labels"].shape)
+    truth = resized({"labels": sample["labels"]}, size)["labels"].numpy()
+    return LabelRow(name, _pixels(sample["image"]), truth, predictions)
+
+
+def _maps(row: "LabelRow") -> tuple[np.ndarray, ...]:
+    return (row.truth, *row.predictions.values())
+
+
+def _pixels(image: torch.Tensor) -> np.ndarray:
+    """Return an image (3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    return (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def _row(
+    sample: Mapping[str, torch.Tensor], kept: Mapping[str, str | Path], name: str, protocol: Protocol
+) -> "DepthRow":
+    """Return one image's row."""
+    from cka_probe.plotting.depth_panel import TRUTH, DepthRow
+
+    image, depth = (sample[field] for field in ("image", "depth"))
+    edges = {TRUTH: sample["edges"][0].numpy()} if "edges" in sample else {}
+    predictions = {}
+    for model, folder in kept.items():
+        predicted = torch.from_numpy(read_prediction(folder, name))[None]
+        if predicted.shape != depth.shape:
+            raise DataError(
+                f"{name}: expected a prediction of the image's size {tuple(depth.shape[1:])} in {folder}, found "
+                f"{tuple(predicted.shape[1:])}; run the evaluation again"
+            )
+        brought = align_to_ground_truth(predicted, sample, protocol, name)[0]
+        predictions[model] = brought.clamp(min=FLOOR).numpy()
+        edges[model] = predicted_edges(brought.numpy(), protocol.canny)
+    return DepthRow(name, _pixels(image), depth[0].numpy(), predictions, edges)

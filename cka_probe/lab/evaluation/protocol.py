@@ -19,10 +19,15 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.lab.evaluation.boundaries import THRESHOLDS, boundary_errors, check_thresholds
 from cka_probe.lab.evaluation.depth import depth_errors, median_scaled, valid_depth
-from cka_probe.lab.evaluation.directed import directed_errors
-from cka_probe.lab.evaluation.planes import PLANARITY, plane_errors
+from cka_probe.lab.evaluation.ibims1_errors import (
+    PLANARITY,
+    THRESHOLDS,
+    boundary_errors,
+    check_thresholds,
+    directed_errors,
+    plane_errors,
+)
 from cka_probe.lab.evaluation.scores import MEDIAN
 from cka_probe.lab.losses import least_squares_aligned
 from cka_probe.similarity.resampling import RESAMPLES
@@ -48,7 +53,7 @@ class Protocol:
         cap: Metres; only depths above the first and below the second count. The second may be infinite.
         scaling: A name in `SCALINGS`.
         flip_test: Whether each prediction is averaged with that of the mirrored image.
-        crops: Windows along an image's longer side, 0 for the whole image squeezed; see `tasks.whole`.
+        crops: Windows along an image's longer side, 0 for the whole image squeezed; see `sliding_window`.
         feathered: Whether windows fade into each other; published numbers are of plain means, which step at seams.
         canny: Low and high threshold of the detector of depth edges.
         num: So many images, drawn from `seed`; `None` for all.

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
+from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
 from cka_probe.lab.losses import masked_l1
 from cka_probe.lab.tasks.augment import jitter_colors, resize_or_crop
 from cka_probe.lab.tasks.decoders import at_full_size

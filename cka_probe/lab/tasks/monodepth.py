@@ -27,7 +27,7 @@ from torch.nn.functional import interpolate
 
 from cka_probe.errors import DataError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
+from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
 from cka_probe.lab.geometry import inverse_pose, warp
 from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
 from cka_probe.lab.tasks.augment import resize_or_crop
@@ -191,7 +191,7 @@ class Monodepth:
         """Return per image the photometric error at the finest scale and the share that the auto-mask takes out.
 
         The error is over all pixels, whether masked or not. With `truth`, abs_rel and delta1 after median scaling
-        beside those of a constant, and with a stereo partner those in metres (`evaluation.constant_baseline`).
+        beside those of a constant, and with a stereo partner those in metres (`evaluation.depth`).
         """
         shown = self._shown(batch)
         sigma = head(backbone.pyramid(shown[:, 0]))[1]

@@ -14,8 +14,8 @@ image's own edges: a map that only copies edges is as good as these.
 
 from collections.abc import Callable, Sequence
 
+from cka_probe.attribution.attributions import CONTROLS as MAP_CONTROLS
 from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.columns import CONTROLS as MAP_CONTROLS
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.papers.claims import CKA, Claim, Statistic
 from cka_probe.papers.depth_to_semantic import evidence as statistics

@@ -13,13 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.panels import panel_of
-from cka_probe.attribution.saved_map import load_held
+from cka_probe.attribution.saved_maps import load_maps, panel_of
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.evaluation.showing import label_rows
+from cka_probe.lab.evaluation.predictions import label_rows
 from cka_probe.papers.claims import TestedClaim
 from cka_probe.papers.depth_to_semantic.claims import FIGURE, GROUPS, arm_similarity
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
@@ -334,7 +333,7 @@ def draw_alignment(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
     missing = [ARMS[case.arm] for case in FIGURE6 if case not in cases]
     if result is None or not cases:
         return StudyFigure(FIGURE, caption, (), missing)
-    maps = {ARMS[case.arm]: load_held(evidence.paths.maps(seed, case.name)) for case in cases}
+    maps = {ARMS[case.arm]: load_maps(evidence.paths.maps(seed, case.name)) for case in cases}
     panel = panel_of(_with_arm_labels(result, cases), maps, CITYSCAPES, signed=True)
     return StudyFigure(FIGURE, caption, save_cam_panel(panel, figure_paths(folder / FIGURE)), missing)
 

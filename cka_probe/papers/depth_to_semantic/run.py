@@ -18,7 +18,7 @@ from pathlib import Path
 from cka_probe import registry
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.over_images import Rules, attribute
-from cka_probe.attribution.saved_map import save_held
+from cka_probe.attribution.saved_maps import save_maps
 from cka_probe.errors import RecipeError
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.run import open_samples
@@ -239,6 +239,6 @@ def write_gradcam(paths: SemanticPaths, seed: int, cases: Sequence[Case], test: 
     rules = Rules(num=None, tolerance=TOLERANCE)
     result, saved_maps = attribute(weights, test, rules=rules, device=device, hold=NUM_DRAWN)
     for name, maps in saved_maps.items():
-        save_held(maps, paths.maps(seed, name))
+        save_maps(maps, paths.maps(seed, name))
     result.save(path.with_suffix(".csv"))
     result.save(path)  # last: its existence means that the others exist

@@ -20,7 +20,7 @@ import pandas as pd
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset, open_dataset
-from cka_probe.lab.evaluation.boundaries import predicted_edges
+from cka_probe.lab.evaluation.ibims1_errors import predicted_edges
 from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.scores import describe_measure
 from cka_probe.papers.claims import TestedClaim, judge, with_controls

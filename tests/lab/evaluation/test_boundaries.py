@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cka_probe.errors import DataError
-from cka_probe.lab.evaluation.boundaries import (
+from cka_probe.lab.evaluation.ibims1_errors import (
     BOUNDARIES,
     FARTHEST,
     boundary_errors,

@@ -17,9 +17,8 @@ from cka_probe.images.datasets import DATASETS
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.evaluation.label_scores import LabelScores
-from cka_probe.lab.evaluation.predictions import read_kept_labels
+from cka_probe.lab.evaluation.predictions import label_rows, read_label_prediction, representative_images
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
-from cka_probe.lab.evaluation.showing import label_rows, representative_images
 from cka_probe.lab.tasks.segmentation import Segmentation
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
@@ -154,7 +153,7 @@ def test_at_the_images_size_by_hand_and_what_is_kept_is_what_was_scored(model, t
         with torch.inference_mode():
             logits = trained.task.predict(trained.backbone, trained.head, shown)
         logits = interpolate(logits, (60, 90), mode="bilinear", align_corners=False)
-        kept = read_kept_labels(tmp_path / "kept", data.describe(index))
+        kept = read_label_prediction(tmp_path / "kept", data.describe(index))
         assert (kept == logits[0].argmax(0).numpy()).mean() > 0.999  # batches round otherwise where two classes tie
         matrix = confusion_matrices(torch.from_numpy(kept)[None], sample["labels"][None], 4)[0]
         np.testing.assert_array_equal(found.confusion[index], matrix)
@@ -208,7 +207,7 @@ def test_images_from_the_best_to_the_worst(model, tmp_path):
     assert [row.name for row in panel.rows] == names
     assert tuple(panel.names) == NAMES
     for row in panel.rows:
-        np.testing.assert_array_equal(row.predictions["none"], read_kept_labels(tmp_path, row.name))
+        np.testing.assert_array_equal(row.predictions["none"], read_label_prediction(tmp_path, row.name))
         assert row.truth.shape == row.image.shape[:2] == (60, 90)
     with pytest.raises(DataError, match=r"kept prediction of 'blocks/0.png' at .*, found none; run `ckaprobe evaluate"):
         label_rows(Blocks(), {"none": tmp_path / "other"}, ["blocks/0.png"])
@@ -276,7 +275,7 @@ def test_the_command_writes_scores_predictions_and_images(model, tmp_path, monke
     assert found.summary() in done.stdout
     assert found.settings["resolution"] == "network"
     assert not found.settings["flip_test"]
-    assert read_kept_labels(tmp_path / "predictions", "blocks/0.png").shape == (64, 64)
+    assert read_label_prediction(tmp_path / "predictions", "blocks/0.png").shape == (64, 64)
     refused = CliRunner().invoke(app, ["evaluate", str(model), *where, "--crops", "2"])
     assert refused.exit_code == 2
     assert "no rule 'crops'" in refused.stderr

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from cka_probe.errors import DataError
-from cka_probe.lab.evaluation.directed import directed_errors
-from cka_probe.lab.evaluation.planes import plane_errors
+from cka_probe.lab.evaluation.ibims1_errors import directed_errors, plane_errors
 
 HEIGHT, WIDTH = 48, 64
 K = np.array([[60.0, 0, 30.25], [0, 58, 22.5], [0, 0, 1]])  # the first pixel is (0, 0)

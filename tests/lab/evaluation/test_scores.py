@@ -7,16 +7,14 @@ import pandas as pd
 import pytest
 
 from cka_probe.errors import DataError
-from cka_probe.lab.evaluation.boundaries import BOUNDARIES
 from cka_probe.lab.evaluation.depth import ERRORS
-from cka_probe.lab.evaluation.directed import DIRECTED
-from cka_probe.lab.evaluation.planes import PLANARITY
+from cka_probe.lab.evaluation.ibims1_errors import BOUNDARIES, DIRECTED, PLANARITY
 from cka_probe.lab.evaluation.predictions import (
     check_names,
-    keep_prediction,
-    note_predictions,
     prediction_path,
     read_prediction,
+    save_prediction,
+    write_manifest,
 )
 from cka_probe.lab.evaluation.scores import COUNTS, MEASURES, Scores, describe_measure
 
@@ -122,12 +120,12 @@ def test_files_that_are_no_scores_are_one_line(scores, tmp_path):
 
 def test_kept_predictions_are_exact(tmp_path):
     depth = np.random.default_rng(0).random((5, 7)).astype(np.float32)
-    path = keep_prediction(tmp_path / "kept", NAMES[0], depth)
+    path = save_prediction(tmp_path / "kept", NAMES[0], depth)
     assert path == prediction_path(tmp_path / "kept", NAMES[0])
     np.testing.assert_array_equal(read_prediction(tmp_path / "kept", NAMES[0]), depth)
     first = path.read_bytes()
-    assert keep_prediction(tmp_path / "kept", NAMES[0], depth).read_bytes() == first
-    note = json.loads(note_predictions(tmp_path / "kept", NAMES[:1], {"hash": "ab"}, {}).read_text(encoding="utf-8"))
+    assert save_prediction(tmp_path / "kept", NAMES[0], depth).read_bytes() == first
+    note = json.loads(write_manifest(tmp_path / "kept", NAMES[:1], {"hash": "ab"}, {}).read_text(encoding="utf-8"))
     assert note["images"] == {NAMES[0]: path.name}
     assert note["model"] == {"hash": "ab"}
 

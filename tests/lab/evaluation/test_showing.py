@@ -10,12 +10,11 @@ from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import DATASETS
-from cka_probe.lab.evaluation.boundaries import predicted_edges
 from cka_probe.lab.evaluation.evaluate import evaluate
-from cka_probe.lab.evaluation.predictions import keep_prediction
+from cka_probe.lab.evaluation.ibims1_errors import predicted_edges
+from cka_probe.lab.evaluation.predictions import depth_rows, representative_images, save_prediction
 from cka_probe.lab.evaluation.protocol import Protocol
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.lab.evaluation.showing import depth_rows, representative_images
 from cka_probe.plotting.depth_panel import TRUTH
 from ckaprobe_cli import app
 
@@ -85,6 +84,6 @@ def test_what_cannot_be_shown_is_one_line(tmp_path):
         depth_rows("rooms:x", {"a": tmp_path}, ["rooms/9.png"], rules)
     with pytest.raises(DataError, match=r"expected the kept prediction of 'rooms/0\.png'"):
         depth_rows("rooms:x", {"a": tmp_path}, ["rooms/0.png"], rules)
-    keep_prediction(tmp_path, "rooms/0.png", torch.ones(3, 4).numpy())
+    save_prediction(tmp_path, "rooms/0.png", torch.ones(3, 4).numpy())
     with pytest.raises(DataError, match=r"a prediction of the image's size \(48, 80\) in .*, found \(3, 4\)"):
         depth_rows("rooms:x", {"a": tmp_path}, ["rooms/0.png"], rules)

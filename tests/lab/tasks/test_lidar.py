@@ -8,7 +8,7 @@ import torch
 from torch import Generator
 
 from cka_probe.errors import RecipeError
-from cka_probe.lab.evaluation.constant_baseline import errors_with_constant_baseline
+from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
 from cka_probe.lab.evaluation.evaluate import _protocol
 from cka_probe.lab.tasks.lidar import Lidar
 from cka_probe.models.architectures import ARCHITECTURES
