@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
 
-.PHONY: demo check test notebooks bench pages clean
+.PHONY: demo static check test lab-tests other-tests notebooks bench pages clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,18 +19,25 @@ demo: $(VENV)/.installed
 	$(BIN)/ckaprobe compare $(DEMO)/masked.safetensors $(DEMO)/depth.safetensors \
 		--data nyuv2:$(DEMO)/scenes:test --out $(DEMO)/compare
 
-# format, lint, types and the fast tests
-check: $(VENV)/.installed
+# format, lint and types
+static: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -m "not slow"
 
-test: $(VENV)/.installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q
+# static checks and the fast tests
+check: static
+	$(MAKE) --jobs=2 --output-sync=target lab-tests other-tests PYTEST_FLAGS='-m "not slow"'
+
+# everything, in two processes of one thread: each takes about half of the time
+test: static
+	$(MAKE) --jobs=2 --output-sync=target lab-tests other-tests
+
+lab-tests: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) tests/lab tests/papers tests/plotting
+
+other-tests: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) --ignore=tests/lab --ignore=tests/papers --ignore=tests/plotting
 
 # runs every notebook from top to bottom and keeps what it puts out
 notebooks: $(VENV)/.installed

@@ -19,8 +19,7 @@ from cka_probe.images.classes import Classes, numbered
 from cka_probe.images.sample import IGNORE, Sample
 
 if TYPE_CHECKING:
-    from cka_probe.plotting.cam_panel import CamPanel
-    from cka_probe.plotting.cam_rows import CamColumn
+    from cka_probe.plotting.cam_panel import CamColumn, CamPanel
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +236,7 @@ def _column(
     maps: Mapping[str, SavedMap], result: Attributions, predicts: str, wanted: Mapping[str, int]
 ) -> "CamColumn":
     """Return one image with the maps of all networks."""
-    from cka_probe.plotting.cam_rows import CamColumn
+    from cka_probe.plotting.cam_panel import CamColumn
 
     first = next(iter(maps.values()))
     return CamColumn(

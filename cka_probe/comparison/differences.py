@@ -28,8 +28,7 @@ from cka_probe.errors import DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, choose_measure
 from cka_probe.similarity.features import PER_IMAGE
 from cka_probe.similarity.measuring import jackknife_error
-from cka_probe.similarity.paired import paired_error
-from cka_probe.similarity.resampling import holm
+from cka_probe.similarity.resampling import holm, paired_error
 
 LEVEL = 0.05
 

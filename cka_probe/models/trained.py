@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +11,6 @@ from cka_probe import registry
 from cka_probe.errors import CheckpointError
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import read_checkpoint
-
-if TYPE_CHECKING:
-    from cka_probe.lab.tasks.task import Task
 
 TASKS = "cka_probe.lab.tasks:TASKS"
 
@@ -30,7 +27,7 @@ class Trained:
 
     backbone: Backbone
     head: nn.Module
-    task: "Task"
+    task: Any
 
 
 def load_trained(path: str | Path) -> Trained:

@@ -9,7 +9,7 @@ How large, for which reader and for whose column, is the style and the venue of 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -37,8 +37,6 @@ METADATA = {  # what a file says of itself: not when it was made, so that it can
     "pdf": {"Creator": "ckaprobe", "CreationDate": None},
     "svg": {"Creator": "ckaprobe", "Date": None},
 }
-
-Thing = TypeVar("Thing")
 
 __all__ = [
     "FIGURES",
@@ -117,7 +115,7 @@ def save_figure(
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue that is too narrow.
     """
     draw, whole = registry.get(FIGURES, name, "figure"), name in WHOLE
-    file: FigureFile[SimilarityMatrix] = FigureFile(draw, SIZES[name], arranged=whole, margins=not whole)
+    file = FigureFile(draw, SIZES[name], arranged=whole, margins=not whole)
     return file(result, paths, style=style, venue=venue)
 
 
@@ -150,7 +148,7 @@ def save_planned(
 
 
 @dataclass(frozen=True)
-class FigureFile(Generic[Thing]):
+class FigureFile:
     """A figure as a function that writes files: whatever is drawn, saved under the same settings.
 
     Attributes:
@@ -168,7 +166,7 @@ class FigureFile(Generic[Thing]):
     margins: bool = False
 
     def __call__(
-        self, thing: Thing, paths: Iterable[str | Path], *, style: str = "paper", venue: str | None = None
+        self, thing: Any, paths: Iterable[str | Path], *, style: str = "paper", venue: str | None = None
     ) -> list[Path]:
         """Draw into each of the files.
 
@@ -233,8 +231,8 @@ def save_drawing(
         OutputError: A suffix that is not a format, a place that cannot be written to, or a venue whose page is too
             narrow for the figure's letters.
     """
-    paths = [Path(path) for path in paths]
-    for path in paths:
+    files = [Path(path) for path in paths]
+    for path in files:
         check_format(path)
     chosen = registry.get(looks.STYLES, style, "style")
     with matplotlib.style.context(["default", looks.FILE_STYLE]):  # nobody's own settings, and none left behind
@@ -242,20 +240,21 @@ def save_drawing(
         scale = looks.scale_for(size[0], letters, style, venue)
         matplotlib.rcParams["hatch.linewidth"] *= scale
         pixels = dpi if dpi is not None and style == "paper" else chosen.dpi
-        for path in paths:
+        for path in files:
             figure = _figure(size, scale)
             draw(figure)
             _space_hatching(figure, scale)
             with atomic_write(path) as beside:
                 figure.savefig(beside, format=path.suffix[1:], metadata=METADATA[path.suffix[1:]], dpi=pixels)
-    return paths
+    return files
 
 
 def _figure(size: tuple[float, float], scale: float = 1.0) -> Figure:
     """Return an empty figure of `scale` times a size, whose layout leaves margins of the same part of it."""
     figure = Figure(figsize=(size[0] * scale, size[1] * scale), layout="compressed")
-    pads = figure.get_layout_engine().get()
-    figure.get_layout_engine().set(w_pad=pads["w_pad"] * scale, h_pad=pads["h_pad"] * scale)
+    engine: Any = figure.get_layout_engine()
+    pads = engine.get()
+    engine.set(w_pad=pads["w_pad"] * scale, h_pad=pads["h_pad"] * scale)
     return figure
 
 
@@ -270,5 +269,5 @@ def _smallest_letters(draw: Callable[[Figure], object], size: tuple[float, float
     """Return the points of the smallest letters of a drawing, as designed."""
     figure = _figure(size)
     draw(figure)
-    written = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    written = [float(text.get_fontsize()) for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
     return min(written, default=looks.LETTERS)

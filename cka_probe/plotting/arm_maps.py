@@ -9,6 +9,7 @@ on white, which no value is, and what was compared and has no value is hatched.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ ACROSS = 3
 MARGIN, TITLE, BELOW, BETWEEN, BAR, KEY = 0.08, 0.18, 0.2, 0.16, 0.55, 0.16  # inches
 LONGEST, LARGEST, NUMBERED = 1.75, 0.34, 0.2  # of an arm's name, of a cell, and of a cell with room for a number
 SAID = ("below the diagonal: before fine-tuning", "above: after", "on it: each arm before and after")
-NOT_COMPARED = {"color": "#8a8a8a", "marker": ".", "linestyle": "", "markeredgewidth": 0.0}
+NOT_COMPARED: dict[str, Any] = {"color": "#8a8a8a", "marker": ".", "linestyle": "", "markeredgewidth": 0.0}
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def _plan(drawn: ArmMaps, page: float) -> Plan:
     side, count = cell * len(drawn.arms), len(_layers(drawn))
     rows = -(-count // across)
     width = max(left + min(count, across) * (side + BETWEEN) - BETWEEN + BAR, style.COLUMN)
-    lines = sum(map(len, _key(drawn, width)))
+    words, entries = _key(drawn, width)
+    lines = len(words) + len(entries)
     return Plan(left, across, cell, side, (width, 2 * MARGIN + rows * (side + TITLE + BELOW) + lines * KEY))
 
 
@@ -163,7 +165,7 @@ def _draw_square(pen: Pen, plan: Plan, cells: tuple[np.ndarray, np.ndarray], pla
     """Draw one layer and return its image."""
     values, there = cells
     panel = pen.panel((*place, plan.side, plan.side))
-    look = {"cmap": style.COLOURS, "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
+    look: dict[str, Any] = {"cmap": style.COLOURS, "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
     image = panel.imshow(np.ma.masked_invalid(values), **look)
     panel.set(xticks=[], yticks=[])
     rows, columns = np.nonzero(~there)
@@ -174,7 +176,7 @@ def _draw_square(pen: Pen, plan: Plan, cells: tuple[np.ndarray, np.ndarray], pla
         panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style.UNDEFINED))
     for each in range(len(values)):
         for colour, wide in (("white", 1.4), ("black", 0.5)):  # one of them is seen on any colour
-            outline = {"fill": False, "edgecolor": colour, "linewidth": wide * pen.scale}
+            outline: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": wide * pen.scale}
             panel.add_patch(Rectangle((each - 0.5, each - 0.5), 1, 1, **outline))
     if plan.cell >= NUMBERED:
         _write_numbers(panel, values, pen.sizes.small)
@@ -185,7 +187,7 @@ def _write_numbers(panel: Axes, values: np.ndarray, size: float) -> None:
     colours = colormaps[style.COLOURS]
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            look = {"color": style.letters_on(colours(float(np.clip(value, 0, 1)))), "fontsize": size}
+            look: dict[str, Any] = {"color": style.letters_on(colours(float(np.clip(value, 0, 1)))), "fontsize": size}
             panel.text(column, row, number(value), ha="center", va="center_baseline", **look)
 
 
@@ -195,7 +197,7 @@ def _key(drawn: ArmMaps, width: float) -> tuple[list[str], list[list]]:
         [f"{part};" for part in SAID[:-1]] + [SAID[-1]], 0.94 * (width - 2 * MARGIN) * style.POINTS / 6
     )
     there = [cells[1] for cells in (_cells(drawn, index) for index in _layers(drawn))]
-    handles = [] if np.all(there) else [Line2D([], [], **NOT_COMPARED, markersize=4, label="not compared")]
+    handles: list[Any] = [] if np.all(there) else [Line2D([], [], **NOT_COMPARED, markersize=4, label="not compared")]
     if not np.isfinite(drawn.table["value"]).all():
         handles.append(style.undefined_key())
     return words, legend_lines(handles, width - 2 * MARGIN)

@@ -1,28 +1,170 @@
-"""Grad-CAM maps of several networks, an image a column, as Figure 6 of Lao et al. (ECCV 2024) draws them.
-
-From above: the image, the truth, and for each network its map, maps of single classes if they are asked for, and what
-it predicts: labels, depth, the name of a class, or nothing. A map is drawn by itself and not over the image, whose
-colours would change those of the map; the image stands in the same pixels above it. Every map is shown on its own
-scale, from its least value, 0, to its greatest, 1: maps say where, and not how much. A map that is nowhere positive is
-said to be zero, since it would otherwise look like one whose peak is not seen; the map before the ReLU, which may
-stand below, tells what was against the score there.
-
-Depth is drawn by 1 / depth, each map over its own range, as many networks know no scale.
-"""
+"""What a panel of Grad-CAM maps is made of: images with their maps, and the rows they are drawn in."""
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys, style
-from cka_probe.plotting.cam_rows import LINE, CamPanel, Predicted, Row, check, labels_of, rows_of
+from cka_probe import registry
+from cka_probe.errors import DataError
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_plan, style
 from cka_probe.plotting.panel_grid import CAPTION, DPI, GAP, MARGIN, draw_image
 from cka_probe.plotting.pen import Pen, bold_width
-from cka_probe.plotting.sheet_keys import Key, Scales
+from cka_probe.plotting.sheet_plan import Key, Scales
+
+PREDICTS = {"labels": "labels", "depth": "depth", "category": "class", "": ""}
+"""What networks predict, with the word beside it."""
+
+ROOM, LINE = 0.1, 0.13  # inches: above a network, and of a line of small letters
+
+Predicted = np.ndarray | str
+
+
+@dataclass(frozen=True)
+class CamColumn:
+    """One image with its maps.
+
+    Attributes:
+        name: What the dataset calls it.
+        image: (H, W, 3) uint8, as the first network saw it.
+        maps: Network to (h, w) in [0, 1].
+        truth: (h, w) numbers of classes, 255 = no label; (h, w) metres, 0 = not measured; the name of a class; or None.
+        predictions: Network to what it predicts, of the kind of the truth; {} where they predict nothing.
+        class_maps: Network to class to (h, w) in [0, 1].
+        signed: Network to its map before the ReLU, (h, w) in [-1, 1], 0 where that is; {}: it is not shown.
+        notes: Network to a few words above its map.
+    """
+
+    name: str
+    image: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    truth: Predicted | None = None
+    predictions: Mapping[str, Predicted] = field(default_factory=dict)
+    class_maps: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    signed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CamPanel:
+    """What is drawn.
+
+    Attributes:
+        columns: At least one; all with the same networks, in the order of the first.
+        predicts: "labels", "depth", "category" or "".
+        names: Of class 0, 1, … of labels.
+        colours: (classes, 3) RGB of each, 0 … 255.
+        classes: Names of those whose own maps are shown.
+        footnote: A sentence below everything: what the notes are.
+    """
+
+    columns: Sequence[CamColumn]
+    predicts: str = ""
+    names: Sequence[str] = ()
+    colours: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    classes: Sequence[str] = ()
+    footnote: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of panels.
+
+    Attributes:
+        word: What it is.
+        cells: A map, labels, depth, words or None for each column.
+        kind: "image", "map", "signed", "labels", "depth" or "category".
+        model: The network, where a new one begins with this row.
+        notes: A few words above each panel.
+    """
+
+    word: str
+    cells: Sequence[Predicted | None]
+    kind: str
+    model: str = ""
+    notes: Sequence[str] = ()
+
+    def height(self, width: float) -> float:
+        """Return the inches of its panels, without the line of notes above them."""
+        shapes = [cell.shape for cell in self.cells if isinstance(cell, np.ndarray)]
+        return max((width * shape[0] / shape[1] for shape in shapes), default=LINE)
+
+    @property
+    def air(self) -> float:
+        """Return the inches above its panels."""
+        return ROOM * bool(self.model) + (LINE if any(self.notes) else 0.0)
+
+
+def rows_of(panel: CamPanel) -> list[Row]:
+    """Return all rows, from above."""
+    each = panel.columns
+    rows = [Row("image", [column.image for column in each], "image")]
+    if any(column.truth is not None for column in each):
+        rows.append(Row("truth", [column.truth for column in each], panel.predicts))
+    for model in each[0].maps:
+        notes = [column.notes.get(model, "") for column in each]
+        rows.append(Row("map", [column.maps[model] for column in each], "map", model, notes))
+        if each[0].signed:
+            rows.append(Row("before the ReLU", [column.signed[model] for column in each], "signed"))
+        for name in panel.classes:
+            rows.append(Row(f"map of {name}", [column.class_maps[model][name] for column in each], "map"))
+        if panel.predicts:
+            predicted = [column.predictions[model] for column in each]
+            rows.append(Row(f"predicted {PREDICTS[panel.predicts]}", predicted, panel.predicts))
+    return rows
+
+
+def check(panel: CamPanel) -> None:
+    """Check that there is something to draw, of the same networks everywhere, and that numbers are what they say.
+
+    Raises:
+        DataError: It is not so.
+        UnknownNameError: There is no such class, or nothing of the kind is predicted.
+    """
+    registry.get(PREDICTS, panel.predicts, "kind of prediction")
+    if not panel.columns or not panel.columns[0].maps:
+        raise DataError("expected at least one image and one network, found none; give some")
+    for name in panel.classes:
+        registry.get(dict.fromkeys(panel.names), name, "class")
+    if np.shape(panel.colours) != (len(panel.names), 3):
+        raise DataError(f"expected a colour for each of {len(panel.names)} classes, found {np.shape(panel.colours)}")
+    models = list(panel.columns[0].maps)
+    for column in panel.columns:
+        parts: list[tuple[str, Collection[str]]] = [("maps", column.maps)]
+        parts += [("predictions", column.predictions)] * bool(panel.predicts)
+        parts += [("maps before the ReLU", column.signed)] * bool(panel.columns[0].signed)
+        for name in panel.classes:
+            parts.append((f"maps of {name}", [model for model, own in column.class_maps.items() if name in own]))
+        for what, there in parts:
+            if sorted(there) != sorted(models):
+                found = ", ".join(there) or "none"
+                raise DataError(f"{column.name}: expected {what} of {', '.join(models)}, found {found}; give all")
+        _check_values(panel, column)
+
+
+def _check_values(panel: CamPanel, column: CamColumn) -> None:
+    """Check that maps are maps and labels classes."""
+    maps = [*column.maps.values(), *(own[name] for own in column.class_maps.values() for name in panel.classes)]
+    if any(shown.ndim != 2 or not ((shown >= 0) & (shown <= 1)).all() for shown in maps):
+        raise DataError(f"{column.name}: expected maps (height, width) in [0, 1], found another; scale them first")
+    for found in labels_of(panel, column):
+        wrong = found[(found != colouring.IGNORE) & ((found < 0) | (found >= len(panel.names)))]
+        if wrong.size:
+            raise DataError(
+                f"{column.name}: expected labels below {len(panel.names)}, or {colouring.IGNORE}, found {wrong[0]}; "
+                "give its own classes"
+            )
+
+
+def labels_of(panel: CamPanel, column: CamColumn) -> list[np.ndarray]:
+    """Return all labels of a column."""
+    there = [column.truth, *column.predictions.values()] if panel.predicts == "labels" else []
+    return [labels for labels in there if isinstance(labels, np.ndarray)]
+
 
 MAPS = "viridis"  # light for high, and no colour of the depth's map
 SIGNED = "PuOr_r"  # purple against, white for nothing, orange for
@@ -62,8 +204,8 @@ def cam_panel(panel: CamPanel, ax: Axes, *, page: float = math.inf) -> Axes:
                 pen.text(left, top - LINE / 2, labels.cut(row.notes[place], pen.room(width)))
             _cell(pen, panel, (row.kind, cell), (left, top, width, high))
         top += high + GAP
-    top += sheet_keys.draw_keys(pen, _keys(panel), MARGIN, top + GAP)
-    sheet_keys.draw(pen, _scales(panel), MARGIN, top + GAP)
+    top += sheet_plan.draw_keys(pen, _keys(panel), MARGIN, top + GAP)
+    sheet_plan.draw(pen, _scales(panel), MARGIN, top + GAP)
     for place, line in enumerate(reversed(_footnote(panel, size[0]))):
         pen.text(MARGIN, size[1] - MARGIN - (place + 0.5) * LINE, line)
     return ax
@@ -86,8 +228,8 @@ def _plan(panel: CamPanel, page: float) -> tuple[float, tuple[float, float]]:
         return max(2 * MARGIN + NAMES + count * width + GAP * (count - 1), style.COLUMN)
 
     def down(width: float) -> float:
-        keys = sheet_keys.keys_height(_keys(panel), across(width) - 2 * MARGIN)
-        keys += sheet_keys.height(_scales(panel), across(width) - 2 * MARGIN, 1.0)
+        keys = sheet_plan.keys_height(_keys(panel), across(width) - 2 * MARGIN)
+        keys += sheet_plan.height(_scales(panel), across(width) - 2 * MARGIN, 1.0)
         keys += LINE * len(_footnote(panel, across(width)))
         return 2 * MARGIN + CAPTION + sum(row.air + row.height(width) + GAP for row in rows) + 2 * GAP + keys
 
@@ -135,7 +277,7 @@ def _cell(pen: Pen, panel: CamPanel, cell: tuple[str, Predicted | None], box: tu
     left, top, width, high = box
     if value is None:
         pen.text(left + width / 2, top + high / 2, "not known", align="center")
-    elif kind == "category":
+    elif isinstance(value, str):
         pen.text(left, top + high / 2, labels.cut(str(value), pen.room(width)))
     else:
         own = width * value.shape[0] / value.shape[1]
@@ -161,13 +303,13 @@ def _coloured(kind: str, value: np.ndarray, panel: CamPanel) -> np.ndarray:
 def _keys(panel: CamPanel) -> list[Key]:
     """Return the bars that stand below the panels."""
     ramp = np.linspace(0, 1, 256)[None]
-    keys = [sheet_keys.bar_key(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
+    keys = [sheet_plan.bar_key(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
     if panel.columns[0].signed:
         marks = [("\N{MINUS SIGN}1", 0), ("0", 0.5), ("1", 1)]
-        keys.append(sheet_keys.bar_key(colormaps[SIGNED](ramp), marks, "before the ReLU, each on its own"))
+        keys.append(sheet_plan.bar_key(colormaps[SIGNED](ramp), marks, "before the ReLU, each on its own"))
     if panel.predicts == "depth":
         bar = colouring.inverse_depth(1 / np.linspace(1, 0.1, 256)[None, None], 1.0, 10.0)
-        keys.append(sheet_keys.bar_key(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))
+        keys.append(sheet_plan.bar_key(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))
     return keys
 
 

@@ -7,7 +7,7 @@ The verdict is told by its words, by the sign of its marker and by colour, in th
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def claims(rows: Sequence[Claim], ax: Axes, *, page: float = math.inf) -> Axes:
     for number, (row, (statement, numbers, said)) in enumerate(zip(rows, words, strict=True)):
         height = _height(statement, numbers, said)
         if number % 2 == 0:
-            band = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2}
+            band: dict[str, Any] = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2}
             pen.ax.add_patch(Rectangle((0, top), size[0], height, **band))
         middle = top + height / 2
         _write_lines(pen, statement, (MARGIN, middle))
@@ -111,7 +111,9 @@ def claims_size(rows: Sequence[Claim], *, page: float = math.inf) -> tuple[float
     return _plan(rows, page)[1]
 
 
-def _plan(rows: Sequence[Claim], page: float) -> tuple[list[tuple[list[str], ...]], tuple[float, float]]:
+def _plan(
+    rows: Sequence[Claim], page: float
+) -> tuple[list[tuple[list[str], list[str], list[str]]], tuple[float, float]]:
     """Return the lines of each statement, its numbers and its verdict, and width and height in inches."""
     if not rows:
         raise DataError("expected at least one claim to draw, found none; give some")
@@ -147,7 +149,7 @@ def _lines(text: str, width: float) -> list[str]:
     return [labels.cut(line, room) for line in labels.filled(text.split(), room)]
 
 
-def _height(*columns: list[str]) -> float:
+def _height(*columns: Sequence[str]) -> float:
     return max(map(len, columns)) * LINE + AIR
 
 
@@ -200,7 +202,7 @@ def _look(row: Claim, pen: Pen) -> dict:
 
 def _draw_interval(pen: Pen, panel: Axes, row: Claim, end: float, y: float) -> None:
     """Draw value and interval in parts of the scale's `end`."""
-    look = {"color": VERDICTS[row.verdict][0], "linewidth": 1.2 * pen.scale, "zorder": 2}
+    look: dict[str, Any] = {"color": VERDICTS[row.verdict][0], "linewidth": 1.2 * pen.scale, "zorder": 2}
     if np.isfinite(row.low):
         low, high = row.low / end, row.high / end
         panel.plot([low, low, low, high, high, high], [y - 0.025, y + 0.025, y, y, y - 0.025, y + 0.025], **look)
@@ -216,7 +218,7 @@ def _write_verdict(pen: Pen, row: Claim, said: list[str], place: tuple[float, fl
     _write_lines(pen, said, (x + 0.11, y), color=colour, weight="bold" if full else "normal")
 
 
-def _write_lines(pen: Pen, lines: Sequence[str], place: tuple[float, float], **look: object) -> None:
+def _write_lines(pen: Pen, lines: Sequence[str], place: tuple[float, float], **look: Any) -> None:
     """Write lines whose middle is at `place`."""
     for number, words in enumerate(lines):
         pen.text(place[0], place[1] + (number - (len(lines) - 1) / 2) * LINE, words, **look)

@@ -14,9 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys, style
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_plan, style
 from cka_probe.plotting.pen import Pen
-from cka_probe.plotting.sheet_keys import Scales
 from cka_probe.plotting.sheet_plan import (
     CAPTION,
     GAP,
@@ -24,6 +23,7 @@ from cka_probe.plotting.sheet_plan import (
     MARGIN,
     TITLE,
     Plan,
+    Scales,
     Sheet,
     Shot,
     contact_sheet_size,
@@ -64,7 +64,7 @@ def contact_sheet(sheet: Sheet, ax: Axes, *, page: float = math.inf) -> Axes:
         for beside, shot in enumerate(sheet.shots[row * plan.beside : (row + 1) * plan.beside]):
             _draw_shot(pen, plan, shot, (plan.left(beside), top, height), sheet.categories)
         top += (CAPTION + GAP) * unit + height
-    sheet_keys.draw(pen, plan.scales, MARGIN * unit, top + GAP * unit)
+    sheet_plan.draw(pen, plan.scales, MARGIN * unit, top + GAP * unit)
     return ax
 
 

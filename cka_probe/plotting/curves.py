@@ -1,25 +1,143 @@
-"""Learning curves: what a run's `log.csv` and `validation.csv` say, several arms and seeds on the same axes.
+"""One panel of learning curves: what some runs logged or validated, against the step.
 
-A panel for the loss, one for each of its parts and one for the gradient's norm, over the steps; what validation
-measured stands as hollow markers, in the panel of the same name where there is one and else in its own; below all,
-small, the learning rate. An arm has one colour and marker; its seeds are faint lines in a band from the lowest to the
-highest of them, and their median is thick. Which axes are logarithmic is said above them (`curve_panel`).
+An arm with several runs has a thick line, their median, over a band from the lowest of them to the highest, and each
+run is a faint line in it; both are where all runs are. A share of what is right has a linear axis, since equal steps of
+it are what is compared; everything else, losses and errors and rates, has a logarithmic one where it is above 0.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from cka_probe.errors import DataError
 from cka_probe.plotting import FigureFile, labels, style
-from cka_probe.plotting.curve_panel import BAND, RATE, draw_panel
+from cka_probe.plotting.labels import PlainNumbers, logarithmic, plain_numbers
 from cka_probe.plotting.pen import Pen, bold_width, legend_lines
 from cka_probe.plotting.runs import Run
+
+if TYPE_CHECKING:
+    from cka_probe.lab.evaluation.scores import Measure
+
+RATE = "lr"
+WORDS = {
+    RATE: "learning rate",
+    "gradient": "gradient, norm",
+    "miou": "mIoU",
+    "miou_subset": "mIoU, some classes",
+    "miou_per_image": "mIoU of an image",
+    "miou_subset_per_image": "mIoU of an image, some classes",
+    "correct": "share that is right",
+}
+LOGARITHMIC = ", log scale"
+MARKS = 5  # on a line, about
+BAND = 0.16  # opacity
+
+
+@cache
+def measures() -> "dict[str, Measure]":
+    """Return the measures of validation that have a name and a direction; the lab is loaded when curves are drawn."""
+    from cka_probe.lab.evaluation.label_scores import LABEL_MEASURES
+    from cka_probe.lab.evaluation.scores import MEASURES
+
+    return {**LABEL_MEASURES, **MEASURES}
+
+
+def is_share(name: str) -> bool:
+    """Return whether a column is a share of what is right, 0 to 1.
+
+    >>> is_share("accuracy"), is_share("delta1_constant"), is_share("abs_rel")
+    (True, True, False)
+    """
+    first = name.removesuffix("_constant").removesuffix("_median")  # of the same measure, taken otherwise
+    known = measures()
+    return name == "correct" or name.startswith("iou/") or (first in known and known[first].better == "higher")
+
+
+def draw_panel(panel: Axes, arms: dict[str, list[Run]], name: str, pen: Pen, *, validated: bool) -> str:
+    """Draw a column of all runs and return what to write above it.
+
+    Args:
+        panel: Empty axes.
+        arms: Runs by arm, in the legend's order.
+        name: Of the column.
+        pen: Of the page.
+        validated: Draw what validation measured of it too.
+    """
+    shown: list[np.ndarray] = []
+    for number, runs in enumerate(arms.values()):
+        look = style.arm_look(number, pen.scale)
+        logs = _columns([run.log for run in runs], name)
+        if logs:
+            median = _draw_runs(panel, logs, look, pen)
+            every = max(1, len(median) // MARKS)
+            panel.plot(median.index, median, markevery=(every * (2 * number + 1) // 6 % every, every), **look)
+        points = _columns([run.validation for run in runs], name) if validated else []
+        if points:
+            _draw_validation(panel, points, look, pen, alone=not logs)
+        shown += [column.to_numpy(float) for column in (*logs, *points)]
+    panel.spines[["top", "right"]].set_visible(False)
+    return _scale(panel, name, np.concatenate(shown), pen)
+
+
+def _columns(tables: Sequence[pd.DataFrame], name: str) -> list[pd.Series]:
+    return [table.set_index("step")[name] for table in tables if name in table]
+
+
+def _draw_runs(panel: Axes, columns: Sequence[pd.Series], look: dict, pen: Pen) -> pd.Series:
+    """Draw the runs of an arm and their band, where there are several, and return their median."""
+    together = pd.concat(columns, axis=1, join="inner")  # at steps that all runs have
+    if len(columns) > 1:
+        for column in columns:
+            panel.plot(column.index, column, color=look["color"], linewidth=0.35 * pen.scale, alpha=0.45)
+        ends = (together.min(axis=1, skipna=False), together.max(axis=1, skipna=False))
+        panel.fill_between(together.index, *ends, color=look["color"], alpha=BAND, linewidth=0, zorder=1)
+    return together.median(axis=1, skipna=False)  # a run that diverged leaves none, and not that of the others
+
+
+def _draw_validation(panel: Axes, columns: Sequence[pd.Series], look: dict, pen: Pen, *, alone: bool) -> None:
+    """Draw what validation measured: hollow markers, on a line if there is no other that they would be taken for."""
+    hollow = {
+        "markeredgewidth": 0.8 * pen.scale,
+        "markerfacecolor": "white",
+        "markersize": 3.6 * pen.scale,
+        "zorder": 3,
+    }
+    if alone:
+        median = _draw_runs(panel, columns, look, pen)
+        panel.plot(median.index, median, **look | hollow | {"linewidth": 0.9 * pen.scale}, clip_on=False)
+        return
+    together = pd.concat(columns, axis=1, join="inner")
+    ends = (together.min(axis=1, skipna=False), together.max(axis=1, skipna=False))
+    panel.vlines(together.index, *ends, color=look["color"], linewidth=0.8 * pen.scale, zorder=2.5)
+    median = together.median(axis=1, skipna=False)
+    panel.plot(median.index, median, **look | hollow | {"linestyle": ""}, clip_on=False)
+
+
+def _scale(panel: Axes, name: str, values: np.ndarray, pen: Pen) -> str:
+    """Choose the axes of a panel and return its words."""
+    word, values = WORDS.get(name, name if name in measures() else name.replace("_", " ")), values[np.isfinite(values)]
+    panel.xaxis.set_major_locator(MaxNLocator(5 if name != RATE else 10, integer=True))
+    panel.xaxis.set_major_formatter(PlainNumbers())
+    if values.size and values.min() > 0 and not is_share(name):
+        logarithmic(panel, values)
+        return word + LOGARITHMIC
+    plain_numbers(panel.yaxis, 4 if name != RATE else 2)
+    if not values.size:
+        panel.set_yticks([])
+        place: dict[str, Any] = {"transform": panel.transAxes, "ha": "center", "va": "center", "color": "#707070"}
+        panel.text(0.5, 0.5, "no number", fontsize=pen.sizes.small, **place)
+    return word
+
 
 LEFT, BETWEEN, RIGHT = 0.45, 0.5, 0.15  # inches: before the first panel, between two, after the last
 TOP, TITLE, HEIGHT, BELOW, SMALL = 0.08, 0.17, 1.15, 0.22, 0.45  # of a key's line, a name, a panel, its ticks, the rate
@@ -149,7 +267,13 @@ def _entries(drawn: Curves, page: float) -> list[Artist]:
     if max(runs.values()) > 1:
         handles.append(Patch(color="black", alpha=BAND, linewidth=0, label="lowest to highest; line: median"))
     if _measures(drawn):
-        points = {"color": "black", "linestyle": "", "marker": "o", "markersize": 3.6, "markerfacecolor": "none"}
+        points: dict[str, Any] = {
+            "color": "black",
+            "linestyle": "",
+            "marker": "o",
+            "markersize": 3.6,
+            "markerfacecolor": "none",
+        }
         handles.append(Line2D([], [], **points, label="validation"))
     return handles
 

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys, style
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_plan, style
 from cka_probe.plotting.panel_grid import (
     APART,
     CAPTION,
@@ -32,7 +32,7 @@ from cka_probe.plotting.panel_grid import (
     write_headers,
 )
 from cka_probe.plotting.pen import Pen
-from cka_probe.plotting.sheet_keys import Key
+from cka_probe.plotting.sheet_plan import Key
 
 TRUTH = "truth"
 """The key of the true edges in `DepthRow.edges`."""
@@ -124,7 +124,7 @@ def depth_panel(panel: DepthPanel, ax: Axes, *, page: float = math.inf) -> Axes:
                 if note:
                     pen.text(left + places.panel, top + CAPTION / 2, note, align="right")
             top += CAPTION + height + GAP
-    sheet_keys.draw_keys(pen, _keys(panel, plan.depth, plan.worst), MARGIN, top)
+    sheet_plan.draw_keys(pen, _keys(panel, plan.depth, plan.worst), MARGIN, top)
     return ax
 
 
@@ -156,7 +156,7 @@ def _plan(panel: DepthPanel, page: float) -> Plan:
     places = columns(list(panel.rows[0].predictions), len(panel.parts), page)
     heights = [places.panel * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
     depth, worst = _depth_scale(panel.rows), _worst(panel.rows)
-    keys = sheet_keys.keys_height(_keys(panel, depth, worst), places.width - 2 * MARGIN)
+    keys = sheet_plan.keys_height(_keys(panel, depth, worst), places.width - 2 * MARGIN)
     return Plan(places, heights, (places.width, places.height(heights) + keys), depth, worst)
 
 
@@ -171,11 +171,12 @@ def _check(panel: DepthPanel) -> None:
             raise DataError(f"{row.name}: expected depth of {', '.join(models)}, found {', '.join(row.predictions)}")
         maps = {"image": row.image[..., 0], **row.predictions}
         if "edges" in panel.parts:
-            if missing := [name for name in (TRUTH, *models) if name not in (row.edges or {})]:
+            edges = row.edges or {}
+            if missing := [name for name in (TRUTH, *models) if name not in edges]:
                 raise DataError(
                     f"{row.name}: expected edges of {', '.join(missing)} to draw, found none; leave them out"
                 )
-            maps |= {f"edges of {name}": row.edges[name] for name in (TRUTH, *models)}
+            maps |= {f"edges of {name}": edges[name] for name in (TRUTH, *models)}
         for name, found in maps.items():
             if found.shape != row.truth.shape:
                 raise DataError(
@@ -225,7 +226,8 @@ def _images(row: DepthRow, models: Sequence[str], panel: DepthPanel, plan: Plan)
                 mean = f"mean {np.nanmean(error):.3f}" if np.isfinite(error).any() else ""
                 images.append((_error_colours(error, plan.worst, sparse=sparse), False, mean))
             else:
-                images.append((_edges_over(image, row.edges[TRUTH], row.edges[model], plan.columns.panel), False, ""))
+                edges = row.edges or {}
+                images.append((_edges_over(image, edges[TRUTH], edges[model], plan.columns.panel), False, ""))
     return images
 
 
@@ -248,18 +250,18 @@ def _edges_over(image: np.ndarray, truth: np.ndarray, found: np.ndarray, inches:
 
 def _keys(panel: DepthPanel, depth: tuple[float, float], worst: float) -> list[Key]:
     """Return what the colours mean."""
-    keys = [sheet_keys.depth_key(depth, "depth (m)")]
+    keys = [sheet_plan.depth_key(depth, "depth (m)")]
     if "error" in panel.parts:
         colours = _error_colours(np.linspace(0, worst, 256)[None], worst, sparse=False)
         parts = PARTINGS[int(f"{worst:e}"[0])]
         marks = [(f"{worst * part / parts:.3g}" + "+" * (part == parts), part / parts) for part in range(parts + 1)]
-        keys.append(sheet_keys.bar_key(colours, marks, "error |p \N{MINUS SIGN} g| / g"))
+        keys.append(sheet_plan.bar_key(colours, marks, "error |p \N{MINUS SIGN} g| / g"))
     if "edges" in panel.parts:
         names = {"true edge, not found": TRUE_EDGE, "found, not true": FOUND_EDGE, "both": BOTH_EDGE}
         look = {"edgecolor": "black", "linewidth": 0.3}
-        keys += [sheet_keys.swatch_key(name, {"facecolor": colour, **look}) for name, colour in names.items()]
+        keys += [sheet_plan.swatch_key(name, {"facecolor": colour, **look}) for name, colour in names.items()]
     if any((row.truth <= 0).any() for row in panel.rows):
-        keys.append(sheet_keys.swatch_key("not measured", style.UNDEFINED))
+        keys.append(sheet_plan.swatch_key("not measured", style.UNDEFINED))
     return keys
 
 

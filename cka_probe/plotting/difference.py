@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from cka_probe.comparison.results import DifferenceMatrix
 from cka_probe.plotting import FigureFile, labels, matrix, style
-from cka_probe.plotting.matrix_plan import LINE, Plan, bar_more, number, plan_matrix, rounded_up, ticks_to
+from cka_probe.plotting.matrix import LINE, Plan, bar_more, number, plan_matrix, rounded_up, ticks_to
 
 
 def difference(result: DifferenceMatrix, ax: Axes) -> Axes:

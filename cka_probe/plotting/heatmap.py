@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.plotting import labels, matrix, style
-from cka_probe.plotting.matrix_plan import ABOVE, Plan, bar_more, bounds, number, plan_matrix
+from cka_probe.plotting.matrix import ABOVE, Plan, bar_more, bounds, number, plan_matrix
 
 __all__ = ["heatmap", "heatmap_size", "number"]
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.plotting import FigureFile, colouring, labels, sheet_keys
+from cka_probe.plotting import FigureFile, colouring, labels, sheet_plan
 from cka_probe.plotting.panel_grid import (
     APART,
     CAPTION,
@@ -28,7 +28,7 @@ from cka_probe.plotting.panel_grid import (
     write_headers,
 )
 from cka_probe.plotting.pen import Pen
-from cka_probe.plotting.sheet_keys import Scales
+from cka_probe.plotting.sheet_plan import Scales
 
 PARTS = {"labels": "predicted", "wrong": "wrong"}
 """What can be shown of a model, with the words above it."""
@@ -110,7 +110,7 @@ def label_panel(panel: LabelPanel, ax: Axes, *, page: float = math.inf) -> Axes:
                 draw_image(pen, rgba, (left, top + CAPTION, places.panel, height), smooth=smooth)
                 pen.text(left + places.panel, top + CAPTION / 2, note, align="right")
             top += CAPTION + height + GAP
-    sheet_keys.draw(pen, _scales(panel), MARGIN, top + GAP)
+    sheet_plan.draw(pen, _scales(panel), MARGIN, top + GAP)
     return ax
 
 
@@ -133,7 +133,7 @@ def _plan(panel: LabelPanel, page: float) -> Plan:
     _check(panel)
     places = columns(list(panel.rows[0].predictions), len(panel.parts), page)
     heights = [places.panel * row.truth.shape[0] / row.truth.shape[1] for row in panel.rows]
-    keys = sheet_keys.height(_scales(panel), places.width - 2 * MARGIN, 1.0)
+    keys = sheet_plan.height(_scales(panel), places.width - 2 * MARGIN, 1.0)
     return Plan(places, heights, (places.width, places.height(heights) + GAP + keys))
 
 

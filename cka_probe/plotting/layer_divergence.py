@@ -7,6 +7,7 @@ the grey of what chance reaches. The step at which a line falls most is drawn th
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -116,7 +117,7 @@ def steepest(profile: np.ndarray) -> int | None:
 def _plan(pairs: Sequence[Pair], page: float) -> Plan:
     layers = _check(pairs)
     lines = list(dict.fromkeys(name for pair in pairs for name in pair.profiles))
-    handles = [Line2D([], [], **_look(number, 1.0), label=name) for number, name in enumerate(lines)]
+    handles: list[Any] = [Line2D([], [], **_look(number, 1.0), label=name) for number, name in enumerate(lines)]
     handles.append(Line2D([], [], color="black", linewidth=2.6, solid_capstyle="butt", label="steepest fall"))
     handles.append(Patch(color=style.CHANCE, linewidth=0, label="chance, 95 % quantile"))
     if any(not np.isfinite(matrix.values.diagonal()).all() for pair in pairs for matrix in pair.profiles.values()):

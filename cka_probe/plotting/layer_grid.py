@@ -8,13 +8,14 @@ that of its noise. Layer 0 top left, lighter = more similar, one scale of colour
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.plotting import FigureFile, grid_lines, labels, style
+from cka_probe.plotting import FigureFile, grid_plan, labels, style
 from cka_probe.plotting.grid_plan import (
     BELOW,
     BETWEEN,
@@ -31,8 +32,7 @@ from cka_probe.plotting.grid_plan import (
     layer_grid_size,
     plan_grid,
 )
-from cka_probe.plotting.matrix import write_numbers
-from cka_probe.plotting.matrix_plan import MOST_NUMBERS
+from cka_probe.plotting.matrix import MOST_NUMBERS, write_numbers
 from cka_probe.plotting.pen import Pen, bold_width
 
 __all__ = ["LayerGrid", "layer_grid", "layer_grid_size", "save_layer_grid"]
@@ -55,7 +55,7 @@ def layer_grid(grid: LayerGrid, ax: Axes, *, page: float = math.inf) -> Axes:
     """
     plan = plan_grid(grid, page)
     pen = Pen(ax, plan.size, design=1.0)
-    limits = grid_lines.limits([_emphasised(grid, result) for result in grid.results] if grid.emphasis else [])
+    limits = grid_plan.limits([_emphasised(grid, result) for result in grid.results] if grid.emphasis else [])
     for index, result in enumerate(grid.results):
         image = _draw_map(pen, plan, grid, result, plan.place(index))
         _write_head(pen, plan, index)
@@ -65,14 +65,17 @@ def layer_grid(grid: LayerGrid, ax: Axes, *, page: float = math.inf) -> Axes:
     return ax
 
 
-def _emphasised(grid: LayerGrid, result: SimilarityMatrix) -> grid_lines.Emphasised:
+def _emphasised(grid: LayerGrid, result: SimilarityMatrix) -> grid_plan.Emphasised:
     """Return the emphasised cells of a result, in the order of its columns."""
-    cells = tuple(np.array(EMPHASES[grid.emphasis][1](*result.values.shape)).T)
+    cells: Any = tuple(np.array(EMPHASES[str(grid.emphasis)][1](*result.values.shape)).T)
     both = grid.emphasis == "diagonal"
     spreads = {"x": [axis.spread for axis in result.rows]} if both else {}
     spreads["y" if both else "x"] = [axis.spread for axis in result.columns]
-    return grid_lines.Emphasised(
-        *(matrix[cells] for matrix in (result.values, result.low, result.high, result.null)),
+    return grid_plan.Emphasised(
+        result.values[cells],
+        result.low[cells],
+        result.high[cells],
+        result.null[cells],
         {side: np.array(spread, np.float64) for side, spread in spreads.items()},
     )
 
@@ -112,7 +115,13 @@ def _outline(panel: Axes, cells: list[tuple[int, int]], scale: float, *, whole: 
     boxes = [(-0.5, cells[0][0] - 0.5, len(cells), 1)] if whole else [(x - 0.5, y - 0.5, 1, 1) for y, x in cells]
     for colour, width, order in (("white", 2.6, 3), (style.LINE, 1.3, 4)):
         for x, y, across, down in boxes:
-            look = {"fill": False, "edgecolor": colour, "linewidth": width * scale, "zorder": order, "clip_on": False}
+            look: dict[str, Any] = {
+                "fill": False,
+                "edgecolor": colour,
+                "linewidth": width * scale,
+                "zorder": order,
+                "clip_on": False,
+            }
             panel.add_patch(Rectangle((x, y), across, down, joinstyle="miter", **look))
 
 
@@ -138,13 +147,13 @@ def _draw_below(
     top, width = place[1] + plan.map[1] + BELOW + GAP, len(read.values) * plan.cell
     if grid.line:
         panel = pen.panel((place[0], top, width, LINE_HEIGHT))
-        grid_lines.draw_line(panel, read, limits[0], pen)
-        grid_lines.name_sides(panel, labels.measure_name(result).split(" (")[0] if first else "", pen)
+        grid_plan.draw_line(panel, read, limits[0], pen)
+        grid_plan.name_sides(panel, labels.measure_name(result).split(" (")[0] if first else "", pen)
         top += LINE_HEIGHT + GAP
     if grid.spread:
         panel = pen.panel((place[0], top, width, SPREAD_HEIGHT))
-        grid_lines.draw_spread(panel, read, limits[1], pen)
-        grid_lines.name_sides(panel, "spread" if first else "", pen)
+        grid_plan.draw_spread(panel, read, limits[1], pen)
+        grid_plan.name_sides(panel, "spread" if first else "", pen)
 
 
 def _draw_colour_bar(pen: Pen, plan: Plan, grid: LayerGrid, image) -> None:

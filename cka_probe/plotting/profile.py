@@ -5,6 +5,8 @@ reaches: the 95 % quantile when the images of y are permuted. A layer without a 
 gap there.
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -42,7 +44,7 @@ def profile(result: SimilarityMatrix, ax: Axes) -> Axes:
     marker = (3.0 if len(values) <= 25 else 1.6) * sizes.scale
     ax.fill_between(index, low, high, color=style.LINE, alpha=0.15, linewidth=0, clip_on=False)
     ax.vlines(index, low, high, color=style.LINE, linewidth=1.2 * sizes.scale, alpha=0.55, clip_on=False)
-    look = {"linewidth": 0.8 * sizes.scale, "markersize": marker, "markeredgewidth": 1.0 * sizes.scale}
+    look: dict[str, Any] = {"linewidth": 0.8 * sizes.scale, "markersize": marker, "markeredgewidth": 1.0 * sizes.scale}
     ax.plot(index, values, "o-", color=style.LINE, clip_on=False, **look)
     ax.set_xlim(-0.5, len(values) - 0.5)
     ax.set_ylim(bottom, top)
@@ -95,8 +97,10 @@ def _name_axes(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes) -> None:
 
 def _explain(result: SimilarityMatrix, ax: Axes, sizes: style.Sizes, *, chance: bool, undefined: bool) -> None:
     wide = {"linewidth": 0.8, "markersize": 6, "markeredgewidth": 1.2}
-    line = {"color": style.LINE, "marker": "|"} | {name: points * sizes.scale for name, points in wide.items()}
-    handles = [Line2D([], [], **line, label="95 % interval")]
+    line: dict[str, Any] = {"color": style.LINE, "marker": "|"} | {
+        name: points * sizes.scale for name, points in wide.items()
+    }
+    handles: list[Any] = [Line2D([], [], **line, label="95 % interval")]
     if chance:
         handles.append(Patch(color=style.CHANCE, linewidth=0, label="chance, 95 % quantile"))
     if undefined:

@@ -8,6 +8,7 @@ lie close together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,10 +17,8 @@ from matplotlib.patches import Polygon
 
 from cka_probe.errors import DataError
 from cka_probe.plotting import FigureFile, labels, style
-from cka_probe.plotting.axis_numbers import plain_numbers
-from cka_probe.plotting.pen import Pen
-from cka_probe.plotting.placing import DISTANCES, place_labels
-from cka_probe.plotting.single_panel import HEIGHT, LEFT, RIGHT, SinglePanel
+from cka_probe.plotting.labels import plain_numbers
+from cka_probe.plotting.pen import DISTANCES, HEIGHT, LEFT, RIGHT, Pen, SinglePanel, place_labels
 
 UNKNOWN = (float("nan"), float("nan"))
 LONGEST = 30.0  # em for the name of an arm
@@ -130,7 +129,13 @@ def _around(drawn: Scatter) -> SinglePanel:
     if any(np.isfinite(ends).all() for point in drawn.points for ends in (point.x_interval, point.y_interval)):
         handles.append(Line2D([], [], color="black", alpha=0.6, linewidth=0.9, label=drawn.interval))
     if any(drawn.arms.count(arm) < len([p for p in drawn.points if p.arm == arm]) for arm in drawn.arms):
-        mean = {"color": "black", "linestyle": "", "marker": "o", "markersize": 6.2, "markeredgecolor": "white"}
+        mean: dict[str, Any] = {
+            "color": "black",
+            "linestyle": "",
+            "marker": "o",
+            "markersize": 6.2,
+            "markeredgecolor": "white",
+        }
         handles.append(Line2D([], [], **mean, label="large: mean of an arm"))
     return SinglePanel(drawn.title, handles, drawn.across, drawn.up)
 
@@ -158,13 +163,20 @@ def _write_numbers(panel: Axes, places: dict[int, np.ndarray], drawn: Scatter, p
     words = [str(number + 1) for number in at]
     wide = [labels.width(word) * 6 / style.POINTS for word in words]
     points = np.array(list(at.values()))
-    look = {"fontsize": pen.sizes.small, "ha": "center", "va": "center_baseline", "zorder": 6}
+    look: dict[str, Any] = {"fontsize": pen.sizes.small, "ha": "center", "va": "center_baseline", "zorder": 6}
     for word, point, middle in zip(words, points, place_labels(points, wide, 0.085, lines, tuple(size)), strict=True):
-        panel.text(*(middle / size), word, transform=panel.transAxes, **look)
+        across, up = middle / size
+        panel.text(across, up, word, transform=panel.transAxes, **look)
         away = np.hypot(*(middle - point))
         if away > DISTANCES[1]:
             ends = [point / size, (point + (middle - point) * (1 - 0.06 / away)) / size]
-            leader = {"closed": False, "fill": False, "edgecolor": "#707070", "linewidth": 0.4 * pen.scale, "zorder": 5}
+            leader: dict[str, Any] = {
+                "closed": False,
+                "fill": False,
+                "edgecolor": "#707070",
+                "linewidth": 0.4 * pen.scale,
+                "zorder": 5,
+            }
             panel.add_patch(Polygon(ends, transform=panel.transAxes, **leader))
 
 

@@ -7,6 +7,7 @@ at 0, since they are read by place and not by length.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from cka_probe.errors import DataError
 from cka_probe.plotting import FigureFile, labels, style
-from cka_probe.plotting.axis_numbers import plain_numbers
+from cka_probe.plotting.labels import plain_numbers
 from cka_probe.plotting.pen import Pen
 
 NEEDED = ("arm", "measure", "value", "low", "high")
@@ -28,8 +29,8 @@ DIRECTIONS = {
     "higher": "higher is better \N{RIGHTWARDS ARROW}",
     "": "",
 }
-OURS = {"color": style.ARMS[0], "marker": "o", "linestyle": ""}
-PAPER = {"color": style.ARMS[1], "marker": "D", "markerfacecolor": "white", "linestyle": ""}
+OURS: dict[str, Any] = {"color": style.ARMS[0], "marker": "o", "linestyle": ""}
+PAPER: dict[str, Any] = {"color": style.ARMS[1], "marker": "D", "markerfacecolor": "white", "linestyle": ""}
 
 
 def score_panels(table: pd.DataFrame, ax: Axes, *, page: float = math.inf) -> Axes:
@@ -124,7 +125,7 @@ def _draw_scores(panel: Axes, rows: pd.DataFrame, pen: Pen, room: float) -> None
     for y in index[~np.isfinite(value)]:
         state = rows["state"].iloc[y] if "state" in rows else ""
         words = state if isinstance(state, str) and state else "\N{EN DASH}"
-        place = {"transform": panel.get_yaxis_transform(), "ha": "left", "va": "center"}
+        place: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "ha": "left", "va": "center"}
         panel.text(0.02, y, words, fontsize=pen.sizes.small, color="#707070", **place)
     if not np.isfinite(np.concatenate([value, low, high])).any() and not panel.dataLim.width > 0:
         panel.set_xticks([])

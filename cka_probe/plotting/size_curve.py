@@ -7,6 +7,7 @@ several arms lie over each other; an arm that was tried with one number has a ba
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -16,9 +17,8 @@ from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
 from cka_probe.plotting import FigureFile, labels, style
-from cka_probe.plotting.axis_numbers import plain_numbers
-from cka_probe.plotting.pen import Pen
-from cka_probe.plotting.single_panel import LEFT, RIGHT, SinglePanel
+from cka_probe.plotting.labels import plain_numbers
+from cka_probe.plotting.pen import LEFT, RIGHT, Pen, SinglePanel
 
 LONGEST = 30.0  # em for the name of an arm
 APART = 1.0  # em between the numbers of two ticks
@@ -121,7 +121,11 @@ def _draw_arm(panel: Axes, arm: SizedArm, look: dict, pen: Pen) -> None:
     panel.plot(nums[known], values[known], **look, zorder=3)
     bounded = known & np.isfinite(low) & np.isfinite(high)
     if bounded.sum() > 1:
-        band = {"facecolor": (look["color"], 0.12), "edgecolor": (look["color"], 0.6), "linewidth": 0.5 * pen.scale}
+        band: dict[str, Any] = {
+            "facecolor": (look["color"], 0.12),
+            "edgecolor": (look["color"], 0.6),
+            "linewidth": 0.5 * pen.scale,
+        }
         panel.fill_between(nums[bounded], low[bounded], high[bounded], **band)
     else:
         line = {"color": look["color"], "linewidth": 0.9 * pen.scale, "zorder": 2}

@@ -20,10 +20,14 @@ for high, so that it also survives a grey printer.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from cka_probe import registry
@@ -49,7 +53,7 @@ DIVERGING = LinearSegmentedColormap.from_list(
 that neither sign looks like more; blue against brown is a pair that readers with any colour vision tell apart."""
 LINE = "#0b559f"
 CHANCE = "#d0d0d0"
-UNDEFINED = {"facecolor": "#ececec", "edgecolor": "#9a9a9a", "hatch": "//////", "linewidth": 0.0}
+UNDEFINED: dict[str, Any] = {"facecolor": "#ececec", "edgecolor": "#9a9a9a", "hatch": "//////", "linewidth": 0.0}
 FRAME = 0.6  # points
 ARMS = ("#0b559f", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Colours of arms of an experiment, those of Okabe and Ito (2008): told apart by readers with any colour vision."""
@@ -147,6 +151,14 @@ def check_style(style: str, venue: str | None) -> None:
         registry.get(VENUES, venue, "venue")
 
 
+def figure_of(ax: Axes) -> Figure:
+    """Return the whole figure that axes are in."""
+    figure = ax.figure
+    while not isinstance(figure, Figure):
+        figure = figure.figure
+    return figure
+
+
 def page_for(venue: str | None) -> float:
     """Return how many inches wide a design may be for its letters to have 5 points on a venue's page.
 
@@ -181,7 +193,7 @@ def sizes_on(ax: Axes, width: float) -> Sizes:
     On axes that are too small for it letters stay readable, and may touch.
     """
     part_of_figure = ax.get_position(original=True).width / 0.775  # 0.775: a single axes in a figure, by default
-    scale = min(max(part_of_figure * ax.figure.get_figwidth() / width, LEAST / LETTERS), 4.0)
+    scale = min(max(part_of_figure * figure_of(ax).get_figwidth() / width, LEAST / LETTERS), 4.0)
     return Sizes(text=7 * scale, small=LETTERS * scale)
 
 
@@ -198,7 +210,7 @@ def plain_frame(ax: Axes, sizes: Sizes, scale: float = 1.0) -> None:
         spine.set_linewidth(FRAME * scale)
 
 
-def letters_on(colour: tuple[float, float, float, float]) -> str:
+def letters_on(colour: Sequence[float] | np.ndarray) -> str:
     """Return "white" or "black", whichever has more contrast on `colour` (sRGB, 0 to 1), as WCAG 2 counts it.
 
     >>> letters_on((0.0, 0.0, 0.2, 1.0)), letters_on((1.0, 0.9, 0.7, 1.0))

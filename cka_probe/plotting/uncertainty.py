@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, matrix, style
-from cka_probe.plotting.matrix_plan import STAGES, Plan, bar_more, bounds, number, plan_matrix, rounded_up, ticks_to
+from cka_probe.plotting.matrix import STAGES, Plan, bar_more, bounds, number, plan_matrix, rounded_up, ticks_to
 from cka_probe.plotting.pen import Pen, bold_width, legend_lines
 
 LEFT, HEAD, FOOT, KEY = 0.22, 0.22, 0.3, 0.15  # inches: name of the rows' model, title, below names, a line of the key

@@ -23,8 +23,7 @@ from test_figures import LONG, LONG_FILE, MANY, NINE, made
 from cka_probe.comparison.results import PAIRED, DifferenceMatrix, SimilarityMatrix
 from cka_probe.plotting import FIGURES, SIZES, axes_in, figures_for, save_figure
 from cka_probe.plotting.arm_maps import ArmMaps, arm_maps, arm_maps_size, save_arm_maps
-from cka_probe.plotting.cam_panel import cam_panel, cam_panel_size, save_cam_panel
-from cka_probe.plotting.cam_rows import CamColumn, CamPanel
+from cka_probe.plotting.cam_panel import CamColumn, CamPanel, cam_panel, cam_panel_size, save_cam_panel
 from cka_probe.plotting.claims import claims, claims_size, save_claims
 from cka_probe.plotting.contact_sheet import contact_sheet, contact_sheet_size, save_contact_sheet
 from cka_probe.plotting.curves import Curves, curves, curves_size, save_curves

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from cka_probe.errors import DataError, OutputError
-from cka_probe.plotting import colouring, sheet_keys, style
+from cka_probe.plotting import colouring, sheet_plan, style
 from cka_probe.plotting.contact_sheet import (
     PAINTERS,
     Sheet,
@@ -198,7 +198,7 @@ def test_nearer_is_lighter_and_not_measured_is_transparent():
 
 def test_the_bar_says_what_the_map_shows():
     for near, far in ((0.7, 9.3), (2.7, 80), (1, 1.3)):
-        found = sheet_keys.ticks(near, far)
+        found = sheet_plan.ticks(near, far)
         assert found
         for metres, share in found:
             on_bar = 1 / (1 / near + share * (1 / far - 1 / near))

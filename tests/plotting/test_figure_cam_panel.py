@@ -9,8 +9,17 @@ from matplotlib import colormaps
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.classes import CITYSCAPES
-from cka_probe.plotting.cam_panel import MAPS, SIGNED, UNLABELLED, ZERO, cam_panel, cam_panel_size, save_cam_panel
-from cka_probe.plotting.cam_rows import CamColumn, CamPanel
+from cka_probe.plotting.cam_panel import (
+    MAPS,
+    SIGNED,
+    UNLABELLED,
+    ZERO,
+    CamColumn,
+    CamPanel,
+    cam_panel,
+    cam_panel_size,
+    save_cam_panel,
+)
 
 MODELS = ("no pre-training", "procedural object classification", "depth from video")
 FOOTNOTE = "AP: average precision of the map's steepness for label boundaries within 1 px, in brackets that of chance."

@@ -9,8 +9,8 @@ from helpers.pages import check_page, check_same_bytes, drawn, words
 from matplotlib.collections import FillBetweenPolyCollection
 
 from cka_probe.errors import DataError
-from cka_probe.plotting.axis_numbers import marks_between
 from cka_probe.plotting.curves import Curves, curves, curves_size, save_curves
+from cka_probe.plotting.labels import marks_between
 from cka_probe.plotting.runs import Run, read_run, read_runs
 
 STEPS = np.array([1, *range(10, 301, 10)])

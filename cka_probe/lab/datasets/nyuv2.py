@@ -35,8 +35,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import torch
 from scipy.io import loadmat
@@ -50,6 +50,9 @@ from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.fields import partners, plain_numbering, read_depth, read_labels, renumbered
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.numbers import NYUV2, camera_matrix, camera_of, read_camera, read_poses
+
+if TYPE_CHECKING:
+    import h5py
 
 CLASSES = {13: NYU13, 40: NYU40}
 
@@ -237,8 +240,10 @@ class LabeledMat:
             raise DataError(f"{self.path}: cannot read {name} of {self.describe(index)}: {error}") from error
 
 
-def _opened(path: Path) -> h5py.File:
-    """Return the open file, or say why it is none."""
+def _opened(path: Path) -> "h5py.File":
+    """Return the open file, or say why it cannot be opened."""
+    import h5py  # only the .mat file needs the extra
+
     try:
         return h5py.File(path, "r")
     except OSError as error:

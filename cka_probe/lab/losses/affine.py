@@ -173,3 +173,31 @@ def _median(flat: Tensor, inside: Tensor) -> Tensor:
 def _mean_over(telling: Tensor, values: Tensor) -> Tensor:
     """Return the mean of (n,) values of the images that say something."""
     return torch.where(telling, values, 0).sum() / telling.sum().clamp(min=1)
+
+
+def known_normals(normals: Tensor) -> Tensor:
+    """Return where there is a normal.
+
+    Args:
+        normals: (n, 3, H, W), (0, 0, 0) where not known.
+
+    Returns:
+        (n, 1, H, W) bool.
+    """
+    return (normals != 0).any(1, keepdim=True)
+
+
+def normal_matching(normals: Tensor, pseudo_normals: Tensor) -> Tensor:
+    """Return the mean absolute difference of normals, over the pixels of the batch where both are known.
+
+    Args:
+        normals: (n, 3, H, W) float, unit length, towards the camera, (0, 0, 0) where not known; of the predicted
+            depth.
+        pseudo_normals: Same shape and axes, of the pseudo-depth.
+
+    Returns:
+        A scalar without unit, 0 to 2 / sqrt(3); 0, with a graph, if both are known nowhere.
+    """
+    known = known_normals(normals) & known_normals(pseudo_normals)
+    difference = (normals - pseudo_normals).abs().mean(1, keepdim=True)
+    return torch.where(known, difference, 0.0).sum() / known.sum().clamp(min=1)

@@ -58,3 +58,30 @@ def valid_mean_each(values: Tensor, valid: Tensor) -> Tensor:
         (n,); NaN where nothing of an image is valid. Made for scores: as a loss take `valid_mean`.
     """
     return torch.where(valid, values, 0.0).sum((1, 2, 3)) / valid.sum((1, 2, 3))
+
+
+def less_rotation(before: Tensor, after: Tensor, margin: float = 0.05) -> Tensor:
+    """Return L_t.
+
+    Args:
+        before: (n, 3) angles, R1.
+        after: (n, 3) angles, R2.
+        margin: Radians that R2 has to be smaller by, in each angle.
+
+    Returns:
+        A scalar, radians; `margin` if turning changed nothing.
+    """
+    return (after.abs() - before.abs() + margin).clamp(min=0).mean()
+
+
+def recognised_rotation(found: Tensor, applied: Tensor) -> Tensor:
+    """Return L_c.
+
+    Args:
+        found: (n, 3) angles, R3.
+        applied: (n, 3) angles, R3*; no gradient goes into it.
+
+    Returns:
+        A scalar, radians.
+    """
+    return (found - applied.detach()).abs().mean()

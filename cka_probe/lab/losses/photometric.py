@@ -13,6 +13,7 @@ mean can be 0, and SSIM's first factor falls apart next to mid-grey. Only its sc
 the unit u = 0.225: a difference of 0.225, one standard deviation, is as bad as a colour can get.
 """
 
+import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
@@ -76,3 +77,66 @@ def photometric_error(
     colour = ((image - reconstruction).abs() / unit).clamp(max=1)
     structure = (1 - ssim(image, reconstruction, window)) / 2
     return ((1 - ssim_weight) * colour + ssim_weight * structure).mean(1, keepdim=True)
+
+
+def smoothness(depth: Tensor, image: Tensor, unit: float = COLOUR_UNIT) -> Tensor:
+    """Return the edge-aware smoothness loss.
+
+    Args:
+        depth: (n, 1, H, W), above 0, any unit; H and W at least 2.
+        image: (n, 3, H, W) float in [0, 1].
+        unit: u, the slope of colour that counts as an edge.
+
+    Returns:
+        A scalar without unit; 0 for constant depth.
+    """
+    return edge_aware_slope(depth / depth.mean((2, 3), keepdim=True).clamp(min=1e-7), image, unit)
+
+
+def edge_aware_slope(field: Tensor, image: Tensor, unit: float = COLOUR_UNIT) -> Tensor:
+    """Return how much a field changes where its image does not.
+
+    Args:
+        field: (n, C, H, W), any unit; H and W at least 2.
+        image: (n, 3, H, W) float in [0, 1].
+        unit: u, the slope of colour that counts as an edge.
+
+    Returns:
+        A scalar in the field's unit: L for each of its channels, added up; 0 for a constant field.
+    """
+    down, across = _slopes(field)
+    image_down, image_across = ((slope.mean(1, keepdim=True) / -unit).exp() for slope in _slopes(image))
+    return ((down * image_down).mean() + (across * image_across).mean()) * field.shape[1]
+
+
+def _slopes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return absolute differences of neighbours, (n, C, H - 1, W) down and (n, C, H, W - 1) across."""
+    return maps.diff(dim=-2).abs(), maps.diff(dim=-1).abs()
+
+
+NOISE = 1e-5
+"""Standard deviation of what breaks ties between moved and left."""
+
+
+def minimum_error(moved: Tensor, left: Tensor | None = None, select: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the error that counts at each pixel, and where no motion at all was the best.
+
+    Args:
+        moved: (n, S, H, W) float, errors of the warped sources.
+        left: (n, S, H, W), errors of the sources as they are, noise added; `None` switches the auto-mask off.
+        select: Take the minimum over the sources; otherwise their mean.
+
+    Returns:
+        The errors (n, 1, H, W), and (n, 1, H, W) bool, True where `left` won: there the error has no gradient for
+        whatever moved the sources.
+    """
+    best = _over_sources(moved, select)
+    if left is None:
+        return best, torch.zeros_like(best, dtype=torch.bool)
+    still = _over_sources(left, select)
+    stays = still < best
+    return torch.where(stays, still, best), stays
+
+
+def _over_sources(errors: Tensor, select: bool) -> Tensor:
+    return errors.amin(1, keepdim=True) if select else errors.mean(1, keepdim=True)

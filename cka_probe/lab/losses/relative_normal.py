@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
-from cka_probe.lab.losses.normal_matching import known_normals
+from cka_probe.lab.losses.affine import known_normals
 
 DISTANCES = (3, 19)
 """Least and greatest distance from the edge, both included, in pixels of an image whose shorter side has 256."""

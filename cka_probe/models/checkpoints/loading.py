@@ -16,7 +16,8 @@ from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import read_checkpoint, read_header
-from cka_probe.models.checkpoints.fitting import COUNTER, check_fit, parse_arch, shapes_of, the_one
+from cka_probe.models.checkpoints.fitting import COUNTER, check_fit, load_with_timm, parse_arch, shapes_of, the_one
+from cka_probe.models.checkpoints.naming import Grid, at_size, grid_of
 from cka_probe.models.checkpoints.reading import Contents, is_safetensors, read_contents
 from cka_probe.models.checkpoints.recognising import (
     Encoder,
@@ -26,8 +27,6 @@ from cka_probe.models.checkpoints.recognising import (
     recognise,
     with_config_beside,
 )
-from cka_probe.models.checkpoints.timm_fallback import load_with_timm
-from cka_probe.models.checkpoints.windows import Grid, at_size, grid_of
 
 Size = tuple[int, int]
 

@@ -10,6 +10,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import Checkpoint, read_header
 from cka_probe.models.checkpoints.fitting import COUNTER, fitting, the_one
 from cka_probe.models.checkpoints.loading import is_ours, options_of
+from cka_probe.models.checkpoints.naming import Grid
 from cka_probe.models.checkpoints.reading import Contents, read_contents
 from cka_probe.models.checkpoints.recognising import (
     Encoder,
@@ -19,7 +20,6 @@ from cka_probe.models.checkpoints.recognising import (
     recognise,
     with_config_beside,
 )
-from cka_probe.models.checkpoints.windows import Grid
 
 
 @dataclass(frozen=True)

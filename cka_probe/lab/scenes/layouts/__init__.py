@@ -4,17 +4,17 @@ Each is the layout of a real data set, byte for byte what its reader expects, so
 A layout serves some kinds of scene and holds some of what is known about them.
 """
 
-from cka_probe.lab.scenes.layouts import cityscapes, ibims1, imagenet, kitti, lsun, nyuv2, sc_depth
+from cka_probe.lab.scenes.layouts import cityscapes, ibims1, kitti, lsun, nyuv2, sc_depth
 from cka_probe.lab.scenes.layouts.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {
     "cityscapes": cityscapes.LAYOUT,
     "ibims1": ibims1.LAYOUT,
-    "imagenet": imagenet.LAYOUT,
+    "imagenet": lsun.IMAGENET,
     "kitti": kitti.RAW,
     "kitti_odometry": kitti.ODOMETRY,
     "kitti_semantics": kitti.SEMANTICS,
-    "lsun": lsun.LAYOUT,
+    "lsun": lsun.LSUN,
     "nyuv2": nyuv2.FOLDERS,
     "nyuv2_mat": nyuv2.LABELED_MAT,
     "sc_depth": sc_depth.LAYOUT,

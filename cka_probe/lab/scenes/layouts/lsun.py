@@ -18,6 +18,7 @@ import lmdb
 import numpy as np
 from PIL import Image
 
+from cka_probe.lab.scenes.layouts.files import write_image
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written
 
 QUALITY = 75
@@ -62,10 +63,34 @@ def _put_together(folder: Path, place: Place) -> None:
     shutil.rmtree(growing)
 
 
-LAYOUT = Layout(
+LSUN = Layout(
     reader="lsun",
     kinds=("rooms",),
     holds=frozenset({"image", "category"}),
     write=write,
     finish=finish,
+)
+
+
+def write_imagenet(unit: Unit, place: Place) -> list[str]:
+    """Write the images of one scene; its lines are the classes that there are."""
+    folder = place.tree / ("val" if unit.test else "train") / unit.category
+    for frame, view, _ in unit.views():
+        write_image(folder / f"{unit.name}_{frame}.JPEG", view.image)
+    classes = unit.scene.classes
+    return [name.replace(" ", "_") for name in classes] if unit.scene.category in classes else [unit.category]
+
+
+def finish_imagenet(written: Iterable[Written], place: Place) -> None:
+    """Make the folders of the classes."""
+    for name in {name for one in written for name in one.lines}:
+        (place.tree / "train" / name).mkdir(parents=True, exist_ok=True)
+
+
+IMAGENET = Layout(
+    reader="imagenet",
+    kinds=("objects", "rooms"),
+    holds=frozenset({"image", "category"}),
+    write=write_imagenet,
+    finish=finish_imagenet,
 )
