@@ -27,7 +27,7 @@ from torch.nn.functional import interpolate
 
 from cka_probe.attribution.layouts import Layout, check_layout, infer_layout, parse_layout
 from cka_probe.attribution.networks import Network, network_of
-from cka_probe.attribution.targets import Region, Scored, Target, target_of
+from cka_probe.attribution.targets import Region, Scored, target_of
 from cka_probe.errors import DataError
 from cka_probe.models.gradients import gradients
 from cka_probe.models.recording import full_float32, record
@@ -137,21 +137,24 @@ def grad_cam(
         images = network.prepare_inputs(images.clone() if images.is_inference() else images)
         if network.lacks and wanted.score is not None and isinstance(target, str):
             raise DataError(f"nothing to explain: {network.lacks}; give a network with a head, or the target none")
-        name, at, said = str(layer).partition("@")
+        height, width = images.shape[-2:]
+        name, at, spec = str(layer).partition("@")
         with full_float32(images.device), network.evaluating():
             address, owner, inner = network.place(name if at else layer, images)
 
             def laid(activation: Tensor) -> Layout:
                 shape = tuple(activation.shape)
                 if not at:
-                    return infer_layout(shape, tuple(images.shape[-2:]), inner, owner)
-                layout = parse_layout(said)
+                    return infer_layout(shape, (height, width), inner, owner)
+                layout = parse_layout(spec)
                 check_layout(layout, shape, inner, owner.get_submodule(inner))
                 return layout
 
-            explain = _strength if wanted.score is None else _explained
-            signed, scored, scores = explain(network, images, address, laid, wanted)
-    return _maps(address, wanted.name, signed, scored, scores, tuple(images.shape[-2:]))
+            if wanted.score is None:
+                signed, scored, scores = _strength(network, images, address, laid)
+            else:
+                signed, scored, scores = _explained(network, images, address, laid, wanted.score)
+    return _maps(address, wanted.name, signed, scored, scores, (height, width))
 
 
 def weighted(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -161,12 +164,18 @@ def weighted(activation: Tensor, gradient: Tensor) -> Tensor:
     return torch.einsum("nc,nchw->nhw", alpha, activation.to(precision)).float()
 
 
-def _explained(network: Network, images: Tensor, address: str, laid: Callable, target: Target):
+def _explained(
+    network: Network,
+    images: Tensor,
+    address: str,
+    laid: Callable[[Tensor], Layout],
+    score: Callable[[Any], Scored],
+) -> tuple[list[Tensor], Scored, Tensor]:
     """Return the map of each score, what the target made of the prediction, and the scores."""
     scored: list[Scored] = []
 
     def scores(output: Any) -> tuple[Tensor, ...]:
-        scored.append(target.score(output))
+        scored.append(score(output))
         return scored[0].rows
 
     def keep(_name: str, activation: Tensor, gradient: Tensor) -> Tensor:
@@ -177,7 +186,9 @@ def _explained(network: Network, images: Tensor, address: str, laid: Callable, t
     return [row[0] for row in maps], scored[0], values.sum(0).float().cpu()
 
 
-def _strength(network: Network, images: Tensor, address: str, laid: Callable, _target: Target):
+def _strength(
+    network: Network, images: Tensor, address: str, laid: Callable[[Tensor], Layout]
+) -> tuple[list[Tensor], Scored, Tensor]:
     """Return the root mean square of the activation over its channels, and that there is no score."""
 
     def keep(_name: str, activation: Tensor) -> Tensor:

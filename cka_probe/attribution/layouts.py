@@ -153,14 +153,16 @@ def _grid(shape: tuple[int, ...], pixels: tuple[int, int], name: str, owner: nn.
 
 def _prefixes(owner: nn.Module) -> tuple[int, ...]:
     """Return how many tokens may stand before the image's: none, in a Swin; none or all, in a vision transformer."""
-    if hasattr(owner, "num_prefix_tokens"):
-        return 0, owner.num_prefix_tokens
+    prefix = getattr(owner, "num_prefix_tokens", None)
+    if prefix is not None:
+        return 0, prefix
     return (0,) if hasattr(owner, "output_fmt") else tuple(range(MOST_PREFIXES + 1))
 
 
 def _told_grid(owner: nn.Module, pixels: tuple[int, int]) -> tuple[int, int] | None:
     """Return the grid of cells of a vision transformer of timm, as its patch embedding says it."""
     embedding = getattr(owner, "patch_embed", None)
-    if hasattr(owner, "num_prefix_tokens") and hasattr(embedding, "dynamic_feat_size"):
-        return tuple(embedding.dynamic_feat_size(pixels))
-    return None
+    if embedding is None or not hasattr(owner, "num_prefix_tokens") or not hasattr(embedding, "dynamic_feat_size"):
+        return None
+    height, width = embedding.dynamic_feat_size(pixels)
+    return height, width

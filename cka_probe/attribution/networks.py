@@ -210,8 +210,9 @@ class EvaluationModel:
         if path.is_file() and is_safetensors(path):
             header = read_header(path)
         header = header if header is not None and header.task else None
-        network = load(reference) if header is None else load_trained(path)
-        for part in [network] if header is None else [network.backbone, network.head]:
+        network: Trained | Backbone = load(reference) if header is None else load_trained(path)
+        parts = [network.backbone, network.head] if isinstance(network, Trained) else [network]
+        for part in parts:
             part.to(device)
         return cls(str(reference), network, header, device)
 
@@ -221,7 +222,7 @@ class EvaluationModel:
         return self.header.task if self.header else ""
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Backbone:
         """The encoder."""
         return self.network.backbone if isinstance(self.network, Trained) else self.network
 
@@ -251,7 +252,8 @@ class EvaluationModel:
 
         if self.squeezed:
             return resize_or_crop(sample, self.size, None, crop=self._unscaled)
-        return crop_and_flip(sample, largest(*sample["image"].shape[-2:], self.size, 0.5, 0.5), self.size)
+        height, width = sample["image"].shape[-2:]
+        return crop_and_flip(sample, largest(height, width, self.size, 0.5, 0.5), self.size)
 
     def batch(self, usual: Callable[[torch.device, int, tuple[int, int]], int]) -> int:
         """Return how many images are shown at once."""
@@ -260,13 +262,17 @@ class EvaluationModel:
     def described(self) -> dict[str, Any]:
         """Return what a result says of the model."""
         views = "stored" if self.size is None else "middle" if not self.squeezed else "whole"
-        said = {"reference": self.reference, "architecture": self.backbone.origin.architecture, "task": self.task}
-        said |= {"view": "box" if self._unscaled else views, "notes": list(self.backbone.origin.notes)}
+        description: dict[str, Any] = {
+            "reference": self.reference,
+            "architecture": self.backbone.origin.architecture,
+            "task": self.task,
+        }
+        description |= {"view": "box" if self._unscaled else views, "notes": list(self.backbone.origin.notes)}
         if self.header is None:
-            return said | {"hash": weights_hash(self.backbone.model), "stage": "", "seed": None}
-        return said | {"hash": file_hash(self.reference), "stage": self.header.stage, "seed": self.header.seed}
+            return description | {"hash": weights_hash(self.backbone.model), "stage": "", "seed": None}
+        return description | {"hash": file_hash(self.reference), "stage": self.header.stage, "seed": self.header.seed}
 
     @property
     def _unscaled(self) -> bool:
         """Whether it was trained on unscaled boxes."""
-        return self.squeezed and bool(getattr(self.network.task, "crop", False))
+        return self.squeezed and isinstance(self.network, Trained) and bool(getattr(self.network.task, "crop", False))

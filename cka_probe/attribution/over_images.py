@@ -181,7 +181,10 @@ def _numbered(target: str, dataset: Dataset) -> str:
 
 def _of_one(request: _Request, reference: str | Path) -> tuple[list[dict[str, Any]], list[SavedMap], dict[str, Any]]:
     """Return a checkpoint's rows, the maps that are held, and what it is."""
-    model, rows, kept, layer = EvaluationModel.loaded(reference, request.device), [], [], {}
+    model = EvaluationModel.loaded(reference, request.device)
+    rows: list[dict[str, Any]] = []
+    kept: list[SavedMap] = []
+    layer: dict[str, Any] = {}
     for some, maps in _mapped(request, model):
         for place, sample in enumerate(some):
             number = len(rows)
@@ -197,8 +200,7 @@ def _mapped(request: _Request, model: EvaluationModel) -> Iterator[tuple[list[Sa
     for some in batches_of_one_size(_views(request, model), model.batch(usual_batch)):
         images = torch.stack([sample["image"] for sample in some]).to(request.device)
         try:
-            options = {"log_softmax": True} if request.rules.log_softmax else {}
-            maps = grad_cam(model.network, images, request.layer, request.target, **options)
+            maps = grad_cam(model.network, images, request.layer, request.target, log_softmax=request.rules.log_softmax)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"out of memory with {len(some)} images of {images.shape[-1]}x{images.shape[-2]} in a batch; try "
@@ -219,14 +221,16 @@ def _views(request: _Request, model: EvaluationModel) -> Iterator[Sample]:
 def _row(request: _Request, sample: Sample, maps: Maps, place: int) -> dict[str, Any]:
     """Return the numbers of one image."""
     predicted = prediction_of(maps, place, request.words)
-    row = dict.fromkeys(MEANT, np.nan) | {"boundary": 0.0, "counted": 0.0, "score": float(maps.scores[place])}
+    row: dict[str, Any] = dict.fromkeys(MEANT, np.nan)
+    row |= {"boundary": 0.0, "counted": 0.0, "score": float(maps.scores[place])}
     row |= {"zero": float(maps.empty[place]), "predicted": predicted if isinstance(predicted, str) else ""}
     if "labels" not in sample:
         return row | {"undefined": UNLABELLED}
     of = boundaries(sample["labels"].numpy(), request.rules.tolerance)
     found = alignment(maps.shown()[place].double().numpy(), of)
     row |= {"correlation": found.correlation, "ap": found.ap, "undefined": found.undefined, "chance": of.share}
-    layer_size = tuple(maps.signed.shape[1:])
+    height, width = maps.signed.shape[1:]
+    layer_size = (height, width)
     row["ceiling"] = ceiling(sample["labels"].numpy(), of, layer_size)
     row |= {"boundary": float(of.there[of.counted].sum()), "counted": float(of.counted.sum())}
     signed = interpolate(maps.signed[place, None, None], maps.size, mode="bilinear", align_corners=False)[0, 0]

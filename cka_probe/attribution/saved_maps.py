@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -128,7 +128,7 @@ def save_maps(maps: Sequence[SavedMap], path: str | Path) -> Path:
             f"expected maps of one size to keep in {path}, found {len({one.shown.shape for one in maps})} sizes; give "
             "a network with an input size, or images of one size"
         )
-    arrays = {"names": np.array([one.name for one in maps])}
+    arrays: dict[str, Any] = {"names": np.array([one.name for one in maps])}
     for field in FIELDS:
         values = [getattr(one, field) for one in maps]
         if values[0] is not None:
@@ -244,7 +244,7 @@ def _column(
         first.image,
         maps={name: one.shown for name, one in maps.items()},
         truth=first.truth if _kind(first.truth) == predicts else None,
-        predictions={name: one.prediction for name, one in maps.items()} if predicts else {},
+        predictions={name: one.prediction for name, one in maps.items() if one.prediction is not None},
         class_maps={
             name: {word: one.of_class(number) for word, number in wanted.items()} for name, one in maps.items()
         },
@@ -268,5 +268,6 @@ def _kind(value: np.ndarray | str | None) -> str:
 def _vocabulary(classes: Classes | None, held: Mapping[str, Sequence[SavedMap]]) -> Classes:
     """Return the classes, or as many numbered ones as are drawn where fewer are known."""
     drawn = [value for maps in held.values() for one in maps for value in (one.prediction, one.truth)]
-    most = max((int(v[v != IGNORE].max(initial=0)) for v in drawn if _kind(v) == "labels"), default=0)
+    labels = [value for value in drawn if isinstance(value, np.ndarray) and value.dtype.kind in "iu"]
+    most = max((int(value[value != IGNORE].max(initial=0)) for value in labels), default=0)
     return classes if classes is not None and len(classes) > most else numbered(most + 1)

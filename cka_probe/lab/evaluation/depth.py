@@ -128,7 +128,7 @@ def errors_with_constant_baseline(depth_predicted: Tensor, depth: Tensor, metres
     }
     if metres:
         told["_metres"] = depth_predicted
-    values = {}
+    values: dict[str, Tensor] = {}
     for suffix, predicted in told.items():
         errors = depth_errors(predicted.clamp(*COUNTED), depth, valid)
         values |= {f"{name}{suffix}": errors[name] for name in TOLD}

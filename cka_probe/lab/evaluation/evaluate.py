@@ -145,9 +145,10 @@ def _depth_scores(request: EvaluationRequest, rules: dict[str, Any]) -> Scores:
         request.progress(len(rows), len(places))
     table = pd.DataFrame(rows, index=names).astype(np.float64)
     if table["abs_rel"].isna().all():
+        least, most = protocol.depth_range
         raise DataError(
-            f"expected measured depth between {protocol.cap[0]} and {protocol.cap[1]} m in {source}, found not one "
-            f"valid pixel in {len(rows)} images; check the unit of its depth, the cap and the crop"
+            f"expected measured depth between {least} and {most} m in {source}, found not one valid pixel in "
+            f"{len(rows)} images; check the unit of its depth, the cap and the crop"
         )
     described, read = request.described(model.trained), describe_images(source, hashes)
     if request.keep is not None:
@@ -168,7 +169,7 @@ class _Model:
     @classmethod
     def loaded(cls, request: EvaluationRequest, protocol: Protocol) -> "_Model":
         where, trained = pick_device(request.device), load_trained(request.checkpoint)
-        views = max(protocol.crops, 1) * (2 if protocol.flip_test else 1)
+        views = max(protocol.crops or 0, 1) * (2 if protocol.flip_test else 1)
         trained.backbone.to(where)
         trained.head.to(where)
         return cls(trained, protocol, request.batch or usual_batch(where, views, trained.task.size), where)
@@ -176,13 +177,14 @@ class _Model:
     def depths(self, some: list[Sample]) -> Tensor:
         """Return the depth of images of one size, (n, 1, H, W) float32 on the CPU."""
         images = torch.stack([sample["image"] for sample in some]).to(self.device)
-        task, backbone, head = self.trained.task, self.trained.backbone, self.trained.head
+        task: Any = self.trained.task  # in `PREDICTS`, so it has `predict`
+        backbone, head = self.trained.backbone, self.trained.head
         with predicting(self.device, len(some)):
             return predict_whole(
                 lambda windows: task.predict(backbone, head, windows),
                 images,
                 task.size,
-                crops=self.protocol.crops,
+                crops=self.protocol.crops or 0,
                 flip_test=self.protocol.flip_test,
                 feathered=self.protocol.feathered,
             ).cpu()

@@ -399,5 +399,5 @@ class LabelScores(Document):
             )
         places = {name: place for place, name in enumerate(self.images)}
         order = [places[name] for name in other.images]
-        parts = {"confusion": self.confusion[order], "cross_entropy": self.cross_entropy[order]}
-        return replace(self, **parts, images=other.images)
+        confusion, cross_entropy = self.confusion[order], self.cross_entropy[order]
+        return replace(self, confusion=confusion, cross_entropy=cross_entropy, images=other.images)

@@ -12,7 +12,7 @@ The second forgives what is finer than the network's pixels; the two are not to 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ from cka_probe.models.checkpoint import versions
 from cka_probe.models.devices import pick_device, predicting, usual_batch
 from cka_probe.models.trained import Trained, load_trained
 from cka_probe.similarity.resampling import RESAMPLES
+
+if TYPE_CHECKING:
+    from cka_probe.lab.tasks.segmentation import Segmentation
 
 SEGMENTS = ("segmentation",)
 """Tasks that predict the class of each pixel."""
@@ -76,22 +79,22 @@ class LabelRules:
                 raise DataError(f"expected {name} of at least 1, found {count}")
 
 
-def label_scores(request: EvaluationRequest, rules: Mapping[str, Any]) -> LabelScores:
+def label_scores(request: EvaluationRequest, options: Mapping[str, Any]) -> LabelScores:
     """Return the scores of a model that predicts the class of each pixel.
 
     Args:
         request: Which model, which data.
-        rules: Fields of `LabelRules`.
+        options: Fields of `LabelRules`.
 
     Raises:
         CheckpointError: It predicts what is not finite.
         DataError: The dataset has no labels, none in the chosen images, or other classes than the model.
         UnknownNameError: There is no such rule.
     """
-    rules = _known(rules)
+    rules = _rules_of(options)
     dataset, source = open_with_field(request.data, "labels", "kitti_semantics:DIR or camvid:DIR:test")
     model = _Model.loaded(request, rules)
-    classes = _classes(getattr(dataset, "classes", None), model.trained.task.classes, source)
+    classes = _classes(getattr(dataset, "classes", None), model.task.classes, source)
     places = sorted(sample_indices(len(dataset), rules.num, rules.seed))
     names = [dataset.describe(index) for index in places]
     if request.keep is not None:
@@ -103,10 +106,17 @@ def label_scores(request: EvaluationRequest, rules: Mapping[str, Any]) -> LabelS
     described, read = request.described(model.trained), describe_images(source, hashes)
     if request.keep is not None:
         write_manifest(request.keep, names, described, read, LABELS)
-    settings = asdict(rules) | {"views": "windows" if model.trained.task.crop else "whole"}
-    parts = {"images": tuple(names), "classes": _distinct(classes.names), "subset": tuple(model.trained.task.subset)}
+    settings = asdict(rules) | {"views": "windows" if model.task.crop else "whole"}
     return LabelScores(
-        confusion, entropies, **parts, model=described, data=read, settings=settings, versions=versions()
+        confusion,
+        entropies,
+        tuple(names),
+        _distinct(classes.names),
+        tuple(model.task.subset),
+        model=described,
+        data=read,
+        settings=settings,
+        versions=versions(),
     )
 
 
@@ -141,7 +151,7 @@ class _Model:
     @classmethod
     def loaded(cls, request: EvaluationRequest, rules: LabelRules) -> "_Model":
         where, trained = pick_device(request.device), load_trained(request.checkpoint)
-        if trained.task.crop and rules.resolution == "network":
+        if cast("Segmentation", trained.task).crop and rules.resolution == "network":
             raise DataError(
                 "expected resolution 'image' for a model that was trained on unscaled boxes, found 'network', which "
                 "would show it images of another scale; leave it out"
@@ -151,9 +161,15 @@ class _Model:
         views = 2 if rules.flip_test else 1
         return cls(trained, rules, request.batch or usual_batch(where, views, trained.task.size), where)
 
+    @property
+    def task(self) -> "Segmentation":
+        """The task, which is one of `SEGMENTS`."""
+        return cast("Segmentation", self.trained.task)
+
     def compared(self, some: list[Sample], names: list[str]) -> list[tuple[np.ndarray, float, np.ndarray]]:
         """Return of each image confusion (K, K), cross-entropy (nats, NaN without a label) and classes (H, W)."""
-        task, found = self.trained.task, []
+        task = self.task
+        found: list[tuple[np.ndarray, float, np.ndarray]] = []
         seen = some if task.crop else [resize_or_crop(sample, task.size, None) for sample in some]
         with predicting(self.device, len(some)):
             all_logits = self._logits(torch.stack([sample["image"] for sample in seen]).to(self.device))
@@ -172,38 +188,36 @@ class _Model:
                 f"expected images of at least {size[1]}x{size[0]} pixels for a model that was trained on unscaled "
                 f"boxes of that size, found {shape[1]}x{shape[0]}; give the images it was trained on at their size"
             )
-        total = count = None
+        total = images.new_zeros(len(images), self.task.classes, *shape, dtype=torch.float32)
+        count = images.new_zeros(shape)
         for top in window_starts(shape[0], size[0], 1):
             for left in window_starts(shape[1], size[1], 1):
                 window = (..., slice(top, top + size[0]), slice(left, left + size[1]))
-                logits = self._straight_and_mirrored(images[window])
-                if total is None:
-                    total, count = logits.new_zeros(*logits.shape[:2], *shape), logits.new_zeros(shape)
-                total[window] += logits
+                total[window] += self._straight_and_mirrored(images[window])
                 count[window] += 1
         return total / count
 
     def _straight_and_mirrored(self, images: Tensor) -> Tensor:
-        """Return the logits of images of the network's size, averaged with their mirror images' if that is request."""
-        trained = self.trained
-        logits = trained.task.predict(trained.backbone, trained.head, images).float()
+        """Return the logits of images of the network's size, averaged with those of the mirror images if requested."""
+        backbone, head = self.trained.backbone, self.trained.head
+        logits = self.task.predict(backbone, head, images).float()
         if not self.rules.flip_test:
             return logits
-        return (logits + trained.task.predict(trained.backbone, trained.head, images.flip(-1)).float().flip(-1)) / 2
+        return (logits + self.task.predict(backbone, head, images.flip(-1)).float().flip(-1)) / 2
 
 
-def _known(rules: Mapping[str, Any]) -> LabelRules:
+def _rules_of(options: Mapping[str, Any]) -> LabelRules:
     """Return rules by their names."""
     known = {field.name: field for field in fields(LabelRules)}
-    for name in rules:
+    for name in options:
         registry.get(known, name, "rule")
-    return LabelRules(**rules)
+    return LabelRules(**options)
 
 
 def _compared(logits: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, float, np.ndarray]:
     """Return what logits (K, H, W) and labels (H, W) of one image say of each other, and the classes they are."""
     if not logits.isfinite().all():
-        raise CheckpointError(f"{name}: expected finite logits at every pixel, found NaN or infinity; train it anew")
+        raise CheckpointError(f"{name}: expected finite logits at every pixel, found NaN or infinity; train it again")
     predicted = logits.argmax(0)
     try:
         matrix = confusion_matrices(predicted[None], labels[None], len(logits))[0]

@@ -169,7 +169,7 @@ def representative_images(scores: Scores | LabelScores, num: int, measure: str =
     if num < 1:
         raise DataError(f"expected at least one image to show, found {num}")
     of_labels = isinstance(scores, LabelScores)
-    table = scores.table() if of_labels else scores.table
+    table = scores.table() if isinstance(scores, LabelScores) else scores.table
     column = registry.get(dict(table.items()), measure or ("miou" if of_labels else "abs_rel"), "measure").dropna()
     higher = (describe_label_measure if of_labels else describe_measure)(str(column.name)).better == "higher"
     ranked = column.sort_values(kind="stable", ascending=not higher).index
@@ -232,8 +232,8 @@ def _label_row(sample: Mapping[str, torch.Tensor], kept: Mapping[str, str | Path
     from cka_probe.plotting.label_panel import LabelRow
 
     predictions = {model: read_label_prediction(folder, name) for model, folder in kept.items()}
-    size = next(iter(predictions.values())).shape if predictions else tuple(sample["labels"].shape)
-    truth = resized({"labels": sample["labels"]}, size)["labels"].numpy()
+    height, width = next(iter(predictions.values())).shape if predictions else sample["labels"].shape
+    truth = resized({"labels": sample["labels"]}, (height, width))["labels"].numpy()
     return LabelRow(name, _pixels(sample["image"]), truth, predictions)
 
 

@@ -86,6 +86,11 @@ class Protocol:
             if count is not None and count < least:
                 raise DataError(f"expected {name} of at least {least}, found {count}")
 
+    @property
+    def depth_range(self) -> tuple[float, float]:
+        """Metres: `cap`, or that of a dataset without a convention."""
+        return OTHERWISE[1] if self.cap is None else self.cap
+
     def for_dataset(self, name: str) -> "Protocol":
         """Return these rules with what was left open as is usual for a dataset, named as in `DATASETS`."""
         eigen_crop, cap = USUAL.get(name, OTHERWISE)
@@ -104,7 +109,7 @@ class Protocol:
 
     def recorded(self) -> dict[str, Any]:
         """Return the rules as a result keeps them; a cap without an upper end ends in `None`."""
-        least, most = self.cap
+        least, most = self.depth_range
         return vars(self) | {"cap": [least, most if np.isfinite(most) else None], "floor": FLOOR}
 
 
@@ -135,7 +140,7 @@ def image_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol
             f"{tuple(depth.shape[-2:])}; register one to the other first"
         )
     if not depth_predicted.isfinite().all():
-        raise CheckpointError(f"{name}: expected a finite depth at every pixel, found NaN or infinity; train it anew")
+        raise CheckpointError(f"{name}: expected a finite depth at every pixel, found NaN or infinity; train it again")
     valid = _valid(sample, protocol)
     scaled = _scaled(depth_predicted, depth, valid, protocol.scaling, name)
     fine = sample.keys() >= FINE
@@ -169,11 +174,11 @@ def align_to_ground_truth(
 
 def _valid(sample: Mapping[str, Tensor], protocol: Protocol) -> Tensor:
     """Return which pixels count, (1, H, W) bool."""
-    valid = valid_depth(sample["depth"], *protocol.cap, protocol.eigen_crop)
+    valid = valid_depth(sample["depth"], *protocol.depth_range, bool(protocol.eigen_crop))
     return valid & sample["valid"] if "valid" in sample else valid
 
 
-def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, scaling: str, name: str) -> Tensor:
+def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, scaling: str | None, name: str) -> Tensor:
     """Return the prediction brought to the truth in one of the ways of `SCALINGS`."""
     if scaling == "none" or not valid.any():
         return depth_predicted

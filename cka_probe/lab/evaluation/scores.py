@@ -120,7 +120,7 @@ class Scores(Document):
         units = [describe_measure(name).unit for name in shown.index]
         lines = [
             f"{self.model['reference']} ({self.model['architecture']}, task {self.model['task']})",
-            f"{len(self.table)} images from {self.data['source']}, {_said(self.settings)}",
+            f"{len(self.table)} images from {self.data['source']}, {_describe_settings(self.settings)}",
             "",
             shown.assign(unit=units).to_string(float_format="{:.4f}".format),
         ]
@@ -177,11 +177,11 @@ def describe_measure(name: str) -> Measure:
     return MEASURES.get(name.removesuffix(MEDIAN), Measure(name, better=""))
 
 
-def _said(settings: Mapping[str, Any]) -> str:
+def _describe_settings(settings: Mapping[str, Any]) -> str:
     """Return the settings that a reader of a table must know, in half a line."""
     crop = "Eigen crop" if settings.get("eigen_crop") else "no crop"
     scaled = {"median": "scaled to the median of the truth", "affine": "scaled and shifted to the truth"}
-    return f"{crop}, {scaled.get(settings.get('scaling'), 'not scaled')}"
+    return f"{crop}, {scaled.get(str(settings.get('scaling')), 'not scaled')}"
 
 
 __all__ = ["bootstrap_interval", "paired_difference"]
