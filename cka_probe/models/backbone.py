@@ -6,6 +6,7 @@ wrongly.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "sc_depth": ((0.45,) * 3, (0.225,) * 3),  # SC-Depth, Monodepth2
     "none": ((0.0,) * 3, (1.0,) * 3),  # MIM-Depth
     "imagenet_twice": (  # Depth-to-Semantic's code feeds what ImageNet's has normalised to an encoder that does so, too
-        tuple(mean + 0.45 * std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)),
-        tuple(0.225 * std for std in IMAGENET_STD),
+        (0.485 + 0.45 * 0.229, 0.456 + 0.45 * 0.224, 0.406 + 0.45 * 0.225),
+        (0.225 * 0.229, 0.225 * 0.224, 0.225 * 0.225),
     ),
 }
 """Mean and standard deviation that encoders are trained with, by who does it. Of two normalisations one after another,
@@ -57,13 +58,15 @@ class Preprocessing:
         scale = max(wanted / got for wanted, got in zip(self.size, image.shape[-2:], strict=True))
         covering = [max(wanted, round(scale * got)) for wanted, got in zip(self.size, image.shape[-2:], strict=True)]
         resized = F.resize(image, covering, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
-        return F.center_crop(resized, list(self.size)).clamp(0.0, 1.0)
+        cropped: Tensor = F.center_crop(resized, list(self.size))
+        return cropped.clamp(0.0, 1.0)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return `(images - mean) / std`, (n, 3, h, w) float32."""
         if not any(self.mean) and all(value == 1.0 for value in self.std):
             return images
-        return F.normalize(images, list(self.mean), list(self.std))
+        normalised: Tensor = F.normalize(images, list(self.mean), list(self.std))
+        return normalised
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Origin:
 
     reference: str
     architecture: str
-    options: dict = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -113,16 +116,17 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.model = model
-        if size is not None:
-            size = (size, size) if isinstance(size, int) else tuple(size)  # a list, out of JSON
-        self.preprocessing = Preprocessing(size, tuple(mean), tuple(std))
+        height_width: Any = (size, size) if isinstance(size, int) else size if size is None else tuple(size)
+        (r, g, b), (s, t, u) = mean, std
+        self.preprocessing = Preprocessing(height_width, (r, g, b), (s, t, u))
         self.layers = layers
         self.origin = origin or Origin(type(model).__name__, type(model).__name__)
         self.loaded = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the encoder on (n, 3, h, w) float32 RGB in [0, 1]."""
-        return self.model(self.preprocessing.normalise(images))
+        output: Tensor = self.model(self.preprocessing.normalise(images))
+        return output
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (n, C, h / stride, w / stride), of a timm encoder.
@@ -132,10 +136,12 @@ class Backbone(nn.Module):
         Args:
             images: (n, 3, h, w) float32 RGB in [0, 1].
         """
-        feature_map = self.model.forward_features(self.preprocessing.normalise(images))
+        model: Any = self.model
+        feature_map: Tensor = model.forward_features(self.preprocessing.normalise(images))
         if feature_map.ndim == 3:
-            cells = feature_map[:, self.model.num_prefix_tokens :]
-            return cells.transpose(1, 2).unflatten(2, self.model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+            cells = feature_map[:, model.num_prefix_tokens :].transpose(1, 2)
+            grid: Tensor = cells.unflatten(2, model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+            return grid
         channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         return feature_map.permute(0, 3, 1, 2).contiguous() if channels_last else feature_map
 
@@ -154,7 +160,8 @@ class Backbone(nn.Module):
         """
         if hasattr(self.model, "num_prefix_tokens"):
             return (self.features(images),)
-        last, maps = self.model.forward_intermediates(self.preprocessing.normalise(images))
+        model: Any = self.model
+        last, maps = model.forward_intermediates(self.preprocessing.normalise(images))
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             maps[-1] = last.permute(0, 3, 1, 2).contiguous()  # timm norms only this one
         return tuple(maps)

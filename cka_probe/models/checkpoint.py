@@ -6,6 +6,7 @@ of the parent checkpoint and the versions that wrote it. Reading executes nothin
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -143,10 +144,18 @@ def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Chec
     origin = Origin(str(path), checkpoint.architecture, checkpoint.options)
     backbone = Backbone(
         model,
-        size=checkpoint.size or checkpoint.options["size"],
+        size=_height_width(checkpoint.size or checkpoint.options["size"]),
         mean=checkpoint.mean,
         std=checkpoint.std,
         layers=architecture.layers,
         origin=origin,
     )
     return backbone.eval(), states["head"], checkpoint
+
+
+def _height_width(size: int | Sequence[int]) -> int | tuple[int, int]:
+    """Return a size as a header holds it, a number or a list of two."""
+    if isinstance(size, int):
+        return size
+    height, width = size
+    return height, width

@@ -104,11 +104,12 @@ def _with(output: Any, activation: Tensor) -> Any:
     """Return what a module put out with its activation replaced, in the place where `activation_of` found it."""
     if isinstance(output, Mapping):  # transformers' outputs, whose attributes keep in step with their items
         place = "last_hidden_state" if "last_hidden_state" in output else next(iter(output))
-        replaced = copy(output)
+        replaced: Any = copy(output)
         replaced[place] = activation
         return replaced
     if isinstance(output, tuple) and hasattr(output, "_replace"):
-        return output._replace(**{output._fields[0]: activation})
+        named: Any = output
+        return named._replace(**{named._fields[0]: activation})
     if isinstance(output, tuple | list):
         return type(output)([activation, *output[1:]])
     return activation

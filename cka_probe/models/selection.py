@@ -75,7 +75,11 @@ def _resnet_at(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
     """Return the nine layers of the ResNet-18 or -50 at `prefix`, if one is there."""
     blocks = [sum(f"{prefix}layer{stage}.{b}" in modules for b in range(100)) for stage in (1, 2, 3, 4)]
     bottleneck = f"{prefix}layer1.0.conv3" in modules
-    name = {(2, 2, 2, 2, False): "resnet18", (3, 4, 6, 3, True): "resnet50"}.get((*blocks, bottleneck))
+    sizes: dict[tuple[tuple[int, ...], bool], str] = {
+        ((2, 2, 2, 2), False): "resnet18",
+        ((3, 4, 6, 3), True): "resnet50",
+    }
+    name = sizes.get((tuple(blocks), bottleneck))
     if name is None or any(f"{prefix}{module}" not in modules for module in NINE[name]):
         return None
     return LayerMap(tuple(Layer(module, f"{prefix}{module}") for module in NINE[name]))

@@ -92,7 +92,8 @@ def _feature_map(activation: Tensor, layout: str | None) -> Tensor:
     if layout == "NLC":
         side = round(activation.shape[1] ** 0.5)
         if side * side == activation.shape[1]:
-            return activation.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+            grid: Tensor = activation.unflatten(1, (side, side))
+            return grid.permute(0, 3, 1, 2)
     raise LayerError(
         f"cannot tell the channels of an activation of shape {tuple(activation.shape)} from its positions; "
         "use --features flatten, or name another layer"

@@ -120,10 +120,11 @@ def anchored_product(features: Tensor) -> Product:
 def _scratch(device: torch.device, elements: int) -> Tensor:
     """Return a stretch of this thread's scratch memory, (elements,) float32; fresh memory for each block costs more
     time than what is written to it."""
-    held = _HELD.__dict__.get(device)
-    if held is None or len(held) < elements:
-        held = _HELD.__dict__[device] = torch.empty(max(elements, BLOCK_ELEMENTS * TOGETHER), device=device)
-    return held[:elements]
+    memory: Tensor | None = getattr(_HELD, str(device), None)
+    if memory is None or len(memory) < elements:
+        memory = torch.empty(max(elements, BLOCK_ELEMENTS * TOGETHER), device=device)
+        setattr(_HELD, str(device), memory)
+    return memory[:elements]
 
 
 _HELD = local()

@@ -124,7 +124,8 @@ def ranked_distances(grams: Tensor) -> Tensor:
     rows, columns = torch.triu_indices(n, n, offset=1)
     distances = squared_distances(grams)[:, rows, columns].contiguous()
     ordered = distances.sort(dim=1).values
-    ranks = sum(torch.searchsorted(ordered, distances, right=right) for right in (False, True)).double()
+    below, above = (torch.searchsorted(ordered, distances, right=right) for right in (False, True))
+    ranks = (below + above).double()
     ranks = ranks - ranks.mean(dim=1, keepdim=True)
     ranked = torch.zeros_like(grams)
     ranked[:, rows, columns] = ranked[:, columns, rows] = ranks
@@ -157,7 +158,8 @@ def nuclear_norms(x: Tensor, y: Tensor) -> Tensor:
     """Return the sum of the singular values of `x_r y_c` for all pairs, (rows, columns)."""
 
     def row(matrix: Tensor) -> Tensor:
-        return torch.linalg.svdvals(matrix @ y).sum(dim=-1)
+        norms: Tensor = torch.linalg.svdvals(matrix @ y).sum(dim=-1)
+        return norms
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # LAPACK takes one small matrix at a time
         return torch.stack(list(threads.map(row, x)))
@@ -165,7 +167,8 @@ def nuclear_norms(x: Tensor, y: Tensor) -> Tensor:
 
 def _normed(matrices: Tensor) -> Tensor:
     """Return matrices of Frobenius norm 1; NaN where it is 0."""
-    return matrices / torch.linalg.matrix_norm(matrices)[:, None, None]
+    norms: Tensor = torch.linalg.matrix_norm(matrices)
+    return matrices / norms[:, None, None]
 
 
 MEASURES: dict[str, Measure] = {

@@ -21,6 +21,7 @@ simulated studies the intervals were 1.1 to 1.2 times as wide as they need be fo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.special import stdtrit
@@ -87,7 +88,7 @@ def measured_cells(
     """Return any measure with its intervals and null, a mean over batches; arguments as of `cka_cells`."""
     weights = torch.tensor([stack.shape[-1] // per_image for stack in x], dtype=torch.float64)
     per_batch = torch.stack([measure.function(*batch) for batch in zip(x, y, strict=True)])
-    ones = [torch.stack([_one_where_it_varies(stack) for stack in side]) for side in (x, y)]
+    ones_x, ones_y = (torch.stack([_one_where_it_varies(stack) for stack in side]) for side in (x, y))
     values = _mean(per_batch, weights)
     error, freedom = jackknife_error(list(zip(x, y, strict=True)), measure.function, per_image)
     margin = float(stdtrit(freedom, 0.975)) * error
@@ -95,7 +96,7 @@ def measured_cells(
     if measure.range is not None:
         low, high = low.clamp(*measure.range), high.clamp(*measure.range)
     null, p_values = _null(x, y, measure, values, permutations, seed, per_image)
-    return Cells(values, low, high, null, p_values, Terms(per_batch, *ones, weights))
+    return Cells(values, low, high, null, p_values, Terms(per_batch, ones_x, ones_y, weights))
 
 
 def jackknife_error(
@@ -115,7 +116,7 @@ def jackknife_error(
     images = [batch[0].shape[-1] // per_image for batch in batches]
     wanted = max(FEWEST_GROUPS, GROUPS // len(batches))
     parts = [min(count, wanted) for count in images]
-    variance = sum(
+    variance: Any = sum(
         (count / sum(images)) ** 2 * _variance(batch, function, count, groups, per_image)
         for batch, count, groups in zip(batches, images, parts, strict=True)
     )
@@ -178,4 +179,5 @@ def _one_where_it_varies(grams: Tensor) -> Tensor:
 
 def _mean(per_batch: Tensor, weights: Tensor) -> Tensor:
     """Return the mean over the first axis, weighted."""
-    return torch.tensordot(weights / weights.sum(), per_batch, dims=1)
+    mean: Tensor = torch.tensordot(weights / weights.sum(), per_batch, dims=1)
+    return mean

@@ -166,7 +166,7 @@ def paired_error(
     """
     sides = [tuple(centre_batches(side, estimator) for side in comparison) for comparison in (first, second)]
     scales = [_scales(hsic_terms(x, y, estimator, per_image)) for x, y in sides]
-    variance, floor, images = 0.0, 0.0, 0
+    variance, floor, images = torch.zeros(()), torch.zeros(()), 0
     for batches in zip(*sides[0], *sides[1], strict=True):
         n = batches[0].shape[-1]
         weight = n / per_image / estimator.divisor(n)

@@ -53,7 +53,7 @@ def backproject(depth: Tensor, K: Tensor) -> Tensor:
     """
     check_maps("depth", depth, 1)
     fx, fy, s, cx, cy = _entries(K, depth)
-    u, v = pixel_grid(*depth.shape[-2:], like=depth).split(1, 1)
+    u, v = pixel_grid(depth.shape[-2], depth.shape[-1], like=depth).split(1, 1)
     y = (v - cy) / fy
     x = (u - cx - s * y) / fx
     return torch.cat([x * depth, y * depth, depth], 1)

@@ -8,6 +8,8 @@ Jaderberg, Simonyan, Zisserman & Kavukcuoglu, "Spatial Transformer Networks", Ne
 gradient); Zhou, Brown, Snavely & Lowe, "Unsupervised Learning of Depth and Ego-Motion from Video", CVPR 2017.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -46,7 +48,7 @@ def sample_at(field: Tensor, pixels: Tensor, mode: str = "bilinear", padding: st
     return read.to(field.dtype)
 
 
-def inside(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def inside(pixels: Tensor, size: Sequence[int]) -> Tensor:
     """Return which pixels lie between the outermost centres of an image.
 
     Args:
@@ -104,7 +106,7 @@ def rigid_flow(depth: Tensor, K: Tensor, source_T_target: Tensor, source_K: Tens
         DataError: The shapes do not fit.
     """
     pixels, _, known = _seen_from(depth, K, source_T_target, K if source_K is None else source_K)
-    return torch.where(known, pixels - pixel_grid(*depth.shape[-2:], like=depth), torch.nan)
+    return torch.where(known, pixels - pixel_grid(depth.shape[-2], depth.shape[-1], like=depth), torch.nan)
 
 
 def warp_by_flow(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +124,7 @@ def warp_by_flow(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_maps("flow", flow, 2)
     known = flow.isfinite().all(1, keepdim=True)
-    pixels = pixel_grid(*flow.shape[-2:], like=flow) + torch.where(known, flow, 0.0)
+    pixels = pixel_grid(flow.shape[-2], flow.shape[-1], like=flow) + torch.where(known, flow, 0.0)
     pixels = torch.where(known, pixels, -FAR)
     return sample_at(source, pixels), known & inside(pixels, source.shape[-2:])
 

@@ -50,7 +50,7 @@ def build_swinv2(
         pretrained_window_sizes=tuple(pretrained_windows),
         num_classes=0,
         drop_path_rate=0.0,
-        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),  # type: ignore[arg-type]  # timm calls it, whatever it is
     )
 
 

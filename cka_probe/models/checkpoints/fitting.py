@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -31,19 +32,19 @@ def load_with_timm(contents: Contents, name: str, size: tuple[int, int] | None, 
     """
     encoder = _known(contents)
     prefix = encoder.prefix if encoder else _prefix(contents.tensors, shapes_of(name))
-    model = _build(contents, name, size)
+    model: Any = _build(contents, name, size)
     own, dropped = _own(contents.tensors, prefix, _classifiers(model))
     check_fit(contents.path, own, name, f"{len(own)} tensors under {prefix!r}" if prefix else f"{len(own)} tensors")
     _fill(contents, model, own)
     told = model.pretrained_cfg
-    own_input = encoder is not None and encoder.about.mean != IMAGENET_MEAN
-    notes = (encoder.about.note if own_input else f"input normalised as timm does for {name}",)
+    about = encoder.about if encoder is not None and encoder.about.mean != IMAGENET_MEAN else None
+    notes = (about.note if about else f"input normalised as timm does for {name}",)
     size = size or (encoder.size if encoder else None)
     return Backbone(
         model,
         size=size or tuple(told["input_size"][1:]),
-        mean=encoder.about.mean if own_input else told["mean"],
-        std=encoder.about.std if own_input else told["std"],
+        mean=about.mean if about else told["mean"],
+        std=about.std if about else told["std"],
         layers=default_layers(model),
         origin=Origin(reference, name, {"size": size} if size else {}, notes + dropped_note(dropped)),
     ).eval()
@@ -94,7 +95,7 @@ def _prefix(tensors: dict[str, Tensor], wanted: dict[str, torch.Size]) -> str:
     return max(fronts, key=lambda front: sum(front + name in tensors for name in wanted), default="")
 
 
-def _classifiers(model: nn.Module) -> tuple[str, ...]:
+def _classifiers(model: Any) -> tuple[str, ...]:
     """Return the names of a timm model's classifiers."""
     names = model.pretrained_cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
@@ -104,7 +105,8 @@ def _own(
     tensors: dict[str, Tensor], prefix: str, classifiers: tuple[str, ...]
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Return the tensors under the prefix without it, and the number in each group that is dropped."""
-    own, dropped = {}, {}
+    own: dict[str, Tensor] = {}
+    dropped: dict[str, int] = {}
     for name, tensor in tensors.items():
         bare = name.removeprefix(prefix)
         group = bare.rpartition(".")[0]

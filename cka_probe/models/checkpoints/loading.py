@@ -56,7 +56,7 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
     if name is None:
         chosen = the_one(file, encoder.tensors, what)
     else:
-        chosen = name if name in ARCHITECTURES else twin_of(name)
+        chosen = name if name in ARCHITECTURES else str(twin_of(name))
         check_fit(file, encoder.tensors, chosen, what)
     options, notes = options_of(contents, encoder, chosen, None if name in ARCHITECTURES else name, size)
     notes = (*encoder.notes, *notes, *dropped_note(encoder.dropped))
@@ -195,7 +195,7 @@ def twin_of(name: str) -> str | None:
 def grid_of_timm(name: str) -> Grid | None:
     """Return input size and windows of a Swin-v2 of timm's, `None` for another model."""
     with torch.device("meta"):
-        model = timm.create_model(name.split(".")[0], pretrained=False, num_classes=0)
+        model: Any = timm.create_model(name.split(".")[0], pretrained=False, num_classes=0)
     if not hasattr(model, "layers"):
         return None
     blocks = [stage.blocks[0] for stage in model.layers]

@@ -255,7 +255,8 @@ def grid_of(path: Path, buffers: Mapping[str, Tensor], values: Mapping[str, obje
     if windows is None:
         assumed = f"no window buffers: window {default // 16} assumed for {default} px; --arch NAME@SIZE for another"
         return told or Grid(default, default // 16, notes=(assumed,))
-    size, notes = _size_in(buffers, windows), ()
+    size = _size_in(buffers, windows)
+    notes: tuple[str, ...] = ()
     if size is None:
         size = told.size if told else 32 * windows[3]
         if told is None and windows[3] == windows[0]:
@@ -309,7 +310,7 @@ def _size_in(buffers: Mapping[str, Tensor], windows: tuple[int, ...]) -> int | N
     for stage in STAGES:
         mask = buffers.get(f"layers.{stage}.blocks.1.attn_mask")
         if mask is not None and mask.ndim == 3:
-            return 4 * 2**stage * windows[stage] * math.isqrt(mask.shape[0])
+            return int(4 * 2**stage * windows[stage] * math.isqrt(mask.shape[0]))
     return None
 
 

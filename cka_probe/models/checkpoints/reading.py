@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +22,7 @@ from torch import Tensor, serialization
 
 from cka_probe.errors import CheckpointError
 
-Value = bool | int | float | str | tuple
+Value = bool | int | float | str | tuple[Any, ...]
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of a name that DistributedDataParallel, `torch.compile`, FSDP and checkpointing put in."""
@@ -45,22 +46,22 @@ SIGNATURES = {
 class Ignored:
     """Stands in for an object of a run that holds no weights; takes anything, keeps nothing."""
 
-    def __new__(cls, *args):
+    def __new__(cls, *args: object) -> "Ignored":
         """Return an empty stand-in."""
         del args
         return super().__new__(cls)
 
-    def __init__(self, *args):
+    def __init__(self, *args: object) -> None:
         del args
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         del state
 
 
 class PlainDict:
     """Stands in for a foreign class of dict; making one gives an empty `OrderedDict`, which torch lets be filled."""
 
-    def __new__(cls, *args):
+    def __new__(cls, *args: object) -> Any:
         """Return an empty ordered dict, whatever the arguments."""
         del args
         return OrderedDict()
@@ -90,7 +91,7 @@ _IGNORED = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
 )
-STAND_INS = [*((PlainDict, name) for name in _DICTS), *((Ignored, name) for name in _IGNORED)]
+STAND_INS: list[Any] = [*((PlainDict, name) for name in _DICTS), *((Ignored, name) for name in _IGNORED)]
 """All that a pickle may name beside torch's own list, and what is made instead."""
 
 _one_at_a_time = threading.Lock()
@@ -120,6 +121,7 @@ def read_contents(path: Path) -> Contents:
         CheckpointError: It is missing, damaged, no file of weights, or asks for a class that is not on the list.
     """
     start = first_bytes(path)
+    loaded: object
     if is_safetensors(path):
         container, loaded = "safetensors", _read_safetensors(path)
     elif start.startswith(b"PK\x03\x04"):
@@ -135,7 +137,10 @@ def read_contents(path: Path) -> Contents:
         for name, value in _walk({key: value for key, value in loaded.items() if key not in NO_WEIGHTS}):
             if isinstance(value, Tensor) and name in tensors:
                 raise CheckpointError(f"{path}: expected one tensor of each name, found {name!r} twice; save it again")
-            (tensors if isinstance(value, Tensor) else values)[name] = value
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            else:
+                values[name] = value
     if not tensors:
         raise CheckpointError(
             f"{path}: expected a dict of named tensors, found {_kind_of(loaded)}; save the model's state_dict()"
@@ -260,7 +265,7 @@ def _kind_of(loaded: object) -> str:
     return f"a {type(loaded).__name__}"
 
 
-def _walk(tree: dict, front: tuple[str, ...] = (), depth: int = 8) -> Iterator[tuple[str, Tensor | Value]]:
+def _walk(tree: dict[Any, Any], front: tuple[str, ...] = (), depth: int = 8) -> Iterator[tuple[str, Tensor | Value]]:
     """Yield (dotted name, tensor or plain value) of nested dicts, at most `depth` deep: a pickle may hold itself."""
     for key, value in tree.items():
         if not isinstance(key, str):

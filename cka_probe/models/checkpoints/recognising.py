@@ -246,7 +246,8 @@ def _sorted_out(encoder: Encoder, tensors: dict[str, Tensor]) -> Encoder:
 
 def _groups_beside(prefix: str, contents: Contents) -> dict[str, int]:
     """Return how many tensors stand in each group outside the prefix, named up to where it parts from it."""
-    parts, groups = prefix.split("."), {}
+    parts = prefix.split(".")
+    groups: dict[str, int] = {}
     for name in contents.tensors:
         if not name.startswith(prefix):
             own = name.split(".")
@@ -313,8 +314,8 @@ def depths_of(tensors: dict[str, Tensor]) -> str:
     depths = tuple(len(blocks) for _, blocks in sorted(stages.items()))
     first = tensors.get("patch_embed.proj.weight", tensors.get("conv1.weight"))
     family = "Swin-v2" if "patch_embed.proj.weight" in tensors else "ResNet"
-    width = f" of width {first.shape[0]}" if first is not None and first.ndim else ""
-    return f"a {family}{width} and depths {depths}"
+    of_width = f" of width {first.shape[0]}" if first is not None and first.ndim else ""
+    return f"a {family}{of_width} and depths {depths}"
 
 
 def folder_to_file(path: str | Path) -> Path:

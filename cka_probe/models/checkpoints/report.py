@@ -145,6 +145,8 @@ def _with_options(report: FileReport, options: dict[str, Any]) -> FileReport:
 def _report_ours(path: str, file: Path) -> FileReport:
     """Return the report on a checkpoint of ours, which says itself what it is."""
     header = read_header(file)
+    if header is None:
+        raise CheckpointError(f"{file}: expected a ckaprobe checkpoint, found one without a header; write it again")
     contents = read_contents(file)
     backbone = [tensor for name, tensor in contents.tensors.items() if name.startswith("backbone.")]
     heads = tuple(name for name in contents.tensors if name.startswith("head."))
