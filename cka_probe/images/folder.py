@@ -69,7 +69,9 @@ def listed_images(path: Path, below: Path) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a text file of paths, which cannot be read ({error})") from error
+        raise DataError(
+            f"{path}: expected a text file of paths, found one that cannot be read ({error}); check the list"
+        ) from error
     names = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     entries = lru_cache(maxsize=None)(lambda folder: frozenset(os.listdir(folder)) if folder.is_dir() else frozenset())
     first: dict[str, int] = {}

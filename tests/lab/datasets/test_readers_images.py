@@ -47,8 +47,8 @@ def test_a_list_says_which_images_and_in_which_order(tmp_path):
         ("../list.txt", r"list.txt, line 1: expected a path below .*, found ../list.txt; write it from there"),
         ("/a.png", r"list.txt, line 1: expected a path below .*, found /a.png"),
         ("\n", r"list.txt: expected paths, one a line, found none; complete the list"),
-        (b"\xff\xfe\x00", r"list.txt: expected a text file of paths, found one that does not read"),
-        (None, r"list.txt: expected a text file of paths, found one that does not read .*No such file"),
+        (b"\xff\xfe\x00", r"list.txt: expected a text file of paths, found one that cannot be read"),
+        (None, r"list.txt: expected a text file of paths, found one that cannot be read .*No such file"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_said_with_its_line(tmp_path, text, message):
