@@ -34,10 +34,10 @@ test: static
 	$(MAKE) --jobs=2 --output-sync=target lab-tests other-tests
 
 lab-tests: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) tests/lab tests/papers tests/plotting
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) tests/lab tests/papers
 
 other-tests: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) --ignore=tests/lab --ignore=tests/papers --ignore=tests/plotting
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) --ignore=tests/lab --ignore=tests/papers
 
 # runs every notebook from top to bottom and keeps what it puts out
 notebooks: $(VENV)/.installed

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from helpers.paths import REAL as DATA
+from helpers.rooms import Rooms, checkpoint
 from PIL import Image
-from test_evaluate import Rooms, checkpoint
 from typer.testing import CliRunner
 
 from cka_probe.errors import CheckpointError, CkaProbeError, DataError, UnknownNameError

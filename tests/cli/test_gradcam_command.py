@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from helpers.blocks import NAMES, Blocks
 from PIL import Image
-from test_evaluate_labels import NAMES, Blocks
 from torch import nn
 from torch.nn.functional import interpolate
 from typer.testing import CliRunner

@@ -1,11 +1,11 @@
 """Evaluation of segmentation: the truth scores 1, sizes and windows agree with a slow way, what is wrong is a line."""
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from helpers.blocks import COLOURS, NAMES, Blocks
 from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, one_hot
@@ -27,37 +27,7 @@ from cka_probe.models.trained import Trained, load_trained
 from ckaprobe_cli import app
 
 OPTIONS = {"size": 64}
-COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200), (220, 220, 40))
-NAMES = ("brick", "grass", "water", "sand")
 SHARP = 10.0
-
-
-@dataclass
-class Blocks:
-    """Images of blocks, each in the colour of its class; the upper left block has no label."""
-
-    size: tuple[int, int] = (64, 64)
-    block: int = 16
-    num: int = 5
-    gives = frozenset({"image", "labels"})
-    classes = Classes(NAMES, COLOURS)
-
-    def __len__(self):
-        return self.num
-
-    def __getitem__(self, index):
-        random = np.random.default_rng(index)
-        blocks = random.integers(0, 4, [-(-side // self.block) for side in self.size])
-        labels = np.kron(blocks, np.ones((self.block, self.block), int))[: self.size[0], : self.size[1]]
-        image = torch.tensor(np.array(COLOURS)[labels] / 255, dtype=torch.float32).permute(2, 0, 1)
-        labels[: self.block, : self.block] = IGNORE
-        return {"image": image, "labels": torch.from_numpy(labels)}
-
-    def image(self, index):
-        return self[index]["image"]
-
-    def describe(self, index):
-        return f"blocks/{index}.png"
 
 
 class ByColour(Segmentation):

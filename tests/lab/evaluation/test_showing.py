@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.rooms import Rooms, checkpoint
 from PIL import Image
-from test_evaluate import Rooms, checkpoint
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, UnknownNameError
