@@ -194,17 +194,17 @@ class PlainNumbers(Formatter):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """Return one number."""
-        return in_words([x])[0]
+        return format_numbers([x])[0]
 
     def format_ticks(self, values: Sequence[float]) -> list[str]:
         """Return the numbers of all ticks."""
-        return in_words(values)
+        return format_numbers(values)
 
 
-def in_words(values: Sequence[float]) -> list[str]:
+def format_numbers(values: Sequence[float]) -> list[str]:
     """Return numbers in the fewest digits that tell them apart, all with as many decimals.
 
-    >>> in_words([0, 0.25, 0.5]), in_words([82.0, 84.0]), in_words([0, 1e6, 2e6])
+    >>> format_numbers([0, 0.25, 0.5]), format_numbers([82.0, 84.0]), format_numbers([0, 1e6, 2e6])
     (['0.00', '0.25', '0.50'], ['82', '84'], ['0', '1e6', '2e6'])
     """
     numbers = np.asarray(values, float)
@@ -234,7 +234,7 @@ def plain_numbers(axis: Axis, most: int = 6, room: float | None = None) -> None:
     axis.set_major_formatter(PlainNumbers())
     for parts in range(most, 1, -1):
         axis.set_major_locator(MaxNLocator(parts, steps=[1, 2, 2.5, 5, 10], min_n_ticks=min(3, parts)))
-        words = in_words([float(tick) for tick in axis.get_majorticklocs()])
+        words = format_numbers([float(tick) for tick in axis.get_majorticklocs()])
         if room is None or sum((width(word) + APART for word in words), 0.0) <= room:
             break
 
