@@ -8,7 +8,7 @@ from the content, and styles and venues (`style`) choose the size.
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib import figure as mpl
@@ -134,8 +134,8 @@ def width_and_scale(figure: Figure, style: str = "paper", venue: str | None = No
     if width < figure.narrowest - 1e-9:
         raise OutputError(
             f"a figure {figure.narrowest:.1f} inches wide has letters of {styles.SMALL * wide / figure.narrowest:.1f} "
-            f"points on the {wide:.3g} inches of a page of {venue}, expected at least {styles.SMALLEST:g}; choose another "
-            "venue, or none and turn the page"
+            f"points on the {wide:.3g} inches of a page of {venue}, expected at least {styles.SMALLEST:g}; choose "
+            "another venue, or none and turn the page"
         )
     return width, scale * wide / width
 
@@ -203,19 +203,22 @@ def panels(figure: mpl.Figure, count: int, *, most: int, narrowest: float, aspec
     return axes[:count]
 
 
-def add_legend(figure: mpl.Figure, handles: Sequence[Artist], where: str = "lower left") -> None:
-    """Draw a legend below ("lower left") or above ("upper left") all panels, in as few lines as it needs.
+def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = "", above: bool = False) -> None:
+    """Draw a legend below or above all panels, in as few lines as it needs.
 
     Args:
         figure: The figure.
-        handles: What is explained, each with its label; nothing is drawn for none.
-        where: Its place, as matplotlib names it.
+        handles: What is explained, each with its label.
+        title: Lines of words above them. Without any nothing is drawn.
+        above: Whether it stands above the panels.
     """
     widths = [labels.width(str(handle.get_label())) + 3.3 for handle in handles]  # em, with handle and space
     room = inches(figure) * 72 / styles.SMALL
     columns = next((n for n in range(len(widths), 1, -1) if _columns_width(widths, n) <= room), 1)
-    if handles:
-        figure.legend(handles=handles, loc=f"outside {where}", ncols=columns)
+    if handles or title:
+        where: Any = "outside upper left" if above else "outside lower left"
+        words = {"title": title or None, "title_fontsize": styles.small(), "alignment": "left"}
+        figure.legend(handles=list(handles), loc=where, ncols=columns, **words)
 
 
 def _columns_width(widths: Sequence[float], columns: int) -> float:

@@ -6,7 +6,8 @@ from matplotlib import figure as mpl
 from matplotlib.axes import Axes
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.plotting import labels, matrix, style
+from cka_probe.plotting import labels, style
+from cka_probe.plotting.matrix import similarity_map
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,9 @@ class Heatmap:
     @property
     def width(self) -> float:
         """Width in print, inches."""
-        (across, _), columns = self._cell, len(self.result.columns)
-        return max(style.COLUMN, matrix.names_width(self.result.rows, self._cell) + across * columns + 0.8)
+        return similarity_map(self.result).width
 
     narrowest = width
-
-    @property
-    def _cell(self) -> tuple[float, float]:
-        return matrix.cell_size(self.result.values.shape, ["1.00", *matrix.numbers(self.result.values).ravel()])
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
@@ -37,17 +33,10 @@ class Heatmap:
 
     def draw_on(self, ax: Axes) -> Axes:
         """Draw on axes of any figure and return them."""
-        result, cell = self.result, self._cell
-        ends = matrix.bounds(result.settings, result.values)
-        mesh = matrix.draw_cells(
-            ax, result.values, matrix.numbers(result.values), style.COLOURS, ends, aspect=cell[1] / cell[0]
-        )
-        matrix.name_layers(ax, result.rows, result.columns, cell)
-        matrix.mark_stages(ax, result.rows, result.columns, cell)
-        height = len(result.rows) * cell[1]
-        matrix.colour_bar(ax, mesh, labels.measure_name(result), height)
-        x, y = labels.model_names(result, room=min(18.0, (height + 0.35) * 72 / style.TEXT))
+        cells = similarity_map(self.result)
+        cells.draw(ax)
+        x, y = labels.model_names(self.result, room=min(18.0, (cells.size[1] + 0.35) * 72 / style.TEXT))
         ax.set(ylabel=x, xlabel=y)
-        matrix.title(ax, labels.images_line(result), result.columns)
-        matrix.legend_above(ax, matrix.undefined_key(result.values), result.columns)
+        cells.title(ax, labels.images_line(self.result))
+        cells.legend(ax)
         return ax

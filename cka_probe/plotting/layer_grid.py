@@ -1,181 +1,266 @@
 """Several similarity matrices side by side, as the MeSa paper's Figures 2, 5, 8, 9 and 10 draw them.
 
-A network against itself is read along its first row (how far each layer is from layer 0: "row"), a network before and
-after fine-tuning along the diagonal (how much each layer has changed: "diagonal"). What is to be read is outlined, and
-drawn once more below as a line with its 95 % interval over what chance reaches, and below that, when asked, the spread
-of each layer: its root mean square over images and features, since the similarity of a layer that hardly varies is
-that of its noise. Layer 0 top left, lighter = more similar, one scale of colours for all, as in `heatmap`.
+A network compared with itself is read along its first row (how far each layer is from layer 0: "row"), a network before
+and after fine-tuning along the diagonal (how much each layer has changed: "diagonal"). The emphasised cells are outlined
+and drawn again below as a line with its 95 % interval over what chance reaches. Below that, on request, stands the root
+mean square of each layer over images and features, since the similarity of a layer that hardly varies is that of its
+noise. All matrices share one scale of colours.
 """
 
-import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from matplotlib import figure as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
+from cka_probe import registry
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.plotting import FigureFile, grid_plan, labels, style
-from cka_probe.plotting.grid_plan import (
-    BELOW,
-    BETWEEN,
-    EMPHASES,
-    FOOT,
-    GAP,
-    KEY,
-    LEFT,
-    LINE_HEIGHT,
-    SPREAD_HEIGHT,
-    TOP,
-    LayerGrid,
-    Plan,
-    layer_grid_size,
-    plan_grid,
-)
-from cka_probe.plotting.matrix import MOST_NUMBERS, write_numbers
-from cka_probe.plotting.pen import Pen, bold_width
+from cka_probe.errors import DataError
+from cka_probe.plotting import labels, style
+from cka_probe.plotting.figure import add_legend, inches
+from cka_probe.plotting.matrix import MAP, MOST_NUMBERS, Map, bounds, layer_names
+from cka_probe.plotting.profile import hatch_undefined
 
-__all__ = ["LayerGrid", "layer_grid", "layer_grid_size", "save_layer_grid"]
+EMPHASES = {
+    "row": lambda rows, columns: [(0, column) for column in range(columns)],
+    "diagonal": lambda rows, columns: [(layer, layer) for layer in range(rows)],
+}
+"""The emphasised cells of a matrix of so many rows and columns."""
+AROUND, BETWEEN = 0.8, 0.25
+"""Inches: width of axis labels and colour bar, and of the gap between two maps."""
+LINE_ASPECT, RMS_ASPECT = 0.34, 0.19
+"""Heights of the panels below a map, by its width."""
+NULL: dict[str, Any] = {"color": "#555555", "linestyle": (0, (3, 1.5))}
+SIDES = {"x": style.LINE, "y": style.ARMS[4]}
+"""Colours of the root mean squares of the model of the rows and of the columns."""
 
 
-def layer_grid(grid: LayerGrid, ax: Axes, *, page: float = math.inf) -> Axes:
-    """Draw the matrices on `ax`, which they fill.
+@dataclass(frozen=True)
+class LayerGrid:
+    """Similarity matrices and what is read from them.
 
-    Args:
-        grid: What to draw.
-        ax: Axes of the proportions of `layer_grid_size`; with others some of it stays empty.
-        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
-
-    Returns:
-        `ax`.
+    Attributes:
+        results: At least one, of any numbers of layers; square ones for "diagonal".
+        titles: One for each, such as "MP+GP"; by default the names of the models.
+        emphasis: "row", "diagonal", or None: nothing is outlined or drawn below.
+        line: Whether to draw the emphasised cells as a line, too.
+        rms: Whether to draw the root mean squares of the layers, too.
+        across: Matrices next to each other; by default up to three that fit.
 
     Raises:
         DataError: There is no result, not a title for each, or no diagonal to emphasise.
         UnknownNameError: No such emphasis.
     """
-    plan = plan_grid(grid, page)
-    pen = Pen(ax, plan.size, design=1.0)
-    limits = grid_plan.limits([_emphasised(grid, result) for result in grid.results] if grid.emphasis else [])
-    for index, result in enumerate(grid.results):
-        image = _draw_map(pen, plan, grid, result, plan.place(index))
-        _write_head(pen, plan, index)
-        _draw_below(pen, plan, grid, result, plan.place(index), limits)
-    _draw_colour_bar(pen, plan, grid, image)
-    _draw_key(pen, plan)
-    return ax
 
+    results: Sequence[SimilarityMatrix]
+    titles: Sequence[str] = ()
+    emphasis: str | None = None
+    line: bool = True
+    rms: bool = False
+    across: int | None = None
 
-def _emphasised(grid: LayerGrid, result: SimilarityMatrix) -> grid_plan.Emphasised:
-    """Return the emphasised cells of a result, in the order of its columns."""
-    cells: Any = tuple(np.array(EMPHASES[str(grid.emphasis)][1](*result.values.shape)).T)
-    both = grid.emphasis == "diagonal"
-    spreads = {"x": [axis.spread for axis in result.rows]} if both else {}
-    spreads["y" if both else "x"] = [axis.spread for axis in result.columns]
-    return grid_plan.Emphasised(
-        result.values[cells],
-        result.low[cells],
-        result.high[cells],
-        result.null[cells],
-        {side: np.array(spread, np.float64) for side, spread in spreads.items()},
-    )
+    def __post_init__(self) -> None:
+        if not self.results:
+            raise DataError("expected at least one result to draw, found none; give a result.json")
+        if self.titles and len(self.titles) != len(self.results):
+            raise DataError(
+                f"expected a title for each of {len(self.results)} results, found {len(self.titles)}; give as many, or "
+                "none"
+            )
+        if self.emphasis is not None:
+            registry.get(EMPHASES, self.emphasis, "emphasis")
+        for result in self.results:
+            rows, columns = result.values.shape
+            if self.emphasis == "diagonal" and rows != columns:
+                raise DataError(
+                    f"a diagonal pairs layer i of x with layer i of y; found {rows} layers of {result.x.reference} and "
+                    f"{columns} of {result.y.reference}; emphasise the row, or compare as many layers of each"
+                )
 
+    @property
+    def width(self) -> float:
+        """Width in print, inches."""
+        return self._width(self.across or min({4: 2}.get(len(self.results), 3), len(self.results)))
 
-def _draw_map(pen: Pen, plan: Plan, grid: LayerGrid, result: SimilarityMatrix, place: tuple[float, float]):
-    """Draw one matrix and return its image."""
-    rows, columns = result.values.shape
-    panel = pen.panel((*place, columns * plan.cell, rows * plan.cell))
-    low, high = plan.ends
-    image = panel.imshow(
-        np.ma.masked_invalid(result.values), style.COLOURS, vmin=low, vmax=high, interpolation="nearest", aspect="auto"
-    )
-    for row, column in np.argwhere(~np.isfinite(result.values)):
-        panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style.UNDEFINED))
-    _index(panel, plan, rows, columns)
-    x, y = labels.model_names(result, room=0.9 * columns * plan.cell * style.POINTS / 6)
-    small = pen.sizes.small
-    panel.set_ylabel(f"layer of {x}" if x != y else "layer", fontsize=small, labelpad=2 * pen.scale, parse_math=False)
-    panel.set_xlabel(f"layer of {y}" if x != y else "layer", fontsize=small, labelpad=pen.scale, parse_math=False)
-    if max(map(max, (other.values.shape for other in grid.results))) <= MOST_NUMBERS:
-        write_numbers(panel, image, result.values, pen.sizes)
-    if grid.emphasis:
-        thin = min(1.0, max(plan.cell / 0.2, 0.3))  # a frame must not hide a small cell
-        _outline(panel, EMPHASES[grid.emphasis][1](rows, columns), thin * pen.scale, whole=grid.emphasis == "row")
-    return image
+    @property
+    def narrowest(self) -> float:
+        """Width in print with all maps below each other, inches."""
+        return self._width(self.across or 1)
 
+    def _width(self, across: int) -> float:
+        widest = max(cells.size[0] for cells in self._maps)
+        return max(style.COLUMN, AROUND + across * widest + (across - 1) * BETWEEN)
 
-def _index(panel: Axes, plan: Plan, rows: int, columns: int) -> None:
-    step = labels.step_for(plan.cell, needed=0.13 if max(rows, columns) < 100 else 0.2)
-    panel.set_xticks(range(0, columns, step))
-    panel.set_yticks(range(0, rows, step))
-    panel.tick_params(length=0)
+    @cached_property
+    def _maps(self) -> list[Map]:
+        """The maps, of one scale of colours."""
+        ranges = [bounds(result.settings, result.values) for result in self.results]
+        ends = min(low for low, _ in ranges), max(high for _, high in ranges)
+        measures = {labels.measure_name(result) for result in self.results}
+        words = measures.pop() if len(measures) == 1 else "similarity"
+        return [
+            Map(result.values, *layer_names(result), style.COLOURS, ends, words, longest=MAP) for result in self.results
+        ]
 
+    @property
+    def _aspect(self) -> float:
+        """Height of all maps by their width; the cells of matrices of other shapes are stretched."""
+        return max(cells.size[1] / cells.size[0] for cells in self._maps)
 
-def _outline(panel: Axes, cells: list[tuple[int, int]], scale: float, *, whole: bool) -> None:
-    """Draw a frame around the cells, white on blue: one of the two is seen on any colour of the map."""
-    boxes = [(-0.5, cells[0][0] - 0.5, len(cells), 1)] if whole else [(x - 0.5, y - 0.5, 1, 1) for y, x in cells]
-    for colour, width, order in (("white", 2.6, 3), (style.LINE, 1.3, 4)):
-        for x, y, across, down in boxes:
-            look: dict[str, Any] = {
-                "fill": False,
-                "edgecolor": colour,
-                "linewidth": width * scale,
-                "zorder": order,
-                "clip_on": False,
-            }
-            panel.add_patch(Rectangle((x, y), across, down, joinstyle="miter", **look))
+    def draw(self, figure: mpl.Figure) -> None:
+        """Draw on an empty figure, as many maps next to each other as it has room for."""
+        count, room = len(self.results), inches(figure) + 1e-9
+        across = self.across or next((n for n in (3, 2) if n <= count and self._width(n) <= room), 1)
+        across = min(across, {4: 2}.get(count, across))
+        parts = [self._aspect]
+        parts += [LINE_ASPECT] * (self.line and bool(self.emphasis)) + [RMS_ASPECT] * (self.rms and bool(self.emphasis))
+        lines = -(-count // across)
+        axes = figure.subplots(lines * len(parts), across, squeeze=False, height_ratios=parts * lines)
+        width = (inches(figure) - AROUND + BETWEEN) / across - BETWEEN
+        for index, ax in enumerate(axes.reshape(lines, len(parts), across).transpose(0, 2, 1).reshape(-1, len(parts))):
+            if index >= count:
+                for empty in ax:
+                    empty.remove()
+                continue
+            self._draw_map(ax[0], index, width, bar=index == min(across, count) - 1)
+            self._draw_below(ax[1:], index, named=index % across == 0)
+        add_legend(figure, self._keys(), title="\n".join(self._layer_names(inches(figure))))
 
+    def _draw_map(self, ax: Axes, index: int, width: float, *, bar: bool) -> None:
+        """Draw one matrix with its title, its emphasised cells outlined."""
+        result, cells = self.results[index], self._maps[index]
+        mesh = cells.draw_cells(ax)
+        ax.set_aspect("auto")
+        ax.set_box_aspect(self._aspect)
+        if bar:
+            cells.add_colour_bar(ax, mesh)
+        for axis, count in ((ax.xaxis, len(cells.columns)), (ax.yaxis, len(cells.rows))):
+            indices = range(0, count, labels.step_for(width / count, 0.13 if count < 100 else 0.2))
+            axis.set_ticks(np.array(indices) + 0.5, list(map(str, indices)), rotation=0)
+        ax.tick_params(length=0)
+        x, y = labels.model_names(result, room=0.9 * width * 72 / style.SMALL)
+        x, y = (f"layer of {x}", f"layer of {y}") if x != y else ("layer", "layer")
+        ax.set_ylabel(x, fontsize=style.small())
+        ax.set_xlabel(y, fontsize=style.small())
+        self._write_title(ax, index, width)
+        if self.emphasis:
+            self._outline(ax, *result.values.shape, thin=min(1.0, max(width / len(cells.columns) / 0.2, 0.3)))
 
-def _write_head(pen: Pen, plan: Plan, place: int) -> None:
-    """Write a map's title and note, beside each other or the note below."""
-    (left, top), (title, note) = plan.place(place), plan.heads[place]
-    room = plan.map[0] if plan.head > TOP else plan.map[0] - labels.width(note) * 6 / style.POINTS
-    title = labels.cut(title, labels.width(title) * min(1.0, room / max(bold_width(title), 1e-9)))
-    pen.text(left, top - plan.head + TOP - 0.1, title, points=7, weight="bold")
-    if plan.head > TOP:
-        pen.text(left, top - 0.09, note)
-    else:
-        pen.text(left + plan.map[0], top - 0.1, note, align="right")
+    def _write_title(self, ax: Axes, index: int, width: float) -> None:
+        """Write a map's title, and its number of images on the same line if there is room, else below."""
+        result = self.results[index]
+        names = labels.model_names(result, room=14)
+        title = self.titles[index] if self.titles else ", ".join(dict.fromkeys(names))
+        measure = f"{labels.measure_name(result)}, " if self._maps[0].words == "similarity" else ""
+        note = f"{measure}n = {result.num_examples}"
+        bold = 1.2 * style.TEXT / 72  # inches of an em, of letters that are wider by a fifth
+        below = labels.width(title) * bold + labels.width(note) * style.SMALL / 72 + 0.1 > width
+        ax.set_title(labels.cut(title, width / bold) + ("\n" if below else ""), weight="bold")
+        ax.set_title(note, loc="right", fontsize=style.small())
 
+    def _outline(self, ax: Axes, rows: int, columns: int, *, thin: float) -> None:
+        """Draw a frame around the emphasised cells, white and blue: one of the two is seen on any colour of the map."""
+        boxes = [(x, y, 1, 1) for y, x in EMPHASES[str(self.emphasis)](rows, columns)]
+        if self.emphasis == "row":
+            boxes = [(0, 0, columns, 1)]
+        for colour, width, order in (("white", 2.6, 3), (style.LINE, 1.3, 4)):
+            frame: dict[str, Any] = {"edgecolor": colour, "linewidth": style.points(width * thin), "zorder": order}
+            for x, y, across, down in boxes:
+                ax.add_patch(Rectangle((x, y), across, down, fill=False, joinstyle="miter", clip_on=False, **frame))
 
-def _draw_below(
-    pen: Pen, plan: Plan, grid: LayerGrid, result: SimilarityMatrix, place: tuple[float, float], limits: tuple
-) -> None:
-    """Draw the line and the spread under a map, layer under layer."""
-    if not grid.emphasis or not (grid.line or grid.spread):
-        return
-    read, first = _emphasised(grid, result), place[0] == LEFT
-    top, width = place[1] + plan.map[1] + BELOW + GAP, len(read.values) * plan.cell
-    if grid.line:
-        panel = pen.panel((place[0], top, width, LINE_HEIGHT))
-        grid_plan.draw_line(panel, read, limits[0], pen)
-        grid_plan.name_sides(panel, labels.measure_name(result).split(" (")[0] if first else "", pen)
-        top += LINE_HEIGHT + GAP
-    if grid.spread:
-        panel = pen.panel((place[0], top, width, SPREAD_HEIGHT))
-        grid_plan.draw_spread(panel, read, limits[1], pen)
-        grid_plan.name_sides(panel, "spread" if first else "", pen)
+    def _emphasised(self, result: SimilarityMatrix) -> dict[str, np.ndarray]:
+        """Return values, low, high and null of the emphasised cells, one for each column."""
+        cells: Any = tuple(np.array(EMPHASES[str(self.emphasis)](*result.values.shape)).T)
+        return {name: getattr(result, name)[cells] for name in ("values", "low", "high", "null")}
 
+    def _rms(self, result: SimilarityMatrix) -> dict[str, np.ndarray]:
+        """Return the root mean squares of the layers of each side, of one side if both are the same network."""
+        if self.emphasis == "row":
+            return {"x": np.array([axis.spread for axis in result.columns], float)}
+        return {"x": np.array([axis.spread for axis in result.rows], float),
+                "y": np.array([axis.spread for axis in result.columns], float)}  # fmt: skip
 
-def _draw_colour_bar(pen: Pen, plan: Plan, grid: LayerGrid, image) -> None:
-    left = LEFT + plan.across * plan.map[0] + (plan.across - 1) * BETWEEN + 0.1
-    panel = pen.panel((left, plan.head, 0.09, plan.map[1]))
-    bar = pen.ax.figure.colorbar(image, cax=panel, ticks=np.linspace(*plan.ends, 6))
-    bar.outline.set_linewidth(style.FRAME * pen.scale)
-    names = sorted({labels.measure_name(result) for result in grid.results})
-    bar.set_label(names[0] if len(names) == 1 else "similarity", fontsize=pen.sizes.text, labelpad=2 * pen.scale)
-    panel.tick_params(labelsize=pen.sizes.small)
+    def _draw_below(self, panels: Sequence[Axes], index: int, *, named: bool) -> None:
+        """Draw the line and the root mean squares below a map, layer under layer."""
+        result = self.results[index]
+        drawn = ["line"] * self.line + ["rms"] * self.rms
+        for panel, kind in zip(panels, drawn, strict=False):
+            if kind == "line":
+                self._draw_line(panel, self._emphasised(result))
+            else:
+                self._draw_rms(panel, self._rms(result))
+            name = labels.measure_name(result).split(" (")[0] if kind == "line" else "RMS"
+            panel.set_ylabel(name if named else "", fontsize=style.small())
+            panel.set_xlim(-0.5, len(result.columns) - 0.5)
+            step = labels.step_for(1.84 / len(result.columns), needed=0.13)
+            panel.set_xticks(range(0, len(result.columns), step), [])
+            panel.tick_params(labelleft=named)
 
+    def _draw_line(self, panel: Axes, emphasised: dict[str, np.ndarray]) -> None:
+        """Draw the values with the band of their intervals and the dashes of chance."""
+        values, low, high, null = emphasised.values()
+        layers = np.arange(len(values))
+        panel.fill_between(layers, low, high, color=style.LINE, alpha=0.22, linewidth=0)
+        panel.vlines(layers, low, high, color=style.LINE, linewidth=style.points(1.0), alpha=0.6)
+        if np.isfinite(null).any():
+            panel.stairs(null, np.arange(len(layers) + 1) - 0.5, baseline=None, linewidth=style.points(0.7), **NULL)
+        panel.plot(layers, values, "o-", color=style.LINE, markersize=style.points(2.2 if len(layers) <= 25 else 1.2))
+        hatch_undefined(panel, values)
+        numbers = np.concatenate([part for result in self.results for part in self._emphasised(result).values()])
+        numbers = numbers[np.isfinite(numbers)]
+        lowest = numbers.min(initial=0.0)
+        bottom = np.floor(lowest * 5 - 1e-9) / 5 if lowest < -0.05 else -0.05
+        panel.set_ylim(bottom, max(1.05, numbers.max(initial=0.0)))
+        panel.set_yticks([tick for tick in (-1, -0.5, 0, 0.5, 1) if tick >= bottom])
+        panel.set_box_aspect(LINE_ASPECT)
 
-def _draw_key(pen: Pen, plan: Plan) -> None:
-    """Write what lines and indices mean, at the foot of the page."""
-    middle = plan.size[1] - FOOT - KEY * (len(plan.legend) + len(plan.names) - 0.5)
-    for handles in plan.legend:
-        pen.legend(handles, LEFT, middle)
-        middle += KEY
-    for line in plan.names:
-        pen.text(LEFT, middle, line)
-        middle += KEY
+    def _draw_rms(self, panel: Axes, sides: dict[str, np.ndarray]) -> None:
+        """Draw the root mean square of each layer as bars on a logarithmic axis, two models next to each other."""
+        numbers = np.concatenate([rms for result in self.results for rms in self._rms(result).values()])
+        numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
+        ends = np.array([-1, 0])
+        if numbers.size:
+            ends = np.array([np.floor(np.log10(numbers.min()) - 1e-9), np.ceil(np.log10(numbers.max()))]).astype(int)
+        low, high = 10.0**ends
+        panel.set_yscale("log")
+        panel.set_ylim(low, high)
+        for side, (name, rms) in enumerate(sides.items()):
+            known = np.isfinite(rms) & (rms > 0)
+            middle = np.flatnonzero(known) + (side - (len(sides) - 1) / 2) * 0.8 / len(sides)
+            panel.bar(middle, rms[known] - low, 0.7 / len(sides), low, color=SIDES[name], linewidth=0)
+            hatch_undefined(panel, np.where(known, rms, np.nan))
+        ticks = [low, high] if ends[1] - ends[0] > 1 else [low]
+        panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        panel.minorticks_off()
+        panel.set_box_aspect(RMS_ASPECT)
 
+    def _keys(self) -> list[Artist]:
+        """Return what the legend explains."""
+        keys: list[Artist] = []
+        if self.emphasis and self.line:
+            words = {"row": "first row", "diagonal": "diagonal"}[self.emphasis]
+            keys.append(Line2D([], [], color=style.LINE, marker="o", label=f"{words} (outlined)"))
+            keys.append(Patch(color=style.LINE, alpha=0.22, linewidth=0, label="95 % interval"))
+            if any(np.isfinite(result.null).any() for result in self.results):
+                keys.append(Line2D([], [], linewidth=style.points(0.7), **NULL, label="chance, 95 % quantile"))
+        if self.emphasis and self.rms:
+            sides = {"x": "RMS of layers"} if self.emphasis == "row" else {"x": "RMS of rows", "y": "RMS of columns"}
+            keys += [Patch(color=SIDES[side], linewidth=0, label=name) for side, name in sides.items()]
+        if not all(np.isfinite(result.values).all() for result in self.results):
+            keys.append(style.undefined_key())
+        return keys
 
-save_layer_grid = FigureFile(layer_grid, layer_grid_size)
-"""Draw a grid into files: `save_layer_grid(grid, paths, style=…, venue=…)`. Same input, same bytes."""
+    def _layer_names(self, width: float) -> list[str]:
+        """Return which layer each index is, in lines; none where sides differ or there are too many."""
+        sides = {tuple(names) for result in self.results for names in layer_names(result)}
+        names = sides.pop()
+        if sides or len(names) > MOST_NUMBERS:
+            return []
+        items = [f"{index} {name}" for index, name in enumerate(names)]
+        return labels.filled(items, 0.96 * width * 72 / style.SMALL, between="    ")

@@ -1,6 +1,8 @@
 """What all figures of matrices share: cells, names of layers, stages of a network, dots and colour bars."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from matplotlib.colors import Colormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from cka_probe.comparison.results import Axis
+from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
 from cka_probe.plotting import labels, style
 
 MOST_NUMBERS = 12
@@ -45,59 +47,169 @@ def numbers(values: np.ndarray, places: int = 2) -> np.ndarray:
     return np.vectorize(lambda value: number(value, places) if np.isfinite(value) else "", otypes=[object])(values)
 
 
-def cell_size(
-    shape: tuple[int, int], words: np.ndarray | Sequence[str], longest: float = LONGEST
-) -> tuple[float, float]:
-    """Return width and height of a cell in inches of print.
+@dataclass(frozen=True)
+class Map:
+    """A matrix with everything around it that says what it is.
 
-    Args:
-        shape: Numbers of layers of x and of y.
-        words: What is written into cells of a few layers; the widest has room.
-        longest: Inches of the longer side of a map of very many layers.
-    """
-    (rows, columns), most, least = shape, max(shape), min(shape)
-    if most <= MOST_NUMBERS:
-        side = max(max(map(labels.width, np.ravel(words)), default=0) * style.SMALL / 72 + 0.045, MAP / most)
-        return side, side
-    side = min(max(MAP, most * VISIBLE), longest) / most
-    if 3 * least >= most:
-        return side, side
-    other = max(side, min(STRIP, MAP / least))
-    return (side, other) if columns > rows else (other, side)
-
-
-def draw_cells(
-    ax: Axes,
-    values: np.ndarray,
-    words: np.ndarray,
-    colours: Colormap | str,
-    ends: tuple[float, float],
-    aspect: float = 1.0,
-) -> QuadMesh:
-    """Draw a matrix, layer 0 top left: cell (i, j) around the point (j + 0.5, i + 0.5), hatched where it is undefined.
-
-    Args:
-        ax: Axes to draw on.
+    Attributes:
         values: (rows, columns), NaN where undefined.
-        words: (rows, columns), what is written into the cells, if these are few.
+        rows: Names of its layers from the top.
+        columns: Names from the left.
         colours: A colour map.
         ends: Values of its first and its last colour.
-        aspect: Height of a cell by its width.
-
-    Returns:
-        The cells, for `colour_bar`.
+        words: What the numbers are, next to the colour bar.
+        ticks: Numbers of the colour bar; by default six, from end to end.
+        places: Decimals of the numbers in the cells.
+        longest: Inches of the longer side of a map of very many layers.
     """
-    few = max(values.shape) <= MOST_NUMBERS
-    sns.heatmap(
-        values, ax=ax, cmap=colours, vmin=ends[0], vmax=ends[1], mask=~np.isfinite(values), cbar=False,
-        xticklabels=False, yticklabels=False, annot=words if few else False, fmt="",
-        annot_kws={"fontsize": style.small()}, rasterized=not few,
-    )  # fmt: skip
-    ax.set_aspect(aspect)
-    ax.spines[:].set_visible(True)
-    for row, column in np.argwhere(~np.isfinite(values)):
-        ax.add_patch(Rectangle((column, row), 1, 1, **style.hatching()))
-    return next(mesh for mesh in ax.collections if isinstance(mesh, QuadMesh))
+
+    values: np.ndarray
+    rows: Sequence[str]
+    columns: Sequence[str]
+    colours: Colormap | str
+    ends: tuple[float, float]
+    words: str
+    ticks: Sequence[float] = ()
+    places: int = 2
+    longest: float = LONGEST
+
+    @cached_property
+    def cell(self) -> tuple[float, float]:
+        """Width and height of a cell in inches of print, square but for long strips of few layers."""
+        (rows, columns), most, least = self.values.shape, max(self.values.shape), min(self.values.shape)
+        if most <= MOST_NUMBERS:
+            widest = max(map(labels.width, ("1.00", *numbers(self.values, self.places).ravel())))
+            side = max(widest * style.SMALL / 72 + 0.045, MAP / most)
+            return side, side
+        side = min(max(MAP, most * VISIBLE), self.longest) / most
+        if 3 * least >= most:
+            return side, side
+        other = max(side, min(STRIP, MAP / least))
+        return (side, other) if columns > rows else (other, side)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of all cells, inches of print."""
+        return self.cell[0] * len(self.columns), self.cell[1] * len(self.rows)
+
+    @property
+    def width(self) -> float:
+        """Width of a figure of this map alone, inches of print."""
+        names = max(map(labels.width, _named(self.rows, labels.step_for(self.cell[1], 0.1)))) * style.SMALL / 72
+        return max(style.COLUMN, names + self.size[0] + 0.8)
+
+    @property
+    def same_layers(self) -> bool:
+        """Whether rows and columns are the same layers, so that columns need an index only."""
+        return list(self.rows) == list(self.columns)
+
+    def draw(self, ax: Axes, *, names: bool = True) -> QuadMesh:
+        """Draw the cells, the names of layers and stages, and the colour bar.
+
+        Args:
+            ax: Axes to draw on.
+            names: Whether to name the rows, which a map on the left may have done.
+
+        Returns:
+            The cells, for `mark`.
+        """
+        mesh = self.draw_cells(ax)
+        self._name_layers(ax, names=names)
+        self._mark_stages(ax)
+        self.add_colour_bar(ax, mesh)
+        return mesh
+
+    def draw_cells(self, ax: Axes, *, numbered: bool = True, blank: np.ndarray | None = None) -> QuadMesh:
+        """Draw layer 0 top left: cell (i, j) is around the point (j + 0.5, i + 0.5), hatched if it is undefined.
+
+        Args:
+            ax: Axes to draw on.
+            numbered: Whether to write numbers into the cells of a few layers.
+            blank: (rows, columns) bool, undefined cells that stay white; by default none.
+        """
+        few = numbered and max(self.values.shape) <= MOST_NUMBERS
+        sns.heatmap(
+            self.values, ax=ax, cmap=self.colours, vmin=self.ends[0], vmax=self.ends[1], mask=~np.isfinite(self.values),
+            cbar=False, xticklabels=False, yticklabels=False, annot=numbers(self.values, self.places) if few else False,
+            fmt="", annot_kws={"fontsize": style.small()}, rasterized=not few,
+        )  # fmt: skip
+        ax.set_aspect(self.cell[1] / self.cell[0])
+        ax.spines[:].set_visible(True)
+        for row, column in np.argwhere(~np.isfinite(self.values) & ~(np.False_ if blank is None else blank)):
+            ax.add_patch(Rectangle((column, row), 1, 1, **style.hatching()))
+        return next(mesh for mesh in ax.collections if isinstance(mesh, QuadMesh))
+
+    def _name_layers(self, ax: Axes, *, names: bool) -> None:
+        """Name the rows, and index or name the columns, as many of them as there is room for."""
+        step = labels.step_for(self.cell[1], 0.1)
+        ax.set_yticks(np.arange(0, len(self.rows), step) + 0.5, _named(self.rows, step), rotation=0)
+        ax.tick_params(labelleft=names)
+        if self.same_layers:
+            digits = labels.width(str(len(self.rows))) * style.SMALL / 72
+            step = labels.step_for(self.cell[0], max(0.13, digits + 0.04))
+            indices = range(0, len(self.columns), step)
+            ax.set_xticks(np.array(indices) + 0.5, list(map(str, indices)), rotation=0)
+        else:
+            step = labels.step_for(self.cell[0], 0.1)
+            ax.set_xticks(np.arange(0, len(self.columns), step) + 0.5, _named(self.columns, step), rotation=90)
+
+    def _mark_stages(self, ax: Axes) -> None:
+        """Mark where the stages of a network of many layers end: on the right for x, above and by name for y."""
+        tick: dict[str, Any] = {"length": style.points(2.5), "width": style.points(0.6)}
+        if stages := _stages(self.rows):
+            right = ax.secondary_yaxis("right")
+            right.set_yticks([end for _, _, end in stages[:-1]], [])
+            right.tick_params(**tick)
+        if stages := _stages(self.columns):
+            above = ax.secondary_xaxis("top")
+            above.set_xticks([end for _, _, end in stages[:-1]], [])
+            above.tick_params(**tick)
+        for name, first, end in stages:
+            room = ((end - first) * self.cell[0] - 0.03) * 72 / style.SMALL
+            word = next((word for word in (name, name.rsplit(".", 1)[-1]) if labels.width(word) <= room), "")
+            ax.annotate(
+                word, ((first + end) / 2, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
+                xytext=(0, style.points(2.5)), textcoords="offset points", fontsize=style.small(),
+            )  # fmt: skip
+
+    def add_colour_bar(self, ax: Axes, mesh: QuadMesh) -> None:
+        """Draw the colour bar right of the map, as high as it; a low one has fewer numbers and more lines of words."""
+        width, height = self.size
+        if ax.get_aspect() == "auto":
+            height = width * float(ax.get_box_aspect() or 1.0)
+        ticks = list(self.ticks) or list(np.linspace(*self.ends, 6))
+        if height < 0.14 * len(ticks):
+            ticks = [ticks[0], ticks[-1]]
+        bar = ax.inset_axes((1 + 0.07 / width, 0, 0.085 / width, 1))
+        ax.figure.colorbar(mesh, cax=bar).set_ticks(ticks, labels=_decimals(ticks))
+        bar.set_ylabel("\n".join(labels.filled(self.words.split(), (height + 0.3) * 72 / style.TEXT)))
+
+    def title(self, ax: Axes, words: str) -> None:
+        """Write small words above the map and the names of its stages."""
+        ax.set_title(words, fontsize=style.small(), pad=style.points(3.0) + self._stage_names)
+
+    def legend(self, ax: Axes) -> None:
+        """Explain undefined cells, if there are any, at the right end of the line of the title."""
+        if keys := undefined_key(self.values):
+            pad = (style.points(1.2) + self._stage_names) / style.small()
+            ax.legend(handles=keys, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=pad)
+
+    @property
+    def _stage_names(self) -> float:
+        """The points that the names of stages take above a map."""
+        return 1.4 * style.small() if _stages(self.columns) else 0.0
+
+
+def similarity_map(result: SimilarityMatrix, longest: float = LONGEST) -> Map:
+    """Return the map of a result's values."""
+    ends = bounds(result.settings, result.values)
+    words = labels.measure_name(result)
+    return Map(result.values, *layer_names(result), style.COLOURS, ends, words, longest=longest)
+
+
+def layer_names(result: SimilarityMatrix | DifferenceMatrix) -> tuple[list[str], list[str]]:
+    """Return the names of the layers of x and of y."""
+    return [axis.name for axis in result.rows], [axis.name for axis in result.columns]
 
 
 def undefined_key(values: np.ndarray) -> list[Artist]:
@@ -105,88 +217,16 @@ def undefined_key(values: np.ndarray) -> list[Artist]:
     return [] if np.isfinite(values).all() else [style.undefined_key()]
 
 
-def name_layers(
-    ax: Axes, rows: Sequence[Axis], columns: Sequence[Axis], cell: tuple[float, float], *, names: bool = True
-) -> None:
-    """Name the rows, and index or name the columns, as many of them as there is room for.
-
-    Columns that are the same layers as the rows have their index only, which the rows have too.
-
-    Args:
-        ax: Axes of the cells.
-        rows: Layers from the top.
-        columns: From the left.
-        cell: Width and height of a cell, inches of print.
-        names: Whether to name the rows, which a map on the left may have done.
-    """
-    step = labels.step_for(cell[1], 0.1)
-    ax.set_yticks(np.arange(0, len(rows), step) + 0.5, _named(rows, step) if names else [], rotation=0)
-    if same_layers(rows, columns):
-        step = labels.step_for(cell[0], max(0.13, labels.width(str(len(rows))) * style.SMALL / 72 + 0.04))
-        ax.set_xticks(np.arange(0, len(columns), step) + 0.5, list(map(str, range(0, len(columns), step))), rotation=0)
-    else:
-        step = labels.step_for(cell[0], 0.1)
-        ax.set_xticks(np.arange(0, len(columns), step) + 0.5, _named(columns, step), rotation=90)
-
-
-def same_layers(rows: Sequence[Axis], columns: Sequence[Axis]) -> bool:
-    """Return whether rows and columns have the same names."""
-    return [axis.name for axis in rows] == [axis.name for axis in columns]
-
-
-def names_width(rows: Sequence[Axis], cell: tuple[float, float]) -> float:
-    """Return the inches of print that the names of rows take."""
-    return max(map(labels.width, _named(rows, labels.step_for(cell[1], 0.1)))) * style.SMALL / 72
-
-
-def _named(layers: Sequence[Axis], step: int) -> list[str]:
+def _named(layers: Sequence[str], step: int) -> list[str]:
     """Return every so many a name with its index."""
     room = ROOM - labels.width(f"  {len(layers)}")
-    names = labels.short_names([axis.name for axis in layers[::step]], room)
+    names = labels.short_names(layers[::step], room)
     return [f"{name}  {step * index}" for index, name in enumerate(names)]
 
 
-def mark_stages(ax: Axes, rows: Sequence[Axis], columns: Sequence[Axis], cell: tuple[float, float]) -> None:
-    """Mark the ends of the stages of a network of many layers: on the right for x, above and by name for y."""
-    tick: dict[str, Any] = {"length": style.points(2.5), "width": style.points(0.6)}
-    if stages := _stages(rows):
-        right = ax.secondary_yaxis("right")
-        right.set_yticks([end for _, _, end in stages[:-1]], [])
-        right.tick_params(**tick)
-    if stages := _stages(columns):
-        above = ax.secondary_xaxis("top")
-        above.set_xticks([end for _, _, end in stages[:-1]], [])
-        above.tick_params(**tick)
-        for name, first, end in stages:
-            room = ((end - first) * cell[0] - 0.03) * 72 / style.SMALL
-            word = next((word for word in (name, name.rsplit(".", 1)[-1]) if labels.width(word) <= room), "")
-            if word:
-                ax.annotate(
-                    word, ((first + end) / 2, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
-                    xytext=(0, style.points(2.5)), textcoords="offset points", fontsize=style.small(),
-                )  # fmt: skip
-
-
-def _stages(layers: Sequence[Axis]) -> list[labels.Stage]:
+def _stages(layers: Sequence[str]) -> list[labels.Stage]:
     """Return the stages of a side on which not every layer is named."""
-    return labels.stages([axis.name for axis in layers]) if len(layers) > MOST_NUMBERS else []
-
-
-def title(ax: Axes, words: str, columns: Sequence[Axis]) -> None:
-    """Write small words above a map, and above the names of its stages."""
-    ax.set_title(words, fontsize=style.small(), pad=style.points(3.0) + _stage_names(columns))
-
-
-def legend_above(ax: Axes, handles: Sequence[Artist], columns: Sequence[Axis]) -> None:
-    """Draw a legend, if there is anything to explain, at the right end of the line of the title."""
-    if handles:
-        pad = (style.points(1.2) + _stage_names(columns)) / style.small()
-        ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=pad)
-
-
-def _stage_names(columns: Sequence[Axis]) -> float:
-    """Return the points that the names of stages take above a map."""
-    return 1.4 * style.small() if _stages(columns) else 0.0
+    return labels.stages(layers) if len(layers) > MOST_NUMBERS else []
 
 
 def mark(ax: Axes, mesh: QuadMesh, cells: np.ndarray, cell: tuple[float, float]) -> None:
@@ -194,7 +234,7 @@ def mark(ax: Axes, mesh: QuadMesh, cells: np.ndarray, cell: tuple[float, float])
 
     Args:
         ax: Axes of the cells.
-        mesh: What `draw_cells` returned; a dot is black or white, whichever has more contrast.
+        mesh: What `Map.draw` returned; a dot is black or white, whichever has more contrast.
         cells: (rows, columns) bool.
         cell: Width and height of a cell, inches of print.
     """
@@ -203,8 +243,8 @@ def mark(ax: Axes, mesh: QuadMesh, cells: np.ndarray, cell: tuple[float, float])
     size = DOT if few else min(DOT, max(0.45 * side, min(0.75, 0.8 * side)))  # half of a cell, but never too small
     shift = 0.5 - 0.75 * size / side if few else 0.0
     where = np.argwhere(cells)
-    shades = mesh.to_rgba(np.ma.asarray(mesh.get_array()).reshape(cells.shape)[cells]) if len(where) else []
-    colours = [style.letters_on(shade) for shade in shades]
+    shades = mesh.to_rgba(np.ma.asarray(mesh.get_array()).reshape(cells.shape)[cells])
+    colours = [style.letters_on(shade) for shade in np.atleast_2d(shades)] if len(where) else []
     ax.scatter(
         where[:, 1] + 0.5 + shift,
         where[:, 0] + 0.5 - shift,
@@ -218,25 +258,6 @@ def mark(ax: Axes, mesh: QuadMesh, cells: np.ndarray, cell: tuple[float, float])
 def dot_key(words: str) -> Line2D:
     """Return the legend's entry for what is dotted."""
     return Line2D([], [], linestyle="", marker="o", markersize=style.points(DOT), color="black", label=words)
-
-
-def colour_bar(ax: Axes, mesh: QuadMesh, words: str, height: float, ticks: Sequence[float] = ()) -> Axes:
-    """Draw the colour bar right of a map, as high as it, and return its axes.
-
-    Args:
-        ax: Axes of the cells.
-        mesh: What `draw_cells` returned.
-        words: What the numbers are.
-        height: Of the map, inches of print: low bars have fewer numbers and more lines of words.
-        ticks: Numbers; by default six, from end to end.
-    """
-    width = ax.get_xlim()[1] * height / (ax.get_ylim()[0] * float(ax.get_aspect()))
-    ticks = list(ticks) or list(np.linspace(*mesh.get_clim(), 6))
-    shown = ticks if height >= 0.14 * len(ticks) else [ticks[0], ticks[-1]]
-    bar = ax.inset_axes((1 + 0.07 / width, 0, 0.085 / width, 1))
-    ax.figure.colorbar(mesh, cax=bar).set_ticks(shown, labels=_decimals(shown))
-    bar.set_ylabel("\n".join(labels.filled(words.split(), (height + 0.3) * 72 / style.TEXT)))
-    return bar
 
 
 def _decimals(ticks: Sequence[float]) -> list[str]:

@@ -5,6 +5,7 @@ Each value has its 95 % interval, which a band carries from layer to layer, over
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import figure as mpl
@@ -15,7 +16,8 @@ from matplotlib.patches import Patch
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.plotting import labels, matrix, style
+from cka_probe.plotting import labels, style
+from cka_probe.plotting.matrix import similarity_map, undefined_key
 
 ROOM = 12.0
 """Em for the name and index of a layer."""
@@ -53,9 +55,7 @@ class Profile:
     def draw_on(self, ax: Axes) -> Axes:
         """Draw on axes of any figure and return them."""
         result = self.result
-        values, low, high, null = (
-            np.diagonal(cells) for cells in (result.values, result.low, result.high, result.null)
-        )
+        values, low, high, null = map(np.diagonal, (result.values, result.low, result.high, result.null))
         finite = np.concatenate([values, low, high, null])
         finite = finite[np.isfinite(finite)]
         bottom = min(0.0, np.floor(finite.min(initial=0.0) * 10) / 10)
@@ -79,23 +79,21 @@ class Profile:
         step = labels.step_for(2.8 / len(names), needed=0.1)
         ax.set_xticks(range(0, len(names), step), names[::step], rotation=90)
         x, y = labels.model_names(result, room=13)
-        layer = "layer" if matrix.same_layers(result.rows, result.columns) else f"layer of {x}"
+        layer = "layer" if similarity_map(result).same_layers else f"layer of {x}"
         ax.set(xlabel=f"{layer} ({labels.images_line(result)})", ylabel=labels.measure_name(result))
         ax.set_title(f"{x} and {y}", pad=style.points(4) + 1.6 * style.small())
-        bar = {"marker": "|", "markersize": style.points(6), "markeredgewidth": style.points(1.2)}
+        bar: dict[str, Any] = {"marker": "|", "markersize": style.points(6), "markeredgewidth": style.points(1.2)}
         handles: list[Artist] = [Line2D([], [], color=style.LINE, label="95 % interval", **bar)]
         if np.isfinite(np.diagonal(result.null)).any():
             handles.append(chance_key())
-        handles += matrix.undefined_key(np.diagonal(result.values))
+        handles += undefined_key(np.diagonal(result.values))
         ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
 def draw_chance(ax: Axes, null: np.ndarray, bottom: float) -> None:
     """Draw what chance reaches in each layer, grey from the bottom of the axes."""
-    edges = np.arange(len(null) + 1) - 0.5
-    ax.stairs(
-        np.nan_to_num(null, nan=bottom), edges, baseline=bottom, fill=True, color=style.CHANCE, linewidth=0, zorder=0
-    )
+    grey: dict[str, Any] = {"color": style.CHANCE, "linewidth": 0, "zorder": 0}
+    ax.stairs(np.nan_to_num(null, nan=bottom), np.arange(len(null) + 1) - 0.5, baseline=bottom, fill=True, **grey)
 
 
 def chance_key() -> Patch:

@@ -137,8 +137,8 @@ def context(scale: float = 1.0) -> Iterator[None]:
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlelocation": "left",
-        "figure.constrained_layout.hspace": 0.02,
-        "figure.constrained_layout.wspace": 0.02,
+        "figure.constrained_layout.hspace": 0.0,
+        "figure.constrained_layout.wspace": 0.0,
         "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters, so the same bytes, everywhere
         "legend.borderaxespad": 0.2,
         "legend.borderpad": 0.0,
