@@ -61,7 +61,7 @@ def compare(
     from cka_probe.comparison.warnings import warnings_for
     from cka_probe.files import check_writable
     from cka_probe.images.thumbnails import save_strip, thumbnails
-    from cka_probe.plotting import figures_for, save_figure
+    from cka_probe.plotting import figures_of, save
     from cka_probe.similarity import choose_measure
 
     check_writable(out)
@@ -86,8 +86,8 @@ def compare(
         typer.echo(f"warning  {warning}")
 
     paths = [result.save(out / "result.json"), result.save(out / "result.csv")]
-    for name in figures_for(result):
-        paths += save_figure(result, name, [out / f"{name}.png", out / f"{name}.pdf"])
+    for name, figure in figures_of(result).items():
+        paths += save(figure, [out / f"{name}.png", out / f"{name}.pdf"])
     if keep:
         paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
     if not (is_fingerprint(x) and is_fingerprint(y)):  # else no image was read

@@ -73,8 +73,8 @@ def _difference(
 
     from cka_probe.comparison.differences import difference
     from cka_probe.errors import DataError
-    from cka_probe.plotting import check_format
-    from cka_probe.plotting.difference import save_difference
+    from cka_probe.plotting import check_format, save
+    from cka_probe.plotting.difference import Difference
 
     if len(files) != 2 or len(titles) not in (0, 2):
         raise DataError(
@@ -88,4 +88,4 @@ def _difference(
     result = difference(*files)
     if titles:
         result = replace(result, first=titles[0], second=titles[1])
-    return [result.save(folder / "difference.json"), *save_difference(result, drawn, style=style, venue=venue)]
+    return [result.save(folder / "difference.json"), *save(Difference(result), drawn, style=style, venue=venue)]

@@ -209,9 +209,10 @@ class SimilarityMatrix(Document):
 
     def _draw(self, figure: str, ax: "Axes | None") -> "Axes":
         """Draw a figure by its name; matplotlib is imported only here."""
-        from cka_probe.plotting import FIGURES, new_axes
+        from cka_probe.plotting import Heatmap, Profile, show
 
-        return FIGURES[figure](self, new_axes(figure, self) if ax is None else ax)
+        drawing = Heatmap(self) if figure == "heatmap" else Profile(self)
+        return show(drawing).axes[0] if ax is None else drawing.draw_on(ax)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

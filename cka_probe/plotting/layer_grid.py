@@ -1,10 +1,10 @@
 """Several similarity matrices side by side, as the MeSa paper's Figures 2, 5, 8, 9 and 10 draw them.
 
-A network compared with itself is read along its first row (how far each layer is from layer 0: "row"), a network before
-and after fine-tuning along the diagonal (how much each layer has changed: "diagonal"). The emphasised cells are outlined
-and drawn again below as a line with its 95 % interval over what chance reaches. Below that, on request, stands the root
-mean square of each layer over images and features, since the similarity of a layer that hardly varies is that of its
-noise. All matrices share one scale of colours.
+A network compared with itself is read along its first row (how far each layer is from layer 0: "row"), a network
+before and after fine-tuning along the diagonal (how much each layer has changed: "diagonal"). The emphasised cells are
+outlined and drawn again below as a line with its 95 % interval over what chance reaches. Below that, on request, stands
+the root mean square of each layer over images and features, since the similarity of a layer that hardly varies is that
+of its noise. All matrices share one scale of colours.
 """
 
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ from PIL import Image
 
 from cka_probe.comparison.results import Axis, SimilarityMatrix
 from cka_probe.plotting import labels, style
-from cka_probe.plotting.heatmap import number
+from cka_probe.plotting.matrix import number
 from cka_probe.report.blocks import MatrixBlock
 from cka_probe.report.images import data_uri, encode
 from cka_probe.report.tables import number_text

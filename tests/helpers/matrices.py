@@ -1,4 +1,4 @@
-"""Results with terms that give their values, for pages: any size, any layer without a value, any name."""
+"""Results of comparisons of any size: with terms that give their values, or with values that differ in every cell."""
 
 import numpy as np
 
@@ -48,4 +48,41 @@ def _axes(count, name, undefined):
             (8, 16, 16),
         )
         for index in range(count)
+    )
+
+
+NINE = [
+    "layers.0.downsample.norm",
+    "layers.1.downsample.norm",
+    *(f"layers.2.blocks.{block}.norm1" for block in (3, 6, 9, 12, 15)),
+    "layers.2.downsample.norm",
+    "norm3",
+]
+TEN = ["maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)), "fc"]
+MANY = [f"layers.{block // 20}.blocks.{block % 20}.norm1" for block in range(61)]
+LONG = [f"module.backbone.encoder.transformer.layers.{layer}.attention.self.output_projection" for layer in range(9)]
+LONG_FILE = "checkpoint_epoch_0100_swin_v2_large_simmim_window_30_nyu.pth.tar"
+
+
+def made(rows, columns, *, undefined=(), shift=0.0, x="checkpoints/pretrained.pth", y="fine$tuned$.ckpt"):
+    """A result whose value at (i, j) falls with |i - j| and with depth, different in every cell."""
+    i, j = np.indices((len(rows), len(columns)))
+    values = 0.96 - 0.8 * np.abs(i / len(rows) - j / len(columns)) - 0.01 * i / len(rows) - shift
+    values[list(undefined)] = np.nan
+    null = np.where(np.isnan(values), np.nan, 0.07 + 0.01 * np.cos(i))
+    return SimilarityMatrix(
+        values=values,
+        low=values - 0.03,
+        high=values + 0.03,
+        null=null,
+        p_values=np.full(values.shape, 0.01),
+        rows=tuple(Axis(name, name, 1.0, "does not vary" if k in undefined else "") for k, name in enumerate(rows)),
+        columns=tuple(Axis(name, name, 1.0) for name in columns),
+        terms={},
+        num_examples=64,
+        x=Side(x, "swinv2_micro", "0", {}),
+        y=Side(y, "swinv2_micro", "1", {}),
+        images={"hash": "2", "source": "scenes"},
+        settings={"measure": "cka", "estimator": "unbiased"},
+        versions={},
     )

@@ -1,53 +1,65 @@
-"""Pages as files would show them, and what must hold of every page."""
+"""A figure laid out as `save` lays it out, and what holds of every page."""
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cka_probe.plotting import style
+from cka_probe.plotting.figure import laid_out, save, width_and_scale
 
 
-def drawn(draw, size, thing, *, zoom=1.0):
-    """The page laid out as in a file, and its axes."""
-    width, height = size(thing)
-    with matplotlib.style.context(["default", style.FILE_STYLE]):
-        figure = Figure(figsize=(width * zoom, height * zoom))
-        ax = figure.add_axes((0, 0, 1, 1))
-        assert draw(thing, ax) is ax
-        figure.draw_without_rendering()
-    return ax
+def sheet_of(figure, *, look="paper", venue=None):
+    """The figure as `save` lays it out for a style and a venue."""
+    width, scale = width_and_scale(figure, look, venue)
+    sheet = laid_out(figure, width, scale)
+    with style.context(scale):
+        sheet.draw_without_rendering()
+    return sheet
 
 
-def texts(ax):
-    """Everything that is written on the page."""
-    panels = [ax, *ax.child_axes]
-    found = [text for panel in panels for text in panel.findobj(Text) if text.get_visible() and text.get_text()]
-    return list({id(text): text for text in found if text.axes is None or text.axes.get_visible()}.values())
+def texts(sheet):
+    """Everything that is written on a page and seen."""
+    hidden = {id(label) for axes in every_axes(sheet) for label in hidden_labels(axes)}
+    written = [text for text in sheet.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return list({id(text): text for text in written if id(text) not in hidden and is_shown(text)}.values())
 
 
-def words(ax):
-    return [text.get_text() for text in texts(ax)]
+def is_shown(text):
+    """Whether the axes that a text is part of are drawn."""
+    return text.axes is None or (text.axes.get_visible() and (text.axes.axison or not is_label(text)))
 
 
-def check_page(ax):
-    """Nothing written is cut off, under 6 points, or over something else that is written."""
-    width, height = ax.figure.bbox.size
-    hidden = {id(label) for panel in ax.child_axes for label in hidden_labels(panel)}
-    found = [text for text in texts(ax) if id(text) not in hidden]
-    boxes = np.array([text.get_window_extent().padded(-0.5).extents for text in found])
-    assert min(text.get_fontsize() for text in found) >= 5.99
-    for text, (left, bottom, right, top) in zip(found, boxes, strict=True):
-        assert 0 <= left <= right <= width, text
-        assert 0 <= bottom <= top <= height, text
-    low, high = boxes[:, None, :2], boxes[None, :, 2:]
-    over = (low < high).all(-1) & (low < high).all(-1).T
-    assert not [(str(found[i]), str(found[j])) for i, j in np.argwhere(over) if i < j]
+def is_label(text):
+    axes = text.axes
+    return any(text in (*axis.get_ticklabels(which="both"), axis.label) for axis in (axes.xaxis, axes.yaxis))
 
 
-def hidden_labels(panel):
+def every_axes(sheet):
+    """The axes of a page, with the axes inside them, such as colour bars."""
+    return [axes for outer in sheet.axes for axes in (outer, *outer.child_axes)]
+
+
+def words(sheet):
+    return [text.get_text() for text in texts(sheet)]
+
+
+def check_legible(sheet, least=style.SMALLEST):
+    """Nothing written is cut off, too small, or over something else that is written."""
+    written = texts(sheet)
+    width, height = sheet.bbox.size
+    tolerance = 0.4 * sheet.dpi / 72  # points that letters have empty around them
+    boxes = np.array([text.get_window_extent().padded(-tolerance).extents for text in written])
+    assert min(text.get_fontsize() for text in written) >= least - 1e-6
+    for text, (left, bottom, right, top) in zip(written, boxes, strict=True):
+        assert 0 <= left <= right <= width, f"{text} is cut at the side"
+        assert 0 <= bottom <= top <= height, f"{text} is cut above or below"
+    over = (boxes[:, None, :2] < boxes[None, :, 2:]).all(-1)
+    assert not [(str(written[i]), str(written[j])) for i, j in np.argwhere(over & over.T) if i < j]
+
+
+def hidden_labels(axes):
     """Labels of ticks outside the limits of their axis, which exist and are not drawn."""
-    for axis in (panel.xaxis, panel.yaxis):
+    for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
         air = 1e-9 * (high - low)
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
@@ -55,12 +67,12 @@ def hidden_labels(panel):
                 yield from (tick.label1, tick.label2)
 
 
-def check_same_bytes(save, thing, folder, suffixes=("svg",)):
-    """The same thing gives the same bytes, whatever anybody's settings are."""
+def check_same_bytes(figure, folder, suffixes=("svg",), dpi=None):
+    """The same figure gives the same bytes, whatever anybody's settings are, and leaves these as they were."""
     before = dict(matplotlib.rcParams)
     for suffix in suffixes:
-        (first,) = save(thing, [folder / f"first.{suffix}"])
+        (first,) = save(figure, [folder / f"first.{suffix}"], dpi=dpi)
         with matplotlib.style.context("dark_background"):
-            (second,) = save(thing, [folder / "folder" / f"second.{suffix}"])
+            (second,) = save(figure, [folder / "folder" / f"second.{suffix}"], dpi=dpi)
         assert first.read_bytes() == second.read_bytes()
     assert dict(matplotlib.rcParams) == before
