@@ -94,7 +94,7 @@ class ArmMaps:
         axes = panels(figure, len(layers), most=across, narrowest=0.1)
         compared = [self._draw_layer(ax, index, cell) for ax, index in zip(axes, layers, strict=True)]
         for number, (ax, (index, layer)) in enumerate(zip(axes, layers.items(), strict=True)):
-            ax.set_title(labels.cut(f"{index}  {layer}", cell * len(self.arms) * 72 / 7.2), fontsize=style.small(),
+            ax.set_title(labels.cut(f"{index}  {layer}", cell * len(self.arms) * 72 / style.SMALL, bold=True), fontsize=style.small(),
                          weight="bold")  # fmt: skip
             ax.tick_params(labelleft=number % across == 0, length=0)
         keys: list[Artist] = []

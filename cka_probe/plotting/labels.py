@@ -24,21 +24,21 @@ STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 @lru_cache(maxsize=4096)
-def width(text: str) -> float:
+def width(text: str, *, bold: bool = False) -> float:
     """Return the width of `text` in em."""
-    font = FontProperties(family="DejaVu Sans", size=100)
+    font = FontProperties(family="DejaVu Sans", size=100, weight="bold" if bold else "normal")
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 100
 
 
-def cut(text: str, room: float) -> str:
+def cut(text: str, room: float, *, bold: bool = False) -> str:
     """Return `text`, or its end after an ellipsis, no wider than `room` em.
 
     >>> cut("norm3", 10), cut("a/long/way/to/norm3", 5)
     ('norm3', '…/norm3')
     """
-    if width(text) <= room:
+    if width(text, bold=bold) <= room:
         return text
-    start = next((start for start in range(1, len(text)) if width("…" + text[start:]) <= room), len(text))
+    start = next((start for start in range(1, len(text)) if width("…" + text[start:], bold=bold) <= room), len(text))
     return "…" + text[start:]
 
 

@@ -159,10 +159,12 @@ class LayerGrid:
         title = self.titles[index] if self.titles else ", ".join(dict.fromkeys(names))
         measure = f"{labels.measure_name(result)}, " if self._maps[0].words == "similarity" else ""
         note = f"{measure}n = {result.num_examples}"
-        bold = 1.2 * style.TEXT / 72  # inches of an em, of letters that are wider by a fifth
-        below = labels.width(title) * bold + labels.width(note) * style.SMALL / 72 + 0.1 > width
-        ax.set_title(labels.cut(title, width / bold) + ("\n" if below else ""), weight="bold")
-        ax.set_title(note, loc="right", fontsize=style.small())
+        below = labels.width(title, bold=True) * style.TEXT + labels.width(note) * style.SMALL > (width - 0.1) * 72
+        title = labels.cut(title, width * 72 / style.TEXT, bold=True)
+        ax.set_title(title, weight="bold", pad=style.points(3.0 + below * 1.4 * style.SMALL))
+        right, side = (0, "left") if below else (1, "right")
+        above: dict[str, Any] = {"xytext": (0, style.points(3.0)), "textcoords": "offset points", "va": "baseline"}
+        ax.annotate(note, (right, 1), xycoords="axes fraction", ha=side, fontsize=style.small(), **above)
 
     def _outline(self, ax: Axes, rows: int, columns: int, *, thin: float) -> None:
         """Draw a frame around the emphasised cells, white and blue: one of the two is seen on any colour of the map."""
