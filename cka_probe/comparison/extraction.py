@@ -118,7 +118,7 @@ def _run_batch(run: _ModelRun, images: Tensor, settings: Settings) -> None:
         products = record(backbone.model, images, run.layers.modules, to_gram, run=forward, stop=bool(run.grams))
     grams = centred_grams(products)
     run.grams.append(grams.matrices)
-    run.squares.append(grams.spread.square() * len(images))
+    run.squares.append(grams.rms.square() * len(images))
     for index in (~(grams.finite & grams.varies)).nonzero().flatten().tolist():
         run.undefined.setdefault(run.layers[index].module, _undefined_reason(grams, index))
 
@@ -157,7 +157,7 @@ def _fingerprint(
     return Fingerprint(
         grams=tuple(run.grams),
         layers=run.layers,
-        spreads=tuple(squares.sqrt().tolist()),
+        rms=tuple(squares.sqrt().tolist()),
         undefined=undefined,
         side=side,
         images=hashes,

@@ -69,8 +69,8 @@ def _emphasised(grid: LayerGrid, result: SimilarityMatrix) -> grid_plan.Emphasis
     """Return the emphasised cells of a result, in the order of its columns."""
     cells: Any = tuple(np.array(EMPHASES[str(grid.emphasis)][1](*result.values.shape)).T)
     both = grid.emphasis == "diagonal"
-    spreads = {"x": [axis.spread for axis in result.rows]} if both else {}
-    spreads["y" if both else "x"] = [axis.spread for axis in result.columns]
+    spreads = {"x": [axis.rms for axis in result.rows]} if both else {}
+    spreads["y" if both else "x"] = [axis.rms for axis in result.columns]
     return grid_plan.Emphasised(
         result.values[cells],
         result.low[cells],
