@@ -29,9 +29,9 @@ from cka_probe.attribution.layouts import Layout, check_layout, infer_layout, pa
 from cka_probe.attribution.networks import Network, network_of
 from cka_probe.attribution.targets import Region, Scored, target_of
 from cka_probe.errors import DataError
+from cka_probe.models.checkpoint import Trained
 from cka_probe.models.gradients import gradients
 from cka_probe.models.recording import full_float32, record
-from cka_probe.models.trained import Trained
 
 
 @dataclass(frozen=True, eq=False)

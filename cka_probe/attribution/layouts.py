@@ -6,11 +6,9 @@
 | NHWC | (n, h, w, C) | Swin transformers of timm |
 | h x w | (n, L, C), L >= h w | tokens: the image's cells are the last, row by row |
 
-Before the tokens of the image's cells there may be a class token and registers. Where the channels are follows from
-the module (a convolution puts out NCHW, a linear layer's channels are last), from what the model says of itself, from
-the proportions of the image, or from there being convolutions and no layer norm, in this order. How many tokens are
-no cells follows from the model, or from the one grid of square cells that fits. What is not certain is refused: a map
-drawn along the wrong axes looks like a map.
+Before the tokens of the image's cells there may be a class token and registers. Where the channels are is inferred by
+`models.layouts`; how many tokens are not cells follows from the model, or from the one grid of square cells that fits.
+What is not certain is an error: a map drawn along the wrong axes still looks like a map.
 """
 
 import re
@@ -19,21 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from cka_probe.errors import LayerError
-from cka_probe.similarity.features import layout_of
-
-CHANNELS_FIRST = (
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.BatchNorm2d,
-    nn.GroupNorm,
-    nn.InstanceNorm2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Upsample,
-)
-CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
-"""These and not their subclasses: a LayerNorm2d of timm or torchvision is a LayerNorm with its channels first."""
+from cka_probe.models.layouts import channel_layout, module_layout
 
 MOST_PREFIXES = 8
 """Tokens before the image's that are thought possible where the model does not say: a class token, registers."""
@@ -78,7 +62,7 @@ def parse_layout(word: str) -> Layout:
 
 def check_layout(layout: Layout, shape: tuple[int, ...], name: str, module: nn.Module) -> None:
     """Raise `LayerError` unless the activation of a module, of this shape, can have a layout that a user named."""
-    tokens, known = layout.grid[0] * layout.grid[1], _order_by_kind(module)
+    tokens, known = layout.grid[0] * layout.grid[1], module_layout(module)
     fits = len(shape) == 3 and shape[1] >= tokens if layout.order == "NLC" else len(shape) == 4
     if not fits or (len(shape) == 4 and known not in (None, layout.order)):
         wanted = f"{layout.grid[0]}x{layout.grid[1]}" if layout.order == "NLC" else layout.order
@@ -86,19 +70,6 @@ def check_layout(layout: Layout, shape: tuple[int, ...], name: str, module: nn.M
             f"layer {name!r}, {type(module).__name__}, puts out {shape}, which is not laid out as {wanted}; "
             f"write {name} alone"
         )
-
-
-def _order_by_kind(module: nn.Module) -> str | None:
-    """Return the order of a module's feature maps, where its kind says it."""
-    if isinstance(module, CHANNELS_FIRST):
-        return "NCHW"
-    return "NHWC" if type(module) in CHANNELS_LAST else None
-
-
-def _convolutional(owner: nn.Module) -> bool:
-    """Return whether a network has convolutions and no layer norm, which is what puts channels last."""
-    kinds = [type(module) for module in owner.modules()]
-    return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(k, nn.LayerNorm) for k in kinds)
 
 
 def infer_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, owner: nn.Module) -> Layout:
@@ -115,9 +86,7 @@ def infer_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, own
         LayerError: It has no positions, or they cannot be told from the channels.
     """
     if len(shape) == 4:
-        known = _order_by_kind(owner.get_submodule(name))
-        declared = getattr(owner, "output_fmt", None) or ("NCHW" if _convolutional(owner) else None)
-        order = known or layout_of(shape, pixels, declared)
+        order = channel_layout(shape, pixels, owner.get_submodule(name), owner)
         if order is not None:
             return Layout(order)
         raise LayerError(

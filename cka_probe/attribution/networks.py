@@ -18,12 +18,10 @@ from cka_probe.errors import CheckpointError, DataError, LayerError
 from cka_probe.images.sample import Sample
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
-from cka_probe.models.checkpoint import Checkpoint, file_hash, read_header
-from cka_probe.models.checkpoints.reading import is_safetensors
+from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash, load_trained, read_header
 from cka_probe.models.load import load, weights_hash, wrap
 from cka_probe.models.recording import evaluating, trace_shapes
 from cka_probe.models.selection import select_layers
-from cka_probe.models.trained import Trained, load_trained
 from cka_probe.registry import suggestion
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
@@ -170,7 +168,7 @@ def network_of(model: str | Path | Trained | nn.Module) -> Network:
 def _loaded(reference: str | Path) -> Trained | Backbone:
     """Return encoder and head of a checkpoint that has both, else what `load` makes of a reference."""
     path = Path(reference)
-    if path.is_file() and is_safetensors(path):
+    if path.is_file():
         header = read_header(path)
         if header is not None and header.task:
             return load_trained(path)
@@ -207,7 +205,7 @@ class EvaluationModel:
             CheckpointError: It cannot be loaded.
         """
         path, header = Path(reference), None
-        if path.is_file() and is_safetensors(path):
+        if path.is_file():
             header = read_header(path)
         header = header if header is not None and header.task else None
         network: Trained | Backbone = load(reference) if header is None else load_trained(path)

@@ -23,9 +23,8 @@ from cka_probe.attribution.grad_cam import Maps, grad_cam
 from cka_probe.attribution.networks import EvaluationModel
 from cka_probe.attribution.saved_maps import SavedMap, held, prediction_of
 from cka_probe.errors import DataError, OutOfMemoryError
-from cka_probe.images.datasets import Dataset
+from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sample import Sample
-from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash, list_hash
 from cka_probe.models.checkpoint import versions

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cka_probe.comparison.results import Side
 from cka_probe.errors import FingerprintError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, read_metadata
 from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
@@ -133,8 +133,8 @@ class Fingerprint:
         Raises:
             FingerprintError: The file is not a fingerprint, or of a format that this version does not read.
         """
-        header = _header(path)
-        if header is None or header.pop("format") != FORMAT:
+        header = read_metadata(path) if is_fingerprint(path) else None
+        if header is None or header.pop("format") != FORMAT or "rms" not in header:
             raise FingerprintError(
                 f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); recompute it"
             )
@@ -152,20 +152,11 @@ class Fingerprint:
 
 def is_fingerprint(path: str | Path) -> bool:
     """Return whether a file is a fingerprint, of any version of the format."""
-    header = _header(path)
-    return header is not None and str(header.get("format")).startswith("ckaprobe-fingerprint/")
-
-
-def _header(path: str | Path) -> dict[str, Any] | None:
-    """Return the header of a fingerprint file, or None for any other file."""
-    if not Path(path).is_file():
-        return None
     try:
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["ckaprobe"])
-            return header
-    except (SafetensorError, KeyError, OSError, ValueError):
-        return None
+        header = read_metadata(path)
+    except (SafetensorError, ValueError):
+        return False
+    return header is not None and str(header.get("format")).startswith("ckaprobe-fingerprint/")
 
 
 def _unpacked(packed: Tensor) -> Tensor:

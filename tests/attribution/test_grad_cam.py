@@ -8,9 +8,8 @@ from cka_probe import Backbone, grad_cam, registry
 from cka_probe.attribution.grad_cam import Maps
 from cka_probe.errors import CheckpointError, DataError, LayerError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
-from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
+from cka_probe.models.checkpoint import Checkpoint, Trained, save_checkpoint
 from cka_probe.models.load import random_backbone
-from cka_probe.models.trained import Trained
 
 
 def net(classes=4, seed=0):

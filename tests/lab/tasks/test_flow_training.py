@@ -8,7 +8,7 @@ import torch
 from cka_probe.lab.tasks.flow import Flow
 from cka_probe.lab.tasks.inpainting import Inpainting
 from cka_probe.lab.training import read_recipe, run_recipe
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained
 
 RECIPE = """
 name = "pairs and holes"

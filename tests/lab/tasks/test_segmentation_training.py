@@ -12,8 +12,7 @@ from cka_probe.lab.tasks.segmentation import NETWORKS, Segmentation
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.recipe import bundled, read_recipe, recipe_of
 from cka_probe.lab.training.start import begin, fill, random_backbone, seeded
-from cka_probe.models.checkpoint import read_checkpoint, read_header
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained, read_checkpoint, read_header
 
 SIZE = [64, 64]
 STRIDES = {"skip": 0, "deeplab": 16, "linear": 0}
