@@ -1,78 +1,103 @@
-"""Whole files or none: write beside, then rename.
+"""Write files completely or not at all: to a temporary file, then rename; and read what ckaprobe wrote in a header.
 
-An interrupted run, a full disk or an error half-way leaves the file that was there before, or nothing.
+After an interruption, a full disk or an error half-way, the file is what it was before, or absent.
 """
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
 
 from cka_probe.errors import OutputError
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; on success it becomes `path`, on any failure it is gone.
+    """Yield a temporary path to write to, which replaces `path` on success and is deleted on failure.
 
-    The folder is made if it is not there. The name given ends as `path` does, so that writers that look at
-    the suffix choose the same format.
+    The folder is created if it does not exist. The temporary name has the suffix of `path`, so that writers that
+    choose a format by the suffix choose the same one.
 
     Args:
-        path: The file that is wanted.
-
-    Yields:
-        The path to write to.
+        path: The file to write.
 
     Raises:
-        OutputError: The place cannot be written to, or the disk is full; or a device or a pipe is there,
-            which must not be renamed over.
+        OutputError: The path cannot be written, the disk is full, or the path is a device or a pipe.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "scores.txt"
+    >>> with atomic_write(path) as temporary:
+    ...     _ = temporary.write_text("0.9")
+    >>> path.read_text()
+    '0.9'
     """
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():  # a folder says so when it is renamed over
-        raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another place")
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    if path.exists() and not path.is_file() and not path.is_dir():  # renaming over a folder raises its own error
+        raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another path")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        mode = _usual_mode(beside)
-        yield beside
-        beside.chmod(mode)  # safetensors leaves files that nobody but their writer may read
-        os.replace(beside, path)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors writes files that only their owner can read
+        temporary.unlink()
+        yield temporary
+        temporary.chmod(mode)
+        os.replace(temporary, path)
     except OSError as error:
-        if error.filename is not None and Path(error.filename) not in (path, beside, *path.parents):
-            raise  # some other file's trouble, met while writing this one
+        if error.filename is not None and Path(error.filename) not in (path, temporary, *path.parents):
+            raise  # an error of another file, raised inside the `with` block
         raise OutputError(f"cannot write {path}: {_reason(error)}") from error
     finally:
-        if beside.parent.is_dir():
-            beside.unlink(missing_ok=True)
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def check_writable(folder: str | Path) -> None:
-    """Make a folder if it is not there and find out now, not after the work, whether it can be written to.
+    """Create a folder if it does not exist, and check before the work that files can be written to it.
 
     Raises:
-        OutputError: It cannot.
+        OutputError: They cannot.
     """
-    with atomic_write(Path(folder) / ".writable") as beside:
-        beside.write_bytes(b"")
-    (Path(folder) / ".writable").unlink()
-
-
-def _usual_mode(path: Path) -> int:
-    """Return the permissions that a new file gets here, by making one for a moment."""
-    path.touch()
-    mode = path.stat().st_mode
+    path = Path(folder) / ".writable"
+    with atomic_write(path) as temporary:
+        temporary.touch()
     path.unlink()
-    return mode
 
 
 def _reason(error: OSError) -> str:
-    """Return what went wrong and what to do about it, in half a line."""
+    """Return what went wrong and what to do about it, for a message."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "no space left; free some or choose another folder with --out"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "no permission to write there; choose another folder with --out"
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-        return "a file stands where a folder is needed (or a folder where a file is); choose another place"
+        return "a file is where a folder is needed, or a folder where a file is; choose another path"
     return error.strerror or str(error)
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Return whether a file starts as safetensors files do: the length of the header in 8 bytes, then JSON."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32
+
+
+def read_metadata(path: str | Path) -> dict[str, Any] | None:
+    """Return what ckaprobe wrote as JSON in the header of a safetensors file, or None for any other file.
+
+    Raises:
+        SafetensorError: The file is damaged.
+    """
+    if not is_safetensors(path):
+        return None
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get("ckaprobe")
+    return None if text is None else json.loads(text)

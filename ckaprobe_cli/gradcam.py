@@ -11,7 +11,7 @@ from ckaprobe_cli.options import Device, Out, Style, Venue
 if TYPE_CHECKING:
     from cka_probe.attribution.saved_maps import SavedMap
 
-KEPT = "maps"
+FOLDER = "maps"
 
 
 def gradcam(
@@ -40,7 +40,7 @@ def gradcam(
         typer.Option(help="Also draw the maps of these classes: car,road.", show_default=False),
     ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Also draw the maps before their ReLU.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help=f"Save all maps in {KEPT}/, one .npz per checkpoint.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help=f"Save all maps in {FOLDER}/, one .npz per checkpoint.")] = False,
     style: Style = "paper",
     venue: Venue = None,
     device: Device = "auto",
@@ -50,7 +50,7 @@ def gradcam(
     Writes gradcam.json and gradcam.csv (one row per checkpoint and image), gradcam.png and gradcam.pdf; prints the
     summary and the paths.
     """
-    from cka_probe.attribution.over_images import Rules, attribute, evenly_spaced
+    from cka_probe.attribution.attribute import attribute, evenly_spaced
     from cka_probe.attribution.saved_maps import panel_of
     from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
@@ -59,42 +59,52 @@ def gradcam(
 
     check_writable(out)
     check_style(style, venue)
-    called = _called(checkpoints, names)
-    rules = Rules(num or None, seed, tolerance, log_softmax=log_softmax)
+    named = _by_name(checkpoints, names)
     dataset = open_dataset(data)
-    hold = -1 if keep else draw
     with progress_bar("images") as progress:
-        result, held = attribute(called, data, layer, target, rules=rules, device=device, hold=hold, progress=progress)
+        result, saved = attribute(
+            named,
+            data,
+            layer,
+            target,
+            num=num or None,
+            seed=seed,
+            tolerance=tolerance,
+            log_softmax=log_softmax,
+            device=device,
+            keep=-1 if keep else draw,
+            progress=progress,
+        )
     typer.echo(result.summary())
     paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
-    paths += _kept(held, out / KEPT) if keep else []
+    paths += _save(saved, out / FOLDER) if keep else []
     if draw:
-        some = {name: [maps[place] for place in sorted(evenly_spaced(len(maps), draw))] for name, maps in held.items()}
-        wanted = [name.strip() for name in classes.split(",")] if classes else []
-        panel = panel_of(result, some, getattr(dataset, "classes", None), wanted, signed=signed)
+        drawn = {name: [maps[i] for i in sorted(evenly_spaced(len(maps), draw))] for name, maps in saved.items()}
+        class_names = [name.strip() for name in classes.split(",")] if classes else []
+        panel = panel_of(result, drawn, getattr(dataset, "classes", None), class_names, signed=signed)
         paths += save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue)
     for path in paths:
         typer.echo(path)
 
 
-def _called(checkpoints: list[str], names: str | None) -> dict[str, str]:
-    """Return checkpoints by what they are called."""
+def _by_name(checkpoints: list[str], names: str | None) -> dict[str, str]:
+    """Return checkpoints by name."""
     from cka_probe.attribution.attributions import distinct_names
     from cka_probe.errors import DataError
 
-    called = distinct_names(checkpoints) if names is None else [name.strip() for name in names.split(",")]
-    if len(set(called)) != len(checkpoints) or len(called) != len(checkpoints) or not all(called):
+    split = distinct_names(checkpoints) if names is None else [name.strip() for name in names.split(",")]
+    if len(set(split)) != len(checkpoints) or len(split) != len(checkpoints) or not all(split):
         raise DataError(
-            f"expected {len(checkpoints)} different names, one for each checkpoint, found {', '.join(called)}; give "
+            f"expected {len(checkpoints)} different names, one for each checkpoint, found {', '.join(split)}; give "
             "them with --names and commas, and each checkpoint once"
         )
-    return dict(zip(called, checkpoints, strict=True))
+    return dict(zip(split, checkpoints, strict=True))
 
 
-def _kept(held: dict[str, list["SavedMap"]], folder: Path) -> list[Path]:
+def _save(saved: dict[str, list["SavedMap"]], folder: Path) -> list[Path]:
     """Write the maps of each checkpoint; return the paths."""
     from cka_probe.attribution.saved_maps import save_maps
     from cka_probe.lab.evaluation.predictions import check_names, prediction_path
 
-    check_names(list(held))
-    return [save_maps(maps, prediction_path(folder, name, ".npz")) for name, maps in held.items()]
+    check_names(list(saved))
+    return [save_maps(maps, prediction_path(folder, name, ".npz")) for name, maps in saved.items()]

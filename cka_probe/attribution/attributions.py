@@ -1,18 +1,19 @@
-"""How well the maps of several checkpoints follow the outlines of classes: a row for each image and checkpoint.
+"""How well the maps of several checkpoints follow label boundaries: one row for each checkpoint and image.
 
-The table holds each image's own numbers (`alignment`), so means, their intervals and paired differences need no
-further forward pass. All checkpoints have the same images, and intervals resample whole images (`resampling`), so
-checkpoints are compared in pairs. An image without a value (no boundary, a map that is zero everywhere) is NaN with
-its reason; it enters no mean and no pair.
+The table holds each image's own numbers (`alignment`), so means, intervals and paired differences need no further
+forward pass. All checkpoints have the same images, and the bootstrap draws whole images (`resampling`), so checkpoints
+are compared in pairs. An image without a value (no boundary, a map that is zero everywhere) is NaN with a reason; it
+enters no mean and no pair.
 
-| column | what |
+| column | meaning |
 |---|---|
 | `correlation`, `ap` | of the map's steepness with the label boundaries; average precision |
-| `correlation_signed`, `ap_signed` | the same of the map before its ReLU, which leaves some maps zero |
+| `correlation_signed`, `ap_signed` | the same for the map before its ReLU, which sets some maps to zero |
 | `chance` | share of boundary pixels: the average precision of a random ranking; a random correlation is 0 |
-| `ceiling` | average precision of the true labels at the layer's pixels: that of a perfect map |
-| `correlation_image`, `ap_image` | the same of the image's grey value: that of an edge detector |
-| `correlation_edges`, `ap_edges` | the same of a map that lights up at the image's edges |
+| `ceiling` | average precision of the true labels at the layer's resolution: that of a perfect map |
+| `correlation_image`, `ap_image` | the same for the image's grey value: that of an edge detector |
+| `correlation_edges`, `ap_edges` | the same for a map that lights up at the image's edges |
+| `boundary`, `counted` | pixels on a boundary; pixels for which that is known |
 | `score`, `zero` | the target's value; whether the map is nowhere positive (1) or not (0) |
 | `predicted` | the class of a classifier, else "" |
 | `undefined` | why `correlation` and `ap` are NaN, or "" |
@@ -33,185 +34,87 @@ from cka_probe.documents import Document, read_document
 from cka_probe.errors import DataError
 from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
 
-KINDS = ("correlation", "ap")
-SIGNED = "signed"
-MEASURES = (*KINDS, *(f"{kind}_{SIGNED}" for kind in KINDS))
-"""What is compared between checkpoints, and with its controls."""
+FORMAT = "ckaprobe-attributions/1"
+MADE_BY = ("attributions", "a gradcam.json of `ckaprobe gradcam`", "run the command again")
+
+SIGNED, CHANCE = "signed", "chance"
 CONTROLS = {"image": "the image itself", "edges": "the image's edges"}
-"""Maps that have understood nothing, by the ending of their columns."""
-CHANCE = "chance"
-NUMBERS = (
-    *MEASURES,
-    "chance",
-    "ceiling",
-    *(f"{kind}_{control}" for control in CONTROLS for kind in KINDS),
-    "boundary",
-    "counted",
-    "score",
-    "zero",
-)
-"""Columns of numbers; `boundary` and `counted` are pixels."""
-WORDS = ("predicted", "undefined")
-COLUMNS = ("checkpoint", "image", *NUMBERS, *WORDS)
-MEANT = (*NUMBERS[: NUMBERS.index("boundary")], "zero")
-"""Columns that have a mean with an interval."""
+"""Maps that do not depend on a network, by the suffix of their columns."""
+MEASURES = ("correlation", "ap", "correlation_signed", "ap_signed")
+"""The measures that are compared between checkpoints and with the controls."""
+AVERAGED = (*MEASURES, CHANCE, "ceiling", "correlation_image", "ap_image", "correlation_edges", "ap_edges", "zero")
+"""The columns that have a mean with an interval."""
+NUMBERS = (*AVERAGED[:-1], "boundary", "counted", "score", "zero")
+COLUMNS = ("checkpoint", "image", *NUMBERS, "predicted", "undefined")
 UNLABELLED = "the data have no labels"
-PLAIN = {
+NAMES = {
     "ap": "average precision",
-    "chance": "chance",
     "ceiling": "true labels",
     "zero": "share of maps zero everywhere",
+    SIGNED: "before ReLU",
+    **CONTROLS,
 }
-ENDINGS = {SIGNED: "before ReLU"} | CONTROLS
+"""Columns and suffixes of columns in words, where these differ."""
+VIEWS = {
+    "whole": "the whole image",
+    "middle": "the middle of an image",
+    "stored": "images at their stored size",
+    "box": "the middle of an image, as in training",
+}
+"""What a network sees of an image, by `view`."""
+MIN_HEADROOM = 0.1
+"""Lead of true labels over chance below which a layer is too coarse to follow boundaries."""
 
 
-def describe_column(measure: str) -> str:
-    """Return what a measure is called where people read it.
+def describe_column(column: str) -> str:
+    """Return a column in words.
 
     >>> describe_column("ap_signed"), describe_column("correlation_edges")
     ('average precision, before ReLU', "correlation, the image's edges")
     """
-    kind, _, ending = measure.partition("_")
-    return PLAIN.get(kind, kind) + (f", {ENDINGS[ending]}" if ending else "")
+    return ", ".join(NAMES.get(part, part) for part in column.split("_"))
 
 
 def distinct_names(references: Sequence[str]) -> list[str]:
-    """Return a short name for each reference: a file's stem, or with several the parts of the paths that differ.
+    """Return a short name for each reference: the stem of a file, or the parts in which several paths differ.
 
     Args:
-        references: Paths, or what else `load` takes; each once.
+        references: Paths, or anything else that `load` takes; each once.
 
     >>> distinct_names(["runs/mesa/mp.safetensors"]), distinct_names(["a/mp.safetensors", "a/sp.safetensors"])
     (['mp'], ['mp', 'sp'])
     >>> distinct_names(["t/none/3/segment.safetensors", "t/video/3/segment.safetensors"])
     ['none', 'video']
     """
-    parts = [list(PureWindowsPath(reference).parts) for reference in references]  # takes / and \\ alike
-    parts = [[*own[:-1], own[-1].removesuffix(".safetensors")] if own else own for own in parts]
-    if len(set(map(tuple, parts))) < len(parts):
+    split = [PureWindowsPath(reference.removesuffix(".safetensors")).parts for reference in references]  # / and \\
+    if len(set(split)) < len(split):
         return list(references)
-    while len(parts) > 1 and all(len(own) > 1 for own in parts) and len({own[-1] for own in parts}) == 1:
-        parts = [own[:-1] for own in parts]
-    last = [own[-1] if own else reference for own, reference in zip(parts, references, strict=True)]
+    while len(split) > 1 and all(len(parts) > 1 for parts in split) and len({parts[-1] for parts in split}) == 1:
+        split = [parts[:-1] for parts in split]
+    last = [parts[-1] if parts else reference for parts, reference in zip(split, references, strict=True)]
     if len(set(last)) == len(last):
         return last
-    while all(len(own) > 1 for own in parts) and len({own[0] for own in parts}) == 1:
-        parts = [own[1:] for own in parts]
-    return ["/".join(own) for own in parts]
-
-
-SEEN = {
-    "whole": "the whole image",
-    "middle": "the middle of an image",
-    "stored": "images at the size they have",
-    "box": "the middle of an image, as its weights were trained",
-}
-"""What a network sees of an image, by `view`."""
-ROOM = 0.1
-"""Lead of true labels over chance below which a layer is too coarse to say anything of boundaries."""
-
-
-def described(model: Mapping[str, Any]) -> str:
-    """Return what a checkpoint is, in half a line."""
-    size, layer_size = (_pixels(model[name]) for name in ("size", "layer_size"))
-    task = f", task {model['task']}" if model["task"] else ""
-    return f"{model['reference']} ({model['architecture']}{task}), {size} px; layer {model['layer']}, {layer_size}"
-
-
-def wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return average precisions as words, a checkpoint a row."""
-    columns = {"ap": "map", f"ap_{SIGNED}": "before ReLU", "chance": "chance", "ceiling": "true labels"}
-    columns |= {f"ap_{control}": words for control, words in CONTROLS.items()}
-    shown = rows[rows["measure"].isin(columns)]
-    texts = {(row.checkpoint, row.measure): _text(row) for row in shown.itertuples()}
-    names = list(dict.fromkeys(shown["checkpoint"]))
-    return pd.DataFrame({words: [texts[name, column] for name in names] for column, words in columns.items()}, names)
-
-
-def long(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return differences of average precision as words."""
-    shown = rows[rows["measure"].isin(["ap", f"ap_{SIGNED}"]) & ~rows["second"].isin(CONTROLS.values())]
-    what = shown["measure"].map({"ap": "map", f"ap_{SIGNED}": "before ReLU"})
-    parts = {"first": shown["first"], "second": shown["second"], "of": what}
-    return pd.DataFrame(parts | {"difference": [_text(row) for row in shown.itertuples()], "images": shown["num"]})
+    while all(len(parts) > 1 for parts in split) and len({parts[0] for parts in split}) == 1:
+        split = [parts[1:] for parts in split]
+    return ["/".join(parts) for parts in split]
 
 
 def verdicts(differences: pd.DataFrame) -> list[str]:
-    """Return, a sentence for each checkpoint, whether maps find boundaries better than chance and than controls.
+    """Return a sentence for each checkpoint: whether its maps find boundaries better than chance and the controls.
 
     Args:
-        differences: Of `Attributions.differences`.
+        differences: The result of `Attributions.differences`.
     """
     rows = differences[(differences["kind"] == "control") & (differences["measure"] == "ap")]
-    said = {}
+    sentences = []
     for name, own in rows[rows["num"] > 0].groupby("first", sort=False):
-        said[name] = ", ".join(f"{_than(row)} {row.second} ({_signed(row)})" for row in own.itertuples())
-    return [f"Maps of {name} find label boundaries {words}." for name, words in said.items()]
-
-
-def unlike(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what makes average precisions of these checkpoints differ, whatever they have learnt."""
-    said = []
-    seen = _by(models, lambda model: f"{SEEN.get(model['view'], model['view'])} at {_pixels(model['size'])} pixels")
-    if len(seen) > 1:
-        what = "; ".join(f"{', '.join(names)}: {view}" for view, names in seen.items())
-        said.append(f"Not of the same pixels ({what}): chance differs, and with it average precision.")
-    maps = _by(models, lambda model: _pixels(model["layer_size"]))
-    if len(maps) > 1:
-        what = "; ".join(f"{', '.join(names)}: {size}" for size, names in maps.items())
-        said.append(f"Maps of different size ({what}): a finer one can follow boundaries more closely.")
-    return said
-
-
-def too_coarse(means: pd.DataFrame, models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the checkpoints whose layer is so coarse that not even true labels would follow boundaries there.
-
-    Args:
-        means: Of `Attributions.intervals`.
-        models: Of `Attributions`.
-    """
-    table = means.set_index(["checkpoint", "measure"])["value"]
-    said = []
-    for name, model in models.items():
-        best, chance = table[name, "ceiling"], table[name, "chance"]
-        if best - chance < ROOM:
-            said.append(
-                f"The layer of {name} is too coarse to follow boundaries: at its {_pixels(model['layer_size'])} pixels "
-                f"true labels themselves have an average precision of {best:.3f}, chance {chance:.3f}."
-            )
-    return said
-
-
-def _by(models: Mapping[str, Mapping[str, Any]], key: Callable[[Mapping[str, Any]], str]) -> dict[str, list[str]]:
-    """Return names of checkpoints by what `key` says of them."""
-    found: dict[str, list[str]] = {}
-    for name, model in models.items():
-        found.setdefault(key(model), []).append(name)
-    return found
-
-
-def _pixels(size: Sequence[int]) -> str:
-    """Return width x height of (height, width)."""
-    return " x ".join(map(str, reversed(size)))
-
-
-def _than(row: Any) -> str:
-    """Return whether a difference is surely of one sign, in words."""
-    return "better than" if row.low > 0 else "worse than" if row.high < 0 else "not surely otherwise than"
-
-
-def _signed(row: Any) -> str:
-    """Return a difference with its interval."""
-    return f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-
-
-def _text(row: Any) -> str:
-    """Return a value with its interval."""
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" if np.isfinite(row.value) else "-"
-
-
-FORMAT = "ckaprobe-attributions/1"
-MADE_BY = ("attributions", "a gradcam.json of `ckaprobe gradcam`", "run the command again")
+        comparisons = ", ".join(
+            f"{'better than' if row.low > 0 else 'worse than' if row.high < 0 else 'not surely different from'} "
+            f"{row.second} ({row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}])"
+            for row in own.itertuples()
+        )
+        sentences.append(f"Maps of {name} find label boundaries {comparisons}.")
+    return sentences
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -220,14 +123,14 @@ class Attributions(Document):
 
     Attributes:
         table: One row for each checkpoint and image, in this order; columns `COLUMNS`.
-        models: By checkpoint, as it is called here: `reference`, `hash`, `task`, `architecture`, `size`, `layer`,
+        models: By the name of the checkpoint: `reference`, `hash`, `task`, `architecture`, `size`, `layer`,
             `layer_size`, `view` …
         data: `source`, `hash` of the list of images, `num` of images, `labels` (bool).
-        settings: `layer` and `target` as asked, `tolerance` (pixels of the labels), `resamples`, `seed` …
-        versions: Packages that made it.
+        settings: `layer` and `target` as given, `tolerance` (pixels of the labels), `resamples`, `seed` …
+        versions: Versions of the packages that made it.
 
     Raises:
-        DataError: A column is missing, or the checkpoints have not the same images.
+        DataError: A column is missing, or the checkpoints do not have the same images.
     """
 
     noun: ClassVar[str] = "attributions"
@@ -239,17 +142,16 @@ class Attributions(Document):
 
     def __post_init__(self):
         if tuple(self.table.columns) != COLUMNS:
-            raise DataError(f"expected columns {', '.join(COLUMNS)}, found {', '.join(self.table.columns)}; name them")
-        if taken := sorted({CHANCE, *CONTROLS.values()} & self.models.keys()):
-            raise DataError(
-                f"expected other names of checkpoints than {', '.join(taken)}, which are controls; name them"
-            )
-        own = {name: list(rows["image"]) for name, rows in self.table.groupby("checkpoint", sort=False)}
-        images = next(iter(own.values()), [])
-        if list(own) != list(self.models) or not images or any(names != images for names in own.values()):
+            raise DataError(f"expected columns {', '.join(COLUMNS)}, found {', '.join(self.table.columns)}")
+        if reserved := sorted({CHANCE, *CONTROLS.values()} & self.models.keys()):
+            raise DataError(f"expected other names of checkpoints than {', '.join(reserved)}, which are controls")
+        images = {name: list(rows["image"]) for name, rows in self.table.groupby("checkpoint", sort=False)}
+        first = next(iter(images.values()), [])
+        if list(images) != list(self.models) or not first or any(names != first for names in images.values()):
             raise DataError(
                 f"expected rows of the same images for each of {', '.join(self.models) or 'no checkpoint'}, found "
-                f"{', '.join(f'{len(names)} of {name}' for name, names in own.items()) or 'none'}; run all on one list"
+                f"{', '.join(f'{len(names)} of {name}' for name, names in images.items()) or 'none'}; run all on one "
+                "list of images"
             )
 
     def __repr__(self) -> str:
@@ -257,7 +159,7 @@ class Attributions(Document):
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Return the names of the images."""
+        """The names of the images."""
         return tuple(self.table["image"].iloc[: len(self.table) // len(self.models)])
 
     def of(self, checkpoint: str) -> pd.DataFrame:
@@ -272,23 +174,25 @@ class Attributions(Document):
             UnknownNameError: There is no such checkpoint or measure.
         """
         registry.get(self.models, checkpoint, "checkpoint")
-        registry.get(dict.fromkeys(MEANT), measure, "measure")
-        return self._means([self.of(checkpoint)[measure]], level)[0]
+        registry.get(dict.fromkeys(AVERAGED), measure, "measure")
+        return self._mean(self.of(checkpoint)[measure], level)
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row for each checkpoint and measure: checkpoint, measure, value, low, high, num.
 
-        `value` is the mean over the `num` images that have one; NaN where none has, as everywhere without labels.
+        `value` is the mean over the `num` images that have one; NaN if none has, as always without labels.
 
         Raises:
             DataError: `level` is not between 0 and 1.
         """
-        names = [{"checkpoint": name, "measure": measure} for name in self.models for measure in MEANT]
-        means = self._means([self.of(name)[measure] for name in self.models for measure in MEANT], level)
-        return pd.DataFrame([name | mean for name, mean in zip(names, means, strict=True)])
+        return pd.DataFrame(
+            {"checkpoint": name, "measure": measure} | self._mean(rows[measure], level)
+            for name, rows in ((name, self.of(name)) for name in self.models)
+            for measure in AVERAGED
+        )
 
     def difference(self, first: str, second: str, measure: str = "ap", level: float = 0.95) -> dict[str, float]:
-        """Return value, low, high and num of how much more of a measure a checkpoint has than another, in pairs.
+        """Return value, low, high and num of the paired difference of a measure, first less second.
 
         Args:
             first: A checkpoint.
@@ -300,77 +204,79 @@ class Attributions(Document):
             DataError: `level` is not between 0 and 1.
             UnknownNameError: There is no such checkpoint or measure.
         """
-        return self._means([self._paired(first, second, measure)], level)[0]
+        registry.get(self.models, first, "checkpoint")
+        registry.get(dict.fromkeys(MEASURES), measure, "measure")
+        kind, rows = measure.removesuffix(f"_{SIGNED}"), self.of(first)
+        columns = {words: f"{kind}_{control}" for control, words in CONTROLS.items()} | {CHANCE: CHANCE}
+        if second in columns:
+            return self._mean(rows[measure] - rows[columns[second]], level)
+        registry.get(self.models, second, "checkpoint")
+        return self._mean(rows[measure] - self.of(second)[measure], level)
 
     def differences(self, level: float = 0.95) -> pd.DataFrame:
-        """Return how much more one map follows boundaries than another of the same image, with paired intervals.
+        """Return how much better one map follows boundaries than another of the same image, with paired intervals.
 
-        First each checkpoint less chance and its own controls, then every checkpoint less every later one. Between
-        checkpoints of different input size it is of the same images, but not of the same pixels: their chance levels
-        differ.
+        First each checkpoint less chance and its own controls, then every checkpoint less every later one. Checkpoints
+        of different input size are compared on the same images, but not on the same pixels: their chance levels differ.
 
         Returns:
-            first, second, kind ("control" or "checkpoint"), measure, value, low, high, num (images in pairs).
+            first, second, kind ("control" or "checkpoint"), measure, value, low, high, num (pairs of images).
 
         Raises:
             DataError: `level` is not between 0 and 1.
         """
-        controls = [(name, other, "control") for name in self.models for other in (CHANCE, *CONTROLS.values())]
-        pairs = controls + [(*both, "checkpoint") for both in combinations(self.models, 2)]
-        asked = [
-            (*pair, measure)
-            for pair in pairs
+        pairs = [(name, other, "control") for name in self.models for other in (CHANCE, *CONTROLS.values())]
+        pairs += [(first, second, "checkpoint") for first, second in combinations(self.models, 2)]
+        return pd.DataFrame(
+            {"first": first, "second": second, "kind": kind, "measure": measure}
+            | self.difference(first, second, measure, level)
+            for first, second, kind in pairs
             for measure in MEASURES
-            if pair[1] != CHANCE or measure.startswith("ap")  # of a correlation it is 0
-        ]
-        means = self._means([self._paired(first, second, m) for first, second, _, m in asked], level)
-        names = ("first", "second", "kind", "measure")
-        return pd.DataFrame([dict(zip(names, row, strict=True)) | mean for row, mean in zip(asked, means, strict=True)])
+            if second != CHANCE or measure.startswith("ap")  # the correlation of chance is 0
+        )
 
     def summary(self) -> str:
         """Return what was attributed, and how well maps follow boundaries, as text for a terminal."""
-        lines = [f"{name}  {described(model)}" for name, model in self.models.items()]
+        lines = [f"{name}  {_describe_model(model)}" for name, model in self.models.items()]
         lines += [f"target {self.settings['target']}, {len(self.images)} images from {self.data['source']}", ""]
         if not self.data["labels"]:
-            return "\n".join([*lines, *self.left_out(), f"No alignment with label boundaries: {UNLABELLED}."])
+            return "\n".join([*lines, *self.exclusions(), f"No alignment with label boundaries: {UNLABELLED}."])
         differences = self.differences()
         lines += [
             "Average precision of a map's steepness for label boundaries at the network's size, tolerance",
             f"{self.settings['tolerance']:g} px; mean over images with its 95 % interval. Chance is the share of",
-            "boundary pixels; true labels, at the layer's pixels, are a map that knows everything. The image's grey",
-            "value and its edges are controls, which know nothing. Correlations are in the files.",
+            "boundary pixels; true labels, at the layer's resolution, are a perfect map. The image's grey value and",
+            "its edges are controls that do not depend on the network. Correlations are in the files.",
             "",
-            wide(self.intervals()).to_string(),
+            _means_in_words(self.intervals()).to_string(),
             "",
-            "The first less the second, in pairs (less the controls: in the files):",
+            "Paired differences, first less second (those from the controls are in the files):",
             "",
-            long(differences).to_string(index=False),
+            _differences_in_words(differences).to_string(index=False),
             "",
             *verdicts(differences),
         ]
-        return "\n".join([*lines, "", *self.cautions(), *self.left_out()]).rstrip()
+        return "\n".join([*lines, "", *self.warnings(), *self.exclusions()]).rstrip()
 
-    def cautions(self) -> list[str]:
-        """Return, as sentences, what stands between the numbers and what one would like to read from them."""
-        if not self.data["labels"]:
-            return []
-        return [*unlike(self.models), *too_coarse(self.intervals(), self.models)]
+    def warnings(self) -> list[str]:
+        """Return, as sentences, what limits the comparison of these numbers."""
+        return [*_differing_views(self.models), *_coarse_layers(self)] if self.data["labels"] else []
 
-    def left_out(self) -> list[str]:
-        """Return what is in no mean, a line for each checkpoint and reason."""
+    def exclusions(self) -> list[str]:
+        """Return the images that are in no mean, a line for each checkpoint and reason."""
         lines = []
         for name in self.models:
-            why = self.of(name)["undefined"]
-            zero = int(self.of(name)["zero"].sum())
-            unseen = ", and in no mean (chance is of all images, differences of those left)"
-            unseen *= bool(self.data["labels"])
-            lines += [f"{name}: {zero} of {len(why)} maps are zero everywhere{unseen}"] if zero else []
-            reasons = why[~why.isin(["", UNLABELLED, ZERO])].value_counts(sort=False)
-            lines += [f"{name}: {count} of {len(why)} in no mean, {words}" for words, count in reasons.items()]
+            rows = self.of(name)
+            reasons, zero = rows["undefined"], int(rows["zero"].sum())
+            suffix = ", and in no mean (chance is over all images, differences over the rest)"
+            suffix *= bool(self.data["labels"])
+            lines += [f"{name}: {zero} of {len(rows)} maps are zero everywhere{suffix}"] if zero else []
+            counts = reasons[~reasons.isin(["", UNLABELLED, ZERO])].value_counts(sort=False)
+            lines += [f"{name}: {count} of {len(rows)} in no mean, {reason}" for reason, count in counts.items()]
         return lines
 
     def to_frame(self) -> pd.DataFrame:
-        """Return `table`, one row per checkpoint and image."""
+        """Return `table`, which `save` writes as CSV."""
         return self.table
 
     @classmethod
@@ -378,13 +284,12 @@ class Attributions(Document):
         """Read the JSON that `save` wrote.
 
         Raises:
-            DataError: The file is not there, or does not hold attributions of this format.
+            DataError: The file does not exist, or does not hold attributions of this format.
         """
         keys = {"models", "data", "settings", "versions", "intervals", "differences", "table"}
         document = read_document(path, FORMAT, keys, MADE_BY)
+        del document["intervals"], document["differences"]  # for readers without this package
         table = document.pop("table")
-        for follows in ("intervals", "differences"):  # for readers without this package
-            del document[follows]
         if not isinstance(table, dict) or set(table) != set(COLUMNS):
             raise DataError(f"{path}: expected a table of {', '.join(COLUMNS)}; {MADE_BY[-1]}")
         columns = {
@@ -405,25 +310,78 @@ class Attributions(Document):
             "table": {name: self.table[name].tolist() for name in COLUMNS},
         }
 
-    def _paired(self, first: str, second: str, measure: str) -> pd.Series:
-        """Return a measure of a checkpoint less that of another or of a control, by image."""
-        registry.get(self.models, first, "checkpoint")
-        registry.get(dict.fromkeys(MEASURES), measure, "measure")
-        kind = measure.removesuffix(f"_{SIGNED}")
-        columns = {words: f"{kind}_{control}" for control, words in CONTROLS.items()} | {CHANCE: CHANCE}
-        if second in columns:
-            return self.of(first)[measure] - self.of(first)[columns[second]]
-        registry.get(self.models, second, "checkpoint")
-        return self.of(first)[measure] - self.of(second)[measure]
-
-    def _means(self, columns: Sequence[pd.Series], level: float) -> list[dict[str, float]]:
-        """Return value, low, high, num of each column, (images,) each."""
+    def _mean(self, column: pd.Series, level: float) -> dict[str, float]:
+        """Return value, low, high and num of a column, one number per image."""
+        values = column.to_numpy(np.float64)
         resamples, seed = self.settings.get("resamples", RESAMPLES), self.settings.get("seed", 0)
-        rows = []
-        for column in columns:  # one by one, so that a number does not depend on those beside it, not even by rounding
-            own = column.to_numpy(np.float64)
-            low, high = bootstrap_interval(own[:, None], level, resamples, seed)
-            there = own[np.isfinite(own)]
-            value = float(there.mean()) if there.size else np.nan
-            rows.append({"value": value, "low": float(low[0]), "high": float(high[0]), "num": there.size})
-        return rows
+        low, high = bootstrap_interval(values[:, None], level, resamples, seed)
+        finite = values[np.isfinite(values)]
+        value = float(finite.mean()) if finite.size else np.nan
+        return {"value": value, "low": float(low[0]), "high": float(high[0]), "num": finite.size}
+
+
+def _describe_model(model: Mapping[str, Any]) -> str:
+    """Return half a line about a checkpoint."""
+    size, layer_size = (_pixels(model[name]) for name in ("size", "layer_size"))
+    task = f", task {model['task']}" if model["task"] else ""
+    return f"{model['reference']} ({model['architecture']}{task}), {size} px; layer {model['layer']}, {layer_size}"
+
+
+def _means_in_words(intervals: pd.DataFrame) -> pd.DataFrame:
+    """Return average precisions as text, one row per checkpoint."""
+    columns = {"ap": "map", f"ap_{SIGNED}": "before ReLU", CHANCE: "chance", "ceiling": "true labels"}
+    columns |= {f"ap_{control}": words for control, words in CONTROLS.items()}
+    rows = intervals[intervals["measure"].isin(columns)]
+    texts = rows.assign(text=[_in_brackets(row) for row in rows.itertuples()])
+    frame = texts.pivot(index="checkpoint", columns="measure", values="text").rename_axis(index=None, columns=None)
+    return frame.loc[list(dict.fromkeys(rows["checkpoint"])), list(columns)].rename(columns=columns)
+
+
+def _differences_in_words(differences: pd.DataFrame) -> pd.DataFrame:
+    """Return differences of average precision as text."""
+    names = {"ap": "map", f"ap_{SIGNED}": "before ReLU"}
+    rows = differences[differences["measure"].isin(names) & ~differences["second"].isin(CONTROLS.values())]
+    texts = [_in_brackets(row) for row in rows.itertuples()]
+    columns = {"first": rows["first"], "second": rows["second"], "of": rows["measure"].map(names)}
+    return pd.DataFrame(columns | {"difference": texts, "images": rows["num"]})
+
+
+def _in_brackets(row: Any) -> str:
+    """Return a value with its interval."""
+    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" if np.isfinite(row.value) else "-"
+
+
+def _differing_views(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return why the average precisions of these checkpoints differ, whatever they have learnt."""
+
+    def groups(describe: Callable[[Mapping[str, Any]], str]) -> str:
+        """Return the checkpoints by description, or "" if all have the same."""
+        names: dict[str, list[str]] = {}
+        for name, model in models.items():
+            names.setdefault(describe(model), []).append(name)
+        return "; ".join(f"{', '.join(group)}: {text}" for text, group in names.items()) * (len(names) > 1)
+
+    sentences = []
+    if views := groups(lambda model: f"{VIEWS.get(model['view'], model['view'])} at {_pixels(model['size'])} pixels"):
+        sentences.append(f"Not of the same pixels ({views}): chance differs, and with it average precision.")
+    if sizes := groups(lambda model: _pixels(model["layer_size"])):
+        sentences.append(f"Maps of different size ({sizes}): a finer map can follow boundaries more closely.")
+    return sentences
+
+
+def _coarse_layers(result: Attributions) -> list[str]:
+    """Return the checkpoints whose layer is so coarse that not even true labels follow boundaries there."""
+    sentences = []
+    for name, model in result.models.items():
+        best, chance = (result.mean(name, measure)["value"] for measure in ("ceiling", CHANCE))
+        if best - chance < MIN_HEADROOM:
+            sentences.append(
+                f"The layer of {name} is too coarse to follow boundaries: at its {_pixels(model['layer_size'])} pixels "
+                f"the true labels have an average precision of {best:.3f}, chance {chance:.3f}."
+            )
+    return sentences
+
+
+def _pixels(size: Sequence[int]) -> str:
+    """Return width x height of (height, width)."""
+    return " x ".join(map(str, reversed(size)))

@@ -1,4 +1,4 @@
-"""Grad-CAM: which places of an image a score comes from, at one layer of any network.
+"""Grad-CAM: which regions of an image a score comes from, at one layer of any network.
 
 For a layer's activation A (C, h, w) and a score S of the image (`targets`),
 
@@ -8,7 +8,7 @@ For a layer's activation A (C, h, w) and a score S of the image (`targets`),
 Figure 6 of Lao et al. (ECCV 2024) uses the score of a segmentation and the output of the first ReLU, before any
 pooling, where maps have half the image's resolution: the layer `first`.
 
-The network runs once, in evaluation mode, in full float32; each predicted class of a segmentation costs one more
+The network runs once, in evaluation mode and in full float32; each predicted class of a segmentation costs one more
 backward pass. Hooks, gradients and modes are restored afterwards (`models.gradients`).
 
 A map shows what a linear reading of a layer contributes to the score, not what the network would predict without it.
@@ -25,13 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from cka_probe.attribution.layouts import Layout, check_layout, infer_layout, parse_layout
 from cka_probe.attribution.networks import Network, network_of
-from cka_probe.attribution.targets import Region, Scored, target_of
+from cka_probe.attribution.targets import Region, Scored, target_score
 from cka_probe.errors import DataError
+from cka_probe.models.checkpoint import Trained
 from cka_probe.models.gradients import gradients
+from cka_probe.models.layouts import check_layout, infer_layout, parse_layout
 from cka_probe.models.recording import full_float32, record
-from cka_probe.models.trained import Trained
+
+ROUNDING = 1e-6
+"""Share of a map's maximum below which differences are rounding errors of the interpolation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +42,15 @@ class Maps:
     """Grad-CAM maps of a batch of images at one layer; all tensors are on the CPU.
 
     Attributes:
-        layer: Dotted path of the layer in the encoder; `head.` before one of the head.
-        target: What was scored, as it was asked for.
+        layer: Dotted path of the layer in the encoder; with `head.` before it in the head.
+        target: The name of the target.
         signed: (n, h, w) float32, sum_c alpha_c A_c before the ReLU, at the layer's resolution. For the target `none`
             the root mean square of the activation over its channels.
-        per_class: (n, K, h, w) float32, of the target `segmentation` alone: the map of each class's score, 0 for a
+        per_class: (n, K, h, w) float32, for the target `segmentation` only: the map of each class's score, 0 for a
             class that is not predicted. Their sum over K is `signed`.
         scores: (n,) float32, the target's value; NaN for the target `none`.
         predictions: Of segmentation, labels (n, H, W) int64; of depth, depth (n, H, W) float32; of classification,
-            classes (n,) int64; else `None`. H and W are those of what the network puts out.
+            classes (n,) int64; else `None`. H and W are the network's output size.
         size: (height, width) of the images as the network saw them.
     """
 
@@ -61,47 +64,41 @@ class Maps:
 
     @property
     def empty(self) -> Tensor:
-        """(n,) bool: whether an image's map is nowhere positive, so that the ReLU leaves nothing of it.
+        """(n,) bool: whether an image's map is nowhere positive, so that the ReLU sets all of it to 0.
 
-        That is no fault: at this layer nothing speaks for the score more than against it, or nothing there reaches the
-        score at all, as the cells of a vision transformer after its last attention, where the class token alone is
-        read. Such a map is shown as 0.
+        This is not an error: at this layer nothing supports the score more than it opposes it, or nothing there reaches
+        the score at all, as with the patches of a vision transformer after its last attention, if only the class token
+        is read.
         """
         return (self.signed <= 0).flatten(1).all(1)
 
-    def shown(self, size: tuple[int, int] | None = None) -> Tensor:
-        """Return the maps for the eye: ReLU, bilinear (corners not aligned), each from 0 to 1.
+    def heatmaps(self, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the maps for display: ReLU, bilinear resizing (align_corners=False), each scaled to [0, 1].
 
         Args:
-            size: (height, width); by default that of the images.
+            size: (height, width); by default the size of the images.
 
         Returns:
-            (n, H, W) float32 in [0, 1], least 0 and greatest 1 in each image. A map that is `empty`, or the same
-            everywhere, is 0: nothing in it stands out.
+            (n, H, W) float32, with minimum 0 and maximum 1 in each image. A map that is `empty` or constant is 0.
 
         Raises:
-            DataError: The size is none.
+            DataError: The size is not a pair of positive numbers.
         """
-        wanted = self.size if size is None else tuple(size)
-        if len(wanted) != 2 or min(wanted) < 1:
-            raise DataError(f"expected a size as (height, width) in pixels, found {size}")
-        positive = self.signed.clamp_min(0)[:, None]
-        return _stretched(interpolate(positive, wanted, mode="bilinear", align_corners=False)[:, 0])
+        return to_heatmaps(self.signed, self.size if size is None else size)
 
 
-ROUNDING = 1e-6
-"""Share of a map's greatest value below which its differences are the interpolation's rounding."""
-
-
-def _stretched(maps: Tensor) -> Tensor:
-    """Return (n, H, W) maps from 0 to 1 each; 0 where a map is the same everywhere."""
+def to_heatmaps(signed: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps before the ReLU, (n, h, w), as heat maps (n, H, W) of a size: see `Maps.heatmaps`."""
+    if len(size) != 2 or min(size) < 1:
+        raise DataError(f"expected a size as (height, width) in pixels, found {size}")
+    maps = interpolate(signed.clamp_min(0)[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
     least, greatest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     varies = greatest - least > ROUNDING * greatest
     return ((maps - least) / (greatest - least).where(varies, 1) * varies).clamp(0, 1)
 
 
 def grad_cam(
-    model: str | Path | Trained | nn.Module,
+    model: str | Path | Trained | nn.Module | Network,
     images: Tensor,
     layer: str | int = "first",
     target: str | Callable[[Any], Tensor] = "segmentation",
@@ -112,96 +109,100 @@ def grad_cam(
     """Return the Grad-CAM maps of images.
 
     Args:
-        model: A checkpoint of `ckaprobe train` with its head, any reference that `load` takes, what `load_trained` or
-            `load` returned, or any module. One that is neither ours nor timm's is fed the images as they are.
+        model: A checkpoint of `ckaprobe train` with its head, any reference that `load` takes, the result of
+            `load_trained` or `load`, or any module. A module that is neither ckaprobe's nor timm's gets the images as
+            they are.
         images: (n, 3, H, W) float32 RGB in [0, 1], of a size that the network takes.
-        layer: `first` (the first ReLU before pooling, or the patch embedding), an index into the encoder's map of
-            layers, a name in the paper's, a dotted path in the encoder, or one in the head with `head.` before it. How
-            its numbers lie may be said behind an @: `NAME@NHWC`, `NAME@NCHW`, or the grid of tokens, `NAME@14x14`.
+        layer: `first` (the first ReLU before pooling, or the patch embedding), an index into the encoder's default
+            layers, a name in the paper's map, a dotted path in the encoder, or one in the head with `head.` before it.
+            A layout may follow an @: `NAME@NHWC`, `NAME@NCHW`, or the grid of patches, `NAME@14x14`.
         target: In `targets.TARGETS`: `segmentation`, `segmentation:K`, `class`, `class:K`, `depth`, `none`; or a
-            callable that takes what the network puts out and returns a number for each image, (n,).
-        region: Which pixels of a prediction count: a bool mask (n, H, W) or (H, W), or a box (top, left, height,
+            callable that takes the network's output and returns a number for each image, (n,).
+        region: The pixels of the prediction that count: a bool mask (n, H, W) or (H, W), or a box (top, left, height,
             width).
-        log_softmax: Take log-softmax in place of logits, so that a constant added to all logits changes nothing.
+        log_softmax: Use log-softmax instead of logits, so that a constant added to all logits changes nothing.
 
     Raises:
         CheckpointError: The model cannot be loaded.
         LayerError: The layer does not exist, never runs, runs twice, does not affect the score, or has no positions
             that can be told from its channels.
-        DataError: The images do not fit the network, or the target what the network puts out.
+        DataError: The images do not fit the network, or the network's output does not fit the target.
         UnknownNameError: There is no such target or class.
     """
-    wanted = target_of(target, region=region, log_softmax=log_softmax)
-    with torch.inference_mode(False):  # what is loaded in inference mode could not be differentiated
+    score = target_score(target, region=region, log_softmax=log_softmax)
+    name = target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
+    with torch.inference_mode(False):  # weights loaded in inference mode could not be differentiated
         network = network_of(model)
         images = network.prepare_inputs(images.clone() if images.is_inference() else images)
-        if network.lacks and wanted.score is not None and isinstance(target, str):
-            raise DataError(f"nothing to explain: {network.lacks}; give a network with a head, or the target none")
-        height, width = images.shape[-2:]
-        name, at, spec = str(layer).partition("@")
+        if network.no_prediction and score is not None and isinstance(target, str):
+            raise DataError(
+                f"nothing to explain: {network.no_prediction}; give a network with a head, or the target none"
+            )
         with full_float32(images.device), network.evaluating():
-            address, owner, inner = network.place(name if at else layer, images)
+            path, feature_map = _layer_and_view(network, layer, images)
+            if score is None:
 
-            def laid(activation: Tensor) -> Layout:
-                shape = tuple(activation.shape)
-                if not at:
-                    return infer_layout(shape, (height, width), inner, owner)
-                layout = parse_layout(spec)
-                check_layout(layout, shape, inner, owner.get_submodule(inner))
-                return layout
+                def rms(_path: str, activation: Tensor) -> Tensor:
+                    return feature_map(activation).float().square().mean(1).sqrt().cpu()
 
-            if wanted.score is None:
-                signed, scored, scores = _strength(network, images, address, laid)
+                rows = record(network.root, images, [path], rms, run=network.predict, stop=False)
+                scored, scores = Scored(()), torch.full((len(images),), torch.nan)
             else:
-                signed, scored, scores = _explained(network, images, address, laid, wanted.score)
-    return _maps(address, wanted.name, signed, scored, scores, (height, width))
+                rows, scored, scores = _differentiate(network, images, path, feature_map, score)
+    return _assemble(path, name, rows, scored, scores, (images.shape[-2], images.shape[-1]))
 
 
 def weighted(activation: Tensor, gradient: Tensor) -> Tensor:
     """Return sum_c alpha_c A_c, (n, h, w) float32, of an activation and its gradient, (n, C, h, w)."""
-    precision = torch.promote_types(activation.dtype, torch.float32)  # no less: terms may nearly cancel
+    precision = torch.promote_types(activation.dtype, torch.float32)  # at least: terms may nearly cancel
     alpha = gradient.to(precision).mean((2, 3))
     return torch.einsum("nc,nchw->nhw", alpha, activation.to(precision)).float()
 
 
-def _explained(
+def _layer_and_view(network: Network, layer: str | int, images: Tensor) -> tuple[str, Callable[[Tensor], Tensor]]:
+    """Return the path of a layer under `network.root`, and the function that views its activation as (n, C, h, w)."""
+    name, at, word = str(layer).partition("@")
+    path, part, inner = network.find_layer(name if at else layer, images)
+    height, width = images.shape[-2:]
+
+    def feature_map(activation: Tensor) -> Tensor:
+        shape = tuple(activation.shape)
+        if not at:
+            return infer_layout(shape, (height, width), inner, part).feature_map(activation)
+        layout = parse_layout(word)
+        check_layout(layout, shape, inner, part.get_submodule(inner))
+        return layout.feature_map(activation)
+
+    return path, feature_map
+
+
+def _differentiate(
     network: Network,
     images: Tensor,
-    address: str,
-    laid: Callable[[Tensor], Layout],
+    path: str,
+    feature_map: Callable[[Tensor], Tensor],
     score: Callable[[Any], Scored],
 ) -> tuple[list[Tensor], Scored, Tensor]:
-    """Return the map of each score, what the target made of the prediction, and the scores."""
+    """Return the map of each row of scores, (n, h, w), the result of the target, and the scores, (n,)."""
     scored: list[Scored] = []
 
-    def scores(output: Any) -> tuple[Tensor, ...]:
+    def rows_of(output: Any) -> tuple[Tensor, ...]:
         scored.append(score(output))
         return scored[0].rows
 
-    def keep(_name: str, activation: Tensor, gradient: Tensor) -> Tensor:
-        layout = laid(activation)
-        return weighted(layout.map(activation), layout.map(gradient)).cpu()
+    def weigh(_path: str, activation: Tensor, gradient: Tensor) -> Tensor:
+        return weighted(feature_map(activation), feature_map(gradient)).cpu()
 
-    values, maps = gradients(network.root, images, [address], scores, keep, run=network.predict)
+    values, maps = gradients(network.root, images, [path], rows_of, weigh, run=network.predict)
     return [row[0] for row in maps], scored[0], values.sum(0).float().cpu()
 
 
-def _strength(
-    network: Network, images: Tensor, address: str, laid: Callable[[Tensor], Layout]
-) -> tuple[list[Tensor], Scored, Tensor]:
-    """Return the root mean square of the activation over its channels, and that there is no score."""
-
-    def keep(_name: str, activation: Tensor) -> Tensor:
-        return laid(activation).map(activation).float().square().mean(1).sqrt().cpu()
-
-    maps = record(network.root, images, [address], keep, run=network.predict, stop=False)
-    return maps, Scored(()), torch.full((len(images),), torch.nan)
-
-
-def _maps(layer: str, target: str, rows: list[Tensor], scored: Scored, scores: Tensor, size: tuple[int, int]) -> Maps:
-    """Return the result; of a segmentation the maps of its classes and their sum."""
+def _assemble(
+    layer: str, target: str, rows: list[Tensor], scored: Scored, scores: Tensor, size: tuple[int, int]
+) -> Maps:
+    """Return the result; for a segmentation the maps of its classes and their sum."""
     if not all(row.isfinite().all() for row in rows):
-        raise DataError(f"layer {layer!r}: expected finite maps, found NaN or infinity; look at the weights or images")
+        raise DataError(f"layer {layer!r}: expected finite maps, found NaN or infinity; check the weights and images")
     predictions = None if scored.predictions is None else scored.predictions.cpu()
     if not scored.num_classes:
         return Maps(layer, target, rows[0], None, scores, predictions, size)

@@ -1,8 +1,8 @@
-"""The networks that Grad-CAM explains: encoder and head, how they run, how their layers are named, what they are shown.
+"""The networks that Grad-CAM explains: encoder and head, how they are run, and how their layers are named.
 
 The layer `first` has the sharpest maps: it is the first ReLU of a convolutional network, before any pooling. It is
-found from the order in which modules run, not by name, since it is `relu` in torchvision, `act1` in timm and
-`features.1` in VGG. A Swin transformer has no such ReLU; its first map is the patch embedding.
+found from the order in which modules run, not by name: it is `relu` in torchvision, `act1` in timm and `features.1` in
+VGG. A Swin transformer has no such ReLU; its first map is the patch embedding.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,261 +18,220 @@ from cka_probe.errors import CheckpointError, DataError, LayerError
 from cka_probe.images.sample import Sample
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
-from cka_probe.models.checkpoint import Checkpoint, file_hash, read_header
-from cka_probe.models.checkpoints.reading import is_safetensors
+from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash, load_trained, read_header
 from cka_probe.models.load import load, weights_hash, wrap
 from cka_probe.models.recording import evaluating, trace_shapes
 from cka_probe.models.selection import select_layers
-from cka_probe.models.trained import Trained, load_trained
 from cka_probe.registry import suggestion
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 EMBEDDINGS = ("patch_embed", "patch_embeddings", "conv_proj")
-"""What timm, the original code and transformers, and torchvision call a patch embedding."""
-
-
-def first_layer(root: nn.Module, images: Tensor, run: Callable[[Tensor], Any]) -> str:
-    """Return the address of the first ReLU before the pooling, else of the patch embedding, else of the first ReLU.
-
-    Args:
-        root: Addresses are relative to it.
-        images: (n, 3, H, W), run once.
-        run: What runs it.
-
-    Raises:
-        LayerError: There is neither, or its like.
-    """
-    modules = dict(root.named_modules())
-    ran = trace_shapes(root, images, run=run)
-    order = list(ran)  # of execution
-    active = [n for n in order if isinstance(modules[n], ACTIVATIONS) and len(ran[n]) == 1 and len(ran[n][0]) == 4]
-    pooled = next((place for place, name in enumerate(order) if isinstance(modules[name], POOLING)), -1)
-    if active and order.index(active[0]) < pooled:
-        return active[0]
-    embedding = next((name for name in order if name.rpartition(".")[2] in EMBEDDINGS), None)
-    if embedding is not None or active:
-        return embedding or active[0]
-    raise LayerError(
-        "the network has no ReLU that runs once and no patch embedding to take for the first layer; name "
-        "one (`ckaprobe layers` lists them)"
-    )
-
-
+"""Names of the patch embedding in timm and the original code, in transformers, and in torchvision."""
 HEAD = "head."
+WHOLE_IMAGE_TASKS = ("segmentation", "monodepth", "lidar", "flow", "inpainting", "teacher")
+"""Tasks trained on whole images squeezed to the network's size, or on unscaled boxes if their option `crop` is set."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """Something with layers that makes a prediction of images.
+    """A network that makes a prediction from images.
 
     Attributes:
-        backbone: The encoder, or the whole network where it has no head of ours.
-        head: What a task of ours put on it, or `None`.
+        backbone: The encoder, or the whole network if it has no separate head.
+        head: The head that a task added, or `None`.
         predict: Takes images (n, 3, H, W) float32 in [0, 1].
-        lacks: Why it has no prediction to explain, or "".
+        no_prediction: Why there is no prediction to explain, or "".
+        task: The task of a checkpoint of `ckaprobe train`, or `None`.
+        header: The header of that checkpoint, or `None`.
+        reference: The reference that it was loaded from, or "".
     """
 
     backbone: Backbone
     head: nn.Module | None
     predict: Callable[[Tensor], Any]
-    lacks: str = ""
+    no_prediction: str = ""
+    task: Any = None
+    header: Checkpoint | None = None
+    reference: str = ""
 
     @property
     def root(self) -> nn.Module:
-        """What layers are addressed relative to: the encoder's parts as they are called in it, and the head as `head`.
+        """The module that layers are relative to: the parts of the encoder under their names, and the head as `head`.
 
-        An encoder of timm has a part called `head` too, which a task leaves out; beside a head of ours it is not there.
+        A task removes the part of a timm encoder that is called `head`, so the two never collide.
         """
         if self.head is None:
             return self.backbone.model
         return nn.ModuleDict({**dict(self.backbone.model.named_children()), "head": self.head})
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of its input in pixels; `None` if any size will do."""
+        return self.backbone.preprocessing.size
+
+    @property
+    def crops(self) -> bool:
+        """Whether it was trained on unscaled boxes."""
+        return self._sees_whole_images and bool(getattr(self.task, "crop", False))
+
+    @property
+    def _sees_whole_images(self) -> bool:
+        return self.header is not None and self.header.task in WHOLE_IMAGE_TASKS
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Put encoder and head in evaluation mode; afterwards every module has its own mode back."""
+        """Put encoder and head in evaluation mode; afterwards restore the mode of every module."""
         with evaluating(self.backbone), nullcontext() if self.head is None else evaluating(self.head):
             yield
 
-    def place(self, layer: str | int, images: Tensor) -> tuple[str, nn.Module, str]:
-        """Return the layer that is asked for: its address under `root`, its part of the network, and its address there.
+    def find_layer(self, layer: str | int, images: Tensor) -> tuple[str, nn.Module, str]:
+        """Return the path of a layer under `root`, the part of the network it belongs to, and its path there.
 
         Args:
-            layer: `first`, an index into the encoder's map, a name in the paper's, a dotted path in the encoder, or
-                one in the head with `head.` before it.
-            images: Some, to find the first layer with.
+            layer: `first`, an index into the encoder's default layers, a name in the paper's map, a dotted path in the
+                encoder, or one in the head with `head.` before it.
+            images: At least one image, to find the first layer with.
 
         Raises:
-            LayerError: There is none of this name, or several.
+            LayerError: No layer has this name, or several do.
         """
         if layer == "first":
             layer = f"module:{first_layer(self.root, images[:1], self.predict)}"
-        inner = str(layer).removeprefix("module:").removeprefix(HEAD)
-        if self.head is not None and str(layer).removeprefix("module:").startswith(HEAD):
-            names = [name for name, _ in self.head.named_modules() if name]
+        path = str(layer).removeprefix("module:")
+        if self.head is not None and path.startswith(HEAD):
+            inner, names = path.removeprefix(HEAD), [name for name, _ in self.head.named_modules() if name]
             if inner in names:
-                return HEAD + inner, self.head, inner
+                return path, self.head, inner
             hint = suggestion(inner, names) or f"it has {', '.join(names[:4])} …"
             raise LayerError(f"no layer {inner!r} in the head, {type(self.head).__name__}; {hint.strip()}")
-        found = select_layers(self.backbone.model, [layer], self.backbone.layers)
-        if len(found) != 1:
-            raise LayerError(f"expected one layer, found {len(found)} that {layer!r} means; name one of them")
-        return found[0].module, self.backbone.model, found[0].module
+        layers = select_layers(self.backbone.model, [layer], self.backbone.layers)
+        if len(layers) != 1:
+            raise LayerError(f"expected one layer, found {len(layers)} for {layer!r}; name one of them")
+        return layers[0].module, self.backbone.model, layers[0].module
 
     def prepare_inputs(self, images: Tensor) -> Tensor:
-        """Return images on the network's device, or say why it cannot be fed them.
+        """Return images on the network's device and in its precision.
 
         Raises:
-            DataError: They are no images, or not of the network's size.
+            DataError: They are not a batch of images, or not of the network's size.
         """
         if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point() or len(images) == 0:
             raise DataError(
                 f"expected images (n, 3, H, W) float in [0, 1], found {images.dtype} {tuple(images.shape)}; "
                 "put a single image into a batch with [None]"
             )
-        architecture, size = ARCHITECTURES.get(self.backbone.origin.architecture), self.backbone.preprocessing.size
-        given = tuple(images.shape[-2:])
-        if architecture is not None and not architecture.any_shape and size not in (None, given):
+        architecture, (height, width) = ARCHITECTURES.get(self.backbone.origin.architecture), images.shape[-2:]
+        if architecture is not None and not architecture.any_shape and self.size not in (None, (height, width)):
             raise DataError(
-                f"expected images of {size[1]}x{size[0]} pixels, which is what this {architecture.name} takes, found "
-                f"{given[1]}x{given[0]}; scale them first"
+                f"expected images of {self.size[1]}x{self.size[0]} pixels, the input size of this {architecture.name}, "
+                f"found {width}x{height}; resize them first"
             )
         weight = next((p for p in self.backbone.parameters() if p.is_floating_point()), torch.empty(0))
         return images.to(device=weight.device, dtype=weight.dtype)
 
-
-def network_of(model: str | Path | Trained | nn.Module) -> Network:
-    """Return the network that is meant.
-
-    Args:
-        model: A checkpoint of `ckaprobe train`, with its head; any other reference that `load` takes; what
-            `load_trained` or `load` returned; or a module. What timm says of a module's input is heeded, any other is
-            fed images as they are: put a `Backbone` with size, mean and std around it.
-
-    Raises:
-        CheckpointError: It cannot be loaded.
-    """
-    if isinstance(model, str | Path):
-        model = _loaded(model)
-    if isinstance(model, Trained):
-        predict = getattr(model.task, "predict", None)
-        if predict is None:
-            task = type(model.task).__name__.lower()
-            return Network(model.backbone, None, model.backbone, f"its task, {task}, predicts nothing of one image")
-        return Network(model.backbone, model.head, lambda images: predict(model.backbone, model.head, images))
-    if not isinstance(model, nn.Module):
-        raise CheckpointError(f"expected a checkpoint, a reference or a torch.nn.Module, found {type(model).__name__}")
-    backbone = wrap(model)
-    headless = getattr(backbone.model, "num_classes", None) == 0  # as timm says it
-    return Network(backbone, None, backbone, "it is an encoder without a head" if headless else "")
-
-
-def _loaded(reference: str | Path) -> Trained | Backbone:
-    """Return encoder and head of a checkpoint that has both, else what `load` makes of a reference."""
-    path = Path(reference)
-    if path.is_file() and is_safetensors(path):
-        header = read_header(path)
-        if header is not None and header.task:
-            return load_trained(path)
-    return load(reference)
-
-
-WHOLE = ("segmentation", "monodepth", "lidar", "flow", "inpainting", "teacher")
-"""Tasks whose images are squeezed whole to the network's size, or cut out unscaled where they were trained so."""
-BACKWARD = 2
-"""How many times the memory of a forward pass is counted where gradients are taken."""
-
-
-@dataclass(frozen=True)
-class EvaluationModel:
-    """A network on its device.
-
-    Attributes:
-        reference: What it was called.
-        network: As `grad_cam` takes it.
-        header: What stands at the beginning of a checkpoint with a head, else `None`.
-        device: Where it is.
-    """
-
-    reference: str
-    network: Trained | Backbone
-    header: Checkpoint | None
-    device: torch.device
-
-    @classmethod
-    def loaded(cls, reference: str | Path, device: torch.device) -> "EvaluationModel":
-        """Load a checkpoint with its head, or what else a reference means.
+    def prepare_sample(self, sample: Sample) -> Sample:
+        """Return a sample, all its fields alike, resized or cropped as in the training of the network.
 
         Raises:
-            CheckpointError: It cannot be loaded.
-        """
-        path, header = Path(reference), None
-        if path.is_file() and is_safetensors(path):
-            header = read_header(path)
-        header = header if header is not None and header.task else None
-        network: Trained | Backbone = load(reference) if header is None else load_trained(path)
-        parts = [network.backbone, network.head] if isinstance(network, Trained) else [network]
-        for part in parts:
-            part.to(device)
-        return cls(str(reference), network, header, device)
-
-    @property
-    def task(self) -> str:
-        """The name of its task, or ""."""
-        return self.header.task if self.header else ""
-
-    @property
-    def backbone(self) -> Backbone:
-        """The encoder."""
-        return self.network.backbone if isinstance(self.network, Trained) else self.network
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of its input, pixels; `None`: it takes what comes."""
-        return self.backbone.preprocessing.size
-
-    @property
-    def squeezed(self) -> bool:
-        """Whether it sees images as tasks in `WHOLE` do."""
-        return self.task in WHOLE
-
-    def view(self, sample: Sample) -> Sample:
-        """Return what the network sees of a sample, with all its fields.
-
-        Raises:
-            DataError: The image is smaller than a box that is cut out unscaled.
+            DataError: The image is smaller than a box that is cropped unscaled.
         """
         if self.size is None:
             return sample
-        from cka_probe.lab.tasks.augment import (  # the lab knows how it trained its networks
-            crop_and_flip,
-            resize_or_crop,
-        )
+        from cka_probe.lab.tasks.augment import crop_and_flip, resize_or_crop
         from cka_probe.lab.transforms import largest
 
-        if self.squeezed:
-            return resize_or_crop(sample, self.size, None, crop=self._unscaled)
+        if self._sees_whole_images:
+            return resize_or_crop(sample, self.size, None, crop=self.crops)
         height, width = sample["image"].shape[-2:]
         return crop_and_flip(sample, largest(height, width, self.size, 0.5, 0.5), self.size)
 
-    def batch(self, usual: Callable[[torch.device, int, tuple[int, int]], int]) -> int:
-        """Return how many images are shown at once."""
-        return usual(self.device, BACKWARD, self.size) if self.size else 1
-
-    def described(self) -> dict[str, Any]:
-        """Return what a result says of the model."""
-        views = "stored" if self.size is None else "middle" if not self.squeezed else "whole"
-        description: dict[str, Any] = {
+    def describe(self) -> dict[str, Any]:
+        """Return what a result records about the network."""
+        view = "whole" if self._sees_whole_images else "middle"
+        header = self.header
+        return {
             "reference": self.reference,
             "architecture": self.backbone.origin.architecture,
-            "task": self.task,
+            "task": header.task if header else "",
+            "view": "stored" if self.size is None else "box" if self.crops else view,
+            "notes": list(self.backbone.origin.notes),
+            "hash": file_hash(self.reference) if header else weights_hash(self.backbone.model),
+            "stage": header.stage if header else "",
+            "seed": header.seed if header else None,
         }
-        description |= {"view": "box" if self._unscaled else views, "notes": list(self.backbone.origin.notes)}
-        if self.header is None:
-            return description | {"hash": weights_hash(self.backbone.model), "stage": "", "seed": None}
-        return description | {"hash": file_hash(self.reference), "stage": self.header.stage, "seed": self.header.seed}
 
-    @property
-    def _unscaled(self) -> bool:
-        """Whether it was trained on unscaled boxes."""
-        return self.squeezed and isinstance(self.network, Trained) and bool(getattr(self.network.task, "crop", False))
+
+def network_of(model: str | Path | Trained | nn.Module | Network, device: torch.device | None = None) -> Network:
+    """Return a network to explain.
+
+    Args:
+        model: A checkpoint of `ckaprobe train`, loaded with its head; any other reference that `load` takes; the
+            result of `load_trained` or `load`; or a module. A module of timm is fed as timm declares, any other gets
+            the images as they are: wrap it into a `Backbone` with size, mean and std.
+        device: The device to move it to; by default it stays where it is.
+
+    Raises:
+        CheckpointError: The model cannot be loaded.
+    """
+    if isinstance(model, Network):
+        return model
+    header, reference = None, ""
+    if isinstance(model, str | Path):
+        path, reference = Path(model), str(model)
+        header = read_header(path) if path.is_file() else None
+        header = header if header is not None and header.task else None
+        model = load(model) if header is None else load_trained(path)
+    if not isinstance(model, Trained | nn.Module):
+        raise CheckpointError(f"expected a checkpoint, a reference or a torch.nn.Module, found {type(model).__name__}")
+    if isinstance(model, Trained):
+        network = _network_of_task(model, header, reference)
+    else:
+        backbone = wrap(model)
+        headless = getattr(backbone.model, "num_classes", None) == 0  # as in timm
+        reason = "it is an encoder without a head" if headless else ""
+        network = Network(backbone, None, backbone, reason, reference=reference)
+    if device is not None:
+        network.backbone.to(device)
+        if network.head is not None:
+            network.head.to(device)
+    return network
+
+
+def _network_of_task(trained: Trained, header: Checkpoint | None, reference: str) -> Network:
+    """Return encoder, head and the prediction of a task; the encoder alone if the task predicts nothing."""
+    backbone, head, task = trained.backbone, trained.head, trained.task
+    if not hasattr(task, "predict"):
+        reason = f"its task, {type(task).__name__.lower()}, predicts nothing from one image"
+        return Network(backbone, None, backbone, reason, task, header, reference)
+    return Network(backbone, head, lambda images: task.predict(backbone, head, images), "", task, header, reference)
+
+
+def first_layer(root: nn.Module, images: Tensor, run: Callable[[Tensor], Any]) -> str:
+    """Return the path of the first ReLU before the pooling, else of the patch embedding, else of the first ReLU.
+
+    Args:
+        root: Paths are relative to it.
+        images: (n, 3, H, W), for one forward pass.
+        run: Runs the forward pass.
+
+    Raises:
+        LayerError: The network has none of them.
+    """
+    modules, shapes = dict(root.named_modules()), trace_shapes(root, images, run=run)
+    order = list(shapes)  # of execution
+    active = [
+        name
+        for name in order
+        if isinstance(modules[name], ACTIVATIONS) and len(shapes[name]) == 1 and len(shapes[name][0]) == 4
+    ]
+    pooling = next((index for index, name in enumerate(order) if isinstance(modules[name], POOLING)), -1)
+    if active and order.index(active[0]) < pooling:
+        return active[0]
+    embedding = next((name for name in order if name.rpartition(".")[2] in EMBEDDINGS), None)
+    if embedding is not None or active:
+        return embedding or active[0]
+    raise LayerError(
+        "the network has no ReLU that runs once and no patch embedding to use as first layer; name a layer "
+        "(`ckaprobe layers` lists them)"
+    )

@@ -352,8 +352,8 @@ def _axes(side: Fingerprint, self_similarity: torch.Tensor, reason: str) -> tupl
     """
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, spread, undefined or ("" if value > 0 else reason), shape)
-        for layer, spread, undefined, value, shape in zip(
-            side.layers, side.spreads, side.undefined, self_similarity.tolist(), shapes, strict=True
+        Axis(layer.name, layer.module, rms, undefined or ("" if value > 0 else reason), shape)
+        for layer, rms, undefined, value, shape in zip(
+            side.layers, side.rms, side.undefined, self_similarity.tolist(), shapes, strict=True
         )
     )

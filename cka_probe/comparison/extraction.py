@@ -21,11 +21,12 @@ from cka_probe.errors import CkaProbeError, DataError, OutOfMemoryError
 from cka_probe.images.stream import ImageStream, image_hash
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.models.layers import LayerMap
+from cka_probe.models.layouts import channel_layout
 from cka_probe.models.load import weights_hash
 from cka_probe.models.recording import full_float32, record, trace_shapes
 from cka_probe.models.selection import LayerSpec, select_layers
 from cka_probe.progress import Progress
-from cka_probe.similarity.features import FEATURES, layout_of
+from cka_probe.similarity.features import FEATURES
 from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
@@ -97,11 +98,10 @@ def _run_batch(run: _ModelRun, images: Tensor, settings: Settings) -> None:
     images = images.to(device)
     if pixels is not None and _takes_channels_last(backbone.model):
         images = images.contiguous(memory_format=torch.channels_last)
-    declared = getattr(backbone.model, "output_fmt", None)
 
     def to_gram(module: str, activation: Tensor) -> Product:
         run.shapes[module] = tuple(activation.shape[1:])
-        layout = layout_of(tuple(activation.shape), pixels, declared)
+        layout = channel_layout(tuple(activation.shape), pixels, backbone.model.get_submodule(module), backbone.model)
         features = FEATURES[settings.features](activation, layout)
         with torch.autocast(device.type, enabled=False):
             return anchored_product(features)
@@ -118,7 +118,7 @@ def _run_batch(run: _ModelRun, images: Tensor, settings: Settings) -> None:
         products = record(backbone.model, images, run.layers.modules, to_gram, run=forward, stop=bool(run.grams))
     grams = centred_grams(products)
     run.grams.append(grams.matrices)
-    run.squares.append(grams.spread.square() * len(images))
+    run.squares.append(grams.rms.square() * len(images))
     for index in (~(grams.finite & grams.varies)).nonzero().flatten().tolist():
         run.undefined.setdefault(run.layers[index].module, _undefined_reason(grams, index))
 
@@ -157,7 +157,7 @@ def _fingerprint(
     return Fingerprint(
         grams=tuple(run.grams),
         layers=run.layers,
-        spreads=tuple(squares.sqrt().tolist()),
+        rms=tuple(squares.sqrt().tolist()),
         undefined=undefined,
         side=side,
         images=hashes,
@@ -228,14 +228,13 @@ def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
     pixels = backbone.preprocessing.size or (224, 224)
     images = torch.full((2, 3, *pixels), 0.5, device=backbone.device)
     shapes = trace_shapes(backbone.model, images, run=backbone)
-    declared = getattr(backbone.model, "output_fmt", None)
-    rows = [_describe_layer(shapes.get(module, []), pixels, declared) for module in layers.modules]
+    rows = [_describe_layer(shapes.get(module, []), pixels, module, backbone.model) for module in layers.modules]
     columns = {"index": range(len(layers)), "name": layers.names, "module": layers.modules}
     return pd.DataFrame(columns | dict(zip(("shape", "stride", "layout"), zip(*rows, strict=True), strict=True)))
 
 
 def _describe_layer(
-    shapes: list[tuple[int, ...]], pixels: tuple[int, int], declared: str | None
+    shapes: list[tuple[int, ...]], pixels: tuple[int, int], module: str, model: nn.Module
 ) -> tuple[str, str, str]:
     """Return shape, stride and layout of one layer for people, from the shapes of its outputs for two images."""
     if len(shapes) != 1:
@@ -243,7 +242,7 @@ def _describe_layer(
     shape = shapes[0]
     if len(shape) < 2 or shape[0] != 2:
         return f"{'x'.join(map(str, shape)) or 'no tensor'}, not one per image", "-", "-"
-    layout = layout_of(shape, pixels, declared)
+    layout = channel_layout(shape, pixels, model.get_submodule(module), model)
     height = {"NCHW": shape[2:3], "NHWC": shape[1:2]}.get(layout or "", (1,))[0]
     stride = str(pixels[0] // height) if height > 1 else "-"
     return "x".join(map(str, shape[1:])), stride, layout or "?"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cka_probe.comparison.results import Side
 from cka_probe.errors import FingerprintError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, read_metadata
 from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
@@ -62,7 +62,7 @@ class Fingerprint:
     Attributes:
         grams: Per batch, (layers, m, m) float64, `H K H`; m is the number of images in the batch, or of their tokens.
         layers: The layers, in order.
-        spreads: Per layer, root mean square of the activation minus its feature means.
+        rms: Per layer, root mean square of the activation minus its feature means.
         undefined: Per layer, why it has no similarity, or "".
         side: The model.
         images: Hash of each image, in order.
@@ -75,7 +75,7 @@ class Fingerprint:
 
     grams: tuple[Tensor, ...]
     layers: LayerMap
-    spreads: tuple[float, ...]
+    rms: tuple[float, ...]
     undefined: tuple[str, ...]
     side: Side
     images: tuple[str, ...]
@@ -98,7 +98,7 @@ class Fingerprint:
             self,
             grams=tuple(stack[rows] for stack in self.grams),
             layers=layers,
-            spreads=tuple(self.spreads[row] for row in rows),
+            rms=tuple(self.rms[row] for row in rows),
             undefined=tuple(self.undefined[row] for row in rows),
             shapes=tuple(self.shapes[row] for row in rows) if self.shapes else (),
         )
@@ -112,7 +112,7 @@ class Fingerprint:
         header = {
             "format": FORMAT,
             "layers": [asdict(layer) for layer in self.layers],
-            "spreads": [spread if spread == spread else None for spread in self.spreads],
+            "rms": [rms if rms == rms else None for rms in self.rms],
             "undefined": self.undefined,
             "side": asdict(self.side),
             "images": self.images,
@@ -133,15 +133,15 @@ class Fingerprint:
         Raises:
             FingerprintError: The file is not a fingerprint, or of a format that this version does not read.
         """
-        header = _header(path)
-        if header is None or header.pop("format") != FORMAT:
+        header = read_metadata(path) if is_fingerprint(path) else None
+        if header is None or header.pop("format") != FORMAT or "rms" not in header:
             raise FingerprintError(
                 f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); recompute it"
             )
         with safe_open(path, framework="pt") as file:
             packed = [file.get_tensor(name) for name in sorted(file.keys())]
         header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
-        header["spreads"] = tuple(float("nan") if spread is None else spread for spread in header["spreads"])
+        header["rms"] = tuple(float("nan") if rms is None else rms for rms in header["rms"])
         header["side"] = Side(**header["side"] | {"notes": tuple(header["side"]["notes"])})
         header["settings"] = Settings(**header["settings"])
         header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
@@ -152,20 +152,11 @@ class Fingerprint:
 
 def is_fingerprint(path: str | Path) -> bool:
     """Return whether a file is a fingerprint, of any version of the format."""
-    header = _header(path)
-    return header is not None and str(header.get("format")).startswith("ckaprobe-fingerprint/")
-
-
-def _header(path: str | Path) -> dict[str, Any] | None:
-    """Return the header of a fingerprint file, or None for any other file."""
-    if not Path(path).is_file():
-        return None
     try:
-        with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})["ckaprobe"])
-            return header
-    except (SafetensorError, KeyError, OSError, ValueError):
-        return None
+        header = read_metadata(path)
+    except (SafetensorError, ValueError):
+        return False
+    return header is not None and str(header.get("format")).startswith("ckaprobe-fingerprint/")
 
 
 def _unpacked(packed: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Axis:
     Attributes:
         name: The name shown to people.
         module: Dotted path in the model.
-        spread: Root mean square, over images and features, of the activation minus its mean over the
+        rms: Root mean square, over images and features, of the activation minus its mean over the
             batch's images; what CKA sees of the layer, in the layer's own units.
         undefined: Why the layer has no similarity, or "".
         shape: Shape of its activation for one image; empty in older files.
@@ -66,15 +66,15 @@ class Axis:
 
     name: str
     module: str
-    spread: float
+    rms: float
     undefined: str = ""
     shape: tuple[int, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Axis":
         """Return a layer as a file records it."""
-        spread = np.nan if document["spread"] is None else document["spread"]
-        return cls(**{**document, "spread": spread, "shape": tuple(document.get("shape", ()))})
+        rms = np.nan if document["rms"] is None else document["rms"]
+        return cls(**{**document, "rms": rms, "shape": tuple(document.get("shape", ()))})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,7 +139,7 @@ class SimilarityMatrix(Document):
         return _cell_frame(self, MATRICES)
 
     def diagonal(self) -> pd.DataFrame:
-        """Return one row per layer for cell (i, i): index, layer, value, low, high, null, spread_x, spread_y.
+        """Return one row per layer for cell (i, i): index, layer, value, low, high, null, rms_x, rms_y.
 
         Raises:
             DataError: The sides have different numbers of layers, so the matrix has no diagonal.
@@ -154,8 +154,8 @@ class SimilarityMatrix(Document):
             {
                 "layer": [axis.name for axis in self.rows],
                 **cells,
-                "spread_x": [axis.spread for axis in self.rows],
-                "spread_y": [axis.spread for axis in self.columns],
+                "rms_x": [axis.rms for axis in self.rows],
+                "rms_y": [axis.rms for axis in self.columns],
             }
         ).rename_axis("index")
 

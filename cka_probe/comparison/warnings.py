@@ -24,7 +24,7 @@ WIDE = 0.05
 ROUGH = 64
 """Number of images below which the coverage of the intervals was not checked by simulation."""
 FAINT = 1e-4
-"""Spread of a layer relative to the median layer of its side, below which its similarity may be of noise."""
+"""`rms` of a layer relative to the median layer of its side, below which its similarity may be of noise."""
 NAMED = 3
 """Number of layers named before "and N more"."""
 
@@ -169,11 +169,11 @@ def _same_weights(result: SimilarityMatrix) -> Iterator[str]:
 def _faint(result: SimilarityMatrix) -> Iterator[str]:
     """Warn of layers that hardly vary compared with the others of their side."""
     for side, axes in zip("xy", _axes(result), strict=True):
-        defined = [axis for axis in axes if not axis.undefined and np.isfinite(axis.spread)]
-        median = float(np.median([axis.spread for axis in defined])) if defined else 0.0
-        names = [axis.name for axis in defined if axis.spread < FAINT * median]
+        defined = [axis for axis in axes if not axis.undefined and np.isfinite(axis.rms)]
+        median = float(np.median([axis.rms for axis in defined])) if defined else 0.0
+        names = [axis.name for axis in defined if axis.rms < FAINT * median]
         if names:
-            least = min(axis.spread for axis in defined)
+            least = min(axis.rms for axis in defined)
             yield (
                 f"{_listed(names)} of {side} varies over the images by as little as {least:.1e}, against "
                 f"{median:.1e} of the median layer; its similarity may be of noise."

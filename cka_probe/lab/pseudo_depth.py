@@ -53,12 +53,10 @@ from cka_probe.lab.evaluation.sliding_window import predict_whole
 from cka_probe.lab.losses import standardised
 from cka_probe.lab.scenes.layouts.files import write_affine_depth
 from cka_probe.lab.transforms import resized
-from cka_probe.models.checkpoint import file_hash, read_header
-from cka_probe.models.checkpoints import is_ours
+from cka_probe.models.checkpoint import Trained, file_hash, is_ckaprobe_checkpoint, load_trained, read_header
 from cka_probe.models.devices import pick_device
 from cka_probe.models.load import weights_hash
 from cka_probe.models.recording import full_float32
-from cka_probe.models.trained import Trained, load_trained
 from cka_probe.progress import Progress
 
 FARTHEST = 10.0
@@ -109,7 +107,7 @@ def open_source(reference: str | Path, *, gives: str = "", device: str = "auto")
 
 def _of_checkpoint(path: Path, device: torch.device) -> Source:
     """Return the source that a checkpoint of ours is."""
-    if not path.is_file() or not is_ours(path):
+    if not path.is_file() or not is_ckaprobe_checkpoint(path):
         found = "another file" if path.is_file() else "nothing"
         raise CheckpointError(
             f"expected a checkpoint of `ckaprobe train` or transformers:NAME_OR_PATH, found {found} at {path}; train a "

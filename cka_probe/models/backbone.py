@@ -108,7 +108,7 @@ class Backbone(nn.Module):
         self,
         model: nn.Module,
         *,
-        size: int | tuple[int, int] | None = None,
+        size: int | Sequence[int] | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         layers: LayerMap | None = None,
@@ -116,9 +116,11 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.model = model
-        height_width: Any = (size, size) if isinstance(size, int) else size if size is None else tuple(size)
+        height, width = (size, size) if isinstance(size, int) or size is None else size
         (r, g, b), (s, t, u) = mean, std
-        self.preprocessing = Preprocessing(height_width, (r, g, b), (s, t, u))
+        self.preprocessing = Preprocessing(
+            None if height is None or width is None else (height, width), (r, g, b), (s, t, u)
+        )
         self.layers = layers
         self.origin = origin or Origin(type(model).__name__, type(model).__name__)
         self.loaded = False

@@ -1,12 +1,10 @@
-"""A checkpoint of ours: one safetensors file that can rebuild its model without the command that made it.
+"""Checkpoints of ckaprobe: one safetensors file that can rebuild its model without the command that wrote it.
 
-Tensors are `backbone.<timm name>` and `head.<name>`; the header carries, as JSON under the key `ckaprobe`:
-format, architecture, options of its `build`, mean, std, stage, task, step, seed, the recipe so far, the hash
-of the parent checkpoint and the versions that wrote it. Reading executes nothing.
+Tensors are named `backbone.<timm name>` and `head.<name>`. The header holds, as JSON under the key `ckaprobe`, the
+fields of `Checkpoint`. Reading a file executes nothing of it.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -15,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cka_probe import registry
 from cka_probe.errors import CheckpointError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, read_metadata
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 
@@ -36,22 +34,22 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What stands in a checkpoint's header.
+    """The header of a checkpoint.
 
     Attributes:
         architecture: A name in `ARCHITECTURES`.
         options: Keyword arguments of its `build`.
         mean: Input mean per channel, units of [0, 1].
         std: Input standard deviation per channel.
-        stage: Name of the recipe's stage that made it.
+        stage: Name of the recipe's stage that trained it.
         task: What was trained, a name in `TASKS`.
-        task_options: Its options, so that the head can be rebuilt too.
+        task_options: Options of the task, from which the head can be rebuilt.
         step: Optimiser steps of that stage.
         seed: The recipe's seed.
-        recipe: All stages so far, as tables.
-        parent: SHA-256 of the checkpoint it started from, "" for a random start.
+        recipe: All stages up to this one, as tables.
+        parent: SHA-256 of the checkpoint it started from, "" for random weights.
         versions: Packages and their versions.
-        size: Input height and width in pixels where they differ; () is a square, whose side is among the options.
+        size: Height and width of the input in pixels where they differ; () for a square, whose side is in `options`.
     """
 
     architecture: str
@@ -75,8 +73,8 @@ def save_checkpoint(path: str | Path, backbone: Backbone, head: nn.Module | None
 
     Args:
         path: `*.safetensors`.
-        backbone: Its `model`'s state is written in full.
-        head: Written under `head.`, if there is one.
+        backbone: The state of its `model` is written in full.
+        head: Written under `head.`, unless None.
         checkpoint: The header.
 
     Returns:
@@ -88,10 +86,9 @@ def save_checkpoint(path: str | Path, backbone: Backbone, head: nn.Module | None
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     fields = asdict(checkpoint)
     if not checkpoint.size:
-        del fields["size"]  # as files were written before an image could be wider than high
-    header = json.dumps(fields)  # in the order given: a recipe's stages have one
-    with atomic_write(path) as beside:
-        save_file(tensors, beside, metadata={"ckaprobe": header})
+        del fields["size"]  # square inputs: the same bytes as before there was this field
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={"ckaprobe": json.dumps(fields)})  # not sorted: stages have an order
     return file_hash(path)
 
 
@@ -105,16 +102,17 @@ def file_hash(path: str | Path) -> str:
 
 
 def read_header(path: str | Path) -> Checkpoint | None:
-    """Return the header of a checkpoint of ours, or `None` for another safetensors file.
+    """Return the header of a checkpoint of ckaprobe, or `None` for any other file.
 
     Raises:
-        CheckpointError: The header is of a format this version does not know.
+        CheckpointError: There is no such file, or its format is not known to this version.
+        SafetensorError: The file is damaged.
     """
-    with safe_open(path, framework="pt") as file:
-        header = (file.metadata() or {}).get("ckaprobe")
-    if header is None:
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: expected a file of weights, found no such file; check the path")
+    fields = read_metadata(path)
+    if fields is None:
         return None
-    fields = json.loads(header)
     if fields.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: expected a checkpoint of format {FORMAT!r}, found {fields.get('format')!r}; "
@@ -123,8 +121,20 @@ def read_header(path: str | Path) -> Checkpoint | None:
     return Checkpoint(**fields | {name: tuple(fields.get(name, ())) for name in ("mean", "std", "size")})
 
 
+def is_ckaprobe_checkpoint(path: str | Path) -> bool:
+    """Return whether a file is a checkpoint of ckaprobe; False for a damaged file, which `read_contents` reports.
+
+    Raises:
+        CheckpointError: As in `read_header`.
+    """
+    try:
+        return read_header(path) is not None
+    except (SafetensorError, ValueError, TypeError):
+        return False
+
+
 def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Checkpoint]:
-    """Rebuild a backbone from its file.
+    """Rebuild a backbone from a checkpoint of ckaprobe.
 
     Returns:
         The backbone in evaluation mode, the head's state by name (empty if there is none), and the header.
@@ -141,21 +151,49 @@ def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Chec
             part, name = key.split(".", 1)
             states[part][name] = file.get_tensor(key)
     model.load_state_dict(states["backbone"])
-    origin = Origin(str(path), checkpoint.architecture, checkpoint.options)
     backbone = Backbone(
         model,
-        size=_height_width(checkpoint.size or checkpoint.options["size"]),
+        size=checkpoint.size or checkpoint.options["size"],
         mean=checkpoint.mean,
         std=checkpoint.std,
         layers=architecture.layers,
-        origin=origin,
+        origin=Origin(str(path), checkpoint.architecture, checkpoint.options),
     )
     return backbone.eval(), states["head"], checkpoint
 
 
-def _height_width(size: int | Sequence[int]) -> int | tuple[int, int]:
-    """Return a size as a header holds it, a number or a list of two."""
-    if isinstance(size, int):
-        return size
-    height, width = size
-    return height, width
+TASKS = "cka_probe.lab.tasks:TASKS"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model: what `ckaprobe train` wrote for a stage, in evaluation mode on the CPU.
+
+    Attributes:
+        backbone: The encoder.
+        head: What was trained on top of it.
+        task: Applies the two: `task.predict(backbone, head, images)` returns depth, say.
+    """
+
+    backbone: Backbone
+    head: nn.Module
+    task: Any
+
+
+def load_trained(path: str | Path) -> Trained:
+    """Return backbone, head and task from a checkpoint of `ckaprobe train`.
+
+    Raises:
+        CheckpointError: The file has no head, or is not a checkpoint of ckaprobe.
+    """
+    backbone, state, header = read_checkpoint(path)
+    if not state:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint with a head, found a backbone alone; train a stage with it"
+        )
+    options = {name: tuple(v) if isinstance(v, list) else v for name, v in header.task_options.items()}
+    task = registry.get(registry.resolve(TASKS), header.task, "task")(backbone.preprocessing.size, **options)
+    with torch.random.fork_rng(devices=[]):
+        head = task.head(backbone)
+    head.load_state_dict(state)
+    return Trained(backbone, head.eval(), task)

@@ -12,9 +12,7 @@ from itertools import chain
 from torch import nn
 
 from cka_probe.errors import LayerError
-from cka_probe.models.architectures.dinov2 import nine_blocks
-from cka_probe.models.architectures.resnet import NINE
-from cka_probe.models.architectures.swinv2 import NINE_BLOCKS, paper_layers
+from cka_probe.models.architectures import NINE, NINE_BLOCKS, nine_blocks, paper_layers
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.registry import suggestion
 

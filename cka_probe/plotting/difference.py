@@ -60,7 +60,7 @@ class Difference:
         """Return what is subtracted from what, and the number of images, in lines."""
         result, room = self.result, (self._map.size[0] + 0.4) * 72 / style.SMALL
         first, second = labels.short_pair(result.first), labels.short_pair(result.second)
-        if first == second:
+        if first == second and result.first != result.second:
             first, second = result.first, result.second
         names = f"{first} \N{MINUS SIGN} {second}"
         if labels.width(names) <= room:

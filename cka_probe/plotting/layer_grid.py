@@ -184,9 +184,9 @@ class LayerGrid:
     def _rms(self, result: SimilarityMatrix) -> dict[str, np.ndarray]:
         """Return the root mean squares of the layers of each side, of one side if both are the same network."""
         if self.emphasis == "row":
-            return {"x": np.array([axis.spread for axis in result.columns], float)}
-        return {"x": np.array([axis.spread for axis in result.rows], float),
-                "y": np.array([axis.spread for axis in result.columns], float)}  # fmt: skip
+            return {"x": np.array([axis.rms for axis in result.columns], float)}
+        return {"x": np.array([axis.rms for axis in result.rows], float),
+                "y": np.array([axis.rms for axis in result.columns], float)}  # fmt: skip
 
     def _draw_below(self, panels: Sequence[Axes], index: int, *, named: bool) -> None:
         """Draw the line and the root mean squares below a map, layer under layer."""

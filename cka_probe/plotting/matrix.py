@@ -96,7 +96,7 @@ class Map:
     def width(self) -> float:
         """Width of a figure of this map alone, inches of print."""
         names = max(map(labels.width, _named(self.rows, labels.step_for(self.cell[1], 0.1)))) * style.SMALL / 72
-        return max(style.COLUMN, names + self.size[0] + 0.8)
+        return max(style.COLUMN, names + self.size[0] + 0.5)
 
     @property
     def same_layers(self) -> bool:

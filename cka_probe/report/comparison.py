@@ -205,7 +205,7 @@ def _diagonal(result: SimilarityMatrix) -> tuple[Section, ...]:
     """Return the table of the diagonal of a square matrix."""
     if len(result.rows) != len(result.columns):
         return ()
-    table = result.diagonal().reset_index().drop(columns=["spread_x", "spread_y"])
+    table = result.diagonal().reset_index().drop(columns=["rms_x", "rms_y"])
     same = [axis.name for axis in result.rows] == [axis.name for axis in result.columns]
     if not same:
         table.insert(2, "layer of y", [axis.name for axis in result.columns])
@@ -253,15 +253,15 @@ def _thumbnails(path: Path) -> Block:
 def _layers(result: SimilarityMatrix) -> tuple[Block, ...]:
     """Return the layers of both sides, in one table where they are the same."""
     layers = [[(axis.name, axis.module, axis.shape) for axis in axes] for axes in (result.rows, result.columns)]
-    spread = "Spread is the root mean square of the variation over images, in the layer's own units."
+    rms = "rms is the root mean square of the variation over images, in the layer's own units."
     blocks: list[Block]
     if layers[0] == layers[1]:
-        frame = _table(result.rows).rename(columns={"spread": "spread in x"})
-        frame["spread in y"] = [axis.spread for axis in result.columns]
-        blocks = [TableBlock(frame, f"The layers of both. {spread}", "layers")]
+        frame = _table(result.rows).rename(columns={"rms": "rms in x"})
+        frame["rms in y"] = [axis.rms for axis in result.columns]
+        blocks = [TableBlock(frame, f"The layers of both. {rms}", "layers")]
     else:
         blocks = [
-            TableBlock(_table(axes), f"The layers of {side}. {spread}", f"layers_{side}")
+            TableBlock(_table(axes), f"The layers of {side}. {rms}", f"layers_{side}")
             for side, axes in (("x", result.rows), ("y", result.columns))
         ]
     if not any(axis.shape for axis in (*result.rows, *result.columns)):
@@ -275,7 +275,7 @@ def _table(axes: tuple[Axis, ...]) -> pd.DataFrame:
         "layer": [axis.name for axis in axes],
         "module": [axis.module for axis in axes],
         "shape": [TIMES.join(map(str, axis.shape)) for axis in axes],
-        "spread": [axis.spread for axis in axes],
+        "rms": [axis.rms for axis in axes],
     }
     if not any(columns["shape"]):
         del columns["shape"]

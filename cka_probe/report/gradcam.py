@@ -88,7 +88,7 @@ def _images(attributions: Attributions) -> TableBlock:
 
 
 def _warnings(attributions: Attributions) -> tuple[str, ...]:
-    warnings = list(attributions.cautions())
+    warnings = list(attributions.warnings())
     count = len(attributions.images)
     for name in attributions.models:
         empty = int(attributions.of(name)["zero"].sum())

@@ -48,34 +48,6 @@ PER_IMAGE = {"flatten": 1, "gap": 1, "tokens": TOKEN_GRID**2}
 """Examples that one image gives."""
 
 
-def layout_of(shape: tuple[int, ...], pixels: tuple[int, int] | None, declared: str | None = None) -> str | None:
-    """Return where the channels of an activation are, if that can be known.
-
-    Args:
-        shape: (n, ...) of the activation.
-        pixels: (height, width) of the input: a feature map has its proportions.
-        declared: `NCHW` or `NHWC` as the model itself says it (timm's `output_fmt`).
-
-    Returns:
-        `NC`, `NLC`, `NCHW`, `NHWC`, or `None` where both of the last would do.
-
-    >>> layout_of((8, 12, 12, 768), (192, 192))
-    'NHWC'
-    """
-    if len(shape) in (2, 3):
-        return {2: "NC", 3: "NLC"}[len(shape)]
-    if len(shape) != 4 or pixels is None:
-        return None
-    fits = {
-        layout: abs(height * pixels[1] - width * pixels[0]) < max(pixels) and height <= pixels[0]
-        for layout, (height, width) in {"NCHW": shape[2:], "NHWC": shape[1:3]}.items()
-    }
-    if fits.get(declared or ""):
-        return declared
-    possible = [layout for layout, fit in fits.items() if fit]
-    return possible[0] if len(possible) == 1 else None
-
-
 def _positions(activation: Tensor, layout: str | None) -> Tensor:
     """Return (n, positions, C)."""
     if layout == "NC":

@@ -3,8 +3,8 @@
 CKA does not see the mean of a feature over the images; float32 does. A raw Gram `X X^T` of features with a
 large common mean has a large common entry, and centring it afterwards subtracts nearly all of its digits. So an
 anchor near the mean, the average of the first four images, is subtracted from each feature first: what is left
-of the mean is no larger than the spread, and float64 takes it off the Gram. The product is made in column blocks
-that fit the cache, each block in float32 and their sum in float64.
+of the mean is no larger than the deviations from it, and float64 subtracts it from the Gram. The product is computed
+in column blocks that fit the cache, each block in float32 and their sum in float64.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ ANCHOR = 4
 numbers is that number."""
 
 CONSTANT = 1e-6
-"""Spread over size below which the float32 rounding of a constant is all the variation there is."""
+"""`rms` over `size` below which the float32 rounding of a constant is all the variation there is."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Grams:
         matrices: (layers, n, n) float64 on the CPU, `H X X^T H` with `H = I - 1/n`; zeros where
             the layer does not vary.
         size: (layers,) root mean square of the first image's features: the scale of the activation.
-        spread: (layers,) root mean square over images and features of the activation less its feature means.
+        rms: (layers,) root mean square, over images and features, of the activation minus its feature means.
         finite: (layers,) whether all features were finite numbers.
         varies: (layers,) whether the layer tells any two images apart, rounding aside.
     """
 
     matrices: Tensor
     size: Tensor
-    spread: Tensor
+    rms: Tensor
     finite: Tensor
     varies: Tensor
 
@@ -88,7 +88,7 @@ def centred_grams(products: Sequence[Product]) -> Grams:
     return Grams(
         matrices=torch.where(varies[:, None, None], matrices, 0.0),
         size=(first / features).sqrt(),
-        spread=variance.clamp_min(0).sqrt(),
+        rms=variance.clamp_min(0).sqrt(),
         finite=finite,
         varies=varies,
     )

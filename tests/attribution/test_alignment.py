@@ -12,11 +12,11 @@ from cka_probe.attribution.alignment import (
     ZERO,
     Boundaries,
     alignment,
+    at_resolution,
     average_precision,
-    boundaries,
     ceiling,
     controls,
-    seen_at,
+    find_boundaries,
     steepness,
 )
 from cka_probe.errors import DataError
@@ -61,19 +61,19 @@ def boundary_by_loops(labels, tolerance):
 @pytest.mark.parametrize("ignored", [0.0, 0.03])
 def test_boundaries_are_those_of_loops(tolerance, ignored):
     labels = np.where(np.random.default_rng(1).random(LABELS.shape) < ignored, 255, LABELS)
-    found = boundaries(labels, tolerance)
+    found = find_boundaries(labels, tolerance)
     there, counted = boundary_by_loops(labels, tolerance)
-    np.testing.assert_array_equal(found.there, there)
+    np.testing.assert_array_equal(found.mask, there)
     np.testing.assert_array_equal(found.counted, counted)
     assert found.share == pytest.approx(there[counted].mean())
 
 
 def test_nothing_is_a_boundary_beside_what_is_ignored():
     labels = np.array([[0, 0, 255, 1, 1], [0, 0, 255, 1, 1]])
-    found = boundaries(labels)
-    assert not found.there.any()
+    found = find_boundaries(labels)
+    assert not found.mask.any()
     assert found.counted.astype(int).tolist() == [[1, 0, 0, 0, 1]] * 2
-    assert np.isnan(boundaries(np.full((2, 2), 255)).share)
+    assert np.isnan(find_boundaries(np.full((2, 2), 255)).share)
 
 
 def test_average_precision_is_that_of_loops_with_and_without_ties():
@@ -92,7 +92,7 @@ def test_average_precision_by_hand():
 
 
 def test_a_ranking_by_the_boundary_itself_is_perfect_and_by_its_opposite_the_worst():
-    there = boundaries(LABELS).there.ravel()
+    there = find_boundaries(LABELS).mask.ravel()
     assert average_precision(there.astype(float), there) == 1
     others = [average_precision(RANDOM.random(there.size), there) for _ in range(20)]
     assert average_precision(-RANDOM.random(there.size) * ~there, there) == 1
@@ -100,29 +100,29 @@ def test_a_ranking_by_the_boundary_itself_is_perfect_and_by_its_opposite_the_wor
 
 
 def test_chance_finds_the_share_of_boundary_pixels():
-    of = boundaries(LABELS)
-    positive, n = of.there.ravel(), LABELS.size
+    boundaries = find_boundaries(LABELS)
+    positive, n = boundaries.mask.ravel(), LABELS.size
     found = np.mean([average_precision(RANDOM.random(n), positive) for _ in range(500)])
     m, harmonic = positive.sum(), (1 / np.arange(1, n + 1)).sum()
     exact = (m - 1) / (n - 1) + (n - m) / (n - 1) * harmonic / n  # the mean over all rankings
     assert found == pytest.approx(exact, abs=0.004)
-    assert abs(exact - of.share) < (np.log(n) + 1) / n
+    assert abs(exact - boundaries.share) < (np.log(n) + 1) / n
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.25, 0.0), (8.0, 0.5), (1.0, -2.0)])
 def test_a_map_may_be_scaled_and_shifted(scale, shift):
-    of = boundaries(LABELS, 1)
-    before, after = alignment(MAP, of), alignment(scale * MAP + shift, of)
+    boundaries = find_boundaries(LABELS, 1)
+    before, after = alignment(MAP, boundaries), alignment(scale * MAP + shift, boundaries)
     assert after.correlation == pytest.approx(before.correlation, abs=1e-9)
     assert after.ap == pytest.approx(before.ap, abs=1e-9)
 
 
 def test_mirrored_and_turned_images_have_mirrored_numbers_with_a_tolerance():
     # without one a boundary belongs to the left of two pixels, which a mirror makes the right one
-    of = boundaries(LABELS, 1)
+    boundaries = find_boundaries(LABELS, 1)
     for turn in (np.flipud, np.fliplr, np.transpose):
-        turned = Boundaries(turn(of.there), turn(of.counted))
-        assert alignment(turn(MAP), turned).ap == pytest.approx(alignment(MAP, of).ap)
+        turned = Boundaries(turn(boundaries.mask), turn(boundaries.counted))
+        assert alignment(turn(MAP), turned).ap == pytest.approx(alignment(MAP, boundaries).ap)
 
 
 def test_steepness_is_that_of_central_differences_by_loops():
@@ -138,21 +138,21 @@ def test_steepness_is_that_of_central_differences_by_loops():
 
 
 def test_correlation_is_numpys():
-    of = boundaries(np.where(RANDOM.random(LABELS.shape) < 0.02, 255, LABELS), 1)
-    expected = np.corrcoef(steepness(MAP)[of.counted], of.there[of.counted])[0, 1]
-    assert alignment(MAP, of).correlation == pytest.approx(expected)
+    boundaries = find_boundaries(np.where(RANDOM.random(LABELS.shape) < 0.02, 255, LABELS), 1)
+    expected = np.corrcoef(steepness(MAP)[boundaries.counted], boundaries.mask[boundaries.counted])[0, 1]
+    assert alignment(MAP, boundaries).correlation == pytest.approx(expected)
 
 
 def test_a_map_of_the_labels_follows_them_and_one_of_other_labels_does_not():
     two = (LABELS > 0).astype(int)
-    of = boundaries(two, 1)
-    most = ceiling(two, of, two.shape)
-    assert alignment(two.astype(float), of).ap == pytest.approx(most)  # two classes are one map
+    boundaries = find_boundaries(two, 1)
+    most = ceiling(two, boundaries, two.shape)
+    assert alignment(two.astype(float), boundaries).ap == pytest.approx(most)  # two classes are one map
     assert 0.7 < most < 1
-    assert 0.7 < ceiling(LABELS, boundaries(LABELS, 1), (8, 10)) < 1
-    assert np.isnan(ceiling(0 * LABELS, boundaries(0 * LABELS, 1), (8, 10)))
+    assert 0.7 < ceiling(LABELS, find_boundaries(LABELS, 1), (8, 10)) < 1
+    assert np.isnan(ceiling(0 * LABELS, find_boundaries(0 * LABELS, 1), (8, 10)))
     other = np.kron(np.random.default_rng(9).integers(0, 2, (8, 5)), np.ones((2, 4)))
-    assert alignment(other, of).ap < 0.6
+    assert alignment(other, boundaries).ap < 0.6
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_map_of_the_labels_follows_them_and_one_of_other_labels_does_not():
     ],
 )
 def test_what_has_no_value_says_why(shown, labels, why):
-    found = alignment(shown, boundaries(labels, 1))
+    found = alignment(shown, find_boundaries(labels, 1))
     assert np.isnan([found.correlation, found.ap]).all()
     assert found.undefined == why
 
@@ -177,7 +177,7 @@ def test_controls_have_gone_through_the_layers_pixels():
     fine, coarse = controls(image, (16, 20)), controls(image, (8, 10))
     np.testing.assert_allclose(fine["image"], image @ [0.299, 0.587, 0.114])
     np.testing.assert_allclose(fine["edges"], steepness(fine["image"]))
-    np.testing.assert_allclose(coarse["image"], seen_at(fine["image"], (8, 10)))
+    np.testing.assert_allclose(coarse["image"], at_resolution(fine["image"], (8, 10)))
     for control in coarse.values():
         assert control.shape == (16, 20)
         assert np.ptp(control) < np.ptp(image)  # means vary less
@@ -189,17 +189,17 @@ def test_what_a_layer_can_tell_is_means_of_areas_and_straight_lines_between():
 
     means = MAP.reshape(4, 4, 5, 4).mean((1, 3))
     wide = interpolate(torch.from_numpy(means)[None, None], (16, 20), mode="bilinear", align_corners=False)
-    np.testing.assert_allclose(seen_at(MAP, (4, 5)), wide[0, 0].numpy(), atol=1e-12)
-    uneven = seen_at(np.ones((7, 9)) * 0.3, (3, 4))
+    np.testing.assert_allclose(at_resolution(MAP, (4, 5)), wide[0, 0].numpy(), atol=1e-12)
+    uneven = at_resolution(np.ones((7, 9)) * 0.3, (3, 4))
     np.testing.assert_allclose(uneven, 0.3)  # parts that are no whole pixels add up
 
 
 def test_what_cannot_be_counted_is_said():
     with pytest.raises(DataError, match=r"a tolerance of 0 pixels or more, found \(16, 20\) and -1"):
-        boundaries(LABELS, -1)
+        find_boundaries(LABELS, -1)
     with pytest.raises(DataError, match=r"expected labels \(height, width\) .* found \(320,\)"):
-        boundaries(LABELS.ravel())
+        find_boundaries(LABELS.ravel())
     with pytest.raises(DataError, match=r"a finite map of the size of the labels \(16, 20\), found \(8, 10\)"):
-        alignment(MAP[:8, :10], boundaries(LABELS))
+        alignment(MAP[:8, :10], find_boundaries(LABELS))
     with pytest.raises(DataError, match="a finite map"):
-        alignment(MAP * np.nan, boundaries(LABELS))
+        alignment(MAP * np.nan, find_boundaries(LABELS))

@@ -8,7 +8,7 @@ import pytest
 from helpers.attributions import IMAGES, attributions, rows
 
 from cka_probe.attribution.alignment import ZERO
-from cka_probe.attribution.attributions import COLUMNS, CONTROLS, FORMAT, MEANT, WORDS, Attributions, distinct_names
+from cka_probe.attribution.attributions import AVERAGED, COLUMNS, CONTROLS, FORMAT, Attributions, distinct_names
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.similarity.resampling import bootstrap_interval
 
@@ -27,7 +27,7 @@ def test_means_are_over_the_images_that_have_a_value(found):
     assert (row["low"], row["high"]) == (pytest.approx(low[0], abs=0.05), pytest.approx(high[0], abs=0.05))
     table = found.intervals().set_index(["checkpoint", "measure"])
     assert table.loc["depth", "ap"].to_dict() == row
-    assert len(table) == 3 * len(MEANT)
+    assert len(table) == 3 * len(AVERAGED)
     assert table.loc[("depth", "zero"), "value"] == pytest.approx(2 / 12)
 
 
@@ -68,7 +68,7 @@ def test_the_summary_says_in_words_what_is_above_chance_and_what_its_controls_do
     said = attributions(above, below).summary()
     assert "Maps of above find label boundaries better than chance (+0.300 [+0.300, +0.300]), worse than the" in said
     assert "Maps of below find label boundaries worse than chance (-0.050 [-0.050, -0.050])" in said
-    assert "not surely otherwise than the image's edges (+0.000 [" in said.replace("-0.000", "+0.000")
+    assert "not surely different from the image's edges (+0.000 [" in said.replace("-0.000", "+0.000")
 
 
 def test_checkpoints_that_see_other_pixels_or_too_few_are_told(found):
@@ -77,12 +77,12 @@ def test_checkpoints_that_see_other_pixels_or_too_few_are_told(found):
     coarse = rows("coarse", 0)
     coarse["ceiling"] = coarse["chance"] + 0.02
     both = attributions(table, coarse)
-    (only,) = both.cautions()
-    assert only.startswith("The layer of coarse is too coarse to follow boundaries: at its 48 x 32 pixels true labels")
+    (only,) = both.warnings()
+    assert only.startswith("The layer of coarse is too coarse to follow boundaries: at its 48 x 32 pixels the true")
     both.models["coarse"].update(view="middle", layer_size=[2, 2])
-    pixels, sizes, _ = both.cautions()
+    pixels, sizes, _ = both.warnings()
     assert pixels.startswith("Not of the same pixels (fine: the whole image at 96 x 64 pixels; coarse: the middle of")
-    assert sizes.startswith("Maps of different size (fine: 48 x 32; coarse: 2 x 2): a finer one")
+    assert sizes.startswith("Maps of different size (fine: 48 x 32; coarse: 2 x 2): a finer map")
     assert pixels in both.summary()
 
 
@@ -91,9 +91,9 @@ def test_the_summary_says_what_is_in_no_mean(found):
     assert "depth: 2 of 12 maps are zero everywhere, and in no mean" in text
     assert "tolerance\n1 px" in text
     assert f"{found.mean('none', 'ap')['value']:.3f} [" in text
-    assert found.cautions() == []
+    assert found.warnings() == []
     bare = attributions(rows("none", 0, labels=False), labels=False)
-    assert bare.cautions() == []
+    assert bare.warnings() == []
     assert bare.summary().endswith("No alignment with label boundaries: the data have no labels.")
     assert np.isnan(bare.intervals().set_index("measure").loc["ap", "value"])
     assert repr(bare).startswith("<Attributions of 1 checkpoints over 12 images>")
@@ -108,7 +108,9 @@ def test_what_was_written_is_read_and_has_the_same_bytes(found, tmp_path):
     document = json.loads(path.read_text("utf-8"))
     assert document["format"] == FORMAT
     assert document["table"]["ap"][IMAGES] is None  # NaN, which JSON does not know
-    table = pd.read_csv(found.save(tmp_path / "a.csv"), keep_default_na=False, dtype=dict.fromkeys(WORDS, str))
+    table = pd.read_csv(
+        found.save(tmp_path / "a.csv"), keep_default_na=False, dtype=dict.fromkeys(("predicted", "undefined"), str)
+    )
     assert list(table.columns) == list(COLUMNS)
     assert table["undefined"][IMAGES] == ZERO
 
@@ -131,7 +133,7 @@ def test_what_is_no_attribution_is_said(found, tmp_path):
 
 
 def test_rows_that_do_not_belong_together_are_refused(found):
-    with pytest.raises(DataError, match=r"expected columns checkpoint, .*, found checkpoint, image; name them"):
+    with pytest.raises(DataError, match=r"expected columns checkpoint, .*, found checkpoint, image"):
         Attributions(found.table[["checkpoint", "image"]], found.models, found.data, found.settings, {})
     with pytest.raises(DataError, match=r"same images for each of none, depth, found 12 of none, 11 of depth"):
         attributions(rows("none", 0), rows("depth", 1).iloc[1:])

@@ -1,6 +1,7 @@
 """Grad-CAM against references without hooks, its symmetries, and what it leaves behind."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -8,9 +9,8 @@ from cka_probe import Backbone, grad_cam, registry
 from cka_probe.attribution.grad_cam import Maps
 from cka_probe.errors import CheckpointError, DataError, LayerError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
-from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
+from cka_probe.models.checkpoint import Checkpoint, Trained, save_checkpoint
 from cka_probe.models.load import random_backbone
-from cka_probe.models.trained import Trained
 
 
 def net(classes=4, seed=0):
@@ -73,7 +73,7 @@ def test_a_worked_example():
     assert maps.scores.tolist() == [4 + 3 + 2 + 10]
     assert maps.per_class.tolist() == [[[[2.0, 1.5], [0.5, 0]], [[1.0, 1], [1, 5]]]]
     assert maps.signed.tolist() == [[[3.0, 2.5], [1.5, 5]]]
-    torch.testing.assert_close(maps.shown(), torch.tensor([[[1.5, 1.0], [0, 3.5]]]) / 3.5)
+    torch.testing.assert_close(maps.heatmaps(), torch.tensor([[[1.5, 1.0], [0, 3.5]]]) / 3.5)
 
 
 @pytest.mark.parametrize("log_softmax", [False, True])
@@ -144,10 +144,8 @@ def test_frozen_or_inside_code_without_gradients_a_map_is_the_same(mode, tmp_pat
         torch.testing.assert_close(grad_cam(path, images.clone(), "layer1").signed, expected.signed)
         frozen = segmenter() if mode is torch.no_grad else model
     frozen.backbone.requires_grad_(False)
-    prepare_inputs = Backbone(
-        frozen.backbone.model, size=64, mean=(0.4,) * 3, std=(0.2,) * 3, layers=model.backbone.layers
-    )
-    found = grad_cam(Trained(prepare_inputs, model.head, model.task), images, "layer1")
+    backbone = Backbone(frozen.backbone.model, size=64, mean=(0.4,) * 3, std=(0.2,) * 3, layers=model.backbone.layers)
+    found = grad_cam(Trained(backbone, model.head, model.task), images, "layer1")
     torch.testing.assert_close(found.signed, expected.signed)
 
 
@@ -191,13 +189,13 @@ def test_what_is_shown_is_from_0_to_1_and_an_empty_map_is_0_and_said():
     signed = torch.tensor([[[-1.0, 2], [0, 4]], [[-1.0, -2], [0, -3]], [[2.0, 2], [2, 2]], [[3.0, 5], [4, 4]]])
     maps = Maps("act1", "depth", signed, None, torch.zeros(4), None, (2, 2))
     assert maps.empty.tolist() == [False, True, False, False]
-    assert maps.shown().tolist() == [[[0, 0.5], [0, 1]], [[0, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 1], [0.5, 0.5]]]
-    large = maps.shown((6, 10))
+    assert maps.heatmaps().tolist() == [[[0, 0.5], [0, 1]], [[0, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 1], [0.5, 0.5]]]
+    large = maps.heatmaps((6, 10))
     assert large.shape == (4, 6, 10)
     assert large.amin((1, 2)).tolist() == [0, 0, 0, 0]
     assert large.amax((1, 2)).tolist() == [1, 0, 0, 1]
     with pytest.raises(DataError, match=r"expected a size as \(height, width\) in pixels, found \(0, 3\)"):
-        maps.shown((0, 3))
+        maps.heatmaps((0, 3))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +203,7 @@ def test_what_is_shown_is_from_0_to_1_and_an_empty_map_is_0_and_said():
     [
         (random_images()[0], "2", "segmentation", DataError, r"expected images \(n, 3, H, W\).*with \[None\]"),
         (random_images(), "nine", "segmentation", LayerError, "no layer 'nine' in Sequential"),
-        (random_images(), "*", "segmentation", LayerError, r"expected one layer, found 7 that '\*' means"),
+        (random_images(), "*", "segmentation", LayerError, r"expected one layer, found 7 for '\*'"),
         (random_images(), "2", "segmentation:4", UnknownNameError, "no class 4: the network has 4, from 0 to 3"),
         (
             random_images(),
@@ -234,9 +232,49 @@ def test_what_is_no_network_is_told():
         grad_cam(3, random_images(), "2")
     with pytest.raises(DataError, match="it is an encoder without a head; give a network with a head, or the target n"):
         grad_cam("random:resnet18", random_images(), "act1")
-    with pytest.raises(DataError, match="its task, masked, predicts nothing of one image"):
+    with pytest.raises(DataError, match="its task, masked, predicts nothing from one image"):
         grad_cam(segmenter("swinv2_micro", task="masked", cell=16), torch.rand(1, 3, 64, 64), "layers.0")
-    with pytest.raises(DataError, match="expected images of 64x64 pixels, which is what this swinv2_micro takes"):
+    with pytest.raises(DataError, match="expected images of 64x64 pixels, the input size of this swinv2_micro"):
         grad_cam("random:swinv2_micro", torch.rand(1, 3, 32, 64), "layers.0", "none")
     with pytest.raises(LayerError, match="no layer 'decodr' in the head, SkipHead; did you mean 'decoder'"):
         grad_cam(segmenter(), torch.rand(1, 3, 64, 64), "head.decodr")
+
+
+def weighted_sum(output):
+    return (output * torch.linspace(-1, 1, output.shape[-1])).sum(-1)
+
+
+@pytest.mark.parametrize("before", [1, 5], ids=["class token", "class token and 4 registers"])
+def test_tokens_give_what_the_rest_of_the_transformer_gives_from_them(before):
+    torch.manual_seed(0)
+    model = timm.models.VisionTransformer(
+        img_size=(28, 42), patch_size=14, embed_dim=16, depth=3, num_heads=2, num_classes=4, reg_tokens=before - 1
+    ).eval()
+    images = torch.rand(2, 3, 28, 42)
+    maps = grad_cam(model, images, "blocks.1", "class:2")
+
+    tokens = model.norm_pre(model._pos_embed(model.patch_embed(images)))
+    for block in model.blocks[:2]:
+        tokens = block(tokens)
+    tokens = tokens.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.forward_head(model.norm(model.blocks[2](tokens)))[:, 2].sum(), tokens)
+    assert tokens.shape[1] == before + 6
+    alpha = gradient[:, before:].mean(1)
+    expected = (tokens.detach()[:, before:] * alpha[:, None]).sum(-1).view(2, 2, 3)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(maps.signed, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_dinov2_is_mapped_at_any_size_and_is_empty_behind_its_last_attention():
+    model, images = random_backbone("dinov2_micro"), torch.rand(2, 3, 56, 84)
+    for layer in ("patch_embed", "blocks.3", 4):
+        assert grad_cam(model, images, layer, weighted_sum).signed.shape == (2, 4, 6)
+    last = grad_cam(model, images, "blocks.11", weighted_sum)  # the class token alone is read
+    assert last.empty.tolist() == [True, True]
+    strength = grad_cam(model, images, "blocks.11", "none")
+    assert not strength.empty.any()
+    tokens = model.model.forward_features(model.preprocessing.normalise(images)).detach()
+    assert tokens.shape == (2, 25, 64)
+    torch.testing.assert_close(
+        grad_cam(model, images, "norm", "none").signed, tokens[:, 1:].square().mean(-1).sqrt().view(2, 4, 6)
+    )

@@ -9,8 +9,8 @@ from torch import nn
 
 from cka_probe import grad_cam, registry
 from cka_probe.lab.tasks import TASKS
+from cka_probe.models.checkpoint import Trained
 from cka_probe.models.load import random_backbone
-from cka_probe.models.trained import Trained
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # captum's own, when it is imported

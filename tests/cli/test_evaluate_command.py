@@ -20,8 +20,7 @@ from cka_probe.lab.evaluation.protocol import Protocol, image_scores
 from cka_probe.lab.evaluation.scores import Scores, paired_difference
 from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
-from cka_probe.models.checkpoint import file_hash
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import file_hash, load_trained
 from ckaprobe_cli import app
 
 REAL = DATA / "nyuv2"

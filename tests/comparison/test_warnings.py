@@ -128,8 +128,8 @@ def test_a_model_with_itself(sound):
 
 
 def test_a_layer_that_hardly_varies(sound):
-    third = replace(sound.rows[0], spread=1.0)
-    rows = (replace(sound.rows[0], spread=2e-6), replace(sound.rows[1], spread=1.0), third)
+    third = replace(sound.rows[0], rms=1.0)
+    rows = (replace(sound.rows[0], rms=2e-6), replace(sound.rows[1], rms=1.0), third)
     assert told(replace(sound, rows=rows)) == (
         "layer 0 of x varies over the images by as little as 2.0e-06, against 1.0e+00 of the median layer; its "
         "similarity may be of noise."

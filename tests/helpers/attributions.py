@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.attribution.alignment import ZERO
-from cka_probe.attribution.attributions import COLUMNS, MEANT, UNLABELLED, Attributions
+from cka_probe.attribution.attributions import AVERAGED, COLUMNS, UNLABELLED, Attributions
 
 IMAGES = 12
 
@@ -18,7 +18,7 @@ def model(name, size=(64, 96)):
 
 def rows(name, seed, zero=(), labels=True):
     random = np.random.default_rng(seed)
-    numbers = {column: random.random(IMAGES) for column in MEANT if column != "zero"}
+    numbers = {column: random.random(IMAGES) for column in AVERAGED if column != "zero"}
     numbers |= {"boundary": np.full(IMAGES, 100.0), "counted": np.full(IMAGES, 1000.0), "score": np.ones(IMAGES)}
     numbers["chance"], numbers["zero"] = np.linspace(0.1, 0.2, IMAGES), np.isin(np.arange(IMAGES), zero) * 1.0
     words = {"predicted": [""] * IMAGES, "undefined": [ZERO if i in zero else "" for i in range(IMAGES)]}
@@ -26,7 +26,7 @@ def rows(name, seed, zero=(), labels=True):
         numbers[column][list(zero)] = np.nan
     if not labels:
         words["undefined"] = [UNLABELLED] * IMAGES
-        numbers |= {column: np.full(IMAGES, np.nan) for column in MEANT if column != "zero"}
+        numbers |= {column: np.full(IMAGES, np.nan) for column in AVERAGED if column != "zero"}
     named = {"checkpoint": [name] * IMAGES, "image": [f"street/{i:03d}.png" for i in range(IMAGES)]}
     return pd.DataFrame(named | numbers | words)[list(COLUMNS)]
 

@@ -86,3 +86,19 @@ def made(rows, columns, *, undefined=(), shift=0.0, x="checkpoints/pretrained.pt
         settings={"measure": "cka", "estimator": "unbiased"},
         versions={},
     )
+
+
+CASES = {
+    "nine": made(NINE, NINE),
+    "undefined": made(NINE, NINE, undefined=(2, 8)),
+    "nothing defined": made(NINE, NINE, undefined=range(9)),
+    "negative": made(NINE, NINE, shift=1.2),
+    "many": made(MANY, MANY, undefined=(7,)),
+    "rectangle": made(NINE, TEN),
+    "strip": made(NINE, MANY),
+    "column": made(MANY, TEN, undefined=(7,)),
+    "twelve": made(MANY[:12], MANY[:12]),
+    "one": made(["fc"], ["fc"]),
+    "long names": made(LONG, LONG, x=f"first/{LONG_FILE}", y=f"second/{LONG_FILE}"),
+    "long names of both": made(LONG, LONG[::-1], x=f"first/{LONG_FILE}", y=f"second/{LONG_FILE}"),
+}

@@ -36,7 +36,7 @@ def print_of(
     return Fingerprint(
         grams=grams,
         layers=layers,
-        spreads=tuple(float(z.std()) for z in features),
+        rms=tuple(float(z.std()) for z in features),
         undefined=tuple("" if float(z.std()) else "it is the same for every image" for z in features),
         side=Side(name, "of numbers", name, {"size": None, "mean": [0.0], "std": [1.0]}),
         images=tuple(f"{images}{first + i}" for i in range(len(features[0]))),

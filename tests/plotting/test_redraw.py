@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 import typer
 from helpers.paths import ROOT
-from test_figure_curves import write_run
-from test_figures import CASES
+from helpers.matrices import CASES
+from helpers.runs import write_run
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, UnknownNameError
@@ -132,9 +132,9 @@ def test_a_difference_of_two_results_is_kept_and_drawn_and_can_be_drawn_again(ap
 
 
 def test_style_and_venue_reach_every_figure(app, results, tmp_path):
-    look = ["--format", "svg", "--style", "talk", "--venue", "ieee", "--out", str(tmp_path / "out")]
-    CliRunner().invoke(app, [str(results[0]), *look], catch_exceptions=False)
-    CliRunner().invoke(app, [*map(str, results), *look], catch_exceptions=False)
+    options = ["--format", "svg", "--style", "talk", "--venue", "ieee", "--out", str(tmp_path / "out")]
+    CliRunner().invoke(app, [str(results[0]), *options], catch_exceptions=False)
+    CliRunner().invoke(app, [*map(str, results), *options], catch_exceptions=False)
     widths = {path.stem: float(path.read_text().split('width="')[1].split("pt")[0]) / 72 / 2.4
               for path in (tmp_path / "out").iterdir()}  # fmt: skip
     assert widths == pytest.approx({"heatmap": 3.5, "profile": 3.5, "uncertainty": 7.16, "layer_grid": 7.16}, abs=1e-3)

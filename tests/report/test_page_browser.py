@@ -70,7 +70,7 @@ def test_pointing_at_a_cell_reads_it(page):
     low, high = result.low[4, 5], result.high[4, 5]
     for part in (f"{result.values[4, 5]:.3f}", f"{low:.3f} to {high:.3f}", "0.050", "0.005", "layer0.4", "layer0.5"):
         assert part in words
-    for part in ("module backbone.layer0.4", "shape 8 × 16 × 16", "spread 4.500", "spread 5.500", "first", "second"):
+    for part in ("module backbone.layer0.4", "shape 8 × 16 × 16", "rms 4.500", "rms 5.500", "first", "second"):
         assert part in words
     point(page, cell(page, 2, 0))
     assert "layer0.2: does not vary" in text_of(page, ".readout")

@@ -156,7 +156,7 @@ def test_attributions(tmp_path, labels):
         lead = next(section.intro for section in page.sections if section.title.startswith("Do maps"))
         assert lead.startswith("Maps of ")
         assert "the image itself (" in lead  # a control that does not depend on the network
-        assert set(found.cautions()) <= set(page.warnings)
+        assert set(found.warnings()) <= set(page.warnings)
         assert "average precision, before ReLU" in set(tables["alignment"]["measure"])
         assert not [name for table in tables.values() for name in table.get("measure", ()) if "_" in name]
 

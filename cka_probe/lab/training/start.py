@@ -28,11 +28,10 @@ from cka_probe.errors import RecipeError
 from cka_probe.lab.tasks.disparity import DEPTH_FILE, read_monodepth2_decoder
 from cka_probe.lab.training.recipe import Recipe, Stage, both_sides
 from cka_probe.lab.training.sampling import seed_of
-from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.architectures.architecture import Architecture
+from cka_probe.models.architectures import ARCHITECTURES, Architecture
 from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
-from cka_probe.models.checkpoint import file_hash, read_checkpoint
-from cka_probe.models.checkpoints import is_ours, load_file
+from cka_probe.models.checkpoint import file_hash, is_ckaprobe_checkpoint, read_checkpoint
+from cka_probe.models.checkpoints import load_file
 from cka_probe.models.checkpoints.recognising import IN_FOLDERS, folder_to_file
 
 RANDOM = "random"
@@ -211,7 +210,7 @@ def _fitted(backbone: Backbone, stage: Stage) -> Backbone:
 
 def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor], tuple[str, ...]]:
     """Return the backbone in a file, ours or not, and the weights of a head that the stage's task can go on with."""
-    if ours := is_ours(folder_to_file(path)):
+    if ours := is_ckaprobe_checkpoint(folder_to_file(path)):
         backbone, head_state, header = read_checkpoint(path)
         origin = header.task
     else:

@@ -1,6 +1,5 @@
 """Files of weights in the wild: read safely, recognised, renamed to timm's names, fitted or refused."""
 
-from cka_probe.models.checkpoints.loading import is_ours as is_ours
 from cka_probe.models.checkpoints.loading import load_file as load_file
 from cka_probe.models.checkpoints.report import FileReport as FileReport
 from cka_probe.models.checkpoints.report import inspect_file as inspect_file

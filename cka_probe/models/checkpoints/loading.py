@@ -15,10 +15,10 @@ from torch import nn
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
-from cka_probe.models.checkpoint import read_checkpoint, read_header
+from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
 from cka_probe.models.checkpoints.fitting import COUNTER, check_fit, load_with_timm, parse_arch, shapes_of, the_one
 from cka_probe.models.checkpoints.naming import Grid, at_size, grid_of
-from cka_probe.models.checkpoints.reading import Contents, is_safetensors, read_contents
+from cka_probe.models.checkpoints.reading import Contents, read_contents
 from cka_probe.models.checkpoints.recognising import (
     Encoder,
     depths_of,
@@ -46,7 +46,7 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
     """
     file = folder_to_file(path)
     name, size = parse_arch(file, arch)
-    if is_ours(file):
+    if is_ckaprobe_checkpoint(file):
         return _ours(file, name, size)
     contents = with_config_beside(read_contents(file))
     if name is not None and not (name in ARCHITECTURES or twin_of(name)):
@@ -99,17 +99,6 @@ def _built(encoder: Encoder, name: str, options: dict[str, Any], origin: Origin)
 def _counters(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the step counters of batch norms, which a file may lack."""
     return {name: value for name, value in model.state_dict().items() if name.endswith(COUNTER)}
-
-
-def is_ours(file: Path) -> bool:
-    """Return whether a file is a checkpoint of ours."""
-    safetensors = is_safetensors(file)
-    try:
-        return safetensors and read_header(file) is not None
-    except CheckpointError:
-        raise
-    except Exception:  # damaged; reading its tensors will say how
-        return False
 
 
 def _ours(file: Path, name: str | None, size: Size | None) -> Backbone:

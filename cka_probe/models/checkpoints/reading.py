@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, serialization
 
 from cka_probe.errors import CheckpointError
+from cka_probe.files import is_safetensors
 
 Value = bool | int | float | str | tuple[Any, ...]
 
@@ -146,16 +147,6 @@ def read_contents(path: Path) -> Contents:
             f"{path}: expected a dict of named tensors, found {_kind_of(loaded)}; save the model's state_dict()"
         )
     return Contents(path, container, tensors, values)
-
-
-def is_safetensors(path: Path) -> bool:
-    """Return whether a file begins as safetensors do: the length of the header in 8 bytes, then the header's JSON.
-
-    Raises:
-        CheckpointError: The file is missing or cannot be read.
-    """
-    start = first_bytes(path)
-    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32
 
 
 def first_bytes(path: Path) -> bytes:

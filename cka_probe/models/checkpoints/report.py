@@ -7,9 +7,9 @@ from typing import Any
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.checkpoint import Checkpoint, read_header
+from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
 from cka_probe.models.checkpoints.fitting import COUNTER, fitting, the_one
-from cka_probe.models.checkpoints.loading import is_ours, options_of
+from cka_probe.models.checkpoints.loading import options_of
 from cka_probe.models.checkpoints.naming import Grid
 from cka_probe.models.checkpoints.reading import Contents, read_contents
 from cka_probe.models.checkpoints.recognising import (
@@ -95,7 +95,7 @@ def inspect_file(path: str | Path) -> FileReport:
         CheckpointError: It cannot be read. A file that can be read but not loaded has its reason in the notes.
     """
     file = folder_to_file(path)
-    if is_ours(file):
+    if is_ckaprobe_checkpoint(file):
         return _report_ours(str(path), file)
     contents = with_config_beside(read_contents(file))
     number, values = len(contents.tensors), sum(tensor.numel() for tensor in contents.tensors.values())

@@ -16,8 +16,8 @@ from itertools import combinations
 from pathlib import Path
 
 from cka_probe import registry
+from cka_probe.attribution.attribute import attribute
 from cka_probe.attribution.attributions import Attributions
-from cka_probe.attribution.over_images import Rules, attribute
 from cka_probe.attribution.saved_maps import save_maps
 from cka_probe.errors import RecipeError
 from cka_probe.lab.training import run_recipe
@@ -236,8 +236,7 @@ def write_gradcam(paths: SemanticPaths, seed: int, cases: Sequence[Case], test: 
     path = paths.gradcam(seed)
     if not weights or (path.exists() and list(Attributions.load(path).models) == list(weights)):
         return
-    rules = Rules(num=None, tolerance=TOLERANCE)
-    result, saved_maps = attribute(weights, test, rules=rules, device=device, hold=NUM_DRAWN)
+    result, saved_maps = attribute(weights, test, num=None, tolerance=TOLERANCE, device=device, keep=NUM_DRAWN)
     for name, maps in saved_maps.items():
         save_maps(maps, paths.maps(seed, name))
     result.save(path.with_suffix(".csv"))

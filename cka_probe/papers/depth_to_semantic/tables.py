@@ -258,8 +258,8 @@ def layer_rows(evidence: SemanticEvidence) -> pd.DataFrame:
             rows.append(
                 {"arm": ARMS[arm] + ", frozen" * (mode == "frozen"), "pre": f"{arm}~{mode}"}
                 | {"index": layer, "layer": available[0].rows[layer].name}
-                | {"spread": float(np.mean([matrix.rows[layer].spread for matrix in available]))}
-                | {"spread_tuned": float(np.mean([matrix.columns[layer].spread for matrix in available]))}
+                | {"spread": float(np.mean([matrix.rows[layer].rms for matrix in available]))}
+                | {"spread_tuned": float(np.mean([matrix.columns[layer].rms for matrix in available]))}
                 | {f"diagonal_{key}": value for key, value in finding_columns(finding).items()}
             )
     return pd.DataFrame(rows)

@@ -298,11 +298,11 @@ def layer_rows(
         for layer in range(9) if matrices else ():
             top = judge({seed: None if m is None else cell(m, 0, layer) for seed, m in alone.items()})
             diagonal = judge({seed: None if m is None else cell(m, layer, layer) for seed, m in tuned.items()})
-            after = [matrix.columns[layer].spread for matrix in tuned.values() if matrix]
+            after = [matrix.columns[layer].rms for matrix in tuned.values() if matrix]
             rows.append(
                 {"arm": arm.name, "pre": arm.pre, "variant": variant, "index": layer}
                 | {"layer": matrices[0].rows[layer].name}
-                | {"spread": _mean([matrix.rows[layer].spread for matrix in matrices]), "spread_tuned": _mean(after)}
+                | {"spread": _mean([matrix.rows[layer].rms for matrix in matrices]), "spread_tuned": _mean(after)}
                 | {f"top_{key}": value for key, value in finding_columns(top).items()}
                 | {f"diagonal_{key}": value for key, value in finding_columns(diagonal).items()}
             )

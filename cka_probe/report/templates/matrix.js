@@ -62,7 +62,7 @@ function layersOf(result, models, row, column) {
   return [[models[0], row, r.rows[row]], [models[1], column, r.columns[column]]].map(([model, index, layer]) => ({
     model, index, name: layer.name, module: layer.module,
     shape: (layer.shape ?? []).join(" \u00d7 "),
-    spread: layer.spread === null ? "" : fourDigits(layer.spread),
+    rms: layer.rms === null ? "" : fourDigits(layer.rms),
   }));
 }
 
@@ -163,7 +163,7 @@ function cellFacts(result, models, row, column) {
   for (const [name, text] of [[result.measure, fixed(r.values[row][column])], ...factsOf(result, row, column)])
     list.append(make("div", {}, make("dt", {}, name), make("dd", name === result.measure ? {class: "value"} : {}, text)));
   for (const layer of layersOf(result, models, row, column)) {
-    const words = [layer.name !== layer.module && `module ${layer.module}`, layer.shape && `shape ${layer.shape}`, layer.spread && `spread ${layer.spread}`];
+    const words = [layer.name !== layer.module && `module ${layer.module}`, layer.shape && `shape ${layer.shape}`, layer.rms && `rms ${layer.rms}`];
     list.append(make("div", {}, make("dt", {}, layer.model),
       make("dd", {}, make("strong", {}, ...broken(layer.name)), ` (${layer.index})`, make("span", {class: "layer"}, ...words.filter(Boolean).flatMap((word, at) => [at ? ", " : "", make("span", {class: "word"}, ...(word.startsWith("module") ? broken(word) : [word]))])))));
   }

@@ -13,7 +13,7 @@ from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.protocol import Protocol, image_scores
 from cka_probe.lab.evaluation.sliding_window import predict_whole, window_starts
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,7 @@ from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.tasks.segmentation import Segmentation
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
-from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
-from cka_probe.models.trained import Trained, load_trained
+from cka_probe.models.checkpoint import Checkpoint, Trained, load_trained, save_checkpoint
 from ckaprobe_cli import app
 
 OPTIONS = {"size": 64}

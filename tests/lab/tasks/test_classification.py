@@ -12,7 +12,7 @@ from cka_probe.lab.tasks.classification import Classification, LinearHead
 from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained
 
 SIZE = (64, 64)
 

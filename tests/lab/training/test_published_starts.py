@@ -10,8 +10,7 @@ from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.lab.training.start import begin
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN
-from cka_probe.models.checkpoint import read_checkpoint
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained, read_checkpoint
 
 RECIPE = """
 name = "starts"

@@ -12,8 +12,7 @@ from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.recipe import recipe_of
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import random_backbone, resized
-from cka_probe.models.checkpoint import read_checkpoint, read_header
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import load_trained, read_checkpoint, read_header
 
 
 class Memory:

@@ -19,8 +19,7 @@ from cka_probe.lab.tasks.masked import Masked
 from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
-from cka_probe.models.checkpoint import Checkpoint, read_checkpoint, read_header, save_checkpoint
-from cka_probe.models.trained import load_trained
+from cka_probe.models.checkpoint import Checkpoint, load_trained, read_checkpoint, read_header, save_checkpoint
 
 RECIPE = """
 name = "test"

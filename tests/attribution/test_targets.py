@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cka_probe import grad_cam
-from cka_probe.attribution.targets import TARGETS, region_mask, target_of
+from cka_probe.attribution.targets import TARGETS, region_mask, target_score
 from cka_probe.errors import DataError, UnknownNameError
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def random_images(n=2):
 
 
 def scored(spec, output, **options):
-    return target_of(spec, **options).score(output)
+    return target_score(spec, **options)(output)
 
 
 def test_depth_is_the_sum_of_depth_with_a_channel_or_without():
@@ -133,12 +133,12 @@ def test_an_output_of_several_tensors_is_taken_by_name():
 @pytest.mark.parametrize(
     ("spec", "shape", "message"),
     [
-        ("segmentation", (2, 1, 4, 4), "expected logits (n, classes, H, W).*found (2, 1, 4, 4); take the target depth"),
-        ("segmentation", (2, 5), "found (2, 5); take the target class"),
-        ("class", (2, 5, 4, 4), "expected logits (n, classes).*found (2, 5, 4, 4); take the target segmentation"),
-        ("depth", (2, 5, 4, 4), "expected depth (n, 1, H, W).*take the target segmentation"),
-        ("depth", (2, 5), "take the target class"),
-        ("segmentation", (2, 5, 4, 4, 4), "take the target none"),
+        ("segmentation", (2, 1, 4, 4), "expected logits (n, classes, H, W).*found (2, 1, 4, 4); use the target depth"),
+        ("segmentation", (2, 5), "found (2, 5); use the target class"),
+        ("class", (2, 5, 4, 4), "expected logits (n, classes).*found (2, 5, 4, 4); use the target segmentation"),
+        ("depth", (2, 5, 4, 4), "expected depth (n, 1, H, W).*use the target segmentation"),
+        ("depth", (2, 5), "use the target class"),
+        ("segmentation", (2, 5, 4, 4, 4), "use the target none"),
     ],
 )
 def test_an_output_that_is_not_what_the_target_scores_is_told_which_is(spec, shape, message):
@@ -154,18 +154,18 @@ def test_an_output_that_is_not_what_the_target_scores_is_told_which_is(spec, sha
             "class:",
             {},
             UnknownNameError,
-            "expected a class behind the colon, found 'class:'; write class:3",
+            "expected a class after the colon, found 'class:'; write class:3",
         ),
-        ("class:cat", {}, UnknownNameError, "expected the number of a class behind the colon, from 0, found 'cat'"),
+        ("class:cat", {}, UnknownNameError, "expected the number of a class after the colon, from 0, found 'cat'"),
         ("depth:1", {}, DataError, "target depth: expected no class and no log-softmax"),
         ("depth", {"log_softmax": True}, DataError, "target depth: expected no class and no log-softmax"),
         ("none", {"region": (0, 0, 1, 1)}, DataError, "target none: expected no class, region or log-softmax"),
-        (torch.sum, {"log_softmax": True}, DataError, "beside a target of your own; put them into it"),
+        (torch.sum, {"log_softmax": True}, DataError, "with a callable target; apply them in the callable"),
     ],
 )
 def test_a_target_that_makes_no_sense_is_told(spec, options, error, message):
     with pytest.raises(error, match=message):
-        target_of(spec, **options)
+        target_score(spec, **options)
 
 
 def test_a_region_of_a_class_of_the_whole_image_is_told():
@@ -175,5 +175,5 @@ def test_a_region_of_a_class_of_the_whole_image_is_told():
         scored("class:3", torch.rand(2, 3))
 
 
-def test_every_target_is_asked_for_by_its_name():
-    assert {name: target_of(name).name for name in TARGETS} == {name: name for name in TARGETS}
+def test_every_target_has_a_score_except_none():
+    assert [name for name in TARGETS if target_score(name) is None] == ["none"]

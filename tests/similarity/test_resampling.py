@@ -9,6 +9,7 @@ from scipy.stats import bootstrap
 
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.scores import Scores, bootstrap_interval, paired_difference
+from cka_probe.similarity.resampling import holm
 
 SKEWED = np.random.default_rng(0).gamma(0.7, 0.3, 80)
 
@@ -140,3 +141,21 @@ def test_tables_that_cannot_be_paired_are_one_line():
         paired_difference(first, scores({"rmse": [1.0, 2.0]}, ["a", "c"]))
     with pytest.raises(DataError, match="a measure in common, found none"):
         paired_difference(first, scores({"abs_rel": [1.0, 2.0]}, ["a", "b"]))
+
+
+def test_holm_by_hand_and_its_properties():
+    np.testing.assert_allclose(holm(np.array([0.01, np.nan, 0.04, 0.03])), [0.03, np.nan, 0.06, 0.06])
+    p = np.random.default_rng(0).uniform(size=12)
+    corrected = holm(p)
+    assert (corrected >= p).all()
+    assert corrected.max() <= 1
+    assert (np.diff(corrected[np.argsort(p)]) >= 0).all()
+    assert holm(np.empty(0)).shape == (0,)
+    assert holm(np.array([0.02])) == [0.02]
+
+
+def test_holm_rejects_from_the_least_on_until_one_holds():
+    p = np.array([[0.012, 0.04], [0.005, np.nan]])
+    np.testing.assert_array_equal(holm(p) <= 0.05, [[True, True], [True, False]])
+    np.testing.assert_array_equal(holm(np.array([0.03, 0.03])) <= 0.05, [False, False])
+    assert not (holm(np.full(3, np.nan)) <= 0.05).any()

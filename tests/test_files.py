@@ -12,9 +12,9 @@ from cka_probe.files import atomic_write, check_writable
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
     path = tmp_path / "deep" / "result.json"
     for content in ("old", "new"):
-        with atomic_write(path) as beside:
-            assert beside.suffix == ".json"
-            beside.write_text(content)
+        with atomic_write(path) as temporary:
+            assert temporary.suffix == ".json"
+            temporary.write_text(content)
     assert path.read_text() == "new"
     assert list(path.parent.iterdir()) == [path]
 
@@ -25,8 +25,8 @@ def test_an_interruption_leaves_what_was_there(tmp_path, interruption):
     path.write_text("old")
 
     def write():
-        with atomic_write(path) as beside:
-            beside.write_text("ne")
+        with atomic_write(path) as temporary:
+            temporary.write_text("ne")
             raise interruption
 
     with pytest.raises(interruption):
@@ -41,8 +41,8 @@ def test_an_interruption_leaves_what_was_there(tmp_path, interruption):
 )
 def test_the_systems_refusals_become_one_line(tmp_path, code, message):
     def write():
-        with atomic_write(tmp_path / "result.json") as beside:
-            raise OSError(code, os.strerror(code), str(beside))
+        with atomic_write(tmp_path / "result.json") as temporary:
+            raise OSError(code, os.strerror(code), str(temporary))
 
     with pytest.raises(OutputError, match=f"cannot write .*result.json: .*{message}") as caught:
         write()
@@ -63,21 +63,21 @@ def test_a_folder_is_checked_before_the_work(tmp_path):
     check_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="a file stands where a folder is needed"):
+    with pytest.raises(OutputError, match="a file is where a folder is needed"):
         check_writable(tmp_path / "file")
 
 
 def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
     (tmp_path / "new").touch()
-    with atomic_write(tmp_path / "kept.safetensors") as beside:
-        beside.touch(mode=0o600)
+    with atomic_write(tmp_path / "kept.safetensors") as temporary:
+        temporary.touch(mode=0o600)
     assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
 def test_a_pipe_is_refused_and_not_renamed_over(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(OutputError, match="it is a device or a pipe"), atomic_write(pipe) as beside:
-        beside.write_text("new")
+    with pytest.raises(OutputError, match="it is a device or a pipe"), atomic_write(pipe) as temporary:
+        temporary.write_text("new")
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]

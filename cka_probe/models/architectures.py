@@ -1,0 +1,226 @@
+"""The encoders known by name: Swin-v2, ResNet and DINOv2, built as timm builds them, each with its default layers.
+
+**Swin-v2** (Liu et al. 2022). The default layers are the nine of MeSa's Table 4: 0, 1 and 7 are the outputs of the
+three patch mergings, 2 to 6 the post-normalised attention branches of five blocks of stage 3, 8 the final layer norm.
+The paper uses the names of the original implementation; timm counts each `downsample` one stage later and calls the
+last norm `norm`, so `layers.1.downsample.norm` exists in both and means different layers. Here the `name` of a layer is
+the paper's and its `module` is timm's.
+
+**ResNet** (He et al. 2016). The names of the weights are torchvision's. ResNet-18 has exactly nine default layers: the
+pooled stem and its eight blocks. Those of ResNet-50 mirror the paper's for Swin-v2: the ends of stages 1 and 2, the six
+blocks of stage 3, the end of stage 4.
+
+**DINOv2** (Oquab et al. 2023), the vision transformer that Depth Anything starts from. Its stride is 14 pixels in every
+block, so its only feature map is that of the last norm, without the class token. Positions are learnt at 518 pixels,
+37 x 37 tokens. For any other size, square or not, timm resamples their grid in each forward pass (bicubic, with
+antialiasing; DINOv2 and transformers do so without antialiasing, so that all agree exactly at 518 pixels and nearly
+elsewhere): the weights are the same at any size.
+
+`swinv2_micro` and `dinov2_micro` are small models for trials; nobody published them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import timm
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from cka_probe.errors import RecipeError
+from cka_probe.models.layers import Layer, LayerMap
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A named encoder without its head.
+
+    Attributes:
+        name: As in `random:NAME`, recipes and checkpoints.
+        size: Default height and width of the input in pixels.
+        channels: Channels of the last feature map.
+        build: `build(size=..., **options)` returns the encoder, initialised from torch's random generator.
+        layers: The default layers.
+        any_shape: Whether the encoder takes images of any height and width.
+        dilates: Whether it can be dilated (`output_stride`).
+        token: Both sides of the input must be multiples of this many pixels.
+    """
+
+    name: str
+    size: int
+    channels: int
+    build: Callable[..., nn.Module]
+    layers: LayerMap
+    any_shape: bool = False
+    dilates: bool = False
+    token: int = 1
+
+
+NINE_BLOCKS = {18: (3, 6, 9, 12, 15), 6: (1, 2, 3, 4, 5)}
+"""Blocks of stage 3 among the default layers, by the depth of that stage: every third of 18, as in the paper; of the
+six of Swin-v2-tiny the five that keep the order and the alternation of shifted and unshifted windows."""
+
+
+def build_swinv2(
+    *,
+    embed_dim: int,
+    depths: tuple[int, ...],
+    heads: tuple[int, ...],
+    size: int,
+    window: int | None = None,
+    pretrained_windows: tuple[int, ...] = (0, 0, 0, 0),
+    norm_eps: float = 1e-5,
+) -> SwinTransformerV2:
+    """Return a headless Swin-v2.
+
+    Args:
+        embed_dim: Channels after the patch embedding; doubled at each of the three mergings.
+        depths: Blocks per stage.
+        heads: Attention heads per stage.
+        size: Input height and width, pixels.
+        window: Window in tokens; by default `size // 16`, the papers' ratio (192 px: 12, 256: 16, 480: 30).
+        pretrained_windows: Windows per stage that the weights were trained with, where they differ from `window`:
+            the coordinates of the continuous position bias are divided by them. Zeros: the same.
+        norm_eps: Epsilon of the layer norms; 1e-6 in MIM-Depth.
+    """
+    return SwinTransformerV2(
+        img_size=size,
+        embed_dim=embed_dim,
+        depths=depths,
+        num_heads=heads,
+        window_size=window or size // 16,
+        pretrained_window_sizes=tuple(pretrained_windows),
+        num_classes=0,
+        drop_path_rate=0.0,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),  # type: ignore[arg-type]  # timm only calls it
+    )
+
+
+def paper_layers(depth: int, *, first_merge: int, last_norm: str, norm1: str = "norm1", prefix: str = "") -> LayerMap:
+    """Return the nine layers of Table 4 under one implementation's module names.
+
+    Args:
+        depth: Blocks in stage 3.
+        first_merge: Stage that has the first patch merging: 0 in the original, 1 in timm.
+        last_norm: Name of the final norm.
+        norm1: Name of the norm after the attention branch.
+        prefix: What precedes `layers`, with its dot.
+
+    >>> paper_layers(18, first_merge=1, last_norm="norm")[7]
+    Layer(name='layers.2.downsample.norm', module='layers.3.downsample.norm')
+    """
+
+    def merge(index: int) -> Layer:
+        return Layer(f"layers.{index}.downsample.norm", f"{prefix}layers.{index + first_merge}.downsample.norm")
+
+    blocks = [
+        Layer(f"layers.2.blocks.{block}.norm1", f"{prefix}layers.2.blocks.{block}.{norm1}")
+        for block in NINE_BLOCKS[depth]
+    ]
+    return LayerMap((merge(0), merge(1), *blocks, merge(2), Layer("norm3", last_norm)))
+
+
+def _swinv2(name: str, embed_dim: int, depth: int, heads: tuple[int, ...], size: int = 192) -> Architecture:
+    build = partial(build_swinv2, embed_dim=embed_dim, depths=(2, 2, depth, 2), heads=heads)
+    return Architecture(name, size, 8 * embed_dim, build, paper_layers(depth, first_merge=1, last_norm="norm"))
+
+
+SWINV2 = {
+    architecture.name: architecture
+    for architecture in (
+        _swinv2("swinv2_micro", 32, 18, (1, 2, 4, 8), size=64),
+        _swinv2("swinv2_tiny", 96, 6, (3, 6, 12, 24)),
+        _swinv2("swinv2_small", 96, 18, (3, 6, 12, 24)),
+        _swinv2("swinv2_base", 128, 18, (4, 8, 16, 32)),
+        _swinv2("swinv2_large", 192, 18, (6, 12, 24, 48)),
+    )
+}
+
+
+NINE = {
+    "resnet18": ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1))),
+    "resnet50": ("layer1.2", "layer2.3", *(f"layer3.{block}" for block in range(6)), "layer4.2"),
+}
+
+
+def build_resnet(*, name: str, size: int, output_stride: int = 32) -> nn.Module:
+    """Return a headless ResNet; `size` is accepted for symmetry and does not change it.
+
+    With an `output_stride` of 16 or 8 the last stages are dilated instead of strided, as in DeepLab; the weights are
+    the same.
+
+    The last batch norm of each block starts at 1 as in torchvision, not at 0 as by timm's default: with 0 each block
+    of a random network is nearly the identity, and every CKA between blocks is trivially 1.
+    """
+    del size
+    return timm.create_model(name, pretrained=False, num_classes=0, zero_init_last=False, output_stride=output_stride)
+
+
+RESNET = {
+    name: Architecture(
+        name, 224, channels, partial(build_resnet, name=name), LayerMap.of(NINE[name]), any_shape=True, dilates=True
+    )
+    for name, channels in (("resnet18", 512), ("resnet50", 2048))
+}
+
+
+PATCH, TRAINED_SIZE = 14, 518
+
+
+def build_dinov2(*, embed_dim: int, depth: int, heads: int, size: int | tuple[int, int]) -> nn.Module:
+    """Return a headless DINOv2.
+
+    Args:
+        embed_dim: Channels.
+        depth: Blocks.
+        heads: Attention heads.
+        size: Side, or height and width, of the input in pixels; it is only checked.
+
+    Raises:
+        RecipeError: The size is not a multiple of 14.
+    """
+    if any(side % PATCH for side in ([size] if isinstance(size, int) else size)):
+        raise RecipeError(f"expected an input size that is a multiple of {PATCH} pixels, found {size}; DINOv2 has 518")
+    model = VisionTransformer(
+        img_size=TRAINED_SIZE,
+        patch_size=PATCH,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=heads,
+        init_values=1e-5,
+        num_classes=0,
+        dynamic_img_size=True,
+    )
+    del model.feature_info[:-1]  # all blocks have the same stride
+    return model
+
+
+def nine_blocks(depth: int) -> LayerMap:
+    """Return nine blocks, as evenly spaced as possible, the last one included.
+
+    >>> nine_blocks(12).names[:4]
+    ('blocks.1', 'blocks.2', 'blocks.3', 'blocks.5')
+    """
+    return LayerMap.of([f"blocks.{math.ceil(number * depth / 9) - 1}" for number in range(1, 10)])
+
+
+def _dinov2(name: str, embed_dim: int, depth: int, heads: int) -> Architecture:
+    build = partial(build_dinov2, embed_dim=embed_dim, depth=depth, heads=heads)
+    layers = nine_blocks(depth)
+    return Architecture(name, TRAINED_SIZE, embed_dim, build, layers, any_shape=True, token=PATCH)
+
+
+DINOV2 = {
+    architecture.name: architecture
+    for architecture in (
+        _dinov2("dinov2_micro", 64, 12, 1),
+        _dinov2("dinov2_small", 384, 12, 6),
+        _dinov2("dinov2_base", 768, 12, 12),
+        _dinov2("dinov2_large", 1024, 24, 16),
+    )
+}
+
+
+ARCHITECTURES: dict[str, Architecture] = {**SWINV2, **RESNET, **DINOV2}
