@@ -106,7 +106,7 @@ def show(figure: Figure) -> mpl.Figure:
     Raises:
         DataError: The figure cannot be drawn of its data.
     """
-    import matplotlib.pyplot as plt  # here, because importing it chooses a backend
+    import matplotlib.pyplot as plt  # only notebooks need it
 
     with styles.context():
         sheet = plt.figure(figsize=(figure.width, TALL), dpi=styles.SCREEN_DPI, layout="compressed")

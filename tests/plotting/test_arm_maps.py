@@ -9,7 +9,6 @@ from helpers.pages import check_legible, sheet_of, words
 from cka_probe.errors import DataError
 from cka_probe.plotting.arm_maps import ArmMaps
 
-
 MAPS = {
     "two": maps(2),
     "four": maps(4),

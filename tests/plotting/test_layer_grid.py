@@ -175,4 +175,3 @@ def test_what_cannot_be_drawn_is_said():
         LayerGrid([made(NINE, TEN)], emphasis="diagonal")
     with pytest.raises(UnknownNameError, match="no emphasis 'top'; There are: row, diagonal"):
         LayerGrid([MP], emphasis="top")
-

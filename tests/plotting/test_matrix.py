@@ -83,7 +83,9 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("kind", ["heatmap", "difference", "uncertainty"])
-@pytest.mark.parametrize("size", [pytest.param(size, marks=[] if size == "deep" else pytest.mark.slow) for size in SIZES])
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=[] if size == "deep" else pytest.mark.slow) for size in SIZES]
+)
 def test_nothing_is_cut_too_small_or_over_something_else(kind, size):
     check_legible(sheet(kind, size), least=6.0)
 

@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 import typer
-from helpers.paths import ROOT
 from helpers.matrices import CASES
+from helpers.paths import ROOT
 from helpers.runs import write_run
 from typer.testing import CliRunner
 
