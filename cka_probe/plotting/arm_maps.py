@@ -92,8 +92,10 @@ class ArmMaps:
         across = next((number for number in range(most, 1, -1) if room / number >= needed), 1)
         cell = (room / max(across, min(len(layers), 2)) - 0.1) / len(self.arms)
         axes = panels(figure, len(layers), most=across, narrowest=0.1)
-        compared = [self._draw_layer(ax, index, cell) for ax, index in zip(axes, layers, strict=True)]
+        compared = []
         for number, (ax, (index, layer)) in enumerate(zip(axes, layers.items(), strict=True)):
+            last = number % across == across - 1 or number == len(layers) - 1
+            compared.append(self._draw_layer(ax, index, cell, bar=last))
             ax.set_title(labels.cut(f"{index}  {layer}", cell * len(self.arms) * 72 / style.SMALL, bold=True), fontsize=style.small(),
                          weight="bold")  # fmt: skip
             ax.tick_params(labelleft=number % across == 0, length=0)
@@ -104,20 +106,20 @@ class ArmMaps:
             keys.append(style.undefined_key())
         add_legend(figure, keys, title="\n".join(labels.filled(PARTS, 0.94 * inches(figure) * 72 / style.SMALL)))
 
-    def _draw_layer(self, ax: Axes, index: int, cell: float) -> np.ndarray:
+    def _draw_layer(self, ax: Axes, index: int, cell: float, *, bar: bool) -> np.ndarray:
         """Draw one square with cells of so many inches, and return which of its cells were compared, (arms, arms)."""
         values, compared = self._cells(index)
         names = self._names
         square = Map(values, names, names, style.COLOURS, (0.0, 1.0), "CKA")
         mesh = square.draw_cells(ax, numbered=cell >= NUMBERED, blank=~compared)
-        if ax.get_subplotspec().is_last_col() or ax.get_subplotspec().get_gridspec().ncols == 1:
+        if bar:
             square.add_colour_bar(ax, mesh)
         rows, columns = np.nonzero(~compared)
         size = style.points(min(4.0, 30 * cell))
         ax.plot(columns + 0.5, rows + 0.5, markersize=size, scalex=False, scaley=False, **NOT_COMPARED)
         for arm in range(len(values)):
             for colour, width in (("white", 1.4), ("black", 0.5)):  # one of them is seen on any colour
-                outline = {"edgecolor": colour, "linewidth": style.points(width)}
+                outline: dict[str, Any] = {"edgecolor": colour, "linewidth": style.points(width)}
                 ax.add_patch(Rectangle((arm, arm), 1, 1, fill=False, **outline))
         indices = range(0, len(names), labels.step_for(cell, 0.13))
         ax.set_xticks(np.array(indices) + 0.5, list(map(str, indices)), rotation=0)
