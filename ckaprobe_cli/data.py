@@ -99,25 +99,26 @@ def _draw(dataset: Any, spec: str, out: Path, count: int | None) -> list[Path]:
     from cka_probe.images.classes import numbered
     from cka_probe.lab.datasets.check import evenly_spaced, read_valid_fields
     from cka_probe.lab.datasets.statistics.maps import class_names
-    from cka_probe.plotting.contact_sheet import Sheet, Shot, fitting, save_contact_sheet
+    from cka_probe.plotting import save
+    from cka_probe.plotting.contact_sheet import DPI, ContactSheet, SampleTile, fitting
 
-    def shot(index: int) -> Shot:
-        return Shot(dataset.describe(index), read_valid_fields(dataset, index)[0])
+    def tile(index: int) -> SampleTile:
+        return SampleTile(dataset.describe(index), read_valid_fields(dataset, index)[0])
 
-    chosen = evenly_spaced(len(dataset), fitting(shot(0)) if count is None else count)
-    shots = [shot(index) for index in chosen]
-    if not any(shot.fields for shot in shots):
+    chosen = evenly_spaced(len(dataset), fitting(tile(0)) if count is None else count)
+    tiles = [tile(index) for index in chosen]
+    if not any(tile.fields for tile in tiles):
         return []
     names = class_names(dataset, "labels")
     classes = numbered(255) if names is None else dataset.classes
-    drawn = Sheet(
+    sheet = ContactSheet(
         title=f"{Path(spec).name}: {len(chosen)} of {len(dataset)} frames",
-        shots=shots,
+        tiles=tiles,
         names=classes.names,
         colours=classes.colours,
         categories=class_names(dataset, "category") or (),
     )
-    return save_contact_sheet(drawn, [out])
+    return save(sheet, [out], dpi=DPI)
 
 
 @data.command()

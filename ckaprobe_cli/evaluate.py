@@ -127,21 +127,20 @@ def _draw(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style: 
     """Draw predictions next to the ground truth; return the paths."""
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.predictions import label_rows, representative_images
-    from cka_probe.plotting.depth_panel import save_depth_panel
-    from cka_probe.plotting.label_panel import save_label_panel
+    from cka_probe.plotting import save
+    from cka_probe.plotting.image_grid import DPI
 
     names, model = representative_images(scores, num), {scores.model["stage"]: kept}
     if isinstance(scores, LabelScores):
-        panel = label_rows(on, model, names)
-        return save_label_panel(
-            panel, [kept.parent / "labels.png", kept.parent / "labels.pdf"], style=style, venue=venue
-        )
-    return save_depth_panel(
-        _depth_panel(scores, on, kept, names),
-        [kept.parent / "depth.png", kept.parent / "depth.pdf"],
-        style=style,
-        venue=venue,
-    )
+        labels = label_rows(on, model, names)
+        return save(labels, _paths(kept, "labels"), style=style, venue=venue, dpi=DPI)
+    depth = _depth_panel(scores, on, kept, names)
+    return save(depth, _paths(kept, "depth"), style=style, venue=venue, dpi=DPI)
+
+
+def _paths(kept: Path, name: str) -> list[Path]:
+    """Return the files of a figure next to the predictions."""
+    return [kept.parent / f"{name}.{suffix}" for suffix in ("png", "pdf")]
 
 
 def _depth_panel(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":

@@ -54,7 +54,8 @@ def gradcam(
     from cka_probe.attribution.saved_maps import panel_of
     from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
-    from cka_probe.plotting.cam_panel import save_cam_panel
+    from cka_probe.plotting import save
+    from cka_probe.plotting.image_grid import DPI
     from cka_probe.plotting.style import check_style
 
     check_writable(out)
@@ -82,7 +83,7 @@ def gradcam(
         drawn = {name: [maps[i] for i in sorted(evenly_spaced(len(maps), draw))] for name, maps in saved.items()}
         class_names = [name.strip() for name in classes.split(",")] if classes else []
         panel = panel_of(result, drawn, getattr(dataset, "classes", None), class_names, signed=signed)
-        paths += save_cam_panel(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue)
+        paths += save(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue, dpi=DPI)
     for path in paths:
         typer.echo(path)
 

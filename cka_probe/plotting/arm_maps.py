@@ -96,8 +96,8 @@ class ArmMaps:
         for number, (ax, (index, layer)) in enumerate(zip(axes, layers.items(), strict=True)):
             last = number % across == across - 1 or number == len(layers) - 1
             compared.append(self._draw_layer(ax, index, cell, bar=last))
-            ax.set_title(labels.cut(f"{index}  {layer}", cell * len(self.arms) * 72 / style.SMALL, bold=True), fontsize=style.small(),
-                         weight="bold")  # fmt: skip
+            title = labels.cut(f"{index}  {layer}", cell * len(self.arms) * 72 / style.SMALL, bold=True)
+            ax.set_title(title, fontsize=style.small(), weight="bold")
             ax.tick_params(labelleft=number % across == 0, length=0)
         keys: list[Artist] = []
         if not np.all(compared):

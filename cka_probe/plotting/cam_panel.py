@@ -1,25 +1,31 @@
-"""What a panel of Grad-CAM maps is made of: images with their maps, and the rows they are drawn in."""
+"""Grad-CAM maps of several networks: a column for each image, rows for the truth, the maps and the predictions."""
 
-import math
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib import figure as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.plotting import FigureFile, colouring, labels, sheet_plan, style
-from cka_probe.plotting.panel_grid import CAPTION, DPI, GAP, MARGIN, draw_image
-from cka_probe.plotting.pen import Pen, bold_width
-from cka_probe.plotting.sheet_plan import Key, Scales
+from cka_probe.plotting import colouring, labels, style
+from cka_probe.plotting.figure import add_legend, inches
+from cka_probe.plotting.image_grid import Scale, add_scales, blank, class_keys, draw_image, hatch_key, wrapped
 
 PREDICTS = {"labels": "labels", "depth": "depth", "category": "class", "": ""}
-"""What networks predict, with the word beside it."""
-
-ROOM, LINE = 0.1, 0.13  # inches: above a network, and of a line of small letters
+"""What networks predict, and the word for it."""
+MAPS = "viridis"
+"""Colours of maps, light for high; none is a colour of depth."""
+SIGNED = "PuOr_r"
+"""Colours of maps before the ReLU: purple against, white for nothing, orange for."""
+NAMES, PANEL, NARROWEST, SMALLEST = 1.1, 1.5, 0.8, 0.7
+"""Inches: the column of names; a panel of few, of many, and on a narrow page."""
+TALLEST = 9.4
+"""Inches: height of the page, while panels are not too small."""
+ZERO, UNLABELLED = "zero everywhere", "not labelled"
 
 Predicted = np.ndarray | str
 
@@ -50,27 +56,6 @@ class CamColumn:
 
 
 @dataclass(frozen=True)
-class CamPanel:
-    """What is drawn.
-
-    Attributes:
-        columns: At least one; all with the same networks, in the order of the first.
-        predicts: "labels", "depth", "category" or "".
-        names: Of class 0, 1, … of labels.
-        colours: (classes, 3) RGB of each, 0 … 255.
-        classes: Names of those whose own maps are shown.
-        footnote: A sentence below everything: what the notes are.
-    """
-
-    columns: Sequence[CamColumn]
-    predicts: str = ""
-    names: Sequence[str] = ()
-    colours: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
-    classes: Sequence[str] = ()
-    footnote: str = ""
-
-
-@dataclass(frozen=True)
 class Row:
     """One row of panels.
 
@@ -88,239 +73,168 @@ class Row:
     model: str = ""
     notes: Sequence[str] = ()
 
-    def height(self, width: float) -> float:
-        """Return the inches of its panels, without the line of notes above them."""
+    def aspect(self, panel: float) -> float:
+        """Return the height of its panels by their width of so many inches, with room for the name of a network."""
         shapes = [cell.shape for cell in self.cells if isinstance(cell, np.ndarray)]
-        return max((width * shape[0] / shape[1] for shape in shapes), default=LINE)
+        return max([0.45 / panel if self.model else 0.13, *(shape[0] / shape[1] for shape in shapes)])
+
+
+@dataclass(frozen=True)
+class CamPanel:
+    """Grad-CAM maps of some images.
+
+    Attributes:
+        columns: At least one; all with the same networks, in the order of the first.
+        predicts: "labels", "depth", "category" or "".
+        names: Of class 0, 1, … of labels.
+        colours: (classes, 3) RGB of each, 0 … 255.
+        classes: Names of those whose own maps are shown.
+        footnote: A sentence below everything: what the notes are.
+
+    Raises:
+        DataError: There is no image or no network; networks differ between images; a map or a number is not valid.
+        UnknownNameError: There is no such class, or nothing of the kind is predicted.
+    """
+
+    columns: Sequence[CamColumn]
+    predicts: str = ""
+    names: Sequence[str] = ()
+    colours: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    classes: Sequence[str] = ()
+    footnote: str = ""
+
+    def __post_init__(self) -> None:
+        registry.get(PREDICTS, self.predicts, "kind of prediction")
+        if not self.columns or not self.columns[0].maps:
+            raise DataError("expected at least one image and one network, found none; give some")
+        for name in self.classes:
+            registry.get(dict.fromkeys(self.names), name, "class")
+        if np.shape(self.colours) != (len(self.names), 3):
+            raise DataError(f"expected a colour for each of {len(self.names)} classes, found {np.shape(self.colours)}")
+        models = list(self.columns[0].maps)
+        for column in self.columns:
+            parts: list[tuple[str, Collection[str]]] = [("maps", column.maps)]
+            parts += [("predictions", column.predictions)] * bool(self.predicts)
+            parts += [("maps before the ReLU", column.signed)] * bool(self.columns[0].signed)
+            for name in self.classes:
+                parts.append((f"maps of {name}", [model for model, own in column.class_maps.items() if name in own]))
+            for what, there in parts:
+                if sorted(there) != sorted(models):
+                    found = ", ".join(there) or "none"
+                    raise DataError(f"{column.name}: expected {what} of {', '.join(models)}, found {found}; give all")
+            self._check_values(column)
+
+    def _check_values(self, column: CamColumn) -> None:
+        """Check that maps are maps and labels classes."""
+        maps = [*column.maps.values(), *(own[name] for own in column.class_maps.values() for name in self.classes)]
+        if any(shown.ndim != 2 or not ((shown >= 0) & (shown <= 1)).all() for shown in maps):
+            raise DataError(f"{column.name}: expected maps (height, width) in [0, 1], found another; scale them first")
+        for found in self._labels(column):
+            wrong = found[(found != colouring.IGNORE) & ((found < 0) | (found >= len(self.names)))]
+            if wrong.size:
+                raise DataError(
+                    f"{column.name}: expected labels below {len(self.names)}, or {colouring.IGNORE}, found {wrong[0]}; "
+                    "give its own classes"
+                )
+
+    def _labels(self, column: CamColumn) -> list[np.ndarray]:
+        """Return the true and predicted labels of an image."""
+        maps = [column.truth, *column.predictions.values()] if self.predicts == "labels" else []
+        return [numbers for numbers in maps if isinstance(numbers, np.ndarray)]
 
     @property
-    def air(self) -> float:
-        """Return the inches above its panels."""
-        return ROOM * bool(self.model) + (LINE if any(self.notes) else 0.0)
+    def width(self) -> float:
+        """Width in print, inches: narrower where the rows would not fit on a page, though not below 0.8 a panel."""
+        rows, count = self._rows(), len(self.columns)
+        panel = (TALLEST - 1.3 - 0.13 * len(rows)) / sum(row.aspect(PANEL) for row in rows)
+        panel = max(min(PANEL, panel, (style.PAGE - NAMES) / count), NARROWEST)
+        return max(style.COLUMN, NAMES + count * panel)
+
+    @property
+    def narrowest(self) -> float:
+        """Least width in print, inches."""
+        return max(style.COLUMN, NAMES + len(self.columns) * SMALLEST)
+
+    def _rows(self) -> list[Row]:
+        """Return all rows, from above."""
+        each = self.columns
+        rows = [Row("image", [column.image for column in each], "image")]
+        if any(column.truth is not None for column in each):
+            rows.append(Row("truth", [column.truth for column in each], self.predicts))
+        for model in each[0].maps:
+            notes = [column.notes.get(model, "") for column in each]
+            rows.append(Row("map", [column.maps[model] for column in each], "map", model, notes))
+            if each[0].signed:
+                rows.append(Row("before the ReLU", [column.signed[model] for column in each], "signed"))
+            for name in self.classes:
+                rows.append(Row(f"map of {name}", [column.class_maps[model][name] for column in each], "map"))
+            if self.predicts:
+                predicted = [column.predictions[model] for column in each]
+                rows.append(Row(f"predicted {PREDICTS[self.predicts]}", predicted, self.predicts))
+        return rows
+
+    def draw(self, figure: mpl.Figure) -> None:
+        """Draw on an empty figure."""
+        rows, panel = self._rows(), (inches(figure) - NAMES) / len(self.columns)
+        aspects = [row.aspect(panel) for row in rows]
+        axes = figure.subplots(len(rows), len(self.columns), squeeze=False, height_ratios=aspects)
+        for row, line in zip(rows, axes, strict=True):
+            for ax, cell, note in zip(line, row.cells, row.notes or [""] * len(line), strict=True):
+                self._draw_cell(ax, row, cell, panel)
+                ax.set_title(labels.cut(note, panel * 72 / style.SMALL), fontsize=style.small())
+            _name(line[0], row, panel)
+        for ax, column in zip(axes[0], self.columns, strict=True):
+            ax.set_title(labels.cut(column.name, panel * 72 / style.SMALL), fontsize=style.small())
+        add_scales(figure, axes, self._scales(), panel)
+        numbers = [map for column in self.columns for map in self._labels(column)]
+        keys: list[Artist] = class_keys(numbers, self.names, np.asarray(self.colours))
+        if any((map == colouring.IGNORE).any() for map in numbers):
+            keys.append(hatch_key(UNLABELLED))
+        footnote = labels.filled(self.footnote.split(), 0.94 * inches(figure) * 72 / style.SMALL)
+        add_legend(figure, keys, title="\n".join(footnote))
+
+    def _draw_cell(self, ax: Axes, row: Row, cell: Predicted | None, panel: float) -> None:
+        """Draw one panel."""
+        if not isinstance(cell, np.ndarray):
+            blank(ax, row.aspect(panel))
+            words = labels.cut("not known" if cell is None else cell, 0.95 * panel * 72 / style.SMALL)
+            ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=style.small())
+            return
+        colours = {
+            "image": lambda: colouring.opaque(cell / 255),
+            "map": lambda: colormaps[MAPS](cell),
+            "signed": lambda: colormaps[SIGNED]((cell + 1) / 2),
+            "depth": lambda: colouring.own_inverse_depth(cell[None]),
+            "labels": lambda: colouring.classes(cell, np.asarray(self.colours)),
+        }
+        draw_image(ax, colours[row.kind](), aspect=row.aspect(panel), smooth=row.kind == "image")
+        if row.kind == "map" and not cell.any():
+            white = {"color": "white", "fontsize": style.small()}
+            ax.text(0.5, 0.5, ZERO, transform=ax.transAxes, ha="center", va="center", **white)
+
+    def _scales(self) -> list[Scale]:
+        """Return what the colours of maps and depth mean."""
+        ramp = np.linspace(0, 1, 256)
+        scales = [Scale(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
+        if self.columns[0].signed:
+            ticks = [("\N{MINUS SIGN}1", 0.0), ("0", 0.5), ("1", 1.0)]
+            scales.append(Scale(colormaps[SIGNED](ramp), ticks, "before the ReLU, each on its own"))
+        if self.predicts == "depth":
+            bar = colouring.inverse_depth(1 / np.linspace(1, 0.1, 256)[None, None], 1.0, 10.0)[0]
+            scales.append(Scale(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))
+        return scales
 
 
-def rows_of(panel: CamPanel) -> list[Row]:
-    """Return all rows, from above."""
-    each = panel.columns
-    rows = [Row("image", [column.image for column in each], "image")]
-    if any(column.truth is not None for column in each):
-        rows.append(Row("truth", [column.truth for column in each], panel.predicts))
-    for model in each[0].maps:
-        notes = [column.notes.get(model, "") for column in each]
-        rows.append(Row("map", [column.maps[model] for column in each], "map", model, notes))
-        if each[0].signed:
-            rows.append(Row("before the ReLU", [column.signed[model] for column in each], "signed"))
-        for name in panel.classes:
-            rows.append(Row(f"map of {name}", [column.class_maps[model][name] for column in each], "map"))
-        if panel.predicts:
-            predicted = [column.predictions[model] for column in each]
-            rows.append(Row(f"predicted {PREDICTS[panel.predicts]}", predicted, panel.predicts))
-    return rows
-
-
-def check(panel: CamPanel) -> None:
-    """Check that there is something to draw, of the same networks everywhere, and that numbers are what they say.
-
-    Raises:
-        DataError: It is not so.
-        UnknownNameError: There is no such class, or nothing of the kind is predicted.
-    """
-    registry.get(PREDICTS, panel.predicts, "kind of prediction")
-    if not panel.columns or not panel.columns[0].maps:
-        raise DataError("expected at least one image and one network, found none; give some")
-    for name in panel.classes:
-        registry.get(dict.fromkeys(panel.names), name, "class")
-    if np.shape(panel.colours) != (len(panel.names), 3):
-        raise DataError(f"expected a colour for each of {len(panel.names)} classes, found {np.shape(panel.colours)}")
-    models = list(panel.columns[0].maps)
-    for column in panel.columns:
-        parts: list[tuple[str, Collection[str]]] = [("maps", column.maps)]
-        parts += [("predictions", column.predictions)] * bool(panel.predicts)
-        parts += [("maps before the ReLU", column.signed)] * bool(panel.columns[0].signed)
-        for name in panel.classes:
-            parts.append((f"maps of {name}", [model for model, own in column.class_maps.items() if name in own]))
-        for what, there in parts:
-            if sorted(there) != sorted(models):
-                found = ", ".join(there) or "none"
-                raise DataError(f"{column.name}: expected {what} of {', '.join(models)}, found {found}; give all")
-        _check_values(panel, column)
-
-
-def _check_values(panel: CamPanel, column: CamColumn) -> None:
-    """Check that maps are maps and labels classes."""
-    maps = [*column.maps.values(), *(own[name] for own in column.class_maps.values() for name in panel.classes)]
-    if any(shown.ndim != 2 or not ((shown >= 0) & (shown <= 1)).all() for shown in maps):
-        raise DataError(f"{column.name}: expected maps (height, width) in [0, 1], found another; scale them first")
-    for found in labels_of(panel, column):
-        wrong = found[(found != colouring.IGNORE) & ((found < 0) | (found >= len(panel.names)))]
-        if wrong.size:
-            raise DataError(
-                f"{column.name}: expected labels below {len(panel.names)}, or {colouring.IGNORE}, found {wrong[0]}; "
-                "give its own classes"
-            )
-
-
-def labels_of(panel: CamPanel, column: CamColumn) -> list[np.ndarray]:
-    """Return all labels of a column."""
-    there = [column.truth, *column.predictions.values()] if panel.predicts == "labels" else []
-    return [labels for labels in there if isinstance(labels, np.ndarray)]
-
-
-MAPS = "viridis"  # light for high, and no colour of the depth's map
-SIGNED = "PuOr_r"  # purple against, white for nothing, orange for
-NAMES = 1.0  # inches: the column of names
-WIDEST, NARROWEST, TALLEST = 1.5, 0.8, 9.4  # inches: of a panel; of the page, while panels are not too small
-SMALLEST = 0.7  # inches: of a panel on a narrow page, with room for what is said on it
-ZERO = "zero everywhere"
-UNLABELLED = "not labelled"
-
-
-def cam_panel(panel: CamPanel, ax: Axes, *, page: float = math.inf) -> Axes:
-    """Draw the images on `ax`, which they fill.
-
-    Args:
-        panel: What to draw.
-        ax: Axes of the proportions of `cam_panel_size`; with others some of it stays empty.
-        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
-
-    Returns:
-        `ax`.
-
-    Raises:
-        DataError: There is no image or no network; networks differ between images; a map or a number is none.
-        UnknownNameError: There is no such class, or nothing of the kind is predicted.
-    """
-    rows, (width, size) = rows_of(panel), _plan(panel, page)
-    pen, lefts = Pen(ax, size, design=1.0), [MARGIN + NAMES + n * (width + GAP) for n in range(len(panel.columns))]
-    for column, left in zip(panel.columns, lefts, strict=True):
-        pen.text(left, MARGIN + CAPTION / 2, labels.cut(column.name, pen.room(width)))
-    top = MARGIN + CAPTION
-    for row in rows:
-        top += row.air
-        high = row.height(width)
-        _name(pen, row, top, high)
-        for place, (cell, left) in enumerate(zip(row.cells, lefts, strict=True)):
-            if row.notes and row.notes[place]:
-                pen.text(left, top - LINE / 2, labels.cut(row.notes[place], pen.room(width)))
-            _cell(pen, panel, (row.kind, cell), (left, top, width, high))
-        top += high + GAP
-    top += sheet_plan.draw_keys(pen, _keys(panel), MARGIN, top + GAP)
-    sheet_plan.draw(pen, _scales(panel), MARGIN, top + GAP)
-    for place, line in enumerate(reversed(_footnote(panel, size[0]))):
-        pen.text(MARGIN, size[1] - MARGIN - (place + 0.5) * LINE, line)
-    return ax
-
-
-def cam_panel_size(panel: CamPanel, *, page: float = math.inf) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
-    return _plan(panel, page)[1]
-
-
-def _plan(panel: CamPanel, page: float) -> tuple[float, tuple[float, float]]:
-    """Return the width of a panel, and width and height of everything, inches."""
-    check(panel)
-    rows, count = rows_of(panel), len(panel.columns)
-    page = min(style.PAGE, page)
-    width = min(WIDEST, (page - 2 * MARGIN - NAMES - GAP * (count - 1)) / count)
-    least = NARROWEST if page == style.PAGE else min(NARROWEST, max(width, SMALLEST))
-
-    def across(width: float) -> float:
-        return max(2 * MARGIN + NAMES + count * width + GAP * (count - 1), style.COLUMN)
-
-    def down(width: float) -> float:
-        keys = sheet_plan.keys_height(_keys(panel), across(width) - 2 * MARGIN)
-        keys += sheet_plan.height(_scales(panel), across(width) - 2 * MARGIN, 1.0)
-        keys += LINE * len(_footnote(panel, across(width)))
-        return 2 * MARGIN + CAPTION + sum(row.air + row.height(width) + GAP for row in rows) + 2 * GAP + keys
-
-    while down(width) > TALLEST and width > NARROWEST:  # narrower keys may take more lines
-        width *= min(0.99, max(0.5, 1 - (down(width) - TALLEST) / sum(row.height(width) for row in rows)))
-    width = max(width, least)  # many networks take a longer page: smaller panels show nothing
-    return width, (across(width), down(width))
-
-
-def _name(pen: Pen, row: Row, top: float, high: float) -> None:
-    """Write the network's name and what a row is into the column of names."""
-    lines = _wrapped(row.model, NAMES - 0.08, bold_width) if row.model else []
-    most = max(1, int((high + row.air) / LINE) - 1)
-    lines = lines if len(lines) <= most else [*lines[: most - 1], labels.cut("".join(lines[most - 1 :]), 9.0)]
-    middle = max(top + high / 2 - LINE * len(lines) / 2, top + LINE / 2 - row.air)
-    middle = min(middle, top + high - LINE * (len(lines) + 0.5)) if len(lines) * LINE > high - LINE else middle
-    for place, line in enumerate(lines):
-        pen.text(MARGIN, middle + place * LINE, line, points=7, weight="bold")
-    pen.text(MARGIN, middle + len(lines) * LINE, labels.cut(row.word, pen.room(NAMES - 0.06)))
-
-
-def _footnote(panel: CamPanel, width: float) -> list[str]:
-    """Return the lines of the footnote on a page of a width."""
-    return _wrapped(panel.footnote, width - 2 * MARGIN, _small_width) if panel.footnote else []
-
-
-def _small_width(text: str) -> float:
-    """Return the width in inches of letters of 6 points, which on a screen are a little wider."""
-    return 1.06 * labels.width(text) * 6 / style.POINTS
-
-
-def _wrapped(text: str, width: float, width_of: Callable[[str], float]) -> list[str]:
-    """Return a text in lines no wider than `width` inches, broken after spaces and signs."""
-    lines = [""]
-    for part in re.findall(r"[^\s~_/-]*[\s~_/-]*", text):
-        if lines[-1] and width_of((lines[-1] + part).rstrip()) > width:
-            lines.append("")
-        lines[-1] += part
-    return [labels.cut(line.rstrip(), width / width_of("m") * labels.width("m")) for line in lines]
-
-
-def _cell(pen: Pen, panel: CamPanel, cell: tuple[str, Predicted | None], box: tuple[float, ...]) -> None:
-    """Draw one panel."""
-    kind, value = cell
-    left, top, width, high = box
-    if value is None:
-        pen.text(left + width / 2, top + high / 2, "not known", align="center")
-    elif isinstance(value, str):
-        pen.text(left, top + high / 2, labels.cut(str(value), pen.room(width)))
-    else:
-        own = width * value.shape[0] / value.shape[1]
-        place = (left, top + (high - own) / 2, width, own)
-        draw_image(pen, _coloured(kind, value, panel), place, smooth=kind == "image")
-        if kind == "map" and not value.any():
-            pen.text(left + width / 2, top + high / 2, ZERO, align="center", color="white")
-
-
-def _coloured(kind: str, value: np.ndarray, panel: CamPanel) -> np.ndarray:
-    """Return a panel's colours, (h, w, 4)."""
-    if kind == "image":
-        return colouring.opaque(value / 255)
-    if kind == "map":
-        return colormaps[MAPS](value)
-    if kind == "signed":
-        return colormaps[SIGNED]((value + 1) / 2)
-    if kind == "depth":
-        return colouring.own_inverse_depth(value[None])
-    return colouring.classes(value, np.asarray(panel.colours))
-
-
-def _keys(panel: CamPanel) -> list[Key]:
-    """Return the bars that stand below the panels."""
-    ramp = np.linspace(0, 1, 256)[None]
-    keys = [sheet_plan.bar_key(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
-    if panel.columns[0].signed:
-        marks = [("\N{MINUS SIGN}1", 0), ("0", 0.5), ("1", 1)]
-        keys.append(sheet_plan.bar_key(colormaps[SIGNED](ramp), marks, "before the ReLU, each on its own"))
-    if panel.predicts == "depth":
-        bar = colouring.inverse_depth(1 / np.linspace(1, 0.1, 256)[None, None], 1.0, 10.0)
-        keys.append(sheet_plan.bar_key(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))
-    return keys
-
-
-def _scales(panel: CamPanel) -> Scales:
-    """Return what the colours of labels mean."""
-    found = [np.unique(labels) for column in panel.columns for labels in labels_of(panel, column)]
-    there = np.unique(np.concatenate(found)) if found else np.zeros(0, int)
-    classes = [(panel.names[number], tuple(panel.colours[number])) for number in there if number != colouring.IGNORE]
-    hatched = bool((there == colouring.IGNORE).any())
-    return Scales(None, False, None, False, np.asarray(panel.colours), classes, hatched, UNLABELLED)
-
-
-save_cam_panel = FigureFile(cam_panel, cam_panel_size, dpi=DPI)
-"""Draw the images into files: `save_cam_panel(panel, paths, style=…, venue=…)`. Same input, same bytes."""
+def _name(ax: Axes, row: Row, panel: float) -> None:
+    """Write what a row is to its left, and at its top the network that begins with it."""
+    where = {"rotation": 0, "ha": "right", "fontsize": style.small()}
+    if not row.model:
+        ax.set_ylabel(row.word, va="center", **where)
+        return
+    ax.set_ylabel(row.word, va="bottom", y=0, **where)
+    lines = max(1, int((panel * row.aspect(panel) * 72 - 8) / 8.5))
+    name = wrapped(row.model, NAMES - 0.1, min(lines, 3))
+    ax.annotate(
+        name, (0, 1), xycoords="axes fraction", xytext=(-style.points(2), 0), textcoords="offset points", ha="right",
+        va="top", weight="bold",
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from matplotlib.colors import hsv_to_rgb
 from cka_probe.plotting import style
 
 IGNORE = 255
-THIN = 0.7 / style.POINTS
+THIN = 0.7 / 72
 """Inches of the thinnest line of a map that is seen in print."""
 RASTER = 600
 """Pixels in an inch, about, of maps of lines."""

@@ -1,139 +1,235 @@
-"""A contact sheet of a data set: some of its samples, every field of theirs beside the image, in colours.
+"""A contact sheet of a data set: some of its samples, each field in colours next to the image.
 
-One row for each sample, or several samples beside each other where they have few fields. All depth on a sheet has
-one scale, so has all flow; what was not measured, is ignored or not known is hatched, wherever it is.
-
-Everything is placed in inches of the designed size, which are the data coordinates of the axes: so a sheet looks
-the same on axes of any size.
+One row for each sample, or several samples next to each other where they have few fields. All depth on a sheet has one
+scale, and so has all flow; what was not measured, is ignored or not known is hatched.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from matplotlib import figure as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cka_probe.plotting import FigureFile, colouring, labels, sheet_plan, style
-from cka_probe.plotting.pen import Pen
-from cka_probe.plotting.sheet_plan import (
-    CAPTION,
-    GAP,
-    HEADER,
-    MARGIN,
-    TITLE,
-    Plan,
-    Scales,
-    Sheet,
-    Shot,
-    contact_sheet_size,
-    fitting,
-    head_lines,
-    plan_sheet,
-    ratio_of,
-)
+from cka_probe.errors import DataError
+from cka_probe.plotting import colouring, labels, style
+from cka_probe.plotting.figure import add_legend, inches
+from cka_probe.plotting.image_grid import add_scales, blank, class_keys, colour_keys, depth_scale, draw_image, hatch_key
 
 DPI = 200
+WIDEST, PANEL, NARROWEST = 12.0, 1.15, 0.6
+"""Inches: a sheet of very many fields; a panel of 4:3, unless there are very many; and on a narrow page."""
+BORDER = 0.25
+"""Inches that the borders and the names of samples take."""
+ROWS, MOST_SOURCES = 6, 4
+TALLEST = 1.4
+"""Height of a panel by its width; taller images are drawn smaller."""
+NO_VALUE = "no value"
+"""What hatching stands for: not measured, ignored, not known, or no such field."""
 
-__all__ = ["Sheet", "Shot", "contact_sheet", "contact_sheet_size", "fitting", "save_contact_sheet"]
+HEADERS = {
+    "image": "image",
+    "sources": "source",
+    "depth": "depth",
+    "pseudo_depth": "pseudo depth",
+    "labels": "labels",
+    "instances": "instances",
+    "planes": "planes",
+    "normals": "normals",
+    "edges": "depth edges",
+    "flow": "flow",
+    "occluded": "occluded",
+    "valid": "valid (white)",
+}
+"""The columns in their order."""
 
 
-def contact_sheet(sheet: Sheet, ax: Axes, *, page: float = math.inf) -> Axes:
-    """Draw the sheet on `ax`, which it fills.
+@dataclass(frozen=True)
+class SampleTile:
+    """One sample on the sheet.
 
-    Args:
-        sheet: What to draw.
-        ax: Axes of the proportions of `contact_sheet_size`; with others some of it stays empty.
-        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
+    Attributes:
+        name: What the dataset calls it.
+        fields: Its fields as numpy arrays, as `cka_probe.images.samples` has them; those it lacks are hatched.
+    """
 
-    Returns:
-        `ax`.
+    name: str
+    fields: Mapping[str, np.ndarray]
+
+    @property
+    def aspect(self) -> float:
+        """Height of its image by its width; 3:4 where it has none."""
+        shapes = [value.shape for name, value in self.fields.items() if name in HEADERS]
+        return shapes[0][-2] / shapes[0][-1] if shapes else 0.75
+
+    def value(self, name: str, number: int) -> np.ndarray | None:
+        """Return a field, of `sources` one; None where the sample lacks it."""
+        value = self.fields.get(name)
+        if name == "sources" and value is not None:
+            return value[number] if number < len(value) else None
+        return value
+
+
+@dataclass(frozen=True)
+class ContactSheet:
+    """Samples of a data set.
+
+    Attributes:
+        title: The line above.
+        tiles: The samples, at least one.
+        names: Of the classes in `labels`.
+        colours: Of these, RGB in 0 … 255.
+        categories: Names of the classes in `category`; without, their numbers are written.
 
     Raises:
-        DataError: The sheet has no shot, or no field that can be drawn.
+        DataError: The sheet has no sample, or none with a field that can be drawn.
     """
-    plan = plan_sheet(sheet, page)
-    pen, unit = Pen(ax, plan.size, design=plan.unit), plan.unit
-    room = pen.room(plan.size[0] - 2 * MARGIN * unit, 7)
-    pen.text(MARGIN * unit, (MARGIN + TITLE / 2) * unit, labels.cut(sheet.title, room), points=7)
-    top = (MARGIN + TITLE) * unit
-    if len(plan.columns) > 1:
-        _draw_headers(pen, plan, min(plan.beside, len(sheet.shots)), top)
-        top += plan.heads * HEADER * unit
-    for row, height in enumerate(plan.heights):
-        for beside, shot in enumerate(sheet.shots[row * plan.beside : (row + 1) * plan.beside]):
-            _draw_shot(pen, plan, shot, (plan.left(beside), top, height), sheet.categories)
-        top += (CAPTION + GAP) * unit + height
-    sheet_plan.draw(pen, plan.scales, MARGIN * unit, top + GAP * unit)
-    return ax
+
+    title: str
+    tiles: Sequence[SampleTile]
+    names: Sequence[str] = ()
+    colours: Sequence[tuple[int, int, int]] = ()
+    categories: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self._columns:
+            raise DataError(f"expected samples with one of {', '.join(HEADERS)} for a contact sheet, found none")
+
+    @cached_property
+    def _columns(self) -> list[tuple[str, int, str]]:
+        """(field, number of the source or 0, header) of each panel that at least one of the samples has."""
+        columns = []
+        for name, header in HEADERS.items():
+            values = [tile.fields[name] for tile in self.tiles if name in tile.fields]
+            if name != "sources":
+                columns += [(name, 0, header)] if values else []
+                continue
+            count = min(max(map(len, values), default=0), MOST_SOURCES)
+            columns += [(name, number, header if count == 1 else f"{header} {number + 1}") for number in range(count)]
+        return columns
+
+    @property
+    def _least(self) -> float:
+        """The inches that a sample should have; wide images need more to be seen."""
+        aspect = float(np.median([tile.aspect for tile in self.tiles]))
+        return len(self._columns) * PANEL * max(1.0, 0.75 / aspect) ** 0.5
+
+    @property
+    def width(self) -> float:
+        """Width in print, inches."""
+        return min(max(style.PAGE, 0.9 * self._least), WIDEST)
+
+    @property
+    def narrowest(self) -> float:
+        """Least width in print, inches."""
+        return max(style.COLUMN, BORDER + len(self._columns) * NARROWEST)
+
+    def _maps(self, name: str) -> list[np.ndarray]:
+        return [tile.fields[name] for tile in self.tiles if name in tile.fields]
+
+    @cached_property
+    def depth(self) -> tuple[float, float] | None:
+        """Metres of the lightest and the darkest colour; None: there is no depth."""
+        depth = np.concatenate([value[value > 0] for value in self._maps("depth")] or [np.empty(0)])
+        return (float(np.quantile(depth, 0.01)), float(np.quantile(depth, 0.99))) if depth.size else None
+
+    @cached_property
+    def flow(self) -> float:
+        """Pixels at full strength; 0: there is no flow."""
+        flow = np.concatenate([np.hypot(*value).ravel() for value in self._maps("flow")] or [np.empty(0)])
+        flow = flow[~np.isnan(flow)]
+        return max(float(np.quantile(flow, 0.99)), 0.1) if flow.size else 0.0
+
+    def draw(self, figure: mpl.Figure) -> None:
+        """Draw on an empty figure, as many samples next to each other as it has room for."""
+        fields, width = len(self._columns), inches(figure)
+        abreast = max(1, int(width / self._least))
+        abreast = min(abreast, len(self.tiles)) if fields > 1 else abreast
+        starts = range(0, len(self.tiles), abreast)
+        tallest = 1.0 if abreast > 1 else TALLEST  # one tall image would leave its neighbours in empty paper
+        aspects = [min(max(tile.aspect for tile in self.tiles[start : start + abreast]), tallest) for start in starts]
+        axes = figure.subplots(len(aspects), abreast * fields, squeeze=False, height_ratios=aspects)
+        panel = (width - BORDER) / (abreast * fields)
+        for line, start, aspect in zip(axes, starts, aspects, strict=True):
+            for ax in line:
+                blank(ax, aspect)
+            for position, tile in enumerate(self.tiles[start : start + abreast]):
+                self._draw_tile(line[position * fields :][:fields], tile, panel, aspect)
+        if fields > 1:
+            for ax, (_, _, header) in zip(axes[0], self._columns * abreast, strict=False):
+                words = labels.filled(header.split(), 0.94 * panel * 72 / style.SMALL)
+                cuts = [labels.cut(line, panel * 72 / style.SMALL) for line in words]
+                ax.set_title("\n".join(cuts), fontsize=style.small())
+        figure.suptitle(labels.cut(self.title, 0.97 * width * 72 / style.TEXT), x=0.01, ha="left")
+        if self.depth:
+            sparse = any(0 < (value > 0).mean() < colouring.SPARSE for value in self._maps("depth"))
+            add_scales(figure, axes, [depth_scale(self.depth, "depth (m)" + ", points enlarged" * sparse)], panel)
+        add_legend(figure, self._keys())
+
+    def _draw_tile(self, axes: Sequence[Axes], tile: SampleTile, panel: float, aspect: float) -> None:
+        """Draw one sample, its name next to it, or above an image alone."""
+        words, name = "", tile.name
+        if "category" in tile.fields:
+            number = int(tile.fields["category"])
+            words = f"{self.categories[number] if number < len(self.categories) else number}  "
+        room = 0.95 * panel * (aspect if len(axes) > 1 else 1.0) * 72 / style.SMALL
+        caption = words + labels.cut(name, max(room - labels.width(words), 1.5))
+        if len(axes) > 1:
+            axes[0].set_ylabel(caption, fontsize=style.small())
+        else:
+            axes[0].set_title(caption, fontsize=style.small())
+        for ax, (field, number, _) in zip(axes, self._columns, strict=True):
+            value = tile.value(field, number)
+            if value is None:
+                ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **style.hatching()))
+                continue
+            if field == "edges":
+                value = colouring.thick_lines(value[0], panel)[None]
+            draw_image(ax, PAINTERS[field](value, self), aspect=aspect, smooth=field in ("image", "sources"))
+
+    def _keys(self) -> list[Artist]:
+        """Return what the legend explains."""
+        keys = class_keys(self._maps("labels"), self.names, np.array(self.colours, float).reshape(-1, 3))
+        if self._maps("normals"):
+            axes = np.array([[1, 0, 0], [0, -1, 0], [0, 0, -1]], float).T[:, None]
+            colours = 255 * colouring.directions(axes)[0, :, :3]
+            words = ("normal to the right", "upwards", "to the camera")
+            keys += colour_keys(dict(zip(words, colours, strict=True)))
+        if self.flow:
+            directions = np.array([[1, 0, -1, 0], [0, 1, 0, -1]], float)[:, None]
+            words = (f"flow of {self.flow:.3g} px to the right", "down", "to the left", "up")
+            keys += colour_keys(dict(zip(words, 255 * colouring.motion(directions, 1.0)[0, :, :3], strict=True)))
+        fields = {name for name, _, _ in self._columns}
+        if any(
+            name not in tile.fields or colouring.lacks(name, tile.fields[name], len(self.names))
+            for tile in self.tiles
+            for name in fields
+        ):
+            keys.append(hatch_key(NO_VALUE))
+        return keys
 
 
-def _draw_headers(pen: Pen, plan: Plan, beside: int, top: float) -> None:
-    """Write what each column is."""
-    for block in range(beside):
-        for number, (_, _, header) in enumerate(plan.columns):
-            x, lines = plan.left(block, number) + plan.panel / 2, head_lines(header, plan.panel / plan.unit)
-            for up, line in enumerate(reversed(lines)):  # all headers stand on the images
-                pen.text(x, top + (plan.heads - up - 0.5) * HEADER * plan.unit, line, align="center")
+def fitting(tile: SampleTile) -> int:
+    """Return how many samples like this one make six rows."""
+    sheet = ContactSheet("", [tile])
+    return ROWS * max(1, int(style.PAGE / sheet._least))
 
 
-def _draw_shot(pen: Pen, plan: Plan, shot: Shot, place: tuple[float, float, float], categories: Sequence[str]) -> None:
-    """Draw one sample: its name, and a panel for each column; `place` is left, top and the panels' height."""
-    left, top, height = place
-    below = top + CAPTION * plan.unit
-    room = pen.room(plan.left(0, len(plan.columns)) - plan.left(0))
-    pen.text(left, (top + below) / 2, _caption(shot, categories, room))
-    for number, column in enumerate(plan.columns):
-        box = (left + plan.left(0, number) - plan.left(0), below, plan.panel, height)
-        _draw_panel(pen, shot, column, box, plan.scales)
-
-
-def _caption(shot: Shot, categories: Sequence[str], room: float) -> str:
-    """Return the category, if there is one, and as much of the name as has room."""
-    if "category" not in shot.fields:
-        return labels.cut(shot.name, room)
-    number = int(shot.fields["category"])
-    word = f"{categories[number] if number < len(categories) else number}  "
-    return word + labels.cut(shot.name, max(room - labels.width(word), 1.5))
-
-
-def _draw_panel(
-    pen: Pen, shot: Shot, column: tuple[str, int, str], box: tuple[float, float, float, float], scales: Scales
-) -> None:
-    """Draw one field of one shot into a box (x, y, width, height), whole and in its own proportions."""
-    name, number, _ = column
-    x, y, width, height = box
-    ratio = ratio_of(shot)
-    wide, high = min(width, height * ratio), min(height, width / ratio)
-    x += (width - wide) / 2
-    value = shot.fields.get(name)
-    if name == "sources" and value is not None:
-        value = value[number] if number < len(value) else None
-    pen.ax.add_patch(Rectangle((x, y), wide, high, zorder=0, **style.UNDEFINED))
-    if value is not None:
-        image = name in ("image", "sources")
-        if name == "edges":
-            value = colouring.thick_lines(value[0], wide)[None]
-        value = colouring.reduced(value, int(1.5 * wide * DPI), smooth=image)
-        pen.image(PAINTERS[name](value, scales), (x, y, wide, high), smooth=image)
-    pen.ax.add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor="#b0b0b0", linewidth=0.4 * pen.scale))
-
-
-PAINTERS: dict[str, Callable[[np.ndarray, Scales], np.ndarray]] = {
+PAINTERS: dict[str, Callable[[np.ndarray, ContactSheet], np.ndarray]] = {
     "image": lambda value, _: colouring.image(value),
     "sources": lambda value, _: colouring.image(value),
-    "depth": lambda value, scales: colouring.inverse_depth(value, *(scales.depth or (1, 2))),
+    "depth": lambda value, sheet: colouring.inverse_depth(value, *(sheet.depth or (1, 2))),
     "pseudo_depth": lambda value, _: colouring.own_inverse_depth(value),
-    "labels": lambda value, scales: colouring.classes(value, scales.colours),
+    "labels": lambda value, sheet: colouring.classes(value, np.array(sheet.colours, float).reshape(-1, 3)),
     "instances": lambda value, _: colouring.pieces(value),
     "planes": lambda value, _: colouring.planes(value),
     "normals": lambda value, _: colouring.directions(value),
     "edges": lambda value, _: colouring.yes_no(value),
-    "flow": lambda value, scales: colouring.motion(value, scales.flow or 1),
+    "flow": lambda value, sheet: colouring.motion(value, sheet.flow or 1),
     "occluded": lambda value, _: colouring.yes_no(value),
     "valid": lambda value, _: colouring.yes_no(~value),
 }
-
-
-save_contact_sheet = FigureFile(contact_sheet, contact_sheet_size, dpi=DPI)
-"""Draw a sheet into files: `save_contact_sheet(sheet, paths, style=…, venue=…)`. Same input, same bytes."""
+"""How a field is coloured: its map, and the sheet whose scales it shares, to RGBA."""

@@ -153,9 +153,12 @@ def laid_out(figure: Figure, width: float, scale: float, sheet: mpl.Figure | Non
         sheet = sheet or mpl.Figure(dpi=200, layout="compressed")  # fine, for widths of letters are whole pixels
         sheet.set_size_inches(width * scale, TALL * scale)
         figure.draw(sheet)
-        sheet.draw_without_rendering()
-        sheet.set_figheight(_content_height(sheet))
-        sheet.draw_without_rendering()
+        for _ in range(5):  # the gap above a colour bar is a share of the height
+            sheet.draw_without_rendering()
+            height = _content_height(sheet)
+            if abs(height - sheet.get_figheight()) < 0.01 * scale:
+                break
+            sheet.set_figheight(height)
         sheet.set_layout_engine("none")  # otherwise the pixels of a format would move things a little
     return sheet
 

@@ -90,7 +90,7 @@ def _figures(
 
 
 def _is_difference(path: Path) -> bool:
-    """Return whether a file begins as `DifferenceMatrix.save` writes it; a file that cannot be read is refused later."""
+    """Return whether a file begins as a saved difference does; a file that cannot be read is refused later."""
     try:
         with path.open(encoding="utf-8") as file:
             return DIFFERENCE_FORMAT in file.read(len(DIFFERENCE_FORMAT) + 40)

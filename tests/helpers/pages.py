@@ -76,3 +76,9 @@ def check_same_bytes(figure, folder, suffixes=("svg",), dpi=None):
             (second,) = save(figure, [folder / "folder" / f"second.{suffix}"], dpi=dpi)
         assert first.read_bytes() == second.read_bytes()
     assert dict(matplotlib.rcParams) == before
+
+
+def images(sheet, count):
+    """The colours of the columns of each row of so many columns."""
+    arrays = [np.asarray(ax.images[0].get_array()) for ax in sheet.axes if ax.images]
+    return [arrays[start : start + count] for start in range(0, len(arrays), count)]

@@ -2,183 +2,99 @@
 
 from itertools import combinations
 
-import matplotlib
 import numpy as np
 import pytest
-from helpers.samples import full
+from helpers.figures_of_images import COLOURS, sheet, tiles
+from helpers.pages import check_legible, sheet_of, words
 from matplotlib.colors import rgb_to_hsv
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
-from cka_probe.errors import DataError, OutputError
-from cka_probe.plotting import colouring, sheet_plan, style
+from cka_probe.errors import DataError
+from cka_probe.plotting import colouring
 from cka_probe.plotting.contact_sheet import (
+    HEADERS,
     PAINTERS,
-    Sheet,
-    Shot,
-    contact_sheet,
-    contact_sheet_size,
+    SampleTile,
     fitting,
-    save_contact_sheet,
 )
-from cka_probe.plotting.sheet_plan import HEADERS
-
-NAMES = ("road", "sky", "a rather long name of a class", "never seen")
-COLOURS = ((128, 64, 128), (70, 130, 180), (220, 20, 60), (1, 2, 3))
-
-
-def shots(count, *fields, height=6, width=8):
-    """Samples with some of the fields, repeated to a size."""
-    found = []
-    for seed in range(count):
-        sample = {name: value for name, value in full(seed).items() if name in fields or not fields}
-        maps = {
-            name: np.tile(value, (1,) * (value.ndim - 2) + (height // 6, width // 8)) if name in HEADERS else value
-            for name, value in sample.items()
-        }
-        found.append(Shot(f"a/folder/with/a/long/name/of/a/scene/rgb_{seed:05d}.png", maps))
-    return found
-
-
-def sheet(found, title="nyuv2:test: 6 of 654 frames"):
-    return Sheet(title, found, NAMES, COLOURS, ("kitchen", "living room"))
-
+from cka_probe.plotting.image_grid import metre_ticks
 
 CASES = {
-    "images": sheet(shots(20, "image")),
-    "with categories": sheet(shots(9, "image", "category")),
-    "one image": sheet(shots(1, "image"), title="x" * 500),
-    "depth": sheet(shots(5, "image", "depth", "K")),
-    "labels": sheet(shots(3, "image", "labels")),
-    "everything": sheet(shots(3)),
-    "tall": sheet(shots(2, "image", "depth", height=48)),
-    "wide": sheet(shots(2, "image", "depth", "normals", "flow", width=64)),
-    "mixed": sheet(shots(2, "image", "depth", height=48) + shots(3, "image", "labels", width=24)),
-    "nothing measured": sheet([Shot("a.png", {"depth": np.zeros((1, 6, 8), np.float32)})]),
+    "images": sheet(tiles(20, "image")),
+    "with categories": sheet(tiles(9, "image", "category")),
+    "one image": sheet(tiles(1, "image"), title="x" * 500),
+    "depth": sheet(tiles(5, "image", "depth", "K")),
+    "labels": sheet(tiles(3, "image", "labels")),
+    "everything": sheet(tiles(3)),
+    "tall": sheet(tiles(2, "image", "depth", height=48)),
+    "wide": sheet(tiles(2, "image", "depth", "normals", "flow", width=64)),
+    "mixed": sheet(tiles(2, "image", "depth", height=48) + tiles(3, "image", "labels", width=24)),
+    "nothing measured": sheet([SampleTile("a.png", {"depth": np.zeros((1, 6, 8), np.float32)})]),
 }
-
-
-def drawn(made):
-    """The sheet laid out as in a file."""
-    with matplotlib.style.context(["default", style.FILE_STYLE]):
-        figure = Figure(figsize=contact_sheet_size(made))
-        ax = contact_sheet(made, figure.add_axes((0, 0, 1, 1)))
-        figure.draw_without_rendering()
-    return ax
 
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
-    return CASES[request.param], drawn(CASES[request.param])
+    return CASES[request.param], sheet_of(CASES[request.param])
 
 
-def texts(ax):
-    return [text for text in ax.findobj(Text) if text.get_text()]
-
-
-def images(ax):
-    """Boxes (left, right, bottom, top) in inches of the images and maps, with their colours."""
-    return [(image.get_extent(), np.asarray(image.get_array())) for image in ax.get_images()]
-
-
-def test_nothing_is_cut_off_or_too_small(case):
-    _, ax = case
-    width, height = ax.figure.bbox.size
-    for text in texts(ax):
-        box = text.get_window_extent()
-        assert 0 <= box.x0 <= box.x1 <= width, text
-        assert 0 <= box.y0 <= box.y1 <= height, text
-        assert text.get_fontsize() >= 6, text
-
-
-def test_words_touch_neither_words_nor_images(case):
-    _, ax = case
-    boxes = [text.get_window_extent() for text in texts(ax)]
-    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-    for (left, right, bottom, top), _ in images(ax):
-        corners = ax.transData.transform([(left, bottom), (right, top)])
-        x, y = np.sort(corners[:, 0]), np.sort(corners[:, 1])
-        for box in boxes:
-            apart = box.x1 <= x[0] or box.x0 >= x[1] or box.y1 <= y[0] or box.y0 >= y[1]
-            assert apart, (box, x, y)
+def test_nothing_is_cut_off_too_small_or_over_something_else(case):
+    check_legible(case[1], least=6.0)
 
 
 def test_every_image_is_whole_and_in_its_proportions(case):
-    made, ax = case
-    width, height = contact_sheet_size(made)
-    boxes = []
-    for (left, right, bottom, top), colours in images(ax):
-        assert 0 <= left < right <= width
-        assert 0 <= top < bottom <= height
-        boxes.append((left, top, right, bottom))
-        if colours.shape[0] > 1:  # the bar of depth is a line of colours
-            assert (right - left) / (bottom - top) == pytest.approx(colours.shape[1] / colours.shape[0], rel=1e-6)
-    for a, b in combinations(boxes, 2):
-        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    for ax in case[1].axes:
+        for image in ax.images:
+            left, right, bottom, top = image.get_extent()
+            corners = ax.transData.transform([(left, bottom), (right, top)])
+            across, down = np.abs(corners[1] - corners[0])
+            box = ax.get_window_extent().padded(1.0)
+            assert all(box.contains(*corner) for corner in corners)
+            rows, columns = np.asarray(image.get_array()).shape[:2]
+            assert down / across == pytest.approx(rows / columns, rel=0.03)
 
 
 def test_classes_on_the_sheet_are_named_and_no_others():
-    words = " ".join(text.get_text() for text in texts(drawn(CASES["labels"])))
-    assert "road" in words
-    assert "sky" in words
-    assert "never seen" not in words
-    assert "no value" not in words
-    some = shots(1, "image", "labels")
+    legend = " ".join(words(sheet_of(CASES["labels"])))
+    assert "road" in legend
+    assert "sky" in legend
+    assert "never seen" not in legend
+    assert "no value" not in legend
+    some = tiles(1, "image", "labels")
     some[0].fields["labels"][0, 0] = 255
-    assert "no value" in {text.get_text() for text in texts(drawn(sheet(some)))}
+    assert "no value" in words(sheet_of(sheet(some)))
 
 
 def test_a_category_stands_before_the_name():
-    captions = [text.get_text() for text in texts(drawn(CASES["with categories"]))]
+    captions = words(sheet_of(CASES["with categories"]))
     assert sum(text.startswith("kitchen  …") for text in captions) == 5
     assert sum(text.startswith("living room  …") for text in captions) == 4
 
 
 def test_what_a_sample_lacks_is_hatched():
-    with_depth, without = shots(2, "image", "depth")
-    without = Shot(without.name, {"image": without.fields["image"]})
-    ax = drawn(sheet([with_depth, without]))
-    hatched = {tuple(np.round(patch.get_xy(), 6)) for patch in ax.findobj(Rectangle) if patch.get_hatch()}
-    covered = {(round(left, 6), round(top, 6)) for (left, _, _, top), _ in images(ax)}
-    assert len(hatched - covered) == 2  # the panel without depth, and the key
-    assert "no value" in {text.get_text() for text in texts(ax)}
+    with_depth, without = tiles(2, "image", "depth")
+    without = SampleTile(without.name, {"image": without.fields["image"]})
+    page = sheet_of(sheet([with_depth, without]))
+    empty = [ax for ax in page.axes if not ax.images and any(patch.get_hatch() for patch in ax.patches)]
+    assert len(empty) == 1
+    assert "no value" in words(page)
 
 
 def test_images_alone_stand_many_in_a_row():
-    assert fitting(CASES["images"].shots[0]) == 36
-    assert fitting(CASES["depth"].shots[0]) == 18
-    assert fitting(CASES["everything"].shots[0]) == 6
-    lefts = {round(left, 3) for (left, *_), _ in images(drawn(CASES["images"]))}
-    assert len(lefts) == 6
+    assert fitting(CASES["images"].tiles[0]) == 36
+    assert fitting(CASES["depth"].tiles[0]) == 18
+    assert fitting(CASES["everything"].tiles[0]) == 6
+    page = sheet_of(CASES["images"])
+    assert len({round(ax.get_position().x0, 3) for ax in page.axes if ax.images}) == 6
 
 
 def test_a_sheet_without_anything_to_draw_is_refused():
-    for made in (sheet([]), sheet([Shot("a", {"K": np.eye(3)})])):
+    for samples in ([], [SampleTile("a", {"K": np.eye(3)})]):
         with pytest.raises(DataError, match=r"expected samples with one of image, .* for a contact sheet, found none"):
-            contact_sheet_size(made)
+            sheet(samples)
 
 
 def test_every_column_has_a_painter():
     assert list(HEADERS) == list(PAINTERS)
-
-
-@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
-def test_the_same_sheet_gives_the_same_bytes(tmp_path, suffix):
-    paths = save_contact_sheet(CASES["depth"], [tmp_path / f"{name}.{suffix}" for name in "ab"])
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    with pytest.raises(OutputError, match="figures are written as png, pdf, svg"):
-        save_contact_sheet(CASES["depth"], [tmp_path / "sheet.gif"])
-
-
-def test_it_draws_on_its_axes_and_leaves_the_rest_alone():
-    before = dict(matplotlib.rcParams)
-    figure = Figure(figsize=(10, 5))
-    ax, other = figure.subplots(1, 2)
-    assert contact_sheet(CASES["depth"], ax) is ax
-    assert not other.has_data()
-    assert figure.axes == [ax, other]
-    assert dict(matplotlib.rcParams) == before
 
 
 # colours
@@ -198,7 +114,7 @@ def test_nearer_is_lighter_and_not_measured_is_transparent():
 
 def test_the_bar_says_what_the_map_shows():
     for near, far in ((0.7, 9.3), (2.7, 80), (1, 1.3)):
-        found = sheet_plan.ticks(near, far)
+        found = metre_ticks(near, far)
         assert found
         for metres, share in found:
             on_bar = 1 / (1 / near + share * (1 / far - 1 / near))

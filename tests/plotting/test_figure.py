@@ -128,4 +128,3 @@ def test_letters_lines_marks_and_hatching_grow_with_the_style():
 
 def test_same_bytes_in_every_format_whatever_the_settings(tmp_path):
     check_same_bytes(Heatmap(CASES["undefined"]), tmp_path, ("png", "pdf", "svg"), dpi=50)
-

@@ -3,35 +3,21 @@
 import matplotlib
 import numpy as np
 import pytest
-from helpers.pages import check_page, check_same_bytes, drawn, words
-from matplotlib.patches import Rectangle
+from helpers.figures_of_images import depth_row as row
+from helpers.pages import check_legible, images, sheet_of, words
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.plotting import colouring
 from cka_probe.plotting.depth_panel import (
-    BOTH_EDGE,
+    EDGES,
     ERRORS,
-    FOUND_EDGE,
-    TRUE_EDGE,
     DepthPanel,
     DepthRow,
-    depth_panel,
-    depth_panel_size,
     relative_error,
-    save_depth_panel,
 )
 
 MODELS = ("MP", "MP+GP", "MP+GP+SP")
-
-
-def row(seed, models=MODELS, shape=(12, 16), *, share=0.9):
-    random = np.random.default_rng(seed)
-    depth = random.uniform(1, 6, shape)
-    truth = np.where(random.random(shape) < share, depth, 0.0)
-    edges = {name: random.random(shape) < 0.2 for name in ("truth", *models)}
-    image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    predictions = {name: depth * (1 + 0.1 * number) for number, name in enumerate(models)}
-    return DepthRow(f"a/long/name/of/a/room/rgb_{seed:05d}.png", image, truth, predictions, edges)
+TRUE, FOUND, BOTH = (np.array(colour) / 255 for colour in EDGES.values())
 
 
 CASES = {
@@ -47,34 +33,29 @@ CASES = {
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
-    return CASES[request.param], drawn(depth_panel, depth_panel_size, CASES[request.param])
+    return CASES[request.param], sheet_of(CASES[request.param])
 
 
-def images(ax, panel):
-    """The colours of each row's columns, without the bars below."""
-    count = 2 + len(panel.rows[0].predictions) * len(panel.parts)
-    found = [image.get_array() for image in ax.images]
-    return [found[start : start + count] for start in range(0, count * len(panel.rows), count)]
+def columns(shown):
+    return 2 + len(shown.rows[0].predictions) * len(shown.parts)
 
 
 def test_nothing_is_cut_off_too_small_or_over_something_else(case):
-    check_page(case[1])
+    check_legible(case[1], least=6.0)
 
 
-def test_images_keep_their_proportions_and_stay_apart(case):
-    _, ax = case
-    boxes = [image.get_extent() for image in ax.images]
-    for image, (left, right, bottom, top) in zip(ax.images, boxes, strict=True):
-        height, width = image.get_array().shape[:2]
-        assert height == 1 or (bottom - top) / (right - left) == pytest.approx(height / width)
-    for number, (left, right, bottom, top) in enumerate(boxes):
-        for other in boxes[:number]:
-            assert left >= other[1] or right <= other[0] or top >= other[2] or bottom <= other[3]
+def test_images_keep_their_proportions(case):
+    panel, sheet = case
+    drawn = [ax for ax in sheet.axes if ax.images]
+    for index, row in enumerate(panel.rows):
+        for ax in drawn[index * columns(panel) :][: columns(panel)]:
+            box = ax.get_window_extent()
+            assert box.height / box.width == pytest.approx(row.truth.shape[0] / row.truth.shape[1], rel=0.02)
 
 
 def test_colours_are_those_of_the_numbers(case):
-    panel, ax = case
-    for shown, found in zip(panel.rows, images(ax, panel), strict=True):
+    panel, sheet = case
+    for shown, found in zip(panel.rows, images(sheet, columns(panel)), strict=True):
         np.testing.assert_allclose(found[0][..., :3], shown.image / 255)
         np.testing.assert_array_equal(found[1][..., 3] > 0, grown(shown.truth > 0))
 
@@ -89,14 +70,14 @@ def test_equal_depth_and_equal_error_have_equal_colours_everywhere():
     image = np.zeros((4, 4, 3), np.uint8)
     far = np.full((4, 4), 8.0)
     rows = [DepthRow("a", image, truth, {"m": 1.09 * truth}), DepthRow("b", image, far, {"m": 0.91 * far})]
-    one, other = images(drawn(depth_panel, depth_panel_size, DepthPanel(rows)), DepthPanel(rows))
+    one, other = images(sheet_of(DepthPanel(rows)), 4)
     np.testing.assert_allclose(one[3], other[3])  # 9 % too far and 9 % too near
     assert (one[1] != other[1]).any()
     np.testing.assert_allclose(one[3][0, 0], matplotlib.colormaps[ERRORS](0.9))  # of 0.1, 0.09 rounded up
 
 
 def test_errors_are_those_of_the_formula_and_absent_where_nothing_is_measured(case):
-    panel, ax = case
+    panel, sheet = case
     for shown in panel.rows:
         for predicted in shown.predictions.values():
             error = relative_error(predicted, shown.truth)
@@ -107,26 +88,26 @@ def test_errors_are_those_of_the_formula_and_absent_where_nothing_is_measured(ca
                 else:
                     assert np.isnan(error[place])
     if "error" in panel.parts and (shown.truth > 0).any():
-        assert f"mean {np.nanmean(error):.3f}" in words(ax)
+        assert f"mean {np.nanmean(error):.3f}" in words(sheet)
 
 
 def test_ground_without_a_value_is_hatched_and_said_to_be(case):
-    panel, ax = case
-    hatched = [patch for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_hatch()]
+    panel, sheet = case
+    hatched = [patch for ax in sheet.axes for patch in ax.patches if patch.get_hatch()]
     gaps = any((shown.truth <= 0).any() for shown in panel.rows)
     assert bool(hatched) == gaps
-    assert ("not measured" in words(ax)) == gaps
+    assert ("not measured" in words(sheet)) == gaps
 
 
 def test_edges_that_are_true_found_and_both_have_their_colours():
     panel = CASES["edges"]
-    for shown, found in zip(panel.rows, images(drawn(depth_panel, depth_panel_size, panel), panel), strict=True):
+    for shown, found in zip(panel.rows, images(sheet_of(panel), columns(panel)), strict=True):
         for colours, model in zip(found[2:], MODELS, strict=True):
             finer = colours.shape[0] // shown.truth.shape[0]
             assert finer > 1  # pixels are far thicker than a thin line here, and stay as they are
             true, predicted = (shown.edges[name].repeat(finer, 0).repeat(finer, 1) for name in ("truth", model))
             for where, colour in (
-                (true & ~predicted, TRUE_EDGE), (predicted & ~true, FOUND_EDGE), (true & predicted, BOTH_EDGE)
+                (true & ~predicted, TRUE), (predicted & ~true, FOUND), (true & predicted, BOTH)
             ):  # fmt: skip
                 np.testing.assert_allclose(colours[where][:, :3], np.broadcast_to(colour, (where.sum(), 3)))
             np.testing.assert_allclose(colours[~true & ~predicted].std(-1) * 0, 0)
@@ -149,7 +130,7 @@ def test_a_line_of_one_pixel_is_seen_in_print(wide, inches):
 
 
 def test_edges_are_told_apart_in_grey_and_from_the_dimmed_image():
-    grey = [np.dot(colour, (0.299, 0.587, 0.114)) for colour in (FOUND_EDGE, TRUE_EDGE, BOTH_EDGE)]
+    grey = [np.dot(colour, (0.299, 0.587, 0.114)) for colour in (FOUND, TRUE, BOTH)]
     assert np.diff(grey).min() > 0.1
     assert grey[2] > 0.55 + 0.1  # the brightest of a dimmed image
 
@@ -160,23 +141,19 @@ def test_errors_get_darker():
 
 
 def test_the_bars_have_numbers_and_units():
-    said = words(drawn(depth_panel, depth_panel_size, CASES["three models"]))
+    said = words(sheet_of(CASES["three models"]))
     assert {"depth (m)", "truth (m)", "error |p \N{MINUS SIGN} g| / g", "0.2+", *MODELS} <= set(said)
 
 
 def test_what_cannot_be_drawn_is_said():
     good = row(0)
     with pytest.raises(DataError, match="at least one image, one model and one part"):
-        depth_panel_size(DepthPanel([]))
+        DepthPanel([])
     with pytest.raises(DataError, match=r"MP is \(3, 4\) and the truth \(12, 16\); resize"):
-        depth_panel_size(DepthPanel([DepthRow("a", good.image, good.truth, {"MP": np.ones((3, 4))})]))
+        DepthPanel([DepthRow("a", good.image, good.truth, {"MP": np.ones((3, 4))})])
     with pytest.raises(DataError, match=r"expected edges of truth, MP, MP\+GP, .* found none; leave them out"):
-        depth_panel_size(DepthPanel([DepthRow("a", good.image, good.truth, good.predictions)], ("edges",)))
+        DepthPanel([DepthRow("a", good.image, good.truth, good.predictions)], ("edges",))
     with pytest.raises(DataError, match="expected depth of MP, MP"):
-        depth_panel_size(DepthPanel([good, row(1, ("MP",))]))
+        DepthPanel([good, row(1, ("MP",))])
     with pytest.raises(UnknownNameError, match="no part of a depth panel 'erors'; did you mean 'error'"):
-        depth_panel_size(DepthPanel([good], ("erors",)))
-
-
-def test_same_bytes(tmp_path):
-    check_same_bytes(save_depth_panel, CASES["one model"], tmp_path)
+        DepthPanel([good], ("erors",))

@@ -1,0 +1,247 @@
+"""Rows of images: how one is drawn, how models share a page, and what the colours mean.
+
+Where a page is too narrow for all models, some stand below the others, in a band of their own, again with the image and
+the truth.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import figure as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch, Rectangle
+
+from cka_probe.plotting import colouring, labels, style
+from cka_probe.plotting.figure import inches
+
+DPI = 300
+"""Pixels in an inch of figures of images, in print."""
+PANEL, NARROWEST = 1.7, 0.7
+"""Inches: width of a panel of few, and of many."""
+NAME = 0.3
+"""Inches that the name of a row takes, with the borders of the page."""
+BAR = 1.9
+"""Inches: length of a colour bar."""
+DIMMED = 0.55
+"""How bright an image is under what is drawn over it."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours of a map mean.
+
+    Attributes:
+        colours: (n, 4) RGBA from the left to the right of a colour bar.
+        ticks: What is written below it, and where, 0 left to 1 right.
+        words: What it is a scale of.
+    """
+
+    colours: np.ndarray
+    ticks: Sequence[tuple[str, float]]
+    words: str
+
+
+def draw_image(ax: Axes, rgba: np.ndarray, *, aspect: float | None = None, smooth: bool = False) -> None:
+    """Draw colours over hatching, which is seen where they are transparent.
+
+    Args:
+        ax: Empty axes, which get a fixed shape.
+        rgba: (H, W, 4) in [0, 1].
+        aspect: Height of the axes by their width, in which the image is whole; by default that of the image.
+        smooth: Whether to interpolate where the image is resized.
+    """
+    height, width = rgba.shape[:2]
+    aspect = aspect or height / width
+    blank(ax, aspect)
+    if (rgba[..., 3] < 1).any():
+        ax.add_patch(Rectangle((0, 0), width, height, zorder=0, **style.hatching()))
+    limits = colouring.reduced(rgba.transpose(2, 0, 1), int(3 * PANEL * DPI), smooth=smooth).transpose(1, 2, 0)
+    ax.imshow(limits, extent=(0, width, height, 0), interpolation="antialiased" if smooth else "nearest", aspect="auto")
+    frame: dict[str, Any] = {"edgecolor": "#b0b0b0", "linewidth": style.points(0.4)}
+    ax.add_patch(Rectangle((0, 0), width, height, fill=False, clip_on=False, **frame))
+    across, down = max(width, height / aspect), max(height, width * aspect)
+    ax.set(xlim=((width - across) / 2, (width + across) / 2), ylim=((height + down) / 2, (height - down) / 2))
+
+
+def blank(ax: Axes, aspect: float) -> None:
+    """Give axes a fixed shape, without ticks or frame."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_box_aspect(aspect)
+
+
+def write(ax: Axes, words: str) -> None:
+    """Write words in the middle of axes."""
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=style.small())
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How many models stand next to each other: image, truth, then the parts of each model.
+
+    Attributes:
+        models: Their names.
+        parts: Words above the columns of each.
+    """
+
+    models: Sequence[str]
+    parts: Sequence[str]
+
+    @property
+    def width(self) -> float:
+        """Width in print with all models next to each other, inches."""
+        count = self._count(len(self.models))
+        return max(style.COLUMN, min(NAME + count * PANEL, style.PAGE), NAME + count * NARROWEST)
+
+    @property
+    def narrowest(self) -> float:
+        """Width in print with all models below each other, inches."""
+        return max(style.COLUMN, NAME + self._count(1) * NARROWEST)
+
+    def _count(self, models: int) -> int:
+        return 2 + models * len(self.parts)
+
+    def bands(self, width: float) -> list[list[str]]:
+        """Return the models that stand next to each other on a page of so many inches, from above."""
+        bands = range(1, len(self.models) + 1)
+        across = (-(-len(self.models) // count) for count in bands)
+        most = next((n for n in across if NAME + self._count(n) * NARROWEST <= width + 1e-9), 1)
+        return [list(self.models[start : start + most]) for start in range(0, len(self.models), most)]
+
+    def draw(self, figure: mpl.Figure, rows: Sequence["Row"], headers: Sequence[str]) -> tuple[np.ndarray, float]:
+        """Draw the images of all rows, once for each band of models.
+
+        Args:
+            figure: An empty figure.
+            rows: At least one.
+            headers: Words above the image and the truth.
+
+        Returns:
+            The axes, (rows, columns), and how many inches of print a column is wide.
+        """
+        bands = self.bands(inches(figure))
+        count = self._count(len(bands[0]))
+        aspects = [row.images[0].rgba.shape[0] / row.images[0].rgba.shape[1] for row in rows]
+        axes = figure.subplots(len(bands) * len(rows), count, squeeze=False, height_ratios=aspects * len(bands))
+        panel = (inches(figure) - NAME) / count
+        for line, (models, row) in zip(axes, product(bands, rows), strict=True):
+            aspect = row.images[0].rgba.shape[0] / row.images[0].rgba.shape[1]
+            line[0].set_ylabel(labels.cut(row.name, panel * aspect * 72 / style.SMALL), fontsize=style.small())
+            tiles = [*row.images, *(tile for model in models for tile in row.of_models[model])]
+            for ax, tile in zip(line, tiles, strict=False):
+                draw_image(ax, tile.rgba, aspect=aspect, smooth=tile.smooth)
+                ax.set_xlabel(tile.note, fontsize=style.small())
+            for ax in line[len(tiles) :]:
+                blank(ax, aspect)
+        for line, models in zip(axes[:: len(rows)], bands, strict=True):
+            for ax, words in zip(line, [*headers, *list(self.parts) * len(models)], strict=False):
+                ax.set_title(labels.cut(words, panel * 72 / style.SMALL), fontsize=style.small())
+            for ax, model in zip(line[2 :: len(self.parts)], models, strict=False):
+                offset = (0, style.points(3.0 + 1.5 * style.SMALL))
+                where: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+                ax.annotate(wrapped(model, panel), xytext=offset, va="bottom", weight="bold", **where)
+        return axes, panel
+
+
+class Tile(NamedTuple):
+    """One image: its colours (H, W, 4), whether to interpolate where it is resized, and a few words below it."""
+
+    rgba: np.ndarray
+    smooth: bool = False
+    note: str = ""
+
+
+class Row(NamedTuple):
+    """One sample: its name, its image and truth, and the tiles of each model."""
+
+    name: str
+    images: Sequence[Tile]
+    of_models: Mapping[str, Sequence[Tile]]
+
+
+def wrapped(name: str, width: float, most: int = 3) -> str:
+    """Return a name in at most so many lines of bold letters, no wider than a number of inches."""
+    room = width * 72 / style.TEXT
+    lines = labels.filled(re.findall(r"[^\s~_/-]*[\s~_/-]*", name), room / 1.2, between="")
+    lines = [*lines[: most - 1], "".join(lines[most - 1 :])] if len(lines) > most else lines
+    return "\n".join(labels.cut(line.strip(), room, bold=True) for line in lines)
+
+
+def add_scales(figure: mpl.Figure, axes: np.ndarray, scales: Sequence[Scale], panel: float) -> None:
+    """Draw colour bars next to each other below all images.
+
+    Args:
+        figure: The figure.
+        axes: (rows, columns) of images.
+        scales: What the colours mean.
+        panel: Inches of print that a column is wide.
+    """
+    per_line = max(1, int(axes.shape[1] * panel / (BAR + 0.5)))
+    height = panel * sum(float(ax.get_box_aspect() or 0.0) for ax in axes[:, 0])
+    for start in range(0, len(scales), per_line):
+        line = scales[start : start + per_line]
+        for scale, part in zip(line, np.array_split(np.arange(axes.shape[1]), len(line)), strict=True):
+            parents = [ax for ax in axes[:, part].ravel() if ax.figure is not None]
+            bar = figure.colorbar(
+                ScalarMappable(cmap=ListedColormap(scale.colours)), ax=parents, location="bottom", aspect=BAR / 0.09,
+                shrink=min(1.0, BAR / (len(part) * panel)), anchor=(0.0, 0.5), pad=0.1 / height,
+            )  # fmt: skip
+            bar.set_ticks([share for _, share in scale.ticks], labels=[words for words, _ in scale.ticks])
+            bar.set_label(scale.words, fontsize=style.small())
+
+
+def depth_scale(depth: tuple[float, float], words: str) -> Scale:
+    """Return the scale of inverse depth from the nearest on the left to the farthest, with metres below."""
+    near, far = depth
+    inverse = np.linspace(1 / near, 1 / far, 256)[None, None]
+    ticks = [(f"{metres:g}", share) for metres, share in metre_ticks(near, far)]
+    return Scale(colouring.inverse_depth(1 / inverse, near, far)[0], ticks, words)
+
+
+def metre_ticks(near: float, far: float) -> list[tuple[float, float]]:
+    """Return round numbers of metres and where they stand on a bar of inverse depth, 0 near to 1 far.
+
+    >>> [metres for metres, _ in metre_ticks(0.8, 9.0)]
+    [1.0, 1.5, 2.0, 3.0, 5.0]
+    """
+    span = 1 / near - 1 / far
+    ticks: list[tuple[float, float]] = []
+    for digits in ((1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.5, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9)):
+        if len(ticks) >= 3:
+            break
+        ticks = []  # a narrow range needs finer steps
+        for metres in (digit * 10.0**power for power in range(-4, 5) for digit in digits):
+            share = (1 / near - 1 / metres) / span if span > 0 else -1.0
+            if 0 <= share <= 1 and (not ticks or share - ticks[-1][1] > 0.09):
+                ticks.append((metres, share))
+    return ticks
+
+
+def colour_keys(colours: Mapping[str, Sequence[float]]) -> list[Artist]:
+    """Return the legend's entries for colours, RGB in 0 … 255, by name."""
+    edge: dict[str, Any] = {"edgecolor": "black", "linewidth": style.points(0.3)}
+    return [Patch(facecolor=np.array(rgb) / 255, label=name, **edge) for name, rgb in colours.items()]
+
+
+def class_keys(maps: Sequence[np.ndarray], names: Sequence[str], colours: np.ndarray) -> list[Artist]:
+    """Return the legend's entries for the classes that are on some maps of their numbers."""
+    numbers = np.unique(np.concatenate([np.unique(map) for map in maps])) if maps else np.empty(0, int)
+    known = [int(number) for number in numbers if number != colouring.IGNORE and number < len(names)]
+    return colour_keys({labels.cut(names[number], 13.0): colours[number] for number in known})
+
+
+def hatch_key(words: str) -> Artist:
+    """Return the legend's entry for what is hatched."""
+    return Patch(**style.hatching(), label=words)
+
+
+def dimmed(image: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3) in [0, 1] in dim grey, for colours to be drawn over it."""
+    return np.repeat(DIMMED * image.mean(-1, keepdims=True), 3, -1)
