@@ -76,7 +76,7 @@ class Row:
     def aspect(self, panel: float) -> float:
         """Return the height of its panels by their width of so many inches, with room for the name of a network."""
         shapes = [cell.shape for cell in self.cells if isinstance(cell, np.ndarray)]
-        return max([0.45 / panel if self.model else 0.13, *(shape[0] / shape[1] for shape in shapes)])
+        return max([0.48 / panel if self.model else 0.13, *(shape[0] / shape[1] for shape in shapes)])
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,10 @@ class CamPanel:
         for row, line in zip(rows, axes, strict=True):
             for ax, cell, note in zip(line, row.cells, row.notes or [""] * len(line), strict=True):
                 self._draw_cell(ax, row, cell, panel)
-                ax.set_title(labels.cut(note, panel * 72 / style.SMALL), fontsize=style.small())
+                ax.set_title(labels.cut(note, 0.94 * panel * 72 / style.SMALL), fontsize=style.small())
             _name(line[0], row, panel)
         for ax, column in zip(axes[0], self.columns, strict=True):
-            ax.set_title(labels.cut(column.name, panel * 72 / style.SMALL), fontsize=style.small())
+            ax.set_title(labels.cut(column.name, 0.94 * panel * 72 / style.SMALL), fontsize=style.small())
         add_scales(figure, axes, self._scales(), panel)
         numbers = [map for column in self.columns for map in self._labels(column)]
         keys: list[Artist] = class_keys(numbers, self.names, np.asarray(self.colours))

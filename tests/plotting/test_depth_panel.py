@@ -47,10 +47,10 @@ def test_nothing_is_cut_off_too_small_or_over_something_else(case):
 def test_images_keep_their_proportions(case):
     panel, sheet = case
     drawn = [ax for ax in sheet.axes if ax.images]
-    for index, row in enumerate(panel.rows):
+    for index, shown in enumerate(panel.rows):
         for ax in drawn[index * columns(panel) :][: columns(panel)]:
             box = ax.get_window_extent()
-            assert box.height / box.width == pytest.approx(row.truth.shape[0] / row.truth.shape[1], rel=0.02)
+            assert box.height / box.width == pytest.approx(shown.truth.shape[0] / shown.truth.shape[1], rel=0.02)
 
 
 def test_colours_are_those_of_the_numbers(case):
