@@ -123,10 +123,10 @@ class Claims:
         small: dict[str, Any] = {"fontsize": style.small(), "va": "center"}
         for y, row, (_, number, verdict) in zip(middles, [None, *self.rows], cells, strict=True):
             colour, _, decided = VERDICTS[row.verdict] if row else ("black", "", True)
-            bold = {True: "bold", False: "normal"}
-            ax.text(1, y, number, transform=_right_of(ax, GAP), weight=bold[row is None], **small)
-            words = {"color": colour, "weight": bold[decided]}
-            ax.text(1, y, verdict, transform=_right_of(ax, 2 * GAP + NUMBERS + MARKER), **words, **small)
+            weights = ("normal" if row else "bold", "bold" if decided else "normal")
+            ax.text(1, y, number, transform=_right_of(ax, GAP), weight=weights[0], **small)
+            after_marker = _right_of(ax, 2 * GAP + NUMBERS + MARKER)
+            ax.text(1, y, verdict, transform=after_marker, color=colour, weight=weights[1], **small)
             if row:
                 self._draw_value(ax, row, y)
         _write_head(ax, middles[0])

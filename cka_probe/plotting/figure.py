@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 
 from cka_probe import registry
@@ -201,7 +202,7 @@ def panels(
         The panels, row by row from the left.
     """
     columns = max(1, min(most, count, int(inches(figure) / narrowest)))
-    if gap and (engine := figure.get_layout_engine()):
+    if gap and isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
         engine.set(wspace=gap * columns / inches(figure))
     axes = [ax for row in figure.subplots(-(-count // columns), columns, squeeze=False) for ax in row]
     for ax in axes[count:]:

@@ -89,7 +89,7 @@ class Scatter:
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
         ax = single_panel(figure, self.title, self.across, self.up)
-        means: dict[str, np.ndarray] = {}
+        means: dict[str, tuple[float, float]] = {}
         handles: list[Artist] = []
         arms = list(dict.fromkeys(point.arm for point in self.points))
         known = [point for point in self.points if np.isfinite([point.x, point.y]).all()]
@@ -98,10 +98,11 @@ class Scatter:
             prefix = f"{number + 1}  " if len(arms) > 1 else ""
             handles.append(Line2D([], [], **look, label=prefix + labels.cut(arm, labels.LONGEST)))
             if points:
-                means[prefix.strip()] = np.mean([(point.x, point.y) for point in points], axis=0)
+                x, y = np.mean([(point.x, point.y) for point in points], axis=0)
+                means[prefix.strip()] = (x, y)
                 _draw_points(ax, points, look)
             if len(points) > 1:
-                ax.plot(*means[prefix.strip()], **look | {"markersize": style.points(6.2), "zorder": 4})
+                ax.plot(x, y, **look | {"markersize": style.points(6.2), "zorder": 4})
         if any(np.isfinite(ends).all() for point in known for ends in (point.x_interval, point.y_interval)):
             handles.append(Line2D([], [], color="black", alpha=0.6, label=self.interval))
         if len(known) > len(means):
@@ -119,18 +120,18 @@ def _look(number: int) -> dict[str, Any]:
     return style.arm(number) | size | {"linestyle": "", "markeredgecolor": "white"}
 
 
-def _draw_points(ax: Axes, points: Sequence[Point], look: Mapping[str, Any]) -> None:
+def _draw_points(ax: Axes, points: Sequence[Point], look: dict[str, Any]) -> None:
     """Draw the points of an arm with their crosses, small if there are several."""
-    values = np.array([(point.x, point.y) for point in points]).T
+    x, y = np.array([(point.x, point.y) for point in points]).T
     ends = np.array([(point.x_interval, point.y_interval) for point in points])  # (points, x and y, low and high)
-    x_error, y_error = np.abs(ends.transpose(1, 2, 0) - values[:, None])
+    x_error, y_error = np.abs(ends.transpose(1, 2, 0) - np.array([x, y])[:, None])
     several = len(points) > 1
-    small = {"markersize": style.points(2.8), "markeredgewidth": 0.0, "alpha": 0.6} if several else {}
-    cross = {"elinewidth": style.points(0.5 if several else 0.9), "ecolor": (look["color"], 0.6)}
-    ax.errorbar(*values, xerr=x_error, yerr=y_error, **look | small | cross)
+    small: dict[str, Any] = {"markersize": style.points(2.8), "markeredgewidth": 0.0, "alpha": 0.6} if several else {}
+    cross: dict[str, Any] = {"elinewidth": style.points(0.5 if several else 0.9), "ecolor": (look["color"], 0.6)}
+    ax.errorbar(x, y, xerr=x_error, yerr=y_error, **look | small | cross)
 
 
-def _write_numbers(ax: Axes, means: Mapping[str, np.ndarray], points: np.ndarray) -> None:
+def _write_numbers(ax: Axes, means: Mapping[str, tuple[float, float]], points: np.ndarray) -> None:
     """Write the number of each arm next to its point, where it is over no point and no other number.
 
     Args:
@@ -144,7 +145,7 @@ def _write_numbers(ax: Axes, means: Mapping[str, np.ndarray], points: np.ndarray
     around = np.array([(d * np.cos(angle), d * np.sin(angle)) for d in DISTANCES for angle in angles])
     taken = list((np.array([*points, *means.values()]) - low) / (high - low) * size)
     for number, mean in means.items():
-        options = (mean - low) / (high - low) * size + around
+        options = (np.array(mean) - low) / (high - low) * size + around
         over = (np.abs(options[:, None] - taken) < APART).all(-1).sum(1)
         outside = ((options < 0.8) | (options > size - 0.8)).any(1)
         best = int((over + 100 * outside).argmin())

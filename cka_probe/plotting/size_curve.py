@@ -115,7 +115,7 @@ def _draw_arm(ax: Axes, arm: SizedArm, number: int) -> None:
 def _marks(nums: Sequence[int], room: float) -> list[int]:
     """Return the numbers that a logarithmic axis `room` em wide has place for, the first and the last among them.
 
-    >>> _marks([4, 16, 64], 30), _marks([60, 62, 64, 66, 68, 70, 120], 12)
+    >>> _marks([4, 16, 64], 30), _marks([60, 62, 64, 66, 68, 70, 120], 20)
     ([4, 16, 64], [60, 70, 120])
     """
     per_fold = room / np.log(nums[-1] / nums[0] * AIR**2)
