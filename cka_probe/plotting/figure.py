@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 
 from cka_probe import registry
@@ -24,6 +25,9 @@ from cka_probe.plotting import style as styles
 
 TALL = 40.0
 """Inches: height of the sheet on which a figure is laid out, before it is cut to what the figure needs."""
+
+PANEL = (34.0, 24.0)
+"""Em, width and height of a single panel in a column, about."""
 
 METADATA = {  # not when a file was made, so that the same result gives the same bytes
     "png": {"Software": "ckaprobe"},
@@ -184,7 +188,9 @@ def inches(figure: mpl.Figure) -> float:
     return figure.get_figwidth() / styles.scale()
 
 
-def panels(figure: mpl.Figure, count: int, *, most: int, narrowest: float, aspect: float | None = None) -> list[Axes]:
+def panels(
+    figure: mpl.Figure, count: int, *, most: int, narrowest: float, aspect: float | None = None, gap: float = 0.0
+) -> list[Axes]:
     """Divide a figure into a grid of as many panels next to each other as it has room for, at least one.
 
     Args:
@@ -193,17 +199,37 @@ def panels(figure: mpl.Figure, count: int, *, most: int, narrowest: float, aspec
         most: Panels next to each other at most.
         narrowest: Inches of print that each has at least.
         aspect: Height of each by its width; None: its content decides.
+        gap: Inches of print between two panels next to each other, with their names, at least.
 
     Returns:
         The panels, row by row from the left.
     """
-    across = max(1, min(most, count, int(inches(figure) / narrowest)))
-    axes = [ax for row in figure.subplots(-(-count // across), across, squeeze=False) for ax in row]
+    columns = max(1, min(most, count, int(inches(figure) / narrowest)))
+    if gap and isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
+        engine.set(wspace=gap * columns / inches(figure))
+    axes = [ax for row in figure.subplots(-(-count // columns), columns, squeeze=False) for ax in row]
     for ax in axes[count:]:
         ax.remove()
     for ax in axes[:count]:
         ax.set_box_aspect(aspect)
     return axes[:count]
+
+
+def across(axes: Sequence[Axes]) -> int:
+    """Return how many of the panels that `panels` returned are next to each other."""
+    spec = axes[0].get_subplotspec()
+    return spec.get_gridspec().ncols if spec else 1
+
+
+def single_panel(figure: mpl.Figure, title: str, x: str, y: str) -> Axes:
+    """Return the only panel of a figure of one column, with its title and the words along its axes."""
+    wide, high = PANEL
+    ax = figure.add_subplot()
+    ax.set_box_aspect(high / wide)
+    ax.set_title(labels.wrapped(title, wide * styles.SMALL / styles.TEXT))
+    ax.set_xlabel(labels.cut(x, wide), fontsize=styles.small())
+    ax.set_ylabel(labels.cut(y, high), fontsize=styles.small())
+    return ax
 
 
 def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = "", above: bool = False) -> None:

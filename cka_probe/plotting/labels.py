@@ -10,14 +10,14 @@ from pathlib import PureWindowsPath
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import Formatter, MaxNLocator
 
 from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar", ".h5", ".npz")
+LONGEST = 30.0
+"""Em for a name in a legend."""
 Stage = tuple[str, int, int]
 """Name of a part of a network, its first layer and the layer after its last."""
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -185,69 +185,23 @@ def filled(items: Sequence[str], room: float, between: str = " ") -> list[str]:
     return lines
 
 
-MINUS = "\N{MINUS SIGN}"
-APART = 1.0  # em between the numbers of a level axis
+def wrapped(text: str, room: float) -> str:
+    """Return words in as few lines as they need, none wider than `room` em.
 
-
-class PlainNumbers(Formatter):
-    """Writes the numbers of a linear axis, each in full."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        """Return one number."""
-        return format_numbers([x])[0]
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        """Return the numbers of all ticks."""
-        return format_numbers(values)
-
-
-def format_numbers(values: Sequence[float]) -> list[str]:
-    """Return numbers in the fewest digits that tell them apart, all with as many decimals.
-
-    >>> format_numbers([0, 0.25, 0.5]), format_numbers([82.0, 84.0]), format_numbers([0, 1e6, 2e6])
-    (['0.00', '0.25', '0.50'], ['82', '84'], ['0', '1e6', '2e6'])
+    >>> wrapped("one line is too little", 5.0)
+    'one line\\nis too\\nlittle'
     """
-    numbers = np.asarray(values, float)
-    if not numbers.size:
-        return []
-    apart = np.diff(np.unique(numbers)).min() if len(np.unique(numbers)) > 1 else abs(numbers[0])
-    digits = next(
-        d for d in range(1, 18) if all(abs(float(f"{n:.{d}g}") - n) <= 0.01 * apart for n in numbers) or d > 16
-    )
-    words = [f"{number + 0.0:.{digits}g}" for number in numbers]
-    if not any("e" in word for word in words):
-        decimals = max(len(word.partition(".")[2]) for word in words)
-        words = [f"{number + 0.0:.{decimals}f}" for number in numbers]
-    elif apart >= 1e-5 and np.abs(numbers).max() < 1e6:
-        words = [f"{number + 0.0:g}" for number in numbers]
-    return [word.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-").replace("-", MINUS) for word in words]
+    return "\n".join(cut(line, room) for line in filled(text.split(), room))
 
 
-def plain_numbers(axis: Axis, most: int = 6, room: float | None = None) -> None:
-    """Let a linear axis write its numbers in full.
-
-    Args:
-        axis: Whose limits are set.
-        most: Parts between its numbers.
-        room: Its length in em, for a level axis, on which long numbers must be fewer.
-    """
-    axis.set_major_formatter(PlainNumbers())
-    for parts in range(most, 1, -1):
-        axis.set_major_locator(MaxNLocator(parts, steps=[1, 2, 2.5, 5, 10], min_n_ticks=min(3, parts)))
-        words = format_numbers([float(tick) for tick in axis.get_majorticklocs()])
-        if room is None or sum((width(word) + APART for word in words), 0.0) <= room:
-            break
-
-
-def logarithmic(panel: Axes, values: np.ndarray) -> None:
-    """Give a panel a vertical logarithmic axis for values above 0, with at least two numbers on it."""
-    low, high = np.log10(values.min()), np.log10(values.max())
-    air = max(0.06 * (high - low), 0.01)
-    panel.set_yscale("log")
-    panel.set_ylim(10 ** (low - air), 10 ** (high + air))
-    panel.minorticks_off()
-    marks = [float(values[0])] if low == high else marks_between(*panel.get_ylim())
-    panel.set_yticks(marks, [f"{mark:g}".replace("e-0", f"e{MINUS}").replace("e+0", "e") for mark in marks])
+def logarithmic(ax: Axes, low: float, high: float) -> None:
+    """Give axes a vertical logarithmic axis for values from `low` to `high`, above 0, with a few numbers on it."""
+    air = max(0.06 * np.log10(high / low), 0.01)
+    ax.set_yscale("log")
+    ax.set_ylim(low / 10**air, high * 10**air)
+    marks = [low] if low == high else marks_between(*ax.get_ylim())
+    ax.set_yticks(marks, [f"{mark:g}".replace("e-0", "e\N{MINUS SIGN}").replace("e+0", "e") for mark in marks])
+    ax.set_yticks([], minor=True)
 
 
 def marks_between(low: float, high: float) -> list[float]:

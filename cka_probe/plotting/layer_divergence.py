@@ -1,30 +1,31 @@
-"""At which layers two networks part ways: the similarity of layer i of one with layer i of the other, by i.
+"""At which layers two networks diverge: the similarity of layer i of one with layer i of the other, by i.
 
 A panel for each two networks, a line before and one after both were fine-tuned, each value with its 95 % interval over
-the grey of what chance reaches. The step at which a line falls most is drawn thick: between these two layers they part.
+the grey of what chance reaches. The step at which a line falls most is drawn thick: between these two layers they
+diverge.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import figure as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.plotting import FigureFile, labels, style
-from cka_probe.plotting.pen import Pen, legend_lines
+from cka_probe.plotting import labels, style
+from cka_probe.plotting.figure import across, add_legend, inches, panels
+from cka_probe.plotting.matrix import undefined_key
+from cka_probe.plotting.profile import chance_key, draw_chance, hatch_undefined
 
-ACROSS = 2
-LEFT, BETWEEN, RIGHT, TOP, TITLE, HEIGHT, TICKS, KEY = 0.45, 0.4, 0.12, 0.08, 0.2, 1.15, 0.26, 0.16  # inches
-SECOND = 0.13  # inches: one more line of a title
-APART = 0.13  # inches between the numbers of two layers
-MOST = 4  # lines in a panel
+MOST = 4
+"""Lines in a panel."""
+ROOM = 12.0
+"""Em for the name and index of a layer."""
 
 
 @dataclass(frozen=True)
@@ -41,66 +42,81 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What stands where.
+class LayerDivergence:
+    """The similarity of layers of the same index, of pairs of networks.
 
     Attributes:
-        titles: Of each panel, in lines.
-        head: Height of the titles, inches.
-        lines: Their names.
-        legend: Its entries, in lines.
-        names: Of the layers, in lines.
-        size: Width and height of everything, inches.
-    """
-
-    titles: list[list[str]]
-    head: float
-    lines: list[str]
-    legend: list[list[Artist]]
-    names: list[str]
-    size: tuple[float, float]
-
-
-def parting(pairs: Sequence[Pair], ax: Axes, *, page: float = math.inf) -> Axes:
-    """Draw the pairs on `ax`, which they fill.
-
-    Args:
         pairs: A panel each, of as many layers, named alike.
-        ax: Axes of the proportions of `parting_size`; with others some of it stays empty.
-        page: Inches that it may be wide at most, such as `style.page_for` of a venue.
-
-    Returns:
-        `ax`.
 
     Raises:
         DataError: There is no pair, one without a profile or with too many, or layers that are not the same.
     """
-    plan = _plan(pairs, page)
-    pen, across, width = Pen(ax, plan.size, design=1.0), min(len(pairs), ACROSS), _width(pairs, plan.size[0])
-    bottom = _bottom(pairs)
-    for place, pair in enumerate(pairs):
-        row, column = divmod(place, across)
-        x, y = LEFT + column * (width + BETWEEN), TOP + row * (plan.head + HEIGHT + TICKS)
-        for up, words in enumerate(reversed(plan.titles[place])):  # the last stands just above the panel
-            pen.text(x, y + plan.head - TITLE / 2 - up * SECOND, words, weight="bold")
-        panel = pen.panel((x, y + plan.head, width, HEIGHT))
-        _draw_pair(panel, pair, plan.lines, bottom, pen)
-        panel.set_xticks(range(0, len(panel.get_xticks()), labels.step_for(width / len(panel.get_xticks()), APART)))
-        if column == 0:
-            panel.set_ylabel("CKA", fontsize=pen.sizes.text, labelpad=2 * pen.scale)
-    y = plan.size[1] - TOP - KEY * (len(plan.legend) + len(plan.names) - 0.5)
-    for handles in plan.legend:
-        pen.legend(handles, LEFT, y)
-        y += KEY
-    for words in plan.names:
-        pen.text(LEFT, y, words)
-        y += KEY
-    return ax
 
+    pairs: Sequence[Pair]
 
-def parting_size(pairs: Sequence[Pair], *, page: float = math.inf) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points given; `page` as above."""
-    return _plan(pairs, page).size
+    narrowest = style.COLUMN
+
+    def __post_init__(self) -> None:
+        if not self.pairs or any(not pair.profiles for pair in self.pairs):
+            raise DataError("expected two networks that were compared, found none; compare some first")
+        sides = [side for matrix in self._matrices for side in (matrix.rows, matrix.columns)]
+        if len({tuple(axis.name for axis in side) for side in sides}) > 1:
+            raise DataError(
+                "expected the same layers in all matrices, found others; compare networks of one architecture"
+            )
+        if len(self._lines) > MOST:
+            raise DataError(f"expected at most {MOST} lines, found more; omit some")
+
+    @property
+    def width(self) -> float:
+        """Width in print, inches."""
+        return style.PAGE if len(self.pairs) > 1 else style.COLUMN
+
+    @property
+    def _matrices(self) -> list[SimilarityMatrix]:
+        return [matrix for pair in self.pairs for matrix in pair.profiles.values()]
+
+    @property
+    def _lines(self) -> list[str]:
+        return list(dict.fromkeys(name for pair in self.pairs for name in pair.profiles))
+
+    def draw(self, figure: mpl.Figure) -> None:
+        """Draw on an empty figure."""
+        axes = panels(figure, len(self.pairs), most=2, narrowest=2.4, aspect=0.4, gap=0.1)
+        columns = across(axes)
+        width = inches(figure) / columns - 0.5
+        layers = [axis.name for axis in self._matrices[0].rows]
+        names = labels.numbered(labels.short_names(layers, ROOM - labels.width(f"  {len(layers)}")))
+        step = labels.step_for(width / len(layers), 0.13)
+        bottom = min(0.0, *(np.floor(np.nanmin([*matrix.low.diagonal(), 0.0]) * 10) / 10 for matrix in self._matrices))
+        for number, (ax, pair) in enumerate(zip(axes, self.pairs, strict=True)):
+            self._draw_pair(ax, pair, bottom)
+            ax.set(xlim=(-0.5, len(layers) - 0.5), ylim=(bottom, 1.0))
+            ax.set_xticks(range(0, len(layers), step))
+            if number >= len(axes) - columns:  # the last in its column
+                ax.set_xticklabels(names[::step], rotation=90)
+                ax.set_xlabel("layer")
+            if number % columns == 0:
+                ax.set_ylabel("CKA")
+            ax.set_title(labels.wrapped(pair.title, width * 72 / style.TEXT))
+        handles: list[Artist] = [Line2D([], [], **_look(k), label=name) for k, name in enumerate(self._lines)]
+        handles.append(Line2D([], [], color="black", linewidth=style.points(2.6), label="steepest fall"))
+        handles += [chance_key(), *undefined_key(np.array([matrix.values.diagonal() for matrix in self._matrices]))]
+        add_legend(figure, handles)
+
+    def _draw_pair(self, ax: Axes, pair: Pair, bottom: float) -> None:
+        """Draw the lines of one panel over what chance reaches."""
+        for name, matrix in pair.profiles.items():
+            look = _look(self._lines.index(name))
+            values, low, high, null = map(np.diagonal, (matrix.values, matrix.low, matrix.high, matrix.null))
+            index = np.arange(len(values))
+            draw_chance(ax, null, bottom)
+            hatch_undefined(ax, values)
+            ax.vlines(index, low, high, color=look["color"], linewidth=style.points(1.2), alpha=0.5, clip_on=False)
+            ax.plot(index, values, clip_on=False, zorder=3, **look)
+            if (layer := steepest(values)) is not None:
+                fall = slice(layer - 1, layer + 1)
+                ax.plot(index[fall], values[fall], color=look["color"], linewidth=style.points(2.6), zorder=2)
 
 
 def steepest(profile: np.ndarray) -> int | None:
@@ -114,88 +130,6 @@ def steepest(profile: np.ndarray) -> int | None:
     return int(np.nanargmax(falls)) + 1 if known.size and known.max() > 0 else None
 
 
-def _plan(pairs: Sequence[Pair], page: float) -> Plan:
-    layers = _check(pairs)
-    lines = list(dict.fromkeys(name for pair in pairs for name in pair.profiles))
-    handles: list[Any] = [Line2D([], [], **_look(number, 1.0), label=name) for number, name in enumerate(lines)]
-    handles.append(Line2D([], [], color="black", linewidth=2.6, solid_capstyle="butt", label="steepest fall"))
-    handles.append(Patch(color=style.CHANCE, linewidth=0, label="chance, 95 % quantile"))
-    if any(not np.isfinite(matrix.values.diagonal()).all() for pair in pairs for matrix in pair.profiles.values()):
-        handles.append(style.undefined_key())
-    page = min(style.PAGE, page) if len(pairs) > 1 else style.COLUMN
-    legend, room = legend_lines(handles, page - LEFT - RIGHT), 0.94 * (page - LEFT) * style.POINTS / 6
-    step = labels.step_for(_width(pairs, page) / len(layers), APART)
-    marked = range(0, len(layers), step)  # names of all of a hundred layers would hide the figure
-    words = [f"{index} {labels.cut(layers[index], room - 3)}" + "," * (index < marked[-1]) for index in marked]
-    names = labels.filled(["layers:", *words], room)
-    rows, titles = -(-len(pairs) // ACROSS), _titles(pairs, page)
-    head = TITLE + (max(1, *map(len, titles)) - 1) * SECOND
-    height = 2 * TOP + rows * (head + HEIGHT + TICKS) + KEY * (len(legend) + len(names))
-    return Plan(titles, head, lines, legend, names, (page, height))
-
-
-def _titles(pairs: Sequence[Pair], page: float) -> list[list[str]]:
-    """Return the panels' titles in lines, one each, or on a page that is narrower than usual up to two."""
-    room = 0.94 * _width(pairs, page) * style.POINTS / 6 / 1.25  # bold letters are wider, a "t" by a fifth
-    narrow = len(pairs) > 1 and page < style.PAGE
-    filled = [labels.filled(pair.title.split(), room) if narrow else [pair.title] for pair in pairs]
-    return [[labels.cut(line, room) for line in (*lines[:1], " ".join(lines[1:])) if line] for lines in filled]
-
-
-def _width(pairs: Sequence[Pair], page: float) -> float:
-    """Return the width of a panel in inches; a single one has a column of its own."""
-    across = min(len(pairs), ACROSS)
-    return (page - LEFT - RIGHT - (across - 1) * BETWEEN) / across
-
-
-def _check(pairs: Sequence[Pair]) -> list[str]:
-    """Return the names of the layers, the same in all matrices."""
-    if not pairs or any(not pair.profiles for pair in pairs):
-        raise DataError("expected two networks that were compared, found none; compare some first")
-    named = {tuple(axis.name for axis in side) for pair in pairs for matrix in pair.profiles.values()
-             for side in (matrix.rows, matrix.columns)}  # fmt: skip
-    if len(named) > 1:
-        raise DataError("expected the same layers in all matrices, found others; compare networks of one architecture")
-    if len({name for pair in pairs for name in pair.profiles}) > MOST:
-        raise DataError(f"expected at most {MOST} lines, found more; leave some out")
-    return list(named.pop())
-
-
-def _look(number: int, scale: float) -> dict:
-    """Return colour and marker of a line; all after the first are hollow."""
-    full = number == 0
-    look = {"color": style.ARMS[number], "linewidth": 1.0 * scale, "marker": style.MARKERS[number]}
-    look["markeredgewidth"] = 1.0 * scale
-    return look | {"markersize": 3.2 * scale, "markerfacecolor": style.ARMS[number] if full else "white"}
-
-
-def _bottom(pairs: Sequence[Pair]) -> float:
-    """Return where all panels begin: 0, or the lowest number if it is lower."""
-    lowest = [np.nanmin([*matrix.low.diagonal(), 0.0]) for pair in pairs for matrix in pair.profiles.values()]
-    return min(0.0, float(np.floor(min(lowest) * 10) / 10))
-
-
-def _draw_pair(panel: Axes, pair: Pair, lines: Sequence[str], bottom: float, pen: Pen) -> None:
-    """Draw the lines of one panel over what chance reaches."""
-    for number, name in enumerate(lines):
-        if name not in pair.profiles:
-            continue
-        matrix = pair.profiles[name]
-        values, low, high, null = (cells.diagonal() for cells in (matrix.values, matrix.low, matrix.high, matrix.null))
-        index, look = np.arange(len(values)), _look(number, pen.scale)
-        edges = np.arange(len(values) + 1) - 0.5
-        panel.stairs(np.nan_to_num(null, nan=bottom), edges, baseline=bottom, fill=True, color=style.CHANCE, zorder=0)
-        for layer in index[~np.isfinite(values)]:
-            panel.axvspan(layer - 0.5, layer + 0.5, zorder=0.5, **style.UNDEFINED)
-        panel.vlines(index, low, high, color=look["color"], linewidth=1.2 * pen.scale, alpha=0.5, clip_on=False)
-        panel.plot(index, values, clip_on=False, zorder=3, **look)
-        if (at := steepest(values)) is not None:
-            panel.plot(index[at - 1 : at + 1], values[at - 1 : at + 1], color=look["color"],
-                       linewidth=2.6 * pen.scale, zorder=2, solid_capstyle="round")  # fmt: skip
-    panel.set(xlim=(-0.5, len(values) - 0.5), ylim=(bottom, 1.0), xticks=index)
-    panel.set_xlabel("layer", fontsize=pen.sizes.small, labelpad=pen.scale)
-    panel.spines[["top", "right"]].set_visible(False)
-
-
-save_parting = FigureFile(parting, parting_size)
-"""Draw the pairs into files: `save_parting(pairs, paths, style=…, venue=…)`. Same input, same bytes."""
+def _look(number: int) -> dict[str, Any]:
+    """Return colour and marker of a line; all markers after the first are hollow."""
+    return style.arm(number) | {"linewidth": style.points(1.0)} | ({"markerfacecolor": "white"} if number else {})

@@ -1,27 +1,30 @@
 """Two measures of arms against each other, such as mIoU against pixel accuracy.
 
 A point for each result, its intervals a cross. Where an arm has several results (trials), each is a small point and
-their mean, which has no cross of its own, is a large one: the spread of the small ones says what the mean is worth.
-Arms are numbered, in the legend and beside their points, which colour and marker alone would not tell apart where many
-lie close together.
+their mean, which has no cross, is a large one: the spread of the small ones says what the mean is worth. Arms are
+numbered, in the legend and next to their points, which colour and marker alone would not tell apart where many lie
+close together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import figure as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon
 
 from cka_probe.errors import DataError
-from cka_probe.plotting import FigureFile, labels, style
-from cka_probe.plotting.labels import plain_numbers
-from cka_probe.plotting.pen import DISTANCES, HEIGHT, LEFT, RIGHT, Pen, SinglePanel, place_labels
+from cka_probe.plotting import labels, style
+from cka_probe.plotting.figure import PANEL, add_legend, single_panel
 
 UNKNOWN = (float("nan"), float("nan"))
-LONGEST = 30.0  # em for the name of an arm
+DISTANCES = (1.5, 2.1, 3.0, 4.0, 5.0)
+"""Em from a point to its number; from the third on, a line leads to it."""
+APART = (1.5, 1.0)
+"""Em, across and up, between the middles of two numbers or of a number and a point."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Point:
         y: Of the second.
         x_interval: low and high of `x`; NaN where not known.
         y_interval: Of `y`.
+
+    Raises:
+        DataError: A value is outside its interval.
     """
 
     arm: str
@@ -42,10 +48,18 @@ class Point:
     x_interval: tuple[float, float] = UNKNOWN
     y_interval: tuple[float, float] = UNKNOWN
 
+    def __post_init__(self) -> None:
+        for value, (low, high) in ((self.x, self.x_interval), (self.y, self.y_interval)):
+            if np.isfinite([low, high]).any() and not low <= value <= high:
+                raise DataError(
+                    f"{self.arm}: expected a value in its interval, found {value:g} and [{low:g}, {high:g}]; "
+                    "compute them from the same images"
+                )
+
 
 @dataclass(frozen=True)
 class Scatter:
-    """What is drawn.
+    """Two measures of arms against each other.
 
     Attributes:
         points: At least one with both values.
@@ -53,6 +67,9 @@ class Scatter:
         up: Words along the vertical one.
         title: The line above.
         interval: What the crosses are.
+
+    Raises:
+        DataError: There is no point with two values.
     """
 
     points: Sequence[Point]
@@ -61,124 +78,80 @@ class Scatter:
     title: str = ""
     interval: str = "95 % interval"
 
-    @property
-    def arms(self) -> list[str]:
-        """The names of the arms, in order."""
-        return list(dict.fromkeys(point.arm for point in self.points))
+    width = narrowest = style.COLUMN
+
+    def __post_init__(self) -> None:
+        if not any(np.isfinite([point.x, point.y]).all() for point in self.points):
+            raise DataError(
+                "expected at least one point with two values to draw, found none; evaluate a checkpoint first"
+            )
+
+    def draw(self, figure: mpl.Figure) -> None:
+        """Draw on an empty figure."""
+        ax = single_panel(figure, self.title, self.across, self.up)
+        means: dict[str, tuple[float, float]] = {}
+        handles: list[Artist] = []
+        arms = list(dict.fromkeys(point.arm for point in self.points))
+        known = [point for point in self.points if np.isfinite([point.x, point.y]).all()]
+        for number, arm in enumerate(arms):
+            look, points = _look(number), [point for point in known if point.arm == arm]
+            prefix = f"{number + 1}  " if len(arms) > 1 else ""
+            handles.append(Line2D([], [], **look, label=prefix + labels.cut(arm, labels.LONGEST)))
+            if points:
+                x, y = np.mean([(point.x, point.y) for point in points], axis=0)
+                means[prefix.strip()] = (x, y)
+                _draw_points(ax, points, look)
+            if len(points) > 1:
+                ax.plot(x, y, **look | {"markersize": style.points(6.2), "zorder": 4})
+        if any(np.isfinite(ends).all() for point in known for ends in (point.x_interval, point.y_interval)):
+            handles.append(Line2D([], [], color="black", alpha=0.6, label=self.interval))
+        if len(known) > len(means):
+            mean = _look(0) | {"color": "black", "markersize": style.points(6.2)}
+            handles.append(Line2D([], [], **mean, label="large: mean of an arm"))
+        ax.margins(0.08)
+        if len(arms) > 1:
+            _write_numbers(ax, means, np.array([(point.x, point.y) for point in known]))
+        add_legend(figure, handles)
 
 
-def scatter(drawn: Scatter, ax: Axes) -> Axes:
-    """Draw the points on `ax`, which they fill.
+def _look(number: int) -> dict[str, Any]:
+    """Return how the only point of an arm looks."""
+    size = {"markersize": style.points(5.2), "markeredgewidth": style.points(0.5), "zorder": 3}
+    return style.arm(number) | size | {"linestyle": "", "markeredgecolor": "white"}
+
+
+def _draw_points(ax: Axes, points: Sequence[Point], look: dict[str, Any]) -> None:
+    """Draw the points of an arm with their crosses, small if there are several."""
+    x, y = np.array([(point.x, point.y) for point in points]).T
+    ends = np.array([(point.x_interval, point.y_interval) for point in points])  # (points, x and y, low and high)
+    x_error, y_error = np.abs(ends.transpose(1, 2, 0) - np.array([x, y])[:, None])
+    several = len(points) > 1
+    small: dict[str, Any] = {"markersize": style.points(2.8), "markeredgewidth": 0.0, "alpha": 0.6} if several else {}
+    cross: dict[str, Any] = {"elinewidth": style.points(0.5 if several else 0.9), "ecolor": (look["color"], 0.6)}
+    ax.errorbar(x, y, xerr=x_error, yerr=y_error, **look | small | cross)
+
+
+def _write_numbers(ax: Axes, means: Mapping[str, tuple[float, float]], points: np.ndarray) -> None:
+    """Write the number of each arm next to its point, where it is over no point and no other number.
 
     Args:
-        drawn: What to draw.
-        ax: Axes of the proportions of `scatter_size`; with others some of it stays empty.
-
-    Returns:
-        `ax`.
-
-    Raises:
-        DataError: There is no point with two values, or one outside its interval.
+        ax: Axes with their final limits.
+        means: The point of each number.
+        points: (n, 2), all of them.
     """
-    pen, panel = _around(drawn).begin(ax)
-    places: dict[int, np.ndarray] = {}
-    for number, arm in enumerate(drawn.arms):
-        look = style.arm_look(number, pen.scale) | {"linestyle": "", "markeredgecolor": "white"}
-        points = [point for point in drawn.points if point.arm == arm and np.isfinite([point.x, point.y]).all()]
-        for point in points:
-            _draw_point(panel, point, look, pen, small=len(points) > 1)
-        if points:
-            places[number] = np.mean([(point.x, point.y) for point in points], axis=0)
-        if len(points) > 1:
-            size = {"markersize": 6.2 * pen.scale, "markeredgewidth": 0.5 * pen.scale}
-            panel.plot(*places[number], **look | size | {"zorder": 4})
-    panel.margins(0.08)
-    plain_numbers(panel.xaxis, room=(style.COLUMN - LEFT - RIGHT) * style.POINTS / 6)
-    plain_numbers(panel.yaxis)
-    if len(drawn.arms) > 1:
-        _write_numbers(panel, places, drawn, pen)
-    return ax
-
-
-def scatter_size(drawn: Scatter) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points given."""
-    return _around(drawn).size
-
-
-def _around(drawn: Scatter) -> SinglePanel:
-    """Return what stands around the points."""
-    if not any(np.isfinite([point.x, point.y]).all() for point in drawn.points):
-        raise DataError("expected at least one point with two values to draw, found none; evaluate a checkpoint first")
-    for point in drawn.points:
-        for value, (low, high) in ((point.x, point.x_interval), (point.y, point.y_interval)):
-            if np.isfinite([low, high]).any() and not low <= value <= high:
-                raise DataError(
-                    f"{point.arm}: expected a value in its interval, found {value:g} and [{low:g}, {high:g}]; "
-                    "compute them from the same images"
-                )
-    handles = []
-    for number, arm in enumerate(drawn.arms):
-        look = style.arm_look(number) | {
-            "linestyle": "",
-            "markersize": 5.2,
-            "markeredgecolor": "white",
-            "markeredgewidth": 0.5,
-        }
-        name = f"{number + 1}  {labels.cut(arm, LONGEST)}" if len(drawn.arms) > 1 else labels.cut(arm, LONGEST)
-        handles.append(Line2D([], [], **look, label=name))
-    if any(np.isfinite(ends).all() for point in drawn.points for ends in (point.x_interval, point.y_interval)):
-        handles.append(Line2D([], [], color="black", alpha=0.6, linewidth=0.9, label=drawn.interval))
-    if any(drawn.arms.count(arm) < len([p for p in drawn.points if p.arm == arm]) for arm in drawn.arms):
-        mean: dict[str, Any] = {
-            "color": "black",
-            "linestyle": "",
-            "marker": "o",
-            "markersize": 6.2,
-            "markeredgecolor": "white",
-        }
-        handles.append(Line2D([], [], **mean, label="large: mean of an arm"))
-    return SinglePanel(drawn.title, handles, drawn.across, drawn.up)
-
-
-def _draw_point(panel: Axes, point: Point, look: dict, pen: Pen, *, small: bool) -> None:
-    """Draw a point and the cross of its intervals."""
-    line = {"color": look["color"], "linewidth": (0.5 if small else 0.9) * pen.scale, "zorder": 2}
-    if np.isfinite(point.x_interval).all():
-        panel.hlines(point.y, *point.x_interval, alpha=0.6, **line)
-    if np.isfinite(point.y_interval).all():
-        panel.vlines(point.x, *point.y_interval, alpha=0.6, **line)
-    size = {"markersize": (2.8 if small else 5.2) * pen.scale, "markeredgewidth": 0.0 if small else 0.5 * pen.scale}
-    panel.plot([point.x], [point.y], **look | size | {"alpha": 0.6 if small else 1.0, "zorder": 3})
-
-
-def _write_numbers(panel: Axes, places: dict[int, np.ndarray], drawn: Scatter, pen: Pen) -> None:
-    """Write the number of each arm beside its point, with a line to it where it has to stand apart."""
-    size = np.array([style.COLUMN - LEFT - RIGHT, HEIGHT])
-    low, high = np.array([panel.get_xlim(), panel.get_ylim()]).T
-    at = {number: (place - low) / (high - low) * size for number, place in places.items()}
-    crosses = [((p.x_interval[0], p.y), (p.x_interval[1], p.y)) for p in drawn.points]
-    crosses += [((p.x, p.y_interval[0]), (p.x, p.y_interval[1])) for p in drawn.points]
-    lines = ((np.array(crosses) - low) / (high - low) * size).reshape(-1, 4)
-    lines = lines[np.isfinite(lines).all(1)]
-    words = [str(number + 1) for number in at]
-    wide = [labels.width(word) * 6 / style.POINTS for word in words]
-    points = np.array(list(at.values()))
-    look: dict[str, Any] = {"fontsize": pen.sizes.small, "ha": "center", "va": "center_baseline", "zorder": 6}
-    for word, point, middle in zip(words, points, place_labels(points, wide, 0.085, lines, tuple(size)), strict=True):
-        across, up = middle / size
-        panel.text(across, up, word, transform=panel.transAxes, **look)
-        away = np.hypot(*(middle - point))
-        if away > DISTANCES[1]:
-            ends = [point / size, (point + (middle - point) * (1 - 0.06 / away)) / size]
-            leader: dict[str, Any] = {
-                "closed": False,
-                "fill": False,
-                "edgecolor": "#707070",
-                "linewidth": 0.4 * pen.scale,
-                "zorder": 5,
-            }
-            panel.add_patch(Polygon(ends, transform=panel.transAxes, **leader))
-
-
-save_scatter = FigureFile(scatter, scatter_size, arranged=False)
-"""Draw points into files: `save_scatter(drawn, paths, style=…, venue=…)`. Same input, same bytes."""
+    low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
+    size = np.array(PANEL)
+    angles = np.pi / 4 + 2 * np.pi * np.arange(16) / 16  # above and to the right first
+    around = np.array([(d * np.cos(angle), d * np.sin(angle)) for d in DISTANCES for angle in angles])
+    taken = list((np.array([*points, *means.values()]) - low) / (high - low) * size)
+    for number, mean in means.items():
+        options = (np.array(mean) - low) / (high - low) * size + around
+        over = (np.abs(options[:, None] - taken) < APART).all(-1).sum(1)
+        outside = ((options < 0.8) | (options > size - 0.8)).any(1)
+        best = int((over + 100 * outside).argmin())
+        taken.append(options[best])
+        offset: dict[str, Any] = {"xytext": around[best] * style.small(), "textcoords": "offset points"}
+        if np.hypot(*around[best]) > DISTANCES[1] + 0.1:
+            line = {"arrowstyle": "-", "color": style.GREY, "linewidth": style.points(0.4), "shrinkB": 0}
+            ax.annotate("", mean, **offset, arrowprops=line | {"shrinkA": style.points(3)})
+        ax.annotate(number, mean, **offset, fontsize=style.small(), ha="center", va="center", zorder=6)

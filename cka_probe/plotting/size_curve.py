@@ -7,21 +7,20 @@ several arms lie over each other; an arm that was tried with one number has a ba
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from matplotlib import figure as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
-from cka_probe.plotting import FigureFile, labels, style
-from cka_probe.plotting.labels import plain_numbers
-from cka_probe.plotting.pen import LEFT, RIGHT, Pen, SinglePanel
+from cka_probe.plotting import labels, style
+from cka_probe.plotting.figure import PANEL, add_legend, single_panel
 
-LONGEST = 30.0  # em for the name of an arm
-APART = 1.0  # em between the numbers of two ticks
+AIR = 1.15
+"""Factor between the numbers and the ends of their axis."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,9 @@ class SizedArm:
         values: (k,) of the measure; NaN: not known.
         low: (k,) lower ends of intervals; NaN: not known.
         high: (k,) upper ends.
+
+    Raises:
+        DataError: Numbers do not increase, or lengths differ.
     """
 
     name: str
@@ -42,10 +44,18 @@ class SizedArm:
     low: Sequence[float]
     high: Sequence[float]
 
+    def __post_init__(self) -> None:
+        lengths = {len(part) for part in (self.nums, self.values, self.low, self.high)}
+        if len(lengths) > 1 or min(self.nums) <= 0 or (np.diff(self.nums) <= 0).any():
+            raise DataError(
+                f"{self.name}: expected increasing numbers of images with a value and an interval each, found "
+                f"{list(self.nums)}, {len(self.values)} values and {len(self.low)} and {len(self.high)} ends; sort them"
+            )
+
 
 @dataclass(frozen=True)
 class SizeCurve:
-    """What is drawn.
+    """A measure of arms against the number of training images.
 
     Attributes:
         arms: At least one, with at least one value.
@@ -53,6 +63,9 @@ class SizeCurve:
         title: The line above.
         across: Words along the horizontal axis.
         band: What the bands are.
+
+    Raises:
+        DataError: There is no value.
     """
 
     arms: Sequence[SizedArm]
@@ -61,98 +74,54 @@ class SizeCurve:
     across: str = "labelled training images"
     band: str = "95 % interval"
 
+    width = narrowest = style.COLUMN
 
-def size_curve(drawn: SizeCurve, ax: Axes) -> Axes:
-    """Draw the lines on `ax`, which they fill.
+    def __post_init__(self) -> None:
+        if not any(np.isfinite(arm.values).any() for arm in self.arms):
+            raise DataError("expected at least one value to draw, found none; evaluate a checkpoint first")
 
-    Args:
-        drawn: What to draw.
-        ax: Axes of the proportions of `size_curve_size`; with others some of it stays empty.
-
-    Returns:
-        `ax`.
-
-    Raises:
-        DataError: There is no value, numbers do not increase, or lengths differ.
-    """
-    pen, panel = _around(drawn).begin(ax)
-    for number, arm in enumerate(drawn.arms):
-        _draw_arm(panel, arm, style.arm_look(number, pen.scale), pen)
-    panel.set_xscale("log")
-    panel.minorticks_off()
-    nums = sorted({num for arm in drawn.arms for num in arm.nums})
-    panel.set_xlim(nums[0] / 1.15, nums[-1] * 1.15)
-    marks = _marks(nums, (style.COLUMN - LEFT - RIGHT) * style.POINTS / 6)
-    panel.set_xticks(marks, [str(mark) for mark in marks])
-    panel.margins(y=0.08)
-    plain_numbers(panel.yaxis)
-    return ax
+    def draw(self, figure: mpl.Figure) -> None:
+        """Draw on an empty figure."""
+        ax = single_panel(figure, self.title, self.across, self.up)
+        handles: list[Artist] = []
+        for number, arm in enumerate(self.arms):
+            _draw_arm(ax, arm, number)
+            handles.append(Line2D([], [], **style.arm(number), label=labels.cut(arm.name, labels.LONGEST)))
+        if any(np.isfinite([*arm.low, *arm.high]).any() for arm in self.arms):
+            handles.append(Patch(facecolor=("black", 0.12), edgecolor=("black", 0.6), label=self.band))
+        nums = sorted({num for arm in self.arms for num in arm.nums})
+        ax.set_xscale("log")
+        ax.set_xlim(nums[0] / AIR, nums[-1] * AIR)
+        marks = _marks(nums, PANEL[0])
+        ax.set_xticks(marks, list(map(str, marks)))
+        ax.set_xticks([], minor=True)
+        ax.margins(y=0.08)
+        add_legend(figure, handles)
 
 
-def size_curve_size(drawn: SizeCurve) -> tuple[float, float]:
-    """Return width and height in inches, letters of 6 and 7 points given."""
-    return _around(drawn).size
-
-
-def _around(drawn: SizeCurve) -> SinglePanel:
-    """Return what stands around the lines."""
-    if not any(np.isfinite(arm.values).any() for arm in drawn.arms):
-        raise DataError("expected at least one value to draw, found none; evaluate a checkpoint first")
-    for arm in drawn.arms:
-        lengths = {len(part) for part in (arm.nums, arm.values, arm.low, arm.high)}
-        if len(lengths) > 1 or min(arm.nums) <= 0 or (np.diff(arm.nums) <= 0).any():
-            raise DataError(
-                f"{arm.name}: expected increasing numbers of images with a value and an interval each, found "
-                f"{list(arm.nums)}, {len(arm.values)} values and {len(arm.low)} and {len(arm.high)} ends; sort them"
-            )
-    handles: list[Artist] = [
-        Line2D([], [], **style.arm_look(number), label=labels.cut(arm.name, LONGEST))
-        for number, arm in enumerate(drawn.arms)
-    ]
-    if any(np.isfinite([*arm.low, *arm.high]).any() for arm in drawn.arms):
-        handles.append(Patch(facecolor=(0, 0, 0, 0.12), edgecolor=(0, 0, 0, 0.6), linewidth=0.5, label=drawn.band))
-    return SinglePanel(drawn.title, handles, drawn.across, drawn.up)
-
-
-def _draw_arm(panel: Axes, arm: SizedArm, look: dict, pen: Pen) -> None:
+def _draw_arm(ax: Axes, arm: SizedArm, number: int) -> None:
     """Draw the line of an arm over its band."""
     nums, values, low, high = (np.asarray(part, float) for part in (arm.nums, arm.values, arm.low, arm.high))
-    known = np.isfinite(values)
-    panel.plot(nums[known], values[known], **look, zorder=3)
+    look, known = style.arm(number), np.isfinite(values)
+    ax.plot(nums[known], values[known], **look, zorder=3)
     bounded = known & np.isfinite(low) & np.isfinite(high)
     if bounded.sum() > 1:
-        band: dict[str, Any] = {
-            "facecolor": (look["color"], 0.12),
-            "edgecolor": (look["color"], 0.6),
-            "linewidth": 0.5 * pen.scale,
-        }
-        panel.fill_between(nums[bounded], low[bounded], high[bounded], **band)
+        faint, border = (look["color"], 0.12), (look["color"], 0.6)
+        ax.fill_between(nums[bounded], low[bounded], high[bounded], facecolor=faint, edgecolor=border)
     else:
-        line = {"color": look["color"], "linewidth": 0.9 * pen.scale, "zorder": 2}
-        panel.vlines(nums[bounded], low[bounded], high[bounded], **line)
+        ax.vlines(nums[bounded], low[bounded], high[bounded], color=look["color"])
 
 
 def _marks(nums: Sequence[int], room: float) -> list[int]:
     """Return the numbers that a logarithmic axis `room` em wide has place for, the first and the last among them.
 
-    >>> _marks([4, 16, 64], 30), _marks([60, 62, 64, 66, 68, 70, 120], 12)
+    >>> _marks([4, 16, 64], 30), _marks([60, 62, 64, 66, 68, 70, 120], 20)
     ([4, 16, 64], [60, 70, 120])
     """
-    if len(nums) < 2:
-        return list(nums)
-    at = np.log(nums) - np.log(nums[0])
-    at *= room / at[-1]
-    wide = [labels.width(str(num)) for num in nums]
-
-    def apart(one: int, other: int) -> bool:
-        return at[other] - at[one] >= (wide[one] + wide[other]) / 2 + APART
-
-    kept = [0]
-    for place in range(1, len(nums) - 1):
-        if apart(kept[-1], place) and apart(place, len(nums) - 1):
-            kept.append(place)
-    return [nums[place] for place in (*kept, len(nums) - 1)]
-
-
-save_size_curve = FigureFile(size_curve, size_curve_size, arranged=False)
-"""Draw lines into files: `save_size_curve(drawn, paths, style=…, venue=…)`. Same input, same bytes."""
+    per_fold = room / np.log(nums[-1] / nums[0] * AIR**2)
+    marks: list[int] = []
+    for num in (nums[0], *nums[:0:-1]):
+        needed = [(labels.width(str(num)) + labels.width(str(mark))) / 2 + 1 for mark in marks]
+        if all(abs(np.log(num / mark)) * per_fold >= em for mark, em in zip(marks, needed, strict=True)):
+            marks.append(num)
+    return sorted(marks)

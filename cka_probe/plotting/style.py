@@ -134,6 +134,7 @@ def context(scale: float = 1.0) -> Iterator[None]:
         in_points |= {f"{axis}.minor.{name}": value for name, value in (("size", 1.2), ("width", 0.6), ("pad", 2.0))}
     inches = {"figure.constrained_layout.h_pad": 0.03, "figure.constrained_layout.w_pad": 0.03}
     fixed = {
+        "axes.formatter.useoffset": False,  # numbers in full
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlelocation": "left",

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.models.checkpoint import FORMAT, Checkpoint, file_hash, read_header
-from cka_probe.plotting.curves import Curves, save_curves
+from cka_probe.plotting.curves import Curves
+from cka_probe.plotting.figure import save
 from cka_probe.plotting.runs import Run, read_run
 from cka_probe.report.blocks import (
     Block,
@@ -84,7 +85,7 @@ def _curves(runs: Mapping[str, Run]) -> tuple[Block, ...]:
     with TemporaryDirectory() as folder:
         for stage, run in runs.items():
             path = Path(folder) / f"{stage}.png"
-            save_curves(Curves((run,), title=stage), [path])
+            save(Curves((run,), title=stage), [path])
             caption = f"Stage `{stage}`: the loss and its parts over {int(run.log['step'].max())} steps"
             caption += ", and validation (hollow markers)." if len(run.validation) else "; without validation."
             figures.append(FigureBlock(path.read_bytes(), caption, f"curves_{stage}"))

@@ -1,8 +1,210 @@
-"""Figures of lines: of something usual, and of what is hard to draw."""
+"""Figures of lines and of points: of something usual, and of what is hard to draw."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from helpers.matrices import LONG, MANY, NINE, made
 
 from cka_probe.plotting import Figure
+from cka_probe.plotting.claims import Claims
+from cka_probe.plotting.curves import Curves
+from cka_probe.plotting.layer_divergence import LayerDivergence, Pair
+from cka_probe.plotting.runs import Run
+from cka_probe.plotting.scatter import UNKNOWN, Point, Scatter
+from cka_probe.plotting.score_panels import ScorePanels
+from cka_probe.plotting.size_curve import SizeCurve, SizedArm
 
-FIGURES: Mapping[str, Figure] = {}
-STRAINED: Mapping[str, Mapping[str, Figure]] = {}
+NAN = float("nan")
+LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
+TWELVE = [f"arm {number} of an experiment" for number in range(12)]
+
+STEPS = np.array([1, *range(10, 301, 10)])
+PARTS = ("loss", "photometric", "geometry_consistency", "smoothness", "gradient")
+
+
+def log(seed: int, parts: Sequence[str] = PARTS, scale: float = 1.0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    columns = {name: scale * (number + 1) * random.uniform(0.1, 2, len(STEPS)) for number, name in enumerate(parts)}
+    return pd.DataFrame({"step": STEPS, "lr": 1e-4 * np.linspace(1, 0.1, len(STEPS)), **columns})
+
+
+def validation(seed: int, *measures: str) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    return pd.DataFrame({"step": [100, 200, 300], **{name: random.uniform(0.2, 0.6, 3) for name in measures}})
+
+
+SEEDS = [Run("full", log(seed), validation(seed, "abs_rel", "rmse")) for seed in range(3)]
+OTHER = Run("no normals", log(7, scale=3.0), validation(7, "abs_rel", "rmse"))
+ARM_RUNS = [Run(name, log(k, ("loss", "accuracy")), validation(k, "accuracy")) for k, name in enumerate(TWELVE)]
+TRIALS = [
+    Run(name, log(k + 9 * t, ("loss", "accuracy", "gradient")), validation(k + 9 * t, "accuracy", "miou_subset"))
+    for k, name in enumerate(("no pre-training", "procedural object classification", "depth from video"))
+    for t in range(4)
+]
+EQUAL_LOG = pd.DataFrame({"step": STEPS, "lr": 1e-4, "loss": 0.5, "accuracy": 1.0})
+CURVES = {
+    "one arm": Curves([Run("a", log(0))]),
+    "twelve arms": Curves(ARM_RUNS),
+    "arms and seeds": Curves([*SEEDS, OTHER], "geometric"),
+    "long names": Curves([Run(LONG_NAME + str(k), log(k)) for k in range(3)], LONG_NAME * 2),
+    "all equal": Curves([Run("a", EQUAL_LOG), Run("a", EQUAL_LOG)]),
+    "not a number": Curves([Run("a", log(0).assign(loss=NAN)), Run("b", log(1))]),
+    "no number": Curves([Run("a", log(0).assign(loss=NAN))]),
+    "an empty log": Curves([Run("a", log(0)[:0]), Run("b", log(1))]),
+    "large and small": Curves([Run("a", log(0).assign(loss=1e9, smoothness=1e-13 * STEPS, photometric=-1e7))]),
+    "zero": Curves([Run("a", log(0).assign(smoothness=0.0))]),
+    "one panel": Curves([Run("a", log(0, ("loss",)).drop(columns="lr"))], "masked"),
+    "same measure": Curves([Run("a", log(0, ("loss", "abs_rel")), validation(0, "abs_rel", "rmse"))]),
+    "one step": Curves([Run("a", log(0)[:1])]),
+}
+
+
+def points(arms: Sequence[str], num: int = 1, *, intervals: bool = True) -> list[Point]:
+    random = np.random.default_rng(len(arms) + num)
+    results = []
+    for arm in arms:
+        for x, y in zip(random.uniform(0.8, 0.9, num), random.uniform(0.5, 0.7, num), strict=True):
+            ends = ((x - 0.01, x + 0.02), (y - 0.03, y + 0.02)) if intervals else (UNKNOWN, UNKNOWN)
+            results.append(Point(arm, x, y, *ends))
+    return results
+
+
+SCATTERS = {
+    "one": Scatter(points(["a"]), "a", "b"),
+    "trials": Scatter(points(TWELVE[:4], 4), "a", "b"),
+    "all equal": Scatter([Point(name, 0.5, 0.5) for name in TWELVE], "a", "b"),
+    "not a number": Scatter([*points(["a"]), Point("b", NAN, 0.5)], "a", "b"),
+    "long names": Scatter(points([f"{k} {LONG_NAME}" for k in range(3)]), LONG_NAME, LONG_NAME, LONG_NAME),
+    "large": Scatter([Point("a", 1e9, -1e-9), Point("b", 1.0001e9, 1e-9)], "a", "b"),
+    "without intervals": Scatter(points(TWELVE[:4], intervals=False), "a", "b"),
+}
+
+
+def sized(name: str, nums: Sequence[int], seed: int = 0, *, bounded: bool = True) -> SizedArm:
+    values = np.sort(np.random.default_rng(seed).uniform(0.3, 0.7, len(nums)))
+    width = np.full(len(nums), 0.03 if bounded else NAN)
+    return SizedArm(name, nums, values, values - width, values + width)
+
+
+SIZE_CURVES = {
+    "one number": SizeCurve([sized("a", [16]), sized("b", [16], 1)], "mIoU"),
+    "long names": SizeCurve([sized(LONG_NAME, [1, 9])], LONG_NAME),
+    "twelve arms": SizeCurve([sized(name, [4, 16, 64, 10**6], k) for k, name in enumerate(TWELVE)], "mIoU", "Sizes"),
+    "an arm without": SizeCurve([sized("a", [4, 16]), SizedArm("b", [4, 16], [NAN] * 2, [NAN] * 2, [NAN] * 2)], "b"),
+    "all equal": SizeCurve([SizedArm("a", [4, 16], [0.5] * 2, [0.5] * 2, [0.5] * 2)], "mIoU"),
+    "crowded": SizeCurve([sized("a", list(range(60, 70)))], "mIoU"),
+    "without intervals": SizeCurve([sized("a", [1, 10, 1000], bounded=False)], "mIoU"),
+    "different numbers": SizeCurve([sized("a", [4, 64]), sized("b", [16], 1), sized("c", [8, 16, 128], 2)], "mIoU"),
+}
+
+
+def scores(
+    arms: Sequence[str] = ("MP", "MP+GP", "a rather long name of an arm"),
+    measures: Sequence[str] = ("rmse", "delta1", "abs_rel", "pe_orie"),
+) -> pd.DataFrame:
+    rows = []
+    for i, measure in enumerate(measures):
+        for j, arm in enumerate(arms):
+            value = (i + 1) * (0.3 - 0.02 * j)
+            row: dict[str, Any] = {"arm": arm, "measure": measure, "unit": "m" if measure == "rmse" else ""}
+            row |= {"better": "higher" if measure == "delta1" else "lower", "state": ""}
+            row |= {"value": value, "low": value - 0.01, "high": value + 0.02}
+            rows.append(row | {"paper": 0.287 if (measure, arm) == ("rmse", "MP") else NAN})
+    return pd.DataFrame(rows)
+
+
+def all_scores(value: float, state: str = "") -> ScorePanels:
+    return ScorePanels(scores(["a", "b"]).assign(value=value, low=value, high=value, paper=NAN, state=state))
+
+
+NOT_RUN = scores()
+NOT_RUN.loc[NOT_RUN["arm"] == "MP+GP", ["value", "low", "high", "state"]] = [NAN, NAN, NAN, "not run"]
+SCORES = {
+    "not run": ScorePanels(NOT_RUN),
+    "one measure": ScorePanels(scores(measures=("rmse",))),
+    "one arm": ScorePanels(scores(["a"], ("rmse", "delta1"))),
+    "bare": ScorePanels(scores()[["arm", "measure", "value", "low", "high"]]),
+    "no cell for some": ScorePanels(scores().drop(index=[1, 5])),
+    "twelve arms": ScorePanels(scores(TWELVE)),
+    "long names": ScorePanels(scores([LONG_NAME, LONG_NAME + " 2"])),
+    "long measure": ScorePanels(scores(["a"], [LONG_NAME])),
+    "all equal": all_scores(0.5),
+    "not a number": all_scores(NAN, "undefined"),
+    "large": all_scores(123456789.0),
+}
+
+
+def pairs(names: Sequence[str], **options: Any) -> LayerDivergence:
+    before, after = made(NINE, NINE, **options), made(NINE, NINE, shift=0.2, **options)
+    return LayerDivergence([Pair(name, {"before fine-tuning": before, "after fine-tuning": after}) for name in names])
+
+
+DIVERGENCES = {
+    "one": pairs(["a and b"]),
+    "undefined": pairs(["a and b"], undefined=(2, 8)),
+    "nothing defined": pairs(["a and b"], undefined=range(9)),
+    "long names": LayerDivergence([Pair(LONG_NAME, {"before": made(LONG, LONG)})] * 2),
+    "many layers": LayerDivergence([Pair("a and b", {"before": made(MANY, MANY)})]),
+    "one layer": LayerDivergence([Pair("a", {"b": made(["fc"], ["fc"])})]),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim."""
+
+    name: str
+    statement: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class RowWithReason(Row):
+    verdict_text: str = "undecided (one seed of 3; two were not run)"
+
+
+ROWS = [
+    Row("u", "The top row of MP is a U: its middle layers are least like layer 0", "CKA", 0.2, 0.1, 0.3, "holds"),
+    Row("rmse", "GP lowers rmse", "m", -0.03, -0.05, -0.01, "does not hold"),
+    Row("far", "SP lowers rmse further than GP, which is a long statement " * 3, "m", 0.01, -0.02, 0.04, "undecided"),
+    RowWithReason("one", "Edges", "pixels", 12.3, 10.0, 14.6, "undecided"),
+    Row("gap", "Nothing to compare", "CKA", NAN, NAN, NAN, "undefined"),
+    Row("not", "To be run", "degrees", NAN, NAN, NAN, "not run"),
+    Row("bare", "A number without an interval", "", 0.5, NAN, NAN, "undecided"),
+    Row("zero", "Exactly nothing", "CKA", 0.0, 0.0, 0.0, "undecided"),
+]
+CLAIMS = {
+    "one": Claims(ROWS[:1]),
+    "all 0": Claims([replace(ROWS[-1], name=str(number)) for number in range(3)]),
+    "nothing defined": Claims(ROWS[4:6]),
+    "long words": Claims(
+        [
+            Row("a", LONG_NAME * 3, "points", 1e6, -1.9e7, 2.1e7, "undecided"),
+            Row("b", "x" * 300, "points", 1e-9, 9e-10, 1.1e-9, "does not hold"),
+        ]
+    ),
+}
+
+FIGURES: Mapping[str, Figure] = {
+    "curves": Curves(TRIALS, "fine-tuning"),
+    "scatter": Scatter(points(TWELVE), "pixel accuracy", "mIoU, 7 classes", "Two measures of the same predictions"),
+    "size_curve": SizeCurve([sized(name, [4, 16, 64], k) for k, name in enumerate(TWELVE[:4])], "mIoU", "Sizes"),
+    "score_panels": ScorePanels(scores()),
+    "layer_divergence": pairs(["video and none", "video and stereo", "a and b"]),
+    "claims": Claims(ROWS),
+}
+STRAINED: Mapping[str, Mapping[str, Figure]] = {
+    "curves": CURVES,
+    "scatter": SCATTERS,
+    "size_curve": SIZE_CURVES,
+    "score_panels": SCORES,
+    "layer_divergence": DIVERGENCES,
+    "claims": CLAIMS,
+}

@@ -30,3 +30,10 @@ def test_stages_of_networks():
     assert [name for name, _, _ in labels.stages(swin)] == [f"encoder.layers.{stage}" for stage in range(4)]
     assert labels.stages(["a.b", "c.d", "e.f"]) == []
     assert labels.stages([f"features.{k}" for k in range(20)]) == []
+
+
+@pytest.mark.parametrize("span", [(1e-7, 1e-3), (0.02, 30), (0.15, 2.8), (0.1, 0.7), (0.52, 0.61), (3.0, 3.3)])
+def test_marks_of_an_axis_are_few_and_inside(span):
+    marks = labels.marks_between(*span)
+    assert 2 <= len(marks) <= 4
+    assert all(span[0] <= mark <= span[1] for mark in marks)
