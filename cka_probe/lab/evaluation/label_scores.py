@@ -32,7 +32,7 @@ from cka_probe import registry
 from cka_probe.documents import Document, read_document
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.scores import Measure
-from cka_probe.similarity.resampling import RESAMPLES, check_resampling, interval_of_draws, redrawn
+from cka_probe.similarity.resampling import RESAMPLES, check_resampling, interval_of_draws, resample_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +280,7 @@ class LabelScores(Document):
         resamples = self._resamples() if resamples is None else resamples
         seed = self.settings.get("seed", 0) if seed is None else seed
         sums = self._sums
-        draws = [sums.measured(counts) for counts in redrawn(len(self.images), resamples, seed)]
+        draws = [sums.measured(counts) for counts in resample_counts(len(self.images), resamples, seed)]
         return pd.DataFrame(np.concatenate(draws), columns=self._index())
 
     def paired_difference(
