@@ -6,9 +6,8 @@ encoding whose peak signal-to-noise ratio is high enough. Thumbnails are JPEG.
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -29,8 +28,7 @@ MEDIA_TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Quality:
+class Quality(NamedTuple):
     """How much an image may be reduced.
 
     Attributes:
@@ -54,8 +52,7 @@ QUALITIES = (
 """Tried in order until the page is small enough."""
 
 
-@dataclass(frozen=True)
-class EmbeddedImage:
+class EmbeddedImage(NamedTuple):
     """An image for the template: its data URI, and its width and height in CSS pixels (0 if the file has none)."""
 
     address: str
@@ -63,7 +60,7 @@ class EmbeddedImage:
     height: int = 0
 
 
-def embed(source: str | Path | bytes, quality: Quality) -> EmbeddedImage:
+def embed(source: Path | bytes, quality: Quality) -> EmbeddedImage:
     """Return an image as it is embedded in a page.
 
     Args:
@@ -74,9 +71,9 @@ def embed(source: str | Path | bytes, quality: Quality) -> EmbeddedImage:
         DataError: It cannot be read, or is not an image.
     """
     try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        content = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
-        raise DataError(f"expected an image at {source!r}, found: {error.strerror}; draw it again") from error
+        raise DataError(f"expected an image at {error.filename}, found: {error.strerror}; draw it again") from error
     if content.lstrip()[:5] in (b"<?xml", b"<svg ", b"<svg\n"):
         return EmbeddedImage(data_uri(content, MEDIA_TYPES[".svg"]))
     try:
@@ -84,7 +81,7 @@ def embed(source: str | Path | bytes, quality: Quality) -> EmbeddedImage:
             dots_per_inch = float(file.info.get("dpi", (0,))[0])
             image = _on_white(file)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        name = f"{len(source)} bytes" if isinstance(source, bytes) else Path(source).name
+        name = f"{len(source)} bytes" if isinstance(source, bytes) else source.name
         raise DataError(f"expected an image (PNG, JPEG, WebP or SVG), found {name}: {error}") from error
     width = round(image.width / dots_per_inch * CSS_PIXELS_PER_INCH) if dots_per_inch >= 100 else image.width
     height = round(width * image.height / image.width)
@@ -126,19 +123,17 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _smallest_encoding(image: Image.Image, quality: Quality) -> str:
-    """Return the smaller of the encodings that are close enough, or the best WebP if none is."""
-    encodings = []
+    """Return the smallest of the encodings that are close enough, or the best WebP if none is."""
     palette = image.quantize(256, dither=Image.Dither.NONE)
-    if _psnr(image, palette.convert("RGB")) >= quality.psnr:
-        encodings.append(("image/png", encode(palette, "PNG", optimize=True)))
+    encodings = [("image/png", encode(palette, "PNG", optimize=True), _psnr(image, palette.convert("RGB")))]
     for webp in quality.webp:
         content = encode(image, "WEBP", quality=webp, method=4)
         with Image.open(io.BytesIO(content)) as decoded:
-            close = _psnr(image, decoded.convert("RGB")) >= quality.psnr
-        if close or (webp == quality.webp[-1] and not encodings):
-            encodings.append(("image/webp", content))
-            break
-    media_type, content = min(encodings, key=lambda encoding: len(encoding[1]))
+            encodings.append(("image/webp", content, _psnr(image, decoded.convert("RGB"))))
+        if encodings[-1][2] >= quality.psnr:
+            break  # a better quality is a larger file
+    close = [encoding for encoding in encodings if encoding[2] >= quality.psnr] or encodings[-1:]
+    media_type, content, _ = min(close, key=lambda encoding: len(encoding[1]))
     return data_uri(content, media_type)
 
 

@@ -5,14 +5,12 @@ exact.
 """
 
 import math
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cka_probe.report.blocks import NumberText
 from cka_probe.report.images import data_uri
 
 MAX_ROWS = 2000
@@ -26,16 +24,13 @@ class Cell(NamedTuple):
     Attributes:
         text: What is displayed.
         key: What it is sorted by instead of its text: an exact number, or "" for a missing one.
-        missing: There is no value.
     """
 
     text: str
     key: str | None = None
-    missing: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table for the template.
 
     Attributes:
@@ -58,12 +53,12 @@ def table_of(frame: pd.DataFrame) -> Table:
         frame: Any columns; values that are not numbers, booleans or missing are shown as text.
     """
     columns, cells = [], []
-    for position, title in enumerate(frame.columns):
-        values = [_none_if_missing(value) for value in frame.iloc[:MAX_ROWS, position]]
+    for title, column in frame.iloc[:MAX_ROWS].items():
+        values = [None if pd.api.types.is_scalar(value) and pd.isna(value) else value for value in column]
         numbers = [value for value in values if value is not None]
-        numeric = bool(numbers) and all(map(_is_number, numbers))
-        columns.append((" ".join(map(str, title)) if isinstance(title, tuple) else str(title), numeric))
-        decimals = _decimals(numbers) if numeric else 0
+        is_numeric = bool(numbers) and all(map(_is_number, numbers))
+        columns.append((str(title), is_numeric))
+        decimals = _decimals(numbers) if is_numeric else 0
         cells.append([_cell(value, decimals) for value in values])
     csv = data_uri(frame.to_csv(index=False, lineterminator="\n").encode("utf-8"), "text/csv")
     return Table(tuple(columns), tuple(zip(*cells, strict=True)), max(0, len(frame) - MAX_ROWS), csv)
@@ -77,10 +72,6 @@ def number_text(value: float, decimals: int | None) -> str:
     """
     text = f"{value:.3e}".replace("e-0", "e-").replace("e+0", "e") if decimals is None else f"{value:.{decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)  # a number rounded to 0 has no sign
-
-
-def _none_if_missing(value: Any) -> Any:
-    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
 def _is_number(value: Any) -> bool:
@@ -100,11 +91,9 @@ def _decimals(values: list[Any]) -> int | None:
 
 def _cell(value: Any, decimals: int | None) -> Cell:
     if value is None:
-        return Cell(DASH, "", missing=True)
+        return Cell(DASH, "")
     if isinstance(value, bool | np.bool_):
         return Cell("yes" if value else "no")
-    if isinstance(value, NumberText):
-        return Cell(value.text, "" if math.isnan(value.number) else repr(float(value.number)))
     if not _is_number(value):
         return Cell(str(value))
     if not math.isfinite(value):

@@ -58,7 +58,9 @@ def text_of(window, selector):
 
 
 def focused(window):
-    return tuple(window.execute_script("return document.activeElement.position || [-1, -1]"))
+    """Return the row and column of the focused cell."""
+    position = window.execute_script("return document.activeElement.position || {}")
+    return position.get("row"), position.get("column")
 
 
 def choose(window, name):
