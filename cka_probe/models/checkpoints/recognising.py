@@ -147,7 +147,7 @@ KINDS = (
         "resnet",
         lambda encoder: encoder.parts[-1:] == ("backbone",) and encoder.has("classifier"),
         output_stride=8,
-        note="segmentation of torchvision: built dilated to output stride 8, as it was; a stage can set output_stride = 32",
+        note="segmentation of torchvision: built with output stride 8, as it was; a stage can set output_stride = 32",
     ),
     Kind("ResNet in torchvision's and timm's names", "resnet"),
     Kind(
