@@ -31,7 +31,7 @@ from cka_probe.lab.evaluation.predictions import LABELS, check_names, save_label
 from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.evaluation.sliding_window import window_starts
-from cka_probe.lab.tasks.augment import resize_or_crop
+from cka_probe.lab.transforms.augment import resize_or_crop
 from cka_probe.models.checkpoint import Trained, load_trained, versions
 from cka_probe.models.devices import pick_device, predicting, usual_batch
 from cka_probe.similarity.resampling import RESAMPLES

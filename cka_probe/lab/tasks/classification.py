@@ -17,9 +17,9 @@ from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.tasks.augment import random_view
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.transforms.augment import random_view
 from cka_probe.models.backbone import Backbone, Preprocessing
 
 

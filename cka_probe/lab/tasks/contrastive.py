@@ -38,10 +38,10 @@ from torchvision.transforms.v2 import functional as images
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.tasks.augment import random_view, resize_or_crop
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import color_jittered, uniform
+from cka_probe.lab.transforms.augment import random_view, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 COLOURED, GREY, BLURRED = 0.8, 0.2, 0.5

@@ -20,10 +20,10 @@ from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import silog
-from cka_probe.lab.tasks.augment import crop_and_flip, cut_depth, image_size, jitter_colors
 from cka_probe.lab.tasks.decoders import DepthDecoder, maps
 from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import flips, largest, native, uniform
+from cka_probe.lab.transforms.augment import crop_and_flip, cut_depth, image_size, jitter_colors
 from cka_probe.models.backbone import Backbone
 
 BOXES = {"largest": largest, "native": native}

@@ -30,9 +30,9 @@ from cka_probe.errors import DataError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import warp_by_flow
 from cka_probe.lab.losses import edge_aware_slope, ssim, valid_mean_each
-from cka_probe.lab.tasks.augment import resize_or_crop
 from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_full_size, at_scales, maps, output_layers
 from cka_probe.lab.tasks.task import check_options, check_sides
+from cka_probe.lab.transforms.augment import resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 SPAN = 0.4

@@ -29,10 +29,10 @@ from torch.nn.functional import max_pool2d
 
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import valid_mean_each
-from cka_probe.lab.tasks.augment import resize_or_crop
 from cka_probe.lab.tasks.decoders import SCALES, Maps, SkipDecoder, at_full_size, at_scales, maps, output_layers
 from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.lab.transforms import uniform
+from cka_probe.lab.transforms.augment import resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 WEIGHTINGS = {

@@ -20,10 +20,10 @@ from torch import Generator, Tensor
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
 from cka_probe.lab.losses import masked_l1
-from cka_probe.lab.tasks.augment import jitter_colors, resize_or_crop
 from cka_probe.lab.tasks.decoders import at_full_size
 from cka_probe.lab.tasks.disparity import DisparityHead, DisparityTask
 from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.transforms.augment import jitter_colors, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 DIVISORS = ("valid", "all")

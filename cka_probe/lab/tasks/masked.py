@@ -30,9 +30,9 @@ from torch import Generator, Tensor, nn
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import masked_l1, normalised_locally
-from cka_probe.lab.tasks.augment import random_view
 from cka_probe.lab.tasks.decoders import PixelDecoder, maps
 from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.transforms.augment import random_view
 from cka_probe.models.backbone import Backbone, Preprocessing
 
 

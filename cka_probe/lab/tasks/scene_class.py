@@ -19,10 +19,10 @@ from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.lab.tasks.augment import random_view, resize_or_crop
 from cka_probe.lab.tasks.classification import LinearHead
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.transforms.augment import random_view, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 

@@ -35,10 +35,10 @@ from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
-from cka_probe.lab.tasks.augment import bicubic_labels, resize_or_crop
 from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_scales, maps, output_layers
 from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.lab.transforms import resized
+from cka_probe.lab.transforms.augment import bicubic_labels, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 RATES = (6, 12, 18)

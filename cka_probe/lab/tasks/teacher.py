@@ -21,10 +21,10 @@ from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import affine_invariant, gradient_matching, least_squares_aligned
 from cka_probe.lab.losses.affine import ALIGNMENTS
-from cka_probe.lab.tasks.augment import jitter_colors, random_view, resize_or_crop
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.disparity import DisparityDecoder
 from cka_probe.lab.tasks.task import check_options, check_sides
+from cka_probe.lab.transforms.augment import jitter_colors, random_view, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 NEAREST, FARTHEST = 0.1, 10.0

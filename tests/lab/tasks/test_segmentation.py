@@ -10,9 +10,9 @@ from torch import Generator
 
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
 from cka_probe.images.classes import CITYSCAPES_IDS
-from cka_probe.lab.tasks.augment import bicubic_labels
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.segmentation import NETWORKS, Segmentation
+from cka_probe.lab.transforms.augment import bicubic_labels
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone
 

@@ -24,16 +24,8 @@ from torch import Generator, Tensor
 
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS, UNKNOWN
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.lab.transforms import (
-    Box,
-    color_jittered,
-    flipped,
-    flips,
-    native,
-    random_area,
-    resized_crop,
-    uniform,
-)
+from cka_probe.lab.transforms.color import color_jittered
+from cka_probe.lab.transforms.views import Box, flipped, flips, native, random_area, resized_crop, uniform
 
 MAX_SHARE = 0.75
 """Largest share of the columns right of the first one that the band takes."""
