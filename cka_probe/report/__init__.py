@@ -80,8 +80,6 @@ def page_of(folder: str | Path) -> Page:
         blocks=tuple(_labelled(block, page.label) for page in pages for block in page.blocks),
         subtitle=" ".join(page.subtitle for page in pages if page.subtitle),
         warnings=tuple(f"{page.label}: {warning}" for page in pages for warning in page.warnings),
-        provenance=tuple((f"{page.label}: {name}", value) for page in pages for name, value in page.provenance),
-        command="\n".join(page.command for page in pages if page.command),
     )
 
 

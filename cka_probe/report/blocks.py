@@ -24,8 +24,7 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 class Heading:
     """The heading of the blocks up to the next one.
 
-    Attributes:
-        text: `code` and **strong** are marked up as in Markdown, here and in every caption, cell, fact and warning.
+    `code` and **strong** are marked up as in Markdown, here and in every caption, cell, fact and warning.
     """
 
     text: str
@@ -33,22 +32,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """Paragraphs, lists, tables and code in Markdown.
-
-    Attributes:
-        source: CommonMark with tables. Raw HTML, images and links to local files in it are not rendered.
-    """
+    """CommonMark with tables. Raw HTML, images and links to local files in it are not rendered."""
 
     source: str
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and their values: a description list.
-
-    Attributes:
-        pairs: (name, value), in order.
-    """
+    """Names and their values, in order: a description list."""
 
     pairs: tuple[tuple[str, str], ...]
 
@@ -73,7 +64,7 @@ class FigureBlock:
     """An image with its caption.
 
     Attributes:
-        image: A file (`*.png`, `*.jpg`, `*.webp`, `*.svg`), or the bytes of one.
+        image: A file (PNG, JPEG, WebP or SVG), or the bytes of one.
         caption: A sentence, or "". It is also the alternative text; without one, the name is.
         name: File name of the image, without suffix.
         downloads: Files of the same figure. Those in the page's folder or below it are linked, small ones elsewhere
@@ -94,11 +85,7 @@ class FigureBlock:
 
 @dataclass(frozen=True, eq=False)
 class Thumbnails:
-    """Small images side by side, numbered from 1.
-
-    Attributes:
-        images: (H, W, 3) uint8 each.
-    """
+    """Small images side by side, (H, W, 3) uint8 each, numbered from 1."""
 
     images: tuple[np.ndarray, ...]
 
@@ -122,12 +109,12 @@ class MatrixBlock:
         if not self.results:
             raise DataError("expected at least one result for a matrix, found none; omit the matrix")
         first = next(iter(self.results))
-        for name, result in self.results.items():
-            if modules(result) != modules(self.results[first]):
-                raise DataError(
-                    f"expected the same layers in all results of a matrix, found other layers in {name!r} than in "
-                    f"{first!r}; use one matrix for each"
-                )
+        others = [name for name, result in self.results.items() if modules(result) != modules(self.results[first])]
+        if others:
+            raise DataError(
+                f"expected the same layers in all results of a matrix, found other layers in {others[0]!r} than in "
+                f"{first!r}; use one matrix for each"
+            )
 
 
 Block = Heading | Text | Facts | TableBlock | FigureBlock | Thumbnails | MatrixBlock
@@ -142,8 +129,6 @@ class Page:
         blocks: Its content, in order.
         subtitle: One sentence under the title.
         warnings: Sentences to read before quoting a number, in a box at the top.
-        provenance: (name, value) at the foot: hashes of models and images, settings, versions.
-        command: The command that reproduces the result.
         label: Prefix of its headings where it is one of several on a page.
     """
 
@@ -151,8 +136,6 @@ class Page:
     blocks: tuple[Block, ...]
     subtitle: str = ""
     warnings: tuple[str, ...] = ()
-    provenance: tuple[tuple[str, str], ...] = ()
-    command: str = ""
     label: str = ""
 
 
@@ -198,18 +181,25 @@ def format_value(value: Any) -> str:
 
 
 def provenance_of(
-    hashes: Iterable[tuple[str, str]],
-    settings: Mapping[str, Any],
-    versions: Mapping[str, Any],
-    *,
-    file_format: str,
-    command: str,
-) -> tuple[tuple[str, str], ...]:
-    """Return the foot of a result's page: hashes, settings, versions, and that no command reproduces it, if so."""
+    command: str, hashes: Iterable[tuple[str, str]], settings: Mapping[str, Any], versions: Mapping[str, str], form: str
+) -> tuple[Block, ...]:
+    """Return the last section of a result's page.
+
+    Args:
+        command: What reproduces the result, or "" if a model or its data was in memory.
+        hashes: Of models and images, by what they are of.
+        settings: Of the result.
+        versions: Of packages.
+        form: Of the result's file.
+    """
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    pairs = [(name.replace("_", " "), format_value(value)) for name, value in settings.items()]
     return (
-        *(() if command else (("command", "none, because a model or its data was in memory"),)),
-        *hashes,
-        *((name.replace("_", " "), format_value(value)) for name, value in settings.items()),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"),
-        ("format", file_format),
+        Heading("Provenance"),
+        Text(
+            f"Reproduce this result with:\n\n```\n{command}\n```"
+            if command
+            else "A model or its data was in memory, so no command reproduces this result."
+        ),
+        Facts((*hashes, *pairs, ("versions", packages or "not recorded"), ("format", form))),
     )

@@ -83,12 +83,11 @@ def read(folder: Path) -> Page:
             Heading("Layers"),
             *_layers(result),
             *figures_in(folder, "Figures", CAPTIONS),
+            *provenance_of(command, hashes, result.settings, result.versions, FORMAT),
         ),
         subtitle=f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
         f"{result.num_examples} images from {images['source']}{omitted}.",
         warnings=tuple(warnings_for(result)),
-        provenance=provenance_of(hashes, result.settings, result.versions, file_format=FORMAT, command=command),
-        command=command,
         label="Comparison",
     )
 

@@ -41,11 +41,10 @@ def read(folder: Path) -> Page:
             Facts(_facts(attributions)),
             Heading("Each image"),
             TableBlock(images, "A row for each checkpoint and image.", "images"),
+            *provenance_of(command, hashes, settings, attributions.versions, FORMAT),
         ),
         subtitle=f"Target {settings['target']}, over {len(attributions.images)} images from {data['source']}.",
         warnings=_warnings(attributions),
-        provenance=provenance_of(hashes, settings, attributions.versions, file_format=FORMAT, command=command),
-        command=command,
         label="Grad-CAM",
     )
 

@@ -10,8 +10,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from mimetypes import guess_type
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,20 +23,12 @@ from markupsafe import Markup, escape
 from cka_probe.errors import OutputError
 from cka_probe.files import atomic_write
 from cka_probe.report import images, matrix, tables
-from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, Page, TableBlock, Thumbnails
+from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, Page
 
 MAX_BYTES = 3_000_000
 MAX_EMBEDDED = 300_000  # bytes of all downloads outside the page's folder
 INLINE = re.compile(r"`([^`]+)`|\*\*(\S(?:[^*]*\S)?)\*\*")
 POLICY = "default-src 'none'; img-src data:; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"
-
-
-class Download(NamedTuple):
-    """A link to a file: its label, its address, and its file name."""
-
-    label: str
-    address: str
-    name: str
 
 
 def save_page(page: Page, path: Path) -> Path:
@@ -65,19 +58,20 @@ def render(page: Page, folder: Path | None = None) -> str:
         OutputError: It is larger, however small the images; the largest blocks are named.
         DataError: An image cannot be read.
     """
-    ids = UniqueIds("contents", "warnings", "provenance", "main")
-    blocks = {ids.new(_title(block)): block for block in page.blocks}
+    slugs = (re.sub("[^a-z0-9]+", "-", _title(block).lower()) for block in page.blocks)
+    blocks = {f"{slug}-{index}": block for index, (slug, block) in enumerate(zip(slugs, page.blocks, strict=True))}
+    matrices = [block for block in page.blocks if isinstance(block, MatrixBlock)]
+    exact = sum(map(matrix.exact_length, matrices)) <= matrix.MAX_EXACT
     downloads = dict(zip(blocks, _downloads(page, folder), strict=True))
-    length = sum(matrix.exact_length(block) for block in page.blocks if isinstance(block, MatrixBlock))
+    template = _TEMPLATES.get_template("block.html")
     html: dict[str, str] = {}
     size = 0
     for quality in images.QUALITIES:
         for name, block in blocks.items():
             if name not in html or isinstance(block, FigureBlock):
-                html[name] = _TEMPLATES.get_template("block.html").render(
-                    id=name, block=block, kind=_kind(block), downloads=downloads[name],
-                    content=_content(block, quality, length <= matrix.MAX_EXACT),
-                )  # fmt: skip
+                html[name] = template.render(
+                    id=name, block=block, kind=_kind(block), downloads=downloads[name], quality=quality, exact=exact
+                )
         document = _document(page, blocks, html)
         size = len(document.encode("utf-8"))
         if size <= MAX_BYTES:
@@ -99,19 +93,11 @@ def _title(block: Block) -> str:
     return block.text if isinstance(block, Heading) else f"{_kind(block)} {getattr(block, 'name', '')}".strip()
 
 
-def _content(block: Block, quality: images.Quality, exact: bool) -> Any:
-    """Return what the template needs of a block in addition to its attributes."""
-    if isinstance(block, TableBlock):
-        return tables.table_of(block.frame)
-    if isinstance(block, FigureBlock):
-        return images.embed(block.image, quality)
-    if isinstance(block, Thumbnails):
-        return [images.thumbnail(image) for image in block.images]
-    return matrix.view_of(block, exact) if isinstance(block, MatrixBlock) else None
+def _downloads(page: Page, folder: Path | None) -> Iterator[list[tuple[str, str, str]]]:
+    """Yield the label, address and file name of each block's downloads.
 
-
-def _downloads(page: Page, folder: Path | None) -> Iterator[list[Download]]:
-    """Yield the links of each block: to files in the page's folder, and to small ones elsewhere by their bytes."""
+    Files in the page's folder are linked, small ones elsewhere embedded, and others omitted.
+    """
     budget = MAX_EMBEDDED
     for block in page.blocks:
         links = []
@@ -120,16 +106,17 @@ def _downloads(page: Page, folder: Path | None) -> Iterator[list[Download]]:
                 address = quote(path.resolve().relative_to(folder.resolve()).as_posix())
             elif (size := path.stat().st_size) <= budget:
                 budget -= size
-                media_type = images.MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-                address = images.data_uri(path.read_bytes(), media_type)
+                address = images.data_uri(path.read_bytes(), guess_type(path)[0] or "application/octet-stream")
             else:
                 continue
-            links.append(Download(path.suffix[1:].upper(), address, path.name))
+            links.append((path.suffix[1:].upper(), address, path.name))
         yield links
 
 
 def _document(page: Page, blocks: dict[str, Block], html: dict[str, str]) -> str:
-    style, page_script, matrix_script = map(_asset, ("page.css", "page.js", "matrix.js"))
+    style, page_script, matrix_script = (
+        _LOADER.get_source(_TEMPLATES, name)[0] for name in ("page.css", "page.js", "matrix.js")
+    )
     script = f'"use strict";\n(() => {{\n{page_script}{matrix_script}start();\n}})();\n'
     return _TEMPLATES.get_template("page.html").render(
         page=page,
@@ -138,13 +125,8 @@ def _document(page: Page, blocks: dict[str, Block], html: dict[str, str]) -> str
         style=style,
         script=script,
         policy=POLICY.format(_digest(script), _digest(style)),
-        has_matrix=any(isinstance(block, MatrixBlock) for block in page.blocks),
-        scales=matrix.SCALES,
+        scales=matrix.SCALES if any(isinstance(block, MatrixBlock) for block in page.blocks) else None,
     )
-
-
-def _asset(name: str) -> str:
-    return _LOADER.get_source(_TEMPLATES, name)[0]
 
 
 def _digest(text: str) -> str:
@@ -201,34 +183,16 @@ def script_json(value: Any) -> Markup:
     return Markup(text)
 
 
-class UniqueIds:
-    """The ids of one document, made from titles and never repeated.
-
-    >>> ids = UniqueIds()
-    >>> ids.new("CKA, unbiased"), ids.new("CKA (unbiased)"), ids.new("?")
-    ('cka-unbiased', 'cka-unbiased-2', 'part')
-    """
-
-    def __init__(self, *reserved: str) -> None:
-        self._ids = set(reserved)
-
-    def new(self, title: str) -> str:
-        """Return a new id from the title's ASCII letters and digits."""
-        stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
-        number, name = 1, stem
-        while name in self._ids:
-            number += 1
-            name = f"{stem}-{number}"
-        self._ids.add(name)
-        return name
-
-
 _LOADER = PackageLoader("cka_probe.report")
 _TEMPLATES = Environment(
     loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _TEMPLATES.filters |= {
     "inline": inline,
+    "embed": images.embed,
+    "thumbnail": images.thumbnail,
+    "table": tables.table_of,
+    "matrix": matrix.view_of,
     "markdown": lambda source: Markup(MARKDOWN.render(source)),
     "script_json": script_json,
 }

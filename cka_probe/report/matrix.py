@@ -11,14 +11,14 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from cka_probe.comparison.results import Axis, SimilarityMatrix
+from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.plotting import labels, style
 from cka_probe.report.blocks import MatrixBlock
 from cka_probe.report.images import data_uri, encode
@@ -59,9 +59,9 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
     """
     first = next(iter(block.results.values()))
     row_names, column_names = ([axis.name for axis in axes] for axes in (first.rows, first.columns))
-    upright = row_names == column_names
-    row_labels = _layer_labels(first.rows)
-    column_labels = [str(index) for index in range(len(first.columns))] if upright else _layer_labels(first.columns)
+    row_labels, column_labels = _layer_labels(row_names), _layer_labels(column_names)
+    if upright := row_names == column_names:
+        column_labels = [str(index) for index in range(len(column_names))]
     width, height = _cell_size(*first.values.shape)
     left, top = _round(36 + _text_width(row_labels)), 26
     across, down = _round(len(column_names) * width), _round(len(row_names) * height)
@@ -75,12 +75,21 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
         "top": top,
         "numbers": max(first.values.shape) <= MAX_NUMBERED,
         "models": models,
-        "results": [_result_data(name, result, exact) for name, result in block.results.items()],
+        "results": [
+            {
+                "label": name,
+                "measure": labels.measure_name(result),
+                "batches": batches_of(result),
+                "range": range_of(result),
+                "document": without_folders(result.as_document(), None if exact else DIGITS),
+            }
+            for name, result in block.results.items()
+        ],
     }
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).encode("utf-8")
     numbers = [[number_text(value, 3) if np.isfinite(value) else DASH for value in row] for row in first.values]
     return {
-        "names": list(block.results),
-        "choices": list(enumerate(block.results)),
+        "names": dict(enumerate(block.results)),
         "title": f"Similarity of the layers of {models[0]} (rows) with those of {models[1]} (columns)",
         "models": models,
         "images": labels.images_line(first),
@@ -95,26 +104,31 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
         "upright": upright,
         "image": _image(first),
         "undefined": any(not np.isfinite(result.values).all() for result in block.results.values()),
-        "data": data if exact else {"packed": _compressed(data)},
-        "rounded": not exact,
+        "data": data if exact else {"packed": base64.b64encode(zlib.compress(text, 9)).decode("ascii")},
+        "rounded_to": None if exact else DIGITS,
         "column_names": column_names,
         "table": zip(row_names, numbers, strict=True) if first.values.size <= MAX_TABLE else (),
-        "digits": DIGITS,
         "scales": SCALES,
     }
 
 
-def without_folders(value: Any) -> Any:
-    """Return text, or lists and tables of text, without the folders of absolute paths, which are private.
+def without_folders(value: Any, digits: int | None = None) -> Any:
+    """Return a JSON value without the folders of absolute paths in its texts, which are private.
 
-    >>> without_folders("nyuv2:/srv/data/nyuv2:test"), without_folders("runs/a.safetensors")
-    ('nyuv2:…/nyuv2:test', 'runs/a.safetensors')
+    Args:
+        value: Text, numbers, or lists and tables of them.
+        digits: Round numbers to so many significant digits.
+
+    >>> without_folders(["nyuv2:/srv/data/nyuv2:test", "runs/a.safetensors", 0.12345], 3)
+    ['nyuv2:…/nyuv2:test', 'runs/a.safetensors', 0.123]
     """
     if isinstance(value, str):
         return FOLDERS.sub("…/", value)
+    if isinstance(value, float) and digits is not None:
+        return float(f"{value:.{digits}g}")
     if isinstance(value, Mapping):
-        return {name: without_folders(item) for name, item in value.items()}
-    return [without_folders(item) for item in value] if isinstance(value, list | tuple) else value
+        return {name: without_folders(item, digits) for name, item in value.items()}
+    return [without_folders(item, digits) for item in value] if isinstance(value, list | tuple) else value
 
 
 def exact_length(block: MatrixBlock) -> int:
@@ -142,31 +156,6 @@ def batches_of(result: SimilarityMatrix) -> str:
     return "ratio" if result.settings.get("estimator") or measure.endswith("cka") else "mean"
 
 
-def _result_data(name: str, result: SimilarityMatrix, exact: bool) -> dict[str, Any]:
-    """Return a result for the script: the document of `result.json` without the folders of this machine, and labels."""
-    document = without_folders(result.as_document())
-    return {
-        "label": name,
-        "measure": labels.measure_name(result),
-        "batches": batches_of(result),
-        "range": range_of(result),
-        "document": document if exact else _rounded(document),
-    }
-
-
-def _compressed(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(text.encode("utf-8"), 9)).decode("ascii")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, Mapping):
-        return {name: _rounded(item) for name, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
-
-
 def _image(result: SimilarityMatrix) -> str:
     """Return one pixel per cell as a PNG; undefined cells are transparent and show the hatching below."""
     low, high = range_of(result)
@@ -186,9 +175,9 @@ def _cell_size(rows: int, columns: int) -> tuple[float, float]:
     return _round(min(wide, MAX_STRETCH * high)), _round(min(high, MAX_STRETCH * wide))
 
 
-def _layer_labels(axes: Sequence[Axis]) -> list[str]:
-    index = labels.width(f"  {len(axes)}")
-    return labels.numbered(labels.short_names([axis.name for axis in axes], NAME_WIDTH - index))
+def _layer_labels(names: list[str]) -> list[str]:
+    index = labels.width(f"  {len(names)}")
+    return labels.numbered(labels.short_names(names, NAME_WIDTH - index))
 
 
 def _text_width(names: list[str]) -> float:

@@ -73,12 +73,11 @@ def read(folder: Path) -> Page:
             _ranking(table, measure, describe(measure).better),
             Heading("What was scored"),
             Facts(tuple(facts)),
+            *provenance_of(command, hashes, scores.settings, scores.versions, file_format),
         ),
         subtitle=f"{scores.model['architecture']}, task {scores.model['task']}, over {len(table)} images from "
         f"{scores.data['source']}.",
         warnings=(*((few,) if len(table) < FEW else ()), over, *warnings),
-        provenance=provenance_of(hashes, scores.settings, scores.versions, file_format=file_format, command=command),
-        command=command,
         label="Scores",
     )
 

@@ -12,7 +12,7 @@ from markdown_it.token import Token
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, Page, Text, format_value, modules
+from cka_probe.report.blocks import Block, Facts, FigureBlock, Heading, MatrixBlock, Page, Text, format_value, modules
 from cka_probe.report.html import MARKDOWN
 
 README = "README.md"
@@ -54,13 +54,13 @@ def read(folder: Path) -> Page:
     if not isinstance(study, dict):
         raise DataError(f"{path}: expected an object, found {type(study).__name__}; give the folder of a study")
     matrices = _matrices(folder, str(study.get("paper", "")))
-    provenance = tuple((name, format_value(value)) for name, value in study.items())
+    facts = Heading("Provenance"), Facts(tuple((name, format_value(value)) for name, value in study.items()))
     if (folder / "report" / README).is_file():
         title, blocks = _read_report(folder / "report", matrices)
-        return Page(title, blocks, provenance=provenance, label="Study")
+        return Page(title, (*blocks, *facts), label="Study")
     warning = f"The report is missing: `ckaprobe reproduce` writes report/{README} at its end."
     title = f"{study.get('paper', folder.resolve().name)}, not finished"
-    return Page(title, matrices, warnings=(warning,), provenance=provenance, label="Study")
+    return Page(title, (*matrices, *facts), warnings=(warning,), label="Study")
 
 
 def read_readme(folder: Path) -> Page:

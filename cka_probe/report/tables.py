@@ -16,18 +16,7 @@ from cka_probe.report.images import data_uri
 MAX_ROWS = 2000
 DASH = "\N{EM DASH}"
 MINUS = "\N{MINUS SIGN}"
-
-
-class Cell(NamedTuple):
-    """One cell.
-
-    Attributes:
-        text: What is displayed.
-        key: What it is sorted by instead of its text: an exact number, or "" for a missing one.
-    """
-
-    text: str
-    key: str | None = None
+Cell = tuple[str, str | None]
 
 
 class Table(NamedTuple):
@@ -35,13 +24,14 @@ class Table(NamedTuple):
 
     Attributes:
         columns: (heading, whether the column is numeric).
-        rows: Cells of at most `MAX_ROWS` rows.
+        rows: Cells (text, sort key) of at most `MAX_ROWS` rows. The key is an exact number, "" for a missing one, or
+            None for a cell that is sorted by its text.
         omitted: Number of rows that only the CSV has.
         csv: All rows, as a data URI.
     """
 
-    columns: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: list[tuple[str, bool]]
+    rows: list[tuple[Cell, ...]]
     omitted: int
     csv: str
 
@@ -61,7 +51,7 @@ def table_of(frame: pd.DataFrame) -> Table:
         decimals = _decimals(numbers) if is_numeric else 0
         cells.append([_cell(value, decimals) for value in values])
     csv = data_uri(frame.to_csv(index=False, lineterminator="\n").encode("utf-8"), "text/csv")
-    return Table(tuple(columns), tuple(zip(*cells, strict=True)), max(0, len(frame) - MAX_ROWS), csv)
+    return Table(columns, list(zip(*cells, strict=True)), max(0, len(frame) - MAX_ROWS), csv)
 
 
 def number_text(value: float, decimals: int | None) -> str:
@@ -91,11 +81,11 @@ def _decimals(values: list[Any]) -> int | None:
 
 def _cell(value: Any, decimals: int | None) -> Cell:
     if value is None:
-        return Cell(DASH, "")
+        return DASH, ""
     if isinstance(value, bool | np.bool_):
-        return Cell("yes" if value else "no")
+        return "yes" if value else "no", None
     if not _is_number(value):
-        return Cell(str(value))
+        return str(value), None
     if not math.isfinite(value):
-        return Cell("\N{INFINITY}" if value > 0 else f"{MINUS}\N{INFINITY}", "1e999" if value > 0 else "-1e999")
-    return Cell(number_text(value, decimals), repr(value.item() if isinstance(value, np.number) else value))
+        return ("\N{INFINITY}", "1e999") if value > 0 else (f"{MINUS}\N{INFINITY}", "-1e999")
+    return number_text(value, decimals), repr(value.item() if isinstance(value, np.number) else value)

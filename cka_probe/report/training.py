@@ -13,7 +13,7 @@ from cka_probe.errors import CheckpointError, DataError
 from cka_probe.models.checkpoint import FORMAT, Checkpoint, file_hash, read_header
 from cka_probe.plotting.curves import Curves, save_curves
 from cka_probe.plotting.runs import Run, read_run
-from cka_probe.report.blocks import Block, Facts, FigureBlock, Heading, Page, TableBlock, Text, format_value
+from cka_probe.report.blocks import Facts, FigureBlock, Heading, Page, TableBlock, Text, format_value, provenance_of
 from cka_probe.report.commands import train_command
 
 STAGE_COLUMNS = (
@@ -38,28 +38,30 @@ def read(folder: Path) -> Page:
     settings = {key: value for key, value in recipe.items() if key not in ("stages", "data") and value not in EMPTY}
     facts = [(key, format_value(value)) for key, value in settings.items()]
     facts += [(f"data {name}", str(path)) for name, path in (recipe.get("data") or {}).items()]
-    packages = (header.versions.items() for header in checkpoints.values())
-    versions = dict.fromkeys(", ".join(f"{name} {version}" for name, version in items) for items in packages)
+    caption = "Stage `{}`, measured on data not used for training. These numbers have no interval."
+    validation = [
+        TableBlock(run.validation, caption.format(stage), f"validation_{stage}")
+        for stage, run in runs.items()
+        if len(run.validation)
+    ]
+    command = train_command(recipe, folder.resolve().name)
+    versions = {name: version for header in checkpoints.values() for name, version in header.versions.items()}
     return Page(
         title=f"Training of {architecture}: {recipe.get('name', folder.resolve().name)}",
         blocks=(
             Heading("Learning curves"),
             *(_curves(runs) if runs else [Text("No stage has a log yet.")]),
-            *_validation(runs),
+            *([Heading("Validation")] if validation else []),
+            *validation,
             Heading("Stages"),
             Facts(tuple(facts)),
             _stages(stages),
             Heading("Checkpoints"),
             _checkpoints(paths, checkpoints) if paths else Text("No stage is finished: there is no checkpoint."),
+            *provenance_of(command, (), {}, versions, FORMAT),
         ),
         subtitle=f"{architecture}, {len(stages)} {'stage' if len(stages) == 1 else 'stages'}: {', '.join(stages)}.",
         warnings=_warnings(stages, runs, checkpoints),
-        provenance=(
-            ("seed", str(recipe.get("seed", "not recorded"))),
-            *(("versions", version or "not recorded") for version in versions),
-            ("format", FORMAT),
-        ),
-        command=train_command(recipe, folder.resolve().name),
         label="Training",
     )
 
@@ -100,32 +102,14 @@ def _curves(runs: Mapping[str, Run]) -> list[FigureBlock]:
     return figures
 
 
-def _validation(runs: Mapping[str, Run]) -> tuple[Block, ...]:
-    """Return the first and last validation scores, one row per stage and measure; nothing without validation."""
-    rows = []
-    for stage, run in runs.items():
-        for measure in run.validation.columns.drop("step") if len(run.validation) else ():
-            first, last = run.validation.iloc[0], run.validation.iloc[-1]
-            before = float(first[measure]) if len(run.validation) > 1 else float("nan")
-            rows.append((stage, measure, float(last[measure]), int(last["step"]), before, int(first["step"])))
-    if not rows:
-        return ()
-    frame = pd.DataFrame(rows, columns=["stage", "measure", "value", "at step", "first value", "first at step"])
-    if frame["first value"].isna().all():
-        frame = frame.drop(columns=["first value", "first at step"])
-    caption = "Measured on data not used for training. These numbers have no interval."
-    return Heading("Validation at the end"), TableBlock(frame, caption, "validation")
-
-
 def _stages(stages: Mapping[str, Mapping[str, Any]]) -> TableBlock:
     """Return the recipe's stages, without empty columns."""
     columns: dict[str, list[Any]] = {"stage": list(stages)}
     for key in STAGE_COLUMNS:
         values = [stage.get(key) for stage in stages.values()]
         if any(value not in EMPTY for value in values):
-            is_numeric = key in ("steps", "batch", "lr")
             texts = ["" if value in EMPTY else format_value(value) for value in values]
-            columns[key.replace("_", " ")] = values if is_numeric else texts
+            columns[key.replace("_", " ")] = values if key in ("steps", "batch", "lr") else texts
     return TableBlock(pd.DataFrame(columns), "What each stage does.", "stages")
 
 

@@ -59,8 +59,7 @@ def text_of(window, selector):
 
 def focused(window):
     """Return the row and column of the focused cell."""
-    position = window.execute_script("return document.activeElement.position || {}")
-    return position.get("row"), position.get("column")
+    return tuple(window.execute_script("const {row, column} = document.activeElement.cell; return [row, column]"))
 
 
 def choose(window, name):

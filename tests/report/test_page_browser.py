@@ -52,9 +52,7 @@ def file(tmp_path_factory):
         TableBlock(FRAME, "Four layers.", "layers"),
         Text("| model | error |\n| --- | ---: |\n| MP | 0.25 ± 0.1 |\n| SP | not run |\n| GP | −0.5 |\n"),
     )
-    page = Page(
-        "One against another", blocks, "In a test.", ("Few images.",), (("x", "a" * 64),), "ckaprobe compare a b"
-    )
+    page = Page("Two networks", (*blocks, Text("```\nckaprobe compare a b\n```")), "In a test.", ("Few images.",))
     return save_page(page, tmp_path_factory.mktemp("page") / "index.html")
 
 
@@ -284,7 +282,7 @@ def test_large_matrices_are_drawn_and_read(chromium, tmp_path):
     )
     assert chromium.execute_script("return document.querySelectorAll('.cells rect').length") == 120 * 120
     chromium.execute_script(
-        "const matrix = document.querySelector('.matrix').matrix, cell = matrix.cell({row: 100, column: 90});"
+        "const matrix = document.querySelector('.matrix').matrix, cell = matrix.cell(100, 90);"
         "matrix.move(cell); matrix.pin(cell)"
     )
     assert f"{result.values[100, 90]:.3f}" in text_of(chromium, ".readout")

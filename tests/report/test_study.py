@@ -113,7 +113,7 @@ def test_a_study_has_its_matrices_between_its_report_and_the_notes(folder, tmp_p
         (tmp_path / "seed0" / "similarity").mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "result.json").rename(tmp_path / "seed0" / "similarity" / f"{name}.json")
     page = page_of(tmp_path)
-    assert headings(page)[-3:] == ["How to do it again", "Similarity, layer by layer", "About it"]
+    assert headings(page)[-4:] == ["How to do it again", "Similarity, layer by layer", "About it", "Provenance"]
     text, matrix = section(page, "Similarity, layer by layer")
     assert list(matrix.results) == ["MP, before and after fine-tuning", "MP+GP+SP, before and after"]
     assert text.source == "Seed 0; 1 more matrices are in `seed0/similarity`."

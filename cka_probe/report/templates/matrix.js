@@ -31,10 +31,10 @@ const MAX_NAMED = 1000; // cells that always have an accessible name; in larger 
 const less = (one, other) => (one === null || other === null ? null : one - other);
 const isNotAbove = cell => cell.above !== null && cell.above <= 0;
 
-// The numbers of one cell; null where there is none.
-function cellOf(r, row, column) {
+// The layers of a cell and its numbers, which are null where there is none.
+function valuesOf(r, {row, column}) {
   const [value, low, high, chance, p] = ["values", "low", "high", "null", "p_values"].map(name => r[name][row][column]);
-  return {row, column, x: r.rows[row], y: r.columns[column], value, low, high, chance, p, width: less(high, low), above: less(value, chance)};
+  return {x: r.rows[row], y: r.columns[column], value, low, high, chance, p, width: less(high, low), above: less(value, chance)};
 }
 
 const nameOf = (cell, between) => `${cell.x.name} ${between} ${cell.y.name}`;
@@ -160,11 +160,12 @@ function comparisonOf(result, pins) {
 class Matrix {
   constructor(root, data, scales) {
     Object.assign(this, {root, data, scales, id: root.id, view: VIEWS.values, pins: [], svg: root.querySelector(".heatmap")});
-    this.select(data.results[0]);
-    this.size = [this.result.document.rows.length, this.result.document.columns.length];
+    const {rows, columns} = data.results[0].document;
+    this.size = [rows.length, columns.length];
+    this.cells = rows.flatMap((_, row) => columns.map((_, column) => ({row, column})));
     this.build();
     this.listen();
-    this.redraw();
+    this.show(data.results[0]);
     for (const part of root.querySelectorAll(".controls, .readout, .made-downloads")) part.hidden = false;
   }
 
@@ -172,17 +173,15 @@ class Matrix {
     return this.root.querySelector(name);
   }
 
-  // Show a result, in which cells have other numbers at the same positions.
-  select(result) {
-    this.result = result;
-    this.cells = result.document.rows.flatMap((_, row) => result.document.columns.map((_, column) => cellOf(result.document, row, column)));
-    for (const pin of this.pins) pin.cell = this.cell(pin.cell);
-    if (this.shown) this.shown = this.cell(this.shown);
-    this.current = this.cell(this.current ?? {row: 0, column: 0});
+  cell(row, column) {
+    return this.cells[row * this.size[1] + column];
   }
 
-  cell({row, column}) {
-    return this.cells[row * this.result.document.columns.length + column];
+  // Show a result: every cell gets its numbers.
+  show(result) {
+    this.result = result;
+    for (const cell of this.cells) Object.assign(cell, valuesOf(result.document, cell));
+    this.redraw();
   }
 
   // The position of a cell in the drawing, wider by a margin on all sides.
@@ -201,27 +200,24 @@ class Matrix {
     set(this.svg, {role: "group", "aria-describedby": `${this.id}-help`});
     set(this.part(".cells"), {role: "grid", "aria-label": label, "aria-rowcount": this.size[0], "aria-colcount": this.size[1], "aria-multiselectable": "true"});
     const rows = Array.from({length: this.size[0]}, () => draw("g", {role: "row"}));
-    this.rects = this.cells.map(cell => {
-      const rect = draw("rect", {role: "gridcell", ...this.box(cell)});
-      rect.position = {row: cell.row, column: cell.column};
-      rows[cell.row].append(rect);
-      return rect;
-    });
-    this.texts = this.data.numbers ? this.cells.map(cell => draw("text", {...this.center(cell), "dominant-baseline": "central"})) : [];
+    for (const cell of this.cells) {
+      cell.rect = draw("rect", {role: "gridcell", ...this.box(cell)});
+      cell.rect.cell = cell;
+      rows[cell.row].append(cell.rect);
+      if (!this.data.numbers) continue;
+      cell.text = draw("text", {...this.center(cell), "dominant-baseline": "central"});
+      this.part(".numbers").append(cell.text);
+    }
     this.part(".cells").replaceChildren(...rows);
-    this.part(".numbers").replaceChildren(...this.texts);
-    this.rects[0].setAttribute("tabindex", 0);
-  }
-
-  rect({row, column}) {
-    return this.rects[row * this.size[1] + column];
+    this.current = this.cells[0];
+    this.current.rect.setAttribute("tabindex", 0);
   }
 
   listen() {
     // Call with the cell of an event. Focus is not listened to on the cells' group: Chromium makes SVG elements with
     // focus listeners focusable.
     const onCell = (part, type, action) =>
-      this.part(part).addEventListener(type, event => event.target.position && action(this.cell(event.target.position)));
+      this.part(part).addEventListener(type, event => event.target.cell && action(event.target.cell));
     onCell(".cells", "pointerover", cell => this.read(cell));
     onCell(".drawing", "focusin", cell => { this.read(cell); this.say(sentenceOf(this.result, cell)); });
     onCell(".drawing", "focusout", () => this.mark());
@@ -235,8 +231,7 @@ class Matrix {
     for (const input of this.root.querySelectorAll(".controls input"))
       input.addEventListener("change", () => {
         if (input.name.endsWith("-view")) this.view = VIEWS[input.value];
-        else this.select(this.data.results[Number(input.value)]);
-        this.redraw();
+        this.show(input.name.endsWith("-view") ? this.result : this.data.results[Number(input.value)]);
       });
     this.part(".as-table").addEventListener("toggle", () => this.writeTable());
     for (const link of this.root.querySelectorAll("[data-make]"))
@@ -253,20 +248,20 @@ class Matrix {
     if (!target && event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
     const inside = (index, count) => Math.min(count - 1, Math.max(0, index));
-    if (target) this.move(this.cell({row: inside(target[0], rows), column: inside(target[1], columns)}));
+    if (target) this.move(this.cell(inside(target[0], rows), inside(target[1], columns)));
     else this.pin(this.current);
   }
 
   move(cell) {
-    this.rect(this.current).removeAttribute("tabindex");
+    this.current.rect.removeAttribute("tabindex");
     this.current = cell;
     this.name(cell);
-    set(this.rect(cell), {tabindex: 0}).focus();
+    set(cell.rect, {tabindex: 0}).focus();
   }
 
   name(cell) {
     const number = cell[this.view.number];
-    this.rect(cell).setAttribute("aria-label", `${nameOf(cell, "by")}: ${number === null ? "undefined" : fixed(number)}`);
+    cell.rect.setAttribute("aria-label", `${nameOf(cell, "by")}: ${number === null ? "undefined" : fixed(number)}`);
   }
 
   say(text) {
@@ -294,7 +289,7 @@ class Matrix {
     }
     for (const pin of this.pins) frame(pin.cell, "pinned");
     if (this.shown) frame(this.shown, "read");
-    if (document.activeElement === this.rect(this.current)) frame(this.current, "focused", 1.5);
+    if (document.activeElement === this.current.rect) frame(this.current, "focused", 1.5);
     for (const pin of this.pins) { // above all frames
       const {x, y, width} = this.box(pin.cell);
       marks.append(draw("circle", {cx: x + width, cy: y, r: 8, fill: ACCENT, stroke: "#fff", "stroke-width": 1.5}),
@@ -305,16 +300,14 @@ class Matrix {
   redraw() {
     const [low, high] = this.view.ends(this);
     this.offer();
-    this.cells.forEach((cell, index) => {
+    for (const cell of this.cells) {
       const number = cell[this.view.number], position = Math.min(1, Math.max(0, (number - low) / (high - low)));
       const color = number === null ? null : this.scales[this.view.scale][Math.round(255 * position)];
-      this.rects[index].setAttribute("fill", color === null ? `url(#${this.id}-hatch)` : `#${color}`);
-      if (this.data.numbers) {
-        this.texts[index].textContent = number === null ? "" : brief(number);
-        if (color !== null) this.texts[index].setAttribute("fill", lettersOn(color));
-      }
+      cell.rect.setAttribute("fill", color === null ? `url(#${this.id}-hatch)` : `#${color}`);
+      if (cell.text) cell.text.textContent = number === null ? "" : brief(number);
+      if (cell.text && color !== null) cell.text.setAttribute("fill", lettersOn(color));
       if (this.cells.length <= MAX_NAMED || cell === this.current) this.name(cell);
-    });
+    }
     this.part(".bar").setAttribute("fill", `url(#${this.id}-${this.view.scale})`);
     const ticks = ticksOf([low, high]), note = this.part(".view-note");
     this.root.querySelectorAll(".tick").forEach((tick, step) => { tick.textContent = ticks[step]; });
@@ -338,18 +331,18 @@ class Matrix {
   }
 
   // Pin a cell, or unpin it if it is pinned.
-  pin(position) {
-    const cell = this.cell(position), index = this.pins.findIndex(pin => pin.cell === cell);
+  pin(cell) {
+    const index = this.pins.findIndex(pin => pin.cell === cell);
     if (index >= 0) {
       this.pins.splice(index, 1);
       this.say(`Unpinned ${nameOf(cell, "by")}.`);
     } else {
-      if (this.pins.length === LETTERS.length) this.rect(this.pins.shift().cell).setAttribute("aria-selected", "false");
+      if (this.pins.length === LETTERS.length) this.pins.shift().cell.rect.setAttribute("aria-selected", "false");
       const letter = [...LETTERS].find(one => !this.pins.some(pin => pin.letter === one));
       this.pins.push({cell, letter});
       this.say(`Pinned as ${letter}. ${sentenceOf(this.result, cell)}`);
     }
-    this.rect(cell).setAttribute("aria-selected", String(index < 0));
+    cell.rect.setAttribute("aria-selected", String(index < 0));
     this.mark();
     this.writePins();
   }
@@ -357,7 +350,7 @@ class Matrix {
   writePins() {
     const cards = this.pins.map(({cell, letter}) => {
       const {card, unpin} = cardOf(this.result, this.data.models, cell, letter);
-      unpin.addEventListener("click", () => { this.pin(cell); this.rect(this.current).focus(); });
+      unpin.addEventListener("click", () => { this.pin(cell); this.current.rect.focus(); });
       return card;
     });
     this.part(".pins").hidden = !cards.length;
@@ -368,10 +361,9 @@ class Matrix {
   writeTable() {
     if (!this.part(".as-table").open) return;
     const r = this.result.document, [x, y] = this.data.models;
-    const numbers = row => r.columns.map((_, column) => fixed(this.cell({row, column})[this.view.number]));
+    const body = r.rows.map((axis, row) => [axis.name, ...r.columns.map((_, column) => fixed(this.cell(row, column)[this.view.number]))]);
     const name = `${this.result.label}, ${this.view.bar(this.result)}: rows ${x}, columns ${y}`;
-    this.part(".as-table .scroll").replaceWith(
-      tableOf("cells-table", name, ["layer", ...r.columns.map(axis => axis.name)], r.rows.map((axis, row) => [axis.name, ...numbers(row)])));
+    this.part(".as-table .scroll").replaceWith(tableOf("cells-table", name, ["layer", ...r.columns.map(axis => axis.name)], body));
   }
 
   file(kind) {
