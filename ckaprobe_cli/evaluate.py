@@ -146,9 +146,9 @@ def _paths(kept: Path, name: str) -> list[Path]:
 def _depth_panel(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":
     """Return a panel of depth, errors and, where the dataset has them, edges of some images."""
     from cka_probe.lab.evaluation.predictions import depth_rows
-    from cka_probe.lab.evaluation.protocol import Protocol
+    from cka_probe.lab.evaluation.protocol import DepthProtocol
     from cka_probe.plotting.depth_panel import TRUTH, DepthPanel
 
-    rows = depth_rows(on, {scores.model["stage"]: kept}, names, Protocol.from_recorded(scores.settings))
+    rows = depth_rows(on, {scores.model["stage"]: kept}, names, DepthProtocol.from_recorded(scores.settings))
     parts = ("depth", "error", "edges") if TRUTH in (rows[0].edges or {}) else ("depth", "error")
     return DepthPanel(rows, parts)

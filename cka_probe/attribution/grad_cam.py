@@ -29,9 +29,10 @@ from cka_probe.attribution.networks import Network, network_of
 from cka_probe.attribution.targets import Region, Scored, target_score
 from cka_probe.errors import DataError
 from cka_probe.models.checkpoint import Trained
+from cka_probe.models.devices import full_float32
 from cka_probe.models.gradients import gradients
 from cka_probe.models.layouts import check_layout, infer_layout, parse_layout
-from cka_probe.models.recording import full_float32, record
+from cka_probe.models.recording import record
 
 ROUNDING = 1e-6
 """Share of a map's maximum below which differences are rounding errors of the interpolation."""

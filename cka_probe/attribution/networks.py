@@ -138,8 +138,8 @@ class Network:
         """
         if self.size is None:
             return sample
-        from cka_probe.lab.tasks.augment import crop_and_flip, resize_or_crop
         from cka_probe.lab.transforms import largest
+        from cka_probe.lab.transforms.augment import crop_and_flip, resize_or_crop
 
         if self._sees_whole_images:
             return resize_or_crop(sample, self.size, None, crop=self.crops)

@@ -1,7 +1,7 @@
-"""Compare two models over images: fingerprints of both, and their similarity as a `SimilarityMatrix`."""
+"""Compare two models over images: fingerprints of both, and from these a `SimilarityMatrix`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -35,12 +35,39 @@ MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
 
 
 class Unset(Enum):
-    """The type of `UNSET`, the default of settings that a fingerprint may bring."""
+    """The type of `UNSET`, the default of options that a fingerprint determines if one is compared."""
 
     UNSET = "unset"
 
 
 UNSET = Unset.UNSET
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Arguments of `compare` that are settings of a fingerprint; see `Settings`."""
+
+    num: int | Unset | None
+    batch: int | Unset | None
+    seed: int | Unset
+    features: str | Unset
+    precision: str | Unset
+    preprocess: str | Unset
+
+    def settings(self, sides: Sequence[Backbone | Fingerprint]) -> Settings:
+        """Return the settings of a run: those of a fingerprint, which no option may contradict; else the options."""
+        options: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not UNSET}
+        settings = next((side.settings for side in sides if isinstance(side, Fingerprint)), None)
+        if settings is None:
+            return Settings(**options)
+        for name, value in options.items():
+            if value != getattr(settings, name):
+                raise FingerprintError(
+                    f"the fingerprint was made with {name} {getattr(settings, name)!r}, this comparison asks for "
+                    f"{value!r}; omit it, or recompute the fingerprint"
+                )
+        return settings
+
 
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
 CONSTANT_BATCH = "it is the same for every image of a batch, and this measure is a mean over batches"
@@ -69,14 +96,14 @@ def compare(
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
-    A model that is both x and y makes one forward pass; a fingerprint makes none and brings its own `num`, `batch`,
-    `seed`, `features`, `precision` and `preprocess`.
+    A model that is both x and y runs once. A fingerprint needs no forward pass, and its `num`, `batch`, `seed`,
+    `features`, `precision` and `preprocess` are used for the other side as well.
 
     Args:
         x: The rows: a module, a fingerprint, or a reference (a checkpoint, `random:resnet18`, …).
         y: The columns.
         images: A folder, dataset, `DataLoader`, tensor or any iterable of batches, read once for both; not needed
-            when both sides are fingerprints.
+            if both sides are fingerprints.
         layers: Layers of both sides, see `select_layers`; by default the default layers of each.
         layers_y: Layers of y, where they differ.
         arch: Architecture of checkpoints that do not record theirs.
@@ -85,12 +112,12 @@ def compare(
         estimator: Estimator of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
         permutations: Number of permutations for the null; 0 for none.
         progress: Called as `progress(images_done, total_or_none)` at the start and after each batch.
-        num: At most so many images, None for all; by default 512.
+        num: Largest number of images, None for all; by default 512.
         batch: Images in a batch; by default 64, or the batches of an iterable.
         seed: Seed of the choice of images and of the permutations; by default 0.
         features: `flatten` (default), `gap` or `tokens`.
         precision: `float32` (default) or `bfloat16`.
-        preprocess: `own` (default; each model its own size, mean and std) or `shared` (both those of x).
+        preprocess: `own` (default; each model has its own size, mean and std) or `shared` (both have those of x).
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         skip_bad: Skip unreadable images, which the result lists, instead of stopping at the first.
 
@@ -100,30 +127,14 @@ def compare(
     Raises:
         CkaProbeError: One line: what was expected, what was found, what to do.
 
-    >>> import torch
-    >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4))
+    >>> net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
     >>> compare(net, net, torch.randn(16, 6), layers=["0", "2"]).values.shape
     (2, 2)
     """
     method = choose_measure(measure, estimator)
-    sides = fingerprints(
-        x,
-        y,
-        images,
-        layers=layers,
-        layers_y=layers_y,
-        arch=arch,
-        num=num,
-        batch=batch,
-        seed=seed,
-        features=features,
-        precision=precision,
-        preprocess=preprocess,
-        device=device,
-        skip_bad=skip_bad,
-        progress=progress,
-    )
-    return compare_fingerprints(*sides, measure=method, estimator=estimator, permutations=permutations)
+    options = _Options(num, batch, seed, features, precision, preprocess)
+    first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
+    return compare_fingerprints(first, second, measure=method, estimator=estimator, permutations=permutations)
 
 
 def fingerprints(
@@ -144,10 +155,10 @@ def fingerprints(
     device: str = "auto",
     skip_bad: bool = False,
 ) -> tuple[Fingerprint, Fingerprint]:
-    """Return the fingerprints that `compare` compares, made in one pass over the images; arguments as in `compare`.
+    """Return the fingerprints that `compare` compares, from one pass over the images; arguments as in `compare`.
 
-    Saved fingerprints can be compared by another measure or with a third model later, and two comparisons can be
-    subtracted image by image.
+    Saved fingerprints can later be compared by another measure or with a third model, and two comparisons of them can
+    be subtracted image by image.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 4))
@@ -155,22 +166,8 @@ def fingerprints(
     >>> x.layers.names, y.layers.names
     (('0',), ('2',))
     """
-    sides = _sides(x, y, arch)
-    specs = (layers, layers if layers_y is None else layers_y)
-    maps = [_layers(side, spec) for side, spec in zip(sides, specs, strict=True)]
-    settings = _settings(
-        sides,
-        num=num,
-        batch=batch,
-        seed=seed,
-        features=features,
-        precision=precision,
-        preprocess=preprocess,
-        device=device,
-        skip_bad=skip_bad,
-    )
-    both = _extract(sides, maps, images, settings, progress)
-    first, second = (side.subset(layer_map) for side, layer_map in zip(both, maps, strict=True))
+    options = _Options(num, batch, seed, features, precision, preprocess)
+    first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
     return first, second
 
 
@@ -197,19 +194,8 @@ def fingerprint(
     >>> fingerprint(net, torch.randn(8, 6), layers="*").layers.names
     ('0', '1')
     """
-    side = _side(model, arch)
-    settings = _settings(
-        [side],
-        num=num,
-        batch=batch,
-        seed=seed,
-        features=features,
-        precision=precision,
-        preprocess=preprocess,
-        device=device,
-        skip_bad=skip_bad,
-    )
-    return _extract([side], [_layers(side, layers)], images, settings, progress)[0]
+    options = _Options(num, batch, seed, features, precision, preprocess)
+    return _extract((model,), images, (layers,), arch, progress, device, skip_bad, options)[0]
 
 
 def compare_fingerprints(
@@ -220,7 +206,7 @@ def compare_fingerprints(
     estimator: str = "unbiased",
     permutations: int = 200,
 ) -> SimilarityMatrix:
-    """Return the similarity of two fingerprints; this needs no model, no image and no forward pass.
+    """Return the similarity of two fingerprints, without a model, an image or a forward pass.
 
     Args:
         x: The rows.
@@ -231,6 +217,11 @@ def compare_fingerprints(
 
     Raises:
         FingerprintError: They are of different images, batches or features.
+
+    >>> net = nn.Sequential(nn.Linear(6, 5), nn.ReLU())
+    >>> print_ = fingerprint(net, torch.randn(8, 6), layers="0,1")
+    >>> compare_fingerprints(print_, print_, permutations=0).values.diagonal().round(6)
+    array([1., 1.])
     """
     check_same_images(x, y)
     method = choose_measure(measure, estimator)
@@ -264,15 +255,43 @@ def compare_fingerprints(
     )
 
 
-def _sides(x: Model, y: Model, arch: str | None) -> list[Backbone | Fingerprint]:
-    """Return both sides ready to use; one object when both are the same model, so that it runs once."""
-    first = _side(x, arch)
-    same = x is y or (isinstance(x, str | Path) and isinstance(y, str | Path) and str(x) == str(y))
-    return [first, first if same else _side(y, arch)]
+def _extract(
+    models: Sequence[Model],
+    images: Any,
+    specs: Sequence[LayerSpec],
+    arch: str | None,
+    progress: Progress | None,
+    device: str,
+    skip_bad: bool,
+    options: _Options,
+) -> list[Fingerprint]:
+    """Return the fingerprint of each model, restricted to its layers; each backbone runs over the images once."""
+    sides: list[Backbone | Fingerprint] = []
+    for index, model in enumerate(models):
+        same = index and (model is models[0] or (isinstance(model, str | Path) and str(model) == str(models[0])))
+        sides.append(sides[0] if same else _side(model, arch))
+    maps = [_layers(side, specs[0] if spec is None else spec) for side, spec in zip(sides, specs, strict=True)]
+    settings = replace(options.settings(sides), device=device, skip_bad=skip_bad)
+    runs: dict[int, tuple[Backbone, LayerMap]] = {}
+    for side, layers in zip(sides, maps, strict=True):
+        if isinstance(side, Backbone):
+            runs[id(side)] = (side, runs[id(side)][1].union(layers) if id(side) in runs else layers)
+    if runs and images is None:
+        raise DataError("a model was given and no images: expected a folder (--data), dataset or batches")
+    extracted: dict[int, Fingerprint] = {}
+    if runs:
+        target = pick_device(device)
+        for backbone, _ in runs.values():
+            if backbone.loaded:
+                backbone.to(target)
+        stream = stream_images(images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=skip_bad)
+        extracted = dict(zip(runs, extract(list(runs.values()), stream, settings, progress), strict=True))
+    prints = [side if isinstance(side, Fingerprint) else extracted[id(side)] for side in sides]
+    return [side.subset(layers) for side, layers in zip(prints, maps, strict=True)]
 
 
 def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
-    """Return the backbone or fingerprint that `model` names or is."""
+    """Return a model or its reference as a backbone or fingerprint."""
     if isinstance(model, Fingerprint):
         return model
     if isinstance(model, nn.Module):
@@ -283,7 +302,7 @@ def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
 
 
 def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
-    """Return the layers that a spec selects on one side."""
+    """Return the layers of one side that a spec selects."""
     if isinstance(side, Backbone):
         return select_layers(side.model, spec, side.layers)
     if spec is None:
@@ -302,53 +321,10 @@ def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
     return LayerMap(tuple(dict.fromkeys(selected)))
 
 
-def _settings(sides: Sequence[Backbone | Fingerprint], **options: Any) -> Settings:
-    """Return the settings of a run: the options that are set, over those of a fingerprint, over the defaults."""
-    options = {name: value for name, value in options.items() if value is not UNSET}
-    recorded = next((side.settings for side in sides if isinstance(side, Fingerprint)), None)
-    if recorded is None:
-        return Settings(**options)
-    for name, value in options.items():
-        if name not in ("device", "skip_bad") and value != getattr(recorded, name):
-            raise FingerprintError(
-                f"the fingerprint was made with {name} {getattr(recorded, name)!r}, this comparison asks for "
-                f"{value!r}; omit it, or recompute the fingerprint"
-            )
-    return replace(recorded, **options)
-
-
-def _extract(
-    sides: Sequence[Backbone | Fingerprint],
-    maps: Sequence[LayerMap],
-    images: Any,
-    settings: Settings,
-    progress: Progress | None,
-) -> list[Fingerprint]:
-    """Return the fingerprint of each side; each backbone runs over the images once."""
-    models: dict[int, tuple[Backbone, LayerMap]] = {}
-    for side, layer_map in zip(sides, maps, strict=True):
-        if isinstance(side, Backbone):
-            _, layers = models.get(id(side), (side, layer_map))
-            models[id(side)] = (side, layers.union(layer_map))
-    if models and images is None:
-        raise DataError("a model was given and no images: expected a folder (--data), dataset or batches")
-    extracted: dict[int, Fingerprint] = {}
-    if models:
-        device = pick_device(settings.device)
-        for backbone, _ in models.values():
-            if backbone.loaded:
-                backbone.to(device)
-        stream = stream_images(
-            images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=settings.skip_bad
-        )
-        extracted = dict(zip(models, extract(list(models.values()), stream, settings, progress), strict=True))
-    return [side if isinstance(side, Fingerprint) else extracted[id(side)] for side in sides]
-
-
 def _axes(side: Fingerprint, self_similarity: torch.Tensor, reason: str) -> tuple[Axis, ...]:
     """Return the layers of one side for a result.
 
-    A layer without a reason of its own whose similarity with itself is not positive is undefined for `reason`.
+    A layer whose similarity with itself is not positive is undefined, for `reason` unless the fingerprint has another.
     """
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(

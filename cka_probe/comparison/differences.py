@@ -1,16 +1,15 @@
-"""Subtract two comparisons, with intervals that fit what is known about their images.
+"""Subtract two comparisons, with intervals that depend on what is known about their images.
 
-    fingerprints of the same images    the influence of each image on both values is subtracted before it is squared, so
-                                         that shared noise cancels (`similarity.paired`; for measures that are means
-                                         over batches, a jackknife of the difference)
+    fingerprints of the same images    the influences of each image on the two values are subtracted before they are
+                                       squared, so that shared noise cancels (`intervals.paired_error`; a jackknife of
+                                       the difference for measures that are means over batches)
     results of the same images         the correlation of their noise is unknown: the standard deviation of the
-                                         difference is at most the sum of the two (Cauchy-Schwarz), which is used
+                                       difference is at most the sum of the two (Cauchy-Schwarz), which is used
     different images                   the variances add; degrees of freedom after Welch (1947) and Satterthwaite
 
-Images that overlap in part are treated as the second case, and so are results of different choices from one source.
-A cell is significant if Holm's step-down procedure (1979) rejects it at 5 % over all defined cells. This bounds the
-chance of even one false positive by 5 % for any dependence between cells; they do depend on each other, since all are
-of the same images.
+Comparisons that share some images, or results from the same source, are treated as the second case. A cell is
+significant if Holm's step-down procedure (1979) rejects it at 5 % over all defined cells. This bounds the probability
+of even one false positive by 5 %, however the cells depend on each other.
 """
 
 from collections.abc import Sequence
@@ -26,9 +25,10 @@ from cka_probe.comparison.fingerprint import Fingerprint, check_same_images
 from cka_probe.comparison.results import BOUND, INDEPENDENT, PAIRED, DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, choose_measure
+from cka_probe.similarity.cells import jackknife_error
 from cka_probe.similarity.features import PER_IMAGE
-from cka_probe.similarity.measuring import jackknife_error
-from cka_probe.similarity.resampling import holm, paired_error
+from cka_probe.similarity.intervals import paired_error
+from cka_probe.similarity.resampling import holm
 
 LEVEL = 0.05
 

@@ -1,12 +1,12 @@
-"""Extract fingerprints from models: one pass over the images, one forward pass per model.
+"""Extract fingerprints from models: one pass over the images, and one forward pass of each model.
 
-Each batch of images is read once and fed to every model at its own size and normalisation. Each activation becomes a
-Gram inside its hook and is freed.
+Each batch of images is read once and given to every model at its size and normalisation. Each activation becomes a Gram
+inside its hook and is freed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,34 +17,99 @@ from torch import Tensor, nn
 from cka_probe import registry
 from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.results import Side
-from cka_probe.errors import CkaProbeError, DataError, OutOfMemoryError
-from cka_probe.images.stream import ImageStream, image_hash
+from cka_probe.errors import DataError
+from cka_probe.images.stream import FEWEST, ImageStream, image_hash
 from cka_probe.models.backbone import Backbone, Preprocessing
+from cka_probe.models.devices import full_float32, out_of_memory_hint
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.load import weights_hash
-from cka_probe.models.recording import full_float32, record, trace_shapes
+from cka_probe.models.recording import record, trace_shapes
 from cka_probe.models.selection import LayerSpec, select_layers
 from cka_probe.progress import Progress
 from cka_probe.similarity.features import FEATURES
-from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams
+from cka_probe.similarity.gram import Product, anchored_product, centred_grams
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Libraries whose models accept any memory format; a user's own model may call `view`."""
 
+NOT_FINITE = "it puts out NaN or infinite values"
+ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
+CONSTANT = "it is the same for every image"
+
 
 @dataclass
 class _ModelRun:
-    """What one model has given so far, batch by batch."""
+    """One model of an extraction, with its results of each batch.
+
+    Attributes:
+        backbone: The model, on its device.
+        layers: The layers to extract.
+        preprocessing: Of its images.
+        settings: Of the extraction.
+        grams: Per batch, (layers, n, n) float64.
+        squares: Per batch, (layers,) float64, the sum over images of the squared `rms`.
+        not_finite: Modules with an output that was not finite.
+        constant: Why a module's output did not vary in a batch.
+        shapes: Shape of a module's output for one image.
+    """
 
     backbone: Backbone
     layers: LayerMap
     preprocessing: Preprocessing
+    settings: Settings
     grams: list[Tensor] = field(default_factory=list)
     squares: list[Tensor] = field(default_factory=list)
-    undefined: dict[str, str] = field(default_factory=dict)
+    not_finite: set[str] = field(default_factory=set)
+    constant: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def add(self, images: Tensor) -> None:
+        """Run the model on one batch, (n, ...), and add its Grams."""
+        model, device = self.backbone.model, self.backbone.device
+        pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
+        images = images.to(device)
+        if pixels is not None and type(model).__module__.startswith(CHANNELS_LAST_LIBRARIES):
+            images = images.contiguous(memory_format=torch.channels_last)
+
+        def to_gram(module: str, activation: Tensor) -> Product:
+            shape = tuple(activation.shape)
+            self.shapes[module] = shape[1:]
+            layout = channel_layout(shape, pixels, model.get_submodule(module), model)
+            features = FEATURES[self.settings.features](activation, layout)
+            with torch.autocast(device.type, enabled=False):
+                return anchored_product(features)
+
+        def forward(inputs: Tensor) -> Tensor:
+            if inputs.is_floating_point():
+                weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), inputs)
+                inputs = self.preprocessing.normalise(inputs).to(weight.dtype)
+            output: Tensor = model(inputs)
+            return output
+
+        dtype = PRECISIONS[self.settings.precision]
+        with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
+            # the first batch runs to the end, so that a layer that runs again is noticed
+            products = record(model, images, self.layers.modules, to_gram, run=forward, stop=bool(self.grams))
+        grams = centred_grams(products)
+        self.grams.append(grams.matrices)
+        self.squares.append(grams.rms.square() * len(images))
+        for module, finite, varies, size in zip(
+            self.layers.modules, grams.finite.tolist(), grams.varies.tolist(), grams.size.tolist(), strict=True
+        ):
+            if not finite:
+                self.not_finite.add(module)
+            elif not varies:
+                self.constant.setdefault(module, ZERO if size == 0 else CONSTANT)
+
+    def undefined(self) -> tuple[str, ...]:
+        """Return for each layer why it has no similarity, or "": it was not finite, or constant in every batch."""
+        traces = torch.stack([stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in self.grams]).sum(dim=0)
+        return tuple(
+            NOT_FINITE if module in self.not_finite else self.constant.get(module, "") if trace == 0 else ""
+            for module, trace in zip(self.layers.modules, traces.tolist(), strict=True)
+        )
 
 
 def extract(
@@ -70,7 +135,7 @@ def extract(
     registry.get(FEATURES, settings.features, "features")
     registry.get(dict.fromkeys(("own", "shared")), settings.preprocess, "preprocess")
     shared = models[0][0].preprocessing if settings.preprocess == "shared" else None
-    runs = [_ModelRun(backbone, layers, shared or backbone.preprocessing) for backbone, layers in models]
+    runs = [_ModelRun(backbone, layers, shared or backbone.preprocessing, settings) for backbone, layers in models]
     hashes: list[str] = []
     report = progress or (lambda _done, _total: None)
     report(0, images.total)
@@ -80,67 +145,17 @@ def extract(
             size = run.preprocessing.size
             if size not in fitted:
                 fitted[size] = _stack([run.preprocessing.fit(image) for image in batch])
-            with _out_of_memory_hint(len(batch)):
-                _run_batch(run, fitted[size], settings)
+            with out_of_memory_hint(len(batch), FEWEST):
+                run.add(fitted[size])
         hashes += [image_hash(image) for image in batch]
         report(len(hashes), images.total)
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
-    return [
-        _fingerprint(run, hashed, tuple(hashes), images, settings) for run, hashed in zip(runs, weights, strict=True)
-    ]
+    return [_fingerprint(run, digest, tuple(hashes), images) for run, digest in zip(runs, weights, strict=True)]
 
 
-def _run_batch(run: _ModelRun, images: Tensor, settings: Settings) -> None:
-    """Run one model on one batch and add its Grams."""
-    backbone, device = run.backbone, run.backbone.device
-    pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
-    images = images.to(device)
-    if pixels is not None and _takes_channels_last(backbone.model):
-        images = images.contiguous(memory_format=torch.channels_last)
-
-    def to_gram(module: str, activation: Tensor) -> Product:
-        run.shapes[module] = tuple(activation.shape[1:])
-        layout = channel_layout(tuple(activation.shape), pixels, backbone.model.get_submodule(module), backbone.model)
-        features = FEATURES[settings.features](activation, layout)
-        with torch.autocast(device.type, enabled=False):
-            return anchored_product(features)
-
-    def forward(inputs: Tensor) -> Tensor:
-        if inputs.is_floating_point():
-            inputs = run.preprocessing.normalise(inputs)
-        output: Tensor = backbone.model(_like_weights(inputs, backbone.model))
-        return output
-
-    dtype = PRECISIONS[settings.precision]
-    with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
-        # the first batch runs to the end, so that a layer that runs again is noticed
-        products = record(backbone.model, images, run.layers.modules, to_gram, run=forward, stop=bool(run.grams))
-    grams = centred_grams(products)
-    run.grams.append(grams.matrices)
-    run.squares.append(grams.rms.square() * len(images))
-    for index in (~(grams.finite & grams.varies)).nonzero().flatten().tolist():
-        run.undefined.setdefault(run.layers[index].module, _undefined_reason(grams, index))
-
-
-def _undefined_reason(grams: Grams, index: int) -> str:
-    """Return why a layer has no similarity."""
-    if not grams.finite[index]:
-        return "it puts out NaN or infinite values"
-    if grams.size[index] == 0:
-        return "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
-    return "it is the same for every image"
-
-
-def _fingerprint(
-    run: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream, settings: Settings
-) -> Fingerprint:
-    """Return the fingerprint of a model that has seen all batches."""
-    traces = torch.stack([stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in run.grams]).sum(dim=0)
-    undefined = tuple(
-        run.undefined.get(name, "") if trace == 0 or not _finite(run, name) else ""
-        for name, trace in zip(run.layers.modules, traces.tolist(), strict=True)
-    )
+def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream) -> Fingerprint:
+    """Return the fingerprint of a model that was run on all batches."""
     squares = torch.stack(run.squares).sum(dim=0) / len(hashes)
     origin, size = run.backbone.origin, run.preprocessing.size
     side = Side(
@@ -158,19 +173,14 @@ def _fingerprint(
         grams=tuple(run.grams),
         layers=run.layers,
         rms=tuple(squares.sqrt().tolist()),
-        undefined=undefined,
+        undefined=run.undefined(),
         side=side,
         images=hashes,
         source=images.source,
-        settings=replace(settings, batch=images.batch),  # known only now where an iterable sets it
+        settings=replace(run.settings, batch=images.batch),  # set by the first batch of an iterable
         skipped=tuple(images.skipped),
         shapes=tuple(run.shapes[module] for module in run.layers.modules),
     )
-
-
-def _finite(run: _ModelRun, name: str) -> bool:
-    """Return whether all activations of a layer were finite."""
-    return not run.undefined.get(name, "").startswith("it puts out")
 
 
 def _stack(images: list[Tensor]) -> Tensor:
@@ -179,44 +189,17 @@ def _stack(images: list[Tensor]) -> Tensor:
     if len(shapes) > 1:
         sizes = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
         raise DataError(
-            f"the model has no input size and the images differ in theirs ({sizes} …); wrap it: "
+            f"the model has no input size and the images have different ones ({sizes} …); wrap it: "
             "cka_probe.Backbone(model, size=(height, width), mean=…, std=…)"
         )
     return torch.stack(images)
 
 
-def _like_weights(images: Tensor, model: nn.Module) -> Tensor:
-    """Return float images in the dtype of the model's first floating parameter."""
-    weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
-    return images.to(weight.dtype) if weight is not None and images.is_floating_point() else images
-
-
-def _takes_channels_last(model: nn.Module) -> bool:
-    """Return whether a model comes from a library whose models accept channels-last images."""
-    return type(model).__module__.startswith(CHANNELS_LAST_LIBRARIES)
-
-
-@contextmanager
-def _out_of_memory_hint(batch: int) -> Iterator[None]:
-    """Turn running out of memory into one line that names a batch to try."""
-    try:
-        yield
-    except CkaProbeError:
-        raise
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise OutOfMemoryError(
-            f"out of memory with {batch} images in a batch; try --batch {max(batch // 2, 4)} (a smaller "
-            "--num does not help: memory holds one batch at a time)"
-        ) from error
-
-
 def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
     """Return index, name, module, shape (without the batch), stride and layout of a model's layers.
 
-    One grey image of the model's size (224 pixels where it has none) is run through it. A layer that cannot be
-    compared says so in place of its shape.
+    The model runs on two grey images of its size (224 pixels if it has none). For a layer that cannot be compared, the
+    reason takes the place of its shape.
 
     Args:
         backbone: The model.
@@ -236,7 +219,7 @@ def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
 def _describe_layer(
     shapes: list[tuple[int, ...]], pixels: tuple[int, int], module: str, model: nn.Module
 ) -> tuple[str, str, str]:
-    """Return shape, stride and layout of one layer for people, from the shapes of its outputs for two images."""
+    """Return shape, stride and layout of one layer as text, from the shapes of its outputs for two images."""
     if len(shapes) != 1:
         return f"runs {len(shapes)} times" if shapes else "never runs", "-", "-"
     shape = shapes[0]

@@ -1,8 +1,8 @@
-"""Choose `num` images by a seed.
+"""Choose images by a seed.
 
-Every command that takes `num` and `seed` uses `sample_indices`. `smallest_by_seed` chooses within a data set by names
-alone: it takes the names that give the smallest numbers when mixed with the seed. That choice depends neither on the
-order of a database nor on the machine, and a smaller choice is part of a larger one.
+Every command that takes `num` and `seed`, and every stage of a recipe, chooses by `sample_indices`. `smallest_by_seed`
+chooses within a data set by names alone: it takes the names whose hashes with the seed are the smallest numbers. That
+choice depends neither on the order of a database nor on the machine, and a smaller choice is part of a larger one.
 """
 
 import numpy as np
@@ -11,20 +11,25 @@ import numpy as np
 def sample_indices(total: int, num: int | None, seed: int) -> list[int]:
     """Return `num` of `total` indices (None: all) in random order; fewer of the same seed are the first of more.
 
+    Args:
+        total: Number of images.
+        num: Number of indices.
+        seed: Any integer.
+
     >>> sample_indices(10, 3, seed=0) == sample_indices(10, 5, seed=0)[:3]
     True
     """
-    indices: list[int] = np.random.default_rng(seed).permutation(total)[:num].tolist()
+    indices: list[int] = np.random.default_rng(seed % (1 << 64)).permutation(total)[:num].tolist()
     return indices
 
 
 def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return the positions of the keys that give the smallest numbers when mixed with the seed.
+    """Return the positions of the keys whose hashes with the seed are the smallest.
 
     Args:
         keys: (n,) bytes.
-        count: How many to choose.
-        seed: Any whole number.
+        count: Number of keys to choose.
+        seed: Any integer.
 
     Returns:
         (count,) positions in `keys`, ascending.
@@ -33,7 +38,7 @@ def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
     words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
     mixed = _mix(np.full(len(keys), seed % (1 << 64), np.uint64))
     for column in words.T:
-        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # zeros pad a key beyond its end
+        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # zeros pad shorter keys
     return np.sort(np.lexsort((keys, mixed))[:count])
 
 

@@ -54,9 +54,8 @@ from cka_probe.lab.losses import standardised
 from cka_probe.lab.scenes.layouts.files import write_affine_depth
 from cka_probe.lab.transforms import resized
 from cka_probe.models.checkpoint import Trained, file_hash, is_ckaprobe_checkpoint, load_trained, read_header
-from cka_probe.models.devices import pick_device
+from cka_probe.models.devices import full_float32, pick_device
 from cka_probe.models.load import weights_hash
-from cka_probe.models.recording import full_float32
 from cka_probe.progress import Progress
 
 FARTHEST = 10.0

@@ -1,4 +1,4 @@
-"""Where a model runs, how many images it is shown at once, and what happens when they do not fit."""
+"""The device that a model runs on, its precision there, and how many images fit into its memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +6,16 @@ from contextlib import contextmanager
 import torch
 
 from cka_probe.errors import DeviceError, OutOfMemoryError
-from cka_probe.models.recording import full_float32
 
 PIXELS = {"cuda": 1 << 22, "cpu": 1 << 20}
-"""Pixels of all windows in one forward pass, by device: eighteen, or four, windows of 480 x 480."""
+"""Pixels of all windows in one forward pass, by device: 18, or 4, windows of 480 x 480."""
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of this name; `auto` is a GPU where there is one.
+    """Return the device of this name; `auto` is a GPU if there is one.
 
     Raises:
-        DeviceError: It is not here.
+        DeviceError: There is no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -31,23 +30,54 @@ def pick_device(name: str) -> torch.device:
 
 
 def usual_batch(device: torch.device, views: int, size: tuple[int, int]) -> int:
-    """Return how many images a usual device has room for, of so many views of this size each."""
+    """Return how many images of `views` views of a size (height, width) each fit into the memory of a usual device."""
     return min(max(PIXELS.get(device.type, PIXELS["cpu"]) // (views * size[0] * size[1]), 1), 16)
 
 
 @contextmanager
-def predicting(device: torch.device, num: int) -> Iterator[None]:
-    """Run a model without gradients and in full float32.
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Turn TF32 off in matrix products and convolutions on a GPU; afterwards it is as before."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextmanager
+def out_of_memory_hint(batch: int, least: int = 1) -> Iterator[None]:
+    """Turn running out of memory into an error that names a batch to try.
 
     Args:
-        device: Where it runs.
-        num: Images in the batch, for the message.
+        batch: Images in the batch.
+        least: Least number of images that a batch can have.
 
     Raises:
-        OutOfMemoryError: They do not fit.
+        OutOfMemoryError: The batch does not fit into memory.
     """
     try:
-        with torch.inference_mode(), full_float32(device):
-            yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemoryError(f"out of memory with {num} images in a batch; try --batch {max(num // 2, 1)}") from error
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory with {batch} images in a batch; try --batch {max(batch // 2, least)} (a smaller --num does "
+            "not help: memory holds one batch at a time)"
+        ) from error
+
+
+@contextmanager
+def predicting(device: torch.device, num: int) -> Iterator[None]:
+    """Run a model on a batch of `num` images without gradients and in full float32.
+
+    Raises:
+        OutOfMemoryError: The batch does not fit into memory.
+    """
+    with torch.inference_mode(), full_float32(device), out_of_memory_hint(num):
+        yield

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -209,7 +210,7 @@ class CamPanel:
         }
         draw_image(ax, colours[row.kind](), aspect=row.aspect(panel), smooth=row.kind == "image")
         if row.kind == "map" and not cell.any():
-            white = {"color": "white", "fontsize": style.small()}
+            white: dict[str, Any] = {"color": "white", "fontsize": style.small()}
             ax.text(0.5, 0.5, ZERO, transform=ax.transAxes, ha="center", va="center", **white)
 
     def _scales(self) -> list[Scale]:
@@ -227,7 +228,7 @@ class CamPanel:
 
 def _name(ax: Axes, row: Row, panel: float) -> None:
     """Write what a row is to its left, and at its top the network that begins with it."""
-    where = {"rotation": 0, "ha": "right", "fontsize": style.small()}
+    where: dict[str, Any] = {"rotation": 0, "ha": "right", "fontsize": style.small()}
     if not row.model:
         ax.set_ylabel(row.word, va="center", **where)
         return

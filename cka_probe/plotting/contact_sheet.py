@@ -200,8 +200,8 @@ class ContactSheet:
             keys += colour_keys(dict(zip(words, colours, strict=True)))
         if self.flow:
             directions = np.array([[1, 0, -1, 0], [0, 1, 0, -1]], float)[:, None]
-            words = (f"flow of {self.flow:.3g} px to the right", "down", "to the left", "up")
-            keys += colour_keys(dict(zip(words, 255 * colouring.motion(directions, 1.0)[0, :, :3], strict=True)))
+            names = (f"flow of {self.flow:.3g} px to the right", "down", "to the left", "up")
+            keys += colour_keys(dict(zip(names, 255 * colouring.motion(directions, 1.0)[0, :, :3], strict=True)))
         fields = {name for name, _, _ in self._columns}
         if any(
             name not in tile.fields or colouring.lacks(name, tile.fields[name], len(self.names))

@@ -139,17 +139,19 @@ class DepthPanel:
     def _row(self, row: DepthRow, depth: tuple[float, float], worst: float) -> Row:
         """Return one image, its measured depth, and what the models predict."""
         sparse = 0 < (row.truth > 0).mean() < colouring.SPARSE
-        of_models = {}
+        of_models: dict[str, list[Tile]] = {}
         for model, predicted in row.predictions.items():
             error = relative_error(predicted, row.truth)
             mean = f"mean {np.nanmean(error):.3f}" if np.isfinite(error).any() else ""
-            finite = np.nan_to_num(predicted, posinf=1e6)
-            tiles = {
-                "depth": lambda finite=finite: Tile(colouring.inverse_depth(finite[None], *depth)),
-                "error": lambda error=error, mean=mean: Tile(_error_colours(error, worst, sparse=sparse), note=mean),
-                "edges": lambda model=model: Tile(_edges_over(row, model)),
-            }
-            of_models[model] = [tiles[part]() for part in self.parts]
+            of_models[model] = []
+            for part in self.parts:
+                if part == "depth":
+                    depths = np.nan_to_num(predicted, posinf=1e6)[None]
+                    of_models[model].append(Tile(colouring.inverse_depth(depths, *depth)))
+                elif part == "error":
+                    of_models[model].append(Tile(_error_colours(error, worst, sparse=sparse), note=mean))
+                else:
+                    of_models[model].append(Tile(_edges_over(row, model)))
         images = (
             Tile(colouring.opaque(row.image / 255), smooth=True),
             Tile(colouring.inverse_depth(row.truth[None], *depth)),

@@ -227,7 +227,7 @@ def metre_ticks(near: float, far: float) -> list[tuple[float, float]]:
 def colour_keys(colours: Mapping[str, Sequence[float]]) -> list[Artist]:
     """Return the legend's entries for colours, RGB in 0 … 255, by name."""
     edge: dict[str, Any] = {"edgecolor": "black", "linewidth": style.points(0.3)}
-    return [Patch(facecolor=np.array(rgb) / 255, label=name, **edge) for name, rgb in colours.items()]
+    return [Patch(facecolor=tuple(np.array(rgb) / 255), label=name, **edge) for name, rgb in colours.items()]
 
 
 def class_keys(maps: Sequence[np.ndarray], names: Sequence[str], colours: np.ndarray) -> list[Artist]:

@@ -7,15 +7,14 @@
 the page. The same folder gives the same bytes.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.report.blocks import Block, FigureBlock, Page, Section, folder_name
-from cka_probe.report.html import MAX_EMBEDDED, save_page
+from cka_probe.report.blocks import Block, Heading, Page
+from cka_probe.report.html import save_page
 
 NAME = "index.html"
 MAX_NAMES = 6  # files of a folder that an error message lists
@@ -35,15 +34,6 @@ class PageKind(NamedTuple):
     origin: str
     reader: str
     nested: bool = True
-
-    @property
-    def expected(self) -> str:
-        """The file and its origin, for messages."""
-        return f"{self.file} of {self.origin}"
-
-    def matches(self, folder: Path) -> bool:
-        """Return whether a folder is of this kind."""
-        return (folder / self.file).is_file()
 
 
 KINDS = {
@@ -72,33 +62,35 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
         DataError: The folder holds no results, or one of its files cannot be read.
         OutputError: The page cannot be written.
     """
-    path = Path(folder) / NAME if out is None else Path(out)
-    return save_page(_with_reachable_downloads(page_of(folder), path.parent), path)
+    return save_page(page_of(folder), Path(folder) / NAME if out is None else Path(out))
 
 
 def page_of(folder: str | Path) -> Page:
-    """Return the page of a folder.
+    """Return the page of a folder; several results in it are one below the other.
 
     Raises:
         DataError: The folder holds no results, or one of its files cannot be read.
     """
-    pages = _pages(Path(folder))
+    folder = Path(folder)
+    pages = _pages(folder)
     if len(pages) == 1:
         return replace(pages[0], label="")
-    readme = next((page for page in pages if page.label == "Report"), None)
     return Page(
-        title=readme.title if readme else folder_name(Path(folder)),
+        title=next((page.title for page in pages if page.label == "Report"), folder.resolve().name),
+        blocks=tuple(_labelled(block, page.label) for page in pages for block in page.blocks),
         subtitle=" ".join(page.subtitle for page in pages if page.subtitle),
-        sections=tuple(section for page in pages for section in _labelled_sections(page)),
         warnings=tuple(f"{page.label}: {warning}" for page in pages for warning in page.warnings),
-        provenance=tuple((f"{page.label}: {name}", value) for page in pages for name, value in page.provenance),
-        command="\n".join(page.command for page in pages if page.command),
     )
 
 
 def kinds_of(folder: Path) -> tuple[str, ...]:
     """Return the kinds that a folder is of, in the order of the table."""
-    return tuple(name for name, kind in KINDS.items() if kind.matches(folder))
+    return tuple(name for name, kind in KINDS.items() if (folder / kind.file).is_file())
+
+
+def _labelled(block: Block, label: str) -> Block:
+    """Return a block of one page among several: a heading begins with the page's label, unless it is of a report."""
+    return Heading(f"{label}: {block.text}") if isinstance(block, Heading) and label != "Report" else block
 
 
 def _pages(folder: Path) -> list[Page]:
@@ -106,10 +98,9 @@ def _pages(folder: Path) -> list[Page]:
     if not folder.is_dir():
         problem = "a file" if folder.is_file() else "nothing"
         raise DataError(f"expected a folder of results at {folder}, found {problem}; give the folder they are in")
-    own = kinds_of(folder)
     children = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    sources = [(name, folder) for name in own]
-    if "study" not in own:
+    sources = [(name, folder) for name in kinds_of(folder)]
+    if ("study", folder) not in sources:
         sources += [(name, path) for path in children for name in kinds_of(path) if KINDS[name].nested]
     if not sources:
         raise DataError(_no_results(folder, [path.name for path in children if kinds_of(path)]))
@@ -120,44 +111,16 @@ def _pages(folder: Path) -> list[Page]:
     for name, path in sources:
         page: Page = registry.resolve(KINDS[name].reader)(path)
         if path != folder:
-            label = path.name if paths.count(path) == 1 else f"{path.name}, {page.label}"
-            page = replace(page, label=label)
+            page = replace(page, label=path.name if paths.count(path) == 1 else f"{path.name}, {page.label}")
         pages.append(page)
     return pages
 
 
-def _no_results(folder: Path, children: Sequence[str]) -> str:
+def _no_results(folder: Path, children: list[str]) -> str:
     """Return the message for a folder without results: expected files, present files, and what to do."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     listing = f"{', '.join(names[:MAX_NAMES])}{more}" if names else "an empty folder"
-    expected = "; ".join(kind.expected for kind in KINDS.values())
+    expected = "; ".join(f"{kind.file} of {kind.origin}" for kind in KINDS.values())
     hint = f"one of the folders in it ({', '.join(children[:MAX_NAMES])})" if children else "the folder of a result"
     return f"{folder}: expected one of: {expected}; found {listing}; give {hint}"
-
-
-def _labelled_sections(page: Page) -> tuple[Section, ...]:
-    """Return the sections of one page among several, with its label in their titles."""
-    if page.label == "Report":
-        return page.sections
-    return tuple(replace(section, title=f"{page.label}: {section.title}") for section in page.sections)
-
-
-def _with_reachable_downloads(page: Page, folder: Path) -> Page:
-    """Return a page with only those downloads that lie in its folder, or are small enough together to be embedded."""
-    budget = MAX_EMBEDDED
-
-    def with_reachable(block: Block) -> Block:
-        nonlocal budget
-        if not isinstance(block, FigureBlock):
-            return block
-        paths = []
-        for path in map(Path, block.downloads):
-            size = 0 if path.resolve().is_relative_to(folder.resolve()) else path.stat().st_size
-            if size <= budget:
-                budget -= size
-                paths.append(path)
-        return replace(block, downloads=tuple(paths))
-
-    sections = (replace(section, blocks=tuple(map(with_reachable, section.blocks))) for section in page.sections)
-    return replace(page, sections=tuple(sections))

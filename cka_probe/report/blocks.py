@@ -1,10 +1,10 @@
-"""The content of a page, without HTML: sections of paragraphs, facts, tables, figures and matrices.
+"""The content of a page, without HTML: headings, texts, facts, tables, figures and matrices.
 
 The reader of a folder builds these values; `html.render` turns them into one document. The same values give the same
 bytes, so nothing here knows the time, the machine or the folder of the page.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,58 +17,31 @@ from cka_probe.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 """Suffixes of images that a browser shows, in order of preference."""
-DOWNLOAD_SUFFIXES = (".pdf", ".svg")
-"""Suffixes of other files of the same figure, offered as downloads."""
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
-class Paragraph:
-    """One paragraph of plain text.
+class Heading:
+    """The heading of the blocks up to the next one.
 
-    Attributes:
-        text: `code` and **strong** are marked up as in Markdown; nothing else is markup.
+    `code` and **strong** are marked up as in Markdown, here and in every caption, cell, fact and warning.
     """
 
     text: str
 
 
 @dataclass(frozen=True)
-class Markdown:
-    """Text of a report, rendered by markdown-it-py. Raw HTML and images in it are not rendered.
-
-    Attributes:
-        source: CommonMark.
-    """
+class Text:
+    """CommonMark with tables. Raw HTML, images and links to local files in it are not rendered."""
 
     source: str
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and their values: a description list.
-
-    Attributes:
-        pairs: (name, value), in order.
-    """
+    """Names and their values, in order: a description list."""
 
     pairs: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class NumberText:
-    """A cell that shows text and is sorted by a number, such as "0.214 ± 0.019".
-
-    Attributes:
-        text: Marked up as in a `Paragraph`; the CSV has it without the marks.
-        number: The sort key; NaN is sorted last.
-    """
-
-    text: str
-    number: float
-
-    def __str__(self) -> str:
-        return self.text.replace("**", "").replace("`", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,56 +64,39 @@ class FigureBlock:
     """An image with its caption.
 
     Attributes:
-        image: A file (`*.png`, `*.jpg`, `*.webp`, `*.svg`), or the bytes of one.
-        caption: A sentence, also used as the alternative text.
-        name: File name of the download, without suffix.
-        downloads: Files of the same figure. Those in the page's folder or below it are linked, others embedded.
+        image: A file (PNG, JPEG, WebP or SVG), or the bytes of one.
+        caption: A sentence, or "". It is also the alternative text; without one, the name is.
+        name: File name of the image, without suffix.
+        downloads: Files of the same figure. Those in the page's folder or below it are linked, small ones elsewhere
+            are embedded.
     """
 
-    image: str | Path | bytes
+    image: Path | bytes
     caption: str
     name: str
-    downloads: tuple[str | Path, ...] = ()
+    downloads: tuple[Path, ...] = ()
 
     @classmethod
     def from_file(cls, image: Path, caption: str) -> "FigureBlock":
-        """Return an image file with the other files of the same figure as downloads."""
-        others = [image.with_suffix(suffix) for suffix in DOWNLOAD_SUFFIXES if suffix != image.suffix]
-        return cls(image, caption, image.stem, tuple(path for path in others if path.is_file()))
+        """Return an image file with the vector files of the same figure as downloads."""
+        vectors = [image.with_suffix(suffix) for suffix in (".pdf", ".svg") if suffix != image.suffix]
+        return cls(image, caption, image.stem, tuple(path for path in vectors if path.is_file()))
 
 
 @dataclass(frozen=True, eq=False)
 class Thumbnails:
-    """Small images side by side.
-
-    Attributes:
-        images: (H, W, 3) uint8 each.
-        captions: One per image.
-
-    Raises:
-        DataError: The number of captions differs, or an image has another shape or dtype.
-    """
+    """Small images side by side, (H, W, 3) uint8 each, numbered from 1."""
 
     images: tuple[np.ndarray, ...]
-    captions: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.images) != len(self.captions):
-            raise DataError(f"expected {len(self.images)} captions of thumbnails, found {len(self.captions)}")
-        for image in self.images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise DataError(f"expected thumbnails (H, W, 3) uint8, found {image.shape} {image.dtype}")
 
 
 @dataclass(frozen=True, eq=False)
 class MatrixBlock:
-    """The interactive matrix: one layout, and a switch between measures.
+    """The interactive matrix, with a switch between measures.
 
     Attributes:
         results: By their name in the switch ("CKA, unbiased"), all with the same layers; the first is shown first.
         name: File name of the downloads, without suffix.
-        downloads: Files of the same results, as in `FigureBlock`; a large matrix is rounded in the page, and only
-            these have every digit.
 
     Raises:
         DataError: There is no result, or two of them have different layers.
@@ -148,36 +104,20 @@ class MatrixBlock:
 
     results: Mapping[str, SimilarityMatrix]
     name: str = "result"
-    downloads: tuple[str | Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.results:
             raise DataError("expected at least one result for a matrix, found none; omit the matrix")
         first = next(iter(self.results))
-        for name, result in self.results.items():
-            if modules(result) != modules(self.results[first]):
-                raise DataError(
-                    f"expected the same layers in all results of a matrix, found other layers in {name!r} than in "
-                    f"{first!r}; use one matrix for each"
-                )
+        others = [name for name, result in self.results.items() if modules(result) != modules(self.results[first])]
+        if others:
+            raise DataError(
+                f"expected the same layers in all results of a matrix, found other layers in {others[0]!r} than in "
+                f"{first!r}; use one matrix for each"
+            )
 
 
-Block = Paragraph | Markdown | Facts | TableBlock | FigureBlock | Thumbnails | MatrixBlock
-
-
-@dataclass(frozen=True, eq=False)
-class Section:
-    """A heading and the blocks under it.
-
-    Attributes:
-        title: The heading.
-        blocks: In order.
-        intro: A paragraph under the heading.
-    """
-
-    title: str
-    blocks: tuple[Block, ...]
-    intro: str = ""
+Block = Heading | Text | Facts | TableBlock | FigureBlock | Thumbnails | MatrixBlock
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,20 +126,16 @@ class Page:
 
     Attributes:
         title: The heading of the page.
-        subtitle: One sentence under it.
-        sections: In order.
+        blocks: Its content, in order.
+        subtitle: One sentence under the title.
         warnings: Sentences to read before quoting a number, in a box at the top.
-        provenance: (name, value) at the foot: hashes of models and images, settings, versions.
-        command: The command that reproduces the result.
-        label: Prefix of its sections where it is one of several on a page.
+        label: Prefix of its headings where it is one of several on a page.
     """
 
     title: str
-    subtitle: str
-    sections: tuple[Section, ...]
+    blocks: tuple[Block, ...]
+    subtitle: str = ""
     warnings: tuple[str, ...] = ()
-    provenance: tuple[tuple[str, str], ...] = ()
-    command: str = ""
     label: str = ""
 
 
@@ -208,13 +144,13 @@ def modules(result: SimilarityMatrix) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(axis.module for axis in result.rows), tuple(axis.module for axis in result.columns)
 
 
-def figures_in(folder: Path, captions: Mapping[str, str]) -> tuple[FigureBlock, ...]:
-    """Return the figures of a folder, by the captions of their file stems and in their order."""
-    figures = []
+def figures_in(folder: Path, title: str, captions: Mapping[str, str]) -> tuple[Block, ...]:
+    """Return a heading and the figures of a folder, by the captions of their file stems; nothing without figures."""
+    figures: list[Block] = []
     for stem, caption in captions.items():
         paths = [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
         figures += [FigureBlock.from_file(path, caption) for path in paths[:1]]
-    return tuple(figures)
+    return (Heading(title), *figures) if figures else ()
 
 
 def model_name(reference: str) -> str:
@@ -225,11 +161,6 @@ def model_name(reference: str) -> str:
     """
     path = Path(reference)
     return path.stem if path.suffix in CHECKPOINT_SUFFIXES else reference
-
-
-def folder_name(folder: Path) -> str:
-    """Return a folder's own name, whatever the working directory."""
-    return folder.resolve().name
 
 
 def format_value(value: Any) -> str:
@@ -249,10 +180,26 @@ def format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settings_pairs(
-    settings: Mapping[str, Any], versions: Mapping[str, Any], file_format: str
-) -> tuple[tuple[str, str], ...]:
-    """Return settings, versions and file format of a result for the foot of a page."""
-    pairs = [(str(name).replace("_", " "), format_value(value)) for name, value in settings.items()]
+def provenance_of(
+    command: str, hashes: Iterable[tuple[str, str]], settings: Mapping[str, Any], versions: Mapping[str, str], form: str
+) -> tuple[Block, ...]:
+    """Return the last section of a result's page.
+
+    Args:
+        command: What reproduces the result, or "" if a model or its data was in memory.
+        hashes: Of models and images, by what they are of.
+        settings: Of the result.
+        versions: Of packages.
+        form: Of the result's file.
+    """
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return (*pairs, ("versions", packages or "not recorded"), ("format", file_format))
+    pairs = [(name.replace("_", " "), format_value(value)) for name, value in settings.items()]
+    return (
+        Heading("Provenance"),
+        Text(
+            f"Reproduce this result with:\n\n```\n{command}\n```"
+            if command
+            else "A model or its data was in memory, so no command reproduces this result."
+        ),
+        Facts((*hashes, *pairs, ("versions", packages or "not recorded"), ("format", form))),
+    )

@@ -32,6 +32,8 @@ COMPARE_DEFAULTS = {
 """Options of `ckaprobe compare` that a result records under the same name, and their defaults."""
 GRADCAM_DEFAULTS = {"layer": "first", "target": "segmentation", "num": 8, "seed": 0, "tolerance": 1.0}
 """Options of `ckaprobe gradcam` that attributions record under the same name, and their defaults."""
+EVALUATE_DEFAULTS = {"resolution": "image", "canny": [0.1, 0.2], "seed": 0}
+"""Options of `ckaprobe evaluate` whose default does not depend on the dataset, and their defaults."""
 IN_MEMORY = ("a tensor", "a list of images")
 """Sources that a result names when its images had no file."""
 
@@ -43,17 +45,19 @@ def compare_command(result: SimilarityMatrix, out: str) -> str:
         result: A result of `compare`.
         out: The folder it is written to.
     """
-    if any(map(_in_memory, (result.x.reference, result.y.reference, str(result.images["source"])))):
+    source, references = str(result.images["source"]), (result.x.reference, result.y.reference)
+    if any(map(_in_memory, (*references, source))):
         return ""
-    settings = result.settings
-    words = ["compare", _operand(result.x.reference), _operand(result.y.reference)]
-    words += ["--data", str(result.images["source"])]
     x, y = layer_option(result.rows), layer_option(result.columns)
-    if not (_is_default(result.rows, result.x.architecture) and _is_default(result.columns, result.y.architecture)):
-        words += ["--layers", x, *(["--layers-y", y] if y != x else [])]
-    words += _options({name: settings[name] for name in COMPARE_DEFAULTS if name in settings}, COMPARE_DEFAULTS)
-    words += ["--skip-bad"] if result.images.get("skipped") else []
-    return _line([*words, "--out", out])
+    default = _is_default(result.rows, result.x.architecture) and _is_default(result.columns, result.y.architecture)
+    options = {
+        "data": source,
+        "layers": None if default else x,
+        "layers_y": None if default or x == y else y,
+        **{name: result.settings.get(name) for name in COMPARE_DEFAULTS},
+        "skip_bad": bool(result.images.get("skipped")),
+    }
+    return _command("compare", references, options, COMPARE_DEFAULTS, out)
 
 
 def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
@@ -61,20 +65,26 @@ def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
 
     Rules whose default depends on the dataset are always written.
     """
-    if _in_memory(str(scores.data["source"])):
-        return ""
     from cka_probe.lab.evaluation.label_scores import LabelScores
 
-    settings = dict(scores.settings)
-    words = ["evaluate", _operand(str(scores.model["reference"])), "--on", str(scores.data["source"])]
-    has_labels = isinstance(scores, LabelScores)
-    defaults = {"resolution": "image"} if has_labels else {"scaling": ""}
-    words += _options({name: settings.get(name) for name in defaults}, defaults)
-    if not has_labels:
-        words += _depth_rules(settings)
-    if settings.get("flip_test") is not None and settings["flip_test"] is has_labels:
-        words.append("--flip-test" if has_labels else "--no-flip-test")
-    return _line([*words, *_options({name: settings.get(name) for name in ("num", "seed")}, {"seed": 0}), "--out", out])
+    source, settings = str(scores.data["source"]), dict(scores.settings)
+    if _in_memory(source):
+        return ""
+    flip_test, cap = settings.get("flip_test"), settings.get("cap")
+    rules: dict[str, Any]
+    if isinstance(scores, LabelScores):
+        rules = {"resolution": settings.get("resolution"), "flip_test": flip_test}
+    else:
+        rules = {
+            "scaling": settings.get("scaling"),
+            "eigen_crop": settings.get("eigen_crop"),
+            "no_crop": settings.get("eigen_crop") is False,
+            "cap": None if cap is None else [cap[0], "inf" if cap[1] is None else cap[1]],
+            **{name: settings.get(name) for name in ("crops", "feathered", "canny")},
+            "no_flip_test": flip_test is False,
+        }
+    options = {"on": source, **rules, "num": settings.get("num"), "seed": settings.get("seed")}
+    return _command("evaluate", [str(scores.model["reference"])], options, EVALUATE_DEFAULTS, out)
 
 
 def gradcam_command(attributions: Attributions, out: str) -> str:
@@ -82,17 +92,18 @@ def gradcam_command(attributions: Attributions, out: str) -> str:
 
     The number of images in the figure is not recorded; the command uses its default.
     """
-    if _in_memory(str(attributions.data["source"])):
+    source, settings, names = str(attributions.data["source"]), attributions.settings, list(attributions.models)
+    if _in_memory(source):
         return ""
-    settings = attributions.settings
     references = [str(model["reference"]) for model in attributions.models.values()]
-    words = ["gradcam", *map(_operand, references), "--data", str(attributions.data["source"])]
-    if list(attributions.models) != distinct_names(references):
-        words += ["--names", ",".join(attributions.models)]
-    words += _options({name: settings.get(name) for name in GRADCAM_DEFAULTS}, GRADCAM_DEFAULTS)
-    words += ["--num", "0"] if settings.get("num") is None else []
-    words += ["--log-softmax"] if settings.get("log_softmax") else []
-    return _line([*words, "--out", out])
+    options = {
+        "data": source,
+        "names": None if names == distinct_names(references) else ",".join(names),
+        **{name: settings.get(name) for name in GRADCAM_DEFAULTS},
+        "num": settings.get("num") or 0,
+        "log_softmax": settings.get("log_softmax"),
+    }
+    return _command("gradcam", references, options, GRADCAM_DEFAULTS, out)
 
 
 def train_command(table: Mapping[str, Any], out: str) -> str:
@@ -106,13 +117,12 @@ def train_command(table: Mapping[str, Any], out: str) -> str:
     """
     from cka_probe.lab.training.recipe import bundled
 
-    name, data = str(table.get("name")), table.get("data") or {}
-    overrides = [f"data.{key}={path}" for key, path in data.items() if path]
-    overrides += [f"seed={table['seed']}"] if table.get("seed") else []
+    name, data, seed = str(table.get("name")), table.get("data") or {}, table.get("seed")
+    overrides = [f"data.{key}={path}" for key, path in data.items() if path] + ([f"seed={seed}"] if seed else [])
     if name in bundled() and _is_bundled(table, name, overrides):
-        words = ["train", "--recipe", name, *(word for override in overrides for word in ("--set", override))]
-        return _line([*words, "--out", out])
-    return _line(["train", "--recipe", f"{out}/recipe.json", "--out", f"{out}-again"])
+        changes = [word for override in overrides for word in ("--set", override)]
+        return shlex.join(["ckaprobe", "train", "--recipe", name, *changes, "--out", out])
+    return _command("train", (), {"recipe": f"{out}/recipe.json"}, {}, f"{out}-again")
 
 
 def _is_bundled(table: Mapping[str, Any], name: str, overrides: Iterable[str]) -> bool:
@@ -125,24 +135,25 @@ def _is_bundled(table: Mapping[str, Any], name: str, overrides: Iterable[str]) -
         return False  # the recipe is of another version of the package
 
 
-def _depth_rules(settings: Mapping[str, Any]) -> list[str]:
-    """Return the options of `ckaprobe evaluate` for depth only."""
-    words = []
-    if settings.get("eigen_crop") is not None:
-        words.append("--eigen-crop" if settings["eigen_crop"] else "--no-crop")
-    if settings.get("cap") is not None:
-        low, high = settings["cap"]
-        words += ["--cap", str(low), "inf" if high is None else str(high)]
-    words += _options({"crops": settings.get("crops")}, {})
-    words += ["--feathered"] if settings.get("feathered") else []
-    canny = settings.get("canny")
-    return words + (["--canny", *map(str, canny)] if canny and list(canny) != [0.1, 0.2] else [])
+def _command(
+    name: str, operands: Iterable[str], options: Mapping[str, Any], defaults: Mapping[str, Any], out: str
+) -> str:
+    """Return a command line quoted for a shell.
 
-
-def _options(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-    """Return the options of settings that are not None and differ from their defaults."""
-    changed = {name: value for name, value in settings.items() if value is not None and value != defaults.get(name)}
-    return [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    Args:
+        name: The command.
+        operands: References; one that a parser would mistake for an option becomes a path.
+        options: Values by name. True is a flag, a list several words; None, False and defaults are omitted.
+        defaults: Values to omit.
+        out: The folder to write to.
+    """
+    words = ["ckaprobe", name, *(f"./{word}" if word.startswith("-") else word for word in operands)]
+    for option, value in options.items():
+        if value is None or value is False or value == defaults.get(option):
+            continue
+        values = [] if value is True else value if isinstance(value, list | tuple) else [value]
+        words += [f"--{option.replace('_', '-')}", *map(str, values)]
+    return shlex.join([*words, "--out", out])
 
 
 def _is_default(axes: tuple[Axis, ...], architecture: str) -> bool:
@@ -160,13 +171,3 @@ def layer_option(axes: tuple[Axis, ...]) -> str:
 def _in_memory(reference: str) -> bool:
     """Return whether a reference is a description or a class name instead of a path or specification."""
     return reference in IN_MEMORY or (re.fullmatch(r"[A-Z]\w*", reference) is not None and not Path(reference).exists())
-
-
-def _operand(reference: str) -> str:
-    """Return a reference that a parser does not mistake for an option."""
-    return f"./{reference}" if reference.startswith("-") else reference
-
-
-def _line(words: Iterable[str]) -> str:
-    """Return a command line quoted for a shell."""
-    return shlex.join(["ckaprobe", *words])

@@ -5,8 +5,8 @@ other images or without one of the layers are not used, and the page says so. Wh
 amount of work and never on a clock, so that the same folder gives the same page.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,17 +21,16 @@ from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.report.blocks import (
     Block,
     Facts,
+    Heading,
     MatrixBlock,
     Page,
-    Paragraph,
-    Section,
     TableBlock,
+    Text,
     Thumbnails,
     figures_in,
-    folder_name,
     format_value,
     model_name,
-    settings_pairs,
+    provenance_of,
 )
 from cka_probe.report.commands import compare_command
 from cka_probe.similarity import ESTIMATORS
@@ -62,33 +61,38 @@ def read(folder: Path) -> Page:
     """
     result = SimilarityMatrix.load(folder / "result.json")
     results, notes = measures_of(folder, result)
-    names = model_name(result.x.reference), model_name(result.y.reference)
-    figures = figures_in(folder, CAPTIONS)
-    command = compare_command(result, folder_name(folder))
-    sections = [
-        Section("Similarity", (MatrixBlock(results), *map(Paragraph, notes)), intro=summary(result)),
-        *_diagonal(result),
-        Section("What was compared", _inputs(folder, result)),
-        Section("Layers", _layers(result)),
-    ]
-    sections += [Section("Figures", figures)] if figures else []
-    if not command:
-        text = "A model or the images were given in memory, so no command reproduces this result."
-        sections.append(Section("How to reproduce it", (Paragraph(text),)))
-    hashes = [("x, hash of the weights", result.x.hash), ("y, hash of the weights", result.y.hash)]
-    hashes.append(("images, hash", str(result.images["hash"])))
+    names, images = (model_name(result.x.reference), model_name(result.y.reference)), result.images
+    command = compare_command(result, folder.resolve().name)
+    hashes = (
+        ("x, hash of the weights", result.x.hash),
+        ("y, hash of the weights", result.y.hash),
+        ("images, hash", str(images["hash"])),
+    )
+    omitted = f", {len(images['skipped'])} unreadable ones omitted" if images.get("skipped") else ""
     return Page(
         title=f"{names[0]}, layer by layer" if result.x == result.y else f"{names[0]} and {names[1]}, layer by layer",
-        subtitle=_subtitle(result),
-        sections=tuple(sections),
+        blocks=(
+            Heading("Similarity"),
+            Text(summary(result)),
+            MatrixBlock(results),
+            Text("\n\n".join(notes)),
+            *_diagonal(result),
+            Heading("What was compared"),
+            Facts(_facts(result)),
+            _thumbnails(folder / STRIP),
+            Heading("Layers"),
+            *_layers(result),
+            *figures_in(folder, "Figures", CAPTIONS),
+            *provenance_of(command, hashes, result.settings, result.versions, FORMAT),
+        ),
+        subtitle=f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
+        f"{result.num_examples} images from {images['source']}{omitted}.",
         warnings=tuple(warnings_for(result)),
-        provenance=(*hashes, *settings_pairs(result.settings, result.versions, FORMAT)),
-        command=command,
         label="Comparison",
     )
 
 
-def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, SimilarityMatrix], tuple[str, ...]]:
+def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, SimilarityMatrix], list[str]]:
     """Return a result and, from its fingerprints, the same comparison by other measures.
 
     Args:
@@ -99,18 +103,38 @@ def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, Simil
         Results by their name in the page's switch, and sentences: which measures are missing and why, and which were
         computed for the page.
     """
-    only = {result_title(result): result}
-    paths = [folder / f"{side}.fingerprint" for side in ("x", "y")]
-    if missing := [f"`{path.name}`" for path in paths if not path.is_file()]:
-        return only, (f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown.",)
-    prints = [Fingerprint.load(path) for path in paths]
-    axes = result.rows, result.columns
-    for path, side, layers, fingerprint in zip(paths, (result.x, result.y), axes, prints, strict=True):
-        if problem := _mismatch(result, side, layers, fingerprint):
-            return only, (f"`{path.name}` {problem}: only the stored result is shown.",)
-    maps = [LayerMap(tuple(Layer(axis.name, axis.module) for axis in layers)) for layers in axes]
-    x, y = (fingerprint.subset(layers) for fingerprint, layers in zip(prints, maps, strict=True))
-    return _other_measures(result, x, y)
+    results = {result_title(result): result}
+    sides = {"x": (result.x, result.rows), "y": (result.y, result.columns)}
+    if missing := [f"`{name}.fingerprint`" for name in sides if not (folder / f"{name}.fingerprint").is_file()]:
+        return results, [f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown."]
+    fingerprints = []
+    for name, (side, axes) in sides.items():
+        fingerprint = Fingerprint.load(folder / f"{name}.fingerprint")
+        if problem := _mismatch(result, side, axes, fingerprint):
+            return results, [f"`{name}.fingerprint` {problem}: only the stored result is shown."]
+        fingerprints.append(fingerprint.subset(LayerMap(tuple(Layer(axis.name, axis.module) for axis in axes))))
+    skipped, computed = [], []
+    work = result.values.size * sum(float(stack.shape[-1]) ** 3 for stack in fingerprints[0].grams)
+    for name, measure in MEASURES.items():
+        for estimator in ESTIMATORS if measure.sums else (None,):
+            if (result.settings.get("measure", "cka"), result.settings.get("estimator")) == (name, estimator):
+                continue
+            if work > MAX_WORK.get(name, DEFAULT_MAX_WORK):
+                skipped.append(measure.title)
+                continue
+            count = PERMUTATIONS.get(name, 0)
+            options: dict[str, Any] = {"estimator": estimator} if estimator else {}
+            try:
+                other = compare_fingerprints(*fingerprints, measure=name, permutations=count, **options)
+            except CkaProbeError as error:
+                skipped.append(f"{measure.title} ({error})")
+                continue
+            results[result_title(other)] = other
+            computed.append(f"{result_title(other)}, with {count or 'no'} permutations")
+    notes = [f"Computed for this page, from the fingerprints: {'; '.join(computed)}."] if computed else []
+    if skipped:
+        notes.append(f"Not computed for this page: {', '.join(skipped)}; use `ckaprobe compare --measure`.")
+    return results, notes
 
 
 def result_title(result: SimilarityMatrix) -> str:
@@ -119,40 +143,6 @@ def result_title(result: SimilarityMatrix) -> str:
     measure = settings.get("measure", "cka")
     name = "CKA" if measure == "cka" else str(settings.get("title", measure))
     return f"{name}, {settings['estimator']}" if settings.get("estimator") else name
-
-
-def _other_measures(
-    result: SimilarityMatrix, x: Fingerprint, y: Fingerprint
-) -> tuple[dict[str, SimilarityMatrix], tuple[str, ...]]:
-    """Return the result and every other measure that takes little time, with sentences on what was computed."""
-    results, skipped, computed = {result_title(result): result}, [], []
-    work = result.values.size * sum(float(stack.shape[-1]) ** 3 for stack in x.grams)
-    for measure, estimator in _alternatives(result):
-        if work > MAX_WORK.get(measure, DEFAULT_MAX_WORK):
-            skipped.append(MEASURES[measure].title)
-            continue
-        count = PERMUTATIONS.get(measure, 0)
-        options = {"estimator": estimator} if estimator else {}
-        try:
-            other = compare_fingerprints(x, y, measure=measure, permutations=count, **options)
-        except CkaProbeError as error:
-            skipped.append(f"{MEASURES[measure].title} ({error})")
-            continue
-        results[result_title(other)] = other
-        computed.append(f"{result_title(other)}, with {count or 'no'} permutations")
-    notes = [f"Computed for this page, from the fingerprints: {'; '.join(computed)}."] if computed else []
-    if skipped:
-        notes.append(f"Not computed for this page: {', '.join(skipped)}; use `ckaprobe compare --measure`.")
-    return results, tuple(notes)
-
-
-def _alternatives(result: SimilarityMatrix) -> Iterator[tuple[str, str | None]]:
-    """Yield every other measure, and estimator of a measure that has several."""
-    current = result.settings.get("measure", "cka"), result.settings.get("estimator")
-    for name, measure in MEASURES.items():
-        for estimator in ESTIMATORS if measure.sums else (None,):
-            if current != (name, estimator):
-                yield name, estimator
 
 
 def _mismatch(result: SimilarityMatrix, side: Side, axes: tuple[Axis, ...], fingerprint: Fingerprint) -> str:
@@ -165,16 +155,6 @@ def _mismatch(result: SimilarityMatrix, side: Side, axes: tuple[Axis, ...], fing
         return "is of other features than the result"
     absent = [axis.module for axis in axes if axis.module not in fingerprint.layers.modules]
     return f"lacks the layer {absent[0]}" if absent else ""
-
-
-def _subtitle(result: SimilarityMatrix) -> str:
-    """Return what was computed, in a sentence."""
-    skipped = len(result.images.get("skipped") or ())
-    return (
-        f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
-        f"{result.num_examples} images from {result.images['source']}"
-        f"{f', {skipped} unreadable ones omitted' if skipped else ''}."
-    )
 
 
 def summary(result: SimilarityMatrix) -> str:
@@ -201,43 +181,41 @@ def _cell(result: SimilarityMatrix, row: int, column: int) -> str:
     return f"{' and '.join(f'`{name}`' for name in names)} at {value:.3f}{interval}"
 
 
-def _diagonal(result: SimilarityMatrix) -> tuple[Section, ...]:
+def _diagonal(result: SimilarityMatrix) -> tuple[Block, ...]:
     """Return the table of the diagonal of a square matrix."""
     if len(result.rows) != len(result.columns):
         return ()
     table = result.diagonal().reset_index().drop(columns=["rms_x", "rms_y"])
-    same = [axis.name for axis in result.rows] == [axis.name for axis in result.columns]
-    if not same:
+    if [axis.name for axis in result.rows] != [axis.name for axis in result.columns]:
         table.insert(2, "layer of y", [axis.name for axis in result.columns])
         table = table.rename(columns={"layer": "layer of x"})
     table["p"] = np.diagonal(result.p_values)
     table = table.rename(columns={"null": "chance (95 %)"})
     caption = "Each layer of x with the layer of y at the same position: value, ends of the 95 % interval, chance, p."
-    return (Section("Layer by layer", (TableBlock(table, caption, "diagonal"),)),)
+    return Heading("Layer by layer"), TableBlock(table, caption, "diagonal")
 
 
-def _inputs(folder: Path, result: SimilarityMatrix) -> tuple[Block, ...]:
-    images = result.images
-    pairs = [("x, rows", _side(result.x)), ("y, columns", _side(result.y))]
-    pairs.append(("images", f"{result.num_examples} from {images['source']}"))
-    pairs += [("omitted", str(name)) for name in images.get("skipped") or ()]
-    pairs += [(f"note on {side}", note) for side in ("x", "y") for note in getattr(result, side).notes]
-    return Facts(tuple(pairs)), _thumbnails(folder / STRIP)
+def _facts(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
+    return (
+        ("x, rows", _side(result.x)),
+        ("y, columns", _side(result.y)),
+        ("images", f"{result.num_examples} from {result.images['source']}"),
+        *(("omitted", str(name)) for name in result.images.get("skipped") or ()),
+        *((f"note on {name}", note) for name, side in (("x", result.x), ("y", result.y)) for note in side.notes),
+    )
 
 
 def _side(side: Side) -> str:
-    preprocessing = side.preprocessing
-    size = preprocessing.get("size")
+    size, mean, std = (side.preprocessing.get(name) for name in ("size", "mean", "std"))
     size = TIMES.join(map(str, size)) if isinstance(size, list | tuple) else size
     text = f"{side.reference} ({side.architecture})" + (f", input {size} pixels" if size else "")
-    mean, std = preprocessing.get("mean"), preprocessing.get("std")
     return f"{text}; mean {format_value(mean)}, std {format_value(std)}" if size and mean and std else text
 
 
 def _thumbnails(path: Path) -> Block:
     """Return the images of a strip of squares, or a sentence that they are missing."""
     if not path.is_file():
-        return Paragraph(f"The images are not shown: the result's folder has no `{STRIP}`.")
+        return Text(f"The images are not shown: the result's folder has no `{STRIP}`.")
     try:
         with Image.open(path) as file:
             strip = np.asarray(file.convert("RGB"))
@@ -245,38 +223,29 @@ def _thumbnails(path: Path) -> Block:
         raise DataError(f"{path}: expected a strip of images, found {error}; delete it or compare again") from error
     side = strip.shape[0]
     squares = tuple(strip[:, left : left + side] for left in range(0, strip.shape[1] - side + 1, side))
-    if not squares:
-        return Paragraph(f"The images are not shown: `{STRIP}` is not a row of squares.")
-    return Thumbnails(squares, tuple(f"image {number}" for number in range(1, len(squares) + 1)))
+    return Thumbnails(squares) if squares else Text(f"The images are not shown: `{STRIP}` is not a row of squares.")
 
 
 def _layers(result: SimilarityMatrix) -> tuple[Block, ...]:
     """Return the layers of both sides, in one table where they are the same."""
-    layers = [[(axis.name, axis.module, axis.shape) for axis in axes] for axes in (result.rows, result.columns)]
-    rms = "rms is the root mean square of the variation over images, in the layer's own units."
-    blocks: list[Block]
-    if layers[0] == layers[1]:
-        frame = _table(result.rows).rename(columns={"rms": "rms in x"})
-        frame["rms in y"] = [axis.rms for axis in result.columns]
-        blocks = [TableBlock(frame, f"The layers of both. {rms}", "layers")]
-    else:
-        blocks = [
-            TableBlock(_table(axes), f"The layers of {side}. {rms}", f"layers_{side}")
-            for side, axes in (("x", result.rows), ("y", result.columns))
-        ]
-    if not any(axis.shape for axis in (*result.rows, *result.columns)):
-        blocks.append(Paragraph("This result is of a version that did not record the shapes of layers."))
-    return tuple(blocks)
+    rows, columns = (_layer_frame(axes) for axes in (result.rows, result.columns))
+    unit = "rms is the root mean square of the variation over images, in the layer's own units."
+    if rows.drop(columns="rms").equals(columns.drop(columns="rms")):
+        both = rows.rename(columns={"rms": "rms in x"}).assign(**{"rms in y": columns["rms"]})
+        return (TableBlock(both, f"The layers of both. {unit}", "layers"),)
+    return (
+        TableBlock(rows, f"The layers of x. {unit}", "layers_x"),
+        TableBlock(columns, f"The layers of y. {unit}", "layers_y"),
+    )
 
 
-def _table(axes: tuple[Axis, ...]) -> pd.DataFrame:
-    columns = {
-        "index": range(len(axes)),
-        "layer": [axis.name for axis in axes],
-        "module": [axis.module for axis in axes],
-        "shape": [TIMES.join(map(str, axis.shape)) for axis in axes],
-        "rms": [axis.rms for axis in axes],
-    }
-    if not any(columns["shape"]):
-        del columns["shape"]
-    return pd.DataFrame(columns)
+def _layer_frame(axes: tuple[Axis, ...]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "index": range(len(axes)),
+            "layer": [axis.name for axis in axes],
+            "module": [axis.module for axis in axes],
+            "shape": [TIMES.join(map(str, axis.shape)) for axis in axes],
+            "rms": [axis.rms for axis in axes],
+        }
+    )

@@ -6,14 +6,13 @@ from cka_probe.attribution.attributions import FORMAT, MEASURES, UNLABELLED, Att
 from cka_probe.report.blocks import (
     Block,
     Facts,
+    Heading,
     Page,
-    Paragraph,
-    Section,
     TableBlock,
+    Text,
     figures_in,
-    folder_name,
     format_value,
-    settings_pairs,
+    provenance_of,
 )
 from cka_probe.report.commands import gradcam_command
 
@@ -29,42 +28,44 @@ def read(folder: Path) -> Page:
     """
     attributions = Attributions.load(folder / "gradcam.json")
     data, settings = attributions.data, attributions.settings
-    figures: tuple[Block, ...] = figures_in(folder, CAPTIONS) or (Paragraph("The folder has no figure of the maps."),)
-    sections = [Section("Maps", figures)]
-    if data["labels"]:
-        intro = _summary(attributions)
-        sections.append(Section("Do maps follow the boundaries of classes?", _alignment(attributions), intro))
-    sections.append(Section("What was attributed", (Facts(_facts(attributions)),)))
-    sections.append(Section("Each image", (_images(attributions),)))
+    command = gradcam_command(attributions, folder.resolve().name)
     hashes = [(f"{name}, hash", str(model["hash"])) for name, model in attributions.models.items() if "hash" in model]
     hashes.append(("images, hash", str(data.get("hash", "not recorded"))))
+    images = attributions.table.replace("", None).dropna(axis="columns", how="all")
     return Page(
         title=f"Grad-CAM of {', '.join(attributions.models)}",
+        blocks=(
+            *figures_in(folder, "Maps", CAPTIONS),
+            *(_alignment(attributions) if data["labels"] else ()),
+            Heading("What was attributed"),
+            Facts(_facts(attributions)),
+            Heading("Each image"),
+            TableBlock(images, "A row for each checkpoint and image.", "images"),
+            *provenance_of(command, hashes, settings, attributions.versions, FORMAT),
+        ),
         subtitle=f"Target {settings['target']}, over {len(attributions.images)} images from {data['source']}.",
-        sections=tuple(sections),
         warnings=_warnings(attributions),
-        provenance=(*hashes, *settings_pairs(settings, attributions.versions, FORMAT)),
-        command=gradcam_command(attributions, folder_name(folder)),
         label="Grad-CAM",
     )
 
 
-def _summary(attributions: Attributions) -> str:
-    """Return whether the maps are above chance and above controls that know nothing of the classes."""
-    sentences = verdicts(attributions.differences())
-    return " ".join([*sentences, "In brackets: difference of average precision, 95 %."]) if sentences else ""
-
-
 def _alignment(attributions: Attributions) -> tuple[Block, ...]:
-    """Return how well maps follow boundaries, with paired differences and controls."""
+    """Return how well maps follow boundaries, with paired differences, and controls that know nothing of classes."""
+    differences = attributions.differences()
+    sentences = verdicts(differences)
     intervals = attributions.intervals().rename(columns={"num": "images"})
-    differences = attributions.differences().rename(columns={"value": "first less second", "num": "images"})
-    own = intervals["measure"].isin(MEASURES)
+    is_measure = intervals["measure"].isin(MEASURES)
     main, controls, differences = (
         table.assign(measure=table["measure"].map(describe_column))
-        for table in (intervals[own], intervals[~own], differences)
+        for table in (
+            intervals[is_measure],
+            intervals[~is_measure],
+            differences.rename(columns={"value": "first less second", "num": "images"}),
+        )
     )
     return (
+        Heading("Do maps follow the boundaries of classes?"),
+        Text(" ".join([*sentences, "In brackets: difference of average precision, 95 %."]) if sentences else ""),
         TableBlock(main, "Of the map's steepness with the label boundaries; mean over images, 95 %.", "alignment"),
         TableBlock(differences, "Paired differences on the same images, with their intervals.", "differences"),
         TableBlock(controls, "Chance, and maps that do not depend on the network.", "controls"),
@@ -79,12 +80,6 @@ def _facts(attributions: Attributions) -> tuple[tuple[str, str], ...]:
         if key != "hash" and value not in ("", None)
     ]
     return (*pairs, ("images", f"{len(attributions.images)} from {attributions.data['source']}"))
-
-
-def _images(attributions: Attributions) -> TableBlock:
-    """Return the numbers of every image, without empty columns."""
-    frame = attributions.table.replace("", None).dropna(axis="columns", how="all")
-    return TableBlock(frame, "A row for each checkpoint and image.", "images")
 
 
 def _warnings(attributions: Attributions) -> tuple[str, ...]:

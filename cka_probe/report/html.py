@@ -9,9 +9,8 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Iterator
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,25 +22,29 @@ from markupsafe import Markup, escape
 
 from cka_probe.errors import OutputError
 from cka_probe.files import atomic_write
-from cka_probe.plotting import style
 from cka_probe.report import images, matrix, tables
-from cka_probe.report.blocks import Block, FigureBlock, MatrixBlock, Page, TableBlock, Thumbnails
+from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, Page
 
 MAX_BYTES = 3_000_000
-MAX_EMBEDDED = 300_000  # bytes of a download outside the page's folder
+MAX_EMBEDDED = 300_000  # bytes of all downloads outside the page's folder
 INLINE = re.compile(r"`([^`]+)`|\*\*(\S(?:[^*]*\S)?)\*\*")
+POLICY = "default-src 'none'; img-src data:; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"
 
 
-@dataclass(frozen=True)
-class Download:
-    """A link to a file: its label, its address, and its file name."""
+def save_page(page: Page, path: Path) -> Path:
+    """Write the page; files in its folder are linked instead of embedded.
 
-    label: str
-    address: str
-    name: str
+    Raises:
+        OutputError: The page is too large or cannot be written.
+        DataError: An image cannot be read.
+    """
+    document = render(page, path.parent)
+    with atomic_write(path) as temporary:
+        temporary.write_text(document, encoding="utf-8", newline="\n")
+    return path
 
 
-def render(page: Page, folder: str | Path | None = None) -> str:
+def render(page: Page, folder: Path | None = None) -> str:
     """Return the page as one HTML document.
 
     Args:
@@ -55,111 +58,80 @@ def render(page: Page, folder: str | Path | None = None) -> str:
         OutputError: It is larger, however small the images; the largest blocks are named.
         DataError: An image cannot be read.
     """
-    directory = None if folder is None else Path(folder)
-    blocks = [block for section in page.sections for block in section.blocks]
-    ids = UniqueIds("contents", "warnings", "provenance", "main")
-    anchors = [ids.new(f"{_kind(block)} {getattr(block, 'name', '')}") for block in blocks]
-    exact = sum(matrix.exact_length(block) for block in blocks if isinstance(block, MatrixBlock)) <= matrix.MAX_EXACT
-    rendered: list[Markup] = []
-    document = ""
+    slugs = (re.sub("[^a-z0-9]+", "-", _title(block).lower()) for block in page.blocks)
+    blocks = {f"{slug}-{index}": block for index, (slug, block) in enumerate(zip(slugs, page.blocks, strict=True))}
+    matrices = [block for block in page.blocks if isinstance(block, MatrixBlock)]
+    exact = sum(map(matrix.exact_length, matrices)) <= matrix.MAX_EXACT
+    downloads = dict(zip(blocks, _downloads(page, folder), strict=True))
+    template = _TEMPLATES.get_template("block.html")
+    html: dict[str, str] = {}
+    size = 0
     for quality in images.QUALITIES:
-        rendered = [
-            _render_block(block, anchor, directory, quality, exact)
-            if not rendered or isinstance(block, FigureBlock)
-            else rendered[index]
-            for index, (block, anchor) in enumerate(zip(blocks, anchors, strict=True))
-        ]
-        document = _document(page, rendered)
-        if len(document.encode("utf-8")) <= MAX_BYTES:
+        for name, block in blocks.items():
+            if name not in html or isinstance(block, FigureBlock):
+                html[name] = template.render(
+                    id=name, block=block, kind=_kind(block), downloads=downloads[name], quality=quality, exact=exact
+                )
+        document = _document(page, blocks, html)
+        size = len(document.encode("utf-8"))
+        if size <= MAX_BYTES:
             return document
-    raise OutputError(_too_large(len(document.encode("utf-8")), blocks, rendered))
-
-
-def save_page(page: Page, path: str | Path) -> Path:
-    """Write the page.
-
-    Args:
-        page: Its content.
-        path: `*.html`; files in its folder are linked instead of embedded.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        OutputError: The page is too large or cannot be written.
-    """
-    path = Path(path)
-    document = render(page, path.parent)
-    with atomic_write(path) as temporary:
-        temporary.write_text(document, encoding="utf-8", newline="\n")
-    return path
-
-
-def _render_block(block: Block, anchor: str, folder: Path | None, quality: images.Quality, exact: bool) -> Markup:
-    content: Any = None
-    if isinstance(block, TableBlock):
-        content = tables.table_of(block.frame)
-    elif isinstance(block, FigureBlock):
-        content = images.embed(block.image, quality)
-    elif isinstance(block, Thumbnails):
-        content = [images.thumbnail(image) for image in block.images]
-    elif isinstance(block, MatrixBlock):
-        content = matrix.view_of(block, exact)
-    downloads = list(_downloads(getattr(block, "downloads", ()), folder))
-    template = _TEMPLATES.get_template("matrix.html" if isinstance(block, MatrixBlock) else "block.html")
-    return Markup(template.render(kind=_kind(block), block=block, id=anchor, content=content, downloads=downloads))
+    largest = sorted(blocks, key=lambda name: -len(html[name]))[:3]
+    names = (f"{_title(blocks[name])!r} {len(html[name]) / 1e6:.1f} MB" for name in largest)
+    raise OutputError(
+        f"expected a page of at most {MAX_BYTES / 1e6:g} MB, found {size / 1e6:.2f} MB with its images at the lowest "
+        f"quality; largest: {', '.join(names)}; omit some, or write several pages"
+    )
 
 
 def _kind(block: Block) -> str:
     return type(block).__name__.removesuffix("Block").lower()
 
 
-def _downloads(paths: Iterable[str | Path], folder: Path | None) -> Iterator[Download]:
-    """Yield a link for each file: to the file where it lies in the page's folder, else to its bytes."""
-    for path in map(Path, paths):
-        if folder is not None and path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-            address = quote(path.resolve().relative_to(folder.resolve()).as_posix())
-        elif path.is_file() and path.stat().st_size <= MAX_EMBEDDED:
-            media_type = images.MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-            address = images.data_uri(path.read_bytes(), media_type)
-        else:
-            size = f"{path.stat().st_size} bytes elsewhere" if path.is_file() else "no such file"
-            raise OutputError(
-                f"expected {path.name} in the page's folder, or of at most {MAX_EMBEDDED} bytes to embed it; found "
-                f"{size}; write the page into the folder of its figures"
-            )
-        yield Download(path.suffix[1:].upper() or path.name, address, path.name)
+def _title(block: Block) -> str:
+    """Return what a block is called in ids and messages."""
+    return block.text if isinstance(block, Heading) else f"{_kind(block)} {getattr(block, 'name', '')}".strip()
 
 
-def _document(page: Page, rendered: Sequence[Markup]) -> str:
-    sheet = _asset("page.css")
-    script = '"use strict";\n(() => {\n' + _asset("page.js") + _asset("matrix.js") + "start();\n})();\n"
-    ids, blocks = UniqueIds(), iter(rendered)
-    sections = [
-        {"section": section, "anchor": f"s-{ids.new(section.title)}", "html": [next(blocks) for _ in section.blocks]}
-        for section in page.sections
-    ]
+def _downloads(page: Page, folder: Path | None) -> Iterator[list[tuple[str, str, str]]]:
+    """Yield the label, address and file name of each block's downloads.
+
+    Files in the page's folder are linked, small ones elsewhere embedded, and others omitted.
+    """
+    budget = MAX_EMBEDDED
+    for block in page.blocks:
+        links = []
+        for path in getattr(block, "downloads", ()):
+            if folder is not None and path.resolve().is_relative_to(folder.resolve()):
+                address = quote(path.resolve().relative_to(folder.resolve()).as_posix())
+            elif (size := path.stat().st_size) <= budget:
+                budget -= size
+                address = images.data_uri(path.read_bytes(), guess_type(path)[0] or "application/octet-stream")
+            else:
+                continue
+            links.append((path.suffix[1:].upper(), address, path.name))
+        yield links
+
+
+def _document(page: Page, blocks: dict[str, Block], html: dict[str, str]) -> str:
+    style, page_script, matrix_script = (
+        _LOADER.get_source(_TEMPLATES, name)[0] for name in ("page.css", "page.js", "matrix.js")
+    )
+    script = f'"use strict";\n(() => {{\n{page_script}{matrix_script}start();\n}})();\n'
     return _TEMPLATES.get_template("page.html").render(
         page=page,
-        sections=sections,
-        style=sheet,
+        headings=[(name, block.text) for name, block in blocks.items() if isinstance(block, Heading)],
+        content=Markup("".join(html.values())),
+        style=style,
         script=script,
-        policy=content_security_policy(script, sheet),
-        has_matrix=any(isinstance(block, MatrixBlock) for section in page.sections for block in section.blocks),
+        policy=POLICY.format(_digest(script), _digest(style)),
+        scales=matrix.SCALES if any(isinstance(block, MatrixBlock) for block in page.blocks) else None,
     )
 
 
-def _asset(name: str) -> str:
-    return (files("cka_probe.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _too_large(size: int, blocks: Sequence[Block], rendered: Sequence[str]) -> str:
-    largest = sorted(zip(rendered, blocks, strict=True), key=lambda pair: -len(pair[0]))[:3]
-    names = (f"{_kind(block)} {getattr(block, 'name', '')!r} {len(html) / 1e6:.1f} MB" for html, block in largest)
-    return (
-        f"expected a page of at most {MAX_BYTES / 1e6:g} MB, found {size / 1e6:.2f} MB with its images at the lowest "
-        f"quality; largest: {', '.join(names)}; omit some, or write several pages"
-    )
+def _digest(text: str) -> str:
+    """Return the source expression of a Content-Security-Policy that allows an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
 
 
 def inline(text: str) -> Markup:
@@ -176,28 +148,27 @@ def inline(text: str) -> Markup:
     return html + escape(text[end:])
 
 
-def markdown_parser() -> MarkdownIt:
-    """Return a parser of CommonMark with tables, without raw HTML, images in text, and links to local files."""
+def _adapt_tokens(state: StateCore) -> None:
+    """Remove links to local files, as the page may be moved, and inline styles, which its policy does not allow."""
+    for token in (token for block in state.tokens for token in (block, *(block.children or ()))):
+        if token.type == "link_open" and not str(token.attrs["href"]).startswith(("http://", "https://")):
+            token.attrs = {}
+        elif str(token.attrs.pop("style", "")).endswith("right"):
+            token.attrs["class"] = "number"
+
+
+def _markdown_parser() -> MarkdownIt:
+    """Return a parser of CommonMark with tables, without raw HTML and images."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.core.ruler.push("adapt_tokens", _adapt_tokens)
     parser.add_render_rule("image", lambda *_: "")
-    parser.core.ruler.push("local_links", _remove_local_links)
+    opening = '<div class="table-item scroll" tabindex="0" role="group" aria-label="Table">\n<table class="data">\n'
+    parser.add_render_rule("table_open", lambda *_: opening)
+    parser.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
     return parser
 
 
-def _remove_local_links(state: StateCore) -> None:
-    """Replace links to local files by their text: the page may be moved away from them."""
-    for token in state.tokens:
-        children, local = [], False
-        for child in token.children or ():
-            if child.type == "link_open":
-                local = not str(child.attrs["href"]).startswith(("http://", "https://"))
-            if not (local and child.type in ("link_open", "link_close")):
-                children.append(child)
-        token.children = children if token.children is not None else None
-
-
-def _render_markdown(source: str) -> Markup:
-    return Markup(markdown_parser().render(source))
+MARKDOWN = _markdown_parser()
 
 
 def script_json(value: Any) -> Markup:
@@ -212,54 +183,16 @@ def script_json(value: Any) -> Markup:
     return Markup(text)
 
 
-def content_security_policy(script: str, style_sheet: str) -> str:
-    """Return the Content-Security-Policy of a document with this script and style that requests nothing."""
-    rules: Mapping[str, str] = {
-        "default-src": "'none'",
-        "img-src": "data:",
-        "script-src": f"'sha256-{_digest(script)}'",
-        "style-src": f"'sha256-{_digest(style_sheet)}'",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in rules.items())
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-class UniqueIds:
-    """The ids of one document, made from titles and never repeated.
-
-    >>> ids = UniqueIds()
-    >>> ids.new("CKA, unbiased"), ids.new("CKA (unbiased)"), ids.new("?")
-    ('cka-unbiased', 'cka-unbiased-2', 'part')
-    """
-
-    def __init__(self, *reserved: str) -> None:
-        self._ids = set(reserved)
-
-    def new(self, title: str) -> str:
-        """Return a new id from the title's ASCII letters and digits."""
-        stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
-        number, name = 1, stem
-        while name in self._ids:
-            number += 1
-            name = f"{stem}-{number}"
-        self._ids.add(name)
-        return name
-
-
+_LOADER = PackageLoader("cka_probe.report")
 _TEMPLATES = Environment(
-    loader=PackageLoader("cka_probe.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+    loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_TEMPLATES.filters |= {"inline": inline, "markdown": _render_markdown, "script_json": script_json}
-_TEMPLATES.globals |= {
-    "digits": matrix.DIGITS,
-    "scales": {"values": matrix.color_scale(style.COLOURS), "widths": matrix.color_scale(style.WIDTHS)},
+_TEMPLATES.filters |= {
+    "inline": inline,
+    "embed": images.embed,
+    "thumbnail": images.thumbnail,
+    "table": tables.table_of,
+    "matrix": matrix.view_of,
+    "markdown": lambda source: Markup(MARKDOWN.render(source)),
+    "script_json": script_json,
 }

@@ -1,14 +1,13 @@
-"""Images small enough to be embedded in a page, without visible loss.
+"""Images small enough to be embedded in a page.
 
-A figure is reduced to at most twice its displayed size and encoded as PNG with a palette or as WebP: the smaller
-encoding whose peak signal-to-noise ratio is high enough. Thumbnails are JPEG.
+A figure is reduced to at most twice its displayed size and encoded as WebP: without loss, unless it is a photograph.
+Thumbnails are JPEG.
 """
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,45 +16,20 @@ from cka_probe.errors import DataError
 
 CSS_PIXELS_PER_INCH = 150  # figures are designed for print, which is read from closer
 THUMBNAIL = 96  # CSS pixels, longer side
-MEDIA_TYPES = {
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-    ".pdf": "application/pdf",
-    ".csv": "text/csv",
-    ".json": "application/json",
-}
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How much an image may be reduced.
-
-    Attributes:
-        width: Maximum width in pixels.
-        psnr: Minimum peak signal-to-noise ratio in dB, against the image of that size.
-        webp: Qualities of WebP, tried in order; the last is used where none is enough.
-    """
+class Quality(NamedTuple):
+    """How much an image may be reduced: its maximum width in pixels, and the quality of a lossy encoding."""
 
     width: int
-    psnr: float
-    webp: tuple[int, ...]
+    webp: int
 
 
-QUALITIES = (
-    Quality(1400, 42.0, (60, 75, 90, 96)),
-    Quality(1100, 38.0, (50, 75, 85)),
-    Quality(900, 34.0, (40, 70)),
-    Quality(700, 30.0, (30, 50)),
-    Quality(480, 27.0, (20, 35)),
-)
+QUALITIES = (Quality(1400, 85), Quality(1100, 75), Quality(900, 65), Quality(700, 50), Quality(480, 35))
 """Tried in order until the page is small enough."""
 
 
-@dataclass(frozen=True)
-class EmbeddedImage:
+class EmbeddedImage(NamedTuple):
     """An image for the template: its data URI, and its width and height in CSS pixels (0 if the file has none)."""
 
     address: str
@@ -63,7 +37,7 @@ class EmbeddedImage:
     height: int = 0
 
 
-def embed(source: str | Path | bytes, quality: Quality) -> EmbeddedImage:
+def embed(source: Path | bytes, quality: Quality) -> EmbeddedImage:
     """Return an image as it is embedded in a page.
 
     Args:
@@ -74,24 +48,27 @@ def embed(source: str | Path | bytes, quality: Quality) -> EmbeddedImage:
         DataError: It cannot be read, or is not an image.
     """
     try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        content = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
-        raise DataError(f"expected an image at {source!r}, found: {error.strerror}; draw it again") from error
+        raise DataError(f"expected an image at {error.filename}, found: {error.strerror}; draw it again") from error
     if content.lstrip()[:5] in (b"<?xml", b"<svg ", b"<svg\n"):
-        return EmbeddedImage(data_uri(content, MEDIA_TYPES[".svg"]))
+        return EmbeddedImage(data_uri(content, "image/svg+xml"))
     try:
         with Image.open(io.BytesIO(content)) as file:
             dots_per_inch = float(file.info.get("dpi", (0,))[0])
-            image = _on_white(file)
+            layer = file.convert("RGBA")
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        name = f"{len(source)} bytes" if isinstance(source, bytes) else Path(source).name
+        name = f"{len(content)} bytes" if isinstance(source, bytes) else source.name
         raise DataError(f"expected an image (PNG, JPEG, WebP or SVG), found {name}: {error}") from error
+    image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")  # for dark pages
     width = round(image.width / dots_per_inch * CSS_PIXELS_PER_INCH) if dots_per_inch >= 100 else image.width
     height = round(width * image.height / image.width)
     pixels = min(image.width, quality.width, max(2 * width, 480))
     if pixels < image.width:
         image = image.resize((pixels, max(1, round(pixels * image.height / image.width))), Image.Resampling.LANCZOS)
-    return EmbeddedImage(_smallest_encoding(image, quality), width, height)
+    lossless, lossy = (encode(image, "WEBP", lossless=True, method=3), encode(image, "WEBP", quality=quality.webp))
+    is_photograph = len(lossy) < len(lossless) / 2
+    return EmbeddedImage(data_uri(lossy if is_photograph else lossless, "image/webp"), width, height)
 
 
 def thumbnail(pixels: np.ndarray) -> EmbeddedImage:
@@ -115,36 +92,3 @@ def encode(image: Image.Image, form: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, format=form, **options)
     return stream.getvalue()
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Return RGB on white, which stays readable on a dark page."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _smallest_encoding(image: Image.Image, quality: Quality) -> str:
-    """Return the smaller of the encodings that are close enough, or the best WebP if none is."""
-    encodings = []
-    palette = image.quantize(256, dither=Image.Dither.NONE)
-    if _psnr(image, palette.convert("RGB")) >= quality.psnr:
-        encodings.append(("image/png", encode(palette, "PNG", optimize=True)))
-    for webp in quality.webp:
-        content = encode(image, "WEBP", quality=webp, method=4)
-        with Image.open(io.BytesIO(content)) as decoded:
-            close = _psnr(image, decoded.convert("RGB")) >= quality.psnr
-        if close or (webp == quality.webp[-1] and not encodings):
-            encodings.append(("image/webp", content))
-            break
-    media_type, content = min(encodings, key=lambda encoding: len(encoding[1]))
-    return data_uri(content, media_type)
-
-
-def _psnr(image: Image.Image, other: Image.Image) -> float:
-    """Return dB over the pixels that are not white in both: white paper would hide damaged lines."""
-    first, second = np.asarray(image, np.float32), np.asarray(other, np.float32)
-    drawn = (first < 255).any(axis=2) | (second < 255).any(axis=2)
-    error = float(np.square(first - second)[drawn].mean()) if drawn.any() else 0.0
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")

@@ -11,15 +11,14 @@ from cka_probe.errors import DataError
 from cka_probe.report.blocks import (
     Block,
     Facts,
+    Heading,
     Page,
-    Paragraph,
-    Section,
     TableBlock,
+    Text,
     figures_in,
-    folder_name,
     format_value,
     model_name,
-    settings_pairs,
+    provenance_of,
 )
 from cka_probe.report.commands import evaluate_command
 
@@ -43,81 +42,78 @@ def read(folder: Path) -> Page:
     Raises:
         DataError: The file has another format.
     """
-    from cka_probe.lab.evaluation.label_scores import FORMAT as LABEL_FORMAT
     from cka_probe.lab.evaluation.label_scores import LabelScores, describe_label_measure
-    from cka_probe.lab.evaluation.scores import COUNTS, FORMAT, describe_measure
+    from cka_probe.lab.evaluation.scores import describe_measure
 
-    scores = _load(folder / "scores.json")
-    intervals, command = scores.intervals(), evaluate_command(scores, folder_name(folder))
-    sections: list[Section] = []
-    facts = _facts(scores)
+    scores, file_format = _load(folder / "scores.json")
+    intervals, command = scores.intervals(), evaluate_command(scores, folder.resolve().name)
+    facts = [(name, format_value(value)) for name, value in scores.model.items() if "hash" not in name]
+    facts.append(("data", str(scores.data["source"])))
+    describe: Callable[[str], Measure]
+    classes: tuple[Block, ...] = ()
     if isinstance(scores, LabelScores):
-        describe, table, measure, file_format = describe_label_measure, scores.table(), "miou", LABEL_FORMAT
-        sections.append(Section("Classes", (_classes(intervals, scores),)))
+        describe, table, measure = describe_label_measure, scores.table(), "miou"
+        warnings, classes = _label_warnings(scores, intervals), (Heading("Classes"), _classes(intervals, scores))
         subset = ", ".join(scores.classes[number] for number in scores.subset)
         facts += [("classes of miou_subset", subset)] if subset else []
-        warnings = _label_warnings(scores, intervals)
     else:
-        describe, table, measure, file_format = describe_measure, scores.table, "abs_rel", FORMAT
-        warnings = _depth_warnings(scores)
-    figures = figures_in(folder, CAPTIONS)
-    sections = ([Section("Images", figures)] if figures else []) + sections
-    sections.insert(0, Section("Scores", (_overall(intervals, describe),), intro=_summary(intervals, measure)))
-    columns = [name for name in table.columns if not name.startswith(CLASS) and name not in COUNTS]
-    ranking = _ranking(table[columns], measure, describe(measure).better)
-    sections += [Section("Worst and best images", (ranking,)), Section("What was scored", (Facts(tuple(facts)),))]
-    if not command:
-        text = "The dataset was given in memory, so no command reproduces this result."
-        sections.append(Section("How to reproduce it", (Paragraph(text),)))
+        describe, table, measure, warnings = describe_measure, scores.table, "abs_rel", _depth_warnings(scores)
     few = f"{len(table)} images are few: bootstrap intervals of so few are too narrow."
     over = "Intervals are over images: the variation between trainings of the same network is not in them."
+    hashes = [(f"model, {name.replace('_', ' ')}", str(scores.model[name])) for name in scores.model if "hash" in name]
+    hashes.append(("images, hash", str(scores.data.get("hash", "not recorded"))))
     return Page(
         title=f"Scores of {model_name(str(scores.model['reference']))}",
+        blocks=(
+            Heading("Scores"),
+            *_overall(intervals, measure, describe),
+            *figures_in(folder, "Images", CAPTIONS),
+            *classes,
+            Heading("Worst and best images"),
+            _ranking(table, measure, describe(measure).better),
+            Heading("What was scored"),
+            Facts(tuple(facts)),
+            *provenance_of(command, hashes, scores.settings, scores.versions, file_format),
+        ),
         subtitle=f"{scores.model['architecture']}, task {scores.model['task']}, over {len(table)} images from "
         f"{scores.data['source']}.",
-        sections=tuple(sections),
         warnings=(*((few,) if len(table) < FEW else ()), over, *warnings),
-        provenance=(*_hashes(scores), *settings_pairs(scores.settings, scores.versions, file_format)),
-        command=command,
         label="Scores",
     )
 
 
-def _load(path: Path) -> "Scores | LabelScores":
-    """Return scores of either format."""
+def _load(path: Path) -> "tuple[Scores | LabelScores, str]":
+    """Return scores and their format."""
     from cka_probe.lab.evaluation import label_scores, scores
 
     try:
         file_format = json.loads(path.read_text("utf-8")).get("format")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"expected a scores.json of `ckaprobe evaluate` at {path}, found: {error}") from error
-    if file_format == scores.FORMAT:
-        return scores.Scores.load(path)
-    if file_format == label_scores.FORMAT:
-        return label_scores.LabelScores.load(path)
-    raise DataError(
-        f"{path}: expected scores of format {scores.FORMAT!r} or {label_scores.FORMAT!r}, found {file_format!r}; "
-        "run the evaluation again"
-    )
+    loaders: dict[str, Callable[[Path], Scores | LabelScores]] = {
+        scores.FORMAT: scores.Scores.load,
+        label_scores.FORMAT: label_scores.LabelScores.load,
+    }
+    if file_format not in loaders:
+        raise DataError(
+            f"{path}: expected scores of format {' or '.join(map(repr, loaders))}, found {file_format!r}; run the "
+            "evaluation again"
+        )
+    return loaders[file_format](path), file_format
 
 
-def _summary(intervals: pd.DataFrame, measure: str) -> str:
-    """Return the main score with its interval."""
-    row = intervals.loc[measure]
-    if pd.isna(row["value"]):
-        return f"`{measure}` has no value."
-    return f"`{measure}` is {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}], 95 % over images."
-
-
-def _overall(intervals: pd.DataFrame, describe: "Callable[[str], Measure]") -> TableBlock:
-    """Return every measure with its interval, except those of single classes."""
+def _overall(intervals: pd.DataFrame, measure: str, describe: "Callable[[str], Measure]") -> tuple[Block, ...]:
+    """Return the main score in a sentence, and every measure with its interval, except those of single classes."""
+    value, low, high = intervals.loc[measure, ["value", "low", "high"]]
+    interval = f"`{measure}` is {value:.3f} [{low:.3f}, {high:.3f}], 95 % over images."
     rows = intervals[~intervals.index.str.startswith(CLASS)]
-    measures = [describe(name) for name in rows.index]
     frame = rows.rename_axis("measure").reset_index().rename(columns={"num": "images"})
-    frame["unit"] = [measure.unit for measure in measures]
-    frame["better"] = [measure.better for measure in measures]
-    frame["meaning"] = [measure.meaning for measure in measures]
-    return TableBlock(frame, "Means with 95 % intervals, bootstrapped over images.", "scores")
+    for name in ("unit", "better", "meaning"):
+        frame[name] = [getattr(describe(row), name) for row in rows.index]
+    return (
+        Text(f"`{measure}` has no value." if pd.isna(value) else interval),
+        TableBlock(frame, "Means with 95 % intervals, bootstrapped over images.", "scores"),
+    )
 
 
 def _classes(intervals: pd.DataFrame, scores: "LabelScores") -> TableBlock:
@@ -131,23 +127,19 @@ def _classes(intervals: pd.DataFrame, scores: "LabelScores") -> TableBlock:
 
 
 def _ranking(table: pd.DataFrame, measure: str, better: str) -> Block:
-    """Return the worst and the best predicted images."""
-    ranked = table.dropna(axis="columns", how="all").dropna(subset=[measure])
+    """Return the worst and the best predicted images, with the measures of whole images."""
+    from cka_probe.lab.evaluation.scores import COUNTS
+
+    columns = [name for name in table if not name.startswith(CLASS) and name not in COUNTS]
+    ranked = table[columns].dropna(axis="columns", how="all").dropna(subset=[measure])
     ranked = ranked.sort_values(measure, kind="stable", ascending=better == "higher")
     if ranked.empty:
-        return Paragraph(f"No image has a value of `{measure}`.")
-    count = len(ranked)
-    ranked.insert(0, "rank", range(1, count + 1))
+        return Text(f"No image has a value of `{measure}`.")
     frame = ranked.rename_axis("image").reset_index()
-    frame.insert(0, "rank", frame.pop("rank"))
-    if count > 2 * EXTREMES:
+    frame.insert(0, "rank", range(1, len(ranked) + 1))
+    if len(ranked) > 2 * EXTREMES:
         frame = pd.concat([frame[:EXTREMES], frame[-EXTREMES:]])
-    return TableBlock(frame, f"By `{measure}`, from the worst (1) to the best ({count}).", "worst_and_best")
-
-
-def _facts(scores: "Scores | LabelScores") -> list[tuple[str, str]]:
-    pairs = [(str(name), format_value(value)) for name, value in scores.model.items() if "hash" not in name]
-    return [*pairs, ("data", str(scores.data["source"]))]
+    return TableBlock(frame, f"By `{measure}`, from the worst (1) to the best ({len(ranked)}).", "worst_and_best")
 
 
 def _label_warnings(scores: "LabelScores", intervals: pd.DataFrame) -> list[str]:
@@ -164,10 +156,3 @@ def _depth_warnings(scores: "Scores") -> list[str]:
             "Each prediction was aligned to the scale of its ground truth: these are not errors in metres as predicted."
         )
     return warnings
-
-
-def _hashes(scores: "Scores | LabelScores") -> list[tuple[str, str]]:
-    models = [
-        (f"model, {name.replace('_', ' ')}", str(value)) for name, value in scores.model.items() if "hash" in name
-    ]
-    return [*models, ("images, hash", str(scores.data.get("hash", "not recorded")))]

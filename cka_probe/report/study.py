@@ -1,43 +1,21 @@
 """The pages of written reports and of `ckaprobe reproduce`, which writes one and its similarity matrices.
 
-The page follows the README: each heading of the second or third level begins a section. Its prose, lists and code are
-rendered as Markdown; its figures are embedded with their files; its tables can be sorted and downloaded, with the exact
-numbers of `claims.csv` in the tables of claims. `notes.md` follows the claims, other texts are at the end.
+The page is the report's README, rendered as Markdown, and then the other texts of its folder. Each heading of the first
+or second level begins a part of the page. Images are embedded with their files.
 """
 
 import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from markdown_it.token import Token
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.report.blocks import (
-    Block,
-    Facts,
-    FigureBlock,
-    Markdown,
-    MatrixBlock,
-    NumberText,
-    Page,
-    Paragraph,
-    Section,
-    TableBlock,
-    folder_name,
-    format_value,
-    modules,
-)
-from cka_probe.report.html import markdown_parser
+from cka_probe.report.blocks import Block, Facts, FigureBlock, Heading, MatrixBlock, Page, Text, format_value, modules
+from cka_probe.report.html import MARKDOWN
 
-README, NOTES = "README.md", "notes.md"
-FIRST_SECTION = "In short"
-REPRODUCTION = "how to do it again"
-COMMAND = re.compile(r"^```.*?\n(ckaprobe .*?)^```", re.MULTILINE | re.DOTALL)
+README = "README.md"
 MATRICES = {
     "mesa": {
         "mp~mp_depth~paper": "MP, before and after fine-tuning",
@@ -60,22 +38,6 @@ MATRICES = {
 }
 """By paper, the matrices that its claims refer to: file stem to name in the page's switch."""
 MAX_MATRICES = 8  # of a study that is not in the table
-COUNT = re.compile(r"\d{1,15}")
-NUMBER = re.compile(
-    r"(?P<number>[-\N{MINUS SIGN}]?\d[\d \N{NO-BREAK SPACE}]*(\.\d+)?(e[-+]?\d+)?)"
-    r"($| ?%.*| [\N{PLUS-MINUS SIGN}\[(/].*)"
-)
-"""A number, and after it an interval, a unit of percent, or a published number."""
-MISSING = ("", "\N{EN DASH}", "\N{EM DASH}", "-")
-"""Cells without a value."""
-
-
-@dataclass(frozen=True)
-class MarkdownTable:
-    """A table of a text: its headings, and its rows of as many cells."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def read(folder: Path) -> Page:
@@ -92,300 +54,87 @@ def read(folder: Path) -> Page:
     if not isinstance(study, dict):
         raise DataError(f"{path}: expected an object, found {type(study).__name__}; give the folder of a study")
     matrices = _matrices(folder, str(study.get("paper", "")))
-    provenance = tuple((name, format_value(value)) for name, value in study.items())
+    facts = Heading("Provenance"), Facts(tuple((name, format_value(value)) for name, value in study.items()))
     if (folder / "report" / README).is_file():
-        page = read_readme(folder / "report")
-        sections = _insert_after_claims(page.sections, matrices)
-        return replace(page, label="Study", sections=sections, provenance=provenance)
-    text = f"The report is missing: `ckaprobe reproduce` writes report/{README} at its end."
-    section = Section("The study so far", (Facts(provenance), Paragraph(text)))
-    title = f"{study.get('paper', folder_name(folder))}, not finished"
-    return Page(title, "", (*matrices, section), warnings=(text,), provenance=provenance, label="Study")
+        title, blocks = _read_report(folder / "report", matrices)
+        return Page(title, (*blocks, *facts), label="Study")
+    warning = f"The report is missing: `ckaprobe reproduce` writes report/{README} at its end."
+    title = f"{study.get('paper', folder.resolve().name)}, not finished"
+    return Page(title, (*matrices, *facts), warnings=(warning,), label="Study")
 
 
 def read_readme(folder: Path) -> Page:
     """Return the page of a written report.
 
     Raises:
-        DataError: A text or table of it cannot be read.
+        DataError: A text of it cannot be read.
     """
-    reader = ReportReader(folder)
-    title, sections = reader.sections(README)
-    notes = reader.sections(NOTES)[1] if (folder / NOTES).is_file() else []
-    appendix: list[Section] = []
-    for path in sorted(folder.glob("*.md")):
-        if path.name not in (README, NOTES):
-            name, texts = reader.sections(path.name)
-            name = name or path.stem
-            appendix += [replace(text, title=name if text.title == name else f"{name}: {text.title}") for text in texts]
-    subtitle, sections = _split_subtitle(sections)
-    return Page(
-        title=title or folder_name(folder),
-        subtitle=subtitle,
-        sections=(*_insert_after_claims(sections, notes), *appendix),
-        command=_command(sections),
-        label="Report",
-    )
+    return Page(*_read_report(folder), label="Report")
 
 
-class ReportReader:
-    """Reads the texts of a report's folder into sections.
+def _read_report(folder: Path, matrices: tuple[Block, ...] = ()) -> tuple[str, tuple[Block, ...]]:
+    """Return the title of a report, and its README, matrices and other texts as blocks."""
+    title, *blocks = read_text(folder / README)
+    if not isinstance(title, Heading):
+        title, blocks = Heading(folder.resolve().name), [title, *blocks]
+    others = [path for path in sorted(folder.glob("*.md")) if path.name != README]
+    return title.text, (*blocks, *matrices, *(block for path in others for block in read_text(path)))
 
-    Attributes:
-        folder: The report.
-        claims: The rows of `claims.csv`; empty without one.
-        exact: Tables of `tables/*.md`, to the CSV file with all their digits.
+
+def read_text(path: Path) -> list[Block]:
+    """Return a Markdown file as headings of the first and second level, figures, and the text between them.
 
     Raises:
-        DataError: `claims.csv` cannot be read.
+        DataError: It cannot be read.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.claims = _read_csv(folder / "claims.csv") if (folder / "claims.csv").is_file() else pd.DataFrame()
-        self.exact: dict[MarkdownTable, str] = {}
-        for path in sorted((folder / "tables").glob("*.csv")):
-            if path.with_suffix(".md").is_file():
-                text = path.with_suffix(".md").read_text("utf-8")
-                self.exact |= dict.fromkeys(read_tables(text), f"tables/{path.name}")
-
-    def sections(self, name: str) -> tuple[str, list[Section]]:
-        """Return the title and the sections of a text.
-
-        Raises:
-            DataError: It cannot be read.
-        """
-        try:
-            source = (self.folder / name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"expected a text at {self.folder / name}, found: {error}") from error
-        groups = _top_level(source)
-        first = next((group for group in groups if group[0].tag == "h1"), None)
-        title = _plain(first[1]) if first else ""
-        heading, chapter = FIRST_SECTION if name == README else title or Path(name).stem, ""
-        parts: list[tuple[str, list[list[Token]]]] = [(heading, [])]
-        for index, group in enumerate(groups):
-            level = min(4, int(group[0].tag[1])) if group[0].type == "heading_open" else 4
-            if group is first or (level == 3 and _names_figure(groups[index + 1 :])):
-                continue
-            if level == 4:
-                parts[-1][1].append(group)
-                continue
-            text = _plain(group[1])
-            chapter = text if level < 3 else chapter
-            parts.append((text if level < 3 or not chapter else f"{chapter}: {text}", []))
-        lines = source.splitlines()
-        return title, [Section(text, blocks) for text, body in parts if (blocks := self._blocks(body, lines, text))]
-
-    def _blocks(self, groups: Sequence[Sequence[Token]], lines: Sequence[str], heading: str) -> tuple[Block, ...]:
-        """Return the blocks of a section; prose between tables and figures is one block."""
-        blocks: list[Block] = []
-        prose: list[str] = []
-
-        def end_prose() -> None:
-            if prose:
-                blocks.append(Markdown("\n\n".join(prose)))
-                prose.clear()
-
-        for index, group in enumerate(groups):
-            following = groups[index + 1] if index + 1 < len(groups) else ()
-            previous = groups[index - 1] if index else ()
-            caption = _plain(previous[1]) if _is_caption(previous, group) else ""
-            if group[0].type == "table_open":
-                end_prose()
-                blocks.append(self._table(_table(group), heading, caption))
-                continue
-            only_images = _images(group) and group[0].type == "paragraph_open" and not _plain(group[1])
-            if not only_images and not _is_caption(group, following):
-                first, last = group[0].map or (0, 0)
-                prose.append("\n".join(lines[first:last]).rstrip())
-            for image in _images(group):
-                end_prose()
-                blocks.append(self._figure(str(image.attrs["src"]), caption or image.content))
-        end_prose()
-        return tuple(blocks)
-
-    def _figure(self, name: str, caption: str) -> Block:
-        """Return an image of the folder, or a sentence that it is missing; no other file is embedded."""
-        path = self.folder / name
-        if "://" in name or not path.resolve().is_relative_to(self.folder.resolve()) or not path.is_file():
-            return Paragraph(f"The image `{name}` is not in this folder.")
-        return FigureBlock.from_file(path, caption or path.stem)
-
-    def _table(self, table: MarkdownTable, heading: str, caption: str) -> TableBlock:
-        """Return a table of a text, with the numbers of `claims.csv` where it is one of claims."""
-        name = re.sub(r"[^a-z0-9]+", "_", heading.lower()).strip("_")[:60] or "table"
-        if table.head[0] == "claim" and (claims := self._claims(table)) is not None:
-            return TableBlock(claims, "Claims with their 95 % intervals, from `claims.csv`.", f"claims_{name}")
-        exact = f" Exact numbers and intervals: `{self.exact[table]}`." if table in self.exact else ""
-        return TableBlock(_frame(table), f"{caption.rstrip(':') or heading}.{exact}", name)
-
-    def _claims(self, table: MarkdownTable) -> pd.DataFrame | None:
-        """Return claims with the numbers of their file, in the order of the text; None if the file lacks one."""
-        if not {"statement", "value", "low", "high"} <= set(self.claims.columns):
-            return None
-        indices: list[Any] = []
-        for row in table.rows:
-            matches = self.claims.index[self.claims["statement"] == row[0]].difference(indices, sort=False)
-            if matches.empty:
-                return None
-            indices.append(matches[0])
-        rows = self.claims.loc[indices].reset_index(drop=True)
-        if "verdict" in table.head:
-            rows["verdict"] = [row[table.head.index("verdict")] for row in table.rows]
-        columns = ["statement", "verdict", "value", "low", "high", "unit"]
-        columns += ["p_holm"] if "p_holm" in rows and rows["p_holm"].notna().any() else []
-        return rows.reindex(columns=[name for name in columns if name in rows]).rename(
-            columns={"statement": "claim", "p_holm": "p (Holm)"}
-        )
-
-
-def read_tables(source: str) -> list[MarkdownTable]:
-    """Return the tables of a Markdown text.
-
-    >>> read_tables("| a | |\\n|---|---|\\n| `1` | **x**\\\\|y |\\n")
-    [MarkdownTable(head=('a', ''), rows=(('`1`', '**x**|y'),))]
-    """
-    return [_table(group) for group in _top_level(source) if group[0].type == "table_open"]
-
-
-def _top_level(source: str) -> list[list[Token]]:
-    """Return the tokens of each top-level block of a Markdown text."""
-    groups: list[list[Token]] = []
-    depth = 0
-    for token in markdown_parser().parse(source):
-        if depth == 0:
-            groups.append([])
-        groups[-1].append(token)
-        depth += token.nesting
-    return groups
-
-
-def _plain(inline: Token) -> str:
-    """Return the text of an inline token with `code` and **strong** marked; links are their text and web address."""
-    pieces: list[str] = []
-    links: list[str] = []
-    for child in inline.children or ():
-        if child.type == "text":
-            pieces.append(child.content)
-        elif child.type == "code_inline":
-            pieces.append(f"`{child.content.replace('`', chr(39))}`")
-        elif child.type in ("strong_open", "strong_close"):
-            pieces.append("**")
-        elif child.type in ("softbreak", "hardbreak"):
-            pieces.append(" ")
-        elif child.type == "link_open":
-            links.append(str(child.attrs["href"]))
-        elif child.type == "link_close":
-            pieces.append(f" ({links.pop()})")
-    return " ".join("".join(pieces).split())
-
-
-def _images(group: Sequence[Token]) -> list[Token]:
-    return [child for token in group for child in token.children or () if child.type == "image"]
-
-
-def _table(group: Sequence[Token]) -> MarkdownTable:
-    rows: list[list[str]] = []
-    for token in group:
-        if token.type == "tr_open":
-            rows.append([])
-        elif token.type == "inline":
-            rows[-1].append(_plain(token))
-    head, *body = map(tuple, rows)
-    return MarkdownTable(head, tuple(body))
-
-
-def _is_caption(group: Sequence[Token], following: Sequence[Token]) -> bool:
-    """Return whether a paragraph is the caption of the image or, ending in a colon, of the table that follows."""
-    if not group or not following or group[0].type != "paragraph_open" or _images(group):
-        return False
-    return bool(_images(following)) or (following[0].type == "table_open" and _plain(group[1]).endswith(":"))
-
-
-def _names_figure(groups: Sequence[Sequence[Token]]) -> bool:
-    """Return whether a heading is followed only by a caption and images: it then repeats the figure's name."""
-    body = []
-    for group in groups:
-        if group[0].type == "heading_open":
-            break
-        body.append(bool(_images(group)))
-    return len(body) > 1 and not body[0] and all(body[1:])
-
-
-def _frame(table: MarkdownTable) -> pd.DataFrame:
-    """Return a table as it is written; cells that begin with a number are sorted by it."""
-    columns: dict[str, Sequence[object]] = {}
-    for position, heading in enumerate(table.head):
-        cells = [row[position] for row in table.rows]
-        name = heading or ("name" if position == 0 else f"column {position}")
-        name = name if name not in columns else f"{name} ({position})"
-        columns[name] = [int(cell) for cell in cells] if all(map(COUNT.fullmatch, cells)) else _numeric_cells(cells)
-    return pd.DataFrame(columns)
-
-
-def _numeric_cells(cells: Sequence[str]) -> Sequence[object]:
-    """Return cells with the number that each begins with, or as they are if most have none."""
-    matches = [NUMBER.fullmatch(cell.replace("**", "")) for cell in cells]
-    present = sum(cell not in MISSING for cell in cells)
-    if not present or 2 * sum(map(bool, matches)) < present:
-        return cells
-    numbers = [float(re.sub(r"\s", "", match["number"]).replace("\N{MINUS SIGN}", "-")) if match else float("nan")
-               for match in matches]  # fmt: skip
-    return [NumberText(cell, number) for cell, number in zip(cells, numbers, strict=True)]
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:  # the errors of pandas are ValueErrors
-        raise DataError(f"expected a table at {path}, found: {error}") from error
+        source = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"expected a text at {path}, found: {error}") from error
+    lines, start, blocks = source.splitlines(), 0, list[Block]()
+    tokens = MARKDOWN.parse(source)
+    for token, inline in pairwise(tokens):
+        children = inline.children or ()
+        images = [child for child in children if child.type == "image"]
+        is_heading = token.tag in ("h1", "h2") and token.nesting == 1
+        if token.level or not (is_heading or (images and token.type == "paragraph_open")):
+            continue
+        first, last = token.map or (0, 0)
+        has_text = not is_heading and any(child.type == "text" and child.content.strip() for child in children)
+        blocks += _prose(lines[start : last if has_text else first])
+        blocks += (
+            [Heading("".join(child.content for child in children))]
+            if is_heading
+            else [_figure(path.parent, image) for image in images]
+        )
+        start = last
+    return blocks + _prose(lines[start:])
 
 
-def _insert_after_claims(sections: Sequence[Section], others: Sequence[Section]) -> tuple[Section, ...]:
-    """Return sections with others after those of claims, or after the first if there are no claims."""
-    claims = [index for index, section in enumerate(sections) if section.title.lower().startswith("claims")]
-    position = 1 + (claims[-1] if claims else 0)
-    return (*sections[:position], *others, *sections[position:])
+def _prose(lines: list[str]) -> list[Block]:
+    source = "\n".join(lines).strip("\n")
+    return [Text(source)] if source else []
 
 
-def _split_subtitle(sections: list[Section]) -> tuple[str, list[Section]]:
-    """Return the first paragraph of a report as its subtitle, and the sections without it."""
-    if not sections or not isinstance(sections[0].blocks[0], Markdown):
-        return "", sections
-    source = sections[0].blocks[0].source
-    first, rest = _top_level(source)[0], source.partition("\n\n")[2]
-    if first[0].type != "paragraph_open":
-        return "", sections
-    blocks = (*((Markdown(rest),) if rest else ()), *sections[0].blocks[1:])
-    return _plain(first[1]), [*([replace(sections[0], blocks=blocks)] if blocks else []), *sections[1:]]
+def _figure(folder: Path, image: Token) -> Block:
+    """Return an image of the folder, or a sentence that it is missing; no other file is embedded."""
+    name = str(image.attrs["src"])
+    path = folder / name
+    if "://" in name or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+        return Text(f"The image `{name}` is not in this folder.")
+    return FigureBlock.from_file(path, "" if image.content == path.stem else image.content)
 
 
-def _command(sections: Sequence[Section]) -> str:
-    """Return the first command of a report's section on its reproduction."""
-    for section in sections:
-        if section.title.lower() == REPRODUCTION:
-            for block in section.blocks:
-                if isinstance(block, Markdown) and (match := COMMAND.search(block.source)):
-                    return match[1].rstrip()
-    return ""
-
-
-def _matrices(folder: Path, paper: str) -> tuple[Section, ...]:
+def _matrices(folder: Path, paper: str) -> tuple[Block, ...]:
     """Return the matrices that the claims refer to, of the first seed, with the same layers as the first of them."""
     seed = next((path for path in sorted(folder.glob("seed*")) if (path / "similarity").is_dir()), None)
-    if seed is None:
-        return ()
-    paths = {path.stem: path for path in sorted((seed / "similarity").glob("*.json"))}
+    paths = {path.stem: path for path in sorted((seed / "similarity").glob("*.json"))} if seed else {}
     names = MATRICES.get(paper) or {stem: stem.replace("~", " ") for stem in list(paths)[:MAX_MATRICES]}
-    results: dict[str, SimilarityMatrix] = {}
-    for stem, name in names.items():
-        if stem in paths:
-            result = SimilarityMatrix.load(paths[stem])
-            if modules(next(iter(results.values()), result)) == modules(result):
-                results[name] = result
-    if not results:
+    results = {name: SimilarityMatrix.load(paths[stem]) for stem, name in names.items() if stem in paths}
+    if seed is None or not results:
         return ()
+    layers = modules(next(iter(results.values())))
+    results = {name: result for name, result in results.items() if modules(result) == layers}
     others = len(paths) - len(results)
-    intro = f"Seed {seed.name.removeprefix('seed')}; {others} more matrices are in `{seed.name}/similarity`."
-    return (Section("Similarity, layer by layer", (MatrixBlock(results, "similarity"),), intro=intro),)
+    text = f"Seed {seed.name.removeprefix('seed')}; {others} more matrices are in `{seed.name}/similarity`."
+    return Heading("Similarity, layer by layer"), Text(text), MatrixBlock(results, "similarity")

@@ -5,48 +5,33 @@ exact.
 """
 
 import math
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cka_probe.report.blocks import NumberText
 from cka_probe.report.images import data_uri
 
 MAX_ROWS = 2000
 DASH = "\N{EM DASH}"
 MINUS = "\N{MINUS SIGN}"
+Cell = tuple[str, str | None]
 
 
-class Cell(NamedTuple):
-    """One cell.
-
-    Attributes:
-        text: What is displayed.
-        key: What it is sorted by instead of its text: an exact number, or "" for a missing one.
-        missing: There is no value.
-    """
-
-    text: str
-    key: str | None = None
-    missing: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table for the template.
 
     Attributes:
         columns: (heading, whether the column is numeric).
-        rows: Cells of at most `MAX_ROWS` rows.
+        rows: Cells (text, sort key) of at most `MAX_ROWS` rows. The key is an exact number, "" for a missing one, or
+            None for a cell that is sorted by its text.
         omitted: Number of rows that only the CSV has.
         csv: All rows, as a data URI.
     """
 
-    columns: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: list[tuple[str, bool]]
+    rows: list[tuple[Cell, ...]]
     omitted: int
     csv: str
 
@@ -58,15 +43,15 @@ def table_of(frame: pd.DataFrame) -> Table:
         frame: Any columns; values that are not numbers, booleans or missing are shown as text.
     """
     columns, cells = [], []
-    for position, title in enumerate(frame.columns):
-        values = [_none_if_missing(value) for value in frame.iloc[:MAX_ROWS, position]]
+    for title, column in frame.iloc[:MAX_ROWS].items():
+        values = [None if pd.api.types.is_scalar(value) and pd.isna(value) else value for value in column]
         numbers = [value for value in values if value is not None]
-        numeric = bool(numbers) and all(map(_is_number, numbers))
-        columns.append((" ".join(map(str, title)) if isinstance(title, tuple) else str(title), numeric))
-        decimals = _decimals(numbers) if numeric else 0
+        is_numeric = bool(numbers) and all(map(_is_number, numbers))
+        columns.append((str(title), is_numeric))
+        decimals = _decimals(numbers) if is_numeric else 0
         cells.append([_cell(value, decimals) for value in values])
     csv = data_uri(frame.to_csv(index=False, lineterminator="\n").encode("utf-8"), "text/csv")
-    return Table(tuple(columns), tuple(zip(*cells, strict=True)), max(0, len(frame) - MAX_ROWS), csv)
+    return Table(columns, list(zip(*cells, strict=True)), max(0, len(frame) - MAX_ROWS), csv)
 
 
 def number_text(value: float, decimals: int | None) -> str:
@@ -77,10 +62,6 @@ def number_text(value: float, decimals: int | None) -> str:
     """
     text = f"{value:.3e}".replace("e-0", "e-").replace("e+0", "e") if decimals is None else f"{value:.{decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)  # a number rounded to 0 has no sign
-
-
-def _none_if_missing(value: Any) -> Any:
-    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
 def _is_number(value: Any) -> bool:
@@ -100,13 +81,11 @@ def _decimals(values: list[Any]) -> int | None:
 
 def _cell(value: Any, decimals: int | None) -> Cell:
     if value is None:
-        return Cell(DASH, "", missing=True)
+        return DASH, ""
     if isinstance(value, bool | np.bool_):
-        return Cell("yes" if value else "no")
-    if isinstance(value, NumberText):
-        return Cell(value.text, "" if math.isnan(value.number) else repr(float(value.number)))
+        return "yes" if value else "no", None
     if not _is_number(value):
-        return Cell(str(value))
+        return str(value), None
     if not math.isfinite(value):
-        return Cell("\N{INFINITY}" if value > 0 else f"{MINUS}\N{INFINITY}", "1e999" if value > 0 else "-1e999")
-    return Cell(number_text(value, decimals), repr(value.item() if isinstance(value, np.number) else value))
+        return ("\N{INFINITY}", "1e999") if value > 0 else (f"{MINUS}\N{INFINITY}", "-1e999")
+    return number_text(value, decimals), repr(value.item() if isinstance(value, np.number) else value)

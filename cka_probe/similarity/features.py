@@ -1,10 +1,10 @@
-"""What of an activation is compared: every number of it, its channel means, or its tokens.
+"""The features of an activation that are compared: all its numbers, its channel means, or its tokens.
 
     flatten   (n, p)            each position of each channel is a feature; the papers' choice
-    gap       (n, C)            global average pooling: only what is there, not where
+    gap       (n, C)            global average pooling
     tokens    (n * 2 * 2, C)    each cell of a 2 x 2 grid of the image is an example
 
-The first axis is the images, always. Tokens of one image are not independent examples; see `intervals`.
+Tokens of one image are not independent examples; see `intervals`.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from torch import Tensor
 from cka_probe.errors import LayerError
 
 TOKEN_GRID = 2
-"""Cells along each side of the common grid of `tokens`: what the last stage of a 64-pixel Swin-v2 has."""
+"""Cells along each side of the grid of `tokens`, as many as the last stage of a 64-pixel Swin-v2 has."""
 
 
 def flatten(activation: Tensor, layout: str | None) -> Tensor:
-    """Return (n, p): a view, in the order the numbers lie in memory (which CKA does not see).
+    """Return (n, p), a view, in the order of memory, which CKA does not depend on.
 
     Args:
         activation: (n, ...), any strides.
-        layout: Not needed.
+        layout: Ignored.
     """
     del layout
     strides = activation.stride()
@@ -33,26 +33,21 @@ def flatten(activation: Tensor, layout: str | None) -> Tensor:
 
 def gap(activation: Tensor, layout: str | None) -> Tensor:
     """Return (n, C) float32, the mean of each channel over its positions."""
-    return _positions(activation, layout).float().mean(dim=1)
+    if layout == "NC":
+        return activation.float()
+    positions = activation if layout == "NLC" else _feature_map(activation, layout).flatten(2).mT
+    return positions.float().mean(dim=1)
 
 
 def tokens(activation: Tensor, layout: str | None) -> Tensor:
-    """Return (n * 4, C) float32, the four means of each channel over the quarters of the image."""
-    feature_map = _feature_map(activation, layout).float()
-    pooled = F.adaptive_avg_pool2d(feature_map, TOKEN_GRID)  # (n, C, 2, 2)
+    """Return (n * 4, C) float32, the means of each channel over the four quarters of the image."""
+    pooled = F.adaptive_avg_pool2d(_feature_map(activation, layout).float(), TOKEN_GRID)  # (n, C, 2, 2)
     return pooled.flatten(2).mT.flatten(0, 1)
 
 
 FEATURES: dict[str, Callable[[Tensor, str | None], Tensor]] = {"flatten": flatten, "gap": gap, "tokens": tokens}
 PER_IMAGE = {"flatten": 1, "gap": 1, "tokens": TOKEN_GRID**2}
-"""Examples that one image gives."""
-
-
-def _positions(activation: Tensor, layout: str | None) -> Tensor:
-    """Return (n, positions, C)."""
-    if layout == "NC":
-        return activation[:, None]
-    return activation if layout == "NLC" else _feature_map(activation, layout).flatten(2).mT
+"""Examples per image."""
 
 
 def _feature_map(activation: Tensor, layout: str | None) -> Tensor:

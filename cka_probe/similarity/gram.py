@@ -1,10 +1,10 @@
-"""Gram matrices of activations, centred, right to float32's last digits, without a second copy of the layer.
+"""Centred Gram matrices of activations, exact to the last digits of float32, without a second copy of the layer.
 
-CKA does not see the mean of a feature over the images; float32 does. A raw Gram `X X^T` of features with a
-large common mean has a large common entry, and centring it afterwards subtracts nearly all of its digits. So an
-anchor near the mean, the average of the first four images, is subtracted from each feature first: what is left
-of the mean is no larger than the deviations from it, and float64 subtracts it from the Gram. The product is computed
-in column blocks that fit the cache, each block in float32 and their sum in float64.
+CKA does not depend on the mean of a feature over the images, but float32 does. If features have a large common mean,
+the raw Gram `X X^T` has a large common entry, and centring it afterwards cancels nearly all digits. So an anchor near
+the mean, the average of the first four images, is subtracted from each feature first. What remains of the mean is no
+larger than the deviations from it, and is subtracted from the Gram in float64. The product is computed in blocks of
+columns that fit the cache, each block in float32 and their sum in float64.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 
 BLOCK_ELEMENTS, TOGETHER = 2**15, 8
-"""Elements of a column block, and how many blocks are shifted at a time: 128 KiB and 1 MiB of float32, so that what was
-just written is still in the cache when it is multiplied, by all cores in one call."""
+"""Elements of a block, and blocks that are shifted together: 128 KiB and 1 MiB of float32, which are still in the cache
+when all cores multiply them in one call."""
 
 ANCHOR = 4
-"""Images whose average is subtracted: the fewest there can be, and a power of two, so that the average of equal
-numbers is that number."""
+"""Images whose average is subtracted: the least number in a batch, and a power of two, so that the average of equal
+numbers is exact."""
 
 CONSTANT = 1e-6
-"""`rms` over `size` below which the float32 rounding of a constant is all the variation there is."""
+"""A layer whose `rms` is below this share of its `size` varies by nothing but float32 rounding."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """What is left of an activation when its hook returns.
+    """What a hook computes from an activation.
 
     Attributes:
         matrix: (n, n) float64, `(X - a)(X - a)^T` with the anchor `a`.
@@ -46,12 +46,11 @@ class Grams:
     """The centred Grams of several layers over one batch.
 
     Attributes:
-        matrices: (layers, n, n) float64 on the CPU, `H X X^T H` with `H = I - 1/n`; zeros where
-            the layer does not vary.
+        matrices: (layers, n, n) float64 on the CPU, `H X X^T H` with `H = I - 1/n`; zeros if the layer does not vary.
         size: (layers,) root mean square of the first image's features: the scale of the activation.
         rms: (layers,) root mean square, over images and features, of the activation minus its feature means.
         finite: (layers,) whether all features were finite numbers.
-        varies: (layers,) whether the layer tells any two images apart, rounding aside.
+        varies: (layers,) whether the layer differs between images by more than rounding.
     """
 
     matrices: Tensor
@@ -69,11 +68,11 @@ def double_centre(matrix: Tensor) -> Tensor:
     """
     rows = matrix.mean(dim=-1, keepdim=True)
     centred = matrix - rows - rows.mT + rows.mean(dim=-2, keepdim=True)
-    return (centred + centred.mT) / 2  # symmetric to the last bit: a fingerprint keeps one triangle
+    return (centred + centred.mT) / 2  # exactly symmetric: a fingerprint stores one triangle
 
 
 def centred_grams(products: Sequence[Product]) -> Grams:
-    """Return the centred Grams of the layers of a batch, all at once.
+    """Return the centred Grams of all layers over one batch.
 
     Args:
         products: Of the same images, from `anchored_product`.
@@ -95,10 +94,13 @@ def centred_grams(products: Sequence[Product]) -> Grams:
 
 
 def anchored_product(features: Tensor) -> Product:
-    """Return `(X - a)(X - a)^T` with the anchor `a`, block by block.
+    """Return `(X - a)(X - a)^T` with the anchor `a`.
 
     Args:
-        features: (n, p), any floating dtype and any strides; read only.
+        features: (n, p), any floating dtype and any strides; not changed.
+
+    >>> anchored_product(torch.ones(4, 6)).matrix.abs().max()
+    tensor(0., dtype=torch.float64)
     """
     n, p = features.shape
     width = min(p, max(1, BLOCK_ELEMENTS // n))
@@ -117,14 +119,13 @@ def anchored_product(features: Tensor) -> Product:
     return Product(total.double() if wide is torch.float64 else total.cpu().double(), first, p)
 
 
+_SCRATCH = local()
+
+
 def _scratch(device: torch.device, elements: int) -> Tensor:
-    """Return a stretch of this thread's scratch memory, (elements,) float32; fresh memory for each block costs more
-    time than what is written to it."""
-    memory: Tensor | None = getattr(_HELD, str(device), None)
+    """Return memory of this thread, (elements,) float32; allocating it for each block would cost more than its use."""
+    memory: Tensor | None = getattr(_SCRATCH, str(device), None)
     if memory is None or len(memory) < elements:
         memory = torch.empty(max(elements, BLOCK_ELEMENTS * TOGETHER), device=device)
-        setattr(_HELD, str(device), memory)
+        setattr(_SCRATCH, str(device), memory)
     return memory[:elements]
-
-
-_HELD = local()

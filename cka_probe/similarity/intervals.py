@@ -1,4 +1,4 @@
-"""How sure a CKA value is, and what chance alone would give; no further forward pass.
+"""Intervals of CKA, and the null of unrelated images, without another forward pass.
 
 **Interval.** CKA is a smooth function of sums over pairs of images. To first order the pair (i, j) adds
 
@@ -7,15 +7,16 @@
 to it, entry by entry, weighted and divided as HSIC is; image i has the influence `I_i = 2 sum_j e_ij - e_ii`
 (the infinitesimal jackknife: Jaeckel 1972). `sum_i I_i^2` counts the noise of a pair once for each of its two
 images, which makes the plain jackknife up to sqrt(2) too wide where pairs, not images, carry the noise
-(wide layers, little similarity: the degenerate case of Efron & Stein 1981), so that once is taken off again:
+(wide layers, little similarity: the degenerate case of Efron & Stein 1981). So it is subtracted once:
 
     var = max(sum_i I_i^2 - 2 sum_(i != j) e_ij^2, sum_i I_i^2 / 2) * N / (N - 1)
 
-The interval is CKA plus and minus the 97.5 % quantile of Student's t with N - 1 degrees of freedom times its
-root. It needs images, not batches: one batch is enough. Where several tokens of an image are the examples,
-the image stays the unit and the subtraction, which needs independent pairs, is left out: conservative.
-Four images in one batch are a single term of the unbiased estimator: every influence is 0 and no variance can be
-estimated, so that the interval is all of [-1, 1].
+The interval is CKA plus and minus the root of this times the 97.5 % quantile of Student's t with N - 1 degrees of
+freedom. One batch is enough. If the examples are tokens, the image remains the unit, and the subtraction, which needs
+independent pairs, is omitted: the interval is conservative. Four images in one batch are a single term of the unbiased
+estimator: every influence is 0, no variance can be estimated, and the interval is all of [-1, 1].
+
+**Difference of two values on the same images.** The same, with e_ij the difference of the two.
 
 **Null.** The images of y are permuted within their batch; U-centring commutes with that.
 """
@@ -26,13 +27,15 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from cka_probe.similarity.cka import Terms, cka
-from cka_probe.similarity.estimators import ESTIMATORS, Estimator
+from cka_probe.similarity.cka import ESTIMATORS, Estimator, Terms, centre_batches, cka, hsic_terms
+
+Scales = tuple[Tensor, Tensor, Tensor]
+"""Factors of `U(K) U(L)`, `U(K)^2` and `U(L)^2` in `e`, (rows, columns) each."""
 
 TIE = 1e-5
-"""What float32 may take from a permuted value that equals the one seen, as some do where there are few images."""
+"""Rounding error of a permuted value in float32; with few images, some permuted values equal the observed one."""
 TOGETHER = 8
-"""Permutations in one matrix product: few enough to stay in the cache."""
+"""Permutations in one matrix product, few enough for the cache."""
 
 
 def jackknife_interval(
@@ -43,65 +46,95 @@ def jackknife_interval(
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
         y: Per batch, (columns, n, n) float64.
-        terms: Of the same matrices.
-        estimator: What they were centred by.
-        per_image: Examples that one image gives.
+        terms: `hsic_terms` of the same matrices.
+        estimator: The estimator that the matrices were centred for.
+        per_image: Examples per image.
     """
-    value = cka(terms)
-    sum_xx, sum_yy = terms.sums()[1:]
-    scale_xy = 1.0 / (sum_xx[:, None] * sum_yy[None, :]).sqrt()
-    scale_xx, scale_yy = value / (2 * sum_xx[:, None]), value / (2 * sum_yy[None, :])
+    value, unweighted = cka(terms), _scales(terms)
     variance, floor, images = torch.zeros_like(value), torch.zeros_like(value), 0
     for batch_x, batch_y in zip(x, y, strict=True):
         n = batch_x.shape[-1]
         weight = n / per_image / estimator.divisor(n)
-        scales = (weight * scale_xy, weight * scale_xx, weight * scale_yy)
-        influence = _influence(batch_x, batch_y, scales, per_image).square().sum(dim=0)
-        pairs = 2 * _pair_noise(batch_x, batch_y, scales) if per_image == 1 else 0.0
+        xy, xx, yy = (weight * scale for scale in unweighted)
+        influence = _influence(batch_x, batch_y, (xy, xx, yy), per_image).square().sum(dim=0)
+        pairs = 2 * _pair_noise(batch_x, batch_y, (xy, xx, yy)) if per_image == 1 else 0.0
         variance += influence - pairs
         floor += influence / 2
         images += n // per_image
-    error = (torch.maximum(variance, floor) * images / (images - 1)).sqrt()
-    if single_term(x, estimator):
-        error = error + torch.inf
-    margin = float(stdtrit(images - 1, 0.975)) * error
+    margin = float(stdtrit(images - 1, 0.975)) * _standard_error(variance, floor, images, x, estimator)
     return (value - margin).clamp(-1, 1), (value + margin).clamp(-1, 1)
 
 
-def single_term(batches: Sequence[Tensor], estimator: Estimator) -> bool:
-    """Return whether HSIC is a single term, of which no variance can be estimated: four examples, U-centred.
+def paired_error(
+    first: tuple[Sequence[Tensor], Sequence[Tensor]],
+    second: tuple[Sequence[Tensor], Sequence[Tensor]],
+    estimator: Estimator,
+    per_image: int = 1,
+) -> tuple[Tensor, int]:
+    """Return the standard error of the first CKA minus the second, and its degrees of freedom.
 
     Args:
-        batches: Of one side, (layers, n, n) each.
-        estimator: Of HSIC.
+        first: x and y of the first comparison: per batch, (layers, n, n) float64 centred Grams as in a fingerprint.
+        second: Those of the second; of the same images in the same batches, with as many layers on each side.
+        estimator: Estimator of HSIC, for both.
+        per_image: Examples per image.
+
+    Returns:
+        (rows, columns) float64, NaN where either CKA is NaN, infinite where HSIC is a single term; and N - 1.
     """
-    return estimator is ESTIMATORS["unbiased"] and [batch.shape[-1] for batch in batches] == [4]
+    sides = [tuple(centre_batches(side, estimator) for side in comparison) for comparison in (first, second)]
+    scales = [_scales(hsic_terms(x, y, estimator, per_image)) for x, y in sides]
+    variance, floor, images = torch.zeros(()), torch.zeros(()), 0
+    for batches in zip(*sides[0], *sides[1], strict=True):
+        n = batches[0].shape[-1]
+        weight = n / per_image / estimator.divisor(n)
+        rows = [_row_noise(batches, scales, row, per_image) for row in range(len(batches[0]))]
+        influence, pairs = (weight**2 * torch.stack(parts) for parts in zip(*rows, strict=True))
+        variance = variance + influence - 2 * pairs
+        floor = floor + influence / 2
+        images += n // per_image
+    return _standard_error(variance, floor, images, sides[0][0], estimator), images - 1
 
 
-def _influence(x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor, Tensor], per_image: int) -> Tensor:
+def _scales(terms: Terms) -> Scales:
+    """Return the factors in `e`, before the weights of batches."""
+    value, (_, xx, yy) = cka(terms), terms.sums()
+    return 1.0 / (xx[:, None] * yy[None, :]).sqrt(), value / (2 * xx[:, None]), value / (2 * yy[None, :])
+
+
+def _standard_error(
+    variance: Tensor, floor: Tensor, images: int, batches: Sequence[Tensor], estimator: Estimator
+) -> Tensor:
+    """Return the standard error, (rows, columns); infinite for a single term of the unbiased HSIC, four examples."""
+    error = (torch.maximum(variance, floor) * images / (images - 1)).sqrt()
+    single = estimator is ESTIMATORS["unbiased"] and [batch.shape[-1] for batch in batches] == [4]
+    return error + torch.inf if single else error
+
+
+def _influence(x: Tensor, y: Tensor, scales: Scales, per_image: int) -> Tensor:
     """Return the influence of every image on every cell, (images, rows, columns)."""
     # (images, layers, per_image * n): the rows of each image's examples
     rows_x, rows_y = (m.unflatten(1, (-1, per_image)).movedim(1, 0).flatten(2) for m in (x, y))
     total = _combine(rows_x, rows_y, scales)
-    own_x, own_y = (_own_blocks(m, per_image) for m in (x, y))
-    return 2 * total - _combine(own_x, own_y, scales)
+    self_x, self_y = (_diagonal_blocks(m, per_image) for m in (x, y))
+    return 2 * total - _combine(self_x, self_y, scales)
 
 
-def _own_blocks(matrices: Tensor, per_image: int) -> Tensor:
+def _diagonal_blocks(matrices: Tensor, per_image: int) -> Tensor:
     """Return the block of each image with itself, (images, layers, per_image^2)."""
     layers, n, _ = matrices.shape
     blocks = matrices.reshape(layers, n // per_image, per_image, n // per_image, per_image)
     return blocks.diagonal(dim1=1, dim2=3).movedim(-1, 0).flatten(2)
 
 
-def _combine(x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def _combine(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
     """Return `e` summed over the last axis: (images, rows, columns) from (images, layers, m)."""
     xy, xx, yy = scales
     return xy * (x @ y.mT) - xx * x.square().sum(-1)[:, :, None] - yy * y.square().sum(-1)[:, None, :]
 
 
-def _pair_noise(x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Return the sum of `e_ij^2` over i != j for every cell, multiplied out into matrix products."""
+def _pair_noise(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
+    """Return the sum of `e_ij^2` over i != j for every cell, expanded into matrix products."""
     xy, xx, yy = scales
     hollow = 1.0 - torch.eye(x.shape[-1], dtype=x.dtype)
     x, y = ((m * hollow).flatten(1) for m in (x, y))
@@ -111,6 +144,25 @@ def _pair_noise(x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor, Tensor]) -> 
     cubes = xx * ((x_square * x) @ y.mT) + yy * (x @ (y_square * y).mT)
     noise = (xy.square() + 2 * xx * yy) * both + xx.square() * fourth_x + yy.square() * fourth_y - 2 * xy * cubes
     return noise.clamp_min(0)
+
+
+def _row_noise(batches: tuple[Tensor, ...], scales: list[Scales], row: int, per_image: int) -> tuple[Tensor, Tensor]:
+    """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2` of the difference in one row of cells, (columns,) each."""
+    first, second = (
+        xy[row, :, None, None] * x[row] * y
+        - xx[row, :, None, None] * x[row].square()
+        - yy[row, :, None, None] * y.square()
+        for (x, y), (xy, xx, yy) in zip((batches[:2], batches[2:]), scales, strict=True)
+    )
+    entries = first - second  # (columns, n, n)
+    columns, n, _ = entries.shape
+    count = n // per_image
+    blocks = entries.reshape(columns, count, per_image, count, per_image).sum(dim=(2, 4))
+    diagonal = blocks.diagonal(dim1=1, dim2=2)
+    influence = (2 * blocks.sum(dim=2) - diagonal).square().sum(dim=1)
+    if per_image > 1:  # pairs of tokens are not independent
+        return influence, torch.zeros_like(influence)
+    return influence, entries.square().sum(dim=(1, 2)) - diagonal.square().sum(dim=1)
 
 
 def permutation_null(
@@ -123,49 +175,59 @@ def permutation_null(
     seed: int,
     per_image: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Return what unrelated images give: the 95 % quantile, and the one-sided p-value of what was seen.
+    """Return what unrelated images reach: the 95 % quantile, and the one-sided p-values of the observed values.
 
-    The same permutations serve all cells.
+    All cells share the permutations.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
         y: Per batch, (columns, n, n) float64.
-        terms: Of the same matrices.
-        estimator: What they were centred by.
-        permutations: How many; 0 gives NaN.
-        seed: Of the permutations.
-        per_image: Examples that one image gives; they move together.
+        terms: `hsic_terms` of the same matrices.
+        estimator: The estimator that the matrices were centred for.
+        permutations: Number of permutations; 0 gives NaN.
+        seed: Seed of the permutations.
+        per_image: Examples per image; they are moved together.
 
     Returns:
-        (rows, columns) float64 each; p = (1 + #{permuted >= seen}) / (1 + permutations).
+        (rows, columns) float64 each; p = (1 + #{permuted >= observed}) / (1 + permutations).
     """
     value = cka(terms)
-    if permutations == 0:
-        return torch.full_like(value, torch.nan), torch.full_like(value, torch.nan)
     generator = torch.Generator().manual_seed(seed)
     sums = torch.zeros(permutations, *value.shape, dtype=torch.float64)
     for batch_x, batch_y, weight in zip(x, y, terms.weights, strict=True):
         n = batch_x.shape[-1]
-        # pairs i < j, twice: the matrices are symmetric; float32 is plenty for a quantile
+        # pairs i < j, twice: the matrices are symmetric; float32 is precise enough for a quantile
         upper = torch.triu_indices(n, n)
         doubled = torch.where(upper[0] == upper[1], 1.0, 2.0) * float(weight) / estimator.divisor(n)
         pairs_x = (batch_x[:, upper[0], upper[1]] * doubled).float()
         flat_y = batch_y.flatten(1).mT.contiguous().float()  # (n^2, columns): a permutation moves whole rows
-        for part in range(0, permutations, TOGETHER):
-            count = min(TOGETHER, permutations - part)
-            order = reordered(count, n, per_image, generator)
-            places = order[:, upper[0]] * n + order[:, upper[1]]  # (count, pairs)
-            moved = flat_y.index_select(0, places.flatten()).unflatten(0, (count, -1))  # (count, pairs, columns)
-            sums[part : part + count] += pairs_x @ moved
+        for start in range(0, permutations, TOGETHER):
+            count = min(TOGETHER, permutations - start)
+            order = permute_images(count, n, per_image, generator)
+            indices = order[:, upper[0]] * n + order[:, upper[1]]  # (count, pairs)
+            pairs_y = flat_y.index_select(0, indices.flatten()).unflatten(0, (count, -1))  # (count, pairs, columns)
+            sums[start : start + count] += pairs_x @ pairs_y
     sum_xx, sum_yy = terms.sums()[1:]
-    permuted = sums / (sum_xx[:, None] * sum_yy[None, :]).sqrt()
-    defined = ~value.isnan()
-    null = torch.where(defined, permuted.quantile(0.95, dim=0), torch.nan)
-    exceed = (permuted >= value - TIE).sum(dim=0).double()
-    return null, torch.where(defined, (1 + exceed) / (1 + permutations), torch.nan)
+    return quantile_and_p_values(sums / (sum_xx[:, None] * sum_yy[None, :]).sqrt(), value, TIE)
 
 
-def reordered(count: int, n: int, per_image: int, generator: torch.Generator) -> Tensor:
+def permute_images(count: int, n: int, per_image: int, generator: torch.Generator) -> Tensor:
     """Return permutations of n examples that move those of one image together, (count, n) int64."""
     images = torch.rand(count, n // per_image, generator=generator, dtype=torch.float64).argsort(dim=1)
     return (images[:, :, None] * per_image + torch.arange(per_image)).flatten(1)
+
+
+def quantile_and_p_values(permuted: Tensor, values: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return the 95 % quantile of permuted values and the one-sided p-values, (rows, columns) float64 each.
+
+    Args:
+        permuted: (permutations, rows, columns) float64; without permutations the results are NaN.
+        values: (rows, columns) float64, observed; the results are NaN where they are.
+        tolerance: Permuted values that are lower by less than this count as equal.
+    """
+    if not len(permuted):
+        return torch.full_like(values, torch.nan), torch.full_like(values, torch.nan)
+    defined = ~values.isnan()
+    quantile = torch.where(defined, permuted.quantile(0.95, dim=0), torch.nan)
+    exceed = (permuted >= values - tolerance).sum(dim=0).double()
+    return quantile, torch.where(defined, (1 + exceed) / (1 + len(permuted)), torch.nan)

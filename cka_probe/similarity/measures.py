@@ -1,18 +1,18 @@
-"""Measures of how alike two layers are, each a function of their centred Grams over one batch of images.
+"""Similarity measures, each a function of the centred Grams of two layers over one batch of images.
 
     cka         <U(K), U(L)> / (|U(K)| |U(L)|)                      linear CKA, its HSICs summed over batches
     rsa         Spearman's correlation of |x_i - x_j| with |y_i - y_j| over the pairs i < j
     mutual_knn  share of each image's k nearest images in x that are among its k nearest in y, k = 10
     procrustes  |K^(1/2) L^(1/2)|_* / sqrt(tr K tr L) = |X^T Y|_* / (|X|_F |Y|_F)
 
-All are blind to rotation, to one common scale and to translation of the features, as a centred Gram is: the distance
-of two images is `K_ii + K_jj - 2 K_ij`. CKA is a ratio of sums over batches and does not depend, but for noise, on
-how many images are in one. **The others are weighted means over batches and do**: more images are nearer to each
-other, have other neighbours, and leave less for a rotation to fit. Their values are of that batch size.
+All are invariant to rotation, isotropic scaling and translation of the features, as a centred Gram is: the squared
+distance of two images is `K_ii + K_jj - 2 K_ij`. CKA is a ratio of sums over batches and depends on their size by no
+more than noise. **The others are weighted means over batches and depend on it**: among more images, neighbours are
+nearer and are others, and a rotation fits worse. Their values are valid for one batch size.
 
-A measure works in two steps: `prepare` turns each Gram by itself into an (n, n) matrix that a permutation of the
-images permutes as it does the Gram, and `pair` takes the value of every two of them. So a layer is prepared once for
-all others and for all permutations of the null.
+A measure has two steps: `prepare` turns each Gram into an (n, n) matrix whose rows and columns are the images, and
+`pair` computes the value of every two of these. So each layer is prepared once, for all other layers and for all
+permutations of the null.
 """
 
 from collections.abc import Callable
@@ -26,25 +26,25 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.similarity.estimators import ESTIMATORS, u_centre
+from cka_probe.similarity.cka import ESTIMATORS, u_centre
 
 NEIGHBOURS = 10
-"""k of `mutual_knn`, as Huh et al. have it; at most half of the other images in a batch."""
+"""k of `mutual_knn`, as in Huh et al.; at most half of the other images in a batch are used."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One way to say how alike two layers are.
+    """A similarity measure.
 
     Attributes:
-        name: In `MEASURES`, on the command line and in a result's settings.
-        title: For people.
-        meaning: What a value says, in one line.
-        reference: Where it comes from.
-        prepare: (layers, n, n) float64 centred Grams of one batch -> (layers, n, n), one matrix a layer.
-        pair: (rows, n, n) and (columns, n, n), prepared -> (rows, columns) float64.
-        range: Lowest and highest value there can be; `None` where that is not known.
-        sums: Whether it is a ratio of sums over batches, with estimators of its own, and not a mean over batches.
+        name: Key in `MEASURES`; also on the command line and in the settings of a result.
+        title: Name in figures.
+        meaning: What a value means, in one line.
+        reference: Publication.
+        prepare: Maps centred Grams of one batch, (layers, n, n) float64, to one matrix per layer, (layers, n, n).
+        pair: Maps prepared matrices (rows, n, n) and (columns, n, n) to values, (rows, columns) float64.
+        range: Lowest and highest possible value; `None` if not known.
+        sums: Whether it is a ratio of sums over batches (CKA, which has several estimators) or a mean over batches.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Measure:
 
         Args:
             x: (rows, n, n) float64, the centred Grams of x, `K = H X X^T H`.
-            y: (columns, n, n) float64, `L`, those of y.
+            y: (columns, n, n) float64, those of y.
         """
-        return self.between(self.ready(x), self.ready(y))
+        return self.pair_prepared(self.prepare_varying(x), self.prepare_varying(y))
 
-    def ready(self, grams: Tensor) -> Tensor:
-        """Return centred Grams prepared, (layers, n, n); NaN throughout for a layer that does not vary.
+    def prepare_varying(self, grams: Tensor) -> Tensor:
+        """Return centred Grams prepared, (layers, n, n); all NaN for a layer that does not vary.
 
         Raises:
             DataError: What `prepare` returns has another shape.
@@ -74,32 +74,32 @@ class Measure:
         varies = grams.diagonal(dim1=-2, dim2=-1).sum(-1) > 0
         prepared = torch.full_like(grams, torch.nan)
         matrices = self.prepare(grams[varies])
-        if matrices.shape != grams[varies].shape:  # a smaller one would be spread over the whole without a word
+        if matrices.shape != grams[varies].shape:  # a smaller one would be broadcast silently
             raise DataError(
-                f"measure {self.name!r}: expected prepare to return one matrix a layer, {tuple(grams[varies].shape)}, "
-                f"found {tuple(matrices.shape)}; return what it was given in another form, and leave the rest to pair"
+                f"measure {self.name!r}: expected prepare to return one matrix per layer, "
+                f"{tuple(grams[varies].shape)}, found {tuple(matrices.shape)}; leave reductions to pair"
             )
         prepared[varies] = matrices
         return prepared
 
-    def between(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the values of layers that are `ready`, (rows, columns) float64; NaN of what is not defined."""
-        there_x, there_y = (stack.isfinite().all(dim=2).all(dim=1).nonzero().flatten() for stack in (x, y))
+    def pair_prepared(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the values of prepared layers, (rows, columns) float64; NaN where undefined."""
+        rows, columns = (stack.isfinite().all(dim=2).all(dim=1).nonzero().flatten() for stack in (x, y))
         values = torch.full((len(x), len(y)), torch.nan, dtype=torch.float64)
-        if len(there_x) and len(there_y):
-            values[there_x[:, None], there_y[None, :]] = self.pair(x[there_x], y[there_y]).double()
+        if len(rows) and len(columns):
+            values[rows[:, None], columns[None, :]] = self.pair(x[rows], y[columns]).double()
         return values
 
     def span(self, values: Tensor) -> list[float]:
-        """Return `range`, or what holds 0, 1 and all values, in whole numbers, where it is not known."""
+        """Return `range`, or where it is not known the least whole numbers that enclose 0, 1 and all values."""
         if self.range is not None:
             return list(self.range)
-        there = [value for value in values.flatten().tolist() if isfinite(value)]
-        return [float(floor(min([*there, 0.0]))), float(ceil(max([*there, 1.0])))]
+        finite = [value for value in values.flatten().tolist() if isfinite(value)]
+        return [float(floor(min([*finite, 0.0]))), float(ceil(max([*finite, 1.0])))]
 
 
 def squared_distances(grams: Tensor) -> Tensor:
-    """Return the squared distances of all images, (..., n, n), never negative; from Grams of the same shape."""
+    """Return the squared distances of all images, (..., n, n), from Grams of the same shape."""
     lengths = grams.diagonal(dim1=-2, dim2=-1)
     distances = (lengths[..., :, None] + lengths[..., None, :] - 2 * grams).clamp_min(0)
     return distances * (1.0 - torch.eye(grams.shape[-1], dtype=grams.dtype))
@@ -116,9 +116,9 @@ def unbiased_hsic(grams: Tensor) -> Tensor:
 
 
 def ranked_distances(grams: Tensor) -> Tensor:
-    """Return ranks of the distances, ties sharing theirs, less their mean and of norm 1; the diagonal is 0.
+    """Return the ranks of the distances (ties share their mean rank), centred and of norm 1; the diagonal is 0.
 
-    The rank is the same for distances and their squares, so there is no choice to make between them.
+    Distances and their squares have the same ranks.
     """
     n = grams.shape[-1]
     rows, columns = torch.triu_indices(n, n, offset=1)
@@ -135,12 +135,11 @@ def ranked_distances(grams: Tensor) -> Tensor:
 def nearest(grams: Tensor) -> Tensor:
     """Return whether image j is among the k nearest of i (i in rows), scaled to norm 1.
 
-    Images that are equally far share the last places, so that no order of the images is preferred.
+    Images that are tied for the last places share them, so that the result does not depend on the order of images.
     """
     n = grams.shape[-1]
     k = min(NEIGHBOURS, (n - 1) // 2)
-    own = torch.eye(n, dtype=torch.bool)
-    distances = squared_distances(grams).masked_fill(own, torch.inf)
+    distances = squared_distances(grams).masked_fill(torch.eye(n, dtype=torch.bool), torch.inf)
     last = distances.sort(dim=-1).values[..., k - 1 : k]
     closer, tied = (distances < last).double(), (distances == last).double()
     share = (k - closer.sum(-1, keepdim=True)) / tied.sum(-1, keepdim=True)
@@ -161,7 +160,7 @@ def nuclear_norms(x: Tensor, y: Tensor) -> Tensor:
         norms: Tensor = torch.linalg.svdvals(matrix @ y).sum(dim=-1)
         return norms
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # LAPACK takes one small matrix at a time
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # LAPACK works on one small matrix at a time
         return torch.stack(list(threads.map(row, x)))
 
 
@@ -211,51 +210,50 @@ MEASURES: dict[str, Measure] = {
 
 
 def choose_measure(measure: str | Measure | Callable[[Tensor, Tensor], Any], estimator: str = "unbiased") -> Measure:
-    """Return the measure that is meant, before anything is run for it.
+    """Return the measure of a name or a function.
 
     Args:
         measure: A name in `MEASURES`, a `Measure`, or any function of two centred Grams, (n, n) float64 each, that
-            returns one number; it is called for one pair of layers and one batch at a time and goes by its own name.
-        estimator: That is to go with it; only CKA has a choice.
+            returns one number. The function is called for each pair of layers and each batch.
+        estimator: Estimator of HSIC; only CKA has more than one.
 
     Raises:
         UnknownNameError: There is no measure or estimator of that name.
-        DataError: It is none of these, or has no such estimator.
+        DataError: It is neither a name nor a measure, or has no such estimator.
 
     >>> choose_measure("rsa").range
     (-1.0, 1.0)
     """
     registry.get(ESTIMATORS, estimator, "estimator")
-    chosen = registry.get(MEASURES, measure, "measure") if isinstance(measure, str) else measure
-    if not isinstance(chosen, Measure):
-        chosen = _of_function(chosen)
-    if not chosen.sums and estimator != "unbiased":
-        raise DataError(f"estimator {estimator!r} is one of CKA; {chosen.name} has none, leave it away")
-    return chosen
+    method = registry.get(MEASURES, measure, "measure") if isinstance(measure, str) else measure
+    if not isinstance(method, Measure):
+        method = _from_function(method)
+    if not method.sums and estimator != "unbiased":
+        raise DataError(f"estimator {estimator!r} is one of CKA; {method.name} has none: omit it")
+    return method
 
 
-def _of_function(function: Callable[[Tensor, Tensor], Any]) -> Measure:
-    """Return the measure that a function of two Grams is."""
+def _from_function(function: Callable[[Tensor, Tensor], Any]) -> Measure:
+    """Return a function of two Grams as a measure."""
     if not callable(function):
         raise DataError(
             f"expected the name of a measure ({', '.join(MEASURES)}) or a function of two Grams, found "
             f"{type(function).__name__}"
         )
     name = getattr(function, "__name__", type(function).__name__)
-    meaning = (getattr(function, "__doc__", None) or "a measure of the user's own").strip().splitlines()[0]
+    meaning = (getattr(function, "__doc__", None) or "a user-defined measure").strip().splitlines()[0]
+
+    def number(row: Tensor, column: Tensor) -> float:
+        value = function(row, column)
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"expected the measure {name!r} to return one number for two Grams, found {type(value).__name__}: "
+                f"{error}"
+            ) from error
 
     def pair(x: Tensor, y: Tensor) -> Tensor:
-        rows = [[_number(function(row, column), name) for column in y] for row in x]
-        return torch.tensor(rows, dtype=torch.float64)
+        return torch.tensor([[number(row, column) for column in y] for row in x], dtype=torch.float64)
 
     return Measure(name, name, meaning, "", lambda grams: grams, pair, range=None)
-
-
-def _number(value: Any, name: str) -> float:
-    """Return what a user's measure gave as a number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"expected the measure {name!r} to return one number for two Grams, found {type(value).__name__}: {error}"
-        ) from error

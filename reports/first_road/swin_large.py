@@ -95,9 +95,9 @@ def main(images: str, out: Path) -> None:
     exact = plain_cka(plain_grams(x, images), plain_grams(y, images))
     print(f"largest difference to float64 from whole activations: {np.abs(exact - result.values).max():.1e}")
     result.save(out / "swin_large.json")
-    from cka_probe.plotting import save_figure
+    from cka_probe.plotting import Heatmap, save
 
-    save_figure(result, "heatmap", [out / "swin_large.png"])
+    save(Heatmap(result), [out / "swin_large.png"])
 
 
 if __name__ == "__main__":

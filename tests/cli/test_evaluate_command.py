@@ -16,7 +16,7 @@ from cka_probe.images.datasets import DATASETS, open_dataset
 from cka_probe.lab.evaluation.evaluate import PREDICTS, evaluate
 from cka_probe.lab.evaluation.ibims1_errors import BOUNDARIES
 from cka_probe.lab.evaluation.predictions import read_prediction
-from cka_probe.lab.evaluation.protocol import Protocol, image_scores
+from cka_probe.lab.evaluation.protocol import DepthProtocol, image_scores
 from cka_probe.lab.evaluation.scores import Scores, paired_difference
 from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
@@ -53,7 +53,7 @@ def run(*arguments):
 
 
 def test_the_truth_itself_has_no_error_and_three_times_the_truth_only_metric_ones(ibims):
-    data, rules = open_dataset(f"ibims1:{ibims}"), Protocol(scaling="none").for_dataset("ibims1")
+    data, rules = open_dataset(f"ibims1:{ibims}"), DepthProtocol(scaling="none").for_dataset("ibims1")
     for index in range(len(data)):
         sample = data[index]
         perfect, thrice = (image_scores(factor * sample["depth"], sample, rules, "a") for factor in (1, 3))
@@ -68,7 +68,7 @@ def test_the_truth_itself_has_no_error_and_three_times_the_truth_only_metric_one
 
 
 def test_errors_of_boundaries_and_planes_tell_a_blurred_room_from_a_sharp_one(ibims):
-    data, rules = open_dataset(f"ibims1:{ibims}"), Protocol(scaling="none").for_dataset("ibims1")
+    data, rules = open_dataset(f"ibims1:{ibims}"), DepthProtocol(scaling="none").for_dataset("ibims1")
     sample = data[0]
     blurred = torch.nn.functional.avg_pool2d(sample["depth"][None], 31, 1, 15, count_include_pad=False)[0]
     sharp, soft = (image_scores(depth, sample, rules, "a") for depth in (sample["depth"], blurred))
@@ -152,7 +152,7 @@ def test_data_that_cannot_be_scored_is_one_line(files, tmp_path, monkeypatch):
     Image.fromarray(np.zeros((70, 70, 3), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"expected a dataset with depth, found .*, which gives .*image"):
         evaluate(files["depth"], tmp_path, device="cpu")
-    with pytest.raises(DataError, match=r"between 50 and 60 m in rooms:x, found not one valid pixel in 6 images"):
+    with pytest.raises(DataError, match=r"between 50 and 60 m in rooms:x, found no valid pixel in 6 images"):
         evaluate(files["depth"], "rooms:x", device="cpu", cap=(50, 60))
     monkeypatch.setattr(Rooms, "describe", lambda _, index: ["a/b", "a__b", "c", "d", "e", "f"][index])
     with pytest.raises(DataError, match="to keep predictions, found 'a/b' and 'a__b'"):

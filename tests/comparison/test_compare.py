@@ -323,7 +323,7 @@ def test_results_survive_a_file_and_are_the_same_twice(tmp_path):
         ({"preprocess": "mine"}, UnknownNameError, "no preprocess 'mine'"),
         ({"device": "cuda:99"}, CkaProbeError, "no device 'cuda:99' here"),
         ({"images": 5}, DataError, "expected a folder, dataset, tensor or batches of images, found int"),
-        ({"images": [*random_images(4), torch.rand(3, 9, 9)]}, DataError, "the images differ in theirs"),
+        ({"images": [*random_images(4), torch.rand(3, 9, 9)]}, DataError, "the images have different ones"),
     ],
 )
 def test_bad_input_is_one_line(arguments, error, message):

@@ -10,7 +10,7 @@ from cka_probe import DifferenceMatrix, LayerMap, compare_fingerprints, differen
 from cka_probe.comparison.results import BOUND, INDEPENDENT, PAIRED
 from cka_probe.errors import CkaProbeError, DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, centre_batches, cka, hsic_terms, jackknife_interval
-from cka_probe.similarity.resampling import paired_error
+from cka_probe.similarity.intervals import paired_error
 
 
 def kin(x, seed, rho):

@@ -58,7 +58,8 @@ def text_of(window, selector):
 
 
 def focused(window):
-    return tuple(window.execute_script("return document.activeElement.position || [-1, -1]"))
+    """Return the row and column of the focused cell."""
+    return tuple(window.execute_script("const {row, column} = document.activeElement.cell; return [row, column]"))
 
 
 def choose(window, name):

@@ -13,7 +13,8 @@ from cka_probe.errors import CheckpointError, UnknownNameError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.models.checkpoints import inspect_file, load_file
-from cka_probe.models.checkpoints.loading import grid_of_timm, twin_of
+from cka_probe.models.checkpoints.fitting import timm_twin
+from cka_probe.models.checkpoints.windows import windows_of_timm
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ def test_two_architectures_of_one_shape_are_left_to_the_user(tmp_path, resnet, m
 
 def test_timms_name_tells_the_windows_that_its_file_does_not(tmp_path):
     name = "swinv2_tiny_window16_256"
-    assert twin_of(name) == "swinv2_tiny"
+    assert timm_twin(name) == "swinv2_tiny"
     torch.save(hollow(on_meta(name)), tmp_path / "a.pth")
     assert windows(load_file(tmp_path / "a.pth").model) == (12, 12, 12, 6)
     named = load_file(tmp_path / "a.pth", arch=f"{name}.ms_in1k")
@@ -211,8 +212,8 @@ def test_timms_name_tells_the_windows_that_its_file_does_not(tmp_path):
 
 
 def test_timms_two_windows_are_both_kept():
-    grid = grid_of_timm("swinv2_base_window12to16_192to256")
-    assert (grid.size, grid.window, grid.pretrained_windows) == (256, 16, (12, 12, 12, 6))
+    sizes = windows_of_timm("swinv2_base_window12to16_192to256")
+    assert (sizes.size, sizes.window, sizes.pretrained) == (256, 16, (12, 12, 12, 6))
 
 
 def test_a_timm_name_against_the_windows_in_the_file(tmp_path):
@@ -242,7 +243,7 @@ def test_any_other_timm_model_by_its_name(tmp_path):
     assert torch.equal(backbone.model.state_dict()["blocks.0.attn.qkv.weight"], model.blocks[0].attn.qkv.weight)
     assert any("head (2)" in note for note in backbone.origin.notes)
     assert not backbone.training
-    assert "leave @SIZE out" in refusal(tmp_path / "a", arch="test_vit@96")
+    assert "omit @SIZE" in refusal(tmp_path / "a", arch="test_vit@96")
     torch.save(model.state_dict() | {"blocks.9.norm1.weight": torch.ones(1)}, tmp_path / "b")
     assert "unexpected blocks.9.norm1.weight" in refusal(tmp_path / "b", arch="test_vit")
 
@@ -292,7 +293,7 @@ def test_a_checkpoint_of_ours(tmp_path, swin):
     assert report.windows == (4, 4, 4, 2)
     assert report.heads == ("head.bias", "head.weight") or report.heads == ("head.weight", "head.bias")
     assert any(line.startswith("stage:") and "mp" in line for line in report.lines())
-    assert "leave --arch out" in refusal(path, arch="resnet18")
+    assert "omit --arch" in refusal(path, arch="resnet18")
     assert load_file(path, arch="swinv2_micro").preprocessing.size == (64, 64)
 
 

@@ -12,7 +12,7 @@ from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from cka_probe.models.checkpoints import inspect_file, load_file
-from cka_probe.models.checkpoints.loading import twin_of
+from cka_probe.models.checkpoints.fitting import timm_twin
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +178,9 @@ def test_features_are_the_cells_of_the_image_in_their_places(dinov2, tmp_path):
 
 
 def test_timms_names_of_dinov2_mean_ours():
-    assert twin_of("vit_small_patch14_dinov2.lvd142m") == "dinov2_small"
-    assert twin_of("vit_large_patch14_dinov2") == "dinov2_large"
-    assert twin_of("vit_base_patch16_224") is None
+    assert timm_twin("vit_small_patch14_dinov2.lvd142m") == "dinov2_small"
+    assert timm_twin("vit_large_patch14_dinov2") == "dinov2_large"
+    assert timm_twin("vit_base_patch16_224") is None
 
 
 def test_what_does_not_fit_is_said_in_one_line(tmp_path, dinov2):

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from cka_probe.errors import LayerError
-from cka_probe.models.recording import full_float32, record, trace_shapes
+from cka_probe.models.devices import full_float32
+from cka_probe.models.recording import record, trace_shapes
 
 
 class Net(nn.Module):

@@ -14,7 +14,7 @@ from helpers.browser import CONTRAST, all_of, cell, choose, focused, look, point
 from helpers.matrices import result_of
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.report.blocks import MatrixBlock, Page, Paragraph, Section, TableBlock, Thumbnails
+from cka_probe.report.blocks import Heading, MatrixBlock, Page, TableBlock, Text, Thumbnails
 from cka_probe.report.html import save_page
 
 pytestmark = pytest.mark.slow
@@ -42,14 +42,17 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def file(tmp_path_factory):
-    thumbnails = Thumbnails((np.full((96, 96, 3), 90, np.uint8),) * 3, ("one", "two", "three"))
-    sections = (
-        Section("What was compared", (Paragraph("Two networks."), thumbnails)),
-        Section("Similarity", (MatrixBlock(RESULTS),)),
-        Section("Table", (TableBlock(FRAME, "Four layers.", "layers"),)),
+    blocks = (
+        Heading("What was compared"),
+        Text("Two networks."),
+        Thumbnails((np.full((96, 96, 3), 90, np.uint8),) * 3),
+        Heading("Similarity"),
+        MatrixBlock(RESULTS),
+        Heading("Table"),
+        TableBlock(FRAME, "Four layers.", "layers"),
+        Text("| model | error |\n| --- | ---: |\n| MP | 0.25 ± 0.1 |\n| SP | not run |\n| GP | −0.5 |\n"),
     )
-    warnings = ("Few images.",)
-    page = Page("One against another", "In a test.", sections, warnings, (("x", "a" * 64),), "ckaprobe compare a b")
+    page = Page("Two networks", (*blocks, Text("```\nckaprobe compare a b\n```")), "In a test.", ("Few images.",))
     return save_page(page, tmp_path_factory.mktemp("page") / "index.html")
 
 
@@ -176,9 +179,10 @@ def test_what_is_downloaded_is_the_result(page, tmp_path):
 
 def test_tables_sort_by_click_and_by_key(page):
     def column(number):
-        return [row.find_elements("css selector", "td")[number].text for row in all_of(page, ".table-item tbody tr")]
+        rows = all_of(page, "main > .table-item tbody tr")
+        return [row.find_elements("css selector", "td")[number].text for row in rows]
 
-    buttons = all_of(page, ".table-item th button")
+    buttons = all_of(page, "main > .table-item th button")
     buttons[1].click()
     assert column(1) == ["−0.25", "0.50", "11.00", "—"]
     buttons[1].click()
@@ -188,6 +192,13 @@ def test_tables_sort_by_click_and_by_key(page):
     press(page, "ENTER")
     assert column(0) == ["a2", "b9", "b10", "c"]
     assert all_of(page, "th[aria-sort]")[0].text.startswith("layer")
+
+
+def test_tables_in_markdown_sort_by_the_number_that_a_cell_begins_with(page):
+    buttons = all_of(page, ".prose th button")
+    for expected in (["GP", "MP", "SP"], ["MP", "GP", "SP"]):  # the missing number is last in both directions
+        buttons[1].click()
+        assert [cell.text for cell in all_of(page, ".prose td:first-child")] == expected
 
 
 def test_nothing_but_the_file_is_asked_for(page, file):
@@ -262,7 +273,7 @@ def test_everything_has_a_name_and_headings_are_in_order(page):
 
 def test_large_matrices_are_drawn_and_read(chromium, tmp_path):
     result = result_of(120, 120, undefined=(3,))
-    path = save_page(Page("Large", "", (Section("m", (MatrixBlock({"one": result}),)),)), tmp_path / "large.html")
+    path = save_page(Page("Large", (MatrixBlock({"one": result}),)), tmp_path / "large.html")
     look(chromium)
     chromium.get(path.as_uri())
     assert chromium.execute_async_script(
@@ -270,7 +281,10 @@ def test_large_matrices_are_drawn_and_read(chromium, tmp_path):
         "setTimeout(wait, 50); wait()"
     )
     assert chromium.execute_script("return document.querySelectorAll('.cells rect').length") == 120 * 120
-    chromium.execute_script("const m = document.querySelector('.matrix').matrix; m.move([100, 90]); m.pin([100, 90])")
+    chromium.execute_script(
+        "const matrix = document.querySelector('.matrix').matrix, cell = matrix.cell(100, 90);"
+        "matrix.move(cell); matrix.pin(cell)"
+    )
     assert f"{result.values[100, 90]:.3f}" in text_of(chromium, ".readout")
     assert all_of(chromium, ".terms")
     assert chromium.execute_script("return document.documentElement.scrollWidth") == 1280

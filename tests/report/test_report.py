@@ -1,4 +1,4 @@
-"""`ckaprobe report`: what a folder is, what its page says, and what is said where something is missing."""
+"""`ckaprobe report`: the kinds of folder, their pages, and messages where something is missing."""
 
 import json
 import re
@@ -11,19 +11,22 @@ from typer.testing import CliRunner
 
 from cka_probe.errors import DataError
 from cka_probe.report import KINDS, kinds_of, page_of, report
-from cka_probe.report.blocks import Facts, FigureBlock, MatrixBlock, Paragraph, TableBlock, Thumbnails
+from cka_probe.report.blocks import Facts, FigureBlock, Heading, MatrixBlock, TableBlock, Text, Thumbnails
 from ckaprobe_cli import app
 
 
 def blocks(page, kind):
-    return [block for section in page.sections for block in section.blocks if isinstance(block, kind)]
+    return [block for block in page.blocks if isinstance(block, kind)]
 
 
-def words(page):
-    """Return all plain words of a page."""
-    texts = [paragraph.text for paragraph in blocks(page, Paragraph)]
-    texts += [f"{name}: {value}" for facts in blocks(page, Facts) for name, value in facts.pairs]
-    return "\n".join([page.title, page.subtitle, *(section.intro for section in page.sections), *texts, *page.warnings])
+def headings(page):
+    return [heading.text for heading in blocks(page, Heading)]
+
+
+def texts(page):
+    """Return all plain text of a page."""
+    facts = [f"{name}: {value}" for facts in blocks(page, Facts) for name, value in facts.pairs]
+    return "\n".join([page.title, page.subtitle, *(text.source for text in blocks(page, Text)), *facts, *page.warnings])
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +45,16 @@ def test_a_comparison_shows_all_measures_from_its_fingerprints(compared):
     assert len(matrix.results) == 5
     np.testing.assert_array_equal(matrix.results["CKA, unbiased"].values, result.values)
     assert (matrix.results["CKA, biased"].values > result.values).all()
-    assert "Computed for this page, from the fingerprints: CKA, biased, with 200 permutations" in words(page)
+    assert "Computed for this page, from the fingerprints: CKA, biased, with 200 permutations" in texts(page)
     assert len(blocks(page, Thumbnails)[0].images) == 3
-    assert page.sections[0].title == "Similarity"
-    assert "no command reproduces this result" in words(page)
-    assert not page.command
-    assert dict(page.provenance)["images, hash"] == result.images["hash"]
+    assert headings(page)[0] == "Similarity"
+    assert "no command reproduces this result" in texts(page)
+    assert f"images, hash: {result.images['hash']}" in texts(page)
 
 
 def test_the_first_sentence_has_the_ends_of_the_diagonal(compared):
     diagonal = compared[1].diagonal().sort_values("value")
-    lead = page_of(compared[0]).sections[0].intro
+    lead = blocks(page_of(compared[0]), Text)[0].source
     for end in (diagonal.iloc[0], diagonal.iloc[-1]):
         assert f"{end['value']:.3f} [{end['low']:.3f}, {end['high']:.3f}]" in lead
 
@@ -60,49 +62,45 @@ def test_the_first_sentence_has_the_ends_of_the_diagonal(compared):
 def test_one_layer_against_three_has_no_diagonal(tmp_path):
     comparison(tmp_path, layers=("0",), layers_y=("0", "1", "2"), width=6)
     page = page_of(tmp_path)
-    assert "Layer by layer" not in [section.title for section in page.sections]
-    assert page.sections[0].intro.startswith("Of all pairs, most similar are")
+    assert "Layer by layer" not in headings(page)
+    assert blocks(page, Text)[0].source.startswith("Of all pairs, most similar are")
     assert [table.name for table in blocks(page, TableBlock)] == ["layers_x", "layers_y"]
 
 
-def test_an_old_result_works_and_says_what_it_lacks(tmp_path):
+def test_a_result_without_fingerprints_says_what_is_missing(tmp_path):
     comparison(tmp_path, save_prints=False)
     document = json.loads((tmp_path / "result.json").read_text())
-    for axis in document["rows"] + document["columns"]:
-        del axis["shape"]
-    for name in ("title", "range"):
-        document["settings"].pop(name, None)
     document["values"][1][1] = None
     (tmp_path / "result.json").write_text(json.dumps(document))
     page = page_of(tmp_path)
-    said = words(page)
-    assert "Not in the result's folder: `x.fingerprint` and `y.fingerprint`. Only the stored result is shown." in said
-    assert "did not record the shapes of layers" in said
-    assert "has no `images.jpg`" in said
-    assert "1 of 3 are undefined." in page.sections[0].intro
+    text = texts(page)
+    assert "Not in the result's folder: `x.fingerprint` and `y.fingerprint`. Only the stored result is shown." in text
+    assert "has no `images.jpg`" in text
+    assert "1 of 3 are undefined." in blocks(page, Text)[0].source
     assert report(tmp_path).stat().st_size < 1e6
 
 
-def test_fingerprints_of_something_else_are_left_out(tmp_path, compared):
+def test_fingerprints_of_another_model_are_not_used(tmp_path, compared):
     comparison(tmp_path)
     comparison(tmp_path / "other", width=7)
     shutil.copy(tmp_path / "other" / "y.fingerprint", tmp_path / "y.fingerprint")
     page = page_of(tmp_path)
-    assert "`y.fingerprint` is of another model than the result: only the stored result is shown." in words(page)
+    assert "`y.fingerprint` is of another model than the result: only the stored result is shown." in texts(page)
     assert list(blocks(page, MatrixBlock)[0].results) == ["CKA, unbiased"]
 
 
 def test_a_run_has_curves_stages_and_checkpoints(tmp_path):
     run(tmp_path / "run")
     page = page_of(tmp_path / "run")
-    assert [section.title for section in page.sections][:2] == ["Learning curves", "Validation at the end"]
+    assert headings(page)[:2] == ["Learning curves", "Validation"]
     assert [figure.name for figure in blocks(page, FigureBlock)] == ["curves_masked", "curves_depth"]
     tables = {table.name: table.frame for table in blocks(page, TableBlock)}
-    assert tables["validation"]["value"].tolist() == [0.625, 0.625]
-    assert tables["validation"]["first value"].tolist() == [0.75, 0.75]
+    assert tables["validation_depth"]["abs_rel"].tolist() == [0.75, 0.625]
     assert tables["stages"]["stage"].tolist() == ["masked", "depth"]
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in tables["checkpoints"]["SHA-256"])
-    assert page.command == "ckaprobe train --recipe demo --set 'data.scenes=rooms of mine' --set seed=3 --out run"
+    assert "```\nckaprobe train --recipe demo --set 'data.scenes=rooms of mine' --set seed=3 --out run\n```" in texts(
+        page
+    )
     assert not page.warnings
 
 
@@ -115,7 +113,7 @@ def test_an_unfinished_run_says_so(tmp_path):
     )
 
 
-def test_a_stage_whose_checkpoint_was_taken_away_is_not_unfinished(tmp_path):
+def test_a_finished_stage_without_its_checkpoint_is_not_unfinished(tmp_path):
     run(tmp_path)
     recipe = json.loads((tmp_path / "recipe.json").read_text())
     recipe["stages"]["depth"]["steps"] = 20
@@ -143,33 +141,33 @@ def test_scores_of_depth_and_of_labels(tmp_path):
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_attributions(tmp_path, labels):
-    found = attributions(tmp_path, labels)
+    result = attributions(tmp_path, labels)
     page = page_of(tmp_path)
     assert "1 of 4 maps of video are nowhere positive." in page.warnings
-    titles = [section.title for section in page.sections]
+    titles = headings(page)
     assert ("Do maps follow the boundaries of classes?" in titles) == labels
     assert any("no boundary" in warning for warning in page.warnings) == labels
     assert any("is unknown" in warning for warning in page.warnings) != labels
     tables = {table.name: table.frame for table in blocks(page, TableBlock)}
-    assert len(tables["images"]) == len(found.table)
+    assert len(tables["images"]) == len(result.table)
     if labels:
-        lead = next(section.intro for section in page.sections if section.title.startswith("Do maps"))
+        lead = blocks(page, Text)[0].source
         assert lead.startswith("Maps of ")
         assert "the image itself (" in lead  # a control that does not depend on the network
-        assert set(found.warnings()) <= set(page.warnings)
+        assert set(result.warnings()) <= set(page.warnings)
         assert "average precision, before ReLU" in set(tables["alignment"]["measure"])
         assert not [name for table in tables.values() for name in table.get("measure", ()) if "_" in name]
 
 
-def test_several_in_one_folder_stand_below_each_other(tmp_path):
+def test_several_results_of_a_folder_are_on_one_page(tmp_path):
     run(tmp_path / "road")
     comparison(tmp_path / "road" / "compare")
     depth_scores(tmp_path / "road" / "scores")
     page = page_of(tmp_path / "road")
     assert page.title == "road"
-    first = list(dict.fromkeys(section.title.partition(":")[0] for section in page.sections))
-    assert first == ["compare", "scores", "Training"]
-    assert len(page.command.splitlines()) == 2  # results from memory have none
+    labels = list(dict.fromkeys(heading.partition(":")[0] for heading in headings(page)))
+    assert labels == ["compare", "scores", "Training"]
+    assert texts(page).count("```\nckaprobe ") == 2  # a result from memory has no command
     assert kinds_of(tmp_path / "road") == ("training",)
 
 
@@ -183,7 +181,7 @@ def test_the_same_folder_gives_the_same_bytes_wherever_it_is_called_from(tmp_pat
     assert str(tmp_path).encode() not in first
 
 
-def test_hostile_names_stay_words(tmp_path):
+def test_hostile_names_stay_text(tmp_path):
     comparison(tmp_path / "<script>alert(1)<script>")
     folder = tmp_path / "<script>alert(1)<script>"
     document = json.loads((folder / "result.json").read_text())
@@ -195,7 +193,7 @@ def test_hostile_names_stay_words(tmp_path):
 
 
 def test_errors_are_one_line_each(tmp_path):
-    expected = "; ".join(re.escape(kind.expected) for kind in KINDS.values())
+    expected = "; ".join(re.escape(f"{kind.file} of {kind.origin}") for kind in KINDS.values())
     with pytest.raises(DataError, match=f"expected one of: {expected}; found an empty folder; give the folder of a"):
         report(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
@@ -205,7 +203,7 @@ def test_errors_are_one_line_each(tmp_path):
         report(tmp_path / "notes.txt")
     with pytest.raises(DataError, match="found nothing; give the folder they are in"):
         report(tmp_path / "nowhere")
-    for name, found in {
+    for name, message in {
         "result.json": "expected a result of format",
         "scores.json": "expected scores of format 'ckaprobe-scores/1' or 'ckaprobe-label-scores/1', found None",
         "recipe.json": "expected a recipe with its stages, found none",
@@ -213,15 +211,15 @@ def test_errors_are_one_line_each(tmp_path):
     }.items():
         (tmp_path / name[:-5]).mkdir()
         (tmp_path / name[:-5] / name).write_text("[]" if name == "study.json" else "{}")
-        with pytest.raises(DataError, match=found):
+        with pytest.raises(DataError, match=message):
             report(tmp_path / name[:-5])
 
 
 def test_the_command_prints_path_and_size(tmp_path):
     depth_scores(tmp_path)
-    done = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert done.exit_code == 0, done.output
-    assert re.fullmatch(rf"{re.escape(str(tmp_path))}/index\.html  0\.\d\d MB\n", done.stdout)
-    failed = CliRunner().invoke(app, ["report", str(tmp_path / "none")])
-    assert failed.exit_code == 2
-    assert failed.stderr.startswith("ckaprobe: expected a folder of results")
+    result = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(rf"{re.escape(str(tmp_path))}/index\.html  0\.\d\d MB\n", result.stdout)
+    error = CliRunner().invoke(app, ["report", str(tmp_path / "none")])
+    assert error.exit_code == 2
+    assert error.stderr.startswith("ckaprobe: expected a folder of results")

@@ -12,7 +12,7 @@ from scipy.stats import kstest, spearmanr
 from cka_probe import compare, compare_fingerprints
 from cka_probe.errors import CkaProbeError
 from cka_probe.similarity import MEASURES, Measure, choose_measure, measured_cells
-from cka_probe.similarity.measuring import jackknife_error
+from cka_probe.similarity.cells import jackknife_error
 
 OTHERS = [name for name in MEASURES if name != "cka"]
 
@@ -213,7 +213,7 @@ def test_compare_takes_a_measure():
     [
         ({"measure": "rda"}, "no measure 'rda'; did you mean 'rsa'"),
         ({"measure": 3}, r"expected the name of a measure \(cka, rsa, mutual_knn, procrustes\) or a function"),
-        ({"measure": "rsa", "estimator": "biased"}, "estimator 'biased' is one of CKA; rsa has none, leave it away"),
+        ({"measure": "rsa", "estimator": "biased"}, "estimator 'biased' is one of CKA; rsa has none: omit it"),
         ({"measure": lambda k, l: k}, "to return one number for two Grams, found Tensor"),  # noqa: E741
     ],
 )
@@ -259,4 +259,4 @@ def test_intervals_hold_the_mean_of_studies(measure):
 def test_what_is_prepared_has_the_shape_of_grams():
     diagonal = replace(MEASURES["rsa"], name="mine", prepare=lambda grams: grams.diagonal(dim1=1, dim2=2)[..., None])
     with pytest.raises(CkaProbeError, match=r"'mine': expected prepare to return .*\(2, 6, 6\), found \(2, 6, 1\)"):
-        diagonal.ready(torch.eye(6, dtype=torch.float64).repeat(2, 1, 1))
+        diagonal.prepare_varying(torch.eye(6, dtype=torch.float64).repeat(2, 1, 1))

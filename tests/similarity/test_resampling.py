@@ -86,7 +86,7 @@ def test_what_is_degenerate():
 def test_many_images_in_parts_are_the_same_as_at_once(monkeypatch):
     values = np.random.default_rng(0).random((50, 2))
     whole = bootstrap_interval(values, resamples=100)
-    monkeypatch.setattr("cka_probe.similarity.resampling.COUNTED", 700)  # 14 draws at a time
+    monkeypatch.setattr("cka_probe.similarity.resampling.BLOCK_ELEMENTS", 700)  # 14 draws at a time
     np.testing.assert_allclose(bootstrap_interval(values, resamples=100), whole, rtol=1e-12)
 
 

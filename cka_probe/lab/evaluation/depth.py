@@ -17,22 +17,53 @@ metric scale, and clamped to the range of depths that count, as in Monodepth2's 
 scale, the errors without scaling are added as `NAME_metres`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "delta1", "delta2", "delta3", "silog", "silog_bts")
 EIGEN_CROP = (45, 471, 41, 601)
 """Rows from, to, columns from, to of a 480 x 640 image of NYUv2 that are evaluated by convention."""
+KITTI_RANGE = (1e-3, 80.0)
+"""Metres between which measured depth counts on KITTI."""
+
+
+def _log_ratio(p: Tensor, g: Tensor) -> Tensor:
+    return p.log() - g.log()
+
+
+def _share_within(p: Tensor, g: Tensor, factor: float) -> Tensor:
+    return (torch.maximum(p / g, g / p) < factor).double().mean()
+
+
+def _variance(d: Tensor, shift: float) -> Tensor:
+    """Return mean d^2 - shift mean(d)^2."""
+    return ((d**2).mean() - shift * d.mean() ** 2).clamp(min=0)
+
+
+ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "abs_rel": lambda p, g: ((p - g).abs() / g).mean(),
+    "sq_rel": lambda p, g: ((p - g) ** 2 / g).mean(),
+    "rmse": lambda p, g: ((p - g) ** 2).mean().sqrt(),
+    "rmse_log": lambda p, g: (_log_ratio(p, g) ** 2).mean().sqrt(),
+    "log10": lambda p, g: (p.log10() - g.log10()).abs().mean(),
+    "delta1": lambda p, g: _share_within(p, g, 1.25),
+    "delta2": lambda p, g: _share_within(p, g, 1.25**2),
+    "delta3": lambda p, g: _share_within(p, g, 1.25**3),
+    "silog": lambda p, g: _variance(_log_ratio(p, g), 0.5).sqrt(),
+    "silog_bts": lambda p, g: 100 * _variance(_log_ratio(p, g), 1.0).sqrt(),
+}
+"""Errors over lists of valid predicted and measured depths, float64, by name."""
 
 
 def valid_depth(depth: Tensor, low: float = 1e-3, high: float = 10.0, eigen_crop: bool = False) -> Tensor:
-    """Return which pixels count.
+    """Return the pixels that count.
 
     Args:
         depth: (..., H, W) metres, 0 = not measured.
-        low: Metres, not included.
-        high: Metres, not included.
-        eigen_crop: Leave out the border, as is the convention for 480 x 640; other sizes are cut in proportion.
+        low: Metres, exclusive.
+        high: Metres, exclusive.
+        eigen_crop: Exclude the border, as usual for 480 x 640; in proportion for other sizes.
 
     Returns:
         (..., H, W) bool.
@@ -57,18 +88,18 @@ def depth_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> dict[
         valid: (n, 1, H, W) bool.
 
     Returns:
-        Name to (n,) float64 on the CPU; metres for rmse and sq_rel, no unit for the others; NaN for an image of which
-        nothing is valid.
+        Name to (n,) float64 on the CPU; metres for rmse and sq_rel, no unit for the others; NaN for an image without
+        a valid pixel.
     """
-    rows = [
-        _errors(predicted[inside].cpu().double(), measured[inside].cpu().double())
+    pairs = [
+        (predicted[inside].cpu().double(), measured[inside].cpu().double())
         for predicted, measured, inside in zip(depth_predicted, depth, valid, strict=True)
     ]
-    return {name: torch.stack([row[name] for row in rows]) for name in ERRORS}
+    return {name: torch.stack([error(*pair) for pair in pairs]) for name, error in ERRORS.items()}
 
 
 def median_scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> Tensor:
-    """Return predictions times median(depth) / median(prediction) per image: for models that know no metre.
+    """Return predictions times median(depth) / median(prediction) per image, for models without metric scale.
 
     Args:
         depth_predicted: (n, 1, H, W), any unit.
@@ -85,51 +116,27 @@ def median_scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> Tens
     return depth_predicted * torch.stack(factors).view(-1, 1, 1, 1)
 
 
-def _errors(p: Tensor, g: Tensor) -> dict[str, Tensor]:
-    """Return the errors over two flat lists of valid depths, float64."""
-    d = p.log() - g.log()
-    ratio = torch.maximum(p / g, g / p)
-    return {
-        "abs_rel": ((p - g).abs() / g).mean(),
-        "sq_rel": ((p - g) ** 2 / g).mean(),
-        "rmse": ((p - g) ** 2).mean().sqrt(),
-        "rmse_log": (d**2).mean().sqrt(),
-        "log10": (p.log10() - g.log10()).abs().mean(),
-        "delta1": (ratio < 1.25).double().mean(),
-        "delta2": (ratio < 1.25**2).double().mean(),
-        "delta3": (ratio < 1.25**3).double().mean(),
-        "silog": ((d**2).mean() - 0.5 * d.mean() ** 2).clamp(min=0).sqrt(),
-        "silog_bts": 100 * ((d**2).mean() - d.mean() ** 2).clamp(min=0).sqrt(),
-    }
-
-
-COUNTED = (1e-3, 80.0)
-"""Metres between which measured depth counts: KITTI's convention."""
-
-TOLD = ("abs_rel", "delta1")
-
-
 def errors_with_constant_baseline(depth_predicted: Tensor, depth: Tensor, metres: bool = False) -> dict[str, Tensor]:
     """Return abs_rel and delta1 of predictions and of a constant.
 
     Args:
         depth_predicted: (n, 1, H, W), above 0; metres if `metres`, else any unit.
         depth: (n, 1, H, W) metres, 0 = not measured.
-        metres: Whether the prediction is in metres, and its errors without scaling are told too.
+        metres: Whether the prediction is in metres, and to add its errors without scaling.
 
     Returns:
         `abs_rel`, `delta1`, `abs_rel_constant`, `delta1_constant` and, in metres, `abs_rel_metres`, `delta1_metres`:
         (n,) float64 on the CPU each, NaN for an image without a depth that counts.
     """
-    valid = valid_depth(depth, *COUNTED)
-    told = {
+    valid = valid_depth(depth, *KITTI_RANGE)
+    versions = {
         "": median_scaled(depth_predicted, depth, valid),
         "_constant": median_scaled(torch.ones_like(depth), depth, valid),
     }
     if metres:
-        told["_metres"] = depth_predicted
+        versions["_metres"] = depth_predicted
     values: dict[str, Tensor] = {}
-    for suffix, predicted in told.items():
-        errors = depth_errors(predicted.clamp(*COUNTED), depth, valid)
-        values |= {f"{name}{suffix}": errors[name] for name in TOLD}
+    for suffix, predicted in versions.items():
+        errors = depth_errors(predicted.clamp(*KITTI_RANGE), depth, valid)
+        values |= {f"{name}{suffix}": errors[name] for name in ("abs_rel", "delta1")}
     return values

@@ -1,40 +1,59 @@
-"""A checkpoint and a dataset in, `Scores` of depth or `LabelScores` of segmentation out.
+"""Evaluation of a checkpoint on a dataset: `Scores` of depth, or `LabelScores` of segmentation.
 
-Labels are scored as `evaluation.labels` describes. For depth, the image is predicted whole and at its own size
-(`evaluation.sliding_window`), scored by the dataset's protocol (`evaluation.protocol`), and the values of every image
-are returned. Models without metric scale are aligned to the ground truth, image by image, unless `scaling` is set:
-geometric and pseudo-depth pre-training and Monodepth2 from video by the median, the teacher, whose shift is undefined
-too and which sees squeezed images, by scale and shift. The result states which.
+Depth is predicted for the whole image at its own size (`evaluation.sliding_window`) and scored by the dataset's
+protocol (`evaluation.protocol`). Models without metric scale are aligned to the ground truth, image by image, unless
+`scaling` is set: geometric and pseudo-depth pre-training and Monodepth2 from video by the median; the teacher, whose
+shift is undefined too and which sees squeezed images, by scale and shift. The result records which.
+
+A segmentation network sees an image as in its training: the whole image at the network's size, or, after training on
+unscaled boxes, windows of that size with as few overlaps as leave no gap, whose logits are averaged where they overlap.
+They are compared with the labels at one of two resolutions:
+
+    "image"     logits are scaled to the size of the labels (bilinear); the class is the largest of them there
+    "network"   labels are scaled to the size of the network (nearest), as in Lao et al. (ECCV 2024)
+
+The second ignores details finer than the network's pixels, so scores of the two must not be compared.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.functional import cross_entropy, interpolate
 
-from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError
+from cka_probe.images.classes import Classes, numbered
 from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples
-from cka_probe.images.sample import Sample
+from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.images.sampling import sample_indices
-from cka_probe.images.stream import image_hash
+from cka_probe.images.stream import image_hash, list_hash
 from cka_probe.lab.evaluation.label_scores import LabelScores
-from cka_probe.lab.evaluation.labels import SEGMENTS, label_scores
-from cka_probe.lab.evaluation.predictions import check_names, save_prediction, write_manifest
-from cka_probe.lab.evaluation.protocol import FINE, Protocol, image_scores
-from cka_probe.lab.evaluation.request import EvaluationRequest, describe_images
+from cka_probe.lab.evaluation.predictions import (
+    LABELS,
+    check_names,
+    save_label_prediction,
+    save_prediction,
+    write_manifest,
+)
+from cka_probe.lab.evaluation.protocol import FINE, DepthProtocol, LabelProtocol, image_scores
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.lab.evaluation.sliding_window import predict_whole
-from cka_probe.models.checkpoint import Checkpoint, Trained, load_trained, read_header, versions
+from cka_probe.lab.evaluation.segmentation import confusion_matrices
+from cka_probe.lab.evaluation.sliding_window import predict_whole, window_starts
+from cka_probe.lab.transforms.augment import resize_or_crop
+from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash, load_trained, read_header, versions
 from cka_probe.models.devices import pick_device, predicting, usual_batch
+from cka_probe.models.load import weights_hash
 from cka_probe.progress import Progress
 from cka_probe.similarity.resampling import RESAMPLES
+
+T = TypeVar("T")
 
 PREDICTS = {
     "depth": ("none", 2),
@@ -44,10 +63,11 @@ PREDICTS = {
     "monodepth": ("median", 0),
     "lidar": ("none", 0),
 }
-"""Tasks that predict depth, with the scaling and the crops where nothing is said."""
-
+"""Tasks that predict depth, with their default scaling and crops."""
 METRIC = ("stereo", "video_stereo")
-"""What of `monodepth` knows the metre, by a baseline that was measured."""
+"""Sources of `monodepth` that give metric scale, by the measured baseline."""
+SEGMENTS = ("segmentation",)
+"""Tasks that predict the class of each pixel."""
 
 
 def evaluate(
@@ -73,38 +93,37 @@ def evaluate(
     """Return the scores of a model that predicts depth or the class of each pixel.
 
     Args:
-        checkpoint: Of ours, of a task in `PREDICTS` or of `segmentation`.
+        checkpoint: A checkpoint of `ckaprobe train`, of a task in `PREDICTS` or of `segmentation`.
         data: A dataset with depth or labels, or what `open_dataset` takes for one: `nyuv2:DIR:test`, `ibims1:DIR`.
-        batch: Images in a forward pass, of as many windows as are made of each; by default as many as a usual device
-            has room for.
+        batch: Images in a forward pass, each with all its windows; by default as many as usually fit the device.
         device: `auto`, `cpu`, `cuda` …
         keep: A folder for the predictions; see `evaluation.predictions`.
-        progress: Called with the number of images scored so far and in all, at the start and after each batch.
-        num: At most so many images, drawn by `seed`; None for all.
-        seed: Of the choice of images, and of the bootstrap.
+        progress: Called with the number of images scored so far and in total.
+        num: Number of images, drawn with `seed`; None for all.
+        seed: Of the choice of images and of the bootstrap.
         resamples: Of the bootstrap.
-        flip_test: Whether predictions are averaged with those of the mirrored image; by default of depth only.
-        eigen_crop: Of depth: whether the border is left out; by default as is usual for the dataset, like `cap`.
-        cap: Of depth: (least, most) metres that count.
-        scaling: Of depth: a name in `protocol.SCALINGS`; by default as is usual for the task, like `crops`.
-        crops: Of depth: windows along the longer side of an image, 0 for the whole image squeezed.
-        feathered: Of depth: whether windows fade into each other.
-        canny: Of depth: low and high threshold of the detector of depth edges.
-        resolution: Of labels: `image` (default; logits are scaled to the labels) or `network` (the other way).
+        flip_test: Whether to average predictions with those of the mirrored image; by default only for depth.
+        eigen_crop: For depth: whether to exclude the border; by default as usual for the dataset, like `cap`.
+        cap: For depth: (least, most) metres that count.
+        scaling: For depth: a name in `protocol.SCALINGS`; by default as usual for the task, like `crops`.
+        crops: For depth: windows along the longer side of an image, 0 for the whole image squeezed.
+        feathered: For depth: whether to blend windows where they overlap.
+        canny: For depth: low and high threshold of the edge detector.
+        resolution: For labels: `image` (default; logits are scaled to the labels) or `network` (the reverse).
 
     Returns:
         A row or a matrix for each image, in the dataset's order.
 
     Raises:
-        CheckpointError: The file is no checkpoint of ours, predicts neither, or predicts what is not finite.
-        DataError: The dataset lacks what is predicted, nothing of it can be scored, its classes are others, or the
-            rules make no sense.
-        UnknownNameError: There is no such rule.
+        CheckpointError: The file is not such a checkpoint, or its predictions are not finite.
+        DataError: The dataset lacks the field, has no valid pixel or other classes, or an option is out of range.
+        UnknownNameError: The protocol has no such option.
         OutOfMemoryError: A batch does not fit.
     """
     header = _header(checkpoint)
-    request = EvaluationRequest(checkpoint, header, data, batch, device, keep, progress or (lambda _done, _total: None))
-    options = {
+    if batch is not None and batch < 1:
+        raise DataError(f"expected at least one image in a batch, found {batch}")
+    options: dict[str, Any] = {
         "flip_test": flip_test,
         "eigen_crop": eigen_crop,
         "cap": cap,
@@ -114,102 +133,224 @@ def evaluate(
         "canny": canny,
         "resolution": resolution,
     }
-    rules: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    rules |= {"num": num, "seed": seed, "resamples": resamples}
-    return label_scores(request, rules) if header.task in SEGMENTS else _depth_scores(request, rules)
-
-
-def _depth_scores(request: EvaluationRequest, rules: dict[str, Any]) -> Scores:
-    """Return the scores of a model that predicts depth."""
-    protocol = _protocol(request.header, request.data, rules)
-    dataset, source = open_with_field(request.data, "depth", "nyuv2:DIR:test or ibims1:DIR")
-    places = sorted(sample_indices(len(dataset), protocol.num, protocol.seed))
-    names = [dataset.describe(index) for index in places]
-    if request.keep is not None:
+    options = {name: value for name, value in options.items() if value is not None}
+    options |= {"num": num, "seed": seed, "resamples": resamples}
+    protocol: DepthProtocol | LabelProtocol
+    if header.task in SEGMENTS:
+        protocol = LabelProtocol.of(options)
+        dataset, source = open_with_field(data, "labels", "kitti_semantics:DIR or camvid:DIR:test")
+    else:
+        protocol = _depth_protocol(header, data, options)
+        dataset, source = open_with_field(data, "depth", "nyuv2:DIR:test or ibims1:DIR")
+    indices = sorted(sample_indices(len(dataset), num, seed))
+    names = [dataset.describe(index) for index in indices]
+    if keep is not None:
         check_names(names)
-    model = _Model.loaded(request, protocol)
-    needs = frozenset({"image", "depth", "valid"}) | (FINE if dataset.gives >= FINE else frozenset())
-    rows: list[dict[str, float]] = []
-    hashes: list[str] = []
-    request.progress(0, len(places))
-    for some in batches_of_one_size(read_samples(dataset, places, needs), model.batch):
-        for sample, depth in zip(some, model.depths(some), strict=True):
-            name = names[len(rows)]
-            rows.append(image_scores(depth, sample, protocol, name))
-            hashes.append(image_hash(sample["image"]))
-            if request.keep is not None:
-                save_prediction(request.keep, name, depth[0].numpy())
-        request.progress(len(rows), len(places))
-    table = pd.DataFrame(rows, index=names).astype(np.float64)
-    if table["abs_rel"].isna().all():
-        least, most = protocol.depth_range
-        raise DataError(
-            f"expected measured depth between {least} and {most} m in {source}, found not one valid pixel in "
-            f"{len(rows)} images; check the unit of its depth, the cap and the crop"
-        )
-    described, read = request.described(model.trained), describe_images(source, hashes)
-    if request.keep is not None:
-        write_manifest(request.keep, names, described, read)
-    packages = versions() | {name: version(name) for name in ("scikit-image", "scipy")}
-    return Scores(table, described, read, protocol.recorded(), packages)
+    trained, place = load_trained(checkpoint), pick_device(device)
+    trained.backbone.to(place)
+    trained.head.to(place)
+    batch = batch or usual_batch(place, protocol.views, trained.task.size)
+    progress = progress or (lambda _done, _total: None)
+    run = _Evaluation(checkpoint, header, trained, place, batch, dataset, source, indices, names, keep, progress)
+    return _score_depth(run, protocol) if isinstance(protocol, DepthProtocol) else _score_labels(run, protocol)
 
 
 @dataclass(frozen=True)
-class _Model:
-    """A trained model on its device, and how it is shown images."""
+class _Evaluation:
+    """A trained model on its device, and the images that it is scored on."""
 
+    checkpoint: str | Path
+    header: Checkpoint
     trained: Trained
-    protocol: Protocol
-    batch: int
     device: torch.device
+    batch: int
+    dataset: Dataset
+    source: str
+    indices: list[int]
+    names: list[str]
+    keep: str | Path | None
+    progress: Progress
+    hashes: list[str] = field(default_factory=list)
 
-    @classmethod
-    def loaded(cls, request: EvaluationRequest, protocol: Protocol) -> "_Model":
-        where, trained = pick_device(request.device), load_trained(request.checkpoint)
-        views = max(protocol.crops or 0, 1) * (2 if protocol.flip_test else 1)
-        trained.backbone.to(where)
-        trained.head.to(where)
-        return cls(trained, protocol, request.batch or usual_batch(where, views, trained.task.size), where)
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the prediction of the task for images of the network's size."""
+        return self.trained.task.predict(self.trained.backbone, self.trained.head, images)
 
-    def depths(self, some: list[Sample]) -> Tensor:
-        """Return the depth of images of one size, (n, 1, H, W) float32 on the CPU."""
-        images = torch.stack([sample["image"] for sample in some]).to(self.device)
-        task: Any = self.trained.task  # in `PREDICTS`, so it has `predict`
-        backbone, head = self.trained.backbone, self.trained.head
-        with predicting(self.device, len(some)):
-            return predict_whole(
-                lambda windows: task.predict(backbone, head, windows),
-                images,
-                task.size,
-                crops=self.protocol.crops or 0,
-                flip_test=self.protocol.flip_test,
-                feathered=self.protocol.feathered,
-            ).cpu()
+    def results(
+        self,
+        fields: frozenset[str],
+        score: Callable[[str, Sample, Tensor], T],
+        predict: Callable[[list[Sample]], Tensor],
+    ) -> Iterator[tuple[str, T]]:
+        """Yield the name and the result of each image.
+
+        Args:
+            fields: The fields to read.
+            score: Returns the result of an image from its name, its sample and its prediction.
+            predict: Returns the predictions of a batch of one size, (n, ...).
+        """
+        self.progress(0, len(self.names))
+        for batch in batches_of_one_size(read_samples(self.dataset, self.indices, fields), self.batch):
+            with predicting(self.device, len(batch)):
+                names = self.names[len(self.hashes) : len(self.hashes) + len(batch)]
+                results = [score(*parts) for parts in zip(names, batch, predict(batch), strict=True)]
+            yield from zip(names, results, strict=True)
+            self.hashes.extend(image_hash(sample["image"]) for sample in batch)
+            self.progress(len(self.hashes), len(self.names))
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a result records about the model and about the images that were read."""
+        model = {
+            "reference": str(self.checkpoint),
+            "hash": file_hash(self.checkpoint),
+            "backbone_hash": weights_hash(self.trained.backbone.model),
+            "stage": self.header.stage,
+            "task": self.header.task,
+            "architecture": self.header.architecture,
+            "size": list(self.trained.task.size),
+            "step": self.header.step,
+            "seed": self.header.seed,
+        }
+        return model, {"source": self.source, "hash": list_hash(self.hashes), "num": len(self.hashes)}
+
+
+def _score_depth(run: _Evaluation, protocol: DepthProtocol) -> Scores:
+    """Return the scores of a model that predicts depth."""
+
+    def predict(batch: list[Sample]) -> Tensor:
+        return predict_whole(
+            run.predict,
+            torch.stack([sample["image"] for sample in batch]).to(run.device),
+            run.trained.task.size,
+            crops=protocol.crops or 0,
+            flip_test=protocol.flip_test,
+            feathered=protocol.feathered,
+        ).cpu()
+
+    def score(name: str, sample: Sample, depth: Tensor) -> tuple[dict[str, float], np.ndarray]:
+        return image_scores(depth, sample, protocol, name), depth[0].numpy()
+
+    rows = []
+    fields = frozenset({"image", "depth", "valid"}) | (FINE if run.dataset.gives >= FINE else frozenset())
+    for name, (row, depth) in run.results(fields, score, predict):
+        rows.append(row)
+        if run.keep is not None:
+            save_prediction(run.keep, name, depth)
+    table = pd.DataFrame(rows, index=run.names).astype(np.float64)
+    if table["abs_rel"].isna().all():
+        least, most = protocol.depth_range
+        raise DataError(
+            f"expected measured depth between {least} and {most} m in {run.source}, found no valid pixel in "
+            f"{len(rows)} images; check the unit of its depth, the cap and the crop"
+        )
+    model, data = run.describe()
+    if run.keep is not None:
+        write_manifest(run.keep, run.names, model, data)
+    packages = versions() | {name: version(name) for name in ("scikit-image", "scipy")}
+    return Scores(table, model, data, protocol.recorded(), packages)
+
+
+def _score_labels(run: _Evaluation, protocol: LabelProtocol) -> LabelScores:
+    """Return the scores of a model that predicts the class of each pixel."""
+    task = run.trained.task
+    if task.crop and protocol.resolution == "network":
+        raise DataError(
+            "expected resolution 'image' for a model that was trained on unscaled boxes, found 'network', which would "
+            "show it images of another scale; omit it"
+        )
+    classes = _classes(getattr(run.dataset, "classes", None), task.classes, run.source)
+
+    def prepare(sample: Sample) -> Sample:
+        return sample if task.crop else resize_or_crop(sample, task.size, None)
+
+    def predict(batch: list[Sample]) -> Tensor:
+        images = torch.stack([prepare(sample)["image"] for sample in batch]).to(run.device)
+        return _logits(run, images, protocol.flip_test)
+
+    def score(name: str, sample: Sample, logits: Tensor) -> tuple[np.ndarray, float, np.ndarray]:
+        stored = sample if protocol.resolution == "image" else prepare(sample)
+        labels = stored["labels"].to(run.device)
+        if logits.shape[-2:] != labels.shape:
+            logits = interpolate(logits[None], labels.shape, mode="bilinear", align_corners=False)[0]
+        return _compare(logits, labels, name)
+
+    matrices, entropies = [], []
+    for name, (matrix, entropy, predicted) in run.results(frozenset({"image", "labels"}), score, predict):
+        matrices.append(matrix)
+        entropies.append(entropy)
+        if run.keep is not None:
+            save_label_prediction(run.keep, name, predicted, classes)
+    confusion = np.array(matrices)
+    if not confusion.any():
+        raise DataError(
+            f"expected labelled pixels in {run.source}, found none in {len(run.names)} images; use another split"
+        )
+    model, data = run.describe()
+    if run.keep is not None:
+        write_manifest(run.keep, run.names, model, data, LABELS)
+    settings = asdict(protocol) | {"views": "windows" if task.crop else "whole"}
+    names, subset = _distinct(classes.names), tuple(task.subset)
+    return LabelScores(
+        confusion, np.array(entropies), tuple(run.names), names, subset, model, data, settings, versions()
+    )
+
+
+def _logits(run: _Evaluation, images: Tensor, flip_test: bool) -> Tensor:
+    """Return the logits (n, K, H, W) of images (n, 3, H, W) at least as large as the network's input."""
+    size, shape = run.trained.task.size, images.shape[-2:]
+    if shape[0] < size[0] or shape[1] < size[1]:
+        raise DataError(
+            f"expected images of at least {size[1]}x{size[0]} pixels for a model that was trained on unscaled boxes of "
+            f"that size, found {shape[1]}x{shape[0]}; use images of the size it was trained on"
+        )
+    total = images.new_zeros(len(images), run.trained.task.classes, *shape, dtype=torch.float32)
+    count = images.new_zeros(shape)
+    for top in window_starts(shape[0], size[0], 1):
+        for left in window_starts(shape[1], size[1], 1):
+            window = (..., slice(top, top + size[0]), slice(left, left + size[1]))
+            logits = run.predict(images[window]).float()
+            if flip_test:
+                logits = (logits + run.predict(images[window].flip(-1)).float().flip(-1)) / 2
+            total[window] += logits
+            count[window] += 1
+    return total / count
+
+
+def _compare(logits: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, float, np.ndarray]:
+    """Return confusion (K, K), cross-entropy (nats; NaN without a label) and classes (H, W) of one image."""
+    if not logits.isfinite().all():
+        raise CheckpointError(f"{name}: expected finite logits at every pixel, found NaN or infinity; train it again")
+    predicted = logits.argmax(0)
+    try:
+        matrix = confusion_matrices(predicted[None], labels[None], len(logits))[0]
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    pixels = cross_entropy(logits[None], labels[None], ignore_index=IGNORE, reduction="none").double()
+    entropy = pixels.sum() / (labels != IGNORE).sum()  # 0 / 0 is NaN
+    return matrix.cpu().numpy(), float(entropy), predicted.cpu().numpy()
 
 
 def _header(checkpoint: str | Path) -> Checkpoint:
     """Return the header of a checkpoint whose predictions can be scored."""
-    header, found = None, "another file"
+    header, content = None, "another file"
     try:
         header = read_header(checkpoint)
     except SafetensorError as error:
-        found = f"a damaged file ({error})"
+        content = f"a damaged file ({error})"
     if header is not None and header.task in (*PREDICTS, *SEGMENTS):
         return header
     if header is not None:
-        found = f"one of the task {header.task!r}" if header.task else "a backbone alone"
+        content = f"one of the task {header.task!r}" if header.task else "a backbone alone"
     raise CheckpointError(
         f"{checkpoint}: expected a checkpoint of `ckaprobe train` whose task predicts depth ({', '.join(PREDICTS)}) or "
-        f"labels ({', '.join(SEGMENTS)}), found {found}; train a stage of one of these tasks with it"
+        f"labels ({', '.join(SEGMENTS)}), found {content}; train a stage of one of these tasks"
     )
 
 
-def _protocol(header: Checkpoint, data: Any, rules: dict[str, Any]) -> Protocol:
-    """Return the rules, with what was left open as is usual for task and dataset."""
-    known = {field.name: field for field in fields(Protocol)}
-    for name in rules:
-        registry.get(known, name, "rule")
-    protocol = Protocol(**rules).for_dataset(str(data).partition(":")[0] if isinstance(data, str | Path) else "")
+def _depth_protocol(header: Checkpoint, data: str | Path | Dataset, options: dict[str, Any]) -> DepthProtocol:
+    """Return the protocol, with the defaults of the task and the dataset for options that are not set."""
+    name = str(data).partition(":")[0] if isinstance(data, str | Path) else ""
+    protocol = DepthProtocol.of(options).for_dataset(name)
     scaling, crops = PREDICTS[header.task]
     if header.task_options.get("sources") in METRIC:
         scaling = "none"
@@ -218,3 +359,19 @@ def _protocol(header: Checkpoint, data: Any, rules: dict[str, Any]) -> Protocol:
         scaling=scaling if protocol.scaling is None else protocol.scaling,
         crops=crops if protocol.crops is None else protocol.crops,
     )
+
+
+def _classes(classes: Classes | None, count: int, source: str) -> Classes:
+    """Return the vocabulary of a dataset, which must have the model's number of classes."""
+    classes = numbered(count) if classes is None else classes
+    if len(classes) != count:
+        raise DataError(
+            f"expected a dataset with the model's {count} classes, found {source} with {len(classes)} "
+            f"({', '.join(classes.names[:4])} …); evaluate on data with the labels of its training data"
+        )
+    return classes
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names, with the number of the class after those that several classes share."""
+    return tuple(f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names))

@@ -30,7 +30,7 @@ from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.fields import read_labels
 from cka_probe.lab.evaluation.ibims1_errors import predicted_edges
 from cka_probe.lab.evaluation.label_scores import LabelScores, describe_label_measure
-from cka_probe.lab.evaluation.protocol import FLOOR, Protocol, align_to_ground_truth
+from cka_probe.lab.evaluation.protocol import FLOOR, DepthProtocol, align_to_ground_truth
 from cka_probe.lab.evaluation.scores import Scores, describe_measure
 from cka_probe.lab.transforms import resized
 
@@ -208,7 +208,7 @@ def label_rows(
 
 
 def depth_rows(
-    data: str | Path | Dataset, kept: Mapping[str, str | Path], names: list[str], protocol: Protocol
+    data: str | Path | Dataset, kept: Mapping[str, str | Path], names: list[str], protocol: DepthProtocol
 ) -> "tuple[DepthRow, ...]":
     """Return a row for each image, with every model's depth and its edges.
 
@@ -247,7 +247,7 @@ def _pixels(image: torch.Tensor) -> np.ndarray:
 
 
 def _row(
-    sample: Mapping[str, torch.Tensor], kept: Mapping[str, str | Path], name: str, protocol: Protocol
+    sample: Mapping[str, torch.Tensor], kept: Mapping[str, str | Path], name: str, protocol: DepthProtocol
 ) -> "DepthRow":
     """Return one image's row."""
     from cka_probe.plotting.depth_panel import TRUTH, DepthRow

@@ -1,17 +1,17 @@
-"""The rules by which a depth prediction is scored, and the scores of one image by them.
+"""Protocols: how predictions are made and scored, and the scores of one depth prediction.
 
-The dataset decides what is usual: NYUv2 is scored inside Eigen's crop and up to 10 m, iBims-1 wherever it was
-measured and may be used, up to its 50 m. No prediction is clamped, but one that is not above 0 has no logarithm: it
-is raised to a millimetre, and how many valid pixels that touched is a column of its own.
+Defaults depend on the dataset: NYUv2 is scored inside Eigen's crop and up to 10 m, iBims-1 wherever depth was measured
+and may be used, up to its 50 m. Predictions are not clamped, except that those not above 0, which have no logarithm,
+are raised to a millimetre; the column `floored` counts the valid pixels for which this happened.
 
-iBims-1's own measures (boundaries, planes, near or far) are added where a sample has what they need. There, errors
-after scaling to the median of the truth stand beside those without, as `NAME_median`: tables in print seldom say
-which they show, and boundaries and planes do not depend on it.
+iBims-1's own measures (boundaries, planes, near or far) are added if a sample has the fields for them. In that case the
+errors after scaling to the median of the truth are added as `NAME_median`: published tables seldom say which they show,
+and boundaries and planes do not depend on it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,36 +32,99 @@ from cka_probe.lab.evaluation.scores import MEDIAN
 from cka_probe.lab.losses import least_squares_aligned
 from cka_probe.similarity.resampling import RESAMPLES
 
-FLOOR = 1e-3
-"""Metres: the least prediction that a logarithm is taken of."""
+P = TypeVar("P", bound="_Options")
 
+FLOOR = 1e-3
+"""Metres: predictions are raised to this before a logarithm."""
 SCALINGS = {
     "none": "as predicted, in metres",
     "median": "times median(depth) / median(prediction), image by image",
-    "affine": "by the scale, of 0 or more, and the shift that bring it nearest to the truth, image by image",
+    "affine": "by the scale (0 or more) and shift of the least-squares fit to the truth, image by image",
 }
+RESOLUTIONS = {"image": "logits are scaled to the labels", "network": "labels are scaled to the network"}
 FINE = frozenset({"edges", "planes", "normals", "K"})
 """Fields that iBims-1's own measures need."""
+DEFAULTS = {"nyuv2": (True, (1e-3, 10.0)), "ibims1": (False, (0.0, np.inf)), "kitti": (False, (1e-3, 80.0))}
+OTHER_DEFAULTS = (False, (1e-3, 10.0))
+"""Eigen crop and cap of the other datasets."""
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How predictions are made and scored; `None` is what is usual for the dataset, or for the task.
+class _Options:
+    """A protocol that can be made from options by name."""
+
+    @classmethod
+    def of(cls: type[P], options: Mapping[str, Any]) -> P:
+        """Return the protocol with these options.
+
+        Raises:
+            DataError: An option is out of range.
+            UnknownNameError: There is no such option.
+        """
+        known = {field.name: field for field in fields(cls)}
+        for name in options:
+            registry.get(known, name, "rule")
+        return cls(**options)
+
+    def _check(self, **least: int) -> None:
+        """Raise `DataError` for a count below its least value."""
+        for name, minimum in least.items():
+            count = getattr(self, name)
+            if count is not None and count < minimum:
+                raise DataError(f"expected {name} of at least {minimum}, found {count}")
+
+
+@dataclass(frozen=True)
+class LabelProtocol(_Options):
+    """How labels are predicted and scored.
 
     Attributes:
-        eigen_crop: Whether the border is left out, as is the convention for NYUv2.
-        cap: Metres; only depths above the first and below the second count. The second may be infinite.
-        scaling: A name in `SCALINGS`.
-        flip_test: Whether each prediction is averaged with that of the mirrored image.
-        crops: Windows along an image's longer side, 0 for the whole image squeezed; see `sliding_window`.
-        feathered: Whether windows fade into each other; published numbers are of plain means, which step at seams.
-        canny: Low and high threshold of the detector of depth edges.
-        num: So many images, drawn from `seed`; `None` for all.
+        resolution: A name in `RESOLUTIONS`.
+        flip_test: Whether to average logits with those of the mirrored image.
+        num: Number of images, drawn with `seed`; `None` for all.
         resamples: Of the bootstrap.
-        seed: Of the bootstrap, and of the choice of images.
+        seed: Of the bootstrap and of the choice of images.
 
     Raises:
-        DataError: One of them cannot be.
+        DataError: One of them is out of range.
+        UnknownNameError: There is no such resolution.
+    """
+
+    resolution: str = "image"
+    flip_test: bool = False
+    num: int | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self):
+        registry.get(RESOLUTIONS, self.resolution, "resolution")
+        self._check(num=1, resamples=1)
+
+    @property
+    def views(self) -> int:
+        """Views of an image in one forward pass."""
+        return 2 if self.flip_test else 1
+
+
+@dataclass(frozen=True)
+class DepthProtocol(_Options):
+    """How depth is predicted and scored; `None` is the default of the dataset or the task.
+
+    Attributes:
+        eigen_crop: Whether to exclude the border, as usual for NYUv2.
+        cap: Metres; only depths above the first and below the second count. The second may be infinite.
+        scaling: A name in `SCALINGS`.
+        flip_test: Whether to average each prediction with that of the mirrored image.
+        crops: Windows along an image's longer side, 0 for the whole image squeezed; see `sliding_window`.
+        feathered: Whether to blend windows where they overlap; published numbers use plain means, which have seams.
+        canny: Low and high threshold of the edge detector.
+        num: Number of images, drawn with `seed`; `None` for all.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap and of the choice of images.
+
+    Raises:
+        DataError: One of them is out of range.
+        UnknownNameError: There is no such scaling.
     """
 
     eigen_crop: bool | None = None
@@ -81,19 +144,21 @@ class Protocol:
         if self.scaling is not None:
             registry.get(SCALINGS, self.scaling, "scaling")
         check_thresholds(self.canny)
-        for name, least in (("num", 1), ("crops", 0), ("resamples", 1)):
-            count = getattr(self, name)
-            if count is not None and count < least:
-                raise DataError(f"expected {name} of at least {least}, found {count}")
+        self._check(num=1, crops=0, resamples=1)
+
+    @property
+    def views(self) -> int:
+        """Views of an image in one forward pass."""
+        return max(self.crops or 0, 1) * (2 if self.flip_test else 1)
 
     @property
     def depth_range(self) -> tuple[float, float]:
         """Metres: `cap`, or that of a dataset without a convention."""
-        return OTHERWISE[1] if self.cap is None else self.cap
+        return OTHER_DEFAULTS[1] if self.cap is None else self.cap
 
-    def for_dataset(self, name: str) -> "Protocol":
-        """Return these rules with what was left open as is usual for a dataset, named as in `DATASETS`."""
-        eigen_crop, cap = USUAL.get(name, OTHERWISE)
+    def for_dataset(self, name: str) -> "DepthProtocol":
+        """Return the protocol with the defaults of a dataset, named as in `DATASETS`, for crop and cap."""
+        eigen_crop, cap = DEFAULTS.get(name, OTHER_DEFAULTS)
         return replace(
             self,
             eigen_crop=eigen_crop if self.eigen_crop is None else self.eigen_crop,
@@ -101,37 +166,33 @@ class Protocol:
         )
 
     @classmethod
-    def from_recorded(cls, settings: Mapping[str, Any]) -> "Protocol":
-        """Return the rules that a result was made by, from its `settings`."""
+    def from_recorded(cls, settings: Mapping[str, Any]) -> "DepthProtocol":
+        """Return the protocol that a result was made by, from its `settings`."""
         least, most = settings["cap"]
-        kept = {field.name: settings[field.name] for field in fields(cls)}
-        return cls(**kept | {"cap": (least, np.inf if most is None else most), "canny": tuple(settings["canny"])})
+        options = {field.name: settings[field.name] for field in fields(cls)}
+        return cls(**options | {"cap": (least, np.inf if most is None else most), "canny": tuple(settings["canny"])})
 
     def recorded(self) -> dict[str, Any]:
-        """Return the rules as a result keeps them; a cap without an upper end ends in `None`."""
+        """Return the settings of a result; the end of an infinite cap is `None`."""
         least, most = self.depth_range
         return vars(self) | {"cap": [least, most if np.isfinite(most) else None], "floor": FLOOR}
 
 
-USUAL = {"nyuv2": (True, (1e-3, 10.0)), "ibims1": (False, (0.0, np.inf)), "kitti": (False, (1e-3, 80.0))}
-OTHERWISE = (False, (1e-3, 10.0))
-
-
-def image_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol, name: str) -> dict:
+def image_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: DepthProtocol, name: str) -> dict:
     """Return every measure of one image.
 
     Args:
         depth_predicted: (1, H, W) float32 on the CPU, metres or up to scale.
         sample: `depth`, `valid` if the dataset has it, and all of `FINE` for iBims-1's measures.
-        protocol: Nothing in it left open.
-        name: Of the image, for messages.
+        protocol: With all defaults filled in.
+        name: The name of the image, for messages.
 
     Returns:
-        Name in `scores.MEASURES`, or with `_median` behind it, to value; NaN where the image says nothing.
+        Name in `scores.MEASURES`, perhaps followed by `_median`, to value; NaN if undefined for the image.
 
     Raises:
-        CheckpointError: The prediction is not finite, or is to be scaled and not positive.
-        DataError: Depth is of another size than the image.
+        CheckpointError: The prediction is not finite, or must be scaled and is not positive.
+        DataError: Depth and image differ in size.
     """
     depth = sample["depth"]
     if depth.shape != depth_predicted.shape:
@@ -153,33 +214,33 @@ def image_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol
 
 
 def align_to_ground_truth(
-    depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol, name: str
+    depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: DepthProtocol, name: str
 ) -> Tensor:
-    """Return a prediction as it is scored: scaled, or scaled and shifted, by the pixels that count.
+    """Return a prediction as it is scored: scaled, or scaled and shifted, to fit the pixels that count.
 
     Args:
         depth_predicted: (1, H, W) float32 on the CPU.
         sample: `depth`, and `valid` if the dataset has it.
-        protocol: Nothing in it left open.
-        name: Of the image, for messages.
+        protocol: With all defaults filled in.
+        name: The name of the image, for messages.
 
     Returns:
         (1, H, W) metres.
 
     Raises:
-        CheckpointError: It is to be scaled and not positive.
+        CheckpointError: It must be scaled and is not positive.
     """
     return _scaled(depth_predicted, sample["depth"], _valid(sample, protocol), protocol.scaling, name)
 
 
-def _valid(sample: Mapping[str, Tensor], protocol: Protocol) -> Tensor:
-    """Return which pixels count, (1, H, W) bool."""
+def _valid(sample: Mapping[str, Tensor], protocol: DepthProtocol) -> Tensor:
+    """Return the pixels that count, (1, H, W) bool."""
     valid = valid_depth(sample["depth"], *protocol.depth_range, bool(protocol.eigen_crop))
     return valid & sample["valid"] if "valid" in sample else valid
 
 
 def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, scaling: str | None, name: str) -> Tensor:
-    """Return the prediction brought to the truth in one of the ways of `SCALINGS`."""
+    """Return the prediction aligned to the truth as `SCALINGS` describes."""
     if scaling == "none" or not valid.any():
         return depth_predicted
     maps = (depth_predicted[None], depth[None], valid[None])
@@ -194,7 +255,7 @@ def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, scaling: str 
 
 
 def _errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, directed: bool) -> dict[str, float]:
-    """Return the errors of depth, and on which side of 3 m it is, over the valid pixels."""
+    """Return the errors of depth and of the side of 3 m over the valid pixels."""
     raised = depth_predicted.clamp(min=FLOOR)
     errors = depth_errors(raised[None], depth[None], valid[None])
     scores = {measure: value.item() for measure, value in errors.items()}
@@ -203,11 +264,11 @@ def _errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, directed: boo
     return scores | {"floored": float(((depth_predicted < FLOOR) & valid).sum())}
 
 
-def _fine_errors(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: Protocol) -> dict[str, float]:
-    """Return the errors of boundaries and planes; the prediction's scale does not matter to them, a shift does."""
+def _fine_errors(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol: DepthProtocol) -> dict[str, float]:
+    """Return the errors of boundaries and planes, which depend on a shift of the prediction but not on its scale."""
     predicted = depth_predicted[0].numpy()
     boundaries = boundary_errors(predicted, sample["edges"][0].numpy(), protocol.canny)
     depth = (sample["depth"] * sample.get("valid", torch.tensor(True)))[0].numpy()
-    found = plane_errors(predicted, depth, *(sample[field].numpy() for field in ("planes", "normals", "K")))
-    means = {name: float(found[name].mean()) for name in PLANARITY}  # NaN without a plane
-    return boundaries | means | {"planes": float(found[PLANARITY[0]].notna().sum())}
+    planes = plane_errors(predicted, depth, *(sample[field].numpy() for field in ("planes", "normals", "K")))
+    means = {name: float(planes[name].mean()) for name in PLANARITY}  # NaN without a plane
+    return boundaries | means | {"planes": float(planes[PLANARITY[0]].notna().sum())}

@@ -9,8 +9,8 @@ Images differ far more from one another than two models do on one image, so two 
 which model is better. The interval of the per-image differences does (`paired_difference`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,20 +22,21 @@ from cka_probe.errors import DataError
 from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
 
 FORMAT = "ckaprobe-scores/1"
+PROVENANCE = ("model", "data", "settings", "versions")
 COUNTS = ("planes", "floored")
-"""Columns that say how much the others rest on."""
+"""Columns that count what the others are computed from."""
 MEDIAN = "_median"
-"""Ends the name of a measure whose prediction was scaled to the truth's median first, where both stand in a table."""
+"""Suffix of a measure after scaling to the truth's median, if a table has it with and without."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a column is.
+    """A column of scores.
 
     Attributes:
         meaning: In a few words.
         unit: "m", "cm", "degrees", "pixels", or "" for none.
-        better: "lower", "higher", or "" where neither is.
+        better: "lower", "higher", or "" for neither.
     """
 
     meaning: str
@@ -64,24 +65,75 @@ MEASURES: dict[str, Measure] = {
     "dde_m": Measure("share of pixels predicted nearer than 3 m that are farther"),
     "dde_p": Measure("share of pixels predicted farther than 3 m that are nearer"),
     "planes": Measure("planes that pe_plan and pe_orie are means of", "planes", ""),
-    "floored": Measure("valid pixels whose prediction was raised to the least depth a logarithm can take", "pixels"),
+    "floored": Measure("valid pixels whose prediction was raised to the least depth that has a logarithm", "pixels"),
 }
 """Columns by name; `NAME_median` is `NAME` after scaling to the median."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Scores(Document):
-    """Scores of one model on one dataset.
+class ModelScores(Document):
+    """What the scores of one model on one dataset have in common.
 
     Attributes:
-        table: One row an image, its index the image's name, its columns measures, float64; NaN = says nothing.
-        model: `reference`, `hash` of the weights, `stage`, `task`, `architecture`.
+        model: `reference`, `hash` of the weights, `stage`, `task`, `architecture` …
         data: `source`, `hash` of the list of images, `num` of images.
-        settings: `eigen_crop`, `cap`, `flip_test`, `crops`, `scaling`, `resamples`, `seed` …
-        versions: Packages that made it.
+        settings: The protocol, with `resamples` and `seed` of the bootstrap.
+        versions: Versions of the packages that made it.
     """
 
     noun: ClassVar[str] = "scores"
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def resamples(self) -> int:
+        """Draws of the bootstrap."""
+        return self.settings.get("resamples", RESAMPLES)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the bootstrap."""
+        return self.settings.get("seed", 0)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the fields in `PROVENANCE`, as `save` writes them."""
+        return {name: getattr(self, name) for name in PROVENANCE}
+
+    def check_same_images(self, images: Iterable[str], others: Iterable[str]) -> None:
+        """Raise `DataError` unless two results have the same images."""
+        if missing := sorted(set(images) ^ set(others)):
+            raise DataError(
+                f"expected scores of the same images, found {len(missing)} that only one of the two has "
+                f"({missing[0]!r} for one); evaluate both on {self.data['source']}"
+            )
+
+    def summary_lines(
+        self, num: int, protocol: str, intervals: pd.DataFrame, describe: Callable[[str], Measure], *more: str
+    ) -> str:
+        """Return a summary for a terminal: model, number of images, protocol, a table of intervals, more lines."""
+        table = intervals.assign(unit=[describe(name).unit for name in intervals.index])
+        lines = [
+            f"{self.model['reference']} ({self.model['architecture']}, task {self.model['task']})",
+            f"{num} images from {self.data['source']}, {protocol}",
+            "",
+            table.to_string(float_format="{:.4f}".format),
+        ]
+        return "\n".join([*lines, *(part for line in more if line for part in ("", line))])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores(ModelScores):
+    """Scores of one model on one dataset.
+
+    Attributes:
+        table: One row per image, indexed by its name, one column per measure, float64; NaN = no value.
+        model: See `ModelScores`, also for the others.
+        data: The images.
+        settings: `eigen_crop`, `cap`, `flip_test`, `crops`, `scaling`, `resamples`, `seed` …
+        versions: Versions of the packages that made it.
+    """
+
     table: pd.DataFrame
     model: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -92,7 +144,7 @@ class Scores(Document):
         return f"<Scores of {len(self.table)} images>\n{self.summary()}"
 
     def means(self) -> pd.Series:
-        """Return the mean of each measure over the images that have a value; NaN where none has."""
+        """Return the mean of each measure over the images that have a value; NaN if none has."""
         return self.table.mean()
 
     def over_planes(self) -> pd.Series:
@@ -102,41 +154,37 @@ class Scores(Document):
         return sums / planes.sum()
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
-        """Return one row a measure: value, low, high, num (the images that have a value).
+        """Return one row per measure: value, low, high, num (the images that have a value).
 
         Raises:
             DataError: `level` is not between 0 and 1.
         """
         values = self.table.to_numpy(dtype=np.float64)
-        low, high = bootstrap_interval(
-            values, level, self.settings.get("resamples", RESAMPLES), self.settings.get("seed", 0)
-        )
+        low, high = bootstrap_interval(values, level, self.resamples, self.seed)
         columns = {"value": self.means().to_numpy(), "low": low, "high": high, "num": np.isfinite(values).sum(0)}
         return pd.DataFrame(columns, index=self.table.columns.rename("measure"))
 
     def summary(self) -> str:
         """Return what was scored and the means with their 95 % intervals, as text for a terminal."""
-        shown = self.intervals().drop(index=list(COUNTS), errors="ignore")
-        units = [describe_measure(name).unit for name in shown.index]
-        lines = [
-            f"{self.model['reference']} ({self.model['architecture']}, task {self.model['task']})",
-            f"{len(self.table)} images from {self.data['source']}, {_describe_settings(self.settings)}",
-            "",
-            shown.assign(unit=units).to_string(float_format="{:.4f}".format),
-        ]
+        crop = "Eigen crop" if self.settings.get("eigen_crop") else "no crop"
+        aligned = {"median": "scaled to the median of the truth", "affine": "scaled and shifted to the truth"}
+        planes = floored = ""
         if "planes" in self.table and self.table["planes"].any():
             plan, orie = self.over_planes()
-            lines += [
-                "",
-                f"over all planes, as iBims-1's authors average: pe_plan {plan:.2f} cm, pe_orie {orie:.2f} deg",
-            ]
-        floored = self.table["floored"].sum() if "floored" in self.table else 0
-        if floored:
-            lines += ["", f"{floored:.0f} valid pixels were predicted below {self.settings['floor']} m"]
-        return "\n".join(lines)
+            planes = f"over all planes, as iBims-1's authors average: pe_plan {plan:.2f} cm, pe_orie {orie:.2f} deg"
+        if "floored" in self.table and (count := self.table["floored"].sum()):
+            floored = f"{count:.0f} valid pixels were predicted below {self.settings['floor']} m"
+        return self.summary_lines(
+            len(self.table),
+            f"{crop}, {aligned.get(str(self.settings.get('scaling')), 'not scaled')}",
+            self.intervals().drop(index=list(COUNTS), errors="ignore"),
+            describe_measure,
+            planes,
+            floored,
+        )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return `table` with its index named `image`."""
+        """Return `table` with its index named `image`, which `save` writes as CSV."""
         return self.table.rename_axis("image")
 
     @classmethod
@@ -144,32 +192,26 @@ class Scores(Document):
         """Read the JSON that `save` wrote.
 
         Raises:
-            DataError: The file is not there, or does not hold scores of this format.
+            DataError: The file does not exist, or does not hold scores of this format.
         """
-        document = read_document(path, FORMAT, {"means", *(field.name for field in fields(cls))})
-        del document["means"]  # for readers without this package: they follow from the table
+        document = read_document(path, FORMAT, {*PROVENANCE, "means", "table"})
+        del document["means"]  # for readers without this package
         table = document.pop("table")
         columns = {name: np.array(values, dtype=np.float64) for name, values in table["measures"].items()}
         return cls(table=pd.DataFrame(columns, index=table["images"]), **document)
 
     def as_document(self) -> dict[str, Any]:
         """Return what `save` writes as JSON."""
-        return {
-            "format": FORMAT,
-            "model": self.model,
-            "data": self.data,
-            "settings": self.settings,
-            "versions": self.versions,
-            "means": self.intervals().to_dict(orient="index"),
-            "table": {
-                "images": [str(name) for name in self.table.index],
-                "measures": {name: self.table[name].tolist() for name in self.table.columns},
-            },
+        table = {
+            "images": [str(name) for name in self.table.index],
+            "measures": {name: self.table[name].tolist() for name in self.table.columns},
         }
+        means = self.intervals().to_dict(orient="index")
+        return {"format": FORMAT, **self.provenance(), "means": means, "table": table}
 
 
 def describe_measure(name: str) -> Measure:
-    """Return what a column is; of a name that is not known, only the name.
+    """Return the measure of a column; for an unknown one only its name.
 
     >>> describe_measure("rmse_median").unit
     'm'
@@ -177,59 +219,43 @@ def describe_measure(name: str) -> Measure:
     return MEASURES.get(name.removesuffix(MEDIAN), Measure(name, better=""))
 
 
-def _describe_settings(settings: Mapping[str, Any]) -> str:
-    """Return the settings that a reader of a table must know, in half a line."""
-    crop = "Eigen crop" if settings.get("eigen_crop") else "no crop"
-    scaled = {"median": "scaled to the median of the truth", "affine": "scaled and shifted to the truth"}
-    return f"{crop}, {scaled.get(str(settings.get('scaling')), 'not scaled')}"
-
-
-__all__ = ["bootstrap_interval", "paired_difference"]
-
-
 def paired_difference(
     first: Scores, second: Scores, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0, method: str = "bca"
 ) -> pd.DataFrame:
-    """Return how much each measure of the second model differs from the first's on the same images.
+    """Return by how much each measure of a second model differs from the first's on the same images.
 
     Args:
-        first: The model that is held against.
-        second: The other; of the same images, in any order.
+        first: The scores of a model.
+        second: Those of another model for the same images, in any order.
         level: Of the interval.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
         method: "bca" or "percentile".
 
     Returns:
-        One row for each measure that both have: `value` (mean of second less first over the images where both say
-        something), `low`, `high`, `num` (those images), `better` ("first", "second", or "" where 0 lies within the
-        interval, or where neither direction is better).
+        One row per measure that both have: `value` (mean of second less first over the images that both have a value
+        for), `low`, `high`, `num` (those images), `better` ("first", "second", or "" if 0 lies within the interval or
+        neither direction is better).
 
     Raises:
-        DataError: The images are others, or the two tables share no measure.
+        DataError: The images differ, or the two tables share no measure.
     """
-    missing = sorted(set(first.table.index) ^ set(second.table.index))
-    if missing:
-        raise DataError(
-            f"expected scores of the same images, found {len(missing)} that only one of the two has "
-            f"({missing[0]!r} for one); evaluate both on {first.data['source']}"
-        )
+    first.check_same_images(first.table.index, second.table.index)
     shared = [name for name in first.table.columns if name in second.table.columns]
     if not shared:
         raise DataError("expected two tables with a measure in common, found none; evaluate both on the same dataset")
     differences = (second.table.loc[first.table.index, shared] - first.table[shared]).to_numpy(np.float64)
     low, high = bootstrap_interval(differences, level, resamples, seed, method)
-    table = pd.DataFrame(
-        {"low": low, "high": high, "num": np.isfinite(differences).sum(0)}, index=pd.Index(shared, name="measure")
-    )
+    columns = {"low": low, "high": high, "num": np.isfinite(differences).sum(0)}
+    table = pd.DataFrame(columns, index=pd.Index(shared, name="measure"))
     table.insert(0, "value", pd.DataFrame(differences, columns=shared).mean())
     table["better"] = [_better(name, row.low, row.high) for name, row in table.iterrows()]
     return table
 
 
 def _better(name: str, low: float, high: float) -> str:
-    """Return which model an interval of the difference speaks for."""
-    wanted = describe_measure(name).better
-    if not wanted or not (low > 0 or high < 0):
+    """Return the model that an interval of the difference favours."""
+    direction = describe_measure(name).better
+    if not direction or not (low > 0 or high < 0):
         return ""
-    return "second" if (high < 0) == (wanted == "lower") else "first"
+    return "second" if (high < 0) == (direction == "lower") else "first"

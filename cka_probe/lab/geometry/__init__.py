@@ -23,9 +23,11 @@ from cka_probe.lab.geometry.camera import (
     transform,
 )
 from cka_probe.lab.geometry.normals import normals_from_depth
+from cka_probe.lab.geometry.poses import axis_angle_matrix, pose_matrix, rotation_matrix
 from cka_probe.lab.geometry.warping import inside, rigid_flow, sample_at, warp, warp_by_flow
 
 __all__ = [
+    "axis_angle_matrix",
     "backproject",
     "cropped_K",
     "flipped_K",
@@ -34,8 +36,10 @@ __all__ = [
     "inverse_pose",
     "normals_from_depth",
     "pixel_grid",
+    "pose_matrix",
     "project",
     "rigid_flow",
+    "rotation_matrix",
     "sample_at",
     "scaled_K",
     "transform",

@@ -15,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from cka_probe.errors import DataError, RecipeError
+from cka_probe.errors import DataError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.tasks.augment import crop_and_flip, image_size
-from cka_probe.lab.tasks.decoders import last_map
-from cka_probe.lab.transforms import flips, random_area
+from cka_probe.lab.tasks.decoders import maps
+from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.transforms.augment import random_view
 from cka_probe.models.backbone import Backbone, Preprocessing
 
 
 class LinearHead(nn.Linear):
-    """(n, channels, h, w) -> (n, classes): the mean over places, then one linear layer, which starts near 0."""
+    """(n, channels, h, w) -> (n, classes): the mean over positions, then a linear layer of small initial weights."""
 
     def __init__(self, channels: int, classes: int):
         super().__init__(channels, classes)
@@ -55,18 +55,16 @@ class Classification:
     scale: tuple[float, float] = (0.08, 1.0)
 
     def __post_init__(self):
-        if self.classes < 2:
-            raise RecipeError(f"classification: expected `classes` of 2 or more, found {self.classes}")
-        if not 0 <= self.label_smoothing < 1:
-            raise RecipeError(
-                f"classification: expected `label_smoothing` in [0, 1), found {self.label_smoothing}; Swin takes 0.1"
-            )
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise RecipeError(f"classification: expected `scale` = [least, most] in (0, 1], found {list(self.scale)}")
+        checks = [
+            ("`classes` of 2 or more", self.classes, self.classes >= 2),
+            ("`label_smoothing` in [0, 1), 0.1 for Swin", self.label_smoothing, 0 <= self.label_smoothing < 1),
+            ("`scale` = [least, most] in (0, 1]", list(self.scale), 0 < self.scale[0] <= self.scale[1] <= 1),
+        ]
+        check_options("classification", checks)
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return the linear layer."""
-        return LinearHead(last_map(backbone)[0], self.classes)
+        return LinearHead(maps(backbone)[-1][0], self.classes)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `category` () int64.
@@ -74,18 +72,16 @@ class Classification:
         Raises:
             DataError: The category is not one of the classes.
         """
-        image, category = sample["image"], sample["category"]
+        category = sample["category"]
         if not 0 <= category < self.classes:
             raise DataError(
                 f"classification: expected a category from 0 to {self.classes - 1}, found {int(category)}; set the "
                 "stage's options.classes to the number of classes of its data"
             )
+        image = {"image": sample["image"]}
         if train:
-            box = random_area(*image_size(image), generator, self.scale)
-            image = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))["image"]
-        else:
-            image = Preprocessing(self.size).fit(image)
-        return {"image": image, "category": category}
+            return random_view(image, self.size, generator, self.scale) | {"category": category}
+        return {"image": Preprocessing(self.size).fit(image["image"]), "category": category}
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross-entropy in nats, mean over the batch, and the accuracy."""
@@ -94,9 +90,7 @@ class Classification:
         return loss, {"correct": _correct(logits, batch["category"]).mean()}
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
-        """Return per image whether the prediction is correct, 0 or 1, and the cross-entropy in nats, without
-        label smoothing.
-        """
+        """Return whether each image is classified correctly, 1 or 0, and its unsmoothed cross-entropy in nats."""
         logits = self.predict(backbone, head, batch["image"])
         return {
             "correct": _correct(logits, batch["category"]),

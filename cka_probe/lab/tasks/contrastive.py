@@ -1,28 +1,28 @@
-"""Contrastive pre-training as in MoCo v2: two views of one image are alike, views of others are not.
+"""Contrastive pre-training as in MoCo v2: two views of one image are similar, views of different images are not.
 
-Encoder, mean over places, two linear layers with a ReLU between them, length 1: that makes a *query* q of one view. A
-second encoder, its weights a slow copy of the first's, makes a *key* k of the other view. The keys of the steps before
-wait in a queue of K; of them and its own key a query is to find its own (InfoNCE, temperature T):
+The encoder, the mean over positions, two linear layers with a ReLU between them, and normalisation to length 1 turn one
+view into a *query* q. A second encoder, whose weights follow the first's slowly, turns the other view into a *key* k.
+The keys of earlier steps wait in a queue of length K; a query has to find its own key among them (InfoNCE, temperature
+T):
 
     L = -log(e^(q.k / T) / (e^(q.k / T) + sum_j e^(q.k_j / T))),    w_k <- m w_k + (1 - m) w_q    before each loss
 
-The copy begins equal to the encoder, has batch norms of its own and gets no gradient; it, the queue and the place where
-the queue goes on belong to the head's state, so that a run that was interrupted goes on as it would have.
+The momentum encoder begins as a copy of the encoder, has batch norms of its own and no gradient. It, the queue and its
+position belong to the head's state, so that an interrupted run continues exactly.
 
 He, Fan, Wu, Xie & Girshick, "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020; Chen, Fan,
-Girshick & He, "Improved Baselines with Momentum Contrastive Learning", 2020. What differs from their code:
+Girshick & He, "Improved Baselines with Momentum Contrastive Learning", 2020. Differences from their code:
 
-- Batch norm tells which views were in one batch, and a query would find its key by that. They shuffle the keys among
-  GPUs; here each process works its images through in `splits` parts, queries in order, keys in an order drawn anew.
-- Steps worked through in parts (`accumulate` p) move the copy and the queue p times: take the p-th root of `momentum`.
-- The queue begins with random directions, as theirs; until it has gone round once, negatives are partly no images.
-  A queue longer than the data holds an image's own earlier keys among the negatives: small studies want a short one.
-- All keys of a batch are younger than those of the queue, made of one batch and not its own negatives: as published, a
-  query has only to tell the new from the old. A ResNet-18 on 96 images of streets (batch 16, 120 steps, queue 64,
-  momentum 0.99) did just that: at step 40, 15 of 16 queries found their key, and held-out images were retrieved by
-  chance to the last step. With `among` the other keys of the batch are negatives too, which leaves nothing but the
-  image to tell them by: 3.20 nats on 32 held-out images after 150 such steps, 3.47 being chance. It is not of
-  MoCo v2, and small studies need it.
+- Batch norm reveals which views were in one batch, from which a query could find its key. They shuffle the keys among
+  GPUs; here each process computes its batch in `splits` parts, queries in order, keys in a random order.
+- Steps in parts (`accumulate` p) update the momentum encoder and the queue p times: take the p-th root of `momentum`.
+- The queue begins with random directions, as theirs, so some negatives of the first steps are not of images. A queue
+  longer than the data contains earlier keys of an image among its negatives: small studies need a short one.
+- As published, all keys of a batch are newer than those of the queue, so a query only has to tell new from old. A
+  ResNet-18 on 96 images of streets (batch 16, 120 steps, queue 64, momentum 0.99) learned just that: at step 40, 15 of
+  16 queries found their key, and held-out images were retrieved at chance level to the last step. With `among`, the
+  other keys of the batch are negatives too, which leaves only the image as a cue: 3.20 nats on 32 held-out images after
+  150 such steps, where chance is 3.47. It is not part of MoCo v2, and small studies need it.
 - A blur is as wide in an image of 224 pixels as theirs, and narrower in smaller ones.
 """
 
@@ -38,31 +38,31 @@ from torchvision.transforms.v2 import functional as images
 
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
-from cka_probe.lab.tasks.augment import crop_and_flip, image_size
-from cka_probe.lab.tasks.decoders import last_map
+from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.task import check_options
-from cka_probe.lab.transforms import color_jittered, flips, random_area, uniform
+from cka_probe.lab.transforms import color_jittered, uniform
+from cka_probe.lab.transforms.augment import random_view, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 COLOURED, GREY, BLURRED = 0.8, 0.2, 0.5
-"""Probabilities that a view changes its colours, loses them, loses its sharpness."""
+"""Probabilities that a view is colour-jittered, turned grey, blurred."""
 
 SHARPEST, DULLEST, OF = 0.1, 2.0, 224
-"""Standard deviations of a blur, in pixels of a view whose shorter side has so many."""
+"""Least and greatest standard deviation of a blur, in pixels of a view whose shorter side has `OF` pixels."""
 
 
 class MomentumHead(nn.Module):
-    """Projection, the slow copy of encoder and projection, and the queue of keys.
+    """Projection, momentum copies of encoder and projection, and the queue of keys.
 
     Args:
-        backbone: The encoder as it begins; it is copied.
+        backbone: The initial encoder, to be copied.
         channels: Of its last feature map.
         dim: Of queries and keys.
         length: Of the queue.
 
     Attributes:
         queue: (length, dim) float32, rows of length 1.
-        oldest: () int64, the row that is replaced next.
+        oldest: () int64, the row to be replaced next.
     """
 
     def __init__(self, backbone: Backbone, channels: int, dim: int, length: int):
@@ -76,30 +76,30 @@ class MomentumHead(nn.Module):
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
     def queries(self, backbone: Backbone, images: Tensor) -> Tensor:
-        """Return a direction of each image (n, 3, h, w), (n, dim) float32 of length 1."""
+        """Return the queries of images (n, 3, h, w), (n, dim) float32 of length 1."""
         return _directions(self.projection, backbone, images)
 
     def keys(self, images: Tensor) -> Tensor:
-        """Return what the slow copy makes of images (n, 3, h, w), (n, dim) float32 of length 1, no gradient."""
+        """Return the keys of images (n, 3, h, w), (n, dim) float32 of length 1, without gradient."""
         with torch.no_grad():
             return _directions(self.key_projection, self.key_encoder, images)
 
     @torch.no_grad()
     def follow(self, backbone: Backbone, momentum: float) -> None:
-        """Move the slow copy: w_k <- m w_k + (1 - m) w_q; statistics of batch norms stay its own."""
+        """Update the momentum copies, w_k <- m w_k + (1 - m) w_q, except the statistics of batch norms."""
         for copy, model in ((self.key_encoder, backbone), (self.key_projection, self.projection)):
             for slow, fast in zip(copy.parameters(), model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - momentum)
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Let the keys of all processes, in their order, take the places of the oldest in the queue.
+        """Replace the oldest rows of the queue by the keys of all processes, in their order.
 
         Args:
-            keys: (n, dim) float32, of this process; each process has as many.
+            keys: (n, dim) float32, of this process; all processes have the same number.
 
         Raises:
-            RecipeError: There are more than the queue is long.
+            RecipeError: There are more keys than rows.
         """
         if distributed.is_available() and distributed.is_initialized():
             parts = [torch.empty_like(keys) for _ in range(distributed.get_world_size())]
@@ -111,8 +111,8 @@ class MomentumHead(nn.Module):
                 f"contrastive: expected a `queue` of a batch or more, found {length} for {len(keys)} keys; set "
                 f"options.queue={4 * len(keys)}"
             )
-        places = (self.oldest + torch.arange(len(keys), device=keys.device)) % length
-        self.queue[places] = keys
+        rows = (self.oldest + torch.arange(len(keys), device=keys.device)) % length
+        self.queue[rows] = keys
         self.oldest.copy_((self.oldest + len(keys)) % length)
 
 
@@ -123,12 +123,12 @@ class Contrastive:
     Attributes:
         size: Height and width of the network's input, pixels.
         dim: Of queries and keys.
-        queue: Keys of earlier steps that a query is held against.
-        temperature: That similarities are divided by.
-        momentum: Share of the slow copy that stays as it was at a step.
+        queue: Number of keys of earlier steps that serve as negatives.
+        temperature: Divisor of the similarities.
+        momentum: Share of the momentum encoder that a step keeps.
         scale: Least and most share of an image's area that a view shows.
-        splits: Parts of a process's batch that batch norms see by themselves.
-        among: Whether a query is held against the keys of the other images of its batch too.
+        splits: Number of parts of a process's batch that batch norms normalise separately.
+        among: Whether the keys of the other images of the batch are negatives too.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
@@ -154,33 +154,25 @@ class Contrastive:
         check_options("contrastive", checks)
 
     def head(self, backbone: Backbone) -> nn.Module:
-        """Return projection, slow copy and queue."""
-        return MomentumHead(backbone, last_map(backbone)[0], self.dim, self.queue)
+        """Return projection, momentum encoder and queue."""
+        return MomentumHead(backbone, maps(backbone)[-1][0], self.dim, self.queue)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return two views, `image` and `other` (3, h, w) float32 in [0, 1], and `order` () float32.
 
         In evaluation `image` is the whole image. Images are sorted by `order` where keys are shuffled.
         """
-        image = sample["image"]
-        whole = (0, 0, *image_size(image))
-        return {
-            "image": self._view(image, generator)
-            if train
-            else crop_and_flip({"image": image}, whole, self.size)["image"],
-            "other": self._view(image, generator),
-            "order": torch.rand((), generator=generator),
-        }
+        image = {"image": sample["image"]}
+        first = self._view(image, generator) if train else resize_or_crop(image, self.size, None)["image"]
+        second = self._view(image, generator)
+        return {"image": first, "other": second, "order": torch.rand((), generator=generator)}
 
-    def _view(self, image: Tensor, generator: Generator) -> Tensor:
-        """Return a view of an image (3, H, W) as contrastive learning draws it, (3, h, w)."""
-        height, width = self.size
-        box = random_area(*image_size(image), generator, self.scale, width / height)
-        crop = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))
+    def _view(self, sample: Sample, generator: Generator) -> Tensor:
+        """Return an augmented view of an image, (3, h, w)."""
+        view = random_view(sample, self.size, generator, self.scale, ratio=self.size[1] / self.size[0])
         jitter = 0.4 * (uniform(generator) < COLOURED)
-        image = color_jittered(crop, generator, brightness=jitter, contrast=jitter, saturation=jitter, hue=jitter / 4)[
-            "image"
-        ]
+        view = color_jittered(view, generator, brightness=jitter, contrast=jitter, saturation=jitter, hue=jitter / 4)
+        image = view["image"]
         if uniform(generator) < GREY:
             image = images.rgb_to_grayscale_image(image, num_output_channels=3)
         deviation = uniform(generator, SHARPEST, DULLEST) * min(self.size) / OF
@@ -189,9 +181,9 @@ class Contrastive:
         return image.clamp(0.0, 1.0)
 
     def loss(self, backbone: Backbone, head: MomentumHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return InfoNCE in nats, mean over the batch, and the share of queries whose own key is the nearest.
+        """Return InfoNCE in nats, mean over the batch, and the share of queries whose nearest key is their own.
 
-        In training mode the slow copy is moved before, and the keys enter the queue after.
+        In training mode the momentum encoder is updated before, and the keys enter the queue after.
 
         Raises:
             RecipeError: The batch has fewer images than `splits`, or more than the queue is long.
@@ -206,7 +198,7 @@ class Contrastive:
         parts = batch["image"].tensor_split(self.splits)
         queries = torch.cat([head.queries(backbone, part) for part in parts])
         keys = self._shuffled_keys(head, batch)
-        # a copy: autograd needs the negatives as they were when the queue has gone on
+        # autograd needs the negatives of this step, and `enqueue` overwrites them
         logits = info_nce_logits(queries, keys, head.queue.clone(), self.temperature, self.among)
         if head.training:
             head.enqueue(keys)
@@ -214,16 +206,16 @@ class Contrastive:
         return F.cross_entropy(logits, first), {"correct": (logits.argmax(1) == 0).float().mean()}
 
     def _shuffled_keys(self, head: MomentumHead, batch: Sample) -> Tensor:
-        """Return the images' keys, in the images' order, made in parts that another order was split in."""
+        """Return the keys in the images' order, computed in parts of a random order."""
         order = batch["order"].argsort(stable=True)
         keys = torch.cat([head.keys(batch["other"][part]) for part in order.tensor_split(self.splits)])
         return keys[order.argsort()]
 
     def evaluate(self, backbone: Backbone, head: MomentumHead, batch: Sample) -> dict[str, Tensor]:
-        """Return per image whether its own key is the nearest of all keys of this batch, 0 or 1, and the loss.
+        """Return whether each query's nearest key of this batch is its own, 0 or 1, and the loss.
 
-        Queries are of whole images, keys of views. The queue has no part in it: the loss is the cross-entropy among
-        the keys of the batch, in nats. Beside both, what they are where nothing is known: 1 / n and log n.
+        Queries are of whole images, keys of views. The queue is not used: the loss is the cross-entropy among the keys
+        of the batch, in nats. The values at chance level are 1 / n and log n.
         """
         queries, keys = head.queries(backbone, batch["image"]), head.keys(batch["other"])
         logits = _similarities(queries, keys) / self.temperature
@@ -250,7 +242,7 @@ def info_nce_logits(
         among: Whether the keys of the other queries are negatives too.
 
     Returns:
-        (n, 1 + K), or (n, 1 + K + n) with `among`, -inf where a query would meet its own key again.
+        (n, 1 + K), or (n, 1 + K + n) with `among`, -inf for a query and its own key.
     """
     logits = [(queries * keys).sum(1, keepdim=True), _similarities(queries, negatives)]
     if among:
@@ -260,11 +252,11 @@ def info_nce_logits(
 
 
 def _similarities(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return inner products, (n, m), in float32 also where the networks compute in half precision."""
+    """Return inner products, (n, m), in float32 even under autocast."""
     with torch.autocast(queries.device.type, enabled=False):
         return queries @ keys.T
 
 
 def _directions(projection: nn.Module, backbone: Backbone, images: Tensor) -> Tensor:
-    """Return what a projection makes of the mean over places of the last feature map, of length 1, float32."""
+    """Return the normalised projection of the last feature map's mean over positions, float32."""
     return F.normalize(projection(backbone.features(images).mean((-2, -1))).float(), dim=1)

@@ -1,19 +1,18 @@
 """Decoders: from the feature maps of a backbone to images, depth or features at full size.
 
-`PixelDecoder` is that of SimMIM: one 1 x 1 convolution and a pixel shuffle. It has nothing to learn with, so all
-knowledge has to be in the encoder. `DepthDecoder` is the light one of Xie et al., "Revealing the Dark Secrets of Masked
-Image Modeling" (CVPR 2023), layer for layer, but for the bias before each batch norm, which the norm removes.
+`PixelDecoder` is that of SimMIM: one 1 x 1 convolution and a pixel shuffle. It can learn almost nothing itself, so that
+all knowledge has to be in the encoder. `DepthDecoder` is the light one of Xie et al., "Revealing the Dark Secrets of
+Masked Image Modeling" (CVPR 2023), layer for layer, except for the bias before each batch norm, which the norm removes.
 
 `SkipDecoder` is that of Monodepth2 (Godard, Mac Aodha, Firman & Brostow, "Digging into Self-Supervised Monocular Depth
 Estimation", ICCV 2019). From the coarsest map up, at each of five strides: a convolution, upsampling by 2,
 concatenation with the backbone's map of that stride where it has one (a Swin has none at stride 2), a convolution.
-Convolutions are 3 x 3 with reflection padding and end in ELU; there is no batch norm. The outputs at strides 8, 4, 2
+Convolutions are 3 x 3 with reflection padding, followed by ELU; there is no batch norm. The outputs at strides 8, 4, 2
 and 1 are features. One more convolution each, the task's `output_layers`, turns them into disparity, flow, colours or
-classes. Every head keeps the decoder under the name `decoder`, so that one task can take it over from another.
+classes. Every head keeps the decoder under the name `decoder`, so that one task can continue with another's.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +29,6 @@ WIDTHS = {32: 256, 16: 128, 8: 64, 4: 32, 2: 16}
 
 SCALES = (1, 2, 4, 8)
 """Strides of its outputs, fine to coarse."""
-
-
-def last_map(backbone: Backbone) -> tuple[int, int]:
-    """Return (channels, stride) of a backbone's last feature map; raises as `maps` does."""
-    return maps(backbone)[-1]
 
 
 def maps(backbone: Backbone) -> Maps:
@@ -72,15 +66,12 @@ class DepthDecoder(nn.Module):
     def __init__(self, channels: int, width: int, max_depth: float, narrow: int = 32):
         super().__init__()
         self.max_depth = max_depth
-        ups = [channels, narrow, narrow, narrow]
-        self.deconvolutions = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.ConvTranspose2d(before, after, 2, stride=2, bias=False), nn.BatchNorm2d(after), nn.ReLU()
-                )
-                for before, after in pairwise(ups)
-            )
-        )
+
+        def deconvolution(before: int) -> nn.Sequential:
+            layer = nn.ConvTranspose2d(before, narrow, 2, stride=2, bias=False)
+            return nn.Sequential(layer, nn.BatchNorm2d(narrow), nn.ReLU())
+
+        self.deconvolutions = nn.Sequential(*map(deconvolution, (channels, narrow, narrow)))
         self.widening = nn.Sequential(
             nn.Conv2d(narrow, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
@@ -101,21 +92,29 @@ class DepthDecoder(nn.Module):
         return self.max_depth * self.to_depth(wide).float().sigmoid()
 
 
-class PyramidDecoder(nn.Module):
-    """Features at strides 1, 2, 4 and 8, with 16, 32, 64 and 128 channels, from the maps of a pyramid.
+class SkipDecoder(nn.Module):
+    """Monodepth2's decoder: the maps of a pyramid -> features at strides 1, 2, 4 and 8 of 16, 32, 64 and 128 channels.
 
     Args:
         maps: (channels, stride) of each map, fine to coarse; strides out of 2, 4, 8, 16 and 32, the last 32.
         upsampling: "nearest" or "bilinear".
 
+    Raises:
+        RecipeError: The maps have other strides.
+
     Attributes:
         channels: Of each output, by stride.
     """
 
-    def __init__(self, maps: Maps, upsampling: str):
+    def __init__(self, maps: Maps, upsampling: str = "nearest"):
         super().__init__()
         self.upsampling = upsampling
-        self.strides = tuple(stride for _, stride in maps)
+        self.strides = [stride for _, stride in maps]
+        if self.strides[-1] != 32 or len(set(self.strides)) < len(maps) or not set(self.strides) <= WIDTHS.keys():
+            raise RecipeError(
+                f"expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, each once and "
+                f"the last 32, found {self.strides}; train a Swin, or a ResNet of output_stride=32"
+            )
         self.channels = {stride // 2: width for stride, width in WIDTHS.items() if stride // 2 in SCALES}
         skips = {stride: channels for channels, stride in maps}
         before = skips[32]
@@ -125,7 +124,7 @@ class PyramidDecoder(nn.Module):
             self.joining[str(stride)] = reflect_convolution(width + skips.get(stride // 2, 0), width)
             before = width
 
-    def features(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
+    def forward(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return features (n, channels, H / stride, W / stride) by stride, fine to coarse.
 
         Args:
@@ -145,22 +144,7 @@ class PyramidDecoder(nn.Module):
         return dict(reversed(outputs.items()))
 
 
-class SkipDecoder(PyramidDecoder):
-    """Monodepth2's decoder: the maps of a pyramid -> features at strides 1, 2, 4 and 8.
-
-    Args:
-        maps: (channels, stride) of each map, fine to coarse; strides out of 2, 4, 8, 16 and 32, the last 32.
-    """
-
-    def __init__(self, maps: Maps):
-        super().__init__(maps, "nearest")
-
-    def forward(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Return features (n, channels, H / stride, W / stride) by stride, fine to coarse."""
-        return self.features(pyramid)
-
-
-def output_layers(decoder: PyramidDecoder, outputs: int, scales: Sequence[int] = SCALES) -> nn.ModuleDict:
+def output_layers(decoder: SkipDecoder, outputs: int, scales: Sequence[int] = SCALES) -> nn.ModuleDict:
     """Return a convolution from the decoder's features to `outputs` channels for each of some scales, by stride."""
     return nn.ModuleDict({str(stride): reflect_convolution(decoder.channels[stride], outputs) for stride in scales})
 
@@ -172,43 +156,11 @@ def at_scales(layers: nn.ModuleDict, features: dict[int, Tensor]) -> dict[int, T
 
 def at_full_size(outputs: dict[int, Tensor]) -> dict[int, Tensor]:
     """Return outputs (n, C, H / stride, W / stride) upsampled bilinearly to (n, C, H, W), by stride."""
-    return {
-        stride: output
-        if stride == 1
-        else interpolate(output, scale_factor=stride, mode="bilinear", align_corners=False)
-        for stride, output in outputs.items()
-    }
 
+    def upsampled(output: Tensor, stride: int) -> Tensor:
+        return output if stride == 1 else interpolate(output, scale_factor=stride, mode="bilinear", align_corners=False)
 
-def check_sides(size: tuple[int, int], task: str) -> None:
-    """Raise `RecipeError`, in the name of a task, unless `SkipDecoder` can read inputs of (height, width) pixels."""
-    if any(side < 64 or side % 32 for side in size):
-        raise RecipeError(f"{task}: expected sides that are multiples of 32, at least 64, found {size[0]} x {size[1]}")
-
-
-def skip_maps(backbone: Backbone, task: str) -> Maps:
-    """Return (channels, stride) of each map of an encoder that `SkipDecoder` can read.
-
-    Args:
-        backbone: The encoder.
-        task: Named in messages.
-
-    Raises:
-        RecipeError: The encoder has no such maps.
-    """
-    pyramid = maps(backbone)
-    check_maps(pyramid, task)
-    return pyramid
-
-
-def check_maps(maps: Maps, task: str) -> None:
-    """Raise `RecipeError`, in the name of a task, unless `SkipDecoder` can read these maps."""
-    strides = [stride for _, stride in maps]
-    if strides[-1] != 32 or len(set(strides)) < len(strides) or not set(strides) <= WIDTHS.keys():
-        raise RecipeError(
-            f"{task}: expected an encoder with maps at strides out of {', '.join(map(str, sorted(WIDTHS)))}, each once "
-            f"and the last 32, found {strides}; train a Swin, or a ResNet of output_stride=32"
-        )
+    return {stride: upsampled(output, stride) for stride, output in outputs.items()}
 
 
 def reflect_convolution(before: int, after: int) -> nn.Conv2d:

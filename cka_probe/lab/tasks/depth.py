@@ -1,14 +1,13 @@
-"""Depth in metres from one image: what pre-trained encoders are fine-tuned for.
+"""Depth in metres from one image: the task that pre-trained encoders are fine-tuned for.
 
-Encoder, then a light decoder on its last feature map alone, scale-invariant logarithmic loss, as in Xie et
-al., "Revealing the Dark Secrets of Masked Image Modeling" (CVPR 2023). A view is the largest box with the
-network's ratio of sides, at a random place along the longer side, mirrored one time in two: scaling by
-anything else would change the focal length, and with it what a metre looks like. For a network of 480 x 480 on
-images of 640 x 480 that is what Xie et al. cut, at the scale it is stored in; smaller networks can be shown boxes
-at that scale too, with `crop = "native"`.
+An encoder, a light decoder on its last feature map and the scale-invariant logarithmic loss, as in Xie et al.,
+"Revealing the Dark Secrets of Masked Image Modeling" (CVPR 2023). A view is the largest box with the network's aspect
+ratio, at a random position along the longer side, mirrored one time in two: any other scale would change the focal
+length, and with it the apparent size of a metre. For a network of 480 x 480 on images of 640 x 480 these are the crops
+of Xie et al., at the stored scale; `crop = "native"` shows smaller networks boxes at the stored scale too.
 
-What they vary besides is off unless asked for: `cut_depth = 0.25` and `color_jitter = 0.5` are theirs, in the order of
-theirs: the band of depth is pasted first, and takes part in crop and colours.
+Two more of their augmentations are off by default: `cut_depth = 0.25` and `color_jitter = 0.5` are their values, in
+their order: the band of depth is pasted first, and is cropped and jittered with the image.
 """
 
 from dataclasses import dataclass
@@ -21,13 +20,14 @@ from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import silog
-from cka_probe.lab.tasks.augment import crop_and_flip, cut_depth, image_size, jitter_colors
-from cka_probe.lab.tasks.decoders import DepthDecoder, last_map
+from cka_probe.lab.tasks.decoders import DepthDecoder, maps
+from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import flips, largest, native, uniform
+from cka_probe.lab.transforms.augment import crop_and_flip, cut_depth, image_size, jitter_colors
 from cka_probe.models.backbone import Backbone
 
 BOXES = {"largest": largest, "native": native}
-"""Which box of an image a view shows: (its height, its width, size, down, across) -> box."""
+"""Box of an image that a view shows, of (height, width, size, down, across)."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Depth:
 
     Attributes:
         size: Height and width of the network's input, pixels.
-        min_depth: Metres; nearer measurements do not count.
-        max_depth: Metres; farther ones do not count, and no prediction goes beyond.
-        variance_focus: Of the loss; how much of a common factor it forgives.
+        min_depth: Metres; nearer measurements are ignored.
+        max_depth: Metres; farther measurements are ignored, and no prediction is farther.
+        variance_focus: Of the loss: 0 penalises a common factor fully, 1 not at all.
         width: Channels of the decoder's wide part; 0 takes the width of the patch embedding, or 64.
         flip_test: Whether evaluation averages the prediction with that of the mirrored image.
         crop: "largest", scaled to the network's size, or "native", of that size as it is stored.
@@ -59,18 +59,19 @@ class Depth:
     color_jitter: float = 0.0
 
     def __post_init__(self):
-        if not 0 < self.min_depth < self.max_depth:
-            raise RecipeError(f"depth: expected 0 < min_depth < max_depth, found {self.min_depth} and {self.max_depth}")
-        if not 0 <= self.variance_focus <= 1:
-            raise RecipeError(f"depth: expected `variance_focus` in [0, 1], found {self.variance_focus}")
-        for name in ("cut_depth", "color_jitter"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RecipeError(f"depth: expected `{name}`, a probability, in [0, 1], found {getattr(self, name)}")
+        near, far = self.min_depth, self.max_depth
+        checks = [
+            ("0 < min_depth < max_depth", f"{near} and {far}", 0 < near < far),
+            ("`variance_focus` in [0, 1]", self.variance_focus, 0 <= self.variance_focus <= 1),
+            ("`cut_depth`, a probability, in [0, 1]", self.cut_depth, 0 <= self.cut_depth <= 1),
+            ("`color_jitter`, a probability, in [0, 1]", self.color_jitter, 0 <= self.color_jitter <= 1),
+        ]
+        check_options("depth", checks)
         registry.get(BOXES, self.crop, "crop")
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return the decoder."""
-        channels, stride = last_map(backbone)
+        channels, stride = maps(backbone)[-1]
         if stride != 32:
             raise RecipeError(f"depth: expected an encoder of stride 32, found {stride}; train a Swin or a ResNet")
         embedding = getattr(backbone.model, "patch_embed", None)
@@ -90,13 +91,12 @@ class Depth:
         return cut
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss over the batch's valid pixels, and abs_rel beside it."""
+        """Return the loss over the batch's valid pixels, and abs_rel."""
         depth, predicted = batch["depth"], self.predict(backbone, head, batch["image"])
         valid = self.valid(depth)
-        relative = ((predicted - depth).abs() / depth.clamp(min=self.min_depth) * valid).sum() / valid.sum().clamp(
-            min=1
-        )
-        return silog(predicted, depth, valid, self.variance_focus), {"abs_rel": relative.detach()}
+        relative = (predicted - depth).abs() / depth.clamp(min=self.min_depth) * valid
+        abs_rel = relative.sum() / valid.sum().clamp(min=1)
+        return silog(predicted, depth, valid, self.variance_focus), {"abs_rel": abs_rel.detach()}
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
         """Return the depth errors per image, without any scaling to the truth."""
@@ -111,5 +111,5 @@ class Depth:
         return head(backbone.features(images))
 
     def valid(self, depth: Tensor) -> Tensor:
-        """Return which pixels count, bool."""
+        """Return which pixels are within the depth range, bool."""
         return valid_depth(depth, self.min_depth, self.max_depth)

@@ -5,9 +5,9 @@ Both predict a sigma in (0, 1), a share of the range of inverse depths,
     1 / depth = 1 / max_depth + (1 / min_depth - 1 / max_depth) sigma
 
 `DisparityHead` is that of Monodepth2, with sigma at strides 1, 2, 4 and 8. A coarse sigma is upsampled bilinearly
-before it is read as depth, so that every scale has to explain the image at full size: compared at its own size, a
-coarse one would copy texture into depth. The tasks `monodepth` and `lidar` use the same names in it, so that one can
-continue with the other's weights. `DisparityDecoder`, that of SC-Depth, gives depth at stride 1 alone.
+before it is converted to depth, so that every scale has to explain the image at full size: compared at its own size, a
+coarse one would copy texture into depth. The tasks `monodepth` and `lidar` share its names, so that one can continue
+with the other's weights. `DisparityDecoder`, that of SC-Depth, predicts depth at stride 1 only.
 
 Godard, Mac Aodha, Firman & Brostow, "Digging into Self-Supervised Monocular Depth Estimation", ICCV 2019; Bian et al.,
 "Auto-Rectify Network for Unsupervised Indoor Depth Estimation", TPAMI 2022.
@@ -17,33 +17,33 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from cka_probe.errors import CheckpointError, RecipeError
+from cka_probe.errors import CheckpointError
 from cka_probe.lab.tasks.decoders import (
     SCALES,
     WIDTHS,
     Maps,
-    PyramidDecoder,
     SkipDecoder,
     at_scales,
-    check_sides,
+    maps,
     output_layers,
     reflect_convolution,
-    skip_maps,
 )
+from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoints.reading import read_contents
 
 
 @dataclass(frozen=True)
 class DepthRange:
-    """The depths that can be said, in any unit.
+    """The range of depths that a decoder can predict, in any unit.
 
     Attributes:
-        nearest: Where sigma is 1; above 0.
-        farthest: Where sigma is 0.
+        nearest: Depth where sigma is 1; above 0.
+        farthest: Depth where sigma is 0.
     """
 
     nearest: float
@@ -60,25 +60,9 @@ class DepthRange:
         return 1 / (far + (near - far) * sigma)
 
     def sigma(self, depth: float) -> float:
-        """Return the sigma of a depth between the two."""
+        """Return the sigma of a depth in the range."""
         far, near = 1 / self.farthest, 1 / self.nearest
         return (1 / depth - far) / (near - far)
-
-    def check(self, task: str, start: float, unit: str) -> None:
-        """Check the range, and that it holds the depth that is begun with, 0 for wherever chance begins.
-
-        Raises:
-            RecipeError: It does not.
-        """
-        if not 0 < self.nearest < self.farthest:
-            raise RecipeError(
-                f"{task}: expected 0 < min_depth < max_depth, in {unit}, found {self.nearest} and {self.farthest}"
-            )
-        if start and not self.nearest < start < self.farthest:
-            raise RecipeError(
-                f"{task}: expected `start` between {self.nearest} and {self.farthest}, in {unit}, or 0 for what "
-                f"untrained weights say, found {start}"
-            )
 
 
 class DisparityHead(nn.Module):
@@ -86,41 +70,94 @@ class DisparityHead(nn.Module):
 
     Args:
         maps: (channels, stride) of each map, fine to coarse.
-        scales: How many outputs, from the finest on; at most four.
-        pose: From two images to how the camera moved, where that is learnt too.
+        scales: Number of outputs, from the finest on; at most four.
+        pose: From two images to the motion of the camera, where that is learned too.
+        start: Sigma that untrained weights predict, in (0, 1); 0 keeps their random prediction.
 
     Attributes:
-        decoder: Up to features at every scale.
-        to_disparity: From there to one channel each, by stride.
-        pose: As given.
+        decoder: Features at every scale.
+        to_disparity: From features to one channel, by stride.
     """
 
-    def __init__(self, maps: Maps, scales: int = 4, pose: nn.Module | None = None):
+    def __init__(self, maps: Maps, scales: int = 4, pose: nn.Module | None = None, start: float = 0.0):
         super().__init__()
         self.decoder = SkipDecoder(maps)
         self.to_disparity = output_layers(self.decoder, 1, SCALES[:scales])
         self.pose = pose
+        if start:
+            for layer in self.to_disparity.values():
+                _start_at(layer, start)
 
     def forward(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return sigma (n, 1, H / stride, W / stride) float32 in (0, 1) by stride, fine to coarse."""
         values = at_scales(self.to_disparity, self.decoder(pyramid))
         return {stride: value.sigmoid() for stride, value in values.items()}
 
-    def begin_at(self, sigma: float) -> None:
-        """Let untrained weights say about this sigma, in (0, 1), at every pixel and scale."""
-        for layer in self.to_disparity.values():
-            _start_at(layer, sigma)
+
+@dataclass(frozen=True)
+class DisparityTask:
+    """Options and head that `Lidar` and `Monodepth` share.
+
+    Attributes:
+        size: Height and width of the network's input, pixels; multiples of 32, at least 64.
+        min_depth: Nearest depth that can be predicted, in metres or, from video, in the network's own unit.
+        max_depth: Farthest.
+        scales: Number of scales to train, from the finest on.
+        start: Depth that untrained weights predict; 0 keeps their random prediction, about 0.2 with Monodepth2's range.
+        crop: Show random boxes of the network's size at the image's own resolution, instead of whole images.
+        flip: Whether one view in two is mirrored.
+    """
+
+    name: ClassVar[str]
+    unit_of_depth: ClassVar[str]
+    carries: ClassVar[tuple[str, ...]] = ("decoder.", "to_disparity.")
+
+    size: tuple[int, int]
+    min_depth: float = 0.1
+    max_depth: float = 100.0
+    scales: int = 4
+    start: float = 0.0
+    crop: bool = False
+    flip: bool = True
+
+    def __post_init__(self):
+        check_sides(self.name, self.size)
+        near, far, unit = self.min_depth, self.max_depth, self.unit_of_depth
+        checks = [
+            (f"`scales` from 1 to {len(SCALES)}", self.scales, 1 <= self.scales <= len(SCALES)),
+            (f"0 < min_depth < max_depth, in {unit}", f"{near} and {far}", 0 < near < far),
+            (
+                f"`start` between {near} and {far}, in {unit}, or 0 for the prediction of untrained weights",
+                self.start,
+                not self.start or near < self.start < far,
+            ),
+        ]
+        check_options(self.name, checks)
+
+    @property
+    def range(self) -> DepthRange:
+        """Return the depths that can be predicted."""
+        return DepthRange(self.min_depth, self.max_depth)
+
+    def head(self, backbone: Backbone) -> DisparityHead:
+        """Return decoder, output layers and, if poses are learned, the pose network."""
+        start = self.range.sigma(self.start) if self.start else 0.0
+        return DisparityHead(maps(backbone), self.scales, self.pose_network(), start)
+
+    def pose_network(self) -> nn.Module | None:
+        """Return the pose network; `None` where no poses are learned."""
+        return None
 
 
-class DisparityDecoder(PyramidDecoder):
+class DisparityDecoder(SkipDecoder):
     """The maps of a pyramid -> (n, 1, H, W) depth in (min_depth, max_depth), up to scale: DispNet's decoder.
 
-    Unlike `SkipDecoder` it upsamples bilinearly; it has one output. Untrained weights predict the
-    depth `start`: 0.2 is of the order of the motion that an untrained `PoseNet` predicts. An image moves by
-    translation over depth, so if one of the two starts far off, the other cannot compensate. While the translation is
-    still too small, all depths may shrink instead: in a trial they reached a `min_depth` of 0.1, the original's, within
-    fifty steps. A smaller `min_depth` leaves room for that. The coarser outputs of the original are left out, as its
-    loss never reads them.
+    In contrast to `SkipDecoder` it upsamples bilinearly and has one output. Untrained weights predict the depth
+    `start`; 0.2 is of the order of the motion that an untrained `PoseNet` predicts. An image moves by translation over
+    depth: if one of the two starts far off, the other cannot compensate. While the translation is still too small, all
+    depths may shrink instead: in a trial they reached a `min_depth` of 0.1, the original's, within fifty steps. A
+    smaller `min_depth` leaves room for that. The coarser outputs of the original are omitted, as its loss never reads
+    them.
 
     Zhou et al., CVPR 2017; Godard et al., ICCV 2019; as in Bian et al., "SC-DepthV2", TPAMI 2022.
 
@@ -137,41 +174,9 @@ class DisparityDecoder(PyramidDecoder):
         self.to_disparity = reflect_convolution(self.channels[1], 1)
         _start_at(self.to_disparity, self.range.sigma(start))
 
-    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         """Return depth, (n, 1, H, W) float32, of maps (n, C, H / stride, W / stride), H and W at least 64."""
-        return self.range.depth(self.to_disparity(self.features(pyramid)[1]).float().sigmoid())
-
-
-def disparity_head(
-    backbone: Backbone, task: str, scales: int, pose: nn.Module | None = None, sigma: float = 0.0
-) -> DisparityHead:
-    """Return a head for a backbone.
-
-    Args:
-        backbone: With maps at strides out of 2, 4, 8, 16 and 32.
-        task: For messages.
-        scales: See `DisparityHead`.
-        pose: Likewise.
-        sigma: To begin at; 0 leaves that to chance.
-
-    Raises:
-        RecipeError: The backbone has no such maps.
-    """
-    head = DisparityHead(skip_maps(backbone, task), scales, pose)
-    if sigma:
-        head.begin_at(sigma)
-    return head
-
-
-def check_shape(task: str, size: tuple[int, int], scales: int) -> None:
-    """Check what the decoder asks of a task's options.
-
-    Raises:
-        RecipeError: The size does not fit, or there are no such scales.
-    """
-    check_sides(size, task)
-    if not 1 <= scales <= len(SCALES):
-        raise RecipeError(f"{task}: expected `scales` from 1 to {len(SCALES)}, found {scales}")
+        return self.range.depth(self.to_disparity(super().forward(pyramid)[1]).float().sigmoid())
 
 
 def _start_at(layer: nn.Module, sigma: float) -> None:
@@ -208,23 +213,20 @@ def read_monodepth2_decoder(path: str | Path) -> dict[str, Tensor]:
         path: `depth.pth`, or the folder it lies in.
 
     Returns:
-        Names beginning with `decoder.` and `to_disparity.`; which widths the encoder's maps must have, the shapes
-        of `decoder.` say.
+        Tensors named `decoder.…` and `to_disparity.…`; the shapes of `decoder.…` follow from the widths of the
+        encoder's maps.
 
     Raises:
-        CheckpointError: It cannot be read, or holds other tensors.
+        CheckpointError: The file cannot be read, or contains other tensors.
     """
     file = Path(path) / DEPTH_FILE if Path(path).is_dir() else Path(path)
     tensors = read_contents(file).tensors
-    if tensors.keys() != NAMES.keys():
-        missing, more = (sorted(a - b) for a, b in ((NAMES.keys(), tensors.keys()), (tensors.keys(), NAMES.keys())))
-        found = [
-            f"{len(names)} {what}, the first is {names[0]}"
-            for names, what in ((missing, "missing"), (more, "more"))
-            if names
-        ]
+    missing, unexpected = sorted(NAMES.keys() - tensors.keys()), sorted(tensors.keys() - NAMES.keys())
+    if missing or unexpected:
+        counts = ((missing, "missing"), (unexpected, "unexpected"))
+        difference = [f"{len(names)} {what}, the first is {names[0]}" for names, what in counts if names]
         raise CheckpointError(
-            f"{file}: expected the {len(NAMES)} tensors of Monodepth2's depth decoder, found {'; '.join(found)}; give "
-            "the folder as it was published, or encoder.pth alone"
+            f"{file}: expected the {len(NAMES)} tensors of Monodepth2's depth decoder, found {'; '.join(difference)}; "
+            "give the folder as it was published, or encoder.pth alone"
         )
     return {NAMES[name]: tensor.float() for name, tensor in tensors.items()}

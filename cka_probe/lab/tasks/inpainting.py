@@ -1,22 +1,22 @@
 """Inpainting: predict the whole image from one with many small holes.
 
-Each pixel is a seed with probability d, drawn anew for every image from [0.001, 0.01]; a square of 7 x 7 pixels
-around each seed is black in the encoder's input. Seeds lie up to half a square beyond the border too, so that each
-pixel, at the border or not, is hidden with the same probability
+Each pixel is a seed with probability d, drawn for every image from [0.001, 0.01]; a square of 7 x 7 pixels around each
+seed is black in the encoder's input. Seeds lie up to half a square beyond the border too, so that each pixel, at the
+border or not, is hidden with the same probability
 
     1 - (1 - d)^49      0.048 for d = 0.001, 0.39 for d = 0.01
 
 The paper calls this masked autoencoding for ResNets; SimMIM and MAE hide 0.6 and 0.75, in cells (see `tasks.masked`).
-A `SkipDecoder` says the image x_s at strides s = 1, 2, 4 and 8, between 0 and 1, brought to full size:
+A `SkipDecoder` predicts the image x_s at strides s = 1, 2, 4 and 8, between 0 and 1, upsampled to full size:
 
     L = sum_s w_s mean |x - x_s|,      w_s = 1 / s
 
-over all pixels, hidden or not. The released code has w_s = (s / 8)^2, by which the coarsest output counts 64 times as
-much as the finest; `weighting = "coarse"` does so too.
+over all pixels, hidden or not. The released code has w_s = (s / 8)^2, which weights the coarsest output 64 times as
+much as the finest; `weighting = "coarse"` reproduces it.
 
 Lao, Yang, Wang, Park, Lu, Wong & Soatto, "On the Viability of Monocular Depth Pre-training for Semantic Segmentation",
-ECCV 2024; what holes are drawn how is that of its released code. After Pathak, Krähenbühl, Donahue, Darrell & Efros,
-"Context Encoders: Feature Learning by Inpainting", CVPR 2016.
+ECCV 2024; the holes are those of its released code. After Pathak, Krähenbühl, Donahue, Darrell & Efros, "Context
+Encoders: Feature Learning by Inpainting", CVPR 2016.
 """
 
 from collections.abc import Sequence
@@ -29,26 +29,17 @@ from torch.nn.functional import max_pool2d
 
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import valid_mean_each
-from cka_probe.lab.tasks.augment import resize_or_crop
-from cka_probe.lab.tasks.decoders import (
-    SCALES,
-    Maps,
-    SkipDecoder,
-    at_full_size,
-    at_scales,
-    check_sides,
-    output_layers,
-    skip_maps,
-)
-from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.tasks.decoders import SCALES, Maps, SkipDecoder, at_full_size, at_scales, maps, output_layers
+from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.lab.transforms import uniform
+from cka_probe.lab.transforms.augment import resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 WEIGHTINGS = {
     "fine": {stride: 1 / stride for stride in SCALES},
     "coarse": {stride: (stride / SCALES[-1]) ** 2 for stride in SCALES},
 }
-"""What each output counts, by stride: as in Monodepth2, and as in the released code."""
+"""Weight of each output, by stride: as in Monodepth2, and as in the released code."""
 
 
 class InpaintingHead(nn.Module):
@@ -64,9 +55,9 @@ class InpaintingHead(nn.Module):
         self.to_colours = output_layers(self.decoder, 3)
 
     def forward(self, pyramid: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Return images (n, 3, H, W) float32 in (0, 1), as each stride says them, fine to coarse."""
-        said = at_scales(self.to_colours, self.decoder(pyramid))
-        return at_full_size({stride: z.sigmoid() for stride, z in said.items()})
+        """Return images (n, 3, H, W) float32 in (0, 1) by stride, fine to coarse."""
+        outputs = at_scales(self.to_colours, self.decoder(pyramid))
+        return at_full_size({stride: z.sigmoid() for stride, z in outputs.items()})
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class Inpainting:
 
     Attributes:
         size: Height and width of the network's input, pixels; multiples of 32, at least 64.
-        density: Least and most share of the pixels that are seeds.
+        density: Least and most share of seeds among the pixels.
         hole: Odd side of the square around a seed, pixels.
         weighting: In `WEIGHTINGS`.
         flip: Whether training views are mirrored one time in two.
@@ -92,7 +83,7 @@ class Inpainting:
     crop: bool = False
 
     def __post_init__(self):
-        check_sides(self.size, "inpainting")
+        check_sides("inpainting", self.size)
         least, most = self.density
         checks = [
             ("`density` = [least, most] in (0, 1)", list(self.density), 0 < least <= most < 1),
@@ -103,16 +94,16 @@ class Inpainting:
 
     def head(self, backbone: Backbone) -> InpaintingHead:
         """Return the decoder and its outputs."""
-        return InpaintingHead(skip_maps(backbone, "inpainting"))
+        return InpaintingHead(maps(backbone))
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1], whole, and `mask` (1, h, w) bool, True = hidden.
 
         Raises:
-            DataError: The image is smaller than the box that is to be cut.
+            DataError: The image is smaller than the crop.
         """
-        drawn = generator if train else None
-        view = resize_or_crop({"image": sample["image"]}, self.size, drawn, crop=self.crop, mirror=self.flip)
+        image = {"image": sample["image"]}
+        view = resize_or_crop(image, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
         return view | {"mask": self.draw_mask(generator)}
 
     def draw_mask(self, generator: Generator) -> Tensor:
@@ -125,14 +116,15 @@ class Inpainting:
     def loss(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return L and, as its part, the mean absolute error of the finest output."""
         images, weights = batch["image"], WEIGHTINGS[self.weighting]
-        errors = {stride: (images - said).abs().mean() for stride, said in self.outputs(backbone, head, batch).items()}
+        outputs = self.outputs(backbone, head, batch)
+        errors = {stride: (images - output).abs().mean() for stride, output in outputs.items()}
         loss = sum((weights[stride] * error for stride, error in errors.items()), start=images.new_zeros(()))
         return loss, {"finest": errors[1].detach()}
 
     def evaluate(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> dict[str, Tensor]:
-        """Return per image the mean absolute error in its holes, that of its visible mean colour, and that outside.
+        """Return the mean absolute error in each image's holes, that of its mean visible colour, and that outside.
 
-        In units of an image in [0, 1]; NaN where an image has no hole, or nothing else.
+        In units of an image in [0, 1]; NaN where there are no such pixels.
         """
         images, hidden = batch["image"], batch["mask"].expand_as(batch["image"])
         visible = ~hidden
@@ -149,6 +141,6 @@ class Inpainting:
         return self.outputs(backbone, head, batch)[1]
 
     def outputs(self, backbone: Backbone, head: InpaintingHead, batch: Sample) -> dict[int, Tensor]:
-        """Return images (n, 3, h, w) float32 in (0, 1), as each stride says them, fine to coarse."""
+        """Return images (n, 3, h, w) float32 in (0, 1) by stride, fine to coarse."""
         # black before the encoder's own normalisation, as 0 in [0, 1]
         return head(backbone.pyramid(batch["image"].masked_fill(batch["mask"], 0.0)))

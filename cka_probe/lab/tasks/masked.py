@@ -1,22 +1,21 @@
 """Masked image modelling as in SimMIM: hide cells of an image and predict their pixels.
 
-A grid of `cell`-pixel squares lies on the image; of its N cells ceil(ratio N) are hidden, drawn anew for
-every image. In a Swin the tokens of a hidden cell are replaced, after the patch embedding, by one learned
-token, and all tokens go on. The decoder is linear; the loss is the absolute error of the hidden pixels in the units
-the encoder sees.
+A grid of `cell`-pixel squares covers the image; of its N cells ceil(ratio N) are hidden, drawn for every image. In a
+Swin the tokens of a hidden cell are replaced, after the patch embedding, by one learned token. The decoder is linear;
+the loss is the absolute error of the hidden pixels in the units of the encoder's input.
 
-A ResNet has no patch embedding: there the hidden pixels take one learned colour. Its convolutions reach across the
-cells' borders from the first layer on, so it sees where an image ends and the colour begins; and the decoder says
-all 32 x 32 pixels below a position of the last map from that position alone, whatever the cell. The input need not
-be square there: training views are boxes of about its shape, evaluation shows the largest middle part that has it.
+A ResNet has no patch embedding: there the hidden pixels take one learned colour. Its convolutions cross the borders of
+cells from the first layer on, and the decoder predicts all 32 x 32 pixels below a position of the last map from that
+position alone, whatever the cell. Inputs need not be square: training views are boxes of about the input's aspect
+ratio, evaluation shows the largest central box of that ratio.
 
-Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", CVPR 2022. Its cells are as large as the
-tokens of the last stage, 32 pixels; at 64 pixels those are only four cells, so small recipes take 8 or 16, and
-that changes how hard the task is.
+Xie et al., "SimMIM: a Simple Framework for Masked Image Modeling", CVPR 2022. Its cells are as large as the tokens of
+the last stage, 32 pixels; at 64 pixels these are only four cells, so small recipes take 8 or 16, which changes the
+difficulty of the task.
 
 Its published Swin-v2 models have `normalise_target`, a stage's `drop_path = 0.1` and, by an oversight of its code,
-`undecayed = []`; those of Swin-v1-L the plain image and no drop path. Where no random box fits a long image, ours
-lies at a random place, not in the middle, and the warm-up begins at its first step's share, not at a fixed rate.
+`undecayed = []`; those of Swin-v1-L the plain image and no drop path. Where no random box fits a long image, the box is
+at a random position here, not in the middle, and the warm-up begins at its first step's share, not at a fixed rate.
 """
 
 import math
@@ -31,9 +30,9 @@ from torch import Generator, Tensor, nn
 from cka_probe.errors import RecipeError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.losses import masked_l1, normalised_locally
-from cka_probe.lab.tasks.augment import crop_and_flip, image_size
-from cka_probe.lab.tasks.decoders import PixelDecoder, last_map
-from cka_probe.lab.transforms import flips, random_area
+from cka_probe.lab.tasks.decoders import PixelDecoder, maps
+from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.transforms.augment import random_view
 from cka_probe.models.backbone import Backbone, Preprocessing
 
 
@@ -61,10 +60,10 @@ class Masked:
     Attributes:
         size: Height and width of the network's input, pixels.
         cell: Side of a cell, pixels.
-        ratio: Share of the cells that is hidden.
+        ratio: Share of hidden cells.
         scale: Least and most share of an image's area that a training view shows.
-        normalise_target: Whether the target is normalised by its local mean and standard deviation, as in
-            SimMIM's Swin-v2 models; otherwise it is the image itself.
+        normalise_target: Whether to normalise the target by its local mean and standard deviation, as SimMIM's Swin-v2
+            models do.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
@@ -76,16 +75,17 @@ class Masked:
     normalise_target: bool = False
 
     def __post_init__(self):
-        if self.cell < 1 or any(side % self.cell for side in self.size):
-            raise RecipeError(f"masked: expected `cell` to divide the size {self.size}, found {self.cell}")
-        if not 0 < self.ratio <= 1:
-            raise RecipeError(f"masked: expected `ratio` in (0, 1], found {self.ratio}")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise RecipeError(f"masked: expected `scale` = [least, most] in (0, 1], found {list(self.scale)}")
+        divides = self.cell >= 1 and not any(side % self.cell for side in self.size)
+        checks = [
+            (f"`cell` to divide the size {self.size}", self.cell, divides),
+            ("`ratio` in (0, 1]", self.ratio, 0 < self.ratio <= 1),
+            ("`scale` = [least, most] in (0, 1]", list(self.scale), 0 < self.scale[0] <= self.scale[1] <= 1),
+        ]
+        check_options("masked", checks)
 
     def head(self, backbone: Backbone) -> nn.Module:
-        """Return token (or colour) and decoder."""
-        channels, stride = last_map(backbone)
+        """Return the token or colour, and the decoder."""
+        channels, stride = maps(backbone)[-1]
         embedding = getattr(backbone.model, "patch_embed", None)
         if embedding is None:
             return MaskedHead(3, channels, stride)
@@ -98,13 +98,12 @@ class Masked:
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `mask` (1, h / cell, w / cell) bool, True = hidden."""
-        image = sample["image"]
+        view = {"image": sample["image"]}
         if train:
-            box = random_area(*image_size(image), generator, self.scale, self.size[1] / self.size[0])
-            image = crop_and_flip({"image": image}, box, self.size, flip=flips(generator))["image"]
+            view = random_view(view, self.size, generator, self.scale, ratio=self.size[1] / self.size[0])
         else:
-            image = Preprocessing(self.size).fit(image)
-        return {"image": image, "mask": self.draw_mask(generator)}
+            view["image"] = Preprocessing(self.size).fit(view["image"])
+        return view | {"mask": self.draw_mask(generator)}
 
     def draw_mask(self, generator: Generator) -> Tensor:
         """Return which cells are hidden, (1, h / cell, w / cell) bool: ceil(ratio N) of N."""
@@ -113,7 +112,7 @@ class Masked:
         return (order < math.ceil(self.ratio * math.prod(grid))).view(1, *grid)
 
     def loss(self, backbone: Backbone, head: MaskedHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the reconstruction loss in units of the normalised image; it has no further parts."""
+        """Return the reconstruction loss in units of the normalised image, and no parts."""
         loss = masked_l1(self.target(backbone, batch), self.reconstruct(backbone, head, batch), self.pixels(batch))
         return loss, {}
 
@@ -129,7 +128,7 @@ class Masked:
         }
 
     def target(self, backbone: Backbone, batch: Sample) -> Tensor:
-        """Return what is to be reconstructed, (n, 3, h, w) float32."""
+        """Return the target of the reconstruction, (n, 3, h, w) float32."""
         images = backbone.preprocessing.normalise(batch["image"])
         return normalised_locally(images) if self.normalise_target else images
 
@@ -152,7 +151,7 @@ class Masked:
 
 @contextmanager
 def _tokens_hidden(patch_embedding: nn.Module, token: Tensor, mask: Tensor) -> Iterator[None]:
-    """Let the patch embedding give `token` wherever its cell is hidden; the hook is gone at the end."""
+    """Replace the tokens of hidden cells by `token` inside the context."""
 
     def hide(_module: nn.Module, _inputs: tuple, tokens: Tensor) -> Tensor:  # (n, h, w, C)
         hidden = _enlarged(mask, tokens.shape[1:3]).permute(0, 2, 3, 1)
@@ -166,13 +165,13 @@ def _tokens_hidden(patch_embedding: nn.Module, token: Tensor, mask: Tensor) -> I
 
 
 def _enlarged(mask: Tensor, size: Sequence[int]) -> Tensor:
-    """Return a mask of cells (n, 1, gh, gw) at a finer grid (n, 1, h, w) that the cells divide."""
+    """Return a mask of cells (n, 1, gh, gw) at the resolution of a finer grid (n, 1, h, w)."""
     height, width = (fine // coarse for fine, coarse in zip(size, mask.shape[-2:], strict=True))
     return mask.repeat_interleave(height, -2).repeat_interleave(width, -1)
 
 
 def _per_image(target: Tensor, reconstruction: Tensor, hidden: Tensor) -> Tensor:
-    """Return the loss of each image alone, (n,)."""
+    """Return the loss of each image, (n,)."""
     return torch.stack(
         [masked_l1(*(field[None] for field in fields)) for fields in zip(target, reconstruction, hidden, strict=True)]
     )

@@ -1,19 +1,18 @@
-"""Depth from video, stereo or both, without a measured depth: the objective of Monodepth2.
+"""Depth from video, stereo or both, without measured depth: the objective of Monodepth2.
 
     L = 1/4 sum_s [ mean_u min_k e_k(u) + smoothness / s  L_smooth(sigma_s, I_s) ],    strides s = 1, 2, 4, 8
 
-e_k are the photometric errors of the sources, warped onto the target by depth and pose at full size whatever the
-scale, and, with `auto_mask`, of the sources as they are (`losses.minimum`); pe = 0.85 (1 - SSIM) / 2 + 0.15 |I - I'|
-over 3 x 3 pixels. L_smooth is that of the disparity over its mean at its own size (`losses.smoothness`). What leaves
-the image is compared with its border, as published, and as in the original a source on the other side explains it
-better.
+e_k are the photometric errors of the sources, warped onto the target by depth and pose at full size for every scale,
+and, with `auto_mask`, of the unwarped sources (`losses.minimum`); the error is 0.85 (1 - SSIM) / 2 + 0.15 |I - I'| over
+3 x 3 pixels. L_smooth is that of the disparity over its mean, at its own size (`losses.smoothness`). Pixels that leave
+the image are compared with its border, as published: usually a source on the other side explains them better.
 
-Where the camera moved, `PoseNet` says how, from two images in the order of time; the pose of a stereo partner
-is known, and with it the unit: what the decoder says times `unit` is metres, and 5.4 makes a baseline of 0.54 m the
-0.1 that Monodepth2 has. Networks see jittered colours, the loss the colours as they are.
+`PoseNet` predicts the motion of the camera from two images in order of time. The pose of a stereo partner is known, and
+with it the unit: predictions times `unit` are metres, and 5.4 turns a baseline of 0.54 m into Monodepth2's 0.1. The
+networks see jittered colours, the loss original ones.
 
-Untrained weights say a depth of about 0.2, of the order of the motion that an untrained `PoseNet` proposes; with
-small and few images the rest of `tasks.geometric` on how motion begins holds here too.
+Untrained weights predict a depth of about 0.2, of the order of the motion that an untrained `PoseNet` predicts; with
+small and few images, what `tasks.geometric` says on how motion is learned applies here too.
 
 Godard, Mac Aodha, Firman & Brostow, "Digging into Self-Supervised Monocular Depth Estimation", ICCV 2019.
 """
@@ -28,14 +27,14 @@ from torch.nn.functional import interpolate
 from cka_probe.errors import DataError
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
-from cka_probe.lab.geometry import inverse_pose, warp
+from cka_probe.lab.geometry import axis_angle_matrix, inverse_pose, pose_matrix, warp
 from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
-from cka_probe.lab.tasks.augment import resize_or_crop
 from cka_probe.lab.tasks.decoders import at_full_size
-from cka_probe.lab.tasks.disparity import DepthRange, DisparityHead, check_shape, disparity_head
-from cka_probe.lab.tasks.pose_network import PoseNet, axis_angle_matrix, pose_matrix
+from cka_probe.lab.tasks.disparity import DisparityHead, DisparityTask
+from cka_probe.lab.tasks.pose_network import PoseNet
 from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import color_jittered, uniform
+from cka_probe.lab.transforms.augment import resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 SOURCES = ("video", "stereo", "video_stereo")
@@ -45,50 +44,38 @@ WINDOW = 3
 
 
 @dataclass(frozen=True)
-class Monodepth:
+class Monodepth(DisparityTask):
     """Explain a frame by its neighbours in time, by its stereo partner, or by both.
 
     Attributes:
-        size: Height and width of the network's input, pixels; multiples of 32, at least 64.
-        sources: "video", neighbours in time; "stereo", the partner; "video_stereo", first those, then this one.
-        offsets: When the neighbours were taken, in frames from the target, in the order the data has them: what stands
-            in its `?sources=-1,1`. Of a stereo pair alone there are none.
-        auto_mask: Whether pixels that are explained better by sources as they are do not count.
+        sources: "video", neighbours in time; "stereo", the partner; "video_stereo", the neighbours, then the partner.
+        offsets: Times of the neighbours, in frames from the target, in the order of the data, as in its
+            `?sources=-1,1`. Without effect for "stereo".
+        auto_mask: Whether to ignore pixels that unwarped sources explain better.
         min_select: Whether only the best source counts at each pixel; otherwise their mean.
         smoothness: Weight at the finest scale.
-        min_depth: Nearest depth that can be said, in the network's unit.
-        max_depth: Farthest.
-        scales: How many are trained, from the finest on.
-        unit: Metres in the network's unit, where a stereo partner tells metres; it means nothing for video.
-        start: Depth that untrained weights say; 0 leaves it to chance, about 0.2 with the range as published.
-        crop: Show random boxes of the network's size at the image's own resolution, instead of whole images.
-        jitter: Probability that the networks see other colours.
-        flip: Whether one view in two is mirrored.
-        truth: Whether the data has `depth`, which evaluation (and nothing else) then reads.
+        unit: Metres per unit of the network, which a stereo partner determines; without effect for "video".
+        jitter: Probability that the networks see jittered colours.
+        truth: Whether the data has `depth`, which only evaluation then reads.
+
+    All others are as in `DisparityTask`.
     """
 
+    name: ClassVar[str] = "monodepth"
+    unit_of_depth: ClassVar[str] = "the network's own unit"
     continues: ClassVar[tuple[str, ...]] = ("lidar",)
-    carries: ClassVar[tuple[str, ...]] = ("decoder.", "to_disparity.")
 
-    size: tuple[int, int]
     sources: str = "video"
     offsets: tuple[int, ...] = (-1, 1)
     auto_mask: bool = True
     min_select: bool = True
     smoothness: float = 1e-3
-    min_depth: float = 0.1
-    max_depth: float = 100.0
-    scales: int = 4
     unit: float = 5.4
-    start: float = 0.0
-    crop: bool = False
     jitter: float = 0.5
-    flip: bool = True
     truth: bool = False
 
     def __post_init__(self):
-        check_shape("monodepth", self.size, self.scales)
-        self.range.check("monodepth", self.start, "the network's own unit")
+        super().__post_init__()
         checks = [
             (f"`sources` out of {', '.join(SOURCES)}", self.sources, self.sources in SOURCES),
             ("`offsets` other than 0, at least one", list(self.offsets), self.offsets and 0 not in self.offsets),
@@ -96,44 +83,37 @@ class Monodepth:
             ("`unit` above 0 metres", self.unit, self.unit > 0),
             ("`jitter`, a probability, in [0, 1]", self.jitter, 0 <= self.jitter <= 1),
         ]
-        check_options("monodepth", checks)
-
-    @property
-    def range(self) -> DepthRange:
-        """Return the depths that can be said."""
-        return DepthRange(self.min_depth, self.max_depth)
+        check_options(self.name, checks)
 
     @property
     def stereo(self) -> bool:
-        """Return whether the last source is the stereo partner, so that depth comes out in metres."""
+        """Return whether the last source is the stereo partner, so that depth is in metres."""
         return self.sources != "video"
 
     @property
     def neighbours(self) -> tuple[int, ...]:
-        """Return when the sources were taken whose poses are learnt, in frames from the target."""
+        """Return the times of the sources whose poses are learned, in frames from the target."""
         return () if self.sources == "stereo" else self.offsets
 
     @property
     def needs(self) -> frozenset[str]:
-        """Return the fields that are read."""
+        """Return the fields that it reads."""
         known = {"source_T_target"} if self.stereo else set()
         return frozenset({"image", "sources", "K"} | known | ({"depth"} if self.truth else set()))
 
-    def head(self, backbone: Backbone) -> DisparityHead:
-        """Return decoder, output layers and, if poses are learnt, the pose network."""
-        pose = PoseNet() if self.neighbours else None
-        sigma = self.range.sigma(self.start) if self.start else 0.0
-        return disparity_head(backbone, "monodepth", self.scales, pose, sigma)
+    def pose_network(self) -> PoseNet | None:
+        """Return the pose network; `None` where no poses are learned."""
+        return PoseNet() if self.neighbours else None
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
-        """Return the needed fields at network size, and what the networks see of them.
+        """Return the needed fields at network size, and the images as the networks see them.
 
         Returns:
             `image`, `sources` in [0, 1], `K` in the view's pixels, poses and depth in metres; where colours may be
             jittered, `shown` (1 + S, 3, h, w) in [0, 1], the target and its sources as the networks see them.
 
         Raises:
-            DataError: There are other sources than the options say, or the stereo partner's pose is not known.
+            DataError: The sources are not those of the options, or the pose of the stereo partner is unknown.
         """
         fields = {name: sample[name] for name in self.needs}
         self._check(fields)
@@ -146,9 +126,9 @@ class Monodepth:
         return crop | {"shown": torch.cat([frames["image"][None], frames["sources"]])}
 
     def loss(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean over the scales, and the photometric and smoothness parts of it.
+        """Return the mean over the scales, and its parts: photometric and smoothness loss.
 
-        Beside them `left`, the share of the pixels that the auto-mask took out at the finest scale.
+        A third value is `left`, the share of the pixels that the auto-mask ignores at the finest scale.
         """
         shown = self._shown(batch)
         sigmas = head(backbone.pyramid(shown[:, 0]))
@@ -168,7 +148,7 @@ class Monodepth:
         return loss, {name: part.detach() for name, part in parts.items()} | {"left": shares[0]}
 
     def explained(self, batch: Sample, depth: Tensor, poses: Tensor) -> Tensor:
-        """Return how unlike the target each source is once it is warped onto it.
+        """Return the photometric error of each source, warped onto the target.
 
         Args:
             batch: `image` (n, 3, h, w), `sources` (n, S, 3, h, w), `K` (n, 3, 3).
@@ -184,14 +164,14 @@ class Monodepth:
         return self._errors(batch, warped.unflatten(0, sources.shape[:2]))
 
     def unmoved(self, batch: Sample) -> Tensor:
-        """Return how unlike the target each source is as it is, (n, S, h, w) in [0, 1]."""
+        """Return the photometric error of each unwarped source, (n, S, h, w) in [0, 1]."""
         return self._errors(batch, batch["sources"])
 
     def evaluate(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> dict[str, Tensor]:
-        """Return per image the photometric error at the finest scale and the share that the auto-mask takes out.
+        """Return the photometric error of each image at the finest scale and the share that the auto-mask ignores.
 
-        The error is over all pixels, whether masked or not. With `truth`, abs_rel and delta1 after median scaling
-        beside those of a constant, and with a stereo partner those in metres (`evaluation.depth`).
+        The error is over all pixels, masked ones included. With `truth`, also abs_rel and delta1 after median scaling
+        and those of a constant, and with a stereo partner those in metres (`evaluation.depth`).
         """
         shown = self._shown(batch)
         sigma = head(backbone.pyramid(shown[:, 0]))[1]
@@ -205,9 +185,10 @@ class Monodepth:
         return values | errors_with_constant_baseline(self._metres(depth), batch["depth"], metres=self.stereo)
 
     def predict(self, backbone: Backbone, head: DisparityHead, images: Tensor) -> Tensor:
-        """Return depth, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1]: metres, from video alone up to scale.
+        """Return depth, (n, 1, h, w) float32, of images (n, 3, h, w) in [0, 1].
 
-        Metres are those of the focal length that was trained with.
+        From video alone it is known up to scale; with a stereo partner it is in metres at the focal length of the
+        training data.
         """
         return self._metres(self.range.depth(head(backbone.pyramid(images))[1]))
 
@@ -215,7 +196,7 @@ class Monodepth:
         return depth * self.unit if self.stereo else depth
 
     def _check(self, fields: Sample) -> None:
-        """Check that a sample has the sources that the options say."""
+        """Check that a sample has the sources of the options."""
         expected, found = len(self.neighbours) + self.stereo, len(fields["sources"])
         spec = ",".join([*map(str, self.neighbours), *(["s"] if self.stereo else [])])
         if expected != found:
@@ -254,7 +235,7 @@ class Monodepth:
         return torch.stack(poses, 1)
 
     def _errors(self, batch: Sample, images: Tensor) -> Tensor:
-        """Return how unlike the target images (n, S, 3, h, w) are, (n, S, h, w)."""
+        """Return the photometric errors of images (n, S, 3, h, w), (n, S, h, w)."""
         target = batch["image"].repeat_interleave(images.shape[1], 0)
         errors = photometric_error(target, images.flatten(0, 1), WINDOW, unit=1.0)
         return errors.view(*images.shape[:2], *images.shape[-2:])

@@ -1,13 +1,13 @@
-"""Which classes are in a view, learnt from labels: classification in the domain that is fine-tuned on.
+"""Which classes are in a view, learned from labels: classification in the domain of the fine-tuning.
 
 Encoder, mean over its last feature map, one linear layer, binary cross-entropy of each class (logit z, target t):
 
     L = mean over images and classes of log(1 + e^z) - t z,    t = [n_k / n >= least]
 
-where n_k of the n labelled pixels of the view are of class k. It is a control. An arm that learnt to name objects
-differs from one that learnt the depth of streets in two ways: its task is classification, and its images are others.
-This one classifies on the images of the depth arms, at image level and with no decoder. It uses labels, those that
-segmentation is trained on, if only whether a class is there: it is no self-supervised arm, and no table may call it so.
+where n_k of the n labelled pixels of the view are of class k. It is a control. An arm that was trained to classify
+objects differs from one that was trained on the depth of streets in two ways: the task and the images. This one
+classifies the images of the depth arms, at image level and without a decoder. It uses the labels that segmentation is
+trained on, if only the presence of classes, and must not be called self-supervised.
 """
 
 from dataclasses import dataclass
@@ -19,21 +19,20 @@ from torch import Generator, Tensor, nn
 
 from cka_probe.errors import DataError
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.lab.tasks.augment import crop_and_flip, image_size
 from cka_probe.lab.tasks.classification import LinearHead
-from cka_probe.lab.tasks.decoders import last_map
+from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.task import check_options
-from cka_probe.lab.transforms import flips, random_area
+from cka_probe.lab.transforms.augment import random_view, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 
 @dataclass(frozen=True)
 class SceneClass:
-    """Say which classes a view shows.
+    """Predict which classes a view contains.
 
     Attributes:
         size: Height and width of the network's input, pixels.
-        classes: How many there are; labels are 0 to classes - 1, and 255 where nothing is said.
+        classes: Number of classes; labels are 0 to classes - 1, and 255 where unknown.
         least: Share of the labelled pixels from which a class counts as present.
         scale: Least and most share of an image's area that a training view shows.
     """
@@ -55,22 +54,21 @@ class SceneClass:
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return the linear layer."""
-        return LinearHead(last_map(backbone)[0], self.classes)
+        return LinearHead(maps(backbone)[-1][0], self.classes)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
-        """Return `image` (3, h, w) float32 in [0, 1] and `present` (classes,) float32: 1, 0, or NaN, not known.
+        """Return `image` (3, h, w) float32 in [0, 1] and `present` (classes,) float32: 1, 0, or NaN where unknown.
 
         Raises:
-            DataError: A label is none of the classes.
+            DataError: A label is not one of the classes.
         """
         fields = {name: sample[name] for name in ("image", "labels")}
-        shape = image_size(fields["image"])
-        box, flip = (0, 0, *shape), False
         if train:
-            box = random_area(*shape, generator, self.scale, self.size[1] / self.size[0])
-            flip = flips(generator)
-        seen = crop_and_flip(fields, box, self.size, flip=flip)
-        return {"image": seen["image"], "present": self.present(seen["labels"])}
+            ratio = self.size[1] / self.size[0]
+            view = random_view(fields, self.size, generator, self.scale, ratio=ratio)
+        else:
+            view = resize_or_crop(fields, self.size, None)
+        return {"image": view["image"], "present": self.present(view["labels"])}
 
     def present(self, labels: Tensor) -> Tensor:
         """Return which classes cover at least `least` of the labelled pixels, (classes,) float32; NaN without any.
@@ -89,7 +87,7 @@ class SceneClass:
         return torch.where(shares.isnan(), shares, (shares >= self.least).float())
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the cross-entropy in nats, mean over images and classes, and the share that is right beside it."""
+        """Return the cross-entropy in nats, mean over images and classes, and the share of correct predictions."""
         logits, present = self.predict(backbone, head, batch["image"]), batch["present"]
         known = ~present.isnan()
         count = known.sum().clamp(min=1)
@@ -109,11 +107,11 @@ class SceneClass:
         }
 
     def summary(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Return the balanced accuracy, and what knowing nothing of an image but how often each class is there gives.
+        """Return the balanced accuracy, and the scores of the best constant prediction.
 
-        The balanced accuracy of a class is the mean of the shares of images with and without it that are told right;
-        its mean is over the classes that some images have and others have not, NaN where there is none. A constant
-        answer has 0.5; its least cross-entropy, that of each class's rate p, is -p log p - (1 - p) log (1 - p).
+        The balanced accuracy of a class is the mean of the shares of correctly classified images with and without it.
+        It is averaged over the classes that some images contain and others do not; NaN without any. A constant
+        prediction has 0.5; its least cross-entropy, at each class's rate p, is -p log p - (1 - p) log (1 - p).
 
         Args:
             sums: `present`, (classes, 2, 2), summed over all images.
@@ -136,6 +134,6 @@ class SceneClass:
 
 
 def _losses(logits: Tensor, present: Tensor) -> Tensor:
-    """Return the cross-entropy of each image and class, (n, classes); 0 where nothing is known."""
+    """Return the cross-entropy of each image and class, (n, classes); 0 where unknown."""
     losses = F.binary_cross_entropy_with_logits(logits, present.nan_to_num(), reduction="none")
     return losses * ~present.isnan()

@@ -1,4 +1,4 @@
-"""The class of every pixel from one image: what encoders are fine-tuned for to see whether depth pre-training helps.
+"""The class of every pixel from one image: the fine-tuning that shows whether depth pre-training helps.
 
 Encoder, one of three networks on top, cross-entropy over the labelled pixels of the batch,
 
@@ -35,14 +35,14 @@ from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
-from cka_probe.lab.tasks.augment import bicubic_labels, resize_or_crop
-from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_scales, check_maps, maps, output_layers
-from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_scales, maps, output_layers
+from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.lab.transforms import resized
+from cka_probe.lab.transforms.augment import bicubic_labels, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 RATES = (6, 12, 18)
-"""Distances between the taps of DeepLabV3's three dilated convolutions, in steps of a map of stride 16."""
+"""Dilations of DeepLabV3's three dilated convolutions at stride 16."""
 
 DEEPLAB_WIDTH, DEEPLAB_STRIDE = 256, 16
 
@@ -52,12 +52,11 @@ class SkipHead(nn.Module):
 
     Args:
         maps: With strides out of 2, 4, 8, 16 and 32, the last 32.
-        classes: How many.
+        classes: Number of classes.
     """
 
     def __init__(self, maps: Maps, classes: int):
         super().__init__()
-        check_maps(maps, "segmentation with network 'skip'")
         self.decoder = SkipDecoder(maps)
         self.to_logits = output_layers(self.decoder, classes, scales=(1,))
 
@@ -67,11 +66,11 @@ class SkipHead(nn.Module):
 
 
 class DeepLabHead(nn.Module):
-    """DeepLabV3's decoder, and logits from what it puts out.
+    """DeepLabV3's decoder, and logits from its output.
 
     Args:
         maps: The last at stride 16.
-        classes: How many.
+        classes: Number of classes.
     """
 
     def __init__(self, maps: Maps, classes: int):
@@ -89,7 +88,7 @@ class DeepLabHead(nn.Module):
         """Return logits at stride 16.
 
         Raises:
-            RecipeError: One image alone, in training: it is pooled to one value, of which there is no variance.
+            RecipeError: There is one image, in training: its pooled value has no variance.
         """
         if self.training and len(pyramid[-1]) < 2:
             raise RecipeError(
@@ -104,7 +103,7 @@ class LinearProbe(nn.Module):
 
     Args:
         maps: Any.
-        classes: How many.
+        classes: Number of classes.
     """
 
     def __init__(self, maps: Maps, classes: int):
@@ -123,29 +122,19 @@ NETWORKS: dict[str, Callable[[Maps, int], nn.Module]] = {
 }
 
 
-def segmentation_head(network: str, maps: Maps, classes: int) -> nn.Module:
-    """Return one of `NETWORKS` for an encoder with these maps, initialised from torch's generator.
-
-    Raises:
-        UnknownNameError: There is no such network.
-        RecipeError: The encoder's maps are not what it asks for.
-    """
-    return registry.get(NETWORKS, network, "network")(maps, classes)
-
-
 @dataclass(frozen=True)
 class Segmentation:
     """Name the class of each pixel.
 
     Attributes:
         size: Height and width of the network's input, pixels; multiples of 32, at least 64, for the skip network.
-        classes: How many there are; labels are 0 to classes - 1, and 255 where there is none.
+        classes: Number of classes; labels are 0 to classes - 1, and 255 for unlabelled pixels.
         network: In `NETWORKS`.
-        subset: Numbers of the classes that `miou_subset` is over, beside `miou` over all of them; may be empty.
+        subset: Numbers of the classes of `miou_subset`, in addition to `miou` over all; may be empty.
         flip: Whether a training view is mirrored one time in two.
-        crop: Whether a view is a box of the network's size, unscaled: anywhere in training, the middle otherwise.
-        bicubic_labels: Whether training labels are scaled as `bicubic_labels` says. Those that are scored are not,
-            though the released code scales all alike: a fault of what is learnt should not hide in the score.
+        crop: Whether a view is an unscaled box of the network's size: random in training, the middle otherwise.
+        bicubic_labels: Whether to scale training labels as `augment.bicubic_labels` does. Labels for evaluation are
+            not, in contrast to the released code, so that the score shows the effect of the fault.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image", "labels"})
@@ -161,6 +150,8 @@ class Segmentation:
 
     def __post_init__(self):
         registry.get(NETWORKS, self.network, "network")
+        if self.network == "skip":
+            check_sides("segmentation with network 'skip'", self.size)
         checks = [
             (f"`classes` from 2 to {IGNORE}", self.classes, 2 <= self.classes <= IGNORE),
             (
@@ -169,47 +160,37 @@ class Segmentation:
                 len(set(self.subset)) == len(self.subset) and set(self.subset) <= set(range(self.classes)),
             ),
             (
-                "sides that are multiples of 32, at least 64, for network 'skip'",
-                list(self.size),
-                self.network != "skip" or all(side >= 64 and side % 32 == 0 for side in self.size),
-            ),
-            (
                 f"`bicubic_labels` for the {len(CITYSCAPES)} classes of Cityscapes and KITTI alone",
                 f"{self.classes} classes",
                 not self.bicubic_labels or self.classes == len(CITYSCAPES),
             ),
-            (
-                "`bicubic_labels` or `crop`, which scales nothing",
-                "both",
-                not (self.bicubic_labels and self.crop),
-            ),
+            ("`bicubic_labels` or `crop`, which scales nothing", "both", not (self.bicubic_labels and self.crop)),
         ]
         check_options("segmentation", checks)
 
     @property
     def continues(self) -> frozenset[str]:
-        """Return the tasks whose decoder it goes on with: those that predict depth with the skip network's."""
+        """Return the tasks whose decoder it can continue with: those that predict depth with a `SkipDecoder`."""
         return frozenset({"monodepth", "lidar"} if self.network == "skip" else ())
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return the network on top of this encoder.
 
         Raises:
-            RecipeError: The encoder's maps are not what the network asks for.
+            RecipeError: The network cannot read the encoder's maps.
         """
-        return segmentation_head(self.network, maps(backbone), self.classes)
+        return NETWORKS[self.network](maps(backbone), self.classes)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `labels` (h, w) int64, 255 = ignore.
 
         Raises:
-            DataError: A label is no class, or the image is smaller than the box that is cut out of it.
+            DataError: A label is not a class, or the image is smaller than the crop.
         """
         fields = {name: sample[name] for name in ("image", "labels")}
         self._check(fields["labels"])
         if train and self.bicubic_labels:
-            spoilt = bicubic_labels(fields["labels"], self.size)
-            fields = resized(fields, self.size) | {"labels": spoilt}
+            fields = resized(fields, self.size) | {"labels": bicubic_labels(fields["labels"], self.size)}
         return resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
@@ -237,7 +218,7 @@ class Segmentation:
         return values | {"confusion": confusion}
 
     def summary(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Return miou, miou_subset where there is a subset, and accuracy, of the images whose confusions were added.
+        """Return miou, miou_subset where there is a subset, and accuracy, over all images.
 
         Args:
             sums: `confusion`, (classes, classes).

@@ -61,6 +61,12 @@ class Task(Protocol):
         ...
 
 
+def check_sides(task: str, size: tuple[int, int]) -> None:
+    """Raise `RecipeError`, in the name of a task, unless `SkipDecoder` can read inputs of (height, width) pixels."""
+    if any(side < 64 or side % 32 for side in size):
+        raise RecipeError(f"{task}: expected sides that are multiples of 32, at least 64, found {size[0]} x {size[1]}")
+
+
 def check_options(task: str, checks: Iterable[tuple[str, object, object]]) -> None:
     """Check the options of a task.
 

@@ -1,14 +1,14 @@
-"""A teacher: depth up to scale and shift from one image, learnt from measured depth of other images.
+"""A teacher: depth up to scale and shift from one image, learned from the measured depth of other images.
 
 It stands in for the network LeReS (Yin et al., "Learning to Recover 3D Scene Shape from a Single Image", CVPR
-2021), whose depth maps pseudo-depth pre-training asks for; what it learns is to be handed on as files
-(`cka_probe.lab.pseudo_depth`). For that it has to be trained on other scenes than those it labels, of other style:
+2021), whose depth maps pseudo-depth pre-training needs; its predictions are written as files
+(`cka_probe.lab.pseudo_depth`). It has to be trained on other scenes than those it labels, of another style:
 
     L = L_affine + gradient_matching L_gradient          (`losses.affine`)
 
-Nothing in it depends on a unit, so a view may be any part of an image in any shape: a box with a random share of
-its area, squeezed into the network's size, mirrored one time in two, in other colours. Evaluation sees the image
-whole, squeezed, as LeReS does and as labelling will.
+The loss does not depend on a unit, so a view may be any part of an image in any shape: a box with a random share of
+its area, resized to the network's size, mirrored one time in two, with jittered colours. Evaluation resizes the whole
+image, as LeReS and the labelling do.
 """
 
 from dataclasses import dataclass
@@ -21,15 +21,14 @@ from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.losses import affine_invariant, gradient_matching, least_squares_aligned
 from cka_probe.lab.losses.affine import ALIGNMENTS
-from cka_probe.lab.tasks.augment import crop_and_flip, image_size, jitter_colors
-from cka_probe.lab.tasks.decoders import skip_maps
+from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.disparity import DisparityDecoder
-from cka_probe.lab.tasks.task import check_options
-from cka_probe.lab.transforms import flips, random_area
+from cka_probe.lab.tasks.task import check_options, check_sides
+from cka_probe.lab.transforms.augment import jitter_colors, random_view, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
 NEAREST, FARTHEST = 0.1, 10.0
-"""What the decoder can say, in its own unit: a hundredfold is more than a room has."""
+"""Range of the decoder, in its own unit: the depths of a room differ by less than a factor of 100."""
 
 SCORES = ("abs_rel", "delta1")
 
@@ -40,14 +39,14 @@ class Teacher:
 
     Attributes:
         size: Height and width of the network's input, pixels; multiples of 32, at least 64.
-        alignment: How a prediction is brought to the truth in the loss, a name in `losses.affine.ALIGNMENTS`.
-        trim: Share of an image's pixels, those of the largest errors, that do not count.
-        gradient_matching: Weight of the second part of the loss, which sharpens edges; the first has 1.
+        alignment: Of predictions with the ground truth in the loss, a name in `losses.affine.ALIGNMENTS`.
+        trim: Share of an image's pixels, those of the largest errors, to ignore.
+        gradient_matching: Weight of the second part of the loss, which sharpens edges; that of the first is 1.
         scales: Of gradient matching, each half as fine as the one before.
         scale: Least and most share of an image's area that a training view shows.
-        colours: How often a training view has other brightness, gamma, hue.
-        min_depth: Metres; nearer measurements do not count.
-        max_depth: Metres; farther ones do not count.
+        colours: Probability of each of three colour changes of a training view.
+        min_depth: Metres; nearer measurements are ignored.
+        max_depth: Metres; farther ones are ignored.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image", "depth"})
@@ -63,8 +62,8 @@ class Teacher:
     max_depth: float = 10.0
 
     def __post_init__(self):
+        check_sides("teacher", self.size)
         checks = [
-            ("sides that are multiples of 32, at least 64", self.size, all(s >= 64 and s % 32 == 0 for s in self.size)),
             (f"`alignment` out of {', '.join(ALIGNMENTS)}", self.alignment, self.alignment in ALIGNMENTS),
             ("`trim` in [0, 1)", self.trim, 0 <= self.trim < 1),
             ("a weight `gradient_matching` of 0 or more", self.gradient_matching, self.gradient_matching >= 0),
@@ -76,31 +75,29 @@ class Teacher:
         check_options("teacher", checks)
 
     def head(self, backbone: Backbone) -> nn.Module:
-        """Return the decoder, which sees every map of the pyramid: edges are to be sharp."""
-        return DisparityDecoder(skip_maps(backbone, "teacher"), NEAREST, FARTHEST)
+        """Return the decoder, which reads every map of the pyramid, for sharp edges."""
+        return DisparityDecoder(maps(backbone), NEAREST, FARTHEST)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `depth` (1, h, w) metres, 0 = not measured."""
         fields = {name: sample[name] for name in ("image", "depth")}
-        shape = image_size(fields["image"])
         if not train:
-            return crop_and_flip(fields, (0, 0, *shape), self.size)
-        cut = crop_and_flip(fields, random_area(*shape, generator, self.scale), self.size, flip=flips(generator))
-        return cut | {"image": jitter_colors(cut["image"], self.colours, generator)}
+            return resize_or_crop(fields, self.size, None)
+        view = random_view(fields, self.size, generator, self.scale)
+        return view | {"image": jitter_colors(view["image"], self.colours, generator)}
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and its parts before weighting."""
-        compared = (self.predict(backbone, head, batch["image"]), batch["depth"], self.valid(batch["depth"]))
-        affine = affine_invariant(*compared, alignment=self.alignment, trim=self.trim)
-        matching = gradient_matching(*compared, alignment=self.alignment, scales=self.scales)
+        inputs = (self.predict(backbone, head, batch["image"]), batch["depth"], self.valid(batch["depth"]))
+        affine = affine_invariant(*inputs, alignment=self.alignment, trim=self.trim)
+        matching = gradient_matching(*inputs, alignment=self.alignment, scales=self.scales)
         parts = {"affine_invariant": affine.detach(), "gradient_matching": matching.detach()}
         return affine + self.gradient_matching * matching, parts
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
         """Return abs_rel and delta1 per image, after the scale (of 0 or more) and shift that fit the truth best.
 
-        Beside them `abs_rel_constant` and `delta1_constant`, what is left where nothing but the mean depth of each
-        image is known: a teacher has something to say if it is better.
+        `abs_rel_constant` and `delta1_constant` are those of the mean depth of each image, the baseline.
         """
         depth, valid = batch["depth"], self.valid(batch["depth"])
         predicted = self.predict(backbone, head, batch["image"])
@@ -116,5 +113,5 @@ class Teacher:
         return head(backbone.pyramid(images))
 
     def valid(self, depth: Tensor) -> Tensor:
-        """Return which pixels count, bool."""
+        """Return which pixels are within the depth range, bool."""
         return valid_depth(depth, self.min_depth, self.max_depth)

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset, open_dataset
+from cka_probe.images.sampling import sample_indices
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.tasks import Task
@@ -49,9 +50,10 @@ class Samples:
         """Return samples to train on, and others that are held out.
 
         Args:
-            num: Number of samples to train on; 0 is all that are not held out. A smaller number is a subset of a
-            larger. held_out: Number of samples held out, from the end of the same order. seed: Of the random order;
-            `None` keeps the order of the data.
+            num: Number of samples to train on, the first of an order; 0 for all that are not held out.
+            held_out: Number of samples held out, the last of the same order.
+            seed: Seed of the order, which is that of `sample_indices`: the same `num` and `seed` choose the same images
+                as in a comparison. `None` keeps the order of the data.
 
         Raises:
             DataError: There are too few samples.
@@ -61,7 +63,7 @@ class Samples:
             raise DataError(f"expected images in {', '.join(self.specs)}, {asked}, found {len(self)}; set num lower")
         order = list(range(len(self)))
         if seed is not None and (num or held_out):
-            order = torch.randperm(len(self), generator=Generator().manual_seed(seed_of(seed, "images"))).tolist()
+            order = sample_indices(len(self), None, seed)
         return self._subset(order[: num or len(self) - held_out]), self._subset(order[len(self) - held_out :])
 
     def _subset(self, order: Sequence[int]) -> "Samples":

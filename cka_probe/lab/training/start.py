@@ -32,7 +32,7 @@ from cka_probe.models.architectures import ARCHITECTURES, Architecture
 from cka_probe.models.backbone import NORMALISATIONS, Backbone, Origin
 from cka_probe.models.checkpoint import file_hash, is_ckaprobe_checkpoint, read_checkpoint
 from cka_probe.models.checkpoints import load_file
-from cka_probe.models.checkpoints.recognising import IN_FOLDERS, folder_to_file
+from cka_probe.models.checkpoints.reading import WEIGHTS_FILES, weights_file
 
 RANDOM = "random"
 
@@ -66,7 +66,7 @@ def reference(recipe: Recipe, stage: Stage) -> str:
     names = [other.name for other in recipe.stages]
     earlier = names[: names.index(stage.name)]
     start = stage.start or (earlier[-1] if earlier else RANDOM)
-    folder = any((Path(start) / name).is_file() for name in IN_FOLDERS)
+    folder = any((Path(start) / name).is_file() for name in WEIGHTS_FILES)
     if start == RANDOM or start in earlier or Path(start).is_file() or folder:
         return start
     raise RecipeError(
@@ -210,7 +210,7 @@ def _fitted(backbone: Backbone, stage: Stage) -> Backbone:
 
 def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor], tuple[str, ...]]:
     """Return the backbone in a file, ours or not, and the weights of a head that the stage's task can go on with."""
-    if ours := is_ckaprobe_checkpoint(folder_to_file(path)):
+    if ours := is_ckaprobe_checkpoint(weights_file(path)):
         backbone, head_state, header = read_checkpoint(path)
         origin = header.task
     else:
@@ -229,7 +229,7 @@ def _hash(path: Path) -> str:
     """Return the hash of a file, or of those of a folder that are read."""
     if path.is_file():
         return file_hash(path)
-    read = [folder_to_file(path), path / DEPTH_FILE]
+    read = [weights_file(path), path / DEPTH_FILE]
     return sha256("\n".join(file_hash(file) for file in read if file.is_file()).encode()).hexdigest()
 
 

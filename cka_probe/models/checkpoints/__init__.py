@@ -1,4 +1,4 @@
-"""Files of weights in the wild: read safely, recognised, renamed to timm's names, fitted or refused."""
+"""Files of weights of any origin: read safely, recognised, renamed to timm's names, and loaded only if they fit."""
 
 from cka_probe.models.checkpoints.loading import load_file as load_file
 from cka_probe.models.checkpoints.report import FileReport as FileReport

@@ -1,150 +1,28 @@
-"""Any other model of timm's, named by `--arch`: its tensors must be in the file under timm's own names."""
+"""Compare the tensors of a file with those of architectures: every one must be there, of its shape, and no other."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 
 from cka_probe.errors import CheckpointError, UnknownNameError
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import IMAGENET_MEAN, Backbone, Origin
-from cka_probe.models.checkpoints.reading import Contents
-from cka_probe.models.checkpoints.recognising import Encoder, dropped_note, recognise
-from cka_probe.models.selection import default_layers
 from cka_probe.registry import suggestion
 
-
-def load_with_timm(contents: Contents, name: str, size: tuple[int, int] | None, reference: str) -> Backbone:
-    """Return a timm model, headless, filled from a file.
-
-    Args:
-        contents: Of the file.
-        name: timm's, without a training tag.
-        size: Input height and width, if another than timm's.
-        reference: What the user called the file.
-
-    Raises:
-        CheckpointError: Not every tensor of the model is there, or others are left over.
-    """
-    encoder = _known(contents)
-    prefix = encoder.prefix if encoder else _prefix(contents.tensors, shapes_of(name))
-    model: Any = _build(contents, name, size)
-    own, dropped = _own(contents.tensors, prefix, _classifiers(model))
-    check_fit(contents.path, own, name, f"{len(own)} tensors under {prefix!r}" if prefix else f"{len(own)} tensors")
-    _fill(contents, model, own)
-    told = model.pretrained_cfg
-    about = encoder.about if encoder is not None and encoder.about.mean != IMAGENET_MEAN else None
-    notes = (about.note if about else f"input normalised as timm does for {name}",)
-    size = size or (encoder.size if encoder else None)
-    return Backbone(
-        model,
-        size=size or tuple(told["input_size"][1:]),
-        mean=about.mean if about else told["mean"],
-        std=about.std if about else told["std"],
-        layers=default_layers(model),
-        origin=Origin(reference, name, {"size": size} if size else {}, notes + dropped_note(dropped)),
-    ).eval()
-
-
-def _fill(contents: Contents, model: nn.Module, own: dict[str, Tensor]) -> None:
-    """Put a file's tensors into a model, whose shapes may depend on the input size that was asked for."""
-    blank = model.state_dict()
-    counters = {name: value for name, value in blank.items() if name.endswith(COUNTER)}
-    try:
-        model.load_state_dict(counters | {name: value.to(blank[name].dtype) for name, value in own.items()})
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{contents.path}: expected tensors of the input size that --arch names, found others "
-            f"({str(error).splitlines()[-1].strip()}); leave @SIZE out"
-        ) from error
-
-
-def _known(contents: Contents) -> Encoder | None:
-    """Return the encoder if it is of a known family: a ResNet-34 of Monodepth2 is still Monodepth2's."""
-    try:
-        encoder = recognise(contents)
-    except CheckpointError:
-        return None
-    return encoder if encoder.naming == "timm" else None
-
-
-def _build(contents: Contents, name: str, size: tuple[int, int] | None) -> nn.Module:
-    """Return the model, at another input size if it takes one."""
-    with torch.random.fork_rng(devices=[]):
-        if size is None:
-            return timm.create_model(name, pretrained=False, num_classes=0)
-        try:
-            return timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
-        except TypeError:  # a convolutional network takes any size and no such word
-            return timm.create_model(name, pretrained=False, num_classes=0)
-        except Exception as error:
-            raise CheckpointError(
-                f"{contents.path}: expected an input size that {name} can take, found {size[0]}x{size[1]} "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); choose another"
-            ) from error
-
-
-def _prefix(tensors: dict[str, Tensor], wanted: dict[str, torch.Size]) -> str:
-    """Return what stands in front of most of the wanted names."""
-    first = next(iter(wanted))
-    fronts = [name[: -len(first)] for name in tensors if name == first or name.endswith(f".{first}")]
-    return max(fronts, key=lambda front: sum(front + name in tensors for name in wanted), default="")
-
-
-def _classifiers(model: Any) -> tuple[str, ...]:
-    """Return the names of a timm model's classifiers."""
-    names = model.pretrained_cfg.get("classifier") or ()
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _own(
-    tensors: dict[str, Tensor], prefix: str, classifiers: tuple[str, ...]
-) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Return the tensors under the prefix without it, and the number in each group that is dropped."""
-    own: dict[str, Tensor] = {}
-    dropped: dict[str, int] = {}
-    for name, tensor in tensors.items():
-        bare = name.removeprefix(prefix)
-        group = bare.rpartition(".")[0]
-        if name.startswith(prefix) and group not in classifiers:
-            own[bare] = tensor
-        else:
-            group = name.split(".")[0] if not name.startswith(prefix) else group
-            dropped[group] = dropped.get(group, 0) + 1
-    return own, dropped
-
-
 COUNTER = "num_batches_tracked"
-"""Counts training steps and decides nothing; torchvision's older files lack it."""
+"""A step counter of batch norm that nothing depends on; older files of torchvision lack it."""
 
-
-@dataclass(frozen=True)
-class Misfit:
-    """How tensors differ from an architecture; false if they do not."""
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    shapes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.missing) + len(self.unexpected) + len(self.shapes)
-
-    def __str__(self) -> str:
-        groups = (("", self.shapes), ("missing ", self.missing), ("unexpected ", self.unexpected))
-        return "; ".join(f"{words}{self._first(names)}" for words, names in groups if names)
-
-    @staticmethod
-    def _first(names: tuple[str, ...]) -> str:
-        return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+Misfit = dict[str, list[str]]
+"""How tensors differ from an architecture: shapes under "", names under "missing " and "unexpected "; empty if not."""
 
 
 @lru_cache(maxsize=64)
 def shapes_of(name: str) -> dict[str, Size]:
-    """Return the shape of every tensor of an architecture of ours or a headless timm model."""
+    """Return the shape of every tensor of an architecture in `ARCHITECTURES`, or of a timm model without its head."""
     with torch.device("meta"):
         if name in ARCHITECTURES:
             model = ARCHITECTURES[name].build(size=ARCHITECTURES[name].size)
@@ -153,73 +31,114 @@ def shapes_of(name: str) -> dict[str, Size]:
     return {key: tensor.shape for key, tensor in model.state_dict().items()}
 
 
-def misfit(tensors: dict[str, Tensor], name: str) -> Misfit:
+def misfit(tensors: Mapping[str, Tensor], name: str) -> Misfit:
     """Return how tensors differ from an architecture."""
-    wanted = shapes_of(name)
-    return Misfit(
-        tuple(key for key in wanted if key not in tensors and not key.endswith(COUNTER)),
-        tuple(key for key in tensors if key not in wanted),
-        tuple(
+    shapes = shapes_of(name)
+    groups = {
+        "": [
             f"{key} is {tuple(tensors[key].shape)} for {tuple(shape)}"
-            for key, shape in wanted.items()
+            for key, shape in shapes.items()
             if key in tensors and tensors[key].shape != shape
-        ),
+        ],
+        "missing ": [key for key in shapes if key not in tensors and not key.endswith(COUNTER)],
+        "unexpected ": [key for key in tensors if key not in shapes],
+    }
+    return {label: names for label, names in groups.items() if names}
+
+
+def _format(differences: Misfit) -> str:
+    """Return the first difference of each kind and the number of the others."""
+    return "; ".join(
+        f"{label}{names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        for label, names in differences.items()
     )
 
 
-def fitting(tensors: dict[str, Tensor]) -> tuple[str, ...]:
+def fitting_architectures(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Return the names in `ARCHITECTURES` that tensors fit."""
     return tuple(name for name in ARCHITECTURES if not misfit(tensors, name))
 
 
-def the_one(path: Path, tensors: dict[str, Tensor], what: str) -> str:
+def infer_architecture(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Return the only architecture that tensors fit.
 
     Args:
-        path: For messages.
-        tensors: Under timm's names.
-        what: What they look like, for messages.
+        path: The file, for messages.
+        tensors: By timm's names.
 
     Raises:
-        CheckpointError: None fits, or more than one.
+        CheckpointError: They fit none, or more than one.
     """
-    names = fitting(tensors)
-    if len(names) > 1:
-        raise CheckpointError(f"{path}: {what} fits {' and '.join(names)}; choose one with --arch")
-    if not names:
-        misfits = {name: misfit(tensors, name) for name in ARCHITECTURES}
-        nearest = min(misfits, key=lambda name: len(misfits[name]))
-        if 10 * len(misfits[nearest]) < len(shapes_of(nearest)):
-            raise CheckpointError(
-                f"{path}: expected {nearest} whole and nothing else in it, found {misfits[nearest]}; save all of the "
-                "encoder's state_dict(), or name another architecture with --arch"
-            )
+    names = fitting_architectures(tensors)
+    if len(names) == 1:
+        return names[0]
+    found = describe(tensors)
+    if names:
+        raise CheckpointError(f"{path}: {found} fits {' and '.join(names)}; choose one with --arch")
+    misfits = {name: misfit(tensors, name) for name in ARCHITECTURES}
+    counts = {name: sum(map(len, differences.values())) for name, differences in misfits.items()}
+    nearest = min(counts, key=counts.__getitem__)
+    if 10 * counts[nearest] < len(shapes_of(nearest)):
         raise CheckpointError(
-            f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {what}; nearest is {nearest}, but "
-            f"{misfits[nearest]}; --arch takes the name of any timm model"
+            f"{path}: expected {nearest} whole and nothing else in it, found {_format(misfits[nearest])}; save all of "
+            "the encoder's state_dict(), or name another architecture with --arch"
         )
-    return names[0]
+    raise CheckpointError(
+        f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {found}; nearest is {nearest}, but "
+        f"{_format(misfits[nearest])}; --arch takes the name of any timm model"
+    )
 
 
-def check_fit(path: Path, tensors: dict[str, Tensor], name: str, what: str) -> None:
-    """Raise unless every tensor of an architecture is there, of its shape, and no other.
+def check_fit(path: Path, tensors: Mapping[str, Tensor], name: str, found: str) -> None:
+    """Check that tensors are exactly those of an architecture.
+
+    Args:
+        path: The file, for messages.
+        tensors: By timm's names.
+        name: The architecture.
+        found: What the tensors are, for messages.
 
     Raises:
-        CheckpointError: What did not fit, and which architectures do.
+        CheckpointError: They are not; the message names an architecture that fits.
     """
-    found = misfit(tensors, name)
-    if found:
-        others = fitting(tensors)
-        hint = f"--arch {others[0]} fits" if others else "--arch takes any of ours or the name of any timm model"
-        raise CheckpointError(f"{path}: expected {name}, found {what}: {found}; {hint}")
+    if differences := misfit(tensors, name):
+        names = fitting_architectures(tensors)
+        hint = f"--arch {names[0]} fits" if names else "--arch takes the name of any timm model"
+        raise CheckpointError(f"{path}: expected {name}, found {found}: {_format(differences)}; {hint}")
+
+
+def describe(tensors: Mapping[str, Tensor]) -> str:
+    """Return family, width and depths of a Swin-v2, ResNet or DINOv2, for messages."""
+    if "pos_embed" in tensors:
+        blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
+        positions, width = tensors["pos_embed"].shape[-2:]
+        return f"a DINOv2 of width {width}, {len(blocks)} blocks and {positions} positions"
+    stages: dict[str, set[str]] = {}
+    for name in tensors:
+        if match := re.match(r"layers?\.?(\d)\.(?:blocks\.)?(\d+)\.", name):
+            stages.setdefault(match[1], set()).add(match[2])
+    depths = tuple(len(blocks) for _, blocks in sorted(stages.items()))
+    first = tensors.get("patch_embed.proj.weight", tensors.get("conv1.weight"))
+    family = "Swin-v2" if "patch_embed.proj.weight" in tensors else "ResNet"
+    of_width = f" of width {first.shape[0]}" if first is not None and first.ndim else ""
+    return f"a {family}{of_width} and depths {depths}"
+
+
+def check_architecture(name: str) -> None:
+    """Raise `UnknownNameError` unless a name is in `ARCHITECTURES` or one of timm's, with or without a training tag."""
+    if name not in ARCHITECTURES and not timm.is_model(name.split(".")[0]):
+        raise UnknownNameError(
+            f"no architecture {name!r}; {suggestion(name, [*ARCHITECTURES, *timm.list_models()])}There are: "
+            f"{', '.join(ARCHITECTURES)}, and every model of timm (timm.list_models())"
+        )
 
 
 def parse_arch(path: Path, arch: str | None) -> tuple[str | None, tuple[int, int] | None]:
-    """Split `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`; timm's training tag after a dot is left out.
+    """Split `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`; a training tag of timm, after a dot, is omitted.
 
     Raises:
-        UnknownNameError: Neither ours nor timm's.
-        CheckpointError: The size is no number of pixels.
+        UnknownNameError: There is no such architecture.
+        CheckpointError: The size is not a number of pixels.
 
     >>> parse_arch(Path("x.pth"), "swinv2_base@256")
     ('swinv2_base', (256, 256))
@@ -227,13 +146,21 @@ def parse_arch(path: Path, arch: str | None) -> tuple[str | None, tuple[int, int
     if arch is None:
         return None, None
     name, at, size = arch.partition("@")
-    name = name.split(".")[0]
-    if name not in ARCHITECTURES and not timm.is_model(name):
-        raise UnknownNameError(
-            f"no architecture {name!r}; {suggestion(name, [*ARCHITECTURES, *timm.list_models()])}There are: "
-            f"{', '.join(ARCHITECTURES)}, and every model of timm"
-        )
+    check_architecture(name)
     numbers = size.split("x") if at else []
     if len(numbers) > 2 or not all(number.isdecimal() and int(number) for number in numbers):
         raise CheckpointError(f"{path}: expected --arch NAME@SIZE or NAME@HEIGHTxWIDTH in pixels, found {arch!r}")
-    return name, (int(numbers[0]), int(numbers[-1])) if numbers else None
+    return name.split(".")[0], (int(numbers[0]), int(numbers[-1])) if numbers else None
+
+
+def timm_twin(name: str) -> str | None:
+    """Return the architecture in `ARCHITECTURES` whose tensors are those of a timm model, if there is one.
+
+    >>> timm_twin("swinv2_base_window12to16_192to256")
+    'swinv2_base'
+    """
+    name = name.split(".")[0]
+    if not timm.is_model(name) or not name.startswith(("swinv2_", "resnet", "vit_")):
+        return None
+    shapes = shapes_of(name)
+    return next((twin for twin in ARCHITECTURES if shapes_of(twin) == shapes), None)

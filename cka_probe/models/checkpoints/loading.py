@@ -1,32 +1,33 @@
-"""A backbone out of a file: read, recognise, rename, fit, build.
+"""Load a backbone from a file of any origin: read it, recognise it, rename its tensors, check them, and build it.
 
-Every parameter of the architecture must be in the file with its shape, and nothing that looks like the encoder may
-be left over; what stands beside the encoder (decoders, heads, optimisers) is dropped and named in the notes.
+The file must have every parameter of the architecture, of its shape, and nothing else that looks like a part of the
+encoder. Everything else in the file (decoders, heads, optimisers) is dropped, and a note says so.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
-from cka_probe.models.checkpoints.fitting import COUNTER, check_fit, load_with_timm, parse_arch, shapes_of, the_one
-from cka_probe.models.checkpoints.naming import Grid, at_size, grid_of
-from cka_probe.models.checkpoints.reading import Contents, read_contents
-from cka_probe.models.checkpoints.recognising import (
-    Encoder,
-    depths_of,
-    dropped_note,
-    folder_to_file,
-    recognise,
-    with_config_beside,
+from cka_probe.models.checkpoints.fitting import (
+    COUNTER,
+    check_fit,
+    describe,
+    infer_architecture,
+    parse_arch,
+    shapes_of,
+    timm_twin,
 )
+from cka_probe.models.checkpoints.reading import Contents, read_contents, weights_file
+from cka_probe.models.checkpoints.recognising import Encoder, Kind, dropped_note, recognise
+from cka_probe.models.checkpoints.windows import find_windows, windows_of_timm
+from cka_probe.models.selection import default_layers
 
 Size = tuple[int, int]
 
@@ -35,74 +36,51 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
     """Return the backbone in a file of weights, in evaluation mode on the CPU.
 
     Args:
-        path: A file of ours, of SimMIM, Swin-v2, MIM-Depth, SC-Depth, Monodepth2 (or its folder), torchvision,
-            timm, MoCo, DINO, DINOv2, Depth Anything or transformers (or its folder).
-        arch: `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`, with a name in `ARCHITECTURES` or timm's; where it is
-            not given, the shapes tell.
+        path: A file of ckaprobe, SimMIM, Swin-v2, MIM-Depth, SC-Depth, Monodepth2 (or its folder), torchvision, timm,
+            MoCo, DINO, DINOv2, Depth Anything or transformers (or its folder).
+        arch: `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`, with a name in `ARCHITECTURES` or of timm; by default
+            inferred from the shapes of the tensors.
 
     Raises:
-        CheckpointError: It cannot be read, or does not fit.
-        UnknownNameError: No such architecture.
+        CheckpointError: The file cannot be read, or does not fit.
+        UnknownNameError: There is no such architecture.
     """
-    file = folder_to_file(path)
+    file = weights_file(path)
     name, size = parse_arch(file, arch)
     if is_ckaprobe_checkpoint(file):
-        return _ours(file, name, size)
-    contents = with_config_beside(read_contents(file))
-    if name is not None and not (name in ARCHITECTURES or twin_of(name)):
-        return load_with_timm(contents, name, size, str(path))
-    encoder = recognise(contents)
-    what = depths_of(encoder.tensors)
-    if name is None:
-        chosen = the_one(file, encoder.tensors, what)
+        return _load_checkpoint(file, name, size)
+    contents = read_contents(file)
+    twin = name if name is None or name in ARCHITECTURES else timm_twin(name)
+    if name is not None and twin is None:
+        return _load_with_timm(contents, name, size, str(path))
+    encoder, kind = recognise(contents)
+    if twin is None:
+        twin = infer_architecture(file, encoder.tensors)
     else:
-        chosen = name if name in ARCHITECTURES else str(twin_of(name))
-        check_fit(file, encoder.tensors, chosen, what)
-    options, notes = options_of(contents, encoder, chosen, None if name in ARCHITECTURES else name, size)
-    notes = (*encoder.notes, *notes, *dropped_note(encoder.dropped))
-    return _built(encoder, chosen, options, Origin(str(path), chosen, options, notes))
-
-
-def options_of(
-    contents: Contents, encoder: Encoder, name: str, timm_name: str | None = None, size: Size | None = None
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return what to build an architecture with, so that it computes what the file's model did.
-
-    Args:
-        contents: Of the file.
-        encoder: In it.
-        name: The architecture, in `ARCHITECTURES`.
-        timm_name: The timm model it was asked for as, if it was.
-        size: Height and width asked for, if any.
-
-    Returns:
-        The options of its `build`, and what had to be assumed.
-    """
-    if name.startswith("swinv2"):
-        return _swin_options(contents, encoder, name, timm_name, size)
-    options, notes = _input_size(contents.path, encoder, name, size)
-    if encoder.about.output_stride != 32:
-        options["output_stride"] = encoder.about.output_stride
-    return options, notes
-
-
-def _built(encoder: Encoder, name: str, options: dict[str, Any], origin: Origin) -> Backbone:
-    """Build an architecture and fill it with an encoder that fits."""
+        check_fit(file, encoder.tensors, twin, describe(encoder.tensors))
+    options, notes = build_options(contents, encoder, kind, twin, None if name in ARCHITECTURES else name, size)
+    architecture = ARCHITECTURES[twin]
     with torch.random.fork_rng(devices=[]):
-        model = ARCHITECTURES[name].build(**options)
-    model.load_state_dict({**_counters(model), **encoder.tensors})
-    kind = encoder.about
-    layers = ARCHITECTURES[name].layers
-    return Backbone(model, size=options["size"], mean=kind.mean, std=kind.std, layers=layers, origin=origin).eval()
+        model = architecture.build(**options)
+    model.load_state_dict(_counters(model) | encoder.tensors)
+    notes = (*encoder.notes, *notes, *dropped_note(encoder.dropped))
+    return Backbone(
+        model,
+        size=options["size"],
+        mean=kind.mean,
+        std=kind.std,
+        layers=architecture.layers,
+        origin=Origin(str(path), twin, options, notes),
+    ).eval()
 
 
-def _counters(model: nn.Module) -> dict[str, torch.Tensor]:
+def _counters(model: nn.Module) -> dict[str, Tensor]:
     """Return the step counters of batch norms, which a file may lack."""
     return {name: value for name, value in model.state_dict().items() if name.endswith(COUNTER)}
 
 
-def _ours(file: Path, name: str | None, size: Size | None) -> Backbone:
-    """Return the backbone of a checkpoint of ours, which says itself what it is."""
+def _load_checkpoint(file: Path, name: str | None, size: Size | None) -> Backbone:
+    """Return the backbone of a checkpoint of ckaprobe, which records its architecture."""
     try:
         backbone = read_checkpoint(file)[0]
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
@@ -110,87 +88,155 @@ def _ours(file: Path, name: str | None, size: Size | None) -> Backbone:
             f"{file}: expected a checkpoint whose weights fit its header, found others "
             f"({type(error).__name__}: {str(error).splitlines()[-1].strip()}); copy it again, or train it again"
         ) from error
-    found = backbone.origin.architecture
-    if size is not None or name not in (None, found):
+    architecture = backbone.origin.architecture
+    if size is not None or name not in (None, architecture):
         raise CheckpointError(
-            f"{file}: expected no --arch, for this checkpoint says itself that it is {found} of "
-            f"{backbone.origin.options['size']} px; leave --arch out"
+            f"{file}: expected no --arch, for this checkpoint records that it is {architecture} of "
+            f"{backbone.origin.options['size']} px; omit --arch"
         )
     return backbone
+
+
+def build_options(
+    contents: Contents,
+    encoder: Encoder,
+    kind: Kind,
+    name: str,
+    timm_name: str | None = None,
+    size: Size | None = None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the options to build an architecture with, so that it computes the same as the file's model.
+
+    Args:
+        contents: The contents of the file.
+        encoder: The encoder in it.
+        kind: The kind of the file.
+        name: The architecture, in `ARCHITECTURES`.
+        timm_name: The timm model that the user asked for, if any.
+        size: Input height and width that the user asked for, if any.
+
+    Returns:
+        The options of its `build`, and notes on assumptions.
+
+    Raises:
+        CheckpointError: The model cannot have this input size, or the file contradicts the timm model.
+    """
+    path, architecture = contents.path, ARCHITECTURES[name]
+    if name.startswith("swinv2"):
+        options, notes = _swin_options(contents, encoder, name, timm_name, size)
+        return options | ({} if kind.norm_eps is None else {"norm_eps": kind.norm_eps}), notes
+    options, notes = {"size": encoder.size}, ()
+    if size is not None:
+        if any(side % architecture.token for side in size):
+            raise CheckpointError(
+                f"{path}: expected an input size that is a multiple of {architecture.token}, found "
+                f"{size[0]}x{size[1]}; {name} has tokens of {architecture.token} px"
+            )
+        options["size"] = size[0] if size[0] == size[1] else size
+    elif encoder.size is None:
+        options["size"] = architecture.size
+        notes = (f"the file does not say its input size: {architecture.size} px; --arch {name}@SIZE for another",)
+    return options | ({"output_stride": kind.output_stride} if kind.output_stride != 32 else {}), notes
 
 
 def _swin_options(
     contents: Contents, encoder: Encoder, name: str, timm_name: str | None, size: Size | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return what to build a Swin-v2 with, and what was assumed."""
+    """Return the size and windows to build a Swin-v2 with, and notes on assumptions."""
     path = contents.path
     if size is not None and size[0] != size[1]:
         raise CheckpointError(f"{path}: expected one number for the size of a Swin-v2, found {size[0]}x{size[1]}")
-    told = timm_name or contents.values.get("beside.architecture")
-    grid = grid_of(path, encoder.buffers, contents.values, ARCHITECTURES[name].size)
-    named = grid_of_timm(told) if isinstance(told, str) and twin_of(told) == name else None
-    if named and not encoder.buffers:
-        grid = named
-    elif named and timm_name and named.windows != grid.windows:
+    windows = find_windows(path, encoder.buffers, contents.values, ARCHITECTURES[name].size)
+    model = timm_name or contents.values.get("config.json.architecture")
+    declared = windows_of_timm(model) if isinstance(model, str) and timm_twin(model) == name else None
+    if declared and not encoder.buffers:
+        windows = declared
+    elif declared and timm_name and declared.per_stage != windows.per_stage:
         raise CheckpointError(
-            f"{path}: expected the windows {named.windows} of {timm_name}, found {grid.windows} for {grid.size} px in "
-            f"the file; --arch {name} takes those, --arch {name}@SIZE takes them to another size"
+            f"{path}: expected the windows {declared.per_stage} of {timm_name}, found {windows.per_stage} for "
+            f"{windows.size} px in the file; --arch {name} uses those, --arch {name}@SIZE resizes them"
         )
     if size is not None:
-        grid = at_size(path, grid, size[0])
-    options: dict[str, Any] = {"size": grid.size}
-    if grid.window != grid.size // 16:  # else the window may follow when the backbone is taken to another size
-        options["window"] = grid.window
-    if any(grid.pretrained_windows):
-        options["pretrained_windows"] = grid.pretrained_windows
-    if encoder.about.norm_eps is not None:
-        options["norm_eps"] = encoder.about.norm_eps
-    return options, grid.notes
+        windows = windows.resize(path, size[0])
+    return windows.options(), windows.notes
 
 
-def _input_size(path: Path, encoder: Encoder, name: str, size: Size | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the input size of a ResNet or DINOv2: what was asked for, else what Monodepth2 wrote, else the usual one.
+def _load_with_timm(contents: Contents, name: str, size: Size | None, reference: str) -> Backbone:
+    """Return a timm model without its head, filled from a file whose tensors have timm's names.
+
+    Args:
+        contents: The contents of the file.
+        name: Name in timm, without a training tag.
+        size: Input height and width that the user asked for, if any.
+        reference: The user's name of the file.
 
     Raises:
-        CheckpointError: DINOv2's tokens do not tile it.
+        CheckpointError: Tensors of the model are missing, or there are others.
     """
-    token = ARCHITECTURES[name].token
-    if size is not None:
-        if any(side % token for side in size):
-            raise CheckpointError(
-                f"{path}: expected an input size that is a multiple of {token}, found {size[0]}x{size[1]}; {name} "
-                f"has tokens of {token} px"
-            )
-        return {"size": size[0] if size[0] == size[1] else size}, ()
-    if encoder.size is not None:
-        return {"size": encoder.size}, ()
-    usual = ARCHITECTURES[name].size
-    return {"size": usual}, (f"the file does not say its input size: {usual} px; --arch {name}@SIZE for another",)
+    try:  # a ResNet-34 of Monodepth2, say, keeps the normalisation of Monodepth2
+        recognised = recognise(contents)
+    except CheckpointError:
+        recognised = None
+    if recognised is not None and recognised[0].naming != "timm":
+        recognised = None
+    prefix = recognised[0].prefix if recognised else _best_prefix(contents.tensors, shapes_of(name))
+    model = _build_with_timm(contents.path, name, size)
+    config = model.pretrained_cfg
+    heads = config.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    tensors: dict[str, Tensor] = {}
+    dropped: dict[str, int] = {}
+    for key, tensor in contents.tensors.items():
+        inside = key.startswith(prefix)
+        group = key.removeprefix(prefix).rpartition(".")[0] if inside else key.split(".")[0]
+        if inside and group not in heads:
+            tensors[key.removeprefix(prefix)] = tensor
+        else:
+            dropped[group] = dropped.get(group, 0) + 1
+    found = f"{len(tensors)} tensors under {prefix!r}" if prefix else f"{len(tensors)} tensors"
+    check_fit(contents.path, tensors, name, found)
+    state = model.state_dict()
+    try:
+        model.load_state_dict(_counters(model) | {key: value.to(state[key].dtype) for key, value in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{contents.path}: expected tensors of the input size that --arch names, found others "
+            f"({str(error).splitlines()[-1].strip()}); omit @SIZE"
+        ) from error
+    mean, std, note = config["mean"], config["std"], f"input normalised as timm does for {name}"
+    if recognised:
+        encoder, kind = recognised
+        size = size or encoder.size
+        if kind.normalisation != "imagenet":
+            mean, std, note = kind.mean, kind.std, kind.note
+    return Backbone(
+        model,
+        size=size or tuple(config["input_size"][1:]),
+        mean=mean,
+        std=std,
+        layers=default_layers(model),
+        origin=Origin(reference, name, {"size": size} if size else {}, (note, *dropped_note(dropped))),
+    ).eval()
 
 
-def twin_of(name: str) -> str | None:
-    """Return the architecture of ours whose tensors are those of a timm model, if there is one.
-
-    >>> twin_of("swinv2_base_window12to16_192to256")
-    'swinv2_base'
-    """
-    name = name.split(".")[0]
-    if not timm.is_model(name) or not name.startswith(("swinv2_", "resnet", "vit_")):
-        return None
-    shapes = shapes_of(name)
-    return next((ours for ours in ARCHITECTURES if shapes_of(ours) == shapes), None)
+def _best_prefix(tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> str:
+    """Return the prefix with which most tensors of a model are in a file."""
+    first = next(iter(shapes))
+    prefixes = [name[: -len(first)] for name in tensors if name == first or name.endswith(f".{first}")]
+    return max(prefixes, key=lambda prefix: sum(prefix + name in tensors for name in shapes), default="")
 
 
-def grid_of_timm(name: str) -> Grid | None:
-    """Return input size and windows of a Swin-v2 of timm's, `None` for another model."""
-    with torch.device("meta"):
-        model: Any = timm.create_model(name.split(".")[0], pretrained=False, num_classes=0)
-    if not hasattr(model, "layers"):
-        return None
-    blocks = [stage.blocks[0] for stage in model.layers]
-    grid = Grid(
-        model.patch_embed.img_size[0],
-        blocks[0].window_size[0],
-        tuple(block.attn.pretrained_window_size[0] for block in blocks),
-    )
-    return replace(grid, pretrained_windows=(0, 0, 0, 0)) if grid.pretrained_windows == grid.windows else grid
+def _build_with_timm(path: Path, name: str, size: Size | None) -> Any:
+    """Return a timm model without its head, at another input size if it depends on one."""
+    with torch.random.fork_rng(devices=[]):
+        if size is not None:
+            try:
+                return timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
+            except TypeError:  # a convolutional network takes any size and has no such argument
+                pass
+            except Exception as error:
+                raise CheckpointError(
+                    f"{path}: expected an input size that {name} can take, found {size[0]}x{size[1]} "
+                    f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); choose another"
+                ) from error
+        return timm.create_model(name, pretrained=False, num_classes=0)

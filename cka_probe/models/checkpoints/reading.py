@@ -1,11 +1,12 @@
-"""Read tensors and plain values out of a file that a stranger wrote, and run nothing of it.
+"""Read tensors and plain values from an untrusted file without executing anything in it.
 
-Pickles are read by torch's restricted unpickler (`weights_only=True`) with a closed list of further classes,
-each of which is replaced by a stand-in that does nothing and keeps nothing: the file's own classes are never
-imported, so `yacs` or `pytorch_lightning` need not be installed either. Which reader is used follows from the
-first bytes, not from the suffix: `.pth`, `.ckpt`, `.tar` and `.bin` name no format.
+Pickles are read by torch's restricted unpickler (`weights_only=True`) with a fixed list of further classes. Each of
+these is replaced by an empty stand-in, so the file's classes are never imported, and `yacs` or `pytorch_lightning` need
+not be installed. The reader is chosen by the first bytes and not by the suffix, because `.pth`, `.ckpt`, `.tar` and
+`.bin` may be any format.
 """
 
+import json
 import re
 import threading
 import zipfile
@@ -26,10 +27,13 @@ from cka_probe.files import is_safetensors
 Value = bool | int | float | str | tuple[Any, ...]
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Parts of a name that DistributedDataParallel, `torch.compile`, FSDP and checkpointing put in."""
+"""Parts of a name that DistributedDataParallel, `torch.compile`, FSDP and activation checkpointing insert."""
 
 NO_WEIGHTS = {"optimizer", "optimizers", "optimizer_states", "lr_scheduler", "lr_schedulers", "scaler", "amp", "loops"}
-"""Top-level groups of a training run that hold tensors, but no weights."""
+"""Top-level groups of a training run whose tensors are not weights."""
+
+WEIGHTS_FILES = ("encoder.pth", "model.safetensors", "pytorch_model.bin")
+"""The file of weights in a folder of Monodepth2 or transformers."""
 
 EXPECTED = "expected weights (.safetensors, or a .pth/.pt/.ckpt/.tar/.bin of torch.save)"
 
@@ -45,7 +49,7 @@ SIGNATURES = {
 
 
 class Ignored:
-    """Stands in for an object of a run that holds no weights; takes anything, keeps nothing."""
+    """Stand-in for an object without weights; accepts any arguments and stores none."""
 
     def __new__(cls, *args: object) -> "Ignored":
         """Return an empty stand-in."""
@@ -60,7 +64,7 @@ class Ignored:
 
 
 class PlainDict:
-    """Stands in for a foreign class of dict; making one gives an empty `OrderedDict`, which torch lets be filled."""
+    """Stand-in for a foreign class of dict: an empty `OrderedDict`, which torch's unpickler can fill."""
 
     def __new__(cls, *args: object) -> Any:
         """Return an empty ordered dict, whatever the arguments."""
@@ -93,20 +97,21 @@ _IGNORED = (
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
 )
 STAND_INS: list[Any] = [*((PlainDict, name) for name in _DICTS), *((Ignored, name) for name in _IGNORED)]
-"""All that a pickle may name beside torch's own list, and what is made instead."""
+"""Classes that a pickle may name in addition to torch's own list, with what replaces them."""
 
-_one_at_a_time = threading.Lock()
+_SAFE_GLOBALS_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         path: The file.
-        container: How it is packed, in words.
-        tensors: By dotted name; the names of enclosing dicts stand in front, wrappers' parts are taken out.
-        values: Numbers, words and tuples of numbers by dotted name (`height`, `config.DATA.IMG_SIZE`).
+        container: Its format, in words.
+        tensors: By dotted name, with the names of enclosing dicts and without `WRAPPERS`.
+        values: Numbers, strings and tuples of numbers by dotted name (`height`, `config.DATA.IMG_SIZE`), and those of
+            a `config.json` in the same folder (`config.json.image_size`), as the hubs of transformers and timm have.
     """
 
     path: Path
@@ -116,12 +121,18 @@ class Contents:
 
 
 def read_contents(path: Path) -> Contents:
-    """Read a file of weights, whatever wrote it.
+    """Read a file of weights of any origin.
 
     Raises:
-        CheckpointError: It is missing, damaged, no file of weights, or asks for a class that is not on the list.
+        CheckpointError: It is missing or damaged, is not a file of weights, or needs a class that is not on the list.
     """
-    start = first_bytes(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(300)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: {EXPECTED}, found no such file; check the path") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {EXPECTED}, but it cannot be read: {error.strerror}") from error
     loaded: object
     if is_safetensors(path):
         container, loaded = "safetensors", _read_safetensors(path)
@@ -131,7 +142,7 @@ def read_contents(path: Path) -> Contents:
     elif start.startswith(b"\x80"):
         container, loaded = "torch.save before 1.6", _unpickle(path, is_zip=False)
     else:
-        raise CheckpointError(f"{path}: {EXPECTED}, found {_found(start)}")
+        raise CheckpointError(f"{path}: {EXPECTED}, found {_describe(start)}")
     tensors: dict[str, Tensor] = {}
     values: dict[str, Value] = {}
     if isinstance(loaded, dict):
@@ -143,25 +154,46 @@ def read_contents(path: Path) -> Contents:
             else:
                 values[name] = value
     if not tensors:
-        raise CheckpointError(
-            f"{path}: expected a dict of named tensors, found {_kind_of(loaded)}; save the model's state_dict()"
-        )
-    return Contents(path, container, tensors, values)
+        found = f"a {type(loaded).__name__}"
+        if isinstance(loaded, dict):
+            found = f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
+        raise CheckpointError(f"{path}: expected a dict of named tensors, found {found}; save the model's state_dict()")
+    return Contents(path, container, tensors, values | _config_values(path))
 
 
-def first_bytes(path: Path) -> bytes:
-    """Return up to the first 300 bytes of a file, or say that there is none."""
+def weights_file(path: str | Path) -> Path:
+    """Return the file of weights at a path: the path itself, or the file in a folder of Monodepth2 or transformers.
+
+    Raises:
+        CheckpointError: The folder has no such file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in WEIGHTS_FILES:
+        if (path / name).is_file():
+            return path / name
+    names = ", ".join(sorted(entry.name for entry in path.iterdir())[:4]) or "nothing"
+    sharded = any(path.glob("*.index.json"))
+    raise CheckpointError(
+        f"{path}: expected a file, a Monodepth2 folder with encoder.pth, or one of transformers with "
+        f"model.safetensors, found a folder of {names}; "
+        + ("save it in one part, with max_shard_size='50GB'" if sharded else "give a file of weights")
+    )
+
+
+def _config_values(path: Path) -> dict[str, Value]:
+    """Return the values of a `config.json` in the folder of a file; none if there is no such JSON."""
     try:
-        with open(path, "rb") as file:
-            return file.read(300)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: {EXPECTED}, found no such file; check the path") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: {EXPECTED}, but it cannot be read: {error.strerror}") from error
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    items = config.items() if isinstance(config, dict) else ()
+    return {f"config.json.{key}": tuple(value) if isinstance(value, list) else value for key, value in items}
 
 
-def _found(start: bytes) -> str:
-    """Return in words what a file is that begins like this."""
+def _describe(start: bytes) -> str:
+    """Return what a file with these first bytes is, for a message."""
     for signature, name in SIGNATURES.items():
         if start.startswith(signature):
             return name
@@ -177,7 +209,7 @@ def _found(start: bytes) -> str:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse a zip that torch.save did not write, in words of our own."""
+    """Raise `CheckpointError` for a zip that torch.save did not write."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -208,12 +240,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def _only_stand_ins() -> Iterator[None]:
-    """Let torch's unpickler know our list and no other while one file is read.
+    """Allow torch's unpickler exactly `STAND_INS` while one file is read.
 
-    The list is global to the process and other packages add to it (accelerate: numpy's own functions); what
-    they allow is put back afterwards.
+    Its list is global to the process, and other packages add to it (accelerate adds functions of numpy); their
+    additions are restored afterwards.
     """
-    with _one_at_a_time:
+    with _SAFE_GLOBALS_LOCK:
         before = serialization.get_safe_globals()
         serialization.clear_safe_globals()
         serialization.add_safe_globals(STAND_INS)
@@ -228,14 +260,14 @@ def _unpickle(path: Path, *, is_zip: bool) -> object:
     """Return what torch.save wrote, by the restricted unpickler."""
     try:
         with _only_stand_ins(), open(path, "rb") as file:
-            # mmap leaves an optimiser's moments, two thirds of many files, on the disk
-            by_path = is_zip and path.suffix != ".safetensors"  # torch believes that suffix
+            # mmap does not read an optimiser's moments, two thirds of many files
+            by_path = is_zip and path.suffix != ".safetensors"  # torch trusts that suffix
             return torch.load(str(path) if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
     except Exception as error:  # a damaged or hostile pickle can fail in any way
         if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
             raise CheckpointError(
-                f"{path}: expected tensors and plain values, found a pickle that asks for {forbidden[1]!r}; nothing "
-                "was run: save the model's state_dict() where the file was made"
+                f"{path}: expected tensors and plain values, found a pickle that asks for {forbidden[1]!r}, which was "
+                "not run; save the model's state_dict() where the file was made"
             ) from None
         raise CheckpointError(
             f"{path}: {EXPECTED}, found a pickle that is damaged or holds more than weights ({_line(error)}); "
@@ -244,20 +276,13 @@ def _unpickle(path: Path, *, is_zip: bool) -> object:
 
 
 def _line(error: Exception) -> str:
-    """Return the last line of an error's message that says something, shortened."""
+    """Return the last informative line of an error's message, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "docs/stable" not in line]
     return f"{type(error).__name__}: {lines[-1][:100]}" if lines else type(error).__name__
 
 
-def _kind_of(loaded: object) -> str:
-    """Return what was in the file, where it is not what was hoped for."""
-    if isinstance(loaded, dict):
-        return f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
-    return f"a {type(loaded).__name__}"
-
-
 def _walk(tree: dict[Any, Any], front: tuple[str, ...] = (), depth: int = 8) -> Iterator[tuple[str, Tensor | Value]]:
-    """Yield (dotted name, tensor or plain value) of nested dicts, at most `depth` deep: a pickle may hold itself."""
+    """Yield (dotted name, tensor or plain value) of nested dicts, at most `depth` deep: a dict may contain itself."""
     for key, value in tree.items():
         if not isinstance(key, str):
             continue

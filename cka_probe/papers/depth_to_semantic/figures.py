@@ -26,17 +26,17 @@ from cka_probe.papers.depth_to_semantic.study import ARMS, FIGURE6, TABLES, Case
 from cka_probe.papers.depth_to_semantic.tables import WHENS, label
 from cka_probe.papers.evidence import RunKey
 from cka_probe.papers.page import StudyFigure, figure_paths
-from cka_probe.plotting.arm_maps import ArmMaps, save_arm_maps
-from cka_probe.plotting.cam_panel import save_cam_panel
-from cka_probe.plotting.claims import save_claims
-from cka_probe.plotting.curves import Curves, save_curves
-from cka_probe.plotting.label_panel import save_label_panel
-from cka_probe.plotting.layer_divergence import Pair, save_parting
-from cka_probe.plotting.layer_grid import LayerGrid, save_layer_grid
+from cka_probe.plotting.arm_maps import ArmMaps
+from cka_probe.plotting.claims import Claims
+from cka_probe.plotting.curves import Curves
+from cka_probe.plotting.figure import save
+from cka_probe.plotting.image_grid import DPI
+from cka_probe.plotting.layer_divergence import LayerDivergence, Pair
+from cka_probe.plotting.layer_grid import LayerGrid
 from cka_probe.plotting.runs import Run
-from cka_probe.plotting.scatter import Point, Scatter, save_scatter
-from cka_probe.plotting.score_panels import save_score_panels
-from cka_probe.plotting.size_curve import SizeCurve, SizedArm, save_size_curve
+from cka_probe.plotting.scatter import Point, Scatter
+from cka_probe.plotting.score_panels import ScorePanels
+from cka_probe.plotting.size_curve import SizeCurve, SizedArm
 
 CURVES = {
     "curves_table1": ("Fine-tuning everything (as Figures 2 and 4): loss, and mIoU and accuracy held out.",
@@ -107,7 +107,7 @@ def draw_figures(
     figures = []
     for stem, (words, group) in GROUPS.items():
         claims = [row for row in rows if row.claim in group]
-        paths = save_claims(claims, figure_paths(folder / stem))
+        paths = save(Claims(claims), figure_paths(folder / stem))
         figures.append(StudyFigure(stem, f"{words}, each with its interval.", paths))
     figures += [_draw_scores(name, tables[name], folder) for name in TABLES]
     figures += draw_trends(evidence, tables, folder)
@@ -129,7 +129,7 @@ def _draw_scores(name: str, table: pd.DataFrame, folder: Path) -> StudyFigure:
     shown = table[scored & complete & table["measure"].isin(SCORE_MEASURES)]
     shown = shown.assign(measure=shown["measure"].map(SCORE_MEASURES))
     return StudyFigure(
-        stem, caption, save_score_panels(shown, figure_paths(folder / stem)) if len(shown) else [], missing
+        stem, caption, save(ScorePanels(shown), figure_paths(folder / stem)) if len(shown) else [], missing
     )
 
 
@@ -143,7 +143,7 @@ def _draw_curves(evidence: SemanticEvidence, stem: str, folder: Path) -> StudyFi
     measures = [name for name in CURVE_MEASURES if any(name in run.validation for run in curves)]
     measures = [name for name in measures if name != "miou" or "miou_subset" not in measures]
     figure = Curves(curves, measures=measures, repeats="runs")
-    return StudyFigure(stem, caption, save_curves(figure, figure_paths(folder / stem)) if curves else [], missing)
+    return StudyFigure(stem, caption, save(figure, figure_paths(folder / stem)) if curves else [], missing)
 
 
 def _run(evidence: SemanticEvidence, case: Case, run: RunKey) -> Run | None:
@@ -161,7 +161,7 @@ def _draw_pretraining(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
         logs = [log for seed in evidence.seeds if (log := evidence.pretraining_log(seed, arm)) is not None and len(log)]
         runs += [Run(name, log[[column for column in ("step", "lr", "loss") if column in log]]) for log in logs]
         missing += [] if logs else [name]
-    paths = save_curves(Curves(runs, measures=()), figure_paths(folder / stem)) if runs else []
+    paths = save(Curves(runs, measures=()), figure_paths(folder / stem)) if runs else []
     return StudyFigure(stem, caption, paths, missing)
 
 
@@ -180,8 +180,8 @@ def _draw_before_after(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
                 matrices[name + ", frozen" * (mode == "frozen")] = matrix
             elif mode == "all":
                 missing.append(name)
-    grid = LayerGrid(list(matrices.values()), list(matrices), emphasis="diagonal", spread=True)
-    return StudyFigure(stem, caption, save_layer_grid(grid, figure_paths(folder / stem)) if matrices else [], missing)
+    grid = LayerGrid(list(matrices.values()), list(matrices), emphasis="diagonal", rms=True)
+    return StudyFigure(stem, caption, save(grid, figure_paths(folder / stem)) if matrices else [], missing)
 
 
 def _draw_arms(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
@@ -204,7 +204,7 @@ def _draw_arms(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
     if not compared:
         return StudyFigure(stem, caption, (), missing)
     maps = ArmMaps(pd.concat([part for part in parts if part is not None]), {arm: ARMS[arm] for arm in compared})
-    return StudyFigure(stem, caption, save_arm_maps(maps, figure_paths(folder / stem)), missing)
+    return StudyFigure(stem, caption, save(maps, figure_paths(folder / stem)), missing)
 
 
 def _layers(matrix: SimilarityMatrix | None, x: str, y: str, when: str) -> pd.DataFrame | None:
@@ -226,7 +226,9 @@ def _draw_divergence(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
         title = f"{ARMS[x]} and {ARMS[y]}"
         pairs += [Pair(title, profiles)] if profiles else []
         missing += [] if profiles else [title]
-    return StudyFigure(stem, caption, save_parting(pairs, figure_paths(folder / stem)) if pairs else [], missing)
+    return StudyFigure(
+        stem, caption, save(LayerDivergence(pairs), figure_paths(folder / stem)) if pairs else [], missing
+    )
 
 
 def draw_trends(evidence: SemanticEvidence, tables: Mapping[str, pd.DataFrame], folder: Path) -> list[StudyFigure]:
@@ -260,7 +262,7 @@ def _draw_sizes(evidence: SemanticEvidence, cells: Mapping[tuple[str, str], tupl
             arms.append(SizedArm(ARMS[arm], list(scores), *zip(*scores.values(), strict=True)))
         else:
             missing.append(ARMS[arm])
-    paths = save_size_curve(SizeCurve(arms, MIOU), figure_paths(folder / stem)) if arms else []
+    paths = save(SizeCurve(arms, MIOU), figure_paths(folder / stem)) if arms else []
     return StudyFigure(stem, caption, paths, missing)
 
 
@@ -273,7 +275,7 @@ def _draw_scatter(cells: Mapping[tuple[str, str], tuple], folder: Path) -> Study
             points.append(Point(ARMS[case.arm], x, y, tuple(x_ends), tuple(y_ends)))
         else:
             missing.append(ARMS[case.arm])
-    paths = save_scatter(Scatter(points, ACCURACY, MIOU), figure_paths(folder / stem)) if points else []
+    paths = save(Scatter(points, ACCURACY, MIOU), figure_paths(folder / stem)) if points else []
     return StudyFigure(stem, caption, paths, missing)
 
 
@@ -312,7 +314,7 @@ def _draw_segments(evidence: SemanticEvidence, stem: str, folder: Path) -> Study
         return StudyFigure(stem, f"{caption} Not drawn: the images are no longer at their path.", (), missing)
     names = list(dict.fromkeys(scores.images[int(len(scores.images) * position)] for position in SHOWN))
     panel = label_rows(dataset, predictions, names, ("labels",))
-    return StudyFigure(stem, caption, save_label_panel(panel, figure_paths(folder / stem)), missing)
+    return StudyFigure(stem, caption, save(panel, figure_paths(folder / stem), dpi=DPI), missing)
 
 
 def draw_alignment(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
@@ -335,7 +337,7 @@ def draw_alignment(evidence: SemanticEvidence, folder: Path) -> StudyFigure:
         return StudyFigure(FIGURE, caption, (), missing)
     maps = {ARMS[case.arm]: load_maps(evidence.paths.maps(seed, case.name)) for case in cases}
     panel = panel_of(_with_arm_labels(result, cases), maps, CITYSCAPES, signed=True)
-    return StudyFigure(FIGURE, caption, save_cam_panel(panel, figure_paths(folder / FIGURE)), missing)
+    return StudyFigure(FIGURE, caption, save(panel, figure_paths(folder / FIGURE), dpi=DPI), missing)
 
 
 def _with_arm_labels(result: Attributions, cases: list[Case]) -> Attributions:

@@ -29,11 +29,13 @@ from cka_probe.papers.mesa.evidence import DOMAINS, MesaEvidence, mean_score
 from cka_probe.papers.mesa.study import ARMS, BASELINES, CONTROL_ARMS, OBJECTS, ROOMS, Arm
 from cka_probe.papers.page import StudyFigure, figure_paths
 from cka_probe.papers.tables import finding_columns, layer_texts, published_columns, read_published, score_texts
-from cka_probe.plotting.claims import save_claims
-from cka_probe.plotting.curves import Curves, Run, save_curves
-from cka_probe.plotting.depth_panel import DepthPanel, DepthRow, save_depth_panel
-from cka_probe.plotting.layer_grid import LayerGrid, save_layer_grid
-from cka_probe.plotting.score_panels import save_score_panels
+from cka_probe.plotting.claims import Claims
+from cka_probe.plotting.curves import Curves, Run
+from cka_probe.plotting.depth_panel import DepthPanel, DepthRow
+from cka_probe.plotting.figure import save
+from cka_probe.plotting.image_grid import DPI
+from cka_probe.plotting.layer_grid import LayerGrid
+from cka_probe.plotting.score_panels import ScorePanels
 
 PUBLISHED = read_published(Path(__file__).with_name("published.csv"))
 """The paper's numbers that are verified, by domain, fine-tuned stage and measure.
@@ -364,13 +366,13 @@ def draw_figures(
         "controls": ("Claims and, below each, its controls.", with_controls(rows)),
     }
     figures = [
-        StudyFigure(stem, caption, save_claims(claims, figure_paths(folder / stem)))
+        StudyFigure(stem, caption, save(Claims(claims), figure_paths(folder / stem)))
         for stem, (caption, claims) in forests.items()
     ]
     for stem, (name, caption) in SCORES.items():
         scored = tables[name].groupby("arm")["value"].transform(lambda values: values.notna().any())
         missing = list(tables[name]["arm"][~scored].unique())
-        paths = save_score_panels(tables[name][scored], figure_paths(folder / stem)) if scored.any() else []
+        paths = save(ScorePanels(tables[name][scored]), figure_paths(folder / stem)) if scored.any() else []
         figures.append(StudyFigure(stem, caption, paths, missing))
     figures += [*draw_grids(evidence, folder), *draw_curves(evidence, folder)]
     return [*figures, *(draw_depth(evidence, domain, folder) for domain in DOMAINS)]
@@ -401,8 +403,8 @@ def _draw_grid(evidence: MesaEvidence, seed: int, stem: str, path: Path) -> Stud
     missing = [title for title in matrices if title not in available]
     paths = []
     if available and not (grid.has_reference and list(available) == [grid.panels[0].title]):
-        figure = LayerGrid(list(available.values()), list(available), emphasis=grid.emphasis, spread=True)
-        paths = save_layer_grid(figure, figure_paths(path))
+        figure = LayerGrid(list(available.values()), list(available), emphasis=grid.emphasis, rms=True)
+        paths = save(figure, figure_paths(path))
     return StudyFigure(stem, grid.caption, paths, missing)
 
 
@@ -415,7 +417,7 @@ def draw_curves(evidence: MesaEvidence, folder: Path) -> list[StudyFigure]:
             curves = [_curve(evidence, seed, stage, arm) for seed in evidence.seeds]
             runs += [curve for curve in curves if curve is not None]
             missing += [arm] if not any(curves) else []
-        paths = save_curves(Curves(runs), figure_paths(folder / stem)) if runs else []
+        paths = save(Curves(runs), figure_paths(folder / stem)) if runs else []
         figures.append(StudyFigure(stem, caption, paths, missing))
     return figures
 
@@ -456,7 +458,7 @@ def draw_depth(evidence: MesaEvidence, domain: str, folder: Path) -> StudyFigure
         return StudyFigure(stem, f"{caption} Not drawn: the images are no longer at their path.", (), missing)
     rows = depth_rows(dataset, [names[int(len(names) * position)] for position in SHOWN], available)
     parts = ("depth", "edges") if all(row.edges for row in rows) else ("depth", "error")
-    return StudyFigure(stem, caption, save_depth_panel(DepthPanel(rows, parts), figure_paths(folder / stem)), missing)
+    return StudyFigure(stem, caption, save(DepthPanel(rows, parts), figure_paths(folder / stem), dpi=DPI), missing)
 
 
 def depth_rows(dataset: Dataset, names: Sequence[str], folders: Mapping[str, Path]) -> list[DepthRow]:

@@ -1,22 +1,20 @@
-// The page's script: formatted numbers, new elements, sortable tables, the copy button, and the start of each matrix.
+// The page's script: formatted numbers, new elements, sortable tables, copy buttons, and the start of each matrix.
 
-const MINUS = "\u2212", DASH = "\u2014", SVG = "http://www.w3.org/2000/svg";
-const SUPERSCRIPTS = {"-": "\u207b", 0: "\u2070", 1: "\u00b9", 2: "\u00b2", 3: "\u00b3", 4: "\u2074", 5: "\u2075", 6: "\u2076", 7: "\u2077", 8: "\u2078", 9: "\u2079"};
+const MINUS = "−", DASH = "—", SVG = "http://www.w3.org/2000/svg";
 
 const fixed = (value, digits = 3) =>
   value === null || value === undefined ? DASH : value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", MINUS);
 
 // Two decimals without the 0 before the point, as the static figure writes them.
-const brief = value => fixed(value, 2).replace(/^(\u2212?)0\./, "$1.");
+const brief = value => fixed(value, 2).replace(/^(−?)0\./, "$1.");
 
 // Four digits; a power of ten above six digits before the point or three zeros after it.
 function fourDigits(value) {
   if (value === null || value === undefined) return DASH;
   const size = Math.abs(value);
-  if (value === 0 || (size >= 1e-3 && size < 1e6))
-    return value.toFixed(size === 0 ? 0 : Math.max(0, 3 - Math.floor(Math.log10(size)))).replace("-", MINUS);
+  if (value === 0 || (size >= 1e-3 && size < 1e6)) return fixed(value, size === 0 ? 0 : Math.max(0, 3 - Math.floor(Math.log10(size))));
   const [digits, power] = value.toExponential(3).replace("+", "").split("e");
-  return `${digits}\u2009\u00d7\u200910`.replace("-", MINUS) + [...power].map(one => SUPERSCRIPTS[one]).join("");
+  return `${digits.replace("-", MINUS)}\u2009×\u200910${power.replace("-", "⁻").replace(/\d/g, digit => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])}`;
 }
 
 // Set an element's attributes. Text from results is set by textContent only and never parsed as HTML.
@@ -31,10 +29,21 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
-function draw(name, attributes = {}, text = null) {
+function draw(name, attributes = {}, text = "") {
   const element = set(document.createElementNS(SVG, name), attributes);
-  if (text !== null) element.textContent = text;
+  element.textContent = text;
   return element;
+}
+
+// A table that can be scrolled. A row begins with its heading.
+function tableOf(kind, name, head, body, foot = []) {
+  const rows = (lines, first, other) => lines.map(([title, ...cells]) => make("tr", {}, first(title), ...cells.map(other)));
+  const heading = title => make("th", {scope: "row"}, title), cell = text => make("td", {class: "number"}, text);
+  const column = (kind = "number") => content => make("th", {scope: "col", class: kind}, ...[content].flat());
+  return make("div", {class: `scroll ${kind}-scroll`, tabindex: 0, role: "group", "aria-label": name},
+    make("table", {class: `data ${kind}`}, make("caption", {}, name),
+      make("thead", {}, ...rows([head], column(""), column())),
+      make("tbody", {}, ...rows(body, heading, cell)), make("tfoot", {}, ...rows(foot, heading, cell))));
 }
 
 // Six numbers from one end of a scale to the other, with as many decimals as their distance needs.
@@ -44,85 +53,86 @@ function ticksOf([low, high]) {
 }
 
 // A dotted name as nodes that allow a line break after a dot, a slash or an underscore.
-function broken(name) {
-  return name.split(/(?<=[._/])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
-}
+const broken = name => name.split(/(?<=[._/])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
 
 // Black or white, whichever has more contrast on a colour "rrggbb" (WCAG 2).
-function lettersOn(colour) {
-  const linear = [0, 2, 4].map(at => {
-    const part = parseInt(colour.slice(at, at + 2), 16) / 255;
+function lettersOn(color) {
+  const linear = [0, 2, 4].map(index => {
+    const part = parseInt(color.slice(index, index + 2), 16) / 255;
     return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
   });
   return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.179 ? "white" : "black";
 }
 
-// Sortable tables: a button in every heading, the direction in aria-sort, missing values last.
+// Sortable tables: a button in every heading, the direction in aria-sort, missing values last. A column in which most
+// cells begin with a number ("0.214 ± 0.019") is sorted by it, any other as text.
 
 const collator = new Intl.Collator("en", {numeric: true});
+const NUMBER = /^−?\d[\d\s]*(\.\d+)?(e−?\d+)?(?![\w.:-])/;
+
+function numberOf(cell) {
+  const text = cell.dataset.key ?? cell.textContent.match(NUMBER)?.[0].replace(/\s/g, "").replaceAll(MINUS, "-") ?? "";
+  return text === "" ? NaN : Number(text);
+}
+
+function sortRows(body, column, descending) {
+  const rows = [...body.rows].map(row => ({row, text: row.cells[column].textContent, number: numberOf(row.cells[column])}));
+  const numbers = rows.filter(each => !isNaN(each.number)).length;
+  const present = rows.filter(each => !["", "–", DASH].includes(each.text)).length;
+  const numeric = numbers && 2 * numbers >= present, sign = descending ? -1 : 1;
+  const missing = each => (numeric ? isNaN(each.number) : each.text === DASH);
+  const difference = (one, other) => (numeric ? one.number - other.number || 0 : collator.compare(one.text, other.text));
+  rows.sort((one, other) => missing(one) - missing(other) || (missing(one) ? 0 : sign * difference(one, other)));
+  body.append(...rows.map(each => each.row));
+}
 
 function sortable(table) {
-  const headings = [...table.tHead.rows[0].cells];
-  const body = table.tBodies[0];
-  const status = make("span", {class: "visually-hidden", role: "status"});
+  const headings = [...table.tHead.rows[0].cells], status = make("span", {class: "visually-hidden", role: "status"});
   table.closest(".table-item").append(status);
   headings.forEach((heading, column) => {
-    const title = heading.textContent;
-    const button = make("button", {type: "button"}, title);
+    const title = heading.textContent, button = make("button", {type: "button"}, title || "name");
     heading.replaceChildren(button);
     button.addEventListener("click", () => {
-      const descending = heading.getAttribute("aria-sort") === "ascending";
-      const rows = [...body.rows].sort((one, other) => order(one.cells[column], other.cells[column], descending));
-      body.append(...rows);
+      const direction = heading.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+      sortRows(table.tBodies[0], column, direction === "descending");
       headings.forEach(each => each.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      status.textContent = `Sorted by ${title}, ${descending ? "descending" : "ascending"}`;
+      heading.setAttribute("aria-sort", direction);
+      status.textContent = `Sorted by ${button.textContent}, ${direction}`;
     });
   });
 }
 
-function order(one, other, descending) {
-  const [first, second] = [one, other].map(cell => cell.dataset.key);
-  if (first === "" || second === "") return (first === "") - (second === "");
-  const difference =
-    first !== undefined && second !== undefined
-      ? Number(first) - Number(second) || 0
-      : collator.compare(one.textContent, other.textContent);
-  return descending ? -difference : difference;
+function copyable(code) {
+  const button = make("button", {type: "button", class: "button copy"}, "Copy"), status = make("span", {class: "copied", role: "status"});
+  code.parentElement.after(make("p", {}, button, status));
+  set(code.parentElement, {tabindex: 0, role: "group", "aria-label": "Code"});
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      status.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      status.textContent = "Selected: press Ctrl + C to copy";
+    }
+  });
 }
 
 async function unpacked(text) {
   const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return JSON.parse(await new Response(stream).text());
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
 }
 
 async function activate(root) {
-  const stored = JSON.parse(root.querySelector(".matrix-data").textContent);
-  const data = stored.packed ? await unpacked(stored.packed) : stored;
-  root.matrix = new Matrix(root, data, JSON.parse(document.getElementById("scales").textContent));
+  const data = JSON.parse(root.querySelector(".matrix-data").textContent);
+  root.matrix = new Matrix(root, data.packed ? await unpacked(data.packed) : data, JSON.parse(document.getElementById("scales").textContent));
 }
 
 function start() {
-  for (const table of document.querySelectorAll(".table-item table.data")) sortable(table);
+  document.querySelectorAll(".table-item table").forEach(sortable);
+  document.querySelectorAll("pre > code").forEach(copyable);
   for (const root of document.querySelectorAll(".matrix"))
     activate(root).catch(error => {
       console.error(error);
-      root.querySelector(".downloads").before(make("p", {class: "note"}, `This browser shows the matrix but cannot make it interactive (${error.message}).`));
+      root.querySelector(".as-table").after(make("p", {class: "note"}, `This browser shows the matrix but cannot make it interactive (${error.message}).`));
     });
-
-  const copy = document.querySelector(".copy");
-  if (copy) {
-    copy.hidden = false;
-    copy.addEventListener("click", async () => {
-      const code = document.querySelector(".command code"), status = document.querySelector(".copied");
-      try {
-        await navigator.clipboard.writeText(code.textContent);
-        status.textContent = "Copied";
-      } catch {
-        getSelection().selectAllChildren(code);
-        status.textContent = "Selected: press Ctrl + C to copy";
-      }
-    });
-  }
 }

@@ -68,7 +68,7 @@ def knowing(monkeypatch):
             trained = load_trained(path)
             return Trained(trained.backbone, trained.head, ByColour((64, 64), classes=4, **options))
 
-        monkeypatch.setattr("cka_probe.lab.evaluation.labels.load_trained", loaded)
+        monkeypatch.setattr("cka_probe.lab.evaluation.evaluate.load_trained", loaded)
 
     return know
 

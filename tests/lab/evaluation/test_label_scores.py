@@ -107,7 +107,7 @@ def test_every_draw_is_the_measures_of_the_images_that_were_drawn():
 def test_what_a_image_pulls_is_the_measure_with_it_less_without_it():
     found = scores(noise=0.9)
     without = np.array([slow(found, [other for other in range(12) if other != place]) for place in range(12)])
-    np.testing.assert_allclose(found._sums.pulls(), np.nan_to_num(without.mean(0) - without), atol=1e-12)
+    np.testing.assert_allclose(found._sums.influences(), np.nan_to_num(without.mean(0) - without), atol=1e-12)
 
 
 def test_intervals_hold_the_value_and_grow_with_the_level():
@@ -244,7 +244,7 @@ def test_a_terminal_is_told_what_was_scored_and_how():
     assert "a.safetensors (resnet18, task segmentation)" in said
     assert "12 images from kitti_semantics:streets, at the image's size" in said
     assert "miou_subset is over road, car" in said
-    assert "in no mean, as no pixel is or is called so: train" in said
+    assert "in no mean, because neither labelled nor predicted: train" in said
     assert "iou/side walk" in said
     assert said in repr(scores())
     assert "miou_subset" not in scores(subset=()).summary()
@@ -259,7 +259,7 @@ def test_parts_that_do_not_fit_are_one_line(tmp_path):
         replace(found, confusion=found.confusion[:3])
     with pytest.raises(DataError, match=r"classes 0 to 4, found \[7\]"):
         replace(found, subset=(7,))
-    with pytest.raises(DataError, match="5 names of classes, found 1; tell them apart"):
+    with pytest.raises(DataError, match="5 names of classes, found 1; make them distinct"):
         replace(found, classes=("road",) * 5)
     with pytest.raises(DataError, match=r"saved as \.json or \.csv, found '\.txt'"):
         found.save(tmp_path / "scores.txt")

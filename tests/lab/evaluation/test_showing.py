@@ -13,7 +13,7 @@ from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.evaluation.ibims1_errors import predicted_edges
 from cka_probe.lab.evaluation.predictions import depth_rows, representative_images, save_prediction
-from cka_probe.lab.evaluation.protocol import Protocol
+from cka_probe.lab.evaluation.protocol import DepthProtocol
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.plotting.depth_panel import TRUTH
 from ckaprobe_cli import app
@@ -43,7 +43,7 @@ def test_images_from_the_best_to_the_worst():
 @pytest.mark.parametrize("scaling", ["none", "median", "affine"])
 def test_what_is_shown_is_what_was_scored(model, tmp_path, scaling):
     scores = evaluate(model, "rooms:x", device="cpu", scaling=scaling, cap=(0.5, np.inf), keep=tmp_path, num=4)
-    rules = Protocol.from_recorded(scores.settings)
+    rules = DepthProtocol.from_recorded(scores.settings)
     names = representative_images(scores, 4)
     rows = depth_rows("rooms:x", {"last": tmp_path, "again": tmp_path}, names, rules)
     assert [row.name for row in rows] == names
@@ -58,8 +58,8 @@ def test_what_is_shown_is_what_was_scored(model, tmp_path, scaling):
 
 
 def test_rules_come_back_from_a_result():
-    rules = Protocol(True, (0.5, np.inf), "median", crops=3, canny=(0.15, 0.3), num=7)
-    assert Protocol.from_recorded(rules.recorded()) == rules
+    rules = DepthProtocol(True, (0.5, np.inf), "median", crops=3, canny=(0.15, 0.3), num=7)
+    assert DepthProtocol.from_recorded(rules.recorded()) == rules
 
 
 def test_the_command_draws(model, tmp_path):
@@ -79,7 +79,7 @@ def test_the_command_draws(model, tmp_path):
 
 
 def test_what_cannot_be_shown_is_one_line(tmp_path):
-    rules = Protocol(scaling="none").for_dataset("")
+    rules = DepthProtocol(scaling="none").for_dataset("")
     with pytest.raises(UnknownNameError, match=r"no image 'rooms/9\.png'; did you mean"):
         depth_rows("rooms:x", {"a": tmp_path}, ["rooms/9.png"], rules)
     with pytest.raises(DataError, match=r"expected the kept prediction of 'rooms/0\.png'"):

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from cka_probe.images.datasets import open_dataset
-from cka_probe.lab.geometry import flipped_K, flipped_pose
+from cka_probe.lab.geometry import flipped_K, flipped_pose, pose_matrix
 from cka_probe.lab.losses import photometric_error
 from cka_probe.lab.tasks.disparity import DisparityDecoder
-from cka_probe.lab.tasks.geometric import GeometricHead
-from cka_probe.lab.tasks.pose_network import PoseNet, pose_matrix
-from cka_probe.lab.tasks.reconstruction import ReconstructionOptions, error_maps, reconstruct, selected
+from cka_probe.lab.tasks.pose_network import PoseNet
+from cka_probe.lab.tasks.reconstruction import VideoHead, VideoTask, error_maps, reconstruct, selected
 
-PLAIN = ReconstructionOptions(auto_mask=False, min_select=False, known_poses=True)
+SIZE = (64, 64)
+PLAIN = VideoTask(SIZE, auto_mask=False, min_select=False, poses="known")
 NO_BACKBONE = SimpleNamespace(pyramid=lambda images: None)
 
 
@@ -50,9 +50,7 @@ def rooms():
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}, torch.stack(depths)
 
 
-@pytest.mark.parametrize(
-    "options", [PLAIN, ReconstructionOptions(known_poses=True)], ids=["all pixels", "as published"]
-)
+@pytest.mark.parametrize("options", [PLAIN, VideoTask(SIZE, poses="known")], ids=["all pixels", "as published"])
 def test_the_truth_is_where_the_photometric_loss_is_least(rooms, options):
     batch, depths = rooms
 
@@ -77,7 +75,7 @@ def test_the_truth_is_where_the_photometric_loss_is_least(rooms, options):
     ]
     assert min(wrong) > 1.05 * least
     still = reconstruct(
-        NO_BACKBONE, said(depths, torch.zeros(6)), batch, ReconstructionOptions(auto_mask=False, min_select=False)
+        NO_BACKBONE, said(depths, torch.zeros(6)), batch, VideoTask(SIZE, auto_mask=False, min_select=False)
     )
     assert least < 0.6 * still.photometric.item()
 
@@ -95,7 +93,7 @@ def test_no_motion_between_equal_images_is_the_identity():
     batch, depths = draw_batch()
     batch["sources"] = batch["image"][:, None].expand_as(batch["sources"])
     depths = depths[:, :1].expand_as(depths)
-    options = ReconstructionOptions(auto_mask=False, min_select=False)
+    options = VideoTask(SIZE, auto_mask=False, min_select=False)
     found = reconstruct(NO_BACKBONE, said(depths, torch.zeros(6)), batch, options)
     assert found.photometric < 1e-5
     assert found.consistency < 1e-6
@@ -134,7 +132,7 @@ def slow_map(a, b, depth_a, depth_b, K, b_T_a):
 
 def test_losses_are_brute_force():
     batch, depths = draw_batch(n=1)
-    found = reconstruct(NO_BACKBONE, said(depths), batch, ReconstructionOptions(window=3, known_poses=True))
+    found = reconstruct(NO_BACKBONE, said(depths), batch, VideoTask(SIZE, window=3, poses="known"))
     frames, poses = [batch["image"][0], *batch["sources"][0]], batch["source_T_target"][0]
     maps = []
     for a, b, b_T_a in ((0, 1, poses[0]), (0, 2, poses[1]), (1, 0, poses[0].inverse()), (2, 0, poses[1].inverse())):
@@ -159,9 +157,7 @@ def test_losses_are_brute_force():
     torch.testing.assert_close(found.agreement[0, 0], agreement, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "options", [PLAIN, ReconstructionOptions(known_poses=True)], ids=["all pixels", "as published"]
-)
+@pytest.mark.parametrize("options", [PLAIN, VideoTask(SIZE, poses="known")], ids=["all pixels", "as published"])
 def test_scale_order_and_mirrors_change_nothing(options):
     batch, depths = draw_batch()
     expected = reconstruct(NO_BACKBONE, said(depths), batch, options)
@@ -186,7 +182,7 @@ def test_scale_order_and_mirrors_change_nothing(options):
 
 def test_the_best_valid_map_is_chosen_where_there_is_one():
     batch, depths = draw_batch()
-    maps = error_maps(NO_BACKBONE, said(depths), batch, ReconstructionOptions(known_poses=True))
+    maps = error_maps(NO_BACKBONE, said(depths), batch, VideoTask(SIZE, poses="known"))
     error, difference, valid = selected(maps)
     assert torch.equal(valid, maps.valid.any(1, keepdim=True))
     least = torch.where(maps.valid, maps.error, math.inf).amin(1, keepdim=True)
@@ -199,7 +195,7 @@ def test_the_motion_back_is_predicted_too_and_not_inverted():
     motion = torch.tensor([0.1, -0.2, 0.1, 0.01, 0.02, -0.03])
     known = batch | {"source_T_target": pose_matrix(motion[None]).expand(2, 2, 4, 4)}
     expected = error_maps(NO_BACKBONE, said(depths), known, PLAIN)
-    maps = error_maps(NO_BACKBONE, said(depths, motion), batch, replace(PLAIN, known_poses=False))
+    maps = error_maps(NO_BACKBONE, said(depths, motion), batch, replace(PLAIN, poses="learned"))
     torch.testing.assert_close(maps.error[:, :2], expected.error[:, :2])
     assert not torch.allclose(maps.error[:, 2:], expected.error[:, 2:])
 
@@ -208,7 +204,7 @@ def test_pixels_of_a_source_that_were_never_seen_take_no_part():
     batch, depths = draw_batch()
     seen = torch.rand(2, 2, 1, 12, 14, generator=torch.Generator().manual_seed(1)) > 0.3
     changed = batch | {"sources": torch.where(seen, batch["sources"], 0.5)}
-    options = ReconstructionOptions(window=1, known_poses=True)
+    options = VideoTask(SIZE, window=1, poses="known")
     first, second = (reconstruct(NO_BACKBONE, said(depths), b, options, seen) for b in (batch, changed))
     assert first.photometric.item() == pytest.approx(second.photometric.item(), rel=1e-5)
     assert first.photometric != reconstruct(NO_BACKBONE, said(depths), batch, options).photometric
@@ -234,7 +230,7 @@ def test_degenerate_input_has_finite_losses_and_gradients(case, min_select):
     torch.manual_seed(0)
     known = case.startswith("poses")
     batch, _ = draw_batch(height=64, width=64)
-    backbone, head = Small(), GeometricHead(DisparityDecoder([(4, 4), (8, 32)]), None if known else PoseNet())
+    backbone, head = Small(), VideoHead(DisparityDecoder([(4, 4), (8, 32)]), None if known else PoseNet())
     seen = torch.zeros(2, 2, 1, 64, 64, dtype=torch.bool) if case == "nothing seen" else None
     if case == "identical":
         batch["sources"] = batch["image"][:, None].repeat(1, 2, 1, 1, 1)
@@ -243,7 +239,8 @@ def test_degenerate_input_has_finite_losses_and_gradients(case, min_select):
     factor = {"K far off": torch.tensor([1e-6, 1e6, 1.0]), "K zero": torch.tensor([1e-30, 1e-30, 1.0])}
     batch["K"] = batch["K"] * factor.get(case, torch.ones(3))[:, None]
     batch["source_T_target"] = batch["source_T_target"] * (math.nan if case == "poses not known" else 1e12)
-    found = reconstruct(backbone, head, batch, ReconstructionOptions(min_select=min_select, known_poses=known), seen)
+    task = VideoTask(SIZE, min_select=min_select, poses="known" if known else "learned")
+    found = reconstruct(backbone, head, batch, task, seen)
     (found.photometric + found.consistency).backward()
     gradients = [p.grad for module in (backbone, head) for p in module.parameters()]
     assert all(g is not None and g.isfinite().all() for g in gradients)

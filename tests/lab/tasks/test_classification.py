@@ -139,7 +139,7 @@ def test_what_cannot_be_is_said():
         Classification(SIZE, classes=4).prepare(sample, Generator(), True)
     with pytest.raises(RecipeError, match="expected `classes` of 2 or more, found 1"):
         Classification(SIZE, classes=1)
-    with pytest.raises(RecipeError, match=r"expected `label_smoothing` in \[0, 1\), found 1\.0"):
+    with pytest.raises(RecipeError, match=r"expected `label_smoothing` in \[0, 1\), 0.1 for Swin, found 1\.0"):
         Classification(SIZE, classes=2, label_smoothing=1.0)
     with pytest.raises(RecipeError, match=r"expected `scale` = \[least, most\] in \(0, 1\], found \[0\.0, 1\.0\]"):
         Classification(SIZE, classes=2, scale=(0.0, 1.0))

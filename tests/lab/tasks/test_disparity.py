@@ -138,7 +138,7 @@ def test_what_is_not_their_decoder_is_refused(folder, tmp_path):
     ):
         read_monodepth2_decoder(tmp_path / "less.pth")
     torch.save(state | {"decoder.14.conv.weight": torch.zeros(1)}, tmp_path / "more.pth")
-    with pytest.raises(CheckpointError, match=r"1 more, the first is decoder\.14\.conv\.weight"):
+    with pytest.raises(CheckpointError, match=r"1 unexpected, the first is decoder\.14\.conv\.weight"):
         read_monodepth2_decoder(tmp_path / "more.pth")
     with pytest.raises(CheckpointError, match="found no such file"):
         read_monodepth2_decoder(tmp_path / "none.pth")

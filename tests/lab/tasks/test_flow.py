@@ -176,7 +176,5 @@ def test_sizes_and_encoders_that_do_not_fit_are_refused():
     with pytest.raises(RecipeError, match="flow: expected sides that are multiples of 32, at least 64, found 32 x 64"):
         Flow((32, 64))
     dilated = Backbone(ARCHITECTURES["resnet18"].build(size=64, output_stride=16), size=64)
-    with pytest.raises(
-        RecipeError, match=r"flow: expected an encoder with maps at strides .*, found \[2, 4, 8, 16, 16\]"
-    ):
+    with pytest.raises(RecipeError, match=r"expected an encoder with maps at strides .*, found \[2, 4, 8, 16, 16\]"):
         Flow(SIZE).head(dilated)

@@ -10,10 +10,10 @@ from torch import Generator
 from cka_probe.errors import RecipeError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
-from cka_probe.lab.geometry import warp
+from cka_probe.lab.geometry import pose_matrix, rotation_matrix, warp
 from cka_probe.lab.tasks.disparity import DisparityDecoder
 from cka_probe.lab.tasks.geometric import Geometric, rotated
-from cka_probe.lab.tasks.pose_network import PoseNet, pose_matrix, rotation_matrix
+from cka_probe.lab.tasks.pose_network import PoseNet
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 
@@ -217,7 +217,7 @@ def test_masks_and_selection_are_options_that_matter(videos):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (48, 64)}, r"expected sides that are multiples of 32, at least 64, found \(48, 64\)"),
+        ({"size": (48, 64)}, "expected sides that are multiples of 32, at least 64, found 48 x 64"),
         ({"window": 4}, "expected an odd `window`, found 4"),
         ({"consistency": -1.0}, "expected weights of 0 or more"),
         ({"least_valid": 1.0}, r"expected `least_valid` in \[0, 1\), found 1.0"),

@@ -9,7 +9,7 @@ from torch import Generator
 
 from cka_probe.errors import RecipeError
 from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
-from cka_probe.lab.evaluation.evaluate import _protocol
+from cka_probe.lab.evaluation.evaluate import _depth_protocol
 from cka_probe.lab.tasks.lidar import Lidar
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
@@ -157,9 +157,9 @@ def test_scores_are_those_of_the_scaled_depth_and_of_the_metres():
     ],
 )
 def test_who_knows_the_metre_is_scored_in_metres_and_sees_the_whole_image(task, options, scaling):
-    found = _protocol(SimpleNamespace(task=task, task_options=options), "kitti:DIR:test", {})
+    found = _depth_protocol(SimpleNamespace(task=task, task_options=options), "kitti:DIR:test", {})
     assert (found.scaling, found.crops) == (scaling, 0)
-    asked = _protocol(SimpleNamespace(task=task, task_options=options), "kitti:DIR:test", {"scaling": "affine"})
+    asked = _depth_protocol(SimpleNamespace(task=task, task_options=options), "kitti:DIR:test", {"scaling": "affine"})
     assert asked.scaling == "affine"
 
 

@@ -10,11 +10,10 @@ from torch import Generator, nn
 
 import cka_probe.lab.tasks.monodepth as monodepth
 from cka_probe.errors import DataError, RecipeError
-from cka_probe.lab.geometry import inverse_pose
+from cka_probe.lab.geometry import axis_angle_matrix, inverse_pose, pose_matrix, rotation_matrix
 from cka_probe.lab.losses import minimum_error
 from cka_probe.lab.tasks.disparity import DepthRange
 from cka_probe.lab.tasks.monodepth import Monodepth
-from cka_probe.lab.tasks.pose_network import axis_angle_matrix, pose_matrix, rotation_matrix
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 

@@ -232,7 +232,7 @@ def test_its_head_goes_on_with_depth_and_motion_and_leaves_the_rectify_network(b
         ({"ratio": 1.0}, "pseudo_depth: expected a `ratio` above 1, found 1.0"),
         ({"ranked_mean": -1.0}, "pseudo_depth: expected a `ranked_mean` of 0 or more, found -1.0"),
         ({"reach": -1.0}, "pseudo_depth: expected a `reach` of 0 or more, found -1.0"),
-        ({"window": 4}, "pseudo_depth, as geometric: expected an odd `window`, found 4"),
+        ({"window": 4}, "pseudo_depth: expected an odd `window`, found 4"),
     ],
 )
 def test_options_are_checked(options, message):

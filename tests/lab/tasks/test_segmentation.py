@@ -10,9 +10,9 @@ from torch import Generator
 
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
 from cka_probe.images.classes import CITYSCAPES_IDS
-from cka_probe.lab.tasks.augment import bicubic_labels
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.lab.tasks.segmentation import NETWORKS, Segmentation
+from cka_probe.lab.transforms.augment import bicubic_labels
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone
 
@@ -148,7 +148,10 @@ def test_a_swin_has_the_skip_network_and_the_probe():
 
 def test_networks_say_what_encoders_they_want():
     assert [stride for _, stride in maps(backbone_of(16))] == [2, 4, 8, 16, 16]
-    with pytest.raises(RecipeError, match=r"'skip': .* found \[2, 4, 8, 16, 16\]; train .* of output_stride=32"):
+    with pytest.raises(
+        RecipeError,
+        match=r"encoder with maps at .* found .2, 4, 8, 16, 16.; train .* output_stride=32",
+    ):
         Segmentation(SIZE, 5).head(backbone_of(16))
     with pytest.raises(RecipeError, match=r"stride 16 for network 'deeplab', found 8; say output_stride=16"):
         Segmentation(SIZE, 5, "deeplab").head(backbone_of(8))
@@ -171,8 +174,8 @@ def test_deeplab_pools_over_the_paper_s_distances():
         ({"classes": 256}, "expected `classes` from 2 to 255, found 256"),
         ({"subset": (0, 19)}, r"expected a `subset` of the classes 0 to 18, each once, found \[0, 19\]"),
         ({"subset": (3, 3)}, r"expected a `subset` of the classes 0 to 18, each once, found \[3, 3\]"),
-        ({"size": (64, 100)}, r"multiples of 32, at least 64, for network 'skip', found \[64, 100\]"),
-        ({"size": (32, 64)}, r"multiples of 32, at least 64, for network 'skip', found \[32, 64\]"),
+        ({"size": (64, 100)}, "network 'skip': expected sides that are multiples of 32, at least 64, found 64 x 100"),
+        ({"size": (32, 64)}, "network 'skip': expected sides that are multiples of 32, at least 64, found 32 x 64"),
         ({"classes": 11, "bicubic_labels": True}, "`bicubic_labels` for the 19 classes .* alone, found 11 classes"),
         ({"crop": True, "bicubic_labels": True}, "`bicubic_labels` or `crop`, which scales nothing, found both"),
     ],

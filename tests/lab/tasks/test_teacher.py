@@ -107,7 +107,7 @@ def test_training_sees_parts_with_depth_in_its_place():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": (48, 64)}, r"sides that are multiples of 32, at least 64, found \(48, 64\)"),
+        ({"size": (48, 64)}, "sides that are multiples of 32, at least 64, found 48 x 64"),
         ({"alignment": "mean"}, "`alignment` out of median, least_squares, found mean"),
         ({"trim": 1.0}, r"`trim` in \[0, 1\), found 1.0"),
         ({"gradient_matching": -1.0}, "a weight `gradient_matching` of 0 or more, found -1.0"),

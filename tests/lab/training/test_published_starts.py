@@ -168,6 +168,6 @@ def test_a_folder_of_transformers_is_a_start(tmp_path):
 def test_another_architecture_than_the_files_is_refused(tmp_path, depth_anything):
     recipe = recipe_of(tmp_path, "resnet18", depth_anything[0])
     with pytest.raises(
-        CheckpointError, match=r"expected resnet18, found a DINOv2 of width 64, 12 blocks and 1370 places"
+        CheckpointError, match=r"expected resnet18, found a DINOv2 of width 64, 12 blocks and 1370 positions"
     ):
         begin(recipe, recipe.stages[0], tmp_path)

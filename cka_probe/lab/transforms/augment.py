@@ -1,4 +1,4 @@
-"""Augmentations that several tasks share, and what published code does to depth and labels of a training view.
+"""Augmentations that several tasks share, and two of published code: CutDepth and bicubic labels.
 
 `cut_depth` is CutDepth (Ishii & Yamashita, "CutDepth: Edge-aware Data Augmentation in Depth Estimation", 2021): columns
 l to l + w - 1 of the image, over its whole height, are replaced by the measured depth,
@@ -24,15 +24,8 @@ from torch import Generator, Tensor
 
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS, UNKNOWN
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.lab.transforms import (
-    Box,
-    color_jittered,
-    flipped,
-    flips,
-    native,
-    resized_crop,
-    uniform,
-)
+from cka_probe.lab.transforms.color import color_jittered
+from cka_probe.lab.transforms.views import Box, flipped, flips, native, random_area, resized_crop, uniform
 
 MAX_SHARE = 0.75
 """Largest share of the columns right of the first one that the band takes."""
@@ -97,6 +90,22 @@ def image_size(image: Tensor) -> tuple[int, int]:
     return height, width
 
 
+def random_view(
+    sample: Sample, size: tuple[int, int], generator: Generator, scale: tuple[float, float], *, ratio: float = 1.0
+) -> Sample:
+    """Return a box with a random share of the image's area, scaled to a size, mirrored one time in two.
+
+    Args:
+        sample: Fields of `cka_probe.images.sample`, `image` among them.
+        size: (height, width) of the view, pixels.
+        generator: Source of randomness.
+        scale: Least and most share of the area.
+        ratio: Width over height of the mean box.
+    """
+    box = random_area(*image_size(sample["image"]), generator, scale, ratio)
+    return crop_and_flip(sample, box, size, flip=flips(generator))
+
+
 def resize_or_crop(
     sample: Sample, size: tuple[int, int], generator: Generator | None, *, crop: bool = False, mirror: bool = True
 ) -> Sample:
@@ -121,18 +130,6 @@ def resize_or_crop(
     return crop_and_flip(sample, box, size, flip=mirror and flip)
 
 
-def _ids() -> np.ndarray:
-    """Return the id of each class, (256,) uint8; 0 for what is ignored."""
-    ids = np.zeros(IGNORE + 1, np.uint8)
-    for number, train_id in enumerate(CITYSCAPES_IDS):
-        if 0 <= train_id < len(CITYSCAPES):
-            ids[train_id] = number
-    return ids
-
-
-_IDS = _ids()
-
-
 def bicubic_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     """Return labels scaled as if their ids were brightness.
 
@@ -141,9 +138,13 @@ def bicubic_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
         size: (height, width) in pixels.
 
     Returns:
-        (height, width) int64; an invented id is the class it names, or 255 where it names none.
+        (height, width) int64; 255 where an invented id is not that of a class.
     """
-    image = Image.fromarray(_IDS[labels.numpy()])
+    ids = np.zeros(IGNORE + 1, np.uint8)  # of each class; 0 for ignored pixels
+    for number, train_id in enumerate(CITYSCAPES_IDS):
+        if 0 <= train_id < len(CITYSCAPES):
+            ids[train_id] = number
+    image = Image.fromarray(ids[labels.numpy()])
     scaled = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC))
     train_ids = CITYSCAPES_IDS[scaled]
     return torch.from_numpy(np.where(train_ids == UNKNOWN, IGNORE, train_ids))

@@ -8,9 +8,9 @@ import torch
 from torch import Generator
 
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
-from cka_probe.lab.tasks.augment import cut_depth, jitter_colors
 from cka_probe.lab.tasks.depth import Depth
 from cka_probe.lab.transforms import native
+from cka_probe.lab.transforms.augment import cut_depth, jitter_colors
 
 SIZE = (64, 64)
 
