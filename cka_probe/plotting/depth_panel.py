@@ -123,7 +123,7 @@ class DepthPanel:
         """Draw on an empty figure."""
         depth, worst = _depth_range(self.rows), _worst(self.rows)
         rows = [self._row(row, depth, worst) for row in self.rows]
-        axes, panel = self._columns.draw(figure, rows, ("image", "truth (m)"))
+        axes, panel = self._columns.draw_rows(figure, rows, ("image", "truth (m)"))
         scales = [depth_scale(depth, "depth (m)")]
         if "error" in self.parts:
             parts = ERROR_PARTS[int(f"{worst:e}"[0])]

@@ -115,7 +115,7 @@ class Columns:
         most = next((n for n in across if NAME + self._count(n) * NARROWEST <= width + 1e-9), 1)
         return [list(self.models[start : start + most]) for start in range(0, len(self.models), most)]
 
-    def draw(self, figure: mpl.Figure, rows: Sequence["Row"], headers: Sequence[str]) -> tuple[np.ndarray, float]:
+    def draw_rows(self, figure: mpl.Figure, rows: Sequence["Row"], headers: Sequence[str]) -> tuple[np.ndarray, float]:
         """Draw the images of all rows, once for each band of models.
 
         Args:

@@ -104,7 +104,7 @@ class LabelPanel:
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        self._columns.draw(figure, [self._row(row) for row in self.rows], ("image", "truth"))
+        self._columns.draw_rows(figure, [self._row(row) for row in self.rows], ("image", "truth"))
         maps = [numbers for row in self.rows for numbers in (row.truth, *row.predictions.values())]
         keys = class_keys(maps, self.names, np.asarray(self.colours))
         keys += colour_keys({WRONG_KEY: WRONG} if "wrong" in self.parts else {})
