@@ -64,9 +64,7 @@ class ScorePanels:
                 f"expected one score for each arm and measure, found several of {arm} in {measure}; choose one"
             )
         if "better" in table and (wrong := set(table["better"]) - set(DIRECTIONS)):
-            raise DataError(
-                f'expected "lower", "higher" or "" as what is better, found {sorted(map(str, wrong))[0]!r}'
-            )
+            raise DataError(f'expected "lower", "higher" or "" as what is better, found {sorted(map(str, wrong))[0]!r}')
 
     @property
     def width(self) -> float:

@@ -1,23 +1,12 @@
 """Runs are read by stage, and those that differ only in their seed are one arm."""
 
-import json
-
 import pandas as pd
 import pytest
 from helpers.figures_of_lines import log, validation
+from helpers.runs import write_run
 
 from cka_probe.errors import DataError
 from cka_probe.plotting.runs import read_run, read_runs
-
-
-def write_run(folder, seed, *, arm="full", stages=("geometric", "depth")):
-    for stage in stages:
-        (folder / stage).mkdir(parents=True)
-        log(seed).to_csv(folder / stage / "log.csv", index=False)
-        validation(seed, "abs_rel").to_csv(folder / stage / "validation.csv", index=False)
-    recipe = {"seed": seed, "arm": arm, "stages": {stage: {} for stage in stages}}
-    (folder / "recipe.json").write_text(json.dumps(recipe))
-    return folder
 
 
 def test_runs_are_read_by_stage_and_seeds_are_one_arm(tmp_path):
