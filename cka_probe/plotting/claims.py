@@ -123,10 +123,9 @@ class Claims:
         small: dict[str, Any] = {"fontsize": style.small(), "va": "center"}
         for y, row, (_, number, verdict) in zip(middles, [None, *self.rows], cells, strict=True):
             colour, _, decided = VERDICTS[row.verdict] if row else ("black", "", True)
-            weights = ("normal" if row else "bold", "bold" if decided else "normal")
-            ax.text(1, y, number, transform=_right_of(ax, GAP), weight=weights[0], **small)
-            after_marker = _right_of(ax, 2 * GAP + NUMBERS + MARKER)
-            ax.text(1, y, verdict, transform=after_marker, color=colour, weight=weights[1], **small)
+            ax.text(1, y, number, transform=_right_of(ax, GAP), weight="normal" if row else "bold", **small)
+            ax.text(1, y, verdict, transform=_right_of(ax, 2 * GAP + NUMBERS + MARKER), color=colour,
+                    weight="bold" if decided else "normal", **small)  # fmt: skip
             if row:
                 self._draw_value(ax, row, y)
         _write_head(ax, middles[0])

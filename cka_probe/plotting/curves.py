@@ -139,18 +139,11 @@ class Curves:
             logs = [run.log.set_index("step")[name] for run in runs if name in run.log]
             scores = [run.validation.set_index("step")[name] for run in runs if name in run.validation]
             if logs:
-                median = _draw_runs(ax, logs, look)
-                every = max(1, len(median) // MARKS)
-                ax.plot(median, markevery=(every * (2 * number + 1) // 6 % every, every), **look)
+                every = max(1, min(map(len, logs)) // MARKS)
+                _draw_arm(ax, logs, look | {"markevery": (every * (2 * number + 1) // 6 % every, every)})
             if scores and name in self._measures:
-                hollow = look | {"markerfacecolor": "white", "markersize": style.points(3.6), "zorder": 3}
-                if logs:  # no line, which would be taken for that of the log
-                    low, median, high = _across_runs(scores)
-                    ax.vlines(median.index, low, high, color=look["color"])
-                    hollow["linestyle"] = ""
-                else:
-                    median = _draw_runs(ax, scores, look)
-                ax.plot(median, clip_on=False, **hollow)
+                hollow = {"markerfacecolor": "white", "markersize": style.points(3.6), "clip_on": False, "zorder": 3}
+                _draw_arm(ax, scores, look | hollow | ({"linestyle": ""} if logs else {}))
         word = WORDS.get(name, name if name in _known_measures() else name.replace("_", " "))
         low, high = ax.dataLim.intervaly
         if low > high:
@@ -181,20 +174,20 @@ def _columns(tables: Iterable[pd.DataFrame]) -> list[str]:
     return list(dict.fromkeys(name for table in tables for name in table.columns if name != "step"))
 
 
-def _across_runs(columns: Sequence[pd.Series]) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Return minimum, median and maximum at the steps that all runs have; NaN where one of them is NaN."""
+def _draw_arm(ax: Axes, columns: Sequence[pd.Series], look: Mapping[str, Any]) -> None:
+    """Draw the median of an arm's runs, at the steps that all have, and from the lowest to the highest of them.
+
+    With a line, this is a band with a faint line for each run; without one it is a bar at each marker.
+    """
     table = pd.concat(columns, axis=1, join="inner")
-    return table.min(axis=1, skipna=False), table.median(axis=1, skipna=False), table.max(axis=1, skipna=False)
-
-
-def _draw_runs(ax: Axes, columns: Sequence[pd.Series], look: Mapping[str, Any]) -> pd.Series:
-    """Draw the runs of an arm and their band, where there are several, and return their median."""
-    low, median, high = _across_runs(columns)
-    if len(columns) > 1:
+    low, median, high = (getattr(table, name)(axis=1, skipna=False) for name in ("min", "median", "max"))
+    if look.get("linestyle") == "":
+        ax.vlines(table.index, low, high, color=look["color"], zorder=2.5)
+    elif len(columns) > 1:
         for column in columns:
             ax.plot(column, color=look["color"], linewidth=style.points(0.35), alpha=0.45)
-        ax.fill_between(median.index, low, high, color=look["color"], alpha=BAND, linewidth=0, zorder=1)
-    return median
+        ax.fill_between(table.index, low, high, color=look["color"], alpha=BAND, linewidth=0, zorder=1)
+    ax.plot(median, **look)
 
 
 @cache

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ class Run:
 
 
 def read_run(log: str | Path, arm: str) -> Run:
-    """Read `log.csv` of a stage, and the `validation.csv` beside it where there is one.
+    """Read `log.csv` of a stage, and the `validation.csv` next to it if there is one.
 
     Args:
         log: The file.
@@ -36,62 +37,59 @@ def read_run(log: str | Path, arm: str) -> Run:
     Raises:
         DataError: A file cannot be read, or has no steps.
     """
-    beside = Path(log).with_name("validation.csv")
-    return Run(arm, _table(Path(log)), *([_table(beside)] if beside.exists() else []))
+    validation = Path(log).with_name("validation.csv")
+    return Run(arm, _table(Path(log)), *([_table(validation)] if validation.exists() else []))
 
 
-def read_runs(places: Sequence[str | Path]) -> dict[str, list[Run]]:
+def read_runs(paths: Sequence[str | Path]) -> dict[str, list[Run]]:
     """Read runs by stage.
 
     Args:
-        places: Folders of `ckaprobe train`, folders of one stage, or `log.csv` files.
+        paths: Folders of `ckaprobe train`, folders of one stage, or `log.csv` files.
 
     Returns:
-        Stage to the runs that have it, in the order of `places`. Runs whose recipes differ only in the seed are one
+        Stage to the runs that have it, in the order of `paths`. Runs whose recipes differ only in the seed are one
         arm; an arm is called as the folder of its first run.
 
     Raises:
-        DataError: A place has no log, or one that cannot be read.
+        DataError: A path has no log, or one that cannot be read.
     """
     stages: dict[str, list[Run]] = {}
     arms: dict[str, str] = {}
-    for place in map(Path, places):
-        logs = [place] if place.is_file() else [place / "log.csv"] * (place / "log.csv").exists()
-        logs = logs or _in_order(place, sorted(place.glob("*/log.csv")))
+    for path in map(Path, paths):
+        logs = [file for file in (path, path / "log.csv") if file.is_file()] or _logs_of_stages(path)
         if not logs:
-            raise DataError(f"expected a log.csv, or a folder of `ckaprobe train` with one, found none at {place}")
+            raise DataError(f"expected a log.csv, or a folder of `ckaprobe train` with one, found none at {path}")
         for log in logs:
             folder = log.absolute().parent.parent
-            arm = arms.setdefault(_recipe(folder), _arm_name(folder.name, list(arms.values())))
+            recipe = json.dumps(_recipe(folder) or {"folder": str(folder)}, sort_keys=True)
+            arm = arms.setdefault(recipe, _arm_name(folder.name, list(arms.values())))
             stages.setdefault(log.absolute().parent.name, []).append(read_run(log, arm))
     return stages
 
 
-def _recipe(folder: Path) -> str:
-    """Return the recipe of a run without its seed; the folder where it has none, so that it is an arm of its own."""
+def _recipe(folder: Path) -> dict[str, Any]:
+    """Return the recipe of a run without its seed; empty if there is none."""
     try:
         table = json.loads((folder / "recipe.json").read_text("utf-8"))
     except FileNotFoundError:
-        return str(folder)
+        return {}
     except (OSError, ValueError) as error:
         raise DataError(f"expected a recipe.json of `ckaprobe train` in {folder}, found: {error}") from error
-    return json.dumps({key: value for key, value in table.items() if key != "seed"}, sort_keys=True)
+    return {key: value for key, value in table.items() if key != "seed"}
 
 
-def _in_order(folder: Path, logs: list[Path]) -> list[Path]:
-    """Return the logs of a run in the order of its recipe's stages."""
-    try:
-        stages = list(json.loads((folder / "recipe.json").read_text("utf-8"))["stages"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return logs  # by name: the order of figures is all that is lost
+def _logs_of_stages(folder: Path) -> list[Path]:
+    """Return the logs of a run in the order of its recipe's stages, or else by name."""
+    stages = list(_recipe(folder).get("stages") or ())
+    logs = sorted(folder.glob("*/log.csv"))
     return sorted(logs, key=lambda log: stages.index(log.parent.name) if log.parent.name in stages else len(stages))
 
 
-def _arm_name(folder: str, taken: list[str]) -> str:
+def _arm_name(folder: str, arms: Sequence[str]) -> str:
     """Return a folder's name without the number of its seed, or with it where another arm is called that."""
     short = re.sub(r"[-_. ]?(seed)?[-_. ]?\d+$", "", folder) or folder
-    name = short if short not in taken else folder
-    return name if name not in taken else f"{folder} ({len(taken) + 1})"
+    return next(name for name in (short, folder, f"{folder} ({len(arms) + 1})") if name not in arms)
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -32,7 +32,7 @@ class Point:
     """One result.
 
     Attributes:
-        arm: Whose.
+        arm: Its arm.
         x: Its value of the first measure; NaN: there is none, and no point.
         y: Of the second.
         x_interval: low and high of `x`; NaN where not known.
@@ -143,13 +143,13 @@ def _write_numbers(ax: Axes, means: Mapping[str, tuple[float, float]], points: n
     size = np.array(PANEL)
     angles = np.pi / 4 + 2 * np.pi * np.arange(16) / 16  # above and to the right first
     around = np.array([(d * np.cos(angle), d * np.sin(angle)) for d in DISTANCES for angle in angles])
-    taken = list((np.array([*points, *means.values()]) - low) / (high - low) * size)
+    obstacles = list((np.array([*points, *means.values()]) - low) / (high - low) * size)
     for number, mean in means.items():
         options = (np.array(mean) - low) / (high - low) * size + around
-        over = (np.abs(options[:, None] - taken) < APART).all(-1).sum(1)
+        overlaps = (np.abs(options[:, None] - obstacles) < APART).all(-1).sum(1)
         outside = ((options < 0.8) | (options > size - 0.8)).any(1)
-        best = int((over + 100 * outside).argmin())
-        taken.append(options[best])
+        best = int((overlaps + 100 * outside).argmin())
+        obstacles.append(options[best])
         offset: dict[str, Any] = {"xytext": around[best] * style.small(), "textcoords": "offset points"}
         if np.hypot(*around[best]) > DISTANCES[1] + 0.1:
             line = {"arrowstyle": "-", "color": style.GREY, "linewidth": style.points(0.4), "shrinkB": 0}

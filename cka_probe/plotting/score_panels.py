@@ -58,8 +58,8 @@ class ScorePanels:
             )
         if table.empty:
             raise DataError("expected at least one score to draw, found none; evaluate a checkpoint first")
-        if (twice := table.duplicated(["arm", "measure"])).any():
-            arm, measure = table.loc[twice, ["arm", "measure"]].iloc[0]
+        if (duplicates := table.duplicated(["arm", "measure"])).any():
+            arm, measure = table.loc[duplicates, ["arm", "measure"]].iloc[0]
             raise DataError(
                 f"expected one score for each arm and measure, found several of {arm} in {measure}; choose one"
             )

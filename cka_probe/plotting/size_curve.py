@@ -121,7 +121,7 @@ def _marks(nums: Sequence[int], room: float) -> list[int]:
     per_fold = room / np.log(nums[-1] / nums[0] * AIR**2)
     marks: list[int] = []
     for num in (nums[0], *nums[:0:-1]):
-        needed = [(labels.width(str(num)) + labels.width(str(mark))) / 2 + 1 for mark in marks]
-        if all(abs(np.log(num / mark)) * per_fold >= em for mark, em in zip(marks, needed, strict=True)):
+        distances = [(labels.width(str(num)) + labels.width(str(mark))) / 2 + 1 for mark in marks]
+        if all(abs(np.log(num / mark)) * per_fold >= em for mark, em in zip(marks, distances, strict=True)):
             marks.append(num)
     return sorted(marks)

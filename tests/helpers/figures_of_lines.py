@@ -1,6 +1,5 @@
 """Figures of lines and of points: of something usual, and of what is hard to draw."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -192,16 +191,6 @@ CLAIMS = {
         ]
     ),
 }
-
-
-def write_run(folder, seed, *, arm="full", stages=("geometric", "depth")):
-    for stage in stages:
-        (folder / stage).mkdir(parents=True)
-        log(seed).to_csv(folder / stage / "log.csv", index=False)
-        validation(seed, "abs_rel").to_csv(folder / stage / "validation.csv", index=False)
-    recipe = {"seed": seed, "arm": arm, "stages": {stage: {} for stage in stages}}
-    (folder / "recipe.json").write_text(json.dumps(recipe))
-    return folder
 
 
 FIGURES: Mapping[str, Figure] = {

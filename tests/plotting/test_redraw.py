@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 import typer
-from helpers.figures_of_lines import write_run
 from helpers.matrices import CASES
 from helpers.paths import ROOT
+from helpers.runs import write_run
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError, OutputError, UnknownNameError

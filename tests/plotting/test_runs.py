@@ -2,7 +2,8 @@
 
 import pandas as pd
 import pytest
-from helpers.figures_of_lines import log, validation, write_run
+from helpers.figures_of_lines import log, validation
+from helpers.runs import write_run
 
 from cka_probe.errors import DataError
 from cka_probe.plotting.runs import read_run, read_runs
