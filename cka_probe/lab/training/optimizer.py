@@ -1,8 +1,8 @@
 """AdamW with parameter groups for weight decay and layer-wise learning rates, and learning-rate schedules.
 
 Biases and norms do not decay; nor, by default, do logit scales and the network of the continuous position bias. SimMIM
-lists these two as well, but under a prefix that no parameter has, so that they do decay in its pre-training; a stage
-that reproduces it sets `undecayed = []`.
+lists these two as well, but under a prefix that no parameter has, so that they decay in its pre-training; a stage that
+reproduces it sets `undecayed = []`.
 
 With `layer_decay` below 1, a parameter at depth i of d has layer_decay^(d - i) times the learning rate, so that early
 layers change less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow Swin's fine-tuning: the patch
@@ -25,7 +25,7 @@ from cka_probe import registry
 from cka_probe.models.backbone import Backbone
 
 UNDECAYED = ("cpb_mlp", "logit_scale")
-"""Parts of names, of Swin-v2, of parameters that are matrices and yet do not decay."""
+"""Parts of the names of Swin-v2's matrices that do not decay."""
 
 
 def parameter_groups(
@@ -38,11 +38,11 @@ def parameter_groups(
     """Return AdamW's groups; `scale` in each multiplies the schedule's learning rate.
 
     Args:
-        backbone: Its parameters, each at its depth.
-        head: Its parameters, at the last depth.
-        weight_decay: For those that decay.
-        layer_decay: Rate of one depth over that of the next; 1 treats all alike.
-        undecayed: Parts of the names of parameters that do not decay, besides biases and whatever has one axis.
+        backbone: Its parameters are each at their depth.
+        head: Its parameters are at the last depth.
+        weight_decay: Of the parameters that decay.
+        layer_decay: Rate of one depth over that of the next.
+        undecayed: Parts of the names of parameters that do not decay, in addition to biases and those of one axis.
     """
     depth_of, last = depths(backbone.model)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -64,7 +64,7 @@ def parameter_groups(
 
 
 def adamw(groups: list[dict]) -> torch.optim.AdamW:
-    """Return the optimiser; the rate is set before each step."""
+    """Return the optimiser; the trainer sets its rate before each step."""
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))
 
 
@@ -72,36 +72,30 @@ def depths(model: nn.Module) -> tuple[Callable[[str], int], int]:
     """Return (parameter name -> depth, the last depth) of an encoder.
 
     Args:
-        model: A Swin or ResNet of timm; for any other everything has one depth.
+        model: A Swin or ResNet of timm; all parameters of any other have one depth.
     """
     if hasattr(model, "patch_embed") and hasattr(model, "layers"):
         return _swin_depths([len(stage.blocks) for stage in cast(Any, model.layers)])
-    if hasattr(model, "layer4"):
-        return _resnet_depth, 5
-    return (lambda name: 1), 1
+    if hasattr(model, "layer4"):  # 0 for the stem, 1 to 4 for the stages
+        return lambda name: int(match[1]) if (match := re.match(r"layer(\d)\.", name)) else 0, 5
+    return lambda name: 1, 1
 
 
 def _swin_depths(blocks: list[int]) -> tuple[Callable[[str], int], int]:
-    """Return the depths of a Swin with so many blocks per stage; a merging takes a place after its stage's."""
+    """Return the depths of a Swin with these numbers of blocks per stage; a merging has one depth after its stage's."""
     before = [sum(blocks[:stage]) + stage for stage in range(len(blocks))]
     last = sum(blocks) + len(blocks)
 
     def depth(name: str) -> int:
         if name.startswith("patch_embed"):
             return 0
-        if found := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name):
-            return before[int(found[1])] + int(found[2]) + 1
-        if found := re.match(r"layers\.(\d+)\.downsample\.", name):
-            return before[int(found[1])]  # timm's stage i opens with the merging that closes stage i - 1
+        if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name):
+            return before[int(match[1])] + int(match[2]) + 1
+        if match := re.match(r"layers\.(\d+)\.downsample\.", name):
+            return before[int(match[1])]  # timm's stage i opens with the merging that closes stage i - 1
         return last
 
     return depth, last
-
-
-def _resnet_depth(name: str) -> int:
-    """Return 0 for the stem, 1 to 4 for the stages."""
-    found = re.match(r"layer(\d)\.", name)
-    return int(found[1]) if found else 0
 
 
 def cosine(progress: float) -> float:
@@ -110,7 +104,7 @@ def cosine(progress: float) -> float:
 
 
 def polynomial(progress: float) -> float:
-    """Return (1 - progress)^0.9, as segmentation is trained with."""
+    """Return (1 - progress)^0.9, usual for segmentation."""
     return (1 - progress) ** 0.9
 
 
@@ -121,12 +115,12 @@ def constant(progress: float) -> float:
 
 
 def up_down(progress: float) -> float:
-    """Return (2 p)^0.9 in the first half, 1 - (2 p - 1)^0.9 in the second, as MIM-Depth is trained with."""
+    """Return (2 p)^0.9 in the first half, 1 - (2 p - 1)^0.9 in the second, as MIM-Depth does."""
     return (2 * progress) ** 0.9 if progress < 0.5 else 1 - (2 * progress - 1) ** 0.9
 
 
 def late_drops(progress: float) -> float:
-    """Return 1, a tenth after 7/8 of the way and a hundredth at the end, as SimMIM's long runs are."""
+    """Return 1, a tenth after 7/8 of the steps and a hundredth at the end, as SimMIM's long runs do."""
     return 1.0 if progress < 0.875 else 0.1 if progress < 1 else 0.01
 
 
@@ -140,12 +134,12 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def multiplier(step: int, steps: int, warmup: int, schedule: str) -> float:
-    """Return what step `step` multiplies the learning rate by.
+    """Return the factor of the learning rate at a step.
 
     Args:
         step: 0 to steps - 1.
-        steps: In the stage.
-        warmup: Of them, rising linearly; the first of them is 1 / warmup, not 0, or it would be wasted.
+        steps: Number of steps of the stage.
+        warmup: Number of steps of linear warm-up; the first factor is 1 / warmup, as a step at 0 would be wasted.
         schedule: A name in `SCHEDULES`.
 
     >>> [round(multiplier(step, 6, 2, "cosine"), 2) for step in range(6)]
