@@ -33,7 +33,7 @@ from cka_probe.similarity.resampling import holm
 LEVEL = 0.05
 
 Comparison = tuple[Fingerprint, Fingerprint] | SimilarityMatrix | str | Path
-"""A pair of fingerprints, x and y; a result; or a folder of `ckaprobe compare`, or the result.json in one."""
+"""A pair of fingerprints, x and y; a result; or a folder that `ckaprobe compare` wrote, or its result.json."""
 
 StandardErrors = tuple[np.ndarray, np.ndarray | int]
 """Standard errors (rows, columns), and their degrees of freedom."""
@@ -44,8 +44,8 @@ class _Source:
     """One of the two comparisons: its result, its fingerprints, or both.
 
     Attributes:
-        result: The result, if the comparison has one.
-        sides: The fingerprints of x and y, or () if they were not kept.
+        result: The result, if there is one.
+        sides: The fingerprints of x and y, or () if they were not saved.
     """
 
     result: SimilarityMatrix | None
@@ -104,7 +104,7 @@ def _read(comparison: Comparison, which: str) -> _Source:
 
 
 def _read_folder(path: Path) -> _Source:
-    """Return the result in a folder, and its fingerprints if both were kept."""
+    """Return the result in a folder, and its fingerprints if both were saved."""
     if not path.is_dir():
         return _Source(SimilarityMatrix.load(path))
     result, paths = SimilarityMatrix.load(path / "result.json"), [path / f"{name}.fingerprint" for name in "xy"]
@@ -131,7 +131,7 @@ def _common(names: list[str], default: str, kind: str) -> str:
     if len(set(names)) > 1:
         raise DataError(
             f"expected two comparisons by the same {kind}, found {names[0]} and {names[1]}; repeat one of them, or "
-            f"name the {kind} if fingerprints were kept"
+            f"name the {kind} if fingerprints were saved"
         )
     return names[0] if names else default
 
@@ -161,10 +161,10 @@ def _check_same_layers(first: SimilarityMatrix, second: SimilarityMatrix) -> Non
         names = [[axis.name for axis in layers] for layers in axes]
         if names[0] != names[1]:
             index = next((i for i, (a, b) in enumerate(zip(*names, strict=False)) if a != b), min(map(len, names)))
-            here = [layers[index] if index < len(layers) else "none" for layers in names]
+            pair = [layers[index] if index < len(layers) else "none" for layers in names]
             raise DataError(
                 f"expected the same layers of {side} in both comparisons, found {len(names[0])} and {len(names[1])}, "
-                f"at {index} {here[0]} and {here[1]}; compare both with the same --layers"
+                f"at {index} {pair[0]} and {pair[1]}; compare both with the same --layers"
             )
     features = [result.settings["features"] for result in (first, second)]
     if features[0] != features[1]:
