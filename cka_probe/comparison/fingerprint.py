@@ -2,8 +2,8 @@
 
 It has all that CKA and other similarities of Grams need of a model: a file of about a megabyte that can be compared
 with any other fingerprint of the same images, without weights, data or a forward pass. The file is a safetensors file,
-and reading it executes nothing. Its tensors are the upper triangles of the Grams of each batch, float64; its header has,
-as JSON, the layers, the hashes of model and images, and the settings.
+and reading it executes nothing. Its tensors are the upper triangles of the Grams of each batch, float64; its header
+has, as JSON, the layers, the hashes of model and images, and the settings.
 """
 
 import json

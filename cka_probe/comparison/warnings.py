@@ -165,13 +165,14 @@ def _same_weights(result: SimilarityMatrix) -> Iterator[str]:
 def _faint(result: SimilarityMatrix) -> Iterator[str]:
     """Warn of layers that hardly vary compared with the others of their side."""
     for side, axes in (("x", result.rows), ("y", result.columns)):
-        scales = {axis.name: axis.rms for axis in axes if not axis.undefined and np.isfinite(axis.rms)}
-        median = float(np.median(list(scales.values()))) if scales else 0.0
-        names = [name for name, rms in scales.items() if rms < FAINT * median]
+        defined = [axis for axis in axes if not axis.undefined and np.isfinite(axis.rms)]
+        median = float(np.median([axis.rms for axis in defined])) if defined else 0.0
+        names = [axis.name for axis in defined if axis.rms < FAINT * median]
         if names:
+            least = min(axis.rms for axis in defined)
             yield (
-                f"{_listed(names)} of {side} varies over the images by as little as {min(scales.values()):.1e}, the "
-                f"median layer by {median:.1e}; its similarity may be that of noise."
+                f"{_listed(names)} of {side} varies over the images by as little as {least:.1e}, the median layer by "
+                f"{median:.1e}; its similarity may be that of noise."
             )
 
 
