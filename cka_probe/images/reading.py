@@ -24,7 +24,11 @@ def find_images(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"expected a folder of images at {folder}, found {'a file' if folder.exists() else 'nothing'}")
+        problem = "a file" if folder.exists() else "nothing"
+        raise DataError(
+            f"expected a folder of images at {folder}, found {problem}; give a folder of images, or a data set as "
+            "NAME:FOLDER or NAME:FOLDER:SPLIT"
+        )
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise DataError(f"no images below {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
