@@ -190,11 +190,11 @@ def read_samples(dataset: Dataset, indices: Iterable[int], fields: frozenset[str
 
 def batches_of_one_size(samples: Iterable[Sample], batch: int) -> Iterator[list[Sample]]:
     """Yield consecutive samples whose images have the same size, at most `batch` of them."""
-    waiting: list[Sample] = []
+    pending: list[Sample] = []
     for sample in samples:
-        if waiting and (len(waiting) == batch or waiting[0]["image"].shape != sample["image"].shape):
-            yield waiting
-            waiting = []
-        waiting.append(sample)
-    if waiting:
-        yield waiting
+        if pending and (len(pending) == batch or pending[0]["image"].shape != sample["image"].shape):
+            yield pending
+            pending = []
+        pending.append(sample)
+    if pending:
+        yield pending

@@ -47,15 +47,15 @@ class ImageStream:
         Raises:
             DataError: There are fewer than four images.
         """
-        waiting: list[Tensor] = []
+        pending: list[Tensor] = []
         for row in self.rows(self):
-            waiting.append(row)
-            if self.batch and len(waiting) == self.batch + FEWEST:
-                yield waiting[: self.batch]
-                waiting = waiting[self.batch :]
-        if len(waiting) < FEWEST:
-            raise DataError(f"{self.source}: expected at least {FEWEST} images, found {len(waiting)}; give more")
-        yield waiting
+            pending.append(row)
+            if self.batch and len(pending) == self.batch + FEWEST:
+                yield pending[: self.batch]
+                pending = pending[self.batch :]
+        if len(pending) < FEWEST:
+            raise DataError(f"{self.source}: expected at least {FEWEST} images, found {len(pending)}; give more")
+        yield pending
 
 
 def stream_images(

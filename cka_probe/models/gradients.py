@@ -127,5 +127,5 @@ def _with_activation(output: Any, activation: Tensor) -> Any:
 def _check_score(score: Any, n: int) -> None:
     """Raise `LayerError` unless a score has one number per example, (n,)."""
     if not isinstance(score, Tensor) or score.shape != (n,) or not score.is_floating_point():
-        found = f"{score.dtype} {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
-        raise LayerError(f"expected a score as float tensor ({n},), a number for each image, found {found}")
+        actual = f"{score.dtype} {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+        raise LayerError(f"expected a score as float tensor ({n},), a number for each image, found {actual}")
