@@ -1,4 +1,4 @@
-"""AdamW with parameter groups for weight decay and layer-wise learning rates, and learning-rate schedules.
+"""Parameter groups for weight decay and layer-wise learning rates of AdamW, and learning-rate schedules.
 
 Biases and norms do not decay; nor, by default, do logit scales and the network of the continuous position bias. SimMIM
 lists these two as well, but under a prefix that no parameter has, so that they decay in its pre-training; a stage that
@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from cka_probe import registry
@@ -63,11 +62,6 @@ def parameter_groups(
     ]
 
 
-def adamw(groups: list[dict]) -> torch.optim.AdamW:
-    """Return the optimiser; the trainer sets its rate before each step."""
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))
-
-
 def depths(model: nn.Module) -> tuple[Callable[[str], int], int]:
     """Return (parameter name -> depth, the last depth) of an encoder.
 
@@ -98,39 +92,15 @@ def _swin_depths(blocks: list[int]) -> tuple[Callable[[str], int], int]:
     return depth, last
 
 
-def cosine(progress: float) -> float:
-    """Return half a cosine, from 1 to 0 (Loshchilov & Hutter 2017)."""
-    return (1 + math.cos(math.pi * progress)) / 2
-
-
-def polynomial(progress: float) -> float:
-    """Return (1 - progress)^0.9, usual for segmentation."""
-    return (1 - progress) ** 0.9
-
-
-def constant(progress: float) -> float:
-    """Return 1."""
-    del progress
-    return 1.0
-
-
-def up_down(progress: float) -> float:
-    """Return (2 p)^0.9 in the first half, 1 - (2 p - 1)^0.9 in the second, as MIM-Depth does."""
-    return (2 * progress) ** 0.9 if progress < 0.5 else 1 - (2 * progress - 1) ** 0.9
-
-
-def late_drops(progress: float) -> float:
-    """Return 1, a tenth after 7/8 of the steps and a hundredth at the end, as SimMIM's long runs do."""
-    return 1.0 if progress < 0.875 else 0.1 if progress < 1 else 0.01
-
-
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": cosine,
-    "polynomial": polynomial,
-    "constant": constant,
-    "up_down": up_down,
-    "late_drops": late_drops,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "polynomial": lambda progress: (1 - progress) ** 0.9,
+    "constant": lambda progress: 1.0,
+    "up_down": lambda progress: (2 * progress) ** 0.9 if progress < 0.5 else 1 - (2 * progress - 1) ** 0.9,
+    "late_drops": lambda progress: 1.0 if progress < 0.875 else 0.1 if progress < 1 else 0.01,
 }
+"""Multipliers by progress: `cosine` of Loshchilov & Hutter 2017, `polynomial` as usual for segmentation, `up_down` of
+MIM-Depth, `late_drops` of SimMIM's long runs."""
 
 
 def multiplier(step: int, steps: int, warmup: int, schedule: str) -> float:

@@ -21,7 +21,7 @@ from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import Samples
-from cka_probe.lab.training.start import Start, begin, fill, freeze, reference, seeded
+from cka_probe.lab.training.start import Start, begin, fill, reference, seeded
 from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
@@ -156,11 +156,14 @@ def _run_stage(
     if accelerator.is_main_process:
         stage_folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
-    objective = Objective(freeze(start.backbone.train(), stage.freeze), head.train(), task)
+    backbone = start.backbone.train(not stage.freeze)  # nothing in training calls `train` again
+    if stage.freeze == "encoder":
+        backbone.requires_grad_(False)
+    objective = Objective(backbone, head.train(), task)
     trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, stage_folder)
     trainer.run(progress, workers)
     if accelerator.is_main_process:
-        save_checkpoint(checkpoint_path(folder, stage), objective.backbone, head, _header(recipe, stage, start))
+        save_checkpoint(checkpoint_path(folder, stage), backbone, head, _header(recipe, stage, start))
         trainer.resume_point.unlink()
     accelerator.wait_for_everyone()
 

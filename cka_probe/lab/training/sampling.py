@@ -6,9 +6,10 @@ resumed run continues with the same images, and P processes, each with every P-t
 images of one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from hashlib import sha256
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -118,8 +119,8 @@ class AugmentedDataset(TorchDataset):
         return self.epoch[1][rank]
 
 
-class StepBatchSampler:
-    """A batch sampler: the positions of one process, step by step.
+def step_batches(positions: range, batch: int, rank: int, processes: int) -> list[range]:
+    """Return the positions of one process, step by step.
 
     Args:
         positions: All positions, over all processes.
@@ -127,21 +128,11 @@ class StepBatchSampler:
         rank: Of this process.
         processes: Number of processes.
     """
-
-    def __init__(self, positions: range, batch: int, rank: int, processes: int):
-        self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
-
-    def __len__(self) -> int:
-        return -(-len(self.positions) // self.batch)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for first in range(0, len(self.positions), self.batch):
-            positions = self.positions[first : first + self.batch][self.rank :: self.processes]
-            if positions:
-                yield list(positions)
+    steps = (positions[first : first + batch] for first in range(0, len(positions), batch))
+    return [part for step in steps if (part := step[rank::processes])]
 
 
-def batches(views: AugmentedDataset, steps: StepBatchSampler, workers: int, pin: bool) -> DataLoader:
+def batches(views: AugmentedDataset, steps: Sequence[range], workers: int, pin: bool) -> DataLoader:
     """Return a loader of batches, dicts of (n, ...) tensors.
 
     Args:
@@ -152,4 +143,5 @@ def batches(views: AugmentedDataset, steps: StepBatchSampler, workers: int, pin:
     """
     # a loader draws a seed for its workers; from torch's own generator that would shift the draws of its first step,
     # which is another one in a resumed run
-    return DataLoader(views, batch_sampler=steps, num_workers=workers, pin_memory=pin, generator=Generator())
+    indices: Any = steps  # ranges serve as the lists that the loader's signature names
+    return DataLoader(views, batch_sampler=indices, num_workers=workers, pin_memory=pin, generator=Generator())

@@ -249,15 +249,3 @@ def drop_paths(model: nn.Module, rate: float) -> None:
     for number, (block, names) in enumerate(blocks):
         for name in names:
             setattr(block, name, DropPath(rate * number / max(len(blocks) - 1, 1)))
-
-
-def freeze(backbone: Backbone, part: str) -> Backbone:
-    """Freeze a part of a backbone, a name in `FREEZES`, and return it.
-
-    A frozen encoder is in evaluation mode for all of the training, which never calls `train`.
-    """
-    if part:
-        backbone.eval()
-    if part == "encoder":
-        backbone.requires_grad_(False)
-    return backbone

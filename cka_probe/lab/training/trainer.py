@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from cka_probe.errors import OutOfMemoryError, OutputError, TrainingError
 from cka_probe.files import atomic_write
 from cka_probe.lab.tasks import Task
-from cka_probe.lab.training.optimizer import adamw, multiplier, parameter_groups
+from cka_probe.lab.training.optimizer import multiplier, parameter_groups
 from cka_probe.lab.training.recipe import Stage, check
-from cka_probe.lab.training.sampling import AugmentedDataset, Samples, StepBatchSampler, batches, seed_of
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, seed_of, step_batches
 from cka_probe.models.backbone import Backbone
 
 
@@ -106,7 +106,8 @@ class Trainer:
         self.folder, self.resume_point = folder, folder / "resume.pt"
         decay = (stage.weight_decay, stage.layer_decay, stage.undecayed)
         groups = parameter_groups(objective.backbone, objective.head, *decay)
-        self.model, self.optimiser = accelerator.prepare(objective, adamw(groups))
+        optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))  # the rate is set before each step
+        self.model, self.optimiser = accelerator.prepare(objective, optimiser)
         self.step = 0  # number of finished steps
 
     def run(self, progress: StepCallback | None = None, workers: int = 0) -> None:
@@ -304,7 +305,7 @@ class Trainer:
         """Yield this process's batches, each one part of a step, on its device."""
         accelerator = self.accelerator
         part = self.stage.batch // self.stage.accumulate
-        steps = StepBatchSampler(positions, part, accelerator.process_index, accelerator.num_processes)
+        steps = step_batches(positions, part, accelerator.process_index, accelerator.num_processes)
         for batch in batches(views, steps, workers, pin=accelerator.device.type == "cuda"):
             yield {name: field.to(accelerator.device, non_blocking=True) for name, field in batch.items()}
 

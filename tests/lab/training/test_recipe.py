@@ -12,7 +12,7 @@ from cka_probe.errors import RecipeError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
 from cka_probe.lab.training.optimizer import SCHEDULES, depths, multiplier, parameter_groups
 from cka_probe.lab.training.recipe import bundled, parse_toml, read_recipe
-from cka_probe.lab.training.sampling import StepBatchSampler, seed_of
+from cka_probe.lab.training.sampling import seed_of, step_batches
 from cka_probe.lab.training.start import resized
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
@@ -251,10 +251,10 @@ def test_groups_hold_every_parameter_once_and_norms_do_not_decay(name, layer_dec
 
 
 def test_processes_share_a_step_between_them():
-    one = list(StepBatchSampler(range(8, 20), 4, 0, 1))
-    two = [list(StepBatchSampler(range(8, 20), 4, rank, 2)) for rank in (0, 1)]
+    one = [list(step) for step in step_batches(range(8, 20), 4, 0, 1)]
+    two = [step_batches(range(8, 20), 4, rank, 2) for rank in (0, 1)]
     assert one == [[8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18, 19]]
-    assert [sorted(a + b) for a, b in zip(*two, strict=True)] == one
+    assert [sorted([*a, *b]) for a, b in zip(*two, strict=True)] == one
     assert seed_of(0, "a", 1) != seed_of(0, "a", 2)
     assert 0 <= seed_of("x") < 2**63
 
