@@ -157,9 +157,7 @@ def read_contents(path: Path) -> Contents:
         kind = f"a {type(loaded).__name__}"
         if isinstance(loaded, dict):
             kind = f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
-        raise CheckpointError(
-            f"{path}: expected a dict of named tensors, found {kind}; save the model's state_dict()"
-        )
+        raise CheckpointError(f"{path}: expected a dict of named tensors, found {kind}; save the model's state_dict()")
     return Contents(path, container, tensors, values | _config_values(path))
 
 
