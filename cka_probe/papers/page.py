@@ -33,9 +33,8 @@ from cka_probe.papers.claims import (
     num_tested,
 )
 from cka_probe.papers.evidence import StudyEvidence
+from cka_probe.papers.figures import FigureWriter, StudyFigure
 from cka_probe.papers.tables import plain_table, signed
-
-SUFFIXES = ("png", "pdf")
 
 COUNTS = {
     HOLDS: "hold",
@@ -44,23 +43,6 @@ COUNTS = {
     UNDEFINED: "are undefined",
     NOT_RUN: "were not run",
 }
-
-
-@dataclass(frozen=True)
-class StudyFigure:
-    """A figure of the page.
-
-    Attributes:
-        stem: Name of its files.
-        caption: What it shows.
-        paths: Its files, the image for the page first; none if there was nothing to draw.
-        missing: What of it was not run.
-    """
-
-    stem: str
-    caption: str
-    paths: Sequence[Path] = ()
-    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +56,7 @@ class Paper:
         load: Opens a study.
         tables: Returns the tables by name.
         texts: Returns a table as Markdown and LaTeX, or `None` for one that is written as CSV only.
-        figures: Draws all figures into a folder.
+        figures: Draws all figures, in the order of the page.
         page: Returns the page as Markdown.
     """
 
@@ -84,7 +66,7 @@ class Paper:
     load: Callable[[str | Path], Any]
     tables: Callable[[Any], dict[str, pd.DataFrame]]
     texts: Callable[[str, pd.DataFrame], tuple[str, str] | None]
-    figures: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], Path], list[StudyFigure]]
+    figures: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], FigureWriter], list[StudyFigure]]
     page: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], Sequence[StudyFigure]], str]
 
 
@@ -108,14 +90,9 @@ def write_report(folder: str | Path, paper: Paper) -> Path:
         _write(path.with_suffix(".csv"), _as_csv(table))
         for suffix, text in zip((".md", ".tex"), paper.texts(name, table) or (), strict=False):
             _write(path.with_suffix(suffix), text)
-    figures = paper.figures(evidence, rows, tables, report / "figures")
+    figures = paper.figures(evidence, rows, tables, FigureWriter(report / "figures"))
     _write(evidence.paths.page, paper.page(evidence, rows, tables, figures))
     return evidence.paths.page
-
-
-def figure_paths(path: Path) -> list[Path]:
-    """Return the files of a figure; `path` has no suffix."""
-    return [path.with_name(f"{path.name}.{suffix}") for suffix in SUFFIXES]
 
 
 def summary_line(rows: Sequence[TestedClaim]) -> str:
@@ -132,9 +109,7 @@ def negative_results(rows: Sequence[TestedClaim]) -> list[str]:
         if row.verdict == FAILS
     ]
     lines += [
-        f'- Cannot be tested: "{row.statement}". Reason: {row.finding.reason}.'
-        for row in rows
-        if row.verdict == UNDEFINED
+        f'- Cannot be tested: "{row.statement}". Reason: {row.reason}.' for row in rows if row.verdict == UNDEFINED
     ]
     return [*lines, ""] if lines else []
 

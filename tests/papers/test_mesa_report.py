@@ -18,8 +18,8 @@ from cka_probe.papers.mesa.tables_and_figures import (
     PUBLISHED,
     absences,
     all_tables,
-    layer_rows,
     score_rows,
+    similarity_rows,
 )
 
 U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
@@ -130,7 +130,7 @@ def test_published_numbers_agree_with_each_other_and_name_arms_and_sources():
 
 def test_layers_have_their_spread_and_undefined_ones_are_named(tmp_path):
     study(tmp_path)
-    rows = layer_rows(MesaEvidence.load(tmp_path)).set_index(["arm", "index"])
+    rows = similarity_rows(MesaEvidence.load(tmp_path)).set_index(["arm", "index"])
     assert rows.loc[("MP", 8), "diagonal_value"] == pytest.approx(0.4)
     assert rows.loc[("MP", 4), "spread"] == pytest.approx(0.5)
     assert rows.loc[("no pre-training", 3), "top_state"] == "undefined"
@@ -155,7 +155,7 @@ def test_seeds_that_lack_something_are_named(tmp_path):
     lines = absences(MesaEvidence.load(tmp_path))
     assert any(line.startswith("MP+GP: without scores in distribution (seeds 1), scores out of") for line in lines)
     rows = {row.name: row for row in judge_claims(MesaEvidence.load(tmp_path), CLAIMS, CONTROLS)}
-    assert rows["rmse_gp"].finding.runs[1] is None
+    assert rows["rmse_gp"].runs[1] is None
     assert "2 of 3 seeds" in rows["rmse_gp"].verdict_text or "equal seeds" in rows["rmse_gp"].verdict_text
 
 
@@ -186,6 +186,6 @@ def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
 def test_every_claim_has_a_figure_and_every_stage_an_arm():
     assert {claim.figure for claim in (*CLAIMS, *CONTROLS)} <= {*GRIDS, "scores_in", "scores_out"}
     stages = {stage for arm in (*ARMS, *CONTROL_ARMS) for stage in (arm.pre, arm.tuned)}
-    shown = {stage for grid in GRIDS.values() for panel in grid.panels for stage in (panel.x, panel.y)}
+    shown = {stage for grid in GRIDS.values() for pair in grid.pairs.values() for stage in pair[:2]}
     assert shown <= stages
     assert [arm.name for arm in ROOMS] == ["MP", "MP+GP", "MP+GP+SP"]

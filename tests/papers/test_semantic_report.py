@@ -35,6 +35,7 @@ from cka_probe.papers.depth_to_semantic.tables import (
     published,
 )
 from cka_probe.papers.evidence import RunKey
+from cka_probe.papers.figures import FigureWriter
 
 PARTING = [0.9, 0.9, 0.9, 0.9, 0.3, 0.3, 0.2, 0.1, 0.1]
 RIGHT = {"none": 0.6, "classification": 0.7, "video": 0.8}
@@ -107,7 +108,7 @@ def test_the_same_study_gives_the_same_bytes(written, tmp_path):
     folder, readme = written
     evidence = SemanticEvidence.load(folder)
     rows, tables = judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence)
-    again = write_page(evidence, rows, tables, draw_figures(evidence, rows, tables, tmp_path))
+    again = write_page(evidence, rows, tables, draw_figures(evidence, rows, tables, FigureWriter(tmp_path)))
     assert again == readme.read_text("utf-8")
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (folder / "report" / "figures" / path.name).read_bytes(), path.name
@@ -127,7 +128,7 @@ def test_trials_of_one_seed_decide_and_are_said_to_be_of_one_pretraining(tmp_pat
     study(tmp_path, trials=(0, 1, 2), jitter=0.01)
     rows = judged(tmp_path)
     assert rows["depth_none"].verdict == "holds"
-    assert set(rows["depth_none"].finding.runs) == {0, 1, 2}
+    assert set(rows["depth_none"].runs) == {0, 1, 2}
     assert rows["classes_none"].verdict_text == "undecided (equal trials: not different runs)"
     values = [100 * (iou_of(0.8 + 0.01 * trial) - iou_of(0.6)) for trial in range(3)]
     assert rows["depth_none"].value == pytest.approx(np.mean(values), abs=0.05)
@@ -138,7 +139,7 @@ def test_trials_of_several_seeds_are_averaged_first(tmp_path):
     study(tmp_path, trials=(0, 1), seeds=(0, 1), jitter=0.004)
     row = judged(tmp_path)["depth_none"]
     trials = [[100 * (iou_of(0.8 + 0.004 * (trial + 10 * seed)) - iou_of(0.6)) for trial in (0, 1)] for seed in (0, 1)]
-    assert list(row.finding.runs.values()) == pytest.approx(np.mean(trials, 1), abs=0.05)
+    assert list(row.runs.values()) == pytest.approx(np.mean(trials, 1), abs=0.05)
     assert "over 2 seeds, the trials of a seed averaged first" in page(tmp_path)
 
 
@@ -168,7 +169,7 @@ def test_a_loss_that_stopped_being_a_number_is_told_from_what_was_not_run(tmp_pa
     writer.diverged(Case("video", size="high"))
     row = judged(tmp_path)["high_resolution"]
     assert row.verdict == "undefined"
-    assert "the loss of video~kitti~skip~all~high stopped being a number" in row.finding.reason
+    assert "the loss of video~kitti~skip~all~high stopped being a number" in row.reason
     lines = absences(SemanticEvidence.load(tmp_path))
     assert any("loss stopped being a number: depth from video, twice the size (1 of 1)" in line for line in lines)
     assert "flow" not in " ".join(line for line in lines if line.startswith("table2"))

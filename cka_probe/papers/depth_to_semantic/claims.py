@@ -70,7 +70,7 @@ def of_curves(statistic: Callable[..., Estimate], better: Case, worse: Case) -> 
     def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
         if failed := _diverged(evidence, run, better, worse):
             return failed
-        curves = [evidence.validation(case, run) for case in (better, worse)]
+        curves = [evidence.curves(case, run)[1] for case in (better, worse)]
         return None if any(table is None for table in curves) else statistic(*curves)
 
     return Statistic(compute)

@@ -118,15 +118,11 @@ class SemanticEvidence(StudyEvidence):
             return None
         return folder / "predictions"
 
-    def log(self, case: Case, run: RunKey) -> pd.DataFrame | None:
-        """Return the rows of a run's training log, or `None`."""
-        folder = self.run_folder(case, run)
-        return None if folder is None else read_log(folder / SEGMENT / "log.csv")
-
-    def validation(self, case: Case, run: RunKey) -> pd.DataFrame | None:
-        """Return what was measured on held-out images while a run trained, or `None`."""
-        folder = self.run_folder(case, run)
-        return None if folder is None else read_log(folder / SEGMENT / "validation.csv")
+    def curves(self, case: Case, run: RunKey) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Return a run's training log and what was measured on held-out images meanwhile; `None` where not run."""
+        if (folder := self.run_folder(case, run)) is None:
+            return None, None
+        return read_log(folder / SEGMENT / "log.csv"), read_log(folder / SEGMENT / "validation.csv")
 
     def pretraining_log(self, seed: int, arm: str) -> pd.DataFrame | None:
         """Return the training log of an arm, or `None`."""

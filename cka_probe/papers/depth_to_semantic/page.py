@@ -20,7 +20,8 @@ from cka_probe.papers.depth_to_semantic.figures import draw_figures
 from cka_probe.papers.depth_to_semantic.study import ALL, ARMS, MAIN, QUIRKS, SCALES, TABLES, Scale
 from cka_probe.papers.depth_to_semantic.tables import absences, all_tables, heading, pixels, table_texts
 from cka_probe.papers.evidence import RunKey
-from cka_probe.papers.page import Paper, StudyFigure
+from cka_probe.papers.figures import StudyFigure
+from cka_probe.papers.page import Paper
 from cka_probe.papers.tables import as_markdown, claim_texts, layer_texts, score_texts
 
 SOURCE = "Lao et al., On the Viability of Monocular Depth Pre-training for Semantic Segmentation, ECCV 2024"
@@ -155,7 +156,7 @@ def interval_note(evidence: SemanticEvidence) -> str:
 
 
 def _opening(evidence: SemanticEvidence, rows: Sequence[TestedClaim]) -> list[str]:
-    claims = [row for row in rows if not row.claim.of]
+    claims = [row for row in rows if not row.of]
     seeds, trials = (", ".join(map(str, numbers)) for numbers in (evidence.seeds, evidence.trials))
     return [
         f"# Depth-to-Semantic, reproduced at scale `{evidence.study['scale']}`",
@@ -177,9 +178,10 @@ def _claims(evidence: SemanticEvidence, rows: Sequence[TestedClaim], stems: set[
         "",
     ]
     for words, group in GROUPS.values():
-        group_rows = [row for row in rows if row.claim in group or row.claim.of in {claim.name for claim in group}]
+        names = {claim.name for claim in group}
+        group_rows = [row for row in rows if row.name in names or row.of in names]
         lines += [f"### {words}", "", claim_texts(group_rows, stems, evidence.repeats)]
-        lines += page.negative_results([row for row in group_rows if not row.claim.of or row.verdict == UNDEFINED])
+        lines += page.negative_results([row for row in group_rows if not row.of or row.verdict == UNDEFINED])
     return [*lines, page.correction_note(rows, evidence.repeats, over), ""]
 
 

@@ -174,13 +174,10 @@ class MesaEvidence(StudyEvidence):
         path = self.paths.predictions(self._known(seed), stage, domain)
         return path if (path / NOTE).exists() else None
 
-    def log(self, seed: int, stage: str) -> pd.DataFrame | None:
-        """Return the rows of a stage's training log, or `None`."""
-        return read_log(self._run(seed) / stage / "log.csv")
-
-    def validation(self, seed: int, stage: str) -> pd.DataFrame | None:
-        """Return the rows of a stage's evaluations during training, or `None`."""
-        return read_log(self._run(seed) / stage / "validation.csv")
+    def curves(self, seed: int, stage: str) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Return the rows of a stage's training log and of its evaluations during training, `None` where not run."""
+        folder = self._run(seed) / stage
+        return read_log(folder / "log.csv"), read_log(folder / "validation.csv")
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cka_probe import registry
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers import page
 from cka_probe.papers.claims import UNDEFINED, TestedClaim, with_controls
+from cka_probe.papers.figures import StudyFigure
 from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
 from cka_probe.papers.mesa.evidence import VARIANTS, MesaEvidence
 from cka_probe.papers.mesa.study import NEEDED, SCALES, STANDS_FOR
@@ -25,7 +26,7 @@ from cka_probe.papers.mesa.tables_and_figures import (
     draw_figures,
     table_texts,
 )
-from cka_probe.papers.page import Paper, StudyFigure
+from cka_probe.papers.page import Paper
 from cka_probe.papers.tables import claim_texts, layer_texts, score_texts
 
 SOURCE = "Khan et al., PMLR 243:116-132, 2024"
@@ -88,7 +89,7 @@ def interval_note(evidence: MesaEvidence) -> str:
 
 
 def _claims_section(evidence: MesaEvidence, rows: Sequence[TestedClaim], stems: set[str]) -> list[str]:
-    claims = [row for row in rows if not row.claim.of]
+    claims = [row for row in rows if not row.of]
     seeds = ", ".join(map(str, evidence.seeds))
     return [
         f"# MeSa, reproduced at scale `{evidence.study['scale']}`",
@@ -151,7 +152,7 @@ def _controls_section(rows: Sequence[TestedClaim], stems: set[str]) -> list[str]
         "is not due to learning rates.",
         "",
         claim_texts(shown, stems),
-        *page.negative_results([row for row in shown if row.claim.of and row.verdict == UNDEFINED]),
+        *page.negative_results([row for row in shown if row.of and row.verdict == UNDEFINED]),
         "Variants of a similarity:",
         "",
         *(f"- `{name}`: {words}" for name, words in VARIANTS.items()),
