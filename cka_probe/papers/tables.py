@@ -286,11 +286,6 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def plain_table(rows: pd.DataFrame) -> str:
-    """Return rows of words and counts as Markdown, the first column as the names of the rows."""
-    return as_markdown(rows.set_index(rows.columns[0]))
-
-
 def _run_value(value: float | None) -> str:
     return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
 

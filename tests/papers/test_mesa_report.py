@@ -10,7 +10,7 @@ from helpers.mesa_study import Writer
 from cka_probe.papers.claims import judge_claims
 from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
 from cka_probe.papers.mesa.evidence import MesaEvidence
-from cka_probe.papers.mesa.page import command, data_rows, departures, write_page, write_report
+from cka_probe.papers.mesa.page import PAPER, departures
 from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, ROOMS, SCALES
 from cka_probe.papers.mesa.tables_and_figures import (
     GRIDS,
@@ -21,6 +21,7 @@ from cka_probe.papers.mesa.tables_and_figures import (
     score_rows,
     similarity_rows,
 )
+from cka_probe.papers.page import Report, write_report
 
 U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
 
@@ -40,14 +41,14 @@ def study(folder, seeds=(0,)):
 
 def page(folder):
     evidence = MesaEvidence.load(folder)
-    return write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
+    return Report.of(PAPER, evidence).page()
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     study(folder)
-    return folder, write_report(folder)
+    return folder, write_report(folder, PAPER)
 
 
 def test_a_report_has_its_page_tables_and_figures(written):
@@ -167,12 +168,12 @@ def test_conditions_are_read_from_the_study(tmp_path):
     assert "Cells of 16 pixels are hidden" in told
     assert "swinv2_micro" in told
     assert "Procedural images stand for LSUN, ImageNet, videos of NYUv2, NYUv2, iBims-1" in told
-    assert command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
+    assert PAPER.command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
     writer.study(data={"nyuv2": "/somewhere/nyuv2"}, settings=["mp.steps=700"])
     evidence = MesaEvidence.load(tmp_path)
     assert "stand for LSUN, ImageNet, videos of NYUv2, iBims-1:" in " ".join(departures(evidence))
-    assert data_rows(evidence).set_index("data").loc["nyuv2", "was"] == "given by path"
-    assert command(evidence).endswith("--out OUT --set data.nyuv2=DIR --set mp.steps=700")
+    assert PAPER.data_rows(evidence).set_index("data").loc["nyuv2", "was"] == "given by path"
+    assert PAPER.command(evidence).endswith("--out OUT --set data.nyuv2=DIR --set mp.steps=700")
     assert "/somewhere" not in page(tmp_path)
 
 

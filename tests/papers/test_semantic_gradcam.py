@@ -13,10 +13,11 @@ from cka_probe.papers.claims import judge_claims
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, NO_MAP
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import draw_maps
-from cka_probe.papers.depth_to_semantic.page import maps_note, write_page
+from cka_probe.papers.depth_to_semantic.page import PAPER, maps_note
 from cka_probe.papers.depth_to_semantic.study import Case
-from cka_probe.papers.depth_to_semantic.tables import alignment_rows, all_tables
+from cka_probe.papers.depth_to_semantic.tables import alignment_rows
 from cka_probe.papers.figures import FigureWriter
+from cka_probe.papers.page import Report
 
 ARMS = ("none", "classification", "video")
 
@@ -76,7 +77,7 @@ def test_maps_that_are_all_zero_have_no_number_and_say_so(tmp_path):
     row = judged(evidence)["maps_none"]
     assert (row.verdict, row.reason) == ("undefined", f"seed 0: {NO_MAP}")
     assert judged(evidence)["maps_none_signed"].verdict == "undecided"
-    text = write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
+    text = Report.of(PAPER, evidence).page()
     assert 'Cannot be tested: "Grad-CAM maps follow the outlines of classes better: depth > none"' in text
 
 
@@ -85,10 +86,10 @@ def test_without_maps_the_page_says_not_run(tmp_path):
     writer.run(Case("none"), 0.6)
     evidence = SemanticEvidence.load(tmp_path)
     assert judged(evidence)["maps_none"].verdict == "not run"
-    assert maps_note(evidence) == ["Not run.", ""]
+    assert maps_note(evidence) == "Not run."
     drawn = draw_maps(evidence, FigureWriter(tmp_path))
     assert (list(drawn.paths), len(drawn.missing)) == ([], 4)
-    text = write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [drawn])
+    text = Report.of(PAPER, evidence).page()
     assert "do Grad-CAM maps follow the outlines of classes?\n\nNot run.\n" in text
 
 

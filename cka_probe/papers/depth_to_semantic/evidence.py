@@ -26,7 +26,7 @@ the end, in percent of the last step. It measures speed alone, and is undefined 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -291,19 +291,6 @@ def value_of(scores: LabelScores, measure: str, interval: bool = True) -> Estima
     if interval and math.isfinite(value):
         low, high = (float(end) for end in scores.intervals().loc[name, ["low", "high"]])
     return Estimate(times * value, times * low, times * high, "" if math.isfinite(value) else f"no image has {name}")
-
-
-def least(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the least of several; its interval is from the least lower end to the least upper end.
-
-    Raises:
-        DataError: There is none.
-    """
-    if not estimates:
-        raise DataError("expected an estimate to take the least of, found none; pass at least one")
-    values, low, high = (np.array([getattr(e, end) for e in estimates]) for end in ("value", "low", "high"))
-    reason = "; ".join(dict.fromkeys(estimate.undefined for estimate in estimates if estimate.undefined))
-    return Estimate(float(values.min()), float(low.min()), float(high.min()), reason)  # NaN wins
 
 
 def area(steps: np.ndarray, values: np.ndarray) -> float:
