@@ -100,9 +100,9 @@ SAME_IMAGES = (
 
 INTERVALS = {
     "seeds": "Intervals are 95 %, by Student's t over {num} seeds, the trials of a seed averaged first. " + SAME_IMAGES,
-    "trials": "Intervals are 95 %, by Student's t over {num} trials of one pre-training, as the paper's are: each draws "
-    "other training images, another head and another order. How the numbers vary over pre-trainings is not in them. "
-    + SAME_IMAGES,
+    "trials": "Intervals are 95 %, by Student's t over {num} trials of one pre-training, as the paper's are: each "
+    "draws other training images, another head and another order. How the numbers vary over pre-trainings is not in "
+    "them. " + SAME_IMAGES,
     "one": "Intervals are 95 %, over test images, of one trial of one seed. Another gives other numbers, and these "
     "intervals do not say by how much: nothing is decided by one trial.",
 }
