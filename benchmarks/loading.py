@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.scenes import Settings, make_scenes
-from cka_probe.lab.training.sampling import AugmentedDataset, Samples, StepBatchSampler, batches
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, step_batches
 
 FLOOR = "torchvision ImageFolder"
 IMAGES, SEQUENCES = frozenset({"image"}), frozenset({"image", "sources", "source_T_target", "K"})
@@ -114,7 +114,7 @@ def our_epochs(root: Path, options: argparse.Namespace) -> list[tuple[str, int, 
             views, count = AugmentedDataset(samples, Untouched(), 0, train=True), len(samples)
             names = ("cache, first epoch", "cache, second epoch") if kept else ("no cache",)
             for number, name in enumerate(names):
-                steps = StepBatchSampler(range(number * count, (number + 1) * count), options.batch, 0, 1)
+                steps = step_batches(range(number * count, (number + 1) * count), options.batch, 0, 1)
                 loader = batches(views, steps, options.workers, pin=False)
                 found.append((f"{what}, {name}", *epoch(lambda loader=loader: map(images_of, loader))))
     return found

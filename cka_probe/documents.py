@@ -18,7 +18,7 @@ from cka_probe.files import atomic_write
 SUFFIXES = (".json", ".csv")
 
 SCORES = ("scores", "a scores.json of `ckaprobe evaluate`", "run the evaluation again")
-"""What most documents hold, which file that is, and how to create it again."""
+"""For messages about most documents: what they are, the file they are in, and how to create them again."""
 
 
 class Document:

@@ -1,20 +1,20 @@
-"""The errors a user can cause, and nothing else.
+"""The errors that a user can cause.
 
-Each says in one line what was expected, what was found and what to do. The command line prints that line
-and exits with 2; whatever is not a `CkaProbeError` is a bug and keeps its traceback.
+Each message is one line: what was expected, what was found and what to do. The command line prints it and exits with 2.
+Any other exception is a bug and keeps its traceback.
 """
 
 
 class CkaProbeError(Exception):
-    """Something a user can put right; `str(error)` is one line: expected, found, what to do."""
+    """An error that the user can fix; `str(error)` is one line: expected, found, what to do."""
 
 
 class UnknownNameError(CkaProbeError):
-    """A name that stands in no table (architecture, dataset, task, measure, figure, recipe, option)."""
+    """A name that does not exist (of an architecture, dataset, task, measure, figure, recipe or option)."""
 
 
 class CheckpointError(CkaProbeError):
-    """A file or reference that is not a model we can load, or does not fit the architecture it was given."""
+    """A file or reference that is not a model, or does not fit its architecture."""
 
 
 class LayerError(CkaProbeError):
@@ -22,32 +22,32 @@ class LayerError(CkaProbeError):
 
 
 class DataError(CkaProbeError):
-    """Images or samples that are missing, unreadable, too few, or not the ones expected."""
+    """Images or samples that are missing, unreadable, too few, or not the expected ones."""
 
 
 class FingerprintError(CkaProbeError):
-    """Fingerprints that cannot be compared: other images, other batches, other settings."""
+    """Fingerprints that cannot be compared: of other images, other batches or other settings."""
 
 
 class RecipeError(CkaProbeError):
-    """A recipe that does not say what it must, says something unknown, or asks for what its data cannot give."""
+    """A recipe that lacks a setting, has an unknown one, or needs what its data do not give."""
 
 
 class TrainingError(CkaProbeError):
-    """Training that cannot go on: a loss or gradient that is no number."""
+    """Training that cannot continue, because a loss or gradient is not finite."""
 
 
 class OutputError(CkaProbeError):
-    """A place that cannot be written to, or that holds something else already."""
+    """A path that cannot be written, or that has other contents already."""
 
 
 class OutOfMemoryError(CkaProbeError):
-    """The device has no room for this batch; the message names a batch to try."""
+    """A batch that does not fit into the memory of the device; the message names a batch to try."""
 
 
 class DeviceError(CkaProbeError):
-    """A device that is not here."""
+    """A device that does not exist on this machine."""
 
 
 class MissingExtraError(CkaProbeError):
-    """An optional package that is not installed; the message names the extra that brings it."""
+    """An optional package that is not installed; the message names the extra that installs it."""

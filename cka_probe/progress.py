@@ -1,7 +1,7 @@
-"""How long work reports how far it is."""
+"""The callback by which long work reports its progress."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int | None], None]
-"""Called as `progress(done, total)`: how many items are done so far, and how many there are in all, or None if
-that is not known. The first call has 0 items done."""
+"""Called as `progress(done, total)` with the number of items done so far and in all, which is None if not known. The
+first call has 0 items done."""

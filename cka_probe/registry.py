@@ -1,7 +1,7 @@
-"""Find a name in a table, or say what exists and what was probably meant.
+"""Look up names in tables, with suggestions for names that do not exist.
 
-A table is a plain dict. Its values are objects, or `"package.module:name"` strings for objects whose module is imported
-when they are first asked for, so that a table costs nothing to import.
+A table is a plain dict. Its values are objects, or `"package.module:name"` strings of objects whose module is imported
+on first use, so that a table costs nothing to import.
 """
 
 import re
@@ -27,15 +27,15 @@ EXTRAS = {
 
 
 def get(table: Mapping[str, Any], name: str, kind: str) -> Any:
-    """Return `table[name]`, imported first where the table holds a `"module:name"` string.
+    """Return `table[name]`, imported if the table has a `"module:name"` string.
 
     Args:
-        table: What exists, by name.
-        name: What was asked for.
-        kind: What the table holds, in one word for the message ("architecture").
+        table: Objects by name.
+        name: The name to look up.
+        kind: What the objects are, in one word for messages ("architecture").
 
     Raises:
-        UnknownNameError: There is no such name; the message lists the nearest names first and then all of them.
+        UnknownNameError: There is no such name; the message has the nearest names, then all of them.
         MissingExtraError: The object needs a package that is not installed.
 
     >>> get({"flatten": 1, "gap": 2}, "gap", "features")
@@ -53,7 +53,7 @@ def get(table: Mapping[str, Any], name: str, kind: str) -> Any:
 
 
 def resolve(entry: Any) -> Any:
-    """Return the object that an entry of a table means: imported from `"module:name"`, all else as it is.
+    """Return the object of a table's entry: imported if it is a `"module:name"` string, else the entry itself.
 
     Raises:
         MissingExtraError: The module needs a package that is not installed.

@@ -98,7 +98,7 @@ def _draw(dataset: Any, spec: str, out: Path, count: int | None) -> list[Path]:
     """Draw the contact sheet and return its path; none if nothing on it could be read."""
     from cka_probe.images.classes import numbered
     from cka_probe.lab.datasets.check import evenly_spaced, read_valid_fields
-    from cka_probe.lab.datasets.statistics.maps import class_names
+    from cka_probe.lab.datasets.map_statistics import class_names
     from cka_probe.plotting import save
     from cka_probe.plotting.contact_sheet import DPI, ContactSheet, SampleTile, fitting
 

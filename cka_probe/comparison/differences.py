@@ -33,7 +33,7 @@ from cka_probe.similarity.resampling import holm
 LEVEL = 0.05
 
 Comparison = tuple[Fingerprint, Fingerprint] | SimilarityMatrix | str | Path
-"""A pair of fingerprints, x and y; a result; or a folder of `ckaprobe compare`, or the result.json in one."""
+"""A pair of fingerprints, x and y; a result; or a folder that `ckaprobe compare` wrote, or its result.json."""
 
 StandardErrors = tuple[np.ndarray, np.ndarray | int]
 """Standard errors (rows, columns), and their degrees of freedom."""
@@ -44,8 +44,8 @@ class _Source:
     """One of the two comparisons: its result, its fingerprints, or both.
 
     Attributes:
-        result: The result, if the comparison has one.
-        sides: The fingerprints of x and y, or () if they were not kept.
+        result: The result, if there is one.
+        sides: The fingerprints of x and y, or () if they were not saved.
     """
 
     result: SimilarityMatrix | None
@@ -82,7 +82,7 @@ def difference(
     if how == PAIRED:
         errors = _paired_errors(sources[0].sides, sources[1].sides, measure, estimator)
     else:
-        errors = _combine([_standard_errors(result) for result in results], add=how == BOUND)
+        errors = _unpaired_errors(results, bound=how == BOUND)
     return _subtract(results, how, *errors)
 
 
@@ -104,7 +104,7 @@ def _read(comparison: Comparison, which: str) -> _Source:
 
 
 def _read_folder(path: Path) -> _Source:
-    """Return the result in a folder, and its fingerprints if both were kept."""
+    """Return the result in a folder, and its fingerprints if both were saved."""
     if not path.is_dir():
         return _Source(SimilarityMatrix.load(path))
     result, paths = SimilarityMatrix.load(path / "result.json"), [path / f"{name}.fingerprint" for name in "xy"]
@@ -131,7 +131,7 @@ def _common(names: list[str], default: str, kind: str) -> str:
     if len(set(names)) > 1:
         raise DataError(
             f"expected two comparisons by the same {kind}, found {names[0]} and {names[1]}; repeat one of them, or "
-            f"name the {kind} if fingerprints were kept"
+            f"name the {kind} if fingerprints were saved"
         )
     return names[0] if names else default
 
@@ -161,10 +161,10 @@ def _check_same_layers(first: SimilarityMatrix, second: SimilarityMatrix) -> Non
         names = [[axis.name for axis in layers] for layers in axes]
         if names[0] != names[1]:
             index = next((i for i, (a, b) in enumerate(zip(*names, strict=False)) if a != b), min(map(len, names)))
-            here = [layers[index] if index < len(layers) else "none" for layers in names]
+            pair = [layers[index] if index < len(layers) else "none" for layers in names]
             raise DataError(
                 f"expected the same layers of {side} in both comparisons, found {len(names[0])} and {len(names[1])}, "
-                f"at {index} {here[0]} and {here[1]}; compare both with the same --layers"
+                f"at {index} {pair[0]} and {pair[1]}; compare both with the same --layers"
             )
     features = [result.settings["features"] for result in (first, second)]
     if features[0] != features[1]:
@@ -200,22 +200,22 @@ def _paired_errors(
     return error.numpy(), freedom
 
 
-def _standard_errors(result: SimilarityMatrix) -> StandardErrors:
-    """Return the standard errors behind a result's intervals, from the wider half: the other may be clipped."""
-    margin = np.fmax(result.values - result.low, result.high - result.values)
-    freedom = result.num_examples - 1
-    return margin / stdtrit(freedom, 0.975), freedom
+def _unpaired_errors(results: list[SimilarityMatrix], *, bound: bool) -> StandardErrors:
+    """Return standard errors from the wider halves of two results' intervals, which are not clipped.
 
-
-def _combine(errors: list[StandardErrors], *, add: bool) -> StandardErrors:
-    """Return the standard errors of a difference: an upper bound (`add`), or those of independent values."""
-    (first, free_first), (second, free_second) = errors
-    if add:
-        return first + second, min(free_first, free_second)
+    Args:
+        results: The two results.
+        bound: Return an upper bound for dependent values, not the errors of independent ones.
+    """
+    margins = [np.fmax(result.values - result.low, result.high - result.values) for result in results]
+    first_freedom, second_freedom = (result.num_examples - 1 for result in results)
+    first, second = margins[0] / stdtrit(first_freedom, 0.975), margins[1] / stdtrit(second_freedom, 0.975)
+    if bound:
+        return first + second, min(first_freedom, second_freedom)
     square = first**2 + second**2
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = square**2 / (first**4 / free_first + second**4 / free_second)
-    return np.sqrt(square), np.where(np.isfinite(freedom), freedom, free_first)
+        freedom = square**2 / (first**4 / first_freedom + second**4 / second_freedom)
+    return np.sqrt(square), np.where(np.isfinite(freedom), freedom, first_freedom)
 
 
 def _subtract(
@@ -228,13 +228,15 @@ def _subtract(
         p_values = np.where((values == 0) & (error == 0), 1.0, 2 * stdtr(freedom, -np.abs(values) / error))
     p_values = np.where(np.isfinite(values), p_values, np.nan)
     margin = stdtrit(freedom, 0.975) * error
-    settings: dict[str, Any] = {
-        name: first.settings.get(name) for name in ("measure", "title", "estimator", "features", "batch")
-    }
     low, high = first.settings.get("range", (0.0, 1.0))
-    settings |= {"range": [low - high, high - low], "level": LEVEL, "correction": "Holm"}
-    settings |= {"images": [result.images["hash"] for result in results]}
-    settings |= {"models": [[result.x.hash, result.y.hash] for result in results]}
+    settings: dict[str, Any] = {
+        **{name: first.settings.get(name) for name in ("measure", "title", "estimator", "features", "batch")},
+        "range": [low - high, high - low],
+        "level": LEVEL,
+        "correction": "Holm",
+        "images": [result.images["hash"] for result in results],
+        "models": [[result.x.hash, result.y.hash] for result in results],
+    }
     return DifferenceMatrix(
         values=values,
         low=values - margin,

@@ -1,9 +1,9 @@
 """A model's fingerprint: the centred Grams of its layers over one fixed list of images.
 
-It holds all that CKA and its kin need of a model: a file of about a megabyte that can be stored, sent, and compared
-with any other fingerprint of the same images, with no weights, no data and no forward pass. It is a safetensors file
-(reading it executes nothing). For each batch it has the upper triangles of the Grams, float64, and as JSON in the
-header the layers, the hashes of model and images, and the settings.
+It has all that CKA and other similarities of Grams need of a model: a file of about a megabyte that can be compared
+with any other fingerprint of the same images, without weights, data or a forward pass. The file is a safetensors file,
+and reading it executes nothing. Its tensors are the upper triangles of the Grams of each batch, float64; its header
+has, as JSON, the layers, the hashes of model and images, and the settings.
 """
 
 import json
@@ -31,7 +31,7 @@ class Settings:
     """How images are chosen and models are run; part of every fingerprint and result.
 
     Attributes:
-        num: At most so many images.
+        num: Largest number of images.
         batch: Images in a batch; `None` for 64, or the batches of an iterable.
         seed: Seed of the choice of images and of the permutations.
         features: `flatten`, `gap` or `tokens`.
@@ -69,7 +69,7 @@ class Fingerprint:
         source: Where the images came from.
         settings: How the images were chosen and the model was run.
         skipped: Unreadable images that were skipped.
-        versions: Versions of the packages that made it.
+        versions: Versions of the packages that computed it.
         shapes: Per layer, the shape of its activation for one image; empty in older files.
     """
 
@@ -104,7 +104,7 @@ class Fingerprint:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the fingerprint; same fingerprint, same bytes."""
+        """Write the fingerprint to a file, with the same bytes for the same fingerprint."""
         tensors = {}
         for number, stack in enumerate(self.grams):
             rows, columns = torch.triu_indices(stack.shape[-1], stack.shape[-1])
@@ -179,12 +179,12 @@ def check_same_images(x: Fingerprint, y: Fingerprint) -> None:
         same = len(set(x.images) & set(y.images))
         order = ", in another order" if same == len(x.images) == len(y.images) else ""
         raise FingerprintError(
-            f"the fingerprints saw different images: {len(x.images)} from {x.source} and {len(y.images)} from "
+            f"the fingerprints are of different images: {len(x.images)} from {x.source} and {len(y.images)} from "
             f"{y.source}, {same} in common{order}; recompute one of them with the other's --data, --num and --seed"
         )
     sizes = [[stack.shape[-1] for stack in side.grams] for side in (x, y)]
     if sizes[0] != sizes[1]:
         raise FingerprintError(
-            f"the fingerprints saw the images in different batches, of {sizes[0][0]} and of {sizes[1][0]}; "
+            f"the fingerprints are of different batches, of {sizes[0][0]} and of {sizes[1][0]}; "
             "recompute one of them with the other's --batch"
         )

@@ -1,11 +1,11 @@
-"""The results of comparisons: self-describing values, each one JSON file and one long-form table.
+"""The results of comparisons, each saved as a self-describing JSON file or a long-form table.
 
-A `SimilarityMatrix` is the result of one comparison, a `DifferenceMatrix` that of subtracting two. This module computes
-and draws nothing: figures are always redrawn from a result. The files hold no time stamp, so the same inputs give the
-same bytes. NaN is `null` in a file; a reason is always recorded with it.
+A `SimilarityMatrix` is the result of one comparison, a `DifferenceMatrix` that of subtracting two. Figures are always
+drawn from a result. The files have no time stamp, so the same inputs give the same bytes. NaN is `null` in a file,
+which also records the reason.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,11 +37,11 @@ class Side:
     """One of the two models of a comparison.
 
     Attributes:
-        reference: What the user called it.
-        architecture: What it is.
-        hash: SHA-256 over names, shapes and values of all its tensors.
+        reference: The user's name for it.
+        architecture: Its architecture.
+        hash: SHA-256 of names, shapes and values of all its tensors.
         preprocessing: Size, mean and std of its inputs.
-        notes: What a reader should know about how it was loaded.
+        notes: Remarks on how it was loaded.
     """
 
     reference: str
@@ -56,10 +56,9 @@ class Axis:
     """One layer on an axis of the matrix.
 
     Attributes:
-        name: The name shown to people.
+        name: Name in figures and tables.
         module: Dotted path in the model.
-        rms: Root mean square, over images and features, of the activation minus its mean over the
-            batch's images; what CKA sees of the layer, in the layer's own units.
+        rms: Root mean square, over images and features, of the activation minus its mean over the images of its batch.
         undefined: Why the layer has no similarity, or "".
         shape: Shape of its activation for one image; empty in older files.
     """
@@ -72,7 +71,7 @@ class Axis:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Axis":
-        """Return a layer as a file records it."""
+        """Return a layer from its entry in a file."""
         rms = np.nan if document["rms"] is None else document["rms"]
         return cls(**{**document, "rms": rms, "shape": tuple(document.get("shape", ()))})
 
@@ -85,20 +84,20 @@ class SimilarityMatrix(Document):
         values: (rows, columns) float64; NaN where undefined.
         low: Lower end of the 95 % interval, same shape.
         high: Upper end.
-        null: 95 % quantile of the value when the images of y are permuted; what chance alone reaches.
+        null: 95 % quantile of the value when the images of y are permuted: what chance alone reaches.
         p_values: One-sided permutation p-value of each cell, (1 + #{permuted >= observed}) / (1 + permutations).
         rows: The layers of x.
         columns: The layers of y.
         terms: Per-batch terms whose sums give `values`: `xy` (batches, rows, columns), `xx` (batches, rows),
-            `yy` (batches, columns), and `weights` (batches,), the images in each batch. Of a measure that is a mean
-            over batches, `xy` is its value in each and `xx` and `yy` are 1.
-        num_examples: Images.
+            `yy` (batches, columns), and `weights` (batches,), the images in each batch. For a measure that is a mean
+            over batches, `xy` is its value in each batch, and `xx` and `yy` are 1.
+        num_examples: Number of images.
         x: The model on the rows.
         y: The model on the columns.
-        images: `hash` of the list of images and `source`, where they came from.
+        images: `hash` of the list of images, their `source`, and those that were `skipped`.
         settings: `measure`, its `title` and `range`, `estimator` (of CKA), `features`, `precision`, `preprocess`,
             `batch`, `permutations`, `seed` …
-        versions: Packages that made it.
+        versions: Versions of the packages that computed it.
     """
 
     noun: ClassVar[str] = "results"
@@ -124,15 +123,7 @@ class SimilarityMatrix(Document):
     def undefined(self) -> tuple[str, ...]:
         """One line for each layer without a similarity: which, and why."""
         sides = (("x", self.rows), ("y", self.columns))
-        lines = [f"{side} {axis.name}: {axis.undefined}" for side, axes in sides for axis in axes if axis.undefined]
-        return tuple(lines)
-
-    @property
-    def _measured_by(self) -> str:
-        """The measure for people; files that name none are of CKA."""
-        if self.settings.get("measure", "cka") == "cka":
-            return f"{self.settings['estimator']} CKA"
-        return str(self.settings.get("title", self.settings["measure"]))
+        return tuple(f"{side} {axis.name}: {axis.undefined}" for side, axes in sides for axis in axes if axis.undefined)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, null, p_value."""
@@ -161,12 +152,15 @@ class SimilarityMatrix(Document):
 
     def summary(self) -> str:
         """Return what was compared and the table of the diagonal, as text for a terminal."""
+        measure = str(self.settings.get("title", self.settings.get("measure", "cka")))
+        if self.settings.get("measure", "cka") == "cka":  # older files name no measure
+            measure = f"{self.settings['estimator']} CKA"
         count = f"{self.num_examples} images from {self.images['source']}"
         skipped = f" ({len(self.images['skipped'])} unreadable images skipped)" if self.images["skipped"] else ""
         lines = [
             f"x  {self.x.reference} ({self.x.architecture})",
             f"y  {self.y.reference} ({self.y.architecture})",
-            f"{self._measured_by} over {count}{skipped}, features {self.settings['features']}",
+            f"{measure} over {count}{skipped}, features {self.settings['features']}",
             *(f"skipped  {name}" for name in self.images["skipped"]),
         ]
         if len(self.rows) == len(self.columns):
@@ -190,11 +184,8 @@ class SimilarityMatrix(Document):
         Raises:
             DataError: The file does not exist, or is not a result of this format.
         """
-        document = read_document(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY)
-        document |= {name: _array(document[name]) for name in MATRICES}
-        document["terms"] = {name: _array(term) for name, term in document["terms"].items()}
-        for name in ("rows", "columns"):
-            document[name] = tuple(Axis.from_json(axis) for axis in document[name])
+        document = _read(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY, MATRICES)
+        document["terms"] = {name: np.array(term, dtype=np.float64) for name, term in document["terms"].items()}
         for name in ("x", "y"):
             document[name] = Side(**document[name] | {"notes": tuple(document[name]["notes"])})
         return cls(**document)
@@ -217,22 +208,22 @@ class SimilarityMatrix(Document):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DifferenceMatrix(Document):
-    """The similarity of each two layers in a first comparison minus that in a second; see `differences`.
+    """The similarity of every two layers in a first comparison minus that in a second; see `differences`.
 
     Attributes:
         values: (rows, columns) float64, first minus second; NaN where either is undefined.
         low: Lower end of the 95 % interval, same shape.
         high: Upper end.
-        p_values: Two-sided p-value of each cell by itself, of no difference.
-        significant: (rows, columns) bool, whether a cell differs when all cells are tested at once; `settings` names
-            the correction.
+        p_values: Two-sided p-value of each cell for no difference, uncorrected.
+        significant: (rows, columns) bool, whether a cell differs after correction for the number of cells; `settings`
+            names the correction.
         rows: The layers of x, of the first comparison.
         columns: The layers of y.
         num_examples: Number of images; the smaller one if the comparisons differ.
         first: Name of the first comparison.
         second: Name of the comparison that is subtracted.
-        how: How the intervals were made: `paired over images`, `bound from two results` (the widest that is possible
-            given the two intervals) or `independent images`.
+        how: How the intervals were computed: `paired over images`, `bound from two results` (the widest that are
+            possible given the two intervals) or `independent images`.
         settings: `measure`, `estimator`, `features`, `level` and `correction` of `significant` …
     """
 
@@ -286,12 +277,9 @@ class DifferenceMatrix(Document):
         Raises:
             DataError: The file does not exist, or is not a difference of this format.
         """
-        document = read_document(path, DIFFERENCE_FORMAT, {field.name for field in fields(cls)}, DIFFERENCE_MADE_BY)
-        document |= {name: _array(document[name]) for name in DIFFERENCE_MATRICES}
-        document["significant"] = np.array(document["significant"], dtype=bool)
-        for name in ("rows", "columns"):
-            document[name] = tuple(Axis.from_json(axis) for axis in document[name])
-        return cls(**document)
+        keys = {field.name for field in fields(cls)}
+        document = _read(path, DIFFERENCE_FORMAT, keys, DIFFERENCE_MADE_BY, DIFFERENCE_MATRICES)
+        return cls(**document | {"significant": np.array(document["significant"], dtype=bool)})
 
 
 def _cell_frame(result: SimilarityMatrix | DifferenceMatrix, matrices: Sequence[str]) -> pd.DataFrame:
@@ -308,6 +296,10 @@ def _cell_frame(result: SimilarityMatrix | DifferenceMatrix, matrices: Sequence[
     )
 
 
-def _array(value: Any) -> np.ndarray:
-    """Return nested lists as float64, None as NaN."""
-    return np.array(value, dtype=np.float64)
+def _read(
+    path: str | Path, format_name: str, keys: Set[str], made_by: tuple[str, str, str], matrices: Sequence[str]
+) -> dict[str, Any]:
+    """Return the fields of a result in a file, with its matrices as float64 (null as NaN) and its axes."""
+    document = read_document(path, format_name, keys, made_by)
+    document |= {name: np.array(document[name], dtype=np.float64) for name in matrices}
+    return document | {name: tuple(map(Axis.from_json, document[name])) for name in ("rows", "columns")}

@@ -1,14 +1,14 @@
-"""Warnings about a comparison: sentences that a reader should know before quoting its numbers.
+"""Warnings about a comparison: what a reader should know before quoting its numbers.
 
-Each warning is given only where it applies. All numbers are read from the result except one, the value that the biased
+Each warning is given only if it applies. All numbers in them are read from the result, except the value that the biased
 estimator gives to unrelated layers. For n images and p independent features of equal variance, the centred Gram `K` has
 the mean `p H` and `E |K|^2 = p (n - 1) (p + n)` (the second moment of a Wishart matrix of n - 1 dimensions), so two
 unrelated layers have
 
     CKA_0 = sqrt(p_x / (p_x + n)) sqrt(p_y / (p_y + n)),
 
-with the sums over batches taken before the ratio. Correlated features act as fewer and give less. The null says what
-the layers at hand give by chance.
+with the sums over batches taken before the ratio. Correlated features act like fewer features, and the value is lower.
+The null is what the layers of the result reach by chance.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,27 +17,20 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from cka_probe.comparison.results import Axis, SimilarityMatrix
+from cka_probe.comparison.results import SimilarityMatrix
 
 WIDE = 0.05
 """Median half-width of the intervals above which more images are advised."""
-ROUGH = 64
+FEW = 64
 """Number of images below which the coverage of the intervals was not checked by simulation."""
 FAINT = 1e-4
-"""`rms` of a layer relative to the median layer of its side, below which its similarity may be of noise."""
+"""`rms` of a layer relative to the median layer of its side, below which its similarity may be that of noise."""
 NAMED = 3
-"""Number of layers named before "and N more"."""
+"""Number of layers that are named before "and N more"."""
 
 
 def warnings_for(result: SimilarityMatrix) -> tuple[str, ...]:
-    """Return the warnings about a comparison, most important first, each of one or two sentences.
-
-    Args:
-        result: A result of any measure.
-
-    Returns:
-        Plain text; empty if there is no warning.
-    """
+    """Return the warnings about a comparison by any measure, most important first, each of one or two sentences."""
     checks = (
         _undefined, _bias, _chance, _width, _measure, _tokens, _different_inputs, _same_weights, _faint, _skipped
     )  # fmt: skip
@@ -71,49 +64,52 @@ def _undefined(result: SimilarityMatrix) -> Iterator[str]:
 
 
 def _bias(result: SimilarityMatrix) -> Iterator[str]:
-    """Warn of the floor of the biased estimator."""
+    """Warn that unrelated layers have a positive biased CKA."""
     if result.settings.get("measure", "cka") != "cka" or result.settings["estimator"] != "biased":
         return
     weights = result.terms["weights"]
     sentence = f"The estimator is biased: in batches of {weights.max():.0f} images unrelated layers are not at 0."
-    sizes = [[prod(axis.shape) for axis in axes if axis.shape and not axis.undefined] for axes in _axes(result)]
+    axes = (result.rows, result.columns)
+    sizes = [[prod(axis.shape) for axis in side if axis.shape and not axis.undefined] for side in axes]
     if result.settings["features"] == "flatten" and all(sizes):
-        ends = [unrelated_biased(pick(sizes[0]), pick(sizes[1]), weights) for pick in (min, max)]
-        span = f"{ends[0]:.2f}" if round(ends[0], 2) == round(ends[1], 2) else f"{ends[0]:.2f} to {ends[1]:.2f}"
-        sentence += f" Features as many as theirs, all independent, would score {span}."
+        low, high = (f"{unrelated_biased(end(sizes[0]), end(sizes[1]), weights):.2f}" for end in (min, max))
+        value = low if low == high else f"{low} to {high}"
+        sentence += f" As many independent features as theirs would score {value}."
     null = result.null[np.isfinite(result.null)]
     if null.size:
         sentence += f" These layers with permuted images reach {np.median(null):.2f} (median over cells)."
-    yield f"{sentence} The unbiased estimator has no such floor."
+    yield f"{sentence} For the unbiased estimator unrelated layers are at 0."
 
 
 def _chance(result: SimilarityMatrix) -> Iterator[str]:
-    """Warn of cells that are not above the null, or that there is no null."""
+    """Warn of cells that are not above the null, or of a result without one."""
     if result.settings["permutations"] == 0:
-        yield "No images were permuted, so nothing says what chance alone would reach; ask for some permutations."
+        yield "No images were permuted, so it is not known what chance alone would reach; ask for permutations."
         return
-    known = np.isfinite(result.values) & np.isfinite(result.null)
-    below = int((result.values[known] <= result.null[known]).sum())
+    defined = np.isfinite(result.values) & np.isfinite(result.null)
+    below = int((result.values[defined] <= result.null[defined]).sum())
     if below:
         verb = "is" if below == 1 else "are"
         yield (
-            f"{below} of {int(known.sum())} cells {verb} not above what permuted images reach (the 95 % quantile of "
-            f"{result.settings['permutations']} permutations); read no similarity there."
+            f"{below} of {int(defined.sum())} cells {verb} not above what permuted images reach (the 95 % quantile of "
+            f"{result.settings['permutations']} permutations) and show no similarity."
         )
 
 
 def _width(result: SimilarityMatrix) -> Iterator[str]:
     """Warn of wide intervals, and of too few images for their coverage."""
-    widths = (result.high - result.low)[np.isfinite(result.high - result.low)] / 2
-    if widths.size and (half := float(np.median(widths))) > WIDE:
+    half_widths = (result.high - result.low)[np.isfinite(result.high - result.low)] / 2
+    if not half_widths.size:
+        return
+    if (median := float(np.median(half_widths))) > WIDE:
         yield (
-            f"Values are uncertain by ±{half:.2f} (95 %, median over cells) with {result.num_examples} images; four "
+            f"Values are uncertain by ±{median:.2f} (95 %, median over cells) with {result.num_examples} images; four "
             f"times as many, {4 * result.num_examples}, would about halve that."
         )
-    if widths.size and result.num_examples < ROUGH:
+    if result.num_examples < FEW:
         yield (
             f"The intervals themselves are rough: there are {result.num_examples} images, and their coverage was "
-            f"checked from {ROUGH} on."
+            f"checked for {FEW} and more."
         )
 
 
@@ -121,28 +117,29 @@ def _measure(result: SimilarityMatrix) -> Iterator[str]:
     """Warn that a mean over batches depends on their size."""
     if result.settings.get("measure", "cka") != "cka":
         sizes = sorted({int(size) for size in result.terms["weights"]})
-        span = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         yield (
-            f"{result.settings.get('title', result.settings['measure'])} is a mean over batches of {span} images and "
+            f"{result.settings.get('title', result.settings['measure'])} is a mean over batches of {images} images and "
             "depends on that number; compare it only with values from batches of the same size."
         )
 
 
 def _tokens(result: SimilarityMatrix) -> Iterator[str]:
-    """Warn that intervals of tokens are wide."""
+    """Warn that the intervals of tokens are conservative."""
     if result.settings["features"] == "tokens" and result.settings.get("measure", "cka") == "cka":
         yield (
             "Tokens of one image are not independent examples: the intervals take the image as the unit and are "
-            "on the wide side."
+            "conservative."
         )
 
 
 def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
-    """Warn of inputs that differ between the models, which can pass for a difference of the models."""
+    """Warn of inputs that differ between the models, which may explain a part of a low similarity."""
     x, y = result.x.preprocessing, result.y.preprocessing
     differences = []
     if x.get("size") != y.get("size"):
-        differences.append(f"x at {_size(x.get('size'))} and y at {_size(y.get('size'))} pixels")
+        sizes = ["x".join(map(str, side["size"])) if side.get("size") else "the images' own" for side in (x, y)]
+        differences.append(f"x at {sizes[0]} and y at {sizes[1]} pixels")
     if result.x.architecture == result.y.architecture and any(
         list(x.get(name, ())) != list(y.get(name, ())) for name in ("mean", "std")
     ):
@@ -151,32 +148,31 @@ def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
             f"std {_numbers(y['std'])}, though they are the same architecture"
         )
     if differences:
-        yield f"The two see the same images differently: {'; '.join(differences)}. Part of a difference may be that."
+        yield f"The models get the same images differently: {'; '.join(differences)}. This may lower their similarity."
 
 
 def _same_weights(result: SimilarityMatrix) -> Iterator[str]:
     """Warn that a model was compared with itself."""
     if result.x.hash != result.y.hash:
         return
-    same = result.x.preprocessing == result.y.preprocessing and result.settings.get(
-        "precision", ""
-    ) == result.settings.get("precision_y", result.settings.get("precision", ""))
+    settings, precision = result.settings, result.settings.get("precision", "")
+    same = result.x.preprocessing == result.y.preprocessing and precision == settings.get("precision_y", precision)
     layers = [axis.module for axis in result.rows] == [axis.module for axis in result.columns]
-    addition = " Its diagonal compares each layer with itself and says nothing." if same and layers else ""
+    addition = " Its diagonal compares each layer with itself and is not informative." if same and layers else ""
     yield f"Both sides have the same weights: this compares the layers of one model.{addition}"
 
 
 def _faint(result: SimilarityMatrix) -> Iterator[str]:
     """Warn of layers that hardly vary compared with the others of their side."""
-    for side, axes in zip("xy", _axes(result), strict=True):
+    for side, axes in (("x", result.rows), ("y", result.columns)):
         defined = [axis for axis in axes if not axis.undefined and np.isfinite(axis.rms)]
         median = float(np.median([axis.rms for axis in defined])) if defined else 0.0
         names = [axis.name for axis in defined if axis.rms < FAINT * median]
         if names:
             least = min(axis.rms for axis in defined)
             yield (
-                f"{_listed(names)} of {side} varies over the images by as little as {least:.1e}, against "
-                f"{median:.1e} of the median layer; its similarity may be of noise."
+                f"{_listed(names)} of {side} varies over the images by as little as {least:.1e}, the median layer by "
+                f"{median:.1e}; its similarity may be that of noise."
             )
 
 
@@ -188,18 +184,10 @@ def _skipped(result: SimilarityMatrix) -> Iterator[str]:
         yield f"{count} unreadable {verb} left out; {result.num_examples} were compared."
 
 
-def _axes(result: SimilarityMatrix) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
-    return result.rows, result.columns
-
-
 def _listed(names: list[str]) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
-
-
-def _size(size: Sequence[int] | None) -> str:
-    return "x".join(map(str, size)) if size else "the images' own"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -1,1 +1,1 @@
-"""Any source of images, as batches that a model can be shown."""
+"""Images of any source: read, chosen, prefetched and batched."""

@@ -1,10 +1,10 @@
-"""What a dataset is, the datasets by name, and how one string opens any of them.
+"""Datasets: their protocol, their names, and the strings that open them.
 
-A dataset is any object with the members of `Dataset`: no base class, no registration beyond one line in `DATASETS`. It
-reads a sample at its stored size; resizing, cropping and batching happen outside it, so that two models of different
-input size can be shown the same images.
+A dataset is any object with the members of `Dataset`, without a base class; one line in `DATASETS` gives it a name. It
+reads samples at their stored size. Resizing, cropping and batching happen elsewhere, so that models of different input
+sizes can be compared on the same images.
 
-A dataset is written as a string, so that a command line, a recipe and a result file can all name it:
+A string names a dataset on the command line, in a recipe and in a result:
 
     images/                             any folder of images
     folder:images/:val                  the images below images/val
@@ -13,7 +13,7 @@ A dataset is written as a string, so that a command line, a recipe and a result 
     kitti:kitti/?sources=-1,1,s         video and stereo of KITTI: each frame with its neighbours and partner
     scenes:rooms?num=100                procedural rooms, drawn as they are read
 
-After the question mark come the reader's own options, by name.
+The options after the question mark are those of the reader.
 """
 
 import inspect
@@ -32,7 +32,7 @@ SPLITS = ("train", "val", "test", "all")
 
 
 class Dataset(Protocol):
-    """Samples by index; `gives` names the fields of `cka_probe.images.sample` that each of them has."""
+    """Samples by index; `gives` are the fields (see `cka_probe.images.sample`) that each sample has."""
 
     gives: frozenset[str]
 
@@ -45,11 +45,11 @@ class Dataset(Protocol):
         ...
 
     def image(self, index: int) -> Tensor:
-        """Return only the image of sample `index`, (3, H, W) float32 RGB in [0, 1]; nothing else is read."""
+        """Return the image of sample `index`, (3, H, W) float32 RGB in [0, 1], without reading other fields."""
         ...
 
     def describe(self, index: int) -> str:
-        """Return a name for the image that is the same wherever the data lies: its path below the root."""
+        """Return a name of the image that does not depend on the location of the data: its path below the root."""
         ...
 
 
@@ -72,7 +72,7 @@ DATASETS: dict[str, str | Callable[..., Dataset]] = {
     "voc": "cka_probe.lab.datasets.voc:voc",
     "scenes": "cka_probe.lab.datasets.scenes:scenes",
 }
-"""Readers: called with a path, `split` ("all" by default) and options of their own (str, int or bool)."""
+"""Readers: called with a path, `split` ("all" by default) and further options (str, int or bool)."""
 
 
 def check_split(split: str, splits: Collection[str], source: object) -> None:
@@ -190,11 +190,11 @@ def read_samples(dataset: Dataset, indices: Iterable[int], fields: frozenset[str
 
 def batches_of_one_size(samples: Iterable[Sample], batch: int) -> Iterator[list[Sample]]:
     """Yield consecutive samples whose images have the same size, at most `batch` of them."""
-    waiting: list[Sample] = []
+    pending: list[Sample] = []
     for sample in samples:
-        if waiting and (len(waiting) == batch or waiting[0]["image"].shape != sample["image"].shape):
-            yield waiting
-            waiting = []
-        waiting.append(sample)
-    if waiting:
-        yield waiting
+        if pending and (len(pending) == batch or pending[0]["image"].shape != sample["image"].shape):
+            yield pending
+            pending = []
+        pending.append(sample)
+    if pending:
+        yield pending

@@ -1,9 +1,9 @@
 """Any folder of images, with or without subfolders (an ImageNet folder too).
 
-Subfolders named `train`, `val` or `test` are its splits; the split "all" is every image below the root. All other
-subfolders are read through: here they are not classes.
+Subfolders named `train`, `val` or `test` are its splits; the split "all" is every image below the root. Other
+subfolders have no meaning here: they are not classes.
 
-A list selects images and sets their order: a text file of one path a line, relative to the folder of the split.
+A list selects images and sets their order: a text file with one path per line, relative to the folder of the split.
 """
 
 import os
@@ -33,13 +33,17 @@ class Folder:
 
     gives = frozenset({"image"})
 
-    def __init__(self, root: str | Path, split: str = "all", *, list: str = ""):  # written by users: ?list=val.txt
+    def __init__(self, root: str | Path, split: str = "all", *, list: str = ""):  # users write ?list=val.txt
         self.root = Path(root)
         splits = [name for name in ("train", "val", "test") if (self.root / name).is_dir()]
         if self.root.is_dir():  # else find_images raises a clearer error
             check_split(split, [*splits, "all"], f"folder {self.root}")
         below = self.root if split == "all" else self.root / split
-        self.paths = listed_images(_list_file(self.root, list), below) if list else find_images(below)
+        if list:
+            path = next((file for file in (self.root / list, Path(list)) if file.is_file()), self.root / list)
+            self.paths = listed_images(path, below)
+        else:
+            self.paths = find_images(below)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,16 +82,11 @@ def listed_images(path: Path, below: Path) -> list[Path]:
     for number, name in names.items():
         file = below / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DataError(f"{path}, line {number}: expected a path below {below}, found {name}; write it from there")
+            raise DataError(f"{path}, line {number}: expected a path below {below}, found {name}; correct the list")
         if file.name not in entries(file.parent):
             raise DataError(f"{path}, line {number}: names {file}, which is not there; complete the data or the list")
         if first.setdefault(name, number) != number:
-            raise DataError(f"{path}, line {number}: names {name} again, as line {first[name]} does; take one out")
+            raise DataError(f"{path}, line {number}: names {name} again, as line {first[name]} does; remove one")
     if not names:
         raise DataError(f"{path}: expected paths, one a line, found none; complete the list")
     return [below / name for name in names.values()]
-
-
-def _list_file(root: Path, path: str) -> Path:
-    """Return the file of a list: below the root, or relative to the working directory."""
-    return next((file for file in (root / path, Path(path)) if file.is_file()), root / path)

@@ -21,10 +21,10 @@ def prefetch(read: Callable[[Index], Item], indices: Iterable[Index]) -> Iterato
     >>> list(prefetch(lambda index: index * index, range(4)))
     [0, 1, 4, 9]
     """
-    following = iter(indices)
+    queue = iter(indices)
     with ThreadPoolExecutor(READERS) as readers:
-        reading = deque(readers.submit(read, index) for index in islice(following, AHEAD))
-        while reading:
-            item = reading.popleft().result()
-            reading.extend(readers.submit(read, index) for index in islice(following, 1))
+        futures = deque(readers.submit(read, index) for index in islice(queue, AHEAD))
+        while futures:
+            item = futures.popleft().result()
+            futures.extend(readers.submit(read, index) for index in islice(queue, 1))
             yield item

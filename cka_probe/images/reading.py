@@ -12,6 +12,9 @@ from cka_probe.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+UNREADABLE = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
+"""What Pillow raises for files that it cannot decode."""
+
 
 def find_images(folder: str | Path) -> list[Path]:
     """Return every image below a folder, sorted by path.
@@ -21,7 +24,11 @@ def find_images(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"expected a folder of images at {folder}, found {'a file' if folder.exists() else 'nothing'}")
+        problem = "a file" if folder.exists() else "nothing"
+        raise DataError(
+            f"expected a folder of images at {folder}, found {problem}; give a folder of images, or a data set as "
+            "NAME:FOLDER or NAME:FOLDER:SPLIT"
+        )
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise DataError(f"no images below {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
@@ -45,7 +52,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         with Image.open(path) as file:
             width, height = file.size
             rotated = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 are a quarter turn
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(f"unreadable image {path}: {error}; replace or remove it") from error
     return (width, height) if rotated else (height, width)
 
@@ -54,7 +61,7 @@ def read_image(path: str | Path) -> Tensor:
     """Return an image, rotated as its EXIF orientation says.
 
     Args:
-        path: Any 8-bit image that Pillow reads; grey, palette and transparent images become RGB.
+        path: Any 8-bit image that Pillow can read; grey, palette and transparent images become RGB.
 
     Returns:
         (3, H, W) float32 RGB in [0, 1].
@@ -62,35 +69,27 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         DataError: It cannot be read, or is not an 8-bit image (such as a depth map of 16 bits or floats).
     """
-    return _decode(path, path)
+    return decode_image(path, path)
 
 
-def decode_image(data: bytes, name: str) -> Tensor:
-    """Return an image from its encoded bytes, as `read_image` does from a file.
+def decode_image(source: str | Path | bytes, name: object) -> Tensor:
+    """Return an image as `read_image` does, from a file or from encoded bytes.
 
     Args:
-        data: The bytes of a JPEG, PNG, WebP, … file.
-        name: What error messages call it.
-
-    Returns:
-        (3, H, W) float32 RGB in [0, 1].
+        source: A file, or the bytes of one (JPEG, PNG, WebP …).
+        name: Its name in error messages.
 
     Raises:
-        DataError: As for `read_image`.
+        DataError: It cannot be read, or is not an 8-bit image.
     """
-    return _decode(BytesIO(data), name)
-
-
-def _decode(source: str | Path | BytesIO, name: object) -> Tensor:
-    """Return the image in a file or its bytes, (3, H, W) float32 RGB in [0, 1]."""
     try:
-        with Image.open(source) as file:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as file:
             if file.mode.startswith(("I", "F")):
                 raise DataError(
                     f"{name}: expected an 8-bit image, found mode {file.mode!r}, perhaps a depth map; remove it, or "
                     "pass --skip-bad"
                 )
             pixels = np.array(ImageOps.exif_transpose(file).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(f"unreadable image {name}: {error}; replace or remove it, or pass --skip-bad") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255.0)

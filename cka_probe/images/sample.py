@@ -1,4 +1,4 @@
-"""What a sample is: a dict of named fields, each with one shape, dtype and unit.
+"""Samples: dicts of named fields, each with one shape, dtype and unit.
 
 | field | shape, dtype | meaning |
 |---|---|---|
@@ -19,11 +19,11 @@
 | `valid` | (1, H, W) bool | pixels that a score may use, where a dataset says so |
 | `category` | () int64 | class of the whole image |
 
-A camera's axes are x right, y down, z forward; `a_T_b` takes coordinates of b to coordinates of a. Pixel centres
-are whole numbers: the first is (0, 0), the last (W - 1, H - 1).
+The axes of a camera are x right, y down, z forward; `a_T_b` transforms coordinates of b to coordinates of a. Pixel
+centres are integers: the first is (0, 0), the last (W - 1, H - 1).
 
-A dataset declares what it `gives`, a task what it `needs`; `needs <= gives` is checked before a weight is
-loaded. A batch is the same dict with a first axis more.
+A dataset declares what it `gives`, a task what it `needs`; `needs <= gives` is checked before any weight is loaded. A
+batch is the same dict with an additional first axis.
 """
 
 from torch import Tensor
@@ -48,7 +48,7 @@ FIELDS = (
 )
 
 IGNORE = 255
-"""The label that no loss and no score counts."""
+"""The label that losses and scores ignore."""
 
 Sample = dict[str, Tensor]
-"""The fields of one sample by name; a batch of samples has one more axis, the first."""
+"""The fields of one sample by name; in a batch each has an additional first axis."""

@@ -25,14 +25,14 @@ FEWEST = 4
 
 @dataclass
 class ImageStream:
-    """Batches of images; iterate it once.
+    """Batches of images, to be iterated once.
 
     Attributes:
         source: Where the images come from, recorded in the result.
         total: Number of images, or None if it is not known.
         batch: Images in a batch; None for the size of the first batch of the source.
         skipped: Names and reasons of unreadable images that were skipped.
-        rows: Yields one image at a time.
+        rows: Called with the stream; yields one image at a time.
     """
 
     source: str
@@ -42,20 +42,20 @@ class ImageStream:
     skipped: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        """Yield lists of images; a last batch too small to centre joins the one before it.
+        """Yield lists of images; a last batch of fewer than four is added to the one before it.
 
         Raises:
             DataError: There are fewer than four images.
         """
-        waiting: list[Tensor] = []
+        pending: list[Tensor] = []
         for row in self.rows(self):
-            waiting.append(row)
-            if self.batch and len(waiting) == self.batch + FEWEST:
-                yield waiting[: self.batch]
-                waiting = waiting[self.batch :]
-        if len(waiting) < FEWEST:
-            raise DataError(f"{self.source}: expected at least {FEWEST} images, found {len(waiting)}; give more")
-        yield waiting
+            pending.append(row)
+            if self.batch and len(pending) == self.batch + FEWEST:
+                yield pending[: self.batch]
+                pending = pending[self.batch :]
+        if len(pending) < FEWEST:
+            raise DataError(f"{self.source}: expected at least {FEWEST} images, found {len(pending)}; give more")
+        yield pending
 
 
 def stream_images(
@@ -67,7 +67,7 @@ def stream_images(
         images: A folder, or a string that `open_dataset` takes; a dataset (a `Dataset`, or any object with a length
             and items that are images or have one first or under "image"); a tensor (n, ...); or any iterable of
             batches (tensors, or tuples or dicts of them) such as a `DataLoader`, or a list of images (3, H, W).
-        num: At most so many images: of a folder or dataset a random choice in random order, else the first.
+        num: Largest number of images: of a folder or dataset a random choice in random order, else the first.
         batch: Images in a batch; by default 64, or the batches of an iterable.
         seed: Seed of the choice.
         skip_bad: Skip unreadable images, and list them, instead of stopping at the first.

@@ -1,8 +1,8 @@
-"""What the compared images look like: a strip of thumbnails of the first of them.
+"""Thumbnails of the first images of a comparison, in one strip.
 
-The thumbnails are read from the same source, by the same choice and in the same order as in the comparison, so
-thumbnail i shows image i. Each is the centre square of its image, scaled to 96 pixels: what a model that crops its
-input to a square sees, at a size that a page can show. The strip is one JPEG, with the same bytes for the same images.
+They are read from the same source, with the same choice and in the same order as in the comparison, so thumbnail i
+shows image i. Each is the centre square of its image, which is what a model with a square input sees, resized to 96
+pixels. The strip is one JPEG, with the same bytes for the same images.
 """
 
 from collections.abc import Generator
@@ -19,9 +19,9 @@ from cka_probe.files import atomic_write
 from cka_probe.images.stream import stream_images
 
 SIDE = 96
-"""Pixels along each side of a thumbnail."""
+"""Height and width of a thumbnail in pixels."""
 MOST = 24
-"""Thumbnails in a strip."""
+"""Largest number of thumbnails in a strip."""
 QUALITY = 85
 
 
@@ -36,7 +36,7 @@ def thumbnails(
         num: As in the comparison, like `seed` and `skip_bad`.
         seed: Seed of the choice of images.
         skip_bad: Skip unreadable images.
-        count: At most so many thumbnails.
+        count: Largest number of thumbnails.
 
     Returns:
         (96, 96, 3) uint8 RGB each.
@@ -69,7 +69,7 @@ def _thumbnail(image: Tensor) -> np.ndarray:
 
 
 def save_strip(images: list[np.ndarray], path: str | Path) -> Path:
-    """Write thumbnails side by side as one JPEG; same images, same bytes.
+    """Write thumbnails side by side as one JPEG, with the same bytes for the same images.
 
     Args:
         images: (96, 96, 3) uint8 RGB each; the first 24 are written.

@@ -1,1 +1,1 @@
-"""Models: what they are called, how they are built, loaded, addressed and recorded."""
+"""Models: architectures, checkpoint files, layers, and recording of activations."""

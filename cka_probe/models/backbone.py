@@ -1,7 +1,6 @@
-"""A backbone: an encoder that takes RGB in [0, 1] and alone knows its mean, std and input size.
+"""A backbone: an encoder that takes RGB images in [0, 1] and knows its mean, std and input size.
 
-So two models with different normalisation or resolution are compared on the same images and cannot be fed
-wrongly.
+So two models with different normalisation or resolution are compared on the same images, each with its own input.
 """
 
 from collections.abc import Sequence
@@ -21,13 +20,13 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),  # SimMIM, Swin, timm, torchvision
     "sc_depth": ((0.45,) * 3, (0.225,) * 3),  # SC-Depth, Monodepth2
     "none": ((0.0,) * 3, (1.0,) * 3),  # MIM-Depth
-    "imagenet_twice": (  # Depth-to-Semantic's code feeds what ImageNet's has normalised to an encoder that does so, too
+    "imagenet_twice": (  # Depth-to-Semantic: by ImageNet's, and in its encoder by SC-Depth's again
         (0.485 + 0.45 * 0.229, 0.456 + 0.45 * 0.224, 0.406 + 0.45 * 0.225),
         (0.225 * 0.229, 0.225 * 0.224, 0.225 * 0.225),
     ),
 }
-"""Mean and standard deviation that encoders are trained with, by who does it. Of two normalisations one after another,
-((x - m) / s - m') / s' = (x - (m + m' s)) / (s s'): one of the same kind."""
+"""Mean and standard deviation that encoders were trained with. Two in a row are one of the same form:
+((x - m) / s - m') / s' = (x - (m + m' s)) / (s s')."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Preprocessing:
     """How images become the input of one encoder.
 
     Attributes:
-        size: (height, width) in pixels; `None` takes images as they come.
-        mean: Subtracted per channel, in units of [0, 1].
-        std: Divided by per channel, after the mean.
+        size: (height, width) in pixels; `None` keeps the size of the images.
+        mean: Mean per channel, in units of [0, 1].
+        std: Standard deviation per channel.
     """
 
     size: tuple[int, int] | None = None
@@ -45,18 +44,19 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def fit(self, image: Tensor) -> Tensor:
-        """Scale an image so that it just covers `size` and cut out the middle.
+        """Resize an image so that it just covers `size`, and crop its centre.
 
         Args:
             image: (..., 3, H, W) float32 in [0, 1].
 
         Returns:
-            (..., 3, h, w) float32 in [0, 1], (h, w) = `size`; the image itself where it has that size.
+            (..., 3, h, w) float32 in [0, 1], (h, w) = `size`; the image itself if it has that size.
         """
         if self.size is None or tuple(image.shape[-2:]) == self.size:
             return image
-        scale = max(wanted / got for wanted, got in zip(self.size, image.shape[-2:], strict=True))
-        covering = [max(wanted, round(scale * got)) for wanted, got in zip(self.size, image.shape[-2:], strict=True)]
+        sides = list(zip(self.size, image.shape[-2:], strict=True))
+        scale = max(target / side for target, side in sides)
+        covering = [max(target, round(scale * side)) for target, side in sides]
         resized = F.resize(image, covering, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
         cropped: Tensor = F.center_crop(resized, list(self.size))
         return cropped.clamp(0.0, 1.0)
@@ -74,10 +74,10 @@ class Origin:
     """Where a backbone comes from: enough to name it in a result and to build it again.
 
     Attributes:
-        reference: What the user called it: a path, `timm:NAME`, `random:NAME` …
-        architecture: A name in `ARCHITECTURES`, or a timm name, or the class of a user's own model.
-        options: What `Architecture.build` was given.
-        notes: What a reader should know, one line each ("norm3 absent from the file: weight 1, bias 0").
+        reference: The user's name for it: a path, `timm:NAME`, `random:NAME` …
+        architecture: A name in `ARCHITECTURES` or of timm, or the class of the user's model.
+        options: Keyword arguments of `Architecture.build`.
+        notes: Remarks for the user, one line each.
     """
 
     reference: str
@@ -89,19 +89,23 @@ class Origin:
 class Backbone(nn.Module):
     """An encoder, its preprocessing and its default layers.
 
-    Calling it takes images (n, 3, h, w), float32 RGB in [0, 1] and of its size, normalises them and runs the
-    encoder. Layers are addressed relative to `model`.
+    A call takes images (n, 3, h, w), float32 RGB in [0, 1] of its size, normalises them and runs the encoder. Paths of
+    layers are relative to `model`.
 
     Args:
         model: Any module that takes (n, 3, h, w).
-        size: Input (height, width) or one number for both; `None` takes what comes.
-        mean: Per channel, in units of [0, 1].
-        std: Per channel.
-        layers: The default map, if there is one.
+        size: Input (height, width), or one number for both; `None` for any size.
+        mean: Mean per channel, in units of [0, 1].
+        std: Standard deviation per channel.
+        layers: The default layers, if there are any.
         origin: Where it comes from; by default the class name.
 
     Attributes:
-        loaded: Whether `load` made it, so that nobody else has a say in where its weights are.
+        loaded: Whether `load` created it; only then may it be moved to another device.
+
+    >>> backbone = Backbone(nn.Conv2d(3, 8, 3), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> backbone(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 8, 30, 30])
     """
 
     def __init__(
@@ -133,7 +137,7 @@ class Backbone(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (n, C, h / stride, w / stride), of a timm encoder.
 
-        Of a vision transformer these are the tokens of the image's cells; others (the class token) are left out.
+        For a vision transformer these are the tokens of the patches, without the class token.
 
         Args:
             images: (n, 3, h, w) float32 RGB in [0, 1].
@@ -141,8 +145,8 @@ class Backbone(nn.Module):
         model: Any = self.model
         feature_map: Tensor = model.forward_features(self.preprocessing.normalise(images))
         if feature_map.ndim == 3:
-            cells = feature_map[:, model.num_prefix_tokens :].transpose(1, 2)
-            grid: Tensor = cells.unflatten(2, model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+            patches = feature_map[:, model.num_prefix_tokens :].transpose(1, 2)
+            grid: Tensor = patches.unflatten(2, model.patch_embed.dynamic_feat_size(images.shape[-2:]))
             return grid
         channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         return feature_map.permute(0, 3, 1, 2).contiguous() if channels_last else feature_map
@@ -150,25 +154,25 @@ class Backbone(nn.Module):
     def pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the feature maps of a timm Swin-v2, ResNet or vision transformer at every stride, fine to coarse.
 
-        Of a Swin-v2 these are what its four stages put out, before the merging that opens the next (strides 4 to
-        32), the last after its norm and therefore equal to `features`. Of a ResNet they are the stem before its
-        pooling (stride 2) and the four stages. A vision transformer has one stride, and its map is `features`.
+        For a Swin-v2 these are the outputs of the four stages (strides 4 to 32), before the patch merging of the next,
+        the last one after the final norm and so equal to `features`. For a ResNet they are the stem before its pooling
+        (stride 2) and the four stages. A vision transformer has one stride, and its map is `features`.
 
         Args:
             images: (n, 3, h, w) float32 RGB in [0, 1].
 
         Returns:
-            (n, C, h / stride, w / stride) each; channels and strides stand in `model.feature_info`.
+            (n, C, h / stride, w / stride) each; `model.feature_info` has channels and strides.
         """
         if hasattr(self.model, "num_prefix_tokens"):
             return (self.features(images),)
         model: Any = self.model
         last, maps = model.forward_intermediates(self.preprocessing.normalise(images))
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
-            maps[-1] = last.permute(0, 3, 1, 2).contiguous()  # timm norms only this one
+            maps[-1] = last.permute(0, 3, 1, 2).contiguous()  # timm applies the final norm only to this one
         return tuple(maps)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters(), torch.empty(0)).device

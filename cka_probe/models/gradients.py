@@ -1,19 +1,17 @@
-"""Differentiating is a function: hooks go in, one forward pass, gradients come out, hooks are gone.
+"""Gradients of scores with respect to activations, as a function: hooks are added, the model runs, hooks are removed.
 
-For each wanted layer with activation A and each score S of an image, `gradients` gives A and dS/dA. The activation
-that is kept is a copy, and the network goes on with a copy of that, so an in-place operation after the layer (the ReLU
-behind a batch norm, the sum of a residual block) changes nothing that is kept, and A and dS/dA belong to the same
-point. Upstream of the first wanted layer nothing is differentiated: its copy is a new leaf, so a frozen encoder is no
-obstacle and the graph in front of it is let go.
+For each layer with activation A and each score S of an image, `gradients` computes A and dS/dA. A is a copy, and the
+network continues with a copy of A, so an in-place operation after the layer (the ReLU after a batch norm, the sum of a
+residual block) does not affect it, and A and dS/dA belong to the same point. The first layer's copy is a new leaf:
+nothing before it is differentiated, so a frozen encoder does not matter and its graph is freed.
 
-Gradients are those of `torch.autograd.grad` with respect to activations alone: no parameter's `grad` is written, no
-`requires_grad` is touched, and every module is back in its own mode whatever happens. It works inside
-`torch.no_grad()` and `torch.inference_mode()`, for which the pass is made outside of both; only weights that were
-themselves made in inference mode cannot be differentiated through, which one line says.
+Gradients come from `torch.autograd.grad` with respect to activations: no `grad` of a parameter is written, no
+`requires_grad` is changed, and every module keeps its mode. It works inside `torch.no_grad()` and
+`torch.inference_mode()`, except with weights that were themselves created in inference mode.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from typing import Any, TypeVar
 
@@ -26,13 +24,6 @@ from cka_probe.models.recording import activation_of, evaluating
 T = TypeVar("T")
 
 
-@contextmanager
-def differentiating() -> Iterator[None]:
-    """Record operations for gradients, whatever mode the caller is in; afterwards that mode is back."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
-
-
 def gradients(
     model: nn.Module,
     inputs: Any,
@@ -42,19 +33,19 @@ def gradients(
     *,
     run: Callable[[Any], Any] | None = None,
 ) -> tuple[Tensor, list[list[T]]]:
-    """Run a model once and return, of each score, what `keep` makes of each layer's activation and gradient.
+    """Run a model once, and return for each score the values of `keep` for each layer's activation and gradient.
 
-    Images of a batch do not see each other in evaluation mode, so the gradient of a sum over images is, image by
-    image, that of its own score.
+    In evaluation mode the images of a batch do not affect each other, so the gradient of the sum of a score over images
+    is, image by image, the gradient of the image's own score.
 
     Args:
-        model: Modules are addressed relative to it.
-        inputs: What the model is called with, (n, ...) if a tensor; its first axis is the examples.
+        model: The model that `modules` are in.
+        inputs: The input of the model, (n, ...) if a tensor; its first axis is the examples.
         modules: Dotted paths, each once.
-        scores: Takes what the model puts out and returns scores, (n,) each, a number for each example.
-        keep: Called as `keep(module, activation, gradient)`, both of the shape of the activation, neither to be
-            changed, once for each score and layer.
-        run: What is called with `inputs`, where that is not `model` itself.
+        scores: Maps the output of the model to scores, (n,) each.
+        keep: Called as `keep(module, activation, gradient)` for each score and layer; it must not change the tensors,
+            which have the shape of the activation.
+        run: Called with `inputs` in place of `model`.
 
     Returns:
         The m scores, (m, n), and for each of them a list of one value per entry of `modules`, in that order.
@@ -63,50 +54,68 @@ def gradients(
         LayerError: A layer never ran, ran twice, did not put out one activation per example, or does not affect the
             score.
     """
-    _check_weights(model)
-    kept: dict[str, Tensor] = {}
-    with differentiating(), evaluating(model):  # in the backward pass too, which may run parts of the model again
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_inference():
+            raise LayerError(
+                f"weight {name!r} was made inside torch.inference_mode(), so nothing can be differentiated through it; "
+                "make or load the model outside"
+            )
+    activations: dict[str, Tensor] = {}
+    # in evaluation mode in the backward pass too, which may run parts of the model again
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
         if isinstance(inputs, Tensor) and inputs.is_inference():
             inputs = inputs.clone()  # a tensor of inference mode cannot be saved for the backward pass
         with ExitStack() as hooks:
             for name in modules:
-                hook = _hook(name, len(inputs), kept)
+                hook = _hook(name, len(inputs), activations)
                 hooks.callback(model.get_submodule(name).register_forward_hook(hook).remove)
             output = (run or model)(inputs)
-        never = [name for name in modules if name not in kept]
+        never = [name for name in modules if name not in activations]
         if never:
             raise LayerError(f"layer {never[0]!r} never ran in the forward pass; name a layer that the model uses")
-        values = _checked(scores(output), len(inputs))
-        rows = [
-            [keep(name, kept[name].detach(), gradient) for name, gradient in zip(modules, row, strict=True)]
-            for row in _backwards(values, [kept[name] for name in modules], modules)
-        ]
+        values = scores(output)
+        rows = []
+        for index, row in enumerate(values):
+            _check_score(row, len(inputs))
+            tensors = [activations[name] for name in modules]
+            row_gradients: Sequence[Tensor | None] = [None] * len(tensors)
+            if row.requires_grad:
+                last = index == len(values) - 1
+                row_gradients = torch.autograd.grad(row.sum(), tensors, retain_graph=not last, allow_unused=True)
+            items = []
+            for name, tensor, gradient in zip(modules, tensors, row_gradients, strict=True):
+                if gradient is None:
+                    raise LayerError(
+                        f"layer {name!r} does not affect the score: no gradient reaches it (its output is not used, or "
+                        "what follows runs without gradients); name a layer between the image and the prediction"
+                    )
+                items.append(keep(name, tensor.detach(), gradient))
+            rows.append(items)
     return torch.stack([row.detach() for row in values]), rows
 
 
-def _hook(name: str, n: int, kept: dict[str, Tensor]) -> Callable[..., Any]:
-    """Return the hook that keeps a copy of a layer's activation and lets the network go on with a copy of that."""
+def _hook(name: str, n: int, activations: dict[str, Tensor]) -> Callable[..., Any]:
+    """Return the hook that copies a layer's activation and lets the network continue with a copy of that copy."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        if name in kept:
+        if name in activations:
             raise LayerError(f"layer {name!r} runs more than once in a forward pass; name a layer that runs once")
         activation = activation_of(name, output, n)
-        if kept and activation.requires_grad:  # it may depend on a layer that is wanted, too
-            kept[name] = activation.clone()
+        if activations and activation.requires_grad:  # it may depend on an earlier one of the layers
+            activations[name] = activation.clone()
         else:
-            kept[name] = activation.detach().clone().requires_grad_()
-        return _with(output, kept[name].clone())
+            activations[name] = activation.detach().clone().requires_grad_()
+        return _with_activation(output, activations[name].clone())
 
     return hook
 
 
-def _with(output: Any, activation: Tensor) -> Any:
-    """Return what a module put out with its activation replaced, in the place where `activation_of` found it."""
-    if isinstance(output, Mapping):  # transformers' outputs, whose attributes keep in step with their items
-        place = "last_hidden_state" if "last_hidden_state" in output else next(iter(output))
-        replaced: Any = copy(output)
-        replaced[place] = activation
-        return replaced
+def _with_activation(output: Any, activation: Tensor) -> Any:
+    """Return a module's output with another activation in the position where `activation_of` reads it."""
+    if isinstance(output, Mapping):  # outputs of transformers, whose attributes follow their items
+        changed: Any = copy(output)
+        changed["last_hidden_state" if "last_hidden_state" in output else next(iter(output))] = activation
+        return changed
     if isinstance(output, tuple) and hasattr(output, "_replace"):
         named: Any = output
         return named._replace(**{named._fields[0]: activation})
@@ -115,44 +124,8 @@ def _with(output: Any, activation: Tensor) -> Any:
     return activation
 
 
-def _checked(values: Sequence[Tensor], n: int) -> Sequence[Tensor]:
-    """Return scores, (n,) each, or say what is wrong with them."""
-    for row in values:
-        if not isinstance(row, Tensor) or row.shape != (n,) or not row.is_floating_point():
-            found = f"{row.dtype} {tuple(row.shape)}" if isinstance(row, Tensor) else type(row).__name__
-            raise LayerError(f"expected a score as float tensor ({n},), a number for each image, found {found}")
-    return values
-
-
-def _backwards(
-    values: Sequence[Tensor], activations: list[Tensor], modules: Sequence[str]
-) -> Iterator[tuple[Tensor, ...]]:
-    """Yield for each score its gradients with respect to the activations."""
-    for place, row in enumerate(values):
-        if not row.requires_grad:
-            raise _no_effect(modules[0])
-        row_gradients = torch.autograd.grad(
-            row.sum(), activations, retain_graph=place < len(values) - 1, allow_unused=True
-        )
-        for name, gradient in zip(modules, row_gradients, strict=True):
-            if gradient is None:
-                raise _no_effect(name)
-        yield row_gradients
-
-
-def _no_effect(name: str) -> LayerError:
-    """Return the error for a layer that no gradient reaches."""
-    return LayerError(
-        f"layer {name!r} does not affect the score: no gradient reaches it (its output is not used, or what follows "
-        "runs without gradients); name a layer between the image and the prediction"
-    )
-
-
-def _check_weights(model: nn.Module) -> None:
-    """Check that none of the weights was made in inference mode."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_inference():
-            raise LayerError(
-                f"weight {name!r} was made inside torch.inference_mode(), so nothing can be differentiated through it; "
-                "make or load the model outside"
-            )
+def _check_score(score: Any, n: int) -> None:
+    """Raise `LayerError` unless a score has one number per example, (n,)."""
+    if not isinstance(score, Tensor) or score.shape != (n,) or not score.is_floating_point():
+        actual = f"{score.dtype} {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+        raise LayerError(f"expected a score as float tensor ({n},), a number for each image, found {actual}")

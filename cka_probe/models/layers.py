@@ -1,8 +1,8 @@
-"""Layers and where they are.
+"""Layers and ordered lists of them.
 
-A `Layer` has a name for people and the dotted path of a module, which need not be the same: the paper's
-Table 4 says `layers.0.downsample.norm` where timm's Swin-v2 has `layers.1.downsample.norm`. A `LayerMap` is
-an ordered list of them; a layer's position is its index on every axis of every result.
+A `Layer` has a name and the dotted path of a module, which may differ: Table 4 of MeSa has `layers.0.downsample.norm`
+where timm's Swin-v2 has `layers.1.downsample.norm`. The position of a layer in a `LayerMap` is its index on the axes of
+results.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layer:
-    """One place in a network whose activation is compared.
+    """A layer whose activation is compared.
 
     Attributes:
-        name: For people and axes; in a default map, the paper's name.
+        name: Name on axes and in tables; among default layers, the paper's name.
         module: Dotted path, as in `model.get_submodule(module)`.
     """
 
@@ -24,7 +24,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerMap:
-    """An ordered list of layers; iterate, index and measure it like a tuple."""
+    """An ordered list of layers, which can be iterated and indexed like a tuple."""
 
     layers: tuple[Layer, ...]
 
@@ -49,7 +49,7 @@ class LayerMap:
 
     @classmethod
     def of(cls, modules: Iterable[str]) -> "LayerMap":
-        """Return the map of these dotted paths, each named as it is addressed.
+        """Return the layers with these dotted paths, which are also their names.
 
         >>> LayerMap.of(["layer1", "layer2"]).names
         ('layer1', 'layer2')
@@ -57,7 +57,7 @@ class LayerMap:
         return cls(tuple(Layer(module, module) for module in modules))
 
     def union(self, other: "LayerMap") -> "LayerMap":
-        """Return the layers of both maps, each module once, in order of first appearance.
+        """Return the layers of both, each module once, in order of first appearance.
 
         >>> LayerMap.of(["a", "b"]).union(LayerMap.of(["b", "c"])).names
         ('a', 'b', 'c')

@@ -81,6 +81,16 @@ class Statistic:
     per_seed: bool = False
 
 
+def of_results(function: Callable[..., Estimate], *readers: Callable[[Any, RunKey], Any]) -> Statistic:
+    """Return a statistic of results, each read once a seed by a function of the evidence and the run."""
+
+    def compute(evidence: StudyEvidence, run: RunKey, interval: bool) -> Estimate | None:
+        results = [read(evidence, run) for read in readers]
+        return None if any(result is None for result in results) else function(*results)
+
+    return Statistic(compute, per_seed=True)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A statement that a statistic is above 0.
@@ -103,61 +113,22 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class TestedClaim:
-    """A claim and its finding; `value`, `low`, `high` and `verdict` as in `Finding`.
+class TestedClaim(Claim, Finding):
+    """A claim with its finding.
 
     Attributes:
-        claim: The claim.
-        finding: Over all runs.
         p_holm: The p-value corrected for all claims that were tested; NaN where none was.
     """
 
     __test__ = False  # pytest takes classes called Test* for tests
 
-    claim: Claim
-    finding: Finding
     p_holm: float = np.nan
-
-    @property
-    def name(self) -> str:
-        """The claim's key."""
-        return self.claim.name
-
-    @property
-    def statement(self) -> str:
-        """The claim in words."""
-        return self.claim.statement
-
-    @property
-    def unit(self) -> str:
-        """Of value, low and high."""
-        return self.claim.unit
-
-    @property
-    def value(self) -> float:
-        """Mean over runs."""
-        return self.finding.value
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % interval."""
-        return self.finding.low
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95 % interval."""
-        return self.finding.high
-
-    @property
-    def verdict(self) -> str:
-        """One of `VERDICTS`."""
-        return self.finding.verdict
 
     @property
     def verdict_text(self) -> str:
         """The verdict with its reason, "undecided (one seed)"; without it where undefined, because it is long."""
-        short = self.finding.reason and self.verdict != UNDEFINED
-        return f"{self.verdict} ({self.finding.reason})" if short else self.verdict
+        short = self.reason and self.verdict != UNDEFINED
+        return f"{self.verdict} ({self.reason})" if short else self.verdict
 
 
 def over_runs(values: Sequence[float]) -> tuple[float, float, float, float]:
@@ -245,23 +216,20 @@ def judge_claims(evidence: StudyEvidence, claims: Sequence[Claim], controls: Seq
     Raises:
         DataError: A file is broken or of another study.
     """
-    findings = [evaluate_statistic(evidence, claim.statistic) for claim in claims]
+    findings = {claim: evaluate_statistic(evidence, claim.statistic) for claim in (*claims, *controls)}
+    p_holm = holm(np.array([findings[claim].p for claim in claims])).tolist()
     rows = []
-    for claim, finding, p in zip(
-        claims, findings, holm(np.array([finding.p for finding in findings])).tolist(), strict=True
-    ):
-        rows.append(TestedClaim(claim, finding, p))
+    for claim, p in zip(claims, p_holm, strict=True):
+        rows.append(TestedClaim(**vars(claim), **vars(findings[claim]), p_holm=p))
         rows += [
-            TestedClaim(control, evaluate_statistic(evidence, control.statistic))
-            for control in controls
-            if control.of == claim.name
+            TestedClaim(**vars(control), **vars(findings[control])) for control in controls if control.of == claim.name
         ]
     return rows
 
 
 def with_controls(rows: Sequence[TestedClaim]) -> list[TestedClaim]:
     """Return the claims that have controls, each followed by them."""
-    return [row for row in rows if row.claim.of or any(other.claim.of == row.name for other in rows)]
+    return [row for row in rows if row.of or any(other.of == row.name for other in rows)]
 
 
 def num_tested(rows: Sequence[TestedClaim]) -> int:
@@ -271,22 +239,11 @@ def num_tested(rows: Sequence[TestedClaim]) -> int:
 
 def claims_frame(rows: Sequence[TestedClaim], repeats: str = "seed") -> pd.DataFrame:
     """Return the claims as a table: a row each, and a column for the value on each run, "seed" or "trial"."""
+    columns = ["statement", "unit", "value", "low", "high", "verdict", "reason", "p", "p_holm", "figure"]
     return pd.DataFrame(
-        {
-            "name": row.name,
-            "beside": row.claim.of,
-            "statement": row.statement,
-            "unit": row.unit,
-            "value": row.value,
-            "low": row.low,
-            "high": row.high,
-            "verdict": row.verdict,
-            "reason": row.finding.reason,
-            "p": row.finding.p,
-            "p_holm": row.p_holm,
-            "figure": row.claim.figure,
-            **{f"{repeats}{number}": value for number, value in row.finding.runs.items()},
-        }
+        {"name": row.name, "beside": row.of}
+        | {column: getattr(row, column) for column in columns}
+        | {f"{repeats}{number}": value for number, value in row.runs.items()}
         for row in rows
     )
 

@@ -62,6 +62,25 @@ def mean_diagonal(matrix: SimilarityMatrix, layers: slice = slice(None)) -> Esti
     return mean_of_cells(value, low, high, axes)
 
 
+def top_row(matrix: SimilarityMatrix, layers: slice) -> Estimate:
+    """Return the mean similarity of layer 0 of x with some layers of y."""
+    axes = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[layers])]
+    return mean_of_cells(matrix.values[0, layers], matrix.low[0, layers], matrix.high[0, layers], axes)
+
+
+def least(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the least of several; its interval is from the least lower end to the least upper end.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not estimates:
+        raise DataError("expected an estimate to take the least of, found none; pass at least one")
+    values, low, high = (np.array([getattr(e, end) for e in estimates]) for end in ("value", "low", "high"))
+    reason = "; ".join(dict.fromkeys(estimate.undefined for estimate in estimates if estimate.undefined))
+    return Estimate(float(values.min()), float(low.min()), float(high.min()), reason)  # NaN wins
+
+
 def mean_of_cells(values: np.ndarray, low: np.ndarray, high: np.ndarray, axes: Sequence[tuple[Axis, str]]) -> Estimate:
     """Return the mean of some cells; one undefined cell makes it undefined, and its layer is named."""
     if np.isfinite(values).all():

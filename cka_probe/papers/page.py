@@ -5,13 +5,14 @@ OUT/report/claims.csv             every claim and its controls, with the value o
 OUT/report/tables/*.csv|md|tex    the tables with the paper's numbers; long tables as CSV only
 OUT/report/figures/*.png, *.pdf
 
-It can be written at any time, of an unfinished study too: what is missing is reported as not run.
+It can be written at any time, of an unfinished study too: what is missing is reported as not run. A page is a list of
+blocks (headings, paragraphs, lists, tables), and every sentence with a number in it is made from the study.
 """
 
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,8 @@ from cka_probe.papers.claims import (
     judge_claims,
     num_tested,
 )
-from cka_probe.papers.evidence import StudyEvidence
-from cka_probe.papers.tables import plain_table, signed
-
-SUFFIXES = ("png", "pdf")
+from cka_probe.papers.figures import FigureWriter, StudyFigure
+from cka_probe.papers.tables import as_markdown, signed
 
 COUNTS = {
     HOLDS: "hold",
@@ -47,45 +46,147 @@ COUNTS = {
 
 
 @dataclass(frozen=True)
-class StudyFigure:
-    """A figure of the page.
-
-    Attributes:
-        stem: Name of its files.
-        caption: What it shows.
-        paths: Its files, the image for the page first; none if there was nothing to draw.
-        missing: What of it was not run.
-    """
-
-    stem: str
-    caption: str
-    paths: Sequence[Path] = ()
-    missing: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Paper:
-    """A paper as the report needs it. Each function takes the paper's own evidence.
+    """A paper as the report needs it. Functions of `evidence` take the paper's own, `load`'s.
 
     Attributes:
         name: As in `PAPERS`.
+        title: Of the page.
+        source: The citation.
         claims: What is tested.
         controls: What is shown with the claims.
+        intervals: What the intervals are over, in sentences with a `{num}`: of several "seeds", of several "trials" of
+            one seed, and of "one" run.
+        stands_for: Which data set of the paper each data set stands for, and what for.
+        procedural: What the generated images are, in words.
         load: Opens a study.
         tables: Returns the tables by name.
         texts: Returns a table as Markdown and LaTeX, or `None` for one that is written as CSV only.
-        figures: Draws all figures into a folder.
-        page: Returns the page as Markdown.
+        figures: Draws all figures, in the order of the page.
+        sections: Returns the blocks of the page between the opening and the figures.
+        figures_note: Returns blocks above the figures.
+        scenes: Returns the data that the study's scale generates, by name.
+        data: Returns the names of the study's data.
+        departures: Returns how the study differs from the paper, a sentence or two each.
+        absences: Returns what was not run, a line each.
+        options: Returns options of the command that repeats the study.
+        stages: Returns the table of what was trained.
     """
 
     name: str
+    title: str
+    source: str
     claims: Sequence[Claim]
     controls: Sequence[Claim]
+    intervals: Mapping[str, str]
+    stands_for: Mapping[str, str]
+    procedural: str
     load: Callable[[str | Path], Any]
     tables: Callable[[Any], dict[str, pd.DataFrame]]
     texts: Callable[[str, pd.DataFrame], tuple[str, str] | None]
-    figures: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], Path], list[StudyFigure]]
-    page: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], Sequence[StudyFigure]], str]
+    figures: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], FigureWriter], list[StudyFigure]]
+    sections: Callable[["Report"], list[str]]
+    figures_note: Callable[[Any], list[str]]
+    scenes: Callable[[Any], Mapping[str, Settings]]
+    data: Callable[[Any], Sequence[str]]
+    departures: Callable[[Any], list[str]]
+    absences: Callable[[Any], list[str]]
+    options: Callable[[Any], Sequence[str]]
+    stages: Callable[[Any], pd.DataFrame]
+
+    def command(self, evidence: Any) -> str:
+        """Return the command that repeats a study, with `DIR` in place of each path."""
+        study = evidence.study
+        settings = [f"data.{name}=DIR" for name in study["data"]] + list(study["settings"])
+        words = [f"ckaprobe reproduce {self.name}", f"--scale {study['scale']}", f"--seeds {max(evidence.seeds) + 1}"]
+        return " ".join([*words, *self.options(evidence), "--out OUT", *(f"--set {setting}" for setting in settings)])
+
+    def data_rows(self, evidence: Any) -> pd.DataFrame:
+        """Return one row for each data set of a study: its name, what it stands for, and what it was."""
+        scenes, paths = self.scenes(evidence), evidence.study["data"]
+        return pd.DataFrame(
+            {"data": name, "stands for": self.stands_for[name], "was": _data_origin(name, scenes, paths)}
+            for name in self.data(evidence)
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study's claims, tables and figures, and its page.
+
+    Attributes:
+        paper: What is reproduced.
+        evidence: The study.
+        claims: Every claim followed by its controls.
+        tables: By name, with every number as it was computed.
+        figures: In the order of the page.
+    """
+
+    paper: Paper
+    evidence: Any
+    claims: Sequence[TestedClaim]
+    tables: Mapping[str, pd.DataFrame]
+    figures: Sequence[StudyFigure] = field(default=())
+
+    @classmethod
+    def of(cls, paper: Paper, evidence: Any) -> "Report":
+        """Test the claims of a study and make its tables; figures are not drawn."""
+        return cls(paper, evidence, judge_claims(evidence, paper.claims, paper.controls), paper.tables(evidence))
+
+    @property
+    def stems(self) -> set[str]:
+        """Stems of the figures that were drawn."""
+        return {figure.stem for figure in self.figures if figure.paths}
+
+    def markdown(self, table: str) -> str:
+        """Return a table as Markdown."""
+        return (self.paper.texts(table, self.tables[table]) or ("", ""))[0]
+
+    def page(self) -> str:
+        """Return the page as Markdown."""
+        paper, evidence = self.paper, self.evidence
+        num, repeats = len(evidence.seeds), "seeds"
+        if num == 1:
+            num, repeats = len(evidence.trials), "trials" if len(evidence.trials) > 1 else "one"
+        runs = {"Seeds": evidence.seeds} | ({"Trials": evidence.trials} if "trials" in paper.intervals else {})
+        numbers = " ".join(f"{name}: {', '.join(map(str, values))}." for name, values in runs.items())
+        versions = ", ".join(f"{name} {version}" for name, version in evidence.study["versions"].items())
+        blocks = [
+            f"# {paper.title}, reproduced at scale `{evidence.study['scale']}`",
+            f"{paper.source}. {numbers} {paper.intervals[repeats].format(num=num)}",
+            *paper.sections(self),
+            "## Figures",
+            *paper.figures_note(evidence),
+            *_figure_blocks(self.figures),
+            "## Differences from the paper",
+            bullets(paper.departures(evidence)),
+            "## Not run",
+            bullets(paper.absences(evidence)) or "Everything was run.",
+            "## How to reproduce it",
+            f"```\n{paper.command(evidence)}\n```",
+            f"Machine that wrote this page: {machine()}. {versions}.",
+            *(
+                as_markdown(table.set_index(table.columns[0]))
+                for table in (paper.data_rows(evidence), paper.stages(evidence))
+                if len(table)
+            ),
+        ]
+        return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
+
+    def summary(self) -> str:
+        """Return how many of the claims hold, and how many do not, in a sentence."""
+        verdicts = [row.verdict for row in self.claims if not row.of]
+        counts = [f"{verdicts.count(verdict)} {words}" for verdict, words in COUNTS.items() if verdict in verdicts]
+        return f"Of {len(verdicts)} claims {', '.join(counts)}."
+
+    def correction_note(self, repeats: str, over: str) -> str:
+        """Return what the p-values are, in sentences; `over` is what they are over."""
+        if not (count := num_tested(self.claims)):
+            return f"With no two {repeats}s that differ no claim could be tested: there are no p-values."
+        return (
+            f"p is two-sided over {over} and corrected for all claims that could be tested, {count} (Holm). The "
+            "verdict is each claim's own: its interval is above 0 (holds), below 0 (does not hold), or neither."
+        )
 
 
 def write_report(folder: str | Path, paper: Paper) -> Path:
@@ -100,98 +201,54 @@ def write_report(folder: str | Path, paper: Paper) -> Path:
         OutputError: The report cannot be written.
     """
     evidence = paper.load(folder)
-    report = evidence.paths.report
-    rows, tables = judge_claims(evidence, paper.claims, paper.controls), paper.tables(evidence)
-    _write(report / "claims.csv", _as_csv(claims_frame(rows, evidence.repeats)))
-    for name, table in tables.items():
-        path = report / "tables" / name
-        _write(path.with_suffix(".csv"), _as_csv(table))
-        for suffix, text in zip((".md", ".tex"), paper.texts(name, table) or (), strict=False):
-            _write(path.with_suffix(suffix), text)
-    figures = paper.figures(evidence, rows, tables, report / "figures")
-    _write(evidence.paths.page, paper.page(evidence, rows, tables, figures))
+    path, report = evidence.paths.report, Report.of(paper, evidence)
+    _write(path / "claims.csv", _as_csv(claims_frame(report.claims, evidence.repeats)))
+    for name, table in report.tables.items():
+        _write(path / "tables" / f"{name}.csv", _as_csv(table))
+        for suffix, text in zip(("md", "tex"), paper.texts(name, table) or (), strict=False):
+            _write(path / "tables" / f"{name}.{suffix}", text)
+    figures = paper.figures(evidence, report.claims, report.tables, FigureWriter(path / "figures"))
+    _write(evidence.paths.page, replace(report, figures=figures).page())
     return evidence.paths.page
 
 
-def figure_paths(path: Path) -> list[Path]:
-    """Return the files of a figure; `path` has no suffix."""
-    return [path.with_name(f"{path.name}.{suffix}") for suffix in SUFFIXES]
+def bullets(lines: Iterable[str]) -> str:
+    """Return lines as a list in Markdown."""
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def summary_line(rows: Sequence[TestedClaim]) -> str:
-    """Return how many of the claims hold, and how many do not, in a sentence."""
-    counts = [(sum(row.verdict == verdict for row in rows), words) for verdict, words in COUNTS.items()]
-    return f"Of {len(rows)} claims {', '.join(f'{count} {words}' for count, words in counts if count)}."
-
-
-def negative_results(rows: Sequence[TestedClaim]) -> list[str]:
-    """Return the claims that do not hold or are undefined, in sentences."""
-    lines = [
-        f'- Does not hold here: "{row.statement}" ({signed(row.value)} {row.unit}, at most {signed(row.high)}).'
+def negative_results(rows: Sequence[TestedClaim]) -> str:
+    """Return the claims that do not hold or are undefined, as a list of sentences; "" if there are none."""
+    failures = [
+        f'Does not hold here: "{row.statement}" ({signed(row.value)} {row.unit}, at most {signed(row.high)}).'
         for row in rows
         if row.verdict == FAILS
     ]
-    lines += [
-        f'- Cannot be tested: "{row.statement}". Reason: {row.finding.reason}.'
-        for row in rows
-        if row.verdict == UNDEFINED
-    ]
-    return [*lines, ""] if lines else []
-
-
-def correction_note(rows: Sequence[TestedClaim], repeats: str, over: str) -> str:
-    """Return what the p-values are, in sentences; `over` is what they are over."""
-    if not (count := num_tested(rows)):
-        return f"With no two {repeats}s that differ no claim could be tested: there are no p-values."
-    return (
-        f"p is two-sided over {over} and corrected for all claims that could be tested, {count} (Holm). The verdict is "
-        "each claim's own: its interval is above 0 (holds), below 0 (does not hold), or neither."
+    return bullets(
+        failures
+        + [f'Cannot be tested: "{row.statement}". Reason: {row.reason}.' for row in rows if row.verdict == UNDEFINED]
     )
 
 
-def figure_section(figures: Iterable[StudyFigure]) -> list[str]:
+def layer_names(layers: pd.DataFrame) -> str:
+    """Return the numbers and names of the layers of a table, in a sentence."""
+    names = dict(zip(layers["index"], layers["layer"], strict=True))
+    return ", ".join(f"{index} `{name}`" for index, name in names.items()) + "."
+
+
+def _figure_blocks(figures: Iterable[StudyFigure]) -> list[str]:
     """Return the figures, each below its name and caption, with what was not run."""
-    lines = []
+    blocks = []
     for figure in figures:
         missing = f" Not run: {', '.join(figure.missing)}." if figure.missing else ""
-        image = [f"![{figure.stem}](figures/{figure.paths[0].name})", ""] if figure.paths else []
-        lines += [f"### {figure.stem}", "", f"{figure.caption}{missing}", "", *image]
-    return lines
+        image = f"![{figure.stem}](figures/{figure.paths[0].name})" if figure.paths else ""
+        blocks += [f"### {figure.stem}", f"{figure.caption}{missing}", image]
+    return blocks
 
 
-def differences_section(departures: Iterable[str], absences: Sequence[str]) -> list[str]:
-    """Return how the study differs from the paper, and what was not run."""
-    lines = ["## Differences from the paper", "", *(f"- {line}" for line in departures), "", "## Not run", ""]
-    return [*lines, *([f"- {line}" for line in absences] or ["Everything was run."]), ""]
-
-
-def reproduction_section(evidence: StudyEvidence, command: str, *tables: pd.DataFrame) -> list[str]:
-    """Return the command, the versions, and tables of the data and the recipe."""
-    versions = ", ".join(f"{name} {version}" for name, version in evidence.study["versions"].items())
-    lines = ["## How to reproduce it", "", "```", command, "```", ""]
-    lines += [f"Machine that wrote this page: {machine()}. {versions}.", ""]
-    return [*lines, *(plain_table(table) for table in tables if len(table))]
-
-
-def reproduce_command(evidence: StudyEvidence, paper: str, options: Sequence[str] = ()) -> str:
-    """Return the command that repeats the study, with `DIR` in place of each path."""
-    study = evidence.study
-    settings = [f"data.{name}=DIR" for name in study["data"]] + list(study["settings"])
-    words = [f"ckaprobe reproduce {paper}", f"--scale {study['scale']}", f"--seeds {max(evidence.seeds) + 1}"]
-    return " ".join([*words, *options, "--out OUT", *(f"--set {setting}" for setting in settings)])
-
-
-def data_rows(stands_for: Mapping[str, str], scenes: Mapping[str, Settings], given: Mapping[str, str]) -> pd.DataFrame:
-    """Return one row for each data set of a study: its name, which one of the paper it stands for, and what it was."""
-    return pd.DataFrame(
-        {"data": name, "stands for": words, "was": _data_origin(name, scenes, given)}
-        for name, words in stands_for.items()
-    )
-
-
-def _data_origin(name: str, scenes: Mapping[str, Settings], given: Mapping[str, str]) -> str:
+def _data_origin(name: str, scenes: Mapping[str, Settings], paths: Mapping[str, str]) -> str:
     """Return where a data set came from, in words."""
-    if name in given:
+    if name in paths:
         return "given by path"
     if name not in scenes:
         return "neither given nor generated at this scale"
@@ -202,13 +259,13 @@ def _data_origin(name: str, scenes: Mapping[str, Settings], given: Mapping[str, 
     return f"procedural: {settings.num} {settings.kind}{frames}, {width} x {height}{style}, seed {settings.seed}"
 
 
-def procedural_note(stands_for: Mapping[str, str], generated: Sequence[str], what: str) -> str:
-    """Return that procedural images stand for data sets of the paper; `what` they are, in words."""
-    names = ", ".join(stands_for[name].split(":")[0] for name in generated)
-    return (
-        f"Procedural images stand for {names}: {what}. A name of a data set refers to its layout on disk here, not to "
-        "its images; no number is comparable with the paper's."
-    )
+def procedural_note(paper: Paper, names: Sequence[str]) -> list[str]:
+    """Return that procedural images stand for some data sets of the paper; [] if for none."""
+    data_sets = ", ".join(paper.stands_for[name].split(":")[0] for name in names)
+    return [
+        f"Procedural images stand for {data_sets}: {paper.procedural}. A name of a data set refers to its layout on "
+        "disk here, not to its images; no number is comparable with the paper's."
+    ] * bool(names)
 
 
 def machine() -> str:

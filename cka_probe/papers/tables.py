@@ -11,7 +11,7 @@ A cell is a `Cell` (a value, with or without an interval and a published value),
 import csv
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.papers.claims import NOT_RUN, UNDEFINED, Finding, TestedClaim
+from cka_probe.papers import evidence
+from cka_probe.papers.claims import NOT_RUN, UNDEFINED, Finding, TestedClaim, judge
 
 DASH = "\N{EN DASH}"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
@@ -59,11 +61,6 @@ def read_published(path: Path) -> dict[tuple[str, str, str], Published]:
             (row["table"], row["row"], row["measure"]): Published(float(row["value"]), row["source"])
             for row in csv.DictReader(file)
         }
-
-
-def published_columns(number: Published | None) -> dict[str, Any]:
-    """Return the columns `paper` and `source` of a row: NaN and "" where the paper's number is not known."""
-    return {"paper": number.value if number else math.nan, "source": number.source if number else ""}
 
 
 @dataclass(frozen=True)
@@ -187,10 +184,10 @@ def claim_texts(rows: Sequence[TestedClaim], figures: Collection[str], repeats: 
         {
             "number": Cell(row.value, row.low, row.high),
             "unit": row.unit,
-            f"each {repeats}": ", ".join(_run_value(value) for value in row.finding.runs.values()),
+            f"each {repeats}": ", ".join(_run_value(value) for value in row.runs.values()),
             "verdict": row.verdict_text,
             "p (Holm)": row.p_holm,
-            "figure": f"[{row.claim.figure}](figures/{row.claim.figure}.png)" if row.claim.figure in figures else None,
+            "figure": f"[{row.figure}](figures/{row.figure}.png)" if row.figure in figures else None,
         }
         for row in rows
     ]
@@ -205,6 +202,70 @@ def finding_columns(finding: Finding, repeats: str = "seed") -> dict[str, Any]:
     over = "" if state else f"{repeats}s" if runs > 1 else "images"
     numbers = {"value": finding.value, "low": finding.low, "high": finding.high}
     return numbers | {"over": over, f"{repeats}s": runs, "state": state, "reason": finding.reason if state else ""}
+
+
+def score_row(
+    labels: Mapping[str, Any],
+    measure: str,
+    finding: Finding,
+    *,
+    unit: str = "",
+    better: str = "",
+    repeats: str = "seed",
+    published: Published | None = None,
+) -> dict[str, Any]:
+    """Return a row of a table of scores: labels, measure, unit, better, the columns of the finding, paper, source.
+
+    Args:
+        labels: The first columns: the arm, and its key.
+        measure: Name of the measure.
+        finding: Its value.
+        unit: Of the value.
+        better: "lower", "higher" or "".
+        repeats: What a run is called.
+        published: The paper's number.
+    """
+    paper = {"paper": published.value if published else math.nan, "source": published.source if published else ""}
+    return {**labels, "measure": measure, "unit": unit, "better": better} | finding_columns(finding, repeats) | paper
+
+
+def layer_rows(
+    labels: Mapping[str, Any],
+    tuned: Mapping[int, SimilarityMatrix | None],
+    pretrained: Mapping[int, SimilarityMatrix | None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each layer of an arm: index, layer, spread, spread_tuned, and the columns of findings over seeds.
+
+    Args:
+        labels: The first columns.
+        tuned: The pre-trained network against itself after fine-tuning, by seed; `diagonal_` is each layer with itself.
+        pretrained: The pre-trained network against itself, by seed; `top_` is each layer with the first.
+
+    Yields:
+        Nothing where no networks were compared. `spread` is the root mean square of what varies over images, before
+        fine-tuning, and `spread_tuned` that after it; both are means over seeds.
+    """
+    after = [matrix for matrix in tuned.values() if matrix is not None]
+    matrices = [*(matrix for matrix in (pretrained or {}).values() if matrix is not None), *after]
+    for index, axis in enumerate(matrices[0].rows if matrices else ()):
+        row = {**labels, "index": index, "layer": axis.name}
+        row["spread"] = _mean([matrix.rows[index].rms for matrix in matrices])
+        row["spread_tuned"] = _mean([matrix.columns[index].rms for matrix in after])
+        cells = {} if pretrained is None else {"top": judge_cell(pretrained, 0, index)}
+        for name, finding in (cells | {"diagonal": judge_cell(tuned, index, index)}).items():
+            row |= {f"{name}_{key}": value for key, value in finding_columns(finding).items()}
+        yield row
+
+
+def judge_cell(matrices: Mapping[int, SimilarityMatrix | None], row: int, column: int) -> Finding:
+    """Return the finding of one cell over the matrices of all seeds."""
+    return judge(
+        {seed: None if matrix is None else evidence.cell(matrix, row, column) for seed, matrix in matrices.items()}
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def two_digits(value: float) -> str:
@@ -223,11 +284,6 @@ def signed(value: float) -> str:
     ('0.250', '0.000', True)
     """
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def plain_table(rows: pd.DataFrame) -> str:
-    """Return rows of words and counts as Markdown, the first column as the names of the rows."""
-    return as_markdown(rows.set_index(rows.columns[0]))
 
 
 def _run_value(value: float | None) -> str:

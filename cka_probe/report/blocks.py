@@ -67,8 +67,7 @@ class FigureBlock:
         image: A file (PNG, JPEG, WebP or SVG), or the bytes of one.
         caption: A sentence, or "". It is also the alternative text; without one, the name is.
         name: File name of the image, without suffix.
-        downloads: Files of the same figure. Those in the page's folder or below it are linked, small ones elsewhere
-            are embedded.
+        downloads: Files of the same figure, linked if they are in the page's folder or below it.
     """
 
     image: Path | bytes

@@ -5,7 +5,7 @@ Only options that differ from their defaults are written. A result of images or 
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,19 +45,16 @@ def compare_command(result: SimilarityMatrix, out: str) -> str:
         result: A result of `compare`.
         out: The folder it is written to.
     """
-    source, references = str(result.images["source"]), (result.x.reference, result.y.reference)
-    if any(map(_in_memory, (*references, source))):
-        return ""
     x, y = layer_option(result.rows), layer_option(result.columns)
     default = _is_default(result.rows, result.x.architecture) and _is_default(result.columns, result.y.architecture)
     options = {
-        "data": source,
+        "data": str(result.images["source"]),
         "layers": None if default else x,
         "layers_y": None if default or x == y else y,
         **{name: result.settings.get(name) for name in COMPARE_DEFAULTS},
         "skip_bad": bool(result.images.get("skipped")),
     }
-    return _command("compare", references, options, COMPARE_DEFAULTS, out)
+    return _command("compare", [result.x.reference, result.y.reference], options, COMPARE_DEFAULTS, out)
 
 
 def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
@@ -67,9 +64,7 @@ def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
     """
     from cka_probe.lab.evaluation.label_scores import LabelScores
 
-    source, settings = str(scores.data["source"]), dict(scores.settings)
-    if _in_memory(source):
-        return ""
+    settings = scores.settings
     flip_test, cap = settings.get("flip_test"), settings.get("cap")
     rules: dict[str, Any]
     if isinstance(scores, LabelScores):
@@ -83,7 +78,7 @@ def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
             **{name: settings.get(name) for name in ("crops", "feathered", "canny")},
             "no_flip_test": flip_test is False,
         }
-    options = {"on": source, **rules, "num": settings.get("num"), "seed": settings.get("seed")}
+    options = {"on": str(scores.data["source"]), **rules, "num": settings.get("num"), "seed": settings.get("seed")}
     return _command("evaluate", [str(scores.model["reference"])], options, EVALUATE_DEFAULTS, out)
 
 
@@ -92,12 +87,10 @@ def gradcam_command(attributions: Attributions, out: str) -> str:
 
     The number of images in the figure is not recorded; the command uses its default.
     """
-    source, settings, names = str(attributions.data["source"]), attributions.settings, list(attributions.models)
-    if _in_memory(source):
-        return ""
+    settings, names = attributions.settings, list(attributions.models)
     references = [str(model["reference"]) for model in attributions.models.values()]
     options = {
-        "data": source,
+        "data": str(attributions.data["source"]),
         "names": None if names == distinct_names(references) else ",".join(names),
         **{name: settings.get(name) for name in GRADCAM_DEFAULTS},
         "num": settings.get("num") or 0,
@@ -107,38 +100,30 @@ def gradcam_command(attributions: Attributions, out: str) -> str:
 
 
 def train_command(table: Mapping[str, Any], out: str) -> str:
-    """Return the `ckaprobe train` of a run.
-
-    A bundled recipe is called by its name with overrides, any other by its file.
+    """Return the `ckaprobe train` of a run, which calls a bundled recipe by its name and any other by its file.
 
     Args:
         table: The content of the run's `recipe.json`.
         out: The run's folder, which holds that file.
     """
-    from cka_probe.lab.training.recipe import bundled
+    from cka_probe.lab.training.recipe import bundled, read_recipe, recipe_of
 
     name, data, seed = str(table.get("name")), table.get("data") or {}, table.get("seed")
     overrides = [f"data.{key}={path}" for key, path in data.items() if path] + ([f"seed={seed}"] if seed else [])
-    if name in bundled() and _is_bundled(table, name, overrides):
-        changes = [word for override in overrides for word in ("--set", override)]
-        return shlex.join(["ckaprobe", "train", "--recipe", name, *changes, "--out", out])
-    return _command("train", (), {"recipe": f"{out}/recipe.json"}, {}, f"{out}-again")
-
-
-def _is_bundled(table: Mapping[str, Any], name: str, overrides: Iterable[str]) -> bool:
-    """Return whether a run used a bundled recipe with these overrides."""
-    from cka_probe.lab.training.recipe import read_recipe, recipe_of
-
     try:
-        return recipe_of(dict(table)).as_dict() == read_recipe(name, tuple(overrides)).as_dict()
+        is_bundled = name in bundled() and recipe_of(dict(table)).as_dict() == read_recipe(name, overrides).as_dict()
     except CkaProbeError:
-        return False  # the recipe is of another version of the package
+        is_bundled = False  # the recipe is of another version of the package
+    if not is_bundled:
+        return _command("train", (), {"recipe": f"{out}/recipe.json"}, {}, f"{out}-again")
+    changes = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["ckaprobe", "train", "--recipe", name, *changes, "--out", out])
 
 
 def _command(
-    name: str, operands: Iterable[str], options: Mapping[str, Any], defaults: Mapping[str, Any], out: str
+    name: str, operands: Sequence[str], options: Mapping[str, Any], defaults: Mapping[str, Any], out: str
 ) -> str:
-    """Return a command line quoted for a shell.
+    """Return a command line quoted for a shell, or "" if an operand or the first option was in memory only.
 
     Args:
         name: The command.
@@ -147,6 +132,8 @@ def _command(
         defaults: Values to omit.
         out: The folder to write to.
     """
+    if any(map(_in_memory, (*operands, next(iter(options.values()))))):
+        return ""
     words = ["ckaprobe", name, *(f"./{word}" if word.startswith("-") else word for word in operands)]
     for option, value in options.items():
         if value is None or value is False or value == defaults.get(option):

@@ -9,8 +9,6 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,13 +24,12 @@ from cka_probe.report import images, matrix, tables
 from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, Page
 
 MAX_BYTES = 3_000_000
-MAX_EMBEDDED = 300_000  # bytes of all downloads outside the page's folder
 INLINE = re.compile(r"`([^`]+)`|\*\*(\S(?:[^*]*\S)?)\*\*")
 POLICY = "default-src 'none'; img-src data:; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"
 
 
 def save_page(page: Page, path: Path) -> Path:
-    """Write the page; files in its folder are linked instead of embedded.
+    """Write the page.
 
     Raises:
         OutputError: The page is too large or cannot be written.
@@ -49,7 +46,7 @@ def render(page: Page, folder: Path | None = None) -> str:
 
     Args:
         page: Its content.
-        folder: The folder of the document; downloads in it or below it are linked instead of embedded.
+        folder: The folder of the document; downloads in it or below it are linked, others omitted.
 
     Returns:
         At most `MAX_BYTES` as UTF-8.
@@ -62,16 +59,13 @@ def render(page: Page, folder: Path | None = None) -> str:
     blocks = {f"{slug}-{index}": block for index, (slug, block) in enumerate(zip(slugs, page.blocks, strict=True))}
     matrices = [block for block in page.blocks if isinstance(block, MatrixBlock)]
     exact = sum(map(matrix.exact_length, matrices)) <= matrix.MAX_EXACT
-    downloads = dict(zip(blocks, _downloads(page, folder), strict=True))
     template = _TEMPLATES.get_template("block.html")
     html: dict[str, str] = {}
     size = 0
     for quality in images.QUALITIES:
         for name, block in blocks.items():
             if name not in html or isinstance(block, FigureBlock):
-                html[name] = template.render(
-                    id=name, block=block, kind=_kind(block), downloads=downloads[name], quality=quality, exact=exact
-                )
+                html[name] = template.render(id=name, block=block, quality=quality, exact=exact, folder=folder)
         document = _document(page, blocks, html)
         size = len(document.encode("utf-8"))
         if size <= MAX_BYTES:
@@ -93,24 +87,11 @@ def _title(block: Block) -> str:
     return block.text if isinstance(block, Heading) else f"{_kind(block)} {getattr(block, 'name', '')}".strip()
 
 
-def _downloads(page: Page, folder: Path | None) -> Iterator[list[tuple[str, str, str]]]:
-    """Yield the label, address and file name of each block's downloads.
-
-    Files in the page's folder are linked, small ones elsewhere embedded, and others omitted.
-    """
-    budget = MAX_EMBEDDED
-    for block in page.blocks:
-        links = []
-        for path in getattr(block, "downloads", ()):
-            if folder is not None and path.resolve().is_relative_to(folder.resolve()):
-                address = quote(path.resolve().relative_to(folder.resolve()).as_posix())
-            elif (size := path.stat().st_size) <= budget:
-                budget -= size
-                address = images.data_uri(path.read_bytes(), guess_type(path)[0] or "application/octet-stream")
-            else:
-                continue
-            links.append((path.suffix[1:].upper(), address, path.name))
-        yield links
+def _downloads(block: FigureBlock, folder: Path | None) -> list[tuple[str, str, str]]:
+    """Return the label, address and file name of a figure's downloads in the page's folder or below it."""
+    root = folder.resolve() if folder else None
+    paths = [path.resolve() for path in block.downloads if root and path.resolve().is_relative_to(root)]
+    return [(path.suffix[1:].upper(), quote(path.relative_to(root or "").as_posix()), path.name) for path in paths]
 
 
 def _document(page: Page, blocks: dict[str, Block], html: dict[str, str]) -> str:
@@ -189,6 +170,8 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters |= {
     "inline": inline,
+    "kind": _kind,
+    "downloads": _downloads,
     "embed": images.embed,
     "thumbnail": images.thumbnail,
     "table": tables.table_of,

@@ -77,6 +77,8 @@ def _read_report(folder: Path, matrices: tuple[Block, ...] = ()) -> tuple[str, t
     title, *blocks = read_text(folder / README)
     if not isinstance(title, Heading):
         title, blocks = Heading(folder.resolve().name), [title, *blocks]
+    if blocks and not isinstance(blocks[0], Heading):
+        blocks.insert(0, Heading("Summary"))
     others = [path for path in sorted(folder.glob("*.md")) if path.name != README]
     return title.text, (*blocks, *matrices, *(block for path in others for block in read_text(path)))
 

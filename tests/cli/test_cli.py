@@ -237,7 +237,7 @@ def test_an_output_that_is_a_file_is_refused_before_the_work(folder, tmp_path):
 def test_fingerprints_of_different_images_are_refused(folder, tmp_path):
     for index, seed in enumerate((0, 1)):
         run("fingerprint", MICRO[0], "--data", folder, "--num", 6, "--seed", seed, "-o", tmp_path / str(index))
-    assert "saw different images" in refused("compare", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "out")
+    assert "are of different images" in refused("compare", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "out")
 
 
 def test_a_result_that_is_none_is_refused(tmp_path):

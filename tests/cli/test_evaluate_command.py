@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.blocks import Blocks
+from helpers.blocks import checkpoint as label_checkpoint
 from helpers.paths import REAL as DATA
 from helpers.rooms import Rooms, checkpoint
 from PIL import Image
@@ -15,7 +17,8 @@ from cka_probe.errors import CheckpointError, CkaProbeError, DataError, UnknownN
 from cka_probe.images.datasets import DATASETS, open_dataset
 from cka_probe.lab.evaluation.evaluate import PREDICTS, evaluate
 from cka_probe.lab.evaluation.ibims1_errors import BOUNDARIES
-from cka_probe.lab.evaluation.predictions import read_prediction
+from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.evaluation.predictions import read_label_prediction, read_prediction
 from cka_probe.lab.evaluation.protocol import DepthProtocol, image_scores
 from cka_probe.lab.evaluation.scores import Scores, paired_difference
 from cka_probe.lab.scenes.make import make_scenes
@@ -155,7 +158,7 @@ def test_data_that_cannot_be_scored_is_one_line(files, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"between 50 and 60 m in rooms:x, found no valid pixel in 6 images"):
         evaluate(files["depth"], "rooms:x", device="cpu", cap=(50, 60))
     monkeypatch.setattr(Rooms, "describe", lambda _, index: ["a/b", "a__b", "c", "d", "e", "f"][index])
-    with pytest.raises(DataError, match="to keep predictions, found 'a/b' and 'a__b'"):
+    with pytest.raises(DataError, match="to save predictions, found 'a/b' and 'a__b'"):
         evaluate(files["depth"], Rooms(), device="cpu", keep=tmp_path / "kept")
 
 
@@ -202,3 +205,42 @@ def test_real_images_by_the_published_crop_and_cap(files, tmp_path):
     predicted = read_prediction(tmp_path / "predictions", scores.table.index[5])[valid].astype(np.float64)
     expected = np.mean(np.abs(predicted - depth[valid]) / depth[valid])
     assert scores.table["abs_rel"].iloc[5] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "segment.safetensors"
+    return label_checkpoint(path, "segmentation", classes=4, network="linear", subset=(0, 2))
+
+
+def test_labels_are_written_and_drawn(segmenter, tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "blocks", lambda path, split="all": Blocks((60, 90)))
+    where = ("--on", "blocks:x", "--device", "cpu", "--out", str(tmp_path))
+    done = CliRunner().invoke(app, ["evaluate", str(segmenter), *where, "--draw", "2", "--resolution", "network"])
+    assert done.exit_code == 0, done.output
+    names = ("scores.json", "scores.csv", "predictions", "labels.png", "labels.pdf")
+    assert done.stdout.splitlines()[-5:] == [str(tmp_path / name) for name in names]
+    found = LabelScores.load(tmp_path / "scores.json")
+    assert found.summary() in done.stdout
+    assert found.settings["resolution"] == "network"
+    assert not found.settings["flip_test"]
+    assert read_label_prediction(tmp_path / "predictions", "blocks/0.png").shape == (64, 64)
+    refused = CliRunner().invoke(app, ["evaluate", str(segmenter), *where, "--crops", "2"])
+    assert refused.exit_code == 2
+    assert "no rule 'crops'" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_depth_is_drawn(files, tmp_path):
+    done = run(files["depth"], "--on", "rooms:x", "--out", tmp_path, "--device", "cpu", "--draw", 2, "--num", 3)
+    assert done.exit_code == 0, done.output
+    written = done.stdout.splitlines()[-5:]
+    assert [path.removeprefix(f"{tmp_path}/") for path in written] == [
+        "scores.json",
+        "scores.csv",
+        "predictions",
+        "depth.png",
+        "depth.pdf",
+    ]
+    with Image.open(tmp_path / "depth.png") as drawn:
+        assert np.asarray(drawn.convert("RGB")).std() > 10

@@ -272,9 +272,9 @@ def test_fingerprint_files_are_small_and_the_same_twice(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": random_images(32, seed=5)}, r"saw different images: 32 from .* and 32 from .*, 0 in common"),
+        ({"images": random_images(32, seed=5)}, r"are of different images: 32 from .* and 32 from .*, 0 in common"),
         ({"images": random_images(32).flip(0)}, r"32 in common, in another order"),
-        ({"batch": 16}, r"in different batches, of 8 and of 16; recompute one of them with the other's --batch"),
+        ({"batch": 16}, r"of different batches, of 8 and of 16; recompute one of them with the other's --batch"),
         ({"features": "gap"}, r"x was made with --features flatten, y with gap"),
     ],
 )

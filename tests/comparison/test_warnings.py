@@ -113,7 +113,7 @@ def test_tokens_are_wide(sound):
 def test_sides_that_are_fed_differently(sound):
     fed = {"size": [192, 192], "mean": [0.5], "std": [0.25]}
     sized = replace(sound, y=replace(sound.y, preprocessing={**sound.y.preprocessing, "size": [192, 192]}))
-    assert "x at the images' own and y at 192x192 pixels. Part of" in told(sized)
+    assert "x at the images' own and y at 192x192 pixels. This may" in told(sized)
     both = told(replace(sound, y=replace(sound.y, preprocessing=fed)))
     assert "x with mean 0 and std 1, y with mean 0.5 and std 0.25, though they are the same architecture" in both
     other = Side("b", "another network", "b", {**sound.y.preprocessing, "mean": [0.5]})
@@ -122,7 +122,7 @@ def test_sides_that_are_fed_differently(sound):
 
 def test_a_model_with_itself(sound):
     same = replace(sound, y=sound.x)
-    assert told(same).endswith("one model. Its diagonal compares each layer with itself and says nothing.")
+    assert told(same).endswith("one model. Its diagonal compares each layer with itself and is not informative.")
     turned = replace(same, columns=sound.columns[::-1])
     assert told(turned) == "Both sides have the same weights: this compares the layers of one model."
 
@@ -131,8 +131,8 @@ def test_a_layer_that_hardly_varies(sound):
     third = replace(sound.rows[0], rms=1.0)
     rows = (replace(sound.rows[0], rms=2e-6), replace(sound.rows[1], rms=1.0), third)
     assert told(replace(sound, rows=rows)) == (
-        "layer 0 of x varies over the images by as little as 2.0e-06, against 1.0e+00 of the median layer; its "
-        "similarity may be of noise."
+        "layer 0 of x varies over the images by as little as 2.0e-06, the median layer by 1.0e+00; its "
+        "similarity may be that of noise."
     )
 
 

@@ -14,7 +14,7 @@ from cka_probe.comparison.compare import fingerprints
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.training import read_recipe
-from cka_probe.lab.training.run import _write
+from cka_probe.lab.training.run import write_recipe
 from cka_probe.lab.training.trainer import Log
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.models.load import wrap
@@ -52,7 +52,7 @@ def run(folder: Path, *, finished=("masked", "depth")):
     """Write the files of a run of the bundled demo recipe."""
     recipe = read_recipe("demo", ["data.scenes=rooms of mine", "seed=3"])
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "recipe.json", recipe.as_dict())
+    write_recipe(recipe, folder / "recipe.json")
     for stage in finished:
         (folder / stage).mkdir()
         log = Log(folder / stage / "log.csv")

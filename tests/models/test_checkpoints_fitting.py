@@ -282,7 +282,7 @@ def test_half_precision_and_sick_weights_are_said(tmp_path, resnet):
     assert "1 tensors hold NaN or infinity, the first is layer1.0.conv1.weight" in notes
 
 
-def test_a_checkpoint_of_ours(tmp_path, swin):
+def test_a_checkpoint_of_ckaprobe(tmp_path, swin):
     path = tmp_path / "a.safetensors"
     backbone = load_file(foreign.simmim(tmp_path / "s.pth", swin))
     header = Checkpoint("swinv2_micro", backbone.origin.options, (0.5,) * 3, (0.5,) * 3, stage="mp", task="masked")

@@ -113,7 +113,7 @@ def test_a_star_means_leaves_that_do_something():
         ("layer5", r"no layer 'layer5' in ResNet; did you mean 'layer4'"),
         ("layers.2.blocks.9.norm1", "no layer 'layers.2.blocks.9.norm1' in ResNet"),
         ("stage*", r"no layer 'stage\*' in ResNet"),
-        ("9", "no layer with index 9: the default map has 9 layers, from 0"),
+        ("9", "no layer with index 9: there are 9 default layers, from 0"),
         ("paper:norm3", "no layer 'norm3' in the paper's map"),
     ],
 )

@@ -198,11 +198,11 @@ def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
     assert said["pretraining"] == "undecided"
     assert said["gp_repairs"] == said["out_dbe_comp"] == said["later_changes_flat"] == "not run"
     middle = ", ".join(NAMES[2:7])
-    assert rows["u_shape_random"].finding.reason == f"seeds 0, 1, 2, 3: {middle} of y: its activation is 0"
+    assert rows["u_shape_random"].reason == f"seeds 0, 1, 2, 3: {middle} of y: its activation is 0"
     assert said["u_shape_random"] == "undefined"
     assert claims.num_tested(list(rows.values())) == 4
-    assert all(math.isnan(row.p_holm) for row in rows.values() if row.claim.of)
-    assert rows["u_shape"].p_holm >= rows["u_shape"].finding.p
+    assert all(math.isnan(row.p_holm) for row in rows.values() if row.of)
+    assert rows["u_shape"].p_holm >= rows["u_shape"].p
 
 
 def test_one_seed_decides_nothing(tmp_path):
@@ -233,7 +233,7 @@ def test_what_was_not_run_is_none_and_names_are_checked(tmp_path):
     evidence = write(tmp_path, (0,))
     assert evidence.similarity(0, "gp", "gp") is None
     assert evidence.scores(0, "sp_depth", "out") is None
-    assert evidence.log(0, "mp") is None
+    assert evidence.curves(0, "mp") == (None, None)
     with pytest.raises(UnknownNameError, match="did you mean 'pooled'"):
         evidence.similarity(0, "mp", "mp", "poled")
     with pytest.raises(UnknownNameError, match="no seed '7'"):
@@ -266,7 +266,6 @@ def test_files_of_another_run_are_refused(tmp_path):
     matrix(x="mp", y="mp_depth", seed=5).save(tmp_path / "seed0/similarity/mp~mp_depth~paper.json")
     scores("gp_depth", rmse=0.5).save(tmp_path / "seed0/scores/mp_depth/in.json")
     evidence = MesaEvidence.load(tmp_path)
-    assert evidence.stages(0) == ("mp",)
     evidence.similarity(0, "mp", "mp")
     with pytest.raises(DataError, match=r"compared weights of mp, seed 0 \(mp/5\) are not those of"):
         evidence.similarity(0, "mp", "mp_depth")
@@ -277,9 +276,3 @@ def test_files_of_another_run_are_refused(tmp_path):
     study.checkpoint("mp_depth")
     with pytest.raises(DataError, match="is of another run: its scored weights of mp_depth, seed 0"):
         MesaEvidence.load(tmp_path).scores(0, "mp_depth", "in")
-    study.checkpoint("gp", stage="sp")
-    with pytest.raises(DataError, match="expected stage 'gp' of seed 0, found stage 'sp' of seed 0"):
-        evidence.stages(0)
-    (tmp_path / "seed0" / "gp.safetensors").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="expected a checkpoint"):
-        evidence.stages(0)

@@ -8,8 +8,9 @@ from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.predictions import save_prediction, write_manifest
 from cka_probe.lab.scenes import Settings, make_scenes
+from cka_probe.papers.figures import FigureWriter, depth_rows
 from cka_probe.papers.mesa.evidence import MesaEvidence
-from cka_probe.papers.mesa.tables_and_figures import depth_rows, draw_depth
+from cka_probe.papers.mesa.tables_and_figures import draw_depth
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_a_panel_is_drawn_of_what_was_kept_and_what_was_not_is_said(rooms, tmp_p
         place = tmp_path / "seed0" / "scores" / f"{stage}_depth" / "out.json"
         type(made)(table, made.model, dict(made.data) | {"source": rooms}, made.settings, made.versions).save(place)
     evidence = MesaEvidence.load(study.folder)
-    inside, outside = (draw_depth(evidence, domain, tmp_path / "figures") for domain in ("in", "out"))
+    inside, outside = (draw_depth(evidence, domain, FigureWriter(tmp_path / "figures")) for domain in ("in", "out"))
     assert inside.paths == ()
     assert list(inside.missing) == ["MP", "MP+GP", "MP+GP+SP"]
     assert [path.name for path in outside.paths] == ["depth_out.png", "depth_out.pdf"]
@@ -64,6 +65,6 @@ def test_images_that_are_gone_are_said_to_be(tmp_path):
     study = Writer(tmp_path)
     study.scores("mp_depth", place="out", abs_rel=0.2)
     write_manifest(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
-    outside = draw_depth(MesaEvidence.load(tmp_path), "out", tmp_path / "figures")
+    outside = draw_depth(MesaEvidence.load(tmp_path), "out", FigureWriter(tmp_path / "figures"))
     assert outside.paths == ()
     assert "no longer at their path" in outside.caption

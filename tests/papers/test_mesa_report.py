@@ -10,7 +10,7 @@ from helpers.mesa_study import Writer
 from cka_probe.papers.claims import judge_claims
 from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
 from cka_probe.papers.mesa.evidence import MesaEvidence
-from cka_probe.papers.mesa.page import command, data_rows, departures, write_page, write_report
+from cka_probe.papers.mesa.page import PAPER, departures
 from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, ROOMS, SCALES
 from cka_probe.papers.mesa.tables_and_figures import (
     GRIDS,
@@ -18,9 +18,10 @@ from cka_probe.papers.mesa.tables_and_figures import (
     PUBLISHED,
     absences,
     all_tables,
-    layer_rows,
     score_rows,
+    similarity_rows,
 )
+from cka_probe.papers.page import Report, write_report
 
 U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
 
@@ -40,14 +41,14 @@ def study(folder, seeds=(0,)):
 
 def page(folder):
     evidence = MesaEvidence.load(folder)
-    return write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
+    return Report.of(PAPER, evidence).page()
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     study(folder)
-    return folder, write_report(folder)
+    return folder, write_report(folder, PAPER)
 
 
 def test_a_report_has_its_page_tables_and_figures(written):
@@ -130,7 +131,7 @@ def test_published_numbers_agree_with_each_other_and_name_arms_and_sources():
 
 def test_layers_have_their_spread_and_undefined_ones_are_named(tmp_path):
     study(tmp_path)
-    rows = layer_rows(MesaEvidence.load(tmp_path)).set_index(["arm", "index"])
+    rows = similarity_rows(MesaEvidence.load(tmp_path)).set_index(["arm", "index"])
     assert rows.loc[("MP", 8), "diagonal_value"] == pytest.approx(0.4)
     assert rows.loc[("MP", 4), "spread"] == pytest.approx(0.5)
     assert rows.loc[("no pre-training", 3), "top_state"] == "undefined"
@@ -155,7 +156,7 @@ def test_seeds_that_lack_something_are_named(tmp_path):
     lines = absences(MesaEvidence.load(tmp_path))
     assert any(line.startswith("MP+GP: without scores in distribution (seeds 1), scores out of") for line in lines)
     rows = {row.name: row for row in judge_claims(MesaEvidence.load(tmp_path), CLAIMS, CONTROLS)}
-    assert rows["rmse_gp"].finding.runs[1] is None
+    assert rows["rmse_gp"].runs[1] is None
     assert "2 of 3 seeds" in rows["rmse_gp"].verdict_text or "equal seeds" in rows["rmse_gp"].verdict_text
 
 
@@ -167,12 +168,12 @@ def test_conditions_are_read_from_the_study(tmp_path):
     assert "Cells of 16 pixels are hidden" in told
     assert "swinv2_micro" in told
     assert "Procedural images stand for LSUN, ImageNet, videos of NYUv2, NYUv2, iBims-1" in told
-    assert command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
+    assert PAPER.command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
     writer.study(data={"nyuv2": "/somewhere/nyuv2"}, settings=["mp.steps=700"])
     evidence = MesaEvidence.load(tmp_path)
     assert "stand for LSUN, ImageNet, videos of NYUv2, iBims-1:" in " ".join(departures(evidence))
-    assert data_rows(evidence).set_index("data").loc["nyuv2", "was"] == "given by path"
-    assert command(evidence).endswith("--out OUT --set data.nyuv2=DIR --set mp.steps=700")
+    assert PAPER.data_rows(evidence).set_index("data").loc["nyuv2", "was"] == "given by path"
+    assert PAPER.command(evidence).endswith("--out OUT --set data.nyuv2=DIR --set mp.steps=700")
     assert "/somewhere" not in page(tmp_path)
 
 
@@ -186,6 +187,6 @@ def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
 def test_every_claim_has_a_figure_and_every_stage_an_arm():
     assert {claim.figure for claim in (*CLAIMS, *CONTROLS)} <= {*GRIDS, "scores_in", "scores_out"}
     stages = {stage for arm in (*ARMS, *CONTROL_ARMS) for stage in (arm.pre, arm.tuned)}
-    shown = {stage for grid in GRIDS.values() for panel in grid.panels for stage in (panel.x, panel.y)}
+    shown = {stage for grid in GRIDS.values() for pair in grid.pairs.values() for stage in pair[:2]}
     assert shown <= stages
     assert [arm.name for arm in ROOMS] == ["MP", "MP+GP", "MP+GP+SP"]

@@ -11,7 +11,7 @@ from cka_probe.errors import DataError
 from cka_probe.papers.claims import average
 from cka_probe.papers.depth_to_semantic import evidence as statistics
 from cka_probe.papers.depth_to_semantic.study import Case
-from cka_probe.papers.evidence import Estimate
+from cka_probe.papers.evidence import Estimate, least
 
 NONE, VIDEO, ROOMS = Case("none"), Case("video"), Case("none", data="rooms")
 
@@ -82,8 +82,8 @@ def test_curves_that_cannot_be_compared_say_why(other, why):
 
 def test_the_least_of_several_and_one_without_a_value():
     several = [Estimate(3.0, 2.0, 4.0), Estimate(1.0, -2.0, 9.0)]
-    assert statistics.least(several) == Estimate(1.0, -2.0, 4.0)
-    broken = statistics.least([*several, Estimate(math.nan, math.nan, math.nan, "diverged")])
+    assert least(several) == Estimate(1.0, -2.0, 4.0)
+    broken = least([*several, Estimate(math.nan, math.nan, math.nan, "diverged")])
     assert (math.isnan(broken.value), broken.undefined) == (True, "diverged")
 
 

@@ -12,10 +12,12 @@ from cka_probe.errors import DataError
 from cka_probe.papers.claims import judge_claims
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, NO_MAP
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.figures import draw_alignment
-from cka_probe.papers.depth_to_semantic.page import maps_note, write_page
+from cka_probe.papers.depth_to_semantic.figures import draw_maps
+from cka_probe.papers.depth_to_semantic.page import PAPER, maps_note
 from cka_probe.papers.depth_to_semantic.study import Case
-from cka_probe.papers.depth_to_semantic.tables import alignment_rows, all_tables
+from cka_probe.papers.depth_to_semantic.tables import alignment_rows
+from cka_probe.papers.figures import FigureWriter
+from cka_probe.papers.page import Report
 
 ARMS = ("none", "classification", "video")
 
@@ -55,9 +57,9 @@ def test_the_claims_are_paired_differences_of_average_precision_in_points(tmp_pa
 def test_several_seeds_are_runs(tmp_path):
     evidence = study(tmp_path, seeds=(0, 1, 2))
     row = judged(evidence)["maps_classes_signed"]
-    assert len(row.finding.runs) == 3
-    assert np.isfinite(row.finding.runs[2])
-    assert row.finding.runs[0] != row.finding.runs[1]
+    assert len(row.runs) == 3
+    assert np.isfinite(row.runs[2])
+    assert row.runs[0] != row.runs[1]
 
 
 def test_the_table_has_each_arm_with_its_controls(tmp_path):
@@ -73,9 +75,9 @@ def test_the_table_has_each_arm_with_its_controls(tmp_path):
 def test_maps_that_are_all_zero_have_no_number_and_say_so(tmp_path):
     evidence = study(tmp_path, found_of(zero=range(IMAGES)))
     row = judged(evidence)["maps_none"]
-    assert (row.verdict, row.finding.reason) == ("undefined", f"seed 0: {NO_MAP}")
+    assert (row.verdict, row.reason) == ("undefined", f"seed 0: {NO_MAP}")
     assert judged(evidence)["maps_none_signed"].verdict == "undecided"
-    text = write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
+    text = Report.of(PAPER, evidence).page()
     assert 'Cannot be tested: "Grad-CAM maps follow the outlines of classes better: depth > none"' in text
 
 
@@ -84,10 +86,10 @@ def test_without_maps_the_page_says_not_run(tmp_path):
     writer.run(Case("none"), 0.6)
     evidence = SemanticEvidence.load(tmp_path)
     assert judged(evidence)["maps_none"].verdict == "not run"
-    assert maps_note(evidence) == ["Not run.", ""]
-    drawn = draw_alignment(evidence, tmp_path)
+    assert maps_note(evidence) == "Not run."
+    drawn = draw_maps(evidence, FigureWriter(tmp_path))
     assert (list(drawn.paths), len(drawn.missing)) == ([], 4)
-    text = write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [drawn])
+    text = Report.of(PAPER, evidence).page()
     assert "do Grad-CAM maps follow the outlines of classes?\n\nNot run.\n" in text
 
 
@@ -98,7 +100,7 @@ def test_the_figure_is_drawn_from_what_was_kept(tmp_path):
                    random.integers(0, 19, (64, 96)), random.random((64, 96), dtype=np.float32),
                    random.normal(size=(32, 48)).astype(np.float32), None, random.integers(0, 19, (64, 96)))  # fmt: skip
         save_maps([one], evidence.paths.maps(0, Case(arm).name))
-    drawn = draw_alignment(evidence, tmp_path / "figures")
+    drawn = draw_maps(evidence, FigureWriter(tmp_path / "figures"))
     assert [path.name for path in drawn.paths] == ["figure6.png", "figure6.pdf"]
     assert all(path.stat().st_size > 10_000 for path in drawn.paths)
     assert list(drawn.missing) == ["depth after classification"]

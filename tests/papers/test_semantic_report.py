@@ -1,6 +1,7 @@
 """The report of a study of Depth-to-Semantic: what it says, what it does not, and that it says it of what was run."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,19 +15,15 @@ from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, transp
 from cka_probe.papers.depth_to_semantic.figures import CURVES, PAIRS, draw_figures
 from cka_probe.papers.depth_to_semantic.page import (
     NOTES,
+    PAPER,
     TITLES,
-    command,
-    data_rows,
     departures,
-    write_page,
-    write_report,
 )
 from cka_probe.papers.depth_to_semantic.study import ARMS, QUIRKS, TABLES, Case
 from cka_probe.papers.depth_to_semantic.tables import (
     CSV_ONLY,
     PUBLISHED,
     absences,
-    all_tables,
     case_rows,
     cases_of,
     divergence_rows,
@@ -35,6 +32,8 @@ from cka_probe.papers.depth_to_semantic.tables import (
     published,
 )
 from cka_probe.papers.evidence import RunKey
+from cka_probe.papers.figures import FigureWriter
+from cka_probe.papers.page import Report, write_report
 
 PARTING = [0.9, 0.9, 0.9, 0.9, 0.3, 0.3, 0.2, 0.1, 0.1]
 RIGHT = {"none": 0.6, "classification": 0.7, "video": 0.8}
@@ -57,7 +56,7 @@ def judged(folder):
 
 def page(folder):
     evidence = SemanticEvidence.load(folder)
-    return write_page(evidence, judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence), [])
+    return Report.of(PAPER, evidence).page()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def written(tmp_path_factory):
     writer.pretrained("video", abs_rel=0.25)
     writer.similarity("video", writer.tuned("video"), np.linspace(0.95, 0.4, 9))
     writer.similarity("classification", "video", PARTING)
-    return folder, write_report(folder)
+    return folder, write_report(folder, PAPER)
 
 
 @pytest.mark.slow
@@ -106,9 +105,9 @@ def test_every_link_of_the_page_leads_to_a_file_and_nothing_is_called_imagenet(w
 def test_the_same_study_gives_the_same_bytes(written, tmp_path):
     folder, readme = written
     evidence = SemanticEvidence.load(folder)
-    rows, tables = judge_claims(evidence, CLAIMS, CONTROLS), all_tables(evidence)
-    again = write_page(evidence, rows, tables, draw_figures(evidence, rows, tables, tmp_path))
-    assert again == readme.read_text("utf-8")
+    report = Report.of(PAPER, evidence)
+    figures = draw_figures(evidence, report.claims, report.tables, FigureWriter(tmp_path))
+    assert replace(report, figures=figures).page() == readme.read_text("utf-8")
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (folder / "report" / "figures" / path.name).read_bytes(), path.name
 
@@ -127,7 +126,7 @@ def test_trials_of_one_seed_decide_and_are_said_to_be_of_one_pretraining(tmp_pat
     study(tmp_path, trials=(0, 1, 2), jitter=0.01)
     rows = judged(tmp_path)
     assert rows["depth_none"].verdict == "holds"
-    assert set(rows["depth_none"].finding.runs) == {0, 1, 2}
+    assert set(rows["depth_none"].runs) == {0, 1, 2}
     assert rows["classes_none"].verdict_text == "undecided (equal trials: not different runs)"
     values = [100 * (iou_of(0.8 + 0.01 * trial) - iou_of(0.6)) for trial in range(3)]
     assert rows["depth_none"].value == pytest.approx(np.mean(values), abs=0.05)
@@ -138,7 +137,7 @@ def test_trials_of_several_seeds_are_averaged_first(tmp_path):
     study(tmp_path, trials=(0, 1), seeds=(0, 1), jitter=0.004)
     row = judged(tmp_path)["depth_none"]
     trials = [[100 * (iou_of(0.8 + 0.004 * (trial + 10 * seed)) - iou_of(0.6)) for trial in (0, 1)] for seed in (0, 1)]
-    assert list(row.finding.runs.values()) == pytest.approx(np.mean(trials, 1), abs=0.05)
+    assert list(row.runs.values()) == pytest.approx(np.mean(trials, 1), abs=0.05)
     assert "over 2 seeds, the trials of a seed averaged first" in page(tmp_path)
 
 
@@ -168,7 +167,7 @@ def test_a_loss_that_stopped_being_a_number_is_told_from_what_was_not_run(tmp_pa
     writer.diverged(Case("video", size="high"))
     row = judged(tmp_path)["high_resolution"]
     assert row.verdict == "undefined"
-    assert "the loss of video~kitti~skip~all~high stopped being a number" in row.finding.reason
+    assert "the loss of video~kitti~skip~all~high stopped being a number" in row.reason
     lines = absences(SemanticEvidence.load(tmp_path))
     assert any("loss stopped being a number: depth from video, twice the size (1 of 1)" in line for line in lines)
     assert "flow" not in " ".join(line for line in lines if line.startswith("table2"))
@@ -180,10 +179,10 @@ def test_faults_of_the_released_code_stand_below_the_same_case_without(tmp_path)
     assert set(TABLES["quirks"]) <= set(cases_of("quirks"))
     assert names.index(Case("video").name) < names.index(Case("video", quirks=("unmirrored",)).name)
     writer = study(tmp_path)
-    assert "--protocol" not in command(SemanticEvidence.load(tmp_path))
+    assert "--protocol" not in PAPER.command(SemanticEvidence.load(tmp_path))
     writer.run(Case("video", quirks=("unmirrored",)), 0.7)
     assert judged(tmp_path)["quirk_unmirrored"].value == pytest.approx(100 * (iou_of(0.8) - iou_of(0.7)), abs=0.05)
-    assert "--protocol released --out OUT" in command(SemanticEvidence.load(tmp_path))
+    assert "--protocol released --out OUT" in PAPER.command(SemanticEvidence.load(tmp_path))
 
 
 def test_every_case_of_a_table_has_a_name_of_its_own(monkeypatch):
@@ -242,8 +241,8 @@ def test_conditions_are_read_from_the_study(tmp_path):
     writer.study(data={"objects": "/somewhere/imagenet"}, settings=["segment.steps=70"])
     evidence = SemanticEvidence.load(tmp_path)
     assert "No ImageNet was used" not in " ".join(departures(evidence))
-    assert data_rows(evidence).set_index("data").loc["objects", "was"] == "given by path"
-    assert command(evidence).endswith("--trials 1 --out OUT --set data.objects=DIR --set segment.steps=70")
+    assert PAPER.data_rows(evidence).set_index("data").loc["objects", "was"] == "given by path"
+    assert PAPER.command(evidence).endswith("--trials 1 --out OUT --set data.objects=DIR --set segment.steps=70")
     assert "/somewhere" not in page(tmp_path)
 
 

@@ -154,13 +154,13 @@ def test_the_largest_blocks_of_a_page_that_is_too_large_are_named(monkeypatch):
         render(page)
 
 
-def test_files_next_to_the_page_are_linked_and_others_embedded(tmp_path):
-    inside, outside = tmp_path / "page" / "figures" / "a b.pdf", tmp_path / "c.csv"
+def test_files_next_to_the_page_are_linked_and_others_omitted(tmp_path):
+    inside, outside = tmp_path / "page" / "figures" / "a b.pdf", tmp_path / "c.pdf"
     inside.parent.mkdir(parents=True)
-    inside.write_bytes(b"%PDF")
-    outside.write_bytes(b"a,b\n")
+    for path in (inside, outside):
+        path.write_bytes(b"%PDF")
     page = Page("a", (FigureBlock(png(), "c", "n", (inside, outside)),))
     document = save_page(page, tmp_path / "page" / "index.html").read_text()
     assert 'href="figures/a%20b.pdf"' in document
-    assert f'href="data:text/csv;base64,{base64.b64encode(b"a,b" + bytes([10])).decode()}"' in document
+    assert "c.pdf" not in document
     assert str(tmp_path) not in document

@@ -79,8 +79,8 @@ def headings(page):
 def test_the_title_is_the_first_heading_and_headings_have_no_marks(folder):
     page = page_of(folder)
     assert page.title == "A study"
-    assert page.blocks[0] == Text("It is **small** and says so.")
-    assert headings(page) == ["Claims", "Scores of abs_rel", "Figures", "How to do it again", "About it"]
+    assert page.blocks[:2] == (Heading("Summary"), Text("It is **small** and says so."))
+    assert headings(page) == ["Summary", "Claims", "Scores of abs_rel", "Figures", "How to do it again", "About it"]
 
 
 def test_prose_lists_tables_and_code_of_a_section_are_one_text(folder):

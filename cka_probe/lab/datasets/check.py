@@ -1,16 +1,17 @@
 """Read a whole dataset once before training, validate every sample, and summarise its contents.
 
 Every sample is read as in training, validated (`cka_probe.lab.datasets.validation`) and counted
-(`cka_probe.lab.datasets.statistics`). A broken file is counted as a frame with a problem, not raised. Only 16 bytes are
+(`STATISTICS`). A broken file is counted as a frame with a problem, not raised. Only 16 bytes are
 stored per frame, its index and a hash that identifies copies, so memory stays small for large datasets.
 """
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,14 +19,60 @@ from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
 from cka_probe.images.datasets import Dataset
 from cka_probe.images.sample import FIELDS
-from cka_probe.lab.datasets.statistics import STATISTICS
-from cka_probe.lab.datasets.statistics.maps import class_names
+from cka_probe.lab.datasets.map_statistics import (
+    Arrays,
+    Categories,
+    Depth,
+    Flow,
+    Labels,
+    Mask,
+    Normals,
+    Segments,
+    Summary,
+    class_names,
+)
 from cka_probe.lab.datasets.validation import validate_sample
+from cka_probe.lab.datasets.view_statistics import Camera, Images, Poses, Sources
 from cka_probe.progress import Progress
 
-MOST_PROBLEMS = 10
+MAX_PROBLEMS = 10
 WIDTH = 98
 """Characters per line of the table."""
+
+
+class FieldStatistics(Protocol):
+    """Running statistics of one field."""
+
+    def add(self, index: int, sample: Arrays) -> None:
+        """Count sample `index`, in which the field and those that it `NEEDS` are valid."""
+        ...
+
+    def summary(self) -> Summary:
+        """Return the statistics of all samples so far."""
+        ...
+
+
+NEEDS = {"K": ("image",), "sources": ("image",)}
+"""Fields that the statistics of a field use in addition to itself."""
+
+STATISTICS: dict[str, Callable[[Dataset, str], FieldStatistics]] = {
+    "image": Images,
+    "depth": partial(Depth, unit=" m"),
+    "pseudo_depth": Depth,
+    "K": Camera,
+    "world_T_target": Poses,
+    "sources": Sources,
+    "flow": Flow,
+    "occluded": partial(Mask, label="hidden or outside in the next frame:", missing=""),
+    "labels": Labels,
+    "instances": Segments,
+    "planes": Segments,
+    "normals": Normals,
+    "edges": partial(Mask, label="on an occluding edge:"),
+    "valid": partial(Mask, label="may be scored:", missing="no pixel to score"),
+    "category": Categories,
+}
+"""One row per field: what counts it, for a dataset and the name of the field."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +98,7 @@ class Check:
         broken: How many of these have a problem.
         problems: The first ten problems.
         gives: The fields it declares, in the order of the contract.
-        statistics: By field (see `cka_probe.lab.datasets.statistics`), ready for JSON.
+        statistics: By field (see `STATISTICS`), ready for JSON.
         summary: The same by field, as lines of text.
         warnings: What is valid but unusual, one sentence each.
     """
@@ -117,32 +164,33 @@ def check_dataset(dataset: Dataset, *, num: int | None = None, progress: Progres
         DataError: `num` is less than 1, or the dataset is empty.
     """
     indices = evenly_spaced(len(dataset), num)
-    statistics = {field: kind(dataset) for field, kind in STATISTICS.items() if field in dataset.gives}
-    counts, broken = dict.fromkeys(statistics, 0), 0
+    statistics = {field: kind(dataset, field) for field, kind in STATISTICS.items() if field in dataset.gives}
+    fields: set[str] = set()
+    broken = 0
     problems: list[Problem] = []
     for done, index in enumerate(indices):
         if progress:
             progress(done, len(indices))
         sample, errors = read_valid_fields(dataset, index)
         for field, statistic in statistics.items():
-            if all(need in sample for need in statistic.needs):
+            if {field, *NEEDS.get(field, ())} <= sample.keys():
                 statistic.add(index, sample)
-                counts[field] += 1
+                fields.add(field)
         broken += bool(errors)
-        for error in errors[: MOST_PROBLEMS - len(problems)]:
+        for error in errors[: MAX_PROBLEMS - len(problems)]:
             problems.append(Problem(dataset.describe(index), error))
     if progress:
         progress(len(indices), len(indices))
-    statistics = {field: statistic for field, statistic in statistics.items() if counts[field]}
+    summaries = {field: statistic.summary() for field, statistic in statistics.items() if field in fields}
     return Check(
         total=len(dataset),
         frames=len(indices),
         broken=broken,
         problems=tuple(problems),
         gives=tuple(field for field in FIELDS if field in dataset.gives),
-        statistics={field: statistic.numbers() for field, statistic in statistics.items()},
-        summary={field: statistic.summary_lines() for field, statistic in statistics.items()},
-        warnings=tuple(warning for statistic in statistics.values() for warning in statistic.warnings()),
+        statistics={field: summary.numbers for field, summary in summaries.items()},
+        summary={field: summary.lines for field, summary in summaries.items()},
+        warnings=tuple(warning for summary in summaries.values() for warning in summary.warnings),
     )
 
 
@@ -161,7 +209,8 @@ def read_valid_fields(dataset: Dataset, index: int) -> tuple[dict[str, np.ndarra
         sample = {field: value.numpy() for field, value in dataset[index].items()}
     except DataError as error:
         return {}, [" ".join(str(error).split())]
-    counts = {field: _count(class_names(dataset, field)) for field in ("labels", "category")}
+    names = {field: class_names(dataset, field) for field in ("labels", "category")}
+    counts = {field: None if value is None else len(value) for field, value in names.items()}
     errors = validate_sample(sample, dataset.gives, counts)
     return {name: value for name, value in sample.items() if name not in errors}, [
         f"{name}: {error}" for name, error in errors.items()
@@ -182,10 +231,6 @@ def evenly_spaced(total: int, num: int | None) -> list[int]:
     if num is None or num >= total:
         return list(range(total))
     return [round(step * (total - 1) / max(num - 1, 1)) for step in range(num)]
-
-
-def _count(names: Sequence[str] | None) -> int | None:
-    return None if names is None else len(names)
 
 
 def _entry(name: str, lines: list[str], indent: int) -> list[str]:

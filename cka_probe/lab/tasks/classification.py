@@ -11,7 +11,6 @@ view is a box with a random share of the image's area, mirrored one time in two,
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
@@ -87,21 +86,16 @@ class Classification:
         """Return the cross-entropy in nats, mean over the batch, and the accuracy."""
         logits = self.predict(backbone, head, batch["image"])
         loss = F.cross_entropy(logits, batch["category"], label_smoothing=self.label_smoothing)
-        return loss, {"correct": _correct(logits, batch["category"]).mean()}
+        return loss, {"correct": (logits.argmax(1) == batch["category"]).float().mean()}
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:
         """Return whether each image is classified correctly, 1 or 0, and its unsmoothed cross-entropy in nats."""
         logits = self.predict(backbone, head, batch["image"])
         return {
-            "correct": _correct(logits, batch["category"]),
+            "correct": (logits.argmax(1) == batch["category"]).float(),
             "cross_entropy": F.cross_entropy(logits, batch["category"], reduction="none"),
         }
 
     def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
         """Return logits, (n, classes) float32, of images (n, 3, h, w) in [0, 1]."""
         return head(backbone.features(images))
-
-
-def _correct(logits: Tensor, category: Tensor) -> Tensor:
-    """Return 1 where the largest logit is the category's, else 0, (n,) float32."""
-    return (logits.argmax(1) == category).to(torch.float32)

@@ -14,9 +14,10 @@ augmentation. With `crop` a box of that size is cut out unscaled. The networks, 
 | `deeplab` | the last map, at stride 16 | DeepLabV3: pooling over several distances, 3 x 3, 1 x 1 |
 | `linear` | the last map | one 1 x 1 convolution, a linear probe of the encoder |
 
-They take the maps of a pyramid, fine to coarse, and return logits (n, classes, h, w), float32, at the stride of the map
-they read; the task scales them to the size of the image. `skip` continues with the decoder of depth pre-training, all
-but its last convolution. The other two always start from new weights.
+They are built from (channels, stride) of each map of a pyramid, fine to coarse, and the number of classes. They take
+the maps and return logits (n, classes, h, w), float32, at the stride of the map they read; the task scales them to the
+size of the image. `skip` continues with the decoder of depth pre-training, except for its last convolution. The other
+two always start from new weights.
 
 Godard et al., ICCV 2019; Chen, Papandreou, Schroff & Adam, "Rethinking Atrous Convolution for Semantic Image
 Segmentation", 2017, as in segmentation-models-pytorch. There is no dropout, as in Lao et al.
@@ -48,12 +49,7 @@ DEEPLAB_WIDTH, DEEPLAB_STRIDE = 256, 16
 
 
 class SkipHead(nn.Module):
-    """Monodepth2's decoder under the name `decoder`, and logits from its finest features.
-
-    Args:
-        maps: With strides out of 2, 4, 8, 16 and 32, the last 32.
-        classes: Number of classes.
-    """
+    """Monodepth2's decoder under the name `decoder`, and logits from its finest features."""
 
     def __init__(self, maps: Maps, classes: int):
         super().__init__()
@@ -66,12 +62,7 @@ class SkipHead(nn.Module):
 
 
 class DeepLabHead(nn.Module):
-    """DeepLabV3's decoder, and logits from its output.
-
-    Args:
-        maps: The last at stride 16.
-        classes: Number of classes.
-    """
+    """DeepLabV3's decoder for a last map of stride 16, and logits from its output."""
 
     def __init__(self, maps: Maps, classes: int):
         super().__init__()
@@ -99,12 +90,7 @@ class DeepLabHead(nn.Module):
 
 
 class LinearProbe(nn.Module):
-    """One 1 x 1 convolution on the last map.
-
-    Args:
-        maps: Any.
-        classes: Number of classes.
-    """
+    """One 1 x 1 convolution on the last map."""
 
     def __init__(self, maps: Maps, classes: int):
         super().__init__()
@@ -188,7 +174,13 @@ class Segmentation:
             DataError: A label is not a class, or the image is smaller than the crop.
         """
         fields = {name: sample[name] for name in ("image", "labels")}
-        self._check(fields["labels"])
+        labels = fields["labels"]
+        wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= self.classes))]
+        if len(wrong):
+            raise DataError(
+                f"segmentation: expected labels from 0 to {self.classes - 1}, or {IGNORE}, found {int(wrong[0])}; set "
+                "the stage's options.classes to the number of classes of its data"
+            )
         if train and self.bicubic_labels:
             fields = resized(fields, self.size) | {"labels": bicubic_labels(fields["labels"], self.size)}
         return resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
@@ -232,12 +224,3 @@ class Segmentation:
         logits = head(backbone.pyramid(images))
         size = images.shape[-2:]
         return logits if logits.shape[-2:] == size else interpolate(logits, size, mode="bilinear", align_corners=False)
-
-    def _check(self, labels: Tensor) -> None:
-        """Check that labels are classes."""
-        wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= self.classes))]
-        if wrong.numel():
-            raise DataError(
-                f"segmentation: expected labels from 0 to {self.classes - 1}, or {IGNORE}, found {int(wrong[0])}; set "
-                "the stage's options.classes to the number of classes of its data"
-            )

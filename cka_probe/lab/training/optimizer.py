@@ -1,8 +1,8 @@
-"""AdamW with parameter groups for weight decay and layer-wise learning rates, and learning-rate schedules.
+"""Parameter groups for weight decay and layer-wise learning rates of AdamW, and learning-rate schedules.
 
 Biases and norms do not decay; nor, by default, do logit scales and the network of the continuous position bias. SimMIM
-lists these two as well, but under a prefix that no parameter has, so that they do decay in its pre-training; a stage
-that reproduces it sets `undecayed = []`.
+lists these two as well, but under a prefix that no parameter has, so that they decay in its pre-training; a stage that
+reproduces it sets `undecayed = []`.
 
 With `layer_decay` below 1, a parameter at depth i of d has layer_decay^(d - i) times the learning rate, so that early
 layers change less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow Swin's fine-tuning: the patch
@@ -18,14 +18,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from cka_probe import registry
 from cka_probe.models.backbone import Backbone
 
 UNDECAYED = ("cpb_mlp", "logit_scale")
-"""Parts of names, of Swin-v2, of parameters that are matrices and yet do not decay."""
+"""Parts of the names of Swin-v2's matrices that do not decay."""
 
 
 def parameter_groups(
@@ -38,11 +37,11 @@ def parameter_groups(
     """Return AdamW's groups; `scale` in each multiplies the schedule's learning rate.
 
     Args:
-        backbone: Its parameters, each at its depth.
-        head: Its parameters, at the last depth.
-        weight_decay: For those that decay.
-        layer_decay: Rate of one depth over that of the next; 1 treats all alike.
-        undecayed: Parts of the names of parameters that do not decay, besides biases and whatever has one axis.
+        backbone: Its parameters are each at their depth.
+        head: Its parameters are at the last depth.
+        weight_decay: Of the parameters that decay.
+        layer_decay: Rate of one depth over that of the next.
+        undecayed: Parts of the names of parameters that do not decay, in addition to biases and those of one axis.
     """
     depth_of, last = depths(backbone.model)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -63,89 +62,54 @@ def parameter_groups(
     ]
 
 
-def adamw(groups: list[dict]) -> torch.optim.AdamW:
-    """Return the optimiser; the rate is set before each step."""
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))
-
-
 def depths(model: nn.Module) -> tuple[Callable[[str], int], int]:
     """Return (parameter name -> depth, the last depth) of an encoder.
 
     Args:
-        model: A Swin or ResNet of timm; for any other everything has one depth.
+        model: A Swin or ResNet of timm; all parameters of any other have one depth.
     """
     if hasattr(model, "patch_embed") and hasattr(model, "layers"):
         return _swin_depths([len(stage.blocks) for stage in cast(Any, model.layers)])
-    if hasattr(model, "layer4"):
-        return _resnet_depth, 5
-    return (lambda name: 1), 1
+    if hasattr(model, "layer4"):  # 0 for the stem, 1 to 4 for the stages
+        return lambda name: int(match[1]) if (match := re.match(r"layer(\d)\.", name)) else 0, 5
+    return lambda name: 1, 1
 
 
 def _swin_depths(blocks: list[int]) -> tuple[Callable[[str], int], int]:
-    """Return the depths of a Swin with so many blocks per stage; a merging takes a place after its stage's."""
+    """Return the depths of a Swin with these numbers of blocks per stage; a merging has one depth after its stage's."""
     before = [sum(blocks[:stage]) + stage for stage in range(len(blocks))]
     last = sum(blocks) + len(blocks)
 
     def depth(name: str) -> int:
         if name.startswith("patch_embed"):
             return 0
-        if found := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name):
-            return before[int(found[1])] + int(found[2]) + 1
-        if found := re.match(r"layers\.(\d+)\.downsample\.", name):
-            return before[int(found[1])]  # timm's stage i opens with the merging that closes stage i - 1
+        if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name):
+            return before[int(match[1])] + int(match[2]) + 1
+        if match := re.match(r"layers\.(\d+)\.downsample\.", name):
+            return before[int(match[1])]  # timm's stage i opens with the merging that closes stage i - 1
         return last
 
     return depth, last
 
 
-def _resnet_depth(name: str) -> int:
-    """Return 0 for the stem, 1 to 4 for the stages."""
-    found = re.match(r"layer(\d)\.", name)
-    return int(found[1]) if found else 0
-
-
-def cosine(progress: float) -> float:
-    """Return half a cosine, from 1 to 0 (Loshchilov & Hutter 2017)."""
-    return (1 + math.cos(math.pi * progress)) / 2
-
-
-def polynomial(progress: float) -> float:
-    """Return (1 - progress)^0.9, as segmentation is trained with."""
-    return (1 - progress) ** 0.9
-
-
-def constant(progress: float) -> float:
-    """Return 1."""
-    del progress
-    return 1.0
-
-
-def up_down(progress: float) -> float:
-    """Return (2 p)^0.9 in the first half, 1 - (2 p - 1)^0.9 in the second, as MIM-Depth is trained with."""
-    return (2 * progress) ** 0.9 if progress < 0.5 else 1 - (2 * progress - 1) ** 0.9
-
-
-def late_drops(progress: float) -> float:
-    """Return 1, a tenth after 7/8 of the way and a hundredth at the end, as SimMIM's long runs are."""
-    return 1.0 if progress < 0.875 else 0.1 if progress < 1 else 0.01
-
-
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": cosine,
-    "polynomial": polynomial,
-    "constant": constant,
-    "up_down": up_down,
-    "late_drops": late_drops,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "polynomial": lambda progress: (1 - progress) ** 0.9,
+    "constant": lambda progress: 1.0,
+    "up_down": lambda progress: (2 * progress) ** 0.9 if progress < 0.5 else 1 - (2 * progress - 1) ** 0.9,
+    "late_drops": lambda progress: 1.0 if progress < 0.875 else 0.1 if progress < 1 else 0.01,
 }
+"""Multipliers by progress: `cosine` of Loshchilov & Hutter 2017, `polynomial` as usual for segmentation, `up_down` of
+MIM-Depth, `late_drops` of SimMIM's long runs."""
 
 
 def multiplier(step: int, steps: int, warmup: int, schedule: str) -> float:
-    """Return what step `step` multiplies the learning rate by.
+    """Return the factor of the learning rate at a step.
 
     Args:
         step: 0 to steps - 1.
-        steps: In the stage.
-        warmup: Of them, rising linearly; the first of them is 1 / warmup, not 0, or it would be wasted.
+        steps: Number of steps of the stage.
+        warmup: Number of steps of linear warm-up; the first factor is 1 / warmup, as a step at 0 would be wasted.
         schedule: A name in `SCHEDULES`.
 
     >>> [round(multiplier(step, 6, 2, "cosine"), 2) for step in range(6)]

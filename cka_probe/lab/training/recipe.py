@@ -14,8 +14,8 @@ import json
 import re
 import sys
 import types
-from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
@@ -35,6 +35,9 @@ else:
 
 T = TypeVar("T")
 
+TYPES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+"""Names of types in messages."""
+
 
 def read_table(kind: type[T], table: dict[str, Any], where: str, **fixed: Any) -> T:
     """Return `kind(**fixed, **table)`.
@@ -44,25 +47,22 @@ def read_table(kind: type[T], table: dict[str, Any], where: str, **fixed: Any) -
         table: Its fields by name, as TOML gives them; an integer is accepted for a float, a list or a single value for
             a tuple.
         where: Name of the table in messages ("stages.depth").
-        fixed: Fields that are not read from the table and must not be in it.
+        fixed: Fields that must not be in the table.
 
     Raises:
-        RecipeError: Names the key, what was expected and what was found.
+        RecipeError: A key is unknown, missing or of another type.
     """
     keys = {spec.name: spec for spec in fields(cast(Any, kind)) if spec.name not in fixed}
-    for key in table:
-        if key not in keys:
-            raise RecipeError(
-                f"{where}: unknown key {key!r}; {suggestion(key, list(keys))}There are: {', '.join(keys)}"
-            )
+    for key in table.keys() - keys.keys():
+        raise RecipeError(f"{where}: unknown key {key!r}; {suggestion(key, keys)}There are: {', '.join(keys)}")
     for key, spec in keys.items():
         if key not in table and spec.default is MISSING and spec.default_factory is MISSING:
-            raise RecipeError(f"{where}: expected the key {key!r} ({_type_name(spec.type)}), found nothing")
+            raise RecipeError(f"{where}: expected the key {key!r}, found nothing")
     return kind(**fixed, **{key: _converted(keys[key].type, value, f"{where}.{key}") for key, value in table.items()})
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """Return TOML as a dict, or say where it is broken."""
+    """Return TOML as a dict; `where` names it in errors."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -70,7 +70,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """Return a TOML value; what is none is a string without quotes.
+    """Return a TOML value; any other text is a string without quotes.
 
     >>> parse_value("1e-3"), parse_value("[8, 16]"), parse_value("cosine")
     (0.001, [8, 16], 'cosine')
@@ -82,7 +82,7 @@ def parse_value(text: str) -> Any:
 
 
 def _converted(expected: Any, value: Any, where: str) -> Any:
-    """Return a TOML value as the type a field has."""
+    """Return a TOML value as the type of a field."""
     origin = get_origin(expected)
     if origin is tuple:
         element, *more = get_args(expected)
@@ -96,26 +96,37 @@ def _converted(expected: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise RecipeError(f"{where}: expected {_type_name(expected)}, found {value!r}")
+        raise RecipeError(f"{where}: expected {TYPES.get(kind, kind)}, found {value!r}")
     return value
-
-
-def _type_name(kind: Any) -> str:
-    """Return what messages call a type."""
-    names = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
-    if get_origin(kind) is tuple:
-        return f"a list, each {_type_name(get_args(kind)[0])}"
-    return names.get(get_origin(kind) or kind, str(kind))
 
 
 FREEZES = {
     "": "everything learns",
-    "encoder": "the encoder's parameters and the statistics of its batch norms stay",
-    "statistics": "its batch norms normalise by their statistics, which stay; its parameters learn",
+    "encoder": "the encoder's parameters and the statistics of its batch norms are fixed",
+    "statistics": "its batch norms normalise by their statistics, which are fixed; its parameters learn",
 }
-
-CHOICES, RATES = ("random", "first"), ("step", "epoch")
 PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+NAMES: dict[str, dict[str, Any]] = {
+    "task": TASKS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "normalisation": NORMALISATIONS | {"": None},
+    "freeze": FREEZES,
+    "choose": dict.fromkeys(("random", "first")),
+    "rate_per": dict.fromkeys(("step", "epoch")),
+}
+"""The names that a key of a stage may have."""
+
+LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "at least 1": (lambda value: value >= 1, "steps batch accumulate log_every save_every"),
+    "0 or more": (lambda value: value >= 0, "lr_min warmup weight_decay clip validate_every num held_out calibrate"),
+    "0, 8, 16 or 32": (lambda value: value in (0, 8, 16, 32), "output_stride"),
+    "more than 0": (lambda value: value > 0, "lr"),
+    "a number in (0, 1]": (lambda value: 0 < value <= 1, "layer_decay"),
+    "a number in [0, 1)": (lambda value: 0 <= value < 1, "drop_path"),
+    "at least one dataset": (bool, "data"),
+}
+"""What is expected of the values of a stage, with the keys that it concerns."""
 
 
 @dataclass(frozen=True)
@@ -125,40 +136,39 @@ class Stage:
     Attributes:
         name: Its key in `[stages]`; names its files.
         task: In `TASKS`.
-        data: Datasets, `NAME:PATH:SPLIT`; several are put one after another.
+        data: Datasets, `NAME:PATH:SPLIT`; several are concatenated.
         steps: Optimiser steps.
         batch: Images per step, over all processes.
         lr: Highest learning rate.
-        validation: Datasets to evaluate on; none: no evaluation.
-        start: An earlier stage, a file, or "random"; by default the stage before, and "random" for the first.
+        validation: Datasets to evaluate on; may be empty.
+        start: An earlier stage, a file, or "random"; by default the previous stage, and "random" for the first.
         size: Input side in pixels, or [height, width]; 0 is the recipe's.
-        num: Images of `data` that are trained on; 0 is all. Which ones follows from the recipe's seed alone, so that
-            all its stages take the same, and fewer are a part of more.
-        held_out: Images of `data` that are validated on instead: the last of the order that `num` takes the first of.
+        num: Number of images of `data` to train on; 0 is all. The choice depends only on the recipe's seed, so that all
+            stages train on the same images, and a smaller number on a subset of a larger.
+        held_out: Number of images of `data` to validate on instead, from the end of the same order.
         choose: "random", or "first" for the first `num` in the data's order.
-        output_stride: Input pixels per step of the encoder's last map; 16 dilates the last stage of a ResNet. 0 leaves
-            it as it was.
-        freeze: In `FREEZES`: what of the encoder stays as it is.
-        calibrate: Batches that the encoder's batch norms are shown before the first step, to take their statistics
-            from; 0 leaves them as they were.
-        zero_grad: Whether each step begins with no gradient. Without, all gradients since the start add up: a fault of
-            the released code of Depth-to-Semantic.
-        rate_per: "step", or "epoch": the rate is set when an epoch begins, and kept.
+        output_stride: Stride of the encoder's last map; 16 dilates the last stage of a ResNet. 0 does not change it.
+        freeze: In `FREEZES`: which part of the encoder is fixed.
+        calibrate: Number of batches before the first step from which the encoder's batch norms take their statistics; 0
+            does not change them.
+        zero_grad: Whether each step begins without gradients. Otherwise all gradients since the start add up, a fault
+            of the released code of Depth-to-Semantic.
+        rate_per: When to set the learning rate: at each "step", or at the first step of an "epoch".
         schedule: In `SCHEDULES`.
         warmup: Steps in which the rate rises.
-        lr_min: What the schedule falls to.
+        lr_min: Lowest learning rate of the schedule.
         weight_decay: AdamW's.
-        clip: Longest gradient; 0 does not clip.
+        clip: Largest gradient norm; 0 does not clip.
         layer_decay: Rate of a layer over that of the next.
-        undecayed: Parameters with one of these in their names do not decay; nor do biases and norms. SimMIM's
+        undecayed: Parts of the names of parameters that do not decay, in addition to biases and norms. SimMIM's
             pre-training has none: `[]`.
         drop_path: Probability that an image skips a branch of the encoder's last block; falls linearly to 0 at
-            the first. Of this stage alone: the next one does not take it over.
-        accumulate: Parts that a batch is worked through in, one after another; their gradients are averaged.
+            the first. The next stage does not inherit it.
+        accumulate: Number of parts of a batch; their gradients are averaged.
         precision: "no", "bf16" or "fp16".
-        normalisation: In `NORMALISATIONS`: how the encoder's input is scaled; "" leaves it as it was.
-        reset_head: Begin with a new head even where the start has one that this task can go on with.
-        cache: Whether what was decoded is kept, in a temporary folder, for all epochs and workers.
+        normalisation: In `NORMALISATIONS`: of the encoder's input; "" does not change it.
+        reset_head: Begin with a new head even if the start has one that this task can continue from.
+        cache: Whether to cache decoded data, in a temporary folder, for all epochs and workers.
         log_every: Steps between rows of the log.
         save_every: Steps between resume points.
         validate_every: Steps between evaluations; 0 is at the end only.
@@ -202,27 +212,15 @@ class Stage:
 
     def __post_init__(self):
         where = f"stages.{self.name}"
-        registry.get(TASKS, self.task, "task")
-        registry.get(SCHEDULES, self.schedule, "schedule")
-        registry.get(PRECISIONS, self.precision, "precision")
-        registry.get(NORMALISATIONS | {"": None}, self.normalisation, "normalisation")
-        if self.freeze:
-            registry.get({name: words for name, words in FREEZES.items() if name}, self.freeze, "way to freeze")
-        registry.get(dict.fromkeys(CHOICES), self.choose, "choice of images")
-        registry.get(dict.fromkeys(RATES), self.rate_per, "time to set the rate")
+        for key, names in NAMES.items():
+            registry.get(names, getattr(self, key), key)
         object.__setattr__(self, "size", checked_size(self.size, f"{where}.size"))
-        for key in ("steps", "batch", "accumulate", "log_every", "save_every"):
-            check(getattr(self, key) >= 1, f"{where}.{key}", "at least 1", getattr(self, key))
-        check(self.output_stride in (0, 8, 16, 32), f"{where}.output_stride", "0, 8, 16 or 32", self.output_stride)
-        for key in ("lr_min", "warmup", "weight_decay", "clip", "validate_every", "num", "held_out", "calibrate"):
-            check(getattr(self, key) >= 0, f"{where}.{key}", "0 or more", getattr(self, key))
-        check(self.lr > 0, f"{where}.lr", "more than 0", self.lr)
+        for expected, (holds, keys) in LIMITS.items():
+            for key in keys.split():
+                check(holds(getattr(self, key)), f"{where}.{key}", expected, getattr(self, key))
         check(self.warmup <= self.steps, f"{where}.warmup", f"at most the {self.steps} steps", self.warmup)
-        check(0 < self.layer_decay <= 1, f"{where}.layer_decay", "a number in (0, 1]", self.layer_decay)
-        check(0 <= self.drop_path < 1, f"{where}.drop_path", "a number in [0, 1)", self.drop_path)
-        parts = f"a divisor of the batch of {self.batch}"
-        check(self.batch % self.accumulate == 0, f"{where}.accumulate", parts, self.accumulate)
-        check(bool(self.data), f"{where}.data", "at least one dataset", [])
+        divisor = f"a divisor of the batch of {self.batch}"
+        check(self.batch % self.accumulate == 0, f"{where}.accumulate", divisor, self.accumulate)
         either = "not both `validation` and `held_out`"
         check(not (self.validation and self.held_out), f"{where}.held_out", either, self.held_out)
 
@@ -238,15 +236,11 @@ class Stage:
 
 
 def checked_size(size: Any, key: str) -> int | tuple[int, int]:
-    """Return a side, 0 or more pixels, or (height, width).
-
-    Raises:
-        RecipeError: It is neither.
-    """
-    sides = list(size) if isinstance(size, list | tuple) else [size]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides)
-    check(whole and (sides == [size] or (len(sides) == 2 and min(sides) > 0)), key, "0, a side or two sides", size)
-    return size if sides == [size] else tuple(sides)
+    """Return a side, 0 or more pixels, or (height, width); raise `RecipeError` for anything else."""
+    sides = tuple(size) if isinstance(size, list | tuple) else (size,)
+    whole = all(type(side) is int and side >= 0 for side in sides)
+    check(whole and (sides == (size,) or (len(sides) == 2 and min(sides) > 0)), key, "0, a side or two sides", size)
+    return size if sides == (size,) else sides
 
 
 def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -258,10 +252,10 @@ def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def check(holds: bool, key: str, expected: str, found: Any) -> None:
-    """Raise `RecipeError` unless something holds of the key."""
+def check(holds: bool, key: str, expected: str, value: Any) -> None:
+    """Raise `RecipeError` unless a condition on the value of a key holds."""
     if not holds:
-        raise RecipeError(f"{key}: expected {expected}, found {found!r}")
+        raise RecipeError(f"{key}: expected {expected}, found {value!r}")
 
 
 @dataclass(frozen=True)
@@ -273,9 +267,9 @@ class Recipe:
         architecture: In `ARCHITECTURES`.
         stages: In order.
         size: Input side in pixels, or [height, width]; 0 is the architecture's.
-        seed: Everything random follows from it.
-        options: More arguments of the architecture's `build`.
-        data: Paths by name, put in where a stage says `{name}`.
+        seed: Of all random numbers.
+        options: Further arguments of the architecture's `build`.
+        data: Paths by name, which replace `{name}` in stages.
     """
 
     name: str
@@ -290,17 +284,13 @@ class Recipe:
         object.__setattr__(self, "size", checked_size(self.size, "recipe.size"))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the recipe as the tables it could have been read from, every default written out."""
-        stages = {}
-        for stage in self.stages:
-            table = json.loads(json.dumps(asdict(stage)))
-            stages[table.pop("name")] = table
-        top = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "stages"}
-        return json.loads(json.dumps(top)) | {"stages": stages}
+        """Return the recipe as tables that it can be read from, with every default."""
+        table = json.loads(json.dumps(asdict(self)))
+        return table | {"stages": {stage.pop("name"): stage for stage in table.pop("stages")}}
 
 
 def bundled() -> dict[str, str]:
-    """Return the text of every recipe that comes with the package, by name."""
+    """Return the text of every bundled recipe, by name."""
     folder = resources.files("cka_probe.lab.training") / "recipes"
     return {file.name[:-5]: file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".toml")}
 
@@ -314,8 +304,8 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             or strings without quotes.
 
     Raises:
-        RecipeError: What does not fit, with the key.
-        UnknownNameError: A name that stands in no table.
+        RecipeError: The recipe is invalid; the message names the key.
+        UnknownNameError: There is no such recipe, task, architecture, …
     """
     path = Path(recipe)
     if path.suffix in (".toml", ".json"):
@@ -332,61 +322,58 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def recipe_of(table: dict[str, Any]) -> Recipe:
-    """Return the recipe that a table, as TOML gives it, describes."""
+    """Return the recipe of a table as parsed from TOML."""
     stages = table.get("stages")
-    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()) or not stages:
+    if not isinstance(stages, dict) or not stages or not all(isinstance(stage, dict) for stage in stages.values()):
         raise RecipeError("recipe: expected a table [stages.NAME] for each stage, found none")
-    top = {key: value for key, value in table.items() if key != "stages"}
-    recipe = read_table(Recipe, top, "recipe", stages=())
+    recipe = read_table(Recipe, {key: table[key] for key in table if key != "stages"}, "recipe", stages=())
     size = recipe.size or registry.get(ARCHITECTURES, recipe.architecture, "architecture").size
     parsed = []
-    for name, stage in _written_out(stages).items():
+    for name, stage in _resolve_like(stages).items():
         check(re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, "stages", "names of letters and digits", name)
         if name in {f.name for f in fields(Recipe)}:
             raise RecipeError(
                 f"stages.{name}: expected another name, as `--set {name}.KEY` would mean the recipe's own"
             )
-        stage = _filled(stage, recipe.data, f"stages.{name}")
+        stage = _insert_paths(stage, recipe.data, f"stages.{name}")
         parsed.append(read_table(Stage, stage | {"size": stage.get("size") or size}, f"stages.{name}", name=name))
         parsed[-1].build_task()
-    return Recipe(**{f.name: getattr(recipe, f.name) for f in fields(recipe)} | {"stages": tuple(parsed), "size": size})
+    return replace(recipe, stages=tuple(parsed), size=size)
 
 
-def _written_out(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the stages' tables with what `like` takes over from an earlier one written out in each."""
-    whole: dict[str, dict[str, Any]] = {}
+def _resolve_like(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the stages' tables, each `like` replaced by the keys of that earlier stage."""
+    resolved: dict[str, dict[str, Any]] = {}
     for name, stage in stages.items():
-        before, own = {}, dict(stage)
-        if like := own.pop("like", ""):
-            if like not in whole:
-                earlier = ", ".join(whole) or "none"
-                raise RecipeError(f"stages.{name}.like: expected an earlier stage ({earlier}), found {like!r}")
-            before = dict(whole[like])
-            if own.get("task", before.get("task")) != before.get("task"):
-                before.pop("options", None)  # they are the other task's own
-            elif isinstance(own.get("options"), dict):
-                own["options"] = before.get("options", {}) | own["options"]
-        whole[name] = before | own
-    return whole
+        stage, parent = dict(stage), dict[str, Any]()
+        if like := stage.pop("like", ""):
+            check(like in resolved, f"stages.{name}.like", f"an earlier stage ({', '.join(resolved) or 'none'})", like)
+            parent = dict(resolved[like])
+            if stage.get("task", parent.get("task")) != parent.get("task"):
+                parent.pop("options", None)  # they belong to the other task
+            elif isinstance(stage.get("options"), dict):
+                stage["options"] = parent.get("options", {}) | stage["options"]
+        resolved[name] = parent | stage
+    return resolved
 
 
-def _filled(stage: dict[str, Any], paths: dict[str, Any], where: str) -> dict[str, Any]:
+def _insert_paths(stage: dict[str, Any], paths: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a stage's table with `{name}` replaced by the path of that name."""
 
-    def path(found: re.Match) -> str:
-        name = found[1]
+    def path(match: re.Match) -> str:
+        name = match[1]
         if name not in paths:
             raise RecipeError(f"{where}: {{{name}}} is no key of [data]; {suggestion(name, paths)}name it there")
         if not paths[name]:
-            raise RecipeError(f"{where}: expected a path for {name!r}, found none; say --set data.{name}=PATH")
+            raise RecipeError(f"{where}: expected a path for {name!r}, found none; set it by --set data.{name}=PATH")
         return str(paths[name])
 
-    def fill(value: Any) -> Any:
+    def insert(value: Any) -> Any:
         if isinstance(value, list):
-            return [fill(item) for item in value]
+            return [insert(item) for item in value]
         return re.sub(r"\{(\w+)\}", path, value) if isinstance(value, str) else value
 
-    return stage | {key: fill(stage[key]) for key in ("data", "validation", "start") if key in stage}
+    return stage | {key: insert(stage[key]) for key in ("data", "validation", "start") if key in stage}
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -401,9 +388,9 @@ def _override(table: dict[str, Any], override: str) -> None:
         raise RecipeError(
             f"--set: no stage or key {parts[0]!r}; {suggestion(parts[0], names)}There are: {', '.join(names)}"
         )
-    place = stages if parts[0] in stages else table
+    target = stages if parts[0] in stages else table
     for part in parts[:-1]:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise RecipeError(f"--set: expected a table at {part!r} of {key!r}, found {place!r}")
-    place[parts[-1]] = text.strip().strip("\"'") if parts[0] == "data" else parse_value(text.strip())
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set: expected a table at {part!r} of {key!r}, found {target!r}")
+    target[parts[-1]] = text.strip().strip("\"'") if parts[0] == "data" else parse_value(text.strip())

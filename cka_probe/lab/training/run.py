@@ -1,7 +1,7 @@
-"""Run the stages of a recipe in order. Run again, it resumes where it stopped.
+"""Run the stages of a recipe in order. A second run resumes where the first stopped.
 
-OUT/recipe.json                the recipe with every default written out; `--recipe` reads it too
-OUT/<stage>.safetensors        the checkpoint; its presence means that the stage is finished
+OUT/recipe.json                the recipe with every default; `--recipe` reads it too
+OUT/<stage>.safetensors        the checkpoint of a finished stage
 OUT/<stage>/log.csv            step, learning rate, loss and its parts
 OUT/<stage>/validation.csv     step and the task's scores
 OUT/<stage>/resume.pt          weights and optimizer state of an unfinished stage
@@ -9,6 +9,7 @@ OUT/<stage>/resume.pt          weights and optimizer state of an unfinished stag
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import Samples
-from cka_probe.lab.training.start import Start, begin, fill, frozen, reference, seeded
+from cka_probe.lab.training.start import Start, begin, fill, reference, seeded
 from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
@@ -39,8 +40,8 @@ def run_recipe(
         recipe: A recipe, or what `read_recipe` takes.
         out: Folder for all output.
         device: "auto", "cpu", "cuda" or "mps".
-        workers: Processes that read images ahead; 0 reads in this one, by default as many as `readers` returns.
-            It changes no number.
+        workers: Processes that prefetch images; 0 reads in this one. By default `default_workers`. It does not change
+            results.
         progress: Called after each step with (stage, step, steps, scalars).
 
     Returns:
@@ -48,7 +49,7 @@ def run_recipe(
 
     Raises:
         RecipeError: The recipe is inconsistent, or does not fit its data or this machine.
-        OutputError: The folder holds a run of another recipe.
+        OutputError: The folder contains a run of another recipe.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folder = Path(out)
@@ -56,7 +57,7 @@ def run_recipe(
     for stage in recipe.stages:
         reference(recipe, stage)
     accelerator = accelerator_for(device, recipe.stages[0].precision)
-    workers = readers(accelerator) if workers is None else workers
+    workers = default_workers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
     for stage in recipe.stages:
         if not checkpoint_path(folder, stage).exists():
@@ -72,66 +73,67 @@ def checkpoint_path(folder: Path, stage: Stage) -> Path:
 def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
     """Return (training, validation) samples of each stage; check that they have the fields that the task needs."""
     samples = {}
-    kept = DecodedCache() if any(stage.cache for stage in recipe.stages) else None
+    cache = DecodedCache() if any(stage.cache for stage in recipe.stages) else None
     for stage in recipe.stages:
         needs = stage.build_task().needs
-        pair = tuple(Samples(specs, needs, kept if stage.cache else None) for specs in (stage.data, stage.validation))
-        chosen, held_out = pair[0].split(stage.num, stage.held_out, None if stage.choose == "first" else recipe.seed)
-        for spec, dataset in (place for part in pair for place in zip(part.specs, part.datasets, strict=True)):
+        pair = [Samples(specs, needs, cache if stage.cache else None) for specs in (stage.data, stage.validation)]
+        training, held_out = pair[0].split(stage.num, stage.held_out, None if stage.choose == "first" else recipe.seed)
+        for spec, dataset in zip(stage.data + stage.validation, pair[0].datasets + pair[1].datasets, strict=True):
             if missing := needs - dataset.gives:
                 raise RecipeError(
                     f"stages.{stage.name}: task {stage.task!r} needs {', '.join(sorted(needs))}, and {spec!r} has no "
                     f"{', '.join(sorted(missing))}; choose another dataset or task"
                 )
-        samples[stage.name] = (chosen, held_out if stage.held_out else pair[1])
+        samples[stage.name] = (training, held_out if stage.held_out else pair[1])
     return samples
 
 
 def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
-    """Write the recipe into its folder, or find it there already, or one with fewer of its stages, or with more.
+    """Write the recipe into its folder, unless it is there; the stages of one may be a part of those of the other.
 
     Raises:
-        OutputError: Another recipe was run there.
+        OutputError: The folder contains a run of another recipe.
     """
-    path, ours = folder / "recipe.json", recipe.as_dict()
+    path, table = folder / "recipe.json", recipe.as_dict()
+    write = True
     if path.exists():
-        before = recipe_of(json.loads(path.read_text("utf-8")))
-        there = before.as_dict()  # with the keys that an older version did not know
-        if _part(before, recipe) or _part(recipe, before):
-            there |= {key: ours[key] for key in ("stages", "data")}  # the paths stand in the stages
-        if difference := _difference(there, ours):
+        before = recipe_of(json.loads(path.read_text("utf-8")))  # with defaults for keys of newer versions
+        old = before.as_dict()
+        if _is_part(before, recipe) or _is_part(recipe, before):
+            old |= {key: table[key] for key in ("stages", "data")}  # stages contain the paths of data
+        if difference := _difference(old, table):
             raise OutputError(
                 f"{folder} holds a run of another recipe: {difference}; choose another --out, or delete that run"
             )
-        if accelerator.is_main_process and len(before.stages) < len(recipe.stages):
-            _write(path, ours)
-    elif found := [checkpoint_path(folder, s).name for s in recipe.stages if checkpoint_path(folder, s).exists()]:
-        raise OutputError(f"{folder} holds {found[0]} and no recipe.json that says what it is; choose another --out")
-    elif accelerator.is_main_process:
-        _write(path, ours)
+        write = len(before.stages) < len(recipe.stages)
+    elif checkpoints := [p.name for stage in recipe.stages if (p := checkpoint_path(folder, stage)).exists()]:
+        raise OutputError(f"{folder} holds {checkpoints[0]}, but not its recipe.json; choose another --out")
+    if write and accelerator.is_main_process:
+        write_recipe(recipe, path)
     accelerator.wait_for_everyone()
 
 
-def _part(recipe: Recipe, whole: Recipe) -> bool:
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as JSON, with every default."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(recipe.as_dict(), indent=2) + "\n", "utf-8")
+
+
+def _is_part(recipe: Recipe, whole: Recipe) -> bool:
     """Return whether all stages of a recipe are in another one, unchanged and with the same start."""
     stages = {stage.name: (stage, reference(whole, stage)) for stage in whole.stages}
     return all(stages.get(stage.name) == (stage, reference(recipe, stage)) for stage in recipe.stages)
 
 
-def _write(path: Path, table: dict) -> None:
-    with atomic_write(path) as beside:
-        beside.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
-
-
-def _difference(there: dict, here: dict, where: str = "") -> str:
-    """Return the first key in which two recipes differ, in words, or ""."""
-    for key in [*here, *(key for key in there if key not in here)]:
-        old, new = there.get(key), here.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            if found := _difference(old, new, f"{where}{key}."):
-                return found
-        elif old != new:
-            return f"{where}{key} is {old!r} there and {new!r} here"
+def _difference(old: dict, new: dict, where: str = "") -> str:
+    """Return the first key in which two recipes differ, with both values, or an empty string."""
+    for key in {**new, **old}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            if difference := _difference(before, after, f"{where}{key}."):
+                return difference
+        elif before != after:
+            return f"{where}{key} is {before!r} there and {after!r} here"
     return ""
 
 
@@ -149,26 +151,28 @@ def _run_stage(
     accelerator = accelerator_for(device, stage.precision)
     start, task = begin(recipe, stage, folder), stage.build_task()
     head = seeded(lambda: task.head(start.backbone), recipe.seed, stage.name, "head")
-    fill(head, start.head_state, start.carried)
-    inside = folder / stage.name
+    fill(head, start.head_state, start.prefixes)
+    stage_folder = folder / stage.name
     if accelerator.is_main_process:
-        inside.mkdir(parents=True, exist_ok=True)
+        stage_folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
-    objective = Objective(frozen(start.backbone.train(), stage.freeze), head.train(), task)
-    trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, inside)
+    backbone = start.backbone.train(not stage.freeze)  # nothing in training calls `train` again
+    if stage.freeze == "encoder":
+        backbone.requires_grad_(False)
+    objective = Objective(backbone, head.train(), task)
+    trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, stage_folder)
     trainer.run(progress, workers)
     if accelerator.is_main_process:
-        save_checkpoint(checkpoint_path(folder, stage), objective.backbone, head, _header(recipe, stage, start))
+        save_checkpoint(checkpoint_path(folder, stage), backbone, head, _header(recipe, stage, start))
         trainer.resume_point.unlink()
     accelerator.wait_for_everyone()
 
 
 def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
     """Return the header of a stage's checkpoint."""
-    table = recipe.as_dict()
+    last = recipe.stages.index(stage)
+    table = replace(recipe, stages=recipe.stages[: last + 1]).as_dict()
     height, width = start.backbone.preprocessing.size or stage.shape
-    until = [other.name for other in recipe.stages].index(stage.name) + 1
-    table["stages"] = dict(list(table["stages"].items())[:until])
     return Checkpoint(
         architecture=recipe.architecture,
         options=start.backbone.origin.options,
@@ -185,42 +189,38 @@ def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
     )
 
 
-DEVICES = {"auto": "the first there is of cuda, mps, cpu", "cpu": "", "cuda": "", "mps": ""}
-
-
 def accelerator_for(device: str, precision: str) -> Accelerator:
     """Return the accelerator of this process; under `torchrun` it knows the others.
 
     Args:
-        device: A name in `DEVICES`.
+        device: "auto" (the first available of cuda, mps and cpu), "cpu", "cuda" or "mps".
         precision: "no", "bf16" or "fp16".
 
     Raises:
-        RecipeError: There is no such device here.
+        RecipeError: The device is not available.
     """
     available = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device, False):
-        found = ", ".join(name for name, usable in available.items() if usable)
-        raise RecipeError(f"expected a device of {found}, found {device!r}; leave --device out to take what is there")
-    # accelerate remembers the first precision and device of a process and refuses others; a recipe may
-    # change precision from stage to stage, and a notebook may run two recipes
+        names = ", ".join(name for name, usable in available.items() if usable)
+        raise RecipeError(f"expected a device of {names}, found {device!r}; omit --device to choose automatically")
+    # accelerate remembers the first precision and device of a process and refuses others; a recipe may change
+    # precision from stage to stage, and a notebook may run two recipes
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
-MOST_READERS = 16
-"""More than these per GPU have not been seen to help, and each holds memory."""
+MAX_WORKERS = 16
+"""More per GPU did not help, and each takes memory."""
 
 
-def readers(accelerator: Accelerator) -> int:
-    """Return how many processes should read images ahead where nobody says.
+def default_workers(accelerator: Accelerator) -> int:
+    """Return the default number of processes that prefetch images.
 
-    On a CPU none: the networks keep its cores busy, and reading takes turns with them. Beside a GPU the cores have
-    nothing else to do, and a GPU that waits for one process to decode images waits most of the time: all cores that
-    this process may use, less one, shared among the processes of this machine.
+    On a CPU none: the networks use its cores. With a GPU, all cores that this process may use, less one, shared among
+    the processes of this machine: a GPU would mostly wait for a single process to decode images.
     """
     if accelerator.device.type == "cpu":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(MOST_READERS, max(1, (cores - 1) // sharing))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(MAX_WORKERS, max(1, (cores - 1) // processes))

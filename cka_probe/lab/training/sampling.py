@@ -1,14 +1,15 @@
-"""Which sample comes when, and how it is augmented: functions of seed, stage and position alone.
+"""The order and the augmentation of samples: functions of seed, stage and position alone.
 
-Position p is the p-th image a stage takes; step s of batch b takes positions s b to (s + 1) b - 1. Every
-epoch is a permutation of the data drawn from (seed, stage, epoch), every augmentation is drawn from (seed,
-stage, position). So a run that was interrupted goes on with the images it would have seen, and P processes,
-each taking every P-th position of a step, see together what one would.
+Position p is the p-th image of a stage; step s of batch b takes positions s b to (s + 1) b - 1. Every epoch is a
+permutation of the data drawn from (seed, stage, epoch), every augmentation is drawn from (seed, stage, position). So a
+resumed run continues with the same images, and P processes, each with every P-th position of a step, together take the
+images of one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from hashlib import sha256
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -24,7 +25,7 @@ from cka_probe.lab.tasks import Task
 
 
 def seed_of(*parts: int | str) -> int:
-    """Return a seed, 0 to 2^63 - 1, that follows from its parts and is unrelated for any others."""
+    """Return a seed, 0 to 2^63 - 1: a hash of its parts."""
     return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
@@ -33,17 +34,17 @@ class Samples:
 
     Args:
         specs: As `open_dataset` takes them.
-        needs: Fields to read; datasets that can skip the others do so.
-        kept: Cache of decoded samples, shared with other processes and other `Samples`; `None` caches nothing.
+        needs: Fields to read.
+        cache: Of decoded samples, shared with other processes and other `Samples`; `None` caches nothing.
     """
 
-    def __init__(self, specs: Sequence[str], needs: frozenset[str], kept: DecodedCache | None = None):
+    def __init__(self, specs: Sequence[str], needs: frozenset[str], cache: DecodedCache | None = None):
         self.specs = tuple(specs)
         self.datasets: list[Dataset] = [open_dataset(spec) for spec in specs]
-        self.needs, self.kept = needs, kept
+        self.needs, self.cache = needs, cache
         for spec, dataset in zip(self.specs, self.datasets, strict=True):
-            if kept is not None and isinstance(dataset, Frames):
-                dataset.keep(kept, spec)
+            if cache is not None and isinstance(dataset, Frames):
+                dataset.keep(cache, spec)
         self.positions = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
 
     def split(self, num: int, held_out: int, seed: int | None) -> "tuple[Samples, Samples]":
@@ -59,8 +60,8 @@ class Samples:
             DataError: There are too few samples.
         """
         if num + held_out > len(self) or held_out == len(self):
-            asked = f"{num or 'some'} to train on" + (f" and {held_out} to validate on" if held_out else "")
-            raise DataError(f"expected images in {', '.join(self.specs)}, {asked}, found {len(self)}; set num lower")
+            numbers = f"{num or 'some'} to train on" + (f" and {held_out} to validate on" if held_out else "")
+            raise DataError(f"expected images in {', '.join(self.specs)}, {numbers}, found {len(self)}; set num lower")
         order = list(range(len(self)))
         if seed is not None and (num or held_out):
             order = sample_indices(len(self), None, seed)
@@ -76,24 +77,24 @@ class Samples:
         return len(self.positions)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number, there = self.positions[index]
+        number, position = self.positions[index]
         dataset = self.datasets[number]
-        if self.kept is None or isinstance(dataset, Frames):  # frames keep every file by itself
-            return self._read(dataset, there)
-        return self.kept.get_all((self.specs[number], there), self.needs, lambda: self._read(dataset, there))
+        if self.cache is None or isinstance(dataset, Frames):  # frames cache each file
+            return self._read(dataset, position)
+        return self.cache.get_all((self.specs[number], position), self.needs, lambda: self._read(dataset, position))
 
-    def _read(self, dataset: Dataset, there: int) -> dict[str, Tensor]:
+    def _read(self, dataset: Dataset, index: int) -> dict[str, Tensor]:
         if self.needs == {"image"}:
-            return {"image": dataset.image(there)}
-        sample = dataset.some(there, self.needs) if isinstance(dataset, Frames) else dataset[there]
+            return {"image": dataset.image(index)}
+        sample = dataset.some(index, self.needs) if isinstance(dataset, Frames) else dataset[index]
         return {name: sample[name] for name in self.needs}
 
 
 class AugmentedDataset(TorchDataset):
-    """Samples as a network sees them in training or evaluation, by position.
+    """Samples prepared for training or evaluation, by position.
 
     Args:
-        samples: To take from.
+        samples: The samples.
         task: Prepares each sample.
         seed: Of the order and of all augmentation.
         train: Whether epochs are shuffled and samples augmented; otherwise a position is an index.
@@ -111,15 +112,15 @@ class AugmentedDataset(TorchDataset):
         """Return the index of the sample at a position."""
         if not self.train:
             return position
-        epoch, place = divmod(position, len(self.samples))
+        epoch, rank = divmod(position, len(self.samples))
         if self.epoch[0] != epoch:
             generator = Generator().manual_seed(seed_of(self.seed, "epoch", epoch))
             self.epoch = (epoch, torch.randperm(len(self.samples), generator=generator).tolist())
-        return self.epoch[1][place]
+        return self.epoch[1][rank]
 
 
-class StepBatchSampler:
-    """A batch sampler: the positions of one process, step by step.
+def step_batches(positions: range, batch: int, rank: int, processes: int) -> list[range]:
+    """Return the positions of one process, step by step.
 
     Args:
         positions: All positions, over all processes.
@@ -127,21 +128,11 @@ class StepBatchSampler:
         rank: Of this process.
         processes: Number of processes.
     """
-
-    def __init__(self, positions: range, batch: int, rank: int, processes: int):
-        self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
-
-    def __len__(self) -> int:
-        return -(-len(self.positions) // self.batch)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for first in range(0, len(self.positions), self.batch):
-            mine = self.positions[first : first + self.batch][self.rank :: self.processes]
-            if mine:
-                yield list(mine)
+    steps = (positions[first : first + batch] for first in range(0, len(positions), batch))
+    return [part for step in steps if (part := step[rank::processes])]
 
 
-def batches(views: AugmentedDataset, steps: StepBatchSampler, workers: int, pin: bool) -> DataLoader:
+def batches(views: AugmentedDataset, steps: Sequence[range], workers: int, pin: bool) -> DataLoader:
     """Return a loader of batches, dicts of (n, ...) tensors.
 
     Args:
@@ -150,6 +141,7 @@ def batches(views: AugmentedDataset, steps: StepBatchSampler, workers: int, pin:
         workers: Processes that prefetch; 0 reads in this process.
         pin: Whether to use page-locked memory, for a GPU.
     """
-    # a loader draws a seed for its workers when it starts; out of torch's own generator that would shift the draws
-    # of the step in which it starts, which is another one when a run goes on
-    return DataLoader(views, batch_sampler=steps, num_workers=workers, pin_memory=pin, generator=Generator())
+    # a loader draws a seed for its workers; from torch's own generator that would shift the draws of its first step,
+    # which is another one in a resumed run
+    indices: Any = steps  # ranges serve as the lists that the loader's signature names
+    return DataLoader(views, batch_sampler=indices, num_workers=workers, pin_memory=pin, generator=Generator())

@@ -1,16 +1,16 @@
 """The backbone and head that a stage starts from: random weights, an earlier stage, a file, or a folder of Monodepth2.
 
-A foreign file provides the encoder. Monodepth2's folder (`weights_19`) provides its decoder too, as a stage of
-`monodepth` would have, so that segmentation can continue from the published weights.
+A foreign file provides the encoder. Monodepth2's folder (`weights_19`) provides its decoder too, like a stage of
+`monodepth`, so that segmentation can continue from the published weights.
 
 Two more properties of a stage's encoder are set here. Stochastic depth (Huang et al., "Deep Networks with Stochastic
 Depth", ECCV 2016) skips residual branches at random in training,
 
     y = x + b f(x) / (1 - p),    b = 1 with probability 1 - p, else 0, drawn per image and branch
 
-where p rises linearly from 0 at the first block to the stage's `drop_path` at the last. Freezing an encoder is two
-things: its parameters get no gradient, and its batch norms neither update their statistics nor normalise by those of
-the batch. The released code of Depth-to-Semantic does the second alone and calls it freezing, so both are available.
+where p rises linearly from 0 at the first block to the stage's `drop_path` at the last. Freezing an encoder means that
+its parameters get no gradient, and that its batch norms neither update their statistics nor normalise by those of the
+batch. The released code of Depth-to-Semantic only does the second and calls it freezing, so both are available.
 """
 
 from collections.abc import Callable
@@ -45,16 +45,15 @@ class Start:
 
     Attributes:
         backbone: Of the stage's size, in training mode.
-        head_state: The weights of a head that this task can go on with, where the file has one.
-        parent: SHA-256 of the file, of a folder's files together, "" for chance.
-        carried: Beginnings of the names in `head_state` that another task's head has as well; () for its own task's,
-            which has them all.
+        head_state: Weights of the head to continue from; may be empty.
+        parent: SHA-256 of the file or of the files of a folder; "" for random weights.
+        prefixes: Of the names in `head_state` that the head of another task shares; () for a head of the same task.
     """
 
     backbone: Backbone
     head_state: dict[str, Tensor]
     parent: str
-    carried: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
 
 
 def reference(recipe: Recipe, stage: Stage) -> str:
@@ -79,21 +78,21 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
     """Return the weights that a stage starts from, with the backbone at the stage's size.
 
     Args:
-        recipe: For architecture and seed.
-        stage: The one to begin.
-        folder: Where the checkpoints of earlier stages are.
+        recipe: Determines architecture and seed.
+        stage: The stage to begin.
+        folder: Of the checkpoints of earlier stages.
     """
     start = reference(recipe, stage)
     if start == RANDOM:
-        return Start(_fitted(random_backbone(recipe, stage.size), stage), {}, "")
+        return Start(_adapted(random_backbone(recipe, stage.size), stage), {}, "")
     path = Path(start) if start not in {other.name for other in recipe.stages} else folder / f"{start}.safetensors"
-    backbone, head_state, carried = _read(path, recipe.architecture, stage)
+    backbone, head_state, prefixes = _read(path, recipe.architecture, stage)
     if backbone.origin.architecture != recipe.architecture:
         raise RecipeError(
             f"stages.{stage.name}.start: expected weights of {recipe.architecture}, found "
             f"{backbone.origin.architecture} in {path}; set architecture={backbone.origin.architecture}"
         )
-    return Start(_fitted(backbone, stage), head_state, _hash(path), carried)
+    return Start(_adapted(backbone, stage), head_state, _hash(path), prefixes)
 
 
 def random_backbone(recipe: Recipe, size: int | tuple[int, int]) -> Backbone:
@@ -109,10 +108,10 @@ def random_backbone(recipe: Recipe, size: int | tuple[int, int]) -> Backbone:
 
 
 def _side(architecture: Architecture, shape: tuple[int, int]) -> int:
-    """Return the side an architecture is built for: the longer one, where it takes any.
+    """Return the side to build an architecture for: the longer one.
 
     Raises:
-        RecipeError: The sides differ, and its windows ask for a square; or its tokens do not tile it.
+        RecipeError: The input is not a square, and its windows need one; or its tokens do not tile it.
     """
     if any(side % architecture.token for side in shape):
         raise RecipeError(
@@ -136,8 +135,8 @@ def seeded(build: Callable[[], T], *parts: int | str) -> T:
 def resized(backbone: Backbone, size: int | tuple[int, int], output_stride: int = 0) -> Backbone:
     """Return a backbone for another input size, or another stride of its last map, with the same weights.
 
-    A Swin's windows grow with its input; its position bias is a function of coordinates that were divided by
-    the windows it was trained with, which therefore are written into its options.
+    A Swin's windows grow with its input; its position bias is a function of coordinates relative to the windows of its
+    pre-training, which are therefore written into its options.
     """
     shape, now = both_sides(size), backbone.origin.options.get("output_stride", 32)
     if backbone.preprocessing.size == shape and (output_stride or now) == now:
@@ -158,14 +157,9 @@ def resized(backbone: Backbone, size: int | tuple[int, int], output_stride: int 
         )
     model = seeded(lambda: architecture.build(**options), 0)
     model.load_state_dict(backbone.model.state_dict())
-    return Backbone(
-        model,
-        size=shape,
-        mean=backbone.preprocessing.mean,
-        std=backbone.preprocessing.std,
-        layers=backbone.layers,
-        origin=replace(backbone.origin, options=options),
-    )
+    origin = replace(backbone.origin, options=options)
+    mean, std = backbone.preprocessing.mean, backbone.preprocessing.std
+    return Backbone(model, size=shape, mean=mean, std=std, layers=backbone.layers, origin=origin)
 
 
 def normalised(backbone: Backbone, name: str) -> Backbone:
@@ -176,53 +170,54 @@ def normalised(backbone: Backbone, name: str) -> Backbone:
     return backbone
 
 
-def fill(head: nn.Module, state: dict[str, Tensor], carried: tuple[str, ...] = ()) -> None:
-    """Load the weights that a head starts from.
+def fill(head: nn.Module, state: dict[str, Tensor], prefixes: tuple[str, ...] = ()) -> None:
+    """Load the weights that a head continues from.
 
     Args:
         head: Of the stage.
-        state: Of a head that it goes on with; parts that it lacks are left out, parts of its own must all be there.
-        carried: Beginnings of the names of what is taken over; what begins otherwise is new, with () nothing is.
+        state: Of the head to continue from; weights that `head` lacks are ignored.
+        prefixes: Of the names that have to be in `state`, all others keep their initial weights; () needs all names.
 
     Raises:
         RecipeError: They do not fit.
     """
     if not state:
         return
-    own = head.state_dict()
+    initial = head.state_dict()
     try:
-        anew = {name: value for name, value in own.items() if carried and not name.startswith(carried)}
-        head.load_state_dict(anew | {name: value for name, value in state.items() if name in own})
+        new = {name: value for name, value in initial.items() if prefixes and not name.startswith(prefixes)}
+        head.load_state_dict(new | {name: value for name, value in state.items() if name in initial})
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise RecipeError(
-            f"expected the head of the stage before to fit, found: {first}; say reset_head=true, or give both stages "
+            f"expected the head of the previous stage to fit, found: {first}; set reset_head=true, or give both stages "
             "the same options"
         ) from error
 
 
-def _fitted(backbone: Backbone, stage: Stage) -> Backbone:
-    """Return a backbone of a stage's size and normalisation, with its stochastic depth."""
+def _adapted(backbone: Backbone, stage: Stage) -> Backbone:
+    """Return a backbone with the size, normalisation and stochastic depth of a stage."""
     backbone = normalised(resized(backbone, stage.size, stage.output_stride), stage.normalisation)
     drop_paths(backbone.model, stage.drop_path)
     return backbone
 
 
 def _read(path: Path, architecture: str, stage: Stage) -> tuple[Backbone, dict[str, Tensor], tuple[str, ...]]:
-    """Return the backbone in a file, ours or not, and the weights of a head that the stage's task can go on with."""
-    if ours := is_ckaprobe_checkpoint(weights_file(path)):
+    """Return the backbone in a file, the head's weights that the stage's task can continue from, and their prefixes."""
+    native = is_ckaprobe_checkpoint(weights_file(path))
+    if native:
         backbone, head_state, header = read_checkpoint(path)
         origin = header.task
     else:
         backbone, origin = load_file(path, arch=architecture), "monodepth"
         head_state = read_monodepth2_decoder(path) if (path / DEPTH_FILE).is_file() else {}
-    task = stage.build_task()  # what it goes on with may follow from its options
+    task = stage.build_task()  # `continues` may depend on its options
     if stage.reset_head or origin not in {stage.task, *getattr(task, "continues", ())}:
         return backbone, {}, ()
-    own = ours and origin == stage.task  # and so the head is there as a whole
-    carried = () if own else getattr(task, "carries", ())
-    kept = {name: value for name, value in head_state.items() if not carried or name.startswith(carried)}
-    return backbone, kept, carried
+    prefixes = () if native and origin == stage.task else getattr(task, "carries", ())
+    if prefixes:
+        head_state = {name: value for name, value in head_state.items() if name.startswith(prefixes)}
+    return backbone, head_state, prefixes
 
 
 def _hash(path: Path) -> str:
@@ -233,40 +228,24 @@ def _hash(path: Path) -> str:
     return sha256("\n".join(file_hash(file) for file in read if file.is_file()).encode()).hexdigest()
 
 
-PLACES = (("drop_path1", "drop_path2"), ("drop_path",))
-"""Where timm's blocks have a place for it: those of Swin-v2 after each of two branches, those of ResNet after one."""
+DROP_PATHS = (("drop_path1", "drop_path2"), ("drop_path",))
+"""Stochastic depth in timm's blocks: those of Swin-v2 have one after each of two branches, those of ResNet one."""
 
 
 def drop_paths(model: nn.Module, rate: float) -> None:
-    """Let an encoder leave branches out while it trains; at rate 0 nothing is touched.
-
-    Args:
-        model: A Swin-v2 or ResNet of timm.
-        rate: Probability at the last block, in [0, 1).
+    """Set the stochastic depth of a Swin-v2 or ResNet of timm to `rate`, in [0, 1), at its last block, unless it is 0.
 
     Raises:
-        RecipeError: The encoder's blocks have no place for it.
+        RecipeError: The encoder has other blocks.
     """
     if rate == 0:
         return
-    blocks = [(block, places) for block in model.modules() for places in PLACES if hasattr(block, places[-1])]
+    blocks = [(block, names) for block in model.modules() for names in DROP_PATHS if hasattr(block, names[-1])]
     if not blocks:
         raise RecipeError(
-            f"drop_path: expected an encoder of blocks that it can leave out, found {type(model).__name__}; set "
-            "drop_path=0, or train a Swin or a ResNet"
+            f"drop_path: expected an encoder of residual blocks, found {type(model).__name__}; set drop_path=0, or "
+            "train a Swin or a ResNet"
         )
-    for number, (block, places) in enumerate(blocks):
-        for place in places:
-            setattr(block, place, DropPath(rate * number / max(len(blocks) - 1, 1)))
-
-
-def frozen(backbone: Backbone, freeze: str) -> Backbone:
-    """Return the backbone with that of it frozen which `freeze`, in `FREEZES`, says.
-
-    A frozen encoder is in evaluation mode, and stays so: nothing in training calls `train` on it.
-    """
-    if freeze:
-        backbone.eval()
-    if freeze == "encoder":
-        backbone.requires_grad_(False)
-    return backbone
+    for number, (block, names) in enumerate(blocks):
+        for name in names:
+            setattr(block, name, DropPath(rate * number / max(len(blocks) - 1, 1)))

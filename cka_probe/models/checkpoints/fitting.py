@@ -72,9 +72,9 @@ def infer_architecture(path: Path, tensors: Mapping[str, Tensor]) -> str:
     names = fitting_architectures(tensors)
     if len(names) == 1:
         return names[0]
-    found = describe(tensors)
+    description = describe(tensors)
     if names:
-        raise CheckpointError(f"{path}: {found} fits {' and '.join(names)}; choose one with --arch")
+        raise CheckpointError(f"{path}: {description} fits {' and '.join(names)}; choose one with --arch")
     misfits = {name: misfit(tensors, name) for name in ARCHITECTURES}
     counts = {name: sum(map(len, differences.values())) for name, differences in misfits.items()}
     nearest = min(counts, key=counts.__getitem__)
@@ -84,19 +84,19 @@ def infer_architecture(path: Path, tensors: Mapping[str, Tensor]) -> str:
             "the encoder's state_dict(), or name another architecture with --arch"
         )
     raise CheckpointError(
-        f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {found}; nearest is {nearest}, but "
+        f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {description}; nearest is {nearest}, but "
         f"{_format(misfits[nearest])}; --arch takes the name of any timm model"
     )
 
 
-def check_fit(path: Path, tensors: Mapping[str, Tensor], name: str, found: str) -> None:
+def check_fit(path: Path, tensors: Mapping[str, Tensor], name: str, description: str) -> None:
     """Check that tensors are exactly those of an architecture.
 
     Args:
         path: The file, for messages.
         tensors: By timm's names.
         name: The architecture.
-        found: What the tensors are, for messages.
+        description: What the tensors are, for messages.
 
     Raises:
         CheckpointError: They are not; the message names an architecture that fits.
@@ -104,7 +104,7 @@ def check_fit(path: Path, tensors: Mapping[str, Tensor], name: str, found: str) 
     if differences := misfit(tensors, name):
         names = fitting_architectures(tensors)
         hint = f"--arch {names[0]} fits" if names else "--arch takes the name of any timm model"
-        raise CheckpointError(f"{path}: expected {name}, found {found}: {_format(differences)}; {hint}")
+        raise CheckpointError(f"{path}: expected {name}, found {description}: {_format(differences)}; {hint}")
 
 
 def describe(tensors: Mapping[str, Tensor]) -> str:

@@ -148,12 +148,12 @@ def _swin_options(
         raise CheckpointError(f"{path}: expected one number for the size of a Swin-v2, found {size[0]}x{size[1]}")
     windows = find_windows(path, encoder.buffers, contents.values, ARCHITECTURES[name].size)
     model = timm_name or contents.values.get("config.json.architecture")
-    declared = windows_of_timm(model) if isinstance(model, str) and timm_twin(model) == name else None
-    if declared and not encoder.buffers:
-        windows = declared
-    elif declared and timm_name and declared.per_stage != windows.per_stage:
+    timm_windows = windows_of_timm(model) if isinstance(model, str) and timm_twin(model) == name else None
+    if timm_windows and not encoder.buffers:
+        windows = timm_windows
+    elif timm_windows and timm_name and timm_windows.per_stage != windows.per_stage:
         raise CheckpointError(
-            f"{path}: expected the windows {declared.per_stage} of {timm_name}, found {windows.per_stage} for "
+            f"{path}: expected the windows {timm_windows.per_stage} of {timm_name}, found {windows.per_stage} for "
             f"{windows.size} px in the file; --arch {name} uses those, --arch {name}@SIZE resizes them"
         )
     if size is not None:
@@ -193,8 +193,8 @@ def _load_with_timm(contents: Contents, name: str, size: Size | None, reference:
             tensors[key.removeprefix(prefix)] = tensor
         else:
             dropped[group] = dropped.get(group, 0) + 1
-    found = f"{len(tensors)} tensors under {prefix!r}" if prefix else f"{len(tensors)} tensors"
-    check_fit(contents.path, tensors, name, found)
+    description = f"{len(tensors)} tensors under {prefix!r}" if prefix else f"{len(tensors)} tensors"
+    check_fit(contents.path, tensors, name, description)
     state = model.state_dict()
     try:
         model.load_state_dict(_counters(model) | {key: value.to(state[key].dtype) for key, value in tensors.items()})

@@ -154,10 +154,10 @@ def read_contents(path: Path) -> Contents:
             else:
                 values[name] = value
     if not tensors:
-        found = f"a {type(loaded).__name__}"
+        kind = f"a {type(loaded).__name__}"
         if isinstance(loaded, dict):
-            found = f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
-        raise CheckpointError(f"{path}: expected a dict of named tensors, found {found}; save the model's state_dict()")
+            kind = f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
+        raise CheckpointError(f"{path}: expected a dict of named tensors, found {kind}; save the model's state_dict()")
     return Contents(path, container, tensors, values | _config_values(path))
 
 

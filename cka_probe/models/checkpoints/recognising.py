@@ -171,11 +171,11 @@ def recognise(contents: Contents) -> tuple[Encoder, Kind]:
     families = find_prefixes(contents.tensors)
     if not families:
         if any(name.endswith("relative_position_bias_table") for name in contents.tensors):
-            found = "a Swin-v1 (relative_position_bias_table); give a Swin-v2, or timm's name of it with --arch"
+            content = "a Swin-v1 (relative_position_bias_table); give a Swin-v2, or timm's name of it with --arch"
         else:
             names = ", ".join(list(contents.tensors)[:3])
-            found = f"{len(contents.tensors)} tensors ({names} …); --arch takes the name of any timm model"
-        raise CheckpointError(f"{path}: expected a Swin-v2, ResNet or DINOv2, found {found}")
+            content = f"{len(contents.tensors)} tensors ({names} …); --arch takes the name of any timm model"
+        raise CheckpointError(f"{path}: expected a Swin-v2, ResNet or DINOv2, found {content}")
     prefix = choose_prefix(path, families, contents.tensors)
     inside = {name[len(prefix) :]: tensor for name, tensor in contents.tensors.items() if name.startswith(prefix)}
     naming = naming_of(families[prefix], inside)

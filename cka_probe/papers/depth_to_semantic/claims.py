@@ -21,7 +21,7 @@ from cka_probe.papers.claims import CKA, Claim, Statistic
 from cka_probe.papers.depth_to_semantic import evidence as statistics
 from cka_probe.papers.depth_to_semantic.evidence import MAIN, SemanticEvidence
 from cka_probe.papers.depth_to_semantic.study import QUIRKS, Case, cases_of_arms, quirked
-from cka_probe.papers.evidence import Estimate, RunKey, mean_diagonal, undefined
+from cka_probe.papers.evidence import Estimate, RunKey, least, mean_diagonal, undefined
 
 FIGURE = "figure6"
 """Stem of the figure of maps."""
@@ -59,7 +59,7 @@ def least_gain(pairs: Sequence[tuple[Case, Case]]) -> Statistic:
     def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
         values = [gain.compute(evidence, run, interval) for gain in pair_gains]
         available = [value for value in values if value is not None]
-        return statistics.least(available) if len(available) == len(values) else None
+        return least(available) if len(available) == len(values) else None
 
     return Statistic(compute)
 
@@ -70,7 +70,7 @@ def of_curves(statistic: Callable[..., Estimate], better: Case, worse: Case) -> 
     def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
         if failed := _diverged(evidence, run, better, worse):
             return failed
-        curves = [evidence.validation(case, run) for case in (better, worse)]
+        curves = [evidence.curves(case, run)[1] for case in (better, worse)]
         return None if any(table is None for table in curves) else statistic(*curves)
 
     return Statistic(compute)

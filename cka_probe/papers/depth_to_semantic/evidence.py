@@ -26,7 +26,7 @@ the end, in percent of the last step. It measures speed alone, and is undefined 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,15 +118,11 @@ class SemanticEvidence(StudyEvidence):
             return None
         return folder / "predictions"
 
-    def log(self, case: Case, run: RunKey) -> pd.DataFrame | None:
-        """Return the rows of a run's training log, or `None`."""
-        folder = self.run_folder(case, run)
-        return None if folder is None else read_log(folder / SEGMENT / "log.csv")
-
-    def validation(self, case: Case, run: RunKey) -> pd.DataFrame | None:
-        """Return what was measured on held-out images while a run trained, or `None`."""
-        folder = self.run_folder(case, run)
-        return None if folder is None else read_log(folder / SEGMENT / "validation.csv")
+    def curves(self, case: Case, run: RunKey) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Return a run's training log and what was measured on held-out images meanwhile; `None` where not run."""
+        if (folder := self.run_folder(case, run)) is None:
+            return None, None
+        return read_log(folder / SEGMENT / "log.csv"), read_log(folder / SEGMENT / "validation.csv")
 
     def pretraining_log(self, seed: int, arm: str) -> pd.DataFrame | None:
         """Return the training log of an arm, or `None`."""
@@ -295,19 +291,6 @@ def value_of(scores: LabelScores, measure: str, interval: bool = True) -> Estima
     if interval and math.isfinite(value):
         low, high = (float(end) for end in scores.intervals().loc[name, ["low", "high"]])
     return Estimate(times * value, times * low, times * high, "" if math.isfinite(value) else f"no image has {name}")
-
-
-def least(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the least of several; its interval is from the least lower end to the least upper end.
-
-    Raises:
-        DataError: There is none.
-    """
-    if not estimates:
-        raise DataError("expected an estimate to take the least of, found none; pass at least one")
-    values, low, high = (np.array([getattr(e, end) for e in estimates]) for end in ("value", "low", "high"))
-    reason = "; ".join(dict.fromkeys(estimate.undefined for estimate in estimates if estimate.undefined))
-    return Estimate(float(values.min()), float(low.min()), float(high.min()), reason)  # NaN wins
 
 
 def area(steps: np.ndarray, values: np.ndarray) -> float:

@@ -1,30 +1,26 @@
-"""The page of a study: every sentence with a number in it is made from the study.
+"""The page of a study of Depth-to-Semantic.
 
 Claims come first, then the paper's tables with ours, whether pre-training worked, learning rates, layers, the figures,
 the differences from the paper, what was not run, and how to reproduce it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cka_probe import registry
-from cka_probe.papers import page
-from cka_probe.papers.claims import UNDEFINED, TestedClaim
+from cka_probe.lab.scenes import Settings
+from cka_probe.papers.claims import UNDEFINED
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, GROUPS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import draw_figures
 from cka_probe.papers.depth_to_semantic.study import ALL, ARMS, MAIN, QUIRKS, SCALES, TABLES, Scale
-from cka_probe.papers.depth_to_semantic.tables import absences, all_tables, heading, pixels, table_texts
+from cka_probe.papers.depth_to_semantic.tables import absences, all_tables, cost_rows, heading, pixels, table_texts
 from cka_probe.papers.evidence import RunKey
-from cka_probe.papers.page import Paper, StudyFigure
+from cka_probe.papers.page import Paper, Report, bullets, layer_names, negative_results, procedural_note
 from cka_probe.papers.tables import as_markdown, claim_texts, layer_texts, score_texts
-
-SOURCE = "Lao et al., On the Viability of Monocular Depth Pre-training for Semantic Segmentation, ECCV 2024"
-
 
 ABSENT = "A dash means that no number of the paper was available; none is given from memory."
 
@@ -97,184 +93,139 @@ NOTES = {
 """Text below a title."""
 
 
-def write_page(
-    evidence: SemanticEvidence,
-    rows: Sequence[TestedClaim],
-    tables: Mapping[str, pd.DataFrame],
-    figures: Sequence[StudyFigure],
-) -> str:
-    """Return the page as Markdown.
-
-    Args:
-        evidence: The study.
-        rows: Its claims.
-        tables: `all_tables`.
-        figures: `draw_figures`.
-    """
-    stems = {figure.stem for figure in figures if figure.paths}
-    parts = [
-        *_opening(evidence, rows),
-        *_claims(evidence, rows, stems),
-        *(line for name in TABLES for line in _table(name, tables[name])),
-        *_pretraining(tables["pretraining"]),
-        *_rates(tables["rates"]),
-        *_layers(tables["layers"], tables["parting"]),
-        *_maps(evidence, tables["alignment"]),
-        "## Figures",
-        "",
-        "Curves show all runs; similarities are those of the first seed.",
-        "",
-        *page.figure_section(figures),
-        *page.differences_section(departures(evidence), absences(evidence)),
-        *page.reproduction_section(evidence, command(evidence), data_rows(evidence), tables["cost"]),
-    ]
-    return "\n".join(parts).rstrip() + "\n"
+SAME_IMAGES = (
+    "All runs see the same test images: how the numbers vary over images is not in an interval over seeds or trials."
+)
 
 
-def interval_note(evidence: SemanticEvidence) -> str:
-    """Return what the intervals are over, in sentences."""
-    always = (
-        "All runs see the same test images: how the numbers vary over images is not in an interval over seeds or "
-        "trials."
-    )
-    if len(evidence.seeds) > 1:
-        return (
-            f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds, the trials of a seed averaged "
-            f"first. {always}"
-        )
-    if len(evidence.trials) > 1:
-        return (
-            f"Intervals are 95 %, by Student's t over {len(evidence.trials)} trials of one pre-training, as the "
-            "paper's are: each draws other training images, another head and another order. How the numbers vary "
-            f"over pre-trainings is not in them. {always}"
-        )
-    return (
-        "Intervals are 95 %, over test images, of one trial of one seed. Another gives other numbers, and these "
-        "intervals do not say by how much: nothing is decided by one trial."
-    )
+INTERVALS = {
+    "seeds": "Intervals are 95 %, by Student's t over {num} seeds, the trials of a seed averaged first. " + SAME_IMAGES,
+    "trials": "Intervals are 95 %, by Student's t over {num} trials of one pre-training, as the paper's are: each "
+    "draws other training images, another head and another order. How the numbers vary over pre-trainings is not in "
+    "them. " + SAME_IMAGES,
+    "one": "Intervals are 95 %, over test images, of one trial of one seed. Another gives other numbers, and these "
+    "intervals do not say by how much: nothing is decided by one trial.",
+}
 
 
-def _opening(evidence: SemanticEvidence, rows: Sequence[TestedClaim]) -> list[str]:
-    claims = [row for row in rows if not row.claim.of]
-    seeds, trials = (", ".join(map(str, numbers)) for numbers in (evidence.seeds, evidence.trials))
+def sections(report: Report) -> list[str]:
+    """Return the claims, the tables, pre-training, learning rates, layers and maps as blocks of the page."""
+    uneven = any("not in every trial" in line for line in absences(report.evidence))
     return [
-        f"# Depth-to-Semantic, reproduced at scale `{evidence.study['scale']}`",
-        "",
-        f"{SOURCE}. Seeds: {seeds}. Trials: {trials}. {interval_note(evidence)}",
-        "",
-        *([UNEVEN, ""] if any("not in every trial" in line for line in absences(evidence)) else []),
-        page.summary_line(claims),
-        "",
+        UNEVEN if uneven else "",
+        report.summary(),
+        *_claims(report),
+        *(block for name in TABLES for block in _table(report, name)),
+        *_pretraining(report.tables["pretraining"]),
+        *_rates(report.tables["rates"]),
+        *_layers(report.tables["layers"], report.tables["parting"]),
+        "## Figure 6: do Grad-CAM maps follow the outlines of classes?",
+        maps_note(report.evidence),
+        report.markdown("alignment") if report.tables["alignment"]["value"].notna().any() else "",
     ]
 
 
-def _claims(evidence: SemanticEvidence, rows: Sequence[TestedClaim], stems: set[str]) -> list[str]:
-    over = f"{evidence.repeats}s (over seeds where layers are compared)"
-    lines = ["## Claims", ""]
-    lines += [
+def _claims(report: Report) -> list[str]:
+    repeats = report.evidence.repeats
+    blocks = [
+        "## Claims",
         "A claim holds if its number is above 0. Scores are compared in pairs: within a trial all arms have the same "
         "training images in the same order. Points are of 100. Lines that begin with … are not tested.",
-        "",
     ]
     for words, group in GROUPS.values():
-        group_rows = [row for row in rows if row.claim in group or row.claim.of in {claim.name for claim in group}]
-        lines += [f"### {words}", "", claim_texts(group_rows, stems, evidence.repeats)]
-        lines += page.negative_results([row for row in group_rows if not row.claim.of or row.verdict == UNDEFINED])
-    return [*lines, page.correction_note(rows, evidence.repeats, over), ""]
+        names = {claim.name for claim in group}
+        rows = [row for row in report.claims if row.name in names or row.of in names]
+        negative = negative_results([row for row in rows if not row.of or row.verdict == UNDEFINED])
+        blocks += [f"### {words}", claim_texts(rows, report.stems, repeats), negative]
+    return [*blocks, report.correction_note(repeats, f"{repeats}s (over seeds where layers are compared)")]
 
 
-def _table(name: str, rows: pd.DataFrame) -> list[str]:
-    lines = [f"## {TITLES.get(name, name)}", ""]
-    note = f"{NOTES[name]} " if name in NOTES else ""
-    lines += [f"{note}Network: {heading(name)}.", ""]
-    if not rows["value"].notna().any() and not (rows["state"] == UNDEFINED).any():
-        return [*lines, "Not run.", "", *_cited(name, rows)]
-    return [*lines, score_texts(rows)[0], *_cited(name, rows)]
-
-
-def _cited(name: str, rows: pd.DataFrame) -> list[str]:
-    """Return the sources of the paper's numbers in a table."""
-    cited = rows[rows["paper"].notna()]
-    lines = [f"- {row.paper:.2f} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples()]
-    lines += [f"- {WITHOUT[name]}"] if name in WITHOUT else []
-    return [*([ABSENT, ""] if len(cited) else []), *lines, *([""] if lines else [])]
+def _table(report: Report, name: str) -> list[str]:
+    """Return a table of scores with the sources of the paper's numbers."""
+    rows = report.tables[name]
+    any_run = rows["value"].notna().any() or (rows["state"] == UNDEFINED).any()
+    cited = [
+        f"{row.paper:.2f} ({row.arm}, {row.measure}): {row.source}." for row in rows[rows["paper"].notna()].itertuples()
+    ]
+    return [
+        f"## {TITLES.get(name, name)}",
+        f"{NOTES[name]} Network: {heading(name)}." if name in NOTES else f"Network: {heading(name)}.",
+        report.markdown(name) if any_run else "Not run.",
+        ABSENT if cited else "",
+        bullets([*cited, *([WITHOUT[name]] if name in WITHOUT else [])]),
+    ]
 
 
 def _pretraining(rows: pd.DataFrame) -> list[str]:
-    lines = ["## Did pre-training work?", ""]
+    """Return how well pre-training went; arms of the same measures share a table."""
     if rows.empty:
-        return [*lines, "Nothing was held out from pre-training.", ""]
-    lines += ["Measured at its end on data held out from it; an arm that did not learn its own task says nothing.", ""]
+        return ["## Did pre-training work?", "Nothing was held out from pre-training."]
     cells = rows.assign(paper=float("nan"), unit="", better="")
-    # arms of the same measures share a table
     measures = cells.groupby("arm", sort=False)["measure"].transform(" ".join)
-    for _, group in cells.groupby(measures, sort=False):
-        lines += [score_texts(group)[0]]
-    return lines
+    return [
+        "## Did pre-training work?",
+        "Measured at its end on data held out from it; an arm that did not learn its own task says nothing.",
+        *(score_texts(group)[0] for _, group in cells.groupby(measures, sort=False)),
+    ]
 
 
 def _rates(rows: pd.DataFrame) -> list[str]:
-    lines = ["## Learning rates", ""]
     if rows.empty:
-        return [*lines, "None was chosen.", ""]
-    shown = rows.assign(
-        rate=[f"{rate:g}" for rate in rows["rate"]], chosen=["yes" if x else "" for x in rows["chosen"]]
-    )
-    words = "Tried in the first trial, on images held out from training (percent); a dash: the loss stopped being a "
-    frame = shown.set_index("arm")[["data", "seed", "rate", "held_out", "measure", "chosen"]]
-    return [*lines, f"{words}number.", "", as_markdown(frame, digits=2)]
+        return ["## Learning rates", "None was chosen."]
+    columns = {"rate": rows["rate"].map("{:g}".format), "chosen": rows["chosen"].map({True: "yes", False: ""})}
+    frame = rows.assign(**columns).set_index("arm")[["data", "seed", "rate", "held_out", "measure", "chosen"]]
+    return [
+        "## Learning rates",
+        "Tried in the first trial, on images held out from training (percent); a dash: the loss stopped being a "
+        "number.",
+        as_markdown(frame, digits=2),
+    ]
 
 
 def _layers(layers: pd.DataFrame, divergence: pd.DataFrame) -> list[str]:
-    lines = ["## Layers", ""]
+    blocks = ["## Layers"]
     if layers.empty and divergence.empty:
-        return [*lines, "No networks were compared.", ""]
+        return [*blocks, "No networks were compared."]
     if not layers.empty:
-        names = dict(zip(layers["index"], layers["layer"], strict=True))
-        lines += [", ".join(f"{index} `{name}`" for index, name in names.items()) + ".", ""]
-        lines += ["Similarity of each layer with itself after fine-tuning:", "", layer_texts(layers, "diagonal")[0]]
-        lines += ["Root mean square of what varies over images, before fine-tuning. Similarity of a layer that "
-                  "hardly varies says little:", "", layer_texts(layers, "spread")[0]]  # fmt: skip
+        blocks += [
+            layer_names(layers),
+            "Similarity of each layer with itself after fine-tuning:",
+            layer_texts(layers, "diagonal")[0],
+            "Root mean square of what varies over images, before fine-tuning. Similarity of a layer that hardly varies "
+            "says little:",
+            layer_texts(layers, "spread")[0],
+        ]
     if not divergence.empty:
         main = {f"{ARMS[x]} and {ARMS[y]}" for x, y in permutations(MAIN.split(), 2)}
-        shown = divergence[divergence["arms"].isin(main)].set_index("arms")
-        shown = shown.rename(columns={"parts_at": "diverge most at"})
-        words = "Where two arms diverge: the step at which the similarity of the same layer in both falls most"
-        more = (
-            "all pairs are in [tables/parting.csv](tables/parting.csv), layer by layer in "
-            "[tables/pairs.csv](tables/pairs.csv)"
-        )
-        lines += [f"{words} ({more}):", "", as_markdown(shown, digits=2)]
-    return lines
+        rows = divergence[divergence["arms"].isin(main)].set_index("arms")
+        blocks += [
+            "Where two arms diverge: the step at which the similarity of the same layer in both falls most (all pairs "
+            "are in [tables/parting.csv](tables/parting.csv), layer by layer in [tables/pairs.csv](tables/pairs.csv)):",
+            as_markdown(rows.rename(columns={"parts_at": "diverge most at"}), digits=2),
+        ]
+    return blocks
 
 
-def _maps(evidence: SemanticEvidence, rows: pd.DataFrame) -> list[str]:
-    lines = ["## Figure 6: do Grad-CAM maps follow the outlines of classes?", "", *maps_note(evidence)]
-    return [*lines, score_texts(rows)[0]] if rows["value"].notna().any() else lines
-
-
-def maps_note(evidence: SemanticEvidence) -> list[str]:
-    """Return what the table of maps measures, as lines of a page."""
+def maps_note(evidence: SemanticEvidence) -> str:
+    """Return what the table of maps measures, in sentences."""
     result = evidence.gradcam(evidence.seeds[0])
     if result is None:
-        return ["Not run.", ""]
-    return [
+        return "Not run."
+    return (
         f"How well the steepness of a map finds the boundaries of the labels, of {len(result.images)} test images "
         f"at the network's size, with a tolerance of {result.settings['tolerance']:g} pixel: average precision in "
         "percent, mean over images. Chance is the share of boundary pixels. The image's grey value and the size of "
         "its gradient, resized to the layer's resolution like maps, are controls that understand nothing: a map below "
         "them follows outlines less than an edge detector does. The true labels, at that resolution, are the ceiling. "
         "A map that is zero everywhere has no number and is in no mean; two networks are compared on "
-        "the images where both have one.",
-        "",
-    ]
+        "the images where both have one."
+    )
 
 
-def command(evidence: SemanticEvidence) -> str:
-    """Return the command that repeats the study, with `DIR` in place of each path."""
-    options = [f"--trials {evidence.trials[-1] + 1}", *_tables_option(evidence)]
-    options += ["--protocol released"] if released(evidence) else []
-    return page.reproduce_command(evidence, "depth-to-semantic", options)
+def options(evidence: SemanticEvidence) -> list[str]:
+    """Return the options of the command that repeats the study."""
+    protocol = ["--protocol released"] if released(evidence) else []
+    return [f"--trials {evidence.trials[-1] + 1}", *_tables_option(evidence), *protocol]
 
 
 def _tables_option(evidence: SemanticEvidence) -> list[str]:
@@ -297,28 +248,26 @@ def released(evidence: SemanticEvidence) -> bool:
     return any(evidence.scores(case, run) is not None or evidence.diverged(case, run) for case in TABLES["quirks"])
 
 
-def data_rows(evidence: SemanticEvidence) -> pd.DataFrame:
-    """Return one row for each data set: its name, which one of the paper it stands for, and what it was."""
-    return page.data_rows(STANDS_FOR, _scale(evidence).scenes, evidence.study["data"])
-
-
 def _scale(evidence: SemanticEvidence) -> Scale:
     return registry.get(SCALES, evidence.study["scale"], "scale")
 
 
+def scenes(evidence: SemanticEvidence) -> Mapping[str, Settings]:
+    """Return the data sets that the study's scale generates."""
+    return _scale(evidence).scenes
+
+
 def departures(evidence: SemanticEvidence) -> list[str]:
     """Return how the study differs from the paper, a sentence or two each."""
-    scenes, given = _scale(evidence).scenes, evidence.study["data"]
-    generated, notes = [name for name in STANDS_FOR if name in scenes and name not in given], []
-    if generated:
-        what = "streets, objects and rooms drawn by rules, with exact depth, flow and labels"
-        notes.append(page.procedural_note(STANDS_FOR, generated, what))
+    paths = evidence.study["data"]
+    generated = [name for name in STANDS_FOR if name in scenes(evidence) and name not in paths]
+    notes = procedural_note(PAPER, generated)
     if "objects" in generated:
         notes.append(
             'No ImageNet was used. "Procedural object classification" is of single objects drawn by rules, and '
             "replaces the paper's ImageNet: it shares the task and the framing, not the size or the images."
         )
-    elif "objects" in given:
+    elif "objects" in paths:
         notes.append('"Procedural object classification" is, in this study, of the images given as data.objects.')
     tuning = evidence.tuning()
     if tuning and tuning.get("architecture") != "resnet18":
@@ -347,16 +296,23 @@ def _length_notes(evidence: SemanticEvidence, tuning: Mapping[str, Any]) -> list
 
 PAPER = Paper(
     name="depth-to-semantic",
+    title="Depth-to-Semantic",
+    source="Lao et al., On the Viability of Monocular Depth Pre-training for Semantic Segmentation, ECCV 2024",
     claims=CLAIMS,
     controls=CONTROLS,
+    intervals=INTERVALS,
+    stands_for=STANDS_FOR,
+    procedural="streets, objects and rooms drawn by rules, with exact depth, flow and labels",
     load=SemanticEvidence.load,
     tables=all_tables,
     texts=table_texts,
     figures=draw_figures,
-    page=write_page,
+    sections=sections,
+    figures_note=lambda evidence: ["Curves show all runs; similarities are those of the first seed."],
+    scenes=scenes,
+    data=lambda evidence: tuple(STANDS_FOR),
+    departures=departures,
+    absences=absences,
+    options=options,
+    stages=cost_rows,
 )
-
-
-def write_report(folder: str | Path) -> Path:
-    """Write the report of a study and return its page; see `papers.page`."""
-    return page.write_report(folder, PAPER)

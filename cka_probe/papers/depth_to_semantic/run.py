@@ -24,7 +24,7 @@ from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.run import open_samples
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import versions
-from cka_probe.papers.depth_to_semantic.page import write_report
+from cka_probe.papers.depth_to_semantic.page import PAPER
 from cka_probe.papers.depth_to_semantic.study import FIGURE6, NONE, SCALES, SEGMENT, Case, Scale, SemanticPaths
 from cka_probe.papers.depth_to_semantic.training import (
     MOST_TRIALS,
@@ -38,6 +38,7 @@ from cka_probe.papers.depth_to_semantic.training import (
     tuning_recipe,
     write_untrained,
 )
+from cka_probe.papers.page import write_report
 from cka_probe.papers.study import (
     ComparisonSpec,
     ImageSource,
@@ -105,7 +106,7 @@ def reproduce_depth_to_semantic(
         architecture = _pretrain(paths, size, seed, parsed.pre, data, context)
         _tune(tuning, cases, size.cases(protocol), trials, architecture)
     context.say("the page")
-    return main_process_only(lambda: write_report(paths.folder)) or paths.page
+    return main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
 
 
 def with_bases(cases: Sequence[Case]) -> tuple[Case, ...]:

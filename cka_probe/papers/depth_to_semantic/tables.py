@@ -19,14 +19,16 @@ from cka_probe.papers.claims import evaluate_statistic, judge
 from cka_probe.papers.depth_to_semantic.claims import arm_similarity, measured, of_map
 from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence, largest_fall
 from cka_probe.papers.depth_to_semantic.study import ARMS, FIGURE6, NETWORKS, QUIRKS, TABLES, Case
-from cka_probe.papers.evidence import Estimate, RunKey, cell
+from cka_probe.papers.evidence import Estimate, RunKey
 from cka_probe.papers.tables import (
     Published,
     both_formats,
     finding_columns,
+    judge_cell,
+    layer_rows,
     layer_texts,
-    published_columns,
     read_published,
+    score_row,
     score_texts,
 )
 
@@ -81,7 +83,7 @@ def all_tables(evidence: SemanticEvidence) -> dict[str, pd.DataFrame]:
     return {name: case_rows(evidence, name) for name in TABLES} | {
         "pretraining": pretraining_rows(evidence),
         "rates": rate_rows(evidence),
-        "layers": layer_rows(evidence),
+        "layers": similarity_rows(evidence),
         "pairs": pairs,
         "parting": divergence_rows(pairs),
         "alignment": alignment_rows(evidence),
@@ -161,12 +163,17 @@ def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
     rows = []
     for case, name in labels_of(table).items():
         for measure_name in WITHOUT_SUBSET if case.data == "rooms" else MEASURES:
-            measure = describe_label_measure(measure_name)
+            finding = evaluate_statistic(evidence, measured(case, measure_name))
             rows.append(
-                {"arm": name, "case": case.name, "measure": measure_name, "unit": measure.unit or "%"}
-                | {"better": "lower" if measure_name == "cross_entropy" else "higher"}
-                | finding_columns(evaluate_statistic(evidence, measured(case, measure_name)), evidence.repeats)
-                | published_columns(published(table, case, measure_name))
+                score_row(
+                    {"arm": name, "case": case.name},
+                    measure_name,
+                    finding,
+                    unit=describe_label_measure(measure_name).unit or "%",
+                    better="lower" if measure_name == "cross_entropy" else "higher",
+                    repeats=evidence.repeats,
+                    published=published(table, case, measure_name),
+                )
             )
     return pd.DataFrame(rows)
 
@@ -177,17 +184,9 @@ def alignment_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     for case in FIGURE6:
         for name, words in (MAP_MEASURES | CORRELATIONS).items():
             better = "" if name in ("chance", "ceiling", "zero", "ap_image", "ap_edges") else "higher"
-            rows.append(
-                {
-                    "arm": ARMS[case.arm],
-                    "case": case.name,
-                    "measure": words,
-                    "unit": "%" if name in MAP_MEASURES else "",
-                }
-                | {"better": better}
-                | finding_columns(evaluate_statistic(evidence, of_map(case, name)))
-                | published_columns(None)
-            )
+            finding = evaluate_statistic(evidence, of_map(case, name))
+            labels, unit = {"arm": ARMS[case.arm], "case": case.name}, "%" if name in MAP_MEASURES else ""
+            rows.append(score_row(labels, words, finding, unit=unit, better=better))
     return pd.DataFrame(rows)
 
 
@@ -242,26 +241,17 @@ def cost_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "task", "steps", "batch", "size", "rate", "images shown"])
 
 
-def layer_rows(evidence: SemanticEvidence) -> pd.DataFrame:
+def similarity_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     """Return one row for each arm, mode and layer: similarity with itself after fine-tuning, and spread.
 
     Returns:
-        arm (with ", frozen" where it was), pre, index, layer; spread (root mean square of what varies, before) and
-        spread_tuned, means over seeds; and `diagonal_` value, low, high, over, seeds, state, reason.
+        arm (with ", frozen" where it was), pre, and the columns of `layer_rows`.
     """
-    rows = []
-    for arm, mode in [(arm, mode) for mode in ("all", "frozen") for arm in ARMS]:
-        matrices = {seed: evidence.similarity(seed, arm, evidence.tuned(seed, arm, mode)) for seed in evidence.seeds}
-        available = [matrix for matrix in matrices.values() if matrix is not None]
-        for layer in range(len(available[0].rows)) if available else ():
-            finding = judge({seed: None if m is None else cell(m, layer, layer) for seed, m in matrices.items()})
-            rows.append(
-                {"arm": ARMS[arm] + ", frozen" * (mode == "frozen"), "pre": f"{arm}~{mode}"}
-                | {"index": layer, "layer": available[0].rows[layer].name}
-                | {"spread": float(np.mean([matrix.rows[layer].rms for matrix in available]))}
-                | {"spread_tuned": float(np.mean([matrix.columns[layer].rms for matrix in available]))}
-                | {f"diagonal_{key}": value for key, value in finding_columns(finding).items()}
-            )
+    rows: list[dict[str, Any]] = []
+    for mode, suffix in (("all", ""), ("frozen", ", frozen")):
+        for arm, name in ARMS.items():
+            tuned = {seed: evidence.similarity(seed, arm, evidence.tuned(seed, arm, mode)) for seed in evidence.seeds}
+            rows += layer_rows({"arm": name + suffix, "pre": f"{arm}~{mode}"}, tuned)
     return pd.DataFrame(rows)
 
 
@@ -280,9 +270,8 @@ def pair_rows(evidence: SemanticEvidence) -> pd.DataFrame:
             matrices = {seed: arm_similarity(evidence, seed, x, y, when) for seed in evidence.seeds}
             available = [matrix for matrix in matrices.values() if matrix is not None]
             for layer in range(len(available[0].rows)) if available else ():
-                finding = judge({seed: None if m is None else cell(m, layer, layer) for seed, m in matrices.items()})
-                name = available[0].rows[layer].name
-                rows.append({"x": x, "y": y, "when": when, "index": layer, "layer": name} | finding_columns(finding))
+                labels = {"x": x, "y": y, "when": when, "index": layer, "layer": available[0].rows[layer].name}
+                rows.append(labels | finding_columns(judge_cell(matrices, layer, layer)))
     return pd.DataFrame(rows, columns=["x", "y", "when", "index", "layer", *finding_columns(judge({}))])
 
 

@@ -31,23 +31,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
 
 from cka_probe import registry
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.models.checkpoint import file_hash, read_header
+from cka_probe.models.checkpoint import file_hash
 from cka_probe.papers.evidence import (
     Estimate,
     StudyEvidence,
     find_seeds,
+    least,
     mean_diagonal,
-    mean_of_cells,
     read_json,
     read_log,
     read_study,
+    top_row,
     undefined,
 )
 from cka_probe.papers.study import StudyPaths
@@ -105,14 +105,6 @@ class MesaEvidence(StudyEvidence):
                     f"{first}; run both with one recipe, or move one away"
                 )
         return cls(paths, seeds, (0,), read_study(paths.folder, "mesa"), recipes=recipes)
-
-    def stages(self, seed: int) -> tuple[str, ...]:
-        """Return the stages of a seed that have a checkpoint, by name.
-
-        Raises:
-            DataError: A file is not a checkpoint of ckaprobe, or is of another seed or stage.
-        """
-        return tuple(_checked_stage(path, seed) for path in sorted(self._run(seed).glob("*.safetensors")))
 
     def scores(self, seed: int, stage: str, domain: str) -> Scores | None:
         """Return the scores of a checkpoint, or `None` if it was not scored.
@@ -174,13 +166,10 @@ class MesaEvidence(StudyEvidence):
         path = self.paths.predictions(self._known(seed), stage, domain)
         return path if (path / NOTE).exists() else None
 
-    def log(self, seed: int, stage: str) -> pd.DataFrame | None:
-        """Return the rows of a stage's training log, or `None`."""
-        return read_log(self._run(seed) / stage / "log.csv")
-
-    def validation(self, seed: int, stage: str) -> pd.DataFrame | None:
-        """Return the rows of a stage's evaluations during training, or `None`."""
-        return read_log(self._run(seed) / stage / "validation.csv")
+    def curves(self, seed: int, stage: str) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Return the rows of a stage's training log and of its evaluations during training, `None` where not run."""
+        folder = self._run(seed) / stage
+        return read_log(folder / "log.csv"), read_log(folder / "validation.csv")
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -207,26 +196,9 @@ def _recipe(folder: Path, seed: int) -> dict[str, Any]:
     return recipe
 
 
-def _checked_stage(path: Path, seed: int) -> str:
-    """Return the stage of a checkpoint, after checking that its header agrees with its path."""
-    try:
-        header = read_header(path)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: expected a checkpoint, found: {error}; delete it and run the study again") from error
-    if header is None or (header.seed, header.stage) != (seed, path.stem):
-        actual = "not a checkpoint of ckaprobe" if header is None else f"stage {header.stage!r} of seed {header.seed}"
-        raise DataError(f"{path}: expected stage {path.stem!r} of seed {seed}, found {actual}; it is of another run")
-    return path.stem
-
-
 def u_shape(matrix: SimilarityMatrix) -> Estimate:
     """Return how far the lower end of the top row stands above its middle, in CKA; above 0 is a U."""
-    left, middle, right = (_top_row(matrix, part) for part in (LEFT, MIDDLE, RIGHT))
-    ends = Estimate(
-        np.minimum(left.value, right.value), np.minimum(left.low, right.low), np.minimum(left.high, right.high)
-    )
-    reason = "; ".join(part.undefined for part in (left, right) if part.undefined)
-    return Estimate(float(ends.value), float(ends.low), float(ends.high), reason) - middle
+    return least([top_row(matrix, LEFT), top_row(matrix, RIGHT)]) - top_row(matrix, MIDDLE)
 
 
 def later_change_more(matrix: SimilarityMatrix) -> Estimate:
@@ -248,7 +220,7 @@ def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[in
 
 def lighter_middle(lighter: SimilarityMatrix, darker: SimilarityMatrix) -> Estimate:
     """Return how much more similar to layer 0 the layers 2 to 6 of one network are than those of another, in CKA."""
-    return _top_row(lighter, MIDDLE) - _top_row(darker, MIDDLE)
+    return top_row(lighter, MIDDLE) - top_row(darker, MIDDLE)
 
 
 def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
@@ -290,9 +262,3 @@ def mean_over_images(values: np.ndarray, scores: Scores, reason: str) -> Estimat
     options = {key: scores.settings[key] for key in ("resamples", "seed") if key in scores.settings}
     low, high = bootstrap_interval(values[:, None], **options)
     return Estimate(float(values.mean()), float(low[0]), float(high[0]))
-
-
-def _top_row(matrix: SimilarityMatrix, part: slice) -> Estimate:
-    """Return the mean similarity of layer 0 of x with some layers of y."""
-    axes = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[part])]
-    return mean_of_cells(matrix.values[0, part], matrix.low[0, part], matrix.high[0, part], axes)

@@ -1,19 +1,17 @@
-"""The page of a study of MeSa: every sentence with a number in it is made from the study.
+"""The page of a study of MeSa.
 
 Claims come first, then the paper's tables with ours, the controls, the layers, the figures, the differences from the
 paper, what was not run, and how to reproduce it.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from cka_probe import registry
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers import page
-from cka_probe.papers.claims import UNDEFINED, TestedClaim, with_controls
+from cka_probe.papers.claims import UNDEFINED, with_controls
 from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
 from cka_probe.papers.mesa.evidence import VARIANTS, MesaEvidence
 from cka_probe.papers.mesa.study import NEEDED, SCALES, STANDS_FOR
@@ -25,10 +23,8 @@ from cka_probe.papers.mesa.tables_and_figures import (
     draw_figures,
     table_texts,
 )
-from cka_probe.papers.page import Paper, StudyFigure
-from cka_probe.papers.tables import claim_texts, layer_texts, score_texts
-
-SOURCE = "Khan et al., PMLR 243:116-132, 2024"
+from cka_probe.papers.page import Paper, Report, bullets, layer_names, negative_results, procedural_note
+from cka_probe.papers.tables import claim_texts, layer_texts
 
 ABSENT = "The paper's tables were not available when this was written; no number is given from memory."
 
@@ -46,146 +42,77 @@ UNSTATED = (
 """Choices that the paper leaves open, at any scale."""
 
 
-def write_page(
-    evidence: MesaEvidence,
-    rows: Sequence[TestedClaim],
-    tables: Mapping[str, pd.DataFrame],
-    figures: Sequence[StudyFigure],
-) -> str:
-    """Return the page as Markdown.
-
-    Args:
-        evidence: The study.
-        rows: Its claims.
-        tables: `all_tables`.
-        figures: `draw_figures`.
-    """
-    stems = {figure.stem for figure in figures if figure.paths}
-    parts = [
-        *_claims_section(evidence, rows, stems),
-        *_score_sections(tables),
-        *_controls_section(rows, stems),
-        *_layers_section(tables["layers"]),
-        *_figures_section(evidence, figures),
-        *page.differences_section(departures(evidence), absences(evidence)),
-        *page.reproduction_section(evidence, command(evidence), data_rows(evidence), stage_rows(evidence)),
-    ]
-    return "\n".join(parts).rstrip() + "\n"
+INTERVALS = {
+    "seeds": "Intervals are 95 %, by Student's t over {num} seeds; where only one of them has a value, over images. "
+    "All seeds see the same test images: how the numbers vary over images is not in an interval over seeds.",
+    "one": "Intervals are 95 %, over images, of one seed. Another seed gives other numbers, and these intervals do not "
+    "say by how much: nothing is decided by one seed.",
+}
 
 
-def interval_note(evidence: MesaEvidence) -> str:
-    """Return what the intervals are over, in sentences."""
-    if len(evidence.seeds) > 1:
-        return (
-            f"Intervals are 95 %, by Student's t over {len(evidence.seeds)} seeds; where only one of them has a value, "
-            "over images. All seeds see the same test images: how the numbers vary over images is not in an interval "
-            "over seeds."
-        )
-    return (
-        "Intervals are 95 %, over images, of one seed. Another seed gives other numbers, and these intervals do not "
-        "say by how much: nothing is decided by one seed."
-    )
-
-
-def _claims_section(evidence: MesaEvidence, rows: Sequence[TestedClaim], stems: set[str]) -> list[str]:
-    claims = [row for row in rows if not row.claim.of]
-    seeds = ", ".join(map(str, evidence.seeds))
-    return [
-        f"# MeSa, reproduced at scale `{evidence.study['scale']}`",
-        "",
-        f"{SOURCE}. Seeds: {seeds}. {interval_note(evidence)}",
-        "",
-        page.summary_line(claims),
-        "",
-        "## Claims",
-        "",
-        "A claim holds if its number is above 0.",
-        "",
-        claim_texts(claims, stems),
-        page.correction_note(rows, "seed", "seeds"),
-        "",
-        *page.negative_results(claims),
-    ]
-
-
-def _score_sections(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+def sections(report: Report) -> list[str]:
+    """Return the claims, the scores, the controls and the layers as blocks of the page."""
+    claims, controls = [row for row in report.claims if not row.of], with_controls(report.claims)
     ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in RANGES.items())
-    cited = tables["table_1"][tables["table_1"]["paper"].notna()]
+    cited = report.tables["table_1"][report.tables["table_1"]["paper"].notna()].itertuples()
+    layers = report.tables["layers"]
     return [
+        report.summary(),
+        "## Claims",
+        "A claim holds if its number is above 0.",
+        claim_texts(claims, report.stems),
+        report.correction_note("seed", "seeds"),
+        negative_results(claims),
         "## Table 1: in distribution",
-        "",
         "Ours; after a slash the paper's number, on NYUv2, where it is verified. Bold: best, and its interval is apart "
         "from every other.",
-        "",
-        score_texts(tables["table_1"])[0],
+        report.markdown("table_1"),
         ABSENT,
-        "",
-        *(f"- {row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited.itertuples()),
-        "",
+        bullets(f"{row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited),
         "## Table 2: out of distribution",
-        "",
         "The same networks, not tuned further.",
-        "",
-        score_texts(tables["table_2"])[0],
+        report.markdown("table_2"),
         f"{ABSENT} Over the rows of its Table 2 it has {ranges}.",
-        "",
         "## Depth before fine-tuning",
-        "",
         "GP and SP predict depth up to a scale; each image is scaled to the median of its truth.",
-        "",
-        score_texts(tables["pretrained"])[0],
+        report.markdown("pretrained"),
         "On held-out videos, at the end of each stage; `abs_rel_constant` is that of one constant depth, scaled in the "
         "same way:",
-        "",
-        score_texts(tables["videos"])[0],
-    ]
-
-
-def _controls_section(rows: Sequence[TestedClaim], stems: set[str]) -> list[str]:
-    shown = with_controls(rows)
-    return [
+        report.markdown("videos"),
         "## Controls",
-        "",
         "The same number measured in other ways. They are not tested, but show how much of a claim is due to how it "
         "was measured: a U in the residual stream is not due to mixed kinds of layer, and a change without layer decay "
         "is not due to learning rates.",
-        "",
-        claim_texts(shown, stems),
-        *page.negative_results([row for row in shown if row.claim.of and row.verdict == UNDEFINED]),
+        claim_texts(controls, report.stems),
+        negative_results([row for row in controls if row.of and row.verdict == UNDEFINED]),
         "Variants of a similarity:",
-        "",
-        *(f"- `{name}`: {words}" for name, words in VARIANTS.items()),
-        "",
+        bullets(f"`{name}`: {words}" for name, words in VARIANTS.items()),
+        "## Layers",
+        *(["No networks were compared."] if layers.empty else [layer_names(layers)]),
+        *(
+            block
+            for column, words in LAYER_TABLES.items()
+            if not layers.empty
+            for block in (words, layer_texts(layers, column)[0])
+        ),
     ]
 
 
-def _layers_section(layers: pd.DataFrame) -> list[str]:
-    if layers.empty:
-        return ["## Layers", "", "No networks were compared.", ""]
-    names = dict(zip(layers["index"], layers["layer"], strict=True))
-    lines = ["## Layers", "", ", ".join(f"{index} `{name}`" for index, name in names.items()) + ".", ""]
-    for column, words in LAYER_TABLES.items():
-        lines += [words, "", layer_texts(layers, column)[0]]
-    return lines
+def figures_note(evidence: MesaEvidence) -> list[str]:
+    """Return which seed the matrices are of, where there are several."""
+    first, *others = evidence.seeds
+    return [f"Matrices are those of seed {first}; the others' end in `_seed<k>`."] if others else []
 
 
-def _figures_section(evidence: MesaEvidence, figures: Sequence[StudyFigure]) -> list[str]:
-    lines = ["## Figures", ""]
-    if len(evidence.seeds) > 1:
-        lines += [f"Matrices are those of seed {evidence.seeds[0]}; the others' end in `_seed<k>`.", ""]
-    return [*lines, *page.figure_section(figures)]
+def data(evidence: MesaEvidence) -> list[str]:
+    """Return the names of the study's data."""
+    teacher = "rooms" in scenes(evidence) and "videos" not in evidence.study["data"]
+    return [*NEEDED, *(["rooms"] if teacher else [])]
 
 
-def command(evidence: MesaEvidence) -> str:
-    """Return the command that repeats the study, with `DIR` in place of each path."""
-    return page.reproduce_command(evidence, "mesa")
-
-
-def data_rows(evidence: MesaEvidence) -> pd.DataFrame:
-    """Return one row for each data set: its name, which one of the paper it stands for, and what it was."""
-    scenes, given = _data(evidence)
-    names = [*NEEDED, *(["rooms"] if "rooms" in scenes and "videos" not in given else [])]
-    return page.data_rows({name: STANDS_FOR[name] for name in names}, scenes, given)
+def scenes(evidence: MesaEvidence) -> Mapping[str, Settings]:
+    """Return the data sets that the study's scale generates."""
+    return registry.get(SCALES, evidence.study["scale"], "scale").scenes
 
 
 def stage_rows(evidence: MesaEvidence) -> pd.DataFrame:
@@ -205,22 +132,14 @@ def _short(value: Any) -> Any:
 
 def departures(evidence: MesaEvidence) -> list[str]:
     """Return how the study differs from the paper, a sentence or two each."""
-    recipe, (scenes, given) = evidence.recipe, _data(evidence)
-    generated = [name for name in NEEDED if name in scenes and name not in given]
-    notes = []
-    if generated:
-        what = "rooms and objects drawn by rules, with exact depth"
-        notes.append(page.procedural_note(STANDS_FOR, generated, what))
+    recipe, generates, paths = evidence.recipe, scenes(evidence), evidence.study["data"]
+    generated = [name for name in NEEDED if name in generates and name not in paths]
+    notes = procedural_note(PAPER, generated)
     if "imagenet" in generated:
         notes.append('"ImageNet-like" are single procedural objects, "LSUN-like" procedural rooms.')
     if recipe.get("architecture") != "swinv2_large":
         notes.append(f"The network is {recipe.get('architecture')}, the paper's Swin-v2-L (195 M parameters).")
-    return [*notes, *_length_notes(recipe.get("stages", {})), *_teacher_notes(scenes, given), *UNSTATED]
-
-
-def _data(evidence: MesaEvidence) -> tuple[Mapping[str, Settings], Mapping[str, str]]:
-    """Return the data sets that the study's scale generates, and those that were given by path."""
-    return registry.get(SCALES, evidence.study["scale"], "scale").scenes, evidence.study["data"]
+    return [*notes, *_length_notes(recipe.get("stages", {})), *_teacher_notes(generates, paths), *UNSTATED]
 
 
 def _length_notes(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -261,16 +180,23 @@ def _teacher_notes(scenes: Mapping[str, Settings], given: Mapping[str, str]) -> 
 
 PAPER = Paper(
     name="mesa",
+    title="MeSa",
+    source="Khan et al., PMLR 243:116-132, 2024",
     claims=CLAIMS,
     controls=CONTROLS,
+    intervals=INTERVALS,
+    stands_for=STANDS_FOR,
+    procedural="rooms and objects drawn by rules, with exact depth",
     load=MesaEvidence.load,
     tables=all_tables,
     texts=table_texts,
     figures=draw_figures,
-    page=write_page,
+    sections=sections,
+    figures_note=figures_note,
+    scenes=scenes,
+    data=data,
+    departures=departures,
+    absences=absences,
+    options=lambda evidence: (),
+    stages=stage_rows,
 )
-
-
-def write_report(folder: str | Path) -> Path:
-    """Write the report of a study and return its page; see `papers.page`."""
-    return page.write_report(folder, PAPER)

@@ -29,8 +29,9 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.papers.mesa.page import write_report
+from cka_probe.papers.mesa.page import PAPER
 from cka_probe.papers.mesa.study import NEEDED, SCALES, TESTS, TRAINED_ON, Scale
+from cka_probe.papers.page import write_report
 from cka_probe.papers.study import (
     ComparisonSpec,
     ImageSource,
@@ -103,7 +104,7 @@ def reproduce_mesa(
 
         main_process_only(measure)
     context.say("the page")
-    return main_process_only(lambda: write_report(paths.folder)) or paths.page
+    return main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
 
 
 def _split_settings(settings: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -14,7 +14,7 @@ from cka_probe.images.datasets import DATASETS, open_dataset
 from cka_probe.images.reading import read_image
 from cka_probe.lab.datasets.cache import DecodedCache, key_of
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.training.sampling import AugmentedDataset, Samples, StepBatchSampler, batches
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, step_batches
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def loaded(samples, epochs, workers):
         batch
         for epoch in range(epochs)
         for batch in batches(
-            views, StepBatchSampler(range(epoch * count, (epoch + 1) * count), 1, 0, 1), workers, pin=False
+            views, step_batches(range(epoch * count, (epoch + 1) * count), 1, 0, 1), workers, pin=False
         )
     ]
 

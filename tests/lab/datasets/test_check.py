@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.datasets.check import check_dataset, evenly_spaced
-from cka_probe.lab.datasets.statistics.maps import LogHistogram, columns
+from cka_probe.lab.datasets.map_statistics import LogHistogram, columns
 from ckaprobe_cli import app
 
 # numbers

@@ -43,8 +43,8 @@ def test_a_list_says_which_images_and_in_which_order(tmp_path):
     ("text", "message"),
     [
         ("a.png\n\nb.png", r"list.txt, line 3: names .*b.png, which is not there; complete the data or the list"),
-        ("a.png\na.png", r"list.txt, line 2: names a.png again, as line 1 does; take one out"),
-        ("../list.txt", r"list.txt, line 1: expected a path below .*, found ../list.txt; write it from there"),
+        ("a.png\na.png", r"list.txt, line 2: names a.png again, as line 1 does; remove one"),
+        ("../list.txt", r"list.txt, line 1: expected a path below .*, found ../list.txt; correct the list"),
         ("/a.png", r"list.txt, line 1: expected a path below .*, found /a.png"),
         ("\n", r"list.txt: expected paths, one a line, found none; complete the list"),
         (b"\xff\xfe\x00", r"list.txt: expected a text file of paths, found one that cannot be read"),

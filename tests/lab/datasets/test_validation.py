@@ -8,18 +8,17 @@ from helpers.samples import H, Listed, W, but, full, image, pose
 
 from cka_probe.errors import DataError
 from cka_probe.images import sample
-from cka_probe.lab.datasets.check import check_dataset
-from cka_probe.lab.datasets.statistics import STATISTICS
-from cka_probe.lab.datasets.validation import SHAPES
+from cka_probe.lab.datasets.check import STATISTICS, check_dataset
+from cka_probe.lab.datasets.validation import RULES
 
 
 def test_every_field_is_counted_and_has_the_contracts_form():
     assert set(STATISTICS) == set(sample.FIELDS) - {"source_T_target"}  # that one is counted with the sources
     rows = [line.split("|")[1:3] for line in sample.__doc__.splitlines() if line.startswith("| `")]
     told = {name.strip(" `"): form.strip() for name, form in rows}
-    for field, (shape, kind) in SHAPES.items():
-        assert told[field] == f"({', '.join(map(str, shape))}) {kind}"
-    assert set(told) == set(SHAPES)
+    for field, rule in RULES.items():
+        assert told[field] == f"({', '.join(map(str, rule.shape))}) {rule.dtype}"
+    assert set(told) == set(RULES)
     check = check_dataset(Listed([full(0), full(1)]))
     assert set(check.summary) == set(STATISTICS)
     assert check.broken == 0

@@ -1,19 +1,28 @@
-"""Evaluation: whole images out of windows, each dataset's rules, scores against a slow loop."""
+"""Evaluation of depth and of labels: scores against slow references, sizes and windows, errors."""
 
-from itertools import pairwise
+import json
 
 import numpy as np
 import pytest
 import torch
+from helpers.blocks import COLOURS, NAMES, Blocks
+from helpers.blocks import checkpoint as label_checkpoint
 from helpers.rooms import Rooms, checkpoint
+from PIL import Image
+from torch.nn.functional import cross_entropy, interpolate, one_hot
 
-from cka_probe.errors import CheckpointError, DataError, RecipeError
+from cka_probe.errors import CheckpointError, DataError, UnknownNameError
+from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import DATASETS
+from cka_probe.images.sample import IGNORE
 from cka_probe.lab.evaluation.evaluate import evaluate
-from cka_probe.lab.evaluation.predictions import read_prediction
-from cka_probe.lab.evaluation.protocol import DepthProtocol, image_scores
-from cka_probe.lab.evaluation.sliding_window import predict_whole, window_starts
-from cka_probe.models.checkpoint import load_trained
+from cka_probe.lab.evaluation.predictions import (
+    read_label_prediction,
+    read_prediction,
+)
+from cka_probe.lab.evaluation.segmentation import confusion_matrices
+from cka_probe.lab.tasks.segmentation import Segmentation
+from cka_probe.models.checkpoint import Trained, load_trained
 
 
 @pytest.fixture(scope="module")
@@ -24,101 +33,6 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def rooms(monkeypatch):
     monkeypatch.setitem(DATASETS, "rooms", Rooms)
-
-
-def test_windows_reach_from_end_to_end_without_gaps():
-    assert window_starts(640, 480, 2) == [0, 160]  # the published two crops of NYUv2
-    assert window_starts(480, 480, 2) == [0]
-    for length, window, crops in ((1242, 375, 2), (641, 64, 1), (65, 64, 5)):
-        starts = window_starts(length, window, crops)
-        assert (starts[0], starts[-1]) == (0, length - window)
-        assert all(after - before <= window for before, after in pairwise(starts))
-
-
-@pytest.mark.parametrize("shape", [(48, 64), (64, 48), (48, 48), (48, 144)])
-@pytest.mark.parametrize("flip_test", [True, False])
-@pytest.mark.parametrize("feathered", [True, False])
-def test_a_network_that_looks_at_each_pixel_alone_sees_no_windows(shape, flip_test, feathered):
-    images = torch.rand(2, 3, *shape)
-    depth = predict_whole(
-        lambda windows: windows[:, :1] * 5, images, (48, 48), flip_test=flip_test, feathered=feathered
-    )
-    torch.testing.assert_close(depth, 5 * images[:, :1])
-
-
-def test_whole_by_a_loop():
-    def predict(windows):  # knows its place: no two windows agree on a pixel
-        place = torch.arange(8.0).repeat(len(windows), 1, 8, 1)
-        return windows.mean(1, keepdim=True) + place
-
-    image = torch.rand(1, 3, 8, 13)
-    expected = torch.zeros(8, 13)
-    for row in range(8):
-        for column in range(13):
-            seen = []
-            for start in (0, 5):
-                if start <= column < start + 8:
-                    straight = image[0, :, row, column].mean() + (column - start)
-                    mirrored = image[0, :, row, column].mean() + (7 - (column - start))
-                    seen.append((straight + mirrored) / 2)
-            expected[row, column] = sum(seen) / len(seen)
-    torch.testing.assert_close(predict_whole(predict, image, (8, 8))[0, 0], expected)
-    straight = predict_whole(predict, image, (8, 8), flip_test=False)[0, 0]
-    assert (straight - expected).abs().max() > 1
-
-
-def test_depth_of_a_plane_survives_the_way_there_and_back():
-    ramp = torch.linspace(0, 1, 90).view(1, 1, 1, 90).expand(1, 3, 60, 90)
-    depth = predict_whole(lambda windows: windows[:, :1], ramp, (32, 32))
-    assert depth.shape == (1, 1, 60, 90)
-    assert (depth - ramp[:, :1])[..., 3:-3].abs().max() < 0.005
-
-
-def test_feathered_windows_leave_no_seam():
-    def predict(windows):  # off by 1 m in every second window
-        return windows[:, :1] + torch.arange(len(windows)).view(-1, 1, 1, 1)
-
-    for shape, along in (((32, 48), -1), ((48, 32), -2)):
-        step = {
-            feathered: predict_whole(
-                predict, torch.zeros(1, 3, *shape), (32, 32), flip_test=False, feathered=feathered
-            ).diff(dim=along)
-            for feathered in (True, False)
-        }
-        assert step[False].max() == 0.5  # from one window to the mean of two, and on to the other
-        assert step[True].max() < 0.1
-        assert step[True].sum(along).unique().tolist() == pytest.approx([1.0])  # from the first's to the second's
-
-
-def test_squeezed_whole_a_network_sees_every_pixel_once():
-    seen = []
-    image = torch.rand(1, 3, 16, 40)
-
-    def predict(windows):
-        seen.append(windows)
-        return windows[:, :1]
-
-    depth = predict_whole(predict, image, (8, 8), crops=0, flip_test=False)
-    assert [tuple(windows.shape) for windows in seen] == [(1, 3, 8, 8)]
-    assert depth.shape == (1, 1, 16, 40)
-    assert seen[0].mean().item() == pytest.approx(image.mean().item(), abs=0.03)
-
-
-def test_an_affine_prediction_is_the_truth_after_alignment():
-    depth = 1 + 4 * torch.rand(1, 9, 12, generator=torch.Generator().manual_seed(0))
-    found = {
-        scaling: image_scores(0.2 * depth + 3, {"depth": depth}, DepthProtocol(scaling=scaling).for_dataset(""), "a")
-        for scaling in ("none", "median", "affine")
-    }
-    assert found["affine"]["abs_rel"] == pytest.approx(0, abs=1e-5)
-    assert min(found["none"]["abs_rel"], found["median"]["abs_rel"]) > 0.1
-
-
-def test_what_predict_must_give_is_said():
-    with pytest.raises(RecipeError, match=r"shape \(2, 1, 8, 8\) from the task's `predict`, found \(2, 3, 8, 8\)"):
-        predict_whole(lambda windows: windows, torch.rand(1, 3, 8, 8), (8, 8))
-    with pytest.raises(RecipeError, match="a number of crops, or 0 for the whole image squeezed, found -1"):
-        predict_whole(lambda windows: windows, torch.rand(1, 3, 8, 8), (8, 8), crops=-1)
 
 
 def slow_errors(predicted, depth, valid):
@@ -171,29 +85,178 @@ def test_a_choice_of_images_follows_from_the_seed(model):
     assert chosen[0] == chosen[1] == sorted(chosen[0]) != chosen[2]
 
 
-def test_each_dataset_has_its_usual_rules():
-    nyuv2, ibims1, other = (DepthProtocol().for_dataset(name) for name in ("nyuv2", "ibims1", "rooms"))
-    assert (nyuv2.eigen_crop, nyuv2.cap) == (True, (1e-3, 10.0))
-    assert (ibims1.eigen_crop, ibims1.cap) == (False, (0.0, np.inf))
-    assert (other.eigen_crop, other.cap) == (False, (1e-3, 10.0))
-    assert DepthProtocol(eigen_crop=False, cap=(1, 5)).for_dataset("nyuv2").cap == (1, 5)
-    assert ibims1.recorded()["cap"] == [0.0, None]
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "segment.safetensors"
+    return label_checkpoint(path, "segmentation", classes=4, network="linear", subset=(0, 2))
 
 
-def test_predictions_not_above_zero_are_raised_and_counted():
-    depth = torch.full((1, 4, 5), 2.0)
-    depth[0, 0] = 0
-    predicted = depth.clone()
-    predicted[0, 0, 0] = predicted[0, 1, :2] = -1.0  # the first is not measured, and does not count
-    rules = DepthProtocol(scaling="none").for_dataset("")
-    found = image_scores(predicted, {"depth": depth}, rules, "a")
-    assert found["floored"] == 2
-    assert found["abs_rel"] == pytest.approx(2 * (2 - 1e-3) / 2 / 15)
-    with pytest.raises(CheckpointError, match="a: expected depth above 0 to scale, found a median of -3"):
-        image_scores(
-            -3 * torch.ones_like(depth), {"depth": depth}, DepthProtocol(scaling="median").for_dataset(""), "a"
-        )
-    with pytest.raises(CheckpointError, match="a: expected a finite depth at every pixel"):
-        image_scores(predicted / 0, {"depth": depth}, rules, "a")
-    with pytest.raises(DataError, match=r"a: expected depth of the image's size \(3, 5\), found \(4, 5\)"):
-        image_scores(predicted[:, :3], {"depth": depth}, rules, "a")
+SHARP = 10.0
+
+
+class ByColour(Segmentation):
+    """Says of each pixel whose class's colour is nearest to its own."""
+
+    def predict(self, backbone, head, images):
+        del backbone, head
+        colours = torch.tensor(COLOURS, dtype=torch.float32).view(1, 4, 3, 1, 1) / 255
+        nearest = (images[:, None] - colours).square().sum(2).argmin(1)
+        return SHARP * one_hot(nearest, 4).permute(0, 3, 1, 2).float()
+
+
+@pytest.fixture
+def knowing(monkeypatch):
+    """Lets any checkpoint be scored as if its network told classes by their colours."""
+
+    def know(**options):
+        def loaded(path):
+            trained = load_trained(path)
+            return Trained(trained.backbone, trained.head, ByColour((64, 64), classes=4, **options))
+
+        monkeypatch.setattr("cka_probe.lab.evaluation.evaluate.load_trained", loaded)
+
+    return know
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 128), (128, 64), (32, 32)])
+@pytest.mark.parametrize("rules", [{}, {"flip_test": True}, {"resolution": "network"}])
+def test_a_network_that_says_the_truth_is_perfect_at_every_size(segmenter, knowing, shape, rules):
+    knowing()
+    found = evaluate(segmenter, Blocks(shape, block=min(shape) // 4), device="cpu", **rules)
+    values = found.values()
+    assert values["miou"] == values["accuracy"] == values["miou_per_image"] == 1
+    rows, columns = (64, 64) if rules.get("resolution") == "network" else shape
+    assert found.confusion.sum() == 5 * rows * columns - 5 * round(
+        (rows / shape[0]) * (columns / shape[1]) * (min(shape) // 4) ** 2
+    )
+    if shape == (64, 64):
+        expected = np.log(1 + 3 * np.exp(-SHARP))
+        assert values["cross_entropy"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (80, 150), (200, 64)])
+def test_a_network_that_was_trained_on_boxes_sees_all_of_an_image_unscaled(segmenter, knowing, shape):
+    knowing(crop=True)
+    found = evaluate(segmenter, Blocks(shape, block=10), device="cpu")
+    assert found.values()["miou"] == 1
+    assert found.confusion.sum() == 5 * (shape[0] * shape[1] - 100)
+    assert found.settings["views"] == "windows"
+
+
+def test_at_the_networks_size_the_scores_are_those_of_validation(segmenter):
+    data, trained = Blocks((60, 90), block=9), load_trained(segmenter)
+    found = evaluate(segmenter, data, device="cpu", resolution="network", batch=2)
+    prepared = [trained.task.prepare(data[index], torch.Generator(), False) for index in range(5)]
+    batch = {name: torch.stack([sample[name] for sample in prepared]) for name in ("image", "labels")}
+    with torch.inference_mode():
+        values = trained.task.evaluate(trained.backbone, trained.head, batch)
+    np.testing.assert_array_equal(found.confusion, values["confusion"])
+    np.testing.assert_allclose(found.cross_entropy, values["cross_entropy"], rtol=1e-5)
+    summary = trained.task.summary({"confusion": values["confusion"].sum(0)})
+    for name, value in summary.items():
+        assert found.values()[name] == pytest.approx(value)
+    assert found.subset == (0, 2)
+
+
+def test_at_the_images_size_by_hand_and_what_is_kept_is_what_was_scored(segmenter, tmp_path):
+    data, trained = Blocks((60, 90), block=9), load_trained(segmenter)
+    found = evaluate(segmenter, data, device="cpu", keep=tmp_path / "kept", batch=3)
+    for index in range(5):
+        sample = data[index]
+        shown = trained.task.prepare(sample, torch.Generator(), False)["image"][None]
+        with torch.inference_mode():
+            logits = trained.task.predict(trained.backbone, trained.head, shown)
+        logits = interpolate(logits, (60, 90), mode="bilinear", align_corners=False)
+        kept = read_label_prediction(tmp_path / "kept", data.describe(index))
+        assert (kept == logits[0].argmax(0).numpy()).mean() > 0.999  # batches round otherwise where two classes tie
+        matrix = confusion_matrices(torch.from_numpy(kept)[None], sample["labels"][None], 4)[0]
+        np.testing.assert_array_equal(found.confusion[index], matrix)
+        entropy = cross_entropy(logits, sample["labels"][None], ignore_index=IGNORE)
+        assert found.cross_entropy[index] == pytest.approx(float(entropy), rel=1e-4)
+    assert 0 < found.values()["accuracy"] < 1
+    with Image.open(tmp_path / "kept" / "blocks__0.png.png") as image:
+        assert image.mode == "P"
+        assert tuple(image.getpalette()[:12]) == sum(COLOURS, ())
+    note = json.loads((tmp_path / "kept" / "predictions.json").read_text())
+    assert note["images"]["blocks/3.png"] == "blocks__3.png.png"
+    assert note["unit"].startswith("numbers of classes")
+
+
+def test_mirrored_images_have_mirrored_scores_with_the_flip_test(segmenter):
+    class Mirrored(Blocks):
+        def __getitem__(self, index):
+            return {name: field.flip(-1) for name, field in super().__getitem__(index).items()}
+
+    plain, mirrored = (evaluate(segmenter, data, device="cpu", flip_test=True) for data in (Blocks(), Mirrored()))
+    np.testing.assert_allclose(plain.cross_entropy, mirrored.cross_entropy, rtol=1e-5)
+    straight = evaluate(segmenter, Mirrored(), device="cpu")
+    assert not np.allclose(plain.cross_entropy, straight.cross_entropy, rtol=1e-3)
+
+
+def test_a_choice_of_images_and_what_the_result_says_of_itself(segmenter):
+    found = evaluate(segmenter, Blocks(), device="cpu", num=3, seed=2, resamples=50)
+    assert len(found.images) == 3
+    assert list(found.images) == sorted(found.images)
+    assert found.classes == NAMES
+    assert (found.model["task"], found.model["stage"], found.data["num"]) == ("segmentation", "segment", 3)
+    assert found.settings == {
+        "resolution": "image", "flip_test": False, "num": 3, "resamples": 50, "seed": 2, "views": "whole"
+    }  # fmt: skip
+    again = evaluate(segmenter, Blocks(), device="cpu", num=3, seed=2, resamples=50)
+    np.testing.assert_array_equal(again.confusion, found.confusion)
+
+
+def test_classes_of_one_name_are_told_apart(segmenter, monkeypatch):
+    monkeypatch.setattr(Blocks, "classes", Classes(("door", "wall", "door", "floor")))
+    assert evaluate(segmenter, Blocks(), device="cpu").classes == ("door (0)", "wall", "door (2)", "floor")
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "said"),
+    [
+        ({"resolution": "images"}, UnknownNameError, "no resolution 'images'; did you mean 'image'"),
+        ({"cap": (0, 1)}, UnknownNameError, "no rule 'cap'; .*There are: resolution, flip_test"),
+        ({"num": 0}, DataError, "num of at least 1, found 0"),
+        ({"batch": 0}, DataError, "at least one image in a batch, found 0"),
+    ],
+)
+def test_rules_that_make_no_sense_are_one_line(segmenter, rules, error, said):
+    with pytest.raises(error, match=said):
+        evaluate(segmenter, Blocks(), device="cpu", **rules)
+
+
+def test_data_that_cannot_be_scored_is_one_line(segmenter, tmp_path, monkeypatch, knowing):
+    other = label_checkpoint(tmp_path / "other.safetensors", "segmentation", classes=6, network="linear")
+    with pytest.raises(DataError, match=r"the model's 6 classes, found Blocks with 4 \(brick, grass, water, sand …\)"):
+        evaluate(other, Blocks(), device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(Blocks, "gives", frozenset({"image"}))
+        with pytest.raises(DataError, match="expected a dataset with labels, found Blocks, which gives image"):
+            evaluate(segmenter, Blocks(), device="cpu")
+    with pytest.raises(DataError, match="expected labelled pixels in Blocks, found none in 5 images"):
+        evaluate(segmenter, Blocks(block=64), device="cpu")
+    knowing(crop=True)
+    with pytest.raises(
+        DataError, match=r"at least 64x64 pixels for a model .* unscaled boxes of that size, found 40x70"
+    ):
+        evaluate(segmenter, Blocks((70, 40)), device="cpu")
+    with pytest.raises(DataError, match="expected resolution 'image' for a model that was trained on unscaled boxes"):
+        evaluate(segmenter, Blocks(), device="cpu", resolution="network")
+
+
+def test_a_label_that_is_no_class_and_logits_that_are_none(segmenter, tmp_path, monkeypatch):
+    class Wrong(Blocks):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return sample | {"labels": sample["labels"] + 3 * (sample["labels"] < 4)}
+
+    with pytest.raises(
+        DataError, match=r"blocks/0.png: expected labels of 4 classes, 0 to 3, found numbers from 3 to 6"
+    ):
+        evaluate(segmenter, Wrong(), device="cpu")
+    assert not torch.is_inference_mode_enabled()
+    monkeypatch.setattr(
+        Segmentation, "predict", lambda self, backbone, head, images: images[:, :1].repeat(1, 4, 1, 1) / 0
+    )
+    with pytest.raises(CheckpointError, match=r"blocks/0.png: expected finite logits at every pixel"):
+        evaluate(segmenter, Blocks(), device="cpu")

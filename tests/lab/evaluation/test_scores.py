@@ -9,13 +9,6 @@ import pytest
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.depth import ERRORS
 from cka_probe.lab.evaluation.ibims1_errors import BOUNDARIES, DIRECTED, PLANARITY
-from cka_probe.lab.evaluation.predictions import (
-    check_names,
-    prediction_path,
-    read_prediction,
-    save_prediction,
-    write_manifest,
-)
 from cka_probe.lab.evaluation.scores import COUNTS, MEASURES, Scores, describe_measure
 
 NAMES = ["küche/rgb_00001.jpg", "office/rgb_00002.jpg", "office/rgb_00003.jpg"]
@@ -116,25 +109,3 @@ def test_files_that_are_no_scores_are_one_line(scores, tmp_path):
         path.write_text(json.dumps(wrong))
         with pytest.raises(DataError, match="expected scores of format 'ckaprobe-scores/1', found"):
             Scores.load(path)
-
-
-def test_kept_predictions_are_exact(tmp_path):
-    depth = np.random.default_rng(0).random((5, 7)).astype(np.float32)
-    path = save_prediction(tmp_path / "kept", NAMES[0], depth)
-    assert path == prediction_path(tmp_path / "kept", NAMES[0])
-    np.testing.assert_array_equal(read_prediction(tmp_path / "kept", NAMES[0]), depth)
-    first = path.read_bytes()
-    assert save_prediction(tmp_path / "kept", NAMES[0], depth).read_bytes() == first
-    note = json.loads(write_manifest(tmp_path / "kept", NAMES[:1], {"hash": "ab"}, {}).read_text(encoding="utf-8"))
-    assert note["images"] == {NAMES[0]: path.name}
-    assert note["model"] == {"hash": "ab"}
-
-
-def test_predictions_that_are_not_there_are_one_line(tmp_path):
-    with pytest.raises(DataError, match=r"expected the kept prediction of 'a/b' at .*a__b\.npz, found .*--keep"):
-        read_prediction(tmp_path, "a/b")
-    prediction_path(tmp_path, "a").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(DataError, match="expected the kept prediction of 'a'"):
-        read_prediction(tmp_path, "a")
-    with pytest.raises(DataError, match="found 'a/b' and 'a__b'; rename one"):
-        check_names(["a/b", "c", "a__b"])

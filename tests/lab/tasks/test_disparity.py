@@ -103,7 +103,7 @@ def test_a_stage_goes_on_with_encoder_and_decoder(folder, tmp_path, task):
     torch.manual_seed(0)
     head = stage.build_task().head(start.backbone)
     before = {name: value.clone() for name, value in head.state_dict().items()}
-    fill(head, start.head_state, start.carried)
+    fill(head, start.head_state, start.prefixes)
     theirs = list(theirs.state_dict().values())
     ours = read_monodepth2_decoder(path)
     assert len(ours) == len(theirs) == 28
@@ -152,5 +152,5 @@ def test_what_is_not_their_decoder_is_refused(folder, tmp_path):
 def test_a_decoder_for_another_encoder_is_refused_when_it_is_put_in(folder):
     path, _ = folder
     wide = DisparityHead([(c * (4 if i else 1), 2 ** (i + 1)) for i, c in enumerate(CHANNELS)])
-    with pytest.raises(RecipeError, match="expected the head of the stage before to fit"):
+    with pytest.raises(RecipeError, match="expected the head of the previous stage to fit"):
         fill(wide, read_monodepth2_decoder(path), Lidar.carries)

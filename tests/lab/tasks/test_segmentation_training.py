@@ -126,7 +126,7 @@ def head_at_step_0(folder, stage):
     (one,) = whole.stages
     start, task = begin(whole, one, folder), one.build_task()
     head = seeded(lambda: task.head(start.backbone), whole.seed, one.name, "head")
-    fill(head, start.head_state, start.carried)
+    fill(head, start.head_state, start.prefixes)
     return head.state_dict()
 
 

@@ -15,7 +15,7 @@ from cka_probe.errors import OutOfMemoryError, RecipeError
 from cka_probe.lab.tasks.masked import Masked
 from cka_probe.lab.training.optimizer import depths, parameter_groups
 from cka_probe.lab.training.recipe import Stage
-from cka_probe.lab.training.run import readers
+from cka_probe.lab.training.run import default_workers
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import drop_paths, seeded
 from cka_probe.lab.training.trainer import Objective, Trainer
@@ -185,7 +185,7 @@ def test_a_branch_left_out_is_made_up_for_in_the_mean():
 
 
 def test_an_encoder_without_blocks_has_nothing_to_leave_out():
-    with pytest.raises(RecipeError, match=r"expected an encoder of blocks .*, found Conv2d; set drop_path=0"):
+    with pytest.raises(RecipeError, match=r"expected an encoder of residual blocks, found Conv2d; set drop_path=0"):
         drop_paths(torch.nn.Conv2d(3, 3, 1), 0.1)
     with pytest.raises(RecipeError, match=r"stages\.masked\.drop_path: expected a number in \[0, 1\), found 1\.0"):
         stage_of(drop_path=1.0)
@@ -237,7 +237,7 @@ def test_simmim_lets_the_network_of_the_position_bias_decay():
 def test_who_reads_ahead_where_nobody_says(monkeypatch, device, cores, sharing, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", sharing)
-    assert readers(SimpleNamespace(device=torch.device(device))) == expected
+    assert default_workers(SimpleNamespace(device=torch.device(device))) == expected
 
 
 PARTS = """

@@ -80,7 +80,7 @@ def test_too_few_images_are_one_clear_line():
 
 
 def test_an_unknown_way_to_freeze_is_told_those_there_are():
-    with pytest.raises(UnknownNameError, match=r"did you mean 'encoder'\? There are: encoder, statistics"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'encoder'\? There are: , encoder, statistics"):
         recipe_of(table_of(freeze="encodr"))
 
 

@@ -167,7 +167,7 @@ def test_a_head_that_does_not_fit_says_what_to_do(change, found):
     head = nn.ModuleDict({"depth": nn.Linear(2, 3), "pose": nn.Linear(2, 2)})
     state = head.state_dict()
     change(state)
-    with pytest.raises(RecipeError, match=rf"expected the head .* to fit, found: {found}.*; say reset_head=true"):
+    with pytest.raises(RecipeError, match=rf"expected the head .* to fit, found: {found}.*; set reset_head=true"):
         fill(head, state)
 
 

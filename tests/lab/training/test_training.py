@@ -176,7 +176,7 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe, tmp_path):
     with pytest.raises(OutputError, match=r"stages\.masked\.steps is 1 there and 4 here; choose another --out"):
         run_recipe(recipe(), tmp_path / "run", device="cpu")
     (tmp_path / "run/recipe.json").unlink()
-    with pytest.raises(OutputError, match=r"holds masked.safetensors and no recipe.json"):
+    with pytest.raises(OutputError, match=r"holds masked.safetensors, but not its recipe.json"):
         run_recipe(recipe(), tmp_path / "run", device="cpu")
 
 
@@ -216,7 +216,7 @@ def test_a_broken_resume_point_says_what_to_do(recipe, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_recipe(recipe(), tmp_path / "run", device="cpu", progress=stopping_at("masked", 2))
     (tmp_path / "run/masked/resume.pt").write_bytes(b"broken")
-    with pytest.raises(OutputError, match=r"expected a resume point of this stage, .* delete it to begin anew"):
+    with pytest.raises(OutputError, match=r"expected a resume point of this stage, .* delete it to start again"):
         run_recipe(recipe(), tmp_path / "run", device="cpu")
 
 
@@ -308,7 +308,7 @@ def test_what_a_stage_cannot_start_from(recipe, tmp_path):
 
 
 def test_a_device_that_is_not_there(recipe, tmp_path):
-    with pytest.raises(RecipeError, match=r"expected a device of auto, cpu.*, found 'abacus'; leave --device out"):
+    with pytest.raises(RecipeError, match=r"expected a device of auto, cpu.*, found 'abacus'; omit --device"):
         run_recipe(recipe(), tmp_path / "run", device="abacus")
 
 

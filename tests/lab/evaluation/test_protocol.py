@@ -1,0 +1,51 @@
+"""Protocols: defaults of datasets, settings of a result, the scores of one image."""
+
+import numpy as np
+import pytest
+import torch
+
+from cka_probe.errors import CheckpointError, DataError
+from cka_probe.lab.evaluation.protocol import DepthProtocol, image_scores
+
+
+def test_each_dataset_has_its_usual_rules():
+    nyuv2, ibims1, other = (DepthProtocol().for_dataset(name) for name in ("nyuv2", "ibims1", "rooms"))
+    assert (nyuv2.eigen_crop, nyuv2.cap) == (True, (1e-3, 10.0))
+    assert (ibims1.eigen_crop, ibims1.cap) == (False, (0.0, np.inf))
+    assert (other.eigen_crop, other.cap) == (False, (1e-3, 10.0))
+    assert DepthProtocol(eigen_crop=False, cap=(1, 5)).for_dataset("nyuv2").cap == (1, 5)
+    assert ibims1.recorded()["cap"] == [0.0, None]
+
+
+def test_an_affine_prediction_is_the_truth_after_alignment():
+    depth = 1 + 4 * torch.rand(1, 9, 12, generator=torch.Generator().manual_seed(0))
+    found = {
+        scaling: image_scores(0.2 * depth + 3, {"depth": depth}, DepthProtocol(scaling=scaling).for_dataset(""), "a")
+        for scaling in ("none", "median", "affine")
+    }
+    assert found["affine"]["abs_rel"] == pytest.approx(0, abs=1e-5)
+    assert min(found["none"]["abs_rel"], found["median"]["abs_rel"]) > 0.1
+
+
+def test_predictions_not_above_zero_are_raised_and_counted():
+    depth = torch.full((1, 4, 5), 2.0)
+    depth[0, 0] = 0
+    predicted = depth.clone()
+    predicted[0, 0, 0] = predicted[0, 1, :2] = -1.0  # the first is not measured, and does not count
+    rules = DepthProtocol(scaling="none").for_dataset("")
+    found = image_scores(predicted, {"depth": depth}, rules, "a")
+    assert found["floored"] == 2
+    assert found["abs_rel"] == pytest.approx(2 * (2 - 1e-3) / 2 / 15)
+    with pytest.raises(CheckpointError, match="a: expected depth above 0 to scale, found a median of -3"):
+        image_scores(
+            -3 * torch.ones_like(depth), {"depth": depth}, DepthProtocol(scaling="median").for_dataset(""), "a"
+        )
+    with pytest.raises(CheckpointError, match="a: expected a finite depth at every pixel"):
+        image_scores(predicted / 0, {"depth": depth}, rules, "a")
+    with pytest.raises(DataError, match=r"a: expected depth of the image's size \(3, 5\), found \(4, 5\)"):
+        image_scores(predicted[:, :3], {"depth": depth}, rules, "a")
+
+
+def test_rules_come_back_from_a_result():
+    rules = DepthProtocol(True, (0.5, np.inf), "median", crops=3, canny=(0.15, 0.3), num=7)
+    assert DepthProtocol.from_recorded(rules.recorded()) == rules
