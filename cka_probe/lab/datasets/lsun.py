@@ -182,9 +182,9 @@ def keys_of(folder: Path) -> np.ndarray:
     Raises:
         DataError: It is no database, cut short, empty, or its keys differ in length.
     """
-    import lmdb  # only databases need the extra
-
     database = _opened(folder)
+    import lmdb  # after `_opened`, which names the extra if it is missing
+
     try:
         count = database.stat()["entries"]
         with database.begin() as reading, reading.cursor() as cursor:
@@ -203,9 +203,9 @@ def value_of(folder: Path, key: bytes) -> bytes:
     Raises:
         DataError: It is no database, cut short, or has nothing there.
     """
-    import lmdb  # only databases need the extra
-
     database = _opened(folder)
+    import lmdb  # after `_opened`, which names the extra if it is missing
+
     try:
         with database.begin() as reading:
             value = reading.get(key)
@@ -225,8 +225,10 @@ def _of(width: int, key: bytes, folder: Path) -> bytes:
 
 def _opened(folder: Path) -> "lmdb.Environment":
     """Return this process's handle of a database."""
-    import lmdb
-
+    try:
+        import lmdb  # only databases need the extra
+    except ModuleNotFoundError as error:
+        raise registry.missing_extra(error) from error
     place = os.path.realpath(folder)
     try:
         state = os.stat(os.path.join(place, "data.mdb"))
