@@ -34,7 +34,7 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            typer.echo("ckaprobe: interrupted; no file is half-written", err=True)
+            typer.echo(f"ckaprobe: {interrupt or 'interrupted; no file is half-written'}", err=True)
             raise typer.Exit(INTERRUPTED) from interrupt
         except Exception as error:
             errors = sys.modules.get("cka_probe.errors")  # loaded, if one of them was raised

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 
 class Bars:
-    """One bar at a time; another part of the work closes it and opens its own.
+    """One bar at a time; another part of the work closes it and opens its own. As a context, it closes the last one.
 
     Args:
         quiet: Draw nothing.
@@ -19,23 +22,27 @@ class Bars:
         self.quiet, self.part = quiet, ""
         self.bar: tqdm | None = None
 
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
     def step(self, stage: str, step: int, steps: int, scalars: Mapping[str, float]) -> None:
         """Draw a step of a stage of training, with its loss and learning rate."""
         if bar := self._bar(stage, steps, "step", step - 1):
             bar.update(step - bar.n)
             bar.set_postfix({name: f"{scalars[name]:.4g}" for name in ("loss", "lr")}, refresh=False)
 
-    def scenes(self, name: str, done: int, total: int | None) -> None:
-        """Draw how many scenes of a set are made; nothing if all of them were."""
-        if done == total and name != self.part:
+    def count(self, part: str, done: int, total: int | None, unit: str = "scene") -> None:
+        """Draw how many items of a part are done; nothing if all of them were."""
+        if done == total and part != self.part:
             return
-        if bar := self._bar(name, total, "scene", done):
+        if bar := self._bar(part, total, unit, done):
             bar.update(done - bar.n)
 
     def say(self, line: str) -> None:
-        """Write a line where no bar is in its way."""
-        import typer
-
+        """Write a line, and close the bar that is in its way."""
         self.close()
         if not self.quiet:
             typer.echo(line, err=True)
@@ -65,19 +72,5 @@ def progress_bar(items: str) -> Iterator[Callable[[int, int | None], None]]:
     Args:
         items: What is counted, in the plural.
     """
-    from tqdm import tqdm
-
-    bars: list[tqdm] = []
-
-    def count(done: int, total: int | None) -> None:
-        if done == total and not bars:
-            return  # there was nothing to do
-        if not bars:
-            bars.append(tqdm(total=total, initial=done, unit=items.removesuffix("s"), desc=items, dynamic_ncols=True))
-        bars[0].update(done - bars[0].n)
-
-    try:
-        yield count
-    finally:
-        for bar in bars:
-            bar.close()
+    with Bars() as bars:
+        yield partial(bars.count, items, unit=items.removesuffix("s"))

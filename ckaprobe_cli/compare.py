@@ -23,14 +23,14 @@ from ckaprobe_cli.options import (
 
 
 def compare(
-    x: Annotated[str, typer.Argument(help=MODEL, show_default=False)],
-    y: Annotated[str, typer.Argument(help=MODEL, show_default=False)],
+    x: Annotated[str, typer.Argument(help=MODEL)],
+    y: Annotated[str, typer.Argument(help=MODEL)],
     out: Out,
     data: Data = None,
     num: Num = None,
     batch: Batch = None,
     layers: Layers = None,
-    layers_y: Annotated[str | None, typer.Option(help="Layers of Y, where they differ.", show_default=False)] = None,
+    layers_y: Annotated[str | None, typer.Option(help="Layers of Y, where they differ.")] = None,
     seed: Seed = None,
     features: Features = None,
     measure: Annotated[str, typer.Option(help="cka, rsa, mutual_knn, or procrustes (slow).")] = "cka",
@@ -38,10 +38,7 @@ def compare(
     permutations: Annotated[int, typer.Option(help="Number of permutations for the null; 0: none.", min=0)] = 200,
     preprocess: Annotated[
         str | None,
-        typer.Option(
-            help="own (each model its size and normalisation) or shared (those of X).  [default: own]",
-            show_default=False,
-        ),
+        typer.Option(help="own (each model its size and normalisation) or shared (those of X).  [default: own]"),
     ] = None,
     precision: Precision = None,
     arch: Arch = None,
@@ -94,5 +91,4 @@ def compare(
         choice = sides[0].settings
         strip = thumbnails(data, num=choice.num, seed=choice.seed, skip_bad=skip_bad)
         paths.append(save_strip(strip, out / "images.jpg"))
-    for path in paths:
-        typer.echo(path)
+    typer.echo("\n".join(map(str, paths)))

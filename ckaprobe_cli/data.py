@@ -13,8 +13,8 @@ data = typer.Typer(help="Make, check and label data sets.", no_args_is_help=True
 
 @data.command()
 def make(
-    kind: Annotated[str, typer.Argument(help="rooms, streets or objects.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help="rooms, streets or objects.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
     num: Annotated[int, typer.Option(help="Number of scenes.")] = 240,
     frames: Annotated[int, typer.Option(help="Number of frames of each scene, as the camera moves.")] = 2,
     size: Annotated[str, typer.Option(help="Image size: WIDTHxHEIGHT.")] = "128x96",
@@ -23,16 +23,15 @@ def make(
         str | None,
         typer.Option(
             help="nyuv2, nyuv2_mat, sc_depth, ibims1, lsun (rooms); kitti, kitti_odometry, kitti_semantics, "
-            "cityscapes (streets); imagenet (objects).  [default: nyuv2, kitti, imagenet]",
-            show_default=False,
+            "cityscapes (streets); imagenet (objects).  [default: nyuv2, kitti, imagenet]"
         ),
     ] = None,
     test: Annotated[float, typer.Option(help="Share of the scenes held out for testing.")] = 0.25,
     workers: Annotated[int, typer.Option(help="Number of processes.")] = 1,
-    noise: Annotated[float, typer.Option(help="Noise of depth and image; 1: as of a Kinect.")] = 0.0,
-    holes: Annotated[float, typer.Option(help="Missing depth; 1: as of a Kinect.")] = 0.0,
-    lidar: Annotated[int, typer.Option(help="Depth of a scanner with so many rows only; 64: as in KITTI.")] = 0,
-    jpeg: Annotated[int, typer.Option(help="Compress images as JPEG of this quality; 0: do not.")] = 0,
+    noise: Annotated[float, typer.Option(help="Noise of depth and image; 1: as with a Kinect.")] = 0.0,
+    holes: Annotated[float, typer.Option(help="Missing depth; 1: as with a Kinect.")] = 0.0,
+    lidar: Annotated[int, typer.Option(help="Rows of a lidar, for sparse depth; 0: dense depth; 64: as in KITTI.")] = 0,
+    jpeg: Annotated[int, typer.Option(help="Quality of JPEG compression of the images; 0: none.")] = 0,
     style: Annotated[str, typer.Option(help="Style of rooms: day, evening or hall.")] = "day",
 ) -> None:
     """Generate scenes with complete ground truth in the layout of a real data set; prints the folder.
@@ -46,8 +45,7 @@ def make(
         kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg), style
     )  # fmt: skip
     with progress_bar("scenes") as progress:
-        made = make_scenes(folder, settings, workers=workers, progress=progress)
-    typer.echo(made)
+        typer.echo(make_scenes(folder, settings, workers=workers, progress=progress))
 
 
 @data.command()
@@ -58,18 +56,13 @@ def check(
     ),
     num: Annotated[
         int | None,
-        typer.Option(help="Read only so many frames, evenly spaced.  [default: all]", show_default=False),
+        typer.Option(help="Number of frames to read, evenly spaced.  [default: all]"),
     ] = None,
     sheet: Annotated[
         int | None,
-        typer.Option(
-            help="Samples on the contact sheet; 0: no sheet.  [default: six rows]",
-            show_default=False,
-        ),
+        typer.Option(help="Samples on the contact sheet; 0: no sheet.  [default: six rows]"),
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Also write the statistics to this file.", show_default=False)
-    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the statistics to this file.")] = None,
 ) -> None:
     """Read a data set, print its statistics, and draw samples; exit code 2 if a frame is broken."""
     from cka_probe.files import check_writable
@@ -77,10 +70,9 @@ def check(
     from cka_probe.lab.datasets.check import check_dataset
     from cka_probe.plotting import check_format
 
-    drawn = sheet != 0
-    if drawn:
+    if sheet != 0:
         check_format(out)
-    for path in [out] * drawn + ([] if json is None else [json]):
+    for path in filter(None, (out if sheet != 0 else None, json)):
         check_writable(path.parent)  # before hours of reading
     dataset = open_dataset(spec)
     with progress_bar("frames") as progress:
@@ -88,7 +80,7 @@ def check(
     typer.echo(check.table())
     if json is not None:
         typer.echo(check.save(json))
-    if drawn:
+    if sheet != 0:
         for path in _draw(dataset, spec, out, sheet):
             typer.echo(path)
     check.refuse_problems()
@@ -125,11 +117,9 @@ def _draw(dataset: Any, spec: str, out: Path, count: int | None) -> list[Path]:
 def pseudo_depth(
     source: Annotated[
         str,
-        typer.Argument(
-            help="A teacher checkpoint of `ckaprobe train`, or transformers:NAME_OR_PATH.", show_default=False
-        ),
+        typer.Argument(help="A teacher checkpoint of `ckaprobe train`, or transformers:NAME_OR_PATH."),
     ],
-    data: Annotated[str, typer.Argument(help="scdepth:DIR", show_default=False)],
+    data: Annotated[str, typer.Argument(help="scdepth:DIR")],
     gives: Annotated[
         str | None,
         typer.Option(help="What a model of transformers predicts, if it does not say: depth or disparity."),
@@ -147,5 +137,4 @@ def pseudo_depth(
         folders = write_pseudo_depth(
             source, data, gives=gives or "", device=device, overwrite=overwrite, progress=progress
         )
-    for folder in folders:
-        typer.echo(folder)
+    typer.echo("\n".join(map(str, folders)))

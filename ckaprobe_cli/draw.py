@@ -14,32 +14,27 @@ def draw(
         list[Path],
         typer.Argument(
             help="A result.json of `ckaprobe compare`, or its folder; several, which are drawn side by side; or runs "
-            "of `ckaprobe train` (their folders, or a log.csv), whose learning curves are drawn.",
-            show_default=False,
+            "of `ckaprobe train` (their folders, or a log.csv), whose learning curves are drawn."
         ),
     ],
     figure: Annotated[
         list[str] | None,
         typer.Option(
             help="Of one result: heatmap, profile or uncertainty; repeat for several. By default all. Of two results, "
-            "or folders of `ckaprobe compare`: difference, of the first less the second.",
-            show_default=False,
+            "or folders of `ckaprobe compare`: difference, of the first less the second."
         ),
     ] = None,
     emphasis: Annotated[
         str | None,
         typer.Option(
-            help="Of results side by side, what is read: row (layer 0 with each) or diagonal (each with itself).",
-            show_default=False,
+            help="Of results side by side, what is read: row (layer 0 with each) or diagonal (each with itself)."
         ),
     ] = None,
     title: Annotated[
         list[str] | None,
-        typer.Option(help="Of results side by side: repeat for each. By default the models.", show_default=False),
+        typer.Option(help="Of results side by side: repeat for each. By default the models."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. By default that of the first file.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. By default that of the first file.")] = None,
     format: Annotated[str, typer.Option(help="png, pdf, svg, or several with commas.")] = "png,pdf",
     style: Style = "paper",
     venue: Venue = None,
@@ -56,8 +51,7 @@ def draw(
         paths = redraw(
             files, out, suffixes, figures=figure or (), emphasis=emphasis, titles=title or (), style=style, venue=venue
         )
-    for path in paths:
-        typer.echo(path)
+    typer.echo("\n".join(map(str, paths)))
 
 
 def _difference(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cka_probe.lab.evaluation.scores import Scores
     from cka_probe.plotting.depth_panel import DepthPanel
 
-KEPT = "predictions"
+FOLDER = "predictions"
 
 
 def evaluate(
@@ -24,9 +24,7 @@ def evaluate(
     out: Out,
     scaling: Annotated[
         str | None,
-        typer.Option(
-            help="Scaling of predicted depth: none, median or affine.  [default: as the task needs]", show_default=False
-        ),
+        typer.Option(help="Scaling of predicted depth: none, median or affine.  [default: as the task needs]"),
     ] = None,
     eigen_crop: Annotated[
         bool | None,
@@ -36,14 +34,12 @@ def evaluate(
     ] = None,
     cap: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Least and greatest depth scored, m.  [default: usual for the dataset]", show_default=False),
+        typer.Option(help="Least and greatest depth scored, m.  [default: usual for the dataset]"),
     ] = None,
     crops: Annotated[
         int | None,
         typer.Option(
-            help="Windows along the longer side; 0: the whole image, resized.  [default: 2; for a teacher 0]",
-            min=0,
-            show_default=False,
+            help="Windows along the longer side; 0: the whole image, resized.  [default: 2; for a teacher 0]", min=0
         ),
     ] = None,
     flip_test: Annotated[
@@ -59,25 +55,19 @@ def evaluate(
     ] = False,
     canny: Annotated[
         tuple[float, float] | None,
-        typer.Option(
-            help="Canny thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]", show_default=False
-        ),
+        typer.Option(help="Canny thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]"),
     ] = None,
     resolution: Annotated[
         str | None,
-        typer.Option(
-            help="Score labels at this resolution: image, or network (as the paper).  [default: image]",
-            show_default=False,
-        ),
+        typer.Option(help="Score labels at this resolution: image, or network (as the paper).  [default: image]"),
     ] = None,
-    num: Annotated[
-        int | None, typer.Option(help="Number of images, chosen by the seed.  [default: all]", show_default=False)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Images in a batch.", show_default=False)] = None,
+    num: Annotated[int | None, typer.Option(help="Number of images, chosen by the seed.  [default: all]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the choice of images.")] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help=f"Save every prediction in {KEPT}/.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help=f"Save every prediction in {FOLDER}/.")] = False,
     draw: Annotated[
-        int, typer.Option(help="Draw so many images, from the best predicted to the worst; saves predictions.", min=0)
+        int,
+        typer.Option(help="Number of images to draw, from the best to the worst; saves predictions.", min=0),
     ] = 0,
     style: Style = "paper",
     venue: Venue = None,
@@ -94,14 +84,14 @@ def evaluate(
 
     check_writable(out)
     check_style(style, venue)
-    kept = out / KEPT if keep or draw else None
+    folder = out / FOLDER if keep or draw else None
     with progress_bar("images") as progress:
         scores = score(
             checkpoint,
             on,
             batch=batch,
             device=device,
-            keep=kept,
+            keep=folder,
             progress=progress,
             seed=seed,
             num=num,
@@ -116,39 +106,33 @@ def evaluate(
         )
     typer.echo(scores.summary())
     paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
-    paths += [kept] if kept else []
-    if draw and kept:
-        paths += _draw(scores, on, kept, draw, style, venue)
-    for path in paths:
-        typer.echo(path)
+    paths += [folder] if folder else []
+    if draw and folder:
+        paths += _draw(scores, on, folder, draw, style, venue)
+    typer.echo("\n".join(map(str, paths)))
 
 
-def _draw(scores: "Scores | LabelScores", on: str, kept: Path, num: int, style: str, venue: str | None) -> list[Path]:
+def _draw(scores: "Scores | LabelScores", on: str, folder: Path, num: int, style: str, venue: str | None) -> list[Path]:
     """Draw predictions next to the ground truth; return the paths."""
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.predictions import label_rows, representative_images
     from cka_probe.plotting import save
     from cka_probe.plotting.image_grid import DPI
 
-    names, model = representative_images(scores, num), {scores.model["stage"]: kept}
+    names, model = representative_images(scores, num), {scores.model["stage"]: folder}
     if isinstance(scores, LabelScores):
-        labels = label_rows(on, model, names)
-        return save(labels, _paths(kept, "labels"), style=style, venue=venue, dpi=DPI)
-    depth = _depth_panel(scores, on, kept, names)
-    return save(depth, _paths(kept, "depth"), style=style, venue=venue, dpi=DPI)
+        labels, paths = label_rows(on, model, names), [folder.with_name("labels.png"), folder.with_name("labels.pdf")]
+        return save(labels, paths, style=style, venue=venue, dpi=DPI)
+    paths = [folder.with_name("depth.png"), folder.with_name("depth.pdf")]
+    return save(_depth_panel(scores, on, folder, names), paths, style=style, venue=venue, dpi=DPI)
 
 
-def _paths(kept: Path, name: str) -> list[Path]:
-    """Return the files of a figure next to the predictions."""
-    return [kept.parent / f"{name}.{suffix}" for suffix in ("png", "pdf")]
-
-
-def _depth_panel(scores: "Scores", on: str, kept: Path, names: list[str]) -> "DepthPanel":
+def _depth_panel(scores: "Scores", on: str, folder: Path, names: list[str]) -> "DepthPanel":
     """Return a panel of depth, errors and, where the dataset has them, edges of some images."""
     from cka_probe.lab.evaluation.predictions import depth_rows
     from cka_probe.lab.evaluation.protocol import DepthProtocol
     from cka_probe.plotting.depth_panel import TRUTH, DepthPanel
 
-    rows = depth_rows(on, {scores.model["stage"]: kept}, names, DepthProtocol.from_recorded(scores.settings))
+    rows = depth_rows(on, {scores.model["stage"]: folder}, names, DepthProtocol.from_recorded(scores.settings))
     parts = ("depth", "error", "edges") if TRUTH in (rows[0].edges or {}) else ("depth", "error")
     return DepthPanel(rows, parts)

@@ -23,12 +23,10 @@ from ckaprobe_cli.options import (
 def fingerprint(
     model: Annotated[
         str,
-        typer.Argument(
-            help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function.", show_default=False
-        ),
+        typer.Argument(help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function."),
     ],
-    data: Annotated[str, typer.Option(help="Images: a folder, or nyuv2:PATH:test.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)],
+    data: Annotated[str, typer.Option(help="Images: a folder, or nyuv2:PATH:test.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     num: Num = None,
     batch: Batch = None,
     layers: Layers = None,

@@ -26,7 +26,7 @@ def gradcam(
     ] = "segmentation",
     names: Annotated[
         str | None,
-        typer.Option(help="Names of the checkpoints, separated by commas.  [default: from paths]", show_default=False),
+        typer.Option(help="Names of the checkpoints, separated by commas.  [default: from paths]"),
     ] = None,
     num: Annotated[int, typer.Option(help="Number of images, chosen by the seed; 0: all.", min=0)] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images and of the bootstrap.")] = 0,
@@ -37,7 +37,7 @@ def gradcam(
     draw: Annotated[int, typer.Option(help="Number of images to draw, evenly spaced.", min=0)] = 4,
     classes: Annotated[
         str | None,
-        typer.Option(help="Also draw the maps of these classes: car,road.", show_default=False),
+        typer.Option(help="Also draw the maps of these classes: car,road."),
     ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Also draw the maps before their ReLU.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help=f"Save all maps in {FOLDER}/, one .npz per checkpoint.")] = False,
@@ -84,8 +84,8 @@ def gradcam(
         class_names = [name.strip() for name in classes.split(",")] if classes else []
         panel = panel_of(result, drawn, getattr(dataset, "classes", None), class_names, signed=signed)
         paths += save(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue, dpi=DPI)
-    for path in paths:
-        typer.echo(path)
+    typer.echo("
+".join(map(str, paths)))
 
 
 def _by_name(checkpoints: list[str], names: str | None) -> dict[str, str]:

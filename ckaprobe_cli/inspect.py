@@ -7,12 +7,9 @@ import typer
 
 
 def inspect(
-    file: Annotated[
-        Path, typer.Argument(help="A file of weights, or a Monodepth2 weights folder.", show_default=False)
-    ],
+    file: Annotated[Path, typer.Argument(help="A file of weights, or a Monodepth2 weights folder.")],
 ) -> None:
     """Print what a weights file is: its origin, which weights fit, which would be renamed or dropped."""
     from cka_probe.models.checkpoints import inspect_file
 
-    for line in inspect_file(file).lines():
-        typer.echo(line)
+    typer.echo("\n".join(map(str, inspect_file(file).lines())))

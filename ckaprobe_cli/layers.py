@@ -10,9 +10,7 @@ from ckaprobe_cli.options import Arch, Layers
 def layers(
     model: Annotated[
         str,
-        typer.Argument(
-            help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function.", show_default=False
-        ),
+        typer.Argument(help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function."),
     ],
     layers: Layers = None,
     arch: Arch = None,

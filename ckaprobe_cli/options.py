@@ -9,36 +9,36 @@ MODEL = "A checkpoint, timm:NAME, random:NAME[:SEED], package.module:function, o
 
 Data = Annotated[
     str | None,
-    typer.Option(
-        help="Images: a folder, or nyuv2:PATH:test (see README). Not needed for two fingerprints.", show_default=False
-    ),
+    typer.Option(help="Images: a folder, or nyuv2:PATH:test (see README). Not needed for two fingerprints."),
 ]
 Layers = Annotated[
     str | None,
     typer.Option(
-        help="Indices, module names or globs, separated by commas.  [default: the default layers of the model]",
-        show_default=False,
+        help="Indices, module names or globs, separated by commas.  [default: the default layers of the model]"
     ),
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(help="Architecture of files that do not record theirs: NAME or NAME@SIZE.", show_default=False),
+    typer.Option(help="Architecture of files that do not record theirs: NAME or NAME@SIZE."),
 ]
-Num = Annotated[int | None, typer.Option(help="Number of images at most.  [default: 512]", show_default=False)]
-Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]", show_default=False)]
-Seed = Annotated[
-    int | None, typer.Option(help="Seed of the choice of images and of the null.  [default: 0]", show_default=False)
-]
+Num = Annotated[int | None, typer.Option(help="Number of images at most.  [default: 512]")]
+Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the choice of images and of the null.  [default: 0]")]
 Features = Annotated[
     str | None,
-    typer.Option(help="Features of an activation: flatten, gap or tokens.  [default: flatten]", show_default=False),
+    typer.Option(help="Features of an activation: flatten, gap or tokens.  [default: flatten]"),
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(help="Precision of the forward pass: float32 or bfloat16.  [default: float32]", show_default=False),
+    typer.Option(help="Precision of the forward pass: float32 or bfloat16.  [default: float32]"),
 ]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip unreadable images; the result lists them.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that prefetch images and generate scenes.  [default: what suits the device]"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Style = Annotated[
     str,
     typer.Option(help="Style of figures: paper, talk (text of 12 points or more) or screen (pages, notebooks)."),
@@ -46,11 +46,10 @@ Style = Annotated[
 Venue = Annotated[
     str | None,
     typer.Option(
-        help="Make figures as wide as a column or page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.",
-        show_default=False,
+        help="Make figures as wide as a column or page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 
 
 def drop_none(**options: Any) -> dict[str, Any]:

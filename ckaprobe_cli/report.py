@@ -10,13 +10,10 @@ def report(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="A folder of `ckaprobe compare`, `train`, `evaluate`, `gradcam` or `reproduce`, or a folder of these.",
-            show_default=False,
+            help="A folder of `ckaprobe compare`, `train`, `evaluate`, `gradcam` or `reproduce`, or a folder of these."
         ),
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="File to write.  [default: index.html in the folder]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write.  [default: index.html in the folder]")] = None,
 ) -> None:
     """Write the results in a folder as one HTML page that needs no network and no other file.
 

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
+from ckaprobe_cli.options import Quiet, Workers, drop_none
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="mesa or depth-to-semantic.", show_default=False)],
+    paper: Annotated[str, typer.Argument(help="mesa or depth-to-semantic.")],
     out: Annotated[Path, typer.Option(help="Folder to write to; an interrupted study in it is resumed.")],
     scale: Annotated[
         str, typer.Option(help="demo (a laptop), gpu (one GPU) or paper (real data, many GPUs).")
@@ -18,24 +19,17 @@ def reproduce(
     trials: Annotated[
         int | None,
         typer.Option(
-            help="depth-to-semantic: how many times everything is fine-tuned; more can be added later.  [default: the "
-            "scale's]",
-            show_default=False,
+            help="depth-to-semantic: number of fine-tuning trials; more can be added later.  [default: the scale's]"
         ),
     ] = None,
     tables: Annotated[
         str | None,
-        typer.Option(
-            help="depth-to-semantic: as in table1,figure3, or all; more can be added later.  [default: the scale's]",
-            show_default=False,
-        ),
+        typer.Option(help="depth-to-semantic: table1,figure3 or all; more can be added later.  [default: the scale's]"),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="depth-to-semantic: paper, or released: the faults of the released code are run beside it.  [default: "
-            "paper]",
-            show_default=False,
+            help="depth-to-semantic: paper, or released (also with the faults of the released code).  [default: paper]"
         ),
     ] = None,
     overrides: Annotated[
@@ -46,16 +40,9 @@ def reproduce(
             help="Change the recipe (of depth-to-semantic: pre.KEY, segment.KEY), or give data: data.nyuv2=PATH.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that read images ahead, and draw scenes.  [default: what suits the device]",
-            show_default=False,
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
+    workers: Workers = None,
+    quiet: Quiet = False,
 ) -> None:
     """Repeat the study of a paper: train, score and compare every arm, and test the claims.
 
@@ -65,19 +52,11 @@ def reproduce(
     from cka_probe import registry
     from cka_probe.papers import PAPERS, check_options
 
-    run_study, bars = registry.get(PAPERS, paper, "paper"), Bars(quiet)  # first: names the extra if one is missing
+    run_study = registry.get(PAPERS, paper, "paper")  # first: names the extra if one is missing
     from cka_probe.papers.study import RunContext
 
-    requested = {"trials": trials, "protocol": protocol, "tables": tables and tables.split(",")}
-    options = {name: value for name, value in requested.items() if value is not None}
+    options = drop_none(trials=trials, protocol=protocol, tables=tables and tables.split(","))
     check_options(paper, options)
-    context = RunContext(device, workers, training=bars.step, generating=bars.scenes, say=bars.say)
-    try:
-        page = run_study(out, scale, seeds=seeds, settings=overrides or (), context=context, **options)
-    except KeyboardInterrupt as interrupt:
-        bars.close()
-        typer.echo(str(interrupt) or "stopped; the same command resumes from here", err=True)
-        raise typer.Exit(130) from interrupt
-    finally:
-        bars.close()
-    typer.echo(page)
+    with Bars(quiet) as bars:
+        context = RunContext(device, workers, training=bars.step, generating=bars.count, say=bars.say)
+        typer.echo(run_study(out, scale, seeds=seeds, settings=overrides or (), context=context, **options))

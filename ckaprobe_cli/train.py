@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
+from ckaprobe_cli.options import Quiet, Workers
 
 
 def train(
@@ -17,13 +18,8 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: seed=1, data.rooms=PATH, masked.steps=10."),
     ] = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Processes that prefetch images; by default none on a CPU, all cores but one on a GPU."
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train the stages of a recipe. Interrupt it at any time; the same command resumes it.
 
@@ -31,17 +27,9 @@ def train(
     """
     from cka_probe.lab.training import read_recipe, run_recipe
 
-    bars = Bars(quiet)
-    try:
+    with Bars(quiet) as bars:
         paths = run_recipe(
             read_recipe(recipe, overrides or ()), out, device=device, workers=workers, progress=bars.step
         )
-    except KeyboardInterrupt as interrupt:
-        bars.close()
-        typer.echo(str(interrupt) or "interrupted; the same command resumes from the last resume point", err=True)
-        raise typer.Exit(130) from interrupt
-    finally:
-        bars.close()
     if os.environ.get("RANK", "0") == "0":  # under torchrun, only the main process prints
-        for path in paths:
-            typer.echo(path)
+        typer.echo("\n".join(map(str, paths)))

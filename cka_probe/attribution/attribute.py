@@ -87,7 +87,7 @@ def attribute(
         raise DataError(f"expected a tolerance of 0 pixels or more, found {tolerance}")
     dataset, source = open_with_field(data, "image", "a folder of images")
     indices = sorted(sample_indices(len(dataset), num, seed))
-    names, kept = [dataset.describe(index) for index in indices], evenly_spaced(len(indices), keep)
+    names, drawn = [dataset.describe(index) for index in indices], evenly_spaced(len(indices), keep)
     run = _Run(
         dataset,
         indices,
@@ -110,7 +110,7 @@ def attribute(
                 one = SavedMap.of_batch(names[number], sample, maps, index, run.categories)
                 row = _row(one, float(maps.scores[index]), sample, tolerance)
                 rows.append({"checkpoint": checkpoint, "image": one.name} | row)
-                saved[checkpoint] += [one] * (number in kept)
+                saved[checkpoint] += [one] * (number in drawn)
             layer_size, size = list(maps.signed.shape[1:]), list(maps.size)
             models.setdefault(checkpoint, {"layer": maps.layer, "layer_size": layer_size, "size": size})
             progress(len(rows), len(indices) * len(checkpoints))

@@ -107,11 +107,11 @@ def verdicts(differences: pd.DataFrame) -> list[str]:
     """
     rows = differences[(differences["kind"] == "control") & (differences["measure"] == "ap")]
     sentences = []
-    for name, own in rows[rows["num"] > 0].groupby("first", sort=False):
+    for name, group in rows[rows["num"] > 0].groupby("first", sort=False):
         comparisons = ", ".join(
             f"{'better than' if row.low > 0 else 'worse than' if row.high < 0 else 'not surely different from'} "
             f"{row.second} ({row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}])"
-            for row in own.itertuples()
+            for row in group.itertuples()
         )
         sentences.append(f"Maps of {name} find label boundaries {comparisons}.")
     return sentences

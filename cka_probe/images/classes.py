@@ -191,16 +191,6 @@ CAMVID11 = _named(
 )
 ADE150 = numbered(150)
 
-VOCABULARIES: dict[str, Classes] = {
-    "ade150": ADE150,
-    "camvid11": CAMVID11,
-    "cityscapes": CITYSCAPES,
-    "nyu13": NYU13,
-    "nyu40": NYU40,
-    "voc21": VOC21,
-}
-"""The vocabularies by name. ADE20K's names are in a file of the data set, and read from there."""
-
 NYU40_TO_13 = table(
     dict(enumerate(np.array([
         12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5, 7, 3, 2, 6, 11, 7, 7, 7, 7, 7, 7, 6, 7, 7, 7,

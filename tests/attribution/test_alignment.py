@@ -39,44 +39,44 @@ def ap_by_loops(scores, positive):
 
 def boundary_by_loops(labels, tolerance):
     height, width = labels.shape
-    places = [(y, x) for y in range(height) for x in range(width)]
+    pixels = [(y, x) for y in range(height) for x in range(width)]
     edge = [
         (y, x)
-        for y, x in places
+        for y, x in pixels
         for other in ((y, x + 1), (y + 1, x))
         if other[0] < height and other[1] < width and labels[y, x] != labels[other] and 255 not in
         (labels[y, x], labels[other])
     ]  # fmt: skip
-    unknown = [place for place in places if labels[place] == 255]
+    unknown = [pixel for pixel in pixels if labels[pixel] == 255]
 
-    def near(place, others, radius):
-        return any((place[0] - y) ** 2 + (place[1] - x) ** 2 <= radius**2 for y, x in others)
+    def near(pixel, others, radius):
+        return any((pixel[0] - y) ** 2 + (pixel[1] - x) ** 2 <= radius**2 for y, x in others)
 
-    there = np.array([near(place, edge, tolerance) for place in places]).reshape(labels.shape)
-    counted = np.array([not near(place, unknown, max(1, tolerance)) for place in places]).reshape(labels.shape)
-    return there, counted
+    mask = np.array([near(pixel, edge, tolerance) for pixel in pixels]).reshape(labels.shape)
+    counted = np.array([not near(pixel, unknown, max(1, tolerance)) for pixel in pixels]).reshape(labels.shape)
+    return mask, counted
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 1.5, 3])
 @pytest.mark.parametrize("ignored", [0.0, 0.03])
-def test_boundaries_are_those_of_loops(tolerance, ignored):
+def test_boundaries_equal_loops(tolerance, ignored):
     labels = np.where(np.random.default_rng(1).random(LABELS.shape) < ignored, 255, LABELS)
-    found = find_boundaries(labels, tolerance)
-    there, counted = boundary_by_loops(labels, tolerance)
-    np.testing.assert_array_equal(found.mask, there)
-    np.testing.assert_array_equal(found.counted, counted)
-    assert found.share == pytest.approx(there[counted].mean())
+    result = find_boundaries(labels, tolerance)
+    mask, counted = boundary_by_loops(labels, tolerance)
+    np.testing.assert_array_equal(result.mask, mask)
+    np.testing.assert_array_equal(result.counted, counted)
+    assert result.share == pytest.approx(mask[counted].mean())
 
 
-def test_nothing_is_a_boundary_beside_what_is_ignored():
+def test_nothing_is_a_boundary_next_to_ignored_pixels():
     labels = np.array([[0, 0, 255, 1, 1], [0, 0, 255, 1, 1]])
-    found = find_boundaries(labels)
-    assert not found.mask.any()
-    assert found.counted.astype(int).tolist() == [[1, 0, 0, 0, 1]] * 2
+    result = find_boundaries(labels)
+    assert not result.mask.any()
+    assert result.counted.astype(int).tolist() == [[1, 0, 0, 0, 1]] * 2
     assert np.isnan(find_boundaries(np.full((2, 2), 255)).share)
 
 
-def test_average_precision_is_that_of_loops_with_and_without_ties():
+def test_average_precision_equals_loops_with_and_without_ties():
     for levels in (3, 10, 1000):
         scores = np.random.default_rng(levels).integers(0, levels, 60) / levels
         positive = np.random.default_rng(5).random(60) < 0.3
@@ -92,20 +92,20 @@ def test_average_precision_by_hand():
 
 
 def test_a_ranking_by_the_boundary_itself_is_perfect_and_by_its_opposite_the_worst():
-    there = find_boundaries(LABELS).mask.ravel()
-    assert average_precision(there.astype(float), there) == 1
-    others = [average_precision(RANDOM.random(there.size), there) for _ in range(20)]
-    assert average_precision(-RANDOM.random(there.size) * ~there, there) == 1
-    assert average_precision(~there + RANDOM.random(there.size) / 2, there) < min(others)
+    mask = find_boundaries(LABELS).mask.ravel()
+    assert average_precision(mask.astype(float), mask) == 1
+    others = [average_precision(RANDOM.random(mask.size), mask) for _ in range(20)]
+    assert average_precision(-RANDOM.random(mask.size) * ~mask, mask) == 1
+    assert average_precision(~mask + RANDOM.random(mask.size) / 2, mask) < min(others)
 
 
 def test_chance_finds_the_share_of_boundary_pixels():
     boundaries = find_boundaries(LABELS)
     positive, n = boundaries.mask.ravel(), LABELS.size
-    found = np.mean([average_precision(RANDOM.random(n), positive) for _ in range(500)])
+    result = np.mean([average_precision(RANDOM.random(n), positive) for _ in range(500)])
     m, harmonic = positive.sum(), (1 / np.arange(1, n + 1)).sum()
     exact = (m - 1) / (n - 1) + (n - m) / (n - 1) * harmonic / n  # the mean over all rankings
-    assert found == pytest.approx(exact, abs=0.004)
+    assert result == pytest.approx(exact, abs=0.004)
     assert abs(exact - boundaries.share) < (np.log(n) + 1) / n
 
 
@@ -125,7 +125,7 @@ def test_mirrored_and_turned_images_have_mirrored_numbers_with_a_tolerance():
         assert alignment(turn(MAP), turned).ap == pytest.approx(alignment(MAP, boundaries).ap)
 
 
-def test_steepness_is_that_of_central_differences_by_loops():
+def test_steepness_equals_central_differences_by_loops():
     expected = np.zeros(MAP.shape)
     for y in range(1, 15):
         for x in range(1, 19):
@@ -156,7 +156,7 @@ def test_a_map_of_the_labels_follows_them_and_one_of_other_labels_does_not():
 
 
 @pytest.mark.parametrize(
-    ("shown", "labels", "why"),
+    ("values", "labels", "reason"),
     [
         (np.zeros((16, 20)), LABELS, ZERO),
         (np.full((16, 20), 0.5), LABELS, CONSTANT),
@@ -166,13 +166,13 @@ def test_a_map_of_the_labels_follows_them_and_one_of_other_labels_does_not():
         (MAP, np.full((16, 20), 255), NO_LABEL),
     ],
 )
-def test_what_has_no_value_says_why(shown, labels, why):
-    found = alignment(shown, find_boundaries(labels, 1))
-    assert np.isnan([found.correlation, found.ap]).all()
-    assert found.undefined == why
+def test_an_undefined_alignment_has_a_reason(values, labels, reason):
+    result = alignment(values, find_boundaries(labels, 1))
+    assert np.isnan([result.correlation, result.ap]).all()
+    assert result.undefined == reason
 
 
-def test_controls_have_gone_through_the_layers_pixels():
+def test_controls_have_the_resolution_of_the_layer():
     image = RANDOM.random((16, 20, 3))
     fine, coarse = controls(image, (16, 20)), controls(image, (8, 10))
     np.testing.assert_allclose(fine["image"], image @ [0.299, 0.587, 0.114])
@@ -183,7 +183,7 @@ def test_controls_have_gone_through_the_layers_pixels():
         assert np.ptp(control) < np.ptp(image)  # means vary less
 
 
-def test_what_a_layer_can_tell_is_means_of_areas_and_straight_lines_between():
+def test_the_resolution_of_a_layer_is_area_means_and_linear_interpolation():
     torch = pytest.importorskip("torch")
     from torch.nn.functional import interpolate
 
@@ -194,7 +194,7 @@ def test_what_a_layer_can_tell_is_means_of_areas_and_straight_lines_between():
     np.testing.assert_allclose(uneven, 0.3)  # parts that are no whole pixels add up
 
 
-def test_what_cannot_be_counted_is_said():
+def test_invalid_inputs_are_errors():
     with pytest.raises(DataError, match=r"a tolerance of 0 pixels or more, found \(16, 20\) and -1"):
         find_boundaries(LABELS, -1)
     with pytest.raises(DataError, match=r"expected labels \(height, width\) .* found \(320,\)"):

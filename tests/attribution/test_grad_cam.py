@@ -53,7 +53,7 @@ def by_splitting(network, images, after, score):
 
 
 @pytest.mark.parametrize("after", range(6))
-def test_a_map_is_what_a_network_cut_in_two_gives(after):
+def test_a_map_equals_that_of_a_network_cut_in_two(after):
     network, images = net(), random_images()
     maps = grad_cam(network, images, str(after) if after else "module:0")
     torch.testing.assert_close(maps.signed, by_splitting(network, images, after, max_logits), rtol=1e-5, atol=1e-6)
@@ -111,7 +111,7 @@ class Shifted(nn.Module):
         return self.network[5:](features) + 3 * shift
 
 
-def test_log_softmax_does_not_see_a_constant_added_to_all_logits_of_a_pixel():
+def test_log_softmax_is_invariant_to_a_constant_added_to_all_logits_of_a_pixel():
     network, images = net(), random_images()
     shifted = Shifted(network).eval()
     plain, with_shift = (grad_cam(m, images, n).signed for m, n in ((network, "2"), (shifted, "network.2")))
@@ -122,14 +122,14 @@ def test_log_softmax_does_not_see_a_constant_added_to_all_logits_of_a_pixel():
     torch.testing.assert_close(plain, with_shift, rtol=1e-4, atol=1e-5 * plain.abs().max().item())
 
 
-def test_a_batch_gives_what_its_images_give_alone():
+def test_a_batch_gives_the_maps_of_its_single_images():
     network, images = net(), random_images(3)
     together = grad_cam(network, images, "2")
-    for place in range(3):
-        alone = grad_cam(network, images[place : place + 1], "2")
-        torch.testing.assert_close(alone.signed[0], together.signed[place])
-        torch.testing.assert_close(alone.per_class[0], together.per_class[place])
-        torch.testing.assert_close(alone.scores[0], together.scores[place])
+    for index in range(3):
+        alone = grad_cam(network, images[index : index + 1], "2")
+        torch.testing.assert_close(alone.signed[0], together.signed[index])
+        torch.testing.assert_close(alone.per_class[0], together.per_class[index])
+        torch.testing.assert_close(alone.scores[0], together.scores[index])
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -145,8 +145,8 @@ def test_frozen_or_inside_code_without_gradients_a_map_is_the_same(mode, tmp_pat
         frozen = segmenter() if mode is torch.no_grad else model
     frozen.backbone.requires_grad_(False)
     backbone = Backbone(frozen.backbone.model, size=64, mean=(0.4,) * 3, std=(0.2,) * 3, layers=model.backbone.layers)
-    found = grad_cam(Trained(backbone, model.head, model.task), images, "layer1")
-    torch.testing.assert_close(found.signed, expected.signed)
+    result = grad_cam(Trained(backbone, model.head, model.task), images, "layer1")
+    torch.testing.assert_close(result.signed, expected.signed)
 
 
 def segmenter(architecture="resnet18", size=(64, 64), task="segmentation", **options):
@@ -185,7 +185,7 @@ def test_nothing_is_left_behind(fails):
         assert trace() == before
 
 
-def test_what_is_shown_is_from_0_to_1_and_an_empty_map_is_0_and_said():
+def test_heatmaps_are_from_0_to_1_and_an_empty_map_is_0():
     signed = torch.tensor([[[-1.0, 2], [0, 4]], [[-1.0, -2], [0, -3]], [[2.0, 2], [2, 2]], [[3.0, 5], [4, 4]]])
     maps = Maps("act1", "depth", signed, None, torch.zeros(4), None, (2, 2))
     assert maps.empty.tolist() == [False, True, False, False]
@@ -221,13 +221,13 @@ def test_what_is_shown_is_from_0_to_1_and_an_empty_map_is_0_and_said():
         ),
     ],
 )
-def test_what_cannot_be_mapped_is_told_in_one_line(images, layer, target, error, message):
+def test_invalid_inputs_are_one_line_errors(images, layer, target, error, message):
     with pytest.raises(error, match=message) as raised:
         grad_cam(net(), images, layer, target)
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_network_is_told():
+def test_a_model_that_cannot_be_explained_is_an_error():
     with pytest.raises(CheckpointError, match=r"expected a checkpoint, a reference or a torch.nn.Module, found int"):
         grad_cam(3, random_images(), "2")
     with pytest.raises(DataError, match="it is an encoder without a head; give a network with a head, or the target n"):
@@ -245,7 +245,7 @@ def weighted_sum(output):
 
 
 @pytest.mark.parametrize("before", [1, 5], ids=["class token", "class token and 4 registers"])
-def test_tokens_give_what_the_rest_of_the_transformer_gives_from_them(before):
+def test_maps_of_tokens_equal_those_from_the_rest_of_the_transformer(before):
     torch.manual_seed(0)
     model = timm.models.VisionTransformer(
         img_size=(28, 42), patch_size=14, embed_dim=16, depth=3, num_heads=2, num_classes=4, reg_tokens=before - 1

@@ -1,4 +1,4 @@
-"""Maps are captum's, at layers with and without a consumer that works in place, of ResNets and of a Swin-v2."""
+"""Maps equal captum's, at layers with and without a consumer that works in place, of ResNets and of a Swin-v2."""
 
 import warnings
 
@@ -55,13 +55,13 @@ def captums(forward, layer, images, relu=False, **options):
     return LayerGradCam(forward, layer).attribute(images, relu_attributions=relu, **options)[:, 0].detach()
 
 
-def assert_equal(found, expected):
+def assert_equal(maps, expected):
     """Assert equality to 1e-5 of the greatest value, of maps that are not trivial."""
     scale = expected.abs().max()
     assert scale > 0
-    assert found.shape == expected.shape
-    assert found.dtype == torch.float32
-    assert ((found - expected).abs().max() / scale).item() < 1e-5
+    assert maps.shape == expected.shape
+    assert maps.dtype == torch.float32
+    assert ((maps - expected).abs().max() / scale).item() < 1e-5
 
 
 def random_images(n, size=SIZE, seed=2):
@@ -78,7 +78,7 @@ LAYERS = ["conv1", "bn1", "act1", "layer1.0.bn2", "layer1", "layer2.0.downsample
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_segmentation_maps_are_captums(segmenter, layer):
+def test_segmentation_maps_equal_captum(segmenter, layer):
     images, predict = random_images(2), logits_of(segmenter)
     module = segmenter.backbone.model.get_submodule(layer)
     maps = grad_cam(segmenter, images, layer)
@@ -89,7 +89,7 @@ def test_segmentation_maps_are_captums(segmenter, layer):
         assert_equal(maps.signed.clamp_min(0), positive)
 
 
-def test_maps_of_a_layer_of_the_head_are_captums():
+def test_maps_of_a_layer_of_the_head_equal_captum():
     model, images = trained("resnet18", classes=5), random_images(2)
     convolutions = [name for name, module in model.head.named_modules() if isinstance(module, nn.Conv2d)]
     predict = logits_of(model)
@@ -101,7 +101,7 @@ def test_maps_of_a_layer_of_the_head_are_captums():
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
-def test_maps_of_a_class_are_captums(architecture):
+def test_maps_of_a_class_equal_captum(architecture):
     torch.manual_seed(0)
     classifier = lively(torchvision.models.get_model(architecture, num_classes=7))
     images = random_images(2, (32, 64))
@@ -126,7 +126,7 @@ class ChannelsFirst(nn.Module):
 @pytest.mark.parametrize(
     "layer", ["patch_embed", "layers.0", "module:layers.1.downsample.norm", "layers.2", "layers.3"]
 )
-def test_maps_of_a_swin_are_captums_through_a_module_that_permutes(layer):
+def test_maps_of_a_swin_equal_captum_through_a_module_that_permutes(layer):
     size = (64, 64)
     model = trained("swinv2_micro", size, classes=5, network="linear")
     generator = torch.Generator().manual_seed(3)

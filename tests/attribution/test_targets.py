@@ -1,4 +1,4 @@
-"""Targets: what they score, what they refuse, and that parts of an image add up."""
+"""Targets: what they score, errors, and that parts of an image add up."""
 
 import re
 from collections import OrderedDict
@@ -55,16 +55,16 @@ def test_each_image_has_its_own_region():
     network, images = dense(1), random_images()
     masks = torch.rand(2, 6, 8) > 0.5
     both = grad_cam(network, images, "1", "depth", region=masks)
-    for place in range(2):
-        alone = grad_cam(network, images[place][None], "1", "depth", region=masks[place])
-        torch.testing.assert_close(both.signed[place], alone.signed[0])
+    for index in range(2):
+        alone = grad_cam(network, images[index][None], "1", "depth", region=masks[index])
+        torch.testing.assert_close(both.signed[index], alone.signed[0])
 
 
 @pytest.mark.parametrize(
     "region",
     [torch.ones(3, 4), torch.ones(4, 3, dtype=torch.bool), (0, 0, 4, 4), (-1, 0, 2, 2), (0, 0, 0, 2)],
 )
-def test_a_region_of_another_size_is_told(region):
+def test_a_region_of_another_size_is_an_error(region):
     with pytest.raises(DataError, match="expected a region as"):
         region_mask(region, (2, 3, 4), CPU)
 
@@ -141,7 +141,7 @@ def test_an_output_of_several_tensors_is_taken_by_name():
         ("segmentation", (2, 5, 4, 4, 4), "use the target none"),
     ],
 )
-def test_an_output_that_is_not_what_the_target_scores_is_told_which_is(spec, shape, message):
+def test_an_output_that_does_not_fit_the_target_is_an_error_that_names_another(spec, shape, message):
     with pytest.raises(DataError, match=".*".join(map(re.escape, message.split(".*")))):
         scored(spec, torch.rand(shape))
 
@@ -163,12 +163,12 @@ def test_an_output_that_is_not_what_the_target_scores_is_told_which_is(spec, sha
         (torch.sum, {"log_softmax": True}, DataError, "with a callable target; apply them in the callable"),
     ],
 )
-def test_a_target_that_makes_no_sense_is_told(spec, options, error, message):
+def test_an_invalid_target_is_an_error(spec, options, error, message):
     with pytest.raises(error, match=message):
         target_score(spec, **options)
 
 
-def test_a_region_of_a_class_of_the_whole_image_is_told():
+def test_a_region_for_the_class_of_an_image_is_an_error():
     with pytest.raises(DataError, match="expected a target with a value at each pixel for a region"):
         scored("class", torch.rand(2, 3), region=(0, 0, 1, 1))
     with pytest.raises(UnknownNameError, match="no class 3: the network has 3, from 0 to 2"):

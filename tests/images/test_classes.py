@@ -7,6 +7,8 @@ import pytest
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import (
+    ADE150,
+    CAMVID11,
     CITYSCAPES,
     CITYSCAPES_IDS,
     NYU13,
@@ -14,7 +16,6 @@ from cka_probe.images.classes import (
     NYU40_TO_13,
     UNKNOWN,
     VOC21,
-    VOCABULARIES,
     Classes,
     _lab,
     numbered,
@@ -22,6 +23,15 @@ from cka_probe.images.classes import (
     table,
 )
 from cka_probe.images.sample import IGNORE
+
+VOCABULARIES = {
+    "ade150": ADE150,
+    "camvid11": CAMVID11,
+    "cityscapes": CITYSCAPES,
+    "nyu13": NYU13,
+    "nyu40": NYU40,
+    "voc21": VOC21,
+}
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)

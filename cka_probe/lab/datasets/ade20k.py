@@ -14,7 +14,7 @@ from cka_probe.images.classes import ADE150, Classes, table
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners
+from cka_probe.lab.datasets.fields import check_folder, each, list_frames, partners, read_labels
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.numbers import read_lines
 
@@ -53,7 +53,7 @@ def _frames(root: Path, base: Path, folder: str) -> list[Frame]:
     """Return the frames of a split, with labels where it has some."""
     images = find_images(base / "images" / folder)
     labels = partners(images, lambda path: base / "annotations" / folder / f"{path.stem}.png", f"ADE20K at {root}")
-    return labelled_frames(root, images, labels, NUMBERING)
+    return list_frames(root, images, {"labels": each(read_labels, labels, numbering=NUMBERING)})
 
 
 def _classes(base: Path) -> Classes:

@@ -15,7 +15,6 @@ that no two with a gap between them count as such.
 """
 
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,17 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CAMVID11, RGB, Classes, table
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import images_in, read_image
+from cka_probe.images.reading import images_in
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, read_classes, renumbered
+from cka_probe.lab.datasets.fields import (
+    check_folder,
+    each,
+    list_frames,
+    partners,
+    read_classes,
+    read_labels,
+    renumbered,
+)
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import read_lines
 
@@ -92,7 +99,7 @@ def _frames(root: Path, part: str, numbering: np.ndarray, where: str) -> list[Fr
     if not images:
         raise DataError(f"{where}: no images in {images_at}; complete the data")
     labels = partners(images, lambda path: labels_at / f"{path.stem}.png", where)
-    return labelled_frames(root, images, labels, numbering)
+    return list_frames(root, images, {"labels": each(read_labels, labels, numbering=numbering)})
 
 
 def _listed(path: Path, images: list[Path]) -> list[Path]:
@@ -136,13 +143,9 @@ def _drawn(root: Path, where: str) -> tuple[list[Frame], Classes]:
     numbering[kept] = np.arange(len(kept))
     images = images_in(root / _STILLS)
     drawn = partners(images, lambda path: root / _DRAWN / f"{path.stem}_L.png", where)
-    frames = []
-    for place, image in enumerate(images):
-        fields = {"image": partial(read_image, image)}
-        if drawn is not None:
-            fields["labels"] = partial(read_drawn, drawn[place], colours, numbering)
-        frames.append(Frame(image.relative_to(root).as_posix(), fields))
-    return frames, Classes(tuple(names[place] for place in kept), tuple(colours[place] for place in kept))
+    fields = {"labels": each(read_drawn, drawn, colours=colours, numbering=numbering)}
+    classes = Classes(tuple(names[place] for place in kept), tuple(colours[place] for place in kept))
+    return list_frames(root, images, fields), classes
 
 
 def read_drawn(path: Path, colours: tuple[RGB, ...], numbering: np.ndarray) -> Tensor:

@@ -26,7 +26,8 @@ from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, image_size, read_image
 from cka_probe.lab.datasets.fields import (
     check_folder,
-    labelled_frames,
+    each,
+    list_frames,
     partners,
     plain_numbering,
     read_labels,
@@ -117,20 +118,15 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
     cameras = beside("camera", "_camera.json", "camera")
     disparity = beside("disparity", "_disparity.png", "disparity")
     right = beside("rightImg8bit", "_rightImg8bit.png", "right image")
-    frames = []
-    for place, frame in enumerate(labelled_frames(root, images, labels, numbering)):
-        known = dict(frame.fields)
-        if things:
-            known["instances"] = partial(read_things, things[place])
-        if cameras:
-            known["K"] = partial(_intrinsics, cameras[place], images[place])
-        if cameras and disparity:
-            known["depth"] = partial(_depth, disparity[place], cameras[place])
-        if cameras and right:
-            known[PARTNER[0]] = partial(read_image, right[place])
-            known[PARTNER[1]] = partial(_right_T_left, cameras[place])
-        frames.append(Frame(frame.name, known))
-    return frames
+    fields = {
+        "labels": each(read_labels, labels, numbering=numbering),
+        "instances": each(read_things, things),
+        "K": each(_intrinsics, cameras, images),
+        "depth": each(_depth, disparity, cameras),
+    }
+    if cameras and right:
+        fields |= {PARTNER[0]: each(read_image, right), PARTNER[1]: each(_right_T_left, cameras)}
+    return list_frames(root, images, fields)
 
 
 def read_things(path: Path) -> Tensor:

@@ -21,7 +21,7 @@ from cka_probe.images.classes import Classes, table
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, read_classes
+from cka_probe.lab.datasets.fields import check_folder, each, list_frames, partners, read_classes, read_labels
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.datasets.numbers import read_lines
 
@@ -84,7 +84,8 @@ def _frames(root: Path, parts: list[tuple[Path, Path]], numbering: np.ndarray, c
     for images_at, masks_at in parts:
         images = find_images(images_at)
         places = {path: (masks_at / path.relative_to(images_at)).with_suffix(".png") for path in images}
-        frames += labelled_frames(root, images, partners(images, places.__getitem__, where), numbering)
+        labels = partners(images, places.__getitem__, where)
+        frames += list_frames(root, images, {"labels": each(read_labels, labels, numbering=numbering)})
     return Frames([[frame] for frame in frames], where=where, classes=classes)
 
 

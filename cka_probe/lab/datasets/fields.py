@@ -29,7 +29,7 @@ gaps (category ids); classes are renumbered without gaps, in the same order. A n
 import json
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -44,6 +44,8 @@ from cka_probe.images.classes import UNKNOWN, Classes, table
 from cka_probe.images.reading import read_image
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame
+
+Reader = Callable[[], Tensor]
 
 
 def read_depth(path: str | Path, unit: float = 0.001, nothing: int = 0) -> Tensor:
@@ -296,24 +298,33 @@ def partners(
     return None if lacking or not found else found
 
 
-def labelled_frames(
-    root: Path, images: Sequence[Path], labels: Sequence[Path] | None, numbering: np.ndarray | None = None
-) -> list[Frame]:
-    """Return frames of images with the labels that belong to them.
+def each(read: Callable[..., Tensor], *columns: Sequence | None, **options: object) -> list[Reader] | None:
+    """Return `read` with the arguments of each image, or None if a column of arguments is None: the field is not there.
+
+    >>> [reader.args for reader in each(read_labels, ["a.png", "b.png"])]
+    [('a.png',), ('b.png',)]
+    """
+    if any(column is None for column in columns):
+        return None
+    return [partial(read, *arguments, **options) for arguments in zip(*columns, strict=True)]
+
+
+def list_frames(root: Path, images: Sequence[Path], fields: Mapping[str, Sequence[Reader] | None]) -> list[Frame]:
+    """Return a frame for each image, with its other fields.
 
     Args:
-        root: What the frames' names are relative to.
+        root: The folder that names are relative to.
         images: The images.
-        labels: The label image of each, or None: there are none.
-        numbering: As for `read_labels`.
+        fields: Readers of each field, one per image (see `each`); None if the field is not there.
     """
-    frames = []
-    for place, image in enumerate(images):
-        fields = {"image": partial(read_image, image)}
-        if labels is not None:
-            fields["labels"] = partial(read_labels, labels[place], numbering)
-        frames.append(Frame(image.relative_to(root).as_posix(), fields))
-    return frames
+    columns = {"image": each(read_image, images), **fields}
+    return [
+        Frame(
+            image.relative_to(root).as_posix(),
+            {name: readers[index] for name, readers in columns.items() if readers is not None},
+        )
+        for index, image in enumerate(images)
+    ]
 
 
 def check_folder(root: Path, name: str) -> None:

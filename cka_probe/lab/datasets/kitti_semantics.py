@@ -13,7 +13,6 @@ labelled ones, the same on every machine, and "train" the rest.
 """
 
 import hashlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,15 +23,21 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, read_image
-from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, read_flow, read_labels, read_occluded
+from cka_probe.lab.datasets.fields import (
+    check_folder,
+    each,
+    list_frames,
+    partners,
+    read_flow,
+    read_labels,
+    read_occluded,
+)
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.kitti import read_rectified_cameras, shift
 from cka_probe.lab.datasets.numbers import camera_of, runs
 
 LABELLED = 10
 """The number of the frame that has labels; its neighbours are 9, 11 and, in the multi-view extension, 0 … 20."""
-
-Fields = dict[str, Callable[[], Tensor]]
 
 
 def kitti_semantics(
@@ -98,13 +103,10 @@ def _scenes(root: Path, images: list[Path], sources: tuple[int | str, ...], wher
     """Return a scene for each image: itself and, if sources are wanted, its neighbours."""
     if not images:
         raise DataError(f"{where}: no image in this split; ask for validation=1 or more")
-    base = images[0].parents[1]
-    fields = _fields(base, images, where)
-    labels = partners(images, lambda path: base / "semantic" / path.name, where)
-    frames = labelled_frames(root, images, labels, CITYSCAPES_IDS)
+    frames = _frames(root, images, where)
     scenes = []
-    for image, frame, more in zip(images, frames, fields, strict=True):
-        around = {LABELLED: Frame(frame.name, {**frame.fields, **more})}
+    for image, frame in zip(images, frames, strict=True):
+        around = {LABELLED: frame}
         if any(source != STEREO for source in sources):
             for path in sorted(image.parent.glob(f"{image.stem[:-2]}[0-9][0-9].png")):
                 seen = {"image": partial(read_image, path)}
@@ -113,31 +115,27 @@ def _scenes(root: Path, images: list[Path], sources: tuple[int | str, ...], wher
     return scenes
 
 
-def _fields(base: Path, images: list[Path], where: str) -> list[Fields]:
-    """Return what is known of each image besides its labels."""
+def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
+    """Return the frame of each image with all its fields."""
+    base = images[0].parents[1]
 
     def beside(folder: str, kind: str) -> list[Path] | None:
         return partners(images, lambda path: base / folder / path.name, where, kind)
 
-    fields: list[Fields] = [{} for _ in images]
-    things, flow, seen = beside("instance", "instances"), beside("flow_occ", "flow"), beside("flow_noc", "flow_noc")
-    right = beside("image_3", "right image")
+    flow, right = beside("flow_occ", "flow"), beside("image_3", "right image")
     calibration = partners(
         images, lambda path: base / "calib_cam_to_cam" / f"{path.stem[:-3]}.txt", where, "calibration"
     )
-    for place, known in enumerate(fields):
-        if things:
-            known["instances"] = partial(read_things, things[place])
-        if flow:
-            known["flow"] = partial(read_flow, flow[place])
-        if flow and seen:
-            known["occluded"] = partial(read_occluded, flow[place], seen[place])
-        if calibration:
-            known["K"] = partial(_intrinsics, calibration[place], images[place])
-        if right and calibration:
-            known[PARTNER[0]] = partial(read_image, right[place])
-            known[PARTNER[1]] = partial(_right_T_left, calibration[place])
-    return fields
+    fields = {
+        "labels": each(read_labels, beside("semantic", "label"), numbering=CITYSCAPES_IDS),
+        "instances": each(read_things, beside("instance", "instances")),
+        "flow": each(read_flow, flow),
+        "occluded": each(read_occluded, flow, beside("flow_noc", "flow_noc")),
+        "K": each(_intrinsics, calibration, images),
+    }
+    if calibration and right:
+        fields |= {PARTNER[0]: each(read_image, right), PARTNER[1]: each(_right_T_left, calibration)}
+    return list_frames(root, images, fields)
 
 
 def read_things(path: Path) -> Tensor:

@@ -21,8 +21,8 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lmdb
 import numpy as np
 from torch import Tensor
 
@@ -33,6 +33,9 @@ from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import decode_image
 from cka_probe.images.sampling import smallest_by_seed
 from cka_probe.lab.datasets.imagenet import Categorised, images_below
+
+if TYPE_CHECKING:
+    import lmdb
 
 _NAME = re.compile(r"(.+?)(?:_(train|val))?(_lmdb)?", re.DOTALL)
 
@@ -166,7 +169,7 @@ def _listed(part: Part) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-_OPEN: dict[tuple[int, int], tuple[str, tuple[int, ...], lmdb.Environment]] = {}
+_OPEN: dict[tuple[int, int], tuple[str, tuple[int, ...], "lmdb.Environment"]] = {}
 """By file: the path it was opened at, the process and the state of the file then, and the handle."""
 
 
@@ -180,6 +183,8 @@ def keys_of(folder: Path) -> np.ndarray:
         DataError: It is no database, cut short, empty, or its keys differ in length.
     """
     database = _opened(folder)
+    import lmdb  # after `_opened`, which names the extra if it is missing
+
     try:
         count = database.stat()["entries"]
         with database.begin() as reading, reading.cursor() as cursor:
@@ -199,6 +204,8 @@ def value_of(folder: Path, key: bytes) -> bytes:
         DataError: It is no database, cut short, or has nothing there.
     """
     database = _opened(folder)
+    import lmdb  # after `_opened`, which names the extra if it is missing
+
     try:
         with database.begin() as reading:
             value = reading.get(key)
@@ -216,8 +223,12 @@ def _of(width: int, key: bytes, folder: Path) -> bytes:
     return key
 
 
-def _opened(folder: Path) -> lmdb.Environment:
+def _opened(folder: Path) -> "lmdb.Environment":
     """Return this process's handle of a database."""
+    try:
+        import lmdb  # only databases need the extra
+    except ModuleNotFoundError as error:
+        raise registry.missing_extra(error) from error
     place = os.path.realpath(folder)
     try:
         state = os.stat(os.path.join(place, "data.mdb"))

@@ -18,8 +18,6 @@ The split "all" is "train" and "val", or every folder with a `cam.txt` where the
 testing have no camera and no neighbours, and come only when they are asked for.
 """
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,8 +25,8 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import images_in, read_image
-from cka_probe.lab.datasets.fields import read_depth, read_pseudo_depth, read_sparse_depth
+from cka_probe.images.reading import images_in
+from cka_probe.lab.datasets.fields import each, list_frames, read_depth, read_pseudo_depth, read_sparse_depth
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import camera_matrix, read_camera, read_lines, read_numbers, read_poses
 
@@ -118,20 +116,14 @@ def _scene_frames(folder: Path, training: Path, unit: float) -> list[Frame]:
     if not images:
         raise DataError(f"no images in {folder}: expected frames beside cam.txt; complete the data")
     K = camera_matrix(read_camera(folder / "cam.txt"), 1, 1)  # of the stored size, so there is nothing to scale
-    fields: list[dict[str, Callable[[], Tensor]]] = [
-        {"image": partial(read_image, path), "K": partial(torch.clone, K)} for path in images
-    ]
-    for field, paths, read in (
-        ("depth", _beside(folder, "depth", images), partial(_read_depth, unit=unit)),
-        ("pseudo_depth", _beside(folder, "leres_depth", images), read_pseudo_depth),
-    ):
-        for known, path in zip(fields, paths, strict=False):
-            known[field] = partial(read, path)
+    fields = {
+        "K": each(torch.clone, [K] * len(images)),
+        "depth": each(_read_depth, _beside(folder, "depth", images), unit=unit),
+        "pseudo_depth": each(read_pseudo_depth, _beside(folder, "leres_depth", images)),
+    }
     if (folder / "poses.txt").is_file():
-        for known, pose in zip(fields, read_poses(folder / "poses.txt", len(images)), strict=True):
-            known["world_T_target"] = partial(torch.tensor, pose.tolist())
-    names = [path.relative_to(training).as_posix() for path in images]
-    frames = [Frame(name, known) for name, known in zip(names, fields, strict=True)]
+        fields["world_T_target"] = each(torch.tensor, read_poses(folder / "poses.txt", len(images)).tolist())
+    frames = list_frames(training, images, fields)
     return [frames[index] for index in _frame_index(folder / "frame_index.txt", len(frames))]
 
 
@@ -146,14 +138,14 @@ def _frame_index(path: Path, count: int) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _beside(folder: Path, name: str, images: list[Path]) -> list[Path]:
-    """Return the files of `folder/name`, one an image; none where there is no such folder.
+def _beside(folder: Path, name: str, images: list[Path]) -> list[Path] | None:
+    """Return the files of `folder/name`, one per image, or None if there is no such folder.
 
     They are paired in the order of their names, as SC-Depth does it; names that do agree must agree in pairs.
     """
     below = folder / name
     if not below.is_dir():
-        return []
+        return None
     found = sorted((path for path in below.iterdir() if path.suffix in (".png", ".npz")), key=lambda path: path.stem)
     stems, wanted = {path.stem for path in found}, {path.stem for path in images}
     if stems & wanted and stems != wanted:
@@ -177,9 +169,5 @@ def _test_frames(testing: Path, unit: float) -> list[Frame]:
     images = images_in(testing / "color")
     if not images:
         raise DataError(f"no images in {testing / 'color'}: expected the split 'test' there; complete the data")
-    depths = _beside(testing, "depth", images)
-    fields = [{"image": partial(read_image, path)} for path in images]
-    for known, path in zip(fields, depths, strict=False):
-        known["depth"] = partial(_read_depth, path, unit=unit)
-    names = [f"testing/{path.relative_to(testing).as_posix()}" for path in images]
-    return [Frame(name, known) for name, known in zip(names, fields, strict=True)]
+    depth = each(_read_depth, _beside(testing, "depth", images), unit=unit)
+    return list_frames(testing.parent, images, {"depth": depth})

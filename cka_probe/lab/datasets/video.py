@@ -17,16 +17,14 @@ frames that lie between two frames of training would be no test.
 import json
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, read_image
-from cka_probe.lab.datasets.fields import read_depth
+from cka_probe.lab.datasets.fields import each, list_frames, read_depth
 from cka_probe.lab.datasets.frames import PARTNER, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import camera_of, read_camera, read_poses
 
@@ -95,26 +93,20 @@ def video_frames(folder: Path, root: Path, per_metre: int = 0) -> list[Frame]:
         raise DataError(f"per_metre={per_metre}: expected steps a metre, as 1000 for millimetres")
     images = next(found for name in IMAGES if (found := images_in(folder / name)))
     images.sort(key=_by_value)
-    fields: list[dict[str, Callable[[], Tensor]]] = [{"image": partial(read_image, path)} for path in images]
-    if camera := camera_beside(folder):
-        for known, path in zip(fields, images, strict=True):
-            known["K"] = partial(camera_of, camera, path)
+    camera, fields = camera_beside(folder), {}
+    if camera:
+        fields["K"] = each(camera_of, [camera] * len(images), images)
     if (folder / "poses.txt").is_file():
-        for known, pose in zip(fields, read_poses(folder / "poses.txt", len(images)), strict=True):
-            known["world_T_target"] = partial(torch.tensor, pose.tolist())
-    for name, steps in DEPTHS.items():
-        if (folder / name).is_dir():
-            for known, path in zip(fields, _same_names(folder / name, images), strict=True):
-                known["depth"] = partial(read_depth, path, 1 / (per_metre or steps), NOTHING)
-            break
+        fields["world_T_target"] = each(torch.tensor, read_poses(folder / "poses.txt", len(images)).tolist())
+    if name := next((name for name in DEPTHS if (folder / name).is_dir()), None):
+        unit = 1 / (per_metre or DEPTHS[name])
+        fields["depth"] = each(read_depth, _same_names(folder / name, images), unit=unit, nothing=NOTHING)
     if (folder / "right").is_dir():
         partner_T_target = torch.eye(4)
         partner_T_target[0, 3] = -_baseline(folder / "intrinsics.json")
-        for known, path in zip(fields, _same_names(folder / "right", images), strict=True):
-            known[PARTNER[0]] = partial(read_image, path)
-            known[PARTNER[1]] = partial(torch.clone, partner_T_target)
-    names = [path.relative_to(root).as_posix() for path in images]
-    return [Frame(name, known) for name, known in zip(names, fields, strict=True)]
+        fields[PARTNER[0]] = each(read_image, _same_names(folder / "right", images))
+        fields[PARTNER[1]] = each(torch.clone, [partner_T_target] * len(images))
+    return list_frames(root, images, fields)
 
 
 def camera_beside(folder: Path) -> dict[str, float] | None:

@@ -11,7 +11,6 @@ augmented one as some hand it on, the paths of the image and of its labels.
 """
 
 import os
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -20,7 +19,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import VOC21
 from cka_probe.images.datasets import check_split
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.fields import check_folder, labelled_frames, partners, plain_numbering, read_labels
+from cka_probe.lab.datasets.fields import check_folder, each, list_frames, partners, plain_numbering, read_labels
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.numbers import read_lines
 
@@ -70,15 +69,13 @@ def _frames(root: Path, base: Path, listed: Path, folder: str) -> list[Frame]:
         )
     images = [base / "JPEGImages" / f"{name}.jpg" for name in names]
     labels = partners(images, lambda path: base / folder / f"{path.stem}.png", f"VOC 2012 at {root}")
-    frames = labelled_frames(root, images, labels, plain_numbering(21))
-    things = [base / "SegmentationObject" / f"{path.stem}.png" for path in images]
-    if labels is None or folder != "SegmentationClass" or not things[0].is_file():
-        return frames
-    partners(images, lambda path: base / "SegmentationObject" / f"{path.stem}.png", f"VOC 2012 at {root}", "objects")
-    return [
-        Frame(frame.name, {**frame.fields, "instances": partial(read_objects, path)})
-        for frame, path in zip(frames, things, strict=True)
-    ]
+    fields = {"labels": each(read_labels, labels, numbering=plain_numbering(21))}
+    if labels is not None and folder == "SegmentationClass":
+        objects = partners(
+            images, lambda path: base / "SegmentationObject" / f"{path.stem}.png", f"VOC 2012 at {root}", "objects"
+        )
+        fields["instances"] = each(read_objects, objects)
+    return list_frames(root, images, fields)
 
 
 def read_objects(path: Path) -> Tensor:

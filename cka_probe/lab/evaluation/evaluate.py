@@ -146,12 +146,14 @@ def evaluate(
     names = [dataset.describe(index) for index in indices]
     if keep is not None:
         check_names(names)
-    trained, place = load_trained(checkpoint), pick_device(device)
-    trained.backbone.to(place)
-    trained.head.to(place)
-    batch = batch or usual_batch(place, protocol.views, trained.task.size)
+    trained, target_device = load_trained(checkpoint), pick_device(device)
+    trained.backbone.to(target_device)
+    trained.head.to(target_device)
+    batch = batch or usual_batch(target_device, protocol.views, trained.task.size)
     progress = progress or (lambda _done, _total: None)
-    run = _Evaluation(checkpoint, header, trained, place, batch, dataset, source, indices, names, keep, progress)
+    run = _Evaluation(
+        checkpoint, header, trained, target_device, batch, dataset, source, indices, names, keep, progress
+    )
     return _score_depth(run, protocol) if isinstance(protocol, DepthProtocol) else _score_labels(run, protocol)
 
 

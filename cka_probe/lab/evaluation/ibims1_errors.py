@@ -46,21 +46,21 @@ from cka_probe.lab.datasets.ibims1 import PLANES
 SIGMA = 2**0.5
 THRESHOLDS = (0.1, 0.2)
 FARTHEST = 10.0
-"""Pixels; what is no nearer has nothing to do with the edge, and an error is at most this where it is bounded."""
+"""Pixels; edges farther away do not belong together, and bounded errors are at most this."""
 
 BOUNDARIES = ("dbe_acc", "dbe_comp", "dbe_comp_truncated", "dbe_comp_directed_truncated")
-"""What `boundary_errors` returns; completeness "v0.9" is the plain `dbe_comp`."""
+"""The names in `boundary_errors`; completeness "v0.9" is the plain `dbe_comp`."""
 
 
 def predicted_edges(depth_predicted: np.ndarray, thresholds: tuple[float, float] = THRESHOLDS) -> np.ndarray:
     """Return Canny's edges of a prediction.
 
     Args:
-        depth_predicted: (H, W) finite, any unit; scale and shift change nothing.
-        thresholds: Low and high, of the gradient of the prediction scaled to [0, 1].
+        depth_predicted: (H, W) finite, any unit; invariant to scale and shift.
+        thresholds: Low and high, for the gradient of the prediction scaled to [0, 1].
 
     Returns:
-        (H, W) bool; none at all where the prediction is the same everywhere.
+        (H, W) bool; no edge if the prediction is constant.
 
     Raises:
         DataError: The thresholds are not 0 <= low <= high.
@@ -92,10 +92,10 @@ def boundary_errors(
         thresholds: Canny's.
 
     Returns:
-        Name to pixels; NaN without a true edge; all 10 without a predicted one within 10 pixels of a true one.
+        Name to pixels; NaN without a true edge; 10 if no predicted edge is within 10 pixels of a true one.
 
     Raises:
-        DataError: The sizes differ, or the thresholds are none.
+        DataError: The sizes differ, or the thresholds are not 0 <= low <= high.
     """
     if depth_predicted.shape != edges.shape:
         raise DataError(f"expected edges of the prediction's size {depth_predicted.shape}, found {edges.shape}")
@@ -110,7 +110,7 @@ def edge_distances(predicted: np.ndarray, edges: np.ndarray) -> dict[str, float]
         edges: (H, W) bool, the true ones.
 
     Returns:
-        As `boundary_errors`.
+        The same as `boundary_errors`.
     """
     if not edges.any():
         return dict.fromkeys(BOUNDARIES, np.nan)
@@ -125,11 +125,11 @@ def edge_distances(predicted: np.ndarray, edges: np.ndarray) -> dict[str, float]
 
 
 DIRECTED = ("dde_0", "dde_m", "dde_p")
-AT = 3.0
-"""Metres."""
+PLANE_DEPTH = 3.0
+"""Metres: the plane between near and far."""
 
 
-def directed_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, at: float = AT) -> dict[str, float]:
+def directed_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, at: float = PLANE_DEPTH) -> dict[str, float]:
     """Return every error of `DIRECTED` of one image.
 
     Args:
@@ -139,15 +139,15 @@ def directed_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, at: f
         at: Metres.
 
     Returns:
-        Name to share, the three of them 1 in all; NaN if nothing is valid.
+        Name to share, which sum to 1; NaN if no pixel is valid.
     """
     near, truly_near = depth_predicted[valid] <= at, depth[valid] <= at
     shares = ((near == truly_near), (near & ~truly_near), (~near & truly_near))
     return {name: share.double().mean().item() for name, share in zip(DIRECTED, shares, strict=True)}
 
 
-SMALLEST = 0.05
-"""Of the image: smaller planes do not count."""
+MIN_AREA = 0.05
+"""Share of the image: smaller planes do not count."""
 
 PLANARITY = ("pe_plan", "pe_orie")
 
@@ -159,14 +159,14 @@ def plane_errors(
 
     Args:
         depth_predicted: (H, W), any unit, above 0.
-        depth: (H, W) metres, 0 = not measured or not to be used.
-        planes: (3, H, W) int, numbers of the wall, the table, the floor of each pixel; 0 = none.
-        normals: (3, H, W), unit normals in the camera's axes (x right, y down, z forward); sign does not matter.
+        depth: (H, W) metres, 0 = not measured or excluded.
+        planes: (3, H, W) int, the number of the wall, table and floor at each pixel; 0 = none.
+        normals: (3, H, W), unit normals in the camera's axes (x right, y down, z forward), of either sign.
         K: (3, 3) in pixels of this image.
 
     Returns:
-        One row a plane: kind, number, pixels, pe_plan (cm), pe_orie (degrees); float64. No row for a plane that is
-        too small, and NaN for one of which fewer than three points that span a plane were measured.
+        One row per plane: kind, number, pixels, pe_plan (cm), pe_orie (degrees); float64. No row for a plane that is
+        too small; NaN if its measured points do not span a plane.
 
     Raises:
         DataError: The sizes differ.
@@ -183,12 +183,12 @@ def plane_errors(
     for kind, numbers in zip(PLANES, planes, strict=True):
         for number in np.unique(numbers[numbers > 0]):
             plane = numbers == number
-            if plane.sum() < SMALLEST * depth.size:
+            if plane.sum() < MIN_AREA * depth.size:
                 continue
             inside = plane & measured
             predicted, true = depth_predicted[inside].astype(np.float64), depth[inside].astype(np.float64)
             normal = normals[:, plane].astype(np.float64).mean(1)
-            errors = _fitted(predicted, true, rays[:, inside], normal)
+            errors = _plane_fit_errors(predicted, true, rays[:, inside], normal)
             rows.append((kind, int(number), int(inside.sum()), *errors))
     return pd.DataFrame(rows, columns=["kind", "number", "pixels", *PLANARITY]).astype(
         dict.fromkeys(PLANARITY, np.float64)
@@ -202,7 +202,9 @@ def _rays(size: tuple[int, int], K: np.ndarray) -> np.ndarray:
     return np.linalg.solve(K, pixels).reshape(3, *size)
 
 
-def _fitted(predicted: np.ndarray, true: np.ndarray, rays: np.ndarray, normal: np.ndarray) -> tuple[float, float]:
+def _plane_fit_errors(
+    predicted: np.ndarray, true: np.ndarray, rays: np.ndarray, normal: np.ndarray
+) -> tuple[float, float]:
     """Return (cm, degrees) of one plane, from its (m,) depths, (3, m) rays and true normal (3,)."""
     if len(predicted) < 3:
         return np.nan, np.nan
@@ -210,7 +212,7 @@ def _fitted(predicted: np.ndarray, true: np.ndarray, rays: np.ndarray, normal: n
     points -= points.mean(1, keepdims=True)
     variances, axes = np.linalg.eigh(points @ points.T / points.shape[1])  # ascending: the first is the plane's normal
     if variances[1] <= 1e-12 * variances[2] or not normal.any():
-        return np.nan, np.nan  # one line of points, or no truth to hold it against
+        return np.nan, np.nan  # points on one line, or no true normal
     fitted = axes[:, 0]
     # the angle by its sine and cosine: near 0 a cosine alone has no digits left
     angle = np.arctan2(np.linalg.norm(np.cross(fitted, normal)), abs(fitted @ normal))

@@ -120,11 +120,9 @@ def bed(rng: np.random.Generator, p: Palette) -> Piece:
 def cupboard(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a wardrobe, chest or sideboard with doors."""
     low = rng.uniform() < 0.45
-    w, d, height = (
-        rng.uniform(0.9, 1.7),
-        rng.uniform(0.4, 0.6),
-        rng.uniform(0.75, 1.0) if low else rng.uniform(1.7, 2.1),
-    )
+    w = rng.uniform(0.9, 1.7)
+    d = rng.uniform(0.4, 0.6)
+    height = rng.uniform(0.75, 1.0) if low else rng.uniform(1.7, 2.1)
     front = (p.wood, p.light_wood, p.white)[rng.integers(3)]
     doors = Material("panels", front.first, front.second, w / round(w / 0.45))
     parts = [

@@ -128,10 +128,8 @@ def cactus(rng: np.random.Generator) -> list[Solid]:
 def mushroom(rng: np.random.Generator) -> list[Solid]:
     """Return a mushroom, or a large one and a small one."""
     tone = colour(rng.choice([0.0, 0.99, 0.08, 0.1, 0.55]), rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.85))
-    cap, stem = (
-        Material("spots" if rng.uniform() < 0.75 else "plain", tone, (0.85, 0.83, 0.78), 0.075),
-        Material("bark", (0.75, 0.7, 0.6), (0.55, 0.5, 0.42)),
-    )
+    cap = Material("spots" if rng.uniform() < 0.75 else "plain", tone, (0.85, 0.83, 0.78), 0.075)
+    stem = Material("bark", (0.75, 0.7, 0.6), (0.55, 0.5, 0.42))
     high, r = rng.uniform(0.3, 0.4), rng.uniform(0.26, 0.33)
     grown = [
         oval(0, 0, 0.06, (0.11, 0.11, 0.1), stem),
@@ -159,10 +157,8 @@ def cake(rng: np.random.Generator) -> list[Solid]:
         ]
         z, r = z + high + 0.012, 0.68 * r
     r /= 0.68
-    flame, wax = (
-        Material("plain", (1.0, 0.62, 0.12), (1.0, 0.8, 0.4), glow=3.0),
-        draw_look(rng, "stripes", "plain", size=0.03),
-    )
+    flame = Material("plain", (1.0, 0.62, 0.12), (1.0, 0.8, 0.4), glow=3.0)
+    wax = draw_look(rng, "stripes", "plain", size=0.03)
     for turn in np.arange(5) * 2 * np.pi / 5:
         x, y = 0.6 * r * np.cos(turn), 0.6 * r * np.sin(turn)
         parts += [disc(z, z + 0.1, 0.013, wax, x, y), oval(x, y, z + 0.13, (0.012, 0.012, 0.028), flame)]
@@ -175,10 +171,8 @@ def burger(rng: np.random.Generator) -> list[Solid]:
     bun, meat = Material("plain", crust, shade(crust, 0.6)), Material("soil", (0.12, 0.05, 0.02), (0.04, 0.015, 0.01))
     seeded = Material("spots", crust, (0.85, 0.75, 0.5), 0.022) if rng.uniform() < 0.6 else bun
     salad = Material("leaves", (0.05, 0.22, 0.02), (0.3, 0.5, 0.1))
-    cheese, tomato = (
-        Material("plain", (0.85, 0.5, 0.03), (0.8, 0.45, 0.03)),
-        Material("plain", (0.5, 0.04, 0.02), (0.65, 0.1, 0.04)),
-    )
+    cheese = Material("plain", (0.85, 0.5, 0.03), (0.8, 0.45, 0.03))
+    tomato = Material("plain", (0.5, 0.04, 0.02), (0.65, 0.1, 0.04))
     r, z = 0.28, 0.12
     layers = []
     for name in rng.permutation(["meat", "salad", "cheese", "tomato", "meat"])[: int(rng.integers(4, 6))]:
@@ -261,11 +255,11 @@ def crate(rng: np.random.Generator) -> list[Solid]:
 
 def dumbbell(rng: np.random.Generator) -> list[Solid]:
     """Return a dumbbell: a bar with plates at both ends."""
-    bar, iron = (
-        draw_metal(rng),
+    bar = draw_metal(rng)
+    iron = (
         draw_look(rng, "metal", "paint")
         if rng.uniform() < 0.5
-        else Material("metal", (0.03, 0.03, 0.035), (0.07, 0.07, 0.07)),
+        else Material("metal", (0.03, 0.03, 0.035), (0.07, 0.07, 0.07))
     )
     r, plates = rng.uniform(0.15, 0.2), int(rng.integers(1, 4))
     parts = [block(0, 0, r, (0.38, 0.026, 0.026), bar)]

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from cka_probe.lab.scenes import street_things
 from cka_probe.lab.scenes.object_goods import (
     DARK,
     WHITE,
@@ -18,7 +17,7 @@ from cka_probe.lab.scenes.object_goods import (
     draw_wood,
     oval,
     turned,
-)  # fmt: skip  # fmt: skip
+)
 from cka_probe.lab.scenes.palette import colour, shade
 from cka_probe.lab.scenes.solids import Material, Solid, moved
 
@@ -155,26 +154,6 @@ def duck(rng: np.random.Generator) -> list[Solid]:
     return parts
 
 
-def toy_car(rng: np.random.Generator) -> list[Solid]:
-    """Return a car."""
-    return street_things.car(rng)
-
-
-def toy_bus(rng: np.random.Generator) -> list[Solid]:
-    """Return a bus."""
-    return street_things.bus(rng)
-
-
-def toy_house(rng: np.random.Generator) -> list[Solid]:
-    """Return a house with a roof."""
-    return street_things.cottage(rng, int(rng.integers(3, 5)), storeys=1)
-
-
-def tree(rng: np.random.Generator) -> list[Solid]:
-    """Return a tree, at times in a pot."""
-    return street_things.tree(rng)
-
-
 def train(rng: np.random.Generator) -> list[Solid]:
     """Return a steam locomotive and a wagon with a load."""
     paint, under, brass = draw_look(rng, "paint", "metal"), draw_look(rng, "metal", "paint"), draw_metal(rng)
@@ -218,10 +197,8 @@ def rocket(rng: np.random.Generator) -> list[Solid]:
 def castle(rng: np.random.Generator) -> list[Solid]:
     """Return a castle: towers, walls between them, battlements and a gate."""
     tone = colour(rng.uniform(0.03, 0.14), rng.uniform(0.05, 0.5), rng.uniform(0.45, 0.85))
-    wall, roof = (
-        Material(str(rng.choice(["stone", "brick"])), tone, shade(tone, 0.5), 0.07),
-        draw_look(rng, "roof", "paint", size=0.04),
-    )
+    wall = Material(str(rng.choice(["stone", "brick"])), tone, shade(tone, 0.5), 0.07)
+    roof = draw_look(rng, "roof", "paint", size=0.04)
     a, high, r = 0.24, rng.uniform(0.2, 0.28), rng.uniform(0.07, 0.09)
     parts = []
     for x, y in ((-a, -a), (-a, a), (a, -a), (a, a)):
@@ -304,10 +281,8 @@ def vase(rng: np.random.Generator) -> list[Solid]:
         disc(top - 0.03, top + 0.004, 1.35 * neck, ware),
     ]
     if rng.uniform() < 0.7:
-        petals, green = (
-            draw_look(rng, "leaves", "spots", size=0.05),
-            Material("leaves", (0.03, 0.1, 0.02), (0.15, 0.3, 0.06)),
-        )
+        petals = draw_look(rng, "leaves", "spots", size=0.05)
+        green = Material("leaves", (0.03, 0.1, 0.02), (0.15, 0.3, 0.06))
         for turn in np.arange(5) * 2 * np.pi / 5 + rng.uniform(0, 6):
             x, y, z = 0.12 * np.cos(turn), 0.12 * np.sin(turn), top + rng.uniform(0.12, 0.24)
             parts += [
@@ -351,11 +326,9 @@ def teapot(rng: np.random.Generator) -> list[Solid]:
 
 def barrel(rng: np.random.Generator) -> list[Solid]:
     """Return a barrel of staves with hoops."""
-    tone, r, high = (
-        colour(rng.uniform(0.04, 0.1), rng.uniform(0.35, 0.65), rng.uniform(0.35, 0.7)),
-        0.24,
-        rng.uniform(0.55, 0.66),
-    )
+    tone = colour(rng.uniform(0.04, 0.1), rng.uniform(0.35, 0.65), rng.uniform(0.35, 0.7))
+    r = 0.24
+    high = rng.uniform(0.55, 0.66)
     staves, iron = Material("boards", tone, shade(tone, 0.45), 0.07), draw_metal(rng)
     levels = ((0.0, 0.14, 0.88), (0.14, 0.3, 0.95), (0.3, 0.7, 1.0), (0.7, 0.86, 0.95), (0.86, 1.0, 0.88))
     body = [disc(low * high, top * high, share * r, staves) for low, top, share in levels]

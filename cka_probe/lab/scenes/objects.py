@@ -6,6 +6,7 @@ import numpy as np
 
 from cka_probe.lab.scenes import object_goods as goods
 from cka_probe.lab.scenes import object_toys as toys
+from cka_probe.lab.scenes import street_things
 from cka_probe.lab.scenes.palette import Palette, colour, draw_palette, shade
 from cka_probe.lab.scenes.room import look
 from cka_probe.lab.scenes.scene import Camera, Lamps, Piece, Scene, Shell, Sun
@@ -184,11 +185,11 @@ OBJECTS: dict[str, Callable[[np.random.Generator], list[Solid]]] = {
     "books": goods.books,
     "bottle": toys.bottle,
     "burger": goods.burger,
-    "bus": toys.toy_bus,
+    "bus": street_things.bus,
     "cactus": goods.cactus,
     "cake": goods.cake,
     "candle": toys.candle,
-    "car": toys.toy_car,
+    "car": street_things.car,
     "castle": toys.castle,
     "chair": goods.chair,
     "clock": goods.clock,
@@ -199,7 +200,7 @@ OBJECTS: dict[str, Callable[[np.random.Generator], list[Solid]]] = {
     "football": toys.football,
     "hat": goods.hat,
     "hourglass": toys.hourglass,
-    "house": toys.toy_house,
+    "house": lambda rng: street_things.cottage(rng, int(rng.integers(3, 5)), storeys=1),
     "lamp": toys.lamp,
     "lighthouse": toys.lighthouse,
     "mug": toys.mug,
@@ -212,7 +213,7 @@ OBJECTS: dict[str, Callable[[np.random.Generator], list[Solid]]] = {
     "teapot": toys.teapot,
     "teddy": toys.teddy,
     "train": toys.train,
-    "tree": toys.tree,
+    "tree": street_things.tree,
     "vase": toys.vase,
 }
 """Classes of objects by name; each makes one about the origin, standing on z = 0, its front to +y."""

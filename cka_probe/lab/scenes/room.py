@@ -378,12 +378,10 @@ def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: Plan, 
         if plan.put(piece):
             pieces.append(Piece(tuple(piece), LABELS[make]))
     if rng.uniform() < 0.6:
-        x, y, a, b = (
-            w * rng.uniform(0.4, 0.6),
-            d * rng.uniform(0.45, 0.65),
-            rng.uniform(0.7, 1.3),
-            rng.uniform(0.6, 1.0),
-        )
+        x = w * rng.uniform(0.4, 0.6)
+        y = d * rng.uniform(0.45, 0.65)
+        a = rng.uniform(0.7, 1.3)
+        b = rng.uniform(0.6, 1.0)
         field = Material("rug", p.accent.first, p.cloth.first)
         pieces.append(Piece((box((x - a, y - b, 0.001), (x + a, y + b, 0.012), field, shadow=False),), "floor"))
     return pieces

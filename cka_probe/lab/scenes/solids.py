@@ -10,6 +10,7 @@ z = 0. A solid may be turned about z only, so that in its own axes it is `|x| <=
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import cos, sin
 
 import numpy as np
@@ -56,26 +57,15 @@ class Solid:
     label: str = ""
 
 
-def box(low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
-    """Return the box between two corners."""
-    return _between(BOX, low, high, material, shadow)
-
-
-def cylinder(low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
-    """Return the upright cylinder that fills a box."""
-    return _between(CYLINDER, low, high, material, shadow)
-
-
-def ellipsoid(low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
-    """Return the ellipsoid that fills a box."""
-    return _between(ELLIPSOID, low, high, material, shadow)
-
-
-def _between(shape: int, low: Point, high: Point, material: Material, shadow: bool) -> Solid:
+def _between(shape: int, low: Point, high: Point, material: Material, shadow: bool = True) -> Solid:
+    """Return the upright solid that fills the box between two corners."""
     (x, y, z), (X, Y, Z) = low, high
     centre = ((x + X) / 2, (y + Y) / 2, (z + Z) / 2)
     half = (max((X - x) / 2, 1e-3), max((Y - y) / 2, 1e-3), max((Z - z) / 2, 1e-3))
     return Solid(shape, centre, half, material, shadow=shadow)
+
+
+box, cylinder, ellipsoid = (partial(_between, shape) for shape in (BOX, CYLINDER, ELLIPSOID))
 
 
 def times(factor: float, point: Point) -> Point:

@@ -28,6 +28,14 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path / "tmp"
 
 
+def entries(cache):
+    return [path for path in cache.folder.iterdir() if path.name != "size" and path.suffix != ".lock"]
+
+
+def folders(root):
+    return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir())
+
+
 def test_what_is_beyond_the_budget_is_read_anew():
     kept, reads = DecodedCache(budget=1000), []
 
@@ -39,8 +47,7 @@ def test_what_is_beyond_the_budget_is_read_anew():
         for number in range(4):
             assert kept.get(("number", number), partial(read, number))[0, 0, 0] == torch.tensor(number + 0.3)
     assert sorted(Counter(reads).values()) == [1, 1, 3, 3]
-    entries = [path for path in kept.folder.iterdir() if path.name not in ("lock", "owner")]
-    assert len(entries) == 2
+    assert len(entries(kept)) == 2
 
 
 def test_a_full_disk_is_a_budget_used_up():
@@ -57,7 +64,7 @@ def test_a_full_disk_is_a_budget_used_up():
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(reads) == 2
-    assert sorted(path.name for path in kept.folder.iterdir()) == ["lock", "owner"]  # and no half of an entry
+    assert not entries(kept)  # and no half of one
     assert torch.equal(kept.get(("large",), read), kept.get(("large",), read))
     assert len(reads) == 3
 
@@ -107,7 +114,7 @@ def test_a_pickled_one_is_the_same_one():
 def test_the_folder_goes_with_its_owner(temporary):
     kept = DecodedCache()
     kept.get(("one",), lambda: torch.ones(1))
-    assert list(temporary.iterdir()) == [kept.folder]
+    assert folders(temporary) == [kept.folder]
     del kept
     assert not list(temporary.iterdir())
 
@@ -118,12 +125,12 @@ def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary)
     command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(temporary)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen(command, **pipes) as ending, subprocess.Popen(command, **pipes) as killed:
-        folders = [Path(process.stdout.readline().strip()) for process in (ending, killed)]
+        roots = [Path(process.stdout.readline().strip()) for process in (ending, killed)]
         first = DecodedCache()
-        assert all(folder.is_dir() for folder in folders)  # their owners live
+        assert all(folder.is_dir() for folder in roots)  # their owners live
         killed.send_signal(signal.SIGKILL)
         ending.communicate("\n")
         killed.wait()
-    assert [folder.is_dir() for folder in folders] == [False, True]
+    assert [folder.is_dir() for folder in roots] == [False, True]
     second = DecodedCache()
-    assert sorted(temporary.glob(f"{PREFIX}*")) == sorted([first.folder, second.folder])
+    assert folders(temporary) == sorted([first.folder, second.folder])

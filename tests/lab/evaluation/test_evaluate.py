@@ -48,7 +48,7 @@ def slow_errors(predicted, depth, valid):
 
 @pytest.mark.parametrize("scaling", ["none", "median"])
 def test_scores_are_means_of_each_images_own_errors(model, scaling, tmp_path):
-    found = evaluate(model, Rooms(), device="cpu", scaling=scaling, cap=(0.5, 9.0), keep=tmp_path / "kept")
+    result = evaluate(model, Rooms(), device="cpu", scaling=scaling, cap=(0.5, 9.0), keep=tmp_path / "kept")
     rows = []
     for index in (0, 2, 3, 4, 5):
         name, depth = Rooms().describe(index), Rooms()[index]["depth"][0].double().numpy()
@@ -59,12 +59,12 @@ def test_scores_are_means_of_each_images_own_errors(model, scaling, tmp_path):
             middle = (valid.sum() - 1) // 2  # the lower of two
             predicted = predicted * np.sort(depth[valid])[middle] / np.sort(predicted[valid])[middle]
         rows.append(slow_errors(predicted, depth, valid))
-        assert found.table.loc[name, list(rows[-1])].to_dict() == pytest.approx(rows[-1], rel=1e-5)
-    assert found.table.loc["rooms/1.png"].drop("floored").isna().all()  # nothing measured: it says nothing
+        assert result.table.loc[name, list(rows[-1])].to_dict() == pytest.approx(rows[-1], rel=1e-5)
+    assert result.table.loc["rooms/1.png"].drop("floored").isna().all()  # nothing measured: it says nothing
     for name in rows[0]:
-        assert found.means()[name] == pytest.approx(np.mean([row[name] for row in rows]), rel=1e-5)
-    assert found.settings["scaling"] == scaling
-    assert list(found.table.index) == [f"rooms/{index}.png" for index in range(6)]
+        assert result.means()[name] == pytest.approx(np.mean([row[name] for row in rows]), rel=1e-5)
+    assert result.settings["scaling"] == scaling
+    assert list(result.table.index) == [f"rooms/{index}.png" for index in range(6)]
 
 
 def test_the_prediction_is_that_of_the_task_itself_and_batches_change_nothing(model, tmp_path):
@@ -81,8 +81,8 @@ def test_the_prediction_is_that_of_the_task_itself_and_batches_change_nothing(mo
 
 
 def test_a_choice_of_images_follows_from_the_seed(model):
-    chosen = [list(evaluate(model, Rooms(), device="cpu", num=3, seed=seed).table.index) for seed in (1, 1, 2)]
-    assert chosen[0] == chosen[1] == sorted(chosen[0]) != chosen[2]
+    images = [list(evaluate(model, Rooms(), device="cpu", num=3, seed=seed).table.index) for seed in (1, 1, 2)]
+    assert images[0] == images[1] == sorted(images[0]) != images[2]
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +122,11 @@ def knowing(monkeypatch):
 @pytest.mark.parametrize("rules", [{}, {"flip_test": True}, {"resolution": "network"}])
 def test_a_network_that_says_the_truth_is_perfect_at_every_size(segmenter, knowing, shape, rules):
     knowing()
-    found = evaluate(segmenter, Blocks(shape, block=min(shape) // 4), device="cpu", **rules)
-    values = found.values()
+    result = evaluate(segmenter, Blocks(shape, block=min(shape) // 4), device="cpu", **rules)
+    values = result.values()
     assert values["miou"] == values["accuracy"] == values["miou_per_image"] == 1
     rows, columns = (64, 64) if rules.get("resolution") == "network" else shape
-    assert found.confusion.sum() == 5 * rows * columns - 5 * round(
+    assert result.confusion.sum() == 5 * rows * columns - 5 * round(
         (rows / shape[0]) * (columns / shape[1]) * (min(shape) // 4) ** 2
     )
     if shape == (64, 64):
@@ -137,30 +137,30 @@ def test_a_network_that_says_the_truth_is_perfect_at_every_size(segmenter, knowi
 @pytest.mark.parametrize("shape", [(64, 64), (80, 150), (200, 64)])
 def test_a_network_that_was_trained_on_boxes_sees_all_of_an_image_unscaled(segmenter, knowing, shape):
     knowing(crop=True)
-    found = evaluate(segmenter, Blocks(shape, block=10), device="cpu")
-    assert found.values()["miou"] == 1
-    assert found.confusion.sum() == 5 * (shape[0] * shape[1] - 100)
-    assert found.settings["views"] == "windows"
+    result = evaluate(segmenter, Blocks(shape, block=10), device="cpu")
+    assert result.values()["miou"] == 1
+    assert result.confusion.sum() == 5 * (shape[0] * shape[1] - 100)
+    assert result.settings["views"] == "windows"
 
 
 def test_at_the_networks_size_the_scores_are_those_of_validation(segmenter):
     data, trained = Blocks((60, 90), block=9), load_trained(segmenter)
-    found = evaluate(segmenter, data, device="cpu", resolution="network", batch=2)
+    result = evaluate(segmenter, data, device="cpu", resolution="network", batch=2)
     prepared = [trained.task.prepare(data[index], torch.Generator(), False) for index in range(5)]
     batch = {name: torch.stack([sample[name] for sample in prepared]) for name in ("image", "labels")}
     with torch.inference_mode():
         values = trained.task.evaluate(trained.backbone, trained.head, batch)
-    np.testing.assert_array_equal(found.confusion, values["confusion"])
-    np.testing.assert_allclose(found.cross_entropy, values["cross_entropy"], rtol=1e-5)
+    np.testing.assert_array_equal(result.confusion, values["confusion"])
+    np.testing.assert_allclose(result.cross_entropy, values["cross_entropy"], rtol=1e-5)
     summary = trained.task.summary({"confusion": values["confusion"].sum(0)})
     for name, value in summary.items():
-        assert found.values()[name] == pytest.approx(value)
-    assert found.subset == (0, 2)
+        assert result.values()[name] == pytest.approx(value)
+    assert result.subset == (0, 2)
 
 
 def test_at_the_images_size_by_hand_and_what_is_kept_is_what_was_scored(segmenter, tmp_path):
     data, trained = Blocks((60, 90), block=9), load_trained(segmenter)
-    found = evaluate(segmenter, data, device="cpu", keep=tmp_path / "kept", batch=3)
+    result = evaluate(segmenter, data, device="cpu", keep=tmp_path / "kept", batch=3)
     for index in range(5):
         sample = data[index]
         shown = trained.task.prepare(sample, torch.Generator(), False)["image"][None]
@@ -170,10 +170,10 @@ def test_at_the_images_size_by_hand_and_what_is_kept_is_what_was_scored(segmente
         kept = read_label_prediction(tmp_path / "kept", data.describe(index))
         assert (kept == logits[0].argmax(0).numpy()).mean() > 0.999  # batches round otherwise where two classes tie
         matrix = confusion_matrices(torch.from_numpy(kept)[None], sample["labels"][None], 4)[0]
-        np.testing.assert_array_equal(found.confusion[index], matrix)
+        np.testing.assert_array_equal(result.confusion[index], matrix)
         entropy = cross_entropy(logits, sample["labels"][None], ignore_index=IGNORE)
-        assert found.cross_entropy[index] == pytest.approx(float(entropy), rel=1e-4)
-    assert 0 < found.values()["accuracy"] < 1
+        assert result.cross_entropy[index] == pytest.approx(float(entropy), rel=1e-4)
+    assert 0 < result.values()["accuracy"] < 1
     with Image.open(tmp_path / "kept" / "blocks__0.png.png") as image:
         assert image.mode == "P"
         assert tuple(image.getpalette()[:12]) == sum(COLOURS, ())
@@ -193,26 +193,26 @@ def test_mirrored_images_have_mirrored_scores_with_the_flip_test(segmenter):
     assert not np.allclose(plain.cross_entropy, straight.cross_entropy, rtol=1e-3)
 
 
-def test_a_choice_of_images_and_what_the_result_says_of_itself(segmenter):
-    found = evaluate(segmenter, Blocks(), device="cpu", num=3, seed=2, resamples=50)
-    assert len(found.images) == 3
-    assert list(found.images) == sorted(found.images)
-    assert found.classes == NAMES
-    assert (found.model["task"], found.model["stage"], found.data["num"]) == ("segmentation", "segment", 3)
-    assert found.settings == {
+def test_a_choice_of_images_and_the_description_in_the_result(segmenter):
+    result = evaluate(segmenter, Blocks(), device="cpu", num=3, seed=2, resamples=50)
+    assert len(result.images) == 3
+    assert list(result.images) == sorted(result.images)
+    assert result.classes == NAMES
+    assert (result.model["task"], result.model["stage"], result.data["num"]) == ("segmentation", "segment", 3)
+    assert result.settings == {
         "resolution": "image", "flip_test": False, "num": 3, "resamples": 50, "seed": 2, "views": "whole"
     }  # fmt: skip
     again = evaluate(segmenter, Blocks(), device="cpu", num=3, seed=2, resamples=50)
-    np.testing.assert_array_equal(again.confusion, found.confusion)
+    np.testing.assert_array_equal(again.confusion, result.confusion)
 
 
-def test_classes_of_one_name_are_told_apart(segmenter, monkeypatch):
+def test_classes_of_one_name_get_distinct_names(segmenter, monkeypatch):
     monkeypatch.setattr(Blocks, "classes", Classes(("door", "wall", "door", "floor")))
     assert evaluate(segmenter, Blocks(), device="cpu").classes == ("door (0)", "wall", "door (2)", "floor")
 
 
 @pytest.mark.parametrize(
-    ("rules", "error", "said"),
+    ("rules", "error", "message"),
     [
         ({"resolution": "images"}, UnknownNameError, "no resolution 'images'; did you mean 'image'"),
         ({"cap": (0, 1)}, UnknownNameError, "no rule 'cap'; .*There are: resolution, flip_test"),
@@ -220,12 +220,12 @@ def test_classes_of_one_name_are_told_apart(segmenter, monkeypatch):
         ({"batch": 0}, DataError, "at least one image in a batch, found 0"),
     ],
 )
-def test_rules_that_make_no_sense_are_one_line(segmenter, rules, error, said):
-    with pytest.raises(error, match=said):
+def test_invalid_options_are_one_line_errors(segmenter, rules, error, message):
+    with pytest.raises(error, match=message):
         evaluate(segmenter, Blocks(), device="cpu", **rules)
 
 
-def test_data_that_cannot_be_scored_is_one_line(segmenter, tmp_path, monkeypatch, knowing):
+def test_data_that_cannot_be_scored_is_a_one_line_error(segmenter, tmp_path, monkeypatch, knowing):
     other = label_checkpoint(tmp_path / "other.safetensors", "segmentation", classes=6, network="linear")
     with pytest.raises(DataError, match=r"the model's 6 classes, found Blocks with 4 \(brick, grass, water, sand …\)"):
         evaluate(other, Blocks(), device="cpu")

@@ -37,15 +37,15 @@ def step(right=0):
 
 def slow_errors(predicted, edges):
     """The four errors by loops over pairs of pixels."""
-    places, truths = np.argwhere(predicted), np.argwhere(edges)
-    to_true = [min(math.dist(a, b) for b in truths) for a in places]
-    to_predicted = [min(math.dist(a, b) for a in places) for b in truths]
+    points, truths = np.argwhere(predicted), np.argwhere(edges)
+    to_true = [min(math.dist(a, b) for b in truths) for a in points]
+    to_predicted = [min(math.dist(a, b) for a in points) for b in truths]
     near = [distance for distance in to_true if distance < 10]
     bounded = [min(distance, 10) for distance in to_true], [min(distance, 10) for distance in to_predicted]
     return {
         "dbe_acc": sum(near) / len(near),
         "dbe_comp": sum(to_predicted) / len(truths),
-        "dbe_comp_truncated": (sum(bounded[0]) + sum(bounded[1])) / (len(places) + len(truths)),
+        "dbe_comp_truncated": (sum(bounded[0]) + sum(bounded[1])) / (len(points) + len(truths)),
         "dbe_comp_directed_truncated": sum(bounded[1]) / len(truths),
     }
 
@@ -54,29 +54,29 @@ def slow_errors(predicted, edges):
 def test_against_loops_over_pairs(seed):
     predicted, edges = np.random.default_rng(seed).random((2, 24, 31)) < 0.02
     predicted[:, :12] = False  # so that some true edges are far from every predicted one
-    found = edge_distances(predicted, edges)
-    assert found == pytest.approx(slow_errors(predicted, edges))
-    assert tuple(found) == BOUNDARIES
+    errors = edge_distances(predicted, edges)
+    assert errors == pytest.approx(slow_errors(predicted, edges))
+    assert tuple(errors) == BOUNDARIES
 
 
 @pytest.mark.parametrize(("right", "acc", "comp"), [(0, 0.0, 0.0), (3, 1.69, 1.69), (12, 0.62, 6.76)])
 def test_an_outline_moved_to_the_side(right, acc, comp):
-    found = edge_distances(outline(180, 140, right), outline(180, 140))
-    assert (found["dbe_acc"], found["dbe_comp"]) == pytest.approx((acc, comp), abs=0.006)
+    errors = edge_distances(outline(180, 140, right), outline(180, 140))
+    assert (errors["dbe_acc"], errors["dbe_comp"]) == pytest.approx((acc, comp), abs=0.006)
 
 
 def test_the_outline_by_hand():
     # 2 * 180 + 2 * 138 = 636 pixels; the 178 between the corners of each upright side lie 3 from the other's level
     # sides or its upright one; of a level side only the ends, the corners among them, lie 3, 2 and 1 away
-    found = edge_distances(outline(180, 140, 3), outline(180, 140))
+    errors = edge_distances(outline(180, 140, 3), outline(180, 140))
     uprights = sum(min(3, row) for row in range(90)) * 4  # left and right side, each from both ends
     # the side moved inside comes near a level side at its ends; the one outside only at 3 pixels from the corner
     inside = 2 * sum(min(3, row) for row in range(90))
     outside = 2 * 90 * 3
     ends = 2 * (1 + 2)
     assert uprights == 2 * inside
-    assert found["dbe_acc"] == pytest.approx((inside + outside + ends) / 636)
-    assert found["dbe_acc"] == found["dbe_comp"] == found["dbe_comp_truncated"]
+    assert errors["dbe_acc"] == pytest.approx((inside + outside + ends) / 636)
+    assert errors["dbe_acc"] == errors["dbe_comp"] == errors["dbe_comp_truncated"]
 
 
 def test_a_perfect_prediction_has_no_error():
@@ -84,8 +84,8 @@ def test_a_perfect_prediction_has_no_error():
 
 
 def test_the_accuracy_does_not_see_far_edges_and_v09_has_no_bound():
-    found = edge_distances(outline(60, 60, 150), outline(60, 60) | outline(60, 60, 145))
-    assert found["dbe_comp"] > FARTHEST >= found["dbe_comp_directed_truncated"]
+    errors = edge_distances(outline(60, 60, 150), outline(60, 60) | outline(60, 60, 145))
+    assert errors["dbe_comp"] > FARTHEST >= errors["dbe_comp_directed_truncated"]
     far = edge_distances(outline(60, 60, 150) | outline(20, 20), outline(60, 60, 150))
     assert far["dbe_acc"] == 0 < far["dbe_comp_truncated"] <= FARTHEST
 
@@ -102,12 +102,12 @@ def test_scale_and_shift_change_nothing():
     np.testing.assert_array_equal(predicted_edges(7 * step() + 3), edges)
 
 
-def test_both_ways_is_symmetric():
+def test_the_truncated_error_is_symmetric():
     a, b = outline(50, 40, 4), outline(50, 40)
     assert edge_distances(a, b)["dbe_comp_truncated"] == edge_distances(b, a)["dbe_comp_truncated"]
 
 
-def test_what_is_degenerate():
+def test_degenerate_edges():
     nowhere = np.zeros((120, 160), bool)
     assert all(math.isnan(value) for value in boundary_errors(step(), nowhere).values())
     assert set(boundary_errors(np.full((120, 160), 3.0), predicted_edges(step())).values()) == {FARTHEST}
@@ -121,7 +121,7 @@ def test_higher_thresholds_find_fewer_edges():
     assert predicted_edges(soft, (0.45, 0.5)).sum() < predicted_edges(soft, (0.0, 0.0)).sum()
 
 
-def test_bad_input_is_one_line():
+def test_invalid_input_is_a_one_line_error():
     with pytest.raises(DataError, match=r"0 <= low <= high, found 0\.3 and 0\.1"):
         predicted_edges(step(), (0.3, 0.1))
     with pytest.raises(DataError, match=r"prediction's size \(120, 160\), found \(2, 2\)"):
@@ -175,17 +175,17 @@ def authors_errors(predicted, depth, mask, normal):
 def test_against_the_authors_own_axes_and_pixels_from_one():
     depth, planes, _ = room()
     predicted = depth * np.exp(np.random.default_rng(0).normal(0, 0.05, depth.shape)) + 0.1 * rays()[0]
-    found = plane_scores(predicted)
+    errors = plane_scores(predicted)
     for kind, mask, normal in (("wall", planes[0] > 0, WALL), ("floor", planes[2] > 0, FLOOR)):
         expected = authors_errors(predicted, depth, mask, normal)
-        assert tuple(found.loc[kind, ["pe_plan", "pe_orie"]]) == pytest.approx(expected, rel=1e-6)
+        assert tuple(errors.loc[kind, ["pe_plan", "pe_orie"]]) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1.0, 3.0, 0.01])
 def test_a_perfect_prediction_has_no_error_whatever_its_scale(factor):
-    found = plane_scores(factor * room()[0])
-    assert list(found.index) == ["wall", "floor"]
-    np.testing.assert_allclose(found[["pe_plan", "pe_orie"]], 0, atol=1e-5)
+    errors = plane_scores(factor * room()[0])
+    assert list(errors.index) == ["wall", "floor"]
+    np.testing.assert_allclose(errors[["pe_plan", "pe_orie"]], 0, atol=1e-5)
 
 
 def facing():
@@ -199,19 +199,19 @@ def facing():
 def test_two_centimetres_of_noise_are_two_centimetres():
     depth, planes, normals = facing()
     noise = 0.02 * np.random.default_rng(1).choice([-1.0, 1.0], depth.shape)
-    found = plane_errors(depth + noise, depth, planes, normals, K)
+    errors = plane_errors(depth + noise, depth, planes, normals, K)
     # the median of two values is one of them, and scales by half a per cent
-    assert found["pe_plan"].item() == pytest.approx(2.00, rel=0.01)
-    assert found["pe_orie"].item() < 0.2
+    assert errors["pe_plan"].item() == pytest.approx(2.00, rel=0.01)
+    assert errors["pe_orie"].item() < 0.2
 
 
 def test_a_tilt_of_five_per_cent_is_its_angle():
     depth, planes, normals = facing()
     tilted = 4 / (1 - 0.05 * rays()[0])  # the plane z = 4 + 0.05 x
-    found = plane_errors(tilted, depth, planes, normals, K)
-    assert found["pe_orie"].item() == pytest.approx(np.degrees(np.arctan(0.05)), abs=1e-6)
-    assert found["pe_orie"].item() == pytest.approx(2.86, abs=0.01)
-    assert found["pe_plan"].item() == pytest.approx(0, abs=1e-6)
+    errors = plane_errors(tilted, depth, planes, normals, K)
+    assert errors["pe_orie"].item() == pytest.approx(np.degrees(np.arctan(0.05)), abs=1e-6)
+    assert errors["pe_orie"].item() == pytest.approx(2.86, abs=0.01)
+    assert errors["pe_plan"].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_sign_of_a_normal_does_not_matter():
@@ -230,16 +230,16 @@ def test_planes_that_do_not_count():
     assert list(plane_errors(depth, depth, planes, normals, K)["number"]) == [2]
 
 
-def test_a_plane_that_was_not_measured_says_nothing():
+def test_a_plane_that_was_not_measured_is_nan():
     depth, planes, normals = facing()
-    found = plane_errors(depth, np.zeros_like(depth), planes, normals, K)
-    assert found["pixels"].item() == 0
-    assert found[["pe_plan", "pe_orie"]].isna().all(axis=None)
+    errors = plane_errors(depth, np.zeros_like(depth), planes, normals, K)
+    assert errors["pixels"].item() == 0
+    assert errors[["pe_plan", "pe_orie"]].isna().all(axis=None)
     line = np.where(np.arange(HEIGHT)[:, None] == 5, depth, 0)  # one row of points spans no plane
     assert plane_errors(depth, line, planes, normals, K)[["pe_plan", "pe_orie"]].isna().all(axis=None)
 
 
-def test_a_size_that_differs_is_one_line():
+def test_a_size_that_differs_is_a_one_line_error():
     depth, planes, normals = facing()
     with pytest.raises(DataError, match=r"of the depth's size \(48, 64\), found .* and \(2, 2\)"):
         plane_errors(np.ones((2, 2)), depth, planes, normals, K)

@@ -48,7 +48,7 @@ def rooms(monkeypatch):
     monkeypatch.setitem(DATASETS, "rooms", Rooms)
 
 
-def test_kept_predictions_are_exact(tmp_path):
+def test_saved_predictions_are_exact(tmp_path):
     depth = np.random.default_rng(0).random((5, 7)).astype(np.float32)
     path = save_prediction(tmp_path / "kept", IMAGES[0], depth)
     assert path == prediction_path(tmp_path / "kept", IMAGES[0])
@@ -60,7 +60,7 @@ def test_kept_predictions_are_exact(tmp_path):
     assert note["model"] == {"hash": "ab"}
 
 
-def test_predictions_that_are_not_there_are_one_line(tmp_path):
+def test_missing_predictions_are_one_line_errors(tmp_path):
     with pytest.raises(DataError, match=r"expected the saved prediction of 'a/b' at .*a__b\.npz, found .*--keep"):
         read_prediction(tmp_path, "a/b")
     prediction_path(tmp_path, "a").write_bytes(b"PK\x03\x04 no archive")
@@ -82,7 +82,7 @@ def test_images_from_the_best_to_the_worst():
 
 
 @pytest.mark.parametrize("scaling", ["none", "median", "affine"])
-def test_what_is_shown_is_what_was_scored(model, tmp_path, scaling):
+def test_panels_show_what_was_scored(model, tmp_path, scaling):
     scores = evaluate(model, "rooms:x", device="cpu", scaling=scaling, cap=(0.5, np.inf), keep=tmp_path, num=4)
     rules = DepthProtocol.from_recorded(scores.settings)
     names = representative_images(scores, 4)
@@ -98,7 +98,7 @@ def test_what_is_shown_is_what_was_scored(model, tmp_path, scaling):
         np.testing.assert_array_equal(row.edges["last"], predicted_edges(row.predictions["again"]))
 
 
-def test_what_cannot_be_shown_is_one_line(tmp_path):
+def test_images_that_cannot_be_shown_are_one_line_errors(tmp_path):
     rules = DepthProtocol(scaling="none").for_dataset("")
     with pytest.raises(UnknownNameError, match=r"no image 'rooms/9\.png'; did you mean"):
         depth_rows("rooms:x", {"a": tmp_path}, ["rooms/9.png"], rules)
@@ -110,11 +110,11 @@ def test_what_cannot_be_shown_is_one_line(tmp_path):
 
 
 def test_labels_are_shown_as_they_were_scored(segmenter, tmp_path):
-    found = evaluate(segmenter, Blocks((60, 90)), device="cpu", keep=tmp_path)
-    names = representative_images(found, 3)
-    own = found.table().loc[names, "miou"].to_numpy()
+    scores = evaluate(segmenter, Blocks((60, 90)), device="cpu", keep=tmp_path)
+    names = representative_images(scores, 3)
+    own = scores.table().loc[names, "miou"].to_numpy()
     assert (np.diff(own) <= 0).all()
-    assert own[0] == found.table()["miou"].max()
+    assert own[0] == scores.table()["miou"].max()
     panel = label_rows(Blocks((60, 90)), {"none": tmp_path}, names)
     assert [row.name for row in panel.rows] == names
     assert tuple(panel.names) == NAMES

@@ -19,12 +19,12 @@ def test_each_dataset_has_its_usual_rules():
 
 def test_an_affine_prediction_is_the_truth_after_alignment():
     depth = 1 + 4 * torch.rand(1, 9, 12, generator=torch.Generator().manual_seed(0))
-    found = {
+    scores = {
         scaling: image_scores(0.2 * depth + 3, {"depth": depth}, DepthProtocol(scaling=scaling).for_dataset(""), "a")
         for scaling in ("none", "median", "affine")
     }
-    assert found["affine"]["abs_rel"] == pytest.approx(0, abs=1e-5)
-    assert min(found["none"]["abs_rel"], found["median"]["abs_rel"]) > 0.1
+    assert scores["affine"]["abs_rel"] == pytest.approx(0, abs=1e-5)
+    assert min(scores["none"]["abs_rel"], scores["median"]["abs_rel"]) > 0.1
 
 
 def test_predictions_not_above_zero_are_raised_and_counted():
@@ -33,9 +33,9 @@ def test_predictions_not_above_zero_are_raised_and_counted():
     predicted = depth.clone()
     predicted[0, 0, 0] = predicted[0, 1, :2] = -1.0  # the first is not measured, and does not count
     rules = DepthProtocol(scaling="none").for_dataset("")
-    found = image_scores(predicted, {"depth": depth}, rules, "a")
-    assert found["floored"] == 2
-    assert found["abs_rel"] == pytest.approx(2 * (2 - 1e-3) / 2 / 15)
+    scores = image_scores(predicted, {"depth": depth}, rules, "a")
+    assert scores["floored"] == 2
+    assert scores["abs_rel"] == pytest.approx(2 * (2 - 1e-3) / 2 / 15)
     with pytest.raises(CheckpointError, match="a: expected depth above 0 to scale, found a median of -3"):
         image_scores(
             -3 * torch.ones_like(depth), {"depth": depth}, DepthProtocol(scaling="median").for_dataset(""), "a"

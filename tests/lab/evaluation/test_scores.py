@@ -47,11 +47,11 @@ def test_means_are_over_the_images_that_have_a_value(scores):
     assert scores.means()["abs_rel"] == pytest.approx(0.3)
     assert scores.means()["abs_rel_median"] == pytest.approx((1 / 3 + 0.1) / 2)
     assert np.isnan(scores.means()["dbe_acc"])
-    found = scores.intervals()
-    assert list(found.columns) == ["value", "low", "high", "num"]
-    assert found["num"].to_dict() == dict(zip(scores.table, [3, 2, 2, 2, 0, 3, 3], strict=True))
-    pd.testing.assert_series_equal(found["value"], scores.means(), check_names=False)
-    assert 0.1 <= found.loc["abs_rel", "low"] < 0.3 < found.loc["abs_rel", "high"] <= 0.6
+    intervals = scores.intervals()
+    assert list(intervals.columns) == ["value", "low", "high", "num"]
+    assert intervals["num"].to_dict() == dict(zip(scores.table, [3, 2, 2, 2, 0, 3, 3], strict=True))
+    pd.testing.assert_series_equal(intervals["value"], scores.means(), check_names=False)
+    assert 0.1 <= intervals.loc["abs_rel", "low"] < 0.3 < intervals.loc["abs_rel", "high"] <= 0.6
     wide, narrow = (scores.intervals(level).loc["abs_rel"] for level in (0.95, 0.5))
     assert wide["low"] <= narrow["low"] < narrow["high"] <= wide["high"]
 
@@ -79,16 +79,16 @@ def test_the_csv_is_a_row_for_each_image(scores, tmp_path):
     pd.testing.assert_frame_equal(read, scores.table, check_names=False)
 
 
-def test_a_terminal_is_told_what_was_scored_and_how(scores):
-    said = scores.summary()
-    assert "a.safetensors (resnet18, task depth)" in said
-    assert "3 images from ibims1:ibims, no crop, not scaled" in said
-    assert "over all planes, as iBims-1's authors average: pe_plan 2.75 cm, pe_orie 17.50 deg" in said
-    assert "7 valid pixels were predicted below 0.001 m" in said
-    rows = {line.split()[0] for line in said.splitlines() if line}
+def test_the_summary_names_what_was_scored_and_how(scores):
+    text = scores.summary()
+    assert "a.safetensors (resnet18, task depth)" in text
+    assert "3 images from ibims1:ibims, no crop, not scaled" in text
+    assert "over all planes, as iBims-1's authors average: pe_plan 2.75 cm, pe_orie 17.50 deg" in text
+    assert "7 valid pixels were predicted below 0.001 m" in text
+    rows = {line.split()[0] for line in text.splitlines() if line}
     assert {"abs_rel", "abs_rel_median", "pe_plan"} <= rows
     assert not rows & set(COUNTS)
-    assert said in repr(scores)
+    assert text in repr(scores)
 
 
 def test_every_measure_is_described():
@@ -98,7 +98,7 @@ def test_every_measure_is_described():
     assert describe_measure("something").better == ""
 
 
-def test_files_that_are_no_scores_are_one_line(scores, tmp_path):
+def test_files_without_scores_are_one_line_errors(scores, tmp_path):
     with pytest.raises(DataError, match=r"saved as \.json or \.csv, found '\.txt'"):
         scores.save(tmp_path / "scores.txt")
     with pytest.raises(DataError, match=r"expected a scores\.json of `ckaprobe evaluate` at .*none\.json, found"):

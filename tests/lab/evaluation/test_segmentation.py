@@ -39,7 +39,7 @@ def slow(predicted, labels, classes):
 
 @theorem
 @given(st.integers(0, 2**16), st.integers(0, 4), st.integers(1, 9))
-def test_counts_are_those_of_a_slow_loop(seed, num, classes):
+def test_counts_equal_a_slow_loop(seed, num, classes):
     predicted, labels = drawn(seed, num, classes)
     confusion = confusion_matrices(predicted, labels, classes)
     assert confusion.dtype == torch.int64
@@ -48,14 +48,14 @@ def test_counts_are_those_of_a_slow_loop(seed, num, classes):
 
 @theorem
 @given(st.integers(0, 2**16))
-def test_values_are_those_of_sets_of_pixels(seed):
+def test_values_equal_those_of_sets_of_pixels(seed):
     predicted, labels = drawn(seed, used=4)
     summed = confusion_matrices(predicted, labels, CLASSES).sum(0)
     union = intersection_over_union(summed)
     counted = labels != IGNORE
     for number in range(CLASSES):
-        truth, found = (labels == number) & counted, (predicted == number) & counted
-        expected = (truth & found).sum() / (truth | found).sum()
+        truth, predicted_pixels = (labels == number) & counted, (predicted == number) & counted
+        expected = (truth & predicted_pixels).sum() / (truth | predicted_pixels).sum()
         assert union[number] == pytest.approx(expected.item(), abs=1e-7, nan_ok=True)
     right = (predicted == labels)[counted].double().mean()
     assert pixel_accuracy(summed).item() == pytest.approx(right.item(), abs=1e-12)
@@ -65,14 +65,14 @@ def test_values_are_those_of_sets_of_pixels(seed):
 def test_torchmetrics_gives_the_same(used):
     predicted, labels = drawn(3, used=used)
     summed = confusion_matrices(predicted, labels, CLASSES).sum(0)
-    ours = intersection_over_union(summed).float()
+    iou = intersection_over_union(summed).float()
     macro = MulticlassJaccardIndex(CLASSES, ignore_index=IGNORE, average="macro")(predicted, labels)
     micro = MulticlassAccuracy(CLASSES, ignore_index=IGNORE, average="micro")(predicted, labels)
     each = MulticlassJaccardIndex(CLASSES, ignore_index=IGNORE, average="none")(predicted, labels)
     torch.testing.assert_close(mean_iou(summed).float(), macro)
     torch.testing.assert_close(pixel_accuracy(summed).float(), micro)
-    torch.testing.assert_close(ours.nan_to_num(0.0), each)  # theirs says 0 of a class that is not there
-    assert ours.isnan().sum() == CLASSES - used
+    torch.testing.assert_close(iou.nan_to_num(0.0), each)  # theirs says 0 of a class that is not there
+    assert iou.isnan().sum() == CLASSES - used
 
 
 @theorem
@@ -93,8 +93,8 @@ def test_names_of_classes_do_not_matter(seed, order):
     renamed = torch.tensor([*order, *[IGNORE] * (IGNORE + 1 - CLASSES)])
     before = confusion_matrices(predicted, labels, CLASSES).sum(0)
     after = confusion_matrices(renamed[predicted], renamed[labels], CLASSES).sum(0)
-    moved = intersection_over_union(after)[list(order)]
-    torch.testing.assert_close(moved, intersection_over_union(before), equal_nan=True, rtol=0, atol=0)
+    renamed_iou = intersection_over_union(after)[list(order)]
+    torch.testing.assert_close(renamed_iou, intersection_over_union(before), equal_nan=True, rtol=0, atol=0)
     torch.testing.assert_close(mean_iou(after), mean_iou(before), rtol=1e-12, atol=0)
     assert pixel_accuracy(after) == pixel_accuracy(before)
 
@@ -104,10 +104,10 @@ def test_truth_predicted_is_perfect_and_ignored_pixels_say_nothing():
     perfect = confusion_matrices(labels.where(labels != IGNORE, 0), labels, CLASSES)
     assert mean_iou(perfect).eq(1).all()
     assert pixel_accuracy(perfect).eq(1).all()
-    silent = confusion_matrices(labels, torch.full_like(labels, IGNORE), CLASSES)  # even 255 predicted: it is not read
-    assert silent.sum() == 0
-    assert mean_iou(silent).isnan().all()
-    assert pixel_accuracy(silent).isnan().all()
+    unlabelled = confusion_matrices(labels, torch.full_like(labels, IGNORE), CLASSES)  # predictions of 255 too
+    assert unlabelled.sum() == 0
+    assert mean_iou(unlabelled).isnan().all()
+    assert pixel_accuracy(unlabelled).isnan().all()
 
 
 def test_by_hand():
@@ -139,11 +139,11 @@ def test_the_mean_over_images_is_another_number():
 def test_any_small_whole_type_and_any_device(device):
     predicted, labels = drawn(5)
     expected = slow(predicted, labels, CLASSES)
-    found = confusion_matrices(predicted.to(device, torch.uint8), labels.to(device, torch.int32), CLASSES)
-    assert torch.equal(found.cpu(), expected)
+    predicted_pixels = confusion_matrices(predicted.to(device, torch.uint8), labels.to(device, torch.int32), CLASSES)
+    assert torch.equal(predicted_pixels.cpu(), expected)
 
 
-def test_bad_input_is_told_in_one_line():
+def test_invalid_input_is_a_one_line_error():
     labels = torch.zeros(1, 2, 2, dtype=torch.int64)
     with pytest.raises(DataError, match=r"found \(1, 2, 3\) and \(1, 2, 2\)"):
         confusion_matrices(torch.zeros(1, 2, 3, dtype=torch.int64), labels, 2)

@@ -38,13 +38,13 @@ def test_whole_by_a_loop():
     expected = torch.zeros(8, 13)
     for row in range(8):
         for column in range(13):
-            seen = []
+            inputs = []
             for start in (0, 5):
                 if start <= column < start + 8:
                     straight = image[0, :, row, column].mean() + (column - start)
                     mirrored = image[0, :, row, column].mean() + (7 - (column - start))
-                    seen.append((straight + mirrored) / 2)
-            expected[row, column] = sum(seen) / len(seen)
+                    inputs.append((straight + mirrored) / 2)
+            expected[row, column] = sum(inputs) / len(inputs)
     torch.testing.assert_close(predict_whole(predict, image, (8, 8))[0, 0], expected)
     straight = predict_whole(predict, image, (8, 8), flip_test=False)[0, 0]
     assert (straight - expected).abs().max() > 1
@@ -74,20 +74,20 @@ def test_feathered_windows_leave_no_seam():
 
 
 def test_squeezed_whole_a_network_sees_every_pixel_once():
-    seen = []
+    inputs = []
     image = torch.rand(1, 3, 16, 40)
 
     def predict(windows):
-        seen.append(windows)
+        inputs.append(windows)
         return windows[:, :1]
 
     depth = predict_whole(predict, image, (8, 8), crops=0, flip_test=False)
-    assert [tuple(windows.shape) for windows in seen] == [(1, 3, 8, 8)]
+    assert [tuple(windows.shape) for windows in inputs] == [(1, 3, 8, 8)]
     assert depth.shape == (1, 1, 16, 40)
-    assert seen[0].mean().item() == pytest.approx(image.mean().item(), abs=0.03)
+    assert inputs[0].mean().item() == pytest.approx(image.mean().item(), abs=0.03)
 
 
-def test_what_predict_must_give_is_said():
+def test_a_wrong_prediction_or_number_of_crops_is_an_error():
     with pytest.raises(RecipeError, match=r"shape \(2, 1, 8, 8\) from the task's `predict`, found \(2, 3, 8, 8\)"):
         predict_whole(lambda windows: windows, torch.rand(1, 3, 8, 8), (8, 8))
     with pytest.raises(RecipeError, match="a number of crops, or 0 for the whole image squeezed, found -1"):

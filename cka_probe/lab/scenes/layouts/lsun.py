@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from hashlib import sha1
 from pathlib import Path
 
-import lmdb
 import numpy as np
 from PIL import Image
 
@@ -45,6 +44,8 @@ def finish(written: Iterable[Written], place: Place) -> None:
 
 def _put_together(folder: Path, place: Place) -> None:
     """Write one database of the files in a folder."""
+    import lmdb  # only this layout needs the extra
+
     growing, done = place.parts / f"{folder.name}.growing", place.tree / folder.name
     for path in (growing, done):
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted run left

@@ -14,9 +14,8 @@ The labels, cam.txt and poses.txt are ours: the original has no place for them.
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,9 @@ from cka_probe.images.classes import NYU13
 from cka_probe.lab.scenes.layouts.files import counted, write_depth, write_image, write_mat, write_matrix, write_text
 from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, write_lists
 from cka_probe.lab.scenes.scene import View
+
+if TYPE_CHECKING:
+    import h5py
 
 MILLIMETRE = 0.001
 
@@ -137,6 +139,8 @@ def _texts(said: dict, frame: int) -> tuple[str, ...]:
 
 def _write_labelled(path: Path, frames: list[Path], texts: dict[str, list[str]]) -> None:
     """Write the large file of the parts of its frames."""
+    import h5py  # only this layout needs the extra
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w", userblock_size=_USERBLOCK) as file:
         for number, arrays in enumerate(map(_loaded, frames)):
@@ -165,8 +169,10 @@ def _names() -> Iterator[str]:
         yield known.get(label, f"unused {label}")
 
 
-def _write_cells(file: h5py.File, name: str, texts: list[str]) -> None:
+def _write_cells(file: "h5py.File", name: str, texts: list[str]) -> None:
     """Write a cell array of strings: references to arrays of UTF-16."""
+    import h5py
+
     refs = file.require_group("#refs#")
     cells = np.empty((1, len(texts)), h5py.ref_dtype)
     for place, text in enumerate(texts):
