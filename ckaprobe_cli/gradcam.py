@@ -84,8 +84,7 @@ def gradcam(
         class_names = [name.strip() for name in classes.split(",")] if classes else []
         panel = panel_of(result, drawn, getattr(dataset, "classes", None), class_names, signed=signed)
         paths += save(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue, dpi=DPI)
-    typer.echo("
-".join(map(str, paths)))
+    typer.echo("\n".join(map(str, paths)))
 
 
 def _by_name(checkpoints: list[str], names: str | None) -> dict[str, str]:
