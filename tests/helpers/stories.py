@@ -1,13 +1,14 @@
 """Two frames of a scene and the way from one to the other, as tensors: what tests of geometry start from."""
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cka_probe.lab import geometry
-from cka_probe.lab.scenes import Scene, View, see
+from cka_probe.lab.scenes import SCENES, Scene, View, see
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,13 @@ def holds(story: Story, patch: int = 8, noise: float = 0.0) -> float:
     whole = torch.nn.functional.avg_pool2d(seen, patch) > 0.8
     best = errors[0] < torch.stack(errors[1:]).amin(0)
     return float(best[whole].double().mean())
+
+
+def fingerprints():
+    """Return a hash of every array of a view, by kind."""
+    hashes = {}
+    for kind, make in SCENES.items():
+        view = see(make(5, 3, 2), 0, (48, 64), partner=True, flow=True)
+        arrays = [value for value in vars(view).values() if isinstance(value, np.ndarray)]
+        hashes[kind] = sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+    return hashes

@@ -5,14 +5,12 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.paths import ROOT
-from helpers.stories import agreement, depth_of, gain, holds, tell
+from helpers.stories import agreement, depth_of, fingerprints, gain, holds, tell
 
 from cka_probe.lab import geometry
 from cka_probe.lab.scenes import SCENES, see, views
@@ -204,22 +202,11 @@ def test_a_seed_and_an_index_make_one_scene_and_others_another(kind):
         assert np.abs(see(other, 1, SIZE).image.astype(int) - first.image).mean() > 5
 
 
-def fingerprints():
-    """Return a hash of every array of a view, by kind."""
-    found = {}
-    for kind, make in SCENES.items():
-        view = see(make(5, 3, 2), 0, (48, 64), partner=True, flow=True)
-        arrays = [value for value in vars(view).values() if isinstance(value, np.ndarray)]
-        found[kind] = sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
-    return found
-
-
 def test_another_process_sees_the_same():
-    code = "import json, test_views; print(json.dumps(test_views.fingerprints()))"
+    code = "import json; from helpers.stories import fingerprints; print(json.dumps(fingerprints()))"
     seed = {"PYTHONHASHSEED": "123"}  # sets and hashes in another order
     run = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
         env=os.environ | seed | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
         capture_output=True,
         check=True,

@@ -3,57 +3,21 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
 from helpers.paths import ROOT
+from helpers.trainers import DEPTHS, backbone_of, stage_of, trainer_of
 
 from cka_probe.errors import OutOfMemoryError, RecipeError
 from cka_probe.lab.tasks.masked import Masked
 from cka_probe.lab.training.optimizer import depths, parameter_groups
-from cka_probe.lab.training.recipe import Stage
 from cka_probe.lab.training.run import default_workers
-from cka_probe.lab.training.sampling import Samples
-from cka_probe.lab.training.start import drop_paths, seeded
-from cka_probe.lab.training.trainer import Objective, Trainer
+from cka_probe.lab.training.start import drop_paths
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
-
-DEPTHS = {"swinv2_micro": {"depths": (1, 1, 2, 1)}, "resnet18": {}}
-
-
-class Drawn(Samples):
-    """Eight images of nothing in particular."""
-
-    def __init__(self, count=8):
-        self.count = count
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        return {"image": torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(index))}
-
-
-def backbone_of(name):
-    return Backbone(seeded(lambda: ARCHITECTURES[name].build(size=64, **DEPTHS[name]), 0), size=64)
-
-
-def stage_of(**keys):
-    return Stage(**{"name": "masked", "task": "masked", "data": ("memory",), "steps": 3, "batch": 8, "lr": 1e-3,
-                    "size": 64, "log_every": 1, "options": {"cell": 16}} | keys)  # fmt: skip
-
-
-def trainer_of(folder, **keys):
-    folder.mkdir(exist_ok=True)
-    stage = stage_of(**keys)
-    backbone, task = backbone_of("swinv2_micro"), stage.build_task()
-    drop_paths(backbone.model, stage.drop_path)
-    objective = Objective(backbone.train(), seeded(lambda: task.head(backbone), 1).train(), task)
-    return Trainer(stage, 0, objective, (Drawn(), Drawn(0)), Accelerator(cpu=True), folder)
 
 
 def trained(folder, **keys):
@@ -244,8 +208,8 @@ PARTS = """
 import sys
 from pathlib import Path
 import torch
-sys.path[:0] = sys.argv[1].split(":")
-from test_steps import Drawn, trainer_of
+sys.path.insert(0, sys.argv[1])
+from helpers.trainers import trainer_of
 trainer = trainer_of(Path(sys.argv[2]), accumulate=2)
 trainer.run()
 if trainer.accelerator.is_main_process:
@@ -260,7 +224,7 @@ def test_two_processes_in_parts_do_what_one_does_whole(tmp_path):
     (tmp_path / "run.py").write_text(PARTS)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     done = subprocess.run(
-        [*command, str(tmp_path / "run.py"), f"{Path(__file__).parent}:{ROOT / 'tests'}", str(tmp_path / "two")],
+        [*command, str(tmp_path / "run.py"), str(ROOT / "tests"), str(tmp_path / "two")],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,44 @@
+"""Trainers of a small masked autoencoder on random images, for tests in this process and in others."""
+
+import torch
+from accelerate import Accelerator
+
+from cka_probe.lab.training.recipe import Stage
+from cka_probe.lab.training.sampling import Samples
+from cka_probe.lab.training.start import drop_paths, seeded
+from cka_probe.lab.training.trainer import Objective, Trainer
+from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.backbone import Backbone
+
+DEPTHS = {"swinv2_micro": {"depths": (1, 1, 2, 1)}, "resnet18": {}}
+
+
+class DrawnSamples(Samples):
+    """Random images."""
+
+    def __init__(self, count=8):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return {"image": torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(index))}
+
+
+def backbone_of(name):
+    return Backbone(seeded(lambda: ARCHITECTURES[name].build(size=64, **DEPTHS[name]), 0), size=64)
+
+
+def stage_of(**keys):
+    return Stage(**{"name": "masked", "task": "masked", "data": ("memory",), "steps": 3, "batch": 8, "lr": 1e-3,
+                    "size": 64, "log_every": 1, "options": {"cell": 16}} | keys)  # fmt: skip
+
+
+def trainer_of(folder, **keys):
+    folder.mkdir(exist_ok=True)
+    stage = stage_of(**keys)
+    backbone, task = backbone_of("swinv2_micro"), stage.build_task()
+    drop_paths(backbone.model, stage.drop_path)
+    objective = Objective(backbone.train(), seeded(lambda: task.head(backbone), 1).train(), task)
+    return Trainer(stage, 0, objective, (DrawnSamples(), DrawnSamples(0)), Accelerator(cpu=True), folder)
