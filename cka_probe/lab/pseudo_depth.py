@@ -9,7 +9,7 @@ A teacher receives the whole image, scaled to its input size, as in its evaluati
 image's aspect ratio predict in sliding windows (`tasks.sliding_window`).
 
 Models trained on disparity (DPT, Depth Anything) predict it up to scale and shift, and its inverse depends on the
-shift. The shift is chosen such that the farthest point of each image is `FARTHEST` times as far as the nearest,
+shift. The shift is such that the farthest point of each image is `FARTHEST` times as far as the nearest,
 
     q = (disparity - min) / (max - min),    depth = 1 / (1 / FARTHEST + (1 - 1 / FARTHEST) q)
 
@@ -64,15 +64,15 @@ TASKS_OF_DEPTH = ("teacher", "depth", "geometric", "pseudo_depth")
 TRANSFORMERS = "transformers:"
 
 BY_KIND = {"dpt": "disparity", "glpn": "depth", "zoedepth": "depth", "depth_pro": "depth"}
-"""What models of transformers give, by their kind; of Depth Anything the configuration says it."""
+"""The quantity that models of transformers predict, by type; that of Depth Anything is in its configuration."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something that takes images for depth.
+    """A model that predicts depth.
 
     Attributes:
-        note: What it is, in a form that can be written down; equal notes, equal depth.
+        note: Description of the source as JSON; sources with equal notes predict equal depth.
         depth: Images (3, H, W) float32 in [0, 1] to depth up to scale and shift, (H, W) float32 each, on the CPU;
             larger is farther.
     """
@@ -82,34 +82,34 @@ class Source:
 
 
 def open_source(reference: str | Path, *, gives: str = "", device: str = "auto") -> Source:
-    """Return the source that a string means.
+    """Return the source of a reference.
 
     Args:
-        reference: A checkpoint of ours, or `transformers:NAME_OR_PATH`.
-        gives: "depth" or "disparity", for a model of transformers whose kind does not tell; "" asks the model.
+        reference: A checkpoint of ckaprobe, or `transformers:NAME_OR_PATH`.
+        gives: "depth" or "disparity", for a model of transformers whose type does not determine it.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
-        CheckpointError: There is no such model, or it gives no depth.
-        DataError: `gives` is something else, or is needed, or is said of a checkpoint of ours.
-        DeviceError: The device is not here.
+        CheckpointError: There is no such model, or it does not predict depth.
+        DataError: `gives` is invalid, missing, or set for a checkpoint of ckaprobe.
+        DeviceError: The device is not available.
     """
     if gives and gives not in GIVES:
-        raise DataError(f"expected gives={' or '.join(GIVES)}, found {gives!r}; leave it out to ask the model")
-    where = pick_device(device)
+        raise DataError(f"expected gives={' or '.join(GIVES)}, found {gives!r}; omit it to ask the model")
+    torch_device = pick_device(device)
     if str(reference).startswith(TRANSFORMERS):
-        return _of_transformers(str(reference).removeprefix(TRANSFORMERS), gives, where)
+        return _of_transformers(str(reference).removeprefix(TRANSFORMERS), gives, torch_device)
     if gives:
-        raise DataError(f"gives={gives}: a checkpoint of ours knows what it gives; leave it out")
-    return _of_checkpoint(Path(reference), where)
+        raise DataError(f"gives={gives}: a checkpoint of ckaprobe determines it; omit it")
+    return _of_checkpoint(Path(reference), torch_device)
 
 
 def _of_checkpoint(path: Path, device: torch.device) -> Source:
-    """Return the source that a checkpoint of ours is."""
+    """Return the source of a checkpoint of ckaprobe."""
     if not path.is_file() or not is_ckaprobe_checkpoint(path):
-        found = "another file" if path.is_file() else "nothing"
+        kind = "another file" if path.is_file() else "nothing"
         raise CheckpointError(
-            f"expected a checkpoint of `ckaprobe train` or transformers:NAME_OR_PATH, found {found} at {path}; train a "
+            f"expected a checkpoint of `ckaprobe train` or transformers:NAME_OR_PATH, found {kind} at {path}; train a "
             "stage with task 'teacher'"
         )
     header = read_header(path)
@@ -140,13 +140,13 @@ def _predicted(trained: Trained, predict: Callable, device: torch.device, images
 
 
 def _squeezed(forward: Callable[[Tensor], Tensor], images: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
-    """Return the depth of images, each scaled to the network's size as a whole."""
-    shown = torch.stack([resized({"image": image}, size)["image"] for image in images])
-    return [_at_size(depth, image) for depth, image in zip(forward(shown), images, strict=True)]
+    """Return the depth of images, each scaled to the network's size."""
+    inputs = torch.stack([resized({"image": image}, size)["image"] for image in images])
+    return [_at_size(depth, image) for depth, image in zip(forward(inputs), images, strict=True)]
 
 
 def _in_windows(forward: Callable[[Tensor], Tensor], images: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
-    """Return the depth of images, each seen in windows of its own ratio."""
+    """Return the depth of images, each predicted in sliding windows."""
     return [predict_whole(forward, image[None], size)[0, 0] for image in images]
 
 
@@ -156,7 +156,7 @@ def _at_size(depth: Tensor, image: Tensor) -> Tensor:
 
 
 def _of_transformers(name: str, gives: str, device: torch.device) -> Source:
-    """Return the source that a depth model of transformers is."""
+    """Return the source of a depth model of transformers."""
     try:
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
     except ImportError as error:
@@ -167,12 +167,12 @@ def _of_transformers(name: str, gives: str, device: torch.device) -> Source:
     try:
         processor = AutoImageProcessor.from_pretrained(name)
         model = AutoModelForDepthEstimation.from_pretrained(name).eval().to(device)
-    except Exception as error:  # hubs fail in as many ways as there are networks
+    except Exception as error:  # of many types, as hubs and networks fail
         raise CheckpointError(
-            f"{TRANSFORMERS}{name} could not be had: {str(error).strip().splitlines()[0]}; give a depth-estimation "
+            f"{TRANSFORMERS}{name} could not be loaded: {str(error).strip().splitlines()[0]}; give a depth-estimation "
             "model with its preprocessor_config.json, or a folder of one"
         ) from error
-    gives = gives or said_by(model.config)
+    gives = gives or quantity_of(model.config)
     note = {
         "source": "transformers",
         "architecture": type(model).__name__,
@@ -183,40 +183,40 @@ def _of_transformers(name: str, gives: str, device: torch.device) -> Source:
     return Source(note, partial(_estimated, model, processor, gives))
 
 
-def said_by(config: Any) -> str:
-    """Return what a model of transformers gives, by its configuration.
+def quantity_of(config: Any) -> str:
+    """Return whether a model of transformers predicts "depth" or "disparity", by its configuration.
 
     Raises:
-        DataError: It does not tell.
+        DataError: The configuration does not determine it.
     """
     kind = config.model_type
     if "depth_anything" in kind and hasattr(config, "depth_estimation_type"):
         return {"relative": "disparity", "metric": "depth"}[config.depth_estimation_type]
     if kind not in BY_KIND:
         raise DataError(
-            f"expected a model of which is known whether it gives depth or disparity ({', '.join(BY_KIND)}, "
-            f"depth_anything), found {kind!r}; say --gives depth or --gives disparity"
+            f"expected a model that is known to give depth or disparity ({', '.join(BY_KIND)}, depth_anything), found "
+            f"{kind!r}; set --gives depth or --gives disparity"
         )
     return BY_KIND[kind]
 
 
 @torch.inference_mode()
 def _estimated(model: Any, processor: Any, gives: str, images: Sequence[Tensor]) -> list[Tensor]:
-    """Return the depth of images by a model of transformers; one at a time, for sizes may differ."""
+    """Return the depth of images by a model of transformers, one at a time, as sizes may differ."""
     depths, unpad = [], processor.post_process_depth_estimation
     for image in images:
         size = [tuple(image.shape[-2:])]
         inputs = processor(images=[image], return_tensors="pt", do_rescale=False).to(model.device)
         padded = {"source_sizes": size} if "source_sizes" in inspect.signature(unpad).parameters else {}
         with full_float32(model.device):
-            found = unpad(model(**inputs), target_sizes=size, **padded)[0]["predicted_depth"]
-        found = found.float().cpu().reshape(size[0])
-        depths.append(depth_of_disparity(found) if gives == "disparity" else found)
+            outputs = unpad(model(**inputs), target_sizes=size, **padded)
+        prediction = outputs[0]["predicted_depth"].float().cpu().reshape(size[0])
+        depths.append(depth_of_disparity(prediction) if gives == "disparity" else prediction)
     return depths
 
 
 def depth_of_disparity(disparity: Tensor) -> Tensor:
-    """Return depth, 1 at the nearest point and `FARTHEST` at the farthest, of one image's disparity.
+    """Return depth of one image's disparity, 1 at the nearest point and `FARTHEST` at the farthest.
 
     Args:
         disparity: Any shape, float; up to a scale above 0 and a shift.
@@ -253,95 +253,91 @@ def write_pseudo_depth(
         data: `scdepth:DIR`.
         gives: As `open_source` takes it.
         device: As `open_source` takes it.
-        overwrite: Whether pseudo-depth of other or unknown origin is replaced.
-        progress: Called with the number of images that have pseudo-depth and of all, at the start and after each batch.
+        overwrite: Whether to replace pseudo-depth of another or unknown source.
+        progress: Called with the number of finished images and of all, at the start and after each batch.
 
     Returns:
         The folder of each scene.
 
     Raises:
-        CheckpointError: The source is none, or gives numbers that are none.
+        CheckpointError: The source is invalid, or predicts NaN or infinity.
         DataError: The data is not SC-Depth's, or an image cannot be read.
-        OutputError: Other pseudo-depth stands there, or the place cannot be written to.
+        OutputError: There is other pseudo-depth, or the folder is not writable.
     """
     name, _, root = str(data).partition(":")
     if name != "scdepth" or not root:
-        raise DataError(f"expected scdepth:DIR, found {str(data)!r}; pseudo-depth lies in SC-Depth's folders alone")
+        raise DataError(f"expected scdepth:DIR, found {str(data)!r}; only SC-Depth's folders hold pseudo-depth")
     scenes = [(folder, images_in(folder)) for folder in scene_folders(root)]
     for folder in (folder for folder, images in scenes if not images):
-        raise DataError(f"no images in {folder}: expected frames beside cam.txt; complete the data")
+        raise DataError(f"no images in {folder}: expected frames next to cam.txt; complete the data")
     source = source if isinstance(source, Source) else open_source(source, gives=gives, device=device)
     note = json.dumps({"format": FORMAT} | source.note, indent=1, sort_keys=True) + "\n"
-    waiting = [(folder, images) for folder, images in scenes if not _is_there(folder, images, note, overwrite)]
-    tell, total = progress or _silence, sum(len(images) for _, images in scenes)
-    done = total - sum(len(images) for _, images in waiting)
-    tell(done, total)
-    for folder, images in waiting:
-        with _trouble_in_one_line(folder):
-            for more in _write_scene(folder, images, source, note):
-                done += more
-                tell(done, total)
+    unfinished = [(folder, images) for folder, images in scenes if not _is_finished(folder, images, note, overwrite)]
+    report, total = progress or _silence, sum(len(images) for _, images in scenes)
+    done = total - sum(len(images) for _, images in unfinished)
+    report(done, total)
+    for folder, images in unfinished:
+        with _one_line_errors(folder):
+            for count in _write_scene(folder, images, source, note):
+                done += count
+                report(done, total)
     return [folder / FOLDER for folder, _ in scenes]
 
 
-def _is_there(scene: Path, images: list[Path], note: str, overwrite: bool) -> bool:
-    """Return whether a scene has the pseudo-depth of a note for each image.
+def _is_finished(scene: Path, images: list[Path], note: str, overwrite: bool) -> bool:
+    """Return whether a scene has the pseudo-depth of the source of a note for each image.
 
     Raises:
-        OutputError: It has other pseudo-depth, which may not be replaced.
+        OutputError: It has other pseudo-depth, and `overwrite` is not set.
     """
     folder = scene / FOLDER
     if not folder.exists():
         return False
-    said = folder / NOTE
-    found = said.read_text("utf-8") if said.is_file() else None
-    if found == note:
+    path = folder / NOTE
+    old = path.read_text("utf-8") if path.is_file() else None
+    if old == note:
         return {path.stem for path in folder.glob("*.png")} == {path.stem for path in images}
     if overwrite:
         return False
-    origin = "of unknown origin" if found is None else "of another source"
+    origin = "of unknown origin" if old is None else "of another source"
     raise OutputError(
-        f"expected no {FOLDER} in {scene}, or one of the same source; found one {origin}; say --overwrite to replace it"
+        f"expected no {FOLDER} in {scene}, or one of the same source; found one {origin}; set --overwrite to replace it"
     )
 
 
 def _write_scene(scene: Path, images: list[Path], source: Source, note: str) -> Iterator[int]:
-    """Write what is missing of a scene and put it into its place; yield how many more images are done."""
+    """Write the missing images of a scene and publish it; yield the number of images of each batch."""
     making = scene / MAKING
     if making.exists() and (not (making / NOTE).is_file() or (making / NOTE).read_text("utf-8") != note):
-        shutil.rmtree(making)  # another source's, which never came to an end
+        shutil.rmtree(making)  # an unfinished run of another source
     if not making.exists():
-        with atomic_write(making / NOTE) as beside:
-            beside.write_text(note, "utf-8", newline="\n")
-    wanted = {image: making / f"{image.stem}.png" for image in images}
-    missing = [image for image, path in wanted.items() if not path.exists()]
-    if there := len(images) - len(missing):
-        yield there
+        with atomic_write(making / NOTE) as temporary:
+            temporary.write_text(note, "utf-8", newline="\n")
+    paths = {image: making / f"{image.stem}.png" for image in images}
+    missing = [image for image, path in paths.items() if not path.exists()]
+    if finished := len(images) - len(missing):
+        yield finished
     for first in range(0, len(missing), BATCH):
-        some = missing[first : first + BATCH]
-        for image, depth in zip(some, source.depth([read_image(path) for path in some]), strict=True):
-            _write(wanted[image], depth, image)
-        yield len(some)
-    keep = {making / NOTE, *wanted.values()}
-    for path in making.iterdir():
-        if path not in keep:  # of an image that is gone, or of a run that was killed
-            path.unlink()
+        batch = missing[first : first + BATCH]
+        for image, depth in zip(batch, source.depth([read_image(path) for path in batch]), strict=True):
+            _write(paths[image], depth, image)
+        yield len(batch)
+    for path in set(making.iterdir()) - {making / NOTE, *paths.values()}:
+        path.unlink()  # of an image that was removed, or of a killed run
     _publish(scene)
 
 
 def _write(path: Path, depth: torch.Tensor, image: Path) -> None:
     """Write one image's pseudo-depth."""
     if not depth.isfinite().all():
-        raise CheckpointError(
-            f"{image}: expected depth from the source, found NaN or infinity; its weights are no trained model's"
-        )
+        raise CheckpointError(f"{image}: expected depth from the source, found NaN or infinity; give a trained model")
     plain = standardised(depth[None, None], torch.ones_like(depth, dtype=torch.bool)[None, None])[0, 0]
-    with atomic_write(path) as beside:
-        write_affine_depth(beside, plain.double().numpy())
+    with atomic_write(path) as temporary:
+        write_affine_depth(temporary, plain.double().numpy())
 
 
 def _publish(scene: Path) -> None:
-    """Put a finished folder into its place; whenever this is cut short, the next run can end it."""
+    """Rename a finished folder; if interrupted at any point, the next run can finish it."""
     old = scene / OLD
     if old.exists():
         shutil.rmtree(old)
@@ -353,15 +349,15 @@ def _publish(scene: Path) -> None:
 
 
 @contextmanager
-def _trouble_in_one_line(scene: Path) -> Iterator[None]:
-    """Turn what a disk can do to folders into one line; files have theirs from `replacing`."""
+def _one_line_errors(scene: Path) -> Iterator[None]:
+    """Raise `OutputError` for errors of the disk."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"cannot write pseudo-depth into {scene}: {error.strerror or error}; the same command goes on from here"
+            f"cannot write pseudo-depth into {scene}: {error.strerror or error}; the same command resumes here"
         ) from error
 
 
 def _silence(done: int, total: int | None) -> None:
-    """Progress that nobody watches."""
+    """Report no progress."""

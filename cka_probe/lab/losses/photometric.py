@@ -1,16 +1,16 @@
-"""How unlike two images of one place are, pixel by pixel: colour and structure.
+"""Photometric error between two images, pixel by pixel, from colour and structure.
 
     e = mean_c[ (1 - w) min(|I - I'| / u, 1) + w (1 - SSIM(I, I')) / 2 ],   w = 0.85
 
     SSIM = (2 m m' + C1)(2 s_mm' + C2) / ((m^2 + m'^2 + C1)(s^2 + s'^2 + C2)),   C1 = 0.01^2, C2 = 0.03^2
 
 with means, variances and covariance over a square window (Wang, Bovik, Sheikh & Simoncelli, IEEE TIP 2004; for
-self-supervised depth Godard, Mac Aodha & Brostow, CVPR 2017). SC-Depth's window is 7 x 7 (Bian et al., TPAMI 2022);
-on small images 3 x 3 sees more of what is fine.
+self-supervised depth Godard, Mac Aodha & Brostow, CVPR 2017). SC-Depth uses a window of 7 x 7 (Bian et al., TPAMI
+2022); on small images 3 x 3 preserves more detail.
 
-Images are in [0, 1], for which Wang's constants are meant. SC-Depth instead compares (I - 0.45) / 0.225: there a
-mean can be 0, and SSIM's first factor falls apart next to mid-grey. Only its scale of the colour term is kept, as
-the unit u = 0.225: a difference of 0.225, one standard deviation, is as bad as a colour can get.
+Images are in [0, 1], as Wang's constants assume. SC-Depth instead compares (I - 0.45) / 0.225, where a mean can be 0
+and the first factor of SSIM is unstable near mid-grey. Only its scale of the colour term is used here, as the unit
+u = 0.225: a difference of one standard deviation or more has the maximum colour error.
 """
 
 import torch
@@ -20,24 +20,24 @@ from torch.nn.functional import avg_pool2d, pad
 from cka_probe.errors import DataError
 
 COLOUR_UNIT = 0.225
-"""What a difference of colour, or its slope, is measured in; of images in [0, 1]."""
+"""Unit of a difference or gradient of colour, for images in [0, 1]."""
 
 C1, C2 = 0.01**2, 0.03**2
 
 
 def ssim(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
-    """Return the structural similarity of two images around each pixel and in each channel.
+    """Return the structural similarity of two images at each pixel and in each channel.
 
     Args:
         x: (n, C, H, W) float in [0, 1].
         y: The same.
-        window: Odd side of the square, pixels; beyond the border the image is mirrored.
+        window: Side of the square window in pixels, odd; the border is padded by reflection.
 
     Returns:
-        (n, C, H, W) in [-1, 1]; 1 where the two are equal.
+        (n, C, H, W) in [-1, 1]; 1 where the images are equal.
 
     Raises:
-        DataError: The window is even, or the images are smaller than its half.
+        DataError: The window is even, or half of it is not smaller than the images.
     """
     if window < 1 or window % 2 == 0 or window // 2 >= min(x.shape[-2:]):
         raise DataError(
@@ -52,7 +52,7 @@ def ssim(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
         return avg_pool2d(rows, (window, 1), stride=1)
 
     mean_x, mean_y = mean(x), mean(y)
-    # rounding may make them slightly negative; C2 is ten thousand times that
+    # rounding may make them slightly negative, by a ten-thousandth of C2
     variances = (mean(x * x) - mean_x**2) + (mean(y * y) - mean_y**2)
     covariance = mean(x * y) - mean_x * mean_y
     alike = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
@@ -62,17 +62,17 @@ def ssim(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
 def photometric_error(
     image: Tensor, reconstruction: Tensor, window: int = 7, ssim_weight: float = 0.85, unit: float = COLOUR_UNIT
 ) -> Tensor:
-    """Return how unlike an image and its reconstruction are at each pixel.
+    """Return the photometric error of a reconstruction at each pixel.
 
     Args:
         image: (n, 3, H, W) float in [0, 1].
         reconstruction: The same.
-        window: Of SSIM, pixels.
-        ssim_weight: w; the rest is colour's.
-        unit: u; 1 takes differences in [0, 1] as they are.
+        window: Window of SSIM in pixels.
+        ssim_weight: w; colour has the weight 1 - w.
+        unit: u; 1 uses differences in [0, 1] unscaled.
 
     Returns:
-        (n, 1, H, W) in [0, 1]; 0 where the two are equal.
+        (n, 1, H, W) in [0, 1]; 0 where the images are equal.
     """
     colour = ((image - reconstruction).abs() / unit).clamp(max=1)
     structure = (1 - ssim(image, reconstruction, window)) / 2
@@ -85,7 +85,7 @@ def smoothness(depth: Tensor, image: Tensor, unit: float = COLOUR_UNIT) -> Tenso
     Args:
         depth: (n, 1, H, W), above 0, any unit; H and W at least 2.
         image: (n, 3, H, W) float in [0, 1].
-        unit: u, the slope of colour that counts as an edge.
+        unit: u, the gradient of colour that counts as an edge.
 
     Returns:
         A scalar without unit; 0 for constant depth.
@@ -94,15 +94,15 @@ def smoothness(depth: Tensor, image: Tensor, unit: float = COLOUR_UNIT) -> Tenso
 
 
 def edge_aware_slope(field: Tensor, image: Tensor, unit: float = COLOUR_UNIT) -> Tensor:
-    """Return how much a field changes where its image does not.
+    """Return the mean gradient of a map, weighted down where the image has edges.
 
     Args:
         field: (n, C, H, W), any unit; H and W at least 2.
         image: (n, 3, H, W) float in [0, 1].
-        unit: u, the slope of colour that counts as an edge.
+        unit: u, the gradient of colour that counts as an edge.
 
     Returns:
-        A scalar in the field's unit: L for each of its channels, added up; 0 for a constant field.
+        A scalar in the unit of the map, summed over its channels; 0 for a constant map.
     """
     down, across = _slopes(field)
     image_down, image_across = ((slope.mean(1, keepdim=True) / -unit).exp() for slope in _slopes(image))
@@ -115,20 +115,20 @@ def _slopes(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 NOISE = 1e-5
-"""Standard deviation of what breaks ties between moved and left."""
+"""Standard deviation of the noise that breaks ties between warped and unwarped sources."""
 
 
 def minimum_error(moved: Tensor, left: Tensor | None = None, select: bool = True) -> tuple[Tensor, Tensor]:
-    """Return the error that counts at each pixel, and where no motion at all was the best.
+    """Return the error of each pixel, and the auto-mask of pixels that fit best without motion.
 
     Args:
         moved: (n, S, H, W) float, errors of the warped sources.
-        left: (n, S, H, W), errors of the sources as they are, noise added; `None` switches the auto-mask off.
-        select: Take the minimum over the sources; otherwise their mean.
+        left: (n, S, H, W), errors of the unwarped sources plus noise; None disables the auto-mask.
+        select: Take the minimum over the sources, otherwise the mean.
 
     Returns:
-        The errors (n, 1, H, W), and (n, 1, H, W) bool, True where `left` won: there the error has no gradient for
-        whatever moved the sources.
+        The errors (n, 1, H, W), and (n, 1, H, W) bool, True where `left` is smaller: there the error has no gradient
+        with respect to depth and motion.
     """
     best = _over_sources(moved, select)
     if left is None:

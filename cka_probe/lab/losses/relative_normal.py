@@ -1,24 +1,24 @@
-"""Edge-aware relative normal: how sharply surfaces turn at edges, and how little beside them.
+"""Edge-aware relative normal loss: angles between surface normals on both sides of edges, and next to them.
 
-For pairs of pixels A, B with normals n of the predicted depth and n* of the pseudo-depth,
+For pairs of pixels A, B with normals n from the predicted depth and n* from the pseudo-depth,
 
     L = mean over pairs of | |n_A . n_B| - |n*_A . n*_B| |
 
 (Sun et al., "SC-DepthV3", TPAMI 2023; Yin et al., "Learning to Recover 3D Scene Shape", CVPR 2021; the pairs of
-Xian et al., "Structure-Guided Ranking Loss", CVPR 2020.) Angles between normals do not depend on how the scene is
-turned: it asks less than normal matching, and asks it where the eye looks. Pairs are drawn across edges of the
-image and edges of the pseudo-normals, each where the gradient is above a tenth of the image's largest, but not
-next to edges of the pseudo-depth: across a jump in depth the angle says nothing about a surface. (Those are found
-the same way, so in an image without any jump the steepest slopes are taken for one, and their edges left out.)
+Xian et al., "Structure-Guided Ranking Loss", CVPR 2020.) Angles between normals do not depend on the orientation of
+the scene, so the loss is weaker than normal matching. Pairs are drawn across edges of the image and of the
+pseudo-normals, where the gradient exceeds a tenth of the largest in the image, but not next to edges of the
+pseudo-depth, because an angle across a jump in depth does not describe a surface. (Those edges have the same
+definition, so in an image without any jump the steepest slopes count as jumps.)
 
-On the line through an edge pixel along its gradient lie four pixels a, b | c, d, two on each side, at distances
-drawn from 3 to 19 pixels each; the pairs are ab, bc, cd. Unlike the original code: edges come from the grey
-image, not from its red alone, so that a blue edge is one too; the line keeps its sign, where |cos| and |sin|
-would lay half of all diagonals along the edge instead of across; every edge pixel serves once, where drawing as
-many with replacement has the same mean and more noise; and nothing next to a hole is an edge.
+Four pixels a, b | c, d lie on the line through an edge pixel along its gradient, two on each side, at random
+distances of 3 to 19 pixels; the pairs are ab, bc, cd. Differences from the original code: edges are those of the grey
+image, not of its red channel, so a blue edge counts; the direction keeps its sign, whereas |cos| and |sin| place half
+of all diagonals along the edge instead of across it; every edge pixel is used once, which has the same mean as drawing
+with replacement and less noise; and pixels next to a hole are no edges.
 
-What it is blind to: the scale of either depth, as all normals are; the brightness and contrast of the image. A
-shift of the pseudo-depth changes its angles, as it does in normal matching.
+The loss is invariant to the scale of either depth, and to the brightness and contrast of the image. A shift of the
+pseudo-depth changes its angles, as in normal matching.
 """
 
 import torch
@@ -28,24 +28,24 @@ from torch.nn.functional import max_pool2d, pad
 from cka_probe.lab.losses.affine import known_normals
 
 DISTANCES = (3, 19)
-"""Least and greatest distance from the edge, both included, in pixels of an image whose shorter side has 256."""
+"""Range of distances from the edge, inclusive, in pixels of an image whose shorter side has 256."""
 BORDER = 5
-"""Pixels, of the same image, at its border where a change of pseudo-normals is not an edge."""
+"""Width of the border, in the same pixels, in which a change of pseudo-normals is not an edge."""
 THRESHOLD = 0.1
 
 
 def edges_of(maps: Tensor, known: Tensor | None = None, threshold: float = THRESHOLD) -> tuple[Tensor, Tensor]:
-    """Return the edges of a field, and which way it changes there.
+    """Return the edges of a map, and the direction in which it changes there.
 
     Args:
         maps: (n, C, H, W) float, any unit: edges are relative to the image's strongest, over all channels.
-        known: (n, 1, H, W) bool; no pixel next to one that is not known is an edge, or the strongest.
+        known: (n, 1, H, W) bool; pixels next to an unknown one are neither edges nor the strongest gradient.
         threshold: Share of the strongest gradient, 0 to 1.
 
     Returns:
-        edges (n, 1, H, W) bool, False all over a constant image; direction (n, 2, H, W), right and down, unit
-        length, along which the channels together change most (the axis of the structure tensor; for one channel its
-        gradient, up to sign).
+        Edges (n, 1, H, W) bool, all False for a constant image; direction (n, 2, H, W), right and down, unit length,
+        of the largest change over all channels (the axis of the structure tensor; for one channel its gradient, up
+        to sign).
     """
     across, down = _change(maps, -1, -2), _change(maps, -2, -1)
     square = (across**2 + down**2).sum(1, keepdim=True)
@@ -57,40 +57,41 @@ def edges_of(maps: Tensor, known: Tensor | None = None, threshold: float = THRES
 
 
 def pairs_across_edges(image: Tensor, pseudo_depth: Tensor, pseudo_normals: Tensor, scale: float = 1.0) -> Tensor:
-    """Draw pairs along lines across edges, from torch's global generator (the trainer seeds it in each step).
+    """Draw pairs on lines across edges with torch's global generator, which the trainer seeds in each step.
 
     Args:
         image: (n, 3, H, W) float, RGB.
         pseudo_depth: (n, 1, H, W) float, up to scale and shift; 0 = none.
         pseudo_normals: (n, 3, H, W) float; (0, 0, 0) where not known.
-        scale: Of `DISTANCES` and `BORDER`: the image's shorter side over 256. Distances stay 1 pixel or more.
+        scale: Factor of `DISTANCES` and `BORDER`: the shorter side of the image over 256. Distances are at least 1
+            pixel.
 
     Returns:
-        (2, pairs) int64, A above B: places in the flattened (n, H, W). Both of a pair lie in the same image; what
-        would lie outside is moved to its border.
+        (2, pairs) int64, A above B: indices into the flattened (n, H, W). The pixels of a pair lie in the same image;
+        coordinates outside are clamped to its border.
     """
-    beside_jump = _next_to(edges_of(pseudo_depth, pseudo_depth > 0)[0])
-    away = torch.zeros_like(beside_jump)
+    near_jump = _next_to(edges_of(pseudo_depth, pseudo_depth > 0)[0])
+    inner = torch.zeros_like(near_jump)
     border = max(1, round(BORDER * scale))
-    away[..., border:-border, border:-border] = True
+    inner[..., border:-border, border:-border] = True
     edges, direction = edges_of(image.mean(1, keepdim=True))
     turns, turning = edges_of(pseudo_normals, known_normals(pseudo_normals))
     near, far = (max(1, round(distance * scale)) for distance in DISTANCES)
     lines = [
-        _lines(edges & ~beside_jump, direction, near, far),
-        _lines(turns & away & ~beside_jump, turning, near, far),
+        _lines(edges & ~near_jump, direction, near, far),
+        _lines(turns & inner & ~near_jump, turning, near, far),
     ]
     points = torch.cat(lines, 1)
     return torch.stack([points[:3], points[1:]]).flatten(1)
 
 
 def edge_aware_relative_normal(normals: Tensor, pseudo_normals: Tensor, pairs: Tensor) -> Tensor:
-    """Return the mean difference of angles, as cosines, over pairs whose normals are all known.
+    """Return the mean difference of the cosines of angles over pairs whose normals are all known.
 
     Args:
-        normals: (n, 3, H, W) float, unit length, (0, 0, 0) where not known; of the predicted depth.
-        pseudo_normals: Same shape, of the pseudo-depth.
-        pairs: (2, pairs) int64, places in the flattened (n, H, W).
+        normals: (n, 3, H, W) float, unit length, (0, 0, 0) where not known; from the predicted depth.
+        pseudo_normals: Same shape, from the pseudo-depth.
+        pairs: (2, pairs) int64, indices into the flattened (n, H, W).
 
     Returns:
         A scalar without unit, 0 to 1; 0, with a graph, if no pair is known.
@@ -102,7 +103,7 @@ def edge_aware_relative_normal(normals: Tensor, pseudo_normals: Tensor, pairs: T
 
 
 def _lines(edges: Tensor, direction: Tensor, near: int, far: int) -> Tensor:
-    """Return the pixels a, b, c, d of each edge pixel, (4, edge pixels) int64 places."""
+    """Return the pixels a, b, c, d of each edge pixel, (4, edge pixels) int64 indices."""
     height, width = edges.shape[-2:]
     image, _, row, column = edges.nonzero(as_tuple=True)
     right, down = direction[image, :, row, column].T
@@ -114,12 +115,12 @@ def _lines(edges: Tensor, direction: Tensor, near: int, far: int) -> Tensor:
 
 
 def _next_to(pixels: Tensor) -> Tensor:
-    """Return the 3 x 3 surroundings of pixels, (n, 1, H, W) bool."""
+    """Dilate a mask by one pixel, (n, 1, H, W) bool."""
     return max_pool2d(pixels.float(), 3, 1, 1) > 0
 
 
 def _change(maps: Tensor, along: int, other: int) -> Tensor:
-    """Return Sobel's difference along one axis, (n, C, H, W); by sums of slices, for a convolution may be TF32."""
+    """Return the Sobel difference along one axis, (n, C, H, W); not by a convolution, which may use TF32."""
     maps = pad(maps, (1, 1, 1, 1), mode="replicate")
     size, rest = maps.shape[along] - 2, maps.shape[other] - 2
     change = maps.narrow(along, 2, size) - maps.narrow(along, 0, size)

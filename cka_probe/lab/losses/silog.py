@@ -3,8 +3,8 @@
     d = log(depth) - log(depth predicted)          over valid pixels
     L = sqrt(mean(d^2) - variance_focus * mean(d)^2)
 
-A factor common to all pixels moves only mean(d). With `variance_focus` 1 it costs nothing, with 0 the error is
-the root mean square of d; depth fine-tuning takes 0.5 (Xie et al., CVPR 2023).
+A factor common to all pixels changes only mean(d). With `variance_focus=1` the error ignores it, with 0 it is the root
+mean square of d; Xie et al. (CVPR 2023) fine-tune on depth with 0.5.
 """
 
 import torch
@@ -19,11 +19,11 @@ def silog(
 
     Args:
         depth_predicted: Any shape, float, metres.
-        depth: Same shape, metres; what stands where `valid` is False is not read.
+        depth: Same shape, metres; ignored where `valid` is False.
         valid: Same shape, bool.
-        variance_focus: How much of a common factor is forgiven, 0 to 1.
-        eps: Least depth in metres under the logarithm, and added under the root: the slope of a root at 0 is
-            infinite, and a perfect fit would give NaN weights.
+        variance_focus: Invariance to a common factor, from 0 (none) to 1 (full).
+        eps: Minimum depth in metres in the logarithm; also added in the root, whose gradient is infinite at 0, so
+            that a perfect fit would give NaN weights.
 
     Returns:
         A scalar without unit; 0, with a graph, if nothing is valid.
@@ -43,10 +43,10 @@ def masked_l1(images: Tensor, reconstruction: Tensor, mask: Tensor, eps: float =
     """Return the mean absolute error over hidden pixels.
 
     Args:
-        images: (n, C, H, W) float, the target in whatever unit it was normalised to.
+        images: (n, C, H, W) float, the target in any unit.
         reconstruction: (n, C, H, W) float, same unit.
         mask: (n, 1, H, W) bool, True = hidden.
-        eps: Keeps a batch with nothing hidden at 0 instead of 0 / 0.
+        eps: Makes the loss 0, not 0 / 0, if nothing is hidden.
 
     Returns:
         A scalar in the unit of `images`.
@@ -56,10 +56,10 @@ def masked_l1(images: Tensor, reconstruction: Tensor, mask: Tensor, eps: float =
 
 
 def normalised_locally(images: Tensor, window: int = 47, eps: float = 1e-6) -> Tensor:
-    """Return images less their local mean, over their local standard deviation.
+    """Subtract the local mean of images and divide by their local standard deviation.
 
-    The optional target of SimMIM's Swin-v2 models: contrast instead of brightness. The variance is the
-    unbiased one, and at the border only pixels inside the image count.
+    The optional target of SimMIM for Swin-v2: contrast instead of brightness. The variance is unbiased, and at the
+    border only pixels inside the image count.
 
     Args:
         images: (n, C, H, W) float32.
@@ -77,7 +77,7 @@ def normalised_locally(images: Tensor, window: int = 47, eps: float = 1e-6) -> T
     inside = F.avg_pool2d(images.new_ones(1, 1, *images.shape[-2:]), window, stride=1, padding=halo)
     count = (inside * window**2).round()
     mean = local_mean(images)
-    # E[x^2] - E[x]^2 cancels; taking the image's own mean off first keeps the two terms small
+    # E[x^2] - E[x]^2 cancels; subtracting the mean of the image first keeps both terms small
     shifted = images - images.mean(dim=(-2, -1), keepdim=True)
     variance = local_mean(shifted**2) - local_mean(shifted) ** 2
     variance = (variance * count / (count - 1).clamp(min=1)).clamp(min=0)

@@ -1,9 +1,8 @@
-"""Procedural scenes: images with every ground truth, for trials that need no download.
+"""Procedural scenes: images with complete ground truth, for experiments that need no download.
 
-A scene is drawn from a seed and an index (`SCENES`), `see` is what its camera sees and the truth about it, and
-`make_scenes` lays a whole set out as a real dataset lies on disks, which the reader of that dataset then opens.
-They stand in for real images where something is to be tried or tested; no number made from them says anything
-about real ones.
+A scene is drawn from a seed and an index (`SCENES`), `see` renders a view of it with its ground truth, and
+`make_scenes` writes a whole set in the layout of a real dataset, whose reader then opens it. Scenes replace real
+images for demonstrations and tests; results on them do not carry over to real images.
 """
 
 from cka_probe.lab.scenes.make import make_scenes

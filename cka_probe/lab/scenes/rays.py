@@ -1,10 +1,10 @@
-"""Which solid a ray meets first, and where.
+"""Ray casting: the first solid that a ray meets, and where.
 
-A ray is `origin + t direction`. A camera's rays are written with a z of 1 in its own axes, so that t **is** the
-depth along the optical axis (not the length of the ray), exactly and with no division afterwards.
+A ray is `origin + t direction`. The direction of a camera ray has z = 1 in camera axes, so that t **is** the depth
+along the optical axis (not the length of the ray), exactly and without a division.
 
-Most solids stand parallel to the scene's axes. Theirs are the rays' own coordinates, and the divisions that a
-box asks for are done once for all of them.
+Most solids are parallel to the axes of the scene. They share the coordinates of the rays, and the divisions that boxes
+need are done once for all of them.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ Where = tuple[slice, ...] | Numbers
 Span = tuple[Floats, Floats]
 
 _CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
-_AT_ONCE = 30000  # numbers that a processor has at hand
-_NEAR = 0.05  # metres before the camera, and no image of what is nearer
+_AT_ONCE = 30000  # numbers that fit into the cache of a processor
+_NEAR = 0.05  # metres in front of the camera within which nothing is rendered
 
 
 @dataclass(frozen=True)
 class Rays:
-    """Rays from one place, or each from its own.
+    """Rays from one origin, or each from its own.
 
     Attributes:
-        origin: (3,), or (3, n) beside a direction of (3, n).
+        origin: (3,), or (3, n) with a direction of (3, n).
         direction: (3, ...).
     """
 
@@ -39,7 +39,7 @@ class Rays:
 
     @cached_property
     def inverse(self) -> Floats:
-        """One over each coordinate of the direction, finite."""
+        """The reciprocal of each coordinate of the direction, finite."""
         tiny = self.direction.dtype.type(1e-12)
         return 1 / np.where(np.abs(self.direction) < tiny, tiny, self.direction)
 
@@ -52,7 +52,7 @@ class Rays:
         return _with_inverse(origin, self.direction.take(where, axis=1), self.inverse.take(where, axis=1))
 
     def seen_by(self, table: Table, solid: int) -> "Rays":
-        """Return the rays in a solid's own axes."""
+        """Return the rays in the axes of a solid."""
         centre = table.centre[:, solid].astype(self.direction.dtype)
         origin = self.origin - centre.reshape(3, *[1] * (self.origin.ndim - 1))
         if table.square[solid]:
@@ -60,7 +60,7 @@ class Rays:
         return Rays(origin, self.direction).turned(table.turn[:, solid])
 
     def turned(self, turn: Floats) -> "Rays":
-        """Return the rays in axes turned about z by an angle of this (cosine, sine)."""
+        """Return the rays in axes rotated about z by an angle of this (cosine, sine)."""
         return Rays(rotated(turn, self.origin), rotated(turn, self.direction))
 
 
@@ -71,7 +71,7 @@ def _with_inverse(origin: Floats, direction: Floats, inverse: Floats) -> Rays:
 
 
 def rotated(turn: Floats, vectors: Floats) -> Floats:
-    """Return (3, ...) vectors of the scene in axes turned about z."""
+    """Return (3, ...) vectors of the scene in axes rotated about z."""
     c, s = turn.astype(vectors.dtype)
     turned = np.empty_like(vectors)
     turned[0], turned[1], turned[2] = c * vectors[0] + s * vectors[1], c * vectors[1] - s * vectors[0], vectors[2]
@@ -79,7 +79,7 @@ def rotated(turn: Floats, vectors: Floats) -> Floats:
 
 
 def span(table: Table, solid: int, rays: Rays) -> Span:
-    """Return t where rays enter and leave a solid; one that misses enters after it leaves."""
+    """Return t where rays enter and leave a solid; for a ray that misses it, the entry is after the exit."""
     local, half = rays.seen_by(table, solid), table.reach[:, solid].astype(rays.direction.dtype)
     shape = table.shape[solid]
     if shape == ELLIPSOID:
@@ -96,12 +96,12 @@ def span(table: Table, solid: int, rays: Rays) -> Span:
 
 
 def blocked(low: Floats, high: Floats, rays: Rays) -> NDArray[np.bool_]:
-    """Return which segments, from t = 0 to 1, meet one of some boxes, (n,).
+    """Return which segments, from t = 0 to 1, meet any of some boxes, (n,).
 
     Args:
         low: (3, b) lowest corners in the axes of the rays.
         high: (3, b) highest corners.
-        rays: n, each from its own origin.
+        rays: n rays, each with its own origin.
     """
     met = np.empty(rays.origin.shape[1], bool)
     many = max(1, _AT_ONCE // low.shape[1])
@@ -144,11 +144,11 @@ def _quadratic(rays: Rays, half: Floats, axes: int) -> tuple[Floats, Floats, Flo
 
 @dataclass(frozen=True)
 class Hits:
-    """Where rays end.
+    """The first intersection of each ray.
 
     Attributes:
-        t: Of each ray; for a camera's rays metres along the optical axis.
-        solid: The number of the solid in the table; -1 is the shell.
+        t: Position along each ray; for camera rays metres along the optical axis.
+        solid: Index of the solid in the table; -1 is the shell.
     """
 
     t: Floats
@@ -160,10 +160,10 @@ def camera_rays(pose: Floats, K: Floats, size: tuple[int, int], offsets: Floats,
 
     Args:
         pose: (4, 4) camera to world.
-        K: (3, 3) of the image.
+        K: (3, 3) intrinsics of the image.
         size: (H, W).
-        offsets: (o, 2) where in each pixel rays run, (right, down) of its centre.
-        dtype: Of the rays.
+        offsets: (o, 2) offsets of rays from the centre of each pixel, (right, down).
+        dtype: dtype of the rays.
 
     Returns:
         Rays of (3, o, H, W).
@@ -178,14 +178,14 @@ def camera_rays(pose: Floats, K: Floats, size: tuple[int, int], offsets: Floats,
 
 
 def cast(table: Table, pose: Floats, K: Floats, rays: Rays, pixels: Floats | None = None) -> Hits:
-    """Return what a camera's rays meet first.
+    """Return the first intersections of camera rays.
 
     Args:
-        table: The scene, with the camera inside its shell and outside every solid.
+        table: The scene; the camera is inside its shell and outside every solid.
         pose: (4, 4) camera to world.
         K: (3, 3) of the image.
-        rays: From the camera, within half a pixel of each pixel's centre: (3, o, H, W), or a list of n.
-        pixels: (2, n) where each ray of a list meets the image.
+        rays: Rays from the camera, within half a pixel of each pixel centre: (3, o, H, W), or (3, n).
+        pixels: (2, n) position in the image of each of n rays.
     """
     low, high = (
         (table.centre[:, -1] + sign * table.half[:, -1] - rays.origin).astype(rays.direction.dtype) for sign in (-1, 1)
@@ -212,14 +212,14 @@ def cast(table: Table, pose: Floats, K: Floats, rays: Rays, pixels: Floats | Non
 
 
 def meet(table: Table, solid: Numbers, rays: Rays) -> Floats:
-    """Return t where each ray enters the solid it is known to meet, (n,), or leaves the shell.
+    """Return t where each ray enters a solid that it meets, (n,), or leaves the shell.
 
-    `cast` finds out which solid a ray meets, with float32's digits; this is where, with those of its own rays.
+    `cast` finds the solid in float32; this computes the position in the precision of `rays`.
 
     Args:
         table: The scene.
-        solid: (n,) numbers of solids.
-        rays: n rays from one place.
+        solid: (n,) indices of solids.
+        rays: n rays from one origin.
     """
     half, turn, centre = (field.take(solid, axis=1) for field in (table.half, table.turn, table.centre))
     origin = rotated(turn, rays.origin[:, None] - centre)
@@ -227,7 +227,7 @@ def meet(table: Table, solid: Numbers, rays: Rays) -> Floats:
     slabs = [_slab(local, half, axis) for axis in range(3)]
     enter: Floats = np.maximum.reduce([slab[0] for slab in slabs])
     leave: Floats = np.minimum.reduce([slab[1] for slab in slabs])
-    # a ray that only grazes may miss by the last digit: it leaves where it would enter
+    # a grazing ray may miss by rounding; then take the exit
     t: Floats = np.where((solid >= 0) & (enter < leave), enter, leave)
     for shape, axes in ((CYLINDER, 2), (ELLIPSOID, 3)):
         here = np.flatnonzero(table.shape[solid] == shape)
@@ -241,7 +241,7 @@ def meet(table: Table, solid: Numbers, rays: Rays) -> Floats:
 def _windows(table: Table, pose: Floats, K: Floats, shape: tuple[int, ...] | None) -> list[tuple[int, tuple]]:
     """Return (solid, (top, bottom, left, right)) of each solid that can be seen, in pixels.
 
-    Without a shape, the image's (H, W), a window has no limits but the solid's own.
+    Without the shape (H, W) of the image, windows are not clipped to it.
     """
     c, s = table.turn[:, :-1]
     zero = np.zeros_like(c)
@@ -251,7 +251,7 @@ def _windows(table: Table, pose: Floats, K: Floats, shape: tuple[int, ...] | Non
     behind = z < _NEAR
     safe = np.where(behind, 1.0, z)
     u, v = K[0, 0] * x / safe + K[0, 2], K[1, 1] * y / safe + K[1, 2]
-    # the image of a corner behind the camera says nothing: such a solid may be anywhere
+    # a corner behind the camera has no image: such a solid may be anywhere
     partly = behind.any(axis=0)
     limits = (np.inf, np.inf) if shape is None else shape
     first = 0 if shape is not None else -np.inf
@@ -260,8 +260,8 @@ def _windows(table: Table, pose: Floats, K: Floats, shape: tuple[int, ...] | Non
         np.minimum(np.where(partly, np.inf, np.floor(a.max(axis=0)) + 3), limit)
         for a, limit in zip((v, u), limits, strict=True)
     )
-    there = (top < bottom) & (left < right) & ~behind.all(axis=0)
-    window = np.stack([top, bottom, left, right], axis=1)[there]
+    visible = (top < bottom) & (left < right) & ~behind.all(axis=0)
+    window = np.stack([top, bottom, left, right], axis=1)[visible]
     if shape is not None:
         window = window.astype(int)
-    return list(zip(np.flatnonzero(there).tolist(), map(tuple, window.tolist()), strict=True))
+    return list(zip(np.flatnonzero(visible).tolist(), map(tuple, window.tolist()), strict=True))

@@ -1,7 +1,7 @@
-"""What a scene is: pieces of solids inside a shell, a light, and a camera that moves through it.
+"""Scenes: pieces of solids inside a shell, a light, and a camera that moves through them.
 
-Lengths are metres, times seconds. The scene has z up; in a room x is to the right and y forward when one enters.
-A camera has x right, y down, z forward; a pose takes its coordinates to the scene's.
+Lengths are metres, times seconds. In a scene z is up; in a room, seen from its entrance, x is right and y forward. In
+a camera x is right, y down and z forward; a pose maps camera coordinates to scene coordinates.
 """
 
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from cka_probe.lab.scenes.solids import RGB, Material, Point, Solid
 
 SKY = "sky"
-"""The label of a shell's face that is infinitely far."""
+"""The label of a face of the shell that is infinitely far."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Solids that belong and move together: a table with what lies on it, a car, a house.
+    """Solids that form one object and move together: a table and the things on it, a car, a house.
 
     Attributes:
-        solids: Close together, since what misses the box around them misses all of them.
-        label: A class of the scene; a solid may have one of its own (`Solid.label`).
-        velocity: Metres a second, in the world.
+        solids: The solids, close together: a shadow ray that misses their common bounding sphere misses all.
+        label: A class of the scene; a solid may have its own (`Solid.label`).
+        velocity: Metres per second, in the scene.
     """
 
     solids: tuple[Solid, ...]
@@ -32,11 +32,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Shell:
-    """The box around everything, seen from inside: a room's walls, or ground and sky.
+    """The box around a scene, seen from inside: the walls of a room, or ground and sky.
 
     Attributes:
-        low: Its corner of least x, y, z.
-        high: The opposite one.
+        low: Corner of smallest x, y, z.
+        high: The opposite corner.
         surfaces: Materials of the faces -x, +x, -y, +y, -z, +z.
         labels: Their classes.
     """
@@ -49,13 +49,13 @@ class Shell:
 
 @dataclass(frozen=True)
 class Lamps:
-    """Light of a room.
+    """The light in a room.
 
     Attributes:
-        lamp: Where the lamp below the ceiling is.
-        windows: (place, inward normal) of each window that light comes in by.
-        colour: Of the lamp's light, linear RGB.
-        around: Light from all around, in shares of a day's.
+        lamp: Position of the lamp below the ceiling.
+        windows: (position, inward normal) of each window through which light enters.
+        colour: Colour of the lamp, linear RGB.
+        around: Ambient light, relative to that of a day.
     """
 
     lamp: Point
@@ -66,7 +66,7 @@ class Lamps:
 
 @dataclass(frozen=True)
 class Sun:
-    """Light of the open: `towards` is a unit vector to the sun, `strength` and `around` are linear RGB."""
+    """Sunlight: `towards` is a unit vector to the sun, `strength` and `around` (ambient) are linear RGB."""
 
     towards: Point
     strength: RGB
@@ -75,13 +75,13 @@ class Sun:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's way through a scene.
+    """The path of a camera through a scene.
 
     Attributes:
         poses: (frames, 4, 4) float64, camera to world.
         times: (frames,) seconds.
-        focal: Focal length as a share of the image's width.
-        baseline: Metres to the stereo partner, which stands to the right.
+        focal: Focal length as a share of the image width.
+        baseline: Metres to the right camera of a stereo pair.
     """
 
     poses: NDArray[np.float64]
@@ -102,18 +102,18 @@ class Camera:
         return right
 
 
-@dataclass(frozen=True, eq=False)  # a scene is itself and no other, and so can be a key
+@dataclass(frozen=True, eq=False)  # compared by identity, so that it can be a cache key
 class Scene:
-    """A place and the way a camera takes through it.
+    """A static or moving scene and the path of a camera through it.
 
     Attributes:
         kind: "rooms", "streets" or "objects".
-        category: What the whole image is of: "bedroom", "street", "mug".
-        classes: Names of the labels; a label's number is its place here.
-        shell: What is around.
-        pieces: What stands in it.
-        light: Of a room or of the open.
-        camera: Where it is seen from.
+        category: Class of the whole image: "bedroom", "street", "mug".
+        classes: Names of the labels; a label is an index into them.
+        shell: The box around it.
+        pieces: The objects in it.
+        light: Lamps or the sun.
+        camera: The path of the camera.
     """
 
     kind: str
@@ -127,24 +127,25 @@ class Scene:
 
 @dataclass(frozen=True)
 class View:
-    """One frame of a scene and the truth about it.
+    """One frame of a scene and its ground truth.
 
-    Truth is that of the pixels' centres, exact to rounding; only `image` is a mean over each pixel.
+    Ground truth is that of pixel centres, exact to rounding; only `image` is a mean over each pixel.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         depth: (H, W) float64, metres along the optical axis; 0 = the sky.
         K: (3, 3) float64.
         pose: (4, 4) float64, camera to world.
-        labels: (H, W) uint8, a place in the world's `classes`; 255 = none of them.
-        instances: (H, W) int32, the piece's number from 1; 0 = the shell.
-        planes: (H, W) int32, a number for each flat face, alike in all frames of a scene; 0 = curved, or the sky.
-        normals: (H, W, 3) float32 unit normals in the camera's axes, towards it; 0 = the sky.
+        labels: (H, W) uint8, an index into the `classes` of the scene; 255 = no class.
+        instances: (H, W) int32, the number of the piece, from 1; 0 = the shell.
+        planes: (H, W) int32, a number for each flat face, the same in all frames; 0 = curved, or the sky.
+        normals: (H, W, 3) float32 unit normals in camera axes, towards the camera; 0 = the sky.
         edges: (H, W) bool, occluding edges: the nearer side of each jump in depth.
-        category: Of the scene.
-        partner: (H, W, 3) uint8, what the right camera of the pair sees; None if not asked for.
-        flow: (H, W, 2) float32, pixels right and down to the next frame; None if there is none. NaN: behind it.
-        occluded: (H, W) bool, True: hidden or outside in the next frame; None as `flow`.
+        category: Category of the scene.
+        partner: (H, W, 3) uint8, the image of the right camera; None if not rendered.
+        flow: (H, W, 2) float32, pixels right and down to the next frame, NaN behind its camera; None if not rendered
+            or in the last frame.
+        occluded: (H, W) bool, True = occluded or outside in the next frame; None like `flow`.
     """
 
     image: NDArray[np.uint8]
@@ -163,11 +164,11 @@ class View:
 
     @property
     def right(self) -> NDArray[np.uint8]:
-        """The partner's image, for layouts that ask for it.
+        """The image of the right camera.
 
         Raises:
-            ValueError: It was not asked for.
+            ValueError: It was not rendered.
         """
         if self.partner is None:
-            raise ValueError("the view was drawn without the image of the right camera")
+            raise ValueError("the view was rendered without the image of the right camera")
         return self.partner

@@ -1,4 +1,4 @@
-"""The kinds of scenes by name, and the styles that a kind may come in."""
+"""Kinds of scenes by name, their styles, and the settings of a set of scenes."""
 
 import json
 from collections.abc import Callable
@@ -18,15 +18,15 @@ SCENES: dict[str, Callable[[int, int, int], Scene]] = {
     "streets": draw_street,
     "objects": draw_object,
 }
-"""Each is drawn from (seed, index, frames)."""
+"""Functions that draw a scene from (seed, index, frames)."""
 
 
 def draw_scene(kind: str, seed: int, index: int, frames: int, style: str = USUAL_STYLE) -> Scene:
-    """Return scene `index` of those of a seed, in a style.
+    """Draw scene `index` of a seed, in a style.
 
     Raises:
-        UnknownNameError: There is no such kind, or no such style of rooms.
-        DataError: The kind has no other style than the usual one.
+        UnknownNameError: The kind, or the style of rooms, is unknown.
+        DataError: The kind has only the usual style.
     """
     draw = registry.get(SCENES, kind, "kind of scene")
     check_style(kind, style)
@@ -34,40 +34,40 @@ def draw_scene(kind: str, seed: int, index: int, frames: int, style: str = USUAL
 
 
 def check_style(kind: str, style: str) -> None:
-    """Check that scenes of a kind come in a style.
+    """Check that a kind of scenes has a style.
 
     Raises:
-        UnknownNameError: Rooms do not.
-        DataError: Another kind does not.
+        UnknownNameError: Rooms do not have it.
+        DataError: Another kind does not have it.
     """
     if kind == "rooms":
         registry.get(STYLES, style, "style of rooms")
     elif style != USUAL_STYLE:
-        raise DataError(f"{kind} come in the style {USUAL_STYLE!r} alone, found {style!r}; leave it out, or take rooms")
+        raise DataError(f"{kind} have only the style {USUAL_STYLE!r}, found {style!r}; omit it, or choose rooms")
 
 
 VERSION = 2
-"""Raised when the same settings give other bytes than before."""
+"""Incremented when the same settings give other bytes than before."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a set is made of: equal settings, equal bytes.
+    """Settings of a set of scenes; equal settings give equal bytes.
 
     Attributes:
         kind: "rooms", "streets" or "objects".
         num: Number of scenes.
-        frames: Images of each.
+        frames: Number of images of each scene.
         size: (height, width) in pixels.
-        seed: Another seed, other scenes.
-        test: Share of the scenes, the last ones, that are held out from training.
-        layout: A name in `LAYOUTS`; "" is the usual one of the kind.
-        sensor: What it is seen with.
-        style: How rooms look, a name in `STYLES`; the other kinds have the usual one.
+        seed: Seed of the scenes.
+        test: Share of the scenes, the last ones, that is held out from training.
+        layout: A name in `LAYOUTS`; "" is the default of the kind.
+        sensor: Simulated sensor of the images.
+        style: Style of rooms, a name in `STYLES`; other kinds have only the usual one.
 
     Raises:
-        UnknownNameError: There is no such kind, layout or style.
-        DataError: No set can be made of it.
+        UnknownNameError: The kind, layout or style is unknown.
+        DataError: The settings contradict each other.
     """
 
     kind: str
@@ -87,37 +87,37 @@ class Settings:
         object.__setattr__(self, "size", tuple(self.size))
         layout = registry.get(LAYOUTS, self.layout, "layout")
         if self.kind not in layout.kinds:
-            able = ", ".join(name for name, other in LAYOUTS.items() if self.kind in other.kinds)
-            raise DataError(f"the layout {self.layout!r} has no place for {self.kind}; choose one of: {able}")
+            names = ", ".join(name for name, other in LAYOUTS.items() if self.kind in other.kinds)
+            raise DataError(f"the layout {self.layout!r} has no place for {self.kind}; choose one of: {names}")
         if self.num < 1 or self.frames < 1 or min(self.size) < 8 or self.seed < 0:
             raise DataError(
                 f"expected at least 1 scene, 1 frame, 8x8 pixels and a seed from 0 on, found {self.num} scenes, "
                 f"{self.frames} frames, {self.size[1]}x{self.size[0]} pixels and the seed {self.seed}; ask for more"
             )
         limits = (("frames a scene", self.frames, layout.most), ("scenes", self.num, layout.most_scenes))
-        for what, said, most in limits:
-            if most and said > most:
-                raise DataError(f"the layout {self.layout!r} has room for {most} {what}, found {said}; ask for fewer")
+        for what, count, most in limits:
+            if most and count > most:
+                raise DataError(f"the layout {self.layout!r} has room for {most} {what}, found {count}; ask for fewer")
         if not 0 <= self.test < 1:
             raise DataError(f"expected a share of test scenes from 0 to below 1, found {self.test}; try 0.25")
 
     def is_test(self, index: int) -> bool:
-        """Return whether a scene is held out."""
+        """Return whether a scene is held out from training."""
         return index >= self.num - round(self.num * self.test)
 
     def note(self) -> str:
-        """Return the settings as they lie beside the set; without the usual style, as before there were others."""
-        said = asdict(self) | {"version": VERSION}
+        """Return the settings as JSON, as written next to the set; the usual style is omitted."""
+        note = asdict(self) | {"version": VERSION}
         if self.style == USUAL_STYLE:
-            del said["style"]
-        return json.dumps(said, indent=1, sort_keys=True) + "\n"
+            del note["style"]
+        return json.dumps(note, indent=1, sort_keys=True) + "\n"
 
 
 def parse_size(text: str) -> tuple[int, int]:
     """Return (height, width) of "WIDTHxHEIGHT".
 
     Raises:
-        DataError: It says something else.
+        DataError: The text has another form.
 
     >>> parse_size("128x96")
     (96, 128)

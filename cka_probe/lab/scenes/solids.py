@@ -1,7 +1,7 @@
-"""What a room is made of: solids with a shape, a place and a material.
+"""Solids: boxes, cylinders and ellipsoids with a position and a material.
 
-Lengths are metres. The scene has x to the right and y forward when one enters the room, and z up; the floor is
-z = 0. A solid may be turned about z only, so that in its own axes it is `|x| <= half` of its kind:
+Lengths are metres; z is up, and z = 0 is the floor. Solids rotate about z only. In its own axes, with half extents
+(a, b, c), a solid is:
 
     box        |x / a| <= 1, |y / b| <= 1, |z / c| <= 1
     cylinder   (x / a)^2 + (y / b)^2 <= 1, |z / c| <= 1
@@ -24,14 +24,14 @@ BOX, CYLINDER, ELLIPSOID = 0, 1, 2
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface looks.
+    """The appearance of a surface.
 
     Attributes:
         pattern: A name in `texture.PATTERNS`.
-        first: Linear RGB.
-        second: Linear RGB.
+        first: First colour, linear RGB.
+        second: Second colour, linear RGB.
         size: Period of the pattern in metres.
-        glow: How much light it gives off itself, as a multiple of its colour.
+        glow: Emitted light, as a multiple of its colour.
     """
 
     pattern: str
@@ -43,9 +43,9 @@ class Material:
 
 @dataclass(frozen=True)
 class Solid:
-    """A box, cylinder or ellipsoid; `half` are its half extents, `yaw` (radians) its turn about z.
+    """A box, cylinder or ellipsoid with half extents `half`, rotated about z by `yaw` radians.
 
-    `label` is its class where that is not its piece's: the book on a table.
+    `label` is its class if it differs from the class of its piece: a book on a table.
     """
 
     shape: int
@@ -69,13 +69,13 @@ box, cylinder, ellipsoid = (partial(_between, shape) for shape in (BOX, CYLINDER
 
 
 def times(factor: float, point: Point) -> Point:
-    """Return a point `factor` times as far from the origin."""
+    """Multiply a vector by a number."""
     x, y, z = point
     return factor * x, factor * y, factor * z
 
 
 def moved(solids: Sequence[Solid], to: Point, yaw: float = 0.0) -> tuple[Solid, ...]:
-    """Return the solids turned about the origin's z axis by `yaw`, then moved by `to`."""
+    """Return the solids rotated about the z axis by `yaw`, then moved by `to`."""
     c, s = cos(yaw), sin(yaw)
     return tuple(
         replace(
@@ -92,12 +92,12 @@ def moved(solids: Sequence[Solid], to: Point, yaw: float = 0.0) -> tuple[Solid, 
 
 
 def labelled(solids: Sequence[Solid], label: str) -> list[Solid]:
-    """Return the solids with a class of their own, where they have none yet."""
+    """Return the solids with a class, except those that already have one."""
     return [solid if solid.label else replace(solid, label=label) for solid in solids]
 
 
 def bounds(solids: Sequence[Solid]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lowest and highest corner, (3,) each, of a box around some solids."""
+    """Return the lowest and highest corner, (3,) each, of the bounding box of some solids."""
     yaw = np.array([solid.yaw for solid in solids])
     c, s = np.abs(np.cos(yaw)), np.abs(np.sin(yaw))
     centre, (x, y, z) = np.array([o.centre for o in solids]), np.array([o.half for o in solids]).T

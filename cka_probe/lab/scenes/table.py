@@ -1,4 +1,4 @@
-"""A scene's solids as arrays, the shell last so that its number is -1: what casting and shading work on."""
+"""The solids of a scene as arrays for ray casting and shading, the shell last, so that its index is -1."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,16 +14,16 @@ from cka_probe.lab.scenes.texture import PATTERNS
 Floats = NDArray[np.floating]
 Numbers = NDArray[np.integer]
 
-_SQUARE = 1e-7  # radians from a right angle that count as none
+_SQUARE = 1e-7  # radians by which an angle may differ from a right angle
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Parallel boxes of a piece that cast shadows: those are tried all at once.
+    """Parallel boxes of a piece that cast shadows, tested at once.
 
     Attributes:
-        turn: (2,) cosine and sine of the angle of the axes they share.
-        numbers: (b,) of the solids.
+        turn: (2,) cosine and sine of the angle of their common axes.
+        numbers: (b,) indices of the solids.
         reach: (3, b) half extents in these axes.
     """
 
@@ -34,7 +34,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Shadows:
-    """What casts shadows of a piece: parallel boxes, and the numbers of all else."""
+    """The solids of a piece that cast shadows: parallel boxes, and the indices of all others."""
 
     boxes: tuple[Boxes, ...]
     others: tuple[int, ...]
@@ -45,25 +45,25 @@ class Table:
     """S solids and a shell, P pieces, M materials; lengths in metres, seconds.
 
     Attributes:
-        solids: As the scene has them, without the shell.
+        solids: The solids of the scene, without the shell.
         shape: (S + 1,) kind of each solid.
-        centre: (3, S + 1) in the world, at the time of the table.
+        centre: (3, S + 1) position in the scene, at the time of the table.
         half: (3, S + 1) half extents in its own axes.
         turn: (2, S + 1) cosine and sine of its yaw.
-        square: (S,) whether its sides are parallel to the scene's axes.
-        reach: (3, S) half extents, those of x and y exchanged where a square solid is turned by a right angle.
-        piece: (S + 1,) which piece it belongs to; -1 for the shell.
-        velocity: (3, S + 1).
+        square: (S,) whether its sides are parallel to the axes of the scene.
+        reach: (3, S) half extents; x and y are exchanged for a square solid rotated by a right angle.
+        piece: (S + 1,) index of its piece; -1 for the shell.
+        velocity: (3, S + 1) metres per second.
         label: (6, S + 1) uint8 class of each face -x, +x, -y, +y, -z, +z.
         sky: (6,) which faces of the shell are infinitely far.
-        balls: (P, 4) centre and squared radius of a ball around what casts a shadow of each piece.
-        shadows: What that is.
-        material: (6, S + 1) number of each face's material.
-        first: (M, 3) linear RGB.
-        second: (M, 3) linear RGB.
-        period: (M,).
-        glow: (M,).
-        pattern: (M,) uint8 number in `PATTERNS`.
+        balls: (P, 4) centre and squared radius of a sphere around the solids of each piece that cast shadows.
+        shadows: These solids, for each piece.
+        material: (6, S + 1) index of the material of each face.
+        first: (M, 3) first colour, linear RGB.
+        second: (M, 3) second colour, linear RGB.
+        period: (M,) period of the pattern in metres.
+        glow: (M,) emitted light, as a multiple of the colour.
+        pattern: (M,) uint8 index into `PATTERNS`.
     """
 
     solids: tuple[Solid, ...]
@@ -97,7 +97,7 @@ class Table:
 
 @lru_cache(maxsize=4)
 def tabulate(scene: Scene) -> Table:
-    """Return a scene's solids and materials as arrays, at time 0."""
+    """Return the solids and materials of a scene as arrays, at time 0."""
     solids = tuple(solid for piece in scene.pieces for solid in piece.solids)
     owner = [number for number, piece in enumerate(scene.pieces) for _ in piece.solids]
     low, high = np.array(scene.shell.low), np.array(scene.shell.high)
@@ -128,11 +128,11 @@ def tabulate(scene: Scene) -> Table:
         second=np.array([m.second for m in materials], np.float32),
         period=np.array([m.size for m in materials], np.float32),
         glow=np.array([m.glow for m in materials], np.float32),
-        pattern=np.array([_PLACES[m.pattern] for m in materials], np.uint8),
+        pattern=np.array([_PATTERN_INDEX[m.pattern] for m in materials], np.uint8),
     )
 
 
-_PLACES = {name: place for place, name in enumerate(PATTERNS)}
+_PATTERN_INDEX = {name: index for index, name in enumerate(PATTERNS)}
 
 
 def _labels(scene: Scene, solids: tuple[Solid, ...], owner: list[int]) -> Numbers:
@@ -144,7 +144,7 @@ def _labels(scene: Scene, solids: tuple[Solid, ...], owner: list[int]) -> Number
 
 
 def _shadows(scene: Scene, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:
-    """Return what casts shadows, piece by piece; boxes at right angles to each other are parallel."""
+    """Return the solids of each piece that cast shadows; boxes at right angles count as parallel."""
     found, start = [], 0
     for piece in scene.pieces:
         casting = [n for n, solid in enumerate(piece.solids, start) if solid.shadow]

@@ -1,7 +1,7 @@
-"""A scene as a camera sees it: colour, and the exact truth of every pixel's centre.
+"""Render a view of a scene: its image, and the exact ground truth of every pixel centre.
 
-Colour is the mean of 2 x 2 rays a pixel; depth, labels, normals and flow are those of one ray through its
-centre: the mean of depths over an edge is the depth of nothing that is there.
+Colours are the mean of 2 x 2 rays per pixel; depth, labels, normals and flow belong to one ray through its centre,
+because the mean depth across an edge is the depth of no surface.
 """
 
 from collections.abc import Iterator
@@ -16,27 +16,27 @@ from cka_probe.lab.scenes.table import Floats, Table, tabulate
 
 CENTRE = np.zeros((1, 2))
 FINE = np.array([(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)])
-"""Where in a pixel rays run, (right, down) of its centre: for the truth, and for the image."""
+"""Offsets of rays from a pixel centre, (right, down): `CENTRE` for the ground truth, `FINE` for the image."""
 
 EXPOSURE = 1.5
-JUMP = 0.02  # share of the depth that an occluding edge exceeds
-REACHED = 1e-4  # share of the way to a point from which on it counts as reached
+JUMP = 0.02  # minimum jump at an occluding edge, as a share of the depth
+REACHED = 1e-4  # a ray that ends this share of its length before a point has reached it
 
 
 def see(scene: Scene, frame: int, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> View:
-    """Return frame `frame` of a scene and the truth about it.
+    """Render frame `frame` of a scene with its ground truth.
 
     Args:
-        scene: What is seen.
-        frame: A place in the camera's poses.
+        scene: The scene.
+        frame: Index of the pose of the camera.
         size: (height, width) in pixels.
-        partner: Also what the right camera of the pair sees.
-        flow: Also where each point is in the next frame, if there is one.
+        partner: Also render the image of the right camera.
+        flow: Also compute optical flow to the next frame, if there is one.
     """
     pose, K = scene.camera.poses[frame], scene.camera.intrinsics(size)
     table = _at(scene, frame)
     rays = camera_rays(pose, K, size, np.concatenate([CENTRE, FINE]))
-    hits = cast(table, pose, K, rays)  # once for all five, as most of it is the same
+    hits = cast(table, pose, K, rays)  # once for all five rays of a pixel, which share most of the work
     solid, ways = hits.solid[0].ravel(), camera_rays(pose, K, size, CENTRE, float).direction.reshape(3, -1)
     depth = meet(table, solid, Rays(pose[:3, 3], ways))
     points = on_surfaces(table, pose[:3, 3:] + depth * ways, solid)
@@ -62,31 +62,31 @@ def see(scene: Scene, frame: int, size: tuple[int, int], *, partner: bool = Fals
 
 
 def views(scene: Scene, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> Iterator[View]:
-    """Yield every frame of a scene, as `see` returns it."""
+    """Yield every frame of a scene (see `see`)."""
     for frame in range(len(scene.camera.poses)):
         yield see(scene, frame, size, partner=partner, flow=flow)
 
 
 def image(scene: Scene, table: Table, pose: Floats, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return what a camera sees, (H, W, 3) uint8 RGB."""
+    """Render the image of a camera, (H, W, 3) uint8 RGB."""
     K = scene.camera.intrinsics(size)
     rays = camera_rays(pose, K, size, FINE)
     return _colour(scene, table, rays, cast(table, pose, K, rays))
 
 
 def _colour(scene: Scene, table: Table, rays: Rays, hits: Hits) -> NDArray[np.uint8]:
-    """Return the mean colour of where the last four rays of each pixel end, (H, W, 3) uint8 RGB."""
+    """Return the mean colour of the last four rays of each pixel, (H, W, 3) uint8 RGB."""
     fine, size = len(FINE), hits.t.shape[-2:]
     place = rays.origin[:, None, None, None] + hits.t[-fine:] * rays.direction[:, -fine:]
     place = place.transpose(0, 2, 3, 1).reshape(3, -1)  # all rays of a pixel one after the other
     points = on_surfaces(table, place, hits.solid[-fine:].transpose(1, 2, 0).ravel())
     light = light_from(table, scene.light, points, fine).reshape(-1, fine, 3).mean(axis=1)
-    shown = (1 - np.exp(-EXPOSURE * light)) ** (1 / 2.2)  # a shoulder as film has, then the screen's curve
+    shown = (1 - np.exp(-EXPOSURE * light)) ** (1 / 2.2)  # a film-like shoulder, then display gamma
     return (255 * shown + 0.5).astype(np.uint8).reshape(*size, 3)
 
 
 def _at(scene: Scene, frame: int) -> Table:
-    """Return a scene's solids at the time of a frame."""
+    """Return the solids of a scene at the time of a frame."""
     velocity = np.array([piece.velocity for piece in scene.pieces]).reshape(-1, 3).T
     return tabulate(scene).at(float(scene.camera.times[frame]), velocity)
 
@@ -94,9 +94,9 @@ def _at(scene: Scene, frame: int) -> Table:
 def _flow(
     scene: Scene, frame: int, size: tuple[int, int], points: Points, sky: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return where the points of a frame are in the next, (H, W, 2) pixels, and whether they are hidden there.
+    """Return the flow of a frame to the next, (H, W, 2) pixels, and which points are occluded or outside there.
 
-    A ray is sent from the next camera to where each point then is: what it meets before that hides the point.
+    A ray is cast from the next camera to the new position of each point; an earlier intersection occludes the point.
     A point of the sky has only a direction.
     """
     table, pose, K = _at(scene, frame + 1), scene.camera.poses[frame + 1], scene.camera.intrinsics(size)
@@ -111,7 +111,7 @@ def _flow(
     some = np.flatnonzero(inside)
     hits = cast(table, pose, K, Rays(pose[:3, 3], way[:, some]), np.stack([u[some], v[some]]))
     occluded = np.ones(len(z), bool)
-    # the shell stands for a sky at no distance: whatever is much nearer hides it
+    # the sky is infinitely far, behind the shell: anything much nearer than the shell occludes it
     occluded[some] = hits.t < np.where(sky[some], 0.5, 1 - REACHED)
     rows, columns = np.indices(size).reshape(2, -1)
     flow = np.where(ahead, np.stack([u - columns, v - rows]), np.nan)
@@ -119,18 +119,18 @@ def _flow(
 
 
 def occluding_edges(depth: Floats, normals: Floats, K: Floats) -> NDArray[np.bool_]:
-    """Return where a thing stands before another: the nearer side of each jump in depth.
+    """Return occluding edges: the nearer side of each jump in depth.
 
-    Two neighbours p, q belong to one surface if the plane through either, by its normal, passes near the other:
+    Two neighbours p, q belong to one surface if the tangent plane of either passes near the other:
 
         q is off p's plane   iff   |z_q - z_p (n_p . r_p) / (n_p . r_q)| > 2 % of z_q,    r = K^-1 [u, v, 1]
 
-    and there is a jump where both are off the other's. So a floor seen at a slant has none, a crease has none, and
-    the rim of a table has one however little lies between it and the wall.
+    and there is a jump if each is off the plane of the other. So a slanted floor and a crease have none, and the rim of
+    a table has one, however close the wall behind it is.
 
     Args:
         depth: (H, W) metres; infinite for the sky.
-        normals: (3, H, W) unit normals in the camera's axes; 0 for the sky.
+        normals: (3, H, W) unit normals in camera axes; 0 for the sky.
         K: (3, 3).
     """
     v, u = np.indices(depth.shape)

@@ -219,12 +219,12 @@ class Contrastive:
         """
         queries, keys = head.queries(backbone, batch["image"]), head.keys(batch["other"])
         logits = _similarities(queries, keys) / self.temperature
-        own = torch.arange(len(logits), device=logits.device)
+        targets = torch.arange(len(logits), device=logits.device)
         chance = logits.new_full((len(logits),), 1 / len(logits))
         return {
-            "retrieved": (logits.argmax(1) == own).float(),
+            "retrieved": (logits.argmax(1) == targets).float(),
             "retrieved_chance": chance,
-            "cross_entropy": F.cross_entropy(logits, own, reduction="none"),
+            "cross_entropy": F.cross_entropy(logits, targets, reduction="none"),
             "cross_entropy_chance": -chance.log(),
         }
 
@@ -246,8 +246,8 @@ def info_nce_logits(
     """
     logits = [(queries * keys).sum(1, keepdim=True), _similarities(queries, negatives)]
     if among:
-        own = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
-        logits.append(_similarities(queries, keys).masked_fill(own, -math.inf))
+        diagonal = torch.eye(len(keys), dtype=torch.bool, device=keys.device)
+        logits.append(_similarities(queries, keys).masked_fill(diagonal, -math.inf))
     return torch.cat(logits, 1) / temperature
 
 

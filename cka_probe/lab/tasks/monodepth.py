@@ -110,7 +110,7 @@ class Monodepth(DisparityTask):
 
         Returns:
             `image`, `sources` in [0, 1], `K` in the view's pixels, poses and depth in metres; where colours may be
-            jittered, `shown` (1 + S, 3, h, w) in [0, 1], the target and its sources as the networks see them.
+            jittered, `inputs` (1 + S, 3, h, w) in [0, 1], the target and its sources as the networks see them.
 
         Raises:
             DataError: The sources are not those of the options, or the pose of the stereo partner is unknown.
@@ -123,16 +123,16 @@ class Monodepth(DisparityTask):
         frames = {"image": crop["image"], "sources": crop["sources"]}
         if uniform(generator) < self.jitter:
             frames = color_jittered(frames, generator, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
-        return crop | {"shown": torch.cat([frames["image"][None], frames["sources"]])}
+        return crop | {"inputs": torch.cat([frames["image"][None], frames["sources"]])}
 
     def loss(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean over the scales, and its parts: photometric and smoothness loss.
 
         A third value is `left`, the share of the pixels that the auto-mask ignores at the finest scale.
         """
-        shown = self._shown(batch)
-        sigmas = head(backbone.pyramid(shown[:, 0]))
-        poses = self._poses(head, shown, batch)
+        inputs = self._inputs(batch)
+        sigmas = head(backbone.pyramid(inputs[:, 0]))
+        poses = self._poses(head, inputs, batch)
         unmoved = self.unmoved(batch) if self.auto_mask else None
         whole, photometric, smooth, shares = at_full_size(sigmas), [], [], []
         for stride, sigma in sigmas.items():
@@ -173,10 +173,10 @@ class Monodepth(DisparityTask):
         The error is over all pixels, masked ones included. With `truth`, also abs_rel and delta1 after median scaling
         and those of a constant, and with a stereo partner those in metres (`evaluation.depth`).
         """
-        shown = self._shown(batch)
-        sigma = head(backbone.pyramid(shown[:, 0]))[1]
+        inputs = self._inputs(batch)
+        sigma = head(backbone.pyramid(inputs[:, 0]))[1]
         depth = self.range.depth(sigma)
-        errors = self.explained(batch, depth, self._poses(head, shown, batch))
+        errors = self.explained(batch, depth, self._poses(head, inputs, batch))
         _, left = minimum_error(errors, self.unmoved(batch), self.min_select)
         error, _ = minimum_error(errors, None, self.min_select)
         values = {"photometric": error.mean((1, 2, 3)), "left": left.float().mean((1, 2, 3))}
@@ -211,17 +211,17 @@ class Monodepth(DisparityTask):
             )
 
     @staticmethod
-    def _shown(batch: Sample) -> Tensor:
+    def _inputs(batch: Sample) -> Tensor:
         """Return the target and its sources as the networks see them, (n, 1 + S, 3, h, w)."""
-        return batch["shown"] if "shown" in batch else torch.cat([batch["image"][:, None], batch["sources"]], 1)
+        return batch["inputs"] if "inputs" in batch else torch.cat([batch["image"][:, None], batch["sources"]], 1)
 
-    def _poses(self, head: DisparityHead, shown: Tensor, batch: Sample) -> Tensor:
+    def _poses(self, head: DisparityHead, inputs: Tensor, batch: Sample) -> Tensor:
         """Return `source_T_target` of every source in the network's unit, (n, S, 4, 4)."""
         poses = []
         if self.neighbours and head.pose is not None:
-            frames = shown[:, 1 : 1 + len(self.neighbours)]
+            frames = inputs[:, 1 : 1 + len(self.neighbours)]
             pairs = [  # earlier, later
-                (frame, shown[:, 0]) if offset < 0 else (shown[:, 0], frame)
+                (frame, inputs[:, 0]) if offset < 0 else (inputs[:, 0], frame)
                 for offset, frame in zip(self.neighbours, frames.unbind(1), strict=True)
             ]
             motion = head.pose(*(torch.cat(side) for side in zip(*pairs, strict=True)))

@@ -70,7 +70,7 @@ class DeepLabHead(nn.Module):
         if stride != DEEPLAB_STRIDE:
             raise RecipeError(
                 f"segmentation: expected an encoder whose last map has stride {DEEPLAB_STRIDE} for network 'deeplab', "
-                f"found {stride}; say output_stride={DEEPLAB_STRIDE} in the stage, and train a ResNet"
+                f"found {stride}; set output_stride={DEEPLAB_STRIDE} in the stage, and train a ResNet"
             )
         self.context = DeepLabV3Decoder(channels, DEEPLAB_WIDTH, RATES, aspp_separable=False, aspp_dropout=0.0)
         self.to_logits = nn.Conv2d(DEEPLAB_WIDTH, classes, 1)

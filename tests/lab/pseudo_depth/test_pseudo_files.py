@@ -167,7 +167,7 @@ def test_what_the_same_source_wrote_is_kept_and_another_is_refused(teacher, data
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
     assert told == [(8, 8)]
     other = save_model(tmp_path / "other.safetensors", seed=1)
-    with pytest.raises(OutputError, match=r"expected no leres_depth in .*found one of another source; say --overwrite"):
+    with pytest.raises(OutputError, match=r"expected no leres_depth in .*found one of another source; set --overwrite"):
         write_pseudo_depth(other, f"scdepth:{data}")
     first = written(data)
     write_pseudo_depth(other, f"scdepth:{data}", overwrite=True)
@@ -178,7 +178,7 @@ def test_files_of_unknown_origin_are_not_written_over(teacher, data):
     folder = min(data.glob("training/*/cam.txt")).with_name("leres_depth")
     folder.mkdir()
     (folder / "000000.png").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="found one of unknown origin; say --overwrite to replace it"):
+    with pytest.raises(OutputError, match="found one of unknown origin; set --overwrite to replace it"):
         write_pseudo_depth(teacher, f"scdepth:{data}")
     assert not [path for path in data.rglob("*leres*") if path != folder], "nothing is begun before all is clear"
     write_pseudo_depth(teacher, f"scdepth:{data}", overwrite=True)
@@ -205,13 +205,13 @@ def test_a_constant_is_written_and_no_number_is_refused(data):
 
 def test_only_scdepths_folders_have_a_place_for_it(data, tmp_path):
     for wrong in (data, f"nyuv2:{data}", "scdepth:"):
-        with pytest.raises(DataError, match=r"expected scdepth:DIR, found .*; pseudo-depth lies in SC-Depth's folders"):
+        with pytest.raises(DataError, match=r"expected scdepth:DIR, found .*; only SC-Depth.s folders"):
             write_pseudo_depth(flat_source(), wrong)
     with pytest.raises(DataError, match=r"training/<scene>/cam.txt with images beside it, found none"):
         write_pseudo_depth(flat_source(), f"scdepth:{tmp_path / 'nowhere'}")
     for image in min(data.glob("training/*/cam.txt")).parent.glob("*.jpg"):
         image.unlink()
-    with pytest.raises(DataError, match=r"no images in .*: expected frames beside cam\.txt"):
+    with pytest.raises(DataError, match=r"no images in .*: expected frames next to cam\.txt"):
         write_pseudo_depth(flat_source(), f"scdepth:{data}")
     assert not list(data.rglob("*leres*"))
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from cka_probe.errors import CheckpointError, DataError, DeviceError
-from cka_probe.lab.pseudo_depth import FARTHEST, depth_of_disparity, open_source, said_by
+from cka_probe.lab.pseudo_depth import FARTHEST, depth_of_disparity, open_source, quantity_of
 
 
 @pytest.mark.parametrize("task", ["teacher", "depth", "geometric", "pseudo_depth"])
@@ -108,8 +108,8 @@ def test_models_that_do_not_tell_have_to_be_asked():
     class Config:
         model_type = "oracle"
 
-    with pytest.raises(DataError, match="found 'oracle'; say --gives depth or --gives disparity"):
-        said_by(Config())
+    with pytest.raises(DataError, match="found 'oracle'; set --gives depth or --gives disparity"):
+        quantity_of(Config())
 
 
 def test_what_is_no_source_is_said(tmp_path, monkeypatch):
@@ -121,12 +121,12 @@ def test_what_is_no_source_is_said(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="expected gives=depth or disparity, found 'depht'"):
         open_source(tmp_path / "text", gives="depht")
     ours = save_model(tmp_path / "teacher.safetensors")
-    with pytest.raises(DataError, match="gives=depth: a checkpoint of ours knows what it gives; leave it out"):
+    with pytest.raises(DataError, match="gives=depth: a checkpoint of ckaprobe determines it; omit it"):
         open_source(ours, gives="depth")
     with pytest.raises(DeviceError, match="no device 'cuda:99' here"):
         open_source(ours, device="cuda:99")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"transformers:.*empty could not be had: .*; give a depth-estimation"):
+    with pytest.raises(CheckpointError, match=r"transformers:.*empty could not be loaded: .*; give a depth-estimation"):
         open_source(f"transformers:{tmp_path / 'empty'}")
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(CheckpointError, match=r"expected the package transformers, found none; pip install"):

@@ -119,7 +119,7 @@ def test_the_command_makes_them(tmp_path):
 
 @pytest.mark.parametrize("kind", [kind for kind in SCENES if kind != "rooms"])
 def test_other_kinds_have_no_other_style(kind):
-    message = f"{kind} come in the style 'day' alone, found 'evening'; leave it out, or take rooms"
+    message = f"{kind} have only the style 'day', found 'evening'; omit it, or choose rooms"
     for asked in (
         lambda: Settings(kind, style="evening"),
         lambda: open_dataset(f"scenes:{kind}?style=evening"),

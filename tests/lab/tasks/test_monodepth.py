@@ -151,16 +151,16 @@ def test_networks_see_other_colours_and_the_loss_does_not():
     sample["sources"] = sample["image"].repeat(2, 1, 1, 1)
     task, plain = Monodepth(SIZE, jitter=1.0, flip=False), Monodepth(SIZE, jitter=0.0, flip=False)
     view, clean = (t.prepare(sample, Generator().manual_seed(3), True) for t in (task, plain))
-    assert "shown" not in clean
+    assert "inputs" not in clean
     assert torch.equal(view["image"], clean["image"])
     assert torch.equal(view["sources"], clean["sources"])
-    assert view["shown"].shape == (3, 3, *SIZE)
-    assert torch.equal(view["shown"][0], view["shown"][1]), "all frames alike"
-    assert not torch.equal(view["shown"][0], view["image"])
-    assert "shown" not in task.prepare(sample, Generator(), False)
+    assert view["inputs"].shape == (3, 3, *SIZE)
+    assert torch.equal(view["inputs"][0], view["inputs"][1]), "all frames alike"
+    assert not torch.equal(view["inputs"][0], view["image"])
+    assert "inputs" not in task.prepare(sample, Generator(), False)
     half = Monodepth(SIZE, flip=False)
     views = [half.prepare(sample, Generator().manual_seed(seed), True) for seed in range(40)]
-    changed = sum(not torch.equal(view["shown"][0], view["image"]) for view in views)
+    changed = sum(not torch.equal(view["inputs"][0], view["image"]) for view in views)
     assert 8 < changed < 32, "one time in two"
 
 

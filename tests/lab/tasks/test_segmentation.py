@@ -142,7 +142,7 @@ def test_a_swin_has_the_skip_network_and_the_probe():
     for network in ("skip", "linear"):
         task = Segmentation((64, 64), 5, network)
         assert task.predict(backbone, task.head(backbone).eval(), torch.rand(1, 3, 64, 64)).shape == (1, 5, 64, 64)
-    with pytest.raises(RecipeError, match=r"stride 16 for network 'deeplab', found 32; say output_stride=16"):
+    with pytest.raises(RecipeError, match=r"stride 16 for network 'deeplab', found 32; set output_stride=16"):
         Segmentation((64, 64), 5, "deeplab").head(backbone)
 
 
@@ -153,7 +153,7 @@ def test_networks_say_what_encoders_they_want():
         match=r"encoder with maps at .* found .2, 4, 8, 16, 16.; train .* output_stride=32",
     ):
         Segmentation(SIZE, 5).head(backbone_of(16))
-    with pytest.raises(RecipeError, match=r"stride 16 for network 'deeplab', found 8; say output_stride=16"):
+    with pytest.raises(RecipeError, match=r"stride 16 for network 'deeplab', found 8; set output_stride=16"):
         Segmentation(SIZE, 5, "deeplab").head(backbone_of(8))
     backbone, task = backbone_of(16), Segmentation(SIZE, 5, "deeplab")
     with pytest.raises(RecipeError, match=r"at least 2 images at a time for network 'deeplab'.*found 1; set batch"):

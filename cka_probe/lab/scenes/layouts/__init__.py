@@ -1,7 +1,7 @@
-"""Layouts by name: how a set of scenes lies on a disk.
+"""Layouts of a set of scenes on disk, by name.
 
-Each is the layout of a real data set, byte for byte what its reader expects, so that the same reader opens both.
-A layout serves some kinds of scene and holds some of what is known about them.
+Each is the layout of a real dataset, so that its reader opens both. A layout supports some kinds of scenes and stores
+some of their ground truth.
 """
 
 from cka_probe.lab.scenes.layouts import cityscapes, ibims1, kitti, lsun, nyuv2, sc_depth
@@ -21,6 +21,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 USUAL = {"rooms": "nyuv2", "streets": "kitti", "objects": "imagenet"}
-"""The layout of a kind of scene, where none is asked for."""
+"""The default layout of each kind of scene."""
 
 __all__ = ["LAYOUTS", "USUAL", "Layout"]

@@ -1,10 +1,9 @@
-"""What a layout is: how one scene goes into files, and what makes the files of all scenes a data set.
+"""Layouts: the files of one scene, and what completes the files of all scenes to a dataset.
 
-The work is cut by scenes. `write` puts the files of one scene where they belong in the growing set and returns a
-few lines about them; `finish` is called once, when all scenes are there, with the lines of each: it writes lists,
-and layouts of one large file put that together from the parts each scene left. Neither keeps more than a frame in
-memory. The set stands at a hidden place until `finish` is through, so neither has to fear a reader; and both may be
-called again after an interruption, so the same input has to give the same bytes.
+`write` writes the files of one scene and returns a few lines about them. `finish` is called once after all scenes with
+the lines of each: it writes lists, or assembles one large file from the parts of each scene. Neither keeps more than a
+frame in memory. The set is in a hidden folder until `finish` returns, so that nobody reads it early. Both may be called
+again after an interruption, so the same input has to give the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +21,11 @@ from cka_probe.lab.scenes.scene import Scene, View
 
 @dataclass(frozen=True)
 class Place:
-    """Where a set grows.
+    """The folders of a set under construction.
 
     Attributes:
         tree: The folder that becomes the set.
-        parts: A folder for what only `finish` needs; it is gone afterwards.
+        parts: A folder for files that only `finish` needs; deleted afterwards.
     """
 
     tree: Path
@@ -35,14 +34,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Unit:
-    """One scene on its way into files.
+    """One scene to write.
 
     Attributes:
         index: Its number, from 0.
         test: Whether it is held out from training.
         scene: The scene.
         size: (height, width) of its images.
-        see: Frame number to (the view as the sensor gives it, the true one).
+        see: From the number of a frame to (the view through the sensor, the exact view).
     """
 
     index: int
@@ -53,12 +52,12 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Category and number: a name that is not given twice."""
+        """Category and index, a unique name."""
         return f"{self.category}_{self.index:04d}"
 
     @property
     def category(self) -> str:
-        """The scene's category as a file's name may have it."""
+        """The category of the scene as part of a file name."""
         return self.scene.category.replace(" ", "_")
 
     @property
@@ -72,14 +71,14 @@ class Unit:
         return self.scene.camera.poses
 
     def views(self) -> Iterator[tuple[int, View, View]]:
-        """Yield (number, view as the sensor gives it, true view) of each frame, one at a time."""
+        """Yield (number, view through the sensor, exact view) of each frame."""
         for frame in range(len(self.poses)):
             yield frame, *self.see(frame)
 
 
 @dataclass(frozen=True)
 class Written:
-    """A scene that lies in files.
+    """A scene that has been written.
 
     Attributes:
         index: Its number.
@@ -94,18 +93,18 @@ class Written:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of laying a set on a disk.
+    """The layout of a set on disk.
 
     Attributes:
-        reader: The data set's name in `cka_probe.images.datasets.DATASETS` that reads it.
-        kinds: The kinds of scene it serves.
-        holds: The fields of a sample that it can hold.
+        reader: Name of its reader in `cka_probe.images.datasets.DATASETS`.
+        kinds: Kinds of scenes that it supports.
+        holds: Fields of a sample that it can store.
         write: Writes one scene and returns lines about it.
-        finish: Makes a set of the written scenes.
-        partner: Whether it wants the stereo partner's image.
-        flow: Whether it wants flow.
-        most: The most frames of a scene it has room for; 0: any number.
-        most_scenes: The most scenes it has room for; 0: any number.
+        finish: Completes the set.
+        partner: Whether it stores the image of the right camera.
+        flow: Whether it stores optical flow.
+        most: Maximum number of frames per scene; 0 for any.
+        most_scenes: Maximum number of scenes; 0 for any.
     """
 
     reader: str
@@ -120,11 +119,11 @@ class Layout:
 
 
 def write_lists(written: Iterable[Written], paths: dict[bool, Path]) -> None:
-    """Write each scene's lines to the list of its side.
+    """Write the lines of each scene to the list of its split.
 
     Args:
         written: The scenes.
-        paths: The list of what is for training (False) and of what is held out (True).
+        paths: The lists of the scenes for training (False) and of those held out (True).
     """
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,22 +137,22 @@ def write_lists(written: Iterable[Written], paths: dict[bool, Path]) -> None:
 
 
 def nothing_left(written: Iterable[Written], place: Place) -> None:
-    """Finish a layout whose files say all by their places."""
+    """Finish a layout without lists."""
 
 
 def labels_in(view: View, scene: Scene, classes: Classes) -> NDArray[np.uint8]:
-    """Return a view's labels by a vocabulary.
+    """Return the labels of a view in the classes of a dataset.
 
     Args:
         view: The view.
-        scene: Whose classes its labels are.
-        classes: The vocabulary a layout writes.
+        scene: Its scene.
+        classes: The classes of the dataset.
 
     Returns:
         (H, W) uint8; 255 = no class.
 
     Raises:
-        DataError: The scene has a class that the vocabulary lacks.
+        DataError: The scene has another class.
     """
     missing = [name for name in scene.classes if name not in classes.names]
     if missing:
