@@ -30,7 +30,7 @@ def image(page: Path, image: Path) -> None:
         rows = window.find_elements("css selector", ".cells [role=row]")
         for row, column in PINNED:
             rows[row].find_elements("css selector", "[role=gridcell]")[column].click()
-        window.execute_script("document.querySelector('[id^=similarity]').scrollIntoView()")
+        window.execute_script("document.querySelector('[id*=similarity]').scrollIntoView()")
         Image.open(BytesIO(window.get_screenshot_as_png())).convert("RGB").save(image, optimize=True)
     finally:
         window.quit()

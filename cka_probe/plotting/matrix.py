@@ -23,7 +23,7 @@ MAP, LONGEST = 1.84, 4.0
 """Inches of the longer side of a map: of a few layers, and of very many."""
 VISIBLE, STRIP = 0.03, 0.11
 """Inches of a cell: smallest side that can be seen, and its other side in a long strip of few layers."""
-ROOM = 11.0
+ROOM = 11.5
 """Em for the name of a layer."""
 DOT = 1.8
 """Points of a dot in a cell with a number."""
@@ -96,7 +96,7 @@ class Map:
     def width(self) -> float:
         """Width of a figure of this map alone, inches of print."""
         names = max(map(labels.width, _named(self.rows, labels.step_for(self.cell[1], 0.1)))) * style.SMALL / 72
-        return max(style.COLUMN, names + self.size[0] + 0.5)
+        return max(style.COLUMN, names + self.size[0] + 0.45)
 
     @property
     def same_layers(self) -> bool:

@@ -80,7 +80,7 @@ def test_exactly_the_undefined_cells_are_hatched_and_explained(case):
 def test_layers_models_measure_and_images_are_named():
     ax = drawn("nine")
     rows = [label.get_text() for label in ax.get_yticklabels()]
-    assert (rows[0], rows[5], rows[8]) == ("0.downsa.norm  0", "2.blocks.12.norm1  5", "norm3  8")
+    assert (rows[0], rows[5], rows[8]) == ("0.downsample.norm  0", "2.blocks.12.norm1  5", "norm3  8")
     assert [label.get_text() for label in ax.get_xticklabels()] == list("012345678")
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("pretrained", "fine$tuned$")
     assert ax.get_title(loc="left") == "n = 64 images"
