@@ -213,7 +213,9 @@ class ContactSheet:
 
 
 def fitting(tile: SampleTile) -> int:
-    """Return how many samples like this one make six rows."""
+    """Return how many samples like this one make six rows; six if it has no fields, since its frame is broken."""
+    if not tile.fields:
+        return ROWS
     sheet = ContactSheet("", [tile])
     return ROWS * max(1, int(style.PAGE / sheet._least))
 

@@ -41,11 +41,11 @@ def ade20k(root: str | Path, split: str = "all") -> Frames:
     root = Path(root)
     check_folder(root, "ADE20K")
     base = root / FOLDER if (root / FOLDER).is_dir() else root
-    there = [name for name, folder in _SPLITS.items() if (base / "images" / folder).is_dir()]
-    if not there:
+    splits = [name for name, folder in _SPLITS.items() if (base / "images" / folder).is_dir()]
+    if not splits:
         raise DataError(f"expected ADE20K at {root}: images/training and annotations/training; found neither there")
-    check_split(split, [*there, "all"], f"ADE20K at {root}")
-    frames = [frame for name in there if split in (name, "all") for frame in _frames(root, base, _SPLITS[name])]
+    check_split(split, [*splits, "all"], f"ADE20K at {root}")
+    frames = [frame for name in splits if split in (name, "all") for frame in _frames(root, base, _SPLITS[name])]
     return Frames([[frame] for frame in frames], where=f"ADE20K at {root}", classes=_classes(base))
 
 
@@ -66,6 +66,6 @@ def _classes(base: Path) -> Classes:
     if numbers != [str(number) for number in range(1, 151)] or any(len(row) < 2 for row in rows):
         raise DataError(
             f"{path}: expected a line of titles and 150 of tabs between number, …, name, numbered from 1, found "
-            f"{len(rows)} lines; mend or remove it"
+            f"{len(rows)} lines; fix or remove it"
         )
     return Classes(tuple(row[-1].split(",")[0].split(";")[0].strip() for row in rows))

@@ -168,13 +168,13 @@ def read_drawn(path: Path, colours: tuple[RGB, ...], numbering: np.ndarray) -> T
                 raise DataError(f"{path}: expected labels drawn in colours, found {file.format} of mode {file.mode!r}")
             pixels = np.array(file.convert("RGB")).astype(np.int64)
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"unreadable labels {path}: {error}; mend or remove them and their image") from error
+        raise DataError(f"unreadable labels {path}: {error}; fix or remove them and their image") from error
     packed, known = (np.asarray(each) @ np.array([1 << 16, 1 << 8, 1]) for each in (pixels, colours))
     order = np.argsort(known)
     found = order[np.searchsorted(known[order], packed).clip(max=len(known) - 1)]
     if (known[found] != packed).any():
         wrong = tuple(pixels[known[found] != packed][0].tolist())
-        raise DataError(f"{path}: expected the {len(colours)} colours of label_colors.txt, found {wrong}; mend it")
+        raise DataError(f"{path}: expected the {len(colours)} colours of label_colors.txt, found {wrong}; fix it")
     return torch.from_numpy(renumbered(found, numbering, path))
 
 

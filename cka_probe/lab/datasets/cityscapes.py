@@ -58,16 +58,19 @@ def cityscapes(root: str | Path, split: str = "all", *, sources: str = "") -> Fr
         DataError: The folders are not there, a file some images have is missing for others, or a source is.
     """
     root = Path(root)
-    where, wanted = f"Cityscapes at {root}", parse_sources(sources)
+    where, neighbours = f"Cityscapes at {root}", parse_sources(sources)
     check_folder(root, "Cityscapes")
-    there = [name for name in ("train", "val", "test") if (root / LEFT / name).is_dir()]
-    if not there:
+    splits = [name for name in ("train", "val", "test") if (root / LEFT / name).is_dir()]
+    if not splits:
         raise DataError(f"expected {where}: {LEFT}/train/<city>/*_{LEFT}.png; found no {LEFT}/train, val or test")
-    check_split(split, [*there, "all"], where)
+    check_split(split, [*splits, "all"], where)
     scenes = [
-        scene for name in there if split in (name, "all") for scene in _scenes(root, root / LEFT / name, wanted, where)
+        scene
+        for name in splits
+        if split in (name, "all")
+        for scene in _scenes(root, root / LEFT / name, neighbours, where)
     ]
-    return Frames(scenes, wanted, where, CITYSCAPES)
+    return Frames(scenes, neighbours, where, CITYSCAPES)
 
 
 def _scenes(root: Path, part: Path, sources: tuple[int | str, ...], where: str) -> list[list[Frame]]:
@@ -138,10 +141,12 @@ def read_things(path: Path) -> Tensor:
 def _camera(path: Path) -> dict[str, float]:
     """Return fx, fy, cx, cy and baseline (metres) of a camera's file."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        inside = said["intrinsic"]
-        camera = {"fx": inside["fx"], "fy": inside["fy"], "cx": inside["u0"], "cy": inside["v0"]}
-        camera = {name: float(value) for name, value in (camera | {"baseline": said["extrinsic"]["baseline"]}).items()}
+        document = json.loads(path.read_text(encoding="utf-8"))
+        intrinsic = document["intrinsic"]
+        camera = {"fx": intrinsic["fx"], "fy": intrinsic["fy"], "cx": intrinsic["u0"], "cy": intrinsic["v0"]}
+        camera = {
+            name: float(value) for name, value in (camera | {"baseline": document["extrinsic"]["baseline"]}).items()
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected intrinsic fx, fy, u0, v0 and extrinsic baseline, found something else ({error!r}); "

@@ -62,19 +62,19 @@ def coco(root: str | Path, split: str = "all") -> Frames:
     if not (root / "classes.json").is_file():
         raise DataError(f'expected {root / "classes.json"} with what the labels mean, {{"0": "road", …}}; write it')
     numbering, classes = read_classes(root / "classes.json")
-    there = [name for name in ("train", "val", "test") if (root / "images" / name).is_dir()]
-    check_split(split, [*there, "all"], f"the images at {root}")
-    parts = [name for name in there if split in (name, "all")] if there else ["."]
+    splits = [name for name in ("train", "val", "test") if (root / "images" / name).is_dir()]
+    check_split(split, [*splits, "all"], f"the images at {root}")
+    parts = [name for name in splits if split in (name, "all")] if splits else ["."]
     return _frames(root, [(root / "images" / name, masks / name) for name in parts], numbering, classes)
 
 
 def _stuff(root: Path, split: str) -> Frames:
     """Return COCO-Stuff."""
     base = root / "images" if (root / "images").is_dir() else root
-    there = [name for name, folder in _YEARS.items() if (base / folder).is_dir()]
-    check_split(split, [*there, "all"], f"COCO-Stuff at {root}")
+    splits = [name for name, folder in _YEARS.items() if (base / folder).is_dir()]
+    check_split(split, [*splits, "all"], f"COCO-Stuff at {root}")
     maps = root / "stuffthingmaps"
-    parts = [(base / _YEARS[name], maps / _YEARS[name]) for name in there if split in (name, "all")]
+    parts = [(base / _YEARS[name], maps / _YEARS[name]) for name in splits if split in (name, "all")]
     return _frames(root, parts, STUFF, _names(root / "labels.txt"))
 
 
@@ -98,5 +98,5 @@ def _names(path: Path) -> Classes:
     names = {match[1]: match[2] for match in matches if match}
     lacking = [number for number in CATEGORIES if str(number) not in names]
     if lacking:
-        raise DataError(f"{path}: expected lines of '1: person' for 171 categories, none for {lacking[0]}; mend it")
+        raise DataError(f"{path}: expected lines of '1: person' for 171 categories, none for {lacking[0]}; fix it")
     return Classes(tuple(names[str(number)] for number in CATEGORIES))

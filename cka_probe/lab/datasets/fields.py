@@ -82,7 +82,7 @@ def read_steps(path: str | Path) -> np.ndarray:
                 )
             return np.array(file)
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"unreadable depth map {path}: {error}; mend or remove it and its image") from error
+        raise DataError(f"unreadable depth map {path}: {error}; fix or remove it and its image") from error
 
 
 def read_pseudo_depth(path: str | Path) -> Tensor:
@@ -181,7 +181,7 @@ def _bytes(path: str | Path, order: str) -> np.ndarray:
             file.tile = [(*file.tile[0][:3], order)]
             return np.array(file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"unreadable flow {path}: {error}; mend or remove it") from error
+        raise DataError(f"unreadable flow {path}: {error}; fix or remove it") from error
 
 
 LOSSLESS = ("L", "P", "I", "I;16", "I;16B")
@@ -213,7 +213,7 @@ def read_labels(path: str | Path, numbering: np.ndarray | None = None) -> Tensor
                 )
             numbers = np.array(file).astype(np.int64)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"unreadable labels {path}: {error}; mend or remove them and their image") from error
+        raise DataError(f"unreadable labels {path}: {error}; fix or remove them and their image") from error
     return torch.from_numpy(numbers if numbering is None else renumbered(numbers, numbering, path))
 
 
@@ -239,7 +239,7 @@ def renumbered(numbers: np.ndarray, numbering: np.ndarray, where: object) -> np.
         known = int(((numbering != UNKNOWN) & (numbering != IGNORE)).sum())
         raise DataError(
             f"{where}: expected the numbers of {known} classes, found {shown} in {(found == UNKNOWN).sum()} of "
-            f"{found.size} pixels; give the data set whose labels these are, or mend them"
+            f"{found.size} pixels; give the data set whose labels these are, or fix them"
         )
     return found
 
@@ -256,14 +256,14 @@ def read_classes(path: Path) -> tuple[np.ndarray, Classes]:
         DataError: It cannot be read, or is no object of whole numbers and names.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        named = {int(number): name for number, name in said.items()}
+        document = json.loads(path.read_text(encoding="utf-8"))
+        named = {int(number): name for number, name in document.items()}
         if not all(isinstance(name, str) and 0 <= number < 1 << 16 for number, name in named.items()):
             raise ValueError("a name that is no string, or a number that is no pixel's")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(
             f'{path}: expected {{"0": "road", "1": …}}, from numbers in the labels to names, found something else '
-            f"({error}); mend it"
+            f"({error}); fix it"
         ) from error
     kept = [number for number in sorted(named) if number != IGNORE and not named[number].lower().startswith(_NO_CLASS)]
     if not 0 < len(kept) < IGNORE:

@@ -162,7 +162,7 @@ def _image(read: Read, where: str) -> Tensor:
     """Return the image, (3, H, W)."""
     pixels = read("rgb")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise DataError(f"{where}: expected rgb of (H, W, 3) bytes, found {pixels.shape} {pixels.dtype}; mend it")
+        raise DataError(f"{where}: expected rgb of (H, W, 3) bytes, found {pixels.shape} {pixels.dtype}; fix it")
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
 
 

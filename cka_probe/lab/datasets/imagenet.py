@@ -74,17 +74,17 @@ def imagenet(root: str | Path, split: str = "all", *, num: int = 0, seed: int = 
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"expected folders of classes at {root}, found {'a file' if root.exists() else 'nothing'}")
-    there = [name for name in ("train", "val", "test") if _folders(root / name)]
-    if split not in there and (root / split).is_dir() and there:
+    splits = [name for name in ("train", "val", "test") if _folders(root / name)]
+    if split not in splits and (root / split).is_dir() and splits:
         raise DataError(
             f"expected folders of classes in {root / split}, found none; sort its images into their classes' folders"
         )
-    check_split(split, [*there, "all"], f"the classes at {root}")
-    parts = [root / name for name in (there if split == "all" else [split])] if there else [root]
-    classes = _folders(root / there[0]) if there else _folders(root)
+    check_split(split, [*splits, "all"], f"the classes at {root}")
+    parts = [root / name for name in (splits if split == "all" else [split])] if splits else [root]
+    classes = _folders(root / splits[0]) if splits else _folders(root)
     names, categories = [], []
     for part in parts:
-        for folder in _checked(part, classes, root / there[0] if there else root):
+        for folder in _checked(part, classes, root / splits[0] if splits else root):
             found = images_below(part / folder)
             names += [os.fsencode((part / folder).relative_to(root).as_posix() + "/" + name) for name in found]
             categories += [classes.index(folder)] * len(found)
@@ -121,13 +121,13 @@ def _folders(path: Path) -> list[str]:
 def _checked(part: Path, classes: Sequence[str], first: Path) -> list[str]:
     """Return the folders of a split, all of them classes, with no image that has no class."""
     folders = _folders(part)
-    strange = [folder for folder in folders if folder not in set(classes)]
-    if strange:
-        raise DataError(f"{part / strange[0]}: expected one of the {len(classes)} classes of {first}; rename it")
-    loose = sorted(path.name for path in part.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    if loose:
+    unknown = [folder for folder in folders if folder not in set(classes)]
+    if unknown:
+        raise DataError(f"{part / unknown[0]}: expected one of the {len(classes)} classes of {first}; rename it")
+    stray = sorted(path.name for path in part.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if stray:
         raise DataError(
-            f"expected every image of {part} in the folder of its class, found {len(loose)} beside them, first: "
-            f"{loose[0]}; sort them in, or read them as folder:{part}"
+            f"expected every image of {part} in the folder of its class, found {len(stray)} beside them, first: "
+            f"{stray[0]}; sort them in, or read them as folder:{part}"
         )
     return folders

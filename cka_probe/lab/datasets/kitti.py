@@ -174,7 +174,7 @@ def _listed(path: Path, camera: str) -> dict[tuple[str, int], dict[int, str]]:
     for line, text in read_lines(path, "a split's frames"):
         words, here = text.split(), f"{path}, line {line}"
         if not (len(words) in (2, 3) and words[1].isascii() and words[1].isdigit() and set(words[2:]) <= set(SIDES)):
-            raise DataError(f"{here}: expected '<date>/<drive> <frame> l' or r, found {text[:80]!r}; mend the list")
+            raise DataError(f"{here}: expected '<date>/<drive> <frame> l' or r, found {text[:80]!r}; fix the list")
         side = SIDES[words[2]] if len(words) == 3 else CAMERAS[camera]
         views.setdefault((words[0].strip("/"), side), {})[int(words[1])] = here
     if not views:

@@ -62,7 +62,7 @@ def kitti_semantics(
         DataError: The folders are not there, a file some images have is missing for others, or a source is.
     """
     root = Path(root)
-    where, wanted = f"KITTI semantics at {root}", parse_sources(sources)
+    where, neighbours = f"KITTI semantics at {root}", parse_sources(sources)
     check_folder(root, "KITTI semantics")
     if not (root / "training" / "image_2").is_dir():
         raise DataError(f"expected {where}: training/image_2 and training/semantic; found no training/image_2")
@@ -71,10 +71,10 @@ def kitti_semantics(
     scenes = []
     if split != "test":
         images = _split(_labelled(root / "training", where), split, validation, seed)
-        scenes += _scenes(root, images, wanted, where)
+        scenes += _scenes(root, images, neighbours, where)
     if testing and split in ("test", "all"):
-        scenes += _scenes(root, _labelled(root / "testing", where), wanted, where)
-    return Frames(scenes, wanted, where, CITYSCAPES)
+        scenes += _scenes(root, _labelled(root / "testing", where), neighbours, where)
+    return Frames(scenes, neighbours, where, CITYSCAPES)
 
 
 def _labelled(folder: Path, where: str) -> list[Path]:

@@ -71,13 +71,13 @@ def parse_numbers(text: str, columns: Collection[int], where: str, what: str) ->
     words = text.replace(",", " ").split()
     if columns and len(words) not in columns:
         wanted = " or ".join(map(str, columns))
-        raise DataError(f"{where}: expected {wanted} numbers ({what}), found {len(words)}; mend the line")
+        raise DataError(f"{where}: expected {wanted} numbers ({what}), found {len(words)}; fix the line")
     try:
         numbers = [float(word) for word in words]
     except ValueError as error:
-        raise DataError(f"{where}: expected numbers ({what}), found {text[:60]!r}; mend the line") from error
+        raise DataError(f"{where}: expected numbers ({what}), found {text[:60]!r}; fix the line") from error
     if not np.isfinite(numbers).all():
-        raise DataError(f"{where}: expected finite numbers ({what}), found {text[:60]!r}; mend or remove the line")
+        raise DataError(f"{where}: expected finite numbers ({what}), found {text[:60]!r}; fix or remove the line")
     return numbers
 
 
@@ -101,7 +101,7 @@ def read_numbers(path: str | Path, columns: Collection[int], what: str) -> np.nd
     first = len(rows[0][1])
     for line, row in rows:
         if len(row) != first:
-            raise DataError(f"{path}, line {line}: expected {first} numbers as above, found {len(row)}; mend the line")
+            raise DataError(f"{path}, line {line}: expected {first} numbers as above, found {len(row)}; fix the line")
     return np.array([row for _, row in rows], dtype=np.float64)
 
 
@@ -198,12 +198,12 @@ def check_poses(poses: np.ndarray, path: str | Path) -> None:
         DataError: One is not; the message counts it from 1.
     """
     R = poses[:, :3, :3]
-    bent = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > TOLERANCE
-    bent |= (np.linalg.det(R) < 0) | (np.abs(poses[:, 3] - [0, 0, 0, 1]).max(1) > TOLERANCE)
-    if bent.any():
+    wrong_pose = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > TOLERANCE
+    wrong_pose |= (np.linalg.det(R) < 0) | (np.abs(poses[:, 3] - [0, 0, 0, 1]).max(1) > TOLERANCE)
+    if wrong_pose.any():
         raise DataError(
             f"{path}: expected matrices of motions by rows, found one that is no rotation with a translation "
-            f"(matrix {int(bent.argmax()) + 1}); write rotations with determinant 1 and a last row of 0 0 0 1"
+            f"(matrix {int(wrong_pose.argmax()) + 1}); write rotations with determinant 1 and a last row of 0 0 0 1"
         )
 
 
@@ -281,17 +281,17 @@ def read_camera(path: Path) -> dict[str, float]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            said = json.loads(text)
-            camera = {name: float(said[name]) for name in NYUV2 if name in said or name in FOUR}
+            document = json.loads(text)
+            camera = {name: float(document[name]) for name in NYUV2 if name in document or name in FOUR}
         else:
             K = np.array(text.replace(",", " ").split(), dtype=float).reshape(3, 3)
             camera = dict(zip(FOUR, map(float, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])), strict=True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         wanted = "fx, fy, cx, cy" if path.suffix == ".json" else "the nine numbers of a 3 x 3 matrix"
-        raise DataError(f"{path}: expected {wanted}, found something else ({error!r}); mend or remove it") from error
+        raise DataError(f"{path}: expected {wanted}, found something else ({error!r}); fix or remove it") from error
     if path.suffix != ".json" and not np.allclose(K[[1, 2, 2], [0, 0, 1]], 0):
-        raise DataError(f"{path}: expected [fx 0 cx; 0 fy cy; 0 0 1] by rows, found {K.ravel().tolist()}; mend it")
+        raise DataError(f"{path}: expected [fx 0 cx; 0 fy cy; 0 0 1] by rows, found {K.ravel().tolist()}; fix it")
     wrong = [name for name, value in camera.items() if not np.isfinite(value) or (name not in CENTRE and value <= 0)]
     if wrong:
-        raise DataError(f"{path}: expected {wrong[0]} in pixels, found {camera[wrong[0]]:g}; mend it")
+        raise DataError(f"{path}: expected {wrong[0]} in pixels, found {camera[wrong[0]]:g}; fix it")
     return camera

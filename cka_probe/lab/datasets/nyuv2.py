@@ -379,7 +379,7 @@ def _listed_pairs(path: Path, base: Path, part: str) -> list[Pair]:
     lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for line in lines:
         if len(line) < 2:
-            raise DataError(f"{path}: expected lines of 'rgb depth [focal]', found {' '.join(line)!r}; mend the list")
+            raise DataError(f"{path}: expected lines of 'rgb depth [focal]', found {' '.join(line)!r}; fix the list")
     names = [(line[0].lstrip("/"), line[1].lstrip("/")) for line in lines]
     places = [base / below for below in BELOW[part]]
     # one image decides for the list: looking for each of 24 231 in every place is slow on a network disk

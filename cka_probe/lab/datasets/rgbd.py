@@ -133,7 +133,7 @@ def _stamped(path: Path) -> tuple[np.ndarray, list[Path]]:
     for line, text in read_lines(path, "a time and a file a line"):
         words, here = text.split(), f"{path}, line {line}"
         if len(words) != 2:
-            raise DataError(f"{here}: expected 'timestamp file', found {text[:80]!r}; mend the list")
+            raise DataError(f"{here}: expected 'timestamp file', found {text[:80]!r}; fix the list")
         file = path.parent / words[1]
         if not file.is_file():
             raise DataError(f"{here}: names {file}, which is not there; complete the data or shorten the list")
@@ -153,7 +153,7 @@ def _motions(path: Path) -> tuple[np.ndarray, list[np.ndarray]]:
     if abs(lengths[worst] - 1) > TOLERANCE:
         raise DataError(
             f"{path}: expected unit quaternions qx qy qz qw, found one of length {lengths[worst]:.3g} at "
-            f"{rows[worst, 0]:.6f} s; mend or remove the line"
+            f"{rows[worst, 0]:.6f} s; fix or remove the line"
         )
     return rows[:, 0], [pose_from_quaternion(row[1:4], row[4:]) for row in rows]
 

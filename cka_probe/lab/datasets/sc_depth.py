@@ -134,7 +134,7 @@ def _frame_index(path: Path, count: int) -> list[int]:
     numbers = read_numbers(path, (1,), "numbers of frames")[:, 0]
     wrong = (numbers < 0) | (numbers >= count) | (numbers % 1 != 0)
     if wrong.any():
-        raise DataError(f"{path}: expected whole numbers from 0 to {count - 1}, found {numbers[wrong][0]:g}; mend it")
+        raise DataError(f"{path}: expected whole numbers from 0 to {count - 1}, found {numbers[wrong][0]:g}; fix it")
     return [int(number) for number in numbers]
 
 
@@ -150,7 +150,7 @@ def _beside(folder: Path, name: str, images: list[Path]) -> list[Path] | None:
     stems, wanted = {path.stem for path in found}, {path.stem for path in images}
     if stems & wanted and stems != wanted:
         odd = min(stems ^ wanted)
-        raise DataError(f"{below}: expected one file for each image of {folder}, found {odd} on one side only; mend")
+        raise DataError(f"{below}: expected one file for each image of {folder}, found {odd} on one side only; fix")
     if len(found) != len(images):
         raise DataError(
             f"{below}: expected {len(images)} files as there are images in {folder}, found {len(found)}; "

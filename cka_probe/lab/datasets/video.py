@@ -138,5 +138,5 @@ def _baseline(path: Path) -> float:
             f"{path}: expected baseline_m (metres) because of the folder right, found none ({error!r}); add it"
         ) from error
     if not 0 < baseline < float("inf"):
-        raise DataError(f"{path}: expected baseline_m in metres, found {baseline:g}; mend it")
+        raise DataError(f"{path}: expected baseline_m in metres, found {baseline:g}; fix it")
     return baseline

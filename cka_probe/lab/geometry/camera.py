@@ -1,10 +1,10 @@
-"""The pinhole camera: pixels to points and back, and what resizing, cutting and mirroring do to K and to poses.
+"""The pinhole camera: pixels to points and back, and K and poses of resized, cropped and mirrored images.
 
     K = [[fx, s, cx], [0, fy, cy], [0, 0, 1]]      (u, v, 1) = K (x, y, z) / z
 
-A resize keeps an image's border in place, which lies half a pixel before the first centre: with s = W' / W,
-f' = s f and c' = s (c + 1/2) - 1/2. A mirrored image has c' = W - 1 - c and is what a camera sees in a mirrored
-scene: with F = diag(-1, 1, 1, 1) every pose T becomes F T F.
+Resizing preserves the border of an image, which is half a pixel before the first centre: with s = W' / W, f' = s f and
+c' = s (c + 1/2) - 1/2. A mirrored image has c' = W - 1 - c and shows a mirrored scene: with F = diag(-1, 1, 1, 1) every
+pose T becomes F T F.
 """
 
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor
 from cka_probe.errors import DataError
 
 NEAREST = 1e-6
-"""Points with z below this (metres, or whatever the unit is) are not in front of the camera."""
+"""Points with z below this (in the unit of depth) are not in front of the camera."""
 
 FAR = 1e6
-"""Pixel coordinates are kept within +-FAR; points not in front of the camera are put at (-FAR, -FAR)."""
+"""Pixel coordinates are clamped to +-FAR; points not in front of the camera have (-FAR, -FAR)."""
 
 
 def pixel_grid(height: int, width: int, like: Tensor | None = None) -> Tensor:
@@ -25,7 +25,7 @@ def pixel_grid(height: int, width: int, like: Tensor | None = None) -> Tensor:
     Args:
         height: H.
         width: W.
-        like: Dtype and device are taken from it; float32 on the CPU without.
+        like: A tensor with the dtype and device; by default float32 on the CPU.
 
     Returns:
         (1, 2, H, W): channel 0 is the column, 0 to W - 1, channel 1 the row, 0 to H - 1.
@@ -39,17 +39,17 @@ def pixel_grid(height: int, width: int, like: Tensor | None = None) -> Tensor:
 
 
 def backproject(depth: Tensor, K: Tensor) -> Tensor:
-    """Return the point that each pixel shows.
+    """Return the 3D point of each pixel.
 
     Args:
         depth: (n, 1, H, W), metres along the optical axis.
         K: (n, 3, 3), or (3, 3) for all.
 
     Returns:
-        (n, 3, H, W), metres in the camera's axes; the camera itself, (0, 0, 0), where depth is 0.
+        (n, 3, H, W), metres in camera axes; (0, 0, 0) where depth is 0.
 
     Raises:
-        DataError: The shapes are others.
+        DataError: A shape is wrong.
     """
     check_maps("depth", depth, 1)
     fx, fy, s, cx, cy = _entries(K, depth)
@@ -60,7 +60,7 @@ def backproject(depth: Tensor, K: Tensor) -> Tensor:
 
 
 def transform(T: Tensor, points: Tensor) -> Tensor:
-    """Return points of b in the axes of a.
+    """Transform points from the axes of b to those of a.
 
     Args:
         T: `a_T_b`, (n, 4, 4), or (4, 4) for all; rotation and translation.
@@ -70,7 +70,7 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
         (n, 3, H, W), in the axes of a.
 
     Raises:
-        DataError: The shapes are others.
+        DataError: A shape is wrong.
     """
     check_maps("points", points, 3)
     T = _matrices("a pose", T, 4, points)[..., :3, :, None, None]
@@ -79,24 +79,24 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
 
 
 def project(points: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where a camera sees points.
+    """Project points to pixels.
 
     Args:
-        points: (n, 3, H, W), in the camera's axes.
+        points: (n, 3, H, W), in camera axes.
         K: (n, 3, 3), or (3, 3) for all.
 
     Returns:
-        pixels (n, 2, H, W), column and row, within +-`FAR`, and z (n, 1, H, W). Points that are not in front of
-        the camera (z not above `NEAREST`, or NaN) are put far outside of any image and pass no gradient.
+        pixels (n, 2, H, W), column and row, within +-`FAR`, and z (n, 1, H, W). Points not in front of the camera (z
+        at most `NEAREST`, or NaN) are far outside the image and have no gradient.
 
     Raises:
-        DataError: The shapes are others.
+        DataError: A shape is wrong.
     """
     check_maps("points", points, 3)
     fx, fy, s, cx, cy = _entries(K, points)
     x, y, z = points.split(1, 1)
     front = z > NEAREST
-    # chosen before the division too: 0 * inf would make the gradient NaN
+    # `where` before the division too: 0 * inf would make the gradient NaN
     x, y, divisor = (torch.where(front, value, other) for value, other in ((x, 0.0), (y, 0.0), (z, 1.0)))
     x, y = x / divisor, y / divisor
     pixels = torch.cat([fx * x + s * y + cx, fy * y + cy], 1)
@@ -121,7 +121,7 @@ def scaled_K(K: Tensor, size: tuple[int, int], to: tuple[int, int]) -> Tensor:
 
 
 def cropped_K(K: Tensor, top: float, left: float) -> Tensor:
-    """Return K of an image whose first `top` rows and `left` columns are cut off (added, where negative).
+    """Return K of an image without its first `top` rows and `left` columns (padded, where negative).
 
     Args:
         K: (..., 3, 3).
@@ -136,7 +136,7 @@ def flipped_K(K: Tensor, width: int) -> Tensor:
 
     Args:
         K: (..., 3, 3).
-        width: Of the image, pixels.
+        width: Width of the image in pixels.
     """
     sign = K.new_tensor([[1, -1, -1], [1, 1, 1], [1, 1, 1]])
     return K * sign + K.new_tensor([[0, 0, width - 1], [0, 0, 0], [0, 0, 0]])
@@ -164,15 +164,15 @@ def flipped_pose(T: Tensor) -> Tensor:
 
 
 def check_maps(what: str, maps: Tensor, channels: int) -> None:
-    """Check that something is (n, channels, H, W).
+    """Check that a tensor has shape (n, channels, H, W).
 
     Raises:
-        DataError: It is not.
+        DataError: It has not.
     """
     if maps.ndim != 4 or maps.shape[1] != channels:
         raise DataError(
             f"expected {what} of shape (n, {channels}, H, W), found {tuple(maps.shape)}; "
-            "give a batch, one of a single image too"
+            "add a batch axis, also for a single image"
         )
 
 

@@ -1,11 +1,11 @@
-"""See one image from where another was taken: by depth and pose, or by flow.
+"""Warp an image to the view of another, by depth and pose or by flow.
 
-The target is reconstructed: for each of its pixels the source is read where that pixel's point lies in it. So a
-warped image lies on top of the target, and holes are a mask, never a guess. Coordinates are normalised by W - 1
-and read with `align_corners=True` in this one place; two conventions mixed make even the identity move pixels.
+The target is reconstructed: for each of its pixels, the source is sampled where the point of that pixel lies in it. So
+a warped image is aligned with the target, and holes are a mask, never filled. Coordinates are normalised by W - 1 and
+sampled with `align_corners=True` here only; mixing two conventions makes even the identity warp move pixels.
 
-Jaderberg, Simonyan, Zisserman & Kavukcuoglu, "Spatial Transformer Networks", NeurIPS 2015 (reading with a
-gradient); Zhou, Brown, Snavely & Lowe, "Unsupervised Learning of Depth and Ego-Motion from Video", CVPR 2017.
+Jaderberg, Simonyan, Zisserman & Kavukcuoglu, "Spatial Transformer Networks", NeurIPS 2015 (differentiable
+sampling); Zhou, Brown, Snavely & Lowe, "Unsupervised Learning of Depth and Ego-Motion from Video", CVPR 2017.
 """
 
 from collections.abc import Sequence
@@ -18,23 +18,23 @@ from cka_probe.errors import DataError
 from cka_probe.lab.geometry.camera import FAR, NEAREST, backproject, check_maps, pixel_grid, project, transform
 
 TOLERANCE = 1e-3
-"""Pixels: a point this far beyond the outermost centres still counts as inside; rounding puts it there."""
+"""Pixels by which a point may lie beyond the outermost centres, because of rounding."""
 
 
 def sample_at(field: Tensor, pixels: Tensor, mode: str = "bilinear", padding: str = "border") -> Tensor:
-    """Return a field read at pixels that need not be whole.
+    """Sample a map at fractional pixels.
 
     Args:
         field: (n, C, H, W), any dtype; H and W at least 2.
         pixels: (n, 2, h, w), column and row in the field.
-        mode: "bilinear", or "nearest" (the only one for whole numbers and bool).
-        padding: What lies outside: "border", the nearest pixel there is, or "zeros".
+        mode: "bilinear", or "nearest" (required for integers and bool).
+        padding: Values outside: "border", the nearest pixel, or "zeros".
 
     Returns:
-        (n, C, h, w) in the field's dtype; differentiable in the field, and in the pixels if bilinear.
+        (n, C, h, w) in the dtype of the field; differentiable in the field, and in the pixels if bilinear.
 
     Raises:
-        DataError: The shapes are others, or whole numbers are to be mixed.
+        DataError: A shape is wrong, or integers are to be interpolated.
     """
     check_maps("pixels", pixels, 2)
     height, width = field.shape[-2:]
@@ -66,20 +66,19 @@ def inside(pixels: Tensor, size: Sequence[int]) -> Tensor:
 def warp(
     source: Tensor, depth: Tensor, K: Tensor, source_T_target: Tensor, source_K: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the target as the source shows it.
+    """Reconstruct the target from the source by depth and pose.
 
     Args:
-        source: (n, C, h, w) float; an image, or any other field of the source.
-        depth: (n, 1, H, W), of the target, metres; 0 = not measured.
+        source: (n, C, h, w) float; an image, or another map of the source.
+        depth: (n, 1, H, W), depth of the target in metres; 0 = not measured.
         K: (n, 3, 3) or (3, 3), of the target.
         source_T_target: (n, 4, 4) or (4, 4); NaN = not known.
-        source_K: Of the source, where it is not that of the target.
+        source_K: K of the source; by default that of the target.
 
     Returns:
-        image (n, C, H, W), the source's border pixels where nothing is visible; z (n, 1, H, W), metres, how far
-        each point is along the source's optical axis, 0 = not known; visible (n, 1, H, W) bool: depth and pose are
-        known, the point is in front of the source's camera and inside its image. What hides behind something
-        else is not found out.
+        image (n, C, H, W), with border pixels of the source where nothing is visible; z (n, 1, H, W), metres, depth of
+        each point in the source's camera, 0 = not known; visible (n, 1, H, W) bool: depth and pose are known, and the
+        point is in front of the source's camera and inside its image. Occlusion is not detected.
 
     Raises:
         DataError: The shapes do not fit.
@@ -90,17 +89,17 @@ def warp(
 
 
 def rigid_flow(depth: Tensor, K: Tensor, source_T_target: Tensor, source_K: Tensor | None = None) -> Tensor:
-    """Return how far each pixel moves from target to source if only the camera moves.
+    """Return the optical flow from target to source if only the camera moves.
 
     Args:
-        depth: (n, 1, H, W), of the target, metres; 0 = not measured.
+        depth: (n, 1, H, W), depth of the target in metres; 0 = not measured.
         K: (n, 3, 3) or (3, 3), of the target.
         source_T_target: (n, 4, 4) or (4, 4); NaN = not known.
-        source_K: Of the source, where it is not that of the target.
+        source_K: K of the source; by default that of the target.
 
     Returns:
-        (n, 2, H, W), pixels right and down; NaN where depth or pose is not known or the point ends up behind the
-        source's camera. A flow may lead out of the image.
+        (n, 2, H, W), pixels right and down; NaN where depth or pose is unknown, or the point is behind the
+        source's camera. The flow may end outside the image.
 
     Raises:
         DataError: The shapes do not fit.
@@ -110,7 +109,7 @@ def rigid_flow(depth: Tensor, K: Tensor, source_T_target: Tensor, source_K: Tens
 
 
 def warp_by_flow(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the target as the source shows it, found by flow.
+    """Reconstruct the target from the source by optical flow.
 
     Args:
         source: (n, C, h, w) float.
@@ -130,8 +129,8 @@ def warp_by_flow(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _seen_from(depth: Tensor, K: Tensor, source_T_target: Tensor, source_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the source's pixel of each of the target's points, its z there, and whether both are known."""
-    # what is not known is replaced before, not after: a NaN times a gradient of 0 would be NaN
+    """Return the pixel in the source of each point of the target, its z there, and whether both are known."""
+    # unknown values are replaced before, not after: NaN times a gradient of 0 would be NaN
     placed = source_T_target.isfinite().all(-1).all(-1)[..., None, None]
     posed = torch.where(placed, source_T_target, torch.eye(4, dtype=source_T_target.dtype, device=depth.device))
     measured = (depth > 0) & depth.isfinite() & placed.reshape(-1, 1, 1, 1)

@@ -23,8 +23,9 @@ pseudo-depth changes its angles, as in normal matching.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import max_pool2d
 
+from cka_probe.lab.geometry.normals import sobel
 from cka_probe.lab.losses.affine import known_normals
 
 DISTANCES = (3, 19)
@@ -47,7 +48,7 @@ def edges_of(maps: Tensor, known: Tensor | None = None, threshold: float = THRES
         of the largest change over all channels (the axis of the structure tensor; for one channel its gradient, up
         to sign).
     """
-    across, down = _change(maps, -1, -2), _change(maps, -2, -1)
+    down, across = sobel(maps)
     square = (across**2 + down**2).sum(1, keepdim=True)
     if known is not None:
         square = torch.where(_next_to(~known), 0.0, square)
@@ -117,11 +118,3 @@ def _lines(edges: Tensor, direction: Tensor, near: int, far: int) -> Tensor:
 def _next_to(pixels: Tensor) -> Tensor:
     """Dilate a mask by one pixel, (n, 1, H, W) bool."""
     return max_pool2d(pixels.float(), 3, 1, 1) > 0
-
-
-def _change(maps: Tensor, along: int, other: int) -> Tensor:
-    """Return the Sobel difference along one axis, (n, C, H, W); not by a convolution, which may use TF32."""
-    maps = pad(maps, (1, 1, 1, 1), mode="replicate")
-    size, rest = maps.shape[along] - 2, maps.shape[other] - 2
-    change = maps.narrow(along, 2, size) - maps.narrow(along, 0, size)
-    return change.narrow(other, 0, rest) + 2 * change.narrow(other, 1, rest) + change.narrow(other, 2, rest)

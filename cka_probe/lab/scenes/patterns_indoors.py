@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cka_probe.lab.scenes.surface import Array, Surface, noise, scatter, smooth
+from cka_probe.lab.scenes.surface import Array, Surface, half_extent, noise, scatter, smooth
 
 
 def plain(s: Surface) -> Array:
@@ -71,7 +71,7 @@ def wood(s: Surface) -> Array:
 
 def panels(s: Surface) -> Array:
     """Doors of a cupboard, a dark gap between them and a knob on each."""
-    half = np.abs(s.u) / np.maximum(np.abs(s.edge[0]), 1e-6)  # doors are counted from the face's left side
+    half = half_extent(s.u, s.edge[0])  # doors are counted from the face's left side
     a = (s.u + half) / s.size
     gap = np.minimum(np.abs(a - np.round(a)) * s.size, (1 - np.abs(s.edge[1])) * 0.4)
     knob = np.hypot((np.abs(a - np.floor(a) - 0.5) - 0.36) * s.size, s.edge[1] * 0.35 - 0.03)
@@ -150,11 +150,6 @@ _LAMP = np.array([0.85, 0.85, 0.80], np.float32)
 _CAR = 4.3  # metres: the length of the car that the measures of its parts are of
 
 
-def _half(along: Array, edge: Array) -> Array:
-    """Return the half extent of the face a point is on."""
-    return np.abs(along) / np.maximum(np.abs(edge), 1e-6)
-
-
 def _shine(s: Surface) -> Array:
     """Return paint of `first` with what is around mirrored in it, (n, 3)."""
     return s.first * (0.8 + 0.25 * noise(s.xyz * np.float32(1.7)) + 0.25 * smooth(s.edge[1], -0.3, 0.9))[:, None]
@@ -163,7 +158,7 @@ def _shine(s: Surface) -> Array:
 def bodywork(s: Surface) -> Array:
     """The body of a car of length `size`: doors and dark arches on its sides, lamps, grille and plate at its ends."""
     u, metre = s.u * (_CAR / s.size), s.size / _CAR
-    x, z = _half(s.u, s.edge[0]) / metre, _half(s.v, s.edge[1]) / metre
+    x, z = half_extent(s.u, s.edge[0]) / metre, half_extent(s.v, s.edge[1]) / metre
     side, top = x > 1.3, z > 0.9
     doors = np.abs(u + 0.1)
     seams = (doors < 1.1) & ((doors > 1.08) | (doors < 0.02)) & (s.edge[1] > -0.7)
@@ -182,7 +177,7 @@ def bodywork(s: Surface) -> Array:
 def cabin(s: Surface) -> Array:
     """The upper part of such a car: glass all around between pillars of `first`, which is also its top."""
     metre = s.size / _CAR
-    x, z = _half(s.u, s.edge[0]) / metre, _half(s.v, s.edge[1]) / metre
+    x, z = half_extent(s.u, s.edge[0]) / metre, half_extent(s.v, s.edge[1]) / metre
     top, side = z > 0.65, x > 0.95
     frame = (np.abs(s.edge[0]) > 0.94) | (side & (np.abs(s.edge[0] + 0.08) < 0.045)) | (s.edge[1] < -0.9)
     mirrored = smooth(s.edge[1] + 0.8 * noise(s.xyz * np.float32(1.9)), -0.5, 1.0)[:, None]
@@ -197,7 +192,7 @@ def paint(s: Surface) -> Array:
 
 def coach(s: Surface) -> Array:
     """The body of a bus, tram or train: a band of windows `size` wide, doors and a stripe of `second`."""
-    x, z = _half(s.u, s.edge[0]), _half(s.v, s.edge[1])
+    x, z = half_extent(s.u, s.edge[0]), half_extent(s.v, s.edge[1])
     a = (s.u + x) / s.size
     across, top, up = np.abs(a - np.floor(a) - 0.5), z > 2.2 * s.size, s.edge[1]
     door = (np.floor(a) % 4 == 1) & (across < 0.42) & (up > -0.8) & (up < 0.7)

@@ -7,7 +7,7 @@ long in the direction of travel (`v`), since a road is seen foreshortened.
 
 import numpy as np
 
-from cka_probe.lab.scenes.surface import Array, Surface, noise, scatter, smooth
+from cka_probe.lab.scenes.surface import Array, Surface, half_extent, noise, scatter, smooth
 
 _WHITE = np.array([0.72, 0.72, 0.68], np.float32)
 _NEAR = 35.0  # metres from the middle of a piece of ground beyond which fine grain fades
@@ -30,23 +30,22 @@ def asphalt(s: Surface) -> Array:
 
 
 def lanes(s: Surface) -> Array:
-    """A road with a dashed line every `size` metres from its middle and a whole line along each side."""
-    worn, half = _worn(s), np.abs(s.u) / np.maximum(np.abs(s.edge[0]), 1e-6)
-    row = np.round(s.u / s.size)
-    inner = _line(s, row * s.size) * (np.abs(row) * s.size < half - 1.2)
-    cycle = np.abs(s.v / 7.5 - np.round(s.v / 7.5))
-    painted = np.maximum(inner * smooth(cycle, 0.28, 0.3), 1 - smooth(np.abs(np.abs(s.u) - half + 0.3), 0.075, 0.105))
-    return _painted(s, worn, painted)
+    """A road with a dashed line every `size` metres from its middle and a solid line along each side."""
+    sides = np.abs(np.abs(s.u) - half_extent(s.u, s.edge[0]) + 0.3)
+    return _painted(s, _worn(s), np.maximum(_dashes(s, 0.28), 1 - smooth(sides, 0.075, 0.105)))
 
 
 def avenue(s: Surface) -> Array:
-    """A road with two whole lines in its middle, dashes every `size` metres from there."""
-    worn, half = _worn(s), np.abs(s.u) / np.maximum(np.abs(s.edge[0]), 1e-6)
-    row = np.round(s.u / s.size)
-    inner = _line(s, row * s.size) * (np.abs(row) * s.size < half - 1.2) * (row != 0)
-    cycle = np.abs(s.v / 7.5 - np.round(s.v / 7.5))
+    """A road with two solid lines in its middle and a dashed line every `size` metres from there."""
     middle = 1 - smooth(np.abs(np.abs(s.u) - 0.14), 0.06, 0.09)
-    return _painted(s, worn, np.maximum(inner * smooth(cycle, 0.3, 0.32), middle))
+    return _painted(s, _worn(s), np.maximum(_dashes(s, 0.3) * (np.round(s.u / s.size) != 0), middle))
+
+
+def _dashes(s: Surface, gap: float) -> Array:
+    """Return 1 on dashed lines every `size` metres, which end 1.2 m before the sides of the road, and 0 elsewhere."""
+    row = np.round(s.u / s.size)
+    inner = _line(s, row * s.size) * (np.abs(row) * s.size < half_extent(s.u, s.edge[0]) - 1.2)
+    return inner * smooth(np.abs(s.v / 7.5 - np.round(s.v / 7.5)), gap, gap + 0.02)
 
 
 def zebra(s: Surface) -> Array:
@@ -143,7 +142,7 @@ def _cells(s: Surface) -> tuple[Array, Array, Array, Array]:
     """
     places = []
     for along, edge, period in ((s.u, s.edge[0], s.size), (s.v, s.edge[1], np.float32(STOREY))):
-        whole = 2 * np.abs(along) / np.maximum(np.abs(edge), 1e-6)
+        whole = 2 * half_extent(along, edge)
         place = (edge + 1) / 2 * np.maximum(np.round(whole / period), 1)
         places += [np.floor(place), place - np.floor(place) - 0.5]
     column, across, row, up = places

@@ -1,16 +1,16 @@
-"""What a sensor makes of a view: noise, holes, few points, compression. None of it unless asked for.
+"""Simulated sensors: noise, holes, sparse depth and compression, all off by default.
 
-- *Noise of depth* grows with its square, as a Kinect's does (Nguyen, Izadi & Lovell 2012, "Modeling Kinect Sensor
+- *Depth noise* grows with the square of depth, as for a Kinect (Nguyen, Izadi & Lovell 2012, "Modeling Kinect Sensor
   Noise for Improved 3D Reconstruction and Tracking"): sigma(z) = 1.2 mm + 1.9 mm/m^2 (z - 0.4 m)^2.
-- *Noise of the image* is that of light and of reading it out: variance 1 + I / 32 in levels of 8 bits.
-- *Holes* are where a structured-light or time-of-flight camera sees nothing: surfaces at a grazing angle, dark and
-  shiny ones, and beside occluding edges, where one of its two eyes is blocked. They come in patches.
-- *Laser* keeps the pixels that a spinning scanner of some rows hits (Velodyne HDL-64E: 2 to -24.8 degrees, 0.17
-  degrees from one shot to the next at 10 Hz).
-- *JPEG* decodes what it has encoded.
+- *Image noise* is shot noise and read noise: variance 1 + I / 32 in 8-bit levels.
+- *Holes* are where a structured-light or time-of-flight camera measures nothing: at grazing angles, on dark and shiny
+  surfaces, and next to occluding edges, which only one of its two views sees. They are patches.
+- *Lidar* keeps the pixels that a spinning scanner hits (Velodyne HDL-64E: 64 rows from 2 to -24.8 degrees, 0.17
+  degrees between shots at 10 Hz).
+- *JPEG* encodes and decodes the image.
 
-Only `image`, `partner` and `depth` change: labels, normals, edges and flow stay the truth. Each is the same for the
-same seed, whatever else is asked for.
+Only `image`, `partner` and `depth` change: labels, normals, edges and flow stay exact. Each effect depends only on the
+seed, not on the other effects.
 """
 
 import io
@@ -27,23 +27,23 @@ from cka_probe.lab.scenes.scene import View
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-ELEVATIONS = (2.0, -24.8)  # degrees, of the highest and the lowest row
+ELEVATIONS = (2.0, -24.8)  # degrees of the highest and the lowest row
 SHOT = 0.1728  # degrees
 FARTHEST = 120.0  # metres
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """How far from the truth a sensor is; 0 everywhere is the truth itself.
+    """The imperfections of a sensor; 0 everywhere is a perfect one.
 
     Attributes:
-        noise: Times the noise above.
-        holes: Times the usual holes; 1 is a Kinect's.
-        lidar: Rows of a scanner; depth stays only where its beams hit.
-        jpeg: Quality 1 to 100; 0 leaves the image as it is.
+        noise: Factor of the noise above.
+        holes: Factor of the probability of holes; 1 is that of a Kinect.
+        lidar: Rows of a scanner; depth is kept only where its beams hit. 0 keeps all.
+        jpeg: Quality from 1 to 100; 0 for no compression.
 
     Raises:
-        DataError: One of them makes no sense.
+        DataError: A value is out of range.
     """
 
     noise: float = 0.0
@@ -57,11 +57,11 @@ class Sensor:
                 raise DataError(f"expected {name} from 0 (none) to {most}, found {getattr(self, name)}; choose another")
 
     def through(self, view: View, seed: tuple[int, ...]) -> View:
-        """Return a view as the sensor gives it.
+        """Return a view as seen through the sensor.
 
         Args:
-            view: The truth.
-            seed: Numbers of the set, the scene and the frame.
+            view: The exact view.
+            seed: Seed of the set, and numbers of the scene and the frame.
         """
         depth = view.depth
         image, partner = view.image, view.partner
@@ -87,7 +87,7 @@ def depth_noise(depth: Floats) -> Floats:
 
 
 def _noisy_depth(depth: NDArray[np.float64], times: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return depth with noise; what is not measured stays so, and nothing comes behind the camera."""
+    """Return depth with noise; unmeasured pixels stay unmeasured, and so does depth below 0."""
     noisy = depth + times * depth_noise(depth) * rng.standard_normal(depth.shape)
     return np.where((depth > 0) & (noisy > 0), noisy, 0.0)
 
@@ -101,9 +101,9 @@ def _noisy_image(image: NDArray[np.uint8], times: float, rng: np.random.Generato
 def holes(view: View, times: float, rng: np.random.Generator) -> Mask:
     """Return where depth is missing, (H, W).
 
-    The chance of a pixel is 90 % of what is nearer than 6 degrees to grazing, falling to none at 25; 80 % of the
-    blackest and of the brightest, falling to none within 16 levels; 60 % beside an occluding edge; 1 % anywhere.
-    It is held against noise as wide as a two-hundredth of the image, made uniform, so that holes are patches.
+    The probability is 90 % within 6 degrees of grazing, falling to 0 at 25; 80 % for the darkest and brightest 8
+    levels, falling to 0 within 16 more; 60 % next to an occluding edge; 1 % anywhere. It is compared with uniform
+    noise that is smooth over a two-hundredth of the image, so that holes are patches.
     """
     v, u = np.indices(view.depth.shape)
     rays = np.stack([(u - view.K[0, 2]) / view.K[0, 0], (v - view.K[1, 2]) / view.K[1, 1], np.ones(u.shape)], axis=2)
@@ -120,21 +120,21 @@ def holes(view: View, times: float, rng: np.random.Generator) -> Mask:
 
 
 def _falling(x: Floats, low: float, high: float) -> Floats:
-    """Return 1 up to `low`, 0 from `high` on, straight between."""
+    """Return 1 below `low`, 0 above `high`, linear between."""
     return np.clip((high - x) / (high - low), 0, 1)
 
 
 def lidar_pixels(K: Floats, size: tuple[int, int], camera_T_scanner: Floats | None = None, rows: int = 64) -> Mask:
-    """Return the pixels that a scanner's beams go through, (H, W).
+    """Return the pixels that the beams of a scanner hit, (H, W).
 
     Args:
         K: (3, 3) intrinsics.
         size: (height, width).
-        camera_T_scanner: (4, 4); the scanner has x ahead, y left, z up. None: it stands where the camera does.
-        rows: Number of rows between the highest and the lowest; KITTI's has 64.
+        camera_T_scanner: (4, 4) pose of the scanner, with x forward, y left and z up. None: the pose of the camera.
+        rows: Number of rows; 64 in KITTI.
 
-    The scanner's place beside the camera is left out, its direction is not: a beam is taken for one from the
-    camera, which moves the pattern over the image and no point off its surface.
+    Only the rotation of the scanner is used, not its position: beams start at the camera, which shifts their pattern
+    in the image but keeps every point on its surface.
     """
     ahead = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
     turned = ahead if camera_T_scanner is None else camera_T_scanner[:3, :3]
@@ -151,7 +151,7 @@ def lidar_pixels(K: Floats, size: tuple[int, int], camera_T_scanner: Floats | No
 
 
 def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Return an image as it comes out of a JPEG."""
+    """Return an image after JPEG compression."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=quality)
     with Image.open(buffer) as file:

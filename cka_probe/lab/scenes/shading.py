@@ -1,12 +1,11 @@
-"""How light a point in a scene is, and in which colour.
+"""Shading: the light that points of a scene emit towards the camera.
 
-In a room light comes from the lamp (from four points of it, one for each of a pixel's four rays, so that
-shadows have soft edges), from the windows, and from all around, of which less reaches corners; in the open from
-the sun and from the sky:
+In a room, light comes from the lamp (from four points of it, one for each ray of a pixel, which makes shadows soft),
+from the windows, and from all directions, less so in corners; outdoors from the sun and the sky:
 
     light = colour (around + sum_i I_i max(0, n . l_i) seen_i) + glow,    I_i = 1 / (d_i^2 + 1) in a room
 
-Nothing depends on where the camera is: the same point has the same colour in every frame.
+Nothing depends on the camera: a point has the same colour in every frame.
 """
 
 from dataclasses import dataclass

@@ -1,15 +1,14 @@
-"""Houses along a street, about the origin on z = 0: their front is the plane y = 0 and they reach back to -y.
+"""Houses, plants, street furniture and vehicles, built about the origin on z = 0.
 
-Measures are whole storeys and whole bays, since windows are painted by counting them (`patterns_buildings`).
+The front of a house is the plane y = 0, and it extends towards -y. Its size is whole storeys and whole bays, because
+patterns paint one window per bay and storey (`patterns_outdoors`). Vehicles face +y.
 """
-
-from dataclasses import replace
 
 import numpy as np
 
 from cka_probe.lab.scenes.palette import colour, shade
 from cka_probe.lab.scenes.patterns_outdoors import STOREY
-from cka_probe.lab.scenes.solids import RGB, Material, Solid, box, cylinder, ellipsoid, moved
+from cka_probe.lab.scenes.solids import RGB, Material, Solid, box, cylinder, ellipsoid, labelled, moved
 
 
 def draw_wall(rng: np.random.Generator) -> Material:
@@ -222,7 +221,7 @@ def sign(rng: np.random.Generator) -> list[Solid]:
         x, z = rng.uniform(0.3, 0.6), rng.uniform(0.25, 0.4)
         board = Material("writing", first, second, z * 0.45)
         parts.append(box((-x, 0.04, 2.4 - z), (x, 0.08, 2.4 + z), board))
-    return [parts[0], *(replace(solid, label="traffic sign") for solid in parts[1:])]
+    return [parts[0], *labelled(parts[1:], "traffic sign")]
 
 
 def traffic_light(rng: np.random.Generator) -> list[Solid]:
@@ -237,7 +236,7 @@ def traffic_light(rng: np.random.Generator) -> list[Solid]:
         ellipsoid((-0.12, 0.26, z - 0.1), (0.12, 0.34, z + 0.14), glass, shadow=False),
     ]
     post = cylinder((-0.06, -0.06, 0), (0.06, 0.06, 3.5), _BLACK if rng.uniform() < 0.5 else _POST)
-    return [post, *(replace(solid, label="traffic light") for solid in head)]
+    return [post, *labelled(head, "traffic light")]
 
 
 _RUBBER = Material("metal", (0.02, 0.02, 0.022), (0.05, 0.05, 0.055))
@@ -382,4 +381,4 @@ def cyclist(rng: np.random.Generator, motor: bool = False) -> list[Solid]:
         ellipsoid((-0.11, -0.08, 1.56), (0.11, 0.15, 1.76), hair),
         *(ellipsoid((x - 0.08, -0.2, 0.32), (x + 0.08, 0.1, 0.98), trousers) for x in (-0.14, 0.14)),
     ]
-    return [*parts, *(replace(solid, label="rider") for solid in body)]
+    return [*parts, *labelled(body, "rider")]

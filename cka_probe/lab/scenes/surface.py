@@ -65,3 +65,8 @@ def smooth(x: Array, low: Array | float, high: Array | float) -> Array:
     """Return 0 below `low`, 1 above `high`, and a smooth step between."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
+
+
+def half_extent(along: Array, edge: Array) -> Array:
+    """Return the half extent of the face that points lie on, from their position `along` it and `edge`, -1 to 1."""
+    return np.abs(along) / np.maximum(np.abs(edge), 1e-6)

@@ -196,7 +196,7 @@ def test_numbers_are_read_by_rows_and_by_name(tmp_path):
     [
         ("", r"poses.txt: expected a pose by rows, found no line"),
         ("# only a remark", r"found no line"),
-        (along_x(0, columns=11), r"poses.txt, line 1: expected 12 or 16 numbers \(a pose by rows\), found 11; mend"),
+        (along_x(0, columns=11), r"poses.txt, line 1: expected 12 or 16 numbers \(a pose by rows\), found 11; fix"),
         (along_x(0) + "\n" + along_x(1, columns=12), r"line 2: expected 16 numbers as above, found 12"),
         (along_x(0) + "\n\n" + along_x(1).replace("1.000000000", "one"), r"line 3: expected numbers .*, found"),
         (along_x(0).replace("1.000000000", "nan", 1) + "\n" + along_x(1), r"line 1: expected finite numbers"),

@@ -36,6 +36,7 @@ def test_points_of_one_frame_land_on_the_depth_of_the_other(kind, way):
     assert wrong.median() < 1e-6
 
 
+@pytest.mark.slow
 @each_kind
 @pytest.mark.parametrize("way", WAYS)
 def test_warping_by_true_depth_and_pose_explains_the_image_the_better_the_finer_it_is(kind, way):

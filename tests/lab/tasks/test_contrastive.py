@@ -232,6 +232,7 @@ def test_constant_images_give_a_finite_loss_and_gradient(value):
     assert all(parameter.grad.isfinite().all() for parameter in [*backbone.parameters(), *head.projection.parameters()])
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_images_apart():
     task = Contrastive(SIZE, dim=8, queue=8, momentum=0.9)
     torch.manual_seed(0)

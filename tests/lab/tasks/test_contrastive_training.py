@@ -40,6 +40,7 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_four_steps_are_two_and_two_and_the_checkpoint_holds_the_query_encoder(tmp_path):
     recipe = write_recipe(tmp_path / "contrastive.toml")
     (path,) = run_recipe(recipe, tmp_path / "whole", device="cpu")

@@ -56,6 +56,7 @@ def run(folder, *overrides):
     return run_recipe(read_recipe(folder / "recipe.toml", overrides), folder / "run", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_evaluates_and_keeps_both(tmp_path):
     paths = run(tmp_path)
     assert [path.name for path in paths] == ["flow.safetensors", "inpainting.safetensors"]

@@ -38,7 +38,8 @@ def trained(folder, name, **keys):
     return rows(folder / "segment/log.csv"), rows(folder / "segment/validation.csv")
 
 
-@pytest.mark.parametrize("name", [next(iter(DATA)), *(pytest.param(n, marks=pytest.mark.slow) for n in [*DATA][1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DATA)
 def test_the_loss_falls_on_real_images(tmp_path, name):
     log, (scores,) = trained(tmp_path, name)
     losses = [row["loss"] for row in log]

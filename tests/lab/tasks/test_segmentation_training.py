@@ -98,6 +98,7 @@ def test_a_frozen_encoder_stays_bit_for_bit_and_its_head_learns(tmp_path, networ
     assert not same(begun, states(path)[1]) & {name for name in begun if not is_statistic(name)}
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay_and_parameters_move(tmp_path, measured):
     (path,) = run_recipe(recipe(segment=segment(start=str(measured), freeze="statistics")), tmp_path, device="cpu")
     before, after = states(measured)[0], states(path)[0]

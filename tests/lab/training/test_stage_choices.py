@@ -130,6 +130,7 @@ def test_a_dilated_encoder_is_read_again_as_it_was(tmp_path):
     assert read_checkpoint(path)[0].features(torch.rand(1, 3, 64, 96)).shape[-2:] == (4, 6)
 
 
+@pytest.mark.slow
 def test_the_rate_is_set_once_an_epoch(tmp_path):
     """Five images, batches of two: epochs begin in steps 0, 2.5 and 5, and a rate holds until the next step."""
     keys = {"steps": 6, "num": 5, "rate_per": "epoch"}
@@ -142,6 +143,7 @@ def test_the_rate_is_set_once_an_epoch(tmp_path):
     assert epoch == [step[0]] * 3 + [step[3]] * 2 + [step[5]]
 
 
+@pytest.mark.slow
 def test_gradients_that_are_never_set_to_zero_add_up_and_survive_an_interruption(tmp_path, monkeypatch):
     lasting = table_of(zero_grad=False, save_every=2)
     run_recipe(recipe_of(lasting), tmp_path / "whole", device="cpu")

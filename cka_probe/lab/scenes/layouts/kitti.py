@@ -34,7 +34,7 @@ from cka_probe.lab.scenes.layouts.files import (
     write_matrix,
     write_text,
 )
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, nothing_left
+from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, nothing_left, write_lists
 from cka_probe.lab.scenes.scene import View
 from cka_probe.lab.scenes.sensor import FARTHEST, lidar_pixels
 
@@ -171,16 +171,8 @@ def _write_scan(path: Path, view: View) -> None:
 
 def finish(written: Iterable[Written], place: Place) -> None:
     """Write the split files."""
-    folder = place.tree / "splits"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {name: (folder / f"{name}_files.txt").open("w", encoding="utf-8") for name in ("train", "val", "test")}
-    try:
-        for one in written:
-            name = "train" if not one.test else "val" if one.index % 2 else "test"
-            files[name].writelines(f"{line}\n" for line in one.lines)
-    finally:
-        for file in files.values():
-            file.close()
+    paths = {name: place.tree / "splits" / f"{name}_files.txt" for name in ("train", "val", "test")}
+    write_lists(written, paths, lambda scene: "train" if not scene.test else "val" if scene.index % 2 else "test")
 
 
 RAW = Layout(

@@ -6,9 +6,12 @@ frame in memory. The set is in a hidden folder until `finish` returns, so that n
 again after an interruption, so the same input has to give the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,8 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.scenes.scene import Scene, View
+
+Split = TypeVar("Split")
 
 
 @dataclass(frozen=True)
@@ -118,22 +123,24 @@ class Layout:
     most_scenes: int = 0
 
 
-def write_lists(written: Iterable[Written], paths: dict[bool, Path]) -> None:
+def write_lists(
+    written: Iterable[Written], paths: Mapping[Split, Path], split: Callable[[Written], Split] = attrgetter("test")
+) -> None:
     """Write the lines of each scene to the list of its split.
 
     Args:
         written: The scenes.
-        paths: The lists of the scenes for training (False) and of those held out (True).
+        paths: The list of each split; by default of the scenes for training (False) and of those held out (True).
+        split: Returns the split of a scene, a key of `paths`.
     """
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    files = {test: path.open("w", encoding="utf-8", newline="\n") for test, path in paths.items()}
-    try:
-        for one in written:
-            files[one.test].writelines(f"{line}\n" for line in one.lines)
-    finally:
-        for file in files.values():
-            file.close()
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(path.open("w", encoding="utf-8", newline="\n")) for name, path in paths.items()
+        }
+        for scene in written:
+            files[split(scene)].writelines(f"{line}\n" for line in scene.lines)
 
 
 def nothing_left(written: Iterable[Written], place: Place) -> None:
