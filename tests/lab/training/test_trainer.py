@@ -214,6 +214,7 @@ trainer = trainer_of(Path(sys.argv[2]), accumulate=2)
 trainer.run()
 if trainer.accelerator.is_main_process:
     torch.save(trainer.objective.state_dict(), Path(sys.argv[2]) / "weights.pt")
+trainer.accelerator.wait_for_everyone()
 torch.distributed.destroy_process_group()
 """
 
