@@ -58,7 +58,7 @@ class Difference:
 
     def _names(self) -> list[str]:
         """Return what is subtracted from what, and the number of images, in lines."""
-        result, room = self.result, (self._map.size[0] + 0.4) * 72 / style.SMALL
+        result, room = self.result, (self._map.size[0] + 0.2) * 72 / style.SMALL
         first, second = labels.short_pair(result.first), labels.short_pair(result.second)
         if first == second and result.first != result.second:
             first, second = result.first, result.second

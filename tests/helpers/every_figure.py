@@ -1,6 +1,7 @@
 """Every figure of the package: of something usual, and of what is hard to draw."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -80,7 +81,12 @@ STRAINED: Mapping[str, Mapping[str, Figure]] = {
     "profile": {what: Profile(result) for what, result in RESULTS.items()},
     "uncertainty": {what: Uncertainty(result) for what, result in WITH_INTERVALS.items()},
     "difference": {what: Difference(less(result)) for what, result in (RESULTS | RECTANGLES).items()}
-    | {"none differs": Difference(less(made(NINE, NINE), share=0.0))},
+    | {
+        "none differs": Difference(less(made(NINE, NINE), share=0.0)),
+        "names as wide as the map": Difference(
+            replace(less(made(NINE, NINE)), first="masked against masked_depth", second="shape against shape_dep")
+        ),
+    },
     "layer_grid": {
         "nothing defined": LayerGrid([RESULTS["nothing defined"]], emphasis="row", rms=True),
         "rectangles": LayerGrid([made(NINE, TEN), made(TEN, NINE), GRID[0]], emphasis="row", rms=True),
