@@ -118,20 +118,20 @@ class CamPanel:
             parts += [("predictions", column.predictions)] * bool(self.predicts)
             parts += [("maps before the ReLU", column.signed)] * bool(self.columns[0].signed)
             for name in self.classes:
-                parts.append((f"maps of {name}", [model for model, own in column.class_maps.items() if name in own]))
-            for what, there in parts:
-                if sorted(there) != sorted(models):
-                    found = ", ".join(there) or "none"
-                    raise DataError(f"{column.name}: expected {what} of {', '.join(models)}, found {found}; give all")
+                parts.append((f"maps of {name}", [model for model, maps in column.class_maps.items() if name in maps]))
+            for part, networks in parts:
+                if sorted(networks) != sorted(models):
+                    names = ", ".join(networks) or "none"
+                    raise DataError(f"{column.name}: expected {part} of {', '.join(models)}, found {names}; give all")
             self._check_values(column)
 
     def _check_values(self, column: CamColumn) -> None:
         """Check that maps are maps and labels classes."""
-        maps = [*column.maps.values(), *(own[name] for own in column.class_maps.values() for name in self.classes)]
-        if any(shown.ndim != 2 or not ((shown >= 0) & (shown <= 1)).all() for shown in maps):
+        maps = [*column.maps.values(), *(maps[name] for maps in column.class_maps.values() for name in self.classes)]
+        if any(map.ndim != 2 or not ((map >= 0) & (map <= 1)).all() for map in maps):
             raise DataError(f"{column.name}: expected maps (height, width) in [0, 1], found another; scale them first")
-        for found in self._labels(column):
-            wrong = found[(found != colouring.IGNORE) & ((found < 0) | (found >= len(self.names)))]
+        for numbers in self._labels(column):
+            wrong = numbers[(numbers != colouring.IGNORE) & ((numbers < 0) | (numbers >= len(self.names)))]
             if wrong.size:
                 raise DataError(
                     f"{column.name}: expected labels below {len(self.names)}, or {colouring.IGNORE}, found {wrong[0]}; "

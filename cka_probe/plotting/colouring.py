@@ -63,8 +63,8 @@ def inverse_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
 
 def own_inverse_depth(depth: np.ndarray) -> np.ndarray:
     """Return depth without a scale (1, H, W), over the range of this map alone."""
-    there = depth[depth > 0]
-    near, far = np.quantile(there, (0.01, 0.99)) if there.size else (1, 2)
+    measured = depth[depth > 0]
+    near, far = np.quantile(measured, (0.01, 0.99)) if measured.size else (1, 2)
     return inverse_depth(depth, near, far)
 
 
@@ -126,9 +126,9 @@ def motion(flow: np.ndarray, longest: float) -> np.ndarray:
     return where(known, hsv_to_rgb(np.stack([hue, strength, np.full(hue.shape, 0.95)], -1)))
 
 
-def yes_no(there: np.ndarray) -> np.ndarray:
+def yes_no(mask: np.ndarray) -> np.ndarray:
     """Return a bool map (1, H, W): true is dark on white."""
-    return opaque(np.where(there[0][..., None], np.full(3, 0.1), np.ones(3)))
+    return opaque(np.where(mask[0][..., None], np.full(3, 0.1), np.ones(3)))
 
 
 def opaque(rgb: np.ndarray) -> np.ndarray:

@@ -20,11 +20,13 @@ from cka_probe.plotting.figure import add_legend, inches
 from cka_probe.plotting.image_grid import add_scales, blank, class_keys, colour_keys, depth_scale, draw_image, hatch_key
 
 DPI = 200
-WIDEST, PANEL, NARROWEST = 12.0, 1.15, 0.6
+WIDEST, PANEL, NARROWEST = 12.0, 1.15, 0.5
 """Inches: a sheet of very many fields; a panel of 4:3, unless there are very many; and on a narrow page."""
 BORDER = 0.25
 """Inches that the borders and the names of samples take."""
 ROWS, MOST_SOURCES = 6, 4
+SHORTEST = 2.5
+"""Em of the name of a sample after its category; a shorter one says nothing."""
 TALLEST = 1.4
 """Height of a panel by its width; taller images are drawn smaller."""
 NO_VALUE = "no value"
@@ -171,12 +173,13 @@ class ContactSheet:
 
     def _draw_tile(self, axes: Sequence[Axes], tile: SampleTile, panel: float, aspect: float) -> None:
         """Draw one sample, its name next to it, or above an image alone."""
-        words, name = "", tile.name
+        room = 0.95 * panel * (aspect if len(axes) > 1 else 1.0) * 72 / style.SMALL
+        caption = labels.cut(tile.name, room)
         if "category" in tile.fields:
             number = int(tile.fields["category"])
-            words = f"{self.categories[number] if number < len(self.categories) else number}  "
-        room = 0.95 * panel * (aspect if len(axes) > 1 else 1.0) * 72 / style.SMALL
-        caption = words + labels.cut(name, max(room - labels.width(words), 1.5))
+            category = str(self.categories[number] if number < len(self.categories) else number)
+            rest = room - labels.width(f"{category}  ")
+            caption = f"{category}  {labels.cut(tile.name, rest)}" if rest > SHORTEST else labels.cut(category, room)
         if len(axes) > 1:
             axes[0].set_ylabel(caption, fontsize=style.small())
         else:
@@ -199,8 +202,8 @@ class ContactSheet:
             words = ("normal to the right", "upwards", "to the camera")
             keys += colour_keys(dict(zip(words, colours, strict=True)))
         if self.flow:
-            directions = np.array([[1, 0, -1, 0], [0, 1, 0, -1]], float)[:, None]
-            names = (f"flow of {self.flow:.3g} px to the right", "down", "to the left", "up")
+            directions = np.array([[1, 0, -1, 0, 0], [0, 1, 0, -1, 0]], float)[:, None]
+            names = (f"flow of {self.flow:.3g} px to the right", "down", "to the left", "up", "no motion")
             keys += colour_keys(dict(zip(names, 255 * colouring.motion(directions, 1.0)[0, :, :3], strict=True)))
         fields = {name for name, _, _ in self._columns}
         if any(

@@ -96,13 +96,13 @@ class DepthPanel:
                 edges = row.edges or {}
                 if missing := [name for name in (TRUTH, *models) if name not in edges]:
                     raise DataError(
-                        f"{row.name}: expected edges of {', '.join(missing)} to draw, found none; leave them out"
+                        f"{row.name}: expected edges of {', '.join(missing)} to draw, found none; omit the part"
                     )
                 maps |= {f"edges of {name}": edges[name] for name in (TRUTH, *models)}
-            for name, found in maps.items():
-                if found.shape != row.truth.shape:
+            for name, map in maps.items():
+                if map.shape != row.truth.shape:
                     raise DataError(
-                        f"{row.name}: {name} is {found.shape} and the truth {row.truth.shape}; resize one of them"
+                        f"{row.name}: {name} is {map.shape} and the truth {row.truth.shape}; resize one of them"
                     )
 
     @property
