@@ -9,7 +9,7 @@ Figure 6 of Lao et al. (ECCV 2024) uses the score of a segmentation and the outp
 pooling, where maps have half the image's resolution: the layer `first`.
 
 The network runs once, in evaluation mode and in full float32; each predicted class of a segmentation costs one more
-backward pass. Hooks, gradients and modes are restored afterwards (`models.gradients`).
+backward pass. Hooks, gradients and modes are restored afterwards (`attribution.gradients`).
 
 A map shows what a linear reading of a layer contributes to the score, not what the network would predict without it.
 For a network without a head, the target `none` gives the root mean square of the activation over its channels: where
@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from cka_probe.attribution.gradients import gradients
 from cka_probe.attribution.networks import Network, network_of
 from cka_probe.attribution.targets import Region, Scored, target_score
 from cka_probe.errors import DataError
 from cka_probe.models.checkpoint import Trained
 from cka_probe.models.devices import full_float32
-from cka_probe.models.gradients import gradients
 from cka_probe.models.layouts import check_layout, infer_layout, parse_layout
 from cka_probe.models.recording import record
 

@@ -1,8 +1,6 @@
 """Choose images by a seed.
 
-Every command that takes `num` and `seed`, and every stage of a recipe, chooses by `sample_indices`. `smallest_by_seed`
-chooses within a data set by names alone: it takes the names whose hashes with the seed are the smallest numbers. That
-choice depends neither on the order of a database nor on the machine, and a smaller choice is part of a larger one.
+Every command that takes `num` and `seed`, and every stage of a recipe, chooses by `sample_indices`.
 """
 
 import numpy as np
@@ -21,31 +19,3 @@ def sample_indices(total: int, num: int | None, seed: int) -> list[int]:
     """
     indices: list[int] = np.random.default_rng(seed % (1 << 64)).permutation(total)[:num].tolist()
     return indices
-
-
-def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return the positions of the keys whose hashes with the seed are the smallest.
-
-    Args:
-        keys: (n,) bytes.
-        count: Number of keys to choose.
-        seed: Any integer.
-
-    Returns:
-        (count,) positions in `keys`, ascending.
-    """
-    width = -(-keys.dtype.itemsize // 8) * 8
-    words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
-    mixed = _mix(np.full(len(keys), seed % (1 << 64), np.uint64))
-    for column in words.T:
-        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # zeros pad shorter keys
-    return np.sort(np.lexsort((keys, mixed))[:count])
-
-
-def _mix(numbers: np.ndarray) -> np.ndarray:
-    """Return 64-bit numbers mixed by a hash, modulo 2^64 (the finaliser of SplitMix64; Steele, Lea & Flood 2014)."""
-    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = numbers ^ (numbers >> np.uint64(31))
-    return mixed

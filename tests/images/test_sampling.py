@@ -1,9 +1,8 @@
 """Images are chosen by a seed, and in the same way by every command."""
 
-import numpy as np
 import torch
 
-from cka_probe.images.sampling import sample_indices, smallest_by_seed
+from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import stream_images
 from cka_probe.lab.training.sampling import Samples
 
@@ -38,10 +37,3 @@ def test_a_comparison_and_a_stage_of_training_choose_the_same_images(monkeypatch
     stream = stream_images(Constant(), num=5, seed=2)
     compared = [image for batch in stream for image in batch]
     assert all(torch.equal(sample["image"], image) for sample, image in zip(stage, compared, strict=True))
-
-
-def test_a_choice_by_names_does_not_depend_on_their_order():
-    keys = np.array([f"{number:05d}".encode() for number in range(50)])
-    chosen = set(keys[smallest_by_seed(keys, 7, seed=4)])
-    assert chosen == set(keys[::-1][smallest_by_seed(keys[::-1], 7, seed=4)])
-    assert chosen < set(keys[smallest_by_seed(keys, 9, seed=4)])

@@ -21,7 +21,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import SUFFIXES, read_image
-from cka_probe.images.sampling import smallest_by_seed
+from cka_probe.lab.datasets.name_sampling import smallest_by_seed
 
 
 class Categorised:

@@ -13,8 +13,8 @@ from helpers.paths import REAL
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.images.sampling import smallest_by_seed
 from cka_probe.lab.datasets.lsun import keys_of
+from cka_probe.lab.datasets.name_sampling import smallest_by_seed
 
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real images (../shared/data) are not here")
 

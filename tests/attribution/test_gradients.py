@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from cka_probe.attribution.gradients import gradients
 from cka_probe.errors import LayerError
-from cka_probe.models.gradients import gradients
 
 
 class Net(nn.Module):
