@@ -81,16 +81,6 @@ class Statistic:
     per_seed: bool = False
 
 
-def of_results(function: Callable[..., Estimate], *readers: Callable[[Any, RunKey], Any]) -> Statistic:
-    """Return a statistic of results, each read once a seed by a function of the evidence and the run."""
-
-    def compute(evidence: StudyEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        results = [read(evidence, run) for read in readers]
-        return None if any(result is None for result in results) else function(*results)
-
-    return Statistic(compute, per_seed=True)
-
-
 @dataclass(frozen=True)
 class Claim:
     """A statement that a statistic is above 0.
