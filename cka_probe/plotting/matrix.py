@@ -137,7 +137,12 @@ class Map:
         ax.spines[:].set_visible(True)
         for row, column in np.argwhere(~np.isfinite(self.values) & ~(np.False_ if blank is None else blank)):
             ax.add_patch(Rectangle((column, row), 1, 1, **style.hatching()))
-        return next(mesh for mesh in ax.collections if isinstance(mesh, QuadMesh))
+        mesh = next(mesh for mesh in ax.collections if isinstance(mesh, QuadMesh))
+        shades = mesh.to_rgba(np.ma.asarray(mesh.get_array()).reshape(self.values.shape))
+        for text in ax.texts:
+            column, row = text.get_position()
+            text.set_color(style.letters_on(shades[int(row), int(column)]))  # seaborn's choice has less contrast
+        return mesh
 
     def _name_layers(self, ax: Axes, *, names: bool) -> None:
         """Name the rows, and index or name the columns, as many of them as there is room for."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.matrices import CASES, LONG, NINE, TEN, made
 from helpers.pages import check_legible, sheet_of, texts, words
+from matplotlib.colors import to_rgb
 
 from cka_probe.comparison.results import DifferenceMatrix
 from cka_probe.errors import DataError
@@ -154,6 +155,16 @@ def test_exactly_the_significant_cells_are_dotted_and_counted(size):
     assert f"{count} (5%, Holm); paired over images; hatched: undefined" in legend
     for cell, colour in colours.items():
         assert contrast(colour, ax.collections[0].to_rgba(result.values[cell])[:3]) > 4.5
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "difference", "uncertainty"])
+def test_numbers_have_contrast_to_their_cells(kind):
+    for ax in sheet(kind, "nine").axes:
+        mesh = ax.collections[0]
+        shades = mesh.to_rgba(mesh.get_array().reshape(9, 9))
+        for text in ax.texts:
+            column, row = (int(at) for at in text.get_position())
+            assert contrast(to_rgb(text.get_color()), shades[row, column][:3]) > 4.5
 
 
 def test_dots_leave_the_numbers_free():
