@@ -6,7 +6,7 @@ is done here, for all figures alike: matplotlib's compressed layout makes room f
 from the content, and styles and venues (`style`) choose the size.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -172,15 +172,9 @@ def _content_height(sheet: mpl.Figure) -> float:
     engine = sheet.get_layout_engine()
     pad = float(engine.get()["h_pad"]) if engine else 0.0
     boxes = [box for box in (axes.get_tightbbox() for axes in sheet.axes) if box is not None]
-    outside = [artist.get_window_extent().height for artist in _outside(sheet)]
+    outside = [artist.get_window_extent().height for artist in (*sheet.legends, *sheet.texts)]
     pixels = Bbox.union(boxes).height + sum(outside)
     return float(pixels / sheet.dpi + 2 * pad * (1 + len(outside)))
-
-
-def _outside(sheet: mpl.Figure) -> Iterator[Artist]:
-    """Yield the legends and titles that stand above or below all axes."""
-    yield from sheet.legends
-    yield from (text for text in (sheet._suptitle, sheet._supxlabel) if text is not None)  # type: ignore[attr-defined]
 
 
 def inches(figure: mpl.Figure) -> float:
