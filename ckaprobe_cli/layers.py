@@ -22,4 +22,7 @@ def layers(
     import cka_probe
     from cka_probe.comparison.extraction import layer_table
 
-    typer.echo(layer_table(cka_probe.load(model, arch=arch), layers).to_string(index=False))
+    backbone = cka_probe.load(model, arch=arch)
+    typer.echo(layer_table(backbone, layers).to_string(index=False))
+    if backbone.classifier is not None:
+        typer.echo(f"classifier, which is not compared: {backbone.classifier}")

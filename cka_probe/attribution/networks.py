@@ -150,13 +150,14 @@ class Network:
         """Return what a result records about the network."""
         view = "whole" if self._sees_whole_images else "middle"
         header = self.header
+        whole = self.backbone.model if self.backbone.classifier is None else self.backbone
         return {
             "reference": self.reference,
             "architecture": self.backbone.origin.architecture,
             "task": header.task if header else "",
             "view": "stored" if self.size is None else "box" if self.crops else view,
             "notes": list(self.backbone.origin.notes),
-            "hash": file_hash(self.reference) if header else weights_hash(self.backbone.model),
+            "hash": file_hash(self.reference) if header else weights_hash(whole),
             "stage": header.stage if header else "",
             "seed": header.seed if header else None,
         }
@@ -188,9 +189,11 @@ def network_of(model: str | Path | Trained | nn.Module | Network, device: torch.
         network = _network_of_task(model, header, reference)
     else:
         backbone = wrap(model)
-        headless = getattr(backbone.model, "num_classes", None) == 0  # as in timm
+        classifies = backbone.classifier is not None
+        headless = not classifies and getattr(backbone.model, "num_classes", None) == 0  # as in timm
         reason = "it is an encoder without a head" if headless else ""
-        network = Network(backbone, None, backbone, reason, reference=reference)
+        predict = backbone.logits if classifies else backbone
+        network = Network(backbone, None, predict, reason, reference=reference)
     if device is not None:
         network.backbone.to(device)
         if network.head is not None:

@@ -3,15 +3,17 @@
 So two models with different normalisation or resolution are compared on the same images, each with its own input.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from cka_probe.errors import CheckpointError
 from cka_probe.models.layers import LayerMap
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -99,6 +101,8 @@ class Backbone(nn.Module):
         std: Standard deviation per channel.
         layers: The default layers, if there are any.
         origin: Where it comes from; by default the class name.
+        classifier: Maps the output of the encoder, pooled features (n, C), to logits (n, classes). It is not a part of
+            `model`, so layers and the hash of the weights are those of the encoder alone.
 
     Attributes:
         loaded: Whether `load` created it; only then may it be moved to another device.
@@ -117,9 +121,11 @@ class Backbone(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         layers: LayerMap | None = None,
         origin: Origin | None = None,
+        classifier: nn.Module | None = None,
     ):
         super().__init__()
         self.model = model
+        self.classifier = classifier
         height, width = (size, size) if isinstance(size, int) or size is None else size
         (r, g, b), (s, t, u) = mean, std
         self.preprocessing = Preprocessing(
@@ -133,6 +139,19 @@ class Backbone(nn.Module):
         """Run the encoder on (n, 3, h, w) float32 RGB in [0, 1]."""
         output: Tensor = self.model(self.preprocessing.normalise(images))
         return output
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Run the encoder and its classifier on (n, 3, h, w) float32 RGB in [0, 1]; return logits (n, classes).
+
+        Raises:
+            CheckpointError: The backbone has no classifier.
+        """
+        if self.classifier is None:
+            raise CheckpointError(
+                f"{self.origin.reference}: expected a classifier, found an encoder alone; give a file with both"
+            )
+        logits: Tensor = self.classifier(self(images))
+        return logits
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (n, C, h / stride, w / stride), of a timm encoder.
@@ -176,3 +195,26 @@ class Backbone(nn.Module):
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.parameters(), torch.empty(0)).device
+
+
+def classifier_from(tensors: Mapping[str, Tensor], name: str, features: int) -> nn.Linear | None:
+    """Return the linear classifier of a name, or `None` if the tensors have none that takes so many features.
+
+    Args:
+        tensors: The tensors of a file.
+        name: What precedes `.weight`, (classes, features) or as a 1 x 1 convolution, and `.bias`, (classes,), which may
+            be missing. timm's name for it is `pretrained_cfg["classifier"]`.
+        features: Channels of the pooled features.
+
+    >>> classifier_from({"fc.weight": torch.ones(10, 512), "fc.bias": torch.zeros(10)}, "fc", 512)
+    Linear(in_features=512, out_features=10, bias=True)
+    """
+    weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
+    if weight is None or tuple(weight.shape[1:]) not in ((features,), (features, 1, 1)):
+        return None
+    if bias is not None and bias.shape != weight.shape[:1]:
+        return None
+    classifier: nn.Linear = skip_init(nn.Linear, features, len(weight), bias=bias is not None)
+    state = {"weight": weight.flatten(1)} | ({} if bias is None else {"bias": bias})
+    classifier.load_state_dict(state)  # copies, as float32
+    return classifier

@@ -36,15 +36,13 @@ def usual_batch(device: torch.device, views: int, size: tuple[int, int]) -> int:
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Turn TF32 off in matrix products and convolutions on a GPU; afterwards it is as before."""
-    if device.type != "cuda":
-        yield
-        return
+    """Turn autocast and TF32 off; afterwards they are as before."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]

@@ -3,14 +3,16 @@
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from cka_probe import Backbone, grad_cam, registry
 from cka_probe.attribution.grad_cam import Maps
+from cka_probe.attribution.networks import network_of
 from cka_probe.errors import CheckpointError, DataError, LayerError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
 from cka_probe.models.checkpoint import Checkpoint, Trained, save_checkpoint
-from cka_probe.models.load import random_backbone
+from cka_probe.models.load import load, random_backbone, weights_hash
 
 
 def net(classes=4, seed=0):
@@ -238,6 +240,30 @@ def test_a_model_that_cannot_be_explained_is_an_error():
         grad_cam("random:swinv2_micro", torch.rand(1, 3, 32, 64), "layers.0", "none")
     with pytest.raises(LayerError, match="no layer 'decodr' in the head, SkipHead; did you mean 'decoder'"):
         grad_cam(segmenter(), torch.rand(1, 3, 64, 64), "head.decodr")
+
+
+def test_a_file_of_a_classifier_has_the_maps_of_the_whole_network(tmp_path):
+    torch.manual_seed(0)
+    model, images = torchvision.models.resnet18(num_classes=5).eval(), torch.rand(2, 3, 64, 64)
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    file, whole = (
+        grad_cam(network, images, "layer4.0", "class:3") for network in (tmp_path / "a.pth", Backbone(model))
+    )
+    assert whole.signed.abs().max() > 0
+    torch.testing.assert_close(file.signed, whole.signed)
+    torch.testing.assert_close(file.scores, whole.scores)
+    assert torch.equal(file.predictions, whole.predictions)
+    encoder = network_of(load(tmp_path / "a.pth"))
+    assert encoder.describe()["hash"] != weights_hash(encoder.backbone.model)  # another classifier has other maps
+
+
+def test_maps_are_of_full_precision_within_autocast():
+    network, images = net(), random_images()
+    expected = grad_cam(network, images, "2")
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = grad_cam(network, images, "2")
+    assert torch.equal(maps.scores, expected.scores)
+    assert torch.equal(maps.signed, expected.signed)
 
 
 def weighted_sum(output):

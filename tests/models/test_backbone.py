@@ -1,11 +1,13 @@
-"""The pyramid of a backbone: every stride once, and its last map what `features` gives."""
+"""Backbones: the pyramid has every stride once and ends in `features`; the classifier."""
 
 import pytest
 import torch
+from torch import nn
 
+from cka_probe.errors import CheckpointError
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone
+from cka_probe.models.backbone import Backbone, classifier_from
 
 
 @pytest.mark.parametrize("name", ["swinv2_micro", "resnet18"])
@@ -21,3 +23,30 @@ def test_the_pyramid_has_every_stride_and_ends_in_the_features(name):
     assert [(m.shape[1], 64 // m.shape[-1]) for m in pyramid] == maps(backbone)
     assert torch.equal(pyramid[-1], features)
     assert {stride for _, stride in maps(backbone)} >= {4, 8, 16, 32}
+
+
+def test_logits_are_those_of_the_classifier():
+    linear, images = nn.Linear(3, 5), torch.rand(2, 3, 4, 4)
+    backbone = Backbone(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), classifier=linear)
+    assert torch.equal(backbone.logits(images), linear(backbone(images)))
+    assert [name for name, _ in backbone.named_parameters()] == ["classifier.weight", "classifier.bias"]
+    backbone.classifier = None
+    with pytest.raises(CheckpointError, match="expected a classifier, found an encoder alone"):
+        backbone.logits(images)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 1, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_or_a_convolution_of_one_pixel_is_a_classifier(shape, bias):
+    weight, features = torch.randn(shape), torch.randn(2, 3)
+    tensors = {"head.fc.weight": weight.half()} | ({"head.fc.bias": torch.ones(5)} if bias else {})
+    classifier = classifier_from(tensors, "head.fc", 3)
+    torch.testing.assert_close(classifier(features), features @ weight.half().float().flatten(1).T + bias)
+    assert classifier.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3,), (5, 3, 2, 2)])
+def test_tensors_of_other_shapes_are_no_classifier(shape):
+    assert classifier_from({"fc.weight": torch.ones(shape)}, "fc", 3) is None
+    assert classifier_from({"fc.weight": torch.ones(5, 3), "fc.bias": torch.ones(3)}, "fc", 3) is None
+    assert classifier_from({"fc.weight": torch.ones(5, 3)}, "head", 3) is None

@@ -241,7 +241,8 @@ def test_any_other_timm_model_by_its_name(tmp_path):
     assert "--arch takes the name of any timm model" in refusal(tmp_path / "a")
     backbone = load_file(tmp_path / "a", arch="test_vit")
     assert torch.equal(backbone.model.state_dict()["blocks.0.attn.qkv.weight"], model.blocks[0].attn.qkv.weight)
-    assert any("head (2)" in note for note in backbone.origin.notes)
+    assert torch.equal(backbone.classifier.weight, model.head.weight)
+    assert not any("head" in note for note in backbone.origin.notes)
     assert not backbone.training
     assert "omit @SIZE" in refusal(tmp_path / "a", arch="test_vit@96")
     torch.save(model.state_dict() | {"blocks.9.norm1.weight": torch.ones(1)}, tmp_path / "b")

@@ -199,6 +199,7 @@ def _adapted(backbone: Backbone, stage: Stage) -> Backbone:
     """Return a backbone with the size, normalisation and stochastic depth of a stage."""
     backbone = normalised(resized(backbone, stage.size, stage.output_stride), stage.normalisation)
     drop_paths(backbone.model, stage.drop_path)
+    backbone.classifier = None  # a stage trains its own head
     return backbone
 
 

@@ -1,9 +1,12 @@
 """Load a backbone from a file of any origin: read it, recognise it, rename its tensors, check them, and build it.
 
 The file must have every parameter of the architecture, of its shape, and nothing else that looks like a part of the
-encoder. Everything else in the file (decoders, heads, optimisers) is dropped, and a note says so.
+encoder. A linear classifier is loaded with it; everything else in the file (decoders, other heads, optimisers) is
+dropped, and a note says so.
 """
 
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone, Origin
+from cka_probe.models.backbone import Backbone, Origin, classifier_from
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
 from cka_probe.models.checkpoints.fitting import (
     COUNTER,
@@ -30,6 +33,9 @@ from cka_probe.models.checkpoints.windows import find_windows, windows_of_timm
 from cka_probe.models.selection import default_layers
 
 Size = tuple[int, int]
+
+CLASSIFIERS = ("fc", "head", "head.fc", "classifier")
+"""Names of linear classifiers: of torchvision, of ViTs and Swins, of timm's Swins and ConvNeXts, of transformers."""
 
 
 def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
@@ -63,7 +69,10 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         model = architecture.build(**options)
     model.load_state_dict(_counters(model) | encoder.tensors)
-    notes = (*encoder.notes, *notes, *dropped_note(encoder.dropped))
+    classifier, dropped = None, encoder.dropped
+    if kind.classifies:
+        classifier, dropped = find_classifier(contents.tensors, encoder.prefix, architecture.channels, dropped)
+    notes = (*encoder.notes, *notes, *dropped_note(dropped))
     return Backbone(
         model,
         size=options["size"],
@@ -71,7 +80,35 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
         std=kind.std,
         layers=architecture.layers,
         origin=Origin(str(path), twin, options, notes),
+        classifier=classifier,
     ).eval()
+
+
+def find_classifier(
+    tensors: Mapping[str, Tensor],
+    prefix: str,
+    features: int,
+    dropped: Mapping[str, int],
+    names: Sequence[str] = CLASSIFIERS,
+) -> tuple[nn.Linear | None, dict[str, int]]:
+    """Return the linear classifier in a file, and the dropped groups without its tensors.
+
+    Args:
+        tensors: The tensors of the file.
+        prefix: What precedes the encoder's names; the classifier's are there, or nearer to the root.
+        features: Channels of the pooled features.
+        dropped: Groups of tensors that are not of the encoder, with their number.
+        names: Names of the classifier to look for, in this order.
+    """
+    fronts = ["", *accumulate(f"{part}." for part in prefix.split(".")[:-1])]
+    for name in [front + name for front in reversed(fronts) for name in names]:
+        classifier = classifier_from(tensors, name, features)
+        if classifier is not None:
+            num = len(list(classifier.parameters()))
+            groups = [g for g in dropped if f"{name}.".startswith((f"{g}.", f"{prefix}{g}.")) for _ in range(num)]
+            rest = {group: number - groups.count(group) for group, number in dropped.items()}
+            return classifier, {group: number for group, number in rest.items() if number > 0}
+    return None, dict(dropped)
 
 
 def _counters(model: nn.Module) -> dict[str, Tensor]:
@@ -183,7 +220,7 @@ def _load_with_timm(contents: Contents, name: str, size: Size | None, reference:
     model = _build_with_timm(contents.path, name, size)
     config = model.pretrained_cfg
     heads = config.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)  # two if distilled
     tensors: dict[str, Tensor] = {}
     dropped: dict[str, int] = {}
     for key, tensor in contents.tensors.items():
@@ -203,6 +240,10 @@ def _load_with_timm(contents: Contents, name: str, size: Size | None, reference:
             f"{contents.path}: expected tensors of the input size that --arch names, found others "
             f"({str(error).splitlines()[-1].strip()}); omit @SIZE"
         ) from error
+    classifier = None
+    if len(heads) == 1 and (recognised is None or recognised[1].classifies):
+        names, features = (*heads, *CLASSIFIERS), model.head_hidden_size
+        classifier, dropped = find_classifier(contents.tensors, prefix, features, dropped, names)
     mean, std, note = config["mean"], config["std"], f"input normalised as timm does for {name}"
     if recognised:
         encoder, kind = recognised
@@ -216,6 +257,7 @@ def _load_with_timm(contents: Contents, name: str, size: Size | None, reference:
         std=std,
         layers=default_layers(model),
         origin=Origin(reference, name, {"size": size} if size else {}, (note, *dropped_note(dropped))),
+        classifier=classifier,
     ).eval()
 
 

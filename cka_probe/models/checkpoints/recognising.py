@@ -83,6 +83,8 @@ class Kind:
         norm_eps: Epsilon of its layer norms, if it is not the architecture's.
         output_stride: Of a ResNet; less than 32 if its last stages are dilated.
         note: Remark for the user.
+        classifies: Whether a linear layer after the pooling is a classifier trained with the encoder: in files of MoCo
+            it is a projection, and in those of depth networks it is left from the weights that training started from.
     """
 
     title: str
@@ -92,6 +94,7 @@ class Kind:
     norm_eps: float | None = None
     output_stride: int = 32
     note: str = ""
+    classifies: bool = True
 
     @property
     def mean(self) -> tuple[float, float, float]:
@@ -114,6 +117,7 @@ KINDS = (
         normalisation="none",
         norm_eps=1e-6,
         note="MIM-Depth: images are not normalised, layer norms have eps 1e-6",
+        classifies=False,
     ),
     Kind(
         "Monodepth2",
@@ -121,6 +125,7 @@ KINDS = (
         lambda encoder: encoder.size is not None,
         normalisation="sc_depth",
         note="Monodepth2: images as (x - 0.45) / 0.225",
+        classifies=False,
     ),
     Kind(
         "SC-Depth",
@@ -128,6 +133,7 @@ KINDS = (
         lambda encoder: encoder.has("depth_net") or encoder.parts[-2:] == ("encoder", "encoder"),
         normalisation="sc_depth",
         note="SC-Depth: images as (x - 0.45) / 0.225",
+        classifies=False,
     ),
     Kind(
         "SimMIM (Swin-v2)",
@@ -140,8 +146,8 @@ KINDS = (
     Kind("transformers Swin-v2", "swinv2", lambda encoder: encoder.naming == "transformers"),
     Kind("Swin-v2 in Microsoft's names", "swinv2", lambda encoder: encoder.naming == "microsoft"),
     Kind("Swin-v2 in timm's names", "swinv2"),
-    Kind("MoCo (ResNet)", "resnet", lambda encoder: encoder.has("encoder_q")),
-    Kind("DINO (ResNet)", "resnet", lambda encoder: encoder.has("teacher")),
+    Kind("MoCo (ResNet)", "resnet", lambda encoder: encoder.has("encoder_q"), classifies=False),
+    Kind("DINO (ResNet)", "resnet", lambda encoder: encoder.has("teacher"), classifies=False),
     Kind(
         "DeepLabV3 or FCN (ResNet) of torchvision",
         "resnet",

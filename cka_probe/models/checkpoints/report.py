@@ -9,7 +9,7 @@ from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
 from cka_probe.models.checkpoints.fitting import COUNTER, fitting_architectures, infer_architecture
-from cka_probe.models.checkpoints.loading import build_options
+from cka_probe.models.checkpoints.loading import build_options, find_classifier
 from cka_probe.models.checkpoints.reading import read_contents, weights_file
 from cka_probe.models.checkpoints.recognising import count_groups, recognise
 from cka_probe.models.checkpoints.windows import SAME, Windows, join
@@ -124,7 +124,12 @@ def inspect_file(path: str | Path) -> FileReport:
             heads=encoder.heads,
             notes=encoder.notes,
         )
-        options, notes = build_options(contents, encoder, kind, infer_architecture(file, encoder.tensors))
+        name = infer_architecture(file, encoder.tensors)
+        options, notes = build_options(contents, encoder, kind, name)
+        if kind.classifies:
+            features = ARCHITECTURES[name].channels
+            dropped = find_classifier(contents.tensors, encoder.prefix, features, encoder.dropped)[1]
+            report = replace(report, dropped=tuple(dropped.items()))
     except CheckpointError as error:
         return replace(report, notes=(*report.notes, str(error)))
     return replace(report.with_options(options), notes=(*report.notes, *notes))
