@@ -53,6 +53,7 @@ class _Options:
     features: str | Unset
     precision: str | Unset
     preprocess: str | Unset
+    normalised: bool | Unset
 
     def settings(self, sides: Sequence[Backbone | Fingerprint]) -> Settings:
         """Return the settings of a run: those of a fingerprint, which no option may contradict; else the options."""
@@ -91,19 +92,20 @@ def compare(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
     A model that is both x and y runs once. A fingerprint needs no forward pass, and its `num`, `batch`, `seed`,
-    `features`, `precision` and `preprocess` are used for the other side as well.
+    `features`, `precision`, `preprocess` and `normalised` are used for the other side as well.
 
     Args:
         x: The rows: a module, a fingerprint, or a reference (a checkpoint, `random:resnet18`, …).
         y: The columns.
-        images: A folder, dataset, `DataLoader`, tensor or any iterable of batches, read once for both; not needed
-            if both sides are fingerprints.
+        images: A folder, dataset, `DataLoader`, tensor, array or any iterable of images or batches, read once for
+            both; see `stream_images`. Not needed if both sides are fingerprints.
         layers: Layers of both sides, see `select_layers`; by default the default layers of each.
         layers_y: Layers of y, where they differ.
         arch: Architecture of checkpoints that do not record theirs.
@@ -118,6 +120,7 @@ def compare(
         features: `flatten` (default), `gap` or `tokens`.
         precision: `float32` (default) or `bfloat16`.
         preprocess: `own` (default; each model has its own size, mean and std) or `shared` (both have those of x).
+        normalised: The images are normalised floats of the models' input size: both models get them as they are.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         skip_bad: Skip unreadable images, which the result lists, instead of stopping at the first.
 
@@ -132,7 +135,7 @@ def compare(
     (2, 2)
     """
     method = choose_measure(measure, estimator)
-    options = _Options(num, batch, seed, features, precision, preprocess)
+    options = _Options(num, batch, seed, features, precision, preprocess, normalised)
     first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
     return compare_fingerprints(first, second, measure=method, estimator=estimator, permutations=permutations)
 
@@ -152,6 +155,7 @@ def fingerprints(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
 ) -> tuple[Fingerprint, Fingerprint]:
@@ -166,7 +170,7 @@ def fingerprints(
     >>> x.layers.names, y.layers.names
     (('0',), ('2',))
     """
-    options = _Options(num, batch, seed, features, precision, preprocess)
+    options = _Options(num, batch, seed, features, precision, preprocess, normalised)
     first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
     return first, second
 
@@ -184,6 +188,7 @@ def fingerprint(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
 ) -> Fingerprint:
@@ -194,7 +199,7 @@ def fingerprint(
     >>> fingerprint(net, torch.randn(8, 6), layers="*").layers.names
     ('0', '1')
     """
-    options = _Options(num, batch, seed, features, precision, preprocess)
+    options = _Options(num, batch, seed, features, precision, preprocess, normalised)
     return _extract((model,), images, (layers,), arch, progress, device, skip_bad, options)[0]
 
 
@@ -284,7 +289,14 @@ def _extract(
         for backbone, _ in runs.values():
             if backbone.loaded:
                 backbone.to(target)
-        stream = stream_images(images, num=settings.num, batch=settings.batch, seed=settings.seed, skip_bad=skip_bad)
+        stream = stream_images(
+            images,
+            num=settings.num,
+            batch=settings.batch,
+            seed=settings.seed,
+            skip_bad=skip_bad,
+            normalised=settings.normalised,
+        )
         extracted = dict(zip(runs, extract(list(runs.values()), stream, settings, progress), strict=True))
     prints = [side if isinstance(side, Fingerprint) else extracted[id(side)] for side in sides]
     return [side.subset(layers) for side, layers in zip(prints, maps, strict=True)]

@@ -134,8 +134,13 @@ def extract(
     registry.get(PRECISIONS, settings.precision, "precision")
     registry.get(FEATURES, settings.features, "features")
     registry.get(dict.fromkeys(("own", "shared")), settings.preprocess, "preprocess")
-    shared = models[0][0].preprocessing if settings.preprocess == "shared" else None
-    runs = [_ModelRun(backbone, layers, shared or backbone.preprocessing, settings) for backbone, layers in models]
+    inputs = [_preprocessing(backbone, settings) for backbone, _ in models]
+    if settings.preprocess == "shared":
+        inputs = inputs[:1] * len(models)
+    runs = [
+        _ModelRun(backbone, layers, preprocessing, settings)
+        for (backbone, layers), preprocessing in zip(models, inputs, strict=True)
+    ]
     hashes: list[str] = []
     report = progress or (lambda _done, _total: None)
     report(0, images.total)
@@ -152,6 +157,11 @@ def extract(
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
     return [_fingerprint(run, digest, tuple(hashes), images) for run, digest in zip(runs, weights, strict=True)]
+
+
+def _preprocessing(backbone: Backbone, settings: Settings) -> Preprocessing:
+    """Return how images become the input of a model."""
+    return Preprocessing() if settings.normalised else backbone.preprocessing
 
 
 def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream) -> Fingerprint:

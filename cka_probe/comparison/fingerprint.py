@@ -39,6 +39,7 @@ class Settings:
         preprocess: `own` (each model its own size, mean and std) or `shared` (both those of x).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         skip_bad: Skip unreadable images.
+        normalised: Images are given to the models as they are, without resizing or normalisation.
     """
 
     num: int | None = 512
@@ -49,6 +50,7 @@ class Settings:
     preprocess: str = "own"
     device: str = "auto"
     skip_bad: bool = False
+    normalised: bool = False
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings that results depend on: all but `device` and `skip_bad`."""

@@ -84,12 +84,23 @@ def decode_image(source: str | Path | bytes, name: object) -> Tensor:
     """
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as file:
-            if file.mode.startswith(("I", "F")):
-                raise DataError(
-                    f"{name}: expected an 8-bit image, found mode {file.mode!r}, perhaps a depth map; remove it, or "
-                    "pass --skip-bad"
-                )
-            pixels = np.array(ImageOps.exif_transpose(file).convert("RGB"))
+            return pil_pixels(file, name, "RGB")
     except UNREADABLE as error:
         raise DataError(f"unreadable image {name}: {error}; replace or remove it, or pass --skip-bad") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255.0)
+
+
+def pil_pixels(image: Image.Image, name: object, mode: str) -> Tensor:
+    """Return a PIL image in mode "RGB" or "L", (3 or 1, H, W) float32 in [0, 1], upright by its EXIF orientation.
+
+    Raises:
+        DataError: It has more than 8 bits.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise DataError(
+            f"{name}: expected an 8-bit image, found mode {image.mode!r}, perhaps a depth map; remove it, or pass "
+            "--skip-bad"
+        )
+    upright = ImageOps.exif_transpose(image)
+    pixels = np.array(upright if upright.mode == mode else upright.convert(mode))
+    channels_first = torch.from_numpy(pixels).permute(2, 0, 1) if pixels.ndim == 3 else torch.from_numpy(pixels)[None]
+    return channels_first.float().div_(255.0)

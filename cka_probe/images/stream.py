@@ -4,17 +4,19 @@ Both models of a comparison are fed from one pass over the images, so a shuffled
 The hash of every image is recorded: only fingerprints of the same images are compared.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from cka_probe.errors import DataError
+from cka_probe.images.conversion import image_layout, images_of, is_image_list, is_single_image, to_example
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.prefetch import prefetch
 from cka_probe.images.sampling import sample_indices
@@ -59,49 +61,77 @@ class ImageStream:
 
 
 def stream_images(
-    images: Any, *, num: int | None = None, batch: int | None = None, seed: int = 0, skip_bad: bool = False
+    images: Any,
+    *,
+    num: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    normalised: bool = False,
 ) -> ImageStream:
     """Return the images of a folder, a dataset, a loader or a tensor as one stream.
 
+    Images become float32 in [0, 1], channels first; other examples stay as they are. See `images.conversion`.
+
     Args:
         images: A folder, or a string that `open_dataset` takes; a dataset (a `Dataset`, or any object with a length
-            and items that are images or have one first or under "image"); a tensor (n, ...); or any iterable of
-            batches (tensors, or tuples or dicts of them) such as a `DataLoader`, or a list of images (3, H, W).
+            and items that are images, or have one first or under "image", "images", "pixel_values" or "img"); a tensor
+            or array of examples; a list of images; a mapping with one of these; or any iterable of images, or of
+            batches such as a `DataLoader`. Examples without images may be under "input_ids".
         num: Largest number of images: of a folder or dataset a random choice in random order, else the first.
         batch: Images in a batch; by default 64, or the batches of an iterable.
         seed: Seed of the choice.
         skip_bad: Skip unreadable images, and list them, instead of stopping at the first.
+        normalised: The images are floats as the models take them, and stay as they are.
 
     Raises:
-        DataError: There are fewer than four images, or `num` or `batch` is below four.
+        DataError: There are fewer than four images, `num` or `batch` is below four, or images have values that are
+            not in [0, 1].
     """
     if (num is not None and num < FEWEST) or (batch is not None and batch < FEWEST):
         limits = ", ".join(f"{name} {value}" for name, value in (("num", num), ("batch", batch)) if value is not None)
         raise DataError(f"expected at least {FEWEST} images, in all and in a batch, found {limits}")
+    convert = partial(to_example, normalised=normalised)
+    if isinstance(images, Mapping):
+        images = images_of(images)
     if isinstance(images, str | Path):
-        return _of_dataset(open_dataset(images), str(images), num, batch or 64, seed, skip_bad)
-    if isinstance(images, Tensor):
-        total = len(images) if num is None else min(num, len(images))
-        return ImageStream("a tensor", total, batch or 64, lambda _: iter(images[:total]))
-    if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple | dict):
-        return _of_dataset(images, type(images).__name__, num, batch or 64, seed, skip_bad)
-    if isinstance(images, list | tuple) and images and getattr(images[0], "ndim", 0) == 3:
-        return ImageStream("a list of images", len(images[:num]), batch or 64, lambda _: iter(images[:num]))
+        return _of_dataset(open_dataset(images), str(images), num, batch or 64, seed, skip_bad, convert)
+    if isinstance(images, Tensor | np.ndarray):
+        kind = "a tensor" if isinstance(images, Tensor) else "an array"
+        return ImageStream(kind, len(images[:num]), batch or 64, lambda _: map(convert, images[:num]))
+    if isinstance(images, list | tuple) and images and _is_example(images[0]):
+        return ImageStream("a list of images", len(images[:num]), batch or 64, lambda _: map(convert, images[:num]))
+    if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple):
+        return _of_dataset(images, type(images).__name__, num, batch or 64, seed, skip_bad, convert)
     if not isinstance(images, Iterable):
         raise DataError(f"expected a folder, dataset, tensor or batches of images, found {type(images).__name__}")
-    return ImageStream(type(images).__name__, num, batch, lambda stream: _of_batches(images, num, stream))
+    return ImageStream(type(images).__name__, num, batch, lambda stream: _of_batches(images, num, stream, normalised))
 
 
-def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: int, skip_bad: bool) -> ImageStream:
+def _is_example(item: Any) -> bool:
+    """Return whether an item of a list is one example and not a batch."""
+    return getattr(item, "ndim", 0) == 3 or image_layout(item) is not None
+
+
+def _of_dataset(
+    dataset: Any,
+    source: str,
+    num: int | None,
+    batch: int,
+    seed: int,
+    skip_bad: bool,
+    convert: Callable[[Any], Tensor],
+) -> ImageStream:
     """Return the stream of a dataset with a length."""
     indices = sample_indices(len(dataset), num, seed)
+    image_at = getattr(dataset, "image", None)
 
     def read(index: int) -> Tensor | DataError:
         try:
-            image: Tensor = dataset.image(index) if hasattr(dataset, "image") else _to_tensor(dataset[index])
-            return image
+            sample = image_at(index) if callable(image_at) else dataset[index]
         except DataError as error:
             return error
+        return convert(images_of(sample))  # outside: an image that was read and has wrong values is never skipped
 
     def rows(stream: ImageStream) -> Iterator[Tensor]:
         for image in prefetch(read, indices):
@@ -115,35 +145,24 @@ def _of_dataset(dataset: Any, source: str, num: int | None, batch: int, seed: in
     return ImageStream(source, len(indices), batch, rows)
 
 
-def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream) -> Iterator[Tensor]:
+def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream, normalised: bool) -> Iterator[Tensor]:
     """Yield the rows of each batch; the first batch sets the size of the stream's batches unless one is set."""
-    count = 0
+    count, single = 0, None
     for item in batches:
-        rows = _first_tensor(item)
+        rows = item if isinstance(item, list) and is_image_list(item) else images_of(item)
+        if single is None:
+            single = is_single_image(rows, normalised)
+        if single:
+            rows = [rows]
+        if not hasattr(rows, "__len__"):
+            raise DataError(f"expected batches of images, found {type(rows).__name__}; give tensors, arrays or lists")
         if stream.batch is None:
-            stream.batch = max(FEWEST, len(rows))
+            stream.batch = 64 if single else max(FEWEST, len(rows))
         for row in rows:
             if count == num:
                 return
             count += 1
-            yield row
-
-
-def _first_tensor(item: Any) -> Any:
-    """Return the images of a batch or sample: itself, its first part, or its "image"."""
-    if isinstance(item, dict):
-        for name in ("image", "images", "pixel_values"):
-            if name in item:
-                return item[name]
-        raise DataError(f"expected 'image', 'images' or 'pixel_values' in a dict, found {', '.join(map(str, item))}")
-    return item[0] if isinstance(item, tuple | list) else item
-
-
-def _to_tensor(sample: Any) -> Tensor:
-    """Return the image of a sample as a tensor; 8-bit images are divided by 255."""
-    image = _first_tensor(sample)
-    pixels: Tensor = image if isinstance(image, Tensor) else F.to_image(image)
-    return pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels
+            yield to_example(row, normalised)
 
 
 def list_hash(hashes: Iterable[str]) -> str:

@@ -139,6 +139,34 @@ def test_every_kind_of_images_gives_the_same_values():
         np.testing.assert_allclose(compare(x, y, kind, layers=["0"], batch=20).values, expected, atol=1e-9)
 
 
+def test_bytes_and_floats_give_the_same_result_and_other_ranges_are_refused():
+    pixels = torch.randint(0, 256, (16, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x, y = Backbone(small(0), size=8), Backbone(small(1), size=8)
+    expected = compare(x, y, pixels / 255.0, layers=["0", "4"])
+    for images in (pixels, pixels.permute(0, 2, 3, 1).numpy(), [pixels.permute(0, 2, 3, 1).numpy()]):
+        result = compare(x, y, images, layers=["0", "4"])
+        np.testing.assert_array_equal(result.values, expected.values)
+        assert result.images["hash"] == expected.images["hash"]
+    with pytest.raises(DataError, match=r"values in \[0, 1\], found 0 to 255; divide them by 255"):
+        compare(x, y, pixels.float(), layers=["0"])
+    with pytest.raises(DataError, match="pass normalised=True"):
+        compare(x, y, pixels / 127.5 - 1, layers=["0"])
+
+
+def test_normalised_images_reach_the_models_as_they_are():
+    mean, std = (0.5, 0.1, 0.9), (0.2, 2.0, 0.5)
+    x, y = (Backbone(small(seed), size=8, mean=mean, std=std) for seed in (0, 1))
+    expected = compare(x, y, random_images(), layers=["0", "4"])
+    images = x.preprocessing.normalise(random_images())
+    result = compare(x, y, images, layers=["0", "4"], normalised=True)
+    np.testing.assert_array_equal(result.values, expected.values)
+    assert result.settings["normalised"]
+    made = fingerprint(x, images, layers=["0", "4"], normalised=True)
+    np.testing.assert_array_equal(compare(made, y, images, layers=["0", "4"]).values, expected.values)
+    with pytest.raises(FingerprintError, match="made with normalised True, this comparison asks for False"):
+        compare(made, y, images, layers=["0"], normalised=False)
+
+
 def test_a_small_last_batch_joins_the_one_before():
     result = compare(small(0), small(1), random_images(35), layers=["0"], batch=16)
     assert result.terms["weights"].tolist() == [16, 19]

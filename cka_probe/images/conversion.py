@@ -1,0 +1,178 @@
+"""Convert what users give as images to one form: float32 in [0, 1], channels first.
+
+| one example | becomes |
+|---|---|
+| PIL image of 8 bits, any mode | (3, H, W) RGB, (1, H, W) of modes 1, L, LA; upright by its EXIF data, without alpha |
+| uint8 (C, H, W), (H, W, C) or (H, W) | divided by 255, channels first; (H, W) has sides of at least 8 |
+| floats (C, H, W) or (H, W, C) in [0, 1] | float32, channels first |
+| bool (C, H, W) | 0 and 1 |
+| any other array: vectors, tokens, token ids, maps of other than 1 or 3 channels | unchanged |
+
+**Which axis is the channels** of an array of three axes: the first, if it is 1 or 3 long; else the last, if it is 1, 3
+or 4 long (of 4, the last is alpha and is dropped). Floats (H, W, C) are images only as NumPy arrays with H and W of at
+least 8: a small feature map such as (64, 4, 4) stays what it is, and so does a tensor, for a model with its channels
+last.
+
+Nothing is clamped: images with other values are an error that says what to do.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cka_probe.errors import DataError
+from cka_probe.images.reading import UNREADABLE, pil_pixels
+
+GREY_MODES = ("1", "L", "LA")
+SMALLEST_SIDE = 8
+"""Height and width from which an array (H, W, C) of floats is an image."""
+ROUNDING = 1e-4
+"""How far values may be outside [0, 1]."""
+IMAGE_FIELDS = ("image", "images", "pixel_values", "img")
+"""Fields of a sample or batch that is a mapping which hold images; the first that it has is used."""
+
+
+def to_example(item: Any, normalised: bool = False) -> Tensor:
+    """Return one image, or one example of another kind, as a tensor; see the table of this module.
+
+    Args:
+        item: A PIL image, a tensor, or an array that NumPy understands.
+        normalised: It is a tensor or array as the model takes it, and is returned unchanged.
+
+    Raises:
+        DataError: It is no array, or an image whose values are not in [0, 1].
+
+    >>> to_example(np.full((8, 8, 3), 51, np.uint8))[:, 0, 0]
+    tensor([0.2000, 0.2000, 0.2000])
+    """
+    values = item if isinstance(item, Image.Image) else _to_tensor(item)
+    layout = image_layout(item)
+    if normalised:
+        if isinstance(values, Image.Image) or (layout and not values.is_floating_point()):
+            kind = "a PIL image" if isinstance(values, Image.Image) else str(values.dtype).removeprefix("torch.")
+            raise DataError(f"expected images of floats with normalised=True, found {kind}; omit normalised=True")
+        return values
+    if isinstance(values, Image.Image):
+        return _from_pil(values).contiguous()
+    if layout is None:
+        if values.dtype == torch.uint8 and values.dim() >= 3:
+            raise DataError(
+                f"expected uint8 images (3, H, W), (1, H, W) or (H, W, C), found shape {tuple(values.shape)}; convert "
+                "them to floats as the model takes them"
+            )
+        return values
+    channels_first = {"CHW": values, "HW": values[None], "HWC": values.movedim(-1, 0)[:3]}[layout]
+    return _scaled(channels_first.contiguous())  # one memory format, so that every form gives the same numbers
+
+
+def image_layout(item: Any) -> str | None:
+    """Return "CHW", "HWC" or "HW" if an example has dtype and shape of an image, else `None`; "HWC" of a PIL image.
+
+    >>> image_layout(torch.zeros(3, 32, 32)), image_layout(np.zeros((32, 32, 3))), image_layout(torch.zeros(64, 7, 7))
+    ('CHW', 'HWC', None)
+    """
+    if isinstance(item, Image.Image):
+        return "HWC"
+    shape, uint8 = tuple(getattr(item, "shape", ())), str(getattr(item, "dtype", "")).endswith("uint8")
+    if len(shape) == 2:
+        return "HW" if uint8 and min(shape) >= SMALLEST_SIDE else None
+    if len(shape) != 3:
+        return None
+    if shape[0] in (1, 3):
+        return "CHW"
+    image = uint8 or (isinstance(item, np.ndarray) and min(shape[:2]) >= SMALLEST_SIDE)
+    return "HWC" if image and shape[2] in (1, 3, 4) else None
+
+
+def is_single_image(item: Any, normalised: bool = False) -> bool:
+    """Return whether an item of an iterable is one image, and not a batch of one or three examples of two axes."""
+    layout = image_layout(item)
+    if layout == "CHW" and not normalised and not str(item.dtype).endswith(("uint8", "bool")):
+        low, high = (float(end) for end in torch.aminmax(_to_tensor(item)))
+        return min(item.shape[1:]) >= SMALLEST_SIDE and low >= 0.0 and high <= 1.0
+    return layout is not None
+
+
+def images_of(item: Any) -> Any:
+    """Return the images of a sample or batch: itself, the first of a tuple or list, or a field of a mapping.
+
+    Raises:
+        DataError: A mapping has no field of images or tokens, or tokens with padding that a mask hides.
+    """
+    if isinstance(item, Mapping):
+        name = next((name for name in (*IMAGE_FIELDS, "input_ids") if name in item), None)
+        if name is None:
+            fields = ", ".join(map(repr, (*IMAGE_FIELDS, "input_ids")))
+            raise DataError(f"expected one of {fields} in a mapping, found {', '.join(map(str, item))}; rename one")
+        mask = item.get("attention_mask")
+        if name == "input_ids" and mask is not None and not bool(torch.as_tensor(mask).bool().all()):
+            raise DataError(
+                "expected token ids without padding, found zeros in attention_mask; give the ids alone, and make the "
+                "mask from them in an adapter: cka_probe.Backbone(model, forward=lambda model, ids: ...)"
+            )
+        return item[name]
+    return item[0] if isinstance(item, tuple | list) and item else item
+
+
+def is_image_list(items: Any) -> bool:
+    """Return whether a list or tuple is of images: PIL images, or two or more arrays with their shape."""
+    if not isinstance(items, list | tuple) or not items:
+        return False
+    if all(isinstance(item, Image.Image) for item in items):
+        return True
+    return len(items) > 1 and all(image_layout(item) is not None for item in items)
+
+
+def _from_pil(image: Image.Image) -> Tensor:
+    """Return a PIL image as floats in [0, 1]."""
+    try:
+        return pil_pixels(image, "an image", "L" if image.mode in GREY_MODES else "RGB")
+    except UNREADABLE as error:
+        raise DataError(f"unreadable PIL image: {error}; replace it") from error
+
+
+def _to_tensor(item: Any) -> Tensor:
+    """Return an array as a tensor, of the same dtype and values."""
+    if isinstance(item, Tensor):
+        return item.as_subclass(Tensor)
+    array = np.asarray(item)
+    try:
+        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    except TypeError as error:
+        raise DataError(
+            f"expected images as PIL images, tensors or arrays of numbers, found {type(item).__name__} of "
+            f"{array.dtype}; convert them"
+        ) from error
+
+
+def _scaled(pixels: Tensor) -> Tensor:
+    """Return an image (C, H, W) as float32 in [0, 1]."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float() / 255.0
+    if pixels.dtype == torch.bool:
+        return pixels.float()
+    if not pixels.is_floating_point():
+        raise DataError(
+            f"expected images as uint8 (0 to 255) or floats in [0, 1], found {str(pixels.dtype).removeprefix('torch.')}"
+            "; convert them"
+        )
+    pixels = pixels.float()
+    low, high = (float(end) for end in torch.aminmax(pixels))
+    if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # true of NaN as well
+        raise DataError(f"expected images with values in [0, 1], found {low:.4g} to {high:.4g}; {_way_out(low, high)}")
+    return pixels
+
+
+def _way_out(low: float, high: float) -> str:
+    """Return what to do about an image with values outside [0, 1]."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "remove NaN and infinite values"
+    if low >= 0.0 and high > 2.0:
+        return "divide them by 255 (or 65535, if they are of 16 bits)"
+    if low >= -0.5 and high <= 1.5 and (low >= 0.0 or high > 1.0):
+        return "clamp them if resizing made them overshoot; if they are normalised, undo that, or pass normalised=True"
+    return "undo their normalisation, or pass normalised=True to give them to the models as they are"
