@@ -238,13 +238,16 @@ def test_transformers_settings_beside_the_file(tmp_path, swin):
 def test_any_other_timm_model_by_its_name(tmp_path):
     model = foreign.randomised(timm.create_model("test_vit", pretrained=False, num_classes=10))
     torch.save({"state_dict": foreign.prefixed("module.", model.state_dict()), "extra": torch.ones(1)}, tmp_path / "a")
-    assert "--arch takes the name of any timm model" in refusal(tmp_path / "a")
+    assert load_file(tmp_path / "a").origin.architecture == "test_vit"
     backbone = load_file(tmp_path / "a", arch="test_vit")
     assert torch.equal(backbone.model.state_dict()["blocks.0.attn.qkv.weight"], model.blocks[0].attn.qkv.weight)
     assert torch.equal(backbone.classifier.weight, model.head.weight)
     assert not any("head" in note for note in backbone.origin.notes)
     assert not backbone.training
-    assert "omit @SIZE" in refusal(tmp_path / "a", arch="test_vit@96")
+    smaller = load_file(tmp_path / "a", arch="test_vit@96")
+    assert smaller.preprocessing.size == (96, 96)
+    assert smaller.model.pos_embed.shape == (1, 1 + 6 * 6, 64)
+    assert any("pos_embed resampled" in note for note in smaller.origin.notes)
     torch.save(model.state_dict() | {"blocks.9.norm1.weight": torch.ones(1)}, tmp_path / "b")
     assert "unexpected blocks.9.norm1.weight" in refusal(tmp_path / "b", arch="test_vit")
 
@@ -259,10 +262,11 @@ def test_a_tensor_short_is_not_called_another_architecture(tmp_path, swin):
 def test_a_resnet_that_has_no_name_here_keeps_its_origins_input(tmp_path):
     state = foreign.prefixed("encoder.", hollow(on_meta("resnet34"))) | {"height": 192, "width": 640}
     torch.save(state, tmp_path / "encoder.pth")
-    assert "--arch takes the name of any timm model" in refusal(tmp_path / "encoder.pth")
-    backbone = load_file(tmp_path / "encoder.pth", arch="resnet34")
-    assert backbone.preprocessing.mean == (0.45,) * 3
-    assert backbone.preprocessing.size == (192, 640)
+    for arch in (None, "resnet34"):
+        backbone = load_file(tmp_path / "encoder.pth", arch=arch)
+        assert backbone.origin.architecture == "resnet34"
+        assert backbone.preprocessing.mean == (0.45,) * 3
+        assert backbone.preprocessing.size == (192, 640)
 
 
 def test_a_height_elsewhere_does_not_make_a_file_monodepth2s(tmp_path, resnet):

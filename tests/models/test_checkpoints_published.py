@@ -205,4 +205,4 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path, dinov2):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {}}))
     assert "save it in one part, with max_shard_size" in refusal(folder)
     save_file({"weight": torch.zeros(2)}, folder / "model.safetensors")
-    assert "expected a Swin-v2, ResNet or DINOv2" in refusal(folder)
+    assert "expected an encoder of timm, torchvision or transformers" in refusal(folder)

@@ -165,10 +165,6 @@ def _pair(path):
     torch.save({"conv1.weight": torch.zeros(64, 6, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 3, 3)}, path)
 
 
-def _swin_v1(path):
-    save_file({"layers.0.blocks.0.attn.relative_position_bias_table": torch.zeros(169, 3)}, path)
-
-
 def _script(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/constants.pkl", b"")
@@ -190,7 +186,6 @@ def _script(path):
         (_a_list, "found a list"),
         (_itself, "state_dict"),
         (_pair, "6 channels"),
-        (_swin_v1, "Swin-v1"),
         (_script, "TorchScript"),
     ],
 )

@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import timm
 import torch
+import torchvision
 from torch import Size, Tensor
 
 from cka_probe.errors import CheckpointError, UnknownNameError
 from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.catalogue import COUNTER, Definition
 from cka_probe.registry import suggestion
-
-COUNTER = "num_batches_tracked"
-"""A step counter of batch norm that nothing depends on; older files of torchvision lack it."""
 
 Misfit = dict[str, list[str]]
 """How tensors differ from an architecture: shapes under "", names under "missing " and "unexpected "; empty if not."""
@@ -72,19 +72,23 @@ def infer_architecture(path: Path, tensors: Mapping[str, Tensor]) -> str:
     names = fitting_architectures(tensors)
     if len(names) == 1:
         return names[0]
-    description = describe(tensors)
     if names:
-        raise CheckpointError(f"{path}: {description} fits {' and '.join(names)}; choose one with --arch")
+        raise CheckpointError(f"{path}: {describe(tensors)} fits {' and '.join(names)}; choose one with --arch")
+    raise no_architecture(path, tensors)
+
+
+def no_architecture(path: Path, tensors: Mapping[str, Tensor]) -> CheckpointError:
+    """Return the error for tensors that fit none of `ARCHITECTURES`."""
     misfits = {name: misfit(tensors, name) for name in ARCHITECTURES}
     counts = {name: sum(map(len, differences.values())) for name, differences in misfits.items()}
     nearest = min(counts, key=counts.__getitem__)
     if 10 * counts[nearest] < len(shapes_of(nearest)):
-        raise CheckpointError(
+        return CheckpointError(
             f"{path}: expected {nearest} whole and nothing else in it, found {_format(misfits[nearest])}; save all of "
             "the encoder's state_dict(), or name another architecture with --arch"
         )
-    raise CheckpointError(
-        f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {description}; nearest is {nearest}, but "
+    return CheckpointError(
+        f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {describe(tensors)}; nearest is {nearest}, but "
         f"{_format(misfits[nearest])}; --arch takes the name of any timm model"
     )
 
@@ -124,33 +128,55 @@ def describe(tensors: Mapping[str, Tensor]) -> str:
     return f"a {family}{of_width} and depths {depths}"
 
 
+@dataclass(frozen=True)
+class Arch:
+    """An architecture that the user asks for.
+
+    Attributes:
+        name: A name in `ARCHITECTURES`, of timm, or of torchvision where timm has none of that name.
+        tag: The training tag of timm after a dot, which names published weights and thereby the normalisation; or "".
+        size: Input height and width, if asked for.
+    """
+
+    name: str
+    tag: str = ""
+    size: tuple[int, int] | None = None
+
+    @property
+    def definition(self) -> Definition:
+        """The definition of this name in timm, or in torchvision."""
+        return Definition("timm" if timm.is_model(self.name) else "torchvision", self.name)
+
+
 def check_architecture(name: str) -> None:
-    """Raise `UnknownNameError` unless a name is in `ARCHITECTURES` or one of timm's, with or without a training tag."""
-    if name not in ARCHITECTURES and not timm.is_model(name.split(".")[0]):
+    """Raise `UnknownNameError` unless a name is in `ARCHITECTURES`, timm's (with or without a tag) or torchvision's."""
+    known = [*ARCHITECTURES, *timm.list_models(), *torchvision.models.list_models(module=torchvision.models)]
+    if name.split(".")[0] not in known:
         raise UnknownNameError(
-            f"no architecture {name!r}; {suggestion(name, [*ARCHITECTURES, *timm.list_models()])}There are: "
-            f"{', '.join(ARCHITECTURES)}, and every model of timm (timm.list_models())"
+            f"no architecture {name!r}; {suggestion(name, known)}There are: {', '.join(ARCHITECTURES)}, and every "
+            "model of timm (timm.list_models()) and torchvision (torchvision.models.list_models())"
         )
 
 
-def parse_arch(path: Path, arch: str | None) -> tuple[str | None, tuple[int, int] | None]:
-    """Split `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`; a training tag of timm, after a dot, is omitted.
+def parse_arch(path: Path, arch: str | None) -> Arch | None:
+    """Return what `NAME`, `NAME.TAG`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH` asks for.
 
     Raises:
         UnknownNameError: There is no such architecture.
         CheckpointError: The size is not a number of pixels.
 
     >>> parse_arch(Path("x.pth"), "swinv2_base@256")
-    ('swinv2_base', (256, 256))
+    Arch(name='swinv2_base', tag='', size=(256, 256))
     """
     if arch is None:
-        return None, None
+        return None
     name, at, size = arch.partition("@")
     check_architecture(name)
     numbers = size.split("x") if at else []
     if len(numbers) > 2 or not all(number.isdecimal() and int(number) for number in numbers):
         raise CheckpointError(f"{path}: expected --arch NAME@SIZE or NAME@HEIGHTxWIDTH in pixels, found {arch!r}")
-    return name.split(".")[0], (int(numbers[0]), int(numbers[-1])) if numbers else None
+    name, _, tag = name.partition(".")
+    return Arch(name, tag, (int(numbers[0]), int(numbers[-1])) if numbers else None)
 
 
 def timm_twin(name: str) -> str | None:

@@ -16,19 +16,31 @@ from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone, Origin, classifier_from
+from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone, Origin, classifier_from
+from cka_probe.models.catalogue import COUNTER, Definition, shapes_of
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
 from cka_probe.models.checkpoints.fitting import (
-    COUNTER,
+    Arch,
     check_fit,
     describe,
+    fitting_architectures,
     infer_architecture,
+    no_architecture,
     parse_arch,
-    shapes_of,
     timm_twin,
 )
+from cka_probe.models.checkpoints.identifying import Match, filter_of, identify
+from cka_probe.models.checkpoints.naming import find_prefixes
 from cka_probe.models.checkpoints.reading import Contents, read_contents, weights_file
-from cka_probe.models.checkpoints.recognising import Encoder, Kind, dropped_note, recognise
+from cka_probe.models.checkpoints.recognising import (
+    Encoder,
+    Kind,
+    as_float32,
+    dropped_note,
+    groups_outside,
+    normalisation_of,
+    recognise,
+)
 from cka_probe.models.checkpoints.windows import find_windows, windows_of_timm
 from cka_probe.models.selection import default_layers
 
@@ -42,30 +54,62 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
     """Return the backbone in a file of weights, in evaluation mode on the CPU.
 
     Args:
-        path: A file of ckaprobe, SimMIM, Swin-v2, MIM-Depth, SC-Depth, Monodepth2 (or its folder), torchvision, timm,
-            MoCo, DINO, DINOv2, Depth Anything or transformers (or its folder).
-        arch: `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`, with a name in `ARCHITECTURES` or of timm; by default
-            inferred from the shapes of the tensors.
+        path: A file or folder of any origin in docs/models.md.
+        arch: `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`, with a name in `ARCHITECTURES`, of timm or of torchvision; by
+            default identified by the names and shapes of the tensors.
 
     Raises:
         CheckpointError: The file cannot be read, or does not fit.
         UnknownNameError: There is no such architecture.
     """
     file = weights_file(path)
-    name, size = parse_arch(file, arch)
+    request = parse_arch(file, arch)
     if is_ckaprobe_checkpoint(file):
-        return _load_checkpoint(file, name, size)
+        return _load_checkpoint(file, request)
     contents = read_contents(file)
-    twin = name if name is None or name in ARCHITECTURES else timm_twin(name)
-    if name is not None and twin is None:
-        return _load_with_timm(contents, name, size, str(path))
-    encoder, kind = recognise(contents)
-    if twin is None:
-        twin = infer_architecture(file, encoder.tensors)
-    else:
+    twin = _twin(request)
+    if request is not None and twin is None:
+        return _load_match(contents, identify(contents, request.definition), request, str(path))
+    try:
+        encoder, kind = recognise(contents)
+    except CheckpointError as error:
+        if twin is not None:
+            raise
+        return _load_match(contents, _identify(contents, error), request, str(path))
+    if twin is not None:
         check_fit(file, encoder.tensors, twin, describe(encoder.tensors))
-    options, notes = build_options(contents, encoder, kind, twin, None if name in ARCHITECTURES else name, size)
-    architecture = ARCHITECTURES[twin]
+    elif not fitting_architectures(encoder.tensors):
+        match = _identify(contents, no_architecture(file, encoder.tensors))
+        return _load_match(contents, match, request, str(path))
+    name = twin or infer_architecture(file, encoder.tensors)
+    return _load_known(contents, encoder, kind, name, request, str(path))
+
+
+def _twin(request: Arch | None) -> str | None:
+    """Return the name in `ARCHITECTURES` of what the user asks for, `None` if there is none."""
+    if request is None:
+        return None
+    return request.name if request.name in ARCHITECTURES else timm_twin(request.name)
+
+
+def _identify(contents: Contents, error: CheckpointError) -> Match:
+    """Return the definition that a file fits; `error` says why it is none of `ARCHITECTURES`."""
+    try:
+        return identify(contents)
+    except CheckpointError:
+        if find_prefixes(contents.tensors):
+            raise error from None
+        raise
+
+
+def _load_known(
+    contents: Contents, encoder: Encoder, kind: Kind, name: str, request: Arch | None, reference: str
+) -> Backbone:
+    """Return an encoder of `ARCHITECTURES` with the weights of a file."""
+    asked, size = (None, None) if request is None else (request.name, request.size)
+    timm_name = None if asked in ARCHITECTURES else asked
+    options, notes = build_options(contents, encoder, kind, name, timm_name, size)
+    architecture = ARCHITECTURES[name]
     with torch.random.fork_rng(devices=[]):
         model = architecture.build(**options)
     model.load_state_dict(_counters(model) | encoder.tensors)
@@ -79,7 +123,7 @@ def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
         mean=kind.mean,
         std=kind.std,
         layers=architecture.layers,
-        origin=Origin(str(path), twin, options, notes),
+        origin=Origin(reference, name, options, notes),
         classifier=classifier,
     ).eval()
 
@@ -116,7 +160,7 @@ def _counters(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if name.endswith(COUNTER)}
 
 
-def _load_checkpoint(file: Path, name: str | None, size: Size | None) -> Backbone:
+def _load_checkpoint(file: Path, request: Arch | None) -> Backbone:
     """Return the backbone of a checkpoint of ckaprobe, which records its architecture."""
     try:
         backbone = read_checkpoint(file)[0]
@@ -126,7 +170,7 @@ def _load_checkpoint(file: Path, name: str | None, size: Size | None) -> Backbon
             f"({type(error).__name__}: {str(error).splitlines()[-1].strip()}); copy it again, or train it again"
         ) from error
     architecture = backbone.origin.architecture
-    if size is not None or name not in (None, architecture):
+    if request is not None and (request.size is not None or request.name != architecture):
         raise CheckpointError(
             f"{file}: expected no --arch, for this checkpoint records that it is {architecture} of "
             f"{backbone.origin.options['size']} px; omit --arch"
@@ -198,87 +242,95 @@ def _swin_options(
     return windows.options(), windows.notes
 
 
-def _load_with_timm(contents: Contents, name: str, size: Size | None, reference: str) -> Backbone:
-    """Return a timm model without its head, filled from a file whose tensors have timm's names.
-
-    Args:
-        contents: The contents of the file.
-        name: Name in timm, without a training tag.
-        size: Input height and width that the user asked for, if any.
-        reference: The user's name of the file.
+def _load_match(contents: Contents, match: Match, request: Arch | None, reference: str) -> Backbone:
+    """Return a model of timm or torchvision with the weights of a file.
 
     Raises:
-        CheckpointError: Tensors of the model are missing, or there are others.
+        CheckpointError: The model cannot have the input size that the user asks for.
     """
-    try:  # a ResNet-34 of Monodepth2, say, keeps the normalisation of Monodepth2
-        recognised = recognise(contents)
-    except CheckpointError:
-        recognised = None
-    if recognised is not None and recognised[0].naming != "timm":
-        recognised = None
-    prefix = recognised[0].prefix if recognised else _best_prefix(contents.tensors, shapes_of(name))
-    model = _build_with_timm(contents.path, name, size)
-    config = model.pretrained_cfg
-    heads = config.get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)  # two if distilled
-    tensors: dict[str, Tensor] = {}
-    dropped: dict[str, int] = {}
-    for key, tensor in contents.tensors.items():
-        inside = key.startswith(prefix)
-        group = key.removeprefix(prefix).rpartition(".")[0] if inside else key.split(".")[0]
-        if inside and group not in heads:
-            tensors[key.removeprefix(prefix)] = tensor
-        else:
-            dropped[group] = dropped.get(group, 0) + 1
-    description = f"{len(tensors)} tensors under {prefix!r}" if prefix else f"{len(tensors)} tensors"
-    check_fit(contents.path, tensors, name, description)
-    state = model.state_dict()
-    try:
-        model.load_state_dict(_counters(model) | {key: value.to(state[key].dtype) for key, value in tensors.items()})
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{contents.path}: expected tensors of the input size that --arch names, found others "
-            f"({str(error).splitlines()[-1].strip()}); omit @SIZE"
-        ) from error
-    classifier = None
-    if len(heads) == 1 and (recognised is None or recognised[1].classifies):
-        names, features = (*heads, *CLASSIFIERS), model.head_hidden_size
-        classifier, dropped = find_classifier(contents.tensors, prefix, features, dropped, names)
-    mean, std, note = config["mean"], config["std"], f"input normalised as timm does for {name}"
-    if recognised:
-        encoder, kind = recognised
-        size = size or encoder.size
-        if kind.normalisation != "imagenet":
-            mean, std, note = kind.mean, kind.std, kind.note
+    definition = match.definition
+    encoder, kind = _kind(contents, match)
+    size = match.size if encoder is None else encoder.size or match.size
+    if request is not None and request.size is not None:
+        size = request.size
+    with torch.random.fork_rng(devices=[]):
+        model = definition.build(size)
+    features = definition.detach_classifier(model)
+    tensors, notes = as_float32(match.tensors)
+    tensors, resized = _resized(contents.path, tensors, definition, model)
+    model.load_state_dict(model.state_dict() | tensors)
+    classifier, dropped = None, groups_outside(match.prefix, contents.tensors)
+    for name in match.head:
+        group = name.rpartition(".")[0] or name
+        dropped[group] = dropped.get(group, 0) + 1
+    if kind is None or kind.classifies:
+        names = (*definition.classifiers, *CLASSIFIERS)
+        classifier, dropped = find_classifier(contents.tensors, match.prefix, features, dropped, names)
+    mean, std, note = _normalisation(contents, match, kind, request)
     return Backbone(
         model,
-        size=size or tuple(config["input_size"][1:]),
+        size=size or definition.size,
         mean=mean,
         std=std,
         layers=default_layers(model),
-        origin=Origin(reference, name, {"size": size} if size else {}, (note, *dropped_note(dropped))),
+        origin=Origin(
+            reference,
+            definition.name,
+            {"size": size} if size else {},
+            (*match.notes, *notes, *resized, note, *dropped_note(dropped)),
+        ),
         classifier=classifier,
     ).eval()
 
 
-def _best_prefix(tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> str:
-    """Return the prefix with which most tensors of a model are in a file."""
-    first = next(iter(shapes))
-    prefixes = [name[: -len(first)] for name in tensors if name == first or name.endswith(f".{first}")]
-    return max(prefixes, key=lambda prefix: sum(prefix + name in tensors for name in shapes), default="")
+def _kind(contents: Contents, match: Match) -> tuple[Encoder | None, Kind | None]:
+    """Return the encoder and kind of a file of a known project: a ResNet-34 of Monodepth2 is normalised as there."""
+    try:
+        encoder, kind = recognise(contents)
+    except CheckpointError:
+        return None, None
+    return (encoder, kind) if encoder.prefix == match.prefix else (None, None)
 
 
-def _build_with_timm(path: Path, name: str, size: Size | None) -> Any:
-    """Return a timm model without its head, at another input size if it depends on one."""
-    with torch.random.fork_rng(devices=[]):
-        if size is not None:
-            try:
-                return timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
-            except TypeError:  # a convolutional network takes any size and has no such argument
-                pass
-            except Exception as error:
-                raise CheckpointError(
-                    f"{path}: expected an input size that {name} can take, found {size[0]}x{size[1]} "
-                    f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); choose another"
-                ) from error
-        return timm.create_model(name, pretrained=False, num_classes=0)
+def _resized(
+    path: Path, tensors: dict[str, Tensor], definition: Definition, model: nn.Module
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return tensors with their position embeddings resampled to the input size of a model, and a note if they were."""
+    shapes = shapes_of(model)
+    changed = [name for name, tensor in tensors.items() if tensor.shape != shapes[name]]
+    if not changed:
+        return tensors, ()
+    rename = filter_of(model)
+    resized = rename(dict(tensors), model) if rename is not None else tensors
+    if any(resized[name].shape != shapes[name] for name in changed):
+        raise CheckpointError(
+            f"{path}: {changed[0]} is {tuple(tensors[changed[0]].shape)}, and {definition.name} of this size needs "
+            f"{tuple(shapes[changed[0]])}; it cannot be resampled here: omit @SIZE"
+        )
+    lengths = f"{tuple(tensors[changed[0]].shape)} to {tuple(shapes[changed[0]])}"
+    return resized, (f"{changed[0]} resampled from {lengths} by timm, for another input size than the file's",)
+
+
+def _normalisation(
+    contents: Contents, match: Match, kind: Kind | None, request: Arch | None
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Return mean, standard deviation, and a note on where they come from."""
+    definition = match.definition
+    config = contents.config.get("pretrained_cfg") or contents.config.get("preprocess_cfg") or {}
+    if config.get("mean") and config.get("std"):
+        return tuple(config["mean"]), tuple(config["std"]), "input normalised as its config.json says"
+    if kind is not None and kind.normalisation != "imagenet":
+        return kind.mean, kind.std, kind.note
+    if evidence := normalisation_of(contents.tensors):
+        title, normalisation = evidence
+        mean, std = NORMALISATIONS[normalisation]
+        return mean, std, f"input normalised as for {title}"
+    if definition.library == "torchvision":
+        return IMAGENET_MEAN, IMAGENET_STD, "input normalised as torchvision does"
+    config, name = definition.config, definition.name
+    if request is not None and request.tag:
+        published = timm.get_pretrained_cfg(f"{request.name}.{request.tag}")
+        if published is not None:
+            config, name = {"mean": published.mean, "std": published.std}, f"{request.name}.{request.tag}"
+    doubt = f"; {match.twin}, with the same tensors, has others: --arch decides" if match.twin else ""
+    return tuple(config["mean"]), tuple(config["std"]), f"input normalised as timm does for {name}{doubt}"

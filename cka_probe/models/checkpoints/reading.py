@@ -13,7 +13,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,14 @@ class Contents:
         tensors: By dotted name, with the names of enclosing dicts and without `WRAPPERS`.
         values: Numbers, strings and tuples of numbers by dotted name (`height`, `config.DATA.IMG_SIZE`), and those of
             a `config.json` in the same folder (`config.json.image_size`), as the hubs of transformers and timm have.
+        config: That `config.json`, or the `open_clip_config.json`, as it is; empty if there is none.
     """
 
     path: Path
     container: str
     tensors: dict[str, Tensor]
     values: dict[str, Value]
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def read_contents(path: Path) -> Contents:
@@ -158,7 +160,8 @@ def read_contents(path: Path) -> Contents:
         if isinstance(loaded, dict):
             kind = f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
         raise CheckpointError(f"{path}: expected a dict of named tensors, found {kind}; save the model's state_dict()")
-    return Contents(path, container, tensors, values | _config_values(path))
+    config = read_config(path.parent)
+    return Contents(path, container, tensors, values | _config_values(config), config)
 
 
 def weights_file(path: str | Path) -> Path:
@@ -182,14 +185,21 @@ def weights_file(path: str | Path) -> Path:
     )
 
 
-def _config_values(path: Path) -> dict[str, Value]:
-    """Return the values of a `config.json` in the folder of a file; none if there is no such JSON."""
-    try:
-        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    items = config.items() if isinstance(config, dict) else ()
-    return {f"config.json.{key}": tuple(value) if isinstance(value, list) else value for key, value in items}
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the `config.json` or `open_clip_config.json` of a folder, {} if there is no such JSON."""
+    for name in ("config.json", "open_clip_config.json"):
+        try:
+            config = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(config, dict):
+            return config
+    return {}
+
+
+def _config_values(config: dict[str, Any]) -> dict[str, Value]:
+    """Return the values of a `config.json` by dotted name."""
+    return {f"config.json.{key}": tuple(value) if isinstance(value, list) else value for key, value in config.items()}
 
 
 def _describe(start: bytes) -> str:

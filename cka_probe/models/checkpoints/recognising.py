@@ -6,7 +6,7 @@ transformers; 0.45 and 0.225 inside the networks of Monodepth2 and SC-Depth; non
 have another eps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -167,6 +167,23 @@ KINDS = (
 """From the most to the least specific; the first that matches is the kind of a file."""
 
 
+IMAGENET_TRAINED = {
+    "DINO": ("teacher", "student", "dino_head", "ibot_head"),
+    "MAE": ("decoder_blocks",),
+    "MoCo v3": ("base_encoder", "momentum_encoder"),
+}
+"""Projects whose vision transformers were trained with ImageNet's mean and std, by parts of names in their files."""
+
+
+def normalisation_of(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the project that a file of a vision transformer is from, and its normalisation, if the names show it."""
+    parts = {part for name in names for part in name.split(".")}
+    for title, words in IMAGENET_TRAINED.items():
+        if parts & set(words):
+            return title, "imagenet"
+    return None
+
+
 def recognise(contents: Contents) -> tuple[Encoder, Kind]:
     """Return the encoder in a file, and the kind of the file.
 
@@ -176,12 +193,7 @@ def recognise(contents: Contents) -> tuple[Encoder, Kind]:
     path = contents.path
     families = find_prefixes(contents.tensors)
     if not families:
-        if any(name.endswith("relative_position_bias_table") for name in contents.tensors):
-            content = "a Swin-v1 (relative_position_bias_table); give a Swin-v2, or timm's name of it with --arch"
-        else:
-            names = ", ".join(list(contents.tensors)[:3])
-            content = f"{len(contents.tensors)} tensors ({names} …); --arch takes the name of any timm model"
-        raise CheckpointError(f"{path}: expected a Swin-v2, ResNet or DINOv2, found {content}")
+        raise CheckpointError(f"{path}: expected a Swin-v2, ResNet or DINOv2, found {len(contents.tensors)} others")
     prefix = choose_prefix(path, families, contents.tensors)
     inside = {name[len(prefix) :]: tensor for name, tensor in contents.tensors.items() if name.startswith(prefix)}
     naming = naming_of(families[prefix], inside)
@@ -197,7 +209,7 @@ def recognise(contents: Contents) -> tuple[Encoder, Kind]:
         prefix,
         tensors,
         buffers={},
-        dropped=_groups_outside(prefix, contents.tensors),
+        dropped=groups_outside(prefix, contents.tensors),
         changes=changes,
         heads=tuple(name for name in contents.tensors if name.removeprefix(prefix).split(".")[0] in HEADS),
         values=contents.values,
@@ -220,15 +232,22 @@ def _without_other_tensors(encoder: Encoder, kind: Kind) -> Encoder:
     notes = [kind.note] if kind.note else []
     if OLD_NORM in encoder.changes:
         notes.append("`norm` was `norm3` in the file")
+    tensors, remarks = as_float32(tensors)
+    return replace(encoder, tensors=tensors, buffers=buffers, dropped=dropped, notes=(*notes, *remarks))
+
+
+def as_float32(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return tensors with floating point as float32, and notes on half precision and on values that are not finite."""
+    notes = []
     if halves := sum(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors.values()):
         notes.append(f"{halves} tensors were of half precision in the file")
-    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    if not_finite := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+    single = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    if not_finite := [name for name, tensor in single.items() if not tensor.isfinite().all()]:
         notes.append(f"{len(not_finite)} tensors hold NaN or infinity, the first is {not_finite[0]}")
-    return replace(encoder, tensors=tensors, buffers=buffers, dropped=dropped, notes=tuple(notes))
+    return single, tuple(notes)
 
 
-def _groups_outside(prefix: str, names: Mapping[str, Tensor]) -> dict[str, int]:
+def groups_outside(prefix: str, names: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the number of tensors in each group outside a prefix, named up to the first part that differs from it."""
     prefix_parts = prefix.split(".")
     groups: dict[str, int] = {}

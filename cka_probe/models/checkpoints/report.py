@@ -7,8 +7,9 @@ from typing import Any
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.catalogue import COUNTER
 from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
-from cka_probe.models.checkpoints.fitting import COUNTER, fitting_architectures, infer_architecture
+from cka_probe.models.checkpoints.fitting import fitting_architectures, infer_architecture
 from cka_probe.models.checkpoints.loading import build_options, find_classifier
 from cka_probe.models.checkpoints.reading import read_contents, weights_file
 from cka_probe.models.checkpoints.recognising import count_groups, recognise
