@@ -17,6 +17,7 @@ from ckaprobe_cli.options import (
     Out,
     Precision,
     Seed,
+    Size,
     SkipBad,
     drop_none,
 )
@@ -41,6 +42,7 @@ def compare(
         typer.Option(help="own (each model its size and normalisation) or shared (those of X).  [default: own]"),
     ] = None,
     precision: Precision = None,
+    size: Size = None,
     arch: Arch = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
@@ -63,7 +65,9 @@ def compare(
 
     check_writable(out)
     choose_measure(measure, estimator)
-    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess)
+    settings = drop_none(
+        num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess, size=size
+    )
     with progress_bar("images") as progress:
         sides = cka_probe.fingerprints(
             x,

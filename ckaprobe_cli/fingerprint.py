@@ -15,6 +15,7 @@ from ckaprobe_cli.options import (
     Num,
     Precision,
     Seed,
+    Size,
     SkipBad,
     drop_none,
 )
@@ -33,6 +34,7 @@ def fingerprint(
     seed: Seed = None,
     features: Features = None,
     precision: Precision = None,
+    size: Size = None,
     arch: Arch = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
@@ -46,7 +48,7 @@ def fingerprint(
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
     check_writable(output.parent)
-    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision)
+    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size)
     with progress_bar("images") as progress:
         result = cka_probe.fingerprint(
             model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.options import Arch, Layers
+from ckaprobe_cli.options import Arch, Layers, Size
 
 
 def layers(
@@ -14,6 +14,7 @@ def layers(
     ],
     layers: Layers = None,
     arch: Arch = None,
+    size: Size = None,
 ) -> None:
     """Print index, name, module, shape, stride and layout of the layers of MODEL.
 

@@ -21,6 +21,10 @@ Arch = Annotated[
     str | None,
     typer.Option(help="Architecture of files that do not record theirs: NAME or NAME@SIZE."),
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(help="Input size in pixels, one number or HEIGHTxWIDTH.  [default: that of each model]"),
+]
 Num = Annotated[int | None, typer.Option(help="Number of images at most.  [default: 512]")]
 Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the choice of images and of the null.  [default: 0]")]

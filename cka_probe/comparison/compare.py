@@ -16,7 +16,7 @@ from cka_probe.comparison.fingerprint import Fingerprint, Settings, check_same_i
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
 from cka_probe.errors import DataError, FingerprintError, LayerError
 from cka_probe.images.stream import stream_images
-from cka_probe.models.backbone import Backbone
+from cka_probe.models.backbone import Backbone, as_size
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.devices import pick_device
 from cka_probe.models.layers import Layer, LayerMap
@@ -53,11 +53,14 @@ class _Options:
     features: str | Unset
     precision: str | Unset
     preprocess: str | Unset
+    size: int | str | Sequence[int] | Unset | None
     normalised: bool | Unset
 
     def settings(self, sides: Sequence[Backbone | Fingerprint]) -> Settings:
         """Return the settings of a run: those of a fingerprint, which no option may contradict; else the options."""
         options: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not UNSET}
+        if options.get("size") is not None:
+            options["size"] = as_size(options["size"])
         settings = next((side.settings for side in sides if isinstance(side, Fingerprint)), None)
         if settings is None:
             return Settings(**options)
@@ -92,6 +95,7 @@ def compare(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    size: int | str | Sequence[int] | Unset | None = UNSET,
     normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
@@ -99,7 +103,7 @@ def compare(
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
     A model that is both x and y runs once. A fingerprint needs no forward pass, and its `num`, `batch`, `seed`,
-    `features`, `precision`, `preprocess` and `normalised` are used for the other side as well.
+    `features`, `precision`, `preprocess`, `size` and `normalised` are used for the other side as well.
 
     Args:
         x: The rows: a module, a fingerprint, or a reference (a checkpoint, `random:resnet18`, …).
@@ -120,6 +124,8 @@ def compare(
         features: `flatten` (default), `gap` or `tokens`.
         precision: `float32` (default) or `bfloat16`.
         preprocess: `own` (default; each model has its own size, mean and std) or `shared` (both have those of x).
+        size: Input size of both models in pixels, one number, (height, width) or "HEIGHTxWIDTH", in place of their own;
+            a model of a fixed size refuses others.
         normalised: The images are normalised floats of the models' input size: both models get them as they are.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         skip_bad: Skip unreadable images, which the result lists, instead of stopping at the first.
@@ -135,7 +141,7 @@ def compare(
     (2, 2)
     """
     method = choose_measure(measure, estimator)
-    options = _Options(num, batch, seed, features, precision, preprocess, normalised)
+    options = _Options(num, batch, seed, features, precision, preprocess, size, normalised)
     first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
     return compare_fingerprints(first, second, measure=method, estimator=estimator, permutations=permutations)
 
@@ -155,6 +161,7 @@ def fingerprints(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    size: int | str | Sequence[int] | Unset | None = UNSET,
     normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
@@ -170,7 +177,7 @@ def fingerprints(
     >>> x.layers.names, y.layers.names
     (('0',), ('2',))
     """
-    options = _Options(num, batch, seed, features, precision, preprocess, normalised)
+    options = _Options(num, batch, seed, features, precision, preprocess, size, normalised)
     first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
     return first, second
 
@@ -188,6 +195,7 @@ def fingerprint(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    size: int | str | Sequence[int] | Unset | None = UNSET,
     normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
@@ -199,7 +207,7 @@ def fingerprint(
     >>> fingerprint(net, torch.randn(8, 6), layers="*").layers.names
     ('0', '1')
     """
-    options = _Options(num, batch, seed, features, precision, preprocess, normalised)
+    options = _Options(num, batch, seed, features, precision, preprocess, size, normalised)
     return _extract((model,), images, (layers,), arch, progress, device, skip_bad, options)[0]
 
 

@@ -19,7 +19,7 @@ from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.results import Side
 from cka_probe.errors import DataError
 from cka_probe.images.stream import FEWEST, ImageStream, image_hash
-from cka_probe.models.backbone import Backbone, Preprocessing
+from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import full_float32, out_of_memory_hint
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.layouts import channel_layout
@@ -81,12 +81,12 @@ class _ModelRun:
             with torch.autocast(device.type, enabled=False):
                 return anchored_product(features)
 
-        def forward(inputs: Tensor) -> Tensor:
+        def forward(inputs: Tensor) -> Any:
             if inputs.is_floating_point():
-                weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), inputs)
-                inputs = self.preprocessing.normalise(inputs).to(weight.dtype)
-            output: Tensor = model(inputs)
-            return output
+                if inputs.dim() >= 4:  # else vectors or tokens
+                    inputs = self.preprocessing.normalise(inputs)
+                inputs = inputs.to(self.backbone.dtype or inputs.dtype)
+            return self.backbone.run(inputs)
 
         dtype = PRECISIONS[self.settings.precision]
         with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
@@ -160,8 +160,16 @@ def extract(
 
 
 def _preprocessing(backbone: Backbone, settings: Settings) -> Preprocessing:
-    """Return how images become the input of a model."""
-    return Preprocessing() if settings.normalised else backbone.preprocessing
+    """Return how images become the input of a model.
+
+    Raises:
+        DataError: The model does not take images of the size asked for, or a size is asked for normalised images.
+    """
+    if settings.normalised and settings.size:
+        raise DataError("expected size or normalised, found both: normalised images are not resized; omit one")
+    if settings.normalised:
+        return Preprocessing()
+    return backbone.preprocessing if settings.size is None else backbone.preprocessing_at(settings.size)
 
 
 def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream) -> Fingerprint:
@@ -176,6 +184,7 @@ def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: 
             "size": list(size) if size else None,
             "mean": list(run.preprocessing.mean),
             "std": list(run.preprocessing.std),
+            "channels": run.preprocessing.channels,
         },
         notes=origin.notes,
     )
@@ -205,7 +214,9 @@ def _stack(images: list[Tensor]) -> Tensor:
     return torch.stack(images)
 
 
-def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
+def layer_table(
+    backbone: Backbone, spec: LayerSpec = None, size: int | str | Sequence[int] | None = None
+) -> pd.DataFrame:
     """Return index, name, module, shape (without the batch), stride and layout of a model's layers.
 
     The model runs on two grey images of its size (224 pixels if it has none). For a layer that cannot be compared, the
@@ -214,12 +225,17 @@ def layer_table(backbone: Backbone, spec: LayerSpec = None) -> pd.DataFrame:
     Args:
         backbone: The model.
         spec: As in `select_layers`; by default the default layers, or every leaf of a model without.
+        size: Input size, as in `compare`, in place of the model's own.
+
+    Raises:
+        DataError: The model does not take images of this size.
     """
     if spec is None and backbone.layers is None:
         spec = "*"
     layers = select_layers(backbone.model, spec, backbone.layers)
-    pixels = backbone.preprocessing.size or (224, 224)
-    images = torch.full((2, 3, *pixels), 0.5, device=backbone.device)
+    preprocessing = backbone.preprocessing if size is None else backbone.preprocessing_at(as_size(size))
+    pixels = preprocessing.size or (224, 224)
+    images = torch.full((2, preprocessing.channels or 3, *pixels), 0.5, device=backbone.device)
     shapes = trace_shapes(backbone.model, images, run=backbone)
     rows = [_describe_layer(shapes.get(module, []), pixels, module, backbone.model) for module in layers.modules]
     columns = {"index": range(len(layers)), "name": layers.names, "module": layers.modules}

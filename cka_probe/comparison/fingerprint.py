@@ -39,6 +39,7 @@ class Settings:
         preprocess: `own` (each model its own size, mean and std) or `shared` (both those of x).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         skip_bad: Skip unreadable images.
+        size: Input (height, width) of every model; `None` for that of each.
         normalised: Images are given to the models as they are, without resizing or normalisation.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     preprocess: str = "own"
     device: str = "auto"
     skip_bad: bool = False
+    size: tuple[int, int] | None = None
     normalised: bool = False
 
     def recorded(self) -> dict[str, Any]:
@@ -145,7 +147,8 @@ class Fingerprint:
         header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
         header["rms"] = tuple(float("nan") if rms is None else rms for rms in header["rms"])
         header["side"] = Side(**header["side"] | {"notes": tuple(header["side"]["notes"])})
-        header["settings"] = Settings(**header["settings"])
+        size = header["settings"].get("size")
+        header["settings"] = Settings(**header["settings"] | {"size": tuple(size) if size else None})
         header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
         for name in ("undefined", "images", "skipped"):
             header[name] = tuple(header[name])

@@ -140,7 +140,10 @@ def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
     if x.get("size") != y.get("size"):
         sizes = ["x".join(map(str, side["size"])) if side.get("size") else "the images' own" for side in (x, y)]
         differences.append(f"x at {sizes[0]} and y at {sizes[1]} pixels")
-    if result.x.architecture == result.y.architecture and any(
+    channels = [side.get("channels") for side in (x, y)]
+    if 1 in channels and channels[0] != channels[1]:
+        differences.append(f"{'x' if channels[0] == 1 else 'y'} in grey")
+    elif result.x.architecture == result.y.architecture and any(
         list(x.get(name, ())) != list(y.get(name, ())) for name in ("mean", "std")
     ):
         differences.append(

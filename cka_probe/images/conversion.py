@@ -69,6 +69,23 @@ def to_example(item: Any, normalised: bool = False) -> Tensor:
     return _scaled(channels_first.contiguous())  # one memory format, so that every form gives the same numbers
 
 
+def to_batch(images: Tensor) -> Tensor:
+    """Return a batch of images, (n, 3 or 1, H, W), as floats in [0, 1]; another batch unchanged.
+
+    Raises:
+        DataError: The values are not in [0, 1].
+
+    >>> to_batch(torch.full((2, 3, 8, 8), 51, dtype=torch.uint8))[:, 0, 0, 0]
+    tensor([0.2000, 0.2000])
+    """
+    if images.dim() != 4 or images.shape[1] not in (1, 3) or not images.numel():
+        return images
+    if not images.is_floating_point():
+        return _scaled(images)
+    check_range(images)
+    return images
+
+
 def image_layout(item: Any) -> str | None:
     """Return "CHW", "HWC" or "HW" if an example has dtype and shape of an image, else `None`; "HWC" of a PIL image.
 
@@ -160,11 +177,15 @@ def _scaled(pixels: Tensor) -> Tensor:
             f"expected images as uint8 (0 to 255) or floats in [0, 1], found {str(pixels.dtype).removeprefix('torch.')}"
             "; convert them"
         )
-    pixels = pixels.float()
+    check_range(pixels)
+    return pixels.float()
+
+
+def check_range(pixels: Tensor) -> None:
+    """Raise `DataError` unless the values of images are in [0, 1]."""
     low, high = (float(end) for end in torch.aminmax(pixels))
     if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # true of NaN as well
         raise DataError(f"expected images with values in [0, 1], found {low:.4g} to {high:.4g}; {_way_out(low, high)}")
-    return pixels
 
 
 def _way_out(low: float, high: float) -> str:

@@ -3,8 +3,8 @@
 So two models with different normalisation or resolution are compared on the same images, each with its own input.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from torch.nn.utils import skip_init
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from cka_probe.errors import CheckpointError
+from cka_probe.errors import CheckpointError, DataError
 from cka_probe.models.layers import LayerMap
+from cka_probe.models.recording import evaluating
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey image (ITU-R BT.601)."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -35,25 +39,36 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 class Preprocessing:
     """How images become the input of one encoder.
 
+    Examples that are not images (vectors, tokens, token ids) stay as they are.
+
     Attributes:
         size: (height, width) in pixels; `None` keeps the size of the images.
         mean: Mean per channel, in units of [0, 1].
         std: Standard deviation per channel.
+        channels: Channels of the input. Grey images are repeated for 3; of RGB images, 1 is the luminance, 0.299 R +
+            0.587 G + 0.114 B (mode L of Pillow). `None` keeps the channels of the images.
     """
 
     size: tuple[int, int] | None = None
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    channels: int | None = None
 
     def fit(self, image: Tensor) -> Tensor:
-        """Resize an image so that it just covers `size`, and crop its centre.
+        """Give an image the channels of the input, resize it so that it just covers `size`, and crop its centre.
 
         Args:
-            image: (..., 3, H, W) float32 in [0, 1].
+            image: (..., C, H, W) float32 in [0, 1].
 
         Returns:
-            (..., 3, h, w) float32 in [0, 1], (h, w) = `size`; the image itself if it has that size.
+            (..., channels, h, w) float32 in [0, 1], (h, w) = `size`; the image itself if it has that size.
+
+        Raises:
+            DataError: It has other channels, and neither is grey and the other RGB.
         """
+        if image.dim() < 3 or not image.is_floating_point():
+            return image
+        image = self._with_channels(image)
         if self.size is None or tuple(image.shape[-2:]) == self.size:
             return image
         sides = list(zip(self.size, image.shape[-2:], strict=True))
@@ -64,11 +79,30 @@ class Preprocessing:
         return cropped.clamp(0.0, 1.0)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return `(images - mean) / std`, (n, 3, h, w) float32."""
-        if not any(self.mean) and all(value == 1.0 for value in self.std):
+        """Return `(images - mean) / std`, (n, channels, h, w) float32."""
+        if self._is_identity:
             return images
         normalised: Tensor = F.normalize(images, list(self.mean), list(self.std))
         return normalised
+
+    @property
+    def _is_identity(self) -> bool:
+        return not any(self.mean) and all(value == 1.0 for value in self.std)
+
+    def _with_channels(self, image: Tensor) -> Tensor:
+        """Return an image, (..., C, H, W), with the channels of the input."""
+        channels = self.channels or (None if self._is_identity else len(self.mean))
+        count = image.shape[-3]
+        if channels is None or channels == count:
+            return image
+        if (count, channels) == (1, 3):
+            return image.expand(*image.shape[:-3], 3, *image.shape[-2:])
+        if (count, channels) == (3, 1):
+            return (image * image.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=-3, keepdim=True)
+        raise DataError(
+            f"the model takes images of {channels} channel{'s' * (channels > 1)}, (n, {channels}, H, W): found "
+            f"{tuple(image.shape[-3:])} for one image; give others, or a Backbone with channels={count}, mean and std"
+        )
 
 
 @dataclass(frozen=True)
@@ -91,14 +125,18 @@ class Origin:
 class Backbone(nn.Module):
     """An encoder, its preprocessing and its default layers.
 
-    A call takes images (n, 3, h, w), float32 RGB in [0, 1] of its size, normalises them and runs the encoder. Paths of
-    layers are relative to `model`.
+    A call takes images (n, channels, h, w), float32 RGB or grey in [0, 1] of its size, normalises them and runs the
+    encoder. Paths of layers are relative to `model`.
 
     Args:
-        model: Any module that takes (n, 3, h, w).
+        model: Any module that takes (n, channels, h, w), or anything else with `forward`.
         size: Input (height, width), or one number for both; `None` for any size.
-        mean: Mean per channel, in units of [0, 1].
-        std: Standard deviation per channel.
+        mean: Mean per channel, in units of [0, 1], or one for all; by default ImageNet's for three channels, else 0.
+        std: Standard deviation per channel; by default ImageNet's for three channels, else 1.
+        channels: Channels of the input: 3 for RGB, 1 for grey; by default read from the convolutions of the model, and
+            those of the images if it has none of 1 or 3.
+        forward: Called as `forward(model, images)` with normalised images (n, channels, h, w) in place of
+            `model(images)`, for a model that takes a dict, several inputs or another layout.
         layers: The default layers, if there are any.
         origin: Where it comes from; by default the class name.
         classifier: Maps the output of the encoder, pooled features (n, C), to logits (n, classes). It is not a part of
@@ -110,6 +148,9 @@ class Backbone(nn.Module):
     >>> backbone = Backbone(nn.Conv2d(3, 8, 3), size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
     >>> backbone(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 8, 30, 30])
+    >>> detector = Backbone(nn.Conv2d(1, 8, 3), forward=lambda model, images: {"maps": model(images)})
+    >>> detector.preprocessing.channels, detector(torch.rand(2, 1, 32, 32))["maps"].shape
+    (1, torch.Size([2, 8, 30, 30]))
     """
 
     def __init__(
@@ -117,8 +158,10 @@ class Backbone(nn.Module):
         model: nn.Module,
         *,
         size: int | Sequence[int] | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        channels: int | None = None,
+        forward: Callable[[Any, Tensor], Any] | None = None,
         layers: LayerMap | None = None,
         origin: Origin | None = None,
         classifier: nn.Module | None = None,
@@ -126,19 +169,32 @@ class Backbone(nn.Module):
         super().__init__()
         self.model = model
         self.classifier = classifier
-        height, width = (size, size) if isinstance(size, int) or size is None else size
-        (r, g, b), (s, t, u) = mean, std
+        channels = input_channels(model) if channels is None else channels
+        grey = channels not in (None, 3)
         self.preprocessing = Preprocessing(
-            None if height is None or width is None else (height, width), (r, g, b), (s, t, u)
+            None if size is None else as_size(size),
+            _per_channel("mean", (0.0,) if grey and mean is None else mean or IMAGENET_MEAN, channels),
+            _per_channel("std", (1.0,) if grey and std is None else std or IMAGENET_STD, channels),
+            channels,
         )
+        self.adapter = forward
         self.layers = layers
         self.origin = origin or Origin(type(model).__name__, type(model).__name__)
         self.loaded = False
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Run the encoder on (n, 3, h, w) float32 RGB in [0, 1]."""
-        output: Tensor = self.model(self.preprocessing.normalise(images))
-        return output
+    def forward(self, images: Tensor) -> Any:
+        """Run the encoder on (n, channels, h, w), floats in [0, 1] or uint8; return what it puts out.
+
+        Raises:
+            DataError: The images have other values or channels.
+        """
+        from cka_probe.images.conversion import to_batch
+
+        return self.run(self.preprocessing.normalise(to_batch(images)))
+
+    def run(self, inputs: Any) -> Any:
+        """Run the encoder on normalised images, with its adapter if it has one."""
+        return self.model(inputs) if self.adapter is None else self.adapter(self.model, inputs)
 
     def logits(self, images: Tensor) -> Tensor:
         """Run the encoder and its classifier on (n, 3, h, w) float32 RGB in [0, 1]; return logits (n, classes).
@@ -191,10 +247,71 @@ class Backbone(nn.Module):
             maps[-1] = last.permute(0, 3, 1, 2).contiguous()  # timm applies the final norm only to this one
         return tuple(maps)
 
+    def preprocessing_at(self, size: tuple[int, int]) -> Preprocessing:
+        """Return the preprocessing for another input size, (height, width), after a trial run on one image of it.
+
+        Raises:
+            DataError: The model does not take images of this size.
+        """
+        preprocessing = replace(self.preprocessing, size=size)
+        image = torch.full((1, preprocessing.channels or 3, *size), 0.5, device=self.device)
+        try:
+            with torch.no_grad(), evaluating(self.model):
+                self.run(preprocessing.normalise(image).to(self.dtype or image.dtype))
+        except Exception as error:  # a model raises what it likes
+            message = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"{self.origin.reference}: expected images of a size that the model takes, found "
+                f"{size[0]}x{size[1]} ({message}); give another size, or omit it"
+            ) from error
+        return preprocessing
+
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.parameters(), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype of the weights, or `None` if the encoder has none of floats."""
+        return next((weight.dtype for weight in self.model.parameters() if weight.is_floating_point()), None)
+
+
+def as_size(size: int | str | Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) of one number for both, of two, or of a string "HEIGHTxWIDTH".
+
+    Raises:
+        DataError: It is none of these.
+
+    >>> as_size(224), as_size("224"), as_size("192x640")
+    ((224, 224), (224, 224), (192, 640))
+    """
+    parts = size.split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
+    sides = [int(part) if str(part).isdecimal() else 0 for part in parts]
+    if len(sides) > 2 or not all(sides):
+        raise DataError(f"expected a size in pixels, as one number or HEIGHTxWIDTH, found {size!r}; correct it")
+    return sides[0], sides[-1]
+
+
+def input_channels(model: nn.Module) -> int | None:
+    """Return 3 if a convolution of a model takes three channels, else 1 if its first takes one, else `None`.
+
+    >>> input_channels(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3))), input_channels(nn.Linear(3, 8))
+    (1, None)
+    """
+    counts = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return 3 if 3 in counts else 1 if counts[:1] == [1] else None
+
+
+def _per_channel(name: str, values: Sequence[float], channels: int | None) -> tuple[float, ...]:
+    """Return one number per channel."""
+    numbers = tuple(values) * ((channels or 3) if len(values) == 1 else 1)
+    if channels is not None and len(numbers) != channels:
+        raise DataError(
+            f"expected one {name} per channel of the input, {channels}, found {len(numbers)}; give as many, or one "
+            "for all"
+        )
+    return numbers
 
 
 def classifier_from(tensors: Mapping[str, Tensor], name: str, features: int) -> nn.Linear | None:

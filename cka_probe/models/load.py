@@ -13,7 +13,7 @@ from torch import nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone, Origin
+from cka_probe.models.backbone import Backbone, Origin, input_channels
 from cka_probe.models.checkpoints import load_file
 from cka_probe.models.checkpoints.fitting import check_architecture
 from cka_probe.models.selection import default_layers
@@ -120,12 +120,15 @@ def wrap(model: nn.Module) -> Backbone:
     name, config = type(model).__name__, getattr(model, "pretrained_cfg", None)
     if not config:
         origin = Origin(name, name, notes=("nothing known of its input: fed RGB in [0, 1] as it came, not normalised",))
-        return Backbone(model, mean=(0.0,) * 3, std=(1.0,) * 3, layers=default_layers(model), origin=origin)
+        return Backbone(model, mean=(0.0,), std=(1.0,), layers=default_layers(model), origin=origin)
+    mean, std = config["mean"], config["std"]
+    if input_channels(model) == 1:  # timm keeps the three of the original model
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     return Backbone(
         model,
         size=tuple(config["input_size"][-2:]),
-        mean=config["mean"],
-        std=config["std"],
+        mean=mean,
+        std=std,
         layers=default_layers(model),
         origin=Origin(config.get("architecture") or name, name),
     )

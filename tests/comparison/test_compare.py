@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import cka_probe
 from cka_probe import Backbone, Fingerprint, SimilarityMatrix, compare, compare_fingerprints, fingerprint
+from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import (
     CkaProbeError,
     DataError,
@@ -165,6 +166,57 @@ def test_normalised_images_reach_the_models_as_they_are():
     np.testing.assert_array_equal(compare(made, y, images, layers=["0", "4"]).values, expected.values)
     with pytest.raises(FingerprintError, match="made with normalised True, this comparison asks for False"):
         compare(made, y, images, layers=["0"], normalised=False)
+
+
+def test_grey_and_colour_are_what_the_model_takes():
+    torch.manual_seed(0)
+    grey = Backbone(nn.Sequential(nn.Conv2d(1, 5, 3), nn.Flatten()), size=8)
+    colour = Backbone(nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten()), size=8)
+    result = compare(grey, colour, random_images(), layers=["0"])
+    assert (result.x.preprocessing["mean"], result.x.preprocessing["channels"]) == ([0.0], 1)
+    luminance = (random_images() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    same = compare(grey, grey, luminance, layers=["0"])
+    np.testing.assert_allclose(fingerprint(grey, random_images(), layers=["0"]).rms, [axis.rms for axis in same.rows])
+    repeated = compare(colour, colour, luminance, layers=["0"])
+    alike = compare(colour, colour, luminance.expand(-1, 3, -1, -1), layers=["0"])
+    assert repeated.rows[0].rms == alike.rows[0].rms
+    assert "x in grey" in " ".join(warnings_for(result))
+
+
+def test_an_adapter_runs_models_of_dicts_and_several_inputs():
+    class Dicts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.scale = small(0), nn.Identity()
+
+        def forward(self, batch, scale):
+            return {"out": self.stem(self.scale(batch["pixels"].permute(0, 3, 1, 2) * scale))}
+
+    def adapter(model, images):
+        return model({"pixels": images.permute(0, 2, 3, 1)}, scale=1.0)
+
+    plain = Backbone(small(0), size=8)
+    wrapped = Backbone(Dicts(), size=8, forward=adapter)
+    result = compare(plain, wrapped, random_images(), layers=["0", "4"], layers_y=["stem.0", "stem.4"])
+    np.testing.assert_allclose(result.values.diagonal(), 1, atol=1e-9)
+
+
+def test_a_size_is_that_of_both_models_where_they_take_it(tmp_path):
+    x, y = Backbone(small(0)[:1], size=8), Backbone(small(1)[:1], size=12)
+    images = torch.rand(16, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    result = compare(x, y, images, layers=["0"], size="8x10")
+    assert result.rows[0].shape == result.columns[0].shape == (5, 6, 8)
+    assert result.x.preprocessing["size"] == result.y.preprocessing["size"] == [8, 10]
+    assert result.settings["size"] == (8, 10)
+    assert (x.preprocessing.size, y.preprocessing.size) == ((8, 8), (12, 12))
+    made = fingerprint(x, images, layers=["0"], size=(8, 10)).save(tmp_path / "x.fingerprint")
+    np.testing.assert_array_equal(compare(made, y, images, layers=["0"]).values, result.values)
+    with pytest.raises(DataError, match=r"Sequential: expected images of a size that the model takes, found 9x9 \(mat"):
+        compare(Backbone(small(0), size=8), y, images, layers=["0"], size=9)
+    with pytest.raises(DataError, match="expected a size in pixels, as one number or HEIGHTxWIDTH, found '9by9'"):
+        compare(x, y, images, layers=["0"], size="9by9")
+    with pytest.raises(DataError, match="expected size or normalised, found both"):
+        compare(x, y, images, layers=["0"], size=8, normalised=True)
 
 
 def test_a_small_last_batch_joins_the_one_before():

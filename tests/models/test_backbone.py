@@ -1,13 +1,17 @@
 """Backbones: the pyramid has every stride once and ends in `features`; the classifier."""
 
+import numpy as np
 import pytest
+import timm
 import torch
+from PIL import Image
 from torch import nn
 
-from cka_probe.errors import CheckpointError
+from cka_probe.errors import CheckpointError, DataError
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone, classifier_from
+from cka_probe.models.backbone import IMAGENET_MEAN, Backbone, Preprocessing, classifier_from
+from cka_probe.models.load import wrap
 
 
 @pytest.mark.parametrize("name", ["swinv2_micro", "resnet18"])
@@ -50,3 +54,41 @@ def test_tensors_of_other_shapes_are_no_classifier(shape):
     assert classifier_from({"fc.weight": torch.ones(shape)}, "fc", 3) is None
     assert classifier_from({"fc.weight": torch.ones(5, 3), "fc.bias": torch.ones(3)}, "fc", 3) is None
     assert classifier_from({"fc.weight": torch.ones(5, 3)}, "head", 3) is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "expected"),
+    [(3, None, IMAGENET_MEAN), (1, None, (0.0,)), (1, (0.5,), (0.5,)), (4, (0.5,), (0.5,) * 4)],
+)
+def test_mean_and_std_are_one_per_channel(channels, mean, expected):
+    backbone = Backbone(nn.Conv2d(channels, 2, 3), mean=mean, channels=channels)
+    assert backbone.preprocessing.mean == expected
+    with pytest.raises(DataError, match=f"expected one std per channel of the input, {channels}, found 2"):
+        Backbone(nn.Conv2d(channels, 2, 3), channels=channels, std=(1.0, 2.0))
+
+
+def test_a_call_takes_bytes_and_refuses_other_ranges():
+    backbone = Backbone(nn.Conv2d(3, 2, 3)).eval()
+    pixels = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(backbone(pixels), backbone(pixels / 255.0))
+    with pytest.raises(DataError, match="divide them by 255"):
+        backbone(pixels.float())
+
+
+def test_grey_is_that_of_pillow():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    grey = Preprocessing(mean=(0.0,), std=(1.0,), channels=1).fit(torch.from_numpy(pixels).permute(2, 0, 1) / 255.0)
+    np.testing.assert_allclose(grey[0] * 255, np.asarray(Image.fromarray(pixels).convert("L")), atol=0.51)
+
+
+def test_images_of_other_channels_are_one_line():
+    for image in (torch.rand(4, 8, 8), torch.rand(8, 8, 3)):
+        with pytest.raises(DataError, match=r"the model takes images of 3 channels, \(n, 3, H, W\): found \(.*, 8, "):
+            Backbone(nn.Conv2d(3, 2, 3)).preprocessing.fit(image)
+
+
+def test_a_grey_model_of_timm_has_one_mean():
+    model = timm.create_model("resnet18", in_chans=1, num_classes=0)
+    preprocessing = wrap(model).preprocessing
+    assert (preprocessing.size, preprocessing.channels) == ((224, 224), 1)
+    assert (preprocessing.mean, preprocessing.std) == ((pytest.approx(0.449),), (pytest.approx(0.226),))
