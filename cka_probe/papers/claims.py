@@ -1,7 +1,8 @@
 """Claims of a paper, the statistic that tests each, and the verdict over all runs of a study.
 
 A claim is phrased so that its statistic is above 0 if it is true. A control is the same statistic measured in another
-way: it is not tested, but shows how much of a claim is due to how it was measured.
+way: it is not tested, but shows how much of a claim is due to how it was measured. Each paper lists its claims in a
+`claims.csv`, a row each, with the name of the statistic and its arguments.
 
 **Over seeds.** A run under another seed draws everything again: initial weights, order of images, hidden patches. A
 claim is about the runs that could have been, so its interval is over seeds: with n >= 2 of them, mean m and standard
@@ -23,18 +24,19 @@ each claim's own, the table shows the two-sided p-value corrected for all claims
 of p(1) <= ... <= p(m), the largest of (m - i + 1) p(i) so far, at most 1.
 """
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from cka_probe import registry
 from cka_probe.papers.evidence import Estimate, RunKey, StudyEvidence
 from cka_probe.similarity.resampling import holm
-
-CKA = "CKA"
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 UNDEFINED, NOT_RUN = "undefined", "not run"
@@ -80,26 +82,55 @@ class Statistic:
     compute: Callable[[Any, RunKey, bool], Estimate | None]
     per_seed: bool = False
 
+    @classmethod
+    def of(cls, function: Callable[..., Estimate], read: Callable[[Any, int, str], Any], *names: str) -> "Statistic":
+        """Return a function of what `read` returns for (evidence, seed, name); not run where it returns `None`."""
+
+        def compute(evidence: Any, run: RunKey, interval: bool) -> Estimate | None:
+            parts = [read(evidence, run.seed, name) for name in names]
+            return None if any(part is None for part in parts) else function(*parts)
+
+        return cls(compute, per_seed=True)
+
 
 @dataclass(frozen=True)
 class Claim:
     """A statement that a statistic is above 0.
 
     Attributes:
+        section: Stem of the figure of all claims of its kind.
         name: Its key.
+        of: The claim that this one is a control of, or "".
         statement: In words, as the paper has it.
         unit: Of the statistic.
-        figure: Stem of the figure that shows it.
+        figure: Stem of the figure that shows what the statistic is computed from.
         statistic: What is computed.
-        of: The claim that this one is a control of, or "".
     """
 
+    section: str
     name: str
+    of: str
     statement: str
     unit: str
     figure: str
     statistic: Statistic
-    of: str = ""
+
+
+def read_claims(path: Path, statistics: Mapping[str, Callable[..., Statistic]]) -> tuple[Claim, ...]:
+    """Return the claims of a paper, each followed by its controls, from a CSV file.
+
+    Args:
+        path: A file with a column for each attribute of a claim, and `arguments` of the statistic, between spaces.
+        statistics: By name; each returns a statistic for its arguments.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    claims = []
+    for row in rows:
+        arguments = row.pop("arguments").split()
+        statistic = registry.get(statistics, row.pop("statistic"), "statistic")(*arguments)
+        claims.append(Claim(**row, statistic=statistic))
+    return tuple(claims)
 
 
 @dataclass(frozen=True)
@@ -200,21 +231,19 @@ def average(estimates: Sequence[Estimate | None]) -> Estimate | None:
     return Estimate(value, low, high, "; ".join(dict.fromkeys(each.undefined for each in available if each.undefined)))
 
 
-def judge_claims(evidence: StudyEvidence, claims: Sequence[Claim], controls: Sequence[Claim]) -> list[TestedClaim]:
-    """Return every claim followed by its controls, with p-values corrected for the claims.
+def judge_claims(evidence: StudyEvidence, claims: Sequence[Claim]) -> list[TestedClaim]:
+    """Return the claims and controls with their findings, and with p-values corrected for the claims.
 
     Raises:
         DataError: A file is broken or of another study.
     """
-    findings = {claim: evaluate_statistic(evidence, claim.statistic) for claim in (*claims, *controls)}
-    p_holm = holm(np.array([findings[claim].p for claim in claims])).tolist()
-    rows = []
-    for claim, p in zip(claims, p_holm, strict=True):
-        rows.append(TestedClaim(**vars(claim), **vars(findings[claim]), p_holm=p))
-        rows += [
-            TestedClaim(**vars(control), **vars(findings[control])) for control in controls if control.of == claim.name
-        ]
-    return rows
+    findings = {claim.name: evaluate_statistic(evidence, claim.statistic) for claim in claims}
+    tested = [claim.name for claim in claims if not claim.of]
+    p_holm = dict(zip(tested, holm(np.array([findings[name].p for name in tested])).tolist(), strict=True))
+    return [
+        TestedClaim(**vars(claim), **vars(findings[claim.name]), p_holm=p_holm.get(claim.name, np.nan))
+        for claim in claims
+    ]
 
 
 def with_controls(rows: Sequence[TestedClaim]) -> list[TestedClaim]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cka_probe import registry
 from cka_probe.comparison.results import Axis, SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.papers.study import StudyPaths
@@ -132,6 +133,28 @@ class StudyEvidence:
         """What intervals are over: "seed", or "trial" where several trials share one seed."""
         return "seed" if len(self.seeds) > 1 else "trial"
 
+    def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
+        """Return the similarity of two models, or `None` if they were not compared in this way.
+
+        Args:
+            seed: One of `seeds`.
+            x: The model on the rows.
+            y: The model on the columns.
+            variant: How they were compared.
+
+        Raises:
+            DataError: The file is broken, or of other weights or images than the other files.
+        """
+        registry.get({str(known): known for known in self.seeds}, str(seed), "seed")
+        path = self.paths.similarity(seed, x, y, variant)
+        if not path.exists():
+            return None
+        matrix = SimilarityMatrix.load(path)
+        for model, side in ((x, matrix.x), (y, matrix.y)):
+            self._check_same(("compared weights", str(seed), model), side.hash, path)
+        self._check_same(("images of the similarities",), matrix.images.get("hash"), path)
+        return matrix
+
     def _check_same(self, fact: tuple[str, ...], value: Any, path: Path) -> None:
         """Raise unless all files read so far agree on a fact: the hash of a stage's weights, of the images."""
         if value is None:
@@ -189,6 +212,11 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise DataError(f"expected {what} at {path}, found a {type(table).__name__}")
     return table
+
+
+def read_curves(folder: Path) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Return a training log and what was measured on held-out data meanwhile; `None` where not run."""
+    return read_log(folder / "log.csv"), read_log(folder / "validation.csv")
 
 
 def read_log(path: Path) -> pd.DataFrame | None:

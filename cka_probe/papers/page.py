@@ -53,8 +53,7 @@ class Paper:
         name: As in `PAPERS`.
         title: Of the page.
         source: The citation.
-        claims: What is tested.
-        controls: What is shown with the claims.
+        claims: What is tested, each claim followed by its controls.
         intervals: What the intervals are over, in sentences with a `{num}`: of several "seeds", of several "trials" of
             one seed, and of "one" run.
         stands_for: Which data set of the paper each data set stands for, and what for.
@@ -77,7 +76,6 @@ class Paper:
     title: str
     source: str
     claims: Sequence[Claim]
-    controls: Sequence[Claim]
     intervals: Mapping[str, str]
     stands_for: Mapping[str, str]
     procedural: str
@@ -131,7 +129,7 @@ class Report:
     @classmethod
     def of(cls, paper: Paper, evidence: Any) -> "Report":
         """Test the claims of a study and make its tables; figures are not drawn."""
-        return cls(paper, evidence, judge_claims(evidence, paper.claims, paper.controls), paper.tables(evidence))
+        return cls(paper, evidence, judge_claims(evidence, paper.claims), paper.tables(evidence))
 
     @property
     def stems(self) -> set[str]:

@@ -12,9 +12,8 @@ from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.papers import claims
 from cka_probe.papers.claims import claims_frame, judge, judge_claims, over_runs
 from cka_probe.papers.evidence import Estimate
-from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
-from cka_probe.papers.mesa.evidence import (
-    MesaEvidence,
+from cka_probe.papers.mesa.claims import (
+    CLAIMS,
     higher_score,
     later_change_more,
     lighter_middle,
@@ -22,6 +21,7 @@ from cka_probe.papers.mesa.evidence import (
     repaired,
     u_shape,
 )
+from cka_probe.papers.mesa.evidence import MesaEvidence
 
 U = [1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7]
 LATER = [0.9] * 5 + [0.4] * 4
@@ -189,8 +189,8 @@ def write(folder, seeds):
 
 
 def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
-    rows = {row.name: row for row in judge_claims(write(tmp_path, (0, 1, 2, 3)), CLAIMS, CONTROLS)}
-    assert len(rows) == len(CLAIMS) + len(CONTROLS)
+    rows = {row.name: row for row in judge_claims(write(tmp_path, (0, 1, 2, 3)), CLAIMS)}
+    assert len(rows) == len(CLAIMS)
     said = {name: row.verdict_text for name, row in rows.items()}
     assert said["u_shape"] == "holds"
     assert said["later_changes"] == "holds"
@@ -206,13 +206,13 @@ def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
 
 
 def test_one_seed_decides_nothing(tmp_path):
-    rows = judge_claims(write(tmp_path, (0,)), CLAIMS, CONTROLS)
+    rows = judge_claims(write(tmp_path, (0,)), CLAIMS)
     assert {row.verdict_text for row in rows if math.isfinite(row.value)} == {"undecided (one seed)"}
     assert claims.num_tested(rows) == 0
 
 
 def test_claims_as_a_table(tmp_path):
-    frame = claims_frame(judge_claims(write(tmp_path, (0, 2)), CLAIMS, CONTROLS))
+    frame = claims_frame(judge_claims(write(tmp_path, (0, 2)), CLAIMS))
     assert list(frame["name"][:4]) == ["u_shape", "u_shape_stream", "u_shape_random", "u_shape_random_stream"]
     first = frame.iloc[0]
     assert first["value"] == pytest.approx((first["seed0"] + first["seed2"]) / 2)
@@ -220,10 +220,9 @@ def test_claims_as_a_table(tmp_path):
 
 
 def test_every_claim_beside_belongs_to_one_and_names_are_one_each():
-    names = [claim.name for claim in (*CLAIMS, *CONTROLS)]
+    names = [claim.name for claim in CLAIMS]
     assert len(set(names)) == len(names)
-    assert {claim.of for claim in CONTROLS} <= {claim.name for claim in CLAIMS}
-    assert not any(claim.of for claim in CLAIMS)
+    assert {claim.of for claim in CLAIMS if claim.of} <= {claim.name for claim in CLAIMS if not claim.of}
 
 
 # --- evidence -----------------------------------------------------------------------------------------------

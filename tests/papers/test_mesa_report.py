@@ -8,7 +8,7 @@ import pytest
 from helpers.mesa_study import Writer
 
 from cka_probe.papers.claims import judge_claims
-from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
+from cka_probe.papers.mesa.claims import CLAIMS
 from cka_probe.papers.mesa.evidence import MesaEvidence
 from cka_probe.papers.mesa.page import PAPER, departures
 from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, ROOMS, SCALES
@@ -63,7 +63,7 @@ def test_a_report_has_its_page_tables_and_figures(written):
                      "controls_row"}  # fmt: skip
     assert all((report / "figures" / f"{stem}.{suffix}").stat().st_size for stem in drawn for suffix in ("png", "pdf"))
     frame = pd.read_csv(report / "claims.csv")
-    assert len(frame) == len(CLAIMS) + len(CONTROLS)
+    assert len(frame) == len(CLAIMS)
     assert frame.set_index("name").loc["rmse_mesa", "seed0"] == pytest.approx(0.1)
 
 
@@ -155,7 +155,7 @@ def test_seeds_that_lack_something_are_named(tmp_path):
     (tmp_path / "seed1" / "scores" / "gp_depth" / "in.json").unlink()
     lines = absences(MesaEvidence.load(tmp_path))
     assert any(line.startswith("MP+GP: without scores in distribution (seeds 1), scores out of") for line in lines)
-    rows = {row.name: row for row in judge_claims(MesaEvidence.load(tmp_path), CLAIMS, CONTROLS)}
+    rows = {row.name: row for row in judge_claims(MesaEvidence.load(tmp_path), CLAIMS)}
     assert rows["rmse_gp"].runs[1] is None
     assert "2 of 3 seeds" in rows["rmse_gp"].verdict_text or "equal seeds" in rows["rmse_gp"].verdict_text
 
@@ -185,7 +185,7 @@ def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
 
 
 def test_every_claim_has_a_figure_and_every_stage_an_arm():
-    assert {claim.figure for claim in (*CLAIMS, *CONTROLS)} <= {*GRIDS, "scores_in", "scores_out"}
+    assert {claim.figure for claim in CLAIMS} <= {*GRIDS, "scores_in", "scores_out"}
     stages = {stage for arm in (*ARMS, *CONTROL_ARMS) for stage in (arm.pre, arm.tuned)}
     shown = {stage for grid in GRIDS.values() for pair in grid.pairs.values() for stage in pair[:2]}
     assert shown <= stages

@@ -9,7 +9,7 @@ from helpers.semantic_study import IMAGES, iou_of, matrix, scores
 
 from cka_probe.errors import DataError
 from cka_probe.papers.claims import average
-from cka_probe.papers.depth_to_semantic import evidence as statistics
+from cka_probe.papers.depth_to_semantic import claims as statistics
 from cka_probe.papers.depth_to_semantic.study import Case
 from cka_probe.papers.evidence import Estimate, least
 

@@ -10,7 +10,7 @@ from helpers.semantic_study import Writer
 from cka_probe.attribution.saved_maps import SavedMap, save_maps
 from cka_probe.errors import DataError
 from cka_probe.papers.claims import judge_claims
-from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, NO_MAP
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS, NO_MAP
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import draw_maps
 from cka_probe.papers.depth_to_semantic.page import PAPER, maps_note
@@ -40,7 +40,7 @@ def study(folder, result=None, seeds=(0,)):
 
 
 def judged(evidence):
-    return {row.name: row for row in judge_claims(evidence, CLAIMS, CONTROLS)}
+    return {row.name: row for row in judge_claims(evidence, CLAIMS)}
 
 
 def test_the_claims_are_paired_differences_of_average_precision_in_points(tmp_path):

@@ -10,7 +10,7 @@ from helpers.semantic_study import STEPS, Writer, iou_of, matrix
 
 from cka_probe.errors import DataError
 from cka_probe.papers.claims import judge_claims
-from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, GROUPS
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS, SECTIONS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, transposed
 from cka_probe.papers.depth_to_semantic.figures import CURVES, PAIRS, draw_figures
 from cka_probe.papers.depth_to_semantic.page import (
@@ -51,7 +51,7 @@ def study(folder, trials=(0,), seeds=(0,), jitter=0.0):
 
 
 def judged(folder):
-    return {row.name: row for row in judge_claims(SemanticEvidence.load(folder), CLAIMS, CONTROLS)}
+    return {row.name: row for row in judge_claims(SemanticEvidence.load(folder), CLAIMS)}
 
 
 def page(folder):
@@ -79,10 +79,10 @@ def test_a_report_has_its_page_tables_and_figures(written):
         f"{name}.{suffix}" for name in names for suffix in (("csv",) if name in CSV_ONLY else ("csv", "md", "tex"))
     }
     drawn = {path.stem for path in (report / "figures").iterdir()}
-    assert {*GROUPS, "scores_table1", "curves_table1", "before_after", "arms", "parting", "scatter"} <= drawn
+    assert {*SECTIONS, "scores_table1", "curves_table1", "before_after", "arms", "parting", "scatter"} <= drawn
     assert "sizes" not in drawn  # one size is no curve
     frame = pd.read_csv(report / "claims.csv")
-    assert len(frame) == len(CLAIMS) + len(CONTROLS)
+    assert len(frame) == len(CLAIMS)
     gain = 100 * (iou_of(0.8) - iou_of(0.6))
     assert frame.set_index("name").loc["depth_none", "trial0"] == pytest.approx(gain, abs=0.05)
 
@@ -199,7 +199,7 @@ def test_what_is_of_another_study_is_an_error(tmp_path):
         SemanticEvidence.load(tmp_path / "nowhere")
     writer.run(Case("lidar"), 0.7, images="others")
     with pytest.raises(DataError, match=r"its test images of kitti .* are not those of"):
-        judge_claims(SemanticEvidence.load(tmp_path), CLAIMS, CONTROLS)
+        judge_claims(SemanticEvidence.load(tmp_path), CLAIMS)
     writer.run(Case("lidar"), 0.7)
     folder = writer.places.tuned(0, Case("lidar"), 0.001, 0)
     (folder / "recipe.json").write_text('{"seed": 7}', "utf-8")
@@ -249,8 +249,8 @@ def test_conditions_are_read_from_the_study(tmp_path):
 def test_an_empty_study_can_be_reported(tmp_path):
     Writer(tmp_path)
     (tmp_path / "seed0").mkdir()
-    text = page(tmp_path)
-    assert f"Of {len(CLAIMS)} claims {len(CLAIMS)} were not run." in text
+    text, num = page(tmp_path), sum(not claim.of for claim in CLAIMS)
+    assert f"Of {num} claims {num} were not run." in text
     assert "No networks were compared." in text
     assert SemanticEvidence.load(tmp_path).scores(Case("none"), RunKey(0, 0)) is None
 
@@ -258,9 +258,9 @@ def test_an_empty_study_can_be_reported(tmp_path):
 def test_every_table_has_a_title_every_claim_a_figure_and_every_quirk_a_claim():
     assert set(TITLES) == set(TABLES) >= set(NOTES)
     drawn = {*(f"scores_{name}" for name in TABLES), *CURVES, "sizes", "before_after", "parting", "arms", "figure6"}
-    assert {claim.figure for claim in (*CLAIMS, *CONTROLS)} <= drawn
+    assert {claim.figure for claim in CLAIMS} <= drawn
     assert {f"quirk_{quirk}" for quirk in QUIRKS} <= {claim.name for claim in CLAIMS}
-    assert len({claim.name for claim in (*CLAIMS, *CONTROLS)}) == len(CLAIMS) + len(CONTROLS)
-    assert {claim.of for claim in CONTROLS} <= {claim.name for claim in CLAIMS}
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    assert {claim.of for claim in CLAIMS if claim.of} <= {claim.name for claim in CLAIMS if not claim.of}
     assert {arm for pair in PAIRS for arm in pair} <= set(ARMS)
-    assert not any(claim.statement.startswith("\N{HORIZONTAL ELLIPSIS}") for claim in CLAIMS)
+    assert not any(claim.statement.startswith("\N{HORIZONTAL ELLIPSIS}") for claim in CLAIMS if not claim.of)

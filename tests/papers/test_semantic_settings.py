@@ -107,6 +107,13 @@ def test_arms_can_be_left_out(scale):
     assert data_of(scale, ()) == ("objects", "kitti")
 
 
+def test_every_case_is_named_and_read_back():
+    for case in (case for cases in TABLES.values() for case in cases):
+        assert Case.of(case.name) == case
+    with pytest.raises(UnknownNameError, match="no quirk 'unmirored'; did you mean 'unmirrored'"):
+        Case.of("video~unmirored")
+
+
 def test_the_seven_classes_are_those_of_the_paper():
     assert SEVEN == (0, 1, 2, 8, 9, 10, 13)
     assert [CITYSCAPES.names[number] for number in SEVEN][-1] == "car"

@@ -284,7 +284,6 @@ _PRINT = Material("writing", colour(0.12, 0.05, 0.95), colour(0.6, 0.3, 0.2), 0.
 _AROUND = ((0.0, 0.07), (0.065, -0.03), (-0.065, -0.03))
 _GREEN = Material("leaves", colour(0.30, 0.65, 0.20), colour(0.26, 0.7, 0.62))
 
-
 Maker = Callable[[np.random.Generator, Palette], Piece]
 
 AT_WALLS: dict[str, tuple[Maker, ...]] = {

@@ -161,7 +161,6 @@ STYLES: dict[str, Style] = {
 }
 """Styles by name."""
 
-
 YAWS = {"far": np.pi, "left": -np.pi / 2, "right": np.pi / 2, "near": 0.0}
 TALL = 0.95
 

@@ -1,307 +1,319 @@
-"""The paper's claims, each with the statistic that tests it, ours about the released code, and ours about layers.
+"""The claims of Depth-to-Semantic, and the statistics that test them.
 
-Statistics are defined in `evidence`; a claim holds if its own is above 0. All in `CLAIMS` are tested, and p-values are
-corrected for all of them together. `CONTROLS` are measured in another way and are not tested.
+`claims.csv` has the paper's claims, ours about the faults of the released code ("claims_code"), which neither paper nor
+code says anything of, and ours about layers ("claims_layers"), each followed by its controls. Cases are named as in
+`Case.of`.
 
 "Classification" is that of procedural objects wherever a study generates its own data: it replaces the paper's
 ImageNet, and is not called so. "Depth" is from video; depth after classification is the paper's "Depth".
 
-A statistic of scores is computed on every run (seed and trial), one of encoders or maps on every seed, because these
-are compared after the first trial. Whether Grad-CAM maps follow the outlines of classes is measured by how well the
-steepness of a map finds the boundaries of the labels (`attribution.alignment`), compared with chance and with the
-image's own edges: a map that only copies edges is as good as these.
+    gain               how much more of a measure one case has than another, on the same test images, in points of 100
+    least_gain         the least of several gains
+    area_gain          difference of the areas under two curves of a held-out measure, in points
+    sooner             by how much less of the training one curve reaches a level that the other sets
+    map_gain           how much more of a measure the maps of one case have than those of another
+    map_margin         how much better a map finds the boundaries of the labels than chance, or than another control
+    change             1 - CKA(layer before, the same layer after fine-tuning)
+    layer_divergence   CKA(layer of one arm, the same layer of another), earlier layers less later ones
+    closer             how much more similar two arms are after fine-tuning than before, over all layers
+
+**Area.** With steps s(1) < ... < s(n) at which both runs were validated and m(i) the measure there, the area is
+
+    sum over i of (m(i) + m(i + 1)) / 2 · (s(i + 1) - s(i)) / (s(n) - s(1))
+
+the mean of the measure over training, by trapezoids: of two runs that are equally good at the end, the one that was
+good sooner has more.
+
+**Level.** `sooner` is the step at which, linearly between those validated, a run first has 0.9 of what the other has at
+the end, in percent of the last step. It measures speed alone, and is undefined where that is not reached.
+
+**Maps.** Whether Grad-CAM maps follow the outlines of classes is measured by how well the steepness of a map finds the
+boundaries of the labels (`attribution.alignment`), compared with chance and with the image's own edges: a map that only
+copies edges is as good as these.
+
+**Intervals.** Gains and measures have the bootstrap's over test images, with the same resamples for both
+(`LabelScores`); curves have none, because held-out images are not recorded one by one. A statistic of scores is
+computed on every run (seed and trial), one of encoders or maps on every seed, because these are compared after the
+first trial.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cka_probe.attribution.attributions import CONTROLS as MAP_CONTROLS
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.papers.claims import CKA, Claim, Statistic
-from cka_probe.papers.depth_to_semantic import evidence as statistics
-from cka_probe.papers.depth_to_semantic.evidence import MAIN, SemanticEvidence
-from cka_probe.papers.depth_to_semantic.study import QUIRKS, Case, cases_of_arms, quirked
+from cka_probe.errors import DataError
+from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.papers.claims import Statistic, read_claims
+from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
+from cka_probe.papers.depth_to_semantic.study import Case
 from cka_probe.papers.evidence import Estimate, RunKey, least, mean_diagonal, undefined
 
-FIGURE = "figure6"
-"""Stem of the figure of maps."""
+MAIN = "main"
+"""The paper's score: `miou_subset`, or `miou` of data that has no subset."""
 
+PART = 0.9
+"""Share of the other's last value: the level of `sooner`."""
 
 NO_MAP = "no test image has a map that is not zero"
 
 
+def named(scores: LabelScores, measure: str) -> str:
+    """Return the name of a measure, `MAIN` being one of two."""
+    return measure if measure != MAIN else "miou_subset" if scores.subset else "miou"
+
+
+def factor(measure: str) -> float:
+    """Return by what a measure is multiplied to be written: shares are written in percent, nats as they are."""
+    return 1.0 if measure == "cross_entropy" else 100.0
+
+
+def gain(better: LabelScores, worse: LabelScores, measure: str, interval: bool = True) -> Estimate:
+    """Return how much more of a measure a model has than another, in points.
+
+    Args:
+        better: The one that the claim says has more.
+        worse: The other; of the same images.
+        measure: In `LabelScores.measures`, or `MAIN`.
+        interval: Whether to compute one by the bootstrap.
+
+    Raises:
+        DataError: The images or the classes differ.
+    """
+    name, times = named(better, measure), factor(measure)
+    if not interval:
+        if set(better.images) != set(worse.images) or better.classes != worse.classes:
+            raise DataError(
+                "expected scores over the same images and classes, found different ones; evaluate both again"
+            )
+        value, low, high = float(better.values()[name] - worse.values()[name]), math.nan, math.nan
+    else:
+        value, low, high = better.paired_difference(worse, name)
+    return Estimate(times * value, times * low, times * high, "" if math.isfinite(value) else f"no image has {name}")
+
+
+def value_of(scores: LabelScores, measure: str, interval: bool = True) -> Estimate:
+    """Return a measure, in percent where it is a share; arguments as of `gain`."""
+    name, times = named(scores, measure), factor(measure)
+    value, low, high = float(scores.values()[name]), math.nan, math.nan
+    if interval and math.isfinite(value):
+        low, high = (float(end) for end in scores.intervals().loc[name, ["low", "high"]])
+    return Estimate(times * value, times * low, times * high, "" if math.isfinite(value) else f"no image has {name}")
+
+
+def area(steps: np.ndarray, values: np.ndarray) -> float:
+    """Return the mean of a curve over its steps, by trapezoids.
+
+    >>> area(np.array([0.0, 10.0, 30.0]), np.array([0.0, 1.0, 1.0]))
+    0.8333333333333334
+    """
+    widths = np.diff(steps)
+    return float((widths * (values[1:] + values[:-1]) / 2).sum() / widths.sum())
+
+
+def reached(steps: np.ndarray, values: np.ndarray, level: float) -> float:
+    """Return the first step, linearly between those given, at which a curve has a level; NaN if it never has.
+
+    >>> reached(np.array([10.0, 20.0]), np.array([0.2, 0.6]), 0.4), reached(np.array([10.0]), np.array([0.2]), 0.4)
+    (15.0, nan)
+    """
+    above = np.flatnonzero(values >= level)
+    if not above.size:
+        return math.nan
+    at = above[0]
+    if at == 0:
+        return float(steps[0])
+    part = (level - values[at - 1]) / (values[at] - values[at - 1])
+    return float(steps[at - 1] + part * (steps[at] - steps[at - 1]))
+
+
+def area_gain(better: pd.DataFrame, worse: pd.DataFrame) -> Estimate:
+    """Return how much more area is under the first curve of the held-out main score than under the other, in points.
+
+    Args:
+        better: Rows of validation.csv: `step`, and `miou_subset` or `miou`.
+        worse: The other's, validated at the same steps.
+    """
+    curves = _paired(better, worse)
+    if isinstance(curves, str):
+        return undefined(curves)
+    steps, first, second = curves
+    return Estimate(100 * (area(steps, first) - area(steps, second)), math.nan, math.nan)
+
+
+def sooner(better: pd.DataFrame, worse: pd.DataFrame) -> Estimate:
+    """Return by how much less of the training the first has 0.9 of what the second ends with, in percent of it."""
+    curves = _paired(better, worse)
+    if isinstance(curves, str):
+        return undefined(curves)
+    steps, first, second = curves
+    early, late = (reached(steps, curve, PART * second[-1]) for curve in (first, second))
+    if math.isnan(early) or math.isnan(late):
+        return undefined(f"{PART:g} of the other's last value is not reached")
+    return Estimate(100 * (late - early) / float(steps[-1]), math.nan, math.nan)
+
+
+def change(matrix: SimilarityMatrix, part: slice = slice(None)) -> Estimate:
+    """Return how much some layers changed, in CKA: x before, y after."""
+    return Estimate(1.0, 1.0, 1.0) - mean_diagonal(matrix, part)
+
+
+def later_change_more(matrix: SimilarityMatrix) -> Estimate:
+    """Return how much more the later half of the layers changed than the earlier, in CKA; the middle one is earlier."""
+    half = (len(matrix.rows) + 1) // 2
+    return change(matrix, slice(half, None)) - change(matrix, slice(half))
+
+
+def layer_divergence(matrix: SimilarityMatrix) -> Estimate:
+    """Return how much more similar two arms are in the earlier half of their layers than in the later, in CKA."""
+    half = (len(matrix.rows) + 1) // 2
+    return mean_diagonal(matrix, slice(half)) - mean_diagonal(matrix, slice(half, None))
+
+
+def closer(before: SimilarityMatrix, after: SimilarityMatrix) -> Estimate:
+    """Return how much more similar two arms are after fine-tuning than before, over all layers, in CKA."""
+    return mean_diagonal(after) - mean_diagonal(before)
+
+
+def _paired(better: pd.DataFrame, worse: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
+    """Return the common steps of two curves and their values there, or why there are none."""
+    both = [name for name in ("miou_subset", "miou") if name in better and name in worse]
+    if not both:
+        return "no mIoU was measured during training"
+    if list(better["step"]) != list(worse["step"]) or len(better) < 2:
+        return "the two were not validated at the same two or more steps"
+    first, second = (table[both[0]].to_numpy(np.float64) for table in (better, worse))
+    if not np.isfinite([first, second]).all():
+        return f"{both[0]} is not a number at some step"
+    return better["step"].to_numpy(np.float64), first, second
+
+
+def _of_runs(function: Callable[..., Estimate], read: Callable[..., Any], *cases: Case) -> Statistic:
+    """Return a function of what `read` returns for (evidence, case, run), and of whether an interval is needed."""
+
+    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
+        parts = [read(evidence, case, run) for case in cases]
+        if all(part is not None for part in parts):
+            return function(*parts, interval=interval)
+        failed = [case.name for case in cases if evidence.diverged(case, run)]
+        return undefined(f"the loss of {' and '.join(failed)} stopped being a number") if failed else None
+
+    return Statistic(compute)
+
+
 def measured(case: Case, measure: str) -> Statistic:
     """Return how much of a measure a case has."""
-
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        scores = evidence.scores(case, run)
-        return _diverged(evidence, run, case) if scores is None else statistics.value_of(scores, measure, interval)
-
-    return Statistic(compute)
+    return _of_runs(partial(value_of, measure=measure), SemanticEvidence.scores, case)
 
 
-def gains(better: Case, worse: Case, measure: str = MAIN) -> Statistic:
+def gains(better: str, worse: str, measure: str = MAIN) -> Statistic:
     """Return how much more of a measure one case has than another."""
+    return _of_runs(partial(gain, measure=measure), SemanticEvidence.scores, Case.of(better), Case.of(worse))
+
+
+def least_gain(*cases: str) -> Statistic:
+    """Return how much more of the main score each case in an even place has, at least, than the one after it."""
+    pair_gains = [gains(better, worse) for better, worse in zip(cases[::2], cases[1::2], strict=True)]
 
     def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        first, second = evidence.scores(better, run), evidence.scores(worse, run)
-        if first is None or second is None:
-            return _diverged(evidence, run, better, worse)
-        return statistics.gain(first, second, measure, interval)
-
-    return Statistic(compute)
-
-
-def least_gain(pairs: Sequence[tuple[Case, Case]]) -> Statistic:
-    """Return how much more of the main score the first of each pair has at least."""
-    pair_gains = [gains(*pair) for pair in pairs]
-
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        values = [gain.compute(evidence, run, interval) for gain in pair_gains]
+        values = [each.compute(evidence, run, interval) for each in pair_gains]
         available = [value for value in values if value is not None]
         return least(available) if len(available) == len(values) else None
 
     return Statistic(compute)
 
 
-def of_curves(statistic: Callable[..., Estimate], better: Case, worse: Case) -> Statistic:
-    """Return a statistic of two curves of validation."""
+def _of_curves(function: Callable[..., Estimate], better: str, worse: str) -> Statistic:
+    """Return a statistic of two curves of validation, which have no interval."""
 
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        if failed := _diverged(evidence, run, better, worse):
-            return failed
-        curves = [evidence.curves(case, run)[1] for case in (better, worse)]
-        return None if any(table is None for table in curves) else statistic(*curves)
+    def compute(first: pd.DataFrame, second: pd.DataFrame, *, interval: bool) -> Estimate:
+        return function(first, second)
 
-    return Statistic(compute)
+    return _of_runs(compute, _validation, Case.of(better), Case.of(worse))
 
 
-def changed(arm: str, statistic: Callable[[SimilarityMatrix], Estimate], mode: str = "all") -> Statistic:
+def _validation(evidence: SemanticEvidence, case: Case, run: RunKey) -> pd.DataFrame | None:
+    return None if evidence.diverged(case, run) else evidence.curves(case, run)[1]
+
+
+def _before_after(function: Callable[..., Estimate], arm: str, mode: str = "all") -> Statistic:
     """Return a statistic of an arm before and after fine-tuning."""
-
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        matrix = evidence.similarity(run.seed, arm, evidence.tuned(run.seed, arm, mode))
-        return None if matrix is None else statistic(matrix)
-
-    return Statistic(compute, per_seed=True)
+    return Statistic.of(function, partial(_changed, arm=arm), mode)
 
 
-def between(x: str, y: str, statistic: Callable[..., Estimate], *whens: str) -> Statistic:
+def _changed(evidence: SemanticEvidence, seed: int, mode: str, arm: str) -> SimilarityMatrix | None:
+    return evidence.similarity(seed, arm, evidence.tuned(seed, arm, mode))
+
+
+def _between(function: Callable[..., Estimate], x: str, y: str, *whens: str) -> Statistic:
     """Return a statistic of two arms, "before" or "after" fine-tuning, or both."""
-
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        matrices = [arm_similarity(evidence, run.seed, x, y, when) for when in whens]
-        return None if any(matrix is None for matrix in matrices) else statistic(*matrices)
-
-    return Statistic(compute, per_seed=True)
+    return Statistic.of(function, partial(_compared, arms=(x, y)), *whens)
 
 
-def arm_similarity(evidence: SemanticEvidence, seed: int, x: str, y: str, when: str) -> SimilarityMatrix | None:
-    """Return the similarity of two arms "before" or "after" fine-tuning, or `None`."""
-    models = (x, y) if when == "before" else (evidence.tuned(seed, x), evidence.tuned(seed, y))
-    return evidence.similarity(seed, *models)
+def _compared(evidence: SemanticEvidence, seed: int, when: str, arms: tuple[str, str]) -> SimilarityMatrix | None:
+    return evidence.arm_similarity(seed, *arms, when)
 
 
-def _diverged(evidence: SemanticEvidence, run: RunKey, *cases: Case) -> Estimate | None:
-    """Return an undefined estimate if the loss of a run stopped being a number; else `None`."""
-    failed = [case.name for case in cases if evidence.diverged(case, run)]
-    return undefined(f"the loss of {' and '.join(failed)} stopped being a number") if failed else None
-
-
-def of_map(case: Case, measure: str) -> Statistic:
+def map_measure(case: Case, measure: str) -> Statistic:
     """Return how much of a measure the maps of a case have, mean over images."""
-    return _of_maps(lambda result: result.mean(case.name, measure), measure, case)
+    return _of_maps(lambda result: result.mean(case.name, measure), measure, case.name)
 
 
-def follows(better: Case, worse: Case, measure: str = "ap") -> Statistic:
+def map_gain(better: str, worse: str, measure: str = "ap") -> Statistic:
     """Return how much more of a measure the maps of one case have than those of another, in pairs."""
-    return _of_maps(lambda result: result.difference(better.name, worse.name, measure), measure, better, worse)
+    first, second = Case.of(better).name, Case.of(worse).name
+    return _of_maps(lambda result: result.difference(first, second, measure), measure, first, second)
 
 
-def beats(case: Case, control: str) -> Statistic:
+def map_margin(case: str, control: str) -> Statistic:
     """Return how much better a map finds boundaries than "chance", or one of the controls, in pairs."""
+    name = Case.of(case).name
+    return _of_maps(lambda result: result.difference(name, MAP_CONTROLS.get(control, control)), "ap", name)
 
-    return _of_maps(lambda result: result.difference(case.name, control), "ap", case)
 
-
-def _of_maps(row: Callable[[Attributions], dict[str, float]], measure: str, *cases: Case) -> Statistic:
+def _of_maps(row: Callable[[Attributions], dict[str, float]], measure: str, *names: str) -> Statistic:
     """Return a statistic of the maps of some cases: a row with value, low, high, num."""
 
     def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
         result = evidence.gradcam(run.seed)
-        if result is None or any(case.name not in result.models for case in cases):
+        if result is None or any(name not in result.models for name in names):
             return None
-        numbers, factor = row(result), 1.0 if measure.startswith("correlation") else 100.0
+        numbers, times = row(result), 1.0 if measure.startswith("correlation") else 100.0
         if not numbers["num"]:
             return undefined(NO_MAP)
-        value, low, high = (factor * float(numbers[end]) for end in ("value", "low", "high"))
+        value, low, high = (times * float(numbers[end]) for end in ("value", "low", "high"))
         return Estimate(value, low, high)
 
     return Statistic(compute, per_seed=True)
 
 
-POINTS = "points"
-
-
-NONE, CLASSES, VIDEO, BOTH, FLOW = (
-    Case(arm) for arm in ("none", "classification", "video", "video_classification", "flow")
-)
-
-
-FROZEN = {arm: Case(arm, mode="frozen") for arm in ("none", "classification", "video", "video_classification", "flow")}
-
-
-def _gain(name: str, statement: str, cases: tuple[Case, Case], figure: str, measure: str = MAIN, of: str = "") -> Claim:
-    """Return the claim that the first of two cases has more of the main score, or of `measure`."""
-    return Claim(name, statement, POINTS, f"scores_{figure}", gains(*cases, measure), of)
-
-
-def _twice(name: str, statement: str, cases: tuple[Case, Case], figure: str) -> tuple[Claim, Claim]:
-    """Return a claim about mIoU and the same about pixel accuracy."""
-    return (
-        _gain(name, f"{statement}, in mIoU", cases, figure),
-        _gain(f"{name}_accuracy", f"{statement}, in pixel accuracy", cases, figure, measure="accuracy"),
-    )
-
-
-def _pair(arms: str, data: str = "kitti", network: str = "skip", size: str = "") -> tuple[Case, Case]:
-    first, second = cases_of_arms(arms, data, network, size=size)
-    return first, second
-
-
-def _follows(name: str, statement: str, worse: Case, measure: str = "ap", of: str = "") -> Claim:
-    """Return the claim that the maps of depth have more of a measure than those of another case."""
-    return Claim(name, statement, POINTS, FIGURE, follows(VIDEO, worse, measure), of)
-
-
-SIZES = tuple((Case("video", num=num), Case("none", num=num)) for num in (4, 0, 64))
-
-
-SIZES_CLASSES = tuple((Case("video", num=num), Case("classification", num=num)) for num in (4, 0, 64))
-
-
-PAPER = (
-    *_twice("depth_none", "Depth pre-training helps: depth > none", (VIDEO, NONE), "table1"),
-    *_twice("depth_classes", "Depth > classification", (VIDEO, CLASSES), "table1"),
-    *_twice("classes_none", "Classification > none", (CLASSES, NONE), "table1"),
-    *_twice("both_classes", "Depth after classification > classification", (BOTH, CLASSES), "table1"),
-    *_twice("both_video", "Depth after classification > depth alone", (BOTH, VIDEO), "table1"),
-    _gain("frozen_classes", "Frozen, classification is worse than nothing: none > classification",
-          (FROZEN["none"], FROZEN["classification"]), "table1"),
-    _gain("frozen_depth", "Frozen, depth > none", (FROZEN["video"], FROZEN["none"]), "table1"),
-    _gain("frozen_both", "Frozen, depth after classification > none",
-          (FROZEN["video_classification"], FROZEN["none"]), "table1"),
-    _gain("frozen_depth_classes", "Frozen, depth > classification", (FROZEN["video"], FROZEN["classification"]),
-          "table1"),
-    _gain("flow_hurts", "Optical flow hurts: none > flow", (NONE, FLOW), "table4"),
-    _gain("flow_hurts_frozen", "Optical flow hurts when frozen: none > flow", (FROZEN["none"], FROZEN["flow"]),
-          "figure7"),
-    _gain("stereo_video", "Depth learnt from stereo > from video", _pair("stereo video"), "table2"),
-    _gain("lidar_stereo", "Measured depth > depth learnt from stereo", _pair("lidar stereo"), "table2"),
-    _gain("encoder_only", "The encoder alone helps: depth without its decoder > none",
-          (Case("video", mode="encoder"), NONE), "table3"),
-    _gain("encoder_only_both", "The encoder alone helps after classification: depth without its decoder > none",
-          (Case("video_classification", mode="encoder"), NONE), "table3"),
-    _gain("decoder_helps", "The decoder helps too: depth with its decoder > without",
-          (BOTH, Case("video_classification", mode="encoder")), "table3"),
-    Claim("faster_none", "Depth converges faster than none: area under the held-out mIoU", POINTS, "curves_table1",
-          of_curves(statistics.area_gain, VIDEO, NONE)),
-    Claim("faster_classes", "Depth converges faster than classification: area under the held-out mIoU", POINTS,
-          "curves_table1", of_curves(statistics.area_gain, VIDEO, CLASSES)),
-    _gain("city_depth", "On Cityscapes' layout, depth > classification", _pair("cityscapes_depth classification",
-          "cityscapes", "deeplab"), "table5"),
-    _gain("city_cropped", "Depth learnt on random crops > on full frames", _pair("cityscapes_cropped "
-          "cityscapes_depth", "cityscapes", "deeplab"), "table5"),
-    _gain("low_resolution", "Pre-trained at twice the resolution of fine-tuning, depth still helps: depth > none",
-          _pair("video none", size="low"), "figure5"),
-    _gain("high_resolution", "Pre-trained at half the resolution of fine-tuning, depth fails: none > depth",
-          _pair("none video", size="high"), "figure5"),
-    Claim("every_size", "Depth > none at every training-set size: the least gain", POINTS, "sizes", least_gain(SIZES)),
-    Claim("every_size_classes", "Depth > classification at every training-set size: the least gain", POINTS, "sizes",
-          least_gain(SIZES_CLASSES)),
-    _follows("maps_none", "Grad-CAM maps follow the outlines of classes better: depth > none", NONE),
-    _follows("maps_classes", "Grad-CAM maps follow the outlines of classes better: depth > classification", CLASSES),
-    _gain("rooms", "In rooms, depth > classification", _pair("rooms_depth classification", data="rooms"), "figure8"),
-)  # fmt: skip
-"""What the paper says."""
-
-
-RELEASED = tuple(QUIRKS)
-
-
-def _quirk(quirk: str) -> Claim:
-    """Return the claim that a fault of the released code lowers the score; or raises it, where freezing is undone."""
-    clean, faulty = quirked(quirk)
-    raised = quirk == "unfrozen_encoder"
-    statement = f"{QUIRKS[quirk][0].upper()}{QUIRKS[quirk][1:]}: this {'raises' if raised else 'lowers'} the mIoU"
-    return _gain(f"quirk_{quirk}", statement, (faulty, clean) if raised else (clean, faulty), "quirks")
-
-
-def _released(name: str, statement: str, cases: tuple[Case, Case]) -> Claim:
-    first, second = (Case(case.arm, mode=case.mode, quirks=RELEASED) for case in cases)
-    return _gain(f"released_{name}", f"With all faults of the released code: {statement}", (first, second), "quirks")
-
-
-CODE = (
-    *map(_quirk, QUIRKS),
-    _released("depth", "depth > none", (VIDEO, NONE)),
-    _released("frozen", "frozen classification is worse than nothing", (FROZEN["none"], FROZEN["classification"])),
-)
-"""What the faults of the released code do here; neither paper nor code says so."""
-
-
-def _closer(before: SimilarityMatrix, after: SimilarityMatrix) -> Estimate:
-    """Return how much more similar two arms are after fine-tuning than before, over all layers, in CKA."""
-    return mean_diagonal(after) - mean_diagonal(before)
-
-
-def _divergence(when: str) -> Statistic:
-    return between("video", "classification", statistics.layer_divergence, when)
-
-
-LAYERS = (
-    Claim("later_changes", "Fine-tuning changes the later half of depth's layers more", CKA, "before_after",
-          changed("video", statistics.later_change_more)),
-    Claim("part_late", "Depth and classification part ways late: earlier layers are more alike than later ones", CKA,
-          "parting", _divergence("before")),
-    Claim("tuned_closer", "Fine-tuning on the same labels makes depth and classification more alike", CKA, "parting",
-          between("video", "classification", _closer, "before", "after")),
-)  # fmt: skip
-"""What neither paper nor code asks."""
-
-
-GROUPS = {
-    "claims": ("The paper's claims", PAPER),
-    "claims_code": ("The faults of the released code", CODE),
-    "claims_layers": ("Layers", LAYERS),
+STATISTICS: dict[str, Callable[..., Statistic]] = {
+    "gain": gains,
+    "least_gain": least_gain,
+    "area_gain": partial(_of_curves, area_gain),
+    "sooner": partial(_of_curves, sooner),
+    "map_gain": map_gain,
+    "map_margin": map_margin,
+    "change": partial(_before_after, change),
+    "later_change_more": partial(_before_after, later_change_more),
+    "layer_divergence": partial(_between, layer_divergence),
+    "closer": partial(_between, closer),
 }
-"""Claims by the stem of their figure."""
+"""Statistics by their name in `claims.csv`."""
 
+CLAIMS = read_claims(Path(__file__).with_name("claims.csv"), STATISTICS)
+"""The claims that are tested, each followed by its controls."""
 
-CLAIMS = (*PAPER, *CODE, *LAYERS)
-"""The claims that are tested."""
-
-
-CONTROLS = (
-    Claim("faster_none_level", "… in percent of training, until 0.9 of the other's last mIoU is reached", "%",
-          "curves_table1", of_curves(statistics.sooner, VIDEO, NONE), "faster_none"),
-    Claim("faster_classes_level", "… in percent of training, until 0.9 of the other's last mIoU is reached", "%",
-          "curves_table1", of_curves(statistics.sooner, VIDEO, CLASSES), "faster_classes"),
-    _follows("maps_none_signed", "… before their ReLU", NONE, "ap_signed", "maps_none"),
-    Claim("maps_chance", "… depth's maps > chance", POINTS, FIGURE, beats(VIDEO, "chance"), "maps_none"),
-    Claim("maps_edges", "… depth's maps > the edges of the image", POINTS, FIGURE, beats(VIDEO, MAP_CONTROLS["edges"]),
-          "maps_none"),
-    _follows("maps_classes_signed", "… before their ReLU", CLASSES, "ap_signed", "maps_classes"),
-    _gain("flow_classes", "… and against classification: classification > flow", (CLASSES, FLOW), "table4",
-          of="flow_hurts"),
-    Claim("later_changes_classes", "… of classification's", CKA, "before_after",
-          changed("classification", statistics.later_change_more), "later_changes"),
-    Claim("later_changes_none", "… of the untrained network's", CKA, "before_after",
-          changed("none", statistics.later_change_more), "later_changes"),
-    Claim("frozen_changes", "… frozen: change of depth's layers, which is 0 if frozen is frozen", CKA, "before_after",
-          changed("video", statistics.change, "frozen"), "later_changes"),
-    Claim("part_late_tuned", "… after fine-tuning", CKA, "parting", _divergence("after"), "part_late"),
-    Claim("part_late_none", "… depth and the untrained network", CKA, "parting",
-          between("none", "video", statistics.layer_divergence, "before"), "part_late"),
-)  # fmt: skip
-"""What is shown with the claims, and not tested."""
+SECTIONS = {
+    "claims": "The paper's claims",
+    "claims_code": "The faults of the released code",
+    "claims_layers": "Layers",
+}
+"""Titles of the claims by the stem of their figure."""

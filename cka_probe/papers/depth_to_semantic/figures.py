@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cka_probe.papers.claims import TestedClaim
-from cka_probe.papers.depth_to_semantic.claims import FIGURE, GROUPS, arm_similarity
+from cka_probe.papers.depth_to_semantic.claims import SECTIONS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.study import ARMS, FIGURE6, TABLES, Case
 from cka_probe.papers.depth_to_semantic.tables import WHENS, label
@@ -32,26 +32,20 @@ CURVES = {
 }  # fmt: skip
 """Learning curves by stem: the caption and the cases."""
 
-
 CURVE_MEASURES = ("miou_subset", "miou", "accuracy")
 """Held-out measures that have curves, where they were measured."""
 
-
 SCORE_MEASURES = {"miou_subset": "mIoU 7", "miou": "mIoU all", "accuracy": "accuracy"}
 """Measures of a table that are drawn, with their labels; the others are in the table only."""
-
 
 PAIRS = (("video", "classification"), ("video", "none"), ("classification", "none"), ("lidar", "classification"),
          ("flow", "video"), ("video", "video_classification"))  # fmt: skip
 """Pairs of arms whose divergence is drawn."""
 
-
 MIOU, ACCURACY = "mIoU of 7 classes (%)", "pixel accuracy (%)"
-
 
 POINTS_OF = ("table1", "table2", "table4")
 """Tables of which every fully fine-tuned case is a point."""
-
 
 PANELS = {
     "segments": ("KITTI's streets", [Case(arm) for arm in ("none", "classification", "video", "lidar")]),
@@ -78,12 +72,11 @@ def draw_figures(
         DataError: A file is broken or of another study.
         OutputError: The folder cannot be written to.
     """
-    names = {stem: {claim.name for claim in group} for stem, (_, group) in GROUPS.items()}
     scores = "Scores of {}, and the paper's where it is known; its data are its own."
     return [
         *(
-            draw.claims(stem, f"{words}, each with its interval.", [row for row in rows if row.name in names[stem]])
-            for stem, (words, _) in GROUPS.items()
+            draw.claims(stem, f"{words}, each with its interval.", [r for r in rows if r.section == stem and not r.of])
+            for stem, words in SECTIONS.items()
         ),
         *(draw.scores(f"scores_{name}", scores.format(name), tables[name], SCORE_MEASURES) for name in TABLES),
         *_draw_trends(evidence, tables, draw),
@@ -170,7 +163,7 @@ def _draw_arms(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
     for number, x in enumerate(arms):
         profiles[x, x, "self"] = evidence.similarity(seed, x, evidence.tuned(seed, x))
         for y in arms[number + 1 :]:
-            profiles |= {(x, y, when): arm_similarity(evidence, seed, x, y, when) for when in WHENS}
+            profiles |= {(x, y, when): evidence.arm_similarity(seed, x, y, when) for when in WHENS}
     return draw.arm_maps("arms", caption, ARMS, profiles)
 
 
@@ -179,7 +172,7 @@ def _draw_divergence(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFig
     caption = "Where two arms diverge: similarity of the same layer in both, from the first to the last."
     pairs = {
         f"{ARMS[x]} and {ARMS[y]}": {
-            f"{when} fine-tuning": arm_similarity(evidence, evidence.seeds[0], x, y, when) for when in WHENS
+            f"{when} fine-tuning": evidence.arm_similarity(evidence.seeds[0], x, y, when) for when in WHENS
         }
         for x, y in PAIRS
     }
@@ -215,4 +208,4 @@ def draw_maps(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
     )
     maps = {case.name: evidence.paths.maps(seed, case.name) for case in FIGURE6}
     labels = {case.name: ARMS[case.arm] for case in FIGURE6}
-    return draw.grad_cam(FIGURE, caption, evidence.gradcam(seed), maps, labels)
+    return draw.grad_cam("figure6", caption, evidence.gradcam(seed), maps, labels)

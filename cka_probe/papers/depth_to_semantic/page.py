@@ -13,7 +13,7 @@ import pandas as pd
 from cka_probe import registry
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers.claims import UNDEFINED
-from cka_probe.papers.depth_to_semantic.claims import CLAIMS, CONTROLS, GROUPS
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS, SECTIONS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import draw_figures
 from cka_probe.papers.depth_to_semantic.study import ALL, ARMS, MAIN, QUIRKS, SCALES, TABLES, Scale
@@ -24,13 +24,11 @@ from cka_probe.papers.tables import as_markdown, claim_texts, layer_texts, score
 
 ABSENT = "A dash means that no number of the paper was available; none is given from memory."
 
-
 WITHOUT = {
     "table4": "Its Table 4, of ResNet-50, has rows without a case here: segmentation of COCO 51.28, depth 50.92, DINO "
     "44.19."
 }
 """Rows of the paper that have no case here, by table."""
-
 
 STANDS_FOR = {
     "objects": "ImageNet: classification",
@@ -42,7 +40,6 @@ STANDS_FOR = {
     "rooms_labels": "NYUv2's labelled rooms: fine-tuning and test",
 }
 """The data of a study: which data set of the paper, and what for."""
-
 
 UNSTATED = (
     "The learning rate is chosen for each arm and data set from a few, on images held out from training; all other "
@@ -57,7 +54,6 @@ UNSTATED = (
     "Fine-tuned networks are compared after the first trial of the seed.",
 )
 """Choices that the paper leaves open, or where its text is followed and not its code, at any scale."""
-
 
 TITLES = {
     "table1": "Table 1: arms, everything fine-tuned or the encoder frozen",
@@ -75,12 +71,10 @@ TITLES = {
 }
 """Titles of the tables."""
 
-
 UNEVEN = (
     "**Not every case was run in every trial (see Not run). A row of one trial has the value of that trial and an "
     "interval over test images alone, narrow for what it leaves out: compare it with no row of several trials.**"
 )
-
 
 NOTES = {
     "table4": "The paper's numbers are of ResNet-50, ours of the encoder named below.",
@@ -92,11 +86,9 @@ NOTES = {
 }  # fmt: skip
 """Text below a title."""
 
-
 SAME_IMAGES = (
     "All runs see the same test images: how the numbers vary over images is not in an interval over seeds or trials."
 )
-
 
 INTERVALS = {
     "seeds": "Intervals are 95 %, by Student's t over {num} seeds, the trials of a seed averaged first. " + SAME_IMAGES,
@@ -132,9 +124,8 @@ def _claims(report: Report) -> list[str]:
         "A claim holds if its number is above 0. Scores are compared in pairs: within a trial all arms have the same "
         "training images in the same order. Points are of 100. Lines that begin with … are not tested.",
     ]
-    for words, group in GROUPS.values():
-        names = {claim.name for claim in group}
-        rows = [row for row in report.claims if row.name in names or row.of in names]
+    for section, words in SECTIONS.items():
+        rows = [row for row in report.claims if row.section == section]
         negative = negative_results([row for row in rows if not row.of or row.verdict == UNDEFINED])
         blocks += [f"### {words}", claim_texts(rows, report.stems, repeats), negative]
     return [*blocks, report.correction_note(repeats, f"{repeats}s (over seeds where layers are compared)")]
@@ -299,7 +290,6 @@ PAPER = Paper(
     title="Depth-to-Semantic",
     source="Lao et al., On the Viability of Monocular Depth Pre-training for Semantic Segmentation, ECCV 2024",
     claims=CLAIMS,
-    controls=CONTROLS,
     intervals=INTERVALS,
     stands_for=STANDS_FOR,
     procedural="streets, objects and rooms drawn by rules, with exact depth, flow and labels",

@@ -54,7 +54,6 @@ from cka_probe.papers.study import (
 NUM_DRAWN = 4
 """ImageSource of the figure."""
 
-
 TOLERANCE = 1.0
 """Pixels of the network's input: the layer has every second pixel, and cannot place an outline better."""
 

@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from cka_probe import registry
 from cka_probe.errors import DataError
@@ -39,7 +40,6 @@ from cka_probe.papers.study import StudyPaths
 
 NONE = "none"
 """The arm without pre-training."""
-
 
 ARMS = {
     "none": "no pre-training",
@@ -60,13 +60,11 @@ ARMS = {
 }
 """Label of every arm in tables of procedural data, by its stage of the pre-training recipe."""
 
-
 MODES = {
     "all": "encoder and, where the arm has one, decoder begin as pre-trained; everything learns",
     "encoder": "the encoder begins as pre-trained, the head is new; everything learns",
     "frozen": "as `all`, but the encoder does not change",
 }
-
 
 NETWORKS = {
     "skip": "Monodepth2's decoder",
@@ -75,7 +73,6 @@ NETWORKS = {
 }
 """Heads of the segmentation task."""
 
-
 DATA = {
     "kitti": "streets, KITTI's 19 classes",
     "cityscapes": "streets, Cityscapes' 19 classes",
@@ -83,6 +80,16 @@ DATA = {
 }
 """Data that cases are fine-tuned and tested on."""
 
+SIZES = {"low": 0.5, "high": 2.0}
+"""Factors of the recipe's input sides."""
+
+CASE_WORDS = (
+    dict.fromkeys(DATA, "data")
+    | dict.fromkeys(NETWORKS, "network")
+    | dict.fromkeys(MODES, "mode")
+    | dict.fromkeys(SIZES, "size")
+)
+"""Words in the name of a case, and which attribute of it they are."""
 
 QUIRKS = {
     "accumulated_gradients": "gradients are never set to zero",
@@ -106,7 +113,7 @@ class Case:
         network: In `NETWORKS`.
         mode: In `MODES`.
         num: Training images; 0 is the scale's default.
-        size: "" is the scale's input size; "low" half of it, "high" twice it.
+        size: In `SIZES`, or "" for the scale's input size.
         quirks: In `QUIRKS`.
     """
 
@@ -117,6 +124,30 @@ class Case:
     num: int = 0
     size: str = ""
     quirks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> "Case":
+        """Return the case of a name, in any order after the arm and without what is by default.
+
+        Raises:
+            UnknownNameError: A word is none of a case.
+
+        >>> Case.of("flow~frozen~n4") == Case("flow", mode="frozen", num=4)
+        True
+        >>> Case.of("video~unmirrored").quirks
+        ('unmirrored',)
+        """
+        arm, *words = text.split("~")
+        fields: dict[str, Any] = {}
+        for word in words:
+            if word in CASE_WORDS:
+                fields[CASE_WORDS[word]] = word
+            elif word.startswith("n") and word[1:].isdecimal():
+                fields["num"] = int(word[1:])
+            else:
+                quirks = {quirk: (quirk,) for quirk in QUIRKS} | {"released": tuple(QUIRKS)}
+                fields["quirks"] = registry.get(quirks, word, "quirk")
+        return cls(arm, **fields)
 
     @property
     def name(self) -> str:
@@ -166,7 +197,6 @@ def _quirks() -> tuple[Case, ...]:
 
 MAIN = "none classification video video_classification"
 
-
 TABLES: dict[str, tuple[Case, ...]] = {
     "table1": (*cases_of_arms(MAIN), *cases_of_arms(MAIN, mode="frozen")),
     "table1_deeplab": (*cases_of_arms(MAIN, network="deeplab"), *cases_of_arms(MAIN, network="deeplab", mode="frozen")),
@@ -185,10 +215,8 @@ TABLES: dict[str, tuple[Case, ...]] = {
 }
 """The cases of each table or figure; a scale may run only some of them."""
 
-
 FIGURE6 = tuple(Case(arm) for arm in MAIN.split())
 """The networks of the paper's Figure 6."""
-
 
 PROTOCOLS = {
     "paper": "the paper as it is described",
@@ -219,7 +247,6 @@ SEVEN = tuple(
 )
 """The paper's seven classes, by their places among Cityscapes' 19."""
 
-
 LABELLED = {
     "kitti": Labelled(
         "kitti_semantics:{kitti_labels}?split=train&validation={tested}",
@@ -237,7 +264,6 @@ LABELLED = {
     ),
 }
 """What cases are fine-tuned on, by the names of `cases.DATA`."""
-
 
 ALL = tuple(table for table in TABLES if table != "quirks")
 """The tables that a study can select; `quirks` comes with the protocol "released"."""
@@ -372,10 +398,8 @@ SCALES = {
     ),
 }
 
-
 SEGMENT = "segment"
 """The one stage of the segmentation recipe."""
-
 
 DIVERGED = "diverged.json"
 """Written instead of a trial's scores if its loss stopped being a number."""

@@ -16,8 +16,8 @@ import pandas as pd
 
 from cka_probe.lab.evaluation.label_scores import describe_label_measure
 from cka_probe.papers.claims import evaluate_statistic, judge
-from cka_probe.papers.depth_to_semantic.claims import arm_similarity, measured, of_map
-from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence, largest_fall
+from cka_probe.papers.depth_to_semantic.claims import map_measure, measured
+from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence
 from cka_probe.papers.depth_to_semantic.study import ARMS, FIGURE6, NETWORKS, QUIRKS, TABLES, Case
 from cka_probe.papers.evidence import Estimate, RunKey
 from cka_probe.papers.tables import (
@@ -62,16 +62,12 @@ CORRELATIONS = {"correlation": "map, correlation", "correlation_signed": "before
 CSV_ONLY = ("pairs",)
 """Tables too long to be read as text."""
 
-
 MEASURES = ("miou_subset", "accuracy", "miou", "miou_subset_per_image", "cross_entropy")
-
 
 WITHOUT_SUBSET = ("miou", "accuracy", "miou_per_image", "cross_entropy")
 """Columns of a table; of data with and without a subset of classes."""
 
-
 WHENS = ("before", "after")
-
 
 LEFT_OUT = ("step", "loss")
 """Columns of validation that do not measure how well pre-training went."""
@@ -184,7 +180,7 @@ def alignment_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     for case in FIGURE6:
         for name, words in (MAP_MEASURES | CORRELATIONS).items():
             better = "" if name in ("chance", "ceiling", "zero", "ap_image", "ap_edges") else "higher"
-            finding = evaluate_statistic(evidence, of_map(case, name))
+            finding = evaluate_statistic(evidence, map_measure(case, name))
             labels, unit = {"arm": ARMS[case.arm], "case": case.name}, "%" if name in MAP_MEASURES else ""
             rows.append(score_row(labels, words, finding, unit=unit, better=better))
     return pd.DataFrame(rows)
@@ -267,7 +263,7 @@ def pair_rows(evidence: SemanticEvidence) -> pd.DataFrame:
         for when in WHENS:
             if when == "after" and DATA_OF.get(x) != DATA_OF.get(y):
                 continue  # fine-tuned on other data: their similarity mixes two effects
-            matrices = {seed: arm_similarity(evidence, seed, x, y, when) for seed in evidence.seeds}
+            matrices = {seed: evidence.arm_similarity(seed, x, y, when) for seed in evidence.seeds}
             available = [matrix for matrix in matrices.values() if matrix is not None]
             for layer in range(len(available[0].rows)) if available else ():
                 labels = {"x": x, "y": y, "when": when, "index": layer, "layer": available[0].rows[layer].name}
@@ -295,6 +291,18 @@ def divergence_rows(pairs: pd.DataFrame) -> pd.DataFrame:
             | {"fall": math.nan if at is None else values[at - 1] - values[at]}
         )
     return pd.DataFrame(rows, columns=["arms", "when", "first", "last", "parts_at", "fall"])
+
+
+def largest_fall(profile: np.ndarray) -> int | None:
+    """Return the layer before which a profile falls most, or `None` where it nowhere falls.
+
+    >>> largest_fall(np.array([1.0, 0.9, 0.4, 0.3])), largest_fall(np.array([0.1, 0.2])) is None
+    (2, True)
+    """
+    falls = profile[:-1] - profile[1:]
+    if not np.isfinite(falls).any() or not np.nanmax(falls) > 0:
+        return None
+    return int(np.nanargmax(falls)) + 1
 
 
 def absences(evidence: SemanticEvidence, tables: Sequence[str] = tuple(TABLES)) -> list[str]:

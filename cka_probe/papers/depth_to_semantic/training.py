@@ -35,7 +35,16 @@ from cka_probe.lab.training.recipe import parse_value
 from cka_probe.lab.training.start import normalised, random_backbone, reference
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.models.load import load
-from cka_probe.papers.depth_to_semantic.study import DIVERGED, LABELLED, NONE, SEGMENT, Case, Scale, SemanticPaths
+from cka_probe.papers.depth_to_semantic.study import (
+    DIVERGED,
+    LABELLED,
+    NONE,
+    SEGMENT,
+    SIZES,
+    Case,
+    Scale,
+    SemanticPaths,
+)
 from cka_probe.papers.study import ImageSource, RunContext, main_process_only, write_fingerprints
 
 STUDY_KEYS = {
@@ -122,10 +131,8 @@ def _rates(text: str) -> tuple[float, ...]:
 PRETRAINED_ON = ("objects", "kitti", "cityscapes", "rooms")
 """Data of the recipe, by name."""
 
-
 NAMED = re.compile(r"\{(\w+)\}")
 """The name of a data set without a path."""
-
 
 NORMALISATION = "sc_depth"
 """Of the untrained encoder: Monodepth2's, as of most arms."""
@@ -194,17 +201,11 @@ def write_untrained(recipe: Recipe, path: Path) -> None:
     save_checkpoint(path, backbone, None, header)
 
 
-SIDES = {"low": 0.5, "high": 2.0}
-"""Factors of the recipe's input sides, by a case's `size`."""
-
-
 STEP, LEAST = 32, 64
 """Sides of the skip network's input are multiples of `STEP` and at least `LEAST`."""
 
-
 OUTPUT_STRIDE = {"deeplab": 16}
 """Of the encoder, by network."""
-
 
 QUIRK_KEYS: dict[str, tuple[str, Any]] = {
     "accumulated_gradients": ("zero_grad", False),
@@ -215,11 +216,9 @@ QUIRK_KEYS: dict[str, tuple[str, Any]] = {
 }
 """Keys that a quirk sets in any case."""
 
-
 LIKE_IMAGENET = ("classification", "contrastive")
 """Arms whose images the released code normalises as ImageNet's before the encoder normalises them again; those of the
 others are normalised once, as here."""
-
 
 MOST_TRIALS = 1000
 """Per seed: more trials would repeat the random seeds of the next seed's trials."""
@@ -292,7 +291,7 @@ def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
     if case.num:
         keys["num"] = case.num
     if case.size:
-        keys["size"] = [_side(side * SIDES[case.size]) for side in stage.shape]
+        keys["size"] = [_side(side * SIZES[case.size]) for side in stage.shape]
     if case.mode == "encoder":
         keys["reset_head"] = True
     if case.mode == "frozen":

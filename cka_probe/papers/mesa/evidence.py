@@ -1,4 +1,4 @@
-"""What a study of MeSa left on disk, and the statistics behind its claims on one seed.
+"""What a study of MeSa left on disk.
 
 OUT/study.json                                      scale, data, settings and versions
 OUT/seed<k>/recipe.json                             what was run
@@ -7,29 +7,12 @@ OUT/seed<k>/<stage>/log.csv, validation.csv         training
 OUT/seed<k>/scores/<stage>/<in|out>.json            `Scores`, in and out of distribution
 OUT/seed<k>/predictions/<stage>/<in|out>/           predictions of each image, if kept
 OUT/seed<k>/similarity/<x>~<y>~<variant>.json       `SimilarityMatrix`; `random` is the untrained network
-
-A claim about a figure is a claim about sums of its cells. With r the top row of a matrix and d its diagonal, layers
-counted from 0:
-
-    u_shape            min(mean r[0:2], mean r[7:9]) - mean r[2:7]     both ends lighter than the middle
-    later_change_more  mean(1 - d[5:9]) - mean(1 - d[0:5])             layers 5 to 8 change more than 0 to 4
-    repaired           mean(d' - d) over some layers                   fine-tuning changes them less than before
-    lighter_middle     mean r'[2:7] - mean r[2:7]
-    higher_score       mean over images of (a - b), each image with itself
-
-r[0] is 1 in a matrix of a network with itself, which helps the left end of the U; the minimum is with the right.
-
-Intervals of cells are over images (`similarity.intervals`), and those of sums of cells are conservative: [sum w low,
-sum w high] for w > 0, the other end for w < 0. They hold the truth whenever all the cells' intervals do, under any
-dependence. For a score the per-image differences are resampled (`resampling.bootstrap_interval`), because both networks
-saw the same images.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cka_probe import registry
@@ -38,23 +21,10 @@ from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.models.checkpoint import file_hash
-from cka_probe.papers.evidence import (
-    Estimate,
-    StudyEvidence,
-    find_seeds,
-    least,
-    mean_diagonal,
-    read_json,
-    read_log,
-    read_study,
-    top_row,
-    undefined,
-)
+from cka_probe.papers.evidence import StudyEvidence, find_seeds, read_curves, read_json, read_study
 from cka_probe.papers.study import StudyPaths
-from cka_probe.similarity.resampling import bootstrap_interval
 
 DOMAINS = {"in": "in distribution", "out": "out of distribution"}
-
 
 VARIANTS = {
     "paper": "unbiased, features flattened, each network with its own normalisation, the paper's nine layers",
@@ -64,13 +34,6 @@ VARIANTS = {
     "stream": "the residual stream after the blocks, instead of their attention branches",
 }
 """How a similarity was taken; all but `paper` say what they change of it."""
-
-
-LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
-"""The ends of the U and what lies between: patch mergings, attention branches, patch merging and last norm."""
-
-
-EARLIER, LATER = slice(0, 5), slice(5, 9)
 
 
 @dataclass(frozen=True)
@@ -118,7 +81,7 @@ class MesaEvidence(StudyEvidence):
             DataError: The file is broken, or has scores of another checkpoint or over other images.
         """
         registry.get(DOMAINS, domain, "domain")
-        path = self.paths.scores(self._known(seed), stage, domain)
+        path = self.paths.scores(seed, stage, domain)
         if not path.exists():
             return None
         scores = Scores.load(path)
@@ -136,51 +99,27 @@ class MesaEvidence(StudyEvidence):
         return scores
 
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
-        """Return the similarity of two checkpoints, or `None` if they were not compared in this way.
-
-        Args:
-            seed: One of `seeds`.
-            x: Stage on the rows.
-            y: Stage on the columns.
-            variant: In `VARIANTS`.
-
-        Raises:
-            DataError: The file is broken, or has another comparison.
-        """
+        """Return the similarity of two checkpoints of nine layers, `variant` in `VARIANTS`, or `None`."""
         registry.get(VARIANTS, variant, "variant")
-        path = self.paths.similarity(self._known(seed), x, y, variant)
-        if not path.exists():
-            return None
-        matrix = SimilarityMatrix.load(path)
-        if matrix.values.shape != (9, 9):
-            rows, columns = matrix.values.shape
+        matrix = super().similarity(seed, x, y, variant)
+        if matrix is not None and matrix.values.shape != (9, 9):
+            path, (rows, columns) = self.paths.similarity(seed, x, y, variant), matrix.values.shape
             raise DataError(f"{path}: expected the paper's nine layers on both sides, found {rows} and {columns}")
-        for stage, side in ((x, matrix.x), (y, matrix.y)):
-            self._check_same(("compared weights", str(seed), stage), side.hash, path)
-        self._check_same(("images of the similarities",), matrix.images.get("hash"), path)
         return matrix
 
     def predictions(self, seed: int, stage: str, domain: str) -> Path | None:
         """Return the folder of a checkpoint's predictions of the images it was scored on, or `None`."""
-        registry.get(DOMAINS, domain, "domain")
-        path = self.paths.predictions(self._known(seed), stage, domain)
+        path = self.paths.predictions(seed, stage, domain)
         return path if (path / NOTE).exists() else None
 
     def curves(self, seed: int, stage: str) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
         """Return the rows of a stage's training log and of its evaluations during training, `None` where not run."""
-        folder = self._run(seed) / stage
-        return read_log(folder / "log.csv"), read_log(folder / "validation.csv")
+        return read_curves(self.paths.run(seed) / stage)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe of the first seed."""
         return self.recipes[self.seeds[0]]
-
-    def _run(self, seed: int) -> Path:
-        return self.paths.run(self._known(seed))
-
-    def _known(self, seed: int) -> int:
-        return registry.get({str(known): known for known in self.seeds}, str(seed), "seed")
 
 
 def _recipe(folder: Path, seed: int) -> dict[str, Any]:
@@ -194,71 +133,3 @@ def _recipe(folder: Path, seed: int) -> dict[str, Any]:
     if (run := recipe.get("seed")) != seed:
         raise DataError(f"{path}: expected the recipe of seed {seed}, found seed {run}; it is of another run")
     return recipe
-
-
-def u_shape(matrix: SimilarityMatrix) -> Estimate:
-    """Return how far the lower end of the top row stands above its middle, in CKA; above 0 is a U."""
-    return least([top_row(matrix, LEFT), top_row(matrix, RIGHT)]) - top_row(matrix, MIDDLE)
-
-
-def later_change_more(matrix: SimilarityMatrix) -> Estimate:
-    """Return how much more layers 5 to 8 change than 0 to 4 do, in CKA: x before, y after fine-tuning."""
-    return mean_diagonal(matrix, EARLIER) - mean_diagonal(matrix, LATER)
-
-
-def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[int, int]) -> Estimate:
-    """Return how much less some layers change in fine-tuning than they did before, in CKA.
-
-    Args:
-        before: Pre-trained against fine-tuned, of the arm without the stage in question.
-        after: The same of the arm with it.
-        layers: First and last, both included.
-    """
-    part = slice(layers[0], layers[1] + 1)
-    return mean_diagonal(after, part) - mean_diagonal(before, part)
-
-
-def lighter_middle(lighter: SimilarityMatrix, darker: SimilarityMatrix) -> Estimate:
-    """Return how much more similar to layer 0 the layers 2 to 6 of one network are than those of another, in CKA."""
-    return top_row(lighter, MIDDLE) - top_row(darker, MIDDLE)
-
-
-def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
-    """Return the mean difference of a measure between two networks, each image with itself, in its own unit.
-
-    Raises:
-        DataError: The two were scored over different images.
-    """
-    if set(higher.table.index) != set(lower.table.index) or not higher.table.index.is_unique:
-        shared = len(set(higher.table.index) & set(lower.table.index))
-        raise DataError(
-            f"expected scores of {higher.model.get('stage')} and {lower.model.get('stage')} over the same images, "
-            f"found {len(higher.table)} and {len(lower.table)} with {shared} in common; evaluate both on the same data"
-        )
-    if measure not in higher.table or measure not in lower.table:
-        return undefined(f"the scores have no {measure}")
-    difference = (higher.table[measure] - lower.table[measure].reindex(higher.table.index)).to_numpy(float)
-    return mean_over_images(difference, higher, f"no image has {measure} for both")
-
-
-def mean_score(scores: Scores, measure: str) -> Estimate:
-    """Return the mean of a measure over the images that have it."""
-    if measure not in scores.table:
-        return undefined(f"the scores have no {measure}")
-    return mean_over_images(scores.table[measure].to_numpy(float), scores, f"no image has {measure}")
-
-
-def mean_over_images(values: np.ndarray, scores: Scores, reason: str) -> Estimate:
-    """Return the mean with its bootstrap interval.
-
-    Args:
-        values: (images,) float64; NaN takes no part.
-        scores: Whose settings give the number of resamples and the seed.
-        reason: Why there is no mean if no image has a value.
-    """
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return undefined(reason)
-    options = {key: scores.settings[key] for key in ("resamples", "seed") if key in scores.settings}
-    low, high = bootstrap_interval(values[:, None], **options)
-    return Estimate(float(values.mean()), float(low[0]), float(high[0]))

@@ -12,7 +12,7 @@ import pandas as pd
 from cka_probe import registry
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers.claims import UNDEFINED, with_controls
-from cka_probe.papers.mesa.claims import CLAIMS, CONTROLS
+from cka_probe.papers.mesa.claims import CLAIMS
 from cka_probe.papers.mesa.evidence import VARIANTS, MesaEvidence
 from cka_probe.papers.mesa.study import NEEDED, SCALES, STANDS_FOR
 from cka_probe.papers.mesa.tables_and_figures import (
@@ -40,7 +40,6 @@ UNSTATED = (
     "input, and two kinds of layer in one row are all in its figures. Here each is varied alone.",
 )
 """Choices that the paper leaves open, at any scale."""
-
 
 INTERVALS = {
     "seeds": "Intervals are 95 %, by Student's t over {num} seeds; where only one of them has a value, over images. "
@@ -183,7 +182,6 @@ PAPER = Paper(
     title="MeSa",
     source="Khan et al., PMLR 243:116-132, 2024",
     claims=CLAIMS,
-    controls=CONTROLS,
     intervals=INTERVALS,
     stands_for=STANDS_FOR,
     procedural="rooms and objects drawn by rules, with exact depth",

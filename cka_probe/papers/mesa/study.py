@@ -40,7 +40,6 @@ ROOMS = (
 )
 """Pre-trained on rooms, as the paper on LSUN."""
 
-
 OBJECTS = (
     Arm("MP (ImageNet-like)", "mp_imagenet", "mp_imagenet_depth"),
     Arm("MP+GP (ImageNet-like)", "gp_imagenet", "gp_imagenet_depth"),
@@ -48,13 +47,11 @@ OBJECTS = (
 )
 """Masked pre-training on objects, as the paper on ImageNet; the later stages see the same rooms."""
 
-
 BASELINES = (
     Arm("supervised", "supervised", "supervised_depth"),
     Arm("no pre-training", "random", "random_depth"),
 )
 """Not in the paper."""
-
 
 CONTROL_ARMS = (
     Arm("MP, no layer decay", "mp", "mp_depth_flat"),
@@ -62,22 +59,17 @@ CONTROL_ARMS = (
 )
 """Fine-tuned with one learning rate for all layers; fine-tuned on images in [0, 1] less no mean, as MIM-Depth."""
 
-
 ARMS = (*ROOMS, *OBJECTS, *BASELINES)
 """All arms that are fine-tuned alike, in the order of the tables."""
-
 
 TRAINED_ON = ("lsun", "imagenet", "videos", "nyuv2")
 """The data of a recipe by name, as its `[data]` has them."""
 
-
 NEEDED = (*TRAINED_ON, "ibims1")
 """The data of a study, with `rooms` where a teacher is trained."""
 
-
 TESTS = {"in": "nyuv2:{nyuv2}:test", "out": "ibims1:{ibims1}"}
 """What fine-tuned models are scored on: in and out of the distribution they were tuned on."""
-
 
 STANDS_FOR = {
     "lsun": "LSUN: masked pre-training on rooms",

@@ -20,7 +20,8 @@ from cka_probe.lab.evaluation.scores import describe_measure
 from cka_probe.papers.claims import TestedClaim, judge, with_controls
 from cka_probe.papers.evidence import Estimate
 from cka_probe.papers.figures import FigureWriter, StudyFigure
-from cka_probe.papers.mesa.evidence import DOMAINS, MesaEvidence, mean_score
+from cka_probe.papers.mesa.claims import mean_score
+from cka_probe.papers.mesa.evidence import DOMAINS, MesaEvidence
 from cka_probe.papers.mesa.study import ARMS, BASELINES, CONTROL_ARMS, OBJECTS, ROOMS, Arm
 from cka_probe.papers.tables import layer_rows, layer_texts, read_published, score_row, score_texts
 
@@ -40,13 +41,11 @@ of Masked Image Modeling, CVPR 2023.
 RANGES = {"abs_rel": (0.082, 0.089), "dbe_comp": (19.0, 30.0)}
 """Least and largest over the rows of Table 2; from 10 upwards dbe_comp can only be the unbounded one (v0.9)."""
 
-
 MEASURES = {
     "in": ("abs_rel", "rmse", "log10", "delta1", "delta2", "delta3"),
     "out": ("dbe_acc", "dbe_comp", "pe_plan", "pe_orie", "abs_rel", "abs_rel_median"),
 }
 """Columns of Tables 1 and 2; the paper does not say how it aligns abs_rel on iBims-1, so both are shown."""
-
 
 VIDEO_MEASURES = ("abs_rel", "abs_rel_constant", "delta1", "photometric")
 """Measures of geometric stages on held-out videos; the second is that of one constant depth."""
@@ -83,7 +82,6 @@ class Grid:
 
 
 MP, TUNED = ("mp", "mp"), ("mp", "mp_depth")
-
 
 GRIDS = {
     "top_row": Grid(
@@ -137,10 +135,8 @@ GRIDS = {
 }
 """Figures of matrices by stem."""
 
-
 EVERY_SEED = ("top_row", "diagonal")
 """Grids that are drawn for every seed; the numbers of all are in the tables."""
-
 
 CURVES = {
     "curves_masked": ("Masked pre-training (MP).", {arm.name: arm.pre for arm in (ROOMS[0], OBJECTS[0])}),
@@ -153,7 +149,6 @@ CURVES = {
     ),
 }
 """Learning curves by stem: the caption, and the stage of each arm."""
-
 
 SCORES = {
     "scores_in": ("table_1", "Scores in distribution (Table 1); the paper's are over its own images."),

@@ -59,7 +59,6 @@ FOLDERS = Layout(
     finish=finish_folders,
 )
 
-
 LABELS = 894
 NUMBERS = {  # class: (its label, its class of the 40)
     "bed": (157, 4),
