@@ -19,6 +19,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone, Origin, classifier_from
 from cka_probe.models.catalogue import COUNTER, Definition, shapes_of
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
+from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
 from cka_probe.models.checkpoints.fitting import (
     Arch,
     check_fit,
@@ -50,7 +51,7 @@ CLASSIFIERS = ("fc", "head", "head.fc", "classifier")
 """Names of linear classifiers: of torchvision, of ViTs and Swins, of timm's Swins and ConvNeXts, of transformers."""
 
 
-def load_file(path: str | Path, *, arch: str | None = None) -> Backbone:
+def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None = None) -> Backbone:
     """Return the backbone in a file of weights, in evaluation mode on the CPU.
 
     Args:
