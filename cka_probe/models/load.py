@@ -20,7 +20,7 @@ from cka_probe.models.selection import default_layers
 from cka_probe.registry import REFERENCE
 
 
-def load(reference: str | Path, *, arch: str | None = None) -> Backbone:
+def load(reference: str | Path, *, arch: str | None = None, encoder: str | None = None) -> Backbone:
     """Return the backbone of a reference, in evaluation mode on the CPU.
 
     Args:
@@ -28,6 +28,7 @@ def load(reference: str | Path, *, arch: str | None = None) -> Backbone:
             `random:NAME:SEED`, randomly initialised (by default with seed 0); or `package.module:function`, a function
             without arguments that returns a module or a `Backbone`.
         arch: Architecture of a file, if it cannot be inferred from the weights.
+        encoder: Encoder in a file with several, as in `FILE#teacher`; by default the one that its authors evaluate.
 
     Raises:
         CheckpointError: It cannot be loaded, or does not fit.
@@ -46,7 +47,7 @@ def load(reference: str | Path, *, arch: str | None = None) -> Backbone:
     elif not Path(reference).exists() and REFERENCE.fullmatch(reference):
         backbone = _call(reference)
     else:
-        backbone = load_file(reference, arch=arch)
+        backbone = load_file(reference, arch=arch, encoder=encoder)
     backbone.loaded = True
     return backbone.eval()
 

@@ -5,9 +5,9 @@ is loaded depends on their names alone and never on the order in the file. It is
 
 1. averaged weights before raw ones: `state_dict_ema` of `state_dict` and `model_ema` of `model` (timm's
    `load_state_dict(use_ema=True)`, DeiT, ConvNeXt), any subtree with the `n_averaged` of `torch.optim.swa_utils`;
-2. the teacher before the student (`--checkpoint_key teacher` in the evaluations of DINO, iBOT and DINOv2; Mean Teacher);
+2. the teacher before the student (`--checkpoint_key teacher` in the evaluations of DINO, iBOT and DINOv2);
 3. the target encoder of MSN and I-JEPA (`target_encoder` next to `encoder`);
-4. the query, base or online encoder before the key, momentum or target encoder (`main_lincls.py` of MoCo v1 to v3 loads
+4. the query, base or online encoder before the key, momentum or target one (`main_lincls.py` of MoCo v1 to v3 loads
    `encoder_q` or `base_encoder`; BYOL keeps the online network; ALBEF and BLIP evaluate the encoder without `_m`).
 
 The exception to 1 are DAFormer and its kin, known by their `imnet_model`: they evaluate `model`, and `ema_model` only
@@ -75,8 +75,15 @@ class _Copy:
         return self.prefix[:-1] or "."
 
 
-def split_reference(reference: str | Path) -> tuple[str, str | None]:
+def split_reference(reference: str | Path, encoder: str | None = None) -> tuple[str, str | None]:
     """Split `FILE#ENCODER`; the encoder is None if there is none, or if a file has the whole name.
+
+    Args:
+        reference: Path of a file, with or without an encoder.
+        encoder: The encoder, if it is given in another way.
+
+    Raises:
+        CheckpointError: Two encoders are given.
 
     >>> split_reference("dino.pth#teacher")
     ('dino.pth', 'teacher')
@@ -85,7 +92,9 @@ def split_reference(reference: str | Path) -> tuple[str, str | None]:
     """
     file, mark, name = str(reference).rpartition("#")
     if not mark or not file or Path(reference).exists():
-        return str(reference), None
+        return str(reference), encoder
+    if encoder not in (None, name):
+        raise CheckpointError(f"{file}: expected one encoder, found #{name} and --encoder {encoder}; omit one")
     return file, name
 
 
@@ -103,8 +112,8 @@ def choose_encoder(contents: Contents, name: str | None = None) -> tuple[Content
     notes, named = [], name is None
     tensors, pose = _without_pose(dict(contents.tensors), name)
     while pair := next(_copies(tensors), None):
-        preferred, other, note = _prefer(contents.path, pair, tensors, name)
-        named = named or _ends_with(preferred, name)
+        preferred, other, note = _prefer(contents, pair, tensors, name)
+        named = named or _is_named(preferred, name)
         notes.append(note)
         tensors = _without(tensors, other, preferred)
     if name is not None and not named:
@@ -125,21 +134,21 @@ def _copies(tensors: Mapping[str, Tensor]) -> Iterator[tuple[_Copy, _Copy]]:
     for name, tensor in tensors.items():
         same.setdefault((name.rpartition(".")[2], tuple(tensor.shape)), []).append(name)
     twins = {name: [other for other in names if other != name] for names in same.values() for name in names}
-    anchors = {name for name, tensor in tensors.items() if _is_rgb_kernel(tensor)} | _anchors(twins)
+    anchors = {name for name, tensor in tensors.items() if _is_rgb_kernel(name, tensor)} | _anchors(twins)
     pairs = {tuple(sorted(_split(anchor, twin))) for anchor in anchors for twin in twins[anchor]}
     for prefixes in sorted(pairs, key=lambda pair: (sum(prefix.count(".") for prefix in pair), pair)):
         first, second = (_copy(prefix, other, tensors) for prefix, other in (prefixes, prefixes[::-1]))
         shared = {name for name, shape in first.shapes.items() if second.shapes.get(name) == shape}
         is_encoder = first.role != second.role or (
-            len(shared) >= FEWEST and any(_is_rgb_kernel(tensors[first.prefix + name]) for name in shared)
+            len(shared) >= FEWEST and any(_is_rgb_kernel(name, tensors[first.prefix + name]) for name in shared)
         )
         if is_encoder and len(shared) >= max(1, 0.9 * min(len(first.shapes), len(second.shapes))):
             yield first, second
 
 
-def _is_rgb_kernel(tensor: Tensor) -> bool:
+def _is_rgb_kernel(name: str, tensor: Tensor) -> bool:
     """Return whether a tensor is the kernel of a convolution over RGB images."""
-    return tensor.ndim in (4, 5) and tensor.shape[1] == 3
+    return name.endswith(".weight") and tensor.ndim in (4, 5) and tensor.shape[1] == 3
 
 
 def _anchors(twins: Mapping[str, list[str]]) -> set[str]:
@@ -191,28 +200,29 @@ def _copy(prefix: str, other: str, tensors: Mapping[str, Tensor]) -> _Copy:
 
 
 def _prefer(
-    path: Path, pair: tuple[_Copy, _Copy], tensors: Mapping[str, Tensor], name: str | None
+    contents: Contents, pair: tuple[_Copy, _Copy], tensors: Mapping[str, Tensor], name: str | None
 ) -> tuple[_Copy, _Copy, str]:
     """Return the copy to load, the other one, and a note.
 
     Raises:
         CheckpointError: Neither the user nor the names decide.
     """
-    named = [copy for copy in pair if _ends_with(copy, name)]
+    named = [copy for copy in pair if copy.label == name or copy.label.endswith(f".{name}")]
+    named = named or [copy for copy in pair if _is_named(copy, name)]
     if len(named) == 1:
         other = next(copy for copy in pair if copy is not named[0])
         return named[0], other, f"of two encoders in the file, {named[0].label!r} was chosen, not {other.label!r}"
     roles = {copy.role for copy in pair}
-    order = ORDER
+    order: tuple[str, ...] = ORDER
     if roles == {"target", ""} and any(copy.prefix.endswith("target_encoder.") for copy in pair):
         order = ("target", "")
-    if roles == {"averaged", ""} and any("imnet_model" in key.split(".") for key in tensors):
+    if roles == {"averaged", ""} and any("imnet_model" in key.split(".") for key in contents.tensors):
         order = ("", "averaged")
     preferred, other = sorted(pair, key=lambda copy: order.index(copy.role))
     if preferred.role == other.role:
         labels = sorted({copy.label for both in _copies(tensors) for copy in both})
         raise CheckpointError(
-            f"{path}: expected one encoder, found {len(labels)} of the same structure: {', '.join(labels)}; "
+            f"{contents.path}: expected one encoder, found {len(labels)} of the same structure: {', '.join(labels)}; "
             f"choose one with FILE#{labels[0]} or --encoder {labels[0]}"
         )
     reason = REASONS.get(preferred.role) or f"not the {other.role} encoder"
@@ -220,14 +230,18 @@ def _prefer(
     if preferred.role == "averaged" and statistics:
         preferred, other = other, preferred
         reason = "the average has no statistics of batch norms"
-    return preferred, other, (
-        f"of two encoders in the file, {preferred.label!r} is loaded ({reason}); FILE#{other.label} for the other"
+    return (
+        preferred,
+        other,
+        (f"of two encoders in the file, {preferred.label!r} is loaded ({reason}); FILE#{other.label} for the other"),
     )
 
 
-def _ends_with(copy: _Copy, name: str | None) -> bool:
-    """Return whether a user's name is that of a subtree, or the end of it."""
-    return name is not None and (copy.label == name or copy.label.endswith(f".{name}"))
+def _is_named(copy: _Copy, name: str | None) -> bool:
+    """Return whether a user's name is a subtree of a copy, or the copy itself."""
+    return name is not None and (
+        copy.label == name or any(f".{name}." in f".{copy.prefix}{rest}" for rest in copy.shapes)
+    )
 
 
 def _without(tensors: Mapping[str, Tensor], other: _Copy, preferred: _Copy) -> dict[str, Tensor]:

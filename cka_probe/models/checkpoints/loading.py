@@ -6,6 +6,7 @@ dropped, and a note says so.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -58,32 +59,43 @@ def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None 
         path: A file or folder of any origin in docs/models.md.
         arch: `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`, with a name in `ARCHITECTURES`, of timm or of torchvision; by
             default identified by the names and shapes of the tensors.
+        encoder: Name of the encoder to load from a file with several, as after `FILE#`; see `choose_encoder`.
 
     Raises:
         CheckpointError: The file cannot be read, or does not fit.
         UnknownNameError: There is no such architecture.
     """
-    file = weights_file(path)
+    reference, encoder = split_reference(path, encoder)
+    file = weights_file(reference)
     request = parse_arch(file, arch)
     if is_ckaprobe_checkpoint(file):
+        if encoder is not None:
+            raise CheckpointError(f"{file}: expected no name of an encoder, found {encoder!r}; omit it")
         return _load_checkpoint(file, request)
-    contents = read_contents(file)
-    twin = _twin(request)
+    contents, choice = choose_encoder(read_contents(file), encoder)
+    backbone = _load_contents(contents, request, str(path))
+    backbone.origin = replace(backbone.origin, notes=(*choice, *backbone.origin.notes))
+    return backbone
+
+
+def _load_contents(contents: Contents, request: Arch | None, reference: str) -> Backbone:
+    """Return the backbone in the contents of a file; `reference` is the user's name of it."""
+    file, twin = contents.path, _twin(request)
     if request is not None and twin is None:
-        return _load_match(contents, identify(contents, request.definition), request, str(path))
+        return _load_match(contents, identify(contents, request.definition), request, reference)
     try:
         encoder, kind = recognise(contents)
     except CheckpointError as error:
         if twin is not None:
             raise
-        return _load_match(contents, _identify(contents, error), request, str(path))
+        return _load_match(contents, _identify(contents, error), request, reference)
     if twin is not None:
         check_fit(file, encoder.tensors, twin, describe(encoder.tensors))
     elif not fitting_architectures(encoder.tensors):
         match = _identify(contents, no_architecture(file, encoder.tensors))
-        return _load_match(contents, match, request, str(path))
+        return _load_match(contents, match, request, reference)
     name = twin or infer_architecture(file, encoder.tensors)
-    return _load_known(contents, encoder, kind, name, request, str(path))
+    return _load_known(contents, encoder, kind, name, request, reference)
 
 
 def _twin(request: Arch | None) -> str | None:

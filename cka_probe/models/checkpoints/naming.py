@@ -30,18 +30,6 @@ ANCHORS = {
 }
 """By family, two names that its encoders have; what precedes both is the encoder's prefix."""
 
-LOW_PRIORITY_PREFIXES = {
-    "pose_net",
-    "pose_encoder",
-    "encoder_k",
-    "student",
-    "state_dict_ema",
-    "model_ema",
-    "ema",
-    "momentum",
-}
-"""Parts of a prefix; an encoder with one of them is used only if there is no other."""
-
 TRANSFORMERS = (
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^embeddings\.norm\.", "patch_embed.norm."),
@@ -94,7 +82,7 @@ def choose_prefix(path: Path, prefixes: Iterable[str], tensors: dict[str, Tensor
     """Return the prefix of the encoder to load from a file that may have several.
 
     Raises:
-        CheckpointError: There are several and none has priority, or the only one takes pairs of frames.
+        CheckpointError: There are several, or the only one takes pairs of frames.
     """
 
     def takes_pairs(prefix: str) -> bool:
@@ -107,13 +95,13 @@ def choose_prefix(path: Path, prefixes: Iterable[str], tensors: dict[str, Tensor
             f"{path}: expected an encoder of one image, found one whose conv1 takes 6 channels (a pose network); "
             "give the depth network's file (Monodepth2: encoder.pth)"
         )
-    candidates = [prefix for prefix in single if not LOW_PRIORITY_PREFIXES & set(prefix.split("."))] or single
-    if len(candidates) > 1:
+    if len(single) > 1:
+        names = [prefix.removesuffix(".") or "." for prefix in single]
         raise CheckpointError(
-            f"{path}: expected one encoder, found {len(candidates)}: {', '.join(map(repr, candidates))}; save the "
-            "right one in a separate file"
+            f"{path}: expected one encoder, found {len(names)}: {', '.join(names)}; choose one with FILE#{names[-1]} "
+            f"or --encoder {names[-1]}"
         )
-    return candidates[0]
+    return single[0]
 
 
 def naming_of(family: str, names: Iterable[str]) -> str:

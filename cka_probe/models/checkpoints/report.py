@@ -9,6 +9,7 @@ from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.catalogue import COUNTER
 from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
+from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
 from cka_probe.models.checkpoints.fitting import fitting_architectures, infer_architecture
 from cka_probe.models.checkpoints.loading import build_options, find_classifier
 from cka_probe.models.checkpoints.reading import read_contents, weights_file
@@ -97,7 +98,8 @@ def inspect_file(path: str | Path) -> FileReport:
     Raises:
         CheckpointError: It cannot be read. If it can be read but not loaded, the notes say why.
     """
-    file = weights_file(path)
+    reference, encoder_name = split_reference(path)
+    file = weights_file(reference)
     header = read_header(file) if is_ckaprobe_checkpoint(file) else None
     contents = read_contents(file)
     values = sum(tensor.numel() for tensor in contents.tensors.values())
@@ -113,6 +115,8 @@ def inspect_file(path: str | Path) -> FileReport:
             header=header,
         ).with_options(header.options)
     try:
+        contents, choice = choose_encoder(contents, encoder_name)
+        report = replace(report, notes=choice)
         encoder, kind = recognise(contents)
         report = replace(
             report,
@@ -123,7 +127,7 @@ def inspect_file(path: str | Path) -> FileReport:
             renamed=tuple(encoder.changes.items()),
             dropped=tuple(encoder.dropped.items()),
             heads=encoder.heads,
-            notes=encoder.notes,
+            notes=(*choice, *encoder.notes),
         )
         name = infer_architecture(file, encoder.tensors)
         options, notes = build_options(contents, encoder, kind, name)
