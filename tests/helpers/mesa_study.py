@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.models.checkpoint import Checkpoint
+from cka_probe.papers.mesa.evidence import MesaEvidence
 
 NAMES = (
     "layers.0.downsample.norm",
@@ -20,6 +21,8 @@ NAMES = (
     "norm3",
 )
 IMAGES = 24
+U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
+LATER = np.array([0.9] * 5 + [0.4] * 4)
 
 
 def matrix(top=None, diagonal=None, *, x="mp", y="mp", seed=0, width=0.01, undefined=()):
@@ -54,11 +57,11 @@ def matrix(top=None, diagonal=None, *, x="mp", y="mp", seed=0, width=0.01, undef
     )
 
 
-def scores(stage, seed=0, *, place="in", **means):
+def scores(stage, seed=0, *, domain="in", **means):
     """Return scores over 24 images with these means; all stages share what is hard about an image."""
     hard = np.random.default_rng(0).normal(0, 0.1, IMAGES)
-    own = np.random.default_rng([seed, *stage.encode()]).normal(0, 0.01, IMAGES)
-    noise = hard + own - (hard + own).mean()
+    deviation = np.random.default_rng([seed, *stage.encode()]).normal(0, 0.01, IMAGES)
+    noise = hard + deviation - (hard + deviation).mean()
     table = pd.DataFrame(
         {name: mean * (1 + noise) for name, mean in means.items()}, index=[f"room{i:03d}" for i in range(IMAGES)]
     )
@@ -66,8 +69,8 @@ def scores(stage, seed=0, *, place="in", **means):
         table=table,
         model={"reference": f"{stage}.safetensors", "hash": f"{stage}/{seed}", "stage": stage, "task": "depth",
                "architecture": "swinv2_micro"},
-        data={"source": {"in": "nyuv2:rooms:test", "out": "ibims1:evening"}[place], "hash": place, "num": IMAGES},
-        settings={"eigen_crop": place == "in", "cap": [0.001, 10.0], "scaling": "none", "resamples": 200, "seed": 0},
+        data={"source": {"in": "nyuv2:rooms:test", "out": "ibims1:evening"}[domain], "hash": domain, "num": IMAGES},
+        settings={"eigen_crop": domain == "in", "cap": [0.001, 10.0], "scaling": "none", "resamples": 200, "seed": 0},
         versions={"cka-probe": "0"},
     )  # fmt: skip
 
@@ -82,8 +85,8 @@ class Writer:
             self.recipe(seed)
 
     def study(self, **changed):
-        said = {"paper": "mesa", "scale": "demo", "data": {}, "settings": [], "versions": {"cka-probe": "0"}}
-        self._text("study.json", json.dumps(said | changed))
+        note = {"paper": "mesa", "scale": "demo", "data": {}, "settings": [], "versions": {"cka-probe": "0"}}
+        self._text("study.json", json.dumps(note | changed))
 
     def recipe(self, seed, /, **changed):
         often = {"batch": 16, "size": 64, "lr": 0.01, "layer_decay": 1.0, "start": ""}
@@ -103,9 +106,9 @@ class Writer:
         path = self.folder / f"seed{seed}" / "similarity" / f"{x}~{y}~{variant}.json"
         return matrix(x=x, y=y, seed=seed, **what).save(path)
 
-    def scores(self, stage, seed=0, place="in", **means):
-        return scores(stage, seed, place=place, **means).save(
-            self.folder / f"seed{seed}" / "scores" / stage / f"{place}.json"
+    def scores(self, stage, seed=0, domain="in", **means):
+        return scores(stage, seed, domain=domain, **means).save(
+            self.folder / f"seed{seed}" / "scores" / stage / f"{domain}.json"
         )
 
     def log(self, stage, seed=0, steps=(10, 20, 30)):
@@ -116,3 +119,16 @@ class Writer:
     def _text(self, name, text):
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_text(text, "utf-8")
+
+
+def study(folder, seeds):
+    """Write a study with some claims that hold, fail, are undecided, undefined or not run; return its evidence."""
+    writer = Writer(folder, seeds)
+    for seed in seeds:
+        shift = 0.01 * seed
+        writer.similarity("mp", "mp", seed, top=U - [0, 0, shift, 0, 0, 0, 0, 0, 0])
+        writer.similarity("random", "random", seed, undefined=range(2, 7))
+        writer.similarity("mp", "mp_depth", seed, diagonal=LATER + shift * np.arange(9) / 9)
+        for arm, rmse in (("mp", 0.5), ("gp", 0.52), ("random", 0.5 + (0.1 if seed % 2 else -0.1))):
+            writer.scores(f"{arm}_depth", seed, rmse=rmse + shift * (arm == "gp"))
+    return MesaEvidence.load(folder)

@@ -3,7 +3,8 @@
 from types import MappingProxyType
 
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers.depth_to_semantic.study import Case, Scale
+from cka_probe.papers.depth_to_semantic.cases import Case
+from cka_probe.papers.depth_to_semantic.study import Scale
 
 PRE = """
 name = "tiny_pre"
@@ -77,7 +78,7 @@ def tiny(folder, **changed):
     """Return a scale whose recipes are written into a folder."""
     for name, text in (("pre", PRE), ("segment", SEGMENT)):
         (folder / f"{name}.toml").write_text(text, "utf-8")
-    said = {
+    fields = {
         "pre": str(folder / "pre.toml"),
         "segment": str(folder / "segment.toml"),
         "scenes": SCENES,
@@ -89,4 +90,4 @@ def tiny(folder, **changed):
         "num": 6,
         "calibrate": 1,
     }
-    return Scale(**said | changed)
+    return Scale(**fields | changed)

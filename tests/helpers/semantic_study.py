@@ -1,12 +1,21 @@
 """A small study of Depth-to-Semantic on disk, in the true formats, with scores and similarities that a test chooses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+from helpers.attributions import attributions
+from helpers.attributions import rows as attribution_rows
 
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.lab.evaluation.label_scores import LabelScores
-from cka_probe.papers.depth_to_semantic.study import Case, SemanticPaths
+from cka_probe.papers.claims import judge_claims
+from cka_probe.papers.depth_to_semantic.cases import Case
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS
+from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
+from cka_probe.papers.depth_to_semantic.page import PAPER
+from cka_probe.papers.depth_to_semantic.study import SemanticPaths
+from cka_probe.papers.page import Report
 
 NAMES = ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)))
 CLASSES = ("road", "sky", "pole")
@@ -73,23 +82,23 @@ class Writer:
     """Writes a study, part by part, into a folder."""
 
     def __init__(self, folder):
-        self.places = SemanticPaths(folder)
+        self.paths = SemanticPaths(folder)
         self.study()
 
     def study(self, **changed):
-        said = {"paper": "depth-to-semantic", "scale": "demo", "data": {}, "settings": []}
-        self._text(self.places.folder / "study.json", said | {"versions": {"cka-probe": "0"}} | changed)
+        note = {"paper": "depth-to-semantic", "scale": "demo", "data": {}, "settings": []}
+        self._text(self.paths.folder / "study.json", note | {"versions": {"cka-probe": "0"}} | changed)
 
     def rate(self, case, seed=0, tried=None):
-        path = self.places.rates(seed)
-        there = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        there[case.base.name] = {"rate": RATE, "tried": tried or {f"{RATE:g}": 0.5}, "measure": "miou_subset"}
-        self._text(path, there)
+        path = self.paths.rates(seed)
+        table = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        table[case.base.name] = {"rate": RATE, "tried": tried or {f"{RATE:g}": 0.5}, "measure": "miou_subset"}
+        self._text(path, table)
 
     def run(self, case, right, seed=0, trial=0, **changed):
         """Write a finished run of a case, of which a share of pixels is right."""
         self.rate(case, seed)
-        folder = self.places.tuned(seed, case, RATE, trial)
+        folder = self.paths.tuned(seed, case, RATE, trial)
         scores(case, right, seed=seed, trial=trial, spread=0.02, **changed).save(folder / "scores.json")
         stage = {"task": "segmentation", "steps": 40, "batch": 8, "size": [64, 96], "num": case.num or 16}
         recipe = {"architecture": "resnet18", "seed": 1000 * seed + trial, "stages": {"segment": stage}}
@@ -98,7 +107,7 @@ class Writer:
 
     def curve(self, case, values, seed=0, trial=0):
         self.rate(case, seed)
-        folder = self.places.tuned(seed, case, RATE, trial) / "segment"
+        folder = self.paths.tuned(seed, case, RATE, trial) / "segment"
         lines = [f"{step},0.001,{1 / step:.6g}\n" for step in STEPS]
         self._text(folder / "log.csv", "step,lr,loss\n" + "".join(lines))
         lines = [f"{step},{value:.6g},{value:.6g}\n" for step, value in zip(STEPS, values, strict=True)]
@@ -106,23 +115,64 @@ class Writer:
 
     def diverged(self, case, seed=0, trial=0):
         self.rate(case, seed)
-        self._text(self.places.tuned(seed, case, RATE, trial) / "diverged.json", {"error": "the loss is nan"})
+        self._text(self.paths.tuned(seed, case, RATE, trial) / "diverged.json", {"error": "the loss is nan"})
 
     def pretrained(self, arm, seed=0, **values):
-        folder = self.places.pre(seed) / arm
+        folder = self.paths.pre(seed) / arm
         self._text(folder / "log.csv", "step,lr,loss\n10,0.001,0.5\n20,0.001,0.25\n")
         self._text(folder / "validation.csv", f"step,{','.join(values)}\n20,{','.join(map(str, values.values()))}\n")
-        path = self.places.pre(seed) / "recipe.json"
-        there = json.loads(path.read_text("utf-8")) if path.exists() else {"seed": seed, "stages": {}}
+        path = self.paths.pre(seed) / "recipe.json"
+        table = json.loads(path.read_text("utf-8")) if path.exists() else {"seed": seed, "stages": {}}
         stage = {"task": "monodepth", "steps": 20, "batch": 8, "size": [64, 96], "lr": 1e-4}
-        self._text(path, there | {"stages": there["stages"] | {arm: stage}})
+        self._text(path, table | {"stages": table["stages"] | {arm: stage}})
 
     def similarity(self, x, y, diagonal, seed=0, **what):
-        return matrix(diagonal, x, y, seed, **what).save(self.places.similarity(seed, x, y))
+        return matrix(diagonal, x, y, seed, **what).save(self.paths.similarity(seed, x, y))
 
     def tuned(self, arm, mode="all"):
-        return self.places.model(0, Case(arm, mode=mode), 0)
+        return self.paths.model(0, Case(arm, mode=mode), 0)
 
     def _text(self, path, text):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text if isinstance(text, str) else json.dumps(text), "utf-8")
+
+
+PARTING = [0.9, 0.9, 0.9, 0.9, 0.3, 0.3, 0.2, 0.1, 0.1]
+RIGHT = {"none": 0.6, "classification": 0.7, "video": 0.8}
+
+
+def study(folder, trials=(0,), seeds=(0,), jitter=0.0):
+    """Write runs of three arms; depth gains `jitter` in each further trial."""
+    writer = Writer(folder)
+    for seed in seeds:
+        for trial in trials:
+            for arm, right in RIGHT.items():
+                more = jitter * (trial + 10 * seed) * (arm == "video")
+                writer.run(Case(arm), right + more, seed, trial)
+    return writer
+
+
+def maps_of(zero=(), seed=0):
+    """Return maps of the three arms over the test images, as their scores say that these are."""
+    tables = [attribution_rows(Case(arm).name, number + 10 * seed, zero) for number, arm in enumerate(RIGHT)]
+    result = attributions(*tables)
+    models = {name: model | {"hash": f"{name}/{seed}/0"} for name, model in result.models.items()}
+    return replace(result, models=models, data={**result.data, "hash": "the test of kitti"})
+
+
+def study_with_maps(folder, result=None, seeds=(0,)):
+    """Write runs of three arms and their maps; return the evidence."""
+    writer = study(folder, seeds=seeds)
+    for seed in seeds:
+        (result or maps_of(seed=seed)).save(writer.paths.gradcam(seed))
+    return SemanticEvidence.load(folder)
+
+
+def judged(folder):
+    """Return the claims of a study by name."""
+    return {row.name: row for row in judge_claims(SemanticEvidence.load(folder), CLAIMS)}
+
+
+def page(folder):
+    """Return the page of a study."""
+    return Report.of(PAPER, SemanticEvidence.load(folder)).page()

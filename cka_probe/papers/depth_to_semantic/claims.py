@@ -52,8 +52,8 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.papers.claims import Statistic, read_claims
+from cka_probe.papers.depth_to_semantic.cases import Case
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.study import Case
 from cka_probe.papers.evidence import Estimate, RunKey, least, mean_diagonal, undefined
 
 MAIN = "main"

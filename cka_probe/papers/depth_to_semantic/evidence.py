@@ -19,7 +19,8 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import NOTE
-from cka_probe.papers.depth_to_semantic.study import ARMS, DIVERGED, SEGMENT, Case, SemanticPaths
+from cka_probe.papers.depth_to_semantic.cases import ARMS, Case
+from cka_probe.papers.depth_to_semantic.study import DIVERGED, SEGMENT, SemanticPaths
 from cka_probe.papers.evidence import RunKey, StudyEvidence, find_seeds, read_curves, read_json, read_log, read_study
 
 DATA_OF = {"cityscapes_depth": "cityscapes", "cityscapes_cropped": "cityscapes", "rooms_depth": "rooms"}

@@ -7,17 +7,30 @@ list of what was scored: they are not chosen by how they look.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from itertools import combinations_with_replacement
+from pathlib import Path
 
 import pandas as pd
 
+from cka_probe.attribution.saved_maps import load_maps, panel_of
+from cka_probe.errors import DataError
+from cka_probe.images.classes import CITYSCAPES
+from cka_probe.images.datasets import Dataset
+from cka_probe.lab.evaluation.predictions import label_rows
 from cka_probe.papers.claims import TestedClaim
+from cka_probe.papers.depth_to_semantic.cases import ARMS, FIGURE6, TABLES, Case
 from cka_probe.papers.depth_to_semantic.claims import SECTIONS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.study import ARMS, FIGURE6, TABLES, Case
 from cka_probe.papers.depth_to_semantic.tables import WHENS, label
 from cka_probe.papers.evidence import RunKey
-from cka_probe.papers.figures import FigureWriter, StudyFigure
+from cka_probe.papers.figures import FigureWriter, StudyFigure, split_missing
+from cka_probe.plotting.arm_maps import ArmMaps
+from cka_probe.plotting.image_grid import DPI
+from cka_probe.plotting.label_panel import LabelPanel
+from cka_probe.plotting.layer_divergence import LayerDivergence, Pair
+from cka_probe.plotting.scatter import Point, Scatter
+from cka_probe.plotting.size_curve import SizeCurve, SizedArm
 
 CURVES = {
     "curves_table1": ("Fine-tuning everything (as Figures 2 and 4): loss, and mIoU and accuracy held out.",
@@ -96,20 +109,31 @@ def _draw_trends(
     """Draw scores against the number of training images, and against each other."""
     rows = pd.concat([tables[name] for name in (*POINTS_OF, "figure3")]).drop_duplicates(["case", "measure"])
     cells = {(row.case, row.measure): (row.value, row.low, row.high) for row in rows.itertuples()}
-    sizes: dict[str, dict[int, Any]] = {}
+    sizes: dict[str, SizedArm | None] = {}
     for arm in dict.fromkeys(case.arm for case in TABLES["figure3"]):
         cases = [Case(arm), *(case for case in TABLES["figure3"] if case.arm == arm)]
         scores = {num: cells[case.name, "miou_subset"] for case in cases if (num := evidence.num(case))}
-        sizes[ARMS[arm]] = {num: scores[num] for num in sorted(scores) if math.isfinite(scores[num][0])}
-    tuned = dict.fromkeys(case for name in POINTS_OF for case in TABLES[name] if case.mode == "all")
-    points = [(ARMS[case.arm], cells[case.name, "accuracy"], cells[case.name, "miou_subset"]) for case in tuned]
+        finite = {num: scores[num] for num in sorted(scores) if math.isfinite(scores[num][0])}
+        curve = len(finite) > 1  # one size is no curve
+        sizes[ARMS[arm]] = SizedArm(ARMS[arm], list(finite), *zip(*finite.values(), strict=True)) if curve else None
+    points: dict[str, Point | None] = {}
+    for case in dict.fromkeys(case for name in POINTS_OF for case in TABLES[name] if case.mode == "all"):
+        name, (x, *x_ends), (y, *y_ends) = ARMS[case.arm], cells[case.name, "accuracy"], cells[case.name, "miou_subset"]
+        finite_point = math.isfinite(x) and math.isfinite(y)
+        points[name] = Point(name, x, y, tuple(x_ends), tuple(y_ends)) if finite_point else None
+    (curves, no_curve), (drawn_points, no_point) = split_missing(sizes), split_missing(points)
     return [
-        draw.sizes("sizes", "mIoU against the number of training images (as Figure 3).", sizes, MIOU),
-        draw.scatter(
+        draw.draw(
+            "sizes",
+            "mIoU against the number of training images (as Figure 3).",
+            SizeCurve(list(curves.values()), MIOU) if curves else None,
+            no_curve,
+        ),
+        draw.draw(
             "scatter",
             "Everything fine-tuned: mIoU against pixel accuracy, an arm a point (as Figure 11).",
-            points,
-            (ACCURACY, MIOU),
+            Scatter(list(drawn_points.values()), ACCURACY, MIOU) if drawn_points else None,
+            no_point,
         ),
     ]
 
@@ -159,24 +183,39 @@ def _draw_before_after(evidence: SemanticEvidence, draw: FigureWriter) -> StudyF
 def _draw_arms(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
     """Draw every arm against every other, layer by layer."""
     caption = "Similarity of every two arms in each layer: before fine-tuning below the diagonal, after it above."
-    seed, arms, profiles = evidence.seeds[0], list(ARMS), {}
-    for number, x in enumerate(arms):
-        profiles[x, x, "self"] = evidence.similarity(seed, x, evidence.tuned(seed, x))
-        for y in arms[number + 1 :]:
+    seed = evidence.seeds[0]
+    profiles = {}
+    for x, y in combinations_with_replacement(ARMS, 2):
+        if x == y:
+            profiles[x, x, "self"] = evidence.similarity(seed, x, evidence.tuned(seed, x))
+        else:
             profiles |= {(x, y, when): evidence.arm_similarity(seed, x, y, when) for when in WHENS}
-    return draw.arm_maps("arms", caption, ARMS, profiles)
+    compared = {arm for (x, y, when), matrix in profiles.items() if matrix and when == "before" for arm in (x, y)}
+    parts = [
+        pd.DataFrame(
+            {"x": x, "y": y, "when": when, "index": range(len(matrix.rows))}
+            | {"layer": [axis.name for axis in matrix.rows], "value": matrix.values.diagonal()}
+        )
+        for (x, y, when), matrix in profiles.items()
+        if matrix is not None and x in compared and y in compared
+    ]
+    labels = {arm: label for arm, label in ARMS.items() if arm in compared}
+    missing = [label for arm, label in ARMS.items() if arm not in compared]
+    return draw.draw("arms", caption, ArmMaps(pd.concat(parts), labels) if compared else None, missing)
 
 
 def _draw_divergence(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
     """Draw at which layers some pairs of arms diverge."""
     caption = "Where two arms diverge: similarity of the same layer in both, from the first to the last."
-    pairs = {
-        f"{ARMS[x]} and {ARMS[y]}": {
-            f"{when} fine-tuning": evidence.arm_similarity(evidence.seeds[0], x, y, when) for when in WHENS
-        }
-        for x, y in PAIRS
-    }
-    return draw.divergence("parting", caption, pairs)
+    pairs: dict[str, Pair | None] = {}
+    for x, y in PAIRS:
+        title = f"{ARMS[x]} and {ARMS[y]}"
+        matrices, _ = split_missing(
+            {f"{when} fine-tuning": evidence.arm_similarity(evidence.seeds[0], x, y, when) for when in WHENS}
+        )
+        pairs[title] = Pair(title, matrices) if matrices else None
+    available, missing = split_missing(pairs)
+    return draw.draw("parting", caption, LayerDivergence(list(available.values())) if available else None, missing)
 
 
 def _draw_segments(evidence: SemanticEvidence, stem: str, draw: FigureWriter) -> StudyFigure:
@@ -187,10 +226,13 @@ def _draw_segments(evidence: SemanticEvidence, stem: str, draw: FigureWriter) ->
         f"{run.seed}, trial 0; the images are those at the sixths of the list."
     )
     folders = {ARMS[case.arm]: evidence.predictions(case, run) for case in cases}
-    scores = [evidence.scores(case, run) for case in cases if folders[ARMS[case.arm]] is not None]
-    scored = next((table for table in scores if table is not None), None)
-    source, names = ("", ()) if scored is None else (scored.data["source"], scored.images)
-    return draw.segments(stem, caption, folders, source, names)
+    tables = [evidence.scores(case, run) for case in cases if folders[ARMS[case.arm]] is not None]
+    scored = next(((each.data["source"], each.images) for each in tables if each is not None), None)
+    return draw.predictions(stem, caption, folders, scored, _label_panel)
+
+
+def _label_panel(dataset: Dataset, names: Sequence[str], folders: Mapping[str, Path]) -> LabelPanel:
+    return label_rows(dataset, folders, names, ("labels",))
 
 
 def draw_maps(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
@@ -206,6 +248,18 @@ def draw_maps(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
         f"the prediction, after everything was fine-tuned. Seed {seed}, trial 0; the test images are evenly "
         "spread over the list."
     )
-    maps = {case.name: evidence.paths.maps(seed, case.name) for case in FIGURE6}
     labels = {case.name: ARMS[case.arm] for case in FIGURE6}
-    return draw.grad_cam("figure6", caption, evidence.gradcam(seed), maps, labels)
+    result = evidence.gradcam(seed)
+    models = [] if result is None else list(result.models)
+    missing = [label for name, label in labels.items() if name not in models]
+    if result is None or not models:
+        return draw.draw("figure6", caption, None, missing)
+    if unknown := [name for name in models if name not in labels]:
+        raise DataError(f"expected maps of {', '.join(labels)}, found {', '.join(unknown)}; delete the seed's gradcam")
+    with_labels = replace(
+        result,
+        table=result.table.replace({"checkpoint": labels}),
+        models={labels[name]: facts for name, facts in result.models.items()},
+    )
+    columns = {label: load_maps(evidence.paths.maps(seed, name)) for name, label in labels.items() if name in models}
+    return draw.draw("figure6", caption, panel_of(with_labels, columns, CITYSCAPES, signed=True), missing, DPI)

@@ -13,10 +13,11 @@ import pandas as pd
 from cka_probe import registry
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers.claims import UNDEFINED
+from cka_probe.papers.depth_to_semantic.cases import ALL, ARMS, MAIN, QUIRKS, TABLES
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS, SECTIONS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import draw_figures
-from cka_probe.papers.depth_to_semantic.study import ALL, ARMS, MAIN, QUIRKS, SCALES, TABLES, Scale
+from cka_probe.papers.depth_to_semantic.study import SCALES, Scale
 from cka_probe.papers.depth_to_semantic.tables import absences, all_tables, cost_rows, heading, pixels, table_texts
 from cka_probe.papers.evidence import RunKey
 from cka_probe.papers.page import Paper, Report, bullets, layer_names, negative_results, procedural_note

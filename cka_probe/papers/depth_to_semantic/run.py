@@ -24,20 +24,20 @@ from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.run import open_samples
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import versions
+from cka_probe.papers.depth_to_semantic.cases import FIGURE6, NONE, Case
 from cka_probe.papers.depth_to_semantic.page import PAPER
-from cka_probe.papers.depth_to_semantic.study import FIGURE6, NONE, SCALES, SEGMENT, Case, Scale, SemanticPaths
-from cka_probe.papers.depth_to_semantic.training import (
+from cka_probe.papers.depth_to_semantic.recipes import (
     MOST_TRIALS,
     StudySettings,
     Trial,
-    Tuning,
     data_of,
-    is_compared,
     pretraining_recipe,
     read_settings,
     tuning_recipe,
     write_untrained,
 )
+from cka_probe.papers.depth_to_semantic.study import SCALES, SEGMENT, Scale, SemanticPaths
+from cka_probe.papers.depth_to_semantic.training import Tuning, is_compared
 from cka_probe.papers.page import write_report
 from cka_probe.papers.study import (
     ComparisonSpec,

@@ -16,9 +16,9 @@ import pandas as pd
 
 from cka_probe.lab.evaluation.label_scores import describe_label_measure
 from cka_probe.papers.claims import evaluate_statistic, judge
+from cka_probe.papers.depth_to_semantic.cases import ARMS, FIGURE6, NETWORKS, QUIRKS, TABLES, Case
 from cka_probe.papers.depth_to_semantic.claims import map_measure, measured
 from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence
-from cka_probe.papers.depth_to_semantic.study import ARMS, FIGURE6, NETWORKS, QUIRKS, TABLES, Case
 from cka_probe.papers.evidence import Estimate, RunKey
 from cka_probe.papers.tables import (
     Published,

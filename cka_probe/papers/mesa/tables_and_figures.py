@@ -14,8 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from cka_probe.errors import DataError
+from cka_probe.images.datasets import Dataset
+from cka_probe.lab.evaluation.ibims1_errors import predicted_edges
+from cka_probe.lab.evaluation.predictions import read_prediction
 from cka_probe.lab.evaluation.scores import describe_measure
 from cka_probe.papers.claims import TestedClaim, judge, with_controls
 from cka_probe.papers.evidence import Estimate
@@ -24,6 +29,7 @@ from cka_probe.papers.mesa.claims import mean_score
 from cka_probe.papers.mesa.evidence import DOMAINS, MesaEvidence
 from cka_probe.papers.mesa.study import ARMS, BASELINES, CONTROL_ARMS, OBJECTS, ROOMS, Arm
 from cka_probe.papers.tables import layer_rows, layer_texts, read_published, score_row, score_texts
+from cka_probe.plotting.depth_panel import DepthPanel, DepthRow
 
 PUBLISHED = read_published(Path(__file__).with_name("published.csv"))
 """The paper's numbers that are verified, by domain, fine-tuned stage and measure.
@@ -324,7 +330,41 @@ def draw_depth(evidence: MesaEvidence, domain: str, draw: FigureWriter) -> Study
         f"Seed {seed}; the images are those at the sixths of the list."
     )
     folders = {arm.name: evidence.predictions(seed, arm.tuned, domain) for arm in ROOMS}
-    scores = [evidence.scores(seed, arm.tuned, domain) for arm in ROOMS if folders[arm.name] is not None]
-    scored = next((table for table in scores if table is not None), None)
-    source, names = ("", []) if scored is None else (scored.data["source"], list(scored.table.index))
-    return draw.depth(f"depth_{domain}", caption, folders, source, names)
+    tables = [evidence.scores(seed, arm.tuned, domain) for arm in ROOMS if folders[arm.name] is not None]
+    scored = next(((each.data["source"], list(each.table.index)) for each in tables if each is not None), None)
+    return draw.predictions(f"depth_{domain}", caption, folders, scored, _depth_panel)
+
+
+def _depth_panel(dataset: Dataset, names: Sequence[str], folders: Mapping[str, Path]) -> DepthPanel:
+    rows = depth_rows(dataset, names, folders)
+    return DepthPanel(rows, ("depth", "edges") if all(row.edges for row in rows) else ("depth", "error"))
+
+
+def depth_rows(dataset: Dataset, names: Sequence[str], folders: Mapping[str, Path]) -> list[DepthRow]:
+    """Return images with their true and predicted depth.
+
+    Args:
+        dataset: What was scored.
+        names: Of the images.
+        folders: Of predictions, by the name of the arm.
+
+    Returns:
+        With edges where the dataset has true ones.
+
+    Raises:
+        DataError: An image or a prediction is missing.
+    """
+    indices = {dataset.describe(index): index for index in range(len(dataset))}
+    rows = []
+    for name in names:
+        if name not in indices:
+            raise DataError(f"expected the image {name!r} that was scored, found none of that name; score again")
+        sample = dataset[indices[name]]
+        predictions = {arm: read_prediction(folder, name) for arm, folder in folders.items()}
+        edges = None
+        if "edges" in sample:
+            edges = {"truth": sample["edges"][0].numpy()}
+            edges |= {arm: predicted_edges(depth) for arm, depth in predictions.items()}
+        image = np.rint(sample["image"].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        rows.append(DepthRow(name, image, sample["depth"][0].numpy(), predictions, edges))
+    return rows

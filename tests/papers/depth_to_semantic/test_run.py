@@ -17,9 +17,12 @@ from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.checkpoint import file_hash
 from cka_probe.models.load import load
-from cka_probe.papers.depth_to_semantic.run import reproduce_depth_to_semantic
-from cka_probe.papers.depth_to_semantic.study import DIVERGED, SCALES, Case, SemanticPaths
-from cka_probe.papers.depth_to_semantic.training import Trial, keeps_weights
+from cka_probe.papers.depth_to_semantic import run as study_run
+from cka_probe.papers.depth_to_semantic.cases import ARMS, Case
+from cka_probe.papers.depth_to_semantic.recipes import Trial
+from cka_probe.papers.depth_to_semantic.run import model_pairs, reproduce_depth_to_semantic
+from cka_probe.papers.depth_to_semantic.study import DIVERGED, SCALES, SemanticPaths
+from cka_probe.papers.depth_to_semantic.training import keeps_weights
 from cka_probe.papers.study import RunContext, prepare_data
 from ckaprobe_cli import app
 
@@ -41,8 +44,8 @@ def scale(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(scale, tmp_path_factory):
     """Where a study is that was interrupted and gone on with; its page; what was said; when files were written."""
-    places, lines = SemanticPaths(tmp_path_factory.mktemp("study") / "out"), []
-    prepare_data(SCENES, {}, SCENES, places.folder / "data")
+    paths, lines = SemanticPaths(tmp_path_factory.mktemp("study") / "out"), []
+    prepare_data(SCENES, {}, SCENES, paths.folder / "data")
 
     def run(until="", **more):
         def say(line):
@@ -50,17 +53,19 @@ def study(scale, tmp_path_factory):
             if until and until in line:
                 raise EnoughError
 
-        return reproduce_depth_to_semantic(places.folder, scale, context=RunContext("cpu", 0, say=say), **more)
+        return reproduce_depth_to_semantic(paths.folder, scale, context=RunContext("cpu", 0, say=say), **more)
 
-    with pytest.raises(EnoughError):
-        run(until="classification~kitti~skip~frozen, trial 0")
-    early = stamps(places.folder)
-    page = run()
-    late = stamps(places.folder)
-    run()
-    again = stamps(places.folder)
-    run(trials=2)
-    return places, page, lines, (early, late, again, stamps(places.folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_run, "write_report", lambda folder, paper: paths.page)  # drawn once, at the end
+        with pytest.raises(EnoughError):
+            run(until="classification~kitti~skip~frozen, trial 0")
+        early = stamps(paths.folder)
+        run()
+        late = stamps(paths.folder)
+        run()
+        again = stamps(paths.folder)
+    page = run(trials=2)
+    return paths, page, lines, (early, late, again, stamps(paths.folder))
 
 
 def stamps(folder):
@@ -71,85 +76,85 @@ def stamps(folder):
     }
 
 
-def of(places, case, trial=0, rate=RATE):
-    return places.tuned(0, case, rate, trial)
+def of(paths, case, trial=0, rate=RATE):
+    return paths.tuned(0, case, rate, trial)
 
 
 @pytest.mark.slow
 def test_every_case_is_tuned_scored_compared_and_told(study):
-    places, page, *_ = study
+    paths, page, *_ = study
     assert SCALES["tiny"].cases() == CASES
     for case in CASES:
         for trial in (0, 1):
-            scores = LabelScores.load(of(places, case, trial) / "scores.json")
+            scores = LabelScores.load(of(paths, case, trial) / "scores.json")
             assert scores.confusion.shape == (6, 19, 19)
             assert (
-                keeps_weights(Trial(case, RATE, 0, trial)) == (of(places, case, trial) / "segment.safetensors").exists()
+                keeps_weights(Trial(case, RATE, 0, trial)) == (of(paths, case, trial) / "segment.safetensors").exists()
             )
-    assert len(list((of(places, Case("lidar")) / "predictions").glob("*.png"))) == 6
-    assert page == places.page
+    assert len(list((of(paths, Case("lidar")) / "predictions").glob("*.png"))) == 6
+    assert page == paths.page
     assert page.exists()
 
 
 @pytest.mark.slow
 def test_a_rate_at_which_training_diverges_is_not_taken(study):
-    places, *_ = study
-    rates = json.loads(places.rates(0).read_text())
+    paths, *_ = study
+    rates = json.loads(paths.rates(0).read_text())
     assert set(rates) == {f"{arm}~kitti~skip~all" for arm in ("none", "classification", "lidar")}
     for base in (Case("none"), Case("lidar")):
-        assert places.rate(0, base) == RATE
+        assert paths.rate(0, base) == RATE
         assert rates[base.name]["tried"]["1e+30"] is None
-        loser = of(places, base, rate=1e30)
+        loser = of(paths, base, rate=1e30)
         assert "error" in json.loads((loser / DIVERGED).read_text())
         assert not (loser / "segment.safetensors").exists()
 
 
 @pytest.mark.slow
 def test_all_arms_share_the_encoder_of_the_seed(study):
-    places, *_ = study
-    chance = load(places.checkpoint(0, "none"))
-    fresh = random_backbone(read_recipe(places.pre(0) / "recipe.json"), 64)
+    paths, *_ = study
+    chance = load(paths.checkpoint(0, "none"))
+    fresh = random_backbone(read_recipe(paths.pre(0) / "recipe.json"), 64)
     for name, value in fresh.model.state_dict().items():
         assert torch.equal(chance.model.state_dict()[name], value)
     assert chance.preprocessing.mean == (0.45,) * 3
-    assert not any(key.startswith("head.") for key in load_file(places.checkpoint(0, "none")))
+    assert not any(key.startswith("head.") for key in load_file(paths.checkpoint(0, "none")))
 
 
 @pytest.mark.slow
 def test_trials_of_one_number_draw_alike(study):
-    places, *_ = study
+    paths, *_ = study
     for trial in (0, 1):
-        recipes = [read_recipe(of(places, case, trial) / "recipe.json") for case in CASES]
+        recipes = [read_recipe(of(paths, case, trial) / "recipe.json") for case in CASES]
         assert {recipe.seed for recipe in recipes} == {trial}
         assert len({(stage.data, stage.num, stage.held_out) for recipe in recipes for stage in recipe.stages}) == 1
 
 
 @pytest.mark.slow
 def test_models_are_compared_and_a_frozen_encoder_is_what_it_was(study):
-    places, *_ = study
-    names = [places.model(0, case, 0) for case in (Case("none"), Case("lidar"))]
-    assert SimilarityMatrix.load(places.similarity(0, *names)).values.shape == (9, 9)
-    assert places.similarity(0, "none", "lidar").exists()
-    frozen = places.model(0, Case("classification", mode="frozen"), 0)
-    same = SimilarityMatrix.load(places.similarity(0, "classification", frozen))
+    paths, *_ = study
+    names = [paths.model(0, case, 0) for case in (Case("none"), Case("lidar"))]
+    assert SimilarityMatrix.load(paths.similarity(0, *names)).values.shape == (9, 9)
+    assert paths.similarity(0, "none", "lidar").exists()
+    frozen = paths.model(0, Case("classification", mode="frozen"), 0)
+    same = SimilarityMatrix.load(paths.similarity(0, "classification", frozen))
     assert same.values.diagonal() == pytest.approx(1.0, abs=1e-6)
-    tuned = SimilarityMatrix.load(places.similarity(0, "lidar", names[1]))
+    tuned = SimilarityMatrix.load(paths.similarity(0, "lidar", names[1]))
     assert tuned.values[-1, -1] < 1 - 1e-6
     # chance was shown images before it was frozen, and so is not to the bit what it was
-    shown = places.model(0, Case("none", mode="frozen"), 0)
-    assert SimilarityMatrix.load(places.similarity(0, "none", shown)).x.hash != same.x.hash
+    shown = paths.model(0, Case("none", mode="frozen"), 0)
+    assert SimilarityMatrix.load(paths.similarity(0, "none", shown)).x.hash != same.x.hash
 
 
 @pytest.mark.slow
 def test_maps_of_the_first_table_are_made_and_drawn(study):
-    places, page, *_ = study
-    found = Attributions.load(places.gradcam(0))
+    paths, page, *_ = study
+    found = Attributions.load(paths.gradcam(0))
     names = [Case(arm).name for arm in ("none", "classification")]  # the others of the table are left out here
     assert list(found.models) == names
     assert len(found.images) == 6
     for name in names:
-        assert len(load_maps(places.maps(0, name))) == 4
-    assert found.models[names[0]]["hash"] == file_hash(of(places, Case("none")) / "segment.safetensors")
+        assert len(load_maps(paths.maps(0, name))) == 4
+    assert found.models[names[0]]["hash"] == file_hash(of(paths, Case("none")) / "segment.safetensors")
     assert (page.parent / "figures" / "figure6.png").exists()
 
 
@@ -167,9 +172,9 @@ def test_what_is_done_is_not_done_again_and_trials_can_be_added(study):
 
 @pytest.mark.slow
 def test_another_study_is_not_put_into_the_same_folder(study, scale):
-    places, *_ = study
+    paths, *_ = study
     with pytest.raises(OutputError, match=r"holds another study: settings is \[\] there and .* here; choose"):
-        reproduce_depth_to_semantic(places.folder, scale, settings=["segment.steps=3"])
+        reproduce_depth_to_semantic(paths.folder, scale, settings=["segment.steps=3"])
 
 
 @pytest.mark.slow
@@ -213,7 +218,16 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, e
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, words, message):
-    told = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path / "out")])
-    assert told.exit_code == 2
-    assert message in told.stderr
-    assert told.stderr.count("\n") == 1
+    result = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_every_arm_is_compared_with_itself_tuned_and_with_every_other(tmp_path):
+    tuned = [Case("none"), Case("video"), Case("video", mode="frozen"), Case("rooms_depth", data="rooms")]
+    found = model_pairs(SemanticPaths(tmp_path), 0, ["none", "video", "rooms_depth"], tuned)
+    assert len(found) == len(set(found)) == 4 + 3 + 1
+    assert found[0] == ("none", "none~kitti~skip~all~trial0")
+    assert ("none~kitti~skip~all~trial0", "video~kitti~skip~all~trial0") in found
+    assert set(ARMS) >= {"none", "video", "rooms_depth"}

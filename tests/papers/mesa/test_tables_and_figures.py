@@ -1,5 +1,7 @@
 """Depth panels of a study of MeSa, on rooms drawn for the purpose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.mesa_study import Writer, scores
@@ -8,9 +10,9 @@ from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.predictions import save_prediction, write_manifest
 from cka_probe.lab.scenes import Settings, make_scenes
-from cka_probe.papers.figures import FigureWriter, depth_rows
+from cka_probe.papers.figures import FigureWriter
 from cka_probe.papers.mesa.evidence import MesaEvidence
-from cka_probe.papers.mesa.tables_and_figures import draw_depth
+from cka_probe.papers.mesa.tables_and_figures import depth_rows, draw_depth
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +24,9 @@ def rooms(tmp_path_factory):
 
 
 def keep(folder, dataset, factor):
-    names = [dataset.describe(place) for place in range(len(dataset))]
-    for place, name in enumerate(names):
-        save_prediction(folder, name, dataset[place]["depth"][0].numpy() * factor)
+    names = [dataset.describe(index) for index in range(len(dataset))]
+    for index, name in enumerate(names):
+        save_prediction(folder, name, dataset[index]["depth"][0].numpy() * factor)
     write_manifest(folder, names, {}, {})
     return names
 
@@ -48,10 +50,10 @@ def test_a_panel_is_drawn_of_what_was_kept_and_what_was_not_is_said(rooms, tmp_p
     dataset = open_dataset(rooms)
     for stage, factor in (("mp", 1.2), ("sp", 0.9)):
         names = keep(tmp_path / "seed0" / "predictions" / f"{stage}_depth" / "out", dataset, factor)
-        made = scores(f"{stage}_depth", place="out", abs_rel=0.2)
-        table = made.table.iloc[: len(names)].set_axis(names)
-        place = tmp_path / "seed0" / "scores" / f"{stage}_depth" / "out.json"
-        type(made)(table, made.model, dict(made.data) | {"source": rooms}, made.settings, made.versions).save(place)
+        result = scores(f"{stage}_depth", domain="out", abs_rel=0.2)
+        table = result.table.iloc[: len(names)].set_axis(names)
+        path = tmp_path / "seed0" / "scores" / f"{stage}_depth" / "out.json"
+        replace(result, table=table, data={**result.data, "source": rooms}).save(path)
     evidence = MesaEvidence.load(study.folder)
     inside, outside = (draw_depth(evidence, domain, FigureWriter(tmp_path / "figures")) for domain in ("in", "out"))
     assert inside.paths == ()
@@ -63,7 +65,7 @@ def test_a_panel_is_drawn_of_what_was_kept_and_what_was_not_is_said(rooms, tmp_p
 
 def test_images_that_are_gone_are_said_to_be(tmp_path):
     study = Writer(tmp_path)
-    study.scores("mp_depth", place="out", abs_rel=0.2)
+    study.scores("mp_depth", domain="out", abs_rel=0.2)
     write_manifest(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
     outside = draw_depth(MesaEvidence.load(tmp_path), "out", FigureWriter(tmp_path / "figures"))
     assert outside.paths == ()

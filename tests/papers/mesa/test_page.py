@@ -163,11 +163,11 @@ def test_seeds_that_lack_something_are_named(tmp_path):
 def test_conditions_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
     evidence = MesaEvidence.load(tmp_path)
-    told = " ".join(departures(evidence))
-    assert "MP takes 600 steps of 16 images, of 64 pixels" in told
-    assert "Cells of 16 pixels are hidden" in told
-    assert "swinv2_micro" in told
-    assert "Procedural images stand for LSUN, ImageNet, videos of NYUv2, NYUv2, iBims-1" in told
+    text = " ".join(departures(evidence))
+    assert "MP takes 600 steps of 16 images, of 64 pixels" in text
+    assert "Cells of 16 pixels are hidden" in text
+    assert "swinv2_micro" in text
+    assert "Procedural images stand for LSUN, ImageNet, videos of NYUv2, NYUv2, iBims-1" in text
     assert PAPER.command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
     writer.study(data={"nyuv2": "/somewhere/nyuv2"}, settings=["mp.steps=700"])
     evidence = MesaEvidence.load(tmp_path)
@@ -180,8 +180,8 @@ def test_conditions_are_read_from_the_study(tmp_path):
 def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
     study(tmp_path)
     scenes = SCALES["demo"].scenes
-    told = "also that of the test out of distribution" in " ".join(departures(MesaEvidence.load(tmp_path)))
-    assert told == (scenes["rooms"].style == scenes["ibims1"].style != scenes["videos"].style)
+    text = "also that of the test out of distribution" in " ".join(departures(MesaEvidence.load(tmp_path)))
+    assert text == (scenes["rooms"].style == scenes["ibims1"].style != scenes["videos"].style)
 
 
 def test_every_claim_has_a_figure_and_every_stage_an_arm():

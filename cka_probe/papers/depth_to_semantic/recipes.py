@@ -1,0 +1,297 @@
+"""From settings and cases to recipes of pre-training and of fine-tuning.
+
+`--set` may change
+
+    data.NAME=PATH                 the path of a data set
+    pre.STAGE.KEY=VALUE            the recipe of pre-training
+    segment.KEY=VALUE              the recipe of fine-tuning, for all cases
+    architecture=NAME, options.KEY=VALUE    both
+    rates=[1e-4, 1e-3]             the learning rates that are tried
+
+All trials of one number have one seed, whatever their arm and case: the same training images in the same order,
+mirrored alike, and the same weights where a head is new. So arms are compared in pairs.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cka_probe.errors import RecipeError
+from cka_probe.lab.training import Recipe, read_recipe
+from cka_probe.lab.training.recipe import parse_value
+from cka_probe.lab.training.start import normalised, random_backbone, reference
+from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
+from cka_probe.papers.depth_to_semantic.cases import NONE, SIZES, Case
+from cka_probe.papers.depth_to_semantic.study import LABELLED, SEGMENT, Scale
+
+STUDY_KEYS = {
+    "seed": "the study's seeds are 0, 1, …; use --seeds",
+    "start": "it depends on the arm",
+    "lr": "it is chosen for each arm; use rates=[…]",
+    "freeze": "it depends on the case",
+    "reset_head": "it depends on the case",
+    "data": "use data.kitti_labels=PATH",
+    "options.network": "it depends on the case",
+    "options.classes": "it depends on the data",
+    "options.subset": "it depends on the data",
+}
+"""Keys that a study sets itself, and why or what to use instead."""
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a user has changed.
+
+    Attributes:
+        data: Paths by name.
+        pre: `--set` of the recipe of pre-training.
+        segment: `--set` of the recipe of fine-tuning.
+        rates: Learning rates to try; () for those of the scale.
+    """
+
+    data: dict[str, str]
+    pre: list[str]
+    segment: list[str]
+    rates: tuple[float, ...] = ()
+
+    def applied(self, scale: Scale) -> Scale:
+        """Return the scale with the learning rates of the user."""
+        return replace(scale, rates=self.rates) if self.rates else scale
+
+
+def read_settings(settings: Sequence[str]) -> StudySettings:
+    """Parse `KEY=VALUE`s.
+
+    Raises:
+        RecipeError: A key is unknown, or the study sets it itself.
+    """
+    parsed = StudySettings({}, [], [])
+    for text in settings:
+        key, equals, value = text.partition("=")
+        part, _, rest = key.strip().partition(".")
+        if equals and part == "data" and rest:
+            parsed.data[rest] = value.strip().strip("\"'")
+        elif equals and part == "pre" and rest:
+            _refuse_study_keys(rest, text, ("seed", "data"))
+            parsed.pre.append(f"{rest}={value}")
+        elif equals and part == SEGMENT and rest:
+            _refuse_study_keys(rest, text, tuple(STUDY_KEYS))
+            parsed.segment.append(text)
+        elif equals and part in ("architecture", "options"):
+            parsed.pre.append(text)
+            parsed.segment.append(text)
+        elif equals and key.strip() == "rates":
+            parsed = replace(parsed, rates=_rates(value))
+        else:
+            raise RecipeError(
+                f"--set {text}: expected data.NAME=PATH, pre.STAGE.KEY=VALUE, {SEGMENT}.KEY=VALUE, architecture=NAME "
+                "or rates=[NUMBER, …]"
+            )
+    return parsed
+
+
+def _refuse_study_keys(key: str, text: str, keys: tuple[str, ...]) -> None:
+    for study_key in keys:
+        if key == study_key or key.startswith(f"{study_key}."):
+            raise RecipeError(f"--set {text}: the study sets this itself; {STUDY_KEYS[study_key]}")
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    """Return learning rates from TOML."""
+    value = parse_value(text)
+    rates = value if isinstance(value, list) else [value]
+    if not rates or not all(isinstance(rate, int | float) and rate > 0 for rate in rates):
+        raise RecipeError(f"--set rates={text}: expected numbers above 0 as in rates=[1e-4, 1e-3]")
+    return tuple(dict.fromkeys(float(rate) for rate in rates))
+
+
+PRETRAINED_ON = ("objects", "kitti", "cityscapes", "rooms")
+"""Data of the recipe, by name."""
+
+NAMED = re.compile(r"\{(\w+)\}")
+"""The name of a data set without a path."""
+
+NORMALISATION = "sc_depth"
+"""Of the untrained encoder: Monodepth2's, as of most arms."""
+
+
+def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str]) -> Recipe:
+    """Return the recipe that trains the arms of a scale and the stages that they start from.
+
+    Args:
+        scale: Names the recipe and the arms.
+        seed: Of the study.
+        settings: `--set` of the recipe.
+        paths: Of its data, by name; a name without a path stays in braces.
+
+    Raises:
+        RecipeError: A setting cannot be used, or an arm has no stage.
+    """
+    named = {name: paths.get(name, f"{{{name}}}") for name in PRETRAINED_ON}
+    data = [f"data.{name}={path}" for name, path in named.items()]
+    recipe = read_recipe(scale.pre, [*scale.pre_settings, *settings, f"seed={seed}", *data])
+    names = _with_starts(recipe, [arm for arm in scale.arms if arm != NONE])
+    stages = tuple(replace(stage, start=reference(recipe, stage)) for stage in recipe.stages if stage.name in names)
+    return replace(recipe, stages=stages)
+
+
+def data_of(scale: Scale, settings: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the data that a scale's arms are pre-trained on: those that stand in their stages."""
+    stages = pretraining_recipe(scale, 0, settings, {}).stages
+    names = {name for stage in stages for spec in (*stage.data, *stage.validation) for name in NAMED.findall(spec)}
+    return tuple(name for name in PRETRAINED_ON if name in names)
+
+
+def _with_starts(recipe: Recipe, arms: list[str]) -> set[str]:
+    """Return the stages of some arms and all that they start from."""
+    stages = {stage.name: stage for stage in recipe.stages}
+    names: set[str] = set()
+    while arms:
+        name = arms.pop()
+        if name not in stages:
+            raise RecipeError(
+                f"{recipe.name}: expected a stage for the arm {name!r}, found {', '.join(stages)}; add it"
+            )
+        names.add(name)
+        if (start := reference(recipe, stages[name])) in stages and start not in names:
+            arms.append(start)
+    return names
+
+
+def write_untrained(recipe: Recipe, path: Path) -> None:
+    """Write the encoder as the recipe's seed initialises it, alone, as a checkpoint like those of the other arms."""
+    if path.exists():
+        return
+    backbone = normalised(random_backbone(recipe, recipe.size), NORMALISATION)
+    if (size := backbone.preprocessing.size) is None:
+        raise RecipeError(f"{recipe.name}: expected an input size, found none; set size")
+    height, width = size
+    header = Checkpoint(
+        architecture=recipe.architecture,
+        options=backbone.origin.options,
+        mean=backbone.preprocessing.mean,
+        std=backbone.preprocessing.std,
+        stage=NONE,
+        seed=recipe.seed,
+        size=() if height == width else (height, width),
+    )
+    save_checkpoint(path, backbone, None, header)
+
+
+STEP, LEAST = 32, 64
+"""Sides of the skip network's input are multiples of `STEP` and at least `LEAST`."""
+
+OUTPUT_STRIDE = {"deeplab": 16}
+"""Of the encoder, by network."""
+
+QUIRK_KEYS: dict[str, tuple[str, Any]] = {
+    "accumulated_gradients": ("zero_grad", False),
+    "bicubic_labels": ("options.bicubic_labels", True),
+    "rate_per_epoch": ("rate_per", "epoch"),
+    "unmirrored": ("options.flip", False),
+    "first_images": ("choose", "first"),
+}
+"""Keys that a quirk sets in any case."""
+
+LIKE_IMAGENET = ("classification", "contrastive")
+"""Arms whose images the released code normalises as ImageNet's before the encoder normalises them again; those of the
+others are normalised once, as here."""
+
+MOST_TRIALS = 1000
+"""Per seed: more trials would repeat the random seeds of the next seed's trials."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a case.
+
+    Attributes:
+        case: What is fine-tuned.
+        rate: Highest learning rate.
+        seed: Of the study.
+        number: Of the trial, from 0.
+    """
+
+    case: Case
+    rate: float
+    seed: int
+    number: int
+
+    @property
+    def random_seed(self) -> int:
+        """The seed of its images, their order and its head."""
+        return MOST_TRIALS * self.seed + self.number
+
+
+def tuning_recipe(
+    scale: Scale, trial: Trial, start: str | Path, paths: Mapping[str, str], settings: Sequence[str]
+) -> Recipe:
+    """Return the recipe of one fine-tuning.
+
+    Args:
+        scale: Names the recipe.
+        trial: What is run.
+        start: The checkpoint of the arm.
+        paths: Of the data, by name.
+        settings: `--set` of the recipe, for all cases.
+
+    Raises:
+        RecipeError: A setting or the recipe cannot be used.
+    """
+    common = [*scale.segment_settings, *settings, f"data.train={scale.train(trial.case.data, paths)}"]
+    plain = read_recipe(scale.segment, common)
+    if [stage.name for stage in plain.stages] != [SEGMENT]:
+        raise RecipeError(
+            f"{scale.segment}: expected the one stage {SEGMENT!r}, found {_names(plain)}; use a recipe with that stage"
+        )
+    keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale.calibrate)
+    return read_recipe(
+        scale.segment,
+        [*common, f"seed={trial.random_seed}", *(f"{SEGMENT}.{key}={_toml(value)}" for key, value in keys.items())],
+    )
+
+
+def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
+    """Return the keys of the stage that a case sets.
+
+    Args:
+        case: The case.
+        plain: The recipe without it.
+        calibrate: Batches that an untrained encoder is shown before it is frozen. Otherwise its batch norms would
+            keep their initial statistics of 0 and 1, which no layer has.
+    """
+    data, stage = LABELLED[case.data], plain.stages[0]
+    keys: dict[str, Any] = {"options.network": case.network, "options.classes": data.classes}
+    keys["options.subset"] = list(data.subset)
+    if case.network in OUTPUT_STRIDE:
+        keys["output_stride"] = OUTPUT_STRIDE[case.network]
+    if case.num:
+        keys["num"] = case.num
+    if case.size:
+        keys["size"] = [_side(side * SIZES[case.size]) for side in stage.shape]
+    if case.mode == "encoder":
+        keys["reset_head"] = True
+    if case.mode == "frozen":
+        keys["freeze"] = "statistics" if "unfrozen_encoder" in case.quirks else "encoder"
+        if case.arm == "none" and keys["freeze"] == "encoder":
+            keys["calibrate"] = calibrate
+    if "normalised_twice" in case.quirks and case.arm in LIKE_IMAGENET:
+        keys["normalisation"] = "imagenet_twice"
+    return keys | dict(QUIRK_KEYS[quirk] for quirk in case.quirks if quirk in QUIRK_KEYS)
+
+
+def _side(pixels: float) -> int:
+    """Return the nearest side that the skip network accepts."""
+    return max(LEAST, STEP * round(pixels / STEP))
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML, which for these types is the same as JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _names(recipe: Recipe) -> str:
+    return ", ".join(stage.name for stage in recipe.stages)

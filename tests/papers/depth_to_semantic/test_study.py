@@ -1,0 +1,73 @@
+"""The scales of Depth-to-Semantic: which arms and cases are run, on which data."""
+
+from dataclasses import replace
+
+import pytest
+from helpers.semantic_run import CASES, tiny
+
+from cka_probe.errors import UnknownNameError
+from cka_probe.images.classes import CITYSCAPES
+from cka_probe.lab.scenes import Settings
+from cka_probe.papers.depth_to_semantic.cases import ARMS, DATA, QUIRKS, TABLES
+from cka_probe.papers.depth_to_semantic.recipes import (
+    PRETRAINED_ON,
+    data_of,
+    pretraining_recipe,
+)
+from cka_probe.papers.depth_to_semantic.study import LABELLED, SCALES, SEVEN
+
+PATHS = {f"{data}_labels": f"somewhere/{data}" for data in DATA}
+
+
+@pytest.fixture
+def scale(tmp_path):
+    """The smallest scale."""
+    return tiny(tmp_path)
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_a_scale_has_a_stage_for_every_arm_and_no_scene_twice(name):
+    scale = SCALES[name]
+    names = {stage.name for stage in pretraining_recipe(scale, 0, (), {}).stages}
+    assert set(scale.arms) - {"none"} <= names
+    assert set(data_of(scale, ())) <= set(PRETRAINED_ON)
+    seeds = [scene.seed for scene in scale.scenes.values()]
+    assert len(seeds) == len(set(seeds))
+    if scale.scenes:
+        assert set(scale.scenes) == {*PRETRAINED_ON, *PATHS}
+        assert isinstance(scale.scenes["kitti"], Settings)
+
+
+def test_the_protocol_released_adds_quirks_and_takes_nothing_away():
+    scale = SCALES["gpu"]
+    paper, released = scale.cases(), scale.cases("released")
+    assert released[: len(paper)] == paper
+    assert {quirk for case in released[len(paper) :] for quirk in case.quirks} == set(QUIRKS)
+    assert not any(case.quirks for case in paper)
+    with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
+        scale.cases("papre")
+
+
+def test_what_is_run_can_be_said_table_by_table():
+    scale = SCALES["demo"]
+    assert scale.with_tables(["figure3"]).cases() == TABLES["figure3"]
+    everything = set(scale.with_tables(["all"]).cases())
+    assert everything > set(scale.cases())
+    assert {case.arm for case in everything} == set(ARMS) - set(scale.without)
+    with pytest.raises(UnknownNameError, match="no table 'tabel1'; did you mean 'table1'"):
+        scale.with_tables(["table2", "tabel1"])
+
+
+def test_arms_can_be_left_out(scale):
+    assert scale.arms == ("none", "classification", "lidar")
+    assert scale.cases() == CASES
+    alone = replace(scale, without=(*scale.without, "classification", "lidar"))
+    assert alone.arms == ("none",)
+    assert pretraining_recipe(alone, 0, (), {}).stages == ()
+    assert data_of(scale, ()) == ("objects", "kitti")
+
+
+def test_the_seven_classes_are_those_of_the_paper():
+    assert SEVEN == (0, 1, 2, 8, 9, 10, 13)
+    assert [CITYSCAPES.names[number] for number in SEVEN][-1] == "car"
+    assert set(LABELLED) == set(DATA)
