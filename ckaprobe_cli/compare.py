@@ -11,6 +11,7 @@ from ckaprobe_cli.options import (
     Batch,
     Data,
     Device,
+    Encoder,
     Features,
     Layers,
     Num,
@@ -20,6 +21,7 @@ from ckaprobe_cli.options import (
     Size,
     SkipBad,
     drop_none,
+    with_encoder,
 )
 
 
@@ -44,6 +46,7 @@ def compare(
     precision: Precision = None,
     size: Size = None,
     arch: Arch = None,
+    encoder: Encoder = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
     keep: Annotated[
@@ -70,8 +73,8 @@ def compare(
     )
     with progress_bar("images") as progress:
         sides = cka_probe.fingerprints(
-            x,
-            y,
+            with_encoder(x, encoder),
+            with_encoder(y, encoder),
             data,
             layers=layers,
             layers_y=layers_y,
@@ -83,6 +86,9 @@ def compare(
         )
     result = cka_probe.compare_fingerprints(*sides, measure=measure, estimator=estimator, permutations=permutations)
     typer.echo(result.summary())
+    for name, side in (("x", result.x), ("y", result.y)):
+        for note in side.notes:
+            typer.echo(f"note on {name}  {note}")
     for warning in warnings_for(result):
         typer.echo(f"warning  {warning}")
 

@@ -10,6 +10,7 @@ from ckaprobe_cli.options import (
     Arch,
     Batch,
     Device,
+    Encoder,
     Features,
     Layers,
     Num,
@@ -18,6 +19,7 @@ from ckaprobe_cli.options import (
     Size,
     SkipBad,
     drop_none,
+    with_encoder,
 )
 
 
@@ -36,6 +38,7 @@ def fingerprint(
     precision: Precision = None,
     size: Size = None,
     arch: Arch = None,
+    encoder: Encoder = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
 ) -> None:
@@ -51,7 +54,14 @@ def fingerprint(
     settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size)
     with progress_bar("images") as progress:
         result = cka_probe.fingerprint(
-            model, data, layers=layers, arch=arch, progress=progress, device=device, skip_bad=skip_bad, **settings
+            with_encoder(model, encoder),
+            data,
+            layers=layers,
+            arch=arch,
+            progress=progress,
+            device=device,
+            skip_bad=skip_bad,
+            **settings,
         )
     typer.echo(result.save(output))
     strip = thumbnails(data, num=result.settings.num, seed=result.settings.seed, skip_bad=skip_bad)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.options import Arch, Layers, Size
+from ckaprobe_cli.options import Arch, Encoder, Layers, Size
 
 
 def layers(
@@ -15,6 +15,7 @@ def layers(
     layers: Layers = None,
     arch: Arch = None,
     size: Size = None,
+    encoder: Encoder = None,
 ) -> None:
     """Print index, name, module, shape, stride and layout of the layers of MODEL.
 
@@ -23,7 +24,7 @@ def layers(
     import cka_probe
     from cka_probe.comparison.extraction import layer_table
 
-    backbone = cka_probe.load(model, arch=arch)
+    backbone = cka_probe.load(model, arch=arch, encoder=encoder)
     typer.echo(layer_table(backbone, layers).to_string(index=False))
     if backbone.classifier is not None:
         typer.echo(f"classifier, which is not compared: {backbone.classifier}")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-MODEL = "A checkpoint, timm:NAME, random:NAME[:SEED], package.module:function, or a fingerprint."
+MODEL = "A checkpoint (or FILE#ENCODER), timm:NAME, random:NAME[:SEED], package.module:function, or a fingerprint."
 
 Data = Annotated[
     str | None,
@@ -24,6 +24,10 @@ Arch = Annotated[
 Size = Annotated[
     str | None,
     typer.Option(help="Input size in pixels, one number or HEIGHTxWIDTH.  [default: that of each model]"),
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(help="Encoder to load from files with several, such as teacher; FILE#teacher for one file."),
 ]
 Num = Annotated[int | None, typer.Option(help="Number of images at most.  [default: 512]")]
 Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]")]
@@ -54,6 +58,11 @@ Venue = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+
+
+def with_encoder(reference: str, encoder: str | None) -> str:
+    """Return `FILE#ENCODER` for a file without an encoder of its own; any other reference stays as it is."""
+    return reference if encoder is None or not Path(reference).exists() else f"{reference}#{encoder}"
 
 
 def drop_none(**options: Any) -> dict[str, Any]:
