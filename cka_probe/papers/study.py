@@ -23,7 +23,7 @@ from accelerate import PartialState
 
 from cka_probe.comparison.compare import compare_fingerprints, fingerprint
 from cka_probe.comparison.fingerprint import Fingerprint
-from cka_probe.errors import DataError, OutputError
+from cka_probe.errors import DataError, OutputError, RecipeError
 from cka_probe.files import atomic_write, check_writable
 from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.training.trainer import StepCallback
@@ -138,6 +138,16 @@ class StudyPaths:
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> Path:
         """Return the similarity of two checkpoints."""
         return self.run(seed) / "similarity" / f"{x}~{y}~{variant}.json"
+
+
+def check_seeds(num: int) -> None:
+    """Check that a study has a seed.
+
+    Raises:
+        RecipeError: It has none.
+    """
+    if num < 1:
+        raise RecipeError(f"expected at least 1 seed, found {num}; ask for more")
 
 
 def check_data(required: Iterable[str], paths: Mapping[str, str], scenes: Mapping[str, Settings]) -> None:

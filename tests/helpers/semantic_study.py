@@ -130,7 +130,7 @@ class Writer:
         return matrix(diagonal, x, y, seed, **what).save(self.paths.similarity(seed, x, y))
 
     def tuned(self, arm, mode="all"):
-        return self.paths.model(0, Case(arm, mode=mode), 0)
+        return Case(arm, mode=mode).model
 
     def _text(self, path, text):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,13 @@ from cka_probe.papers.mesa.study import NEEDED
 from cka_probe.papers.study import StudyPaths, prepare_data
 
 
-def test_given_data_is_not_drawn(tmp_path):
+def test_data_with_a_path_is_not_generated(tmp_path):
     paths = {name: f"somewhere/{name}" for name in NEEDED}
     assert prepare_data(NEEDED, paths, {}, tmp_path / "data") == paths
     assert not (tmp_path / "data").exists()
 
 
-def test_a_study_knows_where_everything_lies(tmp_path):
+def test_paths_of_a_study_and_its_description(tmp_path):
     study = StudyPaths(tmp_path)
     study.claim({"seeds": 1, "settings": ("a",)})
     study.claim({"seeds": 1, "settings": ["a"]})

@@ -79,7 +79,7 @@ def test_best_is_bold_only_if_its_interval_is_apart_from_every_other(way):
     assert bold((1.0, 0.1), (2.0, np.nan)) == []
 
 
-def test_nothing_is_bold_unless_asked():
+def test_bold_is_opt_in():
     assert "**" not in as_markdown(FRAME)
     assert r"\textbf" not in as_latex(FRAME)
 
@@ -94,7 +94,7 @@ def test_missing_is_a_dash(missing):
     assert column(missing, "x") == [DASH, "x"]
 
 
-def test_what_cannot_be_written_is_said():
+def test_tables_that_cannot_be_written_are_refused():
     with pytest.raises(DataError, match="no column 'rms', named in best; there are: rmse, delta_1"):
         as_markdown(FRAME, best={"rms": "lower"})
     with pytest.raises(DataError, match="no column 'x', named in digits"):

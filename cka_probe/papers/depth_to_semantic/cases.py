@@ -134,6 +134,11 @@ class Case:
         return "~".join([self.arm, self.data, self.network, self.mode, *filter(None, more)])
 
     @property
+    def model(self) -> str:
+        """Name, in fingerprints and similarities, of the network that its first trial fine-tuned."""
+        return f"{self.name}~trial0"
+
+    @property
     def base(self) -> "Case":
         """The case whose learning rate it uses."""
         return Case(self.arm, self.data)

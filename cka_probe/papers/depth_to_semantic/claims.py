@@ -53,7 +53,7 @@ from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.papers.claims import Statistic, read_claims
 from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
+from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, tuned
 from cka_probe.papers.evidence import Estimate, RunKey, least, mean_diagonal, undefined
 
 MAIN = "main"
@@ -249,7 +249,7 @@ def _before_after(function: Callable[..., Estimate], arm: str, mode: str = "all"
 
 
 def _changed(evidence: SemanticEvidence, seed: int, mode: str, arm: str) -> SimilarityMatrix | None:
-    return evidence.similarity(seed, arm, evidence.tuned(seed, arm, mode))
+    return evidence.similarity(seed, arm, tuned(arm, mode))
 
 
 def _between(function: Callable[..., Estimate], x: str, y: str, *whens: str) -> Statistic:

@@ -27,6 +27,12 @@ DATA_OF = {"cityscapes_depth": "cityscapes", "cityscapes_cropped": "cityscapes",
 """What an arm is fine-tuned on, where it is not KITTI's streets."""
 
 
+def tuned(arm: str, mode: str = "all") -> str:
+    """Return the name of an arm's fine-tuned network among the models that are compared; mode "all" or "frozen"."""
+    registry.get(ARMS, arm, "arm")
+    return Case(arm, DATA_OF.get(arm, "kitti"), mode=mode).model
+
+
 @dataclass(frozen=True)
 class SemanticEvidence(StudyEvidence):
     """A study of Depth-to-Semantic on disk."""
@@ -138,7 +144,7 @@ class SemanticEvidence(StudyEvidence):
 
     def arm_similarity(self, seed: int, x: str, y: str, when: str) -> SimilarityMatrix | None:
         """Return the similarity of two arms "before" or "after" fine-tuning, or `None`."""
-        models = (x, y) if when == "before" else (self.tuned(seed, x), self.tuned(seed, y))
+        models = (x, y) if when == "before" else (tuned(x), tuned(y))
         return self.similarity(seed, *models)
 
     def gradcam(self, seed: int) -> Attributions | None:
@@ -170,17 +176,6 @@ class SemanticEvidence(StudyEvidence):
         if (folder := self.run_folder(case, run)) is None:
             raise DataError(f"expected a learning rate for {case.name}, found none; run the study again")
         return folder
-
-    def tuned(self, seed: int, arm: str, mode: str = "all") -> str:
-        """Return the name of an arm's fine-tuned network among the models that are compared.
-
-        Args:
-            seed: One of `seeds`.
-            arm: In `ARMS`.
-            mode: "all" or "frozen".
-        """
-        registry.get(ARMS, arm, "arm")
-        return self.paths.model(seed, Case(arm, DATA_OF.get(arm, "kitti"), mode=mode), 0)
 
     def _read_scores(self, case: Case, run: RunKey) -> LabelScores | None:
         folder = self.run_folder(case, run)

@@ -21,7 +21,7 @@ from cka_probe.lab.evaluation.predictions import label_rows
 from cka_probe.papers.claims import TestedClaim
 from cka_probe.papers.depth_to_semantic.cases import ARMS, FIGURE6, TABLES, Case
 from cka_probe.papers.depth_to_semantic.claims import SECTIONS
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
+from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, tuned
 from cka_probe.papers.depth_to_semantic.tables import WHENS, label
 from cka_probe.papers.evidence import RunKey
 from cka_probe.papers.figures import FigureWriter, StudyFigure, split_missing
@@ -70,21 +70,7 @@ PANELS = {
 def draw_figures(
     evidence: SemanticEvidence, rows: Sequence[TestedClaim], tables: Mapping[str, pd.DataFrame], draw: FigureWriter
 ) -> list[StudyFigure]:
-    """Draw every figure of the page.
-
-    Args:
-        evidence: The study.
-        rows: Its claims.
-        tables: `all_tables`.
-        draw: Writes the files.
-
-    Returns:
-        Figures in the order of the page; one of which nothing was run has no files.
-
-    Raises:
-        DataError: A file is broken or of another study.
-        OutputError: The folder cannot be written to.
-    """
+    """Draw every figure of the page, in its order; one of which nothing was run has no files."""
     scores = "Scores of {}, and the paper's where it is known; its data are its own."
     return [
         *(
@@ -174,7 +160,7 @@ def _draw_before_after(evidence: SemanticEvidence, draw: FigureWriter) -> StudyF
     )
     seed = evidence.seeds[0]
     all_learns, frozen = (
-        {name + suffix: evidence.similarity(seed, arm, evidence.tuned(seed, arm, mode)) for arm, name in ARMS.items()}
+        {name + suffix: evidence.similarity(seed, arm, tuned(arm, mode)) for arm, name in ARMS.items()}
         for mode, suffix in (("all", ""), ("frozen", ", frozen"))
     )
     return draw.grid("before_after", caption, all_learns | frozen, "diagonal", optional=tuple(frozen))
@@ -187,7 +173,7 @@ def _draw_arms(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
     profiles = {}
     for x, y in combinations_with_replacement(ARMS, 2):
         if x == y:
-            profiles[x, x, "self"] = evidence.similarity(seed, x, evidence.tuned(seed, x))
+            profiles[x, x, "self"] = evidence.similarity(seed, x, tuned(x))
         else:
             profiles |= {(x, y, when): evidence.arm_similarity(seed, x, y, when) for when in WHENS}
     compared = {arm for (x, y, when), matrix in profiles.items() if matrix and when == "before" for arm in (x, y)}
@@ -236,12 +222,7 @@ def _label_panel(dataset: Dataset, names: Sequence[str], folders: Mapping[str, P
 
 
 def draw_maps(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
-    """Draw the maps of the first seed's first trial; without files if none were made.
-
-    Raises:
-        DataError: A file is broken or of another study.
-        OutputError: The folder cannot be written to.
-    """
+    """Draw the maps of the first seed's first trial; without files if none were made."""
     seed = evidence.seeds[0]
     caption = (
         "As Figure 6: Grad-CAM of the segmentation at the first ReLU before pooling, as it is and before its ReLU, and "

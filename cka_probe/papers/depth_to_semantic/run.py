@@ -44,6 +44,7 @@ from cka_probe.papers.study import (
     ImageSource,
     RunContext,
     check_data,
+    check_seeds,
     checkpoint_loaders,
     main_process_only,
     prepare_data,
@@ -114,8 +115,7 @@ def with_bases(cases: Sequence[Case]) -> tuple[Case, ...]:
 
 
 def _check_counts(seeds: int, trials: int) -> None:
-    if seeds < 1:
-        raise RecipeError(f"expected at least 1 seed, found {seeds}; ask for more")
+    check_seeds(seeds)
     if not 1 <= trials <= MOST_TRIALS:
         raise RecipeError(f"expected 1 to {MOST_TRIALS} trials, found {trials}; choose another number")
 
@@ -151,15 +151,7 @@ def _pretrain(
 
 
 def _tune(tuning: Tuning, cases: Sequence[Case], shown: Sequence[Case], trials: int, architecture: str) -> None:
-    """Fine-tune and score every trial of a seed; compare encoders after the first.
-
-    Args:
-        tuning: Of a seed.
-        cases: All, with the base cases.
-        shown: The cases of the tables; the others are run once.
-        trials: Of each case.
-        architecture: Of all encoders.
-    """
+    """Fine-tune and score every trial of a seed, cases that no table shows once; compare encoders after the first."""
     context, seed = tuning.context, tuning.seed
     bases = dict.fromkeys(case.base for case in cases)
     context.say(f"seed {seed}: learning rates of {len(bases)} arms")
@@ -180,53 +172,28 @@ def _tune(tuning: Tuning, cases: Sequence[Case], shown: Sequence[Case], trials: 
 def write_encoder_similarities(
     paths: SemanticPaths, seed: int, cases: Sequence[Case], images: ImageSource, architecture: str
 ) -> None:
-    """Write the fingerprints of all arms, and every comparison that is missing.
-
-    Args:
-        paths: Of the study; the fingerprints after fine-tuning exist.
-        seed: Of the run.
-        cases: All that were run.
-        images: Images that encoders are shown.
-        architecture: Of all encoders.
-    """
+    """Write the fingerprints of all arms, and every comparison that is missing."""
     arms = list(dict.fromkeys(case.arm for case in cases))
     write_fingerprints(paths, seed, checkpoint_loaders(paths, seed, arms), images)
-    tuned = [
-        case for case in cases if is_compared(case) and paths.fingerprint(seed, _model(paths, seed, case)).exists()
-    ]
+    tuned = [case for case in cases if is_compared(case) and paths.fingerprint(seed, case.model).exists()]
     specs = {"paper": ComparisonSpec(ARCHITECTURES[architecture].layers)}
-    write_similarities(paths, seed, model_pairs(paths, seed, arms, tuned), specs)
+    write_similarities(paths, seed, model_pairs(arms, tuned), specs)
 
 
-def model_pairs(paths: SemanticPaths, seed: int, arms: Sequence[str], tuned: Sequence[Case]) -> list[tuple[str, str]]:
+def model_pairs(arms: Sequence[str], tuned: Sequence[Case]) -> list[tuple[str, str]]:
     """Return the names of the models that are compared, (rows, columns).
 
     Args:
-        paths: Of the study.
-        seed: Of the run.
         arms: In order; the earlier one is on the rows.
         tuned: Fine-tuned cases that have a fingerprint; with each other only those of one data set and mode.
     """
-    before_after = [(case.arm, _model(paths, seed, case)) for case in tuned]
+    before_after = [(case.arm, case.model) for case in tuned]
     alike = [(x, y) for x, y in combinations(tuned, 2) if (x.data, x.mode) == (y.data, y.mode) == (x.data, "all")]
-    after = [(_model(paths, seed, x), _model(paths, seed, y)) for x, y in alike]
-    return [*before_after, *combinations(arms, 2), *after]
-
-
-def _model(paths: SemanticPaths, seed: int, case: Case) -> str:
-    return paths.model(seed, case, 0)
+    return [*before_after, *combinations(arms, 2), *((x.model, y.model) for x, y in alike)]
 
 
 def write_gradcam(paths: SemanticPaths, seed: int, cases: Sequence[Case], test: str, device: str) -> None:
-    """Write maps and numbers of the networks of Figure 6 that were scored, unless the file has the same networks.
-
-    Args:
-        paths: Of the study.
-        seed: Of the run.
-        cases: All that were run.
-        test: Held-out images with labels, as `open_dataset` takes them.
-        device: "auto", "cpu", "cuda" or "mps".
-    """
+    """Write maps and numbers of the networks of Figure 6 on the test images, unless the file has the same networks."""
     weights = {}
     for case in FIGURE6:
         rate = paths.rate(seed, case) if case in cases else None

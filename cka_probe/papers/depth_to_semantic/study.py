@@ -248,10 +248,6 @@ class SemanticPaths(StudyPaths):
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: expected the chosen learning rates, found: {error}; delete it") from error
 
-    def model(self, seed: int, case: Case, trial: int) -> str:
-        """Return the name of a fine-tuned network in fingerprints and similarities."""
-        return f"{case.name}~trial{trial}"
-
     def fingerprint(self, seed: int, model: str, features: str = "flatten") -> Path:
         """Return the fingerprint of a model."""
         return self.run(seed) / "fingerprints" / f"{model}.safetensors"

@@ -18,7 +18,7 @@ from cka_probe.lab.evaluation.label_scores import describe_label_measure
 from cka_probe.papers.claims import evaluate_statistic, judge
 from cka_probe.papers.depth_to_semantic.cases import ARMS, FIGURE6, NETWORKS, QUIRKS, TABLES, Case
 from cka_probe.papers.depth_to_semantic.claims import map_measure, measured
-from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence
+from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence, tuned
 from cka_probe.papers.evidence import Estimate, RunKey
 from cka_probe.papers.tables import (
     Published,
@@ -187,11 +187,7 @@ def alignment_rows(evidence: SemanticEvidence) -> pd.DataFrame:
 
 
 def pretraining_rows(evidence: SemanticEvidence) -> pd.DataFrame:
-    """Return one row for each arm and measure at the end of its pre-training, on data held out from it.
-
-    Returns:
-        arm, measure, value, low, high, over, seeds, state, reason; arms that were not run are left out.
-    """
+    """Return a row for each arm that was run and measure at the end of pre-training, on data held out from it."""
     rows = []
     for arm in ARMS:
         ends = {seed: evidence.pretraining(seed, arm) for seed in evidence.seeds}
@@ -205,11 +201,7 @@ def pretraining_rows(evidence: SemanticEvidence) -> pd.DataFrame:
 
 
 def rate_rows(evidence: SemanticEvidence) -> pd.DataFrame:
-    """Return one row for each seed, arm and learning rate that was tried.
-
-    Returns:
-        arm, data, seed, rate, held_out (percent; NaN: its loss stopped being a number), measure, chosen.
-    """
+    """Return a row for each seed, arm and learning rate tried; held_out is in percent, NaN where the loss diverged."""
     rows = []
     for seed in evidence.seeds:
         for name, entry in evidence.rates(seed).items():
@@ -238,16 +230,12 @@ def cost_rows(evidence: SemanticEvidence) -> pd.DataFrame:
 
 
 def similarity_rows(evidence: SemanticEvidence) -> pd.DataFrame:
-    """Return one row for each arm, mode and layer: similarity with itself after fine-tuning, and spread.
-
-    Returns:
-        arm (with ", frozen" where it was), pre, and the columns of `layer_rows`.
-    """
+    """Return a row for each arm, mode and layer: arm (", frozen" if it was), pre, and the columns of `layer_rows`."""
     rows: list[dict[str, Any]] = []
     for mode, suffix in (("all", ""), ("frozen", ", frozen")):
         for arm, name in ARMS.items():
-            tuned = {seed: evidence.similarity(seed, arm, evidence.tuned(seed, arm, mode)) for seed in evidence.seeds}
-            rows += layer_rows({"arm": name + suffix, "pre": f"{arm}~{mode}"}, tuned)
+            matrices = {seed: evidence.similarity(seed, arm, tuned(arm, mode)) for seed in evidence.seeds}
+            rows += layer_rows({"arm": name + suffix, "pre": f"{arm}~{mode}"}, matrices)
     return pd.DataFrame(rows)
 
 

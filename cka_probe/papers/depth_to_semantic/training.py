@@ -93,7 +93,7 @@ class Tuning:
         keep = folder / "predictions" if keeps_weights(trial) else None
         scores = evaluate(_weights(folder), test, device=self.context.device, keep=keep)
         if trial.number == 0 and is_compared(trial.case):
-            name = self.paths.model(self.seed, trial.case, 0)
+            name = trial.case.model
             write_fingerprints(self.paths, self.seed, {name: lambda: load(_weights(folder))}, self.images)
         scores.save(folder / "scores.csv")
         scores.save(folder / "scores.json")  # last: its existence means that the others exist

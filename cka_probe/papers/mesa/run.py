@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cka_probe import registry
 from cka_probe.comparison.compare import compare
-from cka_probe.errors import DataError, RecipeError
+from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.pseudo_depth import write_pseudo_depth
@@ -39,6 +39,7 @@ from cka_probe.papers.study import (
     RunContext,
     StudyPaths,
     check_data,
+    check_seeds,
     checkpoint_loaders,
     main_process_only,
     prepare_data,
@@ -81,8 +82,7 @@ def reproduce_mesa(
     """
     size: Scale = registry.get(SCALES, scale, "scale")
     context = context or RunContext()
-    if seeds < 1:
-        raise RecipeError(f"expected at least 1 seed, found {seeds}; ask for more")
+    check_seeds(seeds)
     given, settings = _split_settings(settings)
     read_recipe(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
     required = (*NEEDED, "rooms") if size.teacher and "videos" not in given else NEEDED  # the teacher learns from rooms

@@ -206,15 +206,7 @@ def score_rows(evidence: MesaEvidence, domain: str, arms: Sequence[Arm] = ARMS) 
 
 
 def video_rows(evidence: MesaEvidence, arms: Sequence[Arm]) -> pd.DataFrame:
-    """Return one row for each arm and measure of `VIDEO_MEASURES` at the end of training, on held-out videos.
-
-    Args:
-        evidence: The study.
-        arms: `tuned` is the stage that was trained.
-
-    Returns:
-        As `score_rows`; without an interval where there is one seed.
-    """
+    """Return rows as `score_rows`, of `VIDEO_MEASURES` on held-out videos at the end of the stage `arm.tuned`."""
     rows = []
     for arm in arms:
         logs = {seed: evidence.curves(seed, arm.tuned)[1] for seed in evidence.seeds}
@@ -229,11 +221,7 @@ def video_rows(evidence: MesaEvidence, arms: Sequence[Arm]) -> pd.DataFrame:
 
 
 def similarity_rows(evidence: MesaEvidence) -> pd.DataFrame:
-    """Return one row for each arm and layer: similarity with layer 0, with itself after fine-tuning, and spread.
-
-    Returns:
-        arm, pre (its stage before fine-tuning), variant, and the columns of `layer_rows`.
-    """
+    """Return a row for each arm and layer: arm, pre (stage before fine-tuning), variant, columns of `layer_rows`."""
     rows: list[dict[str, Any]] = []
     for arm in (*ARMS, *CONTROL_ARMS):
         pretrained, tuned = (
@@ -274,21 +262,7 @@ def _missing_seeds(seeds: Sequence[int], values: Sequence[object | None]) -> str
 def draw_figures(
     evidence: MesaEvidence, rows: Sequence[TestedClaim], tables: Mapping[str, pd.DataFrame], draw: FigureWriter
 ) -> list[StudyFigure]:
-    """Draw every figure of the page, and the paper's own grids of every other seed as <stem>_seed<k>.
-
-    Args:
-        evidence: The study.
-        rows: Its claims.
-        tables: `all_tables`.
-        draw: Writes the files.
-
-    Returns:
-        Figures in the order of the page; one of which nothing was run has no files.
-
-    Raises:
-        DataError: A file is broken or of another study.
-        OutputError: The folder cannot be written to.
-    """
+    """Draw every figure of the page, and the paper's own grids of every other seed as <stem>_seed<k>."""
     first, *others = evidence.seeds
     for seed in others:
         for stem in EVERY_SEED:
@@ -318,12 +292,7 @@ def draw_grid(evidence: MesaEvidence, seed: int, stem: str, draw: FigureWriter, 
 
 
 def draw_depth(evidence: MesaEvidence, domain: str, draw: FigureWriter) -> StudyFigure:
-    """Draw depth that the first seed's fine-tuned networks predict; without files where predictions were not kept.
-
-    Raises:
-        DataError: A file is broken or of another study.
-        OutputError: The folder cannot be written to.
-    """
+    """Draw depth that the first seed's fine-tuned networks predict; without files where predictions were not kept."""
     seed = evidence.seeds[0]
     caption = (
         f"Depth {DOMAINS[domain]}: image, truth, and each network fine-tuned (as the paper's Figures 3, 4, 6 and 7). "
@@ -341,15 +310,7 @@ def _depth_panel(dataset: Dataset, names: Sequence[str], folders: Mapping[str, P
 
 
 def depth_rows(dataset: Dataset, names: Sequence[str], folders: Mapping[str, Path]) -> list[DepthRow]:
-    """Return images with their true and predicted depth.
-
-    Args:
-        dataset: What was scored.
-        names: Of the images.
-        folders: Of predictions, by the name of the arm.
-
-    Returns:
-        With edges where the dataset has true ones.
+    """Return images by name with their true and predicted depth (folders by arm), and edges where the truth has some.
 
     Raises:
         DataError: An image or a prediction is missing.

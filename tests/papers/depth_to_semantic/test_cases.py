@@ -6,7 +6,7 @@ from cka_probe.errors import UnknownNameError
 from cka_probe.papers.depth_to_semantic.cases import TABLES, Case
 
 
-def test_every_case_is_named_and_read_back():
+def test_the_name_of_every_case_is_parsed_back():
     for case in (case for cases in TABLES.values() for case in cases):
         assert Case.of(case.name) == case
     with pytest.raises(UnknownNameError, match="no quirk 'unmirored'; did you mean 'unmirrored'"):

@@ -39,7 +39,7 @@ def curve(*values, steps=(10, 20, 40), name="miou_subset"):
     return pd.DataFrame({"step": steps, name: values})
 
 
-def test_a_gain_is_the_difference_in_points_and_has_its_value_with_and_without_an_interval():
+def test_a_gain_is_the_difference_in_points_with_and_without_an_interval():
     better, worse = scores(VIDEO, 0.8, spread=0.05), scores(NONE, 0.6, spread=0.02)
     estimate = statistics.gain(better, worse, statistics.MAIN)
     assert estimate.value == pytest.approx(100 * (iou_of(0.8) - iou_of(0.6)), abs=0.05)
@@ -49,7 +49,7 @@ def test_a_gain_is_the_difference_in_points_and_has_its_value_with_and_without_a
     assert statistics.gain(worse, better, statistics.MAIN, interval=False).value == -bare.value
 
 
-def test_cross_entropy_stays_in_nats_and_the_main_score_of_data_without_a_subset_is_over_all_classes():
+def test_cross_entropy_is_in_nats_and_the_main_score_without_a_subset_is_over_all_classes():
     assert statistics.value_of(scores(NONE, 0.5), "cross_entropy").value == pytest.approx(math.log(2))
     rooms = scores(ROOMS, 0.6)
     assert statistics.named(rooms, statistics.MAIN) == "miou"
@@ -72,7 +72,7 @@ def test_the_area_gain_by_hand_and_of_a_curve_that_is_only_sooner():
     assert statistics.area_gain(curve(0.3, 0.3, 0.3), curve(0.1, 0.1, 0.1)).value == pytest.approx(20)
 
 
-def test_an_area_does_not_change_where_a_step_is_put_in_on_a_line():
+def test_a_collinear_step_does_not_change_an_area():
     steps, values = np.array([0.0, 10.0, 40.0]), np.array([0.0, 0.5, 0.8])
     finer, between = np.array([0.0, 5.0, 10.0, 20.0, 40.0]), np.array([0.0, 0.25, 0.5, 0.6, 0.8])
     assert statistics.area(finer, between) == pytest.approx(statistics.area(steps, values))
@@ -94,7 +94,7 @@ def test_sooner_by_hand():
         (curve(0.1, 0.2, 0.3, name="accuracy"), "no mIoU"),
     ],
 )
-def test_curves_that_cannot_be_compared_say_why(other, why):
+def test_curves_that_cannot_be_compared_give_the_reason(other, why):
     for statistic in (statistics.area_gain, statistics.sooner):
         assert why in statistic(curve(0.1, 0.2, 0.3), other).undefined
 
@@ -120,7 +120,7 @@ def test_one_trial_decides_nothing(tmp_path):
     assert row.low < row.value < row.high  # the bootstrap over images
 
 
-def test_trials_of_one_seed_decide_and_are_said_to_be_of_one_pretraining(tmp_path):
+def test_trials_of_one_seed_decide_for_one_pretraining(tmp_path):
     study(tmp_path, trials=(0, 1, 2), jitter=0.01)
     rows = judged(tmp_path)
     assert rows["depth_none"].verdict == "holds"
@@ -139,7 +139,7 @@ def test_trials_of_several_seeds_are_averaged_first(tmp_path):
     assert "over 2 seeds, the trials of a seed averaged first" in page(tmp_path)
 
 
-def test_a_loss_that_stopped_being_a_number_is_told_from_what_was_not_run(tmp_path):
+def test_a_diverged_run_differs_from_one_that_was_not_run(tmp_path):
     writer = study(tmp_path)
     writer.run(Case("none", size="high"), 0.6)
     writer.diverged(Case("video", size="high"))
@@ -152,7 +152,7 @@ def test_a_loss_that_stopped_being_a_number_is_told_from_what_was_not_run(tmp_pa
     assert "table5: nothing of it" in lines
 
 
-def test_faults_of_the_released_code_stand_below_the_same_case_without(tmp_path):
+def test_faults_of_the_released_code_follow_the_same_case_without(tmp_path):
     names = [case.name for case in cases_of("quirks")]
     assert set(TABLES["quirks"]) <= set(cases_of("quirks"))
     assert names.index(Case("video").name) < names.index(Case("video", quirks=("unmirrored",)).name)
@@ -175,7 +175,7 @@ def test_the_claims_are_paired_differences_of_average_precision_in_points(tmp_pa
     assert edges == pytest.approx(100 * (table["ap"] - table["ap_edges"]).mean())
 
 
-def test_several_seeds_are_runs(tmp_path):
+def test_each_seed_is_a_run_of_the_maps(tmp_path):
     study_with_maps(tmp_path, seeds=(0, 1, 2))
     row = judged(tmp_path)["maps_classes_signed"]
     assert len(row.runs) == 3
@@ -183,7 +183,7 @@ def test_several_seeds_are_runs(tmp_path):
     assert row.runs[0] != row.runs[1]
 
 
-def test_maps_that_are_all_zero_have_no_number_and_say_so(tmp_path):
+def test_maps_that_are_all_zero_are_undefined(tmp_path):
     evidence = study_with_maps(tmp_path, maps_of(zero=range(MAP_IMAGES)))
     row = judged(tmp_path)["maps_none"]
     assert (row.verdict, row.reason) == ("undefined", f"seed 0: {NO_MAP}")

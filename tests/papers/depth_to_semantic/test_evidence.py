@@ -16,7 +16,7 @@ from cka_probe.papers.depth_to_semantic.tables import (
 )
 
 
-def test_what_is_of_another_study_is_an_error(tmp_path):
+def test_files_of_another_study_are_an_error(tmp_path):
     writer = study(tmp_path)
     with pytest.raises(DataError, match="expected a study with a folder seed<k>"):
         SemanticEvidence.load(tmp_path / "nowhere")
@@ -33,7 +33,7 @@ def test_what_is_of_another_study_is_an_error(tmp_path):
         SemanticEvidence.load(tmp_path)
 
 
-def test_similarities_of_other_weights_are_an_error_and_a_pair_may_be_read_from_either_side(tmp_path):
+def test_similarities_are_checked_for_their_weights_and_read_in_either_order(tmp_path):
     writer = study(tmp_path)
     writer.similarity("none", "video", np.linspace(1, 0.2, 9))
     evidence = SemanticEvidence.load(tmp_path)

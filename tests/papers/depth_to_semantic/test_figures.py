@@ -27,7 +27,7 @@ def test_without_maps_the_page_says_not_run(tmp_path):
     assert "do Grad-CAM maps follow the outlines of classes?\n\nNot run.\n" in text
 
 
-def test_the_figure_is_drawn_from_what_was_kept(tmp_path):
+def test_the_figure_is_drawn_from_saved_maps(tmp_path):
     evidence, random = study_with_maps(tmp_path), np.random.default_rng(0)
     for arm in ARMS:
         one = SavedMap("street/003.png", random.integers(0, 256, (64, 96, 3), dtype=np.uint8),

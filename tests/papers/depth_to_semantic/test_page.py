@@ -78,7 +78,7 @@ def test_the_same_study_gives_the_same_bytes(written, tmp_path):
         assert file.read_bytes() == (path / "figures" / file.name).read_bytes()
 
 
-def test_conditions_are_read_from_the_study(tmp_path):
+def test_departures_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
     text = " ".join(departures(SemanticEvidence.load(tmp_path)))
     assert f"Fine-tuning takes {max(STEPS)} steps of 8 images, of 96 x 64 pixels" in text

@@ -27,7 +27,7 @@ def stage_of(scale, case, number=0, seed=0, settings=()):
 
 
 @pytest.mark.parametrize("name", SCALES)
-def test_all_arms_begin_alike_and_learn_as_long_as_each_other(name):
+def test_all_arms_start_alike_and_train_equally_long(name):
     stages = pretraining_recipe(SCALES[name], 0, (), {}).stages
     starts = {stage.name: stage.start for stage in stages}
     assert starts.pop("video_classification") == "classification"
@@ -44,7 +44,7 @@ def test_every_case_of_every_scale_is_a_recipe():
             assert stage_of(scale, case).options["network"] == case.network
 
 
-def test_a_trial_draws_the_same_for_every_arm_and_case(scale):
+def test_a_trial_has_one_random_seed_for_every_arm_and_case(scale):
     recipes = [tuning_recipe(scale, Trial(case, 1e-3, 2, 3), "a", PATHS, ()) for case in CASES]
     assert {recipe.seed for recipe in recipes} == {2003}
     others = {
@@ -77,7 +77,7 @@ def test_a_trial_draws_the_same_for_every_arm_and_case(scale):
     ],
     ids=lambda value: value.name if isinstance(value, Case) else "",
 )
-def test_a_case_changes_what_it_says_and_nothing_else(scale, case, expected):
+def test_a_case_sets_its_keys_and_no_others(scale, case, expected):
     stage = stage_of(scale, case)
     assert {key: getattr(stage, key) for key in expected} == expected
     plain = stage_of(scale, Case("video"))
@@ -101,7 +101,7 @@ def test_every_quirk_alone_changes_the_recipe(scale):
         assert stage_of(scale, case) != stage_of(scale, clean), case.name
 
 
-def test_settings_are_sorted_by_whom_they_are_for(scale):
+def test_settings_are_sorted_by_recipe(scale):
     parsed = read_settings(
         ["data.kitti=a=b", "pre.lidar.steps=3", "segment.steps=7", "architecture=resnet50", "rates=[1e-2, 1]"]
     )
@@ -128,6 +128,6 @@ def test_settings_are_sorted_by_whom_they_are_for(scale):
         ("rates", "expected data.NAME=PATH"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(text, message):
+def test_unknown_settings_are_refused(text, message):
     with pytest.raises(RecipeError, match=message):
         read_settings([text])

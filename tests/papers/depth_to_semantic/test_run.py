@@ -17,6 +17,7 @@ from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.checkpoint import file_hash
 from cka_probe.models.load import load
+from cka_probe.papers import figures
 from cka_probe.papers.depth_to_semantic import run as study_run
 from cka_probe.papers.depth_to_semantic.cases import ARMS, Case
 from cka_probe.papers.depth_to_semantic.recipes import Trial
@@ -64,7 +65,9 @@ def study(scale, tmp_path_factory):
         late = stamps(paths.folder)
         run()
         again = stamps(paths.folder)
-    page = run(trials=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "SUFFIXES", ("png",))  # the PDFs are tested with the page
+        page = run(trials=2)
     return paths, page, lines, (early, late, again, stamps(paths.folder))
 
 
@@ -81,7 +84,7 @@ def of(paths, case, trial=0, rate=RATE):
 
 
 @pytest.mark.slow
-def test_every_case_is_tuned_scored_compared_and_told(study):
+def test_every_case_is_fine_tuned_scored_and_compared(study):
     paths, page, *_ = study
     assert SCALES["tiny"].cases() == CASES
     for case in CASES:
@@ -97,7 +100,7 @@ def test_every_case_is_tuned_scored_compared_and_told(study):
 
 
 @pytest.mark.slow
-def test_a_rate_at_which_training_diverges_is_not_taken(study):
+def test_a_rate_at_which_training_diverges_is_not_chosen(study):
     paths, *_ = study
     rates = json.loads(paths.rates(0).read_text())
     assert set(rates) == {f"{arm}~kitti~skip~all" for arm in ("none", "classification", "lidar")}
@@ -121,7 +124,7 @@ def test_all_arms_share_the_encoder_of_the_seed(study):
 
 
 @pytest.mark.slow
-def test_trials_of_one_number_draw_alike(study):
+def test_trials_of_one_number_share_their_random_draws(study):
     paths, *_ = study
     for trial in (0, 1):
         recipes = [read_recipe(of(paths, case, trial) / "recipe.json") for case in CASES]
@@ -130,23 +133,23 @@ def test_trials_of_one_number_draw_alike(study):
 
 
 @pytest.mark.slow
-def test_models_are_compared_and_a_frozen_encoder_is_what_it_was(study):
+def test_models_are_compared_and_a_frozen_encoder_does_not_change(study):
     paths, *_ = study
-    names = [paths.model(0, case, 0) for case in (Case("none"), Case("lidar"))]
+    names = [case.model for case in (Case("none"), Case("lidar"))]
     assert SimilarityMatrix.load(paths.similarity(0, *names)).values.shape == (9, 9)
     assert paths.similarity(0, "none", "lidar").exists()
-    frozen = paths.model(0, Case("classification", mode="frozen"), 0)
+    frozen = Case("classification", mode="frozen").model
     same = SimilarityMatrix.load(paths.similarity(0, "classification", frozen))
     assert same.values.diagonal() == pytest.approx(1.0, abs=1e-6)
     tuned = SimilarityMatrix.load(paths.similarity(0, "lidar", names[1]))
     assert tuned.values[-1, -1] < 1 - 1e-6
     # chance was shown images before it was frozen, and so is not to the bit what it was
-    shown = paths.model(0, Case("none", mode="frozen"), 0)
+    shown = Case("none", mode="frozen").model
     assert SimilarityMatrix.load(paths.similarity(0, "none", shown)).x.hash != same.x.hash
 
 
 @pytest.mark.slow
-def test_maps_of_the_first_table_are_made_and_drawn(study):
+def test_maps_of_the_first_table_are_computed_and_drawn(study):
     paths, page, *_ = study
     found = Attributions.load(paths.gradcam(0))
     names = [Case(arm).name for arm in ("none", "classification")]  # the others of the table are left out here
@@ -159,7 +162,7 @@ def test_maps_of_the_first_table_are_made_and_drawn(study):
 
 
 @pytest.mark.slow
-def test_what_is_done_is_not_done_again_and_trials_can_be_added(study):
+def test_a_study_resumes_and_trials_can_be_added(study):
     _, _, lines, (early, late, again, more) = study
     stay = {path for path in early if path.exists()}
     assert {path: early[path] for path in stay} == {path: late[path] for path in stay}
@@ -171,14 +174,14 @@ def test_what_is_done_is_not_done_again_and_trials_can_be_added(study):
 
 
 @pytest.mark.slow
-def test_another_study_is_not_put_into_the_same_folder(study, scale):
+def test_another_study_in_the_same_folder_is_refused(study, scale):
     paths, *_ = study
     with pytest.raises(OutputError, match=r"holds another study: settings is \[\] there and .* here; choose"):
         reproduce_depth_to_semantic(paths.folder, scale, settings=["segment.steps=3"])
 
 
 @pytest.mark.slow
-def test_too_few_images_are_told_before_anything_is_trained(study, scale, tmp_path):
+def test_too_few_images_are_an_error_before_training(study, scale, tmp_path):
     data = [f"data.{name}={study[0].folder / 'data' / name}" for name in SCENES]
     with pytest.raises(DataError, match=r"expected images in .*, 3 to train on and 99 to validate on, found 8"):
         reproduce_depth_to_semantic(tmp_path / "out", scale, settings=[*data, "segment.held_out=99"])
@@ -200,7 +203,7 @@ def test_too_few_images_are_told_before_anything_is_trained(study, scale, tmp_pa
         ({"scale": "paper"}, DataError, "expected a path for objects, kitti, cityscapes, rooms, kitti_labels, city"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, error, message):
+def test_errors_come_before_anything_is_written(tmp_path, how, error, message):
     with pytest.raises(error, match=message):
         reproduce_depth_to_semantic(tmp_path / "out", **{"scale": "demo"} | how)
     assert not any(tmp_path.iterdir())
@@ -217,17 +220,17 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, e
         (["depth-to-semantic", "--set", "seed=1"], "expected data.NAME=PATH, pre.STAGE.KEY=VALUE"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path, words, message):
+def test_errors_of_the_command_are_one_line(tmp_path, words, message):
     result = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_every_arm_is_compared_with_itself_tuned_and_with_every_other(tmp_path):
+def test_every_arm_is_compared_with_its_fine_tuned_self_and_with_every_other():
     tuned = [Case("none"), Case("video"), Case("video", mode="frozen"), Case("rooms_depth", data="rooms")]
-    found = model_pairs(SemanticPaths(tmp_path), 0, ["none", "video", "rooms_depth"], tuned)
-    assert len(found) == len(set(found)) == 4 + 3 + 1
-    assert found[0] == ("none", "none~kitti~skip~all~trial0")
-    assert ("none~kitti~skip~all~trial0", "video~kitti~skip~all~trial0") in found
+    pairs = model_pairs(["none", "video", "rooms_depth"], tuned)
+    assert len(pairs) == len(set(pairs)) == 4 + 3 + 1
+    assert pairs[0] == ("none", "none~kitti~skip~all~trial0")
+    assert ("none~kitti~skip~all~trial0", "video~kitti~skip~all~trial0") in pairs
     assert set(ARMS) >= {"none", "video", "rooms_depth"}

@@ -38,7 +38,7 @@ def test_a_scale_has_a_stage_for_every_arm_and_no_scene_twice(name):
         assert isinstance(scale.scenes["kitti"], Settings)
 
 
-def test_the_protocol_released_adds_quirks_and_takes_nothing_away():
+def test_the_protocol_released_only_adds_quirks():
     scale = SCALES["gpu"]
     paper, released = scale.cases(), scale.cases("released")
     assert released[: len(paper)] == paper
@@ -48,7 +48,7 @@ def test_the_protocol_released_adds_quirks_and_takes_nothing_away():
         scale.cases("papre")
 
 
-def test_what_is_run_can_be_said_table_by_table():
+def test_tables_select_what_is_run():
     scale = SCALES["demo"]
     assert scale.with_tables(["figure3"]).cases() == TABLES["figure3"]
     everything = set(scale.with_tables(["all"]).cases())

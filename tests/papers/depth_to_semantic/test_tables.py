@@ -26,7 +26,7 @@ from cka_probe.papers.depth_to_semantic.tables import (
 )
 
 
-def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(tmp_path):
+def test_a_table_has_the_papers_numbers_where_they_are_verified(tmp_path):
     study(tmp_path)
     rows = case_rows(SemanticEvidence.load(tmp_path), "table1").set_index(["case", "measure"])
     first = rows.loc[(Case("none").name, "accuracy")]
@@ -38,7 +38,7 @@ def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(
     assert "- 46.53 (depth after classification, frozen, miou_subset): Table 1" in text
 
 
-def test_published_numbers_stand_beside_cases_of_their_tables():
+def test_published_numbers_belong_to_cases_of_their_tables():
     shown = {case.name for cases in TABLES.values() for case in cases}
     assert {row for table, row, _ in PUBLISHED if not table} <= shown
     assert {row for table, row, _ in PUBLISHED if table} <= {case.name for case in TABLES["table4"]}
@@ -46,7 +46,7 @@ def test_published_numbers_stand_beside_cases_of_their_tables():
     assert published("figure7", Case("flow"), "miou_subset").value == 38.47
 
 
-def test_every_case_of_a_table_has_a_name_of_its_own(monkeypatch):
+def test_every_case_of_a_table_has_a_different_name(monkeypatch):
     monkeypatch.setitem(TABLES, "mixed", (Case("lidar", mode="frozen"), Case("lidar", network="linear", mode="frozen")))
     for table in TABLES:
         names = list(labels_of(table).values())
@@ -54,7 +54,7 @@ def test_every_case_of_a_table_has_a_name_of_its_own(monkeypatch):
     assert list(labels_of("mixed").values())[1] == "measured depth (LiDAR), frozen, one linear layer on the last map"
 
 
-def test_two_arms_part_where_their_similarity_falls_most(tmp_path):
+def test_two_arms_diverge_where_their_similarity_falls_most(tmp_path):
     Writer(tmp_path).similarity("classification", "video", PARTING)
     rows = divergence_rows(pair_rows(SemanticEvidence.load(tmp_path)))
     (row,) = rows.to_dict("records")

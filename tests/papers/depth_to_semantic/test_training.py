@@ -12,7 +12,7 @@ from cka_probe.papers.depth_to_semantic.recipes import (
 from cka_probe.papers.depth_to_semantic.training import best_rate, held_out, is_compared, keeps_weights
 
 
-def test_the_best_held_out_rate_is_taken():
+def test_the_best_held_out_rate_is_chosen():
     nan = math.nan
     tried = {1e-3: {"miou_subset": 0.2, "miou": 0.9}, 1e-2: {"miou_subset": 0.3, "miou": 0.1}, 1.0: {}}
     rate, measure, values = best_rate(tried, "case")
@@ -33,7 +33,7 @@ def test_without_held_out_images_no_rate_can_be_chosen(tmp_path):
     assert held_out(tmp_path) == {"miou": 0.25}
 
 
-def test_what_is_kept_and_compared():
+def test_which_weights_are_kept_and_which_encoders_compared():
     base = Case("video")
     assert keeps_weights(Trial(base, 1, 0, 0))
     assert not keeps_weights(Trial(base, 1, 0, 1))

@@ -27,14 +27,14 @@ def test_u_shape_by_hand():
     assert (estimate.low, estimate.high) == pytest.approx((0.25 - 0.02, 0.25 + 0.02))  # all ends at their worst
 
 
-def test_u_shape_is_no_u_where_one_end_is_dark_or_nothing_differs():
+def test_u_shape_is_not_positive_where_one_end_is_dark_or_nothing_differs():
     falling = np.linspace(1, 0.2, 9)
     assert u_shape(matrix(top=falling)).value < 0
     assert u_shape(matrix(top=[0.7] * 9)).value == pytest.approx(0)
     assert u_shape(matrix(top=U[::-1])).value == pytest.approx(u_shape(matrix(top=U)).value)
 
 
-def test_later_change_more_by_hand_and_turns_its_sign_with_the_layers():
+def test_later_change_more_by_hand_and_its_sign():
     estimate = later_change_more(matrix(diagonal=LATER))
     assert estimate.value == pytest.approx((1 - 0.4) - (1 - 0.9))
     assert later_change_more(matrix(diagonal=[0.4] * 5 + [0.9] * 4)).value == pytest.approx(-0.5)
@@ -92,7 +92,7 @@ def test_scores_are_compared_image_by_image():
     assert higher_score(a, shuffled, "rmse") == estimate
 
 
-def test_scores_leave_out_what_a_image_does_not_say_and_refuse_other_images():
+def test_scores_omit_images_without_a_value_and_refuse_other_images():
     a, b = scores("a", pe_plan=3.0), scores("b", pe_plan=2.0)
     a.table.iloc[0, 0], b.table.iloc[1, 0] = np.nan, np.nan
     mean = (a.table - b.table).iloc[2:, 0].mean()
@@ -105,7 +105,7 @@ def test_scores_leave_out_what_a_image_does_not_say_and_refuse_other_images():
         higher_score(a, b, "pe_plan")
 
 
-def test_claims_of_a_study_hold_fail_stay_open_and_are_not_run(tmp_path):
+def test_claims_of_a_study_have_every_verdict(tmp_path):
     rows = {row.name: row for row in judge_claims(study(tmp_path, (0, 1, 2, 3)), CLAIMS)}
     assert len(rows) == len(CLAIMS)
     verdicts = {name: row.verdict_text for name, row in rows.items()}
@@ -136,7 +136,7 @@ def test_claims_as_a_table(tmp_path):
     assert frame["verdict"].notna().all()
 
 
-def test_every_claim_beside_belongs_to_one_and_names_are_one_each():
+def test_every_control_belongs_to_a_claim_and_names_are_unique():
     names = [claim.name for claim in CLAIMS]
     assert len(set(names)) == len(names)
     assert {claim.of for claim in CLAIMS if claim.of} <= {claim.name for claim in CLAIMS if not claim.of}

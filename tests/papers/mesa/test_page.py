@@ -87,7 +87,7 @@ def test_the_same_study_gives_the_same_page_and_tables(written):
     assert before[folder / "report" / "tables" / "table_1.csv"].decode() == again
 
 
-def test_one_seed_is_said_to_decide_nothing(written):
+def test_the_page_says_that_one_seed_decides_nothing(written):
     text = written[1].read_text("utf-8")
     assert "nothing is decided by one seed" in text
     assert "undecided (one seed)" in text
@@ -95,7 +95,7 @@ def test_one_seed_is_said_to_decide_nothing(written):
     assert "| holds" not in text
 
 
-def test_several_seeds_decide_and_what_does_not_hold_is_said_plainly(tmp_path):
+def test_several_seeds_decide_and_failed_claims_are_listed(tmp_path):
     study(tmp_path, (0, 1, 2))
     text = page(tmp_path)
     assert "by Student's t over 3 seeds" in text
@@ -107,7 +107,7 @@ def test_several_seeds_decide_and_what_does_not_hold_is_said_plainly(tmp_path):
     assert 'Does not hold here: "GP lowers rmse: MP > MP+GP" (\N{MINUS SIGN}0.1' in page(tmp_path)
 
 
-def test_ours_stand_beside_the_papers_and_a_dash_where_no_number_is_vouched_for(tmp_path):
+def test_a_table_has_the_papers_numbers_where_they_are_verified(tmp_path):
     study(tmp_path)
     rows = score_rows(MesaEvidence.load(tmp_path), "in").set_index(["stage", "measure"])
     assert rows.loc[("sp_depth", "rmse"), "paper"] == 0.238
@@ -129,7 +129,7 @@ def test_published_numbers_agree_with_each_other_and_name_arms_and_sources():
     assert not any(domain == "out" for domain, _, _ in PUBLISHED)
 
 
-def test_layers_have_their_spread_and_undefined_ones_are_named(tmp_path):
+def test_layers_have_their_rms_and_undefined_ones_are_named(tmp_path):
     study(tmp_path)
     rows = similarity_rows(MesaEvidence.load(tmp_path)).set_index(["arm", "index"])
     assert rows.loc[("MP", 8), "diagonal_value"] == pytest.approx(0.4)
@@ -160,7 +160,7 @@ def test_seeds_that_lack_something_are_named(tmp_path):
     assert "2 of 3 seeds" in rows["rmse_gp"].verdict_text or "equal seeds" in rows["rmse_gp"].verdict_text
 
 
-def test_conditions_are_read_from_the_study(tmp_path):
+def test_departures_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
     evidence = MesaEvidence.load(tmp_path)
     text = " ".join(departures(evidence))
@@ -177,7 +177,7 @@ def test_conditions_are_read_from_the_study(tmp_path):
     assert "/somewhere" not in page(tmp_path)
 
 
-def test_a_teacher_that_knows_the_test_is_said_to(tmp_path):
+def test_a_teacher_that_has_seen_the_test_style_is_reported(tmp_path):
     study(tmp_path)
     scenes = SCALES["demo"].scenes
     text = "also that of the test out of distribution" in " ".join(departures(MesaEvidence.load(tmp_path)))

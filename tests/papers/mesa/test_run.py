@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.training import read_recipe
+from cka_probe.papers import figures
 from cka_probe.papers.mesa import run
 from cka_probe.papers.mesa.study import SCALES, Scale, _scenes
 from cka_probe.papers.study import RunContext, StudyPaths
@@ -39,6 +40,7 @@ def study(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SCALES, "tiny", TINY)
+        patch.setattr(figures, "SUFFIXES", ("png",))  # the PDFs are tested with the page
         page = run.reproduce_mesa(folder, "tiny", settings=FEW, context=RunContext("cpu", 0, say=say))
         stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
         with pytest.raises(EnoughError):
@@ -47,7 +49,7 @@ def study(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_arm_is_trained_scored_compared_and_told(study):
+def test_every_arm_is_trained_scored_and_compared(study):
     folder, page, _, _ = study
     stages = [stage.name for stage in read_recipe(folder / "seed0" / "recipe.json").stages]
     for stage in stages:
@@ -68,14 +70,14 @@ def test_every_arm_is_trained_scored_compared_and_told(study):
 
 
 @pytest.mark.slow
-def test_what_is_done_is_not_done_again_and_seeds_can_be_added(study):
+def test_a_study_resumes_and_seeds_can_be_added(study):
     _, _, lines, stamps = study
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert lines[-1] == "seed 1: training 13 stages"
 
 
 @pytest.mark.slow
-def test_another_study_is_not_put_into_the_same_folder(study):
+def test_another_study_in_the_same_folder_is_refused(study):
     folder, *_ = study
     with pytest.raises(OutputError, match=r"holds another study: settings is .* there and .* here; choose"):
         run.reproduce_mesa(folder, "tiny", settings=[*FEW, "mp.lr=1"])
@@ -92,7 +94,7 @@ def test_another_study_is_not_put_into_the_same_folder(study):
         ({"scale": "paper"}, DataError, "expected a path for lsun, imagenet, videos, nyuv2, ibims1, found none, and"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, error, message):
+def test_errors_come_before_anything_is_written(tmp_path, how, error, message):
     with pytest.raises(error, match=message):
         run.reproduce_mesa(tmp_path / "out", **{"scale": "demo"} | how)
     assert not any(tmp_path.iterdir())
@@ -106,7 +108,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, how, e
         (["mesa", "--set", "gp.stepz=1"], "unknown key 'stepz'"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path, words, message):
+def test_errors_of_the_command_are_one_line(tmp_path, words, message):
     result = CliRunner().invoke(app, ["reproduce", *words, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert message in result.stderr

@@ -31,7 +31,7 @@ def keep(folder, dataset, factor):
     return names
 
 
-def test_rows_have_the_image_its_truth_what_was_predicted_of_it_and_edges(rooms, tmp_path):
+def test_rows_have_image_truth_predictions_and_edges(rooms, tmp_path):
     dataset = open_dataset(rooms)
     names = keep(tmp_path / "kept", dataset, 1.1)
     (row,) = depth_rows(dataset, names[2:3], {"MP": tmp_path / "kept"})
@@ -45,7 +45,7 @@ def test_rows_have_the_image_its_truth_what_was_predicted_of_it_and_edges(rooms,
         depth_rows(dataset, ["another"], {})
 
 
-def test_a_panel_is_drawn_of_what_was_kept_and_what_was_not_is_said(rooms, tmp_path):
+def test_a_panel_shows_saved_predictions_and_lists_missing_ones(rooms, tmp_path):
     study = Writer(tmp_path)
     dataset = open_dataset(rooms)
     for stage, factor in (("mp", 1.2), ("sp", 0.9)):
@@ -63,7 +63,7 @@ def test_a_panel_is_drawn_of_what_was_kept_and_what_was_not_is_said(rooms, tmp_p
     assert list(outside.missing) == ["MP+GP"]
 
 
-def test_images_that_are_gone_are_said_to_be(tmp_path):
+def test_missing_images_are_reported(tmp_path):
     study = Writer(tmp_path)
     study.scores("mp_depth", domain="out", abs_rel=0.2)
     write_manifest(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
