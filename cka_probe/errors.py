@@ -4,6 +4,9 @@ Each message is one line: what was expected, what was found and what to do. The 
 Any other exception is a bug and keeps its traceback.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CkaProbeError(Exception):
     """An error that the user can fix; `str(error)` is one line: expected, found, what to do."""
@@ -51,3 +54,20 @@ class DeviceError(CkaProbeError):
 
 class MissingExtraError(CkaProbeError):
     """An optional package that is not installed; the message names the extra that installs it."""
+
+
+@contextmanager
+def prefixed_errors(name: str) -> Iterator[None]:
+    """Begin the message of an error with what it is about, such as one of several models, unless it has it.
+
+    >>> with prefixed_errors("runs/a.pth"):
+    ...     raise LayerError("no layer 'fc'")
+    Traceback (most recent call last):
+    cka_probe.errors.LayerError: runs/a.pth: no layer 'fc'
+    """
+    try:
+        yield
+    except CkaProbeError as error:
+        if name in str(error):
+            raise
+        raise type(error)(f"{name}: {error}") from error

@@ -14,7 +14,7 @@ from cka_probe import registry
 from cka_probe.comparison.extraction import extract
 from cka_probe.comparison.fingerprint import Fingerprint, Settings, check_same_images, is_fingerprint
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
-from cka_probe.errors import DataError, FingerprintError, LayerError
+from cka_probe.errors import DataError, FingerprintError, LayerError, prefixed_errors
 from cka_probe.images.stream import stream_images
 from cka_probe.models.backbone import Backbone, as_size
 from cka_probe.models.checkpoint import versions
@@ -211,6 +211,54 @@ def fingerprint(
     return _extract((model,), images, (layers,), arch, progress, device, skip_bad, options)[0]
 
 
+def fingerprint_each(
+    models: Sequence[Model],
+    images: Any = None,
+    *,
+    layers: LayerSpec = None,
+    arch: str | None = None,
+    progress: Progress | None = None,
+    num: int | Unset | None = UNSET,
+    batch: int | Unset | None = UNSET,
+    seed: int | Unset = UNSET,
+    features: str | Unset = UNSET,
+    precision: str | Unset = UNSET,
+    preprocess: str | Unset = UNSET,
+    device: str = "auto",
+    skip_bad: bool = False,
+) -> list[Fingerprint]:
+    """Return the fingerprints of any number of models over the same images; arguments as in `compare`.
+
+    Each model runs once. One is loaded after another, and only one is in memory. Models are run batch by batch next
+    to each other if they are in memory anyway, if the images can be read only once (a loader), or if all are to have
+    the preprocessing of the first.
+
+    >>> nets = [nn.Sequential(nn.Linear(6, width), nn.ReLU()) for width in (3, 4, 5)]
+    >>> [print_.shapes[0] for print_ in fingerprint_each(nets, torch.randn(8, 6), layers=["0"])]
+    [(3,), (4,), (5,)]
+    """
+    options = _Options(num, batch, seed, features, precision, preprocess)
+    rereadable = isinstance(images, str | Path) or (hasattr(images, "__getitem__") and hasattr(images, "__len__"))
+    stored = {_key(model): side for model in models if (side := _stored(model)) is not None}
+    waiting = {_key(model): model for model in models if _key(model) not in stored}
+    references = sum(isinstance(model, str | Path) for model in waiting.values())
+    if references < 2 or not rereadable or preprocess == "shared":
+        sides = [stored.get(_key(model), model) for model in models]
+        return _extract(sides, images, [layers] * len(models), arch, progress, device, skip_bad, options)
+    settings = options.settings(list(stored.values()))
+    options = _Options(**{name: getattr(settings, name) for name in vars(options)})
+    prints = {key: side.subset(_layers(side, layers)) for key, side in stored.items()}
+    for number, (key, model) in enumerate(waiting.items()):
+        part = _part_of(progress, number, len(waiting))
+        (prints[key],) = _extract([model], images, [layers], arch, part, device, skip_bad, options)
+        if prints[key].images != prints[next(iter(waiting))].images:
+            raise DataError(
+                f"expected the same images at every reading, found others for {model}; turn random augmentation off, "
+                "or give a DataLoader, which is read once"
+            )
+    return [prints[_key(model)] for model in models]
+
+
 def compare_fingerprints(
     x: Fingerprint,
     y: Fingerprint,
@@ -279,10 +327,11 @@ def _extract(
     options: _Options,
 ) -> list[Fingerprint]:
     """Return the fingerprint of each model, restricted to its layers; each backbone runs over the images once."""
-    sides: list[Backbone | Fingerprint] = []
-    for index, model in enumerate(models):
-        same = index and (model is models[0] or (isinstance(model, str | Path) and str(model) == str(models[0])))
-        sides.append(sides[0] if same else _side(model, arch))
+    opened: dict[Any, Backbone | Fingerprint] = {}
+    for model in models:
+        if _key(model) not in opened:
+            opened[_key(model)] = _side(model, arch)
+    sides = [opened[_key(model)] for model in models]
     maps = [_layers(side, specs[0] if spec is None else spec) for side, spec in zip(sides, specs, strict=True)]
     settings = replace(options.settings(sides), device=device, skip_bad=skip_bad)
     runs: dict[int, tuple[Backbone, LayerMap]] = {}
@@ -310,21 +359,42 @@ def _extract(
     return [side.subset(layers) for side, layers in zip(prints, maps, strict=True)]
 
 
-def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
-    """Return a model or its reference as a backbone or fingerprint."""
+def _key(model: Model) -> str | int:
+    """Return what is equal for a model that is given twice."""
+    return str(model) if isinstance(model, str | Path) else id(model)
+
+
+def _stored(model: Model) -> Fingerprint | None:
+    """Return a fingerprint or that of a file, None for a model."""
     if isinstance(model, Fingerprint):
         return model
+    return Fingerprint.load(model) if isinstance(model, str | Path) and is_fingerprint(model) else None
+
+
+def _part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Return the progress of one of several models that run one after another over the same images."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(done + number * (total or 0), None if total is None else total * count)
+
+
+def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
+    """Return a model or its reference as a backbone or fingerprint."""
+    if (side := _stored(model)) is not None:
+        return side
     if isinstance(model, nn.Module):
         return wrap(model)
     if not isinstance(model, str | Path):
         raise DataError(f"expected a module, a fingerprint or a reference, found {type(model).__name__}")
-    return Fingerprint.load(model) if is_fingerprint(model) else load(model, arch=arch)
+    with prefixed_errors(str(model)):
+        return load(model, arch=arch)
 
 
 def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
     """Return the layers of one side that a spec selects."""
     if isinstance(side, Backbone):
-        return select_layers(side.model, spec, side.layers)
+        with prefixed_errors(side.origin.reference):
+            return select_layers(side.model, spec, side.layers)
     if spec is None:
         return side.layers
     if isinstance(spec, LayerMap):
@@ -336,7 +406,10 @@ def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
         matches = matches or [layer for index, layer in enumerate(side.layers) if pattern == str(index)]
         if not matches:
             hint = suggestion(pattern, list(side.layers.modules))
-            raise LayerError(f"no layer {pattern!r} in the fingerprint; {hint}it has {', '.join(side.layers.modules)}")
+            raise LayerError(
+                f"no layer {pattern!r} in the fingerprint of {side.side.reference}; {hint}it has "
+                f"{', '.join(side.layers.modules)}"
+            )
         selected += matches
     return LayerMap(tuple(dict.fromkeys(selected)))
 

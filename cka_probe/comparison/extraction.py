@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cka_probe import registry
 from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.results import Side
-from cka_probe.errors import DataError
+from cka_probe.errors import DataError, prefixed_errors
 from cka_probe.images.stream import FEWEST, ImageStream, image_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import full_float32, out_of_memory_hint
@@ -150,7 +150,7 @@ def extract(
             size = run.preprocessing.size
             if size not in fitted:
                 fitted[size] = _stack([run.preprocessing.fit(image) for image in batch])
-            with out_of_memory_hint(len(batch), FEWEST):
+            with prefixed_errors(run.backbone.origin.reference), out_of_memory_hint(len(batch), FEWEST):
                 run.add(fitted[size])
         hashes += [image_hash(image) for image in batch]
         report(len(hashes), images.total)

@@ -5,6 +5,7 @@ null of CKA. `measures` has the other similarities, and `cells` computes values,
 """
 
 from cka_probe.similarity.cells import cka_cells as cka_cells
+from cka_probe.similarity.cells import mean_interval as mean_interval
 from cka_probe.similarity.cells import measured_cells as measured_cells
 from cka_probe.similarity.cka import ESTIMATORS as ESTIMATORS
 from cka_probe.similarity.cka import Terms as Terms

@@ -29,7 +29,13 @@ from torch import Tensor
 
 from cka_probe.similarity.cka import Estimator, Terms, centre_batches, cka, hsic_terms
 from cka_probe.similarity.gram import double_centre
-from cka_probe.similarity.intervals import jackknife_interval, permutation_null, permute_images, quantile_and_p_values
+from cka_probe.similarity.intervals import (
+    jackknife_interval,
+    mean_error,
+    permutation_null,
+    permute_images,
+    quantile_and_p_values,
+)
 from cka_probe.similarity.measures import Measure
 
 FEWEST_GROUPS, GROUPS = 16, 128
@@ -99,6 +105,38 @@ def measured_cells(
     permuted = _permuted_means(x, y, measure, permutations, generator, per_image)
     null, p_values = quantile_and_p_values(permuted, values, ROUNDING)
     return Cells(values, low, high, null, p_values, Terms(per_batch, ones_x, ones_y, weights))
+
+
+def mean_interval(
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+    shares: Tensor,
+    measure: Measure,
+    estimator: Estimator,
+    per_image: int = 1,
+) -> float:
+    """Return half the width of the 95 % interval of a weighted mean of cells, which have noise in common.
+
+    Args:
+        x: Per batch, (rows, n, n) float64 centred Grams as in a fingerprint.
+        y: Per batch, (columns, n, n) float64, of the same images.
+        shares: (rows, columns) float64, the weight of each cell; cells of weight 0 may be undefined.
+        measure: Of the cells. The mean of one that is a mean over batches is jackknifed as a cell is.
+        estimator: Estimator of HSIC.
+        per_image: Examples per image.
+    """
+    rows, columns = (shares.any(dim=1), shares.any(dim=0))
+    x, y, shares = [stack[rows] for stack in x], [stack[columns] for stack in y], shares[rows][:, columns]
+    if measure.sums:
+        error, freedom = mean_error(x, y, shares, estimator, per_image)
+    else:
+
+        def mean(batch_x: Tensor, batch_y: Tensor) -> Tensor:
+            values = measure.function(batch_x, batch_y)
+            return (shares * values)[shares != 0].sum().reshape(1, 1)
+
+        error, freedom = jackknife_error(list(zip(x, y, strict=True)), mean, per_image)
+    return float(stdtrit(freedom, 0.975)) * float(error)
 
 
 def jackknife_error(

@@ -96,6 +96,38 @@ def paired_error(
     return _standard_error(variance, floor, images, sides[0][0], estimator), images - 1
 
 
+def mean_error(
+    x: Sequence[Tensor], y: Sequence[Tensor], shares: Tensor, estimator: Estimator, per_image: int = 1
+) -> tuple[Tensor, int]:
+    """Return the standard error of a weighted mean of cells, with the noise that they share, and N - 1.
+
+    Args:
+        x: Per batch, (rows, n, n) float64 centred Grams as in a fingerprint.
+        y: Per batch, (columns, n, n) float64, of the same images.
+        shares: (rows, columns) float64, the weight of each cell; a layer with a weight is defined.
+        estimator: Estimator of HSIC.
+        per_image: Examples per image.
+
+    Returns:
+        () float64, infinite where HSIC is a single term; and N - 1.
+    """
+    x, y = centre_batches(x, estimator), centre_batches(y, estimator)
+    scales = _scales(hsic_terms(x, y, estimator, per_image))
+    xy, xx, yy = (shares * scale for scale in scales)
+    variance, floor, images = torch.zeros(()), torch.zeros(()), 0
+    for batch_x, batch_y in zip(x, y, strict=True):
+        n = batch_x.shape[-1]
+        weight = n / per_image / estimator.divisor(n)
+        entries = (torch.tensordot(xy, batch_y, dims=1) * batch_x).sum(dim=0)
+        entries -= torch.tensordot(xx.sum(dim=1), batch_x.square(), dims=1)
+        entries -= torch.tensordot(yy.sum(dim=0), batch_y.square(), dims=1)
+        influence, pairs = (weight**2 * noise[0] for noise in _noise_of(entries[None], per_image))
+        variance = variance + influence - 2 * pairs
+        floor = floor + influence / 2
+        images += n // per_image
+    return _standard_error(variance, floor, images, x, estimator), images - 1
+
+
 def _scales(terms: Terms) -> Scales:
     """Return the factors in `e`, before the weights of batches."""
     value, (_, xx, yy) = cka(terms), terms.sums()
@@ -154,10 +186,14 @@ def _row_noise(batches: tuple[Tensor, ...], scales: list[Scales], row: int, per_
         - yy[row, :, None, None] * y.square()
         for (x, y), (xy, xx, yy) in zip((batches[:2], batches[2:]), scales, strict=True)
     )
-    entries = first - second  # (columns, n, n)
-    columns, n, _ = entries.shape
+    return _noise_of(first - second, per_image)
+
+
+def _noise_of(entries: Tensor, per_image: int) -> tuple[Tensor, Tensor]:
+    """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2`, (cells,) each, of `e`, (cells, n, n)."""
+    cells, n, _ = entries.shape
     count = n // per_image
-    blocks = entries.reshape(columns, count, per_image, count, per_image).sum(dim=(2, 4))
+    blocks = entries.reshape(cells, count, per_image, count, per_image).sum(dim=(2, 4))
     diagonal = blocks.diagonal(dim1=1, dim2=2)
     influence = (2 * blocks.sum(dim=2) - diagonal).square().sum(dim=1)
     if per_image > 1:  # pairs of tokens are not independent

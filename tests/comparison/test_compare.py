@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import cka_probe
 from cka_probe import Backbone, Fingerprint, SimilarityMatrix, compare, compare_fingerprints, fingerprint
+from cka_probe.comparison.compare import fingerprint_each
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import (
     CkaProbeError,
@@ -369,7 +370,7 @@ def test_a_fingerprint_brings_its_settings_and_refuses_others():
     made = fingerprint(small(0), random_images(32), layers=["0"], batch=8)
     with pytest.raises(FingerprintError, match=r"made with batch 8, this comparison asks for 16"):
         compare(made, small(1), random_images(32), layers_y=["0"], batch=16)
-    with pytest.raises(LayerError, match=r"no layer '4' in the fingerprint; it has 0"):
+    with pytest.raises(LayerError, match=r"no layer '4' in the fingerprint of Sequential; it has 0"):
         compare(made, made, layers="4")
 
 
@@ -460,3 +461,40 @@ def test_a_function_of_the_users_own_makes_a_model():
     backbone = cka_probe.load("timm.models.resnet:resnet18")
     assert backbone.layers[0].name == "maxpool"
     assert backbone.preprocessing.size == (224, 224)
+
+
+def test_several_models_one_after_another_have_the_fingerprints_of_a_comparison():
+    references, images = ["random:resnet18", "random:resnet18:1", "random:resnet18:2"], torch.rand(8, 3, 32, 32)
+    steps = []
+    options = {"layers": "layer1.0,layer4.1", "batch": 4}
+    prints = fingerprint_each(references, images, progress=lambda *step: steps.append(step), **options)
+    assert steps[0] == (0, 24)
+    assert steps[-1] == (24, 24)
+    pair = cka_probe.fingerprints(references[0], references[2], images, **options)
+    for side, alone in zip((prints[0], prints[2]), pair, strict=True):
+        assert side.side == alone.side
+        assert all(torch.equal(one, other) for one, other in zip(side.grams, alone.grams, strict=True))
+
+
+def test_several_models_may_be_fingerprints_and_what_is_wrong_names_the_model(tmp_path):
+    images, options = torch.rand(8, 3, 32, 32), {"layers": "layer1.0", "batch": 4}
+    path = fingerprint("random:resnet18", images, **options).save(tmp_path / "stored.fingerprint")
+    references = [path, "random:resnet18:1", "random:resnet18:2"]
+    prints = fingerprint_each(references, images, layers="layer1.0")  # in batches of 4, as the fingerprint
+    assert [side.settings.batch for side in prints] == [4, 4, 4]
+    with pytest.raises(LayerError, match=r"random:resnet18:1: no layer 'fc9'"):
+        fingerprint_each(references[1:], images, layers="fc9")
+    with pytest.raises(LayerError, match=r"no layer 'layer4.1' in the fingerprint of random:resnet18:0"):
+        fingerprint_each(references, images, layers="layer4.1")
+
+
+def test_images_that_change_from_reading_to_reading_are_refused():
+    class Augmented(Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return torch.rand(3, 32, 32)
+
+    with pytest.raises(DataError, match="same images at every reading, found others for random:resnet18:1"):
+        fingerprint_each(["random:resnet18", "random:resnet18:1"], Augmented(), layers="layer1.0")
