@@ -1,4 +1,6 @@
 from .attribution.grad_cam import grad_cam as grad_cam
+from .comparison.atlas import Atlas as Atlas
+from .comparison.atlas import compare_many as compare_many
 from .comparison.compare import compare as compare
 from .comparison.compare import compare_fingerprints as compare_fingerprints
 from .comparison.compare import fingerprint as fingerprint

@@ -22,7 +22,7 @@ enters no mean and no pair.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,30 +73,6 @@ def describe_column(column: str) -> str:
     ('average precision, before ReLU', "correlation, the image's edges")
     """
     return ", ".join(NAMES.get(part, part) for part in column.split("_"))
-
-
-def distinct_names(references: Sequence[str]) -> list[str]:
-    """Return a short name for each reference: the stem of a file, or the parts in which several paths differ.
-
-    Args:
-        references: Paths, or anything else that `load` takes; each once.
-
-    >>> distinct_names(["runs/mesa/mp.safetensors"]), distinct_names(["a/mp.safetensors", "a/sp.safetensors"])
-    (['mp'], ['mp', 'sp'])
-    >>> distinct_names(["t/none/3/segment.safetensors", "t/video/3/segment.safetensors"])
-    ['none', 'video']
-    """
-    split = [PureWindowsPath(reference.removesuffix(".safetensors")).parts for reference in references]  # / and \\
-    if len(set(split)) < len(split):
-        return list(references)
-    while len(split) > 1 and all(len(parts) > 1 for parts in split) and len({parts[-1] for parts in split}) == 1:
-        split = [parts[:-1] for parts in split]
-    last = [parts[-1] if parts else reference for parts, reference in zip(split, references, strict=True)]
-    if len(set(last)) == len(last):
-        return last
-    while all(len(parts) > 1 for parts in split) and len({parts[0] for parts in split}) == 1:
-        split = [parts[1:] for parts in split]
-    return ["/".join(parts) for parts in split]
 
 
 def verdicts(differences: pd.DataFrame) -> list[str]:

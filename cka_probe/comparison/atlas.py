@@ -14,9 +14,8 @@ come from the same images, so their noise is added before it is squared (`mean_i
 of best matches.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -32,6 +31,7 @@ from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix, distinct_names
 from cka_probe.documents import Document, plain, read_document
 from cka_probe.errors import DataError, prefixed_errors
+from cka_probe.files import atomic_write
 from cka_probe.models.selection import LayerSpec
 from cka_probe.progress import Progress
 from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, mean_interval
@@ -39,7 +39,11 @@ from cka_probe.similarity.features import PER_IMAGE
 
 FORMAT = "ckaprobe-atlas/1"
 FILE, PAIRS = "atlas.json", "pairs"
-MADE_BY = ("several compared models", "an atlas.json of `ckaprobe compare` of three or more models", "compare them again")
+MADE_BY = (
+    "several compared models",
+    "an atlas.json of `ckaprobe compare` of three or more models",
+    "compare them again",
+)
 DIAGONAL, BEST_MATCH = "diagonal", "best match"
 RULES = {
     DIAGONAL: "mean over the layers of their similarity with the layer of the same name",
@@ -138,7 +142,9 @@ class Atlas(Document):
         """Return the models and the matrix, as text for a terminal."""
         width = max(map(len, self.names))
         described = [f"{side.reference} ({side.architecture})" for side in self.models]
-        lines = [f"{i}  {name:{width}}  {what}" for i, (name, what) in enumerate(zip(self.names, described, strict=True))]
+        lines = [
+            f"{i}  {name:{width}}  {what}" for i, (name, what) in enumerate(zip(self.names, described, strict=True))
+        ]
         settings = self.first.settings
         measure = f"{settings['estimator']} CKA" if settings["measure"] == "cka" else str(settings["title"])
         lines += [
@@ -166,7 +172,9 @@ class Atlas(Document):
         folder = Path(folder)
         paths = [self.save(folder / FILE), self.save(folder / "pairs.csv")]
         if len(self.curves):
-            paths.append(_Curves(self.curves).save(folder / "curves.csv"))
+            paths.append(folder / "curves.csv")
+            with atomic_write(paths[-1]) as temporary:
+                self.curves.to_csv(temporary, index=False, lineterminator="\n")
         for pair, result in self.results.items():
             paths += [result.save(pair_folder(folder, pair) / f"result.{suffix}") for suffix in ("json", "csv")]
         return paths
@@ -193,17 +201,6 @@ class Atlas(Document):
         matrices = {name: np.array(document[name], dtype=np.float64) for name in ("values", "low", "high")}
         layers = tuple(map(tuple, document["layers"]))
         return cls(tuple(document["names"]), models, document["rule"], layers, **matrices, results=results)
-
-
-@dataclass(frozen=True)
-class _Curves(Document):
-    """The table of layers over checkpoints, to be saved."""
-
-    noun: ClassVar[str] = "curves"
-    table: pd.DataFrame
-
-    def to_frame(self) -> pd.DataFrame:
-        return self.table
 
 
 def pair_folder(folder: Path, pair: tuple[int, int]) -> Path:
@@ -255,8 +252,8 @@ def compare_many(
     Raises:
         CkaProbeError: One line: which model, what was expected, what was found, what to do.
 
-    >>> nets = {str(width): torch.nn.Linear(6, width) for width in (3, 4, 5)}
-    >>> atlas = compare_many(nets, torch.randn(16, 6), layers="", permutations=0)
+    >>> nets = {str(width): torch.nn.Sequential(torch.nn.Linear(6, width)) for width in (3, 4, 5)}
+    >>> atlas = compare_many(nets, torch.randn(16, 6), layers="0", permutations=0)
     >>> atlas.names, atlas.values.shape, len(atlas.results)
     (('3', '4', '5'), (3, 3), 3)
     """
@@ -306,7 +303,7 @@ def atlas_of(
     """
     if len(fingerprints) < 2:
         raise DataError(f"expected at least two models to compare, found {len(fingerprints)}; give more")
-    names = distinct_names([side.side.reference for side in fingerprints]) if names is None else list(names)
+    names = _numbered(distinct_names([side.side.reference for side in fingerprints])) if names is None else list(names)
     if len(set(names)) < len(fingerprints) or len(names) != len(fingerprints):
         raise DataError(f"expected a different name for each of {len(fingerprints)} models, found {', '.join(names)}")
     pairs = list(combinations(range(len(fingerprints)), 2))
@@ -321,6 +318,15 @@ def atlas_of(
     if progress:
         progress(len(pairs), len(pairs))
     return _summarised(fingerprints, names, results, choose_measure(measure, estimator), estimator)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return names with a number each where some are the same.
+
+    >>> _numbered(["ResNet", "ViT", "ResNet"])
+    ['ResNet (0)', 'ViT (1)', 'ResNet (2)']
+    """
+    return list(names) if len(set(names)) == len(names) else [f"{name} ({i})" for i, name in enumerate(names)]
 
 
 def _summarised(

@@ -7,7 +7,7 @@ which also records the reason.
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -30,6 +30,10 @@ DIFFERENCE_MATRICES = ("values", "low", "high", "p_values")
 PAIRED = "paired over images"
 BOUND = "bound from two results"
 INDEPENDENT = "independent images"
+
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".fingerprint")
+"""Suffixes of files of weights that the short name of a model does without."""
 
 
 @dataclass(frozen=True)
@@ -303,3 +307,28 @@ def _read(
     document = read_document(path, format_name, keys, made_by)
     document |= {name: np.array(document[name], dtype=np.float64) for name in matrices}
     return document | {name: tuple(map(Axis.from_json, document[name])) for name in ("rows", "columns")}
+
+
+def distinct_names(references: Sequence[str]) -> list[str]:
+    """Return a short name for each reference: the stem of a file, or the parts in which several paths differ.
+
+    Args:
+        references: Paths, or anything else that `load` takes; each once.
+
+    >>> distinct_names(["runs/mesa/mp.safetensors"]), distinct_names(["a/mp.safetensors", "a/sp.safetensors"])
+    (['mp'], ['mp', 'sp'])
+    >>> distinct_names(["t/none/3/segment.safetensors", "t/video/3/segment.safetensors"])
+    ['none', 'video']
+    """
+    paths = [PureWindowsPath(reference) for reference in references]  # / and \\
+    split = [(path.with_suffix("") if path.suffix in WEIGHT_SUFFIXES else path).parts for path in paths]
+    if len(set(split)) < len(split):
+        return list(references)
+    while len(split) > 1 and all(len(parts) > 1 for parts in split) and len({parts[-1] for parts in split}) == 1:
+        split = [parts[:-1] for parts in split]
+    last = [parts[-1] if parts else reference for parts, reference in zip(split, references, strict=True)]
+    if len(set(last)) == len(last):
+        return last
+    while all(len(parts) > 1 for parts in split) and len({parts[0] for parts in split}) == 1:
+        split = [parts[1:] for parts in split]
+    return ["/".join(parts) for parts in split]

@@ -103,17 +103,18 @@ class Map:
         """Whether rows and columns are the same layers, so that columns need an index only."""
         return list(self.rows) == list(self.columns)
 
-    def draw(self, ax: Axes, *, names: bool = True) -> QuadMesh:
+    def draw(self, ax: Axes, *, names: bool = True, blank: np.ndarray | None = None) -> QuadMesh:
         """Draw the cells, the names of layers and stages, and the colour bar.
 
         Args:
             ax: Axes to draw on.
             names: Whether to name the rows, which a map on the left may have done.
+            blank: As in `draw_cells`.
 
         Returns:
             The cells, for `mark`.
         """
-        mesh = self.draw_cells(ax)
+        mesh = self.draw_cells(ax, blank=blank)
         self._name_layers(ax, names=names)
         self._mark_stages(ax)
         self.add_colour_bar(ax, mesh)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cka_probe.attribution.attributions import Attributions, distinct_names
-from cka_probe.comparison.results import Axis, SimilarityMatrix
+from cka_probe.attribution.attributions import Attributions
+from cka_probe.comparison.results import Axis, SimilarityMatrix, distinct_names
 from cka_probe.errors import CkaProbeError
 from cka_probe.models.architectures import ARCHITECTURES
 
