@@ -13,15 +13,16 @@ def draw(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="A result.json of `ckaprobe compare`, or its folder; several, which are drawn side by side; or runs "
-            "of `ckaprobe train` (their folders, or a log.csv), whose learning curves are drawn."
+            help="A result.json or atlas.json of `ckaprobe compare`, or its folder; several results, which are drawn "
+            "side by side; or runs of `ckaprobe train` (their folders, or a log.csv), whose learning curves are drawn."
         ),
     ],
     figure: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of one result: heatmap, profile or uncertainty; repeat for several. By default all. Of two results, "
-            "or folders of `ckaprobe compare`: difference, of the first less the second."
+            help="Of one result: heatmap, profile or uncertainty; of several models: models or curves; repeat for "
+            "several. By default all. Of two results, or folders of `ckaprobe compare`: difference, of the first less "
+            "the second."
         ),
     ] = None,
     emphasis: Annotated[

@@ -38,7 +38,8 @@ from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, mean_inter
 from cka_probe.similarity.features import PER_IMAGE
 
 FORMAT = "ckaprobe-atlas/1"
-FILE, PAIRS = "atlas.json", "pairs"
+FILE, PAIRS, FINGERPRINTS = "atlas.json", "pairs", "fingerprints"
+"""Names in the folder of an atlas."""
 MADE_BY = (
     "several compared models",
     "an atlas.json of `ckaprobe compare` of three or more models",
@@ -224,6 +225,8 @@ def compare_many(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    size: int | str | Sequence[int] | Unset | None = UNSET,
+    normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
 ) -> Atlas:
@@ -246,6 +249,8 @@ def compare_many(
         features: `flatten`, `gap` or `tokens`.
         precision: `float32` or `bfloat16`.
         preprocess: `own` or `shared` (all have that of the first).
+        size: Input size of all models in pixels, in place of their own.
+        normalised: The images are normalised floats of the models' input size.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         skip_bad: Skip unreadable images.
 
@@ -271,6 +276,8 @@ def compare_many(
         features=features,
         precision=precision,
         preprocess=preprocess,
+        size=size,
+        normalised=normalised,
         device=device,
         skip_bad=skip_bad,
     )

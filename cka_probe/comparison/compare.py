@@ -73,6 +73,7 @@ class _Options:
         return settings
 
 
+NO_IMAGES = "a model was given and no images: expected a folder (--data), dataset or batches"
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
 CONSTANT_BATCH = "it is the same for every image of a batch, and this measure is a mean over batches"
 
@@ -224,6 +225,8 @@ def fingerprint_each(
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
     preprocess: str | Unset = UNSET,
+    size: int | str | Sequence[int] | Unset | None = UNSET,
+    normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
 ) -> list[Fingerprint]:
@@ -237,10 +240,12 @@ def fingerprint_each(
     >>> [print_.shapes[0] for print_ in fingerprint_each(nets, torch.randn(8, 6), layers=["0"])]
     [(3,), (4,), (5,)]
     """
-    options = _Options(num, batch, seed, features, precision, preprocess)
+    options = _Options(num, batch, seed, features, precision, preprocess, size, normalised)
     rereadable = isinstance(images, str | Path) or (hasattr(images, "__getitem__") and hasattr(images, "__len__"))
     stored = {_key(model): side for model in models if (side := _stored(model)) is not None}
     waiting = {_key(model): model for model in models if _key(model) not in stored}
+    if waiting and images is None:
+        raise DataError(NO_IMAGES)
     references = sum(isinstance(model, str | Path) for model in waiting.values())
     if references < 2 or not rereadable or preprocess == "shared":
         sides = [stored.get(_key(model), model) for model in models]
@@ -248,6 +253,8 @@ def fingerprint_each(
     settings = options.settings(list(stored.values()))
     options = _Options(**{name: getattr(settings, name) for name in vars(options)})
     prints = {key: side.subset(_layers(side, layers)) for key, side in stored.items()}
+    for model in waiting.values():  # what is wrong with one of them is reported before the first of them runs
+        _layers(_side(model, arch), layers)
     for number, (key, model) in enumerate(waiting.items()):
         part = _part_of(progress, number, len(waiting))
         (prints[key],) = _extract([model], images, [layers], arch, part, device, skip_bad, options)
@@ -339,7 +346,7 @@ def _extract(
         if isinstance(side, Backbone):
             runs[id(side)] = (side, runs[id(side)][1].union(layers) if id(side) in runs else layers)
     if runs and images is None:
-        raise DataError("a model was given and no images: expected a folder (--data), dataset or batches")
+        raise DataError(NO_IMAGES)
     extracted: dict[int, Fingerprint] = {}
     if runs:
         target = pick_device(device)

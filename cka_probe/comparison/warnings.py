@@ -17,7 +17,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.comparison.atlas import BEST_MATCH, Atlas
+from cka_probe.comparison.results import Axis, SimilarityMatrix
 
 WIDE = 0.05
 """Median half-width of the intervals above which more images are advised."""
@@ -31,10 +32,39 @@ NAMED = 3
 
 def warnings_for(result: SimilarityMatrix) -> tuple[str, ...]:
     """Return the warnings about a comparison by any measure, most important first, each of one or two sentences."""
-    checks = (
-        _undefined, _bias, _chance, _width, _measure, _tokens, _different_inputs, _same_weights, _faint, _skipped
-    )  # fmt: skip
-    return tuple(warning for check in checks for warning in check(result))
+    return tuple(warning for check in (_undefined, *CHECKS) for warning in check(result))
+
+
+def atlas_warnings(atlas: Atlas) -> tuple[str, ...]:
+    """Return the warnings about several models: layers without a similarity, then those about pairs.
+
+    A warning that several pairs have in common, but for its numbers, is given for the first of them.
+    """
+    warnings = []
+    for index, name in enumerate(atlas.names):
+        warnings += [f"{name}: {text}" for text in _undefined_layers(atlas.axes(index))]
+    if atlas.rule == BEST_MATCH:
+        warnings.append(
+            "The models have different layers, so each layer is paired with the most similar one of the other model. "
+            "The largest of several estimates is slightly too high, and the intervals do not cover the choice."
+        )
+    elif len(atlas.layers[0]) < len(atlas.first.rows):
+        warnings.append(
+            f"The mean of each pair is over the {len(atlas.layers[0])} of {len(atlas.first.rows)} layers that are "
+            "defined in all models."
+        )
+    for check in CHECKS:
+        texts = {pair: text for pair, result in atlas.results.items() for text in check(result)}
+        if not texts:
+            continue
+        (i, j), text = next(iter(texts.items()))
+        if len(set(texts.values())) == 1 and len(texts) == len(atlas.results):
+            warnings.append(text)
+            continue
+        others = len(texts) - 1
+        more = f" The same applies to {others} other pair{'s' * (others > 1)}." if others else ""
+        warnings.append(f"{atlas.names[i]} (x) and {atlas.names[j]} (y): {text}{more}")
+    return tuple(warnings)
 
 
 def unrelated_biased(features_x: int, features_y: int, batches: npt.ArrayLike) -> float:
@@ -55,12 +85,17 @@ def unrelated_biased(features_x: int, features_y: int, batches: npt.ArrayLike) -
 
 
 def _undefined(result: SimilarityMatrix) -> Iterator[str]:
-    """Warn of layers without a similarity, by reason."""
+    """Warn of layers without a similarity, by side and reason."""
     for side, axes in (("x", result.rows), ("y", result.columns)):
-        for reason in dict.fromkeys(axis.undefined for axis in axes if axis.undefined):
-            names = [axis.name for axis in axes if axis.undefined == reason]
-            have = f"{'layer' if len(axes) == 1 else 'layers'} {'has' if len(names) == 1 else 'have'}"
-            yield f"{len(names)} of {len(axes)} {have} no similarity in {side} ({_listed(names)}). Why: {reason}."
+        yield from _undefined_layers(axes, f" in {side}")
+
+
+def _undefined_layers(axes: Sequence[Axis], where: str = "") -> Iterator[str]:
+    """Warn of layers without a similarity, by reason."""
+    for reason in dict.fromkeys(axis.undefined for axis in axes if axis.undefined):
+        names = [axis.name for axis in axes if axis.undefined == reason]
+        have = f"{'layer' if len(axes) == 1 else 'layers'} {'has' if len(names) == 1 else 'have'}"
+        yield f"{len(names)} of {len(axes)} {have} no similarity{where} ({_listed(names)}). Why: {reason}."
 
 
 def _bias(result: SimilarityMatrix) -> Iterator[str]:
@@ -195,3 +230,7 @@ def _listed(names: list[str]) -> str:
 
 def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
+
+
+CHECKS = (_bias, _chance, _width, _measure, _tokens, _different_inputs, _same_weights, _faint, _skipped)
+"""Checks of a pair of models besides that for undefined layers, most important first."""

@@ -7,10 +7,12 @@ each value has its 95 % interval.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib import figure as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -50,15 +52,14 @@ class ModelMap:
     @property
     def _map(self) -> Map:
         atlas = self.atlas
-        words = f"{labels.measure_name(atlas.first)}, {RULES[atlas.rule]}"
         ends = bounds(atlas.first.settings, atlas.values)
-        return Map(atlas.values, atlas.names, atlas.names, style.COLOURS, ends, words)
+        return Map(atlas.values, atlas.names, atlas.names, style.COLOURS, ends, labels.measure_name(atlas.first))
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
         ax, cells, itself = figure.add_subplot(), self._map, np.eye(len(self.atlas.names), dtype=bool)
         cells.draw(ax, blank=itself)
-        cells.title(ax, labels.images_line(self.atlas.first))
+        cells.title(ax, f"{RULES[self.atlas.rule]}, {labels.images_line(self.atlas.first)}")
         if not np.isfinite(self.atlas.values[~itself]).all():
             cells.legend(ax)
 
@@ -91,7 +92,8 @@ class CheckpointCurves:
         """Draw on an empty figure."""
         axes = panels(figure, 2, most=2, narrowest=3.0, gap=0.15)
         numbers = self.atlas.curves[[f"{to}_{part}" for to in ("first", "previous") for part in ("low", "high")]]
-        low, high = np.nanmin(numbers, initial=1.0), np.nanmax(numbers, initial=0.0)
+        finite = numbers.to_numpy()[np.isfinite(numbers.to_numpy())]
+        low, high = finite.min(initial=1.0), finite.max(initial=0.0)
         ends = max(-1.0, np.floor(low * 10 - 0.2) / 10), min(1.02, np.ceil(high * 10 + 0.2) / 10)
         for ax, (to, title) in zip(axes, self._titles.items(), strict=True):
             self._draw_panel(ax, to)
@@ -120,7 +122,7 @@ class CheckpointCurves:
         ax.set_xticks(list(shown), [names[index] for index in shown], rotation=90 if count > 4 else 0)
         ax.set_xlim(0.7, count - 0.7)
 
-    def _line(self, layer: int) -> dict[str, object]:
+    def _line(self, layer: int) -> dict[str, Any]:
         """Return the colour of a layer by its depth, and how its line is drawn."""
         count = len(self.atlas.first.rows)
         marker = style.MARKERS[layer % len(style.MARKERS)]
@@ -132,7 +134,7 @@ class CheckpointCurves:
         count = len(self.atlas.first.rows)
         return ASIDE * (layer / (count - 1) - 0.5) if count > 1 else 0.0
 
-    def _legend(self) -> list[Line2D]:
+    def _legend(self) -> list[Artist]:
         """Return the layers in order, every one of few, and some of many."""
         names = labels.numbered(labels.short_names([axis.name for axis in self.atlas.first.rows], 14.0))
         step = max(1, -(-len(names) // MOST_NUMBERS))

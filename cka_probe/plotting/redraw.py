@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cka_probe import registry
+from cka_probe.comparison.atlas import FILE as ATLAS
+from cka_probe.comparison.atlas import Atlas
 from cka_probe.comparison.results import DIFFERENCE_FORMAT, DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError, OutputError
 from cka_probe.plotting import FIGURES, Figure, check_format, figures_of, save
+from cka_probe.plotting.atlas import ATLAS_FIGURES, atlas_figures
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.difference import Difference
 from cka_probe.plotting.layer_grid import LayerGrid
@@ -29,15 +32,16 @@ def redraw(
 ) -> list[Path]:
     """Draw files and return the paths written.
 
-    One result gives its figures (`FIGURES`); several, or one with something to emphasise, a `LayerGrid`; a saved
+    One result gives its figures (`FIGURES`); several models that were compared with each other theirs
+    (`ATLAS_FIGURES`); several results, or one with something to emphasise, a `LayerGrid`; a saved
     difference a `Difference`; runs `curves_<stage>` for every stage that one of them has.
 
     Args:
-        files: Results (`*.json`, or their folders) or one difference (`*.json`), or runs: folders of `ckaprobe train`,
-            of one of its stages, or `log.csv` files.
+        files: Results (`*.json`, or their folders), one `atlas.json` (or its folder) or one difference (`*.json`), or
+            runs: folders of `ckaprobe train`, of one of its stages, or `log.csv` files.
         out: Folder to write to; by default that of the first file.
         suffixes: Formats.
-        figures: Of one result; by default all that apply.
+        figures: Of one result or several models; by default all that apply.
         emphasis: "row" or "diagonal": what is read of results side by side.
         titles: One for each result side by side.
         style: As for `save`.
@@ -48,7 +52,9 @@ def redraw(
         UnknownNameError: No such figure, emphasis, style or venue.
         OutputError: A suffix that is not a format, a path that cannot be written to, or a venue that is too narrow.
     """
-    paths = [path / RESULT if (path / RESULT).is_file() else path for path in map(Path, files)]
+    paths = [
+        next((path / name for name in (RESULT, ATLAS) if (path / name).is_file()), path) for path in map(Path, files)
+    ]
     folder = Path(out) if out is not None else paths[0] if paths and paths[0].is_dir() else Path(*paths[:1]).parent
     if not suffixes:
         raise OutputError("expected a format to write, found none; choose png, pdf or svg")
@@ -67,6 +73,11 @@ def _figures(
     runs = [path for path in paths if path.is_dir() or path.suffix == ".csv"]
     side_by_side = len(paths) > 1 or emphasis is not None or bool(titles)
     difference = len(paths) == 1 and _is_difference(paths[0])
+    if len(paths) == 1 and paths[0].name == ATLAS:
+        if emphasis or titles:
+            raise DataError("--emphasis and --title are for results side by side; omit them for several models")
+        atlas = Atlas.load(paths[0])
+        return {name: registry.get(ATLAS_FIGURES, name, "figure")(atlas) for name in names} or atlas_figures(atlas)
     if not paths or 0 < len(runs) < len(paths):
         raise DataError(
             f"expected results or runs, found {len(runs)} runs among {len(paths)} files; draw one kind at a time"

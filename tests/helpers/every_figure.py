@@ -13,9 +13,11 @@ from helpers.figures_of_lines import STRAINED as STRAINED_LINES
 from helpers.matrices import LONG, LONG_FILE, MANY, NINE, TEN, made
 from helpers.semantic_study import NAMES
 
+from cka_probe.comparison.atlas import BEST_MATCH, DIAGONAL, Atlas
 from cka_probe.comparison.results import PAIRED, DifferenceMatrix, SimilarityMatrix
 from cka_probe.plotting import Figure, Heatmap, Profile, Uncertainty
 from cka_probe.plotting.arm_maps import ArmMaps
+from cka_probe.plotting.atlas import CheckpointCurves, ModelMap
 from cka_probe.plotting.difference import Difference
 from cka_probe.plotting.layer_grid import LayerGrid
 
@@ -61,6 +63,25 @@ def with_gaps(figure: ArmMaps) -> ArmMaps:
     return ArmMaps(table.assign(value=table["value"].where(table["index"] != 4)), figure.arms)
 
 
+def atlas(count: int, layers: list[str] = NINE, *, undefined: tuple[int, ...] = (), name: str = "step_{:06d}") -> Atlas:
+    """Some models of the same layers, each two less similar the further they are apart."""
+    pairs = list(combinations(range(count), 2))
+    results = {(i, j): made(layers, layers, undefined=undefined, shift=0.05 * (j - i)) for i, j in pairs}
+    values = np.full((count, count), np.nan)
+    for i, j in pairs:
+        values[i, j] = values[j, i] = 0.9 - 0.05 * (j - i)
+    names = tuple(name.format(1000 * index) for index in range(count))
+    side = results[0, 1].x
+    return Atlas(names, (side,) * count, DIAGONAL, (tuple(layers),) * count, values, values, values, results)
+
+
+def unlike(of: Atlas) -> Atlas:
+    """The same by best matches, the last model with no layer that is defined."""
+    values = np.array(of.values)
+    values[-1], values[:, -1] = np.nan, np.nan
+    return replace(of, rule=BEST_MATCH, values=values)
+
+
 TITLES = ("MP", "MP+GP", "MP+GP+SP")
 GRID = [made(NINE, NINE), made(NINE, NINE, undefined=(2, 3, 8)), made(NINE, NINE, shift=0.6)]
 
@@ -71,6 +92,8 @@ FIGURES: Mapping[str, Figure] = {
     "difference": Difference(less(made(NINE, NINE))),
     "layer_grid": LayerGrid(GRID, TITLES, "row", rms=True),
     "arm_maps": maps(4),
+    "models": ModelMap(atlas(5)),
+    "curves_of_layers": CheckpointCurves(atlas(6)),
     **OF_LINES,
     **OF_IMAGES,
 }
@@ -92,6 +115,15 @@ STRAINED: Mapping[str, Mapping[str, Figure]] = {
         "rectangles": LayerGrid([made(NINE, TEN), made(TEN, NINE), GRID[0]], emphasis="row", rms=True),
         "long titles": LayerGrid(GRID[:2], ["as it is in the paper itself, and longer", "b"], "diagonal"),
         "many layers": LayerGrid([RESULTS["many layers"]] * 2, emphasis="diagonal"),
+    },
+    "models": {
+        "two": ModelMap(atlas(2)),
+        "many, by best matches": ModelMap(unlike(atlas(20, name="runs/of a very long name/step_{:06d}"))),
+    },
+    "curves_of_layers": {
+        "three": CheckpointCurves(atlas(3, undefined=(2, 8))),
+        "many of many layers": CheckpointCurves(atlas(30, MANY, name="runs/of a very long name/step_{:06d}")),
+        "nothing defined": CheckpointCurves(atlas(3, undefined=tuple(range(9)))),
     },
     "arm_maps": {
         "twelve arms": maps(12),

@@ -1,0 +1,142 @@
+"""Several models: every pair is the comparison of the two, and the matrix of models has one rule for all."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from cka_probe import compare, compare_many, fingerprint
+from cka_probe.comparison.atlas import BEST_MATCH, DIAGONAL, Atlas, atlas_of, match_shares
+from cka_probe.comparison.warnings import atlas_warnings
+from cka_probe.errors import DataError, FingerprintError
+
+
+def network(seed, depth=3):
+    torch.manual_seed(seed)
+    return nn.Sequential(*(layer for _ in range(depth) for layer in (nn.Linear(8, 8), nn.Tanh())))
+
+
+def features(n=40):
+    return torch.randn(n, 8, generator=torch.Generator().manual_seed(9))
+
+
+OPTIONS = {"batch": 20, "permutations": 10}
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return compare_many({f"step_{seed}": network(seed) for seed in range(4)}, features(), layers="1,3,5", **OPTIONS)
+
+
+def test_every_pair_is_the_comparison_of_the_two(atlas, tmp_path):
+    assert list(atlas.results) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    pair = compare(network(1), network(3), features(), layers="1,3,5", **OPTIONS)
+    atlas.result(3, 1).save(tmp_path / "of_many.json")
+    pair.save(tmp_path / "of_two.json")
+    assert (tmp_path / "of_many.json").read_bytes() == (tmp_path / "of_two.json").read_bytes()
+
+
+def test_models_of_the_same_layers_are_compared_by_the_mean_of_the_diagonal(atlas):
+    assert atlas.rule == DIAGONAL
+    assert atlas.layers == (("1", "3", "5"),) * 4
+    for (i, j), result in atlas.results.items():
+        mean = result.values.diagonal().mean()
+        assert atlas.values[i, j] == atlas.values[j, i] == pytest.approx(mean)
+        assert atlas.low[i, j] < mean < atlas.high[i, j]
+        widths = (result.high - result.low).diagonal()
+        assert atlas.high[i, j] - atlas.low[i, j] <= widths.mean() * 1.01  # noise that is not shared averages out
+    assert np.isnan(atlas.values.diagonal()).all()
+
+
+def test_models_of_different_layers_are_all_compared_by_best_matches():
+    models = {"short": network(0, 2), "long": network(1, 4), "other": network(2, 4)}
+    atlas = compare_many(models, features(), layers="*", **OPTIONS)
+    assert atlas.rule == BEST_MATCH
+    assert atlas.results[0, 1].values.shape == (4, 8)
+    for (i, j), result in atlas.results.items():
+        means = result.values.max(axis=1).mean(), result.values.max(axis=0).mean()
+        assert atlas.values[i, j] == pytest.approx(sum(means) / 2)
+    assert not len(atlas.curves)
+    assert any("slightly too high" in warning for warning in atlas_warnings(atlas))
+
+
+def test_best_matches_weigh_both_models_alike():
+    values = np.random.default_rng(0).random((3, 5))
+    shares = match_shares(values, np.array([True, True, False]), np.array([True] * 4 + [False]))
+    assert shares.sum() == pytest.approx(1)
+    assert shares[:2].sum(axis=1).min() >= 0.25 - 1e-9  # each of two rows has its best match
+    assert not shares[2].any()
+    assert not shares[:, 4].any()
+
+
+def test_a_layer_that_is_undefined_in_one_model_is_in_no_mean():
+    dead = network(1)
+    nn.init.zeros_(dead[2].weight)
+    nn.init.zeros_(dead[2].bias)
+    models = {"dead": dead, "b": network(2), "c": network(3)}
+    atlas = compare_many(models, features(), layers="1,3,5", **OPTIONS)
+    assert atlas.layers == (("1",),) * 3
+    assert atlas.values[1, 2] == pytest.approx(atlas.results[1, 2].values[0, 0])
+    warnings = atlas_warnings(atlas)
+    assert warnings[0].startswith("dead: 1 of 3 layers has no similarity (3). Why: it is exactly 0")
+    assert warnings[1].startswith("dead: 1 of 3 layers has no similarity (5). Why: it is the same for every image")
+    assert "The mean of each pair is over the 1 of 3 layers that are defined in all models." in warnings
+
+
+def test_curves_have_each_layer_against_the_first_and_the_previous_model(atlas):
+    curves = atlas.curves
+    assert len(curves) == 3 * 3
+    row = curves[(curves["model"] == "step_3") & (curves["layer"] == "5")].iloc[0]
+    assert row["first_value"] == atlas.results[0, 3].values[2, 2]
+    assert row["previous_value"] == atlas.results[2, 3].values[2, 2]
+    assert row["previous_low"] == atlas.results[2, 3].low[2, 2]
+
+
+def test_a_folder_is_read_as_it_was_written(atlas, tmp_path):
+    paths = atlas.save_folder(tmp_path / "one")
+    again = Atlas.load(tmp_path / "one")
+    again.save_folder(tmp_path / "two")
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+    assert Atlas.load(tmp_path / "one" / "atlas.json").names == atlas.names
+    table = pd.read_csv(tmp_path / "one" / "pairs.csv")
+    assert table["x"].tolist() == ["step_0", "step_0", "step_0", "step_1", "step_1", "step_2"]
+    assert table["value"].tolist() == pytest.approx([atlas.values[pair] for pair in atlas.results])
+    assert "time" not in json.loads((tmp_path / "one" / "atlas.json").read_text())
+
+
+def test_a_pair_of_other_models_is_refused(atlas, tmp_path):
+    atlas.save_folder(tmp_path)
+    shutil.copytree(tmp_path / "pairs" / "0-1", tmp_path / "pairs" / "1-2", dirs_exist_ok=True)
+    with pytest.raises(DataError, match=r"1-2/result.json is of other models"):
+        Atlas.load(tmp_path)
+    shutil.rmtree(tmp_path / "pairs" / "2-3")
+    shutil.rmtree(tmp_path / "pairs" / "1-2")
+    with pytest.raises(DataError, match=r"pairs/1-2/result.json, found nothing"):
+        Atlas.load(tmp_path)
+
+
+def test_another_measure_has_intervals_too():
+    atlas = compare_many(
+        [network(seed) for seed in range(3)], features(24), layers="1,3", measure="rsa", permutations=0
+    )
+    assert atlas.names == ("Sequential (0)", "Sequential (1)", "Sequential (2)")
+    assert (atlas.low[0, 1:] < atlas.values[0, 1:]).all()
+    assert atlas.summary().startswith("0  Sequential (0)")
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line():
+    with pytest.raises(DataError, match="at least two models to compare, found 1"):
+        compare_many([network(0)], features(), layers="1")
+    one = fingerprint(network(0), features(), layers="1")
+    other = fingerprint(network(1), features() + 1, layers="1")
+    with pytest.raises(FingerprintError, match=r"^a \(x\) and c \(y\): the fingerprints are of different images"):
+        atlas_of([one, one, other], names=["a", "b", "c"], permutations=0)
+    with pytest.raises(DataError, match="a different name for each of 2 models, found a, a"):
+        atlas_of([one, one], names=["a", "a"])
+    with pytest.raises(DataError, match="two different models of 0 to 1, found 1 and 1"):
+        atlas_of([one, one], permutations=0).result(1, 1)
