@@ -67,6 +67,7 @@ def compare(
     """
     import cka_probe
     from cka_probe.comparison.compare import fingerprint_each
+    from cka_probe.comparison.fingerprint import is_fingerprint
     from cka_probe.errors import DataError
     from cka_probe.files import check_writable
     from cka_probe.similarity import choose_measure
@@ -81,7 +82,7 @@ def compare(
         num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess, size=size
     )
     settings |= {"layers": layers, "arch": arch, "device": device, "skip_bad": skip_bad}
-    models = [with_encoder(model, encoder) for model in models]
+    models = [model if is_fingerprint(model) else with_encoder(model, encoder) for model in models]
     with progress_bar("images") as progress:
         if len(models) == 2:
             x, y = models
@@ -128,8 +129,8 @@ def _save_atlas(out: Path, sides: Sequence["Fingerprint"], keep: bool, method: d
     with progress_bar("pairs") as progress:
         atlas = atlas_of(sides, progress=progress, **method)
     typer.echo(atlas.summary())
-    for name, side in zip(atlas.names, atlas.models, strict=True):
-        for note in side.notes:
+    for name, model in zip(atlas.names, atlas.models, strict=True):
+        for note in model.notes:
             typer.echo(f"note on {name}  {note}")
     for warning in atlas_warnings(atlas):
         typer.echo(f"warning  {warning}")
