@@ -15,14 +15,21 @@ FOLDER = "maps"
 
 
 def gradcam(
-    checkpoints: Annotated[list[str], typer.Argument(help="Checkpoints of `ckaprobe train` with their heads.")],
+    checkpoints: Annotated[list[str], typer.Argument(help="Classifiers, or checkpoints of `ckaprobe train`.")],
     data: Annotated[str, typer.Option(help="Images: a folder, or kitti_semantics:DIR:test, with labels (see README).")],
     out: Out,
     layer: Annotated[
-        str, typer.Option(help="first (the first ReLU before pooling), an index, a module name, or head.NAME.")
-    ] = "first",
+        str,
+        typer.Option(
+            help="first (the first ReLU before pooling), last (the last map before the score), an index, a module name "
+            "or head.NAME; auto is last for a class, else first."
+        ),
+    ] = "auto",
     target: Annotated[
-        str, typer.Option(help="segmentation, segmentation:CLASS, class, class:CLASS, depth, or none (no gradient).")
+        str,
+        typer.Option(
+            help="segmentation, class, or either with :CLASS (a number or a name), depth, or none (no gradient)."
+        ),
     ] = "segmentation",
     names: Annotated[
         str | None,

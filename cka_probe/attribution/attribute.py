@@ -6,7 +6,7 @@ network's input: checkpoints of different input size are each compared at their 
 the images as they are stored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cka_probe import registry
 from cka_probe.attribution.alignment import alignment, ceiling, controls, find_boundaries
 from cka_probe.attribution.attributions import AVERAGED, COLUMNS, SIGNED, UNLABELLED, Attributions
 from cka_probe.attribution.grad_cam import Maps, grad_cam
-from cka_probe.attribution.networks import Network, network_of
+from cka_probe.attribution.networks import FOUND_BY_RUNNING, Network, network_of
 from cka_probe.attribution.saved_maps import SavedMap
-from cka_probe.errors import DataError, OutOfMemoryError
+from cka_probe.attribution.targets import target_score, target_with_number
+from cka_probe.errors import CkaProbeError, DataError, OutOfMemoryError
 from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sample import Sample
 from cka_probe.images.sampling import sample_indices
@@ -40,7 +40,7 @@ PASSES = 2
 def attribute(
     checkpoints: Mapping[str, str | Path],
     data: str | Path | Dataset,
-    layer: str | int = "first",
+    layer: str | int = "auto",
     target: str = "segmentation",
     *,
     num: int | None = 8,
@@ -58,7 +58,8 @@ def attribute(
         checkpoints: The name of each, to a checkpoint of `ckaprobe train` or any reference that `load` takes.
         data: A dataset, or what `open_dataset` takes for one. Without labels the alignment is NaN.
         layer: As for `grad_cam`.
-        target: As for `grad_cam`; the class after a colon may also be a name in the data's vocabulary.
+        target: As for `grad_cam`; the class after a colon may also be a name in the data's vocabulary, of networks that
+            have as many classes.
         num: Number of images, drawn with the seed; `None` for all.
         seed: Of the choice of images and of the bootstrap.
         tolerance: Distance in pixels of the network's input that still counts as on a boundary.
@@ -93,21 +94,24 @@ def attribute(
         indices,
         frozenset({"image", "labels", TRUTH.get(target.partition(":")[0], "labels")}) & dataset.gives,
         str(layer),
-        _target_with_number(target, dataset),
+        target,
         log_softmax,
         pick_device(device),
     )
+    networks = {name: network_of(reference) for name, reference in checkpoints.items()}
+    for name, network in networks.items():
+        run.check(name, network)
     progress = progress or (lambda _done, _total: None)
     progress(0, len(indices) * len(checkpoints))
     rows: list[dict[str, Any]] = []
     models: dict[str, dict[str, Any]] = {}
     saved: dict[str, list[SavedMap]] = {}
-    for checkpoint, reference in checkpoints.items():
-        network, saved[checkpoint], start = network_of(reference, run.device), [], len(rows)
+    for checkpoint, network in networks.items():
+        saved[checkpoint], start = [], len(rows)
         for batch, maps in run.batches(network):
             for index, sample in enumerate(batch):
                 number = len(rows) - start
-                one = SavedMap.of_batch(names[number], sample, maps, index, run.categories)
+                one = SavedMap.of_batch(names[number], sample, maps, index, run.categories, run.class_names(network))
                 row = _row(one, float(maps.scores[index]), sample, tolerance)
                 rows.append({"checkpoint": checkpoint, "image": one.name} | row)
                 saved[checkpoint] += [one] * (number in drawn)
@@ -150,19 +154,44 @@ class _Run:
         """The names of the classes of whole images."""
         return getattr(getattr(self.dataset, "classes", None), "names", ()) if "category" in self.fields else ()
 
+    def class_names(self, network: Network) -> Sequence[str]:
+        """Return the names of a network's classes: those of the data if there are as many, else its own."""
+        names: Sequence[str] = getattr(getattr(self.dataset, "classes", None), "names", ())
+        return names if names and network.num_classes in (None, len(names)) else network.class_names
+
+    def check(self, checkpoint: str, network: Network) -> None:
+        """Check target and layer of a network before any image is read.
+
+        Raises:
+            CkaProbeError: As `grad_cam`, with the name of the checkpoint.
+        """
+        try:
+            target = target_with_number(self.target, self.class_names(network))
+            target_score(target, log_softmax=self.log_softmax)
+            network.check_target(target)
+            if self.layer not in FOUND_BY_RUNNING:
+                network.find_layer(self.layer.partition("@")[0])
+        except CkaProbeError as error:
+            raise type(error)(f"{checkpoint}: {error}") from error
+
     def batches(self, network: Network) -> Iterator[tuple[list[Sample], Maps]]:
         """Yield batches as a network sees them, and their maps."""
+        target, layer = target_with_number(self.target, self.class_names(network)), self.layer
+        network.to(self.device)
         num = usual_batch(self.device, PASSES, network.size) if network.size else 1
         for batch in batches_of_one_size(self._samples(network), num):
             images = torch.stack([sample["image"] for sample in batch]).to(self.device)
             try:
-                maps = grad_cam(network, images, self.layer, self.target, log_softmax=self.log_softmax)
+                maps = grad_cam(network, images, layer, target, log_softmax=self.log_softmax)
             except torch.OutOfMemoryError as error:
                 raise OutOfMemoryError(
                     f"out of memory with a batch of {len(batch)} images of {images.shape[-1]}x{images.shape[-2]}; try "
                     "--device cpu"
                 ) from error
+            if layer in FOUND_BY_RUNNING:  # the same for all images
+                layer = f"module:{maps.layer}"
             yield batch, maps
+        network.to(torch.device("cpu"))
 
     def _samples(self, network: Network) -> Iterator[Sample]:
         """Yield samples as a network sees them; the first network's pass hashes the images as they are stored."""
@@ -170,15 +199,6 @@ class _Run:
             if len(self.hashes) < len(self.indices):
                 self.hashes.append(image_hash(sample["image"]))
             yield network.prepare_sample(sample)
-
-
-def _target_with_number(target: str, dataset: Dataset) -> str:
-    """Return a target with the number of its class instead of its name in the data's vocabulary."""
-    kind, _, word = target.partition(":")
-    names = getattr(getattr(dataset, "classes", None), "names", ())
-    if not word or word.isdigit() or not names:
-        return target
-    return f"{kind}:{registry.get({name: number for number, name in enumerate(names)}, word, 'class')}"
 
 
 def _row(saved: SavedMap, score: float, sample: Sample, tolerance: float) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from torch.nn.functional import interpolate
 
 from cka_probe.attribution.gradients import gradients
 from cka_probe.attribution.networks import Network, network_of
-from cka_probe.attribution.targets import Region, Scored, target_score
+from cka_probe.attribution.targets import Region, Scored, target_score, target_with_number
 from cka_probe.errors import DataError
 from cka_probe.models.checkpoint import Trained
 from cka_probe.models.devices import full_float32
@@ -101,8 +101,8 @@ def to_heatmaps(signed: Tensor, size: tuple[int, int]) -> Tensor:
 def grad_cam(
     model: str | Path | Trained | nn.Module | Network,
     images: Tensor,
-    layer: str | int = "first",
-    target: str | Callable[[Any], Tensor] = "segmentation",
+    layer: str | int = "auto",
+    target: str | int | Callable[[Any], Tensor] = "segmentation",
     *,
     region: Region = None,
     log_softmax: bool = False,
@@ -114,11 +114,14 @@ def grad_cam(
             `load_trained` or `load`, or any module. A module that is neither ckaprobe's nor timm's gets the images as
             they are.
         images: (n, 3, H, W) float32 RGB in [0, 1], of a size that the network takes.
-        layer: `first` (the first ReLU before pooling, or the patch embedding), an index into the encoder's default
-            layers, a name in the paper's map, a dotted path in the encoder, or one in the head with `head.` before it.
-            A layout may follow an @: `NAME@NHWC`, `NAME@NCHW`, or the grid of patches, `NAME@14x14`.
-        target: In `targets.TARGETS`: `segmentation`, `segmentation:K`, `class`, `class:K`, `depth`, `none`; or a
-            callable that takes the network's output and returns a number for each image, (n,).
+        layer: `first` (the first ReLU before pooling, or the patch embedding), `last` (the last feature map that the
+            score depends on), an index into the encoder's default layers, a name in the paper's map, a dotted path in
+            the encoder, or one in the head with `head.` before it. By default `last` for a class or a callable, and
+            `first` for other targets. A layout may follow an @: `NAME@NHWC`, `NAME@NCHW`, or the grid of patches,
+            `NAME@14x14`.
+        target: In `targets.TARGETS`: `segmentation`, `segmentation:K`, `class`, `class:K`, `depth`, `none`, where K is
+            the number of a class, or its name if the network's are known; a number, for `class:K`; or a callable that
+            takes the network's output and returns a number for each image, (n,).
         region: The pixels of the prediction that count: a bool mask (n, H, W) or (H, W), or a box (top, left, height,
             width).
         log_softmax: Use log-softmax instead of logits, so that a constant added to all logits changes nothing.
@@ -130,17 +133,17 @@ def grad_cam(
         DataError: The images do not fit the network, or the network's output does not fit the target.
         UnknownNameError: There is no such target or class.
     """
-    score = target_score(target, region=region, log_softmax=log_softmax)
-    name = target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
     with torch.inference_mode(False):  # weights loaded in inference mode could not be differentiated
         network = network_of(model)
+        target = target_with_number(target, network.class_names)
+        score = target_score(target, region=region, log_softmax=log_softmax)
+        name = target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
+        if layer == "auto":
+            layer = "last" if callable(target) or target.startswith("class") else "first"
+        network.check_target(target)
         images = network.prepare_inputs(images.clone() if images.is_inference() else images)
-        if network.no_prediction and score is not None and isinstance(target, str):
-            raise DataError(
-                f"nothing to explain: {network.no_prediction}; give a network with a head, or the target none"
-            )
         with full_float32(images.device), network.evaluating():
-            path, feature_map = _layer_and_view(network, layer, images)
+            path, feature_map = _layer_and_view(network, layer, images, score)
             if score is None:
 
                 def rms(_path: str, activation: Tensor) -> Tensor:
@@ -160,10 +163,12 @@ def weighted(activation: Tensor, gradient: Tensor) -> Tensor:
     return torch.einsum("nc,nchw->nhw", alpha, activation.to(precision)).float()
 
 
-def _layer_and_view(network: Network, layer: str | int, images: Tensor) -> tuple[str, Callable[[Tensor], Tensor]]:
+def _layer_and_view(
+    network: Network, layer: str | int, images: Tensor, score: Callable[[Any], Scored] | None
+) -> tuple[str, Callable[[Tensor], Tensor]]:
     """Return the path of a layer under `network.root`, and the function that views its activation as (n, C, h, w)."""
     name, at, word = str(layer).partition("@")
-    path, part, inner = network.find_layer(name if at else layer, images)
+    path, part, inner = network.find_layer(name if at else layer, images, score)
     height, width = images.shape[-2:]
 
     def feature_map(activation: Tensor) -> Tensor:

@@ -1,26 +1,38 @@
 """The networks that Grad-CAM explains: encoder and head, how they are run, and how their layers are named.
 
-The layer `first` has the sharpest maps: it is the first ReLU of a convolutional network, before any pooling. It is
-found from the order in which modules run, not by name: it is `relu` in torchvision, `act1` in timm and `features.1` in
-VGG. A Swin transformer has no such ReLU; its first map is the patch embedding.
+Two layers are found from the order in which modules run, not by name.
+
+- `first` has the sharpest maps: it is the first ReLU of a convolutional network, before any pooling: `relu` in
+  torchvision, `act1` in timm and `features.1` in VGG. A transformer has no such ReLU; its first map is the patch
+  embedding.
+- `last` is nearest to the score: it is the last feature map, of more than one position, that the score depends on. For
+  convolutional networks and Swin transformers it is the map that is pooled. In a vision transformer that is read at
+  its class token, patches no longer affect the score after the last attention, so it is the norm before it:
+  `blocks.11.norm1` in timm.
+
+`auto` is `last` for the score of a class, as usual for classifiers, and for a callable; for others it is `first`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cka_probe.attribution.targets import PREDICTIONS, Scored, no_such_class, tensor_in
 from cka_probe.errors import CheckpointError, DataError, LayerError
 from cka_probe.images.sample import Sample
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash, load_trained, read_header
+from cka_probe.models.layouts import infer_layout
 from cka_probe.models.load import load, weights_hash, wrap
-from cka_probe.models.recording import evaluating, trace_shapes
+from cka_probe.models.recording import activation_of, evaluating, trace_shapes
 from cka_probe.models.selection import select_layers
 from cka_probe.registry import suggestion
 
@@ -29,6 +41,9 @@ POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 EMBEDDINGS = ("patch_embed", "patch_embeddings", "conv_proj")
 """Names of the patch embedding in timm and the original code, in transformers, and in torchvision."""
 HEAD = "head."
+FOUND_BY_RUNNING = ("auto", "first", "last")
+PASSED = (*POOLING, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
+"""Modules that `last` passes over: they pool a feature map or leave it as it is."""
 WHOLE_IMAGE_TASKS = ("segmentation", "monodepth", "lidar", "flow", "inpainting", "teacher")
 """Tasks trained on whole images squeezed to the network's size, or on unscaled boxes if their option `crop` is set."""
 
@@ -79,25 +94,72 @@ class Network:
     def _sees_whole_images(self) -> bool:
         return self.header is not None and self.header.task in WHOLE_IMAGE_TASKS
 
+    def to(self, device: torch.device) -> None:
+        """Move encoder and head to a device."""
+        self.backbone.to(device)
+        if self.head is not None:
+            self.head.to(device)
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put encoder and head in evaluation mode; afterwards restore the mode of every module."""
         with evaluating(self.backbone), nullcontext() if self.head is None else evaluating(self.head):
             yield
 
-    def find_layer(self, layer: str | int, images: Tensor) -> tuple[str, nn.Module, str]:
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes that it tells apart in an image; `None` if that is not known."""
+        layer = self.head or self.backbone.classifier
+        count = getattr(layer, "out_features", None) if layer else getattr(self.backbone.model, "num_classes", None)
+        return count or None
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The names of its classes as transformers records them, or ImageNet's if it has 1000; else ()."""
+        recorded = getattr(getattr(self.backbone.model, "config", None), "id2label", None) or {}
+        names = tuple(recorded[number] for number in sorted(recorded))
+        if names and not names[0].startswith("LABEL_"):
+            return names
+        return imagenet_names() if self.head is None and self.num_classes == 1000 else ()
+
+    def check_target(self, target: str | Callable[[Any], Tensor]) -> None:
+        """Check, before anything runs, that the network makes a prediction and has the class of a target.
+
+        Raises:
+            DataError: There is no prediction to explain.
+            UnknownNameError: There is no such class.
+        """
+        if callable(target) or target == "none":
+            return
+        if self.no_prediction:
+            raise DataError(f"nothing to explain: {self.no_prediction}; give a network with a head, or the target none")
+        kind, _, word = target.partition(":")
+        if kind == "class" and word and self.num_classes and int(word) >= self.num_classes:
+            raise no_such_class(int(word), self.num_classes)
+
+    def find_layer(
+        self, layer: str | int, images: Tensor | None = None, score: Callable[[Any], Scored] | None = None
+    ) -> tuple[str, nn.Module, str]:
         """Return the path of a layer under `root`, the part of the network it belongs to, and its path there.
 
         Args:
-            layer: `first`, an index into the encoder's default layers, a name in the paper's map, a dotted path in the
-                encoder, or one in the head with `head.` before it.
-            images: At least one image, to find the first layer with.
+            layer: `first`, `last`, an index into the encoder's default layers, a name in the paper's map, a dotted path
+                in the encoder, or one in the head with `head.` before it.
+            images: At least one image, to find the first or last layer with.
+            score: What the last layer has to affect, from the network's output.
 
         Raises:
             LayerError: No layer has this name, or several do.
         """
-        if layer == "first":
+        if layer == "first" and images is not None:
             layer = f"module:{first_layer(self.root, images[:1], self.predict)}"
+        if layer == "last" and images is not None:
+            if score is None:
+                raise LayerError(
+                    "expected a target for the layer last, which is the last one that affects a score, "
+                    "found none; name a layer"
+                )
+            layer = f"module:{last_layer(self.backbone.model, images[:1], self.predict, score)}"
         path = str(layer).removeprefix("module:")
         if self.head is not None and path.startswith(HEAD):
             inner, names = path.removeprefix(HEAD), [name for name, _ in self.head.named_modules() if name]
@@ -195,9 +257,7 @@ def network_of(model: str | Path | Trained | nn.Module | Network, device: torch.
         predict = backbone.logits if classifies else backbone
         network = Network(backbone, None, predict, reason, reference=reference)
     if device is not None:
-        network.backbone.to(device)
-        if network.head is not None:
-            network.head.to(device)
+        network.to(device)
     return network
 
 
@@ -238,3 +298,85 @@ def first_layer(root: nn.Module, images: Tensor, run: Callable[[Tensor], Any]) -
         "the network has no ReLU that runs once and no patch embedding to use as first layer; name a layer "
         "(`ckaprobe layers` lists them)"
     )
+
+
+def last_layer(encoder: nn.Module, images: Tensor, run: Callable[[Tensor], Any], score: Callable[[Any], Scored]) -> str:
+    """Return the path of the last feature map that a score depends on.
+
+    Among tokens only the outputs of norms and of modules with children count: not the keys and values of an attention.
+    What is a dense prediction itself is not a feature map.
+
+    Args:
+        encoder: Paths are relative to it.
+        images: (n, 3, H, W), for one forward and backward pass.
+        run: Runs the forward pass.
+        score: From the output of `run` to scores.
+
+    Raises:
+        LayerError: There is none.
+    """
+    outputs = _feature_maps(encoder, images)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(encoder), outputs as maps:
+        output = run(images.detach().clone().requires_grad_().clone())
+        scored = score(output)
+    dense = scored.predictions is not None and scored.predictions.dim() > 1
+    prediction = id(tensor_in(output, PREDICTIONS)) if dense else None
+    tensors = [tensor for tensor, _ in maps.values()]
+    gradients = torch.autograd.grad([row.sum() for row in scored.rows], tensors, allow_unused=True) if tensors else ()
+    size, versions = (images.shape[-2], images.shape[-1]), {name: (id(t), v) for name, (t, v) in maps.items()}
+    for (name, tensor), gradient in reversed([*zip(zip(maps, tensors, strict=True), gradients, strict=True)]):
+        if gradient is not None and id(tensor) != prediction and _has_positions(tensor, gradient, size, name, encoder):
+            same = [other for other, version in versions.items() if version == versions[name]]
+            blocks = [other for other in same if not isinstance(encoder.get_submodule(other), ACTIVATIONS)]
+            return (blocks or same)[0]  # the innermost of those that return this very map
+    raise LayerError(
+        "the network has no feature map that the score depends on, so there is no last layer; name a layer (`ckaprobe "
+        "layers` lists them)"
+    )
+
+
+@contextmanager
+def _feature_maps(encoder: nn.Module, images: Tensor) -> Iterator[dict[str, tuple[Tensor, int]]]:
+    """Yield a dict that a forward pass fills with feature maps and their versions, in the order of execution."""
+    maps: dict[str, tuple[Tensor, int]] = {}
+    runs: Counter[str] = Counter()
+
+    def hook_for(name: str, module: nn.Module) -> Callable[..., None]:
+        composed = bool([*module.children()]) or "Norm" in type(module).__name__
+        maps_anew = composed or isinstance(module, ACTIVATIONS) or bool([*module.parameters(recurse=False)])
+
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            runs[name] += 1
+            maps.pop(name, None)
+            with suppress(LayerError):  # no activation of the images
+                tensor = activation_of(name, output, len(images))
+                counts = {3: composed, 4: maps_anew}.get(tensor.dim(), False)
+                if counts and tensor.requires_grad and runs[name] == 1:
+                    maps[name] = tensor, tensor._version
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name, module in encoder.named_modules():
+            if name and not isinstance(module, PASSED):
+                hooks.callback(module.register_forward_hook(hook_for(name, module)).remove)
+        yield maps
+
+
+def _has_positions(tensor: Tensor, gradient: Tensor, size: tuple[int, int], name: str, encoder: nn.Module) -> bool:
+    """Return whether a tensor is a feature map of the image's proportions, and its gradient is not 0 there."""
+    try:
+        inside = infer_layout(tuple(tensor.shape), size, name, encoder).feature_map(gradient)
+    except LayerError:
+        return False
+    height, width = inside.shape[-2:]
+    proportional = abs(height * size[1] - width * size[0]) < max(size)
+    return height * width > 1 and proportional and bool(inside.any())
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """Return the names of the 1000 classes of ImageNet, each with its synonyms after commas."""
+    from timm.data import ImageNetInfo
+
+    return tuple(ImageNetInfo("imagenet-1k").label_descriptions())

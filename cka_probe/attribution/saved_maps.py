@@ -52,7 +52,9 @@ class SavedMap:
     prediction: np.ndarray | str | None
 
     @classmethod
-    def of_batch(cls, name: str, sample: Sample, maps: Maps, index: int, categories: Sequence[str]) -> "SavedMap":
+    def of_batch(
+        cls, name: str, sample: Sample, maps: Maps, index: int, categories: Sequence[str], classes: Sequence[str]
+    ) -> "SavedMap":
         """Return the map of one image of a batch.
 
         Args:
@@ -60,7 +62,8 @@ class SavedMap:
             sample: What the network saw: `image`, and `labels`, `depth` or `category` if they are known.
             maps: The maps of the batch.
             index: The position of the image in the batch.
-            categories: The names of the classes of whole images.
+            categories: The names of the true classes of whole images.
+            classes: The names of the network's classes.
         """
         truth: np.ndarray | str | None = None
         if "category" in sample:
@@ -72,7 +75,7 @@ class SavedMap:
         prediction: np.ndarray | str | None = None
         if maps.predictions is not None:
             value = maps.predictions[index]
-            prediction = class_name(int(value), categories) if value.dim() == 0 else value.numpy()
+            prediction = class_name(int(value), classes) if value.dim() == 0 else value.numpy()
         return cls(
             name,
             image=(sample["image"] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy(),

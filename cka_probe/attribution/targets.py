@@ -21,8 +21,9 @@ Any callable that can be differentiated is a target too: it takes the network's 
 image, (n,). A region (a mask or a box) restricts a score to some of the pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -30,10 +31,15 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import DataError, UnknownNameError
+from cka_probe.registry import suggestion
 
 Region = Tensor | tuple[int, int, int, int] | None
 """A bool mask (n, H, W) or (H, W) of the prediction's size; a box (top, left, height, width) in its pixels, the same
 for all images; or `None` for all pixels."""
+
+
+PREDICTIONS = ("out", "logits", "predicted_depth", "depth")
+"""Names of dense predictions in an output with several entries."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,13 @@ class TargetOptions:
     def values(self, logits: Tensor) -> Tensor:
         """Return logits (n, K, ...) or their log-softmax, float32."""
         if self.only is not None and self.only >= logits.shape[1]:
-            count = logits.shape[1]
-            raise UnknownNameError(f"no class {self.only}: the network has {count}, from 0 to {count - 1}")
+            raise no_such_class(self.only, logits.shape[1])
         return (logits.log_softmax(1) if self.log_softmax else logits).float()
+
+
+def no_such_class(number: int, count: int) -> UnknownNameError:
+    """Return the error for a class that a network of so many classes does not have."""
+    return UnknownNameError(f"no class {number}: the network has {count}, from 0 to {count - 1}")
 
 
 def segmentation_score(output: Any, options: TargetOptions) -> Scored:
@@ -118,6 +128,44 @@ TARGETS: dict[str, Callable[[Any, TargetOptions], Scored] | None] = {
     "depth": depth_score,
     "none": None,
 }
+
+
+def target_with_number(
+    target: str | int | Callable[[Any], Tensor], names: Sequence[str] = ()
+) -> str | Callable[[Any], Tensor]:
+    """Return a target with the number of its class instead of the name, and `class:K` for a number K.
+
+    Args:
+        target: As for `grad_cam`.
+        names: The names of classes 0, 1, …; a name may have synonyms after commas, and each is a name.
+
+    Raises:
+        UnknownNameError: There is no such class, or several have this name.
+        DataError: The target is neither a name nor a number nor a callable.
+
+    >>> target_with_number("class:tabby cat", ["tench", "tabby, tabby cat"]), target_with_number(3)
+    ('class:1', 'class:3')
+    """
+    if callable(target):
+        return target
+    if isinstance(target, Integral) and not isinstance(target, bool) and target >= 0:
+        return f"class:{target}"
+    if not isinstance(target, str):
+        raise DataError(f"expected a target such as 'class:3', a number from 0 or a callable, found {target!r}")
+    kind, _, word = target.partition(":")
+    if not word or word.isdigit() or not names:
+        return target
+    numbers: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        for synonym in {name, *name.split(", ")}:
+            numbers.setdefault(synonym.lower(), []).append(number)
+    if word.lower() not in numbers:
+        hint = suggestion(word.lower(), numbers)
+        raise UnknownNameError(f"no class {word!r}; {hint}give a name of the {len(names)} classes, or a number from 0")
+    matches = numbers[word.lower()]
+    if len(matches) > 1:
+        raise UnknownNameError(f"{len(matches)} classes are called {word!r}: give one of the numbers {matches}")
+    return f"{kind}:{matches[0]}"
 
 
 def target_score(

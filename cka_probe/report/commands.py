@@ -30,7 +30,7 @@ COMPARE_DEFAULTS = {
     "precision": "float32",
 }
 """Options of `ckaprobe compare` that a result records under the same name, and their defaults."""
-GRADCAM_DEFAULTS = {"layer": "first", "target": "segmentation", "num": 8, "seed": 0, "tolerance": 1.0}
+GRADCAM_DEFAULTS = {"layer": "auto", "target": "segmentation", "num": 8, "seed": 0, "tolerance": 1.0}
 """Options of `ckaprobe gradcam` that attributions record under the same name, and their defaults."""
 EVALUATE_DEFAULTS = {"resolution": "image", "canny": [0.1, 0.2], "seed": 0}
 """Options of `ckaprobe evaluate` whose default does not depend on the dataset, and their defaults."""

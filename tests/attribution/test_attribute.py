@@ -2,15 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from helpers.blocks import NAMES, Blocks, checkpoint
 from torch.nn.functional import interpolate
 
 from cka_probe.attribution.alignment import alignment, ceiling, controls, find_boundaries
 from cka_probe.attribution.attribute import attribute
 from cka_probe.attribution.grad_cam import grad_cam
+from cka_probe.attribution.networks import imagenet_names
 from cka_probe.attribution.saved_maps import load_maps, panel_of, save_maps
-from cka_probe.errors import DataError
+from cka_probe.errors import CkaProbeError, DataError
+from cka_probe.images.classes import Classes
 from cka_probe.lab.transforms import resized
+from cka_probe.models.load import load
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,44 @@ def test_the_class_of_a_classifier_is_a_name(folder):
     assert panel.predicts == "category"
     assert panel.columns[0].predictions["c"] == result.table["predicted"][0]
     assert result.models["c"]["view"] == "middle"
+
+
+class Animals(Blocks):
+    """Images of two classes."""
+
+    gives = frozenset({"image", "category"})
+    classes = Classes(("ant", "bee"))
+
+    def __getitem__(self, index):
+        return {"image": super().__getitem__(index)["image"], "category": torch.tensor(index % 2)}
+
+
+@pytest.mark.parametrize(("classes", "bee"), [(2, 1), (1000, 309)])
+def test_a_file_of_a_classifier_names_its_own_classes(tmp_path, classes, bee):
+    torch.manual_seed(0)
+    model, path = torchvision.models.resnet18(num_classes=classes).eval(), tmp_path / "a.pth"
+    torch.save(model.state_dict(), path)
+    data = Animals((224, 224), num=2)
+    result, maps = attribute({"a": path}, data, target="class:bee", keep=2)
+    assert result.models["a"]["layer"] == "layer4.1"
+    images = load(path).preprocessing.normalise(torch.stack([data.image(index) for index in range(2)]))
+    np.testing.assert_allclose(result.table["score"], model(images)[:, bee].detach(), rtol=1e-4, atol=1e-5)
+    assert [one.truth for one in maps["a"]] == ["ant", "bee"]
+    names = ("ant", "bee") if classes == 2 else imagenet_names()
+    assert set(result.table["predicted"]) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "class"}, "random: nothing to explain: it is an encoder without a head"),
+        ({"target": "none", "layer": "layer9"}, "small: no layer 'layer9'"),
+    ],
+)
+def test_what_cannot_be_explained_is_said_before_an_image_is_read(small, monkeypatch, options, message):
+    monkeypatch.setattr(Blocks, "__getitem__", lambda *_: pytest.fail("an image was read"))
+    with pytest.raises(CkaProbeError, match=message):
+        attribute({"small": small, "random": "random:resnet18"}, Blocks(), **{"layer": "layer1"} | options)
 
 
 def test_a_class_may_be_given_by_its_name(small):

@@ -203,7 +203,7 @@ def write_gradcam(paths: SemanticPaths, seed: int, cases: Sequence[Case], test: 
     path = paths.gradcam(seed)
     if not weights or (path.exists() and list(Attributions.load(path).models) == list(weights)):
         return
-    result, saved_maps = attribute(weights, test, num=None, tolerance=TOLERANCE, device=device, keep=NUM_DRAWN)
+    result, saved_maps = attribute(weights, test, "first", num=None, tolerance=TOLERANCE, device=device, keep=NUM_DRAWN)
     for name, maps in saved_maps.items():
         save_maps(maps, paths.maps(seed, name))
     result.save(path.with_suffix(".csv"))
