@@ -113,7 +113,7 @@ def grad_cam(
         model: A checkpoint of `ckaprobe train` with its head, any reference that `load` takes, the result of
             `load_trained` or `load`, or any module. A module that is neither ckaprobe's nor timm's gets the images as
             they are.
-        images: (n, 3, H, W) float32 RGB in [0, 1], of a size that the network takes.
+        images: (n, 3, H, W) RGB, floats in [0, 1] or uint8, of a size that the network takes.
         layer: `first` (the first ReLU before pooling, or the patch embedding), `last` (the last feature map that the
             score depends on), an index into the encoder's default layers, a name in the paper's map, a dotted path in
             the encoder, or one in the head with `head.` before it. By default `last` for a class or a callable, and

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from cka_probe.attribution.targets import PREDICTIONS, Scored, no_such_class, tensor_in
 from cka_probe.errors import CheckpointError, DataError, LayerError
+from cka_probe.images.conversion import to_batch
 from cka_probe.images.sample import Sample
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
@@ -176,11 +177,13 @@ class Network:
         """Return images on the network's device and in its precision.
 
         Raises:
-            DataError: They are not a batch of images, or not of the network's size.
+            DataError: They are not a batch of images in [0, 1], or not of the network's size.
         """
-        if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point() or len(images) == 0:
+        channels = self.backbone.preprocessing.channels or 3
+        if images.dim() != 4 or images.shape[1] != channels or len(images) == 0:
             raise DataError(
-                f"expected images (n, 3, H, W) float in [0, 1], found {images.dtype} {tuple(images.shape)}; "
+                f"expected images (n, {channels}, H, W) in [0, 1] or uint8, found "
+                f"{images.dtype} {tuple(images.shape)}; "
                 "put a single image into a batch with [None]"
             )
         architecture, (height, width) = ARCHITECTURES.get(self.backbone.origin.architecture), images.shape[-2:]
@@ -190,7 +193,7 @@ class Network:
                 f"found {width}x{height}; resize them first"
             )
         weight = next((p for p in self.backbone.parameters() if p.is_floating_point()), torch.empty(0))
-        return images.to(device=weight.device, dtype=weight.dtype)
+        return to_batch(images).to(device=weight.device, dtype=weight.dtype)
 
     def prepare_sample(self, sample: Sample) -> Sample:
         """Return a sample, all its fields alike, resized or cropped as in the training of the network.

@@ -183,7 +183,7 @@ def _scaled(pixels: Tensor) -> Tensor:
 
 def check_range(pixels: Tensor) -> None:
     """Raise `DataError` unless the values of images are in [0, 1]."""
-    low, high = (float(end) for end in torch.aminmax(pixels))
+    low, high = (float(end) for end in torch.aminmax(pixels.detach()))
     if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # true of NaN as well
         raise DataError(f"expected images with values in [0, 1], found {low:.4g} to {high:.4g}; {_way_out(low, high)}")
 

@@ -69,12 +69,12 @@ def test_a_worked_example():
     # alpha = (2 / 4, 2 * 2 / 4), and the map is A_0 / 2 + A_1
     network = nn.Sequential(nn.Identity(), nn.Conv2d(3, 2, 1, bias=False))
     network[1].weight.data = torch.tensor([[1.0, 0, 0], [0, 2.0, 0]])[..., None, None]
-    image = torch.tensor([[[4.0, 3], [1, 0]], [[1.0, 1], [1, 5]], [[9.0, 9], [9, 9]]])[None]
+    image = torch.tensor([[[4.0, 3], [1, 0]], [[1.0, 1], [1, 5]], [[9.0, 9], [9, 9]]])[None] / 16
     maps = grad_cam(network, image, "module:0@NCHW")
     assert maps.predictions.tolist() == [[[0, 0], [1, 1]]]
-    assert maps.scores.tolist() == [4 + 3 + 2 + 10]
-    assert maps.per_class.tolist() == [[[[2.0, 1.5], [0.5, 0]], [[1.0, 1], [1, 5]]]]
-    assert maps.signed.tolist() == [[[3.0, 2.5], [1.5, 5]]]
+    assert (16 * maps.scores).tolist() == [4 + 3 + 2 + 10]
+    assert (16 * maps.per_class).tolist() == [[[[2.0, 1.5], [0.5, 0]], [[1.0, 1], [1, 5]]]]
+    assert (16 * maps.signed).tolist() == [[[3.0, 2.5], [1.5, 5]]]
     torch.testing.assert_close(maps.heatmaps(), torch.tensor([[[1.5, 1.0], [0, 3.5]]]) / 3.5)
 
 
@@ -219,7 +219,7 @@ def test_heatmaps_are_from_0_to_1_and_an_empty_map_is_0():
             "2",
             "segmentation",
             DataError,
-            "layer '2': expected finite maps, found NaN",
+            r"expected images with values in \[0, 1\], found nan",
         ),
     ],
 )
