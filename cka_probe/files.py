@@ -83,6 +83,8 @@ def _reason(error: OSError) -> str:
 def is_safetensors(path: str | Path) -> bool:
     """Return whether a file starts as safetensors files do: the length of the header in 8 bytes, then JSON."""
     try:
+        if not Path(path).is_file():  # to read from a pipe would block
+            return False
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError:

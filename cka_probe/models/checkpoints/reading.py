@@ -1,28 +1,33 @@
 """Read tensors and plain values from an untrusted file without executing anything in it.
 
-Pickles are read by torch's restricted unpickler (`weights_only=True`) with a fixed list of further classes. Each of
-these is replaced by an empty stand-in, so the file's classes are never imported, and `yacs` or `pytorch_lightning` need
-not be installed. The reader is chosen by the first bytes and not by the suffix, because `.pth`, `.ckpt`, `.tar` and
-`.bin` may be any format.
+The reader is chosen by the first bytes and not by the suffix, because `.pth`, `.ckpt`, `.tar` and `.bin` may be any
+format: safetensors, `torch.save` of any version, `pickle.dump` of arrays (detectron2, VISSL), NumPy's `.npz` (JAX), or
+the `*.index.json` of files in several parts.
 """
 
 import json
-import re
-import threading
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, serialization
+from torch import Tensor
 
 from cka_probe.errors import CheckpointError
 from cka_probe.files import is_safetensors
+from cka_probe.models.checkpoints.pickles import (
+    EXPECTED,
+    Array,
+    Attributes,
+    error_line,
+    from_numpy,
+    unpickle,
+    unpickle_plain,
+)
 
 Value = bool | int | float | str | tuple[Any, ...]
 
@@ -32,74 +37,46 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 NO_WEIGHTS = {"optimizer", "optimizers", "optimizer_states", "lr_scheduler", "lr_schedulers", "scaler", "amp", "loops"}
 """Top-level groups of a training run whose tensors are not weights."""
 
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The first pickle in a file of torch.save before 1.6: its magic number."""
+
+FOREIGN = "; give weights of PyTorch, or a package.module:function that returns the model"
+PROGRAM = "a program of torch.export: torch.save(program.state_dict, FILE) saves its weights"
+
+ZIPS = {
+    "constants.pkl": "TorchScript, which holds code: save its state_dict() instead",
+    "serialized_exported_program.json": PROGRAM,
+    "archive_format": PROGRAM,
+    "model.weights.h5": f"a model of Keras{FOREIGN}",
+}
+"""Names of files in zip archives, and what they are."""
+
+SCALED = (".SCB", ".absmax", ".quant_map", ".qweight", ".qzeros", ".weight_scale", ".weight_scale_inv", ".scale_weight")
+"""Ends of names of the scales that quantised weights are stored with."""
+
+MOST_EXPANDED = 1 << 32
+"""Bytes by which the tensors of a file may be larger than eight times the file: expanded ones store few values."""
+
+COMPRESSION = 100
+"""How many times larger than its file the arrays of an `.npz` may be."""
+
+PARTS = "*.index.json"
+"""Lists the file of each tensor, where transformers saved several."""
+
 WEIGHTS_FILES = ("encoder.pth", "model.safetensors", "pytorch_model.bin")
 """The file of weights in a folder of Monodepth2 or transformers."""
-
-EXPECTED = "expected weights (.safetensors, or a .pth/.pt/.ckpt/.tar/.bin of torch.save)"
 
 SIGNATURES = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"GIF8": "a GIF image",
-    b"\x89HDF": "an HDF5 file",
+    b"\x89HDF": f"an HDF5 file, as Keras has{FOREIGN}",
+    b"GGUF": f"a GGUF file of llama.cpp{FOREIGN}",
+    b"\x93NUMPY": "one NumPy array; an .npz has arrays with names",
     b"\x1f\x8b": "a gzip archive: unpack it first",
     b"version https://git-lfs": "a git-lfs pointer: fetch the file itself with `git lfs pull`",
     b"%PDF": "a PDF",
 }
-
-
-class Ignored:
-    """Stand-in for an object without weights; accepts any arguments and stores none."""
-
-    def __new__(cls, *args: object) -> "Ignored":
-        """Return an empty stand-in."""
-        del args
-        return super().__new__(cls)
-
-    def __init__(self, *args: object) -> None:
-        del args
-
-    def __setstate__(self, state: object) -> None:
-        del state
-
-
-class PlainDict:
-    """Stand-in for a foreign class of dict: an empty `OrderedDict`, which torch's unpickler can fill."""
-
-    def __new__(cls, *args: object) -> Any:
-        """Return an empty ordered dict, whatever the arguments."""
-        del args
-        return OrderedDict()
-
-
-_DICTS = (
-    "yacs.config.CfgNode",
-    "collections.defaultdict",
-    "easydict.EasyDict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "lightning.fabric.utilities.data.AttributeDict",
-)
-_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
-_IGNORED = (
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    *(f"builtins.{name}" for name in ("dict", "list", "int", "float", "tuple")),  # of a defaultdict
-    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
-    *(f"pathlib._local.{name}" for name in ("Path", "PosixPath", "WindowsPath")),
-    *(f"{module}.{name}" for module in _NUMPY for name in ("scalar", "_reconstruct")),
-    "numpy.dtype",
-    "numpy.ndarray",
-    *(f"numpy.dtypes.{name}DType" for name in ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool", "Str")),
-    *(f"datetime.{name}" for name in ("datetime", "date", "timedelta")),
-    "torch.torch_version.TorchVersion",
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
-)
-STAND_INS: list[Any] = [*((PlainDict, name) for name in _DICTS), *((Ignored, name) for name in _IGNORED)]
-"""Classes that a pickle may name in addition to torch's own list, with what replaces them."""
-
-_SAFE_GLOBALS_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -125,43 +102,154 @@ class Contents:
 def read_contents(path: Path) -> Contents:
     """Read a file of weights of any origin.
 
+    Args:
+        path: The file, or the `*.index.json` of one in several parts.
+
     Raises:
         CheckpointError: It is missing or damaged, is not a file of weights, or needs a class that is not on the list.
     """
+    container, loaded = _read_parts(path) if path.name.endswith(PARTS[1:]) else _read(path)
+    tensors: dict[str, Tensor] = {}
+    arrays: dict[str, Tensor] = {}
+    values: dict[str, Value] = {}
+    if isinstance(loaded, dict):
+        for name, value in _walk({key: value for key, value in dict.items(loaded) if key not in NO_WEIGHTS}):
+            if isinstance(value, Tensor) and name in tensors:
+                raise CheckpointError(f"{path}: expected one tensor of each name, found {name!r} twice; save it again")
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            elif isinstance(value, Array):
+                arrays |= {} if (tensor := value.tensor()) is None else {name: tensor}
+            else:
+                values[name] = value
+    tensors = tensors or arrays  # next to tensors, arrays are curves and statistics
+    if not tensors:
+        kind = f"a {type(loaded).__name__}"
+        if isinstance(loaded, dict):
+            kind = f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
+        raise CheckpointError(f"{path}: expected a dict of named tensors, found {kind}; save the model's state_dict()")
+    _check_plain(path, tensors)
+    config = read_config(path.parent)
+    return Contents(path, container, tensors, values | _config_values(config), config)
+
+
+def _read(path: Path) -> tuple[str, object]:
+    """Return the format of one file, in words, and what it holds."""
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path}: {EXPECTED}, found a device or a pipe; give a file")
         with open(path, "rb") as file:
             start = file.read(300)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: {EXPECTED}, found no such file; check the path") from None
     except OSError as error:
         raise CheckpointError(f"{path}: {EXPECTED}, but it cannot be read: {error.strerror}") from error
-    loaded: object
     if is_safetensors(path):
-        container, loaded = "safetensors", _read_safetensors(path)
-    elif start.startswith(b"PK\x03\x04"):
-        _check_zip(path)
-        container, loaded = "torch.save, zip", _unpickle(path, is_zip=True)
-    elif start.startswith(b"\x80"):
-        container, loaded = "torch.save before 1.6", _unpickle(path, is_zip=False)
-    else:
-        raise CheckpointError(f"{path}: {EXPECTED}, found {_describe(start)}")
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, Value] = {}
-    if isinstance(loaded, dict):
-        for name, value in _walk({key: value for key, value in loaded.items() if key not in NO_WEIGHTS}):
-            if isinstance(value, Tensor) and name in tensors:
-                raise CheckpointError(f"{path}: expected one tensor of each name, found {name!r} twice; save it again")
-            if isinstance(value, Tensor):
-                tensors[name] = value
-            else:
-                values[name] = value
-    if not tensors:
-        kind = f"a {type(loaded).__name__}"
-        if isinstance(loaded, dict):
-            kind = f"a dict of {', '.join(map(str, list(loaded)[:4])) or 'nothing'} without weights"
-        raise CheckpointError(f"{path}: expected a dict of named tensors, found {kind}; save the model's state_dict()")
-    config = read_config(path.parent)
-    return Contents(path, container, tensors, values | _config_values(config), config)
+        return "safetensors", _read_safetensors(path)
+    if start.startswith(b"PK\x03\x04"):
+        if _is_npz(path):
+            return "NumPy, npz", _read_npz(path)
+        return "torch.save, zip", unpickle(path, is_zip=True)
+    if start.startswith(LEGACY):
+        return "torch.save before 1.6", unpickle(path, is_zip=False)
+    if start.startswith(b"\x80"):
+        return "pickle", unpickle_plain(path)
+    raise CheckpointError(f"{path}: {EXPECTED}, found {_describe(path, start)}")
+
+
+def _read_parts(path: Path) -> tuple[str, dict[str, object]]:
+    """Return the tensors of a file in several parts, by what its `*.index.json` lists."""
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        files: dict[str, set[str]] = {name: set() for name in sorted(set(parts.values()))}
+        for tensor, name in parts.items():
+            files[name].add(tensor)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: expected the index of a file in several parts, with a weight_map, found another "
+            f"({error_line(error)}); copy it again"
+        ) from error
+    tensors: dict[str, object] = {}
+    for name, names in files.items():
+        if Path(name).name != name or name.endswith(PARTS[1:]):
+            raise CheckpointError(f"{path}: expected names of files next to it, found {name!r}; copy it again")
+        loaded = _read(path.with_name(name))[1]
+        part: dict[str, object] = loaded if isinstance(loaded, dict) else {}
+        if missing := names - part.keys():
+            raise CheckpointError(
+                f"{path.with_name(name)}: expected {min(missing)!r} in it, found no such; copy it again"
+            )
+        tensors |= {tensor: part[tensor] for tensor in names}
+    return f"{len(files)} parts", dict(sorted(tensors.items()))
+
+
+def _is_npz(path: Path) -> bool:
+    """Return whether a zip archive is one of NumPy arrays.
+
+    Raises:
+        CheckpointError: It is neither that nor written by torch.save.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
+        raise CheckpointError(
+            f"{path}: {EXPECTED}, found a zip archive without its end: copy or download it again"
+        ) from None
+    for end, kind in ZIPS.items():
+        if any(name == end or name.endswith(f"/{end}") for name in names):
+            raise CheckpointError(f"{path}: {EXPECTED}, found {kind}")
+    if names and all(name.endswith(".npy") for name in names):
+        return True
+    if not any(name.endswith("data.pkl") for name in names):
+        raise CheckpointError(
+            f"{path}: {EXPECTED}, found a zip archive of {', '.join(names[:3]) or 'nothing'}: unpack it and give "
+            "the file in it (of Monodepth2 the folder)"
+        )
+    return False
+
+
+def _read_npz(path: Path) -> dict[str, object]:
+    """Return the arrays of an `.npz` by name, the parts of a name (`Transformer/encoder_norm/scale`) joined by dots."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > COMPRESSION * path.stat().st_size:
+            raise ValueError(f"{size} bytes in a file of {path.stat().st_size}")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name.replace("/", "."): from_numpy(arrays[name]) for name in arrays.files}
+    except Exception as error:  # a damaged or hostile archive can fail in any way
+        raise CheckpointError(
+            f"{path}: expected NumPy arrays of numbers, found others ({error_line(error)}); copy it again, or save "
+            "each array as numbers"
+        ) from error
+
+
+def _check_plain(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raise `CheckpointError` for tensors that are no dense numbers, need scales, or are much larger than the file."""
+    if other := next((name for name, tensor in tensors.items() if not _is_dense(tensor)), None):
+        raise CheckpointError(
+            f"{path}: expected dense tensors of numbers, found {other!r} of another kind; save it dense"
+        )
+    if scaled := next((name for name in tensors if name.endswith(SCALED)), None):
+        raise CheckpointError(
+            f"{path}: expected weights as they are used, found quantised ones with their scales ({scaled!r}); save the "
+            "model in float16 or float32"
+        )
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+    largest = max(sizes, key=sizes.__getitem__)
+    folder = path.name.endswith(PARTS[1:])
+    stored = sum(file.stat().st_size for file in path.parent.iterdir()) if folder else path.stat().st_size
+    if sum(sizes.values()) > 8 * stored + MOST_EXPANDED:
+        raise CheckpointError(
+            f"{path}: expected tensors whose values are in the file, found {largest!r} of shape "
+            f"{tuple(tensors[largest].shape)} in a file of {stored} bytes; save contiguous tensors"
+        )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor is strided, in memory and not quantised."""
+    return tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
 def weights_file(path: str | Path) -> Path:
@@ -176,12 +264,13 @@ def weights_file(path: str | Path) -> Path:
     for name in WEIGHTS_FILES:
         if (path / name).is_file():
             return path / name
+    for pattern in (PARTS, "*.safetensors", "*.bin", "*.pth", "*.npz"):
+        if len(files := sorted(path.glob(pattern))) == 1:
+            return files[0]
     names = ", ".join(sorted(entry.name for entry in path.iterdir())[:4]) or "nothing"
-    sharded = any(path.glob("*.index.json"))
     raise CheckpointError(
         f"{path}: expected a file, a Monodepth2 folder with encoder.pth, or one of transformers with "
-        f"model.safetensors, found a folder of {names}; "
-        + ("save it in one part, with max_shard_size='50GB'" if sharded else "give a file of weights")
+        f"model.safetensors, found a folder of {names}; give a file of weights"
     )
 
 
@@ -202,13 +291,17 @@ def _config_values(config: dict[str, Any]) -> dict[str, Value]:
     return {f"config.json.{key}": tuple(value) if isinstance(value, list) else value for key, value in config.items()}
 
 
-def _describe(start: bytes) -> str:
+def _describe(path: Path, start: bytes) -> str:
     """Return what a file with these first bytes is, for a message."""
     for signature, name in SIGNATURES.items():
         if start.startswith(signature):
             return name
     if not start:
         return "an empty file: copy or download it again"
+    if path.suffix == ".onnx" or (start[:1] == b"\x08" and b"pytorch" in start[:40]):
+        return f"an ONNX model{FOREIGN}"
+    if path.suffix in (".msgpack", ".pb", ".tflite") or start[4:8] == b"TFL3":
+        return f"a file of JAX or TensorFlow{FOREIGN}"
     if start[257:262] == b"ustar":
         return "a tar archive: unpack it, or load and save it again with torch 1.6 or later"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -218,24 +311,6 @@ def _describe(start: bytes) -> str:
     return "other data: it may be damaged, copy or download it again"
 
 
-def _check_zip(path: Path) -> None:
-    """Raise `CheckpointError` for a zip that torch.save did not write."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        raise CheckpointError(
-            f"{path}: {EXPECTED}, found a zip archive without its end: copy or download it again"
-        ) from None
-    if any(name.endswith("constants.pkl") for name in names):
-        raise CheckpointError(f"{path}: {EXPECTED}, found TorchScript, which holds code: save its state_dict() instead")
-    if not any(name.endswith("data.pkl") for name in names):
-        raise CheckpointError(
-            f"{path}: {EXPECTED}, found a zip archive of {', '.join(names[:3]) or 'nothing'}: unpack it and give "
-            "the file in it (of Monodepth2 the folder)"
-        )
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name."""
     try:
@@ -243,63 +318,24 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: expected a whole safetensors file, found a damaged one ({_line(error)}); "
+            f"{path}: expected a whole safetensors file, found a damaged one ({error_line(error)}); "
             "copy or download it again"
         ) from error
 
 
-@contextmanager
-def _only_stand_ins() -> Iterator[None]:
-    """Allow torch's unpickler exactly `STAND_INS` while one file is read.
-
-    Its list is global to the process, and other packages add to it (accelerate adds functions of numpy); their
-    additions are restored afterwards.
-    """
-    with _SAFE_GLOBALS_LOCK:
-        before = serialization.get_safe_globals()
-        serialization.clear_safe_globals()
-        serialization.add_safe_globals(STAND_INS)
-        try:
-            yield
-        finally:
-            serialization.clear_safe_globals()
-            serialization.add_safe_globals(before)
-
-
-def _unpickle(path: Path, *, is_zip: bool) -> object:
-    """Return what torch.save wrote, by the restricted unpickler."""
-    try:
-        with _only_stand_ins(), open(path, "rb") as file:
-            # mmap does not read an optimiser's moments, two thirds of many files
-            by_path = is_zip and path.suffix != ".safetensors"  # torch trusts that suffix
-            return torch.load(str(path) if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
-    except Exception as error:  # a damaged or hostile pickle can fail in any way
-        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
-            raise CheckpointError(
-                f"{path}: expected tensors and plain values, found a pickle that asks for {forbidden[1]!r}, which was "
-                "not run; save the model's state_dict() where the file was made"
-            ) from None
-        raise CheckpointError(
-            f"{path}: {EXPECTED}, found a pickle that is damaged or holds more than weights ({_line(error)}); "
-            "copy it again, or save the model's state_dict() where it was made"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    """Return the last informative line of an error's message, shortened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "docs/stable" not in line]
-    return f"{type(error).__name__}: {lines[-1][:100]}" if lines else type(error).__name__
-
-
-def _walk(tree: dict[Any, Any], front: tuple[str, ...] = (), depth: int = 8) -> Iterator[tuple[str, Tensor | Value]]:
+def _walk(
+    tree: dict[Any, Any], front: tuple[str, ...] = (), depth: int = 8
+) -> Iterator[tuple[str, Tensor | Array | Value]]:
     """Yield (dotted name, tensor or plain value) of nested dicts, at most `depth` deep: a dict may contain itself."""
-    for key, value in tree.items():
+    for key, value in dict.items(tree):
         if not isinstance(key, str):
             continue
         name = (*front, *(part for part in key.split(".") if part not in WRAPPERS))
+        if isinstance(value, Attributes):
+            value = value.attributes
         if isinstance(value, dict) and depth:
             yield from _walk(value, name, depth - 1)
-        elif isinstance(value, Tensor | bool | int | float | str):
+        elif isinstance(value, Tensor | Array | bool | int | float | str):
             yield ".".join(name), value
         elif isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value):
             yield ".".join(name), tuple(value)

@@ -1,0 +1,263 @@
+"""Unpickle tensors, arrays and plain values without executing anything that a file names.
+
+Files of `torch.save` are read by torch's restricted unpickler (`weights_only=True`), plain pickles (detectron2, VISSL)
+by Python's with the same rule: a class that a file names is looked up in a fixed list, and an inert stand-in takes its
+place. So classes of a file are never imported, and `yacs` or `pytorch_lightning` need not be installed.
+"""
+
+import io
+import pickle
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, serialization
+
+from cka_probe.errors import CheckpointError
+
+EXPECTED = "expected weights (.safetensors, or a .pth/.pt/.ckpt/.tar/.bin of torch.save)"
+
+
+class Ignored:
+    """Stand-in for an object without weights; accepts any arguments and stores none."""
+
+    def __new__(cls, *args: object) -> "Ignored":
+        """Return an empty stand-in."""
+        del args
+        return super().__new__(cls)
+
+    def __init__(self, *args: object) -> None:
+        del args
+
+    def __setstate__(self, state: object) -> None:
+        del state
+
+
+class PlainDict:
+    """Stand-in for a foreign class of dict: an empty `OrderedDict`, which torch's unpickler can fill."""
+
+    def __new__(cls, *args: object) -> Any:
+        """Return an empty ordered dict, whatever the arguments."""
+        del args
+        return OrderedDict()
+
+
+class Attributes(Ignored):
+    """Stand-in for a namespace: its attributes, as a dict."""
+
+    attributes: Mapping[str, object] = {}
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, dict):
+            self.attributes = dict(state)
+
+
+class DType(Ignored):
+    """Stand-in for a NumPy dtype; its code, such as `f4`, and whether its bytes are in the order of most machines."""
+
+    def __init__(self, *args: object) -> None:
+        self.code = str(args[0]) if args else ""
+        self.order = "<"
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) > 1:
+            self.order = str(state[1])
+
+
+class Array(Ignored):
+    """Stand-in for a NumPy array of numbers."""
+
+    state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def tensor(self) -> Tensor | None:
+        """Return the array as a tensor, None if it holds no numbers."""
+        if not (isinstance(self.state, tuple) and len(self.state) == 5):
+            return None
+        _, shape, dtype, is_fortran, data = self.state
+        if not (isinstance(dtype, DType) and re.fullmatch(r"[fiu][1248]|b1", dtype.code)):
+            return None
+        data = data.encode("latin1") if isinstance(data, str) else data
+        order = dtype.order if dtype.order in "<>" else "|"
+        array = np.frombuffer(data, np.dtype(order + dtype.code)).reshape(shape, order="F" if is_fortran else "C")
+        return from_numpy(array)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor of its own memory; the two bytes of bfloat16, which NumPy lacks, as bfloat16."""
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+_DICTS = (
+    "yacs.config.CfgNode",
+    "fvcore.common.config.CfgNode",
+    "mmcv.utils.config.ConfigDict",
+    "mmengine.config.config.ConfigDict",
+    "collections.defaultdict",
+    "easydict.EasyDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+)
+_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_IGNORED = (
+    *(f"builtins.{name}" for name in ("dict", "list", "int", "float", "tuple")),  # of a defaultdict
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
+    *(f"pathlib._local.{name}" for name in ("Path", "PosixPath", "WindowsPath")),
+    *(f"{module}.scalar" for module in _NUMPY),
+    "numpy.ndarray",
+    *(f"numpy.dtypes.{name}DType" for name in ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool", "Str")),
+    *(f"datetime.{name}" for name in ("datetime", "date", "timedelta")),
+    "torch.torch_version.TorchVersion",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    *(f"omegaconf.{name}" for name in ("base.ContainerMetadata", "base.Metadata", "nodes.AnyNode")),
+    *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
+    "typing.Any",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+)
+STAND_INS: list[Any] = [
+    *((PlainDict, name) for name in _DICTS),
+    *((Attributes, name) for name in ("argparse.Namespace", "types.SimpleNamespace")),
+    *((Array, f"{module}._reconstruct") for module in _NUMPY),
+    (DType, "numpy.dtype"),
+    *((Ignored, name) for name in _IGNORED),
+]
+"""Classes that a pickle may name in addition to torch's own list, with what replaces them."""
+
+_SAFE_GLOBALS_LOCK = threading.Lock()
+
+
+@contextmanager
+def _only_stand_ins() -> Iterator[None]:
+    """Allow torch's unpickler exactly `STAND_INS` while one file is read.
+
+    Its list is global to the process, and other packages add to it (accelerate adds functions of numpy); their
+    additions are restored afterwards.
+    """
+    with _SAFE_GLOBALS_LOCK:
+        before = serialization.get_safe_globals()
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(STAND_INS)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, on sparse tensors and old storages
+                yield
+        finally:
+            serialization.clear_safe_globals()
+            serialization.add_safe_globals(before)
+
+
+def unpickle(path: Path, *, is_zip: bool) -> object:
+    """Return what torch.save wrote, by the restricted unpickler."""
+    try:
+        with _only_stand_ins(), open(path, "rb") as file:
+            # mmap does not read an optimiser's moments, two thirds of many files
+            by_path = is_zip and path.suffix != ".safetensors"  # torch trusts that suffix
+            return torch.load(str(path) if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
+    except Exception as error:  # a damaged or hostile pickle can fail in any way
+        if forbidden := re.search(r"GLOBAL (\S+)", str(error)):
+            raise _forbidden(path, forbidden[1]) from None
+        raise _damaged(path, error) from error
+
+
+def unpickle_plain(path: Path) -> object:
+    """Return what `pickle.dump` wrote, if it is tensors, NumPy arrays and plain values.
+
+    Raises:
+        CheckpointError: It is damaged, or asks for anything else.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _PlainUnpickler(file, encoding="latin1").load()
+    except _ForbiddenError as error:
+        raise _forbidden(path, str(error)) from None
+    except Exception as error:  # a damaged or hostile pickle can fail in any way
+        raise _damaged(path, error) from error
+
+
+class _ForbiddenError(Exception):
+    """A pickle names a class that is not on the list."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler that returns stand-ins for all that a file names.
+
+    `find_class` returns new functions, never classes, so that a file can neither change a class nor call one.
+    """
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """Return a function that makes the stand-in for a class or function."""
+        full = f"{module}.{name}"
+        if full in ("collections.OrderedDict", *_DICTS):
+            return lambda *args: {}
+        if full in _REBUILT:
+            return lambda *args: _REBUILT[full](*args)
+        stand_in = next((stand_in for stand_in, known in STAND_INS if known == full), None)
+        if stand_in is None:
+            raise _ForbiddenError(full)
+        return lambda *args: stand_in(*args)
+
+
+def _storage(data: bytes) -> Any:
+    """Return a storage that `pickle` wrote as bytes of torch.save."""
+    with _only_stand_ins():
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object) -> Tensor:
+    """Return a tensor over a storage; one that is larger than its storage is an error."""
+    del rest
+    values = storage._untyped_storage  # as torch's own function does; the public methods are deprecated
+    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
+    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= values.nbytes() // storage.dtype.itemsize):
+        raise ValueError(f"a tensor of shape {size} is larger than its storage of {values.nbytes()} bytes")
+    return torch.empty(0, dtype=storage.dtype).set_(values, offset, size, stride)
+
+
+def _bytes(text: str, encoding: str = "latin1") -> bytes:
+    """Return the bytes that a pickle of protocol 2 holds as text."""
+    del encoding
+    return text.encode("latin1")
+
+
+_REBUILT: dict[str, Callable[..., Any]] = {
+    "torch.storage._load_from_bytes": _storage,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda data, *rest: data,
+    "_codecs.encode": _bytes,
+}
+"""Functions that pickles of tensors and arrays name, with what replaces them."""
+
+
+def _forbidden(path: Path, name: str) -> CheckpointError:
+    """Return the error for a pickle that names something else than tensors and plain values."""
+    return CheckpointError(
+        f"{path}: expected tensors and plain values, found a pickle that asks for {name!r}, which was not run; save "
+        "the model's state_dict() where the file was made"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    """Return the error for a pickle that cannot be read."""
+    return CheckpointError(
+        f"{path}: {EXPECTED}, found a pickle that is damaged or holds more than weights ({error_line(error)}); copy it "
+        "again, or save the model's state_dict() where it was made"
+    )
+
+
+def error_line(error: Exception) -> str:
+    """Return the last informative line of an error's message, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "docs/stable" not in line]
+    return f"{type(error).__name__}: {lines[-1][:100]}" if lines else type(error).__name__
