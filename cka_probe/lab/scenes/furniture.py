@@ -1,6 +1,6 @@
-"""Pieces of furniture: each a few solids, standing at the origin with its back to y = 0 and its front to +y.
+"""Pieces of furniture: each a few solids at the origin, with its back at y = 0 and its front towards +y.
 
-A piece is drawn anew each time: its measures and colours come from the room's generator and palette.
+The sizes and colours of every piece are random: they come from the generator and the palette of the room.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from cka_probe.lab.scenes.solids import Material, Solid, box, cylinder, ellipsoi
 
 Piece = list[Solid]
 
-_IN = 0.004  # metres by which one face lies behind another, so that which is seen is never a matter of rounding
+_INSET = 0.004  # metres between parallel faces, so that rounding never decides which of them is visible
 
 
-def _legs(w: float, d: float, height: float, thick: float, material: Material) -> Piece:
-    """Return four legs under a w x d board whose back is y = 0, a little in from its rim."""
-    corners = [(x, y) for x in (_IN - w / 2, w / 2 - thick - _IN) for y in (_IN, d - thick - _IN)]
-    return [box((x, y, 0), (x + thick, y + thick, height), material) for x, y in corners]
+def _legs(w: float, d: float, height: float, thickness: float, material: Material) -> Piece:
+    """Return four legs under a w x d board whose back is y = 0, slightly inside its rim."""
+    corners = [(x, y) for x in (_INSET - w / 2, w / 2 - thickness - _INSET) for y in (_INSET, d - thickness - _INSET)]
+    return [box((x, y, 0), (x + thickness, y + thickness, height), material) for x, y in corners]
 
 
 def table(rng: np.random.Generator, p: Palette, w: float, d: float, height: float) -> Piece:
-    """Return a table of given measures with things on it."""
+    """Return a table of a size, with objects on it."""
     top = p.wood if rng.uniform() < 0.7 else p.light_wood
     if rng.uniform() < 0.25:
         parts = [
@@ -41,16 +41,16 @@ def table(rng: np.random.Generator, p: Palette, w: float, d: float, height: floa
 
 
 def _on_top(rng: np.random.Generator, p: Palette) -> Piece:
-    """Return something small to stand on a table, around the origin."""
+    """Return a small object for a table, around the origin; sometimes none."""
     choice = rng.integers(4)
     if choice == 0:  # a bowl of fruit
         fruit = Material("plain", colour(rng.uniform(0, 0.3), 0.75, 0.8), colour(rng.uniform(0, 0.2), 0.7, 0.6))
-        balls = [ellipsoid((x - 0.05, y - 0.05, 0.05), (x + 0.05, y + 0.05, 0.15), fruit) for x, y in _AROUND]
+        balls = [ellipsoid((x - 0.05, y - 0.05, 0.05), (x + 0.05, y + 0.05, 0.15), fruit) for x, y in _CLUSTER]
         return labelled([cylinder((-0.16, -0.16, 0), (0.16, 0.16, 0.07), p.white), *balls], "objects")
     if choice == 1:  # flowers in a vase
         tall = rng.uniform(0.15, 0.28)
         petals = Material("leaves", colour(rng.uniform(), 0.45, 0.95), colour(rng.uniform(), 0.45, 0.5))
-        heads = [(petals if k else _GREEN, 1.4 * x, 1.4 * y, tall + 0.05 * k) for k, (x, y) in enumerate(_AROUND)]
+        heads = [(petals if k else _GREEN, 1.4 * x, 1.4 * y, tall + 0.05 * k) for k, (x, y) in enumerate(_CLUSTER)]
         bunch = [ellipsoid((x - 0.08, y - 0.08, z), (x + 0.08, y + 0.08, z + 0.13), m) for m, x, y, z in heads]
         return labelled([cylinder((-0.05, -0.05, 0), (0.05, 0.05, tall + 0.03), p.metal), *bunch], "objects")
     if choice == 2:  # a pile of books
@@ -90,8 +90,8 @@ def sofa(rng: np.random.Generator, p: Palette) -> Piece:
     w, d, seats = rng.uniform(0.95, 2.2), 0.88, p.cloth
     half = w / 2
     parts = [
-        box((-half + 0.1, 2 * _IN, 0.07), (half - 0.1, d - _IN, 0.4), seats),
-        box((-half + _IN, _IN, 0.3), (half - _IN, 0.24, rng.uniform(0.74, 0.92)), seats),
+        box((-half + 0.1, 2 * _INSET, 0.07), (half - 0.1, d - _INSET, 0.4), seats),
+        box((-half + _INSET, _INSET, 0.3), (half - _INSET, 0.24, rng.uniform(0.74, 0.92)), seats),
         box((-half, 0, 0.06), (-half + 0.18, d, 0.6), seats),
         box((half - 0.18, 0, 0.06), (half, d, 0.6), seats),
     ]
@@ -104,7 +104,7 @@ def sofa(rng: np.random.Generator, p: Palette) -> Piece:
 
 
 def bed(rng: np.random.Generator, p: Palette) -> Piece:
-    """Return a bed with pillows and a cover, its head at the wall."""
+    """Return a bed with pillows and a cover, its headboard at the wall."""
     w, d = rng.uniform(1.0, 1.8), 2.05
     parts = [
         box((-w / 2, 0, 0), (w / 2, 0.08, rng.uniform(0.8, 1.2)), p.wood),
@@ -142,10 +142,10 @@ def bookcase(rng: np.random.Generator, p: Palette) -> Piece:
     parts = [
         box((-w / 2, 0, 0), (-w / 2 + 0.03, d, height), body),
         box((w / 2 - 0.03, 0, 0), (w / 2, d, height), body),
-        box((-w / 2 + 0.025, 0, 0.01), (w / 2 - 0.025, 0.02, height - 2 * _IN), body),
+        box((-w / 2 + 0.025, 0, 0.01), (w / 2 - 0.025, 0.02, height - 2 * _INSET), body),
     ]
     for level in np.linspace(0.06, height, shelves + 1):
-        parts.append(box((0.02 - w / 2, 0.01, level - 0.03), (w / 2 - 0.02, d - _IN, level - _IN), body))
+        parts.append(box((0.02 - w / 2, 0.01, level - 0.03), (w / 2 - 0.02, d - _INSET, level - _INSET), body))
         if level < height - 0.1 and rng.uniform() < 0.85:
             left, right = np.sort(rng.uniform(-w / 2 + 0.05, w / 2 - 0.05, 2))
             left, right = (left, right) if right - left > w / 2 else (-w / 2 + 0.04, w / 2 - 0.1)
@@ -210,11 +210,11 @@ def television(rng: np.random.Generator, p: Palette) -> Piece:
 
 
 def lamp(rng: np.random.Generator, p: Palette) -> Piece:
-    """Return a lamp to stand on something."""
-    shine = Material("plain", colour(0.11, 0.3, 1.0), colour(0.1, 0.4, 0.9), glow=rng.uniform(0.4, 1.2))
+    """Return a table lamp."""
+    bulb = Material("plain", colour(0.11, 0.3, 1.0), colour(0.1, 0.4, 0.9), glow=rng.uniform(0.4, 1.2))
     parts = [
         cylinder((-0.05, 0.07, 0), (0.05, 0.17, 0.25), p.accent),
-        cylinder((-0.14, -0.02, 0.22), (0.14, 0.26, 0.45), shine, shadow=False),
+        cylinder((-0.14, -0.02, 0.22), (0.14, 0.26, 0.45), bulb, shadow=False),
     ]
     return labelled(parts, "objects")
 
@@ -262,18 +262,18 @@ def coffee_table(rng: np.random.Generator, p: Palette) -> Piece:
 
 
 def boxes(rng: np.random.Generator, p: Palette) -> Piece:
-    """Return cardboard boxes, one on the other or beside it, taped and some of them written on."""
+    """Return taped cardboard boxes, stacked or next to each other, some with writing."""
     tone = colour(rng.uniform(0.07, 0.1), rng.uniform(0.35, 0.55), rng.uniform(0.55, 0.75))
-    looks = (Material("plaster", tone, shade(tone, 0.75)), Material("writing", tone, shade(tone, 0.3), 0.09))
+    materials = (Material("plaster", tone, shade(tone, 0.75)), Material("writing", tone, shade(tone, 0.3), 0.09))
     parts, x, level = [], 0.0, 0.0
     for number in range(int(rng.integers(1, 4))):
         w, d, height = rng.uniform(0.32, 0.5), rng.uniform(0.28, 0.4), rng.uniform(0.22, 0.36)
-        if number:  # on the one before, or beside it
+        if number:  # on the previous box, or next to it
             on_top = rng.uniform() < 0.6
             x, level = (x + rng.normal(0, 0.02), level) if on_top else (x + 0.56, 0.0)
         back = 0.02 + rng.uniform(0, 0.03)
         parts += [
-            box((x - w / 2, back, level), (x + w / 2, back + d, level + height), looks[rng.integers(2)]),
+            box((x - w / 2, back, level), (x + w / 2, back + d, level + height), materials[rng.integers(2)]),
             box((x - 0.03, back + 0.01, level), (x + 0.03, back + d + 0.002, level + height + 0.002), p.white),
         ]
         level += height + 0.002
@@ -281,7 +281,7 @@ def boxes(rng: np.random.Generator, p: Palette) -> Piece:
 
 
 _PRINT = Material("writing", colour(0.12, 0.05, 0.95), colour(0.6, 0.3, 0.2), 0.02)
-_AROUND = ((0.0, 0.07), (0.065, -0.03), (-0.065, -0.03))
+_CLUSTER = ((0.0, 0.07), (0.065, -0.03), (-0.065, -0.03))
 _GREEN = Material("leaves", colour(0.30, 0.65, 0.20), colour(0.26, 0.7, 0.62))
 
 Maker = Callable[[np.random.Generator, Palette], Piece]
@@ -298,7 +298,7 @@ IN_THE_MIDDLE: dict[str, tuple[Maker, ...]] = {
     "living_room": (coffee_table, coffee_table, sofa),
     "kitchen": (dining,),
 }
-"""What stands in rooms of each category of LSUN's that papers train on; the first at the walls is always there."""
+"""Furniture of rooms by category of LSUN; the first piece at the walls is in every room."""
 
 LABELS: dict[Maker, str] = {
     bed: "bed",
@@ -315,4 +315,4 @@ LABELS: dict[Maker, str] = {
     sofa: "sofa",
     television: "furniture",
 }
-"""The class of each piece among NYU's 13; parts that are of another say so themselves."""
+"""The class of each piece among NYU's 13; parts of another class have a label of their own."""

@@ -1,4 +1,4 @@
-"""Solids by their middle or axis, and materials drawn by chance: what objects are made of."""
+"""Everyday objects, and the solids and random materials that they are made of."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,52 +13,52 @@ DARK = Material("plain", (0.015, 0.015, 0.017), (0.03, 0.03, 0.03))
 WHITE = Material("plain", (0.82, 0.82, 0.8), (0.6, 0.6, 0.6))
 
 
-def oval(x: float, y: float, z: float, half: tuple[float, float, float], look: Material) -> Solid:
-    """Return the ellipsoid about a middle."""
+def oval(x: float, y: float, z: float, half: tuple[float, float, float], material: Material) -> Solid:
+    """Return the ellipsoid with a centre and half extents."""
     a, b, c = half
-    return ellipsoid((x - a, y - b, z - c), (x + a, y + b, z + c), look)
+    return ellipsoid((x - a, y - b, z - c), (x + a, y + b, z + c), material)
 
 
-def ball(x: float, y: float, z: float, r: float, look: Material) -> Solid:
-    """Return the ball about a middle."""
-    return oval(x, y, z, (r, r, r), look)
+def ball(x: float, y: float, z: float, r: float, material: Material) -> Solid:
+    """Return the ball with a centre and a radius."""
+    return oval(x, y, z, (r, r, r), material)
 
 
-def disc(z: float, top: float, r: float, look: Material, x: float = 0.0, y: float = 0.0) -> Solid:
-    """Return the upright cylinder from a height to another."""
-    return cylinder((x - r, y - r, z), (x + r, y + r, top), look)
+def disc(z: float, top: float, r: float, material: Material, x: float = 0.0, y: float = 0.0) -> Solid:
+    """Return the upright cylinder between two heights."""
+    return cylinder((x - r, y - r, z), (x + r, y + r, top), material)
 
 
-def block(x: float, y: float, z: float, half: tuple[float, float, float], look: Material) -> Solid:
-    """Return the box about a middle."""
+def block(x: float, y: float, z: float, half: tuple[float, float, float], material: Material) -> Solid:
+    """Return the box with a centre and half extents."""
     a, b, c = half
-    return box((x - a, y - b, z - c), (x + a, y + b, z + c), look)
+    return box((x - a, y - b, z - c), (x + a, y + b, z + c), material)
 
 
 def turned(solid: Solid, yaw: float) -> Solid:
-    """Return a solid turned about its own middle."""
+    """Return a solid rotated about its own vertical axis."""
     return replace(solid, yaw=solid.yaw + yaw)
 
 
 def draw_colour(rng: np.random.Generator) -> RGB:
-    """Return any colour that is neither black nor white."""
+    """Return a random colour, neither black nor white."""
     return colour(rng.uniform(), rng.uniform(0.15, 0.9), rng.uniform(0.35, 0.92))
 
 
-def draw_look(rng: np.random.Generator, *patterns: str, size: float = 0.1) -> Material:
-    """Return one of some patterns in any colours; those of the same hue are as likely as those of two."""
+def draw_material(rng: np.random.Generator, *patterns: str, size: float = 0.1) -> Material:
+    """Return one of some patterns in random colours, half of the time two shades of one hue."""
     first = draw_colour(rng)
     second = shade(first, rng.choice([0.35, 1.8])) if rng.uniform() < 0.5 else draw_colour(rng)
     return Material(str(rng.choice(patterns)), first, second, size)
 
 
-def draw_ware(rng: np.random.Generator) -> Material:
-    """Return what cups and vases are made of: glazed, spotted, striped or plain."""
-    return draw_look(rng, "glaze", "spots", "stripes", "plain", "checks", "paint", size=rng.uniform(0.05, 0.1))
+def draw_ceramic(rng: np.random.Generator) -> Material:
+    """Return a material of cups and vases: glazed, spotted, striped or plain."""
+    return draw_material(rng, "glaze", "spots", "stripes", "plain", "checks", "paint", size=rng.uniform(0.05, 0.1))
 
 
 def draw_wood(rng: np.random.Generator) -> Material:
-    """Return wood, raw or painted."""
+    """Return wood, bare or painted."""
     if rng.uniform() < 0.3:
         first = draw_colour(rng)
     else:
@@ -73,7 +73,7 @@ def draw_metal(rng: np.random.Generator) -> Material:
 
 
 def scaled(solids: Sequence[Solid], by: float) -> list[Solid]:
-    """Return solids `by` times as large, and their patterns with them; they are of no class but their piece's."""
+    """Return solids and their patterns enlarged by a factor, without labels of their own."""
     return [
         replace(
             solid,
@@ -107,21 +107,24 @@ def apple(rng: np.random.Generator) -> list[Solid]:
 def cactus(rng: np.random.Generator) -> list[Solid]:
     """Return a cactus in a pot, mostly with arms."""
     tone = colour(rng.uniform(0.26, 0.42), rng.uniform(0.35, 0.7), rng.uniform(0.3, 0.6))
-    skin, pot = Material("ribs", shade(tone, 0.45), tone, 0.04), draw_look(rng, "plain", "glaze", "checks", size=0.07)
-    r, high = rng.uniform(0.08, 0.12), rng.uniform(0.4, 0.55)
+    skin, pot = (
+        Material("ribs", shade(tone, 0.45), tone, 0.04),
+        draw_material(rng, "plain", "glaze", "checks", size=0.07),
+    )
+    r, height = rng.uniform(0.08, 0.12), rng.uniform(0.4, 0.55)
     parts = [
         disc(0, 0.15, 0.13, pot),
         disc(0.13, 0.18, 0.15, pot),
-        oval(0, 0, 0.15 + high / 2, (r, r, 0.55 * high), skin),
+        oval(0, 0, 0.15 + height / 2, (r, r, 0.55 * height), skin),
     ]
-    for side in (-1, 1)[: int(rng.integers(0, 3)) if high > 0.45 else 2]:
-        z, out = 0.15 + high * rng.uniform(0.35, 0.55), r + 0.08
+    for side in (-1, 1)[: int(rng.integers(0, 3)) if height > 0.45 else 2]:
+        z, out = 0.15 + height * rng.uniform(0.35, 0.55), r + 0.08
         parts += [
             oval(side * 0.7 * out, 0, z, (0.09, 0.045, 0.045), skin),
             oval(side * out, 0, z + 0.1, (0.048, 0.048, 0.13), skin),
         ]
     if rng.uniform() < 0.4:
-        parts.append(oval(0, 0, 0.18 + 1.06 * high, (0.05, 0.05, 0.03), draw_look(rng, "leaves")))
+        parts.append(oval(0, 0, 0.18 + 1.06 * height, (0.05, 0.05, 0.03), draw_material(rng, "leaves")))
     return parts
 
 
@@ -130,12 +133,12 @@ def mushroom(rng: np.random.Generator) -> list[Solid]:
     tone = colour(rng.choice([0.0, 0.99, 0.08, 0.1, 0.55]), rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.85))
     cap = Material("spots" if rng.uniform() < 0.75 else "plain", tone, (0.85, 0.83, 0.78), 0.075)
     stem = Material("bark", (0.75, 0.7, 0.6), (0.55, 0.5, 0.42))
-    high, r = rng.uniform(0.3, 0.4), rng.uniform(0.26, 0.33)
+    height, r = rng.uniform(0.3, 0.4), rng.uniform(0.26, 0.33)
     grown = [
         oval(0, 0, 0.06, (0.11, 0.11, 0.1), stem),
-        disc(0, high, 0.075, stem),
-        oval(0, 0, high, (0.9 * r, 0.9 * r, 0.035), Material("stripes", (0.7, 0.66, 0.58), (0.5, 0.45, 0.38), 0.03)),
-        oval(0, 0, high + 0.045, (r, r, 0.5 * r), cap),
+        disc(0, height, 0.075, stem),
+        oval(0, 0, height, (0.9 * r, 0.9 * r, 0.035), Material("stripes", (0.7, 0.66, 0.58), (0.5, 0.45, 0.38), 0.03)),
+        oval(0, 0, height + 0.045, (r, r, 0.5 * r), cap),
     ]
     if rng.uniform() < 0.5:
         small = [replace(s, centre=times(0.5, s.centre), half=times(0.5, s.half)) for s in grown]
@@ -150,15 +153,15 @@ def cake(rng: np.random.Generator) -> list[Solid]:
     tiers, z, r = int(rng.integers(1, 4)), 0.025, rng.uniform(0.28, 0.33)
     parts = [disc(0, 0.025, 1.25 * r, WHITE)]
     for _ in range(tiers):
-        high = rng.uniform(0.12, 0.17)
+        height = rng.uniform(0.12, 0.17)
         parts += [
-            disc(z, z + high, r, Material("icing", dough, sugar, 0.12)),
-            disc(z + high, z + high + 0.012, r + 0.006, Material("plain", sugar, shade(sugar, 0.85))),
+            disc(z, z + height, r, Material("icing", dough, sugar, 0.12)),
+            disc(z + height, z + height + 0.012, r + 0.006, Material("plain", sugar, shade(sugar, 0.85))),
         ]
-        z, r = z + high + 0.012, 0.68 * r
+        z, r = z + height + 0.012, 0.68 * r
     r /= 0.68
     flame = Material("plain", (1.0, 0.62, 0.12), (1.0, 0.8, 0.4), glow=3.0)
-    wax = draw_look(rng, "stripes", "plain", size=0.03)
+    wax = draw_material(rng, "stripes", "plain", size=0.03)
     for turn in np.arange(5) * 2 * np.pi / 5:
         x, y = 0.6 * r * np.cos(turn), 0.6 * r * np.sin(turn)
         parts += [disc(z, z + 0.1, 0.013, wax, x, y), oval(x, y, z + 0.13, (0.012, 0.012, 0.028), flame)]
@@ -207,16 +210,17 @@ def armchair(rng: np.random.Generator) -> list[Solid]:
 
 def stool(rng: np.random.Generator) -> list[Solid]:
     """Return a stool with a round seat."""
-    wood, high, r = draw_wood(rng), rng.uniform(0.45, 0.7), rng.uniform(0.17, 0.22)
-    seat = draw_look(rng, "fabric", "checks", "wood", "plain", size=0.05)
+    wood, height, r = draw_wood(rng), rng.uniform(0.45, 0.7), rng.uniform(0.17, 0.22)
+    seat = draw_material(rng, "fabric", "checks", "wood", "plain", size=0.05)
     legs = [
-        block(0.75 * r * np.cos(t), 0.75 * r * np.sin(t), high / 2, (0.02, 0.02, high / 2), wood)
+        block(0.75 * r * np.cos(t), 0.75 * r * np.sin(t), height / 2, (0.02, 0.02, height / 2), wood)
         for t in np.arange(4) * np.pi / 2 + 0.78
     ]
     bars = [
-        turned(block(0, 0, share * high, (0.75 * r, 0.012, 0.012), wood), t) for t, share in ((0.78, 0.3), (2.35, 0.36))
+        turned(block(0, 0, share * height, (0.75 * r, 0.012, 0.012), wood), t)
+        for t, share in ((0.78, 0.3), (2.35, 0.36))
     ]
-    return [disc(high, high + rng.uniform(0.04, 0.09), r, seat), *legs, *bars]
+    return [disc(height, height + rng.uniform(0.04, 0.09), r, seat), *legs, *bars]
 
 
 def books(rng: np.random.Generator) -> list[Solid]:
@@ -224,16 +228,16 @@ def books(rng: np.random.Generator) -> list[Solid]:
     paper, z = Material("stripes", (0.75, 0.71, 0.6), (0.5, 0.47, 0.4), 0.012), 0.0
     parts: list[Solid] = []
     for _ in range(int(rng.integers(4, 8))):
-        a, b, thick = rng.uniform(0.2, 0.28), rng.uniform(0.15, 0.2), rng.uniform(0.035, 0.09)
-        cover = draw_look(rng, "fabric", "plain", "writing", size=0.05)
+        a, b, thickness = rng.uniform(0.2, 0.28), rng.uniform(0.15, 0.2), rng.uniform(0.035, 0.09)
+        cover = draw_material(rng, "fabric", "plain", "writing", size=0.05)
         book = [
             block(0, 0, z + 0.005, (a, b, 0.005), cover),
-            block(0, 0.0, z + thick / 2, (a - 0.012, b - 0.012, thick / 2 - 0.01), paper),
-            block(0, -b + 0.005, z + thick / 2, (a, 0.006, thick / 2 - 0.01), cover),
-            block(0, 0, z + thick - 0.005, (a, b, 0.005), cover),
+            block(0, 0.0, z + thickness / 2, (a - 0.012, b - 0.012, thickness / 2 - 0.01), paper),
+            block(0, -b + 0.005, z + thickness / 2, (a, 0.006, thickness / 2 - 0.01), cover),
+            block(0, 0, z + thickness - 0.005, (a, b, 0.005), cover),
         ]
         parts += moved(book, (rng.normal(0, 0.012), rng.normal(0, 0.012), 0), rng.normal(0, 0.16))
-        z += thick + 0.001
+        z += thickness + 0.001
     return parts
 
 
@@ -244,12 +248,12 @@ def crate(rng: np.random.Generator) -> list[Solid]:
         if rng.uniform() < 0.75
         else draw_colour(rng)
     )
-    look = Material("planking", tone, shade(tone, 0.5), rng.uniform(0.09, 0.14))
+    material = Material("planking", tone, shade(tone, 0.5), rng.uniform(0.09, 0.14))
     half = (rng.uniform(0.24, 0.34), rng.uniform(0.2, 0.28), rng.uniform(0.18, 0.25))
-    parts = [block(0, 0, half[2], half, look)]
+    parts = [block(0, 0, half[2], half, material)]
     if rng.uniform() < 0.35:
         upper = (0.7 * half[0], 0.75 * half[1], 0.6 * half[2])
-        parts.append(turned(block(0, 0, 2 * half[2] + upper[2], upper, look), rng.normal(0, 0.3)))
+        parts.append(turned(block(0, 0, 2 * half[2] + upper[2], upper, material), rng.normal(0, 0.3)))
     return parts
 
 
@@ -257,7 +261,7 @@ def dumbbell(rng: np.random.Generator) -> list[Solid]:
     """Return a dumbbell: a bar with plates at both ends."""
     bar = draw_metal(rng)
     iron = (
-        draw_look(rng, "metal", "paint")
+        draw_material(rng, "metal", "paint")
         if rng.uniform() < 0.5
         else Material("metal", (0.03, 0.03, 0.035), (0.07, 0.07, 0.07))
     )
@@ -271,18 +275,18 @@ def dumbbell(rng: np.random.Generator) -> list[Solid]:
 
 def hat(rng: np.random.Generator) -> list[Solid]:
     """Return a hat with a brim and a band."""
-    felt = draw_look(rng, "fabric", "plain", "checks", size=0.04)
-    band = draw_look(rng, "plain", "stripes", size=0.05)
-    r, high, brim = rng.uniform(0.17, 0.22), rng.uniform(0.14, 0.34), rng.uniform(1.45, 1.95)
-    crown = [disc(0.02, high, r, felt)]
+    felt = draw_material(rng, "fabric", "plain", "checks", size=0.04)
+    band = draw_material(rng, "plain", "stripes", size=0.05)
+    r, height, brim = rng.uniform(0.17, 0.22), rng.uniform(0.14, 0.34), rng.uniform(1.45, 1.95)
+    crown = [disc(0.02, height, r, felt)]
     if rng.uniform() < 0.5:
-        crown.append(oval(0, 0, high, (r, r, 0.08), felt))
+        crown.append(oval(0, 0, height, (r, r, 0.08), felt))
     return [oval(0, 0, 0.02, (brim * r, brim * r, 0.022), felt), disc(0.03, 0.09, r + 0.006, band), *crown]
 
 
 def clock(rng: np.random.Generator) -> list[Solid]:
     """Return an alarm clock with bells and feet, or a mantel clock in its case."""
-    rim = draw_look(rng, "metal", "paint")
+    rim = draw_material(rng, "metal", "paint")
     ivory = (0.85, 0.83, 0.76) if rng.uniform() < 0.7 else shade(draw_colour(rng), 1.3)
     dial = Material("dial", ivory, rim.first, rng.uniform(0.1, 1.0))
     face = moved([oval(0, 0, 0, (0.03, 0.22, 0.22), dial)], (0, 0.07, 0.28), np.pi / 2)

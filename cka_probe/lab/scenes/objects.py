@@ -1,4 +1,4 @@
-"""What is around an object: a room, a table or a floor, a light, and other things that nobody would name first."""
+"""Scenes of a single object on a table or a floor, in a room with a light, clutter and furniture behind it."""
 
 from collections.abc import Callable
 
@@ -8,27 +8,27 @@ from cka_probe.lab.scenes import object_goods as goods
 from cka_probe.lab.scenes import object_toys as toys
 from cka_probe.lab.scenes import street_things
 from cka_probe.lab.scenes.palette import Palette, colour, draw_palette, shade
-from cka_probe.lab.scenes.room import look
+from cka_probe.lab.scenes.room import camera_pose
 from cka_probe.lab.scenes.scene import Camera, Lamps, Piece, Scene, Shell, Sun
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, ELLIPSOID, Material, Solid, bounds, box, moved
 from cka_probe.lab.scenes.street_site import Boxes, Floats, Space
 
 ROOM = (4.6, 2.9)
-"""Metres from the object to the walls and up to the ceiling."""
+"""Metres from the object to the walls, and height of the ceiling."""
 
-_HALF = 1.5  # of a table
+_HALF = 1.5  # metres: half the side of a table
 
 
 class Table:
-    """A table's top, or a floor.
+    """The table that the object stands on, or the floor.
 
     Args:
-        rng: What draws it.
-        palette: Its materials.
+        rng: Random generator.
+        palette: Materials.
 
     Attributes:
-        top: Height at which things stand.
-        pieces: The table; none if it is the floor.
+        top: Height of the surface.
+        pieces: The table; none for the floor.
     """
 
     def __init__(self, rng: np.random.Generator, palette: Palette):
@@ -36,7 +36,7 @@ class Table:
         self.pieces: tuple[Piece, ...] = ()
         if rng.uniform() < 0.75:
             self.top = rng.uniform(0.5, 0.9)
-            cloth = goods.draw_look(rng, "checks", "stripes", "fabric", "tiles", size=rng.uniform(0.06, 0.2))
+            cloth = goods.draw_material(rng, "checks", "stripes", "fabric", "tiles", size=rng.uniform(0.06, 0.2))
             boards = Material("planks", palette.wood.first, palette.wood.second, rng.uniform(0.1, 0.2))
             face = (palette.wood, palette.light_wood, boards, cloth)[rng.integers(4)]
             x, y = _HALF * rng.uniform(0.75, 1.1), _HALF * rng.uniform(0.75, 1.1)
@@ -46,10 +46,12 @@ class Table:
 
 
 def draw_shell(rng: np.random.Generator) -> Shell:
-    """Return a room: four walls of a kind, a floor, a ceiling."""
-    reach, high = ROOM
-    wide, deep = reach * rng.uniform(0.8, 1.2, 2)
-    wall = goods.draw_look(rng, "plain", "stucco", "brick", "stripes", "boards", "tiles", size=rng.uniform(0.2, 0.45))
+    """Return a room: four equal walls, a floor and a ceiling."""
+    reach, height = ROOM
+    width, depth = reach * rng.uniform(0.8, 1.2, 2)
+    wall = goods.draw_material(
+        rng, "plain", "stucco", "brick", "stripes", "boards", "tiles", size=rng.uniform(0.2, 0.45)
+    )
     pale = colour(rng.uniform(), rng.uniform(0.03, 0.3), rng.uniform(0.6, 0.92))
     if rng.uniform() < 0.5:
         wall = Material("plain" if rng.uniform() < 0.5 else "stucco", pale, shade(pale, 0.75))
@@ -60,55 +62,55 @@ def draw_shell(rng: np.random.Generator) -> Shell:
     floor = Material(pattern, tone, shade(tone, rng.choice([0.5, 1.6])), rng.uniform(0.15, 0.4))
     white = colour(0.12, 0.03, 0.95)
     surfaces = (*(wall,) * 4, floor, Material("plain", white, shade(white, 0.88)))
-    return Shell((-wide, -deep, 0.0), (wide, deep, high), surfaces, ("",) * 6)
+    return Shell((-width, -depth, 0.0), (width, depth, height), surfaces, ("",) * 6)
 
 
 def draw_light(rng: np.random.Generator, camera: Camera) -> Lamps | Sun:
-    """Return a lamp with or without a window, or a sun; from before the object or from its side."""
+    """Return a lamp, with or without a window, or the sun, in front of the object or at its side."""
     back = camera.poses[0, :2, 3] / np.linalg.norm(camera.poses[0, :2, 3])
     turn = rng.uniform(-1.5, 1.5)
-    way = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ back
+    direction = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ back
     if rng.uniform() < 0.4:
-        high = rng.uniform(0.5, 1.1)
-        across, ahead = way * np.cos(high)
-        towards = (float(across), float(ahead), float(np.sin(high)))
-        strength, around = rng.uniform(0.7, 1.3), rng.uniform(0.35, 0.6)
-        return Sun(towards, (strength, 0.94 * strength, 0.86 * strength), (0.94 * around, 0.98 * around, around))
-    x, y = way * rng.uniform(0.2, 1.4)
-    window = way * ROOM[0] * 0.7
-    inward = (float(-way[0]), float(-way[1]), 0.0)
+        elevation = rng.uniform(0.5, 1.1)
+        across, ahead = direction * np.cos(elevation)
+        to_sun = (float(across), float(ahead), float(np.sin(elevation)))
+        strength, ambient = rng.uniform(0.7, 1.3), rng.uniform(0.35, 0.6)
+        return Sun(to_sun, (strength, 0.94 * strength, 0.86 * strength), (0.94 * ambient, 0.98 * ambient, ambient))
+    x, y = direction * rng.uniform(0.2, 1.4)
+    window = direction * ROOM[0] * 0.7
+    inward = (float(-direction[0]), float(-direction[1]), 0.0)
     windows = (((float(window[0]), float(window[1]), 1.6), inward),) if rng.uniform() < 0.5 else ()
     return Lamps((float(x), float(y), ROOM[1] - 0.3), windows)
 
 
-def clutter(rng: np.random.Generator, table: Table, thing: Piece, camera: Camera) -> list[Piece]:
-    """Return things beside and behind an object, and furniture farther behind it, none before it."""
-    space = Space(Boxes.around(thing.solids) + _sight(camera, table), 1.0)
+def clutter(rng: np.random.Generator, table: Table, subject: Piece, camera: Camera) -> list[Piece]:
+    """Return items at the sides of an object and behind it, and furniture farther back; none in front of it."""
+    space = Space(Boxes.of(subject.solids) + _lines_of_sight(camera, table), 1.0)
     if table.pieces:
-        space.take(table.pieces[0].solids)
-    view = -camera.poses[0, :2, 2] / np.linalg.norm(camera.poses[0, :2, 2])  # to the camera
+        space.occupy(table.pieces[0].solids)
+    to_camera = -camera.poses[0, :2, 2] / np.linalg.norm(camera.poses[0, :2, 2])  # to the camera
     pieces = []
     for _ in range(int(rng.integers(3, 9))):
         item = _item(rng)
         turn = rng.uniform(0.75, 2 * np.pi - 0.75)
         c, s, r = np.cos(turn), np.sin(turn), rng.uniform(0.35, 1.1)
-        x, y = r * (c * view[0] - s * view[1]), r * (s * view[0] + c * view[1])
-        placed = moved(item, (x, y, table.top), rng.uniform(0, 2 * np.pi))
-        if _carried(placed, table) and space.take(placed, apart=0.01 if table.top == 0 else 0.0):
-            pieces.append(Piece(placed, ""))
+        x, y = r * (c * to_camera[0] - s * to_camera[1]), r * (s * to_camera[0] + c * to_camera[1])
+        moved_item = moved(item, (x, y, table.top), rng.uniform(0, 2 * np.pi))
+        if _is_supported(moved_item, table) and space.occupy(moved_item, clearance=0.01 if table.top == 0 else 0.0):
+            pieces.append(Piece(moved_item, ""))
     for _ in range(int(rng.integers(1, 4))):
         turn, r = np.pi + rng.normal(0, 0.45), rng.uniform(2.5, 3.2)
         c, s = np.cos(turn), np.sin(turn)
-        x, y = r * (c * view[0] - s * view[1]), r * (s * view[0] + c * view[1])
+        x, y = r * (c * to_camera[0] - s * to_camera[1]), r * (s * to_camera[0] + c * to_camera[1])
         facing = float(np.arctan2(-x, y)) + np.pi
-        placed = moved(_behind(rng), (x, y, 0.0), facing)
-        if space.take(placed):
-            pieces.append(Piece(placed, ""))
+        moved_item = moved(_background_piece(rng), (x, y, 0.0), facing)
+        if space.occupy(moved_item):
+            pieces.append(Piece(moved_item, ""))
     return pieces
 
 
-def _sight(camera: Camera, table: Table) -> Boxes:
-    """Return boxes along the way from each camera to the middle, which nothing may stand in."""
+def _lines_of_sight(camera: Camera, table: Table) -> Boxes:
+    """Return boxes along the lines of sight of all cameras, which must stay free."""
     boxes = []
     for pose in camera.poses:
         x, y, z = pose[:3, 3]
@@ -116,11 +118,11 @@ def _sight(camera: Camera, table: Table) -> Boxes:
         half = (length / 2 + 0.25, 0.28, (z + 1.0) / 2)
         middle = (length / 2 * np.cos(yaw) + 0.25 * np.cos(yaw), length / 2 * np.sin(yaw) + 0.25 * np.sin(yaw))
         boxes.append(Solid(BOX, (*middle, table.top + 0.02 + half[2]), half, goods.DARK, yaw))
-    return Boxes.around(boxes)
+    return Boxes.of(boxes)
 
 
-def _carried(item: tuple[Solid, ...], table: Table) -> bool:
-    """Return whether something stands on the table with all of its foot, or on the floor inside the room."""
+def _is_supported(item: tuple[Solid, ...], table: Table) -> bool:
+    """Return whether an item stands entirely on the table; on the floor it always does."""
     if not table.pieces:
         return True
     top = table.pieces[0].solids[0]
@@ -130,32 +132,32 @@ def _carried(item: tuple[Solid, ...], table: Table) -> bool:
 
 
 def _item(rng: np.random.Generator) -> list[Solid]:
-    """Return something small: a box, a tin, a bead, a card, a slab, some blocks."""
-    look = goods.draw_look(
+    """Return a small item: a box, a tin, a bead, a card, a slab, or two blocks."""
+    material = goods.draw_material(
         rng, "plain", "fabric", "checks", "writing", "metal", "wood", "spots", size=rng.uniform(0.03, 0.06)
     )
     a, b, c = rng.uniform(0.04, 0.13, 3)
     choice = rng.integers(6)
     if choice == 0:
-        return [goods.block(0, 0, c, (a, b, c), look)]
+        return [goods.block(0, 0, c, (a, b, c), material)]
     if choice == 1:
-        return [goods.disc(0, 2 * c, 0.6 * a + 0.01, look)]
+        return [goods.disc(0, 2 * c, 0.6 * a + 0.01, material)]
     if choice == 2:
-        return [goods.ball(0, 0, 0.4 * a + 0.015, 0.4 * a + 0.015, look)]
+        return [goods.ball(0, 0, 0.4 * a + 0.015, 0.4 * a + 0.015, material)]
     if choice == 3:
         paper = Material("writing", (0.8, 0.79, 0.74), (0.08, 0.08, 0.1), 0.014)
         return [goods.block(0, 0, 0.003, (a + 0.05, b + 0.05, 0.003), paper)]
     if choice == 4:
-        return [goods.block(0, 0, 0.02, (a + 0.06, b + 0.05, 0.02), look)]
-    other = goods.draw_look(rng, "plain", "wood", "checks", size=0.04)
+        return [goods.block(0, 0, 0.02, (a + 0.06, b + 0.05, 0.02), material)]
+    other = goods.draw_material(rng, "plain", "wood", "checks", size=0.04)
     return [
-        goods.block(0, 0, 0.05, (0.05, 0.05, 0.05), look),
+        goods.block(0, 0, 0.05, (0.05, 0.05, 0.05), material),
         goods.block(0.11, 0.02, 0.04, (0.05, 0.04, 0.04), other),
     ]
 
 
-def _behind(rng: np.random.Generator) -> list[Solid]:
-    """Return something large against the back of the room: shelves, a cupboard, an image on a stand, a plant."""
+def _background_piece(rng: np.random.Generator) -> list[Solid]:
+    """Return a large piece for the back of the room: shelves, a cupboard, a painting on a stand, a plant."""
     w, high = rng.uniform(0.4, 0.9), rng.uniform(0.9, 2.0)
     names = ("books", "panels", "painting", "foliage", "fabric", "panes")
     pattern = names[rng.integers(len(names))]
@@ -163,7 +165,7 @@ def _behind(rng: np.random.Generator) -> list[Solid]:
     if pattern == "foliage":
         green = Material("foliage", (0.02, 0.07, 0.02), (0.15, 0.3, 0.06), 0.15)
         return [
-            goods.disc(0, 0.4, 0.2, goods.draw_ware(rng)),
+            goods.disc(0, 0.4, 0.2, goods.draw_ceramic(rng)),
             goods.oval(0, 0, 0.4 + high / 2, (0.4, 0.4, high / 2), green),
         ]
     size = {"books": 0.06, "panels": w, "fabric": 0.1}.get(pattern, 0.2)
@@ -216,24 +218,24 @@ OBJECTS: dict[str, Callable[[np.random.Generator], list[Solid]]] = {
     "tree": street_things.tree,
     "vase": toys.vase,
 }
-"""Classes of objects by name; each makes one about the origin, standing on z = 0, its front to +y."""
+"""Functions that build an object of each class, by name: around the origin, on z = 0, facing +y."""
 
-FACED = {"armchair", "castle", "clock", "duck", "house", "penguin", "robot", "snowman", "teddy"}
-"""Those that are hard to tell from behind: they are seen from the front or half from the side."""
+FRONT_VIEWS = {"armchair", "castle", "clock", "duck", "house", "penguin", "robot", "snowman", "teddy"}
+"""Classes that are hard to recognise from behind: seen from the front or obliquely."""
 
-BROAD = {"books", "bus", "car", "castle", "crate", "dumbbell", "house", "train"}
-"""Those whose longest side lies: seen from their ends they would be too short to tell."""
+SIDE_VIEWS = {"books", "bus", "car", "castle", "crate", "dumbbell", "house", "train"}
+"""Long classes that are hard to recognise from their ends: seen from the side or obliquely."""
 
-SIDED = {"mug", "teapot"}
-"""Those whose handle tells them: it is seen from its side, before or behind."""
+HANDLE_VIEWS = {"mug", "teapot"}
+"""Classes recognised by their handle, which is seen from its side."""
 
 FOCAL = 0.95
 
 
 def draw_object(seed: int, index: int, frames: int) -> Scene:
-    """Return object `index` of those of `seed`, seen in `frames` images on a short way around it.
+    """Return the scene of object `index` of a seed, seen from `frames` poses along a short arc around it.
 
-    Of any `len(OBJECTS)` images that begin at a multiple of it each class is one.
+    Every class occurs once in indices `k * len(OBJECTS)` to `(k + 1) * len(OBJECTS) - 1`.
     """
     lap, turn = divmod(index, len(OBJECTS))
     name = list(OBJECTS)[np.random.default_rng([seed, lap, 1]).permutation(len(OBJECTS))[turn]]
@@ -244,10 +246,10 @@ def draw_object(seed: int, index: int, frames: int) -> Scene:
     table = Table(rng, draw_palette(rng))
     low, high = bounds(parts)
     centre = (low + high) / 2
-    thing = moved(parts, (-centre[0], -centre[1], table.top - low[2]))
-    thing = moved(thing, (0.0, 0.0, 0.0), rng.uniform(0, 2 * np.pi))
-    camera = _around(rng, thing, _direction(rng, name, thing), frames)
-    piece = Piece(thing, name)
+    subject = moved(parts, (-centre[0], -centre[1], table.top - low[2]))
+    subject = moved(subject, (0.0, 0.0, 0.0), rng.uniform(0, 2 * np.pi))
+    camera = _orbit(rng, subject, _direction(rng, name, subject), frames)
+    piece = Piece(subject, name)
     return Scene(
         kind="objects",
         category=name,
@@ -259,49 +261,49 @@ def draw_object(seed: int, index: int, frames: int) -> Scene:
     )
 
 
-def _direction(rng: np.random.Generator, name: str, thing: tuple[Solid, ...]) -> float:
-    """Return from which side a thing is seen, radians to the left of y; a thing's front is +y turned by its yaw."""
-    front = thing[0].yaw
-    if name in BROAD:
-        long_x = thing[0].half[0] > thing[0].half[1] or name in ("castle", "house")
+def _direction(rng: np.random.Generator, name: str, subject: tuple[Solid, ...]) -> float:
+    """Return the direction from an object to the camera, radians to the left of y; the front is at its yaw."""
+    front = subject[0].yaw
+    if name in SIDE_VIEWS:
+        long_x = subject[0].half[0] > subject[0].half[1] or name in ("castle", "house")
         aside = rng.uniform(0.45, 1.15) * rng.choice([-1, 1]) * (0.6 if long_x else 1.0)
-        return front + aside + (0.0 if name in FACED else rng.choice([0.0, np.pi]))
-    if name in SIDED:
+        return front + aside + (0.0 if name in FRONT_VIEWS else rng.choice([0.0, np.pi]))
+    if name in HANDLE_VIEWS:
         return front + rng.uniform(-0.55, 0.55) + rng.choice([0.0, np.pi])
-    if name in FACED:
+    if name in FRONT_VIEWS:
         return front + rng.uniform(-0.9, 0.9)
     return rng.uniform(0, 2 * np.pi)
 
 
-def _around(rng: np.random.Generator, thing: tuple[Solid, ...], direction: float, frames: int) -> Camera:
-    """Return a way around a thing, at the distance at which it fills the image as asked for."""
-    low, high = bounds(thing)
+def _orbit(rng: np.random.Generator, subject: tuple[Solid, ...], direction: float, frames: int) -> Camera:
+    """Return a camera on an arc around an object, at the distance at which the object fills the image."""
+    low, high = bounds(subject)
     middle = (low + high) / 2 + rng.normal(0, 0.02, 3)
     pitch, roll, fill = rng.uniform(0.08, 0.6), rng.normal(0, 0.04), rng.uniform(0.8, 0.98)
     speed, poses = rng.choice([-1, 1]) * rng.uniform(0.02, 0.05), []
-    distance = _distance(thing, middle, direction, pitch, fill)
+    distance = _distance(subject, middle, direction, pitch, fill)
     for frame in range(frames):
-        # to and fro, since all the way around there is clutter
+        # back and forth, because clutter surrounds the object
         swing = 0.35 * np.sin(speed * frame / 0.35)
         at = direction + swing
         tilt = pitch + 0.04 * np.sin(0.2 * frame)
-        poses.append(_towards(middle, at, tilt, distance, roll))
+        poses.append(_pose_towards(middle, at, tilt, distance, roll))
     return Camera(np.stack(poses), np.arange(frames) / 10, FOCAL, 0.06)
 
 
-def _towards(middle: Floats, direction: float, pitch: float, distance: float, roll: float) -> Floats:
-    """Return the pose of a camera that looks at a middle from a direction and a pitch above it."""
+def _pose_towards(middle: Floats, direction: float, pitch: float, distance: float, roll: float) -> Floats:
+    """Return the pose of a camera that looks at a point from a direction and an elevation."""
     back = np.array([-np.sin(direction) * np.cos(pitch), np.cos(direction) * np.cos(pitch), np.sin(pitch)])
-    return look(middle + distance * back, np.arctan2(-back[0], -back[1]), pitch, roll)
+    return camera_pose(middle + distance * back, np.arctan2(-back[0], -back[1]), pitch, roll)
 
 
-def _distance(thing: tuple[Solid, ...], middle: Floats, direction: float, pitch: float, fill: float) -> float:
-    """Return from how far a thing fills that share of an image of 4 : 3, or of its width."""
-    rim = np.concatenate([_rim(solid) for solid in thing])
+def _distance(subject: tuple[Solid, ...], middle: Floats, direction: float, pitch: float, fill: float) -> float:
+    """Return the distance at which an object fills a share of an image of 4 : 3, in its height or its width."""
+    rim = np.concatenate([_rim(solid) for solid in subject])
     near, far = 0.5, 6.0
     for _ in range(24):
         distance = (near + far) / 2
-        pose = _towards(middle, direction, pitch, distance, 0.0)
+        pose = _pose_towards(middle, direction, pitch, distance, 0.0)
         x, y, z = pose[:3, :3].T @ (rim - pose[:3, 3]).T
         outside = (z < 0.1).any() or max(np.abs(x / z).max(), np.abs(y / z).max() / 0.75) * 2 * FOCAL > fill
         near, far = (distance, far) if outside else (near, distance)
@@ -309,7 +311,7 @@ def _distance(thing: tuple[Solid, ...], middle: Floats, direction: float, pitch:
 
 
 def _rim(solid: Solid) -> Floats:
-    """Return (n, 3) points on the outside of a solid: its corners, or some of its round side."""
+    """Return (n, 3) points on the surface of a solid: its corners, or points around its curved side."""
     azimuth, z = np.arange(8) * (np.pi / 4), np.array([-1.0, -0.7, 0.0, 0.7, 1.0])
     if solid.shape == ELLIPSOID:
         level = np.sqrt(1 - z * z)

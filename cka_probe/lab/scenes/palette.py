@@ -1,4 +1,4 @@
-"""The colours and materials of one room, drawn together so that its furniture belongs together."""
+"""The colours and materials of one room, drawn together so that its furniture matches."""
 
 import colorsys
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from cka_probe.lab.scenes.solids import RGB, Material
 
 
 def colour(hue: float, saturation: float, value: float) -> RGB:
-    """Return linear RGB of a colour as a screen shows it."""
+    """Return the linear RGB of an sRGB colour in HSV."""
     r, g, b = colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1))
     return float(r) ** 2.2, float(g) ** 2.2, float(b) ** 2.2
 
 
-def shade(of: RGB, by: float) -> RGB:
-    """Return a colour made lighter or darker."""
-    r, g, b = of
-    return min(r * by, 1.0), min(g * by, 1.0), min(b * by, 1.0)
+def shade(rgb: RGB, factor: float) -> RGB:
+    """Return a colour multiplied by a factor: lighter or darker."""
+    r, g, b = rgb
+    return min(r * factor, 1.0), min(g * factor, 1.0), min(b * factor, 1.0)
 
 
 @dataclass(frozen=True)
 class Palette:
-    """The materials of one room, so that its furniture belongs together."""
+    """The materials of one room."""
 
     wood: Material
     light_wood: Material
@@ -35,7 +35,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class Tones:
-    """From what the colours of a palette are drawn: (least, most), as a screen shows them.
+    """Ranges (lowest, highest) that the colours of a palette are drawn from, sRGB in HSV.
 
     Attributes:
         timber: Hue and value of wood.
@@ -59,7 +59,7 @@ DUSKY = Tones(
     accent=((0.5, 0.95), (0.3, 0.7)),
     white=(0.09, 0.7, 0.52),
 )
-"""Dark woods, deep cloths."""
+"""Dark woods, saturated cloths."""
 
 PALE = Tones(
     timber=((0.06, 0.14), (0.6, 0.9)),

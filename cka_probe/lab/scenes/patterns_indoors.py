@@ -1,4 +1,4 @@
-"""Patterns of what is found indoors: paint, cloth, wood, tiles, books, images."""
+"""Patterns of rooms and objects: paint, cloth, wood, tiles, books, paintings, vehicles, toys."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def plain(s: Surface) -> Array:
 
 
 def plaster(s: Surface) -> Array:
-    """Plaster drawn by hand: broad unevenness, and the grain of the trowel."""
+    """Hand-applied plaster: broad unevenness, and the grain of the trowel."""
     grain = noise(np.stack([s.xyz[0] * 21, s.xyz[1] * 21, s.xyz[2] * 47]))
     return s.mix(np.clip(0.32 + 0.4 * noise(s.xyz * 5) + 0.38 * grain, 0, 1))
 
@@ -81,7 +81,7 @@ def panels(s: Surface) -> Array:
 
 
 def books(s: Surface) -> Array:
-    """Backs of books: a colour, a height and a shadow each."""
+    """Spines of books, each with its own colour, height and shadow."""
     column = np.floor(s.u / s.size)
     pick, level = scatter(column, column + 11), scatter(column, column * 5 + 2)
     hue = np.stack([pick, scatter(column, column + 3), scatter(column, column + 7)], axis=1)
@@ -92,7 +92,7 @@ def books(s: Surface) -> Array:
 
 
 def painting(s: Surface) -> Array:
-    """An image on the wall: blots of two colours and their opposites, a mount and a frame."""
+    """A painting: blots of two colours and their opposites, a mount and a frame."""
     blots = np.stack([noise(s.xyz * 5 + 9 * k) for k in range(3)], axis=1)
     canvas = np.clip(s.mix(smooth(blots[:, 0], -0.2, 0.3)) + 0.22 * blots, 0.02, 1)
     rim = np.abs(s.edge).max(axis=0)
@@ -109,7 +109,7 @@ def panes(s: Surface) -> Array:
 
 
 def night(s: Surface) -> Array:
-    """A window at night: the glow of a town, black trees, some lit windows far off."""
+    """A window at night: the glow of a town, black trees, some distant lit windows."""
     trees = _trees(s)
     column, row = np.floor(s.u / 0.1), np.floor(s.v / 0.12)
     off = np.maximum(np.abs(s.u / 0.1 - column - 0.5) * 1.6, np.abs(s.v / 0.12 - row - 0.5))
@@ -119,14 +119,14 @@ def night(s: Surface) -> Array:
 
 
 def _trees(s: Surface) -> Array:
-    """Return (n, 1) where trees stand before a window, 0 to 1."""
+    """Return (n, 1) coverage by trees outside a window, 0 to 1."""
     return smooth(0.5 * noise(s.xyz * 6) - s.edge[1] * 1.4, 0.1, 0.6)[:, None]
 
 
-def _barred(s: Surface, seen: Array) -> Array:
-    """Return what is seen through a window, with its frame and bars before it."""
+def _barred(s: Surface, view: Array) -> Array:
+    """Return a view through a window, with its frame and bars in front."""
     bars = np.minimum(np.minimum(np.abs(s.edge[0]), np.abs(s.edge[1] - 0.2)) + 0.05, 1 - np.abs(s.edge).max(axis=0))
-    return np.where(bars[:, None] < 0.09, np.float32(0.5), seen)
+    return np.where(bars[:, None] < 0.09, np.float32(0.5), view)
 
 
 def rug(s: Surface) -> Array:
@@ -138,7 +138,7 @@ def rug(s: Surface) -> Array:
 
 
 def leaves(s: Surface) -> Array:
-    """Foliage: strong, fine light and dark."""
+    """Foliage: strong, fine contrast."""
     return s.mix(np.clip(0.5 + 1.1 * noise(s.xyz * 15), 0, 1))
 
 
@@ -147,11 +147,11 @@ _MIRRORED = np.array([0.20, 0.24, 0.29], np.float32)
 _TYRE = np.array([0.015, 0.015, 0.017], np.float32)
 _REAR = np.array([0.55, 0.02, 0.02], np.float32)
 _LAMP = np.array([0.85, 0.85, 0.80], np.float32)
-_CAR = 4.3  # metres: the length of the car that the measures of its parts are of
+_CAR = 4.3  # metres: length of the car that sizes of its parts refer to
 
 
 def _shine(s: Surface) -> Array:
-    """Return paint of `first` with what is around mirrored in it, (n, 3)."""
+    """Return glossy paint of `first` with faint reflections, (n, 3)."""
     return s.first * (0.8 + 0.25 * noise(s.xyz * np.float32(1.7)) + 0.25 * smooth(s.edge[1], -0.3, 0.9))[:, None]
 
 
@@ -175,7 +175,7 @@ def bodywork(s: Surface) -> Array:
 
 
 def cabin(s: Surface) -> Array:
-    """The upper part of such a car: glass all around between pillars of `first`, which is also its top."""
+    """The cabin of a car of length `size`: glass between pillars of `first`, which is also the roof."""
     metre = s.size / _CAR
     x, z = half_extent(s.u, s.edge[0]) / metre, half_extent(s.v, s.edge[1]) / metre
     top, side = z > 0.65, x > 0.95
@@ -246,7 +246,7 @@ _TWELVE = np.array(
 
 
 def segments(s: Surface) -> Array:
-    """Six segments from pole to pole, `first`, white and `second` by turns, on a ball whose radius is `size`."""
+    """Six segments from pole to pole, `first`, white and `second` alternating, on a ball whose radius is `size`."""
     turn = np.floor((s.u / s.size + np.pi) * (3 / np.pi)) % 6
     share = np.array([0, 2, 1, 0, 2, 1])[turn.astype(int)]
     cap = np.abs(s.edge[1]) > 0.97

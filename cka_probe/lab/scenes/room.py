@@ -1,8 +1,8 @@
-"""Styles of rooms: the numbers a room is drawn with, so that rooms of one style are strange to who knows another.
+"""Draw furnished rooms from a seed, in one of several styles.
 
-A network that has learnt on rooms of one style and is tried on those of another meets other colours, papers and
-light, more furniture, larger rooms and another height of the eye; what a room is, and how it is drawn, stays the
-same. `day` is how rooms were before there were styles, to the bit.
+A style is a set of parameters. A network trained on one style and tested on another meets different colours,
+wallpapers and light, more furniture, larger rooms and another camera height, while the procedure that draws a room is
+the same. `day` is the default style.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,16 +23,17 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Walls:
-    """Paint, paper and floors; shares add up to 1, each of a choice in the order it is named.
+    """Paint, wallpaper and floors; shares add up to 1, in the order in which the options are named.
 
     Attributes:
-        value: Of the paint, as a screen shows it.
-        saturations: Of the paint, and `saturation_shares` how often each.
-        papered: How often all walls have the first of `papers`, the first or the second, and one loud wall or these.
+        value: Of the paint, sRGB.
+        saturations: Of the paint.
+        saturation_shares: How often each occurs.
+        papered: Cumulative shares: first of `papers` on all walls, second of `papers` on all walls, one accent wall.
         papers: Patterns of papered walls.
-        loud: Saturation and value of the one loud wall.
+        loud: Saturation and value of the accent wall.
         floor_value: Of floor boards.
-        floor_shares: How often planks, tiles, carpet, checks.
+        floor_shares: Of planks, tiles, carpet, checks.
         ceiling: Value of the ceiling's white.
     """
 
@@ -49,17 +50,17 @@ class Walls:
 
 @dataclass(frozen=True)
 class Light:
-    """What a room is lit by.
+    """The light of a room.
 
     Attributes:
-        day: Whether light comes in by the windows; at night they show a dark sky.
+        day: Whether light enters through the windows; at night they show a dark sky.
         panes: Pattern of the windows.
-        sky: (hue, saturation, value) of the sky they show, its two colours.
-        glow: How bright that is.
-        curtains: How often a window has some.
+        sky: The two colours of the sky behind them, each (hue, saturation, value).
+        glow: Brightness of the sky.
+        curtains: Share of windows with curtains.
         drop: Metres from the ceiling to the lamp.
-        lamp: Its colour, linear RGB.
-        around: Light from all around, in shares of a day's.
+        lamp: Colour of the lamp, linear RGB.
+        ambient: Ambient light, relative to that of the style `day`.
     """
 
     day: bool = True
@@ -69,21 +70,21 @@ class Light:
     curtains: float = 0.6
     drop: float = 0.22
     lamp: RGB = (1.0, 0.9, 0.76)
-    around: float = 1.0
+    ambient: float = 1.0
 
 
 @dataclass(frozen=True)
 class Style:
-    """How rooms of one kind are drawn.
+    """Parameters of the rooms of one style.
 
     Attributes:
-        seed: Put behind the seed and the number of a room, so that no two styles have the same rooms.
-        width: Metres, from the left to the right of who enters.
+        seed: Appended to the seed and the index of a room, so that no two styles share a room.
+        width: Metres, across the view from the entrance.
         length: Metres.
         height: Metres.
-        eye: Height of the camera at first, metres.
-        walk: Heights that it stays within.
-        tries: How often each wall, and the middle, is tried for a further piece of furniture.
+        eye: Initial height of the camera, metres.
+        walk: Range of heights during the walk, metres.
+        attempts: How often a further piece of furniture is tried at each wall and in the middle.
         tones: Of the furniture.
         walls: Paint, paper and floors.
         light: Lamp and windows.
@@ -95,7 +96,7 @@ class Style:
     height: Range = (2.35, 2.9)
     eye: Range = (1.05, 1.75)
     walk: Range = (0.9, 1.9)
-    tries: int = 6
+    attempts: int = 6
     tones: Tones = field(default_factory=Tones)
     walls: Walls = field(default_factory=Walls)
     light: Light = field(default_factory=Light)
@@ -112,7 +113,7 @@ STYLES: dict[str, Style] = {
         height=(2.5, 3.4),
         eye=(0.75, 1.2),
         walk=(0.65, 1.35),
-        tries=11,
+        attempts=11,
         tones=DUSKY,
         walls=Walls(
             value=(0.34, 0.7),
@@ -133,7 +134,7 @@ STYLES: dict[str, Style] = {
             curtains=0.9,
             drop=0.75,
             lamp=(1.0, 0.74, 0.46),
-            around=0.45,
+            ambient=0.45,
         ),
     ),
     "hall": Style(
@@ -143,7 +144,7 @@ STYLES: dict[str, Style] = {
         height=(3.0, 4.0),
         eye=(1.45, 1.85),
         walk=(1.25, 2.05),
-        tries=4,
+        attempts=4,
         tones=PALE,
         walls=Walls(
             value=(0.78, 0.97),
@@ -156,7 +157,7 @@ STYLES: dict[str, Style] = {
             floor_shares=(0.2, 0.5, 0.1, 0.2),
             ceiling=1.0,
         ),
-        light=Light(glow=(0.8, 1.0), curtains=0.15, drop=0.5, lamp=(1.0, 0.97, 0.93), around=1.4),
+        light=Light(glow=(0.8, 1.0), curtains=0.15, drop=0.5, lamp=(1.0, 0.97, 0.93), ambient=1.4),
     ),
 }
 """Styles by name."""
@@ -168,81 +169,81 @@ Area = tuple[float, float, float, float, float]
 
 
 def area_of(solids: Sequence[Solid]) -> Area:
-    """Return (x0, x1, y0, y1, height) of what some solids take of the floor."""
+    """Return the footprint of some solids on the floor and their height: (x0, x1, y0, y1, height)."""
     low, high = bounds(solids)
     return (low[0], high[0], low[1], high[1], high[2])
 
 
-class Plan:
-    """What is taken of a floor, as areas (x0, x1, y0, y1, height).
+class FloorPlan:
+    """The occupied areas (x0, x1, y0, y1, height) of a floor.
 
-    An area of height 0 lies before a window: low furniture may stand there and high may not.
+    An area of height 0 lies in front of a window: only low furniture may stand there.
 
     Args:
-        size: Of the room.
-        poses: (frames, 4, 4) of the camera, around and before which nothing may stand.
+        size: Size of the room.
+        poses: (frames, 4, 4) poses of the camera; the areas around and in front of it stay free.
     """
 
     def __init__(self, size: Point, poses: Iterable[NDArray[np.float64]]):
         self.size = size
-        self.taken: list[Area] = []
+        self.occupied: list[Area] = []
         for pose in poses:
             for ahead, margin in ((0.0, 0.4), (0.7, 0.45)):
                 x, y = pose[:2, 3] + ahead * pose[:2, 2]
-                self.taken.append((x - margin, x + margin, y - margin, y + margin, size[2]))
+                self.occupied.append((x - margin, x + margin, y - margin, y + margin, size[2]))
 
     def fits(self, area: Area, above: float = 0.0) -> bool:
-        """Return whether an area is in the room and meets no area higher than `above`."""
+        """Return whether an area is inside the room and overlaps no area higher than `above`."""
         x0, x1, y0, y1, _ = area
         inside = x0 > -0.01 and y0 > -0.01 and x1 < self.size[0] + 0.01 and y1 < self.size[1] + 0.01
-        apart = (x1 <= a or x0 >= b or y1 <= c or y0 >= d for a, b, c, d, height in self.taken if height > above)
-        return inside and all(apart)
+        clear = (x1 <= a or x0 >= b or y1 <= c or y0 >= d for a, b, c, d, height in self.occupied if height > above)
+        return inside and all(clear)
 
-    def put(self, piece: Sequence[Solid]) -> bool:
-        """Take the area of a piece of furniture if it is free, and return whether it was."""
+    def place(self, piece: Sequence[Solid]) -> bool:
+        """Occupy the area of a piece of furniture if it is free; return whether it was."""
         area = area_of(piece)
         fits = self.fits(area, above=-1.0 if area[4] > TALL else 0.0)
         if fits:
-            self.taken.append(area)
+            self.occupied.append(area)
         return fits
 
     def at_wall(self, piece: Sequence[Solid], wall: str, along: float) -> list[Solid]:
-        """Return a piece moved to a wall of `YAWS`, its middle at the share `along` of it."""
+        """Return a piece moved to a wall of `YAWS`, centred at a fraction `along` of the wall."""
         w, d, _ = self.size
-        place = {"far": (along * w, d), "near": (along * w, 0.0), "left": (0.0, along * d), "right": (w, along * d)}
-        return list(moved(piece, (*place[wall], 0.0), YAWS[wall]))
+        origins = {"far": (along * w, d), "near": (along * w, 0.0), "left": (0.0, along * d), "right": (w, along * d)}
+        return list(moved(piece, (*origins[wall], 0.0), YAWS[wall]))
 
 
 CATEGORIES = tuple(AT_WALLS)
-SWAY = np.deg2rad((0.5, 0.3, 0.2))  # how far a hand turns the camera in a frame: yaw, pitch, roll
+SWAY = np.deg2rad((0.5, 0.3, 0.2))  # random rotation of a hand-held camera per frame: yaw, pitch, roll
 RATE = 10.0  # frames a second
 
 
 def draw_room(seed: int, index: int, frames: int, style: str = USUAL_STYLE) -> Scene:
-    """Return room `index` of those of `seed`, furnished so that a walk of `frames` images is free.
+    """Return room `index` of a seed, furnished so that a walk of `frames` poses is free of obstacles.
 
     Raises:
         UnknownNameError: There is no such style in `STYLES`.
     """
-    drawn = registry.get(STYLES, style, "style of rooms")
-    rng = np.random.default_rng([seed, index, *drawn.seed])
+    parameters = registry.get(STYLES, style, "style of rooms")
+    rng = np.random.default_rng([seed, index, *parameters.seed])
     category = CATEGORIES[rng.integers(len(CATEGORIES))]
-    size = tuple(rng.uniform(*limits) for limits in (drawn.width, drawn.length, drawn.height))
-    palette = draw_palette(rng, drawn.tones)
-    surfaces = _surfaces(rng, drawn.walls)
-    poses = _walk(rng, size, frames, drawn)
-    plan = Plan(size, poses)
-    openings, windows = _openings(rng, palette, plan, drawn.light)
-    furniture = _furniture(rng, category, palette, plan, drawn.tries)
-    pieces = [*openings, *furniture, *_images(rng, palette, plan)]
-    lamp = (size[0] * rng.uniform(0.35, 0.65), size[1] * rng.uniform(0.35, 0.65), size[2] - drawn.light.drop)
+    size = tuple(rng.uniform(*limits) for limits in (parameters.width, parameters.length, parameters.height))
+    palette = draw_palette(rng, parameters.tones)
+    surfaces = _surfaces(rng, parameters.walls)
+    poses = _walk(rng, size, frames, parameters)
+    plan = FloorPlan(size, poses)
+    openings, windows = _openings(rng, palette, plan, parameters.light)
+    furniture = _furniture(rng, category, palette, plan, parameters.attempts)
+    pieces = [*openings, *furniture, *_wall_pictures(rng, palette, plan)]
+    lamp = (size[0] * rng.uniform(0.35, 0.65), size[1] * rng.uniform(0.35, 0.65), size[2] - parameters.light.drop)
     return Scene(
         kind="rooms",
         category=category,
         classes=NYU13.names,
         shell=Shell((0.0, 0.0, 0.0), size, surfaces, (*["wall"] * 4, "floor", "ceiling")),
         pieces=(*pieces, _ceiling_lamp(lamp, size[2])),
-        light=Lamps(lamp, windows if drawn.light.day else (), drawn.light.lamp, drawn.light.around),
+        light=Lamps(lamp, windows if parameters.light.day else (), parameters.light.lamp, parameters.light.ambient),
         camera=Camera(poses, np.arange(frames) / RATE),
     )
 
@@ -254,10 +255,10 @@ def _surfaces(rng: np.random.Generator, style: Walls) -> tuple[Material, ...]:
     painted = "plaster" if rng.uniform() < 0.6 else "plain"
     walls = [Material(painted, paint, shade(paint, 0.78))] * 4
     chance = rng.uniform()
-    if chance < style.papered[1]:  # paper on all walls
+    if chance < style.papered[1]:  # wallpaper on all walls
         motif = style.papers[0] if chance < style.papered[0] else style.papers[1]
         walls = [Material(motif, paint, shade(paint, rng.uniform(0.6, 0.82)), rng.uniform(0.18, 0.4))] * 4
-    elif chance < style.papered[2]:  # one wall of another kind
+    elif chance < style.papered[2]:  # an accent wall
         loud = colour(hue + rng.uniform(-0.2, 0.2), *(rng.uniform(*limits) for limits in style.loud))
         other = str(rng.choice([painted, "wallpaper", "boards", "brick"], p=[0.3, 0.35, 0.15, 0.2]))
         walls[rng.integers(4)] = Material(other, loud, shade(loud, 0.72), rng.uniform(0.2, 0.35))
@@ -275,29 +276,29 @@ def _surfaces(rng: np.random.Generator, style: Walls) -> tuple[Material, ...]:
 
 
 def _walk(rng: np.random.Generator, size: Point, frames: int, style: Style) -> NDArray[np.float64]:
-    """Return (frames, 4, 4) poses of a camera near the wall y = 0 that looks across the room."""
+    """Return (frames, 4, 4) poses of a hand-held camera near the wall y = 0 that looks across the room."""
     x, y = size[0] * rng.uniform(0.2, 0.8), rng.uniform(0.35, 0.8)
     z = rng.uniform(*style.eye)
     across = size[0] * rng.uniform(0.3, 0.7) - x
     yaw = np.arctan2(across, size[1] * rng.uniform(0.5, 0.8)) + rng.normal(0, 0.12)
     pitch, roll = rng.uniform(0.08, 0.34) + 0.12 * (z - 1.4), rng.normal(0, 0.02)
-    place, heading = np.array([x, y, z]), rng.uniform(-0.5 * np.pi, 0.5 * np.pi) + yaw
-    aim, turned = np.array([yaw, pitch, roll]), np.zeros(3)
+    position, heading = np.array([x, y, z]), rng.uniform(-0.5 * np.pi, 0.5 * np.pi) + yaw
+    aim, shake = np.array([yaw, pitch, roll]), np.zeros(3)
     poses, (low, high) = [], style.walk
     for _ in range(frames):
-        poses.append(look(place, *(aim + turned)))
+        poses.append(camera_pose(position, *(aim + shake)))
         step = rng.uniform(0.06, 0.14)
         heading += rng.normal(0, 0.15)
-        ahead = place + step * np.array([np.sin(heading), np.cos(heading), rng.normal(0, 0.08)])
+        ahead = position + step * np.array([np.sin(heading), np.cos(heading), rng.normal(0, 0.08)])
         if not (0.3 < ahead[0] < size[0] - 0.3 and 0.3 < ahead[1] < 0.35 * size[1] and low < ahead[2] < high):
-            heading += np.pi  # walk back rather than through the wall
-            ahead = place - (ahead - place)
-        place = ahead
-        turned = 0.97 * turned + rng.normal(0, SWAY)  # to and fro about where it was aimed at
+            heading += np.pi  # turn back at a wall
+            ahead = position - (ahead - position)
+        position = ahead
+        shake = 0.97 * shake + rng.normal(0, SWAY)  # fluctuates around the initial aim
     return np.stack(poses)
 
 
-def look(place: NDArray[np.float64], yaw: float, pitch: float, roll: float = 0.0) -> NDArray[np.float64]:
+def camera_pose(position: NDArray[np.float64], yaw: float, pitch: float, roll: float = 0.0) -> NDArray[np.float64]:
     """Return the (4, 4) camera-to-scene pose of a camera.
 
     Args:
@@ -312,14 +313,14 @@ def look(place: NDArray[np.float64], yaw: float, pitch: float, roll: float = 0.0
     pose = np.eye(4)
     pose[:3, 0] = np.cos(roll) * right + np.sin(roll) * down
     pose[:3, 1] = np.cos(roll) * down - np.sin(roll) * right
-    pose[:3, 2], pose[:3, 3] = forward, place
+    pose[:3, 2], pose[:3, 3] = forward, position
     return pose
 
 
 def _openings(
-    rng: np.random.Generator, p: Palette, plan: Plan, style: Light
+    rng: np.random.Generator, p: Palette, plan: FloorPlan, style: Light
 ) -> tuple[list[Piece], tuple[tuple[Point, Point], ...]]:
-    """Return windows with curtains and a door, and where light would come in by day."""
+    """Return windows with curtains and a door, and (position, inward normal) of each window."""
     pieces, lights = [], []
     above, below = (colour(*hsv) for hsv in style.sky)
     sky = Material(style.panes, above, below, glow=rng.uniform(*style.glow))
@@ -336,7 +337,7 @@ def _openings(
         if plan.fits(area_of(piece)):
             pieces.append(Piece(tuple(piece), "window"))
             depth = plan.at_wall([box((-half, 0, 0), (half, 0.7, 0.7), p.white)], wall, along)
-            plan.taken.append((*area_of(depth)[:4], 0.0))
+            plan.occupied.append((*area_of(depth)[:4], 0.0))
             normal = (-np.sin(YAWS[wall]), np.cos(YAWS[wall]), 0.0)
             lights.append((piece[0].centre, normal))
     door = Material(
@@ -348,33 +349,33 @@ def _openings(
         if plan.fits(area_of(piece), above=-1.0):
             pieces.append(Piece(tuple(piece), "wall"))  # NYU's 13 classes count doors as walls
             x0, x1, y0, y1, _ = area_of(piece)
-            plan.taken.append(
+            plan.occupied.append(
                 (x0 - 0.3 * (wall == "right"), x1 + 0.3 * (wall == "left"), y0 - 0.3 * (wall == "far"), y1, 2.1)
             )
             break
     return pieces, tuple(lights)
 
 
-def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: Plan, tries: int) -> list[Piece]:
-    """Return the pieces along the walls and in the middle."""
+def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: FloorPlan, attempts: int) -> list[Piece]:
+    """Return the furniture along the walls and in the middle."""
     pieces: list[Piece] = []
     w, d, _ = plan.size
     makers = AT_WALLS[category]
-    turns = [wall for wall in ("far", "left", "right", "far", "left", "right", "near") for _ in range(tries)]
-    patience = 400
-    while turns and patience:
-        # what makes the room what it is comes first, and has many tries to find its place
-        patience -= not pieces
+    turns = [wall for wall in ("far", "left", "right", "far", "left", "right", "near") for _ in range(attempts)]
+    attempts_left = 400
+    while turns and attempts_left:
+        # the piece that defines the category comes first and has many attempts
+        attempts_left -= not pieces
         wall = turns.pop(0) if pieces else str(rng.choice(["far", "left", "right"]))
         make = makers[rng.integers(len(makers))] if pieces else makers[0]
         piece = plan.at_wall(make(rng, p), wall, rng.uniform(0.05, 0.95))
-        if plan.put(piece):
+        if plan.place(piece):
             pieces.append(Piece(tuple(piece), LABELS[make]))
-    for _ in range(tries):
+    for _ in range(attempts):
         make = IN_THE_MIDDLE[category][rng.integers(len(IN_THE_MIDDLE[category]))]
         yaw = rng.choice([0.0, np.pi / 2, np.pi, -np.pi / 2]) + rng.normal(0, 0.12)
         piece = list(moved(make(rng, p), (w * rng.uniform(0.3, 0.7), d * rng.uniform(0.35, 0.75), 0), yaw))
-        if plan.put(piece):
+        if plan.place(piece):
             pieces.append(Piece(tuple(piece), LABELS[make]))
     if rng.uniform() < 0.6:
         x = w * rng.uniform(0.4, 0.6)
@@ -386,8 +387,8 @@ def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: Plan, 
     return pieces
 
 
-def _images(rng: np.random.Generator, p: Palette, plan: Plan) -> list[Piece]:
-    """Return images on the walls where nothing high stands before them."""
+def _wall_pictures(rng: np.random.Generator, p: Palette, plan: FloorPlan) -> list[Piece]:
+    """Return pictures for the walls, where no high furniture stands in front of them."""
     pieces = []
     for wall in ("far", "far", "left", "right"):
         a, b, z = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(1.45, 1.7)
@@ -398,11 +399,11 @@ def _images(rng: np.random.Generator, p: Palette, plan: Plan) -> list[Piece]:
             )
         piece = plan.at_wall([box((-a, 0, z - b), (a, 0.03, z + b), view)], wall, rng.uniform(0.15, 0.85))
         area = area_of(piece)
-        windows = [taken for taken in plan.taken if taken[4] == 0.0]
+        windows = [occupied for occupied in plan.occupied if occupied[4] == 0.0]
         clear = all(area[1] <= o[0] or area[0] >= o[1] or area[3] <= o[2] or area[2] >= o[3] for o in windows)
         if clear and plan.fits(area, above=z - b):
             pieces.append(Piece(tuple(piece), "picture"))
-            plan.taken.append(area)
+            plan.occupied.append(area)
     return pieces
 
 

@@ -55,22 +55,22 @@ class Lamps:
         lamp: Position of the lamp below the ceiling.
         windows: (position, inward normal) of each window through which light enters.
         colour: Colour of the lamp, linear RGB.
-        around: Ambient light, relative to that of a day.
+        ambient: Ambient light, relative to that of a day.
     """
 
     lamp: Point
     windows: tuple[tuple[Point, Point], ...] = ()
     colour: RGB = (1.0, 0.9, 0.76)
-    around: float = 1.0
+    ambient: float = 1.0
 
 
 @dataclass(frozen=True)
 class Sun:
-    """Sunlight: `towards` is a unit vector to the sun, `strength` and `around` (ambient) are linear RGB."""
+    """Sunlight: `direction` is a unit vector to the sun, `strength` and `ambient` light are linear RGB."""
 
-    towards: Point
+    direction: Point
     strength: RGB
-    around: RGB
+    ambient: RGB
 
 
 @dataclass(frozen=True)

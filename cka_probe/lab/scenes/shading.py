@@ -3,7 +3,7 @@
 In a room, light comes from the lamp (from four points of it, one for each ray of a pixel, which makes shadows soft),
 from the windows, and from all directions, less so in corners; outdoors from the sun and the sky:
 
-    light = colour (around + sum_i I_i max(0, n . l_i) seen_i) + glow,    I_i = 1 / (d_i^2 + 1) in a room
+    light = colour (ambient + sum_i I_i max(0, n . l_i) seen_i) + glow,    I_i = 1 / (d_i^2 + 1) in a room
 
 Nothing depends on the camera: a point has the same colour in every frame.
 """
@@ -133,8 +133,8 @@ def _surface(table: Table, points: Points, material: Numbers, here: Numbers) -> 
 
 def _of_sun(table: Table, sun: Sun, points: Points, fine: int) -> Floats:
     """Return the light of sun and sky on points, (n, 3)."""
-    towards = np.array(sun.towards, np.float32)
-    received = (0.62 + 0.38 * points.normal[2])[:, None] * np.array(sun.around, np.float32)
+    towards = np.array(sun.direction, np.float32)
+    received = (0.62 + 0.38 * points.normal[2])[:, None] * np.array(sun.ambient, np.float32)
     strength = np.maximum(towards @ points.normal, 0)
     shining = FAR * np.broadcast_to(towards[:, None], points.place.shape)
     sky = (points.solid == -1) & table.sky.take(points.face)  # nothing throws a shadow so far
@@ -151,7 +151,7 @@ def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
         facing = 0.38 * (1 - np.abs(points.normal[axis]))  # a wall is not in a corner with itself
         for distance in (points.place[axis] - low[axis], high[axis] - points.place[axis]):
             corner *= 1 - facing * np.exp(distance * (-1 / CORNER))
-    received = (0.36 * lamps.around * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AROUND
+    received = (0.36 * lamps.ambient * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AROUND
     lamp = np.array(lamps.lamp, np.float32) + LAMP_POINTS
     to_lamp = lamp.T.take(_place_in_pixel(len(corner), fine) % len(lamp), axis=1) - points.place
     area = float((high[0] - low[0]) * (high[1] - low[1]))

@@ -74,16 +74,16 @@ def times(factor: float, point: Point) -> Point:
     return factor * x, factor * y, factor * z
 
 
-def moved(solids: Sequence[Solid], to: Point, yaw: float = 0.0) -> tuple[Solid, ...]:
-    """Return the solids rotated about the z axis by `yaw`, then moved by `to`."""
+def moved(solids: Sequence[Solid], offset: Point, yaw: float = 0.0) -> tuple[Solid, ...]:
+    """Return the solids rotated about the z axis by `yaw`, then moved by `offset`."""
     c, s = cos(yaw), sin(yaw)
     return tuple(
         replace(
             solid,
             centre=(
-                to[0] + c * solid.centre[0] - s * solid.centre[1],
-                to[1] + s * solid.centre[0] + c * solid.centre[1],
-                to[2] + solid.centre[2],
+                offset[0] + c * solid.centre[0] - s * solid.centre[1],
+                offset[1] + s * solid.centre[0] + c * solid.centre[1],
+                offset[2] + solid.centre[2],
             ),
             yaw=solid.yaw + yaw,
         )

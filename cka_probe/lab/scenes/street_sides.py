@@ -1,4 +1,4 @@
-"""What a street lies on: the road with its lanes, pavements, a side road."""
+"""Fill a street: the road surface and pavements, what stands on both sides, and the traffic."""
 
 import numpy as np
 
@@ -13,25 +13,25 @@ _BEYOND = 330.0  # metres of road behind the last bend
 
 
 def ground(site: Site) -> list[Piece]:
-    """Return the road, its pavements and the road that crosses it, as pieces."""
+    """Return the road, its pavements and a crossing road, as pieces."""
     rng, style = site.rng, site.style
     grey = colour(rng.uniform(0.55, 0.65), rng.uniform(0, 0.06), rng.uniform(0.24, 0.4))
     worn = shade(grey, rng.uniform(2.0, 3.0))
     pattern = (
         "avenue" if style.lanes == 2 else ("lanes" if style.kind != "suburb" or rng.uniform() < 0.6 else "asphalt")
     )
-    top = Material(pattern, grey, worn, style.lane)
+    surface = Material(pattern, grey, worn, style.lane)
     slab = colour(rng.uniform(0.06, 0.12), rng.uniform(0.02, 0.15), rng.uniform(0.55, 0.75))
     stones = Material("paving", slab, shade(slab, 0.55), rng.uniform(0.6, 1.2))
     left, right = -style.edge(-1), style.edge(1)
-    pieces = [_strip(site, along, (left, right), top, ROAD) for along in _lengths(site)]
+    pieces = [_strip(site, along, (left, right), surface, ROAD) for along in _lengths(site)]
     if style.walk:
         for along in _lengths(site, site.gap):
             pieces.append(_strip(site, along, (left - style.walk, left), stones, KERB))
             pieces.append(_strip(site, along, (right, right + style.walk), stones, KERB))
     if site.gap:
         middle, half = sum(site.gap) / 2, (site.gap[1] - site.gap[0]) / 2
-        # a box of its own length along x would show its wear across: it is laid along y and turned
+        # built along y and rotated, because the pattern of wear runs along y
         across = box((-half, -250.0, -0.2), (half, 250.0, ROAD - 0.006), Material("asphalt", grey, worn))
         pieces.append(Piece(site.road.put([across], (middle, 0.0, 0.0), turn=np.pi / 2), "road"))
         if site.zebra:
@@ -43,7 +43,7 @@ def ground(site: Site) -> list[Piece]:
 
 
 def _lengths(site: Site, gap: tuple[float, float] | None = None) -> list[tuple[float, float]]:
-    """Return from where to where each straight piece of road or pavement goes, leaving out a gap."""
+    """Return (start, end) of each straight piece of road or pavement, without a gap."""
     end = site.road.length
     if site.road.curvature == 0:
         return [(-_STEP, end + _BEYOND)] if gap is None else [(-_STEP, gap[0]), (gap[1], end + _BEYOND)]
@@ -52,22 +52,24 @@ def _lengths(site: Site, gap: tuple[float, float] | None = None) -> list[tuple[f
     return [*bends, (bends[-1][1], end + _BEYOND)]
 
 
-def _strip(site: Site, along: tuple[float, float], across: tuple[float, float], look: Material, top: float) -> Piece:
+def _strip(
+    site: Site, along: tuple[float, float], across: tuple[float, float], material: Material, top: float
+) -> Piece:
     """Return a straight piece of road or pavement.
 
-    Where pieces of a bend overlap every second one is lower, by less than one sees, so that one of them is above.
+    Pieces of a bend overlap; every second one is imperceptibly lower, so that one of them is above the other.
     """
     bent = site.road.curvature != 0
     over = 0.5 * _STEP * abs(site.road.curvature) * max(map(abs, across)) + 0.1 if bent else 0.0
     odd = round(along[0] / _STEP) % 2 if bent else 0
-    low, narrow = 0.006 * odd, 0.003 * odd  # where two overlap one is seen
+    low, narrow = 0.006 * odd, 0.003 * odd  # where two overlap, one is visible
     half, middle = (along[1] - along[0]) / 2, sum(along) / 2
     x = sum(across) / 2
-    # ground is built about its own middle, from which patterns count
+    # built around its own centre, the origin of patterns
     slab = box(
         (across[0] - x + narrow, -half - over, -0.2),
         (across[1] - x - narrow, half + over, top - low),
-        look,
+        material,
         shadow=False,
     )
     return Piece(site.road.put([slab], (middle, x, 0.0)), "road" if top == ROAD else "sidewalk")
@@ -91,7 +93,7 @@ def sides(site: Site) -> None:
 
 
 def _houses(site: Site, side: int) -> None:
-    """Put a row of houses along one side."""
+    """Add a row of houses along one side."""
     rng, style = site.rng, site.style
     front = style.edge(side) + style.walk + style.setback
     gaps = {"town": (0.08, 0.1), "suburb": (3.0, 8.0), "country": (22.0, 60.0)}[style.kind]
@@ -111,7 +113,7 @@ def _houses(site: Site, side: int) -> None:
 
 
 def _boundary(site: Site, side: int) -> None:
-    """Put hedges, fences and walls between the street and what is behind."""
+    """Add hedges, fences and walls between the street and the houses."""
     rng, style = site.rng, site.style
     d = style.edge(side) + style.walk + (0.6 if style.walk else rng.uniform(2.5, 4.0))
     s = max(0.8 * d, 2.0)
@@ -126,7 +128,7 @@ def _boundary(site: Site, side: int) -> None:
 
 
 def _lamps(site: Site, side: int) -> None:
-    """Put lamp posts, masts or marker posts along one side."""
+    """Add lamp posts, masts or marker posts along one side."""
     rng, style = site.rng, site.style
     if style.kind == "country":
         for s in np.arange(rng.uniform(4, 12), site.end - 20, 26.0):
@@ -143,7 +145,7 @@ def _lamps(site: Site, side: int) -> None:
 
 
 def _crossing_signs(site: Site) -> None:
-    """Put traffic lights or signs where a road crosses."""
+    """Add traffic lights or signs at a crossing."""
     if site.gap is None:
         return
     rng, lights = site.rng, site.rng.uniform() < 0.6
@@ -154,38 +156,38 @@ def _crossing_signs(site: Site) -> None:
 
 
 def _signs(site: Site, side: int) -> None:
-    """Put a few signs along one side; those on the right are turned to the camera."""
+    """Add a few signs along one side; those on the right face the camera."""
     rng, style = site.rng, site.style
     z = KERB if style.walk else 0.0
     for _ in range(int(rng.integers(1, 3))):
         s = rng.uniform(8, site.near + 15)
         if not site.in_gap(s, 1.0):
             turn = np.pi if side > 0 or rng.uniform() < 0.4 else 0.0
-            place = (s, side * (style.edge(side) + 0.55), z)
-            site.add(street_things.sign(rng), "pole", place, turn + rng.normal(0, 0.06))
+            position = (s, side * (style.edge(side) + 0.55), z)
+            site.add(street_things.sign(rng), "pole", position, turn + rng.normal(0, 0.06))
 
 
 def _people(site: Site) -> None:
-    """Put people on the pavements, who stand or walk, alone or in pairs."""
+    """Add people on the pavements, standing or walking, alone or in pairs."""
     rng, style = site.rng, site.style
     if not style.walk:
         return
     for _ in range(int(rng.integers(3, 6)) if style.kind == "town" else int(rng.integers(1, 5))):
         side, s = int(rng.choice([-1, 1])), rng.uniform(6, site.near + 12)
         d = side * (style.edge(side) + rng.uniform(0.45, style.walk - 0.4))
-        if site.in_gap(s, 3.0) or site.unseen(s, d):
+        if site.in_gap(s, 3.0) or site.is_out_of_view(s, d):
             continue
-        for apart in (0.0, 0.75)[: 1 + (rng.uniform() < 0.3)]:
+        for offset in (0.0, 0.75)[: 1 + (rng.uniform() < 0.3)]:
             someone = street_things.person(rng, s > site.near - 5)
             if rng.uniform() < 0.7:
                 pace = rng.uniform(0.7, 1.7) * rng.choice([-1, 1])
-                site.drive(someone, "person", (s + apart, d, KERB), pace)
+                site.drive(someone, "person", (s + offset, d, KERB), pace)
             else:
-                site.add(someone, "person", (s + apart, d, KERB), rng.uniform(0, 6))
+                site.add(someone, "person", (s + offset, d, KERB), rng.uniform(0, 6))
 
 
 def _trees(site: Site, side: int) -> None:
-    """Put trees and bushes where there is room."""
+    """Add trees and bushes where there is room."""
     rng, style = site.rng, site.style
     town = style.kind == "town"
     if town and rng.uniform() < 0.4:
@@ -195,7 +197,7 @@ def _trees(site: Site, side: int) -> None:
     s = rng.uniform(2, 8)
     while s < site.end - 10 and not site.full:
         d = side * (d0 if town else d0 + rng.uniform(0, style.setback + 3.0))
-        if not site.in_gap(s, 2.5) and not site.unseen(s, d):
+        if not site.in_gap(s, 2.5) and not site.is_out_of_view(s, d):
             low = not town and rng.uniform() < 0.3
             plant = street_things.bush(rng) if low else street_things.tree(rng, s > site.near)
             site.add(plant, "vegetation", (s, d, KERB if town else 0.0), rng.uniform(0, 6))
@@ -203,12 +205,12 @@ def _trees(site: Site, side: int) -> None:
 
 
 def _distance(site: Site) -> None:
-    """Put woods, hills and tall houses where the street ends, and a train at times."""
+    """Add woods, hills and tall houses beyond the end of the street, and sometimes a train."""
     rng, style = site.rng, site.style
     for _ in range(6):
         s, d = site.end + rng.uniform(25, 160), rng.choice([-1, 1]) * rng.uniform(26, 230)
         x, y, z = rng.uniform(12, 40), rng.uniform(8, 15), rng.uniform(5, 12)
-        green = street_things.draw_green(rng, rng.uniform(1.5, 3.0))
+        green = street_things.draw_foliage(rng, rng.uniform(1.5, 3.0))
         site.add([ellipsoid((-x, -y, -0.4 * z), (x, y, z), green, shadow=False)], "vegetation", (s, d, 0.0))
     if style.kind != "country":
         for _ in range(3):
@@ -224,19 +226,19 @@ def _distance(site: Site) -> None:
         site.add([ellipsoid((-x, -120, -z), (x, 120, z), far, shadow=False)], "vegetation", (s, d, 0.0))
     if rng.uniform() < 0.1:
         side = rng.choice([-1, 1])
-        train, place = street_things.train(rng, 3), (site.near, side * rng.uniform(24, 30), 0.0)
-        site.add(train, "train", place, velocity=(0.0, 8.0 * side, 0.0))
+        train, position = street_things.train(rng, 3), (site.near, side * rng.uniform(24, 30), 0.0)
+        site.add(train, "train", position, velocity=(0.0, 8.0 * side, 0.0))
 
 
 _LABELS = {"car": "car", "van": "car", "truck": "truck", "bus": "bus"}
 
 
 def traffic(site: Site, speed: float) -> None:
-    """Put vehicles on a street: ahead of the camera, beside it, towards it, across its way, and parked.
+    """Add vehicles to a street: ahead of the camera, next to it, approaching, crossing, and parked.
 
     Args:
         site: The street, still empty.
-        speed: Of the camera, m/s.
+        speed: Speed of the camera, m/s.
     """
     rng, style = site.rng, site.style
     lanes = [style.lane * (k + 0.5) for k in range(style.lanes)]
@@ -274,14 +276,14 @@ def _drive(site: Site, s: float, d: float, speed: float) -> None:
 
 
 def _cross(site: Site) -> None:
-    """Put cars on the road that crosses: some drive on, others wait at its edges."""
+    """Add cars on the crossing road: some drive, others wait at its edges."""
     if site.gap is None:
         return
     rng, (start, end) = site.rng, site.gap
     middle = (start + end) / 2
     for side in (-1, 1):
         reach = site.style.edge(side) + site.style.walk
-        lane = middle - side * (end - start) / 4  # who comes from the right drives on the far side
+        lane = middle - side * (end - start) / 4  # traffic from the right drives on the far side
         if rng.uniform() < 0.5:
             solids, label = _draw(site, far=False)
             pace, far = rng.uniform(4, 9), rng.uniform(4, 25)
@@ -289,8 +291,8 @@ def _cross(site: Site) -> None:
         if rng.uniform() < 0.5:
             solids, label = _draw(site, far=False)
             length = solids[0].half[1]
-            place = (lane, side * (reach + length + rng.uniform(0.3, 2)), ROAD)
-            site.add(solids, label, place, side * np.pi / 2)
+            position = (lane, side * (reach + length + rng.uniform(0.3, 2)), ROAD)
+            site.add(solids, label, position, side * np.pi / 2)
 
 
 def _park(site: Site, side: int) -> None:

@@ -1,13 +1,14 @@
-"""Where things stand along a street, and whether they ever meet.
+"""Positions along a street, and collision tests of what stands and moves there.
 
-A road is an arc of a circle (or a straight line): a place is (s, d), metres along its middle and metres to the
-right of it. With curvature k the middle's direction has turned to the left by k s, so that
+A road is an arc of a circle (or a straight line). A position is (s, d): metres along its centre line and metres to
+the right of it. With curvature k the direction of the centre line has turned to the left by k s, so that
 
     x = (cos(k s) - 1) / k + d cos(k s),    y = sin(k s) / k + d sin(k s),    straight on for s beyond `length`
 
-Whether two things meet is decided exactly. Each is a box turned about z that moves steadily while it is there.
-Two boxes overlap at a time t if their shadows on each of the four directions of their sides, and on z, do; the
-shadows on one direction overlap in one span of t; so they meet if all these spans have a t in common.
+Collisions are decided exactly. Each object is a box rotated about z that moves at a constant velocity while it is
+present. Two boxes overlap at a time t if their projections on each of the four directions of their sides, and on z,
+overlap (separating axes). The projections on one direction overlap during one interval of t, so two boxes collide if
+all these intervals have a t in common.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ class Road:
     length: float
 
     def at(self, s: float, d: float) -> tuple[float, float, float]:
-        """Return x, y and the direction (radians to the left of y) at a place along the road."""
+        """Return x, y and the direction (radians to the left of y) at a position along the road."""
         k = self.curvature
         bent = min(max(s, 0.0), self.length)
         turn, rest = k * bent, s - bent
@@ -44,28 +45,28 @@ class Road:
         x, y = ((c - 1) / k, sine / k) if k else (0.0, bent)
         return float(x + d * c - rest * sine), float(y + d * sine + rest * c), float(turn)
 
-    def put(self, solids: Sequence[Solid], place: Place, turn: float = 0.0) -> tuple[Solid, ...]:
-        """Return solids built about the origin with y ahead, put somewhere and turned to the left by `turn`."""
-        s, d, z = place
+    def put(self, solids: Sequence[Solid], position: Place, turn: float = 0.0) -> tuple[Solid, ...]:
+        """Return solids built at the origin and facing y, moved to a position and turned to the left by `turn`."""
+        s, d, z = position
         x, y, along = self.at(s, d)
         return moved(solids, (x, y, z), along + turn)
 
     def ahead(self, s: float, speed: float) -> Point:
-        """Return the velocity of what drives along the road at s."""
+        """Return the velocity of a vehicle that drives along the road at s."""
         turn = self.at(s, 0.0)[2]
         return (-speed * float(np.sin(turn)), speed * float(np.cos(turn)), 0.0)
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes in motion: n of them.
+    """n moving boxes.
 
     Attributes:
         centre: (n, 3) at time 0.
         half: (n, 3) in their own axes.
         yaw: (n,) radians.
         velocity: (n, 3).
-        span: (n, 2) first and last second each of them is there.
+        span: (n, 2) the first and the last second in which each is present.
     """
 
     centre: Floats
@@ -75,7 +76,7 @@ class Boxes:
     span: Floats
 
     @classmethod
-    def around(cls, solids: Sequence[Solid], velocity: Point = (0.0, 0.0, 0.0)) -> "Boxes":
+    def of(cls, solids: Sequence[Solid], velocity: Point = (0.0, 0.0, 0.0)) -> "Boxes":
         """Return the boxes of solids that move together."""
         n = len(solids)
         return cls(
@@ -94,37 +95,37 @@ class Boxes:
         return len(self.yaw)
 
 
-def meet(a: Boxes, b: Boxes, seconds: float, apart: float = 0.0) -> NDArray[np.bool_]:
-    """Return which pairs of boxes meet at any time from 0 to `seconds`, (n_a, n_b).
+def meet(a: Boxes, b: Boxes, seconds: float, clearance: float = 0.0) -> NDArray[np.bool_]:
+    """Return which pairs of boxes collide at any time from 0 to `seconds`, (n_a, n_b).
 
     Args:
         a: Boxes.
         b: Others.
-        seconds: How long to look.
-        apart: Metres they have to stay apart in each direction; less than 0 lets them touch.
+        seconds: Duration.
+        clearance: Required distance in each direction, metres; a negative one allows contact.
     """
     first = np.maximum(np.maximum.outer(a.span[:, 0], b.span[:, 0]), 0.0)
     last = np.minimum(np.minimum.outer(a.span[:, 1], b.span[:, 1]), seconds)
     between = b.centre[None, :, :2] - a.centre[:, None, :2]
     drift = b.velocity[None, :, :2] - a.velocity[:, None, :2]
-    lift = np.abs(b.centre[None, :, 2] - a.centre[:, None, 2]) < a.half[:, None, 2] + b.half[None, :, 2] + apart
+    lift = np.abs(b.centre[None, :, 2] - a.centre[:, None, 2]) < a.half[:, None, 2] + b.half[None, :, 2] + clearance
     for yaw in (a.yaw[:, None], b.yaw[None, :]):
         for turn in (0.0, np.pi / 2):
-            way = np.stack(np.broadcast_arrays(np.cos(yaw + turn), np.sin(yaw + turn)), axis=-1)
-            reach = _reach(a, way, 0) + _reach(b, way, 1) + apart
-            place, speed = (between * way).sum(axis=-1), (drift * way).sum(axis=-1)
+            axis_direction = np.stack(np.broadcast_arrays(np.cos(yaw + turn), np.sin(yaw + turn)), axis=-1)
+            reach = _reach(a, axis_direction, 0) + _reach(b, axis_direction, 1) + clearance
+            position, speed = (between * axis_direction).sum(axis=-1), (drift * axis_direction).sum(axis=-1)
             still = np.abs(speed) < _STILL
             rate = np.where(still, 1.0, speed)
             enter = np.where(
-                still, np.where(np.abs(place) < reach, -np.inf, np.inf), (-np.sign(rate) * reach - place) / rate
+                still, np.where(np.abs(position) < reach, -np.inf, np.inf), (-np.sign(rate) * reach - position) / rate
             )
-            leave = np.where(still, np.inf, (np.sign(rate) * reach - place) / rate)
+            leave = np.where(still, np.inf, (np.sign(rate) * reach - position) / rate)
             first, last = np.maximum(first, enter), np.minimum(last, leave)
     return lift & (first < last)
 
 
 def _reach(boxes: Boxes, way: Floats, axis: int) -> Floats:
-    """Return half the length of the boxes' shadows on directions (n_a, n_b, 2); boxes are along `axis`."""
+    """Return half the length of the boxes' projections on directions (n_a, n_b, 2); boxes are along `axis`."""
     shape = [1, 1]
     shape[axis] = len(boxes)
     c, s, x, y = (field.reshape(shape) for field in (np.cos(boxes.yaw), np.sin(boxes.yaw), *boxes.half.T[:2]))
@@ -132,45 +133,45 @@ def _reach(boxes: Boxes, way: Floats, axis: int) -> Floats:
 
 
 class Space:
-    """What is taken of a street and when.
+    """The occupied space of a street over time.
 
     Args:
-        way: Boxes of who looks, which nothing may meet.
-        seconds: How long the clip lasts.
+        way: Boxes of the camera, which nothing may touch.
+        seconds: Duration of the clip.
     """
 
     def __init__(self, way: Boxes, seconds: float):
-        self.taken, self.seconds = way, seconds
+        self.occupied, self.seconds = way, seconds
 
-    def take(self, solids: Sequence[Solid], velocity: Point = (0.0, 0.0, 0.0), apart: float = 0.05) -> bool:
-        """Take the space of some solids if it is free all the time, and return whether it was."""
-        boxes = Boxes.around(solids, velocity)
-        if meet(boxes, self.taken, self.seconds, apart).any():
+    def occupy(self, solids: Sequence[Solid], velocity: Point = (0.0, 0.0, 0.0), clearance: float = 0.05) -> bool:
+        """Occupy the space of some solids if it is free for the whole clip; return whether it was."""
+        boxes = Boxes.of(solids, velocity)
+        if meet(boxes, self.occupied, self.seconds, clearance).any():
             return False
-        self.taken = self.taken + boxes
+        self.occupied = self.occupied + boxes
         return True
 
 
 ROAD, KERB = 0.03, 0.16
-"""Metres of the tops of road and pavement above the ground."""
+"""Heights of the road and of the pavement above the ground, metres."""
 
-_MANY = 110  # solids; more are too slow to look at
+_MANY = 110  # solids; more are slow to render
 
 
 @dataclass(frozen=True)
 class Style:
-    """What kind of street it is; lengths in metres.
+    """Parameters of a street; lengths in metres.
 
     Attributes:
         kind: "town", "suburb" or "country".
         lane: Width of a lane.
         lanes: In each direction.
-        parking: Whether cars park on the left, on the right.
+        parking: Whether cars park (on the left, on the right).
         walk: Width of the pavements; 0 = none.
-        setback: From the street to the houses.
+        setback: Distance from the street to the houses.
         bent: Whether the road bends.
         crossing: Whether another road crosses it.
-        ego: Where the camera's lane is, to the right of the road's middle.
+        ego: Offset of the camera's lane to the right of the centre line.
     """
 
     kind: str
@@ -184,12 +185,12 @@ class Style:
     ego: float
 
     def edge(self, side: int) -> float:
-        """Return how far the kerb is from the middle of the road on the left (-1) or right (1)."""
+        """Return the distance from the centre line to the kerb on the left (-1) or right (1)."""
         return self.lane * self.lanes + 2.2 * self.parking[side > 0] + 0.4
 
 
 def draw_style(rng: np.random.Generator) -> Style:
-    """Return a kind of street."""
+    """Draw the parameters of a street."""
     kind = str(rng.choice(["town", "suburb", "country"], p=[0.42, 0.36, 0.22]))
     lanes = 2 if kind == "town" and rng.uniform() < 0.3 else 1
     lane = rng.uniform(3.0, 3.6)
@@ -205,21 +206,21 @@ def draw_style(rng: np.random.Generator) -> Style:
 
 
 class Site:
-    """A street while it is filled.
+    """A street under construction.
 
     Args:
-        rng: What draws it.
-        style: What kind of street it is.
+        rng: Random generator.
+        style: Parameters of the street.
         road: Its course.
-        space: What is taken of it.
+        space: Its occupied space.
         way: Metres that the camera drives.
 
     Attributes:
-        pieces: What stands there so far.
-        gap: From where to where along it another road crosses, if one does.
-        zebra: Whether people may cross there on zebra crossings.
-        near: Metres along it up to which things have their details.
-        end: Metres along it up to which there are things.
+        pieces: The pieces so far.
+        gap: (start, end) along the road of a crossing road, or `None`.
+        zebra: Whether there are zebra crossings.
+        near: Metres along the road up to which pieces are detailed.
+        end: Metres along the road up to which there are pieces.
     """
 
     def __init__(self, rng: np.random.Generator, style: Style, road: Road, space: Space, way: float):
@@ -231,46 +232,46 @@ class Site:
         self.near, self.end = 16.0 + way, 66.0 + way
 
     def in_gap(self, s: float, margin: float) -> bool:
-        """Return whether a place along the road is on the road that crosses, or nearer to it than a margin."""
+        """Return whether a position along the road is on the crossing road, or within a margin of it."""
         return self.gap is not None and self.gap[0] - margin < s < self.gap[1] + margin
 
     @property
     def full(self) -> bool:
-        """Whether there are so many solids that what only adorns is left out."""
+        """Whether there are so many solids that decoration is omitted."""
         return sum(len(piece.solids) for piece in self.pieces) > _MANY
 
-    def unseen(self, s: float, d: float) -> bool:
-        """Return whether a place is beside or behind the camera from the start."""
+    def is_out_of_view(self, s: float, d: float) -> bool:
+        """Return whether a position is next to or behind the camera at the start."""
         return s < 0.75 * abs(d - self.style.ego) - 1.0
 
     def add(
         self,
         solids: list[Solid],
         label: str,
-        place: Place,
+        position: Place,
         turn: float = 0.0,
         velocity: Point = (0.0, 0.0, 0.0),
     ) -> bool:
-        """Put a piece somewhere if it meets nothing there all the time, and return whether it was put."""
-        placed = self.road.put(solids, place, turn)
-        there = self.space.take(placed, velocity, apart=0.03 if not any(velocity) else 0.3)
-        if there:
+        """Add a piece if it collides with nothing during the clip; return whether it was added."""
+        placed = self.road.put(solids, position, turn)
+        fits = self.space.occupy(placed, velocity, clearance=0.03 if not any(velocity) else 0.3)
+        if fits:
             self.pieces.append(Piece(placed, label, velocity))
-        return there
+        return fits
 
-    def drive(self, solids: list[Solid], label: str, place: Place, speed: float) -> bool:
-        """Put what moves along the road at a speed (less than 0: towards the camera), if it can keep to its lane.
+    def drive(self, solids: list[Solid], label: str, position: Place, speed: float) -> bool:
+        """Add a piece that moves along the road at a speed (negative: towards the camera), if it stays in its lane.
 
-        It moves straight on; its course touches that of the road half way.
+        It moves in a straight line that is tangent to the road half way.
         """
-        (s, d, z), seconds = place, self.space.seconds
+        (s, d, z), seconds = position, self.space.seconds
         if (speed * seconds) ** 2 * abs(self.road.curvature) / 8 > 0.4:
             return False
         velocity = self.road.ahead(s + speed * seconds / 2, speed)
         x, y, turn = self.road.at(s + speed * seconds / 2, d)
         start = (x - velocity[0] * seconds / 2, y - velocity[1] * seconds / 2, z)
         placed = moved(solids, start, turn + (np.pi if speed < 0 else 0.0))
-        there = self.space.take(placed, velocity, apart=0.3)
-        if there:
+        fits = self.space.occupy(placed, velocity, clearance=0.3)
+        if fits:
             self.pieces.append(Piece(placed, label, velocity))
-        return there
+        return fits

@@ -1,6 +1,6 @@
-"""Houses, plants, street furniture and vehicles, built about the origin on z = 0.
+"""Houses, plants, street furniture and vehicles, built around the origin on z = 0.
 
-The front of a house is the plane y = 0, and it extends towards -y. Its size is whole storeys and whole bays, because
+The front of a house is the plane y = 0, and it extends towards -y. It has whole numbers of storeys and bays, because
 patterns paint one window per bay and storey (`patterns_outdoors`). Vehicles face +y.
 """
 
@@ -26,7 +26,7 @@ def _brick(rng: np.random.Generator) -> RGB:
 
 
 def _shop(rng: np.random.Generator, half: float) -> list[Solid]:
-    """Return a shop before the ground floor, and perhaps an awning above its panes."""
+    """Return a shop front for the ground floor, sometimes with an awning."""
     tone = colour(rng.uniform(), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.7))
     front = Material("shopfront", shade(tone, 0.5), tone, rng.uniform(1.4, 2.2))
     parts = [box((-half + 0.25, 0.0, 0.0), (half - 0.25, 0.14, STOREY - 0.05), front)]
@@ -37,18 +37,18 @@ def _shop(rng: np.random.Generator, half: float) -> list[Solid]:
 
 
 def town_house(rng: np.random.Generator, bays: int, far: bool = False) -> list[Solid]:
-    """Return a house of a row in a town: several storeys, often a shop below, a cornice and a flat roof."""
+    """Return a terraced town house: several storeys, often a shop, a cornice and a flat roof."""
     wall = draw_wall(rng)
     if rng.uniform() < 0.22:
         grey = colour(rng.uniform(), rng.uniform(0, 0.15), rng.uniform(0.4, 0.85))
         wall = Material("offices", grey, (0.6, 0.6, 0.6), 3.0)
-    half, deep = bays * wall.size / 2, 5 * wall.size
+    half, depth = bays * wall.size / 2, 5 * wall.size
     top = STOREY * int(rng.integers(2, 7))
-    parts = [box((-half, -deep, 0), (half, 0, top), wall)]
+    parts = [box((-half, -depth, 0), (half, 0, top), wall)]
     if far:
         return parts
     trim = Material("stucco", wall.second, shade(wall.second, 0.7))
-    parts.append(box((-half - 0.01, -deep, top), (half + 0.01, 0.3, top + rng.uniform(0.25, 0.7)), trim))
+    parts.append(box((-half - 0.01, -depth, top), (half + 0.01, 0.3, top + rng.uniform(0.25, 0.7)), trim))
     if rng.uniform() < 0.65:
         parts += _shop(rng, half)
     elif rng.uniform() < 0.7:
@@ -62,9 +62,9 @@ def town_house(rng: np.random.Generator, bays: int, far: bool = False) -> list[S
 def cottage(rng: np.random.Generator, bays: int, far: bool = False, storeys: int = 2) -> list[Solid]:
     """Return a house that stands alone, of up to some storeys: a roof in courses, a door, a chimney."""
     wall = draw_wall(rng)
-    half, deep = bays * wall.size / 2, int(rng.integers(3, 5)) * wall.size
+    half, depth = bays * wall.size / 2, int(rng.integers(3, 5)) * wall.size
     top = STOREY * int(rng.integers(1, storeys + 1))
-    parts = [box((-half, -deep, 0), (half, 0, top), wall), *_roof(rng, half, deep, top, 2 if far else 4)]
+    parts = [box((-half, -depth, 0), (half, 0, top), wall), *_roof(rng, half, depth, top, 2 if far else 4)]
     if far:
         return parts
     door = colour(rng.uniform(), rng.uniform(0.3, 0.8), rng.uniform(0.15, 0.6))
@@ -76,19 +76,19 @@ def cottage(rng: np.random.Generator, bays: int, far: bool = False, storeys: int
         )
     if rng.uniform() < 0.6:
         chimney = Material("brick", _brick(rng), (0.4, 0.38, 0.35), 0.3)
-        x, y = rng.uniform(-0.4, 0.4) * half, -deep * 0.5
+        x, y = rng.uniform(-0.4, 0.4) * half, -depth * 0.5
         parts.append(box((x - 0.4, y - 0.3, top), (x + 0.4, y + 0.3, top + 3.1), chimney))
     return parts
 
 
-def _roof(rng: np.random.Generator, half: float, deep: float, top: float, steps: int) -> list[Solid]:
+def _roof(rng: np.random.Generator, half: float, depth: float, top: float, steps: int) -> list[Solid]:
     """Return a hipped roof as courses that draw in."""
     tone = colour(rng.choice([0.02, 0.04, 0.06, 0.6]), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.55))
     tiles = Material("roof", tone, shade(tone, 0.4), 0.4)
-    rise, draw = rng.uniform(1.8, 2.8) / steps, (deep / 2 + 0.2) / (steps + 0.6)
+    rise, draw = rng.uniform(1.8, 2.8) / steps, (depth / 2 + 0.2) / (steps + 0.6)
     return [
         box(
-            (-half - 0.4 + k * draw, -deep - 0.4 + k * draw, top + k * rise),
+            (-half - 0.4 + k * draw, -depth - 0.4 + k * draw, top + k * rise),
             (half + 0.4 - k * draw, 0.4 - k * draw, top + (k + 1) * rise),
             tiles,
         )
@@ -97,12 +97,12 @@ def _roof(rng: np.random.Generator, half: float, deep: float, top: float, steps:
 
 
 def barn(rng: np.random.Generator, bays: int, far: bool = False) -> list[Solid]:
-    """Return a barn of upright boards with a gate."""
+    """Return a barn of vertical boards with a gate."""
     tone = colour(rng.choice([0.01, 0.08, 0.1]), rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.6))
-    half, deep, top = 2.2 * bays, rng.uniform(7, 10), rng.uniform(3.5, 5)
+    half, depth, top = 2.2 * bays, rng.uniform(7, 10), rng.uniform(3.5, 5)
     parts = [
-        box((-half, -deep, 0), (half, 0, top), Material("boards", tone, shade(tone, 0.5), 0.35)),
-        *_roof(rng, half, deep, top, 2 if far else 4),
+        box((-half, -depth, 0), (half, 0, top), Material("boards", tone, shade(tone, 0.5), 0.35)),
+        *_roof(rng, half, depth, top, 2 if far else 4),
     ]
     if not far:
         gate = Material("planking", shade(tone, 0.6), shade(tone, 0.25), 0.4)
@@ -114,8 +114,8 @@ _POST = Material("metal", colour(0.6, 0.04, 0.55), colour(0.6, 0.05, 0.35))
 _BLACK = Material("metal", (0.02, 0.02, 0.02), (0.04, 0.04, 0.04))
 
 
-def draw_green(rng: np.random.Generator, size: float) -> Material:
-    """Return leaves in bunches of about `size` metres."""
+def draw_foliage(rng: np.random.Generator, size: float) -> Material:
+    """Return foliage in bunches of about `size` metres."""
     hue, value = rng.uniform(0.2, 0.34), rng.uniform(0.35, 0.62)
     if rng.uniform() < 0.12:
         hue = rng.uniform(0.05, 0.13)  # autumn
@@ -125,84 +125,84 @@ def draw_green(rng: np.random.Generator, size: float) -> Material:
 
 def tree(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     """Return a tree: broad, slender, or a conifer."""
-    green, kind = draw_green(rng, rng.uniform(0.3, 0.5)), rng.choice(3, p=[0.65, 0.15, 0.2])
+    green, kind = draw_foliage(rng, rng.uniform(0.3, 0.5)), rng.choice(3, p=[0.65, 0.15, 0.2])
     brown = colour(rng.uniform(0.05, 0.1), rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.45))
-    trunk, thick = Material("bark", brown, shade(brown, 0.35)), rng.uniform(0.1, 0.2)
+    trunk, thickness = Material("bark", brown, shade(brown, 0.35)), rng.uniform(0.1, 0.2)
     if kind == 1:
         top, r = rng.uniform(7, 11), rng.uniform(0.8, 1.2)
         crown = [ellipsoid((-r, -r, 1.2), (r, r, top), green)]
-        return [cylinder((-thick, -thick, 0), (thick, thick, 1.6), trunk), *crown]
+        return [cylinder((-thickness, -thickness, 0), (thickness, thickness, 1.6), trunk), *crown]
     if kind == 2:
         top, r = rng.uniform(5, 9), rng.uniform(1.1, 1.6)
         levels = [(r * (1 - 0.26 * k), 0.7 + top * 0.24 * k) for k in range(3 if far else 4)]
         crown = [ellipsoid((-a, -a, z), (a, a, z + 0.42 * top), green) for a, z in levels]
-        return [cylinder((-thick, -thick, 0), (thick, thick, 1.4), trunk), *crown]
+        return [cylinder((-thickness, -thickness, 0), (thickness, thickness, 1.4), trunk), *crown]
     stem, r = rng.uniform(2.2, 3.1), rng.uniform(1.2, 1.9)
     crown = [ellipsoid((-0.7 * r, -0.7 * r, stem + 0.4 * r), (0.7 * r, 0.7 * r, stem + 1.9 * r), green)]
     for turn in np.arange(2 if far else 3) * (np.pi if far else 2 * np.pi / 3) + rng.uniform(0, 6):
         x, y, a, z = 0.5 * r * np.cos(turn), 0.5 * r * np.sin(turn), rng.uniform(0.55, 0.75) * r, rng.uniform(0.3, 0.9)
         crown.append(ellipsoid((x - a, y - a, stem + (z - 0.6) * r), (x + a, y + a, stem + (z + 0.6) * r), green))
-    return [cylinder((-thick, -thick, 0), (thick, thick, stem + 0.4), trunk), *crown]
+    return [cylinder((-thickness, -thickness, 0), (thickness, thickness, stem + 0.4), trunk), *crown]
 
 
 def bush(rng: np.random.Generator) -> list[Solid]:
     """Return a bush or two."""
-    green, r, high = draw_green(rng, 0.2), rng.uniform(0.4, 0.8), rng.uniform(0.7, 1.5)
+    green, r, height = draw_foliage(rng, 0.2), rng.uniform(0.4, 0.8), rng.uniform(0.7, 1.5)
     small = 0.7 * r
     return [
-        ellipsoid((-r, -r, -0.15 * high), (r, r, high), green),
-        ellipsoid((r - small, -small, -0.1 * high), (r + small, small, 0.7 * high), green),
+        ellipsoid((-r, -r, -0.15 * height), (r, r, height), green),
+        ellipsoid((r - small, -small, -0.1 * height), (r + small, small, 0.7 * height), green),
     ]
 
 
 def hedge(rng: np.random.Generator, length: float) -> list[Solid]:
     """Return a clipped hedge along y."""
-    green, thick, high = draw_green(rng, 0.2), rng.uniform(0.35, 0.6), rng.uniform(0.9, 1.9)
-    return [box((-thick, -length / 2, 0), (thick, length / 2, high), green)]
+    green, thickness, height = draw_foliage(rng, 0.2), rng.uniform(0.35, 0.6), rng.uniform(0.9, 1.9)
+    return [box((-thickness, -length / 2, 0), (thickness, length / 2, height), green)]
 
 
 def fence(rng: np.random.Generator, length: float) -> list[Solid]:
     """Return a fence of boards along y."""
     tone = colour(rng.uniform(0.05, 0.12), rng.uniform(0, 0.5), rng.uniform(0.35, 0.95))
-    high = rng.uniform(0.85, 1.5)
+    height = rng.uniform(0.85, 1.5)
     pales = Material("boards", tone, shade(tone, 0.5), rng.uniform(0.18, 0.34))
     rail = Material("wood", shade(tone, 0.8), shade(tone, 0.5))
     return [
-        box((-0.03, -length / 2, 0.05), (0.03, length / 2, high), pales),
-        box((-0.06, -length / 2, high), (0.06, length / 2, high + 0.06), rail),
+        box((-0.03, -length / 2, 0.05), (0.03, length / 2, height), pales),
+        box((-0.06, -length / 2, height), (0.06, length / 2, height + 0.06), rail),
     ]
 
 
 def wall(rng: np.random.Generator, length: float) -> list[Solid]:
     """Return a wall of bricks or stones along y, with a coping."""
-    stony, high = rng.uniform() < 0.5, rng.uniform(0.7, 1.9)
+    stony, height = rng.uniform() < 0.5, rng.uniform(0.7, 1.9)
     tone = colour(rng.uniform(0.02, 0.1), rng.uniform(0.05, 0.2) if stony else 0.5, rng.uniform(0.4, 0.65))
     face = Material("stone" if stony else "brick", tone, shade(tone, 0.55), 0.5 if stony else 0.3)
     cope = Material("stucco", (0.45, 0.44, 0.42), (0.3, 0.29, 0.28))
     return [
-        box((-0.14, -length / 2, 0), (0.14, length / 2, high), face),
-        box((-0.19, -length / 2, high), (0.19, length / 2, high + 0.08), cope),
+        box((-0.14, -length / 2, 0), (0.14, length / 2, height), face),
+        box((-0.19, -length / 2, height), (0.19, length / 2, height + 0.08), cope),
     ]
 
 
 def street_lamp(rng: np.random.Generator, reach: float) -> list[Solid]:
-    """Return a lamp post whose arm reaches to +x."""
-    high = rng.uniform(5.5, 8.0)
+    """Return a lamp post whose arm extends towards +x."""
+    height = rng.uniform(5.5, 8.0)
     glass = Material("plain", (0.75, 0.75, 0.7), (0.6, 0.6, 0.55))
     return [
-        cylinder((-0.07, -0.07, 0), (0.07, 0.07, high), _POST),
-        box((-0.05, -0.04, high), (reach, 0.04, high + 0.08), _POST),
-        ellipsoid((reach - 0.5, -0.14, high - 0.12), (reach + 0.2, 0.14, high + 0.1), glass),
+        cylinder((-0.07, -0.07, 0), (0.07, 0.07, height), _POST),
+        box((-0.05, -0.04, height), (reach, 0.04, height + 0.08), _POST),
+        ellipsoid((reach - 0.5, -0.14, height - 0.12), (reach + 0.2, 0.14, height + 0.1), glass),
     ]
 
 
 def mast(rng: np.random.Generator) -> list[Solid]:
-    """Return a wooden mast with a cross-beam, for wires."""
+    """Return a wooden utility pole with a crossbeam."""
     timber = Material("bark", colour(0.08, 0.3, 0.4), colour(0.07, 0.3, 0.22))
-    high = rng.uniform(6.5, 8.5)
+    height = rng.uniform(6.5, 8.5)
     return [
-        cylinder((-0.11, -0.11, 0), (0.11, 0.11, high), timber),
-        box((-0.9, -0.05, high - 0.7), (0.9, 0.05, high - 0.58), timber),
+        cylinder((-0.11, -0.11, 0), (0.11, 0.11, height), timber),
+        box((-0.9, -0.05, height - 0.7), (0.9, 0.05, height - 0.58), timber),
     ]
 
 
@@ -245,19 +245,19 @@ _TRIM = (0.06, 0.06, 0.065)
 
 
 def draw_paint(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return a colour that vehicles have: mostly grey, black, white or silver."""
+    """Return a colour of vehicles: mostly grey, black, white or silver."""
     if rng.uniform() < 0.6:
         return colour(rng.uniform(), rng.uniform(0, 0.08), rng.choice([0.2, 0.35, 0.6, 0.75, 0.92]))
     return colour(rng.choice([0.0, 0.01, 0.58, 0.62, 0.35, 0.13, 0.08]), rng.uniform(0.55, 0.9), rng.uniform(0.3, 0.8))
 
 
-def _wheels(width: float, places: tuple[float, ...], radius: float, far: bool) -> list[Solid]:
-    """Return the wheels of axles at `places` along y; far ones are a dark block each axle."""
+def _wheels(width: float, positions: tuple[float, ...], radius: float, far: bool) -> list[Solid]:
+    """Return the wheels of axles at `positions` along y; far away one dark block per axle."""
     if far:
         x = width / 2 - 0.02
-        return [box((-x, y - radius, 0.0), (x, y + radius, 1.2 * radius), _RUBBER, shadow=False) for y in places]
+        return [box((-x, y - radius, 0.0), (x, y + radius, 1.2 * radius), _RUBBER, shadow=False) for y in positions]
     rim = Material("wheel", (0.55, 0.55, 0.57), (0.2, 0.2, 0.2))
-    sides = [(x, y) for y in places for x in (-width / 2 + 0.07, width / 2 - 0.07)]
+    sides = [(x, y) for y in positions for x in (-width / 2 + 0.07, width / 2 - 0.07)]
     return [
         ellipsoid((x - 0.11, y - radius, 0.0), (x + 0.11, y + radius, 2 * radius), rim, shadow=False) for x, y in sides
     ]
@@ -328,13 +328,13 @@ def train(rng: np.random.Generator, cars: int) -> list[Solid]:
 
 
 def person(rng: np.random.Generator, far: bool = False) -> list[Solid]:
-    """Return somebody who stands or walks."""
+    """Return a person who stands or walks."""
     height = rng.uniform(1.5, 1.9)
     skin, hair, coat, trousers = _clothes(rng)
-    hip, neck, wide = 0.48 * height, 0.84 * height, rng.uniform(0.19, 0.24)
+    hip, neck, width = 0.48 * height, 0.84 * height, rng.uniform(0.19, 0.24)
     stride = rng.uniform(0.03, 0.16)
     body = [
-        cylinder((-wide, -0.13, hip - 0.03), (wide, 0.13, neck - 0.03), coat),
+        cylinder((-width, -0.13, hip - 0.03), (width, 0.13, neck - 0.03), coat),
         ellipsoid((-0.1, -0.11, neck - 0.01), (0.1, 0.11, height), skin),
     ]
     if far:
@@ -342,7 +342,7 @@ def person(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     legs = [cylinder((x - 0.075, y - 0.085, 0), (x + 0.075, y + 0.085, hip + 0.05), trousers)
             for x, y in ((-0.09, stride), (0.09, -stride))]  # fmt: skip
     arms = [ellipsoid((x - 0.06, y - 0.08, hip - 0.06), (x + 0.06, y + 0.08, neck + 0.01), coat)
-            for x, y in ((-wide - 0.02, -stride), (wide + 0.02, stride))]  # fmt: skip
+            for x, y in ((-width - 0.02, -stride), (width + 0.02, stride))]  # fmt: skip
     return [*body, *legs, *arms, ellipsoid((-0.108, -0.13, height - 0.13), (0.108, 0.08, height + 0.015), hair)]
 
 
@@ -357,12 +357,12 @@ def _clothes(rng: np.random.Generator) -> tuple[Material, Material, Material, Ma
 
 
 def cyclist(rng: np.random.Generator, motor: bool = False) -> list[Solid]:
-    """Return somebody on a bicycle or motorcycle; the person's solids are labelled "rider"."""
+    """Return a person on a bicycle or motorcycle; the person's solids are labelled "rider"."""
     skin, hair, coat, trousers = _clothes(rng)
     paint = Material("metal", draw_paint(rng), _TRIM)
-    r, wide, apart = (0.31, 0.09, 0.66) if motor else (0.34, 0.03, 0.53)
+    r, width, apart = (0.31, 0.09, 0.66) if motor else (0.34, 0.03, 0.53)
     wheel = Material("wheel", (0.3, 0.3, 0.32) if motor else (0.5, 0.5, 0.48), _TRIM)
-    parts = [ellipsoid((-wide, y - r, 0), (wide, y + r, 2 * r), wheel) for y in (-apart, apart)]
+    parts = [ellipsoid((-width, y - r, 0), (width, y + r, 2 * r), wheel) for y in (-apart, apart)]
     if motor:
         parts += [
             ellipsoid((-0.17, -0.62, 0.35), (0.17, 0.55, 0.98), paint),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.scenes.objects import FACED, OBJECTS, draw_object
+from cka_probe.lab.scenes.objects import FRONT_VIEWS, OBJECTS, draw_object
 from cka_probe.lab.scenes.scene import Lamps, Sun
 from cka_probe.lab.scenes.solids import BOX, ELLIPSOID, bounds
 from cka_probe.lab.scenes.street_site import Boxes, meet
@@ -27,7 +27,7 @@ def test_every_class_comes_once_in_each_lap_and_in_another_order():
     for lap in laps:
         assert Counter(lap) == dict.fromkeys(OBJECTS, 1)
     assert laps[0] != laps[1]
-    assert set(FACED) <= set(OBJECTS)
+    assert set(FRONT_VIEWS) <= set(OBJECTS)
 
 
 def test_the_same_object_is_drawn_again_and_no_other(scenes):
@@ -75,10 +75,10 @@ def test_things_stand_on_what_carries_them_and_in_nothing_else(scenes):
         for piece in others:
             low = bounds(piece.solids)[0][2]
             assert min(abs(low - top), abs(low)) < 1e-9
-        boxes = [Boxes.around(piece.solids) for piece in scene.pieces]
+        boxes = [Boxes.of(piece.solids) for piece in scene.pieces]
         for i, one in enumerate(boxes):
             for other in boxes[:i]:
-                assert not meet(one, other, 1.0, apart=-1e-6).any(), scene.category
+                assert not meet(one, other, 1.0, clearance=-1e-6).any(), scene.category
 
 
 def test_no_two_faces_lie_in_one_place(scenes):
