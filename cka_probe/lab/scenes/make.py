@@ -1,17 +1,17 @@
-"""Make a data set of scenes: settings in, a folder out that a real data set's reader opens.
+"""Generate a data set of scenes in the layout of a real data set, whose reader then opens it.
 
-The same settings give the same bytes, whoever makes them, in however many processes, interrupted or not. A set wanted
-at `data/rooms` grows in a hidden folder next to it, `data/.rooms.making`:
+The same settings give the same bytes, with any number of processes and after any interruption. A set at `data/rooms`
+is generated in a hidden folder next to it, `data/.rooms.making`:
 
     scenes.json          the settings; a run with other settings is refused
     lock                 held while the folder is prepared, and while the set is finished
     done/000007          what the layout recorded about scene 7, written when the scene is complete
-    done/000007.lock     held by the process that makes scene 7
-    tree/, parts/        see `layouts.layout.Place`
+    done/000007.lock     held by the process that generates scene 7
+    tree/, parts/        see `layouts.layout.SetFolders`
 
-A process that dies releases its locks and keeps what it finished: the next run makes the scenes without a record. All
-processes need one file system with working locks (a local disk; NFS from version 4). At the end `tree` is renamed to
-its final place, which therefore exists complete or not at all.
+A process that dies releases its locks and keeps the scenes it finished: the next run generates those without a record.
+All processes need one file system with working locks (a local disk; NFS from version 4). At the end `tree` is renamed
+to its final path, which therefore exists complete or not at all.
 """
 
 import errno
@@ -34,7 +34,7 @@ from filelock import FileLock, Timeout
 from cka_probe.errors import DataError, OutputError
 from cka_probe.files import atomic_write
 from cka_probe.lab.scenes.layouts import LAYOUTS
-from cka_probe.lab.scenes.layouts.layout import Place, Unit, Written
+from cka_probe.lab.scenes.layouts.layout import SetFolders, Unit, Written
 from cka_probe.lab.scenes.room import USUAL_STYLE
 from cka_probe.lab.scenes.scene import Scene, View
 from cka_probe.lab.scenes.settings import Settings, draw_scene
@@ -48,7 +48,7 @@ Map = Callable[[Callable[[int], bool], Iterable[int]], Iterable[bool]]
 
 
 class GenerationLock:
-    """The hidden folder in which a set grows, and the locks that let several processes share the work.
+    """The hidden folder in which a set is generated, and the locks that let several processes share the work.
 
     Args:
         target: Where the set will be.
@@ -57,7 +57,7 @@ class GenerationLock:
     def __init__(self, target: Path) -> None:
         self.target = target
         self.folder = target.parent / f".{target.name}.making"
-        self.place = Place(self.folder / "tree", self.folder / "parts")
+        self.folders = SetFolders(self.folder / "tree", self.folder / "parts")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -71,7 +71,7 @@ class GenerationLock:
             yield
 
     def note(self) -> str | None:
-        """Return the settings of the set that grows here; None if there is none."""
+        """Return the settings of the set that is generated here, or `None`."""
         try:
             return (self.folder / NOTE).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -84,7 +84,7 @@ class GenerationLock:
 
     @contextmanager
     def claim(self, index: int, *, wait: bool) -> Iterator[bool]:
-        """Hold one scene; yield whether it is held, which it is not while another process holds it.
+        """Lock one scene; yield whether it is locked, which fails while another process has it.
 
         Args:
             index: The scene.
@@ -123,11 +123,11 @@ class GenerationLock:
         return self.folder / "done" / f"{index:06d}"
 
     def publish(self) -> None:
-        """Move the complete tree to its final place; the folder must be locked."""
+        """Move the complete tree to its final path; the folder must be locked."""
         if self.target.is_dir():
             self.target.rmdir()  # an empty one: any other was refused
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self.place.tree, self.target)
+        os.replace(self.folders.tree, self.target)
 
     def remove(self) -> None:
         """Remove the folder, which must be locked."""
@@ -192,7 +192,7 @@ def _is_complete(root: str | Path, lock: GenerationLock, note: str) -> bool:
 
 
 def _exists(root: str | Path, target: Path, note: str) -> bool:
-    """Return whether the set of a note is at its place; False if nothing is there.
+    """Return whether the set of a note is at its path; False if nothing is there.
 
     Raises:
         OutputError: Something else is there.
@@ -266,7 +266,7 @@ def _make_one(lock: GenerationLock, settings: Settings, index: int, wait: bool =
             layout = LAYOUTS[settings.layout]
             scene = draw_scene(settings.kind, settings.seed, index, settings.frames, settings.style)
             unit = Unit(index, settings.is_test(index), scene, settings.size, partial(_seen, settings, index, scene))
-            lock.mark_done(index, layout.write(unit, lock.place))
+            lock.mark_done(index, layout.write(unit, lock.folders))
     return True
 
 
@@ -283,9 +283,9 @@ def _finish(lock: GenerationLock, settings: Settings) -> None:
         if lock.note() is None:  # another process has, and this folder is a new one
             lock.remove()
             return
-        LAYOUTS[settings.layout].finish(_written(lock, settings), lock.place)
-        lock.place.tree.mkdir(parents=True, exist_ok=True)
-        (lock.place.tree / NOTE).write_text(settings.note(), encoding="utf-8", newline="\n")
+        LAYOUTS[settings.layout].finish(_written(lock, settings), lock.folders)
+        lock.folders.tree.mkdir(parents=True, exist_ok=True)
+        (lock.folders.tree / NOTE).write_text(settings.note(), encoding="utf-8", newline="\n")
         lock.publish()
         lock.remove()
 

@@ -1,8 +1,8 @@
 """Patterns of the ground, of plants and of the sky.
 
-Grain falls off with its fineness as it does out of doors, where most of the contrast is in broad patches: these
-still show at a distance at which blades of grass are smaller than a pixel. On what one drives along, patches are
-long in the direction of travel (`v`), since a road is seen foreshortened.
+Fine grain has less contrast than broad patches, as in outdoor images: patches are still visible at a distance at which
+blades of grass are smaller than a pixel. On roads, patches are elongated in the direction of travel (`v`), because a
+road is seen foreshortened.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from cka_probe.lab.scenes.surface import Array, Surface, half_extent, noise, scatter, smooth
 
 _WHITE = np.array([0.72, 0.72, 0.68], np.float32)
-_NEAR = 35.0  # metres from the middle of a piece of ground beyond which fine grain fades
+_NEAR = 35.0  # metres from the centre of a piece of ground beyond which fine grain fades
 
 
 def _worn(s: Surface) -> Array:
@@ -19,9 +19,9 @@ def _worn(s: Surface) -> Array:
     return np.clip(0.45 + 0.42 * long + 0.4 * noise(s.xyz * 7), 0, 1)
 
 
-def _line(s: Surface, place: Array | float, width: float = 0.075) -> Array:
-    """Return 1 on a painted line along the road at u = `place`, 0 beside it."""
-    return 1 - smooth(np.abs(s.u - place), width, width + 0.03)
+def _line(s: Surface, position: Array | float, width: float = 0.075) -> Array:
+    """Return 1 on a painted line along the road at u = `place`, 0 elsewhere."""
+    return 1 - smooth(np.abs(s.u - position), width, width + 0.03)
 
 
 def asphalt(s: Surface) -> Array:
@@ -30,13 +30,13 @@ def asphalt(s: Surface) -> Array:
 
 
 def lanes(s: Surface) -> Array:
-    """A road with a dashed line every `size` metres from its middle and a solid line along each side."""
+    """A road with a dashed line every `size` metres from its centre and a solid line along each side."""
     sides = np.abs(np.abs(s.u) - half_extent(s.u, s.edge[0]) + 0.3)
     return _painted(s, _worn(s), np.maximum(_dashes(s, 0.28), 1 - smooth(sides, 0.075, 0.105)))
 
 
 def avenue(s: Surface) -> Array:
-    """A road with two solid lines in its middle and a dashed line every `size` metres from there."""
+    """A road with two solid lines at its centre and a dashed line every `size` metres from there."""
     middle = 1 - smooth(np.abs(np.abs(s.u) - 0.14), 0.06, 0.09)
     return _painted(s, _worn(s), np.maximum(_dashes(s, 0.3) * (np.round(s.u / s.size) != 0), middle))
 
@@ -49,15 +49,15 @@ def _dashes(s: Surface, gap: float) -> Array:
 
 
 def zebra(s: Surface) -> Array:
-    """Bars of a crossing, side by side across the road."""
+    """The bars of a zebra crossing."""
     bars = smooth(np.sin(s.u * (2 * np.pi) / s.size), -0.1, 0.1)
     return _painted(s, _worn(s), bars)
 
 
-def _painted(s: Surface, worn: Array, painted: Array) -> Array:
+def _painted(s: Surface, wear: Array, paint: Array) -> Array:
     """Return worn asphalt with worn white paint on it."""
-    share = (painted * (0.95 - 0.35 * worn))[:, None]
-    return s.mix(worn) * (1 - share) + _WHITE * share
+    share = (paint * (0.95 - 0.35 * wear))[:, None]
+    return s.mix(wear) * (1 - share) + _WHITE * share
 
 
 def paving(s: Surface) -> Array:
@@ -69,7 +69,7 @@ def paving(s: Surface) -> Array:
 
 
 def meadow(s: Surface) -> Array:
-    """Grass: broad light and dark, dry patches, and blades where it is near."""
+    """Grass: broad contrast, dry patches, and blades near the camera."""
     near = 1 / (1 + (s.u * s.u + s.v * s.v) / _NEAR**2)
     broad = noise(s.xyz * 0.45)
     blades = noise(s.xyz * 6) * near
@@ -83,25 +83,25 @@ def soil(s: Surface) -> Array:
 
 
 def foliage(s: Surface) -> Array:
-    """Crowns of trees and hedges: bunches of leaves of about `size` metres with dark between them."""
+    """Crowns of trees and hedges: bunches of leaves of about `size` metres with dark gaps."""
     bunches, fine = noise(s.xyz / s.size), noise(s.xyz * (3.3 / s.size))
     return s.mix(np.clip(0.42 + 0.6 * bunches + 0.75 * fine, 0, 1)) * (0.75 + 0.5 * smooth(bunches, -0.6, 0.4))[:, None]
 
 
 def bark(s: Surface) -> Array:
-    """A trunk: cracks that run up it."""
+    """A trunk: vertical cracks."""
     return s.mix(np.clip(0.5 + 0.8 * noise(np.stack([s.xyz[0] * 22, s.xyz[1] * 22, s.xyz[2] * 3])), 0, 1))
 
 
 def sky(s: Surface) -> Array:
-    """The sides of the box of the sky: pale above the horizon, `first` high up, clouds of `second`."""
+    """The sides of the sky box: pale above the horizon, `first` higher up, clouds of `second`."""
     height = (s.edge[1] + 1) / np.sqrt(1 + s.edge[0] * s.edge[0])  # twice the tangent of the elevation
     haze = np.exp(-np.maximum(height, 0) * 2.2)[:, None]
     return _clouded(s, s.first * (1 - haze) + (0.75 * s.second + 0.25 * s.first) * haze, 1 - 0.7 * haze[:, 0])
 
 
 def zenith(s: Surface) -> Array:
-    """The top of the box of the sky."""
+    """The top of the sky box."""
     return _clouded(s, s.first, np.float32(1))
 
 
@@ -120,7 +120,7 @@ _LAMPLIT = np.array([0.95, 0.66, 0.34], np.float32)
 
 
 def brick(s: Surface) -> Array:
-    """Bricks of `size` metres in rows, each half a brick beside the next, with mortar of `second`."""
+    """Bricks of `size` metres in rows, each offset by half a brick, with mortar of `second`."""
     height = s.size * 0.32
     row = np.floor(s.v / height)
     along = s.u / s.size + 0.5 * (row % 2)
@@ -136,21 +136,21 @@ def stucco(s: Surface) -> Array:
 
 
 def _cells(s: Surface) -> tuple[Array, Array, Array, Array]:
-    """Return the column and row of the window each point is nearest to, and how far it is from its middle.
+    """Return the column and row of the window each point is nearest to, and its offset from the centre of that window.
 
     The middle is 0, the borders to the next windows are -0.5 and 0.5.
     """
     places = []
     for along, edge, period in ((s.u, s.edge[0], s.size), (s.v, s.edge[1], np.float32(STOREY))):
         whole = 2 * half_extent(along, edge)
-        place = (edge + 1) / 2 * np.maximum(np.round(whole / period), 1)
-        places += [np.floor(place), place - np.floor(place) - 0.5]
+        position = (edge + 1) / 2 * np.maximum(np.round(whole / period), 1)
+        places += [np.floor(position), position - np.floor(position) - 0.5]
     column, across, row, up = places
     return column, row, across, up
 
 
 def _panes(s: Surface, column: Array, row: Array, up: Array) -> Array:
-    """Return (n, 3) what is seen in each window: mirrored sky, a curtain or a lit room."""
+    """Return (n, 3) colours of the windows: reflected sky, a curtain or a lit room."""
     pick, level = scatter(column + 7, row * 3 + 2), scatter(column * 5 + 1, row)
     mirrored = smooth(up + 0.35 * (level - 0.5) + 0.3 * noise(s.xyz * 0.8), -0.35, 0.45)[:, None]
     glass = _GLASS + mirrored * (_MIRRORED - _GLASS) * (0.5 + 0.6 * level[:, None])
@@ -173,13 +173,13 @@ def _with_windows(s: Surface, wall: Array, half: tuple[float, float]) -> Array:
 
 
 def windows(s: Surface) -> Array:
-    """A plastered house: upright windows in rows."""
+    """A plastered house: rows of tall windows."""
     base = s.first * (0.88 + 0.45 * noise(np.stack([s.xyz[0] * 1.2, s.xyz[1] * 1.2, s.xyz[2] * 0.4])))[:, None]
     return _with_windows(s, base, (0.2, 0.29))
 
 
 def brick_windows(s: Surface) -> Array:
-    """A brick house: wide windows in rows."""
+    """A brick house: rows of wide windows."""
     height = np.float32(0.17)
     row = np.floor(s.v / height)
     along = s.u / (3 * height) + 0.5 * (row % 2)
@@ -197,7 +197,7 @@ def offices(s: Surface) -> Array:
 
 
 def shopfront(s: Surface) -> Array:
-    """A shop: panes `size` wide with goods behind them, a door, and a board with writing above."""
+    """A shop: panes `size` wide with goods behind them, a door, and a sign with writing above."""
     a = s.u / s.size
     column, across, up = np.floor(a), np.abs(a - np.floor(a) - 0.5), s.edge[1]
     goods = smooth(noise(np.stack([s.u * 1.8, s.v * 1.8, s.xyz[2] * 0 + column * 9])), -0.1, 0.5)
@@ -221,7 +221,7 @@ def roof(s: Surface) -> Array:
 
 
 def boards(s: Surface) -> Array:
-    """Upright boards, `size` wide: a fence, a barn, the staves of a barrel."""
+    """Vertical boards, `size` wide: a fence, a barn, the staves of a barrel."""
     along = s.u / s.size
     tone = scatter(np.floor(along), np.floor(along) * 3 + 1)
     grain = noise(np.stack([s.u * (6 / s.size), s.v * (0.6 / s.size), s.xyz[2] * 0.1 + tone * 40]))

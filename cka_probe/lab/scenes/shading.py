@@ -1,9 +1,9 @@
 """Shading: the light that points of a scene emit towards the camera.
 
-In a room, light comes from the lamp (from four points of it, one for each ray of a pixel, which makes shadows soft),
-from the windows, and from all directions, less so in corners; outdoors from the sun and the sky:
+Rooms have a lamp (four points of it, one for each ray of a pixel, which makes shadows soft), windows, and ambient light
+that is weaker in corners; outdoors there are the sun and the sky:
 
-    light = colour (ambient + sum_i I_i max(0, n . l_i) seen_i) + glow,    I_i = 1 / (d_i^2 + 1) in a room
+    light = colour (ambient + sum_i I_i max(0, n . l_i) visible_i) + glow,    I_i = 1 / (d_i^2 + 1) in a room
 
 Nothing depends on the camera: a point has the same colour in every frame.
 """
@@ -19,12 +19,12 @@ from cka_probe.lab.scenes.solids import BOX, CYLINDER
 from cka_probe.lab.scenes.table import Floats, Numbers, Table
 from cka_probe.lab.scenes.texture import PATTERNS, Surface
 
-SKYLIGHT, AROUND = (np.array(rgb, np.float32) for rgb in ((0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
+SKYLIGHT, AMBIENT = (np.array(rgb, np.float32) for rgb in ((0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
 LAMP_POINTS = np.array([(-0.25, -0.15, 0), (0.15, -0.25, 0), (-0.15, 0.25, 0), (0.25, 0.15, 0)], np.float32)
-CORNER = 0.3  # metres over which a corner is darker
-FAR = 150.0  # metres beyond which nothing stands before the sun
+CORNER_DISTANCE = 0.3  # metres from a corner within which ambient light is weaker
+SUN_DISTANCE = 150.0  # metres beyond which nothing occludes the sun
 _BLOCK = 1024
-CLEAR = 2e-3  # metres off its surface at which a point looks for its light
+SURFACE_OFFSET = 2e-3  # metres between a surface and the start of its shadow rays
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Points:
 
     Attributes:
         place: (3, n) float32 in the world.
-        solid: (n,) number in the table; -1 is the shell.
-        unit: (3, n) in the solid's own axes, its half extents being 1.
-        normal: (3, n) outward, in the world; the shell's inward.
-        face: (n,) 0 to 5: -x, +x, -y, +y, -z, +z; of a round side 1.
-        flat: (n,) bool, not on a round side.
+        solid: (n,) index in the table; -1 is the shell.
+        unit: (3, n) in the axes of the solid, divided by its half extents.
+        normal: (3, n) in the world, outward, and inward for the shell.
+        face: (n,) 0 to 5: -x, +x, -y, +y, -z, +z; 1 for a curved side.
+        flat: (n,) bool, False on a curved side.
     """
 
     place: Floats
@@ -49,7 +49,7 @@ class Points:
 
 
 def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
-    """Return what there is to know of (3, n) points on the solids they are said to be on."""
+    """Return normals and faces of (3, n) points that lie on given solids."""
     kind, dtype = table.shape.take(solid), place.dtype
     # negative numbers count from the end, where the shell is
     centre, half, turn = (field.astype(dtype).take(solid, axis=1) for field in (table.centre, table.half, table.turn))
@@ -136,7 +136,7 @@ def _of_sun(table: Table, sun: Sun, points: Points, fine: int) -> Floats:
     towards = np.array(sun.direction, np.float32)
     received = (0.62 + 0.38 * points.normal[2])[:, None] * np.array(sun.ambient, np.float32)
     strength = np.maximum(towards @ points.normal, 0)
-    shining = FAR * np.broadcast_to(towards[:, None], points.place.shape)
+    shining = SUN_DISTANCE * np.broadcast_to(towards[:, None], points.place.shape)
     sky = (points.solid == -1) & table.sky.take(points.face)  # nothing throws a shadow so far
     strength[_shaded(table, points, shining, (strength > 0.01) & ~sky, fine)] = 0
     received += strength[:, None] * np.array(sun.strength, np.float32)
@@ -150,8 +150,8 @@ def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
     for axis in range(3):
         facing = 0.38 * (1 - np.abs(points.normal[axis]))  # a wall is not in a corner with itself
         for distance in (points.place[axis] - low[axis], high[axis] - points.place[axis]):
-            corner *= 1 - facing * np.exp(distance * (-1 / CORNER))
-    received = (0.36 * lamps.ambient * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AROUND
+            corner *= 1 - facing * np.exp(distance * (-1 / CORNER_DISTANCE))
+    received = (0.36 * lamps.ambient * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AMBIENT
     lamp = np.array(lamps.lamp, np.float32) + LAMP_POINTS
     to_lamp = lamp.T.take(_place_in_pixel(len(corner), fine) % len(lamp), axis=1) - points.place
     area = float((high[0] - low[0]) * (high[1] - low[1]))
@@ -203,7 +203,7 @@ def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> ND
     if not len(some):
         return hidden
     place, normal, way = (field.take(some, axis=1) for field in (points.place, points.normal, to_light))
-    place += np.float32(CLEAR) * normal
+    place += np.float32(SURFACE_OFFSET) * normal
     rays = Rays(place, way)
     here = np.zeros(len(some), bool)
     for passing, shadows in zip(_passing(table.balls, place, way), table.shadows, strict=True):

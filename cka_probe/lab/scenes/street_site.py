@@ -22,7 +22,7 @@ from cka_probe.lab.scenes.solids import Point, Solid, moved
 
 Floats = NDArray[np.float64]
 
-Place = tuple[float, float, float]
+Position = tuple[float, float, float]
 """s and d along a road, and z."""
 
 ALWAYS = (-1e9, 1e9)
@@ -45,7 +45,7 @@ class Road:
         x, y = ((c - 1) / k, sine / k) if k else (0.0, bent)
         return float(x + d * c - rest * sine), float(y + d * sine + rest * c), float(turn)
 
-    def put(self, solids: Sequence[Solid], position: Place, turn: float = 0.0) -> tuple[Solid, ...]:
+    def put(self, solids: Sequence[Solid], position: Position, turn: float = 0.0) -> tuple[Solid, ...]:
         """Return solids built at the origin and facing y, moved to a position and turned to the left by `turn`."""
         s, d, z = position
         x, y, along = self.at(s, d)
@@ -248,7 +248,7 @@ class Site:
         self,
         solids: list[Solid],
         label: str,
-        position: Place,
+        position: Position,
         turn: float = 0.0,
         velocity: Point = (0.0, 0.0, 0.0),
     ) -> bool:
@@ -259,7 +259,7 @@ class Site:
             self.pieces.append(Piece(placed, label, velocity))
         return fits
 
-    def drive(self, solids: list[Solid], label: str, position: Place, speed: float) -> bool:
+    def drive(self, solids: list[Solid], label: str, position: Position, speed: float) -> bool:
         """Add a piece that moves along the road at a speed (negative: towards the camera), if it stays in its lane.
 
         It moves in a straight line that is tangent to the road half way.

@@ -21,26 +21,26 @@ import numpy as np
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.scenes.layouts.files import STEPS, ids_of, street_things, write_image, write_text
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, labels_in, nothing_left
+from cka_probe.lab.scenes.layouts.layout import Layout, SetFolders, Unit, labels_in, nothing_left
 from cka_probe.lab.scenes.scene import View
 
 
-def write(unit: Unit, place: Place) -> list[str]:
+def write(unit: Unit, folders: SetFolders) -> list[str]:
     """Write the frames of one scene."""
     city = f"town{unit.index:04d}"
     below = f"{'val' if unit.test else 'train'}/{city}/{city}_000000"
     baseline = unit.scene.camera.baseline
     for frame, view, _ in unit.views():
         name = f"{below}_{frame:06d}"
-        write_image(place.tree / f"leftImg8bit/{name}_leftImg8bit.png", view.image)
-        write_image(place.tree / f"rightImg8bit/{name}_rightImg8bit.png", view.right)
-        _write_labels(place.tree / f"gtFine/{name}_gtFine", unit, view)
+        write_image(folders.tree / f"leftImg8bit/{name}_leftImg8bit.png", view.image)
+        write_image(folders.tree / f"rightImg8bit/{name}_rightImg8bit.png", view.right)
+        _write_labels(folders.tree / f"gtFine/{name}_gtFine", unit, view)
         with np.errstate(divide="ignore"):
             steps = np.round(256 * view.K[0, 0] * baseline / view.depth) + 1
         measured = (view.depth > 0) & (steps <= STEPS)
         disparity = np.where(measured, steps, 0).astype(np.uint16)
-        write_image(place.tree / f"disparity/{name}_disparity.png", disparity)
-        write_text(place.tree / f"camera/{name}_camera.json", _camera(view, baseline))
+        write_image(folders.tree / f"disparity/{name}_disparity.png", disparity)
+        write_text(folders.tree / f"camera/{name}_camera.json", _camera(view, baseline))
     return []
 
 
@@ -60,9 +60,9 @@ def _write_labels(path: Path, unit: Unit, view: View) -> None:
 
 def _camera(view: View, baseline: float) -> str:
     """Return the camera's file; the car's own axes are not used here, so where the camera sits in it is 0."""
-    place = dict.fromkeys(("pitch", "roll", "x", "y", "yaw", "z"), 0.0)
+    pose = dict.fromkeys(("pitch", "roll", "x", "y", "yaw", "z"), 0.0)
     inside = {"fx": view.K[0, 0], "fy": view.K[1, 1], "u0": view.K[0, 2], "v0": view.K[1, 2]}
-    camera = {"extrinsic": {"baseline": baseline} | place, "intrinsic": inside}
+    camera = {"extrinsic": {"baseline": baseline} | pose, "intrinsic": inside}
     return json.dumps(camera, indent=4, default=float) + "\n"
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.lab.scenes.layouts.files import write_mat, write_text
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written
+from cka_probe.lab.scenes.layouts.layout import Layout, SetFolders, Unit, Written
 from cka_probe.lab.scenes.scene import View
 
 UPRIGHT = 0.3  # walls: the most of |n . up|; level faces: the least is the other end's
@@ -34,12 +34,12 @@ ONE = np.array([[1.0, 0, 1], [0, 1, 1], [0, 0, 1]])
 Planes = tuple[NDArray[np.uint8], NDArray[np.float64]]
 
 
-def write(unit: Unit, place: Place) -> list[str]:
+def write(unit: Unit, folders: SetFolders) -> list[str]:
     """Write the frames of one scene; its lines are their names."""
     names = []
     for frame, view, _ in unit.views():
         names.append(f"{unit.name}_{frame:02d}")
-        write_mat(place.tree / "ibims1_core_mat" / f"{names[-1]}.mat", {"data": _data(view, unit.scene.classes)})
+        write_mat(folders.tree / "ibims1_core_mat" / f"{names[-1]}.mat", {"data": _data(view, unit.scene.classes)})
     return names
 
 
@@ -102,9 +102,9 @@ def in_ibims_axes(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([vector[0], vector[2], -vector[1]])
 
 
-def finish(written: Iterable[Written], place: Place) -> None:
+def finish(written: Iterable[Written], folders: SetFolders) -> None:
     """Write the list of names."""
-    write_text(place.tree / "imagelist.txt", "".join(f"{name}\n" for one in written for name in one.lines))
+    write_text(folders.tree / "imagelist.txt", "".join(f"{name}\n" for one in written for name in one.lines))
 
 
 LAYOUT = Layout(

@@ -34,7 +34,7 @@ from cka_probe.lab.scenes.layouts.files import (
     write_matrix,
     write_text,
 )
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, nothing_left, write_lists
+from cka_probe.lab.scenes.layouts.layout import Layout, SetFolders, Unit, Written, labels_in, nothing_left, write_lists
 from cka_probe.lab.scenes.scene import View
 from cka_probe.lab.scenes.sensor import FARTHEST, lidar_pixels
 
@@ -117,12 +117,12 @@ def gps(poses: Floats, times: Floats) -> list[str]:
     longitude = np.degrees(x / (scale * EARTH))
     speed = np.gradient(imu[:, :3, 3], times, axis=0) if len(times) > 1 else np.zeros((len(times), 3))
     lines = []
-    for place, T in enumerate(imu):
+    for index, T in enumerate(imu):
         R = T[:3, :3]
         angles = (np.arctan2(R[2, 1], R[2, 2]), -np.arcsin(R[2, 0]), np.arctan2(R[1, 0], R[0, 0]))
-        head = [latitude[place], longitude[place], T[2, 3], *angles]
-        ahead, left, up = R.T @ speed[place]
-        motion = [speed[place][1], speed[place][0], ahead, left, up, *np.zeros(12)]
+        head = [latitude[index], longitude[index], T[2, 3], *angles]
+        ahead, left, up = R.T @ speed[index]
+        motion = [speed[index][1], speed[index][0], ahead, left, up, *np.zeros(12)]
         fixed = " ".join(f"{value + 0.0:.15g}" for value in [*head, *motion])
         lines.append(f"{fixed} 0.02 0.01 4 9 6 6 6")
     return lines
@@ -137,11 +137,11 @@ def stamps(times: Floats) -> str:
 STEP = 1 / 256
 
 
-def write_raw(unit: Unit, place: Place) -> list[str]:
+def write_raw(unit: Unit, folders: SetFolders) -> list[str]:
     """Write one drive; its lines are those of a split file."""
     date = f"{START + timedelta(days=unit.index):%Y_%m_%d}"
     name = f"{date}/{date}_drive_0001_sync"
-    folder = place.tree / name
+    folder = folders.tree / name
     camera = unit.scene.camera
     write_rig(folder.parent, unit.K, camera.baseline, unit.size)
     for sensor in ("image_02", "image_03", "velodyne_points", "oxts"):
@@ -169,9 +169,9 @@ def _write_scan(path: Path, view: View) -> None:
     path.write_bytes(scan.astype("<f4").tobytes())
 
 
-def finish(written: Iterable[Written], place: Place) -> None:
+def finish(written: Iterable[Written], folders: SetFolders) -> None:
     """Write the split files."""
-    paths = {name: place.tree / "splits" / f"{name}_files.txt" for name in ("train", "val", "test")}
+    paths = {name: folders.tree / "splits" / f"{name}_files.txt" for name in ("train", "val", "test")}
     write_lists(written, paths, lambda scene: "train" if not scene.test else "val" if scene.index % 2 else "test")
 
 
@@ -185,10 +185,10 @@ RAW = Layout(
 )
 
 
-def write_odometry(unit: Unit, place: Place) -> list[str]:
+def write_odometry(unit: Unit, folders: SetFolders) -> list[str]:
     """Write one sequence."""
     camera = unit.scene.camera
-    folder = place.tree / "sequences" / f"{unit.index:02d}"
+    folder = folders.tree / "sequences" / f"{unit.index:02d}"
     for frame, view, _ in unit.views():
         write_image(folder / f"image_2/{frame:06d}.png", view.image)
         write_image(folder / f"image_3/{frame:06d}.png", view.right)
@@ -199,7 +199,9 @@ def write_odometry(unit: Unit, place: Place) -> list[str]:
     two_T_zero = np.eye(4)
     two_T_zero[0, 3] = -LEFT
     zero = camera.poses @ two_T_zero  # camera 0 in the world
-    write_matrix(place.tree / "poses" / f"{unit.index:02d}.txt", np.linalg.solve(zero[0], zero)[:, :3].reshape(-1, 12))
+    write_matrix(
+        folders.tree / "poses" / f"{unit.index:02d}.txt", np.linalg.solve(zero[0], zero)[:, :3].reshape(-1, 12)
+    )
     return []
 
 
@@ -214,9 +216,9 @@ ODOMETRY = Layout(
 )
 
 
-def write_semantics(unit: Unit, place: Place) -> list[str]:
+def write_semantics(unit: Unit, folders: SetFolders) -> list[str]:
     """Write one scene's pair of frames and the truth of the first."""
-    folder, number = place.tree / "training", f"{unit.index:06d}"
+    folder, number = folders.tree / "training", f"{unit.index:06d}"
     for frame, view, _ in unit.views():
         name = f"{number}_{10 + frame}.png"
         write_image(folder / "image_2" / name, view.image)

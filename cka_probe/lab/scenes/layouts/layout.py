@@ -1,4 +1,4 @@
-"""Layouts: the files of one scene, and what completes the files of all scenes to a dataset.
+"""Layouts: how the files of each scene are written, and how a dataset is completed from them.
 
 `write` writes the files of one scene and returns a few lines about them. `finish` is called once after all scenes with
 the lines of each: it writes lists, or assembles one large file from the parts of each scene. Neither keeps more than a
@@ -25,8 +25,8 @@ Split = TypeVar("Split")
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folders of a set under construction.
+class SetFolders:
+    """The folders of a set while it is generated.
 
     Attributes:
         tree: The folder that becomes the set.
@@ -115,8 +115,8 @@ class Layout:
     reader: str
     kinds: tuple[str, ...]
     holds: frozenset[str]
-    write: Callable[[Unit, Place], list[str]]
-    finish: Callable[[Iterable[Written], Place], None]
+    write: Callable[[Unit, SetFolders], list[str]]
+    finish: Callable[[Iterable[Written], SetFolders], None]
     partner: bool = False
     flow: bool = False
     most: int = 0
@@ -143,7 +143,7 @@ def write_lists(
             files[split(scene)].writelines(f"{line}\n" for line in scene.lines)
 
 
-def nothing_left(written: Iterable[Written], place: Place) -> None:
+def nothing_left(written: Iterable[Written], folders: SetFolders) -> None:
     """Finish a layout without lists."""
 
 

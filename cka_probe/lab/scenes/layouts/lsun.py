@@ -18,16 +18,16 @@ import numpy as np
 from PIL import Image
 
 from cka_probe.lab.scenes.layouts.files import write_image
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written
+from cka_probe.lab.scenes.layouts.layout import Layout, SetFolders, Unit, Written
 
 QUALITY = 75
 _PAGE = 4096
 _ROUND = 1000  # images in a transaction
 
 
-def write(unit: Unit, place: Place) -> list[str]:
+def write(unit: Unit, folders: SetFolders) -> list[str]:
     """Leave the images of one scene as parts, each named by its key."""
-    folder = place.parts / f"{unit.category}_{'val' if unit.test else 'train'}_lmdb"
+    folder = folders.parts / f"{unit.category}_{'val' if unit.test else 'train'}_lmdb"
     folder.mkdir(parents=True, exist_ok=True)
     for _, view, _ in unit.views():
         buffer = io.BytesIO()
@@ -36,17 +36,17 @@ def write(unit: Unit, place: Place) -> list[str]:
     return []
 
 
-def finish(written: Iterable[Written], place: Place) -> None:
+def finish(written: Iterable[Written], folders: SetFolders) -> None:
     """Put the databases together."""
-    for folder in sorted(place.parts.glob("*_lmdb")):
-        _put_together(folder, place)
+    for folder in sorted(folders.parts.glob("*_lmdb")):
+        _put_together(folder, folders)
 
 
-def _put_together(folder: Path, place: Place) -> None:
+def _put_together(folder: Path, folders: SetFolders) -> None:
     """Write one database of the files in a folder."""
     import lmdb  # only this layout needs the extra
 
-    growing, done = place.parts / f"{folder.name}.growing", place.tree / folder.name
+    growing, done = folders.parts / f"{folder.name}.growing", folders.tree / folder.name
     for path in (growing, done):
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted run left
         path.mkdir(parents=True)
@@ -73,19 +73,19 @@ LSUN = Layout(
 )
 
 
-def write_imagenet(unit: Unit, place: Place) -> list[str]:
+def write_imagenet(unit: Unit, folders: SetFolders) -> list[str]:
     """Write the images of one scene; its lines are the classes that there are."""
-    folder = place.tree / ("val" if unit.test else "train") / unit.category
+    folder = folders.tree / ("val" if unit.test else "train") / unit.category
     for frame, view, _ in unit.views():
         write_image(folder / f"{unit.name}_{frame}.JPEG", view.image)
     classes = unit.scene.classes
     return [name.replace(" ", "_") for name in classes] if unit.scene.category in classes else [unit.category]
 
 
-def finish_imagenet(written: Iterable[Written], place: Place) -> None:
+def finish_imagenet(written: Iterable[Written], folders: SetFolders) -> None:
     """Make the folders of the classes."""
     for name in {name for one in written for name in one.lines}:
-        (place.tree / "train" / name).mkdir(parents=True, exist_ok=True)
+        (folders.tree / "train" / name).mkdir(parents=True, exist_ok=True)
 
 
 IMAGENET = Layout(

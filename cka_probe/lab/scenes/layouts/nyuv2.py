@@ -8,7 +8,7 @@
                              /poses.txt                 a line a frame: camera to world, 4 x 4 by rows
     ROOT/nyu_depth_v2/official_splits/test/<scene>/     the same, of what is held out
 
-The labels, cam.txt and poses.txt are ours: the original has no place for them.
+The labels, cam.txt and poses.txt are ours: the original does not have them.
 """
 
 import json
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cka_probe.images.classes import NYU13
 from cka_probe.lab.scenes.layouts.files import counted, write_depth, write_image, write_mat, write_matrix, write_text
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, labels_in, write_lists
+from cka_probe.lab.scenes.layouts.layout import Layout, SetFolders, Unit, Written, labels_in, write_lists
 from cka_probe.lab.scenes.scene import View
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 MILLIMETRE = 0.001
 
 
-def write_folders(unit: Unit, place: Place) -> list[str]:
+def write_folders(unit: Unit, folders: SetFolders) -> list[str]:
     """Write the frames of one scene; its lines are those of the list."""
-    folder = place.tree / "nyu_depth_v2" / ("official_splits/test" if unit.test else "") / unit.name
+    folder = folders.tree / "nyu_depth_v2" / ("official_splits/test" if unit.test else "") / unit.name
     lines = []
     for frame, view, _ in unit.views():
         rgb, sync = f"rgb_{frame:05d}.jpg", f"sync_depth_{frame:05d}.png"
@@ -46,9 +46,9 @@ def write_folders(unit: Unit, place: Place) -> list[str]:
     return lines
 
 
-def finish_folders(written: Iterable[Written], place: Place) -> None:
+def finish_folders(written: Iterable[Written], folders: SetFolders) -> None:
     """Write the lists."""
-    write_lists(written, {False: place.tree / "nyu_train.txt", True: place.tree / "nyu_test.txt"})
+    write_lists(written, {False: folders.tree / "nyu_train.txt", True: folders.tree / "nyu_test.txt"})
 
 
 FOLDERS = Layout(
@@ -81,15 +81,15 @@ _TEXTS = ("scenes", "sceneTypes", "rawDepthFilenames", "rawRgbFilenames")
 _NUMBERS = {"uint8": "uint8", "uint16": "uint16", "float32": "single"}
 
 
-def write_frames(unit: Unit, place: Place) -> list[str]:
+def write_frames(unit: Unit, folders: SetFolders) -> list[str]:
     """Leave the frames of one scene as a part; its line says how many there are, and of what."""
     table = np.zeros(256, np.uint16)
     table[: len(NYU13)] = [NUMBERS[name][0] for name in NYU13.names]
     for frame, view, truth in unit.views():
         labels = table[labels_in(view, unit.scene, NYU13)]
-        place.parts.mkdir(parents=True, exist_ok=True)
+        folders.parts.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = _arrays(view, truth, labels)
-        np.savez(place.parts / f"{unit.index:06d}_{frame:05d}.npz", **arrays)
+        np.savez(folders.parts / f"{unit.index:06d}_{frame:05d}.npz", **arrays)
     said = {"frames": len(unit.poses), "scene": unit.name, "type": unit.category}
     (fx, _, cx), (_, fy, cy) = unit.K[:2].tolist()
     camera = {"width": unit.size[1], "height": unit.size[0], "fx": fx, "fy": fy, "cx": cx, "cy": cy}
@@ -107,7 +107,7 @@ def _arrays(view: View, truth: View, labels: NDArray[np.uint16]) -> dict[str, ND
     }
 
 
-def finish_mat(written: Iterable[Written], place: Place) -> None:
+def finish_mat(written: Iterable[Written], folders: SetFolders) -> None:
     """Put the file together, frame by frame, and write those beside it."""
     sides: dict[bool, list[int]] = {False: [], True: []}
     texts: dict[str, list[str]] = {name: [] for name in _TEXTS}
@@ -116,18 +116,18 @@ def finish_mat(written: Iterable[Written], place: Place) -> None:
         said = json.loads(one.lines[0])
         camera = said["camera"]
         for frame in range(said["frames"]):
-            frames.append(place.parts / f"{one.index:06d}_{frame:05d}.npz")
+            frames.append(folders.parts / f"{one.index:06d}_{frame:05d}.npz")
             sides[one.test].append(len(frames))  # counted from 1
             for name, text in zip(_TEXTS, _texts(said, frame), strict=True):
                 texts[name].append(text)
-    _write_labelled(place.tree / "nyu_depth_v2_labeled.mat", frames, texts)
+    _write_labelled(folders.tree / "nyu_depth_v2_labeled.mat", frames, texts)
     ndxs = {f"{'test' if test else 'train'}Ndxs": np.array(side, np.float64)[:, None] for test, side in sides.items()}
-    write_mat(place.tree / "splits.mat", ndxs)
+    write_mat(folders.tree / "splits.mat", ndxs)
     mapping = np.full((1, LABELS), OTHER, np.uint8)
     for label, forty in NUMBERS.values():
         mapping[0, label - 1] = forty
-    write_mat(place.tree / "classMapping40.mat", {"mapClass": mapping})
-    write_text(place.tree / "intrinsics.json", json.dumps(camera, indent=1, sort_keys=True) + "\n")
+    write_mat(folders.tree / "classMapping40.mat", {"mapClass": mapping})
+    write_text(folders.tree / "intrinsics.json", json.dumps(camera, indent=1, sort_keys=True) + "\n")
 
 
 def _texts(said: dict, frame: int) -> tuple[str, ...]:
@@ -174,12 +174,12 @@ def _write_cells(file: "h5py.File", name: str, texts: list[str]) -> None:
 
     refs = file.require_group("#refs#")
     cells = np.empty((1, len(texts)), h5py.ref_dtype)
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         units = np.frombuffer(text.encode("utf-16-le"), np.uint16)[:, None]
-        refs[f"{name}_{place}"] = units
-        refs[f"{name}_{place}"].attrs["MATLAB_class"] = np.bytes_("char")
-        refs[f"{name}_{place}"].attrs["MATLAB_int_decode"] = np.int32(2)
-        cells[0, place] = refs[f"{name}_{place}"].ref
+        refs[f"{name}_{index}"] = units
+        refs[f"{name}_{index}"].attrs["MATLAB_class"] = np.bytes_("char")
+        refs[f"{name}_{index}"].attrs["MATLAB_int_decode"] = np.int32(2)
+        cells[0, index] = refs[f"{name}_{index}"].ref
     file.create_dataset(name, data=cells, dtype=h5py.ref_dtype)
     file[name].attrs["MATLAB_class"] = np.bytes_("cell")
 

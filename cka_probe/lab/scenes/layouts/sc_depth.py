@@ -23,18 +23,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cka_probe.lab.scenes.layouts.files import write_affine_depth, write_depth, write_image, write_matrix
-from cka_probe.lab.scenes.layouts.layout import Layout, Place, Unit, Written, write_lists
+from cka_probe.lab.scenes.layouts.layout import Layout, SetFolders, Unit, Written, write_lists
 
 UNIT = 1 / 5000
 
 
-def write(unit: Unit, place: Place) -> list[str]:
+def write(unit: Unit, folders: SetFolders) -> list[str]:
     """Write one scene as a scene, or into the images for testing; its line is the scene's name."""
     if unit.test and unit.index % 2 == 0:
-        color, depth = place.tree / "testing" / "color", place.tree / "testing" / "depth"
+        color, depth = folders.tree / "testing" / "color", folders.tree / "testing" / "depth"
         before = f"{unit.name}_"
     else:
-        color = place.tree / "training" / unit.name
+        color = folders.tree / "training" / unit.name
         depth, before = color / "depth", ""
         write_matrix(color / "cam.txt", unit.K)
         write_matrix(color / "poses.txt", unit.poses.reshape(-1, 16))
@@ -53,9 +53,9 @@ def _write_pseudo_depth(path: Path, depth: NDArray[np.floating], seed: tuple[int
     write_affine_depth(path, bent)
 
 
-def finish(written: Iterable[Written], place: Place) -> None:
+def finish(written: Iterable[Written], folders: SetFolders) -> None:
     """Write the lists of scenes."""
-    training = place.tree / "training"
+    training = folders.tree / "training"
     write_lists(written, {False: training / "train.txt", True: training / "val.txt"})
 
 
