@@ -266,7 +266,7 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_afterwards(whole, tmp_path
         make_scenes(tmp_path / "rooms", SETTINGS, progress=stopping_after(3))
     lock = GenerationLock(tmp_path / "rooms")
     missing = next(name for name in whole if "official_splits" in name and name.endswith("png"))
-    path = lock.place.tree / missing
+    path = lock.folders.tree / missing
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to("/dev/full")
     with pytest.raises(OutputError, match=r"cannot write scenes to .*: no space left; free some and run the same"):
