@@ -31,6 +31,7 @@ from cka_probe.models.checkpoints.fitting import (
     parse_arch,
     timm_twin,
 )
+from cka_probe.models.checkpoints.huggingface import is_transformers_config, load_with_transformers
 from cka_probe.models.checkpoints.identifying import Match, filter_of, identify
 from cka_probe.models.checkpoints.naming import find_prefixes
 from cka_probe.models.checkpoints.reading import Contents, read_contents, weights_file
@@ -81,6 +82,8 @@ def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None 
 def _load_contents(contents: Contents, request: Arch | None, reference: str) -> Backbone:
     """Return the backbone in the contents of a file; `reference` is the user's name of it."""
     file, twin = contents.path, _twin(request)
+    if request is None and is_transformers_config(contents.config):
+        return load_with_transformers(contents, reference)
     if request is not None and twin is None:
         return _load_match(contents, identify(contents, request.definition), request, reference)
     try:
