@@ -50,6 +50,7 @@ def compare(
     precision: Precision = None,
     size: Size = None,
     arch: Arch = None,
+    arch_y: Annotated[str | None, typer.Option(help="Architecture of Y, where it differs; auto to find it.")] = None,
     encoder: Encoder = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
@@ -74,8 +75,9 @@ def compare(
 
     if len(models) < 2:
         raise DataError(f"expected two or more models to compare, found only {models[0]}; give another, or it twice")
-    if len(models) > 2 and layers_y is not None:
-        raise DataError(f"--layers-y is for two models, found {len(models)}; use --layers, for all of them")
+    for option, value in (("layers", layers_y), ("arch", arch_y)):
+        if len(models) > 2 and value is not None:
+            raise DataError(f"--{option}-y is for two models, found {len(models)}; use --{option}, for all of them")
     check_writable(out)
     choose_measure(measure, estimator)
     settings: dict[str, Any] = drop_none(
@@ -86,7 +88,9 @@ def compare(
     with progress_bar("images") as progress:
         if len(models) == 2:
             x, y = models
-            sides = list(cka_probe.fingerprints(x, y, data, layers_y=layers_y, progress=progress, **settings))
+            sides = list(
+                cka_probe.fingerprints(x, y, data, layers_y=layers_y, arch_y=arch_y, progress=progress, **settings)
+            )
         else:
             sides = fingerprint_each(models, data, progress=progress, **settings)
     method = {"measure": measure, "estimator": estimator, "permutations": permutations}

@@ -19,7 +19,7 @@ Layers = Annotated[
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(help="Architecture of files that do not record theirs: NAME or NAME@SIZE."),
+    typer.Option(help="Architecture of the files, where their tensors fit several: NAME, NAME.TAG or NAME@SIZE."),
 ]
 Size = Annotated[
     str | None,

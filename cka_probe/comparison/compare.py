@@ -86,6 +86,7 @@ def compare(
     layers: LayerSpec = None,
     layers_y: LayerSpec = None,
     arch: str | None = None,
+    arch_y: str | None = None,
     measure: MeasureSpec = "cka",
     estimator: str = "unbiased",
     permutations: int = 200,
@@ -113,7 +114,8 @@ def compare(
             both; see `stream_images`. Not needed if both sides are fingerprints.
         layers: Layers of both sides, see `select_layers`; by default the default layers of each.
         layers_y: Layers of y, where they differ.
-        arch: Architecture of checkpoints that do not record theirs.
+        arch: Architecture of the files of both sides, as in `load`; by default identified by their tensors.
+        arch_y: Architecture of y, where it differs; "auto" to identify it.
         measure: `cka`, `rsa`, `mutual_knn`, `procrustes`, or a function of two centred Grams (n, n) that returns a
             number. All but CKA depend on how many images are in a batch.
         estimator: Estimator of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
@@ -143,7 +145,9 @@ def compare(
     """
     method = choose_measure(measure, estimator)
     options = _Options(num, batch, seed, features, precision, preprocess, size, normalised)
-    first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
+    first, second = _extract(
+        (x, y), images, (layers, layers_y), (arch, arch_y or arch), progress, device, skip_bad, options
+    )
     return compare_fingerprints(first, second, measure=method, estimator=estimator, permutations=permutations)
 
 
@@ -155,6 +159,7 @@ def fingerprints(
     layers: LayerSpec = None,
     layers_y: LayerSpec = None,
     arch: str | None = None,
+    arch_y: str | None = None,
     progress: Progress | None = None,
     num: int | Unset | None = UNSET,
     batch: int | Unset | None = UNSET,
@@ -179,7 +184,9 @@ def fingerprints(
     (('0',), ('2',))
     """
     options = _Options(num, batch, seed, features, precision, preprocess, size, normalised)
-    first, second = _extract((x, y), images, (layers, layers_y), arch, progress, device, skip_bad, options)
+    first, second = _extract(
+        (x, y), images, (layers, layers_y), (arch, arch_y or arch), progress, device, skip_bad, options
+    )
     return first, second
 
 
@@ -209,7 +216,7 @@ def fingerprint(
     ('0', '1')
     """
     options = _Options(num, batch, seed, features, precision, preprocess, size, normalised)
-    return _extract((model,), images, (layers,), arch, progress, device, skip_bad, options)[0]
+    return _extract((model,), images, (layers,), (arch,), progress, device, skip_bad, options)[0]
 
 
 def fingerprint_each(
@@ -249,7 +256,9 @@ def fingerprint_each(
     references = sum(isinstance(model, str | Path) for model in waiting.values())
     if references < 2 or not rereadable or preprocess == "shared":
         sides = [stored.get(_key(model), model) for model in models]
-        return _extract(sides, images, [layers] * len(models), arch, progress, device, skip_bad, options)
+        return _extract(
+            sides, images, [layers] * len(models), [arch] * len(models), progress, device, skip_bad, options
+        )
     settings = options.settings(list(stored.values()))
     options = _Options(**{name: getattr(settings, name) for name in vars(options)})
     prints = {key: side.subset(_layers(side, layers)) for key, side in stored.items()}
@@ -257,7 +266,7 @@ def fingerprint_each(
         _layers(_side(model, arch), layers)
     for number, (key, model) in enumerate(waiting.items()):
         part = _part_of(progress, number, len(waiting))
-        (prints[key],) = _extract([model], images, [layers], arch, part, device, skip_bad, options)
+        (prints[key],) = _extract([model], images, [layers], [arch], part, device, skip_bad, options)
         if prints[key].images != prints[next(iter(waiting))].images:
             raise DataError(
                 f"expected the same images at every reading, found others for {model}; turn random augmentation off, "
@@ -327,7 +336,7 @@ def _extract(
     models: Sequence[Model],
     images: Any,
     specs: Sequence[LayerSpec],
-    arch: str | None,
+    archs: Sequence[str | None],
     progress: Progress | None,
     device: str,
     skip_bad: bool,
@@ -335,10 +344,10 @@ def _extract(
 ) -> list[Fingerprint]:
     """Return the fingerprint of each model, restricted to its layers; each backbone runs over the images once."""
     opened: dict[Any, Backbone | Fingerprint] = {}
-    for model in models:
-        if _key(model) not in opened:
-            opened[_key(model)] = _side(model, arch)
-    sides = [opened[_key(model)] for model in models]
+    for model, arch in zip(models, archs, strict=True):
+        if (_key(model), arch) not in opened:
+            opened[_key(model), arch] = _side(model, arch)
+    sides = [opened[_key(model), arch] for model, arch in zip(models, archs, strict=True)]
     maps = [_layers(side, specs[0] if spec is None else spec) for side, spec in zip(sides, specs, strict=True)]
     settings = replace(options.settings(sides), device=device, skip_bad=skip_bad)
     runs: dict[int, tuple[Backbone, LayerMap]] = {}

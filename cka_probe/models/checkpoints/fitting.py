@@ -159,7 +159,7 @@ def check_architecture(name: str) -> None:
 
 
 def parse_arch(path: Path, arch: str | None) -> Arch | None:
-    """Return what `NAME`, `NAME.TAG`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH` asks for.
+    """Return what `NAME`, `NAME.TAG`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH` asks for; `None` for "auto".
 
     Raises:
         UnknownNameError: There is no such architecture.
@@ -168,7 +168,7 @@ def parse_arch(path: Path, arch: str | None) -> Arch | None:
     >>> parse_arch(Path("x.pth"), "swinv2_base@256")
     Arch(name='swinv2_base', tag='', size=(256, 256))
     """
-    if arch is None:
+    if arch in (None, "auto"):
         return None
     name, at, size = arch.partition("@")
     check_architecture(name)
