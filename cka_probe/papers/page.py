@@ -5,12 +5,13 @@ OUT/report/claims.csv             every claim and its controls, with the value o
 OUT/report/tables/*.csv|md|tex    the tables with the paper's numbers; long tables as CSV only
 OUT/report/figures/*.png, *.pdf
 
-It can be written at any time, of an unfinished study too: what is missing is reported as not run. A page is a list of
-blocks (headings, paragraphs, lists, tables), and every sentence with a number in it is made from the study.
+It can be written at any time, of an unfinished study too: what is missing is reported as not run. The page of a paper
+is a Jinja template, `<paper>/page.md`, which fills the blocks of `page.md`.
 """
 
 import os
 import platform
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cka_probe.files import atomic_write
 from cka_probe.lab.scenes import Settings
@@ -54,16 +56,14 @@ class Paper:
         title: Of the page.
         source: The citation.
         claims: What is tested, each claim followed by its controls.
-        intervals: What the intervals are over, in sentences with a `{num}`: of several "seeds", of several "trials" of
-            one seed, and of "one" run.
+        template: Of the page: its blocks are `intervals`, `results`, `figures_note` and `unstated`.
+        context: Returns the names that the template uses, in addition to those of `Report.page`.
         stands_for: Which data set of the paper each data set stands for, and what for.
         procedural: What the generated images are, in words.
         load: Opens a study.
         tables: Returns the tables by name.
         texts: Returns a table as Markdown and LaTeX, or `None` for one that is written as CSV only.
         figures: Draws all figures, in the order of the page.
-        sections: Returns the blocks of the page between the opening and the figures.
-        figures_note: Returns blocks above the figures.
         scenes: Returns the data that the study's scale generates, by name.
         data: Returns the names of the study's data.
         departures: Returns how the study differs from the paper, a sentence or two each.
@@ -76,15 +76,14 @@ class Paper:
     title: str
     source: str
     claims: Sequence[Claim]
-    intervals: Mapping[str, str]
+    template: str
+    context: Callable[["Report"], Mapping[str, Any]]
     stands_for: Mapping[str, str]
     procedural: str
     load: Callable[[str | Path], Any]
     tables: Callable[[Any], dict[str, pd.DataFrame]]
     texts: Callable[[str, pd.DataFrame], tuple[str, str] | None]
     figures: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], FigureWriter], list[StudyFigure]]
-    sections: Callable[["Report"], list[str]]
-    figures_note: Callable[[Any], list[str]]
     scenes: Callable[[Any], Mapping[str, Settings]]
     data: Callable[[Any], Sequence[str]]
     departures: Callable[[Any], list[str]]
@@ -142,34 +141,24 @@ class Report:
 
     def page(self) -> str:
         """Return the page as Markdown."""
-        paper, evidence = self.paper, self.evidence
-        num, repeats = len(evidence.seeds), "seeds"
+        num, repeats = len(self.evidence.seeds), "seeds"
         if num == 1:
-            num, repeats = len(evidence.trials), "trials" if len(evidence.trials) > 1 else "one"
-        runs = {"Seeds": evidence.seeds} | ({"Trials": evidence.trials} if "trials" in paper.intervals else {})
-        numbers = " ".join(f"{name}: {', '.join(map(str, values))}." for name, values in runs.items())
-        versions = ", ".join(f"{name} {version}" for name, version in evidence.study["versions"].items())
-        blocks = [
-            f"# {paper.title}, reproduced at scale `{evidence.study['scale']}`",
-            f"{paper.source}. {numbers} {paper.intervals[repeats].format(num=num)}",
-            *paper.sections(self),
-            "## Figures",
-            *paper.figures_note(evidence),
-            *_figure_blocks(self.figures),
-            "## Differences from the paper",
-            bullets(paper.departures(evidence)),
-            "## Not run",
-            bullets(paper.absences(evidence)) or "Everything was run.",
-            "## How to reproduce it",
-            f"```\n{paper.command(evidence)}\n```",
-            f"Machine that wrote this page: {machine()}. {versions}.",
-            *(
-                as_markdown(table.set_index(table.columns[0]))
-                for table in (paper.data_rows(evidence), paper.stages(evidence))
-                if len(table)
-            ),
-        ]
-        return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
+            num, repeats = len(self.evidence.trials), "trials" if len(self.evidence.trials) > 1 else "one"
+        environment = Environment(
+            loader=PackageLoader("cka_probe", "papers"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        text = environment.get_template(self.paper.template).render(
+            report=self,
+            paper=self.paper,
+            evidence=self.evidence,
+            num=num,
+            repeats=repeats,
+            machine=machine(),
+            bullets=bullets,
+            as_markdown=as_markdown,
+            **self.paper.context(self),
+        )
+        return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
     def summary(self) -> str:
         """Return how many of the claims hold, and how many do not, in a sentence."""
@@ -232,16 +221,6 @@ def layer_names(layers: pd.DataFrame) -> str:
     """Return the numbers and names of the layers of a table, in a sentence."""
     names = dict(zip(layers["index"], layers["layer"], strict=True))
     return ", ".join(f"{index} `{name}`" for index, name in names.items()) + "."
-
-
-def _figure_blocks(figures: Iterable[StudyFigure]) -> list[str]:
-    """Return the figures, each below its name and caption, with what was not run."""
-    blocks = []
-    for figure in figures:
-        missing = f" Not run: {', '.join(figure.missing)}." if figure.missing else ""
-        image = f"![{figure.stem}](figures/{figure.paths[0].name})" if figure.paths else ""
-        blocks += [f"### {figure.stem}", f"{figure.caption}{missing}", image]
-    return blocks
 
 
 def _data_origin(name: str, scenes: Mapping[str, Settings], paths: Mapping[str, str]) -> str:

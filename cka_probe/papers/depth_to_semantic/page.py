@@ -1,8 +1,4 @@
-"""The page of a study of Depth-to-Semantic.
-
-Claims come first, then the paper's tables with ours, whether pre-training worked, learning rates, layers, the figures,
-the differences from the paper, what was not run, and how to reproduce it.
-"""
+"""What the page of a study of Depth-to-Semantic (`page.md`) shows, and how the study differs from the paper."""
 
 from collections.abc import Mapping
 from itertools import permutations
@@ -20,16 +16,8 @@ from cka_probe.papers.depth_to_semantic.figures import draw_figures
 from cka_probe.papers.depth_to_semantic.study import SCALES, Scale
 from cka_probe.papers.depth_to_semantic.tables import absences, all_tables, cost_rows, heading, pixels, table_texts
 from cka_probe.papers.evidence import RunKey
-from cka_probe.papers.page import Paper, Report, bullets, layer_names, negative_results, procedural_note
+from cka_probe.papers.page import Paper, Report, layer_names, negative_results, procedural_note
 from cka_probe.papers.tables import as_markdown, claim_texts, layer_texts, score_texts
-
-ABSENT = "A dash means that no number of the paper was available; none is given from memory."
-
-WITHOUT = {
-    "table4": "Its Table 4, of ResNet-50, has rows without a case here: segmentation of COCO 51.28, depth 50.92, DINO "
-    "44.19."
-}
-"""Rows of the paper that have no case here, by table."""
 
 STANDS_FOR = {
     "objects": "ImageNet: classification",
@@ -42,176 +30,59 @@ STANDS_FOR = {
 }
 """The data of a study: which data set of the paper, and what for."""
 
-UNSTATED = (
-    "The learning rate is chosen for each arm and data set from a few, on images held out from training; all other "
-    "cases of that arm use it. The paper chooses by initialisation too, without saying how.",
-    "A frozen encoder has neither its weights nor its batch norms' statistics changed. The released code changes the "
-    "weights. The untrained encoder's statistics are first taken from batches of training images.",
-    "mIoU is of the confusion matrix of all test images; the released code's is the mean over images, which is "
-    "also shown (miou_subset_per_image). Classes without a pixel, true or predicted, are in no mean.",
-    'The paper speaks of 21 classes, its code trains 19; "miou" is over all of the data\'s, "miou_subset" over seven: '
-    "road, sidewalk, building, vegetation, terrain, sky, car.",
-    "Frozen arms of depth keep their decoder, others have a new one: compare them with those of the encoder only.",
-    "Fine-tuned networks are compared after the first trial of the seed.",
-)
-"""Choices that the paper leaves open, or where its text is followed and not its code, at any scale."""
 
-TITLES = {
-    "table1": "Table 1: arms, everything fine-tuned or the encoder frozen",
-    "table1_deeplab": "Table 1 with DeepLabV3",
-    "table2": "Table 2: video, stereo, measured depth",
-    "table3": "Table 3: the encoder only",
-    "table4": "Table 4: other pre-training",
-    "table5": "Table 5: Cityscapes' layout",
-    "table6": "Table 6: linear probe",
-    "figure3": "Figure 3: training-set size",
-    "figure5": "Resolution",
-    "figure7": "Figure 7: optical flow",
-    "figure8": "Figure 8: rooms",
-    "quirks": "Faults of the released code",
-}
-"""Titles of the tables."""
-
-UNEVEN = (
-    "**Not every case was run in every trial (see Not run). A row of one trial has the value of that trial and an "
-    "interval over test images alone, narrow for what it leaves out: compare it with no row of several trials.**"
-)
-
-NOTES = {
-    "table4": "The paper's numbers are of ResNet-50, ours of the encoder named below.",
-    "table6": "The encoder is frozen.",
-    "figure3": "The numbers of training images; the scale's default is in Table 1.",
-    "figure5": "Input sides half and twice those of pre-training. The paper: halving works, doubling diverges.",
-    "quirks": "Each fault alone where it has an effect, and all together: "
-    + "; ".join(f"{name.replace('_', ' ')}: {words}" for name, words in QUIRKS.items()) + ".",
-}  # fmt: skip
-"""Text below a title."""
-
-SAME_IMAGES = (
-    "All runs see the same test images: how the numbers vary over images is not in an interval over seeds or trials."
-)
-
-INTERVALS = {
-    "seeds": "Intervals are 95 %, by Student's t over {num} seeds, the trials of a seed averaged first. " + SAME_IMAGES,
-    "trials": "Intervals are 95 %, by Student's t over {num} trials of one pre-training, as the paper's are: each "
-    "draws other training images, another head and another order. How the numbers vary over pre-trainings is not in "
-    "them. " + SAME_IMAGES,
-    "one": "Intervals are 95 %, over test images, of one trial of one seed. Another gives other numbers, and these "
-    "intervals do not say by how much: nothing is decided by one trial.",
-}
+def context(report: Report) -> dict[str, Any]:
+    """Return what the template of the page shows."""
+    evidence, tables = report.evidence, report.tables
+    return {
+        "uneven": any("not in every trial" in line for line in absences(evidence)),
+        "sections": [_claims(report, section, words) for section, words in SECTIONS.items()],
+        "heading": heading,
+        "was_run": lambda name: tables[name]["value"].notna().any() or (tables[name]["state"] == UNDEFINED).any(),
+        "cited": lambda name: list(tables[name][tables[name]["paper"].notna()].itertuples()),
+        "quirks": "; ".join(f"{name.replace('_', ' ')}: {words}" for name, words in QUIRKS.items()),
+        "pretraining": _pretraining(tables["pretraining"]),
+        "rates": _rates(tables["rates"]),
+        "layers": tables["layers"],
+        "layer_names": layer_names,
+        "layer_texts": layer_texts,
+        "divergence": _divergence(tables["parting"]),
+        "maps": evidence.gradcam(evidence.seeds[0]),
+    }
 
 
-def sections(report: Report) -> list[str]:
-    """Return the claims, the tables, pre-training, learning rates, layers and maps as blocks of the page."""
-    uneven = any("not in every trial" in line for line in absences(report.evidence))
-    return [
-        UNEVEN if uneven else "",
-        report.summary(),
-        *_claims(report),
-        *(block for name in TABLES for block in _table(report, name)),
-        *_pretraining(report.tables["pretraining"]),
-        *_rates(report.tables["rates"]),
-        *_layers(report.tables["layers"], report.tables["parting"]),
-        "## Figure 6: do Grad-CAM maps follow the outlines of classes?",
-        maps_note(report.evidence),
-        report.markdown("alignment") if report.tables["alignment"]["value"].notna().any() else "",
-    ]
-
-
-def _claims(report: Report) -> list[str]:
-    repeats = report.evidence.repeats
-    blocks = [
-        "## Claims",
-        "A claim holds if its number is above 0. Scores are compared in pairs: within a trial all arms have the same "
-        "training images in the same order. Points are of 100. Lines that begin with … are not tested.",
-    ]
-    for section, words in SECTIONS.items():
-        rows = [row for row in report.claims if row.section == section]
-        negative = negative_results([row for row in rows if not row.of or row.verdict == UNDEFINED])
-        blocks += [f"### {words}", claim_texts(rows, report.stems, repeats), negative]
-    return [*blocks, report.correction_note(repeats, f"{repeats}s (over seeds where layers are compared)")]
-
-
-def _table(report: Report, name: str) -> list[str]:
-    """Return a table of scores with the sources of the paper's numbers."""
-    rows = report.tables[name]
-    any_run = rows["value"].notna().any() or (rows["state"] == UNDEFINED).any()
-    cited = [
-        f"{row.paper:.2f} ({row.arm}, {row.measure}): {row.source}." for row in rows[rows["paper"].notna()].itertuples()
-    ]
-    return [
-        f"## {TITLES.get(name, name)}",
-        f"{NOTES[name]} Network: {heading(name)}." if name in NOTES else f"Network: {heading(name)}.",
-        report.markdown(name) if any_run else "Not run.",
-        ABSENT if cited else "",
-        bullets([*cited, *([WITHOUT[name]] if name in WITHOUT else [])]),
-    ]
+def _claims(report: Report, section: str, words: str) -> tuple[str, str, str]:
+    """Return the title of a section of claims, its table, and what does not hold in it."""
+    rows = [row for row in report.claims if row.section == section]
+    negative = negative_results([row for row in rows if not row.of or row.verdict == UNDEFINED])
+    return words, claim_texts(rows, report.stems, report.evidence.repeats), negative
 
 
 def _pretraining(rows: pd.DataFrame) -> list[str]:
-    """Return how well pre-training went; arms of the same measures share a table."""
+    """Return tables of how well pre-training went; arms of the same measures share one."""
     if rows.empty:
-        return ["## Did pre-training work?", "Nothing was held out from pre-training."]
+        return []
     cells = rows.assign(paper=float("nan"), unit="", better="")
     measures = cells.groupby("arm", sort=False)["measure"].transform(" ".join)
-    return [
-        "## Did pre-training work?",
-        "Measured at its end on data held out from it; an arm that did not learn its own task says nothing.",
-        *(score_texts(group)[0] for _, group in cells.groupby(measures, sort=False)),
-    ]
+    return [score_texts(group)[0] for _, group in cells.groupby(measures, sort=False)]
 
 
-def _rates(rows: pd.DataFrame) -> list[str]:
+def _rates(rows: pd.DataFrame) -> str:
+    """Return the learning rates that were tried as Markdown; "" if none was."""
     if rows.empty:
-        return ["## Learning rates", "None was chosen."]
+        return ""
     columns = {"rate": rows["rate"].map("{:g}".format), "chosen": rows["chosen"].map({True: "yes", False: ""})}
     frame = rows.assign(**columns).set_index("arm")[["data", "seed", "rate", "held_out", "measure", "chosen"]]
-    return [
-        "## Learning rates",
-        "Tried in the first trial, on images held out from training (percent); a dash: the loss stopped being a "
-        "number.",
-        as_markdown(frame, digits=2),
-    ]
+    return as_markdown(frame, digits=2)
 
 
-def _layers(layers: pd.DataFrame, divergence: pd.DataFrame) -> list[str]:
-    blocks = ["## Layers"]
-    if layers.empty and divergence.empty:
-        return [*blocks, "No networks were compared."]
-    if not layers.empty:
-        blocks += [
-            layer_names(layers),
-            "Similarity of each layer with itself after fine-tuning:",
-            layer_texts(layers, "diagonal")[0],
-            "Root mean square of what varies over images, before fine-tuning. Similarity of a layer that hardly varies "
-            "says little:",
-            layer_texts(layers, "spread")[0],
-        ]
-    if not divergence.empty:
-        main = {f"{ARMS[x]} and {ARMS[y]}" for x, y in permutations(MAIN.split(), 2)}
-        rows = divergence[divergence["arms"].isin(main)].set_index("arms")
-        blocks += [
-            "Where two arms diverge: the step at which the similarity of the same layer in both falls most (all pairs "
-            "are in [tables/parting.csv](tables/parting.csv), layer by layer in [tables/pairs.csv](tables/pairs.csv)):",
-            as_markdown(rows.rename(columns={"parts_at": "diverge most at"}), digits=2),
-        ]
-    return blocks
-
-
-def maps_note(evidence: SemanticEvidence) -> str:
-    """Return what the table of maps measures, in sentences."""
-    result = evidence.gradcam(evidence.seeds[0])
-    if result is None:
-        return "Not run."
-    return (
-        f"How well the steepness of a map finds the boundaries of the labels, of {len(result.images)} test images "
-        f"at the network's size, with a tolerance of {result.settings['tolerance']:g} pixel: average precision in "
-        "percent, mean over images. Chance is the share of boundary pixels. The image's grey value and the size of "
-        "its gradient, resized to the layer's resolution like maps, are controls that understand nothing: a map below "
-        "them follows outlines less than an edge detector does. The true labels, at that resolution, are the ceiling. "
-        "A map that is zero everywhere has no number and is in no mean; two networks are compared on "
-        "the images where both have one."
-    )
+def _divergence(divergence: pd.DataFrame) -> str:
+    """Return where the main arms diverge as Markdown; "" if no arms were compared."""
+    if divergence.empty:
+        return ""
+    main = {f"{ARMS[x]} and {ARMS[y]}" for x, y in permutations(MAIN.split(), 2)}
+    rows = divergence[divergence["arms"].isin(main)].set_index("arms")
+    return as_markdown(rows.rename(columns={"parts_at": "diverge most at"}), digits=2)
 
 
 def options(evidence: SemanticEvidence) -> list[str]:
@@ -264,7 +135,7 @@ def departures(evidence: SemanticEvidence) -> list[str]:
     tuning = evidence.tuning()
     if tuning and tuning.get("architecture") != "resnet18":
         notes.append(f"The encoder is {tuning['architecture']}; the paper's numbers are of ResNet-18.")
-    return [*notes, *_length_notes(evidence, tuning), *UNSTATED]
+    return [*notes, *_length_notes(evidence, tuning)]
 
 
 def _length_notes(evidence: SemanticEvidence, tuning: Mapping[str, Any]) -> list[str]:
@@ -291,15 +162,14 @@ PAPER = Paper(
     title="Depth-to-Semantic",
     source="Lao et al., On the Viability of Monocular Depth Pre-training for Semantic Segmentation, ECCV 2024",
     claims=CLAIMS,
-    intervals=INTERVALS,
+    template="depth_to_semantic/page.md",
+    context=context,
     stands_for=STANDS_FOR,
     procedural="streets, objects and rooms drawn by rules, with exact depth, flow and labels",
     load=SemanticEvidence.load,
     tables=all_tables,
     texts=table_texts,
     figures=draw_figures,
-    sections=sections,
-    figures_note=lambda evidence: ["Curves show all runs; similarities are those of the first seed."],
     scenes=scenes,
     data=lambda evidence: tuple(STANDS_FOR),
     departures=departures,

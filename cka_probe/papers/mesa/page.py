@@ -1,8 +1,4 @@
-"""The page of a study of MeSa.
-
-Claims come first, then the paper's tables with ours, the controls, the layers, the figures, the differences from the
-paper, what was not run, and how to reproduce it.
-"""
+"""What the page of a study of MeSa (`page.md`) shows, and how the study differs from the paper."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,84 +19,26 @@ from cka_probe.papers.mesa.tables_and_figures import (
     draw_figures,
     table_texts,
 )
-from cka_probe.papers.page import Paper, Report, bullets, layer_names, negative_results, procedural_note
+from cka_probe.papers.page import Paper, Report, layer_names, negative_results, procedural_note
 from cka_probe.papers.tables import claim_texts, layer_texts
 
-ABSENT = "The paper's tables were not available when this was written; no number is given from memory."
 
-UNSTATED = (
-    "The paper does not say how CKA was computed: images, number, estimator, pooling. Here it is unbiased, over "
-    "whole activations, on images of the fine-tuning's test split; the controls change one of these at a time.",
-    "The paper does not say whether depth decoder and pose network are passed on from GP to SP. Here they are.",
-    "The paper does not say how the depth decoder of GP is joined to Swin-v2. Here it has skips at strides 4, 8, 16.",
-    "The paper does not say how predictions were aligned on iBims-1. Here abs_rel is shown unscaled and scaled to the "
-    "median; edges and planes do not depend on it.",
-    "The paper shows one run. Here intervals are over seeds where there are several, and otherwise over images.",
-    "The paper has no control: learning rates that fall by 0.85 a layer towards the input, three normalisations of the "
-    "input, and two kinds of layer in one row are all in its figures. Here each is varied alone.",
-)
-"""Choices that the paper leaves open, at any scale."""
-
-INTERVALS = {
-    "seeds": "Intervals are 95 %, by Student's t over {num} seeds; where only one of them has a value, over images. "
-    "All seeds see the same test images: how the numbers vary over images is not in an interval over seeds.",
-    "one": "Intervals are 95 %, over images, of one seed. Another seed gives other numbers, and these intervals do not "
-    "say by how much: nothing is decided by one seed.",
-}
-
-
-def sections(report: Report) -> list[str]:
-    """Return the claims, the scores, the controls and the layers as blocks of the page."""
-    claims, controls = [row for row in report.claims if not row.of], with_controls(report.claims)
-    ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in RANGES.items())
-    cited = report.tables["table_1"][report.tables["table_1"]["paper"].notna()].itertuples()
-    layers = report.tables["layers"]
-    return [
-        report.summary(),
-        "## Claims",
-        "A claim holds if its number is above 0.",
-        claim_texts(claims, report.stems),
-        report.correction_note("seed", "seeds"),
-        negative_results(claims),
-        "## Table 1: in distribution",
-        "Ours; after a slash the paper's number, on NYUv2, where it is verified. Bold: best, and its interval is apart "
-        "from every other.",
-        report.markdown("table_1"),
-        ABSENT,
-        bullets(f"{row.paper:g} ({row.arm}, {row.measure}): {row.source}." for row in cited),
-        "## Table 2: out of distribution",
-        "The same networks, not tuned further.",
-        report.markdown("table_2"),
-        f"{ABSENT} Over the rows of its Table 2 it has {ranges}.",
-        "## Depth before fine-tuning",
-        "GP and SP predict depth up to a scale; each image is scaled to the median of its truth.",
-        report.markdown("pretrained"),
-        "On held-out videos, at the end of each stage; `abs_rel_constant` is that of one constant depth, scaled in the "
-        "same way:",
-        report.markdown("videos"),
-        "## Controls",
-        "The same number measured in other ways. They are not tested, but show how much of a claim is due to how it "
-        "was measured: a U in the residual stream is not due to mixed kinds of layer, and a change without layer decay "
-        "is not due to learning rates.",
-        claim_texts(controls, report.stems),
-        negative_results([row for row in controls if row.of and row.verdict == UNDEFINED]),
-        "Variants of a similarity:",
-        bullets(f"`{name}`: {words}" for name, words in VARIANTS.items()),
-        "## Layers",
-        *(["No networks were compared."] if layers.empty else [layer_names(layers)]),
-        *(
-            block
-            for column, words in LAYER_TABLES.items()
-            if not layers.empty
-            for block in (words, layer_texts(layers, column)[0])
-        ),
-    ]
-
-
-def figures_note(evidence: MesaEvidence) -> list[str]:
-    """Return which seed the matrices are of, where there are several."""
-    first, *others = evidence.seeds
-    return [f"Matrices are those of seed {first}; the others' end in `_seed<k>`."] if others else []
+def context(report: Report) -> dict[str, Any]:
+    """Return what the template of the page shows."""
+    claims, controls, table = [row for row in report.claims if not row.of], with_controls(report.claims), "table_1"
+    return {
+        "claims": claim_texts(claims, report.stems),
+        "negative_results": negative_results(claims),
+        "cited": list(report.tables[table][report.tables[table]["paper"].notna()].itertuples()),
+        "ranges": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in RANGES.items()),
+        "controls": claim_texts(controls, report.stems),
+        "undefined_controls": negative_results([row for row in controls if row.of and row.verdict == UNDEFINED]),
+        "variants": VARIANTS,
+        "layers": report.tables["layers"],
+        "layer_names": layer_names,
+        "layer_tables": LAYER_TABLES,
+        "layer_texts": layer_texts,
+    }
 
 
 def data(evidence: MesaEvidence) -> list[str]:
@@ -138,7 +76,7 @@ def departures(evidence: MesaEvidence) -> list[str]:
         notes.append('"ImageNet-like" are single procedural objects, "LSUN-like" procedural rooms.')
     if recipe.get("architecture") != "swinv2_large":
         notes.append(f"The network is {recipe.get('architecture')}, the paper's Swin-v2-L (195 M parameters).")
-    return [*notes, *_length_notes(recipe.get("stages", {})), *_teacher_notes(generates, paths), *UNSTATED]
+    return [*notes, *_length_notes(recipe.get("stages", {})), *_teacher_notes(generates, paths)]
 
 
 def _length_notes(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -182,15 +120,14 @@ PAPER = Paper(
     title="MeSa",
     source="Khan et al., PMLR 243:116-132, 2024",
     claims=CLAIMS,
-    intervals=INTERVALS,
+    template="mesa/page.md",
+    context=context,
     stands_for=STANDS_FOR,
     procedural="rooms and objects drawn by rules, with exact depth",
     load=MesaEvidence.load,
     tables=all_tables,
     texts=table_texts,
     figures=draw_figures,
-    sections=sections,
-    figures_note=figures_note,
     scenes=scenes,
     data=data,
     departures=departures,

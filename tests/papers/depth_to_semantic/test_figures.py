@@ -9,7 +9,6 @@ from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import draw_maps
 from cka_probe.papers.depth_to_semantic.page import (
     PAPER,
-    maps_note,
 )
 from cka_probe.papers.figures import FigureWriter
 from cka_probe.papers.page import Report
@@ -20,7 +19,6 @@ def test_without_maps_the_page_says_not_run(tmp_path):
     writer.run(Case("none"), 0.6)
     evidence = SemanticEvidence.load(tmp_path)
     assert judged(tmp_path)["maps_none"].verdict == "not run"
-    assert maps_note(evidence) == "Not run."
     drawn = draw_maps(evidence, FigureWriter(tmp_path))
     assert (list(drawn.paths), len(drawn.missing)) == ([], 4)
     text = Report.of(PAPER, evidence).page()
