@@ -110,6 +110,13 @@ class Definition:
         ]
         return tuple(layers[-1:])
 
+    @property
+    def ends_linearly(self) -> bool:
+        """Whether its logits are one linear layer after its pooling: not those of SqueezeNet or of a distilled DeiT."""
+        if self.library == "timm" or len(self.classifiers) != 1:
+            return len(self.classifiers) == 1
+        return isinstance(self.skeleton().get_submodule(self.classifiers[0]), nn.Linear)
+
     def detach_classifier(self, model: Any) -> int:
         """Replace the classifier of a model by the identity, and return the channels of the features it takes."""
         if self.library == "timm":  # built without one

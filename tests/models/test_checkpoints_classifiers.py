@@ -79,6 +79,16 @@ def test_what_is_no_classifier_of_the_encoder_is_dropped(tmp_path, front, extra)
     assert any("dropped: fc (1)" in note for note in backbone.origin.notes)
 
 
+@pytest.mark.parametrize("name", ["squeezenet1_1", "deit_tiny_distilled_patch16_224"])
+def test_logits_that_are_not_one_linear_layer_after_the_pooling_are_dropped(tmp_path, name):
+    torchvisions = name in torchvision.models.list_models()
+    model = torchvision.models.get_model(name) if torchvisions else timm.create_model(name)
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    backbone = load_file(tmp_path / "a.pth")
+    assert backbone.classifier is None
+    assert any("dropped: " in note for note in backbone.origin.notes)
+
+
 def test_the_report_of_a_file_names_its_classifier(tmp_path):
     state = torchvision.models.resnet18().state_dict()
     torch.save(state, tmp_path / "a.pth")

@@ -279,7 +279,7 @@ def _load_match(contents: Contents, match: Match, request: Arch | None, referenc
     for name in match.head:
         group = name.rpartition(".")[0] or name
         dropped[group] = dropped.get(group, 0) + 1
-    if kind is None or kind.classifies:
+    if definition.ends_linearly and (kind is None or kind.classifies):
         names = (*definition.classifiers, *CLASSIFIERS)
         classifier, dropped = find_classifier(contents.tensors, match.prefix, features, dropped, names)
     mean, std, note = _normalisation(contents, match, kind, request)
