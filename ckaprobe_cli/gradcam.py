@@ -47,6 +47,9 @@ def gradcam(
         typer.Option(help="Also draw the maps of these classes: car,road."),
     ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Also draw the maps before their ReLU.")] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay/--no-overlay", help="Draw maps over their images in grey, or alone.")
+    ] = True,
     keep: Annotated[bool, typer.Option("--keep", help=f"Save all maps in {FOLDER}/, one .npz per checkpoint.")] = False,
     style: Style = "paper",
     venue: Venue = None,
@@ -89,7 +92,7 @@ def gradcam(
     if draw:
         drawn = {name: [maps[i] for i in sorted(evenly_spaced(len(maps), draw))] for name, maps in saved.items()}
         class_names = [name.strip() for name in classes.split(",")] if classes else []
-        panel = panel_of(result, drawn, getattr(dataset, "classes", None), class_names, signed=signed)
+        panel = panel_of(result, drawn, getattr(dataset, "classes", None), class_names, signed=signed, overlay=overlay)
         paths += save(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue, dpi=DPI)
     typer.echo("\n".join(map(str, paths)))
 

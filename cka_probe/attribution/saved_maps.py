@@ -177,6 +177,7 @@ def panel_of(
     classes: Sequence[str] = (),
     *,
     signed: bool = False,
+    overlay: bool = True,
 ) -> "CamPanel":
     """Return the panel that draws saved maps: images across, networks down.
 
@@ -186,6 +187,7 @@ def panel_of(
         vocabulary: Names and colours of labels; by default their numbers.
         classes: Names of classes whose own maps are drawn too, for the target `segmentation`.
         signed: Whether to draw the maps before their ReLU too.
+        overlay: Whether to draw each map over the image in grey, or alone.
 
     Raises:
         DataError: There are no maps, or none of single classes; networks predict different kinds of things; `signed`
@@ -207,7 +209,7 @@ def panel_of(
     numbers = {name: number for number, name in enumerate(vocabulary.names)}
     drawn_classes = {name: registry.get(numbers, name, "class") for name in classes}
     columns = tuple(
-        _column(dict(zip(maps, column, strict=True)), result, predicts, drawn_classes, signed)
+        _column(dict(zip(maps, column, strict=True)), result, predicts, drawn_classes, signed, overlay)
         for column in zip(*maps.values(), strict=True)
     )
     notes = [FOOTNOTE.format(tolerance=result.settings["tolerance"])] * bool(result.data["labels"])
@@ -217,7 +219,12 @@ def panel_of(
 
 
 def _column(
-    maps: Mapping[str, SavedMap], result: Attributions, predicts: str, classes: Mapping[str, int], signed: bool
+    maps: Mapping[str, SavedMap],
+    result: Attributions,
+    predicts: str,
+    classes: Mapping[str, int],
+    signed: bool,
+    overlay: bool,
 ) -> "CamColumn":
     """Return one image with the maps of all networks."""
     from cka_probe.plotting.cam_panel import CamColumn
@@ -236,6 +243,7 @@ def _column(
             name: f"AP {row['ap']:.2f} ({row['chance']:.2f})" if np.isfinite(row["ap"]) else ""
             for name, row in rows.items()
         },
+        backgrounds={name: one.image for name, one in maps.items()} if overlay else {},
     )
 
 

@@ -20,6 +20,8 @@ PREDICTS = {"labels": "labels", "depth": "depth", "category": "class", "": ""}
 """What networks predict, and the word for it."""
 MAPS = "viridis"
 """Colours of maps, light for high; none is a colour of depth."""
+OVERLAY = 0.7
+"""Opacity of a map over its image where the map is 1; it falls with the root of the map, to 0."""
 SIGNED = "PuOr_r"
 """Colours of maps before the ReLU: purple against, white for nothing, orange for."""
 NAMES, PANEL, NARROWEST, SMALLEST = 1.1, 1.5, 0.8, 0.7
@@ -44,6 +46,7 @@ class CamColumn:
         class_maps: Network to class to (h, w) in [0, 1].
         signed: Network to its map before the ReLU, (h, w) in [-1, 1], 0 where that is; {}: it is not shown.
         notes: Network to a few words above its map.
+        backgrounds: Network to the image as it saw it, (h, w, 3) uint8, below its maps; {}: maps are drawn alone.
     """
 
     name: str
@@ -54,6 +57,7 @@ class CamColumn:
     class_maps: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     signed: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    backgrounds: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Row:
         kind: "image", "map", "signed", "labels", "depth" or "category".
         model: The network, where a new one begins with this row.
         notes: A few words above each panel.
+        backgrounds: The image below each map, or `None`.
     """
 
     word: str
@@ -73,6 +78,7 @@ class Row:
     kind: str
     model: str = ""
     notes: Sequence[str] = ()
+    backgrounds: Sequence[np.ndarray | None] = ()
 
     def aspect(self, panel: float) -> float:
         """Return the height of its panels by their width of so many inches, with room for the name of a network."""
@@ -116,6 +122,7 @@ class CamPanel:
         for column in self.columns:
             parts: list[tuple[str, Collection[str]]] = [("maps", column.maps)]
             parts += [("predictions", column.predictions)] * bool(self.predicts)
+            parts += [("images below maps", column.backgrounds)] * bool(self.columns[0].backgrounds)
             parts += [("maps before the ReLU", column.signed)] * bool(self.columns[0].signed)
             for name in self.classes:
                 parts.append((f"maps of {name}", [model for model, maps in column.class_maps.items() if name in maps]))
@@ -130,6 +137,10 @@ class CamPanel:
         maps = [*column.maps.values(), *(maps[name] for maps in column.class_maps.values() for name in self.classes)]
         if any(map.ndim != 2 or not ((map >= 0) & (map <= 1)).all() for map in maps):
             raise DataError(f"{column.name}: expected maps (height, width) in [0, 1], found another; scale them first")
+        below = [(column.maps[name].shape, image.shape[:2]) for name, image in column.backgrounds.items()]
+        if wrong_sizes := [sizes for sizes in below if sizes[0] != sizes[1]]:
+            shape, size = wrong_sizes[0]
+            raise DataError(f"{column.name}: expected an image of {size} below a map of {shape}; resize one of them")
         for numbers in self._labels(column):
             wrong = numbers[(numbers != colouring.IGNORE) & ((numbers < 0) | (numbers >= len(self.names)))]
             if wrong.size:
@@ -164,11 +175,13 @@ class CamPanel:
             rows.append(Row("truth", [column.truth for column in each], self.predicts))
         for model in each[0].maps:
             notes = [column.notes.get(model, "") for column in each]
-            rows.append(Row("map", [column.maps[model] for column in each], "map", model, notes))
+            below = [column.backgrounds.get(model) for column in each]
+            rows.append(Row("map", [column.maps[model] for column in each], "map", model, notes, below))
             if each[0].signed:
                 rows.append(Row("before the ReLU", [column.signed[model] for column in each], "signed"))
             for name in self.classes:
-                rows.append(Row(f"map of {name}", [column.class_maps[model][name] for column in each], "map"))
+                maps = [column.class_maps[model][name] for column in each]
+                rows.append(Row(f"map of {name}", maps, "map", backgrounds=below))
             if self.predicts:
                 predicted = [column.predictions[model] for column in each]
                 rows.append(Row(f"predicted {PREDICTS[self.predicts]}", predicted, self.predicts))
@@ -180,8 +193,9 @@ class CamPanel:
         aspects = [row.aspect(panel) for row in rows]
         axes = figure.subplots(len(rows), len(self.columns), squeeze=False, height_ratios=aspects)
         for row, line in zip(rows, axes, strict=True):
-            for ax, cell, note in zip(line, row.cells, row.notes or [""] * len(line), strict=True):
-                self._draw_cell(ax, row, cell, panel)
+            notes, below = row.notes or [""] * len(line), row.backgrounds or [None] * len(line)
+            for ax, cell, note, background in zip(line, row.cells, notes, below, strict=True):
+                self._draw_cell(ax, row, cell, panel, background)
                 ax.set_title(labels.cut(note, 0.94 * panel * 72 / style.SMALL), fontsize=style.small())
             _name(line[0], row, panel)
         for ax, column in zip(axes[0], self.columns, strict=True):
@@ -194,8 +208,10 @@ class CamPanel:
         footnote = labels.filled(self.footnote.split(), 0.94 * inches(figure) * 72 / style.SMALL)
         add_legend(figure, keys, title="\n".join(footnote))
 
-    def _draw_cell(self, ax: Axes, row: Row, cell: Predicted | None, panel: float) -> None:
-        """Draw one panel."""
+    def _draw_cell(
+        self, ax: Axes, row: Row, cell: Predicted | None, panel: float, background: np.ndarray | None
+    ) -> None:
+        """Draw one panel; a map over its background, if it has one."""
         if not isinstance(cell, np.ndarray):
             blank(ax, row.aspect(panel))
             words = labels.cut("not known" if cell is None else cell, 0.95 * panel * 72 / style.SMALL)
@@ -203,12 +219,13 @@ class CamPanel:
             return
         colours = {
             "image": lambda: colouring.opaque(cell / 255),
-            "map": lambda: colormaps[MAPS](cell),
+            "map": lambda: overlaid(cell, background),
             "signed": lambda: colormaps[SIGNED]((cell + 1) / 2),
             "depth": lambda: colouring.own_inverse_depth(cell[None]),
             "labels": lambda: colouring.classes(cell, np.asarray(self.colours)),
         }
-        draw_image(ax, colours[row.kind](), aspect=row.aspect(panel), smooth=row.kind == "image")
+        smooth = row.kind == "image" or background is not None
+        draw_image(ax, colours[row.kind](), aspect=row.aspect(panel), smooth=smooth)
         if row.kind == "map" and not cell.any():
             white: dict[str, Any] = {"color": "white", "fontsize": style.small()}
             ax.text(0.5, 0.5, ZERO, transform=ax.transAxes, ha="center", va="center", **white)
@@ -216,7 +233,10 @@ class CamPanel:
     def _scales(self) -> list[Scale]:
         """Return what the colours of maps and depth mean."""
         ramp = np.linspace(0, 1, 256)
-        scales = [Scale(colormaps[MAPS](ramp), [("0", 0), ("1", 1)], "map, each on its own scale")]
+        overlay = bool(self.columns[0].backgrounds)
+        colours = overlaid(ramp[None], np.full((1, 256, 3), 128) if overlay else None)[0]
+        words = f"map{' over its image' * overlay}, each on its own scale"
+        scales = [Scale(colours, [("0", 0), ("1", 1)], words)]
         if self.columns[0].signed:
             ticks = [("\N{MINUS SIGN}1", 0.0), ("0", 0.5), ("1", 1.0)]
             scales.append(Scale(colormaps[SIGNED](ramp), ticks, "before the ReLU, each on its own"))
@@ -224,6 +244,21 @@ class CamPanel:
             bar = colouring.inverse_depth(1 / np.linspace(1, 0.1, 256)[None, None], 1.0, 10.0)[0]
             scales.append(Scale(bar, [("near", 0), ("far", 1)], "depth, each over its own range"))
         return scales
+
+
+def overlaid(map: np.ndarray, background: np.ndarray | None) -> np.ndarray:
+    """Return a map in colours, (H, W, 4) in [0, 1], over an image in grey unless that is `None` or the map is 0.
+
+    Args:
+        map: (H, W) in [0, 1].
+        background: (H, W, 3) uint8.
+    """
+    colours: np.ndarray = colormaps[MAPS](map)
+    if background is not None and map.any():
+        grey = (background / 255) @ np.array([0.299, 0.587, 0.114])
+        opacity = OVERLAY * np.sqrt(map)[..., None]
+        colours[..., :3] = opacity * colours[..., :3] + (1 - opacity) * grey[..., None]
+    return colours
 
 
 def _name(ax: Axes, row: Row, panel: float) -> None:

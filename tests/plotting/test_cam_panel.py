@@ -16,6 +16,7 @@ from cka_probe.plotting.cam_panel import (
     ZERO,
     CamColumn,
     CamPanel,
+    overlaid,
 )
 
 MODELS = ("no pre-training", "procedural object classification", "depth from video")
@@ -53,6 +54,20 @@ def with_signed(one):
     return replace(one, signed={name: 2 * shown - 1 for name, shown in one.maps.items()})
 
 
+def over_images(one):
+    return replace(one, backgrounds=dict.fromkeys(one.maps, one.image))
+
+
+def test_a_map_over_an_image_is_clear_where_it_is_0_and_coloured_where_it_is_1():
+    image = np.random.default_rng(0).integers(0, 256, (2, 2, 3), dtype=np.uint8)
+    colours = overlaid(np.array([[0.0, 1.0], [0.25, 0.0]]), image)
+    grey = (image / 255) @ [0.299, 0.587, 0.114]
+    for index, opacity in {(0, 0): 0.0, (0, 1): 0.7, (1, 0): 0.35, (1, 1): 0.0}.items():
+        colour = colormaps[MAPS]({(0, 1): 1.0, (1, 0): 0.25}.get(index, 0.0))[:3]
+        np.testing.assert_allclose(colours[index][:3], opacity * np.array(colour) + (1 - opacity) * grey[index])
+    np.testing.assert_array_equal(overlaid(np.zeros((2, 2)), image), colormaps[MAPS](np.zeros((2, 2))))
+
+
 def with_classes(one, names):
     return replace(one, class_maps={model: dict.fromkeys(names, one.maps[model][::-1]) for model in one.maps})
 
@@ -73,6 +88,7 @@ CASES = {
     "class": panel([column(i, predicts="category") for i in range(3)], "category"),
     "nothing predicted": panel([column(i, predicts="", notes={}) for i in range(3)], "", footnote=""),
     "ignored": panel([IGNORED]),
+    "over images": panel([over_images(empty(column(0), MODELS[1])), over_images(column(1))]),
     "no truth": panel([replace(column(0), truth=None)]),
     "some truth": panel([replace(column(0), truth=None), column(1)]),
 }
@@ -91,8 +107,8 @@ def test_every_map_is_drawn_in_its_own_colours(case):
     shown, sheet = case
     (found,) = images(sheet, 10**6)
     for one in shown.columns:
-        for own in one.maps.values():
-            assert any(np.array_equal(array, colormaps[MAPS](own)) for array in found)
+        for name, own in one.maps.items():
+            assert any(np.array_equal(array, overlaid(own, one.backgrounds.get(name))) for array in found)
         for own in one.signed.values():
             assert any(np.array_equal(array, colormaps[SIGNED]((own + 1) / 2)) for array in found)
         assert any(np.allclose(array[..., :3], one.image / 255) for array in found if array.shape[2] == 4)
@@ -122,7 +138,8 @@ def test_rows_and_networks_are_named_and_notes_stand_above_maps(case):
 def test_the_keys_say_what_is_on_the_page(case):
     shown, sheet = case
     said = words(sheet)
-    assert "map, each on its own scale" in said
+    over = " over its image" if shown.columns[0].backgrounds else ""
+    assert f"map{over}, each on its own scale" in said
     assert ("before the ReLU, each on its own" in said) == bool(shown.columns[0].signed)
     assert ("depth, each over its own range" in said) == (shown.predicts == "depth")
     assert (UNLABELLED in said) == (shown is CASES["ignored"])
@@ -161,6 +178,10 @@ def test_what_cannot_be_drawn_is_said():
         replace(panel([good]), predicts="label")
     with pytest.raises(DataError, match=r"expected maps \(height, width\) in \[0, 1\], found another; scale"):
         panel([replace(good, maps={name: 2 + own for name, own in good.maps.items()})])
+    with pytest.raises(DataError, match=r"expected images below maps of .*, found none"):
+        panel([over_images(good), column(1)])
+    with pytest.raises(DataError, match=r"expected an image of \(8, 24\) below a map of \(16, 24\)"):
+        panel([replace(good, backgrounds=dict.fromkeys(MODELS, good.image[:8]))])
     with pytest.raises(DataError, match="expected labels below 19, or 255, found 30"):
         panel([replace(good, truth=np.full((16, 24), 30))])
     with pytest.raises(DataError, match=r"a colour for each of 19 classes, found \(3, 3\)"):

@@ -243,4 +243,5 @@ def draw_maps(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
         models={labels[name]: facts for name, facts in result.models.items()},
     )
     columns = {label: load_maps(evidence.paths.maps(seed, name)) for name, label in labels.items() if name in models}
-    return draw.draw("figure6", caption, panel_of(with_labels, columns, CITYSCAPES, signed=True), missing, DPI)
+    panel = panel_of(with_labels, columns, CITYSCAPES, signed=True, overlay=False)
+    return draw.draw("figure6", caption, panel, missing, DPI)
