@@ -81,24 +81,34 @@ def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None 
 
 def _load_contents(contents: Contents, request: Arch | None, reference: str) -> Backbone:
     """Return the backbone in the contents of a file; `reference` is the user's name of it."""
-    file, twin = contents.path, _twin(request)
     if request is None and is_transformers_config(contents.config):
         return load_with_transformers(contents, reference)
+    known = find_encoder(contents, request)
+    if isinstance(known, Match):
+        return _load_match(contents, known, request, reference)
+    return _load_known(contents, *known, request, reference)
+
+
+def find_encoder(contents: Contents, request: Arch | None = None) -> Match | tuple[Encoder, Kind, str]:
+    """Return the encoder in a file: of `ARCHITECTURES`, with its kind and name, or matched with a library's definition.
+
+    Raises:
+        CheckpointError: There is none, or not the one that the user asks for.
+    """
+    twin = _twin(request)
     if request is not None and twin is None:
-        return _load_match(contents, identify(contents, request.definition), request, reference)
+        return identify(contents, request.definition)
     try:
         encoder, kind = recognise(contents)
     except CheckpointError as error:
         if twin is not None:
             raise
-        return _load_match(contents, _identify(contents, error), request, reference)
+        return _identify(contents, error)
     if twin is not None:
-        check_fit(file, encoder.tensors, twin, describe(encoder.tensors))
+        check_fit(contents.path, encoder.tensors, twin, describe(encoder.tensors))
     elif not fitting_architectures(encoder.tensors):
-        match = _identify(contents, no_architecture(file, encoder.tensors))
-        return _load_match(contents, match, request, reference)
-    name = twin or infer_architecture(file, encoder.tensors)
-    return _load_known(contents, encoder, kind, name, request, reference)
+        return _identify(contents, no_architecture(contents.path, encoder.tensors))
+    return encoder, kind, twin or infer_architecture(contents.path, encoder.tensors)
 
 
 def _twin(request: Arch | None) -> str | None:

@@ -1,6 +1,7 @@
 """Report what a file of weights is, whether or not it can be loaded."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.catalogue import COUNTER
 from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
 from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
-from cka_probe.models.checkpoints.fitting import fitting_architectures, infer_architecture
-from cka_probe.models.checkpoints.loading import build_options, find_classifier
+from cka_probe.models.checkpoints.fitting import fitting_architectures
+from cka_probe.models.checkpoints.huggingface import is_transformers_config
+from cka_probe.models.checkpoints.identifying import Match
+from cka_probe.models.checkpoints.loading import build_options, find_classifier, find_encoder
 from cka_probe.models.checkpoints.reading import read_contents, weights_file
-from cka_probe.models.checkpoints.recognising import count_groups, recognise
+from cka_probe.models.checkpoints.recognising import count_groups
 from cka_probe.models.checkpoints.windows import SAME, Windows, join
 
 
@@ -117,7 +120,12 @@ def inspect_file(path: str | Path) -> FileReport:
     try:
         contents, choice = choose_encoder(contents, encoder_name)
         report = replace(report, notes=choice)
-        encoder, kind = recognise(contents)
+        if is_transformers_config(contents.config):
+            return _of_transformers(report, contents.config)
+        known = find_encoder(contents)
+        if isinstance(known, Match):
+            return _of_match(report, known)
+        encoder, kind, name = known
         report = replace(
             report,
             kind=kind.title,
@@ -129,7 +137,6 @@ def inspect_file(path: str | Path) -> FileReport:
             heads=encoder.heads,
             notes=(*choice, *encoder.notes),
         )
-        name = infer_architecture(file, encoder.tensors)
         options, notes = build_options(contents, encoder, kind, name)
         if kind.classifies:
             features = ARCHITECTURES[name].channels
@@ -138,3 +145,29 @@ def inspect_file(path: str | Path) -> FileReport:
     except CheckpointError as error:
         return replace(report, notes=(*report.notes, str(error)))
     return replace(report.with_options(options), notes=(*report.notes, *notes))
+
+
+def _of_transformers(report: FileReport, config: Mapping[str, Any]) -> FileReport:
+    """Return the report of a folder that transformers loads, from its `config.json`."""
+    size = config.get("image_size") or config.get("vision_config", {}).get("image_size")
+    return replace(
+        report,
+        kind=f"transformers, {config['model_type']}",
+        architectures=tuple(map(str, config.get("architectures") or ())),
+        size=(size, size) if isinstance(size, int) else None,
+    )
+
+
+def _of_match(report: FileReport, match: Match) -> FileReport:
+    """Return the report of an encoder of timm or torchvision."""
+    groups = Counter(name.rpartition(".")[0] or name for name in match.head)
+    return replace(
+        report,
+        kind=f"{match.title or 'an encoder'} in the names of {match.definition.library}",
+        parameters=sum(tensor.numel() for tensor in match.tensors.values()),
+        architectures=(match.definition.name,),
+        size=match.size or match.definition.size,
+        prefix=match.prefix,
+        heads=tuple(groups),
+        notes=(*report.notes, *match.notes),
+    )
