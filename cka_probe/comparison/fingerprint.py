@@ -8,6 +8,7 @@ has, as JSON, the layers, the hashes of model and images, and the settings.
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -142,31 +143,62 @@ class Fingerprint:
             raise FingerprintError(
                 f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); recompute it"
             )
-        with safe_open(path, framework="pt") as file:
-            packed = [file.get_tensor(name) for name in sorted(file.keys())]
-        header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
-        header["rms"] = tuple(float("nan") if rms is None else rms for rms in header["rms"])
-        header["side"] = Side(**header["side"] | {"notes": tuple(header["side"]["notes"])})
-        size = header["settings"].get("size")
-        header["settings"] = Settings(**header["settings"] | {"size": tuple(size) if size else None})
-        header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
-        for name in ("undefined", "images", "skipped"):
-            header[name] = tuple(header[name])
-        return cls(grams=tuple(_unpacked(stack) for stack in packed), **header)
+        try:
+            header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
+            header["rms"] = tuple(float("nan") if rms is None else float(rms) for rms in header["rms"])
+            header["side"] = Side(**header["side"] | {"notes": tuple(header["side"]["notes"])})
+            size = header["settings"].get("size")
+            header["settings"] = Settings(**header["settings"] | {"size": tuple(size) if size else None})
+            header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
+            for name in ("undefined", "images", "skipped"):
+                header[name] = tuple(header[name])
+            if not len(header["layers"]) == len(header["rms"]) == len(header["undefined"]):
+                raise ValueError("the header has different numbers of layers, scales and reasons")
+            return cls(grams=_read_grams(path, len(header["layers"])), **header)
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FingerprintError(
+                f"{path}: expected a whole fingerprint, found a damaged one ({type(error).__name__}: "
+                f"{str(error)[:100]}); copy it again, or recompute it"
+            ) from error
 
 
 def is_fingerprint(path: str | Path) -> bool:
     """Return whether a file is a fingerprint, of any version of the format."""
     try:
         header = read_metadata(path)
-    except (SafetensorError, ValueError):
+    except (SafetensorError, ValueError, RecursionError):
         return False
-    return header is not None and str(header.get("format")).startswith("ckaprobe-fingerprint/")
+    return isinstance(header, dict) and str(header.get("format")).startswith("ckaprobe-fingerprint/")
+
+
+def _read_grams(path: str | Path, layers: int) -> tuple[Tensor, ...]:
+    """Return the Grams of each batch; shapes are checked before memory is asked for.
+
+    Raises:
+        ValueError: A tensor does not hold the upper triangles of one Gram per layer.
+    """
+    with safe_open(path, framework="pt") as file:
+        names = sorted(file.keys())
+        for name in names:
+            shape, dtype = file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()
+            if len(shape) != 2 or shape[0] != layers or layers == 0 or dtype != "F64" or not _side_of(shape[1]):
+                raise ValueError(f"{name} is {dtype} of shape {tuple(shape)} for {layers} layers")
+        return tuple(_unpacked(file.get_tensor(name)) for name in names)
+
+
+def _side_of(length: int) -> int:
+    """Return n of an upper triangle of n (n + 1) / 2 values, 0 if there is none.
+
+    >>> _side_of(6), _side_of(7)
+    (3, 0)
+    """
+    n = (isqrt(8 * length + 1) - 1) // 2
+    return n if n * (n + 1) // 2 == length else 0
 
 
 def _unpacked(packed: Tensor) -> Tensor:
     """Return (layers, n, n) from upper triangles (layers, n (n + 1) / 2)."""
-    n = int((8 * packed.shape[1] + 1) ** 0.5) // 2
+    n = _side_of(packed.shape[1])
     rows, columns = torch.triu_indices(n, n)
     stack = torch.zeros(len(packed), n, n, dtype=packed.dtype)
     stack[:, rows, columns] = packed

@@ -108,10 +108,10 @@ def read_header(path: str | Path) -> Checkpoint | None:
         CheckpointError: There is no such file, or its format is not known to this version.
         SafetensorError: The file is damaged.
     """
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise CheckpointError(f"{path}: expected a file of weights, found no such file; check the path")
     fields = read_metadata(path)
-    if fields is None:
+    if not isinstance(fields, dict):
         return None
     if fields.get("format") != FORMAT:
         raise CheckpointError(
@@ -129,7 +129,7 @@ def is_ckaprobe_checkpoint(path: str | Path) -> bool:
     """
     try:
         return read_header(path) is not None
-    except (SafetensorError, ValueError, TypeError):
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -158,6 +158,12 @@ def _bytes(start):
     return lambda path: path.write_bytes(start + bytes(40))
 
 
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="found a device or a pipe"):
+        load_file(tmp_path / "a.pth")
+
+
 @pytest.mark.parametrize(
     ("name", "write", "content"),
     [

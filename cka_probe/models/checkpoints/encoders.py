@@ -18,8 +18,10 @@ pose is used only if there is no other encoder. Where the names do not decide, t
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from torch import Tensor
@@ -50,6 +52,9 @@ REASONS = {
 
 POSE = re.compile(r"pose(_?(net|network|encoder|cnn|model))?", re.IGNORECASE)
 """Names of networks that estimate the motion between frames."""
+
+MOST = 1000
+"""The most tensors of one shape and last name that copies are looked for by."""
 
 FEWEST = 8
 """The fewest tensors by which subtrees without a role are taken for encoders."""
@@ -123,6 +128,7 @@ def choose_encoder(contents: Contents, name: str | None = None) -> tuple[Content
     return replace(contents, tensors=tensors), tuple(filter(None, notes))
 
 
+@lru_cache(maxsize=1 << 16)
 def _role(part: str) -> str:
     """Return the role that a part of a name says, or ""."""
     return next((role for role, pattern in ROLES if re.fullmatch(pattern, part)), "")
@@ -130,12 +136,15 @@ def _role(part: str) -> str:
 
 def _copies(tensors: Mapping[str, Tensor]) -> Iterator[tuple[_Copy, _Copy]]:
     """Yield pairs of subtrees that are copies of one encoder, those with the shortest names first."""
+    kinds = {name: (name.rpartition(".")[2], tuple(tensor.shape)) for name, tensor in tensors.items()}
     same: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for name, tensor in tensors.items():
-        same.setdefault((name.rpartition(".")[2], tuple(tensor.shape)), []).append(name)
-    twins = {name: [other for other in names if other != name] for names in same.values() for name in names}
-    anchors = {name for name, tensor in tensors.items() if _is_rgb_kernel(name, tensor)} | _anchors(twins)
-    pairs = {tuple(sorted(_split(anchor, twin))) for anchor in anchors for twin in twins[anchor]}
+    for name, kind in kinds.items():
+        same.setdefault(kind, []).append(name)
+    anchors = {name for name, tensor in tensors.items() if _is_rgb_kernel(name, tensor)}
+    anchors = {name for name in anchors if len(same[kinds[name]]) <= MOST} | _anchors(kinds)
+    pairs = {
+        tuple(sorted(_split(anchor, twin))) for anchor in anchors for twin in same[kinds[anchor]] if twin != anchor
+    }
     for prefixes in sorted(pairs, key=lambda pair: (sum(prefix.count(".") for prefix in pair), pair)):
         first, second = (_copy(prefix, other, tensors) for prefix, other in (prefixes, prefixes[::-1]))
         shared = {name for name, shape in first.shapes.items() if second.shapes.get(name) == shape}
@@ -151,23 +160,25 @@ def _is_rgb_kernel(name: str, tensor: Tensor) -> bool:
     return name.endswith(".weight") and tensor.ndim in (4, 5) and tensor.shape[1] == 3
 
 
-def _anchors(twins: Mapping[str, list[str]]) -> set[str]:
+def _anchors(kinds: Mapping[str, tuple[str, tuple[int, ...]]]) -> set[str]:
     """Return, for each subtree with a role, the name in it with the fewest twins outside: copies are found by it.
 
     Args:
-        twins: For each name, the names of tensors of the same last part and shape.
+        kinds: The last part and the shape of each name; twins have the same.
     """
     members: dict[str, list[str]] = {}
-    for name in twins:
+    for name in kinds:
         parts = name.split(".")
         for index, part in enumerate(parts[:-1]):
             prefix = "".join(f"{part}." for part in parts[: index + 1])
-            if _role(part) or f"{prefix}n_averaged" in twins:
+            if _role(part) or f"{prefix}n_averaged" in kinds:
                 members.setdefault(prefix, []).append(name)
+    total = Counter(kinds.values())
     anchors = set()
-    for prefix, names in members.items():
-        outside = {name: sum(not twin.startswith(prefix) for twin in twins[name]) for name in names}
-        if candidates := sorted(name for name in names if outside[name]):
+    for names in members.values():
+        inside = Counter(kinds[name] for name in names)
+        outside = {name: total[kinds[name]] - inside[kinds[name]] for name in sorted(names)}
+        if candidates := [name for name in outside if 0 < outside[name] <= MOST]:
             anchors.add(min(candidates, key=outside.__getitem__))
     return anchors
 
