@@ -1,8 +1,9 @@
-"""Load a model by its reference: a path, `timm:NAME`, `random:NAME[:SEED]`, or `package.module:function`."""
+"""Load a model by its reference: a path, `hf://org/name`, `timm:NAME`, `random:NAME[:SEED]`, or `module:function`."""
 
 import os
 import re
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -14,8 +15,10 @@ from torch import nn
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin, input_channels
+from cka_probe.models.catalogue import Definition
 from cka_probe.models.checkpoints import load_file
 from cka_probe.models.checkpoints.fitting import check_architecture
+from cka_probe.models.hub import SCHEME, cached_folder, repository_of, snapshot
 from cka_probe.models.selection import default_layers
 from cka_probe.registry import REFERENCE
 
@@ -24,10 +27,11 @@ def load(reference: str | Path, *, arch: str | None = None, encoder: str | None 
     """Return the backbone of a reference, in evaluation mode on the CPU.
 
     Args:
-        reference: A checkpoint file or folder; `timm:NAME`, with the weights that timm publishes; `random:NAME` or
-            `random:NAME:SEED`, randomly initialised (by default with seed 0); or `package.module:function`, a function
-            without arguments that returns a module or a `Backbone`.
-        arch: Architecture of a file, if it cannot be inferred from the weights.
+        reference: A checkpoint file or folder; `hf://org/name` or `hf://org/name@revision`, a repository of the
+            Hugging Face Hub; `timm:NAME`, with the weights that timm publishes; `random:NAME` or `random:NAME:SEED`,
+            randomly initialised (by default with seed 0); or `package.module:function`, a function without arguments
+            that returns a module or a `Backbone`.
+        arch: Architecture of a file whose tensors fit several, or another input size: see `load_file`.
         encoder: Encoder in a file with several, as in `FILE#teacher`; by default the one that its authors evaluate.
 
     Raises:
@@ -44,10 +48,14 @@ def load(reference: str | Path, *, arch: str | None = None, encoder: str | None 
         backbone = random_backbone(rest)
     elif kind == "timm" and colon:
         backbone = _published_by_timm(rest)
+    elif reference.startswith(SCHEME):
+        backbone = load_file(snapshot(reference.removeprefix(SCHEME)), arch=arch, encoder=encoder)
+        backbone.origin = replace(backbone.origin, reference=reference)
     elif not Path(reference).exists() and REFERENCE.fullmatch(reference):
         backbone = _call(reference)
     else:
-        backbone = load_file(reference, arch=arch, encoder=encoder)
+        backbone = load_file(cached_folder(Path(reference)), arch=arch, encoder=encoder)
+        backbone.origin = replace(backbone.origin, reference=reference)
     backbone.loaded = True
     return backbone.eval()
 
@@ -56,7 +64,7 @@ def random_backbone(name: str) -> Backbone:
     """Return a randomly initialised backbone in evaluation mode.
 
     Args:
-        name: A name in `ARCHITECTURES` or of timm, with `:SEED` after it for another seed than 0.
+        name: A name in `ARCHITECTURES`, of timm or of torchvision, with `:SEED` after it for another seed than 0.
     """
     name, _, seed = name.partition(":")
     if not re.fullmatch(r"\d*", seed):
@@ -69,8 +77,12 @@ def random_backbone(name: str) -> Backbone:
             size = architecture.size
             backbone = Backbone(architecture.build(size=size), size=size, layers=architecture.layers)
             options = {"size": size}
-        else:
+        elif timm.is_model(name):
             backbone, options = wrap(timm.create_model(name, pretrained=False)), {}
+        else:
+            definition = Definition("torchvision", name)
+            model = definition.build()
+            backbone, options = Backbone(model, size=definition.size, layers=default_layers(model)), {}
     backbone.origin = Origin(f"random:{name}:{seed or 0}", name, options)
     return backbone.eval()
 
@@ -78,15 +90,14 @@ def random_backbone(name: str) -> Backbone:
 def _published_by_timm(name: str) -> Backbone:
     """Return a timm model with the weights that timm publishes."""
     check_architecture(name)
-    try:
-        model = timm.create_model(name, pretrained=True)
-    except Exception as error:  # a download can fail in many ways
+    repository = repository_of(name)
+    if repository is None:
         raise CheckpointError(
-            f"timm's weights of {name!r} could not be loaded: {str(error).splitlines()[0]}; give a file, or "
+            f"timm:{name}: expected a model of timm with published weights, found none of that name; give a file, or "
             f"random:{name} for the architecture alone"
-        ) from error
-    backbone = wrap(model)
-    backbone.origin = Origin(f"timm:{name}", name)
+        )
+    backbone = load_file(snapshot(repository), arch=name)
+    backbone.origin = replace(backbone.origin, reference=f"timm:{name}")
     return backbone
 
 

@@ -176,6 +176,10 @@ def parse_arch(path: Path, arch: str | None) -> Arch | None:
     if len(numbers) > 2 or not all(number.isdecimal() and int(number) for number in numbers):
         raise CheckpointError(f"{path}: expected --arch NAME@SIZE or NAME@HEIGHTxWIDTH in pixels, found {arch!r}")
     name, _, tag = name.partition(".")
+    tags = [model.partition(".")[2] for model in timm.list_models(f"{name}.*", pretrained=True)] if tag else []
+    if tag and tag not in tags:
+        known = ", ".join(tags) or "none"
+        raise UnknownNameError(f"no weights {tag!r} of {name} in timm; there are: {known}; omit .{tag}")
     return Arch(name, tag, (int(numbers[0]), int(numbers[-1])) if numbers else None)
 
 

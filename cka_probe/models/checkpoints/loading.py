@@ -142,12 +142,14 @@ def _load_known(
     classifier, dropped = None, encoder.dropped
     if kind.classifies:
         classifier, dropped = find_classifier(contents.tensors, encoder.prefix, architecture.channels, dropped)
-    notes = (*encoder.notes, *notes, *dropped_note(dropped))
+    stated = _stated_normalisation(contents, request) if kind.normalisation == "imagenet" else None
+    mean, std, note = stated or (kind.mean, kind.std, "")
+    notes = (*encoder.notes, *notes, *([note] if (mean, std) != (kind.mean, kind.std) else []), *dropped_note(dropped))
     return Backbone(
         model,
         size=options["size"],
-        mean=kind.mean,
-        std=kind.std,
+        mean=mean,
+        std=std,
         layers=architecture.layers,
         origin=Origin(reference, name, options, notes),
         classifier=classifier,
@@ -337,14 +339,27 @@ def _resized(
     return resized, (f"{changed[0]} resampled from {lengths} by timm, for another input size than the file's",)
 
 
+def _stated_normalisation(
+    contents: Contents, request: Arch | None
+) -> tuple[tuple[float, ...], tuple[float, ...], str] | None:
+    """Return the mean and standard deviation that `config.json` or the training tag of `--arch` states, and a note."""
+    config = contents.config.get("pretrained_cfg") or contents.config.get("preprocess_cfg") or {}
+    source = "its config.json says"
+    if request is not None and request.tag:
+        published: Any = timm.get_pretrained_cfg(f"{request.name}.{request.tag}")
+        config, source = published.to_dict(), f"timm's weights {request.tag} are"
+    if not config.get("mean") or not config.get("std"):
+        return None
+    return tuple(config["mean"]), tuple(config["std"]), f"input normalised as {source}"
+
+
 def _normalisation(
     contents: Contents, match: Match, kind: Kind | None, request: Arch | None
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """Return mean, standard deviation, and a note on where they come from."""
     definition = match.definition
-    config = contents.config.get("pretrained_cfg") or contents.config.get("preprocess_cfg") or {}
-    if config.get("mean") and config.get("std"):
-        return tuple(config["mean"]), tuple(config["std"]), "input normalised as its config.json says"
+    if stated := _stated_normalisation(contents, request):
+        return stated
     if kind is not None and kind.normalisation != "imagenet":
         return kind.mean, kind.std, kind.note
     if evidence := normalisation_of(contents.tensors):
@@ -354,9 +369,5 @@ def _normalisation(
     if definition.library == "torchvision":
         return IMAGENET_MEAN, IMAGENET_STD, "input normalised as torchvision does"
     config, name = definition.config, definition.name
-    if request is not None and request.tag:
-        published = timm.get_pretrained_cfg(f"{request.name}.{request.tag}")
-        if published is not None:
-            config, name = {"mean": published.mean, "std": published.std}, f"{request.name}.{request.tag}"
     doubt = f"; {match.twin}, with the same tensors, has others: --arch decides" if match.twin else ""
     return tuple(config["mean"]), tuple(config["std"]), f"input normalised as timm does for {name}{doubt}"
