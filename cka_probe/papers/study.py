@@ -21,11 +21,15 @@ from typing import Any, TypeVar
 
 from accelerate import PartialState
 
+from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.compare import compare_fingerprints, fingerprint
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.errors import DataError, OutputError, RecipeError
 from cka_probe.files import atomic_write, check_writable
+from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import Settings, make_scenes
+from cka_probe.lab.training import Recipe, run_recipe
 from cka_probe.lab.training.trainer import StepCallback
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.layers import LayerMap
@@ -58,6 +62,10 @@ class RunContext:
     generating: NamedProgress = lambda name, done, total: None
     say: Callable[[str], None] = lambda line: None
 
+    def train(self, recipe: Recipe, folder: Path) -> list[Path]:
+        """Run a recipe in a folder, or resume it; return the checkpoints of its stages."""
+        return run_recipe(recipe, folder, device=self.device, workers=self.workers, progress=self.training)
+
     @property
     def generators(self) -> int:
         """Number of processes that generate scenes."""
@@ -70,6 +78,12 @@ def main_process_only(work: Callable[[], T]) -> T | None:
     result = work() if state.is_main_process else None
     state.wait_for_everyone()
     return result
+
+
+def save_result(result: Scores | LabelScores | Attributions, path: Path) -> None:
+    """Write a result as CSV and then as JSON: if the JSON exists, everything written before it does."""
+    result.save(path.with_suffix(".csv"))
+    result.save(path)
 
 
 @dataclass(frozen=True)

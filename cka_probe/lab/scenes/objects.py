@@ -88,7 +88,7 @@ def clutter(rng: np.random.Generator, table: Table, subject: Piece, camera: Came
     space = Space(Boxes.of(subject.solids) + _lines_of_sight(camera, table), 1.0)
     if table.pieces:
         space.occupy(table.pieces[0].solids)
-    to_camera = -camera.poses[0, :2, 2] / np.linalg.norm(camera.poses[0, :2, 2])  # to the camera
+    to_camera = -camera.poses[0, :2, 2] / np.linalg.norm(camera.poses[0, :2, 2])
     pieces = []
     for _ in range(int(rng.integers(3, 9))):
         item = _item(rng)

@@ -95,7 +95,7 @@ class Boxes:
         return len(self.yaw)
 
 
-def meet(a: Boxes, b: Boxes, seconds: float, clearance: float = 0.0) -> NDArray[np.bool_]:
+def collide(a: Boxes, b: Boxes, seconds: float, clearance: float = 0.0) -> NDArray[np.bool_]:
     """Return which pairs of boxes collide at any time from 0 to `seconds`, (n_a, n_b).
 
     Args:
@@ -111,9 +111,9 @@ def meet(a: Boxes, b: Boxes, seconds: float, clearance: float = 0.0) -> NDArray[
     lift = np.abs(b.centre[None, :, 2] - a.centre[:, None, 2]) < a.half[:, None, 2] + b.half[None, :, 2] + clearance
     for yaw in (a.yaw[:, None], b.yaw[None, :]):
         for turn in (0.0, np.pi / 2):
-            axis_direction = np.stack(np.broadcast_arrays(np.cos(yaw + turn), np.sin(yaw + turn)), axis=-1)
-            reach = _reach(a, axis_direction, 0) + _reach(b, axis_direction, 1) + clearance
-            position, speed = (between * axis_direction).sum(axis=-1), (drift * axis_direction).sum(axis=-1)
+            directions = np.stack(np.broadcast_arrays(np.cos(yaw + turn), np.sin(yaw + turn)), axis=-1)
+            reach = _reach(a, directions, 0) + _reach(b, directions, 1) + clearance
+            position, speed = (between * directions).sum(axis=-1), (drift * directions).sum(axis=-1)
             still = np.abs(speed) < _STILL
             rate = np.where(still, 1.0, speed)
             enter = np.where(
@@ -124,12 +124,13 @@ def meet(a: Boxes, b: Boxes, seconds: float, clearance: float = 0.0) -> NDArray[
     return lift & (first < last)
 
 
-def _reach(boxes: Boxes, way: Floats, axis: int) -> Floats:
+def _reach(boxes: Boxes, directions: Floats, axis: int) -> Floats:
     """Return half the length of the boxes' projections on directions (n_a, n_b, 2); boxes are along `axis`."""
     shape = [1, 1]
     shape[axis] = len(boxes)
     c, s, x, y = (field.reshape(shape) for field in (np.cos(boxes.yaw), np.sin(boxes.yaw), *boxes.half.T[:2]))
-    return x * np.abs(c * way[..., 0] + s * way[..., 1]) + y * np.abs(c * way[..., 1] - s * way[..., 0])
+    u, v = directions[..., 0], directions[..., 1]
+    return x * np.abs(c * u + s * v) + y * np.abs(c * v - s * u)
 
 
 class Space:
@@ -146,7 +147,7 @@ class Space:
     def occupy(self, solids: Sequence[Solid], velocity: Point = (0.0, 0.0, 0.0), clearance: float = 0.05) -> bool:
         """Occupy the space of some solids if it is free for the whole clip; return whether it was."""
         boxes = Boxes.of(solids, velocity)
-        if meet(boxes, self.occupied, self.seconds, clearance).any():
+        if collide(boxes, self.occupied, self.seconds, clearance).any():
             return False
         self.occupied = self.occupied + boxes
         return True

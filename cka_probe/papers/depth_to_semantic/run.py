@@ -20,7 +20,6 @@ from cka_probe.attribution.attribute import attribute
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.saved_maps import save_maps
 from cka_probe.errors import RecipeError
-from cka_probe.lab.training import run_recipe
 from cka_probe.lab.training.run import open_samples
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.checkpoint import versions
@@ -48,6 +47,7 @@ from cka_probe.papers.study import (
     checkpoint_loaders,
     main_process_only,
     prepare_data,
+    save_result,
     write_fingerprints,
     write_similarities,
 )
@@ -145,7 +145,7 @@ def _pretrain(
     """Train every arm's encoder; return the architecture."""
     recipe = pretraining_recipe(scale, seed, settings, data)
     context.say(f"seed {seed}: pre-training {len(recipe.stages)} encoders")
-    run_recipe(recipe, paths.pre(seed), device=context.device, workers=context.workers, progress=context.training)
+    context.train(recipe, paths.pre(seed))
     main_process_only(lambda: write_untrained(recipe, paths.checkpoint(seed, NONE)))
     return recipe.architecture
 
@@ -206,5 +206,4 @@ def write_gradcam(paths: SemanticPaths, seed: int, cases: Sequence[Case], test: 
     result, saved_maps = attribute(weights, test, "first", num=None, tolerance=TOLERANCE, device=device, keep=NUM_DRAWN)
     for name, maps in saved_maps.items():
         save_maps(maps, paths.maps(seed, name))
-    result.save(path.with_suffix(".csv"))
-    result.save(path)  # last: its existence means that the others exist
+    save_result(result, path)

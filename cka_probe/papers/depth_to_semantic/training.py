@@ -17,12 +17,11 @@ import pandas as pd
 from cka_probe.errors import DataError, TrainingError
 from cka_probe.files import atomic_write
 from cka_probe.lab.evaluation.evaluate import evaluate
-from cka_probe.lab.training import run_recipe
 from cka_probe.models.load import load
 from cka_probe.papers.depth_to_semantic.cases import Case
 from cka_probe.papers.depth_to_semantic.recipes import Trial, tuning_recipe
 from cka_probe.papers.depth_to_semantic.study import DIVERGED, SEGMENT, Scale, SemanticPaths
-from cka_probe.papers.study import ImageSource, RunContext, main_process_only, write_fingerprints
+from cka_probe.papers.study import ImageSource, RunContext, main_process_only, save_result, write_fingerprints
 
 CHOSEN_BY = ("miou_subset", "miou")
 """Held-out measures to choose a rate by: the first if every rate has one."""
@@ -77,10 +76,9 @@ class Tuning:
         if (folder / DIVERGED).exists():
             return False
         recipe = tuning_recipe(self.scale, trial, start, self.data, self.settings)
-        context = self.context
-        context.say(f"seed {self.seed}: {trial.case.name}, trial {trial.number}, rate {trial.rate:g}")
+        self.context.say(f"seed {self.seed}: {trial.case.name}, trial {trial.number}, rate {trial.rate:g}")
         try:
-            run_recipe(recipe, folder, device=context.device, workers=context.workers, progress=context.training)
+            self.context.train(recipe, folder)
         except TrainingError as error:
             note = json.dumps({"error": str(error)})
             main_process_only(lambda: _record_divergence(folder, note))
@@ -95,8 +93,7 @@ class Tuning:
         if trial.number == 0 and is_compared(trial.case):
             name = trial.case.model
             write_fingerprints(self.paths, self.seed, {name: lambda: load(_weights(folder))}, self.images)
-        scores.save(folder / "scores.csv")
-        scores.save(folder / "scores.json")  # last: its existence means that the others exist
+        save_result(scores, folder / "scores.json")
 
     @property
     def images(self) -> ImageSource:

@@ -23,7 +23,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.pseudo_depth import write_pseudo_depth
-from cka_probe.lab.training import Recipe, read_recipe, run_recipe
+from cka_probe.lab.training import Recipe, read_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
@@ -43,6 +43,7 @@ from cka_probe.papers.study import (
     checkpoint_loaders,
     main_process_only,
     prepare_data,
+    save_result,
     write_fingerprints,
     write_similarities,
 )
@@ -94,7 +95,7 @@ def reproduce_mesa(
     for seed in range(seeds):
         recipe = read_recipe(size.recipe, [*settings, f"seed={seed}", *(f"data.{n}={data[n]}" for n in TRAINED_ON)])
         context.say(f"seed {seed}: training {len(recipe.stages)} stages")
-        run_recipe(recipe, paths.run(seed), device=context.device, workers=context.workers, progress=context.training)
+        context.train(recipe, paths.run(seed))
 
         def measure(recipe: Recipe = recipe) -> None:
             context.say(f"seed {recipe.seed}: scores")
@@ -125,13 +126,7 @@ def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], cont
     if "rooms" in data:
         context.say("teacher")
         recipe = read_recipe(scale.teacher, [*scale.teacher_settings, f"data.rooms={data['rooms']}"])
-        (teacher,) = run_recipe(
-            recipe,
-            paths.folder / "teacher",
-            device=context.device,
-            workers=context.workers,
-            progress=context.training,
-        )
+        (teacher,) = context.train(recipe, paths.folder / "teacher")
         main_process_only(lambda: write_pseudo_depth(str(teacher), videos, overwrite=True, device=context.device))
     elif "pseudo_depth" not in open_dataset(f"{videos}:train").gives:
         raise DataError(
@@ -154,8 +149,7 @@ def _score(paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], context: 
                     device=context.device,
                     keep=paths.predictions(recipe.seed, stage.name, domain),
                 )
-                scores.save(path.with_suffix(".csv"))
-                scores.save(path)  # last: its existence means that the others exist
+                save_result(scores, path)
 
 
 def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:

@@ -10,7 +10,7 @@ from cka_probe.images.sample import IGNORE
 from cka_probe.lab.scenes.objects import FRONT_VIEWS, OBJECTS, draw_object
 from cka_probe.lab.scenes.scene import Lamps, Sun
 from cka_probe.lab.scenes.solids import BOX, ELLIPSOID, bounds
-from cka_probe.lab.scenes.street_site import Boxes, meet
+from cka_probe.lab.scenes.street_site import Boxes, collide
 from cka_probe.lab.scenes.view import see
 
 COUNT = len(OBJECTS)
@@ -78,7 +78,7 @@ def test_things_stand_on_what_carries_them_and_in_nothing_else(scenes):
         boxes = [Boxes.of(piece.solids) for piece in scene.pieces]
         for i, one in enumerate(boxes):
             for other in boxes[:i]:
-                assert not meet(one, other, 1.0, clearance=-1e-6).any(), scene.category
+                assert not collide(one, other, 1.0, clearance=-1e-6).any(), scene.category
 
 
 def test_no_two_faces_lie_in_one_place(scenes):

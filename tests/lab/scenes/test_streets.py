@@ -9,7 +9,7 @@ from cka_probe.images.classes import CITYSCAPES
 from cka_probe.lab.scenes.scene import SKY
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, Material, Solid, box
 from cka_probe.lab.scenes.street import draw_street
-from cka_probe.lab.scenes.street_site import ALWAYS, KERB, Boxes, Road, Space, meet
+from cka_probe.lab.scenes.street_site import ALWAYS, KERB, Boxes, Road, Space, collide
 from cka_probe.lab.scenes.view import see
 
 GROUND = {"road", "sidewalk"}
@@ -66,7 +66,7 @@ def test_boxes_meet_exactly_if_they_do_at_some_time():
     a, b, seconds = drawn(30), drawn(30), 2.0
     for boxes in (a, b):
         boxes.velocity[:, 2] = 0
-    found, nearly = meet(a, b, seconds), meet(a, b, seconds, clearance=-0.05)
+    found, nearly = collide(a, b, seconds), collide(a, b, seconds, clearance=-0.05)
     unit = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 3), axis=0).reshape(3, -1)
     met = np.zeros((30, 30), bool)
     for time in np.linspace(0, seconds, 41):
@@ -89,9 +89,9 @@ def test_boxes_that_cross_one_way_at_different_times_do_not_meet():
     still = [box((-1, 9, 0), (1, 11, 1), GREY)]
     late = Boxes.of(still, (0.0, -5.0, 0.0))
     crossing = [box((-6, -1, 0), (-4, 1, 1), GREY)]
-    assert not meet(Boxes.of(crossing, (5.0, 0.0, 0.0)), late, 5.0).any()  # gone before the other comes
-    assert meet(Boxes.of(crossing, (2.5, 0.0, 0.0)), late, 5.0).any()
-    assert not meet(Boxes.of(crossing, (2.5, 0.0, 0.0)), late, 1.0).any()  # nor while it lasts
+    assert not collide(Boxes.of(crossing, (5.0, 0.0, 0.0)), late, 5.0).any()  # gone before the other comes
+    assert collide(Boxes.of(crossing, (2.5, 0.0, 0.0)), late, 5.0).any()
+    assert not collide(Boxes.of(crossing, (2.5, 0.0, 0.0)), late, 1.0).any()  # nor while it lasts
     assert Boxes.of(still).span[0].tolist() == list(ALWAYS)
     space = Space(late, 5.0)
     assert not space.occupy(crossing, (2.5, 0.0, 0.0))
