@@ -16,7 +16,6 @@ REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 EXTRAS = {
     "accelerate": "train",
-    "filelock": "train",
     "h5py": "train",
     "lmdb": "train",
     "segmentation_models_pytorch": "train",
