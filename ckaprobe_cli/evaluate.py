@@ -26,10 +26,10 @@ def evaluate(
         str | None,
         typer.Option(help="Scaling of predicted depth: none, median or affine.  [default: as the task needs]"),
     ] = None,
-    eigen_crop: Annotated[
-        bool | None,
+    crop: Annotated[
+        str | None,
         typer.Option(
-            "--eigen-crop/--no-crop", help="Score depth within Eigen's crop.  [default: usual for the dataset]"
+            help="Score depth within a box: none, eigen (NYUv2, KITTI) or garg.  [default: usual for the dataset]"
         ),
     ] = None,
     cap: Annotated[
@@ -96,7 +96,7 @@ def evaluate(
             seed=seed,
             num=num,
             scaling=scaling,
-            eigen_crop=eigen_crop,
+            crop=crop,
             cap=cap,
             crops=crops,
             flip_test=flip_test,

@@ -72,8 +72,7 @@ def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:
     else:
         rules = {
             "scaling": settings.get("scaling"),
-            "eigen_crop": settings.get("eigen_crop"),
-            "no_crop": settings.get("eigen_crop") is False,
+            "crop": settings.get("crop"),
             "cap": None if cap is None else [cap[0], "inf" if cap[1] is None else cap[1]],
             **{name: settings.get(name) for name in ("crops", "feathered", "canny")},
             "no_flip_test": flip_test is False,

@@ -194,7 +194,7 @@ def test_real_images_by_the_published_crop_and_cap(files, tmp_path):
     done = run(files["depth"], *arguments, "--out", tmp_path)
     assert done.exit_code == 0, done.output
     scores, data = Scores.load(tmp_path / "scores.json"), open_dataset(f"nyuv2:{REAL}:test")
-    assert scores.settings["eigen_crop"]
+    assert scores.settings["crop"] == "eigen_nyuv2"
     assert len(scores.table) == 12
     index = next(index for index in range(len(data)) if data.describe(index) == scores.table.index[5])
     depth = data[index]["depth"][0].numpy().astype(np.float64)

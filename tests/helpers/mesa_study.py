@@ -70,7 +70,8 @@ def scores(stage, seed=0, *, domain="in", **means):
         model={"reference": f"{stage}.safetensors", "hash": f"{stage}/{seed}", "stage": stage, "task": "depth",
                "architecture": "swinv2_micro"},
         data={"source": {"in": "nyuv2:rooms:test", "out": "ibims1:evening"}[domain], "hash": domain, "num": IMAGES},
-        settings={"eigen_crop": domain == "in", "cap": [0.001, 10.0], "scaling": "none", "resamples": 200, "seed": 0},
+        settings={"crop": {"in": "eigen_nyuv2", "out": "none"}[domain], "cap": [0.001, 10.0], "scaling": "none",
+                  "resamples": 200, "seed": 0},
         versions={"cka-probe": "0"},
     )  # fmt: skip
 

@@ -72,7 +72,7 @@ def depth_scores(folder: Path, count: int = 14) -> Scores:
     values[0, 0] = np.nan
     table = pd.DataFrame(values, columns=["abs_rel", "rmse", "floored"], index=[f"room <{i}>" for i in range(count)])
     model = {"reference": "runs/a b/depth.safetensors", "hash": "f00d", "stage": "depth", "task": "depth"}
-    settings = {"eigen_crop": True, "cap": [0.001, None], "scaling": "median", "flip_test": False, "crops": 0}
+    settings = {"crop": "eigen_nyuv2", "cap": [0.001, None], "scaling": "median", "flip_test": False, "crops": 0}
     settings |= {"feathered": True, "canny": [0.1, 0.3], "num": 14, "resamples": 100, "seed": 2, "floor": 0.001}
     data = {"source": "nyuv2:my rooms:test", "hash": "beef", "num": count}
     scores = Scores(table, model | {"architecture": "swinv2_micro"}, data, settings, VERSIONS)

@@ -109,7 +109,7 @@ def test_evaluate_is_asked_for_the_rules_of_depth(tmp_path):
         "runs/a b/depth.safetensors",
         "nyuv2:my rooms:test",
     )
-    assert (params["scaling"], params["eigen_crop"], params["cap"]) == ("median", True, (0.001, float("inf")))
+    assert (params["scaling"], params["crop"], params["cap"]) == ("median", "eigen_nyuv2", (0.001, float("inf")))
     assert (params["crops"], params["flip_test"], params["feathered"]) == (0, False, True)
     assert (params["canny"], params["num"], params["seed"]) == ((0.1, 0.3), 14, 2)
 

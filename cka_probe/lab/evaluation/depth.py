@@ -22,8 +22,37 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-EIGEN_CROP = (45, 471, 41, 601)
-"""Rows from, to, columns from, to of a 480 x 640 image of NYUv2 that are evaluated by convention."""
+from cka_probe import registry
+
+Box = tuple[int, int, int, int]
+"""Rows from, to, columns from, to."""
+
+
+def _nyuv2_box(height: int, width: int) -> Box:
+    """Return rows 45 to 471 and columns 41 to 601 of 480 x 640, in proportion."""
+    return round(45 * height / 480), round(471 * height / 480), round(41 * width / 640), round(601 * width / 640)
+
+
+def _kitti_box(height: int, width: int) -> Box:
+    """Return the published shares of rows and columns: rows 124 to 342, columns 44 to 1197 of 375 x 1242."""
+    rows = int(0.3324324 * height), int(0.91351351 * height)
+    return *rows, int(0.0359477 * width), int(0.96405229 * width)
+
+
+def _garg_box(height: int, width: int) -> Box:
+    """Return the published shares of rows and columns: rows 153 to 371, columns 44 to 1197 of 375 x 1242."""
+    rows = int(0.40810811 * height), int(0.99189189 * height)
+    return *rows, int(0.03594771 * width), int(0.96405229 * width)
+
+
+CROPS: dict[str, Callable[[int, int], Box]] = {
+    "none": lambda height, width: (0, height, 0, width),
+    "eigen_nyuv2": _nyuv2_box,
+    "eigen_kitti": _kitti_box,
+    "garg": _garg_box,
+}
+"""Boxes of an image (height, width) that are evaluated by convention: those of Eigen et al. 2014 on NYUv2 and on KITTI,
+and that of Garg et al. 2016 on KITTI."""
 KITTI_RANGE = (1e-3, 80.0)
 """Metres between which measured depth counts on KITTI."""
 
@@ -56,23 +85,25 @@ ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Errors over lists of valid predicted and measured depths, float64, by name."""
 
 
-def valid_depth(depth: Tensor, low: float = 1e-3, high: float = 10.0, eigen_crop: bool = False) -> Tensor:
+def valid_depth(depth: Tensor, low: float = 1e-3, high: float = 10.0, crop: str = "none") -> Tensor:
     """Return the pixels that count.
 
     Args:
         depth: (..., H, W) metres, 0 = not measured.
         low: Metres, exclusive.
         high: Metres, exclusive.
-        eigen_crop: Exclude the border, as usual for 480 x 640; in proportion for other sizes.
+        crop: The box that counts, a name in `CROPS`.
 
     Returns:
         (..., H, W) bool.
+
+    Raises:
+        UnknownNameError: There is no such box.
     """
+    box = registry.get(CROPS, crop, "crop")
     valid = (depth > low) & (depth < high)
-    if eigen_crop:
-        height, width = depth.shape[-2:]
-        top, bottom = (round(row * height / 480) for row in EIGEN_CROP[:2])
-        left, right = (round(column * width / 640) for column in EIGEN_CROP[2:])
+    if crop != "none":
+        top, bottom, left, right = box(*depth.shape[-2:])
         inside = torch.zeros_like(valid)
         inside[..., top:bottom, left:right] = True
         valid &= inside
@@ -98,6 +129,16 @@ def depth_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> dict[
     return {name: torch.stack([error(*pair) for pair in pairs]) for name, error in ERRORS.items()}
 
 
+def median(values: Tensor) -> Tensor:
+    """Return the median of (n,) values, the mean of the middle two if n is even; `torch.median` is the lower of these.
+
+    >>> median(torch.tensor([9.0, 1.0]))
+    tensor(5.)
+    """
+    ordered = values.sort().values
+    return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
+
+
 def median_scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> Tensor:
     """Return predictions times median(depth) / median(prediction) per image, for models without metric scale.
 
@@ -110,7 +151,7 @@ def median_scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> Tens
         (n, 1, H, W) metres.
     """
     factors = [
-        measured[inside].median() / predicted[inside].median() if inside.any() else predicted.new_tensor(1.0)
+        median(measured[inside]) / median(predicted[inside]) if inside.any() else predicted.new_tensor(1.0)
         for predicted, measured, inside in zip(depth_predicted, depth, valid, strict=True)
     ]
     return depth_predicted * torch.stack(factors).view(-1, 1, 1, 1)

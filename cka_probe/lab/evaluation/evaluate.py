@@ -82,7 +82,7 @@ def evaluate(
     seed: int = 0,
     resamples: int = RESAMPLES,
     flip_test: bool | None = None,
-    eigen_crop: bool | None = None,
+    crop: str | None = None,
     cap: tuple[float, float] | None = None,
     scaling: str | None = None,
     crops: int | None = None,
@@ -103,7 +103,8 @@ def evaluate(
         seed: Of the choice of images and of the bootstrap.
         resamples: Of the bootstrap.
         flip_test: Whether to average predictions with those of the mirrored image; by default only for depth.
-        eigen_crop: For depth: whether to exclude the border; by default as usual for the dataset, like `cap`.
+        crop: For depth: the box that counts, `none`, `eigen` (NYUv2, KITTI) or `garg` (KITTI); by default as usual for
+            the dataset, like `cap`.
         cap: For depth: (least, most) metres that count.
         scaling: For depth: a name in `protocol.SCALINGS`; by default as usual for the task, like `crops`.
         crops: For depth: windows along the longer side of an image, 0 for the whole image squeezed.
@@ -125,7 +126,7 @@ def evaluate(
         raise DataError(f"expected at least one image in a batch, found {batch}")
     options: dict[str, Any] = {
         "flip_test": flip_test,
-        "eigen_crop": eigen_crop,
+        "crop": crop,
         "cap": cap,
         "scaling": scaling,
         "crops": crops,

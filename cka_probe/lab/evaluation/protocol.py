@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.lab.evaluation.depth import depth_errors, median_scaled, valid_depth
+from cka_probe.lab.evaluation.depth import CROPS, depth_errors, median, median_scaled, valid_depth
 from cka_probe.lab.evaluation.ibims1_errors import (
     PLANARITY,
     THRESHOLDS,
@@ -44,9 +44,15 @@ SCALINGS = {
 RESOLUTIONS = {"image": "logits are scaled to the labels", "network": "labels are scaled to the network"}
 FINE = frozenset({"edges", "planes", "normals", "K"})
 """Fields that iBims-1's own measures need."""
-DEFAULTS = {"nyuv2": (True, (1e-3, 10.0)), "ibims1": (False, (0.0, np.inf)), "kitti": (False, (1e-3, 80.0))}
-OTHER_DEFAULTS = (False, (1e-3, 10.0))
-"""Eigen crop and cap of the other datasets."""
+DEFAULTS = {
+    "nyuv2": ("eigen_nyuv2", (1e-3, 10.0)),
+    "ibims1": ("none", (0.0, np.inf)),
+    "kitti": ("none", (1e-3, 80.0)),
+}
+OTHER_DEFAULTS = ("none", (1e-3, 10.0))
+"""Crop and cap of the other datasets."""
+EIGEN = "eigen"
+"""Short for `eigen_nyuv2` or `eigen_kitti`, on these datasets."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class DepthProtocol(_Options):
     """How depth is predicted and scored; `None` is the default of the dataset or the task.
 
     Attributes:
-        eigen_crop: Whether to exclude the border, as usual for NYUv2.
+        crop: The box that counts, a name in `CROPS`, or `eigen` for that of the dataset.
         cap: Metres; only depths above the first and below the second count. The second may be infinite.
         scaling: A name in `SCALINGS`.
         flip_test: Whether to average each prediction with that of the mirrored image.
@@ -124,10 +130,10 @@ class DepthProtocol(_Options):
 
     Raises:
         DataError: One of them is out of range.
-        UnknownNameError: There is no such scaling.
+        UnknownNameError: There is no such crop or scaling.
     """
 
-    eigen_crop: bool | None = None
+    crop: str | None = None
     cap: tuple[float, float] | None = None
     scaling: str | None = None
     flip_test: bool = True
@@ -141,6 +147,8 @@ class DepthProtocol(_Options):
     def __post_init__(self):
         if self.cap is not None and not 0 <= self.cap[0] < self.cap[1]:
             raise DataError(f"expected a cap (least, most) in metres with 0 <= least < most, found {self.cap}")
+        if self.crop is not None:
+            registry.get(CROPS | {EIGEN: None}, self.crop, "crop")
         if self.scaling is not None:
             registry.get(SCALINGS, self.scaling, "scaling")
         check_thresholds(self.canny)
@@ -157,11 +165,21 @@ class DepthProtocol(_Options):
         return OTHER_DEFAULTS[1] if self.cap is None else self.cap
 
     def for_dataset(self, name: str) -> "DepthProtocol":
-        """Return the protocol with the defaults of a dataset, named as in `DATASETS`, for crop and cap."""
-        eigen_crop, cap = DEFAULTS.get(name, OTHER_DEFAULTS)
+        """Return the protocol with the defaults of a dataset, named as in `DATASETS`, for crop and cap.
+
+        Raises:
+            DataError: The dataset has no crop of Eigen et al.
+        """
+        crop, cap = DEFAULTS.get(name, OTHER_DEFAULTS)
+        crop = crop if self.crop is None else f"{EIGEN}_{name}" if self.crop == EIGEN else self.crop
+        if crop not in CROPS:
+            raise DataError(
+                f"expected eigen_nyuv2 or eigen_kitti as crop for {name or 'this dataset'}, found {EIGEN}, which is short "
+                "for the one of NYUv2 or of KITTI; name one"
+            )
         return replace(
             self,
-            eigen_crop=eigen_crop if self.eigen_crop is None else self.eigen_crop,
+            crop=crop,
             cap=cap if self.cap is None else self.cap,
         )
 
@@ -235,7 +253,7 @@ def align_to_ground_truth(
 
 def _valid(sample: Mapping[str, Tensor], protocol: DepthProtocol) -> Tensor:
     """Return the pixels that count, (1, H, W) bool."""
-    valid = valid_depth(sample["depth"], *protocol.depth_range, bool(protocol.eigen_crop))
+    valid = valid_depth(sample["depth"], *protocol.depth_range, protocol.crop or "none")
     return valid & sample["valid"] if "valid" in sample else valid
 
 
@@ -246,9 +264,9 @@ def _scaled(depth_predicted: Tensor, depth: Tensor, valid: Tensor, scaling: str 
     maps = (depth_predicted[None], depth[None], valid[None])
     if scaling == "affine":
         return least_squares_aligned(*maps, positive=True)[0]
-    if depth_predicted[valid].median() <= 0:
+    if (middle := median(depth_predicted[valid])) <= 0:
         raise CheckpointError(
-            f"{name}: expected depth above 0 to scale, found a median of {depth_predicted[valid].median():.3g}; "
+            f"{name}: expected depth above 0 to scale, found a median of {middle:.3g}; "
             "this model does not predict depth up to scale"
         )
     return median_scaled(*maps)[0]

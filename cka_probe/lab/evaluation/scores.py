@@ -25,6 +25,7 @@ FORMAT = "ckaprobe-scores/1"
 PROVENANCE = ("model", "data", "settings", "versions")
 COUNTS = ("planes", "floored")
 """Columns that count what the others are computed from."""
+CROP_NAMES = {"eigen_nyuv2": "Eigen crop of NYUv2", "eigen_kitti": "Eigen crop of KITTI", "garg": "Garg crop"}
 MEDIAN = "_median"
 """Suffix of a measure after scaling to the truth's median, if a table has it with and without."""
 
@@ -130,7 +131,7 @@ class Scores(ModelScores):
         table: One row per image, indexed by its name, one column per measure, float64; NaN = no value.
         model: See `ModelScores`, also for the others.
         data: The images.
-        settings: `eigen_crop`, `cap`, `flip_test`, `crops`, `scaling`, `resamples`, `seed` …
+        settings: `crop`, `cap`, `flip_test`, `crops`, `scaling`, `resamples`, `seed` …
         versions: Versions of the packages that made it.
     """
 
@@ -166,7 +167,7 @@ class Scores(ModelScores):
 
     def summary(self) -> str:
         """Return what was scored and the means with their 95 % intervals, as text for a terminal."""
-        crop = "Eigen crop" if self.settings.get("eigen_crop") else "no crop"
+        crop = CROP_NAMES.get(str(self.settings.get("crop")), "no crop")
         aligned = {"median": "scaled to the median of the truth", "affine": "scaled and shifted to the truth"}
         planes = floored = ""
         if "planes" in self.table and self.table["planes"].any():

@@ -91,11 +91,11 @@ class Depth:
         return cut
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss over the batch's valid pixels, and abs_rel."""
+        """Return the loss over the batch's valid pixels, and abs_rel, which is NaN if there are none."""
         depth, predicted = batch["depth"], self.predict(backbone, head, batch["image"])
         valid = self.valid(depth)
         relative = (predicted - depth).abs() / depth.clamp(min=self.min_depth) * valid
-        abs_rel = relative.sum() / valid.sum().clamp(min=1)
+        abs_rel = relative.sum() / valid.sum()
         return silog(predicted, depth, valid, self.variance_focus), {"abs_rel": abs_rel.detach()}
 
     def evaluate(self, backbone: Backbone, head: nn.Module, batch: Sample) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ Lao et al., "On the Viability of Monocular Depth Pre-training for Semantic Segme
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Generator, Tensor
 
 from cka_probe.images.sample import Sample
@@ -65,7 +66,7 @@ class Lidar(DisparityTask):
         return cut
 
     def loss(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum over the scales, and the error of the finest, metres."""
+        """Return the weighted sum over the scales, and the error of the finest, metres; NaN if nothing is measured."""
         truth = batch["depth"]
         valid, truth = truth > 0, truth.clamp(max=self.max_depth)
         share = valid.float().mean() if self.divide_by == "all" else 1.0
@@ -73,7 +74,7 @@ class Lidar(DisparityTask):
         for stride, sigma in at_full_size(head(backbone.pyramid(batch["image"]))).items():
             errors[stride] = share * masked_l1(truth, self.range.depth(sigma), valid)
         loss = sum((error / stride for stride, error in errors.items()), start=truth.new_zeros(()))
-        return loss, {"absolute": errors[1].detach()}
+        return loss, {"absolute": errors[1].detach().where(valid.any(), torch.nan)}
 
     def evaluate(self, backbone: Backbone, head: DisparityHead, batch: Sample) -> dict[str, Tensor]:
         """Return abs_rel and delta1 of each image, in metres and after median scaling, and those of a constant."""

@@ -31,6 +31,9 @@ from cka_probe.lab.training.recipe import Stage, check
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, seed_of, step_batches
 from cka_probe.models.backbone import Backbone
 
+MAX_IDLE_STEPS = 10
+"""Steps in a row without a gradient after which training is given up."""
+
 
 class Log:
     """A CSV file whose first column is `step`.
@@ -109,6 +112,7 @@ class Trainer:
         optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))  # the rate is set before each step
         self.model, self.optimiser = accelerator.prepare(objective, optimiser)
         self.step = 0  # number of finished steps
+        self.idle_steps = 0  # the last ones, whose gradient was 0
 
     def run(self, progress: StepCallback | None = None, workers: int = 0) -> None:
         """Train from the resume point, or from the start, to the last step, and evaluate.
@@ -118,7 +122,7 @@ class Trainer:
             workers: Number of processes that prefetch.
 
         Raises:
-            TrainingError: The loss or its gradient is not finite.
+            TrainingError: The loss or its gradient is not finite, or the gradient stays 0.
             KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; a resume point was written.
         """
         self.restore()
@@ -155,6 +159,7 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.stage.clip or math.inf)
         values = torch.stack([*scalars.values(), norm]).tolist()  # one synchronisation with the device
         self._check(values[0], "loss")
+        self._check_moves(values[-1])
         if self.accelerator.scaler is None:  # the scaler of fp16 handles infinite gradients
             self._check(values[-1], "gradient")
         self.optimiser.step()
@@ -201,6 +206,16 @@ class Trainer:
                 f"stage {self.stage.name!r}, step {self.step + 1}: expected a finite {what}, found {value}; "
                 f"try --set {self.stage.name}.lr={self.stage.lr / 3:.1g}, more warmup, or clip=1"
                 + ("" if self.stage.precision == "no" else ", or precision=no")
+            )
+
+    def _check_moves(self, gradient: float) -> None:
+        """Raise `TrainingError` if the gradient was 0 in each of the last steps: then nothing is learnt."""
+        self.idle_steps = self.idle_steps + 1 if gradient == 0.0 else 0
+        if self.idle_steps >= min(MAX_IDLE_STEPS, self.stage.steps):
+            raise TrainingError(
+                f"stage {self.stage.name!r}: expected a gradient that is not 0, found 0 in {self.idle_steps} steps: "
+                "nothing in its data counts for the loss (no measured depth, no labels?); check them with `ckaprobe "
+                "data check`"
             )
 
     def _write(self, scalars: Mapping[str, float], stop: bool, workers: int) -> None:

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from cka_probe.errors import CheckpointError, DataError
+from cka_probe.errors import CheckpointError, DataError, UnknownNameError
 from cka_probe.lab.evaluation.protocol import DepthProtocol, image_scores
 
 
 def test_each_dataset_has_its_usual_rules():
     nyuv2, ibims1, other = (DepthProtocol().for_dataset(name) for name in ("nyuv2", "ibims1", "rooms"))
-    assert (nyuv2.eigen_crop, nyuv2.cap) == (True, (1e-3, 10.0))
-    assert (ibims1.eigen_crop, ibims1.cap) == (False, (0.0, np.inf))
-    assert (other.eigen_crop, other.cap) == (False, (1e-3, 10.0))
-    assert DepthProtocol(eigen_crop=False, cap=(1, 5)).for_dataset("nyuv2").cap == (1, 5)
+    assert (nyuv2.crop, nyuv2.cap) == ("eigen_nyuv2", (1e-3, 10.0))
+    assert (ibims1.crop, ibims1.cap) == ("none", (0.0, np.inf))
+    assert (other.crop, other.cap) == ("none", (1e-3, 10.0))
+    assert DepthProtocol(crop="none", cap=(1, 5)).for_dataset("nyuv2").cap == (1, 5)
     assert ibims1.recorded()["cap"] == [0.0, None]
 
 
@@ -46,6 +46,15 @@ def test_predictions_not_above_zero_are_raised_and_counted():
         image_scores(predicted[:, :3], {"depth": depth}, rules, "a")
 
 
+def test_the_crop_of_eigen_is_that_of_the_dataset():
+    assert DepthProtocol(crop="eigen").for_dataset("kitti").crop == "eigen_kitti"
+    assert DepthProtocol(crop="eigen").for_dataset("nyuv2").crop == "eigen_nyuv2"
+    with pytest.raises(DataError, match="expected eigen_nyuv2 or eigen_kitti as crop for ibims1, found eigen"):
+        DepthProtocol(crop="eigen").for_dataset("ibims1")
+    with pytest.raises(UnknownNameError, match="no crop 'grag'; did you mean 'garg'"):
+        DepthProtocol(crop="grag")
+
+
 def test_rules_come_back_from_a_result():
-    rules = DepthProtocol(True, (0.5, np.inf), "median", crops=3, canny=(0.15, 0.3), num=7)
+    rules = DepthProtocol("garg", (0.5, np.inf), "median", crops=3, canny=(0.15, 0.3), num=7)
     assert DepthProtocol.from_recorded(rules.recorded()) == rules

@@ -31,7 +31,7 @@ def scores():
     model = {"reference": "a.safetensors", "hash": "ab", "stage": "depth", "task": "depth", "architecture": "resnet18"}
     data = {"source": "ibims1:ibims", "hash": "cd", "num": 3}
     settings = {
-        "eigen_crop": False,
+        "crop": "none",
         "cap": [0.0, None],
         "flip_test": True,
         "crops": 2,

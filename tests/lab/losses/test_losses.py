@@ -133,9 +133,33 @@ def test_median_scaling_forgives_a_factor_and_nothing_else():
     torch.testing.assert_close(median_scaled(depth * factors, depth, valid_depth(depth)), depth)
 
 
+def test_median_scaling_is_by_the_mean_of_the_middle_two():
+    depth, ones = torch.tensor([1.0, 9.0]).view(1, 1, 1, 2), torch.ones(1, 1, 1, 2)
+    scaled = median_scaled(ones, depth, valid_depth(depth))
+    assert scaled.flatten().tolist() == [5.0, 5.0]
+    errors = depth_errors(scaled, depth, valid_depth(depth))
+    assert errors["abs_rel"].item() == pytest.approx((4 + 4 / 9) / 2)
+    assert errors["rmse"].item() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("crop", "box"),
+    [
+        ("eigen_kitti", (124, 342, 44, 1197)),
+        ("garg", (153, 371, 44, 1197)),
+        ("none", (0, 375, 0, 1242)),
+    ],
+)
+def test_the_boxes_of_kitti_are_the_published_ones(crop, box):
+    valid = valid_depth(torch.ones(1, 375, 1242), crop=crop)[0]
+    rows, columns = valid.any(1).nonzero(), valid.any(0).nonzero()
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == box
+    assert valid.sum() == (box[1] - box[0]) * (box[3] - box[2])
+
+
 def test_valid_depth_is_open_at_both_ends_and_crops():
     assert valid_depth(torch.tensor([0.0, 1e-3, 0.5, 9.999, 10.0])).tolist() == [False, False, True, True, False]
-    full = valid_depth(torch.ones(1, 1, 480, 640), eigen_crop=True)
+    full = valid_depth(torch.ones(1, 1, 480, 640), crop="eigen_nyuv2")
     assert full.sum() == (471 - 45) * (601 - 41)
     assert full[0, 0, 45, 41]
     assert not full[0, 0, 44, 41]

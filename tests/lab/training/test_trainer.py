@@ -1,5 +1,6 @@
 """A step in parts is the step of the whole; branches that are left out; what decays: theorems of a stage's options."""
 
+import math
 import os
 import subprocess
 import sys
@@ -9,9 +10,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from helpers.paths import ROOT
-from helpers.trainers import DEPTHS, backbone_of, stage_of, trainer_of
+from helpers.trainers import DEPTHS, DrawnSamples, backbone_of, stage_of, trainer_of
 
-from cka_probe.errors import OutOfMemoryError, RecipeError
+from cka_probe.errors import OutOfMemoryError, RecipeError, TrainingError
 from cka_probe.lab.tasks.masked import Masked
 from cka_probe.lab.training.optimizer import depths, parameter_groups
 from cka_probe.lab.training.run import default_workers
@@ -232,3 +233,17 @@ def test_two_processes_in_parts_do_what_one_does_whole(tmp_path):
     two = torch.load(tmp_path / "two/weights.pt", weights_only=True)
     for name, value in whole.items():
         assert (value - two[name]).abs().float().mean() < 2e-5, name
+
+
+@pytest.mark.parametrize("task", ["depth", "lidar"])
+def test_training_on_depth_of_which_nothing_is_measured_is_an_error(tmp_path, monkeypatch, task):
+    plain = DrawnSamples.__getitem__
+    monkeypatch.setattr(
+        DrawnSamples, "__getitem__", lambda self, index: plain(self, index) | {"depth": torch.zeros(1, 64, 64)}
+    )
+    seen, trainer = [], trainer_of(tmp_path / "t", task=task, batch=2, options={})
+    with pytest.raises(TrainingError, match=r"stage 'masked': expected a gradient that is not 0, found 0 in 3 steps"):
+        trainer.run(lambda name, step, steps, scalars: seen.append(scalars))
+    assert len(seen) == 2
+    assert all(math.isnan(scalars["abs_rel" if task == "depth" else "absolute"]) for scalars in seen)
+    assert not list((tmp_path / "t").glob("*.pt"))
