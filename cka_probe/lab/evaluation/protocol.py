@@ -174,8 +174,8 @@ class DepthProtocol(_Options):
         crop = crop if self.crop is None else f"{EIGEN}_{name}" if self.crop == EIGEN else self.crop
         if crop not in CROPS:
             raise DataError(
-                f"expected eigen_nyuv2 or eigen_kitti as crop for {name or 'this dataset'}, found {EIGEN}, which is short "
-                "for the one of NYUv2 or of KITTI; name one"
+                f"expected eigen_nyuv2 or eigen_kitti as crop for {name or 'this dataset'}, found {EIGEN}, which is "
+                "short for the one of NYUv2 or of KITTI; name one"
             )
         return replace(
             self,

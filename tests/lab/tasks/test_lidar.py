@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator
@@ -137,7 +138,7 @@ def test_scores_are_those_of_the_scaled_depth_and_of_the_metres():
     assert scores["delta1"].tolist() == [1, 1]
     assert scores["delta1_metres"].tolist() == [0, 0]
     for i in range(2):
-        median = truth[i].flatten().sort().values[(256 - 1) // 2].item()
+        median = np.median(truth[i].numpy())
         errors = [abs(median - value) / value for value in truth[i].flatten().tolist()]
         assert scores["abs_rel_constant"][i].item() == pytest.approx(sum(errors) / 256, rel=1e-5)
         right = [max(median / value, value / median) < 1.25 for value in truth[i].flatten().tolist()]
