@@ -24,6 +24,10 @@ class LayerError(CkaProbeError):
     """A layer that does not exist, never runs, runs twice, or does not give one activation per image."""
 
 
+class ModelError(CkaProbeError):
+    """A model whose forward pass raised an exception; the message has the model's own and where it arose."""
+
+
 class DataError(CkaProbeError):
     """Images or samples that are missing, unreadable, too few, or not the expected ones."""
 

@@ -19,12 +19,16 @@ def layers(
 ) -> None:
     """Print index, name, module, shape, stride and layout of the layers of MODEL.
 
-    These are the default layers of `compare`, or with --layers '*' every leaf module.
+    These are the default layers of `compare`, and how they were selected; with --layers all, every layer that can be
+    compared.
     """
     import cka_probe
     from cka_probe.comparison.extraction import layer_table
 
     backbone = cka_probe.load(model, arch=arch, encoder=encoder)
-    typer.echo(layer_table(backbone, layers).to_string(index=False))
+    table = layer_table(backbone, layers)
+    typer.echo(table.to_string(index=False))
+    if rule := table.attrs["rule"]:
+        typer.echo(f"default layers: {rule}")
     if backbone.classifier is not None:
         typer.echo(f"classifier, which is not compared: {backbone.classifier}")

@@ -14,7 +14,7 @@ Data = Annotated[
 Layers = Annotated[
     str | None,
     typer.Option(
-        help="Indices, module names or globs, separated by commas.  [default: the default layers of the model]"
+        help="Indices, module names, globs or all, separated by commas.  [default: the default layers of the model]"
     ),
 ]
 Arch = Annotated[

@@ -13,6 +13,7 @@ Gradients come from `torch.autograd.grad` with respect to activations: no `grad`
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -105,23 +106,29 @@ def _hook(name: str, n: int, activations: dict[str, Tensor]) -> Callable[..., An
             activations[name] = activation.clone()
         else:
             activations[name] = activation.detach().clone().requires_grad_()
-        return _with_activation(output, activations[name].clone())
+        return _with_activation(output, activation, activations[name].clone())
 
     return hook
 
 
-def _with_activation(output: Any, activation: Tensor) -> Any:
-    """Return a module's output with another activation in the position where `activation_of` reads it."""
+def _with_activation(output: Any, before: Tensor, after: Tensor) -> Any:
+    """Return a module's output with one tensor, `before`, replaced by another."""
+    if output is before:
+        return after
     if isinstance(output, Mapping):  # outputs of transformers, whose attributes follow their items
         changed: Any = copy(output)
-        changed["last_hidden_state" if "last_hidden_state" in output else next(iter(output))] = activation
+        for name, part in output.items():
+            changed[name] = _with_activation(part, before, after)
         return changed
-    if isinstance(output, tuple) and hasattr(output, "_replace"):
-        named: Any = output
-        return named._replace(**{named._fields[0]: activation})
+    if is_dataclass(output) and not isinstance(output, type):
+        return replace(
+            output, **{f.name: _with_activation(getattr(output, f.name), before, after) for f in fields(output)}
+        )
     if isinstance(output, tuple | list):
-        return type(output)([activation, *output[1:]])
-    return activation
+        parts = [_with_activation(part, before, after) for part in output]
+        named: Any = type(output)
+        return named(*parts) if hasattr(output, "_fields") else named(parts)
+    return output
 
 
 def _check_score(score: Any, n: int) -> None:

@@ -33,7 +33,7 @@ from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash, load_trained, read_header
 from cka_probe.models.layouts import infer_layout
 from cka_probe.models.load import load, weights_hash, wrap
-from cka_probe.models.recording import activation_of, evaluating, trace_shapes
+from cka_probe.models.recording import activation_of, evaluating, trace_calls
 from cka_probe.models.selection import select_layers
 from cka_probe.registry import suggestion
 
@@ -284,12 +284,12 @@ def first_layer(root: nn.Module, images: Tensor, run: Callable[[Tensor], Any]) -
     Raises:
         LayerError: The network has none of them.
     """
-    modules, shapes = dict(root.named_modules()), trace_shapes(root, images, run=run)
-    order = list(shapes)  # of execution
+    modules, calls = dict(root.named_modules()), trace_calls(root, images, run=run)
+    order = list(calls)  # of execution
     active = [
         name
         for name in order
-        if isinstance(modules[name], ACTIVATIONS) and len(shapes[name]) == 1 and len(shapes[name][0]) == 4
+        if isinstance(modules[name], ACTIVATIONS) and len(calls[name]) == 1 and len(calls[name][0].shape) == 4
     ]
     pooling = next((index for index, name in enumerate(order) if isinstance(modules[name], POOLING)), -1)
     if active and order.index(active[0]) < pooling:

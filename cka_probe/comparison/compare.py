@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,15 @@ from cka_probe import registry
 from cka_probe.comparison.extraction import extract
 from cka_probe.comparison.fingerprint import Fingerprint, Settings, check_same_images, is_fingerprint
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
-from cka_probe.errors import DataError, FingerprintError, LayerError, prefixed_errors
+from cka_probe.errors import DataError, FingerprintError, prefixed_errors
 from cka_probe.images.stream import stream_images
 from cka_probe.models.backbone import Backbone, as_size
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.devices import pick_device
-from cka_probe.models.layers import Layer, LayerMap
+from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import load, wrap
-from cka_probe.models.selection import LayerSpec, select_layers
+from cka_probe.models.selection import LayerSpec, recorded_layers, select_by_name, select_layers
 from cka_probe.progress import Progress
-from cka_probe.registry import suggestion
 from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, cka_cells, measured_cells
 from cka_probe.similarity.features import PER_IMAGE
 
@@ -372,7 +370,7 @@ def _extract(
         )
         extracted = dict(zip(runs, extract(list(runs.values()), stream, settings, progress), strict=True))
     prints = [side if isinstance(side, Fingerprint) else extracted[id(side)] for side in sides]
-    return [side.subset(layers) for side, layers in zip(prints, maps, strict=True)]
+    return [print_.subset(recorded_layers(layers, print_.layers)) for print_, layers in zip(prints, maps, strict=True)]
 
 
 def _key(model: Model) -> str | int:
@@ -411,23 +409,8 @@ def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
     if isinstance(side, Backbone):
         with prefixed_errors(side.origin.reference):
             return select_layers(side.model, spec, side.layers)
-    if spec is None:
-        return side.layers
-    if isinstance(spec, LayerMap):
-        spec = spec.modules
-    patterns = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else [str(part) for part in spec]
-    selected: list[Layer] = []
-    for pattern in patterns:
-        matches = [layer for layer in side.layers if fnmatchcase(layer.module, pattern) or layer.name == pattern]
-        matches = matches or [layer for index, layer in enumerate(side.layers) if pattern == str(index)]
-        if not matches:
-            hint = suggestion(pattern, list(side.layers.modules))
-            raise LayerError(
-                f"no layer {pattern!r} in the fingerprint of {side.side.reference}; {hint}it has "
-                f"{', '.join(side.layers.modules)}"
-            )
-        selected += matches
-    return LayerMap(tuple(dict.fromkeys(selected)))
+    with prefixed_errors(side.side.reference):
+        return select_by_name(side.layers, spec)
 
 
 def _axes(side: Fingerprint, self_similarity: torch.Tensor, reason: str) -> tuple[Axis, ...]:

@@ -17,15 +17,21 @@ from torch import Tensor, nn
 from cka_probe import registry
 from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.results import Side
-from cka_probe.errors import DataError, prefixed_errors
+from cka_probe.errors import DataError, ModelError, prefixed_errors
 from cka_probe.images.stream import FEWEST, ImageStream, image_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import full_float32, out_of_memory_hint
-from cka_probe.models.layers import LayerMap
+from cka_probe.models.layers import LayerMap, call_name, split_call
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.load import weights_hash
-from cka_probe.models.recording import record, trace_shapes
-from cka_probe.models.selection import LayerSpec, select_layers
+from cka_probe.models.recording import EXAMPLES, Place, Probe, probe, record
+from cka_probe.models.selection import (
+    LayerSpec,
+    comparable_layers,
+    expanded_layers,
+    select_layers,
+    unusable_reason,
+)
 from cka_probe.progress import Progress
 from cka_probe.similarity.features import FEATURES
 from cka_probe.similarity.gram import Product, anchored_product, centred_grams
@@ -34,6 +40,9 @@ PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.
 CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Libraries whose models accept any memory format; a user's own model may call `view`."""
 
+ASSUMED_AXIS = (
+    "The first axis of every layer was taken for the images, unchecked: the model does not run on three images"
+)
 NOT_FINITE = "it puts out NaN or infinite values"
 ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
 CONSTANT = "it is the same for every image"
@@ -45,7 +54,7 @@ class _ModelRun:
 
     Attributes:
         backbone: The model, on its device.
-        layers: The layers to extract.
+        layers: The layers to extract; once the model was probed, those that can be compared.
         preprocessing: Of its images.
         settings: Of the extraction.
         grams: Per batch, (layers, n, n) float64.
@@ -53,6 +62,8 @@ class _ModelRun:
         not_finite: Modules with an output that was not finite.
         constant: Why a module's output did not vary in a batch.
         shapes: Shape of a module's output for one image.
+        places: Where the activations are in the outputs of the modules.
+        warnings: What a reader should know of the layers.
     """
 
     backbone: Backbone
@@ -64,9 +75,11 @@ class _ModelRun:
     not_finite: set[str] = field(default_factory=set)
     constant: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def add(self, images: Tensor) -> None:
-        """Run the model on one batch, (n, ...), and add its Grams."""
+        """Run the model on one batch, (n, ...), and add its Grams; before the first, find out what can be compared."""
         model, device = self.backbone.model, self.backbone.device
         pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
         images = images.to(device)
@@ -76,25 +89,47 @@ class _ModelRun:
         def to_gram(module: str, activation: Tensor) -> Product:
             shape = tuple(activation.shape)
             self.shapes[module] = shape[1:]
-            layout = channel_layout(shape, pixels, model.get_submodule(module), model)
+            layout = channel_layout(shape, pixels, model.get_submodule(split_call(module)[0]), model)
             features = FEATURES[self.settings.features](activation, layout)
             with torch.autocast(device.type, enabled=False):
                 return anchored_product(features)
 
-        def forward(inputs: Tensor) -> Any:
-            if inputs.is_floating_point():
-                if inputs.dim() >= 4:  # else vectors or tokens
-                    inputs = self.preprocessing.normalise(inputs)
-                inputs = inputs.to(self.backbone.dtype or inputs.dtype)
-            return self.backbone.run(inputs)
-
         dtype = PRECISIONS[self.settings.precision]
         with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
+            if not self.grams:
+                self._choose_layers(probe(model, images, run=self._forward))
             # the first batch runs to the end, so that a layer that runs again is noticed
-            products = record(model, images, self.layers.modules, to_gram, run=forward, stop=bool(self.grams))
+            products = record(
+                model,
+                images,
+                self.layers.modules,
+                to_gram,
+                run=self._forward,
+                stop=bool(self.grams),
+                places=self.places,
+            )
+        self._add_grams(products, len(images))
+
+    def _forward(self, inputs: Tensor) -> Any:
+        """Run the model on inputs on its device."""
+        if inputs.is_floating_point():
+            if inputs.dim() >= 4:  # else vectors or tokens
+                inputs = self.preprocessing.normalise(inputs)
+            inputs = inputs.to(self.backbone.dtype or inputs.dtype)
+        return self.backbone.run(inputs)
+
+    def _choose_layers(self, probe: Probe) -> None:
+        """Keep the layers that can be compared."""
+        self.layers, self.warnings = comparable_layers(self.layers, probe)
+        self.places = probe.places
+        if probe.unchecked:
+            self.warnings += (f"{ASSUMED_AXIS}: {probe.unchecked}",)
+
+    def _add_grams(self, products: list[Product], n: int) -> None:
+        """Add the Grams of one batch of n images."""
         grams = centred_grams(products)
         self.grams.append(grams.matrices)
-        self.squares.append(grams.rms.square() * len(images))
+        self.squares.append(grams.rms.square() * n)
         for module, finite, varies, size in zip(
             self.layers.modules, grams.finite.tolist(), grams.varies.tolist(), grams.size.tolist(), strict=True
         ):
@@ -187,6 +222,7 @@ def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: 
             "channels": run.preprocessing.channels,
         },
         notes=origin.notes,
+        warnings=run.warnings,
     )
     return Fingerprint(
         grams=tuple(run.grams),
@@ -219,39 +255,48 @@ def layer_table(
 ) -> pd.DataFrame:
     """Return index, name, module, shape (without the batch), stride and layout of a model's layers.
 
-    The model runs on two grey images of its size (224 pixels if it has none). For a layer that cannot be compared, the
-    reason takes the place of its shape.
+    The model runs on grey images of its size (224 pixels if it has none). For a layer that cannot be compared, the
+    reason takes the place of its shape. `attrs["rule"]` of the table says how default layers were selected.
 
     Args:
         backbone: The model.
-        spec: As in `select_layers`; by default the default layers, or every leaf of a model without.
+        spec: As in `select_layers`.
         size: Input size, as in `compare`, in place of the model's own.
 
     Raises:
-        DataError: The model does not take images of this size.
+        LayerError: A name matches nothing.
+        ModelError: The model does not run on images of this size.
     """
-    if spec is None and backbone.layers is None:
-        spec = "*"
     layers = select_layers(backbone.model, spec, backbone.layers)
     preprocessing = backbone.preprocessing if size is None else backbone.preprocessing_at(as_size(size))
-    pixels = preprocessing.size or (224, 224)
-    images = torch.full((2, preprocessing.channels or 3, *pixels), 0.5, device=backbone.device)
-    shapes = trace_shapes(backbone.model, images, run=backbone)
-    rows = [_describe_layer(shapes.get(module, []), pixels, module, backbone.model) for module in layers.modules]
-    columns = {"index": range(len(layers)), "name": layers.names, "module": layers.modules}
-    return pd.DataFrame(columns | dict(zip(("shape", "stride", "layout"), zip(*rows, strict=True), strict=True)))
+    pixels, channels = preprocessing.size or (224, 224), preprocessing.channels or 3
+    images = torch.full((max(EXAMPLES), channels, *pixels), 0.5, device=backbone.device)
+    try:
+        outputs = probe(backbone.model, images, run=backbone)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}; it was run on images with {channels} channels, {pixels[0]}x{pixels[1]}; give --size for another "
+            "size, or wrap the model: cka_probe.Backbone(model, size=…, channels=…)"
+        ) from error
+    rows = [
+        (layer.name, layer.module, *_describe_layer(outputs, pixels, layer.module, backbone.model))
+        for layer in expanded_layers(layers, outputs)
+    ]
+    table = pd.DataFrame(rows, columns=["name", "module", "shape", "stride", "layout"])
+    table.insert(0, "index", range(len(table)))
+    table.attrs["rule"] = layers.rule
+    return table
 
 
-def _describe_layer(
-    shapes: list[tuple[int, ...]], pixels: tuple[int, int], module: str, model: nn.Module
-) -> tuple[str, str, str]:
-    """Return shape, stride and layout of one layer as text, from the shapes of its outputs for two images."""
-    if len(shapes) != 1:
-        return f"runs {len(shapes)} times" if shapes else "never runs", "-", "-"
-    shape = shapes[0]
-    if len(shape) < 2 or shape[0] != 2:
-        return f"{'x'.join(map(str, shape)) or 'no tensor'}, not one per image", "-", "-"
-    layout = channel_layout(shape, pixels, model.get_submodule(module), model)
+def _describe_layer(outputs: Probe, pixels: tuple[int, int], module: str, model: nn.Module) -> tuple[str, str, str]:
+    """Return shape, stride and layout of one layer as text."""
+    if reason := unusable_reason(module, outputs):
+        return reason, "-", "-"
+    path, number = split_call(module)
+    place = outputs.places[call_name(path, number or 1)]
+    lengths = list(outputs.calls[path][(number or 1) - 1].shapes[place.tensor or 0])
+    shape = (lengths.pop(place.axis), *lengths)
+    layout = channel_layout(shape, pixels, model.get_submodule(path), model)
     height = {"NCHW": shape[2:3], "NHWC": shape[1:2]}.get(layout or "", (1,))[0]
     stride = str(pixels[0] // height) if height > 1 else "-"
     return "x".join(map(str, shape[1:])), stride, layout or "?"

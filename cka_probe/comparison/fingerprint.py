@@ -116,7 +116,7 @@ class Fingerprint:
             tensors[f"grams.{number:05d}"] = stack[:, rows, columns].contiguous()
         header = {
             "format": FORMAT,
-            "layers": [asdict(layer) for layer in self.layers],
+            "layers": [{"name": layer.name, "module": layer.module} for layer in self.layers],
             "rms": [rms if rms == rms else None for rms in self.rms],
             "undefined": self.undefined,
             "side": asdict(self.side),
@@ -146,7 +146,7 @@ class Fingerprint:
         try:
             header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
             header["rms"] = tuple(float("nan") if rms is None else float(rms) for rms in header["rms"])
-            header["side"] = Side(**header["side"] | {"notes": tuple(header["side"]["notes"])})
+            header["side"] = Side.from_json(header["side"])
             size = header["settings"].get("size")
             header["settings"] = Settings(**header["settings"] | {"size": tuple(size) if size else None})
             header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))

@@ -46,6 +46,7 @@ class Side:
         hash: SHA-256 of names, shapes and values of all its tensors.
         preprocessing: Size, mean and std of its inputs.
         notes: Remarks on how it was loaded.
+        warnings: What a reader should know of its layers, for example which were left out.
     """
 
     reference: str
@@ -53,6 +54,13 @@ class Side:
     hash: str
     preprocessing: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Side":
+        """Return a model from its entry in a file."""
+        lists = {name: tuple(document.get(name, ())) for name in ("notes", "warnings")}
+        return cls(**{**document, **lists})
 
 
 @dataclass(frozen=True)
@@ -191,7 +199,7 @@ class SimilarityMatrix(Document):
         document = _read(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY, MATRICES)
         document["terms"] = {name: np.array(term, dtype=np.float64) for name, term in document["terms"].items()}
         for name in ("x", "y"):
-            document[name] = Side(**document[name] | {"notes": tuple(document[name]["notes"])})
+            document[name] = Side.from_json(document[name])
         return cls(**document)
 
     def heatmap(self, ax: "Axes | None" = None) -> "Axes":

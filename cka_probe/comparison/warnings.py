@@ -98,6 +98,13 @@ def _undefined_layers(axes: Sequence[Axis], where: str = "") -> Iterator[str]:
         yield f"{len(names)} of {len(axes)} {have} no similarity{where} ({_listed(names)}). Why: {reason}."
 
 
+def _layers(result: SimilarityMatrix) -> Iterator[str]:
+    """Warn of layers that were left out, and of assumptions about others."""
+    for warning in dict.fromkeys((*result.x.warnings, *result.y.warnings)):
+        sides = [name for name, side in (("x", result.x), ("y", result.y)) if warning in side.warnings]
+        yield f"In {' and '.join(sides)}: {warning}"
+
+
 def _bias(result: SimilarityMatrix) -> Iterator[str]:
     """Warn that unrelated layers have a positive biased CKA."""
     if result.settings.get("measure", "cka") != "cka" or result.settings["estimator"] != "biased":
@@ -232,5 +239,5 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
 
 
-CHECKS = (_bias, _chance, _width, _measure, _tokens, _different_inputs, _same_weights, _faint, _skipped)
+CHECKS = (_layers, _bias, _chance, _width, _measure, _tokens, _different_inputs, _same_weights, _faint, _skipped)
 """Checks of a pair of models besides that for undefined layers, most important first."""

@@ -1,14 +1,8 @@
 """The encoders known by name: Swin-v2, ResNet and DINOv2, built as timm builds them, each with its default layers.
 
-**Swin-v2** (Liu et al. 2022). The default layers are the nine of MeSa's Table 4: 0, 1 and 7 are the outputs of the
-three patch mergings, 2 to 6 the post-normalised attention branches of five blocks of stage 3, 8 the final layer norm.
-The paper uses the names of the original implementation; timm counts each `downsample` one stage later and calls the
-last norm `norm`, so `layers.1.downsample.norm` exists in both and means different layers. Here the `name` of a layer is
-the paper's and its `module` is timm's.
+**Swin-v2** (Liu et al. 2022). The default layers are the nine of MeSa's Table 4, whose names are the paper's.
 
-**ResNet** (He et al. 2016). The names of the weights are torchvision's. ResNet-18 has exactly nine default layers: the
-pooled stem and its eight blocks. Those of ResNet-50 mirror the paper's for Swin-v2: the ends of stages 1 and 2, the six
-blocks of stage 3, the end of stage 4.
+**ResNet** (He et al. 2016). The names of the weights are torchvision's.
 
 **DINOv2** (Oquab et al. 2023), the vision transformer that Depth Anything starts from. Its stride is 14 pixels in every
 block, so its only feature map is that of the last norm, without the class token. Positions are learnt at 518 pixels,
@@ -19,7 +13,6 @@ elsewhere): the weights are the same at any size.
 `swinv2_micro` and `dinov2_micro` are small models for trials; nobody published them.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +23,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from cka_probe.errors import RecipeError
-from cka_probe.models.layers import Layer, LayerMap
+from cka_probe.models.default_layers import paper_layers, resnet_layers, stage_blocks, vit_layers
+from cka_probe.models.layers import LayerMap
 
 
 @dataclass(frozen=True)
@@ -56,11 +50,6 @@ class Architecture:
     any_shape: bool = False
     dilates: bool = False
     token: int = 1
-
-
-NINE_BLOCKS = {18: (3, 6, 9, 12, 15), 6: (1, 2, 3, 4, 5)}
-"""Blocks of stage 3 among the default layers, by the depth of that stage: every third of 18, as in the paper; of the
-six of Swin-v2-tiny the five that keep the order and the alternation of shifted and unshifted windows."""
 
 
 def build_swinv2(
@@ -98,30 +87,6 @@ def build_swinv2(
     )
 
 
-def paper_layers(depth: int, *, first_merge: int, last_norm: str, norm1: str = "norm1", prefix: str = "") -> LayerMap:
-    """Return the nine layers of Table 4 under one implementation's module names.
-
-    Args:
-        depth: Blocks in stage 3.
-        first_merge: Stage that has the first patch merging: 0 in the original, 1 in timm.
-        last_norm: Name of the final norm.
-        norm1: Name of the norm after the attention branch.
-        prefix: What precedes `layers`, with its dot.
-
-    >>> paper_layers(18, first_merge=1, last_norm="norm")[7]
-    Layer(name='layers.2.downsample.norm', module='layers.3.downsample.norm')
-    """
-
-    def merge(index: int) -> Layer:
-        return Layer(f"layers.{index}.downsample.norm", f"{prefix}layers.{index + first_merge}.downsample.norm")
-
-    blocks = [
-        Layer(f"layers.2.blocks.{block}.norm1", f"{prefix}layers.2.blocks.{block}.{norm1}")
-        for block in NINE_BLOCKS[depth]
-    ]
-    return LayerMap((merge(0), merge(1), *blocks, merge(2), Layer("norm3", last_norm)))
-
-
 def _swinv2(name: str, embed_dim: int, depth: int, heads: tuple[int, ...], size: int = 192) -> Architecture:
     build = partial(build_swinv2, embed_dim=embed_dim, depths=(2, 2, depth, 2), heads=heads)
     return Architecture(name, size, 8 * embed_dim, build, paper_layers(depth, first_merge=1, last_norm="norm"))
@@ -136,12 +101,6 @@ SWINV2 = {
         _swinv2("swinv2_base", 128, 18, (4, 8, 16, 32)),
         _swinv2("swinv2_large", 192, 18, (6, 12, 24, 48)),
     )
-}
-
-
-NINE = {
-    "resnet18": ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1))),
-    "resnet50": ("layer1.2", "layer2.3", *(f"layer3.{block}" for block in range(6)), "layer4.2"),
 }
 
 
@@ -160,9 +119,15 @@ def build_resnet(*, name: str, size: int, output_stride: int = 32) -> nn.Module:
 
 RESNET = {
     name: Architecture(
-        name, 224, channels, partial(build_resnet, name=name), LayerMap.of(NINE[name]), any_shape=True, dilates=True
+        name,
+        224,
+        channels,
+        partial(build_resnet, name=name),
+        resnet_layers(stage_blocks(depths)),
+        any_shape=True,
+        dilates=True,
     )
-    for name, channels in (("resnet18", 512), ("resnet50", 2048))
+    for name, channels, depths in (("resnet18", 512, (2, 2, 2, 2)), ("resnet50", 2048, (3, 4, 6, 3)))
 }
 
 
@@ -197,19 +162,9 @@ def build_dinov2(*, embed_dim: int, depth: int, heads: int, size: int | tuple[in
     return model
 
 
-def nine_blocks(depth: int) -> LayerMap:
-    """Return nine blocks, as evenly spaced as possible, the last one included.
-
-    >>> nine_blocks(12).names[:4]
-    ('blocks.1', 'blocks.2', 'blocks.3', 'blocks.5')
-    """
-    return LayerMap.of([f"blocks.{math.ceil(number * depth / 9) - 1}" for number in range(1, 10)])
-
-
 def _dinov2(name: str, embed_dim: int, depth: int, heads: int) -> Architecture:
     build = partial(build_dinov2, embed_dim=embed_dim, depth=depth, heads=heads)
-    layers = nine_blocks(depth)
-    return Architecture(name, TRAINED_SIZE, embed_dim, build, layers, any_shape=True, token=PATCH)
+    return Architecture(name, TRAINED_SIZE, embed_dim, build, vit_layers(depth), any_shape=True, token=PATCH)
 
 
 DINOV2 = {

@@ -48,6 +48,12 @@ def full_float32(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory does not suffice."""
+    refused = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return refused or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 @contextmanager
 def out_of_memory_hint(batch: int, least: int = 1) -> Iterator[None]:
     """Turn running out of memory into an error that names a batch to try.
@@ -62,7 +68,7 @@ def out_of_memory_hint(batch: int, least: int = 1) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"out of memory with {batch} images in a batch; try --batch {max(batch // 2, least)} (a smaller --num does "

@@ -5,8 +5,30 @@ where timm's Swin-v2 has `layers.1.downsample.norm`. The position of a layer in 
 results.
 """
 
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+CALL = re.compile(r"(.+)#([1-9]\d*)")
+
+
+def call_name(path: str, number: int) -> str:
+    """Return the name of one call of a module, counted from 1.
+
+    >>> call_name("relu", 2)
+    'relu#2'
+    """
+    return f"{path}#{number}"
+
+
+def split_call(module: str) -> tuple[str, int | None]:
+    """Return the dotted path of a module, and which of its calls is meant if one is named.
+
+    >>> split_call("relu#2"), split_call("relu")
+    (('relu', 2), ('relu', None))
+    """
+    match = CALL.fullmatch(module)
+    return (match[1], int(match[2])) if match else (module, None)
 
 
 @dataclass(frozen=True)
@@ -15,18 +37,27 @@ class Layer:
 
     Attributes:
         name: Name on axes and in tables; among default layers, the paper's name.
-        module: Dotted path, as in `model.get_submodule(module)`.
+        module: Dotted path, as in `model.get_submodule(module)`; `relu#2` is the second call of `relu`.
+        pattern: The glob or rule that selected it, or "" if it was named. A layer of a pattern is left out if it
+            cannot be compared; a named one is an error.
     """
 
     name: str
     module: str
+    pattern: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class LayerMap:
-    """An ordered list of layers, which can be iterated and indexed like a tuple."""
+    """An ordered list of layers, which can be iterated and indexed like a tuple.
+
+    Attributes:
+        layers: The layers.
+        rule: How default layers were selected, in a few words.
+    """
 
     layers: tuple[Layer, ...]
+    rule: str = field(default="", compare=False)
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -57,10 +88,12 @@ class LayerMap:
         return cls(tuple(Layer(module, module) for module in modules))
 
     def union(self, other: "LayerMap") -> "LayerMap":
-        """Return the layers of both, each module once, in order of first appearance.
+        """Return the layers of both, each module once, in order of first appearance; named if it is in one of them.
 
         >>> LayerMap.of(["a", "b"]).union(LayerMap.of(["b", "c"])).names
         ('a', 'b', 'c')
         """
-        extra = tuple(layer for layer in other if layer.module not in self.modules)
-        return LayerMap(self.layers + extra)
+        named = {layer.module for layer in (*self, *other) if not layer.pattern}
+        layers = {layer.module: layer for layer in (*other, *self)}
+        modules = dict.fromkeys((*self.modules, *other.modules))
+        return LayerMap(tuple(replace(layers[m], pattern="") if m in named else layers[m] for m in modules))

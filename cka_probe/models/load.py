@@ -18,8 +18,8 @@ from cka_probe.models.backbone import Backbone, Origin, input_channels
 from cka_probe.models.catalogue import Definition
 from cka_probe.models.checkpoints import load_file
 from cka_probe.models.checkpoints.fitting import check_architecture
+from cka_probe.models.default_layers import default_layers
 from cka_probe.models.hub import SCHEME, cached_folder, repository_of, snapshot
-from cka_probe.models.selection import default_layers
 from cka_probe.registry import REFERENCE
 
 

@@ -1,75 +1,34 @@
 """Select layers of a model: its default layers, or those that the user names.
 
-`layers.1.downsample.norm` exists in the original Swin-v2 and in timm's and is a different layer in each. So default
-layers are found by the family of a model and not by trying names, and a name with two meanings is an error.
+A name means one layer: `layers.1.downsample.norm` exists in the original Swin-v2 and in timm's and is a different layer
+in each, so a name with two meanings is an error. A glob means those of its layers that can be compared: `blocks.*` is
+one level, `blocks.**` all below, `all` everything. What can be compared is known when the model runs: `select_layers`
+needs only the names of the modules, `comparable_layers` the outputs.
 """
 
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from cka_probe.errors import LayerError
-from cka_probe.models.architectures import NINE, NINE_BLOCKS, nine_blocks, paper_layers
-from cka_probe.models.layers import Layer, LayerMap
+from cka_probe.models.default_layers import DEFAULT, default_layers
+from cka_probe.models.layers import Layer, LayerMap, call_name, split_call
+from cka_probe.models.recording import Probe, no_examples, no_tensor, runs_again
 from cka_probe.registry import suggestion
 
 LayerSpec = str | Sequence[str | int] | LayerMap | None
 
+ALL = ("all", "*", "**")
+"""Names for every layer that can be compared, but for those that put out what another has put out."""
 
-def default_layers(model: nn.Module) -> LayerMap | None:
-    """Return nine layers of a Swin-v2 or ResNet of any implementation, or of timm's DINOv2; `None` for another model.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What compiling, sharding and checkpointing add to the path of a module; a name may omit it."""
 
-    The original Swin-v2 and MIM-Depth have `layers.0.downsample.reduction` (their last norm is `norm` or `norm3`); timm
-    has `layers.1.downsample.reduction` first; transformers has everything in `encoder`. The network may be up to two
-    levels below `model` (`encoder`, `backbone`, `model` …).
-    """
-    modules = dict(model.named_modules())
-    for prefix in ("", *(f"{name}." for name in modules if name and name.count(".") < 2)):
-        layers = _swinv2_layers(modules, prefix) or _resnet_layers(modules, prefix) or _dinov2_layers(modules, prefix)
-        if layers is not None:
-            return layers
-    return None
-
-
-def _swinv2_layers(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
-    """Return the nine layers of the Swin-v2 whose stages are `<prefix>layers`, if there is one."""
-    block = modules.get(f"{prefix}layers.2.blocks.0")
-    scales = {"attn.logit_scale", "attention.self.logit_scale"}  # the second in transformers
-    if block is None or not scales & {name for name, _ in block.named_parameters()}:
-        return None
-    norms = [f"{prefix}norm3", f"{prefix}norm", f"{prefix.removesuffix('encoder.')}layernorm"]  # the last: transformers
-    last_norm = next((name for name in norms if name in modules), None)
-    depth = sum(f"{prefix}layers.2.blocks.{number}" in modules for number in range(100))
-    if depth not in NINE_BLOCKS or last_norm is None:
-        return None
-    return paper_layers(
-        depth,
-        first_merge=0 if f"{prefix}layers.0.downsample.reduction" in modules else 1,
-        last_norm=last_norm,
-        norm1="layernorm_before" if f"{prefix}layers.2.blocks.0.layernorm_before" in modules else "norm1",
-        prefix=prefix,
-    )
-
-
-def _resnet_layers(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
-    """Return the nine layers of the ResNet-18 or -50 at a prefix, if there is one."""
-    depths = [sum(f"{prefix}layer{stage}.{block}" in modules for block in range(100)) for stage in (1, 2, 3, 4)]
-    bottleneck = f"{prefix}layer1.0.conv3" in modules
-    families = (([2, 2, 2, 2], False, "resnet18"), ([3, 4, 6, 3], True, "resnet50"))
-    name = next((name for *family, name in families if family == [depths, bottleneck]), None)
-    if name is None or any(f"{prefix}{module}" not in modules for module in NINE[name]):
-        return None
-    return LayerMap(tuple(Layer(module, f"{prefix}{module}") for module in NINE[name]))
-
-
-def _dinov2_layers(modules: dict[str, nn.Module], prefix: str) -> LayerMap | None:
-    """Return nine blocks of the DINOv2 at a prefix, if there is one with as many."""
-    # every ViT of timm has `ls1`; with layer scales, as in DINOv2, it has a gamma
-    depth = sum(hasattr(modules.get(f"{prefix}blocks.{block}.ls1"), "gamma") for block in range(100))
-    if depth < 9:
-        return None
-    return LayerMap(tuple(Layer(layer.name, f"{prefix}{layer.module}") for layer in nine_blocks(depth)))
+NAMED = 3
+"""Layers that are named before "and N more"."""
 
 
 def select_layers(model: nn.Module, spec: LayerSpec, default: LayerMap | None = None) -> LayerMap:
@@ -78,8 +37,9 @@ def select_layers(model: nn.Module, spec: LayerSpec, default: LayerMap | None = 
     Args:
         model: The model; module paths are relative to it.
         spec: `None` for the default layers; a comma-separated string or a sequence of indices into the default layers
-            ("0,7,8"), dotted module paths, globs over module paths ("layer*.1", "*" for every leaf), the paper's names
-            after `paper:`, or module paths after `module:`; or a `LayerMap`.
+            ("0,7,8"), dotted module paths ("relu#2" is the second call of `relu`), globs ("blocks.*" for one level,
+            "blocks.**" for all below), "all", the paper's names after `paper:`, or module paths after `module:`; or a
+            `LayerMap`.
         default: The default layers, if known; otherwise those of `default_layers`.
 
     Raises:
@@ -90,64 +50,233 @@ def select_layers(model: nn.Module, spec: LayerSpec, default: LayerMap | None = 
     """
     default = default or default_layers(model)
     if spec is None and default is None:
-        raise LayerError(
-            f"{type(model).__name__} has no default layers known here; name some with --layers (names or globs, "
-            f"for example {_example(model)}; `ckaprobe layers` lists them)"
-        )
-    modules = {name: module for name, module in model.named_modules() if name}
+        raise LayerError(f"{type(model).__name__} has no modules; wrap it in torch.nn.Sequential to compare its output")
+    paths = _paths(model)
     if spec is None or isinstance(spec, LayerMap):
         layers = list(spec or default or ())
     else:
-        patterns = [part.strip() for part in spec.split(",")] if isinstance(spec, str) else list(spec)
-        layers = [layer for pattern in patterns for layer in _matches(model, modules, pattern, default)]
+        layers = [layer for pattern in _patterns(spec) for layer in _matches(model, paths, pattern, default)]
     for layer in layers:
-        if layer.module and layer.module not in modules:
+        if layer.module and split_call(layer.module)[0] not in paths.values():
             raise _unknown_layer(model, layer.module)
-    return LayerMap(tuple(dict.fromkeys(layers)))
+    named = {layer for layer in layers if not layer.pattern}
+    unique = [replace(layer, pattern="") if layer in named else layer for layer in dict.fromkeys(layers)]
+    return LayerMap(tuple(unique), default.rule if spec is None and default else "")
 
 
-def _matches(
-    model: nn.Module, modules: dict[str, nn.Module], pattern: str | int, default: LayerMap | None
-) -> list[Layer]:
+def select_by_name(layers: LayerMap, spec: LayerSpec) -> LayerMap:
+    """Return those layers of a fingerprint that a user names, in the user's order.
+
+    Args:
+        layers: All layers of the fingerprint.
+        spec: As in `select_layers`; indices are into `layers`.
+
+    Raises:
+        LayerError: A name matches nothing.
+
+    >>> select_by_name(LayerMap.of(["blocks.0", "blocks.1", "norm"]), "blocks.*").modules
+    ('blocks.0', 'blocks.1')
+    """
+    if spec is None:
+        return layers
+    selected: list[Layer] = []
+    for pattern in _patterns(spec.modules if isinstance(spec, LayerMap) else spec):
+        name = str(pattern).removeprefix("module:").removeprefix("paper:")
+        matches = [layer for layer in layers if name in (layer.module, layer.name)]
+        if not matches and (name in ALL or _is_glob(name)):
+            matches = [layer for layer in layers if name in ALL or _glob(name).fullmatch(split_call(layer.module)[0])]
+        matches = matches or [layer for index, layer in enumerate(layers) if name == str(index)]
+        if not matches:
+            hint = suggestion(name, list(layers.modules))
+            raise LayerError(f"no layer {pattern!r} in the fingerprint; {hint}it has {', '.join(layers.modules)}")
+        selected += matches
+    return LayerMap(tuple(dict.fromkeys(selected)))
+
+
+def comparable_layers(layers: LayerMap, probe: Probe) -> tuple[LayerMap, tuple[str, ...]]:
+    """Return the layers that can be compared, and a sentence for each reason why some of a pattern are left out.
+
+    A module of a pattern that runs more than once is replaced by its calls, `relu#1`, `relu#2` …
+
+    Args:
+        layers: From `select_layers`.
+        probe: What the modules of the model put out.
+
+    Raises:
+        LayerError: A layer that was named cannot be compared, or none of those of the patterns.
+    """
+    comparable: dict[str, Layer] = {}
+    omitted: dict[tuple[str, str], list[str]] = {}
+    for layer in expanded_layers(layers, probe):
+        path, call = split_call(layer.module)
+        if not layer.pattern:
+            _check_named(layer, probe)
+        if call_name(path, call or 1) not in probe.places:
+            omitted.setdefault((layer.pattern, _category(path, call or 1, probe)), []).append(layer.name)
+        elif layer.module not in comparable or not layer.pattern:  # a name and a glob may mean the same call
+            comparable[layer.module] = layer
+    warnings = tuple(_omission(pattern, reason, names) for (pattern, reason), names in omitted.items())
+    if not comparable:
+        raise LayerError(f"no layer can be compared; {' '.join(warnings)} `ckaprobe layers MODEL` lists others")
+    return LayerMap(tuple(comparable.values()), layers.rule), warnings
+
+
+def expanded_layers(layers: LayerMap, probe: Probe) -> LayerMap:
+    """Return the layers with each module of a pattern that runs more than once replaced by its calls.
+
+    Of `all`, calls that put out what another module has put out are dropped.
+    """
+    expanded: list[Layer] = []
+    for layer in layers:
+        calls = probe.calls.get(layer.module, [])
+        if not layer.pattern or not calls:
+            expanded.append(layer)
+            continue
+        numbers = [number for number, call in enumerate(calls, 1) if not (layer.pattern in ALL and call.unchanged)]
+        for number in numbers:
+            names = (layer.name, layer.module)
+            name, module = names if len(calls) == 1 else (call_name(name, number) for name in names)
+            expanded.append(replace(layer, name=name, module=module))
+    return LayerMap(tuple(expanded), layers.rule)
+
+
+def recorded_layers(layers: LayerMap, recorded: LayerMap) -> LayerMap:
+    """Return the layers of a selection that were recorded, by the names of the selection.
+
+    Args:
+        layers: From `select_layers`.
+        recorded: From `comparable_layers`, for this and other selections.
+    """
+    calls: dict[str, list[str]] = {}
+    for module in recorded.modules:
+        calls.setdefault(split_call(module)[0], []).append(module)
+    selected: list[Layer] = []
+    for layer in layers:
+        if layer.module in recorded.modules:
+            selected.append(layer)
+        elif layer.pattern:
+            modules = calls.get(layer.module, [])
+            selected += [Layer(module.replace(layer.module, layer.name), module, layer.pattern) for module in modules]
+    return LayerMap(tuple(dict.fromkeys(selected)), layers.rule)
+
+
+def unusable_reason(module: str, probe: Probe) -> str:
+    """Return why a module or one of its calls cannot be compared, as in "never ran in the forward pass", or ""."""
+    path, number = split_call(module)
+    calls = probe.calls.get(path, [])
+    if not calls or (number or 1) > len(calls):
+        return f"ran {len(calls)} times in the forward pass" if calls else "never ran in the forward pass"
+    if number is None and len(calls) > 1:
+        return f"runs {len(calls)} times"
+    if call_name(path, number or 1) in probe.places:
+        return ""
+    call = calls[(number or 1) - 1]
+    return no_examples(call.shape, probe.num) if call.shapes else no_tensor(call.kind)
+
+
+def _check_named(layer: Layer, probe: Probe) -> None:
+    """Raise `LayerError` if a layer that was named cannot be compared."""
+    path, number = split_call(layer.module)
+    if number is None and len(probe.calls.get(path, ())) > 1:
+        raise runs_again(path)
+    if reason := unusable_reason(layer.module, probe):
+        raise LayerError(f"layer {layer.module!r} {reason}; name another layer (`ckaprobe layers MODEL` lists them)")
+
+
+def _category(path: str, number: int, probe: Probe) -> str:
+    """Return why a layer of a pattern is left out, without its shape."""
+    calls = probe.calls.get(path, [])
+    if not calls:
+        return "never ran"
+    return "without one activation per image" if calls[number - 1].shapes else "without a float tensor"
+
+
+def _omission(pattern: str, reason: str, names: Sequence[str]) -> str:
+    """Return the sentence about layers of a pattern that are left out."""
+    source = pattern if pattern == DEFAULT else repr(pattern)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    verb = "is" if len(names) == 1 else "are"
+    what = f"{len(names)} {'layer' if len(names) == 1 else 'layers'}"
+    return f"Of {source}, {what} {verb} left out: {reason} ({', '.join(names[:NAMED])}{more})."
+
+
+def _paths(model: nn.Module) -> dict[str, str]:
+    """Return the dotted paths of all modules by the names that a user may write: also without wrappers."""
+    paths: dict[str, str] = {}
+    for path, _ in model.named_modules():
+        parts, module = [], model
+        for part in path.split(".") if path else ():
+            parallel = isinstance(module, DataParallel | DistributedDataParallel) and part == "module"
+            module = module.get_submodule(part)
+            parts += [part] if part not in WRAPPERS and not parallel else []
+        if parts:
+            paths.setdefault(".".join(parts), path)
+    return paths
+
+
+def _patterns(spec: str | Sequence[str | int]) -> list[str | int]:
+    """Return the parts of a spec."""
+    return [part.strip() for part in spec.split(",")] if isinstance(spec, str) else list(spec)
+
+
+def _matches(model: nn.Module, paths: dict[str, str], pattern: str | int, default: LayerMap | None) -> list[Layer]:
     """Return the layers of one index, name or glob."""
-    if isinstance(pattern, int) or (pattern.isdigit() and pattern not in modules):
+    if isinstance(pattern, int) or (pattern.isdigit() and pattern not in paths):
         if default is None or not 0 <= int(pattern) < len(default):
             raise LayerError(f"no layer with index {pattern}: there are {len(default or ())} default layers, from 0")
-        return [default[int(pattern)]]
-    paper = {layer.name: layer for layer in default or ()}
+        return [replace(default[int(pattern)], pattern="")]
+    paper = {layer.name: replace(layer, pattern="") for layer in default or ()}
     naming, _, name = pattern.rpartition(":")
     if naming == "paper":
         if name not in paper:
             raise LayerError(f"no layer {name!r} in the paper's map; it has {', '.join(paper) or 'none'}")
         return [paper[name]]
-    if any(sign in name for sign in "*?["):
-        # "*" is every leaf except identities, other globs are whatever they match
-        names = [
-            path
-            for path, module in modules.items()
-            if fnmatchcase(path, name)
-            and (name.strip("*") or not ([*module.children()] or isinstance(module, nn.Identity)))
-        ]
+    if name not in paths and (name in ALL or _is_glob(name)):
+        names = [path for path in paths if name in ALL or _glob(name).fullmatch(path)]
         if not names:
             raise _unknown_layer(model, name)
-        return [Layer(path, path) for path in names]
-    if naming != "module" and name in paper and paper[name].module != name:
-        if name in modules:
+        return [Layer(path, paths[path], name) for path in names]
+    name = _without_wrappers(name, paths)
+    if naming != "module" and name in paper and paper[name].module != paths.get(name, name):
+        if name in paths:
             raise LayerError(
                 f"{name!r} means two layers: the paper's is {paper[name].module!r} here; "
                 f"write 'paper:{name}' or 'module:{name}'"
             )
         return [paper[name]]
-    return [Layer(name, name)]
+    path, number = split_call(name)
+    module = paths.get(path, path)
+    return [Layer(name, module if number is None else call_name(module, number))]
 
 
-def _example(model: nn.Module) -> str:
-    """Return the first module paths of a model, quoted."""
-    return ", ".join(repr(name) for name, _ in [*model.named_children()][:4]) or "'*'"
+def _without_wrappers(name: str, paths: Iterable[str]) -> str:
+    """Return a name as `_paths` has it: a user may write the path in a compiled or parallel model."""
+    if split_call(name)[0] in paths:
+        return name
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    short = ".".join(parts)
+    return short.removeprefix("module.") if split_call(short)[0] not in paths else short
+
+
+def _is_glob(name: str) -> bool:
+    """Return whether a name has signs of a glob."""
+    return any(sign in name for sign in "*?[")
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """Return a glob over dotted paths as a regular expression: `*` and `?` do not match a dot, `**` does.
+
+    >>> bool(_glob("blocks.*").fullmatch("blocks.1.mlp")), bool(_glob("blocks.**").fullmatch("blocks.1.mlp"))
+    (False, True)
+    """
+    signs = {"**.": r"(?:.+\.)?", "**": ".*", "*": r"[^.]*", "?": "[^.]"}
+    parts = re.split(r"(\*\*\.|\*\*|\*|\?|\[[^\]]+\])", pattern)
+    return re.compile("".join(signs.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts))
 
 
 def _unknown_layer(model: nn.Module, name: str) -> LayerError:
     """Return the error for a module path that does not exist."""
-    names = [module for module, _ in model.named_modules() if module]
-    hint = suggestion(name, names) or f"it has {len(names)} modules such as {_example(model)}; "
+    names = list(_paths(model))
+    examples = ", ".join(repr(child) for child, _ in [*model.named_children()][:4]) or "'all'"
+    hint = suggestion(name, names) or f"it has {len(names)} modules such as {examples}; "
     return LayerError(f"no layer {name!r} in {type(model).__name__}; {hint}`ckaprobe layers MODEL` lists them")

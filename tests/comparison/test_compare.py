@@ -18,6 +18,7 @@ from cka_probe.errors import (
     DataError,
     FingerprintError,
     LayerError,
+    ModelError,
     OutOfMemoryError,
     UnknownNameError,
 )
@@ -116,7 +117,7 @@ def test_one_forward_pass_when_both_sides_are_the_same_model():
     net, calls = small(0), []
     net.register_forward_pre_hook(lambda *_: calls.append(1))
     result = compare(net, net, random_images(32), layers=["0"], layers_y=["4"], batch=8)
-    assert len(calls) == 4
+    assert len(calls) == 2 + 4  # two to find the axis of the images, one for each batch
     assert result.values.shape == (1, 1)
 
 
@@ -308,6 +309,78 @@ def test_models_of_different_input_size_see_the_same_images():
     y = Backbone(nn.Sequential(nn.Flatten()), size=8)
     smooth = nn.functional.interpolate(random_images(24), size=32, mode="bicubic").clamp(0, 1)
     assert compare(x, y, smooth, layers=["0"]).values[0, 0] > 0.97
+
+
+class TokensFirst(nn.Module):
+    """A transformer with the layout of PyTorch's default, (tokens, images, channels)."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16)
+
+    def forward(self, x):
+        return self.block(self.patches(x).flatten(2).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("n", [16, 20])  # as many images as tokens, and more
+def test_the_axis_of_the_images_is_found_where_tokens_come_first(n):
+    torch.manual_seed(0)
+    net, images = TokensFirst().eval(), torch.rand(n, 3, 16, 16)
+    with torch.no_grad():
+        expected = net(images).transpose(0, 1).flatten(1)
+    tokens_first = fingerprint(net, images, layers=["block"])
+    flat = fingerprint(nn.Sequential(nn.Identity()), expected, layers=["0"])
+    torch.testing.assert_close(tokens_first.grams[0], flat.grams[0], rtol=1e-4, atol=1e-4)
+    assert tokens_first.shapes == ((16, 8),)
+
+
+def test_a_model_that_runs_on_full_batches_only_is_compared_with_a_warning():
+    class Full(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 5)
+
+        def forward(self, x):
+            return self.linear(x.view(8, 6))
+
+    result = compare(Full(), Full(), torch.randn(16, 6), batch=8)
+    assert "The first axis of every layer was taken for the images, unchecked" in result.x.warnings[0]
+    assert np.isfinite(result.values).all()
+
+
+def test_an_exception_of_the_model_is_one_line_with_its_place():
+    net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(5, 2)))
+    with pytest.raises(
+        ModelError, match=r"the forward pass of Sequential failed in module '1\.0': RuntimeError: mat1"
+    ) as e:
+        compare(net, net, random_images(), layers=["1"])
+    assert "\n" not in str(e.value)
+
+
+def test_layers_of_a_glob_that_cannot_be_compared_are_warnings_of_the_result():
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = nn.Linear(6, 5), nn.Linear(6, 5)
+
+        def forward(self, x):
+            return self.used(x)
+
+    result = compare(Spare(), Spare(), torch.randn(16, 6), layers="*")
+    assert [axis.module for axis in result.rows] == ["used"]
+    assert "In x and y: Of '*', 1 layer is left out: never ran (spare)." in warnings_for(result)
+
+
+def test_a_compiled_model_is_compared_as_the_original():
+    net = small(0).eval()
+    compiled = torch.compile(net, backend="eager")
+    result = compare(net, compiled, random_images(), layers=["0", "4"])
+    np.testing.assert_allclose(result.values.diagonal(), 1, atol=1e-9)
+    assert [axis.name for axis in result.columns] == ["0", "4"]
+    compiled(random_images())  # warm
+    named = compare(compiled, net, random_images(), layers=["_orig_mod.4"], layers_y=["4"])
+    assert named.values == pytest.approx(1)
 
 
 def test_token_models_need_nothing_but_layer_names():

@@ -1,12 +1,14 @@
 """Recording leaves no trace, and records what the layer put out."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
-from cka_probe.errors import LayerError
+from cka_probe.errors import LayerError, ModelError
 from cka_probe.models.devices import full_float32
-from cka_probe.models.recording import record, trace_shapes
+from cka_probe.models.recording import Place, probe, record, trace_calls
 
 
 class Net(nn.Module):
@@ -98,7 +100,7 @@ def test_hooks_are_gone_after_any_error(net, images):
         record(net, images, ["conv"], fail)
     with pytest.raises(AttributeError):
         record(net, images, ["conv", "nope"], clone)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match=r"the forward pass of Net failed in module 'conv': RuntimeError: "):
         record(net, images[:, :2], ["conv"], clone)
     assert hooks(net) == 0
     assert net.training
@@ -123,6 +125,33 @@ def test_outputs_that_wrap_a_tensor_are_opened():
     assert record(net, torch.ones(4, 2), ["0", "1"], lambda _, a: float(a.mean())) == [2.0, 4.0]
 
 
+def test_each_call_of_a_module_has_a_name(net, images):
+    first, second = record(net, images, ["shared#1", "shared#2"], clone)
+    torch.testing.assert_close(first, second)
+    (again,) = record(net, images, ["shared#2"], clone)
+    torch.testing.assert_close(again, second)
+    assert record(net, images, ["conv#1"], clone)[0].shape == (5, 4, 4, 4)
+
+
+@dataclass
+class Output:
+    cache: None
+    indices: torch.Tensor
+    states: tuple
+
+
+class Wraps(nn.Module):
+    def forward(self, x):
+        return Output(None, x.argmax(1), (torch.zeros(7), x[None], x))
+
+
+def test_the_first_tensor_with_one_entry_per_example_is_taken_from_any_output():
+    net = nn.Sequential(Wraps())
+    places = probe(net, torch.rand(8, 4)).places
+    assert places == {"0#1": Place(axis=1, tensor=1)}
+    assert record(net, torch.ones(8, 4), ["0"], lambda _, a: tuple(a.shape), places=places) == [(8, 1, 4)]
+
+
 def test_a_layer_without_floats_is_named():
     class Labels(nn.Module):
         def forward(self, x):
@@ -133,8 +162,8 @@ def test_a_layer_without_floats_is_named():
 
 
 def test_a_survey_counts_the_calls_of_every_module(net, images):
-    seen = trace_shapes(net, images)
-    assert seen["conv"] == [(5, 4, 4, 4)]
+    seen = trace_calls(net, images)
+    assert [call.shape for call in seen["conv"]] == [(5, 4, 4, 4)]
     assert len(seen["shared"]) == 2
     assert "unused" not in seen
     assert hooks(net) == 0

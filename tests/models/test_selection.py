@@ -7,8 +7,10 @@ from torch import nn
 
 from cka_probe.errors import LayerError
 from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.default_layers import default_layers
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.models.selection import default_layers, select_layers
+from cka_probe.models.recording import probe
+from cka_probe.models.selection import comparable_layers, select_layers
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +19,11 @@ def swin():
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_has_nine_layers_that_exist(name):
+def test_every_architecture_has_default_layers_that_exist(name):
     architecture = ARCHITECTURES[name]
     with torch.device("meta"):
         model = architecture.build(size=architecture.size)
-    assert len(architecture.layers) == 9
+    assert 9 <= len(architecture.layers) <= 25
     for layer in architecture.layers:
         model.get_submodule(layer.module)
     assert default_layers(model) == architecture.layers
@@ -101,10 +103,87 @@ def test_indices_globs_lists_and_maps(swin):
     assert select_layers(swin, given) == given
 
 
-def test_a_star_means_leaves_that_do_something():
-    net = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Identity()), nn.ReLU())
-    assert select_layers(net, "*").modules == ("0.0", "1")
-    assert select_layers(net, "0*").modules == ("0", "0.0", "0.1")
+def test_a_star_is_one_level_and_two_are_all_below():
+    net = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Identity())), nn.ReLU())
+    assert select_layers(net, "0.*").modules == ("0.0", "0.1")
+    assert select_layers(net, "0.**").modules == ("0.0", "0.1", "0.1.0")
+    assert select_layers(net, "**.0").modules == ("0", "0.0", "0.1.0")
+    assert select_layers(net, "[12]").modules == ("1",)
+    assert select_layers(net, "all").modules == select_layers(net, "*").modules == ("0", "0.0", "0.1", "0.1.0", "1")
+
+
+class Reuses(nn.Module):
+    """A model with a layer that never runs, one that runs twice, one without tensor and one of windows."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.unused = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.relu, self.same, self.windows, self.text = nn.ReLU(), nn.Identity(), nn.Flatten(0, 1), Text()
+
+    def forward(self, x):
+        x = self.relu(self.second(self.relu(self.first(x))))
+        self.text(self.windows(x[:, :, None]))
+        return self.same(x)
+
+
+class Text(nn.Module):
+    def forward(self, x):
+        return "text"
+
+
+@pytest.fixture(scope="module")
+def reuses():
+    model = Reuses()
+    return model, probe(model, torch.rand(5, 4))
+
+
+def test_what_a_glob_brings_in_and_cannot_be_compared_is_left_out_and_named(reuses):
+    model, outputs = reuses
+    layers, warnings = comparable_layers(select_layers(model, "*"), outputs)
+    assert layers.modules == ("first", "second", "relu#1", "relu#2")  # `same` puts out what `relu#2` put out
+    assert warnings == (
+        "Of '*', 1 layer is left out: never ran (unused).",
+        "Of '*', 1 layer is left out: without one activation per image (windows).",
+        "Of '*', 1 layer is left out: without a float tensor (text).",
+    )
+    assert comparable_layers(select_layers(model, "[rs]*"), outputs)[0].modules == (
+        "second",
+        "relu#1",
+        "relu#2",
+        "same",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("unused", "'unused' never ran in the forward pass"),
+        ("relu", "'relu' runs more than once in a forward pass; name one of its calls, relu#1, relu#2"),
+        ("relu#3", "'relu#3' ran 2 times in the forward pass"),
+        ("windows", r"'windows' puts out \(12, 1\) for 3 images"),
+        ("text", "'text' puts out no float tensor but str"),
+        ("un*", r"no layer can be compared; Of 'un\*', 1 layer is left out"),
+    ],
+)
+def test_what_is_named_and_cannot_be_compared_is_an_error(reuses, name, message):
+    with pytest.raises(LayerError, match=message):
+        comparable_layers(select_layers(reuses[0], name), reuses[1])
+
+
+def test_a_name_wins_over_a_glob(reuses):
+    model, outputs = reuses
+    assert comparable_layers(select_layers(model, "relu#2,re*"), outputs)[0].modules == ("relu#2", "relu#1")
+    with pytest.raises(LayerError, match="'unused' never ran"):
+        comparable_layers(select_layers(model, "*,unused"), outputs)
+
+
+def test_names_in_a_wrapper_may_omit_it():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    compiled = nn.Sequential(torch.compile(nn.Sequential(net)), nn.ReLU())
+    assert select_layers(compiled, "0.0.1") == LayerMap((Layer("0.0.1", "0._orig_mod.0.1"),))
+    assert select_layers(compiled, "0._orig_mod.0.1") == select_layers(compiled, "0.0.1")
+    assert select_layers(nn.DataParallel(net), "1").modules == ("module.1",)
+    assert select_layers(net, "module.1").modules == ("1",)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +208,6 @@ def test_the_blocks_that_tiny_lacks_are_an_error_and_not_skipped():
         select_layers(tiny, "layers.2.blocks.9.norm1")
 
 
-def test_a_model_without_default_layers_asks_for_names():
-    with pytest.raises(LayerError, match=r"Sequential has no default layers known here; name some with --layers"):
-        select_layers(nn.Sequential(nn.Linear(2, 2)), None)
+def test_a_model_without_modules_is_an_error():
+    with pytest.raises(LayerError, match=r"Linear has no modules; wrap it"):
+        select_layers(nn.Linear(2, 2), None)

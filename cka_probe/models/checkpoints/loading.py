@@ -45,7 +45,7 @@ from cka_probe.models.checkpoints.recognising import (
     recognise,
 )
 from cka_probe.models.checkpoints.windows import find_windows, windows_of_timm
-from cka_probe.models.selection import default_layers
+from cka_probe.models.default_layers import default_layers
 
 Size = tuple[int, int]
 
