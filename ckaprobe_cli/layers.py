@@ -26,7 +26,7 @@ def layers(
     from cka_probe.comparison.extraction import layer_table
 
     backbone = cka_probe.load(model, arch=arch, encoder=encoder)
-    table = layer_table(backbone, layers)
+    table = layer_table(backbone, layers, size)
     typer.echo(table.to_string(index=False))
     if rule := table.attrs["rule"]:
         typer.echo(f"default layers: {rule}")

@@ -117,7 +117,7 @@ def test_dinov2_and_depth_anything_load_whole(tmp_path, dinov2, kind):
     assert report.size == (518, 518) == backbone.preprocessing.size
     assert dict(report.dropped) == {"mask_token": 1} | ({} if kind == "DINOv2" else {"depth_head": 1})
     assert (backbone.preprocessing.mean, backbone.preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD)
-    assert len(backbone.layers) == 9
+    assert len(backbone.layers) == 13  # the patch embedding and every block
     assert load_file(tmp_path / "a.pth", arch="dinov2_micro@70x98").preprocessing.size == (70, 98)
 
 
