@@ -409,8 +409,7 @@ def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
     if isinstance(side, Backbone):
         with prefixed_errors(side.origin.reference):
             return select_layers(side.model, spec, side.layers)
-    with prefixed_errors(side.side.reference):
-        return select_by_name(side.layers, spec)
+    return select_by_name(side.layers, spec, f"the fingerprint of {side.side.reference}")
 
 
 def _axes(side: Fingerprint, self_similarity: torch.Tensor, reason: str) -> tuple[Axis, ...]:

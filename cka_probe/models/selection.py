@@ -64,12 +64,13 @@ def select_layers(model: nn.Module, spec: LayerSpec, default: LayerMap | None = 
     return LayerMap(tuple(unique), default.rule if spec is None and default else "")
 
 
-def select_by_name(layers: LayerMap, spec: LayerSpec) -> LayerMap:
+def select_by_name(layers: LayerMap, spec: LayerSpec, source: str = "the fingerprint") -> LayerMap:
     """Return those layers of a fingerprint that a user names, in the user's order.
 
     Args:
         layers: All layers of the fingerprint.
         spec: As in `select_layers`; indices are into `layers`.
+        source: What has the layers, for messages.
 
     Raises:
         LayerError: A name matches nothing.
@@ -88,7 +89,7 @@ def select_by_name(layers: LayerMap, spec: LayerSpec) -> LayerMap:
         matches = matches or [layer for index, layer in enumerate(layers) if name == str(index)]
         if not matches:
             hint = suggestion(name, list(layers.modules))
-            raise LayerError(f"no layer {pattern!r} in the fingerprint; {hint}it has {', '.join(layers.modules)}")
+            raise LayerError(f"no layer {pattern!r} in {source}; {hint}it has {', '.join(layers.modules)}")
         selected += matches
     return LayerMap(tuple(dict.fromkeys(selected)))
 

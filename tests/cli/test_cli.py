@@ -113,9 +113,9 @@ def test_draw_redraws_what_compare_drew(folder, tmp_path):
 def test_layers_prints_where_to_look():
     result = run("layers", "random:swinv2_micro")
     assert "7 layers.2.downsample.norm layers.3.downsample.norm 2x2x256     32   NHWC" in result.stdout
-    leaves = run("layers", "random:vit_tiny_patch16_224").stdout
-    assert "blocks.11" in leaves
-    assert "197x576" in leaves
+    blocks = run("layers", "random:vit_tiny_patch16_224").stdout
+    assert "blocks.11" in blocks
+    assert "197x192" in blocks
     assert "layer4.1.conv2" in run("layers", "random:resnet18", "--layers", "*").stdout
 
 

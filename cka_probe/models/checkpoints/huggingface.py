@@ -16,7 +16,7 @@ from torch import nn
 from cka_probe.errors import CheckpointError
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Origin
 from cka_probe.models.checkpoints.reading import Contents
-from cka_probe.models.selection import default_layers
+from cka_probe.models.default_layers import default_layers
 from cka_probe.registry import missing_extra
 
 TRANSLATED = {"swinv2", "dinov2", "depth_anything"}
