@@ -59,7 +59,8 @@ class ModelMap:
         """Draw on an empty figure."""
         ax, cells, itself = figure.add_subplot(), self._map, np.eye(len(self.atlas.names), dtype=bool)
         cells.draw(ax, blank=itself)
-        cells.title(ax, f"{RULES[self.atlas.rule]}, {labels.images_line(self.atlas.first)}")
+        cells.title(ax, labels.images_line(self.atlas.first))
+        ax.set_xlabel(RULES[self.atlas.rule])
         if not np.isfinite(self.atlas.values[~itself]).all():
             cells.legend(ax)
 

@@ -38,6 +38,7 @@ class PageKind(NamedTuple):
 
 KINDS = {
     "comparison": PageKind("result.json", "`ckaprobe compare`", "cka_probe.report.comparison:read"),
+    "atlas": PageKind("atlas.json", "`ckaprobe compare` of several models", "cka_probe.report.atlas:read"),
     "gradcam": PageKind("gradcam.json", "`ckaprobe gradcam`", "cka_probe.report.gradcam:read"),
     "scores": PageKind("scores.json", "`ckaprobe evaluate`", "cka_probe.report.scores:read"),
     "study": PageKind("study.json", "`ckaprobe reproduce`", "cka_probe.report.study:read", nested=False),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cka_probe.comparison.atlas import Atlas
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 
@@ -96,6 +97,7 @@ class MatrixBlock:
     Attributes:
         results: By their name in the switch ("CKA, unbiased"), all with the same layers; the first is shown first.
         name: File name of the downloads, without suffix.
+        summary: If given, the matrix is folded below this line, which a `ModelsBlock` links to by `name`.
 
     Raises:
         DataError: There is no result, or two of them have different layers.
@@ -103,6 +105,7 @@ class MatrixBlock:
 
     results: Mapping[str, SimilarityMatrix]
     name: str = "result"
+    summary: str = ""
 
     def __post_init__(self) -> None:
         if not self.results:
@@ -116,7 +119,20 @@ class MatrixBlock:
             )
 
 
-Block = Heading | Text | Facts | TableBlock | FigureBlock | Thumbnails | MatrixBlock
+@dataclass(frozen=True, eq=False)
+class ModelsBlock:
+    """The matrix of models, each cell a link to the matrix of its layers.
+
+    Attributes:
+        atlas: The models.
+        links: Names of the `MatrixBlock` of each two models, i < j, on the same page; others have no link.
+    """
+
+    atlas: Atlas
+    links: Mapping[tuple[int, int], str]
+
+
+Block = Heading | Text | Facts | TableBlock | FigureBlock | Thumbnails | MatrixBlock | ModelsBlock
 
 
 @dataclass(frozen=True, eq=False)

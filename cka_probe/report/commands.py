@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cka_probe.attribution.attributions import Attributions
+from cka_probe.comparison.atlas import Atlas
 from cka_probe.comparison.results import Axis, SimilarityMatrix, distinct_names
 from cka_probe.errors import CkaProbeError
 from cka_probe.models.architectures import ARCHITECTURES
@@ -55,6 +56,23 @@ def compare_command(result: SimilarityMatrix, out: str) -> str:
         "skip_bad": bool(result.images.get("skipped")),
     }
     return _command("compare", [result.x.reference, result.y.reference], options, COMPARE_DEFAULTS, out)
+
+
+def atlas_command(atlas: Atlas, out: str) -> str:
+    """Return the `ckaprobe compare` of several models, or "" if one of them or the images were in memory only.
+
+    Layers are named if all models have the same ones, and these are not the default layers of each.
+    """
+    axes = [atlas.axes(index) for index in range(len(atlas.models))]
+    default = all(_is_default(layers, side.architecture) for layers, side in zip(axes, atlas.models, strict=True))
+    same = len({layer_option(layers) for layers in axes}) == 1
+    options = {
+        "data": str(atlas.first.images["source"]),
+        "layers": layer_option(axes[0]) if same and not default else None,
+        **{name: atlas.first.settings.get(name) for name in COMPARE_DEFAULTS},
+        "skip_bad": bool(atlas.first.images.get("skipped")),
+    }
+    return _command("compare", [side.reference for side in atlas.models], options, COMPARE_DEFAULTS, out)
 
 
 def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:

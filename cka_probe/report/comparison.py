@@ -79,7 +79,7 @@ def read(folder: Path) -> Page:
             *_diagonal(result),
             Heading("What was compared"),
             Facts(_facts(result)),
-            _thumbnails(folder / STRIP),
+            thumbnails_of(folder / STRIP),
             Heading("Layers"),
             *_layers(result),
             *figures_in(folder, "Figures", CAPTIONS),
@@ -197,22 +197,23 @@ def _diagonal(result: SimilarityMatrix) -> tuple[Block, ...]:
 
 def _facts(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
     return (
-        ("x, rows", _side(result.x)),
-        ("y, columns", _side(result.y)),
+        ("x, rows", describe_side(result.x)),
+        ("y, columns", describe_side(result.y)),
         ("images", f"{result.num_examples} from {result.images['source']}"),
         *(("omitted", str(name)) for name in result.images.get("skipped") or ()),
         *((f"note on {name}", note) for name, side in (("x", result.x), ("y", result.y)) for note in side.notes),
     )
 
 
-def _side(side: Side) -> str:
+def describe_side(side: Side) -> str:
+    """Return a model's reference, architecture and input in one line."""
     size, mean, std = (side.preprocessing.get(name) for name in ("size", "mean", "std"))
     size = TIMES.join(map(str, size)) if isinstance(size, list | tuple) else size
     text = f"{side.reference} ({side.architecture})" + (f", input {size} pixels" if size else "")
     return f"{text}; mean {format_value(mean)}, std {format_value(std)}" if size and mean and std else text
 
 
-def _thumbnails(path: Path) -> Block:
+def thumbnails_of(path: Path) -> Block:
     """Return the images of a strip of squares, or a sentence that they are missing."""
     if not path.is_file():
         return Text(f"The images are not shown: the result's folder has no `{STRIP}`.")
@@ -228,7 +229,7 @@ def _thumbnails(path: Path) -> Block:
 
 def _layers(result: SimilarityMatrix) -> tuple[Block, ...]:
     """Return the layers of both sides, in one table where they are the same."""
-    rows, columns = (_layer_frame(axes) for axes in (result.rows, result.columns))
+    rows, columns = (layer_frame(axes) for axes in (result.rows, result.columns))
     unit = "rms is the root mean square of the variation over images, in the layer's own units."
     if rows.drop(columns="rms").equals(columns.drop(columns="rms")):
         both = rows.rename(columns={"rms": "rms in x"}).assign(**{"rms in y": columns["rms"]})
@@ -239,7 +240,8 @@ def _layers(result: SimilarityMatrix) -> tuple[Block, ...]:
     )
 
 
-def _layer_frame(axes: tuple[Axis, ...]) -> pd.DataFrame:
+def layer_frame(axes: tuple[Axis, ...]) -> pd.DataFrame:
+    """Return one row per layer: index, layer, module, shape, rms."""
     return pd.DataFrame(
         {
             "index": range(len(axes)),

@@ -176,6 +176,7 @@ _TEMPLATES.filters |= {
     "thumbnail": images.thumbnail,
     "table": tables.table_of,
     "matrix": matrix.view_of,
+    "models": matrix.models_view_of,
     "markdown": lambda source: Markup(MARKDOWN.render(source)),
     "script_json": script_json,
 }

@@ -19,8 +19,8 @@ from matplotlib import colormaps
 from PIL import Image
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.plotting import labels, style
-from cka_probe.report.blocks import MatrixBlock
+from cka_probe.plotting import labels, matrix, style
+from cka_probe.report.blocks import MatrixBlock, ModelsBlock
 from cka_probe.report.images import data_uri, encode
 from cka_probe.report.tables import DASH, number_text
 
@@ -109,6 +109,54 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
         "column_names": column_names,
         "table": zip(row_names, numbers, strict=True) if first.values.size <= MAX_TABLE else (),
         "scales": SCALES,
+    }
+
+
+def models_view_of(block: ModelsBlock) -> dict[str, Any]:
+    """Return the variables of `models.html`."""
+    atlas = block.atlas
+    count = len(atlas.names)
+    box = _cell_size(count, count)[0]
+    row_labels = _layer_labels(list(atlas.names))
+    left, top, side = _round(36 + _text_width(row_labels)), 26, _round(count * box)
+    low, high = range_of(atlas.first)
+    cells = []
+    for i, j in np.argwhere(~np.eye(count, dtype=bool)).tolist():
+        value, ends = atlas.values[i, j], (atlas.low[i, j], atlas.high[i, j])
+        text = number_text(value, 3) if np.isfinite(value) else "undefined"
+        interval = (
+            f", 95 % interval {number_text(ends[0], 3)} to {number_text(ends[1], 3)}" if np.isfinite(ends).all() else ""
+        )
+        color = (
+            SCALES["values"][round(255 * min(1.0, max(0.0, (value - low) / (high - low))))]
+            if np.isfinite(value)
+            else ""
+        )
+        cells.append(
+            {
+                "x": _round(left + j * box),
+                "y": _round(top + i * box),
+                "color": color,
+                "text": matrix.number(value) if np.isfinite(value) and count <= MAX_NUMBERED else "",
+                "letters": style.letters_on([int(color[k : k + 2], 16) / 255 for k in (0, 2, 4)]) if color else "",
+                "title": f"{atlas.names[i]} and {atlas.names[j]}: {text}{interval}",
+                "link": block.links.get((min(i, j), max(i, j)), ""),
+            }
+        )
+    return {
+        "title": "Similarity of every two models",
+        "images": labels.images_line(atlas.first),
+        "measure": labels.measure_name(atlas.first),
+        "ticks": [number_text(float(tick), 1) for tick in np.linspace(low, high, 6)],
+        "scale": SCALES["values"],
+        "left": left,
+        "top": top,
+        "side": side,
+        "cell": box,
+        "size": (_round(left + side + 84), _round(top + side + FONT_SIZE + 14)),
+        "rows": _spaced(row_labels, box, top, 12.5),
+        "columns": _spaced([str(index) for index in range(count)], box, left, 16 if count > 9 else 12.5),
+        "cells": cells,
     }
 
 

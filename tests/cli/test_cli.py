@@ -80,6 +80,38 @@ def test_another_measure_says_its_name_and_fingerprints_need_not_be_kept(folder,
     assert "no measure 'rda'; did you mean 'rsa'" in refused("compare", *MICRO, "--out", tmp_path, "--measure", "rda")
 
 
+def test_three_models_write_their_matrix_every_pair_and_one_page(folder, tmp_path):
+    out, models = tmp_path / "out", ["random:resnet18", "random:resnet18:1", "random:resnet18:2"]
+    options = ["--data", folder, "--batch", 6, "--permutations", 5, "--layers", "layer1.0,layer4.1", "--size", 64]
+    result = run("compare", *models, *options, "--out", out)
+    assert result.exit_code == 0, result.output
+    drawn = {f"{name}.{suffix}" for name in ("models", "curves") for suffix in ("png", "pdf")}
+    tables = {"atlas.json", "pairs.csv", "curves.csv", "images.jpg"}
+    assert {path.name for path in out.iterdir()} == drawn | tables | {"pairs", "fingerprints"}
+    assert "0 random:resnet18:0" in result.stdout
+    two = tmp_path / "two"
+    run("compare", models[0], models[2], *options, "--out", two)
+    for suffix in ("json", "csv"):
+        name = f"result.{suffix}"
+        assert (out / "pairs" / "0-2" / name).read_bytes() == (two / name).read_bytes()
+    assert (out / "fingerprints" / "2.fingerprint").read_bytes() == (two / "y.fingerprint").read_bytes()
+    before = (out / "models.png").read_bytes()
+    assert run("draw", out, "--format", "png").stdout.split() == [str(out / "models.png"), str(out / "curves.png")]
+    assert (out / "models.png").read_bytes() == before
+    assert "index.html" in run("report", out).stdout
+    again = run("compare", *sorted((out / "fingerprints").iterdir()), "--out", tmp_path / "again", "--permutations", 5)
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "again" / "atlas.json").read_bytes() == (out / "atlas.json").read_bytes()
+
+
+def test_one_model_and_options_of_two_are_refused(folder, tmp_path):
+    assert "two or more models to compare, found only a.pth" in refused("compare", "a.pth", "--out", tmp_path)
+    three = ["random:resnet18", "random:resnet18:1", "random:resnet18:2"]
+    assert "--layers-y is for two models, found 3" in refused("compare", *three, "--layers-y", 0, "--out", tmp_path)
+    message = refused("compare", *three[:2], "random:resnet19", "--data", folder, "--out", tmp_path)
+    assert "random:resnet19" in message
+
+
 def test_same_inputs_same_bytes(folder, tmp_path):
     for name in ("one", "two"):
         run("compare", *MICRO, "--data", folder, "--out", tmp_path / name, "--permutations", 5)

@@ -10,6 +10,7 @@ from torch import nn
 
 import cka_probe
 from cka_probe.attribution.attributions import COLUMNS, NUMBERS, Attributions
+from cka_probe.comparison.atlas import Atlas
 from cka_probe.comparison.compare import fingerprints
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
@@ -39,6 +40,15 @@ def comparison(folder: Path, *, layers=("0", "1", "2"), layers_y=None, save_prin
     for side, fingerprint in zip("xy", prints, strict=True):
         if save_prints:
             fingerprint.save(folder / f"{side}.fingerprint")
+    return result
+
+
+def atlas(folder: Path, count: int = 3, *, widths: tuple[int, ...] = (4,)) -> Atlas:
+    """Write what `ckaprobe compare` of several models does, but for its figures; return it."""
+    images = torch.rand(24, 3, 10, 10, generator=torch.Generator().manual_seed(3))
+    models = {f"step_{seed}": network(seed, widths[seed % len(widths)]) for seed in range(count)}
+    result = cka_probe.compare_many(models, images, layers=["0", "1", "2"], batch=12, permutations=20)
+    result.save_folder(folder)
     return result
 
 

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 from helpers.browser import CONTRAST, all_of, cell, choose, focused, look, point, press, text_of
 from helpers.matrices import result_of
+from helpers.result_folders import atlas
 
 from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.report import report
 from cka_probe.report.blocks import Heading, MatrixBlock, Page, TableBlock, Text, Thumbnails
 from cka_probe.report.html import save_page
 
@@ -288,3 +290,20 @@ def test_large_matrices_are_drawn_and_read(chromium, tmp_path):
     assert f"{result.values[100, 90]:.3f}" in text_of(chromium, ".readout")
     assert all_of(chromium, ".terms")
     assert chromium.execute_script("return document.documentElement.scrollWidth") == 1280
+
+
+def test_a_cell_of_the_matrix_of_models_opens_the_pair(chromium, tmp_path):
+    several = atlas(tmp_path / "models")
+    look(chromium)
+    chromium.get(report(tmp_path / "models").as_uri())
+    assert not all_of(chromium, ".pair[open]")
+    (link, _) = all_of(chromium, ".models a[href='#models-1-2']")
+    assert f"step_1 and step_2: {several.values[1, 2]:.3f}" in link.get_attribute("aria-label")
+    link.click()
+    (opened,) = all_of(chromium, ".pair[open]")
+    assert opened.get_attribute("id") == "models-1-2"
+    assert focused(chromium).tag_name == "summary"
+    (first, *_) = opened.find_elements("css selector", "[role=gridcell]")
+    point(chromium, first)
+    assert f"{several.results[1, 2].values[0, 0]:.3f}" in text_of(chromium, ".pair[open] .readout")
+    assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []

@@ -3,15 +3,18 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.result_folders import attributions, comparison, depth_scores, label_scores, run, strip
+from helpers.result_folders import atlas, attributions, comparison, depth_scores, label_scores, run, strip
 from typer.testing import CliRunner
 
 from cka_probe.errors import DataError
 from cka_probe.report import KINDS, kinds_of, page_of, report
-from cka_probe.report.blocks import Facts, FigureBlock, Heading, MatrixBlock, TableBlock, Text, Thumbnails
+from cka_probe.report.atlas import MATRIX_CELLS
+from cka_probe.report.blocks import Facts, FigureBlock, Heading, MatrixBlock, ModelsBlock, TableBlock, Text, Thumbnails
+from cka_probe.report.commands import atlas_command
 from ckaprobe_cli import app
 
 
@@ -87,6 +90,51 @@ def test_fingerprints_of_another_model_are_not_used(tmp_path, compared):
     page = page_of(tmp_path)
     assert "`y.fingerprint` is of another model than the result: only the stored result is shown." in texts(page)
     assert list(blocks(page, MatrixBlock)[0].results) == ["CKA, unbiased"]
+
+
+def test_several_models_have_a_matrix_and_every_pair(tmp_path):
+    several = atlas(tmp_path / "models", 4)
+    page = page_of(tmp_path / "models")
+    (models,) = blocks(page, ModelsBlock)
+    assert list(models.links) == list(several.results)
+    matrices = {block.name: block for block in blocks(page, MatrixBlock)}
+    assert set(models.links.values()) == set(matrices)
+    pair = next(iter(matrices[models.links[1, 3]].results.values()))
+    np.testing.assert_array_equal(pair.values, several.results[1, 3].values)
+    assert matrices["models-1-3"].summary.startswith(f"step_1 and step_3: {several.values[1, 3]:.3f} [")
+    tables = {table.name: table.frame for table in blocks(page, TableBlock)}
+    assert len(tables["pairs"]) == 6
+    assert len(tables["curves"]) == 9
+    assert list(tables["layers_0"])[-1] == "rms in step_3"
+    assert headings(page)[:3] == ["Models", "Over checkpoints", "Layer by layer"]
+    assert "no command reproduces this result" in texts(page)
+    html = report(tmp_path / "models").read_text()
+    assert html.count('<a href="#models-1-3"') == 2
+    assert html.count('<details class="pair"') == 6
+
+
+def test_a_page_of_many_pairs_keeps_those_with_the_first_and_the_previous_model(tmp_path, monkeypatch):
+    atlas(tmp_path, 4)
+    monkeypatch.setattr("cka_probe.report.atlas.MAX_CELLS", 5 * (9 + MATRIX_CELLS))
+    page = page_of(tmp_path)
+    assert list(blocks(page, ModelsBlock)[0].links) == [(0, 1), (0, 2), (0, 3), (1, 2), (2, 3)]
+    assert "1 of 6 pairs are not in this page" in texts(page)
+    assert all(
+        name.endswith(("0-1", "0-2", "0-3", "1-2", "2-3")) for name in blocks(page, ModelsBlock)[0].links.values()
+    )
+
+
+def test_the_command_of_several_models_names_all_of_them(tmp_path):
+    several = atlas(tmp_path, 3)
+    sides = [replace(side, reference=f"runs/{index}.pth") for index, side in enumerate(several.models)]
+    results = {
+        pair: replace(result, images={**result.images, "source": "images"}) for pair, result in several.results.items()
+    }
+    command = atlas_command(replace(several, models=tuple(sides), results=results), "out")
+    assert command.startswith(
+        "ckaprobe compare runs/0.pth runs/1.pth runs/2.pth --data images --layers module:0,module:1"
+    )
+    assert command.endswith("--permutations 20 --out out")
 
 
 def test_a_run_has_curves_stages_and_checkpoints(tmp_path):

@@ -92,7 +92,7 @@ function cardOf(result, models, cell, letter) {
   const card = make("article", {class: "pin", "data-row": cell.row, "data-column": cell.column}, make("header", {}, heading, unpin), cellFacts(result, models, cell));
   const note = text => make("p", {class: "note"}, text);
   if (!result.batches) {
-    card.append(note("The file has no batch terms of this measure."));
+    card.append(note("The batch terms of this measure are not in this page."));
   } else {
     const batches = batchesOf(result.document.terms, cell);
     if (cell.value === null) card.append(note("The value is undefined; these are its terms."));

@@ -127,12 +127,29 @@ async function activate(root) {
   root.matrix = new Matrix(root, data.packed ? await unpacked(data.packed) : data, JSON.parse(document.getElementById("scales").textContent));
 }
 
+// Open the folded matrix that the address names.
+function reveal() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target?.matches("details")) return;
+  target.open = true;
+  target.scrollIntoView();
+  target.querySelector("summary").focus({preventScroll: true});
+}
+
 function start() {
   document.querySelectorAll(".table-item table").forEach(sortable);
   document.querySelectorAll("pre > code").forEach(copyable);
-  for (const root of document.querySelectorAll(".matrix"))
-    activate(root).catch(error => {
-      console.error(error);
-      root.querySelector(".as-table").after(make("p", {class: "note"}, `This browser shows the matrix but cannot make it interactive (${error.message}).`));
-    });
+  const begin = root => activate(root).catch(error => {
+    console.error(error);
+    root.querySelector(".as-table").after(make("p", {class: "note"}, `This browser shows the matrix but cannot make it interactive (${error.message}).`));
+  });
+  for (const root of document.querySelectorAll(".matrix")) {
+    const folded = root.closest("details.pair");
+    if (folded) folded.addEventListener("toggle", () => begin(root), {once: true}); // a page may have many
+    else begin(root);
+  }
+  addEventListener("hashchange", reveal);
+  for (const link of document.querySelectorAll(".models a"))
+    link.addEventListener("click", () => { if (link.getAttribute("href") === location.hash) reveal(); });
+  reveal();
 }

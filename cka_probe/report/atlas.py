@@ -1,0 +1,168 @@
+"""The page of `ckaprobe compare` of several models: their matrix, every pair a click away, and layers over checkpoints.
+
+The matrices of pairs are folded. A page holds as many as fit into `MAX_CELLS`: those with the first model and with the
+previous one before the others. The rest have their own folders, which the page names.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cka_probe.comparison.atlas import DIAGONAL, FORMAT, PAIRS, RULES, Atlas
+from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.comparison.warnings import atlas_warnings
+from cka_probe.report.blocks import (
+    Block,
+    Facts,
+    Heading,
+    MatrixBlock,
+    ModelsBlock,
+    Page,
+    TableBlock,
+    Text,
+    figures_in,
+    provenance_of,
+)
+from cka_probe.report.commands import atlas_command
+from cka_probe.report.comparison import STRIP, describe_side, layer_frame, result_title, thumbnails_of
+from cka_probe.report.matrix import MAX_EXACT, exact_length
+
+CAPTIONS = {
+    "curves": "Similarity of each layer to the same layer of the first and of the previous model, with 95 % intervals.",
+}
+"""Captions of the figures in the folder, by the stem of their files."""
+MAX_CELLS = 20_000
+"""Cells of the matrices of a page, about 2 MB."""
+MATRIX_CELLS = 300
+"""What the frame of a matrix adds to its cells in the size of a page."""
+
+
+def read(folder: Path) -> Page:
+    """Return the page of several compared models.
+
+    Raises:
+        DataError: A file of it is missing or has another format.
+    """
+    atlas = Atlas.load(folder)
+    first = atlas.first
+    pairs = _pair_blocks(atlas, folder.resolve().name)
+    hashes = [(f"{name}, hash of the weights", side.hash) for name, side in zip(atlas.names, atlas.models, strict=True)]
+    command = atlas_command(atlas, folder.resolve().name)
+    facts = [(name, describe_side(side)) for name, side in zip(atlas.names, atlas.models, strict=True)]
+    facts.append(("images", f"{first.num_examples} from {first.images['source']}"))
+    facts += [("omitted", str(name)) for name in first.images.get("skipped") or ()]
+    for name, side in zip(atlas.names, atlas.models, strict=True):
+        facts += [(f"note on {name}", note) for note in side.notes]
+    return Page(
+        title=f"{len(atlas.names)} models, every two compared",
+        blocks=(
+            Heading("Models"),
+            Text(_summary(atlas)),
+            ModelsBlock(atlas, {pair: block.name for pair, block in pairs.items()}),
+            *_curves(folder, atlas),
+            Heading("Layer by layer"),
+            Text(_pairs_text(atlas, len(pairs))),
+            *pairs.values(),
+            TableBlock(_pair_frame(atlas), f"Every two models: the {RULES[atlas.rule]}.", "pairs"),
+            Heading("What was compared"),
+            Facts(tuple(facts)),
+            thumbnails_of(folder / STRIP),
+            Heading("Layers"),
+            *_layers(atlas),
+            *provenance_of(
+                command, [*hashes, ("images, hash", first.images["hash"])], first.settings, first.versions, FORMAT
+            ),
+        ),
+        subtitle=f"{result_title(first)}, over {first.num_examples} images from {first.images['source']}.",
+        warnings=atlas_warnings(atlas),
+        label="Models",
+    )
+
+
+def _summary(atlas: Atlas) -> str:
+    """Return what a cell is, and the most and the least similar two models."""
+    rule = f"A cell is the {RULES[atlas.rule]}. A click on it opens the matrix of layers."
+    table = atlas.to_frame().dropna(subset=["value"])
+    if not len(table):
+        return f"{rule} No pair has a value; see the warnings."
+    ends = []
+    for row in (table["value"].idxmax(), table["value"].idxmin()):
+        pair = table.loc[row]
+        ends.append(f"`{pair['x']}` and `{pair['y']}` at {pair['value']:.3f} [{pair['low']:.3f}, {pair['high']:.3f}]")
+    return f"{rule} Most similar are {ends[0]}, least similar {ends[1]}."
+
+
+def _pair_frame(atlas: Atlas) -> pd.DataFrame:
+    table = atlas.to_frame().drop(columns=["index_x", "index_y"])
+    return table.drop(columns=["layers_x", "layers_y"]) if atlas.rule == DIAGONAL else table
+
+
+def _pair_blocks(atlas: Atlas, name: str) -> dict[tuple[int, int], MatrixBlock]:
+    """Return the folded matrices of pairs that a page has room for, in the order of the pairs."""
+    blocks, room = {}, float(MAX_CELLS)
+    for i, j in sorted(atlas.results, key=lambda pair: (pair[0] > 0, pair[1] - pair[0] > 1)):
+        result = atlas.results[i, j]
+        room -= result.values.size + MATRIX_CELLS
+        if room >= 0:
+            blocks[i, j] = MatrixBlock(
+                {result_title(result): result},
+                f"{name}-{i}-{j}",
+                f"{atlas.names[i]} and {atlas.names[j]}{_value(atlas, i, j)}",
+            )
+    if sum(map(exact_length, blocks.values())) > MAX_EXACT:
+        blocks = {pair: _without_terms(block) for pair, block in blocks.items()}
+    return {pair: blocks[pair] for pair in atlas.results if pair in blocks}
+
+
+def _without_terms(block: MatrixBlock) -> MatrixBlock:
+    """Return a matrix without the terms of batches, which are most of its size."""
+    results: dict[str, SimilarityMatrix] = {name: replace(result, terms={}) for name, result in block.results.items()}
+    return replace(block, results=results)
+
+
+def _value(atlas: Atlas, i: int, j: int) -> str:
+    value, low, high = (float(matrix[i, j]) for matrix in (atlas.values, atlas.low, atlas.high))
+    return f": {value:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite([value, low, high]).all() else ": undefined"
+
+
+def _pairs_text(atlas: Atlas, count: int) -> str:
+    """Return where the matrices of pairs are, of which a page holds `count`."""
+    text = "Rows are the model that is named first, columns the second."
+    missing = len(atlas.results) - count
+    if missing:
+        text += (
+            f" {missing} of {len(atlas.results)} pairs are not in this page; `ckaprobe report {PAIRS}/I-J` makes the "
+            "page of models I and J."
+        )
+    return text
+
+
+def _curves(folder: Path, atlas: Atlas) -> tuple[Block, ...]:
+    """Return the figure and the table of layers over models, nothing where the layers differ."""
+    if not len(atlas.curves):
+        return ()
+    figures = figures_in(folder, "Over checkpoints", CAPTIONS)
+    table = atlas.curves.drop(columns=["layer_index"]).rename(
+        columns=lambda name: name.replace("_value", "").replace("_", ", ")
+    )
+    caption = "Each layer against the same layer of the first and of the previous model."
+    return (*(figures or (Heading("Over checkpoints"),)), TableBlock(table, caption, "curves"))
+
+
+def _layers(atlas: Atlas) -> tuple[Block, ...]:
+    """Return the layers of each model, of models with the same layers in one table."""
+    unit = "rms is the root mean square of the variation over images, in the layer's own units."
+    tables: dict[str, list[int]] = {}
+    frames = [layer_frame(atlas.axes(index)) for index in range(len(atlas.names))]
+    for index, frame in enumerate(frames):
+        tables.setdefault(frame.drop(columns="rms").to_csv(), []).append(index)
+    blocks = []
+    for models in tables.values():
+        table = frames[models[0]].drop(columns="rms")
+        for index in models:
+            table[f"rms in {atlas.names[index]}"] = frames[index]["rms"]
+        names = "all models" if len(tables) == 1 else ", ".join(atlas.names[index] for index in models)
+        blocks.append(TableBlock(table, f"The layers of {names}. {unit}", f"layers_{models[0]}"))
+    return tuple(blocks)
