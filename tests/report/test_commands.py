@@ -57,7 +57,7 @@ def default_axes(count):
 def test_compare_is_asked_for_the_settings_it_had(result, changed):
     settings = dict(result.settings) | DEFAULTS | {"permutations": 200, "measure": "cka", "estimator": "unbiased"}
     name, params = parsed(compare_command(replace(result, settings=settings | changed), "out"))
-    assert (name, params["x"], params["y"]) == ("compare", "runs/my x.safetensors", "runs/my y.safetensors")
+    assert (name, list(params["models"])) == ("compare", ["runs/my x.safetensors", "runs/my y.safetensors"])
     assert (params["data"], params["layers"], params["layers_y"]) == ("nyuv2:rooms & halls:test", None, None)
     for key, default in DEFAULTS.items():
         assert params[key] == (changed[key] if changed.get(key, default) != default else None)
@@ -93,7 +93,7 @@ def test_unreadable_images_and_dashes_are_survived(result):
     line = compare_command(replace(result, images=skipped, x=replace(result.x, reference="-x;rm.pth")), "out")
     _, params = parsed(line)
     assert params["skip_bad"]
-    assert params["x"] == "./-x;rm.pth"
+    assert params["models"][0] == "./-x;rm.pth"
 
 
 @pytest.mark.parametrize("source", ["a tensor", "a list of images", "DataLoader"])
