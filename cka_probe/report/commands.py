@@ -52,7 +52,7 @@ def compare_command(result: SimilarityMatrix, out: str) -> str:
         "data": str(result.images["source"]),
         "layers": None if default else x,
         "layers_y": None if default or x == y else y,
-        **{name: result.settings.get(name) for name in COMPARE_DEFAULTS},
+        **_compare_settings(result),
         "skip_bad": bool(result.images.get("skipped")),
     }
     return _command("compare", [result.x.reference, result.y.reference], options, COMPARE_DEFAULTS, out)
@@ -69,10 +69,17 @@ def atlas_command(atlas: Atlas, out: str) -> str:
     options = {
         "data": str(atlas.first.images["source"]),
         "layers": layer_option(axes[0]) if same and not default else None,
-        **{name: atlas.first.settings.get(name) for name in COMPARE_DEFAULTS},
+        **_compare_settings(atlas.first),
         "skip_bad": bool(atlas.first.images.get("skipped")),
     }
     return _command("compare", [side.reference for side in atlas.models], options, COMPARE_DEFAULTS, out)
+
+
+def _compare_settings(result: SimilarityMatrix) -> dict[str, Any]:
+    """Return the options of `ckaprobe compare` that a result records."""
+    size = result.settings.get("size")
+    options = {name: result.settings.get(name) for name in COMPARE_DEFAULTS}
+    return options | {"size": "x".join(map(str, size)) if size else None}
 
 
 def evaluate_command(scores: "Scores | LabelScores", out: str) -> str:

@@ -51,6 +51,7 @@ def default_axes(count):
         {"batch": 10, "features": "gap", "precision": "bfloat16", "preprocess": "shared"},
         {"measure": "rsa", "estimator": None, "permutations": 7},
         {"estimator": "biased"},
+        {"size": [96, 64]},
     ],
     ids=str,
 )
@@ -64,6 +65,7 @@ def test_compare_is_asked_for_the_settings_it_had(result, changed):
     assert params["permutations"] == changed.get("permutations", 200)
     assert params["measure"] == changed.get("measure", "cka")
     assert params["estimator"] == (changed.get("estimator") or "unbiased")
+    assert params["size"] == ("96x64" if "size" in changed else None)
     assert not params["skip_bad"]
 
 
