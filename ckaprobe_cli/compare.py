@@ -68,6 +68,7 @@ def compare(
     """
     import cka_probe
     from cka_probe.comparison.compare import fingerprint_each
+    from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
     from cka_probe.errors import DataError
     from cka_probe.files import check_writable
@@ -84,7 +85,9 @@ def compare(
         num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess, size=size
     )
     settings |= {"layers": layers, "arch": arch, "device": device, "skip_bad": skip_bad}
-    models = [model if is_fingerprint(model) else with_encoder(model, encoder) for model in models]
+    models = [
+        model if is_fingerprint(model) or is_features(model) else with_encoder(model, encoder) for model in models
+    ]
     with progress_bar("images") as progress:
         if len(models) == 2:
             x, y = models
@@ -149,10 +152,11 @@ def _save_atlas(out: Path, sides: Sequence["Fingerprint"], keep: bool, method: d
 
 def _save_strip(out: Path, models: Sequence[str], data: str | None, side: "Fingerprint", skip_bad: bool) -> list[Path]:
     """Save the first images, if any were read, and return the path."""
+    from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
-    if all(map(is_fingerprint, models)):
+    if all(is_fingerprint(model) or is_features(model) for model in models):
         return []
     strip = thumbnails(data, num=side.settings.num, seed=side.settings.seed, skip_bad=skip_bad)
     return [save_strip(strip, out / "images.jpg")]

@@ -9,6 +9,7 @@ from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import (
     Arch,
     Batch,
+    Data,
     Device,
     Encoder,
     Features,
@@ -28,8 +29,8 @@ def fingerprint(
         str,
         typer.Argument(help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function."),
     ],
-    data: Annotated[str, typer.Option(help="Images: a folder, or nyuv2:PATH:test.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    data: Data = None,
     num: Num = None,
     batch: Batch = None,
     layers: Layers = None,
@@ -47,6 +48,7 @@ def fingerprint(
     Writes the file, and images.jpg next to it, a strip of the first images; prints both paths.
     """
     import cka_probe
+    from cka_probe.comparison.features import is_features
     from cka_probe.files import check_writable
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
@@ -54,7 +56,7 @@ def fingerprint(
     settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size)
     with progress_bar("images") as progress:
         result = cka_probe.fingerprint(
-            with_encoder(model, encoder),
+            model if is_features(model) else with_encoder(model, encoder),
             data,
             layers=layers,
             arch=arch,
@@ -64,5 +66,7 @@ def fingerprint(
             **settings,
         )
     typer.echo(result.save(output))
+    if data is None:  # features
+        return
     strip = thumbnails(data, num=result.settings.num, seed=result.settings.seed, skip_bad=skip_bad)
     typer.echo(save_strip(strip, output.with_name("images.jpg")))

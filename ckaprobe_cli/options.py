@@ -9,7 +9,7 @@ MODEL = "A checkpoint (or FILE#ENCODER), timm:NAME, random:NAME[:SEED], package.
 
 Data = Annotated[
     str | None,
-    typer.Option(help="Images: a folder, or nyuv2:PATH:test (see README). Not needed for two fingerprints."),
+    typer.Option(help="Images: a folder, or nyuv2:PATH:test (see README). Not needed for fingerprints and features."),
 ]
 Layers = Annotated[
     str | None,

@@ -1,6 +1,6 @@
 """Compare two models over images: fingerprints of both, and from these a `SimilarityMatrix`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -11,10 +11,11 @@ from torch import nn
 
 from cka_probe import registry
 from cka_probe.comparison.extraction import extract
+from cka_probe.comparison.features import Features, features_as_backbone, is_features, load_features, row_stream, tables
 from cka_probe.comparison.fingerprint import Fingerprint, Settings, check_same_images, is_fingerprint
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
 from cka_probe.errors import DataError, FingerprintError, prefixed_errors
-from cka_probe.images.stream import stream_images
+from cka_probe.images.stream import ImageStream, stream_images
 from cka_probe.models.backbone import Backbone, as_size
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.devices import pick_device
@@ -25,8 +26,9 @@ from cka_probe.progress import Progress
 from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, cka_cells, measured_cells
 from cka_probe.similarity.features import PER_IMAGE
 
-Model = nn.Module | Fingerprint | str | Path
-"""A module (a `Backbone` or any other), a fingerprint, or a reference that `load` understands."""
+Model = nn.Module | Fingerprint | Features | str | Path
+"""A module (a `Backbone` or any other), a fingerprint, a reference that `load` understands, or features (arrays of
+activations, or a file of them; see `comparison.features`)."""
 
 MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
 """A name in `MEASURES`, a `Measure`, or a function of two centred Grams; see `choose_measure`."""
@@ -106,10 +108,11 @@ def compare(
     `features`, `precision`, `preprocess`, `size` and `normalised` are used for the other side as well.
 
     Args:
-        x: The rows: a module, a fingerprint, or a reference (a checkpoint, `random:resnet18`, …).
+        x: The rows: a module, a fingerprint, a reference (a checkpoint, `random:resnet18`, …), or features: an array
+            (n, p) or (n, ...), several by name, or a file of them. Features are paired by row, all rows by default.
         y: The columns.
         images: A folder, dataset, `DataLoader`, tensor, array or any iterable of images or batches, read once for
-            both; see `stream_images`. Not needed if both sides are fingerprints.
+            both; see `stream_images`. Not needed if both sides are fingerprints or features.
         layers: Layers of both sides, see `select_layers`; by default the default layers of each.
         layers_y: Layers of y, where they differ.
         arch: Architecture of the files of both sides, as in `load`; by default identified by their tensors.
@@ -190,7 +193,7 @@ def fingerprints(
 
 def fingerprint(
     model: Model,
-    images: Any,
+    images: Any = None,
     *,
     layers: LayerSpec = None,
     arch: str | None = None,
@@ -249,8 +252,6 @@ def fingerprint_each(
     rereadable = isinstance(images, str | Path) or (hasattr(images, "__getitem__") and hasattr(images, "__len__"))
     stored = {_key(model): side for model in models if (side := _stored(model)) is not None}
     waiting = {_key(model): model for model in models if _key(model) not in stored}
-    if waiting and images is None:
-        raise DataError(NO_IMAGES)
     references = sum(isinstance(model, str | Path) for model in waiting.values())
     if references < 2 or not rereadable or preprocess == "shared":
         sides = [stored.get(_key(model), model) for model in models]
@@ -348,29 +349,36 @@ def _extract(
     sides = [opened[_key(model), arch] for model, arch in zip(models, archs, strict=True)]
     maps = [_layers(side, specs[0] if spec is None else spec) for side, spec in zip(sides, specs, strict=True)]
     settings = replace(options.settings(sides), device=device, skip_bad=skip_bad)
+    if tables(sides) and options.num is UNSET and not any(isinstance(side, Fingerprint) for side in sides):
+        settings = replace(settings, num=None)
     runs: dict[int, tuple[Backbone, LayerMap]] = {}
     for side, layers in zip(sides, maps, strict=True):
         if isinstance(side, Backbone):
             runs[id(side)] = (side, runs[id(side)][1].union(layers) if id(side) in runs else layers)
-    if runs and images is None:
-        raise DataError(NO_IMAGES)
     extracted: dict[int, Fingerprint] = {}
     if runs:
         target = pick_device(device)
         for backbone, _ in runs.values():
             if backbone.loaded:
                 backbone.to(target)
-        stream = stream_images(
-            images,
-            num=settings.num,
-            batch=settings.batch,
-            seed=settings.seed,
-            skip_bad=skip_bad,
-            normalised=settings.normalised,
-        )
+        stream = row_stream(sides, images, settings) if tables(sides) else _image_stream(images, settings)
         extracted = dict(zip(runs, extract(list(runs.values()), stream, settings, progress), strict=True))
     prints = [side if isinstance(side, Fingerprint) else extracted[id(side)] for side in sides]
     return [print_.subset(recorded_layers(layers, print_.layers)) for print_, layers in zip(prints, maps, strict=True)]
+
+
+def _image_stream(images: Any, settings: Settings) -> ImageStream:
+    """Return the images of models."""
+    if images is None:
+        raise DataError(NO_IMAGES)
+    return stream_images(
+        images,
+        num=settings.num,
+        batch=settings.batch,
+        seed=settings.seed,
+        skip_bad=settings.skip_bad,
+        normalised=settings.normalised,
+    )
 
 
 def _key(model: Model) -> str | int:
@@ -398,8 +406,12 @@ def _side(model: Model, arch: str | None) -> Backbone | Fingerprint:
         return side
     if isinstance(model, nn.Module):
         return wrap(model)
+    if isinstance(model, Mapping) or hasattr(model, "__array__"):
+        return features_as_backbone(model)
     if not isinstance(model, str | Path):
-        raise DataError(f"expected a module, a fingerprint or a reference, found {type(model).__name__}")
+        raise DataError(f"expected a module, a fingerprint, a reference or features, found {type(model).__name__}")
+    if is_features(model):
+        return load_features(model)
     with prefixed_errors(str(model)):
         return load(model, arch=arch)
 

@@ -27,6 +27,9 @@ DIFFERENCE_FORMAT = "ckaprobe-difference/1"
 DIFFERENCE_MADE_BY = ("a difference", "the JSON of a difference", "subtract the comparisons again")
 DIFFERENCE_MATRICES = ("values", "low", "high", "p_values")
 
+ROWS = "rows of features"
+"""The source of examples where features were compared."""
+
 PAIRED = "paired over images"
 BOUND = "bound from two results"
 INDEPENDENT = "independent images"
@@ -167,7 +170,8 @@ class SimilarityMatrix(Document):
         measure = str(self.settings.get("title", self.settings.get("measure", "cka")))
         if self.settings.get("measure", "cka") == "cka":  # older files name no measure
             measure = f"{self.settings['estimator']} CKA"
-        count = f"{self.num_examples} images from {self.images['source']}"
+        source = str(self.images["source"])
+        count = f"{self.num_examples} {source}" if source == ROWS else f"{self.num_examples} images from {source}"
         skipped = f" ({len(self.images['skipped'])} unreadable images skipped)" if self.images["skipped"] else ""
         lines = [
             f"x  {self.x.reference} ({self.x.architecture})",

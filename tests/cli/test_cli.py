@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import cka_probe
 from ckaprobe_cli import app
 
 MICRO = ["random:swinv2_micro", "random:swinv2_micro:1"]
@@ -131,6 +132,22 @@ def test_fingerprint_then_compare_without_models(folder, tmp_path):
     assert (live / "x.fingerprint").read_bytes() == (tmp_path / "0.fingerprint").read_bytes()
     assert (live / "images.jpg").read_bytes() == (tmp_path / "images.jpg").read_bytes()
     assert not (stored / "images.jpg").exists()
+
+
+def test_features_are_compared_without_models_and_images(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(64, 6))
+    np.save(tmp_path / "a.npy", rows)
+    np.savez(tmp_path / "b.npz", early=rows[:, :4], late=rows**2, labels=np.arange(64))
+    command = run("compare", tmp_path / "a.npy", tmp_path / "b.npz", "--out", tmp_path / "out", "--permutations", 20)
+    assert command.exit_code == 0, command.output
+    assert "64 rows of features" in command.output
+    assert "left out, as they are not floats: labels" in command.output
+    result = cka_probe.SimilarityMatrix.load(tmp_path / "out" / "result.json")
+    assert [axis.name for axis in result.columns] == ["early", "late"]
+    assert not (tmp_path / "out" / "images.jpg").exists()
+    np.save(tmp_path / "short.npy", rows[:60])
+    message = refused("compare", tmp_path / "a.npy", tmp_path / "short.npy", "--out", tmp_path / "out")
+    assert "expected as many rows of x as of y, which are paired, found 64 and 60" in message
 
 
 def test_draw_redraws_what_compare_drew(folder, tmp_path):
