@@ -182,11 +182,11 @@ def extract(
     for batch in images:
         fitted: dict[Any, Tensor] = {}
         for run in runs:
-            size = run.preprocessing.size
-            if size not in fitted:
-                fitted[size] = _stack([run.preprocessing.fit(image) for image in batch])
+            form = run.preprocessing.form
+            if form not in fitted:
+                fitted[form] = _stack([run.preprocessing.fit(image) for image in batch])
             with prefixed_errors(run.backbone.origin.reference), out_of_memory_hint(len(batch), FEWEST):
-                run.add(fitted[size])
+                run.add(fitted[form])
         hashes += [image_hash(image) for image in batch]
         report(len(hashes), images.total)
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL

@@ -86,13 +86,17 @@ class Preprocessing:
         return normalised
 
     @property
+    def form(self) -> tuple[tuple[int, int] | None, int | None]:
+        """Size and channels of the input before normalisation; `None` for those of the images."""
+        return self.size, self.channels or (None if self._is_identity else len(self.mean))
+
+    @property
     def _is_identity(self) -> bool:
         return not any(self.mean) and all(value == 1.0 for value in self.std)
 
     def _with_channels(self, image: Tensor) -> Tensor:
         """Return an image, (..., C, H, W), with the channels of the input."""
-        channels = self.channels or (None if self._is_identity else len(self.mean))
-        count = image.shape[-3]
+        channels, count = self.form[1], image.shape[-3]
         if channels is None or channels == count:
             return image
         if (count, channels) == (1, 3):

@@ -182,6 +182,8 @@ def test_grey_and_colour_are_what_the_model_takes():
     repeated = compare(colour, colour, luminance, layers=["0"])
     alike = compare(colour, colour, luminance.expand(-1, 3, -1, -1), layers=["0"])
     assert repeated.rows[0].rms == alike.rows[0].rms
+    assert result.columns[0].rms == fingerprint(colour, random_images(), layers=["0"]).rms[0]
+    assert result.rows[0].rms == fingerprint(grey, random_images(), layers=["0"]).rms[0]
     assert "x in grey" in " ".join(warnings_for(result))
 
 
