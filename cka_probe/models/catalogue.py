@@ -1,6 +1,6 @@
 """The model definitions of timm and torchvision, looked up by the names and shapes of a file's tensors.
 
-To build all 1 450 definitions takes minutes. `signatures.csv` therefore lists six tensors of each, its probes, as
+To build all 1 450 definitions takes minutes. `signatures.csv` therefore lists twelve tensors of each, its probes, as
 checksums of name and shape. A definition whose probes are all in a file is a candidate; it is built on the meta device,
 which takes a tenth of a second and no memory, and compared tensor by tensor. Definitions of a newer timm that the table
 does not list are named with `--arch`.
@@ -26,11 +26,12 @@ import timm
 import torch
 import torchvision
 from torch import Size, nn
+from torch.overrides import TorchFunctionMode
 
 from cka_probe.errors import CheckpointError
 
 TABLE = Path(__file__).with_name("signatures.csv")
-PROBES = 6
+PROBES = 12
 
 POSITIONS = re.compile(r"(.*\.)?(pos_embed\w*|position_embeddings?|pos_embedding|positional_embedding)(\.weight)?")
 """Names of position embeddings, whose shape depends on the size of the input."""
@@ -154,10 +155,22 @@ class Definition:
         return declared
 
 
-@lru_cache(maxsize=32)
+INITIALISERS = {"uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_", "copy_"}
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Skips what initialises weights, which takes most of the time on the meta device and changes no shape."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in INITIALISERS and args and args[0].is_meta:
+            return args[0]
+        return func(*args, **kwargs or {})
+
+
+@lru_cache(maxsize=64)
 def _skeleton(definition: Definition, size: tuple[int, int] | None) -> nn.Module:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoInitialisation():
             model: nn.Module = definition.build(size)
     except NotImplementedError:  # RegNet of torchvision reads values while it is initialised
         with torch.random.fork_rng(devices=[]):
@@ -280,7 +293,8 @@ def _signature_rows() -> Iterator[tuple[str, str, str, str, str]]:
                 for key, shape in shapes_of(model).items()
                 if not POSITIONS.fullmatch(key) and not (library == "torchvision" and key.startswith(heads))
             }
-            keys = list(shapes)
+            kinds = {re.sub(r"\d+", "", key): key for key in shapes}  # the last tensor of each kind
+            keys = [next(iter(shapes)), *kinds.values()]
             probes = dict.fromkeys(keys[round(i * (len(keys) - 1) / (PROBES - 1))] for i in range(PROBES))
             stem = next((shape for shape in shapes.values() if len(shape) == 4), ())
             sums = " ".join(f"{checksum(key, shapes[key]):08x}" for key in probes)
