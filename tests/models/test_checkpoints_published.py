@@ -206,3 +206,31 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path, dinov2):
     assert "a dict of nothing without weights" in refusal(folder)
     save_file({"weight": torch.zeros(2)}, folder / "model.safetensors")
     assert "expected an encoder of timm, torchvision or transformers" in refusal(folder)
+
+
+def test_a_classifier_next_to_a_backbone_is_no_deeplab(tmp_path, resnet):
+    state = prefixed("backbone.", resnet.state_dict()) | {"classifier.weight": torch.zeros(10, 512)}
+    torch.save({"state_dict": state}, tmp_path / "c.ckpt")
+    backbone = load_file(tmp_path / "c.ckpt")
+    assert backbone.origin.options == {"size": 224}
+    assert [part["reduction"] for part in backbone.model.feature_info] == [2, 4, 8, 16, 32]
+
+
+def test_fcn_is_known_by_its_head(tmp_path, resnet):
+    head = {
+        "0.weight": torch.zeros(8, 512, 3, 3),
+        "1.running_mean": torch.zeros(8),
+        "4.weight": torch.zeros(21, 8, 1, 1),
+    }
+    torch.save(prefixed("backbone.", resnet.state_dict()) | prefixed("classifier.", head), tmp_path / "fcn.pth")
+    assert load_file(tmp_path / "fcn.pth").origin.options == {"size": 224, "output_stride": 8}
+
+
+@pytest.mark.parametrize("front", ["encoder.encoder.", "depth_net.encoder."])
+def test_names_that_anyone_may_use_are_not_sc_depth(tmp_path, resnet, front):
+    state = prefixed(front, resnet.state_dict())
+    torch.save(state | {"decoder.weight": torch.zeros(3, 512)}, tmp_path / "a.pth")
+    assert load_file(tmp_path / "a.pth").preprocessing.mean == IMAGENET_MEAN
+    sibling = front.removesuffix("encoder.").removesuffix("encoder.")
+    torch.save(state | {f"{sibling}decoder.0.conv.conv.weight": torch.zeros(4, 4, 3, 3)}, tmp_path / "b.pth")
+    assert load_file(tmp_path / "b.pth").preprocessing.mean == (0.45,) * 3

@@ -37,6 +37,7 @@ class Encoder:
         changes: Changes of names, and how many tensors each concerns.
         heads: Names of the tensors of classifiers.
         values: The plain values of the file.
+        others: Number of dimensions of each tensor outside the encoder, by its name in the file.
         notes: Remarks for the user.
     """
 
@@ -49,6 +50,7 @@ class Encoder:
     changes: dict[str, int]
     heads: tuple[str, ...]
     values: Mapping[str, Value]
+    others: Mapping[str, int]
     notes: tuple[str, ...] = ()
 
     @property
@@ -69,6 +71,25 @@ class Encoder:
     def has(self, part: str) -> bool:
         """Return whether a name is part of the prefix or of a group outside the encoder."""
         return part in self.parts or any(part in group.split(".") for group in self.dropped)
+
+
+def has_sc_depth_decoder(encoder: Encoder) -> bool:
+    """Return whether the decoder of SC-Depth, `decoder.….conv.conv.weight`, is next to `encoder.encoder.`."""
+    front = encoder.prefix.removesuffix("encoder.").removesuffix("encoder.")
+    return any(name.startswith(f"{front}decoder.") and name.endswith(".conv.conv.weight") for name in encoder.others)
+
+
+def has_torchvision_segmentation(encoder: Encoder) -> bool:
+    """Return whether the head of torchvision's DeepLabV3 or FCN is next to `backbone.`.
+
+    A linear `classifier.weight` next to `backbone.` is of no such network: many projects call theirs so.
+    """
+    front = encoder.prefix.removesuffix("backbone.") + "classifier."
+    if f"{front}0.convs.0.0.weight" in encoder.others:
+        return True
+    return f"{front}1.running_mean" in encoder.others and all(
+        encoder.others.get(f"{front}{layer}.weight") == 4 for layer in (0, 4)
+    )
 
 
 @dataclass(frozen=True)
@@ -130,7 +151,7 @@ KINDS = (
     Kind(
         "SC-Depth",
         "",
-        lambda encoder: encoder.has("depth_net") or encoder.parts[-2:] == ("encoder", "encoder"),
+        lambda encoder: encoder.parts[-1:] == ("encoder",) and has_sc_depth_decoder(encoder),
         normalisation="sc_depth",
         note="SC-Depth: images as (x - 0.45) / 0.225",
         classifies=False,
@@ -151,7 +172,7 @@ KINDS = (
     Kind(
         "DeepLabV3 or FCN (ResNet) of torchvision",
         "resnet",
-        lambda encoder: encoder.parts[-1:] == ("backbone",) and encoder.has("classifier"),
+        lambda encoder: encoder.parts[-1:] == ("backbone",) and has_torchvision_segmentation(encoder),
         output_stride=8,
         note="segmentation of torchvision: built with output stride 8, as it was; a stage can set output_stride = 32",
     ),
@@ -213,6 +234,7 @@ def recognise(contents: Contents) -> tuple[Encoder, Kind]:
         changes=changes,
         heads=tuple(name for name in contents.tensors if name.removeprefix(prefix).split(".")[0] in HEADS),
         values=contents.values,
+        others={name: tensor.ndim for name, tensor in contents.tensors.items() if not name.startswith(prefix)},
     )
     kind = next(kind for kind in KINDS if kind.family in ("", encoder.family) and kind.matches(encoder))
     return _without_other_tensors(encoder, kind), kind
