@@ -12,6 +12,9 @@ from cka_probe.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
+"""Formats that are read, whatever the suffix; Pillow has others, of which EPS runs a program."""
+
 UNREADABLE = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
 """What Pillow raises for files that it cannot decode."""
 
@@ -49,7 +52,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         DataError: It cannot be read.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             width, height = file.size
             rotated = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 are a quarter turn
     except UNREADABLE as error:
@@ -83,7 +86,7 @@ def decode_image(source: str | Path | bytes, name: object) -> Tensor:
         DataError: It cannot be read, or is not an 8-bit image.
     """
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as file:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as file:
             return pil_pixels(file, name, "RGB")
     except UNREADABLE as error:
         raise DataError(f"unreadable image {name}: {error}; replace or remove it, or pass --skip-bad") from error

@@ -17,6 +17,7 @@ from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import FORMAT, Axis, Side, SimilarityMatrix
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import CkaProbeError, DataError
+from cka_probe.images.reading import FORMATS
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.report.blocks import (
     Block,
@@ -218,7 +219,7 @@ def thumbnails_of(path: Path) -> Block:
     if not path.is_file():
         return Text(f"The images are not shown: the result's folder has no `{STRIP}`.")
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             strip = np.asarray(file.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: expected a strip of images, found {error}; delete it or compare again") from error

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cka_probe.errors import DataError
+from cka_probe.images.reading import FORMATS
 
 CSS_PIXELS_PER_INCH = 150  # figures are designed for print, which is read from closer
 THUMBNAIL = 96  # CSS pixels, longer side
@@ -54,7 +55,7 @@ def embed(source: Path | bytes, quality: Quality) -> EmbeddedImage:
     if content.lstrip()[:5] in (b"<?xml", b"<svg ", b"<svg\n"):
         return EmbeddedImage(data_uri(content, "image/svg+xml"))
     try:
-        with Image.open(io.BytesIO(content)) as file:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as file:
             dots_per_inch = float(file.info.get("dpi", (0,))[0])
             layer = file.convert("RGBA")
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:

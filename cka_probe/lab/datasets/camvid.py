@@ -25,7 +25,7 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CAMVID11, RGB, Classes, table
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import images_in
+from cka_probe.images.reading import FORMATS, images_in
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.fields import (
     check_folder,
@@ -163,7 +163,7 @@ def read_drawn(path: Path, colours: tuple[RGB, ...], numbering: np.ndarray) -> T
         DataError: It cannot be read, is no such image, or has another colour in it.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             if file.mode not in ("RGB", "P") or file.format == "JPEG":
                 raise DataError(f"{path}: expected labels drawn in colours, found {file.format} of mode {file.mode!r}")
             pixels = np.array(file.convert("RGB")).astype(np.int64)

@@ -41,7 +41,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import UNKNOWN, Classes, table
-from cka_probe.images.reading import read_image
+from cka_probe.images.reading import FORMATS, read_image
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame
 
@@ -74,7 +74,7 @@ def read_steps(path: str | Path) -> np.ndarray:
         DataError: It cannot be read, or is not 16 bits deep.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             if not file.mode.startswith("I"):  # "I;16", or "I" from Pillow before 11.3
                 raise DataError(
                     f"{path}: expected a 16-bit depth map, found mode {file.mode!r} (8 bits); "
@@ -172,7 +172,7 @@ def _bytes(path: str | Path, order: str) -> np.ndarray:
     little-endian, which in a PNG they are not, it keeps the other: two readings give the whole.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             if len(file.tile) != 1 or file.tile[0][3] != BIG_ENDIAN:
                 raise DataError(
                     f"{path}: expected flow as a PNG of 3 channels of 16 bits, found {file.format} of mode "
@@ -205,7 +205,7 @@ def read_labels(path: str | Path, numbering: np.ndarray | None = None) -> Tensor
         DataError: It cannot be read, is a colour image or a JPEG, or holds a number that is no class.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             if file.mode not in LOSSLESS or file.format in ("JPEG", "WEBP"):
                 raise DataError(
                     f"{path}: expected labels as a grey or palette PNG, found {file.format} of mode {file.mode!r}; "

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import read_image
+from cka_probe.images.reading import FORMATS, read_image
 from cka_probe.lab.datasets.fields import read_labels, read_steps
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.numbers import read_lines, read_numbers
@@ -150,7 +150,7 @@ def _file(folder: Path, stem: str, name: str) -> np.ndarray:
 def _mask(path: Path) -> np.ndarray:
     """Return the numbers of a mask, which MATLAB keeps in one bit where they are true or false."""
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             if file.mode == "1":
                 return np.array(file).astype(np.int64)
     except (OSError, SyntaxError, ValueError) as error:

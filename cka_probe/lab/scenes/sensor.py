@@ -22,6 +22,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from cka_probe.errors import DataError
+from cka_probe.images.reading import FORMATS
 from cka_probe.lab.scenes.scene import View
 
 Floats = NDArray[np.floating]
@@ -154,5 +155,5 @@ def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """Return an image after JPEG compression."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=quality)
-    with Image.open(buffer) as file:
+    with Image.open(buffer, formats=FORMATS) as file:
         return np.array(file)
