@@ -286,6 +286,30 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
+def pixels(stage: Mapping[str, Any]) -> str:
+    """Return the size of a stage of a recipe, width first.
+
+    >>> pixels({"size": [64, 96]}), pixels({"size": 64})
+    ('96 x 64', '64')
+    """
+    size = stage.get("size", "")
+    return " x ".join(map(str, reversed(size))) if isinstance(size, list | tuple) else str(size)
+
+
+def num_images(stage: Mapping[str, Any]) -> int:
+    """Return how many images a stage of a recipe is shown; 0 if it was not run."""
+    return stage.get("steps", 0) * stage.get("batch", 0)
+
+
+def describe_length(stage: Mapping[str, Any]) -> str:
+    """Return how long a stage of a recipe trains, in words.
+
+    >>> describe_length({"steps": 40, "batch": 8, "size": 64})
+    '40 steps of 8 images, of 64 pixels'
+    """
+    return f"{stage['steps']} steps of {stage['batch']} images, of {pixels(stage)} pixels"
+
+
 def _run_value(value: float | None) -> str:
     return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
 

@@ -14,10 +14,18 @@ from cka_probe.papers.depth_to_semantic.claims import CLAIMS, SECTIONS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import draw_figures
 from cka_probe.papers.depth_to_semantic.study import SCALES, Scale
-from cka_probe.papers.depth_to_semantic.tables import absences, all_tables, cost_rows, heading, pixels, table_texts
+from cka_probe.papers.depth_to_semantic.tables import absences, all_tables, cost_rows, heading, table_texts
 from cka_probe.papers.evidence import RunKey
 from cka_probe.papers.page import Paper, Report, layer_names, negative_results, procedural_note
-from cka_probe.papers.tables import as_markdown, claim_texts, layer_texts, score_texts
+from cka_probe.papers.tables import (
+    as_markdown,
+    claim_texts,
+    describe_length,
+    layer_texts,
+    num_images,
+    pixels,
+    score_texts,
+)
 
 STANDS_FOR = {
     "objects": "ImageNet: classification",
@@ -143,16 +151,12 @@ def _length_notes(evidence: SemanticEvidence, tuning: Mapping[str, Any]) -> list
     notes = []
     stage: Mapping[str, Any] = next(iter(tuning.get("stages", {}).values()), {})
     if 0 < stage.get("steps", 0) < 20_000:
-        notes.append(
-            f"Fine-tuning takes {stage['steps']} steps of {stage.get('batch')} images, of {pixels(stage)} pixels; "
-            "the paper's takes 20 000 of 16, of 640 x 192."
-        )
+        notes.append(f"Fine-tuning takes {describe_length(stage)}; the paper's takes 20 000 of 16, of 640 x 192.")
     video = evidence.stages(evidence.seeds[0]).get("video", {})
-    num_images = video.get("steps", 0) * video.get("batch", 0)
-    if 0 < num_images < 20 * 39_810:
+    if 0 < num_images(video) < 20 * 39_810:
         notes.append(
-            f"Depth from video is learnt from {num_images} images shown, of {pixels(video)} pixels; Monodepth2's from "
-            "20 epochs of 39 810, of 640 x 192."
+            f"Depth from video is learnt from {num_images(video)} images shown, of {pixels(video)} pixels; "
+            "Monodepth2's from 20 epochs of 39 810, of 640 x 192."
         )
     return notes
 

@@ -5,7 +5,7 @@ Each row has a value with its interval, over trials or seeds where there are sev
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +27,8 @@ from cka_probe.papers.tables import (
     judge_cell,
     layer_rows,
     layer_texts,
+    num_images,
+    pixels,
     read_published,
     score_row,
     score_texts,
@@ -225,7 +227,7 @@ def cost_rows(evidence: SemanticEvidence) -> pd.DataFrame:
         steps, batch = stage.get("steps", 0), stage.get("batch", 0)
         rate = stage.get("lr", math.nan)
         rows.append({"what": ARMS.get(arm, arm), "task": stage.get("task", ""), "steps": steps, "batch": batch}
-                    | {"size": pixels(stage), "rate": f"{rate:g}", "images shown": steps * batch})  # fmt: skip
+                    | {"size": pixels(stage), "rate": f"{rate:g}", "images shown": num_images(stage)})  # fmt: skip
     return pd.DataFrame(rows, columns=["what", "task", "steps", "batch", "size", "rate", "images shown"])
 
 
@@ -317,13 +319,3 @@ def absences(evidence: SemanticEvidence, tables: Sequence[str] = tuple(TABLES)) 
 def heading(table: str) -> str:
     """Return the networks of a table, in words."""
     return ", ".join(NETWORKS[name] for name in dict.fromkeys(case.network for case in TABLES[table]))
-
-
-def pixels(stage: Mapping[str, Any]) -> str:
-    """Return the size of a stage, width first.
-
-    >>> pixels({"size": [64, 96]}), pixels({"size": 64})
-    ('96 x 64', '64')
-    """
-    size = stage.get("size", "")
-    return " x ".join(map(str, reversed(size))) if isinstance(size, list | tuple) else str(size)

@@ -20,7 +20,7 @@ from cka_probe.papers.mesa.tables_and_figures import (
     table_texts,
 )
 from cka_probe.papers.page import Paper, Report, layer_names, negative_results, procedural_note
-from cka_probe.papers.tables import claim_texts, layer_texts
+from cka_probe.papers.tables import claim_texts, describe_length, layer_texts, num_images
 
 
 def context(report: Report) -> dict[str, Any]:
@@ -83,21 +83,15 @@ def _length_notes(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return how much shorter the stages are than the paper's, where they are."""
     notes = []
     masked, tuned = stages.get("mp", {}), stages.get("mp_depth", {})
-    if 0 < _num_images(masked) < 125_000 * 2048:
-        notes.append(f"MP takes {_length(masked)}; SimMIM takes at least 125 000 steps of 2048, of 192 pixels.")
+    if 0 < num_images(masked) < 125_000 * 2048:
+        notes.append(f"MP takes {describe_length(masked)}; SimMIM takes at least 125 000 steps of 2048, of 192 pixels.")
     if (side := masked.get("options", {}).get("cell", 32)) != 32:
         notes.append(f"Cells of {side} pixels are hidden, SimMIM's are of 32.")
-    if 0 < _num_images(tuned) < 75 * 24_231:
-        notes.append(f"Fine-tuning takes {_length(tuned)}; the paper's takes 75 epochs of 24 231, of 480 pixels.")
+    if 0 < num_images(tuned) < 75 * 24_231:
+        notes.append(
+            f"Fine-tuning takes {describe_length(tuned)}; the paper's takes 75 epochs of 24 231, of 480 pixels."
+        )
     return notes
-
-
-def _num_images(stage: Mapping[str, Any]) -> int:
-    return stage.get("steps", 0) * stage.get("batch", 0)
-
-
-def _length(stage: Mapping[str, Any]) -> str:
-    return f"{stage['steps']} steps of {stage['batch']} images, of {stage.get('size')} pixels"
 
 
 def _teacher_notes(scenes: Mapping[str, Settings], given: Mapping[str, str]) -> list[str]:
