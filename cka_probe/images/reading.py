@@ -1,5 +1,7 @@
 """Find image files, and read them as tensors."""
 
+import os
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -19,8 +21,42 @@ UNREADABLE = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.De
 """What Pillow raises for files that it cannot decode."""
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is not data by its name: hidden, or what macOS adds to archives.
+
+    >>> is_hidden("._a.jpg"), is_hidden("__MACOSX"), is_hidden("a.jpg")
+    (True, True, False)
+    """
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def walk_images(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder below a folder, itself first, with the names of the images in it, in no particular order.
+
+    Links to folders are followed, except to a folder that they are in. Hidden files and folders are left out.
+
+    Yields:
+        The path below the folder, "" or with a slash at its end, and the names of the images.
+    """
+    real = Path(folder).resolve()
+    pending = [("", tuple(map(str, (real, *real.parents))))]
+    while pending:
+        below, parents = pending.pop()
+        images = []
+        with os.scandir(os.path.join(folder, below)) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                if not entry.is_dir():
+                    if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                        images.append(entry.name)
+                elif (target := os.path.realpath(entry.path)) not in parents:
+                    pending.append((f"{below}{entry.name}/", (*parents, target)))
+        yield below, images
+
+
 def find_images(folder: str | Path) -> list[Path]:
-    """Return every image below a folder, sorted by path.
+    """Return every image below a folder, sorted by path; see `walk_images`.
 
     Raises:
         DataError: There is no such folder, or no image in it.
@@ -32,7 +68,7 @@ def find_images(folder: str | Path) -> list[Path]:
             f"expected a folder of images at {folder}, found {problem}; give a folder of images, or a data set as "
             "NAME:FOLDER or NAME:FOLDER:SPLIT"
         )
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(folder / below / name for below, names in walk_images(folder) for name in names)
     if not paths:
         raise DataError(f"no images below {folder}: expected files ending in {', '.join(sorted(SUFFIXES))}")
     return paths
@@ -41,8 +77,9 @@ def find_images(folder: str | Path) -> list[Path]:
 def images_in(folder: str | Path) -> list[Path]:
     """Return the images directly in a folder, sorted by name without suffix; none if the folder is missing."""
     folder = Path(folder)
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else ()
-    return sorted(paths, key=lambda path: (path.stem, path.suffix))
+    paths = folder.iterdir() if folder.is_dir() else ()
+    images = (path for path in paths if path.suffix.lower() in SUFFIXES and not is_hidden(path.name))
+    return sorted(images, key=lambda path: (path.stem, path.suffix))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -73,6 +110,25 @@ def read_image(path: str | Path) -> Tensor:
         DataError: It cannot be read, or is not an 8-bit image (such as a depth map of 16 bits or floats).
     """
     return decode_image(path, path)
+
+
+def read_aligned_image(path: str | Path) -> Tensor:
+    """Return an image whose pixels belong to those of labels or depth; see `read_image`.
+
+    Raises:
+        DataError: It cannot be read, or its EXIF orientation turns it: labels and depth have none.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            orientation = file.getexif().get(0x0112, 1)
+    except UNREADABLE as error:
+        raise DataError(f"unreadable image {path}: {error}; replace or remove it") from error
+    if orientation in range(2, 9):
+        raise DataError(
+            f"{path}: expected an upright image, found EXIF orientation {orientation}, which turns it but not its "
+            "labels or depth; save it as it is shown, or without the tag, whichever fits them"
+        )
+    return read_image(path)
 
 
 def decode_image(source: str | Path | bytes, name: object) -> Tensor:

@@ -1,10 +1,60 @@
-"""Images are decoded by Pillow's own readers only."""
+"""Images are found through links, never among hidden files, and decoded by Pillow's own readers only."""
 
+import numpy as np
 import pytest
+from helpers.image_files import write
 from PIL import EpsImagePlugin, Image
 
 from cka_probe.errors import DataError
-from cka_probe.images.reading import FORMATS, image_size, read_image
+from cka_probe.images.datasets import open_dataset
+from cka_probe.images.reading import FORMATS, find_images, image_size, images_in, read_aligned_image, read_image
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder of one image in a folder and three in each of two links to folders, next to hidden files."""
+    for number in range(3):
+        for kind in ("cat", "dog"):
+            write(tmp_path / "elsewhere" / kind / f"{number}.png", number)
+    root = tmp_path / "root"
+    write(root / "ant" / "0.png")
+    for kind in ("cat", "dog"):
+        (root / kind).symlink_to(tmp_path / "elsewhere" / kind)
+    for name in ("ant/.ipynb_checkpoints/0-checkpoint.png", "__MACOSX/0.png", "__MACOSX/ant/0.png"):
+        write(root / name)
+    (root / "ant" / "._0.png").write_bytes(b"macOS")
+    return root
+
+
+def test_links_are_followed_and_hidden_files_left_out(linked):
+    names = ["ant/0.png", *(f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(3))]
+    assert [path.relative_to(linked).as_posix() for path in find_images(linked)] == names
+    classes = open_dataset(f"imagenet:{linked}")
+    assert [classes.describe(index) for index in range(len(classes))] == names
+    assert classes.classes.names == ("ant", "cat", "dog")
+    assert [path.name for path in images_in(linked / "ant")] == ["0.png"]
+
+
+def test_a_link_within_a_class_is_followed_and_a_loop_is_not(linked):
+    (linked / "ant" / "more").symlink_to(linked.parent / "elsewhere" / "cat")
+    (linked / "ant" / "loop").symlink_to(linked)
+    names = ["ant/0.png", "ant/more/0.png", "ant/more/1.png", "ant/more/2.png"]
+    assert [path.relative_to(linked).as_posix() for path in find_images(linked) if "ant" in path.parts] == names
+    assert len(open_dataset(f"imagenet:{linked}")) == 4 + 6
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_image_that_exif_turns_does_not_belong_to_labels(tmp_path, orientation):
+    pixels, exif = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    turned = np.rot90(pixels, {1: 0, 3: 2, 6: 3}[orientation])
+    np.testing.assert_allclose(read_image(tmp_path / "a.png").permute(1, 2, 0), turned / 255, atol=1e-6)
+    if orientation == 1:
+        assert read_aligned_image(tmp_path / "a.png").shape == (3, 4, 6)
+    else:
+        with pytest.raises(DataError, match=f"expected an upright image, found EXIF orientation {orientation}"):
+            read_aligned_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("read", [read_image, image_size])

@@ -109,7 +109,7 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
     def beside(folder: str, ending: str, kind: str) -> list[Path] | None:
         def place(path: Path) -> Path:
             below = path.relative_to(root / LEFT).parent
-            return root / folder / below / path.name.replace(f"_{LEFT}.png", ending)
+            return root / folder / below / (path.stem.removesuffix(f"_{LEFT}") + ending)
 
         return partners(images, place, where, kind)
 
@@ -120,7 +120,8 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
     things = beside("gtFine", "_gtFine_instanceIds.png", "instances")
     cameras = beside("camera", "_camera.json", "camera")
     disparity = beside("disparity", "_disparity.png", "disparity")
-    right = beside("rightImg8bit", "_rightImg8bit.png", "right image")
+    suffix = images[0].suffix if images else ""
+    right = beside("rightImg8bit", f"_rightImg8bit{suffix}", "right image")
     fields = {
         "labels": each(read_labels, labels, numbering=numbering),
         "instances": each(read_things, things),

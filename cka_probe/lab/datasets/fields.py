@@ -41,7 +41,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import UNKNOWN, Classes, table
-from cka_probe.images.reading import FORMATS, read_image
+from cka_probe.images.reading import FORMATS, read_aligned_image, read_image
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame
 
@@ -317,7 +317,8 @@ def list_frames(root: Path, images: Sequence[Path], fields: Mapping[str, Sequenc
         images: The images.
         fields: Readers of each field, one per image (see `each`); None if the field is not there.
     """
-    columns = {"image": each(read_image, images), **fields}
+    dense = any(readers is not None for readers in fields.values())
+    columns = {"image": each(read_aligned_image if dense else read_image, images), **fields}
     return [
         Frame(
             image.relative_to(root).as_posix(),

@@ -20,7 +20,7 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import SUFFIXES, read_image
+from cka_probe.images.reading import images_in, is_hidden, read_image, walk_images
 from cka_probe.lab.datasets.name_sampling import smallest_by_seed
 
 
@@ -99,15 +99,7 @@ def imagenet(root: str | Path, split: str = "all", *, num: int = 0, seed: int = 
 
 def images_below(folder: Path) -> list[str]:
     """Return the paths below a folder of every image in it, sorted, with forward slashes."""
-    found = []
-    for place, _, files in os.walk(folder):
-        below = Path(place).relative_to(folder).as_posix()
-        found += [
-            name if below == "." else f"{below}/{name}"
-            for name in files
-            if os.path.splitext(name)[1].lower() in SUFFIXES
-        ]
-    return sorted(found)
+    return sorted(below + name for below, names in walk_images(folder) for name in names)
 
 
 def _folders(path: Path) -> list[str]:
@@ -115,7 +107,7 @@ def _folders(path: Path) -> list[str]:
     if not path.is_dir():
         return []
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
 
 
 def _checked(part: Path, classes: Sequence[str], first: Path) -> list[str]:
@@ -124,7 +116,7 @@ def _checked(part: Path, classes: Sequence[str], first: Path) -> list[str]:
     unknown = [folder for folder in folders if folder not in set(classes)]
     if unknown:
         raise DataError(f"{part / unknown[0]}: expected one of the {len(classes)} classes of {first}; rename it")
-    stray = sorted(path.name for path in part.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    stray = sorted(path.name for path in images_in(part) if path.is_file())
     if stray:
         raise DataError(
             f"expected every image of {part} in the folder of its class, found {len(stray)} beside them, first: "

@@ -120,9 +120,12 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
     base = images[0].parents[1]
 
     def beside(folder: str, kind: str) -> list[Path] | None:
-        return partners(images, lambda path: base / folder / path.name, where, kind)
+        return partners(images, lambda path: base / folder / f"{path.stem}.png", where, kind)
 
-    flow, right = beside("flow_occ", "flow"), beside("image_3", "right image")
+    flow, right = (
+        beside("flow_occ", "flow"),
+        partners(images, lambda path: base / "image_3" / path.name, where, "right image"),
+    )
     calibration = partners(
         images, lambda path: base / "calib_cam_to_cam" / f"{path.stem[:-3]}.txt", where, "calibration"
     )

@@ -30,7 +30,7 @@ from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import decode_image
+from cka_probe.images.reading import decode_image, is_hidden
 from cka_probe.lab.datasets.imagenet import Categorised, images_below
 from cka_probe.lab.datasets.name_sampling import smallest_by_seed
 
@@ -118,7 +118,7 @@ def _parts(root: Path) -> list[Part]:
     """Return every database and every folder with an image in it, sorted by name."""
     if not root.is_dir():
         raise DataError(f"expected LSUN at {root}, found {'a file' if root.exists() else 'nothing there'}")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
     if folders and all(re.fullmatch("[0-9a-f]", path.name) for path in folders):
         raise DataError(
             f"expected a folder for each category at {root}, found the folders of one export ({folders[0].name}, …); "

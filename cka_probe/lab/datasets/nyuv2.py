@@ -45,7 +45,7 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.images.datasets import Dataset, check_split
-from cka_probe.images.reading import SUFFIXES, image_size, images_in, read_image
+from cka_probe.images.reading import SUFFIXES, image_size, images_in, read_aligned_image, walk_images
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.fields import partners, plain_numbering, read_depth, read_labels, renumbered
 from cka_probe.lab.datasets.frames import Frame, Frames
@@ -102,7 +102,7 @@ def paired_frames(
     frames = []
     for number, (image, depth) in enumerate((pair.image, pair.depth) for pair in pairs):
         fields = {
-            "image": partial(read_image, image),
+            "image": partial(read_aligned_image, image),
             "depth": partial(_depth, depth, image),
             "K": partial(camera_of, camera or cameras(image.parent), image),
         }
@@ -363,7 +363,8 @@ def _scene_pairs(root: Path, base: Path, part: str) -> list[Pair]:
 def _pairs_by_number(folder: Path) -> list[Pair]:
     """Return every rgb_NAME with the sync_depth_NAME.png beside it, sorted by path."""
     pairs = []
-    for depth in sorted(folder.rglob("sync_depth_*.png")):
+    files = (folder / below / name for below, names in walk_images(folder) for name in names)
+    for depth in sorted(file for file in files if file.match("sync_depth_*.png")):
         stem = depth.stem.replace("sync_depth_", "rgb_")
         found = [path for path in depth.parent.glob(f"{stem}.*") if path.suffix.lower() in SUFFIXES]
         pairs += [Pair(path, depth) for path in found[:1]]
@@ -394,7 +395,7 @@ def _listed_pairs(path: Path, base: Path, part: str) -> list[Pair]:
 
 def _pairs_by_stem(root: Path) -> list[Pair]:
     """Return the frames of layout 3, sorted by name; an image without depth is an error."""
-    images = sorted(path for path in (root / "images").iterdir() if path.suffix.lower() in SUFFIXES)
+    images = sorted(images_in(root / "images"))
     depths = {path.stem: path for path in (root / "depth_mm").glob("*.png")}
     for image in images:
         if image.stem not in depths:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import read_image
+from cka_probe.images.reading import read_aligned_image
 from cka_probe.lab.datasets.fields import read_depth
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import (
@@ -113,7 +113,7 @@ def tum_scenes(folder: Path, root: Path, per_metre: int = 0) -> list[list[Frame]
     scenes: list[list[Frame]] = [[]]
     for time, image in zip(times, images, strict=True):
         known: dict[str, Callable[[], Tensor]] = {
-            "image": partial(read_image, image),
+            "image": partial(read_aligned_image, image),
             "K": partial(camera_of, camera, image),
         }
         if (depth := _nearest(depth_times, time)) is not None:

@@ -23,7 +23,7 @@ import torch
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import images_in, read_image
+from cka_probe.images.reading import images_in, is_hidden, read_image
 from cka_probe.lab.datasets.fields import each, list_frames, read_depth
 from cka_probe.lab.datasets.frames import PARTNER, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import camera_of, read_camera, read_poses
@@ -61,7 +61,8 @@ def find_sequences(root: Path, is_one: Callable[[Path], bool]) -> list[Path]:
     """Return the root if it is a sequence, and otherwise those folders in it that are, sorted by name."""
     if is_one(root):
         return [root]
-    return sorted(path for path in root.iterdir() if path.is_dir() and is_one(path)) if root.is_dir() else []
+    folders = [path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name)] if root.is_dir() else []
+    return sorted(path for path in folders if is_one(path))
 
 
 def is_video(folder: Path) -> bool:
