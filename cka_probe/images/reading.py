@@ -36,22 +36,28 @@ def walk_images(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
     Links to folders are followed, except to a folder that they are in. Hidden files and folders are left out.
 
     Yields:
-        The path below the folder, "" or with a slash at its end, and the names of the images.
+        The path below the folder, "" or with a slash at its end, and the names of the images; nothing if there is no
+        such folder.
+
+    Raises:
+        DataError: A folder cannot be read.
     """
     real = Path(folder).resolve()
-    pending = [("", tuple(map(str, (real, *real.parents))))]
+    pending = [("", tuple(map(str, (real, *real.parents))))] if real.is_dir() else []
     while pending:
         below, parents = pending.pop()
         images = []
-        with os.scandir(os.path.join(folder, below)) as entries:
-            for entry in entries:
-                if is_hidden(entry.name):
-                    continue
-                if not entry.is_dir():
-                    if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                        images.append(entry.name)
-                elif (target := os.path.realpath(entry.path)) not in parents:
-                    pending.append((f"{below}{entry.name}/", (*parents, target)))
+        try:
+            with os.scandir(os.path.join(folder, below)) as scan:
+                entries = [entry for entry in scan if not is_hidden(entry.name)]
+        except OSError as error:
+            raise DataError(f"unreadable folder {os.path.join(folder, below)}: {error}; fix or remove it") from error
+        for entry in entries:
+            if not entry.is_dir():
+                if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                    images.append(entry.name)
+            elif (target := os.path.realpath(entry.path)) not in parents:
+                pending.append((f"{below}{entry.name}/", (*parents, target)))
         yield below, images
 
 

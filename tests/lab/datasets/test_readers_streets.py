@@ -194,3 +194,14 @@ def test_what_is_wrong_with_cityscapes_is_said_in_one_line(tmp_path, spoil, mess
     with pytest.raises(CkaProbeError, match=message) as caught:
         open_dataset(f"cityscapes:{root}:train")[0]
     assert "\n" not in str(caught.value)
+
+
+def test_labels_and_depth_of_cityscapes_are_found_next_to_images_of_any_format(tmp_path):
+    cityscapes_root(tmp_path)
+    gives = open_dataset(f"cityscapes:{tmp_path}:train").gives
+    for path in [*tmp_path.glob("leftImg8bit/*/*/*.png"), *tmp_path.glob("rightImg8bit/*/*/*.png")]:
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".jpg"))
+        path.unlink()
+    assert {"labels", "depth", "K"} <= gives
+    assert open_dataset(f"cityscapes:{tmp_path}:train").gives == gives
