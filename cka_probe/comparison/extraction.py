@@ -222,7 +222,7 @@ def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: 
             "channels": run.preprocessing.channels,
         },
         notes=origin.notes,
-        warnings=run.warnings,
+        warnings=run.warnings + ((images.unread,) if images.unread else ()),
     )
     return Fingerprint(
         grams=tuple(run.grams),

@@ -80,6 +80,26 @@ def find_images(folder: str | Path) -> list[Path]:
     return paths
 
 
+def unread_files(folder: str | Path) -> str:
+    """Return a sentence that counts and names the files below a folder that `find_images` leaves out, or "".
+
+    Hidden files are not counted.
+    """
+    folder = Path(folder)
+    names: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix.lower() not in SUFFIXES and path.is_file():
+            names.setdefault(path.suffix.lower() or "without an ending", []).append(path.relative_to(folder).as_posix())
+    if not names:
+        return ""
+    kinds = ", ".join(
+        f"{len(files)} {suffix} ({files[0]}{' …' * (len(files) > 1)})" for suffix, files in sorted(names.items())
+    )
+    count = sum(map(len, names.values()))
+    return f"{count} file{'s' * (count > 1)} below {folder} not read, by the ending no images: {kinds}"
+
+
 def images_in(folder: str | Path) -> list[Path]:
     """Return the images directly in a folder, sorted by name without suffix; none if the folder is missing."""
     folder = Path(folder)

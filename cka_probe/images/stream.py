@@ -18,6 +18,7 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.conversion import image_layout, images_of, is_image_list, is_single_image, to_example
 from cka_probe.images.datasets import open_dataset
+from cka_probe.images.folder import Folder
 from cka_probe.images.prefetch import prefetch
 from cka_probe.images.sampling import sample_indices
 
@@ -35,6 +36,7 @@ class ImageStream:
         batch: Images in a batch; None for the size of the first batch of the source.
         skipped: Names and reasons of unreadable images that were skipped.
         rows: Called with the stream; yields one image at a time.
+        unread: A sentence about files of a folder that are no images, or "".
     """
 
     source: str
@@ -42,6 +44,7 @@ class ImageStream:
     batch: int | None
     rows: Callable[["ImageStream"], Iterator[Tensor]]
     skipped: list[str] = field(default_factory=list)
+    unread: str = ""
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         """Yield lists of images; a last batch of fewer than four is added to the one before it.
@@ -142,7 +145,8 @@ def _of_dataset(
             else:
                 raise image
 
-    return ImageStream(source, len(indices), batch, rows)
+    unread = dataset.unread() if isinstance(dataset, Folder) else ""
+    return ImageStream(source, len(indices), batch, rows, unread=unread)
 
 
 def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream, normalised: bool) -> Iterator[Tensor]:

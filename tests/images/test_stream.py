@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cka_probe import Backbone, compare
+from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import DataError
 from cka_probe.images.stream import FEWEST, image_hash, stream_images
 
@@ -52,6 +54,17 @@ def test_bad_images_stop_the_stream_or_are_listed(folder):
     stream = stream_images(folder, skip_bad=True)
     assert sum(len(batch) for batch in stream) == 10
     assert len(stream.skipped) == 1
+
+
+def test_files_that_are_no_images_are_counted_and_named(folder):
+    assert stream_images(folder).unread == ""
+    for name in ("a.heic", "b.HEIC", "notes.txt", ".hidden", "c"):
+        (folder / name).write_bytes(b"")
+    sentence = f"4 files below {folder} not read, by the ending no images: 2 .heic (a.heic …), 1 .txt (notes.txt), "
+    assert stream_images(folder).unread == sentence + "1 without an ending (c)"
+    net = torch.nn.Sequential(torch.nn.Flatten())
+    result = compare(Backbone(net, size=4), Backbone(net, size=5), folder, layers=["0"])
+    assert any(f"In x and y: {sentence}" in warning for warning in warnings_for(result))
 
 
 def test_datasets_of_pil_images_and_of_bytes_become_floats(folder):
