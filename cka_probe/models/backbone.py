@@ -25,6 +25,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),  # SimMIM, Swin, timm, torchvision
     "sc_depth": ((0.45,) * 3, (0.225,) * 3),  # SC-Depth, Monodepth2
+    "half": ((0.5,) * 3, (0.5,) * 3),  # ViT of JAX, DPT of MiDaS
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "caffe2": ((123.675 / 255, 116.28 / 255, 103.53 / 255), (1 / 255,) * 3),  # detectron2: 0..255 minus the mean
     "none": ((0.0,) * 3, (1.0,) * 3),  # MIM-Depth
     "imagenet_twice": (  # Depth-to-Semantic: by ImageNet's, and in its encoder by SC-Depth's again
         (0.485 + 0.45 * 0.229, 0.456 + 0.45 * 0.224, 0.406 + 0.45 * 0.225),

@@ -1,0 +1,65 @@
+"""Names of other projects become timm's, tensor by tensor."""
+
+import pytest
+import torch
+from helpers import original_files
+from torch import nn
+
+from cka_probe.errors import CheckpointError
+from cka_probe.models.checkpoints.foreign import FOREIGN, translate
+from cka_probe.models.checkpoints.reading import Contents, read_contents
+
+ROWS = {row.name: row for row in original_files.ROWS}
+NAMINGS = {
+    "mmseg Swin": "mmcv Swin",
+    "mmpretrain ViT": "mmcv ViT",
+    "mmseg ViT": "mmcv ViT",
+    "mmseg ResNet V1c": "mmcv ResNet with a deep stem",
+    "mmpretrain ResNet V1d": "mmcv ResNet with a deep stem",
+    "detectron2 R-50": "detectron2 ResNet",
+    "detectron2 MSRA": "detectron2 ResNet of Caffe2",
+    "CLIP ViT": "CLIP",
+    "DINOv3": "DINOv3",
+    "DINOv2 registers": "DINOv2 with registers",
+    "ConvNeXt of Meta": "ConvNeXt of Meta",
+    "JAX ViT": "ViT of JAX",
+    "MoCo v3": "MoCo v3 ViT-S",
+}
+COUNTER = "num_batches_tracked"
+
+
+@pytest.mark.parametrize(("row", "title"), NAMINGS.items())
+def test_tensors_have_timms_names_and_values(row, title, tmp_path):
+    case = ROWS[row].make(tmp_path)
+    contents, naming = translate(read_contents(case.path))
+    assert naming.title == title
+    state = {name: tensor for name, tensor in case.model.state_dict().items() if not name.endswith(COUNTER)}
+    prefix = min((name for name in contents.tensors if name.endswith(list(state)[-1])), key=len)
+    prefix = prefix.removesuffix(list(state)[-1])
+    for name, tensor in state.items():
+        if title.endswith("Caffe2") and name == "conv1.weight":
+            tensor = tensor.flip(1)
+        torch.testing.assert_close(contents.tensors[prefix + name], tensor)
+
+
+def test_caffe2_takes_rgb_and_strides_first():
+    naming = next(naming for naming in FOREIGN if naming.title.endswith("Caffe2"))
+    model = original_files.timm.create_model("resnet50", num_classes=0)
+    naming.adapt(model)
+    strides = [
+        (block.conv1.stride, block.conv2.stride) for block in (model.layer1[0], model.layer2[0], model.layer4[1])
+    ]
+    assert strides == [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 1), (1, 1))]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"])
+def test_timms_own_names_are_left_alone(name, tmp_path):
+    model: nn.Module = original_files.timm.create_model(name, num_classes=0)
+    contents = Contents(tmp_path, "", dict(model.state_dict()), {})
+    assert translate(contents) == (contents, None)
+
+
+def test_depth_anything_3_is_no_plain_dinov2(tmp_path):
+    tensors = {"model.backbone.pretrained.camera_token": torch.zeros(1, 2, 8)}
+    with pytest.raises(CheckpointError, match="Depth Anything 3"):
+        translate(Contents(tmp_path, "", tensors, {}))
