@@ -16,6 +16,7 @@ elsewhere): the weights are the same at any size.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import timm
 from timm.models.swin_transformer_v2 import SwinTransformerV2
@@ -104,17 +105,30 @@ SWINV2 = {
 }
 
 
-def build_resnet(*, name: str, size: int, output_stride: int = 32) -> nn.Module:
+def build_resnet(*, name: str, size: int, output_stride: int = 32, stride_in_1x1: bool = False) -> nn.Module:
     """Return a headless ResNet; `size` is accepted for symmetry and does not change it.
 
     With an `output_stride` of 16 or 8 the last stages are dilated instead of strided, as in DeepLab; the weights are
     the same.
 
+    With `stride_in_1x1` a bottleneck is strided in its first convolution, as Caffe2's and detectron2's ResNet-50 are.
+
     The last batch norm of each block starts at 1 as in torchvision, not at 0 as by timm's default: with 0 each block
     of a random network is nearly the identity, and every CKA between blocks is trivially 1.
     """
     del size
-    return timm.create_model(name, pretrained=False, num_classes=0, zero_init_last=False, output_stride=output_stride)
+    model = timm.create_model(name, pretrained=False, num_classes=0, zero_init_last=False, output_stride=output_stride)
+    if stride_in_1x1:
+        move_stride_to_1x1(model)
+    return model
+
+
+def move_stride_to_1x1(model: nn.Module) -> None:
+    """Move the stride of each bottleneck from its 3 x 3 convolution to the 1 x 1 before it, as in Caffe2's ResNets."""
+    module: Any
+    for module in model.modules():
+        if hasattr(module, "conv3") and module.conv2.groups == 1 and module.conv2.stride == (2, 2):
+            module.conv1.stride, module.conv2.stride = (2, 2), (1, 1)
 
 
 RESNET = {

@@ -44,7 +44,7 @@ class Case:
         size: Height and width of the input in pixels.
         mean: Mean per channel of the original normalisation, in units of [0, 1].
         std: Standard deviation per channel.
-        bgr: Whether the original takes BGR images.
+        bgr: Whether the original takes BGR images; `mean` and `std` are then in that order.
     """
 
     path: Path
@@ -57,9 +57,8 @@ class Case:
 
     def reference(self, images: Tensor) -> list[Tensor]:
         """Return the original model's features for images (n, 3, size, size) in [0, 1]."""
+        images = images.flip(1) if self.bgr else images
         inputs = (images - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
-        if self.bgr:
-            inputs = inputs.flip(1)
         modules = [module_path(self.model, layer) for layer in self.layers]
         return record(self.model, inputs, modules, lambda _, activation: activation.clone())
 
@@ -267,7 +266,6 @@ TIMM = (
     timm_file("wide_resnet50_2", "layer4", cost="large"),
     timm_file("densenet121", "features"),
     timm_file("mobilenetv3_small_050", "blocks.5"),
-    timm_file("efficientnet_b0", "blocks.6"),
     timm_file("regnetx_002", "s4"),
     timm_file("regnety_002", "s4", suffix=".safetensors"),
     timm_file("convnext_atto", "stages.3"),
@@ -277,7 +275,6 @@ TIMM = (
     timm_file("hrnet_w18_small", "final_layer"),
     timm_file("vgg11_bn", "features", cost="large"),
     timm_file("swin_tiny_patch4_window7_224", "layers.0", "norm"),
-    timm_file("swinv2_tiny_window8_256", "layers.3", "norm"),
     timm_file("vit_relpos_small_patch16_224", "blocks.11"),
     timm_file("vit_tiny_patch16_dinov3_qkvb", "blocks.11"),
     timm_file("vit_small_patch16_dinov3", "blocks.11"),
@@ -293,6 +290,9 @@ TIMM = (
     timm_folder("vit_small_patch14_dinov2", "blocks.11", cost="large"),
     timm_folder("vit_small_patch14_reg4_dinov2", "norm", cost="large", img_size=224),
     timm_folder("convnext_pico", "stages.3"),
+    timm_folder("efficientnet_b0", "blocks.6"),
+    timm_folder("tf_efficientnet_b0", "blocks.6"),
+    timm_folder("swinv2_tiny_window8_256", "layers.3", "norm"),
     timm_folder("mobilenetv2_050", "blocks.6"),
     timm_folder("vit_base_patch16_siglip_224", "norm", cost="large"),
     timm_folder("vit_base_patch32_clip_224", "norm", cost="large"),
@@ -301,7 +301,7 @@ TIMM = (
 TORCHVISION = (
     torchvision_file("resnet18", "layer1.0", "layer4"),
     torchvision_file("resnet101", "layer4", cost="large"),
-    torchvision_file("densenet121", "features"),
+    torchvision_file("densenet121", "features.denseblock4"),
     torchvision_file("mobilenet_v2", "features"),
     torchvision_file("mobilenet_v3_small", "features"),
     torchvision_file("efficientnet_b0", "features"),
@@ -316,8 +316,6 @@ TORCHVISION = (
     torchvision_file("vit_b_16", "encoder.layers.encoder_layer_11", "encoder.ln", cost="large"),
     torchvision_file("alexnet", "features", cost="large"),
     torchvision_file("vgg16", "features", cost="large"),
-    segmentation_file("deeplabv3_mobilenet_v3_large", "16"),
-    segmentation_file("lraspp_mobilenet_v3_large", "16"),
     segmentation_file("fcn_resnet50", "layer4", cost="large"),
     segmentation_file("deeplabv3_resnet50", "layer4", cost="large"),
 )
@@ -376,21 +374,21 @@ TRANSFORMERS = (
     transformers_folder("PvtV2Model", {"hidden_sizes": [8, 16, 40, 64], "depths": [1, 1, 1, 1]}, same("encoder")),
     transformers_folder("SegformerForSemanticSegmentation", STAGES, same("stages.3")),
     transformers_folder("Mask2FormerForUniversalSegmentation", MASK2FORMER, same("swin.encoder")),
-    transformers_folder("UperNetForSemanticSegmentation", UPERNET, same("backbone.encoder")),
-    transformers_folder("DPTForDepthEstimation", {**VIT, **DPT}, {"dpt.layers.2": "layers.2"}),
-    transformers_folder("DepthAnythingForDepthEstimation", DEPTH_ANYTHING, same("backbone.encoder.layer.2"), size=70),
-    transformers_folder("SamModel", SAM, same("vision_encoder")),
-)
-
-VISION = {"image_size": 64, "patch_size": 16, "width": 48, "head_width": 12, "layers": 3}
-OPEN_CLIP = (
-    open_clip_folder("ViT", VISION, {"visual.transformer.resblocks.2": "visual.transformer.resblocks.2"}),
-    open_clip_folder("ResNet", {**VISION, "layers": [1, 1, 1, 1], "width": 16}, same("visual.layer4")),
-    open_clip_folder(
-        "timm tower",
-        {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg", "timm_proj": "linear", "image_size": 224},
-        {"visual.trunk.blocks.11": "visual.trunk.blocks.11"},
+    transformers_folder("UperNetForSemanticSegmentation", UPERNET, {"backbone.encoder": "encoder"}),
+    transformers_folder("DPTForDepthEstimation", {**VIT, **DPT}, same("dpt.encoder.layer.2")),
+    transformers_folder(
+        "DepthAnythingForDepthEstimation", DEPTH_ANYTHING, {"backbone.encoder.layer.2": "encoder.layer.2"}, size=70
     ),
+    transformers_folder("SamModel", SAM, {"vision_encoder.neck": "neck"}),
 )
 
-ROWS = (*TIMM, *TORCHVISION, *TRANSFORMERS, *OPEN_CLIP)
+VISION = {"image_size": 224, "patch_size": 16, "width": 256, "head_width": 64, "layers": 10}
+RESNET = {"image_size": 224, "patch_size": None, "width": 64, "layers": [3, 4, 6, 3]}
+TIMM_TOWER = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg", "timm_proj": "linear", "image_size": 224}
+OPEN_CLIP = (
+    open_clip_folder("ViT", VISION, {"visual.transformer.resblocks.9": "blocks.9"}),
+    open_clip_folder("ResNet-50", RESNET, {"visual.layer4": "stages.3"}, cost="large"),
+    open_clip_folder("timm tower", TIMM_TOWER, {"visual.trunk.blocks.11": "blocks.11"}),
+)
+
+LIBRARY_ROWS = (*TIMM, *TORCHVISION, *TRANSFORMERS, *OPEN_CLIP)

@@ -339,15 +339,21 @@ SMALL, DINOV2 = "vit_small_patch16_224", "vit_small_patch14_dinov2"
 CLIP_INPUT: dict[str, Any] = {"mean": CLIP_MEAN, "std": CLIP_STD}
 CAFFE2: dict[str, Any] = {"bgr": True, "mean": (103.53 / 255, 116.28 / 255, 123.675 / 255), "std": (1 / 255,) * 3}
 
-ROWS = (
+ORIGINAL_ROWS = (
     Row("run of torchvision resnet34", "original names", wide_torchvision),
     original("DINO ViT", VIT, LAST_BLOCK, dino, **IMAGENET),
     original("DINO ResNet", "resnet18", same("layer4"), dino, **IMAGENET),
     original("MoCo v2", "resnet18", same("layer4"), moco_v2, **IMAGENET),
     original("MoCo v3", SMALL, LAST_BLOCK, moco_v3, num_heads=12, **IMAGENET),
     original("MAE", VIT, LAST_BLOCK, mae, **IMAGENET),
-    original("CLIP ViT", "vit_xsmall_patch16_clip_224", same("blocks.7"), clip, num_classes=32, **CLIP_INPUT),
-    original("CLIP ViT-B/32", "vit_base_patch32_clip_quickgelu_224", LAST_BLOCK, clip, cost="large", num_classes=512),
+    original(
+        "CLIP ViT",
+        "vit_xsmall_patch16_clip_224",
+        same("blocks.7"),
+        clip,
+        num_classes=32,
+        **CLIP_INPUT,
+    ),
     original("DINOv2", DINOV2, LAST_BLOCK, lambda state: state | {"mask_token": torch.zeros(1, 384)}, cost="slow"),
     original("DINOv2 registers", "vit_small_patch14_reg4_dinov2", LAST_BLOCK, dinov2_registers, cost="slow"),
     original("DINOv3", "vit_tiny_patch16_dinov3_qkvb", LAST_BLOCK, dinov3),

@@ -1,15 +1,18 @@
 """Names of other projects become timm's, tensor by tensor."""
 
 import pytest
+import timm
 import torch
-from helpers import original_files
+from helpers.original_files import ORIGINAL_ROWS
 from torch import nn
 
 from cka_probe.errors import CheckpointError
-from cka_probe.models.checkpoints.foreign import FOREIGN, translate
+from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.checkpoints import load_file
+from cka_probe.models.checkpoints.foreign import translate
 from cka_probe.models.checkpoints.reading import Contents, read_contents
 
-ROWS = {row.name: row for row in original_files.ROWS}
+ROWS = {row.name: row for row in ORIGINAL_ROWS}
 NAMINGS = {
     "mmseg Swin": "mmcv Swin",
     "mmpretrain ViT": "mmcv ViT",
@@ -18,12 +21,8 @@ NAMINGS = {
     "mmpretrain ResNet V1d": "mmcv ResNet with a deep stem",
     "detectron2 R-50": "detectron2 ResNet",
     "detectron2 MSRA": "detectron2 ResNet of Caffe2",
-    "CLIP ViT": "CLIP",
-    "DINOv3": "DINOv3",
-    "DINOv2 registers": "DINOv2 with registers",
-    "ConvNeXt of Meta": "ConvNeXt of Meta",
     "JAX ViT": "ViT of JAX",
-    "MoCo v3": "MoCo v3 ViT-S",
+    "MoCo v3": "MoCo v3",
 }
 COUNTER = "num_batches_tracked"
 
@@ -42,19 +41,18 @@ def test_tensors_have_timms_names_and_values(row, title, tmp_path):
         torch.testing.assert_close(contents.tensors[prefix + name], tensor)
 
 
-def test_caffe2_takes_rgb_and_strides_first():
-    naming = next(naming for naming in FOREIGN if naming.title.endswith("Caffe2"))
-    model = original_files.timm.create_model("resnet50", num_classes=0)
-    naming.adapt(model)
-    strides = [
-        (block.conv1.stride, block.conv2.stride) for block in (model.layer1[0], model.layer2[0], model.layer4[1])
-    ]
-    assert strides == [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 1), (1, 1))]
+def test_strides_of_caffe2_outlast_a_checkpoint(tmp_path):
+    backbone = load_file(ROWS["detectron2 MSRA"].make(tmp_path).path)
+    rebuilt = ARCHITECTURES[backbone.origin.architecture].build(**backbone.origin.options)
+    for model in (backbone.model, rebuilt):
+        blocks = model.layer1[0], model.layer2[0], model.layer4[1]
+        strides = [(block.conv1.stride, block.conv2.stride) for block in blocks]
+        assert strides == [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 1), (1, 1))]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"])
 def test_timms_own_names_are_left_alone(name, tmp_path):
-    model: nn.Module = original_files.timm.create_model(name, num_classes=0)
+    model: nn.Module = timm.create_model(name, num_classes=0)
     contents = Contents(tmp_path, "", dict(model.state_dict()), {})
     assert translate(contents) == (contents, None)
 

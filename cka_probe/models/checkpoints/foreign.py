@@ -1,4 +1,4 @@
-"""Rename the tensors of encoders that a project publishes under its own names to timm's or torchvision's.
+"""Rename the encoders of projects whose names timm's own filters do not know to timm's or torchvision's names.
 
 Each `Naming` is recognised by names that only it has, so a file that no naming matches is left as it is. What the names
 imply and the tensors do not say is kept with them: the normalisation, and what differs in the architecture.
@@ -7,9 +7,8 @@ imply and the tensors do not say is kept with them: the normalisation, and what 
   Swin's own code and timm's read whole pixels, column by column. The weights are permuted accordingly.
 - **detectron2**: weights from Caffe2 have batch norms without statistics (mean 0, variance 1 - 1e-5) and take BGR
   images in 0..255. The first convolution's input channels are reversed, so the encoder takes RGB.
-- **DINOv3**: the key has no bias; timm keeps those of query and value apart.
-- **DINOv2 with registers**: positions include the class token's; timm adds it to the class token.
 - **JAX**: kernels have their inputs first, and attention heads have an axis of their own.
+- **MoCo v3**: its ViT-S has 12 heads, timm's has 6; no tensor shows it.
 """
 
 import re
@@ -21,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
+from cka_probe.models.architectures import move_stride_to_1x1
+from cka_probe.models.backbone import NORMALISATIONS, Backbone
 from cka_probe.models.checkpoints.reading import Contents
 
 Tensors = dict[str, Tensor]
@@ -39,9 +40,9 @@ class Naming:
         normalisation: Of the project's images, a name in `NORMALISATIONS`; "" if the names do not say it.
         note: Remark for the user.
         matches: A further condition on the tensors under the prefix.
-        outside: Start of a name that is elsewhere in the file, if one must be.
-        options: Options of the architecture that the tensors do not show, such as `num_heads`.
+        outside: Pattern of a name that must be in the file, under the prefix or not.
         adapt: Changes the built model to what the project computes.
+        options: Options of the architecture's `build` with the same effect, from which a checkpoint rebuilds it.
     """
 
     title: str
@@ -51,22 +52,39 @@ class Naming:
     note: str = ""
     matches: Callable[[Tensors], bool] = lambda tensors: True
     outside: str = ""
+    adapt: Callable[[nn.Module], None] = lambda model: None
     options: Mapping[str, Any] = field(default_factory=dict)
-    adapt: Callable[[nn.Module], None] | None = None
 
     def prefixes(self, tensors: Tensors) -> list[str]:
-        """Return what precedes the names in each encoder of the file, "" or ending in a dot or slash."""
+        """Return what precedes the names in each encoder of the file, "" or ending in a dot."""
         first, others = self.names[0], self.names[1:]
-        if not any(name.startswith(self.outside) for name in tensors):
+        if not any(re.search(self.outside, name) for name in tensors):
             return []
         prefixes = [name.removesuffix(first) for name in tensors if name.endswith(first)]
         return [
             prefix
             for prefix in prefixes
-            if prefix[-1:] in ("", ".", "/")
+            if prefix[-1:] in ("", ".")
             and all(prefix + name in tensors for name in others)
             and self.matches(_under(prefix, tensors))
         ]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the user."""
+        renaming = () if self.rename is _same else (f"names of {self.title} changed to timm's",)
+        return (*renaming, *([self.note] if self.note else []))
+
+    def apply(self, backbone: Backbone) -> None:
+        """Give a backbone with renamed weights the input and the computation of the project."""
+        self.adapt(backbone.model)
+        notes = backbone.origin.notes
+        if self.normalisation:
+            mean, std = NORMALISATIONS[self.normalisation]
+            backbone.preprocessing = replace(backbone.preprocessing, mean=mean, std=std)
+            notes = tuple(note for note in notes if not note.startswith("input normalised as"))
+        options = {**backbone.origin.options, **self.options}
+        backbone.origin = replace(backbone.origin, options=options, notes=(*self.notes, *notes))
 
 
 def translate(contents: Contents) -> tuple[Contents, Naming | None]:
@@ -84,7 +102,7 @@ def translate(contents: Contents) -> tuple[Contents, Naming | None]:
             encoder = _under(prefix, tensors)
             renamed = naming.rename(encoder)
             tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
-            tensors |= {prefix.replace("/", ".") + name: tensor for name, tensor in renamed.items()}
+            tensors |= {prefix + name: tensor for name, tensor in renamed.items()}
         if prefixes:
             return replace(contents, tensors=tensors), naming
     return contents, None
@@ -193,133 +211,58 @@ def _without_statistics(tensors: Tensors) -> bool:
     return not any(bool(mean.any()) for mean in means)
 
 
-def _first_strides(model: nn.Module) -> None:
-    """Move the stride of each bottleneck from its second convolution to its first, as Caffe2 has it."""
+def _twelve_heads(model: nn.Module) -> None:
+    """Give the attention of a ViT-S the 12 heads of MoCo v3."""
     module: Any
     for module in model.modules():
-        if hasattr(module, "conv3") and module.conv2.groups == 1 and module.conv2.stride == (2, 2):
-            module.conv1.stride, module.conv2.stride = (2, 2), (1, 1)
-
-
-def _clip(tensors: Tensors) -> Tensors:
-    """Rename the image tower of CLIP; its projection becomes the classifier."""
-    renamed = _rules(
-        (r"^conv1\.", "patch_embed.proj."),
-        (r"^positional_embedding$", "pos_embed"),
-        (r"^class_embedding$", "cls_token"),
-        (r"^ln_pre\.", "norm_pre."),
-        (r"^ln_post\.", "norm."),
-        (r"^transformer\.resblocks\.", "blocks."),
-        (r"\.ln_(\d)\.", r".norm\1."),
-        (r"\.attn\.in_proj_", ".attn.qkv."),
-        (r"\.attn\.out_proj\.", ".attn.proj."),
-        (r"\.mlp\.c_fc\.", ".mlp.fc1."),
-        (r"\.mlp\.c_proj\.", ".mlp.fc2."),
-    )(tensors)
-    renamed["cls_token"] = renamed["cls_token"].reshape(1, 1, -1)
-    renamed["pos_embed"] = renamed["pos_embed"].unsqueeze(0)
-    if "proj" in renamed:
-        renamed["head.weight"] = renamed.pop("proj").T.contiguous()
-        renamed["head.bias"] = torch.zeros(len(renamed["head.weight"]))
-    return renamed
-
-
-def _registers(tensors: Tensors) -> Tensors:
-    """Rename DINOv2 with registers; the position of the class token is added to it."""
-    renamed = _swiglu(tensors)
-    renamed["reg_token"] = renamed.pop("register_tokens")
-    positions = renamed["pos_embed"]
-    return renamed | {"cls_token": renamed["cls_token"] + positions[:, :1], "pos_embed": positions[:, 1:]}
-
-
-_swiglu = _rules(
-    (r"\.mlp\.w12\.", ".mlp.fc1."),
-    (r"\.mlp\.w3\.", ".mlp.fc2."),
-    drop=r"^mask_token$",
-)
-
-
-def _dinov3(tensors: Tensors) -> Tensors:
-    """Rename DINOv3; its biases of query and value are dropped where all are 0, as in the distilled ViT-B to H."""
-    renamed = _rules(
-        (r"\.ls([12])\.gamma$", r".gamma_\1"),
-        (r"^storage_tokens$", "reg_token"),
-        (r"\.mlp\.w1\.", ".mlp.fc1_g."),
-        (r"\.mlp\.w2\.", ".mlp.fc1_x."),
-        (r"\.mlp\.w3\.", ".mlp.fc2."),
-        drop=r"periods$|bias_mask$|^mask_token$|^local_cls_norm|qkv\.bias$",
-    )(tensors)
-    biases = {name.removesuffix("qkv.bias"): bias for name, bias in tensors.items() if name.endswith("qkv.bias")}
-    if any(bool(part.any()) for bias in biases.values() for part in bias.chunk(3)[::2]):
-        for front, bias in biases.items():
-            renamed[f"{front}q_bias"], _, renamed[f"{front}v_bias"] = bias.chunk(3)
-    return renamed
-
-
-_sam = _rules((r"\.mlp\.lin([12])\.", r".mlp.fc\1."))
-
-_convnext_names = _rules(
-    (r"^downsample_layers\.0\.", "stem."),
-    (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
-    (r"^downsample_layers\.(\d)\.", r"stages.\1.downsample."),
-    (r"\.dwconv\.", ".conv_dw."),
-    (r"\.pwconv([12])\.", r".mlp.fc\1."),
-    (r"\.grn\.beta$", ".mlp.grn.bias"),
-    (r"\.grn\.gamma$", ".mlp.grn.weight"),
-    (r"^norm\.", "head.norm."),
-    (r"^head\.(weight|bias)$", r"head.fc.\1"),
-)
-
-
-def _convnext(tensors: Tensors) -> Tensors:
-    """Rename a ConvNeXt of Meta; the parameters of its response normalisation lose their axes of one."""
-    renamed = _convnext_names(tensors)
-    return {name: tensor.flatten() if ".grn." in name else tensor for name, tensor in renamed.items()}
+        if hasattr(module, "qkv"):
+            module.num_heads, module.head_dim = 12, 32
+            module.scale = 32**-0.5
 
 
 def _jax(tensors: Tensors) -> Tensors:
     """Rename a ViT of Flax and put its kernels' outputs first."""
     fronts = sorted({name.rpartition("encoderblock_")[0] for name in tensors if "encoderblock_" in name})
-    blocks = {int(match[1]) for name in tensors if (match := re.search(r"encoderblock_(\d+)/", name))}
+    blocks = {int(match[1]) for name in tensors if (match := re.search(r"encoderblock_(\d+)\.", name))}
     renamed: Tensors = {"cls_token": tensors["cls"]} if "cls" in tensors else {}
-    positions = tensors.get("Transformer/posembed_input/pos_embedding", tensors.get("pos_embedding"))
+    positions = tensors.get("Transformer.posembed_input.pos_embedding", tensors.get("pos_embedding"))
     if positions is not None:
         renamed["pos_embed"] = positions
-    renamed["patch_embed.proj.weight"] = tensors["embedding/kernel"].permute(3, 2, 0, 1)
-    renamed["patch_embed.proj.bias"] = tensors["embedding/bias"]
+    renamed["patch_embed.proj.weight"] = tensors["embedding.kernel"].permute(3, 2, 0, 1)
+    renamed["patch_embed.proj.bias"] = tensors["embedding.bias"]
     renamed |= _jax_layer("norm", tensors, f"{fronts[0]}encoder_norm")
     for block in blocks:
-        renamed |= _jax_block(f"blocks.{block}", _under(f"{fronts[0]}encoderblock_{block}/", tensors))
-    if "head/kernel" in tensors:
+        renamed |= _jax_block(f"blocks.{block}", _under(f"{fronts[0]}encoderblock_{block}.", tensors))
+    if "head.kernel" in tensors:
         renamed |= _jax_layer("head", tensors, "head")
     return {name: tensor.contiguous() for name, tensor in renamed.items()}
 
 
 def _jax_block(name: str, tensors: Tensors) -> Tensors:
     """Return a block of a ViT; its modules are numbered differently in vision_transformer and big_vision."""
-    groups = sorted({key.split("/")[0] for key in tensors})
+    groups = sorted({key.split(".")[0] for key in tensors})
     norms = [group for group in groups if group.startswith("LayerNorm")]
     attention, mlp = (next(g for g in groups if g.startswith(kind)) for kind in ("MultiHead", "MlpBlock"))
-    kernels = [tensors[f"{attention}/{part}/kernel"] for part in ("query", "key", "value")]
-    biases = [tensors[f"{attention}/{part}/bias"] for part in ("query", "key", "value")]
+    kernels = [tensors[f"{attention}.{part}.kernel"] for part in ("query", "key", "value")]
+    biases = [tensors[f"{attention}.{part}.bias"] for part in ("query", "key", "value")]
     renamed = {
         f"{name}.attn.qkv.weight": torch.cat([kernel.flatten(1).T for kernel in kernels]),
         f"{name}.attn.qkv.bias": torch.cat([bias.flatten() for bias in biases]),
-        f"{name}.attn.proj.weight": tensors[f"{attention}/out/kernel"].flatten(0, 1).T,
-        f"{name}.attn.proj.bias": tensors[f"{attention}/out/bias"],
+        f"{name}.attn.proj.weight": tensors[f"{attention}.out.kernel"].flatten(0, 1).T,
+        f"{name}.attn.proj.bias": tensors[f"{attention}.out.bias"],
     }
     for index, norm in enumerate(norms, start=1):
         renamed |= _jax_layer(f"{name}.norm{index}", tensors, norm)
     for index in (1, 2):
-        renamed |= _jax_layer(f"{name}.mlp.fc{index}", tensors, f"{mlp}/Dense_{index - 1}")
+        renamed |= _jax_layer(f"{name}.mlp.fc{index}", tensors, f"{mlp}.Dense_{index - 1}")
     return renamed
 
 
 def _jax_layer(name: str, tensors: Tensors, front: str) -> Tensors:
     """Return weight and bias of a norm or a linear layer of Flax."""
-    kernel = tensors.get(f"{front}/kernel")
-    weight = tensors[f"{front}/scale"] if kernel is None else kernel.T
-    return {f"{name}.weight": weight, f"{name}.bias": tensors[f"{front}/bias"]}
+    kernel = tensors.get(f"{front}.kernel")
+    weight = tensors[f"{front}.scale"] if kernel is None else kernel.T
+    return {f"{name}.weight": weight, f"{name}.bias": tensors[f"{front}.bias"]}
 
 
 def _same(tensors: Tensors) -> Tensors:
@@ -342,7 +285,8 @@ FOREIGN: tuple[Naming, ...] = (
         normalisation="caffe2",
         note="batch norms without statistics, as converted from Caffe2: images taken as BGR in 0..255 minus their mean",
         matches=_without_statistics,
-        adapt=_first_strides,
+        adapt=move_stride_to_1x1,
+        options={"stride_in_1x1": True},
     ),
     Naming(
         "detectron2 ResNet",
@@ -351,40 +295,25 @@ FOREIGN: tuple[Naming, ...] = (
         note="detectron2 does not save its input: images taken as RGB with ImageNet's mean and std",
     ),
     Naming(
-        "CLIP",
-        ("transformer.resblocks.0.attn.in_proj_weight", "class_embedding", "conv1.weight", "ln_pre.weight"),
-        _clip,
-        normalisation="clip",
-    ),
-    Naming("DINOv3", ("storage_tokens", "rope_embed.periods", "blocks.0.ls1.gamma"), _dinov3),
-    Naming("DINOv2 with registers", ("register_tokens", "blocks.0.ls1.gamma"), _registers),
-    Naming("DINOv2 giant", ("blocks.0.mlp.w12.weight", "blocks.0.ls1.gamma"), _swiglu),
-    Naming("SAM", ("blocks.0.mlp.lin1.weight", "neck.0.weight"), _sam),
-    Naming(
-        "ConvNeXt of Meta",
-        ("downsample_layers.0.0.weight", "stages.0.0.dwconv.weight"),
-        _convnext,
-    ),
-    Naming(
         "ViT of JAX",
-        ("Transformer/encoder_norm/scale", "embedding/kernel"),
+        ("Transformer.encoder_norm.scale", "embedding.kernel"),
         _jax,
         normalisation="half",
     ),
     Naming(
-        "MoCo v3 ViT-S",
+        "MoCo v3",
         ("base_encoder.patch_embed.proj.weight", "base_encoder.blocks.0.norm1.weight"),
         _same,
         matches=lambda tensors: tensors["base_encoder.patch_embed.proj.weight"].shape[0] == 384,
-        options={"num_heads": 12},
         note="MoCo v3: ViT-S with 12 heads",
+        adapt=_twelve_heads,
     ),
     Naming(
         "DPT of MiDaS",
         ("pretrained.model.patch_embed.proj.weight",),
         _same,
         normalisation="half",
-        outside="scratch.",
+        outside=r"^(state_dict\.|model\.)?scratch\.",
     ),
 )
 """The first that matches is the naming of a file."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Origin
+from cka_probe.models.catalogue import POSITIONS
 from cka_probe.models.checkpoints.reading import Contents
 from cka_probe.models.default_layers import default_layers
 from cka_probe.registry import missing_extra
@@ -157,7 +158,10 @@ def _preprocessing(
     if settings.get("do_normalize") is False:
         settings = settings | {"image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
     part: Any = getattr(model, "config", None)
-    size = getattr(part, "image_size", None) or _side(settings) or 224
+    size = getattr(part, "image_size", None)
+    if not any(POSITIONS.fullmatch(name) for name, _ in model.named_parameters()):
+        size = _side(settings) or size  # any size fits: the images were resized to the processor's
+    size = size or _side(settings) or 224
     mean, std = settings.get("image_mean"), settings.get("image_std")
     if not mean or not std:
         raise CheckpointError(

@@ -31,6 +31,7 @@ from cka_probe.models.checkpoints.fitting import (
     parse_arch,
     timm_twin,
 )
+from cka_probe.models.checkpoints.foreign import translate
 from cka_probe.models.checkpoints.huggingface import is_transformers_config, load_with_transformers
 from cka_probe.models.checkpoints.identifying import Match, filter_of, identify
 from cka_probe.models.checkpoints.naming import find_prefixes
@@ -73,8 +74,11 @@ def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None 
         if encoder is not None:
             raise CheckpointError(f"{file}: expected no name of an encoder, found {encoder!r}; omit it")
         return _load_checkpoint(file, request)
-    contents, choice = choose_encoder(read_contents(file), encoder)
+    contents, naming = translate(read_contents(file))
+    contents, choice = choose_encoder(contents, encoder)
     backbone = _load_contents(contents, request, str(path))
+    if naming is not None:
+        naming.apply(backbone)
     backbone.origin = replace(backbone.origin, notes=(*choice, *backbone.origin.notes))
     return backbone
 
@@ -83,7 +87,12 @@ def _load_contents(contents: Contents, request: Arch | None, reference: str) -> 
     """Return the backbone in the contents of a file; `reference` is the user's name of it."""
     if request is None and is_transformers_config(contents.config):
         return load_with_transformers(contents, reference)
-    known = find_encoder(contents, request)
+    try:
+        known = find_encoder(contents, request)
+    except CheckpointError:
+        if request is None and "model_type" in contents.config:  # a Swin-v2 or DINOv2 of another size
+            return load_with_transformers(contents, reference)
+        raise
     if isinstance(known, Match):
         return _load_match(contents, known, request, reference)
     return _load_known(contents, *known, request, reference)
@@ -286,7 +295,9 @@ def _load_match(contents: Contents, match: Match, request: Arch | None, referenc
     features = definition.detach_classifier(model)
     tensors, notes = as_float32(match.tensors)
     tensors, resized = _resized(contents.path, tensors, definition, model)
-    model.load_state_dict(model.state_dict() | tensors)
+    state = model.state_dict()
+    state.update(tensors)  # keeps the version that torchvision's MNASNet needs
+    model.load_state_dict(state)
     classifier, dropped = None, groups_outside(match.prefix, contents.tensors)
     for name in match.head:
         group = name.rpartition(".")[0] or name

@@ -12,6 +12,7 @@ from cka_probe.models.catalogue import COUNTER
 from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
 from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
 from cka_probe.models.checkpoints.fitting import fitting_architectures
+from cka_probe.models.checkpoints.foreign import translate
 from cka_probe.models.checkpoints.huggingface import is_transformers_config
 from cka_probe.models.checkpoints.identifying import Match
 from cka_probe.models.checkpoints.loading import build_options, find_classifier, find_encoder
@@ -118,7 +119,9 @@ def inspect_file(path: str | Path) -> FileReport:
             header=header,
         ).with_options(header.options)
     try:
+        contents, naming = translate(contents)
         contents, choice = choose_encoder(contents, encoder_name)
+        choice = (*choice, *(naming.notes if naming else ()))
         report = replace(report, notes=choice)
         if is_transformers_config(contents.config):
             return _of_transformers(report, contents.config)
