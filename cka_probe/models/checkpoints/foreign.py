@@ -277,6 +277,7 @@ FOREIGN: tuple[Naming, ...] = (
         "mmcv ResNet with a deep stem",
         ("stem.7.weight", "layer1.0.conv1.weight"),
         _mm_deep_stem,
+        note="built with output stride 32; mmseg's FCN, PSPNet and DeepLab dilate it to 8, which no tensor shows",
     ),
     Naming(
         "detectron2 ResNet of Caffe2",
