@@ -70,11 +70,11 @@ def hidden_labels(axes):
 def check_same_bytes(figure, folder, suffixes=("svg",), dpi=None):
     """The same figure gives the same bytes, whatever anybody's settings are, and leaves these as they were."""
     before = dict(matplotlib.rcParams)
-    for suffix in suffixes:
-        (first,) = save(figure, [folder / f"first.{suffix}"], dpi=dpi)
-        with matplotlib.style.context("dark_background"):
-            (second,) = save(figure, [folder / "folder" / f"second.{suffix}"], dpi=dpi)
-        assert first.read_bytes() == second.read_bytes()
+    first = save(figure, [folder / f"first.{suffix}" for suffix in suffixes], dpi=dpi)
+    with matplotlib.style.context("dark_background"):
+        second = save(figure, [folder / "folder" / f"second.{suffix}" for suffix in suffixes], dpi=dpi)
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
     assert dict(matplotlib.rcParams) == before
 
 

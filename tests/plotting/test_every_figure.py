@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+from functools import cache
 
 import matplotlib
 import pytest
@@ -16,7 +17,16 @@ from cka_probe.errors import OutputError
 from cka_probe.plotting import style
 from cka_probe.plotting.figure import save, show, width_and_scale
 
+LOOKS = [(name, ("talk", "screen")[number % 2]) for number, name in enumerate(FIGURES)]
+VENUES = [(name, ("acl", "nature", "neurips")[number % 3]) for number, name in enumerate(FIGURES)]
+"""Every figure in one of the other styles and for one of the venues of each kind: the code of sizes is shared."""
 HARD = [(name, what) for name, figures in STRAINED.items() for what in figures]
+
+
+@cache
+def paper(name):
+    """A figure as it is laid out for print, which several tests look at."""
+    return sheet_of(FIGURES[name])
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -24,7 +34,7 @@ def test_it_is_legible_and_touches_neither_files_nor_settings(name, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: pytest.fail("it saves"))
     before = dict(matplotlib.rcParams)
-    check_legible(sheet_of(FIGURES[name]), least=style.SMALL)
+    check_legible(paper(name), least=style.SMALL)
     assert dict(matplotlib.rcParams) == before
     assert os.listdir(tmp_path) == []
 
@@ -36,19 +46,17 @@ def test_what_is_hard_to_draw_is_legible(name, what):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("look", style.STYLES)
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(("name", "look"), LOOKS)
 def test_a_style_is_the_figure_of_print_at_another_scale(name, look):
     scale = style.STYLES[look].scale
-    sheet, paper = sheet_of(FIGURES[name], look=look), sheet_of(FIGURES[name])
+    sheet = sheet_of(FIGURES[name], look=look)
     assert sheet.get_figwidth() == pytest.approx(scale * FIGURES[name].width)
-    assert sheet.get_figheight() == pytest.approx(scale * paper.get_figheight(), rel=0.01)
+    assert sheet.get_figheight() == pytest.approx(scale * paper(name).get_figheight(), rel=0.01)
     check_legible(sheet, least=scale * style.SMALL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("venue", ["acl", "nature", "neurips"])
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(("name", "venue"), VENUES)
 def test_it_is_as_wide_as_a_column_or_a_page_of_a_venue_and_legible(name, venue):
     sheet, widths = sheet_of(FIGURES[name], venue=venue), style.VENUES[venue]
     assert min(abs(sheet.get_figwidth() - width) for width in (widths.column, widths.page)) < 1e-9
