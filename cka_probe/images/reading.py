@@ -88,7 +88,7 @@ def unread_files(folder: str | Path) -> str:
     folder = Path(folder)
     names: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        hidden = any(map(is_hidden, path.relative_to(folder).parts))
         if not hidden and path.suffix.lower() not in SUFFIXES and path.is_file():
             names.setdefault(path.suffix.lower() or "without an ending", []).append(path.relative_to(folder).as_posix())
     if not names:
