@@ -64,8 +64,11 @@ def check_writable(folder: str | Path) -> None:
         OutputError: They cannot.
     """
     path = Path(folder) / ".writable"
-    with atomic_write(path) as temporary:
-        temporary.touch()
+    try:
+        with atomic_write(path) as temporary:
+            temporary.touch()
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(path), f"to {folder}", 1)) from error
     path.unlink()
 
 
@@ -77,6 +80,8 @@ def _reason(error: OSError) -> str:
         return "no permission to write there; choose another folder with --out"
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
         return "a file is where a folder is needed, or a folder where a file is; choose another path"
+    if error.errno == errno.ENOENT:
+        return "the folder does not exist and cannot be created; choose another one with --out"
     return error.strerror or str(error)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -66,11 +65,14 @@ class Bars:
 
 
 @contextmanager
-def progress_bar(items: str) -> Iterator[Callable[[int, int | None], None]]:
+def progress_bar(items: str, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
     """Give a function that takes how many items are done and how many there are, drawn as a bar with items per second.
 
     Args:
         items: What is counted, in the plural.
+        quiet: Draw nothing.
     """
-    with Bars() as bars:
-        yield partial(bars.count, items, unit=items.removesuffix("s"))
+    from cka_probe.progress import reporting
+
+    with reporting(not quiet, items) as progress:
+        yield progress

@@ -8,44 +8,69 @@ import typer
 
 from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import (
+    IMAGES,
     MODEL,
+    MODELS,
+    OUTPUT,
+    SIMILARITY,
     Arch,
     Batch,
+    Cmap,
     Data,
     Device,
     Encoder,
     Features,
+    Force,
     Layers,
     Num,
     Out,
     Precision,
+    Quiet,
     Seed,
     Size,
     SkipBad,
+    Vmax,
+    Vmin,
     drop_none,
     with_encoder,
 )
+from ckaprobe_cli.results_folder import results_folder
+
+RESULT, ATLAS, STRIP = "result.json", "atlas.json", "images.jpg"
 
 if TYPE_CHECKING:
     from cka_probe.comparison.fingerprint import Fingerprint
+    from cka_probe.plotting.matrix import ColourScale
 
 
 def compare(
+    ctx: typer.Context,
     models: Annotated[list[str], typer.Argument(help=f"X and Y, or more. Each: {MODEL[0].lower()}{MODEL[1:]}")],
     out: Out,
     data: Data = None,
     num: Num = None,
     batch: Batch = None,
     layers: Layers = None,
-    layers_y: Annotated[str | None, typer.Option(help="Layers of Y, where they differ; of two models.")] = None,
+    layers_y: Annotated[
+        str | None, typer.Option(help="Layers of Y, where they differ; of two models.", rich_help_panel=MODELS)
+    ] = None,
     seed: Seed = None,
     features: Features = None,
-    measure: Annotated[str, typer.Option(help="cka, rsa, mutual_knn, or procrustes (slow).")] = "cka",
-    estimator: Annotated[str, typer.Option(help="Estimator of CKA: unbiased or biased.")] = "unbiased",
-    permutations: Annotated[int, typer.Option(help="Number of permutations for the null; 0: none.", min=0)] = 200,
+    measure: Annotated[
+        str, typer.Option(help="cka, rsa, mutual_knn, or procrustes (slow).", rich_help_panel=SIMILARITY)
+    ] = "cka",
+    estimator: Annotated[
+        str, typer.Option(help="Estimator of CKA: unbiased or biased.", rich_help_panel=SIMILARITY)
+    ] = "unbiased",
+    permutations: Annotated[
+        int, typer.Option(help="Number of permutations for the null; 0: none.", min=0, rich_help_panel=SIMILARITY)
+    ] = 200,
     preprocess: Annotated[
         str | None,
-        typer.Option(help="own (each model its size and normalisation) or shared (those of X).  [default: own]"),
+        typer.Option(
+            help="own (each model its size and normalisation) or shared (those of X).  [default: own]",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     precision: Precision = None,
     size: Size = None,
@@ -55,8 +80,18 @@ def compare(
     device: Device = "auto",
     skip_bad: SkipBad = False,
     keep: Annotated[
-        bool, typer.Option("--fingerprints/--no-fingerprints", help="Save the fingerprints of the models in OUT.")
+        bool,
+        typer.Option(
+            "--fingerprints/--no-fingerprints",
+            help="Save the fingerprints of the models in OUT.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = True,
+    cmap: Cmap = None,
+    vmin: Vmin = None,
+    vmax: Vmax = None,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare every layer of X with every layer of Y; or more models, every two of them.
 
@@ -65,13 +100,17 @@ def compare(
 
     Of three or more models: atlas.json, pairs.csv and the figure of the matrix of models; a folder of each pair; and
     if they have the same layers, curves of each layer over the models in their order, such as checkpoints of a run.
+
+    \b
+    Example:
+      ckaprobe compare a.pth b.pth --data images --out a_b
     """
     import cka_probe
     from cka_probe.comparison.compare import fingerprint_each
     from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
     from cka_probe.errors import DataError
-    from cka_probe.files import check_writable
+    from cka_probe.plotting.matrix import ColourScale
     from cka_probe.similarity import choose_measure
 
     if len(models) < 2:
@@ -79,8 +118,12 @@ def compare(
     for option, value in (("layers", layers_y), ("arch", arch_y)):
         if len(models) > 2 and value is not None:
             raise DataError(f"--{option}-y is for two models, found {len(models)}; use --{option}, for all of them")
-    check_writable(out)
-    choose_measure(measure, estimator)
+    if len(models) > 2 and (cmap or vmin or vmax):
+        raise DataError(
+            f"--cmap, --vmin and --vmax are for two models, found {len(models)}; draw a pair with ckaprobe draw"
+        )
+    scale = ColourScale(vmin, vmax, **drop_none(cmap=cmap))
+    scale.ends(choose_measure(measure, estimator).range or (0.0, 1.0))  # refused before the work
     settings: dict[str, Any] = drop_none(
         num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess, size=size
     )
@@ -88,25 +131,31 @@ def compare(
     models = [
         model if is_fingerprint(model) or is_features(model) else with_encoder(model, encoder) for model in models
     ]
-    with progress_bar("images") as progress:
-        if len(models) == 2:
-            x, y = models
-            sides = list(
-                cka_probe.fingerprints(x, y, data, layers_y=layers_y, arch_y=arch_y, progress=progress, **settings)
-            )
-        else:
-            sides = fingerprint_each(models, data, progress=progress, **settings)
     method = {"measure": measure, "estimator": estimator, "permutations": permutations}
-    paths = _save_pair(out, sides, keep, method) if len(models) == 2 else _save_atlas(out, sides, keep, method)
-    paths += _save_strip(out, models, data, sides[0], skip_bad)
+    pair = len(models) == 2
+    with results_folder(ctx, out, RESULT if pair else ATLAS, force=force) as replaces:
+        with progress_bar("images", quiet) as progress:
+            if pair:
+                x, y = models
+                sides = list(
+                    cka_probe.fingerprints(x, y, data, layers_y=layers_y, arch_y=arch_y, progress=progress, **settings)
+                )
+            else:
+                sides = fingerprint_each(models, data, progress=progress, **settings)
+        if replaces and not any(Path(model).resolve().parent == out.resolve() for model in models):
+            _remove_files(out)
+        paths = _save_pair(out, sides, keep, method, scale) if pair else _save_atlas(out, sides, keep, method, quiet)
+        paths += _save_strip(out, models, data, sides[0], skip_bad)
     typer.echo("\n".join(map(str, paths)))
 
 
-def _save_pair(out: Path, sides: Sequence["Fingerprint"], keep: bool, method: dict[str, Any]) -> list[Path]:
+def _save_pair(
+    out: Path, sides: Sequence["Fingerprint"], keep: bool, method: dict[str, Any], scale: "ColourScale"
+) -> list[Path]:
     """Compare two models, print what a reader should know, and return the paths written."""
     import cka_probe
     from cka_probe.comparison.warnings import warnings_for
-    from cka_probe.plotting import figures_of, save
+    from cka_probe.plotting import Heatmap, figures_of, save
 
     result = cka_probe.compare_fingerprints(*sides, **method)
     typer.echo(result.summary())
@@ -115,15 +164,23 @@ def _save_pair(out: Path, sides: Sequence["Fingerprint"], keep: bool, method: di
             typer.echo(f"note on {name}  {note}")
     for warning in warnings_for(result):
         typer.echo(f"warning  {warning}")
-    paths = [result.save(out / "result.json"), result.save(out / "result.csv")]
-    for name, figure in figures_of(result).items():
+    heatmap = Heatmap(result, scale.vmin, scale.vmax, scale.cmap)
+    if limits := heatmap.narrow_range:
+        typer.echo(
+            f"hint     All values are between {limits[0]:.3f} and {limits[1]:.3f}; --vmin auto spreads the colours of "
+            "the heatmap over them."
+        )
+    paths = [result.save(out / RESULT), result.save(out / "result.csv")]
+    for name, figure in (figures_of(result) | {"heatmap": heatmap}).items():
         paths += save(figure, [out / f"{name}.png", out / f"{name}.pdf"])
     if keep:
         paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
     return paths
 
 
-def _save_atlas(out: Path, sides: Sequence["Fingerprint"], keep: bool, method: dict[str, Any]) -> list[Path]:
+def _save_atlas(
+    out: Path, sides: Sequence["Fingerprint"], keep: bool, method: dict[str, Any], quiet: bool
+) -> list[Path]:
     """Compare every two of several models, print what a reader should know, and return the paths written.
 
     The folder of all pairs and that of all fingerprints stand for the files in them.
@@ -133,7 +190,7 @@ def _save_atlas(out: Path, sides: Sequence["Fingerprint"], keep: bool, method: d
     from cka_probe.plotting import save
     from cka_probe.plotting.atlas import atlas_figures
 
-    with progress_bar("pairs") as progress:
+    with progress_bar("pairs", quiet) as progress:
         atlas = atlas_of(sides, progress=progress, **method)
     typer.echo(atlas.summary())
     for name, model in zip(atlas.names, atlas.models, strict=True):
@@ -159,4 +216,13 @@ def _save_strip(out: Path, models: Sequence[str], data: str | None, side: "Finge
     if all(is_fingerprint(model) or is_features(model) for model in models):
         return []
     strip = thumbnails(data, num=side.settings.num, seed=side.settings.seed, skip_bad=skip_bad)
-    return [save_strip(strip, out / "images.jpg")]
+    return [save_strip(strip, out / STRIP)]
+
+
+def _remove_files(out: Path) -> None:
+    """Remove what another comparison wrote, some of which this one may not write, such as fingerprints."""
+    from cka_probe.plotting import FIGURES
+
+    for pattern in (STRIP, "[xy].fingerprint", *(f"{name}.*" for name in FIGURES)):
+        for path in out.glob(pattern):
+            path.unlink()

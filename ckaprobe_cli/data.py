@@ -1,17 +1,19 @@
 """`ckaprobe data`: make, check and label data sets."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ckaprobe_cli.bars import progress_bar
-from ckaprobe_cli.options import Device
+from ckaprobe_cli.commands import Command
+from ckaprobe_cli.options import Device, Quiet
 
 data = typer.Typer(help="Make, check and label data sets.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@data.command()
+@data.command(cls=Command)
 def make(
     kind: Annotated[str, typer.Argument(help="rooms, streets or objects.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
@@ -33,27 +35,33 @@ def make(
     lidar: Annotated[int, typer.Option(help="Rows of a lidar, for sparse depth; 0: dense depth; 64: as in KITTI.")] = 0,
     jpeg: Annotated[int, typer.Option(help="Quality of JPEG compression of the images; 0: none.")] = 0,
     style: Annotated[str, typer.Option(help="Style of rooms: day, evening or hall.")] = "day",
+    quiet: Quiet = False,
 ) -> None:
     """Generate scenes with complete ground truth in the layout of a real data set; prints the folder.
 
     Read it as that data set: nyuv2:DIR, kitti:DIR, imagenet:DIR. The same command resumes an interrupted run; several
     at once share the work.
+
+    \b
+    Example:
+      ckaprobe data make rooms data/rooms --num 100
     """
     from cka_probe.lab.scenes import Sensor, Settings, make_scenes, parse_size
 
     settings = Settings(
         kind, num, frames, parse_size(size), seed, test, layout or "", Sensor(noise, holes, lidar, jpeg), style
     )  # fmt: skip
-    with progress_bar("scenes") as progress:
+    with progress_bar("scenes", quiet) as progress:
         typer.echo(make_scenes(folder, settings, workers=workers, progress=progress))
 
 
-@data.command()
+@data.command(cls=Command)
 def check(
     spec: Annotated[str, typer.Argument(help="A data set: a folder, or nyuv2:PATH:test (see README).")],
-    out: Annotated[Path, typer.Option(help="Contact sheet to draw: *.png, *.pdf or *.svg.")] = Path(
-        "contact_sheet.png"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Contact sheet to draw: *.png, *.pdf or *.svg.  [default: contact_sheet_SPEC.png]"),
+    ] = None,
     num: Annotated[
         int | None,
         typer.Option(help="Number of frames to read, evenly spaced.  [default: all]"),
@@ -63,19 +71,26 @@ def check(
         typer.Option(help="Samples on the contact sheet; 0: no sheet.  [default: six rows]"),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the statistics to this file.")] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Read a data set, print its statistics, and draw samples; exit code 2 if a frame is broken."""
+    """Read a data set, print its statistics, and draw samples; exit code 2 if a frame is broken.
+
+    \b
+    Example:
+      ckaprobe data check nyuv2:data/rooms --num 20
+    """
     from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
     from cka_probe.lab.datasets.check import check_dataset
     from cka_probe.plotting import check_format
 
+    out = out or Path(f"contact_sheet_{re.sub(r'[^A-Za-z0-9.-]+', '_', spec).strip('_')}.png")
     if sheet != 0:
         check_format(out)
     for path in filter(None, (out if sheet != 0 else None, json)):
         check_writable(path.parent)  # before hours of reading
     dataset = open_dataset(spec)
-    with progress_bar("frames") as progress:
+    with progress_bar("frames", quiet) as progress:
         check = check_dataset(dataset, num=num, progress=progress)
     typer.echo(check.table())
     if json is not None:
@@ -113,7 +128,7 @@ def _draw(dataset: Any, spec: str, out: Path, count: int | None) -> list[Path]:
     return save(sheet, [out], dpi=DPI)
 
 
-@data.command()
+@data.command(cls=Command)
 def pseudo_depth(
     source: Annotated[
         str,
@@ -126,14 +141,19 @@ def pseudo_depth(
     ] = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pseudo-depth of another source.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write pseudo-depth of every image for training, in the format of LeReS; prints the folders.
 
     The same command resumes an interrupted run. Train the teacher on other scenes than these.
+
+    \b
+    Example:
+      ckaprobe data pseudo-depth teacher.safetensors scdepth:data/nyu
     """
     from cka_probe.lab.pseudo_depth import write_pseudo_depth
 
-    with progress_bar("images") as progress:
+    with progress_bar("images", quiet) as progress:
         folders = write_pseudo_depth(
             source, data, gives=gives or "", device=device, overwrite=overwrite, progress=progress
         )

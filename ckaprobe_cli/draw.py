@@ -1,15 +1,18 @@
 """`ckaprobe draw`: redraw the figures of results and of training runs, from their files alone."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.options import Style, Venue
+from ckaprobe_cli.options import FIGURES, OUTPUT, Cmap, Force, Style, Venue, Vmax, Vmin, drop_none
+from ckaprobe_cli.results_folder import results_folder
 
 
 def draw(
+    ctx: typer.Context,
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -22,42 +25,77 @@ def draw(
         typer.Option(
             help="Of one result: heatmap, profile or uncertainty; of several models: models or curves; repeat for "
             "several. By default all. Of two results, or folders of `ckaprobe compare`: difference, of the first less "
-            "the second."
+            "the second.",
+            rich_help_panel=FIGURES,
         ),
     ] = None,
     emphasis: Annotated[
         str | None,
         typer.Option(
-            help="Of results side by side, what is read: row (layer 0 with each) or diagonal (each with itself)."
+            help="Of results side by side, what is read: row (layer 0 with each) or diagonal (each with itself).",
+            rich_help_panel=FIGURES,
         ),
     ] = None,
     title: Annotated[
         list[str] | None,
-        typer.Option(help="Of results side by side: repeat for each. By default the models."),
+        typer.Option(help="Of results side by side: repeat for each. By default the models.", rich_help_panel=FIGURES),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to. By default that of the first file.")] = None,
-    format: Annotated[str, typer.Option(help="png, pdf, svg, or several with commas.")] = "png,pdf",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. By default that of the first file.", rich_help_panel=OUTPUT)
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="png, pdf, svg, or several with commas.", rich_help_panel=OUTPUT)
+    ] = "png,pdf",
     style: Style = "paper",
     venue: Venue = None,
+    cmap: Cmap = None,
+    vmin: Vmin = None,
+    vmax: Vmax = None,
+    force: Force = False,
 ) -> None:
-    """Redraw the figures of results or of training runs; prints the paths written."""
+    """Redraw the figures of results or of training runs.
+
+    Prints the paths written.
+
+    \b
+    Example:
+      ckaprobe draw result.json --figure heatmap --venue cvpr --format pdf
+    """
+    from cka_probe.errors import DataError
+    from cka_probe.plotting.matrix import ColourScale
     from cka_probe.plotting.redraw import redraw
     from cka_probe.plotting.style import check_style
 
     suffixes = [suffix.strip().lstrip(".") for suffix in format.split(",")]
     check_style(style, venue)
-    if figure == ["difference"] and len(files) > 1 and emphasis is None:
-        paths = _difference(files, out, suffixes, title or (), style, venue)
-    else:
-        paths = redraw(
-            files, out, suffixes, figures=figure or (), emphasis=emphasis, titles=title or (), style=style, venue=venue
-        )
+    scale = ColourScale(vmin, vmax, **drop_none(cmap=cmap)) if vmin or vmax or cmap else None
+    folder = out or (files[0] if files[0].is_dir() else files[0].parent)
+    difference = figure == ["difference"] and len(files) > 1 and emphasis is None
+    if difference and scale is not None:
+        raise DataError("--cmap, --vmin and --vmax are for heatmaps; omit them for a difference")
+    results = all(path.suffix == ".json" or (path / "result.json").is_file() for path in files)
+    product = "difference.json" if difference else f"layer_grid.{suffixes[0]}" if results and files[1:] else ""
+    with results_folder(ctx, folder, product, force=force) if product else nullcontext():
+        if difference:
+            paths = _difference(files, folder, suffixes, title or (), style, venue)
+        else:
+            paths = redraw(
+                files,
+                folder,
+                suffixes,
+                figures=figure or (),
+                emphasis=emphasis,
+                titles=title or (),
+                scale=scale,
+                style=style,
+                venue=venue,
+            )
     typer.echo("\n".join(map(str, paths)))
 
 
 def _difference(
     files: Sequence[Path],
-    out: Path | None,
+    folder: Path,
     suffixes: Sequence[str],
     titles: Sequence[str],
     style: str,
@@ -76,7 +114,6 @@ def _difference(
             f"a difference is of two comparisons, and has two titles or none; found {len(files)} files and "
             f"{len(titles)} titles"
         )
-    folder = out or (files[0] if files[0].is_dir() else files[0].parent)
     drawn = [folder / f"difference.{suffix}" for suffix in suffixes]
     for path in drawn:
         check_format(path)

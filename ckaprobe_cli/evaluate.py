@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
-from ckaprobe_cli.options import Device, Out, Style, Venue
+from ckaprobe_cli.options import FIGURES, IMAGES, OUTPUT, RUN, Device, Force, Out, Quiet, Style, Venue
+from ckaprobe_cli.results_folder import results_folder
 
 if TYPE_CHECKING:
     from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -17,29 +18,42 @@ FOLDER = "predictions"
 
 
 def evaluate(
+    ctx: typer.Context,
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint of `ckaprobe train` that predicts depth or labels.")],
     on: Annotated[
-        str, typer.Option(help="A dataset with depth or labels: nyuv2:DIR:test, kitti_semantics:DIR (see README).")
+        str,
+        typer.Option(
+            help="A dataset with depth or labels: nyuv2:DIR:test, kitti_semantics:DIR (see README).",
+            rich_help_panel=IMAGES,
+        ),
     ],
     out: Out,
     scaling: Annotated[
         str | None,
-        typer.Option(help="Scaling of predicted depth: none, median or affine.  [default: as the task needs]"),
+        typer.Option(
+            help="Scaling of predicted depth: none, median or affine.  [default: as the task needs]",
+            rich_help_panel="Scores",
+        ),
     ] = None,
     crop: Annotated[
         str | None,
         typer.Option(
-            help="Score depth within a box: none, eigen (NYUv2, KITTI) or garg.  [default: usual for the dataset]"
+            help="Score depth within a box: none, eigen (NYUv2, KITTI) or garg.  [default: usual for the dataset]",
+            rich_help_panel="Scores",
         ),
     ] = None,
     cap: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Least and greatest depth scored, m.  [default: usual for the dataset]"),
+        typer.Option(
+            help="Least and greatest depth scored, m.  [default: usual for the dataset]", rich_help_panel="Scores"
+        ),
     ] = None,
     crops: Annotated[
         int | None,
         typer.Option(
-            help="Windows along the longer side; 0: the whole image, resized.  [default: 2; for a teacher 0]", min=0
+            help="Windows along the longer side; 0: the whole image, resized.  [default: 2; for a teacher 0]",
+            min=0,
+            rich_help_panel="Scores",
         ),
     ] = None,
     flip_test: Annotated[
@@ -47,69 +61,96 @@ def evaluate(
         typer.Option(
             "--flip-test/--no-flip-test",
             help="Average with the prediction of the mirrored image.  [default: for depth]",
+            rich_help_panel="Scores",
         ),
     ] = None,
     feathered: Annotated[
         bool,
-        typer.Option("--feathered", help="Blend windows where they overlap: no seams, unlike published protocols."),
+        typer.Option(
+            "--feathered",
+            help="Blend windows where they overlap: no seams, unlike published protocols.",
+            rich_help_panel="Scores",
+        ),
     ] = False,
     canny: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Canny thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]"),
+        typer.Option(
+            help="Canny thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]", rich_help_panel="Scores"
+        ),
     ] = None,
     resolution: Annotated[
         str | None,
-        typer.Option(help="Score labels at this resolution: image, or network (as the paper).  [default: image]"),
+        typer.Option(
+            help="Score labels at this resolution: image, or network (as the paper).  [default: image]",
+            rich_help_panel="Scores",
+        ),
     ] = None,
-    num: Annotated[int | None, typer.Option(help="Number of images, chosen by the seed.  [default: all]")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the choice of images.")] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help=f"Save every prediction in {FOLDER}/.")] = False,
+    num: Annotated[
+        int | None, typer.Option(help="Number of images, chosen by the seed.  [default: all]", rich_help_panel=IMAGES)
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a batch.", rich_help_panel=RUN)] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the bootstrap and of the choice of images.", rich_help_panel=IMAGES)
+    ] = 0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help=f"Save every prediction in {FOLDER}/.", rich_help_panel=OUTPUT)
+    ] = False,
     draw: Annotated[
         int,
-        typer.Option(help="Number of images to draw, from the best to the worst; saves predictions.", min=0),
+        typer.Option(
+            help="Number of images to draw, from the best to the worst; saves predictions.",
+            min=0,
+            rich_help_panel=FIGURES,
+        ),
     ] = 0,
     style: Style = "paper",
     venue: Venue = None,
     device: Device = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Score a checkpoint on a dataset: depth (on iBims-1 also its boundaries and planes) or labels.
+    """Score the depth or the labels that a checkpoint predicts.
+
+    On iBims-1, the boundaries and planes of depth are scored too.
 
     Writes scores.json and scores.csv (one row per image), and with --draw the figure depth or labels as PNG and PDF.
     Prints the scores with 95 % intervals and the paths written.
+
+    \b
+    Example:
+      ckaprobe evaluate depth.safetensors --on nyuv2:data/nyuv2:test --out scores
     """
-    from cka_probe.files import check_writable
     from cka_probe.lab.evaluation.evaluate import evaluate as score
     from cka_probe.plotting.style import check_style
 
-    check_writable(out)
     check_style(style, venue)
     folder = out / FOLDER if keep or draw else None
-    with progress_bar("images") as progress:
-        scores = score(
-            checkpoint,
-            on,
-            batch=batch,
-            device=device,
-            keep=folder,
-            progress=progress,
-            seed=seed,
-            num=num,
-            scaling=scaling,
-            crop=crop,
-            cap=cap,
-            crops=crops,
-            flip_test=flip_test,
-            feathered=feathered or None,
-            canny=canny,
-            resolution=resolution,
-        )
-    typer.echo(scores.summary())
-    paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
-    paths += [folder] if folder else []
-    if draw and folder:
-        paths += _draw(scores, on, folder, draw, style, venue)
-    typer.echo("\n".join(map(str, paths)))
+    with results_folder(ctx, out, "scores.json", force=force):
+        with progress_bar("images", quiet) as progress:
+            scores = score(
+                checkpoint,
+                on,
+                batch=batch,
+                device=device,
+                keep=folder,
+                progress=progress,
+                seed=seed,
+                num=num,
+                scaling=scaling,
+                crop=crop,
+                cap=cap,
+                crops=crops,
+                flip_test=flip_test,
+                feathered=feathered or None,
+                canny=canny,
+                resolution=resolution,
+            )
+        typer.echo(scores.summary())
+        paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
+        paths += [folder] if folder else []
+        if draw and folder:
+            paths += _draw(scores, on, folder, draw, style, venue)
+        typer.echo("\n".join(map(str, paths)))
 
 
 def _draw(scores: "Scores | LabelScores", on: str, folder: Path, num: int, style: str, venue: str | None) -> list[Path]:

@@ -7,29 +7,34 @@ import typer
 
 from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import (
+    OUTPUT,
     Arch,
     Batch,
     Data,
     Device,
     Encoder,
     Features,
+    Force,
     Layers,
     Num,
     Precision,
+    Quiet,
     Seed,
     Size,
     SkipBad,
     drop_none,
     with_encoder,
 )
+from ckaprobe_cli.results_folder import results_folder
 
 
 def fingerprint(
+    ctx: typer.Context,
     model: Annotated[
         str,
         typer.Argument(help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", rich_help_panel=OUTPUT)],
     data: Data = None,
     num: Num = None,
     batch: Batch = None,
@@ -42,31 +47,36 @@ def fingerprint(
     encoder: Encoder = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Record MODEL over images once, for comparisons with other models later.
+    """Record a model over images, to compare it later.
 
-    Writes the file, and images.jpg next to it, a strip of the first images; prints both paths.
+    Writes the file, such as a.fingerprint, and a.images.jpg next to it, a strip of the first images; prints both paths.
+
+    \b
+    Example:
+      ckaprobe fingerprint checkpoint.pth --data images -o checkpoint.fingerprint
     """
     import cka_probe
     from cka_probe.comparison.features import is_features
-    from cka_probe.files import check_writable
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
-    check_writable(output.parent)
     settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size)
-    with progress_bar("images") as progress:
-        result = cka_probe.fingerprint(
-            model if is_features(model) else with_encoder(model, encoder),
-            data,
-            layers=layers,
-            arch=arch,
-            progress=progress,
-            device=device,
-            skip_bad=skip_bad,
-            **settings,
-        )
-    typer.echo(result.save(output))
-    if data is None:  # features
-        return
-    strip = thumbnails(data, num=result.settings.num, seed=result.settings.seed, skip_bad=skip_bad)
-    typer.echo(save_strip(strip, output.with_name("images.jpg")))
+    with results_folder(ctx, output.parent, output.name, force=force):
+        with progress_bar("images", quiet) as progress:
+            result = cka_probe.fingerprint(
+                model if is_features(model) else with_encoder(model, encoder),
+                data,
+                layers=layers,
+                arch=arch,
+                progress=progress,
+                device=device,
+                skip_bad=skip_bad,
+                **settings,
+            )
+        typer.echo(result.save(output))
+        if data is None:  # features
+            return
+        strip = thumbnails(data, num=result.settings.num, seed=result.settings.seed, skip_bad=skip_bad)
+        typer.echo(save_strip(strip, output.with_name(f"{output.stem}.images.jpg")))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
-from ckaprobe_cli.options import Device, Out, Style, Venue
+from ckaprobe_cli.options import FIGURES, IMAGES, MODELS, OUTPUT, Device, Force, Out, Quiet, Style, Venue
+from ckaprobe_cli.results_folder import results_folder
 
 if TYPE_CHECKING:
     from cka_probe.attribution.saved_maps import SavedMap
@@ -15,86 +16,123 @@ FOLDER = "maps"
 
 
 def gradcam(
+    ctx: typer.Context,
     checkpoints: Annotated[list[str], typer.Argument(help="Classifiers, or checkpoints of `ckaprobe train`.")],
-    data: Annotated[str, typer.Option(help="Images: a folder, or kitti_semantics:DIR:test, with labels (see README).")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Images: a folder, or kitti_semantics:DIR:test, with labels (see README).", rich_help_panel=IMAGES
+        ),
+    ],
     out: Out,
     layer: Annotated[
         str,
         typer.Option(
             help="first (the first ReLU before pooling), last (the last map before the score), an index, a module name "
-            "or head.NAME; auto is last for a class, else first."
+            "or head.NAME; auto is last for a class, else first.",
+            rich_help_panel="Maps",
         ),
     ] = "auto",
     target: Annotated[
         str,
         typer.Option(
-            help="segmentation, class, or either with :CLASS (a number or a name), depth, or none (no gradient)."
+            help="segmentation, class, or either with :CLASS (a number or a name), depth, or none (no gradient).",
+            rich_help_panel="Maps",
         ),
     ] = "segmentation",
     names: Annotated[
         str | None,
-        typer.Option(help="Names of the checkpoints, separated by commas.  [default: from paths]"),
+        typer.Option(
+            help="Names of the checkpoints, separated by commas.  [default: from paths]", rich_help_panel=MODELS
+        ),
     ] = None,
-    num: Annotated[int, typer.Option(help="Number of images, chosen by the seed; 0: all.", min=0)] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of the bootstrap.")] = 0,
+    num: Annotated[
+        int, typer.Option(help="Number of images, chosen by the seed; 0: all.", min=0, rich_help_panel=IMAGES)
+    ] = 8,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the choice of images and of the bootstrap.", rich_help_panel=IMAGES)
+    ] = 0,
     tolerance: Annotated[
-        float, typer.Option(help="Distance that still counts as on a label boundary, in input pixels.")
+        float,
+        typer.Option(
+            help="Distance that still counts as on a label boundary, in input pixels.", rich_help_panel="Maps"
+        ),
     ] = 1.0,
-    log_softmax: Annotated[bool, typer.Option("--log-softmax", help="Use log-softmax instead of logits.")] = False,
-    draw: Annotated[int, typer.Option(help="Number of images to draw, evenly spaced.", min=0)] = 4,
+    log_softmax: Annotated[
+        bool, typer.Option("--log-softmax", help="Use log-softmax instead of logits.", rich_help_panel="Maps")
+    ] = False,
+    draw: Annotated[
+        int, typer.Option(help="Number of images to draw, evenly spaced.", min=0, rich_help_panel=FIGURES)
+    ] = 4,
     classes: Annotated[
         str | None,
-        typer.Option(help="Also draw the maps of these classes: car,road."),
+        typer.Option(help="Also draw the maps of these classes: car,road.", rich_help_panel=FIGURES),
     ] = None,
-    signed: Annotated[bool, typer.Option("--signed", help="Also draw the maps before their ReLU.")] = False,
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Also draw the maps before their ReLU.", rich_help_panel=FIGURES)
+    ] = False,
     overlay: Annotated[
-        bool, typer.Option("--overlay/--no-overlay", help="Draw maps over their images in grey, or alone.")
+        bool,
+        typer.Option(
+            "--overlay/--no-overlay", help="Draw maps over their images in grey, or alone.", rich_help_panel=FIGURES
+        ),
     ] = True,
-    keep: Annotated[bool, typer.Option("--keep", help=f"Save all maps in {FOLDER}/, one .npz per checkpoint.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help=f"Save all maps in {FOLDER}/, one .npz per checkpoint.", rich_help_panel=OUTPUT),
+    ] = False,
     style: Style = "paper",
     venue: Venue = None,
     device: Device = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Draw Grad-CAM maps of checkpoints on the same images, and count how well they follow label boundaries.
+    """Draw Grad-CAM maps of checkpoints on the same images.
+
+    Where the images have labels, count how well the maps follow their boundaries.
 
     Writes gradcam.json and gradcam.csv (one row per checkpoint and image), gradcam.png and gradcam.pdf; prints the
     summary and the paths.
+
+    \b
+    Example:
+      ckaprobe gradcam classifier.pth --data images --target class --out maps
     """
     from cka_probe.attribution.attribute import attribute, evenly_spaced
     from cka_probe.attribution.saved_maps import panel_of
-    from cka_probe.files import check_writable
     from cka_probe.images.datasets import open_dataset
     from cka_probe.plotting import save
     from cka_probe.plotting.image_grid import DPI
     from cka_probe.plotting.style import check_style
 
-    check_writable(out)
     check_style(style, venue)
     named = _by_name(checkpoints, names)
     dataset = open_dataset(data)
-    with progress_bar("images") as progress:
-        result, saved = attribute(
-            named,
-            data,
-            layer,
-            target,
-            num=num or None,
-            seed=seed,
-            tolerance=tolerance,
-            log_softmax=log_softmax,
-            device=device,
-            keep=-1 if keep else draw,
-            progress=progress,
-        )
-    typer.echo(result.summary())
-    paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
-    paths += _save(saved, out / FOLDER) if keep else []
-    if draw:
-        drawn = {name: [maps[i] for i in sorted(evenly_spaced(len(maps), draw))] for name, maps in saved.items()}
-        class_names = [name.strip() for name in classes.split(",")] if classes else []
-        panel = panel_of(result, drawn, getattr(dataset, "classes", None), class_names, signed=signed, overlay=overlay)
-        paths += save(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue, dpi=DPI)
-    typer.echo("\n".join(map(str, paths)))
+    with results_folder(ctx, out, "gradcam.json", force=force):
+        with progress_bar("images", quiet) as progress:
+            result, saved = attribute(
+                named,
+                data,
+                layer,
+                target,
+                num=num or None,
+                seed=seed,
+                tolerance=tolerance,
+                log_softmax=log_softmax,
+                device=device,
+                keep=-1 if keep else draw,
+                progress=progress,
+            )
+        typer.echo(result.summary())
+        paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
+        paths += _save(saved, out / FOLDER) if keep else []
+        if draw:
+            drawn = {name: [maps[i] for i in sorted(evenly_spaced(len(maps), draw))] for name, maps in saved.items()}
+            class_names = [name.strip() for name in classes.split(",")] if classes else []
+            vocabulary = getattr(dataset, "classes", None)
+            panel = panel_of(result, drawn, vocabulary, class_names, signed=signed, overlay=overlay)
+            paths += save(panel, [out / "gradcam.png", out / "gradcam.pdf"], style=style, venue=venue, dpi=DPI)
+        typer.echo("\n".join(map(str, paths)))
 
 
 def _by_name(checkpoints: list[str], names: str | None) -> dict[str, str]:

@@ -11,7 +11,14 @@ def inspect(
     file: Annotated[str, typer.Argument(help="A file of weights, or a folder of Monodepth2 or transformers.")],
     encoder: Encoder = None,
 ) -> None:
-    """Print what a weights file is: its origin, which weights fit, which would be renamed or dropped."""
+    """Print what a weights file is.
+
+    Its origin, which weights fit, and which would be renamed or dropped.
+
+    \b
+    Example:
+      ckaprobe inspect checkpoint.pth
+    """
     from cka_probe.models.checkpoints import inspect_file
 
     typer.echo("\n".join(map(str, inspect_file(with_encoder(file, encoder)).lines())))

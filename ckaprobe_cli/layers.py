@@ -17,10 +17,16 @@ def layers(
     size: Size = None,
     encoder: Encoder = None,
 ) -> None:
-    """Print index, name, module, shape, stride and layout of the layers of MODEL.
+    """Print the layers of a model that can be compared.
+
+    A table of their index, name, module, shape, stride and layout.
 
     These are the default layers of `compare`, and how they were selected; with --layers all, every layer that can be
     compared.
+
+    \b
+    Example:
+      ckaprobe layers checkpoint.pth --layers all
     """
     import cka_probe
     from cka_probe.comparison.extraction import layer_table

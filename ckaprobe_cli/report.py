@@ -15,9 +15,15 @@ def report(
     ],
     out: Annotated[Path | None, typer.Option(help="File to write.  [default: index.html in the folder]")] = None,
 ) -> None:
-    """Write the results in a folder as one HTML page that needs no network and no other file.
+    """Write the results in a folder as one HTML page.
+
+    The page needs no network and no other file.
 
     Prints the path and size of the page.
+
+    \b
+    Example:
+      ckaprobe report a_b
     """
     from cka_probe.report import report as write
 

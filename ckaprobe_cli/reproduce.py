@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
-from ckaprobe_cli.options import Quiet, Workers, drop_none
+from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers, drop_none
 
 
 def reproduce(
     paper: Annotated[str, typer.Argument(help="mesa or depth-to-semantic.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; an interrupted study in it is resumed.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write to; an interrupted study in it is resumed.", rich_help_panel=OUTPUT)
+    ],
     scale: Annotated[
         str, typer.Option(help="demo (a laptop), gpu (one GPU) or paper (real data, many GPUs).")
     ] = "demo",
@@ -40,14 +42,20 @@ def reproduce(
             help="Change the recipe (of depth-to-semantic: pre.KEY, segment.KEY), or give data: data.nyuv2=PATH.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.", rich_help_panel=RUN)] = "auto",
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Repeat the study of a paper: train, score and compare every arm, and test the claims.
+    """Repeat the study of a paper.
+
+    Train, score and compare every arm, and test the claims.
 
     Writes OUT/report: a page, the tables and figures next to the paper's, and a table of its claims. Interrupt it at
     any time; the same command resumes it.
+
+    \b
+    Example:
+      ckaprobe reproduce mesa --out mesa --scale demo
     """
     from cka_probe import registry
     from cka_probe.papers import PAPERS, check_options

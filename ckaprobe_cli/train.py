@@ -7,23 +7,29 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
-from ckaprobe_cli.options import Quiet, Workers
+from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers
 
 
 def train(
     recipe: Annotated[str, typer.Option(help="A bundled recipe, a .toml file, or the recipe.json of a run.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; an interrupted run in it is resumed.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write to; an interrupted run in it is resumed.", rich_help_panel=OUTPUT)
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: seed=1, data.rooms=PATH, masked.steps=10."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.", rich_help_panel=RUN)] = "auto",
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
     """Train the stages of a recipe. Interrupt it at any time; the same command resumes it.
 
     Several GPUs: torchrun --nproc_per_node 8 --no-python ckaprobe train --recipe NAME --out DIR
+
+    \b
+    Example:
+      ckaprobe train --recipe demo --out runs/demo --set seed=1
     """
     from cka_probe.lab.training import read_recipe, run_recipe
 

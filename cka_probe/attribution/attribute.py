@@ -28,7 +28,7 @@ from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash, list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.devices import pick_device, usual_batch
-from cka_probe.progress import Progress
+from cka_probe.progress import ProgressSpec, reporting
 from cka_probe.similarity.resampling import RESAMPLES
 
 TRUTH = {"depth": "depth", "class": "category"}
@@ -50,7 +50,7 @@ def attribute(
     log_softmax: bool = False,
     device: str = "auto",
     keep: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressSpec = None,
 ) -> tuple[Attributions, dict[str, list[SavedMap]]]:
     """Return how well the maps of checkpoints follow label boundaries, and some of the maps.
 
@@ -67,7 +67,7 @@ def attribute(
         log_softmax: Use log-softmax instead of logits.
         device: `auto`, `cpu`, `cuda` …
         keep: Number of images whose maps are returned, evenly spaced; -1 for all.
-        progress: Called with the number of maps made so far and in total.
+        progress: True for a bar on stderr, or a function called as `progress(maps_done, total)`.
 
     Returns:
         The result, and a list of maps for each checkpoint.
@@ -101,24 +101,25 @@ def attribute(
     networks = {name: network_of(reference) for name, reference in checkpoints.items()}
     for name, network in networks.items():
         run.check(name, network)
-    progress = progress or (lambda _done, _total: None)
-    progress(0, len(indices) * len(checkpoints))
     rows: list[dict[str, Any]] = []
     models: dict[str, dict[str, Any]] = {}
     saved: dict[str, list[SavedMap]] = {}
-    for checkpoint, network in networks.items():
-        saved[checkpoint], start = [], len(rows)
-        for batch, maps in run.batches(network):
-            for index, sample in enumerate(batch):
-                number = len(rows) - start
-                one = SavedMap.of_batch(names[number], sample, maps, index, run.categories, run.class_names(network))
-                row = _row(one, float(maps.scores[index]), sample, tolerance)
-                rows.append({"checkpoint": checkpoint, "image": one.name} | row)
-                saved[checkpoint] += [one] * (number in drawn)
-            layer_size, size = list(maps.signed.shape[1:]), list(maps.size)
-            models.setdefault(checkpoint, {"layer": maps.layer, "layer_size": layer_size, "size": size})
-            progress(len(rows), len(indices) * len(checkpoints))
-        models[checkpoint] = network.describe() | models[checkpoint]
+    with reporting(progress) as report:
+        report(0, len(indices) * len(checkpoints))
+        for checkpoint, network in networks.items():
+            saved[checkpoint], start = [], len(rows)
+            for batch, maps in run.batches(network):
+                for index, sample in enumerate(batch):
+                    number = len(rows) - start
+                    known = run.class_names(network)
+                    one = SavedMap.of_batch(names[number], sample, maps, index, run.categories, known)
+                    row = _row(one, float(maps.scores[index]), sample, tolerance)
+                    rows.append({"checkpoint": checkpoint, "image": one.name} | row)
+                    saved[checkpoint] += [one] * (number in drawn)
+                layer_size, size = list(maps.signed.shape[1:]), list(maps.size)
+                models.setdefault(checkpoint, {"layer": maps.layer, "layer_size": layer_size, "size": size})
+                report(len(rows), len(indices) * len(checkpoints))
+            models[checkpoint] = network.describe() | models[checkpoint]
     table = pd.DataFrame(rows, columns=COLUMNS)
     images = {"source": source, "hash": list_hash(run.hashes), "num": len(names), "labels": "labels" in dataset.gives}
     settings = {"layer": run.layer, "target": target, "num": num, "seed": seed, "tolerance": tolerance}

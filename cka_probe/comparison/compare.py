@@ -22,7 +22,7 @@ from cka_probe.models.devices import pick_device
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import load, wrap
 from cka_probe.models.selection import LayerSpec, recorded_layers, select_by_name, select_layers
-from cka_probe.progress import Progress
+from cka_probe.progress import Progress, ProgressSpec, reporting
 from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, cka_cells, measured_cells
 from cka_probe.similarity.features import PER_IMAGE
 
@@ -90,7 +90,7 @@ def compare(
     measure: MeasureSpec = "cka",
     estimator: str = "unbiased",
     permutations: int = 200,
-    progress: Progress | None = None,
+    progress: ProgressSpec = None,
     num: int | Unset | None = UNSET,
     batch: int | Unset | None = UNSET,
     seed: int | Unset = UNSET,
@@ -121,7 +121,7 @@ def compare(
             number. All but CKA depend on how many images are in a batch.
         estimator: Estimator of CKA, `unbiased` (Song et al. 2012) or `biased` (Gretton et al. 2005).
         permutations: Number of permutations for the null; 0 for none.
-        progress: Called as `progress(images_done, total_or_none)` at the start and after each batch.
+        progress: True for a bar on stderr, or a function called as `progress(images_done, total_or_none)`.
         num: Largest number of images, None for all; by default 512.
         batch: Images in a batch; by default 64, or the batches of an iterable.
         seed: Seed of the choice of images and of the permutations; by default 0.
@@ -161,7 +161,7 @@ def fingerprints(
     layers_y: LayerSpec = None,
     arch: str | None = None,
     arch_y: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressSpec = None,
     num: int | Unset | None = UNSET,
     batch: int | Unset | None = UNSET,
     seed: int | Unset = UNSET,
@@ -197,7 +197,7 @@ def fingerprint(
     *,
     layers: LayerSpec = None,
     arch: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressSpec = None,
     num: int | Unset | None = UNSET,
     batch: int | Unset | None = UNSET,
     seed: int | Unset = UNSET,
@@ -336,12 +336,13 @@ def _extract(
     images: Any,
     specs: Sequence[LayerSpec],
     archs: Sequence[str | None],
-    progress: Progress | None,
+    progress: ProgressSpec,
     device: str,
     skip_bad: bool,
     options: _Options,
 ) -> list[Fingerprint]:
     """Return the fingerprint of each model, restricted to its layers; each backbone runs over the images once."""
+    options.settings(())  # a name that does not exist is refused before a model is loaded
     opened: dict[Any, Backbone | Fingerprint] = {}
     for model, arch in zip(models, archs, strict=True):
         if (_key(model), arch) not in opened:
@@ -362,7 +363,8 @@ def _extract(
             if backbone.loaded:
                 backbone.to(target)
         stream = row_stream(sides, images, settings) if tables(sides) else _image_stream(images, settings)
-        extracted = dict(zip(runs, extract(list(runs.values()), stream, settings, progress), strict=True))
+        with reporting(progress) as report:
+            extracted = dict(zip(runs, extract(list(runs.values()), stream, settings, report), strict=True))
     prints = [side if isinstance(side, Fingerprint) else extracted[id(side)] for side in sides]
     return [print_.subset(recorded_layers(layers, print_.layers)) for print_, layers in zip(prints, maps, strict=True)]
 

@@ -4,18 +4,18 @@ Each batch of images is read once and given to every model at its size and norma
 inside its hook and is freed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cka_probe import registry
-from cka_probe.comparison.fingerprint import Fingerprint, Settings
+from cka_probe.comparison.fingerprint import PRECISIONS, Fingerprint, Settings
 from cka_probe.comparison.results import Side
 from cka_probe.errors import DataError, ModelError, prefixed_errors
 from cka_probe.images.stream import FEWEST, ImageStream, image_hash
@@ -36,7 +36,6 @@ from cka_probe.progress import Progress
 from cka_probe.similarity.features import FEATURES
 from cka_probe.similarity.gram import Product, anchored_product, centred_grams
 
-PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Libraries whose models accept any memory format; a user's own model may call `view`."""
 
@@ -78,17 +77,26 @@ class _ModelRun:
     places: dict[str, Place] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def add(self, images: Tensor) -> None:
-        """Run the model on one batch, (n, ...), and add its Grams; before the first, find out what can be compared."""
+    def add(self, images: Tensor, progress: Callable[[float], None]) -> None:
+        """Run the model on one batch, (n, ...), and add its Grams; before the first, find out what can be compared.
+
+        Args:
+            images: The batch.
+            progress: Called with the share of its layers that have run.
+        """
         model, device = self.backbone.model, self.backbone.device
         pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
         images = images.to(device)
         if pixels is not None and type(model).__module__.startswith(CHANNELS_LAST_LIBRARIES):
             images = images.contiguous(memory_format=torch.channels_last)
 
+        seen: set[str] = set()
+
         def to_gram(module: str, activation: Tensor) -> Product:
             shape = tuple(activation.shape)
             self.shapes[module] = shape[1:]
+            seen.add(module)
+            progress(len(seen) / len(self.layers))
             layout = channel_layout(shape, pixels, model.get_submodule(split_call(module)[0]), model)
             features = FEATURES[self.settings.features](activation, layout)
             with torch.autocast(device.type, enabled=False):
@@ -159,16 +167,14 @@ def extract(
         models: Backbones, on their devices, each with its layers.
         images: Read once.
         settings: The settings to run with, recorded in the fingerprints.
-        progress: Called with the number of images done and in all, at the start and after each batch.
+        progress: Called with the number of images done and in all, at the start, after each layer and after each batch.
+            Within a batch, an image counts as done in proportion to the layers of all models that have run.
 
     Raises:
         LayerError: A layer never runs, runs twice, or does not give one activation per image.
         DataError: There are too few images, or one is unreadable.
         OutOfMemoryError: A batch does not fit.
     """
-    registry.get(PRECISIONS, settings.precision, "precision")
-    registry.get(FEATURES, settings.features, "features")
-    registry.get(dict.fromkeys(("own", "shared")), settings.preprocess, "preprocess")
     inputs = [_preprocessing(backbone, settings) for backbone, _ in models]
     if settings.preprocess == "shared":
         inputs = inputs[:1] * len(models)
@@ -178,15 +184,19 @@ def extract(
     ]
     hashes: list[str] = []
     report = progress or (lambda _done, _total: None)
+
+    def report_part(done: int, size: int, index: int, share: float) -> None:
+        report(done + int(size * (index + share) / len(runs)), images.total)
+
     report(0, images.total)
     for batch in images:
         fitted: dict[Any, Tensor] = {}
-        for run in runs:
+        for index, run in enumerate(runs):
             form = run.preprocessing.form
             if form not in fitted:
                 fitted[form] = _stack([run.preprocessing.fit(image) for image in batch])
             with prefixed_errors(run.backbone.origin.reference), out_of_memory_hint(len(batch), FEWEST):
-                run.add(fitted[form])
+                run.add(fitted[form], partial(report_part, len(hashes), len(batch), index))
         hashes += [image_hash(image) for image in batch]
         report(len(hashes), images.total)
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL

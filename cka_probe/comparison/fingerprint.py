@@ -17,14 +17,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cka_probe import registry
 from cka_probe.comparison.results import Side
 from cka_probe.errors import FingerprintError
 from cka_probe.files import atomic_write, read_metadata
 from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
+from cka_probe.similarity.features import FEATURES
 
 FORMAT = "ckaprobe-fingerprint/1"
+
+
+PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
+PREPROCESSING = dict.fromkeys(("own", "shared"))
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class Settings:
         skip_bad: Skip unreadable images.
         size: Input (height, width) of every model; `None` for that of each.
         normalised: Images are given to the models as they are, without resizing or normalisation.
+
+    Raises:
+        UnknownNameError: There is no such way to take features, precision or preprocessing.
     """
 
     num: int | None = 512
@@ -54,6 +63,11 @@ class Settings:
     skip_bad: bool = False
     size: tuple[int, int] | None = None
     normalised: bool = False
+
+    def __post_init__(self) -> None:
+        registry.get(FEATURES, self.features, "features")
+        registry.get(PRECISIONS, self.precision, "precision")
+        registry.get(PREPROCESSING, self.preprocess, "preprocess")
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings that results depend on: all but `device` and `skip_bad`."""

@@ -19,6 +19,8 @@ from cka_probe.errors import DataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from cka_probe.plotting import Heatmap, Profile
+
 FORMAT = "ckaprobe-result/1"
 MADE_BY = ("a result", "a result.json of `ckaprobe compare`", "run the comparison again")
 MATRICES = ("values", "low", "high", "null", "p_values")
@@ -206,20 +208,32 @@ class SimilarityMatrix(Document):
             document[name] = Side.from_json(document[name])
         return cls(**document)
 
-    def heatmap(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the matrix on `ax` (by default in a new figure) and return the axes."""
-        return self._draw("heatmap", ax)
+    def heatmap(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        vmin: "float | str | None" = None,
+        vmax: "float | str | None" = None,
+        cmap: str | None = None,
+    ) -> "Axes":
+        """Draw the matrix on `ax` (by default in a new figure) and return the axes.
+
+        Args:
+            ax: Axes of matplotlib.
+            vmin: Value of the first colour: a number, `auto` (just below the smallest value), or by default the lower
+                end of the measure's range.
+            vmax: Value of the last colour: a number, `auto`, or by default the upper end of the measure's range.
+            cmap: Name of a colour map of matplotlib.
+        """
+        from cka_probe.plotting import Heatmap
+
+        return _draw(Heatmap(self, vmin, vmax, cmap), ax)
 
     def profile(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the diagonal with its intervals on `ax` (by default in a new figure) and return the axes."""
-        return self._draw("profile", ax)
+        from cka_probe.plotting import Profile
 
-    def _draw(self, figure: str, ax: "Axes | None") -> "Axes":
-        """Draw a figure by its name; matplotlib is imported only here."""
-        from cka_probe.plotting import Heatmap, Profile, show
-
-        drawing = Heatmap(self) if figure == "heatmap" else Profile(self)
-        return show(drawing).axes[0] if ax is None else drawing.draw_on(ax)
+        return _draw(Profile(self), ax)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -296,6 +310,13 @@ class DifferenceMatrix(Document):
         keys = {field.name for field in fields(cls)}
         document = _read(path, DIFFERENCE_FORMAT, keys, DIFFERENCE_MADE_BY, DIFFERENCE_MATRICES)
         return cls(**document | {"significant": np.array(document["significant"], dtype=bool)})
+
+
+def _draw(figure: "Heatmap | Profile", ax: "Axes | None") -> "Axes":
+    """Draw a figure on axes, or in a notebook, and return the axes; matplotlib is imported only here."""
+    from cka_probe.plotting import show
+
+    return show(figure).axes[0] if ax is None else figure.draw_on(ax)
 
 
 def _cell_frame(result: SimilarityMatrix | DifferenceMatrix, matrices: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ of its noise. All matrices share one scale of colours.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,7 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import add_legend, inches
-from cka_probe.plotting.matrix import MAP, MOST_NUMBERS, Map, bounds, layer_names
+from cka_probe.plotting.matrix import MAP, MOST_NUMBERS, ColourScale, Map, bounds, layer_names
 from cka_probe.plotting.profile import hatch_undefined
 
 EMPHASES = {
@@ -52,6 +52,7 @@ class LayerGrid:
         line: Whether to draw the emphasised cells as a line, too.
         rms: Whether to draw the root mean squares of the layers, too.
         across: Matrices next to each other; by default up to three that fit.
+        scale: Colours of all matrices.
 
     Raises:
         DataError: There is no result, not a title for each, or no diagonal to emphasise.
@@ -64,6 +65,7 @@ class LayerGrid:
     line: bool = True
     rms: bool = False
     across: int | None = None
+    scale: ColourScale = field(default_factory=ColourScale)
 
     def __post_init__(self) -> None:
         if not self.results:
@@ -101,11 +103,13 @@ class LayerGrid:
     def _maps(self) -> list[Map]:
         """The maps, of one scale of colours."""
         ranges = [bounds(result.settings, result.values) for result in self.results]
-        ends = min(low for low, _ in ranges), max(high for _, high in ranges)
+        span = min(low for low, _ in ranges), max(high for _, high in ranges)
+        ends = self.scale.ends(span, np.concatenate([result.values.ravel() for result in self.results]))
         measures = {labels.measure_name(result) for result in self.results}
         words = measures.pop() if len(measures) == 1 else "similarity"
         return [
-            Map(result.values, *layer_names(result), style.COLOURS, ends, words, longest=MAP) for result in self.results
+            Map(result.values, *layer_names(result), self.scale.cmap, ends, words, longest=MAP)
+            for result in self.results
         ]
 
     @property

@@ -7,22 +7,28 @@ from typing import Any
 
 import numpy as np
 import seaborn as sns
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Colormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
+from cka_probe import registry
 from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
+from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 
 MOST_NUMBERS = 12
 """Layers of the longer side up to which each cell has its number and each layer its name."""
 MAP, LONGEST = 1.84, 4.0
 """Inches of the longer side of a map: of a few layers, and of very many."""
-VISIBLE, STRIP = 0.03, 0.11
-"""Inches of a cell: smallest side that can be seen, and its other side in a long strip of few layers."""
+NAME, VISIBLE, STRIP = 0.1, 0.03, 0.11
+"""Inches of a cell: smallest sides with a name and that can be seen, and the other side in a strip of few layers."""
+AUTO, NARROWEST = "auto", 0.01
+"""The end of a colour scale that follows the values, and the least difference of two ends that do."""
 ROOM = 11.5
 """Em for the name of a layer."""
 DOT = 1.8
@@ -48,6 +54,65 @@ def numbers(values: np.ndarray, places: int = 2) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class ColourScale:
+    """The colours of a heatmap.
+
+    Attributes:
+        vmin: Value of the first colour; None for the lower end of the measure's range, `auto` for a round number just
+            below the smallest value.
+        vmax: Value of the last colour; None for the upper end of the measure's range, `auto` for a round number just
+            above the largest value.
+        cmap: Name of a colour map of matplotlib.
+
+    Raises:
+        DataError: `vmin` or `vmax` is neither a finite number nor `auto`, or `vmin` is not below `vmax`.
+        UnknownNameError: There is no such colour map.
+    """
+
+    vmin: float | str | None = None
+    vmax: float | str | None = None
+    cmap: str = style.COLOURS
+
+    def __post_init__(self) -> None:
+        registry.get(colormaps, self.cmap, "colour map")
+        given = {name: end for name in ("vmin", "vmax") if (end := getattr(self, name)) not in (None, AUTO)}
+        ends = [_number(name, end) for name, end in given.items()]
+        if not np.isfinite(ends).all() or sorted(set(ends)) != ends:
+            raise DataError(f"expected finite numbers with vmin below vmax, found {self.vmin} and {self.vmax}")
+
+    def ends(self, span: tuple[float, float], values: Sequence[float] | np.ndarray = ()) -> tuple[float, float]:
+        """Return the values of the first and the last colour.
+
+        Args:
+            span: The range of the measure.
+            values: Those that are drawn, of any shape.
+
+        Raises:
+            DataError: The first would not be below the last.
+        """
+        finite = np.asarray(values)[np.isfinite(values)]
+        low, high = span
+        if finite.size:
+            margin = max(0.0, NARROWEST - float(np.ptp(finite))) / 2
+            ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(finite.min() - margin, finite.max() + margin)
+            low = max(low, float(ticks[0])) if self.vmin == AUTO else low
+            high = min(high, float(ticks[-1])) if self.vmax == AUTO else high
+        low = low if self.vmin in (None, AUTO) else _number("vmin", self.vmin)
+        high = high if self.vmax in (None, AUTO) else _number("vmax", self.vmax)
+        if low >= high:
+            raise DataError(f"expected a colour scale that ends above its start, found {low:g} to {high:g}")
+        return round(low, 9), round(high, 9)
+
+
+def _number(name: str, end: float | str | None) -> float:
+    """Return an end of a colour scale as a number."""
+    try:
+        return float(end or 0)
+    except ValueError:
+        raise DataError(f"expected a number or auto for {name}, found {end!r}") from None
+
+
+@dataclass(frozen=True)
 class Map:
     """A matrix with everything around it that says what it is.
 
@@ -61,6 +126,7 @@ class Map:
         ticks: Numbers of the colour bar; by default six, from end to end.
         places: Decimals of the numbers in the cells.
         longest: Inches of the longer side of a map of very many layers.
+        named: Layers of the longer side up to which the map is large enough to name each of them.
     """
 
     values: np.ndarray
@@ -72,6 +138,7 @@ class Map:
     ticks: Sequence[float] = ()
     places: int = 2
     longest: float = LONGEST
+    named: int = MOST_NUMBERS
 
     @cached_property
     def cell(self) -> tuple[float, float]:
@@ -81,7 +148,8 @@ class Map:
             widest = max(map(labels.width, ("1.00", *numbers(self.values, self.places).ravel())))
             side = max(widest * style.SMALL / 72 + 0.045, MAP / most)
             return side, side
-        side = min(max(MAP, most * VISIBLE), self.longest) / most
+        least_side = NAME if most <= self.named else VISIBLE
+        side = min(max(MAP, most * least_side), self.longest) / most
         if 3 * least >= most:
             return side, side
         other = max(side, min(STRIP, MAP / least))
@@ -95,7 +163,7 @@ class Map:
     @property
     def width(self) -> float:
         """Width of a figure of this map alone, inches of print."""
-        names = max(map(labels.width, _named(self.rows, labels.step_for(self.cell[1], 0.1)))) * style.SMALL / 72
+        names = max(map(labels.width, _named(self.rows, labels.step_for(self.cell[1], NAME)))) * style.SMALL / 72
         return max(style.COLUMN, names + self.size[0] + 0.45)
 
     @property
@@ -147,7 +215,7 @@ class Map:
 
     def _name_layers(self, ax: Axes, *, names: bool) -> None:
         """Name the rows, and index or name the columns, as many of them as there is room for."""
-        step = labels.step_for(self.cell[1], 0.1)
+        step = labels.step_for(self.cell[1], NAME)
         ax.set_yticks(np.arange(0, len(self.rows), step) + 0.5, _named(self.rows, step), rotation=0)
         ax.tick_params(labelleft=names)
         if self.same_layers:
@@ -156,7 +224,7 @@ class Map:
             indices = range(0, len(self.columns), step)
             ax.set_xticks(np.array(indices) + 0.5, list(map(str, indices)), rotation=0)
         else:
-            step = labels.step_for(self.cell[0], 0.1)
+            step = labels.step_for(self.cell[0], NAME)
             ax.set_xticks(np.arange(0, len(self.columns), step) + 0.5, _named(self.columns, step), rotation=90)
 
     def _mark_stages(self, ax: Axes) -> None:
@@ -183,12 +251,21 @@ class Map:
         width, height = self.size
         if ax.get_aspect() == "auto":
             height = width * float(ax.get_box_aspect() or 1.0)
-        ticks = list(self.ticks) or list(np.linspace(*self.ends, 6))
+        ticks = list(self.ticks) or ticks_between(*self.ends)
         if height < 0.14 * len(ticks):
             ticks = [ticks[0], ticks[-1]]
         bar = ax.inset_axes((1 + 0.07 / width, 0, 0.085 / width, 1))
-        ax.figure.colorbar(mesh, cax=bar).set_ticks(ticks, labels=_decimals(ticks))
+        extend = self._extend
+        colour_bar = ax.figure.colorbar(mesh, cax=bar, extend=extend, extendfrac=0.05, extendrect=False)
+        colour_bar.set_ticks(ticks, labels=_decimals(ticks))
         bar.set_ylabel("\n".join(labels.filled(self.words.split(), (height + 0.3) * 72 / style.TEXT)))
+
+    @property
+    def _extend(self) -> str:
+        """Which ends of the colour bar are arrows, because values lie beyond them."""
+        finite = self.values[np.isfinite(self.values)]
+        below, above = bool((finite < self.ends[0]).any()), bool((finite > self.ends[1]).any())
+        return {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
 
     def title(self, ax: Axes, words: str) -> None:
         """Write small words above the map and the names of its stages."""
@@ -206,11 +283,20 @@ class Map:
         return 1.4 * style.small() if _stages(self.columns) else 0.0
 
 
-def similarity_map(result: SimilarityMatrix, longest: float = LONGEST) -> Map:
-    """Return the map of a result's values."""
-    ends = bounds(result.settings, result.values)
+def similarity_map(
+    result: SimilarityMatrix,
+    longest: float = LONGEST,
+    *,
+    named: int = MOST_NUMBERS,
+    scale: ColourScale = ColourScale(),
+) -> Map:
+    """Return the map of a result's values; see `Map` and `ColourScale`."""
+    ends = scale.ends(bounds(result.settings, result.values), result.values)
+    places = 2 if ends[1] - ends[0] > 0.1 else 3
     words = labels.measure_name(result)
-    return Map(result.values, *layer_names(result), style.COLOURS, ends, words, longest=longest)
+    return Map(
+        result.values, *layer_names(result), scale.cmap, ends, words, places=places, longest=longest, named=named
+    )
 
 
 def layer_names(result: SimilarityMatrix | DifferenceMatrix) -> tuple[list[str], list[str]]:
@@ -298,6 +384,17 @@ def rounded_up(value: float) -> float:
     """
     steps = (step * 10.0**power for power in range(-2, 9) for step in ENDS)
     return float(next(round(step, 3) for step in steps if step >= value - 1e-12))
+
+
+def ticks_between(low: float, high: float) -> list[float]:
+    """Return numbers for a colour bar: both ends, and about four round numbers between them.
+
+    >>> ticks_between(0.0, 1.0), ticks_between(0.93, 1.0)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.93, 0.94, 0.96, 0.98, 1.0])
+    """
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    gap = 0.4 * (ticks[1] - ticks[0])
+    return [low, *(round(float(tick), 9) for tick in ticks if low + gap < tick < high - gap), high]
 
 
 def ticks_to(end: float, *, below: bool = False) -> list[float]:

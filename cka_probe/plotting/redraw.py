@@ -8,11 +8,12 @@ from cka_probe.comparison.atlas import FILE as ATLAS
 from cka_probe.comparison.atlas import Atlas
 from cka_probe.comparison.results import DIFFERENCE_FORMAT, DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError, OutputError
-from cka_probe.plotting import FIGURES, Figure, check_format, figures_of, save
+from cka_probe.plotting import FIGURES, Figure, Heatmap, check_format, figures_of, save
 from cka_probe.plotting.atlas import ATLAS_FIGURES, atlas_figures
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.difference import Difference
 from cka_probe.plotting.layer_grid import LayerGrid
+from cka_probe.plotting.matrix import ColourScale
 from cka_probe.plotting.runs import read_runs
 
 RESULT = "result.json"
@@ -27,6 +28,7 @@ def redraw(
     figures: Sequence[str] = (),
     emphasis: str | None = None,
     titles: Sequence[str] = (),
+    scale: ColourScale | None = None,
     style: str = "paper",
     venue: str | None = None,
 ) -> list[Path]:
@@ -44,6 +46,7 @@ def redraw(
         figures: Of one result or several models; by default all that apply.
         emphasis: "row" or "diagonal": what is read of results side by side.
         titles: One for each result side by side.
+        scale: Colours of heatmaps and of results side by side; by default those of the range of the measure.
         style: As for `save`.
         venue: As for `save`.
 
@@ -61,21 +64,25 @@ def redraw(
     for suffix in suffixes:
         check_format(f"figure.{suffix}")
     written = []
-    for name, figure in _figures(paths, figures, emphasis, titles).items():
+    for name, figure in _figures(paths, figures, emphasis, titles, scale).items():
         written += save(figure, [folder / f"{name}.{suffix}" for suffix in suffixes], style=style, venue=venue)
     return written
 
 
 def _figures(
-    paths: Sequence[Path], names: Sequence[str], emphasis: str | None, titles: Sequence[str]
+    paths: Sequence[Path],
+    names: Sequence[str],
+    emphasis: str | None,
+    titles: Sequence[str],
+    scale: ColourScale | None,
 ) -> dict[str, Figure]:
     """Return the figures of files by name."""
     runs = [path for path in paths if path.is_dir() or path.suffix == ".csv"]
     side_by_side = len(paths) > 1 or emphasis is not None or bool(titles)
     difference = len(paths) == 1 and _is_difference(paths[0])
     if len(paths) == 1 and paths[0].name == ATLAS:
-        if emphasis or titles:
-            raise DataError("--emphasis and --title are for results side by side; omit them for several models")
+        if emphasis or titles or scale:
+            raise DataError("--emphasis, --title and colours are for heatmaps; omit them for several models")
         atlas = Atlas.load(paths[0])
         return {name: registry.get(ATLAS_FIGURES, name, "figure")(atlas) for name in names} or atlas_figures(atlas)
     if not paths or 0 < len(runs) < len(paths):
@@ -86,6 +93,8 @@ def _figures(
         raise DataError(f"--figure difference is of two results, with no other and no --emphasis; found {len(paths)}")
     if names and (runs or side_by_side) and not difference:
         raise DataError("--figure is for one result; omit it for results side by side and for runs")
+    if scale is not None and (runs or difference or (names and "heatmap" not in names)):
+        raise DataError("--cmap, --vmin and --vmax are for heatmaps; omit them for other figures")
     if runs:
         if emphasis or titles:
             raise DataError("--emphasis and --title are for results; omit them for runs")
@@ -96,8 +105,13 @@ def _figures(
         return {"difference": Difference(DifferenceMatrix.load(paths[0]))}
     results = [SimilarityMatrix.load(path) for path in paths]
     if side_by_side:
-        return {"layer_grid": LayerGrid(results, titles, emphasis, rms=emphasis is not None)}
-    return {name: registry.get(FIGURES, name, "figure")(results[0]) for name in names} or figures_of(results[0])
+        return {
+            "layer_grid": LayerGrid(results, titles, emphasis, rms=emphasis is not None, scale=scale or ColourScale())
+        }
+    figures = {name: registry.get(FIGURES, name, "figure")(results[0]) for name in names} or figures_of(results[0])
+    if scale is not None:
+        figures["heatmap"] = Heatmap(results[0], scale.vmin, scale.vmax, scale.cmap)
+    return figures
 
 
 def _is_difference(path: Path) -> bool:

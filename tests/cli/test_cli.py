@@ -53,7 +53,7 @@ def test_compare_writes_result_table_and_figures(folder, tmp_path):
     assert result.exit_code == 0, result.output
     names = {path.name for path in out.iterdir()}
     drawn = {f"{name}.{suffix}" for name in ("heatmap", "profile", "uncertainty") for suffix in ("png", "pdf")}
-    kept = {"x.fingerprint", "y.fingerprint", "images.jpg"}
+    kept = {"x.fingerprint", "y.fingerprint", "images.jpg", "commands.txt"}
     assert {"result.json", "result.csv"} | drawn | kept == names
     document = json.loads((out / "result.json").read_text())
     assert document["num_examples"] == 12
@@ -130,7 +130,7 @@ def test_fingerprint_then_compare_without_models(folder, tmp_path):
     assert result.exit_code == 0, result.output
     assert (live / "result.json").read_bytes() == (stored / "result.json").read_bytes()
     assert (live / "x.fingerprint").read_bytes() == (tmp_path / "0.fingerprint").read_bytes()
-    assert (live / "images.jpg").read_bytes() == (tmp_path / "images.jpg").read_bytes()
+    assert (live / "images.jpg").read_bytes() == (tmp_path / "0.images.jpg").read_bytes()
     assert not (stored / "images.jpg").exists()
 
 

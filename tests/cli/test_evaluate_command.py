@@ -225,7 +225,7 @@ def test_labels_are_written_and_drawn(segmenter, tmp_path, monkeypatch):
     assert found.settings["resolution"] == "network"
     assert not found.settings["flip_test"]
     assert read_label_prediction(tmp_path / "predictions", "blocks/0.png").shape == (64, 64)
-    refused = CliRunner().invoke(app, ["evaluate", str(segmenter), *where, "--crops", "2"])
+    refused = CliRunner().invoke(app, ["evaluate", str(segmenter), *where, "--crops", "2", "--force"])
     assert refused.exit_code == 2
     assert "no rule 'crops'" in refused.stderr
     assert refused.stderr.count("\n") == 1

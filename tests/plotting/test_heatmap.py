@@ -1,15 +1,18 @@
 """The heatmap of a result shows every cell at its place, with names, numbers and what is undefined."""
 
+from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
 import pytest
-from helpers.matrices import CASES, MANY, TEN
+from helpers.matrices import CASES, MANY, TEN, made
 from helpers.pages import sheet_of
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cka_probe.errors import CkaProbeError
 from cka_probe.plotting import FIGURES, Heatmap, figures_of, style
 from cka_probe.plotting.matrix import MOST_NUMBERS
 
@@ -127,3 +130,73 @@ def test_a_result_draws_itself():
 def test_only_figures_that_a_result_has_are_drawn():
     assert list(figures_of(CASES["rectangle"])) == ["heatmap", "uncertainty"]
     assert list(figures_of(CASES["nine"])) == ["heatmap", "profile", "uncertainty"]
+
+
+def scaled(low, high):
+    """The nine layers with values from `low` to `high`."""
+    values = CASES["nine"].values
+    share = (values - np.nanmin(values)) / (np.nanmax(values) - np.nanmin(values))
+    return replace(CASES["nine"], values=low + (high - low) * share)
+
+
+def bar_numbers(ax):
+    return [float(label.get_text()) for label in ax.child_axes[0].get_yticklabels()]
+
+
+def test_a_scale_that_follows_the_values_spreads_the_colours_over_them():
+    plain, auto = Heatmap(scaled(0.931, 0.998)), Heatmap(scaled(0.931, 0.998), vmin="auto", vmax="auto")
+    assert plain.narrow_range == pytest.approx((0.931, 0.998))
+    assert auto.narrow_range is None
+    assert Heatmap(CASES["nine"]).narrow_range is None
+    ax = sheet_of(auto).axes[0]
+    low, high = ax.collections[0].get_clim()
+    assert (low, high) == (0.92, 1.0)
+    assert bar_numbers(ax)[0] == low
+    assert bar_numbers(ax)[-1] == high
+    assert {len(text.get_text().lstrip("0").partition(".")[2]) for text in ax.texts} == {3}  # numbers differ, too
+
+
+def test_one_end_of_the_scale_may_be_given():
+    assert sheet_of(Heatmap(scaled(0.2, 0.9), vmin=0.5)).axes[0].collections[0].get_clim() == (0.5, 1.0)
+    assert sheet_of(Heatmap(scaled(0.2, 0.9), vmax="auto")).axes[0].collections[0].get_clim() == (0.0, 1.0)
+    assert sheet_of(Heatmap(scaled(0.2, 0.6), vmax="auto")).axes[0].collections[0].get_clim() == (0.0, 0.6)
+
+
+def test_values_beyond_the_scale_are_marked_on_the_colour_bar():
+    for vmin, vmax, extend in ((0.4, 0.6, "both"), (0.4, None, "min"), (None, 0.6, "max"), (None, None, "neither")):
+        assert sheet_of(Heatmap(scaled(0.2, 0.9), vmin, vmax)).axes[0].collections[0].colorbar.extend == extend
+
+
+def test_a_layer_that_is_the_same_everywhere_has_a_scale():
+    low, high = sheet_of(Heatmap(scaled(0.5, 0.5), "auto", "auto")).axes[0].collections[0].get_clim()
+    assert 0 < low < 0.5 < high < 1
+
+
+def test_another_colour_map():
+    assert sheet_of(Heatmap(CASES["nine"], cmap="viridis")).axes[0].collections[0].get_cmap().name == "viridis"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"vmin": 0.5, "vmax": 0.5}, "vmin below vmax, found 0.5 and 0.5"),
+        ({"vmin": 2}, "ends above its start, found 2 to 1"),
+        ({"vmax": "high"}, "expected a number or auto for vmax, found 'high'"),
+        ({"vmin": float("nan")}, "expected finite numbers"),
+        ({"cmap": "viridsi"}, "no colour map 'viridsi'; did you mean 'viridis'"),
+    ],
+)
+def test_a_scale_that_makes_no_sense_is_one_line(settings, message):
+    with pytest.raises(CkaProbeError, match=message):
+        Heatmap(CASES["nine"], **settings)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(13, 19), (25, 19), (40, 13)])
+def test_up_to_forty_layers_are_all_named_on_both_sides(rows, columns):
+    names = [f"stages.{index // 8}.blocks.{index % 8}" for index in range(rows)]
+    ax = sheet_of(Heatmap(made(names, [f"blocks.{index}" for index in range(columns)]))).axes[0]
+    assert len(ax.get_yticklabels()) == rows
+    assert len(ax.get_xticklabels()) == columns
+    for labels, low, high in ((ax.get_yticklabels(), "y0", "y1"), (ax.get_xticklabels(), "x0", "x1")):
+        boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: getattr(box, low))
+        assert all(getattr(a, high) <= getattr(b, low) + 0.5 for a, b in pairwise(boxes))  # no two overlap

@@ -136,7 +136,7 @@ def test_style_and_venue_reach_every_figure(app, results, tmp_path):
     CliRunner().invoke(app, [str(results[0]), *options], catch_exceptions=False)
     CliRunner().invoke(app, [*map(str, results), *options], catch_exceptions=False)
     widths = {path.stem: float(path.read_text().split('width="')[1].split("pt")[0]) / 72 / 2.4
-              for path in (tmp_path / "out").iterdir()}  # fmt: skip
+              for path in (tmp_path / "out").glob("*.svg")}  # fmt: skip
     assert widths == pytest.approx({"heatmap": 3.5, "profile": 3.5, "uncertainty": 7.16, "layer_grid": 7.16}, abs=1e-3)
 
 

@@ -50,7 +50,7 @@ from cka_probe.lab.transforms.augment import resize_or_crop
 from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash, load_trained, read_header, versions
 from cka_probe.models.devices import pick_device, predicting, usual_batch
 from cka_probe.models.load import weights_hash
-from cka_probe.progress import Progress
+from cka_probe.progress import Progress, ProgressSpec, reporting
 from cka_probe.similarity.resampling import RESAMPLES
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ def evaluate(
     batch: int | None = None,
     device: str = "auto",
     keep: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressSpec = None,
     num: int | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -98,7 +98,7 @@ def evaluate(
         batch: Images in a forward pass, each with all its windows; by default as many as usually fit the device.
         device: `auto`, `cpu`, `cuda` …
         keep: A folder for the predictions; see `evaluation.predictions`.
-        progress: Called with the number of images scored so far and in total.
+        progress: True for a bar on stderr, or a function called as `progress(images_done, total)`.
         num: Number of images, drawn with `seed`; None for all.
         seed: Of the choice of images and of the bootstrap.
         resamples: Of the bootstrap.
@@ -151,11 +151,11 @@ def evaluate(
     trained.backbone.to(target_device)
     trained.head.to(target_device)
     batch = batch or usual_batch(target_device, protocol.views, trained.task.size)
-    progress = progress or (lambda _done, _total: None)
-    run = _Evaluation(
-        checkpoint, header, trained, target_device, batch, dataset, source, indices, names, keep, progress
-    )
-    return _score_depth(run, protocol) if isinstance(protocol, DepthProtocol) else _score_labels(run, protocol)
+    with reporting(progress) as report:
+        run = _Evaluation(
+            checkpoint, header, trained, target_device, batch, dataset, source, indices, names, keep, report
+        )
+        return _score_depth(run, protocol) if isinstance(protocol, DepthProtocol) else _score_labels(run, protocol)
 
 
 @dataclass(frozen=True)

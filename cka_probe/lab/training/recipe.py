@@ -218,7 +218,11 @@ class Stage:
         for expected, (holds, keys) in LIMITS.items():
             for key in keys.split():
                 check(holds(getattr(self, key)), f"{where}.{key}", expected, getattr(self, key))
-        check(self.warmup <= self.steps, f"{where}.warmup", f"at most the {self.steps} steps", self.warmup)
+        if self.warmup > self.steps:
+            raise RecipeError(
+                f"{where}.warmup: expected at most the {self.steps} steps of the stage, found {self.warmup};"
+                f" set it too: --set {self.name}.warmup={self.steps // 10}"
+            )
         divisor = f"a divisor of the batch of {self.batch}"
         check(self.batch % self.accumulate == 0, f"{where}.accumulate", divisor, self.accumulate)
         either = "not both `validation` and `held_out`"

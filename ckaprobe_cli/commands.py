@@ -1,0 +1,73 @@
+"""What all commands have in common: help in sections, and errors as one line."""
+
+import sys
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+INTERRUPTED = 130  # the exit code that shells report after Ctrl-C
+SECTIONS = ("Arguments", "Models", "Images", "Similarity", "Scores", "Maps", "Figures", "Options", "Output", "Run")
+"""Sections of the help of a command, in order."""
+DEBUG, DEBUG_HELP = "--debug", "Show the traceback of an error."
+
+
+class Command(TyperCommand):
+    """A command with its options in sections (`rich_help_panel`), `--debug`, and one line for an error.
+
+    An error that the user can fix ends with exit code 2, a bug with 1. Both are one line on stderr; `--debug` writes
+    the traceback first.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--debug` out of the arguments, and parse the others."""
+        ctx.meta[DEBUG] = DEBUG in args
+        return super().parse_args(ctx, [word for word in args if word != DEBUG])
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options, each once, in sections."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            default = "Run" if parameter.name == "help" else "Options"
+            default = "Arguments" if parameter.param_type_name == "argument" else default
+            if record := parameter.get_help_record(ctx):
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or default, []).append(record)
+        sections.setdefault("Run", []).append((DEBUG, DEBUG_HELP))
+        for name, records in sorted(sections.items(), key=lambda section: SECTIONS.index(section[0])):
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt as interrupt:
+            typer.echo(f"ckaprobe: {interrupt or 'interrupted; no file is half-written'}", err=True)
+            raise typer.Exit(INTERRUPTED) from interrupt
+        except Exception as error:
+            if ctx.meta.get(DEBUG):
+                traceback.print_exc()
+            message, code = _one_line(error)
+            typer.echo(f"ckaprobe: {' '.join(message.split())}", err=True)
+            raise typer.Exit(code) from error
+
+
+def _one_line(error: Exception) -> tuple[str, int]:
+    """Return what an error says, and the exit code."""
+    if isinstance(error, ModuleNotFoundError):
+        from cka_probe.registry import missing_extra
+
+        error = missing_extra(error)
+    errors = sys.modules.get("cka_probe.errors")  # loaded, if one of them was raised
+    if errors is not None and isinstance(error, errors.CkaProbeError):
+        return str(error), 2
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = "/".join(frame.filename.replace("\\", "/").split("/")[-2:])
+    return (
+        f"{type(error).__name__} in {where}, line {frame.lineno}: {error}; this is a bug: please report it with the "
+        "output of the same command and --debug",
+        1,
+    )

@@ -1,0 +1,83 @@
+"""What all commands have in common: help, version, quiet, and one line for every error."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+from helpers.paths import ROOT
+from typer.testing import CliRunner
+
+import cka_probe
+from ckaprobe_cli import app
+
+COMMANDS = [
+    *([command.callback.__name__] for command in app.registered_commands),
+    *(["data", name] for name in ("make", "check", "pseudo-depth")),
+]
+
+
+def run(*words, **settings):
+    return CliRunner().invoke(app, list(map(str, words)), **settings)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_has_an_example_and_names_each_option_once(command):
+    help_text = run(*command, "-h").stdout
+    assert "Example:\n    ckaprobe " + " ".join(command) in help_text
+    lines = [line.split()[0].rstrip(",") for line in help_text.splitlines() if line.startswith("  -")]
+    assert len(lines) == len(set(lines))
+    assert "--debug" in lines
+    assert "-h" in lines
+
+
+def test_help_has_the_width_of_the_terminal():
+    widths = [max(map(len, run("compare", "--help", terminal_width=width).stdout.splitlines())) for width in (70, 150)]
+    assert 60 < widths[0] <= 70
+    assert 120 < widths[1] <= 150
+
+
+def test_the_short_help_of_every_command_is_whole():
+    assert "..." not in run("--help", terminal_width=80).stdout.partition("Commands:")[2]
+
+
+def test_version():
+    assert run("--version").stdout == f"ckaprobe {importlib.metadata.version('cka-probe')}\n"
+
+
+def test_help_loads_no_heavy_package():
+    program = "import sys; from ckaprobe_cli import main; sys.argv[1:] = ['compare', '--help']\ntry: main()\nfinally:"
+    program += " print({'torch', 'numpy', 'rich', 'cka_probe.similarity'} & set(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stderr.strip() == "set()"
+
+
+def test_shell_completion():
+    words = {"COMP_WORDS": "ckaprobe finger", "COMP_CWORD": "1", "_CKAPROBE_COMPLETE": "complete_bash"}
+    assert CliRunner().invoke(app, [], prog_name="ckaprobe", env=words).output.split() == ["fingerprint"]
+
+
+def raises(error):
+    def load(*_args, **_settings):
+        raise error
+
+    return load
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["plain", "debug"])
+def test_a_bug_is_one_line_and_debug_shows_the_rest(monkeypatch, debug):
+    monkeypatch.setattr(cka_probe, "load", raises(ValueError("first\nsecond")), raising=False)
+    done = run("layers", "random:resnet18", *debug)
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("ckaprobe: ValueError in cli/test_commands.py, line ")
+    assert "first second; this is a bug" in lines[-1]
+    assert (lines[0] == "Traceback (most recent call last):") == bool(debug)
+    assert (len(lines) == 1) == (not debug)
+
+
+def test_debug_shows_where_a_users_error_arose():
+    done = run("layers", "random:resnet19", "--debug")
+    assert done.exit_code == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("ckaprobe: no ")
