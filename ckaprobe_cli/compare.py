@@ -75,7 +75,9 @@ def compare(
     precision: Precision = None,
     size: Size = None,
     arch: Arch = None,
-    arch_y: Annotated[str | None, typer.Option(help="Architecture of Y, where it differs; auto to find it.")] = None,
+    arch_y: Annotated[
+        str | None, typer.Option(help="Architecture of Y, where it differs; auto to find it.", rich_help_panel=MODELS)
+    ] = None,
     encoder: Encoder = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
