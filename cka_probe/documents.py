@@ -6,6 +6,7 @@ A document has no time stamp: the same result gives the same bytes. NaN and infi
 import json
 from collections.abc import Mapping, Set
 from dataclasses import asdict, is_dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
 
 SUFFIXES = (".json", ".csv")
+SHOWN = 24
+"""Rows and columns of a table that a notebook shows."""
 
 SCORES = ("scores", "a scores.json of `ckaprobe evaluate`", "run the evaluation again")
 """For messages about most documents: what they are, the file they are in, and how to create them again."""
@@ -39,6 +42,19 @@ class Document:
     def to_frame(self) -> pd.DataFrame:
         """Return the table that `save` writes as CSV, in long form."""
         raise NotImplementedError
+
+    def summary(self) -> str:
+        """Return what a terminal shows."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the summary and a table, whose middle is left out if it is long."""
+        table = self._notebook_table().to_html(max_rows=SHOWN, max_cols=SHOWN, border=0, float_format="{:.3f}".format)
+        return f"<pre>{escape(self.summary())}</pre>{table}"
+
+    def _notebook_table(self) -> pd.DataFrame:
+        """Return the table that a notebook shows."""
+        return self.to_frame()
 
     def save(self, path: str | Path) -> Path:
         """Write everything as JSON or the table as CSV, depending on the suffix.

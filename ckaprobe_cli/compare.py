@@ -95,7 +95,7 @@ def compare(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare every layer of X with every layer of Y; or more models, every two of them.
+    """Compare the layers of two models, or of every two of more.
 
     Writes result.json, result.csv, the figures as PNG and PDF, the fingerprints of both models and a strip of the
     first images. Prints the table of the diagonal, warnings, and the paths written.

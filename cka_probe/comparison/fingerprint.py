@@ -8,10 +8,12 @@ has, as JSON, the layers, the hashes of model and images, and the settings.
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -74,7 +76,7 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in ("device", "skip_bad")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fingerprint:
     """Centred Grams of one model's layers, batch by batch.
 
@@ -103,6 +105,15 @@ class Fingerprint:
     skipped: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=versions)
     shapes: tuple[tuple[int, ...], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Fingerprint of {self.side.reference}: {len(self.layers)} layers, {len(self.images)} images>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the model and its layers."""
+        columns = {"module": self.layers.modules, "rms": self.rms, "undefined": self.undefined}
+        table = pd.DataFrame(columns, index=pd.Index(self.layers.names, name="layer"))
+        return f"<pre>{escape(repr(self))}</pre>{table.to_html(border=0, float_format='{:.3g}'.format)}"
 
     @property
     def images_hash(self) -> str:

@@ -146,6 +146,11 @@ class SimilarityMatrix(Document):
         """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, null, p_value."""
         return _cell_frame(self, MATRICES)
 
+    def _notebook_table(self) -> pd.DataFrame:
+        """Return the values, with the layers of x as rows and those of y as columns."""
+        names = [[axis.name for axis in axes] for axes in (self.rows, self.columns)]
+        return pd.DataFrame(self.values, index=names[0], columns=names[1])
+
     def diagonal(self) -> pd.DataFrame:
         """Return one row per layer for cell (i, i): index, layer, value, low, high, null, rms_x, rms_y.
 
@@ -277,6 +282,11 @@ class DifferenceMatrix(Document):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, p_value, significant."""
         return _cell_frame(self, DIFFERENCE_MATRICES).assign(significant=self.significant.ravel())
+
+    def _notebook_table(self) -> pd.DataFrame:
+        """Return the values, with the layers of x as rows and those of y as columns."""
+        names = [[axis.name for axis in axes] for axes in (self.rows, self.columns)]
+        return pd.DataFrame(self.values, index=names[0], columns=names[1])
 
     def summary(self) -> str:
         """Return the two comparisons and how many cells differ, as text for a terminal."""

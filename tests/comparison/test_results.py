@@ -1,0 +1,38 @@
+"""What results and fingerprints show in a notebook."""
+
+from dataclasses import replace
+
+import torch
+from helpers.matrices import result_of
+from torch import nn
+
+import cka_probe
+
+
+def test_a_notebook_shows_the_values_by_layer():
+    result = result_of(3, 4)
+    html = result._repr_html_()
+    assert html.count("<tr") == 1 + 3
+    assert f"{result.values[2, 3]:.3f}" in html
+    assert "CKA over" in html
+
+
+def test_a_long_matrix_is_cut_in_the_middle():
+    assert result_of(60, 60)._repr_html_().count("<td>") <= 25 * 25
+
+
+def test_names_are_escaped():
+    result = result_of(2, 2)
+    name = "<script>alert(1)</script>"
+    marked = replace(
+        result, x=replace(result.x, reference=name), rows=(replace(result.rows[0], name=name), result.rows[1])
+    )
+    assert "<script>" not in marked._repr_html_()
+    assert "&lt;script&gt;" in marked._repr_html_()
+
+
+def test_a_fingerprint_shows_its_layers_and_not_its_grams():
+    print_ = cka_probe.fingerprint(nn.Sequential(nn.Linear(6, 5), nn.ReLU()), torch.randn(8, 6), layers="0,1")
+    assert "2 layers, 8 images" in repr(print_)
+    assert print_._repr_html_().count("<tr") >= 3
+    assert "tensor(" not in repr(print_) + print_._repr_html_()
