@@ -68,7 +68,8 @@ def results_folder(ctx: typer.Context, folder: Path, result: str, *, force: bool
         lock.acquire()
     except Timeout as error:
         raise OutputError(
-            f"expected no other command that writes {folder / result}, found one at work; wait for it or choose another path"
+            f"expected no other command that writes {folder / result}, found one at work; wait for it, or choose another "
+            "path"
         ) from error
     try:
         line, commands = command_line(ctx), _commands(folder)
@@ -76,8 +77,8 @@ def results_folder(ctx: typer.Context, folder: Path, result: str, *, force: bool
         if another and not force:
             author = f"of `{commands[result]}`" if result in commands else "of an unknown command"
             raise OutputError(
-                f"expected no other result at {folder / result}, found that {author}; choose another path, or --force to "
-                "replace it"
+                f"expected no other result at {folder / result}, found that {author}; choose another path, or "
+                "--force to replace it"
             )
         yield another
         with atomic_write(folder / RECORD) as path:
