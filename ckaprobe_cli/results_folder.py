@@ -68,8 +68,7 @@ def results_folder(ctx: typer.Context, folder: Path, result: str, *, force: bool
         lock.acquire()
     except Timeout as error:
         raise OutputError(
-            f"expected no other command that writes {folder / result}, found one at work; wait for it, or choose another "
-            "path"
+            f"expected no other command that writes {folder / result}, found one; wait for it, or choose another path"
         ) from error
     try:
         line, commands = command_line(ctx), _commands(folder)

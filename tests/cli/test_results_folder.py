@@ -79,7 +79,7 @@ def test_a_result_of_unknown_origin_is_not_replaced(prints, tmp_path):
 
 def test_a_folder_that_another_command_writes_to_is_refused(prints, tmp_path):
     with FileLock(tmp_path / ".result.json.lock"):
-        assert "found one at work" in refusal(compare(*prints[:2], tmp_path))
+        assert "found one; wait for it" in refusal(compare(*prints[:2], tmp_path))
     assert compare(*prints[:2], tmp_path).exit_code == 0
     assert ".result.json.lock" not in contents(tmp_path)
 
