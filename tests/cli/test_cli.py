@@ -87,7 +87,7 @@ def test_three_models_write_their_matrix_every_pair_and_one_page(folder, tmp_pat
     result = run("compare", *models, *options, "--out", out)
     assert result.exit_code == 0, result.output
     drawn = {f"{name}.{suffix}" for name in ("models", "curves") for suffix in ("png", "pdf")}
-    tables = {"atlas.json", "pairs.csv", "curves.csv", "images.jpg"}
+    tables = {"atlas.json", "pairs.csv", "curves.csv", "images.jpg", "commands.txt"}
     assert {path.name for path in out.iterdir()} == drawn | tables | {"pairs", "fingerprints"}
     assert "0 random:resnet18:0" in result.stdout
     two = tmp_path / "two"
@@ -146,7 +146,7 @@ def test_features_are_compared_without_models_and_images(tmp_path):
     assert [axis.name for axis in result.columns] == ["early", "late"]
     assert not (tmp_path / "out" / "images.jpg").exists()
     np.save(tmp_path / "short.npy", rows[:60])
-    message = refused("compare", tmp_path / "a.npy", tmp_path / "short.npy", "--out", tmp_path / "out")
+    message = refused("compare", tmp_path / "a.npy", tmp_path / "short.npy", "--out", tmp_path / "short")
     assert "expected as many rows of x as of y, which are paired, found 64 and 60" in message
 
 
