@@ -14,7 +14,8 @@ import typer
 RECORD = "commands.txt"
 
 RUNNING = {"out", "output", "force", "keep", "device", "workers", "quiet"}
-DRAWING = {"draw", "style", "venue", "format", "title", "emphasis", "signed", "classes"}
+DRAWING = {"draw", "style", "venue", "format", "title", "emphasis", "signed", "classes", "overlay"}
+DRAWING |= {"cmap", "vmin", "vmax"}
 """Parameters that change where and how a command runs, what else it saves and how it draws, but not its result."""
 
 
