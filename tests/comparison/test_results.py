@@ -3,14 +3,20 @@
 from dataclasses import replace
 
 import torch
-from helpers.matrices import NINE, made
+from helpers.matrices import result_of
 from torch import nn
 
 import cka_probe
 
 
+def recorded(rows, columns):
+    """A result with all settings that a summary names."""
+    result = result_of(rows, columns)
+    return replace(result, settings={**result.settings, "features": "flatten"})
+
+
 def test_a_notebook_shows_the_values_by_layer():
-    result = made(NINE[:3], NINE[:4])
+    result = recorded(3, 4)
     html = result._repr_html_()
     assert html.count("<tr") == 1 + 3
     assert f"{result.values[2, 3]:.3f}" in html
@@ -18,11 +24,11 @@ def test_a_notebook_shows_the_values_by_layer():
 
 
 def test_a_long_matrix_is_cut_in_the_middle():
-    assert made([str(i) for i in range(60)], [str(i) for i in range(60)])._repr_html_().count("<td>") <= 25 * 25
+    assert recorded(60, 60)._repr_html_().count("<td>") <= 25 * 25
 
 
 def test_names_are_escaped():
-    result = made(NINE[:2], NINE[:2])
+    result = recorded(2, 2)
     name = "<script>alert(1)</script>"
     marked = replace(
         result, x=replace(result.x, reference=name), rows=(replace(result.rows[0], name=name), result.rows[1])
