@@ -356,7 +356,9 @@ def _summarised(
         if not shares.any():
             continue
         per_image = PER_IMAGE[prints[i].settings.features]
-        half = mean_interval(prints[i].grams, prints[j].grams, torch.from_numpy(shares), measure, hsic, per_image)
+        half = mean_interval(
+            prints[i].defined_grams, prints[j].defined_grams, torch.from_numpy(shares), measure, hsic, per_image
+        )
         mean = float((shares * result.values)[shares > 0].sum())
         ends = (-1.0, 1.0) if measure.sums else measure.range or (-np.inf, np.inf)
         values[i, j] = values[j, i] = mean

@@ -75,7 +75,6 @@ class _Options:
 
 NO_IMAGES = "a model was given and no images: expected a folder (--data), dataset or batches"
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
-CONSTANT_BATCH = "it is the same for every image of a batch, and this measure is a mean over batches"
 
 
 def compare(
@@ -304,15 +303,14 @@ def compare_fingerprints(
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
     options = {"permutations": permutations, "seed": x.settings.seed, "per_image": PER_IMAGE[x.settings.features]}
     if method.sums:
-        cells = cka_cells(x.grams, y.grams, hsic, **options)
+        cells = cka_cells(x.defined_grams, y.defined_grams, hsic, **options)
     else:
-        cells = measured_cells(x.grams, y.grams, method, **options)
+        cells = measured_cells(x.defined_grams, y.defined_grams, method, **options)
     _, self_x, self_y = cells.terms.sums()
-    reason = TOO_FEW if method.sums else CONSTANT_BATCH
     return SimilarityMatrix(
         **{name: getattr(cells, name).numpy() for name in MATRICES},
-        rows=_axes(x, self_x, reason),
-        columns=_axes(y, self_y, reason),
+        rows=_axes(x, self_x),
+        columns=_axes(y, self_y),
         terms={name: getattr(cells.terms, name).numpy() for name in ("xy", "xx", "yy", "weights")},
         num_examples=len(x.images),
         x=x.side,
@@ -426,14 +424,14 @@ def _layers(side: Backbone | Fingerprint, spec: LayerSpec) -> LayerMap:
     return select_by_name(side.layers, spec, f"the fingerprint of {side.side.reference}")
 
 
-def _axes(side: Fingerprint, self_similarity: torch.Tensor, reason: str) -> tuple[Axis, ...]:
+def _axes(side: Fingerprint, self_similarity: torch.Tensor) -> tuple[Axis, ...]:
     """Return the layers of one side for a result.
 
-    A layer whose similarity with itself is not positive is undefined, for `reason` unless the fingerprint has another.
+    A layer whose similarity with itself is not positive is undefined, by default for too few images.
     """
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, rms, undefined or ("" if value > 0 else reason), shape)
+        Axis(layer.name, layer.module, rms, undefined or ("" if value > 0 else TOO_FEW), shape)
         for layer, rms, undefined, value, shape in zip(
             side.layers, side.rms, side.undefined, self_similarity.tolist(), shapes, strict=True
         )

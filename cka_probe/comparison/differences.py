@@ -188,7 +188,7 @@ def _paired_errors(
 ) -> StandardErrors:
     """Return standard errors from the influence of each image on both values at once."""
     method, per_image = choose_measure(measure), PER_IMAGE[first[0].settings.features]
-    x_1, y_1, x_2, y_2 = (side.grams for side in (*first, *second))
+    x_1, y_1, x_2, y_2 = (side.defined_grams for side in (*first, *second))
     if method.sums:
         error, freedom = paired_error((x_1, y_1), (x_2, y_2), ESTIMATORS[estimator], per_image)
     else:

@@ -45,6 +45,9 @@ ASSUMED_AXIS = (
 NOT_FINITE = "it puts out NaN or infinite values"
 ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
 CONSTANT = "it is the same for every image"
+CONSTANT_BATCH = "it is the same for every image of a batch"
+ROUNDING = 1e-6
+"""Relative difference of numbers that are equal up to float32 rounding."""
 
 
 @dataclass
@@ -59,7 +62,7 @@ class _ModelRun:
         grams: Per batch, (layers, n, n) float64.
         squares: Per batch, (layers,) float64, the sum over images of the squared `rms`.
         not_finite: Modules with an output that was not finite.
-        constant: Why a module's output did not vary in a batch.
+        constant: Root mean square of a module's output in each batch in which it did not vary.
         shapes: Shape of a module's output for one image.
         places: Where the activations are in the outputs of the modules.
         warnings: What a reader should know of the layers.
@@ -72,7 +75,7 @@ class _ModelRun:
     grams: list[Tensor] = field(default_factory=list)
     squares: list[Tensor] = field(default_factory=list)
     not_finite: set[str] = field(default_factory=set)
-    constant: dict[str, str] = field(default_factory=dict)
+    constant: dict[str, list[float]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -144,15 +147,21 @@ class _ModelRun:
             if not finite:
                 self.not_finite.add(module)
             elif not varies:
-                self.constant.setdefault(module, ZERO if size == 0 else CONSTANT)
+                self.constant.setdefault(module, []).append(size)
 
     def undefined(self) -> tuple[str, ...]:
-        """Return for each layer why it has no similarity, or "": it was not finite, or constant in every batch."""
-        traces = torch.stack([stack.diagonal(dim1=1, dim2=2).abs().sum(dim=1) for stack in self.grams]).sum(dim=0)
-        return tuple(
-            NOT_FINITE if module in self.not_finite else self.constant.get(module, "") if trace == 0 else ""
-            for module, trace in zip(self.layers.modules, traces.tolist(), strict=True)
-        )
+        """Return for each layer why it has no similarity, or "": it was not finite, or constant, in some batch."""
+        return tuple(self._undefined_reason(module) for module in self.layers.modules)
+
+    def _undefined_reason(self, module: str) -> str:
+        if module in self.not_finite:
+            return NOT_FINITE
+        sizes = self.constant.get(module, [])
+        if not sizes:
+            return ""
+        if len(sizes) < len(self.grams) or max(sizes) - min(sizes) > ROUNDING * max(sizes):
+            return CONSTANT_BATCH
+        return ZERO if max(sizes) == 0 else CONSTANT
 
 
 def extract(

@@ -120,6 +120,12 @@ class Fingerprint:
         """One hash of the list of images."""
         return list_hash(self.images)
 
+    @property
+    def defined_grams(self) -> list[Tensor]:
+        """The Grams, all NaN for a layer that is undefined, be it in one batch only: no measure gives it a number."""
+        undefined = torch.tensor([bool(reason) for reason in self.undefined])[:, None, None]
+        return [torch.where(undefined, torch.nan, stack) for stack in self.grams] if undefined.any() else [*self.grams]
+
     def subset(self, layers: LayerMap) -> "Fingerprint":
         """Return the fingerprint of some of the layers, in their order and by their names."""
         index = {module: position for position, module in enumerate(self.layers.modules)}

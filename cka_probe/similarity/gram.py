@@ -1,12 +1,14 @@
 """Centred Gram matrices of activations, exact to the last digits of float32, without a second copy of the layer.
 
 CKA does not depend on the mean of a feature over the images, but float32 does. If features have a large common mean,
-the raw Gram `X X^T` has a large common entry, and centring it afterwards cancels nearly all digits. So an anchor near
-the mean, the average of the first four images, is subtracted from each feature first. What remains of the mean is no
-larger than the deviations from it, and is subtracted from the Gram in float64. The product is computed in blocks of
-columns that fit the cache, each block in float32 and their sum in float64.
+the raw Gram `X X^T` has a large common entry, and centring it afterwards cancels nearly all digits. So an anchor is
+subtracted from each feature first: its median over five images, which two outliers among them do not move. What remains
+of the mean is no larger than the deviations from it, and is subtracted from the Gram in float64. The product is
+computed in blocks of columns that fit the cache, each block in float32 and their sum in float64. Activations whose
+squares would leave the range of float32 are first scaled by a power of two, which changes no digit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import local
@@ -18,9 +20,8 @@ BLOCK_ELEMENTS, TOGETHER = 2**15, 8
 """Elements of a block, and blocks that are shifted together: 128 KiB and 1 MiB of float32, which are still in the cache
 when all cores multiply them in one call."""
 
-ANCHOR = 4
-"""Images whose average is subtracted: the least number in a batch, and a power of two, so that the average of equal
-numbers is exact."""
+SQUARES = (1e-24, 1e24)
+"""Range of the mean square of deviations in which no square that matters leaves the range of float32."""
 
 CONSTANT = 1e-6
 """A layer whose `rms` is below this share of its `size` varies by nothing but float32 rounding."""
@@ -32,7 +33,7 @@ class Product:
 
     Attributes:
         matrix: (n, n) float64, `(X - a)(X - a)^T` with the anchor `a`.
-        first: () float32, the squared length of the first image's features.
+        first: () float64, the squared length of the first image's features.
         features: p.
     """
 
@@ -78,7 +79,7 @@ def centred_grams(products: Sequence[Product]) -> Grams:
         products: Of the same images, from `anchored_product`.
     """
     raw = torch.stack([product.matrix for product in products]).cpu()
-    first = torch.stack([product.first for product in products]).cpu().double()
+    first = torch.stack([product.first for product in products]).cpu()
     features = torch.tensor([product.features for product in products], dtype=torch.float64)
     matrices = double_centre(raw)
     variance = matrices.diagonal(dim1=1, dim2=2).mean(dim=1) / features
@@ -103,20 +104,58 @@ def anchored_product(features: Tensor) -> Product:
     tensor(0., dtype=torch.float64)
     """
     n, p = features.shape
+    # MPS has no float64: there the sum over blocks is float32 as well
+    wide = torch.float64 if features.device.type != "mps" else torch.float32
+    scale = 1.0
+    total = _product(features, scale, wide)
+    if not SQUARES[0] < float(total.trace()) / (n * p) < SQUARES[1] and (scale := _unit_scale(features)) != 1.0:
+        total = _product(features, scale, wide)
+    first = torch.linalg.vector_norm((features[0] * scale).float(), dtype=wide).square()
+    matrix, first = ((value.double() if wide is torch.float64 else value.cpu().double()) for value in (total, first))
+    return Product(matrix / scale**2, first / scale**2, p)
+
+
+def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
+    """Return `s^2 (X - a)(X - a)^T`, (n, n), summed over blocks in a dtype."""
+    n, p = features.shape
     width = min(p, max(1, BLOCK_ELEMENTS // n))
     whole = p - p % width
     blocks = features[:, :whole].unflatten(1, (-1, width)).transpose(0, 1)  # (blocks, n, width), no copy
     parts = [*blocks.split(TOGETHER)] + [features[None, :, whole:]] * (whole < p)
-    # MPS has no float64: there the sum over blocks is float32 as well
-    wide = torch.float64 if features.device.type != "mps" else torch.float32
     total = torch.zeros(n, n, dtype=wide, device=features.device)
     for part in parts:
-        part = part.float()
-        anchor = part[:, :ANCHOR].mean(dim=1, keepdim=True)
-        shifted = torch.sub(part, anchor, out=_scratch(part.device, part.numel()).view(part.shape))
+        part = part.float() if scale == 1.0 else (part * scale).float()
+        shifted = torch.sub(part, _anchor(part), out=_scratch(part.device, part.numel()).view(part.shape))
         total += torch.bmm(shifted, shifted.mT).sum(dim=0, dtype=wide)
-    first = torch.linalg.vector_norm(features[0].float()).square()
-    return Product(total.double() if wide is torch.float64 else total.cpu().double(), first, p)
+    return total
+
+
+def _anchor(part: Tensor) -> Tensor:
+    """Return the median over five of the images, of three if there are four, (blocks, 1, width)."""
+    n = part.shape[1]
+    count = 5 if n > 4 else 3
+    rows = [part[:, index : index + 1] for index in (number * (n - 1) // (count - 1) for number in range(count))]
+    if count == 5:
+        a, b, c, d, e = rows
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        rows = [torch.maximum(low, torch.minimum(c, d)), torch.minimum(high, torch.maximum(c, d)), e]
+    a, b, c = rows
+    return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
+
+
+def _unit_scale(features: Tensor) -> float:
+    """Return the power of two that scales the largest absolute value to between 1/2 and 1."""
+    largest = float(torch.stack(torch.aminmax(features)).abs().max())
+    return power_of_two(largest)
+
+
+def power_of_two(value: float) -> float:
+    """Return the power of two that scales a value to between 1/2 and 1; 1 if it is not positive and finite.
+
+    >>> power_of_two(3.0), power_of_two(0.0)
+    (0.25, 1.0)
+    """
+    return math.ldexp(1.0, -math.frexp(value)[1]) if 0 < value < math.inf else 1.0
 
 
 _SCRATCH = local()

@@ -28,6 +28,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from cka_probe.similarity.cka import ESTIMATORS, Estimator, Terms, centre_batches, cka, hsic_terms
+from cka_probe.similarity.gram import power_of_two
 
 Scales = tuple[Tensor, Tensor, Tensor]
 """Factors of `U(K) U(L)`, `U(K)^2` and `U(L)^2` in `e`, (rows, columns) each."""
@@ -230,21 +231,29 @@ def permutation_null(
     value = cka(terms)
     generator = torch.Generator().manual_seed(seed)
     sums = torch.zeros(permutations, *value.shape, dtype=torch.float64)
+    sum_xx, sum_yy = terms.sums()[1:]
+    # float32 is precise enough for a quantile, once the layers are scaled into its range
+    scale_x, scale_y = (
+        torch.tensor([power_of_two(total**0.5 if total > 0 else 0.0) for total in side.tolist()], dtype=torch.float64)
+        for side in (sum_xx, sum_yy)
+    )
     for batch_x, batch_y, weight in zip(x, y, terms.weights, strict=True):
         n = batch_x.shape[-1]
-        # pairs i < j, twice: the matrices are symmetric; float32 is precise enough for a quantile
+        # pairs i < j, twice: the matrices are symmetric
         upper = torch.triu_indices(n, n)
         doubled = torch.where(upper[0] == upper[1], 1.0, 2.0) * float(weight) / estimator.divisor(n)
-        pairs_x = (batch_x[:, upper[0], upper[1]] * doubled).float()
-        flat_y = batch_y.flatten(1).mT.contiguous().float()  # (n^2, columns): a permutation moves whole rows
+        pairs_x = (batch_x[:, upper[0], upper[1]] * doubled * scale_x[:, None]).float()
+        flat_y = (
+            (batch_y.flatten(1) * scale_y[:, None]).mT.contiguous().float()
+        )  # (n^2, columns): a permutation moves whole rows
         for start in range(0, permutations, TOGETHER):
             count = min(TOGETHER, permutations - start)
             order = permute_images(count, n, per_image, generator)
             indices = order[:, upper[0]] * n + order[:, upper[1]]  # (count, pairs)
             pairs_y = flat_y.index_select(0, indices.flatten()).unflatten(0, (count, -1))  # (count, pairs, columns)
             sums[start : start + count] += pairs_x @ pairs_y
-    sum_xx, sum_yy = terms.sums()[1:]
-    return quantile_and_p_values(sums / (sum_xx[:, None] * sum_yy[None, :]).sqrt(), value, TIE)
+    lengths = (sum_xx.sqrt() * scale_x)[:, None] * (sum_yy.sqrt() * scale_y)[None, :]
+    return quantile_and_p_values(sums / lengths, value, TIE)
 
 
 def permute_images(count: int, n: int, per_image: int, generator: torch.Generator) -> Tensor:

@@ -261,6 +261,44 @@ def test_nan_activations_are_named_and_stay_in_their_row():
     assert np.isfinite(result.values[0]).all()
 
 
+@pytest.mark.parametrize("measure", ["cka", "rsa", "mutual_knn", "procrustes"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (torch.nan, "it puts out NaN or infinite values"),
+        (torch.inf, "it puts out NaN or infinite values"),
+        (None, "it is the same for every image of a batch"),
+    ],
+)
+def test_a_layer_that_is_undefined_in_one_batch_is_undefined_by_every_measure(measure, value, reason):
+    x = torch.randn(48, 12, generator=torch.Generator().manual_seed(0))
+    x[16:32] = x[16] if value is None else x[16:32]
+    x[20, 0] = x[20, 0] if value is None else value
+    nets = [nn.Sequential(nn.Linear(12, 12), nn.Linear(12, 12)) for _ in range(2)]
+    result = compare(*nets, x, layers="0", batch=16, measure=measure, permutations=5)
+    for name in ("values", "low", "high", "null", "p_values"):
+        assert np.isnan(getattr(result, name)).all()
+    assert result.undefined == (f"x 0: {reason}", f"y 0: {reason}")
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-22, 1e20])
+def test_no_number_of_a_result_depends_on_the_scale_of_a_layer(factor):
+    class Scaled(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor, self.out = factor, nn.Identity()
+
+        def forward(self, x):
+            return self.out(self.factor * x.square())
+
+    x = torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
+    linear = nn.Sequential(nn.Linear(12, 12, dtype=torch.float32))
+    plain, scaled = (compare(Scaled(f), linear, x, layers="out", layers_y="0", batch=20) for f in (1.0, factor))
+    for name in ("values", "low", "high", "null", "p_values"):
+        np.testing.assert_allclose(getattr(scaled, name), getattr(plain, name), atol=1e-6)
+    assert scaled.undefined == ()
+
+
 @pytest.mark.parametrize("features", ["flatten", "gap", "tokens"])
 def test_features(features):
     x = small(0)
