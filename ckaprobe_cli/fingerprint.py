@@ -9,6 +9,7 @@ from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.options import (
     OUTPUT,
     Arch,
+    Base,
     Batch,
     Data,
     Device,
@@ -45,6 +46,7 @@ def fingerprint(
     size: Size = None,
     arch: Arch = None,
     encoder: Encoder = None,
+    base: Base = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
     force: Force = False,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.options import Arch, Encoder, Layers, Size
+from ckaprobe_cli.options import Arch, Base, Encoder, Layers, Size
 
 
 def layers(
@@ -16,6 +16,7 @@ def layers(
     arch: Arch = None,
     size: Size = None,
     encoder: Encoder = None,
+    base: Base = None,
 ) -> None:
     """Print the layers of a model that can be compared.
 
@@ -31,7 +32,7 @@ def layers(
     import cka_probe
     from cka_probe.comparison.extraction import layer_table
 
-    backbone = cka_probe.load(model, arch=arch, encoder=encoder)
+    backbone = cka_probe.load(model, arch=arch, encoder=encoder, base=base)
     table = layer_table(backbone, layers, size)
     typer.echo(table.to_string(index=False))
     if rule := table.attrs["rule"]:

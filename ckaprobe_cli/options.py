@@ -49,6 +49,10 @@ Encoder = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(help="File or folder of the model that a LoRA adapter was trained on.", rich_help_panel=MODELS),
+]
 Features = Annotated[
     str | None,
     typer.Option(

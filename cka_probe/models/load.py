@@ -23,7 +23,9 @@ from cka_probe.models.hub import SCHEME, cached_folder, repository_of, snapshot
 from cka_probe.registry import REFERENCE
 
 
-def load(reference: str | Path, *, arch: str | None = None, encoder: str | None = None) -> Backbone:
+def load(
+    reference: str | Path, *, arch: str | None = None, encoder: str | None = None, base: str | Path | None = None
+) -> Backbone:
     """Return the backbone of a reference, in evaluation mode on the CPU.
 
     Args:
@@ -33,6 +35,7 @@ def load(reference: str | Path, *, arch: str | None = None, encoder: str | None 
             that returns a module or a `Backbone`.
         arch: Architecture of a file whose tensors fit several, or another input size: see `load_file`.
         encoder: Encoder in a file with several, as in `FILE#teacher`; by default the one that its authors evaluate.
+        base: File or folder of the model that a LoRA adapter was trained on.
 
     Raises:
         CheckpointError: It cannot be loaded, or does not fit.
@@ -49,12 +52,12 @@ def load(reference: str | Path, *, arch: str | None = None, encoder: str | None 
     elif kind == "timm" and colon:
         backbone = _published_by_timm(rest)
     elif reference.startswith(SCHEME):
-        backbone = load_file(snapshot(reference.removeprefix(SCHEME)), arch=arch, encoder=encoder)
+        backbone = load_file(snapshot(reference.removeprefix(SCHEME)), arch=arch, encoder=encoder, base=base)
         backbone.origin = replace(backbone.origin, reference=reference)
     elif not Path(reference).exists() and REFERENCE.fullmatch(reference):
         backbone = _call(reference)
     else:
-        backbone = load_file(cached_folder(Path(reference)), arch=arch, encoder=encoder)
+        backbone = load_file(cached_folder(Path(reference)), arch=arch, encoder=encoder, base=base)
         backbone.origin = replace(backbone.origin, reference=reference)
     backbone.loaded = True
     return backbone.eval()

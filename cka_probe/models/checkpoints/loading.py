@@ -20,6 +20,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone, Origin, classifier_from
 from cka_probe.models.catalogue import COUNTER, Definition, shapes_of
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
+from cka_probe.models.checkpoints.adapters import adapter_note, is_adapter, merge_adapter, needs_base
 from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
 from cka_probe.models.checkpoints.fitting import (
     Arch,
@@ -54,7 +55,9 @@ CLASSIFIERS = ("fc", "head", "head.fc", "classifier")
 """Names of linear classifiers: of torchvision, of ViTs and Swins, of timm's Swins and ConvNeXts, of transformers."""
 
 
-def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None = None) -> Backbone:
+def load_file(
+    path: str | Path, *, arch: str | None = None, encoder: str | None = None, base: str | Path | None = None
+) -> Backbone:
     """Return the backbone in a file of weights, in evaluation mode on the CPU.
 
     Args:
@@ -62,6 +65,7 @@ def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None 
         arch: `NAME`, `NAME@SIZE` or `NAME@HEIGHTxWIDTH`, with a name in `ARCHITECTURES`, of timm or of torchvision; by
             default identified by the names and shapes of the tensors.
         encoder: Name of the encoder to load from a file with several, as after `FILE#`; see `choose_encoder`.
+        base: The model that a LoRA adapter was trained on, a file or folder.
 
     Raises:
         CheckpointError: The file cannot be read, or does not fit.
@@ -74,13 +78,27 @@ def load_file(path: str | Path, *, arch: str | None = None, encoder: str | None 
         if encoder is not None:
             raise CheckpointError(f"{file}: expected no name of an encoder, found {encoder!r}; omit it")
         return _load_checkpoint(file, request)
-    contents, naming = translate(read_contents(file))
+    contents, adapter = _read_with_adapter(file, base)
+    contents, naming = translate(contents)
     contents, choice = choose_encoder(contents, encoder)
     backbone = _load_contents(contents, request, str(path))
     if naming is not None:
         naming.apply(backbone)
-    backbone.origin = replace(backbone.origin, notes=(*choice, *backbone.origin.notes))
+    backbone.origin = replace(backbone.origin, notes=(*adapter, *choice, *backbone.origin.notes))
     return backbone
+
+
+def _read_with_adapter(file: Path, base: str | Path | None) -> tuple[Contents, tuple[str, ...]]:
+    """Return the contents of a file, an adapter merged into those of its base, and a note on that."""
+    contents = read_contents(file)
+    if not is_adapter(contents):
+        if base is not None:
+            raise CheckpointError(f"{file}: expected a LoRA adapter, found a model; omit --base")
+        return contents, ()
+    if base is None:
+        raise needs_base(contents)
+    model = read_contents(weights_file(base))
+    return merge_adapter(contents, model), (adapter_note(contents, model),)
 
 
 def _load_contents(contents: Contents, request: Arch | None, reference: str) -> Backbone:

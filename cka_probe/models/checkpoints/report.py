@@ -10,6 +10,7 @@ from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.catalogue import COUNTER
 from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
+from cka_probe.models.checkpoints.adapters import is_adapter, needs_base
 from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
 from cka_probe.models.checkpoints.fitting import fitting_architectures
 from cka_probe.models.checkpoints.foreign import translate
@@ -119,6 +120,8 @@ def inspect_file(path: str | Path) -> FileReport:
             header=header,
         ).with_options(header.options)
     try:
+        if is_adapter(contents):
+            raise needs_base(contents)
         contents, naming = translate(contents)
         contents, choice = choose_encoder(contents, encoder_name)
         choice = (*choice, *(naming.notes if naming else ()))
