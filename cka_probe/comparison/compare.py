@@ -433,6 +433,6 @@ def _axes(side: Fingerprint, self_similarity: torch.Tensor) -> tuple[Axis, ...]:
     return tuple(
         Axis(layer.name, layer.module, rms, undefined or ("" if value > 0 else TOO_FEW), shape)
         for layer, rms, undefined, value, shape in zip(
-            side.layers, side.rms, side.undefined, self_similarity.tolist(), shapes, strict=True
+            side.layers, side.rms, side.undefined_reasons, self_similarity.tolist(), shapes, strict=True
         )
     )

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cka_probe.comparison.fingerprint import PRECISIONS, Fingerprint, Settings
+from cka_probe.comparison.fingerprint import CONSTANT_BATCH, PRECISIONS, Fingerprint, Settings
 from cka_probe.comparison.results import Side
 from cka_probe.errors import DataError, ModelError, prefixed_errors
 from cka_probe.images.stream import FEWEST, ImageStream, image_hash
@@ -45,7 +45,6 @@ ASSUMED_AXIS = (
 NOT_FINITE = "it puts out NaN or infinite values"
 ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
 CONSTANT = "it is the same for every image"
-CONSTANT_BATCH = "it is the same for every image of a batch"
 ROUNDING = 1e-6
 """Relative difference of numbers that are equal up to float32 rounding."""
 

@@ -29,6 +29,7 @@ from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.similarity.features import FEATURES
 
 FORMAT = "ckaprobe-fingerprint/1"
+CONSTANT_BATCH = "it is the same for every image of a batch"
 
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
@@ -121,9 +122,18 @@ class Fingerprint:
         return list_hash(self.images)
 
     @property
+    def undefined_reasons(self) -> tuple[str, ...]:
+        """Per layer, `undefined`, or that it does not vary in some batch, which older files do not record."""
+        traces = torch.stack([stack.diagonal(dim1=1, dim2=2).sum(dim=1) for stack in self.grams])
+        constant = (traces == 0).any(dim=0).tolist()
+        return tuple(
+            reason or (CONSTANT_BATCH if still else "") for reason, still in zip(self.undefined, constant, strict=True)
+        )
+
+    @property
     def defined_grams(self) -> list[Tensor]:
         """The Grams, all NaN for a layer that is undefined, be it in one batch only: no measure gives it a number."""
-        undefined = torch.tensor([bool(reason) for reason in self.undefined])[:, None, None]
+        undefined = torch.tensor([bool(reason) for reason in self.undefined_reasons])[:, None, None]
         return [torch.where(undefined, torch.nan, stack) for stack in self.grams] if undefined.any() else [*self.grams]
 
     def subset(self, layers: LayerMap) -> "Fingerprint":
