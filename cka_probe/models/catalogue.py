@@ -43,7 +43,7 @@ LIBRARIES = ("timm", "torchvision")
 
 IMAGENET_CLASSES = 1000
 
-NOT_COMPUTED = {"training", "num_classes", "img_size", "grid_size", "num_patches", "input_size"} | {
+NOT_COMPUTED = {"training", "init_values", "num_classes", "img_size", "grid_size", "num_patches", "input_size"} | {
     "strict_img_size",
     "input_resolution",
     "seq_len",
