@@ -3,14 +3,16 @@
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
@@ -150,9 +152,50 @@ def wrap(model: nn.Module) -> Backbone:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Return the SHA-256 of the names, dtypes, shapes and values of all parameters and buffers."""
+    """Return the SHA-256 of the names, dtypes, shapes and values of all parameters and buffers.
+
+    State that is no dense tensor counts as well: sparse, quantised and sharded tensors, packed parameters, and what
+    `get_extra_state` returns.
+    """
     digest = sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(_bytes_of(value))
+        else:
+            digest.update(f"{name}\n".encode())
+            _update(digest, value)
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> Any:
+    """Return the values of a dense tensor as an array of bytes; of a sharded one all of them, of a meta tensor none."""
+    full: Any = getattr(tensor, "full_tensor", None)
+    tensor = tensor if full is None else full()
+    if tensor.is_meta:
+        return b"meta"
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+
+
+def _update(digest: Any, value: Any) -> None:
+    """Add a value of a state dict to a hash: the parts of a container or tensor one after another."""
+    if isinstance(value, Mapping):
+        for key in value:
+            digest.update(f"{key}\n".encode())
+            _update(digest, value[key])
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _update(digest, part)
+    elif not isinstance(value, Tensor):
+        plain = isinstance(value, bool | int | float | str | bytes | torch.dtype | None)
+        digest.update(f"{value!r}\n".encode() if plain else f"{type(value).__qualname__}\n".encode())
+    elif value.is_quantized:
+        digest.update(f"{value.dtype} {tuple(value.shape)} {value.qscheme()}\n".encode())
+        digest.update(_bytes_of(value.int_repr()))
+        digest.update(_bytes_of(value.dequantize()))
+    elif value.layout != torch.strided:
+        digest.update(f"{value.dtype} {tuple(value.shape)} {value.layout}\n".encode())
+        digest.update(_bytes_of(value.to_dense()))
+    else:
+        digest.update(f"{value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(_bytes_of(value))

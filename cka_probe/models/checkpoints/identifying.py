@@ -271,6 +271,10 @@ def _renamed(tensors: Mapping[str, Tensor], definition: Definition, original: Or
 
 def _choose(contents: Contents, matches: list[Match]) -> Match:
     """Return one of several matches of the same tensors; see the docstring of the module."""
+    most = max(
+        len(match.tensors) for match in matches
+    )  # CLIP's ResNet has attention pooling, of which others take none
+    matches = [match for match in matches if len(match.tensors) == most]
     recorded = (contents.values.get("arch"), contents.config.get("architecture"))
     for match in matches:
         if match.definition.name in recorded:
