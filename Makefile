@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
 
-.PHONY: demo static check test lab-tests other-tests notebooks bench pages clean
+.PHONY: demo static check test first-half second-half notebooks bench pages clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,17 +27,17 @@ static: $(VENV)/.installed
 
 # static checks and the fast tests
 check: static
-	$(MAKE) --jobs=2 --output-sync=target lab-tests other-tests PYTEST_FLAGS='-m "not slow"'
+	$(MAKE) --jobs=2 --output-sync=target first-half second-half PYTEST_FLAGS='-m "not slow"'
 
 # everything, in two processes of one thread: each takes about half of the time
 test: static
-	$(MAKE) --jobs=2 --output-sync=target lab-tests other-tests
+	$(MAKE) --jobs=2 --output-sync=target first-half second-half
 
-lab-tests: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) tests/lab tests/papers
+first-half: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) tests/lab tests/papers tests/models
 
-other-tests: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) --ignore=tests/lab --ignore=tests/papers
+second-half: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) --ignore=tests/lab --ignore=tests/papers --ignore=tests/models
 
 # runs every notebook from top to bottom and keeps what it puts out
 notebooks: $(VENV)/.installed
