@@ -145,10 +145,11 @@ def same(*layers: str) -> dict[str, str]:
     return {layer: layer for layer in layers}
 
 
-def timm_case(path: Path, model: nn.Module, layers: Mapping[str, str]) -> Case:
-    """Return the case of a timm model, with the input that timm declares for it."""
+def timm_case(path: Path, model: nn.Module, layers: Mapping[str, str], size: int | None = None) -> Case:
+    """Return the case of a timm model, with the input that timm declares for it, or of another size."""
     config: Any = model.pretrained_cfg
-    return Case(path, model, layers, config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]))
+    side = size or config["input_size"][-1]
+    return Case(path, model, layers, side, tuple(config["mean"]), tuple(config["std"]))
 
 
 def timm_file(name: str, *layers: str, suffix: str = ".pth", cost: Cost = "fast", **options: Any) -> Row:
@@ -167,7 +168,7 @@ def timm_folder(name: str, *layers: str, cost: Cost = "fast", **options: Any) ->
     def make(folder: Path) -> Case:
         model = randomised(timm.create_model(name, **options))
         save_for_hf(model, folder / "saved", safe_serialization=True)
-        return timm_case(folder / "saved", model, same(*layers))
+        return timm_case(folder / "saved", model, same(*layers), options.get("img_size"))
 
     return Row(f"timm hub {name}", "timm save_for_hf folder", make, cost)
 
