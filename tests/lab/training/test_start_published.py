@@ -45,7 +45,8 @@ def dino(path, state):
 
 
 def deeplab(path, state):
-    torch.save(prefixed("backbone.", state) | {"classifier.4.weight": torch.zeros(21, 256, 1, 1)}, path)
+    head = {"0.convs.0.0.weight": torch.zeros(256, 2048, 1, 1), "4.weight": torch.zeros(21, 256, 1, 1)}
+    torch.save(prefixed("backbone.", state) | prefixed("classifier.", head), path)
 
 
 def monodepth2(path, state):
