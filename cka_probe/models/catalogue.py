@@ -9,7 +9,7 @@ Some definitions have the same tensors. Those that also have the same modules wi
 and differ at most in the size or normalisation of their inputs (`vit_base_patch16_224`, `deit_base_patch16_224`).
 Others compute different things (`efficientnet_b0` and `tf_efficientnet_b0` pad differently), which no shape shows.
 
-    python -m cka_probe.models.catalogue        writes the table anew for the installed libraries
+    python -m cka_probe.models.catalogue        writes the table for the installed libraries
 """
 
 import csv

@@ -388,7 +388,7 @@ def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: FloorP
 
 
 def _wall_pictures(rng: np.random.Generator, p: Palette, plan: FloorPlan) -> list[Piece]:
-    """Return pictures for the walls, where no high furniture stands in front of them."""
+    """Return framed paintings for the walls, where no high furniture stands in front of them."""
     pieces = []
     for wall in ("far", "far", "left", "right"):
         a, b, z = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(1.45, 1.7)

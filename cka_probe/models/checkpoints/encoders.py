@@ -258,7 +258,7 @@ def _is_named(copy: _Copy, name: str | None) -> bool:
 def _without(tensors: Mapping[str, Tensor], other: _Copy, preferred: _Copy) -> dict[str, Tensor]:
     """Return the tensors without those of a subtree; one that it contains stays."""
     names = {other.prefix + name for name in other.shapes}
-    if preferred.prefix.startswith(other.prefix):  # what stands beside the copy at the top level is no part of it
+    if preferred.prefix.startswith(other.prefix):  # what is next to the copy at the top level is no part of it
         names = {other.prefix + name for name in other.shapes if name in preferred.shapes}
     return {name: tensor for name, tensor in tensors.items() if name not in names}
 
