@@ -14,6 +14,7 @@ def report(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="File to write.  [default: index.html in the folder]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is not a page of ckaprobe.")] = False,
 ) -> None:
     """Write the results in a folder as one HTML page.
 
@@ -27,5 +28,5 @@ def report(
     """
     from cka_probe.report import report as write
 
-    path = write(folder, out)
+    path = write(folder, out, force=force)
     typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.report.blocks import Block, Heading, Page
-from cka_probe.report.html import save_page
+from cka_probe.report.html import check_replaceable, save_page
 
 NAME = "index.html"
 MAX_NAMES = 6  # files of a folder that an error message lists
@@ -48,22 +48,26 @@ KINDS = {
 """Kinds of folder, in their order on a page."""
 
 
-def report(folder: str | Path, out: str | Path | None = None) -> Path:
+def report(folder: str | Path, out: str | Path | None = None, *, force: bool = False) -> Path:
     """Write one self-contained page of a folder's results.
 
     Args:
         folder: Of `ckaprobe compare`, `train`, `evaluate`, `gradcam` or `reproduce`, a folder of such folders, or a
             written report.
         out: The file; by default `index.html` in the folder.
+        force: Whether to replace a file that is not a page of ckaprobe.
 
     Returns:
         The path of the file.
 
     Raises:
         DataError: The folder holds no results, or one of its files cannot be read.
-        OutputError: The page cannot be written.
+        OutputError: The page cannot be written, or would replace a file that is not a page of ckaprobe.
     """
-    return save_page(page_of(folder), Path(folder) / NAME if out is None else Path(out))
+    path = Path(folder) / NAME if out is None else Path(out)
+    if not force:
+        check_replaceable(path)
+    return save_page(page_of(folder), path)
 
 
 def page_of(folder: str | Path) -> Page:

@@ -24,8 +24,27 @@ from cka_probe.report import images, matrix, tables
 from cka_probe.report.blocks import Block, FigureBlock, Heading, MatrixBlock, Page
 
 MAX_BYTES = 3_000_000
+GENERATOR = '<meta name="generator" content="ckaprobe">'
+"""What every page has in its first `HEAD` characters."""
+HEAD = 2000
 INLINE = re.compile(r"`([^`]+)`|\*\*(\S(?:[^*]*\S)?)\*\*")
 POLICY = "default-src 'none'; img-src data:; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that a path is free or has a page of ckaprobe.
+
+    Raises:
+        OutputError: It has another file.
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        if GENERATOR not in file.read(HEAD):
+            raise OutputError(
+                f"expected a page of ckaprobe or no file at {path}, found another file; choose another path with "
+                "--out, or --force to replace it"
+            )
 
 
 def save_page(page: Page, path: Path) -> Path:

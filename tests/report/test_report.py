@@ -263,6 +263,18 @@ def test_errors_are_one_line_each(tmp_path):
             report(tmp_path / name[:-5])
 
 
+def test_a_file_that_is_not_our_page_is_not_replaced(tmp_path):
+    depth_scores(tmp_path)
+    index = tmp_path / "index.html"
+    index.write_text("<html>by hand</html>")
+    error = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert error.exit_code == 2
+    assert f"expected a page of ckaprobe or no file at {index}, found another file" in error.stderr
+    assert index.read_text() == "<html>by hand</html>"
+    first = report(tmp_path, force=True).read_bytes()
+    assert report(tmp_path).read_bytes() == first  # a page of ckaprobe is replaced
+
+
 def test_the_command_prints_path_and_size(tmp_path):
     depth_scores(tmp_path)
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
