@@ -107,7 +107,7 @@ def _difference(
     from cka_probe.comparison.differences import difference
     from cka_probe.errors import DataError
     from cka_probe.plotting import check_format, save
-    from cka_probe.plotting.difference import Difference
+    from cka_probe.plotting.heatmap import Difference
 
     if len(files) != 2 or len(titles) not in (0, 2):
         raise DataError(

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting.figure import Figure, check_format, save, show
-from cka_probe.plotting.heatmap import Heatmap
+from cka_probe.plotting.heatmap import Heatmap, Uncertainty
 from cka_probe.plotting.profile import Profile
-from cka_probe.plotting.uncertainty import Uncertainty
 
 FIGURES: dict[str, Callable[[SimilarityMatrix], Figure]] = {
     "heatmap": Heatmap,

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
 
@@ -84,8 +85,8 @@ def _clip_words(name: str, letters: int) -> str:
 def stages(names: Sequence[str]) -> list[Stage]:
     """Return the stages of a network by its layers' names: each change of the first word that differs, in order.
 
-    Layers without a dot beside each other, such as a stem's, are one stage without a name. Nothing is returned where
-    this divides the network into nothing or into single layers.
+    Consecutive layers without a dot, such as a stem's, are one stage without a name. Nothing is returned where this
+    divides the network into nothing or into single layers.
 
     >>> stages(["conv1", "bn1", "layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1", "layer2.1.conv1"])
     [('', 0, 2), ('layer1', 2, 4), ('layer2', 4, 6)]
@@ -94,25 +95,22 @@ def stages(names: Sequence[str]) -> list[Stage]:
     """
     shorter = _without_first_words(names)
     words = [short.split(".")[0] if "." in short else "" for short in shorter]
-    begins = [k for k, word in enumerate(words) if k == 0 or word != words[k - 1]]
-    if not 2 <= len(begins) <= len(names) / 2:
+    starts = [index for index, word in enumerate(words) if index == 0 or word != words[index - 1]]
+    if not 2 <= len(starts) <= len(names) / 2:
         return []
-    found = []
-    for first, end in zip(begins, [*begins[1:], len(names)], strict=True):
-        left_out = names[first].removesuffix(shorter[first])
-        found.append((left_out + words[first] if words[first] else "", first, end))
-    return found
+    prefix = names[0].removesuffix(shorter[0])
+    ends = [*starts[1:], len(names)]
+    return [(prefix * bool(words[start]) + words[start], start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def model_names(result: SimilarityMatrix, room: float) -> tuple[str, str]:
     """Return what to call x and y: a file's stem or a model's name, with its folder where both are the same."""
-    names = [_stem(side.reference, folders=0) for side in (result.x, result.y)]
-    if names[0] == names[1] and result.x.reference != result.y.reference:
-        names = [_stem(side.reference, folders=1) for side in (result.x, result.y)]
-    cuts = [cut(name, room) for name in names]
-    if cuts[0] == cuts[1] and names[0] != names[1]:
-        cuts = [_cut_middle(name, room) for name in names]
-    return cuts[0], cuts[1]
+    x, y = (_stem(side.reference) for side in (result.x, result.y))
+    if x == y and result.x.reference != result.y.reference:
+        x, y = (_stem(side.reference, folders=1) for side in (result.x, result.y))
+    if x != y and cut(x, room) == cut(y, room):
+        return _cut_middle(x, room), _cut_middle(y, room)
+    return cut(x, room), cut(y, room)
 
 
 def short_pair(name: str) -> str:
@@ -121,7 +119,7 @@ def short_pair(name: str) -> str:
     >>> short_pair("runs/mp.safetensors against runs/mp_depth.safetensors"), short_pair("MP")
     ('mp against mp_depth', 'MP')
     """
-    return " against ".join(_stem(side, folders=0) for side in name.split(" against "))
+    return " against ".join(_stem(side) for side in name.split(" against "))
 
 
 def _cut_middle(text: str, room: float) -> str:
@@ -129,7 +127,7 @@ def _cut_middle(text: str, room: float) -> str:
     return head + cut(text[len(head) :], room - width(head))
 
 
-def _stem(reference: str, folders: int) -> str:
+def _stem(reference: str, folders: int = 0) -> str:
     path = PureWindowsPath(reference)  # takes / and \ alike
     name = path.name
     while PureWindowsPath(name).suffix.lower() in WEIGHT_SUFFIXES:
@@ -199,22 +197,8 @@ def logarithmic(ax: Axes, low: float, high: float) -> None:
     air = max(0.06 * np.log10(high / low), 0.01)
     ax.set_yscale("log")
     ax.set_ylim(low / 10**air, high * 10**air)
-    marks = [low] if low == high else marks_between(*ax.get_ylim())
-    ax.set_yticks(marks, [f"{mark:g}".replace("e-0", "e\N{MINUS SIGN}").replace("e+0", "e") for mark in marks])
-    ax.set_yticks([], minor=True)
-
-
-def marks_between(low: float, high: float) -> list[float]:
-    """Return numbers of few digits for a logarithmic axis: two to four where it spans more than a few percent.
-
-    >>> marks_between(0.02, 30.0), marks_between(0.1, 0.7), marks_between(0.52, 0.61)
-    ([0.1, 1.0, 10.0], [0.1, 0.2, 0.5], [0.55, 0.6])
-    """
-    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
-    steps = [((1,), 3), ((1, 3), 3), ((1, 2, 5), 3), (range(1, 10), 3), (np.arange(1, 10, 0.5), 2)]
-    for digits, enough in (*steps, (np.arange(1, 10, 0.1), 0)):
-        marks = [float(f"{digit * 10.0**power:.3g}") for power in range(first, last + 1) for digit in digits]
-        marks = [mark for mark in marks if low <= mark <= high]
-        if len(marks) >= enough:
-            break
-    return marks[:: max(1, -(-len(marks) // 4))]
+    ratio = high / low
+    subs = (1.0,) if ratio > 100 else (1.0, 3.0) if ratio > 12 else (1.0, 2.0, 5.0)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5) if ratio > 4 else MaxNLocator(3))
+    ax.yaxis.set_major_formatter(lambda mark, _: f"{mark:.4g}".replace("e-0", "e\N{MINUS SIGN}").replace("e+0", "e"))
+    ax.yaxis.set_minor_locator(NullLocator())

@@ -33,8 +33,9 @@ ROOM = 11.5
 """Em for the name of a layer."""
 DOT = 1.8
 """Points of a dot in a cell with a number."""
-ENDS = {1: 2, 1.5: 3, 2: 2, 3: 3, 4: 2, 5: 2, 6: 3, 8: 2}
-"""First digits of round numbers at which a scale may end, and into how many parts its ticks divide it."""
+ENDS = MaxNLocator(1, steps=[1, 1.5, 2, 3, 4, 5, 6, 8, 10], min_n_ticks=1)
+TICKS = MaxNLocator(6, steps=[1, 2, 5, 10])
+"""Round numbers at which a scale may end, and those on a colour bar."""
 
 
 def number(value: float, places: int = 2) -> str:
@@ -46,11 +47,6 @@ def number(value: float, places: int = 2) -> str:
     text = f"{abs(value):.{places}f}"
     sign = "\N{MINUS SIGN}" if value < 0 and float(text) else ""
     return sign + text.removeprefix("0")
-
-
-def numbers(values: np.ndarray, places: int = 2) -> np.ndarray:
-    """Return the words of the cells of a matrix, empty where undefined."""
-    return np.vectorize(lambda value: number(value, places) if np.isfinite(value) else "", otypes=[object])(values)
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class ColourScale:
     def __post_init__(self) -> None:
         registry.get(colormaps, self.cmap, "colour map")
         given = {name: end for name in ("vmin", "vmax") if (end := getattr(self, name)) not in (None, AUTO)}
-        ends = [_number(name, end) for name, end in given.items()]
+        ends = [_end(name, end, 0.0) for name, end in given.items()]
         if not np.isfinite(ends).all() or sorted(set(ends)) != ends:
             raise DataError(f"expected finite numbers with vmin below vmax, found {self.vmin} and {self.vmax}")
 
@@ -97,17 +93,16 @@ class ColourScale:
             ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(finite.min() - margin, finite.max() + margin)
             low = max(low, float(ticks[0])) if self.vmin == AUTO else low
             high = min(high, float(ticks[-1])) if self.vmax == AUTO else high
-        low = low if self.vmin in (None, AUTO) else _number("vmin", self.vmin)
-        high = high if self.vmax in (None, AUTO) else _number("vmax", self.vmax)
+        low, high = _end("vmin", self.vmin, low), _end("vmax", self.vmax, high)
         if low >= high:
             raise DataError(f"expected a colour scale that ends above its start, found {low:g} to {high:g}")
         return round(low, 9), round(high, 9)
 
 
-def _number(name: str, end: float | str | None) -> float:
-    """Return an end of a colour scale as a number."""
+def _end(name: str, end: float | str | None, default: float) -> float:
+    """Return an end of a colour scale as a number; the default where it is not given or follows the values."""
     try:
-        return float(end or 0)
+        return default if end is None or end == AUTO else float(end)
     except ValueError:
         raise DataError(f"expected a number or auto for {name}, found {end!r}") from None
 
@@ -123,7 +118,6 @@ class Map:
         colours: A colour map.
         ends: Values of its first and its last colour.
         words: What the numbers are, next to the colour bar.
-        ticks: Numbers of the colour bar; by default six, from end to end.
         places: Decimals of the numbers in the cells.
         longest: Inches of the longer side of a map of very many layers.
         named: Layers of the longer side up to which the map is large enough to name each of them.
@@ -135,17 +129,22 @@ class Map:
     colours: Colormap | str
     ends: tuple[float, float]
     words: str
-    ticks: Sequence[float] = ()
     places: int = 2
     longest: float = LONGEST
     named: int = MOST_NUMBERS
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """The words of the cells, empty where undefined."""
+        words = [number(value, self.places) if np.isfinite(value) else "" for value in self.values.ravel()]
+        return np.array(words, dtype=object).reshape(self.values.shape)
 
     @cached_property
     def cell(self) -> tuple[float, float]:
         """Width and height of a cell in inches of print, square but for long strips of few layers."""
         (rows, columns), most, least = self.values.shape, max(self.values.shape), min(self.values.shape)
         if most <= MOST_NUMBERS:
-            widest = max(map(labels.width, ("1.00", *numbers(self.values, self.places).ravel())))
+            widest = max(map(labels.width, ("1.00", *self._numbers.ravel())))
             side = max(widest * style.SMALL / 72 + 0.045, MAP / most)
             return side, side
         least_side = NAME if most <= self.named else VISIBLE
@@ -196,18 +195,18 @@ class Map:
             numbered: Whether to write numbers into the cells of a few layers.
             blank: (rows, columns) bool, undefined cells that stay white; by default none.
         """
-        few = numbered and max(self.values.shape) <= MOST_NUMBERS
+        few, undefined = numbered and max(self.values.shape) <= MOST_NUMBERS, ~np.isfinite(self.values)
         sns.heatmap(
-            self.values, ax=ax, cmap=self.colours, vmin=self.ends[0], vmax=self.ends[1], mask=~np.isfinite(self.values),
-            cbar=False, xticklabels=False, yticklabels=False, annot=numbers(self.values, self.places) if few else False,
-            fmt="", annot_kws={"fontsize": style.small()}, rasterized=not few,
+            self.values, ax=ax, cmap=self.colours, vmin=self.ends[0], vmax=self.ends[1], mask=undefined, cbar=False,
+            xticklabels=False, yticklabels=False, annot=self._numbers if few else False, fmt="",
+            annot_kws={"fontsize": style.small()}, rasterized=not few,
         )  # fmt: skip
         ax.set_aspect(self.cell[1] / self.cell[0])
         ax.spines[:].set_visible(True)
-        for row, column in np.argwhere(~np.isfinite(self.values) & ~(np.False_ if blank is None else blank)):
+        for row, column in np.argwhere(undefined & ~(np.False_ if blank is None else blank)):
             ax.add_patch(Rectangle((column, row), 1, 1, **style.hatching()))
         mesh = next(mesh for mesh in ax.collections if isinstance(mesh, QuadMesh))
-        shades = mesh.to_rgba(np.ma.asarray(mesh.get_array()).reshape(self.values.shape))
+        shades = _shades(mesh, self.values.shape)
         for text in ax.texts:
             column, row = text.get_position()
             text.set_color(style.letters_on(shades[int(row), int(column)]))  # seaborn's choice has less contrast
@@ -218,27 +217,19 @@ class Map:
         step = labels.step_for(self.cell[1], NAME)
         ax.set_yticks(np.arange(0, len(self.rows), step) + 0.5, _named(self.rows, step), rotation=0)
         ax.tick_params(labelleft=names)
-        if self.same_layers:
-            digits = labels.width(str(len(self.rows))) * style.SMALL / 72
-            step = labels.step_for(self.cell[0], max(0.13, digits + 0.04))
-            indices = range(0, len(self.columns), step)
-            ax.set_xticks(np.array(indices) + 0.5, list(map(str, indices)), rotation=0)
-        else:
-            step = labels.step_for(self.cell[0], NAME)
-            ax.set_xticks(np.arange(0, len(self.columns), step) + 0.5, _named(self.columns, step), rotation=90)
+        digits = labels.width(str(len(self.rows))) * style.SMALL / 72
+        step = labels.step_for(self.cell[0], max(0.13, digits + 0.04) if self.same_layers else NAME)
+        indices = range(0, len(self.columns), step)
+        words = list(map(str, indices)) if self.same_layers else _named(self.columns, step)
+        ax.set_xticks(np.array(indices) + 0.5, words, rotation=0 if self.same_layers else 90)
 
     def _mark_stages(self, ax: Axes) -> None:
         """Mark where the stages of a network of many layers end: on the right for x, above and by name for y."""
-        tick: dict[str, Any] = {"length": style.points(2.5), "width": style.points(0.6)}
-        if stages := _stages(self.rows):
-            right = ax.secondary_yaxis("right")
-            right.set_yticks([end for _, _, end in stages[:-1]], [])
-            right.tick_params(**tick)
-        if stages := _stages(self.columns):
-            above = ax.secondary_xaxis("top")
-            above.set_xticks([end for _, _, end in stages[:-1]], [])
-            above.tick_params(**tick)
-        for name, first, end in stages:
+        for axis, names, side in ((ax.yaxis, self.rows, "right"), (ax.xaxis, self.columns, "top")):
+            axis.set_ticks([end for *_, end in _stages(names)[:-1]], minor=True)
+            ends: dict[str, Any] = {"left": False, "bottom": False, side: True}
+            axis.set_tick_params("minor", length=style.points(2.5), width=style.points(0.6), **ends)
+        for name, first, end in _stages(self.columns):
             room = ((end - first) * self.cell[0] - 0.03) * 72 / style.SMALL
             word = next((word for word in (name, name.rsplit(".", 1)[-1]) if labels.width(word) <= room), "")
             ax.annotate(
@@ -251,21 +242,15 @@ class Map:
         width, height = self.size
         if ax.get_aspect() == "auto":
             height = width * float(ax.get_box_aspect() or 1.0)
-        ticks = list(self.ticks) or ticks_between(*self.ends)
+        ticks = ticks_between(*self.ends)
         if height < 0.14 * len(ticks):
             ticks = [ticks[0], ticks[-1]]
+        below, above = ((self.values < self.ends[0]).any(), (self.values > self.ends[1]).any())
+        extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
         bar = ax.inset_axes((1 + 0.07 / width, 0, 0.085 / width, 1))
-        extend = self._extend
         colour_bar = ax.figure.colorbar(mesh, cax=bar, extend=extend, extendfrac=0.05, extendrect=False)
         colour_bar.set_ticks(ticks, labels=_decimals(ticks))
         bar.set_ylabel("\n".join(labels.filled(self.words.split(), (height + 0.3) * 72 / style.TEXT)))
-
-    @property
-    def _extend(self) -> str:
-        """Which ends of the colour bar are arrows, because values lie beyond them."""
-        finite = self.values[np.isfinite(self.values)]
-        below, above = bool((finite < self.ends[0]).any()), bool((finite > self.ends[1]).any())
-        return {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
 
     def title(self, ax: Axes, words: str) -> None:
         """Write small words above the map and the names of its stages."""
@@ -284,19 +269,12 @@ class Map:
 
 
 def similarity_map(
-    result: SimilarityMatrix,
-    longest: float = LONGEST,
-    *,
-    named: int = MOST_NUMBERS,
-    scale: ColourScale = ColourScale(),
+    result: SimilarityMatrix, longest: float = LONGEST, *, named: int = MOST_NUMBERS, scale: ColourScale = ColourScale()
 ) -> Map:
     """Return the map of a result's values; see `Map` and `ColourScale`."""
     ends = scale.ends(bounds(result.settings, result.values), result.values)
-    places = 2 if ends[1] - ends[0] > 0.1 else 3
-    words = labels.measure_name(result)
-    return Map(
-        result.values, *layer_names(result), scale.cmap, ends, words, places=places, longest=longest, named=named
-    )
+    places, words = 2 if ends[1] - ends[0] > 0.1 else 3, labels.measure_name(result)
+    return Map(result.values, *layer_names(result), scale.cmap, ends, words, places, longest, named)
 
 
 def layer_names(result: SimilarityMatrix | DifferenceMatrix) -> tuple[list[str], list[str]]:
@@ -311,14 +289,18 @@ def undefined_key(values: np.ndarray) -> list[Artist]:
 
 def _named(layers: Sequence[str], step: int) -> list[str]:
     """Return every so many a name with its index."""
-    room = ROOM - labels.width(f"  {len(layers)}")
-    names = labels.short_names(layers[::step], room)
+    names = labels.short_names(layers[::step], ROOM - labels.width(f"  {len(layers)}"))
     return [f"{name}  {step * index}" for index, name in enumerate(names)]
 
 
 def _stages(layers: Sequence[str]) -> list[labels.Stage]:
     """Return the stages of a side on which not every layer is named."""
     return labels.stages(layers) if len(layers) > MOST_NUMBERS else []
+
+
+def _shades(mesh: QuadMesh, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the colours of cells, (rows, columns, 4)."""
+    return np.asarray(mesh.to_rgba(np.ma.asarray(mesh.get_array()).reshape(shape)))
 
 
 def mark(ax: Axes, mesh: QuadMesh, cells: np.ndarray, cell: tuple[float, float]) -> None:
@@ -330,21 +312,13 @@ def mark(ax: Axes, mesh: QuadMesh, cells: np.ndarray, cell: tuple[float, float])
         cells: (rows, columns) bool.
         cell: Width and height of a cell, inches of print.
     """
-    side = min(cell) * 72
-    few = max(cells.shape) <= MOST_NUMBERS
+    side, few = min(cell) * 72, max(cells.shape) <= MOST_NUMBERS
     size = DOT if few else min(DOT, max(0.45 * side, min(0.75, 0.8 * side)))  # half of a cell, but never too small
     shift = 0.5 - 0.75 * size / side if few else 0.0
-    where = np.argwhere(cells)
-    shades = mesh.to_rgba(np.ma.asarray(mesh.get_array()).reshape(cells.shape)[cells])
-    colours = [style.letters_on(shade) for shade in np.atleast_2d(shades)] if len(where) else []
-    ax.scatter(
-        where[:, 1] + 0.5 + shift,
-        where[:, 0] + 0.5 - shift,
-        s=style.points(size) ** 2,
-        c=colours,
-        linewidths=0,
-        clip_on=False,
-    )
+    rows, columns = np.nonzero(cells)
+    colours = [style.letters_on(shade) for shade in _shades(mesh, cells.shape)[cells]]
+    dot: dict[str, Any] = {"s": style.points(size) ** 2, "linewidths": 0, "clip_on": False}
+    ax.scatter(columns + 0.5 + shift, rows + 0.5 - shift, c=colours, **dot)
 
 
 def dot_key(words: str) -> Line2D:
@@ -382,27 +356,15 @@ def rounded_up(value: float) -> float:
     >>> rounded_up(0.034), rounded_up(0.5), rounded_up(0.0), rounded_up(1.21)
     (0.04, 0.5, 0.01, 1.5)
     """
-    steps = (step * 10.0**power for power in range(-2, 9) for step in ENDS)
-    return float(next(round(step, 3) for step in steps if step >= value - 1e-12))
+    return round(float(ENDS.tick_values(0.0, max(value, 0.01))[-1]), 9)
 
 
 def ticks_between(low: float, high: float) -> list[float]:
-    """Return numbers for a colour bar: both ends, and about four round numbers between them.
+    """Return numbers for a colour bar: both ends, and about five round numbers between them.
 
-    >>> ticks_between(0.0, 1.0), ticks_between(0.93, 1.0)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.93, 0.94, 0.96, 0.98, 1.0])
+    >>> ticks_between(0.0, 1.0), ticks_between(0.93, 1.0), ticks_between(-2.0, 2.0)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.93, 0.94, 0.96, 0.98, 1.0], [-2.0, -1.0, 0.0, 1.0, 2.0])
     """
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = TICKS.tick_values(low, high)
     gap = 0.4 * (ticks[1] - ticks[0])
     return [low, *(round(float(tick), 9) for tick in ticks if low + gap < tick < high - gap), high]
-
-
-def ticks_to(end: float, *, below: bool = False) -> list[float]:
-    """Return numbers for a colour bar from 0, or from `-end`, to an `end` that `rounded_up` returned.
-
-    >>> ticks_to(0.03), ticks_to(2, below=True)
-    ([0.0, 0.01, 0.02, 0.03], [-2.0, -1.0, 0.0, 1.0, 2.0])
-    """
-    first_digits = end / 10.0 ** np.floor(np.log10(end * 1.0001))
-    parts = next(parts for first, parts in ENDS.items() if np.isclose(first_digits, first))
-    return [float(tick) for tick in np.round(np.linspace(-end if below else 0, end, (1 + below) * parts + 1), 6)]

@@ -11,7 +11,7 @@ from cka_probe.errors import DataError, OutputError
 from cka_probe.plotting import FIGURES, Figure, Heatmap, check_format, figures_of, save
 from cka_probe.plotting.atlas import ATLAS_FIGURES, atlas_figures
 from cka_probe.plotting.curves import Curves
-from cka_probe.plotting.difference import Difference
+from cka_probe.plotting.heatmap import Difference
 from cka_probe.plotting.layer_grid import LayerGrid
 from cka_probe.plotting.matrix import ColourScale
 from cka_probe.plotting.runs import read_runs

@@ -18,7 +18,7 @@ from cka_probe.comparison.results import PAIRED, DifferenceMatrix, SimilarityMat
 from cka_probe.plotting import Figure, Heatmap, Profile, Uncertainty
 from cka_probe.plotting.arm_maps import ArmMaps
 from cka_probe.plotting.atlas import CheckpointCurves, ModelMap
-from cka_probe.plotting.difference import Difference
+from cka_probe.plotting.heatmap import Difference
 from cka_probe.plotting.layer_grid import LayerGrid
 
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"

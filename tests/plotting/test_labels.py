@@ -2,6 +2,7 @@
 
 import pytest
 from helpers.matrices import CASES, LONG, MANY, NINE, TEN, made
+from matplotlib.figure import Figure
 
 from cka_probe.plotting import labels
 
@@ -34,6 +35,9 @@ def test_stages_of_networks():
 
 @pytest.mark.parametrize("span", [(1e-7, 1e-3), (0.02, 30), (0.15, 2.8), (0.1, 0.7), (0.52, 0.61), (3.0, 3.3)])
 def test_marks_of_an_axis_are_few_and_inside(span):
-    marks = labels.marks_between(*span)
-    assert 2 <= len(marks) <= 4
-    assert all(span[0] <= mark <= span[1] for mark in marks)
+    ax = Figure().add_subplot()
+    labels.logarithmic(ax, *span)
+    low, high = ax.get_ylim()
+    assert low < span[0] < span[1] < high
+    marks = [mark for mark in ax.get_yticks() if low <= mark <= high]
+    assert 2 <= len(marks) <= 6
