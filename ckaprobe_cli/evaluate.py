@@ -12,7 +12,7 @@ from ckaprobe_cli.results_folder import results_folder
 if TYPE_CHECKING:
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.scores import Scores
-    from cka_probe.plotting.depth_panel import DepthPanel
+    from cka_probe.plotting.predictions import DepthPanel
 
 FOLDER = "predictions"
 
@@ -172,7 +172,7 @@ def _depth_panel(scores: "Scores", on: str, folder: Path, names: list[str]) -> "
     """Return a panel of depth, errors and, where the dataset has them, edges of some images."""
     from cka_probe.lab.evaluation.predictions import depth_rows
     from cka_probe.lab.evaluation.protocol import DepthProtocol
-    from cka_probe.plotting.depth_panel import TRUTH, DepthPanel
+    from cka_probe.plotting.predictions import TRUTH, DepthPanel
 
     rows = depth_rows(on, {scores.model["stage"]: folder}, names, DepthProtocol.from_recorded(scores.settings))
     parts = ("depth", "error", "edges") if TRUTH in (rows[0].edges or {}) else ("depth", "error")

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,7 +15,8 @@ from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.plotting import colouring, labels, style
 from cka_probe.plotting.figure import add_legend, inches
-from cka_probe.plotting.image_grid import Scale, add_scales, blank, class_keys, draw_image, hatch_key, wrapped
+from cka_probe.plotting.image_grid import Scale, Tile, add_scales, class_keys, draw_tile, hatch_key, wrapped
+from cka_probe.plotting.predictions import UNLABELLED, check_classes, check_colours
 
 PREDICTS = {"labels": "labels", "depth": "depth", "category": "class", "": ""}
 """What networks predict, and the word for it."""
@@ -28,7 +30,7 @@ NAMES, PANEL, NARROWEST, SMALLEST = 1.1, 1.5, 0.8, 0.7
 """Inches: the column of names; a panel of few, of many, and on a narrow page."""
 TALLEST = 9.4
 """Inches: height of the page, while panels are not too small."""
-ZERO, UNLABELLED = "zero everywhere", "not labelled"
+ZERO = "zero everywhere"
 
 Predicted = np.ndarray | str
 
@@ -59,30 +61,23 @@ class CamColumn:
     notes: Mapping[str, str] = field(default_factory=dict)
     backgrounds: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    def map_tile(self, map: np.ndarray, model: str, title: str = "") -> Tile:
+        """Return a map over its image, if it has one."""
+        background = self.backgrounds.get(model)
+        smooth, words = background is not None, "" if map.any() else ZERO
+        return Tile(overlaid(map, background), smooth, words, title)
 
-@dataclass(frozen=True)
-class Row:
-    """One row of panels.
 
-    Attributes:
-        word: What it is.
-        cells: A map, labels, depth, words or None for each column.
-        kind: "image", "map", "signed", "labels", "depth" or "category".
-        model: The network, where a new one begins with this row.
-        notes: A few words above each panel.
-        backgrounds: The image below each map, or `None`.
-    """
+class Row(NamedTuple):
+    """One row of panels: what it is, its tiles, and the network, where a new one begins with this row."""
 
     word: str
-    cells: Sequence[Predicted | None]
-    kind: str
+    tiles: Sequence[Tile]
     model: str = ""
-    notes: Sequence[str] = ()
-    backgrounds: Sequence[np.ndarray | None] = ()
 
     def aspect(self, panel: float) -> float:
         """Return the height of its panels by their width of so many inches, with room for the name of a network."""
-        shapes = [cell.shape for cell in self.cells if isinstance(cell, np.ndarray)]
+        shapes = [tile.rgba.shape for tile in self.tiles if tile.rgba is not None]
         return max([0.48 / panel if self.model else 0.13, *(shape[0] / shape[1] for shape in shapes)])
 
 
@@ -116,20 +111,21 @@ class CamPanel:
             raise DataError("expected at least one image and one network, found none; give some")
         for name in self.classes:
             registry.get(dict.fromkeys(self.names), name, "class")
-        if np.shape(self.colours) != (len(self.names), 3):
-            raise DataError(f"expected a colour for each of {len(self.names)} classes, found {np.shape(self.colours)}")
-        models = list(self.columns[0].maps)
+        check_colours(self.names, self.colours)
+        first = self.columns[0]
         for column in self.columns:
-            parts: list[tuple[str, Collection[str]]] = [("maps", column.maps)]
-            parts += [("predictions", column.predictions)] * bool(self.predicts)
-            parts += [("images below maps", column.backgrounds)] * bool(self.columns[0].backgrounds)
-            parts += [("maps before the ReLU", column.signed)] * bool(self.columns[0].signed)
+            parts: dict[str, Collection[str]] = {"maps": column.maps}
+            parts |= {"predictions": column.predictions} if self.predicts else {}
+            parts |= {"images below maps": column.backgrounds} if first.backgrounds else {}
+            parts |= {"maps before the ReLU": column.signed} if first.signed else {}
             for name in self.classes:
-                parts.append((f"maps of {name}", [model for model, maps in column.class_maps.items() if name in maps]))
-            for part, networks in parts:
-                if sorted(networks) != sorted(models):
+                parts[f"maps of {name}"] = [model for model, maps in column.class_maps.items() if name in maps]
+            for part, networks in parts.items():
+                if sorted(networks) != sorted(first.maps):
                     names = ", ".join(networks) or "none"
-                    raise DataError(f"{column.name}: expected {part} of {', '.join(models)}, found {names}; give all")
+                    raise DataError(
+                        f"{column.name}: expected {part} of {', '.join(first.maps)}, found {names}; give all"
+                    )
             self._check_values(column)
 
     def _check_values(self, column: CamColumn) -> None:
@@ -137,17 +133,13 @@ class CamPanel:
         maps = [*column.maps.values(), *(maps[name] for maps in column.class_maps.values() for name in self.classes)]
         if any(map.ndim != 2 or not ((map >= 0) & (map <= 1)).all() for map in maps):
             raise DataError(f"{column.name}: expected maps (height, width) in [0, 1], found another; scale them first")
-        below = [(column.maps[name].shape, image.shape[:2]) for name, image in column.backgrounds.items()]
-        if wrong_sizes := [sizes for sizes in below if sizes[0] != sizes[1]]:
-            shape, size = wrong_sizes[0]
-            raise DataError(f"{column.name}: expected an image of {size} below a map of {shape}; resize one of them")
-        for numbers in self._labels(column):
-            wrong = numbers[(numbers != colouring.IGNORE) & ((numbers < 0) | (numbers >= len(self.names)))]
-            if wrong.size:
+        for name, image in column.backgrounds.items():
+            if (shape := column.maps[name].shape) != (size := image.shape[:2]):
                 raise DataError(
-                    f"{column.name}: expected labels below {len(self.names)}, or {colouring.IGNORE}, found {wrong[0]}; "
-                    "give its own classes"
+                    f"{column.name}: expected an image of {size} below a map of {shape}; resize one of them"
                 )
+        for numbers in self._labels(column):
+            check_classes(f"{column.name}: expected labels", numbers, len(self.names))
 
     def _labels(self, column: CamColumn) -> list[np.ndarray]:
         """Return the true and predicted labels of an image."""
@@ -157,8 +149,8 @@ class CamPanel:
     @property
     def width(self) -> float:
         """Width in print, inches: narrower where the rows would not fit on a page, though not below 0.8 a panel."""
-        rows, count = self._rows(), len(self.columns)
-        panel = (TALLEST - 1.3 - 0.13 * len(rows)) / sum(row.aspect(PANEL) for row in rows)
+        count = len(self.columns)
+        panel = (TALLEST - 1.3 - 0.13 * len(self._rows)) / sum(row.aspect(PANEL) for row in self._rows)
         panel = max(min(PANEL, panel, (style.PAGE - NAMES) / count), NARROWEST)
         return max(style.COLUMN, NAMES + count * panel)
 
@@ -167,39 +159,45 @@ class CamPanel:
         """Least width in print, inches."""
         return max(style.COLUMN, NAMES + len(self.columns) * SMALLEST)
 
+    @cached_property
     def _rows(self) -> list[Row]:
-        """Return all rows, from above."""
+        """All rows, from above."""
         each = self.columns
-        rows = [Row("image", [column.image for column in each], "image")]
-        if any(column.truth is not None for column in each):
-            rows.append(Row("truth", [column.truth for column in each], self.predicts))
+        images = [Tile(colouring.opaque(one.image / 255), smooth=True, title=one.name) for one in each]
+        rows = [Row("image", images)]
+        if any(one.truth is not None for one in each):
+            rows.append(Row("truth", [self._tile(one.truth) for one in each]))
         for model in each[0].maps:
-            notes = [column.notes.get(model, "") for column in each]
-            below = [column.backgrounds.get(model) for column in each]
-            rows.append(Row("map", [column.maps[model] for column in each], "map", model, notes, below))
+            maps = [one.map_tile(one.maps[model], model, one.notes.get(model, "")) for one in each]
+            rows.append(Row("map", maps, model))
             if each[0].signed:
-                rows.append(Row("before the ReLU", [column.signed[model] for column in each], "signed"))
+                signed = [Tile(colormaps[SIGNED]((one.signed[model] + 1) / 2)) for one in each]
+                rows.append(Row("before the ReLU", signed))
             for name in self.classes:
-                maps = [column.class_maps[model][name] for column in each]
-                rows.append(Row(f"map of {name}", maps, "map", backgrounds=below))
+                maps = [one.map_tile(one.class_maps[model][name], model) for one in each]
+                rows.append(Row(f"map of {name}", maps))
             if self.predicts:
-                predicted = [column.predictions[model] for column in each]
-                rows.append(Row(f"predicted {PREDICTS[self.predicts]}", predicted, self.predicts))
+                predicted = [self._tile(one.predictions[model]) for one in each]
+                rows.append(Row(f"predicted {PREDICTS[self.predicts]}", predicted))
         return rows
+
+    def _tile(self, predicted: Predicted | None) -> Tile:
+        """Return what is true or predicted."""
+        if not isinstance(predicted, np.ndarray):
+            return Tile(words="not known" if predicted is None else predicted)
+        if self.predicts == "depth":
+            return Tile(colouring.own_inverse_depth(predicted[None]))
+        return Tile(colouring.classes(predicted, np.asarray(self.colours)))
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        rows, panel = self._rows(), (inches(figure) - NAMES) / len(self.columns)
-        aspects = [row.aspect(panel) for row in rows]
-        axes = figure.subplots(len(rows), len(self.columns), squeeze=False, height_ratios=aspects)
-        for row, line in zip(rows, axes, strict=True):
-            notes, below = row.notes or [""] * len(line), row.backgrounds or [None] * len(line)
-            for ax, cell, note, background in zip(line, row.cells, notes, below, strict=True):
-                self._draw_cell(ax, row, cell, panel, background)
-                ax.set_title(labels.cut(note, 0.94 * panel * 72 / style.SMALL), fontsize=style.small())
+        panel = (inches(figure) - NAMES) / len(self.columns)
+        aspects = [row.aspect(panel) for row in self._rows]
+        axes = figure.subplots(len(self._rows), len(self.columns), squeeze=False, height_ratios=aspects)
+        for row, line, aspect in zip(self._rows, axes, aspects, strict=True):
+            for ax, tile in zip(line, row.tiles, strict=True):
+                draw_tile(ax, tile, aspect, panel)
             _name(line[0], row, panel)
-        for ax, column in zip(axes[0], self.columns, strict=True):
-            ax.set_title(labels.cut(column.name, 0.94 * panel * 72 / style.SMALL), fontsize=style.small())
         add_scales(figure, axes, self._scales(), panel)
         numbers = [map for column in self.columns for map in self._labels(column)]
         keys: list[Artist] = class_keys(numbers, self.names, np.asarray(self.colours))
@@ -208,32 +206,9 @@ class CamPanel:
         footnote = labels.filled(self.footnote.split(), 0.94 * inches(figure) * 72 / style.SMALL)
         add_legend(figure, keys, title="\n".join(footnote))
 
-    def _draw_cell(
-        self, ax: Axes, row: Row, cell: Predicted | None, panel: float, background: np.ndarray | None
-    ) -> None:
-        """Draw one panel; a map over its background, if it has one."""
-        if not isinstance(cell, np.ndarray):
-            blank(ax, row.aspect(panel))
-            words = labels.cut("not known" if cell is None else cell, 0.95 * panel * 72 / style.SMALL)
-            ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=style.small())
-            return
-        colours = {
-            "image": lambda: colouring.opaque(cell / 255),
-            "map": lambda: overlaid(cell, background),
-            "signed": lambda: colormaps[SIGNED]((cell + 1) / 2),
-            "depth": lambda: colouring.own_inverse_depth(cell[None]),
-            "labels": lambda: colouring.classes(cell, np.asarray(self.colours)),
-        }
-        smooth = row.kind == "image" or background is not None
-        draw_image(ax, colours[row.kind](), aspect=row.aspect(panel), smooth=smooth)
-        if row.kind == "map" and not cell.any():
-            white: dict[str, Any] = {"color": "white", "fontsize": style.small()}
-            ax.text(0.5, 0.5, ZERO, transform=ax.transAxes, ha="center", va="center", **white)
-
     def _scales(self) -> list[Scale]:
         """Return what the colours of maps and depth mean."""
-        ramp = np.linspace(0, 1, 256)
-        overlay = bool(self.columns[0].backgrounds)
+        ramp, overlay = np.linspace(0, 1, 256), bool(self.columns[0].backgrounds)
         colours = overlaid(ramp[None], np.full((1, 256, 3), 128) if overlay else None)[0]
         words = f"map{' over its image' * overlay}, each on its own scale"
         scales = [Scale(colours, [("0", 0), ("1", 1)], words)]
@@ -269,8 +244,6 @@ def _name(ax: Axes, row: Row, panel: float) -> None:
         return
     ax.set_ylabel(row.word, va="bottom", y=0, **where)
     lines = max(1, int((panel * row.aspect(panel) * 72 - 8) / 8.5))
+    top: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "top"}
     name = wrapped(row.model, NAMES - 0.1, min(lines, 3))
-    ax.annotate(
-        name, (0, 1), xycoords="axes fraction", xytext=(-style.points(2), 0), textcoords="offset points", ha="right",
-        va="top", weight="bold",
-    )  # fmt: skip
+    ax.annotate(name, (0, 1), xytext=(-style.points(2), 0), weight="bold", **top)

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from cka_probe.errors import DataError
 from cka_probe.plotting import colouring, labels, style
 from cka_probe.plotting.figure import add_legend, inches
-from cka_probe.plotting.image_grid import add_scales, blank, class_keys, colour_keys, depth_scale, draw_image, hatch_key
+from cka_probe.plotting.image_grid import Tile, add_scales, class_keys, colour_keys, depth_scale, draw_tile, hatch_key
 
 DPI = 200
 WIDEST, PANEL, NARROWEST = 12.0, 1.15, 0.5
@@ -150,21 +150,19 @@ class ContactSheet:
         fields, width = len(self._columns), inches(figure)
         abreast = max(1, int(width / self._least))
         abreast = min(abreast, len(self.tiles)) if fields > 1 else abreast
-        starts = range(0, len(self.tiles), abreast)
+        groups = [self.tiles[start : start + abreast] for start in range(0, len(self.tiles), abreast)]
         tallest = 1.0 if abreast > 1 else TALLEST  # one tall image would leave its neighbours in empty paper
-        aspects = [min(max(tile.aspect for tile in self.tiles[start : start + abreast]), tallest) for start in starts]
-        axes = figure.subplots(len(aspects), abreast * fields, squeeze=False, height_ratios=aspects)
+        aspects = [min(max(tile.aspect for tile in group), tallest) for group in groups]
+        axes = figure.subplots(len(groups), abreast * fields, squeeze=False, height_ratios=aspects)
         panel = (width - BORDER) / (abreast * fields)
-        for line, start, aspect in zip(axes, starts, aspects, strict=True):
-            for ax in line:
-                blank(ax, aspect)
-            for position, tile in enumerate(self.tiles[start : start + abreast]):
+        for line, group, aspect in zip(axes, groups, aspects, strict=True):
+            for position, tile in enumerate(group):
                 self._draw_tile(line[position * fields :][:fields], tile, panel, aspect)
+            for ax in line[len(group) * fields :]:
+                draw_tile(ax, Tile(), aspect, panel)
         if fields > 1:
             for ax, (_, _, header) in zip(axes[0], self._columns * abreast, strict=False):
-                words = labels.filled(header.split(), 0.94 * panel * 72 / style.SMALL)
-                cuts = [labels.cut(line, panel * 72 / style.SMALL) for line in words]
-                ax.set_title("\n".join(cuts), fontsize=style.small())
+                ax.set_title(labels.wrapped(header, 0.94 * panel * 72 / style.SMALL), fontsize=style.small())
         figure.suptitle(labels.cut(self.title, 0.97 * width * 72 / style.TEXT), x=0.01, ha="left")
         if self.depth:
             sparse = any(0 < (value > 0).mean() < colouring.SPARSE for value in self._maps("depth"))
@@ -173,25 +171,26 @@ class ContactSheet:
 
     def _draw_tile(self, axes: Sequence[Axes], tile: SampleTile, panel: float, aspect: float) -> None:
         """Draw one sample, its name next to it, or above an image alone."""
-        room = 0.95 * panel * (aspect if len(axes) > 1 else 1.0) * 72 / style.SMALL
-        caption = labels.cut(tile.name, room)
-        if "category" in tile.fields:
-            number = int(tile.fields["category"])
-            category = str(self.categories[number] if number < len(self.categories) else number)
-            rest = room - labels.width(f"{category}  ")
-            caption = f"{category}  {labels.cut(tile.name, rest)}" if rest > SHORTEST else labels.cut(category, room)
-        if len(axes) > 1:
-            axes[0].set_ylabel(caption, fontsize=style.small())
-        else:
-            axes[0].set_title(caption, fontsize=style.small())
         for ax, (field, number, _) in zip(axes, self._columns, strict=True):
             value = tile.value(field, number)
+            if value is not None and field == "edges":
+                value = colouring.thick_lines(value[0], panel)[None]
+            rgba = None if value is None else PAINTERS[field](value, self)
+            draw_tile(ax, Tile(rgba, smooth=field in ("image", "sources")), aspect, panel)
             if value is None:
                 ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **style.hatching()))
-                continue
-            if field == "edges":
-                value = colouring.thick_lines(value[0], panel)[None]
-            draw_image(ax, PAINTERS[field](value, self), aspect=aspect, smooth=field in ("image", "sources"))
+        caption = self._caption(tile, 0.95 * panel * (aspect if len(axes) > 1 else 1.0) * 72 / style.SMALL)
+        write = axes[0].set_ylabel if len(axes) > 1 else axes[0].set_title
+        write(caption, fontsize=style.small())
+
+    def _caption(self, tile: SampleTile, room: float) -> str:
+        """Return a sample's name, after its category if it has one, in so many em."""
+        if "category" not in tile.fields:
+            return labels.cut(tile.name, room)
+        number = int(tile.fields["category"])
+        category = str(self.categories[number] if number < len(self.categories) else number)
+        rest = room - labels.width(f"{category}  ")
+        return f"{category}  {labels.cut(tile.name, rest)}" if rest > SHORTEST else labels.cut(category, room)
 
     def _keys(self) -> list[Artist]:
         """Return what the legend explains."""

@@ -1,4 +1,4 @@
-"""Rows of images: how one is drawn, how models share a page, and what the colours mean.
+"""Grids of images: how one is drawn, how models share a page, and what the colours mean.
 
 Where a page is too narrow for all models, some stand below the others, in a band of their own, again with the image and
 the truth.
@@ -33,53 +33,71 @@ DIMMED = 0.55
 """How bright an image is under what is drawn over it."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What the colours of a map mean.
-
-    Attributes:
-        colours: (n, 4) RGBA from the left to the right of a colour bar.
-        ticks: What is written below it, and where, 0 left to 1 right.
-        words: What it is a scale of.
-    """
+class Scale(NamedTuple):
+    """What the colours of a map mean: RGBA (n, 4) from left to right, words at shares of the bar, and what it is of."""
 
     colours: np.ndarray
     ticks: Sequence[tuple[str, float]]
     words: str
 
 
-def draw_image(ax: Axes, rgba: np.ndarray, *, aspect: float | None = None, smooth: bool = False) -> None:
-    """Draw colours over hatching, which is seen where they are transparent.
+class Tile(NamedTuple):
+    """One panel: colours (H, W, 4), whether to interpolate them, and words in the middle, above and below."""
+
+    rgba: np.ndarray | None = None
+    smooth: bool = False
+    words: str = ""
+    title: str = ""
+    note: str = ""
+
+
+class Row(NamedTuple):
+    """One sample: its name, its image and truth, and the tiles of each model."""
+
+    name: str
+    images: Sequence[Tile]
+    of_models: Mapping[str, Sequence[Tile]]
+
+    @property
+    def aspect(self) -> float:
+        """Height of the images by their width."""
+        height, width = np.shape(self.images[0].rgba)[:2]
+        return float(height / width)
+
+
+def draw_tile(ax: Axes, tile: Tile, aspect: float, panel: float) -> None:
+    """Draw a tile.
 
     Args:
         ax: Empty axes, which get a fixed shape.
-        rgba: (H, W, 4) in [0, 1].
-        aspect: Height of the axes by their width, in which the image is whole; by default that of the image.
-        smooth: Whether to interpolate where the image is resized.
+        tile: What to draw.
+        aspect: Height of the axes by their width, in which the image is whole.
+        panel: Inches of print that the axes are wide, to which words are cut.
     """
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_box_aspect(aspect)
+    room = 0.94 * panel * 72 / style.SMALL
+    ax.set_title(labels.cut(tile.title, room), fontsize=style.small())
+    ax.set_xlabel(tile.note, fontsize=style.small())
+    colour = "black" if tile.rgba is None else "white"
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": style.small(), "color": colour}
+    ax.text(0.5, 0.5, labels.cut(tile.words, room), transform=ax.transAxes, **middle)
+    if tile.rgba is not None:
+        _draw_image(ax, tile.rgba, aspect, smooth=tile.smooth)
+
+
+def _draw_image(ax: Axes, rgba: np.ndarray, aspect: float, *, smooth: bool) -> None:
+    """Draw colours over hatching, which is seen where they are transparent."""
     height, width = rgba.shape[:2]
-    aspect = aspect or height / width
-    blank(ax, aspect)
     if (rgba[..., 3] < 1).any():
         ax.add_patch(Rectangle((0, 0), width, height, zorder=0, **style.hatching()))
-    limits = colouring.reduced(rgba.transpose(2, 0, 1), int(3 * PANEL * DPI), smooth=smooth).transpose(1, 2, 0)
-    ax.imshow(limits, extent=(0, width, height, 0), interpolation="antialiased" if smooth else "nearest", aspect="auto")
+    pixels = colouring.reduced(rgba.transpose(2, 0, 1), int(3 * PANEL * DPI), smooth=smooth).transpose(1, 2, 0)
+    ax.imshow(pixels, extent=(0, width, height, 0), interpolation="antialiased" if smooth else "nearest", aspect="auto")
     frame: dict[str, Any] = {"edgecolor": "#b0b0b0", "linewidth": style.points(0.4)}
     ax.add_patch(Rectangle((0, 0), width, height, fill=False, clip_on=False, **frame))
     across, down = max(width, height / aspect), max(height, width * aspect)
     ax.set(xlim=((width - across) / 2, (width + across) / 2), ylim=((height + down) / 2, (height - down) / 2))
-
-
-def blank(ax: Axes, aspect: float) -> None:
-    """Give axes a fixed shape, without ticks or frame."""
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    ax.set_box_aspect(aspect)
-
-
-def write(ax: Axes, words: str) -> None:
-    """Write words in the middle of axes."""
-    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=style.small())
 
 
 @dataclass(frozen=True)
@@ -108,14 +126,13 @@ class Columns:
     def _count(self, models: int) -> int:
         return 2 + models * len(self.parts)
 
-    def bands(self, width: float) -> list[list[str]]:
+    def _bands(self, width: float) -> list[Sequence[str]]:
         """Return the models that stand next to each other on a page of so many inches, from above."""
-        bands = range(1, len(self.models) + 1)
-        across = (-(-len(self.models) // count) for count in bands)
+        across = (-(-len(self.models) // bands) for bands in range(1, len(self.models) + 1))
         most = next((n for n in across if NAME + self._count(n) * NARROWEST <= width + 1e-9), 1)
-        return [list(self.models[start : start + most]) for start in range(0, len(self.models), most)]
+        return [self.models[start : start + most] for start in range(0, len(self.models), most)]
 
-    def draw_rows(self, figure: mpl.Figure, rows: Sequence["Row"], headers: Sequence[str]) -> tuple[np.ndarray, float]:
+    def draw_rows(self, figure: mpl.Figure, rows: Sequence[Row], headers: Sequence[str]) -> tuple[np.ndarray, float]:
         """Draw the images of all rows, once for each band of models.
 
         Args:
@@ -126,44 +143,29 @@ class Columns:
         Returns:
             The axes, (rows, columns), and how many inches of print a column is wide.
         """
-        bands = self.bands(inches(figure))
+        bands = self._bands(inches(figure))
         count = self._count(len(bands[0]))
-        aspects = [row.images[0].rgba.shape[0] / row.images[0].rgba.shape[1] for row in rows]
-        axes = figure.subplots(len(bands) * len(rows), count, squeeze=False, height_ratios=aspects * len(bands))
+        aspects = [row.aspect for row in rows] * len(bands)
+        axes = figure.subplots(len(aspects), count, squeeze=False, height_ratios=aspects)
         panel = (inches(figure) - NAME) / count
-        for line, (models, row) in zip(axes, product(bands, rows), strict=True):
-            aspect = row.images[0].rgba.shape[0] / row.images[0].rgba.shape[1]
-            line[0].set_ylabel(labels.cut(row.name, panel * aspect * 72 / style.SMALL), fontsize=style.small())
+        for number, (line, (models, row)) in enumerate(zip(axes, product(bands, rows), strict=True)):
             tiles = [*row.images, *(tile for model in models for tile in row.of_models[model])]
-            for ax, tile in zip(line, tiles, strict=False):
-                draw_image(ax, tile.rgba, aspect=aspect, smooth=tile.smooth)
-                ax.set_xlabel(tile.note, fontsize=style.small())
-            for ax in line[len(tiles) :]:
-                blank(ax, aspect)
-        for line, models in zip(axes[:: len(rows)], bands, strict=True):
-            for ax, words in zip(line, [*headers, *list(self.parts) * len(models)], strict=False):
-                ax.set_title(labels.cut(words, panel * 72 / style.SMALL), fontsize=style.small())
-            for ax, model in zip(line[2 :: len(self.parts)], models, strict=False):
-                offset = (0, style.points(3.0 + 1.5 * style.SMALL))
-                where: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
-                ax.annotate(wrapped(model, panel), xytext=offset, va="bottom", weight="bold", **where)
+            if number % len(rows) == 0:
+                words = [*headers, *list(self.parts) * len(models)]
+                tiles = [tile._replace(title=title) for tile, title in zip(tiles, words, strict=True)]
+                _name_models(line[2 :: len(self.parts)], models, panel)
+            for ax, tile in zip(line, [*tiles, *[Tile()] * (count - len(tiles))], strict=True):
+                draw_tile(ax, tile, row.aspect, panel)
+            line[0].set_ylabel(labels.cut(row.name, panel * row.aspect * 72 / style.SMALL), fontsize=style.small())
         return axes, panel
 
 
-class Tile(NamedTuple):
-    """One image: its colours (H, W, 4), whether to interpolate where it is resized, and a few words below it."""
-
-    rgba: np.ndarray
-    smooth: bool = False
-    note: str = ""
-
-
-class Row(NamedTuple):
-    """One sample: its name, its image and truth, and the tiles of each model."""
-
-    name: str
-    images: Sequence[Tile]
-    of_models: Mapping[str, Sequence[Tile]]
+def _name_models(axes: Sequence[Axes], models: Sequence[str], panel: float) -> None:
+    """Write the name of each model above the words over its first column."""
+    for ax, model in zip(axes, models, strict=False):
+        where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+        offset = (0, style.points(3.0 + 1.5 * style.SMALL))
+        ax.annotate(wrapped(model, panel), (0, 1), xytext=offset, weight="bold", **where)
 
 
 def wrapped(name: str, width: float, most: int = 3) -> str:
@@ -188,10 +190,10 @@ def add_scales(figure: mpl.Figure, axes: np.ndarray, scales: Sequence[Scale], pa
     for start in range(0, len(scales), per_line):
         line = scales[start : start + per_line]
         for scale, part in zip(line, np.array_split(np.arange(axes.shape[1]), len(line)), strict=True):
-            parents = [ax for ax in axes[:, part].ravel() if ax.figure is not None]
             bar = figure.colorbar(
-                ScalarMappable(cmap=ListedColormap(scale.colours)), ax=parents, location="bottom", aspect=BAR / 0.09,
-                shrink=min(1.0, BAR / (len(part) * panel)), anchor=(0.0, 0.5), pad=0.1 / height,
+                ScalarMappable(cmap=ListedColormap(scale.colours)), ax=axes[:, part].ravel().tolist(),
+                location="bottom", aspect=BAR / 0.09, shrink=min(1.0, BAR / (len(part) * panel)), anchor=(0.0, 0.5),
+                pad=0.1 / height,
             )  # fmt: skip
             bar.set_ticks([share for _, share in scale.ticks], labels=[words for words, _ in scale.ticks])
             bar.set_label(scale.words, fontsize=style.small())
@@ -211,14 +213,14 @@ def metre_ticks(near: float, far: float) -> list[tuple[float, float]]:
     >>> [metres for metres, _ in metre_ticks(0.8, 9.0)]
     [1.0, 1.5, 2.0, 3.0, 5.0]
     """
-    span = 1 / near - 1 / far
     ticks: list[tuple[float, float]] = []
+    span = max(1 / near - 1 / far, 1e-12)
     for digits in ((1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.5, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 9)):
         if len(ticks) >= 3:
             break
         ticks = []  # a narrow range needs finer steps
         for metres in (digit * 10.0**power for power in range(-4, 5) for digit in digits):
-            share = (1 / near - 1 / metres) / span if span > 0 else -1.0
+            share = (1 / near - 1 / metres) / span
             if 0 <= share <= 1 and (not ticks or share - ticks[-1][1] > 0.09):
                 ticks.append((metres, share))
     return ticks
@@ -232,8 +234,8 @@ def colour_keys(colours: Mapping[str, Sequence[float]]) -> list[Artist]:
 
 def class_keys(maps: Sequence[np.ndarray], names: Sequence[str], colours: np.ndarray) -> list[Artist]:
     """Return the legend's entries for the classes that are on some maps of their numbers."""
-    numbers = np.unique(np.concatenate([np.unique(map) for map in maps])) if maps else np.empty(0, int)
-    known = [int(number) for number in numbers if number != colouring.IGNORE and number < len(names)]
+    numbers = sorted(set().union(*(np.unique(map).tolist() for map in maps)))
+    known = [number for number in numbers if number != colouring.IGNORE and number < len(names)]
     return colour_keys({labels.cut(names[number], 13.0): colours[number] for number in known})
 
 

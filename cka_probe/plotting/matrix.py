@@ -245,8 +245,8 @@ class Map:
         ticks = ticks_between(*self.ends)
         if height < 0.14 * len(ticks):
             ticks = [ticks[0], ticks[-1]]
-        below, above = ((self.values < self.ends[0]).any(), (self.values > self.ends[1]).any())
-        extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
+        beyond = bool((self.values < self.ends[0]).any()), bool((self.values > self.ends[1]).any())
+        extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
         bar = ax.inset_axes((1 + 0.07 / width, 0, 0.085 / width, 1))
         colour_bar = ax.figure.colorbar(mesh, cax=bar, extend=extend, extendfrac=0.05, extendrect=False)
         colour_bar.set_ticks(ticks, labels=_decimals(ticks))

@@ -9,8 +9,7 @@ from cka_probe.images.classes import CITYSCAPES
 from cka_probe.plotting import Figure
 from cka_probe.plotting.cam_panel import CamColumn, CamPanel
 from cka_probe.plotting.contact_sheet import HEADERS, ContactSheet, SampleTile
-from cka_probe.plotting.depth_panel import DepthPanel, DepthRow
-from cka_probe.plotting.label_panel import LabelPanel, LabelRow
+from cka_probe.plotting.predictions import DepthPanel, DepthRow, LabelPanel, LabelRow
 
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
 LONG_NAMES = (LONG_NAME, LONG_NAME[::-1], "x" * 99)

@@ -12,12 +12,12 @@ from cka_probe.images.classes import CITYSCAPES
 from cka_probe.plotting.cam_panel import (
     MAPS,
     SIGNED,
-    UNLABELLED,
     ZERO,
     CamColumn,
     CamPanel,
     overlaid,
 )
+from cka_probe.plotting.predictions import UNLABELLED
 
 MODELS = ("no pre-training", "procedural object classification", "depth from video")
 FOOTNOTE = "AP: average precision of the map's steepness for label boundaries within 1 px, in brackets that of chance."

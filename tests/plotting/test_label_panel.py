@@ -8,7 +8,7 @@ from helpers.pages import check_legible, images, sheet_of, words
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.classes import CITYSCAPES, NYU40
-from cka_probe.plotting.label_panel import (
+from cka_probe.plotting.predictions import (
     UNLABELLED,
     WRONG,
     WRONG_KEY,

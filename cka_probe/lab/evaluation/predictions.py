@@ -35,8 +35,7 @@ from cka_probe.lab.evaluation.scores import Scores, describe_measure
 from cka_probe.lab.transforms import resized
 
 if TYPE_CHECKING:
-    from cka_probe.plotting.depth_panel import DepthRow
-    from cka_probe.plotting.label_panel import LabelPanel
+    from cka_probe.plotting.predictions import DepthRow, LabelPanel
 
 FORMAT = "ckaprobe-predictions/1"
 NOTE = "predictions.json"
@@ -194,7 +193,7 @@ def label_rows(
         UnknownNameError: The data has no such image.
         DataError: A prediction is missing, or those of two models differ in size.
     """
-    from cka_probe.plotting.label_panel import LabelPanel, LabelRow  # loads matplotlib
+    from cka_probe.plotting.predictions import LabelPanel, LabelRow  # loads matplotlib
 
     dataset, rows = open_dataset(data) if isinstance(data, str | Path) else data, []
     for name, sample in _samples(dataset, names):
@@ -223,7 +222,7 @@ def depth_rows(
         UnknownNameError: The data has no such image.
         DataError: A prediction is missing or has another size.
     """
-    from cka_probe.plotting.depth_panel import TRUTH, DepthRow  # loads matplotlib
+    from cka_probe.plotting.predictions import TRUTH, DepthRow  # loads matplotlib
 
     dataset, rows = open_dataset(data) if isinstance(data, str | Path) else data, []
     for name, sample in _samples(dataset, names):

@@ -27,8 +27,8 @@ from cka_probe.papers.evidence import RunKey
 from cka_probe.papers.figures import FigureWriter, StudyFigure, split_missing
 from cka_probe.plotting.arm_maps import ArmMaps
 from cka_probe.plotting.image_grid import DPI
-from cka_probe.plotting.label_panel import LabelPanel
 from cka_probe.plotting.layer_divergence import LayerDivergence, Pair
+from cka_probe.plotting.predictions import LabelPanel
 from cka_probe.plotting.scatter import Point, Scatter
 from cka_probe.plotting.size_curve import SizeCurve, SizedArm
 

@@ -29,7 +29,7 @@ from cka_probe.papers.mesa.claims import mean_score
 from cka_probe.papers.mesa.evidence import DOMAINS, MesaEvidence
 from cka_probe.papers.mesa.study import ARMS, BASELINES, CONTROL_ARMS, OBJECTS, ROOMS, Arm
 from cka_probe.papers.tables import layer_rows, layer_texts, read_published, score_row, score_texts
-from cka_probe.plotting.depth_panel import DepthPanel, DepthRow
+from cka_probe.plotting.predictions import DepthPanel, DepthRow
 
 PUBLISHED = read_published(Path(__file__).with_name("published.csv"))
 """The paper's numbers that are verified, by domain, fine-tuned stage and measure.

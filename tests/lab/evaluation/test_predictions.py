@@ -27,7 +27,7 @@ from cka_probe.lab.evaluation.predictions import (
 )
 from cka_probe.lab.evaluation.protocol import DepthProtocol
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.plotting.depth_panel import TRUTH
+from cka_probe.plotting.predictions import TRUTH
 
 IMAGES = ["küche/rgb_00001.jpg", "office/rgb_00002.jpg", "office/rgb_00003.jpg"]
 

@@ -8,7 +8,7 @@ from helpers.pages import check_legible, images, sheet_of, words
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.plotting import colouring
-from cka_probe.plotting.depth_panel import (
+from cka_probe.plotting.predictions import (
     EDGES,
     ERRORS,
     DepthPanel,
