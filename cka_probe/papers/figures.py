@@ -4,6 +4,7 @@ Methods of `FigureWriter` take data that may be missing: what was not run is lis
 run has no files.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,12 @@ from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset, open_dataset
 from cka_probe.papers.claims import TestedClaim
 from cka_probe.plotting import Figure, save
-from cka_probe.plotting.claims import Claims
+from cka_probe.plotting.claims import Claim, Claims
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.image_grid import DPI
 from cka_probe.plotting.layer_grid import LayerGrid
 from cka_probe.plotting.runs import Run
-from cka_probe.plotting.score_panels import ScorePanels
+from cka_probe.plotting.scores import ScorePanels
 
 T = TypeVar("T")
 
@@ -77,7 +78,9 @@ class FigureWriter:
 
     def claims(self, stem: str, caption: str, rows: Sequence[TestedClaim]) -> StudyFigure:
         """Draw claims with their intervals."""
-        return self.draw(stem, caption, Claims(rows))
+        fields = [field.name for field in dataclasses.fields(Claim)]
+        claims = [Claim(**{name: getattr(row, name) for name in fields}) for row in rows]
+        return self.draw(stem, caption, Claims(claims))
 
     def scores(
         self, stem: str, caption: str, table: pd.DataFrame, labels: Mapping[str, str] | None = None

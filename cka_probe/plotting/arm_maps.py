@@ -20,7 +20,8 @@ from matplotlib.patches import Rectangle
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import add_legend, inches, panels
-from cka_probe.plotting.matrix import Map
+from cka_probe.plotting.matrix import Map, undefined_key
+from cka_probe.plotting.scores import check_table
 
 COLUMNS = ("x", "y", "when", "index", "layer", "value")
 WHENS = ("before", "after", "self")
@@ -52,12 +53,7 @@ class ArmMaps:
 
     def __post_init__(self) -> None:
         table = self.table
-        if missing := [name for name in COLUMNS if name not in table]:
-            raise DataError(
-                f"expected a table with columns {', '.join(COLUMNS)}, found no {', '.join(missing)}; add them"
-            )
-        if table.empty or not self.arms:
-            raise DataError("expected at least one comparison of arms to draw, found none; compare some first")
+        check_table(table, COLUMNS, "comparisons of arms")
         if unknown := sorted((set(table["x"]) | set(table["y"])) - set(self.arms)):
             raise DataError(f"expected a name for every arm, found none for {', '.join(map(str, unknown))}; name them")
         if wrong := sorted(set(table["when"]) - set(WHENS)):
@@ -78,7 +74,7 @@ class ArmMaps:
 
     @property
     def _names(self) -> list[str]:
-        return [labels.cut(f"{name}  {index}", LONGEST) for index, name in enumerate(self.arms.values())]
+        return [labels.cut(name, LONGEST) for name in labels.numbered(list(self.arms.values()))]
 
     @property
     def _names_width(self) -> float:
@@ -102,8 +98,7 @@ class ArmMaps:
         keys: list[Artist] = []
         if not np.all(compared):
             keys.append(Line2D([], [], **NOT_COMPARED, markersize=style.points(4), label="not compared"))
-        if not np.isfinite(self.table["value"]).all():
-            keys.append(style.undefined_key())
+        keys += undefined_key(self.table["value"].to_numpy())
         add_legend(figure, keys, title="\n".join(labels.filled(PARTS, 0.94 * inches(figure) * 72 / style.SMALL)))
 
     def _draw_layer(self, ax: Axes, index: int, cell: float, *, bar: bool) -> np.ndarray:

@@ -5,9 +5,10 @@ units: claims of one unit share a scale, of which the widest interval fills the 
 The verdict is told by its words, by the sign of its marker and by colour, in this order.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib import figure as mpl
@@ -19,6 +20,7 @@ from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import inches
+from cka_probe.plotting.scores import check_interval
 
 PANEL, NUMBERS, VERDICT, MARKER, GAP = 1.4, 1.15, 0.95, 0.11, 0.12
 """Inches: widths of the panel, of the numbers, of a verdict, of the marker before it, and between columns."""
@@ -39,36 +41,29 @@ VERDICTS: Mapping[str, tuple[str, str, bool]] = {
 """Colour, marker, and whether it is filled, of each verdict; those without a number have no marker."""
 
 
-class Claim(Protocol):
-    """What a row needs to know; any object with these."""
+@dataclass(frozen=True)
+class Claim:
+    """A row.
 
-    @property
-    def name(self) -> str:
-        """Its key."""
+    Attributes:
+        name: Its key.
+        statement: What is claimed, in words.
+        unit: Of the numbers: "m"; "" for none.
+        value: The statistic, above 0 if the claim is true; NaN: there is none.
+        low: Lower end of its 95 % interval; NaN: there is none.
+        high: Upper end.
+        verdict: One of `VERDICTS`.
+        verdict_text: The verdict with its reason, "undecided (one seed)"; by default the verdict.
+    """
 
-    @property
-    def statement(self) -> str:
-        """What is claimed, in words."""
-
-    @property
-    def unit(self) -> str:
-        """Of the numbers: "m"; "" for none."""
-
-    @property
-    def value(self) -> float:
-        """The statistic, above 0 if the claim is true; NaN: there is none."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of its 95 % interval; NaN: there is none."""
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
-
-    @property
-    def verdict(self) -> str:
-        """One of `VERDICTS`. A claim that has `verdict_text` also gives the reason: "undecided (one seed)"."""
+    name: str
+    statement: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    verdict: str
+    verdict_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,16 +88,12 @@ class Claims:
             raise DataError("expected at least one claim to draw, found none; give some")
         for row in self.rows:
             registry.get(VERDICTS, row.verdict, "verdict")
-            if np.isfinite([row.low, row.high]).any() and not row.low <= row.value <= row.high:
-                raise DataError(
-                    f"{row.name}: expected a value in its interval, found {row.value:g} and [{row.low:g}, "
-                    f"{row.high:g}]; compute them from the same runs"
-                )
+            check_interval(row.name, row.value, row.low, row.high)
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
         numbers = ["value\n[95 % interval]", *map(_numbers, self.rows)]
-        verdicts = [labels.wrapped(getattr(row, "verdict_text", row.verdict), VERDICT / EM) for row in self.rows]
+        verdicts = [labels.wrapped(row.verdict_text or row.verdict, VERDICT / EM) for row in self.rows]
         verdicts = ["verdict", *verdicts]
         last = max(labels.width(line) for words in verdicts for line in words.split("\n")) * EM * 1.15  # some are bold
         statement = inches(figure) - PANEL - NUMBERS - MARKER - last - 3 * GAP - 0.1
@@ -191,8 +182,6 @@ def _numbers(row: Claim) -> str:
 
 def _number(number: float, digits: int) -> str:
     """Return a number with so many decimals, or by its power of ten where it would be too long or nothing be left."""
-    if number and not 10.0**-MOST_DIGITS <= abs(number) < 10.0**MOST_DIGITS:
-        words = f"{number:.1e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
-    else:
-        words = f"{round(number, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before nothing
-    return words.replace("-", "\N{MINUS SIGN}")
+    long = number and not 10.0**-MOST_DIGITS <= abs(number) < 10.0**MOST_DIGITS
+    words = f"{number:.1e}" if long else f"{round(number, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before nothing
+    return re.sub(r"e[+]?(-?)0?", r"e\1", words).replace("-", "\N{MINUS SIGN}")

@@ -32,22 +32,6 @@ TALLEST = 1.4
 NO_VALUE = "no value"
 """What hatching stands for: not measured, ignored, not known, or no such field."""
 
-HEADERS = {
-    "image": "image",
-    "sources": "source",
-    "depth": "depth",
-    "pseudo_depth": "pseudo depth",
-    "labels": "labels",
-    "instances": "instances",
-    "planes": "planes",
-    "normals": "normals",
-    "edges": "depth edges",
-    "flow": "flow",
-    "occluded": "occluded",
-    "valid": "valid (white)",
-}
-"""The columns in their order."""
-
 
 @dataclass(frozen=True)
 class SampleTile:
@@ -64,7 +48,7 @@ class SampleTile:
     @property
     def aspect(self) -> float:
         """Height of its image by its width; 3:4 where it has none."""
-        shapes = [value.shape for name, value in self.fields.items() if name in HEADERS]
+        shapes = [value.shape for name, value in self.fields.items() if name in FIELDS]
         return shapes[0][-2] / shapes[0][-1] if shapes else 0.75
 
     def value(self, name: str, number: int) -> np.ndarray | None:
@@ -98,13 +82,13 @@ class ContactSheet:
 
     def __post_init__(self) -> None:
         if not self._columns:
-            raise DataError(f"expected samples with one of {', '.join(HEADERS)} for a contact sheet, found none")
+            raise DataError(f"expected samples with one of {', '.join(FIELDS)} for a contact sheet, found none")
 
     @cached_property
     def _columns(self) -> list[tuple[str, int, str]]:
         """(field, number of the source or 0, header) of each panel that at least one of the samples has."""
         columns = []
-        for name, header in HEADERS.items():
+        for name, (header, _) in FIELDS.items():
             values = [tile.fields[name] for tile in self.tiles if name in tile.fields]
             if name != "sources":
                 columns += [(name, 0, header)] if values else []
@@ -175,7 +159,7 @@ class ContactSheet:
             value = tile.value(field, number)
             if value is not None and field == "edges":
                 value = colouring.thick_lines(value[0], panel)[None]
-            rgba = None if value is None else PAINTERS[field](value, self)
+            rgba = None if value is None else FIELDS[field][1](value, self)
             draw_tile(ax, Tile(rgba, smooth=field in ("image", "sources")), aspect, panel)
             if value is None:
                 ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **style.hatching()))
@@ -222,18 +206,18 @@ def fitting(tile: SampleTile) -> int:
     return ROWS * max(1, int(style.PAGE / sheet._least))
 
 
-PAINTERS: dict[str, Callable[[np.ndarray, ContactSheet], np.ndarray]] = {
-    "image": lambda value, _: colouring.image(value),
-    "sources": lambda value, _: colouring.image(value),
-    "depth": lambda value, sheet: colouring.inverse_depth(value, *(sheet.depth or (1, 2))),
-    "pseudo_depth": lambda value, _: colouring.own_inverse_depth(value),
-    "labels": lambda value, sheet: colouring.classes(value, np.array(sheet.colours, float).reshape(-1, 3)),
-    "instances": lambda value, _: colouring.pieces(value),
-    "planes": lambda value, _: colouring.planes(value),
-    "normals": lambda value, _: colouring.directions(value),
-    "edges": lambda value, _: colouring.yes_no(value),
-    "flow": lambda value, sheet: colouring.motion(value, sheet.flow or 1),
-    "occluded": lambda value, _: colouring.yes_no(value),
-    "valid": lambda value, _: colouring.yes_no(~value),
+FIELDS: dict[str, tuple[str, Callable[[np.ndarray, ContactSheet], np.ndarray]]] = {
+    "image": ("image", lambda value, _: colouring.image(value)),
+    "sources": ("source", lambda value, _: colouring.image(value)),
+    "depth": ("depth", lambda value, sheet: colouring.inverse_depth(value, *(sheet.depth or (1, 2)))),
+    "pseudo_depth": ("pseudo depth", lambda value, _: colouring.own_inverse_depth(value)),
+    "labels": ("labels", lambda value, sheet: colouring.classes(value, np.reshape(sheet.colours, (-1, 3)))),
+    "instances": ("instances", lambda value, _: colouring.pieces(value)),
+    "planes": ("planes", lambda value, _: colouring.planes(value)),
+    "normals": ("normals", lambda value, _: colouring.directions(value)),
+    "edges": ("depth edges", lambda value, _: colouring.yes_no(value)),
+    "flow": ("flow", lambda value, sheet: colouring.motion(value, sheet.flow or 1)),
+    "occluded": ("occluded", lambda value, _: colouring.yes_no(value)),
+    "valid": ("valid (white)", lambda value, _: colouring.yes_no(~value)),
 }
-"""How a field is coloured: its map, and the sheet whose scales it shares, to RGBA."""
+"""The fields that are drawn, in the order of their columns: words above, and from a map and its sheet to RGBA."""

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from matplotlib import figure as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -226,26 +225,19 @@ def single_panel(figure: mpl.Figure, title: str, x: str, y: str) -> Axes:
     return ax
 
 
-def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = "", above: bool = False) -> None:
-    """Draw a legend below or above all panels, in as few lines as it needs.
+def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = "") -> None:
+    """Draw a legend below all panels, in as few lines as it needs.
 
     Args:
         figure: The figure.
         handles: What is explained, each with its label.
         title: Lines of words above them. Without any nothing is drawn.
-        above: Whether it stands above the panels.
     """
-    widths = [labels.width(str(handle.get_label())) + 3.3 for handle in handles]  # em, with handle and space
-    room = inches(figure) * 72 / styles.SMALL
-    columns = next((n for n in range(len(widths), 1, -1) if _columns_width(widths, n) <= room), 1)
-    if handles or title:
-        where: Any = "outside upper left" if above else "outside lower left"
-        words = {"title": title or None, "title_fontsize": styles.small(), "alignment": "left"}
-        figure.legend(handles=list(handles), loc=where, ncols=columns, **words)
-
-
-def _columns_width(widths: Sequence[float], columns: int) -> float:
-    """Return the width of a legend of so many columns, filled one after the other as matplotlib does."""
-    full, more = divmod(len(widths), columns)
-    stops = np.cumsum([full + (column < more) for column in range(columns)])
-    return sum(part.max(initial=0.0) for part in np.split(np.asarray(widths), stops[:-1]))
+    if not handles and not title:
+        return
+    words: dict[str, Any] = {"title": title or None, "title_fontsize": styles.small(), "alignment": "left"}
+    for columns in range(max(1, len(handles)), 0, -1):
+        legend = figure.legend(handles=list(handles), loc="outside lower left", ncols=columns, **words)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

@@ -24,8 +24,8 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import add_legend, inches
-from cka_probe.plotting.matrix import MAP, MOST_NUMBERS, ColourScale, Map, bounds, layer_names
-from cka_probe.plotting.profile import hatch_undefined
+from cka_probe.plotting.matrix import MAP, MOST_NUMBERS, ColourScale, Map, bounds, layer_names, undefined_key
+from cka_probe.plotting.profile import Layers, chance_key, draw_layers, hatch_undefined, limits
 
 EMPHASES = {
     "row": lambda rows, columns: [(0, column) for column in range(columns)],
@@ -36,9 +36,8 @@ AROUND, BETWEEN = 0.8, 0.25
 """Inches: width of axis labels and colour bar, and of the gap between two maps."""
 LINE_ASPECT, RMS_ASPECT = 0.34, 0.19
 """Heights of the panels below a map, by its width."""
-NULL: dict[str, Any] = {"color": "#555555", "linestyle": (0, (3, 1.5))}
-SIDES = {"x": style.LINE, "y": style.ARMS[4]}
-"""Colours of the root mean squares of the model of the rows and of the columns."""
+SIDES = {"layers": style.LINE, "rows": style.LINE, "columns": style.ARMS[4]}
+"""Colours of the root mean squares of the layers of one model, or of those of the rows and of the columns."""
 
 
 @dataclass(frozen=True)
@@ -122,22 +121,23 @@ class LayerGrid:
         count, room = len(self.results), inches(figure) + 1e-9
         across = self.across or next((n for n in (3, 2) if n <= count and self._width(n) <= room), 1)
         across = min(across, {4: 2}.get(count, across))
-        parts = [self._aspect]
-        parts += [LINE_ASPECT] * (self.line and bool(self.emphasis)) + [RMS_ASPECT] * (self.rms and bool(self.emphasis))
+        parts = {"map": self._aspect} | ({"line": LINE_ASPECT} if self.emphasis and self.line else {})
+        parts |= {"rms": RMS_ASPECT} if self.emphasis and self.rms else {}
         lines = -(-count // across)
-        axes = figure.subplots(lines * len(parts), across, squeeze=False, height_ratios=parts * lines)
+        axes = figure.subplots(lines * len(parts), across, squeeze=False, height_ratios=[*parts.values()] * lines)
+        columns = axes.reshape(lines, len(parts), across).transpose(0, 2, 1).reshape(-1, len(parts))
         width = (inches(figure) - AROUND + BETWEEN) / across - BETWEEN
-        for index, ax in enumerate(axes.reshape(lines, len(parts), across).transpose(0, 2, 1).reshape(-1, len(parts))):
-            if index >= count:
-                for empty in ax:
-                    empty.remove()
-                continue
-            self._draw_map(ax[0], index, width, bar=index == min(across, count) - 1)
-            self._draw_below(ax[1:], index, named=index % across == 0)
+        for index, panels in enumerate(columns[:count]):
+            self._draw_map(panels[0], index, width, bar=index == min(across, count) - 1)
+            for ax, (part, aspect) in zip(panels[1:], list(parts.items())[1:], strict=True):
+                self._draw_below(ax, part, index, named=index % across == 0)
+                ax.set_box_aspect(aspect)
+        for empty in columns[count:].ravel():
+            empty.remove()
         add_legend(figure, self._keys(), title="\n".join(self._layer_names(inches(figure))))
 
     def _draw_map(self, ax: Axes, index: int, width: float, *, bar: bool) -> None:
-        """Draw one matrix with its title, its emphasised cells outlined."""
+        """Draw one matrix with its title and its number of images, its emphasised cells outlined."""
         result, cells = self.results[index], self._maps[index]
         mesh = cells.draw_cells(ax)
         ax.set_aspect("auto")
@@ -149,26 +149,17 @@ class LayerGrid:
             axis.set_ticks(np.array(indices) + 0.5, list(map(str, indices)), rotation=0)
         ax.tick_params(length=0)
         x, y = labels.model_names(result, room=0.9 * width * 72 / style.SMALL)
-        x, y = (f"layer of {x}", f"layer of {y}") if x != y else ("layer", "layer")
-        ax.set_ylabel(x, fontsize=style.small())
-        ax.set_xlabel(y, fontsize=style.small())
-        self._write_title(ax, index, width)
+        ax.set_ylabel(f"layer of {x}" if x != y else "layer", fontsize=style.small())
+        ax.set_xlabel(f"layer of {y}" if x != y else "layer", fontsize=style.small())
+        names = dict.fromkeys(labels.model_names(result, room=14))
+        title = labels.cut(self.titles[index] if self.titles else ", ".join(names), width * 72 / style.TEXT, bold=True)
+        measure = f"{labels.measure_name(result)}, " if cells.words == "similarity" else ""
+        ax.set_title(title, weight="bold", pad=style.points(3.0 + 1.4 * style.SMALL))
+        above: dict[str, Any] = {"xytext": (0, style.points(3.0)), "textcoords": "offset points"}
+        note = f"{measure}n = {result.num_examples}"
+        ax.annotate(note, (0, 1), xycoords="axes fraction", fontsize=style.small(), **above)
         if self.emphasis:
             self._outline(ax, *result.values.shape, thin=min(1.0, max(width / len(cells.columns) / 0.2, 0.3)))
-
-    def _write_title(self, ax: Axes, index: int, width: float) -> None:
-        """Write a map's title, and its number of images on the same line if there is room, else below."""
-        result = self.results[index]
-        names = labels.model_names(result, room=14)
-        title = self.titles[index] if self.titles else ", ".join(dict.fromkeys(names))
-        measure = f"{labels.measure_name(result)}, " if self._maps[0].words == "similarity" else ""
-        note = f"{measure}n = {result.num_examples}"
-        below = labels.width(title, bold=True) * style.TEXT + labels.width(note) * style.SMALL > (width - 0.1) * 72
-        title = labels.cut(title, width * 72 / style.TEXT, bold=True)
-        ax.set_title(title, weight="bold", pad=style.points(3.0 + below * 1.4 * style.SMALL))
-        right, side = (0, "left") if below else (1, "right")
-        above: dict[str, Any] = {"xytext": (0, style.points(3.0)), "textcoords": "offset points", "va": "baseline"}
-        ax.annotate(note, (right, 1), xycoords="axes fraction", ha=side, fontsize=style.small(), **above)
 
     def _outline(self, ax: Axes, rows: int, columns: int, *, thin: float) -> None:
         """Draw a frame around the emphasised cells, white and blue: one of the two is seen on any colour of the map."""
@@ -180,87 +171,53 @@ class LayerGrid:
             for x, y, across, down in boxes:
                 ax.add_patch(Rectangle((x, y), across, down, fill=False, joinstyle="miter", clip_on=False, **frame))
 
-    def _emphasised(self, result: SimilarityMatrix) -> dict[str, np.ndarray]:
+    def _emphasised(self, result: SimilarityMatrix) -> Layers:
         """Return values, low, high and null of the emphasised cells, one for each column."""
         cells: Any = tuple(np.array(EMPHASES[str(self.emphasis)](*result.values.shape)).T)
         return {name: getattr(result, name)[cells] for name in ("values", "low", "high", "null")}
 
     def _rms(self, result: SimilarityMatrix) -> dict[str, np.ndarray]:
         """Return the root mean squares of the layers of each side, of one side if both are the same network."""
-        if self.emphasis == "row":
-            return {"x": np.array([axis.rms for axis in result.columns], float)}
-        return {"x": np.array([axis.rms for axis in result.rows], float),
-                "y": np.array([axis.rms for axis in result.columns], float)}  # fmt: skip
+        sides = {"rows": result.rows, "columns": result.columns}
+        sides = {"layers": result.columns} if self.emphasis == "row" else sides
+        return {name: np.array([axis.rms or np.nan for axis in side], float) for name, side in sides.items()}
 
-    def _draw_below(self, panels: Sequence[Axes], index: int, *, named: bool) -> None:
-        """Draw the line and the root mean squares below a map, layer under layer."""
+    def _draw_below(self, ax: Axes, part: str, index: int, *, named: bool) -> None:
+        """Draw the line or the root mean squares below a map, layer under layer."""
         result = self.results[index]
-        drawn = ["line"] * self.line + ["rms"] * self.rms
-        for panel, kind in zip(panels, drawn, strict=False):
-            if kind == "line":
-                self._draw_line(panel, self._emphasised(result))
-            else:
-                self._draw_rms(panel, self._rms(result))
-            name = labels.measure_name(result).split(" (")[0] if kind == "line" else "RMS"
-            panel.set_ylabel(name if named else "", fontsize=style.small())
-            panel.set_xlim(-0.5, len(result.columns) - 0.5)
-            step = labels.step_for(1.84 / len(result.columns), needed=0.13)
-            panel.set_xticks(range(0, len(result.columns), step), [])
-            panel.tick_params(labelleft=named)
+        if part == "line":
+            draw_layers(ax, self._emphasised(result), limits(map(self._emphasised, self.results)), band=True)
+        else:
+            self._draw_rms(ax, self._rms(result))
+        name = labels.measure_name(result).split(" (")[0] if part == "line" else "RMS"
+        ax.set_ylabel(name if named else "", fontsize=style.small())
+        ax.set_xlim(-0.5, len(result.columns) - 0.5)
+        ax.set_xticks(range(0, len(result.columns), labels.step_for(1.84 / len(result.columns), needed=0.13)), [])
+        ax.tick_params(labelleft=named)
 
-    def _draw_line(self, panel: Axes, emphasised: dict[str, np.ndarray]) -> None:
-        """Draw the values with the band of their intervals and the dashes of chance."""
-        values, low, high, null = emphasised.values()
-        layers = np.arange(len(values))
-        panel.fill_between(layers, low, high, color=style.LINE, alpha=0.22, linewidth=0)
-        panel.vlines(layers, low, high, color=style.LINE, linewidth=style.points(1.0), alpha=0.6)
-        if np.isfinite(null).any():
-            panel.stairs(null, np.arange(len(layers) + 1) - 0.5, baseline=None, linewidth=style.points(0.7), **NULL)
-        panel.plot(layers, values, "o-", color=style.LINE, markersize=style.points(2.2 if len(layers) <= 25 else 1.2))
-        hatch_undefined(panel, values)
-        numbers = np.concatenate([part for result in self.results for part in self._emphasised(result).values()])
-        numbers = numbers[np.isfinite(numbers)]
-        lowest = numbers.min(initial=0.0)
-        bottom = np.floor(lowest * 5 - 1e-9) / 5 if lowest < -0.05 else -0.05
-        panel.set_ylim(bottom, max(1.05, numbers.max(initial=0.0)))
-        panel.set_yticks([tick for tick in (-1, -0.5, 0, 0.5, 1) if tick >= bottom])
-        panel.set_box_aspect(LINE_ASPECT)
-
-    def _draw_rms(self, panel: Axes, sides: dict[str, np.ndarray]) -> None:
+    def _draw_rms(self, ax: Axes, sides: dict[str, np.ndarray]) -> None:
         """Draw the root mean square of each layer as bars on a logarithmic axis, two models next to each other."""
         numbers = np.concatenate([rms for result in self.results for rms in self._rms(result).values()])
-        numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
-        ends = np.array([-1, 0])
-        if numbers.size:
-            ends = np.array([np.floor(np.log10(numbers.min()) - 1e-9), np.ceil(np.log10(numbers.max()))]).astype(int)
-        low, high = 10.0**ends
-        panel.set_yscale("log")
-        panel.set_ylim(low, high)
+        numbers = numbers[np.isfinite(numbers)]
+        labels.logarithmic(ax, numbers.min(initial=1.0), numbers.max(initial=0.1))
         for side, (name, rms) in enumerate(sides.items()):
-            known = np.isfinite(rms) & (rms > 0)
-            middle = np.flatnonzero(known) + (side - (len(sides) - 1) / 2) * 0.8 / len(sides)
-            panel.bar(middle, rms[known] - low, 0.7 / len(sides), low, color=SIDES[name], linewidth=0)
-            hatch_undefined(panel, np.where(known, rms, np.nan))
-        ticks = [low, high] if ends[1] - ends[0] > 1 else [low]
-        panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        panel.minorticks_off()
-        panel.set_box_aspect(RMS_ASPECT)
+            middle = np.arange(len(rms)) + (side - (len(sides) - 1) / 2) * 0.8 / len(sides)
+            known = np.isfinite(rms)
+            ax.bar(middle[known], rms[known], 0.7 / len(sides), color=SIDES[name], linewidth=0)
+            hatch_undefined(ax, rms)
 
     def _keys(self) -> list[Artist]:
         """Return what the legend explains."""
-        keys: list[Artist] = []
+        entries: list[Artist] = []
         if self.emphasis and self.line:
             words = {"row": "first row", "diagonal": "diagonal"}[self.emphasis]
-            keys.append(Line2D([], [], color=style.LINE, marker="o", label=f"{words} (outlined)"))
-            keys.append(Patch(color=style.LINE, alpha=0.22, linewidth=0, label="95 % interval"))
-            if any(np.isfinite(result.null).any() for result in self.results):
-                keys.append(Line2D([], [], linewidth=style.points(0.7), **NULL, label="chance, 95 % quantile"))
+            entries.append(Line2D([], [], color=style.LINE, marker="o", label=f"{words} (outlined)"))
+            entries.append(Patch(color=style.LINE, alpha=0.22, linewidth=0, label="95 % interval"))
+            entries += chance_key([self._emphasised(result) for result in self.results])
         if self.emphasis and self.rms:
-            sides = {"x": "RMS of layers"} if self.emphasis == "row" else {"x": "RMS of rows", "y": "RMS of columns"}
-            keys += [Patch(color=SIDES[side], linewidth=0, label=name) for side, name in sides.items()]
-        if not all(np.isfinite(result.values).all() for result in self.results):
-            keys.append(style.undefined_key())
-        return keys
+            sides = self._rms(self.results[0])
+            entries += [Patch(color=SIDES[side], linewidth=0, label=f"RMS of {side}") for side in sides]
+        return entries + undefined_key(np.concatenate([result.values.ravel() for result in self.results]))
 
     def _layer_names(self, width: float) -> list[str]:
         """Return which layer each index is, in lines; none where sides differ or there are too many."""

@@ -16,8 +16,19 @@ from cka_probe.plotting.layer_grid import LayerGrid
 from cka_probe.plotting.matrix import ColourScale
 from cka_probe.plotting.runs import read_runs
 
-RESULT = "result.json"
+FILE = "result.json"
 """File of a result, in the folder of `ckaprobe compare`."""
+COLOURS = "--cmap, --vmin and --vmax"
+RUNS, MODELS, DIFFERENCE = "runs", "several models", "a difference, which has one figure"
+RESULT, RESULTS = "one result", "results side by side"
+OPTIONS = {
+    RUNS: (),
+    MODELS: ("--figure",),
+    DIFFERENCE: (),
+    RESULT: ("--figure", COLOURS),
+    RESULTS: ("--emphasis", "--title", COLOURS),
+}
+"""The options of what is drawn."""
 
 
 def redraw(
@@ -56,7 +67,7 @@ def redraw(
         OutputError: A suffix that is not a format, a path that cannot be written to, or a venue that is too narrow.
     """
     paths = [
-        next((path / name for name in (RESULT, ATLAS) if (path / name).is_file()), path) for path in map(Path, files)
+        next((path / name for name in (FILE, ATLAS) if (path / name).is_file()), path) for path in map(Path, files)
     ]
     folder = Path(out) if out is not None else paths[0] if paths and paths[0].is_dir() else Path(*paths[:1]).parent
     if not suffixes:
@@ -77,41 +88,47 @@ def _figures(
     scale: ColourScale | None,
 ) -> dict[str, Figure]:
     """Return the figures of files by name."""
-    runs = [path for path in paths if path.is_dir() or path.suffix == ".csv"]
-    side_by_side = len(paths) > 1 or emphasis is not None or bool(titles)
-    difference = len(paths) == 1 and _is_difference(paths[0])
-    if len(paths) == 1 and paths[0].name == ATLAS:
-        if emphasis or titles or scale:
-            raise DataError("--emphasis, --title and colours are for heatmaps; omit them for several models")
+    kind = _kind(paths, side_by_side=len(paths) > 1 or emphasis is not None or bool(titles))
+    if kind == DIFFERENCE:
+        names = [name for name in names if name != "difference"]
+    elif "difference" in names:
+        raise DataError(f"--figure difference is of two results, with no other and no --emphasis; found {len(paths)}")
+    options = {"--figure": names, "--emphasis": emphasis, "--title": titles, COLOURS: scale}
+    if wrong := [name for name, value in options.items() if value and name not in OPTIONS[kind]]:
+        raise DataError(f"expected no {', '.join(wrong)} for {kind}, found some; omit them")
+    if scale is not None and names and "heatmap" not in names:
+        raise DataError(f"{COLOURS} are for heatmaps; omit them for other figures")
+    if kind == RUNS:
+        return {f"curves_{stage}": Curves(runs, stage) for stage, runs in read_runs(paths).items()}
+    if kind == MODELS:
         atlas = Atlas.load(paths[0])
         return {name: registry.get(ATLAS_FIGURES, name, "figure")(atlas) for name in names} or atlas_figures(atlas)
-    if not paths or 0 < len(runs) < len(paths):
-        raise DataError(
-            f"expected results or runs, found {len(runs)} runs among {len(paths)} files; draw one kind at a time"
-        )
-    if "difference" in names and not difference:
-        raise DataError(f"--figure difference is of two results, with no other and no --emphasis; found {len(paths)}")
-    if names and (runs or side_by_side) and not difference:
-        raise DataError("--figure is for one result; omit it for results side by side and for runs")
-    if scale is not None and (runs or difference or (names and "heatmap" not in names)):
-        raise DataError("--cmap, --vmin and --vmax are for heatmaps; omit them for other figures")
-    if runs:
-        if emphasis or titles:
-            raise DataError("--emphasis and --title are for results; omit them for runs")
-        return {f"curves_{stage}": Curves(of_stage, stage) for stage, of_stage in read_runs(runs).items()}
-    if difference:
-        if set(names) - {"difference"} or side_by_side:
-            raise DataError(f"{paths[0]} is a difference, which has one figure; omit --figure, --emphasis and --title")
+    if kind == DIFFERENCE:
         return {"difference": Difference(DifferenceMatrix.load(paths[0]))}
     results = [SimilarityMatrix.load(path) for path in paths]
-    if side_by_side:
-        return {
-            "layer_grid": LayerGrid(results, titles, emphasis, rms=emphasis is not None, scale=scale or ColourScale())
-        }
+    if kind == RESULTS:
+        grid = LayerGrid(results, titles, emphasis, rms=emphasis is not None, scale=scale or ColourScale())
+        return {"layer_grid": grid}
     figures = {name: registry.get(FIGURES, name, "figure")(results[0]) for name in names} or figures_of(results[0])
     if scale is not None:
         figures["heatmap"] = Heatmap(results[0], scale.vmin, scale.vmax, scale.cmap)
     return figures
+
+
+def _kind(paths: Sequence[Path], *, side_by_side: bool) -> str:
+    """Return what files are, a key of `OPTIONS`."""
+    runs = [path for path in paths if path.is_dir() or path.suffix == ".csv"]
+    if not paths or 0 < len(runs) < len(paths):
+        raise DataError(
+            f"expected results or runs, found {len(runs)} runs among {len(paths)} files; draw one kind at a time"
+        )
+    if runs:
+        return RUNS
+    if len(paths) == 1 and paths[0].name == ATLAS:
+        return MODELS
+    if len(paths) == 1 and _is_difference(paths[0]):
+        return DIFFERENCE
+    return RESULTS if side_by_side else RESULT
 
 
 def _is_difference(path: Path) -> bool:

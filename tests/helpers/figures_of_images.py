@@ -8,7 +8,7 @@ from helpers.samples import full
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.plotting import Figure
 from cka_probe.plotting.cam_panel import CamColumn, CamPanel
-from cka_probe.plotting.contact_sheet import HEADERS, ContactSheet, SampleTile
+from cka_probe.plotting.contact_sheet import FIELDS, ContactSheet, SampleTile
 from cka_probe.plotting.predictions import DepthPanel, DepthRow, LabelPanel, LabelRow
 
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
@@ -23,7 +23,7 @@ def tiles(count, *fields, height=6, width=8):
     for seed in range(count):
         sample = {name: value for name, value in full(seed).items() if name in fields or not fields}
         maps = {
-            name: np.tile(value, (1,) * (value.ndim - 2) + (height // 6, width // 8)) if name in HEADERS else value
+            name: np.tile(value, (1,) * (value.ndim - 2) + (height // 6, width // 8)) if name in FIELDS else value
             for name, value in sample.items()
         }
         samples.append(SampleTile(f"a/folder/with/a/long/name/of/a/scene/rgb_{seed:05d}.png", maps))

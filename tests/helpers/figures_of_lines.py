@@ -1,7 +1,7 @@
 """Figures of lines and of points: of something usual, and of what is hard to draw."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,11 @@ import pandas as pd
 from helpers.matrices import LONG, MANY, NINE, made
 
 from cka_probe.plotting import Figure
-from cka_probe.plotting.claims import Claims
+from cka_probe.plotting.claims import Claim, Claims
 from cka_probe.plotting.curves import Curves
-from cka_probe.plotting.layer_divergence import LayerDivergence, Pair
+from cka_probe.plotting.profile import LayerDivergence, Pair
 from cka_probe.plotting.runs import Run
-from cka_probe.plotting.scatter import UNKNOWN, Point, Scatter
-from cka_probe.plotting.score_panels import ScorePanels
-from cka_probe.plotting.size_curve import SizeCurve, SizedArm
+from cka_probe.plotting.scores import UNKNOWN, Point, Scatter, ScorePanels, SizeCurve, SizedArm
 
 NAN = float("nan")
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
@@ -152,33 +150,15 @@ DIVERGENCES = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """A claim."""
-
-    name: str
-    statement: str
-    unit: str
-    value: float
-    low: float
-    high: float
-    verdict: str
-
-
-@dataclass(frozen=True)
-class RowWithReason(Row):
-    verdict_text: str = "undecided (one seed of 3; two were not run)"
-
-
 ROWS = [
-    Row("u", "The top row of MP is a U: its middle layers are least like layer 0", "CKA", 0.2, 0.1, 0.3, "holds"),
-    Row("rmse", "GP lowers rmse", "m", -0.03, -0.05, -0.01, "does not hold"),
-    Row("far", "SP lowers rmse further than GP, which is a long statement " * 3, "m", 0.01, -0.02, 0.04, "undecided"),
-    RowWithReason("one", "Edges", "pixels", 12.3, 10.0, 14.6, "undecided"),
-    Row("gap", "Nothing to compare", "CKA", NAN, NAN, NAN, "undefined"),
-    Row("not", "To be run", "degrees", NAN, NAN, NAN, "not run"),
-    Row("bare", "A number without an interval", "", 0.5, NAN, NAN, "undecided"),
-    Row("zero", "Exactly nothing", "CKA", 0.0, 0.0, 0.0, "undecided"),
+    Claim("u", "The top row of MP is a U: its middle layers are least like layer 0", "CKA", 0.2, 0.1, 0.3, "holds"),
+    Claim("rmse", "GP lowers rmse", "m", -0.03, -0.05, -0.01, "does not hold"),
+    Claim("far", "SP lowers rmse further than GP, which is a long statement " * 3, "m", 0.01, -0.02, 0.04, "undecided"),
+    Claim("one", "Edges", "pixels", 12.3, 10.0, 14.6, "undecided", "undecided (one seed of 3; two were not run)"),
+    Claim("gap", "Nothing to compare", "CKA", NAN, NAN, NAN, "undefined"),
+    Claim("not", "To be run", "degrees", NAN, NAN, NAN, "not run"),
+    Claim("bare", "A number without an interval", "", 0.5, NAN, NAN, "undecided"),
+    Claim("zero", "Exactly nothing", "CKA", 0.0, 0.0, 0.0, "undecided"),
 ]
 CLAIMS = {
     "one": Claims(ROWS[:1]),
@@ -186,8 +166,8 @@ CLAIMS = {
     "nothing defined": Claims(ROWS[4:6]),
     "long words": Claims(
         [
-            Row("a", LONG_NAME * 3, "points", 1e6, -1.9e7, 2.1e7, "undecided"),
-            Row("b", "x" * 300, "points", 1e-9, 9e-10, 1.1e-9, "does not hold"),
+            Claim("a", LONG_NAME * 3, "points", 1e6, -1.9e7, 2.1e7, "undecided"),
+            Claim("b", "x" * 300, "points", 1e-9, 9e-10, 1.1e-9, "does not hold"),
         ]
     ),
 }

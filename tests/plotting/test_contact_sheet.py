@@ -11,8 +11,6 @@ from matplotlib.colors import rgb_to_hsv
 from cka_probe.errors import DataError
 from cka_probe.plotting import colouring
 from cka_probe.plotting.contact_sheet import (
-    HEADERS,
-    PAINTERS,
     SampleTile,
     fitting,
 )
@@ -91,10 +89,6 @@ def test_a_sheet_without_anything_to_draw_is_refused():
     for samples in ([], [SampleTile("a", {"K": np.eye(3)})]):
         with pytest.raises(DataError, match=r"expected samples with one of image, .* for a contact sheet, found none"):
             sheet(samples)
-
-
-def test_every_column_has_a_painter():
-    assert list(HEADERS) == list(PAINTERS)
 
 
 # colours

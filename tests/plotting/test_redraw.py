@@ -79,9 +79,9 @@ def test_what_does_not_go_together_is_said_and_leaves_no_file(results, tmp_path)
         redraw([results[0], run])
     with pytest.raises(DataError, match="found 0 runs among 0 files"):
         redraw([])
-    with pytest.raises(DataError, match="--figure is for one result"):
+    with pytest.raises(DataError, match="expected no --figure for results side by side"):
         redraw(results, figures=["heatmap"])
-    with pytest.raises(DataError, match="--emphasis and --title are for results"):
+    with pytest.raises(DataError, match="expected no --emphasis for runs"):
         redraw([run], emphasis="row")
     with pytest.raises(OutputError, match="written as png, pdf, svg; found"):
         redraw(results, suffixes=["jpg"])
@@ -124,7 +124,7 @@ def test_a_difference_of_two_results_is_kept_and_drawn_and_can_be_drawn_again(ap
     assert ran.stdout.split() == [str(kept), str(drawn)]
     (again,) = redraw([kept], tmp_path / "again", ["svg"])
     assert again.read_bytes() == drawn.read_bytes()
-    with pytest.raises(DataError, match="is a difference, which has one figure"):
+    with pytest.raises(DataError, match="expected no --figure for a difference, which has one figure"):
         redraw([kept], figures=["heatmap"])
     ran = CliRunner().invoke(app, [*map(str, [*results, *results]), "--figure", "difference"])
     assert isinstance(ran.exception, DataError)

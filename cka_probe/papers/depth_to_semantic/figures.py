@@ -27,10 +27,9 @@ from cka_probe.papers.evidence import RunKey
 from cka_probe.papers.figures import FigureWriter, StudyFigure, split_missing
 from cka_probe.plotting.arm_maps import ArmMaps
 from cka_probe.plotting.image_grid import DPI
-from cka_probe.plotting.layer_divergence import LayerDivergence, Pair
 from cka_probe.plotting.predictions import LabelPanel
-from cka_probe.plotting.scatter import Point, Scatter
-from cka_probe.plotting.size_curve import SizeCurve, SizedArm
+from cka_probe.plotting.profile import LayerDivergence, Pair
+from cka_probe.plotting.scores import Point, Scatter, SizeCurve, SizedArm
 
 CURVES = {
     "curves_table1": ("Fine-tuning everything (as Figures 2 and 4): loss, and mIoU and accuracy held out.",
