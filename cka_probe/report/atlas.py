@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cka_probe.comparison.atlas import DIAGONAL, FORMAT, PAIRS, RULES, Atlas
+from cka_probe.comparison.atlas import DIAGONAL, FILE, FORMAT, PAIRS, RULES, Atlas
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.comparison.warnings import atlas_warnings
 from cka_probe.report.blocks import (
@@ -22,10 +22,10 @@ from cka_probe.report.blocks import (
     Page,
     TableBlock,
     Text,
+    command_of,
     figures_in,
     provenance_of,
 )
-from cka_probe.report.commands import atlas_command
 from cka_probe.report.comparison import STRIP, describe_side, layer_frame, result_title, thumbnails_of
 from cka_probe.report.matrix import MAX_EXACT, exact_length
 
@@ -49,7 +49,7 @@ def read(folder: Path) -> Page:
     first = atlas.first
     pairs = _pair_blocks(atlas, folder.resolve().name)
     hashes = [(f"{name}, hash of the weights", side.hash) for name, side in zip(atlas.names, atlas.models, strict=True)]
-    command = atlas_command(atlas, folder.resolve().name)
+    hashes.append(("images, hash", first.images["hash"]))
     facts = [(name, describe_side(side)) for name, side in zip(atlas.names, atlas.models, strict=True)]
     facts.append(("images", f"{first.num_examples} from {first.images['source']}"))
     facts += [("omitted", str(name)) for name in first.images.get("skipped") or ()]
@@ -71,9 +71,7 @@ def read(folder: Path) -> Page:
             thumbnails_of(folder / STRIP),
             Heading("Layers"),
             *_layers(atlas),
-            *provenance_of(
-                command, [*hashes, ("images, hash", first.images["hash"])], first.settings, first.versions, FORMAT
-            ),
+            *provenance_of(command_of(folder, FILE), hashes, first.settings, first.versions, FORMAT),
         ),
         subtitle=f"{result_title(first)}, over {first.num_examples} images from {first.images['source']}.",
         warnings=atlas_warnings(atlas),

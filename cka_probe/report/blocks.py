@@ -4,6 +4,7 @@ The reader of a folder builds these values; `html.render` turns them into one do
 bytes, so nothing here knows the time, the machine or the folder of the page.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from cka_probe.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 """Suffixes of images that a browser shows, in order of preference."""
+COMMANDS = "commands.txt"
+"""File in a folder with the command of each result in it."""
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
@@ -195,13 +198,23 @@ def format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def command_of(folder: Path, file: str) -> str:
+    """Return the command that wrote a file of a folder, as `commands.txt` there records it, or ""."""
+    try:
+        lines = (folder / COMMANDS).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return ""
+    command = dict(line.split(": ", 1) for line in lines if ": " in line).get(file)
+    return f"{command} --out {shlex.quote(folder.resolve().name)}" if command else ""
+
+
 def provenance_of(
     command: str, hashes: Iterable[tuple[str, str]], settings: Mapping[str, Any], versions: Mapping[str, str], form: str
 ) -> tuple[Block, ...]:
     """Return the last section of a result's page.
 
     Args:
-        command: What reproduces the result, or "" if a model or its data was in memory.
+        command: What reproduces the result, or "" if that is not recorded.
         hashes: Of models and images, by what they are of.
         settings: Of the result.
         versions: Of packages.
@@ -214,7 +227,7 @@ def provenance_of(
         Text(
             f"Reproduce this result with:\n\n```\n{command}\n```"
             if command
-            else "A model or its data was in memory, so no command reproduces this result."
+            else "No command of this result is recorded: it was not made by the command line."
         ),
         Facts((*hashes, *pairs, ("versions", packages or "not recorded"), ("format", form))),
     )

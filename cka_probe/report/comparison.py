@@ -28,12 +28,12 @@ from cka_probe.report.blocks import (
     TableBlock,
     Text,
     Thumbnails,
+    command_of,
     figures_in,
     format_value,
     model_name,
     provenance_of,
 )
-from cka_probe.report.commands import compare_command
 from cka_probe.similarity import ESTIMATORS
 from cka_probe.similarity.measures import MEASURES
 
@@ -63,7 +63,7 @@ def read(folder: Path) -> Page:
     result = SimilarityMatrix.load(folder / "result.json")
     results, notes = measures_of(folder, result)
     names, images = (model_name(result.x.reference), model_name(result.y.reference)), result.images
-    command = compare_command(result, folder.resolve().name)
+    command = command_of(folder, "result.json")
     hashes = (
         ("x, hash of the weights", result.x.hash),
         ("y, hash of the weights", result.y.hash),

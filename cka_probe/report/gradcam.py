@@ -10,11 +10,11 @@ from cka_probe.report.blocks import (
     Page,
     TableBlock,
     Text,
+    command_of,
     figures_in,
     format_value,
     provenance_of,
 )
-from cka_probe.report.commands import gradcam_command
 
 CAPTIONS = {"gradcam": "Images, ground truth, and each checkpoint's map and prediction."}
 FEW = 30  # images
@@ -28,7 +28,7 @@ def read(folder: Path) -> Page:
     """
     attributions = Attributions.load(folder / "gradcam.json")
     data, settings = attributions.data, attributions.settings
-    command = gradcam_command(attributions, folder.resolve().name)
+    command = command_of(folder, "gradcam.json")
     hashes = [(f"{name}, hash", str(model["hash"])) for name, model in attributions.models.items() if "hash" in model]
     hashes.append(("images, hash", str(data.get("hash", "not recorded"))))
     images = attributions.table.replace("", None).dropna(axis="columns", how="all")

@@ -58,21 +58,13 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
         exact: Keep every digit; otherwise round and compress.
     """
     first = next(iter(block.results.values()))
-    row_names, column_names = ([axis.name for axis in axes] for axes in (first.rows, first.columns))
-    row_labels, column_labels = _layer_labels(row_names), _layer_labels(column_names)
-    if upright := row_names == column_names:
-        column_labels = [str(index) for index in range(len(column_names))]
-    width, height = _cell_size(*first.values.shape)
-    left, top = _round(36 + _text_width(row_labels)), 26
-    across, down = _round(len(column_names) * width), _round(len(row_names) * height)
-    below = FONT_SIZE + 6 if upright else _text_width(column_labels) + 8
-    models = labels.model_names(first, room=max(14.0, min(across, down) / FONT_SIZE))
+    names = [axis.name for axis in first.rows], [axis.name for axis in first.columns]
+    axes = _axes_of(first, *names)
+    models = labels.model_names(first, room=max(14.0, min(axes["map"]) / FONT_SIZE))
     data = {
         "name": block.name,
         "exact": exact,
-        "cell": (width, height),
-        "left": left,
-        "top": top,
+        **{name: axes[name] for name in ("cell", "left", "top")},
         "numbers": max(first.values.shape) <= MAX_NUMBERED,
         "models": models,
         "results": [
@@ -88,75 +80,77 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).encode("utf-8")
     numbers = [[number_text(value, 3) if np.isfinite(value) else DASH for value in row] for row in first.values]
-    return {
+    return axes | {
         "names": dict(enumerate(block.results)),
         "title": f"Similarity of the layers of {models[0]} (rows) with those of {models[1]} (columns)",
         "models": models,
-        "images": labels.images_line(first),
-        "measure": labels.measure_name(first),
-        "ticks": [number_text(float(tick), 1) for tick in np.linspace(*range_of(first), 6)],
-        "left": left,
-        "top": top,
-        "map": (across, down),
-        "size": (_round(left + across + 84), _round(top + max(down, 110) + below + 24)),
-        "rows": _spaced(row_labels, height, top, 12.5),
-        "columns": _spaced(column_labels, width, left, 16 if upright and len(column_labels) > 9 else 12.5),
-        "upright": upright,
         "image": _image(first),
         "undefined": any(not np.isfinite(result.values).all() for result in block.results.values()),
         "data": data if exact else {"packed": base64.b64encode(zlib.compress(text, 9)).decode("ascii")},
         "rounded_to": None if exact else DIGITS,
-        "column_names": column_names,
-        "table": zip(row_names, numbers, strict=True) if first.values.size <= MAX_TABLE else (),
+        "column_names": names[1],
+        "table": zip(names[0], numbers, strict=True) if first.values.size <= MAX_TABLE else (),
         "scales": SCALES,
     }
 
 
 def models_view_of(block: ModelsBlock) -> dict[str, Any]:
     """Return the variables of `models.html`."""
-    atlas = block.atlas
-    count = len(atlas.names)
-    box = _cell_size(count, count)[0]
-    row_labels = _layer_labels(list(atlas.names))
-    left, top, side = _round(36 + _text_width(row_labels)), 26, _round(count * box)
+    atlas, count = block.atlas, len(block.atlas.names)
+    axes = _axes_of(atlas.first, list(atlas.names), list(atlas.names))
     low, high = range_of(atlas.first)
     cells = []
     for i, j in np.argwhere(~np.eye(count, dtype=bool)).tolist():
         value, ends = atlas.values[i, j], (atlas.low[i, j], atlas.high[i, j])
-        text = number_text(value, 3) if np.isfinite(value) else "undefined"
-        interval = (
-            f", 95 % interval {number_text(ends[0], 3)} to {number_text(ends[1], 3)}" if np.isfinite(ends).all() else ""
-        )
-        color = (
-            SCALES["values"][round(255 * min(1.0, max(0.0, (value - low) / (high - low))))]
-            if np.isfinite(value)
-            else ""
-        )
+        text, color = "undefined", ""
+        if np.isfinite(value):
+            text, color = (
+                number_text(value, 3),
+                SCALES["values"][round(255 * np.clip((value - low) / (high - low), 0, 1))],
+            )
+        if np.isfinite(ends).all():
+            text += f", 95 % interval {number_text(ends[0], 3)} to {number_text(ends[1], 3)}"
         cells.append(
             {
-                "x": _round(left + j * box),
-                "y": _round(top + i * box),
+                "x": _round(axes["left"] + j * axes["cell"][0]),
+                "y": _round(axes["top"] + i * axes["cell"][1]),
                 "color": color,
-                "text": matrix.number(value) if np.isfinite(value) and count <= MAX_NUMBERED else "",
+                "text": matrix.number(value) if color and count <= MAX_NUMBERED else "",
                 "letters": style.letters_on([int(color[k : k + 2], 16) / 255 for k in (0, 2, 4)]) if color else "",
-                "title": f"{atlas.names[i]} and {atlas.names[j]}: {text}{interval}",
+                "title": f"{atlas.names[i]} and {atlas.names[j]}: {text}",
                 "link": block.links.get((min(i, j), max(i, j)), ""),
             }
         )
-    return {
+    return axes | {
         "title": "Similarity of every two models",
-        "images": labels.images_line(atlas.first),
-        "measure": labels.measure_name(atlas.first),
-        "ticks": [number_text(float(tick), 1) for tick in np.linspace(low, high, 6)],
-        "scale": SCALES["values"],
+        "models": ("", ""),
+        "cells": cells,
+        "undefined": not all(cell["color"] for cell in cells),
+        "scales": {"values": SCALES["values"]},
+    }
+
+
+def _axes_of(result: SimilarityMatrix, rows: list[str], columns: list[str]) -> dict[str, Any]:
+    """Return the variables of `axes.html`: where the cells are, and what is written around them."""
+    row_labels, column_labels = _layer_labels(rows), _layer_labels(columns)
+    if upright := rows == columns:
+        column_labels = [str(index) for index in range(len(columns))]
+    width, height = _cell_size(len(rows), len(columns))
+    left, top = _round(36 + _text_width(row_labels)), 26
+    across, down = _round(len(columns) * width), _round(len(rows) * height)
+    below = FONT_SIZE + 6 if upright else _text_width(column_labels) + 8
+    return {
         "left": left,
         "top": top,
-        "side": side,
-        "cell": box,
-        "size": (_round(left + side + 84), _round(top + side + FONT_SIZE + 14)),
-        "rows": _spaced(row_labels, box, top, 12.5),
-        "columns": _spaced([str(index) for index in range(count)], box, left, 16 if count > 9 else 12.5),
-        "cells": cells,
+        "cell": (width, height),
+        "map": (across, down),
+        "size": (_round(left + across + 84), _round(top + max(down, 110) + below + 24)),
+        "rows": _spaced(row_labels, height, top, 12.5),
+        "columns": _spaced(column_labels, width, left, 16 if upright and len(columns) > 9 else 12.5),
+        "upright": upright,
+        "images": labels.images_line(result),
+        "measure": labels.measure_name(result),
+        "ticks": [number_text(float(tick), 1) for tick in np.linspace(*range_of(result), 6)],
     }
 
 

@@ -15,12 +15,12 @@ from cka_probe.report.blocks import (
     Page,
     TableBlock,
     Text,
+    command_of,
     figures_in,
     format_value,
     model_name,
     provenance_of,
 )
-from cka_probe.report.commands import evaluate_command
 
 if TYPE_CHECKING:
     from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -46,7 +46,7 @@ def read(folder: Path) -> Page:
     from cka_probe.lab.evaluation.scores import describe_measure
 
     scores, file_format = _load(folder / "scores.json")
-    intervals, command = scores.intervals(), evaluate_command(scores, folder.resolve().name)
+    intervals, command = scores.intervals(), command_of(folder, "scores.json")
     facts = [(name, format_value(value)) for name, value in scores.model.items() if "hash" not in name]
     facts.append(("data", str(scores.data["source"])))
     describe: Callable[[str], Measure]

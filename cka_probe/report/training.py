@@ -1,6 +1,7 @@
 """The page of `ckaprobe train`: the recipe, the learning curves, validation, and the checkpoints."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,6 @@ from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.figure import save
 from cka_probe.plotting.runs import Run, read_run
 from cka_probe.report.blocks import Facts, FigureBlock, Heading, Page, TableBlock, Text, format_value, provenance_of
-from cka_probe.report.commands import train_command
 
 STAGE_COLUMNS = (
     "task", "start", "steps", "batch", "lr", "weight_decay", "layer_decay", "size", "freeze", "data", "options",
@@ -45,10 +45,11 @@ def read(folder: Path) -> Page:
         for stage, run in runs.items()
         if len(run.validation)
     ]
-    command = train_command(recipe, folder.resolve().name)
+    name = folder.resolve().name
+    command = shlex.join(["ckaprobe", "train", "--recipe", f"{name}/recipe.json", "--out", f"{name}-again"])
     versions = {name: version for header in checkpoints.values() for name, version in header.versions.items()}
     return Page(
-        title=f"Training of {architecture}: {recipe.get('name', folder.resolve().name)}",
+        title=f"Training of {architecture}: {recipe.get('name', name)}",
         blocks=(
             Heading("Learning curves"),
             *(_curves(runs) if runs else [Text("No stage has a log yet.")]),

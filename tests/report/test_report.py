@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from cka_probe.errors import DataError
 from cka_probe.report import KINDS, kinds_of, page_of, report
 from cka_probe.report.atlas import MATRIX_CELLS
 from cka_probe.report.blocks import Facts, FigureBlock, Heading, MatrixBlock, ModelsBlock, TableBlock, Text, Thumbnails
-from cka_probe.report.commands import atlas_command
 from ckaprobe_cli import app
+from ckaprobe_cli.results_folder import RECORD
 
 
 def blocks(page, kind):
@@ -51,7 +50,7 @@ def test_a_comparison_shows_all_measures_from_its_fingerprints(compared):
     assert "Computed for this page, from the fingerprints: CKA, biased, with 200 permutations" in texts(page)
     assert len(blocks(page, Thumbnails)[0].images) == 3
     assert headings(page)[0] == "Similarity"
-    assert "no command reproduces this result" in texts(page)
+    assert "No command of this result is recorded" in texts(page)
     assert f"images, hash: {result.images['hash']}" in texts(page)
 
 
@@ -107,7 +106,7 @@ def test_several_models_have_a_matrix_and_every_pair(tmp_path):
     assert len(tables["curves"]) == 9
     assert list(tables["layers_0"])[-1] == "rms in step_3"
     assert headings(page)[:3] == ["Models", "Over checkpoints", "Layer by layer"]
-    assert "no command reproduces this result" in texts(page)
+    assert "No command of this result is recorded" in texts(page)
     html = report(tmp_path / "models").read_text()
     assert html.count('<a href="#models-1-3"') == 2
     assert html.count('<details class="pair"') == 6
@@ -124,17 +123,12 @@ def test_a_page_of_many_pairs_keeps_those_with_the_first_and_the_previous_model(
     )
 
 
-def test_the_command_of_several_models_names_all_of_them(tmp_path):
-    several = atlas(tmp_path, 3)
-    sides = [replace(side, reference=f"runs/{index}.pth") for index, side in enumerate(several.models)]
-    results = {
-        pair: replace(result, images={**result.images, "source": "images"}) for pair, result in several.results.items()
-    }
-    command = atlas_command(replace(several, models=tuple(sides), results=results), "out")
-    assert command.startswith(
-        "ckaprobe compare runs/0.pth runs/1.pth runs/2.pth --data images --layers module:0,module:1"
-    )
-    assert command.endswith("--permutations 20 --out out")
+def test_the_command_of_a_result_is_the_one_that_was_typed(tmp_path):
+    folder = tmp_path / "my run"
+    comparison(folder)
+    line = "ckaprobe compare a.pth b.pth --data images --arch vit_tiny_patch16_224 --data-y noisy"
+    (folder / RECORD).write_text(f"scores.json: ckaprobe evaluate a.pth\nresult.json: {line}\n")
+    assert f"```\n{line} --out 'my run'\n```" in texts(page_of(folder))
 
 
 def test_a_run_has_curves_stages_and_checkpoints(tmp_path):
@@ -215,7 +209,7 @@ def test_several_results_of_a_folder_are_on_one_page(tmp_path):
     assert page.title == "road"
     labels = list(dict.fromkeys(heading.partition(":")[0] for heading in headings(page)))
     assert labels == ["compare", "scores", "Training"]
-    assert texts(page).count("```\nckaprobe ") == 2  # a result from memory has no command
+    assert texts(page).count("```\nckaprobe ") == 1  # only the run has a command
     assert kinds_of(tmp_path / "road") == ("training",)
 
 
