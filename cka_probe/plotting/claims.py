@@ -2,7 +2,7 @@
 
 Each claim is put so that its statistic is above 0 if it is true, so that all share the line at 0 though not their
 units: claims of one unit share a scale, of which the widest interval fills the panel, and the numbers stand next to it.
-The verdict is told by its words, by the sign of its marker and by colour, in this order.
+The verdict is told by its words, by its marker and by colour, in this order.
 """
 
 import re
@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.transforms import ScaledTranslation, Transform, blended_transform_factory
+from matplotlib.transforms import blended_transform_factory
 
 from cka_probe import registry
 from cka_probe.errors import DataError
@@ -22,12 +22,10 @@ from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import inches
 from cka_probe.plotting.scores import check_interval
 
-PANEL, NUMBERS, VERDICT, MARKER, GAP = 1.4, 1.15, 0.95, 0.11, 0.12
-"""Inches: widths of the panel, of the numbers, of a verdict, of the marker before it, and between columns."""
+STATEMENT, VERDICT = 0.46, 26.0
+"""Width of a claim, of the page's, and em of a verdict."""
 LINE, AIR = 0.115, 0.09
 """Inches: height of a line, and between rows."""
-EM = style.SMALL / 72
-"""Inches, in print."""
 MOST_DIGITS = 5
 """Before the point of a number, and after it."""
 
@@ -92,39 +90,39 @@ class Claims:
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        numbers = ["value\n[95 % interval]", *map(_numbers, self.rows)]
-        verdicts = [labels.wrapped(row.verdict_text or row.verdict, VERDICT / EM) for row in self.rows]
-        verdicts = ["verdict", *verdicts]
-        last = max(labels.width(line) for words in verdicts for line in words.split("\n")) * EM * 1.15  # some are bold
-        statement = inches(figure) - PANEL - NUMBERS - MARKER - last - 3 * GAP - 0.1
-        statements = ["claim", *(labels.wrapped(row.statement or row.name, statement / EM) for row in self.rows)]
-        cells = list(zip(statements, numbers, verdicts, strict=True))
-        heights = [LINE * max(words.count("\n") + 1 for words in row) + AIR for row in cells]
-        edges = np.cumsum([0.0, *heights])
-        middles = edges[1:] - np.array(heights) / 2
-
+        em = style.SMALL / 72
+        statements = [labels.wrapped(row.statement or row.name, STATEMENT * inches(figure) / em) for row in self.rows]
+        verdicts = [
+            "\n".join(filter(None, (labels.wrapped(row.verdict_text or row.verdict, VERDICT), _numbers(row))))
+            for row in self.rows
+        ]
+        lines = [max(map(str.count, words, "\n\n")) + 1 for words in zip(statements, verdicts, strict=True)]
+        edges = np.cumsum([0.0, *(LINE * count + AIR for count in lines)])
+        middles = (edges[:-1] + edges[1:]) / 2
+        left, right = (max(map(labels.width, side)) for side in (statements, verdicts))
         ax = figure.add_subplot()
-        ax.set_box_aspect(edges[-1] / PANEL)
-        ax.set(xlim=(-1.08, 1.08), ylim=(edges[-1], 0), xticks=[])
+        ax.set_box_aspect(edges[-1] / (inches(figure) - em * (left + right) - 0.4))
+        ax.set(xlim=(-1.08, 1.08), ylim=(edges[-1], 0))
         ax.spines[:].set_visible(False)
         ax.patch.set_visible(False)
-        ax.plot([0, 0], edges[[1, -1]], color="black", linewidth=style.points(0.6))
+        ax.axvline(0, color="black", linewidth=style.points(0.6))
+        ax.xaxis.tick_top()
+        ax.set_xticks([-0.6, 0, 0.6], ["\N{LEFTWARDS ARROW} against", "0", "for \N{RIGHTWARDS ARROW}"])
+        ax.tick_params(axis="x", length=0)
         ax.set_yticks(middles, statements, horizontalalignment="left")
-        ax.tick_params(axis="y", length=0, pad=style.points(72 * (statement + GAP)))
-        small: dict[str, Any] = {"fontsize": style.small(), "va": "center"}
-        for y, row, (_, number, verdict) in zip(middles, [None, *self.rows], cells, strict=True):
-            colour, _, decided = VERDICTS[row.verdict] if row else ("black", "", True)
-            ax.text(1, y, number, transform=_right_of(ax, GAP), weight="normal" if row else "bold", **small)
-            ax.text(1, y, verdict, transform=_right_of(ax, 2 * GAP + NUMBERS + MARKER), color=colour,
-                    weight="bold" if decided else "normal", **small)  # fmt: skip
-            if row:
-                self._draw_value(ax, row, y)
-        _write_head(ax, middles[0])
+        ax.tick_params(axis="y", length=0, pad=style.points(72 * em * left + 6))
+        beside = ax.secondary_yaxis("right")
+        beside.set_yticks(middles, verdicts)
+        beside.tick_params(length=0, pad=style.points(6))
+        beside.spines[:].set_visible(False)
+        for y, row, words in zip(middles, self.rows, beside.get_yticklabels(), strict=True):
+            words.set_color(VERDICTS[row.verdict][0])
+            self._draw_value(ax, row, y)
         page = blended_transform_factory(figure.transFigure, ax.transData)
-        for top, bottom in zip(edges[1:-1:2], edges[2::2], strict=False):
+        for top, bottom in zip(edges[:-1:2], edges[1::2], strict=False):
             band: dict[str, Any] = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2, "clip_on": False}
             ax.add_patch(Rectangle((0, top), 1, bottom - top, transform=page, **band)).set_in_layout(False)
-        foot = labels.wrapped(self._foot, (inches(figure) - 0.2) / EM)
+        foot = labels.wrapped(self._foot, (inches(figure) - 0.2) / em)
         figure.supxlabel(foot, x=0.01, horizontalalignment="left", fontsize=style.small())
 
     @property
@@ -145,39 +143,23 @@ class Claims:
         return f"Claims of one unit share a scale; from 0 to the edge it is {ends}." if ends else ""
 
     def _draw_value(self, ax: Axes, row: Claim, y: float) -> None:
-        """Draw value and interval in parts of the scale's end, and the marker before the verdict."""
+        """Draw value and interval in parts of the scale's end."""
         colour, marker, full = VERDICTS[row.verdict]
         look: dict[str, Any] = {"marker": marker, "color": colour, "markerfacecolor": colour if full else "white"}
         look |= {"markersize": style.points(4.2), "linestyle": "", "zorder": 3}
-        if marker:
-            ax.plot([1], [y], transform=_right_of(ax, 2 * GAP + NUMBERS + 0.03), clip_on=False, **look)
         value, low, high = np.array([row.value, row.low, row.high]) / self._scales.get(row.unit, 1.0)
         bar = {"elinewidth": style.points(1.2), "capthick": style.points(1.2), "capsize": style.points(1.8)}
         ax.errorbar([value], [y], xerr=[[value - low], [high - value]], **look | bar)
 
 
-def _right_of(ax: Axes, distance: float) -> Transform:
-    """Return the transform of (1, y) to so many inches of print right of the panel."""
-    return ax.get_yaxis_transform() + ScaledTranslation(style.scale() * distance, 0, ax.figure.dpi_scale_trans)
-
-
-def _write_head(ax: Axes, y: float) -> None:
-    """Write what is on which side of 0, and make the heads of the columns bold."""
-    look: dict[str, Any] = {"fontsize": style.small(), "va": "center", "weight": "bold"}
-    for x, words, side in ((-0.18, "\N{LEFTWARDS ARROW} against", "right"), (0, "0", "center"),
-                           (0.18, "for \N{RIGHTWARDS ARROW}", "left")):  # fmt: skip
-        ax.text(x, y, words, ha=side, **look)
-    ax.get_yticklabels()[0].set_fontweight("bold")
-
-
 def _numbers(row: Claim) -> str:
-    """Return value and, below, interval to the digits that the interval's width, or else the value, is worth."""
+    """Return value and interval to the digits that the interval's width, or else the value, is worth; "" without."""
     if not np.isfinite(row.value):
-        return "\N{EN DASH}"
+        return ""
     width = row.high - row.low if np.isfinite(row.high - row.low) and row.high > row.low else abs(row.value)
     digits = int(np.clip(1 - np.floor(np.log10(width)), 0, MOST_DIGITS)) if width > 0 else 2
     value, low, high = (_number(number, digits) for number in (row.value, row.low, row.high))
-    return f"{value} {row.unit}".rstrip() + (f"\n[{low}, {high}]" if np.isfinite(row.low) else "")
+    return f"{value} {f'[{low}, {high}] ' if np.isfinite(row.low) else ''}{row.unit}".rstrip()
 
 
 def _number(number: float, digits: int) -> str:

@@ -61,7 +61,7 @@ class Row(NamedTuple):
     @property
     def aspect(self) -> float:
         """Height of the images by their width."""
-        height, width = np.shape(self.images[0].rgba)[:2]
+        height, width, _ = np.asarray(self.images[0].rgba).shape
         return float(height / width)
 
 

@@ -26,9 +26,10 @@ STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 @lru_cache(maxsize=4096)
 def width(text: str, *, bold: bool = False) -> float:
-    """Return the width of `text` in em."""
+    """Return the width of the longest line of `text` in em."""
     font = FontProperties(family="DejaVu Sans", size=100, weight="bold" if bold else "normal")
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 100
+    widths = [text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
+    return float(max(widths)) / 100
 
 
 def cut(text: str, room: float, *, bold: bool = False) -> str:

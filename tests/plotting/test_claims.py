@@ -39,10 +39,9 @@ def test_intervals_are_drawn_to_the_same_scale(page):
 
 
 def test_verdicts_differ_by_word_marker_and_colour(page):
-    written = [text.replace("\n", " ") for text in words(page)]
-    assert {"holds", "does not hold", "undefined", "not run", "undecided (one seed of 3; two were not run)"} <= set(
-        written
-    )
+    written = " / ".join(text.replace("\n", " ") for text in words(page))
+    for verdict in ("holds", "does not hold", "undefined", "not run", "undecided (one seed of 3; two were not run)"):
+        assert f"/ {verdict}" in written
     assert [marker for _, marker, _ in values(page)] == ["o", "X", "D", "D", "D", "D"]
     looks = [(colour, marker) for colour, marker, _ in VERDICTS.values() if marker]
     assert len({marker for _, marker in looks}) == len({colour for colour, _ in looks}) == 3
@@ -50,11 +49,10 @@ def test_verdicts_differ_by_word_marker_and_colour(page):
 
 def test_numbers_have_units_and_the_digits_of_their_interval(page):
     written = words(page)
-    assert "0.20 CKA\n[0.10, 0.30]" in written
-    assert "\N{MINUS SIGN}0.030 m\n[\N{MINUS SIGN}0.050, \N{MINUS SIGN}0.010]" in written
-    assert "12.3 pixels\n[10.0, 14.6]" in written
-    assert "0.50" in written
-    assert written.count("\N{EN DASH}") == 2
+    assert "holds\n0.20 [0.10, 0.30] CKA" in written
+    assert "does not hold\n\N{MINUS SIGN}0.030 [\N{MINUS SIGN}0.050, \N{MINUS SIGN}0.010] m" in written
+    assert any("12.3 [10.0, 14.6] pixels" in text for text in written)
+    assert "undecided\n0.50" in written
     assert any("0.3 CKA, 0.05 m, 15 pixels, 0.5" in text for text in written)
 
 
