@@ -7,7 +7,7 @@ equal steps of them are what is compared; losses, errors and rates have a logari
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -109,9 +109,10 @@ class Curves:
 
     @cached_property
     def _arms(self) -> dict[str, list[Run]]:
-        return {
-            arm: [run for run in self.runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in self.runs)
-        }
+        arms: dict[str, list[Run]] = {}
+        for run in self.runs:
+            arms.setdefault(run.arm, []).append(run)
+        return arms
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
@@ -144,7 +145,7 @@ class Curves:
             if scores and name in self._measures:
                 hollow = {"markerfacecolor": "white", "markersize": style.points(3.6), "clip_on": False, "zorder": 3}
                 _draw_arm(ax, scores, look | hollow | ({"linestyle": ""} if logs else {}))
-        word = WORDS.get(name, name if name in _known_measures() else name.replace("_", " "))
+        word = WORDS.get(name, name if _measure(name) else name.replace("_", " "))
         low, high = ax.dataLim.intervaly
         if low > high:
             ax.set_yticks([])
@@ -190,13 +191,12 @@ def _draw_arm(ax: Axes, columns: Sequence[pd.Series], look: Mapping[str, Any]) -
     ax.plot(median, **look)
 
 
-@cache
-def _known_measures() -> "dict[str, Measure]":
-    """Return the measures of validation that have a name and a direction; the lab is loaded when curves are drawn."""
+def _measure(name: str) -> "Measure | None":
+    """Return what is known of a measure of validation; the lab is loaded when curves are drawn."""
     from cka_probe.lab.evaluation.label_scores import LABEL_MEASURES
     from cka_probe.lab.evaluation.scores import MEASURES
 
-    return {**LABEL_MEASURES, **MEASURES}
+    return {**LABEL_MEASURES, **MEASURES}.get(name)
 
 
 def is_share(name: str) -> bool:
@@ -205,6 +205,5 @@ def is_share(name: str) -> bool:
     >>> is_share("accuracy"), is_share("delta1_constant"), is_share("abs_rel")
     (True, True, False)
     """
-    measure = name.removesuffix("_constant").removesuffix("_median")
-    known = _known_measures()
-    return name == "correct" or name.startswith("iou/") or (measure in known and known[measure].better == "higher")
+    measure = _measure(name.removesuffix("_constant").removesuffix("_median"))
+    return name == "correct" or name.startswith("iou/") or (measure is not None and measure.better == "higher")

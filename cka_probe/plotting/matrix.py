@@ -356,7 +356,7 @@ def rounded_up(value: float) -> float:
     >>> rounded_up(0.034), rounded_up(0.5), rounded_up(0.0), rounded_up(1.21)
     (0.04, 0.5, 0.01, 1.5)
     """
-    return round(float(ENDS.tick_values(0.0, max(value, 0.01))[-1]), 9)
+    return round(float(ENDS.tick_values(0.0, max(value, 0.01) * (1 - 1e-9))[-1]), 9)
 
 
 def ticks_between(low: float, high: float) -> list[float]:

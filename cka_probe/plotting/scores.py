@@ -65,7 +65,7 @@ def check_table(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
     if missing := [name for name in columns if name not in table]:
         raise DataError(f"expected {what} with columns {', '.join(columns)}, found no {', '.join(missing)}; add them")
     if table.empty:
-        raise DataError(f"expected at least one of the {what} to draw, found none; give some")
+        raise DataError(f"expected {what} to draw, found none; give some")
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,8 @@ def _draw_scores(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.margins(x=0.08)
     ax.spines[:].set_visible(True)
-    ax.hlines(
-        index[1:] - 0.5, 0, 1, "#dcdcdc", linewidth=style.points(0.4), zorder=0, transform=ax.get_yaxis_transform()
-    )
+    for y in index[1:]:
+        ax.axhline(y - 0.5, color="#dcdcdc", linewidth=style.points(0.4), zorder=0)
     for y in index[~np.isfinite(value)]:
         state = rows["state"].iloc[y] if "state" in rows else ""
         words = state if isinstance(state, str) and state else "\N{EN DASH}"

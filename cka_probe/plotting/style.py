@@ -19,8 +19,7 @@ vision, and come with markers.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -56,14 +55,8 @@ MARKERS = "os^DvPX"
 """Markers of the same arms, for a grey printer."""
 
 
-@dataclass(frozen=True)
-class Style:
-    """How large a figure is written.
-
-    Attributes:
-        scale: Size relative to print, of letters and lines too.
-        dpi: Pixels in an inch of a PNG.
-    """
+class Style(NamedTuple):
+    """How much larger than in print a figure is written, letters and lines too, and the pixels in an inch of a PNG."""
 
     scale: float
     dpi: int
@@ -76,8 +69,7 @@ STYLES = {
 }
 
 
-@dataclass(frozen=True)
-class Venue:
+class Venue(NamedTuple):
     """Widths of print, in inches: of one column, and of the page between its margins."""
 
     column: float

@@ -128,7 +128,8 @@ def test_the_line_has_the_outlined_values_their_intervals_and_chance(emphasis):
         ends = [segment[:, 1] for segment in bars.get_segments() if len(segment)]
         np.testing.assert_array_equal(ends, np.stack(read[1:3], 1)[np.isfinite(read[0])])
         (chance,) = [patch for patch in panel.patches if isinstance(patch, StepPatch)]
-        np.testing.assert_array_equal(chance.get_data().values, read[3])
+        bottom = panel.get_ylim()[0]
+        np.testing.assert_array_equal(chance.get_data().values, np.nan_to_num(read[3], nan=bottom))
         gaps = {patch.get_x() + 0.5 for patch in panel.patches if patch.get_hatch()}
         assert gaps == set(np.flatnonzero(np.isnan(read[0])))
 

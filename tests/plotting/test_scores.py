@@ -43,7 +43,7 @@ def test_direction_unit_and_state_are_written():
 def test_scores_that_cannot_be_drawn_are_refused():
     with pytest.raises(DataError, match="found no low, high; add them"):
         ScorePanels(NOT_RUN[["arm", "measure", "value"]])
-    with pytest.raises(DataError, match="at least one score"):
+    with pytest.raises(DataError, match="expected scores to draw, found none"):
         ScorePanels(NOT_RUN[:0])
     with pytest.raises(DataError, match="found several of MP in rmse; choose one"):
         ScorePanels(pd.concat([scores(), scores()[:1]]))

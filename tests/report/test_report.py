@@ -140,9 +140,7 @@ def test_a_run_has_curves_stages_and_checkpoints(tmp_path):
     assert tables["validation_depth"]["abs_rel"].tolist() == [0.75, 0.625]
     assert tables["stages"]["stage"].tolist() == ["masked", "depth"]
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in tables["checkpoints"]["SHA-256"])
-    assert "```\nckaprobe train --recipe demo --set 'data.scenes=rooms of mine' --set seed=3 --out run\n```" in texts(
-        page
-    )
+    assert "```\nckaprobe train --recipe run/recipe.json --out run-again\n```" in texts(page)
     assert not page.warnings
 
 
