@@ -1,6 +1,7 @@
 """`ckaprobe compare`: the similarity of the layers of two or more models over the same images."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from ckaprobe_cli.options import (
     OUTPUT,
     SIMILARITY,
     Arch,
+    Base,
     Batch,
     Cmap,
     Data,
@@ -36,7 +38,7 @@ from ckaprobe_cli.options import (
 )
 from ckaprobe_cli.results_folder import results_folder
 
-RESULT, ATLAS, STRIP = "result.json", "atlas.json", "images.jpg"
+RESULT, ATLAS, STRIP, STRIP_Y = "result.json", "atlas.json", "images.jpg", "images_y.jpg"
 
 if TYPE_CHECKING:
     from cka_probe.comparison.fingerprint import Fingerprint
@@ -48,6 +50,20 @@ def compare(
     models: Annotated[list[str], typer.Argument(help=f"X and Y, or more. Each: {MODEL[0].lower()}{MODEL[1:]}")],
     out: Out,
     data: Data = None,
+    data_y: Annotated[
+        str | None,
+        typer.Option(
+            help="Other images for Y, such as noisy ones, each paired with one of X.  [default: those of X]",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(
+            help="Pair images of X and Y by name (path without suffix) or order.  [default: name, of folders]",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
     num: Num = None,
     batch: Batch = None,
     layers: Layers = None,
@@ -79,6 +95,7 @@ def compare(
         str | None, typer.Option(help="Architecture of Y, where it differs; auto to find it.", rich_help_panel=MODELS)
     ] = None,
     encoder: Encoder = None,
+    base: Base = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
     keep: Annotated[
@@ -107,48 +124,69 @@ def compare(
     Example:
       ckaprobe compare a.pth b.pth --data images --out a_b
     """
-    import cka_probe
-    from cka_probe.comparison.compare import fingerprint_each
     from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
-    from cka_probe.errors import DataError
+    from cka_probe.comparison.sides import Images, Options, extract_pair, fingerprint_each
     from cka_probe.plotting.matrix import ColourScale
     from cka_probe.similarity import choose_measure
 
-    if len(models) < 2:
-        raise DataError(f"expected two or more models to compare, found only {models[0]}; give another, or it twice")
-    for option, value in (("layers", layers_y), ("arch", arch_y)):
-        if len(models) > 2 and value is not None:
-            raise DataError(f"--{option}-y is for two models, found {len(models)}; use --{option}, for all of them")
-    if len(models) > 2 and (cmap or vmin or vmax):
-        raise DataError(
-            f"--cmap, --vmin and --vmax are for two models, found {len(models)}; draw a pair with ckaprobe draw"
-        )
+    _check_number(models, layers_y=layers_y, arch_y=arch_y, data_y=data_y, pair=pair, cmap=cmap, vmin=vmin, vmax=vmax)
     scale = ColourScale(vmin, vmax, **drop_none(cmap=cmap))
     scale.ends(choose_measure(measure, estimator).range or (0.0, 1.0))  # refused before the work
-    settings: dict[str, Any] = drop_none(
-        num=num, batch=batch, seed=seed, features=features, precision=precision, preprocess=preprocess, size=size
-    )
-    settings |= {"layers": layers, "arch": arch, "device": device, "skip_bad": skip_bad}
     models = [
         model if is_fingerprint(model) or is_features(model) else with_encoder(model, encoder) for model in models
     ]
     method = {"measure": measure, "estimator": estimator, "permutations": permutations}
-    pair = len(models) == 2
-    with results_folder(ctx, out, RESULT if pair else ATLAS, force=force) as replaces:
+    several = len(models) > 2
+    result, rival = (ATLAS, RESULT) if several else (RESULT, ATLAS)
+    with results_folder(ctx, out, result, force=force, rivals=[rival]) as replaces:
         with progress_bar("images", quiet) as progress:
-            if pair:
-                x, y = models
-                sides = list(
-                    cka_probe.fingerprints(x, y, data, layers_y=layers_y, arch_y=arch_y, progress=progress, **settings)
-                )
+            options = Options(
+                base=base,
+                device=device,
+                skip_bad=skip_bad,
+                progress=progress,
+                **drop_none(
+                    num=num,
+                    batch=batch,
+                    seed=seed,
+                    features=features,
+                    precision=precision,
+                    preprocess=preprocess,
+                    size=size,
+                ),
+            )
+            sides: Sequence[Fingerprint]
+            if several:
+                sides = fingerprint_each(models, data, layers=layers, arch=arch, options=options)
             else:
-                sides = fingerprint_each(models, data, progress=progress, **settings)
-        if replaces and not any(Path(model).resolve().parent == out.resolve() for model in models):
-            _remove_files(out)
-        paths = _save_pair(out, sides, keep, method, scale) if pair else _save_atlas(out, sides, keep, method, quiet)
-        paths += _save_strip(out, models, data, sides[0], skip_bad)
+                images = Images(data, data_y, pair)
+                sides = extract_pair(models[0], models[1], images, (layers, layers_y), (arch, arch_y), options)
+        if replaces:
+            _remove_files(out, [Path(model).resolve() for model in models])
+        if several:
+            paths = _save_atlas(out, sides, keep, method, quiet)
+        else:
+            paths = _save_pair(out, sides, keep, method | {"pair": None if data_y else pair}, scale)
+        if not all(is_fingerprint(model) or is_features(model) for model in models):
+            paths += _save_strips(out, data, data_y, pair, sides[0], skip_bad)
     typer.echo("\n".join(map(str, paths)))
+
+
+def _check_number(models: Sequence[str], **options: str | None) -> None:
+    """Raise `DataError` if there are fewer than two models, or an option of two for more."""
+    from cka_probe.errors import DataError
+
+    if len(models) < 2:
+        raise DataError(f"expected two or more models to compare, found only {models[0]}; give another, or it twice")
+    instead = {"layers_y": "use --layers, for all of them", "arch_y": "use --arch, for all of them"}
+    instead |= dict.fromkeys(("data_y", "pair"), "compare two at a time")
+    for name, value in options.items():
+        if len(models) > 2 and value is not None:
+            raise DataError(
+                f"--{name.replace('_', '-')} is for two models, found {len(models)}; "
+                f"{instead.get(name, 'draw a pair with ckaprobe draw')}"
+            )
 
 
 def _save_pair(
@@ -209,22 +247,38 @@ def _save_atlas(
     return [*paths, out / PAIRS, *([out / FINGERPRINTS] if keep else [])]
 
 
-def _save_strip(out: Path, models: Sequence[str], data: str | None, side: "Fingerprint", skip_bad: bool) -> list[Path]:
-    """Save the first images, if any were read, and return the path."""
-    from cka_probe.comparison.features import is_features
-    from cka_probe.comparison.fingerprint import is_fingerprint
-    from cka_probe.images.thumbnails import save_strip, thumbnails
+def _save_strips(
+    out: Path, data: str | None, data_y: str | None, pair: str | None, side: "Fingerprint", skip_bad: bool
+) -> list[Path]:
+    """Save the first images, of x and of y if these differ, and return the paths."""
+    from cka_probe.images.thumbnails import paired_thumbnails, save_strip, thumbnails
 
-    if all(is_fingerprint(model) or is_features(model) for model in models):
-        return []
-    strip = thumbnails(data, num=side.settings.num, seed=side.settings.seed, skip_bad=skip_bad)
-    return [save_strip(strip, out / STRIP)]
+    num, seed = side.settings.num, side.settings.seed
+    if data_y is None:
+        return [save_strip(thumbnails(data, num=num, seed=seed, skip_bad=skip_bad), out / STRIP)]
+    strips = paired_thumbnails(data, data_y, pair=pair, num=num, seed=seed, skip_bad=skip_bad)
+    return [save_strip(strip, out / name) for strip, name in zip(strips, (STRIP, STRIP_Y), strict=True)]
 
 
-def _remove_files(out: Path) -> None:
-    """Remove what another comparison wrote, some of which this one may not write, such as fingerprints."""
+def _remove_files(out: Path, models: Sequence[Path]) -> None:
+    """Remove what another comparison wrote, some of which this one may not write, such as fingerprints and pairs.
+
+    Compared fingerprints stay, and so do the first images if some of these fingerprints are in the folder.
+    """
+    from cka_probe.comparison.atlas import FINGERPRINTS, PAIRS
     from cka_probe.plotting import FIGURES
 
-    for pattern in (STRIP, "[xy].fingerprint", *(f"{name}.*" for name in FIGURES)):
+    tables = (RESULT, ATLAS, "result.csv", "pairs.csv", "curves.csv")
+    figures = (f"{name}.*" for name in (*FIGURES, "models", "curves"))
+    pairs = (f"{PAIRS}/[0-9]*-[0-9]*/{name}" for name in ("result.json", "result.csv", "index.html"))
+    strips = () if any(out.resolve() in model.parents for model in models) else (STRIP, STRIP_Y)
+    patterns = (*tables, *strips, "[xy].fingerprint", *figures, *pairs, f"{FINGERPRINTS}/[0-9]*.fingerprint")
+    folders = set()
+    for pattern in patterns:
         for path in out.glob(pattern):
-            path.unlink()
+            if path.resolve() not in models:
+                path.unlink()
+            folders.add(path.parent)
+    for folder in sorted({*folders, out / PAIRS, out / FINGERPRINTS} - {out}, reverse=True):
+        with suppress(OSError):  # not empty, or not there
+            folder.rmdir()

@@ -64,7 +64,7 @@ def fingerprint(
     from cka_probe.comparison.features import is_features
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
-    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size)
+    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size, base=base)
     with results_folder(ctx, output.parent, output.name, force=force):
         with progress_bar("images", quiet) as progress:
             result = cka_probe.fingerprint(

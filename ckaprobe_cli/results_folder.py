@@ -5,7 +5,7 @@ same command replaces its own result. Another command needs another folder, or `
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,14 +41,19 @@ def command_line(ctx: typer.Context) -> str:
 
 
 @contextmanager
-def results_folder(ctx: typer.Context, folder: Path, result: str, *, force: bool) -> Iterator[bool]:
+def results_folder(
+    ctx: typer.Context, folder: Path, result: str, *, force: bool, rivals: Sequence[str] = ()
+) -> Iterator[bool]:
     """Hold a folder while a command computes and writes a result, and record the command when it has.
+
+    Folders that were created for a result that is then not written are removed, if they are empty.
 
     Args:
         ctx: Context of the command.
         folder: Created if it does not exist.
         result: Name of the file that holds the result.
         force: Whether to replace the result of another command.
+        rivals: Names of other results that cannot be in the same folder, as both write files of the same names.
 
     Yields:
         Whether a result of another command is replaced.
@@ -62,6 +67,7 @@ def results_folder(ctx: typer.Context, folder: Path, result: str, *, force: bool
     from cka_probe.errors import OutputError
     from cka_probe.files import atomic_write, check_writable
 
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     check_writable(folder)
     lock_file = folder / f".{result}.lock"
     lock = FileLock(lock_file, timeout=0)
@@ -73,20 +79,26 @@ def results_folder(ctx: typer.Context, folder: Path, result: str, *, force: bool
         ) from error
     try:
         line, commands = command_line(ctx), _commands(folder)
-        another = (folder / result).exists() and commands.get(result) != line
-        if another and not force:
-            author = f"of `{commands[result]}`" if result in commands else "of an unknown command"
+        others = [name for name in rivals if (folder / name).exists()]
+        if (folder / result).exists() and commands.get(result) != line:
+            others.insert(0, result)
+        if others and not force:
+            author = f"of `{commands[others[0]]}`" if others[0] in commands else "of an unknown command"
             raise OutputError(
-                f"expected no other result at {folder / result}, found that {author}; choose another path, or "
+                f"expected no other result at {folder / others[0]}, found that {author}; choose another path, or "
                 "--force to replace it"
             )
-        yield another
+        yield bool(others)
+        commands = {name: text for name, text in commands.items() if name not in rivals} | {result: line}
         with atomic_write(folder / RECORD) as path:
-            path.write_text("".join(f"{name}: {text}\n" for name, text in (commands | {result: line}).items()), "utf-8")
+            path.write_text("".join(f"{name}: {text}\n" for name, text in commands.items()), "utf-8")
     finally:
         with suppress(OSError):  # Windows removes it itself
             lock_file.unlink()
         lock.release()
+        with suppress(OSError):  # not empty
+            for path in created:
+                path.rmdir()
 
 
 def _commands(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ of best matches.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -26,14 +26,15 @@ import pandas as pd
 import torch
 
 from cka_probe import registry
-from cka_probe.comparison.compare import UNSET, MeasureSpec, Model, Unset, compare_fingerprints, fingerprint_each
+from cka_probe.comparison.compare import MeasureSpec, compare_fingerprints
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix, distinct_names
+from cka_probe.comparison.sides import UNSET, Model, Options, Unset, fingerprint_each
 from cka_probe.documents import Document, plain, read_document
 from cka_probe.errors import DataError, prefixed_errors
 from cka_probe.files import atomic_write
 from cka_probe.models.selection import LayerSpec
-from cka_probe.progress import Progress
+from cka_probe.progress import Progress, ProgressSpec
 from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, mean_interval
 from cka_probe.similarity.features import PER_IMAGE
 
@@ -86,6 +87,24 @@ class Atlas(Document):
     def first(self) -> SimilarityMatrix:
         """The comparison of the first two models, with the settings, images and versions of all."""
         return self.results[0, 1]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Per model, where the images that it saw came from."""
+        columns = [self.results[0, j].images for j in range(1, len(self.names))]
+        return (self.first.images["source"], *(images.get("source_y", images["source"]) for images in columns))
+
+    @property
+    def images_text(self) -> str:
+        """How many examples were compared and from where, each source with its models if these saw different ones."""
+        if not any(result.pairing for result in self.results.values()):
+            return self.first.images_text
+        models: dict[str, list[str]] = {}
+        for name, source in zip(self.names, self.sources, strict=True):
+            models.setdefault(source, []).append(name)
+        sources = ", ".join(f"{source} ({', '.join(names)})" for source, names in models.items())
+        pairings = sorted({result.pairing for result in self.results.values()} - {""})
+        return f"{self.first.num_examples} images from each of {sources}, paired by {' and '.join(pairings)}"
 
     def axes(self, model: int) -> tuple[Axis, ...]:
         """Return the layers of a model."""
@@ -149,8 +168,7 @@ class Atlas(Document):
         settings = self.first.settings
         measure = f"{settings['estimator']} CKA" if settings["measure"] == "cka" else str(settings["title"])
         lines += [
-            f"{measure} over {self.first.num_examples} images from {self.first.images['source']}, features "
-            f"{settings['features']}; {self.rule}: {RULES[self.rule]}",
+            f"{measure} over {self.images_text}, features {settings['features']}; {self.rule}: {RULES[self.rule]}",
             "",
         ]
         table = pd.DataFrame(self.values, index=[f"{i} {name}" for i, name in enumerate(self.names)])
@@ -192,7 +210,7 @@ class Atlas(Document):
         """
         folder = Path(folder).parent if Path(folder).name == FILE else Path(folder)
         document = read_document(folder / FILE, FORMAT, KEYS, MADE_BY)
-        models = tuple(Side(**side | {"notes": tuple(side["notes"])}) for side in document["models"])
+        models = tuple(map(Side.from_json, document["models"]))
         results = {}
         for pair in combinations(range(len(models)), 2):
             path = pair_folder(folder, pair) / "result.json"
@@ -215,10 +233,11 @@ def compare_many(
     *,
     layers: LayerSpec = None,
     arch: str | None = None,
+    base: str | Path | None = None,
     measure: MeasureSpec = "cka",
     estimator: str = "unbiased",
     permutations: int = 200,
-    progress: Progress | None = None,
+    progress: ProgressSpec = None,
     num: int | Unset | None = UNSET,
     batch: int | Unset | None = UNSET,
     seed: int | Unset = UNSET,
@@ -239,10 +258,11 @@ def compare_many(
         images: As in `compare`; not needed if all models are fingerprints.
         layers: Layers of all models; by default the default layers of each.
         arch: Architecture of all checkpoints that do not record theirs.
+        base: File or folder of the model that LoRA adapters among them were trained on.
         measure: As in `compare`, as are all other arguments.
         estimator: Estimator of CKA.
         permutations: Number of permutations for the null of each pair.
-        progress: Called with the number of images done and in all, for all models together.
+        progress: True for a bar, or a function called with the number of images done and in all, for all models.
         num: Largest number of images.
         batch: Images in a batch.
         seed: Seed of the choice of images and of the permutations.
@@ -263,23 +283,16 @@ def compare_many(
     (('3', '4', '5'), (3, 3), 3)
     """
     method = choose_measure(measure, estimator)
+    options = Options(
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, progress
+    )
     named = models if isinstance(models, Mapping) else None
     prints = fingerprint_each(
         list(models.values()) if isinstance(models, Mapping) else models,
         images,
         layers=layers,
         arch=arch,
-        progress=progress,
-        num=num,
-        batch=batch,
-        seed=seed,
-        features=features,
-        precision=precision,
-        preprocess=preprocess,
-        size=size,
-        normalised=normalised,
-        device=device,
-        skip_bad=skip_bad,
+        options=options,
     )
     names = list(named) if named else None
     return atlas_of(prints, names=names, measure=method, estimator=estimator, permutations=permutations)
@@ -310,9 +323,14 @@ def atlas_of(
     """
     if len(fingerprints) < 2:
         raise DataError(f"expected at least two models to compare, found {len(fingerprints)}; give more")
-    names = _numbered(distinct_names([side.side.reference for side in fingerprints])) if names is None else list(names)
-    if len(set(names)) < len(fingerprints) or len(names) != len(fingerprints):
-        raise DataError(f"expected a different name for each of {len(fingerprints)} models, found {', '.join(names)}")
+    if names is not None:
+        if len(set(names)) < len(fingerprints) or len(names) != len(fingerprints):
+            raise DataError(
+                f"expected a different name for each of {len(fingerprints)} models, found {', '.join(names)}"
+            )
+        named = zip(fingerprints, names, strict=True)
+        fingerprints = [replace(print_, side=replace(print_.side, name=name)) for print_, name in named]
+    names = names or _numbered(distinct_names([side.side.reference for side in fingerprints]))
     pairs = list(combinations(range(len(fingerprints)), 2))
     results = {}
     for done, (i, j) in enumerate(pairs):

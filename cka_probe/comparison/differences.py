@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from cka_probe.comparison.compare import MeasureSpec, compare_fingerprints
-from cka_probe.comparison.fingerprint import Fingerprint, check_same_images
+from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
 from cka_probe.comparison.results import BOUND, INDEPENDENT, PAIRED, DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, choose_measure
@@ -95,7 +95,7 @@ def _read(comparison: Comparison, which: str) -> _Source:
     if isinstance(comparison, tuple | list) and len(comparison) == 2:
         x, y = comparison
         if isinstance(x, Fingerprint) and isinstance(y, Fingerprint):
-            check_same_images(x, y)
+            pairing_of(x, y)
             return _Source(None, (x, y))
     raise DataError(
         f"expected as {which} comparison two fingerprints (x, y), a SimilarityMatrix or a folder of `ckaprobe "
@@ -111,8 +111,9 @@ def _read_folder(path: Path) -> _Source:
     if not all(side.is_file() for side in paths):
         return _Source(result)
     sides = tuple(Fingerprint.load(side) for side in paths)
-    for name, side, model, axes in zip("xy", sides, (result.x, result.y), (result.rows, result.columns), strict=True):
-        expected = (result.images["hash"], model.hash, [axis.module for axis in axes])
+    columns = "xy", sides, (result.x, result.y), result.images_hashes, (result.rows, result.columns)
+    for name, side, model, images_hash, axes in zip(*columns, strict=True):
+        expected = (images_hash, model.hash, [axis.module for axis in axes])
         if (side.images_hash, side.side.hash, list(side.layers.modules)) != expected:
             raise FingerprintError(
                 f"{path}/{name}.fingerprint does not belong to the result.json in the same folder (another model, "
@@ -151,7 +152,12 @@ def _result(source: _Source, measure: MeasureSpec, estimator: str) -> Similarity
     x, y = source.sides
     method = choose_measure(measure)
     return compare_fingerprints(
-        x, y, measure=method, estimator=estimator if method.sums else "unbiased", permutations=0
+        x,
+        y,
+        pair=source.result.pairing or None if source.result else None,
+        measure=method,
+        estimator=estimator if method.sums else "unbiased",
+        permutations=0,
     )
 
 
@@ -174,13 +180,14 @@ def _check_same_layers(first: SimilarityMatrix, second: SimilarityMatrix) -> Non
 def _relation(sources: list[_Source], results: list[SimilarityMatrix]) -> str:
     """Return how the images of the two comparisons relate: `PAIRED`, `BOUND` or `INDEPENDENT`."""
     if all(source.sides for source in sources):
-        first, second = (source.sides[0] for source in sources)
-        batches = [[stack.shape[-1] for stack in side.grams] for side in (first, second)]
-        if first.images == second.images and batches[0] == batches[1]:
-            return PAIRED
-        return BOUND if set(first.images) & set(second.images) else INDEPENDENT
-    same = any(results[0].images[name] == results[1].images[name] for name in ("hash", "source"))
-    return BOUND if same else INDEPENDENT
+        first, second = (source.sides for source in sources)
+        batches = [[stack.shape[-1] for stack in sides[0].grams] for sides in (first, second)]
+        images = [[side.images for side in sides] for sides in (first, second)]
+        if any(x == y for x, y in zip(*images, strict=True)) and batches[0] == batches[1]:
+            return PAIRED  # row i of both is of the same pair
+        return BOUND if {*images[0][0], *images[0][1]} & {*images[1][0], *images[1][1]} else INDEPENDENT
+    sources_of = [{result.images["source"], result.images.get("source_y"), *result.images_hashes} for result in results]
+    return BOUND if (sources_of[0] & sources_of[1]) - {None} else INDEPENDENT
 
 
 def _paired_errors(
@@ -235,6 +242,7 @@ def _subtract(
         "level": LEVEL,
         "correction": "Holm",
         "images": [result.images["hash"] for result in results],
+        "examples": first.examples,
         "models": [[result.x.hash, result.y.hash] for result in results],
     }
     return DifferenceMatrix(

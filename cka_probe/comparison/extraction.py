@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cka_probe.comparison.fingerprint import CONSTANT_BATCH, PRECISIONS, Fingerprint, Settings
+from cka_probe.comparison.fingerprint import CONSTANT_BATCH, PRECISIONS, Fingerprint, Partner, Settings
 from cka_probe.comparison.results import Side
 from cka_probe.errors import DataError, ModelError, prefixed_errors
-from cka_probe.images.stream import FEWEST, ImageStream, image_hash
+from cka_probe.images.stream import FEWEST, ImageStream, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import full_float32, out_of_memory_hint
 from cka_probe.models.layers import LayerMap, call_name, split_call
@@ -58,6 +58,7 @@ class _ModelRun:
         layers: The layers to extract; once the model was probed, those that can be compared.
         preprocessing: Of its images.
         settings: Of the extraction.
+        stream: Index of the stream of its images.
         grams: Per batch, (layers, n, n) float64.
         squares: Per batch, (layers,) float64, the sum over images of the squared `rms`.
         not_finite: Modules with an output that was not finite.
@@ -71,6 +72,7 @@ class _ModelRun:
     layers: LayerMap
     preprocessing: Preprocessing
     settings: Settings
+    stream: int = 0
     grams: list[Tensor] = field(default_factory=list)
     squares: list[Tensor] = field(default_factory=list)
     not_finite: set[str] = field(default_factory=set)
@@ -164,52 +166,63 @@ class _ModelRun:
 
 
 def extract(
-    models: Sequence[tuple[Backbone, LayerMap]],
-    images: ImageStream,
+    models: Sequence[tuple[Backbone, LayerMap, int]],
+    streams: Sequence[ImageStream],
     settings: Settings,
     progress: Progress | None = None,
+    pairing: str = "",
 ) -> list[Fingerprint]:
-    """Return the fingerprint of each model over the same images.
+    """Return the fingerprint of each model, from one pass over the images.
 
     Args:
-        models: Backbones, on their devices, each with its layers.
-        images: Read once.
+        models: Backbones, on their devices, each with its layers and the index of its stream.
+        streams: Images, read once: one stream for all models, or two in step.
         settings: The settings to run with, recorded in the fingerprints.
         progress: Called with the number of images done and in all, at the start, after each layer and after each batch.
             Within a batch, an image counts as done in proportion to the layers of all models that have run.
+        pairing: How two streams are paired, `name` or `order`.
 
     Raises:
         LayerError: A layer never runs, runs twice, or does not give one activation per image.
         DataError: There are too few images, or one is unreadable.
         OutOfMemoryError: A batch does not fit.
     """
-    inputs = [_preprocessing(backbone, settings) for backbone, _ in models]
+    inputs = [_preprocessing(backbone, settings) for backbone, _, _ in models]
     if settings.preprocess == "shared":
         inputs = inputs[:1] * len(models)
     runs = [
-        _ModelRun(backbone, layers, preprocessing, settings)
-        for (backbone, layers), preprocessing in zip(models, inputs, strict=True)
+        _ModelRun(backbone, layers, preprocessing, settings, stream)
+        for (backbone, layers, stream), preprocessing in zip(models, inputs, strict=True)
     ]
-    hashes: list[str] = []
+    hashes: list[list[str]] = [[] for _ in streams]
+    total = streams[0].total
     report = progress or (lambda _done, _total: None)
 
     def report_part(done: int, size: int, index: int, share: float) -> None:
-        report(done + int(size * (index + share) / len(runs)), images.total)
+        report(done + int(size * (index + share) / len(runs)), total)
 
-    report(0, images.total)
-    for batch in images:
+    report(0, total)
+    for images in batches(streams):
         fitted: dict[Any, Tensor] = {}
+        done, size = len(hashes[0]), len(images[0])
         for index, run in enumerate(runs):
-            form = run.preprocessing.form
+            form = run.stream, run.preprocessing.form
             if form not in fitted:
-                fitted[form] = _stack([run.preprocessing.fit(image) for image in batch])
-            with prefixed_errors(run.backbone.origin.reference), out_of_memory_hint(len(batch), FEWEST):
-                run.add(fitted[form], partial(report_part, len(hashes), len(batch), index))
-        hashes += [image_hash(image) for image in batch]
-        report(len(hashes), images.total)
+                fitted[form] = _stack([run.preprocessing.fit(image) for image in images[run.stream]])
+            with prefixed_errors(run.backbone.origin.reference), out_of_memory_hint(size, FEWEST):
+                run.add(fitted[form], partial(report_part, done, size, index))
+        for stream_hashes, batch in zip(hashes, images, strict=True):
+            stream_hashes += [image_hash(image) for image in batch]
+        report(done + size, total)
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
-    return [_fingerprint(run, digest, tuple(hashes), images) for run, digest in zip(runs, weights, strict=True)]
+    prints = [_fingerprint(run, digest, hashes[run.stream], streams) for run, digest in zip(runs, weights, strict=True)]
+    if len(streams) == 1:
+        return prints
+    partners = [
+        Partner(list_hash(digests), stream.source, pairing) for digests, stream in zip(hashes, streams, strict=True)
+    ]
+    return [replace(print_, partner=partners[1 - run.stream]) for print_, run in zip(prints, runs, strict=True)]
 
 
 def _preprocessing(backbone: Backbone, settings: Settings) -> Preprocessing:
@@ -225,8 +238,9 @@ def _preprocessing(backbone: Backbone, settings: Settings) -> Preprocessing:
     return backbone.preprocessing if settings.size is None else backbone.preprocessing_at(settings.size)
 
 
-def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: ImageStream) -> Fingerprint:
+def _fingerprint(run: _ModelRun, weights: str, hashes: list[str], streams: Sequence[ImageStream]) -> Fingerprint:
     """Return the fingerprint of a model that was run on all batches."""
+    images = streams[run.stream]
     squares = torch.stack(run.squares).sum(dim=0) / len(hashes)
     origin, size = run.backbone.origin, run.preprocessing.size
     side = Side(
@@ -248,10 +262,10 @@ def _fingerprint(run: _ModelRun, weights: str, hashes: tuple[str, ...], images: 
         rms=tuple(squares.sqrt().tolist()),
         undefined=run.undefined(),
         side=side,
-        images=hashes,
+        images=tuple(hashes),
         source=images.source,
-        settings=replace(run.settings, batch=images.batch),  # set by the first batch of an iterable
-        skipped=tuple(images.skipped),
+        settings=replace(run.settings, batch=streams[0].batch),  # set by the first batch of an iterable
+        skipped=tuple(name for stream in streams for name in stream.skipped),
         shapes=tuple(run.shapes[module] for module in run.layers.modules),
     )
 

@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cka_probe import registry
-from cka_probe.comparison.results import Side
+from cka_probe.comparison.results import ROWS, Side
 from cka_probe.errors import FingerprintError
 from cka_probe.files import atomic_write, read_metadata
+from cka_probe.images.pairing import ORDER, PAIRINGS
 from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
@@ -77,6 +78,21 @@ class Settings:
         return {name: value for name, value in asdict(self).items() if name not in ("device", "skip_bad")}
 
 
+@dataclass(frozen=True)
+class Partner:
+    """The images that the other model of a comparison saw, where they are not those of the fingerprint.
+
+    Attributes:
+        images: Hash of the list of images; image i belongs to image i of the fingerprint.
+        source: Where they came from.
+        pairing: `name` or `order`: how images were paired.
+    """
+
+    images: str
+    source: str
+    pairing: str
+
+
 @dataclass(frozen=True, repr=False)
 class Fingerprint:
     """Centred Grams of one model's layers, batch by batch.
@@ -93,6 +109,7 @@ class Fingerprint:
         skipped: Unreadable images that were skipped.
         versions: Versions of the packages that computed it.
         shapes: Per layer, the shape of its activation for one image; empty in older files.
+        partner: The images that were paired with these, or None.
     """
 
     grams: tuple[Tensor, ...]
@@ -106,6 +123,7 @@ class Fingerprint:
     skipped: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=versions)
     shapes: tuple[tuple[int, ...], ...] = ()
+    partner: Partner | None = None
 
     def __repr__(self) -> str:
         return f"<Fingerprint of {self.side.reference}: {len(self.layers)} layers, {len(self.images)} images>"
@@ -127,8 +145,13 @@ class Fingerprint:
         traces = torch.stack([stack.diagonal(dim1=1, dim2=2).sum(dim=1) for stack in self.grams])
         constant = (traces == 0).any(dim=0).tolist()
         return tuple(
-            reason or (CONSTANT_BATCH if still else "") for reason, still in zip(self.undefined, constant, strict=True)
+            self.reason(reason or (CONSTANT_BATCH if still else ""))
+            for reason, still in zip(self.undefined, constant, strict=True)
         )
+
+    def reason(self, text: str) -> str:
+        """Return why a layer is undefined, in terms of rows where the examples are rows of features."""
+        return text.replace("images", "rows").replace("image", "row") if self.source == ROWS else text
 
     @property
     def defined_grams(self) -> list[Tensor]:
@@ -167,6 +190,7 @@ class Fingerprint:
             "skipped": self.skipped,
             "versions": self.versions,
             "shapes": self.shapes,
+            **({"partner": asdict(self.partner)} if self.partner else {}),
         }
         with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata={"ckaprobe": json.dumps(header, allow_nan=False)})
@@ -191,6 +215,7 @@ class Fingerprint:
             size = header["settings"].get("size")
             header["settings"] = Settings(**header["settings"] | {"size": tuple(size) if size else None})
             header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
+            header["partner"] = Partner(**header["partner"]) if "partner" in header else None
             for name in ("undefined", "images", "skipped"):
                 header[name] = tuple(header[name])
             if not len(header["layers"]) == len(header["rms"]) == len(header["undefined"]):
@@ -247,22 +272,55 @@ def _unpacked(packed: Tensor) -> Tensor:
     return stack
 
 
-def check_same_images(x: Fingerprint, y: Fingerprint) -> None:
-    """Raise `FingerprintError` unless both are of the same images in the same batches, and of the same features."""
+def pairing_of(x: Fingerprint, y: Fingerprint, pair: str | None = None) -> str:
+    """Return how the images of two fingerprints are paired: "" if they are the same, else "name" or "order".
+
+    Args:
+        x: A fingerprint.
+        y: Another one, of the same images, or made as a pair with x (or with a fingerprint of the images of x).
+        pair: "order" to pair the images of any two fingerprints by their order.
+
+    Raises:
+        UnknownNameError: There is no such pairing.
+        FingerprintError: They are of different features or batches, or of images that were not paired.
+    """
     if x.settings.features != y.settings.features:
         raise FingerprintError(
             f"x was made with --features {x.settings.features}, y with {y.settings.features}; recompute one of them"
         )
-    if x.images != y.images:
-        same = len(set(x.images) & set(y.images))
-        order = ", in another order" if same == len(x.images) == len(y.images) else ""
-        raise FingerprintError(
-            f"the fingerprints are of different images: {len(x.images)} from {x.source} and {len(y.images)} from "
-            f"{y.source}, {same} in common{order}; recompute one of them with the other's --data, --num and --seed"
-        )
+    if pair is not None:
+        registry.get(PAIRINGS, pair, "pairing")
+    partners = [
+        side.partner for side, other in ((x, y), (y, x)) if side.partner and side.partner.images == other.images_hash
+    ]
+    if x.images == y.images:
+        pairing = ""
+    elif partners:
+        pairing = partners[0].pairing
+    elif pair == ORDER and len(x.images) == len(y.images):
+        pairing = ORDER
+    else:
+        raise FingerprintError(_different_images(x, y))
     sizes = [[stack.shape[-1] for stack in side.grams] for side in (x, y)]
     if sizes[0] != sizes[1]:
         raise FingerprintError(
             f"the fingerprints are of different batches, of {sizes[0][0]} and of {sizes[1][0]}; "
             "recompute one of them with the other's --batch"
         )
+    return pairing
+
+
+def _different_images(x: Fingerprint, y: Fingerprint) -> str:
+    """Return the message for fingerprints of images that were not paired."""
+    same = len(set(x.images) & set(y.images))
+    counts = f"{len(x.images)} from {x.source} and {len(y.images)} from {y.source}, {same} in common"
+    if len(x.images) != len(y.images):
+        advice = "recompute one of them with the other's --data, --num and --seed"
+    elif same == len(x.images):
+        counts, advice = f"{counts}, in another order", "recompute one of them with the other's --seed"
+    else:
+        advice = (
+            "recompute one of them with the other's --data, --num and --seed, or compare them with --pair order if "
+            "image i of one belongs to image i of the other"
+        )
+    return f"the fingerprints are of different images: {counts}; {advice}"

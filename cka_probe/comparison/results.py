@@ -52,6 +52,7 @@ class Side:
         preprocessing: Size, mean and std of its inputs.
         notes: Remarks on how it was loaded.
         warnings: What a reader should know of its layers, for example which were left out.
+        name: What the user calls it, if not by the reference.
     """
 
     reference: str
@@ -60,6 +61,12 @@ class Side:
     preprocessing: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, with the reference if they are not the same."""
+        return f"{self.name}: {self.reference}" if self.name not in ("", self.reference) else self.reference
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Side":
@@ -111,7 +118,8 @@ class SimilarityMatrix(Document):
         num_examples: Number of images.
         x: The model on the rows.
         y: The model on the columns.
-        images: `hash` of the list of images, their `source`, and those that were `skipped`.
+        images: `hash` of the list of images, their `source`, and those that were `skipped`. If y saw other images, also
+            `hash_y`, `source_y` and `pairing`, which is `name` or `order`.
         settings: `measure`, its `title` and `range`, `estimator` (of CKA), `features`, `precision`, `preprocess`,
             `batch`, `permutations`, `seed` …
         versions: Versions of the packages that computed it.
@@ -135,6 +143,36 @@ class SimilarityMatrix(Document):
 
     def __repr__(self) -> str:
         return f"<SimilarityMatrix {len(self.rows)} x {len(self.columns)}>\n{self.summary()}"
+
+    @property
+    def pairing(self) -> str:
+        """How the images of y were paired with other images of x, `name` or `order`; "" if both saw the same."""
+        return str(self.images.get("pairing", ""))
+
+    @property
+    def images_hashes(self) -> tuple[str, str]:
+        """The hashes of the lists of images that x and y saw."""
+        return str(self.images["hash"]), str(self.images.get("hash_y", self.images["hash"]))
+
+    @property
+    def examples(self) -> str:
+        """What the examples are, in the plural: images, pairs of images, or rows of features."""
+        if self.images["source"] == ROWS:
+            return "rows"
+        return "pairs of images" if self.pairing else "images"
+
+    @property
+    def images_text(self) -> str:
+        """How many examples were compared, and from where.
+
+        "512 images from test", "100 rows of features" or "512 pairs of images, x from clean and y from noisy, paired by
+        name".
+        """
+        source = str(self.images["source"])
+        if self.pairing:
+            source = f"x from {source} and y from {self.images['source_y']}"
+            return f"{self.num_examples} pairs of images, {source}, paired by {self.pairing}"
+        return f"{self.num_examples} {source}" if source == ROWS else f"{self.num_examples} images from {source}"
 
     @property
     def undefined(self) -> tuple[str, ...]:
@@ -177,13 +215,11 @@ class SimilarityMatrix(Document):
         measure = str(self.settings.get("title", self.settings.get("measure", "cka")))
         if self.settings.get("measure", "cka") == "cka":  # older files name no measure
             measure = f"{self.settings['estimator']} CKA"
-        source = str(self.images["source"])
-        count = f"{self.num_examples} {source}" if source == ROWS else f"{self.num_examples} images from {source}"
         skipped = f" ({len(self.images['skipped'])} unreadable images skipped)" if self.images["skipped"] else ""
         lines = [
-            f"x  {self.x.reference} ({self.x.architecture})",
-            f"y  {self.y.reference} ({self.y.architecture})",
-            f"{measure} over {count}{skipped}, features {self.settings['features']}",
+            f"x  {self.x.label} ({self.x.architecture})",
+            f"y  {self.y.label} ({self.y.architecture})",
+            f"{measure} over {self.images_text}{skipped}, features {self.settings['features']}",
             *(f"skipped  {name}" for name in self.images["skipped"]),
         ]
         if len(self.rows) == len(self.columns):
@@ -276,6 +312,11 @@ class DifferenceMatrix(Document):
     how: str
     settings: Mapping[str, Any]
 
+    @property
+    def examples(self) -> str:
+        """What the examples are, in the plural: images, pairs of images, or rows of features."""
+        return str(self.settings.get("examples", "images"))
+
     def __repr__(self) -> str:
         return f"<DifferenceMatrix {len(self.rows)} x {len(self.columns)}>\n{self.summary()}"
 
@@ -294,7 +335,7 @@ class DifferenceMatrix(Document):
         lines = [
             f"first   {self.first}",
             f"second  {self.second}",
-            f"first minus second over {self.num_examples} images; intervals: {self.how}",
+            f"first minus second over {self.num_examples} {self.examples}; intervals: {self.how}",
             f"{marked} of {defined} cells differ ({self.settings['correction']}, {self.settings['level']:.0%})",
         ]
         if marked:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cka_probe.comparison.atlas import BEST_MATCH, Atlas
 from cka_probe.comparison.results import Axis, SimilarityMatrix
+from cka_probe.images.pairing import ORDER
 
 WIDE = 0.05
 """Median half-width of the intervals above which more images are advised."""
@@ -110,7 +111,9 @@ def _bias(result: SimilarityMatrix) -> Iterator[str]:
     if result.settings.get("measure", "cka") != "cka" or result.settings["estimator"] != "biased":
         return
     weights = result.terms["weights"]
-    sentence = f"The estimator is biased: in batches of {weights.max():.0f} images unrelated layers are not at 0."
+    sentence = (
+        f"The estimator is biased: in batches of {weights.max():.0f} {result.examples} unrelated layers are not at 0."
+    )
     axes = (result.rows, result.columns)
     sizes = [[prod(axis.shape) for axis in side if axis.shape and not axis.undefined] for side in axes]
     if result.settings["features"] == "flatten" and all(sizes):
@@ -119,22 +122,23 @@ def _bias(result: SimilarityMatrix) -> Iterator[str]:
         sentence += f" As many independent features as theirs would score {value}."
     null = result.null[np.isfinite(result.null)]
     if null.size:
-        sentence += f" These layers with permuted images reach {np.median(null):.2f} (median over cells)."
+        sentence += f" These layers with permuted {_unit(result)} reach {np.median(null):.2f} (median over cells)."
     yield f"{sentence} For the unbiased estimator unrelated layers are at 0."
 
 
 def _chance(result: SimilarityMatrix) -> Iterator[str]:
     """Warn of cells that are not above the null, or of a result without one."""
     if result.settings["permutations"] == 0:
-        yield "No images were permuted, so it is not known what chance alone would reach; ask for permutations."
+        unit = _unit(result)
+        yield f"No {unit} were permuted, so it is not known what chance alone would reach; ask for permutations."
         return
     defined = np.isfinite(result.values) & np.isfinite(result.null)
     below = int((result.values[defined] <= result.null[defined]).sum())
     if below:
         verb = "is" if below == 1 else "are"
         yield (
-            f"{below} of {int(defined.sum())} cells {verb} not above what permuted images reach (the 95 % quantile of "
-            f"{result.settings['permutations']} permutations) and show no similarity."
+            f"{below} of {int(defined.sum())} cells {verb} not above what permuted {_unit(result)} reach (the 95 % "
+            f"quantile of {result.settings['permutations']} permutations) and show no similarity."
         )
 
 
@@ -145,13 +149,13 @@ def _width(result: SimilarityMatrix) -> Iterator[str]:
         return
     if (median := float(np.median(half_widths))) > WIDE:
         yield (
-            f"Values are uncertain by ±{median:.2f} (95 %, median over cells) with {result.num_examples} images; four "
-            f"times as many, {4 * result.num_examples}, would about halve that."
+            f"Values are uncertain by ±{median:.2f} (95 %, median over cells) with {result.num_examples} "
+            f"{result.examples}; four times as many, {4 * result.num_examples}, would about halve that."
         )
     if result.num_examples < FEW:
         yield (
-            f"The intervals themselves are rough: there are {result.num_examples} images, and their coverage was "
-            f"checked for {FEW} and more."
+            f"The intervals themselves are rough: there are {result.num_examples} {result.examples}, and their "
+            f"coverage was checked for {FEW} and more."
         )
 
 
@@ -159,10 +163,11 @@ def _measure(result: SimilarityMatrix) -> Iterator[str]:
     """Warn that a mean over batches depends on their size."""
     if result.settings.get("measure", "cka") != "cka":
         sizes = sorted({int(size) for size in result.terms["weights"]})
-        images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        batch = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        title = result.settings.get("title", result.settings["measure"])
         yield (
-            f"{result.settings.get('title', result.settings['measure'])} is a mean over batches of {images} images and "
-            "depends on that number; compare it only with values from batches of the same size."
+            f"{title} is a mean over batches of {batch} {result.examples} and depends on that number; compare it only "
+            "with values from batches of the same size."
         )
 
 
@@ -193,12 +198,16 @@ def _different_inputs(result: SimilarityMatrix) -> Iterator[str]:
             f"std {_numbers(y['std'])}, though they are the same architecture"
         )
     if differences:
-        yield f"The models get the same images differently: {'; '.join(differences)}. This may lower their similarity."
+        images = "their images" if result.pairing else "the same images"
+        yield f"The models get {images} differently: {'; '.join(differences)}. This may lower their similarity."
 
 
 def _same_weights(result: SimilarityMatrix) -> Iterator[str]:
     """Warn that a model was compared with itself."""
     if result.x.hash != result.y.hash:
+        return
+    if result.pairing:
+        yield "Both sides have the same weights: this compares one model over two sets of images."
         return
     settings, precision = result.settings, result.settings.get("precision", "")
     same = result.x.preprocessing == result.y.preprocessing and precision == settings.get("precision_y", precision)
@@ -216,9 +225,18 @@ def _faint(result: SimilarityMatrix) -> Iterator[str]:
         if names:
             least = min(axis.rms for axis in defined)
             yield (
-                f"{_listed(names)} of {side} varies over the images by as little as {least:.1e}, the median layer by "
-                f"{median:.1e}; its similarity may be that of noise."
+                f"{_listed(names)} of {side} varies over the {_unit(result)} by as little as {least:.1e}, the median "
+                f"layer by {median:.1e}; its similarity may be that of noise."
             )
+
+
+def _pairing(result: SimilarityMatrix) -> Iterator[str]:
+    """Warn that nothing checks images that are paired by order."""
+    if result.pairing == ORDER:
+        yield (
+            f"Image i of {result.images['source']} (x) was paired with image i of {result.images['source_y']} (y) by "
+            "order, and nothing shows that they belong together; wrong pairs have the similarity of chance."
+        )
 
 
 def _skipped(result: SimilarityMatrix) -> Iterator[str]:
@@ -226,7 +244,13 @@ def _skipped(result: SimilarityMatrix) -> Iterator[str]:
     count = len(result.images["skipped"])
     if count:
         verb = "image was" if count == 1 else "images were"
-        yield f"{count} unreadable {verb} left out; {result.num_examples} were compared."
+        verb += " left out, with its partner" if result.pairing else " left out"
+        yield f"{count} unreadable {verb}; {result.num_examples} were compared."
+
+
+def _unit(result: SimilarityMatrix) -> str:
+    """Return what each side sees: images, or rows of features."""
+    return "rows" if result.examples == "rows" else "images"
 
 
 def _listed(names: list[str]) -> str:
@@ -239,5 +263,17 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
 
 
-CHECKS = (_layers, _bias, _chance, _width, _measure, _tokens, _different_inputs, _same_weights, _faint, _skipped)
+CHECKS = (
+    _layers,
+    _pairing,
+    _bias,
+    _chance,
+    _width,
+    _measure,
+    _tokens,
+    _different_inputs,
+    _same_weights,
+    _faint,
+    _skipped,
+)
 """Checks of a pair of models besides that for undefined layers, most important first."""

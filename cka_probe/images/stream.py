@@ -1,13 +1,15 @@
 """A stream of images from any source: read once, in one order, in batches large enough to centre.
 
 Both models of a comparison are fed from one pass over the images, so a shuffled loader cannot feed them different ones.
-The hash of every image is recorded: only fingerprints of the same images are compared.
+Where each model has its own images, two streams are read in step; see `images.pairing`. The hash of every image is
+recorded: only fingerprints of the same images, or of pairs of images, are compared.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b, sha256
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,10 @@ FEWEST = 4
 """The least number of images in a batch for an unbiased HSIC."""
 
 
+Example = Tensor | DataError
+"""An image, or why it cannot be read."""
+
+
 @dataclass
 class ImageStream:
     """Batches of images, to be iterated once.
@@ -34,33 +40,105 @@ class ImageStream:
         source: Where the images come from, recorded in the result.
         total: Number of images, or None if it is not known.
         batch: Images in a batch; None for the size of the first batch of the source.
+        rows: Called with the stream; yields one image at a time, or the error of an unreadable one.
+        skip_bad: Skip unreadable images instead of stopping at the first.
         skipped: Names and reasons of unreadable images that were skipped.
-        rows: Called with the stream; yields one image at a time.
         unread: A sentence about files of a folder that are no images, or "".
     """
 
     source: str
     total: int | None
     batch: int | None
-    rows: Callable[["ImageStream"], Iterator[Tensor]]
+    rows: Callable[["ImageStream"], Iterator[Example]]
+    skip_bad: bool = False
     skipped: list[str] = field(default_factory=list)
     unread: str = ""
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        """Yield lists of images; a last batch of fewer than four is added to the one before it.
+        """Yield lists of images; see `batches`."""
+        return (images for (images,) in batches([self]))
 
-        Raises:
-            DataError: There are fewer than four images.
-        """
-        pending: list[Tensor] = []
-        for row in self.rows(self):
-            pending.append(row)
-            if self.batch and len(pending) == self.batch + FEWEST:
-                yield pending[: self.batch]
-                pending = pending[self.batch :]
-        if len(pending) < FEWEST:
-            raise DataError(f"{self.source}: expected at least {FEWEST} images, found {len(pending)}; give more")
-        yield pending
+
+def batches(streams: Sequence[ImageStream]) -> Iterator[list[list[Tensor]]]:
+    """Yield a list of images of each stream; a last batch of fewer than four is added to the one before it.
+
+    Args:
+        streams: One, or two that are read in step; the first sets the size of the batches.
+
+    Raises:
+        DataError: There are fewer than four images, one is unreadable, or the streams differ in length.
+    """
+    first = streams[0]
+    pending: list[tuple[Tensor, ...]] = []
+    for images in examples(streams):
+        pending.append(images)
+        if first.batch and len(pending) == first.batch + FEWEST:
+            yield _columns(pending[: first.batch])
+            pending = pending[first.batch :]
+    if len(pending) < FEWEST:
+        raise DataError(f"{first.source}: expected at least {FEWEST} images, found {len(pending)}; give more")
+    yield _columns(pending)
+
+
+def examples(streams: Sequence[ImageStream]) -> Generator[tuple[Tensor, ...], None, None]:
+    """Yield one image of each stream at a time; with `skip_bad`, only where all of them can be read.
+
+    Raises:
+        DataError: An image is unreadable, or the streams differ in length.
+    """
+    for done, images in enumerate(zip_longest(*(stream.rows(stream) for stream in streams))):
+        if any(image is None for image in images):
+            longer = "x" if images[0] is not None else "y"
+            raise DataError(
+                f"expected as many images of x as of y, found {done} in all and at least {done + 1} of {longer}; give "
+                "the same number of both"
+            )
+        for stream, image in zip(streams, images, strict=True):
+            if isinstance(image, DataError):
+                if not stream.skip_bad:
+                    raise image
+                stream.skipped.append(str(image))
+        readable = tuple(image for image in images if isinstance(image, Tensor))
+        if len(readable) == len(images):
+            yield readable
+
+
+def _columns(rows: Sequence[tuple[Tensor, ...]]) -> list[list[Tensor]]:
+    """Return rows of images, one of each stream, as a list of each stream."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images that are read by their index, or in the order of an iterable.
+
+    Attributes:
+        name: What results call it.
+        rows: Called with indices and a stream; yields the images of these indices. An iterable yields its first ones,
+            as many as the stream has in all, and sets the size of the stream's batches if it has none.
+        count: Number of images; None for an iterable.
+        sampled: `num` images are a random choice in random order, not the first ones.
+        describe: The name of the image of an index; None where images have no names.
+        unread: A sentence about files of a folder that are no images, or "".
+    """
+
+    name: str
+    rows: Callable[[Sequence[int], ImageStream], Iterator[Example]]
+    count: int | None
+    sampled: bool = False
+    describe: Callable[[int], str] | None = None
+    unread: str = ""
+
+    def indices(self, num: int | None, seed: int) -> Sequence[int]:
+        """Return the indices of `num` images; none for an iterable."""
+        if self.sampled:
+            return sample_indices(self.count or 0, num, seed)
+        return range(self.count or 0)[:num]
+
+    def stream(self, indices: Sequence[int], *, num: int | None, batch: int | None, skip_bad: bool) -> ImageStream:
+        """Return the images of some indices, or the first `num` of an iterable, as a stream."""
+        total, batch = (num, batch) if self.count is None else (len(indices), batch or 64)
+        return ImageStream(self.name, total, batch, partial(self.rows, indices), skip_bad, unread=self.unread)
 
 
 def stream_images(
@@ -91,65 +169,63 @@ def stream_images(
         DataError: There are fewer than four images, `num` or `batch` is below four, or images have values that are
             not in [0, 1].
     """
+    check_counts(num, batch)
+    source = image_source(images, normalised=normalised)
+    return source.stream(source.indices(num, seed), num=num, batch=batch, skip_bad=skip_bad)
+
+
+def check_counts(num: int | None, batch: int | None) -> None:
+    """Raise `DataError` if there are to be fewer than four images, in all or in a batch."""
     if (num is not None and num < FEWEST) or (batch is not None and batch < FEWEST):
         limits = ", ".join(f"{name} {value}" for name, value in (("num", num), ("batch", batch)) if value is not None)
         raise DataError(f"expected at least {FEWEST} images, in all and in a batch, found {limits}")
+
+
+def image_source(images: Any, *, normalised: bool = False) -> ImageSource:
+    """Return what `stream_images` takes as a source of images, none of which is read yet."""
     convert = partial(to_example, normalised=normalised)
     if isinstance(images, Mapping):
         images = images_of(images)
     if isinstance(images, str | Path):
-        return _of_dataset(open_dataset(images), str(images), num, batch or 64, seed, skip_bad, convert)
-    if isinstance(images, Tensor | np.ndarray):
-        kind = "a tensor" if isinstance(images, Tensor) else "an array"
-        return ImageStream(kind, len(images[:num]), batch or 64, lambda _: map(convert, images[:num]))
-    if isinstance(images, list | tuple) and images and _is_example(images[0]):
-        return ImageStream("a list of images", len(images[:num]), batch or 64, lambda _: map(convert, images[:num]))
+        return _of_dataset(open_dataset(images), str(images), convert)
+    if isinstance(images, Tensor | np.ndarray) or (isinstance(images, list | tuple) and _is_example_list(images)):
+        kind = {Tensor: "a tensor", np.ndarray: "an array"}
+        name = next((name for type_, name in kind.items() if isinstance(images, type_)), "a list of images")
+        return ImageSource(name, lambda indices, _: (convert(images[index]) for index in indices), len(images))
     if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple):
-        return _of_dataset(images, type(images).__name__, num, batch or 64, seed, skip_bad, convert)
+        return _of_dataset(images, type(images).__name__, convert)
     if not isinstance(images, Iterable):
         raise DataError(f"expected a folder, dataset, tensor or batches of images, found {type(images).__name__}")
-    return ImageStream(type(images).__name__, num, batch, lambda stream: _of_batches(images, num, stream, normalised))
+    return ImageSource(type(images).__name__, lambda _, stream: _of_batches(images, stream, normalised), None)
 
 
-def _is_example(item: Any) -> bool:
-    """Return whether an item of a list is one example and not a batch."""
-    return getattr(item, "ndim", 0) == 3 or image_layout(item) is not None
+def _is_example_list(items: Sequence[Any]) -> bool:
+    """Return whether a list has examples, and not batches."""
+    return bool(items) and (getattr(items[0], "ndim", 0) == 3 or image_layout(items[0]) is not None)
 
 
-def _of_dataset(
-    dataset: Any,
-    source: str,
-    num: int | None,
-    batch: int,
-    seed: int,
-    skip_bad: bool,
-    convert: Callable[[Any], Tensor],
-) -> ImageStream:
-    """Return the stream of a dataset with a length."""
-    indices = sample_indices(len(dataset), num, seed)
+def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> ImageSource:
+    """Return the images of a dataset with a length."""
     image_at = getattr(dataset, "image", None)
 
-    def read(index: int) -> Tensor | DataError:
+    def read(index: int) -> Example:
         try:
             sample = image_at(index) if callable(image_at) else dataset[index]
         except DataError as error:
             return error
         return convert(images_of(sample))  # outside: an image that was read and has wrong values is never skipped
 
-    def rows(stream: ImageStream) -> Iterator[Tensor]:
-        for image in prefetch(read, indices):
-            if isinstance(image, Tensor):
-                yield image
-            elif skip_bad:
-                stream.skipped.append(str(image))
-            else:
-                raise image
-
-    unread = dataset.unread() if isinstance(dataset, Folder) else ""
-    return ImageStream(source, len(indices), batch, rows, unread=unread)
+    return ImageSource(
+        name,
+        lambda indices, _: prefetch(read, indices),
+        len(dataset),
+        sampled=True,
+        describe=getattr(dataset, "describe", None),
+        unread=dataset.unread() if isinstance(dataset, Folder) else "",
+    )
 
 
-def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream, normalised: bool) -> Iterator[Tensor]:
+def _of_batches(batches: Iterable[Any], stream: ImageStream, normalised: bool) -> Iterator[Tensor]:
     """Yield the rows of each batch; the first batch sets the size of the stream's batches unless one is set."""
     count, single = 0, None
     for item in batches:
@@ -163,7 +239,7 @@ def _of_batches(batches: Iterable[Any], num: int | None, stream: ImageStream, no
         if stream.batch is None:
             stream.batch = 64 if single else max(FEWEST, len(rows))
         for row in rows:
-            if count == num:
+            if count == stream.total:
                 return
             count += 1
             yield to_example(row, normalised)

@@ -5,7 +5,8 @@ shows image i. Each is the centre square of its image, which is what a model wit
 pixels. The strip is one JPEG, with the same bytes for the same images.
 """
 
-from collections.abc import Generator
+from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
-from cka_probe.images.stream import stream_images
+from cka_probe.images.pairing import stream_pairs
+from cka_probe.images.stream import ImageStream, examples, stream_images
 
 SIDE = 96
 """Height and width of a thumbnail in pixels."""
@@ -44,13 +46,38 @@ def thumbnails(
     Raises:
         DataError: The images cannot be read, or are not images of one or three channels in [0, 1].
     """
-    stream = stream_images(images, num=num, seed=seed, skip_bad=skip_bad)
-    rows = stream.rows(stream)
-    try:
-        return [_thumbnail(image) for image in islice(rows, count)]
-    finally:
-        if isinstance(rows, Generator):
-            rows.close()  # stops the threads that prefetch
+    return _thumbnails([stream_images(images, num=num, seed=seed, skip_bad=skip_bad)], count)[0]
+
+
+def paired_thumbnails(
+    images: Any,
+    images_y: Any,
+    *,
+    pair: str | None = None,
+    num: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the first pairs of images of a comparison as small squares, those of x and those of y; see `thumbnails`.
+
+    Args:
+        images: Of x.
+        images_y: Of y.
+        pair: `name` or `order`, as in the comparison.
+        num: As in the comparison, like `seed` and `skip_bad`.
+        seed: Seed of the choice of pairs.
+        skip_bad: Skip pairs with an unreadable image.
+    """
+    streams, _ = stream_pairs(images, images_y, pair=pair, num=num, seed=seed, skip_bad=skip_bad)
+    x, y = _thumbnails(streams, MOST)
+    return x, y
+
+
+def _thumbnails(streams: Sequence[ImageStream], count: int) -> list[list[np.ndarray]]:
+    """Return the first images of each stream as small squares."""
+    with closing(examples(streams)) as rows:  # which stops the threads that prefetch
+        squares = [[_thumbnail(image) for image in images] for images in islice(rows, count)]
+    return [list(column) for column in zip(*squares, strict=True)] or [[] for _ in streams]
 
 
 def _thumbnail(image: Tensor) -> np.ndarray:

@@ -19,7 +19,10 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin, input_channels
 from cka_probe.models.catalogue import Definition
 from cka_probe.models.checkpoints import load_file
+from cka_probe.models.checkpoints.adapters import is_adapter
+from cka_probe.models.checkpoints.encoders import split_reference
 from cka_probe.models.checkpoints.fitting import check_architecture
+from cka_probe.models.checkpoints.reading import read_contents, weights_file
 from cka_probe.models.default_layers import default_layers
 from cka_probe.models.hub import SCHEME, cached_folder, repository_of, snapshot
 from cka_probe.registry import REFERENCE
@@ -149,6 +152,16 @@ def wrap(model: nn.Module) -> Backbone:
         layers=default_layers(model),
         origin=Origin(config.get("architecture") or name, name),
     )
+
+
+def is_adapter_reference(reference: str | Path) -> bool:
+    """Return whether a reference is that of a LoRA adapter, with its `adapter_config.json` next to its weights."""
+    name, _ = split_reference(reference)
+    path = snapshot(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else cached_folder(Path(name))
+    folder = path if path.is_dir() else path.parent
+    if not path.exists() or not (folder / "adapter_config.json").is_file():
+        return False
+    return is_adapter(read_contents(weights_file(path)))
 
 
 def weights_hash(model: nn.Module) -> str:

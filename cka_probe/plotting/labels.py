@@ -105,10 +105,15 @@ def stages(names: Sequence[str]) -> list[Stage]:
 
 
 def model_names(result: SimilarityMatrix, room: float) -> tuple[str, str]:
-    """Return what to call x and y: a file's stem or a model's name, with its folder where both are the same."""
-    x, y = (_stem(side.reference) for side in (result.x, result.y))
+    """Return what to call x and y: a file's stem or a model's name, with its folder where both are the same.
+
+    One model over two sets of images is named with their sources.
+    """
+    x, y = (side.name or _stem(side.reference) for side in (result.x, result.y))
     if x == y and result.x.reference != result.y.reference:
-        x, y = (_stem(side.reference, folders=1) for side in (result.x, result.y))
+        x, y = (side.name or _stem(side.reference, folders=1) for side in (result.x, result.y))
+    if x == y and result.pairing:
+        x, y = (f"{x}, {_stem(str(result.images[source]))}" for source in ("source", "source_y"))
     if x != y and cut(x, room) == cut(y, room):
         return _cut_middle(x, room), _cut_middle(y, room)
     return cut(x, room), cut(y, room)
@@ -164,8 +169,8 @@ def measure_name(result: "SimilarityMatrix | DifferenceMatrix") -> str:
 
 
 def images_line(result: "SimilarityMatrix | DifferenceMatrix") -> str:
-    """Return how many images the numbers come from: "n = 654 images"."""
-    return f"n = {result.num_examples} image{'' if result.num_examples == 1 else 's'}"
+    """Return how many images, pairs of images or rows the numbers come from: "n = 654 images"."""
+    return f"n = {result.num_examples} {result.examples}"
 
 
 def filled(items: Sequence[str], room: float, between: str = " ") -> list[str]:

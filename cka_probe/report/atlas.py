@@ -26,7 +26,7 @@ from cka_probe.report.blocks import (
     figures_in,
     provenance_of,
 )
-from cka_probe.report.comparison import STRIP, describe_side, layer_frame, result_title, thumbnails_of
+from cka_probe.report.comparison import STRIP, describe_side, hashes_of_images, layer_frame, result_title, thumbnails_of
 from cka_probe.report.matrix import MAX_EXACT, exact_length
 
 CAPTIONS = {
@@ -48,12 +48,12 @@ def read(folder: Path) -> Page:
     atlas = Atlas.load(folder)
     first = atlas.first
     pairs = _pair_blocks(atlas, folder.resolve().name)
-    hashes = [(f"{name}, hash of the weights", side.hash) for name, side in zip(atlas.names, atlas.models, strict=True)]
-    hashes.append(("images, hash", first.images["hash"]))
-    facts = [(name, describe_side(side)) for name, side in zip(atlas.names, atlas.models, strict=True)]
-    facts.append(("images", f"{first.num_examples} from {first.images['source']}"))
+    models = list(zip(atlas.names, atlas.models, strict=True))
+    hashes = [*((f"{name}, hash of the weights", side.hash) for name, side in models), *hashes_of_images(first)]
+    facts = [(name, describe_side(replace(side, name=""))) for name, side in models]
+    facts.append((first.examples if len({*atlas.sources}) == 1 else "images", atlas.images_text))
     facts += [("omitted", str(name)) for name in first.images.get("skipped") or ()]
-    for name, side in zip(atlas.names, atlas.models, strict=True):
+    for name, side in models:
         facts += [(f"note on {name}", note) for note in side.notes]
     return Page(
         title=f"{len(atlas.names)} models, every two compared",
@@ -73,7 +73,7 @@ def read(folder: Path) -> Page:
             *_layers(atlas),
             *provenance_of(command_of(folder, FILE), hashes, first.settings, first.versions, FORMAT),
         ),
-        subtitle=f"{result_title(first)}, over {first.num_examples} images from {first.images['source']}.",
+        subtitle=f"{result_title(first)}, over {atlas.images_text}.",
         warnings=atlas_warnings(atlas),
         label="Models",
     )

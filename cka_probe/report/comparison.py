@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cka_probe.comparison.compare import compare_fingerprints
 from cka_probe.comparison.fingerprint import Fingerprint
-from cka_probe.comparison.results import FORMAT, Axis, Side, SimilarityMatrix
+from cka_probe.comparison.results import FORMAT, ROWS, Axis, Side, SimilarityMatrix
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.images.reading import FORMATS
@@ -37,7 +37,7 @@ from cka_probe.report.blocks import (
 from cka_probe.similarity import ESTIMATORS
 from cka_probe.similarity.measures import MEASURES
 
-STRIP = "images.jpg"
+STRIP, STRIP_Y = "images.jpg", "images_y.jpg"
 TIMES = " \N{MULTIPLICATION SIGN} "
 CAPTIONS = {
     "heatmap": "Similarity of every layer of x (rows) with every layer of y (columns).",
@@ -62,12 +62,12 @@ def read(folder: Path) -> Page:
     """
     result = SimilarityMatrix.load(folder / "result.json")
     results, notes = measures_of(folder, result)
-    names, images = (model_name(result.x.reference), model_name(result.y.reference)), result.images
+    names, images = [side.name or model_name(side.reference) for side in (result.x, result.y)], result.images
     command = command_of(folder, "result.json")
     hashes = (
         ("x, hash of the weights", result.x.hash),
         ("y, hash of the weights", result.y.hash),
-        ("images, hash", str(images["hash"])),
+        *hashes_of_images(result),
     )
     omitted = f", {len(images['skipped'])} unreadable ones omitted" if images.get("skipped") else ""
     return Page(
@@ -80,14 +80,14 @@ def read(folder: Path) -> Page:
             *_diagonal(result),
             Heading("What was compared"),
             Facts(_facts(result)),
-            thumbnails_of(folder / STRIP),
+            *_thumbnails(folder, result),
             Heading("Layers"),
             *_layers(result),
             *figures_in(folder, "Figures", CAPTIONS),
             *provenance_of(command, hashes, result.settings, result.versions, FORMAT),
         ),
         subtitle=f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
-        f"{result.num_examples} images from {images['source']}{omitted}.",
+        f"{result.images_text}{omitted}.",
         warnings=tuple(warnings_for(result)),
         label="Comparison",
     )
@@ -105,13 +105,14 @@ def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, Simil
         computed for the page.
     """
     results = {result_title(result): result}
-    sides = {"x": (result.x, result.rows), "y": (result.y, result.columns)}
+    hash_x, hash_y = result.images_hashes
+    sides = {"x": (result.x, result.rows, hash_x), "y": (result.y, result.columns, hash_y)}
     if missing := [f"`{name}.fingerprint`" for name in sides if not (folder / f"{name}.fingerprint").is_file()]:
         return results, [f"Not in the result's folder: {' and '.join(missing)}. Only the stored result is shown."]
     fingerprints = []
-    for name, (side, axes) in sides.items():
+    for name, (side, axes, images_hash) in sides.items():
         fingerprint = Fingerprint.load(folder / f"{name}.fingerprint")
-        if problem := _mismatch(result, side, axes, fingerprint):
+        if problem := _mismatch(result, side, axes, images_hash, fingerprint):
             return results, [f"`{name}.fingerprint` {problem}: only the stored result is shown."]
         fingerprints.append(fingerprint.subset(LayerMap(tuple(Layer(axis.name, axis.module) for axis in axes))))
     skipped, computed = [], []
@@ -126,7 +127,9 @@ def measures_of(folder: Path, result: SimilarityMatrix) -> tuple[dict[str, Simil
             count = PERMUTATIONS.get(name, 0)
             options: dict[str, Any] = {"estimator": estimator} if estimator else {}
             try:
-                other = compare_fingerprints(*fingerprints, measure=name, permutations=count, **options)
+                other = compare_fingerprints(
+                    *fingerprints, pair=result.pairing or None, measure=name, permutations=count, **options
+                )
             except CkaProbeError as error:
                 skipped.append(f"{measure.title} ({error})")
                 continue
@@ -146,11 +149,13 @@ def result_title(result: SimilarityMatrix) -> str:
     return f"{name}, {settings['estimator']}" if settings.get("estimator") else name
 
 
-def _mismatch(result: SimilarityMatrix, side: Side, axes: tuple[Axis, ...], fingerprint: Fingerprint) -> str:
+def _mismatch(
+    result: SimilarityMatrix, side: Side, axes: tuple[Axis, ...], images_hash: str, fingerprint: Fingerprint
+) -> str:
     """Return why a result was not computed from a fingerprint, or ""."""
     if fingerprint.side.hash != side.hash:
         return "is of another model than the result"
-    if fingerprint.images_hash != result.images["hash"]:
+    if fingerprint.images_hash != images_hash:
         return "is of other images than the result"
     if fingerprint.settings.features != result.settings["features"]:
         return "is of other features than the result"
@@ -200,9 +205,41 @@ def _facts(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
     return (
         ("x, rows", describe_side(result.x)),
         ("y, columns", describe_side(result.y)),
-        ("images", f"{result.num_examples} from {result.images['source']}"),
+        *_facts_of_images(result),
         *(("omitted", str(name)) for name in result.images.get("skipped") or ()),
         *((f"note on {name}", note) for name, side in (("x", result.x), ("y", result.y)) for note in side.notes),
+    )
+
+
+def _facts_of_images(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
+    """Return how many images were compared, and from where."""
+    images = result.images
+    if not result.pairing:
+        return ((result.examples, f"{result.num_examples} from {images['source']}"),)
+    return (
+        ("images of x", f"{result.num_examples} from {images['source']}"),
+        ("images of y", f"{result.num_examples} from {images['source_y']}, paired with those of x by {result.pairing}"),
+    )
+
+
+def hashes_of_images(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
+    """Return the hashes of the lists of images, for the provenance of a page."""
+    if result.pairing:
+        return tuple(zip(("images of x, hash", "images of y, hash"), result.images_hashes, strict=True))
+    return ((f"{result.examples}, hash", result.images_hashes[0]),)
+
+
+def _thumbnails(folder: Path, result: SimilarityMatrix) -> tuple[Block, ...]:
+    """Return the first images, those of x and those of y if these differ; nothing where features were compared."""
+    if result.images["source"] == ROWS:
+        return ()
+    if not result.pairing:
+        return (thumbnails_of(folder / STRIP),)
+    return (
+        Text(f"x saw images from {result.images['source']}:"),
+        thumbnails_of(folder / STRIP),
+        Text(f"y saw images from {result.images['source_y']}:"),
+        thumbnails_of(folder / STRIP_Y),
     )
 
 
@@ -210,14 +247,14 @@ def describe_side(side: Side) -> str:
     """Return a model's reference, architecture and input in one line."""
     size, mean, std = (side.preprocessing.get(name) for name in ("size", "mean", "std"))
     size = TIMES.join(map(str, size)) if isinstance(size, list | tuple) else size
-    text = f"{side.reference} ({side.architecture})" + (f", input {size} pixels" if size else "")
+    text = f"{side.label} ({side.architecture})" + (f", input {size} pixels" if size else "")
     return f"{text}; mean {format_value(mean)}, std {format_value(std)}" if size and mean and std else text
 
 
 def thumbnails_of(path: Path) -> Block:
     """Return the images of a strip of squares, or a sentence that they are missing."""
     if not path.is_file():
-        return Text(f"The images are not shown: the result's folder has no `{STRIP}`.")
+        return Text(f"The images are not shown: the result's folder has no `{path.name}`.")
     try:
         with Image.open(path, formats=FORMATS) as file:
             strip = np.asarray(file.convert("RGB"))
@@ -225,13 +262,13 @@ def thumbnails_of(path: Path) -> Block:
         raise DataError(f"{path}: expected a strip of images, found {error}; delete it or compare again") from error
     side = strip.shape[0]
     squares = tuple(strip[:, left : left + side] for left in range(0, strip.shape[1] - side + 1, side))
-    return Thumbnails(squares) if squares else Text(f"The images are not shown: `{STRIP}` is not a row of squares.")
+    return Thumbnails(squares) if squares else Text(f"The images are not shown: `{path.name}` is not a row of squares.")
 
 
 def _layers(result: SimilarityMatrix) -> tuple[Block, ...]:
     """Return the layers of both sides, in one table where they are the same."""
     rows, columns = (layer_frame(axes) for axes in (result.rows, result.columns))
-    unit = "rms is the root mean square of the variation over images, in the layer's own units."
+    unit = f"rms is the root mean square of the variation over {result.examples}, in the layer's own units."
     if rows.drop(columns="rms").equals(columns.drop(columns="rms")):
         both = rows.rename(columns={"rms": "rms in x"}).assign(**{"rms in y": columns["rms"]})
         return (TableBlock(both, f"The layers of both. {unit}", "layers"),)

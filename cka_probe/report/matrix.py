@@ -71,6 +71,7 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
             {
                 "label": name,
                 "measure": labels.measure_name(result),
+                "examples": result.examples,
                 "batches": batches_of(result),
                 "range": range_of(result),
                 "document": without_folders(result.as_document(), None if exact else DIGITS),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from cka_probe import compare, compare_many, fingerprint
+from cka_probe import SimilarityMatrix, compare, compare_many, fingerprint
 from cka_probe.comparison.atlas import BEST_MATCH, DIAGONAL, Atlas, atlas_of, match_shares
 from cka_probe.comparison.warnings import atlas_warnings
 from cka_probe.errors import DataError, FingerprintError
+from cka_probe.plotting.labels import model_names
+from cka_probe.report import page_of
 
 
 def network(seed, depth=3):
@@ -35,9 +38,21 @@ def atlas():
 def test_every_pair_is_the_comparison_of_the_two(atlas, tmp_path):
     assert list(atlas.results) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     pair = compare(network(1), network(3), features(), layers="1,3,5", **OPTIONS)
-    atlas.result(3, 1).save(tmp_path / "of_many.json")
-    pair.save(tmp_path / "of_two.json")
+    many = atlas.result(3, 1)
+    named = replace(pair, x=replace(pair.x, name="step_1"), y=replace(pair.y, name="step_3"))
+    many.save(tmp_path / "of_many.json")
+    named.save(tmp_path / "of_two.json")
     assert (tmp_path / "of_many.json").read_bytes() == (tmp_path / "of_two.json").read_bytes()
+
+
+def test_names_of_models_are_those_of_a_pair_and_of_its_page(atlas, tmp_path):
+    folder = tmp_path / "models"
+    atlas.save_folder(folder)
+    pair = SimilarityMatrix.load(folder / "pairs" / "1-3" / "result.json")
+    assert model_names(pair, 20) == ("step_1", "step_3")
+    assert "x  step_1: Sequential (Sequential)" in pair.summary()
+    page = page_of(folder / "pairs" / "1-3")
+    assert page.title == "step_1 and step_3, layer by layer"
 
 
 def test_models_of_the_same_layers_are_compared_by_the_mean_of_the_diagonal(atlas):

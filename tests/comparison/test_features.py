@@ -1,5 +1,7 @@
 """Features computed elsewhere give what their model gives, from arrays and files; what is no pair is refused."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,10 @@ from torch import nn
 
 from cka_probe import Fingerprint, SimilarityMatrix, compare, compare_fingerprints, fingerprint
 from cka_probe.comparison.features import is_features
+from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import CkaProbeError, DataError, FingerprintError
+from cka_probe.plotting.labels import images_line
+from cka_probe.report import report
 
 
 def normal(n, p, seed=0):
@@ -159,3 +164,18 @@ def test_fingerprints_of_features_and_of_images_are_not_compared():
         compare_fingerprints(images, fingerprint(normal(20, 6)))
     with pytest.raises(DataError, match="a model or its fingerprint"):
         compare(images, normal(20, 6))
+
+
+def test_a_result_of_features_counts_rows(tmp_path):
+    still = normal(20, 6)
+    still[:, :] = still[0]
+    x, y = fingerprint({"a": normal(20, 6), "still": still}), fingerprint(normal(20, 6, 1))
+    result = compare_fingerprints(x, y, permutations=0)
+    result.save(tmp_path / "result.json")
+    for name, side in (("x", x), ("y", y)):
+        side.save(tmp_path / f"{name}.fingerprint")
+    page = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", report(tmp_path).read_text(), flags=re.DOTALL)
+    for text in (*warnings_for(result), *result.undefined, images_line(result), result.summary(), page):
+        assert "image" not in text
+    assert "n = 20 rows" in page
+    assert "x still: it is the same for every row" in result.undefined

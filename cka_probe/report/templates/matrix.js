@@ -105,8 +105,8 @@ function cardOf(result, models, cell, letter) {
 function termsSentence(result, batches, value) {
   const values = batches.map(batch => batch.value).filter(one => one !== null);
   const mean = fixed(values.reduce((sum, one) => sum + one, 0) / values.length);
-  if (result.batches === "mean") return `The value, ${fixed(value)}, is the mean of the batches’ values, weighted by their numbers of images.`;
-  if (batches.length === 1) return `All images are in one batch, whose value is ${fixed(value)}.`;
+  if (result.batches === "mean") return `The value, ${fixed(value)}, is the mean of the batches’ values, weighted by their numbers of ${result.examples}.`;
+  if (batches.length === 1) return `All ${result.examples} are in one batch, whose value is ${fixed(value)}.`;
   return `The value, ${fixed(value)}, is the ratio of the sums in the last line: Σ w·xy / √(Σ w·xx · Σ w·yy). It is not the mean of the batches’ values` +
     (values.length < batches.length ? "; some of them are undefined." : `, which is ${mean === fixed(value) ? "also " : ""}${mean}.`);
 }
@@ -115,7 +115,7 @@ function termsTable(result, batches, cell) {
   const ratio = result.batches === "ratio", sum = term => batches.reduce((total, batch) => total + term(batch), 0);
   const line = (title, weight, terms, value) => [title, fixed(weight, Number.isInteger(weight) ? 0 : 1), ...(ratio ? terms.map(fourDigits) : []), fixed(value)];
   return tableOf("terms", `Terms of ${nameOf(cell, "and")}, batch by batch`,
-    ["batch", "images, w", ...(ratio ? ["HSIC xy", "HSIC xx", "HSIC yy", "CKA"] : ["value"])],
+    ["batch", `${result.examples}, w`, ...(ratio ? ["HSIC xy", "HSIC xx", "HSIC yy", "CKA"] : ["value"])],
     batches.map((batch, index) => line(index + 1, batch.weight, [batch.xy, batch.xx, batch.yy], batch.value)),
     [line(ratio ? "Σ w·" : "all", sum(batch => batch.weight), ["xy", "xx", "yy"].map(name => sum(batch => batch.weight * batch[name])), cell.value)]);
 }
@@ -153,7 +153,7 @@ function comparisonOf(result, pins) {
     [`minus ${pins[0].letter}`]: cell => (cell === first ? DASH : fixed(less(cell.value, first.value))),
   };
   const body = Object.entries(lines).map(([name, text]) => [name, ...pins.map(pin => text(pin.cell))]);
-  const note = make("p", {class: "note"}, "These cells share their images, so the overlap of their intervals does not test their difference.");
+  const note = make("p", {class: "note"}, "These cells share their examples, so the overlap of their intervals does not test their difference.");
   return [note, tableOf("comparison", "Pinned cells side by side", ["", ...pins.map(title)], body)];
 }
 

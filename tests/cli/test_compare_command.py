@@ -1,0 +1,139 @@
+"""`ckaprobe compare` over different images per side, and what it refuses, leaves and removes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import cka_probe
+from ckaprobe_cli import app
+
+MODELS = ("random:resnet18", "random:resnet18:1")
+FEW = ("--layers", "layer1.0,layer4.1", "--size", 32, "--permutations", 5)
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def refused(*words):
+    done = run(*words, "--quiet")
+    assert done.exit_code == 2, done.output
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Eight images, the same with noise, and these with other names."""
+    root, rng = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    for name in ("clean", "noisy", "renamed"):
+        (root / name).mkdir()
+    for index in range(8):
+        pixels = rng.integers(0, 200, (40, 40, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(root / "clean" / f"{index}.png")
+        for folder, stem in (("noisy", index), ("renamed", f"{index}_noisy")):
+            noise = Image.fromarray((pixels + rng.integers(0, 50, pixels.shape)).astype(np.uint8))
+            noise.save(root / folder / f"{stem}.png")
+    return root
+
+
+@pytest.fixture
+def prints(tmp_path):
+    """Three fingerprints of the same eight examples."""
+    paths = [tmp_path / f"{name}.fingerprint" for name in "abc"]
+    images = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        cka_probe.fingerprint(nn.Sequential(nn.Linear(6, 5), nn.ReLU()), images, layers="*").save(path)
+    return paths
+
+
+def test_each_side_sees_its_own_images_paired_by_name(folders, tmp_path):
+    clean, noisy, out = folders / "clean", folders / "noisy", tmp_path / "out"
+    done = run("compare", MODELS[0], MODELS[0], "--data", clean, "--data-y", noisy, "--out", out, *FEW)
+    assert done.exit_code == 0, done.output
+    assert f"8 pairs of images, x from {clean} and y from {noisy}, paired by name" in done.stdout
+    images = json.loads((out / "result.json").read_text())["images"]
+    assert (images["source"], images["source_y"], images["pairing"]) == (str(clean), str(noisy), "name")
+    assert images["hash"] != images["hash_y"]
+    assert (out / "images.jpg").read_bytes() != (out / "images_y.jpg").read_bytes()
+    result = cka_probe.compare(
+        *[cka_probe.load(MODELS[0])] * 2, clean, images_y=noisy, layers="layer1.0,layer4.1", size=32, permutations=0
+    )
+    np.testing.assert_allclose(json.loads((out / "result.json").read_text())["values"], result.values, atol=1e-9)
+    assert run("report", out).exit_code == 0
+    page = (out / "index.html").read_text()
+    assert f"x saw images from {clean}" in page
+    assert f"y saw images from {noisy}" in page
+    assert images["hash_y"] in page
+    assert f"--data-y {noisy} --pair name" in page
+    again = run("compare", out / "x.fingerprint", out / "y.fingerprint", "--out", tmp_path / "again")
+    assert "paired by name" in again.stdout
+
+
+def test_images_without_a_partner_are_refused_and_the_order_is_said(folders, tmp_path):
+    out = tmp_path / "deep" / "out"
+    command = ["compare", *MODELS, "--data", folders / "clean", "--data-y", folders / "renamed", "--out", out, *FEW]
+    line = refused(*command)
+    assert "without a partner: 0, 1, 2 and 5 more of" in line
+    assert "--pair order" in line
+    assert not (tmp_path / "deep").exists()
+    done = run(*command, "--pair", "order")
+    assert "paired by order" in done.stdout
+    assert "nothing shows that they belong together" in " ".join(done.stdout.split())
+
+
+def test_refusals_before_a_model_is_loaded_leave_nothing(folders, tmp_path):
+    out, missing = tmp_path / "out", ("nowhere_a.pth", "nowhere_b.pth", "nowhere_c.pth")
+    for models in (missing, missing[:2]):
+        assert "a model was given and no images" in refused("compare", *models, "--out", out)
+        assert "expected a folder of images at nowhere" in refused(
+            "compare", *models, "--data", "nowhere", "--out", out
+        )
+    for option, value in (("--data-y", "b"), ("--pair", "order"), ("--arch-y", "resnet18"), ("--cmap", "magma")):
+        line = refused("compare", *missing, "--data", folders / "clean", option, value, "--out", out)
+        assert f"{option} is for two models, found 3" in line
+    line = refused("compare", *missing[:2], "--data", folders / "clean", "--pair", "name", "--out", out)
+    assert "expected other images of y (--data-y) to pair by name" in line
+    assert "expected a LoRA adapter among the models" in refused(
+        "compare", *MODELS, "--data", folders / "clean", "--base", "base.safetensors", "--out", out
+    )
+    assert not out.exists()
+
+
+def test_a_comparison_of_two_and_one_of_several_do_not_share_a_folder(prints, tmp_path):
+    out = tmp_path / "out"
+    assert run("compare", *prints, "--out", out, "--permutations", 0).exit_code == 0
+    (out / "pairs" / "0-1" / "notes.txt").write_text("mine")
+    line = refused("compare", *prints[:2], "--out", out, "--permutations", 0)
+    assert f"found that of `ckaprobe compare {prints[0]}" in line
+    done = run("compare", *prints[:2], "--out", out, "--permutations", 0, "--force")
+    assert done.exit_code == 0, done.output
+    assert [path.relative_to(out).as_posix() for path in (out / "pairs").rglob("*.*")] == ["pairs/0-1/notes.txt"]
+    assert not (out / "fingerprints").exists()
+    assert not list(out.glob("*atlas*")) + list(out.glob("models.*")) + list(out.glob("curves.*"))
+    assert "atlas.json" not in (out / "commands.txt").read_text()
+
+
+def test_fewer_models_leave_no_pairs_of_more(prints, tmp_path):
+    out = tmp_path / "out"
+    assert run("compare", *prints, prints[0], "--out", out, "--permutations", 0).exit_code == 0
+    assert run("compare", *prints, "--out", out, "--permutations", 0, "--force").exit_code == 0
+    assert sorted(path.name for path in (out / "pairs").iterdir()) == ["0-1", "0-2", "1-2"]
+    assert len(list((out / "fingerprints").iterdir())) == 3
+
+
+def test_compared_fingerprints_in_the_folder_are_not_removed(prints, tmp_path):
+    out = tmp_path / "out"
+    assert run("compare", *prints, "--out", out, "--permutations", 0).exit_code == 0
+    (out / "images.jpg").write_bytes(b"a strip")
+    saved = [out / "fingerprints" / f"{index}.fingerprint" for index in range(3)]
+    assert run("compare", *saved[:2], "--out", out, "--permutations", 0, "--force").exit_code == 0
+    assert [path.exists() for path in saved] == [True, True, False]
+    assert (out / "images.jpg").exists()
+    assert not (out / "pairs").exists()
