@@ -38,14 +38,14 @@ class Folder:
         splits = [name for name in ("train", "val", "test") if (self.root / name).is_dir()]
         if self.root.is_dir():  # else find_images raises a clearer error
             check_split(split, [*splits, "all"], f"folder {self.root}")
-        self._folder: Path | None = None
+        self.listed = bool(list)
         below = self.root if split == "all" else self.root / split
         if list:
             path = next((file for file in (self.root / list, Path(list)) if file.is_file()), self.root / list)
             self.paths = listed_images(path, below)
         else:
             self.paths = find_images(below)
-            self._folder = below
+        self._folder = below
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -59,7 +59,7 @@ class Folder:
 
     def unread(self) -> str:
         """Return a sentence that counts and names files in the folder that are no images, or "" if there are none."""
-        return "" if self._folder is None else unread_files(self._folder)
+        return "" if self.listed else unread_files(self._folder)
 
     def describe(self, index: int) -> str:
         """Return the image's path below the root, with forward slashes."""

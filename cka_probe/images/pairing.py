@@ -5,7 +5,7 @@ Which images belong together is never a guess:
     name     both sources are folders or datasets whose images have the same names: their paths without suffix
     order    the sources have no names: tensors, lists and loaders, with as many images in x as in y, read in order
 
-`num` and `seed` choose pairs, so x sees the images that it would see without y.
+`num`, `seed` and a list of images of x choose pairs, so x sees the images that it would see without y.
 """
 
 from collections import Counter
@@ -97,6 +97,8 @@ def _partners(x: ImageSource, y: ImageSource) -> list[int]:
     alone = [
         [name for name in side if name not in other] for side, other in zip(names, (index, {*names[0]}), strict=True)
     ]
+    if x.listed and not y.listed:
+        alone[1] = []  # the list of x chooses among the images of y
     if any(alone):
         parts = [f"{_listed(side)} of {source.name}" for side, source in zip(alone, (x, y), strict=True) if side]
         raise DataError(

@@ -118,6 +118,7 @@ class ImageSource:
             as many as the stream has in all, and sets the size of the stream's batches if it has none.
         count: Number of images; None for an iterable.
         sampled: `num` images are a random choice in random order, not the first ones.
+        listed: The images are those of a list, and not all that there are.
         describe: The name of the image of an index; None where images have no names.
         unread: A sentence about files of a folder that are no images, or "".
     """
@@ -126,6 +127,7 @@ class ImageSource:
     rows: Callable[[Sequence[int], ImageStream], Iterator[Example]]
     count: int | None
     sampled: bool = False
+    listed: bool = False
     describe: Callable[[int], str] | None = None
     unread: str = ""
 
@@ -220,6 +222,7 @@ def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> Im
         lambda indices, _: prefetch(read, indices),
         len(dataset),
         sampled=True,
+        listed=isinstance(dataset, Folder) and dataset.listed,
         describe=getattr(dataset, "describe", None),
         unread=dataset.unread() if isinstance(dataset, Folder) else "",
     )

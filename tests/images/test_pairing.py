@@ -46,6 +46,15 @@ def test_folders_are_paired_by_path_without_suffix_and_the_seed_chooses_pairs(tm
     assert pairs == shown(x, y, num=8, seed=3)[0][:6]
 
 
+def test_a_list_of_x_chooses_the_pairs(tmp_path):
+    x, y = (write(tmp_path / name, NAMES) for name in "xy")
+    (tmp_path / "val.txt").write_text("".join(f"{name}.png\n" for name in list(NAMES)[:5]))
+    pairs, pairing = shown(f"folder:{x}?list={tmp_path / 'val.txt'}", y)
+    assert (pairing, sorted(pairs)) == ("name", [(index, index) for index in range(5)])
+    with pytest.raises(DataError, match="without a partner: b/05"):
+        stream_pairs(x, f"folder:{y}?list={tmp_path / 'val.txt'}")
+
+
 def test_names_that_do_not_agree_are_refused_unless_the_order_is_asked_for(tmp_path):
     x = write(tmp_path / "clean", NAMES)
     y = write(tmp_path / "noisy", {f"{name}_noisy": 100 + index for name, index in NAMES.items()})
