@@ -95,6 +95,11 @@ class Atlas(Document):
         return (self.first.images["source"], *(images.get("source_y", images["source"]) for images in columns))
 
     @property
+    def images_hashes(self) -> tuple[str, ...]:
+        """Per model, the hash of the list of images that it saw."""
+        return (self.first.images_hashes[0], *(self.results[0, j].images_hashes[1] for j in range(1, len(self.names))))
+
+    @property
     def images_text(self) -> str:
         """How many examples were compared and from where, each source with its models if these saw different ones."""
         if not any(result.pairing for result in self.results.values()):

@@ -212,14 +212,14 @@ def extract_sides(entries: Sequence[Entry], images: Images, options: Options) ->
     pairing = ""
     if models and not any(map(_is_features, models)):
         streams, pairing = _open_streams(images, settings)
-    opened: dict[Any, Backbone | Fingerprint] = dict(stored)
+    models_by_key: dict[Any, Backbone | Fingerprint] = {}
+    sides = []
     for model, _, arch, _ in entries:
-        if _key(model) not in stored and (_key(model), arch) not in opened:
-            opened[_key(model), arch] = _side(model, arch, _base_of(model, options.base))
-    sides = [
-        opened[_key(entry.model) if _key(entry.model) in stored else (_key(entry.model), entry.arch)]
-        for entry in entries
-    ]
+        key = _key(model), arch
+        if key not in models_by_key:
+            side = stored.get(_key(model))
+            models_by_key[key] = side or _side(model, arch, _base_of(model, options.base))
+        sides.append(models_by_key[key])
     specs = [entries[0].layers if entry.layers is None else entry.layers for entry in entries]
     maps = [_layers(side, spec) for side, spec in zip(sides, specs, strict=True)]
     if tables(sides):

@@ -57,12 +57,12 @@ def stream_pairs(
     if pair is not None:
         registry.get(PAIRINGS, pair, "pairing")
     x, y = (image_source(side, normalised=normalised) for side in (images, images_y))
-    named = x.describe is not None and y.describe is not None
+    have_names = x.describe is not None and y.describe is not None
     partners: Sequence[int]
-    if pair == NAME and not named:
+    if pair == NAME and not have_names:
         source = y if x.describe else x
         raise DataError(f"expected names of images to pair them by, found {source.name}, which has none; pair by order")
-    if pair != ORDER and named:
+    if pair != ORDER and have_names:
         pairing, partners = NAME, _partners(x, y)
     else:
         pairing, partners = ORDER, _same_count(x, y)

@@ -49,7 +49,12 @@ def read(folder: Path) -> Page:
     first = atlas.first
     pairs = _pair_blocks(atlas, folder.resolve().name)
     models = list(zip(atlas.names, atlas.models, strict=True))
-    hashes = [*((f"{name}, hash of the weights", side.hash) for name, side in models), *hashes_of_images(first)]
+    hashes = [(f"{name}, hash of the weights", side.hash) for name, side in models]
+    if len({*atlas.images_hashes}) == 1:
+        hashes += hashes_of_images(first)
+    else:
+        named = zip(atlas.names, atlas.images_hashes, strict=True)
+        hashes += [(f"images of {name}, hash", images_hash) for name, images_hash in named]
     facts = [(name, describe_side(replace(side, name=""))) for name, side in models]
     facts.append((first.examples if len({*atlas.sources}) == 1 else "images", atlas.images_text))
     facts += [("omitted", str(name)) for name in first.images.get("skipped") or ()]
@@ -68,7 +73,7 @@ def read(folder: Path) -> Page:
             TableBlock(_pair_frame(atlas), f"Every two models: the {RULES[atlas.rule]}.", "pairs"),
             Heading("What was compared"),
             Facts(tuple(facts)),
-            thumbnails_of(folder / STRIP),
+            *([] if first.examples == "rows" else [thumbnails_of(folder / STRIP)]),
             Heading("Layers"),
             *_layers(atlas),
             *provenance_of(command_of(folder, FILE), hashes, first.settings, first.versions, FORMAT),
@@ -151,7 +156,7 @@ def _curves(folder: Path, atlas: Atlas) -> tuple[Block, ...]:
 
 def _layers(atlas: Atlas) -> tuple[Block, ...]:
     """Return the layers of each model, of models with the same layers in one table."""
-    unit = "rms is the root mean square of the variation over images, in the layer's own units."
+    unit = f"rms is the root mean square of the variation over {atlas.first.examples}, in the layer's own units."
     tables: dict[str, list[int]] = {}
     frames = [layer_frame(atlas.axes(index)) for index in range(len(atlas.names))]
     for index, frame in enumerate(frames):

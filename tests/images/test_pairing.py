@@ -51,7 +51,7 @@ def test_a_list_of_x_chooses_the_pairs(tmp_path):
     (tmp_path / "val.txt").write_text("".join(f"{name}.png\n" for name in list(NAMES)[:5]))
     pairs, pairing = shown(f"folder:{x}?list={tmp_path / 'val.txt'}", y)
     assert (pairing, sorted(pairs)) == ("name", [(index, index) for index in range(5)])
-    with pytest.raises(DataError, match="without a partner: b/05"):
+    with pytest.raises(DataError, match="without a partner: a/06"):
         stream_pairs(x, f"folder:{y}?list={tmp_path / 'val.txt'}")
 
 
