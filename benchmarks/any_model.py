@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.model_files import LIBRARY_ROWS, compare_case
+from helpers.openmmlab_files import OPENMMLAB_ROWS
 from helpers.original_files import ORIGINAL_ROWS
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     words, failures = sys.argv[1:], 0
     rows = [
         row
-        for row in (*LIBRARY_ROWS, *ORIGINAL_ROWS)
+        for row in (*LIBRARY_ROWS, *ORIGINAL_ROWS, *OPENMMLAB_ROWS)
         if not words or any(w in f"{row.name} {row.family}" for w in words)
     ]
     print(f"{'file':45} {'recognised as':36} layers  difference  seconds")

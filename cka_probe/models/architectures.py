@@ -13,7 +13,7 @@ elsewhere): the weights are the same at any size.
 `swinv2_micro` and `dinov2_micro` are small models for trials; nobody published them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -105,11 +105,21 @@ SWINV2 = {
 }
 
 
-def build_resnet(*, name: str, size: int, output_stride: int = 32, stride_in_1x1: bool = False) -> nn.Module:
+def build_resnet(
+    *,
+    name: str,
+    size: int,
+    output_stride: int = 32,
+    stride_in_1x1: bool = False,
+    strides: Sequence[int] = (),
+    dilations: Sequence[Sequence[int]] = (),
+) -> nn.Module:
     """Return a headless ResNet; `size` is accepted for symmetry and does not change it.
 
     With an `output_stride` of 16 or 8 the last stages are dilated instead of strided, as in DeepLab; the weights are
     the same.
+
+    `strides` per stage and `dilations` per block of each stage are those of other projects, see `set_stages`.
 
     With `stride_in_1x1` a bottleneck is strided in its first convolution, as Caffe2's and detectron2's ResNet-50 are.
 
@@ -118,6 +128,8 @@ def build_resnet(*, name: str, size: int, output_stride: int = 32, stride_in_1x1
     """
     del size
     model = timm.create_model(name, pretrained=False, num_classes=0, zero_init_last=False, output_stride=output_stride)
+    if strides:
+        set_stages(model, strides, dilations)
     if stride_in_1x1:
         move_stride_to_1x1(model)
     return model
@@ -129,6 +141,43 @@ def move_stride_to_1x1(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "conv3") and module.conv2.groups == 1 and module.conv2.stride == (2, 2):
             module.conv1.stride, module.conv2.stride = (2, 2), (1, 1)
+
+
+def set_stages(model: nn.Module, strides: Sequence[int], dilations: Sequence[Sequence[int]]) -> None:
+    """Give the four stages of a ResNet other strides and dilations, as mmseg's have; the weights stay.
+
+    Args:
+        model: A ResNet of timm or torchvision with output stride 32.
+        strides: Of the first block of each stage.
+        dilations: Of each block of each stage, in its strided 3 x 3 convolution.
+    """
+    block: Any
+    for stage, (stride, stage_dilations) in enumerate(zip(strides, dilations, strict=True), start=1):
+        blocks: Any = model.get_submodule(f"layer{stage}")
+        for number, (block, dilation) in enumerate(zip(blocks, stage_dilations, strict=True)):
+            conv = block.conv2 if hasattr(block, "conv3") else block.conv1
+            conv.dilation = conv.padding = (dilation, dilation)
+            conv.stride = (1, 1) if number else (stride, stride)
+        shortcut = blocks[0].downsample
+        for index, layer in enumerate(shortcut or ()):
+            if isinstance(layer, nn.AvgPool2d):  # the strided layer of ResNet-D
+                shortcut[index] = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+            elif isinstance(layer, nn.Conv2d):
+                layer.stride = (1, 1) if isinstance(shortcut[0], nn.AvgPool2d) else (stride, stride)
+
+
+def dilate_last_stages(model: nn.Module) -> None:
+    """Give a ResNet output stride 8, as torchvision does for segmentation: each stage starts with the dilation before.
+
+    This is `replace_stride_with_dilation=[False, True, True]` in torchvision and `output_stride=8` in timm.
+    """
+    stages: Any = [model.get_submodule(f"layer{stage}") for stage in (1, 2, 3, 4)]
+    rates = ((1, 1), (1, 1), (1, 2), (2, 4))
+    set_stages(
+        model,
+        (1, 2, 1, 1),
+        [[first, *[rest] * (len(stage) - 1)] for stage, (first, rest) in zip(stages, rates, strict=True)],
+    )
 
 
 RESNET = {
@@ -148,7 +197,9 @@ RESNET = {
 PATCH, TRAINED_SIZE = 14, 518
 
 
-def build_dinov2(*, embed_dim: int, depth: int, heads: int, size: int | tuple[int, int]) -> nn.Module:
+def build_dinov2(
+    *, embed_dim: int, depth: int, heads: int, size: int | tuple[int, int], final_norm: bool = True
+) -> nn.Module:
     """Return a headless DINOv2.
 
     Args:
@@ -156,6 +207,7 @@ def build_dinov2(*, embed_dim: int, depth: int, heads: int, size: int | tuple[in
         depth: Blocks.
         heads: Attention heads.
         size: Side, or height and width, of the input in pixels; it is only checked.
+        final_norm: Whether a layer norm follows the last block.
 
     Raises:
         RecipeError: The size is not a multiple of 14.
@@ -171,6 +223,7 @@ def build_dinov2(*, embed_dim: int, depth: int, heads: int, size: int | tuple[in
         init_values=1e-5,
         num_classes=0,
         dynamic_img_size=True,
+        final_norm=final_norm,
     )
     del model.feature_info[:-1]  # all blocks have the same stride
     return model

@@ -28,6 +28,10 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "half": ((0.5,) * 3, (0.5,) * 3),  # ViT of JAX, DPT of MiDaS
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "caffe2": ((123.675 / 255, 116.28 / 255, 103.53 / 255), (1 / 255,) * 3),  # detectron2: 0..255 minus the mean
+    "caffe2_resnext": (
+        (123.675 / 255, 116.28 / 255, 103.53 / 255),
+        (58.395 / 255, 57.12 / 255, 57.375 / 255),
+    ),
     "none": ((0.0,) * 3, (1.0,) * 3),  # MIM-Depth
     "imagenet_twice": (  # Depth-to-Semantic: by ImageNet's, and in its encoder by SC-Depth's again
         (0.485 + 0.45 * 0.229, 0.456 + 0.45 * 0.224, 0.406 + 0.45 * 0.225),

@@ -112,6 +112,11 @@ class Definition:
         return tuple(layers[-1:])
 
     @property
+    def head(self) -> str:
+        """The child of a torchvision model that its last layer is in, such as `classifier`; "" for timm's models."""
+        return "" if self.library == "timm" else "".join(self.classifiers).split(".")[0]
+
+    @property
     def ends_linearly(self) -> bool:
         """Whether its logits are one linear layer after its pooling: not those of SqueezeNet or of a distilled DeiT."""
         if self.library == "timm" or len(self.classifiers) != 1:
@@ -156,21 +161,27 @@ class Definition:
 
 
 INITIALISERS = {"uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_", "copy_"}
+INITIALISERS |= {"kaiming_uniform_", "kaiming_normal_"}
 
 
-class _NoInitialisation(TorchFunctionMode):
-    """Skips what initialises weights, which takes most of the time on the meta device and changes no shape."""
+class NoInitialisation(TorchFunctionMode):
+    """Skips what initialises parameters, which takes most of the time of building a model.
+
+    They have arbitrary values until weights are loaded. Buffers that a model computes for itself are computed.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in INITIALISERS and args and args[0].is_meta:
-            return args[0]
+        if getattr(func, "__name__", "") in INITIALISERS:
+            target = args[0] if args else kwargs["tensor"]
+            if target.is_meta or isinstance(target, nn.Parameter):
+                return target
         return func(*args, **kwargs or {})
 
 
 @lru_cache(maxsize=64)
 def _skeleton(definition: Definition, size: tuple[int, int] | None) -> nn.Module:
     try:
-        with torch.device("meta"), _NoInitialisation():
+        with torch.device("meta"), NoInitialisation():
             model: nn.Module = definition.build(size)
     except NotImplementedError:  # RegNet of torchvision reads values while it is initialised
         with torch.random.fork_rng(devices=[]):

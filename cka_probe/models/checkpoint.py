@@ -22,6 +22,7 @@ from cka_probe.errors import CheckpointError
 from cka_probe.files import atomic_write, read_metadata
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
+from cka_probe.models.default_layers import layers_or_default
 
 FORMAT = "ckaprobe-checkpoint/1"
 
@@ -156,7 +157,7 @@ def read_checkpoint(path: str | Path) -> tuple[Backbone, dict[str, Tensor], Chec
         size=checkpoint.size or checkpoint.options["size"],
         mean=checkpoint.mean,
         std=checkpoint.std,
-        layers=architecture.layers,
+        layers=layers_or_default(architecture.layers, model),
         origin=Origin(str(path), checkpoint.architecture, checkpoint.options),
     )
     return backbone.eval(), states["head"], checkpoint

@@ -74,6 +74,12 @@ def default_layers(model: nn.Module) -> LayerMap | None:
     return _block_layers(modules, root) or _plain_layers(modules, root) or _child_layers(modules[root], root)
 
 
+def layers_or_default(layers: LayerMap, model: nn.Module) -> LayerMap | None:
+    """Return layers if a model has them all, else the default layers: of an encoder that was built without its end."""
+    modules = dict(model.named_modules())
+    return layers if all(layer.module in modules for layer in layers) else default_layers(model)
+
+
 def paper_layers(depth: int, *, first_merge: int, last_norm: str, norm1: str = "norm1", prefix: str = "") -> LayerMap:
     """Return the nine layers of MeSa's Table 4 under one implementation's module names.
 

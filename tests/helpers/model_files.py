@@ -190,7 +190,7 @@ def segmentation_file(name: str, *layers: str, cost: Cost = "fast") -> Row:
     def make(folder: Path) -> Case:
         network = torchvision.models.segmentation
         model = randomised(getattr(network, name)(weights=None, weights_backbone=None, num_classes=5))
-        layers_of = {f"backbone.{layer}": layer for layer in layers}
+        layers_of = {f"backbone.{layer}".replace(".features", ""): layer for layer in layers}
         return Case(save(model.state_dict(), folder / "weights.pth"), model, layers_of, 224)
 
     return Row(f"torchvision {name}", "torchvision segmentation", make, cost)
@@ -234,6 +234,21 @@ def transformers_folder(
 
     sharded = "" if shards == "5GB" else " sharded"
     return Row(f"transformers {name}{sharded}", "transformers folder", make)
+
+
+def mae_folder() -> Row:
+    """Return the row of a `vit_mae` of transformers with its decoder: its own class hides patches, its encoder not."""
+
+    def make(folder: Path) -> Case:
+        decoder = {f"decoder_{name}": VIT[name] for name in ("hidden_size", "intermediate_size")}
+        decoder |= {"decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 4}
+        model = randomised(transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**VIT, **decoder)))
+        model.save_pretrained(folder / "saved")
+        encoder = transformers.ViTModel(transformers.ViTConfig(**VIT, layer_norm_eps=1e-12), add_pooling_layer=False)
+        encoder.load_state_dict(model.vit.state_dict())
+        return Case(folder / "saved", encoder.eval(), same("layers.0", "layernorm"), 64)
+
+    return Row("transformers ViTMAEForPreTraining", "transformers folder", make)
 
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
@@ -319,11 +334,15 @@ TORCHVISION = (
     torchvision_file("vgg16", "features", cost="large"),
     segmentation_file("fcn_resnet50", "layer4", cost="large"),
     segmentation_file("deeplabv3_resnet50", "layer4", cost="large"),
+    segmentation_file("fcn_resnet101", "layer4", cost="large"),
+    segmentation_file("deeplabv3_mobilenet_v3_large", "features.12", "features.16"),
+    segmentation_file("lraspp_mobilenet_v3_large", "features.16"),
 )
 
 VIT = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
 VIT |= {"image_size": 64, "patch_size": 16}
 STAGES = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
+HIERA = {"image_size": [64, 64], "embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
 BACKBONE = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
 SWIN = {"image_size": 64, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
 TEXT_TOWER = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -365,6 +384,8 @@ TRANSFORMERS = (
     transformers_folder("Dinov2WithRegistersModel", VIT, same("encoder.layer.2", "layernorm")),
     transformers_folder("DINOv3ViTModel", {**VIT, "num_register_tokens": 4}, same("model.layer.2", "norm")),
     transformers_folder("DINOv3ConvNextModel", STAGES, same("stages.3")),
+    mae_folder(),
+    transformers_folder("HieraModel", HIERA, same("encoder.stages.1", "encoder.stages.3")),
     transformers_folder("ViTMSNModel", VIT, same("layers.2")),
     transformers_folder("Data2VecVisionModel", VIT, same("encoder.layer.2")),
     transformers_folder(

@@ -161,6 +161,12 @@ def dinov2_registers(state: State) -> Any:
     }
 
 
+def vggt(state: State) -> Any:
+    """VGGT: DINOv2 with registers as its patch embedding, and blocks between views with a camera token."""
+    rest = zeros("aggregator.camera_token", "aggregator.frame_blocks.0.attn.qkv.weight", "camera_head.norm.weight")
+    return prefixed("aggregator.patch_embed.", dinov2_registers(state)) | rest
+
+
 def dinov3(state: State) -> Any:
     """DINOv3 in Meta's names: one bias of query, key and value, with a mask for that of the key."""
     rules = ((r"\.gamma_(\d)$", r".ls\1.gamma"), (r"^reg_token$", "storage_tokens"))
@@ -184,6 +190,18 @@ def depth_anything(state: State) -> Any:
     return prefixed("pretrained.", state | {"mask_token": torch.zeros(1, 384)}) | zeros("depth_head.projects.0.weight")
 
 
+def depth_anything_3(state: State) -> Any:
+    """Depth Anything 3: DINOv2 whose blocks from the fifth of 12 on have norms of queries, and a camera token."""
+    norms = {
+        f"blocks.{block}.attn.{part}_norm.{kind}": torch.ones(64)
+        for block in range(4, 12)
+        for part in "qk"
+        for kind in ("weight", "bias")
+    }
+    encoder = state | norms | {"camera_token": torch.zeros(1, 2, 384)}
+    return prefixed("model.backbone.pretrained.", encoder) | zeros("model.head.projects.0.weight")
+
+
 def moge(encoder: str, head: str) -> Callable[[State], Any]:
     """Return how MoGe saves DINOv2: under `encoder`, with a `head`."""
 
@@ -199,53 +217,6 @@ def midas(state: State) -> Any:
     decoder = zeros("scratch.layer1_rn.weight", "pretrained.act_postprocess1.3.weight")
     return prefixed("pretrained.model.", state | zeros("head.weight")) | decoder
 
-
-MMCV_FFN = ((r"\.mlp\.fc1\.", ".ffn.layers.0.0."), (r"\.mlp\.fc2\.", ".ffn.layers.1."))
-MMPRETRAIN_VIT = (
-    (r"^patch_embed\.proj\.", "patch_embed.projection."),
-    (r"^blocks\.", "layers."),
-    (r"\bnorm1\.", "ln1."),
-    (r"\bnorm2\.", "ln2."),
-    (r"^norm\.", "ln1."),
-    *MMCV_FFN,
-)
-MMSEG_VIT = (
-    *MMPRETRAIN_VIT,
-    (r"\.attn\.qkv\.", ".attn.attn.in_proj_"),
-    (r"\.attn\.proj\.", ".attn.attn.out_proj."),
-)
-
-
-def mmpretrain(rules: Rules) -> Callable[[State], Any]:
-    """Return how mmpretrain and mmseg save a backbone."""
-
-    def write(state: State) -> Any:
-        names = prefixed("backbone.", renamed(state, rules))
-        return {"meta": {"mmpretrain_version": "1.0"}, "state_dict": names | zeros("head.layers.head.weight")}
-
-    return write
-
-
-def mm_swin(state: State) -> Any:
-    """Swin in mmseg and mmpretrain: mergings at the end of a stage, over `Unfold`'s order of the four pixels."""
-    rules = (
-        (r"^patch_embed\.proj\.", "patch_embed.projection."),
-        (r"^layers\.(\d)\.downsample\.", lambda match: f"stages.{int(match[1]) - 1}.downsample."),
-        (r"^layers\.", "stages."),
-        (r"\.attn\.", ".attn.w_msa."),
-        (r"^norm\.", "norm3."),
-        *MMCV_FFN,
-    )
-    names = renamed(state, rules)
-    for name, tensor in names.items():
-        if ".downsample." in name:
-            pixels = tensor.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]
-            names[name] = pixels.transpose(-2, -1).flatten(-2).contiguous()
-    return {"meta": {"mmseg_version": "1.0"}, "state_dict": prefixed("backbone.", names)}
-
-
-V1C = tuple((rf"^conv1\.{number}\.", f"stem.{number}.") for number in (0, 1, 3, 4, 6))
-V1C = (*V1C, (r"^bn1\.", "stem.7."))
 
 DETECTRON2 = (
     (r"^(conv1)\.", r"stem.\1."),
@@ -266,14 +237,41 @@ def detectron2(state: State) -> Any:
     return {"model": {name: tensor.numpy() for name, tensor in names.items()}, "__author__": "Detectron2 Model Zoo"}
 
 
-def caffe2(model: nn.Module) -> None:
-    """Give a ResNet-50 what Caffe2's has: norms without statistics, the stride in the first convolution of a block."""
-    for name, module in model.named_modules():
+def without_statistics(model: nn.Module) -> None:
+    """Give a ResNet the norms of Caffe2, which have no statistics."""
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.zero_()
             module.running_var.fill_(1 - 1e-5)
-        elif re.fullmatch(r"layer[234]\.0", name):
+
+
+def caffe2(model: nn.Module) -> None:
+    """Give a ResNet-50 what Caffe2's has: norms without statistics, the stride in the first convolution of a block."""
+    without_statistics(model)
+    for name, module in model.named_modules():
+        if re.fullmatch(r"layer[234]\.0", name):
             module.conv1.stride, module.conv2.stride = (2, 2), (1, 1)
+
+
+CAFFE2_NAMES = (
+    (r"^conv1\.weight$", "conv1_w"),
+    (r"^bn1\.weight$", "res_conv1_bn_s"),
+    (r"^bn1\.bias$", "res_conv1_bn_b"),
+    (r"^layer(\d)\.(\d+)\.", lambda match: f"res{int(match[1]) + 1}_{match[2]}_"),
+    (r"_conv(\d)\.weight$", lambda match: f"_branch2{'abc'[int(match[1]) - 1]}_w"),
+    (r"_bn(\d)\.weight$", lambda match: f"_branch2{'abc'[int(match[1]) - 1]}_bn_s"),
+    (r"_bn(\d)\.bias$", lambda match: f"_branch2{'abc'[int(match[1]) - 1]}_bn_b"),
+    (r"_downsample\.0\.weight$", "_branch1_w"),
+    (r"_downsample\.1\.weight$", "_branch1_bn_s"),
+    (r"_downsample\.1\.bias$", "_branch1_bn_b"),
+)
+
+
+def detectron(state: State) -> Any:
+    """A ResNet of Caffe2 as Detectron and detectron2's model zoo have it: scales and shifts in place of batch norms."""
+    state = {name: tensor for name, tensor in state.items() if "running_" not in name and "num_batches" not in name}
+    names = renamed(state, CAFFE2_NAMES) | {"conv1_b": torch.zeros(64)} | zeros("fc1000_w", "conv1_w_momentum")
+    return {"model": {name: tensor.numpy() for name, tensor in names.items()}, "__author__": "MSRA"}
 
 
 def vissl(state: State) -> Any:
@@ -284,11 +282,13 @@ def vissl(state: State) -> Any:
 
 def jax(state: State) -> Any:
     """The ViT of Google in Flax's names: kernels with the inputs first, heads on an axis of their own."""
-    heads = 3
-    arrays: dict[str, Any] = {"cls": state["cls_token"], "Transformer/posembed_input/pos_embedding": state["pos_embed"]}
+    heads = state["pos_embed"].shape[-1] // 64
+    arrays: dict[str, Any] = {"Transformer/posembed_input/pos_embedding": state["pos_embed"]}
+    arrays |= {"cls": state["cls_token"]} if "cls_token" in state else {}
     arrays["embedding/kernel"] = state["patch_embed.proj.weight"].permute(2, 3, 1, 0)
     arrays["embedding/bias"] = state["patch_embed.proj.bias"]
-    arrays |= {"head/kernel": state["head.weight"].T, "head/bias": state["head.bias"]}
+    if "head.weight" in state:
+        arrays |= {"head/kernel": state["head.weight"].T, "head/bias": state["head.bias"]}
     for kind, name in (("scale", "weight"), ("bias", "bias")):
         arrays[f"Transformer/encoder_norm/{kind}"] = state[f"norm.{name}"]
         for block in range(12):
@@ -312,6 +312,47 @@ def jax(state: State) -> Any:
     return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in arrays.items()}
 
 
+def big_vision(state: State) -> Any:
+    """A ViT of big_vision whose blocks run as one scan: a leading axis of depth, and other numbers of modules."""
+    arrays = jax(state)
+    stacked = {name: array for name, array in arrays.items() if "encoderblock_" not in name}
+    for name in arrays:
+        if "encoderblock_0/" in name:
+            front, end = name.split("encoderblock_0/")
+            end = end.replace("LayerNorm_2", "LayerNorm_1").replace("MlpBlock_3", "MlpBlock_0")
+            end = end.replace("Attention_1", "Attention_0")
+            blocks = [arrays[name.replace("encoderblock_0/", f"encoderblock_{block}/")] for block in range(12)]
+            stacked[f"{front}encoderblock/{end}"] = np.stack(blocks)
+    stacked["pos_embedding"] = stacked.pop("Transformer/posembed_input/pos_embedding")
+    stacked |= attention_pool(state) if "attn_pool.latent" in state else {}
+    return {f"params/{name}": array for name, array in stacked.items()}
+
+
+def attention_pool(state: State) -> dict[str, Any]:
+    """The attention pooling of SigLIP in big_vision's names."""
+    pool = {name.removeprefix("attn_pool."): tensor for name, tensor in state.items() if "attn_pool." in name}
+    heads = state["pos_embed"].shape[-1] // 64
+    arrays = {"probe": pool["latent"], "LayerNorm_0/scale": pool["norm.weight"], "LayerNorm_0/bias": pool["norm.bias"]}
+    attention = "MultiHeadDotProductAttention_0"
+    weights = (pool["q.weight"], *pool["kv.weight"].chunk(2))
+    biases = (pool["q.bias"], *pool["kv.bias"].chunk(2))
+    for part, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
+        arrays[f"{attention}/{part}/kernel"] = weight.T.unflatten(1, (heads, -1))
+        arrays[f"{attention}/{part}/bias"] = bias.unflatten(0, (heads, -1))
+    arrays[f"{attention}/out/kernel"] = pool["proj.weight"].T.unflatten(0, (heads, -1))
+    arrays[f"{attention}/out/bias"] = pool["proj.bias"]
+    for index in (0, 1):
+        arrays[f"MlpBlock_0/Dense_{index}/kernel"] = pool[f"mlp.fc{index + 1}.weight"].T
+        arrays[f"MlpBlock_0/Dense_{index}/bias"] = pool[f"mlp.fc{index + 1}.bias"]
+    return {f"MAPHead_0/{name}": np.ascontiguousarray(tensor.numpy()) for name, tensor in arrays.items()}
+
+
+def midas_v21(state: State) -> Any:
+    """MiDaS v2.1: the stem of its ResNeXt is in `layer1`."""
+    rules = ((r"^layer1\.", "layer1.4."), (r"^conv1\.", "layer1.0."), (r"^bn1\.", "layer1.1."))
+    return prefixed("pretrained.", renamed(state, rules)) | zeros("scratch.layer1_rn.weight")
+
+
 FB_CONVNEXT = (
     (r"^stem\.", "downsample_layers.0."),
     (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
@@ -320,6 +361,15 @@ FB_CONVNEXT = (
     (r"\.mlp\.fc(\d)\.", r".pwconv\1."),
     (r"^head\.norm\.", "norm."),
     (r"^head\.fc\.", "head."),
+)
+
+
+PVT_V2 = (
+    (r"^patch_embed\.", "patch_embed1."),
+    (r"^stages\.(\d)\.downsample\.", lambda match: f"patch_embed{int(match[1]) + 1}."),
+    (r"^stages\.(\d)\.blocks\.", lambda match: f"block{int(match[1]) + 1}."),
+    (r"^stages\.(\d)\.norm\.", lambda match: f"norm{int(match[1]) + 1}."),
+    (r"\.dwconv\.", ".dwconv.dwconv."),
 )
 
 
@@ -356,21 +406,41 @@ ORIGINAL_ROWS = (
     ),
     original("DINOv2", DINOV2, LAST_BLOCK, lambda state: state | {"mask_token": torch.zeros(1, 384)}, cost="slow"),
     original("DINOv2 registers", "vit_small_patch14_reg4_dinov2", LAST_BLOCK, dinov2_registers, cost="slow"),
+    original("VGGT", "vit_small_patch14_reg4_dinov2", LAST_BLOCK, vggt, cost="slow"),
     original("DINOv3", "vit_tiny_patch16_dinov3_qkvb", LAST_BLOCK, dinov3),
     original("SAM", "samvit_base_patch16", LAST_BLOCK, sam, cost="large", **IMAGENET),
     original("Depth Anything", DINOV2, LAST_BLOCK, depth_anything, cost="large"),
+    original("Depth Anything 3", DINOV2, same("blocks.0", "blocks.3"), depth_anything_3, cost="slow"),
     original("MoGe v1", DINOV2, LAST_BLOCK, moge("backbone", "head"), cost="large"),
     original("MoGe v2", DINOV2, LAST_BLOCK, moge("encoder.backbone", "points_head"), cost="slow"),
     original("MiDaS DPT", "vit_large_patch16_384", same("blocks.23"), midas, cost="large", mean=HALF, std=HALF),
-    original("mmpretrain ResNet", "resnet18", same("layer4"), mmpretrain(()), **IMAGENET),
-    original("mmseg ResNet V1c", "resnet50c", same("layer4"), mmpretrain(V1C), **IMAGENET),
-    original("mmpretrain ResNet V1d", "resnet50d", same("layer4"), mmpretrain(V1C), **IMAGENET),
-    original("mmpretrain ViT", VIT, LAST_BLOCK, mmpretrain(MMPRETRAIN_VIT)),
-    original("mmseg ViT", VIT, LAST_BLOCK, mmpretrain(MMSEG_VIT)),
-    original("mmseg Swin", "swin_tiny_patch4_window7_224", same("layers.0", "norm"), mm_swin),
     original("detectron2 R-50", "resnet50", same("layer4"), detectron2, suffix=".pkl", **IMAGENET),
     original("detectron2 MSRA", "resnet50", same("layer4"), detectron2, suffix=".pkl", adapt=caffe2, **CAFFE2),
+    original("Detectron R-50", "resnet50", same("layer4"), detectron, suffix=".pkl", adapt=caffe2, **CAFFE2),
+    original(
+        "Detectron X-50",
+        "resnext50_32x4d",
+        same("layer1.2", "layer4"),
+        detectron,
+        suffix=".pkl",
+        adapt=without_statistics,
+        cost="large",
+        bgr=True,
+        mean=CAFFE2["mean"],
+        std=(57.375 / 255, 57.12 / 255, 58.395 / 255),
+    ),
     original("VISSL", "resnet50", same("layer4"), vissl, **IMAGENET),
     original("JAX ViT", VIT, LAST_BLOCK, jax, suffix=".npz", num_classes=10),
+    original("big_vision ViT", VIT, LAST_BLOCK, big_vision, suffix=".npz", num_classes=10),
+    original(
+        "big_vision SigLIP",
+        "vit_base_patch16_siglip_224",
+        same("blocks.11", "attn_pool"),
+        big_vision,
+        suffix=".npz",
+        cost="large",
+    ),
+    original("MiDaS v2.1", "resnext50_32x4d", same("layer1.2", "layer4"), midas_v21, cost="large", **IMAGENET),
+    original("PVT v2", "pvt_v2_b0", same("stages.0", "stages.3"), renamed_model(PVT_V2), num_classes=10),
     original("ConvNeXt of Meta", "convnext_tiny", same("stages.3"), renamed_model(FB_CONVNEXT), num_classes=10),
 )

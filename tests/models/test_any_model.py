@@ -2,11 +2,12 @@
 
 import pytest
 from helpers.model_files import LIBRARY_ROWS, compare_case
+from helpers.openmmlab_files import OPENMMLAB_ROWS
 from helpers.original_files import ORIGINAL_ROWS
 
 ROWS = [
     pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.cost == "slow" else [])
-    for row in (*LIBRARY_ROWS, *ORIGINAL_ROWS)
+    for row in (*LIBRARY_ROWS, *ORIGINAL_ROWS, *OPENMMLAB_ROWS)
     if row.cost != "large"
 ]
 

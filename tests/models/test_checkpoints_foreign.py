@@ -3,6 +3,8 @@
 import pytest
 import timm
 import torch
+import transformers
+from helpers.openmmlab_files import OPENMMLAB_ROWS
 from helpers.original_files import ORIGINAL_ROWS
 from torch import nn
 
@@ -12,7 +14,7 @@ from cka_probe.models.checkpoints import load_file
 from cka_probe.models.checkpoints.foreign import translate
 from cka_probe.models.checkpoints.reading import Contents, read_contents
 
-ROWS = {row.name: row for row in ORIGINAL_ROWS}
+ROWS = {row.name: row for row in (*ORIGINAL_ROWS, *OPENMMLAB_ROWS)}
 NAMINGS = {
     "mmseg Swin": "mmcv Swin",
     "mmpretrain ViT": "mmcv ViT",
@@ -21,7 +23,9 @@ NAMINGS = {
     "mmpretrain ResNet V1d": "mmcv ResNet with a deep stem",
     "detectron2 R-50": "detectron2 ResNet",
     "detectron2 MSRA": "detectron2 ResNet of Caffe2",
+    "Detectron R-50": "Detectron ResNet of Caffe2",
     "JAX ViT": "ViT of JAX",
+    "big_vision ViT": "ViT of JAX",
     "MoCo v3": "MoCo v3",
 }
 COUNTER = "num_batches_tracked"
@@ -57,7 +61,29 @@ def test_timms_own_names_are_left_alone(name, tmp_path):
     assert translate(contents) == (contents, None)
 
 
-def test_depth_anything_3_is_no_plain_dinov2(tmp_path):
-    tensors = {"model.backbone.pretrained.camera_token": torch.zeros(1, 2, 8)}
+def test_an_unknown_depth_anything_3_is_refused(tmp_path):
+    names = ("camera_token", "blocks.0.ls1.gamma", "blocks.0.attn.q_norm.weight")
+    tensors = {f"model.backbone.pretrained.{name}": torch.zeros(1, 2, 8) for name in names}
     with pytest.raises(CheckpointError, match="Depth Anything 3"):
         translate(Contents(tmp_path, "", tensors, {}))
+
+
+@pytest.mark.slow
+def test_of_a_nested_depth_anything_3_the_plain_encoder_is_whole(tmp_path):
+    case = ROWS["Depth Anything 3"].make(tmp_path)
+    changed = torch.load(case.path)
+    plain = {f"model.da3_metric.pretrained.{name}": tensor for name, tensor in case.model.state_dict().items()}
+    torch.save(changed | plain, tmp_path / "nested.pth")
+    assert len(load_file(tmp_path / "nested.pth#da3_metric").model.blocks) == 12
+    assert len(load_file(f"{tmp_path / 'nested.pth'}#backbone").model.blocks) == 4
+    with pytest.raises(CheckpointError, match="choose one"):
+        load_file(tmp_path / "nested.pth")
+
+
+def test_a_model_that_needs_more_than_images_is_refused(tmp_path):
+    config = transformers.Siglip2VisionConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    transformers.Siglip2VisionModel(config).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="needs pixel_attention_mask, spatial_shapes too"):
+        load_file(tmp_path)

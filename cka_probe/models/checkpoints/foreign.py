@@ -8,6 +8,10 @@ imply and the tensors do not say is kept with them: the normalisation, and what 
 - **detectron2**: weights from Caffe2 have batch norms without statistics (mean 0, variance 1 - 1e-5) and take BGR
   images in 0..255. The first convolution's input channels are reversed, so the encoder takes RGB.
 - **JAX**: kernels have their inputs first, and attention heads have an axis of their own.
+- **SegFormer**: timm has no Mix Transformer, so its tensors get transformers' names and configuration, and transformers
+  builds it; its layer norms have another eps in mmseg and in NVlabs' code.
+- **Depth Anything 3**: from some block on its DINOv2 has rotary positions, normed queries and keys, and a camera token
+  for the class token. The blocks before are DINOv2's and are all that is built.
 - **MoCo v3**: its ViT-S has 12 heads, timm's has 6; no tensor shows it.
 """
 
@@ -17,15 +21,29 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import move_stride_to_1x1
 from cka_probe.models.backbone import NORMALISATIONS, Backbone
+from cka_probe.models.checkpoints.encoders import choose_encoder
+from cka_probe.models.checkpoints.jax import jax_vit
+from cka_probe.models.checkpoints.naming import Tensors, renaming, under
+from cka_probe.models.checkpoints.openmmlab import (
+    MIT_ANCHOR,
+    is_mit,
+    mit,
+    mit_config,
+    mm_convnext,
+    mm_deep_stem,
+    mm_swin,
+    mm_vit,
+    set_norms_of_mmseg,
+    set_norms_of_nvlabs,
+)
 from cka_probe.models.checkpoints.reading import Contents
-
-Tensors = dict[str, Tensor]
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+from cka_probe.models.checkpoints.recognising import dropped_note, groups_outside
+from cka_probe.models.default_layers import layers_or_default
 
 
 @dataclass(frozen=True)
@@ -40,9 +58,13 @@ class Naming:
         normalisation: Of the project's images, a name in `NORMALISATIONS`; "" if the names do not say it.
         note: Remark for the user.
         matches: A further condition on the tensors under the prefix.
+        config: Returns the configuration in transformers of renamed tensors, for encoders that timm and torchvision
+            lack.
+        anchor: The name of a renamed tensor of such an encoder.
         outside: Pattern of a name that must be in the file, under the prefix or not.
         adapt: Changes the built model to what the project computes.
         options: Options of the architecture's `build` with the same effect, from which a checkpoint rebuilds it.
+        prefixes: Where it was found in a file.
     """
 
     title: str
@@ -51,33 +73,59 @@ class Naming:
     normalisation: str = "imagenet"
     note: str = ""
     matches: Callable[[Tensors], bool] = lambda tensors: True
+    config: Callable[[Tensors], dict[str, Any]] | None = None
+    anchor: str = ""
     outside: str = ""
     adapt: Callable[[nn.Module], None] = lambda model: None
     options: Mapping[str, Any] = field(default_factory=dict)
+    prefixes: tuple[str, ...] = ()
 
-    def prefixes(self, tensors: Tensors) -> list[str]:
+    def find(self, tensors: Tensors) -> tuple[str, ...]:
         """Return what precedes the names in each encoder of the file, "" or ending in a dot."""
         first, others = self.names[0], self.names[1:]
         if not any(re.search(self.outside, name) for name in tensors):
-            return []
+            return ()
         prefixes = [name.removesuffix(first) for name in tensors if name.endswith(first)]
-        return [
+        return tuple(
             prefix
             for prefix in prefixes
             if prefix[-1:] in ("", ".")
             and all(prefix + name in tensors for name in others)
-            and self.matches(_under(prefix, tensors))
-        ]
+            and self.matches(under(prefix, tensors))
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks for the user."""
-        renaming = () if self.rename is _same else (f"names of {self.title} changed to timm's",)
-        return (*renaming, *([self.note] if self.note else []))
+        library = "timm" if self.config is None else "transformers"
+        change = "" if self.rename is _same else f"names of {self.title} changed to {library}'s"
+        return tuple(filter(None, (change, self.note)))
+
+    def configure(self, contents: Contents) -> tuple[Contents, tuple[str, ...]]:
+        """Return the contents of a file as they are, unless transformers builds its encoder.
+
+        Then they are its one encoder alone with the configuration of it, and a note on what else is in the file.
+
+        Raises:
+            CheckpointError: There are several encoders.
+        """
+        if self.config is None:
+            return contents, ()
+        prefixes = [name.removesuffix(self.anchor) for name in contents.tensors if name.endswith(self.anchor)]
+        if len(prefixes) != 1:
+            raise CheckpointError(
+                f"{contents.path}: expected one encoder, found {len(prefixes)}: {', '.join(map(repr, prefixes))}; "
+                "choose one, as in FILE#NAME"
+            )
+        tensors = under(prefixes[0], contents.tensors)
+        note = dropped_note(groups_outside(prefixes[0], contents.tensors))
+        return replace(contents, tensors=tensors, config=self.config(tensors)), note
 
     def apply(self, backbone: Backbone) -> None:
         """Give a backbone with renamed weights the input and the computation of the project."""
         self.adapt(backbone.model)
+        if backbone.layers is not None:
+            backbone.layers = layers_or_default(backbone.layers, backbone.model)
         notes = backbone.origin.notes
         if self.normalisation:
             mean, std = NORMALISATIONS[self.normalisation]
@@ -85,6 +133,24 @@ class Naming:
             notes = tuple(note for note in notes if not note.startswith("input normalised as"))
         options = {**backbone.origin.options, **self.options}
         backbone.origin = replace(backbone.origin, options=options, notes=(*self.notes, *notes))
+
+
+def one_encoder(contents: Contents, name: str | None = None) -> tuple[Contents, Naming | None, tuple[str, ...]]:
+    """Return a file's contents with one encoder in the names of a library, the naming it had, and notes.
+
+    Args:
+        contents: The contents of the file.
+        name: Of the encoder, see `choose_encoder`.
+
+    Raises:
+        CheckpointError: As in `translate` and `choose_encoder`.
+    """
+    contents, naming = translate(contents)
+    contents, notes = choose_encoder(contents, name)
+    if naming is None or not any(key.startswith(naming.prefixes) for key in contents.tensors):
+        return contents, None, notes  # none, or that of an encoder which was not chosen
+    contents, dropped = naming.configure(contents)
+    return contents, naming, (*notes, *dropped)
 
 
 def translate(contents: Contents) -> tuple[Contents, Naming | None]:
@@ -95,101 +161,35 @@ def translate(contents: Contents) -> tuple[Contents, Naming | None]:
     Raises:
         CheckpointError: The encoder is of a kind that timm and torchvision lack, or two tensors would get one name.
     """
-    refuse_unsupported(contents)
     for naming in FOREIGN:
         tensors = dict(contents.tensors)
-        for prefix in (prefixes := naming.prefixes(tensors)):
-            encoder = _under(prefix, tensors)
-            renamed = naming.rename(encoder)
+        for prefix in (prefixes := naming.find(tensors)):
+            renamed = naming.rename(under(prefix, tensors))
             tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
             tensors |= {prefix + name: tensor for name, tensor in renamed.items()}
         if prefixes:
-            return replace(contents, tensors=tensors), naming
+            return replace(contents, tensors=tensors), replace(naming, prefixes=prefixes)
+    refuse_unsupported(contents)
     return contents, None
 
 
 def refuse_unsupported(contents: Contents) -> None:
     """Raise `CheckpointError` for an encoder that has a common one's names and computes something else."""
     for name in contents.tensors:
-        parts = name.split(".")
-        if parts[-1] == "camera_token":
+        prefix = name.removesuffix("camera_token")
+        if prefix != name and f"{prefix}blocks.0.ls1.gamma" in contents.tensors:
+            starts = ", ".join(f"{start} of {depth}" for depth, start in PLAIN_BLOCKS.items())
             raise CheckpointError(
-                f"{contents.path}: expected an encoder of single images, found {name!r}: the DINOv2 of Depth Anything "
-                "3 with rotary positions and camera tokens, which no library here has; give a monocular one, or a "
-                "function of your code as package.module:function"
+                f"{contents.path}: expected a Depth Anything 3, whose first blocks ({starts}) are DINOv2's, found "
+                f"{name!r} with norms of queries from another block on; give a function of your code as "
+                "package.module:function"
             )
 
 
-def _under(prefix: str, tensors: Tensors) -> Tensors:
-    """Return the tensors under a prefix, by their names without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+EPS = 1e-5
+"""Of batch norms."""
 
-
-def _rules(*rules: Rule, drop: str = r"(?!)") -> Callable[[Tensors], Tensors]:
-    """Return a renaming that applies every rule in order and drops names that match a pattern.
-
-    >>> _rules((r"^ln(\\d)", r"norm\\1"), drop="queue")({"ln1.weight": torch.ones(2), "queue": torch.ones(2)})
-    {'norm1.weight': tensor([1., 1.])}
-    """
-
-    def rename(tensors: Tensors) -> Tensors:
-        renamed: Tensors = {}
-        for old, tensor in tensors.items():
-            name = old
-            if re.search(drop, name):
-                continue
-            for pattern, replacement in rules:
-                name = re.sub(pattern, replacement, name)
-            if name in renamed:
-                raise CheckpointError(f"expected one tensor for {name!r}, found two, one of them {old!r}")
-            renamed[name] = tensor
-        return renamed
-
-    return rename
-
-
-MMCV_FFN: tuple[Rule, ...] = ((r"\.ffn\.layers\.0\.0\.", ".mlp.fc1."), (r"\.ffn\.layers\.1\.", ".mlp.fc2."))
-MMCV_PATCHES: Rule = (r"^patch_embed\.projection\.", "patch_embed.proj.")
-
-_mm_vit = _rules(
-    MMCV_PATCHES,
-    (r"^layers\.", "blocks."),
-    (r"^(pre_norm)\.", "norm_pre."),
-    (r"^ln1\.", "norm."),
-    (r"\.ln([12])\.", r".norm\1."),
-    (r"\.attn\.attn\.in_proj_", ".attn.qkv."),
-    (r"\.attn\.attn\.out_proj\.", ".attn.proj."),
-    (r"\.attn\.gamma1\.weight$", ".ls1.gamma"),
-    (r"\.ffn\.gamma2\.weight$", ".ls2.gamma"),
-    *MMCV_FFN,
-)
-
-_mm_swin_names = _rules(
-    MMCV_PATCHES,
-    (r"^stages\.(\d+)\.downsample\.", lambda match: f"layers.{int(match[1]) + 1}.downsample."),
-    (r"^stages\.", "layers."),
-    (r"\.attn\.w_msa\.", ".attn."),
-    (r"^norm3\.", "norm."),
-    *MMCV_FFN,
-    drop=r"^norm[012]\.|relative_position_index$|relative_coords_table$|attn_mask$",
-)
-
-
-def _mm_swin(tensors: Tensors) -> Tensors:
-    """Rename a Swin of mmcv and permute what its patch mergings read: (C, 2, 2) to (2, 2, C), columns first."""
-    renamed = _mm_swin_names(tensors)
-    for name in [name for name in renamed if name.endswith("downsample.reduction.weight")]:
-        stem, inputs = name.removesuffix("reduction.weight"), renamed[name].shape[1]
-        for key in (name, f"{stem}norm.weight", f"{stem}norm.bias"):
-            if key in renamed and renamed[key].shape[-1] == inputs:  # Swin-v2 normalises after the reduction
-                pixels = renamed[key].unflatten(-1, (inputs // 4, 4)).transpose(-2, -1)
-                renamed[key] = pixels[..., [0, 2, 1, 3], :].flatten(-2).contiguous()
-    return renamed
-
-
-_mm_deep_stem = _rules((r"^stem\.([01346])\.", r"conv1.\1."), (r"^stem\.7\.", "bn1."))
-
-_detectron2_names = _rules(
+_detectron2_names = renaming(
     (r"^stem\.conv1\.norm\.", "bn1."),
     (r"^stem\.conv1\.", "conv1."),
     (r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}."),
@@ -199,10 +199,40 @@ _detectron2_names = _rules(
 )
 
 
+_caffe2_names = renaming(
+    (r"^res_conv1_bn_s$", "stem.conv1.norm.weight"),
+    (r"^res_conv1_bn_b$", "stem.conv1.norm.bias"),
+    (r"^conv1_w$", "stem.conv1.weight"),
+    (r"^res(\d)_(\d+)_branch1", r"res\1.\2.shortcut"),
+    (r"^res(\d)_(\d+)_branch2([abc])", lambda match: f"res{match[1]}.{match[2]}.conv{'abc'.index(match[3]) + 1}"),
+    (r"_w$", ".weight"),
+    (r"_bn_s$", ".norm.weight"),
+    (r"_bn_b$", ".norm.bias"),
+    drop=r"^conv1_b$|^fc1000_|^pred_|_momentum$",  # Detectron takes no bias for conv1
+)
+
+
 def _caffe2(tensors: Tensors) -> Tensors:
     """Rename a ResNet of Caffe2 in detectron2's names and let it take RGB."""
     renamed = _detectron2_names(tensors)
     return renamed | {"conv1.weight": renamed["conv1.weight"].flip(1)}
+
+
+def _caffe2_affine(tensors: Tensors) -> Tensors:
+    """Rename a ResNet of Caffe2 in its own names, and give its norms, which only scale and shift, their statistics."""
+    renamed = _caffe2_names(tensors)
+    for name, scale in list(renamed.items()):
+        if name.endswith(".norm.weight"):
+            front = name.removesuffix("weight")
+            renamed |= {f"{front}running_mean": torch.zeros_like(scale)}
+            renamed |= {f"{front}running_var": torch.full_like(scale, 1 - EPS)}
+    return _caffe2(renamed)
+
+
+def _has_groups(tensors: Tensors) -> bool:
+    """Return whether a ResNet of Caffe2 is a ResNeXt, whose images are divided by a standard deviation too."""
+    name = next(name for name in ("res2.0.conv2.weight", "res2_0_branch2b_w") if name in tensors)
+    return tensors[name].shape[0] != tensors[name].shape[1]
 
 
 def _without_statistics(tensors: Tensors) -> bool:
@@ -220,49 +250,41 @@ def _twelve_heads(model: nn.Module) -> None:
             module.scale = 32**-0.5
 
 
-def _jax(tensors: Tensors) -> Tensors:
-    """Rename a ViT of Flax and put its kernels' outputs first."""
-    fronts = sorted({name.rpartition("encoderblock_")[0] for name in tensors if "encoderblock_" in name})
-    blocks = {int(match[1]) for name in tensors if (match := re.search(r"encoderblock_(\d+)\.", name))}
-    renamed: Tensors = {"cls_token": tensors["cls"]} if "cls" in tensors else {}
-    positions = tensors.get("Transformer.posembed_input.pos_embedding", tensors.get("pos_embedding"))
-    if positions is not None:
-        renamed["pos_embed"] = positions
-    renamed["patch_embed.proj.weight"] = tensors["embedding.kernel"].permute(3, 2, 0, 1)
-    renamed["patch_embed.proj.bias"] = tensors["embedding.bias"]
-    renamed |= _jax_layer("norm", tensors, f"{fronts[0]}encoder_norm")
-    for block in blocks:
-        renamed |= _jax_block(f"blocks.{block}", _under(f"{fronts[0]}encoderblock_{block}.", tensors))
-    if "head.kernel" in tensors:
-        renamed |= _jax_layer("head", tensors, "head")
-    return {name: tensor.contiguous() for name, tensor in renamed.items()}
+PLAIN_BLOCKS = {12: 4, 24: 8, 40: 13}
+"""Blocks of Depth Anything 3 that are DINOv2's, by the number of all: S and B, L, and G."""
 
 
-def _jax_block(name: str, tensors: Tensors) -> Tensors:
-    """Return a block of a ViT; its modules are numbered differently in vision_transformer and big_vision."""
-    groups = sorted({key.split(".")[0] for key in tensors})
-    norms = [group for group in groups if group.startswith("LayerNorm")]
-    attention, mlp = (next(g for g in groups if g.startswith(kind)) for kind in ("MultiHead", "MlpBlock"))
-    kernels = [tensors[f"{attention}.{part}.kernel"] for part in ("query", "key", "value")]
-    biases = [tensors[f"{attention}.{part}.bias"] for part in ("query", "key", "value")]
-    renamed = {
-        f"{name}.attn.qkv.weight": torch.cat([kernel.flatten(1).T for kernel in kernels]),
-        f"{name}.attn.qkv.bias": torch.cat([bias.flatten() for bias in biases]),
-        f"{name}.attn.proj.weight": tensors[f"{attention}.out.kernel"].flatten(0, 1).T,
-        f"{name}.attn.proj.bias": tensors[f"{attention}.out.bias"],
-    }
-    for index, norm in enumerate(norms, start=1):
-        renamed |= _jax_layer(f"{name}.norm{index}", tensors, norm)
-    for index in (1, 2):
-        renamed |= _jax_layer(f"{name}.mlp.fc{index}", tensors, f"{mlp}.Dense_{index - 1}")
-    return renamed
+def _depth_anything_3(depth: int) -> Naming:
+    """Return the naming of a Depth Anything 3 of so many blocks."""
+    plain = PLAIN_BLOCKS[depth]
+
+    def matches(tensors: Tensors) -> bool:
+        blocks = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
+        normed = {block for block in blocks if f"blocks.{block}.attn.q_norm.weight" in tensors}
+        return blocks == set(range(depth)) and normed == set(range(plain, depth))
+
+    def adapt(model: Any) -> None:
+        del model.blocks[plain:]
+        model.norm = nn.Identity()
+
+    return Naming(
+        "Depth Anything 3",
+        ("camera_token", "blocks.0.ls1.gamma"),
+        renaming(drop=r"^camera_token$|\.attn\.[qk]_norm\."),
+        note=f"Depth Anything 3: the first {plain} of {depth} blocks, which are DINOv2's; those that follow, with "
+        "rotary positions, camera tokens and attention between views, are not built",
+        matches=matches,
+        adapt=adapt,
+        options={"depth": plain, "final_norm": False},
+    )
 
 
-def _jax_layer(name: str, tensors: Tensors, front: str) -> Tensors:
-    """Return weight and bias of a norm or a linear layer of Flax."""
-    kernel = tensors.get(f"{front}.kernel")
-    weight = tensors[f"{front}.scale"] if kernel is None else kernel.T
-    return {f"{name}.weight": weight, f"{name}.bias": tensors[f"{front}.bias"]}
+def _dilate_mobilenet(model: nn.Module) -> None:
+    """Dilate the last three blocks of a MobileNet-v3 instead of striding, as torchvision's segmentation does."""
+    features: Any = model.get_submodule("features")
+    for block in features[13:16]:
+        conv = block.block[1][0]
+        conv.stride, conv.dilation, conv.padding = (1, 1), (2, 2), (4, 4)
 
 
 def _same(tensors: Tensors) -> Tensors:
@@ -271,23 +293,56 @@ def _same(tensors: Tensors) -> Tensors:
 
 
 FOREIGN: tuple[Naming, ...] = (
-    Naming("mmcv Swin", ("stages.0.blocks.0.attn.w_msa.qkv.weight",), _mm_swin),
-    Naming("mmcv ViT", ("layers.0.ln1.weight", "patch_embed.projection.weight"), _mm_vit, normalisation=""),
+    Naming("mmcv Swin", ("stages.0.blocks.0.attn.w_msa.qkv.weight",), mm_swin),
+    Naming("mmcv ViT", ("layers.0.ln1.weight", "patch_embed.projection.weight"), mm_vit, normalisation=""),
+    Naming(
+        "mmpretrain ConvNeXt",
+        ("stages.0.0.depthwise_conv.weight", "downsample_layers.0.0.weight"),
+        mm_convnext,
+    ),
+    Naming(
+        "mmseg Mix Transformer (SegFormer)",
+        ("layers.0.0.projection.weight", "layers.0.1.0.attn.attn.in_proj_weight", "layers.0.1.0.ffn.layers.4.weight"),
+        mit,
+        normalisation="",
+        adapt=set_norms_of_mmseg,
+        config=mit_config,
+        anchor=MIT_ANCHOR,
+    ),
+    Naming(
+        "NVlabs Mix Transformer (SegFormer)",
+        ("patch_embed1.proj.weight", "block1.0.attn.kv.weight", "block1.0.mlp.fc1.weight"),
+        mit,
+        normalisation="",
+        matches=is_mit,
+        adapt=set_norms_of_nvlabs,
+        config=mit_config,
+        anchor=MIT_ANCHOR,
+    ),
     Naming(
         "mmcv ResNet with a deep stem",
         ("stem.7.weight", "layer1.0.conv1.weight"),
-        _mm_deep_stem,
-        note="built with output stride 32; mmseg's FCN, PSPNet and DeepLab dilate it to 8, which no tensor shows",
+        mm_deep_stem,
     ),
-    Naming(
-        "detectron2 ResNet of Caffe2",
-        ("res2.0.conv1.norm.weight", "stem.conv1.weight"),
-        _caffe2,
-        normalisation="caffe2",
-        note="batch norms without statistics, as converted from Caffe2: images taken as BGR in 0..255 minus their mean",
-        matches=_without_statistics,
-        adapt=move_stride_to_1x1,
-        options={"stride_in_1x1": True},
+    *(
+        Naming(
+            f"{title} {encoder} of Caffe2",
+            names,
+            rename,
+            normalisation="caffe2" if encoder == "ResNet" else "caffe2_resnext",
+            note=f"batch norms without statistics, as in Caffe2: images taken as BGR in 0..255 minus their mean{scale}",
+            matches=matches,
+            adapt=move_stride_to_1x1,
+            options={"stride_in_1x1": True} if encoder == "ResNet" else {},
+        )
+        for title, names, rename in (
+            ("detectron2", ("res2.0.conv1.norm.weight", "stem.conv1.weight"), _caffe2),
+            ("Detectron", ("conv1_w", "res_conv1_bn_s", "res2_0_branch2a_bn_s"), _caffe2_affine),
+        )
+        for encoder, scale, matches in (
+            ("ResNet", "", lambda tensors: _without_statistics(tensors) and not _has_groups(tensors)),
+            ("ResNeXt", ", divided by their deviation", lambda tensors: _without_statistics(tensors)),
+        )
     ),
     Naming(
         "detectron2 ResNet",
@@ -298,7 +353,7 @@ FOREIGN: tuple[Naming, ...] = (
     Naming(
         "ViT of JAX",
         ("Transformer.encoder_norm.scale", "embedding.kernel"),
-        _jax,
+        jax_vit,
         normalisation="half",
     ),
     Naming(
@@ -308,6 +363,21 @@ FOREIGN: tuple[Naming, ...] = (
         matches=lambda tensors: tensors["base_encoder.patch_embed.proj.weight"].shape[0] == 384,
         note="MoCo v3: ViT-S with 12 heads",
         adapt=_twelve_heads,
+    ),
+    Naming(
+        "torchvision's segmentation with MobileNet-v3",
+        ("0.0.weight", "1.block.0.0.weight", "16.0.weight"),
+        renaming((r"^", "features.")),
+        outside=r"classifier\.(cbr\.0|0\.convs\.0\.0)\.weight$",
+        note="segmentation of torchvision: built with output stride 16, as it was",
+        adapt=_dilate_mobilenet,
+    ),
+    *map(_depth_anything_3, PLAIN_BLOCKS),
+    Naming(
+        "MiDaS with a ResNeXt",
+        ("layer1.0.weight", "layer1.4.0.conv1.weight", "layer4.0.conv1.weight"),
+        renaming((r"^layer1\.0\.", "conv1."), (r"^layer1\.1\.", "bn1."), (r"^layer1\.4\.", "layer1.")),
+        outside=r"(^|\.)scratch\.",
     ),
     Naming(
         "DPT of MiDaS",

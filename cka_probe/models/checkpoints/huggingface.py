@@ -4,6 +4,7 @@ Of a model of images and text (CLIP, SigLIP …) the vision tower is taken, of a
 Any other stays whole, with its classifier. Nothing but these files is read, and no code of theirs is run.
 """
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,11 @@ def load_with_transformers(contents: Contents, reference: str) -> Backbone:
         MissingExtraError: transformers is not installed.
     """
     model = _vision_part(_build(contents), contents.config)
+    if others := _other_inputs(model):
+        raise CheckpointError(
+            f"{contents.path.parent}: expected a model that takes images alone, found {type(model).__name__}, which "
+            f"needs {', '.join(others)} too; give it in Python, as Backbone(model, forward=...)"
+        )
     mean, std, size, note = _preprocessing(contents.path.parent, contents.config, model)
     name = str(contents.config["model_type"])
     notes = (f"built by transformers as {type(model).__name__}", note)
@@ -134,6 +140,13 @@ def _vision_part(model: nn.Module, config: Mapping[str, Any]) -> nn.Module:
         if backbones:
             return backbones[0]
     return model
+
+
+def _other_inputs(model: nn.Module) -> list[str]:
+    """Return the names of inputs without which a model does not run, other than the first, its images."""
+    _, *others = inspect.signature(model.forward).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [value.name for value in others if value.default is inspect.Parameter.empty and value.kind not in variadic]
 
 
 def _preprocessing(

@@ -11,7 +11,7 @@
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -68,6 +68,7 @@ ORIGINALS = (
     Original("ConvNeXt", "downsample_layers.0.0.weight", "downsample_layers.0.0.weight", "convnext*"),
     Original("Swin", "layers.0.downsample.reduction.weight", "patch_embed.proj.weight", "swin_*"),
     Original("DINOv3 (ViT)", "storage_tokens", "patch_embed.proj.weight", "vit_*_dinov3*"),
+    Original("PVT v2", "block1.0.mlp.dwconv.dwconv.weight", "patch_embed1.proj.weight", "pvt_v2_*"),
     Original("DINOv2", "register_tokens", "patch_embed.proj.weight", "vit_*_reg4_dinov2"),
     Original("DINOv2", "blocks.0.mlp.w12.weight", "patch_embed.proj.weight", "vit_giant_patch14*dinov2"),
 )
@@ -155,6 +156,8 @@ def fit(tensors: Mapping[str, Tensor], definition: Definition, prefix: str, note
     inside = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     model = definition.skeleton()
     heads = tuple(f"{name}." for name in definition.classifiers)  # timm's models are built without
+    if definition.head and not any(name.startswith(f"{definition.head}.") for name in inside):
+        heads = (f"{definition.head}.",)
     shapes = {name: shape for name, shape in shapes_of(model).items() if not name.startswith(heads)}
     differences = difference(inside, shapes, known=model.state_dict().keys())
     if differences:
@@ -289,9 +292,10 @@ def _choose(contents: Contents, matches: list[Match]) -> Match:
         return replace(match, notes=(*match.notes, note))
     plain = [group for group in groups if not all(VARIANTS.search(match.definition.name) for match in group)] or groups
     if len(plain) > 1:
+        firsts = [group[0] for group in plain]
         raise CheckpointError(
-            f"{contents.path}: its tensors fit {_alternatives(group[0] for group in plain)}, which compute different "
-            "things; choose one with --arch"
+            f"{contents.path}: expected tensors of one definition, found those of {_alternatives(firsts)}, which "
+            f"differ in {_contrast(firsts)}; choose one, as in --arch {firsts[0].definition.name}"
         )
     plainest, *rest = plain[0]
     mean = plainest.definition.config.get("mean")
@@ -315,6 +319,27 @@ def _groups(matches: Iterable[Match]) -> list[list[Match]]:
         else:
             group.append(match)
     return [members for _, members in groups]
+
+
+def _contrast(matches: Sequence[Match]) -> str:
+    """Return in what definitions with the same tensors differ: classes and settings of their modules, three at most.
+
+    The values are in the order of the definitions: "GELU or QuickGELU", "eps 1e-05 or 0.001".
+    """
+    models = [{row[0]: row[1:] for row in computation(match.definition.skeleton(match.size))} for match in matches]
+    differences = []
+    for name in models[0]:
+        rows = [model.get(name, ("nothing",)) for model in models]
+        classes = [row[0] for row in rows]
+        if len(set(classes)) > 1:
+            differences.append(" or ".join(dict.fromkeys(classes)))
+            continue
+        settings: list[dict[str, str]] = [dict(row[1:]) for row in rows]
+        for key in settings[0]:
+            values = [setting.get(key, "none") for setting in settings]
+            if len(set(values)) > 1:
+                differences.append(f"{key} {' or '.join(dict.fromkeys(values))}")
+    return ", ".join(list(dict.fromkeys(differences))[:3]) or "their modules"
 
 
 def _alternatives(matches: Iterable[Match]) -> str:

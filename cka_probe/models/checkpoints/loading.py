@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
-from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.architectures import ARCHITECTURES, dilate_last_stages
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone, Origin, classifier_from
-from cka_probe.models.catalogue import COUNTER, Definition, shapes_of
+from cka_probe.models.catalogue import COUNTER, Definition, NoInitialisation, shapes_of
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
 from cka_probe.models.checkpoints.adapters import adapter_note, is_adapter, merge_adapter, needs_base
-from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
+from cka_probe.models.checkpoints.encoders import split_reference
 from cka_probe.models.checkpoints.fitting import (
     Arch,
     check_fit,
@@ -32,10 +32,11 @@ from cka_probe.models.checkpoints.fitting import (
     parse_arch,
     timm_twin,
 )
-from cka_probe.models.checkpoints.foreign import translate
+from cka_probe.models.checkpoints.foreign import one_encoder
 from cka_probe.models.checkpoints.huggingface import is_transformers_config, load_with_transformers
 from cka_probe.models.checkpoints.identifying import Match, filter_of, identify
 from cka_probe.models.checkpoints.naming import find_prefixes
+from cka_probe.models.checkpoints.openmmlab import apply_settings
 from cka_probe.models.checkpoints.reading import Contents, read_contents, weights_file
 from cka_probe.models.checkpoints.recognising import (
     Encoder,
@@ -79,11 +80,11 @@ def load_file(
             raise CheckpointError(f"{file}: expected no name of an encoder, found {encoder!r}; omit it")
         return _load_checkpoint(file, request)
     contents, adapter = _read_with_adapter(file, base)
-    contents, naming = translate(contents)
-    contents, choice = choose_encoder(contents, encoder)
+    contents, naming, choice = one_encoder(contents, encoder)
     backbone = _load_contents(contents, request, str(path))
     if naming is not None:
         naming.apply(backbone)
+    apply_settings(backbone, contents)
     backbone.origin = replace(backbone.origin, notes=(*adapter, *choice, *backbone.origin.notes))
     return backbone
 
@@ -163,7 +164,7 @@ def _load_known(
     timm_name = None if asked in ARCHITECTURES else asked
     options, notes = build_options(contents, encoder, kind, name, timm_name, size)
     architecture = ARCHITECTURES[name]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), NoInitialisation():
         model = architecture.build(**options)
     model.load_state_dict(_counters(model) | encoder.tensors)
     classifier, dropped = None, encoder.dropped
@@ -308,13 +309,19 @@ def _load_match(contents: Contents, match: Match, request: Arch | None, referenc
     size = match.size if encoder is None else encoder.size or match.size
     if request is not None and request.size is not None:
         size = request.size
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), NoInitialisation():
         model = definition.build(size)
     features = definition.detach_classifier(model)
+    if definition.head and not any(name.startswith(f"{definition.head}.") for name in match.tensors):
+        model.set_submodule(definition.head, nn.Identity())
+    if kind is not None and kind.output_stride == 8:
+        dilate_last_stages(model)
     tensors, notes = as_float32(match.tensors)
     tensors, resized = _resized(contents.path, tensors, definition, model)
-    state = model.state_dict()
-    state.update(tensors)  # keeps the version that torchvision's MNASNet needs
+    state = model.state_dict()  # keeps the version that torchvision's MNASNet needs
+    for name, _ in model.named_parameters():
+        state.pop(name, None)  # a parameter that is not in the file is an error
+    state.update(tensors)
     model.load_state_dict(state)
     classifier, dropped = None, groups_outside(match.prefix, contents.tensors)
     for name in match.head:

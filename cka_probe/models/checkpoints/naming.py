@@ -7,13 +7,17 @@ lack. DINOv2 has the same names in its own files and in timm, and others in tran
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cka_probe.errors import CheckpointError
+
+Tensors = dict[str, Tensor]
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A pattern in the name of a tensor, and what replaces it."""
 
 ANCHORS = {
     "swinv2": ("patch_embed.proj.weight", "layers.0.blocks.0.attn.logit_scale"),
@@ -102,6 +106,34 @@ def choose_prefix(path: Path, prefixes: Iterable[str], tensors: dict[str, Tensor
             f"or --encoder {names[-1]}"
         )
     return single[0]
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    """Return the tensors under a prefix, by their names without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def renaming(*rules: Rule, drop: str = r"(?!)") -> Callable[[Tensors], Tensors]:
+    """Return a renaming that applies every rule in order and drops names that match a pattern.
+
+    >>> renaming((r"^ln(\\d)", r"norm\\1"), drop="queue")({"ln1.weight": torch.ones(2), "queue": torch.ones(2)})
+    {'norm1.weight': tensor([1., 1.])}
+    """
+
+    def rename(tensors: Tensors) -> Tensors:
+        renamed: Tensors = {}
+        for old, tensor in tensors.items():
+            name = old
+            if re.search(drop, name):
+                continue
+            for pattern, replacement in rules:
+                name = re.sub(pattern, replacement, name)
+            if name in renamed:
+                raise CheckpointError(f"expected one tensor for {name!r}, found two, one of them {old!r}")
+            renamed[name] = tensor
+        return renamed
+
+    return rename
 
 
 def naming_of(family: str, names: Iterable[str]) -> str:

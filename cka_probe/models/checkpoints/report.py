@@ -11,9 +11,9 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.catalogue import COUNTER
 from cka_probe.models.checkpoint import Checkpoint, is_ckaprobe_checkpoint, read_header
 from cka_probe.models.checkpoints.adapters import is_adapter, needs_base
-from cka_probe.models.checkpoints.encoders import choose_encoder, split_reference
+from cka_probe.models.checkpoints.encoders import split_reference
 from cka_probe.models.checkpoints.fitting import fitting_architectures
-from cka_probe.models.checkpoints.foreign import translate
+from cka_probe.models.checkpoints.foreign import one_encoder
 from cka_probe.models.checkpoints.huggingface import is_transformers_config
 from cka_probe.models.checkpoints.identifying import Match
 from cka_probe.models.checkpoints.loading import build_options, find_classifier, find_encoder
@@ -122,8 +122,7 @@ def inspect_file(path: str | Path) -> FileReport:
     try:
         if is_adapter(contents):
             raise needs_base(contents)
-        contents, naming = translate(contents)
-        contents, choice = choose_encoder(contents, encoder_name)
+        contents, naming, choice = one_encoder(contents, encoder_name)
         choice = (*choice, *(naming.notes if naming else ()))
         report = replace(report, notes=choice)
         if is_transformers_config(contents.config):
@@ -159,7 +158,7 @@ def _of_transformers(report: FileReport, config: Mapping[str, Any]) -> FileRepor
     return replace(
         report,
         kind=f"transformers, {config['model_type']}",
-        architectures=tuple(map(str, config.get("architectures") or ())),
+        architectures=tuple(map(str, config.get("architectures") or [config["model_type"]])),
         size=(size, size) if isinstance(size, int) else None,
     )
 
