@@ -112,9 +112,13 @@ class Definition:
         return tuple(layers[-1:])
 
     @property
-    def head(self) -> str:
-        """The child of a torchvision model that its last layer is in, such as `classifier`; "" for timm's models."""
-        return "" if self.library == "timm" else "".join(self.classifiers).split(".")[0]
+    def hidden_head(self) -> str:
+        """The child of a torchvision model that has layers with weights before its last, `classifier` of VGG; or ""."""
+        if self.library == "timm" or len(self.classifiers) != 1:
+            return ""
+        head, last = self.classifiers[0].split(".")[0], f"{self.classifiers[0]}."
+        names = [name for name in shapes_of(self.skeleton()) if name.startswith(f"{head}.")]
+        return head if any(not name.startswith(last) for name in names) else ""
 
     @property
     def ends_linearly(self) -> bool:

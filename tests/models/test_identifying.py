@@ -7,6 +7,7 @@ import timm
 import torch
 import torchvision
 from helpers import foreign
+from torch import nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.catalogue import candidates, shapes_of, signatures
@@ -48,6 +49,21 @@ def test_a_model_of_torchvision_computes_as_its_own_class(tmp_path, name):
     with torch.no_grad():
         expected = model(backbone.preprocessing.normalise(images))
         torch.testing.assert_close(backbone.logits(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "head", [None, nn.Linear(576, 3), nn.Sequential(nn.Linear(576, 8), nn.ReLU(), nn.Linear(8, 3))]
+)
+def test_a_model_of_torchvision_with_another_head_is_loaded_without_it(head, tmp_path):
+    model = foreign.randomised(torchvision.models.mobilenet_v3_small(weights=None)).eval()
+    model.classifier = head or nn.Identity()
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    backbone = load_file(tmp_path / "a.pth")
+    assert backbone.classifier is None
+    assert isinstance(backbone.model.classifier, nn.Identity)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.model.features(images), model.features(images))
 
 
 def test_models_that_compute_different_things_are_left_to_the_user_or_to_the_files_name(tmp_path):

@@ -156,8 +156,10 @@ def fit(tensors: Mapping[str, Tensor], definition: Definition, prefix: str, note
     inside = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     model = definition.skeleton()
     heads = tuple(f"{name}." for name in definition.classifiers)  # timm's models are built without
-    if definition.head and not any(name.startswith(f"{definition.head}.") for name in inside):
-        heads = (f"{definition.head}.",)
+    if group := definition.hidden_head:
+        hidden = (name for name in shapes_of(model) if name.startswith(f"{group}.") and not name.startswith(heads))
+        if any(name not in inside or inside[name].shape != shapes_of(model)[name] for name in hidden):
+            heads = (f"{group}.",)  # another head, or none
     shapes = {name: shape for name, shape in shapes_of(model).items() if not name.startswith(heads)}
     differences = difference(inside, shapes, known=model.state_dict().keys())
     if differences:

@@ -312,10 +312,9 @@ def _load_match(contents: Contents, match: Match, request: Arch | None, referenc
     with torch.random.fork_rng(devices=[]), NoInitialisation():
         model = definition.build(size)
     features = definition.detach_classifier(model)
-    if definition.head and not any(name.startswith(f"{definition.head}.") for name in match.tensors):
-        model.set_submodule(definition.head, nn.Identity())
-    if kind is not None and kind.output_stride == 8:
-        dilate_last_stages(model)
+    head = definition.hidden_head
+    if headless := bool(head) and not any(name.startswith(f"{head}.") for name in match.tensors):
+        model.set_submodule(head, nn.Identity())
     tensors, notes = as_float32(match.tensors)
     tensors, resized = _resized(contents.path, tensors, definition, model)
     state = model.state_dict()  # keeps the version that torchvision's MNASNet needs
@@ -327,7 +326,10 @@ def _load_match(contents: Contents, match: Match, request: Arch | None, referenc
     for name in match.head:
         group = name.rpartition(".")[0] or name
         dropped[group] = dropped.get(group, 0) + 1
-    if definition.ends_linearly and (kind is None or kind.classifies):
+    if kind is not None and kind.output_stride == 8:
+        dilate_last_stages(model)
+        notes = (*notes, kind.note)
+    if definition.ends_linearly and not headless and (kind is None or kind.classifies):
         names = (*definition.classifiers, *CLASSIFIERS)
         classifier, dropped = find_classifier(contents.tensors, match.prefix, features, dropped, names)
     mean, std, note = _normalisation(contents, match, kind, request)
