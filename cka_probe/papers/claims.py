@@ -4,29 +4,15 @@ A claim is phrased so that its statistic is above 0 if it is true. A control is 
 way: it is not tested, but shows how much of a claim is due to how it was measured. Each paper lists its claims in a
 `claims.csv`, a row each, with the name of the statistic and its arguments.
 
-**Over seeds.** A run under another seed draws everything again: initial weights, order of images, hidden patches. A
-claim is about the runs that could have been, so its interval is over seeds: with n >= 2 of them, mean m and standard
-deviation s (divided by n - 1),
-
-    m plus and minus t(0.975, n - 1) s / sqrt(n)          Student 1908
-
-and the claim holds if the lower end is above 0, and does not hold if the upper end is below 0. A single seed says
-nothing about others: its interval is over images, and it decides nothing. Two seeds say little: t is 12.7, and yet two
-that happen to agree may seem to decide what their images cannot. All seeds are tested on the same images, so an
-interval over seeds is one for these images.
-
-**Over trials.** Trials share the pre-training of one seed and draw the rest again. With one seed the interval is over
-its trials and is one for that seed. With several seeds the trials of each are averaged first, because trials of one
-seed are not independent of each other.
-
-**Several claims.** Of twenty claims one would seem to be decided by chance alone. In addition to the verdict, which is
-each claim's own, the table shows the two-sided p-value corrected for all claims tested (Holm, Scand. J. Statist. 1979):
-of p(1) <= ... <= p(m), the largest of (m - i + 1) p(i) so far, at most 1.
+A claim is about the runs that could have been, so its interval is over runs: Student's t over seeds, the trials of each
+averaged first, or over the trials of a single seed. One run decides nothing; its interval is over images. p-values are
+corrected for all claims tested (Holm). `docs/papers.md` has the formulas and the reasons.
 """
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +21,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from cka_probe import registry
-from cka_probe.papers.evidence import Estimate, RunKey, StudyEvidence
+from cka_probe.papers.evidence import Estimate, RunKey, StudyEvidence, combine
 from cka_probe.similarity.resampling import holm
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -52,8 +38,7 @@ class Finding:
 
     Attributes:
         value: Mean over runs; NaN where undefined or not run.
-        low: Lower end of the 95 % interval, over runs, or over images where there is one run.
-        high: Upper end.
+        low: Lower end of the 95 % interval, over runs, or over images where there is one run; `high` is the upper end.
         verdict: One of `VERDICTS`, on the claim that the value is above 0.
         reason: Why it is not decided, defined or run, or "".
         p: Two-sided p-value of a value of 0; NaN unless several runs differ.
@@ -71,12 +56,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number that is computed on each run of a study.
+    """A number that is computed on each run of a study, or, `per_seed`, once a seed and always with its interval.
 
-    Attributes:
-        compute: Called with the evidence, the run, and whether an interval over images is needed. Returns `None` where
-            what it needs was not run.
-        per_seed: Whether it is computed once a seed, on trial 0, and always with its interval.
+    `compute` is called with the evidence, the run, and whether an interval over images is needed; it returns `None`
+    where what it needs was not run.
     """
 
     compute: Callable[[Any, RunKey, bool], Estimate | None]
@@ -95,16 +78,12 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement that a statistic is above 0.
+    """A statement, in words, that a statistic is above 0.
 
     Attributes:
         section: Stem of the figure of all claims of its kind.
-        name: Its key.
-        of: The claim that this one is a control of, or "".
-        statement: In words, as the paper has it.
-        unit: Of the statistic.
+        name: Its key; `of` is that of the claim that this one is a control of, or "".
         figure: Stem of the figure that shows what the statistic is computed from.
-        statistic: What is computed.
     """
 
     section: str
@@ -119,9 +98,7 @@ class Claim:
 def read_claims(path: Path, statistics: Mapping[str, Callable[..., Statistic]]) -> tuple[Claim, ...]:
     """Return the claims of a paper, each followed by its controls, from a CSV file.
 
-    Args:
-        path: A file with a column for each attribute of a claim, and `arguments` of the statistic, between spaces.
-        statistics: By name; each returns a statistic for its arguments.
+    It has a column for each attribute of a claim, and the `arguments` of its statistic, separated by spaces.
     """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -135,11 +112,7 @@ def read_claims(path: Path, statistics: Mapping[str, Callable[..., Statistic]]) 
 
 @dataclass(frozen=True)
 class TestedClaim(Claim, Finding):
-    """A claim with its finding.
-
-    Attributes:
-        p_holm: The p-value corrected for all claims that were tested; NaN where none was.
-    """
+    """A claim with its finding, and the p-value corrected for all claims that were tested; NaN where it was not."""
 
     __test__ = False  # pytest takes classes called Test* for tests
 
@@ -173,43 +146,32 @@ def over_runs(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def judge(estimates: Mapping[int, Estimate | None], repeats: str = "seed") -> Finding:
-    """Return the finding over several runs.
+    """Return the finding over several runs, by number, which are called a "seed" or a "trial".
 
-    A run that was not done is left out and named. A run on which the statistic is undefined makes it undefined:
-    leaving it out would select the runs that went well.
-
-    Args:
-        estimates: By number of the run; `None` where it was not done.
-        repeats: What a run is called: "seed" or "trial".
+    A run that was not done (`None`) is left out and named. A run on which the statistic is undefined makes it
+    undefined: leaving it out would select the runs that went well.
     """
     runs = {number: None if estimate is None else estimate.value for number, estimate in estimates.items()}
     available = {number: estimate for number, estimate in estimates.items() if estimate is not None}
+    finding = partial(Finding, runs=runs)
     if not available:
-        return Finding(np.nan, np.nan, np.nan, NOT_RUN, "", np.nan, runs)
+        return finding(np.nan, np.nan, np.nan, NOT_RUN, "", np.nan)
     if bad := {number: estimate for number, estimate in available.items() if not np.isfinite(estimate.value)}:
-        return Finding(np.nan, np.nan, np.nan, UNDEFINED, _undefined_reason(bad, repeats), np.nan, runs)
+        return finding(np.nan, np.nan, np.nan, UNDEFINED, _undefined_reason(bad, repeats), np.nan)
     missing = f"{len(available)} of {len(estimates)} {repeats}s" if len(available) < len(estimates) else ""
     if len(available) == 1:
         (only,) = available.values()
-        reason = f"one {repeats}" if len(estimates) == 1 else missing
         low, high = min(only.low, only.value), max(only.high, only.value)  # rounding may leave 1 outside of [1, 1]
-        return Finding(only.value, low, high, UNDECIDED, reason, np.nan, runs)
+        return finding(only.value, low, high, UNDECIDED, missing or f"one {repeats}", np.nan)
     value, low, high, p = over_runs([estimate.value for estimate in available.values()])
     if np.isnan(p) and value != 0:
-        reason = f"equal {repeats}s: not different runs"
-        return Finding(value, low, high, UNDECIDED, reason, p, runs)
+        return finding(value, low, high, UNDECIDED, f"equal {repeats}s: not different runs", p)
     verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
-    return Finding(value, low, high, verdict, missing, p, runs)
+    return finding(value, low, high, verdict, missing, p)
 
 
 def evaluate_statistic(evidence: StudyEvidence, statistic: Statistic) -> Finding:
-    """Return the finding of a statistic over all runs of a study.
-
-    An interval over images is computed only where a single run has a value.
-
-    Raises:
-        DataError: A file is broken or of another study.
-    """
+    """Return the finding of a statistic over all runs of a study; an interval over images only of a single run."""
     repeats = "seed" if statistic.per_seed else evidence.repeats
     trials = (0,) if statistic.per_seed else evidence.trials
     keys = [RunKey(seed, trial) for seed in evidence.seeds for trial in trials]
@@ -225,18 +187,11 @@ def evaluate_statistic(evidence: StudyEvidence, statistic: Statistic) -> Finding
 def average(estimates: Sequence[Estimate | None]) -> Estimate | None:
     """Return the mean over the trials of a seed that were run, or `None`; one undefined trial makes it undefined."""
     available = [estimate for estimate in estimates if estimate is not None]
-    if not available:
-        return None
-    value, low, high = (float(np.mean([getattr(each, end) for each in available])) for end in ("value", "low", "high"))
-    return Estimate(value, low, high, "; ".join(dict.fromkeys(each.undefined for each in available if each.undefined)))
+    return combine(available, np.mean) if available else None
 
 
 def judge_claims(evidence: StudyEvidence, claims: Sequence[Claim]) -> list[TestedClaim]:
-    """Return the claims and controls with their findings, and with p-values corrected for the claims.
-
-    Raises:
-        DataError: A file is broken or of another study.
-    """
+    """Return the claims and controls with their findings, and with p-values corrected for the claims."""
     findings = {claim.name: evaluate_statistic(evidence, claim.statistic) for claim in claims}
     tested = [claim.name for claim in claims if not claim.of]
     p_holm = dict(zip(tested, holm(np.array([findings[name].p for name in tested])).tolist(), strict=True))

@@ -4,12 +4,11 @@ A file that is missing was not run, and the answer is `None`: a small scale leav
 that cannot belong to the study (another seed's weights, another recipe, other images) is an error, because a table
 that mixes two studies looks like any other.
 
-Cells of a similarity matrix share their images, so their errors are dependent in a way that the file does not record.
-The interval of a mean of cells is given by interval arithmetic, as if all erred in the worst way at once: conservative.
+The interval of a mean of cells of a similarity matrix is conservative, as if all erred in the worst way at once.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,14 @@ import numpy as np
 import pandas as pd
 
 from cka_probe import registry
-from cka_probe.comparison.results import Axis, SimilarityMatrix
+from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.papers.study import StudyPaths
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic on one run.
-
-    Attributes:
-        value: NaN where undefined.
-        low: Lower end of the 95 % interval over images; NaN where there is none.
-        high: Upper end.
-        undefined: Why there is no value, or "".
-    """
+    """A statistic on one run, with its 95 % interval over images; NaN where undefined, with the reason."""
 
     value: float
     low: float = np.nan
@@ -41,8 +33,11 @@ class Estimate:
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """Return the difference; its interval is the widest that the two allow."""
-        reason = "; ".join(dict.fromkeys(reason for reason in (self.undefined, other.undefined) if reason))
-        return Estimate(self.value - other.value, self.low - other.high, self.high - other.low, reason)
+        return Estimate(self.value - other.value, self.low - other.high, self.high - other.low, _reasons([self, other]))
+
+    def __rmul__(self, factor: float) -> "Estimate":
+        """Return a multiple, by a factor of at least 0."""
+        return Estimate(factor * self.value, factor * self.low, factor * self.high, self.undefined)
 
 
 def undefined(reason: str) -> Estimate:
@@ -50,62 +45,46 @@ def undefined(reason: str) -> Estimate:
     return Estimate(np.nan, undefined=reason)
 
 
-def cell(matrix: SimilarityMatrix, row: int, column: int) -> Estimate:
-    """Return one cell with its interval over images."""
-    value, low, high = (float(values[row, column]) for values in (matrix.values, matrix.low, matrix.high))
-    return Estimate(value, low, high, _undefined_layers([(matrix.rows[row], "x"), (matrix.columns[column], "y")]))
+def combine(estimates: Sequence[Estimate], reduction: Callable[[list[float]], Any]) -> Estimate:
+    """Return the mean (`np.mean`) or the least (`np.min`) of several, end by end; one undefined makes it undefined."""
+    value, low, high = (float(reduction([getattr(e, end) for e in estimates])) for end in ("value", "low", "high"))
+    return Estimate(value, low, high, _reasons(estimates))
+
+
+def _reasons(estimates: Iterable[Estimate]) -> str:
+    return "; ".join(dict.fromkeys(estimate.undefined for estimate in estimates if estimate.undefined))
+
+
+def mean_of_cells(matrix: SimilarityMatrix, rows: Sequence[int], columns: Sequence[int]) -> Estimate:
+    """Return the mean of the cells at some rows and columns; one undefined cell makes it so, and its layer is named."""
+    cells = [array[rows, columns] for array in (matrix.values, matrix.low, matrix.high)]
+    if np.isfinite(cells[0]).all():
+        value, low, high = (float(numbers.mean()) for numbers in cells)
+        return Estimate(value, low, high)
+    layers: dict[str, list[str]] = {}
+    for axes, numbers, side in ((matrix.rows, rows, "x"), (matrix.columns, columns, "y")):
+        for axis in (axes[number] for number in dict.fromkeys(numbers)):
+            if axis.undefined:
+                layers.setdefault(f" of {side}: {axis.undefined}", []).append(axis.name)
+    reason = "; ".join(", ".join(names) + words for words, names in layers.items())
+    return undefined(reason or f"{int((~np.isfinite(cells[0])).sum())} cells have no value")
 
 
 def mean_diagonal(matrix: SimilarityMatrix, layers: slice = slice(None)) -> Estimate:
     """Return the mean similarity of some layers of x with the same layers of y."""
-    axes = [(axis, side) for side, both in (("x", matrix.rows), ("y", matrix.columns)) for axis in both[layers]]
-    value, low, high = (np.diagonal(values)[layers] for values in (matrix.values, matrix.low, matrix.high))
-    return mean_of_cells(value, low, high, axes)
+    numbers = range(len(matrix.rows))[layers]
+    return mean_of_cells(matrix, numbers, numbers)
 
 
 def top_row(matrix: SimilarityMatrix, layers: slice) -> Estimate:
     """Return the mean similarity of layer 0 of x with some layers of y."""
-    axes = [(matrix.rows[0], "x"), *((axis, "y") for axis in matrix.columns[layers])]
-    return mean_of_cells(matrix.values[0, layers], matrix.low[0, layers], matrix.high[0, layers], axes)
-
-
-def least(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the least of several; its interval is from the least lower end to the least upper end.
-
-    Raises:
-        DataError: There is none.
-    """
-    if not estimates:
-        raise DataError("expected an estimate to take the least of, found none; pass at least one")
-    values, low, high = (np.array([getattr(e, end) for e in estimates]) for end in ("value", "low", "high"))
-    reason = "; ".join(dict.fromkeys(estimate.undefined for estimate in estimates if estimate.undefined))
-    return Estimate(float(values.min()), float(low.min()), float(high.min()), reason)  # NaN wins
-
-
-def mean_of_cells(values: np.ndarray, low: np.ndarray, high: np.ndarray, axes: Sequence[tuple[Axis, str]]) -> Estimate:
-    """Return the mean of some cells; one undefined cell makes it undefined, and its layer is named."""
-    if np.isfinite(values).all():
-        return Estimate(float(values.mean()), float(low.mean()), float(high.mean()))
-    return undefined(_undefined_layers(axes) or f"{int((~np.isfinite(values)).sum())} cells have no value")
-
-
-def _undefined_layers(axes: Sequence[tuple[Axis, str]]) -> str:
-    """Return the layers without a similarity, grouped by reason, or ""; each has its side, "x" or "y"."""
-    names: dict[tuple[str, str], list[str]] = {}
-    for axis, side in axes:
-        if axis.undefined:
-            names.setdefault((side, axis.undefined), []).append(axis.name)
-    return "; ".join(f"{', '.join(layers)} of {side}: {reason}" for (side, reason), layers in names.items())
+    numbers = range(len(matrix.columns))[layers]
+    return mean_of_cells(matrix, [0] * len(numbers), numbers)
 
 
 @dataclass(frozen=True, order=True)
 class RunKey:
-    """One run of a study.
-
-    Attributes:
-        seed: Of the whole study.
-        trial: Of a fine-tuning under that seed; 0 where there is one.
-    """
+    """One run of a study: its seed, and the number of the fine-tuning under that seed, 0 where there is one."""
 
     seed: int
     trial: int = 0
@@ -113,14 +92,7 @@ class RunKey:
 
 @dataclass(frozen=True)
 class StudyEvidence:
-    """A study on disk.
-
-    Attributes:
-        paths: Of its parts.
-        seeds: Those that were run, ascending.
-        trials: Those that were run under any seed, ascending.
-        study: Its study.json: `scale`, `data` (paths by name), `settings`, `versions`.
-    """
+    """A study on disk: the seeds that were run, the trials that were run under any seed, and its study.json."""
 
     paths: StudyPaths
     seeds: tuple[int, ...]
@@ -129,18 +101,17 @@ class StudyEvidence:
     _facts: dict[tuple[str, ...], tuple[Any, Path]] = field(default_factory=dict, repr=False)
 
     @property
+    def runs(self) -> list[RunKey]:
+        """Every trial under every seed."""
+        return [RunKey(seed, trial) for seed in self.seeds for trial in self.trials]
+
+    @property
     def repeats(self) -> str:
         """What intervals are over: "seed", or "trial" where several trials share one seed."""
         return "seed" if len(self.seeds) > 1 else "trial"
 
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
-        """Return the similarity of two models, or `None` if they were not compared in this way.
-
-        Args:
-            seed: One of `seeds`.
-            x: The model on the rows.
-            y: The model on the columns.
-            variant: How they were compared.
+        """Return the similarity of x (rows) and y (columns), or `None` if they were not compared in this way.
 
         Raises:
             DataError: The file is broken, or of other weights or images than the other files.

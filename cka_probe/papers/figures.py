@@ -4,9 +4,8 @@ Methods of `FigureWriter` take data that may be missing: what was not run is lis
 run has no files.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +14,8 @@ import pandas as pd
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset, open_dataset
+from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.papers.claims import TestedClaim
 from cka_probe.plotting import Figure, save
 from cka_probe.plotting.claims import Claim, Claims
@@ -34,14 +35,7 @@ POSITIONS = (1 / 6, 1 / 2, 5 / 6)
 
 @dataclass(frozen=True)
 class StudyFigure:
-    """A figure of the page.
-
-    Attributes:
-        stem: Name of its files.
-        caption: What it shows.
-        paths: Its files, the image for the page first; none if there was nothing to draw.
-        missing: What of it was not run.
-    """
+    """A figure of the page: its files, the image for the page first, and what of it was not run."""
 
     stem: str
     caption: str
@@ -49,63 +43,60 @@ class StudyFigure:
     missing: Sequence[str] = ()
 
 
-def split_missing(parts: Mapping[str, T | None]) -> tuple[dict[str, T], list[str]]:
-    """Return the parts that exist, and the names of the others.
-
-    >>> split_missing({"a": 1, "b": None})
-    ({'a': 1}, ['b'])
-    """
-    available = {name: part for name, part in parts.items() if part is not None}
-    return available, [name for name in parts if name not in available]
-
-
 @dataclass(frozen=True)
 class FigureWriter:
-    """Draws the figures of a study into a folder. Every method takes the stem of the files and a caption.
-
-    Attributes:
-        folder: For the files.
-    """
+    """Draws the figures of a study into a folder; a caption has the stem of its figure, or a name for several."""
 
     folder: Path
+    captions: Mapping[str, str]
 
     def draw(
-        self, stem: str, caption: str, figure: Figure | None, missing: Sequence[str] = (), dpi: int | None = None
+        self,
+        stem: str,
+        parts: Mapping[str, T | None],
+        figure: Callable[[dict[str, T]], Figure | None],
+        *,
+        caption: str = "",
+        dpi: int | None = None,
+        **words: object,
     ) -> StudyFigure:
-        """Draw a figure, or write no files where there is none."""
-        paths = [self.folder / f"{stem}.{suffix}" for suffix in SUFFIXES]
-        return StudyFigure(stem, caption, save(figure, paths, dpi=dpi) if figure else (), missing)
-
-    def claims(self, stem: str, caption: str, rows: Sequence[TestedClaim]) -> StudyFigure:
-        """Draw claims with their intervals."""
-        fields = [field.name for field in dataclasses.fields(Claim)]
-        claims = [Claim(**{name: getattr(row, name) for name in fields}) for row in rows]
-        return self.draw(stem, caption, Claims(claims))
-
-    def scores(
-        self, stem: str, caption: str, table: pd.DataFrame, labels: Mapping[str, str] | None = None
-    ) -> StudyFigure:
-        """Draw a table of scores (`tables.score_row`), a panel for each measure.
+        """Draw the parts that exist, and list the others.
 
         Args:
             stem: Name of the files.
-            caption: What is shown.
-            table: The scores.
-            labels: Label of each measure that is drawn, and only if some arm has it; all measures by default.
+            parts: What is drawn, by label; `None` where it was not run.
+            figure: Returns the figure of the parts that exist, or `None` if they make none.
+            caption: Name of the caption, by default the stem.
+            dpi: Of the image.
+            words: For the braces of the caption.
         """
-        scored = table.groupby("arm")["value"].transform(lambda values: values.notna().any())
-        rows = table[scored]
+        available = {label: part for label, part in parts.items() if part is not None}
+        drawn = figure(available) if available else None
+        paths = [self.folder / f"{stem}.{ending}" for ending in SUFFIXES]
+        files = save(drawn, paths, dpi=dpi) if drawn else ()
+        missing = [label for label in parts if label not in available]
+        return StudyFigure(stem, self.captions[caption or stem].format(**words), files, missing)
+
+    def claims(self, stem: str, rows: Sequence[TestedClaim]) -> StudyFigure:
+        """Draw claims with their intervals."""
+        claims = [Claim(**{spec.name: getattr(row, spec.name) for spec in fields(Claim)}) for row in rows]
+        return self.draw(stem, {"claims": claims}, lambda _: Claims(claims))
+
+    def scores(
+        self, stem: str, table: pd.DataFrame, labels: Mapping[str, str] | None = None, **options: Any
+    ) -> StudyFigure:
+        """Draw a table of scores (`tables.score_row`), a panel for each measure, or each in `labels` with a value."""
+        arms = {arm: values.notna().any() or None for arm, values in table.groupby("arm", sort=False)["value"]}
+        rows = table[table["arm"].map(arms).notna()]
         if labels is not None:
-            measured = table.groupby("measure")["value"].transform(lambda values: values.notna().any())
-            rows = table[scored & measured & table["measure"].isin(labels)]
+            measured = rows.groupby("measure")["value"].transform(lambda values: values.notna().any())
+            rows = rows[measured & rows["measure"].isin(labels)]
             rows = rows.assign(measure=rows["measure"].map(labels))
-        missing = list(table["arm"][~scored].unique())
-        return self.draw(stem, caption, ScorePanels(rows) if len(rows) else None, missing)
+        return self.draw(stem, arms, lambda _: ScorePanels(rows) if len(rows) else None, **options)
 
     def curves(
         self,
         stem: str,
-        caption: str,
         logs: Mapping[str, Sequence[tuple[pd.DataFrame | None, pd.DataFrame | None]]],
         measures: Sequence[str] | None = None,
         **options: Any,
@@ -114,12 +105,11 @@ class FigureWriter:
 
         Args:
             stem: Name of the files.
-            caption: What is shown.
             logs: Training log and held-out measures of each run of each arm.
             measures: Held-out measures that are drawn where some run has them; by default all.
             options: Of `Curves`.
         """
-        runs = {
+        arms = {
             arm: [
                 Run(arm, log) if validation is None else Run(arm, log, validation)
                 for log, validation in pairs
@@ -127,56 +117,57 @@ class FigureWriter:
             ]
             for arm, pairs in logs.items()
         }
-        every_run = [run for arm in runs.values() for run in arm]
+        runs = [run for arm in arms.values() for run in arm]
         if measures is not None:
-            options["measures"] = [name for name in measures if any(name in run.validation for run in every_run)]
-        missing = [arm for arm in runs if not runs[arm]]
-        return self.draw(stem, caption, Curves(every_run, **options) if every_run else None, missing)
+            options["measures"] = [name for name in measures if any(name in run.validation for run in runs)]
+        return self.draw(
+            stem, {arm: arm_runs or None for arm, arm_runs in arms.items()}, lambda _: Curves(runs, **options)
+        )
 
     def grid(
-        self, stem: str, caption: str, matrices: Mapping[str, SimilarityMatrix | None], emphasis: str, *,
-        reference: str = "", optional: Sequence[str] = (),
-    ) -> StudyFigure:  # fmt: skip
-        """Draw similarity matrices next to each other.
+        self,
+        stem: str,
+        matrices: Mapping[str, SimilarityMatrix | None],
+        emphasis: str,
+        reference: str = "",
+        **options: Any,
+    ) -> StudyFigure:
+        """Draw similarity matrices, by title, next to each other; the "row" or "diagonal" is read.
 
-        Args:
-            stem: Name of the files.
-            caption: What is shown.
-            matrices: By title.
-            emphasis: "row" or "diagonal": what is read.
-            reference: Title of the matrix that the others are compared with; alone it makes no figure.
-            optional: Titles that are not listed as missing.
+        The matrix that the others are compared with, the reference, alone makes no figure.
         """
-        available, missing = split_missing(matrices)
-        grid = None
-        if available and list(available) != [reference]:
-            grid = LayerGrid(list(available.values()), list(available), emphasis=emphasis, rms=True)
-        return self.draw(stem, caption, grid, [title for title in missing if title not in optional])
+
+        def figure(available: Mapping[str, SimilarityMatrix]) -> Figure | None:
+            titles = list(available)
+            grid = LayerGrid(list(available.values()), titles, emphasis=emphasis, rms=True)
+            return None if titles == [reference] else grid
+
+        return self.draw(stem, matrices, figure, **options)
 
     def predictions(
         self,
         stem: str,
-        caption: str,
-        folders: Mapping[str, Path | None],
-        scored: tuple[str, Sequence[str]] | None,
+        arms: Mapping[str, tuple[Path | None, Scores | LabelScores | None]],
         panel: Callable[[Dataset, Sequence[str], Mapping[str, Path]], Figure],
+        **options: Any,
     ) -> StudyFigure:
         """Draw predictions of the images at `POSITIONS`; without files where these no longer exist.
 
         Args:
             stem: Name of the files.
-            caption: What is shown.
-            folders: Of the predictions of each arm.
-            scored: What was scored, as `open_dataset` takes it, and the names of its images; `None` if nothing was.
+            arms: Folder of the predictions, and scores of each arm.
             panel: Returns the figure of some images, by name.
+            options: Of `draw`.
         """
-        available, missing = split_missing(folders)
-        if not available or scored is None:
-            return self.draw(stem, caption, None, missing)
-        source, names = scored
+        folders = {arm: folder for arm, (folder, _) in arms.items()}
+        scored = next((scores for folder, scores in arms.values() if folder is not None and scores is not None), None)
+        if scored is None:
+            return self.draw(stem, folders, lambda _: None, **options)
         try:
-            dataset = open_dataset(source)
+            dataset = open_dataset(scored.data["source"])
         except DataError:
-            return self.draw(stem, f"{caption} Not drawn: the images are no longer at their path.", None, missing)
+            undrawn = self.draw(stem, folders, lambda _: None, **options)
+            return replace(undrawn, caption=f"{undrawn.caption} Not drawn: the images are no longer at their path.")
+        names = list(scored.to_frame().index)
         selection = list(dict.fromkeys(names[int(len(names) * position)] for position in POSITIONS))
-        return self.draw(stem, caption, panel(dataset, selection, available), missing, DPI)
+        return self.draw(stem, folders, lambda available: panel(dataset, selection, available), dpi=DPI, **options)

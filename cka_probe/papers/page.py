@@ -6,14 +6,14 @@ OUT/report/tables/*.csv|md|tex    the tables with the paper's numbers; long tabl
 OUT/report/figures/*.png, *.pdf
 
 It can be written at any time, of an unfinished study too: what is missing is reported as not run. The page of a paper
-is a Jinja template, `<paper>/page.md`, which fills the blocks of `page.md`.
+is a Jinja template, `<paper>/page.md`, which fills the blocks of `page.md`; `macros.md` has the sentences they share.
 """
 
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,27 @@ import pandas as pd
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cka_probe.files import atomic_write
+from cka_probe import registry
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers.claims import (
-    FAILS,
-    HOLDS,
-    NOT_RUN,
-    UNDECIDED,
-    UNDEFINED,
-    Claim,
-    TestedClaim,
-    claims_frame,
-    judge_claims,
-    num_tested,
-)
+from cka_probe.papers.claims import Claim, TestedClaim, claims_frame, judge_claims, num_tested, with_controls
 from cka_probe.papers.figures import FigureWriter, StudyFigure
-from cka_probe.papers.tables import as_markdown, signed
+from cka_probe.papers.study import write_text
+from cka_probe.papers.tables import (
+    as_markdown,
+    claim_texts,
+    describe_length,
+    layer_texts,
+    num_images,
+    pixels,
+    score_texts,
+    signed,
+)
 
-COUNTS = {
-    HOLDS: "hold",
-    FAILS: "do not hold",
-    UNDECIDED: "are undecided",
-    UNDEFINED: "are undefined",
-    NOT_RUN: "were not run",
-}
+FUNCTIONS = (
+    as_markdown, claim_texts, describe_length, layer_texts, num_images, num_tested, pixels, score_texts, signed,
+    with_controls, zip,
+)  # fmt: skip
+"""What templates can call."""
 
 
 @dataclass(frozen=True)
@@ -52,83 +49,77 @@ class Paper:
     """A paper as the report needs it. Functions of `evidence` take the paper's own, `load`'s.
 
     Attributes:
-        name: As in `PAPERS`.
-        title: Of the page.
-        source: The citation.
+        name: As in `PAPERS`; with underscores, its folder.
+        declarations: Its `paper.toml`: `title`, `source` (the citation), `stands_for` (which data set of the paper each
+            data set stands for, and what for), and what its template uses.
         claims: What is tested, each claim followed by its controls.
-        template: Of the page: its blocks are `intervals`, `results`, `figures_note` and `unstated`.
-        context: Returns the names that the template uses, in addition to those of `Report.page`.
-        stands_for: Which data set of the paper each data set stands for, and what for.
-        procedural: What the generated images are, in words.
+        scales: By name; each has the `scenes` that it generates.
         load: Opens a study.
         tables: Returns the tables by name.
         texts: Returns a table as Markdown and LaTeX, or `None` for one that is written as CSV only.
         figures: Draws all figures, in the order of the page.
-        scenes: Returns the data that the study's scale generates, by name.
-        data: Returns the names of the study's data.
-        departures: Returns how the study differs from the paper, a sentence or two each.
-        absences: Returns what was not run, a line each.
-        options: Returns options of the command that repeats the study.
         stages: Returns the table of what was trained.
+        absences: Returns what was not run, a line each.
+        data: Returns the names of the study's data.
+        options: Returns options of the command that repeats the study.
+        context: Returns more names for the template.
     """
 
     name: str
-    title: str
-    source: str
+    declarations: Mapping[str, Any]
     claims: Sequence[Claim]
-    template: str
-    context: Callable[["Report"], Mapping[str, Any]]
-    stands_for: Mapping[str, str]
-    procedural: str
+    scales: Mapping[str, Any]
     load: Callable[[str | Path], Any]
     tables: Callable[[Any], dict[str, pd.DataFrame]]
     texts: Callable[[str, pd.DataFrame], tuple[str, str] | None]
     figures: Callable[[Any, Sequence[TestedClaim], Mapping[str, pd.DataFrame], FigureWriter], list[StudyFigure]]
-    scenes: Callable[[Any], Mapping[str, Settings]]
-    data: Callable[[Any], Sequence[str]]
-    departures: Callable[[Any], list[str]]
-    absences: Callable[[Any], list[str]]
-    options: Callable[[Any], Sequence[str]]
     stages: Callable[[Any], pd.DataFrame]
+    absences: Callable[[Any], list[str]]
+    data: Callable[[Any], Sequence[str]]
+    options: Callable[[Any], Sequence[str]] = lambda evidence: ()
+    context: Callable[["Report"], Mapping[str, Any]] = lambda report: {}
 
-    def command(self, evidence: Any) -> str:
-        """Return the command that repeats a study, with `DIR` in place of each path."""
-        study = evidence.study
-        settings = [f"data.{name}=DIR" for name in study["data"]] + list(study["settings"])
-        words = [f"ckaprobe reproduce {self.name}", f"--scale {study['scale']}", f"--seeds {max(evidence.seeds) + 1}"]
-        return " ".join([*words, *self.options(evidence), "--out OUT", *(f"--set {setting}" for setting in settings)])
+    def scenes(self, evidence: Any) -> Mapping[str, Settings]:
+        """Return the data sets that the scale of a study generates."""
+        return registry.get(self.scales, evidence.study["scale"], "scale").scenes
+
+    def generated(self, evidence: Any) -> list[str]:
+        """Return the data sets that a study generated."""
+        scenes, paths = self.scenes(evidence), evidence.study["data"]
+        return [name for name in self.data(evidence) if name in scenes and name not in paths]
 
     def data_rows(self, evidence: Any) -> pd.DataFrame:
         """Return one row for each data set of a study: its name, what it stands for, and what it was."""
         scenes, paths = self.scenes(evidence), evidence.study["data"]
         return pd.DataFrame(
-            {"data": name, "stands for": self.stands_for[name], "was": _data_origin(name, scenes, paths)}
+            {
+                "data": name,
+                "stands for": self.declarations["stands_for"][name],
+                "was": _data_origin(name, scenes, paths),
+            }
             for name in self.data(evidence)
         )
 
 
 @dataclass(frozen=True)
 class Report:
-    """A study's claims, tables and figures, and its page.
-
-    Attributes:
-        paper: What is reproduced.
-        evidence: The study.
-        claims: Every claim followed by its controls.
-        tables: By name, with every number as it was computed.
-        figures: In the order of the page.
-    """
+    """A study's claims, each followed by its controls, its tables and figures, and its page."""
 
     paper: Paper
     evidence: Any
     claims: Sequence[TestedClaim]
     tables: Mapping[str, pd.DataFrame]
-    figures: Sequence[StudyFigure] = field(default=())
+    figures: Sequence[StudyFigure] = ()
 
     @classmethod
     def of(cls, paper: Paper, evidence: Any) -> "Report":
         """Test the claims of a study and make its tables; figures are not drawn."""
         return cls(paper, evidence, judge_claims(evidence, paper.claims), paper.tables(evidence))
+
+    @property
+    def main_claims(self) -> list[TestedClaim]:
+        """The claims without their controls."""
+        return [row for row in self.claims if not row.of]
 
     @property
     def stems(self) -> set[str]:
@@ -139,49 +130,32 @@ class Report:
         """Return a table as Markdown."""
         return (self.paper.texts(table, self.tables[table]) or ("", ""))[0]
 
+    def cited(self, table: str) -> list[Any]:
+        """Return the rows of a table that have a number of the paper."""
+        rows = self.tables[table]
+        return list(rows[rows["paper"].notna()].itertuples())
+
     def page(self) -> str:
         """Return the page as Markdown."""
-        num, repeats = len(self.evidence.seeds), "seeds"
-        if num == 1:
-            num, repeats = len(self.evidence.trials), "trials" if len(self.evidence.trials) > 1 else "one"
+        seeds, trials = self.evidence.seeds, self.evidence.trials
         environment = Environment(
             loader=PackageLoader("cka_probe", "papers"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        text = environment.get_template(self.paper.template).render(
+        environment.globals.update({function.__name__: function for function in FUNCTIONS})
+        text = environment.get_template(f"{self.paper.name.replace('-', '_')}/page.md").render(
             report=self,
             paper=self.paper,
             evidence=self.evidence,
-            num=num,
-            repeats=repeats,
+            num=len(seeds if len(seeds) > 1 else trials),
+            repeats="seeds" if len(seeds) > 1 else "trials" if len(trials) > 1 else "one",
             machine=machine(),
-            bullets=bullets,
-            as_markdown=as_markdown,
             **self.paper.context(self),
         )
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
-    def summary(self) -> str:
-        """Return how many of the claims hold, and how many do not, in a sentence."""
-        verdicts = [row.verdict for row in self.claims if not row.of]
-        counts = [f"{verdicts.count(verdict)} {words}" for verdict, words in COUNTS.items() if verdict in verdicts]
-        return f"Of {len(verdicts)} claims {', '.join(counts)}."
-
-    def correction_note(self, repeats: str, over: str) -> str:
-        """Return what the p-values are, in sentences; `over` is what they are over."""
-        if not (count := num_tested(self.claims)):
-            return f"With no two {repeats}s that differ no claim could be tested: there are no p-values."
-        return (
-            f"p is two-sided over {over} and corrected for all claims that could be tested, {count} (Holm). The "
-            "verdict is each claim's own: its interval is above 0 (holds), below 0 (does not hold), or neither."
-        )
-
 
 def write_report(folder: str | Path, paper: Paper) -> Path:
-    """Write the report of a study and return its page.
-
-    Args:
-        folder: Of the study; the report is written into its subfolder `report`.
-        paper: What is reproduced.
+    """Write the report of a study into its subfolder `report`, and return its page.
 
     Raises:
         DataError: There is no study, or a file is broken or of another study.
@@ -189,38 +163,16 @@ def write_report(folder: str | Path, paper: Paper) -> Path:
     """
     evidence = paper.load(folder)
     path, report = evidence.paths.report, Report.of(paper, evidence)
-    _write(path / "claims.csv", _as_csv(claims_frame(report.claims, evidence.repeats)))
+    write_text(path / "claims.csv", _as_csv(claims_frame(report.claims, evidence.repeats)))
     for name, table in report.tables.items():
-        _write(path / "tables" / f"{name}.csv", _as_csv(table))
+        write_text(path / "tables" / f"{name}.csv", _as_csv(table))
         for suffix, text in zip(("md", "tex"), paper.texts(name, table) or (), strict=False):
-            _write(path / "tables" / f"{name}.{suffix}", text)
-    figures = paper.figures(evidence, report.claims, report.tables, FigureWriter(path / "figures"))
-    _write(evidence.paths.page, replace(report, figures=figures).page())
-    return evidence.paths.page
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """Return lines as a list in Markdown."""
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def negative_results(rows: Sequence[TestedClaim]) -> str:
-    """Return the claims that do not hold or are undefined, as a list of sentences; "" if there are none."""
-    failures = [
-        f'Does not hold here: "{row.statement}" ({signed(row.value)} {row.unit}, at most {signed(row.high)}).'
-        for row in rows
-        if row.verdict == FAILS
-    ]
-    return bullets(
-        failures
-        + [f'Cannot be tested: "{row.statement}". Reason: {row.reason}.' for row in rows if row.verdict == UNDEFINED]
+            write_text(path / "tables" / f"{name}.{suffix}", text)
+    figures = paper.figures(
+        evidence, report.claims, report.tables, FigureWriter(path / "figures", paper.declarations["captions"])
     )
-
-
-def layer_names(layers: pd.DataFrame) -> str:
-    """Return the numbers and names of the layers of a table, in a sentence."""
-    names = dict(zip(layers["index"], layers["layer"], strict=True))
-    return ", ".join(f"{index} `{name}`" for index, name in names.items()) + "."
+    write_text(evidence.paths.page, replace(report, figures=figures).page())
+    return evidence.paths.page
 
 
 def _data_origin(name: str, scenes: Mapping[str, Settings], paths: Mapping[str, str]) -> str:
@@ -236,15 +188,6 @@ def _data_origin(name: str, scenes: Mapping[str, Settings], paths: Mapping[str, 
     return f"procedural: {settings.num} {settings.kind}{frames}, {width} x {height}{style}, seed {settings.seed}"
 
 
-def procedural_note(paper: Paper, names: Sequence[str]) -> list[str]:
-    """Return that procedural images stand for some data sets of the paper; [] if for none."""
-    data_sets = ", ".join(paper.stands_for[name].split(":")[0] for name in names)
-    return [
-        f"Procedural images stand for {data_sets}: {paper.procedural}. A name of a data set refers to its layout on "
-        "disk here, not to its images; no number is comparable with the paper's."
-    ] * bool(names)
-
-
 def machine() -> str:
     """Return the machine that this runs on, in half a line.
 
@@ -258,8 +201,3 @@ def machine() -> str:
 
 def _as_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, lineterminator="\n")
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, "utf-8")

@@ -1,22 +1,15 @@
-"""A study: its folder, its data, and how its models are compared.
+"""A study: what its paper declares, its folder, its data, and how its models are compared.
 
-OUT/study.json                                   what is studied; the same command resumes, another is refused
-OUT/data/<name>/                                 generated data sets
-OUT/teacher/                                     the run of the teacher, if the study has one
-OUT/seed<k>/                                     the run of the recipe under a seed: checkpoints and logs
-OUT/seed<k>/scores/<stage>/<in|out>.json         how well a checkpoint predicts depth
-OUT/seed<k>/predictions/<stage>/<in|out>/        what it predicted
-OUT/seed<k>/fingerprints/<stage>~<features>.safetensors
-OUT/seed<k>/similarity/<x>~<y>~<variant>.json    similarity of two checkpoints
-OUT/report/                                      the page, its tables and figures
+`docs/papers.md` lists what the folder holds.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from accelerate import PartialState
@@ -30,46 +23,58 @@ from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.training import Recipe, run_recipe
+from cka_probe.lab.training.recipe import parse_toml, read_table
 from cka_probe.lab.training.trainer import StepCallback
 from cka_probe.models.backbone import Backbone
+from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import load
 
 T = TypeVar("T")
 
-NamedProgress = Callable[[str, int, int | None], None]
-"""Called with the name of a data set, how many of its scenes are generated, and how many there are in all."""
-
 ModelLoader = Callable[[], Backbone]
+
+
+def read_declarations(path: Path) -> dict[str, Any]:
+    """Return what a paper declares in its `paper.toml`."""
+    return parse_toml(path.read_text("utf-8"), str(path))
+
+
+def read_scales(kind: type[T], declarations: Mapping[str, Any]) -> dict[str, T]:
+    """Return the scales of a paper by name, a `kind` each.
+
+    A scale's own table of a scene adds to what `[scenes]` has for all scales.
+    """
+    scales = {}
+    for name, table in declarations["scales"].items():
+        scenes = {
+            scene: read_table(Settings, declarations["scenes"][scene] | keys, f"scenes.{scene}")
+            for scene, keys in table.get("scenes", {}).items()
+        }
+        fields = {key: value for key, value in table.items() if key != "scenes"}
+        scales[name] = read_table(kind, fields, f"scales.{name}", scenes=MappingProxyType(scenes))
+    return scales
 
 
 @dataclass(frozen=True)
 class RunContext:
     """Device, processes and progress callbacks of a study. None of it changes a number by more than rounding.
 
-    Attributes:
-        device: "auto", "cpu", "cuda" or "mps".
-        workers: Processes that prefetch images and that generate scenes. By default as many as training uses on the
-            device, and one for each core to generate scenes.
-        training: Called after each step of training, as by `run_recipe`.
-        generating: Called as scenes are generated, with (name, done, total).
-        say: Called with a line at the beginning of each part.
+    `workers` processes prefetch images and generate scenes; by default as many as training uses on the device, and one
+    for each core to generate scenes. The callbacks are that of `run_recipe` after each step of training; `generating`,
+    called with the name of a data set, how many of its scenes are generated, and how many there are in all; and `say`,
+    called with a line at the beginning of each part.
     """
 
     device: str = "auto"
     workers: int | None = None
     training: StepCallback | None = None
-    generating: NamedProgress = lambda name, done, total: None
+    generating: Callable[[str, int, int | None], None] = lambda name, done, total: None
     say: Callable[[str], None] = lambda line: None
 
     def train(self, recipe: Recipe, folder: Path) -> list[Path]:
         """Run a recipe in a folder, or resume it; return the checkpoints of its stages."""
         return run_recipe(recipe, folder, device=self.device, workers=self.workers, progress=self.training)
-
-    @property
-    def generators(self) -> int:
-        """Number of processes that generate scenes."""
-        return self.workers or os.cpu_count() or 1
 
 
 def main_process_only(work: Callable[[], T]) -> T | None:
@@ -80,6 +85,12 @@ def main_process_only(work: Callable[[], T]) -> T | None:
     return result
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def save_result(result: Scores | LabelScores | Attributions, path: Path) -> None:
     """Write a result as CSV and then as JSON: if the JSON exists, everything written before it does."""
     result.save(path.with_suffix(".csv"))
@@ -88,19 +99,12 @@ def save_result(result: Scores | LabelScores | Attributions, path: Path) -> None
 
 @dataclass(frozen=True)
 class StudyPaths:
-    """Paths of the parts of a study.
-
-    Attributes:
-        folder: OUT.
-    """
+    """Paths of the parts of a study in its folder."""
 
     folder: Path
 
     def claim(self, description: dict[str, Any]) -> None:
-        """Write into the folder what is studied there, or check that it holds the same study already.
-
-        Args:
-            description: Everything that affects the numbers, except the seeds, which can be added later.
+        """Write into the folder what is studied there, all but the seeds, or check that it holds the same study.
 
         Raises:
             OutputError: The folder holds another study, or cannot be written to.
@@ -108,9 +112,7 @@ class StudyPaths:
         check_writable(self.folder)
         path, description = self.folder / "study.json", json.loads(json.dumps(description))
         if not path.exists():
-            with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
-            return
+            return write_text(path, json.dumps(description, indent=2) + "\n")
         known = json.loads(path.read_text("utf-8"))
         for key in [*description, *(key for key in known if key not in description)]:
             if known.get(key) != description.get(key):
@@ -154,70 +156,62 @@ class StudyPaths:
         return self.run(seed) / "similarity" / f"{x}~{y}~{variant}.json"
 
 
-def check_seeds(num: int) -> None:
-    """Check that a study has a seed.
+def open_study(
+    paths: StudyPaths,
+    paper: str,
+    scale: str,
+    settings: Sequence[str],
+    required: Sequence[str],
+    given: Mapping[str, str],
+    scenes: Mapping[str, Settings],
+    seeds: int,
+    context: RunContext,
+) -> dict[str, str]:
+    """Claim the folder of a study and return a path for each data set that is required.
+
+    Data sets without a given path are generated from the scenes of the scale.
 
     Raises:
-        RecipeError: It has none.
-    """
-    if num < 1:
-        raise RecipeError(f"expected at least 1 seed, found {num}; ask for more")
-
-
-def check_data(required: Iterable[str], paths: Mapping[str, str], scenes: Mapping[str, Settings]) -> None:
-    """Check that every data set of a study has a path or can be generated.
-
-    Raises:
+        RecipeError: There is no seed.
         DataError: A data set has no path and is not generated at this scale, or a path has an unknown name.
+        OutputError: The folder holds another study, or cannot be written to.
     """
-    required = tuple(required)
-    if unknown := sorted(set(paths) - set(required)):
+    if seeds < 1:
+        raise RecipeError(f"expected at least 1 seed, found {seeds}; ask for more")
+    if unknown := sorted(set(given) - set(required)):
         raise DataError(f"--set data.{unknown[0]}: no such data; there are: {', '.join(required)}")
-    if missing := [name for name in required if not paths.get(name) and name not in scenes]:
+    if missing := [name for name in required if not given.get(name) and name not in scenes]:
         raise DataError(
             f"expected a path for {', '.join(missing)}, found none, and this scale generates none; add "
             + " ".join(f"--set data.{name}=PATH" for name in missing)
         )
+    description = {"paper": paper, "scale": scale, "data": given, "settings": list(settings)}
+    paths.claim(description | {"versions": versions()})
+    return prepare_data(required, given, scenes, paths.folder / "data", context)
 
 
 def prepare_data(
     required: Iterable[str],
-    paths: Mapping[str, str],
+    given: Mapping[str, str],
     scenes: Mapping[str, Settings],
     folder: Path,
     context: RunContext | None = None,
 ) -> dict[str, str]:
-    """Return a path for each data set; those without one are generated.
-
-    Args:
-        required: Names; each has a path or is among the scenes.
-        paths: By name.
-        scenes: What to generate, by name.
-        folder: Where to; a complete data set is kept, an incomplete one is completed.
-        context: Processes and progress.
-    """
+    """Return a path for each data set; those without one are generated in a folder, or completed there."""
     context = context or RunContext()
-    complete = {}
-    for name in required:
-        if paths.get(name):
-            complete[name] = str(paths[name])
-        else:
-            progress = partial(context.generating, name)
-            complete[name] = str(
-                make_scenes(folder / name, scenes[name], workers=context.generators, progress=progress)
-            )
-    return complete
+
+    workers = context.workers or os.cpu_count() or 1
+
+    def generate(name: str) -> Path:
+        progress = partial(context.generating, name)
+        return make_scenes(folder / name, scenes[name], workers=workers, progress=progress)
+
+    return {name: str(given.get(name) or generate(name)) for name in required}
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """The images over which models are compared.
-
-    Attributes:
-        source: As `open_dataset` takes it.
-        num: How many.
-        device: "auto", "cpu", "cuda" or "mps".
-    """
+    """The images over which models are compared: `num` of a source, as `open_dataset` takes it."""
 
     source: str
     num: int
@@ -226,13 +220,7 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class ComparisonSpec:
-    """How two models are compared.
-
-    Attributes:
-        layers: Of both.
-        features: Of their fingerprints.
-        estimator: "unbiased" or "biased".
-    """
+    """How two models are compared: at which layers of both, by which features of fingerprints and which estimator."""
 
     layers: LayerMap
     features: str = "flatten"
@@ -248,15 +236,9 @@ def write_fingerprints(
     features: Iterable[str] = ("flatten",),
     layers: Callable[[LayerMap], LayerMap] = lambda layers: layers,
 ) -> None:
-    """Write the fingerprints of the models that have none yet.
+    """Write the fingerprints of the models that have none yet, one for each kind of features.
 
-    Args:
-        paths: Of the study.
-        seed: Of the run.
-        models: A function that loads each, by name.
-        images: What they are shown.
-        features: One fingerprint each.
-        layers: Takes the default layers of a backbone and returns those of its fingerprint.
+    `layers` takes the default layers of a backbone and returns those of its fingerprint.
     """
     for name, load_model in models.items():
         missing = [kind for kind in features if not paths.fingerprint(seed, name, kind).exists()]
@@ -279,14 +261,7 @@ def write_fingerprints(
 def write_similarities(
     paths: StudyPaths, seed: int, pairs: Iterable[tuple[str, str]], specs: Mapping[str, ComparisonSpec]
 ) -> None:
-    """Write the similarities of pairs of models that are missing.
-
-    Args:
-        paths: Of the study; the fingerprints exist.
-        seed: Of the run.
-        pairs: Names of models, (rows, columns).
-        specs: How to compare them, by variant.
-    """
+    """Write the missing similarities of pairs of models, (rows, columns), that have fingerprints, by variant."""
     for x, y in pairs:
         for variant, spec in specs.items():
             path = paths.similarity(seed, x, y, variant)

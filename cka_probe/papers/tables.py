@@ -14,15 +14,15 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.papers import evidence
 from cka_probe.papers.claims import NOT_RUN, UNDEFINED, Finding, TestedClaim, judge
+from cka_probe.papers.evidence import mean_of_cells
 
 DASH = "\N{EN DASH}"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
@@ -41,14 +41,8 @@ DIGITS = {"pixels": 2, "cm": 2, "degrees": 2, "%": 2}
 """Decimals by unit; 3 for every other."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """A number of a paper.
-
-    Attributes:
-        value: In the measure's own unit.
-        source: Where in the paper, and how certain.
-    """
+class Published(NamedTuple):
+    """A number of a paper, in the measure's own unit, and where in the paper it is, and how certain."""
 
     value: float
     source: str
@@ -65,14 +59,7 @@ def read_published(path: Path) -> dict[tuple[str, str, str], Published]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
-
-    Attributes:
-        value: NaN: missing.
-        low: Lower end of the interval; NaN: there is none.
-        high: Upper end.
-        paper: The published value; NaN: there is none.
-    """
+    """One cell: our value, the ends of its interval, and the published value; NaN where there is none."""
 
     value: float = np.nan
     low: float = np.nan
@@ -80,8 +67,7 @@ class Cell:
     paper: float = np.nan
 
 
-@dataclass(frozen=True)
-class _Markup:
+class _Markup(NamedTuple):
     """How a language writes bold text and special characters."""
 
     bold: Callable[[str], str]
@@ -102,35 +88,19 @@ def as_markdown(
         digits: Decimals, of all columns or by column (3 for those not named).
         best: Columns whose best cell may be bold, to "lower" or "higher"; an arrow after their name shows which.
 
-    Returns:
-        Lines that end with a newline each.
-
     Raises:
         DataError: Columns, or names in `digits` and `best`, that are missing or repeated; a value outside its interval.
     """
-    header, rows = _written(frame, digits, best or {}, _MARKDOWN)
+    header, *rows = _written(frame, digits, best or {}, _MARKDOWN)
     lines = [header, ["---", *["---:"] * len(frame.columns)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def as_latex(frame: pd.DataFrame, *, digits: int | Mapping[str, int] = 3, best: Mapping[str, str] | None = None) -> str:
-    r"""Return a `tabular` with the rules of the package booktabs; everything else is escaped.
-
-    Args:
-        frame: As for `as_markdown`.
-        digits: As for `as_markdown`.
-        best: As for `as_markdown`.
-
-    Returns:
-        Lines that end with a newline each.
-
-    Raises:
-        DataError: As for `as_markdown`.
-    """
-    header, rows = _written(frame, digits, best or {}, _LATEX)
-    lines = [f"{' & '.join(line)} \\\\" for line in (header, *rows)]
+    r"""Return a `tabular` with the rules of the package booktabs; everything else as in `as_markdown`."""
+    header, *rows = (f"{' & '.join(line)} \\\\" for line in _written(frame, digits, best or {}, _LATEX))
     columns = "l" + "r" * len(frame.columns)
-    inside = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    inside = [r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *inside, r"\end{tabular}", ""])
 
 
@@ -153,16 +123,11 @@ def score_texts(rows: pd.DataFrame) -> tuple[str, str]:
 def layer_texts(rows: pd.DataFrame, column: str) -> tuple[str, str]:
     """Return rows of layers as Markdown and as LaTeX, an arm a row and a layer a column.
 
-    Args:
-        rows: The rows.
-        column: "top" or "diagonal", with their intervals, or "spread" or "spread_tuned".
-
-    Returns:
-        Arms of which nothing was run are left out; numbers of a pre-trained network alone are shown once.
+    `column` is "top" or "diagonal", with their intervals, or "spread" or "spread_tuned". Arms of which nothing was run
+    are left out; numbers of a pre-trained network alone are shown once.
     """
-    pretrained_only = column in ("top", "spread")
     cells: dict[str, dict[str, Cell | str]] = {}
-    selected = rows.drop_duplicates(["pre", "index"]) if pretrained_only and len(rows) else rows
+    selected = rows.drop_duplicates(["pre", "index"]) if column in ("top", "spread") and len(rows) else rows
     for _, row in selected.iterrows():
         text = two_digits(row[column]) if column.startswith("spread") else _cell(row, f"{column}_")
         cells.setdefault(row["arm"], {})[str(row["index"])] = text
@@ -173,13 +138,7 @@ def layer_texts(rows: pd.DataFrame, column: str) -> tuple[str, str]:
 
 
 def claim_texts(rows: Sequence[TestedClaim], figures: Collection[str], repeats: str = "seed") -> str:
-    """Return claims as Markdown, each with a link to its figure if that was drawn.
-
-    Args:
-        rows: The claims.
-        figures: Stems of the figures that were drawn.
-        repeats: What a run is called: "seed" or "trial".
-    """
+    """Return claims as Markdown, each with a link to its figure if that is among the stems of those drawn."""
     table = [
         {
             "number": Cell(row.value, row.low, row.high),
@@ -214,19 +173,13 @@ def score_row(
     repeats: str = "seed",
     published: Published | None = None,
 ) -> dict[str, Any]:
-    """Return a row of a table of scores: labels, measure, unit, better, the columns of the finding, paper, source.
+    """Return a row of a table of scores: labels, measure, unit, better ("lower", "higher", ""), finding, paper, source.
 
-    Args:
-        labels: The first columns: the arm, and its key.
-        measure: Name of the measure.
-        finding: Its value.
-        unit: Of the value.
-        better: "lower", "higher" or "".
-        repeats: What a run is called.
-        published: The paper's number.
+    `labels` are the first columns: the arm, and its key. `paper` is NaN where no number is published.
     """
-    paper = {"paper": published.value if published else math.nan, "source": published.source if published else ""}
-    return {**labels, "measure": measure, "unit": unit, "better": better} | finding_columns(finding, repeats) | paper
+    paper, source = published or Published(math.nan, "")
+    words = {"measure": measure, "unit": unit, "better": better}
+    return {**labels, **words, **finding_columns(finding, repeats), "paper": paper, "source": source}
 
 
 def layer_rows(
@@ -234,7 +187,7 @@ def layer_rows(
     tuned: Mapping[int, SimilarityMatrix | None],
     pretrained: Mapping[int, SimilarityMatrix | None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each layer of an arm: index, layer, spread, spread_tuned, and the columns of findings over seeds.
+    """Yield a row for each layer of an arm whose networks were compared.
 
     Args:
         labels: The first columns.
@@ -242,8 +195,8 @@ def layer_rows(
         pretrained: The pre-trained network against itself, by seed; `top_` is each layer with the first.
 
     Yields:
-        Nothing where no networks were compared. `spread` is the root mean square of what varies over images, before
-        fine-tuning, and `spread_tuned` that after it; both are means over seeds.
+        labels, index, layer; spread, the root mean square of what varies over images before fine-tuning, and
+        spread_tuned, that after it, both means over seeds; the columns of findings over seeds.
     """
     after = [matrix for matrix in tuned.values() if matrix is not None]
     matrices = [*(matrix for matrix in (pretrained or {}).values() if matrix is not None), *after]
@@ -259,9 +212,7 @@ def layer_rows(
 
 def judge_cell(matrices: Mapping[int, SimilarityMatrix | None], row: int, column: int) -> Finding:
     """Return the finding of one cell over the matrices of all seeds."""
-    return judge(
-        {seed: None if matrix is None else evidence.cell(matrix, row, column) for seed, matrix in matrices.items()}
-    )
+    return judge({seed: None if m is None else mean_of_cells(m, [row], [column]) for seed, m in matrices.items()})
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -277,13 +228,16 @@ def two_digits(value: float) -> str:
     return f"{value:.2g}" if math.isfinite(value) else DASH
 
 
-def signed(value: float) -> str:
-    """Return a number to three decimals with a real minus, as in the tables.
+def signed(value: float, decimals: int = 3) -> str:
+    """Return a number with a real minus, but never before a zero; a dash for NaN.
 
     >>> signed(0.25), signed(-0.0001), signed(-2.0) == "\N{MINUS SIGN}2.000"
     ('0.250', '0.000', True)
     """
-    return f"{round(value, 3) + 0.0:.3f}".replace("-", "\N{MINUS SIGN}")
+    if not np.isfinite(value):
+        return DASH if np.isnan(value) else ("\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}")
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 def pixels(stage: Mapping[str, Any]) -> str:
@@ -324,31 +278,31 @@ def _cell(row: pd.Series, prefix: str, paper: float = math.nan) -> Cell | str:
 
 def _written(
     frame: pd.DataFrame, digits: int | Mapping[str, int], best: Mapping[str, str], markup: _Markup
-) -> tuple[list[str], list[list[str]]]:
+) -> list[list[str]]:
     """Return the header and the rows as strings."""
-    _check(frame, best)
-    if isinstance(digits, Mapping):
-        _check_columns(frame, digits, "digits")
-    columns, header = [], [markup.escape(str(frame.index.name or ""))]
+    _check(frame, best, digits)
+    columns = [[markup.escape(str(text)) for text in (frame.index.name or "", *frame.index)]]
     for name in frame.columns:
+        cells = list(frame[name])
         decimals = digits.get(name, 3) if isinstance(digits, Mapping) else digits
-        columns.append(_column(list(frame[name]), decimals, best.get(name), markup))
         arrow = f" {ARROWS[best[name]]}" if name in best else ""
-        pair = f" ({PAIR})" if any(isinstance(c, Cell) and np.isfinite(c.paper) for c in frame[name]) else ""
-        header.append(markup.escape(f"{name}{arrow}{pair}"))
-    labels = [markup.escape(str(label)) for label in frame.index]
-    return header, [list(row) for row in zip(labels, *columns, strict=True)]
+        pair = f" ({PAIR})" if any(isinstance(cell, Cell) and np.isfinite(cell.paper) for cell in cells) else ""
+        columns.append([markup.escape(f"{name}{arrow}{pair}"), *_column(cells, decimals, best.get(name), markup)])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _check(frame: pd.DataFrame, best: Mapping[str, str]) -> None:
+def _check(frame: pd.DataFrame, best: Mapping[str, str], digits: int | Mapping[str, int]) -> None:
     if frame.columns.duplicated().any():
         raise DataError(f"expected columns of different names, found {list(frame.columns)}; rename one")
-    _check_columns(frame, best, "best")
+    for option, names in (("best", best), ("digits", digits if isinstance(digits, Mapping) else {})):
+        if unknown := [name for name in names if name not in frame.columns]:
+            columns = ", ".join(map(str, frame.columns))
+            raise DataError(f"no column {unknown[0]!r}, named in {option}; there are: {columns}")
     for name, direction in best.items():
         if direction not in ARROWS:
             raise DataError(f'expected "lower" or "higher" as what is best in {name}, found {direction!r}')
     for name in frame.columns:
-        for label, cell in zip(frame.index, frame[name], strict=True):
+        for label, cell in frame[name].items():
             has_interval = isinstance(cell, Cell) and np.isfinite([cell.low, cell.high]).any()
             if has_interval and not cell.low <= cell.value <= cell.high:
                 raise DataError(
@@ -357,27 +311,25 @@ def _check(frame: pd.DataFrame, best: Mapping[str, str]) -> None:
                 )
 
 
-def _check_columns(frame: pd.DataFrame, names: Mapping[str, object], option: str) -> None:
-    for name in names:
-        if name not in frame.columns:
-            raise DataError(f"no column {name!r}, named in {option}; there are: {', '.join(map(str, frame.columns))}")
-
-
 def _column(cells: list[Any], decimals: int, best: str | None, markup: _Markup) -> list[str]:
     """Return the cells of a column as strings."""
-    numbers = {row: number for row, number in enumerate(map(_number_cell, cells)) if number is not None}
+    numbers = {
+        row: cell if isinstance(cell, Cell) else Cell(float(cell))
+        for row, cell in enumerate(cells)  # words, nothing, and counts, which have no decimals, are none
+        if isinstance(cell, Cell) or (isinstance(cell, float | np.floating) and not np.isnan(cell))
+    }
     pairs = any(np.isfinite(cell.paper) for cell in numbers.values())
     centred = all(_is_centred(cell, decimals) for cell in numbers.values())
     best_row = _best_row(numbers, best) if best else None
     texts = []
     for row, cell in enumerate(cells):
         if row not in numbers:
-            texts.append(markup.escape(DASH if _is_missing(cell) else str(cell)))
+            texts.append(markup.escape(DASH if pd.isna(cell) or cell == "" else str(cell)))
             continue
         value, _, interval = _with_interval(numbers[row], decimals, centred).partition(" ")
         text = markup.bold(markup.escape(value)) if row == best_row else markup.escape(value)
         text += f" {markup.escape(interval)}" if interval else ""
-        texts.append(text + (f" / {markup.escape(_number(numbers[row].paper, decimals))}" if pairs else ""))
+        texts.append(text + (f" / {markup.escape(signed(numbers[row].paper, decimals))}" if pairs else ""))
     return texts
 
 
@@ -401,28 +353,9 @@ def _is_centred(cell: Cell, decimals: int) -> bool:
 
 
 def _with_interval(cell: Cell, decimals: int, centred: bool) -> str:
-    value = _number(cell.value, decimals)
+    value = signed(cell.value, decimals)
     if not np.isfinite([cell.low, cell.high]).any():
         return value
     if centred:
-        return f"{value} \N{PLUS-MINUS SIGN} {_number((cell.high - cell.low) / 2, decimals)}"
-    return f"{value} [{_number(cell.low, decimals)}, {_number(cell.high, decimals)}]"
-
-
-def _number(value: float, decimals: int) -> str:
-    """Return a number with a real minus, but never before a zero; a dash for NaN."""
-    if not np.isfinite(value):
-        return DASH if np.isnan(value) else ("\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}")
-    text = f"{value:.{decimals}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
-
-
-def _number_cell(cell: object) -> Cell | None:
-    """Return a cell of numbers; `None` for words, for nothing, and for a count, which has no decimals."""
-    if isinstance(cell, Cell):
-        return cell
-    return Cell(float(cell)) if isinstance(cell, float | np.floating) and not np.isnan(cell) else None
-
-
-def _is_missing(cell: object) -> bool:
-    return cell is None or cell is pd.NA or (isinstance(cell, float | np.floating) and np.isnan(cell)) or cell == ""
+        return f"{value} \N{PLUS-MINUS SIGN} {signed((cell.high - cell.low) / 2, decimals)}"
+    return f"{value} [{signed(cell.low, decimals)}, {signed(cell.high, decimals)}]"

@@ -3,8 +3,7 @@
 from types import MappingProxyType
 
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers.depth_to_semantic.cases import Case
-from cka_probe.papers.depth_to_semantic.study import Scale
+from cka_probe.papers.depth_to_semantic.study import Case, Scale
 
 PRE = """
 name = "tiny_pre"

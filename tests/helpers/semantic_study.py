@@ -10,11 +10,10 @@ from helpers.attributions import rows as attribution_rows
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.papers.claims import judge_claims
-from cka_probe.papers.depth_to_semantic.cases import Case
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.page import PAPER
-from cka_probe.papers.depth_to_semantic.study import SemanticPaths
+from cka_probe.papers.depth_to_semantic.study import Case, SemanticPaths
 from cka_probe.papers.page import Report
 
 NAMES = ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)))

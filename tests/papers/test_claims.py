@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cka_probe.papers.claims import average, judge, over_runs
-from cka_probe.papers.evidence import Estimate, least
+from cka_probe.papers.evidence import Estimate, combine
 
 
 def estimate(value, width=0.1):
@@ -68,8 +68,8 @@ def test_one_seed_shows_the_interval_over_images():
 
 def test_the_least_of_several_and_one_without_a_value():
     several = [Estimate(3.0, 2.0, 4.0), Estimate(1.0, -2.0, 9.0)]
-    assert least(several) == Estimate(1.0, -2.0, 4.0)
-    broken = least([*several, Estimate(math.nan, math.nan, math.nan, "diverged")])
+    assert combine(several, np.min) == Estimate(1.0, -2.0, 4.0)
+    broken = combine([*several, Estimate(math.nan, math.nan, math.nan, "diverged")], np.min)
     assert (math.isnan(broken.value), broken.undefined) == (True, "diverged")
 
 

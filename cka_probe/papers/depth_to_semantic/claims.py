@@ -7,34 +7,9 @@ code says anything of, and ours about layers ("claims_layers"), each followed by
 "Classification" is that of procedural objects wherever a study generates its own data: it replaces the paper's
 ImageNet, and is not called so. "Depth" is from video; depth after classification is the paper's "Depth".
 
-    gain               how much more of a measure one case has than another, on the same test images, in points of 100
-    least_gain         the least of several gains
-    area_gain          difference of the areas under two curves of a held-out measure, in points
-    sooner             by how much less of the training one curve reaches a level that the other sets
-    map_gain           how much more of a measure the maps of one case have than those of another
-    map_margin         how much better a map finds the boundaries of the labels than chance, or than another control
-    change             1 - CKA(layer before, the same layer after fine-tuning)
-    layer_divergence   CKA(layer of one arm, the same layer of another), earlier layers less later ones
-    closer             how much more similar two arms are after fine-tuning than before, over all layers
-
-**Area.** With steps s(1) < ... < s(n) at which both runs were validated and m(i) the measure there, the area is
-
-    sum over i of (m(i) + m(i + 1)) / 2 · (s(i + 1) - s(i)) / (s(n) - s(1))
-
-the mean of the measure over training, by trapezoids: of two runs that are equally good at the end, the one that was
-good sooner has more.
-
-**Level.** `sooner` is the step at which, linearly between those validated, a run first has 0.9 of what the other has at
-the end, in percent of the last step. It measures speed alone, and is undefined where that is not reached.
-
-**Maps.** Whether Grad-CAM maps follow the outlines of classes is measured by how well the steepness of a map finds the
-boundaries of the labels (`attribution.alignment`), compared with chance and with the image's own edges: a map that only
-copies edges is as good as these.
-
-**Intervals.** Gains and measures have the bootstrap's over test images, with the same resamples for both
-(`LabelScores`); curves have none, because held-out images are not recorded one by one. A statistic of scores is
-computed on every run (seed and trial), one of encoders or maps on every seed, because these are compared after the
-first trial.
+Gains and measures have the bootstrap's intervals over test images, with the same resamples for both (`LabelScores`);
+curves have none, because held-out images are not recorded one by one. A statistic of scores is computed on every run
+(seed and trial), one of encoders or maps on every seed, because these are compared after the first trial.
 """
 
 import math
@@ -49,12 +24,11 @@ import pandas as pd
 from cka_probe.attribution.attributions import CONTROLS as MAP_CONTROLS
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.papers.claims import Statistic, read_claims
-from cka_probe.papers.depth_to_semantic.cases import Case
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, tuned
-from cka_probe.papers.evidence import Estimate, RunKey, least, mean_diagonal, undefined
+from cka_probe.papers.depth_to_semantic.study import Case
+from cka_probe.papers.evidence import Estimate, RunKey, combine, mean_diagonal, undefined
 
 MAIN = "main"
 """The paper's score: `miou_subset`, or `miou` of data that has no subset."""
@@ -70,42 +44,32 @@ def named(scores: LabelScores, measure: str) -> str:
     return measure if measure != MAIN else "miou_subset" if scores.subset else "miou"
 
 
-def factor(measure: str) -> float:
-    """Return by what a measure is multiplied to be written: shares are written in percent, nats as they are."""
-    return 1.0 if measure == "cross_entropy" else 100.0
-
-
 def gain(better: LabelScores, worse: LabelScores, measure: str, interval: bool = True) -> Estimate:
-    """Return how much more of a measure a model has than another, in points.
-
-    Args:
-        better: The one that the claim says has more.
-        worse: The other; of the same images.
-        measure: In `LabelScores.measures`, or `MAIN`.
-        interval: Whether to compute one by the bootstrap.
+    """Return how much more of a measure a model has than another on the same images, in points of 100.
 
     Raises:
-        DataError: The images or the classes differ.
+        DataError: The images differ.
     """
-    name, times = named(better, measure), factor(measure)
-    if not interval:
-        if set(better.images) != set(worse.images) or better.classes != worse.classes:
-            raise DataError(
-                "expected scores over the same images and classes, found different ones; evaluate both again"
-            )
-        value, low, high = float(better.values()[name] - worse.values()[name]), math.nan, math.nan
-    else:
-        value, low, high = better.paired_difference(worse, name)
-    return Estimate(times * value, times * low, times * high, "" if math.isfinite(value) else f"no image has {name}")
+    name = named(better, measure)
+    if interval:
+        return _in_points(name, *better.paired_difference(worse, name))
+    better.check_same_images(better.images, worse.images)
+    return _in_points(name, float(better.values()[name] - worse.values()[name]))
 
 
 def value_of(scores: LabelScores, measure: str, interval: bool = True) -> Estimate:
-    """Return a measure, in percent where it is a share; arguments as of `gain`."""
-    name, times = named(scores, measure), factor(measure)
+    """Return a measure, in percent where it is a share."""
+    name = named(scores, measure)
     value, low, high = float(scores.values()[name]), math.nan, math.nan
     if interval and math.isfinite(value):
         low, high = (float(end) for end in scores.intervals().loc[name, ["low", "high"]])
-    return Estimate(times * value, times * low, times * high, "" if math.isfinite(value) else f"no image has {name}")
+    return _in_points(name, value, low, high)
+
+
+def _in_points(name: str, value: float, low: float = math.nan, high: float = math.nan) -> Estimate:
+    """Return shares in percent, and nats as they are."""
+    factor = 1.0 if name == "cross_entropy" else 100.0
+    return factor * Estimate(value, low, high, "" if math.isfinite(value) else f"no image has {name}")
 
 
 def area(steps: np.ndarray, values: np.ndarray) -> float:
@@ -137,27 +101,23 @@ def reached(steps: np.ndarray, values: np.ndarray, level: float) -> float:
 def area_gain(better: pd.DataFrame, worse: pd.DataFrame) -> Estimate:
     """Return how much more area is under the first curve of the held-out main score than under the other, in points.
 
-    Args:
-        better: Rows of validation.csv: `step`, and `miou_subset` or `miou`.
-        worse: The other's, validated at the same steps.
+    The two are rows of validation.csv, of the same steps. The area is the mean of the score over training: of two runs
+    that are equally good at the end, the one that was good sooner has more.
     """
-    curves = _paired(better, worse)
-    if isinstance(curves, str):
-        return undefined(curves)
-    steps, first, second = curves
-    return Estimate(100 * (area(steps, first) - area(steps, second)), math.nan, math.nan)
+    return _of_paired(better, worse, lambda steps, first, second: 100 * (area(steps, first) - area(steps, second)))
 
 
 def sooner(better: pd.DataFrame, worse: pd.DataFrame) -> Estimate:
-    """Return by how much less of the training the first has 0.9 of what the second ends with, in percent of it."""
-    curves = _paired(better, worse)
-    if isinstance(curves, str):
-        return undefined(curves)
-    steps, first, second = curves
-    early, late = (reached(steps, curve, PART * second[-1]) for curve in (first, second))
-    if math.isnan(early) or math.isnan(late):
-        return undefined(f"{PART:g} of the other's last value is not reached")
-    return Estimate(100 * (late - early) / float(steps[-1]), math.nan, math.nan)
+    """Return by how much less of the training the first has 0.9 of what the second ends with, in percent of it.
+
+    It measures speed alone, and is undefined where that level is not reached.
+    """
+
+    def difference(steps: np.ndarray, *curves: np.ndarray) -> float:
+        early, late = (reached(steps, curve, PART * curves[1][-1]) for curve in curves)
+        return 100 * (late - early) / float(steps[-1])
+
+    return _of_paired(better, worse, difference, f"{PART:g} of the other's last value is not reached")
 
 
 def change(matrix: SimilarityMatrix, part: slice = slice(None)) -> Estimate:
@@ -182,17 +142,18 @@ def closer(before: SimilarityMatrix, after: SimilarityMatrix) -> Estimate:
     return mean_diagonal(after) - mean_diagonal(before)
 
 
-def _paired(better: pd.DataFrame, worse: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
-    """Return the common steps of two curves and their values there, or why there are none."""
+def _of_paired(better: pd.DataFrame, worse: pd.DataFrame, function: Callable[..., float], reason: str = "") -> Estimate:
+    """Return a function of the common steps of two curves and their values there; or why there is no value."""
     both = [name for name in ("miou_subset", "miou") if name in better and name in worse]
     if not both:
-        return "no mIoU was measured during training"
+        return undefined("no mIoU was measured during training")
     if list(better["step"]) != list(worse["step"]) or len(better) < 2:
-        return "the two were not validated at the same two or more steps"
+        return undefined("the two were not validated at the same two or more steps")
     first, second = (table[both[0]].to_numpy(np.float64) for table in (better, worse))
     if not np.isfinite([first, second]).all():
-        return f"{both[0]} is not a number at some step"
-    return better["step"].to_numpy(np.float64), first, second
+        return undefined(f"{both[0]} is not a number at some step")
+    value = function(better["step"].to_numpy(np.float64), first, second)
+    return Estimate(value) if math.isfinite(value) else undefined(reason)
 
 
 def _of_runs(function: Callable[..., Estimate], read: Callable[..., Any], *cases: Case) -> Statistic:
@@ -225,7 +186,7 @@ def least_gain(*cases: str) -> Statistic:
     def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
         values = [each.compute(evidence, run, interval) for each in pair_gains]
         available = [value for value in values if value is not None]
-        return least(available) if len(available) == len(values) else None
+        return combine(available, np.min) if len(available) == len(values) else None
 
     return Statistic(compute)
 
@@ -243,22 +204,10 @@ def _validation(evidence: SemanticEvidence, case: Case, run: RunKey) -> pd.DataF
     return None if evidence.diverged(case, run) else evidence.curves(case, run)[1]
 
 
-def _before_after(function: Callable[..., Estimate], arm: str, mode: str = "all") -> Statistic:
-    """Return a statistic of an arm before and after fine-tuning."""
-    return Statistic.of(function, partial(_changed, arm=arm), mode)
-
-
-def _changed(evidence: SemanticEvidence, seed: int, mode: str, arm: str) -> SimilarityMatrix | None:
-    return evidence.similarity(seed, arm, tuned(arm, mode))
-
-
-def _between(function: Callable[..., Estimate], x: str, y: str, *whens: str) -> Statistic:
-    """Return a statistic of two arms, "before" or "after" fine-tuning, or both."""
-    return Statistic.of(function, partial(_compared, arms=(x, y)), *whens)
-
-
-def _compared(evidence: SemanticEvidence, seed: int, when: str, arms: tuple[str, str]) -> SimilarityMatrix | None:
-    return evidence.arm_similarity(seed, *arms, when)
+def _similarity(evidence: SemanticEvidence, seed: int, pair: str) -> SimilarityMatrix | None:
+    """Return the similarity of two networks, "x:y": an arm as it was pre-trained, or, as arm~mode, fine-tuned."""
+    x, y = (tuned(*name.split("~")) if "~" in name else name for name in pair.split(":"))
+    return evidence.similarity(seed, x, y)
 
 
 def map_measure(case: Case, measure: str) -> Statistic:
@@ -281,17 +230,18 @@ def map_margin(case: str, control: str) -> Statistic:
 def _of_maps(row: Callable[[Attributions], dict[str, float]], measure: str, *names: str) -> Statistic:
     """Return a statistic of the maps of some cases: a row with value, low, high, num."""
 
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        result = evidence.gradcam(run.seed)
-        if result is None or any(name not in result.models for name in names):
-            return None
-        numbers, times = row(result), 1.0 if measure.startswith("correlation") else 100.0
+    def read(evidence: SemanticEvidence, seed: int, name: str) -> Attributions | None:
+        result = evidence.gradcam(seed)
+        return None if result is None or name not in result.models else result
+
+    def estimate(result: Attributions, *_: Attributions) -> Estimate:
+        numbers, factor = row(result), 1.0 if measure.startswith("correlation") else 100.0
         if not numbers["num"]:
             return undefined(NO_MAP)
-        value, low, high = (times * float(numbers[end]) for end in ("value", "low", "high"))
-        return Estimate(value, low, high)
+        value, low, high = (float(numbers[end]) for end in ("value", "low", "high"))
+        return factor * Estimate(value, low, high)
 
-    return Statistic(compute, per_seed=True)
+    return Statistic.of(estimate, read, *names)
 
 
 STATISTICS: dict[str, Callable[..., Statistic]] = {
@@ -301,19 +251,12 @@ STATISTICS: dict[str, Callable[..., Statistic]] = {
     "sooner": partial(_of_curves, sooner),
     "map_gain": map_gain,
     "map_margin": map_margin,
-    "change": partial(_before_after, change),
-    "later_change_more": partial(_before_after, later_change_more),
-    "layer_divergence": partial(_between, layer_divergence),
-    "closer": partial(_between, closer),
+    "change": partial(Statistic.of, change, _similarity),
+    "later_change_more": partial(Statistic.of, later_change_more, _similarity),
+    "layer_divergence": partial(Statistic.of, layer_divergence, _similarity),
+    "closer": partial(Statistic.of, closer, _similarity),
 }
 """Statistics by their name in `claims.csv`."""
 
 CLAIMS = read_claims(Path(__file__).with_name("claims.csv"), STATISTICS)
 """The claims that are tested, each followed by its controls."""
-
-SECTIONS = {
-    "claims": "The paper's claims",
-    "claims_code": "The faults of the released code",
-    "claims_layers": "Layers",
-}
-"""Titles of the claims by the stem of their figure."""

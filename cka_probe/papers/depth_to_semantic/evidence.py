@@ -16,15 +16,12 @@ import pandas as pd
 from cka_probe import registry
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import NOTE
-from cka_probe.papers.depth_to_semantic.cases import ARMS, Case
-from cka_probe.papers.depth_to_semantic.study import DIVERGED, SEGMENT, SemanticPaths
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, DIVERGED, SEGMENT, Case, SemanticPaths
 from cka_probe.papers.evidence import RunKey, StudyEvidence, find_seeds, read_curves, read_json, read_log, read_study
 
-DATA_OF = {"cityscapes_depth": "cityscapes", "cityscapes_cropped": "cityscapes", "rooms_depth": "rooms"}
-"""What an arm is fine-tuned on, where it is not KITTI's streets."""
+DATA_OF: dict[str, str] = DECLARATIONS["data_of"]
 
 
 def tuned(arm: str, mode: str = "all") -> str:
@@ -75,9 +72,17 @@ class SemanticEvidence(StudyEvidence):
             DataError: The file is broken, of other test images than those of the same data, or of a run on
                 other training images than the others of its trial.
         """
-        if (case, run) not in self._scores:
-            self._scores[case, run] = self._read_scores(case, run)
-        return self._scores[case, run]
+        if (case, run) in self._scores:
+            return self._scores[case, run]
+        folder = self.run_folder(case, run)
+        if folder is None or not (path := folder / "scores.json").exists():
+            return self._scores.setdefault((case, run), None)
+        scores = LabelScores.load(path)
+        self._check_same((f"test images of {case.data}",), scores.data.get("hash"), path)
+        recipe, trial = folder / "recipe.json", (str(run.seed), f"trial {run.trial}")
+        seed = read_json(recipe, "the recipe of a fine-tuning").get("seed")
+        self._check_same(("drawn training images", *trial), seed, recipe)
+        return self._scores.setdefault((case, run), scores)
 
     def predictions(self, case: Case, run: RunKey) -> Path | None:
         """Return the folder of what a scored run predicted of the test images, or `None` if it was not kept."""
@@ -118,7 +123,7 @@ class SemanticEvidence(StudyEvidence):
 
     def num(self, case: Case) -> int | None:
         """Return how many images a case was trained on, or `None` if that is all, or it was not run."""
-        folders = [self.run_folder(case, RunKey(seed, trial)) for seed in self.seeds for trial in self.trials]
+        folders = [self.run_folder(case, run) for run in self.runs]
         for path in [folder / "recipe.json" for folder in folders if folder is not None]:
             if path.exists():
                 recipe = read_json(path, "the recipe of a fine-tuning")
@@ -128,14 +133,7 @@ class SemanticEvidence(StudyEvidence):
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
         """Return the similarity of two models, or `None`; a file of y and x serves as well as one of x and y.
 
-        Args:
-            seed: One of `seeds`.
-            x: The model on the rows: an arm, or the name of a fine-tuned model (`tuned`).
-            y: The model on the columns.
-            variant: Unused: models are compared in one way.
-
-        Raises:
-            DataError: The file is broken, or of other weights or images.
+        A model is an arm or the name of a fine-tuned network (`tuned`). There is one variant.
         """
         matrix = super().similarity(seed, x, y)
         if matrix is None and (reverse := super().similarity(seed, y, x)) is not None:
@@ -165,29 +163,11 @@ class SemanticEvidence(StudyEvidence):
         run = RunKey(seed)
         for name in result.models:
             case = Case(name.split("~")[0])
-            fact = ("tuned weights", str(seed), case.name)
-            if (scores := self.scores(case, run)) is not None:
-                self._check_same(fact, scores.model["hash"], self._existing_folder(case, run) / "scores.json")
+            fact, folder = ("tuned weights", str(seed), case.name), self.run_folder(case, run)
+            if folder is not None and (scores := self.scores(case, run)) is not None:
+                self._check_same(fact, scores.model["hash"], folder / "scores.json")
             self._check_same(fact, result.models[case.name]["hash"], path)
         self._check_same(("test images of kitti",), result.data.get("hash"), path)
-
-    def _existing_folder(self, case: Case, run: RunKey) -> Path:
-        """Return the folder of a run that is known to have scores."""
-        if (folder := self.run_folder(case, run)) is None:
-            raise DataError(f"expected a learning rate for {case.name}, found none; run the study again")
-        return folder
-
-    def _read_scores(self, case: Case, run: RunKey) -> LabelScores | None:
-        folder = self.run_folder(case, run)
-        if folder is None or not (path := folder / "scores.json").exists():
-            return None
-        scores = LabelScores.load(path)
-        self._check_same((f"test images of {case.data}",), scores.data.get("hash"), path)
-        recipe_seed = read_json(folder / "recipe.json", "the recipe of a fine-tuning").get("seed")
-        self._check_same(
-            ("drawn training images", str(run.seed), f"trial {run.trial}"), recipe_seed, folder / "recipe.json"
-        )
-        return scores
 
 
 def transposed(matrix: SimilarityMatrix) -> SimilarityMatrix:

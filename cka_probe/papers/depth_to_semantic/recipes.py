@@ -1,12 +1,6 @@
 """From settings and cases to recipes of pre-training and of fine-tuning.
 
-`--set` may change
-
-    data.NAME=PATH                 the path of a data set
-    pre.STAGE.KEY=VALUE            the recipe of pre-training
-    segment.KEY=VALUE              the recipe of fine-tuning, for all cases
-    architecture=NAME, options.KEY=VALUE    both
-    rates=[1e-4, 1e-3]             the learning rates that are tried
+`docs/papers.md` lists what `--set` may change.
 
 All trials of one number have one seed, whatever their arm and case: the same training images in the same order,
 mirrored alike, and the same weights where a head is new. So arms are compared in pairs.
@@ -14,7 +8,7 @@ mirrored alike, and the same weights where a head is new. So arms are compared i
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,33 +18,14 @@ from cka_probe.lab.training import Recipe, read_recipe
 from cka_probe.lab.training.recipe import parse_value
 from cka_probe.lab.training.start import normalised, random_backbone, reference
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
-from cka_probe.papers.depth_to_semantic.cases import NONE, SIZES, Case
-from cka_probe.papers.depth_to_semantic.study import LABELLED, SEGMENT, Scale
+from cka_probe.papers.depth_to_semantic.study import DECLARATIONS, LABELLED, NONE, SEGMENT, Case, Scale
 
-STUDY_KEYS = {
-    "seed": "the study's seeds are 0, 1, …; use --seeds",
-    "start": "it depends on the arm",
-    "lr": "it is chosen for each arm; use rates=[…]",
-    "freeze": "it depends on the case",
-    "reset_head": "it depends on the case",
-    "data": "use data.kitti_labels=PATH",
-    "options.network": "it depends on the case",
-    "options.classes": "it depends on the data",
-    "options.subset": "it depends on the data",
-}
-"""Keys that a study sets itself, and why or what to use instead."""
+STUDY_KEYS: dict[str, str] = DECLARATIONS["study_keys"]
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What a user has changed.
-
-    Attributes:
-        data: Paths by name.
-        pre: `--set` of the recipe of pre-training.
-        segment: `--set` of the recipe of fine-tuning.
-        rates: Learning rates to try; () for those of the scale.
-    """
+    """What a user has changed: paths by name, `--set` of both recipes, and the learning rates to try, if any."""
 
     data: dict[str, str]
     pre: list[str]
@@ -78,7 +53,7 @@ def read_settings(settings: Sequence[str]) -> StudySettings:
             _refuse_study_keys(rest, text, ("seed", "data"))
             parsed.pre.append(f"{rest}={value}")
         elif equals and part == SEGMENT and rest:
-            _refuse_study_keys(rest, text, tuple(STUDY_KEYS))
+            _refuse_study_keys(rest, text, STUDY_KEYS)
             parsed.segment.append(text)
         elif equals and part in ("architecture", "options"):
             parsed.pre.append(text)
@@ -93,7 +68,7 @@ def read_settings(settings: Sequence[str]) -> StudySettings:
     return parsed
 
 
-def _refuse_study_keys(key: str, text: str, keys: tuple[str, ...]) -> None:
+def _refuse_study_keys(key: str, text: str, keys: Iterable[str]) -> None:
     for study_key in keys:
         if key == study_key or key.startswith(f"{study_key}."):
             raise RecipeError(f"--set {text}: the study sets this itself; {STUDY_KEYS[study_key]}")
@@ -121,11 +96,7 @@ NORMALISATION = "sc_depth"
 def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str]) -> Recipe:
     """Return the recipe that trains the arms of a scale and the stages that they start from.
 
-    Args:
-        scale: Names the recipe and the arms.
-        seed: Of the study.
-        settings: `--set` of the recipe.
-        paths: Of its data, by name; a name without a path stays in braces.
+    Paths of its data are by name; a name without a path stays in braces.
 
     Raises:
         RecipeError: A setting cannot be used, or an arm has no stage.
@@ -184,18 +155,6 @@ def write_untrained(recipe: Recipe, path: Path) -> None:
 STEP, LEAST = 32, 64
 """Sides of the skip network's input are multiples of `STEP` and at least `LEAST`."""
 
-OUTPUT_STRIDE = {"deeplab": 16}
-"""Of the encoder, by network."""
-
-QUIRK_KEYS: dict[str, tuple[str, Any]] = {
-    "accumulated_gradients": ("zero_grad", False),
-    "bicubic_labels": ("options.bicubic_labels", True),
-    "rate_per_epoch": ("rate_per", "epoch"),
-    "unmirrored": ("options.flip", False),
-    "first_images": ("choose", "first"),
-}
-"""Keys that a quirk sets in any case."""
-
 LIKE_IMAGENET = ("classification", "contrastive")
 """Arms whose images the released code normalises as ImageNet's before the encoder normalises them again; those of the
 others are normalised once, as here."""
@@ -206,14 +165,7 @@ MOST_TRIALS = 1000
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a case.
-
-    Attributes:
-        case: What is fine-tuned.
-        rate: Highest learning rate.
-        seed: Of the study.
-        number: Of the trial, from 0.
-    """
+    """One run of a case: the seed of the study, the number of the trial, from 0, and the highest learning rate."""
 
     case: Case
     rate: float
@@ -229,69 +181,47 @@ class Trial:
 def tuning_recipe(
     scale: Scale, trial: Trial, start: str | Path, paths: Mapping[str, str], settings: Sequence[str]
 ) -> Recipe:
-    """Return the recipe of one fine-tuning.
-
-    Args:
-        scale: Names the recipe.
-        trial: What is run.
-        start: The checkpoint of the arm.
-        paths: Of the data, by name.
-        settings: `--set` of the recipe, for all cases.
+    """Return the recipe of one fine-tuning, which starts from the checkpoint of the arm.
 
     Raises:
         RecipeError: A setting or the recipe cannot be used.
     """
-    common = [*scale.segment_settings, *settings, f"data.train={scale.train(trial.case.data, paths)}"]
+    common = [*scale.segment_settings, *settings, f"data.train={scale.labelled(trial.case.data, 'train', paths)}"]
     plain = read_recipe(scale.segment, common)
     if [stage.name for stage in plain.stages] != [SEGMENT]:
         raise RecipeError(
-            f"{scale.segment}: expected the one stage {SEGMENT!r}, found {_names(plain)}; use a recipe with that stage"
+            f"{scale.segment}: expected the one stage {SEGMENT!r}, found "
+            f"{', '.join(stage.name for stage in plain.stages)}; use a recipe with that stage"
         )
     keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale.calibrate)
-    return read_recipe(
-        scale.segment,
-        [*common, f"seed={trial.random_seed}", *(f"{SEGMENT}.{key}={_toml(value)}" for key, value in keys.items())],
-    )
+    values = (f"{SEGMENT}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in keys.items())  # as in TOML
+    return read_recipe(scale.segment, [*common, f"seed={trial.random_seed}", *values])
 
 
 def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
-    """Return the keys of the stage that a case sets.
+    """Return the keys of the stage that a case sets in the plain recipe.
 
-    Args:
-        case: The case.
-        plain: The recipe without it.
-        calibrate: Batches that an untrained encoder is shown before it is frozen. Otherwise its batch norms would
-            keep their initial statistics of 0 and 1, which no layer has.
+    An untrained encoder is shown some batches to `calibrate` before it is frozen. Otherwise its batch norms would keep
+    their initial statistics of 0 and 1, which no layer has.
     """
     data, stage = LABELLED[case.data], plain.stages[0]
-    keys: dict[str, Any] = {"options.network": case.network, "options.classes": data.classes}
-    keys["options.subset"] = list(data.subset)
-    if case.network in OUTPUT_STRIDE:
-        keys["output_stride"] = OUTPUT_STRIDE[case.network]
+    keys: dict[str, Any] = {"options.network": case.network, "options.classes": data["classes"]}
+    keys["options.subset"] = data.get("subset", [])
     if case.num:
         keys["num"] = case.num
     if case.size:
-        keys["size"] = [_side(side * SIZES[case.size]) for side in stage.shape]
-    if case.mode == "encoder":
-        keys["reset_head"] = True
-    if case.mode == "frozen":
-        keys["freeze"] = "statistics" if "unfrozen_encoder" in case.quirks else "encoder"
-        if case.arm == "none" and keys["freeze"] == "encoder":
-            keys["calibrate"] = calibrate
+        keys["size"] = [_side(side * DECLARATIONS["sizes"][case.size]) for side in stage.shape]
+    for word in (case.network, case.mode, *case.quirks):
+        keys |= DECLARATIONS["case_keys"].get(word, {})
+    if case.mode == "frozen" and "unfrozen_encoder" in case.quirks:
+        keys["freeze"] = "statistics"
+    elif case.mode == "frozen" and case.arm == NONE:
+        keys["calibrate"] = calibrate
     if "normalised_twice" in case.quirks and case.arm in LIKE_IMAGENET:
         keys["normalisation"] = "imagenet_twice"
-    return keys | dict(QUIRK_KEYS[quirk] for quirk in case.quirks if quirk in QUIRK_KEYS)
+    return keys
 
 
 def _side(pixels: float) -> int:
     """Return the nearest side that the skip network accepts."""
     return max(LEAST, STEP * round(pixels / STEP))
-
-
-def _toml(value: Any) -> str:
-    """Return a value as TOML, which for these types is the same as JSON."""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _names(recipe: Recipe) -> str:
-    return ", ".join(stage.name for stage in recipe.stages)

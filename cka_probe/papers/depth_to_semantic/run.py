@@ -4,26 +4,30 @@ Each step is skipped where its file exists, so the same command resumes after an
 done, and adds what is missing for more `trials`, more `seeds` or the protocol "released". The first trial of the first
 seed is complete before the second begins.
 
-Encoders are compared before and after fine-tuning, and every arm with every other, before and after. All are shown the
-same street images, which none was trained on, and are compared at their nine default layers by the unbiased estimator,
-each fed as it was trained. Grad-CAM maps of the networks of Figure 6 are written once a seed, after its first trial:
-maps of the score of the segmentation at the first ReLU, before any pooling. All test images have their numbers; the
-maps of a few, evenly spread over the list and so not chosen by how they look, are kept for the figure.
+A learning rate is chosen for each base case on images held out from training, never on the test's. The weights of a
+scored trial are deleted, except those of first trials where everything learns, which comparisons and maps need.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
+
+import pandas as pd
 
 from cka_probe import registry
 from cka_probe.attribution.attribute import attribute
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.saved_maps import save_maps
-from cka_probe.errors import RecipeError
+from cka_probe.errors import DataError, RecipeError, TrainingError
+from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.training.run import open_samples
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.checkpoint import versions
-from cka_probe.papers.depth_to_semantic.cases import FIGURE6, NONE, Case
+from cka_probe.models.load import load
+from cka_probe.papers import study
 from cka_probe.papers.depth_to_semantic.page import PAPER
 from cka_probe.papers.depth_to_semantic.recipes import (
     MOST_TRIALS,
@@ -35,25 +39,15 @@ from cka_probe.papers.depth_to_semantic.recipes import (
     tuning_recipe,
     write_untrained,
 )
-from cka_probe.papers.depth_to_semantic.study import SCALES, SEGMENT, Scale, SemanticPaths
-from cka_probe.papers.depth_to_semantic.training import Tuning, is_compared
+from cka_probe.papers.depth_to_semantic.study import DIVERGED, MAIN, NONE, SCALES, SEGMENT, Case, Scale, SemanticPaths
 from cka_probe.papers.page import write_report
-from cka_probe.papers.study import (
-    ComparisonSpec,
-    ImageSource,
-    RunContext,
-    check_data,
-    check_seeds,
-    checkpoint_loaders,
-    main_process_only,
-    prepare_data,
-    save_result,
-    write_fingerprints,
-    write_similarities,
-)
+from cka_probe.papers.study import ImageSource, RunContext, main_process_only, save_result, write_text
+
+CHOSEN_BY = ("miou_subset", "miou")
+"""Held-out measures to choose a rate by: the first if every rate has one."""
 
 NUM_DRAWN = 4
-"""ImageSource of the figure."""
+"""Images of the figure of maps."""
 
 TOLERANCE = 1.0
 """Pixels of the network's input: the layer has every second pixel, and cannot place an outline better."""
@@ -77,7 +71,7 @@ def reproduce_depth_to_semantic(
         scale: A name in `SCALES`.
         seeds: How many times every arm is pre-trained; more can be added later.
         trials: How often each case is fine-tuned under a seed, by default as the scale says; more can be added later.
-        settings: `KEY=VALUE`s, see `training`.
+        settings: `KEY=VALUE`s, see `recipes`.
         tables: What is run, names in `TABLES` or "all", by default the scale's own; more can be added later.
         protocol: "paper", or "released" to run the released code's faults as well.
         context: Device, processes, progress.
@@ -92,32 +86,26 @@ def reproduce_depth_to_semantic(
     size = parsed.applied(registry.get(SCALES, scale, "scale"))
     size = size.with_tables(tables) if tables else size
     trials = size.trials if trials is None else trials
-    _check_counts(seeds, trials)
-    cases = with_bases(size.cases(protocol))
-    required = _required_data(size, parsed, cases)  # reports misspelt keys now
-    check_data(required, parsed.data, size.scenes)
-    paths = SemanticPaths(Path(out))
-    description = {"paper": "depth-to-semantic", "scale": scale, "data": parsed.data, "settings": list(settings)}
-    paths.claim(description | {"versions": versions()})
-    data = prepare_data(required, parsed.data, size.scenes, paths.folder / "data", context)
-    for seed in range(seeds):
-        tuning = Tuning(paths, size, seed, data, parsed.segment, context)
-        _check_data(tuning, cases)
-        architecture = _pretrain(paths, size, seed, parsed.pre, data, context)
-        _tune(tuning, cases, size.cases(protocol), trials, architecture)
-    context.say("the page")
-    return main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
-
-
-def with_bases(cases: Sequence[Case]) -> tuple[Case, ...]:
-    """Return cases and their base cases, which are run at least once to choose learning rates."""
-    return tuple(dict.fromkeys([*cases, *(case.base for case in cases)]))
-
-
-def _check_counts(seeds: int, trials: int) -> None:
-    check_seeds(seeds)
     if not 1 <= trials <= MOST_TRIALS:
         raise RecipeError(f"expected 1 to {MOST_TRIALS} trials, found {trials}; choose another number")
+    shown = size.cases(protocol)
+    cases = tuple(dict.fromkeys([*shown, *(case.base for case in shown)]))  # base cases choose the learning rates
+    required = _required_data(size, parsed, cases)  # reports misspelt keys now
+    paths = SemanticPaths(Path(out))
+    data = study.open_study(paths, PAPER.name, scale, settings, required, parsed.data, size.scenes, seeds, context)
+    for seed in range(seeds):
+        run = SeedRun(paths, size, seed, data, parsed, context)
+        run.check_data(cases)
+        architecture = run.pretrain()
+        run.choose_rates(cases)
+        for number in range(trials):
+            run.finish_trials(cases if number == 0 else shown, number)
+            if number == 0:
+                context.say(f"seed {seed}: comparisons")
+                main_process_only(partial(run.compare, cases, architecture))
+                main_process_only(partial(run.write_maps, cases))
+    context.say("the page")
+    return main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
 
 
 def _required_data(scale: Scale, settings: StudySettings, cases: Sequence[Case]) -> tuple[str, ...]:
@@ -132,78 +120,191 @@ def _required_data(scale: Scale, settings: StudySettings, cases: Sequence[Case])
     return (*data_of(scale, settings.pre), *labelled)
 
 
-def _check_data(tuning: Tuning, cases: Sequence[Case]) -> None:
-    """Open what every case trains on: too few images, or none with labels, are an error before anything is trained."""
-    for case in {(case.data, case.num): case for case in cases}.values():
-        trial = Trial(case, tuning.scale.rates[0], tuning.seed, 0)
-        open_samples(tuning_recipe(tuning.scale, trial, NONE, tuning.data, tuning.settings))
+@dataclass(frozen=True)
+class SeedRun:
+    """Everything under one seed, with the paths of the data by name."""
 
+    paths: SemanticPaths
+    scale: Scale
+    seed: int
+    data: Mapping[str, str]
+    settings: StudySettings
+    context: RunContext
 
-def _pretrain(
-    paths: SemanticPaths, scale: Scale, seed: int, settings: Sequence[str], data: Mapping[str, str], context: RunContext
-) -> str:
-    """Train every arm's encoder; return the architecture."""
-    recipe = pretraining_recipe(scale, seed, settings, data)
-    context.say(f"seed {seed}: pre-training {len(recipe.stages)} encoders")
-    context.train(recipe, paths.pre(seed))
-    main_process_only(lambda: write_untrained(recipe, paths.checkpoint(seed, NONE)))
-    return recipe.architecture
+    def check_data(self, cases: Sequence[Case]) -> None:
+        """Open what every case trains on: too few images, or none with labels, are an error before training."""
+        for case in {(case.data, case.num): case for case in cases}.values():
+            trial = Trial(case, self.scale.rates[0], self.seed, 0)
+            open_samples(tuning_recipe(self.scale, trial, NONE, self.data, self.settings.segment))
 
+    def pretrain(self) -> str:
+        """Train every arm's encoder; return the architecture."""
+        recipe = pretraining_recipe(self.scale, self.seed, self.settings.pre, self.data)
+        self.context.say(f"seed {self.seed}: pre-training {len(recipe.stages)} encoders")
+        self.context.train(recipe, self.paths.pre(self.seed))
+        main_process_only(lambda: write_untrained(recipe, self.paths.checkpoint(self.seed, NONE)))
+        return recipe.architecture
 
-def _tune(tuning: Tuning, cases: Sequence[Case], shown: Sequence[Case], trials: int, architecture: str) -> None:
-    """Fine-tune and score every trial of a seed, cases that no table shows once; compare encoders after the first."""
-    context, seed = tuning.context, tuning.seed
-    bases = dict.fromkeys(case.base for case in cases)
-    context.say(f"seed {seed}: learning rates of {len(bases)} arms")
-    for base in bases:
-        tuning.choose_rate(base)
-    for number in range(trials):
-        context.say(f"seed {seed}: trial {number} of {len(cases if number == 0 else shown)} cases")
-        for case in cases if number == 0 else shown:
-            tuning.finish(case, number)
-        if number == 0:
-            context.say(f"seed {seed}: comparisons")
-            main_process_only(
-                lambda: write_encoder_similarities(tuning.paths, seed, cases, tuning.images, architecture)
-            )
-            main_process_only(lambda: write_gradcam(tuning.paths, seed, cases, tuning.images.source, context.device))
+    def choose_rates(self, cases: Sequence[Case]) -> None:
+        """Try the learning rates on every base case and record the best, if none is recorded."""
+        bases = dict.fromkeys(case.base for case in cases)
+        self.context.say(f"seed {self.seed}: learning rates of {len(bases)} arms")
+        for base in bases:
+            if self.paths.rate(self.seed, base) is None:
+                tried = {}
+                for rate in self.scale.rates:
+                    trial = Trial(base, rate, self.seed, 0)
+                    self._train(trial)
+                    tried[rate] = held_out(self._folder(trial))
+                main_process_only(partial(self._record_rate, base, *best_rate(tried, base.name)))
+            main_process_only(partial(self._delete_other_rates, base))
 
+    def finish_trials(self, cases: Sequence[Case], number: int) -> None:
+        """Train and score a trial of each case at its chosen rate, if it is not finished."""
+        self.context.say(f"seed {self.seed}: trial {number} of {len(cases)} cases")
+        for case in cases:
+            if (rate := self.paths.rate(self.seed, case)) is None:
+                raise DataError(f"{case.name}: expected a chosen learning rate, found none; choose one first")
+            trial = Trial(case, rate, self.seed, number)
+            folder = self._folder(trial)
+            if not any((folder / name).exists() for name in ("scores.json", DIVERGED)) and self._train(trial):
+                main_process_only(partial(self._score, trial))
+            if not keeps_weights(trial):
+                main_process_only(partial(_weights(folder).unlink, missing_ok=True))
 
-def write_encoder_similarities(
-    paths: SemanticPaths, seed: int, cases: Sequence[Case], images: ImageSource, architecture: str
-) -> None:
-    """Write the fingerprints of all arms, and every comparison that is missing."""
-    arms = list(dict.fromkeys(case.arm for case in cases))
-    write_fingerprints(paths, seed, checkpoint_loaders(paths, seed, arms), images)
-    tuned = [case for case in cases if is_compared(case) and paths.fingerprint(seed, case.model).exists()]
-    specs = {"paper": ComparisonSpec(ARCHITECTURES[architecture].layers)}
-    write_similarities(paths, seed, model_pairs(arms, tuned), specs)
+    def compare(self, cases: Sequence[Case], architecture: str) -> None:
+        """Write the fingerprints of all arms, and every comparison that is missing."""
+        paths, arms = self.paths, list(dict.fromkeys(case.arm for case in cases))
+        study.write_fingerprints(paths, self.seed, study.checkpoint_loaders(paths, self.seed, arms), self.images)
+        tuned = [case for case in cases if is_compared(case) and paths.fingerprint(self.seed, case.model).exists()]
+        specs = {"paper": study.ComparisonSpec(ARCHITECTURES[architecture].layers)}
+        study.write_similarities(paths, self.seed, model_pairs(arms, tuned), specs)
+
+    def write_maps(self, cases: Sequence[Case]) -> None:
+        """Write maps and numbers of the networks of Figure 6, unless the file has the same networks."""
+        weights = {}
+        for case in map(Case, MAIN):
+            rate = self.paths.rate(self.seed, case) if case in cases else None
+            folder = None if rate is None else self.paths.tuned(self.seed, case, rate, 0)
+            if folder is not None and _weights(folder).exists() and (folder / "scores.json").exists():
+                weights[case.name] = _weights(folder)
+        path, images = self.paths.gradcam(self.seed), self.images
+        if not weights or (path.exists() and list(Attributions.load(path).models) == list(weights)):
+            return
+        result, saved_maps = attribute(
+            weights, images.source, "first", num=None, tolerance=TOLERANCE, device=images.device, keep=NUM_DRAWN
+        )
+        for name, maps in saved_maps.items():
+            save_maps(maps, self.paths.maps(self.seed, name))
+        save_result(result, path)
+
+    @property
+    def images(self) -> ImageSource:
+        """Images over which all encoders are compared: streets that none was trained on."""
+        return ImageSource(self.scale.labelled("kitti", "test", self.data), self.scale.num, self.context.device)
+
+    def _folder(self, trial: Trial) -> Path:
+        return self.paths.tuned(self.seed, trial.case, trial.rate, trial.number)
+
+    def _train(self, trial: Trial) -> bool:
+        """Run the recipe of a trial; return whether its loss stayed finite."""
+        folder, start = self._folder(trial), self.paths.checkpoint(self.seed, trial.case.arm)
+        if (folder / DIVERGED).exists():
+            return False
+        recipe = tuning_recipe(self.scale, trial, start, self.data, self.settings.segment)
+        self.context.say(f"seed {self.seed}: {trial.case.name}, trial {trial.number}, rate {trial.rate:g}")
+        try:
+            self.context.train(recipe, folder)
+        except TrainingError as error:
+            main_process_only(partial(_record_divergence, folder, str(error)))
+            return False
+        return True
+
+    def _score(self, trial: Trial) -> None:
+        """Score a trial on the test images, and write its fingerprint if its encoder is compared."""
+        folder, test = self._folder(trial), self.scale.labelled(trial.case.data, "test", self.data)
+        keep = folder / "predictions" if keeps_weights(trial) else None
+        scores = evaluate(_weights(folder), test, device=self.context.device, keep=keep)
+        if trial.number == 0 and is_compared(trial.case):
+            loaders = {trial.case.model: partial(load, _weights(folder))}
+            study.write_fingerprints(self.paths, self.seed, loaders, self.images)
+        save_result(scores, folder / "scores.json")
+
+    def _record_rate(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
+        path = self.paths.rates(self.seed)
+        rates = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        values = {f"{rate:g}": None if math.isnan(value) else value for rate, value in tried.items()}
+        rates[base.name] = {"rate": rate, "tried": values, "measure": measure}
+        write_text(path, json.dumps(rates, indent=2) + "\n")
+
+    def _delete_other_rates(self, base: Case) -> None:
+        best = self.paths.rate(self.seed, base)
+        for rate in self.scale.rates:
+            if rate != best:
+                _weights(self.paths.tuned(self.seed, base, rate, 0)).unlink(missing_ok=True)
 
 
 def model_pairs(arms: Sequence[str], tuned: Sequence[Case]) -> list[tuple[str, str]]:
-    """Return the names of the models that are compared, (rows, columns).
+    """Return the names of the models that are compared, (rows, columns); the earlier arm is on the rows.
 
-    Args:
-        arms: In order; the earlier one is on the rows.
-        tuned: Fine-tuned cases that have a fingerprint; with each other only those of one data set and mode.
+    Fine-tuned cases are compared with each other only where data and mode are the same.
     """
     before_after = [(case.arm, case.model) for case in tuned]
     alike = [(x, y) for x, y in combinations(tuned, 2) if (x.data, x.mode) == (y.data, y.mode) == (x.data, "all")]
     return [*before_after, *combinations(arms, 2), *((x.model, y.model) for x, y in alike)]
 
 
-def write_gradcam(paths: SemanticPaths, seed: int, cases: Sequence[Case], test: str, device: str) -> None:
-    """Write maps and numbers of the networks of Figure 6 on the test images, unless the file has the same networks."""
-    weights = {}
-    for case in FIGURE6:
-        rate = paths.rate(seed, case) if case in cases else None
-        weights_path = None if rate is None else paths.tuned(seed, case, rate, 0) / f"{SEGMENT}.safetensors"
-        if weights_path is not None and weights_path.exists() and (weights_path.parent / "scores.json").exists():
-            weights[case.name] = weights_path
-    path = paths.gradcam(seed)
-    if not weights or (path.exists() and list(Attributions.load(path).models) == list(weights)):
-        return
-    result, saved_maps = attribute(weights, test, "first", num=None, tolerance=TOLERANCE, device=device, keep=NUM_DRAWN)
-    for name, maps in saved_maps.items():
-        save_maps(maps, paths.maps(seed, name))
-    save_result(result, path)
+def keeps_weights(trial: Trial) -> bool:
+    """Return whether a trial's weights and predictions are kept after it was scored."""
+    return trial.number == 0 and trial.case.mode == "all" and not trial.case.quirks
+
+
+def is_compared(case: Case) -> bool:
+    """Return whether a case's encoder is compared with its start: base cases and their frozen variants."""
+    return case in (case.base, Case(case.arm, case.data, mode="frozen"))
+
+
+def held_out(folder: Path) -> dict[str, float]:
+    """Return the values of a run's last evaluation on held-out images; {} if it diverged.
+
+    Raises:
+        DataError: There is none.
+    """
+    path = folder / SEGMENT / "validation.csv"
+    if (folder / DIVERGED).exists():
+        return {}
+    if not path.exists():
+        raise DataError(f"expected {path}, found nothing; set {SEGMENT}.held_out, by which a learning rate is chosen")
+    last = pd.read_csv(path).iloc[-1]
+    return {name: float(last[name]) for name in CHOSEN_BY if name in last}
+
+
+def best_rate(tried: Mapping[float, Mapping[str, float]], name: str) -> tuple[float, str, dict[float, float]]:
+    """Return the best rate, the measure that it was chosen by, and its value for each rate.
+
+    `tried` has held-out values by rate, {} where training diverged. The first of equal rates is taken.
+
+    Raises:
+        DataError: No rate has a value.
+    """
+    trained = [values for values in tried.values() if values]
+    for measure in CHOSEN_BY:
+        if trained and all(not math.isnan(values.get(measure, math.nan)) for values in trained):
+            scores = {rate: values.get(measure, math.nan) for rate, values in tried.items()}
+            finite = [rate for rate, score in scores.items() if not math.isnan(score)]
+            return max(finite, key=lambda rate: scores[rate]), measure, scores
+    rates = ", ".join(f"{rate:g}" for rate in tried)
+    raise DataError(
+        f"{name}: expected a held-out mIoU at one of the learning rates {rates}, found none; hold more images out "
+        f"({SEGMENT}.held_out), or try lower rates"
+    )
+
+
+def _weights(folder: Path) -> Path:
+    return folder / f"{SEGMENT}.safetensors"
+
+
+def _record_divergence(folder: Path, error: str) -> None:
+    """Record that a trial's loss stopped being a number, and delete its resumable state."""
+    (folder / SEGMENT / "resume.pt").unlink(missing_ok=True)
+    write_text(folder / DIVERGED, json.dumps({"error": error}) + "\n")

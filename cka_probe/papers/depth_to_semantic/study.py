@@ -1,84 +1,118 @@
-"""The data of the study, its scales, and its paths.
+"""What a study of Depth-to-Semantic consists of (`paper.toml`): arms, cases, scales, and its paths.
 
-Encoders are pre-trained on `objects`, `kitti`, `cityscapes` and `rooms`, and fine-tuned and tested on
-`kitti_labels`, `cityscapes_labels` and `rooms_labels`. Each data set without a path is generated from its own seed, so
-no scene of pre-training is one of fine-tuning, and tests are other scenes than both. Given data is used as it is: the
-paper pre-trains on Cityscapes' images and fine-tunes on the same ones.
-
-OUT/study.json                                         what is studied; the same command resumes, another is refused
-OUT/data/<name>/                                       generated data sets
-OUT/seed<k>/pre/<arm>.safetensors, <arm>/log.csv ...   the run of the pre-training recipe; `none` is untrained
-OUT/seed<k>/tuned/<case>/<rate>/trial<t>/              a run of the segmentation recipe
-    segment.safetensors, segment/log.csv, segment/validation.csv, recipe.json
-    scores.json                                        `LabelScores` on the test images: the trial is finished
-    predictions/                                       of first trials where everything learns
-    diverged.json                                      instead of both, where the loss stopped being a number
-OUT/seed<k>/rates.json                                 {base case: {"rate": ..., "tried": {rate: held-out mIoU}}}
-OUT/seed<k>/fingerprints/<model>.safetensors           <model> is `<arm>` or `<case>~trial<t>`
-OUT/seed<k>/similarity/<x>~~<y>.json                   similarity of two of these models
-OUT/seed<k>/gradcam/gradcam.json, <case>.npz           how well maps follow outlines; the maps that are drawn
-OUT/report/                                            the page, its tables and figures
+An *arm* is one way of pre-training the encoder. A *case* is one way of fine-tuning an arm for semantic segmentation,
+and is run several times (*trials*): each trial draws another training set, another head, another order of images.
+The learning rate is chosen for each arm and data set by trying a few on held-out images (`Case.base`), and all other
+cases of that arm on that data use it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.images.classes import CITYSCAPES, NYU13
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers.depth_to_semantic.cases import ALL, ARMS, TABLES, Case
-from cka_probe.papers.study import StudyPaths
+from cka_probe.papers.study import StudyPaths, read_declarations, read_scales
 
-PROTOCOLS = {
-    "paper": "the paper as it is described",
-    "released": "the same, and again with the faults of the released code, one by one and all together",
+DECLARATIONS = read_declarations(Path(__file__).with_name("paper.toml"))
+ARMS, QUIRKS, LABELLED = (DECLARATIONS[name] for name in ("arms", "quirks", "labelled"))
+
+NONE = "none"
+"""The arm without pre-training."""
+
+CASE_WORDS = {
+    word: attribute
+    for attribute, table in {"data": "labelled", "network": "networks", "mode": "modes", "size": "sizes"}.items()
+    for word in DECLARATIONS[table]
 }
+"""Words in the name of a case, and which attribute of it they are."""
+
+SEGMENT = "segment"
+"""The one stage of the segmentation recipe."""
+
+DIVERGED = "diverged.json"
+"""Written instead of a trial's scores if its loss stopped being a number."""
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Data with labels.
+class Case:
+    """One way of fine-tuning.
 
     Attributes:
-        train: What is fine-tuned on, with the path in braces, and the number of images to be tested on where the
-            data has no split of its own.
-        test: What is tested on, other images.
-        classes: How many there are.
-        subset: Those of the main score; () is all of them.
+        arm: In `ARMS`.
+        data: In `LABELLED`.
+        network: A head, of `networks`.
+        mode: What begins as pre-trained and what learns, of `modes`.
+        num: Training images; 0 is the scale's default.
+        size: Of `sizes`, or "" for the scale's input size.
+        quirks: In `QUIRKS`.
     """
 
-    train: str
-    test: str
-    classes: int
-    subset: tuple[int, ...] = ()
+    arm: str
+    data: str = "kitti"
+    network: str = "skip"
+    mode: str = "all"
+    num: int = 0
+    size: str = ""
+    quirks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> "Case":
+        """Return the case of a name, in any order after the arm and without what is by default.
+
+        Raises:
+            UnknownNameError: A word is none of a case.
+
+        >>> Case.of("flow~frozen~n4") == Case("flow", mode="frozen", num=4)
+        True
+        >>> Case.of("video~unmirrored").quirks
+        ('unmirrored',)
+        """
+        arm, *words = text.split("~")
+        fields: dict[str, Any] = {}
+        for word in words:
+            if word in CASE_WORDS:
+                fields[CASE_WORDS[word]] = word
+            elif word.startswith("n") and word[1:].isdecimal():
+                fields["num"] = int(word[1:])
+            else:
+                quirks = {quirk: (quirk,) for quirk in QUIRKS} | {"released": tuple(QUIRKS)}
+                fields["quirks"] = registry.get(quirks, word, "quirk")
+        return cls(arm, **fields)
+
+    @property
+    def name(self) -> str:
+        """Name of its folder.
+
+        >>> Case("video").name, Case("flow", mode="frozen", num=4).name
+        ('video~kitti~skip~all', 'flow~kitti~skip~frozen~n4')
+        """
+        quirks = ("released",) if self.quirks == tuple(QUIRKS) else self.quirks
+        more = [f"n{self.num}" if self.num else "", self.size, *quirks]
+        return "~".join([self.arm, self.data, self.network, self.mode, *filter(None, more)])
+
+    @property
+    def model(self) -> str:
+        """Name, in fingerprints and similarities, of the network that its first trial fine-tuned."""
+        return f"{self.name}~trial0"
+
+    @property
+    def base(self) -> "Case":
+        """The case whose learning rate it uses."""
+        return Case(self.arm, self.data)
 
 
-SEVEN = tuple(
-    CITYSCAPES.names.index(name) for name in ("road", "sidewalk", "building", "vegetation", "terrain", "sky", "car")
-)
-"""The paper's seven classes, by their places among Cityscapes' 19."""
+TABLES = {name: tuple(map(Case.of, cases)) for name, cases in DECLARATIONS["tables"].items()}
+"""The cases of each table or figure; a scale may run only some of them."""
 
-LABELLED = {
-    "kitti": Labelled(
-        "kitti_semantics:{kitti_labels}?split=train&validation={tested}",
-        "kitti_semantics:{kitti_labels}?split=val&validation={tested}",
-        len(CITYSCAPES.names),
-        SEVEN,
-    ),
-    "cityscapes": Labelled(
-        "cityscapes:{cityscapes_labels}:train", "cityscapes:{cityscapes_labels}:val", len(CITYSCAPES.names), SEVEN
-    ),
-    "rooms": Labelled(
-        "nyuv2:{rooms_labels}?split=train&classes=13",
-        "nyuv2:{rooms_labels}?split=test&classes=13",
-        classes=len(NYU13.names),
-    ),
-}
-"""What cases are fine-tuned on, by the names of `DATA`."""
+MAIN = ("none", "classification", "video", "video_classification")
+"""The arms of Table 1, of which Figure 6 shows the maps."""
+
+ALL = tuple(table for table in TABLES if table != "quirks")
+"""The tables that a study can select; `quirks` comes with the protocol "released"."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +136,9 @@ class Scale:
 
     pre: str
     segment: str
-    scenes: Mapping[str, Settings]
     rates: tuple[float, ...]
-    tables: tuple[str, ...]
+    scenes: Mapping[str, Settings] = field(default_factory=dict)
+    tables: tuple[str, ...] = ALL
     without: tuple[str, ...] = ()
     trials: int = 4
     tested: int = 90
@@ -123,7 +157,7 @@ class Scale:
 
     def cases(self, protocol: str = "paper") -> tuple[Case, ...]:
         """Return the cases that are run, each once, in the order of the tables."""
-        registry.get(PROTOCOLS, protocol, "protocol")
+        registry.get(DECLARATIONS["protocols"], protocol, "protocol")
         tables = (case for table in self.tables for case in TABLES[table])
         cases = dict.fromkeys(case for case in tables if case.arm not in self.without)
         if protocol == "released":
@@ -131,13 +165,9 @@ class Scale:
             cases |= dict.fromkeys(case for case in TABLES["quirks"] if case.arm in arms)
         return tuple(cases)
 
-    def train(self, data: str, paths: Mapping[str, str]) -> str:
-        """Return the training data, as `open_dataset` takes it; `paths` by name, `data` in `LABELLED`."""
-        return LABELLED[data].train.format(**paths, tested=self.tested)
-
-    def test(self, data: str, paths: Mapping[str, str]) -> str:
-        """Return the test data; arguments as of `train`."""
-        return LABELLED[data].test.format(**paths, tested=self.tested)
+    def labelled(self, data: str, part: str, paths: Mapping[str, str]) -> str:
+        """Return what is fine-tuned on ("train") or tested on ("test"), as `open_dataset` takes it."""
+        return LABELLED[data][part].format(**paths, tested=self.tested)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -146,75 +176,7 @@ class Scale:
         return tuple(arm for arm in ARMS if arm in arms)
 
 
-def _streets(seed: int, num: int, size: tuple[int, int], layout: str, frames: int = 1, test: float = 0.0) -> Settings:
-    return Settings("streets", num=num, seed=seed, size=size, frames=frames, test=test, layout=layout)
-
-
-def _rooms(seed: int, num: int, size: tuple[int, int], test: float) -> Settings:
-    return Settings("rooms", num=num, seed=seed, size=size, frames=1, test=test, layout="nyuv2")
-
-
-def _scenes(
-    pre: int, labelled: tuple[int, int], size: tuple[int, int], labelled_size: tuple[int, int]
-) -> Mapping[str, Settings]:
-    """Return the generated data sets of a study.
-
-    Args:
-        pre: Streets, of three frames, that encoders are pre-trained on; three times as many images of objects, and
-            as many streets with disparity and rooms with depth.
-        labelled: Streets of Cityscapes, and rooms, to fine-tune on and to test on; of KITTI there are 200.
-        size: (height, width) of the images of pre-training, pixels; those of Cityscapes are twice as large, so that
-            a box of the network's size is a part of them.
-        labelled_size: Of KITTI's and the rooms' labelled images.
-    """
-    cities, rooms = labelled
-    large = (2 * size[0], 2 * size[1])
-    return MappingProxyType(
-        {
-            "objects": Settings("objects", num=3 * pre, seed=201, size=size, frames=1, test=0.1, layout="imagenet"),
-            "kitti": _streets(202, pre, size, "kitti", frames=3, test=0.2),
-            "kitti_labels": _streets(203, 200, labelled_size, "kitti_semantics"),
-            "cityscapes": _streets(204, pre, large, "cityscapes", test=0.1),
-            "cityscapes_labels": _streets(205, cities, large, "cityscapes", test=0.4),
-            "rooms": _rooms(206, pre, size, 0.1),
-            "rooms_labels": _rooms(207, rooms, labelled_size, 0.4),
-        }
-    )
-
-
-SCALES = {
-    "demo": Scale(
-        "depth_to_semantic_demo",
-        "segmentation_demo",
-        _scenes(240, (200, 200), (64, 96), (128, 192)),
-        rates=(3e-4, 1e-3, 3e-3),
-        tables=("table1", "table2", "table3", "table4", "table6", "figure3", "figure7"),
-        without=("video_stereo",),  # the dearest arm, and no claim is of it
-        trials=1,
-        segment_settings=("segment.steps=80", "segment.held_out=24", "segment.validate_every=20"),
-    ),
-    "gpu": Scale(
-        "depth_to_semantic_gpu",
-        "segmentation_demo",
-        _scenes(4000, (600, 600), (128, 192), (256, 384)),
-        rates=(1e-4, 3e-4, 1e-3),
-        tables=ALL,
-        segment_settings=("size=[128, 192]", "segment.steps=1000", "segment.batch=16", "segment.validate_every=100"),
-    ),
-    "paper": Scale(
-        "depth_to_semantic_paper",
-        "segmentation",
-        MappingProxyType({}),
-        rates=(1e-5, 1e-4),
-        tables=ALL,
-    ),
-}
-
-SEGMENT = "segment"
-"""The one stage of the segmentation recipe."""
-
-DIVERGED = "diverged.json"
-"""Written instead of a trial's scores if its loss stopped being a number."""
+SCALES = read_scales(Scale, DECLARATIONS)
 
 
 @dataclass(frozen=True)
@@ -258,7 +220,7 @@ class SemanticPaths(StudyPaths):
 
     def maps(self, seed: int, case: str) -> Path:
         """Return the file of a case's maps that are drawn."""
-        return self.run(seed) / "gradcam" / f"{case}.npz"
+        return self.gradcam(seed).with_name(f"{case}.npz")
 
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> Path:
         """Return the file of the similarity of two models."""

@@ -5,7 +5,6 @@ Each row has a value with its interval, over trials or seeds where there are sev
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -16,10 +15,10 @@ import pandas as pd
 
 from cka_probe.lab.evaluation.label_scores import describe_label_measure
 from cka_probe.papers.claims import evaluate_statistic, judge
-from cka_probe.papers.depth_to_semantic.cases import ARMS, FIGURE6, NETWORKS, QUIRKS, TABLES, Case
 from cka_probe.papers.depth_to_semantic.claims import map_measure, measured
 from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence, tuned
-from cka_probe.papers.evidence import Estimate, RunKey
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, MAIN, QUIRKS, TABLES, Case
+from cka_probe.papers.evidence import Estimate
 from cka_probe.papers.tables import (
     Published,
     both_formats,
@@ -35,31 +34,7 @@ from cka_probe.papers.tables import (
 )
 
 PUBLISHED = read_published(Path(__file__).with_name("published.csv"))
-"""The paper's numbers that are verified, in percent, by table, case and measure; table "" is any of ResNet-18.
-
-Numbers are those of the case that does what the paper's row does. Where the paper's row is of another network or
-pre-training, the table says so. Everything else is a dash: no number is given from memory, and none is computed from
-others. The paper pre-trains on ImageNet where we, unless a user gives it, pre-train on procedural objects: its
-"ImageNet" is the row of our object classification, and its "Depth", which is depth after ImageNet, that of depth after
-classification. Its Table 4 is of ResNet-50.
-
-Lao, Yang, Wang, Park, Lu, Wong & Soatto, "On the Viability of Monocular Depth Pre-training for Semantic Segmentation",
-ECCV 2024.
-"""
-
-MAP_MEASURES = {
-    "ap": "map",
-    "ap_signed": "before the ReLU",
-    "chance": "chance",
-    "ceiling": "true labels",
-    "ap_image": "the image",
-    "ap_edges": "its edges",
-    "zero": "maps that are zero",
-}
-"""Columns of the table of maps, in percent: average precisions for label boundaries, and the share of zero maps."""
-
-CORRELATIONS = {"correlation": "map, correlation", "correlation_signed": "before the ReLU, correlation"}
-"""More of its columns, not in percent."""
+"""The paper's numbers that are verified, in percent, by table, case and measure; table "" is any of ResNet-18."""
 
 CSV_ONLY = ("pairs",)
 """Tables too long to be read as text."""
@@ -144,46 +119,29 @@ def labels_of(table: str) -> dict[Case, str]:
     """Return the label of every case of a table; with its network where a table has several."""
     cases = cases_of(table)
     several = len({case.network for case in cases}) > 1
-    return {case: label(case) + (f", {NETWORKS[case.network]}" if several else "") for case in cases}
+    return {case: label(case) + (f", {DECLARATIONS['networks'][case.network]}" if several else "") for case in cases}
 
 
 def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
-    """Return one row for each case of a table and measure: our value with its interval, and the paper's number.
-
-    Args:
-        evidence: The study.
-        table: In `cases.TABLES`.
-
-    Returns:
-        arm (the case's label), case, measure, unit, better, value, low, high, over, trials or seeds (how many), state
-        ("", "not run" or "undefined"), reason, paper (NaN where no number is verified), source.
-    """
+    """Return one row for each case of a table and measure: arm (the case's label), case, columns of `score_row`."""
     rows = []
     for case, name in labels_of(table).items():
-        for measure_name in WITHOUT_SUBSET if case.data == "rooms" else MEASURES:
-            finding = evaluate_statistic(evidence, measured(case, measure_name))
-            rows.append(
-                score_row(
-                    {"arm": name, "case": case.name},
-                    measure_name,
-                    finding,
-                    unit=describe_label_measure(measure_name).unit or "%",
-                    better="lower" if measure_name == "cross_entropy" else "higher",
-                    repeats=evidence.repeats,
-                    published=published(table, case, measure_name),
-                )
-            )
+        for measure in WITHOUT_SUBSET if case.data == "rooms" else MEASURES:
+            labels, described = {"arm": name, "case": case.name}, describe_label_measure(measure)
+            words = {"unit": described.unit or "%", "better": described.better, "repeats": evidence.repeats}
+            finding = evaluate_statistic(evidence, measured(case, measure))
+            rows.append(score_row(labels, measure, finding, published=published(table, case, measure), **words))
     return pd.DataFrame(rows)
 
 
 def alignment_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     """Return one row for each case of Figure 6 and measure, as `case_rows`; the paper has no numbers."""
-    rows = []
-    for case in FIGURE6:
-        for name, words in (MAP_MEASURES | CORRELATIONS).items():
+    percents, rows = DECLARATIONS["map_measures"], []
+    for case in map(Case, MAIN):
+        for name, words in (percents | DECLARATIONS["correlations"]).items():
             better = "" if name in ("chance", "ceiling", "zero", "ap_image", "ap_edges") else "higher"
             finding = evaluate_statistic(evidence, map_measure(case, name))
-            labels, unit = {"arm": ARMS[case.arm], "case": case.name}, "%" if name in MAP_MEASURES else ""
+            labels, unit = {"arm": ARMS[case.arm], "case": case.name}, "%" if name in percents else ""
             rows.append(score_row(labels, words, finding, unit=unit, better=better))
     return pd.DataFrame(rows)
 
@@ -225,9 +183,9 @@ def cost_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     rows = []
     for arm, stage in evidence.stages(evidence.seeds[0]).items():
         steps, batch = stage.get("steps", 0), stage.get("batch", 0)
-        rate = stage.get("lr", math.nan)
-        rows.append({"what": ARMS.get(arm, arm), "task": stage.get("task", ""), "steps": steps, "batch": batch}
-                    | {"size": pixels(stage), "rate": f"{rate:g}", "images shown": num_images(stage)})  # fmt: skip
+        words = {"what": ARMS.get(arm, arm), "task": stage.get("task", "")}
+        shown = {"size": pixels(stage), "rate": f"{stage.get('lr', math.nan):g}", "images shown": num_images(stage)}
+        rows.append(words | {"steps": steps, "batch": batch} | shown)
     return pd.DataFrame(rows, columns=["what", "task", "steps", "batch", "size", "rate", "images shown"])
 
 
@@ -242,12 +200,7 @@ def similarity_rows(evidence: SemanticEvidence) -> pd.DataFrame:
 
 
 def pair_rows(evidence: SemanticEvidence) -> pd.DataFrame:
-    """Return one row for each two arms, before and after fine-tuning, and layer.
-
-    Returns:
-        x, y (arms), when ("before" or "after"), index, layer, value, low, high, over, seeds, state, reason; pairs that
-        were not compared are left out.
-    """
+    """Return one row for each two arms that were compared, "before" or "after" fine-tuning, and layer."""
     rows = []
     for x, y in combinations(ARMS, 2):
         for when in WHENS:
@@ -262,14 +215,9 @@ def pair_rows(evidence: SemanticEvidence) -> pd.DataFrame:
 
 
 def divergence_rows(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return where two arms diverge: the step from a layer to the next at which their similarity falls most.
+    """Return where two arms diverge (`pair_rows`): the step from a layer to the next where their similarity falls most.
 
-    Args:
-        pairs: Of `pair_rows`.
-
-    Returns:
-        One row for each pair and when: arms, when, first and last (similarity of the first and of the last layer),
-        parts_at ("layer1.0 → layer1.1", or "nowhere"), fall.
+    `first` and `last` are the similarities of the first and of the last layer.
     """
     rows = []
     for (x, y, when), layers in pairs.groupby(["x", "y", "when"], sort=False):
@@ -295,27 +243,24 @@ def largest_fall(profile: np.ndarray) -> int | None:
     return int(np.nanargmax(falls)) + 1
 
 
-def absences(evidence: SemanticEvidence, tables: Sequence[str] = tuple(TABLES)) -> list[str]:
+def absences(evidence: SemanticEvidence) -> list[str]:
     """Return which cases were not run, not as often as others, or diverged: a line a table."""
-    lines, runs = [], [RunKey(seed, trial) for seed in evidence.seeds for trial in evidence.trials]
-    for table in tables:
-        missing: list[str] = []
-        fewer: list[str] = []
-        failed: list[str] = []
-        for case in TABLES[table]:
+    lines, runs = [], evidence.runs
+    for table, cases in TABLES.items():
+        groups: dict[str, list[str]] = {"not run": [], "not in every trial": [], "loss stopped being a number": []}
+        for case in cases:
             finished = sum(evidence.scores(case, run) is not None for run in runs)
             broken = sum(evidence.diverged(case, run) for run in runs)
-            failed += [f"{label(case)} ({broken} of {len(runs)})"] if broken else []
+            if broken:
+                groups["loss stopped being a number"].append(f"{label(case)} ({broken} of {len(runs)})")
             if finished + broken < len(runs):
-                (fewer if finished + broken else missing).append(label(case))
-        groups = {"not run": missing, "not in every trial": fewer, "loss stopped being a number": failed}
+                groups["not in every trial" if finished + broken else "not run"].append(label(case))
         what = "; ".join(f"{words}: {', '.join(names)}" for words, names in groups.items() if names)
-        if len(missing) == len(TABLES[table]):
-            what = "nothing of it"
-        lines += [f"{table}: {what}"] if what else []
+        if what:
+            lines.append(f"{table}: {'nothing of it' if len(groups['not run']) == len(cases) else what}")
     return lines
 
 
 def heading(table: str) -> str:
     """Return the networks of a table, in words."""
-    return ", ".join(NETWORKS[name] for name in dict.fromkeys(case.network for case in TABLES[table]))
+    return ", ".join(DECLARATIONS["networks"][name] for name in dict.fromkeys(case.network for case in TABLES[table]))

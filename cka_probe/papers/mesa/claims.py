@@ -1,20 +1,9 @@
-"""The claims of MeSa, and the statistics that test them.
+"""The claims of MeSa, and the statistics that test them; `docs/papers.md` has their formulas.
 
-A claim about a figure is a claim about sums of its cells. With r the top row of a matrix and d its diagonal, layers
-counted from 0:
-
-    u_shape            min(mean r[0:2], mean r[7:9]) - mean r[2:7]     both ends lighter than the middle
-    later_change_more  mean(1 - d[5:9]) - mean(1 - d[0:5])             layers 5 to 8 change more than 0 to 4
-    repaired           mean(d' - d) over some layers                   fine-tuning changes them less than before
-    lighter_middle     mean r'[2:7] - mean r[2:7]
-    higher_score       mean over images of (a - b), each image with itself
-
-r[0] is 1 in a matrix of a network with itself, which helps the left end of the U; the minimum is with the right.
-
-Intervals of cells are over images (`similarity.intervals`), and those of sums of cells are conservative: [sum w low,
-sum w high] for w > 0, the other end for w < 0. They hold the truth whenever all the cells' intervals do, under any
-dependence. For a score the per-image differences are resampled (`resampling.bootstrap_interval`), because both networks
-saw the same images.
+A claim about a figure is a claim about sums of its cells: of the top row of a matrix, or of its diagonal, layers
+counted from 0. Intervals of cells are over images, and those of sums of cells are conservative: they hold the truth
+whenever all the cells' intervals do, under any dependence. For a score the per-image differences are resampled, because
+both networks saw the same images.
 """
 
 from collections.abc import Callable
@@ -27,7 +16,7 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.papers.claims import Statistic, read_claims
-from cka_probe.papers.evidence import Estimate, least, mean_diagonal, top_row, undefined
+from cka_probe.papers.evidence import Estimate, combine, mean_diagonal, top_row, undefined
 from cka_probe.papers.mesa.evidence import MesaEvidence
 from cka_probe.similarity.resampling import bootstrap_interval
 
@@ -39,7 +28,7 @@ EARLIER, LATER = slice(0, 5), slice(5, 9)
 
 def u_shape(matrix: SimilarityMatrix) -> Estimate:
     """Return how far the lower end of the top row stands above its middle, in CKA; above 0 is a U."""
-    return least([top_row(matrix, LEFT), top_row(matrix, RIGHT)]) - top_row(matrix, MIDDLE)
+    return combine([top_row(matrix, LEFT), top_row(matrix, RIGHT)], np.min) - top_row(matrix, MIDDLE)
 
 
 def later_change_more(matrix: SimilarityMatrix) -> Estimate:
@@ -48,13 +37,7 @@ def later_change_more(matrix: SimilarityMatrix) -> Estimate:
 
 
 def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[int, int]) -> Estimate:
-    """Return how much less some layers change in fine-tuning than they did before, in CKA.
-
-    Args:
-        before: Pre-trained against fine-tuned, of the arm without the stage in question.
-        after: The same of the arm with it.
-        layers: First and last, both included.
-    """
+    """Return how much less some layers, first and last, change after a stage was added than before, in CKA."""
     part = slice(layers[0], layers[1] + 1)
     return mean_diagonal(after, part) - mean_diagonal(before, part)
 
@@ -90,51 +73,36 @@ def mean_score(scores: Scores, measure: str) -> Estimate:
 
 
 def mean_over_images(values: np.ndarray, scores: Scores, reason: str) -> Estimate:
-    """Return the mean with its bootstrap interval.
-
-    Args:
-        values: (images,) float64; NaN takes no part.
-        scores: Whose settings give the number of resamples and the seed.
-        reason: Why there is no mean if no image has a value.
-    """
+    """Return the mean of (images,) values, NaN left out, with the bootstrap interval of the scores; or the reason."""
     values = values[np.isfinite(values)]
     if not len(values):
         return undefined(reason)
-    options = {key: scores.settings[key] for key in ("resamples", "seed") if key in scores.settings}
-    low, high = bootstrap_interval(values[:, None], **options)
+    low, high = bootstrap_interval(values[:, None], resamples=scores.resamples, seed=scores.seed)
     return Estimate(float(values.mean()), float(low[0]), float(high[0]))
 
 
-def _of_matrices(function: Callable[..., Estimate], *pairs: str) -> Statistic:
-    """Return a statistic of similarities, each named x~y or, if it is not the paper's variant, x~y~variant."""
-    return Statistic.of(function, _similarity, *pairs)
-
-
 def _similarity(evidence: MesaEvidence, seed: int, pair: str) -> SimilarityMatrix | None:
+    """Return the similarity of two stages, x~y or, if it is not the paper's variant, x~y~variant."""
     return evidence.similarity(seed, *pair.split("~"))
 
 
 def _of_scores(measure: str, domain: str, higher: str, lower: str) -> Statistic:
     """Return by how much the first fine-tuned stage has more of a measure than the second."""
-    return Statistic.of(partial(higher_score, measure=measure), partial(_scores, domain=domain), higher, lower)
 
+    def read(evidence: MesaEvidence, seed: int, stage: str) -> Scores | None:
+        return evidence.scores(seed, stage, domain)
 
-def _scores(evidence: MesaEvidence, seed: int, stage: str, domain: str) -> Scores | None:
-    return evidence.scores(seed, stage, domain)
+    return Statistic.of(partial(higher_score, measure=measure), read, higher, lower)
 
-
-MATRIX_STATISTICS: dict[str, Callable[..., Estimate]] = {
-    "u_shape": u_shape,
-    "later_change_more": later_change_more,
-    "repaired_5_6": partial(repaired, layers=(5, 6)),
-    "repaired_7_8": partial(repaired, layers=(7, 8)),
-    "lighter_middle": lighter_middle,
-}
-"""Statistics of claims about similarities; their arguments are matrices."""
 
 STATISTICS: dict[str, Callable[..., Statistic]] = {
-    name: partial(_of_matrices, function) for name, function in MATRIX_STATISTICS.items()
-} | {"higher_score": _of_scores}
+    "u_shape": partial(Statistic.of, u_shape, _similarity),
+    "later_change_more": partial(Statistic.of, later_change_more, _similarity),
+    "repaired_5_6": partial(Statistic.of, partial(repaired, layers=(5, 6)), _similarity),
+    "repaired_7_8": partial(Statistic.of, partial(repaired, layers=(7, 8)), _similarity),
+    "lighter_middle": partial(Statistic.of, lighter_middle, _similarity),
+    "higher_score": _of_scores,
+}
 """Statistics by their name in `claims.csv`."""
 
 CLAIMS = read_claims(Path(__file__).with_name("claims.csv"), STATISTICS)

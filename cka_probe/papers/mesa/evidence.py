@@ -1,13 +1,4 @@
-"""What a study of MeSa left on disk.
-
-OUT/study.json                                      scale, data, settings and versions
-OUT/seed<k>/recipe.json                             what was run
-OUT/seed<k>/<stage>.safetensors                     checkpoints
-OUT/seed<k>/<stage>/log.csv, validation.csv         training
-OUT/seed<k>/scores/<stage>/<in|out>.json            `Scores`, in and out of distribution
-OUT/seed<k>/predictions/<stage>/<in|out>/           predictions of each image, if kept
-OUT/seed<k>/similarity/<x>~<y>~<variant>.json       `SimilarityMatrix`; `random` is the untrained network
-"""
+"""What a study of MeSa left on disk (`papers.study`): scores in and out of distribution, similarities, logs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,27 +13,15 @@ from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.models.checkpoint import file_hash
 from cka_probe.papers.evidence import StudyEvidence, find_seeds, read_curves, read_json, read_study
+from cka_probe.papers.mesa.study import DECLARATIONS
 from cka_probe.papers.study import StudyPaths
 
 DOMAINS = {"in": "in distribution", "out": "out of distribution"}
 
-VARIANTS = {
-    "paper": "unbiased, features flattened, each network with its own normalisation, the paper's nine layers",
-    "biased": "the biased estimator",
-    "pooled": "features averaged over the image",
-    "shared": "y fed as x",
-    "stream": "the residual stream after the blocks, instead of their attention branches",
-}
-"""How a similarity was taken; all but `paper` say what they change of it."""
-
 
 @dataclass(frozen=True)
 class MesaEvidence(StudyEvidence):
-    """A study of MeSa on disk.
-
-    Attributes:
-        recipes: The recipe that each seed ran; the same but for the seed.
-    """
+    """A study of MeSa on disk, with the recipe that each seed ran, the same but for the seed."""
 
     recipes: dict[int, dict[str, Any]] = field(default_factory=dict)
 
@@ -60,7 +39,13 @@ class MesaEvidence(StudyEvidence):
         """
         paths = StudyPaths(Path(folder))
         first, *others = seeds = find_seeds(paths.folder)
-        recipes = {seed: _recipe(paths.run(seed), seed) for seed in seeds}
+        recipes = {seed: read_json(paths.run(seed) / "recipe.json", "the recipe of a run") for seed in seeds}
+        for seed, recipe in recipes.items():
+            if recipe.get("seed") != seed:
+                raise DataError(
+                    f"{paths.run(seed) / 'recipe.json'}: expected the recipe of seed {seed}, found seed "
+                    f"{recipe.get('seed')}; it is of another run"
+                )
         for seed in others:
             if recipes[seed] | {"seed": 0} != recipes[first] | {"seed": 0}:
                 raise DataError(
@@ -70,12 +55,7 @@ class MesaEvidence(StudyEvidence):
         return cls(paths, seeds, (0,), read_study(paths.folder, "mesa"), recipes=recipes)
 
     def scores(self, seed: int, stage: str, domain: str) -> Scores | None:
-        """Return the scores of a checkpoint, or `None` if it was not scored.
-
-        Args:
-            seed: One of `seeds`.
-            stage: Name of the checkpoint.
-            domain: In `DOMAINS`.
+        """Return the scores of the checkpoint of a stage in a domain, or `None` if it was not scored.
 
         Raises:
             DataError: The file is broken, or has scores of another checkpoint or over other images.
@@ -100,7 +80,7 @@ class MesaEvidence(StudyEvidence):
 
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
         """Return the similarity of two checkpoints of nine layers, `variant` in `VARIANTS`, or `None`."""
-        registry.get(VARIANTS, variant, "variant")
+        registry.get(DECLARATIONS["variants"], variant, "variant")
         matrix = super().similarity(seed, x, y, variant)
         if matrix is not None and matrix.values.shape != (9, 9):
             path, (rows, columns) = self.paths.similarity(seed, x, y, variant), matrix.values.shape
@@ -120,16 +100,3 @@ class MesaEvidence(StudyEvidence):
     def recipe(self) -> dict[str, Any]:
         """The recipe of the first seed."""
         return self.recipes[self.seeds[0]]
-
-
-def _recipe(folder: Path, seed: int) -> dict[str, Any]:
-    """Return a seed's recipe.
-
-    Raises:
-        DataError: It is missing, broken, or of another seed.
-    """
-    path = folder / "recipe.json"
-    recipe = read_json(path, "the recipe of a run")
-    if (run := recipe.get("seed")) != seed:
-        raise DataError(f"{path}: expected the recipe of seed {seed}, found seed {run}; it is of another run")
-    return recipe

@@ -1,17 +1,9 @@
 """MeSa from data to page: teacher, every arm under every seed, scores, comparisons, claims.
 
 Each step is skipped where its file exists, so the same command resumes after an interruption, does nothing when all is
-done, and adds what is missing for a larger `seeds`. The first seed is complete before the second begins.
-
-A figure of the paper compares a pre-trained network with itself (and shows its first row) or with its fine-tuned
-successor (and shows the diagonal). Each comparison is made in five variants, of which the paper shows one without
-saying which; with fingerprints each takes a few milliseconds.
-
-    paper    unbiased, whole activations, each network fed as it was trained, the nine layers of Table 4
-    biased   the same with the biased estimator, which independent features inflate
-    pooled   the same over features averaged within each image
-    stream   unbiased, with the residual stream in place of norm1 at the same depths: one kind of layer throughout
-    shared   as `paper`, the fine-tuned network fed as the pre-trained one; where the two were fed differently
+done, and adds what is missing for a larger `seeds`. The first seed is complete before the second begins. Each
+comparison is made in five variants (`variants` in `paper.toml`), of which the paper shows one without saying which;
+with fingerprints each takes a few milliseconds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,26 +19,12 @@ from cka_probe.lab.training import Recipe, read_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
-from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.papers.mesa.page import PAPER
-from cka_probe.papers.mesa.study import NEEDED, SCALES, TESTS, TRAINED_ON, Scale
+from cka_probe.papers import study
+from cka_probe.papers.mesa.report import PAPER
+from cka_probe.papers.mesa.study import DECLARATIONS, NEEDED, SCALES, TRAINED_ON, Scale
 from cka_probe.papers.page import write_report
-from cka_probe.papers.study import (
-    ComparisonSpec,
-    ImageSource,
-    ModelLoader,
-    RunContext,
-    StudyPaths,
-    check_data,
-    check_seeds,
-    checkpoint_loaders,
-    main_process_only,
-    prepare_data,
-    save_result,
-    write_fingerprints,
-    write_similarities,
-)
+from cka_probe.papers.study import ComparisonSpec, ImageSource, RunContext, StudyPaths, main_process_only
 
 TUNED = "_depth"
 """Suffix of a stage that fine-tunes the stage named before it."""
@@ -83,14 +61,13 @@ def reproduce_mesa(
     """
     size: Scale = registry.get(SCALES, scale, "scale")
     context = context or RunContext()
-    check_seeds(seeds)
-    given, settings = _split_settings(settings)
+    pairs = (text.removeprefix("data.").partition("=") for text in settings if text.startswith("data."))
+    given = {name: path for name, _, path in pairs}
+    settings = [text for text in settings if not text.startswith("data.")]
     read_recipe(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
     required = (*NEEDED, "rooms") if size.teacher and "videos" not in given else NEEDED  # the teacher learns from rooms
-    check_data(required, given, size.scenes)
     paths = StudyPaths(Path(out))
-    paths.claim({"paper": "mesa", "scale": scale, "data": given, "settings": settings, "versions": versions()})
-    data = prepare_data(required, given, size.scenes, paths.folder / "data", context)
+    data = study.open_study(paths, PAPER.name, scale, settings, required, given, size.scenes, seeds, context)
     _label_videos(paths, size, data, context)
     for seed in range(seeds):
         recipe = read_recipe(size.recipe, [*settings, f"seed={seed}", *(f"data.{n}={data[n]}" for n in TRAINED_ON)])
@@ -101,19 +78,11 @@ def reproduce_mesa(
             context.say(f"seed {recipe.seed}: scores")
             _score(paths, recipe, data, context)
             context.say(f"seed {recipe.seed}: comparisons")
-            _compare(paths, recipe, ImageSource(TESTS["in"].format(**data), size.num, context.device))
+            _compare(paths, recipe, ImageSource(DECLARATIONS["tests"]["in"].format(**data), size.num, context.device))
 
         main_process_only(measure)
     context.say("the page")
     return main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
-
-
-def _split_settings(settings: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the paths of data among some `KEY=VALUE`s, by name, and the other settings."""
-    pairs = (text.partition("=") for text in settings if text.startswith("data."))
-    return {key.removeprefix("data."): value for key, _, value in pairs}, [
-        text for text in settings if not text.startswith("data.")
-    ]
 
 
 def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], context: RunContext) -> None:
@@ -140,7 +109,7 @@ def _score(paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], context: 
     for stage in recipe.stages:
         if stage.task not in ("depth", "geometric", "pseudo_depth"):
             continue
-        for domain, spec in TESTS.items():
+        for domain, spec in DECLARATIONS["tests"].items():
             path = paths.scores(recipe.seed, stage.name, domain)
             if not path.exists():
                 scores = evaluate(
@@ -149,7 +118,7 @@ def _score(paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], context: 
                     device=context.device,
                     keep=paths.predictions(recipe.seed, stage.name, domain),
                 )
-                save_result(scores, path)
+                study.save_result(scores, path)
 
 
 def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:
@@ -158,16 +127,19 @@ def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:
     tuned = [name for name in names if name.endswith(TUNED)]
     before = [name for name in names if name + TUNED in tuned and name not in tuned]
     controls = [name for name in names if name.startswith("mp_depth_")]
-    models = checkpoint_loaders(paths, recipe.seed, [*before, *tuned, *controls])
+    models = study.checkpoint_loaders(paths, recipe.seed, [*before, *tuned, *controls])
     models[RANDOM] = lambda: _untrained(recipe)
-    write_fingerprints(
+    study.write_fingerprints(
         paths, recipe.seed, models, images, features=("flatten", "gap"), layers=lambda nine: nine.union(stream(nine))
     )
     pairs = [(name, name) for name in (*before, RANDOM)]
     pairs += [(name.removesuffix(TUNED), name) for name in tuned] + [("mp", name) for name in controls]
-    write_similarities(paths, recipe.seed, pairs, comparison_specs(ARCHITECTURES[recipe.architecture].layers))
-    if FED_DIFFERENTLY[1] in names:
-        _compare_fed_alike(paths, recipe.seed, models, images)
+    study.write_similarities(paths, recipe.seed, pairs, comparison_specs(ARCHITECTURES[recipe.architecture].layers))
+    x, y = FED_DIFFERENTLY
+    path = paths.similarity(recipe.seed, x, y, "shared")
+    if y in names and not path.exists():
+        first, second = models[x](), models[y]()
+        compare(first, second, images.source, num=images.num, preprocess="shared", device=images.device).save(path)
 
 
 def comparison_specs(nine: LayerMap) -> dict[str, ComparisonSpec]:
@@ -189,17 +161,6 @@ def stream(nine: LayerMap) -> LayerMap:
     return LayerMap(
         tuple(Layer(layer.name.removesuffix(".norm1"), layer.module.removesuffix(".norm1")) for layer in nine)
     )
-
-
-def _compare_fed_alike(paths: StudyPaths, seed: int, models: Mapping[str, ModelLoader], images: ImageSource) -> None:
-    """Write the similarity of the differently fed pair with the second network fed as the first."""
-    x, y = FED_DIFFERENTLY
-    path = paths.similarity(seed, x, y, "shared")
-    if not path.exists():
-        matrix = compare(
-            models[x](), models[y](), images.source, num=images.num, preprocess="shared", device=images.device
-        )
-        matrix.save(path)
 
 
 def _untrained(recipe: Recipe) -> Backbone:

@@ -3,7 +3,7 @@
 import pytest
 
 from cka_probe.errors import UnknownNameError
-from cka_probe.papers.depth_to_semantic.cases import TABLES, Case
+from cka_probe.papers.depth_to_semantic.study import TABLES, Case
 
 
 def test_the_name_of_every_case_is_parsed_back():

@@ -20,12 +20,12 @@ from helpers.semantic_study import (
 
 from cka_probe.errors import DataError
 from cka_probe.papers.depth_to_semantic import claims as statistics
-from cka_probe.papers.depth_to_semantic.cases import TABLES, Case
 from cka_probe.papers.depth_to_semantic.claims import NO_MAP
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.page import (
     PAPER,
 )
+from cka_probe.papers.depth_to_semantic.study import TABLES, Case
 from cka_probe.papers.depth_to_semantic.tables import (
     absences,
     cases_of,
@@ -157,10 +157,10 @@ def test_faults_of_the_released_code_follow_the_same_case_without(tmp_path):
     assert set(TABLES["quirks"]) <= set(cases_of("quirks"))
     assert names.index(Case("video").name) < names.index(Case("video", quirks=("unmirrored",)).name)
     writer = study(tmp_path)
-    assert "--protocol" not in PAPER.command(SemanticEvidence.load(tmp_path))
+    assert "--protocol" not in page(tmp_path)
     writer.run(Case("video", quirks=("unmirrored",)), 0.7)
     assert judged(tmp_path)["quirk_unmirrored"].value == pytest.approx(100 * (iou_of(0.8) - iou_of(0.7)), abs=0.05)
-    assert "--protocol released --out OUT" in PAPER.command(SemanticEvidence.load(tmp_path))
+    assert "--protocol released --out OUT" in page(tmp_path)
 
 
 def test_the_claims_are_paired_differences_of_average_precision_in_points(tmp_path):

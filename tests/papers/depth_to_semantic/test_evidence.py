@@ -8,9 +8,9 @@ from helpers.semantic_study import maps_of, matrix, study, study_with_maps
 
 from cka_probe.errors import DataError
 from cka_probe.papers.claims import judge_claims
-from cka_probe.papers.depth_to_semantic.cases import Case
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, transposed
+from cka_probe.papers.depth_to_semantic.study import Case
 from cka_probe.papers.depth_to_semantic.tables import (
     case_rows,
 )

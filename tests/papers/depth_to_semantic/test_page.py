@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from helpers.semantic_study import PARTING, STEPS, Writer, iou_of, page, study
 
-from cka_probe.papers.depth_to_semantic.cases import ARMS, QUIRKS, TABLES, Case
-from cka_probe.papers.depth_to_semantic.claims import CLAIMS, SECTIONS
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS
 from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
 from cka_probe.papers.depth_to_semantic.figures import CURVES, PAIRS
-from cka_probe.papers.depth_to_semantic.page import PAPER, departures
+from cka_probe.papers.depth_to_semantic.page import PAPER
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, QUIRKS, TABLES, Case
 from cka_probe.papers.depth_to_semantic.tables import (
     CSV_ONLY,
 )
@@ -38,7 +38,15 @@ def test_a_report_has_its_page_tables_and_figures(written):
         f"{name}.{suffix}" for name in names for suffix in (("csv",) if name in CSV_ONLY else ("csv", "md", "tex"))
     }
     drawn = {path.stem for path in (report / "figures").iterdir()}
-    assert {*SECTIONS, "scores_table1", "curves_table1", "before_after", "arms", "parting", "scatter"} <= drawn
+    assert {
+        *DECLARATIONS["sections"],
+        "scores_table1",
+        "curves_table1",
+        "before_after",
+        "arms",
+        "parting",
+        "scatter",
+    } <= drawn
     assert "sizes" not in drawn  # one size is no curve
     frame = pd.read_csv(report / "claims.csv")
     assert len(frame) == len(CLAIMS)
@@ -69,19 +77,19 @@ def test_the_same_study_gives_the_same_bytes(written, tmp_path):
         for suffix, text in zip(("md", "tex"), PAPER.texts(name, table) or (), strict=False):
             assert text == (path / "tables" / f"{name}.{suffix}").read_text("utf-8")
     rows = [row for row in report.claims if row.section == "claims_layers" and not row.of]
-    for file in FigureWriter(tmp_path).claims("claims_layers", "", rows).paths:
+    for file in FigureWriter(tmp_path, DECLARATIONS["captions"]).claims("claims_layers", rows).paths:
         assert file.read_bytes() == (path / "figures" / file.name).read_bytes()
 
 
 def test_departures_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
-    text = " ".join(departures(SemanticEvidence.load(tmp_path)))
+    text = page(tmp_path)
     assert f"Fine-tuning takes {max(STEPS)} steps of 8 images, of 96 x 64 pixels" in text
     writer.study(data={"objects": "/somewhere/imagenet"}, settings=["segment.steps=70"])
     evidence = SemanticEvidence.load(tmp_path)
-    assert "No ImageNet was used" not in " ".join(departures(evidence))
+    assert "No ImageNet was used" not in page(tmp_path)
     assert PAPER.data_rows(evidence).set_index("data").loc["objects", "was"] == "given by path"
-    assert PAPER.command(evidence).endswith("--trials 1 --out OUT --set data.objects=DIR --set segment.steps=70")
+    assert "--trials 1 --out OUT --set data.objects=DIR --set segment.steps=70\n" in page(tmp_path)
     assert "/somewhere" not in page(tmp_path)
 
 

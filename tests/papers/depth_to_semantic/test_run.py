@@ -1,6 +1,7 @@
 """A study of Depth-to-Semantic from nothing to its page: interrupted, gone on with, with more trials; refusals."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -19,11 +20,16 @@ from cka_probe.models.checkpoint import file_hash
 from cka_probe.models.load import load
 from cka_probe.papers import figures
 from cka_probe.papers.depth_to_semantic import run as study_run
-from cka_probe.papers.depth_to_semantic.cases import ARMS, Case
 from cka_probe.papers.depth_to_semantic.recipes import Trial
-from cka_probe.papers.depth_to_semantic.run import model_pairs, reproduce_depth_to_semantic
-from cka_probe.papers.depth_to_semantic.study import DIVERGED, SCALES, SemanticPaths
-from cka_probe.papers.depth_to_semantic.training import keeps_weights
+from cka_probe.papers.depth_to_semantic.run import (
+    best_rate,
+    held_out,
+    is_compared,
+    keeps_weights,
+    model_pairs,
+    reproduce_depth_to_semantic,
+)
+from cka_probe.papers.depth_to_semantic.study import ARMS, DIVERGED, SCALES, Case, SemanticPaths
 from cka_probe.papers.study import RunContext, prepare_data
 from ckaprobe_cli import app
 
@@ -234,3 +240,35 @@ def test_every_arm_is_compared_with_its_fine_tuned_self_and_with_every_other():
     assert pairs[0] == ("none", "none~kitti~skip~all~trial0")
     assert ("none~kitti~skip~all~trial0", "video~kitti~skip~all~trial0") in pairs
     assert set(ARMS) >= {"none", "video", "rooms_depth"}
+
+
+def test_the_best_held_out_rate_is_chosen():
+    nan = math.nan
+    tried = {1e-3: {"miou_subset": 0.2, "miou": 0.9}, 1e-2: {"miou_subset": 0.3, "miou": 0.1}, 1.0: {}}
+    rate, measure, values = best_rate(tried, "case")
+    assert (rate, measure) == (1e-2, "miou_subset")
+    assert values[1e-3] == 0.2
+    assert math.isnan(values[1.0])
+    whole = {1e-3: {"miou_subset": nan, "miou": 0.2}, 1e-2: {"miou_subset": 0.5, "miou": 0.2}}
+    assert best_rate(whole, "case")[:2] == (1e-3, "miou")
+    with pytest.raises(DataError, match=r"case: expected a held-out mIoU at one of the learning rates 1, found none"):
+        best_rate({1.0: {}}, "case")
+
+
+def test_without_held_out_images_no_rate_can_be_chosen(tmp_path):
+    with pytest.raises(DataError, match=r"validation.csv, found nothing; set segment.held_out"):
+        held_out(tmp_path)
+    (tmp_path / "segment").mkdir()
+    (tmp_path / "segment" / "validation.csv").write_text("step,miou,accuracy\n1,0.1,0\n2,0.25,0\n")
+    assert held_out(tmp_path) == {"miou": 0.25}
+
+
+def test_which_weights_are_kept_and_which_encoders_compared():
+    base = Case("video")
+    assert keeps_weights(Trial(base, 1, 0, 0))
+    assert not keeps_weights(Trial(base, 1, 0, 1))
+    assert not keeps_weights(Trial(Case("video", mode="frozen"), 1, 0, 0))
+    assert is_compared(base)
+    assert is_compared(Case("video", mode="frozen"))
+    assert not is_compared(Case("video", network="deeplab"))
+    assert not is_compared(Case("video", num=4))

@@ -6,17 +6,16 @@ import pytest
 from helpers.semantic_run import CASES, tiny
 
 from cka_probe.errors import UnknownNameError
-from cka_probe.images.classes import CITYSCAPES
+from cka_probe.images.classes import CITYSCAPES, NYU13
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers.depth_to_semantic.cases import ARMS, DATA, QUIRKS, TABLES
 from cka_probe.papers.depth_to_semantic.recipes import (
     PRETRAINED_ON,
     data_of,
     pretraining_recipe,
 )
-from cka_probe.papers.depth_to_semantic.study import LABELLED, SCALES, SEVEN
+from cka_probe.papers.depth_to_semantic.study import ARMS, LABELLED, QUIRKS, SCALES, TABLES
 
-PATHS = {f"{data}_labels": f"somewhere/{data}" for data in DATA}
+PATHS = {f"{data}_labels": f"somewhere/{data}" for data in LABELLED}
 
 
 @pytest.fixture
@@ -68,6 +67,7 @@ def test_arms_can_be_left_out(scale):
 
 
 def test_the_seven_classes_are_those_of_the_paper():
-    assert SEVEN == (0, 1, 2, 8, 9, 10, 13)
-    assert [CITYSCAPES.names[number] for number in SEVEN][-1] == "car"
-    assert set(LABELLED) == set(DATA)
+    names = ["road", "sidewalk", "building", "vegetation", "terrain", "sky", "car"]
+    for data, vocabulary in {"kitti": CITYSCAPES, "cityscapes": CITYSCAPES, "rooms": NYU13}.items():
+        assert LABELLED[data]["classes"] == len(vocabulary.names)
+        assert [vocabulary.names[number] for number in LABELLED[data].get("subset", [])] == names * (data != "rooms")

@@ -1,6 +1,7 @@
 """A study from nothing to its page at the smallest size, again, with another seed, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -10,13 +11,25 @@ from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.training import read_recipe
 from cka_probe.papers import figures
 from cka_probe.papers.mesa import run
-from cka_probe.papers.mesa.study import SCALES, Scale, _scenes
+from cka_probe.papers.mesa.study import SCALES
 from cka_probe.papers.study import RunContext, StudyPaths
 from ckaprobe_cli import app
 
 TEACH = ("teacher.steps=2", "teacher.batch=2", "teacher.warmup=0")
 
-TINY = Scale("mesa_demo", "teacher", 12, _scenes(6, 10, (24, 0.5), 8, (72, 96)), TEACH)
+NUMS = {"lsun": 6, "imagenet": 6, "videos": 10, "nyuv2": 24, "ibims1": 4, "rooms": 8}
+
+SCENES = {
+    name: replace(
+        scene,
+        num=NUMS[name],
+        size=(90, 120) if name == "ibims1" else (72, 96),
+        test=0.5 if name == "nyuv2" else scene.test,
+    )
+    for name, scene in SCALES["demo"].scenes.items()
+}
+
+TINY = replace(SCALES["demo"], num=12, scenes=SCENES, teacher_settings=TEACH)
 
 FEW = (
     *(f"{stage}.{key}" for stage in ("mp", "gp", "mp_depth") for key in ("steps=2", "batch=2", "warmup=0")),

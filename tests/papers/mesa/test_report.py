@@ -1,26 +1,32 @@
 """The report of a study of MeSa: what it says, what it does not say, and that it says it of what was run."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.mesa_study import Writer
+from helpers.mesa_study import Writer, scores
 
+from cka_probe.images.datasets import open_dataset
+from cka_probe.lab.evaluation.predictions import save_prediction, write_manifest
+from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.papers.claims import judge_claims
+from cka_probe.papers.figures import FigureWriter
 from cka_probe.papers.mesa.claims import CLAIMS
 from cka_probe.papers.mesa.evidence import MesaEvidence
-from cka_probe.papers.mesa.page import PAPER, departures
-from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, ROOMS, SCALES
-from cka_probe.papers.mesa.tables_and_figures import (
+from cka_probe.papers.mesa.report import (
     GRIDS,
     MEASURES,
+    PAPER,
     PUBLISHED,
     absences,
     all_tables,
+    draw_depth,
     score_rows,
     similarity_rows,
 )
+from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, DECLARATIONS, ROOMS, SCALES
 from cka_probe.papers.page import Report, write_report
 
 U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
@@ -163,30 +169,77 @@ def test_seeds_that_lack_something_are_named(tmp_path):
 def test_departures_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
     evidence = MesaEvidence.load(tmp_path)
-    text = " ".join(departures(evidence))
+    text = page(tmp_path)
     assert "MP takes 600 steps of 16 images, of 64 pixels" in text
     assert "Cells of 16 pixels are hidden" in text
     assert "swinv2_micro" in text
     assert "Procedural images stand for LSUN, ImageNet, videos of NYUv2, NYUv2, iBims-1" in text
-    assert PAPER.command(evidence) == "ckaprobe reproduce mesa --scale demo --seeds 1 --out OUT"
+    assert "\nckaprobe reproduce mesa --scale demo --seeds 1 --out OUT\n" in text
     writer.study(data={"nyuv2": "/somewhere/nyuv2"}, settings=["mp.steps=700"])
     evidence = MesaEvidence.load(tmp_path)
-    assert "stand for LSUN, ImageNet, videos of NYUv2, iBims-1:" in " ".join(departures(evidence))
+    assert "stand for LSUN, ImageNet, videos of NYUv2, iBims-1:" in page(tmp_path)
     assert PAPER.data_rows(evidence).set_index("data").loc["nyuv2", "was"] == "given by path"
-    assert PAPER.command(evidence).endswith("--out OUT --set data.nyuv2=DIR --set mp.steps=700")
+    assert "--out OUT --set data.nyuv2=DIR --set mp.steps=700\n" in page(tmp_path)
     assert "/somewhere" not in page(tmp_path)
 
 
 def test_a_teacher_that_has_seen_the_test_style_is_reported(tmp_path):
     study(tmp_path)
     scenes = SCALES["demo"].scenes
-    text = "also that of the test out of distribution" in " ".join(departures(MesaEvidence.load(tmp_path)))
+    text = "also that of the test out of distribution" in page(tmp_path)
     assert text == (scenes["rooms"].style == scenes["ibims1"].style != scenes["videos"].style)
 
 
 def test_every_claim_has_a_figure_and_every_stage_an_arm():
     assert {claim.figure for claim in CLAIMS} <= {*GRIDS, "scores_in", "scores_out"}
     stages = {stage for arm in (*ARMS, *CONTROL_ARMS) for stage in (arm.pre, arm.tuned)}
-    shown = {stage for grid in GRIDS.values() for pair in grid.pairs.values() for stage in pair[:2]}
+    shown = {stage for grid in GRIDS.values() for pair in grid["pairs"].values() for stage in pair[:2]}
     assert shown <= stages
     assert [arm.name for arm in ROOMS] == ["MP", "MP+GP", "MP+GP+SP"]
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    """Four rooms in the layout of iBims-1, as a spec."""
+    folder = tmp_path_factory.mktemp("rooms") / "ibims1"
+    make_scenes(folder, Settings("rooms", num=4, size=(72, 96), frames=1, test=0.0, seed=3, layout="ibims1"))
+    return f"ibims1:{folder}"
+
+
+def save_predictions(folder, dataset, factor):
+    names = [dataset.describe(index) for index in range(len(dataset))]
+    for index, name in enumerate(names):
+        save_prediction(folder, name, dataset[index]["depth"][0].numpy() * factor)
+    write_manifest(folder, names, {}, {})
+    return names
+
+
+def test_a_panel_shows_saved_predictions_and_lists_missing_ones(rooms, tmp_path):
+    writer = Writer(tmp_path)
+    dataset = open_dataset(rooms)
+    for stage, factor in (("mp", 1.2), ("sp", 0.9)):
+        names = save_predictions(tmp_path / "seed0" / "predictions" / f"{stage}_depth" / "out", dataset, factor)
+        result = scores(f"{stage}_depth", domain="out", abs_rel=0.2)
+        table = result.table.iloc[: len(names)].set_axis(names)
+        path = tmp_path / "seed0" / "scores" / f"{stage}_depth" / "out.json"
+        replace(result, table=table, data={**result.data, "source": rooms}).save(path)
+    evidence = MesaEvidence.load(writer.folder)
+    inside, outside = (
+        draw_depth(evidence, domain, FigureWriter(tmp_path / "figures", DECLARATIONS["captions"]))
+        for domain in ("in", "out")
+    )
+    assert inside.paths == ()
+    assert list(inside.missing) == ["MP", "MP+GP", "MP+GP+SP"]
+    assert [path.name for path in outside.paths] == ["depth_out.png", "depth_out.pdf"]
+    assert all(path.stat().st_size for path in outside.paths)
+    assert list(outside.missing) == ["MP+GP"]
+
+
+def test_missing_images_are_reported(tmp_path):
+    Writer(tmp_path).scores("mp_depth", domain="out", abs_rel=0.2)
+    write_manifest(tmp_path / "seed0" / "predictions" / "mp_depth" / "out", ["room000"], {}, {})
+    outside = draw_depth(
+        MesaEvidence.load(tmp_path), "out", FigureWriter(tmp_path / "figures", DECLARATIONS["captions"])
+    )
+    assert outside.paths == ()
+    assert "no longer at their path" in outside.caption
