@@ -26,7 +26,6 @@ from cka_probe.similarity.resampling import holm
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 UNDEFINED, NOT_RUN = "undefined", "not run"
-VERDICTS = (HOLDS, FAILS, UNDECIDED, UNDEFINED, NOT_RUN)
 LEVEL = 0.95
 ROUNDING = 1e-12
 """Values that differ by less than this share of themselves differ by rounding: they are of the same run."""
@@ -39,7 +38,7 @@ class Finding:
     Attributes:
         value: Mean over runs; NaN where undefined or not run.
         low: Lower end of the 95 % interval, over runs, or over images where there is one run; `high` is the upper end.
-        verdict: One of `VERDICTS`, on the claim that the value is above 0.
+        verdict: One of these words, on the claim that the value is above 0.
         reason: Why it is not decided, defined or run, or "".
         p: Two-sided p-value of a value of 0; NaN unless several runs differ.
         runs: The value on each, by its number; NaN where undefined, None where not run.

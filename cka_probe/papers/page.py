@@ -29,7 +29,6 @@ from cka_probe.papers.study import write_text
 from cka_probe.papers.tables import (
     as_markdown,
     claim_texts,
-    describe_length,
     layer_texts,
     num_images,
     pixels,
@@ -38,7 +37,7 @@ from cka_probe.papers.tables import (
 )
 
 FUNCTIONS = (
-    as_markdown, claim_texts, describe_length, layer_texts, num_images, num_tested, pixels, score_texts, signed,
+    as_markdown, claim_texts, layer_texts, num_images, num_tested, pixels, score_texts, signed,
     with_controls, zip,
 )  # fmt: skip
 """What templates can call."""

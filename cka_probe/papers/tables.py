@@ -126,12 +126,17 @@ def layer_texts(rows: pd.DataFrame, column: str) -> tuple[str, str]:
     `column` is "top" or "diagonal", with their intervals, or "spread" or "spread_tuned". Arms of which nothing was run
     are left out; numbers of a pre-trained network alone are shown once.
     """
+
+    def text(row: pd.Series) -> Cell | str:
+        if not column.startswith("spread"):
+            return _cell(row, f"{column}_")
+        return f"{row[column]:.2g}" if math.isfinite(row[column]) else DASH  # it spans many orders of magnitude
+
     cells: dict[str, dict[str, Cell | str]] = {}
     selected = rows.drop_duplicates(["pre", "index"]) if column in ("top", "spread") and len(rows) else rows
     for _, row in selected.iterrows():
-        text = two_digits(row[column]) if column.startswith("spread") else _cell(row, f"{column}_")
-        cells.setdefault(row["arm"], {})[str(row["index"])] = text
-    cells = {arm: row for arm, row in cells.items() if any(text not in (DASH, NOT_RUN) for text in row.values())}
+        cells.setdefault(row["arm"], {})[str(row["index"])] = text(row)
+    cells = {arm: row for arm, row in cells.items() if any(cell not in (DASH, NOT_RUN) for cell in row.values())}
     if not cells:
         return "Not run.\n", "Not run.\n"
     return both_formats(pd.DataFrame.from_dict(cells, orient="index"), digits=2)
@@ -139,11 +144,15 @@ def layer_texts(rows: pd.DataFrame, column: str) -> tuple[str, str]:
 
 def claim_texts(rows: Sequence[TestedClaim], figures: Collection[str], repeats: str = "seed") -> str:
     """Return claims as Markdown, each with a link to its figure if that is among the stems of those drawn."""
+
+    def run_value(value: float | None) -> str:
+        return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
+
     table = [
         {
             "number": Cell(row.value, row.low, row.high),
             "unit": row.unit,
-            f"each {repeats}": ", ".join(_run_value(value) for value in row.runs.values()),
+            f"each {repeats}": ", ".join(run_value(value) for value in row.runs.values()),
             "verdict": row.verdict_text,
             "p (Holm)": row.p_holm,
             "figure": f"[{row.figure}](figures/{row.figure}.png)" if row.figure in figures else None,
@@ -219,15 +228,6 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def two_digits(value: float) -> str:
-    """Return a quantity that spans many orders of magnitude, to two digits; a dash for none.
-
-    >>> two_digits(0.000234), two_digits(1.5)
-    ('0.00023', '1.5')
-    """
-    return f"{value:.2g}" if math.isfinite(value) else DASH
-
-
 def signed(value: float, decimals: int = 3) -> str:
     """Return a number with a real minus, but never before a zero; a dash for NaN.
 
@@ -253,19 +253,6 @@ def pixels(stage: Mapping[str, Any]) -> str:
 def num_images(stage: Mapping[str, Any]) -> int:
     """Return how many images a stage of a recipe is shown; 0 if it was not run."""
     return stage.get("steps", 0) * stage.get("batch", 0)
-
-
-def describe_length(stage: Mapping[str, Any]) -> str:
-    """Return how long a stage of a recipe trains, in words.
-
-    >>> describe_length({"steps": 40, "batch": 8, "size": 64})
-    '40 steps of 8 images, of 64 pixels'
-    """
-    return f"{stage['steps']} steps of {stage['batch']} images, of {pixels(stage)} pixels"
-
-
-def _run_value(value: float | None) -> str:
-    return NOT_RUN if value is None else signed(value) if math.isfinite(value) else UNDEFINED
 
 
 def _cell(row: pd.Series, prefix: str, paper: float = math.nan) -> Cell | str:

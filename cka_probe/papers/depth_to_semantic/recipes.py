@@ -104,7 +104,15 @@ def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: 
     named = {name: paths.get(name, f"{{{name}}}") for name in PRETRAINED_ON}
     data = [f"data.{name}={path}" for name, path in named.items()]
     recipe = read_recipe(scale.pre, [*scale.pre_settings, *settings, f"seed={seed}", *data])
-    names = _with_starts(recipe, [arm for arm in scale.arms if arm != NONE])
+    stage_names = [stage.name for stage in recipe.stages]
+    if missing := [arm for arm in scale.arms if arm != NONE and arm not in stage_names]:
+        raise RecipeError(
+            f"{recipe.name}: expected a stage for the arm {missing[0]!r}, found {', '.join(stage_names)}; add it"
+        )
+    names = set(scale.arms)
+    for stage in reversed(recipe.stages):  # a stage starts from an earlier one
+        if stage.name in names:
+            names.add(reference(recipe, stage))
     stages = tuple(replace(stage, start=reference(recipe, stage)) for stage in recipe.stages if stage.name in names)
     return replace(recipe, stages=stages)
 
@@ -114,22 +122,6 @@ def data_of(scale: Scale, settings: Sequence[str]) -> tuple[str, ...]:
     stages = pretraining_recipe(scale, 0, settings, {}).stages
     names = {name for stage in stages for spec in (*stage.data, *stage.validation) for name in NAMED.findall(spec)}
     return tuple(name for name in PRETRAINED_ON if name in names)
-
-
-def _with_starts(recipe: Recipe, arms: list[str]) -> set[str]:
-    """Return the stages of some arms and all that they start from."""
-    stages = {stage.name: stage for stage in recipe.stages}
-    names: set[str] = set()
-    while arms:
-        name = arms.pop()
-        if name not in stages:
-            raise RecipeError(
-                f"{recipe.name}: expected a stage for the arm {name!r}, found {', '.join(stages)}; add it"
-            )
-        names.add(name)
-        if (start := reference(recipe, stages[name])) in stages and start not in names:
-            arms.append(start)
-    return names
 
 
 def write_untrained(recipe: Recipe, path: Path) -> None:

@@ -18,7 +18,6 @@ from cka_probe.lab.pseudo_depth import write_pseudo_depth
 from cka_probe.lab.training import Recipe, read_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import Backbone
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.papers import study
 from cka_probe.papers.mesa.report import PAPER
@@ -128,28 +127,25 @@ def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:
     before = [name for name in names if name + TUNED in tuned and name not in tuned]
     controls = [name for name in names if name.startswith("mp_depth_")]
     models = study.checkpoint_loaders(paths, recipe.seed, [*before, *tuned, *controls])
-    models[RANDOM] = lambda: _untrained(recipe)
+    models[RANDOM] = lambda: random_backbone(recipe, recipe.size).eval()
     study.write_fingerprints(
         paths, recipe.seed, models, images, features=("flatten", "gap"), layers=lambda nine: nine.union(stream(nine))
     )
     pairs = [(name, name) for name in (*before, RANDOM)]
     pairs += [(name.removesuffix(TUNED), name) for name in tuned] + [("mp", name) for name in controls]
-    study.write_similarities(paths, recipe.seed, pairs, comparison_specs(ARCHITECTURES[recipe.architecture].layers))
-    x, y = FED_DIFFERENTLY
-    path = paths.similarity(recipe.seed, x, y, "shared")
-    if y in names and not path.exists():
-        first, second = models[x](), models[y]()
-        compare(first, second, images.source, num=images.num, preprocess="shared", device=images.device).save(path)
-
-
-def comparison_specs(nine: LayerMap) -> dict[str, ComparisonSpec]:
-    """Return the variants that follow from fingerprints, for the layers of the paper."""
-    return {
+    nine = ARCHITECTURES[recipe.architecture].layers
+    specs = {
         "paper": ComparisonSpec(nine),
         "biased": ComparisonSpec(nine, estimator="biased"),
         "stream": ComparisonSpec(stream(nine)),
         "pooled": ComparisonSpec(nine, features="gap"),
     }
+    study.write_similarities(paths, recipe.seed, pairs, specs)
+    x, y = FED_DIFFERENTLY
+    path = paths.similarity(recipe.seed, x, y, "shared")
+    if y in names and not path.exists():
+        first, second = models[x](), models[y]()
+        compare(first, second, images.source, num=images.num, preprocess="shared", device=images.device).save(path)
 
 
 def stream(nine: LayerMap) -> LayerMap:
@@ -161,8 +157,3 @@ def stream(nine: LayerMap) -> LayerMap:
     return LayerMap(
         tuple(Layer(layer.name.removesuffix(".norm1"), layer.module.removesuffix(".norm1")) for layer in nine)
     )
-
-
-def _untrained(recipe: Recipe) -> Backbone:
-    """Return the network as the recipe's seed initialises it: what every arm began with."""
-    return random_backbone(recipe, recipe.size).eval()
