@@ -117,22 +117,7 @@ ALL = tuple(table for table in TABLES if table != "quirks")
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a study is.
-
-    Attributes:
-        pre: Bundled recipe; one stage for each arm but `none`.
-        segment: Bundled recipe; its one stage fine-tunes.
-        scenes: What is generated where no path is given, by name of the data.
-        rates: Learning rates that are tried for each arm.
-        tables: In `TABLES`: those whose cases are run; `quirks` is run under the protocol "released" alone.
-        without: Arms whose cases are not run.
-        trials: How often a case is run by default.
-        tested: Of KITTI's labelled images, those to be tested on.
-        num: Images of these that layers are compared over.
-        calibrate: Batches from which a frozen untrained encoder takes its batch norms' statistics.
-        pre_settings: More `--set` of the recipe of pre-training.
-        segment_settings: And of that of fine-tuning.
-    """
+    """How large a study is; `paper.toml` says what each key means."""
 
     pre: str
     segment: str

@@ -15,13 +15,7 @@ DECLARATIONS = read_declarations(Path(__file__).with_name("paper.toml"))
 
 
 class Arm(NamedTuple):
-    """One way of pre-training, and its fine-tuning.
-
-    Attributes:
-        name: The paper's label, or a description where the paper has none.
-        pre: Stage whose checkpoint ends pre-training; `random` is the untrained network, which has none.
-        tuned: Stage whose checkpoint ends fine-tuning for depth.
-    """
+    """One way of pre-training, and its fine-tuning: its name, and the stages whose checkpoints end them."""
 
     name: str
     pre: str
@@ -44,15 +38,7 @@ NEEDED = (*TRAINED_ON, "ibims1")
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a study is.
-
-    Attributes:
-        recipe: Bundled; trains every arm.
-        teacher: Bundled; trains the network whose depth the videos get, "" where they come with pseudo-depth.
-        num: Images that layers are compared over.
-        scenes: What is generated where no path is given, by name of the data.
-        teacher_settings: More `--set` of the teacher's recipe.
-    """
+    """How large a study is; `paper.toml` says what each key means."""
 
     recipe: str
     teacher: str
