@@ -4,7 +4,7 @@ Each batch of images is read once and given to every model at its size and norma
 inside its hook and is freed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -47,6 +47,10 @@ ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before trainin
 CONSTANT = "it is the same for every image"
 ROUNDING = 1e-6
 """Relative difference of numbers that are equal up to float32 rounding."""
+
+
+_Prepared = tuple[str, dict[Hashable, Tensor]]
+"""Hash of an image, and the image in the size and channels of each model."""
 
 
 @dataclass
@@ -122,11 +126,16 @@ class _ModelRun:
             )
         self._add_grams(products, len(images))
 
+    @property
+    def form(self) -> Hashable:
+        """What images have in common that become the same input but for its normalisation."""
+        return self.preprocessing.form
+
     def _forward(self, inputs: Tensor) -> Any:
         """Run the model on inputs on its device."""
+        if inputs.dim() >= 4 and (inputs.is_floating_point() or inputs.dtype == torch.uint8):  # else vectors or tokens
+            inputs = self.preprocessing.normalise(inputs)
         if inputs.is_floating_point():
-            if inputs.dim() >= 4:  # else vectors or tokens
-                inputs = self.preprocessing.normalise(inputs)
             inputs = inputs.to(self.backbone.dtype or inputs.dtype)
         return self.backbone.run(inputs)
 
@@ -202,17 +211,22 @@ def extract(
         report(done + int(size * (index + share) / len(runs)), total)
 
     report(0, total)
-    for images in batches(streams):
-        fitted: dict[Any, Tensor] = {}
-        done, size = len(hashes[0]), len(images[0])
+    forms = [{run.form: run.preprocessing for run in runs if run.stream == index} for index in range(len(streams))]
+
+    def prepare(image: Tensor, stream: int) -> _Prepared:
+        return image_hash(image), {name: form.fit(image) for name, form in forms[stream].items()}
+
+    for batch in batches(streams, prepare):
+        stacks: dict[Any, Tensor] = {}
+        done, size = len(hashes[0]), len(batch[0])
         for index, run in enumerate(runs):
-            form = run.stream, run.preprocessing.form
-            if form not in fitted:
-                fitted[form] = _stack([run.preprocessing.fit(image) for image in images[run.stream]])
+            key = run.stream, run.form
+            if key not in stacks:
+                stacks[key] = _stack([fitted[run.form] for _, fitted in batch[run.stream]])
             with prefixed_errors(run.backbone.origin.reference), out_of_memory_hint(size, FEWEST):
-                run.add(fitted[form], partial(report_part, done, size, index))
-        for stream_hashes, batch in zip(hashes, images, strict=True):
-            stream_hashes += [image_hash(image) for image in batch]
+                run.add(stacks[key], partial(report_part, done, size, index))
+        for stream_hashes, images in zip(hashes, batch, strict=True):
+            stream_hashes += [digest for digest, _ in images]
         report(done + size, total)
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
@@ -271,7 +285,7 @@ def _fingerprint(run: _ModelRun, weights: str, hashes: list[str], streams: Seque
 
 
 def _stack(images: list[Tensor]) -> Tensor:
-    """Return images of one size as one tensor."""
+    """Return images of one size as one tensor, uint8 if all of them have 8 bits."""
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         sizes = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
@@ -279,7 +293,9 @@ def _stack(images: list[Tensor]) -> Tensor:
             f"the model has no input size and the images have different ones ({sizes} …); wrap it: "
             "cka_probe.Backbone(model, size=(height, width), mean=…, std=…)"
         )
-    return torch.stack(images)
+    if len({image.dtype for image in images}) > 1:
+        images = [image / 255.0 if image.dtype == torch.uint8 else image for image in images]
+    return torch.stack(images).contiguous()
 
 
 def layer_table(

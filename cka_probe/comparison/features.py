@@ -14,6 +14,7 @@ with arrays of floats, such as labels, are left out and named.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
@@ -93,7 +94,7 @@ class FeatureTable(_Rows):
     def stream(self, num: int | None, batch: int | None, seed: int) -> ImageStream:
         """Return row numbers, () int64 each, in random order, as a stream of examples."""
         indices = sample_indices(self.num_rows, num, seed)
-        return ImageStream(ROWS, len(indices), batch or 64, lambda _: map(torch.tensor, indices))
+        return ImageStream(ROWS, len(indices), batch or 64, lambda _: (partial(torch.tensor, row) for row in indices))
 
 
 def features_as_backbone(features: Any, reference: str | None = None, notes: tuple[str, ...] = ()) -> Backbone:

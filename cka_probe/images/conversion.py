@@ -1,11 +1,13 @@
-"""Convert what users give as images to one form: float32 in [0, 1], channels first.
+"""Convert what users give as images to one form: channels first, uint8 if they have 8 bits, else float32 in [0, 1].
+
+Equal images are equal in whatever form they are given, and so are their hashes. Those of 8 bits are resized as such.
 
 | one example | becomes |
 |---|---|
 | PIL image of 8 bits, any mode | (3, H, W) RGB, (1, H, W) of modes 1, L, LA; upright by its EXIF data, without alpha |
-| uint8 (C, H, W), (H, W, C) or (H, W) | divided by 255, channels first; (H, W) has sides of at least 8 |
-| floats (C, H, W) or (H, W, C) in [0, 1] | float32, channels first |
-| bool (C, H, W) | 0 and 1 |
+| uint8 (C, H, W), (H, W, C) or (H, W) | channels first; (H, W) has sides of at least 8 |
+| floats (C, H, W) or (H, W, C) in [0, 1] | channels first; uint8 if they are multiples of 1/255, else float32 |
+| bool (C, H, W) | 0 and 255 |
 | any other array: vectors, tokens, token ids, maps of other than 1 or 3 channels | unchanged |
 
 **Which axis is the channels** of an array of three axes: the first, if it is 1 or 3 long; else the last, if it is 1, 3
@@ -32,6 +34,8 @@ SMALLEST_SIDE = 8
 """Height and width from which an array (H, W, C) of floats is an image."""
 ROUNDING = 1e-4
 """How far values may be outside [0, 1]."""
+STEP_ROUNDING = 2.0**-22
+"""How far floats may be from multiples of 1/255 to be images of 8 bits: the rounding of float32."""
 IMAGE_FIELDS = ("image", "images", "pixel_values", "img")
 """Fields of a sample or batch that is a mapping which hold images; the first that it has is used."""
 
@@ -46,8 +50,8 @@ def to_example(item: Any, normalised: bool = False) -> Tensor:
     Raises:
         DataError: It is no array, or an image whose values are not in [0, 1].
 
-    >>> to_example(np.full((8, 8, 3), 51, np.uint8))[:, 0, 0]
-    tensor([0.2000, 0.2000, 0.2000])
+    >>> to_example(np.full((8, 8, 3), 51, np.uint8))[:, 0, 0], to_example(torch.full((3, 8, 8), 0.2))[:, 0, 0]
+    (tensor([51, 51, 51], dtype=torch.uint8), tensor([51, 51, 51], dtype=torch.uint8))
     """
     values = item if isinstance(item, Image.Image) else _to_tensor(item)
     layout = image_layout(item)
@@ -66,7 +70,7 @@ def to_example(item: Any, normalised: bool = False) -> Tensor:
             )
         return values
     channels_first = {"CHW": values, "HW": values[None], "HWC": values.movedim(-1, 0)[:3]}[layout]
-    return _scaled(channels_first.contiguous())  # one memory format, so that every form gives the same numbers
+    return _pixels(channels_first)
 
 
 def to_batch(images: Tensor) -> Tensor:
@@ -80,10 +84,10 @@ def to_batch(images: Tensor) -> Tensor:
     """
     if images.dim() != 4 or images.shape[1] not in (1, 3) or not images.numel():
         return images
-    if not images.is_floating_point():
-        return _scaled(images)
-    check_range(images)
-    return images
+    if images.is_floating_point():
+        check_range(images)
+        return images
+    return _pixels(images).float().div_(255.0)
 
 
 def image_layout(item: Any) -> str | None:
@@ -145,7 +149,7 @@ def is_image_list(items: Any) -> bool:
 
 
 def _from_pil(image: Image.Image) -> Tensor:
-    """Return a PIL image as floats in [0, 1]."""
+    """Return a PIL image as uint8."""
     try:
         return pil_pixels(image, "an image", "L" if image.mode in GREY_MODES else "RGB")
     except UNREADABLE as error:
@@ -166,19 +170,33 @@ def _to_tensor(item: Any) -> Tensor:
         ) from error
 
 
-def _scaled(pixels: Tensor) -> Tensor:
-    """Return an image (C, H, W) as float32 in [0, 1]."""
+def _pixels(pixels: Tensor) -> Tensor:
+    """Return an image as uint8 if its values are of 8 bits, else as float32 in [0, 1]."""
     if pixels.dtype == torch.uint8:
-        return pixels.float() / 255.0
+        return pixels
     if pixels.dtype == torch.bool:
-        return pixels.float()
+        return pixels.to(torch.uint8) * 255
     if not pixels.is_floating_point():
         raise DataError(
             f"expected images as uint8 (0 to 255) or floats in [0, 1], found {str(pixels.dtype).removeprefix('torch.')}"
             "; convert them"
         )
     check_range(pixels)
-    return pixels.float()
+    return eight_bits(pixels)
+
+
+def eight_bits(pixels: Tensor) -> Tensor:
+    """Return floats as uint8 if they are multiples of 1/255 in [0, 1] up to rounding, else as float32.
+
+    >>> eight_bits(torch.tensor([0.0, 0.2, 1.0])), eight_bits(torch.tensor([0.0, 0.1]))
+    (tensor([  0,  51, 255], dtype=torch.uint8), tensor([0.0000, 0.1000]))
+    """
+    floats = pixels.float()
+    steps = floats.mul(255.0).round_()
+    low, high = (float(end) for end in torch.aminmax(steps)) if steps.numel() else (0.0, 0.0)
+    if low >= 0.0 and high <= 255.0 and float((steps / 255.0 - floats).abs_().max()) <= STEP_ROUNDING:
+        return steps.to(torch.uint8)
+    return floats
 
 
 def check_range(pixels: Tensor) -> None:

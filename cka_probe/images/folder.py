@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import find_images, read_image, unread_files
+from cka_probe.images.reading import find_images, read_image, read_pixels, unread_files
 
 
 class Folder:
@@ -56,6 +56,10 @@ class Folder:
     def image(self, index: int) -> Tensor:
         """Return image `index`, (3, H, W) float32 RGB in [0, 1]."""
         return read_image(self.paths[index])
+
+    def pixels(self, index: int) -> Tensor:
+        """Return image `index`, (3, H, W) uint8 RGB."""
+        return read_pixels(self.paths[index])
 
     def unread(self) -> str:
         """Return a sentence that counts and names files in the folder that are no images, or "" if there are none."""

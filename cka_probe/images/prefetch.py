@@ -1,5 +1,6 @@
 """Prefetch items: threads read the next ones while the current one is used."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,22 +10,45 @@ from typing import TypeVar
 Index = TypeVar("Index")
 Item = TypeVar("Item")
 
-READERS, AHEAD = 2, 16
-"""Number of threads, and of items that they read ahead of the consumer."""
+MOST_WORKERS = 16
+"""Largest number of threads by default; decoding, resizing and hashing an image run outside the interpreter's lock."""
+AHEAD = 16
+"""Number of items that are read ahead of the consumer by default."""
 
 
-def prefetch(read: Callable[[Index], Item], indices: Iterable[Index]) -> Iterator[Item]:
+def default_workers() -> int:
+    """Return the number of cores that this process may use, at most 16."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def prefetch(
+    read: Callable[[Index], Item], indices: Iterable[Index], workers: int | None = None, ahead: int = AHEAD
+) -> Iterator[Item]:
     """Yield `read(index)` for each index, in order, prefetched by threads.
 
-    An exception of `read` is raised in place of its item.
+    An exception of `read` is raised in place of its item. The indices are iterated in the thread of the consumer.
+
+    Args:
+        read: Called in a thread.
+        indices: What to read.
+        workers: Number of threads, by default `default_workers`; 0 to read each item when it is needed.
+        ahead: Number of items that are read ahead of the consumer.
 
     >>> list(prefetch(lambda index: index * index, range(4)))
     [0, 1, 4, 9]
     """
+    if workers == 0:
+        yield from map(read, indices)
+        return
     queue = iter(indices)
-    with ThreadPoolExecutor(READERS) as readers:
-        futures = deque(readers.submit(read, index) for index in islice(queue, AHEAD))
+    readers = ThreadPoolExecutor(workers or default_workers())
+    try:
+        futures = deque(readers.submit(read, index) for index in islice(queue, ahead))
         while futures:
             item = futures.popleft().result()
             futures.extend(readers.submit(read, index) for index in islice(queue, 1))
             yield item
+    finally:  # also where the consumer stops early
+        readers.shutdown(cancel_futures=True)

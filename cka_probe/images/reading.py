@@ -135,7 +135,12 @@ def read_image(path: str | Path) -> Tensor:
     Raises:
         DataError: It cannot be read, or is not an 8-bit image (such as a depth map of 16 bits or floats).
     """
-    return decode_image(path, path)
+    return read_pixels(path).float().div_(255.0)
+
+
+def read_pixels(path: str | Path) -> Tensor:
+    """Return an image as `read_image` does, but as (3, H, W) uint8."""
+    return decode_pixels(path, path)
 
 
 def read_aligned_image(path: str | Path) -> Tensor:
@@ -158,7 +163,12 @@ def read_aligned_image(path: str | Path) -> Tensor:
 
 
 def decode_image(source: str | Path | bytes, name: object) -> Tensor:
-    """Return an image as `read_image` does, from a file or from encoded bytes.
+    """Return an image as `read_image` does, from a file or from encoded bytes; arguments as in `decode_pixels`."""
+    return decode_pixels(source, name).float().div_(255.0)
+
+
+def decode_pixels(source: str | Path | bytes, name: object) -> Tensor:
+    """Return an image, (3, H, W) uint8 RGB, from a file or from encoded bytes.
 
     Args:
         source: A file, or the bytes of one (JPEG, PNG, WebP …).
@@ -175,7 +185,7 @@ def decode_image(source: str | Path | bytes, name: object) -> Tensor:
 
 
 def pil_pixels(image: Image.Image, name: object, mode: str) -> Tensor:
-    """Return a PIL image in mode "RGB" or "L", (3 or 1, H, W) float32 in [0, 1], upright by its EXIF orientation.
+    """Return a PIL image in mode "RGB" or "L", (3 or 1, H, W) uint8, upright by its EXIF orientation.
 
     Raises:
         DataError: It has more than 8 bits.
@@ -187,5 +197,4 @@ def pil_pixels(image: Image.Image, name: object, mode: str) -> Tensor:
         )
     upright = ImageOps.exif_transpose(image)
     pixels = np.array(upright if upright.mode == mode else upright.convert(mode))
-    channels_first = torch.from_numpy(pixels).permute(2, 0, 1) if pixels.ndim == 3 else torch.from_numpy(pixels)[None]
-    return channels_first.float().div_(255.0)
+    return torch.from_numpy(pixels).permute(2, 0, 1) if pixels.ndim == 3 else torch.from_numpy(pixels)[None]

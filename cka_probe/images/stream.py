@@ -11,14 +11,21 @@ from functools import partial
 from hashlib import blake2b, sha256
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cka_probe.errors import DataError
-from cka_probe.images.conversion import image_layout, images_of, is_image_list, is_single_image, to_example
+from cka_probe.images.conversion import (
+    eight_bits,
+    image_layout,
+    images_of,
+    is_image_list,
+    is_single_image,
+    to_example,
+)
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.folder import Folder
 from cka_probe.images.prefetch import prefetch
@@ -26,10 +33,12 @@ from cka_probe.images.sampling import sample_indices
 
 FEWEST = 4
 """The least number of images in a batch for an unbiased HSIC."""
+BATCH = 64
+"""Images in a batch by default."""
 
-
-Example = Tensor | DataError
-"""An image, or why it cannot be read."""
+Read = Callable[[], Tensor | DataError]
+"""Reads one image, in a thread; returns the error of one that cannot be read."""
+Prepared = TypeVar("Prepared")
 
 
 @dataclass
@@ -40,7 +49,8 @@ class ImageStream:
         source: Where the images come from, recorded in the result.
         total: Number of images, or None if it is not known.
         batch: Images in a batch; None for the size of the first batch of the source.
-        rows: Called with the stream; yields one image at a time, or the error of an unreadable one.
+        rows: Called with the stream; yields what reads one image after another.
+        workers: Number of threads that read; None for as many as there are cores, at most 16.
         skip_bad: Skip unreadable images instead of stopping at the first.
         skipped: Names and reasons of unreadable images that were skipped.
         unread: A sentence about files of a folder that are no images, or "".
@@ -49,28 +59,32 @@ class ImageStream:
     source: str
     total: int | None
     batch: int | None
-    rows: Callable[["ImageStream"], Iterator[Example]]
+    rows: Callable[["ImageStream"], Iterator[Read]]
+    workers: int | None = None
     skip_bad: bool = False
     skipped: list[str] = field(default_factory=list)
     unread: str = ""
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         """Yield lists of images; see `batches`."""
-        return (images for (images,) in batches([self]))
+        return (images for (images,) in batches([self], lambda image, _: image))
 
 
-def batches(streams: Sequence[ImageStream]) -> Iterator[list[list[Tensor]]]:
-    """Yield a list of images of each stream; a last batch of fewer than four is added to the one before it.
+def batches(
+    streams: Sequence[ImageStream], prepare: Callable[[Tensor, int], Prepared]
+) -> Iterator[list[list[Prepared]]]:
+    """Yield a list of prepared images of each stream; a last batch of fewer than four is added to the one before it.
 
     Args:
         streams: One, or two that are read in step; the first sets the size of the batches.
+        prepare: As in `examples`.
 
     Raises:
         DataError: There are fewer than four images, one is unreadable, or the streams differ in length.
     """
     first = streams[0]
-    pending: list[tuple[Tensor, ...]] = []
-    for images in examples(streams):
+    pending: list[tuple[Prepared, ...]] = []
+    for images in examples(streams, prepare):
         pending.append(images)
         if first.batch and len(pending) == first.batch + FEWEST:
             yield _columns(pending[: first.batch])
@@ -80,13 +94,28 @@ def batches(streams: Sequence[ImageStream]) -> Iterator[list[list[Tensor]]]:
     yield _columns(pending)
 
 
-def examples(streams: Sequence[ImageStream]) -> Generator[tuple[Tensor, ...], None, None]:
-    """Yield one image of each stream at a time; with `skip_bad`, only where all of them can be read.
+def examples(
+    streams: Sequence[ImageStream], prepare: Callable[[Tensor, int], Prepared], ahead: int | None = None
+) -> Generator[tuple[Prepared, ...], None, None]:
+    """Yield one prepared image of each stream at a time; with `skip_bad`, only where all of them can be read.
+
+    Args:
+        streams: One, or two that are read in step.
+        prepare: Called with an image and the index of its stream, in the thread that reads it; the image is freed
+            after that.
+        ahead: Number of rows that are prepared ahead of the consumer; by default two batches.
 
     Raises:
         DataError: An image is unreadable, or the streams differ in length.
     """
-    for done, images in enumerate(zip_longest(*(stream.rows(stream) for stream in streams))):
+
+    def read(row: tuple[Read | None, ...]) -> list[Prepared | DataError | None]:
+        images = [image() if image is not None else None for image in row]
+        return [prepare(image, index) if isinstance(image, Tensor) else image for index, image in enumerate(images)]
+
+    rows = zip_longest(*(stream.rows(stream) for stream in streams))
+    ahead = ahead or 2 * (streams[0].batch or BATCH)
+    for done, images in enumerate(prefetch(read, rows, streams[0].workers, ahead)):
         if any(image is None for image in images):
             longer = "x" if images[0] is not None else "y"
             raise DataError(
@@ -98,12 +127,12 @@ def examples(streams: Sequence[ImageStream]) -> Generator[tuple[Tensor, ...], No
                 if not stream.skip_bad:
                     raise image
                 stream.skipped.append(str(image))
-        readable = tuple(image for image in images if isinstance(image, Tensor))
+        readable = tuple(image for image in images if image is not None and not isinstance(image, DataError))
         if len(readable) == len(images):
             yield readable
 
 
-def _columns(rows: Sequence[tuple[Tensor, ...]]) -> list[list[Tensor]]:
+def _columns(rows: Sequence[tuple[Prepared, ...]]) -> list[list[Prepared]]:
     """Return rows of images, one of each stream, as a list of each stream."""
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -114,8 +143,9 @@ class ImageSource:
 
     Attributes:
         name: What results call it.
-        rows: Called with indices and a stream; yields the images of these indices. An iterable yields its first ones,
-            as many as the stream has in all, and sets the size of the stream's batches if it has none.
+        rows: Called with indices and a stream; yields what reads the images of these indices. An iterable yields that
+            of its first ones, as many as the stream has in all, and sets the size of the stream's batches if it has
+            none.
         count: Number of images; None for an iterable.
         sampled: `num` images are a random choice in random order, not the first ones.
         listed: The images are those of a list, and not all that there are.
@@ -124,7 +154,7 @@ class ImageSource:
     """
 
     name: str
-    rows: Callable[[Sequence[int], ImageStream], Iterator[Example]]
+    rows: Callable[[Sequence[int], ImageStream], Iterator[Read]]
     count: int | None
     sampled: bool = False
     listed: bool = False
@@ -137,10 +167,18 @@ class ImageSource:
             return sample_indices(self.count or 0, num, seed)
         return range(self.count or 0)[:num]
 
-    def stream(self, indices: Sequence[int], *, num: int | None, batch: int | None, skip_bad: bool) -> ImageStream:
+    def stream(
+        self,
+        indices: Sequence[int],
+        *,
+        num: int | None,
+        batch: int | None,
+        skip_bad: bool,
+        workers: int | None = None,
+    ) -> ImageStream:
         """Return the images of some indices, or the first `num` of an iterable, as a stream."""
-        total, batch = (num, batch) if self.count is None else (len(indices), batch or 64)
-        return ImageStream(self.name, total, batch, partial(self.rows, indices), skip_bad, unread=self.unread)
+        total, batch = (num, batch) if self.count is None else (len(indices), batch or BATCH)
+        return ImageStream(self.name, total, batch, partial(self.rows, indices), workers, skip_bad, unread=self.unread)
 
 
 def stream_images(
@@ -151,10 +189,12 @@ def stream_images(
     seed: int = 0,
     skip_bad: bool = False,
     normalised: bool = False,
+    workers: int | None = None,
 ) -> ImageStream:
     """Return the images of a folder, a dataset, a loader or a tensor as one stream.
 
-    Images become float32 in [0, 1], channels first; other examples stay as they are. See `images.conversion`.
+    Images become uint8, or float32 in [0, 1], channels first; other examples stay as they are. See
+    `images.conversion`.
 
     Args:
         images: A folder, or a string that `open_dataset` takes; a dataset (a `Dataset`, or any object with a length
@@ -166,6 +206,7 @@ def stream_images(
         seed: Seed of the choice.
         skip_bad: Skip unreadable images, and list them, instead of stopping at the first.
         normalised: The images are floats as the models take them, and stay as they are.
+        workers: Number of threads that read images; by default as many as there are cores, at most 16; 0 for none.
 
     Raises:
         DataError: There are fewer than four images, `num` or `batch` is below four, or images have values that are
@@ -173,7 +214,7 @@ def stream_images(
     """
     check_counts(num, batch)
     source = image_source(images, normalised=normalised)
-    return source.stream(source.indices(num, seed), num=num, batch=batch, skip_bad=skip_bad)
+    return source.stream(source.indices(num, seed), num=num, batch=batch, skip_bad=skip_bad, workers=workers)
 
 
 def check_counts(num: int | None, batch: int | None) -> None:
@@ -193,7 +234,9 @@ def image_source(images: Any, *, normalised: bool = False) -> ImageSource:
     if isinstance(images, Tensor | np.ndarray) or (isinstance(images, list | tuple) and _is_example_list(images)):
         kind = {Tensor: "a tensor", np.ndarray: "an array"}
         name = next((name for type_, name in kind.items() if isinstance(images, type_)), "a list of images")
-        return ImageSource(name, lambda indices, _: (convert(images[index]) for index in indices), len(images))
+        return ImageSource(
+            name, lambda indices, _: (partial(_read_row, images, row, convert) for row in indices), len(images)
+        )
     if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple):
         return _of_dataset(images, type(images).__name__, convert)
     if not isinstance(images, Iterable):
@@ -207,19 +250,19 @@ def _is_example_list(items: Sequence[Any]) -> bool:
 
 
 def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> ImageSource:
-    """Return the images of a dataset with a length."""
-    image_at = getattr(dataset, "image", None)
+    """Return the images of a dataset with a length, as uint8 and without other fields where it can give these."""
+    sample_at = getattr(dataset, "pixels", None) or getattr(dataset, "image", None)
 
-    def read(index: int) -> Example:
+    def read(index: int) -> Tensor | DataError:
         try:
-            sample = image_at(index) if callable(image_at) else dataset[index]
+            sample = sample_at(index) if callable(sample_at) else dataset[index]
         except DataError as error:
             return error
         return convert(images_of(sample))  # outside: an image that was read and has wrong values is never skipped
 
     return ImageSource(
         name,
-        lambda indices, _: prefetch(read, indices),
+        lambda indices, _: (partial(read, index) for index in indices),
         len(dataset),
         sampled=True,
         listed=isinstance(dataset, Folder) and dataset.listed,
@@ -228,8 +271,13 @@ def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> Im
     )
 
 
-def _of_batches(batches: Iterable[Any], stream: ImageStream, normalised: bool) -> Iterator[Tensor]:
-    """Yield the rows of each batch; the first batch sets the size of the stream's batches unless one is set."""
+def _read_row(rows: Any, index: int, convert: Callable[[Any], Tensor]) -> Tensor:
+    """Return an image of a tensor, an array or a list."""
+    return convert(rows[index])
+
+
+def _of_batches(batches: Iterable[Any], stream: ImageStream, normalised: bool) -> Iterator[Read]:
+    """Yield what converts each row of each batch; the first batch sets the size of the stream's batches unless one is set."""
     count, single = 0, None
     for item in batches:
         rows = item if isinstance(item, list) and is_image_list(item) else images_of(item)
@@ -240,12 +288,12 @@ def _of_batches(batches: Iterable[Any], stream: ImageStream, normalised: bool) -
         if not hasattr(rows, "__len__"):
             raise DataError(f"expected batches of images, found {type(rows).__name__}; give tensors, arrays or lists")
         if stream.batch is None:
-            stream.batch = 64 if single else max(FEWEST, len(rows))
+            stream.batch = BATCH if single else max(FEWEST, len(rows))
         for row in rows:
             if count == stream.total:
                 return
             count += 1
-            yield to_example(row, normalised)
+            yield partial(to_example, row, normalised)
 
 
 def list_hash(hashes: Iterable[str]) -> str:
@@ -254,7 +302,16 @@ def list_hash(hashes: Iterable[str]) -> str:
 
 
 def image_hash(image: Tensor) -> str:
-    """Return 32 hexadecimal digits over dtype, shape and values of an image as read."""
+    """Return 32 hexadecimal digits over dtype, shape and values of an image as read.
+
+    Images of 8 bits have the hash of their uint8 values.
+
+    >>> image_hash(torch.full((3, 4, 4), 0.2)) == image_hash(torch.full((3, 4, 4), 51, dtype=torch.uint8))
+    True
+    """
+    if image.is_floating_point() and image_layout(image) == "CHW":
+        image = eight_bits(image)
     digest = sha256(f"{image.dtype} {tuple(image.shape)}".encode())
-    digest.update(image.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    values = image.detach().cpu().movedim(0, -1) if image.dim() == 3 else image.detach().cpu()  # as decoded: no copy
+    digest.update(values.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]

@@ -75,19 +75,21 @@ def paired_thumbnails(
 
 def _thumbnails(streams: Sequence[ImageStream], count: int) -> list[list[np.ndarray]]:
     """Return the first images of each stream as small squares."""
-    with closing(examples(streams)) as rows:  # which stops the threads that prefetch
-        squares = [[_thumbnail(image) for image in images] for images in islice(rows, count)]
+    with closing(examples(streams, lambda image, _: _thumbnail(image), ahead=count)) as rows:  # which stops the threads
+        squares = list(islice(rows, count))
     return [list(column) for column in zip(*squares, strict=True)] or [[] for _ in streams]
 
 
 def _thumbnail(image: Tensor) -> np.ndarray:
-    """Return the centre square of an image (1 or 3, H, W), float in [0, 1], as (96, 96, 3) uint8."""
-    if image.dim() != 3 or image.shape[0] not in (1, 3) or not image.is_floating_point():
+    """Return the centre square of an image (1 or 3, H, W), uint8 or float in [0, 1], as (96, 96, 3) uint8."""
+    is_byte = image.dtype == torch.uint8
+    if image.dim() != 3 or image.shape[0] not in (1, 3) or not (is_byte or image.is_floating_point()):
         raise DataError(
             f"expected images (3, H, W), floats in [0, 1], to make thumbnails of, found {image.dtype} of shape "
             f"{tuple(image.shape)}"
         )
-    pixels = (image.clamp(0, 1) * 255).round().byte().expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+    steps = image if is_byte else (image.clamp(0, 1) * 255).round().byte()
+    pixels = steps.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
     height, width = pixels.shape[:2]
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2

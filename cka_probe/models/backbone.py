@@ -65,15 +65,16 @@ class Preprocessing:
         """Give an image the channels of the input, resize it so that it just covers `size`, and crop its centre.
 
         Args:
-            image: (..., C, H, W) float32 in [0, 1].
+            image: (..., C, H, W), uint8 or float32 in [0, 1].
 
         Returns:
-            (..., channels, h, w) float32 in [0, 1], (h, w) = `size`; the image itself if it has that size.
+            (..., channels, h, w) of the same dtype, (h, w) = `size`; the image itself if it has that size. Grey
+            made of RGB is float32.
 
         Raises:
             DataError: It has other channels, and neither is grey and the other RGB.
         """
-        if image.dim() < 3 or not image.is_floating_point():
+        if image.dim() < 3 or not (image.is_floating_point() or image.dtype == torch.uint8):
             return image
         image = self._with_channels(image)
         if self.size is None or tuple(image.shape[-2:]) == self.size:
@@ -83,10 +84,12 @@ class Preprocessing:
         covering = [max(target, round(scale * side)) for target, side in sides]
         resized = F.resize(image, covering, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
         cropped: Tensor = F.center_crop(resized, list(self.size))
-        return cropped.clamp(0.0, 1.0)
+        return cropped if cropped.dtype == torch.uint8 else cropped.clamp(0.0, 1.0)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return `(images - mean) / std`, (n, channels, h, w) float32."""
+        """Return `(images - mean) / std`, (n, channels, h, w) float32, of images in [0, 1] or uint8."""
+        if images.dtype == torch.uint8:
+            images = images.float().div_(255.0)
         if self._is_identity:
             return images
         normalised: Tensor = F.normalize(images, list(self.mean), list(self.std))
@@ -109,7 +112,8 @@ class Preprocessing:
         if (count, channels) == (1, 3):
             return image.expand(*image.shape[:-3], 3, *image.shape[-2:])
         if (count, channels) == (3, 1):
-            return (image * image.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=-3, keepdim=True)
+            floats = image / 255.0 if image.dtype == torch.uint8 else image
+            return (floats * floats.new_tensor(LUMINANCE).view(3, 1, 1)).sum(dim=-3, keepdim=True)
         raise DataError(
             f"the model takes images of {channels} channel{'s' * (channels > 1)}, (n, {channels}, H, W): found "
             f"{tuple(image.shape[-3:])} for one image; give others, or a Backbone with channels={count}, mean and std"
