@@ -243,15 +243,13 @@ def permutation_null(
         upper = torch.triu_indices(n, n)
         doubled = torch.where(upper[0] == upper[1], 1.0, 2.0) * float(weight) / estimator.divisor(n)
         pairs_x = (batch_x[:, upper[0], upper[1]] * doubled * scale_x[:, None]).float()
-        flat_y = (
-            (batch_y.flatten(1) * scale_y[:, None]).mT.contiguous().float()
-        )  # (n^2, columns): a permutation moves whole rows
+        flat_y = (batch_y.flatten(1) * scale_y[:, None]).float().mT.contiguous()  # a permutation moves whole rows
         for start in range(0, permutations, TOGETHER):
             count = min(TOGETHER, permutations - start)
             order = permute_images(count, n, per_image, generator)
             indices = order[:, upper[0]] * n + order[:, upper[1]]  # (count, pairs)
-            pairs_y = flat_y.index_select(0, indices.flatten()).unflatten(0, (count, -1))  # (count, pairs, columns)
-            sums[start : start + count] += pairs_x @ pairs_y
+            pairs_y = flat_y.index_select(0, indices.mT.flatten()).view(len(indices.mT), -1)  # (pairs, count * columns)
+            sums[start : start + count] += (pairs_x @ pairs_y).unflatten(1, (count, -1)).transpose(0, 1)
     lengths = (sum_xx.sqrt() * scale_x)[:, None] * (sum_yy.sqrt() * scale_y)[None, :]
     return quantile_and_p_values(sums / lengths, value, TIE)
 
