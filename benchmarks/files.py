@@ -123,13 +123,16 @@ def measure(root: Path, paths: list[Path], options: argparse.Namespace) -> dict[
     rows: dict[str, tuple[str, Callable[[], object]]] = {
         "DataLoader": ("DataLoader", lambda: script(paths, [], options)),
         "ours, reading alone": ("DataLoader", lambda: read(root, free, keywords)),
-        "ours, a model that costs nothing": ("DataLoader", lambda: cka_probe.fingerprint(free, root, layers="*", **keywords)),
+        "ours, a model that costs nothing": (
+            "DataLoader",
+            lambda: cka_probe.fingerprint(free, root, layers="*", **keywords),
+        ),
         "DataLoader and two ResNet-18": ("DataLoader and two ResNet-18", lambda: script(paths, nets, options)),
         "ours, two ResNet-18, ten layers": (
             "DataLoader and two ResNet-18",
             lambda: cka_probe.compare(*sides, root, layers=LAYERS, **keywords),
         ),
-    }  # fmt: skip
+    }
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     for number in range(options.rounds + 1):
         for name in list(rows) if number % 2 else reversed(rows):

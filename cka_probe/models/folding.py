@@ -1,0 +1,136 @@
+"""Fold batch norms into the convolutions before them for the time of a forward pass.
+
+In evaluation mode a batch norm is affine: with scale `s = gamma / sqrt(var + eps)`, a convolution with weight s W and
+bias `s (b - mean) + beta` puts out what the norm after it would. That saves a pass over the activation. A pair is
+folded only if the traced graph of the model shows that nothing but the norm reads the convolution. The modules get
+their own weights back, to the bit, whatever happens.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, fx, nn
+
+LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
+"""Libraries whose models may be traced; a user's own may do anything when it is called."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A convolution and the norm after it.
+
+    Attributes:
+        convolution: The convolution.
+        norm: The norm.
+        weight: Weight of the convolution with the norm in it.
+        bias: Its bias.
+    """
+
+    convolution: nn.Conv2d
+    norm: nn.BatchNorm2d
+    weight: Tensor
+    bias: Tensor
+
+
+class _Tracer(fx.Tracer):
+    """Takes batch norms of timm for single operations as well."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether a module is a single operation."""
+        return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
+
+
+def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
+    """Return the convolutions of a model with a batch norm that can be folded, in evaluation mode.
+
+    Args:
+        model: The model; one that is of no library named in `LIBRARIES` or cannot be traced has none.
+        layers: Modules whose outputs are recorded; a convolution among them keeps its own output.
+    """
+    if not type(model).__module__.startswith(LIBRARIES):
+        return []
+    try:
+        nodes = list(_Tracer().trace(model).nodes)
+    except Exception:  # the flow of the model depends on its input
+        return []
+    modules = dict(model.named_modules(remove_duplicate=False))
+    calls = [id(modules[node.target]) for node in nodes if node.op == "call_module"]
+    folds = []
+    for node in nodes:
+        source = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
+            continue
+        first, second = modules[str(source.target)], modules[str(node.target)]
+        if source.target in layers or not calls.count(id(first)) == calls.count(id(second)) == 1:
+            continue
+        if (
+            isinstance(first, nn.Conv2d)
+            and isinstance(second, nn.BatchNorm2d)
+            and _is_plain(first)
+            and _is_plain(second)
+        ):
+            folds.append(_fold(first, second))
+    return folds
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Return whether a module is a convolution or norm of float32 parameters that nothing else reads or changes."""
+    if type(module) not in (nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d) or "forward" in module.__dict__:
+        return False
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    parameters = [value for value in module._parameters.values() if value is not None]
+    plain = all(type(value) is nn.Parameter and value.dtype == torch.float32 for value in parameters)
+    statistics = getattr(module, "running_var", module) is not None
+    return plain and statistics and not hooked and len(parameters) > 0
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Fold:
+    """Return a convolution with the norm after it."""
+    ones = torch.ones(norm.num_features, dtype=torch.float64, device=convolution.weight.device)
+    mean, variance, gamma, beta, offset = (
+        default if value is None else value.detach().double()
+        for value, default in (
+            (norm.running_mean, 0 * ones),
+            (norm.running_var, ones),
+            (norm.weight, ones),
+            (norm.bias, 0 * ones),
+            (convolution.bias, 0 * ones),
+        )
+    )
+    scale = gamma / (variance + norm.eps).sqrt()
+    weight = convolution.weight.detach().double() * scale[:, None, None, None]
+    return Fold(convolution, norm, weight.float(), ((offset - mean) * scale + beta).float())
+
+
+def _after(norm: nn.BatchNorm2d) -> Callable[[Tensor], Tensor]:
+    """Return what a module does after its norm: timm's has an activation."""
+    if not isinstance(norm, BatchNormAct2d):
+        return lambda image: image
+    return lambda image: norm.act(norm.drop(image))
+
+
+@contextmanager
+def folded(folds: Sequence[Fold]) -> Iterator[None]:
+    """Run with the norms in the convolutions; afterwards every module is as it was.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    >>> images = torch.rand(2, 3, 8, 8)
+    >>> with torch.no_grad(), folded([_fold(net[0], net[1])]):
+    ...     after = net[0](images)
+    >>> bool((net(images) - after).abs().max() < 1e-6)
+    True
+    """
+    weights = [(fold.convolution, dict(fold.convolution._parameters)) for fold in folds]
+    try:
+        for fold in folds:
+            fold.convolution._parameters |= {"weight": fold.weight, "bias": fold.bias}  # type: ignore[dict-item]
+            fold.norm.__dict__["forward"] = _after(fold.norm)
+        yield
+    finally:
+        for convolution, parameters in weights:
+            convolution._parameters |= parameters
+        for fold in folds:
+            fold.norm.__dict__.pop("forward", None)
