@@ -21,6 +21,7 @@ from cka_probe.errors import DataError, ModelError, prefixed_errors
 from cka_probe.images.stream import FEWEST, ImageStream, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import full_float32, out_of_memory_hint
+from cka_probe.models.folding import Fold, find_folds, folded
 from cka_probe.models.layers import LayerMap, call_name, split_call
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.load import weights_hash
@@ -70,6 +71,7 @@ class _ModelRun:
         shapes: Shape of a module's output for one image.
         places: Where the activations are in the outputs of the modules.
         warnings: What a reader should know of the layers.
+        folds: Convolutions that run with the batch norm after them.
     """
 
     backbone: Backbone
@@ -84,6 +86,7 @@ class _ModelRun:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    folds: Sequence[Fold] = ()
 
     def add(self, images: Tensor, progress: Callable[[float], None]) -> None:
         """Run the model on one batch, (n, ...), and add its Grams; before the first, find out what can be compared.
@@ -115,15 +118,16 @@ class _ModelRun:
             if not self.grams:
                 self._choose_layers(probe(model, images, run=self._forward))
             # the first batch runs to the end, so that a layer that runs again is noticed
-            products = record(
-                model,
-                images,
-                self.layers.modules,
-                to_gram,
-                run=self._forward,
-                stop=bool(self.grams),
-                places=self.places,
-            )
+            with folded(self.folds):
+                products = record(
+                    model,
+                    images,
+                    self.layers.modules,
+                    to_gram,
+                    run=self._forward,
+                    stop=bool(self.grams),
+                    places=self.places,
+                )
         self._add_grams(products, len(images))
 
     @property
@@ -143,6 +147,8 @@ class _ModelRun:
         """Keep the layers that can be compared."""
         self.layers, self.warnings = comparable_layers(self.layers, probe)
         self.places = probe.places
+        if self.backbone.adapter is None and self.settings.precision == "float32":
+            self.folds = find_folds(self.backbone.model, self.layers.modules)
         if probe.unchecked:
             self.warnings += (f"{ASSUMED_AXIS}: {probe.unchecked}",)
 

@@ -14,6 +14,8 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
+from cka_probe.models.recording import evaluating
+
 LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Libraries whose models may be traced; a user's own may do anything when it is called."""
 
@@ -53,7 +55,8 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
     if not type(model).__module__.startswith(LIBRARIES):
         return []
     try:
-        nodes = list(_Tracer().trace(model).nodes)
+        with evaluating(model):
+            nodes = list(_Tracer().trace(model).nodes)
     except Exception:  # the flow of the model depends on its input
         return []
     modules = dict(model.named_modules(remove_duplicate=False))
