@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 import cka_probe
 from cka_probe import Backbone
 from cka_probe.images.prefetch import default_workers
-from cka_probe.images.stream import stream_images
+from cka_probe.images.stream import batches, stream_images
 
 SIZE, QUALITY = 224, 90
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -155,7 +155,7 @@ def script(paths: list[Path], nets: list[nn.Module], options: argparse.Namespace
 
 def read(root: Path, model: Backbone, keywords: dict) -> None:
     """Read and resize every image by our stream."""
-    for _ in stream_images(root, **keywords).batches(model.preprocessing.fit):
+    for _ in batches([stream_images(root, **keywords)], lambda image, _: model.preprocessing.fit(image)):
         pass
 
 

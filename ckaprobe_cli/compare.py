@@ -28,6 +28,7 @@ from ckaprobe_cli.options import (
     Out,
     Precision,
     Quiet,
+    Readers,
     Seed,
     Size,
     SkipBad,
@@ -98,6 +99,7 @@ def compare(
     base: Base = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    workers: Readers = None,
     keep: Annotated[
         bool,
         typer.Option(
@@ -145,6 +147,7 @@ def compare(
                 base=base,
                 device=device,
                 skip_bad=skip_bad,
+                workers=workers,
                 progress=progress,
                 **drop_none(
                     num=num,

@@ -20,6 +20,7 @@ from ckaprobe_cli.options import (
     Num,
     Precision,
     Quiet,
+    Readers,
     Seed,
     Size,
     SkipBad,
@@ -49,6 +50,7 @@ def fingerprint(
     base: Base = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
+    workers: Readers = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -75,6 +77,7 @@ def fingerprint(
                 progress=progress,
                 device=device,
                 skip_bad=skip_bad,
+                workers=workers,
                 **settings,
             )
         typer.echo(result.save(output))

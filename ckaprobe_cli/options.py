@@ -67,6 +67,15 @@ Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mp
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Skip unreadable images; the result lists them.", rich_help_panel=IMAGES)
 ]
+Readers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Threads that read images; 0: none.  [default: one per core, at most 16]",
+        rich_help_panel=RUN,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

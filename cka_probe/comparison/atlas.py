@@ -253,6 +253,7 @@ def compare_many(
     normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
+    workers: int | None = None,
 ) -> Atlas:
     """Return the similarity of every two of several models over the same images.
 
@@ -278,6 +279,7 @@ def compare_many(
         normalised: The images are normalised floats of the models' input size.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         skip_bad: Skip unreadable images.
+        workers: Number of threads that read images.
 
     Raises:
         CkaProbeError: One line: which model, what was expected, what was found, what to do.
@@ -289,7 +291,7 @@ def compare_many(
     """
     method = choose_measure(measure, estimator)
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, progress
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
     )
     named = models if isinstance(models, Mapping) else None
     prints = fingerprint_each(

@@ -56,6 +56,7 @@ def compare(
     normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
+    workers: int | None = None,
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
@@ -94,6 +95,8 @@ def compare(
         normalised: The images are normalised floats of the models' input size: both models get them as they are.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         skip_bad: Skip unreadable images, which the result lists, instead of stopping at the first.
+        workers: Number of threads that read, resize and hash images; by default as many as there are cores, at most
+            16; 0 for none. The result is the same.
 
     Returns:
         Values with 95 % intervals, the null, and a record of models, images and settings.
@@ -108,7 +111,7 @@ def compare(
     """
     method = choose_measure(measure, estimator)
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, progress
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
     )
     first, second = extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
     return compare_fingerprints(
@@ -144,6 +147,7 @@ def fingerprints(
     normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
+    workers: int | None = None,
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return the fingerprints that `compare` compares, from one pass over the images; arguments as in `compare`.
 
@@ -157,7 +161,7 @@ def fingerprints(
     (('0',), ('2',))
     """
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, progress
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
     )
     return extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
 
@@ -180,6 +184,7 @@ def fingerprint(
     normalised: bool | Unset = UNSET,
     device: str = "auto",
     skip_bad: bool = False,
+    workers: int | None = None,
 ) -> Fingerprint:
     """Return the fingerprint of one model over images; arguments as in `compare`.
 
@@ -189,7 +194,7 @@ def fingerprint(
     ('0', '1')
     """
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, progress
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
     )
     return extract_sides([Entry(model, layers, arch)], Images(images), options)[0]
 

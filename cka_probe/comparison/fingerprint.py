@@ -50,6 +50,7 @@ class Settings:
         preprocess: `own` (each model its own size, mean and std) or `shared` (both those of x).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         skip_bad: Skip unreadable images.
+        workers: Number of threads that read images; `None` for as many as there are cores, at most 16.
         size: Input (height, width) of every model; `None` for that of each.
         normalised: Images are given to the models as they are, without resizing or normalisation.
 
@@ -65,6 +66,7 @@ class Settings:
     preprocess: str = "own"
     device: str = "auto"
     skip_bad: bool = False
+    workers: int | None = None
     size: tuple[int, int] | None = None
     normalised: bool = False
 
@@ -74,8 +76,8 @@ class Settings:
         registry.get(PREPROCESSING, self.preprocess, "preprocess")
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings that results depend on: all but `device` and `skip_bad`."""
-        return {name: value for name, value in asdict(self).items() if name not in ("device", "skip_bad")}
+        """Return the settings that results depend on: all but `device`, `skip_bad` and `workers`."""
+        return {name: value for name, value in asdict(self).items() if name not in ("device", "skip_bad", "workers")}
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ class Fingerprint:
             "side": asdict(self.side),
             "images": self.images,
             "source": self.source,
-            "settings": asdict(self.settings) | {"device": "auto"},
+            "settings": asdict(self.settings) | {"device": "auto", "workers": None},
             "skipped": self.skipped,
             "versions": self.versions,
             "shapes": self.shapes,

@@ -56,6 +56,7 @@ class Options:
         base: The model that LoRA adapters were trained on.
         device: Where models run.
         skip_bad: Skip unreadable images.
+        workers: Number of threads that read images.
         progress: True for a bar, or a function.
     """
 
@@ -70,6 +71,7 @@ class Options:
     base: str | Path | None = None
     device: str = "auto"
     skip_bad: bool = False
+    workers: int | None = None
     progress: ProgressSpec = None
 
     def settings(self, stored: Sequence[Fingerprint] = ()) -> Settings:
@@ -77,8 +79,9 @@ class Options:
         options: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not UNSET}
         if options.get("size") is not None:
             options["size"] = as_size(options["size"])
+        run: dict[str, Any] = {name: getattr(self, name) for name in ("device", "skip_bad", "workers")}
         if not stored:
-            return Settings(**options, device=self.device, skip_bad=self.skip_bad)
+            return Settings(**options, **run)
         settings = stored[0].settings
         for name, value in options.items():
             if value != getattr(settings, name):
@@ -86,7 +89,7 @@ class Options:
                     f"the fingerprint was made with {name} {getattr(settings, name)!r}, this comparison asks for "
                     f"{value!r}; omit it, or recompute the fingerprint"
                 )
-        return replace(settings, device=self.device, skip_bad=self.skip_bad)
+        return replace(settings, **run)
 
 
 SETTINGS = ("num", "batch", "seed", "features", "precision", "preprocess", "size", "normalised")
@@ -266,7 +269,7 @@ def _open_streams(images: Images, settings: Settings) -> tuple[tuple[ImageStream
     """Return the images of models as one stream, or as two and how they are paired."""
     if images.x is None:
         raise DataError(NO_IMAGES if images.y is None else NO_IMAGES_OF_X)
-    names = ("num", "batch", "seed", "skip_bad", "normalised")
+    names = ("num", "batch", "seed", "skip_bad", "normalised", "workers")
     options: dict[str, Any] = {name: getattr(settings, name) for name in names}
     if images.y is None:
         return (stream_images(images.x, **options),), ""

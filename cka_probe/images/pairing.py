@@ -36,6 +36,7 @@ def stream_pairs(
     seed: int = 0,
     skip_bad: bool = False,
     normalised: bool = False,
+    workers: int | None = None,
 ) -> tuple[tuple[ImageStream, ImageStream], str]:
     """Return the images of x and of y as two streams to be read in step, and how they are paired.
 
@@ -48,6 +49,7 @@ def stream_pairs(
         seed: Seed of the choice.
         skip_bad: Skip pairs with an unreadable image.
         normalised: The images are floats as the models take them.
+        workers: Number of threads that read images.
 
     Raises:
         UnknownNameError: There is no such pairing.
@@ -75,8 +77,10 @@ def stream_pairs(
     readable = x.count is not None and y.count is not None  # by index
     leader = x if x.sampled or not y.sampled else y
     indices = leader.indices(num, seed) if readable else range(len(partners))[:num]
-    stream_x = x.stream(indices, num=num, batch=batch, skip_bad=skip_bad)
-    stream_y = y.stream([partners[index] for index in indices], num=num, batch=batch, skip_bad=skip_bad)
+    stream_x = x.stream(indices, num=num, batch=batch, skip_bad=skip_bad, workers=workers)
+    stream_y = y.stream(
+        [partners[index] for index in indices], num=num, batch=batch, skip_bad=skip_bad, workers=workers
+    )
     return (stream_x, stream_y), pairing
 
 

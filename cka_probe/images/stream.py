@@ -234,9 +234,8 @@ def image_source(images: Any, *, normalised: bool = False) -> ImageSource:
     if isinstance(images, Tensor | np.ndarray) or (isinstance(images, list | tuple) and _is_example_list(images)):
         kind = {Tensor: "a tensor", np.ndarray: "an array"}
         name = next((name for type_, name in kind.items() if isinstance(images, type_)), "a list of images")
-        return ImageSource(
-            name, lambda indices, _: (partial(_read_row, images, row, convert) for row in indices), len(images)
-        )
+        read = partial(_read_row, images, convert)
+        return ImageSource(name, lambda indices, _: (partial(read, index) for index in indices), len(images))
     if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple):
         return _of_dataset(images, type(images).__name__, convert)
     if not isinstance(images, Iterable):
@@ -271,13 +270,13 @@ def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> Im
     )
 
 
-def _read_row(rows: Any, index: int, convert: Callable[[Any], Tensor]) -> Tensor:
+def _read_row(rows: Any, convert: Callable[[Any], Tensor], index: int) -> Tensor:
     """Return an image of a tensor, an array or a list."""
     return convert(rows[index])
 
 
 def _of_batches(batches: Iterable[Any], stream: ImageStream, normalised: bool) -> Iterator[Read]:
-    """Yield what converts each row of each batch; the first batch sets the size of the stream's batches unless one is set."""
+    """Yield what converts each row; the first batch sets the size of the stream's batches unless one is set."""
     count, single = 0, None
     for item in batches:
         rows = item if isinstance(item, list) and is_image_list(item) else images_of(item)

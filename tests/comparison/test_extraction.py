@@ -1,13 +1,17 @@
 """What reaches the models and what is read from them: images, precision, modes, axes, and errors of a model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import timm
 import torch
 from helpers.comparisons import random_images, small
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from cka_probe import Backbone, compare, fingerprint
+from cka_probe import Backbone, compare, compare_fingerprints, fingerprint
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import (
     DataError,
@@ -16,6 +20,7 @@ from cka_probe.errors import (
     ModelError,
     OutOfMemoryError,
 )
+from cka_probe.images.reading import read_pixels
 
 
 def test_an_in_place_consumer_does_not_make_two_layers_one():
@@ -171,7 +176,7 @@ def test_each_side_is_fed_its_own_way_unless_shared():
 
 
 def test_models_of_different_input_size_see_the_same_images():
-    x = Backbone(nn.Sequential(nn.Flatten()), size=16)
+    x = Backbone(nn.Sequential(nn.Flatten()), size=8)
     y = Backbone(nn.Sequential(nn.Flatten()), size=8)
     smooth = nn.functional.interpolate(random_images(24), size=32, mode="bicubic").clamp(0, 1)
     assert compare(x, y, smooth, layers=["0"]).values[0, 0] > 0.97
@@ -283,3 +288,51 @@ def test_the_real_allocators_refusal_is_understood():
     net = nn.Sequential(nn.Flatten(), Huge())
     with pytest.raises(OutOfMemoryError, match="try --batch"):
         compare(net, net, random_images(), layers=["1"])
+
+
+def photographs(folder, count=9):
+    """Write images of several sizes to a folder."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        small_pixels = generator.integers(0, 256, (5, 6, 3), np.uint8)
+        Image.fromarray(small_pixels).resize((40 + index, 30), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 1, 5])
+def test_the_number_of_readers_changes_no_byte(tmp_path, workers):
+    folder = photographs(tmp_path / "images")
+    x = Backbone(small(0), size=8)
+    expected = fingerprint(x, folder, layers=["1"], batch=4)
+    print_ = fingerprint(x, folder, layers=["1"], batch=4, workers=workers)
+    assert print_.save(tmp_path / "a").read_bytes() == expected.save(tmp_path / "b").read_bytes()
+
+
+def test_images_of_eight_bits_are_equal_in_every_form_and_resized_as_such(tmp_path):
+    folder = photographs(tmp_path / "images")
+    arrays = [read_pixels(path).permute(1, 2, 0).numpy() for path in sorted(folder.iterdir())]
+    floats = [torch.from_numpy(array.astype(np.float32) / 255).permute(2, 0, 1) for array in arrays]
+    x = Backbone(small(0), size=8)
+    forms = arrays, floats, list(map(Image.fromarray, arrays))
+    prints = [fingerprint(x, images, layers=["1"], batch=4) for images in forms]
+    for print_ in prints[1:]:
+        assert print_.images == prints[0].images
+        assert all(map(torch.equal, print_.grams, prints[0].grams))
+    finer = [image * 0.999 + 0.0003 for image in floats]  # not of 8 bits: resized as floats
+    print_ = replace(fingerprint(x, finer, layers=["1"], batch=4), images=prints[0].images)
+    similarity = compare_fingerprints(print_, prints[0])
+    assert similarity.values[0, 0] == pytest.approx(1.0, abs=1e-3)
+    assert compare(x, x, [*arrays[:5], *finer[5:]], layers=["1"], batch=4).values[0, 0] == pytest.approx(1.0)
+
+
+def test_batch_norms_in_the_convolutions_change_cells_by_rounding_alone(monkeypatch):
+    nets = [timm.create_model("resnet10t", num_classes=0) for _ in range(2)]
+    images = torch.rand(16, 3, 32, 32)
+    layers = ["layer1.0", "layer3.0", "global_pool"]
+    folded = compare(*nets, images, layers=layers)
+    monkeypatch.setattr("cka_probe.comparison.extraction.find_folds", lambda *_: [])
+    plain = compare(*nets, images, layers=layers)
+    assert np.abs(folded.values - plain.values).max() <= 1e-5
+    assert (folded.values != plain.values).any()
+    assert folded.x.hash == plain.x.hash

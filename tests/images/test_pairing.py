@@ -23,8 +23,8 @@ def write(folder, values, suffix=".png"):
 def shown(images, images_y, **options):
     """Return the pairs of the images' numbers, and how they are paired."""
     streams, pairing = stream_pairs(images, images_y, **options)
-    value = lambda image: round(float(image.mean()) * 255)  # noqa: E731
-    pairs = [(value(a), value(b)) for xs, ys in batches(streams) for a, b in zip(xs, ys, strict=True)]
+    value = lambda image, _: round(float(image.float().mean()))  # noqa: E731
+    pairs = [pair for xs, ys in batches(streams, value) for pair in zip(xs, ys, strict=True)]
     return pairs, pairing
 
 
@@ -86,7 +86,7 @@ def test_a_pair_with_an_unreadable_image_is_skipped_whole(tmp_path):
     with pytest.raises(DataError, match="unreadable image"):
         shown(x, y)
     streams, _ = stream_pairs(x, y, skip_bad=True)
-    (images,) = batches(streams)
+    (images,) = batches(streams, lambda image, _: image)
     assert [len(side) for side in images] == [8, 8]
     assert all(torch.equal(a, b) for a, b in zip(*images, strict=True))
     assert [len(stream.skipped) for stream in streams] == [1, 1]

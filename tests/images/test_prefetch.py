@@ -1,0 +1,29 @@
+"""Reading ahead: in order, in any number of threads, and no further than the consumer wants."""
+
+import threading
+
+import pytest
+
+from cka_probe.images.prefetch import default_workers, prefetch
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3, None])
+def test_items_come_in_order_and_an_error_in_place_of_its_item(workers):
+    assert list(prefetch(lambda index: index**2, range(40), workers, ahead=5)) == [index**2 for index in range(40)]
+    items = prefetch(lambda index: 1 / index, [1, 2, 0, 4], workers)
+    assert [next(items), next(items)] == [1.0, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(items)
+
+
+def test_a_consumer_that_stops_early_leaves_no_thread_and_reads_no_more():
+    read = []
+    items = prefetch(lambda index: read.append(index) or index, iter(range(1000)), workers=2, ahead=8)
+    assert next(items) == 0
+    items.close()
+    assert len(read) <= 9
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")]
+
+
+def test_as_many_threads_as_cores_by_default():
+    assert 1 <= default_workers() <= 16
