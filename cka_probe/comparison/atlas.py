@@ -26,8 +26,8 @@ import pandas as pd
 import torch
 
 from cka_probe import registry
-from cka_probe.comparison.compare import MeasureSpec, compare_fingerprints
-from cka_probe.comparison.fingerprint import Fingerprint
+from cka_probe.comparison.compare import MeasureSpec, compare_all
+from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix, distinct_names
 from cka_probe.comparison.sides import UNSET, Model, Options, Unset, fingerprint_each
 from cka_probe.documents import Document, plain, read_document
@@ -35,7 +35,7 @@ from cka_probe.errors import DataError, prefixed_errors
 from cka_probe.files import atomic_write
 from cka_probe.models.selection import LayerSpec
 from cka_probe.progress import Progress, ProgressSpec
-from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, mean_interval
+from cka_probe.similarity import ESTIMATORS, Measure, centre_batches, choose_measure, mean_interval
 from cka_probe.similarity.features import PER_IMAGE
 
 FORMAT = "ckaprobe-atlas/1"
@@ -339,16 +339,17 @@ def atlas_of(
         fingerprints = [replace(print_, side=replace(print_.side, name=name)) for print_, name in named]
     names = names or _numbered(distinct_names([side.side.reference for side in fingerprints]))
     pairs = list(combinations(range(len(fingerprints)), 2))
-    results = {}
-    for done, (i, j) in enumerate(pairs):
-        if progress:
-            progress(done, len(pairs))
+    for i, j in pairs:
         with prefixed_errors(f"{names[i]} (x) and {names[j]} (y)"):
-            results[i, j] = compare_fingerprints(
-                fingerprints[i], fingerprints[j], measure=measure, estimator=estimator, permutations=permutations
-            )
-    if progress:
-        progress(len(pairs), len(pairs))
+            pairing_of(fingerprints[i], fingerprints[j])
+    results = {}
+    report = progress or (lambda _done, _total: None)
+    report(0, len(pairs))
+    compared = compare_all(fingerprints, measure=measure, estimator=estimator, permutations=permutations)
+    for pair, result in compared:
+        results[pair] = result
+        report(len(results), len(pairs))
+    results = {pair: results[pair] for pair in pairs}
     return _summarised(fingerprints, names, results, choose_measure(measure, estimator), estimator)
 
 
@@ -376,14 +377,16 @@ def _summarised(
         defined = [np.logical_and.reduce(defined)] * len(prints)
     values, low, high = np.full((3, len(prints), len(prints)), np.nan)
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
+    grams = [print_.defined_grams for print_ in prints]
+    if measure.sums:
+        grams = [centre_batches(stacks, hsic) for stacks in grams]
     for (i, j), result in results.items():
         shares = diagonal_shares(defined[i]) if same else match_shares(result.values, defined[i], defined[j])
         if not shares.any():
             continue
         per_image = PER_IMAGE[prints[i].settings.features]
-        half = mean_interval(
-            prints[i].defined_grams, prints[j].defined_grams, torch.from_numpy(shares), measure, hsic, per_image
-        )
+        weights = torch.from_numpy(shares)
+        half = mean_interval(grams[i], grams[j], weights, measure, hsic, per_image, centred=measure.sums)
         mean = float((shares * result.values)[shares > 0].sum())
         ends = (-1.0, 1.0) if measure.sums else measure.range or (-np.inf, np.inf)
         values[i, j] = values[j, i] = mean

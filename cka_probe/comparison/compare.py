@@ -1,6 +1,8 @@
 """Compare two models over images: fingerprints of both, and from these a `SimilarityMatrix`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate, combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,15 @@ from cka_probe.comparison.sides import (
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.selection import LayerSpec
 from cka_probe.progress import ProgressSpec
-from cka_probe.similarity import ESTIMATORS, Measure, choose_measure, cka_cells, measured_cells
+from cka_probe.similarity import (
+    ESTIMATORS,
+    Cells,
+    Measure,
+    centre_batches,
+    choose_measure,
+    cka_cells,
+    measured_cells,
+)
 from cka_probe.similarity.features import PER_IMAGE
 
 MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
@@ -230,11 +240,61 @@ def compare_fingerprints(
     pairing = pairing_of(x, y, pair)
     method = choose_measure(measure, estimator)
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
-    options = {"permutations": permutations, "seed": x.settings.seed, "per_image": PER_IMAGE[x.settings.features]}
+    options: dict[str, Any] = {
+        "permutations": permutations,
+        "seed": x.settings.seed,
+        "per_image": PER_IMAGE[x.settings.features],
+    }
     if method.sums:
         cells = cka_cells(x.defined_grams, y.defined_grams, hsic, **options)
     else:
         cells = measured_cells(x.defined_grams, y.defined_grams, method, **options)
+    return _matrix(x, y, cells, pairing, method, estimator, permutations)
+
+
+def compare_all(
+    prints: Sequence[Fingerprint],
+    *,
+    measure: MeasureSpec = "cka",
+    estimator: str = "unbiased",
+    permutations: int = 200,
+) -> Iterator[tuple[tuple[int, int], SimilarityMatrix]]:
+    """Yield the indices and the similarity of every two of several fingerprints, as `compare_fingerprints` gives it.
+
+    For CKA, each y is compared with all x before it in one product, and each of its permutations is made once.
+
+    >>> from torch import nn
+    >>> prints = [fingerprint(nn.Linear(6, width), torch.ones(8, 6).cumsum(0), layers="*") for width in (3, 4, 5)]
+    >>> [pair for pair, _ in compare_all(prints)]
+    [(0, 1), (0, 2), (1, 2)]
+    """
+    method = choose_measure(measure, estimator)
+    together = method.sums and len({print_.settings.seed for print_ in prints}) == 1
+    if not together:
+        compared = partial(compare_fingerprints, measure=method, estimator=estimator, permutations=permutations)
+        for i, j in combinations(range(len(prints)), 2):
+            yield (i, j), compared(prints[i], prints[j])
+        return
+    hsic = registry.get(ESTIMATORS, estimator, "estimator")
+    per_image = PER_IMAGE[prints[0].settings.features]
+    to_cells = partial(
+        cka_cells, permutations=permutations, seed=prints[0].settings.seed, per_image=per_image, centred=True
+    )
+    centred = [centre_batches(print_.defined_grams, hsic) for print_ in prints]
+    stacks = [torch.cat(batch) for batch in zip(*centred, strict=True)]
+    ends = list(accumulate(len(print_.layers) for print_ in prints))
+    for j in range(1, len(prints)):
+        cells = to_cells([stack[: ends[j - 1]] for stack in stacks], centred[j], hsic)
+        for i in range(j):
+            part = cells.of_rows(slice(ends[i] - len(prints[i].layers), ends[i]))
+            pairing = pairing_of(prints[i], prints[j])
+            yield (i, j), _matrix(prints[i], prints[j], part, pairing, method, estimator, permutations)
+
+
+def _matrix(
+    x: Fingerprint, y: Fingerprint, cells: Cells, pairing: str, method: Measure, estimator: str, permutations: int
+) -> SimilarityMatrix:
+    """Return the similarity of two fingerprints from its cells."""
     _, self_x, self_y = cells.terms.sums()
     return SimilarityMatrix(
         **{name: getattr(cells, name).numpy() for name in MATRICES},

@@ -8,6 +8,7 @@ has, as JSON, the layers, the hashes of model and images, and the settings.
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from html import escape
 from math import isqrt
 from pathlib import Path
@@ -136,12 +137,12 @@ class Fingerprint:
         table = pd.DataFrame(columns, index=pd.Index(self.layers.names, name="layer"))
         return f"<pre>{escape(repr(self))}</pre>{table.to_html(border=0, float_format='{:.3g}'.format)}"
 
-    @property
+    @cached_property
     def images_hash(self) -> str:
         """One hash of the list of images."""
         return list_hash(self.images)
 
-    @property
+    @cached_property
     def undefined_reasons(self) -> tuple[str, ...]:
         """Per layer, `undefined`, or that it does not vary in some batch, which older files do not record."""
         traces = torch.stack([stack.diagonal(dim1=1, dim2=2).sum(dim=1) for stack in self.grams])

@@ -4,6 +4,7 @@
 null of CKA. `measures` has the other similarities, and `cells` computes values, intervals and null of any.
 """
 
+from cka_probe.similarity.cells import Cells as Cells
 from cka_probe.similarity.cells import cka_cells as cka_cells
 from cka_probe.similarity.cells import mean_interval as mean_interval
 from cka_probe.similarity.cells import measured_cells as measured_cells

@@ -20,7 +20,7 @@ and 1.4 to 1.7 times for `mutual_knn`, in which triples matter.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,9 +66,21 @@ class Cells:
     p_values: Tensor
     terms: Terms
 
+    def of_rows(self, rows: slice) -> "Cells":
+        """Return the cells of some of the rows."""
+        terms = replace(self.terms, xy=self.terms.xy[:, rows], xx=self.terms.xx[:, rows])
+        return Cells(self.values[rows], self.low[rows], self.high[rows], self.null[rows], self.p_values[rows], terms)
+
 
 def cka_cells(
-    x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, *, permutations: int, seed: int, per_image: int
+    x: Sequence[Tensor],
+    y: Sequence[Tensor],
+    estimator: Estimator,
+    *,
+    permutations: int,
+    seed: int,
+    per_image: int,
+    centred: bool = False,
 ) -> Cells:
     """Return CKA with its intervals and null.
 
@@ -79,8 +91,10 @@ def cka_cells(
         permutations: Number of permutations for the null; 0 gives NaN.
         seed: Seed of the permutations.
         per_image: Examples per image.
+        centred: x and y are from `centre_batches`.
     """
-    x, y = centre_batches(x, estimator), centre_batches(y, estimator)
+    if not centred:
+        x, y = centre_batches(x, estimator), centre_batches(y, estimator)
     terms = hsic_terms(x, y, estimator, per_image)
     low, high = jackknife_interval(x, y, terms, estimator, per_image)
     null, p_values = permutation_null(x, y, terms, estimator, permutations=permutations, seed=seed, per_image=per_image)
@@ -114,6 +128,7 @@ def mean_interval(
     measure: Measure,
     estimator: Estimator,
     per_image: int = 1,
+    centred: bool = False,
 ) -> float:
     """Return half the width of the 95 % interval of a weighted mean of cells, which have noise in common.
 
@@ -124,10 +139,13 @@ def mean_interval(
         measure: Of the cells. The mean of one that is a mean over batches is jackknifed as a cell is.
         estimator: Estimator of HSIC.
         per_image: Examples per image.
+        centred: x and y are from `centre_batches`; for CKA only.
     """
     rows, columns = (shares.any(dim=1), shares.any(dim=0))
     x, y, shares = [stack[rows] for stack in x], [stack[columns] for stack in y], shares[rows][:, columns]
     if measure.sums:
+        if not centred:
+            x, y = centre_batches(x, estimator), centre_batches(y, estimator)
         error, freedom = mean_error(x, y, shares, estimator, per_image)
     else:
 

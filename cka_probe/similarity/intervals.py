@@ -103,16 +103,15 @@ def mean_error(
     """Return the standard error of a weighted mean of cells, with the noise that they share, and N - 1.
 
     Args:
-        x: Per batch, (rows, n, n) float64 centred Grams as in a fingerprint.
+        x: Per batch, (rows, n, n) float64, from `centre_batches`.
         y: Per batch, (columns, n, n) float64, of the same images.
         shares: (rows, columns) float64, the weight of each cell; a layer with a weight is defined.
-        estimator: Estimator of HSIC.
+        estimator: The estimator that the matrices were centred for.
         per_image: Examples per image.
 
     Returns:
         () float64, infinite where HSIC is a single term; and N - 1.
     """
-    x, y = centre_batches(x, estimator), centre_batches(y, estimator)
     scales = _scales(hsic_terms(x, y, estimator, per_image))
     xy, xx, yy = (shares * scale for scale in scales)
     variance, floor, images = torch.zeros(()), torch.zeros(()), 0

@@ -12,6 +12,8 @@ from torch import nn
 
 from cka_probe import SimilarityMatrix, compare, compare_many, fingerprint
 from cka_probe.comparison.atlas import BEST_MATCH, DIAGONAL, Atlas, atlas_of, match_shares
+from cka_probe.comparison.compare import compare_all, compare_fingerprints
+from cka_probe.comparison.results import MATRICES
 from cka_probe.comparison.warnings import atlas_warnings
 from cka_probe.errors import DataError, FingerprintError
 from cka_probe.plotting.labels import model_names
@@ -40,9 +42,23 @@ def test_every_pair_is_the_comparison_of_the_two(atlas, tmp_path):
     pair = compare(network(1), network(3), features(), layers="1,3,5", **OPTIONS)
     many = atlas.result(3, 1)
     named = replace(pair, x=replace(pair.x, name="step_1"), y=replace(pair.y, name="step_3"))
-    many.save(tmp_path / "of_many.json")
+    for name in MATRICES:  # sums in another order
+        np.testing.assert_allclose(getattr(many, name), getattr(named, name), atol=1e-6 if name == "null" else 1e-12)
+    numbers = {name: getattr(named, name) for name in (*MATRICES, "terms")}
+    replace(many, **numbers).save(tmp_path / "of_many.json")
     named.save(tmp_path / "of_two.json")
     assert (tmp_path / "of_many.json").read_bytes() == (tmp_path / "of_two.json").read_bytes()
+
+
+def test_models_of_any_number_of_layers_are_compared_in_one_product():
+    prints = [fingerprint(network(seed, depth), features(), batch=20) for seed, depth in enumerate((2, 4, 1, 3))]
+    for (i, j), result in compare_all(prints, permutations=10):
+        pair = compare_fingerprints(prints[i], prints[j], permutations=10)
+        assert result.values.shape == (len(prints[i].layers), len(prints[j].layers))
+        for name in MATRICES:
+            np.testing.assert_allclose(
+                getattr(result, name), getattr(pair, name), atol=1e-6 if name == "null" else 1e-12
+            )
 
 
 def test_names_of_models_are_those_of_a_pair_and_of_its_page(atlas, tmp_path):
