@@ -97,7 +97,9 @@ class _ModelRun:
         """
         model, device = self.backbone.model, self.backbone.device
         pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
-        images = images.to(device)
+        if (images.device.type, device.type) == ("cpu", "cuda"):
+            images = images.pin_memory()  # so that the copy does not wait for the model
+        images = images.to(device, non_blocking=True)
         if pixels is not None and type(model).__module__.startswith(CHANNELS_LAST_LIBRARIES):
             images = images.contiguous(memory_format=torch.channels_last)
 
