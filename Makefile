@@ -25,13 +25,13 @@ static: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# static checks and the fast tests
-check: static
-	$(MAKE) --jobs=2 --output-sync=target first-half second-half PYTEST_FLAGS='-m "not slow"'
+# static checks and the fast tests, two at a time
+check: $(VENV)/.installed
+	$(MAKE) --jobs=2 --output-sync=target first-half second-half static PYTEST_FLAGS='-m "not slow"'
 
-# everything, in two processes of one thread: each takes about half of the time
-test: static
-	$(MAKE) --jobs=2 --output-sync=target first-half second-half
+# everything, in two processes of one thread: each half takes about half of the time
+test: $(VENV)/.installed
+	$(MAKE) --jobs=2 --output-sync=target static first-half second-half
 
 first-half: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) tests/lab tests/papers tests/models

@@ -2,6 +2,7 @@
 
     python notebooks/run.py                            every notebook, written back in its place
     python notebooks/run.py 01_compare_two_checkpoints --to FOLDER
+    python notebooks/run.py --short --to FOLDER        few images and steps of training: only whether all cells run
 
 Each runs in a kernel of this interpreter, on one thread, in an empty folder of its own: it finds no file that it did
 not make, and leaves none behind. What would differ from run to run or tells of one machine is not kept: times,
@@ -14,6 +15,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ SURROUNDINGS = {
     "OMP_NUM_THREADS": "1",  # another number of threads gives other last digits
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, of a kernel that nobody sits at: no bar is drawn
 }
+SHORT = {r'"steps": \d+': '"steps": 6', r"\bnum=\d+": "num=24", r"\bresamples=\d+": "resamples=100"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -73,13 +76,20 @@ def images(notebook: NotebookNode) -> list[bytes]:
     return [base64.b64decode(image) for image in found if image]
 
 
-def executed(path: Path) -> NotebookNode:
+def executed(path: Path, short: bool = False) -> NotebookNode:
     """Return a notebook run in an empty folder, and cleaned.
+
+    Args:
+        path: Of the notebook.
+        short: Whether it runs on few images with few steps of training.
 
     Raises:
         nbclient.exceptions.CellExecutionError: A cell raised.
     """
     notebook = nbformat.read(path, as_version=4)
+    for cell in code_cells(notebook) if short else ():
+        for pattern, replacement in SHORT.items():
+            cell.source = re.sub(pattern, replacement, cell.source)
     with tempfile.TemporaryDirectory() as here:
         paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         environment = os.environ | SURROUNDINGS | {"PATH": paths, "IPYTHONDIR": str(Path(here) / "ipython")}
@@ -136,12 +146,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run notebooks and keep their outputs.")
     parser.add_argument("names", nargs="*", help="Without .ipynb; by default all.")
     parser.add_argument("--to", type=Path, default=FOLDER, help="Folder to write to; by default where they are.")
+    parser.add_argument("--short", action="store_true", help="Few images and steps of training; needs --to.")
     asked = parser.parse_args()
+    if asked.short and asked.to == FOLDER:
+        parser.error("--short writes no notebook in its place; choose another folder with --to")
     known = {path.stem: path for path in notebooks()}
     if unknown := set(asked.names) - set(known):
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     for name in asked.names or known:
-        notebook = executed(known[name])
+        notebook = executed(known[name], asked.short)
         if found := faults(notebook):
             sys.exit("\n".join(f"{name}: {line}" for line in found))
         nbformat.write(notebook, asked.to / known[name].name)

@@ -52,6 +52,7 @@ def imported(*folders):
     return names - sys.stdlib_module_names - {"cka_probe", "ckaprobe_cli", "tomllib"}
 
 
+@pytest.mark.slow
 def test_every_dependency_is_imported_and_every_import_is_a_dependency():
     assert imported("cka_probe", "ckaprobe_cli") == BASE | OPTIONAL
 

@@ -45,6 +45,7 @@ def test_nothing_is_drawn_of_work_that_was_done_before(capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_comparison_moves_within_a_batch_and_ends_at_all_images():
     models = [nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)) for _ in "xy"]
     calls = []

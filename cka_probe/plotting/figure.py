@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from matplotlib import figure as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 
@@ -153,9 +154,12 @@ def laid_out(figure: Figure, width: float, scale: float, sheet: mpl.Figure | Non
         sheet: An empty figure to draw on; by default a new one.
     """
     with styles.context(scale):
+        new = sheet is None
         sheet = sheet or mpl.Figure(dpi=200, layout="compressed")  # fine, for widths of letters are whole pixels
         sheet.set_size_inches(width * scale, TALL * scale)
         figure.draw(sheet)
+        if new:
+            FigureCanvasAgg(sheet)  # keeps the renderer that measures; the canvas of no backend makes one each time
         for _ in range(5):  # the gap above a colour bar is a share of the height
             sheet.draw_without_rendering()
             height = _content_height(sheet)

@@ -28,6 +28,7 @@ def small(folder):
     return checkpoint(folder / "small.safetensors", "segmentation", classes=4, network="linear")
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_maps_and_labels_at_the_networks_size(small):
     data = Blocks((60, 90), block=15)
     result, maps_of = attribute({"small": small}, data, num=None, tolerance=2, resamples=50, keep=-1)
@@ -66,6 +67,7 @@ def test_saved_maps_are_read_as_they_were(small, tmp_path):
         save_maps([], path)
 
 
+@pytest.mark.slow
 def test_the_class_of_a_classifier_is_a_name(folder):
     path = checkpoint(folder / "classes.safetensors", "classification", classes=5)
     result, maps = attribute({"c": path}, Blocks(), target="class", num=2, keep=2)
@@ -86,6 +88,7 @@ class Animals(Blocks):
         return {"image": super().__getitem__(index)["image"], "category": torch.tensor(index % 2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "bee"), [(2, 1), (1000, 309)])
 def test_a_file_of_a_classifier_names_its_own_classes(tmp_path, classes, bee):
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import cka_probe
 from ckaprobe_cli import app
 
 MICRO = ["random:swinv2_micro", "random:swinv2_micro:1"]
+FEW = ["--batch", 6, "--permutations", 20]
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +49,17 @@ def refused(*arguments):
     return lines[0]
 
 
-def test_compare_writes_result_table_and_figures(folder, tmp_path):
-    out = tmp_path / "out"
-    result = run("compare", *MICRO, "--data", folder, "--out", out, "--batch", 6, "--permutations", 20)
+@pytest.fixture(scope="module")
+def compared(folder, tmp_path_factory):
+    """A folder that `compare` wrote, for tests that only read it, and what the command printed."""
+    out = tmp_path_factory.mktemp("compared") / "out"
+    result = run("compare", *MICRO, "--data", folder, "--out", out, *FEW)
     assert result.exit_code == 0, result.output
+    return out, result
+
+
+def test_compare_writes_result_table_and_figures(compared):
+    out, result = compared
     names = {path.name for path in out.iterdir()}
     drawn = {f"{name}.{suffix}" for name in ("heatmap", "profile", "uncertainty") for suffix in ("png", "pdf")}
     kept = {"x.fingerprint", "y.fingerprint", "images.jpg", "commands.txt"}
@@ -67,6 +76,7 @@ def test_compare_writes_result_table_and_figures(folder, tmp_path):
     assert "images:" in result.stderr
 
 
+@pytest.mark.slow
 def test_another_measure_says_its_name_and_fingerprints_need_not_be_kept(folder, tmp_path):
     result = run(
         "compare", *MICRO, "--data", folder, "--out", tmp_path, "--batch", 6, "--permutations", 0, "--layers", "0,1",
@@ -81,6 +91,7 @@ def test_another_measure_says_its_name_and_fingerprints_need_not_be_kept(folder,
     assert "no measure 'rda'; did you mean 'rsa'" in refused("compare", *MICRO, "--out", tmp_path, "--measure", "rda")
 
 
+@pytest.mark.slow
 def test_three_models_write_their_matrix_every_pair_and_one_page(folder, tmp_path):
     out, models = tmp_path / "out", ["random:resnet18", "random:resnet18:1", "random:resnet18:2"]
     options = ["--data", folder, "--batch", 6, "--permutations", 5, "--layers", "layer1.0,layer4.1", "--size", 64]
@@ -113,20 +124,21 @@ def test_one_model_and_options_of_two_are_refused(folder, tmp_path):
     assert "random:resnet19" in message
 
 
-def test_same_inputs_same_bytes(folder, tmp_path):
-    for name in ("one", "two"):
-        run("compare", *MICRO, "--data", folder, "--out", tmp_path / name, "--permutations", 5)
-    for file in (tmp_path / "one").iterdir():
-        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
+@pytest.mark.slow
+def test_same_inputs_same_bytes(folder, compared, tmp_path):
+    run("compare", *MICRO, "--data", folder, "--out", tmp_path / "again", *FEW)
+    for file in compared[0].iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
 
-def test_fingerprint_then_compare_without_models(folder, tmp_path):
+@pytest.mark.slow
+def test_fingerprint_then_compare_without_models(folder, compared, tmp_path):
     for index, model in enumerate(MICRO):
         made = run("fingerprint", model, "--data", folder, "-o", tmp_path / f"{index}.fingerprint", "--batch", 6)
         assert made.exit_code == 0, made.output
-    live, stored = tmp_path / "live", tmp_path / "stored"
-    run("compare", *MICRO, "--data", folder, "--out", live, "--batch", 6)
-    result = run("compare", tmp_path / "0.fingerprint", tmp_path / "1.fingerprint", "--out", stored)
+    live, stored = compared[0], tmp_path / "stored"
+    prints = [tmp_path / f"{index}.fingerprint" for index in (0, 1)]
+    result = run("compare", *prints, "--out", stored, "--permutations", 20)
     assert result.exit_code == 0, result.output
     assert (live / "result.json").read_bytes() == (stored / "result.json").read_bytes()
     assert (live / "x.fingerprint").read_bytes() == (tmp_path / "0.fingerprint").read_bytes()
@@ -134,6 +146,7 @@ def test_fingerprint_then_compare_without_models(folder, tmp_path):
     assert not (stored / "images.jpg").exists()
 
 
+@pytest.mark.slow
 def test_features_are_compared_without_models_and_images(tmp_path):
     rows = np.random.default_rng(0).normal(size=(64, 6))
     np.save(tmp_path / "a.npy", rows)
@@ -150,15 +163,14 @@ def test_features_are_compared_without_models_and_images(tmp_path):
     assert "expected as many rows of x as of y, which are paired, found 64 and 60" in message
 
 
-def test_draw_redraws_what_compare_drew(folder, tmp_path):
-    run("compare", *MICRO, "--data", folder, "--out", tmp_path, "--permutations", 5)
-    drawn = (tmp_path / "heatmap.png").read_bytes()
-    (tmp_path / "heatmap.png").unlink()
-    result = run("draw", tmp_path / "result.json")
+def test_draw_redraws_what_compare_drew(compared, tmp_path):
+    result = run("draw", shutil.copy(compared[0] / "result.json", tmp_path))
     assert result.exit_code == 0
-    assert (tmp_path / "heatmap.png").read_bytes() == drawn
+    for name in ("heatmap", "profile", "uncertainty"):
+        assert (tmp_path / f"{name}.png").read_bytes() == (compared[0] / f"{name}.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_layers_prints_where_to_look():
     result = run("layers", "random:swinv2_micro")
     assert "7 layers.2.downsample.norm layers.3.downsample.norm 2x2x256     32   NHWC" in result.stdout
@@ -258,6 +270,7 @@ def test_layers_of_a_users_own_model_that_cannot_be_compared(layers, message, fo
     monkeypatch.delitem(sys.modules, "mine")
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_named_and_skipped_only_on_request(folder, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -265,7 +278,7 @@ def test_an_unreadable_image_is_named_and_skipped_only_on_request(folder, tmp_pa
         (images / path.name).write_bytes(path.read_bytes())
     (images / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(images / "depth.png")
-    arguments = ["compare", *MICRO, "--data", images, "--out", tmp_path / "out"]
+    arguments = ["compare", *MICRO, "--data", images, "--out", tmp_path / "out", "--layers", "0,1"]
     assert "--skip-bad" in (line := refused(*arguments))
     assert "broken.jpg" in line or "depth.png" in line
     result = run(*arguments, "--skip-bad")
@@ -283,6 +296,7 @@ def test_an_output_that_is_a_file_is_refused_before_the_work(folder, tmp_path):
     assert (tmp_path / "out").read_text() == "here already"
 
 
+@pytest.mark.slow
 def test_fingerprints_of_different_images_are_refused(folder, tmp_path):
     for index, seed in enumerate((0, 1)):
         run("fingerprint", MICRO[0], "--data", folder, "--num", 6, "--seed", seed, "-o", tmp_path / str(index))
@@ -295,6 +309,7 @@ def test_a_result_that_is_none_is_refused(tmp_path):
     assert "expected a result.json" in refused("draw", tmp_path / "nowhere.json")
 
 
+@pytest.mark.slow
 def test_interrupting_leaves_nothing_half_written(folder, tmp_path):
     """Ctrl-C in the middle of the images: no traceback, exit 130, no result and no folder."""
     out = tmp_path / "out"

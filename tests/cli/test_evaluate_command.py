@@ -213,6 +213,7 @@ def segmenter(tmp_path_factory):
     return label_checkpoint(path, "segmentation", classes=4, network="linear", subset=(0, 2))
 
 
+@pytest.mark.slow
 def test_labels_are_written_and_drawn(segmenter, tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS, "blocks", lambda path, split="all": Blocks((60, 90)))
     where = ("--on", "blocks:x", "--device", "cpu", "--out", str(tmp_path))
@@ -231,6 +232,7 @@ def test_labels_are_written_and_drawn(segmenter, tmp_path, monkeypatch):
     assert refused.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_depth_is_drawn(files, tmp_path):
     done = run(files["depth"], "--on", "rooms:x", "--out", tmp_path, "--device", "cpu", "--draw", 2, "--num", 3)
     assert done.exit_code == 0, done.output

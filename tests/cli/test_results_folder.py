@@ -1,5 +1,8 @@
 """No command silently replaces the result of another, and two commands do not write to one folder at once."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +27,20 @@ def prints(tmp_path_factory):
     return paths
 
 
+@pytest.fixture(scope="module")
+def folder(prints, tmp_path_factory):
+    """A comparison of the first two, for tests that copy it."""
+    out = tmp_path_factory.mktemp("compared")
+    assert compare(*prints[:2], out).exit_code == 0
+    return out
+
+
+@pytest.fixture
+def compared(folder, tmp_path):
+    """A comparison of the first two in a folder of the test's own."""
+    return Path(shutil.copytree(folder, tmp_path / "compared"))
+
+
 def run(*words):
     return CliRunner().invoke(app, list(map(str, words)))
 
@@ -41,33 +58,33 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_another_measure_or_model_needs_another_folder_or_force(prints, tmp_path):
-    assert compare(*prints[:2], tmp_path).exit_code == 0
-    before = contents(tmp_path)
-    for other in ((prints[0], prints[1], tmp_path, "--measure", "rsa"), (prints[0], prints[2], tmp_path)):
+@pytest.mark.slow
+def test_another_measure_or_model_needs_another_folder_or_force(prints, compared):
+    before = contents(compared)
+    for other in ((prints[0], prints[1], compared, "--measure", "rsa"), (prints[0], prints[2], compared)):
         line = refusal(compare(*other))
         assert f"found that of `ckaprobe compare {prints[0]} {prints[1]} --permutations 0`" in line
         assert "choose another path, or --force" in line
-        assert contents(tmp_path) == before
-    assert compare(*prints[:2], tmp_path).exit_code == 0
-    assert contents(tmp_path) == before
-    assert compare(*prints[:2], tmp_path, "--measure", "rsa", "--force").exit_code == 0
-    assert (tmp_path / RECORD).read_text().endswith("--measure rsa --permutations 0\n")
-    assert "rsa" in (tmp_path / "result.json").read_text()
+        assert contents(compared) == before
+    assert compare(*prints[:2], compared).exit_code == 0
+    assert contents(compared) == before
+    assert compare(*prints[:2], compared, "--measure", "rsa", "--force").exit_code == 0
+    assert (compared / RECORD).read_text().endswith("--measure rsa --permutations 0\n")
+    assert "rsa" in (compared / "result.json").read_text()
 
 
-def test_nothing_of_a_replaced_comparison_remains(prints, tmp_path):
-    assert compare(*prints[:2], tmp_path).exit_code == 0
-    (tmp_path / "images.jpg").write_bytes(b"images of the first comparison")
-    assert compare(prints[1], prints[2], tmp_path, "--no-fingerprints", "--force").exit_code == 0
-    assert not {"images.jpg", "x.fingerprint", "y.fingerprint"} & contents(tmp_path).keys()
+@pytest.mark.slow
+def test_nothing_of_a_replaced_comparison_remains(prints, compared):
+    (compared / "images.jpg").write_bytes(b"images of the first comparison")
+    assert compare(prints[1], prints[2], compared, "--no-fingerprints", "--force").exit_code == 0
+    assert not {"images.jpg", "x.fingerprint", "y.fingerprint"} & contents(compared).keys()
 
 
-def test_fingerprints_in_the_folder_are_kept_when_they_are_compared_there(prints, tmp_path):
-    assert compare(*prints[:2], tmp_path).exit_code == 0
-    sides = [tmp_path / f"{name}.fingerprint" for name in "xy"]
+@pytest.mark.slow
+def test_fingerprints_in_the_folder_are_kept_when_they_are_compared_there(compared):
+    sides = [compared / f"{name}.fingerprint" for name in "xy"]
     before = [path.read_bytes() for path in sides]
-    assert compare(*sides, tmp_path, "--measure", "rsa", "--no-fingerprints", "--force").exit_code == 0
+    assert compare(*sides, compared, "--measure", "rsa", "--no-fingerprints", "--force").exit_code == 0
     assert [path.read_bytes() for path in sides] == before
 
 
@@ -77,6 +94,7 @@ def test_a_result_of_unknown_origin_is_not_replaced(prints, tmp_path):
     assert contents(tmp_path) == {"result.json": b"mine"}
 
 
+@pytest.mark.slow
 def test_a_folder_that_another_command_writes_to_is_refused(prints, tmp_path):
     with FileLock(tmp_path / ".result.json.lock"):
         assert "found one; wait for it" in refusal(compare(*prints[:2], tmp_path))
@@ -84,10 +102,11 @@ def test_a_folder_that_another_command_writes_to_is_refused(prints, tmp_path):
     assert ".result.json.lock" not in contents(tmp_path)
 
 
-def test_a_difference_from_another_comparison_is_not_replaced(prints, tmp_path):
-    folders = [tmp_path / name for name in ("ab", "ac", "bc")]
-    for folder, (x, y) in zip(folders, ((0, 1), (0, 2), (1, 2)), strict=True):
-        assert compare(prints[x], prints[y], folder).exit_code == 0
+@pytest.mark.slow
+def test_a_difference_from_another_comparison_is_not_replaced(prints, compared, tmp_path):
+    folders = [compared, tmp_path / "ac", tmp_path / "bc"]
+    for folder, x in zip(folders[1:], (0, 1), strict=True):
+        assert compare(prints[x], prints[2], folder).exit_code == 0
     draw = ("draw", "--figure", "difference", "--format", "svg")
     assert run(*draw, *folders[:2]).exit_code == 0
     assert run(*draw, *folders[:2], "--style", "talk").exit_code == 0  # the same difference
@@ -96,6 +115,7 @@ def test_a_difference_from_another_comparison_is_not_replaced(prints, tmp_path):
     assert compare(*prints[:2], folders[0]).exit_code == 0  # each result of a folder has its own command
 
 
+@pytest.mark.slow
 def test_a_fingerprint_is_replaced_by_the_same_one_only(tmp_path):
     images = tmp_path / "images"
     images.mkdir()

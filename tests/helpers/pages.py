@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pytest
 from matplotlib.text import Text
 
 from cka_probe.plotting import style
@@ -15,6 +16,11 @@ def sheet_of(figure, *, look="paper", venue=None):
     with style.context(scale):
         sheet.draw_without_rendering()
     return sheet
+
+
+def each(figures, quick=2):
+    """Names of figures as parameters; all but a few are slow, for a grid of images takes seconds to lay out."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (number >= quick)) for number, name in enumerate(figures)]
 
 
 def texts(sheet):

@@ -5,11 +5,11 @@ from helpers.model_files import LIBRARY_ROWS, compare_case
 from helpers.openmmlab_files import OPENMMLAB_ROWS
 from helpers.original_files import ORIGINAL_ROWS
 
-ROWS = [
-    pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.cost == "slow" else [])
-    for row in (*LIBRARY_ROWS, *ORIGINAL_ROWS, *OPENMMLAB_ROWS)
-    if row.cost != "large"
-]
+TABLE = [row for row in (*LIBRARY_ROWS, *ORIGINAL_ROWS, *OPENMMLAB_ROWS) if row.cost != "large"]
+ONE_OF_EACH = {row.family: row.name for row in TABLE}.values()
+QUICK = [row.name for row in TABLE if row.name in ONE_OF_EACH or row.family == "transformers folder"]
+"""One model of each kind of file, and those of a few kilobytes."""
+ROWS = [pytest.param(row, id=row.name, marks=[pytest.mark.slow] * (row.name not in QUICK)) for row in TABLE]
 
 
 @pytest.mark.parametrize("row", ROWS)

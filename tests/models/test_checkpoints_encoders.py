@@ -121,6 +121,7 @@ def test_a_name_that_is_not_in_the_file():
         chosen(under(student=encoder(1)), "teacher")
 
 
+@pytest.mark.slow
 def test_files_are_loaded_by_reference_and_by_keyword(tmp_path):
     state, other = foreign.resnet().state_dict(), foreign.resnet(seed=9).state_dict()
     trees = {"student": prefixed("module.backbone.", state), "teacher": prefixed("backbone.", other)}

@@ -198,6 +198,7 @@ def test_two_architectures_of_one_shape_are_left_to_the_user(tmp_path, resnet, m
     assert load_file(path, arch="resnet18_again").origin.architecture == "resnet18_again"
 
 
+@pytest.mark.slow
 def test_timms_name_tells_the_windows_that_its_file_does_not(tmp_path):
     name = "swinv2_tiny_window16_256"
     assert timm_twin(name) == "swinv2_tiny"
@@ -216,6 +217,7 @@ def test_timms_two_windows_are_both_kept():
     assert (sizes.size, sizes.window, sizes.pretrained) == (256, 16, (12, 12, 12, 6))
 
 
+@pytest.mark.slow
 def test_a_timm_name_against_the_windows_in_the_file(tmp_path):
     with torch.device("meta"):
         model = ARCHITECTURES["swinv2_tiny"].build(size=192)

@@ -45,6 +45,7 @@ def test_tensors_have_timms_names_and_values(row, title, tmp_path):
         torch.testing.assert_close(contents.tensors[prefix + name], tensor)
 
 
+@pytest.mark.slow
 def test_strides_of_caffe2_outlast_a_checkpoint(tmp_path):
     backbone = load_file(ROWS["detectron2 MSRA"].make(tmp_path).path)
     rebuilt = ARCHITECTURES[backbone.origin.architecture].build(**backbone.origin.options)

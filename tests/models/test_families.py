@@ -9,6 +9,7 @@ from cka_probe.models.families import FAMILIES, page
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 
 
+@pytest.mark.slow
 def test_the_documented_table_is_the_current_one():
     assert DOCUMENT.read_text(encoding="utf-8") == page(), "run python -m cka_probe.models.families > docs/models.md"
 

@@ -40,6 +40,7 @@ def test_a_model_of_timm_is_identified_with_its_classifier(tmp_path, name):
     assert backbone.classifier.out_features == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_b_32", "mobilenet_v3_small", "regnet_x_400mf", "efficientnet_b0", "vgg11"])
 def test_a_model_of_torchvision_computes_as_its_own_class(tmp_path, name):
     model = foreign.randomised(torchvision.models.get_model(name, weights=None, num_classes=5)).eval()
@@ -66,6 +67,7 @@ def test_a_model_of_torchvision_with_another_head_is_loaded_without_it(head, tmp
         torch.testing.assert_close(backbone.model.features(images), model.features(images))
 
 
+@pytest.mark.slow
 def test_models_that_compute_different_things_are_left_to_the_user_or_to_the_files_name(tmp_path):
     state = state_of("efficientnet_b0")
     torch.save(state, tmp_path / "last.pth")
@@ -80,6 +82,7 @@ def test_models_that_compute_different_things_are_left_to_the_user_or_to_the_fil
     assert load_file(tmp_path / "checkpoint.pth").origin.architecture == "efficientnet_b0"
 
 
+@pytest.mark.slow
 def test_another_normalisation_of_the_same_tensors_is_named(tmp_path):
     state = state_of("vit_tiny_patch16_224")
     torch.save(state, tmp_path / "a.pth")

@@ -177,6 +177,7 @@ def test_a_name_wins_over_a_glob(reuses):
         comparable_layers(select_layers(model, "*,unused"), outputs)
 
 
+@pytest.mark.slow
 def test_names_in_a_wrapper_may_omit_it():
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     compiled = nn.Sequential(torch.compile(nn.Sequential(net)), nn.ReLU())

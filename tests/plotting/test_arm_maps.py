@@ -18,6 +18,7 @@ MAPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_are_whole(name):
     check_legible(sheet_of(MAPS[name]), least=6.0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.pages import check_legible, images, sheet_of, texts, words
+from helpers.pages import check_legible, each, images, sheet_of, texts, words
 from matplotlib import colormaps
 
 from cka_probe.errors import DataError, UnknownNameError
@@ -94,7 +94,7 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=each(CASES))
 def case(request):
     return CASES[request.param], sheet_of(CASES[request.param])
 

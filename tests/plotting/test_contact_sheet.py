@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from helpers.figures_of_images import COLOURS, sheet, tiles
-from helpers.pages import check_legible, sheet_of, words
+from helpers.pages import check_legible, each, sheet_of, words
 from matplotlib.colors import rgb_to_hsv
 
 from cka_probe.errors import DataError
@@ -30,7 +30,7 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=each(CASES))
 def case(request):
     return CASES[request.param], sheet_of(CASES[request.param])
 
@@ -77,6 +77,7 @@ def test_what_a_sample_lacks_is_hatched():
     assert "no value" in words(page)
 
 
+@pytest.mark.slow
 def test_images_alone_stand_many_in_a_row():
     assert fitting(CASES["images"].tiles[0]) == 36
     assert fitting(CASES["depth"].tiles[0]) == 18

@@ -27,6 +27,7 @@ def bands(ax):
     return [band for band in ax.collections if isinstance(band, FillBetweenPolyCollection)]
 
 
+@pytest.mark.slow
 def test_every_column_has_a_panel_and_all_have_the_same_steps(arms):
     assert len(arms.axes) == len(PARTS) + 3  # abs_rel, rmse, the learning rate
     assert len({ax.get_xlim() for ax in arms.axes}) == 1
@@ -44,12 +45,14 @@ def test_seeds_are_thin_and_their_median_is_thick(arms):
             np.testing.assert_allclose(line.get_ydata(), median)
 
 
+@pytest.mark.slow
 def test_the_median_is_only_where_all_seeds_are():
     ax = sheet_of(Curves([Run("a", log(0)), Run("a", log(1)[:5])])).axes[0]
     (median,) = thick(ax)
     np.testing.assert_array_equal(median.get_xdata(), STEPS[:5])
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_ends_its_arm():
     broken = log(1).assign(loss=np.where(STEPS > 100, NAN, 1.0))
     ax = sheet_of(Curves([Run("a", log(0)), Run("a", broken)])).axes[0]
@@ -76,6 +79,7 @@ def test_validation_is_hollow_in_its_own_panel_or_without_a_line_in_that_of_the_
     assert [line.get_linestyle() for line in together[1].lines] == ["-", "None"]
 
 
+@pytest.mark.slow
 def test_a_panel_with_a_zero_is_linear_and_the_title_says_which_are_logarithmic():
     sheet = sheet_of(CURVES["zero"])
     scales = {ax.get_title(loc="left"): ax.get_yscale() for ax in sheet.axes}
@@ -83,6 +87,7 @@ def test_a_panel_with_a_zero_is_linear_and_the_title_says_which_are_logarithmic(
     assert scales["geometry consistency, log scale"] == "log"
 
 
+@pytest.mark.slow
 def test_shares_are_linear_and_errors_are_not():
     measures = ["accuracy", "delta1", "miou", "abs_rel"]
     runs = [Run("a", log(0, ("loss", "accuracy", "correct")), validation(0, *measures))]
@@ -92,6 +97,7 @@ def test_shares_are_linear_and_errors_are_not():
     assert "loss, log scale" in words(sheet)
 
 
+@pytest.mark.slow
 def test_a_column_without_a_number_says_so():
     assert "no number" in words(sheet_of(CURVES["no number"]))
 
@@ -103,6 +109,7 @@ def test_arms_differ_by_colour_and_marker_and_are_named(arms):
     assert expected <= set(words(arms))
 
 
+@pytest.mark.slow
 def test_a_narrow_page_has_fewer_panels_next_to_each_other():
     figure = CURVES["one arm"]
     assert figure.width == style.PAGE

@@ -33,6 +33,7 @@ def png_size(path):
     return struct.unpack(">II", path.read_bytes()[16:24])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", style.STYLES)
 def test_a_style_is_a_size_and_a_number_of_pixels(look, tmp_path):
     (path,) = save(Heatmap(CASES["nine"]), [tmp_path / "figure.png"], style=look)
@@ -45,6 +46,7 @@ def test_pixels_on_request_are_those_of_print(tmp_path):
     assert [png_size(path)[0] for path in paths] == [350, 1680, 1008]
 
 
+@pytest.mark.slow
 def test_the_height_is_that_of_the_content():
     one, rows = sheet_of(Panels(3)), sheet_of(Panels(6))
     assert one.get_figwidth() == rows.get_figwidth() == style.PAGE
@@ -56,6 +58,7 @@ def test_the_height_is_that_of_the_content():
     assert sheet_of(Panels(3, entries=9)).get_figheight() > one.get_figheight() + 0.1
 
 
+@pytest.mark.slow
 def test_panels_without_room_stand_below_the_others():
     for width, across in ((7.2, 3), (5.0, 2), (3.5, 1)):
         sheet = sheet_of(Panels(3, width))
@@ -98,6 +101,7 @@ def test_unknown_styles_and_venues_are_refused_with_those_there_are(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["svg", "pdf"])
 def test_a_file_is_exactly_as_wide_as_its_venue_and_its_letters_are_real(suffix, tmp_path):
     (path,) = save(Heatmap(CASES["nine"]), [tmp_path / f"figure.{suffix}"], style="talk", venue="lncs")
@@ -112,6 +116,7 @@ def test_a_file_is_exactly_as_wide_as_its_venue_and_its_letters_are_real(suffix,
     assert b"/Type3" not in content
 
 
+@pytest.mark.slow
 def test_letters_lines_marks_and_hatching_grow_with_the_style():
     sizes = {}
     for look in style.STYLES:
@@ -126,5 +131,6 @@ def test_letters_lines_marks_and_hatching_grow_with_the_style():
         assert sizes["paper"][-1] / sizes[look][-1] == pytest.approx(round(6 / chosen.scale) / 6)
 
 
+@pytest.mark.slow
 def test_same_bytes_in_every_format_whatever_the_settings(tmp_path):
     check_same_bytes(Heatmap(CASES["undefined"]), tmp_path, ("png", "pdf", "svg"), dpi=50)

@@ -57,6 +57,7 @@ def test_numbers_are_in_their_cells():
         assert y0 <= box.y0 < box.y1 <= y1
 
 
+@pytest.mark.slow
 def test_cells_of_few_layers_have_numbers():
     assert len(drawn("twelve").texts) == MOST_NUMBERS**2
     assert not [text for text in drawn("many").texts if text.get_text().startswith(".")]
@@ -156,12 +157,14 @@ def test_a_scale_that_follows_the_values_spreads_the_colours_over_them():
     assert {len(text.get_text().lstrip("0").partition(".")[2]) for text in ax.texts} == {3}  # numbers differ, too
 
 
+@pytest.mark.slow
 def test_one_end_of_the_scale_may_be_given():
     assert sheet_of(Heatmap(scaled(0.2, 0.9), vmin=0.5)).axes[0].collections[0].get_clim() == (0.5, 1.0)
     assert sheet_of(Heatmap(scaled(0.2, 0.9), vmax="auto")).axes[0].collections[0].get_clim() == (0.0, 1.0)
     assert sheet_of(Heatmap(scaled(0.2, 0.6), vmax="auto")).axes[0].collections[0].get_clim() == (0.0, 0.6)
 
 
+@pytest.mark.slow
 def test_values_beyond_the_scale_are_marked_on_the_colour_bar():
     for vmin, vmax, extend in ((0.4, 0.6, "both"), (0.4, None, "min"), (None, 0.6, "max"), (None, None, "neither")):
         assert sheet_of(Heatmap(scaled(0.2, 0.9), vmin, vmax)).axes[0].collections[0].colorbar.extend == extend

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from helpers.matrices import MANY, NINE, TEN, made
-from helpers.pages import check_legible, sheet_of, words
+from helpers.pages import check_legible, each, sheet_of, words
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.patches import Rectangle, StepPatch
 
@@ -50,7 +50,7 @@ def laid_out(name):
     return sheet_of(CASES[name])
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=each(CASES))
 def case(request):
     return CASES[request.param], laid_out(request.param)
 
@@ -143,6 +143,7 @@ def test_layer_stands_under_layer_and_lines_share_a_scale():
             assert x == pytest.approx(below.transData.transform((layer, 0))[0], abs=0.5)
 
 
+@pytest.mark.slow
 def test_root_mean_squares_are_bars_on_a_logarithmic_axis():
     sheet = sheet_of(LayerGrid([GAPS], emphasis="diagonal", rms=True))
     (panel,) = [panel for panel in sheet.axes if panel.get_yscale() == "log"]

@@ -83,6 +83,7 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["heatmap", "difference", "uncertainty"])
 @pytest.mark.parametrize(
     "size", [pytest.param(size, marks=[] if size == "deep" else pytest.mark.slow) for size in SIZES]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.figures_of_images import label_panel as panel
 from helpers.figures_of_images import label_row as row
-from helpers.pages import check_legible, images, sheet_of, words
+from helpers.pages import check_legible, each, images, sheet_of, words
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.classes import CITYSCAPES, NYU40
@@ -34,7 +34,7 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=each(CASES))
 def case(request):
     return CASES[request.param], sheet_of(CASES[request.param])
 

@@ -31,6 +31,7 @@ def results(tmp_path):
     return [CASES[name].save(tmp_path / f"{name}.json") for name in ("nine", "undefined")]
 
 
+@pytest.mark.slow
 def test_one_result_gives_its_figures(app, results):
     ran = CliRunner().invoke(app, [str(results[0]), "--format", "svg"])
     assert ran.stdout.split() == [
@@ -38,6 +39,7 @@ def test_one_result_gives_its_figures(app, results):
     ]
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_result_is_as_good_as_its_file(results, tmp_path):
     folder = tmp_path / "compared"
     folder.mkdir()
@@ -51,6 +53,7 @@ def test_the_folder_of_a_result_is_as_good_as_its_file(results, tmp_path):
         redraw([tmp_path / "nowhere.json"])
 
 
+@pytest.mark.slow
 def test_several_results_stand_side_by_side(app, results, tmp_path):
     options = ["--emphasis", "diagonal", "--title", "MP", "--title", "MP+GP", "--format", "svg", "--out"]
     ran = CliRunner().invoke(app, [*map(str, results), *options, str(tmp_path / "out")])
@@ -60,10 +63,12 @@ def test_several_results_stand_side_by_side(app, results, tmp_path):
     assert (tmp_path / "plain/layer_grid.svg").read_bytes() != emphasised
 
 
+@pytest.mark.slow
 def test_one_result_with_something_to_emphasise_is_a_grid(results):
     assert [path.name for path in redraw(results[:1], None, ["svg"], emphasis="row")] == ["layer_grid.svg"]
 
 
+@pytest.mark.slow
 def test_runs_give_the_curves_of_every_stage(app, tmp_path):
     runs = [write_run(tmp_path / f"run_{seed}", seed) for seed in (0, 1)]
     ran = CliRunner().invoke(app, [*map(str, runs), "--format", "svg"])
@@ -105,6 +110,7 @@ def test_help_loads_neither_figures_nor_the_library():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_difference_of_two_results_is_kept_and_drawn_and_can_be_drawn_again(app, tmp_path):
     results = [ROOT / "reports/first_road/result.json"] * 2
     options = [
@@ -131,6 +137,7 @@ def test_a_difference_of_two_results_is_kept_and_drawn_and_can_be_drawn_again(ap
     assert "a difference is of two comparisons" in str(ran.exception)
 
 
+@pytest.mark.slow
 def test_style_and_venue_reach_every_figure(app, results, tmp_path):
     options = ["--format", "svg", "--style", "talk", "--venue", "ieee", "--out", str(tmp_path / "out")]
     CliRunner().invoke(app, [str(results[0]), *options], catch_exceptions=False)

@@ -131,6 +131,7 @@ def test_the_command_of_a_result_is_the_one_that_was_typed(tmp_path):
     assert f"```\n{line} --out 'my run'\n```" in texts(page_of(folder))
 
 
+@pytest.mark.slow
 def test_a_run_has_curves_stages_and_checkpoints(tmp_path):
     run(tmp_path / "run")
     page = page_of(tmp_path / "run")
@@ -153,6 +154,7 @@ def test_an_unfinished_run_says_so(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_finished_stage_without_its_checkpoint_is_not_unfinished(tmp_path):
     run(tmp_path)
     recipe = json.loads((tmp_path / "recipe.json").read_text())
@@ -199,6 +201,7 @@ def test_attributions(tmp_path, labels):
         assert not [name for table in tables.values() for name in table.get("measure", ()) if "_" in name]
 
 
+@pytest.mark.slow
 def test_several_results_of_a_folder_are_on_one_page(tmp_path):
     run(tmp_path / "road")
     comparison(tmp_path / "road" / "compare")
@@ -211,6 +214,7 @@ def test_several_results_of_a_folder_are_on_one_page(tmp_path):
     assert kinds_of(tmp_path / "road") == ("training",)
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes_wherever_it_is_called_from(tmp_path, monkeypatch):
     run(tmp_path / "road", finished=("masked",))
     comparison(tmp_path / "road" / "compare", save_prints=False)

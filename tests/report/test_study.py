@@ -121,6 +121,7 @@ def test_a_study_has_its_matrices_between_its_report_and_the_notes(folder, tmp_p
     assert page_of(tmp_path).title == "mesa, not finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", REPORTS, ids=lambda path: path.name)
 def test_committed_reports_are_whole(folder):
     page = page_of(folder)

@@ -4,6 +4,7 @@ import base64
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from cka_probe.report.tables import table_of
 
@@ -19,6 +20,7 @@ def test_numbers_of_a_column_have_the_same_decimals_and_exact_sort_keys():
     assert base64.b64decode(table.csv.split(",")[1]).decode() == frame.to_csv(index=False)
 
 
+@pytest.mark.slow
 def test_rows_of_long_tables_are_only_in_the_csv():
     table = table_of(pd.DataFrame({"a": range(2001)}))
     assert (len(table.rows), table.omitted) == (2000, 1)

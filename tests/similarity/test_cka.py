@@ -106,6 +106,7 @@ def test_rows_of_a_u_centred_matrix_sum_to_zero_with_an_empty_diagonal():
     assert centred.diagonal(dim1=-2, dim2=-1).abs().max() == 0
 
 
+@pytest.mark.slow
 def test_independent_features_are_dissimilar_unless_biased():
     """n much smaller than p: facts, section 0, point 7."""
     x, y = normal(512, 13824).float(), normal(512, 13824, seed=1).float()
@@ -170,6 +171,7 @@ def interval(x, y, batch, estimator="unbiased"):
     return float(low), float(cka(terms)), float(high)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "batch"), [(64, 64), (128, 64), (128, 16), (256, 64)])
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])
 def test_the_interval_covers_the_truth(n, batch, rho):
@@ -181,6 +183,7 @@ def test_the_interval_covers_the_truth(n, batch, rho):
     assert 0.90 <= hits / 300 <= 0.98
 
 
+@pytest.mark.slow
 def test_the_infinitesimal_jackknife_agrees_with_leaving_one_image_out():
     """Where images carry the noise, the closed form is the ordinary jackknife of n - 1 images."""
     x, y = correlated_pair(300, 7, rho=0.8, p=5, decay=2.0)

@@ -138,6 +138,7 @@ def test_one_batch_and_a_group_for_each_image_is_the_ordinary_jackknife(measure)
     assert float(error) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_groups_of_a_mean_give_its_standard_error():
     """Leaving out any groups, of sizes that differ by one, is unbiased for the variance of a mean of numbers."""
 
@@ -169,6 +170,7 @@ def test_a_layer_that_varies_in_some_batches_only_is_undefined(measure):
     assert not result.columns[0].undefined
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", OTHERS)
 def test_p_values_of_unrelated_layers_are_uniform(measure):
     p_values = [

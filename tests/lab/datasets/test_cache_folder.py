@@ -119,6 +119,7 @@ def test_the_folder_goes_with_its_owner(temporary):
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.slow
 def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary):
     code = "from cka_probe.lab.datasets.cache import DecodedCache; cache = DecodedCache(); "
     code += "print(cache.folder, flush=True); input()"

@@ -170,6 +170,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["data", "check", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_command_prints_writes_and_draws(tmp_path):
     root = pairs_root(tmp_path / "pairs")
     done = run(f"nyuv2:{root}", "--out", tmp_path / "sheet.png", "--json", tmp_path / "check.json")
@@ -182,6 +183,7 @@ def test_the_command_prints_writes_and_draws(tmp_path):
         assert sheet.width == 1440
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_2_and_one_line_where_files_are_broken(tmp_path):
     root = pairs_root(tmp_path / "pairs")
     cut_short(root / "depth_mm" / "0003.png")

@@ -152,6 +152,7 @@ def _first(dataset, sent):
     sent.put(dataset[0]["image"].numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_database_may_be_read_in_another_process(tmp_path, method):
     dataset = open_dataset(f"lsun:{lsun_root(tmp_path)}")

@@ -39,6 +39,7 @@ def photometric(task, image, source, flow):
     return task.colour * colour + task.structure * structure
 
 
+@pytest.mark.slow
 def test_the_error_of_rendered_streets_is_lowest_at_their_true_flow(streets):
     task = Flow((96, 160))
     for sample in streets:

@@ -248,6 +248,7 @@ def test_where_the_truth_does_not_lose_least():
     assert loss_of(depth + 0.5, pseudo, camera, pairs) < 1e-5 < loss_of(depth, pseudo, camera, pairs)
 
 
+@pytest.mark.slow
 def test_descending_it_alone_folds_a_flat_map_along_edges():
     batch = {name: field[:2] for name, field in rooms().items()}
     depth, camera = batch["depth"], batch["K"]

@@ -71,6 +71,7 @@ def test_the_generators_stand_in_is_what_it_was(tmp_path):
 PINNED = "c8a1be8c359e21e3ef767dd2a61ab5b6f488ef9b4c13263fc657ba4cb7af7fa3"
 
 
+@pytest.mark.slow
 def test_every_image_for_training_gets_its_depth(teacher, data):
     told = []
     folders = write_pseudo_depth(teacher, f"scdepth:{data}", progress=lambda done, total: told.append((done, total)))
@@ -159,6 +160,7 @@ def test_a_run_killed_between_its_last_two_steps_goes_on(data, monkeypatch):
     assert {json.loads(path.read_text())["source"] for path in data.rglob("source.json")} == {"flat"}
 
 
+@pytest.mark.slow
 def test_what_the_same_source_wrote_is_kept_and_another_is_refused(teacher, data, tmp_path):
     write_pseudo_depth(teacher, f"scdepth:{data}")
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
@@ -216,6 +218,7 @@ def test_only_scdepths_folders_have_a_place_for_it(data, tmp_path):
     assert not list(data.rglob("*leres*"))
 
 
+@pytest.mark.slow
 def test_the_command(teacher, data, tmp_path):
     words = ["data", "pseudo-depth", str(teacher), f"scdepth:{data}", "--device", "cpu"]
     run = CliRunner().invoke(app, words)

@@ -242,6 +242,7 @@ def test_a_place_that_cannot_be_exchanged_is_refused_before_the_work(tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_one_line(tmp_path):
     many = Settings("rooms", 20, 1, SIZE, seed=3)  # enough that some are left when the first is told of
 

@@ -51,6 +51,7 @@ def test_only_the_object_has_a_label(scenes):
     np.testing.assert_array_equal(view.labels != IGNORE, view.instances == 1)
 
 
+@pytest.mark.slow
 def test_the_object_is_large_and_whole_and_in_the_middle(scenes):
     shares = []
     for scene in scenes:
@@ -126,6 +127,7 @@ def test_light_and_surroundings_differ(scenes):
     assert {solid.shape for scene in scenes for solid in scene.pieces[0].solids} >= {BOX, ELLIPSOID}
 
 
+@pytest.mark.slow
 def test_colour_alone_does_not_tell_the_class():
     colours, names = [], []
     for index in range(3 * COUNT):

@@ -138,6 +138,7 @@ def test_the_camera_drives_as_a_car_does(streets):
         assert (camera.baseline, camera.focal) == (0.54, 0.58)
 
 
+@pytest.mark.slow
 def test_labels_are_cityscapes_and_every_one_names_something():
     assert len(CITYSCAPES.names) == 19
     assert [CITYSCAPES.names.index(name) for name in ("road", "sky", "car", "bicycle")] == [0, 10, 13, 18]
@@ -167,6 +168,7 @@ def test_nothing_stands_or_drives_in_anything_else_at_any_time(streets):
                     assert depth <= 0, (pieces[i].label, pieces[j].label, time)
 
 
+@pytest.mark.slow
 def test_nothing_is_ever_near_the_camera_or_its_partner(streets):
     around = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 3), axis=0).reshape(3, -1)
     for street in streets:

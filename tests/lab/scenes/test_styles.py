@@ -50,6 +50,7 @@ def test_the_usual_style_is_written_nowhere():
     assert open_dataset("scenes:rooms?num=1&size=16x16").describe(0) == "rooms_0/000000/00000"
 
 
+@pytest.mark.slow
 @each_other
 def test_no_room_is_a_usual_one_in_other_colours(style):
     usual = {(room.category, *room.shell.high) for room in rooms(USUAL_STYLE)}
@@ -72,6 +73,7 @@ def test_rooms_of_a_style_are_furnished_and_leave_the_camera_its_way(style):
     assert all(any(piece.label == "bed" for piece in room.pieces) for room in bedrooms)
 
 
+@pytest.mark.slow
 def test_an_evening_is_dark_full_and_wide():
     day, evening = (rooms(style) for style in (USUAL_STYLE, "evening"))
 

@@ -203,6 +203,7 @@ def test_a_seed_and_an_index_make_one_scene_and_others_another(kind):
         assert np.abs(see(other, 1, SIZE).image.astype(int) - first.image).mean() > 5
 
 
+@pytest.mark.slow
 def test_another_process_sees_the_same():
     code = "import json; from helpers.stories import fingerprints; print(json.dumps(fingerprints()))"
     seed = {"PYTHONHASHSEED": "123"}  # sets and hashes in another order

@@ -67,6 +67,7 @@ def test_before_training_all_classes_are_about_as_likely(backbone):
     assert loss.item() == pytest.approx(math.log(7), abs=0.35)
 
 
+@pytest.mark.slow
 def test_it_learns_which_of_two_colours_a_image_has(backbone):
     torch.manual_seed(0)
     task = Classification(SIZE, classes=2)

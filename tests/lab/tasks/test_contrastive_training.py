@@ -1,14 +1,11 @@
 """Runs of contrastive pre-training: gone on with, looked into, shared by two processes."""
 
 import hashlib
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import run_in_two_processes
 
 from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.lab.training.start import random_backbone
@@ -62,6 +59,7 @@ def test_four_steps_are_two_and_two_and_the_checkpoint_holds_the_query_encoder(t
     assert not torch.equal(query["model.conv1.weight"], key["model.conv1.weight"])
 
 
+@pytest.mark.slow
 def test_after_one_step_the_encoder_has_moved_and_its_copy_has_not(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path / "contrastive.toml"), ["contrastive.steps=1"])
     (path,) = run_recipe(recipe, tmp_path / "run", device="cpu")
@@ -83,15 +81,8 @@ run_recipe(sys.argv[1], sys.argv[2], device="cpu")
 def test_two_processes_share_one_queue_and_do_what_one_does(tmp_path):
     options = "[options]\ndepths = [1, 1, 2, 1]"  # a Swin: no batch norm, which would see half as many
     recipe = write_recipe(tmp_path / "contrastive.toml", "swinv2_micro", options)
-    (tmp_path / "run.py").write_text(TORCHRUN)
     run_recipe(recipe, tmp_path / "one", device="cpu")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    done = subprocess.run(
-        [*command, "run.py", str(recipe), "two"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_in_two_processes(TORCHRUN, tmp_path, recipe, "two")
     one, two = (read_checkpoint(tmp_path / run / "contrastive.safetensors")[1] for run in ("one", "two"))
     rows = [(tmp_path / run / "contrastive/log.csv").read_text().splitlines()[1].split(",") for run in ("one", "two")]
     assert float(rows[0][2]) == pytest.approx(float(rows[1][2]), rel=1e-4)

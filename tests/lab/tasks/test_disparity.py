@@ -91,6 +91,7 @@ def test_the_decoder_computes_what_theirs_does(folder):
     assert at_scales(head.to_disparity, head.decoder(features))[1].shape == (2, 1, 64, 96)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["lidar", "monodepth"])
 def test_a_stage_goes_on_with_encoder_and_decoder(folder, tmp_path, task):
     path, theirs = folder

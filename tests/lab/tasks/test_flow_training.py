@@ -81,11 +81,10 @@ def test_a_recipe_trains_evaluates_and_keeps_both(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "other"), [("flow", "inpainting"), ("inpainting", "flow")])
-def test_thirty_steps_bring_the_loss_down(tmp_path, stage, other):
-    more = [f"{stage}.steps=30", f"{stage}.batch=4", f"{stage}.weight_decay=0.0", f"{other}.steps=1", "size=64"]
+def test_thirty_steps_bring_the_loss_of_inpainting_down(tmp_path):
+    more = ["inpainting.steps=30", "inpainting.batch=4", "inpainting.weight_decay=0.0", "flow.steps=1", "size=64"]
     run(tmp_path, *more)
-    losses = [float(row["loss"]) for row in rows(tmp_path / "run" / stage / "log.csv")]
+    losses = [float(row["loss"]) for row in rows(tmp_path / "run" / "inpainting" / "log.csv")]
     assert len(losses) == 30
     assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
 

@@ -127,6 +127,7 @@ def test_views_keep_the_geometry(videos, train):
         assert moved < 0.6 * left
 
 
+@pytest.mark.slow
 def test_video_without_depth_trains_and_scores_and_depth_is_read_only_to_score(videos):
     backbone = backbone_of()
     for truth in (False, True):
@@ -188,6 +189,7 @@ def test_a_rectified_source_differs_by_translation_alone(videos, monkeypatch):
     assert costs["less_rotation"].item() == pytest.approx(0.05)
 
 
+@pytest.mark.slow
 def test_all_of_rectification_is_taught(videos):
     task = Geometric(SIZE, rectify=True)
     backbone = backbone_of()
@@ -199,6 +201,7 @@ def test_all_of_rectification_is_taught(videos):
     assert any(p.grad.any() for p in head.rectify.parameters())
 
 
+@pytest.mark.slow
 def test_masks_and_selection_are_options_that_matter(videos):
     task = Geometric(SIZE)
     backbone = backbone_of().eval()

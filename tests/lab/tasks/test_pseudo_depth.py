@@ -142,6 +142,7 @@ def test_the_nearest_by_hand():
     assert torch.equal(lifted[1:], pseudo[1:])
 
 
+@pytest.mark.slow
 def test_with_a_nearest_neither_scale_nor_shift_of_the_pseudo_depth_counts(backbone):
     batch, _ = rooms()
     depth = batch["depth"]

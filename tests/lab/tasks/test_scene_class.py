@@ -142,6 +142,7 @@ options = { classes = 19 }
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_it_on_streets(tmp_path):
     (tmp_path / "present.toml").write_text(RECIPE)
     (path,) = run_recipe(tmp_path / "present.toml", tmp_path / "run", device="cpu")

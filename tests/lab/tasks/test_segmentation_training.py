@@ -86,6 +86,7 @@ def measured(tmp_path_factory):
         return run_recipe(recipe(lidar=depth()), tmp_path_factory.mktemp("lidar"), device="cpu")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_frozen_encoder_stays_bit_for_bit_and_its_head_learns(tmp_path, network, measured):
     stage = segment(network, start=str(measured), freeze="encoder")
@@ -105,6 +106,7 @@ def test_frozen_statistics_stay_and_parameters_move(tmp_path, measured):
     assert same(before, after) == {name for name in before if is_statistic(name)}
 
 
+@pytest.mark.slow
 def test_without_freezing_all_of_it_moves(tmp_path, measured):
     (path,) = run_recipe(recipe(segment=segment(start=str(measured))), tmp_path, device="cpu")
     assert not same(states(measured)[0], states(path)[0])
@@ -187,12 +189,14 @@ def test_other_networks_take_nothing_over_from_the_decoder_of_depth(tmp_path, ne
     )
 
 
+@pytest.mark.slow
 def test_a_segmentation_goes_on_with_its_whole_head(tmp_path, measured):
     (first,) = run_recipe(recipe(segment=segment(start=str(measured))), tmp_path / "first", device="cpu")
     trained, begun = states(first)[1], head_at_step_0(tmp_path, segment(start=str(first)))
     assert same(begun, trained) == trained.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["skip", "deeplab"])
 def test_a_trained_network_is_written_and_read_again(tmp_path, network):
     stage = segment(network, options={"classes": 3, "network": network, "subset": [0, 2]}, held_out=2)
@@ -208,6 +212,7 @@ def test_a_trained_network_is_written_and_read_again(tmp_path, network):
     assert read_header(path).task_options["subset"] == [0, 2]
 
 
+@pytest.mark.slow
 def test_every_quirk_of_the_released_code_is_a_word_in_a_stage(tmp_path):
     released = segment(
         zero_grad=False, freeze="statistics", normalisation="imagenet_twice", rate_per="epoch", choose="first", num=2,

@@ -3,14 +3,11 @@
 import csv
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import run_in_two_processes
 from PIL import Image
 
 from cka_probe.errors import CheckpointError, OutputError, RecipeError, TrainingError
@@ -136,6 +133,7 @@ def test_a_backbone_alone_has_no_head_to_load(tmp_path):
         load_trained(tmp_path / "alone.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "step"), [("masked", 2), ("masked", 3), ("masked", 4), ("depth", 1)])
 def test_interrupted_and_resumed_is_bit_for_bit_the_same(recipe, tmp_path, stage, step):
     run_recipe(recipe(), tmp_path / "whole", device="cpu")
@@ -146,6 +144,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(recipe, tmp_path, stage
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_between_resume_points_goes_back_to_the_last_one(recipe, tmp_path):
     class Killed(Exception):
         pass
@@ -193,6 +192,7 @@ def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(recipe, tmp_path):
     assert len(run_recipe(recipe(), tmp_path / "run", device="cpu")) == 2
 
 
+@pytest.mark.slow
 def test_a_seed_changes_everything_and_a_cache_nothing(recipe, tmp_path):
     def weights(*overrides):
         out = tmp_path / "-".join(overrides or ("plain",))
@@ -248,16 +248,9 @@ def test_two_processes_do_what_one_does(tmp_path):
     masked = RECIPE.split("[stages.depth]")[0].replace("memory:{rooms}:train", "folder:{images}")
     masked = masked.replace("memory:{rooms}:val", "folder:{images}").replace('rooms = "rooms"', 'images = ""')
     (tmp_path / "recipe.toml").write_text(masked)
-    (tmp_path / "run.py").write_text(TORCHRUN)
     images = write_images(tmp_path / "images")
     run_recipe(read_recipe(tmp_path / "recipe.toml", [f"data.images={images}"]), tmp_path / "one", device="cpu")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    done = subprocess.run(
-        [*command, "run.py", "recipe.toml", str(images), "two"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_in_two_processes(TORCHRUN, tmp_path, "recipe.toml", images, "two")
     one, two = (rows(tmp_path / run / "masked/log.csv") for run in ("one", "two"))
     assert len(one) == len(two) == 4
     for a, b in zip(one, two, strict=True):
@@ -267,6 +260,7 @@ def test_two_processes_do_what_one_does(tmp_path):
         torch.testing.assert_close(value, weights[1][name], atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_stage_starts_from_a_file_and_takes_the_head_of_its_own_task(recipe, tmp_path):
     first = run_recipe(recipe("masked.steps=1", "depth.steps=1"), tmp_path / "first", device="cpu")
     _, head, _ = read_checkpoint(first[0])
@@ -281,6 +275,7 @@ def test_a_stage_starts_from_a_file_and_takes_the_head_of_its_own_task(recipe, t
     assert all(torch.allclose(before[name], value, atol=1e-9) for name, value in backbone.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_stage_starts_from_a_foreign_file(tmp_path):
     torch.manual_seed(0)
     model = ARCHITECTURES["resnet18"].build(size=64)

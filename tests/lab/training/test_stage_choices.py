@@ -84,6 +84,7 @@ def test_an_unknown_way_to_freeze_is_told_those_there_are():
         recipe_of(table_of(freeze="encodr"))
 
 
+@pytest.mark.slow
 def test_a_wide_network_is_trained_written_and_read_again(tmp_path):
     (path,) = run_recipe(recipe_of(table_of(steps=1, num=4, held_out=2)), tmp_path, device="cpu")
     assert read_header(path).size == (64, 96)
@@ -121,6 +122,7 @@ def test_a_dilated_encoder_has_the_same_weights_and_finer_maps(stride):
         resized(swin, 64, stride)
 
 
+@pytest.mark.slow
 def test_a_dilated_encoder_is_read_again_as_it_was(tmp_path):
     (path,) = run_recipe(
         recipe_of(table_of(steps=1, output_stride=16, task="classification", options={"classes": 2})),
@@ -169,6 +171,7 @@ def test_gradients_that_are_never_set_to_zero_add_up_and_survive_an_interruption
     assert any(not torch.equal(whole[name], usual[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_run_grows_by_stages_and_by_nothing_else(tmp_path):
     table = table_of(steps=1)
     (first,) = run_recipe(recipe_of(table), tmp_path, device="cpu")

@@ -86,6 +86,7 @@ def test_a_resnet50_of_every_kind_trains_a_step(tmp_path, resnet50, kind):
     assert backbone(torch.rand(1, 3, 64, 96)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_dilated_start_is_strided_where_a_stage_says_so(tmp_path):
     state = foreign.resnet().state_dict()
     deeplab(tmp_path / "theirs.pth", state)
@@ -166,6 +167,7 @@ def test_a_folder_of_transformers_is_a_start(tmp_path):
         begin(recipe, recipe.stages[0], tmp_path)
 
 
+@pytest.mark.slow
 def test_another_architecture_than_the_files_is_refused(tmp_path, depth_anything):
     recipe = recipe_of(tmp_path, "resnet18", depth_anything[0])
     with pytest.raises(

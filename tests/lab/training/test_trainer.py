@@ -2,14 +2,12 @@
 
 import math
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
-from helpers.paths import ROOT
+from helpers.processes import run_in_two_processes
 from helpers.trainers import DEPTHS, DrawnSamples, backbone_of, stage_of, trainer_of
 
 from cka_probe.errors import OutOfMemoryError, RecipeError, TrainingError
@@ -28,6 +26,7 @@ def trained(folder, **keys):
     return seen, trainer.objective.state_dict()
 
 
+@pytest.mark.slow
 def test_a_step_in_parts_is_the_step_of_the_whole(tmp_path):
     whole, weights = trained(tmp_path / "1")
     for parts in (2, 4, 8):
@@ -80,6 +79,7 @@ def test_no_room_says_what_needs_less(tmp_path, monkeypatch, parts, advice):
         trained(tmp_path / "run", accumulate=parts)
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_goes_on_where_it_stopped(tmp_path):
     options = {"accumulate": 2, "drop_path": 0.5, "save_every": 2}
     _, whole = trained(tmp_path / "whole", **options)
@@ -209,12 +209,11 @@ PARTS = """
 import sys
 from pathlib import Path
 import torch
-sys.path.insert(0, sys.argv[1])
 from helpers.trainers import trainer_of
-trainer = trainer_of(Path(sys.argv[2]), accumulate=2)
+trainer = trainer_of(Path(sys.argv[1]), accumulate=2)
 trainer.run()
 if trainer.accelerator.is_main_process:
-    torch.save(trainer.objective.state_dict(), Path(sys.argv[2]) / "weights.pt")
+    torch.save(trainer.objective.state_dict(), Path(sys.argv[1]) / "weights.pt")
 trainer.accelerator.wait_for_everyone()
 torch.distributed.destroy_process_group()
 """
@@ -223,13 +222,7 @@ torch.distributed.destroy_process_group()
 @pytest.mark.slow
 def test_two_processes_in_parts_do_what_one_does_whole(tmp_path):
     _, whole = trained(tmp_path / "one")
-    (tmp_path / "run.py").write_text(PARTS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "run.py"), str(ROOT / "tests"), str(tmp_path / "two")],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_in_two_processes(PARTS, tmp_path, "two")
     two = torch.load(tmp_path / "two/weights.pt", weights_only=True)
     for name, value in whole.items():
         assert (value - two[name]).abs().float().mean() < 2e-5, name

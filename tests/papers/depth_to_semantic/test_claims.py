@@ -110,6 +110,7 @@ def test_layers_by_hand():
     assert math.isnan(statistics.layer_divergence(matrix(diagonal, "a", "b", undefined=(3,))).value)
 
 
+@pytest.mark.slow
 def test_one_trial_decides_nothing(tmp_path):
     study(tmp_path)
     text = page(tmp_path)
@@ -183,6 +184,7 @@ def test_each_seed_is_a_run_of_the_maps(tmp_path):
     assert row.runs[0] != row.runs[1]
 
 
+@pytest.mark.slow
 def test_maps_that_are_all_zero_are_undefined(tmp_path):
     evidence = study_with_maps(tmp_path, maps_of(zero=range(MAP_IMAGES)))
     row = judged(tmp_path)["maps_none"]

@@ -1,6 +1,7 @@
 """Figure 6 of a study of Depth-to-Semantic."""
 
 import numpy as np
+import pytest
 from helpers.semantic_study import Writer, judged, study_with_maps
 
 from cka_probe.attribution.saved_maps import SavedMap, save_maps
@@ -25,6 +26,7 @@ def test_without_maps_the_page_says_not_run(tmp_path):
     assert "do Grad-CAM maps follow the outlines of classes?\n\nNot run.\n" in text
 
 
+@pytest.mark.slow
 def test_the_figure_is_drawn_from_saved_maps(tmp_path):
     evidence, random = study_with_maps(tmp_path), np.random.default_rng(0)
     for arm in ARMS:

@@ -102,6 +102,7 @@ def test_an_empty_study_can_be_reported(tmp_path):
     assert SemanticEvidence.load(tmp_path).scores(Case("none"), RunKey(0, 0)) is None
 
 
+@pytest.mark.slow
 def test_every_table_has_a_title_every_claim_a_figure_and_every_quirk_a_claim(tmp_path):
     study(tmp_path)
     assert page(tmp_path).count("\nNetwork: ") + page(tmp_path).count(" Network: ") == len(TABLES)

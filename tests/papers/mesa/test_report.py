@@ -57,6 +57,7 @@ def written(tmp_path_factory):
     return folder, write_report(folder, PAPER)
 
 
+@pytest.mark.slow
 def test_a_report_has_its_page_tables_and_figures(written):
     folder, readme = written
     report = folder / "report"
@@ -73,6 +74,7 @@ def test_a_report_has_its_page_tables_and_figures(written):
     assert frame.set_index("name").loc["rmse_mesa", "seed0"] == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_every_link_of_the_page_leads_to_a_file(written):
     folder, readme = written
     text = readme.read_text("utf-8")
@@ -82,6 +84,7 @@ def test_every_link_of_the_page_leads_to_a_file(written):
     assert [link for link in links if not (folder / "report" / link).exists()] == []
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_page_and_tables(written):
     folder, readme = written
     before = {path: path.read_bytes() for path in (folder / "report").rglob("*") if path.suffix in (".csv", ".tex")}
@@ -93,6 +96,7 @@ def test_the_same_study_gives_the_same_page_and_tables(written):
     assert before[folder / "report" / "tables" / "table_1.csv"].decode() == again
 
 
+@pytest.mark.slow
 def test_the_page_says_that_one_seed_decides_nothing(written):
     text = written[1].read_text("utf-8")
     assert "nothing is decided by one seed" in text
