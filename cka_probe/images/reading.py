@@ -31,12 +31,23 @@ def is_hidden(name: str) -> bool:
 
 
 def walk_images(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield each folder below a folder, itself first, with the names of the images in it, in no particular order.
+    """Yield each folder below a folder with the names of the images in it; see `walk_files`."""
+    for below, names in walk_files(folder):
+        yield below, [name for name in names if is_image(name)]
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file is an image by the ending of its name."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def walk_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder below a folder, itself first, with the names of the files in it, in no particular order.
 
     Links to folders are followed, except to a folder that they are in. Hidden files and folders are left out.
 
     Yields:
-        The path below the folder, "" or with a slash at its end, and the names of the images; nothing if there is no
+        The path below the folder, "" or with a slash at its end, and the names of the files; nothing if there is no
         such folder.
 
     Raises:
@@ -46,7 +57,7 @@ def walk_images(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
     pending = [("", tuple(map(str, (real, *real.parents))))] if real.is_dir() else []
     while pending:
         below, parents = pending.pop()
-        images = []
+        names = []
         try:
             with os.scandir(os.path.join(folder, below)) as scan:
                 entries = [entry for entry in scan if not is_hidden(entry.name)]
@@ -54,11 +65,10 @@ def walk_images(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
             raise DataError(f"unreadable folder {os.path.join(folder, below)}: {error}; fix or remove it") from error
         for entry in entries:
             if not entry.is_dir():
-                if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                    images.append(entry.name)
+                names.append(entry.name)
             elif (target := os.path.realpath(entry.path)) not in parents:
                 pending.append((f"{below}{entry.name}/", (*parents, target)))
-        yield below, images
+        yield below, names
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -85,12 +95,10 @@ def unread_files(folder: str | Path) -> str:
 
     Hidden files are not counted.
     """
-    folder = Path(folder)
     names: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*")):
-        hidden = any(map(is_hidden, path.relative_to(folder).parts))
-        if not hidden and path.suffix.lower() not in SUFFIXES and path.is_file():
-            names.setdefault(path.suffix.lower() or "without an ending", []).append(path.relative_to(folder).as_posix())
+    paths = (below + name for below, files in walk_files(folder) for name in files if not is_image(name))
+    for path in sorted(paths, key=lambda path: path.split("/")):
+        names.setdefault(os.path.splitext(path)[1].lower() or "without an ending", []).append(path)
     if not names:
         return ""
     kinds = ", ".join(

@@ -49,8 +49,14 @@ POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 VISION = ("vision_model", "visual", "vision_tower", "image_encoder")
 """Names of the image encoder of a model of images and texts."""
 
-OUTSIDE = re.compile(r"(^|\.)(\w*decoder|\w*stem|patch_embed)")
-"""Paths of modules whose blocks are not those of the encoder."""
+OUTSIDE = re.compile(r"(^|\.)(\w*decoder|\w*stem|patch_embed|[Aa]ux|incre_modules|downsamp_modules)")
+"""Paths of modules whose blocks are not those of the encoder, also auxiliary classifiers and the head of HRNet."""
+
+EMBEDDING = re.compile(r"(?<!pos_)(?<!pixel_)embed|stem|downsample_layers")
+"""Names of what makes the first feature map, of the siblings of the first block."""
+
+BLOCK = re.compile(r"(\w+\.)?(\w*(block|layer|unit|b))?[\d-]+")
+"""Names of blocks within a stage: `blocks.3`, `denselayer3`, but neither `fc1` nor `conv2`."""
 
 NINE_BLOCKS = {18: (3, 6, 9, 12, 15), 6: (1, 2, 3, 4, 5)}
 """Blocks of stage 3 among the nine layers of a Swin-v2, by the depth of that stage: every third of 18, as in the paper;
@@ -173,23 +179,25 @@ def _resnet_layers(modules: dict[str, nn.Module], prefix: str) -> LayerMap | Non
 
 def _block_layers(modules: dict[str, nn.Module], root: str) -> LayerMap | None:
     """Return what precedes the repeated blocks of the module `root`, and the blocks; `None` if there are none."""
-    blocks = _most_frequent(dict(_repeated(modules[root], root)), least=2)
-    while 0 < len(blocks) < STAGES:
-        inner = {}
-        for path in blocks:
-            inner.update({name: module for name, module in _repeated(modules[path], path) if _uniform(modules, name)})
-        inside = _most_frequent(inner, least=len(blocks) + 1)
-        if not inside:
-            break
-        blocks = inside
+    blocks = _most_frequent(dict(_repeated(modules[root], root)))
+    if len(blocks) < STAGES:
+        inner = [name for path in blocks for name in _blocks_of_stage(modules, path) or [path]]
+        blocks = inner if len(inner) > len(blocks) else blocks
     return _spaced(blocks, _stem(modules, root, blocks[0])) if blocks else None
 
 
+def _blocks_of_stage(modules: dict[str, nn.Module], stage: str) -> list[str]:
+    """Return the paths of the blocks of a stage: numbered modules of one class; none if their classes differ."""
+    names = [name for name, _ in _repeated(modules[stage], stage) if BLOCK.fullmatch(name.removeprefix(f"{stage}."))]
+    return [name for name in names if _uniform(modules, name)]
+
+
 def _repeated(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the outermost modules with children whose names have a digit, with their dotted paths."""
+    """Yield the outermost modules with layers in them whose names have a digit, with their dotted paths."""
     for name, child in module.named_children():
-        child_path = f"{path}.{name}".lstrip(".")
-        if type(child) not in CONTAINERS and re.search(r"\d", name) and any(True for _ in child.children()):
+        child_path = _join(path, name)
+        has_layers = any(True for inner in child.children() for _ in inner.parameters())
+        if type(child) not in CONTAINERS and re.search(r"\d", name) and has_layers:
             yield child_path, child
         else:
             yield from _repeated(child, child_path)
@@ -200,57 +208,66 @@ def _uniform(modules: dict[str, nn.Module], path: str) -> bool:
     return len({type(child) for child in modules[path.rpartition(".")[0]].children()}) == 1
 
 
-def _most_frequent(modules: dict[str, nn.Module], least: int) -> list[str]:
+def _most_frequent(modules: dict[str, nn.Module]) -> list[str]:
     """Return the paths of the modules of the most frequent class, and of the others in the same containers.
 
-    Modules of a decoder or stem are left out if there are others. There are none if fewer than `least` are of one
-    class.
+    Modules of a decoder or stem are left out if there are others. There are none if each is of another class.
     """
     encoder = {path: module for path, module in modules.items() if not OUTSIDE.search(path)} or modules
     by_class: dict[type, list[str]] = defaultdict(list)
     for path, module in encoder.items():
         by_class[type(module)].append(path)
     paths = max(by_class.values(), key=len, default=[])
-    if len(paths) < least:
+    if len(paths) < 2:
         return []
     containers = {container for path in paths for container in _containers(path)}
-    return [path for path in encoder if containers.intersection(_containers(path))]
+    return [path for path in encoder if containers & _containers(path)]
 
 
-def _containers(path: str) -> list[str]:
-    """Return the paths of a module's parent, and of its grandparent if the parent is one of several by its name.
+def _containers(path: str) -> set[str]:
+    """Return the path of a module's parent, and that without numbers, which the parents of other stages share.
 
-    >>> _containers("blocks.1.0"), _containers("encoder.layer.3")
-    (['blocks.1', 'blocks'], ['encoder.layer'])
+    >>> sorted(_containers("blocks.1.0")), sorted(_containers("repeat_1.3")), _containers("repeat.3")
+    (['blocks.', 'blocks.1'], ['repeat', 'repeat_1'], {'repeat'})
     """
     parent = path.rpartition(".")[0]
-    outer, _, name = parent.rpartition(".")
-    return [parent, outer] if re.search(r"\d", name) else [parent]
+    return {parent, re.sub(r"_?\d+", "", parent)}
 
 
 def _stem(modules: dict[str, nn.Module], root: str, block: str) -> str:
     """Return the path of what precedes the first block: an embedding, or the nearest layer or pooling; "" if nothing.
 
-    Its siblings that are registered earlier are considered, then those of its parent, up to the root.
+    Its siblings that are registered earlier are considered, then those of its parent, up to the root. Of several
+    numbered embeddings it is the first.
     """
-    path = block
+    nearest, path = "", block
     while path != root:
         parent, _, name = path.rpartition(".")
         children = [child for child, _ in modules[parent].named_children()]
-        earlier = [f"{parent}.{child}".lstrip(".") for child in reversed(children[: children.index(name)])]
-        layers = [path for path in earlier if _acts(modules[path])]
-        named = [path for path in layers if re.search("(?<!pos_)embed|stem", path.rpartition(".")[2])]
-        if layers:
-            return (named or layers)[0]
+        earlier = children[: children.index(name)]
+        embeddings = [child for child in earlier if EMBEDDING.search(child) and _acts(modules, parent, child)]
+        if embeddings:
+            unnumbered = embeddings[-1].rstrip("0123456789")
+            return _acts(modules, parent, next(name for name in embeddings if name.startswith(unnumbered)))
+        lists = (nn.ModuleList, nn.ModuleDict)
+        paths = [_acts(modules, parent, child) for child in earlier if type(modules[_join(parent, child)]) not in lists]
+        nearest = nearest or next(filter(None, reversed(paths)), "")
         path = parent
-    return ""
+    return nearest
 
 
-def _acts(module: nn.Module) -> bool:
-    """Return whether a module has parameters or pools, and is called by itself."""
-    if type(module) in (nn.ModuleList, nn.ModuleDict):
-        return False
-    return isinstance(module, POOLING) or any(True for _ in module.parameters())
+def _acts(modules: dict[str, nn.Module], parent: str, child: str) -> str:
+    """Return the path of a child, or of the first module in a list; "" if it neither pools nor has parameters."""
+    path = _join(parent, child)
+    if type(modules[path]) in (nn.ModuleList, nn.ModuleDict):
+        return next((_acts(modules, path, name) for name, _ in modules[path].named_children()), "")
+    acts = isinstance(modules[path], POOLING) or any(True for _ in modules[path].parameters())
+    return path if acts else ""
+
+
+def _join(parent: str, child: str) -> str:
+    """Return the path of a child."""
+    return f"{parent}.{child}" if parent else child
 
 
 def _plain_layers(modules: dict[str, nn.Module], root: str) -> LayerMap | None:

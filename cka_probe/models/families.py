@@ -105,7 +105,8 @@ is kept.
 - **References**: a file or folder, `hf://org/name`, `timm:NAME`, `random:NAME`, `package.module:function`. What is in
   the local cache of the hub needs no network.
 - **Default layers** of any other model: the stem and the repeated blocks, else the direct children; at most 25,
-  evenly spaced. `ckaprobe layers MODEL` lists them, `--layers all` takes every layer.
+  evenly spaced. `ckaprobe layers MODEL` lists them, `--layers all` takes every layer. In a model
+  with blocks the head is never a default layer; of a whole classifier from Python, `all` includes its logits.
 """
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin, input_channels
-from cka_probe.models.catalogue import Definition
+from cka_probe.models.catalogue import POSITIONS, Definition
 from cka_probe.models.checkpoints import load_file
 from cka_probe.models.checkpoints.adapters import is_adapter
 from cka_probe.models.checkpoints.encoders import split_reference
@@ -130,28 +131,46 @@ def _call(reference: str) -> Backbone:
 
 
 def wrap(model: nn.Module) -> Backbone:
-    """Return a module as a backbone, with the input that timm declares for it.
+    """Return a module as a backbone, with the input that the module declares.
 
-    A module that declares none gets images of any size, RGB in [0, 1], that are not normalised. If it was trained on
-    other inputs, pass a `Backbone` with size, mean and std instead.
+    Size, mean and standard deviation are those of a module of timm or open_clip; of others with position embeddings the
+    size that these are made for. Else images keep their size, and RGB in [0, 1] is not normalised. If the module was
+    trained on other inputs, pass a `Backbone` with size, mean and std instead. What `DataParallel` and
+    `DistributedDataParallel` contain is taken out of them.
     """
+    while isinstance(model, DataParallel | DistributedDataParallel):
+        model = model.module
     if isinstance(model, Backbone):
         return model
-    name, config = type(model).__name__, getattr(model, "pretrained_cfg", None)
-    if not config:
-        origin = Origin(name, name, notes=("nothing known of its input: fed RGB in [0, 1] as it came, not normalised",))
-        return Backbone(model, mean=(0.0,), std=(1.0,), layers=default_layers(model), origin=origin)
-    mean, std = config["mean"], config["std"]
-    if input_channels(model) == 1:  # timm keeps the three of the original model
+    name, tower = type(model).__name__, getattr(model, "visual", model)
+    config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    mean = config.get("mean") or getattr(tower, "image_mean", None)
+    std = config.get("std") or getattr(tower, "image_std", None)
+    has_positions = any(POSITIONS.fullmatch(name) for name, _ in model.named_parameters())
+    size = built_size(model) if config or has_positions else None
+    size = size or (tuple(config["input_size"][-2:]) if config else None)
+    origin = Origin(config.get("architecture") or name, name)
+    if not mean or not std:
+        shape = "as it came" if size is None else f"of {size[0]}x{size[1]}"
+        note = f"nothing known of its normalisation: fed RGB in [0, 1] {shape}, not normalised"
+        origin, mean, std = replace(origin, notes=(note,)), (0.0,), (1.0,)
+    elif input_channels(model) == 1:  # timm keeps the three of the original model
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    return Backbone(
-        model,
-        size=tuple(config["input_size"][-2:]),
-        mean=mean,
-        std=std,
-        layers=default_layers(model),
-        origin=Origin(config.get("architecture") or name, name),
-    )
+    return Backbone(model, size=size, mean=mean, std=std, layers=default_layers(model), origin=origin)
+
+
+def built_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return the (height, width) that a module was built for, `None` if no part of it has an `img_size`.
+
+    >>> built_size(timm.create_model("test_vit", img_size=96))
+    (96, 96)
+    """
+    for module in model.modules():
+        size = getattr(module, "img_size", None) or getattr(module, "image_size", None)
+        if isinstance(size, int | tuple | list):
+            height, width = (size, size) if isinstance(size, int) else size
+            return height, width
+    return None
 
 
 def is_adapter_reference(reference: str | Path) -> bool:

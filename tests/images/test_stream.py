@@ -67,6 +67,13 @@ def test_files_that_are_no_images_are_counted_and_named(folder):
     assert any(f"In x and y: {sentence}" in warning for warning in warnings_for(result))
 
 
+def test_files_in_linked_folders_are_counted(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "notes.txt").write_bytes(b"")
+    (folder / "linked").symlink_to(elsewhere)
+    assert stream_images(folder).unread.endswith("no images: 1 .txt (linked/notes.txt)")
+
+
 def test_datasets_of_pil_images_become_uint8():
     class Pil:
         def __len__(self):

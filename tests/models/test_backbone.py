@@ -1,16 +1,18 @@
 """Backbones: the pyramid has every stride once and ends in `features`; the classifier."""
 
 import numpy as np
+import open_clip
 import pytest
 import timm
 import torch
+import torchvision
 from PIL import Image
 from torch import nn
 
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.lab.tasks.decoders import maps
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.backbone import IMAGENET_MEAN, Backbone, Preprocessing, classifier_from
+from cka_probe.models.backbone import IMAGENET_MEAN, NORMALISATIONS, Backbone, Preprocessing, classifier_from
 from cka_probe.models.load import wrap
 
 
@@ -92,3 +94,37 @@ def test_a_grey_model_of_timm_has_one_mean():
     preprocessing = wrap(model).preprocessing
     assert (preprocessing.size, preprocessing.channels) == ((224, 224), 1)
     assert (preprocessing.mean, preprocessing.std) == ((pytest.approx(0.449),), (pytest.approx(0.226),))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("test_vit", 96), ("swin_tiny_patch4_window7_224", 112), ("vit_tiny_r_s16_p8_224", (96, 64))]
+)
+def test_the_size_that_a_model_of_timm_was_built_for(name, size):
+    with torch.device("meta"):
+        model = timm.create_model(name, img_size=size)
+    assert wrap(model).preprocessing.size == ((size, size) if isinstance(size, int) else size)
+
+
+def test_the_size_of_models_of_other_libraries():
+    from transformers import ViTConfig, ViTModel
+
+    with torch.device("meta"):
+        model = ViTModel(ViTConfig(num_hidden_layers=1, image_size=48))
+        assert wrap(model).preprocessing.size == (48, 48)
+        assert wrap(torchvision.models.VisionTransformer(64, 16, 1, 2, 8, 8)).preprocessing.size == (64, 64)
+        assert wrap(torchvision.models.resnet18()).preprocessing.size is None
+
+
+def test_the_input_of_open_clip():
+    model = open_clip.create_model("ViT-B-32", pretrained=None, force_image_size=64, device="meta")
+    for part in (model, model.visual):
+        preprocessing = wrap(part).preprocessing
+        assert preprocessing.size == (64, 64)
+        assert preprocessing.mean == pytest.approx(NORMALISATIONS["clip"][0])
+
+
+def test_parallel_modules_are_fed_as_what_they_contain():
+    model = timm.create_model("test_vit")
+    preprocessing = wrap(nn.DataParallel(model)).preprocessing
+    assert preprocessing == wrap(model).preprocessing
+    assert preprocessing.mean != (0.0,)

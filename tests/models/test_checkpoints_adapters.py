@@ -49,11 +49,13 @@ def test_it_is_merged_into_the_model(base, tmp_path, config, scale):
 
 
 def test_the_product_of_matrices_in_either_order():
-    from cka_probe.models.checkpoints.adapters import _update
+    from cka_probe.models.checkpoints.adapters import _merged
 
-    a, b = torch.randn(2, 5), torch.randn(3, 2)
-    torch.testing.assert_close(_update("q", a, b, {"lora_alpha": 4}), 2 * b @ a)
-    torch.testing.assert_close(_update("q", a, b, {"lora_alpha": 4, "fan_in_fan_out": True}), (2 * b @ a).T)
+    a, b, weight = torch.randn(2, 5), torch.randn(3, 2), torch.randn(3, 5)
+    parts = {"lora_A.weight": a, "lora_B.weight": b}
+    torch.testing.assert_close(_merged(weight, parts, 2.0, {}), weight + 2 * b @ a)
+    torch.testing.assert_close(_merged(weight.T, parts, 2.0, {"fan_in_fan_out": True}), (weight + 2 * b @ a).T)
+    assert _merged(weight.T, parts, 2.0, {}) is None
 
 
 def test_without_its_model_it_says_which_is_needed(tmp_path):
@@ -66,8 +68,10 @@ def test_without_its_model_it_says_which_is_needed(tmp_path):
 @pytest.mark.parametrize(
     ("config", "tensors", "message"),
     [
-        ({"use_dora": True}, None, "found use_dora"),
+        ({"use_qalora": True}, None, "found use_qalora"),
+        ({"init_lora_weights": "pissa_niter_4"}, None, "found init_lora_weights=pissa_niter_4"),
         ({"peft_type": "LOHA"}, None, "found LOHA"),
+        ({"peft_type": "IA3"}, {"base_model.model.conv1.ia3_l": torch.ones(64)}, "found IA3"),
         ({}, {"base_model.model.x.lora_A.weight": torch.zeros(2, 3)}, "both matrices of 'x'"),
         ({}, {"base_model.model.conv1.lora_embedding_A": torch.zeros(2, 3)}, "lora_embedding_A"),
     ],
@@ -75,6 +79,18 @@ def test_without_its_model_it_says_which_is_needed(tmp_path):
 def test_what_is_not_supported_is_refused(base, tmp_path, config, tensors, message):
     write(tmp_path / "lora", tensors, **config)
     with pytest.raises(CheckpointError, match=message):
+        load(tmp_path / "lora", base=base)
+
+
+def test_another_method_is_named_without_a_model_too(tmp_path):
+    write(tmp_path / "ia3", {"base_model.model.conv1.ia3_l": torch.ones(64)}, peft_type="IA3")
+    with pytest.raises(CheckpointError, match="found IA3; merge it"):
+        load(tmp_path / "ia3")
+
+
+def test_a_base_of_other_shapes(base, tmp_path):
+    write(tmp_path / "lora", {f"layer4.0.conv1.lora_{part}.weight": torch.zeros(2, 2) for part in "AB"})
+    with pytest.raises(CheckpointError, match=r"update of 'layer4.0.conv1.weight' \(512, 256, 3, 3\)"):
         load(tmp_path / "lora", base=base)
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import foreign
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.checkpoints import load_file
@@ -78,6 +80,23 @@ def test_small_floats(tmp_path, dtype):
     assert read_contents(tmp_path / "a.safetensors").tensors["weight"].dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float64])
+def test_a_model_of_any_precision_is_float32(tmp_path, dtype):
+    state = {n: v.to(dtype) if v.is_floating_point() else v for n, v in foreign.resnet().state_dict().items()}
+    torch.save(state, tmp_path / "a.pth")
+    for name, tensor in load_file(tmp_path / "a.pth").model.state_dict().items():
+        torch.testing.assert_close(tensor, state[name].float() if tensor.is_floating_point() else state[name])
+
+
+def test_one_of_several_names_of_a_tensor_gives_the_others(tmp_path):
+    model = foreign.resnet()
+    model.layer1[1].conv1.weight = model.layer1[0].conv1.weight
+    save_model(model, str(tmp_path / "a.safetensors"))
+    assert len(read_contents(tmp_path / "a.safetensors").tensors) == len(model.state_dict())
+    loaded = load_file(tmp_path / "a.safetensors").model.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_model_in_several_parts(tmp_path, whole):
     state = {name: tensor.clone() for name, tensor in foreign.resnet().state_dict().items()}
@@ -140,6 +159,22 @@ def _scaled(path):
     torch.save({"w.weight": torch.zeros(2), "w.SCB": torch.zeros(2)}, path)
 
 
+def _integers(path):
+    torch.save({"w.weight": torch.zeros(2, 2, dtype=torch.int8)}, path)
+
+
+def _packed(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao.quantization is deprecated
+        layer = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(2, 2)), {torch.nn.Linear})
+    torch.save(layer.state_dict(), path)
+
+
+def _torchao(path):
+    with foreign.a_module("torchao.quantization", Int8Tensor=type("Int8Tensor", (), {})):
+        torch.save({"w.weight": sys.modules["torchao.quantization"].Int8Tensor()}, path)
+
+
 def _program(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/archive_format", b"pt2")
@@ -174,6 +209,9 @@ def test_a_pipe_does_not_block(tmp_path):
         ("a.pkl", _pickled_too_large, "larger than its storage of 16 bytes"),
         ("a.pth", _sparse, "dense"),
         ("a.pth", _scaled, "quantised"),
+        ("a.pth", _integers, "found quantised ones ('w.weight')"),
+        ("a.pth", _packed, "found quantised ones"),
+        ("a.pth", _torchao, "found quantised ones of torchao"),
         ("a.pt2", _program, "torch.save(program.state_dict, FILE)"),
         ("a.keras", _keras, "a model of Keras"),
         ("a.pth", _pipe, "a device or a pipe"),

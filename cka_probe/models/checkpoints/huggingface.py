@@ -114,6 +114,20 @@ def _build(contents: Contents) -> nn.Module:
     return whole
 
 
+def file_names(contents: Contents) -> dict[str, str]:
+    """Return the names of the tensors in a file of transformers, by those that they have in the model.
+
+    transformers 5 calls `encoder.layer.0.attention.attention.query` of a file `layers.0.attention.q_proj` in memory. A
+    tensor that is joined from several, or split, is left out.
+    """
+    model: Any = _build(contents)
+    from transformers.core_model_loading import revert_weight_conversion
+
+    state = model.state_dict()
+    names = {id(tensor): name for name, tensor in revert_weight_conversion(model, dict(state)).items()}
+    return {name: names[id(tensor)] for name, tensor in state.items() if id(tensor) in names}
+
+
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
     """Turn the messages and the progress bar of transformers off; afterwards they are as before."""

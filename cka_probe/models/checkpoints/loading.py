@@ -20,7 +20,7 @@ from cka_probe.models.architectures import ARCHITECTURES, dilate_last_stages
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone, Origin, classifier_from
 from cka_probe.models.catalogue import COUNTER, Definition, NoInitialisation, shapes_of
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
-from cka_probe.models.checkpoints.adapters import adapter_note, is_adapter, merge_adapter, needs_base
+from cka_probe.models.checkpoints.adapters import is_adapter, merge_adapter, needs_base
 from cka_probe.models.checkpoints.encoders import split_reference
 from cka_probe.models.checkpoints.fitting import (
     Arch,
@@ -90,7 +90,7 @@ def load_file(
 
 
 def _read_with_adapter(file: Path, base: str | Path | None) -> tuple[Contents, tuple[str, ...]]:
-    """Return the contents of a file, an adapter merged into those of its base, and a note on that."""
+    """Return the contents of a file, an adapter merged into those of its base, and notes on that."""
     contents = read_contents(file)
     if not is_adapter(contents):
         if base is not None:
@@ -98,8 +98,7 @@ def _read_with_adapter(file: Path, base: str | Path | None) -> tuple[Contents, t
         return contents, ()
     if base is None:
         raise needs_base(contents)
-    model = read_contents(weights_file(base))
-    return merge_adapter(contents, model), (adapter_note(contents, model),)
+    return merge_adapter(contents, read_contents(weights_file(base)))
 
 
 def _load_contents(contents: Contents, request: Arch | None, reference: str) -> Backbone:

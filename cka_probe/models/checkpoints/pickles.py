@@ -92,6 +92,26 @@ class Array(Ignored):
         return from_numpy(array)
 
 
+class PartialSum(Ignored):
+    """Stand-in for the placement of a DTensor whose parts have to be added up."""
+
+
+class TensorPart(Tensor):
+    """Stand-in for a DTensor: its shape, and the part of it that one process had. No operation is possible on it."""
+
+    part: Tensor
+    is_whole = False
+    __torch_dispatch__: Any = NotImplemented
+
+    def __setstate__(self, state: Any) -> None:
+        attributes: dict[str, Any] = {}
+        for values in state if isinstance(state, tuple) else (state,):  # those of `__dict__` and of slots
+            attributes |= values or {}
+        self.part = attributes["_local_tensor"]
+        placements = attributes["_spec"].attributes["placements"]
+        self.is_whole = self.part.shape == self.shape and not any(isinstance(p, PartialSum) for p in placements)
+
+
 def from_numpy(array: np.ndarray) -> Tensor:
     """Return an array as a tensor of its own memory; the two bytes of bfloat16, which NumPy lacks, as bfloat16."""
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
@@ -127,7 +147,15 @@ _IGNORED = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
 )
+_DTENSOR = ("torch.distributed.tensor", "torch.distributed._tensor")
+_MESH = ("device_mesh.DeviceMesh", "_mesh_layout._FlatLayout", "_mesh_layout._MeshLayout")
+_SPEC = ("DTensorSpec", "TensorMeta", "ShardOrderEntry")
 STAND_INS: list[Any] = [
+    *((TensorPart, f"{module}.{name}") for module in _DTENSOR for name in ("DTensor", "api.DTensor")),
+    *((Attributes, f"{module}._dtensor_spec.{name}") for module in _DTENSOR for name in _SPEC),
+    *((Attributes, f"torch.distributed.{name}") for name in _MESH),
+    *((Ignored, f"{m}.placement_types.{name}") for m in _DTENSOR for name in ("Shard", "Replicate", "_StridedShard")),
+    *((PartialSum, f"{module}.placement_types.{name}") for module in _DTENSOR for name in ("Partial", "_Partial")),
     *((PlainDict, name) for name in _DICTS),
     *((Attributes, name) for name in ("argparse.Namespace", "types.SimpleNamespace")),
     *((Array, f"{module}._reconstruct") for module in _NUMPY),
@@ -136,11 +164,14 @@ STAND_INS: list[Any] = [
 ]
 """Classes that a pickle may name in addition to torch's own list, with what replaces them."""
 
+QUANTISERS = ("torchao.", "bitsandbytes.", "quanto.", "optimum.", "auto_gptq.", "hqq.")
+"""Beginnings of the names of classes of quantised tensors."""
+
 _SAFE_GLOBALS_LOCK = threading.Lock()
 
 
 @contextmanager
-def _only_stand_ins() -> Iterator[None]:
+def only_stand_ins() -> Iterator[None]:
     """Allow torch's unpickler exactly `STAND_INS` while one file is read.
 
     Its list is global to the process, and other packages add to it (accelerate adds functions of numpy); their
@@ -162,7 +193,7 @@ def _only_stand_ins() -> Iterator[None]:
 def unpickle(path: Path, *, is_zip: bool) -> object:
     """Return what torch.save wrote, by the restricted unpickler."""
     try:
-        with _only_stand_ins(), open(path, "rb") as file:
+        with only_stand_ins(), open(path, "rb") as file:
             # mmap does not read an optimiser's moments, two thirds of many files
             by_path = is_zip and path.suffix != ".safetensors"  # torch trusts that suffix
             return torch.load(str(path) if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
@@ -180,7 +211,7 @@ def unpickle_plain(path: Path) -> object:
     """
     try:
         with open(path, "rb") as file:
-            return _PlainUnpickler(file, encoding="latin1").load()
+            return PlainUnpickler(file, encoding="latin1").load()
     except _ForbiddenError as error:
         raise _forbidden(path, str(error)) from None
     except Exception as error:  # a damaged or hostile pickle can fail in any way
@@ -191,7 +222,7 @@ class _ForbiddenError(Exception):
     """A pickle names a class that is not on the list."""
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class PlainUnpickler(pickle.Unpickler):
     """An unpickler that returns stand-ins for all that a file names.
 
     `find_class` returns new functions, never classes, so that a file can neither change a class nor call one.
@@ -212,7 +243,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _storage(data: bytes) -> Any:
     """Return a storage that `pickle` wrote as bytes of torch.save."""
-    with _only_stand_ins():
+    with only_stand_ins():
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -243,6 +274,11 @@ _REBUILT: dict[str, Callable[..., Any]] = {
 
 def _forbidden(path: Path, name: str) -> CheckpointError:
     """Return the error for a pickle that names something else than tensors and plain values."""
+    if name.startswith(QUANTISERS):
+        return CheckpointError(
+            f"{path}: expected weights as they are used, found quantised ones of {name.partition('.')[0]}; save the "
+            "model in float16 or float32"
+        )
     return CheckpointError(
         f"{path}: expected tensors and plain values, found a pickle that asks for {name!r}, which was not run; save "
         "the model's state_dict() where the file was made"

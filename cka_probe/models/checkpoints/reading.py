@@ -1,8 +1,8 @@
 """Read tensors and plain values from an untrusted file without executing anything in it.
 
 The reader is chosen by the first bytes and not by the suffix, because `.pth`, `.ckpt`, `.tar` and `.bin` may be any
-format: safetensors, `torch.save` of any version, `pickle.dump` of arrays (detectron2, VISSL), NumPy's `.npz` (JAX), or
-the `*.index.json` of files in several parts.
+format: safetensors, `torch.save` of any version, `pickle.dump` of arrays (detectron2, VISSL), NumPy's `.npz` (JAX),
+the `*.index.json` of files in several parts, or the `.metadata` of a checkpoint of `torch.distributed.checkpoint`.
 """
 
 import json
@@ -23,18 +23,23 @@ from cka_probe.models.checkpoints.pickles import (
     EXPECTED,
     Array,
     Attributes,
+    TensorPart,
     error_line,
     from_numpy,
     unpickle,
     unpickle_plain,
 )
+from cka_probe.models.checkpoints.sharded import INDEX, read_shards
 
 Value = bool | int | float | str | tuple[Any, ...]
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of a name that DistributedDataParallel, `torch.compile`, FSDP and activation checkpointing insert."""
 
-NO_WEIGHTS = {"optimizer", "optimizers", "optimizer_states", "lr_scheduler", "lr_schedulers", "scaler", "amp", "loops"}
+NO_WEIGHTS = {
+    *("optim", "optimizer", "optimizers", "optimizer_states", "lr_scheduler", "lr_schedulers", "scaler", "amp"),
+    *("loops",),
+}
 """Top-level groups of a training run whose tensors are not weights."""
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -51,8 +56,11 @@ ZIPS = {
 }
 """Names of files in zip archives, and what they are."""
 
-SCALED = (".SCB", ".absmax", ".quant_map", ".qweight", ".qzeros", ".weight_scale", ".weight_scale_inv", ".scale_weight")
-"""Ends of names of the scales that quantised weights are stored with."""
+SCALED = (
+    *(".SCB", ".absmax", ".quant_map", ".qweight", ".qzeros", ".weight_scale_inv", ".scale_weight"),
+    *("weight_scale", ".weight_packed", "weight_qdata", "weight:qdata", ".weight._data", ".zero_point"),
+)
+"""Ends of names that quantised weights and their scales have (bitsandbytes, GPTQ, torchao, quanto, PyTorch)."""
 
 MOST_EXPANDED = 1 << 32
 """Bytes by which the tensors of a file may be larger than eight times the file: expanded ones store few values."""
@@ -63,8 +71,8 @@ COMPRESSION = 100
 PARTS = "*.index.json"
 """Lists the file of each tensor, where transformers saved several."""
 
-WEIGHTS_FILES = ("encoder.pth", "model.safetensors", "pytorch_model.bin")
-"""The file of weights in a folder of Monodepth2 or transformers."""
+WEIGHTS_FILES = ("encoder.pth", "model.safetensors", "pytorch_model.bin", INDEX)
+"""The file of weights in a folder of Monodepth2, transformers or `torch.distributed.checkpoint`."""
 
 SIGNATURES = {
     b"\x89PNG": "a PNG image",
@@ -114,6 +122,8 @@ def read_contents(path: Path) -> Contents:
     values: dict[str, Value] = {}
     if isinstance(loaded, dict):
         for name, value in _walk({key: value for key, value in dict.items(loaded) if key not in NO_WEIGHTS}):
+            if isinstance(value, TensorPart):
+                value = _whole(path, name, value)
             if isinstance(value, Tensor) and name in tensors:
                 raise CheckpointError(f"{path}: expected one tensor of each name, found {name!r} twice; save it again")
             if isinstance(value, Tensor):
@@ -133,6 +143,17 @@ def read_contents(path: Path) -> Contents:
     return Contents(path, container, tensors, values | _config_values(config), config)
 
 
+def _whole(path: Path, name: str, part: TensorPart) -> Tensor:
+    """Return the values of a tensor that one process had; `CheckpointError` if it had only a part of them."""
+    if not part.is_whole:
+        raise CheckpointError(
+            f"{path}: expected whole tensors, found a part of a sharded one, {name!r}, of shape {tuple(part.shape)}; "
+            "save get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)) of "
+            "torch.distributed.checkpoint.state_dict, or the whole folder with torch.distributed.checkpoint.save"
+        )
+    return part.part
+
+
 def _read(path: Path) -> tuple[str, object]:
     """Return the format of one file, in words, and what it holds."""
     try:
@@ -144,6 +165,10 @@ def _read(path: Path) -> tuple[str, object]:
         raise CheckpointError(f"{path}: {EXPECTED}, found no such file; check the path") from None
     except OSError as error:
         raise CheckpointError(f"{path}: {EXPECTED}, but it cannot be read: {error.strerror}") from error
+    if path.name == INDEX:
+        return "torch.distributed.checkpoint", read_shards(path, NO_WEIGHTS)
+    if path.suffix == ".distcp":
+        raise CheckpointError(f"{path}: {EXPECTED}, found shards of several tensors; give the folder that it is in")
     if is_safetensors(path):
         return "safetensors", _read_safetensors(path)
     if start.startswith(b"PK\x03\x04"):
@@ -231,20 +256,25 @@ def _check_plain(path: Path, tensors: dict[str, Tensor]) -> None:
         raise CheckpointError(
             f"{path}: expected dense tensors of numbers, found {other!r} of another kind; save it dense"
         )
-    if scaled := next((name for name in tensors if name.endswith(SCALED)), None):
+    if quantised := next((name for name, tensor in tensors.items() if _is_quantised(name, tensor)), None):
         raise CheckpointError(
-            f"{path}: expected weights as they are used, found quantised ones with their scales ({scaled!r}); save the "
-            "model in float16 or float32"
+            f"{path}: expected weights as they are used, found quantised ones ({quantised!r}); save the model in "
+            "float16 or float32"
         )
     sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
     largest = max(sizes, key=sizes.__getitem__)
-    folder = path.name.endswith(PARTS[1:])
+    folder = path.name == INDEX or path.name.endswith(PARTS[1:])
     stored = sum(file.stat().st_size for file in path.parent.iterdir()) if folder else path.stat().st_size
     if sum(sizes.values()) > 8 * stored + MOST_EXPANDED:
         raise CheckpointError(
             f"{path}: expected tensors whose values are in the file, found {largest!r} of shape "
             f"{tuple(tensors[largest].shape)} in a file of {stored} bytes; save contiguous tensors"
         )
+
+
+def _is_quantised(name: str, tensor: Tensor) -> bool:
+    """Return whether a tensor is a scale of quantised weights, or holds integers in place of weights."""
+    return name.endswith(SCALED) or (name.endswith("weight") and tensor.ndim > 1 and not tensor.is_floating_point())
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -315,12 +345,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+            shared: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: expected a whole safetensors file, found a damaged one ({error_line(error)}); "
             "copy or download it again"
         ) from error
+    # safetensors.torch.save_model stores one of several names of a tensor, and the others in the metadata
+    return tensors | {
+        name: tensors[other] for name, other in shared.items() if name not in tensors and other in tensors
+    }
 
 
 def _walk(
