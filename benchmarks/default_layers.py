@@ -32,7 +32,7 @@ from cka_probe.models.selection import comparable_layers, select_layers
 SMALL = ("atto", "femto", "pico", "nano", "micro", "xxs", "mini", "tiny", "xs", "small", "_s", "b0", "18")
 """Parts of names of small models, the smallest first."""
 
-HEAD = re.compile(r"head|classifier|pre_logits|conv5\.|last|conv_1x1|final|^fc|pooler|(incre|downsamp)_modules|conv2d_7b")
+HEAD = re.compile(r"head|classifier|pre_logits|conv5\.|last|conv_1x1|final|^fc|pooler|incre_|downsamp_|conv2d_7b")
 """Layers that belong to the classifier, also those of convolutions before its pooling."""
 
 FAMILIES = (
