@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cka_probe.lab.scenes.palette import Palette, colour, shade
+from cka_probe.lab.scenes.palette import Palette, colour, draw_tone, shade
 from cka_probe.lab.scenes.solids import Material, Solid, box, cylinder, ellipsoid, labelled, moved
 
 Piece = list[Solid]
@@ -22,22 +22,24 @@ def _legs(w: float, d: float, height: float, thickness: float, material: Materia
     return [box((x, y, 0), (x + thickness, y + thickness, height), material) for x, y in corners]
 
 
+def panels(wood: Material, width: float) -> Material:
+    """Return doors of a width, in the colours of a material."""
+    return Material("panels", wood.first, wood.second, width)
+
+
 def table(rng: np.random.Generator, p: Palette, w: float, d: float, height: float) -> Piece:
     """Return a table of a size, with objects on it."""
     top = p.wood if rng.uniform() < 0.7 else p.light_wood
     if rng.uniform() < 0.25:
-        parts = [
-            cylinder((-w / 2, 0, height - 0.04), (w / 2, d, height), top),
-            cylinder((-0.05, d / 2 - 0.05, 0), (0.05, d / 2 + 0.05, height), p.metal),
-            cylinder((-w / 4, d / 4, 0), (w / 4, 3 * d / 4, 0.03), p.metal),
-        ]
+        stem = cylinder((-0.05, d / 2 - 0.05, 0), (0.05, d / 2 + 0.05, height), p.metal)
+        foot = cylinder((-w / 4, d / 4, 0), (w / 4, 3 * d / 4, 0.03), p.metal)
+        parts = [cylinder((-w / 2, 0, height - 0.04), (w / 2, d, height), top), stem, foot]
     else:
         parts = [box((-w / 2, 0, height - 0.05), (w / 2, d, height), top), *_legs(w, d, height - 0.02, 0.06, top)]
     parts += moved(_on_top(rng, p), (rng.uniform(-w / 4, w / 4), d / 2, height))
     x = w / 2 - 0.28
-    book = [box((-x, d * 0.3, height), (-x + 0.2, d * 0.3 + 0.26, height + 0.05), p.accent)]
-    parts += labelled(book, "books")
-    return parts
+    book = box((-x, d * 0.3, height), (-x + 0.2, d * 0.3 + 0.26, height + 0.05), p.accent)
+    return [*parts, *labelled([book], "books")]
 
 
 def _on_top(rng: np.random.Generator, p: Palette) -> Piece:
@@ -55,21 +57,18 @@ def _on_top(rng: np.random.Generator, p: Palette) -> Piece:
         return labelled([cylinder((-0.05, -0.05, 0), (0.05, 0.05, tall + 0.03), p.metal), *bunch], "objects")
     if choice == 2:  # a pile of books
         levels, covers = range(int(rng.integers(2, 5))), (p.accent, p.white, p.cloth, p.dark)
-        return labelled(
-            [box((-0.13, -0.1, 0.04 * k), (0.13 - 0.02 * k, 0.1, 0.04 * k + 0.037), covers[k]) for k in levels], "books"
-        )
+        pile = [box((-0.13, -0.1, 0.04 * k), (0.13 - 0.02 * k, 0.1, 0.04 * k + 0.037), covers[k]) for k in levels]
+        return labelled(pile, "books")
     return []
 
 
 def chair(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a chair."""
-    seat = p.accent if rng.uniform() < 0.5 else p.wood
-    back = [
-        box((-0.2, 0, 0.45), (-0.16, 0.04, 0.92), p.wood),
-        box((0.16, 0, 0.45), (0.2, 0.04, 0.92), p.wood),
-        box((-0.19, 0.003, 0.68), (0.19, 0.035, 0.9), seat),
-    ]
-    return [box((-0.21, 0.006, 0.42), (0.21, 0.43, 0.48), seat), *_legs(0.42, 0.43, 0.43, 0.045, p.wood), *back]
+    cover = p.accent if rng.uniform() < 0.5 else p.wood
+    seat = box((-0.21, 0.006, 0.42), (0.21, 0.43, 0.48), cover)
+    back = box((-0.19, 0.003, 0.68), (0.19, 0.035, 0.9), cover)
+    posts = [box((x, 0, 0.45), (X, 0.04, 0.92), p.wood) for x, X in ((-0.2, -0.16), (0.16, 0.2))]
+    return [seat, *_legs(0.42, 0.43, 0.43, 0.045, p.wood), *posts, back]
 
 
 def dining(rng: np.random.Generator, p: Palette) -> Piece:
@@ -95,8 +94,7 @@ def sofa(rng: np.random.Generator, p: Palette) -> Piece:
         box((-half, 0, 0.06), (-half + 0.18, d, 0.6), seats),
         box((half - 0.18, 0, 0.06), (half, d, 0.6), seats),
     ]
-    places = np.linspace(-half + 0.18, half - 0.18, 2 if w < 1.4 else 3)
-    for left, right in pairwise(places):
+    for left, right in pairwise(np.linspace(-half + 0.18, half - 0.18, 2 if w < 1.4 else 3)):
         parts.append(box((left + 0.01, 0.22, 0.39), (right - 0.01, d + 0.03, 0.5), seats))
     for x in rng.choice([-1, 1], size=rng.integers(1, 3), replace=False) * (half - 0.4):
         parts += labelled([ellipsoid((x - 0.24, 0.2, 0.46), (x + 0.24, 0.4, 0.88), p.accent)], "objects")
@@ -106,33 +104,26 @@ def sofa(rng: np.random.Generator, p: Palette) -> Piece:
 def bed(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a bed with pillows and a cover, its headboard at the wall."""
     w, d = rng.uniform(1.0, 1.8), 2.05
-    parts = [
-        box((-w / 2, 0, 0), (w / 2, 0.08, rng.uniform(0.8, 1.2)), p.wood),
-        box((-w / 2, 0.08, 0.08), (w / 2, d, 0.3), p.wood),
-        box((-w / 2 + 0.03, 0.08, 0.3), (w / 2 - 0.03, d - 0.02, 0.52), p.white),
-        box((-w / 2 - 0.01, 0.75, 0.22), (w / 2 + 0.01, d + 0.01, 0.56), p.accent if rng.uniform() < 0.6 else p.cloth),
-    ]
-    for x in (-w / 4, w / 4) if w > 1.3 else (0.0,):
-        parts += labelled([ellipsoid((x - 0.31, 0.14, 0.46), (x + 0.31, 0.62, 0.68), p.white)], "objects")
-    return parts
+    headboard = box((-w / 2, 0, 0), (w / 2, 0.08, rng.uniform(0.8, 1.2)), p.wood)
+    frame = box((-w / 2, 0.08, 0.08), (w / 2, d, 0.3), p.wood)
+    mattress = box((-w / 2 + 0.03, 0.08, 0.3), (w / 2 - 0.03, d - 0.02, 0.52), p.white)
+    cloth = p.accent if rng.uniform() < 0.6 else p.cloth
+    cover = box((-w / 2 - 0.01, 0.75, 0.22), (w / 2 + 0.01, d + 0.01, 0.56), cloth)
+    places = (-w / 4, w / 4) if w > 1.3 else (0.0,)
+    pillows = [ellipsoid((x - 0.31, 0.14, 0.46), (x + 0.31, 0.62, 0.68), p.white) for x in places]
+    return [headboard, frame, mattress, cover, *labelled(pillows, "objects")]
 
 
 def cupboard(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a wardrobe, chest or sideboard with doors."""
     low = rng.uniform() < 0.45
-    w = rng.uniform(0.9, 1.7)
-    d = rng.uniform(0.4, 0.6)
-    height = rng.uniform(0.75, 1.0) if low else rng.uniform(1.7, 2.1)
+    w, d, height = rng.uniform(0.9, 1.7), rng.uniform(0.4, 0.6), rng.uniform(*((0.75, 1.0) if low else (1.7, 2.1)))
     front = (p.wood, p.light_wood, p.white)[rng.integers(3)]
-    doors = Material("panels", front.first, front.second, w / round(w / 0.45))
-    parts = [
-        box((-w / 2, 0, 0.06), (w / 2, d, height), doors),
-        box((-w / 2 + 0.03, 0.02, 0), (w / 2 - 0.03, d - 0.04, 0.06), p.dark),
-    ]
-    parts.append(box((-w / 2 - 0.02, 0, height), (w / 2 + 0.02, d + 0.02, height + 0.03), p.wood))
-    return parts + (
-        list(moved(lamp(rng, p), (w / 4, d / 2 - 0.12, height + 0.03))) if low and rng.uniform() < 0.5 else []
-    )
+    body = box((-w / 2, 0, 0.06), (w / 2, d, height), panels(front, w / round(w / 0.45)))
+    plinth = box((-w / 2 + 0.03, 0.02, 0), (w / 2 - 0.03, d - 0.04, 0.06), p.dark)
+    top = box((-w / 2 - 0.02, 0, height), (w / 2 + 0.02, d + 0.02, height + 0.03), p.wood)
+    lit = low and rng.uniform() < 0.5
+    return [body, plinth, top, *(moved(lamp(rng, p), (w / 4, d / 2 - 0.12, height + 0.03)) if lit else [])]
 
 
 def bookcase(rng: np.random.Generator, p: Palette) -> Piece:
@@ -159,23 +150,14 @@ def counter(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a kitchen counter with cupboards above, and perhaps a fridge."""
     w, d = rng.uniform(1.6, 2.8), 0.6
     front = (p.white, p.light_wood, p.cloth, p.wood)[rng.integers(4)]
-    doors = Material("panels", front.first, front.second, w / round(w / 0.5))
-    parts = [
-        box((-w / 2, 0, 0.08), (w / 2, d, 0.87), doors),
-        box((-w / 2, 0, 0), (w / 2, d - 0.06, 0.08), p.dark),
-        box((-w / 2, 0, 0.87), (w / 2, d + 0.03, 0.91), Material("plain", p.dark.first, p.metal.first)),
-        box(
-            (-w / 2, 0, 0.91), (w / 2, 0.012, 1.42), Material("tiles", p.white.first, p.metal.first, 0.14), shadow=False
-        ),
-        box((-w / 2, 0, 1.42), (w / 2, 0.34, 2.1), doors),
-        *labelled(
-            [
-                cylinder((w / 4 - 0.1, 0.2, 0.91), (w / 4 + 0.1, 0.4, 1.07), p.metal),
-                box((-w / 4 - 0.15, 0.15, 0.91), (-w / 4 + 0.15, 0.45, 1.16), p.accent),
-            ],
-            "objects",
-        ),
-    ]
+    doors, tiles = panels(front, w / round(w / 0.5)), Material("tiles", p.white.first, p.metal.first, 0.14)
+    low, plinth = box((-w / 2, 0, 0.08), (w / 2, d, 0.87), doors), box((-w / 2, 0, 0), (w / 2, d - 0.06, 0.08), p.dark)
+    top = box((-w / 2, 0, 0.87), (w / 2, d + 0.03, 0.91), Material("plain", p.dark.first, p.metal.first))
+    wall = box((-w / 2, 0, 0.91), (w / 2, 0.012, 1.42), tiles, shadow=False)
+    pot = cylinder((w / 4 - 0.1, 0.2, 0.91), (w / 4 + 0.1, 0.4, 1.07), p.metal)
+    toaster = box((-w / 4 - 0.15, 0.15, 0.91), (-w / 4 + 0.15, 0.45, 1.16), p.accent)
+    parts = [low, plinth, top, wall, box((-w / 2, 0, 1.42), (w / 2, 0.34, 2.1), doors)]
+    parts += labelled([pot, toaster], "objects")
     if rng.uniform() < 0.6:
         parts.append(box((w / 2 + 0.03, 0, 0.02), (w / 2 + 0.65, 0.64, rng.uniform(1.5, 1.95)), p.metal))
     return parts
@@ -184,76 +166,58 @@ def counter(rng: np.random.Generator, p: Palette) -> Piece:
 def desk(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a desk with a screen, papers, drawers and a chair."""
     w, d = rng.uniform(1.1, 1.6), 0.7
-    top = p.light_wood if rng.uniform() < 0.5 else p.wood
+    wood = p.light_wood if rng.uniform() < 0.5 else p.wood
     x = rng.uniform(-0.2, 0.2)
     glass = Material("painting", colour(rng.uniform(), 0.4, 0.6), colour(0.6, 0.3, 0.1), glow=0.25)
-    return [
-        box((-w / 2, 0, 0.7), (w / 2, d, 0.74), top),
-        *_legs(w, d, 0.7, 0.05, p.metal),
-        box((w / 2 - 0.45, 0.03, 0.1), (w / 2 - 0.03, d - 0.04, 0.69), Material("panels", top.first, top.second, 0.42)),
-        *labelled([box((x - 0.27, 0.14, 0.84), (x + 0.27, 0.18, 1.18), glass)], "tv"),
-        *labelled([box((x - 0.03, 0.145, 0.74), (x + 0.03, 0.175, 0.86), p.dark)], "tv"),
-        *labelled([box((-w / 2 + 0.08, 0.25, 0.74), (-w / 2 + 0.3, 0.55, 0.78), _PRINT)], "books"),
-        *labelled(moved(chair(rng, p), (x + rng.uniform(-0.1, 0.1), d + 0.5, 0), np.pi + rng.normal(0, 0.4)), "chair"),
-    ]
+    drawers = box((w / 2 - 0.45, 0.03, 0.1), (w / 2 - 0.03, d - 0.04, 0.69), panels(wood, 0.42))
+    screen = box((x - 0.27, 0.14, 0.84), (x + 0.27, 0.18, 1.18), glass)
+    foot = box((x - 0.03, 0.145, 0.74), (x + 0.03, 0.175, 0.86), p.dark)
+    papers = box((-w / 2 + 0.08, 0.25, 0.74), (-w / 2 + 0.3, 0.55, 0.78), _PRINT)
+    seat = moved(chair(rng, p), (x + rng.uniform(-0.1, 0.1), d + 0.5, 0), np.pi + rng.normal(0, 0.4))
+    desk_itself = [box((-w / 2, 0, 0.7), (w / 2, d, 0.74), wood), *_legs(w, d, 0.7, 0.05, p.metal), drawers]
+    return [*desk_itself, *labelled([screen, foot], "tv"), *labelled([papers], "books"), *labelled(seat, "chair")]
 
 
 def television(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a low bench with a television on it."""
     w = rng.uniform(1.2, 1.8)
     glass = Material("painting", colour(rng.uniform(), 0.4, 0.5), colour(0.6, 0.4, 0.08), glow=0.2)
-    return [
-        box((-w / 2, 0, 0.05), (w / 2, 0.42, 0.48), Material("panels", p.wood.first, p.wood.second, w / 3)),
-        *labelled([box((-0.15, 0.12, 0.48), (0.15, 0.3, 0.52), p.dark)], "tv"),
-        *labelled([box((-0.5, 0.18, 0.52), (0.5, 0.23, 1.1), glass if rng.uniform() < 0.5 else p.dark)], "tv"),
-    ]
+    foot = box((-0.15, 0.12, 0.48), (0.15, 0.3, 0.52), p.dark)
+    screen = box((-0.5, 0.18, 0.52), (0.5, 0.23, 1.1), glass if rng.uniform() < 0.5 else p.dark)
+    return [box((-w / 2, 0, 0.05), (w / 2, 0.42, 0.48), panels(p.wood, w / 3)), *labelled([foot, screen], "tv")]
 
 
 def lamp(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a table lamp."""
     bulb = Material("plain", colour(0.11, 0.3, 1.0), colour(0.1, 0.4, 0.9), glow=rng.uniform(0.4, 1.2))
-    parts = [
-        cylinder((-0.05, 0.07, 0), (0.05, 0.17, 0.25), p.accent),
-        cylinder((-0.14, -0.02, 0.22), (0.14, 0.26, 0.45), bulb, shadow=False),
-    ]
-    return labelled(parts, "objects")
+    foot = cylinder((-0.05, 0.07, 0), (0.05, 0.17, 0.25), p.accent)
+    return labelled([foot, cylinder((-0.14, -0.02, 0.22), (0.14, 0.26, 0.45), bulb, shadow=False)], "objects")
 
 
 def floor_lamp(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a lamp on a pole."""
     height = rng.uniform(1.3, 1.65)
-    head = moved(lamp(rng, p)[1:], (0, 0.08, height - 0.25))
-    return [
-        cylinder((-0.14, 0.06, 0), (0.14, 0.34, 0.03), p.metal),
-        cylinder((-0.015, 0.185, 0), (0.015, 0.215, height), p.metal),
-        *head,
-    ]
+    foot = cylinder((-0.14, 0.06, 0), (0.14, 0.34, 0.03), p.metal)
+    pole = cylinder((-0.015, 0.185, 0), (0.015, 0.215, height), p.metal)
+    return [foot, pole, *moved(lamp(rng, p)[1:], (0, 0.08, height - 0.25))]
 
 
 def plant(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a plant in a pot."""
     height = rng.uniform(0.7, 1.5)
+    bunches = ((0, 0, 0.8, 0.24), (0.12, 0.06, 0.62, 0.17), (-0.12, 0.04, 0.68, 0.18), (0.02, 0.1, 1.0, 0.16))
     crown = [
         ellipsoid((x - r, 0.2 + y - r, height * k - r), (x + r, 0.2 + y + r, height * k + r), _GREEN)
-        for x, y, k, r in (
-            (0, 0, 0.8, 0.24),
-            (0.12, 0.06, 0.62, 0.17),
-            (-0.12, 0.04, 0.68, 0.18),
-            (0.02, 0.1, 1.0, 0.16),
-        )
+        for x, y, k, r in bunches
     ]
-    return [
-        cylinder((-0.15, 0.05, 0), (0.15, 0.35, 0.3), p.accent),
-        cylinder((-0.02, 0.18, 0.3), (0.02, 0.22, height * 0.8), p.wood),
-        *crown,
-    ]
+    pot = cylinder((-0.15, 0.05, 0), (0.15, 0.35, 0.3), p.accent)
+    return [pot, cylinder((-0.02, 0.18, 0.3), (0.02, 0.22, height * 0.8), p.wood), *crown]
 
 
 def nightstand(rng: np.random.Generator, p: Palette) -> Piece:
     """Return a small chest with a lamp."""
     top = rng.uniform(0.45, 0.6)
-    body = Material("panels", p.wood.first, p.wood.second, 0.42)
-    return [box((-0.21, 0, 0.05), (0.21, 0.38, top), body), *moved(lamp(rng, p), (0, 0.08, top))]
+    return [box((-0.21, 0, 0.05), (0.21, 0.38, top), panels(p.wood, 0.42)), *moved(lamp(rng, p), (0, 0.08, top))]
 
 
 def coffee_table(rng: np.random.Generator, p: Palette) -> Piece:
@@ -263,7 +227,7 @@ def coffee_table(rng: np.random.Generator, p: Palette) -> Piece:
 
 def boxes(rng: np.random.Generator, p: Palette) -> Piece:
     """Return taped cardboard boxes, stacked or next to each other, some with writing."""
-    tone = colour(rng.uniform(0.07, 0.1), rng.uniform(0.35, 0.55), rng.uniform(0.55, 0.75))
+    tone = draw_tone(rng, (0.07, 0.1), (0.35, 0.55), (0.55, 0.75))
     materials = (Material("plaster", tone, shade(tone, 0.75)), Material("writing", tone, shade(tone, 0.3), 0.09))
     parts, x, level = [], 0.0, 0.0
     for number in range(int(rng.integers(1, 4))):

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from cka_probe.lab.scenes import furniture
-from cka_probe.lab.scenes.palette import colour, draw_palette, shade
+from cka_probe.lab.scenes.palette import colour, draw_palette, draw_tone, shade
 from cka_probe.lab.scenes.solids import RGB, Material, Solid, box, cylinder, ellipsoid, moved, times
 
 DARK = Material("plain", (0.015, 0.015, 0.017), (0.03, 0.03, 0.03))
 WHITE = Material("plain", (0.82, 0.82, 0.8), (0.6, 0.6, 0.6))
+FLAME = Material("plain", (1.0, 0.62, 0.12), (1.0, 0.8, 0.4), glow=3.0)
 
 
 def oval(x: float, y: float, z: float, half: tuple[float, float, float], material: Material) -> Solid:
@@ -35,6 +36,17 @@ def block(x: float, y: float, z: float, half: tuple[float, float, float], materi
     return box((x - a, y - b, z - c), (x + a, y + b, z + c), material)
 
 
+def mirrored(*solids: Solid) -> list[Solid]:
+    """Return solids on the right, x > 0, mirrored to the left, and then themselves."""
+    left = [replace(solid, centre=(-solid.centre[0], *solid.centre[1:])) for solid in solids]
+    return [*left, *solids]
+
+
+def around(count: int, radius: float, start: float = 0.0) -> list[tuple[float, float]]:
+    """Return evenly spaced points (x, y) on a circle about the origin, the first at an angle of `start` radians."""
+    return [(radius * np.cos(turn), radius * np.sin(turn)) for turn in np.arange(count) * 2 * np.pi / count + start]
+
+
 def turned(solid: Solid, yaw: float) -> Solid:
     """Return a solid rotated about its own vertical axis."""
     return replace(solid, yaw=solid.yaw + yaw)
@@ -42,7 +54,7 @@ def turned(solid: Solid, yaw: float) -> Solid:
 
 def draw_colour(rng: np.random.Generator) -> RGB:
     """Return a random colour, neither black nor white."""
-    return colour(rng.uniform(), rng.uniform(0.15, 0.9), rng.uniform(0.35, 0.92))
+    return draw_tone(rng, (0, 1), (0.15, 0.9), (0.35, 0.92))
 
 
 def draw_material(rng: np.random.Generator, *patterns: str, size: float = 0.1) -> Material:
@@ -59,10 +71,7 @@ def draw_ceramic(rng: np.random.Generator) -> Material:
 
 def draw_wood(rng: np.random.Generator) -> Material:
     """Return wood, bare or painted."""
-    if rng.uniform() < 0.3:
-        first = draw_colour(rng)
-    else:
-        first = colour(rng.uniform(0.05, 0.1), rng.uniform(0.3, 0.65), rng.uniform(0.3, 0.75))
+    first = draw_colour(rng) if rng.uniform() < 0.3 else draw_tone(rng, (0.05, 0.1), (0.3, 0.65), (0.3, 0.75))
     return Material("wood", first, shade(first, 0.5))
 
 
@@ -89,40 +98,27 @@ def scaled(solids: Sequence[Solid], by: float) -> list[Solid]:
 def apple(rng: np.random.Generator) -> list[Solid]:
     """Return an apple with its stem and a leaf."""
     hue = rng.choice([0.0, 0.98, 0.13, 0.27])
-    skin = Material(
-        "blush", colour(rng.uniform(0.14, 0.26), 0.7, 0.75), colour(hue, 0.85, rng.uniform(0.5, 0.85)), 0.25
-    )
+    pale, red = colour(rng.uniform(0.14, 0.26), 0.7, 0.75), colour(hue, 0.85, rng.uniform(0.5, 0.85))
+    skin = Material("blush", pale, red, 0.25)
     green = Material("leaves", (0.05, 0.2, 0.02), (0.12, 0.35, 0.05))
-    bumps = [
-        oval(0.12 * np.cos(t), 0.12 * np.sin(t), 0.36, (0.15, 0.15, 0.14), skin) for t in np.arange(5) * 2 * np.pi / 5
-    ]
-    return [
-        oval(0, 0, 0.26, (0.28, 0.28, 0.26), skin),
-        *bumps,
-        disc(0.44, 0.6, 0.014, Material("bark", (0.12, 0.07, 0.03), (0.04, 0.02, 0.01))),
-        turned(oval(0.1, 0.0, 0.57, (0.1, 0.05, 0.012), green), rng.uniform(-0.5, 0.5)),
-    ]
+    bumps = [oval(x, y, 0.36, (0.15, 0.15, 0.14), skin) for x, y in around(5, 0.12)]
+    stem = disc(0.44, 0.6, 0.014, Material("bark", (0.12, 0.07, 0.03), (0.04, 0.02, 0.01)))
+    leaf = turned(oval(0.1, 0.0, 0.57, (0.1, 0.05, 0.012), green), rng.uniform(-0.5, 0.5))
+    return [oval(0, 0, 0.26, (0.28, 0.28, 0.26), skin), *bumps, stem, leaf]
 
 
 def cactus(rng: np.random.Generator) -> list[Solid]:
     """Return a cactus in a pot, mostly with arms."""
-    tone = colour(rng.uniform(0.26, 0.42), rng.uniform(0.35, 0.7), rng.uniform(0.3, 0.6))
-    skin, pot = (
-        Material("ribs", shade(tone, 0.45), tone, 0.04),
-        draw_material(rng, "plain", "glaze", "checks", size=0.07),
-    )
+    tone = draw_tone(rng, (0.26, 0.42), (0.35, 0.7), (0.3, 0.6))
+    skin = Material("ribs", shade(tone, 0.45), tone, 0.04)
+    pot = draw_material(rng, "plain", "glaze", "checks", size=0.07)
     r, height = rng.uniform(0.08, 0.12), rng.uniform(0.4, 0.55)
-    parts = [
-        disc(0, 0.15, 0.13, pot),
-        disc(0.13, 0.18, 0.15, pot),
-        oval(0, 0, 0.15 + height / 2, (r, r, 0.55 * height), skin),
-    ]
+    parts = [disc(0, 0.15, 0.13, pot), disc(0.13, 0.18, 0.15, pot)]
+    parts.append(oval(0, 0, 0.15 + height / 2, (r, r, 0.55 * height), skin))
     for side in (-1, 1)[: int(rng.integers(0, 3)) if height > 0.45 else 2]:
         z, out = 0.15 + height * rng.uniform(0.35, 0.55), r + 0.08
-        parts += [
-            oval(side * 0.7 * out, 0, z, (0.09, 0.045, 0.045), skin),
-            oval(side * out, 0, z + 0.1, (0.048, 0.048, 0.13), skin),
-        ]
+        parts.append(oval(side * 0.7 * out, 0, z, (0.09, 0.045, 0.045), skin))
+        parts.append(oval(side * out, 0, z + 0.1, (0.048, 0.048, 0.13), skin))
     if rng.uniform() < 0.4:
         parts.append(oval(0, 0, 0.18 + 1.06 * height, (0.05, 0.05, 0.03), draw_material(rng, "leaves")))
     return parts
@@ -134,12 +130,9 @@ def mushroom(rng: np.random.Generator) -> list[Solid]:
     cap = Material("spots" if rng.uniform() < 0.75 else "plain", tone, (0.85, 0.83, 0.78), 0.075)
     stem = Material("bark", (0.75, 0.7, 0.6), (0.55, 0.5, 0.42))
     height, r = rng.uniform(0.3, 0.4), rng.uniform(0.26, 0.33)
-    grown = [
-        oval(0, 0, 0.06, (0.11, 0.11, 0.1), stem),
-        disc(0, height, 0.075, stem),
-        oval(0, 0, height, (0.9 * r, 0.9 * r, 0.035), Material("stripes", (0.7, 0.66, 0.58), (0.5, 0.45, 0.38), 0.03)),
-        oval(0, 0, height + 0.045, (r, r, 0.5 * r), cap),
-    ]
+    gills = Material("stripes", (0.7, 0.66, 0.58), (0.5, 0.45, 0.38), 0.03)
+    grown = [oval(0, 0, 0.06, (0.11, 0.11, 0.1), stem), disc(0, height, 0.075, stem)]
+    grown += [oval(0, 0, height, (0.9 * r, 0.9 * r, 0.035), gills), oval(0, 0, height + 0.045, (r, r, 0.5 * r), cap)]
     if rng.uniform() < 0.5:
         small = [replace(s, centre=times(0.5, s.centre), half=times(0.5, s.half)) for s in grown]
         grown += moved(small, (0.22, 0.12, 0), 0.0)
@@ -148,54 +141,48 @@ def mushroom(rng: np.random.Generator) -> list[Solid]:
 
 def cake(rng: np.random.Generator) -> list[Solid]:
     """Return a cake of one to three tiers with icing and candles."""
-    dough = colour(rng.uniform(0.06, 0.12), rng.uniform(0.3, 0.7), rng.uniform(0.35, 0.9))
+    dough = draw_tone(rng, (0.06, 0.12), (0.3, 0.7), (0.35, 0.9))
     sugar = draw_colour(rng) if rng.uniform() < 0.6 else (0.85, 0.83, 0.8)
     tiers, z, r = int(rng.integers(1, 4)), 0.025, rng.uniform(0.28, 0.33)
     parts = [disc(0, 0.025, 1.25 * r, WHITE)]
+    side, cover = Material("icing", dough, sugar, 0.12), Material("plain", sugar, shade(sugar, 0.85))
     for _ in range(tiers):
-        height = rng.uniform(0.12, 0.17)
-        parts += [
-            disc(z, z + height, r, Material("icing", dough, sugar, 0.12)),
-            disc(z + height, z + height + 0.012, r + 0.006, Material("plain", sugar, shade(sugar, 0.85))),
-        ]
-        z, r = z + height + 0.012, 0.68 * r
+        top = z + rng.uniform(0.12, 0.17)
+        parts += [disc(z, top, r, side), disc(top, top + 0.012, r + 0.006, cover)]
+        z, r = top + 0.012, 0.68 * r
     r /= 0.68
-    flame = Material("plain", (1.0, 0.62, 0.12), (1.0, 0.8, 0.4), glow=3.0)
     wax = draw_material(rng, "stripes", "plain", size=0.03)
-    for turn in np.arange(5) * 2 * np.pi / 5:
-        x, y = 0.6 * r * np.cos(turn), 0.6 * r * np.sin(turn)
-        parts += [disc(z, z + 0.1, 0.013, wax, x, y), oval(x, y, z + 0.13, (0.012, 0.012, 0.028), flame)]
+    for x, y in around(5, 0.6 * r):
+        parts += [disc(z, z + 0.1, 0.013, wax, x, y), oval(x, y, z + 0.13, (0.012, 0.012, 0.028), FLAME)]
     return parts
 
 
 def burger(rng: np.random.Generator) -> list[Solid]:
     """Return a hamburger."""
-    crust = colour(rng.uniform(0.07, 0.1), rng.uniform(0.5, 0.7), rng.uniform(0.55, 0.85))
-    bun, meat = Material("plain", crust, shade(crust, 0.6)), Material("soil", (0.12, 0.05, 0.02), (0.04, 0.015, 0.01))
+    crust = draw_tone(rng, (0.07, 0.1), (0.5, 0.7), (0.55, 0.85))
+    bun = Material("plain", crust, shade(crust, 0.6))
     seeded = Material("spots", crust, (0.85, 0.75, 0.5), 0.022) if rng.uniform() < 0.6 else bun
-    salad = Material("leaves", (0.05, 0.22, 0.02), (0.3, 0.5, 0.1))
-    cheese = Material("plain", (0.85, 0.5, 0.03), (0.8, 0.45, 0.03))
-    tomato = Material("plain", (0.5, 0.04, 0.02), (0.65, 0.1, 0.04))
     r, z = 0.28, 0.12
-    layers = []
+    layers: list[Solid] = []
     for name in rng.permutation(["meat", "salad", "cheese", "tomato", "meat"])[: int(rng.integers(4, 6))]:
-        if name == "meat":
-            layers.append(disc(z, z + 0.075, 1.02 * r, meat))
-            z += 0.075
-        elif name == "cheese":
-            layers.append(turned(block(0, 0, z + 0.01, (0.8 * r, 0.8 * r, 0.01), cheese), rng.uniform(0, 1.5)))
-            z += 0.02
+        material, share, thickness = _FILLINGS[name]
+        if name == "cheese":
+            slice_ = block(0, 0, z + thickness / 2, (share * r, share * r, thickness / 2), material)
+            layers.append(turned(slice_, rng.uniform(0, 1.5)))
         else:
-            layers.append(
-                disc(z, z + 0.035, (1.1 if name == "salad" else 0.95) * r, salad if name == "salad" else tomato)
-            )
-            z += 0.035
-    return [
-        disc(0.02, 0.12, r, bun),
-        oval(0, 0, 0.06, (1.03 * r, 1.03 * r, 0.06), bun),
-        *layers,
-        oval(0, 0, z, (1.03 * r, 1.03 * r, 0.17), seeded),
-    ]
+            layers.append(disc(z, z + thickness, share * r, material))
+        z += thickness
+    halves = [disc(0.02, 0.12, r, bun), oval(0, 0, 0.06, (1.03 * r, 1.03 * r, 0.06), bun)]
+    return [*halves, *layers, oval(0, 0, z, (1.03 * r, 1.03 * r, 0.17), seeded)]
+
+
+_FILLINGS = {
+    "meat": (Material("soil", (0.12, 0.05, 0.02), (0.04, 0.015, 0.01)), 1.02, 0.075),
+    "salad": (Material("leaves", (0.05, 0.22, 0.02), (0.3, 0.5, 0.1)), 1.1, 0.035),
+    "cheese": (Material("plain", (0.85, 0.5, 0.03), (0.8, 0.45, 0.03)), 0.8, 0.02),
+    "tomato": (Material("plain", (0.5, 0.04, 0.02), (0.65, 0.1, 0.04)), 0.95, 0.035),
+}
+"""What is in a burger: material, radius as a share of the bun's, thickness in metres."""
 
 
 def chair(rng: np.random.Generator) -> list[Solid]:
@@ -212,15 +199,9 @@ def stool(rng: np.random.Generator) -> list[Solid]:
     """Return a stool with a round seat."""
     wood, height, r = draw_wood(rng), rng.uniform(0.45, 0.7), rng.uniform(0.17, 0.22)
     seat = draw_material(rng, "fabric", "checks", "wood", "plain", size=0.05)
-    legs = [
-        block(0.75 * r * np.cos(t), 0.75 * r * np.sin(t), height / 2, (0.02, 0.02, height / 2), wood)
-        for t in np.arange(4) * np.pi / 2 + 0.78
-    ]
-    bars = [
-        turned(block(0, 0, share * height, (0.75 * r, 0.012, 0.012), wood), t)
-        for t, share in ((0.78, 0.3), (2.35, 0.36))
-    ]
-    return [disc(height, height + rng.uniform(0.04, 0.09), r, seat), *legs, *bars]
+    legs = [block(x, y, height / 2, (0.02, 0.02, height / 2), wood) for x, y in around(4, 0.75 * r, 0.78)]
+    low, high = (block(0, 0, share * height, (0.75 * r, 0.012, 0.012), wood) for share in (0.3, 0.36))
+    return [disc(height, height + rng.uniform(0.04, 0.09), r, seat), *legs, turned(low, 0.78), turned(high, 2.35)]
 
 
 def books(rng: np.random.Generator) -> list[Solid]:
@@ -230,24 +211,19 @@ def books(rng: np.random.Generator) -> list[Solid]:
     for _ in range(int(rng.integers(4, 8))):
         a, b, thickness = rng.uniform(0.2, 0.28), rng.uniform(0.15, 0.2), rng.uniform(0.035, 0.09)
         cover = draw_material(rng, "fabric", "plain", "writing", size=0.05)
-        book = [
-            block(0, 0, z + 0.005, (a, b, 0.005), cover),
-            block(0, 0.0, z + thickness / 2, (a - 0.012, b - 0.012, thickness / 2 - 0.01), paper),
-            block(0, -b + 0.005, z + thickness / 2, (a, 0.006, thickness / 2 - 0.01), cover),
-            block(0, 0, z + thickness - 0.005, (a, b, 0.005), cover),
-        ]
-        parts += moved(book, (rng.normal(0, 0.012), rng.normal(0, 0.012), 0), rng.normal(0, 0.16))
+        front, back = (block(0, 0, level, (a, b, 0.005), cover) for level in (z + 0.005, z + thickness - 0.005))
+        pages = block(0, 0.0, z + thickness / 2, (a - 0.012, b - 0.012, thickness / 2 - 0.01), paper)
+        spine = block(0, -b + 0.005, z + thickness / 2, (a, 0.006, thickness / 2 - 0.01), cover)
+        parts += moved(
+            [front, pages, spine, back], (rng.normal(0, 0.012), rng.normal(0, 0.012), 0), rng.normal(0, 0.16)
+        )
         z += thickness + 0.001
     return parts
 
 
 def crate(rng: np.random.Generator) -> list[Solid]:
     """Return a crate of boards, or two of them."""
-    tone = (
-        colour(rng.uniform(0.06, 0.11), rng.uniform(0.25, 0.6), rng.uniform(0.45, 0.8))
-        if rng.uniform() < 0.75
-        else draw_colour(rng)
-    )
+    tone = draw_tone(rng, (0.06, 0.11), (0.25, 0.6), (0.45, 0.8)) if rng.uniform() < 0.75 else draw_colour(rng)
     material = Material("planking", tone, shade(tone, 0.5), rng.uniform(0.09, 0.14))
     half = (rng.uniform(0.24, 0.34), rng.uniform(0.2, 0.28), rng.uniform(0.18, 0.25))
     parts = [block(0, 0, half[2], half, material)]
@@ -260,11 +236,9 @@ def crate(rng: np.random.Generator) -> list[Solid]:
 def dumbbell(rng: np.random.Generator) -> list[Solid]:
     """Return a dumbbell: a bar with plates at both ends."""
     bar = draw_metal(rng)
-    iron = (
-        draw_material(rng, "metal", "paint")
-        if rng.uniform() < 0.5
-        else Material("metal", (0.03, 0.03, 0.035), (0.07, 0.07, 0.07))
-    )
+    iron = Material("metal", (0.03, 0.03, 0.035), (0.07, 0.07, 0.07))
+    if rng.uniform() < 0.5:
+        iron = draw_material(rng, "metal", "paint")
     r, plates = rng.uniform(0.15, 0.2), int(rng.integers(1, 4))
     parts = [block(0, 0, r, (0.38, 0.026, 0.026), bar)]
     for side in (-1, 1):
@@ -292,8 +266,8 @@ def clock(rng: np.random.Generator) -> list[Solid]:
     face = moved([oval(0, 0, 0, (0.03, 0.22, 0.22), dial)], (0, 0.07, 0.28), np.pi / 2)
     if rng.uniform() < 0.55:
         case = [oval(0, 0, 0.28, (0.235, 0.085, 0.235), rim)]
-        bells = [oval(x, 0, 0.51, (0.085, 0.07, 0.06), rim) for x in (-0.12, 0.12)]
-        feet = [ball(x, 0, 0.035, 0.035, rim) for x in (-0.12, 0.12)]
+        bells = mirrored(oval(0.12, 0, 0.51, (0.085, 0.07, 0.06), rim))
+        feet = mirrored(ball(0.12, 0, 0.035, 0.035, rim))
         return [*case, *face, *bells, *feet, disc(0.5, 0.6, 0.014, DARK)]
     wood = draw_wood(rng)
     case = [block(0, 0, 0.28, (0.27, 0.075, 0.26), wood), block(0, 0, 0.55, (0.3, 0.1, 0.02), wood)]

@@ -7,7 +7,7 @@ import numpy as np
 from cka_probe.lab.scenes import object_goods as goods
 from cka_probe.lab.scenes import object_toys as toys
 from cka_probe.lab.scenes import street_things
-from cka_probe.lab.scenes.palette import Palette, colour, draw_palette, shade
+from cka_probe.lab.scenes.palette import Palette, colour, draw_palette, draw_tone, shade
 from cka_probe.lab.scenes.room import camera_pose
 from cka_probe.lab.scenes.scene import Camera, Lamps, Piece, Scene, Shell, Sun
 from cka_probe.lab.scenes.solids import BOX, CYLINDER, ELLIPSOID, Material, Solid, bounds, box, moved
@@ -52,10 +52,10 @@ def draw_shell(rng: np.random.Generator) -> Shell:
     wall = goods.draw_material(
         rng, "plain", "stucco", "brick", "stripes", "boards", "tiles", size=rng.uniform(0.2, 0.45)
     )
-    pale = colour(rng.uniform(), rng.uniform(0.03, 0.3), rng.uniform(0.6, 0.92))
+    pale = draw_tone(rng, (0, 1), (0.03, 0.3), (0.6, 0.92))
     if rng.uniform() < 0.5:
         wall = Material("plain" if rng.uniform() < 0.5 else "stucco", pale, shade(pale, 0.75))
-    tone = colour(rng.uniform(0.04, 0.12), rng.uniform(0.1, 0.6), rng.uniform(0.35, 0.8))
+    tone = draw_tone(rng, (0.04, 0.12), (0.1, 0.6), (0.35, 0.8))
     pattern = str(rng.choice(["planks", "tiles", "fabric", "checks", "paving", "meadow", "soil"]))
     if pattern == "meadow":
         tone = colour(0.27, 0.6, 0.3)
@@ -138,22 +138,19 @@ def _item(rng: np.random.Generator) -> list[Solid]:
     )
     a, b, c = rng.uniform(0.04, 0.13, 3)
     choice = rng.integers(6)
-    if choice == 0:
-        return [goods.block(0, 0, c, (a, b, c), material)]
-    if choice == 1:
-        return [goods.disc(0, 2 * c, 0.6 * a + 0.01, material)]
-    if choice == 2:
-        return [goods.ball(0, 0, 0.4 * a + 0.015, 0.4 * a + 0.015, material)]
-    if choice == 3:
-        paper = Material("writing", (0.8, 0.79, 0.74), (0.08, 0.08, 0.1), 0.014)
-        return [goods.block(0, 0, 0.003, (a + 0.05, b + 0.05, 0.003), paper)]
-    if choice == 4:
-        return [goods.block(0, 0, 0.02, (a + 0.06, b + 0.05, 0.02), material)]
-    other = goods.draw_material(rng, "plain", "wood", "checks", size=0.04)
-    return [
-        goods.block(0, 0, 0.05, (0.05, 0.05, 0.05), material),
-        goods.block(0.11, 0.02, 0.04, (0.05, 0.04, 0.04), other),
-    ]
+    if choice == 5:
+        other = goods.draw_material(rng, "plain", "wood", "checks", size=0.04)
+        near, far = (0.05, 0.05, 0.05), (0.05, 0.04, 0.04)
+        return [goods.block(0, 0, 0.05, near, material), goods.block(0.11, 0.02, 0.04, far, other)]
+    paper = Material("writing", (0.8, 0.79, 0.74), (0.08, 0.08, 0.1), 0.014)
+    items = (
+        goods.block(0, 0, c, (a, b, c), material),
+        goods.disc(0, 2 * c, 0.6 * a + 0.01, material),
+        goods.ball(0, 0, 0.4 * a + 0.015, 0.4 * a + 0.015, material),
+        goods.block(0, 0, 0.003, (a + 0.05, b + 0.05, 0.003), paper),
+        goods.block(0, 0, 0.02, (a + 0.06, b + 0.05, 0.02), material),
+    )
+    return [items[choice]]
 
 
 def _background_piece(rng: np.random.Generator) -> list[Solid]:
@@ -164,19 +161,14 @@ def _background_piece(rng: np.random.Generator) -> list[Solid]:
     first, second = goods.draw_colour(rng), goods.draw_colour(rng)
     if pattern == "foliage":
         green = Material("foliage", (0.02, 0.07, 0.02), (0.15, 0.3, 0.06), 0.15)
-        return [
-            goods.disc(0, 0.4, 0.2, goods.draw_ceramic(rng)),
-            goods.oval(0, 0, 0.4 + high / 2, (0.4, 0.4, high / 2), green),
-        ]
+        crown = goods.oval(0, 0, 0.4 + high / 2, (0.4, 0.4, high / 2), green)
+        return [goods.disc(0, 0.4, 0.2, goods.draw_ceramic(rng)), crown]
     size = {"books": 0.06, "panels": w, "fabric": 0.1}.get(pattern, 0.2)
     face = Material(pattern, first, second if pattern != "panels" else shade(first, 0.5), size)
-    low = 0.0 if pattern in ("books", "panels", "fabric") else 0.5
-    parts = [box((-w, -0.2, low), (w, 0.2, low + high), face)]
-    if low:
-        parts.append(
-            box((-0.7 * w, -0.18, 0.0), (0.7 * w, 0.18, low), Material("wood", shade(first, 0.5), shade(first, 0.3)))
-        )
-    return parts
+    if pattern in ("books", "panels", "fabric"):
+        return [box((-w, -0.2, 0.0), (w, 0.2, high), face)]
+    foot = box((-0.7 * w, -0.18, 0.0), (0.7 * w, 0.18, 0.5), Material("wood", shade(first, 0.5), shade(first, 0.3)))
+    return [box((-w, -0.2, 0.5), (w, 0.2, 0.5 + high), face), foot]
 
 
 OBJECTS: dict[str, Callable[[np.random.Generator], list[Solid]]] = {

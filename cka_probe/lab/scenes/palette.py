@@ -7,6 +7,8 @@ import numpy as np
 
 from cka_probe.lab.scenes.solids import RGB, Material
 
+Range = tuple[float, float]
+
 
 def colour(hue: float, saturation: float, value: float) -> RGB:
     """Return the linear RGB of an sRGB colour in HSV."""
@@ -18,6 +20,11 @@ def shade(rgb: RGB, factor: float) -> RGB:
     """Return a colour multiplied by a factor: lighter or darker."""
     r, g, b = rgb
     return min(r * factor, 1.0), min(g * factor, 1.0), min(b * factor, 1.0)
+
+
+def draw_tone(rng: np.random.Generator, hue: Range, saturation: Range, value: Range) -> RGB:
+    """Return a colour whose hue, saturation and value are drawn, in this order, from ranges (lowest, highest)."""
+    return colour(rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value))
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,10 @@ class Tones:
         white: Hue, and value of its light and its dark.
     """
 
-    timber: tuple[tuple[float, float], tuple[float, float]] = ((0.05, 0.10), (0.25, 0.62))
-    pale: tuple[float, float] = (0.65, 0.85)
-    cloth: tuple[tuple[float, float], tuple[float, float]] = ((0.05, 0.45), (0.3, 0.75))
-    accent: tuple[tuple[float, float], tuple[float, float]] = ((0.2, 0.68), (0.4, 0.85))
+    timber: tuple[Range, Range] = ((0.05, 0.10), (0.25, 0.62))
+    pale: Range = (0.65, 0.85)
+    cloth: tuple[Range, Range] = ((0.05, 0.45), (0.3, 0.75))
+    accent: tuple[Range, Range] = ((0.2, 0.68), (0.4, 0.85))
     white: tuple[float, float, float] = (0.11, 0.93, 0.78)
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cka_probe import registry
 from cka_probe.images.classes import NYU13
-from cka_probe.lab.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, LABELS
-from cka_probe.lab.scenes.palette import DUSKY, PALE, Palette, Tones, colour, draw_palette, shade
+from cka_probe.lab.scenes.furniture import AT_WALLS, IN_THE_MIDDLE, LABELS, panels
+from cka_probe.lab.scenes.palette import DUSKY, PALE, Palette, Tones, colour, draw_palette, draw_tone, shade
 from cka_probe.lab.scenes.scene import Camera, Lamps, Piece, Scene, Shell
 from cka_probe.lab.scenes.solids import RGB, Material, Point, Solid, bounds, box, cylinder, moved
 
@@ -168,6 +168,11 @@ TALL = 0.95
 Area = tuple[float, float, float, float, float]
 
 
+def apart(a: Area, b: Area) -> bool:
+    """Return whether two areas do not overlap."""
+    return a[1] <= b[0] or a[0] >= b[1] or a[3] <= b[2] or a[2] >= b[3]
+
+
 def area_of(solids: Sequence[Solid]) -> Area:
     """Return the footprint of some solids on the floor and their height: (x0, x1, y0, y1, height)."""
     low, high = bounds(solids)
@@ -196,8 +201,7 @@ class FloorPlan:
         """Return whether an area is inside the room and overlaps no area higher than `above`."""
         x0, x1, y0, y1, _ = area
         inside = x0 > -0.01 and y0 > -0.01 and x1 < self.size[0] + 0.01 and y1 < self.size[1] + 0.01
-        clear = (x1 <= a or x0 >= b or y1 <= c or y0 >= d for a, b, c, d, height in self.occupied if height > above)
-        return inside and all(clear)
+        return inside and all(apart(area, other) for other in self.occupied if other[4] > above)
 
     def place(self, piece: Sequence[Solid]) -> bool:
         """Occupy the area of a piece of furniture if it is free; return whether it was."""
@@ -263,7 +267,7 @@ def _surfaces(rng: np.random.Generator, style: Walls) -> tuple[Material, ...]:
         other = str(rng.choice([painted, "wallpaper", "boards", "brick"], p=[0.3, 0.35, 0.15, 0.2]))
         walls[rng.integers(4)] = Material(other, loud, shade(loud, 0.72), rng.uniform(0.2, 0.35))
     tone = colour(rng.uniform(0.05, 0.1), rng.uniform(0.3, 0.6), rng.uniform(*style.floor_value))
-    grey = colour(rng.uniform(), rng.uniform(0.03, 0.2), rng.uniform(0.4, 0.75))
+    grey = draw_tone(rng, (0, 1), (0.03, 0.2), (0.4, 0.75))
     floors = (
         Material("planks", tone, shade(tone, 0.55), rng.uniform(0.12, 0.2)),
         Material("tiles", grey, shade(grey, 0.45), rng.uniform(0.3, 0.5)),
@@ -340,18 +344,15 @@ def _openings(
             plan.occupied.append((*area_of(depth)[:4], 0.0))
             normal = (-np.sin(YAWS[wall]), np.cos(YAWS[wall]), 0.0)
             lights.append((piece[0].centre, normal))
-    door = Material(
-        "panels", *((p.white.first, p.white.second) if rng.uniform() < 0.6 else (p.wood.first, p.wood.second)), 0.9
-    )
+    door = panels(p.white if rng.uniform() < 0.6 else p.wood, 0.9)
     leaf = [box((-0.45, 0, 0), (0.45, 0.03, 2.03), door), box((-0.52, 0, 0), (0.52, 0.02, 2.1), p.white)]
     for wall in rng.permutation(["far", "left", "right"])[:2]:
         piece = plan.at_wall(leaf, wall, rng.uniform(0.15, 0.85))
         if plan.fits(area_of(piece), above=-1.0):
             pieces.append(Piece(tuple(piece), "wall"))  # NYU's 13 classes count doors as walls
             x0, x1, y0, y1, _ = area_of(piece)
-            plan.occupied.append(
-                (x0 - 0.3 * (wall == "right"), x1 + 0.3 * (wall == "left"), y0 - 0.3 * (wall == "far"), y1, 2.1)
-            )
+            left, right, near = x0 - 0.3 * (wall == "right"), x1 + 0.3 * (wall == "left"), y0 - 0.3 * (wall == "far")
+            plan.occupied.append((left, right, near, y1, 2.1))
             break
     return pieces, tuple(lights)
 
@@ -378,12 +379,10 @@ def _furniture(rng: np.random.Generator, category: str, p: Palette, plan: FloorP
         if plan.place(piece):
             pieces.append(Piece(tuple(piece), LABELS[make]))
     if rng.uniform() < 0.6:
-        x = w * rng.uniform(0.4, 0.6)
-        y = d * rng.uniform(0.45, 0.65)
-        a = rng.uniform(0.7, 1.3)
-        b = rng.uniform(0.6, 1.0)
-        field = Material("rug", p.accent.first, p.cloth.first)
-        pieces.append(Piece((box((x - a, y - b, 0.001), (x + a, y + b, 0.012), field, shadow=False),), "floor"))
+        x, y = w * rng.uniform(0.4, 0.6), d * rng.uniform(0.45, 0.65)
+        a, b = rng.uniform(0.7, 1.3), rng.uniform(0.6, 1.0)
+        wool = Material("rug", p.accent.first, p.cloth.first)
+        pieces.append(Piece((box((x - a, y - b, 0.001), (x + a, y + b, 0.012), wool, shadow=False),), "floor"))
     return pieces
 
 
@@ -394,13 +393,11 @@ def _wall_pictures(rng: np.random.Generator, p: Palette, plan: FloorPlan) -> lis
         a, b, z = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(1.45, 1.7)
         view = Material("painting", colour(rng.uniform(), rng.uniform(0.1, 0.6), 0.75), colour(rng.uniform(), 0.4, 0.4))
         if rng.uniform() < 0.25:  # a notice or a poster
-            view = Material(
-                "writing", colour(0.12, 0.08, 0.92), colour(rng.uniform(), 0.5, 0.3), rng.uniform(0.03, 0.07)
-            )
+            paper, ink = colour(0.12, 0.08, 0.92), colour(rng.uniform(), 0.5, 0.3)
+            view = Material("writing", paper, ink, rng.uniform(0.03, 0.07))
         piece = plan.at_wall([box((-a, 0, z - b), (a, 0.03, z + b), view)], wall, rng.uniform(0.15, 0.85))
         area = area_of(piece)
-        windows = [occupied for occupied in plan.occupied if occupied[4] == 0.0]
-        clear = all(area[1] <= o[0] or area[0] >= o[1] or area[3] <= o[2] or area[2] >= o[3] for o in windows)
+        clear = all(apart(area, other) for other in plan.occupied if other[4] == 0.0)  # of windows
         if clear and plan.fits(area, above=z - b):
             pieces.append(Piece(tuple(piece), "picture"))
             plan.occupied.append(area)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cka_probe.lab.scenes.rays import Rays, blocked, rotated, span
 from cka_probe.lab.scenes.scene import Lamps, Sun
 from cka_probe.lab.scenes.solids import BOX, CYLINDER
-from cka_probe.lab.scenes.table import Floats, Numbers, Table
-from cka_probe.lab.scenes.texture import PATTERNS, Surface
+from cka_probe.lab.scenes.surface import Surface
+from cka_probe.lab.scenes.table import PATTERNS, Floats, Numbers, Table
 
 SKYLIGHT, AMBIENT = (np.array(rgb, np.float32) for rgb in ((0.85, 0.95, 1.1), (0.97, 0.98, 1.0)))
 LAMP_POINTS = np.array([(-0.25, -0.15, 0), (0.15, -0.25, 0), (-0.15, 0.25, 0), (0.25, 0.15, 0)], np.float32)
@@ -77,13 +77,13 @@ def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
 
 
 def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> Floats:
-    """Return the light that points on surfaces send out.
+    """Return the light that points on surfaces emit and reflect.
 
     Args:
-        table: The scene's solids.
-        light: What shines on them.
-        points: float32; those of one pixel after those of the other.
-        fine: Rays a pixel.
+        table: The solids of the scene.
+        light: The light.
+        points: float32, pixel by pixel.
+        fine: Number of rays per pixel.
 
     Returns:
         (n, 3) linear RGB.
@@ -91,18 +91,19 @@ def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> F
     solids = len(table.shape)
     material = table.material.ravel().take(points.face * solids + points.solid % solids)
     albedo = _paint(table, points, material)
-    received = (
-        _of_lamps(table, light, points, fine) if isinstance(light, Lamps) else _of_sun(table, light, points, fine)
-    )
+    if isinstance(light, Lamps):
+        received = _of_lamps(table, light, points, fine)
+    else:
+        received = _of_sun(table, light, points, fine)
     received += table.glow.take(material)[:, None]
     return np.multiply(albedo, received, out=received)
 
 
 def _paint(table: Table, points: Points, material: Numbers) -> Floats:
-    """Return each point's colour, (n, 3), by its material's pattern."""
+    """Return the colour of each point, (n, 3), by the pattern of its material."""
     colours = np.empty((len(material), 3), np.float32)
     pattern = table.pattern.take(material)
-    order = np.argsort(pattern, kind="stable")  # of bytes, which numpy sorts by counting them
+    order = np.argsort(pattern, kind="stable")  # numpy sorts bytes by counting
     ends = np.cumsum(np.bincount(pattern, minlength=len(PATTERNS)))
     for paint, first, last in zip(PATTERNS.values(), [0, *ends[:-1]], ends, strict=True):
         if last > first:
@@ -112,7 +113,7 @@ def _paint(table: Table, points: Points, material: Numbers) -> Floats:
 
 
 def _surface(table: Table, points: Points, material: Numbers, here: Numbers) -> Surface:
-    """Return some points as a pattern sees them."""
+    """Return some points as the surface that a pattern is a function of."""
     solid, unit = points.solid.take(here), points.unit.take(here, axis=1)
     half = table.half.astype(np.float32).take(solid, axis=1)
     local, axis = unit * half, points.face.take(here) // 2
@@ -137,7 +138,7 @@ def _of_sun(table: Table, sun: Sun, points: Points, fine: int) -> Floats:
     received = (0.62 + 0.38 * points.normal[2])[:, None] * np.array(sun.ambient, np.float32)
     strength = np.maximum(towards @ points.normal, 0)
     shining = SUN_DISTANCE * np.broadcast_to(towards[:, None], points.place.shape)
-    sky = (points.solid == -1) & table.sky.take(points.face)  # nothing throws a shadow so far
+    sky = (points.solid == -1) & table.sky.take(points.face)  # nothing shades the sky
     strength[_shaded(table, points, shining, (strength > 0.01) & ~sky, fine)] = 0
     received += strength[:, None] * np.array(sun.strength, np.float32)
     return received
@@ -148,7 +149,7 @@ def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
     low, high = ((table.centre[:, -1] + sign * table.half[:, -1]).astype(np.float32) for sign in (-1, 1))
     corner = np.ones(points.place.shape[1], np.float32)
     for axis in range(3):
-        facing = 0.38 * (1 - np.abs(points.normal[axis]))  # a wall is not in a corner with itself
+        facing = 0.38 * (1 - np.abs(points.normal[axis]))  # a wall is no corner of itself
         for distance in (points.place[axis] - low[axis], high[axis] - points.place[axis]):
             corner *= 1 - facing * np.exp(distance * (-1 / CORNER_DISTANCE))
     received = (0.36 * lamps.ambient * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AMBIENT
@@ -167,7 +168,7 @@ def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
 
 
 def _place_in_pixel(n: int, fine: int) -> Numbers:
-    """Return which of its pixel's rays each point is of."""
+    """Return the index of the ray of each point within its pixel."""
     return np.arange(n) % fine
 
 
@@ -178,10 +179,10 @@ def _lambert(normal: Floats, to_light: Floats) -> Floats:
 
 
 def _shaded(table: Table, points: Points, to_light: Floats, lit: NDArray[np.bool_], fine: int) -> NDArray[np.bool_]:
-    """Return which of the points something stands before the light of, (n,).
+    """Return which points are in shadow, (n,).
 
-    Of a pixel's rays the first and the last are followed to the light; the others only where these two differ,
-    or what they are on does: an edge of a shadow or of a thing runs through the pixel.
+    The first and the last ray of each pixel are traced to the light. The others are traced only if these two differ or
+    the rays of the pixel meet different solids: then the edge of a shadow or of a solid runs through the pixel.
     """
     if fine < 3:
         return _hidden(table, points, to_light, np.flatnonzero(lit))
@@ -193,12 +194,12 @@ def _shaded(table: Table, points: Points, to_light: Floats, lit: NDArray[np.bool
     mixed = (first != last) | (solid != solid[:, :1]).any(axis=1) | (on != on[:, :1]).any(axis=1)
     rest = np.repeat(first, fine)
     inner = np.repeat(mixed, fine) & ~outer
-    found = _hidden(table, points, to_light, np.flatnonzero(lit & inner))
-    return np.where(outer, shaded, np.where(inner, found, rest))
+    traced = _hidden(table, points, to_light, np.flatnonzero(lit & inner))
+    return np.where(outer, shaded, np.where(inner, traced, rest))
 
 
 def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> NDArray[np.bool_]:
-    """Return whether a solid stands between each of some points and its light, (n,); False for all others."""
+    """Return whether a solid is between each of some points and its light, (n,); False for all others."""
     hidden = np.zeros(points.place.shape[1], bool)
     if not len(some):
         return hidden
@@ -226,15 +227,15 @@ def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> ND
 def _passing(balls: Floats, place: Floats, way: Floats) -> NDArray[np.bool_]:
     """Return which segments pass through the ball around each piece, (pieces, n).
 
-    With o = centre - point and d the way to the light, |o - s d|^2 = o.o - s (2 o.d - s d.d) is least at
-    s = o.d / d.d; written with products of centres and points it is two matrix products for all pieces.
+    With o = centre - point and d the vector to the light, |o - s d|^2 = o.o - s (2 o.d - s d.d) is smallest at
+    s = o.d / d.d. In products of centres and points these are two matrix products for all pieces.
     """
-    # products of large coordinates would lose what is small; a mean would be drawn to the horizon
+    # products of large coordinates lose precision; the median, because distant points would dominate a mean
     middle = np.median(place[:, ::64], axis=1, keepdims=True)
     place, centre = place - middle, balls[:, :3].astype(np.float32) - middle.T
     passing = np.empty((len(balls), place.shape[1]), bool)
     reach = (balls[:, 3:].astype(np.float32) * 1.001 + 1e-3) - (centre**2).sum(axis=1)[:, None]
-    for first in range(0, place.shape[1], _BLOCK):  # as much as a processor has at hand
+    for first in range(0, place.shape[1], _BLOCK):  # fits into the cache of a processor
         block = slice(first, first + _BLOCK)
         o, d = place[:, block], way[:, block]
         length, far = _dot(d, d), _dot(o, o)
@@ -249,5 +250,5 @@ def _passing(balls: Floats, place: Floats, way: Floats) -> NDArray[np.bool_]:
 
 
 def _dot(a: Floats, b: Floats) -> Floats:
-    """Return the inner products of (3, n) vectors, (n,); numpy sums a short first axis slowly."""
+    """Return the inner products of (3, n) vectors, (n,), written out because numpy sums a short first axis slowly."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

@@ -27,7 +27,7 @@ class Material:
     """The appearance of a surface.
 
     Attributes:
-        pattern: A name in `texture.PATTERNS`.
+        pattern: A name in `table.PATTERNS`.
         first: First colour, linear RGB.
         second: Second colour, linear RGB.
         size: Period of the pattern in metres.

@@ -6,7 +6,7 @@ patterns paint one window per bay and storey (`patterns_outdoors`). Vehicles fac
 
 import numpy as np
 
-from cka_probe.lab.scenes.palette import colour, shade
+from cka_probe.lab.scenes.palette import colour, draw_tone, shade
 from cka_probe.lab.scenes.patterns_outdoors import STOREY
 from cka_probe.lab.scenes.solids import RGB, Material, Solid, box, cylinder, ellipsoid, labelled, moved
 
@@ -22,12 +22,12 @@ def draw_wall(rng: np.random.Generator) -> Material:
 
 
 def _brick(rng: np.random.Generator) -> RGB:
-    return colour(rng.uniform(0.01, 0.07), rng.uniform(0.35, 0.65), rng.uniform(0.38, 0.68))
+    return draw_tone(rng, (0.01, 0.07), (0.35, 0.65), (0.38, 0.68))
 
 
 def _shop(rng: np.random.Generator, half: float) -> list[Solid]:
     """Return a shop front for the ground floor, sometimes with an awning."""
-    tone = colour(rng.uniform(), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.7))
+    tone = draw_tone(rng, (0, 1), (0.2, 0.8), (0.2, 0.7))
     front = Material("shopfront", shade(tone, 0.5), tone, rng.uniform(1.4, 2.2))
     parts = [box((-half + 0.25, 0.0, 0.0), (half - 0.25, 0.14, STOREY - 0.05), front)]
     if rng.uniform() < 0.4:
@@ -40,7 +40,7 @@ def town_house(rng: np.random.Generator, bays: int, far: bool = False) -> list[S
     """Return a terraced town house: several storeys, often a shop, a cornice and a flat roof."""
     wall = draw_wall(rng)
     if rng.uniform() < 0.22:
-        grey = colour(rng.uniform(), rng.uniform(0, 0.15), rng.uniform(0.4, 0.85))
+        grey = draw_tone(rng, (0, 1), (0, 0.15), (0.4, 0.85))
         wall = Material("offices", grey, (0.6, 0.6, 0.6), 3.0)
     half, depth = bays * wall.size / 2, 5 * wall.size
     top = STOREY * int(rng.integers(2, 7))
@@ -67,13 +67,12 @@ def cottage(rng: np.random.Generator, bays: int, far: bool = False, storeys: int
     parts = [box((-half, -depth, 0), (half, 0, top), wall), *_roof(rng, half, depth, top, 2 if far else 4)]
     if far:
         return parts
-    door = colour(rng.uniform(), rng.uniform(0.3, 0.8), rng.uniform(0.15, 0.6))
+    door = draw_tone(rng, (0, 1), (0.3, 0.8), (0.15, 0.6))
     x = (int(rng.integers(bays)) + 0.5 - bays / 2) * wall.size
     parts.append(box((x - 0.55, 0, 0), (x + 0.55, 0.06, 2.2), Material("panels", door, (0.8, 0.8, 0.8), 1.1)))
     if rng.uniform() < 0.5:
-        parts.append(
-            box((x - 1.0, 0, 2.3), (x + 1.0, 1.1, 2.42), Material("stucco", wall.second, shade(wall.second, 0.6)))
-        )
+        roof = Material("stucco", wall.second, shade(wall.second, 0.6))
+        parts.append(box((x - 1.0, 0, 2.3), (x + 1.0, 1.1, 2.42), roof))
     if rng.uniform() < 0.6:
         chimney = Material("brick", _brick(rng), (0.4, 0.38, 0.35), 0.3)
         x, y = rng.uniform(-0.4, 0.4) * half, -depth * 0.5
@@ -86,24 +85,19 @@ def _roof(rng: np.random.Generator, half: float, depth: float, top: float, steps
     tone = colour(rng.choice([0.02, 0.04, 0.06, 0.6]), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.55))
     tiles = Material("roof", tone, shade(tone, 0.4), 0.4)
     rise, draw = rng.uniform(1.8, 2.8) / steps, (depth / 2 + 0.2) / (steps + 0.6)
-    return [
-        box(
-            (-half - 0.4 + k * draw, -depth - 0.4 + k * draw, top + k * rise),
-            (half + 0.4 - k * draw, 0.4 - k * draw, top + (k + 1) * rise),
-            tiles,
-        )
-        for k in range(steps)
-    ]
+    courses = []
+    for k in range(steps):
+        low = (-half - 0.4 + k * draw, -depth - 0.4 + k * draw, top + k * rise)
+        courses.append(box(low, (half + 0.4 - k * draw, 0.4 - k * draw, top + (k + 1) * rise), tiles))
+    return courses
 
 
 def barn(rng: np.random.Generator, bays: int, far: bool = False) -> list[Solid]:
     """Return a barn of vertical boards with a gate."""
     tone = colour(rng.choice([0.01, 0.08, 0.1]), rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.6))
     half, depth, top = 2.2 * bays, rng.uniform(7, 10), rng.uniform(3.5, 5)
-    parts = [
-        box((-half, -depth, 0), (half, 0, top), Material("boards", tone, shade(tone, 0.5), 0.35)),
-        *_roof(rng, half, depth, top, 2 if far else 4),
-    ]
+    walls = box((-half, -depth, 0), (half, 0, top), Material("boards", tone, shade(tone, 0.5), 0.35))
+    parts = [walls, *_roof(rng, half, depth, top, 2 if far else 4)]
     if not far:
         gate = Material("planking", shade(tone, 0.6), shade(tone, 0.25), 0.4)
         parts.append(box((-1.8, 0, 0), (1.8, 0.08, 3.0), gate))
@@ -126,33 +120,32 @@ def draw_foliage(rng: np.random.Generator, size: float) -> Material:
 def tree(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     """Return a tree: broad, slender, or a conifer."""
     green, kind = draw_foliage(rng, rng.uniform(0.3, 0.5)), rng.choice(3, p=[0.65, 0.15, 0.2])
-    brown = colour(rng.uniform(0.05, 0.1), rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.45))
+    brown = draw_tone(rng, (0.05, 0.1), (0.2, 0.5), (0.2, 0.45))
     trunk, thickness = Material("bark", brown, shade(brown, 0.35)), rng.uniform(0.1, 0.2)
     if kind == 1:
-        top, r = rng.uniform(7, 11), rng.uniform(0.8, 1.2)
+        top, r, stem = rng.uniform(7, 11), rng.uniform(0.8, 1.2), 1.6
         crown = [ellipsoid((-r, -r, 1.2), (r, r, top), green)]
-        return [cylinder((-thickness, -thickness, 0), (thickness, thickness, 1.6), trunk), *crown]
-    if kind == 2:
-        top, r = rng.uniform(5, 9), rng.uniform(1.1, 1.6)
+    elif kind == 2:
+        top, r, stem = rng.uniform(5, 9), rng.uniform(1.1, 1.6), 1.4
         levels = [(r * (1 - 0.26 * k), 0.7 + top * 0.24 * k) for k in range(3 if far else 4)]
         crown = [ellipsoid((-a, -a, z), (a, a, z + 0.42 * top), green) for a, z in levels]
-        return [cylinder((-thickness, -thickness, 0), (thickness, thickness, 1.4), trunk), *crown]
-    stem, r = rng.uniform(2.2, 3.1), rng.uniform(1.2, 1.9)
-    crown = [ellipsoid((-0.7 * r, -0.7 * r, stem + 0.4 * r), (0.7 * r, 0.7 * r, stem + 1.9 * r), green)]
-    for turn in np.arange(2 if far else 3) * (np.pi if far else 2 * np.pi / 3) + rng.uniform(0, 6):
-        x, y, a, z = 0.5 * r * np.cos(turn), 0.5 * r * np.sin(turn), rng.uniform(0.55, 0.75) * r, rng.uniform(0.3, 0.9)
-        crown.append(ellipsoid((x - a, y - a, stem + (z - 0.6) * r), (x + a, y + a, stem + (z + 0.6) * r), green))
-    return [cylinder((-thickness, -thickness, 0), (thickness, thickness, stem + 0.4), trunk), *crown]
+    else:
+        low, r = rng.uniform(2.2, 3.1), rng.uniform(1.2, 1.9)
+        stem = low + 0.4
+        crown = [ellipsoid((-0.7 * r, -0.7 * r, low + 0.4 * r), (0.7 * r, 0.7 * r, low + 1.9 * r), green)]
+        for turn in np.arange(2 if far else 3) * (np.pi if far else 2 * np.pi / 3) + rng.uniform(0, 6):
+            x, y, a = 0.5 * r * np.cos(turn), 0.5 * r * np.sin(turn), rng.uniform(0.55, 0.75) * r
+            z = rng.uniform(0.3, 0.9)
+            crown.append(ellipsoid((x - a, y - a, low + (z - 0.6) * r), (x + a, y + a, low + (z + 0.6) * r), green))
+    return [cylinder((-thickness, -thickness, 0), (thickness, thickness, stem), trunk), *crown]
 
 
 def bush(rng: np.random.Generator) -> list[Solid]:
     """Return a bush or two."""
     green, r, height = draw_foliage(rng, 0.2), rng.uniform(0.4, 0.8), rng.uniform(0.7, 1.5)
     small = 0.7 * r
-    return [
-        ellipsoid((-r, -r, -0.15 * height), (r, r, height), green),
-        ellipsoid((r - small, -small, -0.1 * height), (r + small, small, 0.7 * height), green),
-    ]
+    large = ellipsoid((-r, -r, -0.15 * height), (r, r, height), green)
+    return [large, ellipsoid((r - small, -small, -0.1 * height), (r + small, small, 0.7 * height), green)]
 
 
 def hedge(rng: np.random.Generator, length: float) -> list[Solid]:
@@ -163,14 +156,12 @@ def hedge(rng: np.random.Generator, length: float) -> list[Solid]:
 
 def fence(rng: np.random.Generator, length: float) -> list[Solid]:
     """Return a fence of boards along y."""
-    tone = colour(rng.uniform(0.05, 0.12), rng.uniform(0, 0.5), rng.uniform(0.35, 0.95))
+    tone = draw_tone(rng, (0.05, 0.12), (0, 0.5), (0.35, 0.95))
     height = rng.uniform(0.85, 1.5)
     pales = Material("boards", tone, shade(tone, 0.5), rng.uniform(0.18, 0.34))
     rail = Material("wood", shade(tone, 0.8), shade(tone, 0.5))
-    return [
-        box((-0.03, -length / 2, 0.05), (0.03, length / 2, height), pales),
-        box((-0.06, -length / 2, height), (0.06, length / 2, height + 0.06), rail),
-    ]
+    top = box((-0.06, -length / 2, height), (0.06, length / 2, height + 0.06), rail)
+    return [box((-0.03, -length / 2, 0.05), (0.03, length / 2, height), pales), top]
 
 
 def wall(rng: np.random.Generator, length: float) -> list[Solid]:
@@ -179,49 +170,42 @@ def wall(rng: np.random.Generator, length: float) -> list[Solid]:
     tone = colour(rng.uniform(0.02, 0.1), rng.uniform(0.05, 0.2) if stony else 0.5, rng.uniform(0.4, 0.65))
     face = Material("stone" if stony else "brick", tone, shade(tone, 0.55), 0.5 if stony else 0.3)
     cope = Material("stucco", (0.45, 0.44, 0.42), (0.3, 0.29, 0.28))
-    return [
-        box((-0.14, -length / 2, 0), (0.14, length / 2, height), face),
-        box((-0.19, -length / 2, height), (0.19, length / 2, height + 0.08), cope),
-    ]
+    top = box((-0.19, -length / 2, height), (0.19, length / 2, height + 0.08), cope)
+    return [box((-0.14, -length / 2, 0), (0.14, length / 2, height), face), top]
 
 
 def street_lamp(rng: np.random.Generator, reach: float) -> list[Solid]:
     """Return a lamp post whose arm extends towards +x."""
     height = rng.uniform(5.5, 8.0)
     glass = Material("plain", (0.75, 0.75, 0.7), (0.6, 0.6, 0.55))
-    return [
-        cylinder((-0.07, -0.07, 0), (0.07, 0.07, height), _POST),
-        box((-0.05, -0.04, height), (reach, 0.04, height + 0.08), _POST),
-        ellipsoid((reach - 0.5, -0.14, height - 0.12), (reach + 0.2, 0.14, height + 0.1), glass),
-    ]
+    post = cylinder((-0.07, -0.07, 0), (0.07, 0.07, height), _POST)
+    arm = box((-0.05, -0.04, height), (reach, 0.04, height + 0.08), _POST)
+    return [post, arm, ellipsoid((reach - 0.5, -0.14, height - 0.12), (reach + 0.2, 0.14, height + 0.1), glass)]
 
 
 def mast(rng: np.random.Generator) -> list[Solid]:
     """Return a wooden utility pole with a crossbeam."""
     timber = Material("bark", colour(0.08, 0.3, 0.4), colour(0.07, 0.3, 0.22))
     height = rng.uniform(6.5, 8.5)
-    return [
-        cylinder((-0.11, -0.11, 0), (0.11, 0.11, height), timber),
-        box((-0.9, -0.05, height - 0.7), (0.9, 0.05, height - 0.58), timber),
-    ]
+    beam = box((-0.9, -0.05, height - 0.7), (0.9, 0.05, height - 0.58), timber)
+    return [cylinder((-0.11, -0.11, 0), (0.11, 0.11, height), timber), beam]
 
 
 def sign(rng: np.random.Generator) -> list[Solid]:
     """Return a traffic sign on a post: round, or a board with writing."""
-    parts = [cylinder((-0.035, -0.035, 0), (0.035, 0.035, 2.7), _POST)]
+    post = cylinder((-0.035, -0.035, 0), (0.035, 0.035, 2.7), _POST)
     white, red, blue, yellow = (0.85, 0.85, 0.83), (0.55, 0.01, 0.02), (0.01, 0.08, 0.42), (0.8, 0.5, 0.01)
     if rng.uniform() < 0.6:
         pair = ((red, white), (blue, white), (white, blue), (red, yellow))[rng.integers(4)]
         r = rng.uniform(0.32, 0.42)
         disc = ellipsoid((-0.03, -r, 2.5 - r), (0.03, r, 2.5 + r), Material("roundel", *pair))
-        parts += moved([disc], (0.0, 0.08, 0.0), np.pi / 2)
+        plate = moved([disc], (0.0, 0.08, 0.0), np.pi / 2)[0]
     else:
         black, green = (0.02, 0.02, 0.02), (0.01, 0.2, 0.06)
         first, second = ((blue, white), (yellow, black), (green, white), (white, black))[rng.integers(4)]
         x, z = rng.uniform(0.3, 0.6), rng.uniform(0.25, 0.4)
-        board = Material("writing", first, second, z * 0.45)
-        parts.append(box((-x, 0.04, 2.4 - z), (x, 0.08, 2.4 + z), board))
-    return [parts[0], *labelled(parts[1:], "traffic sign")]
+        plate = box((-x, 0.04, 2.4 - z), (x, 0.08, 2.4 + z), Material("writing", first, second, z * 0.45))
+    return [post, *labelled([plate], "traffic sign")]
 
 
 def traffic_light(rng: np.random.Generator) -> list[Solid]:
@@ -231,12 +215,9 @@ def traffic_light(rng: np.random.Generator) -> list[Solid]:
     glass = Material("plain", colour(hue, 0.85, 1.0), colour(hue, 0.9, 0.9), glow=2.5)
     dim = Material("signal", (0.02, 0.02, 0.02), (0.3, 0.3, 0.25))
     z = 2.62 + 0.3 * lit
-    head = [
-        box((-0.17, 0.05, 2.45), (0.17, 0.3, 3.4), dim),
-        ellipsoid((-0.12, 0.26, z - 0.1), (0.12, 0.34, z + 0.14), glass, shadow=False),
-    ]
+    lamp = ellipsoid((-0.12, 0.26, z - 0.1), (0.12, 0.34, z + 0.14), glass, shadow=False)
     post = cylinder((-0.06, -0.06, 0), (0.06, 0.06, 3.5), _BLACK if rng.uniform() < 0.5 else _POST)
-    return [post, *labelled(head, "traffic light")]
+    return [post, *labelled([box((-0.17, 0.05, 2.45), (0.17, 0.3, 3.4), dim), lamp], "traffic light")]
 
 
 _RUBBER = Material("metal", (0.02, 0.02, 0.022), (0.05, 0.05, 0.055))
@@ -258,9 +239,8 @@ def _wheels(width: float, positions: tuple[float, ...], radius: float, far: bool
         return [box((-x, y - radius, 0.0), (x, y + radius, 1.2 * radius), _RUBBER, shadow=False) for y in positions]
     rim = Material("wheel", (0.55, 0.55, 0.57), (0.2, 0.2, 0.2))
     sides = [(x, y) for y in positions for x in (-width / 2 + 0.07, width / 2 - 0.07)]
-    return [
-        ellipsoid((x - 0.11, y - radius, 0.0), (x + 0.11, y + radius, 2 * radius), rim, shadow=False) for x, y in sides
-    ]
+    corners = [((x - 0.11, y - radius, 0.0), (x + 0.11, y + radius, 2 * radius)) for x, y in sides]
+    return [ellipsoid(low, high, rim, shadow=False) for low, high in corners]
 
 
 def car(rng: np.random.Generator, far: bool = False) -> list[Solid]:
@@ -269,8 +249,7 @@ def car(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     length, width = rng.uniform(3.9, 4.7), rng.uniform(1.7, 1.86)
     waist, height = (0.98, rng.uniform(1.6, 1.75)) if tall else (rng.uniform(0.82, 0.9), rng.uniform(1.4, 1.5))
     paint, half = draw_paint(rng), length / 2
-    body = Material("bodywork", paint, _TRIM, length)
-    glass = Material("cabin", paint, _TRIM, length)
+    body, glass = Material("bodywork", paint, _TRIM, length), Material("cabin", paint, _TRIM, length)
     back = -half + (0.08 if tall or rng.uniform() < 0.4 else 0.6)
     front, x, roof = half - rng.uniform(1.2, 1.45), width / 2, height - 0.07
     return [
@@ -333,26 +312,23 @@ def person(rng: np.random.Generator, far: bool = False) -> list[Solid]:
     skin, hair, coat, trousers = _clothes(rng)
     hip, neck, width = 0.48 * height, 0.84 * height, rng.uniform(0.19, 0.24)
     stride = rng.uniform(0.03, 0.16)
-    body = [
-        cylinder((-width, -0.13, hip - 0.03), (width, 0.13, neck - 0.03), coat),
-        ellipsoid((-0.1, -0.11, neck - 0.01), (0.1, 0.11, height), skin),
-    ]
+    head = ellipsoid((-0.1, -0.11, neck - 0.01), (0.1, 0.11, height), skin)
+    body = [cylinder((-width, -0.13, hip - 0.03), (width, 0.13, neck - 0.03), coat), head]
     if far:
         return [*body, box((-0.14, -0.09, 0), (0.14, 0.09, hip), trousers)]
-    legs = [cylinder((x - 0.075, y - 0.085, 0), (x + 0.075, y + 0.085, hip + 0.05), trousers)
-            for x, y in ((-0.09, stride), (0.09, -stride))]  # fmt: skip
-    arms = [ellipsoid((x - 0.06, y - 0.08, hip - 0.06), (x + 0.06, y + 0.08, neck + 0.01), coat)
-            for x, y in ((-width - 0.02, -stride), (width + 0.02, stride))]  # fmt: skip
+    steps, swings = ((-0.09, stride), (0.09, -stride)), ((-width - 0.02, -stride), (width + 0.02, stride))
+    legs = [cylinder((x - 0.075, y - 0.085, 0), (x + 0.075, y + 0.085, hip + 0.05), trousers) for x, y in steps]
+    arms = [ellipsoid((x - 0.06, y - 0.08, hip - 0.06), (x + 0.06, y + 0.08, neck + 0.01), coat) for x, y in swings]
     return [*body, *legs, *arms, ellipsoid((-0.108, -0.13, height - 0.13), (0.108, 0.08, height + 0.015), hair)]
 
 
 def _clothes(rng: np.random.Generator) -> tuple[Material, Material, Material, Material]:
     """Return skin, hair, a coat and trousers."""
-    tone, first = rng.uniform(0.35, 0.92), colour(rng.uniform(), rng.uniform(0.1, 0.8), rng.uniform(0.15, 0.85))
+    tone, first = rng.uniform(0.35, 0.92), draw_tone(rng, (0, 1), (0.1, 0.8), (0.15, 0.85))
     skin = Material("plain", colour(0.06, 0.45, tone), colour(0.05, 0.5, 0.85 * tone))
     hair = Material("bark", colour(0.08, 0.5, rng.uniform(0.08, 0.6)), (0.01, 0.01, 0.01))
     coat = Material("fabric", first, shade(first, 0.45), 0.06)
-    dark = colour(rng.uniform(0.5, 0.7), rng.uniform(0.05, 0.5), rng.uniform(0.12, 0.5))
+    dark = draw_tone(rng, (0.5, 0.7), (0.05, 0.5), (0.12, 0.5))
     return skin, hair, coat, Material("fabric", dark, shade(dark, 0.6), 0.05)
 
 
@@ -364,10 +340,8 @@ def cyclist(rng: np.random.Generator, motor: bool = False) -> list[Solid]:
     wheel = Material("wheel", (0.3, 0.3, 0.32) if motor else (0.5, 0.5, 0.48), _TRIM)
     parts = [ellipsoid((-width, y - r, 0), (width, y + r, 2 * r), wheel) for y in (-apart, apart)]
     if motor:
-        parts += [
-            ellipsoid((-0.17, -0.62, 0.35), (0.17, 0.55, 0.98), paint),
-            box((-0.34, 0.5, 0.95), (0.34, 0.56, 1.02), _DARK),
-        ]
+        parts.append(ellipsoid((-0.17, -0.62, 0.35), (0.17, 0.55, 0.98), paint))
+        parts.append(box((-0.34, 0.5, 0.95), (0.34, 0.56, 1.02), _DARK))
     else:
         parts += [
             box((-0.02, -0.5, 0.5), (0.02, 0.5, 0.55), paint),

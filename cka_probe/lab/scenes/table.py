@@ -1,18 +1,38 @@
 """The solids of a scene as arrays for ray casting and shading, the shell last, so that its index is -1."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.images.sample import IGNORE
+from cka_probe.lab.scenes import patterns_indoors, patterns_outdoors
 from cka_probe.lab.scenes.scene import SKY, Scene
 from cka_probe.lab.scenes.solids import BOX, Solid, bounds
-from cka_probe.lab.scenes.texture import PATTERNS
+from cka_probe.lab.scenes.surface import Array, Surface
 
 Floats = NDArray[np.floating]
 Numbers = NDArray[np.integer]
+
+
+def _patterns(module: ModuleType) -> dict[str, Callable[[Surface], Array]]:
+    """Return the public functions of a module by name."""
+    functions = {
+        name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+    }
+    return {name: value for name, value in functions.items() if not name.startswith("_")}
+
+
+PATTERNS = _patterns(patterns_indoors) | _patterns(patterns_outdoors)
+"""Patterns by the name in `Material`: every public function of the two modules.
+
+A pattern is a function of the position of a point on its surface and of the two colours of its material. What an image
+shows then moves with the surface and not with the pixel grid, as photometric losses require. For the same reason no
+surface is perfectly plain.
+"""
 
 _SQUARE = 1e-7  # radians by which an angle may differ from a right angle
 
@@ -145,7 +165,7 @@ def _labels(scene: Scene, solids: tuple[Solid, ...], owner: list[int]) -> Number
 
 def _shadows(scene: Scene, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:
     """Return the solids of each piece that cast shadows; boxes at right angles count as parallel."""
-    found, start = [], 0
+    shadows, start = [], 0
     for piece in scene.pieces:
         casting = [n for n, solid in enumerate(piece.solids, start) if solid.shadow]
         boxes = np.array([n for n in casting if piece.solids[n - start].shape == BOX], int)
@@ -156,9 +176,9 @@ def _shadows(scene: Scene, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:
         reach = np.where(crossed, half[[1, 0, 2]][:, boxes], half[:, boxes])
         same = [np.abs(angle - one) < _SQUARE for one in np.unique(np.round(angle, 8))]
         parts = [Boxes(_turn(angle[here][0]), boxes[here], reach[:, here]) for here in same if here.any()]
-        found.append(Shadows(tuple(parts), others))
+        shadows.append(Shadows(tuple(parts), others))
         start += len(piece.solids)
-    return tuple(found)
+    return tuple(shadows)
 
 
 def _turn(angle: float) -> Floats:

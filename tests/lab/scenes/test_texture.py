@@ -6,8 +6,8 @@ from scipy.ndimage import label
 
 from cka_probe.lab.scenes import patterns_indoors, patterns_outdoors
 from cka_probe.lab.scenes.solids import Material
-from cka_probe.lab.scenes.surface import scatter, smooth
-from cka_probe.lab.scenes.texture import PATTERNS, Surface, noise
+from cka_probe.lab.scenes.surface import Surface, noise, scatter, smooth
+from cka_probe.lab.scenes.table import PATTERNS
 
 FILES = (patterns_indoors, patterns_outdoors)
 

@@ -1,7 +1,7 @@
-"""The file formats of the layouts, byte for byte alike wherever and whenever they are written.
+"""The file formats of the layouts: the same data gives the same bytes on any machine and at any time.
 
-Depth goes into 16-bit images as `round(depth / unit)`. What is farther than 65535 units does not fit, and becomes
-0, not measured: a clipped depth would be a wrong one.
+Depth is stored in 16-bit images as `round(depth / unit)`. Depths beyond 65535 units do not fit and become 0, not
+measured, because a clipped depth would be wrong.
 """
 
 import io
@@ -22,16 +22,16 @@ from cka_probe.images.sample import IGNORE
 
 STEPS = 2**16 - 1
 FARTHEST = 60000  # steps, of the farthest point in a file of affine depth
-_HEADER = b"MATLAB 5.0 MAT-file, written by ckaprobe"  # scipy's own has the time of day in it
+_HEADER = b"MATLAB 5.0 MAT-file, written by ckaprobe"  # that of scipy contains the time of day
 
 
 def write_image(path: Path, pixels: NDArray[np.unsignedinteger[Any]], quality: int = 95) -> None:
     """Write (H, W, 3) uint8 RGB, or (H, W) numbers of 8 or 16 bits, in the format of the path's suffix.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder is created.
         pixels: The image.
-        quality: Of a JPEG; 95 and more keep all of its colour.
+        quality: Of a JPEG; from 95 on without chroma subsampling.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def write_image(path: Path, pixels: NDArray[np.unsignedinteger[Any]], quality: i
 
 
 def in_steps(depth: NDArray[np.floating], unit: float) -> NDArray[np.uint16]:
-    """Return depth in whole steps of `unit` metres, 0 where it is none or does not fit."""
+    """Return depth in whole steps of `unit` metres; 0 where there is none or it does not fit."""
     steps = np.round(np.asarray(depth, np.float64) / unit)
     return np.where(np.isfinite(steps) & (steps <= STEPS), steps, 0).astype(np.uint16)
 
@@ -52,9 +52,9 @@ def write_depth(path: Path, depth: NDArray[np.floating], unit: float) -> None:
 
 
 def write_affine_depth(path: Path, depth: NDArray[np.floating]) -> None:
-    """Write (H, W) depth of no unit as LeReS does: less its minimum, plus 0.01, and 60000 at the farthest."""
-    moved = depth - depth.min() + 0.01
-    write_image(path, np.round(moved / moved.max() * FARTHEST).astype(np.uint16))
+    """Write (H, W) depth without a unit as LeReS does: minus its minimum, plus 0.01, and 60000 for the farthest."""
+    shifted = depth - depth.min() + 0.01
+    write_image(path, np.round(shifted / shifted.max() * FARTHEST).astype(np.uint16))
 
 
 def write_flow(path: Path, flow: NDArray[np.floating], known: NDArray[np.bool_]) -> None:
@@ -63,7 +63,7 @@ def write_flow(path: Path, flow: NDArray[np.floating], known: NDArray[np.bool_])
     Args:
         path: A PNG of three channels of 16 bits, which Pillow cannot write.
         flow: (H, W, 2) pixels to the right and down; exact to 1/128, up to 512.
-        known: (H, W) where it counts; NaN never does.
+        known: (H, W) where the flow is known; NaN counts as unknown.
     """
     steps = np.round(np.nan_to_num(flow, nan=np.inf).astype(np.float64) * 64 + 2**15)
     known = known & ((steps >= 0) & (steps <= STEPS)).all(axis=2)
@@ -91,57 +91,57 @@ def write_mat(path: Path, variables: Mapping[str, object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as it is, with line ends of one byte."""
+    """Write text with line feeds on all platforms."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_matrix(path: Path, rows: NDArray[np.floating]) -> None:
-    """Write numbers, a row a line, with all the digits of a float64 that matter to an image."""
+    """Write numbers, one row per line, with 13 significant digits."""
     write_text(path, "".join(f"{numbers(row)}\n" for row in np.atleast_2d(rows)))
 
 
 def numbers(values: NDArray[np.floating]) -> str:
-    """Return numbers with 12 digits behind the point of the first that is not 0, by spaces."""
+    """Return numbers in scientific notation with 12 decimals, separated by spaces."""
     return " ".join(f"{value + 0.0:.12e}" for value in np.ravel(values))
 
 
 FIRST_THING = CITYSCAPES.names.index("person")
-"""Persons, riders and vehicles are things, one by one; what comes before them in the vocabulary is not."""
+"""The first class of things: persons, riders and vehicles are counted one by one, all classes before are not."""
 
 
 def counted(kinds: NDArray[np.integer], pieces: NDArray[np.integer], most: int) -> NDArray[np.int64]:
-    """Return the number of the thing at each pixel, counted from 1 in each kind; 0 where there is none.
+    """Return the number of the object at each pixel, counted from 1 for each kind; 0 = none.
 
     Args:
-        kinds: (H, W) what it is a thing of; 0 = none.
-        pieces: (H, W) the scene's number of the piece; 0 = none.
-        most: The most things of a kind that the format has numbers for.
+        kinds: (H, W) kind of the object; 0 = none.
+        pieces: (H, W) number of the piece in the scene; 0 = none.
+        most: Largest number of objects of one kind in the format.
 
     Raises:
         DataError: There are more.
     """
-    things = np.zeros(kinds.shape, np.int64)
-    some = (kinds > 0) & (pieces > 0)
-    for kind in np.unique(kinds[some]):
-        here = some & (kinds == kind)
-        there, numbers = np.unique(pieces[here], return_inverse=True)
-        if len(there) > most:
+    objects = np.zeros(kinds.shape, np.int64)
+    counted_pixels = (kinds > 0) & (pieces > 0)
+    for kind in np.unique(kinds[counted_pixels]):
+        pixels = counted_pixels & (kinds == kind)
+        members, numbers = np.unique(pieces[pixels], return_inverse=True)
+        if len(members) > most:
             raise DataError(
-                f"expected at most {most} things of one kind in an image, found {len(there)}; use another layout"
+                f"expected at most {most} things of one kind in an image, found {len(members)}; use another layout"
             )
-        things[here] = numbers.ravel() + 1
-    return things
+        objects[pixels] = numbers.ravel() + 1
+    return objects
 
 
 def street_things(labels: NDArray[np.uint8], pieces: NDArray[np.integer], most: int) -> NDArray[np.int64]:
-    """Return `counted` of what counts in a street: labels (H, W) are places in `CITYSCAPES`."""
+    """Return `counted` of the persons and vehicles of a street; labels (H, W) are indices into `CITYSCAPES`."""
     kinds = np.where((labels >= FIRST_THING) & (labels != IGNORE), labels, 0)
     return counted(kinds, pieces, most)
 
 
 def ids_of(labels: NDArray[np.uint8], none: int) -> NDArray[np.uint8]:
-    """Return labels (H, W) of the 19 training classes as ids 0 ... 33, and `none` where there is no class."""
+    """Return labels (H, W) of the 19 training classes as ids 0 ... 33, and `none` without a class."""
     table = np.full(256, none, np.uint8)
     for number, label in enumerate(CITYSCAPES_IDS[:34]):
         if label != IGNORE:

@@ -1,6 +1,6 @@
-"""iBims-1: a MATLAB file an image, with planes and edges for the finer errors of depth.
+"""iBims-1: a MATLAB file for each image, with planes and edges for detailed errors of depth.
 
-    ROOT/imagelist.txt                     names, one a line
+    ROOT/imagelist.txt                     names, one per line
     ROOT/ibims1_core_mat/<name>.mat        struct `data`:
         rgb (H, W, 3) uint8; depth (H, W) metres, 0 = not measured; edges (H, W) 0/1
         calib (3, 3)                       K transposed, for pixels counted from 1
@@ -8,9 +8,9 @@
         mask_wall, mask_table, mask_floor  (H, W) number of the plane, from 1; 0 = none
         mask_*_paras (N, 7)                number, a point and the unit normal of each plane
 
-Points and normals are in iBims-1's axes: x right, y ahead, z up (a camera's are x right, y down, z ahead). Walls are
-the upright faces of that class, tables and floors the level ones: the top of a table, not its legs. Faces of less
-than a thousandth of the image are left out. iBims-1 is for testing, so all scenes are.
+Points and normals are in the axes of iBims-1: x right, y ahead, z up (those of a camera are x right, y down, z ahead).
+Walls are the upright faces of that class, tables and floors the horizontal ones: the top of a table, not its legs.
+Faces of less than a thousandth of the image are omitted. iBims-1 is for testing, so all scenes are in it.
 
 Source: Koch et al. 2018, "Evaluation of CNN-based Single-Image Depth Estimation Methods".
 """
@@ -35,7 +35,7 @@ Planes = tuple[NDArray[np.uint8], NDArray[np.float64]]
 
 
 def write(unit: Unit, folders: SetFolders) -> list[str]:
-    """Write the frames of one scene; its lines are their names."""
+    """Write the frames of one scene, and return their names."""
     names = []
     for frame, view, _ in unit.views():
         names.append(f"{unit.name}_{frame:02d}")
@@ -64,36 +64,36 @@ def planes_of(view: View, classes: tuple[str, ...], names: tuple[str, ...]) -> P
     """Return the planes of some classes: their numbers at each pixel (H, W), and a row of 7 for each.
 
     Args:
-        view: What is seen.
-        classes: Of the scene.
-        names: Whose planes; upright ones of a "wall", level ones of anything else.
+        view: The view.
+        classes: Classes of the scene.
+        names: Classes whose planes are returned: upright planes of a "wall", horizontal planes of others.
     """
     mask = np.zeros(view.depth.shape, np.uint8)
     rows: list[list[float]] = []
-    wanted = np.isin(view.labels, [classes.index(name) for name in names if name in classes]) & (view.planes > 0)
-    for plane in np.unique(view.planes[wanted]):
-        here = wanted & (view.planes == plane)
-        normal = view.normals[here].astype(np.float64).mean(axis=0)
+    candidates = np.isin(view.labels, [classes.index(name) for name in names if name in classes]) & (view.planes > 0)
+    for plane in np.unique(view.planes[candidates]):
+        pixels = candidates & (view.planes == plane)
+        normal = view.normals[pixels].astype(np.float64).mean(axis=0)
         normal /= np.linalg.norm(normal)
         up = abs((view.pose[:3, :3] @ normal)[2])
         fits = up < UPRIGHT if names == ("wall",) else up > 1 - UPRIGHT
-        if not fits or here.mean() < SMALLEST or len(rows) == 255:
+        if not fits or pixels.mean() < SMALLEST or len(rows) == 255:
             continue
-        mask[here] = len(rows) + 1
-        rows.append([len(rows) + 1, *in_ibims_axes(_middle(view, here)), *in_ibims_axes(normal)])
+        mask[pixels] = len(rows) + 1
+        rows.append([len(rows) + 1, *in_ibims_axes(_middle(view, pixels)), *in_ibims_axes(normal)])
     return mask, np.array(rows, np.float64).reshape(-1, 7)
 
 
-def _middle(view: View, here: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the point of a face in the middle of its pixels, by its true normal: (3,) metres in the camera's axes."""
-    v, u = (axis.mean() for axis in np.nonzero(here))
-    rays = np.linalg.solve(view.K, np.stack([*np.nonzero(here)[::-1], np.ones(here.sum())]))
-    normal = view.normals[here].astype(np.float64).mean(axis=0)
-    seen = view.depth[here] > 0
-    if not seen.any():
+def _middle(view: View, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the point of a face at the centre of its pixels, (3,) metres in the axes of the camera."""
+    down, across = np.nonzero(pixels)
+    rays = np.linalg.solve(view.K, np.stack([across, down, np.ones(len(down))]))
+    normal = view.normals[pixels].astype(np.float64).mean(axis=0)
+    measured = view.depth[pixels] > 0
+    if not measured.any():
         return np.zeros(3)
-    offset = np.median((normal @ rays)[seen] * view.depth[here][seen])  # n . X, alike at all points of the face
-    ray = np.linalg.solve(view.K, [u, v, 1.0])
+    offset = np.median((normal @ rays)[measured] * view.depth[pixels][measured])  # n . X, constant on the face
+    ray = np.linalg.solve(view.K, [across.mean(), down.mean(), 1.0])
     return ray * offset / (normal @ ray)
 
 

@@ -1,15 +1,15 @@
-"""The cameras, the laser scanner and the GPS of KITTI's car, for images of scenes.
+"""The layouts of KITTI: raw, odometry and semantics, with the cameras, the laser scanner and the GPS of the car.
 
-All four cameras are rectified: axes alike, and a point X of camera 0's rectified axes has in camera i
+All four cameras are rectified: their axes are parallel, and a point X in the axes of camera 0 is projected to
 
     x ~ P_i [X; 1],    P_i = K [I | (-c_i, 0, 0)]
 
-where c_i is how far camera i stands to the right of camera 0: camera 2, which is the scene's camera, 6 cm to its
-left as on the car, and camera 3 a baseline to the right of camera 2. Scanner and GPS stand where they do on the car,
-turned a little too, so that a reader that leaves out a step of the chain gps -> velo -> cam -> rect -> camera 2 is
-found out.
+in camera i, where c_i is the distance of camera i to the right of camera 0: camera 2, the camera of the scene, is 6 cm
+to its left as on the car, and camera 3 a baseline to the right of camera 2. Scanner and GPS have their positions and
+slight rotations on the car, so that a reader that omits a step of the chain gps -> velo -> cam -> rect -> camera 2
+fails a test.
 
-GPS fixes are on KITTI's Mercator map (the raw data's development kit): with r = 6378137 m, s = cos(first latitude)
+GPS fixes are on the Mercator map of KITTI (development kit of the raw data), with r = 6378137 m, s = cos(latitude_0)
 
     x = s r pi lon / 180,    y = s r ln tan(pi (90 + lat) / 360),    z = altitude,    R = Rz(yaw) Ry(pitch) Rx(roll)
 
@@ -41,7 +41,7 @@ from cka_probe.lab.scenes.sensor import FARTHEST, lidar_pixels
 Floats = NDArray[np.float64]
 
 LEFT = -0.06
-"""Metres from camera 0 to the right to camera 2."""
+"""Metres from camera 0 to camera 2, to the right."""
 
 START = datetime(2011, 9, 26, 13, 0, 0)
 EARTH = 6378137.0
@@ -57,17 +57,17 @@ def turn(roll: float, pitch: float, yaw: float) -> Floats:
     return about_z @ about_y @ about_x
 
 
-def _placed(R: Floats, t: tuple[float, float, float]) -> Floats:
-    """Return [R t; 0 1]."""
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = R, t
-    return T
+def _rigid(rotation: Floats | None = None, translation: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Floats:
+    """Return the motion [R t; 0 1], (4, 4)."""
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = np.eye(3) if rotation is None else rotation, translation
+    return motion
 
 
 _FORWARD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # x ahead, y left, z up -> x right, y down, z ahead
-CAM_T_VELO = _placed(turn(0.008, -0.004, 0.006) @ _FORWARD, (-0.004, -0.076, -0.272))
-VELO_T_IMU = _placed(turn(0.0003, 0.0008, -0.015), (-0.809, 0.320, -0.800))
-RECT = _placed(turn(-0.004, 0.010, 0.009), (0.0, 0.0, 0.0))
+CAM_T_VELO = _rigid(turn(0.008, -0.004, 0.006) @ _FORWARD, (-0.004, -0.076, -0.272))
+VELO_T_IMU = _rigid(turn(0.0003, 0.0008, -0.015), (-0.809, 0.320, -0.800))
+RECT = _rigid(turn(-0.004, 0.010, 0.009), (0.0, 0.0, 0.0))
 
 
 def projections(K: Floats, baseline: float) -> list[Floats]:
@@ -76,12 +76,12 @@ def projections(K: Floats, baseline: float) -> list[Floats]:
 
 
 def camera_T_velo() -> Floats:
-    """Return (4, 4) from the scanner's axes to camera 2's."""
-    return _placed(np.eye(3), (-LEFT, 0, 0)) @ RECT @ CAM_T_VELO
+    """Return the (4, 4) motion from the axes of the scanner to those of camera 2."""
+    return _rigid(translation=(-LEFT, 0, 0)) @ RECT @ CAM_T_VELO
 
 
 def write_rig(folder: Path, K: Floats, baseline: float, size: tuple[int, int]) -> None:
-    """Write the three calibration files of a day into its folder."""
+    """Write the three calibration files of a date into its folder."""
     write_text(folder / "calib_cam_to_cam.txt", calibration(K, baseline, size))
     for name, T in (("calib_velo_to_cam.txt", CAM_T_VELO), ("calib_imu_to_velo.txt", VELO_T_IMU)):
         lines = [f"calib_time: {START:%d-%b-%Y %H:%M:%S}", f"R: {numbers(T[:3, :3])}", f"T: {numbers(T[:3, 3])}"]
@@ -91,7 +91,7 @@ def write_rig(folder: Path, K: Floats, baseline: float, size: tuple[int, int]) -
 
 
 def calibration(K: Floats, baseline: float, size: tuple[int, int]) -> str:
-    """Return calib_cam_to_cam.txt of four cameras without distortion."""
+    """Return the text of calib_cam_to_cam.txt, of four cameras without distortion."""
     lines = [f"calib_time: {START:%d-%b-%Y %H:%M:%S}", "corner_dist: 9.950000e-02"]
     pixels = f"{size[1]:.6e} {size[0]:.6e}"
     for camera, P in enumerate(projections(K, baseline)):
@@ -129,16 +129,16 @@ def gps(poses: Floats, times: Floats) -> list[str]:
 
 
 def stamps(times: Floats) -> str:
-    """Return timestamps.txt: the day and the time of each frame."""
-    said = (START + timedelta(seconds=float(time)) for time in times)
-    return "".join(f"{moment:%Y-%m-%d %H:%M:%S.%f}000\n" for moment in said)
+    """Return the text of timestamps.txt, with the date and time of each frame."""
+    moments = (START + timedelta(seconds=float(time)) for time in times)
+    return "".join(f"{moment:%Y-%m-%d %H:%M:%S.%f}000\n" for moment in moments)
 
 
 STEP = 1 / 256
 
 
 def write_raw(unit: Unit, folders: SetFolders) -> list[str]:
-    """Write one drive; its lines are those of a split file."""
+    """Write one drive, and return its lines for a split file."""
     date = f"{START + timedelta(days=unit.index):%Y_%m_%d}"
     name = f"{date}/{date}_drive_0001_sync"
     folder = folders.tree / name
@@ -158,7 +158,7 @@ def write_raw(unit: Unit, folders: SetFolders) -> list[str]:
 
 
 def _write_scan(path: Path, view: View) -> None:
-    """Write the points of a scan in the scanner's axes; a point's reflectance is its pixel's brightness."""
+    """Write the points of a scan in the axes of the scanner, with the brightness of the pixel as reflectance."""
     v, u = np.nonzero(
         lidar_pixels(view.K, view.depth.shape, camera_T_velo()) & (view.depth > 0) & (view.depth <= FARTHEST)
     )
@@ -196,12 +196,9 @@ def write_odometry(unit: Unit, folders: SetFolders) -> list[str]:
     lines = [f"P{number}: {numbers(P)}\n" for number, P in rows.items()]
     write_text(folder / "calib.txt", "".join([*lines, f"Tr: {numbers((RECT @ CAM_T_VELO)[:3])}\n"]))
     write_text(folder / "times.txt", "".join(f"{time - camera.times[0]:e}\n" for time in camera.times))
-    two_T_zero = np.eye(4)
-    two_T_zero[0, 3] = -LEFT
-    zero = camera.poses @ two_T_zero  # camera 0 in the world
-    write_matrix(
-        folders.tree / "poses" / f"{unit.index:02d}.txt", np.linalg.solve(zero[0], zero)[:, :3].reshape(-1, 12)
-    )
+    world_T_0 = camera.poses @ _rigid(translation=(-LEFT, 0, 0))
+    poses = np.linalg.solve(world_T_0[0], world_T_0)[:, :3].reshape(-1, 12)
+    write_matrix(folders.tree / "poses" / f"{unit.index:02d}.txt", poses)
     return []
 
 
@@ -217,7 +214,7 @@ ODOMETRY = Layout(
 
 
 def write_semantics(unit: Unit, folders: SetFolders) -> list[str]:
-    """Write one scene's pair of frames and the truth of the first."""
+    """Write the two frames of a scene, and the ground truth of the first."""
     folder, number = folders.tree / "training", f"{unit.index:06d}"
     for frame, view, _ in unit.views():
         name = f"{number}_{10 + frame}.png"
@@ -238,7 +235,7 @@ def write_semantics(unit: Unit, folders: SetFolders) -> list[str]:
 
 
 def _instances(labels: NDArray[np.uint8], ids: NDArray[np.uint8], pieces: NDArray[np.int32]) -> NDArray[np.uint16]:
-    """Return 256 id + number, things numbered from 1 in each class."""
+    """Return 256 id + number, objects numbered from 1 in each class."""
     things = street_things(labels, pieces, most=255)
     return np.where(labels == 255, 0, ids.astype(np.uint16) * 256 + things).astype(np.uint16)
 

@@ -2,9 +2,8 @@
 
     ROOT/<category>_<train|val>_lmdb/data.mdb       key: 40 hexadecimal digits; value: a JPEG of quality 75
 
-A key is the SHA-1 of its value. The databases are put together when all images are there, in the order of the keys
-and copied compactly, so that their bytes do not depend on who wrote what when. There is no lock.mdb: LMDB makes one
-where it needs it.
+A key is the SHA-1 of its value. The databases are assembled when all images exist, in the order of the keys, and copied
+compactly, so that their bytes do not depend on the order of writing. There is no lock.mdb: LMDB creates one if needed.
 """
 
 import errno

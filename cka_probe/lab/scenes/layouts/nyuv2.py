@@ -8,7 +8,7 @@
                              /poses.txt                 a line a frame: camera to world, 4 x 4 by rows
     ROOT/nyu_depth_v2/official_splits/test/<scene>/     the same, of what is held out
 
-The labels, cam.txt and poses.txt are ours: the original does not have them.
+The original has no labels13, cam.txt and poses.txt.
 """
 
 import json
@@ -31,7 +31,7 @@ MILLIMETRE = 0.001
 
 
 def write_folders(unit: Unit, folders: SetFolders) -> list[str]:
-    """Write the frames of one scene; its lines are those of the list."""
+    """Write the frames of one scene, and return their lines in the list."""
     folder = folders.tree / "nyu_depth_v2" / ("official_splits/test" if unit.test else "") / unit.name
     lines = []
     for frame, view, _ in unit.views():
@@ -82,7 +82,7 @@ _NUMBERS = {"uint8": "uint8", "uint16": "uint16", "float32": "single"}
 
 
 def write_frames(unit: Unit, folders: SetFolders) -> list[str]:
-    """Leave the frames of one scene as a part; its line says how many there are, and of what."""
+    """Write the frames of one scene as parts, and return a line that describes them."""
     table = np.zeros(256, np.uint16)
     table[: len(NYU13)] = [NUMBERS[name][0] for name in NYU13.names]
     for frame, view, truth in unit.views():
@@ -90,14 +90,14 @@ def write_frames(unit: Unit, folders: SetFolders) -> list[str]:
         folders.parts.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = _arrays(view, truth, labels)
         np.savez(folders.parts / f"{unit.index:06d}_{frame:05d}.npz", **arrays)
-    said = {"frames": len(unit.poses), "scene": unit.name, "type": unit.category}
+    scene = {"frames": len(unit.poses), "scene": unit.name, "type": unit.category}
     (fx, _, cx), (_, fy, cy) = unit.K[:2].tolist()
     camera = {"width": unit.size[1], "height": unit.size[0], "fx": fx, "fy": fy, "cx": cx, "cy": cy}
-    return [json.dumps(said | {"camera": camera}, sort_keys=True)]
+    return [json.dumps(scene | {"camera": camera}, sort_keys=True)]
 
 
 def _arrays(view: View, truth: View, labels: NDArray[np.uint16]) -> dict[str, NDArray]:
-    """Return one frame's variables, axes reversed as HDF5 has MATLAB's."""
+    """Return the variables of one frame, with axes reversed as in HDF5 files of MATLAB."""
     return {
         "images": view.image.transpose(2, 1, 0),
         "depths": truth.depth.T.astype(np.float32),
@@ -108,17 +108,17 @@ def _arrays(view: View, truth: View, labels: NDArray[np.uint16]) -> dict[str, ND
 
 
 def finish_mat(written: Iterable[Written], folders: SetFolders) -> None:
-    """Put the file together, frame by frame, and write those beside it."""
+    """Assemble the file frame by frame, and write the files next to it."""
     sides: dict[bool, list[int]] = {False: [], True: []}
     texts: dict[str, list[str]] = {name: [] for name in _TEXTS}
     frames, camera = [], {}
     for one in written:
-        said = json.loads(one.lines[0])
-        camera = said["camera"]
-        for frame in range(said["frames"]):
+        scene = json.loads(one.lines[0])
+        camera = scene["camera"]
+        for frame in range(scene["frames"]):
             frames.append(folders.parts / f"{one.index:06d}_{frame:05d}.npz")
             sides[one.test].append(len(frames))  # counted from 1
-            for name, text in zip(_TEXTS, _texts(said, frame), strict=True):
+            for name, text in zip(_TEXTS, _texts(scene, frame), strict=True):
                 texts[name].append(text)
     _write_labelled(folders.tree / "nyu_depth_v2_labeled.mat", frames, texts)
     ndxs = {f"{'test' if test else 'train'}Ndxs": np.array(side, np.float64)[:, None] for test, side in sides.items()}
@@ -130,14 +130,14 @@ def finish_mat(written: Iterable[Written], folders: SetFolders) -> None:
     write_text(folders.tree / "intrinsics.json", json.dumps(camera, indent=1, sort_keys=True) + "\n")
 
 
-def _texts(said: dict, frame: int) -> tuple[str, ...]:
-    """Return a frame's scene, its type, and what its raw files would be called."""
-    scene = said["scene"]
-    return scene, said["type"], f"{scene}/d-{frame:05d}.pgm", f"{scene}/r-{frame:05d}.ppm"
+def _texts(scene: dict, frame: int) -> tuple[str, ...]:
+    """Return the scene and the type of a frame, and the names of its raw files."""
+    name = scene["scene"]
+    return name, scene["type"], f"{name}/d-{frame:05d}.pgm", f"{name}/r-{frame:05d}.ppm"
 
 
 def _write_labelled(path: Path, frames: list[Path], texts: dict[str, list[str]]) -> None:
-    """Write the large file of the parts of its frames."""
+    """Write the large file from the parts of its frames."""
     import h5py  # only this layout needs the extra
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,9 +149,9 @@ def _write_labelled(path: Path, frames: list[Path], texts: dict[str, list[str]])
                     file.create_dataset(name, (len(frames), *array.shape), array.dtype, **options)
                     file[name].attrs["MATLAB_class"] = np.bytes_(_NUMBERS[array.dtype.name])
                 file[name][number] = array
-        for name, said in ({"names": list(_names())} | texts).items():
-            _write_cells(file, name, said)
-    with path.open("r+b") as file:  # what makes MATLAB take an HDF5 file for its own
+        for name, cells in ({"names": list(_names())} | texts).items():
+            _write_cells(file, name, cells)
+    with path.open("r+b") as file:  # by which MATLAB recognises its files
         file.write(b"MATLAB 7.3 MAT-file, written by ckaprobe".ljust(124) + b"\x00\x02IM")
 
 
@@ -162,7 +162,7 @@ def _loaded(path: Path) -> dict[str, NDArray]:
 
 
 def _names() -> Iterator[str]:
-    """Yield the names of the labels from 1."""
+    """Yield the names of the labels, from 1 on."""
     known = {label: name for name, (label, _) in NUMBERS.items()}
     for label in range(1, LABELS + 1):
         yield known.get(label, f"unused {label}")

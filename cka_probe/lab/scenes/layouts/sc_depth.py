@@ -1,4 +1,4 @@
-"""The folders that SC-Depth trains on: a folder a scene, with camera, depth and poses.
+"""The training folders of SC-Depth: a folder per scene, with camera, depth and poses.
 
     ROOT/training/train.txt, val.txt                a scene a line
     ROOT/training/<scene>/000000.jpg                JPEG of quality 95
@@ -8,11 +8,11 @@
                          /poses.txt                 a line a frame: camera to world, 4 x 4 by rows
     ROOT/testing/color/<scene>_000000.jpg, ROOT/testing/depth/<scene>_000000.png
 
-Of what is held out the scenes of odd number are the scenes of val.txt, the others lie in `testing`.
+Held-out scenes with an odd number are those of val.txt, the others are in `testing`.
 
-`leres_depth` is, in the real folders, what the network LeReS says of each image. Here it is a stand-in made of the
-truth: softened, bent by a smooth field of 5 %, and without scale or shift, as the network's depth is (there
-(p - min + 0.01) / max is written in 60000 steps). A result with it says nothing about a network's depth.
+In the real folders `leres_depth` is the prediction of the network LeReS. Here it is derived from the ground truth:
+blurred, distorted by a smooth field of 5 %, and without scale or shift like that of the network ((p - min + 0.01) / max
+in 60000 steps). Results with it do not carry over to predicted depth.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ UNIT = 1 / 5000
 
 
 def write(unit: Unit, folders: SetFolders) -> list[str]:
-    """Write one scene as a scene, or into the images for testing; its line is the scene's name."""
+    """Write one scene as a scene, and return its name, or into the images for testing."""
     if unit.test and unit.index % 2 == 0:
         color, depth = folders.tree / "testing" / "color", folders.tree / "testing" / "depth"
         before = f"{unit.name}_"
@@ -47,7 +47,7 @@ def write(unit: Unit, folders: SetFolders) -> list[str]:
 
 
 def _write_pseudo_depth(path: Path, depth: NDArray[np.floating], seed: tuple[int, int]) -> None:
-    """Write depth as a network might give it; the same scene's frames are bent each in its own way."""
+    """Write depth as a network might predict it, distorted differently in each frame."""
     field = gaussian_filter(np.random.default_rng(seed).standard_normal(depth.shape), max(depth.shape) / 8)
     bent = gaussian_filter(depth, max(depth.shape) / 200) * (1 + 0.05 * field / field.std())
     write_affine_depth(path, bent)
