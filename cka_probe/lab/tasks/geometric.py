@@ -27,7 +27,7 @@ from torch.nn.functional import pad
 from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import rotation_matrix, warp
 from cka_probe.lab.losses import less_rotation, recognised_rotation, smoothness
-from cka_probe.lab.tasks.pose_network import PoseNet
+from cka_probe.lab.tasks.disparity import PoseNet
 from cka_probe.lab.tasks.reconstruction import VideoHead, VideoTask, reconstruct
 from cka_probe.lab.tasks.task import check_options
 from cka_probe.models.backbone import Backbone

@@ -30,8 +30,7 @@ from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
 from cka_probe.lab.geometry import axis_angle_matrix, inverse_pose, pose_matrix, warp
 from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
 from cka_probe.lab.tasks.decoders import at_full_size
-from cka_probe.lab.tasks.disparity import DisparityHead, DisparityTask
-from cka_probe.lab.tasks.pose_network import PoseNet
+from cka_probe.lab.tasks.disparity import DisparityHead, DisparityTask, PoseNet
 from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import color_jittered, uniform
 from cka_probe.lab.transforms.augment import resize_or_crop

@@ -32,8 +32,7 @@ from cka_probe.lab.evaluation.depth import depth_errors, median_scaled, valid_de
 from cka_probe.lab.geometry import inverse_pose, pose_matrix, warp
 from cka_probe.lab.losses import depth_difference, photometric_error, valid_mean, valid_mean_each
 from cka_probe.lab.tasks.decoders import maps
-from cka_probe.lab.tasks.disparity import DisparityDecoder
-from cka_probe.lab.tasks.pose_network import PoseNet
+from cka_probe.lab.tasks.disparity import DisparityDecoder, PoseNet
 from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.lab.transforms import flips, largest, uniform
 from cka_probe.lab.transforms.augment import crop_and_flip, image_size

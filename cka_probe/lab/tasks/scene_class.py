@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from cka_probe.errors import DataError
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.tasks.classification import LinearHead
 from cka_probe.lab.tasks.decoders import maps
-from cka_probe.lab.tasks.task import check_options
+from cka_probe.lab.tasks.task import check_labels, check_options
 from cka_probe.lab.transforms.augment import random_view, resize_or_crop
 from cka_probe.models.backbone import Backbone
 
@@ -76,13 +75,8 @@ class SceneClass:
         Args:
             labels: (h, w) int64, 255 = ignore.
         """
+        check_labels("scene_class", labels, self.classes)
         known = labels[labels != IGNORE]
-        if len(known) and not 0 <= known.min() <= known.max() < self.classes:
-            wrong = known[(known < 0) | (known >= self.classes)][0]
-            raise DataError(
-                f"scene_class: expected labels from 0 to {self.classes - 1} or {IGNORE}, found {int(wrong)}; set the "
-                "stage's options.classes to the number of classes of its data"
-            )
         shares = torch.bincount(known, minlength=self.classes) / len(known)
         return torch.where(shares.isnan(), shares, (shares >= self.least).float())
 

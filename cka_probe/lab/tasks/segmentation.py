@@ -32,12 +32,12 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from cka_probe import registry
-from cka_probe.errors import DataError, RecipeError
+from cka_probe.errors import RecipeError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
 from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_scales, maps, output_layers
-from cka_probe.lab.tasks.task import check_options, check_sides
+from cka_probe.lab.tasks.task import check_labels, check_options, check_sides
 from cka_probe.lab.transforms import resized
 from cka_probe.lab.transforms.augment import bicubic_labels, resize_or_crop
 from cka_probe.models.backbone import Backbone
@@ -174,13 +174,7 @@ class Segmentation:
             DataError: A label is not a class, or the image is smaller than the crop.
         """
         fields = {name: sample[name] for name in ("image", "labels")}
-        labels = fields["labels"]
-        wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= self.classes))]
-        if len(wrong):
-            raise DataError(
-                f"segmentation: expected labels from 0 to {self.classes - 1}, or {IGNORE}, found {int(wrong[0])}; set "
-                "the stage's options.classes to the number of classes of its data"
-            )
+        check_labels("segmentation", fields["labels"], self.classes)
         if train and self.bicubic_labels:
             fields = resized(fields, self.size) | {"labels": bicubic_labels(fields["labels"], self.size)}
         return resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)

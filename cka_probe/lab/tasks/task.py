@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from torch import Generator, Tensor, nn
 
-from cka_probe.errors import RecipeError
-from cka_probe.images.sample import Sample
+from cka_probe.errors import DataError, RecipeError
+from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.models.backbone import Backbone
 
 
@@ -65,6 +65,16 @@ def check_sides(task: str, size: tuple[int, int]) -> None:
     """Raise `RecipeError`, in the name of a task, unless `SkipDecoder` can read inputs of (height, width) pixels."""
     if any(side < 64 or side % 32 for side in size):
         raise RecipeError(f"{task}: expected sides that are multiples of 32, at least 64, found {size[0]} x {size[1]}")
+
+
+def check_labels(task: str, labels: Tensor, classes: int) -> None:
+    """Raise `DataError`, in the name of a task, unless all labels are 0 to classes - 1, or 255 = ignore."""
+    wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= classes))]
+    if len(wrong):
+        raise DataError(
+            f"{task}: expected labels from 0 to {classes - 1}, or {IGNORE}, found {int(wrong[0])}; set the stage's "
+            "options.classes to the number of classes of its data"
+        )
 
 
 def check_options(task: str, checks: Iterable[tuple[str, object, object]]) -> None:

@@ -11,9 +11,8 @@ from cka_probe.errors import RecipeError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.geometry import pose_matrix, rotation_matrix, warp
-from cka_probe.lab.tasks.disparity import DisparityDecoder
+from cka_probe.lab.tasks.disparity import DisparityDecoder, PoseNet
 from cka_probe.lab.tasks.geometric import Geometric, rotated
-from cka_probe.lab.tasks.pose_network import PoseNet
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 

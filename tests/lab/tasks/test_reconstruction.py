@@ -11,8 +11,7 @@ from torch import nn
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.geometry import flipped_K, flipped_pose, pose_matrix
 from cka_probe.lab.losses import photometric_error
-from cka_probe.lab.tasks.disparity import DisparityDecoder
-from cka_probe.lab.tasks.pose_network import PoseNet
+from cka_probe.lab.tasks.disparity import DisparityDecoder, PoseNet
 from cka_probe.lab.tasks.reconstruction import VideoHead, VideoTask, error_maps, reconstruct, selected
 
 SIZE = (64, 64)

@@ -159,7 +159,7 @@ def test_a_recipe_trains_it_on_streets(tmp_path):
 
 def test_what_cannot_be_is_said():
     sample = scene()
-    with pytest.raises(DataError, match=r"labels from 0 to 1 or 255, found 2; set the stage's options\.classes"):
+    with pytest.raises(DataError, match=r"labels from 0 to 1, or 255, found 2; set the stage's options\.classes"):
         SceneClass(SIZE, classes=2).prepare(sample, Generator(), False)
     for options, expected in (
         ({"classes": 0}, "`classes` of 1 to 255, found 0"),
