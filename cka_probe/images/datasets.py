@@ -54,10 +54,10 @@ class Dataset(Protocol):
 
 
 DATASETS: dict[str, str | Callable[..., Dataset]] = {
-    "ade20k": "cka_probe.lab.datasets.ade20k:ade20k",
+    "ade20k": "cka_probe.lab.datasets.labelled:ade20k",
     "camvid": "cka_probe.lab.datasets.camvid:camvid",
     "cityscapes": "cka_probe.lab.datasets.cityscapes:cityscapes",
-    "coco": "cka_probe.lab.datasets.coco:coco",
+    "coco": "cka_probe.lab.datasets.labelled:coco",
     "folder": "cka_probe.images.folder:Folder",
     "ibims1": "cka_probe.lab.datasets.ibims1:ibims1",
     "imagenet": "cka_probe.lab.datasets.imagenet:imagenet",
@@ -66,10 +66,10 @@ DATASETS: dict[str, str | Callable[..., Dataset]] = {
     "kitti_semantics": "cka_probe.lab.datasets.kitti_semantics:kitti_semantics",
     "lsun": "cka_probe.lab.datasets.lsun:lsun",
     "nyuv2": "cka_probe.lab.datasets.nyuv2:nyuv2",
-    "rgbd": "cka_probe.lab.datasets.rgbd:rgbd",
+    "rgbd": "cka_probe.lab.datasets.video:rgbd",
     "scdepth": "cka_probe.lab.datasets.sc_depth:sc_depth",
     "video": "cka_probe.lab.datasets.video:video",
-    "voc": "cka_probe.lab.datasets.voc:voc",
+    "voc": "cka_probe.lab.datasets.labelled:voc",
     "scenes": "cka_probe.lab.datasets.scenes:scenes",
 }
 """Readers: called with a path, `split` ("all" by default) and further options (str, int or bool)."""

@@ -1,17 +1,17 @@
-"""CamVid (Brostow et al. 2009): streets of Cambridge from a car, labelled at 1 Hz, one stretch of them at 15 Hz.
+"""CamVid (Brostow et al. 2009): streets of Cambridge from a car, labelled at 1 Hz, one part of them at 15 Hz.
 
-It lies on disks in three forms, recognised by what is at the root:
+It exists in three forms, which are recognised by what is at the root:
 
-1. `{train,val,test}/images/` with `labels/` beside, and `video15hz/` the same; `classes.json` says what the
-   numbers mean (see `labels`), otherwise they are those of form 2.
-2. SegNet's (Badrinarayanan et al. 2017): `{train,val,test}/` with `{train,val,test}annot/` of the same names, 11
-   classes and 11 = void; a list `train.txt` (lines of an image and its labels; the folders in it are those of
-   another machine, so only names count) says which, where it is there.
-3. The authors' own: `701_StillsRaw_full/` with colour drawings in `LabeledApproved_full/<name>_L.png`, and
+1. `{train,val,test}/images/` with `labels/` next to it, and `video15hz/` alike; `classes.json` names the numbers (see
+   `fields`), which otherwise are those of form 2.
+2. That of SegNet (Badrinarayanan et al. 2017): `{train,val,test}/` with `{train,val,test}annot/` of the same names, 11
+   classes and 11 = void. An optional list `train.txt` (lines of an image and its labels) selects images; only the names
+   in it count, because its folders are those of another machine.
+3. That of the authors: `701_StillsRaw_full/` with colour drawings in `LabeledApproved_full/<name>_L.png`, and
    `label_colors.txt` (lines of "64 128 64 Animal"): 31 classes, and Void, which is ignored. It has no splits.
 
 Frames are named by video and number ("0016E5_07959"). Neighbours are frames of one video at its usual distance, so
-that no two with a gap between them count as such.
+frames with a gap between them are no neighbours.
 """
 
 import re
@@ -19,23 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CAMVID11, RGB, Classes, table
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import FORMATS, images_in
+from cka_probe.images.reading import images_in
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.fields import (
-    check_folder,
-    each,
-    list_frames,
-    partners,
-    read_classes,
-    read_labels,
-    renumbered,
-)
+from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import read_lines
 
@@ -47,44 +38,43 @@ _NAME = re.compile(r"(.+)_f?(\d+)")
 
 
 def camvid(root: str | Path, split: str = "all", *, sources: str = "", video: bool = False) -> Frames:
-    """Return CamVid, in whichever of its forms it lies at `root`.
+    """Return CamVid, in any of its forms.
 
     Args:
         root: The folder.
-        split: "train", "val" or "test" as far as they are there, or "all" of them.
-        sources: Offsets in frames, by commas: of 1 s, or with `video` of 1/15 s.
-        video: Take the labelled video instead, which has no splits.
+        split: "train", "val" or "test" if they exist, or "all" of them.
+        sources: Offsets in frames, by commas: of 1 s, or of 1/15 s with `video`.
+        video: Whether to read the labelled video, which has no splits.
 
     Returns:
-        A dataset that gives `image`, `labels` where they are there, and `sources`; `classes` says what labels mean.
+        A dataset that gives `image`, `sources` and, if they exist, `labels`, whose numbers `classes` names.
 
     Raises:
         UnknownNameError: There is no such split.
-        DataError: None of the forms is there, some images have no labels, or something is broken.
+        DataError: The folder has none of the forms, some images have no labels, or a file is broken.
     """
     root = Path(root)
-    where, wanted = f"CamVid at {root}", parse_sources(sources)
-    check_folder(root, "CamVid")
+    where, offsets = f"CamVid at {root}", parse_sources(sources)
+    fields.check_folder(root, "CamVid")
     if (root / _STILLS).is_dir():
         check_split(split, ["all"], where)
         frames, classes = _drawn(root, where)
-        return Frames(_by_video(frames), wanted, where, classes)
+        return Frames(_by_video(frames), offsets, where, classes)
     if video and not (root / VIDEO / "images").is_dir():
-        raise DataError(f"expected the video of {where} in {VIDEO}/images, found none; leave out video=true")
-    there = [name for name in _SPLITS if (root / name).is_dir()]
-    parts = [VIDEO] if video else [name for name in there if split in (name, "all")]
-    if not there and not video:
+        raise DataError(f"expected the video of {where} in {VIDEO}/images, found none; omit video=true")
+    folders = [name for name in _SPLITS if (root / name).is_dir()]
+    if not folders and not video:
         raise DataError(
             f"expected {where}: train/images with train/labels, or train with trainannot, or {_STILLS} with {_DRAWN}; "
             "found none of them; give their folder"
         )
-    check_split(split, ["all"] if video else [*there, "all"], where)
+    parts = fields.chosen_splits(split, () if video else folders, where) or [VIDEO]
     numbering, classes = _SEGNET, CAMVID11
     if (root / "classes.json").is_file():
-        numbering, said = read_classes(root / "classes.json")
-        classes = CAMVID11 if said.names == CAMVID11.names else said  # ours has its colours
+        numbering, classes = fields.read_classes(root / "classes.json")
+        classes = CAMVID11 if classes.names == CAMVID11.names else classes  # which also has colours
     frames = [frame for name in parts for frame in _frames(root, name, numbering, where)]
-    return Frames(_by_video(frames), wanted, where, classes)
+    return Frames(_by_video(frames), offsets, where, classes)
 
 
 def _frames(root: Path, part: str, numbering: np.ndarray, where: str) -> list[Frame]:
@@ -98,38 +88,37 @@ def _frames(root: Path, part: str, numbering: np.ndarray, where: str) -> list[Fr
         images = _listed(listed, images)
     if not images:
         raise DataError(f"{where}: no images in {images_at}; complete the data")
-    labels = partners(images, lambda path: labels_at / f"{path.stem}.png", where)
-    return list_frames(root, images, {"labels": each(read_labels, labels, numbering=numbering)})
+    labels = fields.partners(images, lambda path: labels_at / f"{path.stem}.png", where)
+    return fields.list_frames(root, images, {"labels": fields.each(fields.read_labels, labels, numbering=numbering)})
 
 
 def _listed(path: Path, images: list[Path]) -> list[Path]:
-    """Return those of the images that a list names; only the names in it count, not the folders."""
-    there = {image.name: image for image in images}
-    found = []
+    """Return the images that a list names; the folders in it are ignored."""
+    by_name = {image.name: image for image in images}
+    listed = []
     for number, line in read_lines(path, "a list of CamVid's images"):
         name = line.split()[0].rsplit("/", 1)[-1]
-        if name not in there:
+        if name not in by_name:
             raise DataError(f"{path}, line {number}: names {name}, which is not in {path.with_suffix('')}; complete it")
-        found.append(there[name])
-    return sorted(found)
+        listed.append(by_name[name])
+    return sorted(listed)
 
 
 def _by_video(frames: list[Frame]) -> list[list[Frame]]:
-    """Return frames by video, cut where two are farther apart than they usually are."""
+    """Return frames by video, split where two are farther apart than usual."""
     videos: dict[str, dict[int, Frame]] = {}
     for frame in frames:
-        name = frame.name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-        found = _NAME.fullmatch(name)
-        if found is None:
+        folder, name = frame.name.rsplit("/", 1)  # the splits share videos and must not become neighbours
+        match = _NAME.fullmatch(name.rsplit(".", 1)[0])
+        if match is None:
             raise DataError(f"expected a name of video and number, as 0016E5_07959, found {frame.name}; rename it")
-        folder = frame.name.rsplit("/", 1)[0]  # the splits share videos and must not become neighbours
-        videos.setdefault(f"{folder}/{found[1]}", {})[int(found[2])] = frame
+        videos.setdefault(f"{folder}/{match[1]}", {})[int(match[2])] = frame
     scenes: list[list[Frame]] = []
     for video in videos.values():
         numbers = sorted(video)
         step = int(np.diff(numbers).min()) if len(numbers) > 1 else 1
-        for place, number in enumerate(numbers):
-            if place == 0 or number - numbers[place - 1] != step:
+        for index, number in enumerate(numbers):
+            if index == 0 or number - numbers[index - 1] != step:
                 scenes.append([])
             scenes[-1].append(video[number])
     return scenes
@@ -138,14 +127,14 @@ def _by_video(frames: list[Frame]) -> list[list[Frame]]:
 def _drawn(root: Path, where: str) -> tuple[list[Frame], Classes]:
     """Return the frames of form 3, and its classes."""
     colours, names = _read_colours(root / "label_colors.txt")
-    kept = [place for place, name in enumerate(names) if name.lower() != "void"]
+    classes = [index for index, name in enumerate(names) if name.lower() != "void"]
     numbering = np.full(len(names), IGNORE, np.int64)
-    numbering[kept] = np.arange(len(kept))
+    numbering[classes] = np.arange(len(classes))
     images = images_in(root / _STILLS)
-    drawn = partners(images, lambda path: root / _DRAWN / f"{path.stem}_L.png", where)
-    fields = {"labels": each(read_drawn, drawn, colours=colours, numbering=numbering)}
-    classes = Classes(tuple(names[place] for place in kept), tuple(colours[place] for place in kept))
-    return list_frames(root, images, fields), classes
+    drawings = fields.partners(images, lambda path: root / _DRAWN / f"{path.stem}_L.png", where)
+    readers = {"labels": fields.each(read_drawn, drawings, colours=colours, numbering=numbering)}
+    meaning = Classes(tuple(names[index] for index in classes), tuple(colours[index] for index in classes))
+    return fields.list_frames(root, images, readers), meaning
 
 
 def read_drawn(path: Path, colours: tuple[RGB, ...], numbering: np.ndarray) -> Tensor:
@@ -162,20 +151,18 @@ def read_drawn(path: Path, colours: tuple[RGB, ...], numbering: np.ndarray) -> T
     Raises:
         DataError: It cannot be read, is no such image, or has another colour in it.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            if file.mode not in ("RGB", "P") or file.format == "JPEG":
-                raise DataError(f"{path}: expected labels drawn in colours, found {file.format} of mode {file.mode!r}")
-            pixels = np.array(file.convert("RGB")).astype(np.int64)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"unreadable labels {path}: {error}; fix or remove them and their image") from error
-    packed, known = (np.asarray(each) @ np.array([1 << 16, 1 << 8, 1]) for each in (pixels, colours))
+    with fields.opened_image(path, "labels") as file:
+        if file.mode not in ("RGB", "P") or file.format == "JPEG":
+            raise DataError(f"{path}: expected labels drawn in colours, found {file.format} of mode {file.mode!r}")
+        pixels = np.array(file.convert("RGB")).astype(np.int64)
+    packed, known = (np.asarray(rgb) @ np.array([1 << 16, 1 << 8, 1]) for rgb in (pixels, colours))
     order = np.argsort(known)
-    found = order[np.searchsorted(known[order], packed).clip(max=len(known) - 1)]
-    if (known[found] != packed).any():
-        wrong = tuple(pixels[known[found] != packed][0].tolist())
-        raise DataError(f"{path}: expected the {len(colours)} colours of label_colors.txt, found {wrong}; fix it")
-    return torch.from_numpy(renumbered(found, numbering, path))
+    classes = order[np.searchsorted(known[order], packed).clip(max=len(known) - 1)]
+    unknown = known[classes] != packed
+    if unknown.any():
+        colour = tuple(pixels[unknown][0].tolist())
+        raise DataError(f"{path}: expected the {len(colours)} colours of label_colors.txt, found {colour}; fix it")
+    return torch.from_numpy(fields.renumbered(classes, numbering, path))
 
 
 def _read_colours(path: Path) -> tuple[tuple[RGB, ...], list[str]]:

@@ -1,13 +1,17 @@
 """Read a whole dataset once before training, validate every sample, and summarise its contents.
 
-Every sample is read as in training, validated (`cka_probe.lab.datasets.validation`) and counted
-(`STATISTICS`). A broken file is counted as a frame with a problem, not raised. Only 16 bytes are
-stored per frame, its index and a hash that identifies copies, so memory stays small for large datasets.
+Every sample is read as in training, validated against the contract of `cka_probe.images.sample` (`RULES`) and counted
+(`STATISTICS`); both tables have one row per field. A broken file is counted as a frame with a problem, not raised.
+Only 16 bytes are stored per frame, its index and a hash that identifies copies, so memory stays small for large
+datasets.
+
+A reader refuses a file that is broken. What remains for validation are samples that can be read but do not match the
+contract: another shape or dtype, NaN, a label without a class, a rotation that also stretches.
 """
 
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,22 +22,161 @@ import numpy as np
 from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
 from cka_probe.images.datasets import Dataset
-from cka_probe.images.sample import FIELDS
-from cka_probe.lab.datasets.map_statistics import (
-    Arrays,
-    Categories,
-    Depth,
-    Flow,
-    Labels,
-    Mask,
-    Normals,
-    Segments,
-    Summary,
-    class_names,
-)
-from cka_probe.lab.datasets.validation import validate_sample
-from cka_probe.lab.datasets.view_statistics import Camera, Images, Poses, Sources
+from cka_probe.images.sample import FIELDS, IGNORE
+from cka_probe.lab.datasets import map_statistics as maps
+from cka_probe.lab.datasets import view_statistics as views
 from cka_probe.progress import Progress
+
+ROTATION_TOLERANCE = 1e-2
+"""Largest distance of RᵀR from the identity: pose files have few digits."""
+LENGTH_TOLERANCE = 2e-2
+"""Largest distance of the length of a normal from 1: files store normals in 8 bits."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one field has to be.
+
+    Attributes:
+        shape: Its shape; equal letters are equal numbers within a sample.
+        dtype: Its dtype.
+        check: Returns what is wrong with the values, or "".
+        nan: Whether NaN is allowed, for "not known".
+        classes: Whether the values are numbers of classes.
+    """
+
+    shape: tuple[int | str, ...]
+    dtype: str
+    check: Callable[[np.ndarray], str] = lambda value: ""
+    nan: bool = False
+    classes: bool = False
+
+
+def validate_sample(
+    sample: Mapping[str, np.ndarray], gives: Collection[str], counts: Mapping[str, int | None]
+) -> dict[str, str]:
+    """Return what is wrong with a sample, by field; an empty dict if nothing is.
+
+    Args:
+        sample: Its fields as numpy arrays.
+        gives: The fields that the dataset declares.
+        counts: Number of classes of "labels" and "category", where known.
+    """
+    errors: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    for field in (*FIELDS, *sorted(set(sample) - set(FIELDS))):
+        if field not in sample and field not in gives:
+            continue
+        if field not in sample:
+            error = "found none, which `gives` has declared"
+        elif field not in gives:
+            error = "found it, which `gives` has not declared"
+        else:
+            error = _check_shape(field, sample[field], sizes) or _check_values(field, sample[field], counts.get(field))
+        if error:
+            errors[field] = error
+    return errors
+
+
+def _check_shape(field: str, value: np.ndarray, sizes: dict[str, int]) -> str:
+    """Return what is wrong with shape and dtype; the first field of a sample sets H, W and S for the others."""
+    rule = RULES[field]
+    shape = [sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in rule.shape]
+    fits = len(shape) == value.ndim and all(
+        isinstance(axis, str) or axis == length for axis, length in zip(shape, value.shape, strict=True)
+    )
+    if not fits or value.dtype != rule.dtype or 0 in value.shape[-2:]:
+        return f"expected ({', '.join(map(str, shape))}) {rule.dtype}, found {value.shape} {value.dtype}"
+    sizes.update({axis: n for axis, n in zip(rule.shape, value.shape, strict=True) if isinstance(axis, str)})
+    return ""
+
+
+def _check_values(field: str, value: np.ndarray, count: int | None) -> str:
+    """Return what is wrong with the values of a field with `count` classes."""
+    rule = RULES[field]
+    if value.dtype.kind == "f":
+        wrong = np.isinf(value) if rule.nan else ~np.isfinite(value)
+        if wrong.any():
+            return f"expected numbers, found {wrong.sum()} that are NaN or infinite"
+    return _check_classes(value, count) if rule.classes else rule.check(value)
+
+
+def _check_classes(value: np.ndarray, count: int | None) -> str:
+    """Return what is wrong with the class of each pixel (H, W), or of the image ()."""
+    labels = value.ndim == 2
+    top = count if count is not None else IGNORE if labels else np.inf
+    wrong = value[((value < 0) | (value >= top)) & ~(labels & (value == IGNORE))]
+    if not wrong.size:
+        return ""
+    expected = f"0 … {top - 1}" if np.isfinite(top) else "0 or more"
+    pixels = f" ({wrong.size} pixels)" if wrong.size > 1 else ""
+    return f"expected {expected}{f' or {IGNORE}' if labels else ''}, found {wrong.flat[0]}{pixels}"
+
+
+def _check_range(value: np.ndarray, low: float = 0, high: float = np.inf) -> str:
+    """Return whether values lie below `low` or above `high`."""
+    if value.size == 0 or (value.min() >= low and value.max() <= high):
+        return ""
+    expected = f"{low:g} … {high:g}" if np.isfinite(high) else f"{low:g} or more"
+    return f"expected {expected}, found {value.min():.4g} … {value.max():.4g}"
+
+
+def _check_normals(value: np.ndarray) -> str:
+    """Return what is wrong with normals (3, H, W): each has length 1, or 0 for not known."""
+    length = np.linalg.norm(value, axis=0)
+    wrong = (np.abs(length - 1) > LENGTH_TOLERANCE) & (length > 0)
+    return f"expected length 1 or 0, found {length[wrong][0]:.3g} ({wrong.sum()} pixels)" if wrong.any() else ""
+
+
+def _check_K(K: np.ndarray) -> str:
+    """Return what is wrong with intrinsics: upper triangular, focal lengths above 0, 1 in the corner."""
+    fits = K[0, 0] > 0 and K[1, 1] > 0 and K[1, 0] == 0 and np.array_equal(K[2], [0, 0, 1])
+    return "" if fits else f"expected [fx s cx; 0 fy cy; 0 0 1] with fx, fy > 0, found {_format(K)}"
+
+
+def _check_motion(T: np.ndarray) -> str:
+    """Return what is wrong with a rigid motion (4, 4): a rotation, a translation, and 0 0 0 1 below."""
+    R = T[:3, :3].astype(np.float64)
+    error = np.abs(R.T @ R - np.eye(3)).max()
+    if error > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
+        return f"expected a rotation, found one off by {error:.2g} (det {np.linalg.det(R):.3g}) in {_format(T)}"
+    return "" if np.array_equal(T[3], [0, 0, 0, 1]) else f"expected 0 0 0 1 in the last row, found {_format(T[3:])}"
+
+
+def _check_motions(motions: np.ndarray) -> str:
+    """Return what is wrong with the first bad one of rigid motions (S, 4, 4); all NaN means not known."""
+    for T in motions[~np.isnan(motions).all((1, 2))]:
+        error = f"expected a motion or all NaN, found {_format(T)}" if np.isnan(T).any() else _check_motion(T)
+        if error:
+            return error
+    return ""
+
+
+def _format(matrix: np.ndarray) -> str:
+    """Return a matrix in one line."""
+    return "[" + "; ".join(" ".join(f"{value:.4g}" for value in row) for row in matrix) + "]"
+
+
+_COLOUR = partial(_check_range, high=1)
+
+RULES: dict[str, Rule] = {
+    "image": Rule((3, "H", "W"), "float32", _COLOUR),
+    "depth": Rule((1, "H", "W"), "float32", _check_range),
+    "pseudo_depth": Rule((1, "H", "W"), "float32", _check_range),
+    "K": Rule((3, 3), "float32", _check_K),
+    "world_T_target": Rule((4, 4), "float32", _check_motion),
+    "sources": Rule(("S", 3, "H", "W"), "float32", _COLOUR),
+    "source_T_target": Rule(("S", 4, 4), "float32", _check_motions, nan=True),
+    "flow": Rule((2, "H", "W"), "float32", nan=True),
+    "occluded": Rule((1, "H", "W"), "bool"),
+    "labels": Rule(("H", "W"), "int64", classes=True),
+    "instances": Rule(("H", "W"), "int64", _check_range),
+    "planes": Rule((3, "H", "W"), "int64", _check_range),
+    "normals": Rule((3, "H", "W"), "float32", _check_normals),
+    "edges": Rule((1, "H", "W"), "bool"),
+    "valid": Rule((1, "H", "W"), "bool"),
+    "category": Rule((), "int64", classes=True),
+}
 
 MAX_PROBLEMS = 10
 WIDTH = 98
@@ -43,11 +186,11 @@ WIDTH = 98
 class FieldStatistics(Protocol):
     """Running statistics of one field."""
 
-    def add(self, index: int, sample: Arrays) -> None:
+    def add(self, index: int, sample: maps.Arrays) -> None:
         """Count sample `index`, in which the field and those that it `NEEDS` are valid."""
         ...
 
-    def summary(self) -> Summary:
+    def summary(self) -> maps.Summary:
         """Return the statistics of all samples so far."""
         ...
 
@@ -56,21 +199,21 @@ NEEDS = {"K": ("image",), "sources": ("image",)}
 """Fields that the statistics of a field use in addition to itself."""
 
 STATISTICS: dict[str, Callable[[Dataset, str], FieldStatistics]] = {
-    "image": Images,
-    "depth": partial(Depth, unit=" m"),
-    "pseudo_depth": Depth,
-    "K": Camera,
-    "world_T_target": Poses,
-    "sources": Sources,
-    "flow": Flow,
-    "occluded": partial(Mask, label="hidden or outside in the next frame:", missing=""),
-    "labels": Labels,
-    "instances": Segments,
-    "planes": Segments,
-    "normals": Normals,
-    "edges": partial(Mask, label="on an occluding edge:"),
-    "valid": partial(Mask, label="may be scored:", missing="no pixel to score"),
-    "category": Categories,
+    "image": views.Images,
+    "depth": partial(maps.Depth, unit=" m"),
+    "pseudo_depth": maps.Depth,
+    "K": views.Camera,
+    "world_T_target": views.Poses,
+    "sources": views.Sources,
+    "flow": maps.Flow,
+    "occluded": partial(maps.Mask, label="hidden or outside in the next frame:", missing=""),
+    "labels": maps.Labels,
+    "instances": maps.Segments,
+    "planes": maps.Segments,
+    "normals": maps.Normals,
+    "edges": partial(maps.Mask, label="on an occluding edge:"),
+    "valid": partial(maps.Mask, label="may be scored:", missing="no pixel to score"),
+    "category": maps.Categories,
 }
 """One row per field: what counts it, for a dataset and the name of the field."""
 
@@ -209,7 +352,7 @@ def read_valid_fields(dataset: Dataset, index: int) -> tuple[dict[str, np.ndarra
         sample = {field: value.numpy() for field, value in dataset[index].items()}
     except DataError as error:
         return {}, [" ".join(str(error).split())]
-    names = {field: class_names(dataset, field) for field in ("labels", "category")}
+    names = {field: maps.class_names(dataset, field) for field in ("labels", "category")}
     counts = {field: None if value is None else len(value) for field, value in names.items()}
     errors = validate_sample(sample, dataset.gives, counts)
     return {name: value for name, value in sample.items() if name not in errors}, [

@@ -7,9 +7,9 @@
     <root>/disparity/…_disparity.png        16 bits: 0 = not measured, else d = (p - 1) / 256 pixels
     <root>/camera/…_camera.json             fx, fy, u0, v0, baseline
 
-All but the images may be missing. Depth is z = fx baseline / d; where d = 0 the two images show no shift, which
-says "very far" and not how far, so that counts as not measured too. The camera is that of the stored images: if
-these were made smaller and the camera's file was not, its centre lies outside of them and that is an error.
+Only the images are required. Depth is z = fx baseline / d; d = 0 means "very far", but not how far, and counts as not
+measured too. The camera is that of the stored images: if the images were made smaller and the camera file was not
+changed, its centre lies outside of them, which is an error.
 """
 
 import json
@@ -22,17 +22,8 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
-from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, image_size, read_image
-from cka_probe.lab.datasets.fields import (
-    check_folder,
-    each,
-    list_frames,
-    partners,
-    plain_numbering,
-    read_labels,
-    read_steps,
-)
+from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import camera_matrix, runs
 
@@ -46,31 +37,26 @@ def cityscapes(root: str | Path, split: str = "all", *, sources: str = "") -> Fr
 
     Args:
         root: The folder of `leftImg8bit`.
-        split: "train", "val", "test", as far as they are there, or "all". The labels of the real "test" say nothing.
-        sources: Offsets in frames (of `leftImg8bit` and `leftImg8bit_sequence`), and s for the right camera.
+        split: "train", "val", "test", where they exist, or "all". The labels of the real "test" are empty.
+        sources: Offsets in frames (of `leftImg8bit` and `leftImg8bit_sequence`), and "s" for the right camera.
 
     Returns:
-        A dataset that gives `image` and what is there of `labels`, `instances`, `depth`, `K`, `sources` and
+        A dataset that gives `image` and, where they exist, `labels`, `instances`, `depth`, `K`, `sources` and
         `source_T_target`.
 
     Raises:
         UnknownNameError: There is no such split.
-        DataError: The folders are not there, a file some images have is missing for others, or a source is.
+        DataError: The folders are missing, or a file exists for some images only.
     """
     root = Path(root)
-    where, neighbours = f"Cityscapes at {root}", parse_sources(sources)
-    check_folder(root, "Cityscapes")
+    where, offsets = f"Cityscapes at {root}", parse_sources(sources)
+    fields.check_folder(root, "Cityscapes")
     splits = [name for name in ("train", "val", "test") if (root / LEFT / name).is_dir()]
     if not splits:
         raise DataError(f"expected {where}: {LEFT}/train/<city>/*_{LEFT}.png; found no {LEFT}/train, val or test")
-    check_split(split, [*splits, "all"], where)
-    scenes = [
-        scene
-        for name in splits
-        if split in (name, "all")
-        for scene in _scenes(root, root / LEFT / name, neighbours, where)
-    ]
-    return Frames(scenes, neighbours, where, CITYSCAPES)
+    parts = [root / LEFT / name for name in fields.chosen_splits(split, splits, where)]
+    scenes = [scene for part in parts for scene in _scenes(root, part, offsets, where)]
+    return Frames(scenes, offsets, where, CITYSCAPES)
 
 
 def _scenes(root: Path, part: Path, sources: tuple[int | str, ...], where: str) -> list[list[Frame]]:
@@ -85,8 +71,8 @@ def _scenes(root: Path, part: Path, sources: tuple[int | str, ...], where: str) 
     sequence = root / f"{LEFT}_sequence" / part.name
     for path in find_images(sequence) if sequence.is_dir() else ():
         if _video(path) in videos:
-            beside = Frame(path.relative_to(root).as_posix(), {"image": partial(read_image, path)}, target=False)
-            videos[_video(path)].setdefault(_number(path), beside)
+            neighbour = Frame(path.relative_to(root).as_posix(), {"image": partial(read_image, path)}, target=False)
+            videos[_video(path)].setdefault(_number(path), neighbour)
     return [scene for video in videos.values() for scene in runs(video)]
 
 
@@ -104,56 +90,51 @@ def _number(image: Path) -> int:
 
 
 def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
-    """Return frames with all that is known of them."""
+    """Return the frame of each image with all its fields."""
 
-    def beside(folder: str, ending: str, kind: str) -> list[Path] | None:
-        def place(path: Path) -> Path:
-            below = path.relative_to(root / LEFT).parent
-            return root / folder / below / (path.stem.removesuffix(f"_{LEFT}") + ending)
+    def paths(folder: str, ending: str, kind: str) -> list[Path] | None:
+        def path(image: Path) -> Path:
+            name = image.stem.removesuffix(f"_{LEFT}") + ending
+            return root / folder / image.relative_to(root / LEFT).parent / name
 
-        return partners(images, place, where, kind)
+        return fields.partners(images, path, where, kind)
 
-    labels, numbering = beside("gtFine", "_gtFine_labelIds.png", "label"), CITYSCAPES_IDS
+    labels, numbering = paths("gtFine", "_gtFine_labelIds.png", "label"), CITYSCAPES_IDS
     if labels is None:
-        labels = beside("gtFine", "_gtFine_labelTrainIds.png", "label")
-        numbering = plain_numbering(len(CITYSCAPES))
-    things = beside("gtFine", "_gtFine_instanceIds.png", "instances")
-    cameras = beside("camera", "_camera.json", "camera")
-    disparity = beside("disparity", "_disparity.png", "disparity")
-    suffix = images[0].suffix if images else ""
-    right = beside("rightImg8bit", f"_rightImg8bit{suffix}", "right image")
-    fields = {
-        "labels": each(read_labels, labels, numbering=numbering),
-        "instances": each(read_things, things),
-        "K": each(_intrinsics, cameras, images),
-        "depth": each(_depth, disparity, cameras),
+        labels = paths("gtFine", "_gtFine_labelTrainIds.png", "label")
+        numbering = fields.plain_numbering(len(CITYSCAPES))
+    cameras = paths("camera", "_camera.json", "camera")
+    right = paths("rightImg8bit", f"_rightImg8bit{images[0].suffix}", "right image") if images else None
+    readers = {
+        "labels": fields.each(fields.read_labels, labels, numbering=numbering),
+        "instances": fields.each(read_things, paths("gtFine", "_gtFine_instanceIds.png", "instances")),
+        "K": fields.each(_intrinsics, cameras, images),
+        "depth": fields.each(_depth, paths("disparity", "_disparity.png", "disparity"), cameras),
     }
     if cameras and right:
-        fields |= {PARTNER[0]: each(read_image, right), PARTNER[1]: each(_right_T_left, cameras)}
-    return list_frames(root, images, fields)
+        readers |= {PARTNER[0]: fields.each(read_image, right), PARTNER[1]: fields.each(_right_T_left, cameras)}
+    return fields.list_frames(root, images, readers)
 
 
 def read_things(path: Path) -> Tensor:
-    """Return the number of the thing at each pixel, 1000 id + number, (H, W) int64; 0 = none."""
-    numbers = read_labels(path)
+    """Return the number of the object at each pixel, 1000 id + number, (H, W) int64; 0 = none."""
+    numbers = fields.read_labels(path)
     return numbers.masked_fill(numbers < 1000, 0)
 
 
 def _camera(path: Path) -> dict[str, float]:
-    """Return fx, fy, cx, cy and baseline (metres) of a camera's file."""
+    """Return fx, fy, cx, cy and baseline (metres) of a camera file."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        intrinsic = document["intrinsic"]
-        camera = {"fx": intrinsic["fx"], "fy": intrinsic["fy"], "cx": intrinsic["u0"], "cy": intrinsic["v0"]}
-        camera = {
-            name: float(value) for name, value in (camera | {"baseline": document["extrinsic"]["baseline"]}).items()
-        }
+        values = [document["intrinsic"][name] for name in ("fx", "fy", "u0", "v0")]
+        values = [float(value) for value in (*values, document["extrinsic"]["baseline"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected intrinsic fx, fy, u0, v0 and extrinsic baseline, found something else ({error!r}); "
             "fetch it again"
         ) from error
-    if not (min(camera["fx"], camera["fy"], camera["baseline"]) > 0 and np.isfinite(list(camera.values())).all()):
+    camera = dict(zip(("fx", "fy", "cx", "cy", "baseline"), values, strict=True))
+    if not (min(camera["fx"], camera["fy"], camera["baseline"]) > 0 and np.isfinite(values).all()):
         raise DataError(f"{path}: expected focal lengths and a baseline above 0, found {camera}; fetch it again")
     return camera
 
@@ -171,15 +152,15 @@ def _intrinsics(path: Path, image: Path) -> Tensor:
 
 def _depth(path: Path, camera: Path) -> Tensor:
     """Return depth from disparity, (1, H, W) float32 metres; 0 = not measured."""
-    disparity = (read_steps(path).astype(np.float64) - 1) / STEPS
-    known = _camera(camera)
+    disparity = (fields.read_steps(path).astype(np.float64) - 1) / STEPS
+    intrinsics = _camera(camera)
     depth = np.zeros_like(disparity)
-    np.divide(known["fx"] * known["baseline"], disparity, out=depth, where=disparity > 0)
+    np.divide(intrinsics["fx"] * intrinsics["baseline"], disparity, out=depth, where=disparity > 0)
     return torch.from_numpy(depth).float()[None]
 
 
 def _right_T_left(camera: Path) -> Tensor:
-    """Return the pose from the left to the right camera, (4, 4): what is at x for one is at x - baseline there."""
+    """Return the pose from the left to the right camera, (4, 4): a point at x is at x - baseline in the right one."""
     pose = torch.eye(4)
     pose[0, 3] = -_camera(camera)["baseline"]
     return pose

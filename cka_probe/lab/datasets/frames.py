@@ -1,13 +1,13 @@
-"""A dataset as a list of frames, each with a way to read every field it has.
+"""A dataset as a list of frames, each with readers of its fields.
 
-Most datasets are folders of files: what tells them apart is where the files lie and what their numbers mean. A
-reader therefore only lists its frames,
+Most datasets are folders of files that differ in where the files lie and what their numbers mean. A reader of a dataset
+therefore only lists its frames,
 
     Frame("2011_09_26/…/0000000005.png", {"image": partial(read_image, path), "K": lambda: K, …})
 
-and `Frames` does the rest: samples, neighbours in time and the stereo partner as `sources`, relative poses.
-A frame is read only when asked for, one field at a time, through one place (`Frames.read`); there, what was read
-can be kept (`Frames.keep`).
+and `Frames` does the rest: samples, neighbours in time and the stereo partner as `sources`, relative poses. A frame is
+read only when asked for, one field at a time, in one place (`Frames.read`), where fields can be cached
+(`Frames.cache_in`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,24 +22,24 @@ from cka_probe.images.sample import FIELDS
 from cka_probe.lab.datasets.cache import DecodedCache, key_of
 
 PARTNER = ("partner", "partner_T_target")
-"""What a frame with a stereo partner has besides: its image (3, H, W), and its pose from here (4, 4)."""
+"""Further fields of a frame with a stereo partner: its image (3, H, W), and its pose relative to the frame (4, 4)."""
 
 SMALL = frozenset({"K", "world_T_target", "partner_T_target", "category"})
-"""What is read faster than looked up."""
+"""Fields that are faster to read than to look up."""
 
 STEREO = "s"
-"""The stereo partner among `sources`, as Monodepth2 writes it."""
+"""The stereo partner among `sources`, as in Monodepth2."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image and what is known of it.
+    """One image and what is known about it.
 
     Attributes:
-        name: The same wherever the data lies: a path below the root, with forward slashes.
-        fields: How to read each field (names of `cka_probe.images.sample`, and those of `PARTNER`).
-        target: False: it is there only for its neighbours' sake (a split's list names them and not it); its
-            `image` and `world_T_target` are all that is asked of it.
+        name: A path below the root, with forward slashes, the same on all machines.
+        fields: Reader of each field (names of `cka_probe.images.sample`, and those of `PARTNER`).
+        target: False for a frame that is only a neighbour of targets (a list of the split does not name it); only its
+            `image` and `world_T_target` are read.
     """
 
     name: str
@@ -48,39 +48,39 @@ class Frame:
 
 
 def parse_sources(text: str) -> tuple[int | str, ...]:
-    """Return sources from a dataset's string.
+    """Parse the option `sources` of a dataset.
 
     Args:
         text: Offsets in frames and `s` for the stereo partner, by commas.
 
     Raises:
-        DataError: It is something else.
+        DataError: The text is something else.
 
     >>> parse_sources("-1,1,s")
     (-1, 1, 's')
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
-        found = tuple(STEREO if part == STEREO else int(part) for part in parts)
+        sources = tuple(STEREO if part == STEREO else int(part) for part in parts)
     except ValueError as error:
         raise DataError(f"sources={text}: expected offsets in frames and 's', as in -1,1,s") from error
-    if 0 in found or len(set(found)) < len(found):
+    if 0 in sources or len(set(sources)) < len(sources):
         raise DataError(f"sources={text}: expected each source once and not the frame itself (0)")
-    return found
+    return sources
 
 
 class Frames:
     """Frames of scenes; those that lack one of the sources are no targets.
 
     Args:
-        scenes: Videos, frames in their order; a single image is a scene of one.
+        scenes: Videos, each a list of frames in order; a single image is a scene of one frame.
         sources: Offsets in frames, and "s" for the stereo partner.
-        where: What messages call the data ("KITTI at data/kitti").
-        classes: What the numbers in `labels` (or, without labels, in `category`) mean.
-        categories: What the numbers in `category` mean, where a dataset has both.
+        where: The data, for messages ("KITTI at data/kitti").
+        classes: Names of the numbers in `labels`, or in `category` for a dataset without labels.
+        categories: Names of the numbers in `category` for a dataset with both.
 
     Raises:
-        DataError: There is no frame, none has all the sources, or a partner is asked for that is not there.
+        DataError: There is no frame, none has all the sources, or there is no stereo partner.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Frames:
         self.scenes, self.sources, self.where = [list(scene) for scene in scenes], tuple(sources), where
         self.classes = classes
         self.categories = categories
-        self.kept: tuple[DecodedCache, str] | None = None
+        self.cache: tuple[DecodedCache, str] | None = None
         offsets = [source for source in self.sources if isinstance(source, int)]
         self.places = [
             (scene, number)
@@ -113,7 +113,7 @@ class Frames:
         if self.sources and not all("world_T_target" in frame.fields for frame in frames):
             shared -= {"world_T_target"}
         if STEREO in self.sources and not shared.issuperset(PARTNER):
-            raise DataError(f"no stereo partner in {where}: leave 's' out of the sources")
+            raise DataError(f"no stereo partner in {where}: omit 's' from the sources")
         self.gives = shared & frozenset(FIELDS)
         if self.sources:
             self.gives |= {"sources"}
@@ -127,17 +127,17 @@ class Frames:
         return self.some(index, self.gives)
 
     def some(self, index: int, needs: Collection[str]) -> dict[str, Tensor]:
-        """Return some fields of sample `index`, and its image, which says their size; nothing else is read."""
+        """Return some fields of sample `index`, and its image, which determines their size; nothing else is read."""
         scene, number = self.places[index]
-        wanted = [name for name in FIELDS if name == "image" or (name in needs and name in self.gives)]
-        there = self.scenes[scene][number].fields
-        sample = {name: self.read(scene, number, name) for name in wanted if name in there}
+        names = [name for name in FIELDS if name == "image" or (name in needs and name in self.gives)]
+        fields = self.scenes[scene][number].fields
+        sample = {name: self.read(scene, number, name) for name in names if name in fields}
         self._check_sizes(sample, self.describe(index))
-        if "sources" in wanted:
+        if "sources" in names:
             sources = {f"source {source}": self._source(scene, number, source) for source in self.sources}
             self._check_sizes({"image": sample["image"]} | sources, self.describe(index))
             sample["sources"] = torch.stack([*sources.values()])
-        if "source_T_target" in wanted:
+        if "source_T_target" in names:
             sample["source_T_target"] = torch.stack([self._pose(scene, number, source) for source in self.sources])
         return sample
 
@@ -151,21 +151,21 @@ class Frames:
         return self.scenes[scene][number].name
 
     def read(self, scene: int, number: int, name: str) -> Tensor:
-        """Return one field of one frame; everything that is read goes through here."""
+        """Return one field of one frame; all fields are read here."""
         read = self.scenes[scene][number].fields[name]
-        if self.kept is None or name in SMALL:
+        if self.cache is None or name in SMALL:
             return read()
-        kept, where = self.kept
-        return kept.get(key_of(read) or (where, scene, number, name), read)
+        cache, prefix = self.cache
+        return cache.get(key_of(read) or (prefix, scene, number, name), read)
 
-    def keep(self, kept: DecodedCache, where: str) -> None:
-        """Keep what is read from now on.
+    def cache_in(self, cache: DecodedCache, prefix: str) -> None:
+        """Cache fields from now on.
 
         Args:
-            kept: Where.
-            where: A name that no other data has there.
+            cache: The cache.
+            prefix: A name that no other dataset uses in it.
         """
-        self.kept = (kept, where)
+        self.cache = (cache, prefix)
 
     def _source(self, scene: int, number: int, source: int | str) -> Tensor:
         """Return the image of a source, (3, H, W)."""

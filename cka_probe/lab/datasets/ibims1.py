@@ -1,24 +1,24 @@
 """iBims-1 (Koch et al. 2018): a hundred rooms with depth from a laser scanner, planes and occluding edges.
 
-It lies on disks in two forms, recognised by what is there (at the root, or in `ibims1_core_mat` or
+It exists in two forms, which are recognised by their files (at the root, or in `ibims1_core_mat` or
 `ibims1_core_raw` below it):
 
     imagelist.txt, <name>.mat             a MATLAB struct `data` for each image; depth in metres
-    imagelist.txt, rgb/<name>.png and     a folder for each kind of truth, and `calib/<name>.txt` with fx, fy, cx, cy;
+    imagelist.txt, rgb/<name>.png and     a folder for each field, and `calib/<name>.txt` with fx, fy, cx, cy;
         depth/<name>.png, edges/ …        depth in 16 bits, v · 50 / 65535 m; parameters in `mask_wall/<name>.txt`
 
 Both have the image, depth (0 = none), `edges`, `mask_invalid` and `mask_transp` (1 = may be used; `valid` is
-both), `mask_wall`, `mask_table` and `mask_floor` (the number of a plane from 1; 0 = none: `planes`) and the planes'
-parameters, one row a plane, of which columns 4 to 6, counted from 0, are the unit normal.
+both), `mask_wall`, `mask_table` and `mask_floor` (the number of a plane from 1; 0 = none: `planes`) and the parameters
+of the planes, one row per plane, of which columns 4 to 6, counted from 0, are the unit normal.
 
-Two things are turned here into what a sample has:
+Two conventions are converted to those of a sample:
 
-1. The struct's calibration is K transposed, and pixels are counted from 1, as MATLAB does both; so does the
-   authors' evaluation, X = (c - cx) d / fx with c = 1 for the first column. In a sample the first is 0:
+1. The calibration in the struct is K transposed, and pixels are counted from 1, as in MATLAB; so does the evaluation of
+   the authors, X = (c - cx) d / fx with c = 1 for the first column. In a sample the first column is 0:
 
        cx = calib[2, 0] - 1,    cy = calib[2, 1] - 1
 
-2. Normals are in axes x right, y forward, z up. A sample's are x right, y down, z forward, (n_x, -n_z, n_y),
+2. Normals are in axes x right, y forward, z up. Those of a sample are in x right, y down, z forward, (n_x, -n_z, n_y),
    and point to the camera.
 
 The splits "test" and "all" are the same: iBims-1 is for testing.
@@ -31,15 +31,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import FORMATS, read_image
-from cka_probe.lab.datasets.fields import read_labels, read_steps
+from cka_probe.images.reading import read_image
+from cka_probe.lab.datasets.fields import opened_image, read_labels, read_steps
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.numbers import read_lines, read_numbers
 
@@ -62,74 +61,75 @@ def ibims1(root: str | Path, split: str = "all") -> Frames:
     """Return iBims-1.
 
     Args:
-        root: The folder of one of the two forms, or the one that holds it.
+        root: The folder of one of the two forms, or the folder that holds it.
         split: "test" or "all", which are the same.
 
     Raises:
-        UnknownNameError: There is no split of that name anywhere.
-        DataError: Neither form is there, or something in it is missing or broken.
+        UnknownNameError: No dataset has a split of this name.
+        DataError: The folder has neither form, or something in it is missing or broken.
     """
     root, where = Path(root), f"iBims-1 at {root}"
     check_split(split, ("test", "all"), where)
-    places = [root, root / "ibims1_core_mat", root / "ibims1_core_raw"]
-    folder = next((place for place in places if any(place.glob("*.mat")) or (place / "rgb").is_dir()), None)
+    folders = [root, root / "ibims1_core_mat", root / "ibims1_core_raw"]
+    folder = next((folder for folder in folders if any(folder.glob("*.mat")) or (folder / "rgb").is_dir()), None)
     if folder is None:
         raise DataError(
             f"expected {where}: ibims1_core_mat/<name>.mat or ibims1_core_raw/rgb/<name>.png, found neither"
         )
     pattern = "*.mat" if any(folder.glob("*.mat")) else "rgb/*.png"
     files = {path.stem: path for path in sorted(folder.glob(pattern))}
-    frames = []
-    for name, here in _names(root, folder, files).items():
+    scenes = []
+    for name, place in _names(root, folder, files).items():
         if name not in files:
             file = folder / pattern.replace("*", name)
-            raise DataError(f"{here}: names {file}, which is not there; complete the data or shorten the list")
-        read = partial(_variable, str(files[name])) if pattern == "*.mat" else partial(_file, folder, name)
+            raise DataError(f"{place}: names {file}, which does not exist; complete the data or shorten the list")
+        read = partial(_read_struct, str(files[name])) if pattern == "*.mat" else partial(_read_file, folder, name)
         fields = {field: partial(make, read, str(files[name])) for field, make in FIELDS.items()}
-        frames.append([Frame(name, fields)])
-    return Frames(frames, (), where)
+        scenes.append([Frame(name, fields)])
+    return Frames(scenes, (), where)
 
 
 def _names(root: Path, folder: Path, files: dict[str, Path]) -> dict[str, str]:
-    """Return the names of the images, each with where it stands: as the list has them, or all there are."""
+    """Return the names of the images, each with its line in the list; without a list, those of all files."""
     path = next((place / LIST for place in (folder, root) if (place / LIST).is_file()), None)
     if path is None:
         return {name: str(file) for name, file in files.items()}
     return {name: f"{path}, line {line}" for line, name in read_lines(path, "names of images")}
 
 
-def _variable(path: str, name: str) -> np.ndarray:
-    """Return a variable of the struct."""
+def _read_struct(path: str, name: str) -> np.ndarray:
+    """Return a variable of the first form."""
     value = _struct(path, Path(path).stat().st_mtime_ns)[name]
     return np.array([value[0, 0], value[1, 1], value[2, 0], value[2, 1]]) if name == "calib" else value
 
 
 @lru_cache(maxsize=2)
-def _struct(path: str, written: int) -> dict[str, np.ndarray]:
-    """Return all variables of a struct; kept for a moment, because one file holds all fields of a sample.
+def _struct(path: str, modified: int) -> dict[str, np.ndarray]:
+    """Return all variables of a struct; cached, because one file holds all fields of a sample.
 
     Args:
         path: The .mat file.
-        written: When it was, so that a file that was mended is read again.
+        modified: Its modification time, so that a changed file is read again.
     """
     try:
         data = loadmat(path)["data"][0, 0]
-        found = {name: data[name] for name in data.dtype.names}
+        variables = {name: data[name] for name in data.dtype.names}
     except UNREADABLE as error:
         raise DataError(
             f"{path}: expected a MATLAB file (v5) with a struct 'data', found one that does not open ({error}); "
             "fetch it again"
         ) from error
-    missing = [name for name in VARIABLES if name not in found]
+    missing = [name for name in VARIABLES if name not in variables]
     if missing:
-        raise DataError(f"{path}: expected {', '.join(missing)} in 'data', found {', '.join(found)}; fetch it again")
-    if found["calib"].shape != (3, 3):
-        raise DataError(f"{path}: expected calib of 3 x 3, found {found['calib'].shape}; fetch it again")
-    return found
+        names = ", ".join(variables)
+        raise DataError(f"{path}: expected {', '.join(missing)} in 'data', found {names}; fetch it again")
+    if variables["calib"].shape != (3, 3):
+        raise DataError(f"{path}: expected calib of 3 x 3, found {variables['calib'].shape}; fetch it again")
+    return variables
 
 
-def _file(folder: Path, stem: str, name: str) -> np.ndarray:
-    """Return the same of the other form, from one file each."""
+def _read_file(folder: Path, stem: str, name: str) -> np.ndarray:
+    """Return a variable of the second form."""
     if name == "calib":
         path = folder / "calib" / f"{stem}.txt"
         numbers = read_numbers(path, (1, 4), "fx, fy, cx, cy").ravel()
@@ -148,13 +148,10 @@ def _file(folder: Path, stem: str, name: str) -> np.ndarray:
 
 
 def _mask(path: Path) -> np.ndarray:
-    """Return the numbers of a mask, which MATLAB keeps in one bit where they are true or false."""
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            if file.mode == "1":
-                return np.array(file).astype(np.int64)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"unreadable mask {path}: {error}; fetch it again") from error
+    """Return the numbers of a mask; MATLAB stores true and false in one bit."""
+    with opened_image(path, "mask") as file:
+        if file.mode == "1":
+            return np.array(file).astype(np.int64)
     return read_labels(path).numpy()
 
 
@@ -167,12 +164,12 @@ def _image(read: Read, where: str) -> Tensor:
 
 
 def _depth(read: Read, where: str) -> Tensor:
-    """Return depth, (1, H, W) metres; what is no number was not measured."""
+    """Return depth, (1, H, W) metres; NaN and infinity count as not measured."""
     return torch.from_numpy(np.nan_to_num(read("depth"), nan=0, posinf=0, neginf=0).astype(np.float32))[None]
 
 
 def _K(read: Read, where: str) -> Tensor:
-    """Return K with the first pixel's centre at (0, 0)."""
+    """Return K, with the centre of the first pixel at (0, 0)."""
     fx, fy, cx, cy = (float(number) for number in read("calib"))
     if not (fx > 1 and fy > 1 and cx > 1 and cy > 1):
         raise DataError(f"{where}: expected fx, fy, cx, cy in pixels (calib: K transposed), found {fx, fy, cx, cy}")
@@ -185,7 +182,7 @@ def _edges(read: Read, where: str) -> Tensor:
 
 
 def _valid(read: Read, where: str) -> Tensor:
-    """Return what a score may use, (1, H, W) bool."""
+    """Return which pixels may be scored, (1, H, W) bool."""
     return torch.from_numpy((read("mask_invalid") != 0) & (read("mask_transp") != 0))[None]
 
 
@@ -195,25 +192,25 @@ def _planes(read: Read, where: str) -> Tensor:
 
 
 def _normals(read: Read, where: str) -> Tensor:
-    """Return the normals of the planes at their pixels, (3, H, W), 0 where there is none."""
+    """Return the normal of the plane at each pixel, (3, H, W); 0 = no plane."""
     planes = _planes(read, where).numpy()
     height, width = planes.shape[1:]
     down, across = np.mgrid[:height, :width]
-    pixels = np.stack([across, down, np.ones_like(down)]).reshape(3, -1)
-    rays = np.linalg.solve(_K(read, where).double().numpy(), pixels)
+    grid = np.stack([across, down, np.ones_like(down)]).reshape(3, -1)
+    rays = np.linalg.solve(_K(read, where).double().numpy(), grid)
     normals = np.zeros((3, height * width), np.float32)
     for plane, mask in zip(PLANES, planes.reshape(3, -1), strict=True):
         rows = _rows(read(f"mask_{plane}_paras"), f"{where}, mask_{plane}_paras", int(mask.max()))
         for number in np.unique(mask[mask > 0]):
             right, forward, up = rows[number - 1, NORMAL]
-            normal, here = np.array([right, -up, forward]), mask == number
-            towards = -np.sign((normal @ rays[:, here]).sum()) or 1.0
-            normals[:, here] = (towards * normal / np.linalg.norm(normal))[:, None]
+            normal, pixels = np.array([right, -up, forward]), mask == number
+            sign = -np.sign((normal @ rays[:, pixels]).sum()) or 1.0  # towards the camera
+            normals[:, pixels] = (sign * normal / np.linalg.norm(normal))[:, None]
     return torch.from_numpy(normals.reshape(3, height, width))
 
 
 def _rows(parameters: np.ndarray, where: str, count: int) -> np.ndarray:
-    """Return parameters as a row a plane, at least as many as the mask has: MATLAB gives one row as one axis."""
+    """Return the parameters of at least `count` planes as rows; MATLAB stores a single row as one axis."""
     rows = np.atleast_2d(np.asarray(parameters, np.float64)) if np.size(parameters) else np.zeros((0, COLUMNS))
     if len(rows) < count or rows.shape[1] < COLUMNS:
         raise DataError(f"{where}: expected {count} planes of {COLUMNS} numbers, found {rows.shape}; fetch it again")

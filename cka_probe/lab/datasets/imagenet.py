@@ -1,12 +1,12 @@
-"""Images sorted into a folder for each class: ImageNet (Deng et al. 2009), Caltech-101 and whatever else lies so.
+"""Images in a folder for each class: ImageNet (Deng et al. 2009), Caltech-101 and others in the same layout.
 
     <root>/{train,val}/<class>/*.JPEG        ImageNet; classes are WordNet ids
-    <root>/<class>/*                         no splits, as Caltech-101 comes
+    <root>/<class>/*                         no splits, as in Caltech-101
 
-Class k is the k-th folder by name, of "train" where there is one, so that a class whose images are missing
-elsewhere moves no other. `num=1200000` takes that many of all images, chosen by seed and path: as many as another
-set has, so that two sets differ in what they show and not in how much. Names are kept as bytes in one array:
-ImageNet's 1.3 million are some 40 MB this way, and more than ten times that as Python objects, once for each worker.
+Class k is the k-th folder by name, of "train" if it exists, so that a class without images in another split does not
+change the numbers of the others. `num=1200000` selects that many images by seed and path (`smallest_by_seed`), to
+compare training on sets of the same size. Names are stored as bytes in one array: about 40 MB for the 1.3 million of
+ImageNet, and more than ten times that as Python objects, once for each worker.
 """
 
 import os
@@ -21,17 +21,16 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, is_hidden, read_image, walk_images
-from cka_probe.lab.datasets.name_sampling import smallest_by_seed
 
 
 class Categorised:
     """Images in files, each of one category.
 
     Args:
-        root: What names are relative to.
+        root: The folder that names are relative to.
         names: (n,) bytes: paths below the root, with forward slashes.
         numbers: (n,) int64: the class of each.
-        classes: What the numbers mean.
+        classes: Names of the classes.
     """
 
     gives = frozenset({"image", "category"})
@@ -50,26 +49,26 @@ class Categorised:
         return read_image(self.root / self.describe(index))
 
     def describe(self, index: int) -> str:
-        """Return the image's path below the root, with forward slashes."""
+        """Return the path of the image below the root, with forward slashes."""
         return os.fsdecode(self.names[index])
 
 
 def imagenet(root: str | Path, split: str = "all", *, num: int = 0, seed: int = 0) -> Categorised:
-    """Return images with the folder they lie in as their category.
+    """Return images whose category is their folder.
 
     Args:
         root: The folder.
-        split: "train", "val" or "test" where there is such a folder with folders of classes in it, or "all".
-        num: How many images; 0: all of them.
-        seed: Which ones, if not all.
+        split: "train", "val" or "test" if there is such a folder with folders of classes, or "all".
+        num: Number of images; 0 for all.
+        seed: Seed of their choice.
 
     Returns:
-        A dataset that gives `image` and `category`, and whose `classes` are named after the folders.
+        A dataset that gives `image` and `category`, with the names of the folders as `classes`.
 
     Raises:
-        UnknownNameError: There is no split of that name anywhere.
-        DataError: There are no folders of classes, an image lies beside them, a class is not one of "train", or there
-            are fewer images than `num`.
+        UnknownNameError: No dataset has a split of this name.
+        DataError: There are no folders of classes, an image is not in one, a class is missing in "train", or there are
+            fewer images than `num`.
     """
     root = Path(root)
     if not root.is_dir():
@@ -85,16 +84,16 @@ def imagenet(root: str | Path, split: str = "all", *, num: int = 0, seed: int = 
     names, categories = [], []
     for part in parts:
         for folder in _checked(part, classes, root / splits[0] if splits else root):
-            found = images_below(part / folder)
-            names += [os.fsencode((part / folder).relative_to(root).as_posix() + "/" + name) for name in found]
-            categories += [classes.index(folder)] * len(found)
+            files = images_below(part / folder)
+            names += [os.fsencode((part / folder).relative_to(root).as_posix() + "/" + name) for name in files]
+            categories += [classes.index(folder)] * len(files)
     if not names:
         raise DataError(f"no images below {root}: expected folders of classes with images in them, or train/ of such")
     if num > len(names):
         raise DataError(f"expected {num} images below {root}, found {len(names)}; ask for fewer with num=")
     paths, numbers = np.array(names), np.array(categories)
-    chosen = smallest_by_seed(paths, num, seed) if num > 0 else slice(None)
-    return Categorised(root, paths[chosen], numbers[chosen], Classes(tuple(classes)))
+    selection = smallest_by_seed(paths, num, seed) if num > 0 else slice(None)
+    return Categorised(root, paths[selection], numbers[selection], Classes(tuple(classes)))
 
 
 def images_below(folder: Path) -> list[str]:
@@ -103,7 +102,7 @@ def images_below(folder: Path) -> list[str]:
 
 
 def _folders(path: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none where it is missing."""
+    """Return the names of the folders in a folder, sorted; a missing folder has none."""
     if not path.is_dir():
         return []
     with os.scandir(path) as entries:
@@ -111,7 +110,7 @@ def _folders(path: Path) -> list[str]:
 
 
 def _checked(part: Path, classes: Sequence[str], first: Path) -> list[str]:
-    """Return the folders of a split, all of them classes, with no image that has no class."""
+    """Return the folders of a split; all have to be classes, and every image has to be in one."""
     folders = _folders(part)
     unknown = [folder for folder in folders if folder not in set(classes)]
     if unknown:
@@ -119,7 +118,38 @@ def _checked(part: Path, classes: Sequence[str], first: Path) -> list[str]:
     stray = sorted(path.name for path in images_in(part) if path.is_file())
     if stray:
         raise DataError(
-            f"expected every image of {part} in the folder of its class, found {len(stray)} beside them, first: "
+            f"expected every image of {part} in the folder of its class, found {len(stray)} next to them, first: "
             f"{stray[0]}; sort them in, or read them as folder:{part}"
         )
     return folders
+
+
+def smallest_by_seed(keys: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the positions of the keys whose hashes with the seed are the smallest.
+
+    So the choice depends neither on the order of a database nor on the machine, and a smaller choice is part of a
+    larger one.
+
+    Args:
+        keys: (n,) bytes.
+        count: Number of keys to choose.
+        seed: Any integer.
+
+    Returns:
+        (count,) positions in `keys`, ascending.
+    """
+    width = -(-keys.dtype.itemsize // 8) * 8
+    words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
+    mixed = _mix(np.full(len(keys), seed % (1 << 64), np.uint64))
+    for column in words.T:
+        mixed = np.where(column == 0, mixed, _mix(mixed ^ column))  # zeros pad shorter keys
+    return np.sort(np.lexsort((keys, mixed))[:count])
+
+
+def _mix(numbers: np.ndarray) -> np.ndarray:
+    """Return 64-bit numbers mixed by a hash, modulo 2^64 (the finaliser of SplitMix64; Steele, Lea & Flood 2014)."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = numbers ^ (numbers >> np.uint64(31))
+    return mixed

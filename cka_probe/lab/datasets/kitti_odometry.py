@@ -25,16 +25,8 @@ from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import read_image
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.kitti import RectifiedCamera, camera_from_projection, scan_depth, shift
-from cka_probe.lab.datasets.numbers import (
-    camera_of,
-    check_poses,
-    numbered,
-    read_lines,
-    read_named_numbers,
-    read_poses,
-    runs,
-)
+from cka_probe.lab.datasets.kitti import RectifiedCamera, camera_from_projection, scan_depth
+from cka_probe.lab.datasets.numbers import camera_of, check_poses, numbered, read_named_numbers, read_poses, rigid, runs
 
 SEQUENCES = {"train": range(9), "test": range(9, 11)}
 
@@ -47,75 +39,70 @@ def kitti_odometry(
     Args:
         root: The folder that holds `sequences` (or `dataset/sequences`).
         split: "train", "test" or "all".
-        sources: What each sample brings along: offsets in frames, and "s" for the right camera: "-1,1,s".
-        sequence: One sequence alone: "09".
-        colour: Cameras 2 and 3; otherwise the grey ones, 0 and 1.
+        sources: Sources of each sample: offsets in frames, and "s" for the right camera: "-1,1,s".
+        sequence: A single sequence: "09".
+        colour: Whether to read cameras 2 and 3, and not the grey ones, 0 and 1.
 
     Raises:
-        UnknownNameError: There is no split of that name anywhere.
-        DataError: The layout is not there, or something in it is missing or broken.
+        UnknownNameError: No dataset has a split of this name.
+        DataError: The folder has another layout, or something in it is missing or broken.
     """
     root, where = Path(root), f"KITTI odometry at {root}"
     check_split(split, ("train", "test", "all"), where)
     base = root / "dataset" if (root / "dataset" / "sequences").is_dir() else root
-    there = sorted(path.parent for path in base.glob("sequences/*/calib.txt"))
-    folders = [folder for folder in there if sequence in ("", folder.name)]
-    if split != "all":
-        names = {f"{number:02d}" for number in SEQUENCES[split]}
-        folders = [folder for folder in folders if folder.name in names]
+    names = {folder.parent.name: folder.parent for folder in sorted(base.glob("sequences/*/calib.txt"))}
+    in_split = {f"{number:02d}" for number in SEQUENCES[split]} if split != "all" else set(names)
+    folders = [folder for name, folder in names.items() if name in in_split and sequence in ("", name)]
     if not folders:
-        found = ", ".join(folder.name for folder in there) or "none"
-        asked = f"sequence {sequence}" if sequence else f"sequences of {split!r}"
-        raise DataError(f"expected {asked} as sequences/NN/calib.txt in {where}, found {found}; complete the data")
-    asked_sources = parse_sources(sources)
-    scenes = [scene for folder in folders for scene in _scenes(base, folder, 2 if colour else 0, asked_sources)]
-    return Frames(scenes, asked_sources, where)
+        request = f"sequence {sequence}" if sequence else f"sequences of {split!r}"
+        raise DataError(
+            f"expected {request} as sequences/NN/calib.txt in {where}, found {', '.join(names) or 'none'}; "
+            "complete the data"
+        )
+    offsets = parse_sources(sources)
+    scenes = [scene for folder in folders for scene in _scenes(base, folder, 2 if colour else 0, offsets)]
+    return Frames(scenes, offsets, where)
 
 
 def _scenes(base: Path, folder: Path, camera: int, sources: tuple[int | str, ...]) -> list[list[Frame]]:
-    """Return a sequence's frames, cut where a number is missing."""
+    """Return the frames of a sequence, split where a number is missing."""
     images, partners = (numbered(folder / f"image_{number}") for number in (camera, camera + 1))
     if not images:
         raise DataError(f"no images in {folder / f'image_{camera}'}: fetch them, or choose with colour=true or false")
     left, right = (_camera(folder / "calib.txt", number) for number in (camera, camera + 1))
     poses = _poses(base / "poses" / f"{folder.name}.txt", max(images) + 1, left)
     scans = numbered(folder / "velodyne", (".bin",))
-    camera_T_scanner = shift(left.offset) @ _scanner(folder / "calib.txt") if scans else None
-    partner_T_target = torch.from_numpy(shift(right.offset - left.offset)).float()
+    camera_T_scanner = rigid(translation=left.offset) @ _scanner(folder / "calib.txt") if scans else None
+    partner_T_target = torch.from_numpy(rigid(translation=right.offset - left.offset)).float()
     frames = {}
     for number, image in images.items():
-        known = {"image": partial(read_image, image), "K": partial(camera_of, left.intrinsics, image)}
+        fields = {"image": partial(read_image, image), "K": partial(camera_of, left.intrinsics, image)}
         if poses is not None:
-            known["world_T_target"] = partial(torch.tensor, poses[number].tolist())
+            fields["world_T_target"] = partial(torch.tensor, poses[number].tolist())
         if camera_T_scanner is not None and number in scans:
-            known["depth"] = partial(scan_depth, scans[number], camera_T_scanner, left.intrinsics, image)
+            fields["depth"] = partial(scan_depth, scans[number], camera_T_scanner, left.intrinsics, image)
         if number in partners:
-            known[PARTNER[0]] = partial(read_image, partners[number])
-            known[PARTNER[1]] = partial(torch.clone, partner_T_target)
+            fields[PARTNER[0]] = partial(read_image, partners[number])
+            fields[PARTNER[1]] = partial(torch.clone, partner_T_target)
         elif STEREO in sources:
-            raise DataError(f"no partner of {image} in image_{camera + 1}: add it, or leave out 's'")
-        frames[number] = Frame(Path(image).relative_to(base).as_posix(), known)
+            raise DataError(f"no partner of {image} in image_{camera + 1}: add it, or omit 's'")
+        frames[number] = Frame(Path(image).relative_to(base).as_posix(), fields)
     return runs(frames)
 
 
 def _camera(path: Path, number: int) -> RectifiedCamera:
-    """Return one of the four cameras; the file is for the stored size and does not say it."""
+    """Return one of the four cameras, for images of the stored size."""
     return camera_from_projection(read_named_numbers(path, {f"P{number}": 12}, "a calibration")[f"P{number}"], path)
 
 
 def _scanner(path: Path) -> np.ndarray:
     """Return the motion from the laser scanner to camera 0, (4, 4)."""
-    motion = np.eye(4)
-    motion[:3] = read_named_numbers(path, {"Tr": 12}, "a calibration")["Tr"].reshape(3, 4)
+    rows = read_named_numbers(path, {"Tr": 12}, "a calibration")["Tr"].reshape(3, 4)
+    motion = rigid(rows[:, :3], rows[:, 3])
     check_poses(motion[None], path)
     return motion
 
 
 def _poses(path: Path, count: int, camera: RectifiedCamera) -> np.ndarray | None:
-    """Return `world_T_camera` by frame, (frames, 4, 4), or None for a sequence whose poses are kept secret."""
-    if not path.is_file():
-        return None
-    lines = len(read_lines(path, "poses"))
-    if lines < count:
-        raise DataError(f"{path}: expected {count} poses, one an image, found {lines}; fetch it again")
-    return read_poses(path, lines) @ shift(-camera.offset)
+    """Return at least `count` poses `world_T_camera`, (frames, 4, 4); None for a sequence without published poses."""
+    return read_poses(path, at_least=count) @ rigid(translation=-camera.offset) if path.is_file() else None

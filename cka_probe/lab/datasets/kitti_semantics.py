@@ -4,12 +4,12 @@
                     image_3/000000_10.png       the right camera's
                     semantic/000000_10.png      Cityscapes ids; 255 = none
                     instance/000000_10.png      16 bits: 256 id + number, number 0 = no thing
-                    flow_occ, flow_noc          see `flow`
+                    flow_occ, flow_noc          see `fields`
                     calib_cam_to_cam/000000.txt
     <root>/testing/…                            images without labels
 
-All but the images may be missing. The benchmark has no validation images: "val" is a random choice among the
-labelled ones, the same on every machine, and "train" the rest.
+Only the images are required. The benchmark has no validation images: "val" is a random choice of the labelled images,
+the same on every machine, and "train" is the rest.
 """
 
 import hashlib
@@ -23,95 +23,95 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import find_images, read_image
-from cka_probe.lab.datasets.fields import (
-    check_folder,
-    each,
-    list_frames,
-    partners,
-    read_flow,
-    read_labels,
-    read_occluded,
-)
+from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.kitti import read_rectified_cameras, shift
-from cka_probe.lab.datasets.numbers import camera_of, runs
+from cka_probe.lab.datasets.kitti import read_rectified_cameras
+from cka_probe.lab.datasets.numbers import camera_of, rigid, runs
 
 LABELLED = 10
-"""The number of the frame that has labels; its neighbours are 9, 11 and, in the multi-view extension, 0 … 20."""
+"""Number of the frame that has labels; its neighbours are 9, 11 and, in the multi-view extension, 0 … 20."""
+
+FILES = {
+    "label": "semantic/{stem}.png",
+    "instances": "instance/{stem}.png",
+    "flow": "flow_occ/{stem}.png",
+    "flow_noc": "flow_noc/{stem}.png",
+    "right image": "image_3/{name}",
+    "calibration": "calib_cam_to_cam/{scene}.txt",
+}
+"""Files of an image, next to `image_2`."""
 
 
 def kitti_semantics(
     root: str | Path, split: str = "all", *, sources: str = "", validation: int = 40, seed: int = 0
 ) -> Frames:
-    """Return KITTI's labelled images.
+    """Return the labelled images of KITTI.
 
     Args:
         root: The folder of `training` and `testing`.
-        split: "train", "val" (both of `training`), "test" (`testing`, which has no labels), or "all", which is every
-            image and therefore has labels only where there is no `testing`.
-        sources: Offsets in frames, and s for the right camera, by commas.
-        validation: How many of the labelled images are "val".
-        seed: Which ones.
+        split: "train", "val" (both of `training`), "test" (`testing`, without labels), or "all": every image, with
+            labels only if there is no `testing`.
+        sources: Offsets in frames, and "s" for the right camera: "-1,1,s".
+        validation: Number of labelled images in "val".
+        seed: Seed of the choice of these.
 
     Returns:
-        A dataset that gives `image` and what is there of `labels`, `instances`, `flow`, `occluded`, `K`, `sources`
+        A dataset that gives `image` and, where they exist, `labels`, `instances`, `flow`, `occluded`, `K`, `sources`
         and `source_T_target`.
 
     Raises:
         UnknownNameError: There is no such split.
-        DataError: The folders are not there, a file some images have is missing for others, or a source is.
+        DataError: The folders are missing, or a file exists for some images only.
     """
     root = Path(root)
-    where, neighbours = f"KITTI semantics at {root}", parse_sources(sources)
-    check_folder(root, "KITTI semantics")
+    where, offsets = f"KITTI semantics at {root}", parse_sources(sources)
+    fields.check_folder(root, "KITTI semantics")
     if not (root / "training" / "image_2").is_dir():
         raise DataError(f"expected {where}: training/image_2 and training/semantic; found no training/image_2")
     testing = ["test"] if (root / "testing" / "image_2").is_dir() else []
     check_split(split, ["train", "val", *testing, "all"], where)
     scenes = []
     if split != "test":
-        images = _split(_labelled(root / "training", where), split, validation, seed)
-        scenes += _scenes(root, images, neighbours, where)
+        images = _part(_labelled(root / "training", where), split, validation, seed)
+        scenes += _scenes(root, images, offsets, where)
     if testing and split in ("test", "all"):
-        scenes += _scenes(root, _labelled(root / "testing", where), neighbours, where)
-    return Frames(scenes, neighbours, where, CITYSCAPES)
+        scenes += _scenes(root, _labelled(root / "testing", where), offsets, where)
+    return Frames(scenes, offsets, where, CITYSCAPES)
 
 
 def _labelled(folder: Path, where: str) -> list[Path]:
-    """Return the images of a part that have labels, or would have."""
+    """Return the images for which there can be labels."""
     images = [path for path in find_images(folder / "image_2") if path.stem.endswith(f"_{LABELLED}")]
     if not images:
         raise DataError(f"expected {where}: images named 000000_10.png in {folder / 'image_2'}, found none of them")
     return images
 
 
-def _split(images: list[Path], split: str, validation: int, seed: int) -> list[Path]:
-    """Return the part of the labelled images that is meant: "val" are those whose names mix to the least hash."""
+def _part(images: list[Path], split: str, validation: int, seed: int) -> list[Path]:
+    """Return the labelled images of a split; "val" are those whose names have the smallest hashes with the seed."""
     if split == "all":
         return images
     if not 0 <= validation < len(images):
         raise DataError(
-            f"validation={validation}: expected fewer than the {len(images)} labelled images; say how many are "
-            "for validation"
+            f"validation={validation}: expected fewer than the {len(images)} labelled images; ask for fewer"
         )
-    mixed = sorted(images, key=lambda path: hashlib.sha256(f"{seed}/{path.stem}".encode()).digest())
-    held = set(mixed[:validation])
-    return [path for path in images if (path in held) == (split == "val")]
+    ranked = sorted(images, key=lambda path: hashlib.sha256(f"{seed}/{path.stem}".encode()).digest())
+    held_out = set(ranked[:validation])
+    return [path for path in images if (path in held_out) == (split == "val")]
 
 
 def _scenes(root: Path, images: list[Path], sources: tuple[int | str, ...], where: str) -> list[list[Frame]]:
-    """Return a scene for each image: itself and, if sources are wanted, its neighbours."""
+    """Return a scene for each image: its frame and, if there are sources in time, its neighbours."""
     if not images:
         raise DataError(f"{where}: no image in this split; ask for validation=1 or more")
-    frames = _frames(root, images, where)
     scenes = []
-    for image, frame in zip(images, frames, strict=True):
-        around = {LABELLED: frame}
+    for image, frame in zip(images, _frames(root, images, where), strict=True):
+        video = {LABELLED: frame}
         if any(source != STEREO for source in sources):
             for path in sorted(image.parent.glob(f"{image.stem[:-2]}[0-9][0-9].png")):
-                seen = {"image": partial(read_image, path)}
-                around.setdefault(int(path.stem[-2:]), Frame(path.relative_to(root).as_posix(), seen, target=False))
-        scenes += runs(around)
+                readers = {"image": partial(read_image, path)}
+                video.setdefault(int(path.stem[-2:]), Frame(path.relative_to(root).as_posix(), readers, target=False))
+        scenes += runs(video)
     return scenes
 
 
@@ -119,31 +119,28 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
     """Return the frame of each image with all its fields."""
     base = images[0].parents[1]
 
-    def beside(folder: str, kind: str) -> list[Path] | None:
-        return partners(images, lambda path: base / folder / f"{path.stem}.png", where, kind)
+    def paths(kind: str) -> list[Path] | None:
+        def path(image: Path) -> Path:
+            return base / FILES[kind].format(stem=image.stem, name=image.name, scene=image.stem[:-3])
 
-    flow, right = (
-        beside("flow_occ", "flow"),
-        partners(images, lambda path: base / "image_3" / path.name, where, "right image"),
-    )
-    calibration = partners(
-        images, lambda path: base / "calib_cam_to_cam" / f"{path.stem[:-3]}.txt", where, "calibration"
-    )
-    fields = {
-        "labels": each(read_labels, beside("semantic", "label"), numbering=CITYSCAPES_IDS),
-        "instances": each(read_things, beside("instance", "instances")),
-        "flow": each(read_flow, flow),
-        "occluded": each(read_occluded, flow, beside("flow_noc", "flow_noc")),
-        "K": each(_intrinsics, calibration, images),
+        return fields.partners(images, path, where, kind)
+
+    flow, right, calibration = paths("flow"), paths("right image"), paths("calibration")
+    readers = {
+        "labels": fields.each(fields.read_labels, paths("label"), numbering=CITYSCAPES_IDS),
+        "instances": fields.each(read_things, paths("instances")),
+        "flow": fields.each(fields.read_flow, flow),
+        "occluded": fields.each(fields.read_occluded, flow, paths("flow_noc")),
+        "K": fields.each(_intrinsics, calibration, images),
     }
     if calibration and right:
-        fields |= {PARTNER[0]: each(read_image, right), PARTNER[1]: each(_right_T_left, calibration)}
-    return list_frames(root, images, fields)
+        readers |= {PARTNER[0]: fields.each(read_image, right), PARTNER[1]: fields.each(_right_T_left, calibration)}
+    return fields.list_frames(root, images, readers)
 
 
 def read_things(path: Path) -> Tensor:
-    """Return the number of the thing at each pixel, 256 id + number, (H, W) int64; 0 = none."""
-    numbers = read_labels(path)
+    """Return the number of the object at each pixel, 256 id + number, (H, W) int64; 0 = none."""
+    numbers = fields.read_labels(path)
     return numbers.masked_fill(numbers % 256 == 0, 0)
 
 
@@ -155,4 +152,4 @@ def _intrinsics(calibration: Path, image: Path) -> Tensor:
 def _right_T_left(calibration: Path) -> Tensor:
     """Return the pose from the left to the right colour camera, (4, 4)."""
     cameras = read_rectified_cameras(calibration)[0]
-    return torch.from_numpy(shift(cameras[3].offset - cameras[2].offset)).float()
+    return torch.from_numpy(rigid(translation=cameras[3].offset - cameras[2].offset)).float()

@@ -7,9 +7,8 @@
 A database maps a key (40 hexadecimal digits) to an encoded image. The encoding differs between releases (JPEG,
 WebP), so it is detected from the bytes.
 
-`each=300000` selects that many images of every category: those whose keys, hashed with the seed, are smallest. The
-selection does not depend on the order of the database or on the machine, a smaller selection is a subset of a larger
-one, and exported files give the same images as the database.
+`each=300000` selects that many images of every category by seed and key (`smallest_by_seed`): exported files give the
+same images as the database.
 
 LMDB maps a file into memory: reading beyond the end of a truncated file would kill the process by a signal, so the
 file's length is first compared with its own record. A process may open a database once, by whatever path, and must
@@ -31,8 +30,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import decode_image, is_hidden
-from cka_probe.lab.datasets.imagenet import Categorised, images_below
-from cka_probe.lab.datasets.name_sampling import smallest_by_seed
+from cka_probe.lab.datasets.imagenet import Categorised, images_below, smallest_by_seed
 
 if TYPE_CHECKING:
     import lmdb
@@ -58,7 +56,7 @@ class Part:
 
 
 class Databases(Categorised):
-    """Images out of databases, each of one category; a name is the database's folder and the image's key."""
+    """Images in databases, each of one category; a name is the folder of the database and the key of the image."""
 
     def image(self, index: int) -> Tensor:
         """Return image `index`, (3, H, W) float32 RGB in [0, 1]."""
@@ -72,39 +70,39 @@ def lsun(root: str | Path, split: str = "all", *, categories: str = "", each: in
 
     Args:
         root: The folder.
-        split: "train" or "val" where there are such, or "all".
-        categories: Some of those that are there, by commas; all of them by default. Class k is the k-th by name.
-        each: How many of each category; 0: all of them.
-        seed: Which ones, if not all.
+        split: "train" or "val" if they exist, or "all".
+        categories: Some of the categories, by commas; by default all. Class k is the k-th by name.
+        each: Number of images of each category; 0 for all.
+        seed: Seed of their choice.
 
     Returns:
         A dataset that gives `image` and `category`.
 
     Raises:
         UnknownNameError: There is no such split or category.
-        DataError: There is neither a database nor an exported folder, a database is broken, or has too few images.
+        DataError: There is neither a database nor an exported folder, or a database is broken or has too few images.
     """
     root = Path(root)
-    parts = _wanted(root, split, categories)
+    parts = _parts_of(root, split, categories)
     classes = sorted({part.category for part in parts})
     names, numbers = [], []
     for number, category in enumerate(classes):
-        names.append(_chosen([part for part in parts if part.category == category], each, seed))
+        names.append(_sampled([part for part in parts if part.category == category], each, seed))
         numbers.append(np.full(len(names[-1]), number))
     kind = Databases if parts[0].database else Categorised
     return kind(root, np.concatenate(names), np.concatenate(numbers), Classes(tuple(classes)))
 
 
-def _wanted(root: Path, split: str, categories: str) -> list[Part]:
+def _parts_of(root: Path, split: str, categories: str) -> list[Part]:
     """Return the parts of a split and of some categories, all of one kind, sorted by name."""
     parts = _parts(root)
     splits = sorted({part.split for part in parts} - {""})
     check_split(split, [*splits, "all"], f"LSUN at {root}")
     parts = [part for part in parts if split in (part.split, "all")]
-    there = {part.category: part.category for part in parts}
-    said = [name.strip() for name in categories.split(",") if name.strip()] or list(there)
-    wanted = {registry.get(there, name, f"category in LSUN at {root}") for name in said}
-    parts = [part for part in parts if part.category in wanted]
+    known = {part.category: part.category for part in parts}
+    names = [name.strip() for name in categories.split(",") if name.strip()] or list(known)
+    selection = {registry.get(known, name, f"category in LSUN at {root}") for name in names}
+    parts = [part for part in parts if part.category in selection]
     kinds = {part.database: part.path.name for part in parts}
     if len(kinds) > 1:
         raise DataError(
@@ -122,7 +120,7 @@ def _parts(root: Path) -> list[Part]:
     if folders and all(re.fullmatch("[0-9a-f]", path.name) for path in folders):
         raise DataError(
             f"expected a folder for each category at {root}, found the folders of one export ({folders[0].name}, …); "
-            "give the folder above, in which this one is called after its category"
+            "give the folder above it, in which this one has the name of its category"
         )
     parts = []
     for path in folders:
@@ -143,10 +141,9 @@ def _parts(root: Path) -> list[Part]:
     return parts
 
 
-def _chosen(parts: list[Part], each: int, seed: int) -> np.ndarray:
+def _sampled(parts: list[Part], each: int, seed: int) -> np.ndarray:
     """Return the names of the images of one category, (n,) bytes below the root."""
-    listed = [_listed(part) for part in parts]
-    names, keys = (np.concatenate(arrays) for arrays in zip(*listed, strict=True))
+    names, keys = (np.concatenate(arrays) for arrays in zip(*map(_names_and_keys, parts), strict=True))
     if each <= 0:
         return names
     if len(names) < each:
@@ -157,20 +154,19 @@ def _chosen(parts: list[Part], each: int, seed: int) -> np.ndarray:
     return names[smallest_by_seed(keys, each, seed)]
 
 
-def _listed(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Return (names below the root, keys) of a part's images, both (n,) bytes."""
+def _names_and_keys(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Return the paths of the images of a part below the root, and their keys, both (n,) bytes."""
     prefix = part.path.name + "/"
     if part.database:
         keys = keys_of(part.path)
         return np.char.add(os.fsencode(prefix), keys), keys
     names = images_below(part.path)
-    return np.array([os.fsencode(prefix + name) for name in names]), np.array(
-        [os.fsencode(Path(n).stem) for n in names]
-    )
+    keys = np.array([os.fsencode(Path(name).stem) for name in names])
+    return np.array([os.fsencode(prefix + name) for name in names]), keys
 
 
 _OPEN: dict[tuple[int, int], tuple[str, tuple[int, ...], "lmdb.Environment"]] = {}
-"""By file: the path it was opened at, the process and the state of the file then, and the handle."""
+"""By file: its path, the process that opened it and its state then, and the handle."""
 
 
 def keys_of(folder: Path) -> np.ndarray:
@@ -180,7 +176,7 @@ def keys_of(folder: Path) -> np.ndarray:
         folder: The folder with `data.mdb`.
 
     Raises:
-        DataError: It is no database, cut short, empty, or its keys differ in length.
+        DataError: The database is broken, truncated or empty, or its keys differ in length.
     """
     database = _opened(folder)
     import lmdb  # after `_opened`, which names the extra if it is missing
@@ -198,10 +194,10 @@ def keys_of(folder: Path) -> np.ndarray:
 
 
 def value_of(folder: Path, key: bytes) -> bytes:
-    """Return what a database has under a key.
+    """Return the value of a key.
 
     Raises:
-        DataError: It is no database, cut short, or has nothing there.
+        DataError: The database is broken or truncated, or does not have the key.
     """
     database = _opened(folder)
     import lmdb  # after `_opened`, which names the extra if it is missing
@@ -212,19 +208,19 @@ def value_of(folder: Path, key: bytes) -> bytes:
     except lmdb.Error as error:
         raise DataError(f"{folder}: cannot read {key!r} ({error}); fetch it again") from error
     if value is None:
-        raise DataError(f"{folder}: expected an image under {key!r}, found none; list it anew")
+        raise DataError(f"{folder}: expected an image under {key!r}, found none; list it again")
     return value
 
 
 def _of(width: int, key: bytes, folder: Path) -> bytes:
-    """Return a key, which must be as long as the first one."""
+    """Return a key, which has to be as long as the first one."""
     if len(key) != width:
         raise DataError(f"{folder}: expected keys of {width} bytes, as the first is, found {key!r}; fetch it again")
     return key
 
 
 def _opened(folder: Path) -> "lmdb.Environment":
-    """Return this process's handle of a database."""
+    """Return the handle of a database in this process."""
     try:
         import lmdb  # only databases need the extra
     except ModuleNotFoundError as error:
@@ -243,9 +239,9 @@ def _opened(folder: Path) -> "lmdb.Environment":
         database = lmdb.open(place, readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
         raise DataError(f"{folder}: expected an LMDB database, found one that does not open ({error})") from error
-    wanted = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
-    if state.st_size < wanted:
+    length = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+    if state.st_size < length:
         database.close()
-        raise DataError(f"{folder / 'data.mdb'} is cut short: {state.st_size} of {wanted} bytes; fetch it again")
+        raise DataError(f"{folder / 'data.mdb'} is truncated: {state.st_size} of {length} bytes; fetch it again")
     _OPEN[file] = (place, now, database)
     return database

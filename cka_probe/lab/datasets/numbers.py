@@ -5,11 +5,7 @@ reported with its file and line.
 
 A **pose** is `world_T_camera`, (4, 4): it maps points from camera axes (x right, y down, z forward) to the scene's,
 in metres. KITTI writes the first three rows (12 numbers a line), other datasets all four (16); TUM RGB-D a position
-and a unit quaternion, for which
-
-    R = [[1 - 2 (y² + z²), 2 (x y - z w), 2 (x z + y w)], …]
-
-Both are checked to be rotations, which catches most mistakes in the order of the numbers.
+and a unit quaternion. Both are checked to be rotations, which catches most mistakes in the order of the numbers.
 
 The **camera matrix** belongs to the size at which an image is stored:
 
@@ -27,6 +23,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cka_probe.errors import DataError
@@ -35,34 +33,32 @@ from cka_probe.lab.geometry import scaled_K
 
 
 def read_lines(path: str | Path, what: str) -> list[tuple[int, str]]:
-    """Return the lines of a text file that say something, each with its number from 1.
-
-    Blank lines and those that begin with `#` say nothing; a last line needs no newline.
+    """Return the lines of a text file with their numbers, from 1, except blank ones and those that begin with `#`.
 
     Args:
         path: The file.
-        what: What messages call it ("poses").
+        what: What the lines are, for messages ("poses").
 
     Raises:
-        DataError: It is not there, or no text.
+        DataError: The file is missing, or no text.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"expected {what} at {path}, found no file that can be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected {what} as text, found bytes that are none; fetch it again") from error
+        raise DataError(f"{path}: expected {what} as text, found other bytes; fetch it again") from error
     lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
 def parse_numbers(text: str, columns: Collection[int], where: str, what: str) -> list[float]:
-    """Return the numbers of one line, divided by blanks or commas.
+    """Return the numbers of a line, separated by blanks or commas.
 
     Args:
         text: The line.
-        columns: How many there may be ((12, 16): either); empty: any number of them.
-        where: What messages call the place: "FILE, line 3".
+        columns: Permitted counts of numbers, (12, 16) for either; empty for any.
+        where: The file and line, for messages.
         what: What the numbers are, for messages.
 
     Raises:
@@ -70,8 +66,8 @@ def parse_numbers(text: str, columns: Collection[int], where: str, what: str) ->
     """
     words = text.replace(",", " ").split()
     if columns and len(words) not in columns:
-        wanted = " or ".join(map(str, columns))
-        raise DataError(f"{where}: expected {wanted} numbers ({what}), found {len(words)}; fix the line")
+        counts = " or ".join(map(str, columns))
+        raise DataError(f"{where}: expected {counts} numbers ({what}), found {len(words)}; fix the line")
     try:
         numbers = [float(word) for word in words]
     except ValueError as error:
@@ -82,18 +78,18 @@ def parse_numbers(text: str, columns: Collection[int], where: str, what: str) ->
 
 
 def read_numbers(path: str | Path, columns: Collection[int], what: str) -> np.ndarray:
-    """Return the numbers of a file, one row for each line.
+    """Return the numbers of a file, one row per line.
 
     Args:
         path: The file.
-        columns: How many numbers a line may have; all lines have the same.
+        columns: Permitted counts of numbers per line; all lines have the same.
         what: What the numbers are, for messages ("poses").
 
     Returns:
         (lines, columns) float64.
 
     Raises:
-        DataError: The file is not there or empty, or a line holds something else.
+        DataError: The file is missing or empty, or a line contains something else.
     """
     rows = [(line, parse_numbers(text, columns, f"{path}, line {line}", what)) for line, text in read_lines(path, what)]
     if not rows:
@@ -106,53 +102,53 @@ def read_numbers(path: str | Path, columns: Collection[int], what: str) -> np.nd
 
 
 def read_named_numbers(path: str | Path, sizes: Mapping[str, int], what: str) -> dict[str, np.ndarray]:
-    """Return the numbers behind names, from lines as KITTI's calibrations have them: "P_rect_02: 7.2e+02 …".
+    """Return some numbers by name, from lines as in the calibrations of KITTI: "P_rect_02: 7.2e+02 …".
 
     Args:
         path: The file.
-        sizes: The names that are wanted, and how many numbers each has; others may stand there too.
+        sizes: The names to read, with their counts of numbers; the file may contain others.
         what: What the file is, for messages ("a calibration").
 
     Returns:
         By name, (size,) float64.
 
     Raises:
-        DataError: The file is not there, a name is missing, or a line holds something else.
+        DataError: The file is missing, a name is missing, or a line contains something else.
     """
     lines = {}
     for number, line in read_lines(path, what):
         name, _, rest = line.replace(":", " ", 1).partition(" ")
-        lines[name] = (number, rest)
-    found = {}
+        lines[name] = (rest, f"{path}, line {number}")
+    values = {}
     for name, size in sizes.items():
         if name not in lines:
-            there = ", ".join(lines) or "nothing"
-            raise DataError(f"{path}: expected a line '{name}:' with {size} numbers, found {there}; fetch it again")
-        number, rest = lines[name]
-        found[name] = np.array(parse_numbers(rest, (size,), f"{path}, line {number}", name))
-    return found
+            names = ", ".join(lines) or "nothing"
+            raise DataError(f"{path}: expected a line '{name}:' with {size} numbers, found {names}; fetch it again")
+        text, where = lines[name]
+        values[name] = np.array(parse_numbers(text, (size,), where, name))
+    return values
 
 
 T = TypeVar("T")
 
 
 def numbered(folder: Path, suffixes: tuple[str, ...] = (".jpeg", ".jpg", ".png")) -> dict[int, str]:
-    """Return the files of a folder by their number, in order; none where it is missing; PNG before JPEG."""
+    """Return the files of a folder by number, in order; PNG takes precedence over JPEG. A missing folder has none."""
     if not folder.is_dir():
         return {}
-    found = {}
-    for name in sorted(os.listdir(folder)):  # names, not paths: a day of driving has a hundred thousand
+    paths = {}
+    for name in sorted(os.listdir(folder)):  # strings, not paths: a drive has up to 100 000 files
         stem, suffix = os.path.splitext(name)
         if suffix.lower() not in suffixes:
             continue
         if not (stem.isascii() and stem.isdigit()):
             raise DataError(f"expected files named by their frame's number in {folder}, found {name}; remove it")
-        found[int(stem)] = os.path.join(folder, name)
-    return dict(sorted(found.items()))
+        paths[int(stem)] = os.path.join(folder, name)
+    return dict(sorted(paths.items()))
 
 
 def runs(frames: Mapping[int, T]) -> list[list[T]]:
-    """Return frames in order, cut where a number is missing: what stands on both sides are no neighbours.
+    """Return frames in order, split where a number is missing: the frames on both sides are no neighbours.
 
     >>> runs({1: "a", 2: "b", 4: "c"})
     [['a', 'b'], ['c']]
@@ -166,27 +162,29 @@ def runs(frames: Mapping[int, T]) -> list[list[T]]:
 
 
 TOLERANCE = 0.01
-"""How far R Rᵀ may be from the identity: files keep as few as four digits."""
+"""Largest distance of R Rᵀ from the identity: some files have only four digits."""
 
 
-def read_poses(path: str | Path, count: int) -> np.ndarray:
+def read_poses(path: str | Path, count: int | None = None, *, at_least: int = 0) -> np.ndarray:
     """Return one pose for each image.
 
     Args:
         path: A text file; each line has 12 or 16 numbers, the first three or all four rows of a pose.
-        count: How many there must be.
+        count: Number of poses; by default any number.
+        at_least: Smallest number of poses.
 
     Returns:
         (count, 4, 4) float64.
 
     Raises:
-        DataError: It is not there, a line is broken or no pose, or their number is another.
+        DataError: The file is missing, a line is no pose, or there is another number of lines.
     """
     rows = read_numbers(path, (12, 16), "a pose by rows")
-    if len(rows) != count:
-        raise DataError(f"{path}: expected {count} poses, one an image, found {len(rows)}; complete or remove it")
-    poses = np.tile(np.eye(4), (count, 1, 1))
-    poses[:, : rows.shape[1] // 4] = rows.reshape(count, -1, 4)
+    if len(rows) < at_least or count not in (None, len(rows)):
+        expected = at_least if count is None else count
+        raise DataError(f"{path}: expected {expected} poses, one per image, found {len(rows)}; complete or remove it")
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, : rows.shape[1] // 4] = rows.reshape(len(rows), -1, 4)
     check_poses(poses, path)
     return poses
 
@@ -198,13 +196,22 @@ def check_poses(poses: np.ndarray, path: str | Path) -> None:
         DataError: One is not; the message counts it from 1.
     """
     R = poses[:, :3, :3]
-    wrong_pose = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > TOLERANCE
-    wrong_pose |= (np.linalg.det(R) < 0) | (np.abs(poses[:, 3] - [0, 0, 0, 1]).max(1) > TOLERANCE)
-    if wrong_pose.any():
+    wrong = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > TOLERANCE
+    wrong |= (np.linalg.det(R) < 0) | (np.abs(poses[:, 3] - [0, 0, 0, 1]).max(1) > TOLERANCE)
+    if wrong.any():
         raise DataError(
             f"{path}: expected matrices of motions by rows, found one that is no rotation with a translation "
-            f"(matrix {int(wrong_pose.argmax()) + 1}); write rotations with determinant 1 and a last row of 0 0 0 1"
+            f"(matrix {int(wrong.argmax()) + 1}); write rotations with determinant 1 and a last row of 0 0 0 1"
         )
+
+
+def rigid(
+    rotation: ArrayLike = ((1, 0, 0), (0, 1, 0), (0, 0, 1)), translation: ArrayLike = (0.0, 0.0, 0.0)
+) -> np.ndarray:
+    """Return a rigid motion, (4, 4) float64, of a rotation (3, 3) and a translation (3,); by default of neither."""
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = rotation, translation
+    return motion
 
 
 def pose_from_quaternion(position: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
@@ -218,28 +225,20 @@ def pose_from_quaternion(position: np.ndarray, quaternion: np.ndarray) -> np.nda
     array([[-1.,  0.],
            [ 0., -1.]])
     """
-    x, y, z, w = quaternion / np.linalg.norm(quaternion)
-    pose = np.eye(4)
-    pose[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    pose[:3, 3] = position
-    return pose
+    return rigid(Rotation.from_quat(quaternion).as_matrix(), position)
 
 
 NYUV2 = {"width": 640, "height": 480, "fx": 518.8579, "fy": 519.4696, "cx": 325.5824, "cy": 253.7362}
 FOUR = ("fx", "fy", "cx", "cy")
 CENTRE = ("cx", "cy")
-"""May lie outside of an image that was cut out of a larger one."""
+"""These may lie outside of an image that was cut out of a larger one."""
 
 
 def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
     """Return K for an image of `height` x `width` pixels.
 
     Args:
-        camera: `fx`, `fy`, `cx`, `cy` in pixels of an image of `width` x `height` (this size when absent).
+        camera: `fx`, `fy`, `cx`, `cy` in pixels of an image of `width` x `height`, by default of this size.
         height: Rows of the stored image.
         width: Columns of the stored image.
 
@@ -252,16 +251,16 @@ def camera_matrix(camera: dict[str, float], height: int, width: int) -> Tensor:
     K = torch.tensor(
         [[camera["fx"], 0.0, camera["cx"]], [0.0, camera["fy"], camera["cy"]], [0.0, 0.0, 1.0]], dtype=torch.float64
     )
-    of = (int(camera.get("height", height)), int(camera.get("width", width)))
-    return scaled_K(K, of, (height, width)).float()
+    size = (int(camera.get("height", height)), int(camera.get("width", width)))
+    return scaled_K(K, size, (height, width)).float()
 
 
 def camera_of(camera: dict[str, float], image: str | Path) -> Tensor:
-    """Return K for the size an image is stored at, (3, 3) float32.
+    """Return K for the size at which an image is stored, (3, 3) float32.
 
     Args:
-        camera: As `camera_matrix` takes it; without `width` and `height` it is of the stored image itself.
-        image: The image's file, of which only the size is read, and only where it is needed.
+        camera: As for `camera_matrix`; without `width` and `height` it is that of the stored image.
+        image: The file of the image; only its size is read, and only if needed.
 
     Raises:
         DataError: The image cannot be read.
@@ -273,25 +272,27 @@ def camera_of(camera: dict[str, float], image: str | Path) -> Tensor:
 def read_camera(path: Path) -> dict[str, float]:
     """Return the numbers of an `intrinsics.json` (fx, fy, cx, cy; width and height) or a 3 x 3 `cam.txt`.
 
-    The nine numbers of a `cam.txt` may be divided by blanks or commas.
+    The nine numbers of a `cam.txt` may be separated by blanks or commas.
 
     Raises:
-        DataError: It cannot be read, or holds something else.
+        DataError: The file cannot be read, or contains something else.
     """
+    is_json = path.suffix == ".json"
+    K = np.eye(3)
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
+        if is_json:
             document = json.loads(text)
             camera = {name: float(document[name]) for name in NYUV2 if name in document or name in FOUR}
         else:
             K = np.array(text.replace(",", " ").split(), dtype=float).reshape(3, 3)
             camera = dict(zip(FOUR, map(float, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])), strict=True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        wanted = "fx, fy, cx, cy" if path.suffix == ".json" else "the nine numbers of a 3 x 3 matrix"
-        raise DataError(f"{path}: expected {wanted}, found something else ({error!r}); fix or remove it") from error
-    if path.suffix != ".json" and not np.allclose(K[[1, 2, 2], [0, 0, 1]], 0):
+        content = "fx, fy, cx, cy" if is_json else "the nine numbers of a 3 x 3 matrix"
+        raise DataError(f"{path}: expected {content}, found something else ({error!r}); fix or remove it") from error
+    if not np.allclose(K[[1, 2, 2], [0, 0, 1]], 0):
         raise DataError(f"{path}: expected [fx 0 cx; 0 fy cy; 0 0 1] by rows, found {K.ravel().tolist()}; fix it")
-    wrong = [name for name, value in camera.items() if not np.isfinite(value) or (name not in CENTRE and value <= 0)]
-    if wrong:
-        raise DataError(f"{path}: expected {wrong[0]} in pixels, found {camera[wrong[0]]:g}; fix it")
+    for name, value in camera.items():
+        if not np.isfinite(value) or (name not in CENTRE and value <= 0):
+            raise DataError(f"{path}: expected {name} in pixels, found {value:g}; fix it")
     return camera

@@ -32,7 +32,7 @@ and those to 13. `instances` count the objects of one kind within an image; kind
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,9 +45,9 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.classes import NYU13, NYU40, NYU40_TO_13
 from cka_probe.images.datasets import Dataset, check_split
-from cka_probe.images.reading import SUFFIXES, image_size, images_in, read_aligned_image, walk_images
+from cka_probe.images.reading import SUFFIXES, image_size, images_in, walk_images
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.fields import partners, plain_numbering, read_depth, read_labels, renumbered
+from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.numbers import NYUV2, camera_matrix, camera_of, read_camera, read_poses
 
@@ -56,87 +56,77 @@ if TYPE_CHECKING:
 
 CLASSES = {13: NYU13, 40: NYU40}
 
-LabelPlace = Callable[[Path, int], Path]
-"""From an image and the number of classes to where its labels would be."""
+LabelPath = Callable[[Path, int], Path]
+"""Returns the expected path of the labels of an image in 13 or 40 classes."""
+
+Pair = tuple[Path, Path]
+"""An image and its depth map."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An image and its depth map."""
-
-    image: Path
-    depth: Path
-
-
-def beside_scene(image: Path, classes: int) -> Path:
-    """Return where the labels of an image in a scene's folder would be."""
+def labels_in_scene(image: Path, classes: int) -> Path:
+    """Return the expected path of the labels of an image in a folder of a scene."""
     return image.with_name(f"labels{classes}_{image.stem.removeprefix('rgb_')}.png")
 
 
-def beside_images(image: Path, classes: int) -> Path:
-    """Return where the labels of an image in `images/` would be."""
+def labels_next_to_images(image: Path, classes: int) -> Path:
+    """Return the expected path of the labels of an image in `images/`."""
     return image.parents[1] / f"labels{classes}" / f"{image.stem}.png"
 
 
 def paired_frames(
-    root: Path,
-    pairs: Sequence[Pair],
-    classes: int,
-    place: LabelPlace,
-    camera: dict[str, float] | None = None,
+    root: Path, pairs: Sequence[Pair], classes: int, label_path: LabelPath, camera: dict[str, float] | None = None
 ) -> list[Frame]:
     """Return frames of images with a depth map each.
 
     Args:
-        root: What their names are relative to.
+        root: The folder that names are relative to.
         pairs: The files.
-        classes: 13 or 40 classes of labels, which must be there; 0: 13 if there are labels.
-        place: Where labels would be.
-        camera: Intrinsics of all frames, as `camera_matrix` takes them; None: look for a `cam.txt` beside each.
+        classes: 13 or 40 classes of labels, which have to exist; 0 for 13 if there are labels.
+        label_path: Expected paths of labels.
+        camera: Intrinsics of all frames, see `camera_matrix`; by default those of `cam.txt` next to each image.
 
     Raises:
-        DataError: Labels are wanted or had by some, and lacking; a camera or poses are broken.
+        DataError: Labels are missing; the camera or the poses are broken.
     """
-    labels, numbering = _labels(root, [pair.image for pair in pairs], classes, place)
+    images, depths = [image for image, _ in pairs], [depth for _, depth in pairs]
+    paths, numbering = _labels(root, images, classes, label_path)
     cameras, poses = lru_cache(maxsize=None)(_camera), lru_cache(maxsize=None)(_poses)
-    frames = []
-    for number, (image, depth) in enumerate((pair.image, pair.depth) for pair in pairs):
-        fields = {
-            "image": partial(read_aligned_image, image),
-            "depth": partial(_depth, depth, image),
-            "K": partial(camera_of, camera or cameras(image.parent), image),
-        }
-        if labels is not None:
-            fields["labels"] = partial(read_labels, labels[number], numbering)
+    readers = {
+        "depth": fields.each(_depth, depths, images),
+        "K": fields.each(camera_of, [camera or cameras(image.parent) for image in images], images),
+        "labels": fields.each(fields.read_labels, paths, numbering=numbering),
+    }
+    frames = fields.list_frames(root, images, readers)
+    for index, image in enumerate(images):
         pose = poses(image.parent).get(image.stem)
         if pose is not None:
-            fields["world_T_target"] = partial(torch.tensor, pose)
-        frames.append(Frame(image.relative_to(root).as_posix(), fields))
+            pose_reader = {"world_T_target": partial(torch.tensor, pose)}
+            frames[index] = replace(frames[index], fields={**frames[index].fields, **pose_reader})
     return frames
 
 
 def _labels(
-    root: Path, images: list[Path], classes: int, place: LabelPlace
+    root: Path, images: list[Path], classes: int, label_path: LabelPath
 ) -> tuple[list[Path] | None, np.ndarray | None]:
-    """Return the label images and the table that their numbers go through."""
-    wanted, where = classes or len(NYU13), f"NYU Depth v2 at {root}"
-    found = partners(images, lambda path: place(path, wanted), where)
-    if found is None and wanted == len(NYU13):
-        forty = partners(images, lambda path: place(path, len(NYU40)), where)
+    """Return the label images, and the table from their numbers to classes."""
+    count, where = classes or len(NYU13), f"NYU Depth v2 at {root}"
+    paths = fields.partners(images, lambda image: label_path(image, count), where)
+    if paths is None and count == len(NYU13):
+        forty = fields.partners(images, lambda image: label_path(image, len(NYU40)), where)
         if forty is not None:
             return forty, NYU40_TO_13
-    if found is None and classes:
-        other = f" or {place(images[0], 40)}" if classes == len(NYU13) else ""
+    if paths is None and classes:
+        other = f" or {label_path(images[0], 40)}" if classes == len(NYU13) else ""
         raise DataError(
-            f"{where}: expected labels of {classes} classes for each image, as {place(images[0], classes)}{other}, "
-            "found none; put them there or leave out classes="
+            f"{where}: expected labels of {classes} classes for each image, as {label_path(images[0], classes)}"
+            f"{other}, found none; add them or omit classes="
         )
-    return found, plain_numbering(wanted)
+    return paths, fields.plain_numbering(count)
 
 
 def _depth(path: Path, image: Path) -> Tensor:
-    """Return depth of an image, (1, H, W) float32 metres, which must be of its size."""
-    depth, (height, width) = read_depth(path), image_size(image)
+    """Return the depth of an image, (1, H, W) float32 metres, which has to be of its size."""
+    depth, (height, width) = fields.read_depth(path), image_size(image)
     if depth.shape[1:] != (height, width):
         raise DataError(
             f"expected an image and depth of one size, found {width}x{height} in {image} and "
@@ -145,14 +135,14 @@ def _depth(path: Path, image: Path) -> Tensor:
     return depth
 
 
-def _camera(folder: Path) -> dict[str, float]:
-    """Return the camera of a scene's folder: its cam.txt (as SC-Depth writes one), or the Kinect's."""
-    path = folder / "cam.txt"
+def _camera(folder: Path, name: str = "cam.txt") -> dict[str, float]:
+    """Return the camera in a file of a folder, or the Kinect's."""
+    path = folder / name
     return read_camera(path) if path.is_file() else NYUV2
 
 
 def _poses(folder: Path) -> dict[str, list[list[float]]]:
-    """Return the poses of a scene's images by name without suffix; none where it has no `poses.txt`."""
+    """Return the poses of the images of a scene by name without suffix; none without `poses.txt`."""
     path = folder / "poses.txt"
     if not path.is_file():
         return {}
@@ -172,11 +162,11 @@ class LabeledMat:
 
     Args:
         path: The .mat file.
-        split: "train" or "test" by the `splits.mat` beside it, or "all".
-        classes: 13 or 40 classes of labels, which need the mapping; 0: 13 if it is there, else no labels.
+        split: "train" or "test", as listed in `splits.mat` next to it, or "all".
+        classes: 13 or 40 classes of labels, which need the mapping; 0 for 13 if the mapping exists, else no labels.
 
     Raises:
-        DataError: The file is cut short or not HDF5, a variable is missing, or there is no `splits.mat`.
+        DataError: The file is truncated or not HDF5, a variable is missing, or there is no `splits.mat`.
     """
 
     def __init__(self, path: str | Path, split: str = "all", classes: int = 0):
@@ -186,12 +176,11 @@ class LabeledMat:
         with _opened(self.path) as file:
             for name in ("images", "rawDepths"):
                 if name not in file:
-                    there = ", ".join(key for key in file if not key.startswith("#")) or "nothing"
-                    raise DataError(f"{self.path}: expected variables images and rawDepths, found {there}")
+                    names = ", ".join(key for key in file if not key.startswith("#")) or "nothing"
+                    raise DataError(f"{self.path}: expected variables images and rawDepths, found {names}")
             frames, variables = len(file["images"]), frozenset(file)
         self.frames = np.arange(frames) if split == "all" else _split(self.path.with_name("splits.mat"), split, frames)
-        beside = self.path.with_name("intrinsics.json")
-        self.camera = read_camera(beside) if beside.is_file() else NYUV2
+        self.camera = _camera(self.path.parent, "intrinsics.json")
         self.numbering = _numbering(self.path, "labels" in variables, classes)
         self.classes = None if self.numbering is None else NYU40 if classes == 40 else NYU13
         self.gives = frozenset({"image", "depth", "K"})
@@ -211,7 +200,7 @@ class LabeledMat:
             kinds = self._read("labels", index).T.astype(np.int64)
         if self.numbering is not None:
             where = f"{self.path}, labels of {self.describe(index)}"
-            sample["labels"] = torch.from_numpy(renumbered(kinds, self.numbering, where))
+            sample["labels"] = torch.from_numpy(fields.renumbered(kinds, self.numbering, where))
         if "instances" in self.gives:
             number = self._read("instances", index).T.astype(np.int64)
             things = np.where((kinds > 0) & (number > 0), kinds * 256 + number, 0)
@@ -241,7 +230,11 @@ class LabeledMat:
 
 
 def _opened(path: Path) -> "h5py.File":
-    """Return the open file, or say why it cannot be opened."""
+    """Return the open file.
+
+    Raises:
+        DataError: It cannot be opened.
+    """
     import h5py  # only the .mat file needs the extra
 
     try:
@@ -254,33 +247,35 @@ def _opened(path: Path) -> "h5py.File":
 
 
 def _numbering(path: Path, labelled: bool, classes: int) -> np.ndarray | None:
-    """Return the table from the file's 894 kinds of things to classes; None: no labels can be given."""
+    """Return the table from the 894 kinds of objects in the file to classes; None if it has no labels or no mapping."""
     mapping = path.with_name(MAPPING)
     if not (labelled and mapping.is_file()):
         if classes:
             lacks = f"{mapping} (mapClass: the 40 classes of the 894)" if labelled else f"the variable labels in {path}"
-            raise DataError(f"labels of {classes} classes need {lacks}, found none; put it there or leave out classes=")
+            raise DataError(f"labels of {classes} classes need {lacks}, found none; add it or omit classes=")
         return None
-    try:
-        forty = loadmat(mapping)["mapClass"].ravel().astype(np.int64)
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise DataError(f"{mapping}: expected mapClass (MATLAB v5), found none ({error!r}); fetch it again") from error
+    forty = _read_integers(mapping, "mapClass")
     if not len(forty) or forty.min() < 1 or forty.max() > len(NYU40):
         raise DataError(f"{mapping}: expected classes 1 to 40 in mapClass, found another; fetch it again")
     return np.concatenate([[IGNORE], forty - 1 if classes == len(NYU40) else NYU40_TO_13[forty - 1]])
 
 
-def _split(path: Path, split: str, frames: int) -> np.ndarray:
-    """Return the frames of a split, counted from 0, sorted as the file has them."""
-    if not path.is_file():
-        raise DataError(f"the split {split!r} needs {path}, found none; put it there or use the split 'all'")
+def _read_integers(path: Path, name: str) -> np.ndarray:
+    """Return a variable of a MATLAB v5 file, (n,) int64."""
     try:
-        numbers = loadmat(path)[_NDXS[split]].ravel().astype(np.int64) - 1
+        return loadmat(path)[name].ravel().astype(np.int64)
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise DataError(f"{path}: expected trainNdxs and testNdxs (MATLAB v5), found neither ({error!r})") from error
-    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < frames):
-        raise DataError(f"{path} counts to {numbers.max() + 1}, but the .mat file has {frames} frames: not a pair")
-    return numbers
+        raise DataError(f"{path}: expected {name} (MATLAB v5), found none ({error!r}); fetch it again") from error
+
+
+def _split(path: Path, split: str, count: int) -> np.ndarray:
+    """Return the frames of a split, counted from 0, in the order of the file; there are `count` in all."""
+    if not path.is_file():
+        raise DataError(f"the split {split!r} needs {path}, found none; add it or use the split 'all'")
+    frames = _read_integers(path, _NDXS[split]) - 1
+    if len(frames) and not (frames.min() >= 0 and frames.max() < count):
+        raise DataError(f"{path} counts to {frames.max() + 1}, but the .mat file has {count} frames: not a pair")
+    return frames
 
 
 LISTS = {
@@ -291,19 +286,19 @@ BELOW = {"train": (".", "sync", "train"), "test": ("official_splits/test", ".", 
 
 
 def nyuv2(root: str | Path, split: str = "all", *, classes: int = 0) -> Dataset:
-    """Return NYU Depth v2, in whichever of its three layouts it lies at `root`.
+    """Return NYU Depth v2, in any of its three layouts.
 
     Args:
         root: The folder (or the .mat file itself).
         split: "train", "test", or "all", which is both.
-        classes: 13 or 40 classes of labels, which then must be there; 0: 13 where there are labels.
+        classes: 13 or 40 classes of labels, which have to exist; 0 for 13 if there are labels.
 
     Returns:
-        A dataset that gives `image`, `depth`, `K` and what is there of `labels`, `instances` and `world_T_target`.
+        A dataset that gives `image`, `depth`, `K` and, where they exist, `labels`, `instances` and `world_T_target`.
 
     Raises:
-        UnknownNameError: There is no split of that name anywhere.
-        DataError: None of the layouts is there, or something in it is missing or broken.
+        UnknownNameError: No dataset has a split of this name.
+        DataError: The folder has none of the layouts, or something in it is missing or broken.
     """
     root = Path(root)
     check_split(split, ("train", "test", "all"), f"NYU Depth v2 at {root}")
@@ -315,103 +310,85 @@ def nyuv2(root: str | Path, split: str = "all", *, classes: int = 0) -> Dataset:
     if mat.is_file():
         return LabeledMat(mat, split, classes)
     if (root / "images").is_dir() and (root / "depth_mm").is_dir():
-        pairs = _cut(_pairs_by_stem(root), split)
-        return _frames(root, paired_frames(root, pairs, classes, beside_images, _camera_at(root)), classes)
-    base = root / "nyu_depth_v2" if (root / "nyu_depth_v2").is_dir() else root
-    frames = []
-    for part in ("train", "test") if split == "all" else (split,):
-        pairs = _scene_pairs(root, base, part)
-        frames += paired_frames(root, pairs, classes, beside_scene) if pairs else []
-    if not frames:
-        raise DataError(_what_was_expected(root, base, split))
-    return _frames(root, frames, classes)
-
-
-def _frames(root: Path, frames: list[Frame], classes: int) -> Frames:
-    """Return single frames as a dataset."""
+        pairs, camera = _part(_pairs_by_stem(root), split), _camera(root, "intrinsics.json")
+        frames = paired_frames(root, pairs, classes, labels_next_to_images, camera)
+    else:
+        base = root / "nyu_depth_v2" if (root / "nyu_depth_v2").is_dir() else root
+        parts = [_scene_pairs(root, base, part) for part in (("train", "test") if split == "all" else (split,))]
+        if not any(parts):
+            raise DataError(_expectation(root, base, split))
+        frames = [frame for part in parts if part for frame in paired_frames(root, part, classes, labels_in_scene)]
     labelled = all("labels" in frame.fields for frame in frames)
-    found = CLASSES[classes or len(NYU13)] if labelled else None
-    return Frames([[frame] for frame in frames], where=f"NYU Depth v2 at {root}", classes=found)
+    meaning = CLASSES[classes or len(NYU13)] if labelled else None
+    return Frames([[frame] for frame in frames], where=f"NYU Depth v2 at {root}", classes=meaning)
 
 
-def _what_was_expected(root: Path, base: Path, split: str) -> str:
-    """Return the message for a root in which no frame was found."""
+def _expectation(root: Path, base: Path, split: str) -> str:
+    """Return the message for a root without any frame of a split."""
     if split != "all" and any(_scene_pairs(root, base, part) for part in LISTS):
         return (
-            f"no split {split!r} in NYU Depth v2 at {root}: expected {' or '.join(LISTS[split][:1])} or frames "
+            f"no split {split!r} in NYU Depth v2 at {root}: expected {LISTS[split][0]} or frames "
             f"below {BELOW[split][0]}; use the split 'all', or add them"
         )
-    found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
+    names = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
     return (
         f"expected NYU Depth v2 at {root}: {MAT}, or nyu_depth_v2/<scene>/rgb_*.jpg with sync_depth_*.png, "
-        f"or images/ with depth_mm/; found {found}; give the folder that holds one of these"
+        f"or images/ with depth_mm/; found {names}; give the folder that holds one of these"
     )
 
 
 def _scene_pairs(root: Path, base: Path, part: str) -> list[Pair]:
-    """Return the frames of one part of layout 2: those its list names, or every pair there is."""
-    for folder in dict.fromkeys((root, base)):
-        for name in LISTS[part]:
-            if (folder / name).is_file():
-                return _listed_pairs(folder / name, base, part)
+    """Return the frames of one part of layout 2: those in its list, or every pair."""
+    for path in (folder / name for folder in dict.fromkeys((root, base)) for name in LISTS[part]):
+        if path.is_file():
+            return _listed_pairs(path, base, part)
     test = base / "official_splits"
     if part == "test":
         return _pairs_by_number(test / "test")
-    return [pair for pair in _pairs_by_number(base) if test not in pair.image.parents]
+    return [(image, depth) for image, depth in _pairs_by_number(base) if test not in image.parents]
 
 
 def _pairs_by_number(folder: Path) -> list[Pair]:
-    """Return every rgb_NAME with the sync_depth_NAME.png beside it, sorted by path."""
-    pairs = []
+    """Return every rgb_NAME with sync_depth_NAME.png next to it, sorted by path."""
+    pairs: list[Pair] = []
     files = (folder / below / name for below, names in walk_images(folder) for name in names)
     for depth in sorted(file for file in files if file.match("sync_depth_*.png")):
         stem = depth.stem.replace("sync_depth_", "rgb_")
-        found = [path for path in depth.parent.glob(f"{stem}.*") if path.suffix.lower() in SUFFIXES]
-        pairs += [Pair(path, depth) for path in found[:1]]
+        images = [path for path in depth.parent.glob(f"{stem}.*") if path.suffix.lower() in SUFFIXES]
+        pairs += [(image, depth) for image in images[:1]]
     return pairs
 
 
 def _listed_pairs(path: Path, base: Path, part: str) -> list[Pair]:
-    """Return the frames a list file names, all of which must be there.
+    """Return the frames of a list file, all of which have to exist.
 
-    A line is "rgb depth [focal]"; some lists begin a path with a slash and some do not, and some are relative
-    to a folder below the base.
+    A line is "rgb depth [focal]". Some lists begin paths with a slash, and some are relative to a folder below the
+    base.
     """
     lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for line in lines:
         if len(line) < 2:
             raise DataError(f"{path}: expected lines of 'rgb depth [focal]', found {' '.join(line)!r}; fix the list")
     names = [(line[0].lstrip("/"), line[1].lstrip("/")) for line in lines]
-    places = [base / below for below in BELOW[part]]
-    # one image decides for the list: looking for each of 24 231 in every place is slow on a network disk
-    place = next((place for place in places if names and (place / names[0][0]).is_file()), places[0])
-    pairs = [Pair(place / image, place / depth) for image, depth in names]
-    there = lru_cache(maxsize=None)(lambda folder: frozenset(os.listdir(folder)) if folder.is_dir() else frozenset())
-    for file in (file for pair in pairs for file in (pair.image, pair.depth)):
-        if file.name not in there(file.parent):
-            raise DataError(f"{path} names {file}, which is not there; complete the data or shorten the list")
+    folders = [base / below for below in BELOW[part]]
+    # the first image decides for the whole list: 24 231 lookups in several folders are slow on a network disk
+    folder = next((folder for folder in folders if names and (folder / names[0][0]).is_file()), folders[0])
+    pairs = [(folder / image, folder / depth) for image, depth in names]
+    missing = fields.missing_files(file for pair in pairs for file in pair)
+    if missing:
+        raise DataError(f"{path} names {missing[0]}, which does not exist; complete the data or shorten the list")
     return pairs
 
 
 def _pairs_by_stem(root: Path) -> list[Pair]:
     """Return the frames of layout 3, sorted by name; an image without depth is an error."""
     images = sorted(images_in(root / "images"))
-    depths = {path.stem: path for path in (root / "depth_mm").glob("*.png")}
-    for image in images:
-        if image.stem not in depths:
-            raise DataError(f"expected {root / 'depth_mm' / image.stem}.png for {image}, found none; add or remove")
     if not images:
         raise DataError(f"no images in {root / 'images'}: expected files ending in {', '.join(sorted(SUFFIXES))}")
-    return [Pair(image, depths[image.stem]) for image in images]
+    return list(zip(images, fields.same_names(root / "depth_mm", images), strict=True))
 
 
-def _cut(pairs: list[Pair], split: str) -> list[Pair]:
-    """Return the part of layout 3 that is meant: the last third is "test"."""
+def _part(pairs: list[Pair], split: str) -> list[Pair]:
+    """Return a split of layout 3: the last third is "test"."""
     cut = len(pairs) - len(pairs) // 3
     return {"train": pairs[:cut], "test": pairs[cut:], "all": pairs}[split]
-
-
-def _camera_at(root: Path) -> dict[str, float]:
-    """Return the camera of layout 3: one for all frames."""
-    path = root / "intrinsics.json"
-    return read_camera(path) if path.is_file() else NYUV2

@@ -1,11 +1,10 @@
-"""Procedural scenes, drawn as they are asked for: every field of a sample, and nothing on a disk.
+"""Procedural scenes with all fields of a sample, rendered on demand and without files.
 
     scenes:rooms?num=100&frames=3&sources=-1,1        rooms, streets or objects (see `scenes.SCENES`)
     scenes:rooms?style=evening                        rooms of another style (see `scenes.STYLES`)
 
-The path of this dataset is the kind of scene. What is not asked for is not drawn: images alone cost no flow, and
-no stereo partner is rendered where none is a source. A file has the same truth, quantised; `ckaprobe data make`
-writes them.
+The path of this dataset is the kind of scene. Only requested fields are rendered: flow and the stereo partner cost
+nothing unless needed. `ckaprobe data make` writes the same scenes to files, with quantised ground truth.
 """
 
 from collections.abc import Callable
@@ -28,7 +27,7 @@ Place = tuple[str, int, int, int, str, int, tuple[int, int]]  # kind, seed, inde
 
 CATEGORIES = {"rooms": ROOMS, "streets": ("street",), "objects": tuple(OBJECTS)}
 CLASSES = {"rooms": NYU13, "streets": CITYSCAPES, "objects": Classes(tuple(OBJECTS))}
-UPRIGHT = 0.1  # of the length of a normal: what a wall may lean by, and a floor
+UPRIGHT = 0.1  # largest vertical part of the normal of a wall, and 1 - that of a floor
 
 
 def scenes(
@@ -42,21 +41,21 @@ def scenes(
     sources: str = "",
     style: str = USUAL_STYLE,
 ) -> Frames:
-    """Return frames of procedural scenes with every truth.
+    """Return frames of procedural scenes with complete ground truth.
 
     Args:
         kind: A name in `SCENES`.
         split: "train" (the first three quarters of the scenes), "test" (the rest) or "all".
-        num: How many scenes.
-        frames: Of each.
+        num: Number of scenes.
+        frames: Number of frames of each.
         size: Width x height in pixels.
-        seed: Scene i of a seed is the same scene however many there are.
-        sources: Offsets in frames and "s", as in "-1,1,s".
-        style: How rooms look; the other kinds have the usual style alone.
+        seed: Scene i of a seed is the same whatever `num` is.
+        sources: Offsets in frames and "s": "-1,1,s".
+        style: Style of rooms; other kinds have only the usual one.
 
     Raises:
         UnknownNameError: There is no such kind, split or style.
-        DataError: The numbers make no images, or the kind has no such style.
+        DataError: A number is too small, or the kind does not have the style.
     """
     registry.get(SCENES, kind, "kind of scene")
     check_style(kind, style)
@@ -75,7 +74,7 @@ def scenes(
 
 
 def _frame(place: Place) -> Frame:
-    """Return one frame; flow is known where there is a next one."""
+    """Return one frame; the last one of a scene has no flow."""
     kind, seed, index, frames, style, frame, _ = place
     fields = {name: partial(_field, name, place) for name in _FIELDS if name != "planes" or kind == "rooms"}
     if frame + 1 == frames:
@@ -107,17 +106,17 @@ def _field(name: str, place: Place) -> Tensor:
 
 
 def _unknown(name: str, place: Place) -> Tensor:
-    """Return the flow of a last frame, which leads nowhere."""
+    """Return the flow and occlusion of the last frame, which are unknown."""
     return torch.full((2, *place[-1]), torch.nan) if name == "flow" else torch.ones(1, *place[-1], dtype=torch.bool)
 
 
 def _of(make: Callable[[View], np.ndarray], flow: bool = False) -> Callable[[Place], Tensor]:
-    """Return how to read a field that is a function of the view."""
+    """Return the reader of a field that is a function of the view."""
     return lambda place: torch.from_numpy(np.ascontiguousarray(make(_view(place, flow))))
 
 
 def _rendered(field: np.ndarray | None) -> np.ndarray:
-    """Return a field that the view was asked to render."""
+    """Return a field that was rendered on request."""
     assert field is not None
     return field
 
@@ -128,7 +127,7 @@ def _image(pixels: np.ndarray) -> np.ndarray:
 
 
 def _baseline(place: Place) -> Tensor:
-    """Return the pose of the right camera as seen from the left."""
+    """Return the pose of the right camera relative to the left one."""
     pose = torch.eye(4)
     pose[0, 3] = -_scene(*place[:5]).camera.baseline
     return pose
@@ -136,14 +135,14 @@ def _baseline(place: Place) -> Tensor:
 
 def _planes(view: View) -> np.ndarray:
     """Return the numbers of walls, tables and floors, (3, H, W) int64."""
-    up = np.abs(view.normals.astype(np.float64) @ view.pose[2, :3])  # how far a normal is along the scene's z
+    up = np.abs(view.normals.astype(np.float64) @ view.pose[2, :3])  # the vertical part of each normal
     upright = {"wall": up < UPRIGHT, "table": up > 1 - UPRIGHT, "floor": up > 1 - UPRIGHT}
     parts = [view.planes * (fits & (view.labels == NYU13.names.index(name))) for name, fits in upright.items()]
     return np.stack(parts).astype(np.int64)
 
 
 def _category(place: Place) -> Tensor:
-    """Return the class of the whole image: its place among the kind's categories."""
+    """Return the class of the whole image, an index into the categories of its kind."""
     return torch.tensor(CATEGORIES[place[0]].index(_scene(*place[:5]).category))
 
 

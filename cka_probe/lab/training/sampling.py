@@ -44,7 +44,7 @@ class Samples:
         self.needs, self.cache = needs, cache
         for spec, dataset in zip(self.specs, self.datasets, strict=True):
             if cache is not None and isinstance(dataset, Frames):
-                dataset.keep(cache, spec)
+                dataset.cache_in(cache, spec)
         self.positions = [(number, index) for number, data in enumerate(self.datasets) for index in range(len(data))]
 
     def split(self, num: int, held_out: int, seed: int | None) -> "tuple[Samples, Samples]":

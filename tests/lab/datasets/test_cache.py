@@ -198,13 +198,13 @@ def test_frames_that_say_nothing_of_their_files_are_kept_by_their_place():
         return Frame(str(number), {"image": read})
 
     kept, frames = DecodedCache(), Frames([[frame(0), frame(1), frame(2)]], (-1, 1))
-    frames.keep(kept, "here")
+    frames.cache_in(kept, "here")
     for _ in range(2):
         sample = frames[0]
         assert sample["sources"][:, 0, 0, 0].tolist() == [0, torch.tensor(2 / 255)]
     assert sorted(reads) == [0, 1, 2]
     other = Frames([[frame(5), frame(6), frame(7)]], (-1, 1))
-    other.keep(kept, "there")
+    other.cache_in(kept, "there")
     assert torch.equal(other[0]["image"], torch.full((3, 2, 2), 6 / 255))
 
 

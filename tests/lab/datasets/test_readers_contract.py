@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import SPLITS, open_dataset
 from cka_probe.images.sample import FIELDS
-from cka_probe.lab.datasets.validation import validate_sample
+from cka_probe.lab.datasets.check import validate_sample
 
 
 def split_masks_root(root):

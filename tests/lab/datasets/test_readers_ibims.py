@@ -194,7 +194,7 @@ def test_nothing_of_ibims_or_not_all_of_it_is_said(tmp_path):
     with pytest.raises(DataError, match=r"no split 'train' in iBims-1 at .*; there are: test, all"):
         open_dataset(f"ibims1:{tmp_path}:train")
     (tmp_path / "ibims1_core_mat" / "corridor_01.mat").unlink()
-    with pytest.raises(DataError, match=r"imagelist.txt, line 2: names .*corridor_01.mat, which is not there"):
+    with pytest.raises(DataError, match=r"imagelist.txt, line 2: names .*corridor_01.mat, which does not exist"):
         open_dataset(f"ibims1:{tmp_path}")
     (tmp_path / "ibims1_core_mat" / "lab_02.mat").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
     (tmp_path / "imagelist.txt").write_text("lab_02")

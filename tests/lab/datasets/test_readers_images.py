@@ -13,8 +13,8 @@ from helpers.paths import REAL
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.images.datasets import open_dataset
+from cka_probe.lab.datasets.imagenet import smallest_by_seed
 from cka_probe.lab.datasets.lsun import keys_of
-from cka_probe.lab.datasets.name_sampling import smallest_by_seed
 
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real images (../shared/data) are not here")
 
@@ -42,7 +42,7 @@ def test_a_list_says_which_images_and_in_which_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.png\n\nb.png", r"list.txt, line 3: names .*b.png, which is not there; complete the data or the list"),
+        ("a.png\n\nb.png", r"list.txt, line 3: names .*b.png, which does not exist; complete the data or the list"),
         ("a.png\na.png", r"list.txt, line 2: names a.png again, as line 1 does; remove one"),
         ("../list.txt", r"list.txt, line 1: expected a path below .*, found ../list.txt; correct the list"),
         ("/a.png", r"list.txt, line 1: expected a path below .*, found /a.png"),
@@ -99,7 +99,7 @@ def test_some_of_the_images_are_chosen_by_seed_and_keep_their_classes(tmp_path):
     ("spoil", "split", "message"),
     [
         (lambda r: write(r / "val" / "n09" / "1.png"), "val", r"val/n09: expected one of the 3 classes of .*train"),
-        (lambda r: write(r / "val" / "1.png"), "val", r"found 1 beside them, first: 1.png; sort them in"),
+        (lambda r: write(r / "val" / "1.png"), "val", r"found 1 next to them, first: 1.png; sort them in"),
         (lambda r: write(r / "test" / "1.png"), "test", r"expected folders of classes in .*test, found none; sort its"),
         (lambda r: None, "test", r"no split 'test' in the classes at .*; there are: train, val, all"),
         (lambda r: [p.unlink() for p in r.rglob("*.JPEG")], "all", r"no images below .*: expected folders of"),
@@ -213,7 +213,7 @@ def put(folder, key, value):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: cut(f / "data.mdb", 9000), r"data.mdb is cut short: 9000 of \d+ bytes; fetch it again"),
+        (lambda f: cut(f / "data.mdb", 9000), r"data.mdb is truncated: 9000 of \d+ bytes; fetch it again"),
         (lambda f: cut(f / "data.mdb", 100), r"expected an LMDB database, found one that does not open"),
         (lambda f: (f / "data.mdb").write_bytes(b"x" * 9000), r"found one that does not open .*not an LMDB file"),
         (lambda f: (f / "data.mdb").unlink(), r"bedroom_train_lmdb: expected an LMDB database, found no data.mdb"),

@@ -228,7 +228,7 @@ IMPROVED = f"{DRIVE}/proj_depth/groundtruth/image_02/0000000000.png"
         ("bad.txt", f"{DRIVE} 1 x".encode(), "list=bad.txt", r"line 1: expected '<date>/<drive> <frame> l' or r"),
         ("bad.txt", b"", "list=bad.txt", r"bad.txt: expected lines of"),
         ("bad.txt", None, "list=bad.txt", r"expected a split's frames at .*bad.txt, found no file"),
-        ("splits/val_files.txt", b"", "split=val&list=bad.txt", r"expected a split or a list, found .*leave one out"),
+        ("splits/val_files.txt", b"", "split=val&list=bad.txt", r"expected a split or a list, found .*omit one"),
         ("bad.txt", None, "depth=improved", r"no frame with improved depth in KITTI at"),
     ],
 )

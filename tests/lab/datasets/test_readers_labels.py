@@ -25,8 +25,8 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CAMVID11, table
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import IGNORE
-from cka_probe.lab.datasets.coco import CATEGORIES, STUFF
 from cka_probe.lab.datasets.fields import plain_numbering, read_labels
+from cka_probe.lab.datasets.labelled import CATEGORIES, STUFF
 
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real images (../shared/data) are not here")
 

@@ -15,7 +15,8 @@ from helpers.paths import REAL
 
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.datasets.fields import read_depth
-from cka_probe.lab.datasets.kitti import scan_depth, shift
+from cka_probe.lab.datasets.kitti import scan_depth
+from cka_probe.lab.datasets.numbers import rigid
 from cka_probe.lab.geometry import warp
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings (../shared/data) are not here")
@@ -64,7 +65,7 @@ def test_a_real_scan_falls_where_others_saw_it_fall():
     rectify[:3, :3] = calibration["R0_rect"].reshape(3, 3)
     camera_T_scanner = np.eye(4)
     camera_T_scanner[:3] = calibration["Tr_velo_to_cam"].reshape(3, 4)
-    camera_T_scanner = shift(np.linalg.solve(P[:, :3], P[:, 3])) @ rectify @ camera_T_scanner
+    camera_T_scanner = rigid(translation=np.linalg.solve(P[:, :3], P[:, 3])) @ rectify @ camera_T_scanner
     across, down = 621 / 1242, 188 / 375
     camera = {"fx": P[0, 0] * across, "fy": P[1, 1] * down}
     camera |= {"cx": P[0, 2] * across - 0.5, "cy": P[1, 2] * down - 0.5}

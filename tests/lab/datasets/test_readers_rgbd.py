@@ -186,7 +186,7 @@ def test_tums_camera_is_the_files_or_the_names_or_the_default(tmp_path):
         ("rgb.txt", "1311868164.0\n", r"rgb.txt, line 1: expected 'timestamp file', found '1311868164.0'"),
         ("rgb.txt", "soon rgb/1311868164.000000.png", r"rgb.txt, line 1: expected numbers \(a time in seconds\)"),
         ("rgb.txt", "# nothing\n", r"rgb.txt: expected lines of 'timestamp file', found none"),
-        ("depth.txt", "\n1.0 depth/absent.png", r"depth.txt, line 2: names .*absent.png, which is not there"),
+        ("depth.txt", "\n1.0 depth/absent.png", r"depth.txt, line 2: names .*absent.png, which does not exist"),
         ("groundtruth.txt", "1 0 0 0 0 0 1", r"groundtruth.txt, line 1: expected 8 numbers .*, found 7"),
         ("groundtruth.txt", "1 0 0 0 0 0 1 1", r"expected unit quaternions qx qy qz qw, found one of length 1.41"),
         ("groundtruth.txt", "1 0 0 0 0 0 0 1", r"expected frames with sources none .*found none"),
@@ -199,8 +199,8 @@ def test_what_is_wrong_with_tum_is_said(tmp_path, file, text, message):
 
 
 def test_steps_below_nothing_are_refused(tmp_path):
-    check(f"rgbd:{tum(tmp_path)}?per_metre=-5000", "per_metre=-5000: expected steps a metre")
-    check(f"video:{posed(tmp_path / 'a')}?per_metre=-1", "per_metre=-1: expected steps a metre")
+    check(f"rgbd:{tum(tmp_path)}?per_metre=-5000", "per_metre=-5000: expected steps per metre")
+    check(f"video:{posed(tmp_path / 'a')}?per_metre=-1", "per_metre=-1: expected steps per metre")
 
 
 def test_tums_depth_of_8_bits_or_cut_short_is_refused(tmp_path):

@@ -41,7 +41,7 @@ def test_labels_of_the_mat_file_go_through_the_mapping_beside_it(tmp_path, class
 def test_without_the_mapping_there_are_no_labels_unless_they_are_asked_for(tmp_path):
     root = labelled_mat(tmp_path / "a", mapping=False)
     assert open_dataset(f"nyuv2:{root}").gives == {"image", "depth", "K", "instances"}
-    with pytest.raises(DataError, match=r"labels of 40 classes need .*classMapping40.mat .*, found none; put it there"):
+    with pytest.raises(DataError, match=r"labels of 40 classes need .*classMapping40.mat .*, found none; add it"):
         open_dataset(f"nyuv2:{root}?classes=40")
     with pytest.raises(DataError, match=r"need the variable labels in .*nyu_depth_v2_labeled.mat, found none"):
         open_dataset(f"nyuv2:{mat_root(tmp_path / 'b')}?classes=13")

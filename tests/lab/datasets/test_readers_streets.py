@@ -41,8 +41,11 @@ def test_flow_is_what_was_written_to_a_64th_of_a_pixel(tmp_path):
             lambda p: write_labels(p, [1], "I;16"),
             r"found PNG of mode 'I;16'; give the flow itself",
         ),
-        (lambda p: write_png16(p, np.ones((40, 40, 3))) or cut(p), r"unreadable flow .*a.png: .*; fix or remove it"),
-        (lambda p: None, r"unreadable flow .*a.png: .*; fix or remove it"),
+        (
+            lambda p: write_png16(p, np.ones((40, 40, 3))) or cut(p),
+            r"unreadable flow .*a.png: .*; fix it, or remove it and its image",
+        ),
+        (lambda p: None, r"unreadable flow .*a.png: .*; fix it, or remove it and its image"),
     ],
 )
 def test_what_is_no_flow_is_named(tmp_path, make, message):

@@ -145,7 +145,7 @@ def test_sparse_depth_of_sc_depth_is_in_metres(tmp_path):
     ("spoil", "message"),
     [
         (lambda r: (r / "training/train.txt").write_text("bathroom_0001\nkitchen_0002"),
-         r"train.txt, line 2: names .*kitchen_0002, which is not there"),
+         r"train.txt, line 2: names .*kitchen_0002, which does not exist"),
         (lambda r: (r / "training/bathroom_0001/cam.txt").write_text("9 0 3.5\n0 8 2.5"),
          r"bathroom_0001/cam.txt: expected the nine numbers of a 3 x 3 matrix"),
         (lambda r: (r / "training/bathroom_0001/cam.txt").write_text("9 0 0\n0 8 0\n3.5 2.5 1"),
@@ -156,7 +156,7 @@ def test_sparse_depth_of_sc_depth_is_in_metres(tmp_path):
          and [p.rename(p.with_stem("e" + p.stem)) for p in (r / "training/bathroom_0001/depth").glob("0*.png")]
          and (r / "training/bathroom_0001/depth/d000001.png").unlink(), r"expected 3 files .*, found 2; complete"),
         (lambda r: (r / "training/bathroom_0001/poses.txt").write_text(along_x(0, 1)),
-         r"poses.txt: expected 3 poses, one an image, found 2"),
+         r"poses.txt: expected 3 poses, one per image, found 2"),
         (lambda r: (r / "training/bathroom_0001/frame_index.txt").write_text("0\n3"),
          r"frame_index.txt: expected whole numbers from 0 to 2, found 3"),
         (lambda r: cut_short(r / "training/bathroom_0001/leres_depth/000000.png"), r"unreadable depth map .*leres"),
@@ -174,8 +174,8 @@ def test_what_is_wrong_with_sc_depth_is_said(tmp_path, spoil, message):
 
 
 def test_nothing_of_sc_depth_is_said(tmp_path):
-    check(f"scdepth:{tmp_path}", r"expected SC-Depth's folders at .*cam.txt with images beside it, found none")
-    check(f"scdepth:{tmp_path}?per_metre=0", r"per_metre=0: expected steps a metre")
+    check(f"scdepth:{tmp_path}", r"expected SC-Depth's folders at .*cam.txt with images next to it, found none")
+    check(f"scdepth:{tmp_path}?per_metre=0", r"per_metre=0: expected steps per metre")
     with pytest.raises(UnknownNameError, match="no split 'tran'"):
         open_dataset(f"scdepth:{tmp_path}:tran")
 
@@ -201,7 +201,7 @@ def test_numbers_are_read_by_rows_and_by_name(tmp_path):
         (along_x(0) + "\n\n" + along_x(1).replace("1.000000000", "one"), r"line 3: expected numbers .*, found"),
         (along_x(0).replace("1.000000000", "nan", 1) + "\n" + along_x(1), r"line 1: expected finite numbers"),
         ("1 0 0 0 1 0 0 0 1 0 0 0\n" * 2, r"no rotation with a translation \(matrix 1\)"),
-        (along_x(0, 1, 2), r"expected 2 poses, one an image, found 3"),
+        (along_x(0, 1, 2), r"expected 2 poses, one per image, found 3"),
     ],
 )
 def test_what_is_wrong_with_poses_is_said_with_the_line(tmp_path, text, message):

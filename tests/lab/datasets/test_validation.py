@@ -8,8 +8,7 @@ from helpers.samples import H, Listed, W, but, full, image, pose
 
 from cka_probe.errors import DataError
 from cka_probe.images import sample
-from cka_probe.lab.datasets.check import STATISTICS, check_dataset
-from cka_probe.lab.datasets.validation import RULES
+from cka_probe.lab.datasets.check import RULES, STATISTICS, check_dataset
 
 
 def test_every_field_is_counted_and_has_the_contracts_form():

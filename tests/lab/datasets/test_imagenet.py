@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cka_probe.lab.datasets.name_sampling import smallest_by_seed
+from cka_probe.lab.datasets.imagenet import smallest_by_seed
 
 
 def test_a_choice_by_names_does_not_depend_on_their_order():
