@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.label_files import (
     VOC,
@@ -21,6 +22,7 @@ from PIL import Image
 
 from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.images.datasets import open_dataset
+from cka_probe.lab.datasets.fields import read_flow, read_labels, read_steps
 
 ADE = "ADEChallengeData2016"
 
@@ -113,3 +115,12 @@ def test_a_frame_of_camvid_without_a_number_is_named(tmp_path):
         path.rename(path.with_name("odd.png"))
     with pytest.raises(DataError, match=r"expected a name of video and number, as 0016E5_07959, found test/odd.png"):
         open_dataset(f"camvid:{root}:test")
+
+
+@pytest.mark.parametrize("read", [read_steps, read_labels, read_flow])
+def test_a_map_of_too_many_pixels_is_refused_in_one_line(tmp_path, monkeypatch, read):
+    Image.fromarray(np.ones((8, 8), np.uint16)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)  # Pillow refuses images of more than twice that
+    with pytest.raises(DataError, match=r"unreadable .* .*a.png: .*decompression bomb") as caught:
+        read(tmp_path / "a.png")
+    assert "\n" not in str(caught.value)
