@@ -42,7 +42,7 @@ def test_a_list_says_which_images_and_in_which_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.png\n\nb.png", r"list.txt, line 3: names .*b.png, which does not exist; complete the data or the list"),
+        ("a.png\n\nb.png", r"list.txt, line 3: names .*b.png, which is not there; complete the data or the list"),
         ("a.png\na.png", r"list.txt, line 2: names a.png again, as line 1 does; remove one"),
         ("../list.txt", r"list.txt, line 1: expected a path below .*, found ../list.txt; correct the list"),
         ("/a.png", r"list.txt, line 1: expected a path below .*, found /a.png"),

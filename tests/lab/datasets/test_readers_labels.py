@@ -58,7 +58,7 @@ def test_numbers_go_through_a_table_and_beyond_255(tmp_path):
         (lambda p: write_labels(p, [0, 700], "I;16"), r"the numbers of 3 classes, found 700 in 24 of 48 pixels"),
         (lambda p: Image.new("RGB", (8, 6)).save(p), r"as a grey or palette PNG, found PNG of mode 'RGB'; give the"),
         (lambda p: Image.new("L", (8, 6)).save(p, "JPEG"), r"as a grey or palette PNG, found JPEG of mode 'L'"),
-        (lambda p: write_labels(p, [0]) is cut(p), r"unreadable labels .*a.png: .*; fix or remove them"),
+        (lambda p: write_labels(p, [0]) is cut(p), r"unreadable labels .*a.png: .*; fix it, or remove it"),
         (lambda p: None, r"unreadable labels .*a.png: .*No such file"),
     ],
 )  # fmt: skip
