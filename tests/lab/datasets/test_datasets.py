@@ -266,7 +266,7 @@ def test_depth_of_8_bits_is_refused(tmp_path):
         (mat_root, lambda r: (r / "nyu_depth_v2_labeled.mat").write_bytes(b"MATLAB 5.0"), "all", "fetch it again"),
         (mat_root, lambda r: (r / "splits.mat").unlink(), "train",
          r"the split 'train' needs .*splits.mat, found none; add it or use the split 'all'"),
-        (mat_root, lambda r: savemat(r / "splits.mat", {"other": 1}), "test", r"expected testNdxs \(MATLAB v5\), found none"),
+        (mat_root, lambda r: savemat(r / "splits.mat", {"other": 1}), "test", r"expected testNdxs .*, found none"),
         (mat_root, lambda r: savemat(r / "splits.mat", {"testNdxs": [[1449]]}), "test",
          r"splits.mat counts to 1449, but the .mat file has 6 frames: not a pair"),
     ],
