@@ -15,6 +15,7 @@ Others compute different things (`efficientnet_b0` and `tf_efficientnet_b0` pad 
 import csv
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -265,32 +266,53 @@ def signatures() -> tuple[Signature, ...]:
 
 def candidates(shapes: Mapping[str, Size]) -> dict[str, list[Definition]]:
     """Return the definitions whose probes are in a file, by the prefix of their tensors ("" or ending in a dot)."""
+    definitions: dict[str, list[Definition]] = {}
     by_anchor: dict[str, list[Signature]] = {}
     for signature in signatures():
         by_anchor.setdefault(signature.anchor, []).append(signature)
-    definitions: dict[str, list[Definition]] = {}
-    sums: dict[str, set[int]] = {}
+    anchors, sums = _anchors_by_prefix(shapes)
     for anchor, group in by_anchor.items():
-        for name in shapes:
-            prefix = name[: -len(anchor)]
-            if not name.endswith(anchor) or prefix[-1:] not in ("", "."):
-                continue
-            if prefix not in sums:
-                sums[prefix] = {checksum(key[len(prefix) :], shapes[key]) for key in shapes if key.startswith(prefix)}
+        for prefix in anchors.get(anchor, ()):
             fitting = [signature.definition for signature in group if signature.probes <= sums[prefix]]
             definitions[prefix] = definitions.get(prefix, []) + fitting
     return {prefix: fitting for prefix, fitting in definitions.items() if fitting}
 
 
+def _anchors_by_prefix(shapes: Mapping[str, Size]) -> tuple[dict[str, list[str]], dict[str, set[int]]]:
+    """Return the prefixes that precede each anchor in a file, and the checksums of the tensors under each prefix.
+
+    Every name is looked at once: a file may have hundreds of thousands.
+    """
+    names = {signature.anchor for signature in signatures()}
+    anchors: dict[str, list[str]] = {}
+    for name in shapes:
+        for start in _part_starts(name):
+            if name[start:] in names:
+                anchors.setdefault(name[start:], []).append(name[:start])
+    sums: dict[str, set[int]] = {prefix: set() for prefixes in anchors.values() for prefix in prefixes}
+    for name, shape in shapes.items():
+        for start in _part_starts(name):
+            if name[:start] in sums:
+                sums[name[:start]].add(checksum(name[start:], shape))
+    return anchors, sums
+
+
+def _part_starts(name: str) -> list[int]:
+    """Return where the parts of a dotted name start."""
+    return [0, *(index + 1 for index, letter in enumerate(name) if letter == ".")]
+
+
 def nearest_definition(shapes: Mapping[str, Size]) -> tuple[str, Definition] | None:
     """Return the prefix and definition with most probes in a file, `None` if none has half of its probes there."""
     best: tuple[int, str, Definition] | None = None
-    anchors = {signature.anchor for signature in signatures()}
-    prefixes = {name[: -len(anchor)] for anchor in anchors for name in shapes if name.endswith(anchor)}
-    for prefix in sorted(prefix for prefix in prefixes if prefix[-1:] in ("", ".")):
-        sums = {checksum(key[len(prefix) :], shapes[key]) for key in shapes if key.startswith(prefix)}
-        for signature in signatures():
-            count = len(signature.probes & sums)
+    numbers: dict[int, list[int]] = {}  # of the signatures with a probe
+    for number, signature in enumerate(signatures()):
+        for probe in signature.probes:
+            numbers.setdefault(probe, []).append(number)
+    for prefix, sums in sorted(_anchors_by_prefix(shapes)[1].items()):
+        counts = Counter(number for probe in sums & numbers.keys() for number in numbers[probe])
+        for number, count in sorted(counts.items()):
+            signature = signatures()[number]
             if 2 * count >= len(signature.probes) and (best is None or count > best[0]):
                 best = count, prefix, signature.definition
     return None if best is None else best[1:]

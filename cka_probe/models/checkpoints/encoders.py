@@ -131,6 +131,8 @@ def choose_encoder(contents: Contents, name: str | None = None) -> tuple[Content
 @lru_cache(maxsize=1 << 16)
 def _role(part: str) -> str:
     """Return the role that a part of a name says, or ""."""
+    if part.isdecimal():  # the number of a layer, of which a file may have very many
+        return ""
     return next((role for role, pattern in ROLES if re.fullmatch(pattern, part)), "")
 
 

@@ -233,10 +233,10 @@ def _matches(tensors: Mapping[str, Tensor]) -> list[Match]:
 def _originals(tensors: Mapping[str, Tensor], definition: Definition | None = None) -> list[Match]:
     """Return the definitions, or the one asked for, that a file in the names of an encoder's own code fits."""
     for original in ORIGINALS:
-        for name in tensors:
+        for name in (name for name in tensors if name.endswith(original.anchor)):
             prefix = name[: -len(original.anchor)]
             stem = tensors.get(prefix + original.stem)
-            if not name.endswith(original.anchor) or prefix[-1:] not in ("", ".") or stem is None:
+            if prefix[-1:] not in ("", ".") or stem is None:
                 continue
             inside = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
             shape = "x".join(map(str, stem.shape))
