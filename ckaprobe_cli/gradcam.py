@@ -6,7 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
-from ckaprobe_cli.options import FIGURES, IMAGES, MODELS, OUTPUT, Device, Force, Out, Quiet, Style, Venue
+from ckaprobe_cli.options import (
+    FIGURES,
+    IMAGES,
+    MODELS,
+    OUTPUT,
+    Arch,
+    Base,
+    Device,
+    Encoder,
+    Force,
+    Out,
+    Quiet,
+    Size,
+    Style,
+    Venue,
+    with_encoder,
+)
 from ckaprobe_cli.results_folder import results_folder
 
 if TYPE_CHECKING:
@@ -17,7 +33,10 @@ FOLDER = "maps"
 
 def gradcam(
     ctx: typer.Context,
-    checkpoints: Annotated[list[str], typer.Argument(help="Classifiers, or checkpoints of `ckaprobe train`.")],
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(help="Classifiers (FILE#ENCODER for one of several), or checkpoints of `ckaprobe train`."),
+    ],
     data: Annotated[
         str,
         typer.Option(
@@ -36,10 +55,15 @@ def gradcam(
     target: Annotated[
         str,
         typer.Option(
-            help="segmentation, class, or either with :CLASS (a number or a name), depth, or none (no gradient).",
+            help="segmentation, class, or either with :CLASS (a number or a name), depth, or none (no gradient); auto "
+            "is class for a classifier, else segmentation.",
             rich_help_panel="Maps",
         ),
-    ] = "segmentation",
+    ] = "auto",
+    size: Size = None,
+    arch: Arch = None,
+    encoder: Encoder = None,
+    base: Base = None,
     names: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +120,7 @@ def gradcam(
 
     \b
     Example:
-      ckaprobe gradcam classifier.pth --data images --target class --out maps
+      ckaprobe gradcam classifier.pth --data images --out maps
     """
     from cka_probe.attribution.attribute import attribute, evenly_spaced
     from cka_probe.attribution.saved_maps import panel_of
@@ -106,7 +130,7 @@ def gradcam(
     from cka_probe.plotting.style import check_style
 
     check_style(style, venue)
-    named = _by_name(checkpoints, names)
+    named = _by_name([with_encoder(checkpoint, encoder) for checkpoint in checkpoints], names)
     dataset = open_dataset(data)
     with results_folder(ctx, out, "gradcam.json", force=force):
         with progress_bar("images", quiet) as progress:
@@ -119,6 +143,9 @@ def gradcam(
                 seed=seed,
                 tolerance=tolerance,
                 log_softmax=log_softmax,
+                arch=arch,
+                base=base,
+                size=size,
                 device=device,
                 keep=-1 if keep else draw,
                 progress=progress,

@@ -21,13 +21,14 @@ from cka_probe.attribution.grad_cam import Maps, grad_cam
 from cka_probe.attribution.networks import FOUND_BY_RUNNING, Network, network_of
 from cka_probe.attribution.saved_maps import SavedMap
 from cka_probe.attribution.targets import target_score, target_with_number
-from cka_probe.errors import CkaProbeError, DataError, OutOfMemoryError
+from cka_probe.errors import DataError, OutOfMemoryError, prefixed_errors
 from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples
 from cka_probe.images.sample import Sample
 from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash, list_hash
+from cka_probe.models.backbone import as_size
 from cka_probe.models.checkpoint import versions
-from cka_probe.models.devices import pick_device, usual_batch
+from cka_probe.models.devices import is_out_of_memory, pick_device, usual_batch
 from cka_probe.progress import ProgressSpec, reporting
 from cka_probe.similarity.resampling import RESAMPLES
 
@@ -41,13 +42,17 @@ def attribute(
     checkpoints: Mapping[str, str | Path],
     data: str | Path | Dataset,
     layer: str | int = "auto",
-    target: str = "segmentation",
+    target: str = "auto",
     *,
     num: int | None = 8,
     seed: int = 0,
     tolerance: float = 1.0,
     resamples: int = RESAMPLES,
     log_softmax: bool = False,
+    arch: str | None = None,
+    encoder: str | None = None,
+    base: str | Path | None = None,
+    size: int | str | Sequence[int] | None = None,
     device: str = "auto",
     keep: int = 0,
     progress: ProgressSpec = None,
@@ -65,6 +70,10 @@ def attribute(
         tolerance: Distance in pixels of the network's input that still counts as on a boundary.
         resamples: Of the bootstrap.
         log_softmax: Use log-softmax instead of logits.
+        arch: Architecture of the files, as in `load`.
+        encoder: Encoder in files with several, as in `load`.
+        base: Model that a LoRA adapter was trained on, as in `load`.
+        size: Input size of all networks in place of their own, as in `compare`.
         device: `auto`, `cpu`, `cuda` …
         keep: Number of images whose maps are returned, evenly spaced; -1 for all.
         progress: True for a bar on stderr, or a function called as `progress(maps_done, total)`.
@@ -87,6 +96,14 @@ def attribute(
     if not 0 <= tolerance < np.inf:
         raise DataError(f"expected a tolerance of 0 pixels or more, found {tolerance}")
     dataset, source = open_with_field(data, "image", "a folder of images")
+    networks = {}
+    for name, reference in checkpoints.items():
+        with prefixed_errors(str(reference)):
+            networks[name] = network_of(reference, arch=arch, encoder=encoder, base=base, size=size)
+    if target == "auto":
+        target, *others = dict.fromkeys(network.default_target for network in networks.values())
+        if others:
+            raise DataError("expected classifiers or networks of segmentation, found both; give --target")
     indices = sorted(sample_indices(len(dataset), num, seed))
     names, drawn = [dataset.describe(index) for index in indices], evenly_spaced(len(indices), keep)
     run = _Run(
@@ -98,7 +115,6 @@ def attribute(
         log_softmax,
         pick_device(device),
     )
-    networks = {name: network_of(reference) for name, reference in checkpoints.items()}
     for name, network in networks.items():
         run.check(name, network)
     rows: list[dict[str, Any]] = []
@@ -116,14 +132,15 @@ def attribute(
                     row = _row(one, float(maps.scores[index]), sample, tolerance)
                     rows.append({"checkpoint": checkpoint, "image": one.name} | row)
                     saved[checkpoint] += [one] * (number in drawn)
-                layer_size, size = list(maps.signed.shape[1:]), list(maps.size)
-                models.setdefault(checkpoint, {"layer": maps.layer, "layer_size": layer_size, "size": size})
+                layer_size, pixels = list(maps.signed.shape[1:]), list(maps.size)
+                models.setdefault(checkpoint, {"layer": maps.layer, "layer_size": layer_size, "size": pixels})
                 report(len(rows), len(indices) * len(checkpoints))
             models[checkpoint] = network.describe() | models[checkpoint]
     table = pd.DataFrame(rows, columns=COLUMNS)
     images = {"source": source, "hash": list_hash(run.hashes), "num": len(names), "labels": "labels" in dataset.gives}
-    settings = {"layer": run.layer, "target": target, "num": num, "seed": seed, "tolerance": tolerance}
+    settings: dict[str, Any] = {"layer": run.layer, "target": target, "num": num, "seed": seed, "tolerance": tolerance}
     settings |= {"resamples": resamples, "log_softmax": log_softmax}
+    settings |= {"input_size": list(as_size(size))} if size is not None else {}
     return Attributions(table, models, images, settings, versions()), saved
 
 
@@ -166,14 +183,12 @@ class _Run:
         Raises:
             CkaProbeError: As `grad_cam`, with the name of the checkpoint.
         """
-        try:
+        with prefixed_errors(checkpoint):
             target = target_with_number(self.target, self.class_names(network))
             target_score(target, log_softmax=self.log_softmax)
             network.check_target(target)
             if self.layer not in FOUND_BY_RUNNING:
                 network.find_layer(self.layer.partition("@")[0])
-        except CkaProbeError as error:
-            raise type(error)(f"{checkpoint}: {error}") from error
 
     def batches(self, network: Network) -> Iterator[tuple[list[Sample], Maps]]:
         """Yield batches as a network sees them, and their maps."""
@@ -184,7 +199,9 @@ class _Run:
             images = torch.stack([sample["image"] for sample in batch]).to(self.device)
             try:
                 maps = grad_cam(network, images, layer, target, log_softmax=self.log_softmax)
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise OutOfMemoryError(
                     f"out of memory with a batch of {len(batch)} images of {images.shape[-1]}x{images.shape[-2]}; try "
                     "--device cpu"

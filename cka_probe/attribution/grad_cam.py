@@ -16,8 +16,9 @@ For a network without a head, the target `none` gives the root mean square of th
 the layer is active, whether or not that is useful for a prediction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ from cka_probe.attribution.gradients import gradients
 from cka_probe.attribution.networks import Network, network_of
 from cka_probe.attribution.targets import Region, Scored, target_score, target_with_number
 from cka_probe.errors import DataError
+from cka_probe.models.backbone import Preprocessing
 from cka_probe.models.checkpoint import Trained
 from cka_probe.models.devices import full_float32
+from cka_probe.models.layers import call_name, split_call
 from cka_probe.models.layouts import check_layout, infer_layout, parse_layout
-from cka_probe.models.recording import record
+from cka_probe.models.recording import Place, record
+from cka_probe.progress import Progress, ProgressSpec, reporting
 
 ROUNDING = 1e-6
 """Share of a map's maximum below which differences are rounding errors of the interpolation."""
@@ -100,12 +104,15 @@ def to_heatmaps(signed: Tensor, size: tuple[int, int]) -> Tensor:
 
 def grad_cam(
     model: str | Path | Trained | nn.Module | Network,
-    images: Tensor,
+    images: Any,
     layer: str | int = "auto",
-    target: str | int | Callable[[Any], Tensor] = "segmentation",
+    target: str | int | Callable[[Any], Tensor] = "auto",
     *,
     region: Region = None,
     log_softmax: bool = False,
+    size: int | str | Sequence[int] | None = None,
+    normalised: bool = False,
+    progress: ProgressSpec = None,
 ) -> Maps:
     """Return the Grad-CAM maps of images.
 
@@ -113,7 +120,9 @@ def grad_cam(
         model: A checkpoint of `ckaprobe train` with its head, any reference that `load` takes, the result of
             `load_trained` or `load`, or any module. A module that is neither ckaprobe's nor timm's gets the images as
             they are.
-        images: (n, 3, H, W) RGB, floats in [0, 1] or uint8, of a size that the network takes.
+        images: A batch (n, 3, H, W) or (n, H, W, 3), uint8 or floats in [0, 1], or a mapping with one under `image`,
+            `pixel_values` …, of a size that the network takes; or a list of images, PIL images included, which are
+            resized and cropped to the network's size. Converted as in `compare` (`images.conversion`).
         layer: `first` (the first ReLU before pooling, or the patch embedding), `last` (the last feature map that the
             score depends on), an index into the encoder's default layers, a name in the paper's map, a dotted path in
             the encoder, or one in the head with `head.` before it. By default `last` for a class or a callable, and
@@ -121,10 +130,15 @@ def grad_cam(
             `NAME@14x14`.
         target: In `targets.TARGETS`: `segmentation`, `segmentation:K`, `class`, `class:K`, `depth`, `none`, where K is
             the number of a class, or its name if the network's are known; a number, for `class:K`; or a callable that
-            takes the network's output and returns a number for each image, (n,).
+            takes the network's output and returns a number for each image, (n,). By default `class` for a classifier of
+            timm, torchvision, transformers or a file, else `segmentation`.
         region: The pixels of the prediction that count: a bool mask (n, H, W) or (H, W), or a box (top, left, height,
             width).
         log_softmax: Use log-softmax instead of logits, so that a constant added to all logits changes nothing.
+        size: Input size in place of the network's own, as in `compare`; all images are resized and cropped to it.
+        normalised: The images are normalised floats: the network gets them as they are.
+        progress: True for a bar on stderr, or a function called as `progress(images_done, total)`. Within the batch an
+            image counts as done in proportion to the backward passes.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -133,26 +147,38 @@ def grad_cam(
         DataError: The images do not fit the network, or the network's output does not fit the target.
         UnknownNameError: There is no such target or class.
     """
+    if size is not None and normalised:
+        raise DataError("expected size or normalised, found both: normalised images are not resized; omit one")
     with torch.inference_mode(False):  # weights loaded in inference mode could not be differentiated
-        network = network_of(model)
-        target = target_with_number(target, network.class_names)
+        network = network_of(model, size=size)
+        if normalised:
+            before = network.backbone.preprocessing
+            network = network.with_preprocessing(Preprocessing(before.size, channels=before.channels))
+        target = network.default_target if target == "auto" else target_with_number(target, network.class_names)
         score = target_score(target, region=region, log_softmax=log_softmax)
         name = target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
         if layer == "auto":
             layer = "last" if callable(target) or target.startswith("class") else "first"
         network.check_target(target)
-        images = network.prepare_inputs(images.clone() if images.is_inference() else images)
-        with full_float32(images.device), network.evaluating():
+        if isinstance(images, Tensor) and images.is_inference():
+            images = images.clone()
+        images = network.prepare_inputs(images, fit=size is not None, normalised=normalised)
+        with full_float32(images.device), network.evaluating(), reporting(progress) as report:
+            report(0, len(images))
             path, feature_map = _layer_and_view(network, layer, images, score)
+            place = network.place_of(path, images)
             if score is None:
 
                 def rms(_path: str, activation: Tensor) -> Tensor:
                     return feature_map(activation).float().square().mean(1).sqrt().cpu()
 
-                rows = record(network.root, images, [path], rms, run=network.predict, stop=False)
+                module, number = split_call(path)
+                places = {call_name(module, number or 1): place}
+                rows = record(network.root, images, [path], rms, run=network.predict, stop=False, places=places)
                 scored, scores = Scored(()), torch.full((len(images),), torch.nan)
             else:
-                rows, scored, scores = _differentiate(network, images, path, feature_map, score)
+                rows, scored, scores = _differentiate(network, images, path, place, feature_map, score, report)
+            report(len(images), len(images))
     return _assemble(path, name, rows, scored, scores, (images.shape[-2], images.shape[-1]))
 
 
@@ -169,14 +195,14 @@ def _layer_and_view(
     """Return the path of a layer under `network.root`, and the function that views its activation as (n, C, h, w)."""
     name, at, word = str(layer).partition("@")
     path, part, inner = network.find_layer(name if at else layer, images, score)
-    height, width = images.shape[-2:]
+    module, (height, width) = split_call(inner)[0], images.shape[-2:]
 
     def feature_map(activation: Tensor) -> Tensor:
         shape = tuple(activation.shape)
         if not at:
-            return infer_layout(shape, (height, width), inner, part).feature_map(activation)
+            return infer_layout(shape, (height, width), module, part).feature_map(activation)
         layout = parse_layout(word)
-        check_layout(layout, shape, inner, part.get_submodule(inner))
+        check_layout(layout, shape, inner, part.get_submodule(module))
         return layout.feature_map(activation)
 
     return path, feature_map
@@ -186,21 +212,25 @@ def _differentiate(
     network: Network,
     images: Tensor,
     path: str,
+    place: Place,
     feature_map: Callable[[Tensor], Tensor],
     score: Callable[[Any], Scored],
+    report: Progress,
 ) -> tuple[list[Tensor], Scored, Tensor]:
     """Return the map of each row of scores, (n, h, w), the result of the target, and the scores, (n,)."""
     scored: list[Scored] = []
+    passes = count(1)
 
     def rows_of(output: Any) -> tuple[Tensor, ...]:
         scored.append(score(output))
         return scored[0].rows
 
-    def weigh(_path: str, activation: Tensor, gradient: Tensor) -> Tensor:
+    def weigh(activation: Tensor, gradient: Tensor) -> Tensor:
+        report(len(images) * next(passes) // len(scored[0].rows), len(images))
         return weighted(feature_map(activation), feature_map(gradient)).cpu()
 
-    values, maps = gradients(network.root, images, [path], rows_of, weigh, run=network.predict)
-    return [row[0] for row in maps], scored[0], values.sum(0).float().cpu()
+    values, maps = gradients(network.root, images, path, rows_of, weigh, run=network.predict, place=place)
+    return maps, scored[0], values.sum(0).float().cpu()
 
 
 def _assemble(

@@ -1,17 +1,16 @@
-"""Gradients of scores with respect to activations, as a function: hooks are added, the model runs, hooks are removed.
+"""Gradients of scores with respect to a layer's activation: a hook is added, the model runs, the hook is removed.
 
-For each layer with activation A and each score S of an image, `gradients` computes A and dS/dA. A is a copy, and the
+For a layer with activation A and each score S of an image, `gradients` computes A and dS/dA. A is a copy, and the
 network continues with a copy of A, so an in-place operation after the layer (the ReLU after a batch norm, the sum of a
-residual block) does not affect it, and A and dS/dA belong to the same point. The first layer's copy is a new leaf:
-nothing before it is differentiated, so a frozen encoder does not matter and its graph is freed.
+residual block) does not affect it, and A and dS/dA belong to the same point. The copy is a new leaf: nothing before it
+is differentiated, so a frozen encoder does not matter and its graph is freed.
 
-Gradients come from `torch.autograd.grad` with respect to activations: no `grad` of a parameter is written, no
+Gradients come from `torch.autograd.grad` with respect to the activation: no `grad` of a parameter is written, no
 `requires_grad` is changed, and every module keeps its mode. It works inside `torch.no_grad()` and
 `torch.inference_mode()`, except with weights that were themselves created in inference mode.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from copy import copy
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -20,7 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from cka_probe.errors import LayerError
-from cka_probe.models.recording import activation_of, evaluating
+from cka_probe.models.layers import split_call
+from cka_probe.models.recording import (
+    Place,
+    activation_of,
+    eager,
+    evaluating,
+    float_tensors,
+    model_errors,
+    runs_again,
+)
 
 T = TypeVar("T")
 
@@ -28,32 +36,34 @@ T = TypeVar("T")
 def gradients(
     model: nn.Module,
     inputs: Any,
-    modules: Sequence[str],
+    layer: str,
     scores: Callable[[Any], Sequence[Tensor]],
-    keep: Callable[[str, Tensor, Tensor], T],
+    keep: Callable[[Tensor, Tensor], T],
     *,
     run: Callable[[Any], Any] | None = None,
-) -> tuple[Tensor, list[list[T]]]:
-    """Run a model once, and return for each score the values of `keep` for each layer's activation and gradient.
+    place: Place | None = None,
+) -> tuple[Tensor, list[T]]:
+    """Run a model once, and return for each score the value of `keep` for a layer's activation and gradient.
 
     In evaluation mode the images of a batch do not affect each other, so the gradient of the sum of a score over images
     is, image by image, the gradient of the image's own score.
 
     Args:
-        model: The model that `modules` are in.
+        model: The model that the layer is in.
         inputs: The input of the model, (n, ...) if a tensor; its first axis is the examples.
-        modules: Dotted paths, each once.
+        layer: Dotted path; `relu#2` is the second call of `relu`.
         scores: Maps the output of the model to scores, (n,) each.
-        keep: Called as `keep(module, activation, gradient)` for each score and layer; it must not change the tensors,
-            which have the shape of the activation.
+        keep: Called as `keep(activation, gradient)` for each score, with tensors (n, ...) that it must not change.
         run: Called with `inputs` in place of `model`.
+        place: Where the activation is in the layer's output, from `probe`; by default its first axis is the examples.
 
     Returns:
-        The m scores, (m, n), and for each of them a list of one value per entry of `modules`, in that order.
+        The m scores, (m, n), and m values of `keep`.
 
     Raises:
-        LayerError: A layer never ran, ran twice, did not put out one activation per example, or does not affect the
+        LayerError: The layer never ran, ran twice, did not put out one activation per example, or does not affect the
             score.
+        ModelError: The model raised an exception.
     """
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_inference():
@@ -61,52 +71,60 @@ def gradients(
                 f"weight {name!r} was made inside torch.inference_mode(), so nothing can be differentiated through it; "
                 "make or load the model outside"
             )
-    activations: dict[str, Tensor] = {}
+    place = place or Place()
+    leaves: list[Tensor] = []
+    errors: list[BaseException] = []
+    hook = _hook(layer, len(inputs), place, leaves, errors)
     # in evaluation mode in the backward pass too, which may run parts of the model again
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model), eager():
         if isinstance(inputs, Tensor) and inputs.is_inference():
             inputs = inputs.clone()  # a tensor of inference mode cannot be saved for the backward pass
-        with ExitStack() as hooks:
-            for name in modules:
-                hook = _hook(name, len(inputs), activations)
-                hooks.callback(model.get_submodule(name).register_forward_hook(hook).remove)
-            output = (run or model)(inputs)
-        never = [name for name in modules if name not in activations]
-        if never:
-            raise LayerError(f"layer {never[0]!r} never ran in the forward pass; name a layer that the model uses")
+        handle = model.get_submodule(split_call(layer)[0]).register_forward_hook(hook)
+        try:
+            with model_errors(model, errors):
+                output = (run or model)(inputs)
+        finally:
+            handle.remove()
+        if not leaves:
+            raise LayerError(f"layer {layer!r} never ran in the forward pass; name a layer that the model uses")
         values = scores(output)
-        rows = []
+        results = []
         for index, row in enumerate(values):
             _check_score(row, len(inputs))
-            tensors = [activations[name] for name in modules]
-            row_gradients: Sequence[Tensor | None] = [None] * len(tensors)
+            gradient = None
             if row.requires_grad:
                 last = index == len(values) - 1
-                row_gradients = torch.autograd.grad(row.sum(), tensors, retain_graph=not last, allow_unused=True)
-            items = []
-            for name, tensor, gradient in zip(modules, tensors, row_gradients, strict=True):
-                if gradient is None:
-                    raise LayerError(
-                        f"layer {name!r} does not affect the score: no gradient reaches it (its output is not used, or "
-                        "what follows runs without gradients); name a layer between the image and the prediction"
-                    )
-                items.append(keep(name, tensor.detach(), gradient))
-            rows.append(items)
-    return torch.stack([row.detach() for row in values]), rows
+                (gradient,) = torch.autograd.grad(row.sum(), leaves, retain_graph=not last, allow_unused=True)
+            if gradient is None:
+                raise LayerError(
+                    f"layer {layer!r} does not affect the score: no gradient reaches it (its output is not used, or "
+                    "what follows runs without gradients); name a layer between the image and the prediction"
+                )
+            results.append(keep(*(tensor.detach().movedim(place.axis, 0) for tensor in (leaves[0], gradient))))
+    return torch.stack([row.detach() for row in values]), results
 
 
-def _hook(name: str, n: int, activations: dict[str, Tensor]) -> Callable[..., Any]:
-    """Return the hook that copies a layer's activation and lets the network continue with a copy of that copy."""
+def _hook(layer: str, n: int, place: Place, leaves: list[Tensor], errors: list[BaseException]) -> Callable[..., Any]:
+    """Return the hook that copies the activation to `leaves` and lets the network continue with a copy of that copy."""
+    path, number = split_call(layer)
+    calls = 0
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        if name in activations:
-            raise LayerError(f"layer {name!r} runs more than once in a forward pass; name a layer that runs once")
-        activation = activation_of(name, output, n)
-        if activations and activation.requires_grad:  # it may depend on an earlier one of the layers
-            activations[name] = activation.clone()
-        else:
-            activations[name] = activation.detach().clone().requires_grad_()
-        return _with_activation(output, activation, activations[name].clone())
+        nonlocal calls
+        calls += 1
+        if number not in (None, calls):
+            return None
+        try:
+            if leaves:
+                raise runs_again(path)
+            activation_of(layer, output, n, place)
+        except LayerError as error:
+            errors.append(error)
+            raise
+        tensors = float_tensors(output)
+        tensor = next(t for t in tensors[place.tensor or 0 :] if t.dim() > place.axis and t.shape[place.axis] == n)
+        leaves.append(tensor.detach().clone().requires_grad_())
+        return _with_activation(output, tensor, leaves[0].clone())
 
     return hook
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cka_probe.comparison.fingerprint import CONSTANT_BATCH, PRECISIONS, Fingerprint, Partner, Settings
 from cka_probe.comparison.results import Side
 from cka_probe.errors import DataError, ModelError, prefixed_errors
+from cka_probe.images.conversion import stack_images
 from cka_probe.images.stream import FEWEST, ImageStream, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import full_float32, out_of_memory_hint
@@ -230,7 +231,7 @@ def extract(
         for index, run in enumerate(runs):
             key = run.stream, run.form
             if key not in stacks:
-                stacks[key] = _stack([fitted[run.form] for _, fitted in batch[run.stream]])
+                stacks[key] = stack_images([fitted[run.form] for _, fitted in batch[run.stream]])
             with prefixed_errors(run.backbone.origin.reference), out_of_memory_hint(size, FEWEST):
                 run.add(stacks[key], partial(report_part, done, size, index))
         for stream_hashes, images in zip(hashes, batch, strict=True):
@@ -290,20 +291,6 @@ def _fingerprint(run: _ModelRun, weights: str, hashes: list[str], streams: Seque
         skipped=tuple(name for stream in streams for name in stream.skipped),
         shapes=tuple(run.shapes[module] for module in run.layers.modules),
     )
-
-
-def _stack(images: list[Tensor]) -> Tensor:
-    """Return images of one size as one tensor, uint8 if all of them have 8 bits."""
-    shapes = {tuple(image.shape) for image in images}
-    if len(shapes) > 1:
-        sizes = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
-        raise DataError(
-            f"the model has no input size and the images have different ones ({sizes} …); wrap it: "
-            "cka_probe.Backbone(model, size=(height, width), mean=…, std=…)"
-        )
-    if len({image.dtype for image in images}) > 1:
-        images = [image / 255.0 if image.dtype == torch.uint8 else image for image in images]
-    return torch.stack(images).contiguous()
 
 
 def layer_table(

@@ -18,7 +18,8 @@ last.
 Nothing is clamped: images with other values are an error that says what to do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,46 @@ def to_example(item: Any, normalised: bool = False) -> Tensor:
         return values
     channels_first = {"CHW": values, "HW": values[None], "HWC": values.movedim(-1, 0)[:3]}[layout]
     return _pixels(channels_first)
+
+
+def to_examples(images: Any, normalised: bool = False) -> list[Tensor]:
+    """Return the images that are given at once as one tensor each: of a batch, a list, a mapping, or a PIL image.
+
+    Args:
+        images: A tensor or array (n, ...), a list of images, a PIL image, or a tuple or mapping with one of these.
+        normalised: As in `to_example`.
+
+    Raises:
+        DataError: There is no image, or its values are not in [0, 1].
+
+    >>> [tuple(image.shape) for image in to_examples({"image": np.zeros((2, 8, 9, 3), np.uint8)})]
+    [(3, 8, 9), (3, 8, 9)]
+    """
+    rows = images if is_image_list(images) else images_of(images)
+    if isinstance(rows, Image.Image):
+        rows = [rows]
+    if isinstance(rows, str | Path) or not hasattr(rows, "__len__") or len(rows) == 0:
+        count = " without an image" if hasattr(rows, "__len__") and not isinstance(rows, str) else ""
+        raise DataError(f"expected a batch or a list of images, found {type(rows).__name__}{count}; give one or more")
+    return [to_example(row, normalised) for row in rows]
+
+
+def stack_images(images: Sequence[Tensor]) -> Tensor:
+    """Return images of one size, (C, H, W) each, as one tensor, uint8 if all of them have 8 bits.
+
+    Raises:
+        DataError: They differ in size.
+    """
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        sizes = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
+        raise DataError(
+            f"the model has no input size and the images have different ones ({sizes} …); wrap it: "
+            "cka_probe.Backbone(model, size=(height, width), mean=…, std=…)"
+        )
+    if len({image.dtype for image in images}) > 1:
+        images = [image / 255.0 if image.dtype == torch.uint8 else image for image in images]
+    return torch.stack(list(images)).contiguous()
 
 
 def to_batch(images: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def channel_layout(
         for layout, (height, width) in {"NCHW": shape[2:], "NHWC": shape[1:3]}.items()
     }
     declared: Any = getattr(model, "output_fmt", None)
-    if fits.get(declared or ("NCHW" if _is_convolutional(model) else "")):
+    if fits.get(declared or ("NCHW" if is_convolutional(model) else "")):
         return declared or "NCHW"
     possible = [layout for layout, fit in fits.items() if fit]
     return possible[0] if len(possible) == 1 else None
@@ -155,7 +155,7 @@ def infer_layout(shape: tuple[int, ...], pixels: tuple[int, int], name: str, net
     )
 
 
-def _is_convolutional(model: nn.Module) -> bool:
+def is_convolutional(model: nn.Module) -> bool:
     """Return whether a model has convolutions and no layer norm, which is what puts channels last."""
     kinds = {type(module) for module in model.modules()}
     return any(issubclass(kind, nn.Conv2d) for kind in kinds) and not any(issubclass(k, nn.LayerNorm) for k in kinds)

@@ -234,6 +234,10 @@ def test_a_model_that_cannot_be_explained_is_an_error():
         grad_cam(3, random_images(), "2")
     with pytest.raises(DataError, match="it is an encoder without a head; give a network with a head, or the target n"):
         grad_cam("random:resnet18", random_images(), "act1")
+    encoder = torchvision.models.resnet18()
+    encoder.fc = nn.Identity()  # its features are no logits
+    with pytest.raises(DataError, match="it is an encoder without a head"):
+        grad_cam(encoder, random_images(), "layer4", 3)
     with pytest.raises(DataError, match="its task, masked, predicts nothing from one image"):
         grad_cam(segmenter("swinv2_micro", task="masked", cell=16), torch.rand(1, 3, 64, 64), "layers.0")
     with pytest.raises(DataError, match="expected images of 64x64 pixels, the input size of this swinv2_micro"):
@@ -304,3 +308,39 @@ def test_a_dinov2_is_mapped_at_any_size_and_is_empty_behind_its_last_attention()
     torch.testing.assert_close(
         grad_cam(model, images, "norm", "none").signed, tokens[:, 1:].square().mean(-1).sqrt().view(2, 4, 6)
     )
+
+
+class TokensFirst(nn.Module):
+    """A transformer whose tokens come first, (L, n, C), like that of CLIP's authors."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.patches = nn.Conv2d(3, 16, 8, 8)
+        self.block = nn.TransformerEncoderLayer(16, 2, 16, dropout=0.0)
+        self.norm = nn.LayerNorm(16)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, images):
+        tokens = self.block(self.patches(images).flatten(2).permute(2, 0, 1))
+        return self.head(self.norm(tokens).mean(0))
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_tokens_before_images_have_the_maps_of_single_images(n):
+    model, images = TokensFirst().eval(), torch.rand(n, 3, 16, 16)  # four tokens, as many as images
+    for target in (1, "none"):
+        together = grad_cam(model, images, "block@2x2", target).signed
+        assert together.shape == (n, 2, 2)
+        for index in range(n):
+            alone = grad_cam(model, images[index : index + 1], "block@2x2", target).signed[0]
+            torch.testing.assert_close(together[index], alone, rtol=1e-4, atol=1e-7)
+
+
+def test_a_call_of_a_module_that_runs_twice_may_be_named():
+    model, images = torchvision.models.resnet18(num_classes=5).eval(), torch.rand(1, 3, 64, 64)
+    with pytest.raises(LayerError, match="runs more than once"):
+        grad_cam(model, images, "layer4.1.relu", 2)
+    second = grad_cam(model, images, "layer4.1.relu#2", 2)
+    torch.testing.assert_close(second.signed, grad_cam(model, images, "layer4.1", 2).signed)
+    assert grad_cam(model, images, "layer4.1.relu#1", 2).signed.shape == (1, 2, 2)

@@ -10,6 +10,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from cka_probe.attribution.gradients import gradients
 from cka_probe.errors import LayerError
+from cka_probe.models.recording import Place
 
 
 class Net(nn.Module):
@@ -39,7 +40,7 @@ def first_logits(output):
     return (output[:, 0], output[:, 1] * 2)
 
 
-def both(_, activation, gradient):
+def both(activation, gradient):
     return activation.clone(), gradient.clone()
 
 
@@ -94,33 +95,24 @@ def by_differences(net, images, name, place, score, step=1e-5):
 @pytest.mark.parametrize("name", ["conv", "norm", "act", "residual"])
 def test_a_gradient_is_the_limit_of_differences_whatever_happens_in_place_afterwards(net, images, name):
     net, images = net.double().eval(), images.double()
-    _, rows = gradients(net, images, [name], first_logits, both)
+    _, rows = gradients(net, images, name, first_logits, both)
     for place in [(0, 0, 2, 3), (1, 2, 0, 5), (1, 3, 4, 4)]:
-        for row, (_, gradient) in enumerate(pair[0] for pair in rows):
+        for row, (_, gradient) in enumerate(rows):
             expected = by_differences(net, images, name, place, lambda output, row=row: first_logits(output)[row].sum())
             torch.testing.assert_close(gradient[place], expected, rtol=1e-6, atol=1e-9)
 
 
-def test_several_layers_in_one_pass_give_what_each_gives_alone(net, images):
-    names = ["residual", "conv", "act", "norm"]
-    values, together = gradients(net, images, names, first_logits, both)
-    net.eval()
-    torch.testing.assert_close(values, torch.stack(first_logits(net(images))))
-    for place, name in enumerate(names):
-        _, alone = gradients(net, images, [name], first_logits, both)
-        for row in range(2):
-            torch.testing.assert_close(together[row][place], alone[row][0])
-
-
 def test_the_activation_is_what_the_layer_put_out_and_not_what_became_of_it(net, images):
-    _, [[(norm, _), (act, _)]] = gradients(net, images, ["norm", "act"], lambda output: (output.sum(1),), both)
+    (norm, _), (act, _) = (
+        gradients(net, images, name, lambda output: (output.sum(1),), both)[1][0] for name in ("norm", "act")
+    )
     assert norm.min() < 0
     torch.testing.assert_close(act, norm.clamp_min(0))
 
 
 def test_the_first_of_several_outputs_is_the_activation_and_the_others_go_on(net, images):
     net.eval()
-    _, [[(activation, gradient)]] = gradients(net, images, ["pair"], lambda output: (output[:, 0],), both)
+    _, [(activation, gradient)] = gradients(net, images, "pair", lambda output: (output[:, 0],), both)
     assert activation.shape == (2, 36, 4)
     torch.testing.assert_close(gradient, (net.head.weight[0] / 36).expand(2, 36, 4))
 
@@ -158,14 +150,14 @@ def test_an_output_of_several_keeps_its_kind_and_all_but_its_activation(several,
             attribute = getattr(output, "last_hidden_state", first)
             return (3 * attribute + 10 * second).flatten(1)
 
-    _, [[(activation, gradient)]] = gradients(Outer(), images, ["inner"], lambda output: (output.sum(1),), both)
+    _, [(activation, gradient)] = gradients(Outer(), images, "inner", lambda output: (output.sum(1),), both)
     assert torch.equal(activation, images)
     assert torch.equal(gradient, torch.full_like(images, 3))
 
 
 def test_nothing_is_left_behind(net, images):
     before = trace(net)
-    gradients(net, images, ["norm", "residual"], first_logits, both)
+    gradients(net, images, "norm", first_logits, both)
     assert_same_trace(before, trace(net))
 
 
@@ -177,27 +169,27 @@ def test_nothing_is_left_behind_by_a_failure(net, images):
 
     for options in ({"scores": fails, "keep": both}, {"scores": first_logits, "keep": fails}):
         with pytest.raises(ZeroDivisionError):
-            gradients(net, images, ["norm"], **options)
+            gradients(net, images, "norm", **options)
         assert_same_trace(before, trace(net))
     with pytest.raises(LayerError):
-        gradients(net, images, ["norm", "shared"], first_logits, both)
+        gradients(net, images, "shared", first_logits, both)
     assert_same_trace(before, trace(net))
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_it_works_where_gradients_are_off_and_leaves_them_off(net, images, mode):
-    _, expected = gradients(net, images, ["norm"], first_logits, both)
+    _, expected = gradients(net, images, "norm", first_logits, both)
     with mode():
         images = images.clone()  # of inference mode, there
-        _, found = gradients(net, images, ["norm"], first_logits, both)
+        _, found = gradients(net, images, "norm", first_logits, both)
         assert not torch.is_grad_enabled()
         assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
     torch.testing.assert_close(found, expected)
 
 
 def test_a_frozen_network_has_the_same_gradients(net, images):
-    _, expected = gradients(net, images, ["conv", "norm"], first_logits, both)
-    _, found = gradients(net.requires_grad_(False), images, ["conv", "norm"], first_logits, both)
+    _, expected = gradients(net, images, "conv", first_logits, both)
+    _, found = gradients(net.requires_grad_(False), images, "conv", first_logits, both)
     torch.testing.assert_close(found, expected)
 
 
@@ -208,38 +200,64 @@ def test_parts_that_are_run_again_for_their_gradients_have_the_same():
     found = []
     for recomputing in (False, True):
         network.train().set_grad_checkpointing(recomputing)
-        found.append(gradients(network, images, ["layer1.0.bn2"], first_logits, both))
-    assert found[0][1][0][0][1].abs().max() > 0
+        found.append(gradients(network, images, "layer1.0.bn2", first_logits, both))
+    assert found[0][1][0][1].abs().max() > 0
     torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("shared", "layer 'shared' runs more than once in a forward pass; name a layer that runs once"),
+        ("shared", "layer 'shared' runs more than once in a forward pass; name one of its calls, shared#1"),
         ("unused", "layer 'unused' never ran in the forward pass; name a layer that the model uses"),
         ("aside", "layer 'aside' does not affect the score: no gradient reaches it"),
     ],
 )
 def test_a_layer_without_a_gradient_is_told_why(net, images, name, message):
     with pytest.raises(LayerError, match=message):
-        gradients(net, images, [name], first_logits, both)
+        gradients(net, images, name, first_logits, both)
+
+
+def test_a_call_of_a_layer_that_runs_twice_has_its_own_gradient(net, images):
+    _, [(first, whole)] = gradients(net, images, "shared#1", lambda output: (output.sum(1),), both)
+    _, [(second, same)] = gradients(net, images, "shared#2", lambda output: (output.sum(1),), both)
+    assert torch.equal(first, second)
+    assert torch.equal(whole, same)
+    with pytest.raises(LayerError, match="layer 'shared#3' never ran"):
+        gradients(net, images, "shared#3", first_logits, both)
+
+
+def test_examples_on_the_second_axis_come_first(images):
+    class TokensFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens = nn.Identity()
+
+        def forward(self, images):
+            tokens = self.tokens(images.flatten(2).permute(2, 0, 1))  # (L, n, C)
+            return (tokens * torch.arange(3)).sum((0, 2))
+
+    _, [(activation, gradient)] = gradients(
+        TokensFirst(), images, "tokens", lambda output: (output,), both, place=Place(1)
+    )
+    assert torch.equal(activation, images.flatten(2).mT)
+    assert torch.equal(gradient, torch.arange(3.0).expand(2, 36, 3))
 
 
 def test_a_network_that_runs_without_gradients_is_told(net, images):
     with pytest.raises(LayerError, match=r"'norm' does not affect the score.*runs without gradients"):
-        gradients(net, images, ["norm"], first_logits, both, run=torch.no_grad()(net))
+        gradients(net, images, "norm", first_logits, both, run=torch.no_grad()(net))
 
 
 def test_scores_are_a_number_for_each_image(net, images):
     with pytest.raises(LayerError, match=r"expected a score as float tensor \(2,\).* found torch.float32 \(\)"):
-        gradients(net, images, ["norm"], lambda output: (output.sum(),), both)
+        gradients(net, images, "norm", lambda output: (output.sum(),), both)
     with pytest.raises(LayerError, match=r"expected a score .* found float"):
-        gradients(net, images, ["norm"], lambda output: (3.0,), both)
+        gradients(net, images, "norm", lambda output: (3.0,), both)
 
 
 def test_weights_made_in_inference_mode_are_told(images):
     with torch.inference_mode():
         net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten())
     with pytest.raises(LayerError, match=r"weight '0.weight' was made inside torch.inference_mode\(\)"):
-        gradients(net, images, ["0"], first_logits, both)
+        gradients(net, images, "0", first_logits, both)

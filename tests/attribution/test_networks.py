@@ -1,16 +1,21 @@
 """Networks: the first layer, the last one and the classes; which layer and class are taken without names."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
 import transformers
 from helpers.foreign import randomised
+from PIL import Image
 from torch import nn
 
 from cka_probe import Backbone, grad_cam
 from cka_probe.attribution.networks import network_of
-from cka_probe.errors import DataError, LayerError, UnknownNameError
+from cka_probe.errors import DataError, LayerError, ModelError, UnknownNameError
+from cka_probe.images.conversion import to_example
 from cka_probe.models.load import random_backbone, wrap
 
 
@@ -49,6 +54,12 @@ def hf_swin():
     return transformers.SwinForImageClassification(config)
 
 
+def hf_dinov2():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "patch_size": 16}
+    config = transformers.Dinov2WithRegistersConfig(**sizes, num_labels=5)
+    return transformers.Dinov2WithRegistersForImageClassification(config)
+
+
 STEM = nn.Conv2d(3, 4, 3, 2), nn.ReLU(True), nn.MaxPool2d(2)
 LAST = {
     "torchvision resnet": (lambda: torchvision.models.resnet18(num_classes=5), "layer4.1", (2, 2)),
@@ -74,6 +85,8 @@ LAST = {
     "timm resnet": (lambda: timm.create_model("test_resnet"), "layer4.0", (2, 2)),
     "transformers vit": (hf_vit, "vit.layers.1.layernorm_before", (4, 4)),
     "transformers swin": (hf_swin, "swin.layernorm", (8, 8)),
+    "transformers dinov2, registers": (hf_dinov2, "dinov2_with_registers.layernorm", (4, 4)),
+    "timm cait": (lambda: timm.create_model("cait_xxs24_224", img_size=64), "blocks_token_only.1.norm1", (4, 4)),
     "sequence": (lambda: nn.Sequential(*STEM, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)), "1", (31, 31)),
 }
 
@@ -144,3 +157,111 @@ def test_a_class_is_a_number_or_a_name_that_the_network_or_imagenet_has():
         grad_cam(imagenet, images, target=1000)
     with pytest.raises(DataError, match=r"expected a target such as 'class:3', a number from 0 or a callable, found"):
         grad_cam(imagenet, images, target=[3])
+
+
+def classifier():
+    """Return a small classifier for images of 64 px that are normalised, and images."""
+    torch.manual_seed(0)
+    model = randomised(timm.create_model("test_resnet", num_classes=5))
+    model.pretrained_cfg["input_size"] = (3, 64, 64)
+    return wrap(model), torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
+
+
+def forms_of(images):
+    """Return the same uint8 images in every form that `compare` takes too."""
+    last = images.permute(0, 2, 3, 1).numpy()
+    return {
+        "uint8": images,
+        "channels last": last,
+        "floats channels last": last.astype(np.float32) / 255,
+        "a mapping": {"pixel_values": images / 255.0, "labels": torch.zeros(3)},
+        "a batch of a loader": (images, torch.zeros(3)),
+        "arrays": list(last),
+        "PIL": [Image.fromarray(image) for image in last],
+        "PIL with alpha": [Image.fromarray(image).convert("RGBA") for image in last],
+    }
+
+
+@pytest.mark.parametrize("form", list(forms_of(torch.zeros(3, 3, 8, 8, dtype=torch.uint8))))
+def test_images_of_every_form_have_the_same_maps(form):
+    model, images = classifier()
+    expected = grad_cam(model, images / 255.0, target=2)
+    maps = grad_cam(model, forms_of(images)[form], target=2)
+    torch.testing.assert_close(maps.signed, expected.signed)
+    assert expected.signed.abs().max() > 0
+
+
+def test_a_palette_image_has_its_colours_and_a_single_image_is_a_batch_of_one():
+    model, images = classifier()
+    palette = Image.fromarray(images[0].permute(1, 2, 0).numpy()).convert("P")
+    pixels = torch.from_numpy(np.asarray(palette.convert("RGB")).copy()).permute(2, 0, 1)[None]
+    torch.testing.assert_close(grad_cam(model, palette, target=2).signed, grad_cam(model, pixels, target=2).signed)
+
+
+def test_images_of_a_list_and_of_another_size_are_fitted_as_in_compare():
+    model, _ = classifier()
+    images = [Image.fromarray(np.random.default_rng(0).integers(0, 256, size, np.uint8)) for size in ((80, 90, 3),) * 2]
+    pixels = torch.stack([to_example(image) for image in images])
+    maps = grad_cam(model, images, target=2)
+    assert maps.size == (64, 64)
+    torch.testing.assert_close(maps.signed, grad_cam(model, model.preprocessing.fit(pixels), target=2).signed)
+    assert grad_cam(model, pixels, target=2).size == (80, 90)
+    larger = grad_cam(model, pixels, target=2, size="96x128")
+    assert larger.size == (96, 128)
+    expected = replace(model.preprocessing, size=(96, 128)).fit(pixels)
+    torch.testing.assert_close(larger.signed, grad_cam(model, expected, target=2).signed)
+    assert model.preprocessing.size == (64, 64)
+    with pytest.raises(DataError, match=r"expected images of a size that the model takes, found 32x32 \("):
+        grad_cam(torchvision.models.VisionTransformer(64, 16, 1, 1, 16, 16), images, target=2, size=32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images: images.float(), r"in \[0, 1\], found 0 to 255; divide them by 255"),
+        (lambda images: (images / 255.0 - 0.45) / 0.2, r"undo their normalisation, or pass normalised=True"),
+        (lambda images: {"picture": images}, r"expected one of 'image', .* found picture; rename one"),
+        (lambda images: images[:0], "expected a batch or a list of images, found Tensor without an image"),
+        (lambda images: "cat.jpg", "expected a batch or a list of images, found str; give one or more"),
+        (lambda images: 3, "expected a batch or a list of images, found int; give one or more"),
+        (lambda images: images[:, :2] / 255.0, r"takes images of 3 channels.* found \(2, 64, 64\)"),
+    ],
+)
+def test_what_is_no_image_in_range_is_one_line(change, message):
+    model, images = classifier()
+    with pytest.raises(DataError, match=message) as raised:
+        grad_cam(model, change(images), target=2)
+    assert "\n" not in str(raised.value)
+
+
+def test_normalised_images_are_given_as_they_are():
+    model, images = classifier()
+    normalised = model.preprocessing.normalise(images / 255.0)
+    expected = grad_cam(model, images, target=2)
+    torch.testing.assert_close(grad_cam(model, normalised, target=2, normalised=True).signed, expected.signed)
+    with pytest.raises(DataError, match="expected size or normalised, found both"):
+        grad_cam(model, normalised, target=2, normalised=True, size=32)
+
+
+def test_progress_counts_images_by_backward_passes():
+    model, steps = nn.Conv2d(3, 4, 1), []
+    maps = grad_cam(nn.Sequential(nn.ReLU(), model), torch.rand(4, 3, 8, 8), progress=lambda *step: steps.append(step))
+    passes = len(maps.predictions.unique())
+    assert steps == [(0, 4), *((4 * (i + 1) // passes, 4) for i in range(passes)), (4, 4)]
+
+
+def test_a_classifier_is_explained_by_its_predicted_class_without_a_target():
+    images = torch.rand(1, 3, 64, 64)
+    for build in (hf_vit, LAST["torchvision resnet"][0], LAST["timm resnet"][0]):
+        assert grad_cam(build().eval(), images).target == "class"
+    assert grad_cam(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), images).target == "segmentation"
+
+
+def test_an_exception_of_the_model_is_one_line():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(7, 2))
+    for layer in ("1", "last"):
+        with pytest.raises(
+            ModelError, match=r"forward pass of Sequential failed in module '3': RuntimeError: mat1"
+        ) as e:
+            grad_cam(model, torch.rand(1, 3, 8, 8), layer, 1)
+        assert "\n" not in str(e.value)

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import timm
+import torch
 from helpers.blocks import Blocks, checkpoint
+from helpers.foreign import randomised
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -125,3 +128,25 @@ def test_the_same_checkpoint_twice_is_one_line(small, blocks, tmp_path):
     refused = run(small, small, "--data", blocks, "--out", tmp_path)
     assert refused.exit_code == 2
     assert "give them with --names and commas, and each checkpoint once" in refused.stderr
+
+
+def test_encoder_and_size_are_those_of_compare(images, tmp_path):
+    states = [randomised(timm.create_model("test_resnet", num_classes=5), seed).state_dict() for seed in (0, 1)]
+    torch.save({"teacher": states[0], "student": states[1]}, tmp_path / "both.pth")
+    torch.save({"student": states[1]}, tmp_path / "student.pth")
+    options = ("--data", images, "--target", "class:2", "--size", "64", "--draw", 0, "--num", 2)
+    results = {}
+    for name, words in {
+        "alone": (tmp_path / "student.pth",),
+        "option": (tmp_path / "both.pth", "--encoder", "student"),
+        "reference": (f"{tmp_path / 'both.pth'}#student",),
+        "default": (tmp_path / "both.pth",),
+    }.items():
+        done = run(*words, *options, "--out", tmp_path / name)
+        assert done.exit_code == 0, done.output
+        results[name] = Attributions.load(tmp_path / name / "gradcam.json")
+        assert next(iter(results[name].models.values()))["size"] == [64, 64]
+    scores = {name: result.table["score"].tolist() for name, result in results.items()}
+    assert scores["option"] == scores["reference"] == scores["alone"] != scores["default"]
+    refused = run(tmp_path / "student.pth", *options, "--base", tmp_path / "both.pth", "--out", tmp_path / "base")
+    assert (refused.exit_code, "found a model; omit --base" in refused.stderr) == (2, True)

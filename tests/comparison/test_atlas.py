@@ -171,3 +171,9 @@ def test_what_cannot_be_compared_is_refused_in_one_line():
         atlas_of([one, one], names=["a", "a"])
     with pytest.raises(DataError, match="two different models of 0 to 1, found 1 and 1"):
         atlas_of([one, one], permutations=0).result(1, 1)
+
+
+def test_progress_is_a_bar_or_a_callback(capsys):
+    nets = {str(width): torch.nn.Sequential(torch.nn.Linear(6, width)) for width in (3, 4)}
+    compare_many(nets, torch.randn(8, 6), layers="0", permutations=0, progress=True)
+    assert "8/8" in capsys.readouterr().err
