@@ -1,4 +1,4 @@
-"""`ckaprobe evaluate`: score a checkpoint that predicts depth, or the class of each pixel."""
+"""`ckaprobe evaluate`: score a model that predicts depth, the class of each pixel, or that of the image."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
-from ckaprobe_cli.options import FIGURES, IMAGES, OUTPUT, RUN, Device, Force, Out, Quiet, Style, Venue
+from ckaprobe_cli.options import (
+    FIGURES,
+    IMAGES,
+    MODELS,
+    OUTPUT,
+    RUN,
+    Arch,
+    Base,
+    Device,
+    Encoder,
+    Force,
+    Out,
+    Quiet,
+    Size,
+    Style,
+    Venue,
+    with_encoder,
+)
 from ckaprobe_cli.results_folder import results_folder
 
 if TYPE_CHECKING:
@@ -19,15 +36,29 @@ FOLDER = "predictions"
 
 def evaluate(
     ctx: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint of `ckaprobe train` that predicts depth or labels.")],
-    on: Annotated[
+    checkpoint: Annotated[
+        str, typer.Argument(help="A classifier, or a checkpoint of `ckaprobe train` that predicts depth or labels.")
+    ],
+    data: Annotated[
         str,
         typer.Option(
-            help="A dataset with depth or labels: nyuv2:DIR:test, kitti_semantics:DIR (see README).",
+            help="A folder with a folder of images for each class, or a dataset with depth or labels: nyuv2:DIR:test, "
+            "kitti_semantics:DIR (see README).",
             rich_help_panel=IMAGES,
         ),
     ],
     out: Out,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="File with the classes of a classifier, one name or WordNet id a line, in the order of its outputs.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
+    size: Size = None,
+    arch: Arch = None,
+    encoder: Encoder = None,
+    base: Base = None,
     scaling: Annotated[
         str | None,
         typer.Option(
@@ -109,16 +140,18 @@ def evaluate(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score the depth or the labels that a checkpoint predicts.
+    """Score the classes, the depth or the labels that a model predicts.
 
-    On iBims-1, the boundaries and planes of depth are scored too.
+    A classifier has its top-1 and top-5 accuracy. Classes are matched with its outputs by name or WordNet id, and the
+    result says how. On iBims-1, the boundaries and planes of depth are scored too.
 
     Writes scores.json and scores.csv (one row per image), and with --draw the figure depth or labels as PNG and PDF.
     Prints the scores with 95 % intervals and the paths written.
 
     \b
     Example:
-      ckaprobe evaluate depth.safetensors --on nyuv2:data/nyuv2:test --out scores
+      ckaprobe evaluate resnet50.pth --data imagenet/val --out scores
+      ckaprobe evaluate depth.safetensors --data nyuv2:data/nyuv2:test --out scores
     """
     from cka_probe.lab.evaluation.evaluate import evaluate as score
     from cka_probe.plotting.style import check_style
@@ -128,8 +161,8 @@ def evaluate(
     with results_folder(ctx, out, "scores.json", force=force):
         with progress_bar("images", quiet) as progress:
             scores = score(
-                checkpoint,
-                on,
+                with_encoder(checkpoint, encoder),
+                data,
                 batch=batch,
                 device=device,
                 keep=folder,
@@ -144,16 +177,22 @@ def evaluate(
                 feathered=feathered or None,
                 canny=canny,
                 resolution=resolution,
+                classes=classes,
+                arch=arch,
+                base=base,
+                size=size,
             )
         typer.echo(scores.summary())
         paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
         paths += [folder] if folder else []
         if draw and folder:
-            paths += _draw(scores, on, folder, draw, style, venue)
+            paths += _draw(scores, data, folder, draw, style, venue)
         typer.echo("\n".join(map(str, paths)))
 
 
-def _draw(scores: "Scores | LabelScores", on: str, folder: Path, num: int, style: str, venue: str | None) -> list[Path]:
+def _draw(
+    scores: "Scores | LabelScores", data: str, folder: Path, num: int, style: str, venue: str | None
+) -> list[Path]:
     """Draw predictions next to the ground truth; return the paths."""
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.predictions import label_rows, representative_images
@@ -162,18 +201,18 @@ def _draw(scores: "Scores | LabelScores", on: str, folder: Path, num: int, style
 
     names, model = representative_images(scores, num), {scores.model["stage"]: folder}
     if isinstance(scores, LabelScores):
-        labels, paths = label_rows(on, model, names), [folder.with_name("labels.png"), folder.with_name("labels.pdf")]
+        labels, paths = label_rows(data, model, names), [folder.with_name("labels.png"), folder.with_name("labels.pdf")]
         return save(labels, paths, style=style, venue=venue, dpi=DPI)
     paths = [folder.with_name("depth.png"), folder.with_name("depth.pdf")]
-    return save(_depth_panel(scores, on, folder, names), paths, style=style, venue=venue, dpi=DPI)
+    return save(_depth_panel(scores, data, folder, names), paths, style=style, venue=venue, dpi=DPI)
 
 
-def _depth_panel(scores: "Scores", on: str, folder: Path, names: list[str]) -> "DepthPanel":
+def _depth_panel(scores: "Scores", data: str, folder: Path, names: list[str]) -> "DepthPanel":
     """Return a panel of depth, errors and, where the dataset has them, edges of some images."""
     from cka_probe.lab.evaluation.predictions import depth_rows
     from cka_probe.lab.evaluation.protocol import DepthProtocol
     from cka_probe.plotting.predictions import TRUTH, DepthPanel
 
-    rows = depth_rows(on, {scores.model["stage"]: folder}, names, DepthProtocol.from_recorded(scores.settings))
+    rows = depth_rows(data, {scores.model["stage"]: folder}, names, DepthProtocol.from_recorded(scores.settings))
     parts = ("depth", "error", "edges") if TRUTH in (rows[0].edges or {}) else ("depth", "error")
     return DepthPanel(rows, parts)

@@ -57,7 +57,9 @@ def read(folder: Path) -> Page:
         subset = ", ".join(scores.classes[number] for number in scores.subset)
         facts += [("classes of miou_subset", subset)] if subset else []
     else:
-        describe, table, measure, warnings = describe_measure, scores.table, "abs_rel", _depth_warnings(scores)
+        describe, table, measure = describe_measure, scores.table, "top1" if "top1" in scores.table else "abs_rel"
+        warnings = _warnings(scores)
+    ranked = "cross_entropy" if measure == "top1" else measure
     few = f"{len(table)} images are few: bootstrap intervals of so few are too narrow."
     over = "Intervals are over images: the variation between trainings of the same network is not in them."
     hashes = [(f"model, {name.replace('_', ' ')}", str(scores.model[name])) for name in scores.model if "hash" in name]
@@ -70,7 +72,7 @@ def read(folder: Path) -> Page:
             *figures_in(folder, "Images", CAPTIONS),
             *classes,
             Heading("Worst and best images"),
-            _ranking(table, measure, describe(measure).better),
+            _ranking(table, ranked, describe(ranked).better),
             Heading("What was scored"),
             Facts(tuple(facts)),
             *provenance_of(command, hashes, scores.settings, scores.versions, file_format),
@@ -112,7 +114,7 @@ def _overall(intervals: pd.DataFrame, measure: str, describe: "Callable[[str], M
         frame[name] = [getattr(describe(row), name) for row in rows.index]
     return (
         Text(f"`{measure}` has no value." if pd.isna(value) else interval),
-        TableBlock(frame, "Means with 95 % intervals, bootstrapped over images.", "scores"),
+        TableBlock(frame, "Means with 95 % intervals over images.", "scores"),
     )
 
 
@@ -147,10 +149,12 @@ def _label_warnings(scores: "LabelScores", intervals: pd.DataFrame) -> list[str]
     return [f"Excluded from every mean, without true or predicted pixels: {', '.join(absent)}."] if absent else []
 
 
-def _depth_warnings(scores: "Scores") -> list[str]:
+def _warnings(scores: "Scores") -> list[str]:
     warnings = []
     if "floored" in scores.table and (floored := int(scores.table["floored"].sum())):
         warnings.append(f"{floored} valid pixels were predicted below {scores.settings['floor']} m, and raised to it.")
+    if str(scores.settings.get("matching", "")).startswith("assumed"):
+        warnings.append("That output k is the k-th class by name was assumed, as there are as many; nothing says so.")
     if scores.settings.get("scaling") in ("median", "affine"):
         warnings.append(
             "Each prediction was aligned to the scale of its ground truth: these are not errors in metres as predicted."

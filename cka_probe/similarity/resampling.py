@@ -113,6 +113,34 @@ def _resampled_means(values: np.ndarray, valid: np.ndarray, resamples: int, seed
     return np.concatenate(means)
 
 
+def wilson_interval(count: int, num: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of a share, such as an accuracy (Wilson, J. Amer. Stat. Assoc. 1927).
+
+    The observed share, count / num, is z standard errors sqrt(p (1 - p) / num) away from the ends p.
+
+    Args:
+        count: How many of the images have the property.
+        num: Number of images.
+        level: Level of the interval.
+
+    Returns:
+        low and high; NaN without an image.
+
+    Raises:
+        DataError: `level` is not between 0 and 1.
+
+    >>> [round(end, 4) for end in wilson_interval(81, 263)]
+    [0.2553, 0.3662]
+    """
+    check_resampling(level, 1)
+    if not num:
+        return np.nan, np.nan
+    share, squared = count / num, ndtri((1 + level) / 2) ** 2 / num
+    half = np.sqrt(squared * (share * (1 - share) + squared / 4))
+    low, high = (share + squared / 2 - half) / (1 + squared), (share + squared / 2 + half) / (1 + squared)
+    return (0.0 if count == 0 else float(low)), (1.0 if count == num else float(high))
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Return p-values corrected for the number of tests (Holm, Scand. J. Stat. 1979).
 

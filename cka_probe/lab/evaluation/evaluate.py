@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint on a dataset: `Scores` of depth, or `LabelScores` of segmentation.
+"""Evaluation of a model on a dataset: `Scores` of depth or of a classifier, or `LabelScores` of segmentation.
 
 Depth is predicted for the whole image at its own size (`evaluation.sliding_window`) and scored by the dataset's
 protocol (`evaluation.protocol`). Models without metric scale are aligned to the ground truth, image by image, unless
@@ -13,27 +13,31 @@ They are compared with the labels at one of two resolutions:
     "network"   labels are scaled to the size of the network (nearest), as in Lao et al. (ECCV 2024)
 
 The second ignores details finer than the network's pixels, so scores of the two must not be compared.
+
+A classifier may be any file or reference that `load` takes; see `evaluation.classification`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from cka_probe.attribution.networks import network_of
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.images.classes import Classes, numbered
-from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples
+from cka_probe.images.datasets import Dataset, open_with_field
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.images.sampling import sample_indices
-from cka_probe.images.stream import image_hash, list_hash
+from cka_probe.lab.evaluation.classification import score_classes
+from cka_probe.lab.evaluation.image_run import ImageRun
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import (
     LABELS,
@@ -42,18 +46,16 @@ from cka_probe.lab.evaluation.predictions import (
     save_prediction,
     write_manifest,
 )
-from cka_probe.lab.evaluation.protocol import FINE, DepthProtocol, LabelProtocol, image_scores
+from cka_probe.lab.evaluation.protocol import FINE, ClassProtocol, DepthProtocol, LabelProtocol, image_scores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.evaluation.sliding_window import predict_whole, window_starts
 from cka_probe.lab.transforms.augment import resize_or_crop
 from cka_probe.models.checkpoint import Checkpoint, Trained, file_hash, load_trained, read_header, versions
-from cka_probe.models.devices import pick_device, predicting, usual_batch
+from cka_probe.models.devices import pick_device, usual_batch
 from cka_probe.models.load import weights_hash
-from cka_probe.progress import Progress, ProgressSpec, reporting
+from cka_probe.progress import ProgressSpec, reporting
 from cka_probe.similarity.resampling import RESAMPLES
-
-T = TypeVar("T")
 
 PREDICTS = {
     "depth": ("none", 2),
@@ -68,10 +70,19 @@ METRIC = ("stereo", "video_stereo")
 """Sources of `monodepth` that give metric scale, by the measured baseline."""
 SEGMENTS = ("segmentation",)
 """Tasks that predict the class of each pixel."""
+CLASSIFIES = ("classification",)
+"""Tasks that predict the class of an image."""
+FIELDS: dict[type, tuple[str, str]] = {
+    DepthProtocol: ("depth", "nyuv2:DIR:test or ibims1:DIR"),
+    LabelProtocol: ("labels", "kitti_semantics:DIR or camvid:DIR:test"),
+    ClassProtocol: ("category", "a folder with a folder for each class, or imagenet:DIR:val"),
+}
+"""The field that is predicted, and examples of datasets that have it."""
+DEFAULT_SIZE = (224, 224)
 
 
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | Path | nn.Module,
     data: str | Path | Dataset,
     *,
     batch: int | None = None,
@@ -89,15 +100,23 @@ def evaluate(
     feathered: bool | None = None,
     canny: tuple[float, float] | None = None,
     resolution: str | None = None,
+    classes: str | Path | None = None,
+    arch: str | None = None,
+    encoder: str | None = None,
+    base: str | Path | None = None,
+    size: int | str | Sequence[int] | None = None,
 ) -> Scores | LabelScores:
-    """Return the scores of a model that predicts depth or the class of each pixel.
+    """Return the scores of a model that predicts depth, the class of each pixel, or that of the image.
 
     Args:
-        checkpoint: A checkpoint of `ckaprobe train`, of a task in `PREDICTS` or of `segmentation`.
-        data: A dataset with depth or labels, or what `open_dataset` takes for one: `nyuv2:DIR:test`, `ibims1:DIR`.
+        checkpoint: A checkpoint of `ckaprobe train`, of a task in `PREDICTS`, of `segmentation` or `classification`; or
+            a classifier: any other reference that `load` takes, or a module.
+        data: A dataset with depth, labels or categories, or what `open_dataset` takes for one: `nyuv2:DIR:test`,
+            `ibims1:DIR`, `imagenet:DIR:val`. For a classifier also a folder with a folder for each class; of its splits
+            `val` is taken, else `test`.
         batch: Images in a forward pass, each with all its windows; by default as many as usually fit the device.
         device: `auto`, `cpu`, `cuda` …
-        keep: A folder for the predictions; see `evaluation.predictions`.
+        keep: A folder for the predictions of pixels; see `evaluation.predictions`.
         progress: True for a bar on stderr, or a function called as `progress(images_done, total)`.
         num: Number of images, drawn with `seed`; None for all.
         seed: Of the choice of images and of the bootstrap.
@@ -111,6 +130,11 @@ def evaluate(
         feathered: For depth: whether to blend windows where they overlap.
         canny: For depth: low and high threshold of the edge detector.
         resolution: For labels: `image` (default; logits are scaled to the labels) or `network` (the reverse).
+        classes: For a classifier: a text file with its classes, one a line, in the order of its outputs.
+        arch: For a classifier, like `encoder`, `base` and `size`: as in `load` and `compare`.
+        encoder: Encoder in a file with several.
+        base: Model that a LoRA adapter was trained on.
+        size: Input size in place of its own.
 
     Returns:
         A row or a matrix for each image, in the dataset's order.
@@ -133,78 +157,63 @@ def evaluate(
         "feathered": feathered,
         "canny": canny,
         "resolution": resolution,
+        "classes": classes,
     }
     options = {name: value for name, value in options.items() if value is not None}
     options |= {"num": num, "seed": seed, "resamples": resamples}
-    protocol: DepthProtocol | LabelProtocol
-    if header.task in SEGMENTS:
-        protocol = LabelProtocol.of(options)
-        dataset, source = open_with_field(data, "labels", "kitti_semantics:DIR or camvid:DIR:test")
-    else:
-        protocol = _depth_protocol(header, data, options)
-        dataset, source = open_with_field(data, "depth", "nyuv2:DIR:test or ibims1:DIR")
+    protocol = _protocol(header, data, options)
+    if isinstance(protocol, ClassProtocol):
+        if keep is not None:
+            raise DataError("expected no folder for the predictions of a classifier: scores.csv has them; omit it")
+        network = network_of(checkpoint, arch=arch, encoder=encoder, base=base, size=size)
+        network.check_target("class")
+    elif not (arch is encoder is base is size is None):
+        raise DataError("expected no arch, encoder, base or size for a checkpoint of `ckaprobe train`; omit them")
+    field, example = FIELDS[type(protocol)]
+    dataset, source = open_with_field(_of_classes(data) if field == "category" else data, field, example)
     indices = sorted(sample_indices(len(dataset), num, seed))
-    names = [dataset.describe(index) for index in indices]
+    names, target = [dataset.describe(index) for index in indices], pick_device(device)
+    images: dict[str, Any] = {
+        "dataset": dataset,
+        "source": source,
+        "indices": indices,
+        "names": names,
+        "device": target,
+    }
     if keep is not None:
         check_names(names)
-    trained, target_device = load_trained(checkpoint), pick_device(device)
-    trained.backbone.to(target_device)
-    trained.head.to(target_device)
-    batch = batch or usual_batch(target_device, protocol.views, trained.task.size)
+    if isinstance(protocol, ClassProtocol):
+        network.to(target)
+        batch = batch or usual_batch(target, protocol.views, network.size or DEFAULT_SIZE)
+        with reporting(progress) as report:
+            return score_classes(ImageRun(**images, batch=batch, progress=report), network, protocol)
+    trained = load_trained(str(checkpoint))
+    trained.backbone.to(target)
+    trained.head.to(target)
+    model: dict[str, Any] = {"checkpoint": str(checkpoint), "header": header, "trained": trained, "keep": keep}
+    batch = batch or usual_batch(target, protocol.views, trained.task.size)
     with reporting(progress) as report:
-        run = _Evaluation(
-            checkpoint, header, trained, target_device, batch, dataset, source, indices, names, keep, report
-        )
+        run = _Evaluation(**images, **model, batch=batch, progress=report)
         return _score_depth(run, protocol) if isinstance(protocol, DepthProtocol) else _score_labels(run, protocol)
 
 
-@dataclass(frozen=True)
-class _Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class _Evaluation(ImageRun):
     """A trained model on its device, and the images that it is scored on."""
 
-    checkpoint: str | Path
+    checkpoint: str
     header: Checkpoint
     trained: Trained
-    device: torch.device
-    batch: int
-    dataset: Dataset
-    source: str
-    indices: list[int]
-    names: list[str]
     keep: str | Path | None
-    progress: Progress
-    hashes: list[str] = field(default_factory=list)
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the prediction of the task for images of the network's size."""
         return self.trained.task.predict(self.trained.backbone, self.trained.head, images)
 
-    def results(
-        self,
-        fields: frozenset[str],
-        score: Callable[[str, Sample, Tensor], T],
-        predict: Callable[[list[Sample]], Tensor],
-    ) -> Iterator[tuple[str, T]]:
-        """Yield the name and the result of each image.
-
-        Args:
-            fields: The fields to read.
-            score: Returns the result of an image from its name, its sample and its prediction.
-            predict: Returns the predictions of a batch of one size, (n, ...).
-        """
-        self.progress(0, len(self.names))
-        for batch in batches_of_one_size(read_samples(self.dataset, self.indices, fields), self.batch):
-            with predicting(self.device, len(batch)):
-                names = self.names[len(self.hashes) : len(self.hashes) + len(batch)]
-                results = [score(*parts) for parts in zip(names, batch, predict(batch), strict=True)]
-            yield from zip(names, results, strict=True)
-            self.hashes.extend(image_hash(sample["image"]) for sample in batch)
-            self.progress(len(self.hashes), len(self.names))
-
-    def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a result records about the model and about the images that were read."""
-        model = {
-            "reference": str(self.checkpoint),
+    def describe_model(self) -> dict[str, Any]:
+        """Return what a result records about the model."""
+        return {
+            "reference": self.checkpoint,
             "hash": file_hash(self.checkpoint),
             "backbone_hash": weights_hash(self.trained.backbone.model),
             "stage": self.header.stage,
@@ -214,7 +223,6 @@ class _Evaluation:
             "step": self.header.step,
             "seed": self.header.seed,
         }
-        return model, {"source": self.source, "hash": list_hash(self.hashes), "num": len(self.hashes)}
 
 
 def _score_depth(run: _Evaluation, protocol: DepthProtocol) -> Scores:
@@ -246,7 +254,7 @@ def _score_depth(run: _Evaluation, protocol: DepthProtocol) -> Scores:
             f"expected measured depth between {least} and {most} m in {run.source}, found no valid pixel in "
             f"{len(rows)} images; check the unit of its depth, the cap and the crop"
         )
-    model, data = run.describe()
+    model, data = run.describe_model(), run.describe()
     if run.keep is not None:
         write_manifest(run.keep, run.names, model, data)
     packages = versions() | {name: version(name) for name in ("scikit-image", "scipy")}
@@ -288,7 +296,7 @@ def _score_labels(run: _Evaluation, protocol: LabelProtocol) -> LabelScores:
         raise DataError(
             f"expected labelled pixels in {run.source}, found none in {len(run.names)} images; use another split"
         )
-    model, data = run.describe()
+    model, data = run.describe_model(), run.describe()
     if run.keep is not None:
         write_manifest(run.keep, run.names, model, data, LABELS)
     settings = asdict(protocol) | {"views": "windows" if task.crop else "whole"}
@@ -333,21 +341,39 @@ def _compare(logits: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, flo
     return matrix.cpu().numpy(), float(entropy), predicted.cpu().numpy()
 
 
-def _header(checkpoint: str | Path) -> Checkpoint:
-    """Return the header of a checkpoint whose predictions can be scored."""
-    header, content = None, "another file"
+def _header(checkpoint: str | Path | nn.Module) -> Checkpoint | None:
+    """Return the header of a checkpoint whose predictions can be scored; `None` for any other reference."""
+    if isinstance(checkpoint, nn.Module) or not Path(checkpoint).is_file():
+        return None
     try:
         header = read_header(checkpoint)
     except SafetensorError as error:
-        content = f"a damaged file ({error})"
-    if header is not None and header.task in (*PREDICTS, *SEGMENTS):
+        raise CheckpointError(f"{checkpoint}: expected a file of weights, found a damaged file ({error})") from error
+    if header is None or header.task in (*PREDICTS, *SEGMENTS, *CLASSIFIES):
         return header
-    if header is not None:
-        content = f"one of the task {header.task!r}" if header.task else "a backbone alone"
+    content = f"one of the task {header.task!r}" if header.task else "a backbone alone"
     raise CheckpointError(
-        f"{checkpoint}: expected a checkpoint of `ckaprobe train` whose task predicts depth ({', '.join(PREDICTS)}) or "
-        f"labels ({', '.join(SEGMENTS)}), found {content}; train a stage of one of these tasks"
+        f"{checkpoint}: expected a classifier, or a checkpoint of `ckaprobe train` whose task predicts depth "
+        f"({', '.join(PREDICTS)}) or classes ({', '.join((*SEGMENTS, *CLASSIFIES))}), found {content}; train a "
+        "stage of one of these tasks"
     )
+
+
+def _protocol(
+    header: Checkpoint | None, data: str | Path | Dataset, options: dict[str, Any]
+) -> DepthProtocol | LabelProtocol | ClassProtocol:
+    """Return the protocol of what a model predicts."""
+    if header is None or header.task in CLASSIFIES:
+        return ClassProtocol.of(options)
+    return LabelProtocol.of(options) if header.task in SEGMENTS else _depth_protocol(header, data, options)
+
+
+def _of_classes(data: str | Path | Dataset) -> str | Path | Dataset:
+    """Return a folder with folders of classes as the dataset that it is, of one split if it has some."""
+    if not isinstance(data, str | Path) or not Path(data).is_dir():
+        return data
+    split = next((name for name in ("val", "test") if (Path(data) / name).is_dir()), "")
+    return f"imagenet:{data}:{split}" if split else f"imagenet:{data}"
 
 
 def _depth_protocol(header: Checkpoint, data: str | Path | Dataset, options: dict[str, Any]) -> DepthProtocol:

@@ -11,6 +11,7 @@ and boundaries and planes do not depend on it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -110,6 +111,40 @@ class LabelProtocol(_Options):
     def views(self) -> int:
         """Views of an image in one forward pass."""
         return 2 if self.flip_test else 1
+
+
+@dataclass(frozen=True)
+class ClassProtocol(_Options):
+    """How classes of whole images are predicted and scored.
+
+    Attributes:
+        classes: A text file with the network's classes, one a line, in the order of its outputs.
+        flip_test: Whether to average logits with those of the mirrored image.
+        num: Number of images, drawn with `seed`; `None` for all.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap and of the choice of images.
+
+    Raises:
+        DataError: One of them is out of range.
+    """
+
+    classes: str | Path | None = None
+    flip_test: bool = False
+    num: int | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self):
+        self._check(num=1, resamples=1)
+
+    @property
+    def views(self) -> int:
+        """Views of an image in one forward pass."""
+        return 2 if self.flip_test else 1
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings of a result."""
+        return vars(self) | {"classes": None if self.classes is None else str(self.classes)}
 
 
 @dataclass(frozen=True)

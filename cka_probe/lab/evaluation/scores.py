@@ -19,12 +19,14 @@ import pandas as pd
 
 from cka_probe.documents import Document, read_document
 from cka_probe.errors import DataError
-from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
+from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval, wilson_interval
 
 FORMAT = "ckaprobe-scores/1"
 PROVENANCE = ("model", "data", "settings", "versions")
-COUNTS = ("planes", "floored")
-"""Columns that count what the others are computed from."""
+COUNTS = ("planes", "floored", "category", "predicted")
+"""Columns that count or name what the others are computed from."""
+SHARES = ("top1", "top5")
+"""Columns of 0 and 1, whose mean has Wilson's interval."""
 CROP_NAMES = {"eigen_nyuv2": "Eigen crop of NYUv2", "eigen_kitti": "Eigen crop of KITTI", "garg": "Garg crop"}
 MEDIAN = "_median"
 """Suffix of a measure after scaling to the truth's median, if a table has it with and without."""
@@ -65,6 +67,11 @@ MEASURES: dict[str, Measure] = {
     "dde_0": Measure("share of pixels on the right side of 3 m", better="higher"),
     "dde_m": Measure("share of pixels predicted nearer than 3 m that are farther"),
     "dde_p": Measure("share of pixels predicted farther than 3 m that are nearer"),
+    "top1": Measure("share of images whose class has the largest logit", better="higher"),
+    "top5": Measure("share of images whose class is among the five largest logits", better="higher"),
+    "cross_entropy": Measure("mean over images of -ln p of the true class", "nats"),
+    "category": Measure("output of the network for the true class", better=""),
+    "predicted": Measure("output with the largest logit", better=""),
     "planes": Measure("planes that pe_plan and pe_orie are means of", "planes", ""),
     "floored": Measure("valid pixels whose prediction was raised to the least depth that has a logarithm", "pixels"),
 }
@@ -157,32 +164,40 @@ class Scores(ModelScores):
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Return one row per measure: value, low, high, num (the images that have a value).
 
+        Intervals are of the bootstrap over images, those of `SHARES` Wilson's.
+
         Raises:
             DataError: `level` is not between 0 and 1.
         """
         values = self.table.to_numpy(dtype=np.float64)
         low, high = bootstrap_interval(values, level, self.resamples, self.seed)
+        for index, name in enumerate(self.table.columns):
+            if name in SHARES:
+                low[index], high[index] = wilson_interval(int(values[:, index].sum()), len(values), level)
         columns = {"value": self.means().to_numpy(), "low": low, "high": high, "num": np.isfinite(values).sum(0)}
         return pd.DataFrame(columns, index=self.table.columns.rename("measure"))
 
     def summary(self) -> str:
         """Return what was scored and the means with their 95 % intervals, as text for a terminal."""
-        crop = CROP_NAMES.get(str(self.settings.get("crop")), "no crop")
-        aligned = {"median": "scaled to the median of the truth", "affine": "scaled and shifted to the truth"}
         planes = floored = ""
         if "planes" in self.table and self.table["planes"].any():
             plan, orie = self.over_planes()
             planes = f"over all planes, as iBims-1's authors average: pe_plan {plan:.2f} cm, pe_orie {orie:.2f} deg"
         if "floored" in self.table and (count := self.table["floored"].sum()):
             floored = f"{count:.0f} valid pixels were predicted below {self.settings['floor']} m"
-        return self.summary_lines(
-            len(self.table),
-            f"{crop}, {aligned.get(str(self.settings.get('scaling')), 'not scaled')}",
-            self.intervals().drop(index=list(COUNTS), errors="ignore"),
-            describe_measure,
-            planes,
-            floored,
-        )
+        intervals = self.intervals().drop(index=list(COUNTS), errors="ignore")
+        return self.summary_lines(len(self.table), self._protocol(), intervals, describe_measure, planes, floored)
+
+    def _protocol(self) -> str:
+        """Return how the images were scored, in words."""
+        if "matching" in self.settings:
+            classes, outputs = len(self.data["classes"]), self.settings["outputs"]
+            size = self.model["size"]
+            view = f"cropped to their centre at {size[1]} x {size[0]} px" if size else "at their stored size"
+            return f"{view}; {classes} classes among {outputs} outputs, matched by {self.settings['matching']}"
+        crop = CROP_NAMES.get(str(self.settings.get("crop")), "no crop")
+        aligned = {"median": "scaled to the median of the truth", "affine": "scaled and shifted to the truth"}
+        return f"{crop}, {aligned.get(str(self.settings.get('scaling')), 'not scaled')}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return `table` with its index named `image`, which `save` writes as CSV."""
