@@ -166,15 +166,15 @@ def grad_cam(
         with full_float32(images.device), network.evaluating(), reporting(progress) as report:
             report(0, len(images))
             path, feature_map = _layer_and_view(network, layer, images, score)
-            place = network.place_of(path, images)
+            module, number = split_call(path)
+            call = call_name(module, number or 1)
+            place = network.places(images).get(call, Place())
             if score is None:
 
                 def rms(_path: str, activation: Tensor) -> Tensor:
                     return feature_map(activation).float().square().mean(1).sqrt().cpu()
 
-                module, number = split_call(path)
-                places = {call_name(module, number or 1): place}
-                rows = record(network.root, images, [path], rms, run=network.predict, stop=False, places=places)
+                rows = record(network.root, images, [path], rms, run=network.predict, stop=False, places={call: place})
                 scored, scores = Scored(()), torch.full((len(images),), torch.nan)
             else:
                 rows, scored, scores = _differentiate(network, images, path, place, feature_map, score, report)

@@ -22,10 +22,9 @@ from cka_probe.errors import LayerError
 from cka_probe.models.layers import split_call
 from cka_probe.models.recording import (
     Place,
-    activation_of,
+    activation_tensor,
     eager,
     evaluating,
-    float_tensors,
     model_errors,
     runs_again,
 )
@@ -117,12 +116,10 @@ def _hook(layer: str, n: int, place: Place, leaves: list[Tensor], errors: list[B
         try:
             if leaves:
                 raise runs_again(path)
-            activation_of(layer, output, n, place)
+            tensor = activation_tensor(layer, output, n, place)
         except LayerError as error:
             errors.append(error)
             raise
-        tensors = float_tensors(output)
-        tensor = next(t for t in tensors[place.tensor or 0 :] if t.dim() > place.axis and t.shape[place.axis] == n)
         leaves.append(tensor.detach().clone().requires_grad_())
         return _with_activation(output, tensor, leaves[0].clone())
 

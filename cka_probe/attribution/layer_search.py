@@ -12,7 +12,7 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from cka_probe.attribution.targets import PREDICTIONS, Scored, tensor_in
 from cka_probe.errors import LayerError
+from cka_probe.models.layers import call_name
 from cka_probe.models.layouts import infer_layout
-from cka_probe.models.recording import activation_of, eager, evaluating, model_errors, trace_calls
+from cka_probe.models.recording import Place, activation_tensor, eager, evaluating, model_errors, trace_calls
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
@@ -62,7 +63,13 @@ def first_layer(root: nn.Module, images: Tensor, run: Callable[[Tensor], Any]) -
     )
 
 
-def last_layer(encoder: nn.Module, images: Tensor, run: Callable[[Tensor], Any], score: Callable[[Any], Scored]) -> str:
+def last_layer(
+    encoder: nn.Module,
+    images: Tensor,
+    run: Callable[[Tensor], Any],
+    score: Callable[[Any], Scored],
+    places: Mapping[str, Place],
+) -> str:
     """Return the path of the last feature map that a score depends on.
 
     Among tokens only the outputs of norms and of modules with children count: not the keys and values of an attention.
@@ -73,11 +80,12 @@ def last_layer(encoder: nn.Module, images: Tensor, run: Callable[[Tensor], Any],
         images: (n, 3, H, W), for one forward and backward pass.
         run: Runs the forward pass.
         score: From the output of `run` to scores.
+        places: Where the activations are in the outputs of modules, by call; by default the first axis is the examples.
 
     Raises:
         LayerError: There is none.
     """
-    outputs = _feature_maps(encoder, images)
+    outputs = _feature_maps(encoder, images, places)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(encoder), eager(), outputs as maps:
         with model_errors(encoder):
             output = run(images.detach().clone().requires_grad_().clone())
@@ -88,7 +96,10 @@ def last_layer(encoder: nn.Module, images: Tensor, run: Callable[[Tensor], Any],
     gradients = torch.autograd.grad([row.sum() for row in scored.rows], tensors, allow_unused=True) if tensors else ()
     size, versions = (images.shape[-2], images.shape[-1]), {name: (id(t), v) for name, (t, v) in maps.items()}
     for (name, tensor), gradient in reversed([*zip(zip(maps, tensors, strict=True), gradients, strict=True)]):
-        if gradient is not None and id(tensor) != prediction and _has_positions(tensor, gradient, size, name, encoder):
+        if gradient is None or id(tensor) == prediction:
+            continue
+        gradient = gradient.movedim(places.get(call_name(name, 1), Place()).axis, 0)
+        if _has_positions(gradient, size, name, encoder):
             same = [other for other, version in versions.items() if version == versions[name]]
             blocks = [other for other in same if not isinstance(encoder.get_submodule(other), ACTIVATIONS)]
             return (blocks or same)[0]  # the innermost of those that return this very map
@@ -99,7 +110,9 @@ def last_layer(encoder: nn.Module, images: Tensor, run: Callable[[Tensor], Any],
 
 
 @contextmanager
-def _feature_maps(encoder: nn.Module, images: Tensor) -> Iterator[dict[str, tuple[Tensor, int]]]:
+def _feature_maps(
+    encoder: nn.Module, images: Tensor, places: Mapping[str, Place]
+) -> Iterator[dict[str, tuple[Tensor, int]]]:
     """Yield a dict that a forward pass fills with feature maps and their versions, in the order of execution."""
     maps: dict[str, tuple[Tensor, int]] = {}
     runs: Counter[str] = Counter()
@@ -112,7 +125,8 @@ def _feature_maps(encoder: nn.Module, images: Tensor) -> Iterator[dict[str, tupl
             runs[name] += 1
             maps.pop(name, None)
             with suppress(LayerError):  # no activation of the images
-                tensor = activation_of(name, output, len(images))
+                place = places.get(call_name(name, 1), Place())
+                tensor = activation_tensor(name, output, len(images), place)
                 counts = {3: composed, 4: maps_anew}.get(tensor.dim(), False)
                 if counts and tensor.requires_grad and runs[name] == 1:
                     maps[name] = tensor, tensor._version
@@ -126,10 +140,10 @@ def _feature_maps(encoder: nn.Module, images: Tensor) -> Iterator[dict[str, tupl
         yield maps
 
 
-def _has_positions(tensor: Tensor, gradient: Tensor, size: tuple[int, int], name: str, encoder: nn.Module) -> bool:
-    """Return whether a tensor is a feature map of the image's proportions, and its gradient is not 0 there."""
+def _has_positions(gradient: Tensor, size: tuple[int, int], name: str, encoder: nn.Module) -> bool:
+    """Return whether a gradient is of a feature map of the image's proportions, and not 0 there."""
     try:
-        inside = infer_layout(tuple(tensor.shape), size, name, encoder).feature_map(gradient)
+        inside = infer_layout(tuple(gradient.shape), size, name, encoder).feature_map(gradient)
     except LayerError:
         return False
     height, width = inside.shape[-2:]

@@ -1,7 +1,7 @@
 """The networks that Grad-CAM explains: encoder and head, how they are run, and how their layers are named."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from cka_probe.attribution.layer_search import first_layer, last_layer
 from cka_probe.attribution.targets import Scored, no_such_class
-from cka_probe.errors import CheckpointError, DataError, LayerError
-from cka_probe.images.conversion import images_of, is_image_list, stack_images, to_examples
+from cka_probe.errors import CheckpointError, DataError, LayerError, ModelError
+from cka_probe.images.conversion import images_of, is_image_list, stack_images, to_batch, to_examples
 from cka_probe.images.sample import Sample
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
@@ -26,7 +26,6 @@ from cka_probe.models.checkpoint import (
     load_trained,
     read_header,
 )
-from cka_probe.models.layers import call_name, split_call
 from cka_probe.models.layouts import is_convolutional
 from cka_probe.models.load import load, weights_hash, wrap
 from cka_probe.models.recording import EXAMPLES, Place, evaluating, probe
@@ -58,7 +57,7 @@ class Network:
     task: Any = None
     header: Checkpoint | None = None
     reference: str = ""
-    _places: dict[str, Place] = field(default_factory=dict)
+    _places: list[Mapping[str, Place]] = field(default_factory=list)
 
     def predict(self, images: Tensor) -> Any:
         """Return what the head predicts, the logits, or what the module returns, for images (n, C, H, W) in [0, 1]."""
@@ -170,7 +169,7 @@ class Network:
                     "expected a target for the layer last, which is the last one that affects a score, "
                     "found none; name a layer"
                 )
-            layer = f"module:{last_layer(self.backbone.model, images[:1], self.predict, score)}"
+            layer = f"module:{last_layer(self.backbone.model, images[:1], self.predict, score, self.places(images))}"
         path = str(layer).removeprefix("module:")
         if self.head is not None and path.startswith(HEAD):
             inner, names = path.removeprefix(HEAD), [name for name, _ in self.head.named_modules() if name]
@@ -183,16 +182,15 @@ class Network:
             raise LayerError(f"expected one layer, found {len(layers)} for {layer!r}; name one of them")
         return layers[0].module, self.backbone.model, layers[0].module
 
-    def place_of(self, layer: str, images: Tensor) -> Place:
-        """Return where the activation is in a layer's output; a transformer may put out its tokens first, (L, n, C)."""
-        if layer not in self._places:
-            self._places[layer] = Place()
+    def places(self, images: Tensor) -> Mapping[str, Place]:
+        """Return where activations are in the outputs of layers: a transformer may put its tokens first, (L, n, C)."""
+        if not self._places:
+            examples = images[:1].expand(max(EXAMPLES), *images.shape[1:])
+            self._places.append({})
             if not is_convolutional(self.root):
-                path, number = split_call(layer)
-                examples = images[:1].expand(max(EXAMPLES), *images.shape[1:])
-                places = probe(self.root, examples, run=self.predict).places
-                self._places[layer] = places.get(call_name(path, number or 1), Place())
-        return self._places[layer]
+                with suppress(ModelError):  # a model for a batch of another size: its first axis is the examples
+                    self._places[0] = probe(self.root, examples, run=self.predict).places
+        return self._places[0]
 
     def prepare_inputs(self, images: Any, *, fit: bool = False, normalised: bool = False) -> Tensor:
         """Return images as a batch (n, C, H, W) on the network's device and in its precision.
@@ -207,7 +205,7 @@ class Network:
         """
         preprocessing, examples = self.backbone.preprocessing, to_examples(images, normalised)
         for example in examples:
-            if example.dim() != 3 or not example.is_floating_point():
+            if example.dim() != 3 or not (example.is_floating_point() or example.dtype == torch.uint8):
                 raise DataError(
                     f"expected images (n, {preprocessing.channels or 3}, H, W) in [0, 1] or uint8, found "
                     f"{example.dtype} {tuple(example.shape)} for one image; put a single image into a batch with [None]"
@@ -216,7 +214,7 @@ class Network:
             fit = fit or is_image_list(images) or not hasattr(images_of(images), "ndim")
             resizing = preprocessing if fit else replace(preprocessing, size=None)
             examples = [resizing.fit(example) for example in examples]
-        batch = stack_images(examples)
+        batch = stack_images(examples) if normalised else to_batch(stack_images(examples))
         architecture, (height, width) = ARCHITECTURES.get(self.backbone.origin.architecture), batch.shape[-2:]
         if architecture is not None and not architecture.any_shape and self.size not in (None, (height, width)):
             raise DataError(

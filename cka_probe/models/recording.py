@@ -334,13 +334,19 @@ def activation_of(name: str, output: Any, n: int, place: Place | None = None) ->
         LayerError: There is no float tensor, or none that has one entry per example.
     """
     place = place or Place()
+    tensor = activation_tensor(name, output, n, place)
+    return tensor.movedim(place.axis, 0) if place.axis else tensor
+
+
+def activation_tensor(name: str, output: Any, n: int, place: Place) -> Tensor:
+    """Return the tensor in a module's output that holds the activation, as it is; arguments as in `activation_of`."""
     tensors = float_tensors(output)
     if not tensors:
         raise LayerError(f"layer {name!r} {no_tensor(_kind(output))}; name another layer")
     candidates = tensors if place.tensor is None else tensors[place.tensor : place.tensor + 1]
     for tensor in candidates:
         if tensor.dim() > place.axis and tensor.shape[place.axis] == n:
-            return tensor.movedim(place.axis, 0) if place.axis else tensor
+            return tensor
     raise LayerError(f"layer {name!r} {no_examples(tuple((candidates or tensors)[0].shape), n)}; name another layer")
 
 

@@ -337,6 +337,10 @@ def test_tokens_before_images_have_the_maps_of_single_images(n):
             torch.testing.assert_close(together[index], alone, rtol=1e-4, atol=1e-7)
 
 
+def test_the_last_layer_of_tokens_before_images_is_the_last_one():
+    assert grad_cam(TokensFirst().eval(), torch.rand(3, 3, 16, 24), target=1).layer == "norm"
+
+
 def test_a_call_of_a_module_that_runs_twice_may_be_named():
     model, images = torchvision.models.resnet18(num_classes=5).eval(), torch.rand(1, 3, 64, 64)
     with pytest.raises(LayerError, match="runs more than once"):

@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from cka_probe.attribution.networks import Network
 from cka_probe.attribution.targets import tensor_in
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.images.conversion import stack_images
+from cka_probe.images.conversion import stack_images, to_batch, to_example
 from cka_probe.images.sample import Sample
 from cka_probe.lab.evaluation.image_run import ImageRun
 from cka_probe.lab.evaluation.protocol import ClassProtocol
@@ -215,8 +215,8 @@ def score_classes(run: ImageRun, network: Network, protocol: ClassProtocol) -> S
     outputs = torch.tensor([classes.outputs[name] for name in vocabulary.names])
 
     def predict(batch: list[Sample]) -> Tensor:
-        examples = [network.backbone.preprocessing.fit(sample["image"]) for sample in batch]
-        images = stack_images(examples).to(run.device, network.backbone.dtype or torch.float32)
+        examples = [network.backbone.preprocessing.fit(to_example(sample["image"])) for sample in batch]
+        images = to_batch(stack_images(examples)).to(run.device, network.backbone.dtype or torch.float32)
         with network.evaluating():
             logits = _logits(network, images)
             return (logits + _logits(network, images.flip(-1))) / 2 if protocol.flip_test else logits

@@ -166,7 +166,11 @@ def evaluate(
         if keep is not None:
             raise DataError("expected no folder for the predictions of a classifier: scores.csv has them; omit it")
         network = network_of(checkpoint, arch=arch, encoder=encoder, base=base, size=size)
-        network.check_target("class")
+        if network.no_prediction:
+            raise CheckpointError(
+                f"{checkpoint}: expected a classifier, or a checkpoint of `ckaprobe train` that predicts depth or "
+                f"classes; {network.no_prediction}: give a file with its head"
+            )
     elif not (arch is encoder is base is size is None):
         raise DataError("expected no arch, encoder, base or size for a checkpoint of `ckaprobe train`; omit them")
     field, example = FIELDS[type(protocol)]

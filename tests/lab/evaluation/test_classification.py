@@ -13,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from cka_probe.errors import CheckpointError, DataError, ModelError, UnknownNameError
+from cka_probe.images.conversion import to_example
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.classification import IN_ORDER, map_classes, rank_of
 from cka_probe.lab.evaluation.evaluate import evaluate
@@ -146,7 +147,7 @@ def test_the_command_scores_a_file_of_timm_and_says_how_classes_were_matched(ani
     assert scores.model["size"] == [64, 64]
     preprocessing = wrap(model).preprocessing.__class__((64, 64), *(model.pretrained_cfg[k] for k in ("mean", "std")))
     data = open_dataset(f"imagenet:{animals}")
-    images = torch.stack([preprocessing.fit(data.image(index)) for index in range(len(data))])
+    images = torch.stack([preprocessing.fit(to_example(data.image(index))) for index in range(len(data))])
     with torch.no_grad():
         expected = model(preprocessing.normalise(images)).argmax(1)
     assert scores.table["predicted"].tolist() == expected.tolist()
@@ -177,7 +178,7 @@ class Nothing(nn.Module):
 @pytest.mark.parametrize(
     ("model", "options", "error", "message"),
     [
-        ("random:resnet18", {}, DataError, "nothing to explain: it is an encoder without a head"),
+        ("random:resnet18", {}, CheckpointError, r"expected a classifier, .* it is an encoder without a head: give"),
         (nn.Conv2d(3, 7, 1), {}, DataError, r"expected a classifier with logits .*, found \(1, 7, 224, 224\)"),
         (Nothing(), {}, CheckpointError, "ant/0.png: expected finite logits, found NaN or infinity"),
         (nearest(), {"crop": "eigen"}, UnknownNameError, "no rule 'crop'"),
