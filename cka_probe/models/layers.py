@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What compiling, sharding and checkpointing add to the path of a module or the name of a tensor."""
+
 CALL = re.compile(r"(.+)#([1-9]\d*)")
 
 

@@ -15,7 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from cka_probe.errors import LayerError
 from cka_probe.models.default_layers import DEFAULT, default_layers
-from cka_probe.models.layers import Layer, LayerMap, call_name, split_call
+from cka_probe.models.layers import WRAPPERS, Layer, LayerMap, call_name, split_call
 from cka_probe.models.recording import Probe, no_examples, no_tensor, runs_again
 from cka_probe.registry import suggestion
 
@@ -23,9 +23,6 @@ LayerSpec = str | Sequence[str | int] | LayerMap | None
 
 ALL = ("all", "*", "**")
 """Names for every layer that can be compared, but for those that put out what another has put out."""
-
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""What compiling, sharding and checkpointing add to the path of a module; a name may omit it."""
 
 NAMED = 3
 """Layers that are named before "and N more"."""

@@ -28,7 +28,7 @@ LORA = re.compile(
 )
 """Names such as `q.lora_A.weight`, `q.lora_B.bias` and `q.lora_magnitude_vector`."""
 
-WRAPPERS = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)")
+INSERTED = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)")
 """What PEFT inserts into the names of a model's tensors."""
 
 OPTIONS = {
@@ -140,7 +140,7 @@ def _parts(adapter: Contents) -> tuple[dict[str, dict[str, Tensor]], dict[str, T
     updates: dict[str, dict[str, Tensor]] = {}
     others: dict[str, Tensor] = {}
     for name, tensor in adapter.tensors.items():
-        name = WRAPPERS.sub("", name.removeprefix(FRONT))
+        name = INSERTED.sub("", name.removeprefix(FRONT))
         if match := LORA.fullmatch(name):
             kind = "" if match["part"] == "lora_magnitude_vector" else match["kind"]
             updates.setdefault(match["module"], {})[match["part"] + kind] = tensor

@@ -3,6 +3,10 @@
 Files of `torch.save` are read by torch's restricted unpickler (`weights_only=True`), plain pickles (detectron2, VISSL)
 by Python's with the same rule: a class that a file names is looked up in a fixed list, and an inert stand-in takes its
 place. So classes of a file are never imported, and `yacs` or `pytorch_lightning` need not be installed.
+
+A checkpoint of `torch.distributed.checkpoint`, as FSDP saves it, is a folder with an index, `.metadata`, and files of
+shards, `__0_0.distcp`. The index is a pickle with the shape of each tensor, and for each of its shards the offset in
+the tensor and the file with its bytes, which `torch.save` wrote.
 """
 
 import io
@@ -167,11 +171,17 @@ STAND_INS: list[Any] = [
 QUANTISERS = ("torchao.", "bitsandbytes.", "quanto.", "optimum.", "auto_gptq.", "hqq.")
 """Beginnings of the names of classes of quantised tensors."""
 
+INDEX = ".metadata"
+"""The index of a checkpoint of `torch.distributed.checkpoint`."""
+
+_RECORDS = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
+"""Modules whose classes are read as their attributes."""
+
 _SAFE_GLOBALS_LOCK = threading.Lock()
 
 
 @contextmanager
-def only_stand_ins() -> Iterator[None]:
+def _only_stand_ins() -> Iterator[None]:
     """Allow torch's unpickler exactly `STAND_INS` while one file is read.
 
     Its list is global to the process, and other packages add to it (accelerate adds functions of numpy); their
@@ -193,7 +203,7 @@ def only_stand_ins() -> Iterator[None]:
 def unpickle(path: Path, *, is_zip: bool) -> object:
     """Return what torch.save wrote, by the restricted unpickler."""
     try:
-        with only_stand_ins(), open(path, "rb") as file:
+        with _only_stand_ins(), open(path, "rb") as file:
             # mmap does not read an optimiser's moments, two thirds of many files
             by_path = is_zip and path.suffix != ".safetensors"  # torch trusts that suffix
             return torch.load(str(path) if by_path else file, map_location="cpu", weights_only=True, mmap=by_path)
@@ -211,7 +221,7 @@ def unpickle_plain(path: Path) -> object:
     """
     try:
         with open(path, "rb") as file:
-            return PlainUnpickler(file, encoding="latin1").load()
+            return _PlainUnpickler(file, encoding="latin1").load()
     except _ForbiddenError as error:
         raise _forbidden(path, str(error)) from None
     except Exception as error:  # a damaged or hostile pickle can fail in any way
@@ -222,7 +232,7 @@ class _ForbiddenError(Exception):
     """A pickle names a class that is not on the list."""
 
 
-class PlainUnpickler(pickle.Unpickler):
+class _PlainUnpickler(pickle.Unpickler):
     """An unpickler that returns stand-ins for all that a file names.
 
     `find_class` returns new functions, never classes, so that a file can neither change a class nor call one.
@@ -243,7 +253,7 @@ class PlainUnpickler(pickle.Unpickler):
 
 def _storage(data: bytes) -> Any:
     """Return a storage that `pickle` wrote as bytes of torch.save."""
-    with only_stand_ins():
+    with _only_stand_ins():
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -270,6 +280,74 @@ _REBUILT: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _bytes,
 }
 """Functions that pickles of tensors and arrays name, with what replaces them."""
+
+
+class _IndexUnpickler(_PlainUnpickler):
+    """An unpickler that returns the attributes of the index's classes."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """Return a new class, which a file may change, or a function."""
+        if module in _RECORDS:
+            return type(name, (Attributes,), {})
+        if (module, name) == ("torch", "Size"):
+            return lambda lengths: tuple(lengths)
+        if module == "torch" or (module, name) == ("torch.serialization", "_get_layout"):
+            return lambda *args: None  # dtype and layout, which the shards have as well
+        return super().find_class(module, name)
+
+
+def read_shards(index: Path, omit: set[str]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by name.
+
+    Args:
+        index: Its `.metadata`.
+        omit: Tensors whose names have one of these as their first part are left out.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or the checkpoint is not one of tensors.
+    """
+    try:
+        with open(index, "rb") as file:
+            metadata = _IndexUnpickler(file).load().attributes
+        shards: dict[str, list[tuple[tuple[int, ...], Tensor]]] = {}
+        for key, place in metadata["storage_data"].items():
+            name = key.attributes["fqn"]
+            if name.partition(".")[0] not in omit and "size" in metadata["state_dict_metadata"][name].attributes:
+                shards.setdefault(name, []).append((key.attributes["offset"], _shard(index.parent, place.attributes)))
+        sizes = {name: metadata["state_dict_metadata"][name].attributes["size"] for name in shards}
+        return {name: _joined(sizes[name], parts) for name, parts in shards.items()}
+    except Exception as error:  # a damaged or hostile pickle can fail in any way
+        raise CheckpointError(
+            f"{index.parent}: expected a whole checkpoint of torch.distributed.checkpoint, found a damaged one "
+            f"({error_line(error)}); copy it again, or convert it where it was made: python -m "
+            "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE"
+        ) from error
+
+
+def _shard(folder: Path, place: dict[str, Any]) -> Tensor:
+    """Return one shard from its file."""
+    name = place["relative_path"]
+    if Path(name).name != name or place.get("transform_descriptors"):
+        raise ValueError(f"a shard in {name!r} that is outside of the folder or compressed")
+    with open(folder / name, "rb") as file:
+        file.seek(place["offset"])
+        data = file.read(place["length"])
+    with _only_stand_ins():
+        tensor: Tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise ValueError(f"a shard of shape {tuple(tensor.shape)} that is larger than its bytes")
+    return tensor
+
+
+def _joined(size: tuple[int, ...], shards: list[tuple[tuple[int, ...], Tensor]]) -> Tensor:
+    """Return a tensor of a size from its shards and their offsets."""
+    if sum(shard.numel() for _, shard in shards) != torch.Size(size).numel():
+        raise ValueError(f"shards that are not the whole of a tensor of shape {size}")
+    joined = torch.empty(size, dtype=shards[0][1].dtype)
+    for offset, shard in shards:
+        ranges = tuple(slice(start, start + length) for start, length in zip(offset, shard.shape, strict=True))
+        joined[ranges].copy_(shard)
+    return joined
 
 
 def _forbidden(path: Path, name: str) -> CheckpointError:

@@ -21,20 +21,19 @@ from cka_probe.errors import CheckpointError
 from cka_probe.files import is_safetensors
 from cka_probe.models.checkpoints.pickles import (
     EXPECTED,
+    INDEX,
     Array,
     Attributes,
     TensorPart,
     error_line,
     from_numpy,
+    read_shards,
     unpickle,
     unpickle_plain,
 )
-from cka_probe.models.checkpoints.sharded import INDEX, read_shards
+from cka_probe.models.layers import WRAPPERS
 
 Value = bool | int | float | str | tuple[Any, ...]
-
-WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Parts of a name that DistributedDataParallel, `torch.compile`, FSDP and activation checkpointing insert."""
 
 NO_WEIGHTS = {
     *("optim", "optimizer", "optimizers", "optimizer_states", "lr_scheduler", "lr_schedulers", "scaler", "amp"),
@@ -94,7 +93,7 @@ class Contents:
     Attributes:
         path: The file.
         container: Its format, in words.
-        tensors: By dotted name, with the names of enclosing dicts and without `WRAPPERS`.
+        tensors: By dotted name, with the names of enclosing dicts and without `module` and `WRAPPERS`.
         values: Numbers, strings and tuples of numbers by dotted name (`height`, `config.DATA.IMG_SIZE`), and those of
             a `config.json` in the same folder (`config.json.image_size`), as the hubs of transformers and timm have.
         config: That `config.json`, or the `open_clip_config.json`, as it is; empty if there is none.
@@ -365,7 +364,7 @@ def _walk(
     for key, value in dict.items(tree):
         if not isinstance(key, str):
             continue
-        name = (*front, *(part for part in key.split(".") if part not in WRAPPERS))
+        name = (*front, *(part for part in key.split(".") if part not in ("module", *WRAPPERS)))
         if isinstance(value, Attributes):
             value = value.attributes
         if isinstance(value, dict) and depth:

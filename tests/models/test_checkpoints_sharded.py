@@ -44,7 +44,7 @@ def check_shards(rank, folder):
     open_group(folder, rank, 2)
     sharded = fully_shard(model(), mesh=dist.device_mesh.init_device_mesh("cpu", (2,)))
     values = similarities(sharded)
-    assert abs(values - similarities(model())).max() < 1e-6
+    assert abs(values - similarities(model())).max() < 1e-5
     dcp.save({"model": sharded.state_dict()}, checkpoint_id=f"{folder}/saved")
     torch.save(sharded.state_dict(), f"{folder}/{rank}.pth")
     dist.destroy_process_group()
@@ -62,7 +62,8 @@ def check_shards(rank, folder):
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_a_parallel_module_has_the_similarities_of_the_module(group, wrapper):
-    torch.testing.assert_close(similarities(wrapper(model())), similarities(model()), rtol=0, atol=1e-6)
+    # batch norms are folded into convolutions in the module alone, which rounds otherwise
+    torch.testing.assert_close(similarities(wrapper(model())), similarities(model()), rtol=0, atol=1e-5)
 
 
 def test_files_of_one_process(group, tmp_path):
