@@ -1,4 +1,4 @@
-"""The claims of Depth-to-Semantic, and the statistics that test them.
+"""The claims of Depth-to-Semantic, and the statistics that test them; `docs/papers.md` has their formulas.
 
 `claims.csv` has the paper's claims, ours about the faults of the released code ("claims_code"), which neither paper nor
 code says anything of, and ours about layers ("claims_layers"), each followed by its controls. Cases are named as in
@@ -6,10 +6,6 @@ code says anything of, and ours about layers ("claims_layers"), each followed by
 
 "Classification" is that of procedural objects wherever a study generates its own data: it replaces the paper's
 ImageNet, and is not called so. "Depth" is from video; depth after classification is the paper's "Depth".
-
-Gains and measures have the bootstrap's intervals over test images, with the same resamples for both (`LabelScores`);
-curves have none, because held-out images are not recorded one by one. A statistic of scores is computed on every run
-(seed and trial), one of encoders or maps on every seed, because these are compared after the first trial.
 """
 
 import math

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.papers.claims import Statistic, read_claims
 from cka_probe.papers.evidence import Estimate, combine, mean_diagonal, top_row, undefined
@@ -53,12 +52,7 @@ def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
     Raises:
         DataError: The two were scored over different images.
     """
-    if set(higher.table.index) != set(lower.table.index) or not higher.table.index.is_unique:
-        shared = len(set(higher.table.index) & set(lower.table.index))
-        raise DataError(
-            f"expected scores of {higher.model.get('stage')} and {lower.model.get('stage')} over the same images, "
-            f"found {len(higher.table)} and {len(lower.table)} with {shared} in common; evaluate both on the same data"
-        )
+    higher.check_same_images(higher.table.index, lower.table.index)
     if measure not in higher.table or measure not in lower.table:
         return undefined(f"the scores have no {measure}")
     difference = (higher.table[measure] - lower.table[measure].reindex(higher.table.index)).to_numpy(float)

@@ -101,7 +101,7 @@ def test_scores_omit_images_without_a_value_and_refuse_other_images():
     assert higher_score(a, b, "pe_plan").undefined == "no image has pe_plan for both"
     assert higher_score(a, b, "dbe_acc").undefined == "the scores have no dbe_acc"
     b.table.index = [f"other{i}" for i in range(len(b.table))]
-    with pytest.raises(DataError, match="over the same images, found 24 and 24 with 0 in common"):
+    with pytest.raises(DataError, match="of the same images, found 48 that only one of the two has"):
         higher_score(a, b, "pe_plan")
 
 
