@@ -111,9 +111,15 @@ class Network:
     @property
     def num_classes(self) -> int | None:
         """The number of classes that it tells apart in an image; `None` if that is not known."""
-        layer = self.head or self.backbone.classifier
-        count = getattr(layer, "out_features", None) if layer else getattr(self.backbone.model, "num_classes", None)
-        return count or None
+        model, layer = self.backbone.model, self.head or self.backbone.classifier
+        if layer is not None:
+            return getattr(layer, "out_features", None)
+        if type(model).__module__.startswith("torchvision.models."):
+            linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+            return linear[-1].out_features if linear else None
+        if "For" in type(model).__name__:  # of transformers, with a head
+            return getattr(getattr(model, "config", None), "num_labels", None)
+        return getattr(model, "num_classes", None) or None
 
     @property
     def class_names(self) -> Sequence[str]:

@@ -149,6 +149,9 @@ def test_a_class_is_a_number_or_a_name_that_the_network_or_imagenet_has():
     assert {grad_cam(imagenet, images, target=target).target for target in (281, "class:tabby", "class:Tabby cat")} == {
         "class:281"
     }
+    assert grad_cam(torchvision.models.resnet18(), images, target="class:tabby").target == "class:281"
+    with pytest.raises(UnknownNameError, match="no class 5: the network has 5, from 0 to 4"):
+        grad_cam(hf_vit(), images, target=5)
     with pytest.raises(UnknownNameError, match="no class 'tabbi'; did you mean 'tabby'"):
         grad_cam(imagenet, images, target="class:tabbi")
     with pytest.raises(UnknownNameError, match=r"2 classes are called 'crane'.*\[134, 517\]"):
