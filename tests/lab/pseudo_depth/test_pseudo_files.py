@@ -209,7 +209,7 @@ def test_only_scdepths_folders_have_a_place_for_it(data, tmp_path):
     for wrong in (data, f"nyuv2:{data}", "scdepth:"):
         with pytest.raises(DataError, match=r"expected scdepth:DIR, found .*; only SC-Depth.s folders"):
             write_pseudo_depth(flat_source(), wrong)
-    with pytest.raises(DataError, match=r"training/<scene>/cam.txt with images beside it, found none"):
+    with pytest.raises(DataError, match=r"training/<scene>/cam.txt with images next to it, found none"):
         write_pseudo_depth(flat_source(), f"scdepth:{tmp_path / 'nowhere'}")
     for image in min(data.glob("training/*/cam.txt")).parent.glob("*.jpg"):
         image.unlink()
