@@ -11,6 +11,7 @@ Class k of a dataset is not output k of a network unless something says so. In t
 2. WordNet ids as the names of the dataset's classes, for a network with as many outputs as an ImageNet has classes;
 3. the names that the network records, or ImageNet's names if it has 1000 outputs, if they include every class;
 4. the order of the dataset's classes, if it has as many as the network has outputs; the result says that it is assumed.
+   Numbers as names that have another order by value (0, 1, 10, 2) are refused.
 """
 
 import re
@@ -91,6 +92,11 @@ def map_classes(
     if recorded and len(recorded) == count and any(name in numbers for name in map(_plain, names)):
         return ClassMap(_matched(names, recorded, "the network's classes"), "names of the network's classes")
     if len(names) == count:
+        if all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):
+            raise DataError(
+                f"expected names of classes, found numbers, whose order by name ({_some(names)}) is not that of their "
+                "values; give --classes FILE with them, one a line, in the order of the network's outputs"
+            )
         return ClassMap({name: number for number, name in enumerate(names)}, IN_ORDER)
     raise DataError(
         f"expected {count} classes, one for each output of the network, or names that say which output each is "
@@ -176,9 +182,9 @@ def rank_of(logits: Tensor, categories: Tensor) -> Tensor:
     >>> rank_of(torch.tensor([[2.0, 3.0, 2.0], [1.0, 1.0, 1.0]]), torch.tensor([2, 0]))
     tensor([2, 0])
     """
-    own = logits.gather(1, categories[:, None])
-    before = (logits == own) & (torch.arange(logits.shape[1], device=logits.device) < categories[:, None])
-    return ((logits > own) | before).sum(1)
+    values = logits.gather(1, categories[:, None])
+    before = (logits == values) & (torch.arange(logits.shape[1], device=logits.device) < categories[:, None])
+    return ((logits > values) | before).sum(1)
 
 
 def num_outputs(network: Network, device: torch.device) -> int:

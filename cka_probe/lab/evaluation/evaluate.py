@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from cka_probe.attribution.networks import network_of
+from cka_probe.attribution.networks import Network, network_of
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.images.classes import Classes, numbered
 from cka_probe.images.datasets import Dataset, open_with_field
@@ -162,35 +162,21 @@ def evaluate(
     options = {name: value for name, value in options.items() if value is not None}
     options |= {"num": num, "seed": seed, "resamples": resamples}
     protocol = _protocol(header, data, options)
+    target = pick_device(device)
     if isinstance(protocol, ClassProtocol):
         if keep is not None:
             raise DataError("expected no folder for the predictions of a classifier: scores.csv has them; omit it")
-        network = network_of(checkpoint, arch=arch, encoder=encoder, base=base, size=size)
-        if network.no_prediction:
-            raise CheckpointError(
-                f"{checkpoint}: expected a classifier, or a checkpoint of `ckaprobe train` that predicts depth or "
-                f"classes; {network.no_prediction}: give a file with its head"
-            )
-    elif not (arch is encoder is base is size is None):
-        raise DataError("expected no arch, encoder, base or size for a checkpoint of `ckaprobe train`; omit them")
-    field, example = FIELDS[type(protocol)]
-    dataset, source = open_with_field(_of_classes(data) if field == "category" else data, field, example)
-    indices = sorted(sample_indices(len(dataset), num, seed))
-    names, target = [dataset.describe(index) for index in indices], pick_device(device)
-    images: dict[str, Any] = {
-        "dataset": dataset,
-        "source": source,
-        "indices": indices,
-        "names": names,
-        "device": target,
-    }
-    if keep is not None:
-        check_names(names)
-    if isinstance(protocol, ClassProtocol):
+        network = _classifier(checkpoint, arch, encoder, base, size)
+        images = _images(protocol, data) | {"device": target}
         network.to(target)
         batch = batch or usual_batch(target, protocol.views, network.size or DEFAULT_SIZE)
         with reporting(progress) as report:
             return score_classes(ImageRun(**images, batch=batch, progress=report), network, protocol)
+    if not (arch is encoder is base is size is None):
+        raise DataError("expected no arch, encoder, base or size for a checkpoint of `ckaprobe train`; omit them")
+    images = _images(protocol, data) | {"device": target}
+    if keep is not None:
+        check_names(images["names"])
     trained = load_trained(str(checkpoint))
     trained.backbone.to(target)
     trained.head.to(target)
@@ -199,6 +185,32 @@ def evaluate(
     with reporting(progress) as report:
         run = _Evaluation(**images, **model, batch=batch, progress=report)
         return _score_depth(run, protocol) if isinstance(protocol, DepthProtocol) else _score_labels(run, protocol)
+
+
+def _images(protocol: DepthProtocol | LabelProtocol | ClassProtocol, data: str | Path | Dataset) -> dict[str, Any]:
+    """Return the dataset of an evaluation, its source, and the indices and names of the images to score."""
+    field, example = FIELDS[type(protocol)]
+    dataset, source = open_with_field(_of_classes(data) if field == "category" else data, field, example)
+    indices = sorted(sample_indices(len(dataset), protocol.num, protocol.seed))
+    names = [dataset.describe(index) for index in indices]
+    return {"dataset": dataset, "source": source, "indices": indices, "names": names}
+
+
+def _classifier(
+    checkpoint: str | Path | nn.Module,
+    arch: str | None,
+    encoder: str | None,
+    base: str | Path | None,
+    size: int | str | Sequence[int] | None,
+) -> Network:
+    """Return the classifier of a reference or module."""
+    network = network_of(checkpoint, arch=arch, encoder=encoder, base=base, size=size)
+    if network.no_prediction:
+        raise CheckpointError(
+            f"{checkpoint}: expected a classifier, or a checkpoint of `ckaprobe train` that predicts depth or classes; "
+            f"{network.no_prediction}: give a file with its head"
+        )
+    return network
 
 
 @dataclass(frozen=True, kw_only=True)
