@@ -22,7 +22,7 @@ from cka_probe.report import report
 
 ROOT = Path(__file__).resolve().parent.parent
 ROAD, SIZES = ROOT / "reports/first_road", ROOT / "reports/how_many"
-ACROSS, DOWN, PINNED, COLOURS, DPI = 1200, 1050, ((4, 4), (6, 2)), 200, 240
+ACROSS, DOWN, PINNED, COLOURS, DPI = 1200, 865, ((4, 4), (6, 2)), 256, 240
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1.5")
 
 
@@ -39,9 +39,9 @@ def image_of_page(page: Path, image: Path) -> None:
         rows = window.find_elements("css selector", ".cells [role=row]")
         for row, column in PINNED:
             rows[row].find_elements("css selector", "[role=gridcell]")[column].click()
-        window.execute_script("document.querySelector('[id*=similarity]').scrollIntoView()")
+        window.execute_script("document.querySelector('[id*=similarity]').scrollIntoView(); scrollBy(0, 50)")
         pixels = Image.open(BytesIO(window.get_screenshot_as_png())).convert("RGB")
-        pixels.quantize(COLOURS, dither=Image.Dither.NONE).save(image, optimize=True)
+        pixels.quantize(COLOURS, kmeans=3, dither=Image.Dither.NONE).save(image, optimize=True)
     finally:
         window.quit()
 

@@ -18,6 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import LogLocator
 
 from cka_probe import registry
 from cka_probe.comparison.results import SimilarityMatrix
@@ -198,8 +199,12 @@ class LayerGrid:
     def _draw_rms(self, ax: Axes, sides: dict[str, np.ndarray]) -> None:
         """Draw the root mean square of each layer as bars on a logarithmic axis, two models next to each other."""
         numbers = np.concatenate([rms for result in self.results for rms in self._rms(result).values()])
-        numbers = numbers[np.isfinite(numbers)]
-        labels.logarithmic(ax, numbers.min(initial=1.0), numbers.max(initial=0.1))
+        powers = np.log10(numbers[np.isfinite(numbers)])
+        ax.set_yscale("log")
+        ax.set_ylim(10.0 ** np.floor(powers.min(initial=0.0) - 1e-9), 10.0 ** np.ceil(powers.max(initial=0.0)))
+        ax.yaxis.set_major_locator(LogLocator(numticks=3))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
         for side, (name, rms) in enumerate(sides.items()):
             middle = np.arange(len(rms)) + (side - (len(sides) - 1) / 2) * 0.8 / len(sides)
             known = np.isfinite(rms)

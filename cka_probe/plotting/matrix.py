@@ -33,9 +33,10 @@ ROOM = 11.5
 """Em for the name of a layer."""
 DOT = 1.8
 """Points of a dot in a cell with a number."""
-ENDS = MaxNLocator(1, steps=[1, 1.5, 2, 3, 4, 5, 6, 8, 10], min_n_ticks=1)
-TICKS = MaxNLocator(6, steps=[1, 2, 5, 10])
-"""Round numbers at which a scale may end, and those on a colour bar."""
+ENDS = {1.0: 2, 1.5: 3, 2.0: 2, 3.0: 3, 4.0: 2, 5.0: 2, 6.0: 3, 8.0: 2}
+"""First digits of round numbers at which a scale may end, and into how many parts its ticks divide either side of 0."""
+TICKS = MaxNLocator(5, steps=[1, 2, 5, 10])
+"""Round numbers on other colour bars."""
 
 
 def number(value: float, places: int = 2) -> str:
@@ -90,7 +91,7 @@ class ColourScale:
         low, high = span
         if finite.size:
             margin = max(0.0, NARROWEST - float(np.ptp(finite))) / 2
-            ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(finite.min() - margin, finite.max() + margin)
+            ticks = TICKS.tick_values(finite.min() - margin, finite.max() + margin)
             low = max(low, float(ticks[0])) if self.vmin == AUTO else low
             high = min(high, float(ticks[-1])) if self.vmax == AUTO else high
         low, high = _end("vmin", self.vmin, low), _end("vmax", self.vmax, high)
@@ -356,15 +357,18 @@ def rounded_up(value: float) -> float:
     >>> rounded_up(0.034), rounded_up(0.5), rounded_up(0.0), rounded_up(1.21)
     (0.04, 0.5, 0.01, 1.5)
     """
-    return round(float(ENDS.tick_values(0.0, max(value, 0.01) * (1 - 1e-9))[-1]), 9)
+    steps = (step * 10.0**power for power in range(-2, 9) for step in ENDS)
+    return next(round(step, 9) for step in steps if step >= value * (1 - 1e-9))
 
 
 def ticks_between(low: float, high: float) -> list[float]:
-    """Return numbers for a colour bar: both ends, and about five round numbers between them.
+    """Return numbers for a colour bar: both ends, and about four round numbers between them.
 
-    >>> ticks_between(0.0, 1.0), ticks_between(0.93, 1.0), ticks_between(-2.0, 2.0)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.93, 0.94, 0.96, 0.98, 1.0], [-2.0, -1.0, 0.0, 1.0, 2.0])
+    >>> ticks_between(0.0, 1.0), ticks_between(0.93, 1.0), ticks_between(-0.8, 0.8)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.93, 0.94, 0.96, 0.98, 1.0], [-0.8, -0.4, 0.0, 0.4, 0.8])
     """
+    if low == -high and (parts := ENDS.get(float(f"{high:.1e}"[:3]))):
+        return [float(tick) for tick in np.linspace(low, high, 2 * parts + 1).round(9)]
     ticks = TICKS.tick_values(low, high)
     gap = 0.4 * (ticks[1] - ticks[0])
     return [low, *(round(float(tick), 9) for tick in ticks if low + gap < tick < high - gap), high]

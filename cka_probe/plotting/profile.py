@@ -187,10 +187,11 @@ def draw_layers(
 
 
 def name_layers(ax: Axes, layers: Sequence[str], width: float, *, named: bool = True) -> None:
-    """Write layers and their indices below axes of so many inches, as many as there is room for."""
+    """Write layers and their indices, or these alone, below axes of so many inches, as many as there is room for."""
     names = labels.numbered(labels.short_names(layers, ROOM - labels.width(f"  {len(layers)}")))
     step = labels.step_for(width / len(layers), 0.12)
-    ax.set_xticks(range(0, len(layers), step), names[::step] if named else [], rotation=90)
+    indices = range(0, len(layers), step)
+    ax.set_xticks(indices, names[::step] if named else list(map(str, indices)), rotation=90 if named else 0)
 
 
 def chance_key(lines: Sequence[Layers]) -> list[Artist]:
