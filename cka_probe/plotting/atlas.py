@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib import figure as mpl
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -92,54 +91,40 @@ class CheckpointCurves:
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
         axes = panels(figure, 2, most=2, narrowest=3.0, gap=0.15)
-        numbers = self.atlas.curves[[f"{to}_{part}" for to in ("first", "previous") for part in ("low", "high")]]
-        finite = numbers.to_numpy()[np.isfinite(numbers.to_numpy())]
-        low, high = finite.min(initial=1.0), finite.max(initial=0.0)
-        ends = max(-1.0, np.floor(low * 10 - 0.2) / 10), min(1.02, np.ceil(high * 10 + 0.2) / 10)
-        for ax, (to, title) in zip(axes, self._titles.items(), strict=True):
+        intervals = self.atlas.curves.filter(regex="_(low|high)$").to_numpy(float)
+        known = intervals[np.isfinite(intervals)]
+        low, high = known.min(initial=1.0), known.max(initial=0.0)
+        first = labels.cut(self.atlas.names[0], 20)
+        titles = {"first": f"similarity to {first}, the first model", "previous": "similarity to the previous model"}
+        for ax, (to, title) in zip(axes, titles.items(), strict=True):
             self._draw_panel(ax, to)
             ax.set_title(title, fontsize=style.small())
-            ax.set_ylim(*ends)
+            ax.set_ylim(max(-1.0, np.floor(low * 10 - 0.2) / 10), min(1.02, np.ceil(high * 10 + 0.2) / 10))
             ax.set_box_aspect(HEIGHT / (inches(figure) / across(axes) - 0.45))
         axes[0].set_ylabel(labels.measure_name(self.atlas.first), fontsize=style.small())
-        add_legend(figure, self._legend(), title=labels.images_line(self.atlas.first))
-
-    @property
-    def _titles(self) -> dict[str, str]:
-        first = labels.cut(self.atlas.names[0], 20)
-        return {"first": f"similarity to {first}, the first model", "previous": "similarity to the previous model"}
+        names = labels.numbered(labels.short_names([axis.name for axis in self.atlas.first.rows], 14.0))
+        handles = [Line2D([], [], label=name, **self._look(layer)) for layer, name in enumerate(names)]
+        some = handles[:: max(1, -(-len(names) // MOST_NUMBERS))]
+        add_legend(figure, some, title=labels.images_line(self.atlas.first))
 
     def _draw_panel(self, ax: Axes, to: str) -> None:
-        """Draw a line for each layer."""
+        """Draw a line for each layer, a little right of the one before, so that intervals do not cover each other."""
+        last, count = len(self.atlas.first.rows) - 1, len(self.atlas.names)
         for layer, curve in self.atlas.curves.groupby("layer_index"):
-            look, shift = self._line(int(str(layer))), self._shift(int(str(layer)))
-            x = curve["index"] + shift
+            look = self._look(int(str(layer)))
+            x = curve["index"] + ASIDE * (int(str(layer)) - last / 2) / max(1, last)
             ax.vlines(x, curve[f"{to}_low"], curve[f"{to}_high"], color=look["color"], linewidth=style.points(0.6))
             ax.plot(x, curve[f"{to}_value"], **look)
-        count = len(self.atlas.names)
-        step = labels.step_for(2.8 / count, 0.12)
-        shown = range(1, count, step)
+        shown = range(1, count, labels.step_for(2.8 / count, 0.12))
         names = labels.short_names(self.atlas.names, 9.0)
         ax.set_xticks(list(shown), [names[index] for index in shown], rotation=90 if count > 4 else 0)
         ax.set_xlim(0.7, count - 0.7)
 
-    def _line(self, layer: int) -> dict[str, Any]:
+    def _look(self, layer: int) -> dict[str, Any]:
         """Return the colour of a layer by its depth, and how its line is drawn."""
-        count = len(self.atlas.first.rows)
+        colour = DEPTHS(DEEPEST * layer / max(1, len(self.atlas.first.rows) - 1))
         marker = style.MARKERS[layer % len(style.MARKERS)]
-        colour = DEPTHS(DEEPEST * layer / max(1, count - 1))
         return {"color": colour, "marker": marker, "markersize": style.points(2.4), "linewidth": style.points(0.8)}
-
-    def _shift(self, layer: int) -> float:
-        """Return how far right of its model a layer is drawn, so that intervals do not cover each other."""
-        count = len(self.atlas.first.rows)
-        return ASIDE * (layer / (count - 1) - 0.5) if count > 1 else 0.0
-
-    def _legend(self) -> list[Artist]:
-        """Return the layers in order, every one of few, and some of many."""
-        names = labels.numbered(labels.short_names([axis.name for axis in self.atlas.first.rows], 14.0))
-        step = max(1, -(-len(names) // MOST_NUMBERS))
-        return [Line2D([], [], label=names[layer], **self._line(layer)) for layer in range(0, len(names), step)]
 
 
 ATLAS_FIGURES: dict[str, Callable[[Atlas], Figure]] = {"models": ModelMap, "curves": CheckpointCurves}

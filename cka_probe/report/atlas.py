@@ -94,7 +94,7 @@ def _summary(atlas: Atlas) -> str:
     for row in (table["value"].idxmax(), table["value"].idxmin()):
         pair = table.loc[row]
         ends.append(f"`{pair['x']}` and `{pair['y']}` at {pair['value']:.3f} [{pair['low']:.3f}, {pair['high']:.3f}]")
-    return f"{rule} Most similar are {ends[0]}, least similar {ends[1]}."
+    return f"{rule} The most similar models are {ends[0]}, the least similar {ends[1]}."
 
 
 def _pair_frame(atlas: Atlas) -> pd.DataFrame:

@@ -174,9 +174,10 @@ def summary(result: SimilarityMatrix) -> str:
         index = [int(part) for part in np.unravel_index(position, values.shape)]
         cells.append(_cell(result, index[0], index[-1]))
     missing = int((~np.isfinite(values)).sum())
-    pairs = "Of layers at the same position" if square else "Of all pairs"
+    pairs = "pair of layers at the same position" if square else "pair of layers"
     undefined = f" {missing} of {values.size} are undefined." if missing else ""
-    return f"{pairs}, most similar are {cells[0]}, least similar {cells[1]}.{undefined} Rows are x, columns are y."
+    ends = f"The most similar {pairs} is {cells[0]}, the least similar {cells[1]}."
+    return f"{ends}{undefined} Rows are x, columns are y."
 
 
 def _cell(result: SimilarityMatrix, row: int, column: int) -> str:

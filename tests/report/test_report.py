@@ -65,7 +65,7 @@ def test_one_layer_against_three_has_no_diagonal(tmp_path):
     comparison(tmp_path, layers=("0",), layers_y=("0", "1", "2"), width=6)
     page = page_of(tmp_path)
     assert "Layer by layer" not in headings(page)
-    assert blocks(page, Text)[0].source.startswith("Of all pairs, most similar are")
+    assert blocks(page, Text)[0].source.startswith("The most similar pair of layers is")
     assert [table.name for table in blocks(page, TableBlock)] == ["layers_x", "layers_y"]
 
 
