@@ -78,7 +78,7 @@ class ArmMaps:
 
     @property
     def _names_width(self) -> float:
-        return max(map(labels.width, self._names)) * style.SMALL / 72
+        return labels.print_width(self._names)
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure, fewer squares next to each other where cells would lose their numbers."""
@@ -92,14 +92,14 @@ class ArmMaps:
         for number, (ax, (index, layer)) in enumerate(zip(axes, layers.items(), strict=True)):
             last = number % across == across - 1 or number == len(layers) - 1
             compared.append(self._draw_layer(ax, index, cell, bar=last))
-            title = labels.cut(f"{index}  {layer}", cell * len(self.arms) * 72 / style.SMALL, bold=True)
+            title = labels.cut(f"{index}  {layer}", style.em(cell * len(self.arms)), bold=True)
             ax.set_title(title, fontsize=style.small(), weight="bold")
             ax.tick_params(labelleft=number % across == 0, length=0)
         keys: list[Artist] = []
         if not np.all(compared):
             keys.append(Line2D([], [], **NOT_COMPARED, markersize=style.points(4), label="not compared"))
         keys += undefined_key(self.table["value"].to_numpy())
-        add_legend(figure, keys, title="\n".join(labels.filled(PARTS, 0.94 * inches(figure) * 72 / style.SMALL)))
+        add_legend(figure, keys, title="\n".join(labels.filled(PARTS, style.em(0.94 * inches(figure)))))
 
     def _draw_layer(self, ax: Axes, index: int, cell: float, *, bar: bool) -> np.ndarray:
         """Draw one square with cells of so many inches, and return which of its cells were compared, (arms, arms)."""

@@ -115,9 +115,9 @@ class CheckpointCurves:
             x = curve["index"] + ASIDE * (int(str(layer)) - last / 2) / max(1, last)
             ax.vlines(x, curve[f"{to}_low"], curve[f"{to}_high"], color=look["color"], linewidth=style.points(0.6))
             ax.plot(x, curve[f"{to}_value"], **look)
-        shown = range(1, count, labels.step_for(2.8 / count, 0.12))
+        indices = range(1, count, labels.step_for(2.8 / count, 0.12))
         names = labels.short_names(self.atlas.names, 9.0)
-        ax.set_xticks(list(shown), [names[index] for index in shown], rotation=90 if count > 4 else 0)
+        ax.set_xticks(list(indices), [names[index] for index in indices], rotation=90 if count > 4 else 0)
         ax.set_xlim(0.7, count - 0.7)
 
     def _look(self, layer: int) -> dict[str, Any]:

@@ -203,7 +203,7 @@ class CamPanel:
         keys: list[Artist] = class_keys(numbers, self.names, np.asarray(self.colours))
         if any((map == colouring.IGNORE).any() for map in numbers):
             keys.append(hatch_key(UNLABELLED))
-        footnote = labels.filled(self.footnote.split(), 0.94 * inches(figure) * 72 / style.SMALL)
+        footnote = labels.filled(self.footnote.split(), style.em(0.94 * inches(figure)))
         add_legend(figure, keys, title="\n".join(footnote))
 
     def _scales(self) -> list[Scale]:

@@ -90,18 +90,15 @@ class Claims:
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        em = style.SMALL / 72
-        statements = [labels.wrapped(row.statement or row.name, STATEMENT * inches(figure) / em) for row in self.rows]
-        verdicts = [
-            "\n".join(filter(None, (labels.wrapped(row.verdict_text or row.verdict, VERDICT), _numbers(row))))
-            for row in self.rows
-        ]
+        room = style.em(STATEMENT * inches(figure))
+        statements = [labels.wrapped(row.statement or row.name, room) for row in self.rows]
+        verdicts = [_verdict(row) for row in self.rows]
         lines = [max(map(str.count, words, "\n\n")) + 1 for words in zip(statements, verdicts, strict=True)]
         edges = np.cumsum([0.0, *(LINE * count + AIR for count in lines)])
         middles = (edges[:-1] + edges[1:]) / 2
-        left, right = (max(map(labels.width, side)) for side in (statements, verdicts))
+        left, right = labels.print_width(statements), labels.print_width(verdicts)
         ax = figure.add_subplot()
-        ax.set_box_aspect(edges[-1] / (inches(figure) - em * (left + right) - 0.4))
+        ax.set_box_aspect(edges[-1] / (inches(figure) - left - right - 0.4))
         ax.set(xlim=(-1.08, 1.08), ylim=(edges[-1], 0))
         ax.spines[:].set_visible(False)
         ax.patch.set_visible(False)
@@ -110,7 +107,7 @@ class Claims:
         ax.set_xticks([-0.6, 0, 0.6], ["\N{LEFTWARDS ARROW} against", "0", "for \N{RIGHTWARDS ARROW}"])
         ax.tick_params(axis="x", length=0)
         ax.set_yticks(middles, statements, horizontalalignment="left")
-        ax.tick_params(axis="y", length=0, pad=style.points(72 * em * left + 6))
+        ax.tick_params(axis="y", length=0, pad=style.points(72 * left + 6))
         beside = ax.secondary_yaxis("right")
         beside.set_yticks(middles, verdicts)
         beside.tick_params(length=0, pad=style.points(6))
@@ -118,11 +115,8 @@ class Claims:
         for y, row, words in zip(middles, self.rows, beside.get_yticklabels(), strict=True):
             words.set_color(VERDICTS[row.verdict][0])
             self._draw_value(ax, row, y)
-        page = blended_transform_factory(figure.transFigure, ax.transData)
-        for top, bottom in zip(edges[:-1:2], edges[1::2], strict=False):
-            band: dict[str, Any] = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2, "clip_on": False}
-            ax.add_patch(Rectangle((0, top), 1, bottom - top, transform=page, **band)).set_in_layout(False)
-        foot = labels.wrapped(self._foot, (inches(figure) - 0.2) / em)
+        _draw_bands(ax, edges)
+        foot = labels.wrapped(self._foot, style.em(inches(figure) - 0.2))
         figure.supxlabel(foot, x=0.01, horizontalalignment="left", fontsize=style.small())
 
     @property
@@ -150,6 +144,20 @@ class Claims:
         value, low, high = np.array([row.value, row.low, row.high]) / self._scales.get(row.unit, 1.0)
         bar = {"elinewidth": style.points(1.2), "capthick": style.points(1.2), "capsize": style.points(1.8)}
         ax.errorbar([value], [y], xerr=[[value - low], [high - value]], **look | bar)
+
+
+def _draw_bands(ax: Axes, edges: np.ndarray) -> None:
+    """Draw every other row on grey, across the page."""
+    page = blended_transform_factory(ax.figure.transFigure, ax.transData)
+    for top, bottom in zip(edges[:-1:2], edges[1::2], strict=False):
+        band: dict[str, Any] = {"facecolor": "#f3f3f3", "linewidth": 0, "zorder": -2, "clip_on": False}
+        ax.add_patch(Rectangle((0, top), 1, bottom - top, transform=page, **band)).set_in_layout(False)
+
+
+def _verdict(row: Claim) -> str:
+    """Return the verdict and, below it, the numbers."""
+    words = labels.wrapped(row.verdict_text or row.verdict, VERDICT)
+    return f"{words}\n{_numbers(row)}".rstrip()
 
 
 def _numbers(row: Claim) -> str:

@@ -146,8 +146,8 @@ class ContactSheet:
                 draw_tile(ax, Tile(), aspect, panel)
         if fields > 1:
             for ax, (_, _, header) in zip(axes[0], self._columns * abreast, strict=False):
-                ax.set_title(labels.wrapped(header, 0.94 * panel * 72 / style.SMALL), fontsize=style.small())
-        figure.suptitle(labels.cut(self.title, 0.97 * width * 72 / style.TEXT), x=0.01, ha="left")
+                ax.set_title(labels.wrapped(header, style.em(0.94 * panel)), fontsize=style.small())
+        figure.suptitle(labels.cut(self.title, style.em(0.97 * width, style.TEXT)), x=0.01, ha="left")
         if self.depth:
             sparse = any(0 < (value > 0).mean() < colouring.SPARSE for value in self._maps("depth"))
             add_scales(figure, axes, [depth_scale(self.depth, "depth (m)" + ", points enlarged" * sparse)], panel)
@@ -163,7 +163,7 @@ class ContactSheet:
             draw_tile(ax, Tile(rgba, smooth=field in ("image", "sources")), aspect, panel)
             if value is None:
                 ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **style.hatching()))
-        caption = self._caption(tile, 0.95 * panel * (aspect if len(axes) > 1 else 1.0) * 72 / style.SMALL)
+        caption = self._caption(tile, style.em(0.95 * panel * (aspect if len(axes) > 1 else 1.0)))
         write = axes[0].set_ylabel if len(axes) > 1 else axes[0].set_title
         write(caption, fontsize=style.small())
 

@@ -129,7 +129,7 @@ class Curves:
         for ax in axes[-across(axes) :]:
             ax.set_xlabel("step", fontsize=style.small())
         if self.title:
-            title = labels.cut(self.title, inches(figure) * 72 / style.TEXT - 2)
+            title = labels.cut(self.title, style.em(inches(figure), style.TEXT) - 2)
             figure.suptitle(title, x=0.01, horizontalalignment="left")
         add_legend(figure, self._legend())
 

@@ -89,7 +89,7 @@ class Heatmap:
         """Draw on axes of any figure and return them."""
         cells = self._map
         cells.draw(ax)
-        x, y = labels.model_names(self.result, room=min(18.0, (cells.size[1] + 0.35) * 72 / style.TEXT))
+        x, y = labels.model_names(self.result, room=min(18.0, style.em(cells.size[1] + 0.35, style.TEXT)))
         ax.set(ylabel=x, xlabel=y)
         cells.title(ax, labels.images_line(self.result))
         cells.legend(ax)
@@ -148,7 +148,7 @@ class Uncertainty:
         meshes = []
         for ax, cells, title, names in zip(axes, self._maps, titles, (True, not abreast), strict=True):
             meshes.append(cells.draw(ax, names=names))
-            x, y = labels.model_names(result, room=min(18.0, (cells.size[1] + 0.3) * 72 / style.TEXT))
+            x, y = labels.model_names(result, room=min(18.0, style.em(cells.size[1] + 0.3, style.TEXT)))
             ax.set(xlabel=y, ylabel=x if names else "")
             cells.title(ax, title)
         defined = np.isfinite(result.null) & np.isfinite(result.values)
@@ -204,7 +204,7 @@ class Difference:
 
     def _names(self) -> list[str]:
         """Return what is subtracted from what, and the number of images, in lines."""
-        result, room = self.result, (self._map.size[0] + 0.2) * 72 / style.SMALL
+        result, room = self.result, style.em(self._map.size[0] + 0.2)
         first, second = labels.short_pair(result.first), labels.short_pair(result.second)
         if first == second and result.first != result.second:
             first, second = result.first, result.second
@@ -216,7 +216,7 @@ class Difference:
 
     def _method(self) -> list[str]:
         """Return which cells are dotted and how they were chosen, in lines."""
-        result, room = self.result, (self._map.size[0] + 0.8) * 72 / style.SMALL
+        result, room = self.result, style.em(self._map.size[0] + 0.8)
         level, correction = result.settings.get("level"), result.settings.get("correction")
         test = ", ".join(str(part) for part in (f"{level:.0%}" if level else "", correction or "") if part)
         counts = f"{int(result.significant.sum())} of {int(np.isfinite(result.values).sum())}"

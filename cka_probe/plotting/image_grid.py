@@ -77,7 +77,7 @@ def draw_tile(ax: Axes, tile: Tile, aspect: float, panel: float) -> None:
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.set_box_aspect(aspect)
-    room = 0.94 * panel * 72 / style.SMALL
+    room = style.em(0.94 * panel)
     ax.set_title(labels.cut(tile.title, room), fontsize=style.small())
     ax.set_xlabel(tile.note, fontsize=style.small())
     colour = "black" if tile.rgba is None else "white"
@@ -156,7 +156,7 @@ class Columns:
                 _name_models(line[2 :: len(self.parts)], models, panel)
             for ax, tile in zip(line, [*tiles, *[Tile()] * (count - len(tiles))], strict=True):
                 draw_tile(ax, tile, row.aspect, panel)
-            line[0].set_ylabel(labels.cut(row.name, panel * row.aspect * 72 / style.SMALL), fontsize=style.small())
+            line[0].set_ylabel(labels.cut(row.name, style.em(panel * row.aspect)), fontsize=style.small())
         return axes, panel
 
 
@@ -170,7 +170,7 @@ def _name_models(axes: Sequence[Axes], models: Sequence[str], panel: float) -> N
 
 def wrapped(name: str, width: float, most: int = 3) -> str:
     """Return a name in at most so many lines of bold letters, no wider than a number of inches."""
-    room = width * 72 / style.TEXT
+    room = style.em(width, style.TEXT)
     lines = labels.filled(re.findall(r"[^\s~_/-]*[\s~_/-]*", name), room / 1.2, between="")
     lines = [*lines[: most - 1], "".join(lines[most - 1 :])] if len(lines) > most else lines
     return "\n".join(labels.cut(line.strip(), room, bold=True) for line in lines)

@@ -4,7 +4,7 @@ Widths are in em, the size of the letters, so that they hold for any size.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import PureWindowsPath
 
@@ -15,6 +15,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
+from cka_probe.plotting import style
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar", ".h5", ".npz")
 LONGEST = 30.0
@@ -22,6 +23,11 @@ LONGEST = 30.0
 Stage = tuple[str, int, int]
 """Name of a part of a network, its first layer and the layer after its last."""
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def print_width(texts: Iterable[str]) -> float:
+    """Return the inches of print that the widest of some texts takes in small letters."""
+    return max(map(width, texts)) * style.SMALL / 72
 
 
 @lru_cache(maxsize=4096)

@@ -149,11 +149,13 @@ class LayerGrid:
             indices = range(0, count, labels.step_for(width / count, 0.13 if count < 100 else 0.2))
             axis.set_ticks(np.array(indices) + 0.5, list(map(str, indices)), rotation=0)
         ax.tick_params(length=0)
-        x, y = labels.model_names(result, room=0.9 * width * 72 / style.SMALL)
+        x, y = labels.model_names(result, room=style.em(0.9 * width))
         ax.set_ylabel(f"layer of {x}" if x != y else "layer", fontsize=style.small())
         ax.set_xlabel(f"layer of {y}" if x != y else "layer", fontsize=style.small())
         names = dict.fromkeys(labels.model_names(result, room=14))
-        title = labels.cut(self.titles[index] if self.titles else ", ".join(names), width * 72 / style.TEXT, bold=True)
+        title = labels.cut(
+            self.titles[index] if self.titles else ", ".join(names), style.em(width, style.TEXT), bold=True
+        )
         measure = f"{labels.measure_name(result)}, " if cells.words == "similarity" else ""
         ax.set_title(title, weight="bold", pad=style.points(3.0 + 1.4 * style.SMALL))
         above: dict[str, Any] = {"xytext": (0, style.points(3.0)), "textcoords": "offset points"}
@@ -231,4 +233,4 @@ class LayerGrid:
         if sides or len(names) > MOST_NUMBERS:
             return []
         items = [f"{index} {name}" for index, name in enumerate(names)]
-        return labels.filled(items, 0.96 * width * 72 / style.SMALL, between="    ")
+        return labels.filled(items, style.em(0.96 * width), between="    ")

@@ -72,8 +72,7 @@ class ColourScale:
 
     def __post_init__(self) -> None:
         registry.get(colormaps, self.cmap, "colour map")
-        given = {name: end for name in ("vmin", "vmax") if (end := getattr(self, name)) not in (None, AUTO)}
-        ends = [_end(name, end, 0.0) for name, end in given.items()]
+        ends = [_end(name, end, 0.0) for name in ("vmin", "vmax") if (end := getattr(self, name)) not in (None, AUTO)]
         if not np.isfinite(ends).all() or sorted(set(ends)) != ends:
             raise DataError(f"expected finite numbers with vmin below vmax, found {self.vmin} and {self.vmax}")
 
@@ -145,8 +144,7 @@ class Map:
         """Width and height of a cell in inches of print, square but for long strips of few layers."""
         (rows, columns), most, least = self.values.shape, max(self.values.shape), min(self.values.shape)
         if most <= MOST_NUMBERS:
-            widest = max(map(labels.width, ("1.00", *self._numbers.ravel())))
-            side = max(widest * style.SMALL / 72 + 0.045, MAP / most)
+            side = max(labels.print_width(("1.00", *self._numbers.ravel())) + 0.045, MAP / most)
             return side, side
         least_side = NAME if most <= self.named else VISIBLE
         side = min(max(MAP, most * least_side), self.longest) / most
@@ -163,7 +161,7 @@ class Map:
     @property
     def width(self) -> float:
         """Width of a figure of this map alone, inches of print."""
-        names = max(map(labels.width, _named(self.rows, labels.step_for(self.cell[1], NAME)))) * style.SMALL / 72
+        names = labels.print_width(_named(self.rows, labels.step_for(self.cell[1], NAME)))
         return max(style.COLUMN, names + self.size[0] + 0.45)
 
     @property
@@ -218,7 +216,7 @@ class Map:
         step = labels.step_for(self.cell[1], NAME)
         ax.set_yticks(np.arange(0, len(self.rows), step) + 0.5, _named(self.rows, step), rotation=0)
         ax.tick_params(labelleft=names)
-        digits = labels.width(str(len(self.rows))) * style.SMALL / 72
+        digits = labels.print_width([str(len(self.rows))])
         step = labels.step_for(self.cell[0], max(0.13, digits + 0.04) if self.same_layers else NAME)
         indices = range(0, len(self.columns), step)
         words = list(map(str, indices)) if self.same_layers else _named(self.columns, step)
@@ -231,7 +229,7 @@ class Map:
             ends: dict[str, Any] = {"left": False, "bottom": False, side: True}
             axis.set_tick_params("minor", length=style.points(2.5), width=style.points(0.6), **ends)
         for name, first, end in _stages(self.columns):
-            room = ((end - first) * self.cell[0] - 0.03) * 72 / style.SMALL
+            room = style.em((end - first) * self.cell[0] - 0.03)
             word = next((word for word in (name, name.rsplit(".", 1)[-1]) if labels.width(word) <= room), "")
             ax.annotate(
                 word, ((first + end) / 2, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
@@ -251,7 +249,7 @@ class Map:
         bar = ax.inset_axes((1 + 0.07 / width, 0, 0.085 / width, 1))
         colour_bar = ax.figure.colorbar(mesh, cax=bar, extend=extend, extendfrac=0.05, extendrect=False)
         colour_bar.set_ticks(ticks, labels=_decimals(ticks))
-        bar.set_ylabel("\n".join(labels.filled(self.words.split(), (height + 0.3) * 72 / style.TEXT)))
+        bar.set_ylabel("\n".join(labels.filled(self.words.split(), style.em(height + 0.3, style.TEXT))))
 
     def title(self, ax: Axes, words: str) -> None:
         """Write small words above the map and the names of its stages."""

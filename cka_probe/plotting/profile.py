@@ -140,7 +140,7 @@ class LayerDivergence:
             name_layers(ax, layers, width, named=number >= len(axes) - columns)  # the last in its column
             ax.set_xlabel("layer" if number >= len(axes) - columns else "")
             ax.set_ylabel("CKA" if number % columns == 0 else "")
-            ax.set_title(labels.wrapped(pair.title, width * 72 / style.TEXT))
+            ax.set_title(labels.wrapped(pair.title, style.em(width, style.TEXT)))
         handles: list[Artist] = [Line2D([], [], **look, label=name) for name, look in looks.items()]
         handles.append(Line2D([], [], color="black", linewidth=style.points(2.6), label="steepest fall"))
         handles += [*chance_key(every), *undefined_key(np.array([diagonal["values"] for diagonal in every]))]

@@ -106,7 +106,7 @@ class ScorePanels:
         """Draw on an empty figure."""
         arms, measures = list(self.table["arm"].unique()), list(self.table["measure"].unique())
         names = [labels.cut(str(arm), LONGEST) for arm in arms]
-        left = max(map(labels.width, names)) * style.SMALL / 72
+        left = labels.print_width(names)
         axes = panels(figure, len(measures), most=MOST, narrowest=NARROWEST + left / MOST, gap=BETWEEN)
         columns = across(axes)
         width = (inches(figure) - left - 0.1 - BETWEEN * (columns - 1)) / columns

@@ -158,6 +158,11 @@ def points(size: float) -> float:
     return size * scale()
 
 
+def em(inches: float, size: float = SMALL) -> float:
+    """Return a length in print in em of letters of so many points."""
+    return inches * 72 / size
+
+
 def small() -> float:
     """Return the points of small letters."""
     return points(SMALL)
