@@ -242,6 +242,6 @@ def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = ""
     words: dict[str, Any] = {"title": title or None, "title_fontsize": styles.small(), "alignment": "left"}
     for columns in range(max(1, len(handles)), 0, -1):
         legend = figure.legend(handles=list(handles), loc="outside lower left", ncols=columns, **words)
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
             return
         legend.remove()

@@ -279,12 +279,11 @@ def _write_numbers(ax: Axes, numbers: Sequence[str], points: np.ndarray) -> None
         outside = ((options < 0.8) | (options > size - 0.8)).any(1)
         best = int((overlaps + 100 * outside).argmin())
         obstacles.append(options[best])
-        far = np.hypot(*around[best]) > DISTANCES[1] + 0.1
-        line = {"arrowstyle": "-", "color": style.GREY, "linewidth": style.points(0.4), "shrinkB": 0, "shrinkA": 0}
-        ax.annotate(
-            number, point, xytext=around[best] * style.small(), textcoords="offset points", fontsize=style.small(),
-            ha="center", va="center", zorder=6, arrowprops=line if far else None,
-        )  # fmt: skip
+        offset: dict[str, Any] = {"xytext": around[best] * style.small(), "textcoords": "offset points"}
+        if np.hypot(*around[best]) > DISTANCES[1] + 0.1:
+            line = {"arrowstyle": "-", "color": style.GREY, "linewidth": style.points(0.4), "shrinkB": 0}
+            ax.annotate("", point, **offset, arrowprops=line | {"shrinkA": style.points(3)})
+        ax.annotate(number, point, **offset, fontsize=style.small(), ha="center", va="center", zorder=6)
 
 
 @dataclass(frozen=True)
