@@ -54,7 +54,8 @@ def test_a_style_is_the_figure_of_print_at_another_scale(name, look):
     scale = style.STYLES[look].scale
     sheet = sheet_of(FIGURES[name], look=look)
     assert sheet.get_figwidth() == pytest.approx(scale * FIGURES[name].width)
-    assert sheet.get_figheight() == pytest.approx(scale * paper(name).get_figheight(), rel=0.01)
+    # widths of letters are whole pixels, and what they leave to a panel decides its height
+    assert sheet.get_figheight() == pytest.approx(scale * paper(name).get_figheight(), rel=0.015)
     check_legible(sheet, least=scale * style.SMALL)
 
 
