@@ -240,8 +240,11 @@ def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = ""
     if not handles and not title:
         return
     words: dict[str, Any] = {"title": title or None, "title_fontsize": styles.small(), "alignment": "left"}
+    canvas = figure.canvas
+    renderer = FigureCanvasAgg(figure).get_renderer()  # one for all trials
+    figure.set_canvas(canvas)
     for columns in range(max(1, len(handles)), 0, -1):
         legend = figure.legend(handles=list(handles), loc="outside lower left", ncols=columns, **words)
-        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+        if columns == 1 or legend.get_window_extent(renderer).width <= 0.98 * figure.bbox.width:
             return
         legend.remove()
