@@ -35,7 +35,7 @@ def publish(study: Path, target: Path) -> None:
         if figure.name.startswith(PHOTOGRAPHIC):
             image = image.quantize(IMAGE_COLOURS, kmeans=4, dither=Image.Dither.FLOYDSTEINBERG)
         else:
-            image = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+            image = image.quantize(COLOURS, kmeans=4, dither=Image.Dither.NONE)
         image.save(target / "figures" / figure.name, optimize=True)
 
 
