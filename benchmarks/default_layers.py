@@ -32,8 +32,8 @@ from cka_probe.models.selection import comparable_layers, select_layers
 SMALL = ("atto", "femto", "pico", "nano", "micro", "xxs", "mini", "tiny", "xs", "small", "_s", "b0", "18")
 """Parts of names of small models, the smallest first."""
 
-HEAD = re.compile(r"head|classifier|pre_logits|conv5\.|last|conv_1x1|final|^fc|pooler|incre_|downsamp_|conv2d_7b")
-"""Layers that belong to the classifier, also those of convolutions before its pooling."""
+HEAD = re.compile(r"head|classifier|pre_logits|conv5\.|last|conv_1x1|final|^fc|pooler|incre_|downsamp_|conv2d_7b|cls_|post_")
+"""Layers that belong to the classifier, also convolutions before its pooling and the attention of class tokens."""
 
 FAMILIES = (
     *("BeitModel", "BitModel", "CLIPVisionModel", "ConvNextModel", "ConvNextV2Model", "CvtModel"),
@@ -84,25 +84,25 @@ def problems(model: nn.Module, size: tuple[int, int]) -> tuple[str, list[str]]:
     record = probe(model, torch.empty(4, 3, *size, device="meta"))
     order = list(record.calls)  # modules are called from the inside out: a parent after its children
     comparable, warned = comparable_layers(select_layers(model, None), record)
-    wrong = list(warned)
+    faults = list(warned)
     if record.unchecked:
-        wrong.append(f"not probed: {record.unchecked}")
+        faults.append(f"not probed: {record.unchecked}")
     if not 4 <= len(comparable) <= 25:
-        wrong.append(f"{len(comparable)} layers")
+        faults.append(f"{len(comparable)} layers")
     places = [order.index(split_call(path)[0]) for path in comparable.modules]
     if places[0] != min(places) or places[-1] != max(places):
-        wrong.append("the first or last does not run first or last")
+        faults.append("the first or last does not run first or last")
     leaves = {path: module for path, module in model.named_modules() if not any(True for _ in module.children())}
     sizes = {path: sum(weight.numel() for weight in module.parameters()) for path, module in leaves.items()}
-    after = [path for path in order[places[-1] + 1 :] if path in leaves and not HEAD.search(path)]
-    share = sum(sizes[path] for path in after) / sum(weight.numel() for weight in model.parameters())
+    tail = [path for path in order[places[-1] + 1 :] if path in leaves and not HEAD.search(path)]
+    share = sum(sizes[path] for path in tail) / sum(weight.numel() for weight in model.parameters())
     if share > 0.1:
-        wrong.append(f"{share:.0%} of the parameters run after the last, {max(after, key=sizes.__getitem__)}")
+        faults.append(f"{share:.0%} of the parameters run after the last, {max(tail, key=sizes.__getitem__)}")
     first = comparable.modules[0]
-    before = [path for path in order[: places[0]] if sizes.get(path) and not path.startswith(f"{first}.")]
-    if len(before) > 6 and "MeSa" not in layers.rule:
-        wrong.append(f"{len(before)} layers run before the first, {before[-1]}")
-    return f"{len(comparable)} {comparable.modules[0]} … {comparable.modules[-1]}", wrong
+    start = [path for path in order[: places[0]] if sizes.get(path) and not path.startswith(f"{first}.")]
+    if len(start) > 6 and "MeSa" not in layers.rule:
+        faults.append(f"{len(start)} layers run before the first, {start[-1]}")
+    return f"{len(comparable)} {comparable.modules[0]} … {comparable.modules[-1]}", faults
 
 
 def main() -> None:
@@ -116,11 +116,11 @@ def main() -> None:
         try:
             model = on_meta(build).eval()
             with torch.device("meta"):
-                words, wrong = problems(model, (built_size(model) or (size, size)))
+                words, faults = problems(model, (built_size(model) or (size, size)))
         except (CkaProbeError, RuntimeError, NotImplementedError, ImportError, ValueError, TypeError) as error:
-            words, wrong = "", [f"{type(error).__name__}: {str(error)[:150]}"]
-        failures += bool(wrong)
-        print("✗" if wrong else "✓", name, words, "; ".join(wrong), flush=True)
+            words, faults = "", [f"{type(error).__name__}: {str(error)[:150]}"]
+        failures += bool(faults)
+        print("✗" if faults else "✓", name, words, "; ".join(faults), flush=True)
     print(f"{count - failures} of {count} models")
 
 

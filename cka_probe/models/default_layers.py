@@ -44,6 +44,9 @@ PLAIN_LAYERS = 4
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 """These and not their subclasses have no meaning of their own."""
 
+LISTS = (nn.ModuleList, nn.ModuleDict)
+"""These are never called themselves."""
+
 PASSIVE = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 VISION = ("vision_model", "visual", "vision_tower", "image_encoder")
@@ -244,25 +247,24 @@ def _stem(modules: dict[str, nn.Module], root: str, block: str) -> str:
     while path != root:
         parent, _, name = path.rpartition(".")
         children = [child for child, _ in modules[parent].named_children()]
-        earlier = children[: children.index(name)]
-        embeddings = [child for child in earlier if EMBEDDING.search(child) and _acts(modules, parent, child)]
+        siblings = children[: children.index(name)]
+        embeddings = [child for child in siblings if EMBEDDING.search(child) and _first_layer(modules, parent, child)]
         if embeddings:
-            unnumbered = embeddings[-1].rstrip("0123456789")
-            return _acts(modules, parent, next(name for name in embeddings if name.startswith(unnumbered)))
-        lists = (nn.ModuleList, nn.ModuleDict)
-        paths = [_acts(modules, parent, child) for child in earlier if type(modules[_join(parent, child)]) not in lists]
+            embedding = embeddings[-1].rstrip("0123456789")
+            return _first_layer(modules, parent, next(name for name in embeddings if name.startswith(embedding)))
+        callables = [child for child in siblings if type(modules[_join(parent, child)]) not in LISTS]
+        paths = [_first_layer(modules, parent, child) for child in callables]
         nearest = nearest or next(filter(None, reversed(paths)), "")
         path = parent
     return nearest
 
 
-def _acts(modules: dict[str, nn.Module], parent: str, child: str) -> str:
+def _first_layer(modules: dict[str, nn.Module], parent: str, child: str) -> str:
     """Return the path of a child, or of the first module in a list; "" if it neither pools nor has parameters."""
     path = _join(parent, child)
-    if type(modules[path]) in (nn.ModuleList, nn.ModuleDict):
-        return next((_acts(modules, path, name) for name, _ in modules[path].named_children()), "")
-    acts = isinstance(modules[path], POOLING) or any(True for _ in modules[path].parameters())
-    return path if acts else ""
+    if type(modules[path]) in LISTS:
+        return next((_first_layer(modules, path, name) for name, _ in modules[path].named_children()), "")
+    return path if isinstance(modules[path], POOLING) or any(True for _ in modules[path].parameters()) else ""
 
 
 def _join(parent: str, child: str) -> str:

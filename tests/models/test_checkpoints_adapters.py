@@ -49,13 +49,13 @@ def test_it_is_merged_into_the_model(base, tmp_path, config, scale):
 
 
 def test_the_product_of_matrices_in_either_order():
-    from cka_probe.models.checkpoints.adapters import _merged
+    from cka_probe.models.checkpoints.adapters import _updated_weight
 
     a, b, weight = torch.randn(2, 5), torch.randn(3, 2), torch.randn(3, 5)
     parts = {"lora_A.weight": a, "lora_B.weight": b}
-    torch.testing.assert_close(_merged(weight, parts, 2.0, {}), weight + 2 * b @ a)
-    torch.testing.assert_close(_merged(weight.T, parts, 2.0, {"fan_in_fan_out": True}), (weight + 2 * b @ a).T)
-    assert _merged(weight.T, parts, 2.0, {}) is None
+    torch.testing.assert_close(_updated_weight(weight, parts, 2.0, {}), weight + 2 * b @ a)
+    torch.testing.assert_close(_updated_weight(weight.T, parts, 2.0, {"fan_in_fan_out": True}), (weight + 2 * b @ a).T)
+    assert _updated_weight(weight.T, parts, 2.0, {}) is None
 
 
 def test_without_its_model_it_says_which_is_needed(tmp_path):

@@ -76,13 +76,13 @@ def merge_adapter(adapter: Contents, base: Contents) -> tuple[Contents, tuple[st
                 f"{adapter.path}: expected both matrices of {module!r} and its weight in {base.path}, found another "
                 "model; give the one that the adapter was trained on"
             )
-        merged = _merged(tensors[target].float(), parts, _scale(module, parts, config), config)
-        if merged is None:
+        weight = _updated_weight(tensors[target].float(), parts, _scale(module, parts, config), config)
+        if weight is None:
             raise CheckpointError(
                 f"{adapter.path}: expected an update of {target!r} {tuple(tensors[target].shape)} of {base.path}, "
                 f"found one of another shape; give the model that the adapter was trained on, or {MERGE}"
             )
-        tensors[target] = merged
+        tensors[target] = weight
         if bias in targets:
             tensors[bias] = tensors[bias].float() + _scale(module, parts, config) * parts["lora_B.bias"].float()
     unused = [name for name in others if name not in names and "model_type" in base.config]
@@ -176,8 +176,9 @@ def _with_front(names: Mapping[str, str], modules: Collection[str]) -> dict[str,
     fronts += [("", weight.removesuffix(first)) for weight in weights if weight.endswith(f".{first}")]
     for old, new in fronts:
         if all(new + module.removeprefix(old) in weights for module in modules):
-            changed = {old + name.removeprefix(new): file for name, file in names.items() if name.startswith(new)}
-            return dict(names) | changed
+            return dict(names) | {
+                old + name.removeprefix(new): file for name, file in names.items() if name.startswith(new)
+            }
     return {}
 
 
@@ -198,7 +199,9 @@ def _scale(module: str, parts: Mapping[str, Tensor], config: Mapping[str, Any]) 
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 
-def _merged(weight: Tensor, parts: Mapping[str, Tensor], scale: float, config: Mapping[str, Any]) -> Tensor | None:
+def _updated_weight(
+    weight: Tensor, parts: Mapping[str, Tensor], scale: float, config: Mapping[str, Any]
+) -> Tensor | None:
     """Return a weight with its update, a matrix or the kernel of a convolution; `None` if the shapes differ.
 
     Args:
@@ -213,8 +216,8 @@ def _merged(weight: Tensor, parts: Mapping[str, Tensor], scale: float, config: M
     weight = weight.T if is_transposed else weight
     if b.shape[1] != len(a) or (len(b), *a.shape[1:]) != weight.shape:
         return None
-    merged = weight + scale * torch.einsum("or,r...->o...", b.flatten(1), a)
+    weight = weight + scale * torch.einsum("or,r...->o...", b.flatten(1), a)
     if (magnitude := parts.get("lora_magnitude_vector")) is not None:
-        factors = magnitude.float().flatten() / merged.flatten(1).norm(dim=1)
-        merged = merged * factors.reshape(-1, *[1] * (merged.ndim - 1))
-    return merged.T if is_transposed else merged
+        factors = magnitude.float().flatten() / weight.flatten(1).norm(dim=1)
+        weight = weight * factors.reshape(-1, *[1] * (weight.ndim - 1))
+    return weight.T if is_transposed else weight

@@ -315,7 +315,7 @@ def read_shards(index: Path, omit: set[str]) -> dict[str, Tensor]:
             if name.partition(".")[0] not in omit and "size" in metadata["state_dict_metadata"][name].attributes:
                 shards.setdefault(name, []).append((key.attributes["offset"], _shard(index.parent, place.attributes)))
         sizes = {name: metadata["state_dict_metadata"][name].attributes["size"] for name in shards}
-        return {name: _joined(sizes[name], parts) for name, parts in shards.items()}
+        return {name: _from_shards(sizes[name], parts) for name, parts in shards.items()}
     except Exception as error:  # a damaged or hostile pickle can fail in any way
         raise CheckpointError(
             f"{index.parent}: expected a whole checkpoint of torch.distributed.checkpoint, found a damaged one "
@@ -339,15 +339,15 @@ def _shard(folder: Path, place: dict[str, Any]) -> Tensor:
     return tensor
 
 
-def _joined(size: tuple[int, ...], shards: list[tuple[tuple[int, ...], Tensor]]) -> Tensor:
+def _from_shards(size: tuple[int, ...], shards: list[tuple[tuple[int, ...], Tensor]]) -> Tensor:
     """Return a tensor of a size from its shards and their offsets."""
     if sum(shard.numel() for _, shard in shards) != torch.Size(size).numel():
         raise ValueError(f"shards that are not the whole of a tensor of shape {size}")
-    joined = torch.empty(size, dtype=shards[0][1].dtype)
+    tensor = torch.empty(size, dtype=shards[0][1].dtype)
     for offset, shard in shards:
         ranges = tuple(slice(start, start + length) for start, length in zip(offset, shard.shape, strict=True))
-        joined[ranges].copy_(shard)
-    return joined
+        tensor[ranges].copy_(shard)
+    return tensor
 
 
 def _forbidden(path: Path, name: str) -> CheckpointError:
