@@ -32,7 +32,9 @@ from cka_probe.models.selection import comparable_layers, select_layers
 SMALL = ("atto", "femto", "pico", "nano", "micro", "xxs", "mini", "tiny", "xs", "small", "_s", "b0", "18")
 """Parts of names of small models, the smallest first."""
 
-HEAD = re.compile(r"head|classifier|pre_logits|conv5\.|last|conv_1x1|final|^fc|pooler|incre_|downsamp_|conv2d_7b|cls_|post_")
+HEAD = re.compile(
+    r"head|classifier|pre_logits|conv5\.|last|conv_1x1|final|^fc|pooler|incre_|downsamp_|conv2d_7b|cls_|post_"
+)
 """Layers that belong to the classifier, also convolutions before its pooling and the attention of class tokens."""
 
 FAMILIES = (
