@@ -10,7 +10,7 @@ from torch import nn
 
 from cka_probe.errors import CheckpointError
 from cka_probe.models.architectures import ARCHITECTURES
-from cka_probe.models.checkpoints import load_file
+from cka_probe.models.checkpoints import inspect_file, load_file
 from cka_probe.models.checkpoints.foreign import translate
 from cka_probe.models.checkpoints.reading import Contents, read_contents
 
@@ -53,6 +53,14 @@ def test_strides_of_caffe2_outlast_a_checkpoint(tmp_path):
         blocks = model.layer1[0], model.layer2[0], model.layer4[1]
         strides = [(block.conv1.stride, block.conv2.stride) for block in blocks]
         assert strides == [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 1), (1, 1))]
+
+
+def test_inspect_names_the_project_and_the_settings(tmp_path):
+    report = inspect_file(ROWS["mmseg SegFormer"].make(tmp_path).path)
+    assert report.architectures == ("segformer",)
+    assert any("changed to transformers' " in f"{note} " for note in report.notes)
+    report = inspect_file(ROWS["mmseg ResNet with its settings"].make(tmp_path).path)
+    assert any("its settings" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"])

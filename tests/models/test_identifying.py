@@ -82,6 +82,16 @@ def test_models_that_compute_different_things_are_left_to_the_user_or_to_the_fil
     assert load_file(tmp_path / "checkpoint.pth").origin.architecture == "efficientnet_b0"
 
 
+def test_clip_has_the_activation_that_its_file_shows(tmp_path):
+    state = {f"visual.{name}": tensor for name, tensor in state_of("vit_base_patch32_clip_224").items()}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="which differ in GELU or QuickGELU; choose one, as in --arch vit_base"):
+        load_file(tmp_path / "a.pth")
+    numbers = {name: torch.tensor(77) for name in ("input_resolution", "context_length", "vocab_size")}
+    torch.save(state | numbers, tmp_path / "b.pth")
+    assert inspect_file(tmp_path / "b.pth").architectures == ("vit_base_patch32_clip_quickgelu_224",)
+
+
 @pytest.mark.slow
 def test_another_normalisation_of_the_same_tensors_is_named(tmp_path):
     state = state_of("vit_tiny_patch16_224")

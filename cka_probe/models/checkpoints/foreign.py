@@ -97,8 +97,8 @@ class Naming:
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks for the user."""
-        library = "timm" if self.config is None else "transformers"
-        change = "" if self.rename is _same else f"names of {self.title} changed to {library}'s"
+        library = "timm's" if self.config is None else "transformers'"
+        change = "" if self.rename is _same else f"names of {self.title} changed to {library}"
         return tuple(filter(None, (change, self.note)))
 
     def configure(self, contents: Contents) -> tuple[Contents, tuple[str, ...]]:

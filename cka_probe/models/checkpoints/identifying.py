@@ -44,6 +44,10 @@ VARIANTS = re.compile(r"resnet(aa|blur)|_(aa|blur)_|_pruned|_distilled")
 """Names of definitions that are rare next to a plain one with the same tensors."""
 
 
+OF_OPENAI = {"input_resolution", "context_length", "vocab_size"}
+"""Numbers in the state dict of OpenAI's own CLIP, whose activation is QuickGELU; open_clip removes them."""
+
+
 @dataclass(frozen=True)
 class Original:
     """Names of an encoder in its authors' own code, which a filter of timm changes to timm's.
@@ -276,10 +280,7 @@ def _renamed(tensors: Mapping[str, Tensor], definition: Definition, original: Or
 
 def _choose(contents: Contents, matches: list[Match]) -> Match:
     """Return one of several matches of the same tensors; see the docstring of the module."""
-    most = max(
-        len(match.tensors) for match in matches
-    )  # CLIP's ResNet has attention pooling, of which others take none
-    matches = [match for match in matches if len(match.tensors) == most]
+    matches = _fullest(contents, matches)
     recorded = (contents.values.get("arch"), contents.config.get("architecture"))
     for match in matches:
         if match.definition.name in recorded:
@@ -303,6 +304,20 @@ def _choose(contents: Contents, matches: list[Match]) -> Match:
     mean = plainest.definition.config.get("mean")
     twins = [match.definition.name for match in rest if match.definition.config.get("mean") != mean]
     return replace(plainest, twin=twins[0]) if twins else plainest
+
+
+def _fullest(contents: Contents, matches: list[Match]) -> list[Match]:
+    """Return the matches with most tensors, of OpenAI's CLIP those with QuickGELU.
+
+    A ResNet of CLIP has attention pooling, which others leave out.
+    """
+    most = max(len(match.tensors) for match in matches)
+    matches = [match for match in matches if len(match.tensors) == most]
+    if not contents.tensors.keys() >= OF_OPENAI:
+        return matches
+    note = "CLIP of OpenAI: with QuickGELU"
+    quick = [match for match in matches if "quickgelu" in match.definition.name]
+    return [replace(match, notes=(*match.notes, note)) for match in quick] or matches
 
 
 def _groups(matches: Iterable[Match]) -> list[list[Match]]:

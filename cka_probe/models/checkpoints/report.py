@@ -17,6 +17,7 @@ from cka_probe.models.checkpoints.foreign import one_encoder
 from cka_probe.models.checkpoints.huggingface import is_transformers_config
 from cka_probe.models.checkpoints.identifying import Match
 from cka_probe.models.checkpoints.loading import build_options, find_classifier, find_encoder
+from cka_probe.models.checkpoints.openmmlab import read_settings
 from cka_probe.models.checkpoints.reading import read_contents, weights_file
 from cka_probe.models.checkpoints.recognising import count_groups
 from cka_probe.models.checkpoints.windows import SAME, Windows, join
@@ -123,7 +124,8 @@ def inspect_file(path: str | Path) -> FileReport:
         if is_adapter(contents):
             raise needs_base(contents)
         contents, naming, choice = one_encoder(contents, encoder_name)
-        choice = (*choice, *(naming.notes if naming else ()))
+        settings = ("its settings, where they state them, decide on normalisation, strides and dilations",)
+        choice = (*choice, *(naming.notes if naming else ()), *(settings if read_settings(contents.values) else ()))
         report = replace(report, notes=choice)
         if is_transformers_config(contents.config):
             return _of_transformers(report, contents.config)
