@@ -194,8 +194,6 @@ def extract_pair(
                 f"expected other images of y (--data-y) to pair by {images.pair}, found none; omit --pair, which "
                 "without --data-y is for fingerprints, by order"
             )
-    if images.y is images.x:
-        images = Images(images.x)
     entries = [Entry(x, layers[0], archs[0]), Entry(y, layers[1], archs[1] or archs[0], int(images.y is not None))]
     first, second = extract_sides(entries, images, options)
     return first, second

@@ -9,7 +9,7 @@ Which images belong together is never a guess:
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -42,7 +42,7 @@ def stream_pairs(
 
     Args:
         images: Of x, as in `stream_images`.
-        images_y: Of y.
+        images_y: Of y; the dataset of x if it draws another random crop each time.
         pair: `name` or `order`; by default by name if the images of both have names, else by order.
         num: Largest number of pairs: of folders and datasets a random choice, else the first.
         batch: Pairs in a batch; by default 64, or the batches of x if that is an iterable.
@@ -58,6 +58,8 @@ def stream_pairs(
     check_counts(num, batch)
     if pair is not None:
         registry.get(PAIRINGS, pair, "pairing")
+    if images is images_y and isinstance(images, Iterator):
+        raise DataError("expected another iterator for y, found that of x, which is read once; give two, or a list")
     x, y = (image_source(side, normalised=normalised) for side in (images, images_y))
     have_names = x.describe is not None and y.describe is not None
     partners: Sequence[int]

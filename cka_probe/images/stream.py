@@ -251,6 +251,7 @@ def _is_example_list(items: Sequence[Any]) -> bool:
 def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> ImageSource:
     """Return the images of a dataset with a length, as uint8 and without other fields where it can give these."""
     sample_at = getattr(dataset, "pixels", None) or getattr(dataset, "image", None)
+    describe = getattr(dataset, "describe", None)
 
     def read(index: int) -> Tensor | DataError:
         try:
@@ -265,7 +266,7 @@ def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> Im
         len(dataset),
         sampled=True,
         listed=isinstance(dataset, Folder) and dataset.listed,
-        describe=getattr(dataset, "describe", None),
+        describe=describe if callable(describe) else None,
         unread=dataset.unread() if isinstance(dataset, Folder) else "",
     )
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.comparisons import resnet_and_adapter
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -137,3 +138,17 @@ def test_compared_fingerprints_in_the_folder_are_not_removed(prints, tmp_path):
     assert [path.exists() for path in saved] == [True, True, False]
     assert (out / "images.jpg").exists()
     assert not (out / "pairs").exists()
+
+
+def test_an_adapter_is_compared_and_recorded_with_its_base(folders, tmp_path):
+    base, adapter = resnet_and_adapter(tmp_path)
+    options = ("--data", folders / "clean", "--base", base, "--layers", "layer1.0,layer4.1", "--size", 32)
+    done = run("compare", base, adapter, *options, "--out", tmp_path / "out", "--permutations", 0)
+    assert done.exit_code == 0, done.output
+    assert "note on y  the LoRA adapter" in done.stdout
+    values = np.array(json.loads((tmp_path / "out" / "result.json").read_text())["values"])
+    assert values[0, 0] == pytest.approx(1)
+    assert values[1, 1] < 0.9999
+    done = run("fingerprint", adapter, *options, "--output", tmp_path / "lora.fingerprint")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "lora.fingerprint").read_bytes() == (tmp_path / "out" / "y.fingerprint").read_bytes()

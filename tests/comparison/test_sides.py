@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from helpers import foreign
-from helpers.comparisons import random_images, small
-from safetensors.torch import save_file
+from helpers.comparisons import random_images, resnet_and_adapter, small
 from torch.utils.data import Dataset
 
 import cka_probe
@@ -118,13 +116,7 @@ def test_images_that_change_from_reading_to_reading_are_refused():
 
 
 def test_the_base_is_that_of_adapters_alone(tmp_path):
-    base, adapter = tmp_path / "base.pth", tmp_path / "lora"
-    torch.save(foreign.resnet().state_dict(), base)
-    adapter.mkdir()
-    front, generator = "base_model.model.layer4.1.conv2", torch.Generator().manual_seed(0)
-    a, b = (torch.randn(shape, generator=generator) for shape in ((2, 512, 3, 3), (512, 2, 1, 1)))
-    save_file({f"{front}.lora_A.weight": a, f"{front}.lora_B.weight": b}, adapter / "adapter_model.safetensors")
-    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
+    base, adapter = resnet_and_adapter(tmp_path)
     options = {"layers": "layer1.0,layer4.1", "permutations": 0, "base": base}
     result = compare(base, adapter, torch.rand(8, 3, 32, 32), **options)
     assert result.values[0, 0] == pytest.approx(1)

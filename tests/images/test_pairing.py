@@ -129,6 +129,25 @@ def test_other_counts_are_refused():
         shown(iter([tensor(*range(8))]), iter([tensor(*range(6))]))
 
 
+def test_one_dataset_for_both_is_read_twice_and_one_iterator_refused():
+    class Augmented(torch.utils.data.Dataset):
+        reads = 0
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return tensor(index)[0]
+
+    data = Augmented()
+    assert shown(data, data)[0] == shown(data, tensor(*range(4)))[0]
+    assert data.reads == 12
+    batches_of_images = iter(tensor(*range(8)).split(4))
+    with pytest.raises(DataError, match="expected another iterator for y"):
+        stream_pairs(batches_of_images, batches_of_images)
+
+
 def test_loaders_that_shuffle_are_refused_unless_the_order_is_asked_for():
     data = TensorDataset(tensor(*range(8)))
     loaders = [DataLoader(data, 4, shuffle=True, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
