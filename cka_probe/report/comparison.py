@@ -216,7 +216,7 @@ def _facts_of_images(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
     """Return how many images were compared, and from where."""
     images = result.images
     if not result.pairing:
-        return ((result.examples, f"{result.num_examples} from {images['source']}"),)
+        return ((result.examples, result.images_text),)
     return (
         ("images of x", f"{result.num_examples} from {images['source']}"),
         ("images of y", f"{result.num_examples} from {images['source_y']}, paired with those of x by {result.pairing}"),
