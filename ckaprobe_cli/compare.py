@@ -208,7 +208,7 @@ def _save_pair(
     for warning in warnings_for(result):
         typer.echo(f"warning  {warning}")
     heatmap = Heatmap(result, scale.vmin, scale.vmax, scale.cmap)
-    if limits := heatmap.narrow_range:
+    if (limits := heatmap.narrow_range) and result.values.size > 1:
         typer.echo(
             f"hint     All values are between {limits[0]:.3f} and {limits[1]:.3f}; --vmin auto spreads the colours of "
             "the heatmap over them."

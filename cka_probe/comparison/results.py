@@ -37,8 +37,8 @@ BOUND = "bound from two results"
 INDEPENDENT = "independent images"
 
 
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".fingerprint")
-"""Suffixes of files of weights that the short name of a model does without."""
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".h5", ".npz", ".npy", ".fingerprint")
+"""Suffixes of files of weights, features and fingerprints that the short name of a model does without."""
 
 
 @dataclass(frozen=True)
@@ -405,7 +405,7 @@ def distinct_names(references: Sequence[str]) -> list[str]:
     ['none', 'video']
     """
     paths = [PureWindowsPath(reference) for reference in references]  # / and \\
-    split = [(path.with_suffix("") if path.suffix in WEIGHT_SUFFIXES else path).parts for path in paths]
+    split = [(path.with_suffix("") if path.suffix in FILE_SUFFIXES else path).parts for path in paths]
     if len(set(split)) < len(split):
         return list(references)
     while len(split) > 1 and all(len(parts) > 1 for parts in split) and len({parts[-1] for parts in split}) == 1:

@@ -14,10 +14,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
+from cka_probe.comparison.results import FILE_SUFFIXES, DifferenceMatrix, SimilarityMatrix
 from cka_probe.plotting import style
 
-WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".tar", ".h5", ".npz")
 LONGEST = 30.0
 """Em for a name in a legend."""
 Stage = tuple[str, int, int]
@@ -142,7 +141,7 @@ def _cut_middle(text: str, room: float) -> str:
 def _stem(reference: str, folders: int = 0) -> str:
     path = PureWindowsPath(reference)  # takes / and \ alike
     name = path.name
-    while PureWindowsPath(name).suffix.lower() in WEIGHT_SUFFIXES:
+    while PureWindowsPath(name).suffix.lower() in FILE_SUFFIXES:
         name = PureWindowsPath(name).stem
     folder = path.parts[:-1][-folders:] if folders else ()
     return "/".join((*folder, name)) or reference

@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.comparison.atlas import Atlas
-from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.comparison.results import FILE_SUFFIXES, SimilarityMatrix
 from cka_probe.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 """Suffixes of images that a browser shows, in order of preference."""
 COMMANDS = "commands.txt"
 """File in a folder with the command of each result in it."""
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def model_name(reference: str) -> str:
     ('masked', 'random:swinv2_micro:1')
     """
     path = Path(reference)
-    return path.stem if path.suffix in CHECKPOINT_SUFFIXES else reference
+    return path.stem if path.suffix in FILE_SUFFIXES else reference
 
 
 def format_value(value: Any) -> str:
