@@ -22,9 +22,8 @@ from cka_probe.attribution.networks import FOUND_BY_RUNNING, Network, network_of
 from cka_probe.attribution.saved_maps import SavedMap
 from cka_probe.attribution.targets import target_score, target_with_number
 from cka_probe.errors import DataError, OutOfMemoryError, prefixed_errors
-from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples
+from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples, sample_indices
 from cka_probe.images.sample import Sample
-from cka_probe.images.sampling import sample_indices
 from cka_probe.images.stream import image_hash, list_hash
 from cka_probe.models.backbone import as_size
 from cka_probe.models.checkpoint import versions

@@ -29,7 +29,7 @@ from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.results import ROWS
 from cka_probe.errors import DataError
 from cka_probe.files import read_metadata
-from cka_probe.images.sampling import sample_indices
+from cka_probe.images.datasets import sample_indices
 from cka_probe.images.stream import FEWEST, ImageStream
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.layers import LayerMap

@@ -14,6 +14,8 @@ A string names a dataset on the command line, in a recipe and in a result:
     scenes:rooms?num=100                procedural rooms, drawn as they are read
 
 The options after the question mark are those of the reader.
+
+Every command that takes `num` and `seed`, and every stage of a recipe, chooses images by `sample_indices`.
 """
 
 import inspect
@@ -21,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
+import numpy as np
 from torch import Tensor
 
 from cka_probe import registry
@@ -176,6 +179,21 @@ def open_with_field(data: str | Path | Dataset, field: str, example: str) -> tup
             f"give one as {example}"
         )
     return dataset, source
+
+
+def sample_indices(total: int, num: int | None, seed: int) -> list[int]:
+    """Return `num` of `total` indices (None: all) in random order; fewer of the same seed are the first of more.
+
+    Args:
+        total: Number of images.
+        num: Number of indices.
+        seed: Any integer.
+
+    >>> sample_indices(10, 3, seed=0) == sample_indices(10, 5, seed=0)[:3]
+    True
+    """
+    indices: list[int] = np.random.default_rng(seed % (1 << 64)).permutation(total)[:num].tolist()
+    return indices
 
 
 def read_samples(dataset: Dataset, indices: Iterable[int], fields: frozenset[str]) -> Iterator[Sample]:

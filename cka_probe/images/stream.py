@@ -26,10 +26,9 @@ from cka_probe.images.conversion import (
     is_single_image,
     to_example,
 )
-from cka_probe.images.datasets import open_dataset
+from cka_probe.images.datasets import open_dataset, sample_indices
 from cka_probe.images.folder import Folder
 from cka_probe.images.prefetch import prefetch
-from cka_probe.images.sampling import sample_indices
 
 FEWEST = 4
 """The least number of images in a batch for an unbiased HSIC."""

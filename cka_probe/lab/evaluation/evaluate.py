@@ -33,9 +33,8 @@ from torch.nn.functional import cross_entropy, interpolate
 from cka_probe.attribution.networks import Network, network_of
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.images.classes import Classes, numbered
-from cka_probe.images.datasets import Dataset, open_with_field
+from cka_probe.images.datasets import Dataset, open_with_field, sample_indices
 from cka_probe.images.sample import IGNORE, Sample
-from cka_probe.images.sampling import sample_indices
 from cka_probe.lab.evaluation.classification import score_classes
 from cka_probe.lab.evaluation.image_run import ImageRun
 from cka_probe.lab.evaluation.label_scores import LabelScores

@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from cka_probe.errors import DataError
-from cka_probe.images.datasets import Dataset, open_dataset
-from cka_probe.images.sampling import sample_indices
+from cka_probe.images.datasets import Dataset, open_dataset, sample_indices
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.tasks import Task

@@ -2,7 +2,7 @@
 
 import torch
 
-from cka_probe.images.sampling import sample_indices
+from cka_probe.images.datasets import sample_indices
 from cka_probe.images.stream import stream_images
 from cka_probe.lab.training.sampling import Samples
 
