@@ -1,6 +1,7 @@
 """Convert what users give as images to one form: channels first, uint8 if they have 8 bits, else float32 in [0, 1].
 
-Equal images are equal in whatever form they are given, and so are their hashes. Those of 8 bits are resized as such.
+Equal images are equal in whatever form they are given, and so are their hashes. Those of 8 bits are resized as such, as
+Pillow does.
 
 | one example | becomes |
 |---|---|

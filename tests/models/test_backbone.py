@@ -128,3 +128,15 @@ def test_parallel_modules_are_fed_as_what_they_contain():
     preprocessing = wrap(nn.DataParallel(model)).preprocessing
     assert preprocessing == wrap(model).preprocessing
     assert preprocessing.mean != (0.0,)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 50), (33, 32), (20, 90)])
+def test_images_of_eight_bits_are_resized_as_pillow_does(height, width):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)  # edges everywhere
+    scale = 32 / min(height, width)
+    covering = round(scale * width), round(scale * height)
+    left, top = round((covering[0] - 32) / 2), round((covering[1] - 32) / 2)
+    expected = Image.fromarray(pixels).resize(covering, Image.Resampling.BICUBIC).crop((left, top, left + 32, top + 32))
+    fitted = Preprocessing(size=(32, 32)).fit(torch.from_numpy(pixels).permute(2, 0, 1))
+    assert fitted.dtype == torch.uint8
+    assert np.abs(fitted.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected, int)).max() <= 1
