@@ -77,6 +77,7 @@ def test_a_function_of_the_users_own_makes_a_model():
     assert backbone.preprocessing.size == (224, 224)
 
 
+@pytest.mark.slow
 def test_several_models_one_after_another_have_the_fingerprints_of_a_comparison():
     references, images = ["random:resnet18", "random:resnet18:1", "random:resnet18:2"], torch.rand(8, 3, 32, 32)
     steps = []
@@ -91,6 +92,7 @@ def test_several_models_one_after_another_have_the_fingerprints_of_a_comparison(
         assert all(torch.equal(one, other) for one, other in zip(side.grams, alone.grams, strict=True))
 
 
+@pytest.mark.slow
 def test_several_models_may_be_fingerprints_and_what_is_wrong_names_the_model(tmp_path):
     images, options = torch.rand(8, 3, 32, 32), {"layers": "layer1.0", "batch": 4}
     path = fingerprint("random:resnet18", images, **options).save(tmp_path / "stored.fingerprint")
@@ -103,6 +105,7 @@ def test_several_models_may_be_fingerprints_and_what_is_wrong_names_the_model(tm
         fingerprint_each(references, images, layers="layer4.1")
 
 
+@pytest.mark.slow
 def test_images_that_change_from_reading_to_reading_are_refused():
     class Augmented(Dataset):
         def __len__(self):

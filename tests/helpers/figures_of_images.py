@@ -104,7 +104,7 @@ STRAINED: Mapping[str, Mapping[str, Figure]] = {
     },
     "cam_panel": {
         "one": cams(1, ("MP",)),
-        "many": cams(6, EIGHT[:6]),
+        "many": cams(5, EIGHT[:4]),
         "all equal": cams(2, level=0.0),
         "long names": cams(2, LONG_NAMES[:2]),
     },

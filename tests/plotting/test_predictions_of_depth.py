@@ -99,6 +99,7 @@ def test_ground_without_a_value_is_hatched_and_said_to_be(case):
     assert ("not measured" in words(sheet)) == gaps
 
 
+@pytest.mark.slow
 def test_edges_that_are_true_found_and_both_have_their_colours():
     panel = CASES["edges"]
     for shown, found in zip(panel.rows, images(sheet_of(panel), columns(panel)), strict=True):
@@ -140,6 +141,7 @@ def test_errors_get_darker():
     assert (np.diff(grey) < 0).all()
 
 
+@pytest.mark.slow
 def test_the_bars_have_numbers_and_units():
     said = words(sheet_of(CASES["three models"]))
     assert {"depth (m)", "truth (m)", "error |p \N{MINUS SIGN} g| / g", "0.2+", *MODELS} <= set(said)

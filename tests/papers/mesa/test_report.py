@@ -218,6 +218,7 @@ def save_predictions(folder, dataset, factor):
     return names
 
 
+@pytest.mark.slow
 def test_a_panel_shows_saved_predictions_and_lists_missing_ones(rooms, tmp_path):
     writer = Writer(tmp_path)
     dataset = open_dataset(rooms)
