@@ -244,7 +244,8 @@ class Map:
         ticks = ticks_between(*self.ends)
         if height < 0.14 * len(ticks):
             ticks = [ticks[0], ticks[-1]]
-        beyond = bool((self.values < self.ends[0]).any()), bool((self.values > self.ends[1]).any())
+        (low, high), rounding = self.ends, 1e-6  # a layer is as similar to itself as 1, or a rounding above
+        beyond = bool((self.values < low - rounding).any()), bool((self.values > high + rounding).any())
         extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
         bar = ax.inset_axes((1 + 0.07 / width, 0, 0.085 / width, 1))
         colour_bar = ax.figure.colorbar(mesh, cax=bar, extend=extend, extendfrac=0.05, extendrect=False)

@@ -170,6 +170,10 @@ def test_values_beyond_the_scale_are_marked_on_the_colour_bar():
         assert sheet_of(Heatmap(scaled(0.2, 0.9), vmin, vmax)).axes[0].collections[0].colorbar.extend == extend
 
 
+def test_a_similarity_of_1_and_a_rounding_is_not_beyond_the_scale():
+    assert sheet_of(Heatmap(scaled(0.2, 1 + 1e-9))).axes[0].collections[0].colorbar.extend == "neither"
+
+
 def test_a_layer_that_is_the_same_everywhere_has_a_scale():
     low, high = sheet_of(Heatmap(scaled(0.5, 0.5), "auto", "auto")).axes[0].collections[0].get_clim()
     assert 0 < low < 0.5 < high < 1
