@@ -264,7 +264,8 @@ def compare_all(
     For CKA, each y is compared with all x before it in one product, and each of its permutations is made once.
 
     >>> from torch import nn
-    >>> prints = [fingerprint(nn.Linear(6, width), torch.ones(8, 6).cumsum(0), layers="*") for width in (3, 4, 5)]
+    >>> models = [nn.Sequential(nn.Linear(6, width)) for width in (3, 4, 5)]
+    >>> prints = [fingerprint(model, torch.ones(8, 6).cumsum(0), layers="*") for model in models]
     >>> [pair for pair, _ in compare_all(prints)]
     [(0, 1), (0, 2), (1, 2)]
     """

@@ -54,6 +54,8 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
     """
     if not type(model).__module__.startswith(LIBRARIES):
         return []
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return []  # to trace a transformer takes a second
     try:
         with evaluating(model):
             nodes = list(_Tracer().trace(model).nodes)

@@ -246,6 +246,7 @@ def test_a_model_that_cannot_be_explained_is_an_error():
         grad_cam(segmenter(), torch.rand(1, 3, 64, 64), "head.decodr")
 
 
+@pytest.mark.slow
 def test_a_file_of_a_classifier_has_the_maps_of_the_whole_network(tmp_path):
     torch.manual_seed(0)
     model, images = torchvision.models.resnet18(num_classes=5).eval(), torch.rand(2, 3, 64, 64)

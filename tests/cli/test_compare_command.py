@@ -54,6 +54,7 @@ def prints(tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_each_side_sees_its_own_images_paired_by_name(folders, tmp_path):
     clean, noisy, out = folders / "clean", folders / "noisy", tmp_path / "out"
     done = run("compare", MODELS[0], MODELS[0], "--data", clean, "--data-y", noisy, "--out", out, *FEW)
@@ -77,6 +78,7 @@ def test_each_side_sees_its_own_images_paired_by_name(folders, tmp_path):
     assert "paired by name" in again.stdout
 
 
+@pytest.mark.slow
 def test_images_without_a_partner_are_refused_and_the_order_is_said(folders, tmp_path):
     out = tmp_path / "deep" / "out"
     command = ["compare", *MODELS, "--data", folders / "clean", "--data-y", folders / "renamed", "--out", out, *FEW]
@@ -107,6 +109,7 @@ def test_refusals_before_a_model_is_loaded_leave_nothing(folders, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_of_two_and_one_of_several_do_not_share_a_folder(prints, tmp_path):
     out = tmp_path / "out"
     assert run("compare", *prints, "--out", out, "--permutations", 0).exit_code == 0
@@ -121,6 +124,7 @@ def test_a_comparison_of_two_and_one_of_several_do_not_share_a_folder(prints, tm
     assert "atlas.json" not in (out / "commands.txt").read_text()
 
 
+@pytest.mark.slow
 def test_fewer_models_leave_no_pairs_of_more(prints, tmp_path):
     out = tmp_path / "out"
     assert run("compare", *prints, prints[0], "--out", out, "--permutations", 0).exit_code == 0
@@ -129,6 +133,7 @@ def test_fewer_models_leave_no_pairs_of_more(prints, tmp_path):
     assert len(list((out / "fingerprints").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_compared_fingerprints_in_the_folder_are_not_removed(prints, tmp_path):
     out = tmp_path / "out"
     assert run("compare", *prints, "--out", out, "--permutations", 0).exit_code == 0

@@ -118,6 +118,7 @@ def test_images_that_change_from_reading_to_reading_are_refused():
         fingerprint_each(["random:resnet18", "random:resnet18:1"], Augmented(), layers="layer1.0")
 
 
+@pytest.mark.slow
 def test_the_base_is_that_of_adapters_alone(tmp_path):
     base, adapter = resnet_and_adapter(tmp_path)
     options = {"layers": "layer1.0,layer4.1", "permutations": 0, "base": base}

@@ -81,6 +81,7 @@ def test_the_same_study_gives_the_same_bytes(written, tmp_path):
         assert file.read_bytes() == (path / "figures" / file.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_departures_are_read_from_the_study(tmp_path):
     writer = study(tmp_path)
     text = page(tmp_path)
