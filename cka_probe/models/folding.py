@@ -14,6 +14,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
+from cka_probe.models.layers import split_call
 from cka_probe.models.recording import evaluating
 
 LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
@@ -49,10 +50,12 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
     """Return the convolutions of a model with a batch norm that can be folded, in evaluation mode.
 
     Args:
-        model: The model; one that is of no library named in `LIBRARIES` or cannot be traced has none.
-        layers: Modules whose outputs are recorded; a convolution among them keeps its own output.
+        model: The model; one that is of no library named in `LIBRARIES`, has forward hooks or a `forward` that was
+            replaced, or cannot be traced has none.
+        layers: Modules or calls of modules whose outputs are recorded; a convolution that is one of them, or whose
+            output is that of one of them, is left as it is.
     """
-    if not type(model).__module__.startswith(LIBRARIES):
+    if not type(model).__module__.startswith(LIBRARIES) or any(map(_is_changed, model.modules())):
         return []
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return []  # to trace a transformer takes a second
@@ -62,6 +65,7 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
     except Exception:  # the flow of the model depends on its input
         return []
     modules = dict(model.named_modules(remove_duplicate=False))
+    recorded = [set(modules[split_call(name)[0]].modules()) for name in layers]
     calls = [id(modules[node.target]) for node in nodes if node.op == "call_module"]
     folds = []
     for node in nodes:
@@ -69,7 +73,9 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
             continue
         first, second = modules[str(source.target)], modules[str(node.target)]
-        if source.target in layers or not calls.count(id(first)) == calls.count(id(second)) == 1:
+        if not calls.count(id(first)) == calls.count(id(second)) == 1:
+            continue
+        if any(first in parts and second not in parts for parts in recorded):  # a layer puts out what the norm reads
             continue
         if (
             isinstance(first, nn.Conv2d)
@@ -81,15 +87,19 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
     return folds
 
 
+def _is_changed(module: nn.Module) -> bool:
+    """Return whether a module does more or other than the forward pass of its class."""
+    return bool("forward" in module.__dict__ or module._forward_hooks or module._forward_pre_hooks)
+
+
 def _is_plain(module: nn.Module) -> bool:
     """Return whether a module is a convolution or norm of float32 parameters that nothing else reads or changes."""
-    if type(module) not in (nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d) or "forward" in module.__dict__:
+    if type(module) not in (nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d):
         return False
-    hooked = module._forward_hooks or module._forward_pre_hooks
     parameters = [value for value in module._parameters.values() if value is not None]
     plain = all(type(value) is nn.Parameter and value.dtype == torch.float32 for value in parameters)
     statistics = getattr(module, "running_var", module) is not None
-    return plain and statistics and not hooked and len(parameters) > 0
+    return plain and statistics and len(parameters) > 0
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Fold:

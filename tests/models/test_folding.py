@@ -40,16 +40,31 @@ def test_outputs_are_equal_and_the_model_is_unchanged(name):
     assert torch.equal(net(IMAGES), expected)
 
 
-def test_a_convolution_that_is_recorded_or_read_twice_or_hooked_is_not_folded():
+def test_a_convolution_that_is_recorded_is_not_folded():
     net = randomised("resnet18")
     assert len(find_folds(net, ())) == 20
     names = [fold.convolution for fold in find_folds(net, ["layer1.0.conv1"])]
     assert len(names) == 19
     assert net.layer1[0].conv1 not in names
-    hook = net.conv1.register_forward_hook(lambda *_: None)
-    assert len(find_folds(net, ())) == 19
-    hook.remove()
+    assert len(find_folds(net, ["layer1.0.conv1#1"])) == 19
     assert len(find_folds(net.half(), ())) == 0
+
+
+def test_a_convolution_whose_output_is_that_of_a_recorded_layer_is_not_folded():
+    net = randomised("resnet10t")  # `conv1` ends in the convolution that `bn1` reads
+    everything = len(find_folds(net, ["layer1.0", "bn1"]))
+    folds = find_folds(net, ["conv1"])
+    assert len(folds) == everything - 1
+    assert net.conv1[-1] not in [fold.convolution for fold in folds]
+
+
+def test_a_model_with_hooks_or_another_forward_has_no_folds():
+    net = randomised("resnet18")
+    hook = net.layer1.register_forward_hook(lambda *_: None)
+    assert find_folds(net, ()) == []
+    hook.remove()
+    net.forward = lambda images: net.layer1(net.maxpool(net.conv1(images)))
+    assert find_folds(net, ()) == []
 
 
 def test_models_that_cannot_be_traced_or_are_a_users_own_have_no_folds():
