@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from cka_probe.errors import DataError
+
 Index = TypeVar("Index")
 Item = TypeVar("Item")
 
@@ -36,11 +38,17 @@ def prefetch(
         workers: Number of threads, by default `default_workers`; 0 to read each item when it is needed.
         ahead: Number of items that are read ahead of the consumer.
 
+    Raises:
+        DataError: `workers` is negative.
+
     >>> list(prefetch(lambda index: index * index, range(4)))
     [0, 1, 4, 9]
     """
+    if workers is not None and workers < 0:
+        raise DataError(f"expected a number of threads of 0 or more, found workers={workers}; omit it for the default")
     if workers == 0:
-        yield from map(read, indices)
+        for index in indices:  # not `map`, which a StopIteration of `read` would end
+            yield read(index)
         return
     queue = iter(indices)
     readers = ThreadPoolExecutor(workers or default_workers())

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from cka_probe.errors import DataError
 from cka_probe.images.prefetch import default_workers, prefetch
 
 
@@ -14,6 +15,17 @@ def test_items_come_in_order_and_an_error_in_place_of_its_item(workers):
     assert [next(items), next(items)] == [1.0, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(items)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stop_iteration_of_a_reader_is_an_error_and_not_the_end_of_the_images(workers):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(prefetch(lambda index: next(iter(range(index))), [1, 1, 0, 1], workers))
+
+
+def test_a_negative_number_of_threads_is_refused():
+    with pytest.raises(DataError, match="workers=-1"):
+        next(prefetch(abs, [1], workers=-1))
 
 
 def test_a_consumer_that_stops_early_leaves_no_thread_and_reads_no_more():
