@@ -263,6 +263,9 @@ def compare_all(
 
     For CKA, each y is compared with all x before it in one product, and each of its permutations is made once.
 
+    Raises:
+        FingerprintError: Two of them are of different images, batches or features.
+
     >>> from torch import nn
     >>> models = [nn.Sequential(nn.Linear(6, width)) for width in (3, 4, 5)]
     >>> prints = [fingerprint(model, torch.ones(8, 6).cumsum(0), layers="*") for model in models]
@@ -276,6 +279,7 @@ def compare_all(
         for i, j in combinations(range(len(prints)), 2):
             yield (i, j), compared(prints[i], prints[j])
         return
+    pairings = {(i, j): pairing_of(prints[i], prints[j]) for i, j in combinations(range(len(prints)), 2)}
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
     per_image = PER_IMAGE[prints[0].settings.features]
     to_cells = partial(
@@ -288,8 +292,7 @@ def compare_all(
         cells = to_cells([stack[: ends[j - 1]] for stack in stacks], centred[j], hsic)
         for i in range(j):
             part = cells.of_rows(slice(ends[i] - len(prints[i].layers), ends[i]))
-            pairing = pairing_of(prints[i], prints[j])
-            yield (i, j), _matrix(prints[i], prints[j], part, pairing, method, estimator, permutations)
+            yield (i, j), _matrix(prints[i], prints[j], part, pairings[i, j], method, estimator, permutations)
 
 
 def _matrix(

@@ -61,6 +61,13 @@ def test_models_of_any_number_of_layers_are_compared_in_one_product():
             )
 
 
+@pytest.mark.parametrize(("n", "options"), [(30, {"batch": 20}), (40, {"batch": 10}), (40, {"features": "gap"})])
+def test_fingerprints_of_other_images_batches_or_features_are_refused_before_any_product(n, options):
+    prints = [fingerprint(network(0), features(), batch=20), fingerprint(network(1), features(n), **options)]
+    with pytest.raises(FingerprintError):
+        next(compare_all(prints, permutations=0))
+
+
 def test_names_of_models_are_those_of_a_pair_and_of_its_page(atlas, tmp_path):
     folder = tmp_path / "models"
     atlas.save_folder(folder)
