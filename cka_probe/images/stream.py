@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cka_probe.errors import DataError
@@ -292,7 +293,16 @@ def _of_batches(batches: Iterable[Any], stream: ImageStream, normalised: bool) -
             if count == stream.total:
                 return
             count += 1
-            yield partial(to_example, row, normalised)
+            yield partial(to_example, _copied(row), normalised)
+
+
+def _copied(row: Any) -> Any:
+    """Return an example that the iterable cannot overwrite: a buffer or a frame of a file may be used again."""
+    if isinstance(row, Tensor):
+        return row.clone()
+    if isinstance(row, np.ndarray) or (isinstance(row, Image.Image) and getattr(row, "n_frames", 1) > 1):
+        return row.copy()
+    return row
 
 
 def list_hash(hashes: Iterable[str]) -> str:

@@ -1,11 +1,13 @@
 """Images as a stream: all of them, once, in one order, in batches that can be centred."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from cka_probe import Backbone, compare
 from cka_probe.comparison.warnings import warnings_for
@@ -112,3 +114,21 @@ def test_hashes_tell_values_shapes_and_dtypes_apart():
 def test_what_gives_no_images(images, message):
     with pytest.raises(DataError, match=message):
         list(stream_images(images))
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_an_iterable_may_yield_one_buffer_again_and_again(workers):
+    def arrays():
+        buffer = np.empty((8, 8, 3), np.uint8)
+        for index in range(9):
+            buffer[:] = 20 * index
+            yield buffer
+
+    def frames():
+        images = [Image.new("L", (8, 8), 20 * index) for index in range(9)]
+        file = BytesIO()
+        images[0].save(file, "TIFF", save_all=True, append_images=images[1:])
+        yield from ImageSequence.Iterator(Image.open(file))
+
+    for images in (arrays(), frames()):
+        assert greys(images, workers=workers) == list(range(9))
