@@ -194,7 +194,7 @@ def head(result: dict) -> str:
     """Return what stands above the rows."""
     machine, options = result["machine"], result["options"]
     graphics = f"{torch.cuda.get_device_name()}, " if options["device"] == "cuda" else ""
-    source = "kept" if options["cache"] else "decoded anew"
+    source = "kept" if options["cache"] else "decoded again"
     return "\n".join(
         [
             f"{graphics}{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; "

@@ -27,7 +27,7 @@ PAIRS = {"much alike": (8, 8, False), "less alike": (2, 8, False), "unrelated": 
 
 
 def part(whole: Fingerprint, layer: int, chosen: torch.Tensor, hashes: torch.Tensor) -> Fingerprint:
-    """Return the fingerprint of one layer over some of the images, in batches of 64, centred anew."""
+    """Return the fingerprint of one layer over some of the images, in batches of 64, centred again."""
     batches = []
     for places in chosen.split(BATCH):
         gram = whole.grams[0][layer][places][:, places]
