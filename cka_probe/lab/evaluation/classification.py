@@ -10,8 +10,8 @@ Class k of a dataset is not output k of a network unless something says so. In t
 1. a list of the network's classes, one name or WordNet id a line, in the order of its outputs (`--classes`);
 2. WordNet ids as the names of the dataset's classes, for a network with as many outputs as an ImageNet has classes;
 3. the names that the network records, or ImageNet's names if it has 1000 outputs, if they include every class;
-4. the order of the dataset's classes, if it has as many as the network has outputs; the result says that it is assumed.
-   Numbers as names that have another order by value (0, 1, 10, 2) are refused.
+4. the order of the dataset's classes, if it has as many as the network has outputs and the network records no other
+   names; the result says that it is assumed. Names that are numbers of another order (0, 1, 10, 2) are refused.
 """
 
 import re
@@ -37,6 +37,8 @@ from cka_probe.models.recording import model_errors
 
 WORDNET = re.compile(r"n\d{8}")
 """A WordNet id of a noun."""
+PLACEHOLDER = re.compile(r"(label|class)?[ _]?\d+", re.IGNORECASE)
+"""A name that a library gives a class without one."""
 IMAGENETS = {
     1000: "imagenet-1k",
     11221: "imagenet-21k-miil",
@@ -91,7 +93,8 @@ def map_classes(
     numbers = _numbers_by_name(recorded)
     if recorded and len(recorded) == count and any(name in numbers for name in map(_plain, names)):
         return ClassMap(_matched(names, recorded, "the network's classes"), "names of the network's classes")
-    if len(names) == count:
+    named = len(recorded) == count and not all(PLACEHOLDER.fullmatch(name) for name in recorded)
+    if len(names) == count and not named:
         if all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):
             raise DataError(
                 f"expected names of classes, found numbers, whose order by name ({_some(names)}) is not that of their "
@@ -100,7 +103,8 @@ def map_classes(
         return ClassMap({name: number for number, name in enumerate(names)}, IN_ORDER)
     raise DataError(
         f"expected {count} classes, one for each output of the network, or names that say which output each is "
-        f"(WordNet ids, names of ImageNet's classes), found {len(names)} ({_some(names)}); give --classes FILE with "
+        f"(WordNet ids, names of ImageNet's classes{', ' + _some(recorded) if named else ''}), found {len(names)} "
+        f"({_some(names)}); give --classes FILE with "
         "the names of the network's classes, one a line"
     )
 

@@ -91,7 +91,7 @@ INDEX = {"n01440764": 0, "n01443537": 1, "n02012849": 134, "n03126707": 517}
         (("goldfish", "Tinca_tinca"), 4, IMAGENET, {"goldfish": 1, "Tinca_tinca": 0}, "names of the network's classes"),
         (("no", "yes"), 2, ("yes", "no"), {"no": 1, "yes": 0}, "names of the network's classes"),
         (("0", "1", "2"), 3, (), {"0": 0, "1": 1, "2": 2}, IN_ORDER),
-        (("a", "b"), 2, ("LABEL", "OTHER"), {"a": 0, "b": 1}, IN_ORDER),
+        (("a", "b"), 2, ("LABEL_0", "LABEL_1"), {"a": 0, "b": 1}, IN_ORDER),
         (("n01440764", "n01443537"), 2, (), {"n01440764": 0, "n01443537": 1}, IN_ORDER),
     ],
 )
@@ -115,6 +115,7 @@ def test_classes_are_matched_by_what_names_them(names, count, recorded, outputs,
             (),
             r"found numbers, whose order by name \(0, 1, 10 …\) is not",
         ),
+        (("chat", "chien"), 2, ("cat", "dog"), r"classes, cat, dog\), found 2 \(chat, chien\)"),
         (("a", "b", "c"), 1000, (), r"expected 1000 classes, .* found 3 \(a, b, c\); give --classes FILE"),
     ],
 )
