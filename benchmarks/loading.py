@@ -1,4 +1,4 @@
-"""Images per second that two workers deliver: decoded again, decoded and kept, read back; torchvision beside them.
+"""Images per second that two workers deliver: decoded again, decoded and kept, read back; and by torchvision.
 
     python benchmarks/loading.py --out loading.json
     python benchmarks/loading.py --rooms 2 --frames 4 --rounds 1      # does it run?

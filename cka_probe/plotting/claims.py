@@ -108,11 +108,11 @@ class Claims:
         ax.tick_params(axis="x", length=0)
         ax.set_yticks(middles, statements, horizontalalignment="left")
         ax.tick_params(axis="y", length=0, pad=style.points(72 * left + 6))
-        beside = ax.secondary_yaxis("right")
-        beside.set_yticks(middles, verdicts)
-        beside.tick_params(length=0, pad=style.points(6))
-        beside.spines[:].set_visible(False)
-        for y, row, words in zip(middles, self.rows, beside.get_yticklabels(), strict=True):
+        verdict_axis = ax.secondary_yaxis("right")
+        verdict_axis.set_yticks(middles, verdicts)
+        verdict_axis.tick_params(length=0, pad=style.points(6))
+        verdict_axis.spines[:].set_visible(False)
+        for y, row, words in zip(middles, self.rows, verdict_axis.get_yticklabels(), strict=True):
             words.set_color(VERDICTS[row.verdict][0])
             self._draw_value(ax, row, y)
         _draw_bands(ax, edges)

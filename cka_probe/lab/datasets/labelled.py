@@ -1,4 +1,4 @@
-"""Images with a class at each pixel: ADE20K, PASCAL VOC, COCO, and images with masks beside them.
+"""Images with a class at each pixel: ADE20K, PASCAL VOC, COCO, and images with a mask each.
 
 **ADE20K**'s scene parsing benchmark (Zhou et al. 2017) has 150 classes of everyday scenes:
 
