@@ -101,9 +101,10 @@ def map_classes(
                 "values; give --classes FILE with them, one a line, in the order of the network's outputs"
             )
         return ClassMap({name: number for number, name in enumerate(names)}, IN_ORDER)
+    others = f", {_some(recorded)}" if named and count not in IMAGENETS else ""
     raise DataError(
         f"expected {count} classes, one for each output of the network, or names that say which output each is "
-        f"(WordNet ids, names of ImageNet's classes{', ' + _some(recorded) if named else ''}), found {len(names)} "
+        f"(WordNet ids, names of ImageNet's classes{others}), found {len(names)} "
         f"({_some(names)}); give --classes FILE with "
         "the names of the network's classes, one a line"
     )
