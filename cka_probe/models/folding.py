@@ -1,12 +1,13 @@
 """Fold batch norms into the convolutions before them for the time of a forward pass.
 
 In evaluation mode a batch norm is affine: with scale `s = gamma / sqrt(var + eps)`, a convolution with weight s W and
-bias `s (b - mean) + beta` puts out what the norm after it would. That saves a pass over the activation. A pair is
-folded only if the traced graph of the model shows that nothing but the norm reads the convolution. The modules get
-their own weights back, to the bit, whatever happens.
+bias `s (b - mean) + beta` puts out what the norm after it would. That saves a pass over the activation. The weight is
+scaled each time the convolution runs, so that no second copy of the model is held. A pair is folded only if the traced
+graph of the model shows that nothing but the norm reads the convolution. No parameter changes, and the modules get
+their own `forward` back, whatever happens.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,14 +29,25 @@ class Fold:
     Attributes:
         convolution: The convolution.
         norm: The norm.
-        weight: Weight of the convolution with the norm in it.
-        bias: Its bias.
+        scale: (channels, 1, 1, 1) float32, `s`.
+        bias: (channels,) float32, the bias with the norm in it.
     """
 
     convolution: nn.Conv2d
     norm: nn.BatchNorm2d
-    weight: Tensor
+    scale: Tensor
     bias: Tensor
+
+    def convolve(self, image: Tensor) -> Tensor:
+        """Return what the norm puts out for an input of the convolution, without its activation."""
+        return self.convolution._conv_forward(image, self.convolution.weight * self.scale, self.bias)
+
+    def after(self, image: Tensor) -> Tensor:
+        """Return what the module of the norm does after it: timm's has an activation."""
+        if not isinstance(self.norm, BatchNormAct2d):
+            return image
+        activated: Tensor = self.norm.act(self.norm.drop(image))
+        return activated
 
 
 class _Tracer(fx.Tracer):
@@ -116,15 +128,7 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Fold:
         )
     )
     scale = gamma / (variance + norm.eps).sqrt()
-    weight = convolution.weight.detach().double() * scale[:, None, None, None]
-    return Fold(convolution, norm, weight.float(), ((offset - mean) * scale + beta).float())
-
-
-def _after(norm: nn.BatchNorm2d) -> Callable[[Tensor], Tensor]:
-    """Return what a module does after its norm: timm's has an activation."""
-    if not isinstance(norm, BatchNormAct2d):
-        return lambda image: image
-    return lambda image: norm.act(norm.drop(image))
+    return Fold(convolution, norm, scale.float()[:, None, None, None], ((offset - mean) * scale + beta).float())
 
 
 @contextmanager
@@ -138,14 +142,12 @@ def folded(folds: Sequence[Fold]) -> Iterator[None]:
     >>> bool((net(images) - after).abs().max() < 1e-6)
     True
     """
-    weights = [(fold.convolution, dict(fold.convolution._parameters)) for fold in folds]
     try:
         for fold in folds:
-            fold.convolution._parameters |= {"weight": fold.weight, "bias": fold.bias}  # type: ignore[dict-item]
-            fold.norm.__dict__["forward"] = _after(fold.norm)
+            fold.convolution.__dict__["forward"] = fold.convolve
+            fold.norm.__dict__["forward"] = fold.after
         yield
     finally:
-        for convolution, parameters in weights:
-            convolution._parameters |= parameters
         for fold in folds:
+            fold.convolution.__dict__.pop("forward", None)
             fold.norm.__dict__.pop("forward", None)

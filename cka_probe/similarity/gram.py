@@ -120,21 +120,26 @@ def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
     n, p = features.shape
     width = min(p, max(1, BLOCK_ELEMENTS // n))
     whole = p - p % width
+    if scale != 1.0:
+        features = features * scale
+    anchor = _anchor(features)
     blocks = features[:, :whole].unflatten(1, (-1, width)).transpose(0, 1)  # (blocks, n, width), no copy
-    parts = [*blocks.split(TOGETHER)] + [features[None, :, whole:]] * (whole < p)
+    anchors = anchor[:whole].view(-1, 1, width)
+    parts = list(zip(blocks.split(TOGETHER), anchors.split(TOGETHER), strict=True))
+    if whole < p:
+        parts.append((features[None, :, whole:], anchor[None, None, whole:]))
     total = torch.zeros(n, n, dtype=wide, device=features.device)
-    for part in parts:
-        part = part.float() if scale == 1.0 else (part * scale).float()
-        shifted = torch.sub(part, _anchor(part), out=_scratch(part.device, part.numel()).view(part.shape))
+    for part, shift in parts:
+        shifted = torch.sub(part, shift, out=_scratch(part.device, part.numel()).view(part.shape))
         total += torch.bmm(shifted, shifted.mT).sum(dim=0, dtype=wide)
     return total
 
 
-def _anchor(part: Tensor) -> Tensor:
-    """Return the median over five of the images, of three if there are four, (blocks, 1, width)."""
-    n = part.shape[1]
+def _anchor(features: Tensor) -> Tensor:
+    """Return the median over five of the images, of three if there are four, (p,) float32."""
+    n = len(features)
     count = 5 if n > 4 else 3
-    rows = [part[:, index : index + 1] for index in (number * (n - 1) // (count - 1) for number in range(count))]
+    rows = [features[number * (n - 1) // (count - 1)].float() for number in range(count)]
     if count == 5:
         a, b, c, d, e = rows
         low, high = torch.minimum(a, b), torch.maximum(a, b)

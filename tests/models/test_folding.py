@@ -32,7 +32,7 @@ def test_outputs_are_equal_and_the_model_is_unchanged(name):
     assert len(folds) == sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     with folded(folds):
         outputs = net(IMAGES)
-        assert folds[0].convolution.weight is folds[0].weight
+        assert "forward" in vars(folds[0].convolution)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(RuntimeError), folded(folds):
         net(IMAGES[:, :2])
