@@ -234,11 +234,12 @@ def eight_bits(pixels: Tensor) -> Tensor:
     (tensor([  0,  51, 255], dtype=torch.uint8), tensor([0.0000, 0.1000]))
     """
     floats = pixels.float()
-    steps = floats.mul(255.0).round_()
-    low, high = (float(end) for end in torch.aminmax(steps)) if steps.numel() else (0.0, 0.0)
-    if low >= 0.0 and high <= 255.0 and float((steps / 255.0 - floats).abs_().max()) <= STEP_ROUNDING:
-        return steps.to(torch.uint8)
-    return floats
+    for values in (floats[..., :1], floats):  # the first column decides for most images of other depths
+        steps = values.mul(255.0).round_()
+        low, high = (float(end) for end in torch.aminmax(steps)) if steps.numel() else (0.0, 0.0)
+        if not (low >= 0.0 and high <= 255.0 and float((steps / 255.0 - values).abs_().max()) <= STEP_ROUNDING):
+            return floats
+    return steps.to(torch.uint8)
 
 
 def check_range(pixels: Tensor) -> None:

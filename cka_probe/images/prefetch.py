@@ -1,10 +1,15 @@
-"""Prefetch items: threads read the next ones while the current one is used."""
+"""Prefetch items: threads read the next ones while the current one is used.
+
+Items that are read within a millisecond, such as tensors in memory, are not worth a thread: on a machine whose cores
+run the model, handing them over costs more than reading them.
+"""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from time import perf_counter
 from typing import TypeVar
 
 from cka_probe.errors import DataError
@@ -14,6 +19,8 @@ Item = TypeVar("Item")
 
 MOST_WORKERS = 16
 """Largest number of threads by default; decoding, resizing and hashing an image run outside the interpreter's lock."""
+QUICK, IN_A_ROW = 1e-3, 2
+"""Seconds within which an item is worth no thread, and slower items in a row after which threads start."""
 AHEAD = 16
 """Number of items that are read ahead of the consumer by default."""
 
@@ -35,7 +42,8 @@ def prefetch(
     Args:
         read: Called in a thread.
         indices: What to read.
-        workers: Number of threads, by default `default_workers`; 0 to read each item when it is needed.
+        workers: Number of threads; 0 to read each item when it is needed. By default none as long as items are quick to
+            read, then `default_workers`.
         ahead: Number of items that are read ahead of the consumer.
 
     Raises:
@@ -46,11 +54,15 @@ def prefetch(
     """
     if workers is not None and workers < 0:
         raise DataError(f"expected a number of threads of 0 or more, found workers={workers}; omit it for the default")
-    if workers == 0:
-        for index in indices:  # not `map`, which a StopIteration of `read` would end
-            yield read(index)
-        return
     queue = iter(indices)
+    slow = 0
+    for index in queue if not workers else ():  # not `map`, which a StopIteration of `read` would end
+        start = perf_counter()
+        item = read(index)
+        slow = slow + 1 if perf_counter() - start > QUICK else 0
+        yield item
+        if workers is None and slow == IN_A_ROW:
+            break
     readers = ThreadPoolExecutor(workers or default_workers())
     try:
         futures = deque(readers.submit(read, index) for index in islice(queue, ahead))

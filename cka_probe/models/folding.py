@@ -40,7 +40,9 @@ class Fold:
 
     def convolve(self, image: Tensor) -> Tensor:
         """Return what the norm puts out for an input of the convolution, without its activation."""
-        return self.convolution._conv_forward(image, self.convolution.weight * self.scale, self.bias)
+        weight: Tensor = self.convolution.weight * self.scale
+        image = self.convolution._conv_forward(image, weight, self.bias)
+        return image
 
     def after(self, image: Tensor) -> Tensor:
         """Return what the module of the norm does after it: timm's has an activation."""
