@@ -72,16 +72,25 @@ def check_writable(folder: str | Path) -> None:
     path.unlink()
 
 
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Raise `OutputError`, that `what` cannot be written and why, for errors of the file system."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {what}: {_reason(error)}") from error
+
+
 def _reason(error: OSError) -> str:
     """Return what went wrong and what to do about it, for a message."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "no space left; free some or choose another folder with --out"
+        return "no space left; free some and run the same command again, or choose another folder"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "no permission to write there; choose another folder with --out"
+        return "no permission to write there; choose another folder"
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
         return "a file is where a folder is needed, or a folder where a file is; choose another path"
     if error.errno == errno.ENOENT:
-        return "the folder does not exist and cannot be created; choose another one with --out"
+        return "the folder does not exist and cannot be created; choose another one"
     return error.strerror or str(error)
 
 

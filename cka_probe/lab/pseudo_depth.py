@@ -34,7 +34,6 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -46,7 +45,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cka_probe.errors import CheckpointError, DataError, OutputError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, disk_errors
 from cka_probe.images.reading import images_in, read_image
 from cka_probe.lab.datasets.sc_depth import scene_folders
 from cka_probe.lab.evaluation.sliding_window import predict_whole
@@ -56,7 +55,7 @@ from cka_probe.lab.transforms import resized
 from cka_probe.models.checkpoint import Trained, file_hash, is_ckaprobe_checkpoint, load_trained, read_header
 from cka_probe.models.devices import full_float32, pick_device
 from cka_probe.models.load import weights_hash
-from cka_probe.progress import Progress
+from cka_probe.progress import Progress, reporting
 
 FARTHEST = 10.0
 GIVES = ("depth", "disparity")
@@ -273,14 +272,15 @@ def write_pseudo_depth(
     source = source if isinstance(source, Source) else open_source(source, gives=gives, device=device)
     note = json.dumps({"format": FORMAT} | source.note, indent=1, sort_keys=True) + "\n"
     unfinished = [(folder, images) for folder, images in scenes if not _is_finished(folder, images, note, overwrite)]
-    report, total = progress or _silence, sum(len(images) for _, images in scenes)
+    total = sum(len(images) for _, images in scenes)
     done = total - sum(len(images) for _, images in unfinished)
-    report(done, total)
-    for folder, images in unfinished:
-        with _one_line_errors(folder):
-            for count in _write_scene(folder, images, source, note):
-                done += count
-                report(done, total)
+    with reporting(progress) as report:
+        report(done, total)
+        for folder, images in unfinished:
+            with disk_errors(f"pseudo-depth into {folder}"):
+                for count in _write_scene(folder, images, source, note):
+                    done += count
+                    report(done, total)
     return [folder / FOLDER for folder, _ in scenes]
 
 
@@ -346,18 +346,3 @@ def _publish(scene: Path) -> None:
     (scene / MAKING).rename(scene / FOLDER)
     if old.exists():
         shutil.rmtree(old)
-
-
-@contextmanager
-def _one_line_errors(scene: Path) -> Iterator[None]:
-    """Raise `OutputError` for errors of the disk."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write pseudo-depth into {scene}: {error.strerror or error}; the same command resumes here"
-        ) from error
-
-
-def _silence(done: int, total: int | None) -> None:
-    """Report no progress."""

@@ -55,24 +55,37 @@ class Finding:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number that is computed on each run of a study, or, `per_seed`, once a seed and always with its interval.
+    """A number that is computed on each run of a study, or once a seed.
 
-    `compute` is called with the evidence, the run, and whether an interval over images is needed; it returns `None`
-    where what it needs was not run.
+    Attributes:
+        function: Of what `read` returns for each name; one that is `resampled` also takes whether it has an `interval`.
+        read: Of (evidence, run, name); `None` where something was not run, an undefined estimate where it failed.
+        names: What the number is computed from.
+        per_seed: Whether it is the same for all trials of a seed.
+        resampled: Whether its interval is expensive.
     """
 
-    compute: Callable[[Any, RunKey, bool], Estimate | None]
-    per_seed: bool = False
+    function: Callable[..., Estimate]
+    read: Callable[[Any, RunKey, str], Any]
+    names: tuple[str, ...]
+    per_seed: bool = True
+    resampled: bool = False
 
-    @classmethod
-    def of(cls, function: Callable[..., Estimate], read: Callable[[Any, int, str], Any], *names: str) -> "Statistic":
-        """Return a function of what `read` returns for (evidence, seed, name); not run where it returns `None`."""
+    def compute(self, evidence: Any, run: RunKey, interval: bool) -> Estimate | None:
+        """Return the number on a run, if need be with its interval over images; `None` where it was not run."""
+        parts = [self.read(evidence, run, name) for name in self.names]
+        if failures := [part for part in parts if isinstance(part, Estimate)]:
+            return combine(failures, np.mean)
+        if any(part is None for part in parts):
+            return None
+        return self.function(*parts, interval=interval) if self.resampled else self.function(*parts)
 
-        def compute(evidence: Any, run: RunKey, interval: bool) -> Estimate | None:
-            parts = [read(evidence, run.seed, name) for name in names]
-            return None if any(part is None for part in parts) else function(*parts)
 
-        return cls(compute, per_seed=True)
+def statistic(
+    function: Callable[..., Estimate], read: Callable[[Any, RunKey, str], Any], *, per_seed: bool = True
+) -> Callable[..., Statistic]:
+    """Return what makes a statistic of names."""
+    return lambda *names: Statistic(function, read, names, per_seed)
 
 
 @dataclass(frozen=True)

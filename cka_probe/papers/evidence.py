@@ -76,6 +76,22 @@ def mean_diagonal(matrix: SimilarityMatrix, layers: slice = slice(None)) -> Esti
     return mean_of_cells(matrix, numbers, numbers)
 
 
+def change(matrix: SimilarityMatrix) -> Estimate:
+    """Return how much the layers changed, in CKA: x before, y after."""
+    return Estimate(1.0, 1.0, 1.0) - mean_diagonal(matrix)
+
+
+def earlier_more_similar(matrix: SimilarityMatrix) -> Estimate:
+    """Return how much more similar the earlier half of the layers is than the later, in CKA; the middle is earlier."""
+    half = (len(matrix.rows) + 1) // 2
+    return mean_diagonal(matrix, slice(half)) - mean_diagonal(matrix, slice(half, None))
+
+
+def more_similar(before: SimilarityMatrix, after: SimilarityMatrix, layers: slice = slice(None)) -> Estimate:
+    """Return how much more similar some layers are in one comparison than in another before, in CKA."""
+    return mean_diagonal(after, layers) - mean_diagonal(before, layers)
+
+
 def top_row(matrix: SimilarityMatrix, layers: slice) -> Estimate:
     """Return the mean similarity of layer 0 of x with some layers of y."""
     numbers = range(len(matrix.columns))[layers]

@@ -187,24 +187,10 @@ def open_study(
         )
     description = {"paper": paper, "scale": scale, "data": given, "settings": list(settings)}
     paths.claim(description | {"versions": versions()})
-    return prepare_data(required, given, scenes, paths.folder / "data", context)
-
-
-def prepare_data(
-    required: Iterable[str],
-    given: Mapping[str, str],
-    scenes: Mapping[str, Settings],
-    folder: Path,
-    context: RunContext | None = None,
-) -> dict[str, str]:
-    """Return a path for each data set; those without one are generated in a folder, or completed there."""
-    context = context or RunContext()
-
-    workers = context.workers or os.cpu_count() or 1
 
     def generate(name: str) -> Path:
-        progress = partial(context.generating, name)
-        return make_scenes(folder / name, scenes[name], workers=workers, progress=progress)
+        progress, workers = partial(context.generating, name), context.workers or os.cpu_count() or 1
+        return make_scenes(paths.folder / "data" / name, scenes[name], workers=workers, progress=progress)
 
     return {name: str(given.get(name) or generate(name)) for name in required}
 

@@ -59,12 +59,23 @@ def read_published(path: Path) -> dict[tuple[str, str, str], Published]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: our value, the ends of its interval, and the published value; NaN where there is none."""
+    """One cell: our value, the ends of its interval, and the published value; NaN where there is none.
+
+    Raises:
+        DataError: The value is outside its interval.
+    """
 
     value: float = np.nan
     low: float = np.nan
     high: float = np.nan
     paper: float = np.nan
+
+    def __post_init__(self) -> None:
+        if np.isfinite([self.low, self.high]).any() and not self.low <= self.value <= self.high:
+            raise DataError(
+                f"expected a value in its interval, found {self.value} and [{self.low}, {self.high}]; compute them "
+                "from the same numbers"
+            )
 
 
 class _Markup(NamedTuple):
@@ -87,9 +98,6 @@ def as_markdown(
         frame: Cells are `Cell`, numbers, words or missing (None, NaN).
         digits: Decimals, of all columns or by column (3 for those not named).
         best: Columns whose best cell may be bold, to "lower" or "higher"; an arrow after their name shows which.
-
-    Raises:
-        DataError: Columns, or names in `digits` and `best`, that are missing or repeated; a value outside its interval.
     """
     header, *rows = _written(frame, digits, best or {}, _MARKDOWN)
     lines = [header, ["---", *["---:"] * len(frame.columns)], *rows]
@@ -267,7 +275,6 @@ def _written(
     frame: pd.DataFrame, digits: int | Mapping[str, int], best: Mapping[str, str], markup: _Markup
 ) -> list[list[str]]:
     """Return the header and the rows as strings."""
-    _check(frame, best, digits)
     columns = [[markup.escape(str(text)) for text in (frame.index.name or "", *frame.index)]]
     for name in frame.columns:
         cells = list(frame[name])
@@ -276,26 +283,6 @@ def _written(
         pair = f" ({PAIR})" if any(isinstance(cell, Cell) and np.isfinite(cell.paper) for cell in cells) else ""
         columns.append([markup.escape(f"{name}{arrow}{pair}"), *_column(cells, decimals, best.get(name), markup)])
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _check(frame: pd.DataFrame, best: Mapping[str, str], digits: int | Mapping[str, int]) -> None:
-    if frame.columns.duplicated().any():
-        raise DataError(f"expected columns of different names, found {list(frame.columns)}; rename one")
-    for option, names in (("best", best), ("digits", digits if isinstance(digits, Mapping) else {})):
-        if unknown := [name for name in names if name not in frame.columns]:
-            columns = ", ".join(map(str, frame.columns))
-            raise DataError(f"no column {unknown[0]!r}, named in {option}; there are: {columns}")
-    for name, direction in best.items():
-        if direction not in ARROWS:
-            raise DataError(f'expected "lower" or "higher" as what is best in {name}, found {direction!r}')
-    for name in frame.columns:
-        for label, cell in frame[name].items():
-            has_interval = isinstance(cell, Cell) and np.isfinite([cell.low, cell.high]).any()
-            if has_interval and not cell.low <= cell.value <= cell.high:
-                raise DataError(
-                    f"{name} of {label}: expected a value in its interval, found {cell.value} and [{cell.low}, "
-                    f"{cell.high}]; compute them from the same numbers"
-                )
 
 
 def _column(cells: list[Any], decimals: int, best: str | None, markup: _Markup) -> list[str]:

@@ -7,7 +7,17 @@ from helpers.paths import REAL
 from PIL import Image
 from scipy.io import savemat
 
+from cka_probe.errors import DataError
+from cka_probe.images.datasets import open_dataset
+
 HEIGHT, WIDTH = 12, 16
+
+
+def check_refused(spec, message):
+    """Check that opening and reading all of a dataset raises an error of one line like `message`."""
+    with pytest.raises(DataError, match=message) as caught:
+        list(open_dataset(spec))
+    assert "\n" not in str(caught.value)
 
 
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real images (../shared/data) are not here")

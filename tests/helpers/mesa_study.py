@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.models.checkpoint import Checkpoint
-from cka_probe.papers.mesa.evidence import MesaEvidence
+from cka_probe.papers.mesa.study import MesaEvidence
 
 NAMES = (
     "layers.0.downsample.norm",

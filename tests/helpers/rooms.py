@@ -1,8 +1,12 @@
-"""A small data set with depth, and an untrained checkpoint of any task."""
+"""A small data set with depth, an untrained checkpoint of any task, and depth maps of generated rooms."""
+
+import functools
 
 import torch
+from torch import Generator
 
 from cka_probe import registry
+from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.tasks import TASKS
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone, Origin
@@ -51,3 +55,23 @@ class Rooms:
 
     def describe(self, index):
         return f"rooms/{index}.png"
+
+
+@functools.cache
+def room_maps(num=6):
+    """Return images, depth and K of generated rooms, (num, …) each."""
+    data = open_dataset(f"scenes:rooms?num={num}&frames=1&size=96x72")
+    samples = [data[i] for i in range(num)]
+    return {name: torch.stack([sample[name] for sample in samples]) for name in ("image", "depth", "K")}
+
+
+def perturbed(depth):
+    """Return wrong depths by name: tilted by a fifth, noisy by a hundredth, flattened (half, wholly), inside out."""
+    mean = depth.mean((2, 3), keepdim=True)
+    return {
+        "tilted": depth * (1 + 0.2 * torch.linspace(-1, 1, depth.shape[-1])),
+        "noisy": depth * (1 + 0.01 * torch.randn(depth.shape, generator=Generator().manual_seed(0))),
+        "half flat": (depth + mean) / 2,
+        "flat": mean.expand_as(depth),
+        "inverted": depth.amax((2, 3), keepdim=True) + 1 - depth,
+    }

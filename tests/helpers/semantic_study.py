@@ -11,9 +11,8 @@ from cka_probe.comparison.results import Axis, Side, SimilarityMatrix
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.papers.claims import judge_claims
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.page import PAPER
-from cka_probe.papers.depth_to_semantic.study import Case, SemanticPaths
+from cka_probe.papers.depth_to_semantic.report import PAPER
+from cka_probe.papers.depth_to_semantic.study import Case, SemanticEvidence, SemanticPaths
 from cka_probe.papers.page import Report
 
 NAMES = ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)))
@@ -89,7 +88,7 @@ class Writer:
         self._text(self.paths.folder / "study.json", note | {"versions": {"cka-probe": "0"}} | changed)
 
     def rate(self, case, seed=0, tried=None):
-        path = self.paths.rates(seed)
+        path = self.paths.rates_file(seed)
         table = json.loads(path.read_text("utf-8")) if path.exists() else {}
         table[case.base.name] = {"rate": RATE, "tried": tried or {f"{RATE:g}": 0.5}, "measure": "miou_subset"}
         self._text(path, table)

@@ -6,12 +6,13 @@ import pytest
 
 from cka_probe.errors import OutputError
 from cka_probe.papers.mesa.study import NEEDED
-from cka_probe.papers.study import StudyPaths, prepare_data
+from cka_probe.papers.study import RunContext, StudyPaths, open_study
 
 
 def test_data_with_a_path_is_not_generated(tmp_path):
-    paths = {name: f"somewhere/{name}" for name in NEEDED}
-    assert prepare_data(NEEDED, paths, {}, tmp_path / "data") == paths
+    given = {name: f"somewhere/{name}" for name in NEEDED}
+    paths = open_study(StudyPaths(tmp_path), "mesa", "demo", (), NEEDED, given, {}, 1, RunContext())
+    assert paths == given
     assert not (tmp_path / "data").exists()
 
 

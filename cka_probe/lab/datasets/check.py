@@ -113,11 +113,11 @@ def _check_classes(value: np.ndarray, count: int | None) -> str:
     return f"expected {expected}{f' or {IGNORE}' if labels else ''}, found {wrong.flat[0]}{pixels}"
 
 
-def _check_range(value: np.ndarray, low: float = 0, high: float = np.inf) -> str:
-    """Return whether values lie below `low` or above `high`."""
-    if value.size == 0 or (value.min() >= low and value.max() <= high):
+def _check_range(value: np.ndarray, high: float = np.inf) -> str:
+    """Return whether values lie below 0 or above `high`."""
+    if value.size == 0 or (value.min() >= 0 and value.max() <= high):
         return ""
-    expected = f"{low:g} … {high:g}" if np.isfinite(high) else f"{low:g} or more"
+    expected = f"0 … {high:g}" if np.isfinite(high) else "0 or more"
     return f"expected {expected}, found {value.min():.4g} … {value.max():.4g}"
 
 

@@ -21,6 +21,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, is_hidden, read_image, walk_images
+from cka_probe.lab.datasets import fields
 
 
 class Categorised:
@@ -71,8 +72,7 @@ def imagenet(root: str | Path, split: str = "all", *, num: int = 0, seed: int = 
             fewer images than `num`.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"expected folders of classes at {root}, found {'a file' if root.exists() else 'nothing'}")
+    fields.check_folder(root, "folders of classes")
     splits = [name for name in ("train", "val", "test") if _folders(root / name)]
     if split not in splits and (root / split).is_dir() and splits:
         raise DataError(

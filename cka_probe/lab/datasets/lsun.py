@@ -30,6 +30,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import decode_image, is_hidden
+from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.imagenet import Categorised, images_below, smallest_by_seed
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def _parts_of(root: Path, split: str, categories: str) -> list[Part]:
 
 def _parts(root: Path) -> list[Part]:
     """Return every database and every folder with an image in it, sorted by name."""
-    if not root.is_dir():
-        raise DataError(f"expected LSUN at {root}, found {'a file' if root.exists() else 'nothing there'}")
+    fields.check_folder(root, "LSUN")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
     if folders and all(re.fullmatch("[0-9a-f]", path.name) for path in folders):
         raise DataError(

@@ -129,19 +129,18 @@ PLANE_DEPTH = 3.0
 """Metres: the plane between near and far."""
 
 
-def directed_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor, at: float = PLANE_DEPTH) -> dict[str, float]:
+def directed_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> dict[str, float]:
     """Return every error of `DIRECTED` of one image.
 
     Args:
         depth_predicted: Any shape, metres.
         depth: Same shape, metres.
         valid: Same shape, bool.
-        at: Metres.
 
     Returns:
         Name to share, which sum to 1; NaN if no pixel is valid.
     """
-    near, truly_near = depth_predicted[valid] <= at, depth[valid] <= at
+    near, truly_near = depth_predicted[valid] <= PLANE_DEPTH, depth[valid] <= PLANE_DEPTH
     shares = ((near == truly_near), (near & ~truly_near), (~near & truly_near))
     return {name: share.double().mean().item() for name, share in zip(DIRECTED, shares, strict=True)}
 

@@ -33,7 +33,7 @@ from cka_probe.lab.evaluation.scores import MEDIAN
 from cka_probe.lab.losses import least_squares_aligned
 from cka_probe.similarity.resampling import RESAMPLES
 
-P = TypeVar("P", bound="_Options")
+P = TypeVar("P", bound="EvaluationProtocol")
 
 FLOOR = 1e-3
 """Metres: predictions are raised to this before a logarithm."""
@@ -57,8 +57,20 @@ EIGEN = "eigen"
 
 
 @dataclass(frozen=True)
-class _Options:
-    """A protocol that can be made from options by name."""
+class EvaluationProtocol:
+    """What the protocols of all predictions have in common.
+
+    Attributes:
+        flip_test: Whether to average predictions (of classes: logits) with those of the mirrored image.
+        num: Number of images, drawn with `seed`; `None` for all.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap and of the choice of images.
+    """
+
+    flip_test: bool = False
+    num: int | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
 
     @classmethod
     def of(cls: type[P], options: Mapping[str, Any]) -> P:
@@ -73,24 +85,26 @@ class _Options:
             registry.get(known, name, "rule")
         return cls(**options)
 
-    def _check(self, **least: int) -> None:
-        """Raise `DataError` for a count below its least value."""
-        for name, minimum in least.items():
-            count = getattr(self, name)
+    def __post_init__(self):
+        for name, minimum in {"num": 1, "crops": 0, "resamples": 1}.items():
+            count = getattr(self, name, None)
             if count is not None and count < minimum:
                 raise DataError(f"expected {name} of at least {minimum}, found {count}")
 
+    @property
+    def views(self) -> int:
+        """Views of an image in one forward pass."""
+        return 2 if self.flip_test else 1
+
 
 @dataclass(frozen=True)
-class LabelProtocol(_Options):
+class LabelProtocol(EvaluationProtocol):
     """How labels are predicted and scored.
 
     Attributes:
         resolution: A name in `RESOLUTIONS`.
-        flip_test: Whether to average logits with those of the mirrored image.
-        num: Number of images, drawn with `seed`; `None` for all.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap and of the choice of images.
+
+    All others are as in `EvaluationProtocol`.
 
     Raises:
         DataError: One of them is out of range.
@@ -98,49 +112,26 @@ class LabelProtocol(_Options):
     """
 
     resolution: str = "image"
-    flip_test: bool = False
-    num: int | None = None
-    resamples: int = RESAMPLES
-    seed: int = 0
 
     def __post_init__(self):
         registry.get(RESOLUTIONS, self.resolution, "resolution")
-        self._check(num=1, resamples=1)
-
-    @property
-    def views(self) -> int:
-        """Views of an image in one forward pass."""
-        return 2 if self.flip_test else 1
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class ClassProtocol(_Options):
+class ClassProtocol(EvaluationProtocol):
     """How classes of whole images are predicted and scored.
 
     Attributes:
         classes: A text file with the network's classes, one a line, in the order of its outputs.
-        flip_test: Whether to average logits with those of the mirrored image.
-        num: Number of images, drawn with `seed`; `None` for all.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap and of the choice of images.
+
+    All others are as in `EvaluationProtocol`.
 
     Raises:
         DataError: One of them is out of range.
     """
 
     classes: str | Path | None = None
-    flip_test: bool = False
-    num: int | None = None
-    resamples: int = RESAMPLES
-    seed: int = 0
-
-    def __post_init__(self):
-        self._check(num=1, resamples=1)
-
-    @property
-    def views(self) -> int:
-        """Views of an image in one forward pass."""
-        return 2 if self.flip_test else 1
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings of a result."""
@@ -148,36 +139,31 @@ class ClassProtocol(_Options):
 
 
 @dataclass(frozen=True)
-class DepthProtocol(_Options):
+class DepthProtocol(EvaluationProtocol):
     """How depth is predicted and scored; `None` is the default of the dataset or the task.
 
     Attributes:
         crop: The box that counts, a name in `CROPS`, or `eigen` for that of the dataset.
         cap: Metres; only depths above the first and below the second count. The second may be infinite.
         scaling: A name in `SCALINGS`.
-        flip_test: Whether to average each prediction with that of the mirrored image.
         crops: Windows along an image's longer side, 0 for the whole image squeezed; see `sliding_window`.
         feathered: Whether to blend windows where they overlap; published numbers use plain means, which have seams.
         canny: Low and high threshold of the edge detector.
-        num: Number of images, drawn with `seed`; `None` for all.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap and of the choice of images.
+
+    All others are as in `EvaluationProtocol`, with `flip_test` by default.
 
     Raises:
         DataError: One of them is out of range.
         UnknownNameError: There is no such crop or scaling.
     """
 
+    flip_test: bool = True
     crop: str | None = None
     cap: tuple[float, float] | None = None
     scaling: str | None = None
-    flip_test: bool = True
     crops: int | None = None
     feathered: bool = False
     canny: tuple[float, float] = THRESHOLDS
-    num: int | None = None
-    resamples: int = RESAMPLES
-    seed: int = 0
 
     def __post_init__(self):
         if self.cap is not None and not 0 <= self.cap[0] < self.cap[1]:
@@ -187,12 +173,12 @@ class DepthProtocol(_Options):
         if self.scaling is not None:
             registry.get(SCALINGS, self.scaling, "scaling")
         check_thresholds(self.canny)
-        self._check(num=1, crops=0, resamples=1)
+        super().__post_init__()
 
     @property
     def views(self) -> int:
         """Views of an image in one forward pass."""
-        return max(self.crops or 0, 1) * (2 if self.flip_test else 1)
+        return max(self.crops or 0, 1) * super().views
 
     @property
     def depth_range(self) -> tuple[float, float]:
@@ -212,11 +198,7 @@ class DepthProtocol(_Options):
                 f"expected eigen_nyuv2 or eigen_kitti as crop for {name or 'this dataset'}, found {EIGEN}, which is "
                 "short for the one of NYUv2 or of KITTI; name one"
             )
-        return replace(
-            self,
-            crop=crop,
-            cap=cap if self.cap is None else self.cap,
-        )
+        return replace(self, crop=crop, cap=cap if self.cap is None else self.cap)
 
     @classmethod
     def from_recorded(cls, settings: Mapping[str, Any]) -> "DepthProtocol":

@@ -88,14 +88,13 @@ def warp(
     return sample_at(source, pixels), z, visible
 
 
-def rigid_flow(depth: Tensor, K: Tensor, source_T_target: Tensor, source_K: Tensor | None = None) -> Tensor:
+def rigid_flow(depth: Tensor, K: Tensor, source_T_target: Tensor) -> Tensor:
     """Return the optical flow from target to source if only the camera moves.
 
     Args:
         depth: (n, 1, H, W), depth of the target in metres; 0 = not measured.
-        K: (n, 3, 3) or (3, 3), of the target.
+        K: (n, 3, 3) or (3, 3), of both cameras.
         source_T_target: (n, 4, 4) or (4, 4); NaN = not known.
-        source_K: K of the source; by default that of the target.
 
     Returns:
         (n, 2, H, W), pixels right and down; NaN where depth or pose is unknown, or the point is behind the
@@ -104,7 +103,7 @@ def rigid_flow(depth: Tensor, K: Tensor, source_T_target: Tensor, source_K: Tens
     Raises:
         DataError: The shapes do not fit.
     """
-    pixels, _, known = _seen_from(depth, K, source_T_target, K if source_K is None else source_K)
+    pixels, _, known = _seen_from(depth, K, source_T_target, K)
     return torch.where(known, pixels - pixel_grid(depth.shape[-2], depth.shape[-1], like=depth), torch.nan)
 
 

@@ -33,15 +33,15 @@ DISTANCES = (3, 19)
 BORDER = 5
 """Width of the border, in the same pixels, in which a change of pseudo-normals is not an edge."""
 THRESHOLD = 0.1
+"""Share of the image's strongest gradient above which a pixel is an edge."""
 
 
-def edges_of(maps: Tensor, known: Tensor | None = None, threshold: float = THRESHOLD) -> tuple[Tensor, Tensor]:
+def edges_of(maps: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the edges of a map, and the direction in which it changes there.
 
     Args:
         maps: (n, C, H, W) float, any unit: edges are relative to the image's strongest, over all channels.
         known: (n, 1, H, W) bool; pixels next to an unknown one are neither edges nor the strongest gradient.
-        threshold: Share of the strongest gradient, 0 to 1.
 
     Returns:
         Edges (n, 1, H, W) bool, all False for a constant image; direction (n, 2, H, W), right and down, unit length,
@@ -52,7 +52,7 @@ def edges_of(maps: Tensor, known: Tensor | None = None, threshold: float = THRES
     square = (across**2 + down**2).sum(1, keepdim=True)
     if known is not None:
         square = torch.where(_next_to(~known), 0.0, square)
-    edges = square > threshold**2 * square.amax((2, 3), keepdim=True)
+    edges = square > THRESHOLD**2 * square.amax((2, 3), keepdim=True)
     twice = torch.atan2(2 * (across * down).sum(1, keepdim=True), (across**2 - down**2).sum(1, keepdim=True))
     return edges, torch.cat([(twice / 2).cos(), (twice / 2).sin()], 1)
 

@@ -10,7 +10,7 @@ from cka_probe.lab.scenes.room import STYLES, USUAL_STYLE
 from cka_probe.lab.scenes.scene import Scene, View
 from cka_probe.lab.scenes.sensor import Sensor
 from cka_probe.lab.scenes.settings import SCENES, Settings, check_style, draw_scene, parse_size
-from cka_probe.lab.scenes.view import see, views
+from cka_probe.lab.scenes.view import see
 
 __all__ = [
     "SCENES",
@@ -25,5 +25,4 @@ __all__ = [
     "make_scenes",
     "parse_size",
     "see",
-    "views",
 ]

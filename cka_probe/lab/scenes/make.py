@@ -32,14 +32,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cka_probe.errors import DataError, OutputError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, disk_errors
 from cka_probe.lab.scenes.layouts import LAYOUTS
 from cka_probe.lab.scenes.layouts.layout import SetFolders, Unit, Written
 from cka_probe.lab.scenes.room import USUAL_STYLE
 from cka_probe.lab.scenes.scene import Scene, View
 from cka_probe.lab.scenes.settings import Settings, draw_scene
 from cka_probe.lab.scenes.view import see
-from cka_probe.progress import Progress
+from cka_probe.progress import Progress, reporting
 
 NOTE = "scenes.json"
 _REMOVED = ".gone"
@@ -165,10 +165,10 @@ def make_scenes(root: str | Path, settings: Settings, *, workers: int = 1, progr
     lock = GenerationLock(Path(root).resolve())
     if lock.target == Path.cwd() or lock.target.is_mount():
         raise OutputError(f"expected a folder that can be moved into its place, found {root}; choose one inside it")
-    with _disk_errors_as_one_line(root):
+    with disk_errors(f"scenes to {root}"), reporting(progress, "scenes") as report:
         while not _is_complete(root, lock, settings.note()):
             try:
-                _make_all(lock, settings, workers, progress or _no_progress)
+                _make_all(lock, settings, workers, report)
                 _finish(lock, settings)
             except FileNotFoundError:
                 if lock.note() is not None:
@@ -329,24 +329,3 @@ def _follow_parent() -> None:
         os._exit(1)
 
     Thread(target=follow, daemon=True).start()
-
-
-@contextmanager
-def _disk_errors_as_one_line(root: str | Path) -> Iterator[None]:
-    """Turn errors of the file system into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "no space left; free some and run the same command again to continue"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            reason = "no permission to write there; choose another folder"
-        elif error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-            reason = "a file stands where a folder is needed; choose another folder"
-        else:
-            reason = f"{error.strerror or error}; choose another folder"
-        raise OutputError(f"cannot write scenes to {root}: {reason}") from error
-
-
-def _no_progress(done: int, total: int | None) -> None:
-    """Report to nobody."""

@@ -19,9 +19,9 @@ def _worn(s: Surface) -> Array:
     return np.clip(0.45 + 0.42 * long + 0.4 * noise(s.xyz * 7), 0, 1)
 
 
-def _line(s: Surface, position: Array | float, width: float = 0.075) -> Array:
-    """Return 1 on a painted line along the road at u = `place`, 0 elsewhere."""
-    return 1 - smooth(np.abs(s.u - position), width, width + 0.03)
+def _line(s: Surface, position: Array | float) -> Array:
+    """Return 1 on a painted line along the road at u = `position`, 0 elsewhere."""
+    return 1 - smooth(np.abs(s.u - position), 0.075, 0.075 + 0.03)
 
 
 def asphalt(s: Surface) -> Array:

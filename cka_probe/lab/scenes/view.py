@@ -4,8 +4,6 @@ Colours are the mean of 2 x 2 rays per pixel; depth, labels, normals and flow be
 because the mean depth across an edge is the depth of no surface.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,12 +57,6 @@ def see(scene: Scene, frame: int, size: tuple[int, int], *, partner: bool = Fals
         flow=moved[0],
         occluded=moved[1],
     )
-
-
-def views(scene: Scene, size: tuple[int, int], *, partner: bool = False, flow: bool = False) -> Iterator[View]:
-    """Yield every frame of a scene (see `see`)."""
-    for frame in range(len(scene.camera.poses)):
-        yield see(scene, frame, size, partner=partner, flow=flow)
 
 
 def image(scene: Scene, table: Table, pose: Floats, size: tuple[int, int]) -> NDArray[np.uint8]:

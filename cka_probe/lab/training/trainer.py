@@ -24,7 +24,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from cka_probe.errors import OutOfMemoryError, OutputError, TrainingError
-from cka_probe.files import atomic_write
+from cka_probe.files import atomic_write, disk_errors
 from cka_probe.lab.tasks import Task
 from cka_probe.lab.training.optimizer import multiplier, parameter_groups
 from cka_probe.lab.training.recipe import Stage, check
@@ -58,11 +58,8 @@ class Log:
         """Append one row; the first one determines the columns."""
         rows: list[list] = [] if self.path.exists() else [["step", *values]]
         rows.append([step, *(f"{value:.6g}" for value in values.values())])
-        try:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}; free space and run again") from error
+        with disk_errors(str(self.path)), self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 StepCallback = Callable[[str, int, int, Mapping[str, float]], None]

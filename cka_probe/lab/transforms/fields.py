@@ -400,5 +400,5 @@ def _window(field: Map, window: Window) -> Map:
     return kind(shown)
 
 
-taught = F
-"""torchvision's functions, which know our types once this file has run."""
+functional = F
+"""torchvision's functions; importing this module registers the kernels for the types above."""

@@ -12,8 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from cka_probe.errors import DataError
+from cka_probe.lab.transforms.fields import functional as F
 from cka_probe.lab.transforms.fields import plain, size_of, typed
-from cka_probe.lab.transforms.fields import taught as F
 
 Box = tuple[int, int, int, int]
 """Top, left, height, width in pixels."""

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,17 @@ from cka_probe.attribution.attributions import CONTROLS as MAP_CONTROLS
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.lab.evaluation.label_scores import LabelScores
-from cka_probe.papers.claims import Statistic, read_claims
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, tuned
-from cka_probe.papers.depth_to_semantic.study import Case
-from cka_probe.papers.evidence import Estimate, RunKey, combine, mean_diagonal, undefined
+from cka_probe.papers.claims import Statistic, read_claims, statistic
+from cka_probe.papers.depth_to_semantic.study import Case, SemanticEvidence, tuned
+from cka_probe.papers.evidence import (
+    Estimate,
+    RunKey,
+    change,
+    combine,
+    earlier_more_similar,
+    more_similar,
+    undefined,
+)
 
 MAIN = "main"
 """The paper's score: `miou_subset`, or `miou` of data that has no subset."""
@@ -116,28 +122,6 @@ def sooner(better: pd.DataFrame, worse: pd.DataFrame) -> Estimate:
     return _of_paired(better, worse, difference, f"{PART:g} of the other's last value is not reached")
 
 
-def change(matrix: SimilarityMatrix, part: slice = slice(None)) -> Estimate:
-    """Return how much some layers changed, in CKA: x before, y after."""
-    return Estimate(1.0, 1.0, 1.0) - mean_diagonal(matrix, part)
-
-
-def later_change_more(matrix: SimilarityMatrix) -> Estimate:
-    """Return how much more the later half of the layers changed than the earlier, in CKA; the middle one is earlier."""
-    half = (len(matrix.rows) + 1) // 2
-    return change(matrix, slice(half, None)) - change(matrix, slice(half))
-
-
-def layer_divergence(matrix: SimilarityMatrix) -> Estimate:
-    """Return how much more similar two arms are in the earlier half of their layers than in the later, in CKA."""
-    half = (len(matrix.rows) + 1) // 2
-    return mean_diagonal(matrix, slice(half)) - mean_diagonal(matrix, slice(half, None))
-
-
-def closer(before: SimilarityMatrix, after: SimilarityMatrix) -> Estimate:
-    """Return how much more similar two arms are after fine-tuning than before, over all layers, in CKA."""
-    return mean_diagonal(after) - mean_diagonal(before)
-
-
 def _of_paired(better: pd.DataFrame, worse: pd.DataFrame, function: Callable[..., float], reason: str = "") -> Estimate:
     """Return a function of the common steps of two curves and their values there; or why there is no value."""
     both = [name for name in ("miou_subset", "miou") if name in better and name in worse]
@@ -152,58 +136,47 @@ def _of_paired(better: pd.DataFrame, worse: pd.DataFrame, function: Callable[...
     return Estimate(value) if math.isfinite(value) else undefined(reason)
 
 
-def _of_runs(function: Callable[..., Estimate], read: Callable[..., Any], *cases: Case) -> Statistic:
-    """Return a function of what `read` returns for (evidence, case, run), and of whether an interval is needed."""
+def least_gain(*scores: LabelScores, interval: bool) -> Estimate:
+    """Return how much more of the main score each in an even place has, at least, than the one after it."""
+    pairs = zip(scores[::2], scores[1::2], strict=True)
+    return combine([gain(better, worse, MAIN, interval) for better, worse in pairs], np.min)
 
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        parts = [read(evidence, case, run) for case in cases]
-        if all(part is not None for part in parts):
-            return function(*parts, interval=interval)
-        failed = [case.name for case in cases if evidence.diverged(case, run)]
-        return undefined(f"the loss of {' and '.join(failed)} stopped being a number") if failed else None
 
-    return Statistic(compute)
+def _failure(evidence: SemanticEvidence, case: Case, run: RunKey) -> Estimate | None:
+    """Return why a case has no number, if its loss stopped being one."""
+    return undefined(f"the loss of {case.name} stopped being a number") if evidence.diverged(case, run) else None
+
+
+def _scores(evidence: SemanticEvidence, run: RunKey, name: str) -> LabelScores | Estimate | None:
+    case = Case.of(name)
+    return evidence.scores(case, run) or _failure(evidence, case, run)
+
+
+def _validation(evidence: SemanticEvidence, run: RunKey, name: str) -> pd.DataFrame | Estimate | None:
+    case = Case.of(name)
+    failure = _failure(evidence, case, run)
+    return evidence.curves(case, run)[1] if failure is None else failure
+
+
+def _similarity(evidence: SemanticEvidence, run: RunKey, pair: str) -> SimilarityMatrix | None:
+    """Return the similarity of two networks, "x:y": an arm as it was pre-trained, or, as arm~mode, fine-tuned."""
+    x, y = (tuned(*name.split("~")) if "~" in name else name for name in pair.split(":"))
+    return evidence.similarity(run.seed, x, y)
+
+
+def _maps(evidence: SemanticEvidence, run: RunKey, name: str) -> Attributions | None:
+    result = evidence.gradcam(run.seed)
+    return None if result is None or name not in result.models else result
 
 
 def measured(case: Case, measure: str) -> Statistic:
     """Return how much of a measure a case has."""
-    return _of_runs(partial(value_of, measure=measure), SemanticEvidence.scores, case)
+    return Statistic(partial(value_of, measure=measure), _scores, (case.name,), per_seed=False, resampled=True)
 
 
 def gains(better: str, worse: str, measure: str = MAIN) -> Statistic:
     """Return how much more of a measure one case has than another."""
-    return _of_runs(partial(gain, measure=measure), SemanticEvidence.scores, Case.of(better), Case.of(worse))
-
-
-def least_gain(*cases: str) -> Statistic:
-    """Return how much more of the main score each case in an even place has, at least, than the one after it."""
-    pair_gains = [gains(better, worse) for better, worse in zip(cases[::2], cases[1::2], strict=True)]
-
-    def compute(evidence: SemanticEvidence, run: RunKey, interval: bool) -> Estimate | None:
-        values = [each.compute(evidence, run, interval) for each in pair_gains]
-        available = [value for value in values if value is not None]
-        return combine(available, np.min) if len(available) == len(values) else None
-
-    return Statistic(compute)
-
-
-def _of_curves(function: Callable[..., Estimate], better: str, worse: str) -> Statistic:
-    """Return a statistic of two curves of validation, which have no interval."""
-
-    def compute(first: pd.DataFrame, second: pd.DataFrame, *, interval: bool) -> Estimate:
-        return function(first, second)
-
-    return _of_runs(compute, _validation, Case.of(better), Case.of(worse))
-
-
-def _validation(evidence: SemanticEvidence, case: Case, run: RunKey) -> pd.DataFrame | None:
-    return None if evidence.diverged(case, run) else evidence.curves(case, run)[1]
-
-
-def _similarity(evidence: SemanticEvidence, seed: int, pair: str) -> SimilarityMatrix | None:
-    """Return the similarity of two networks, "x:y": an arm as it was pre-trained, or, as arm~mode, fine-tuned."""
-    x, y = (tuned(*name.split("~")) if "~" in name else name for name in pair.split(":"))
-    return evidence.similarity(seed, x, y)
+    return Statistic(partial(gain, measure=measure), _scores, (better, worse), per_seed=False, resampled=True)
 
 
 def map_measure(case: Case, measure: str) -> Statistic:
@@ -226,10 +199,6 @@ def map_margin(case: str, control: str) -> Statistic:
 def _of_maps(row: Callable[[Attributions], dict[str, float]], measure: str, *names: str) -> Statistic:
     """Return a statistic of the maps of some cases: a row with value, low, high, num."""
 
-    def read(evidence: SemanticEvidence, seed: int, name: str) -> Attributions | None:
-        result = evidence.gradcam(seed)
-        return None if result is None or name not in result.models else result
-
     def estimate(result: Attributions, *_: Attributions) -> Estimate:
         numbers, factor = row(result), 1.0 if measure.startswith("correlation") else 100.0
         if not numbers["num"]:
@@ -237,20 +206,20 @@ def _of_maps(row: Callable[[Attributions], dict[str, float]], measure: str, *nam
         value, low, high = (float(numbers[end]) for end in ("value", "low", "high"))
         return factor * Estimate(value, low, high)
 
-    return Statistic.of(estimate, read, *names)
+    return Statistic(estimate, _maps, names)
 
 
 STATISTICS: dict[str, Callable[..., Statistic]] = {
     "gain": gains,
-    "least_gain": least_gain,
-    "area_gain": partial(_of_curves, area_gain),
-    "sooner": partial(_of_curves, sooner),
+    "least_gain": lambda *names: Statistic(least_gain, _scores, names, per_seed=False, resampled=True),
+    "area_gain": statistic(area_gain, _validation, per_seed=False),
+    "sooner": statistic(sooner, _validation, per_seed=False),
     "map_gain": map_gain,
     "map_margin": map_margin,
-    "change": partial(Statistic.of, change, _similarity),
-    "later_change_more": partial(Statistic.of, later_change_more, _similarity),
-    "layer_divergence": partial(Statistic.of, layer_divergence, _similarity),
-    "closer": partial(Statistic.of, closer, _similarity),
+    "change": statistic(change, _similarity),
+    "later_change_more": statistic(earlier_more_similar, _similarity),
+    "layer_divergence": statistic(earlier_more_similar, _similarity),
+    "closer": statistic(more_similar, _similarity),
 }
 """Statistics by their name in `claims.csv`."""
 

@@ -28,7 +28,6 @@ from cka_probe.lab.training.run import open_samples
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.load import load
 from cka_probe.papers import study
-from cka_probe.papers.depth_to_semantic.page import PAPER
 from cka_probe.papers.depth_to_semantic.recipes import (
     MOST_TRIALS,
     StudySettings,
@@ -39,7 +38,18 @@ from cka_probe.papers.depth_to_semantic.recipes import (
     tuning_recipe,
     write_untrained,
 )
-from cka_probe.papers.depth_to_semantic.study import DIVERGED, MAIN, NONE, SCALES, SEGMENT, Case, Scale, SemanticPaths
+from cka_probe.papers.depth_to_semantic.report import PAPER
+from cka_probe.papers.depth_to_semantic.study import (
+    DIVERGED,
+    MAIN,
+    NONE,
+    SCALES,
+    SEGMENT,
+    Case,
+    Scale,
+    SemanticPaths,
+    model_order,
+)
 from cka_probe.papers.page import write_report
 from cka_probe.papers.study import ImageSource, RunContext, main_process_only, save_result, write_text
 
@@ -174,9 +184,10 @@ class SeedRun:
 
     def compare(self, cases: Sequence[Case], architecture: str) -> None:
         """Write the fingerprints of all arms, and every comparison that is missing."""
-        paths, arms = self.paths, list(dict.fromkeys(case.arm for case in cases))
+        paths, arms = self.paths, sorted({case.arm for case in cases}, key=model_order)
         study.write_fingerprints(paths, self.seed, study.checkpoint_loaders(paths, self.seed, arms), self.images)
         tuned = [case for case in cases if is_compared(case) and paths.fingerprint(self.seed, case.model).exists()]
+        tuned.sort(key=lambda case: model_order(case.model))
         specs = {"paper": study.ComparisonSpec(ARCHITECTURES[architecture].layers)}
         study.write_similarities(paths, self.seed, model_pairs(arms, tuned), specs)
 
@@ -231,8 +242,7 @@ class SeedRun:
         save_result(scores, folder / "scores.json")
 
     def _record_rate(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
-        path = self.paths.rates(self.seed)
-        rates = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        path, rates = self.paths.rates_file(self.seed), self.paths.rates(self.seed)
         values = {f"{rate:g}": None if math.isnan(value) else value for rate, value in tried.items()}
         rates[base.name] = {"rate": rate, "tried": values, "measure": measure}
         write_text(path, json.dumps(rates, indent=2) + "\n")

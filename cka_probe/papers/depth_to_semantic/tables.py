@@ -16,8 +16,17 @@ import pandas as pd
 from cka_probe.lab.evaluation.label_scores import describe_label_measure
 from cka_probe.papers.claims import evaluate_statistic, judge
 from cka_probe.papers.depth_to_semantic.claims import map_measure, measured
-from cka_probe.papers.depth_to_semantic.evidence import DATA_OF, SemanticEvidence, tuned
-from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, MAIN, QUIRKS, TABLES, Case
+from cka_probe.papers.depth_to_semantic.study import (
+    ARMS,
+    DATA_OF,
+    DECLARATIONS,
+    MAIN,
+    QUIRKS,
+    TABLES,
+    Case,
+    SemanticEvidence,
+    tuned,
+)
 from cka_probe.papers.evidence import Estimate
 from cka_probe.papers.tables import (
     Published,
@@ -150,13 +159,13 @@ def pretraining_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     """Return a row for each arm that was run and measure at the end of pre-training, on data held out from it."""
     rows = []
     for arm in ARMS:
-        ends = {seed: evidence.pretraining(seed, arm) for seed in evidence.seeds}
-        names = dict.fromkeys(name for end in ends.values() if end for name in end if name not in LEFT_OUT)
-        for name in names:
-            estimates = {
-                seed: Estimate(end[name]) if end is not None and name in end else None for seed, end in ends.items()
-            }
-            rows.append({"arm": ARMS[arm], "measure": name} | finding_columns(judge(estimates)))
+        tables = {seed: evidence.pretraining(seed, arm)[1] for seed in evidence.seeds}
+        ends = {
+            seed: {} if table is None or table.empty else table.iloc[-1].to_dict() for seed, table in tables.items()
+        }
+        for name in dict.fromkeys(name for end in ends.values() for name in end if name not in LEFT_OUT):
+            finding = judge({seed: Estimate(end[name]) if name in end else None for seed, end in ends.items()})
+            rows.append({"arm": ARMS[arm], "measure": name} | finding_columns(finding))
     return pd.DataFrame(rows, columns=["arm", "measure", *finding_columns(judge({}))])
 
 
@@ -164,7 +173,7 @@ def rate_rows(evidence: SemanticEvidence) -> pd.DataFrame:
     """Return a row for each seed, arm and learning rate tried; held_out is in percent, NaN where the loss diverged."""
     rows = []
     for seed in evidence.seeds:
-        for name, entry in evidence.rates(seed).items():
+        for name, entry in evidence.paths.rates(seed).items():
             arm, data = name.split("~")[:2]
             rows += [
                 {"arm": ARMS.get(arm, arm), "data": data, "seed": seed, "rate": float(rate)}

@@ -14,31 +14,18 @@ import numpy as np
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.lab.evaluation.scores import Scores
-from cka_probe.papers.claims import Statistic, read_claims
-from cka_probe.papers.evidence import Estimate, combine, mean_diagonal, top_row, undefined
-from cka_probe.papers.mesa.evidence import MesaEvidence
+from cka_probe.papers.claims import Statistic, read_claims, statistic
+from cka_probe.papers.evidence import Estimate, RunKey, combine, earlier_more_similar, more_similar, top_row, undefined
+from cka_probe.papers.mesa.study import MesaEvidence
 from cka_probe.similarity.resampling import bootstrap_interval
 
 LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
 """The ends of the U and what lies between: patch mergings, attention branches, patch merging and last norm."""
 
-EARLIER, LATER = slice(0, 5), slice(5, 9)
-
 
 def u_shape(matrix: SimilarityMatrix) -> Estimate:
     """Return how far the lower end of the top row stands above its middle, in CKA; above 0 is a U."""
     return combine([top_row(matrix, LEFT), top_row(matrix, RIGHT)], np.min) - top_row(matrix, MIDDLE)
-
-
-def later_change_more(matrix: SimilarityMatrix) -> Estimate:
-    """Return how much more layers 5 to 8 change than 0 to 4 do, in CKA: x before, y after fine-tuning."""
-    return mean_diagonal(matrix, EARLIER) - mean_diagonal(matrix, LATER)
-
-
-def repaired(before: SimilarityMatrix, after: SimilarityMatrix, layers: tuple[int, int]) -> Estimate:
-    """Return how much less some layers, first and last, change after a stage was added than before, in CKA."""
-    part = slice(layers[0], layers[1] + 1)
-    return mean_diagonal(after, part) - mean_diagonal(before, part)
 
 
 def lighter_middle(lighter: SimilarityMatrix, darker: SimilarityMatrix) -> Estimate:
@@ -75,26 +62,26 @@ def mean_over_images(values: np.ndarray, scores: Scores, reason: str) -> Estimat
     return Estimate(float(values.mean()), float(low[0]), float(high[0]))
 
 
-def _similarity(evidence: MesaEvidence, seed: int, pair: str) -> SimilarityMatrix | None:
+def _similarity(evidence: MesaEvidence, run: RunKey, pair: str) -> SimilarityMatrix | None:
     """Return the similarity of two stages, x~y or, if it is not the paper's variant, x~y~variant."""
-    return evidence.similarity(seed, *pair.split("~"))
+    return evidence.similarity(run.seed, *pair.split("~"))
 
 
 def _of_scores(measure: str, domain: str, higher: str, lower: str) -> Statistic:
     """Return by how much the first fine-tuned stage has more of a measure than the second."""
 
-    def read(evidence: MesaEvidence, seed: int, stage: str) -> Scores | None:
-        return evidence.scores(seed, stage, domain)
+    def read(evidence: MesaEvidence, run: RunKey, stage: str) -> Scores | None:
+        return evidence.scores(run.seed, stage, domain)
 
-    return Statistic.of(partial(higher_score, measure=measure), read, higher, lower)
+    return Statistic(partial(higher_score, measure=measure), read, (higher, lower))
 
 
 STATISTICS: dict[str, Callable[..., Statistic]] = {
-    "u_shape": partial(Statistic.of, u_shape, _similarity),
-    "later_change_more": partial(Statistic.of, later_change_more, _similarity),
-    "repaired_5_6": partial(Statistic.of, partial(repaired, layers=(5, 6)), _similarity),
-    "repaired_7_8": partial(Statistic.of, partial(repaired, layers=(7, 8)), _similarity),
-    "lighter_middle": partial(Statistic.of, lighter_middle, _similarity),
+    "u_shape": statistic(u_shape, _similarity),
+    "later_change_more": statistic(earlier_more_similar, _similarity),
+    "repaired_5_6": statistic(partial(more_similar, layers=slice(5, 7)), _similarity),
+    "repaired_7_8": statistic(partial(more_similar, layers=slice(7, 9)), _similarity),
+    "lighter_middle": statistic(lighter_middle, _similarity),
     "higher_score": _of_scores,
 }
 """Statistics by their name in `claims.csv`."""

@@ -19,8 +19,18 @@ from cka_probe.papers.claims import TestedClaim, judge, with_controls
 from cka_probe.papers.evidence import Estimate
 from cka_probe.papers.figures import FigureWriter, StudyFigure
 from cka_probe.papers.mesa.claims import CLAIMS, mean_score
-from cka_probe.papers.mesa.evidence import DOMAINS, MesaEvidence
-from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, DECLARATIONS, NEEDED, PRETRAINED, ROOMS, SCALES, Arm
+from cka_probe.papers.mesa.study import (
+    ARMS,
+    CONTROL_ARMS,
+    DECLARATIONS,
+    DOMAINS,
+    NEEDED,
+    PRETRAINED,
+    ROOMS,
+    SCALES,
+    Arm,
+    MesaEvidence,
+)
 from cka_probe.papers.page import Paper
 from cka_probe.papers.tables import layer_rows, layer_texts, read_published, score_row, score_texts
 from cka_probe.plotting.predictions import TRUTH, DepthPanel

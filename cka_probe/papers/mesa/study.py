@@ -1,15 +1,24 @@
-"""What a study of MeSa consists of (`paper.toml`): arms, data, scales.
+"""A study of MeSa: what it consists of (`paper.toml`), its arms, data and scales, and what it left on disk.
 
 An arm is one way of pre-training, followed by the same fine-tuning for depth.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
+
+from cka_probe import registry
+from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.errors import DataError
+from cka_probe.lab.evaluation.predictions import NOTE
+from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import Settings
-from cka_probe.papers.study import read_declarations, read_scales
+from cka_probe.models.checkpoint import file_hash
+from cka_probe.papers.evidence import StudyEvidence, find_seeds, read_curves, read_json, read_study
+from cka_probe.papers.study import StudyPaths, read_declarations, read_scales
 
 DECLARATIONS = read_declarations(Path(__file__).with_name("paper.toml"))
 
@@ -48,3 +57,88 @@ class Scale:
 
 
 SCALES = read_scales(Scale, DECLARATIONS)
+
+DOMAINS = {"in": "in distribution", "out": "out of distribution"}
+
+
+@dataclass(frozen=True)
+class MesaEvidence(StudyEvidence):
+    """A study of MeSa on disk, with the recipe that each seed ran, the same but for the seed."""
+
+    recipes: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def repeats(self) -> str:
+        """What intervals are over: there is one run for each seed."""
+        return "seed"
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "MesaEvidence":
+        """Open a study.
+
+        Raises:
+            DataError: There is none, study.json or a recipe is missing or broken, or the seeds ran different recipes.
+        """
+        paths = StudyPaths(Path(folder))
+        first, *others = seeds = find_seeds(paths.folder)
+        recipes = {seed: read_json(paths.run(seed) / "recipe.json", "the recipe of a run") for seed in seeds}
+        for seed, recipe in recipes.items():
+            if recipe.get("seed") != seed:
+                raise DataError(
+                    f"{paths.run(seed) / 'recipe.json'}: expected the recipe of seed {seed}, found seed "
+                    f"{recipe.get('seed')}; it is of another run"
+                )
+        for seed in others:
+            if recipes[seed] | {"seed": 0} != recipes[first] | {"seed": 0}:
+                raise DataError(
+                    f"{folder}: expected the same recipe for every seed, found that seed {seed} ran another than seed "
+                    f"{first}; run both with one recipe, or move one away"
+                )
+        return cls(paths, seeds, (0,), read_study(paths.folder, "mesa"), recipes=recipes)
+
+    def scores(self, seed: int, stage: str, domain: str) -> Scores | None:
+        """Return the scores of the checkpoint of a stage in a domain, or `None` if it was not scored.
+
+        Raises:
+            DataError: The file is broken, or has scores of another checkpoint or over other images.
+        """
+        registry.get(DOMAINS, domain, "domain")
+        path = self.paths.scores(seed, stage, domain)
+        if not path.exists():
+            return None
+        scores = Scores.load(path)
+        if (scored := scores.model.get("stage")) and scored != stage:
+            raise DataError(
+                f"{path}: expected scores of {stage!r}, found those of {scored!r}; evaluate {stage!r} again"
+            )
+        fact = ("scored weights", str(seed), stage)
+        self._check_same(fact, scores.model.get("hash"), path)
+        checkpoint = self.paths.checkpoint(seed, stage)
+        if checkpoint.exists() and self._facts[fact][1] == path:  # hash the file once
+            self._facts[fact] = (self._facts[fact][0], checkpoint)
+            self._check_same(fact, file_hash(checkpoint), checkpoint)
+        self._check_same((f"images {DOMAINS[domain]}",), scores.data.get("hash"), path)
+        return scores
+
+    def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
+        """Return the similarity of two checkpoints of nine layers, `variant` in `VARIANTS`, or `None`."""
+        registry.get(DECLARATIONS["variants"], variant, "variant")
+        matrix = super().similarity(seed, x, y, variant)
+        if matrix is not None and matrix.values.shape != (9, 9):
+            path, (rows, columns) = self.paths.similarity(seed, x, y, variant), matrix.values.shape
+            raise DataError(f"{path}: expected the paper's nine layers on both sides, found {rows} and {columns}")
+        return matrix
+
+    def predictions(self, seed: int, stage: str, domain: str) -> Path | None:
+        """Return the folder of a checkpoint's predictions of the images it was scored on, or `None`."""
+        path = self.paths.predictions(seed, stage, domain)
+        return path if (path / NOTE).exists() else None
+
+    def curves(self, seed: int, stage: str) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """Return the rows of a stage's training log and of its evaluations during training, `None` where not run."""
+        return read_curves(self.paths.run(seed) / stage)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the first seed."""
+        return self.recipes[self.seeds[0]]

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.dataset_files import check_refused, cut_short
 from PIL import Image
 
-from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 
 HEIGHT, WIDTH = 6, 8
@@ -22,17 +22,6 @@ def write_image(path, grey):
 def write_steps(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint16)).save(path)
-
-
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def check(spec, message):
-    """Check that opening and reading everything of a data set says one line like `message`."""
-    with pytest.raises(DataError, match=message) as caught:
-        list(open_dataset(spec))
-    assert "\n" not in str(caught.value)
 
 
 # a video's folder
@@ -83,8 +72,8 @@ def test_a_video_needs_only_frames(tmp_path):
         write_image(tmp_path / "frames" / f"{number}.jpg", number)
     dataset = open_dataset(f"video:{tmp_path}?sources=1")
     assert dataset.gives == {"image", "sources"}
-    check(f"rgbd:{tmp_path}", "expected RGB-D sequences at .*open a video without depth as 'video:'")
-    check(f"video:{tmp_path}?sources=s", "no stereo partner")
+    check_refused(f"rgbd:{tmp_path}", "expected RGB-D sequences at .*open a video without depth as 'video:'")
+    check_refused(f"video:{tmp_path}?sources=s", "no stereo partner")
     (tmp_path / "K.txt").write_text("9 0 3.5\n0 8 2.5\n0 0 1\n")
     assert open_dataset(f"video:{tmp_path}")[0]["K"][0].tolist() == [9, 0, 3.5]
 
@@ -128,7 +117,7 @@ def test_the_right_camera_is_the_partner_and_sees_points_further_left(tmp_path):
 def test_what_is_wrong_beside_a_video_is_said(tmp_path, make, spoil, message):
     root = make(tmp_path)
     spoil(root)
-    check(f"video:{root}", message)
+    check_refused(f"video:{root}", message)
 
 
 # TUM RGB-D
@@ -195,18 +184,18 @@ def test_tums_camera_is_the_files_or_the_names_or_the_default(tmp_path):
 def test_what_is_wrong_with_tum_is_said(tmp_path, file, text, message):
     folder = tum(tmp_path)
     (folder / file).write_text(text)
-    check(f"rgbd:{folder}", message)
+    check_refused(f"rgbd:{folder}", message)
 
 
 def test_steps_below_nothing_are_refused(tmp_path):
-    check(f"rgbd:{tum(tmp_path)}?per_metre=-5000", "per_metre=-5000: expected steps per metre")
-    check(f"video:{posed(tmp_path / 'a')}?per_metre=-1", "per_metre=-1: expected steps per metre")
+    check_refused(f"rgbd:{tum(tmp_path)}?per_metre=-5000", "per_metre=-5000: expected steps per metre")
+    check_refused(f"video:{posed(tmp_path / 'a')}?per_metre=-1", "per_metre=-1: expected steps per metre")
 
 
 def test_tums_depth_of_8_bits_or_cut_short_is_refused(tmp_path):
     folder = tum(tmp_path)
     path = next(iter(sorted((folder / "depth").iterdir())))
     cut_short(path)
-    check(f"rgbd:{folder}", f"unreadable depth map .*{path.name}")
+    check_refused(f"rgbd:{folder}", f"unreadable depth map .*{path.name}")
     Image.new("L", (WIDTH, HEIGHT), 7).save(path)
-    check(f"rgbd:{folder}", r"expected a 16-bit depth map, found mode 'L'")
+    check_refused(f"rgbd:{folder}", r"expected a 16-bit depth map, found mode 'L'")

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from helpers.dataset_files import check_refused, cut_short
 from PIL import Image
 from scipy.sparse import csr_matrix, save_npz
 
@@ -39,17 +40,6 @@ def along_x(*places, columns=16):
         pose = pose_from_quaternion(np.array([x, 0, 0]), np.array([0, np.sin(0.01 * x), 0, np.cos(0.01 * x)]))
         lines.append(" ".join(f"{number:.9f}" for number in pose.ravel()[:columns]))
     return "\n".join(lines)
-
-
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def check(spec, message):
-    """Check that opening and reading everything of a data set says one line like `message`."""
-    with pytest.raises(DataError, match=message) as caught:
-        list(open_dataset(spec))
-    assert "\n" not in str(caught.value)
 
 
 # SC-Depth
@@ -138,7 +128,7 @@ def test_sparse_depth_of_sc_depth_is_in_metres(tmp_path):
     assert depth[0, 2, 3] == 41.5
     assert depth.count_nonzero() == 1
     (tmp_path / "one" / "depth" / "000000.npz").write_bytes(b"PK\x03\x04 nothing more")
-    check(f"scdepth:{tmp_path}", r"000000.npz: expected a sparse matrix")
+    check_refused(f"scdepth:{tmp_path}", r"000000.npz: expected a sparse matrix")
 
 
 @pytest.mark.parametrize(
@@ -170,12 +160,12 @@ def test_sparse_depth_of_sc_depth_is_in_metres(tmp_path):
 def test_what_is_wrong_with_sc_depth_is_said(tmp_path, spoil, message):
     root = sc_root(tmp_path)
     spoil(root)
-    check(f"scdepth:{root}", message)
+    check_refused(f"scdepth:{root}", message)
 
 
 def test_nothing_of_sc_depth_is_said(tmp_path):
-    check(f"scdepth:{tmp_path}", r"expected SC-Depth's folders at .*cam.txt with images next to it, found none")
-    check(f"scdepth:{tmp_path}?per_metre=0", r"per_metre=0: expected steps per metre")
+    check_refused(f"scdepth:{tmp_path}", r"expected SC-Depth's folders at .*cam.txt with images next to it, found none")
+    check_refused(f"scdepth:{tmp_path}?per_metre=0", r"per_metre=0: expected steps per metre")
     with pytest.raises(UnknownNameError, match="no split 'tran'"):
         open_dataset(f"scdepth:{tmp_path}:tran")
 

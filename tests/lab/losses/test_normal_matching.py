@@ -1,13 +1,12 @@
 """Normal matching: against loops, by hand, what it is blind to, and what it finds on rooms."""
 
-import functools
 import math
 
 import pytest
 import torch
+from helpers.rooms import perturbed, room_maps
 from torch import Generator
 
-from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.geometry import normals_from_depth
 from cka_probe.lab.losses import normal_matching
 
@@ -23,13 +22,6 @@ def plane(normal, distance=3.0, size=(9, 10), camera=K):
     v, u = torch.meshgrid(*(torch.arange(float(side)) for side in size), indexing="ij")
     rays = torch.stack([(u - camera[0, 2]) / camera[0, 0], (v - camera[1, 2]) / camera[1, 1], torch.ones(size)])
     return (distance / (rays * torch.tensor(normal).view(3, 1, 1)).sum(0))[None, None]
-
-
-@functools.cache
-def rooms(num=6):
-    data = open_dataset(f"scenes:rooms?num={num}&frames=1&size=96x72")
-    samples = [data[i] for i in range(num)]
-    return {name: torch.stack([sample[name] for sample in samples]) for name in ("image", "depth", "K")}
 
 
 def loss_of(depth, pseudo_depth, camera=K):
@@ -101,21 +93,9 @@ def test_degenerate_input_gives_finite_loss_and_gradients(size, depth, pseudo):
         assert loss == 0
 
 
-def perturbed(depth):
-    """Wrong depths by name: tilted by a fifth, noisy by a hundredth, flattened by half and wholly."""
-    mean = depth.mean((2, 3), keepdim=True)
-    return {
-        "tilted": depth * (1 + 0.2 * torch.linspace(-1, 1, depth.shape[-1])),
-        "noisy": depth * (1 + 0.01 * torch.randn(depth.shape, generator=Generator().manual_seed(0))),
-        "half flat": (depth + mean) / 2,
-        "flat": mean.expand_as(depth),
-        "inverted": depth.amax((2, 3), keepdim=True) + 1 - depth,
-    }
-
-
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.7, 0.15), (2.0, 1.0), (0.5, -0.3)])
 def test_true_depth_of_rooms_loses_least(scale, shift):
-    batch = rooms()
+    batch = room_maps()
     depth = batch["depth"]
     pseudo = scale * depth + shift
     truth = loss_of(depth, pseudo, batch["K"])
@@ -125,7 +105,7 @@ def test_true_depth_of_rooms_loses_least(scale, shift):
 
 def test_true_depth_of_rooms_loses_least_beside_pseudo_depth_that_begins_at_the_camera():
     # LeReS's files hold d - min d + 0.01: the largest shift there is, and the truth no longer loses little
-    batch = rooms()
+    batch = room_maps()
     depth = batch["depth"]
     pseudo = depth - depth.amin((2, 3), keepdim=True) + 0.01
     truth = loss_of(depth, pseudo, batch["K"])
@@ -136,14 +116,14 @@ def test_true_depth_of_rooms_loses_least_beside_pseudo_depth_that_begins_at_the_
 
 def test_where_the_truth_does_not_lose_least():
     # the shift of a pseudo-depth bends the scene: the prediction that follows the bend, d + shift / scale, wins
-    batch = rooms()
+    batch = room_maps()
     depth = batch["depth"]
     pseudo = 2 * depth + 1
     assert loss_of(depth + 0.5, pseudo, batch["K"]) < 1e-5 < loss_of(depth, pseudo, batch["K"])
 
 
 def test_descending_it_alone_turns_a_flat_map_towards_the_scene():
-    batch = rooms()
+    batch = room_maps()
     depth = batch["depth"][:2, :, ::2, ::2]
     camera = batch["K"][:2] * torch.tensor([[0.5], [0.5], [1.0]])
     normals = normals_from_depth(depth, camera)

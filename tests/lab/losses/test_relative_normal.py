@@ -1,14 +1,13 @@
 """Edge-aware relative normal: against loops, where edges and pairs lie, what it is blind to, and rooms."""
 
-import functools
 import itertools
 import math
 
 import pytest
 import torch
+from helpers.rooms import perturbed, room_maps
 from torch import Generator
 
-from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.geometry import normals_from_depth
 from cka_probe.lab.losses import edge_aware_relative_normal, pairs_across_edges
 from cka_probe.lab.losses.relative_normal import edges_of
@@ -24,13 +23,6 @@ def unit(*shape, seed=0):
     return torch.nn.functional.normalize(drawn(*shape, low=-1, seed=seed), dim=1)
 
 
-@functools.cache
-def rooms(num=6):
-    data = open_dataset(f"scenes:rooms?num={num}&frames=1&size=96x72")
-    samples = [data[i] for i in range(num)]
-    return {name: torch.stack([sample[name] for sample in samples]) for name in ("image", "depth", "K")}
-
-
 def pairs_of(batch, pseudo, scale=72 / 256, seed=0):
     torch.manual_seed(seed)
     return pairs_across_edges(batch["image"], pseudo, normals_from_depth(pseudo, batch["K"]), scale)
@@ -38,18 +30,6 @@ def pairs_of(batch, pseudo, scale=72 / 256, seed=0):
 
 def loss_of(depth, pseudo, camera, pairs):
     return edge_aware_relative_normal(normals_from_depth(depth, camera), normals_from_depth(pseudo, camera), pairs)
-
-
-def perturbed(depth):
-    """Wrong depths by name: tilted by a fifth, noisy by a hundredth, flattened by half and wholly, inside out."""
-    mean = depth.mean((2, 3), keepdim=True)
-    return {
-        "tilted": depth * (1 + 0.2 * torch.linspace(-1, 1, depth.shape[-1])),
-        "noisy": depth * (1 + 0.01 * torch.randn(depth.shape, generator=Generator().manual_seed(0))),
-        "half flat": (depth + mean) / 2,
-        "flat": mean.expand_as(depth),
-        "inverted": depth.amax((2, 3), keepdim=True) + 1 - depth,
-    }
 
 
 def test_it_is_a_loop_over_pairs():
@@ -77,7 +57,7 @@ def test_a_flattened_corner_by_hand():
 
 
 def test_perfect_agreement_in_any_scale_or_turn_loses_nothing_but_a_shift_counts():
-    batch = rooms()
+    batch = room_maps()
     depth = batch["depth"]
     pairs = pairs_of(batch, depth)
     normals = normals_from_depth(depth, batch["K"])
@@ -176,7 +156,7 @@ def test_edges_of_normals_do_not_count_in_the_border(column, scale, found):
 
 
 def test_pairs_lie_in_one_image_and_follow_from_the_seed():
-    batch = rooms()
+    batch = room_maps()
     first, second, other = (pairs_of(batch, batch["depth"], seed=seed) for seed in (0, 0, 1))
     pixels = 96 * 72
     assert torch.equal(first, second)
@@ -218,7 +198,7 @@ def test_degenerate_input_gives_finite_loss_and_gradients(size, depth, pseudo):
 
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.7, 0.15), (2.0, 1.0), (0.5, -0.3)])
 def test_true_depth_of_rooms_loses_least(scale, shift):
-    batch = rooms()
+    batch = room_maps()
     depth, camera = batch["depth"], batch["K"]
     pseudo = scale * depth + shift
     pairs = pairs_of(batch, pseudo)
@@ -229,7 +209,7 @@ def test_true_depth_of_rooms_loses_least(scale, shift):
 
 def test_true_depth_of_rooms_loses_least_beside_pseudo_depth_that_begins_at_the_camera():
     # LeReS's files hold d - min d + 0.01, the largest shift there is: what is left of the difference is small
-    batch = rooms()
+    batch = room_maps()
     depth, camera = batch["depth"], batch["K"]
     pseudo = depth - depth.amin((2, 3), keepdim=True) + 0.01
     pairs = pairs_of(batch, pseudo)
@@ -241,7 +221,7 @@ def test_true_depth_of_rooms_loses_least_beside_pseudo_depth_that_begins_at_the_
 
 def test_where_the_truth_does_not_lose_least():
     # as with normal matching, a false shift bends the scene, and the prediction that bends along wins
-    batch = rooms()
+    batch = room_maps()
     depth, camera = batch["depth"], batch["K"]
     pseudo = 2 * depth + 1
     pairs = pairs_of(batch, pseudo)
@@ -250,7 +230,7 @@ def test_where_the_truth_does_not_lose_least():
 
 @pytest.mark.slow
 def test_descending_it_alone_folds_a_flat_map_along_edges():
-    batch = {name: field[:2] for name, field in rooms().items()}
+    batch = {name: field[:2] for name, field in room_maps().items()}
     depth, camera = batch["depth"], batch["K"]
     truth = normals_from_depth(depth, camera)
     logarithm = (0.02 * torch.randn(depth.shape, generator=Generator().manual_seed(0))).requires_grad_()

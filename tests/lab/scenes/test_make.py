@@ -230,7 +230,7 @@ def test_what_is_no_set_is_not_touched(tmp_path):
     with pytest.raises(OutputError, match=r"expected nothing at .*, or the same scenes; found something else; remove"):
         make_scenes(tmp_path, SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-    with pytest.raises(OutputError, match=r"cannot write scenes to .*: a file stands where a folder is needed"):
+    with pytest.raises(OutputError, match=r"cannot write scenes to .*: a file is where a folder is needed"):
         make_scenes(tmp_path / "mine.txt" / "rooms", SETTINGS)
 
 

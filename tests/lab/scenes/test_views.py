@@ -13,7 +13,7 @@ from helpers.paths import ROOT
 from helpers.stories import agreement, depth_of, fingerprints, gain, holds, tell
 
 from cka_probe.lab import geometry
-from cka_probe.lab.scenes import SCENES, see, views
+from cka_probe.lab.scenes import SCENES, see
 from cka_probe.lab.scenes.view import occluding_edges
 
 SIZE = (96, 128)
@@ -176,7 +176,7 @@ def test_labels_instances_and_planes_are_of_the_scene(kind):
 @each_kind
 def test_a_number_of_a_plane_means_the_same_in_every_frame(kind):
     scene = scenes(kind, 1)[0]
-    first, second = views(scene, SIZE)
+    first, second = (see(scene, frame, SIZE) for frame in (0, 1))
     for plane in set(np.unique(first.planes)) & set(np.unique(second.planes)) - {0}:
         a, b = ((v.pose[:3, :3] @ v.normals[v.planes == plane][0]) for v in (first, second))
         np.testing.assert_allclose(a, b, atol=1e-5)

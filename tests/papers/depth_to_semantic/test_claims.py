@@ -21,11 +21,10 @@ from helpers.semantic_study import (
 from cka_probe.errors import DataError
 from cka_probe.papers.depth_to_semantic import claims as statistics
 from cka_probe.papers.depth_to_semantic.claims import NO_MAP
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.page import (
+from cka_probe.papers.depth_to_semantic.report import (
     PAPER,
 )
-from cka_probe.papers.depth_to_semantic.study import TABLES, Case
+from cka_probe.papers.depth_to_semantic.study import TABLES, Case, SemanticEvidence
 from cka_probe.papers.depth_to_semantic.tables import (
     absences,
     cases_of,
@@ -102,12 +101,10 @@ def test_curves_that_cannot_be_compared_give_the_reason(other, why):
 def test_layers_by_hand():
     diagonal = [0.9] * 5 + [0.5] * 4
     assert statistics.change(matrix(diagonal, "a", "b")).value == pytest.approx(1 - (4.5 + 2) / 9)
-    assert statistics.later_change_more(matrix(diagonal, "a", "b")).value == pytest.approx(0.5 - 0.1)
-    assert statistics.layer_divergence(matrix(diagonal, "a", "b")).value == pytest.approx(0.4)
-    estimate = statistics.layer_divergence(matrix(diagonal, "a", "b"))
-    assert (estimate.low, estimate.high) == pytest.approx((0.4 - 0.02, 0.4 + 0.02))
-    assert statistics.later_change_more(matrix([1.0] * 9, "a", "b")).value == 0
-    assert math.isnan(statistics.layer_divergence(matrix(diagonal, "a", "b", undefined=(3,))).value)
+    estimate = statistics.earlier_more_similar(matrix(diagonal, "a", "b"))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.4, 0.4 - 0.02, 0.4 + 0.02))
+    assert statistics.earlier_more_similar(matrix([1.0] * 9, "a", "b")).value == 0
+    assert math.isnan(statistics.earlier_more_similar(matrix(diagonal, "a", "b", undefined=(3,))).value)
 
 
 @pytest.mark.slow

@@ -5,12 +5,11 @@ import pytest
 from helpers.semantic_study import Writer, judged, study_with_maps
 
 from cka_probe.attribution.saved_maps import SavedMap, save_maps
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.figures import draw_maps
-from cka_probe.papers.depth_to_semantic.page import (
+from cka_probe.papers.depth_to_semantic.report import (
     PAPER,
+    draw_maps,
 )
-from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, Case
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, Case, SemanticEvidence
 from cka_probe.papers.figures import FigureWriter
 from cka_probe.papers.page import Report
 

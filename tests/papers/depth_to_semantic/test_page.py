@@ -6,10 +6,8 @@ import pytest
 from helpers.semantic_study import PARTING, STEPS, Writer, iou_of, page, study
 
 from cka_probe.papers.depth_to_semantic.claims import CLAIMS
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.figures import CURVES, PAIRS
-from cka_probe.papers.depth_to_semantic.page import PAPER
-from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, QUIRKS, TABLES, Case
+from cka_probe.papers.depth_to_semantic.report import CURVES, PAIRS, PAPER
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, QUIRKS, TABLES, Case, SemanticEvidence
 from cka_probe.papers.depth_to_semantic.tables import (
     CSV_ONLY,
 )

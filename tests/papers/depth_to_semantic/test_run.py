@@ -14,6 +14,7 @@ from cka_probe.attribution.saved_maps import load_maps
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameError
 from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.scenes import make_scenes
 from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.checkpoint import file_hash
@@ -30,7 +31,7 @@ from cka_probe.papers.depth_to_semantic.run import (
     reproduce_depth_to_semantic,
 )
 from cka_probe.papers.depth_to_semantic.study import ARMS, DIVERGED, SCALES, Case, SemanticPaths
-from cka_probe.papers.study import RunContext, prepare_data
+from cka_probe.papers.study import RunContext
 from ckaprobe_cli import app
 
 RATE = 1e-3
@@ -52,7 +53,8 @@ def scale(tmp_path_factory):
 def study(scale, tmp_path_factory):
     """Where a study is that was interrupted and gone on with; its page; what was said; when files were written."""
     paths, lines = SemanticPaths(tmp_path_factory.mktemp("study") / "out"), []
-    prepare_data(SCENES, {}, SCENES, paths.folder / "data")
+    for name, settings in SCENES.items():
+        make_scenes(paths.folder / "data" / name, settings)
 
     def run(until="", **more):
         def say(line):
@@ -108,7 +110,7 @@ def test_every_case_is_fine_tuned_scored_and_compared(study):
 @pytest.mark.slow
 def test_a_rate_at_which_training_diverges_is_not_chosen(study):
     paths, *_ = study
-    rates = json.loads(paths.rates(0).read_text())
+    rates = json.loads(paths.rates_file(0).read_text())
     assert set(rates) == {f"{arm}~kitti~skip~all" for arm in ("none", "classification", "lidar")}
     for base in (Case("none"), Case("lidar")):
         assert paths.rate(0, base) == RATE

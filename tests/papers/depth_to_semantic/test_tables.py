@@ -13,8 +13,7 @@ from helpers.semantic_study import (
     study_with_maps,
 )
 
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence
-from cka_probe.papers.depth_to_semantic.study import TABLES, Case
+from cka_probe.papers.depth_to_semantic.study import TABLES, Case, SemanticEvidence
 from cka_probe.papers.depth_to_semantic.tables import (
     PUBLISHED,
     alignment_rows,

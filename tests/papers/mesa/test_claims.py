@@ -10,13 +10,12 @@ from helpers.mesa_study import LATER, NAMES, U, matrix, scores, study
 from cka_probe.errors import DataError
 from cka_probe.papers import claims
 from cka_probe.papers.claims import claims_frame, judge_claims
+from cka_probe.papers.evidence import earlier_more_similar, more_similar
 from cka_probe.papers.mesa.claims import (
     CLAIMS,
     higher_score,
-    later_change_more,
     lighter_middle,
     mean_score,
-    repaired,
     u_shape,
 )
 
@@ -35,19 +34,19 @@ def test_u_shape_is_not_positive_where_one_end_is_dark_or_nothing_differs():
 
 
 def test_later_change_more_by_hand_and_its_sign():
-    estimate = later_change_more(matrix(diagonal=LATER))
+    estimate = earlier_more_similar(matrix(diagonal=LATER))
     assert estimate.value == pytest.approx((1 - 0.4) - (1 - 0.9))
-    assert later_change_more(matrix(diagonal=[0.4] * 5 + [0.9] * 4)).value == pytest.approx(-0.5)
-    assert later_change_more(matrix(diagonal=[0.3] * 9)).value == pytest.approx(0)
+    assert earlier_more_similar(matrix(diagonal=[0.4] * 5 + [0.9] * 4)).value == pytest.approx(-0.5)
+    assert earlier_more_similar(matrix(diagonal=[0.3] * 9)).value == pytest.approx(0)
 
 
 def test_repaired_reads_only_its_own_layers():
     before, after = np.full(9, 0.5), np.full(9, 0.5)
     after[5], after[6] = 0.9, 0.7
     x, y = matrix(diagonal=before), matrix(diagonal=after)
-    assert repaired(x, y, layers=(5, 6)).value == pytest.approx(0.3)
-    assert repaired(x, y, layers=(7, 8)).value == pytest.approx(0)
-    assert repaired(y, x, layers=(5, 6)).value == pytest.approx(-0.3)
+    assert more_similar(x, y, slice(5, 7)).value == pytest.approx(0.3)
+    assert more_similar(x, y, slice(7, 9)).value == pytest.approx(0)
+    assert more_similar(y, x, slice(5, 7)).value == pytest.approx(-0.3)
 
 
 def test_lighter_middle_reads_layers_2_to_6_of_the_top_row():
@@ -61,12 +60,12 @@ def test_lighter_middle_reads_layers_2_to_6_of_the_top_row():
 
 def test_intervals_of_cells_are_combined_as_if_all_erred_at_once():
     """For any weights with sum |w| = 2 and cells of half-width h, the half-width is 2 h: no dependence is wider."""
-    estimate = later_change_more(matrix(diagonal=LATER, width=0.03))
+    estimate = earlier_more_similar(matrix(diagonal=LATER, width=0.03))
     assert (estimate.high - estimate.low) / 2 == pytest.approx(0.06)
     rng = np.random.default_rng(0)
     for _ in range(200):  # truths within the cells' intervals stay within the combined one
         truth = np.array(LATER) + rng.choice([-0.03, 0, 0.03], 9)
-        assert estimate.low - 1e-12 <= later_change_more(matrix(diagonal=truth)).value <= estimate.high + 1e-12
+        assert estimate.low - 1e-12 <= earlier_more_similar(matrix(diagonal=truth)).value <= estimate.high + 1e-12
         truth = np.array(U) + rng.choice([-0.03, 0, 0.03], 9)
         shape = u_shape(matrix(top=U, width=0.03))
         assert shape.low - 1e-12 <= u_shape(matrix(top=truth)).value <= shape.high + 1e-12
@@ -77,8 +76,8 @@ def test_an_undefined_layer_is_named_and_only_where_it_matters():
     assert math.isnan(estimate.value)
     assert "layers.2.blocks.6.norm1 of y: its activation is 0" in estimate.undefined
     broken = matrix(undefined=(2,))
-    assert math.isfinite(repaired(broken, broken, layers=(5, 6)).value)
-    assert "layers.2.blocks.3.norm1" in later_change_more(broken).undefined
+    assert math.isfinite(more_similar(broken, broken, slice(5, 7)).value)
+    assert "layers.2.blocks.3.norm1" in earlier_more_similar(broken).undefined
 
 
 def test_scores_are_compared_image_by_image():

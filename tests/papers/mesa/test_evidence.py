@@ -4,7 +4,7 @@ import pytest
 from helpers.mesa_study import U, Writer, matrix, scores, study
 
 from cka_probe.errors import DataError, UnknownNameError
-from cka_probe.papers.mesa.evidence import MesaEvidence
+from cka_probe.papers.mesa.study import MesaEvidence
 
 
 def test_what_was_not_run_is_none_and_names_are_checked(tmp_path):

@@ -14,7 +14,6 @@ from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.papers.claims import judge_claims
 from cka_probe.papers.figures import FigureWriter
 from cka_probe.papers.mesa.claims import CLAIMS
-from cka_probe.papers.mesa.evidence import MesaEvidence
 from cka_probe.papers.mesa.report import (
     GRIDS,
     MEASURES,
@@ -26,7 +25,7 @@ from cka_probe.papers.mesa.report import (
     score_rows,
     similarity_rows,
 )
-from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, DECLARATIONS, ROOMS, SCALES
+from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, DECLARATIONS, ROOMS, SCALES, MesaEvidence
 from cka_probe.papers.page import Report, write_report
 
 U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])

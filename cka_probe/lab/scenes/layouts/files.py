@@ -25,18 +25,13 @@ FARTHEST = 60000  # steps, of the farthest point in a file of affine depth
 _HEADER = b"MATLAB 5.0 MAT-file, written by ckaprobe"  # that of scipy contains the time of day
 
 
-def write_image(path: Path, pixels: NDArray[np.unsignedinteger[Any]], quality: int = 95) -> None:
+def write_image(path: Path, pixels: NDArray[np.unsignedinteger[Any]]) -> None:
     """Write (H, W, 3) uint8 RGB, or (H, W) numbers of 8 or 16 bits, in the format of the path's suffix.
 
-    Args:
-        path: The file; its folder is created.
-        pixels: The image.
-        quality: Of a JPEG; from 95 on without chroma subsampling.
+    A JPEG has quality 95, without chroma subsampling. The folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {}
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        options = {"quality": quality, "subsampling": 0 if quality >= 95 else 2}
+    options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
 
 

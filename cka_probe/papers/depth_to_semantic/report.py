@@ -1,4 +1,4 @@
-"""The figures of a study.
+"""The figures and the page of a study of Depth-to-Semantic.
 
 Curves show all trials and seeds; similarities are those of the first seed, after its first trial, because a mean of
 matrices is the matrix of no network (the numbers of all seeds are in the tables). Images are those at the sixths of the
@@ -8,8 +8,9 @@ list of what was scored: they are not chosen by how they look.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, permutations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,12 +19,32 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.datasets import Dataset
 from cka_probe.lab.evaluation.predictions import label_rows
-from cka_probe.papers.claims import TestedClaim
-from cka_probe.papers.depth_to_semantic.evidence import SemanticEvidence, tuned
-from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, MAIN, TABLES, Case
-from cka_probe.papers.depth_to_semantic.tables import WHENS, label
+from cka_probe.papers.claims import UNDEFINED, TestedClaim
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS
+from cka_probe.papers.depth_to_semantic.study import (
+    ALL,
+    ARMS,
+    DECLARATIONS,
+    MAIN,
+    SCALES,
+    TABLES,
+    Case,
+    SemanticEvidence,
+    tuned,
+)
+from cka_probe.papers.depth_to_semantic.tables import (
+    WHENS,
+    absences,
+    all_tables,
+    cost_rows,
+    heading,
+    label,
+    table_texts,
+)
 from cka_probe.papers.evidence import RunKey
 from cka_probe.papers.figures import FigureWriter, StudyFigure
+from cka_probe.papers.page import Paper, Report
+from cka_probe.papers.tables import as_markdown, score_texts
 from cka_probe.plotting import Figure
 from cka_probe.plotting.arm_maps import ArmMaps
 from cka_probe.plotting.image_grid import DPI
@@ -105,7 +126,7 @@ def _draw_pretraining(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFi
     """Draw the losses of pre-training; each arm has its own, and no two are comparable."""
     logs: dict[str, list[tuple[pd.DataFrame | None, None]]] = {}
     for arm, name in list(ARMS.items())[1:]:
-        tables = [evidence.pretraining_log(seed, arm) for seed in evidence.seeds]
+        tables = [evidence.pretraining(seed, arm)[0] for seed in evidence.seeds]
         logs[name] = [
             (None if log is None else log[[column for column in ("step", "lr", "loss") if column in log]], None)
             for log in tables
@@ -189,3 +210,79 @@ def draw_maps(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
 
     names = {label: name if name in models else None for name, label in labels.items()}
     return draw.draw("figure6", names, figure, dpi=DPI, seed=seed)
+
+
+def context(report: Report) -> dict[str, Any]:
+    """Return what the template of the page shows."""
+    tables = report.tables
+    return {
+        "heading": heading,
+        "was_run": lambda name: tables[name]["value"].notna().any() or (tables[name]["state"] == UNDEFINED).any(),
+        "pretraining": _pretraining(tables["pretraining"]),
+        "rates": _rates(tables["rates"]),
+        "divergence": _divergence(tables["parting"]),
+    }
+
+
+def _pretraining(rows: pd.DataFrame) -> list[str]:
+    """Return tables of how well pre-training went; arms of the same measures share one."""
+    if rows.empty:
+        return []
+    cells = rows.assign(paper=float("nan"), unit="", better="")
+    measures = cells.groupby("arm", sort=False)["measure"].transform(" ".join)
+    return [score_texts(group)[0] for _, group in cells.groupby(measures, sort=False)]
+
+
+def _rates(rows: pd.DataFrame) -> str:
+    """Return the learning rates that were tried as Markdown; "" if none was."""
+    if rows.empty:
+        return ""
+    columns = {"rate": rows["rate"].map("{:g}".format), "chosen": rows["chosen"].map({True: "yes", False: ""})}
+    frame = rows.assign(**columns).set_index("arm")[["data", "seed", "rate", "held_out", "measure", "chosen"]]
+    return as_markdown(frame, digits=2)
+
+
+def _divergence(divergence: pd.DataFrame) -> str:
+    """Return where the main arms diverge as Markdown; "" if no arms were compared."""
+    if divergence.empty:
+        return ""
+    main = {f"{ARMS[x]} and {ARMS[y]}" for x, y in permutations(MAIN, 2)}
+    rows = divergence[divergence["arms"].isin(main)].set_index("arms")
+    return as_markdown(rows.rename(columns={"parts_at": "diverge most at"}), digits=2)
+
+
+def options(evidence: SemanticEvidence) -> list[str]:
+    """Return the options of the command that repeats the study.
+
+    Tables are selected where some were run that the scale does not run; the protocol where any fault was run.
+    """
+    scale, run = SCALES[evidence.study["scale"]], RunKey(evidence.seeds[0], evidence.trials[0])
+    extra = {
+        table
+        for table in ALL
+        if any(evidence.scores(case, run) is not None for case in TABLES[table] if case not in scale.cases())
+    }
+    every = tuple(table for table in ALL if table in extra or table in scale.tables)
+    released = any(evidence.scores(c, run) is not None or evidence.diverged(c, run) for c in TABLES["quirks"])
+    return [
+        f"--trials {evidence.trials[-1] + 1}",
+        *([f"--tables {'all' if every == ALL else ','.join(every)}"] if extra else []),
+        *(["--protocol released"] if released else []),
+    ]
+
+
+PAPER = Paper(
+    name="depth-to-semantic",
+    declarations=DECLARATIONS,
+    claims=CLAIMS,
+    scales=SCALES,
+    load=SemanticEvidence.load,
+    tables=all_tables,
+    texts=table_texts,
+    figures=draw_figures,
+    stages=cost_rows,
+    absences=absences,
+    data=lambda evidence: tuple(DECLARATIONS["stands_for"]),
+    options=options,
+    context=context,
+)
