@@ -180,7 +180,7 @@ class Frames:
         if "world_T_target" not in self.gives:
             return torch.full((4, 4), torch.nan)
         world_T_source, world_T_target = (
-            self.read(scene, place, "world_T_target").double() for place in (number + source, number)
+            self.read(scene, index, "world_T_target").double() for index in (number + source, number)
         )
         return torch.linalg.solve(world_T_source, world_T_target).float()
 

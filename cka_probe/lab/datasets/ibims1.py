@@ -79,10 +79,10 @@ def ibims1(root: str | Path, split: str = "all") -> Frames:
     pattern = "*.mat" if any(folder.glob("*.mat")) else "rgb/*.png"
     files = {path.stem: path for path in sorted(folder.glob(pattern))}
     scenes = []
-    for name, place in _names(root, folder, files).items():
+    for name, line in _names(root, folder, files).items():
         if name not in files:
             file = folder / pattern.replace("*", name)
-            raise DataError(f"{place}: names {file}, which does not exist; complete the data or shorten the list")
+            raise DataError(f"{line}: names {file}, which does not exist; complete the data or shorten the list")
         read = partial(_read_struct, str(files[name])) if pattern == "*.mat" else partial(_read_file, folder, name)
         fields = {field: partial(make, read, str(files[name])) for field, make in FIELDS.items()}
         scenes.append([Frame(name, fields)])

@@ -165,11 +165,11 @@ def _listed(path: Path, camera: str) -> dict[tuple[str, int], dict[int, str]]:
     """Return the frame numbers of a list by drive and camera, each with its line in the file."""
     views: dict[tuple[str, int], dict[int, str]] = {}
     for line, text in numbers.read_lines(path, "a split's frames"):
-        words, place = text.split(), f"{path}, line {line}"
+        words, where = text.split(), f"{path}, line {line}"
         if not (len(words) in (2, 3) and words[1].isascii() and words[1].isdigit() and set(words[2:]) <= set(SIDES)):
-            raise DataError(f"{place}: expected '<date>/<drive> <frame> l' or r, found {text[:80]!r}; fix the list")
+            raise DataError(f"{where}: expected '<date>/<drive> <frame> l' or r, found {text[:80]!r}; fix the list")
         side = SIDES[words[2]] if len(words) == 3 else CAMERAS[camera]
-        views.setdefault((words[0].strip("/"), side), {})[int(words[1])] = place
+        views.setdefault((words[0].strip("/"), side), {})[int(words[1])] = where
     if not views:
         raise DataError(f"{path}: expected lines of '<date>/<drive> <frame> l', found none; give another list")
     return views
@@ -180,10 +180,10 @@ def _scenes(
 ) -> list[list[Frame]]:
     """Return the frames of one camera of a drive, split where a number is missing; None lists all."""
     images = drive.images[camera]
-    for number, place in (listed or {}).items():
+    for number, where in (listed or {}).items():
         if number not in images:
             raise DataError(
-                f"{place}: names frame {number} of {drive.name}/image_0{camera}/data, which does not exist; "
+                f"{where}: names frame {number} of {drive.name}/image_0{camera}/data, which does not exist; "
                 "complete the data or shorten the list"
             )
     fields_of = _Fields(drive, camera, depth).of

@@ -48,7 +48,7 @@ from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.datasets.numbers import read_lines
 
-Place = Callable[[Path], Path]
+LabelPath = Callable[[Path], Path]
 """From an image to where its labels would be."""
 
 ADE_NUMBERING = table({**{number: number - 1 for number in range(1, 151)}, 0: IGNORE, IGNORE: IGNORE})
@@ -82,18 +82,18 @@ def ade20k(root: str | Path, split: str = "all") -> Frames:
     return _frames(root, parts, f"ADE20K at {root}", ADE_NUMBERING, _ade_classes(base))
 
 
-def _part(images: Path, labels: Path) -> tuple[list[Path], Place]:
+def _part(images: Path, labels: Path) -> tuple[list[Path], LabelPath]:
     """Return the images of a folder, and where their labels would be: at the same path below another folder."""
     return find_images(images), lambda path: (labels / path.relative_to(images)).with_suffix(".png")
 
 
 def _frames(
-    root: Path, parts: Iterable[tuple[list[Path], Place]], where: str, numbering: np.ndarray, classes: Classes
+    root: Path, parts: Iterable[tuple[list[Path], LabelPath]], where: str, numbering: np.ndarray, classes: Classes
 ) -> Frames:
     """Return the images of some parts, with labels if they exist."""
     frames = []
-    for images, place in parts:
-        labels = fields.partners(images, place, where)
+    for images, label_path in parts:
+        labels = fields.partners(images, label_path, where)
         readers = {"labels": fields.each(fields.read_labels, labels, numbering=numbering)}
         frames += fields.list_frames(root, images, readers)
     return Frames([[frame] for frame in frames], where=where, classes=classes)
@@ -183,7 +183,7 @@ _NO_CATEGORY = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91})
 CATEGORIES = tuple(number for number in range(1, 183) if number not in _NO_CATEGORY)
 """COCO-Stuff's 171 category ids."""
 
-STUFF = table({**{number - 1: place for place, number in enumerate(CATEGORIES)}, IGNORE: IGNORE})
+STUFF = table({**{number - 1: index for index, number in enumerate(CATEGORIES)}, IGNORE: IGNORE})
 """(256,) int64: from a pixel of COCO-Stuff to its class."""
 
 _YEARS = {"train": "train2017", "val": "val2017"}

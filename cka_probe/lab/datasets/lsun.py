@@ -225,23 +225,23 @@ def _opened(folder: Path) -> "lmdb.Environment":
         import lmdb  # only databases need the extra
     except ModuleNotFoundError as error:
         raise registry.missing_extra(error) from error
-    place = os.path.realpath(folder)
+    real_path = os.path.realpath(folder)
     try:
-        state = os.stat(os.path.join(place, "data.mdb"))
+        state = os.stat(os.path.join(real_path, "data.mdb"))
     except OSError as error:
         raise DataError(f"{folder}: expected an LMDB database, found no data.mdb ({error.strerror})") from error
     file, now = (state.st_dev, state.st_ino), (os.getpid(), state.st_size, state.st_mtime_ns)
     if file in _OPEN and _OPEN[file][1] == now:
         return _OPEN[file][2]
-    for other in [other for other, (path, _, _) in _OPEN.items() if other == file or path == place]:
+    for other in [other for other, (path, _, _) in _OPEN.items() if other == file or path == real_path]:
         _OPEN.pop(other)[2].close()  # forked with it, or the file has changed or been replaced
     try:
-        database = lmdb.open(place, readonly=True, lock=False, readahead=False, meminit=False)
+        database = lmdb.open(real_path, readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
         raise DataError(f"{folder}: expected an LMDB database, found one that does not open ({error})") from error
     length = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
     if state.st_size < length:
         database.close()
         raise DataError(f"{folder / 'data.mdb'} is truncated: {state.st_size} of {length} bytes; fetch it again")
-    _OPEN[file] = (place, now, database)
+    _OPEN[file] = (real_path, now, database)
     return database

@@ -23,7 +23,7 @@ from cka_probe.lab.scenes import SCENES, USUAL_STYLE, Scene, View, check_style, 
 from cka_probe.lab.scenes.objects import OBJECTS
 from cka_probe.lab.scenes.room import CATEGORIES as ROOMS
 
-Place = tuple[str, int, int, int, str, int, tuple[int, int]]  # kind, seed, index, frames, style, frame, size
+FrameKey = tuple[str, int, int, int, str, int, tuple[int, int]]  # kind, seed, index, frames, style, frame, size
 
 CATEGORIES = {"rooms": ROOMS, "streets": ("street",), "objects": tuple(OBJECTS)}
 CLASSES = {"rooms": NYU13, "streets": CITYSCAPES, "objects": Classes(tuple(OBJECTS))}
@@ -73,12 +73,12 @@ def scenes(
     return Frames(frames_of_scenes, parse_sources(sources), f"scenes:{kind}", CLASSES[kind], Classes(CATEGORIES[kind]))
 
 
-def _frame(place: Place) -> Frame:
+def _frame(key: FrameKey) -> Frame:
     """Return one frame; the last one of a scene has no flow."""
-    kind, seed, index, frames, style, frame, _ = place
-    fields = {name: partial(_field, name, place) for name in _FIELDS if name != "planes" or kind == "rooms"}
+    kind, seed, index, frames, style, frame, _ = key
+    fields = {name: partial(_field, name, key) for name in _FIELDS if name != "planes" or kind == "rooms"}
     if frame + 1 == frames:
-        fields |= {name: partial(_unknown, name, place) for name in ("flow", "occluded")}
+        fields |= {name: partial(_unknown, name, key) for name in ("flow", "occluded")}
     set_of = kind if style == USUAL_STYLE else f"{kind}_{style}"
     return Frame(f"{set_of}_{seed}/{index:06d}/{frame:05d}", fields)
 
@@ -89,30 +89,30 @@ def _scene(kind: str, seed: int, index: int, frames: int, style: str) -> Scene:
 
 
 @lru_cache(maxsize=2)
-def _view(place: Place, flow: bool) -> View:
-    *which, frame, size = place
+def _view(key: FrameKey, flow: bool) -> View:
+    *which, frame, size = key
     return see(_scene(*which), frame, size, flow=flow)
 
 
 @lru_cache(maxsize=2)
-def _partner(place: Place) -> View:
-    *which, frame, size = place
+def _partner(key: FrameKey) -> View:
+    *which, frame, size = key
     return see(_scene(*which), frame, size, partner=True)
 
 
-def _field(name: str, place: Place) -> Tensor:
+def _field(name: str, key: FrameKey) -> Tensor:
     """Return a field of a frame."""
-    return _FIELDS[name](place)
+    return _FIELDS[name](key)
 
 
-def _unknown(name: str, place: Place) -> Tensor:
+def _unknown(name: str, key: FrameKey) -> Tensor:
     """Return the flow and occlusion of the last frame, which are unknown."""
-    return torch.full((2, *place[-1]), torch.nan) if name == "flow" else torch.ones(1, *place[-1], dtype=torch.bool)
+    return torch.full((2, *key[-1]), torch.nan) if name == "flow" else torch.ones(1, *key[-1], dtype=torch.bool)
 
 
-def _of(make: Callable[[View], np.ndarray], flow: bool = False) -> Callable[[Place], Tensor]:
+def _of(make: Callable[[View], np.ndarray], flow: bool = False) -> Callable[[FrameKey], Tensor]:
     """Return the reader of a field that is a function of the view."""
-    return lambda place: torch.from_numpy(np.ascontiguousarray(make(_view(place, flow))))
+    return lambda key: torch.from_numpy(np.ascontiguousarray(make(_view(key, flow))))
 
 
 def _rendered(field: np.ndarray | None) -> np.ndarray:
@@ -126,10 +126,10 @@ def _image(pixels: np.ndarray) -> np.ndarray:
     return pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
 
 
-def _baseline(place: Place) -> Tensor:
+def _baseline(key: FrameKey) -> Tensor:
     """Return the pose of the right camera relative to the left one."""
     pose = torch.eye(4)
-    pose[0, 3] = -_scene(*place[:5]).camera.baseline
+    pose[0, 3] = -_scene(*key[:5]).camera.baseline
     return pose
 
 
@@ -141,12 +141,12 @@ def _planes(view: View) -> np.ndarray:
     return np.stack(parts).astype(np.int64)
 
 
-def _category(place: Place) -> Tensor:
+def _category(key: FrameKey) -> Tensor:
     """Return the class of the whole image, an index into the categories of its kind."""
-    return torch.tensor(CATEGORIES[place[0]].index(_scene(*place[:5]).category))
+    return torch.tensor(CATEGORIES[key[0]].index(_scene(*key[:5]).category))
 
 
-_FIELDS: dict[str, Callable[[Place], Tensor]] = {
+_FIELDS: dict[str, Callable[[FrameKey], Tensor]] = {
     "image": _of(lambda view: _image(view.image)),
     "depth": _of(lambda view: view.depth.astype(np.float32)[None]),
     "K": _of(lambda view: view.K.astype(np.float32)),
@@ -159,6 +159,6 @@ _FIELDS: dict[str, Callable[[Place], Tensor]] = {
     "normals": _of(lambda view: view.normals.transpose(2, 0, 1)),
     "edges": _of(lambda view: view.edges[None]),
     "category": _category,
-    "partner": lambda place: torch.from_numpy(_image(_rendered(_partner(place).partner))),
+    "partner": lambda key: torch.from_numpy(_image(_rendered(_partner(key).partner))),
     "partner_T_target": _baseline,
 }

@@ -240,13 +240,13 @@ def _stamped(path: Path) -> tuple[np.ndarray, list[Path]]:
     """Return the times of a list in seconds, sorted, and its files, all of which have to exist."""
     rows = []
     for line, text in read_lines(path, "a time and a file per line"):
-        words, place = text.split(), f"{path}, line {line}"
+        words, where = text.split(), f"{path}, line {line}"
         if len(words) != 2:
-            raise DataError(f"{place}: expected 'timestamp file', found {text[:80]!r}; fix the list")
+            raise DataError(f"{where}: expected 'timestamp file', found {text[:80]!r}; fix the list")
         file = path.parent / words[1]
         if not file.is_file():
-            raise DataError(f"{place}: names {file}, which does not exist; complete the data or shorten the list")
-        rows.append((parse_numbers(words[0], (1,), place, "a time in seconds")[0], file))
+            raise DataError(f"{where}: names {file}, which does not exist; complete the data or shorten the list")
+        rows.append((parse_numbers(words[0], (1,), where, "a time in seconds")[0], file))
     if not rows:
         raise DataError(f"{path}: expected lines of 'timestamp file', found none; fetch it again")
     rows.sort()

@@ -49,8 +49,8 @@ def affine_invariant(
     count = valid.flatten(1).sum(1, keepdim=True)
     ordered = residual.abs().flatten(1).masked_fill(~valid.flatten(1), torch.inf).sort(dim=1).values
     rank = torch.arange(ordered.shape[1], device=ordered.device)
-    kept = rank < ((1 - trim) * count).round()
-    return _mean_over(counted, torch.where(kept, ordered, 0).sum(1) / (2 * count[:, 0].clamp(min=1)))
+    smallest = rank < ((1 - trim) * count).round()
+    return _mean_over(counted, torch.where(smallest, ordered, 0).sum(1) / (2 * count[:, 0].clamp(min=1)))
 
 
 def gradient_matching(
@@ -74,10 +74,10 @@ def gradient_matching(
     residual, counted = residuals(predicted, depth, valid, alignment)
     total = residual.new_zeros(len(residual))
     for step in (2**scale for scale in range(scales)):
-        error, there = residual[..., ::step, ::step], valid[..., ::step, ::step]
-        across = (error[..., 1:] - error[..., :-1]).abs() * (there[..., 1:] & there[..., :-1])
-        down = (error[..., 1:, :] - error[..., :-1, :]).abs() * (there[..., 1:, :] & there[..., :-1, :])
-        count = there.flatten(1).sum(1).clamp(min=1)
+        error, measured = residual[..., ::step, ::step], valid[..., ::step, ::step]
+        across = (error[..., 1:] - error[..., :-1]).abs() * (measured[..., 1:] & measured[..., :-1])
+        down = (error[..., 1:, :] - error[..., :-1, :]).abs() * (measured[..., 1:, :] & measured[..., :-1, :])
+        count = measured.flatten(1).sum(1).clamp(min=1)
         total = total + (across.flatten(1).sum(1) + down.flatten(1).sum(1)) / count
     return _mean_over(counted, total)
 

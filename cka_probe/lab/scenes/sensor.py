@@ -143,8 +143,8 @@ def lidar_pixels(K: Floats, size: tuple[int, int], camera_T_scanner: Floats | No
     round_ = np.radians(np.arange(-90, 90, SHOT))
     beams = np.stack([np.cos(up) * np.cos(round_), np.cos(up) * np.sin(round_), np.sin(up) + 0 * round_])
     x, y, z = K @ turned @ beams.reshape(3, -1)
-    seen = z > 1e-6
-    u, v = np.round(x[seen] / z[seen]), np.round(y[seen] / z[seen])
+    in_front = z > 1e-6
+    u, v = np.round(x[in_front] / z[in_front]), np.round(y[in_front] / z[in_front])
     inside = (u >= 0) & (u < size[1]) & (v >= 0) & (v < size[0])
     mask = np.zeros(size, bool)
     mask[v[inside].astype(int), u[inside].astype(int)] = True

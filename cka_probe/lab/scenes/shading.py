@@ -32,7 +32,7 @@ class Points:
     """Points on surfaces.
 
     Attributes:
-        place: (3, n) float32 in the world.
+        position: (3, n) float32 in the world.
         solid: (n,) index in the table; -1 is the shell.
         unit: (3, n) in the axes of the solid, divided by its half extents.
         normal: (3, n) in the world, outward, and inward for the shell.
@@ -40,7 +40,7 @@ class Points:
         flat: (n,) bool, False on a curved side.
     """
 
-    place: Floats
+    position: Floats
     solid: Numbers
     unit: Floats
     normal: Floats
@@ -48,12 +48,12 @@ class Points:
     flat: NDArray[np.bool_]
 
 
-def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
+def on_surfaces(table: Table, position: Floats, solid: Numbers) -> Points:
     """Return normals and faces of (3, n) points that lie on given solids."""
-    kind, dtype = table.shape.take(solid), place.dtype
+    kind, dtype = table.shape.take(solid), position.dtype
     # negative numbers count from the end, where the shell is
     centre, half, turn = (field.astype(dtype).take(solid, axis=1) for field in (table.centre, table.half, table.turn))
-    unit = rotated(turn, place - centre) / half
+    unit = rotated(turn, position - centre) / half
     size = np.abs(unit)
     axis = np.where(size[1] > size[0], 1, 0)
     axis[size[2] > np.maximum(size[0], size[1])] = 2
@@ -73,7 +73,7 @@ def on_surfaces(table: Table, place: Floats, solid: Numbers) -> Points:
         slope[2, cylinder[bent]] = 0
         normal[:, bent] = slope / np.sqrt(_dot(slope, slope))
     face = np.where(flat, 2 * axis + positive, 1)
-    return Points(place, solid, unit, rotated(turn * np.array([[1], [-1]], dtype), normal), face, flat)
+    return Points(position, solid, unit, rotated(turn * np.array([[1], [-1]], dtype), normal), face, flat)
 
 
 def light_from(table: Table, light: Lamps | Sun, points: Points, fine: int) -> Floats:
@@ -137,7 +137,7 @@ def _of_sun(table: Table, sun: Sun, points: Points, fine: int) -> Floats:
     towards = np.array(sun.direction, np.float32)
     received = (0.62 + 0.38 * points.normal[2])[:, None] * np.array(sun.ambient, np.float32)
     strength = np.maximum(towards @ points.normal, 0)
-    shining = SUN_DISTANCE * np.broadcast_to(towards[:, None], points.place.shape)
+    shining = SUN_DISTANCE * np.broadcast_to(towards[:, None], points.position.shape)
     sky = (points.solid == -1) & table.sky.take(points.face)  # nothing shades the sky
     strength[_shaded(table, points, shining, (strength > 0.01) & ~sky, fine)] = 0
     received += strength[:, None] * np.array(sun.strength, np.float32)
@@ -147,20 +147,20 @@ def _of_sun(table: Table, sun: Sun, points: Points, fine: int) -> Floats:
 def _of_lamps(table: Table, lamps: Lamps, points: Points, fine: int) -> Floats:
     """Return the light of lamp and windows on points in a room, (n, 3)."""
     low, high = ((table.centre[:, -1] + sign * table.half[:, -1]).astype(np.float32) for sign in (-1, 1))
-    corner = np.ones(points.place.shape[1], np.float32)
+    corner = np.ones(points.position.shape[1], np.float32)
     for axis in range(3):
         facing = 0.38 * (1 - np.abs(points.normal[axis]))  # a wall is no corner of itself
-        for distance in (points.place[axis] - low[axis], high[axis] - points.place[axis]):
+        for distance in (points.position[axis] - low[axis], high[axis] - points.position[axis]):
             corner *= 1 - facing * np.exp(distance * (-1 / CORNER_DISTANCE))
     received = (0.36 * lamps.ambient * (0.82 + 0.18 * points.normal[2]) * corner)[:, None] * AMBIENT
     lamp = np.array(lamps.lamp, np.float32) + LAMP_POINTS
-    to_lamp = lamp.T.take(_place_in_pixel(len(corner), fine) % len(lamp), axis=1) - points.place
+    to_lamp = lamp.T.take(_place_in_pixel(len(corner), fine) % len(lamp), axis=1) - points.position
     area = float((high[0] - low[0]) * (high[1] - low[1]))
     strength = _lambert(points.normal, to_lamp) * (1.2 + 0.055 * area) * 2.1
     strength[_shaded(table, points, to_lamp, strength > 0.004, fine)] = 0
     received += (strength * corner)[:, None] * np.array(lamps.colour, np.float32)
-    for place, inward in lamps.windows:
-        to_window = np.array(place, np.float32)[:, None] - points.place
+    for position, inward in lamps.windows:
+        to_window = np.array(position, np.float32)[:, None] - points.position
         towards = np.maximum(-(np.array(inward, np.float32) @ to_window), 0)
         towards /= np.sqrt(_dot(to_window, to_window)) + 1e-3
         received += (2.2 * _lambert(points.normal, to_window) * towards * corner)[:, None] * SKYLIGHT
@@ -186,8 +186,8 @@ def _shaded(table: Table, points: Points, to_light: Floats, lit: NDArray[np.bool
     """
     if fine < 3:
         return _hidden(table, points, to_light, np.flatnonzero(lit))
-    place = _place_in_pixel(len(lit), fine)
-    outer = (place == 0) | (place == fine - 1)
+    position = _place_in_pixel(len(lit), fine)
+    outer = (position == 0) | (position == fine - 1)
     shaded = _hidden(table, points, to_light, np.flatnonzero(lit & outer))
     first, last = shaded[0::fine], shaded[fine - 1 :: fine]
     solid, on = points.solid.reshape(-1, fine), lit.reshape(-1, fine)
@@ -200,14 +200,14 @@ def _shaded(table: Table, points: Points, to_light: Floats, lit: NDArray[np.bool
 
 def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> NDArray[np.bool_]:
     """Return whether a solid is between each of some points and its light, (n,); False for all others."""
-    hidden = np.zeros(points.place.shape[1], bool)
+    hidden = np.zeros(points.position.shape[1], bool)
     if not len(some):
         return hidden
-    place, normal, way = (field.take(some, axis=1) for field in (points.place, points.normal, to_light))
-    place += np.float32(SURFACE_OFFSET) * normal
-    rays = Rays(place, way)
+    position, normal, way = (field.take(some, axis=1) for field in (points.position, points.normal, to_light))
+    position += np.float32(SURFACE_OFFSET) * normal
+    rays = Rays(position, way)
     here = np.zeros(len(some), bool)
-    for passing, shadows in zip(_passing(table.balls, place, way), table.shadows, strict=True):
+    for passing, shadows in zip(_passing(table.balls, position, way), table.shadows, strict=True):
         near = np.flatnonzero(passing & ~here)
         if not len(near):
             continue
@@ -224,20 +224,20 @@ def _hidden(table: Table, points: Points, to_light: Floats, some: Numbers) -> ND
     return hidden
 
 
-def _passing(balls: Floats, place: Floats, way: Floats) -> NDArray[np.bool_]:
+def _passing(balls: Floats, position: Floats, way: Floats) -> NDArray[np.bool_]:
     """Return which segments pass through the ball around each piece, (pieces, n).
 
     With o = centre - point and d the vector to the light, |o - s d|^2 = o.o - s (2 o.d - s d.d) is smallest at
     s = o.d / d.d. In products of centres and points these are two matrix products for all pieces.
     """
     # products of large coordinates lose precision; the median, because distant points would dominate a mean
-    middle = np.median(place[:, ::64], axis=1, keepdims=True)
-    place, centre = place - middle, balls[:, :3].astype(np.float32) - middle.T
-    passing = np.empty((len(balls), place.shape[1]), bool)
+    middle = np.median(position[:, ::64], axis=1, keepdims=True)
+    position, centre = position - middle, balls[:, :3].astype(np.float32) - middle.T
+    passing = np.empty((len(balls), position.shape[1]), bool)
     reach = (balls[:, 3:].astype(np.float32) * 1.001 + 1e-3) - (centre**2).sum(axis=1)[:, None]
-    for first in range(0, place.shape[1], _BLOCK):  # fits into the cache of a processor
+    for first in range(0, position.shape[1], _BLOCK):  # fits into the cache of a processor
         block = slice(first, first + _BLOCK)
-        o, d = place[:, block], way[:, block]
+        o, d = position[:, block], way[:, block]
         length, far = _dot(d, d), _dot(o, o)
         along = centre @ d - _dot(o, d)
         share = np.clip(along / length, 0, 1)

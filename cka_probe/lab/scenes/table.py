@@ -157,10 +157,10 @@ _PATTERN_INDEX = {name: index for index, name in enumerate(PATTERNS)}
 
 def _labels(scene: Scene, solids: tuple[Solid, ...], owner: list[int]) -> Numbers:
     """Return the class of each face, (6, S + 1) uint8."""
-    places = {name: place for place, name in enumerate(scene.classes)} | {"": IGNORE}
-    own = [places[solid.label or scene.pieces[number].label] for solid, number in zip(solids, owner, strict=True)]
-    shell = np.array([places[label] for label in scene.shell.labels])[:, None]
-    return np.concatenate([np.tile(own, (6, 1)).astype(int), shell], axis=1).astype(np.uint8)
+    numbers = {name: number for number, name in enumerate(scene.classes)} | {"": IGNORE}
+    labels = [numbers[solid.label or scene.pieces[number].label] for solid, number in zip(solids, owner, strict=True)]
+    shell = np.array([numbers[label] for label in scene.shell.labels])[:, None]
+    return np.concatenate([np.tile(labels, (6, 1)).astype(int), shell], axis=1).astype(np.uint8)
 
 
 def _shadows(scene: Scene, yaw: Floats, half: Floats) -> tuple[Shadows, ...]:

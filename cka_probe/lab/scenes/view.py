@@ -69,9 +69,9 @@ def image(scene: Scene, table: Table, pose: Floats, size: tuple[int, int]) -> ND
 def _colour(scene: Scene, table: Table, rays: Rays, hits: Hits) -> NDArray[np.uint8]:
     """Return the mean colour of the last four rays of each pixel, (H, W, 3) uint8 RGB."""
     fine, size = len(FINE), hits.t.shape[-2:]
-    place = rays.origin[:, None, None, None] + hits.t[-fine:] * rays.direction[:, -fine:]
-    place = place.transpose(0, 2, 3, 1).reshape(3, -1)  # all rays of a pixel one after the other
-    points = on_surfaces(table, place, hits.solid[-fine:].transpose(1, 2, 0).ravel())
+    position = rays.origin[:, None, None, None] + hits.t[-fine:] * rays.direction[:, -fine:]
+    position = position.transpose(0, 2, 3, 1).reshape(3, -1)  # all rays of a pixel one after the other
+    points = on_surfaces(table, position, hits.solid[-fine:].transpose(1, 2, 0).ravel())
     light = light_from(table, scene.light, points, fine).reshape(-1, fine, 3).mean(axis=1)
     shown = (1 - np.exp(-EXPOSURE * light)) ** (1 / 2.2)  # a film-like shoulder, then display gamma
     return (255 * shown + 0.5).astype(np.uint8).reshape(*size, 3)
@@ -94,7 +94,7 @@ def _flow(
     table, pose, K = _at(scene, frame + 1), scene.camera.poses[frame + 1], scene.camera.intrinsics(size)
     time = float(scene.camera.times[frame + 1] - scene.camera.times[frame])
     here = scene.camera.poses[frame][:3, 3:]
-    way = np.where(sky, points.place - here, points.place + time * table.velocity[:, points.solid] - pose[:3, 3:])
+    way = np.where(sky, points.position - here, points.position + time * table.velocity[:, points.solid] - pose[:3, 3:])
     x, y, z = pose[:3, :3].T @ way
     ahead = z > 0
     safe = np.where(ahead, z, 1)

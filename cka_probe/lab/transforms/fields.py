@@ -211,8 +211,8 @@ def size_of(sample: Mapping[str, Tensor]) -> tuple[int, int]:
         if name in TYPES and issubclass(TYPES[name], (Image, Video, Map))
     }
     if len(set(sizes.values())) != 1:
-        found = ", ".join(f"{name} {width}x{height}" for name, (height, width) in sizes.items()) or "none"
-        raise DataError(f"expected images and maps of one size in a sample, found {found}; add or resize")
+        listed = ", ".join(f"{name} {width}x{height}" for name, (height, width) in sizes.items()) or "none"
+        raise DataError(f"expected images and maps of one size in a sample, found {listed}; add or resize")
     return next(iter(sizes.values()))
 
 
@@ -222,9 +222,9 @@ def _nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
         flat = interpolate(values.reshape(-1, 1, *values.shape[-2:]), tuple(size), mode="nearest-exact")
         return flat.reshape(*values.shape[:-2], *size)
     for axis, new in zip((-2, -1), size, strict=True):
-        places = torch.arange(values.shape[axis], dtype=torch.float32, device=values.device).view(1, 1, -1)
-        chosen = interpolate(places, new, mode="nearest-exact").flatten().long()
-        values = values.index_select(axis, chosen)
+        indices = torch.arange(values.shape[axis], dtype=torch.float32, device=values.device).view(1, 1, -1)
+        nearest = interpolate(indices, new, mode="nearest-exact").flatten().long()
+        values = values.index_select(axis, nearest)
     return values
 
 
@@ -363,8 +363,7 @@ for _functional, _kernel in GREY:
 def _resized(canvas: Sequence[int], size: Any, max_size: int | None) -> tuple[int, int]:
     """Return the size torchvision gives an image: it knows the shorter side, or both, or the longest allowed."""
     size = [size] if isinstance(size, int) else None if size is None else list(size)
-    _, found = F.resize_bounding_boxes(torch.zeros(1, 4), tuple(canvas), size=size, max_size=max_size)
-    height, width = found
+    _, (height, width) = F.resize_bounding_boxes(torch.zeros(1, 4), tuple(canvas), size=size, max_size=max_size)
     return height, width
 
 
