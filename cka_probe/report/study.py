@@ -30,7 +30,7 @@ MATRICES = {
         "video~~video~kitti~skip~all~trial0": "depth from video, before and after fine-tuning",
         "classification~~classification~kitti~skip~all~trial0": "classification, before and after",
         "none~~none~kitti~skip~all~trial0": "no pre-training, before and after",
-        "video~~classification": "depth and classification, before",
+        "classification~~video": "classification and depth, before",
         "classification~kitti~skip~all~trial0~~video~kitti~skip~all~trial0": "classification and depth, after",
         "video~~stereo": "depth from video and from stereo, before",
         "video_classification~~video_classification~kitti~skip~all~trial0": "depth after classification, both",

@@ -10,7 +10,7 @@ scored trial are deleted, except those of first trials where everything learns, 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -184,10 +184,9 @@ class SeedRun:
 
     def compare(self, cases: Sequence[Case], architecture: str) -> None:
         """Write the fingerprints of all arms, and every comparison that is missing."""
-        paths, arms = self.paths, sorted({case.arm for case in cases}, key=model_order)
+        paths, arms = self.paths, list(dict.fromkeys(case.arm for case in cases))
         study.write_fingerprints(paths, self.seed, study.checkpoint_loaders(paths, self.seed, arms), self.images)
         tuned = [case for case in cases if is_compared(case) and paths.fingerprint(self.seed, case.model).exists()]
-        tuned.sort(key=lambda case: model_order(case.model))
         specs = {"paper": study.ComparisonSpec(ARCHITECTURES[architecture].layers)}
         study.write_similarities(paths, self.seed, model_pairs(arms, tuned), specs)
 
@@ -254,11 +253,12 @@ class SeedRun:
                 _weights(self.paths.tuned(self.seed, base, rate, 0)).unlink(missing_ok=True)
 
 
-def model_pairs(arms: Sequence[str], tuned: Sequence[Case]) -> list[tuple[str, str]]:
+def model_pairs(arms: Iterable[str], tuned: Iterable[Case]) -> list[tuple[str, str]]:
     """Return the names of the models that are compared, (rows, columns); the earlier arm is on the rows.
 
     Fine-tuned cases are compared with each other only where data and mode are the same.
     """
+    arms, tuned = sorted(arms, key=model_order), sorted(tuned, key=lambda case: model_order(case.model))
     before_after = [(case.arm, case.model) for case in tuned]
     alike = [(x, y) for x, y in combinations(tuned, 2) if (x.data, x.mode) == (y.data, y.mode) == (x.data, "all")]
     return [*before_after, *combinations(arms, 2), *((x.model, y.model) for x, y in alike)]

@@ -13,7 +13,9 @@ from cka_probe.papers.depth_to_semantic.recipes import (
     data_of,
     pretraining_recipe,
 )
+from cka_probe.papers.depth_to_semantic.run import is_compared, model_pairs
 from cka_probe.papers.depth_to_semantic.study import ARMS, LABELLED, QUIRKS, SCALES, TABLES
+from cka_probe.report.study import MATRICES
 
 PATHS = {f"{data}_labels": f"somewhere/{data}" for data in LABELLED}
 
@@ -71,3 +73,9 @@ def test_the_seven_classes_are_those_of_the_paper():
     for data, vocabulary in {"kitti": CITYSCAPES, "cityscapes": CITYSCAPES, "rooms": NYU13}.items():
         assert LABELLED[data]["classes"] == len(vocabulary.names)
         assert [vocabulary.names[number] for number in LABELLED[data].get("subset", [])] == names * (data != "rooms")
+
+
+def test_the_page_of_a_study_shows_matrices_that_the_study_writes():
+    cases = SCALES["paper"].cases()
+    pairs = model_pairs({case.arm for case in cases}, [case for case in cases if is_compared(case)])
+    assert MATRICES["depth-to-semantic"].keys() <= {f"{x}~~{y}" for x, y in pairs}
