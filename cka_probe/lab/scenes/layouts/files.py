@@ -31,7 +31,7 @@ def write_image(path: Path, pixels: NDArray[np.unsignedinteger[Any]]) -> None:
     A JPEG has quality 95, without chroma subsampling. The folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix.lower() in (".jpg", ".jpeg") else {}
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
 
 
