@@ -56,7 +56,7 @@ EIGEN = "eigen"
 """Short for `eigen_nyuv2` or `eigen_kitti`, on these datasets."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationProtocol:
     """What the protocols of all predictions have in common.
 
@@ -97,7 +97,7 @@ class EvaluationProtocol:
         return 2 if self.flip_test else 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelProtocol(EvaluationProtocol):
     """How labels are predicted and scored.
 
@@ -118,7 +118,7 @@ class LabelProtocol(EvaluationProtocol):
         super().__post_init__()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassProtocol(EvaluationProtocol):
     """How classes of whole images are predicted and scored.
 
@@ -138,7 +138,7 @@ class ClassProtocol(EvaluationProtocol):
         return vars(self) | {"classes": None if self.classes is None else str(self.classes)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DepthProtocol(EvaluationProtocol):
     """How depth is predicted and scored; `None` is the default of the dataset or the task.
 

@@ -214,7 +214,7 @@ def test_classes_of_one_name_get_distinct_names(segmenter, monkeypatch):
     ("rules", "error", "message"),
     [
         ({"resolution": "images"}, UnknownNameError, "no resolution 'images'; did you mean 'image'"),
-        ({"cap": (0, 1)}, UnknownNameError, "no rule 'cap'; .*There are: resolution, flip_test"),
+        ({"cap": (0, 1)}, UnknownNameError, "no rule 'cap'; .*There are: flip_test, num, resamples, seed, resolution"),
         ({"num": 0}, DataError, "num of at least 1, found 0"),
         ({"batch": 0}, DataError, "at least one image in a batch, found 0"),
     ],

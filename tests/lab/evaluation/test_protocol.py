@@ -56,5 +56,5 @@ def test_the_crop_of_eigen_is_that_of_the_dataset():
 
 
 def test_rules_come_back_from_a_result():
-    rules = DepthProtocol("garg", (0.5, np.inf), "median", crops=3, canny=(0.15, 0.3), num=7)
+    rules = DepthProtocol(crop="garg", cap=(0.5, np.inf), scaling="median", crops=3, canny=(0.15, 0.3), num=7)
     assert DepthProtocol.from_recorded(rules.recorded()) == rules
