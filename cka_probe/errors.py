@@ -12,6 +12,10 @@ class CkaProbeError(Exception):
     """An error that the user can fix; `str(error)` is one line: expected, found, what to do."""
 
 
+class CkaProbeWarning(UserWarning):
+    """Something about a run that does not change its result; the command line prints it as one line."""
+
+
 class UnknownNameError(CkaProbeError):
     """A name that does not exist (of an architecture, dataset, task, measure, figure, recipe or option)."""
 

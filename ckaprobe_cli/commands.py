@@ -2,6 +2,9 @@
 
 import sys
 import traceback
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import typer
@@ -41,7 +44,9 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = partial(_show_warning, warnings.showwarning)
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as interrupt:
@@ -53,6 +58,15 @@ class Command(TyperCommand):
             message, code = _one_line(error)
             typer.echo(f"ckaprobe: {' '.join(message.split())}", err=True)
             raise typer.Exit(code) from error
+
+
+def _show_warning(show: Callable[..., None], message: Warning | str, *details: Any, **options: Any) -> None:
+    """Write a warning of the library as one line on stderr, and show any other as before."""
+    errors = sys.modules.get("cka_probe.errors")  # loaded, if it is one of them
+    if errors is not None and isinstance(message, errors.CkaProbeWarning):
+        typer.echo(f"ckaprobe: {message}", err=True)
+    else:
+        show(message, *details, **options)
 
 
 def _one_line(error: Exception) -> tuple[str, int]:

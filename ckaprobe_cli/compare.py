@@ -23,6 +23,7 @@ from ckaprobe_cli.options import (
     Encoder,
     Features,
     Force,
+    ForwardBatch,
     Layers,
     Num,
     Out,
@@ -100,6 +101,7 @@ def compare(
     device: Device = "auto",
     skip_bad: SkipBad = False,
     workers: Readers = None,
+    forward_batch: ForwardBatch = None,
     keep: Annotated[
         bool,
         typer.Option(
@@ -148,6 +150,7 @@ def compare(
                 device=device,
                 skip_bad=skip_bad,
                 workers=workers,
+                forward_batch=forward_batch,
                 progress=progress,
                 **drop_none(
                     num=num,

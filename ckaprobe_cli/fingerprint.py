@@ -16,6 +16,7 @@ from ckaprobe_cli.options import (
     Encoder,
     Features,
     Force,
+    ForwardBatch,
     Layers,
     Num,
     Precision,
@@ -51,6 +52,7 @@ def fingerprint(
     device: Device = "auto",
     skip_bad: SkipBad = False,
     workers: Readers = None,
+    forward_batch: ForwardBatch = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,6 +80,7 @@ def fingerprint(
                 device=device,
                 skip_bad=skip_bad,
                 workers=workers,
+                forward_batch=forward_batch,
                 **settings,
             )
         typer.echo(result.save(output))

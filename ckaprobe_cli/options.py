@@ -33,6 +33,14 @@ Arch = Annotated[
 ]
 Num = Annotated[int | None, typer.Option(help="Number of images at most.  [default: 512]", rich_help_panel=IMAGES)]
 Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]", rich_help_panel=RUN)]
+ForwardBatch = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Images in a forward pass; halved where memory does not suffice.  [default: those of a batch]",
+        rich_help_panel=RUN,
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option(help="Seed of the choice of images and of the null.  [default: 0]", rich_help_panel=IMAGES)
 ]

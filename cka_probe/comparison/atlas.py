@@ -254,6 +254,7 @@ def compare_many(
     device: str = "auto",
     skip_bad: bool = False,
     workers: int | None = None,
+    forward_batch: int | None = None,
 ) -> Atlas:
     """Return the similarity of every two of several models over the same images.
 
@@ -280,6 +281,7 @@ def compare_many(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         skip_bad: Skip unreadable images.
         workers: Number of threads that read images.
+        forward_batch: Images in a forward pass.
 
     Raises:
         CkaProbeError: One line: which model, what was expected, what was found, what to do.
@@ -291,8 +293,9 @@ def compare_many(
     """
     method = choose_measure(measure, estimator)
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
-    )
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
+        forward_batch, progress,
+    )  # fmt: skip
     named = models if isinstance(models, Mapping) else None
     prints = fingerprint_each(
         list(models.values()) if isinstance(models, Mapping) else models,

@@ -67,6 +67,7 @@ def compare(
     device: str = "auto",
     skip_bad: bool = False,
     workers: int | None = None,
+    forward_batch: int | None = None,
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
@@ -107,6 +108,8 @@ def compare(
         skip_bad: Skip unreadable images, which the result lists, instead of stopping at the first.
         workers: Number of threads that read, resize and hash images; by default as many as there are cores, at most
             16; 0 for none. The result is the same.
+        forward_batch: Images in a forward pass; by default those of a batch. Fewer need less memory, more are faster
+            where `batch` is small; values differ by rounding at most. Where memory does not suffice, it is halved.
 
     Returns:
         Values with 95 % intervals, the null, and a record of models, images and settings.
@@ -121,8 +124,9 @@ def compare(
     """
     method = choose_measure(measure, estimator)
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
-    )
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
+        forward_batch, progress,
+    )  # fmt: skip
     first, second = extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
     return compare_fingerprints(
         first,
@@ -158,6 +162,7 @@ def fingerprints(
     device: str = "auto",
     skip_bad: bool = False,
     workers: int | None = None,
+    forward_batch: int | None = None,
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return the fingerprints that `compare` compares, from one pass over the images; arguments as in `compare`.
 
@@ -171,8 +176,9 @@ def fingerprints(
     (('0',), ('2',))
     """
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
-    )
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
+        forward_batch, progress,
+    )  # fmt: skip
     return extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
 
 
@@ -195,6 +201,7 @@ def fingerprint(
     device: str = "auto",
     skip_bad: bool = False,
     workers: int | None = None,
+    forward_batch: int | None = None,
 ) -> Fingerprint:
     """Return the fingerprint of one model over images; arguments as in `compare`.
 
@@ -204,8 +211,9 @@ def fingerprint(
     ('0', '1')
     """
     options = Options(
-        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers, progress
-    )
+        num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
+        forward_batch, progress,
+    )  # fmt: skip
     return extract_sides([Entry(model, layers, arch)], Images(images), options)[0]
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.comparison.results import ROWS, Side
-from cka_probe.errors import FingerprintError
+from cka_probe.errors import DataError, FingerprintError
 from cka_probe.files import atomic_write, read_metadata
 from cka_probe.images.pairing import ORDER, PAIRINGS
 from cka_probe.images.stream import list_hash
@@ -35,6 +35,8 @@ CONSTANT_BATCH = "it is the same for every image of a batch"
 
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
+RUNNING = ("device", "skip_bad", "workers", "forward_batch")
+"""Settings that results do not depend on."""
 PREPROCESSING = dict.fromkeys(("own", "shared"))
 
 
@@ -52,11 +54,13 @@ class Settings:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         skip_bad: Skip unreadable images.
         workers: Number of threads that read images; `None` for as many as there are cores, at most 16.
+        forward_batch: Images in a forward pass; `None` for those of a batch.
         size: Input (height, width) of every model; `None` for that of each.
         normalised: Images are given to the models as they are, without resizing or normalisation.
 
     Raises:
         UnknownNameError: There is no such way to take features, precision or preprocessing.
+        DataError: There is to be no image in a forward pass.
     """
 
     num: int | None = 512
@@ -68,6 +72,7 @@ class Settings:
     device: str = "auto"
     skip_bad: bool = False
     workers: int | None = None
+    forward_batch: int | None = None
     size: tuple[int, int] | None = None
     normalised: bool = False
 
@@ -75,10 +80,12 @@ class Settings:
         registry.get(FEATURES, self.features, "features")
         registry.get(PRECISIONS, self.precision, "precision")
         registry.get(PREPROCESSING, self.preprocess, "preprocess")
+        if self.forward_batch is not None and self.forward_batch < 1:
+            raise DataError(f"expected at least 1 image in a forward pass, found {self.forward_batch}; give more")
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings that results depend on: all but `device`, `skip_bad` and `workers`."""
-        return {name: value for name, value in asdict(self).items() if name not in ("device", "skip_bad", "workers")}
+        """Return the settings that results depend on: all but those in `RUNNING`."""
+        return {name: value for name, value in asdict(self).items() if name not in RUNNING}
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,8 @@ class Fingerprint:
         for number, stack in enumerate(self.grams):
             rows, columns = torch.triu_indices(stack.shape[-1], stack.shape[-1])
             tensors[f"grams.{number:05d}"] = stack[:, rows, columns].contiguous()
+        settings = asdict(self.settings) | {"device": "auto", "workers": None}
+        del settings["forward_batch"]
         header = {
             "format": FORMAT,
             "layers": [{"name": layer.name, "module": layer.module} for layer in self.layers],
@@ -189,7 +198,7 @@ class Fingerprint:
             "side": asdict(self.side),
             "images": self.images,
             "source": self.source,
-            "settings": asdict(self.settings) | {"device": "auto", "workers": None},
+            "settings": settings,
             "skipped": self.skipped,
             "versions": self.versions,
             "shapes": self.shapes,

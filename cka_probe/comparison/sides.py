@@ -15,7 +15,7 @@ from torch import nn
 from cka_probe import registry
 from cka_probe.comparison.extraction import extract
 from cka_probe.comparison.features import Features, features_as_backbone, is_features, load_features, row_stream, tables
-from cka_probe.comparison.fingerprint import Fingerprint, Settings, is_fingerprint
+from cka_probe.comparison.fingerprint import RUNNING, Fingerprint, Settings, is_fingerprint
 from cka_probe.errors import CheckpointError, DataError, FingerprintError, prefixed_errors
 from cka_probe.images.pairing import ORDER, PAIRINGS, stream_pairs
 from cka_probe.images.stream import ImageStream, stream_images
@@ -57,6 +57,7 @@ class Options:
         device: Where models run.
         skip_bad: Skip unreadable images.
         workers: Number of threads that read images.
+        forward_batch: Images in a forward pass.
         progress: True for a bar, or a function.
     """
 
@@ -72,6 +73,7 @@ class Options:
     device: str = "auto"
     skip_bad: bool = False
     workers: int | None = None
+    forward_batch: int | None = None
     progress: ProgressSpec = None
 
     def settings(self, stored: Sequence[Fingerprint] = ()) -> Settings:
@@ -79,7 +81,7 @@ class Options:
         options: dict[str, Any] = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not UNSET}
         if options.get("size") is not None:
             options["size"] = as_size(options["size"])
-        run: dict[str, Any] = {name: getattr(self, name) for name in ("device", "skip_bad", "workers")}
+        run: dict[str, Any] = {name: getattr(self, name) for name in RUNNING}
         if not stored:
             return Settings(**options, **run)
         settings = stored[0].settings

@@ -1,5 +1,6 @@
 """The device that a model runs on, its precision there, and how many images fit into its memory."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from cka_probe.errors import DeviceError, OutOfMemoryError
 
 PIXELS = {"cuda": 1 << 22, "cpu": 1 << 20}
 """Pixels of all windows in one forward pass, by device: 18, or 4, windows of 480 x 480."""
+REFUSALS = ("allocate memory", "out of memory", "ALLOC_FAILED")
+"""What errors say that memory does not suffice: of the CPU's allocator, of CUDA and MPS, and of cuBLAS and cuDNN."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -50,8 +53,15 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory does not suffice."""
-    refused = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    refused = isinstance(error, RuntimeError) and any(words in str(error) for words in REFUSALS)
     return refused or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def free_memory(device: torch.device) -> None:
+    """Free what a failed forward pass held: its exception refers to itself, and the allocator of a GPU keeps blocks."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextmanager

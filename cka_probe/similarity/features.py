@@ -26,9 +26,18 @@ def flatten(activation: Tensor, layout: str | None) -> Tensor:
         layout: Ignored.
     """
     del layout
+    return activation.permute(memory_order(activation)).flatten(1)
+
+
+def memory_order(activation: Tensor) -> tuple[int, ...]:
+    """Return the axes of an activation in the order of memory, after that of the images.
+
+    >>> import torch
+    >>> memory_order(torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last))
+    (0, 2, 3, 1)
+    """
     strides = activation.stride()
-    order = sorted(range(1, activation.dim()), key=lambda axis: -strides[axis])
-    return activation.permute(0, *order).flatten(1)
+    return (0, *sorted(range(1, activation.dim()), key=lambda axis: -strides[axis]))
 
 
 def gap(activation: Tensor, layout: str | None) -> Tensor:

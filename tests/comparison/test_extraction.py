@@ -18,7 +18,6 @@ from cka_probe.errors import (
     FingerprintError,
     LayerError,
     ModelError,
-    OutOfMemoryError,
 )
 from cka_probe.images.reading import read_pixels
 
@@ -268,26 +267,6 @@ def test_token_models_need_nothing_but_layer_names():
     text = torch.randint(0, 50, (24, 10))
     result = compare(Reader(), Reader(), text, layers=["embed", "block.linear1"])
     assert np.isfinite(result.values).all()
-
-
-def test_running_out_of_memory_names_a_batch_to_try():
-    class Huge(nn.Module):
-        def forward(self, x):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    net = nn.Sequential(nn.Flatten(), Huge())
-    with pytest.raises(OutOfMemoryError, match=r"out of memory with 16 images in a batch; try --batch 8"):
-        compare(net, net, random_images(), layers=["1"], batch=16)
-
-
-def test_the_real_allocators_refusal_is_understood():
-    class Huge(nn.Module):
-        def forward(self, x):
-            return torch.empty(2**50)
-
-    net = nn.Sequential(nn.Flatten(), Huge())
-    with pytest.raises(OutOfMemoryError, match="try --batch"):
-        compare(net, net, random_images(), layers=["1"])
 
 
 def photographs(folder, count=9):

@@ -1,0 +1,162 @@
+"""The images of a forward pass and those of a Gram are two things, and memory decides the first where it has to."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import timm
+import torch
+from helpers.comparisons import random_images, small
+from torch import nn
+
+from cka_probe import Backbone, compare, fingerprint
+from cka_probe.comparison.model_run import BatchFeatures
+from cka_probe.errors import CkaProbeWarning, DataError, OutOfMemoryError
+from cka_probe.similarity import anchored_product
+
+
+class Limited(nn.Module):
+    """Runs out of memory above a number of images, after a part of it ran; above another number after two passes."""
+
+    def __init__(self, most, error=MemoryError, later=None):
+        super().__init__()
+        self.body, self.error = small(0), error
+        self.most, self.later = most, most if later is None else later
+        self.sizes, self.activations = [], []
+
+    def forward(self, images):
+        self.sizes.append(len(images))
+        hidden = self.body[0](images)
+        if len(images) > (self.most if len(self.sizes) <= 2 else self.later):
+            self.activations.append(weakref.ref(hidden))
+            raise self.error
+        return self.body[1:](hidden)
+
+
+@pytest.mark.parametrize("features", ["flatten", "gap", "tokens"])
+@pytest.mark.parametrize("forward_batch", [1, 3, 7, 8, 12, 16, 20, 100])
+def test_the_images_of_a_forward_pass_do_not_change_a_fingerprint(features, forward_batch):
+    layers = ["0", "1"]
+    images = random_images(27)  # in batches of 8, 8 and 11
+    expected = fingerprint(small(0), images, layers=layers, batch=8, features=features)
+    print_ = fingerprint(small(0), images, layers=layers, batch=8, features=features, forward_batch=forward_batch)
+    assert [stack.shape for stack in print_.grams] == [stack.shape for stack in expected.grams]
+    for stack, reference in zip(print_.grams, expected.grams, strict=True):
+        torch.testing.assert_close(stack, reference, rtol=1e-6, atol=1e-6 * float(reference.abs().max()))
+    assert (print_.images, print_.undefined, print_.shapes) == (expected.images, expected.undefined, expected.shapes)
+    assert print_.settings.recorded() == expected.settings.recorded()
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("forward_batch", [1, 5, 24])
+def test_values_of_networks_differ_by_rounding_at_most(name, forward_batch):
+    options = {"img_size": 32} if name.startswith("vit") else {}
+    torch.manual_seed(0)
+    nets = [timm.create_model(name, num_classes=0, **options) for _ in range(2)]
+    images = torch.rand(24, 3, 32, 32)
+    expected = compare(*nets, images, batch=8, permutations=0)
+    result = compare(*nets, images, batch=8, permutations=0, forward_batch=forward_batch)
+    assert np.nanmax(np.abs(result.values - expected.values)) <= 1e-6
+    assert result.settings == expected.settings
+
+
+def test_a_forward_pass_has_as_many_images_as_asked_for_and_no_more():
+    for forward_batch, sizes in ((8, [8, 8, 5, 6]), (5, [4, 4, 4, 4, 3, 4, 4]), (16, [16, 11]), (64, [27])):
+        net = Limited(64)
+        fingerprint(net, random_images(27), layers=["body.1"], batch=8, forward_batch=forward_batch)
+        assert net.sizes[2:] == sizes  # after two passes that find the axis of the images
+
+
+def test_batches_of_images_of_different_sizes_run_one_after_another():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+    batches = [torch.rand(6, 3, 8, 8), torch.rand(6, 3, 12, 10)]
+    expected = fingerprint(net, batches, layers=["1"])
+    print_ = fingerprint(net, batches, layers=["1"], forward_batch=100)
+    assert all(map(torch.equal, print_.grams, expected.grams))
+
+
+def test_parts_in_another_order_of_memory_are_the_same_features():
+    torch.manual_seed(0)
+    activation = torch.rand(6, 3, 4, 5)
+    features = BatchFeatures([6], "flatten")
+    features.add("layer", activation[:4].to(memory_format=torch.channels_last), "NCHW", range(4))
+    features.add("layer", activation[4:], "NCHW", range(4, 6))
+    expected = anchored_product(activation.to(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(1))
+    assert torch.equal(features.products[0]["layer"].matrix, expected.matrix)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_halves_the_forward_pass_and_says_so(error):
+    images, net = random_images(32), Limited(5, error)
+    layers = ["body.0", "body.4"]
+    expected = fingerprint(net.body, images, layers=["0", "4"], batch=16)
+    with pytest.warns(CkaProbeWarning, match="out of memory with .* images in a forward pass; continuing with") as said:
+        print_ = fingerprint(net, images, layers=layers, batch=16)
+    assert len(said) == 2  # 16, 8
+    assert net.sizes[2:] == [16, 8, 4, 4, 4, 4, 4, 4, 4, 4]
+    for stack, reference in zip(print_.grams, expected.grams, strict=True):
+        torch.testing.assert_close(stack, reference, rtol=1e-6, atol=1e-5)
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_a_failed_pass_leaves_no_activation_in_memory():
+    gc.disable()
+    try:
+        net = Limited(8)
+        with pytest.warns(CkaProbeWarning):
+            fingerprint(net, random_images(16), layers=["body.4"])
+        assert [activation() for activation in net.activations] == [None]
+    finally:
+        gc.enable()
+
+
+def test_a_failed_pass_leaves_folded_weights_as_they_were():
+    class LimitedResNet(timm.models.resnet.ResNet):
+        def forward_head(self, x, pre_logits=False):
+            if len(x) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward_head(x, pre_logits)
+
+    LimitedResNet.__module__ = "timm.models.resnet"
+    torch.manual_seed(0)
+    net = LimitedResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=4)
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.warns(CkaProbeWarning):
+        fingerprint(Backbone(net, size=32), torch.rand(8, 3, 32, 32), layers=["layer1.0", "fc"])
+    assert list(net.state_dict()) == list(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    assert "forward" not in net.bn1.__dict__
+
+
+def test_only_where_one_image_does_not_fit_it_is_an_error():
+    with pytest.raises(OutOfMemoryError, match=r"with 3 images in a forward pass \(--forward-batch\) and 16 in a"):
+        fingerprint(Limited(2), random_images(), layers=["body.4"], batch=16, forward_batch=3)
+    with (
+        pytest.warns(CkaProbeWarning),
+        pytest.raises(OutOfMemoryError, match=r"out of memory with 1 image in .*; try --batch 8, --features gap"),
+    ):
+        fingerprint(Limited(3, later=0), random_images(), layers=["body.4"], batch=16)
+
+
+def test_the_refusal_of_the_allocator_is_understood():
+    class Huge(nn.Module):
+        def forward(self, x):
+            return torch.empty(2**50)
+
+    net = nn.Sequential(nn.Flatten(), Huge())
+    with pytest.raises(OutOfMemoryError, match="try --batch"):
+        compare(net, net, random_images(), layers=["1"], batch=16, forward_batch=3)
+
+
+def test_a_forward_pass_of_no_images_is_refused():
+    with pytest.raises(DataError, match="expected at least 1 image in a forward pass, found 0"):
+        fingerprint(small(0), random_images(), forward_batch=0)
