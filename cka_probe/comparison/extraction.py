@@ -4,6 +4,7 @@ Each batch of images is read once and given to every model at its size and norma
 inside its hook and is freed.
 """
 
+import warnings
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from cka_probe.comparison.fingerprint import Fingerprint, Partner, Settings
 from cka_probe.comparison.model_run import ModelRun
 from cka_probe.comparison.results import Side
-from cka_probe.errors import DataError, ModelError, prefixed_errors
+from cka_probe.errors import CkaProbeWarning, DataError, ModelError, prefixed_errors
 from cka_probe.images.conversion import stack_images
 from cka_probe.images.stream import ImageStream, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
+from cka_probe.models.devices import lacks_bfloat16
 from cka_probe.models.layers import LayerMap, call_name, split_call
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.load import weights_hash
@@ -32,6 +34,11 @@ from cka_probe.models.selection import (
     unusable_reason,
 )
 from cka_probe.progress import Progress
+
+SLOW_BFLOAT16 = (
+    "this processor has no instructions for bfloat16: expect several times the time of float32 (6 times where it was "
+    "measured); --precision float32 is faster, and exact"
+)
 
 _Prepared = tuple[str, dict[Hashable, Tensor]]
 """Hash of an image, and the image in the size and channels of each model."""
@@ -59,6 +66,8 @@ def extract(
         DataError: There are too few images, or one is unreadable.
         OutOfMemoryError: Memory does not suffice for one image at a time.
     """
+    if settings.precision == "bfloat16" and any(lacks_bfloat16(backbone.device) for backbone, _, _ in models):
+        warnings.warn(SLOW_BFLOAT16, CkaProbeWarning, stacklevel=2)
     inputs = [_preprocessing(backbone, settings) for backbone, _, _ in models]
     if settings.preprocess == "shared":
         inputs = inputs[:1] * len(models)

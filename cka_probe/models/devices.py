@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,9 @@ PIXELS = {"cuda": 1 << 22, "cpu": 1 << 20}
 """Pixels of all windows in one forward pass, by device: 18, or 4, windows of 480 x 480."""
 REFUSALS = ("allocate memory", "out of memory", "ALLOC_FAILED")
 """What errors say that memory does not suffice: of the CPU's allocator, of CUDA and MPS, and of cuBLAS and cuDNN."""
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of processors with instructions for bfloat16: of x86 with AVX-512 or AMX, and of ARM."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -35,6 +39,13 @@ def pick_device(name: str) -> torch.device:
 def usual_batch(device: torch.device, views: int, size: tuple[int, int]) -> int:
     """Return how many images of `views` views of a size (height, width) each fit into the memory of a usual device."""
     return min(max(PIXELS.get(device.type, PIXELS["cpu"]) // (views * size[0] * size[1]), 1), 16)
+
+
+def lacks_bfloat16(device: torch.device) -> bool:
+    """Return whether a device is known to have no instructions for bfloat16: a CPU of Linux that does not list them."""
+    if device.type != "cpu" or not CPU_INFO.exists():
+        return False
+    return BFLOAT16_FLAGS.isdisjoint(CPU_INFO.read_text("utf-8").split())
 
 
 @contextmanager

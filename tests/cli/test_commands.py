@@ -3,12 +3,15 @@
 import importlib.metadata
 import subprocess
 import sys
+import warnings
 
 import pytest
+from helpers.label_files import write_image
 from helpers.paths import ROOT
 from typer.testing import CliRunner
 
 import cka_probe
+from cka_probe.errors import CkaProbeWarning
 from ckaprobe_cli import app
 
 COMMANDS = [
@@ -54,6 +57,21 @@ def test_help_loads_no_heavy_package():
     program += " print({'torch', 'numpy', 'rich', 'cka_probe.similarity'} & set(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stderr.strip() == "set()"
+
+
+def test_warnings_of_the_library_are_lines_on_stderr(tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2")
+    monkeypatch.setattr("cka_probe.models.devices.CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        write_image(tmp_path / "images" / f"{number}.png", number)
+    options = ("--data", tmp_path / "images", "--layers", "layer1.0", "--size", 32, "--precision", "bfloat16", "-q")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CkaProbeWarning)
+        done = run("fingerprint", "random:resnet18", *options, "-o", tmp_path / "a.fingerprint", "--forward-batch", 2)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.startswith("ckaprobe: this processor has no instructions for bfloat16")
+    assert done.stderr.count("\n") == 1
 
 
 def test_shell_completion():

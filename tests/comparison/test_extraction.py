@@ -1,5 +1,6 @@
 """What reaches the models and what is read from them: images, precision, modes, axes, and errors of a model."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from cka_probe import Backbone, compare, compare_fingerprints, fingerprint
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import (
+    CkaProbeWarning,
     DataError,
     FingerprintError,
     LayerError,
@@ -159,6 +161,19 @@ def test_bfloat16_changes_little_and_is_recorded():
     rough = compare(small(0), small(1), random_images(64), layers=["0", "4"], precision="bfloat16")
     assert 0 < np.abs(exact.values - rough.values).max() < 0.02
     assert rough.settings["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(("flags", "warns"), [("fpu avx2 avx512vl", 1), ("fpu avx512_bf16", 0), ("asimd bf16", 0)])
+def test_bfloat16_without_instructions_is_said_to_be_slow(tmp_path, monkeypatch, flags, warns):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("cka_probe.models.devices.CPU_INFO", tmp_path / "cpuinfo")
+    with warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always", CkaProbeWarning)
+        fingerprint(small(0), random_images(), layers=["0"])
+        assert not messages
+        fingerprint(small(0), random_images(), layers=["0"], precision="bfloat16")
+    assert len(messages) == warns
+    assert all("6 times" in str(warning.message) for warning in messages)
 
 
 def test_each_side_is_fed_its_own_way_unless_shared():
@@ -310,7 +325,7 @@ def test_batch_norms_in_the_convolutions_change_cells_by_rounding_alone(monkeypa
     images = torch.rand(16, 3, 32, 32)
     layers = ["layer1.0", "layer3.0", "global_pool"]
     folded = compare(*nets, images, layers=layers)
-    monkeypatch.setattr("cka_probe.comparison.extraction.find_folds", lambda *_: [])
+    monkeypatch.setattr("cka_probe.comparison.model_run.find_folds", lambda *_: [])
     plain = compare(*nets, images, layers=layers)
     assert np.abs(folded.values - plain.values).max() <= 1e-5
     assert (folded.values != plain.values).any()
