@@ -4,17 +4,19 @@
     python benchmarks/files.py --images 64 --rounds 1      # does it run?
 
 The images have a 1/f spectrum, 500 x 375 pixels, and are written once. Every row runs once a round; a ratio is of the
-seconds of one round, and a first round that fetches the files is not counted. Nothing is asserted. See README.md.
+seconds of one round, and a first round that fetches the files is not counted. `waiting` is the share of its time in
+which a comparison waits for images. Nothing is asserted. See README.md.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import timm
@@ -27,13 +29,14 @@ from torchvision.transforms import v2
 
 import cka_probe
 from cka_probe import Backbone
+from cka_probe.comparison import extraction
 from cka_probe.images.prefetch import default_workers
 from cka_probe.images.stream import batches, stream_images
 
 SIZE, QUALITY = 224, 90
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LAYERS = ["maxpool", *(f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)), "global_pool"]
-LINE = "{:<44} {:>9} {:>9} {:>11} {:>3}"
+LINE = "{:<44} {:>9} {:>9} {:>11} {:>8} {:>3}"
 
 
 class Pooled(nn.Module):
@@ -134,14 +137,39 @@ def measure(root: Path, paths: list[Path], options: argparse.Namespace) -> dict[
         ),
     }
     seconds: dict[str, list[float]] = {name: [] for name in rows}
+    waiting: dict[str, list[float]] = {name: [] for name in rows}
+    waits = time_batches()
     for number in range(options.rounds + 1):
         for name in list(rows) if number % 2 else reversed(rows):
+            waits.clear()
             start = perf_counter()
             rows[name][1]()
             if number:
                 seconds[name].append(perf_counter() - start)
+                waiting[name].append(sum(waits) / seconds[name][-1])
         print(f"round {number} of {options.rounds}", file=sys.stderr, flush=True)
-    return {name: {"floor": floor, "seconds": seconds[name]} for name, (floor, _) in rows.items()}
+    return {
+        name: {"floor": floor, "seconds": seconds[name], "waiting": waiting[name]} for name, (floor, _) in rows.items()
+    }
+
+
+def time_batches() -> list[float]:
+    """Make extraction time how long it waits for each batch of images; return the list of these seconds."""
+    waits: list[float] = []
+    batches_of = extraction.batches
+
+    def timed(*arguments: Any, **keywords: Any) -> Iterator[Any]:
+        items = iter(batches_of(*arguments, **keywords))
+        while True:
+            start = perf_counter()
+            item = next(items, None)
+            waits.append(perf_counter() - start)
+            if item is None:
+                return
+            yield item
+
+    extraction.batches = timed
+    return waits
 
 
 def script(paths: list[Path], nets: list[nn.Module], options: argparse.Namespace) -> None:
@@ -165,14 +193,19 @@ def table(result: dict) -> str:
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; {options['images']} JPEGs of "
         f"500 x 375, {options['workers']} workers, {result['threads']} threads, batches of {options['batch']}",
-        LINE.format("", "images/s", "seconds", "min-max", "n"),
+        LINE.format("", "images/s", "seconds", "min-max", "waiting", "n"),
     ]
     for name, row in rows.items():
         floor = rows[row["floor"]]["seconds"]
         ratios = [own / bare for own, bare in zip(row["seconds"], floor, strict=True)]
         rate = options["images"] / median(row["seconds"])
         span = f"{min(ratios):.2f}-{max(ratios):.2f}"
-        lines.append(LINE.format(name, f"{rate:.0f}", f"{median(ratios):.2f} x", span, len(ratios)))
+        waits = median(row["waiting"])
+        lines.append(
+            LINE.format(
+                name, f"{rate:.0f}", f"{median(ratios):.2f} x", span, f"{waits:.0%}" if waits else "-", len(ratios)
+            )
+        )
     return "\n".join(lines)
 
 

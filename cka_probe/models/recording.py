@@ -53,11 +53,13 @@ class Call:
         shapes: Shapes of the float tensors that it put out.
         kind: Type of its output, for messages.
         unchanged: Whether it put out a tensor that another module had put out before, as an identity does.
+        tensors: Copies of the float tensors, if they were to be kept.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     kind: str
     unchanged: bool
+    tensors: tuple[Tensor, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,12 +76,21 @@ class Probe:
         places: For each call that has one activation per example, by `call_name`, where it is.
         num: Number of examples in the run.
         unchecked: Why the axis of the examples was assumed to be the first, or "".
+        parts: The examples of each run, and its calls, if outputs were kept.
     """
 
     calls: dict[str, list[Call]]
     places: dict[str, Place]
     num: int
     unchecked: str = ""
+    parts: tuple[tuple[range, dict[str, list[Call]]], ...] = ()
+
+    def activation(self, module: str, number: int) -> Tensor:
+        """Return the activation, (n, ...), of a layer that was kept, for the examples of one of `parts`."""
+        examples, calls = self.parts[number]
+        path, call = split_call(module)
+        place = self.places[call_name(path, call or 1)]
+        return activation_of(module, calls[path][(call or 1) - 1].tensors, len(examples), place)
 
 
 @contextmanager
@@ -176,8 +187,7 @@ def record(
                     if name in values:
                         raise runs_again(path)
                     place = places.get(call_name(path, calls), Place())
-                    activation = activation_of(name, output, n, place).detach()
-                    values[name] = keep(name, activation if activation.dim() > 1 else activation[:, None])
+                    values[name] = keep(name, activation_of(name, output, n, place).detach())
             except Exception as error:
                 errors.append(error)
                 raise
@@ -206,13 +216,16 @@ def runs_again(path: str) -> LayerError:
     )
 
 
-def trace_calls(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None) -> dict[str, list[Call]]:
+def trace_calls(
+    model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None, keep: Collection[str] = ()
+) -> dict[str, list[Call]]:
     """Run a model once and return the calls of every module in it that ran, in order of execution.
 
     Args:
         model: The model whose modules are traced.
         inputs: The input of the model.
         run: Called in place of `model`, as in `record`.
+        keep: Dotted paths of modules whose outputs are kept.
 
     Raises:
         ModelError: The model raised an exception.
@@ -227,7 +240,8 @@ def trace_calls(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None 
             unchanged = any(key in outputs for key in keys)
             outputs.update(zip(keys, tensors, strict=False))
             shapes = tuple(tuple(tensor.shape) for tensor in tensors)
-            calls.setdefault(name, []).append(Call(shapes, _kind(output), unchanged))
+            copies = tuple(tensor.clone() for tensor in tensors) if name in keep else ()
+            calls.setdefault(name, []).append(Call(shapes, _kind(output), unchanged, copies))
 
         return hook
 
@@ -239,7 +253,7 @@ def trace_calls(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None 
     return calls
 
 
-def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None) -> Probe:
+def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None, keep: Collection[str] = ()) -> Probe:
     """Run a model on three and on two of its inputs and return what its modules put out.
 
     A model that cannot run on so few is run on all inputs instead; then the first axis is taken for the examples if it
@@ -249,6 +263,7 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
         model: The model.
         inputs: At least three examples, on the first axis.
         run: Called in place of `model`, as in `record`.
+        keep: Layers, each a module or a call, whose outputs are kept for the first five inputs if there are more.
 
     Raises:
         ModelError: The model raised an exception with all inputs too.
@@ -257,8 +272,13 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
     >>> probe(model, torch.rand(5, 4)).places
     {'0#1': Place(axis=0, tensor=0), '1#1': Place(axis=0, tensor=0)}
     """
+    first, second = EXAMPLES
+    parts = [range(first), range(first, first + second)]
+    if num_examples(inputs) <= sum(EXAMPLES) or not keep:
+        parts, keep = [range(first), range(second)], ()
+    paths = {split_call(name)[0] for name in keep}
     try:
-        more, fewer = (trace_calls(model, first_examples(inputs, count), run) for count in EXAMPLES)
+        more, fewer = (trace_calls(model, examples_of(inputs, part), run, paths) for part in parts)
     except ModelError as error:
         num = num_examples(inputs)
         calls = trace_calls(model, inputs, run)
@@ -269,7 +289,8 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
         for name, each in more.items()
         if len(each) == len(fewer.get(name, ()))
     }
-    return Probe(more, _places(pairs, EXAMPLES), EXAMPLES[0])
+    runs = tuple(zip(parts, (more, fewer), strict=True)) if keep else ()
+    return Probe(more, _places(pairs, EXAMPLES), EXAMPLES[0], parts=runs)
 
 
 def _places(
@@ -292,11 +313,11 @@ def num_examples(inputs: Any) -> int:
     return len(next(iter(inputs.values()))) if isinstance(inputs, Mapping) else len(inputs)
 
 
-def first_examples(inputs: Any, count: int) -> Any:
-    """Return the first examples of an input."""
+def examples_of(inputs: Any, part: range) -> Any:
+    """Return a range of the examples of an input."""
     if isinstance(inputs, Mapping):
-        return {name: value[:count] for name, value in inputs.items()}
-    return inputs[:count]
+        return {name: value[part.start : part.stop] for name, value in inputs.items()}
+    return inputs[part.start : part.stop]
 
 
 def float_tensors(output: Any) -> list[Tensor]:
@@ -335,6 +356,8 @@ def activation_of(name: str, output: Any, n: int, place: Place | None = None) ->
     """
     place = place or Place()
     tensor = activation_tensor(name, output, n, place)
+    if tensor.dim() == 1:
+        return tensor[:, None]
     return tensor.movedim(place.axis, 0) if place.axis else tensor
 
 

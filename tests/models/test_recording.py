@@ -152,6 +152,18 @@ def test_the_first_tensor_with_one_entry_per_example_is_taken_from_any_output():
     assert record(net, torch.ones(8, 4), ["0"], lambda _, a: tuple(a.shape), places=places) == [(8, 1, 4)]
 
 
+@pytest.mark.parametrize(
+    ("net", "layer"), [(nn.Sequential(Wraps()), "0"), (nn.Sequential(nn.ReLU(), nn.ReLU(True)), "0")]
+)
+def test_a_probe_keeps_the_activations_of_its_examples(net, layer):
+    inputs = torch.randn(8, 4)
+    found = probe(net, inputs, keep=[layer])
+    assert [part for part, _ in found.parts] == [range(3), range(3, 5)]
+    (activation,) = record(net, inputs[:5], [layer], clone, places=found.places)
+    assert torch.equal(torch.cat([found.activation(layer, number) for number in (0, 1)]), activation)
+    assert probe(net, inputs[:5], keep=[layer]).parts == probe(net, inputs).parts == ()
+
+
 def test_a_layer_without_floats_is_named():
     class Labels(nn.Module):
         def forward(self, x):
