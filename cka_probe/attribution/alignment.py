@@ -27,7 +27,9 @@ detector, and the gradient magnitude of the image, as a map that lights up at ed
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.ndimage import distance_transform_edt
+from torch.nn.functional import interpolate
 
 from cka_probe.errors import DataError
 from cka_probe.images.sample import IGNORE
@@ -189,10 +191,12 @@ def at_resolution(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     >>> at_resolution(np.array([[0.0, 0.0, 1.0, 1.0]]), (1, 2)).tolist()
     [[0.0, 0.25, 0.75, 1.0]]
     """
+    means = values
     for axis, (old, new) in enumerate(zip(values.shape, size, strict=True)):
         if new < old:
-            values = np.moveaxis(_bilinear(new, old) @ (_area_means(old, new) @ np.moveaxis(values, axis, 0)), 0, axis)
-    return values
+            means = np.moveaxis(_area_means(old, new) @ np.moveaxis(means, axis, 0), 0, axis)
+    tensor = torch.from_numpy(np.ascontiguousarray(means))[None, None]
+    return interpolate(tensor, values.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
 def _dilate(mask: np.ndarray, radius: float) -> np.ndarray:
@@ -216,13 +220,3 @@ def _area_means(old: int, new: int) -> np.ndarray:
     ends = np.arange(new + 1) * old / new
     overlap = np.minimum(ends[1:, None], np.arange(1, old + 1)) - np.maximum(ends[:-1, None], np.arange(old))
     return overlap.clip(min=0) * new / old
-
-
-def _bilinear(old: int, new: int) -> np.ndarray:
-    """Return the matrix (new, old) that scales by linear interpolation, pixels being areas (align_corners=False)."""
-    position = ((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1)
-    low = np.minimum(position.astype(int), max(old - 2, 0))
-    matrix = np.zeros((new, old))
-    matrix[np.arange(new), low] += 1 - (position - low)
-    matrix[np.arange(new), np.minimum(low + 1, old - 1)] += position - low
-    return matrix

@@ -5,7 +5,7 @@ run has no files.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.papers.claims import TestedClaim
 from cka_probe.plotting import Figure, save
-from cka_probe.plotting.claims import Claim, Claims
+from cka_probe.plotting.claims import COLUMNS, Claims
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.image_grid import DPI
 from cka_probe.plotting.layer_grid import LayerGrid
@@ -79,8 +79,8 @@ class FigureWriter:
 
     def claims(self, stem: str, rows: Sequence[TestedClaim]) -> StudyFigure:
         """Draw claims with their intervals."""
-        claims = [Claim(**{spec.name: getattr(row, spec.name) for spec in fields(Claim)}) for row in rows]
-        return self.draw(stem, {"claims": claims}, lambda _: Claims(claims))
+        table = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in COLUMNS})
+        return self.draw(stem, {"claims": rows}, lambda _: Claims(table))
 
     def scores(
         self, stem: str, table: pd.DataFrame, labels: Mapping[str, str] | None = None, **options: Any

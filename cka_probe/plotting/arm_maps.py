@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import add_legend, inches, panels
-from cka_probe.plotting.matrix import Map, undefined_key
+from cka_probe.plotting.matrix import Map
 from cka_probe.plotting.scores import check_table
 
 COLUMNS = ("x", "y", "when", "index", "layer", "value")
@@ -87,7 +87,7 @@ class ArmMaps:
         needed = min((style.PAGE - self._names_width - 0.7) / MOST, NUMBERED * len(self.arms) + 0.1)
         across = next((number for number in range(most, 1, -1) if room / number >= needed), 1)
         cell = (room / max(across, min(len(layers), 2)) - 0.1) / len(self.arms)
-        axes = panels(figure, len(layers), most=across, narrowest=0.1)
+        axes, _ = panels(figure, len(layers), most=across, narrowest=0.1)
         compared = []
         for number, (ax, (index, layer)) in enumerate(zip(axes, layers.items(), strict=True)):
             last = number % across == across - 1 or number == len(layers) - 1
@@ -98,7 +98,6 @@ class ArmMaps:
         keys: list[Artist] = []
         if not np.all(compared):
             keys.append(Line2D([], [], **NOT_COMPARED, markersize=style.points(4), label="not compared"))
-        keys += undefined_key(self.table["value"].to_numpy())
         add_legend(figure, keys, title="\n".join(labels.filled(PARTS, style.em(0.94 * inches(figure)))))
 
     def _draw_layer(self, ax: Axes, index: int, cell: float, *, bar: bool) -> np.ndarray:

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from cka_probe.comparison.atlas import BEST_MATCH, DIAGONAL, Atlas
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
-from cka_probe.plotting.figure import Figure, across, add_legend, inches, panels
+from cka_probe.plotting.figure import Figure, add_legend, inches, panels
 from cka_probe.plotting.matrix import MOST_NUMBERS, Map, bounds
 
 DEPTHS = colormaps["viridis"]
@@ -60,8 +60,7 @@ class ModelMap:
         cells.draw(ax, blank=itself)
         cells.title(ax, labels.images_line(self.atlas.first))
         ax.set_xlabel(RULES[self.atlas.rule])
-        if not np.isfinite(self.atlas.values[~itself]).all():
-            cells.legend(ax)
+        cells.legend(ax)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class CheckpointCurves:
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        axes = panels(figure, 2, most=2, narrowest=3.0, gap=0.15)
+        axes, across = panels(figure, 2, most=2, narrowest=3.0, gap=0.15)
         intervals = self.atlas.curves.filter(regex="_(low|high)$").to_numpy(float)
         known = intervals[np.isfinite(intervals)]
         low, high = known.min(initial=1.0), known.max(initial=0.0)
@@ -100,7 +99,7 @@ class CheckpointCurves:
             self._draw_panel(ax, to)
             ax.set_title(title, fontsize=style.small())
             ax.set_ylim(max(-1.0, np.floor(low * 10 - 0.2) / 10), min(1.02, np.ceil(high * 10 + 0.2) / 10))
-            ax.set_box_aspect(HEIGHT / (inches(figure) / across(axes) - 0.45))
+            ax.set_box_aspect(HEIGHT / (inches(figure) / across - 0.45))
         axes[0].set_ylabel(labels.measure_name(self.atlas.first), fontsize=style.small())
         names = labels.numbered(labels.short_names([axis.name for axis in self.atlas.first.rows], 14.0))
         handles = [Line2D([], [], label=name, **self._look(layer)) for layer, name in enumerate(names)]

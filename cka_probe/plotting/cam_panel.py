@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib import figure as mpl
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.plotting import colouring, labels, style
 from cka_probe.plotting.figure import add_legend, inches
-from cka_probe.plotting.image_grid import Scale, Tile, add_scales, class_keys, draw_tile, hatch_key, wrapped
-from cka_probe.plotting.predictions import UNLABELLED, check_classes, check_colours
+from cka_probe.plotting.image_grid import Scale, Tile, add_scales, class_keys, draw_tiles, wrapped
+from cka_probe.plotting.predictions import UNLABELLED, check_labels
 
 PREDICTS = {"labels": "labels", "depth": "depth", "category": "class", "": ""}
 """What networks predict, and the word for it."""
@@ -111,7 +110,6 @@ class CamPanel:
             raise DataError("expected at least one image and one network, found none; give some")
         for name in self.classes:
             registry.get(dict.fromkeys(self.names), name, "class")
-        check_colours(self.names, self.colours)
         first = self.columns[0]
         for column in self.columns:
             parts: dict[str, Collection[str]] = {"maps": column.maps}
@@ -138,8 +136,8 @@ class CamPanel:
                 raise DataError(
                     f"{column.name}: expected an image of {size} below a map of {shape}; resize one of them"
                 )
-        for numbers in self._labels(column):
-            check_classes(f"{column.name}: expected labels", numbers, len(self.names))
+        labels = {f"{column.name}: expected labels": numbers for numbers in self._labels(column)}
+        check_labels(labels, self.names, self.colours)
 
     def _labels(self, column: CamColumn) -> list[np.ndarray]:
         """Return the true and predicted labels of an image."""
@@ -193,18 +191,15 @@ class CamPanel:
         """Draw on an empty figure."""
         panel = (inches(figure) - NAMES) / len(self.columns)
         aspects = [row.aspect(panel) for row in self._rows]
-        axes = figure.subplots(len(self._rows), len(self.columns), squeeze=False, height_ratios=aspects)
-        for row, line, aspect in zip(self._rows, axes, aspects, strict=True):
-            for ax, tile in zip(line, row.tiles, strict=True):
-                draw_tile(ax, tile, aspect, panel)
-            _name(line[0], row, panel)
+        axes = draw_tiles(figure, [row.tiles for row in self._rows], aspects, panel)
+        for ax, row in zip(axes[:, 0], self._rows, strict=True):
+            _name(ax, row, panel)
         add_scales(figure, axes, self._scales(), panel)
         numbers = [map for column in self.columns for map in self._labels(column)]
-        keys: list[Artist] = class_keys(numbers, self.names, np.asarray(self.colours))
-        if any((map == colouring.IGNORE).any() for map in numbers):
-            keys.append(hatch_key(UNLABELLED))
+        keys = class_keys(numbers, self.names, np.asarray(self.colours))
         footnote = labels.filled(self.footnote.split(), style.em(0.94 * inches(figure)))
-        add_legend(figure, keys, title="\n".join(footnote))
+        hatched = "not measured" if self.predicts == "depth" else UNLABELLED
+        add_legend(figure, keys, title="\n".join(footnote), hatched=hatched)
 
     def _scales(self) -> list[Scale]:
         """Return what the colours of maps and depth mean."""

@@ -6,21 +6,22 @@ The verdict is told by its words, by its marker and by colour, in this order.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import figure as mpl
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import blended_transform_factory
 
 from cka_probe import registry
-from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import inches
-from cka_probe.plotting.scores import check_interval
+from cka_probe.plotting.scores import check_intervals, check_table
 
 STATEMENT, VERDICT = 0.46, 26.0
 """Width of a claim, of the page's, and em of a verdict."""
@@ -29,6 +30,7 @@ LINE, AIR = 0.115, 0.09
 MOST_DIGITS = 5
 """Before the point of a number, and after it."""
 
+COLUMNS = ("name", "statement", "unit", "value", "low", "high", "verdict", "verdict_text")
 VERDICTS: Mapping[str, tuple[str, str, bool]] = {
     "holds": (style.ARMS[0], "o", True),
     "does not hold": (style.ARMS[1], "X", True),
@@ -40,59 +42,35 @@ VERDICTS: Mapping[str, tuple[str, str, bool]] = {
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A row.
-
-    Attributes:
-        name: Its key.
-        statement: What is claimed, in words.
-        unit: Of the numbers: "m"; "" for none.
-        value: The statistic, above 0 if the claim is true; NaN: there is none.
-        low: Lower end of its 95 % interval; NaN: there is none.
-        high: Upper end.
-        verdict: One of `VERDICTS`.
-        verdict_text: The verdict with its reason, "undecided (one seed)"; by default the verdict.
-    """
-
-    name: str
-    statement: str
-    unit: str
-    value: float
-    low: float
-    high: float
-    verdict: str
-    verdict_text: str = ""
-
-
-@dataclass(frozen=True)
 class Claims:
     """A forest plot.
 
     Attributes:
-        rows: The claims, from above.
+        table: One row for each claim, from above: name; statement, in words; unit of the numbers, "" for none; value,
+            above 0 if the claim is true, with low and high of its 95 % interval (NaN: there is none); verdict, a key of
+            `VERDICTS`; verdict_text, the verdict with its reason, "" for the verdict alone.
 
     Raises:
-        DataError: There is no claim, or an interval that its value is not in.
+        DataError: There is no claim, a column is missing, or an interval does not hold its value.
         UnknownNameError: No such verdict.
     """
 
-    rows: Sequence[Claim]
+    table: pd.DataFrame
 
     width = style.PAGE
     narrowest = 5.4
 
     def __post_init__(self) -> None:
-        if not self.rows:
-            raise DataError("expected at least one claim to draw, found none; give some")
-        for row in self.rows:
-            registry.get(VERDICTS, row.verdict, "verdict")
-            check_interval(row.name, row.value, row.low, row.high)
+        check_table(self.table, COLUMNS, "claims")
+        check_intervals(*(self.table[name] for name in ("name", "value", "low", "high")))
+        for verdict in self.table["verdict"]:
+            registry.get(VERDICTS, verdict, "verdict")
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        room = style.em(STATEMENT * inches(figure))
-        statements = [labels.wrapped(row.statement or row.name, room) for row in self.rows]
-        verdicts = [_verdict(row) for row in self.rows]
+        room, rows = style.em(STATEMENT * inches(figure)), list(self.table.itertuples())
+        statements = [labels.wrapped(row.statement or row.name, room) for row in rows]
+        verdicts = [_verdict(row) for row in rows]
         lines = [max(map(str.count, words, "\n\n")) + 1 for words in zip(statements, verdicts, strict=True)]
         edges = np.cumsum([0.0, *(LINE * count + AIR for count in lines)])
         middles = (edges[:-1] + edges[1:]) / 2
@@ -112,22 +90,18 @@ class Claims:
         verdict_axis.set_yticks(middles, verdicts)
         verdict_axis.tick_params(length=0, pad=style.points(6))
         verdict_axis.spines[:].set_visible(False)
-        for y, row, words in zip(middles, self.rows, verdict_axis.get_yticklabels(), strict=True):
+        for y, row, words in zip(middles, rows, verdict_axis.get_yticklabels(), strict=True):
             words.set_color(VERDICTS[row.verdict][0])
             self._draw_value(ax, row, y)
         _draw_bands(ax, edges)
         foot = labels.wrapped(self._foot, style.em(inches(figure) - 0.2))
         figure.supxlabel(foot, x=0.01, horizontalalignment="left", fontsize=style.small())
 
-    @property
+    @cached_property
     def _scales(self) -> dict[str, float]:
         """The number at the right end of the panel for each unit that has a number."""
-        ends: dict[str, float] = {}
-        for row in self.rows:
-            numbers = np.abs([row.value, row.low, row.high])
-            if np.isfinite(numbers).any():
-                ends[row.unit] = max(float(np.nanmax(numbers)), ends.get(row.unit, 0.0))
-        return {unit: end or 1.0 for unit, end in ends.items()}
+        ends = self.table[["value", "low", "high"]].abs().max(axis=1).groupby(self.table["unit"], sort=False).max()
+        return ends.dropna().replace(0.0, 1.0).to_dict()
 
     @property
     def _foot(self) -> str:
@@ -136,7 +110,7 @@ class Claims:
         ends = ", ".join(f"{end} {unit}".strip() for unit, end in numbers.items())
         return f"Claims of one unit share a scale; from 0 to the edge it is {ends}." if ends else ""
 
-    def _draw_value(self, ax: Axes, row: Claim, y: float) -> None:
+    def _draw_value(self, ax: Axes, row: Any, y: float) -> None:
         """Draw value and interval in parts of the scale's end."""
         colour, marker, full = VERDICTS[row.verdict]
         look: dict[str, Any] = {"marker": marker, "color": colour, "markerfacecolor": colour if full else "white"}
@@ -154,13 +128,13 @@ def _draw_bands(ax: Axes, edges: np.ndarray) -> None:
         ax.add_patch(Rectangle((0, top), 1, bottom - top, transform=page, **band)).set_in_layout(False)
 
 
-def _verdict(row: Claim) -> str:
+def _verdict(row: Any) -> str:
     """Return the verdict and, below it, the numbers."""
     words = labels.wrapped(row.verdict_text or row.verdict, VERDICT)
     return f"{words}\n{_numbers(row)}".rstrip()
 
 
-def _numbers(row: Claim) -> str:
+def _numbers(row: Any) -> str:
     """Return value and interval to the digits that the interval's width, or else the value, is worth; "" without."""
     if not np.isfinite(row.value):
         return ""

@@ -31,17 +31,6 @@ def reduced(value: np.ndarray, limit: int, *, smooth: bool) -> np.ndarray:
     return blocks.mean((-3, -1))
 
 
-def lacks(name: str, value: np.ndarray, classes: int) -> bool:
-    """Return whether some pixels of a field have no value, which is drawn as transparent."""
-    if name == "labels":
-        return bool(((value == IGNORE) | (value >= classes)).any())
-    if name == "flow":
-        return bool(np.isnan(value).any())
-    if name in ("planes", "normals"):
-        return bool((value == 0).all(0).any())
-    return name in ("depth", "pseudo_depth", "instances") and bool((value == 0).any())
-
-
 def image(image: np.ndarray) -> np.ndarray:
     """Return an image (3, H, W) in [0, 1]."""
     return opaque(image.transpose(1, 2, 0))

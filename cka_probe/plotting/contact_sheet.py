@@ -11,13 +11,18 @@ from functools import cached_property
 import numpy as np
 from matplotlib import figure as mpl
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from cka_probe.errors import DataError
 from cka_probe.plotting import colouring, labels, style
 from cka_probe.plotting.figure import add_legend, inches
-from cka_probe.plotting.image_grid import Tile, add_scales, class_keys, colour_keys, depth_scale, draw_tile, hatch_key
+from cka_probe.plotting.image_grid import (
+    Tile,
+    add_scales,
+    class_keys,
+    colour_keys,
+    depth_scale,
+    draw_tiles,
+)
 
 DPI = 200
 WIDEST, PANEL, NARROWEST = 12.0, 1.15, 0.5
@@ -137,13 +142,13 @@ class ContactSheet:
         groups = [self.tiles[start : start + abreast] for start in range(0, len(self.tiles), abreast)]
         tallest = 1.0 if abreast > 1 else TALLEST  # one tall image would leave its neighbours in empty paper
         aspects = [min(max(tile.aspect for tile in group), tallest) for group in groups]
-        axes = figure.subplots(len(groups), abreast * fields, squeeze=False, height_ratios=aspects)
         panel = (width - BORDER) / (abreast * fields)
+        lines = [[tile for sample in group for tile in self._tiles(sample, panel)] for group in groups]
+        axes = draw_tiles(figure, lines, aspects, panel)
         for line, group, aspect in zip(axes, groups, aspects, strict=True):
-            for position, tile in enumerate(group):
-                self._draw_tile(line[position * fields :][:fields], tile, panel, aspect)
-            for ax in line[len(group) * fields :]:
-                draw_tile(ax, Tile(), aspect, panel)
+            for ax, sample in zip(line[::fields], group, strict=False):
+                caption = self._caption(sample, style.em(0.95 * panel * (aspect if fields > 1 else 1.0)))
+                (ax.set_ylabel if fields > 1 else ax.set_title)(caption, fontsize=style.small())
         if fields > 1:
             for ax, (_, _, header) in zip(axes[0], self._columns * abreast, strict=False):
                 ax.set_title(labels.wrapped(header, style.em(0.94 * panel)), fontsize=style.small())
@@ -151,21 +156,19 @@ class ContactSheet:
         if self.depth:
             sparse = any(0 < (value > 0).mean() < colouring.SPARSE for value in self._maps("depth"))
             add_scales(figure, axes, [depth_scale(self.depth, "depth (m)" + ", points enlarged" * sparse)], panel)
-        add_legend(figure, self._keys())
+        add_legend(figure, self._keys(), hatched=NO_VALUE)
 
-    def _draw_tile(self, axes: Sequence[Axes], tile: SampleTile, panel: float, aspect: float) -> None:
-        """Draw one sample, its name next to it, or above an image alone."""
-        for ax, (field, number, _) in zip(axes, self._columns, strict=True):
-            value = tile.value(field, number)
-            if value is not None and field == "edges":
-                value = colouring.thick_lines(value[0], panel)[None]
-            rgba = None if value is None else FIELDS[field][1](value, self)
-            draw_tile(ax, Tile(rgba, smooth=field in ("image", "sources")), aspect, panel)
+    def _tiles(self, sample: SampleTile, panel: float) -> list[Tile]:
+        """Return the fields of one sample."""
+        tiles = []
+        for field, number, _ in self._columns:
+            value = sample.value(field, number)
             if value is None:
-                ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **style.hatching()))
-        caption = self._caption(tile, style.em(0.95 * panel * (aspect if len(axes) > 1 else 1.0)))
-        write = axes[0].set_ylabel if len(axes) > 1 else axes[0].set_title
-        write(caption, fontsize=style.small())
+                tiles.append(Tile(hatched=True))
+                continue
+            value = colouring.thick_lines(value[0], panel)[None] if field == "edges" else value
+            tiles.append(Tile(FIELDS[field][1](value, self), smooth=field in ("image", "sources")))
+        return tiles
 
     def _caption(self, tile: SampleTile, room: float) -> str:
         """Return a sample's name, after its category if it has one, in so many em."""
@@ -188,13 +191,6 @@ class ContactSheet:
             directions = np.array([[1, 0, -1, 0, 0], [0, 1, 0, -1, 0]], float)[:, None]
             names = (f"flow of {self.flow:.3g} px to the right", "down", "to the left", "up", "no motion")
             keys += colour_keys(dict(zip(names, 255 * colouring.motion(directions, 1.0)[0, :, :3], strict=True)))
-        fields = {name for name, _, _ in self._columns}
-        if any(
-            name not in tile.fields or colouring.lacks(name, tile.fields[name], len(self.names))
-            for tile in self.tiles
-            for name in fields
-        ):
-            keys.append(hatch_key(NO_VALUE))
         return keys
 
 

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
-from cka_probe.plotting.figure import across, add_legend, inches, panels
+from cka_probe.plotting.figure import add_legend, inches, panels
 from cka_probe.plotting.runs import Run
 
 if TYPE_CHECKING:
@@ -118,15 +118,15 @@ class Curves:
         """Draw on an empty figure."""
         names = self._names
         most = 2 if len(names) in (2, 4) else 3
-        axes = panels(figure, len(names), most=most, narrowest=1.9, gap=0.15)
-        aspect = HEIGHT / (inches(figure) / across(axes) - 0.45)
+        axes, across = panels(figure, len(names), most=most, narrowest=1.9, gap=0.15)
+        aspect = HEIGHT / (inches(figure) / across - 0.45)
         last = max(table["step"].max() for run in self.runs for table in (run.log, run.validation) if len(table))
         for ax, name in zip(axes, names, strict=True):
             self._draw_panel(ax, name)
             ax.set_box_aspect(aspect)
             ax.set_xlim(-AIR * last, (1 + AIR) * last)
             ax.locator_params(axis="x", integer=True)
-        for ax in axes[-across(axes) :]:
+        for ax in axes[-across:]:
             ax.set_xlabel("step", fontsize=style.small())
         if self.title:
             title = labels.cut(self.title, style.em(inches(figure), style.TEXT) - 2)

@@ -15,6 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 
 from cka_probe import registry
@@ -187,7 +188,7 @@ def inches(figure: mpl.Figure) -> float:
 
 def panels(
     figure: mpl.Figure, count: int, *, most: int, narrowest: float, aspect: float | None = None, gap: float = 0.0
-) -> list[Axes]:
+) -> tuple[list[Axes], int]:
     """Divide a figure into a grid of as many panels next to each other as it has room for, at least one.
 
     Args:
@@ -199,7 +200,7 @@ def panels(
         gap: Inches of print between two panels next to each other, with their names, at least.
 
     Returns:
-        The panels, row by row from the left.
+        The panels, row by row from the left, and how many are next to each other.
     """
     columns = max(1, min(most, count, int(inches(figure) / narrowest)))
     if gap and isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
@@ -209,13 +210,7 @@ def panels(
         ax.remove()
     for ax in axes[:count]:
         ax.set_box_aspect(aspect)
-    return axes[:count]
-
-
-def across(axes: Sequence[Axes]) -> int:
-    """Return how many of the panels that `panels` returned are next to each other."""
-    spec = axes[0].get_subplotspec()
-    return spec.get_gridspec().ncols if spec else 1
+    return axes[:count], columns
 
 
 def single_panel(figure: mpl.Figure, title: str, x: str, y: str) -> Axes:
@@ -229,14 +224,22 @@ def single_panel(figure: mpl.Figure, title: str, x: str, y: str) -> Axes:
     return ax
 
 
-def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = "") -> None:
+def hatch_key(axes: Iterable[Axes], words: str = "undefined") -> list[Artist]:
+    """Return the legend's entry for what is hatched on some axes, if anything is."""
+    hatched = any(patch.get_hatch() for ax in axes for patch in ax.patches)
+    return [Patch(**styles.hatching(), label=words)] * hatched
+
+
+def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = "", hatched: str = "undefined") -> None:
     """Draw a legend below all panels, in as few lines as it needs.
 
     Args:
-        figure: The figure.
+        figure: The figure, with all that is drawn.
         handles: What is explained, each with its label.
         title: Lines of words above them. Without any nothing is drawn.
+        hatched: What hatching stands for, which is explained where some axes have it.
     """
+    handles = [*handles, *hatch_key(figure.axes, hatched)]
     if not handles and not title:
         return
     words: dict[str, Any] = {"title": title or None, "title_fontsize": styles.small(), "alignment": "left"}
@@ -244,7 +247,7 @@ def add_legend(figure: mpl.Figure, handles: Sequence[Artist], *, title: str = ""
     renderer = FigureCanvasAgg(figure).get_renderer()  # one for all trials
     figure.set_canvas(canvas)
     for columns in range(max(1, len(handles)), 0, -1):
-        legend = figure.legend(handles=list(handles), loc="outside lower left", ncols=columns, **words)
+        legend = figure.legend(handles=handles, loc="outside lower left", ncols=columns, **words)
         if columns == 1 or legend.get_window_extent(renderer).width <= 0.98 * figure.bbox.width:
             return
         legend.remove()

@@ -23,7 +23,6 @@ from cka_probe.plotting.matrix import (
     mark,
     rounded_up,
     similarity_map,
-    undefined_key,
 )
 
 MOST_NAMES = 40
@@ -156,7 +155,7 @@ class Uncertainty:
         mark(axes[0], meshes[0], by_chance, self._maps[0].cell)
         words = f"not above chance (its 95 % quantile): {by_chance.sum()} of {defined.sum()} cells"
         keys: list[Artist] = [dot_key(words)] if defined.any() else []
-        add_legend(figure, keys + undefined_key(result.values + self._half_widths))
+        add_legend(figure, keys)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,8 @@
-"""Grids of images: how one is drawn, how models share a page, and what the colours mean.
-
-Where a page is too narrow for all models, some stand below the others, in a band of their own, again with the image and
-the truth.
-"""
+"""Grids of images: how one is drawn, and what the colours mean."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,14 +14,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch, Rectangle
 
 from cka_probe.plotting import colouring, labels, style
-from cka_probe.plotting.figure import inches
 
 DPI = 300
 """Pixels in an inch of figures of images, in print."""
-PANEL, NARROWEST = 1.7, 0.7
-"""Inches: width of a panel of few, and of many."""
-NAME = 0.3
-"""Inches that the name of a row takes, with the borders of the page."""
+PANEL = 1.7
+"""Inches: width of a panel of few."""
 BAR = 1.9
 """Inches: length of a colour bar."""
 DIMMED = 0.55
@@ -42,49 +34,50 @@ class Scale(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One panel: colours (H, W, 4), whether to interpolate them, and words in the middle, above and below."""
+    """One panel: colours (H, W, 4), whether to interpolate them, and words in the middle, above and below.
+
+    A panel without colours is empty, or hatched.
+    """
 
     rgba: np.ndarray | None = None
     smooth: bool = False
     words: str = ""
     title: str = ""
     note: str = ""
+    hatched: bool = False
 
 
-class Row(NamedTuple):
-    """One sample: its name, its image and truth, and the tiles of each model."""
-
-    name: str
-    images: Sequence[Tile]
-    of_models: Mapping[str, Sequence[Tile]]
-
-    @property
-    def aspect(self) -> float:
-        """Height of the images by their width."""
-        height, width, _ = np.asarray(self.images[0].rgba).shape
-        return float(height / width)
-
-
-def draw_tile(ax: Axes, tile: Tile, aspect: float, panel: float) -> None:
-    """Draw a tile.
+def draw_tiles(
+    figure: mpl.Figure, lines: Sequence[Sequence[Tile]], aspects: Sequence[float], panel: float
+) -> np.ndarray:
+    """Draw a grid of tiles.
 
     Args:
-        ax: Empty axes, which get a fixed shape.
-        tile: What to draw.
-        aspect: Height of the axes by their width, in which the image is whole.
+        figure: An empty figure.
+        lines: The tiles of each line from the left; the rest of a shorter line stays empty.
+        aspects: Height of the axes of each line by their width, in which the images are whole.
         panel: Inches of print that the axes are wide, to which words are cut.
+
+    Returns:
+        The axes, (lines, columns).
     """
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    ax.set_box_aspect(aspect)
+    axes = figure.subplots(len(lines), max(map(len, lines)), squeeze=False, height_ratios=aspects)
     room = style.em(0.94 * panel)
-    ax.set_title(labels.cut(tile.title, room), fontsize=style.small())
-    ax.set_xlabel(tile.note, fontsize=style.small())
-    colour = "black" if tile.rgba is None else "white"
-    middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": style.small(), "color": colour}
-    ax.text(0.5, 0.5, labels.cut(tile.words, room), transform=ax.transAxes, **middle)
-    if tile.rgba is not None:
-        _draw_image(ax, tile.rgba, aspect, smooth=tile.smooth)
+    for tiles, row, aspect in zip(lines, axes, aspects, strict=True):
+        for ax, tile in zip_longest(row, tiles, fillvalue=Tile()):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            ax.set_box_aspect(aspect)
+            ax.set_title(labels.cut(tile.title, room), fontsize=style.small())
+            ax.set_xlabel(tile.note, fontsize=style.small())
+            middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": style.small()}
+            colour = "black" if tile.rgba is None else "white"
+            ax.text(0.5, 0.5, labels.cut(tile.words, room), transform=ax.transAxes, color=colour, **middle)
+            if tile.hatched:
+                ax.add_patch(Rectangle((0, 0), 1, 1, transform=ax.transAxes, **style.hatching()))
+            if tile.rgba is not None:
+                _draw_image(ax, tile.rgba, aspect, smooth=tile.smooth)
+    return axes
 
 
 def _draw_image(ax: Axes, rgba: np.ndarray, aspect: float, *, smooth: bool) -> None:
@@ -98,74 +91,6 @@ def _draw_image(ax: Axes, rgba: np.ndarray, aspect: float, *, smooth: bool) -> N
     ax.add_patch(Rectangle((0, 0), width, height, fill=False, clip_on=False, **frame))
     across, down = max(width, height / aspect), max(height, width * aspect)
     ax.set(xlim=((width - across) / 2, (width + across) / 2), ylim=((height + down) / 2, (height - down) / 2))
-
-
-@dataclass(frozen=True)
-class Columns:
-    """How many models stand next to each other: image, truth, then the parts of each model.
-
-    Attributes:
-        models: Their names.
-        parts: Words above the columns of each.
-    """
-
-    models: Sequence[str]
-    parts: Sequence[str]
-
-    @property
-    def width(self) -> float:
-        """Width in print with all models next to each other, inches."""
-        count = self._count(len(self.models))
-        return max(style.COLUMN, min(NAME + count * PANEL, style.PAGE), NAME + count * NARROWEST)
-
-    @property
-    def narrowest(self) -> float:
-        """Width in print with all models below each other, inches."""
-        return max(style.COLUMN, NAME + self._count(1) * NARROWEST)
-
-    def _count(self, models: int) -> int:
-        return 2 + models * len(self.parts)
-
-    def _bands(self, width: float) -> list[Sequence[str]]:
-        """Return the models that stand next to each other on a page of so many inches, from above."""
-        across = (-(-len(self.models) // bands) for bands in range(1, len(self.models) + 1))
-        most = next((n for n in across if NAME + self._count(n) * NARROWEST <= width + 1e-9), 1)
-        return [self.models[start : start + most] for start in range(0, len(self.models), most)]
-
-    def draw_rows(self, figure: mpl.Figure, rows: Sequence[Row], headers: Sequence[str]) -> tuple[np.ndarray, float]:
-        """Draw the images of all rows, once for each band of models.
-
-        Args:
-            figure: An empty figure.
-            rows: At least one.
-            headers: Words above the image and the truth.
-
-        Returns:
-            The axes, (rows, columns), and how many inches of print a column is wide.
-        """
-        bands = self._bands(inches(figure))
-        count = self._count(len(bands[0]))
-        aspects = [row.aspect for row in rows] * len(bands)
-        axes = figure.subplots(len(aspects), count, squeeze=False, height_ratios=aspects)
-        panel = (inches(figure) - NAME) / count
-        for number, (line, (models, row)) in enumerate(zip(axes, product(bands, rows), strict=True)):
-            tiles = [*row.images, *(tile for model in models for tile in row.of_models[model])]
-            if number % len(rows) == 0:
-                words = [*headers, *list(self.parts) * len(models)]
-                tiles = [tile._replace(title=title) for tile, title in zip(tiles, words, strict=True)]
-                _name_models(line[2 :: len(self.parts)], models, panel)
-            for ax, tile in zip(line, [*tiles, *[Tile()] * (count - len(tiles))], strict=True):
-                draw_tile(ax, tile, row.aspect, panel)
-            line[0].set_ylabel(labels.cut(row.name, style.em(panel * row.aspect)), fontsize=style.small())
-        return axes, panel
-
-
-def _name_models(axes: Sequence[Axes], models: Sequence[str], panel: float) -> None:
-    """Write the name of each model above the words over its first column."""
-    for ax, model in zip(axes, models, strict=False):
-        where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
-        offset = (0, style.points(3.0 + 1.5 * style.SMALL))
-        ax.annotate(wrapped(model, panel), (0, 1), xytext=offset, weight="bold", **where)
 
 
 def wrapped(name: str, width: float, most: int = 3) -> str:
@@ -237,11 +162,6 @@ def class_keys(maps: Sequence[np.ndarray], names: Sequence[str], colours: np.nda
     numbers = sorted(set().union(*(np.unique(map).tolist() for map in maps)))
     known = [number for number in numbers if number != colouring.IGNORE and number < len(names)]
     return colour_keys({labels.cut(names[number], 13.0): colours[number] for number in known})
-
-
-def hatch_key(words: str) -> Artist:
-    """Return the legend's entry for what is hatched."""
-    return Patch(**style.hatching(), label=words)
 
 
 def dimmed(image: np.ndarray) -> np.ndarray:

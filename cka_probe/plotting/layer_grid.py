@@ -25,7 +25,7 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
 from cka_probe.plotting.figure import add_legend, inches
-from cka_probe.plotting.matrix import MAP, MOST_NUMBERS, ColourScale, Map, bounds, layer_names, undefined_key
+from cka_probe.plotting.matrix import MAP, MOST_NUMBERS, ColourScale, Map, bounds, layer_names
 from cka_probe.plotting.profile import Layers, chance_key, draw_layers, hatch_undefined, limits
 
 EMPHASES = {
@@ -49,9 +49,7 @@ class LayerGrid:
         results: At least one, of any numbers of layers; square ones for "diagonal".
         titles: One for each, such as "MP+GP"; by default the names of the models.
         emphasis: "row", "diagonal", or None: nothing is outlined or drawn below.
-        line: Whether to draw the emphasised cells as a line, too.
         rms: Whether to draw the root mean squares of the layers, too.
-        across: Matrices next to each other; by default up to three that fit.
         scale: Colours of all matrices.
 
     Raises:
@@ -62,9 +60,7 @@ class LayerGrid:
     results: Sequence[SimilarityMatrix]
     titles: Sequence[str] = ()
     emphasis: str | None = None
-    line: bool = True
     rms: bool = False
-    across: int | None = None
     scale: ColourScale = field(default_factory=ColourScale)
 
     def __post_init__(self) -> None:
@@ -88,12 +84,17 @@ class LayerGrid:
     @property
     def width(self) -> float:
         """Width in print, inches."""
-        return self._width(self.across or min({4: 2}.get(len(self.results), 3), len(self.results)))
+        return self._width(self._across(np.inf))
 
     @property
     def narrowest(self) -> float:
         """Width in print with all maps below each other, inches."""
-        return self._width(self.across or 1)
+        return self._width(1)
+
+    def _across(self, room: float) -> int:
+        """Return how many maps stand next to each other in so many inches: up to three, and two of four."""
+        most = 2 if len(self.results) == 4 else min(3, len(self.results))
+        return next((count for count in range(most, 1, -1) if self._width(count) <= room + 1e-9), 1)
 
     def _width(self, across: int) -> float:
         widest = max(cells.size[0] for cells in self._maps)
@@ -119,10 +120,8 @@ class LayerGrid:
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure, as many maps next to each other as it has room for."""
-        count, room = len(self.results), inches(figure) + 1e-9
-        across = self.across or next((n for n in (3, 2) if n <= count and self._width(n) <= room), 1)
-        across = min(across, {4: 2}.get(count, across))
-        parts = {"map": self._aspect} | ({"line": LINE_ASPECT} if self.emphasis and self.line else {})
+        count, across = len(self.results), self._across(inches(figure))
+        parts = {"map": self._aspect} | ({"line": LINE_ASPECT} if self.emphasis else {})
         parts |= {"rms": RMS_ASPECT} if self.emphasis and self.rms else {}
         lines = -(-count // across)
         axes = figure.subplots(lines * len(parts), across, squeeze=False, height_ratios=[*parts.values()] * lines)
@@ -166,13 +165,11 @@ class LayerGrid:
 
     def _outline(self, ax: Axes, rows: int, columns: int, *, thin: float) -> None:
         """Draw a frame around the emphasised cells, white and blue: one of the two is seen on any colour of the map."""
-        boxes = [(x, y, 1, 1) for y, x in EMPHASES[str(self.emphasis)](rows, columns)]
-        if self.emphasis == "row":
-            boxes = [(0, 0, columns, 1)]
+        boxes = [(layer, layer, 1, 1) for layer in range(rows)] if self.emphasis == "diagonal" else [(0, 0, columns, 1)]
         for colour, width, order in (("white", 2.6, 3), (style.LINE, 1.3, 4)):
             frame: dict[str, Any] = {"edgecolor": colour, "linewidth": style.points(width * thin), "zorder": order}
-            for x, y, across, down in boxes:
-                ax.add_patch(Rectangle((x, y), across, down, fill=False, joinstyle="miter", clip_on=False, **frame))
+            for x, y, *size in boxes:
+                ax.add_patch(Rectangle((x, y), *size, fill=False, joinstyle="miter", clip_on=False, **frame))
 
     def _emphasised(self, result: SimilarityMatrix) -> Layers:
         """Return values, low, high and null of the emphasised cells, one for each column."""
@@ -216,7 +213,7 @@ class LayerGrid:
     def _keys(self) -> list[Artist]:
         """Return what the legend explains."""
         entries: list[Artist] = []
-        if self.emphasis and self.line:
+        if self.emphasis:
             words = {"row": "first row", "diagonal": "diagonal"}[self.emphasis]
             entries.append(Line2D([], [], color=style.LINE, marker="o", label=f"{words} (outlined)"))
             entries.append(Patch(color=style.LINE, alpha=0.22, linewidth=0, label="95 % interval"))
@@ -224,7 +221,7 @@ class LayerGrid:
         if self.emphasis and self.rms:
             sides = self._rms(self.results[0])
             entries += [Patch(color=SIDES[side], linewidth=0, label=f"RMS of {side}") for side in sides]
-        return entries + undefined_key(np.concatenate([result.values.ravel() for result in self.results]))
+        return entries
 
     def _layer_names(self, width: float) -> list[str]:
         """Return which layer each index is, in lines; none where sides differ or there are too many."""

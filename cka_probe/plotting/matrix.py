@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import seaborn as sns
 from matplotlib import colormaps
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Colormap
@@ -20,6 +19,7 @@ from cka_probe import registry
 from cka_probe.comparison.results import DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
+from cka_probe.plotting.figure import hatch_key
 
 MOST_NUMBERS = 12
 """Layers of the longer side up to which each cell has its number and each layer its name."""
@@ -258,7 +258,7 @@ class Map:
 
     def legend(self, ax: Axes) -> None:
         """Explain undefined cells, if there are any, at the right end of the line of the title."""
-        if keys := undefined_key(self.values):
+        if keys := hatch_key([ax]):
             pad = (style.points(1.2) + self._stage_names) / style.small()
             ax.legend(handles=keys, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=pad)
 
@@ -280,11 +280,6 @@ def similarity_map(
 def layer_names(result: SimilarityMatrix | DifferenceMatrix) -> tuple[list[str], list[str]]:
     """Return the names of the layers of x and of y."""
     return [axis.name for axis in result.rows], [axis.name for axis in result.columns]
-
-
-def undefined_key(values: np.ndarray) -> list[Artist]:
-    """Return the legend's entry for undefined cells, if there are any."""
-    return [] if np.isfinite(values).all() else [style.undefined_key()]
 
 
 def _named(layers: Sequence[str], step: int) -> list[str]:

@@ -6,21 +6,19 @@ truth is hatched: nobody is right or wrong there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from itertools import product
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib import figure as mpl
-from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 
 from cka_probe import registry
 from cka_probe.errors import DataError
-from cka_probe.plotting import colouring
-from cka_probe.plotting.figure import add_legend
+from cka_probe.plotting import colouring, image_grid, labels, style
+from cka_probe.plotting.figure import add_legend, inches
 from cka_probe.plotting.image_grid import (
-    Columns,
-    Row,
     Scale,
     Tile,
     add_scales,
@@ -28,35 +26,35 @@ from cka_probe.plotting.image_grid import (
     colour_keys,
     depth_scale,
     dimmed,
-    hatch_key,
+    draw_tiles,
+    wrapped,
 )
 from cka_probe.plotting.matrix import rounded_up, ticks_between
 
 TRUTH = "truth"
-"""The key of the true edges in `DepthRow.edges`."""
-DEPTH_PARTS = {"depth": "depth (m)", "error": "error", "edges": "edges"}
-LABEL_PARTS = {"labels": "predicted", "wrong": "wrong"}
-"""What can be shown of a model, with the words above it."""
+"""The key of the true edges in `PredictionRow.edges`."""
 ERRORS = "YlOrRd"  # light for none, dark for large, and no colour of the depth's map
 WRONG = (230, 97, 0)
 """Colour of what is wrong; on dim grey, bright for readers with any colour vision."""
 EDGES = {"true edge, not found": (87, 181, 232), "found, not true": WRONG, "both": (255, 255, 255)}
 """Colours of edges."""
 WRONG_KEY, UNLABELLED = "predicted wrongly", "not labelled"
-PANEL = 1.2
-"""Inches of an image for which lines are thick enough."""
+PANEL, NARROWEST = 1.2, 0.7
+"""Inches: an image for which lines are thick enough, and one of many."""
+NAME = 0.3
+"""Inches that the name of a row takes, with the borders of the page."""
 
 
 @dataclass(frozen=True)
-class DepthRow:
-    """One image with its depths.
+class PredictionRow:
+    """One image with its depths or its labels.
 
     Attributes:
         name: What the dataset calls it.
         image: (H, W, 3) uint8.
-        truth: (H, W) metres, 0 = not measured.
-        predictions: Model to (H, W) metres, above 0; aligned, where that is wanted.
-        edges: Model to (H, W) bool, where it has depth edges, and under "truth" where they are; None: not known.
+        truth: (H, W) metres, 0 = not measured; or (h, w) numbers of classes, 255 = no label.
+        predictions: Model to a map like the truth; depth above 0, and aligned, where that is wanted.
+        edges: Of depth, model to (H, W) bool, where it has edges, and under "truth" where they are; None: not known.
     """
 
     name: str
@@ -66,56 +64,92 @@ class DepthRow:
     edges: Mapping[str, np.ndarray] | None = None
 
 
-@dataclass(frozen=True)
-class LabelRow:
-    """One image with its labels.
+class _Panel:
+    """What both panels share: a line for each image with its truth and the parts of each model.
 
-    Attributes:
-        name: What the dataset calls it.
-        image: (H, W, 3) uint8.
-        truth: (h, w) numbers of classes, 255 = no label.
-        predictions: Model to (h, w) numbers of classes.
+    Models that a page has no room for are below the others, in a band of their own, again with image and truth.
     """
 
-    name: str
-    image: np.ndarray
-    truth: np.ndarray
-    predictions: Mapping[str, np.ndarray]
-
-
-class _Panel:
-    """What both panels share."""
-
-    rows: Sequence[Any]
+    rows: Sequence[PredictionRow]
     parts: Sequence[str]
+    kind: ClassVar[str]
+    words: ClassVar[Mapping[str, str]]
+    """What can be shown of a model, with the words above it."""
 
-    def _check(self, parts: Mapping[str, str], kind: str, predicted: str) -> None:
-        """Check that there are rows of the same models, and parts of those that there are."""
-        if not self.rows or not self.parts or not self.rows[0].predictions:
-            raise DataError("expected at least one image, one model and one part to show of it, found none; give some")
+    def __post_init__(self) -> None:
+        models = self._models
         for part in self.parts:
-            registry.get(parts, part, f"part of a {kind} panel")
-        models = list(self.rows[0].predictions)
+            registry.get(self.words, part, f"part of a {self.kind} panel")
         for row in self.rows:
             if sorted(row.predictions) != sorted(models):
                 raise DataError(
-                    f"{row.name}: expected {predicted} of {', '.join(models)}, found {', '.join(row.predictions)}"
+                    f"{row.name}: expected predictions of {', '.join(models)}, found {', '.join(row.predictions)}"
                 )
+            for name, map in self._maps(row).items():
+                if map.shape != row.truth.shape:
+                    raise DataError(f"{row.name}: {name} is {map.shape} and the truth {row.truth.shape}; resize one")
 
-    @cached_property
-    def _columns(self) -> Columns:
-        words = DEPTH_PARTS | LABEL_PARTS
-        return Columns(list(self.rows[0].predictions), [words[part] for part in self.parts])
+    def _maps(self, row: PredictionRow) -> dict[str, np.ndarray]:
+        """Return the maps of a row that have the shape of its truth."""
+        return {"the truth": row.truth, **row.predictions}
+
+    @property
+    def _models(self) -> list[str]:
+        if not self.rows or not self.parts or not self.rows[0].predictions:
+            raise DataError("expected at least one image, one model and one part to show of it, found none; give some")
+        return list(self.rows[0].predictions)
+
+    def _count(self, models: int) -> int:
+        return 2 + models * len(self.parts)
 
     @property
     def width(self) -> float:
-        """Width in print, inches."""
-        return self._columns.width
+        """Width in print with all models next to each other, inches."""
+        count = self._count(len(self._models))
+        return max(style.COLUMN, min(NAME + count * image_grid.PANEL, style.PAGE), NAME + count * NARROWEST)
 
     @property
     def narrowest(self) -> float:
-        """Least width in print, inches."""
-        return self._columns.narrowest
+        """Width in print with all models below each other, inches."""
+        return max(style.COLUMN, NAME + self._count(1) * NARROWEST)
+
+    def _bands(self, width: float) -> list[list[str]]:
+        """Return the models that stand next to each other on a page of so many inches, from above."""
+        models = self._models
+        across = (-(-len(models) // bands) for bands in range(1, len(models) + 1))
+        most = next((n for n in across if NAME + self._count(n) * NARROWEST <= width + 1e-9), 1)
+        return [models[start : start + most] for start in range(0, len(models), most)]
+
+    def _draw_rows(
+        self, figure: mpl.Figure, tiles: Sequence[Mapping[str, Sequence[Tile]]], truth: str
+    ) -> tuple[np.ndarray, float]:
+        """Draw the tiles of each row, of image and truth under "" and of each model under its name.
+
+        Returns:
+            The axes, (lines, columns), and how many inches of print a column is wide.
+        """
+        bands = self._bands(inches(figure))
+        count = self._count(len(bands[0]))
+        panel = (inches(figure) - NAME) / count
+        lines = [[tile for name in ("", *band) for tile in row[name]] for band, row in product(bands, tiles)]
+        for band, start in zip(bands, range(0, len(lines), len(tiles)), strict=True):
+            words = ["image", truth, *[self.words[part] for part in self.parts] * len(band)]
+            lines[start] = [tile._replace(title=title) for tile, title in zip(lines[start], words, strict=True)]
+        aspects = [row.image.shape[0] / row.image.shape[1] for row in self.rows] * len(bands)
+        axes = draw_tiles(figure, lines, aspects, panel)
+        for ax, row, aspect in zip(axes[:, 0], list(self.rows) * len(bands), aspects, strict=True):
+            ax.set_ylabel(labels.cut(row.name, style.em(panel * aspect)), fontsize=style.small())
+        for band, line in zip(bands, axes[:: len(tiles)], strict=True):
+            _name_models(line[2 :: len(self.parts)], band, panel)
+        return axes, panel
+
+
+def _name_models(axes: Sequence[Axes], models: Sequence[str], panel: float) -> None:
+    """Write the name of each model above the words over its first column."""
+    for ax, model in zip(axes, models, strict=False):
+        where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+        offset = (0, style.points(3.0 + 1.5 * style.SMALL))
+        ax.annotate(wrapped(model, panel), (0, 1), xytext=offset, weight="bold", **where)
 
 
 @dataclass(frozen=True)
@@ -136,43 +170,38 @@ class DepthPanel(_Panel):
         UnknownNameError: No such part.
     """
 
-    rows: Sequence[DepthRow]
+    rows: Sequence[PredictionRow]
     parts: Sequence[str] = ("depth", "error")
 
-    def __post_init__(self) -> None:
-        self._check(DEPTH_PARTS, "depth", "depth")
-        models = list(self.rows[0].predictions)
-        for row in self.rows:
-            maps = {"image": row.image[..., 0], **row.predictions}
-            if "edges" in self.parts:
-                edges = row.edges or {}
-                if missing := [name for name in (TRUTH, *models) if name not in edges]:
-                    raise DataError(
-                        f"{row.name}: expected edges of {', '.join(missing)} to draw, found none; omit the part"
-                    )
-                maps |= {f"edges of {name}": edges[name] for name in (TRUTH, *models)}
-            _check_shapes(row.name, maps, row.truth)
+    kind = "depth"
+    words: ClassVar[Mapping[str, str]] = {"depth": "depth (m)", "error": "error", "edges": "edges"}
+
+    def _maps(self, row: PredictionRow) -> dict[str, np.ndarray]:
+        maps, edges = {"image": row.image[..., 0], **row.predictions}, row.edges or {}
+        for name in (TRUTH, *row.predictions) if "edges" in self.parts else ():
+            if name not in edges:
+                raise DataError(f"{row.name}: expected edges of {name} to draw, found none; omit the part")
+            maps[f"edges of {name}"] = edges[name]
+        return maps
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
         depth, worst = _depth_range(self.rows), _worst(self.rows)
-        rows = [self._row(row, depth, worst) for row in self.rows]
-        axes, panel = self._columns.draw_rows(figure, rows, ("image", "truth (m)"))
+        axes, panel = self._draw_rows(figure, [self._tiles(row, depth, worst) for row in self.rows], "truth (m)")
         scales = [depth_scale(depth, "depth (m)")]
         if "error" in self.parts:
             ticks = [(f"{tick:.3g}" + "+" * (tick == worst), tick / worst) for tick in ticks_between(0.0, worst)]
             ramp = _error_colours(np.linspace(0, worst, 256)[None], worst, sparse=False)[0]
             scales.append(Scale(ramp, ticks, "error |p \N{MINUS SIGN} g| / g"))
         add_scales(figure, axes, scales, panel)
-        keys: list[Artist] = colour_keys(EDGES if "edges" in self.parts else {})
-        if any((row.truth <= 0).any() for row in self.rows):
-            keys.append(hatch_key("not measured"))
-        add_legend(figure, keys)
+        keys = colour_keys(EDGES if "edges" in self.parts else {})
+        add_legend(figure, keys, hatched="not measured")
 
-    def _row(self, row: DepthRow, depth: tuple[float, float], worst: float) -> Row:
+    def _tiles(self, row: PredictionRow, depth: tuple[float, float], worst: float) -> dict[str, list[Tile]]:
         """Return one image, its measured depth, and what the models predict."""
         sparse = 0 < (row.truth > 0).mean() < colouring.SPARSE
-        of_models: dict[str, list[Tile]] = {}
+        image = Tile(colouring.opaque(row.image / 255), smooth=True)
+        drawn = {"": [image, Tile(colouring.inverse_depth(row.truth[None], *depth))]}
         for model, predicted in row.predictions.items():
             error = relative_error(predicted, row.truth)
             mean = f"mean {np.nanmean(error):.3f}" if np.isfinite(error).any() else ""
@@ -180,9 +209,8 @@ class DepthPanel(_Panel):
             tiles = {"depth": Tile(depths), "error": Tile(_error_colours(error, worst, sparse=sparse), note=mean)}
             if "edges" in self.parts:
                 tiles["edges"] = Tile(_edges_over(row, model))
-            of_models[model] = [tiles[part] for part in self.parts]
-        image = Tile(colouring.opaque(row.image / 255), smooth=True)
-        return Row(row.name, (image, Tile(colouring.inverse_depth(row.truth[None], *depth))), of_models)
+            drawn[model] = [tiles[part] for part in self.parts]
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -200,33 +228,33 @@ class LabelPanel(_Panel):
         UnknownNameError: No such part.
     """
 
-    rows: Sequence[LabelRow]
+    rows: Sequence[PredictionRow]
     names: Sequence[str]
     colours: np.ndarray
     parts: Sequence[str] = ("labels", "wrong")
 
+    kind = "label"
+    words: ClassVar[Mapping[str, str]] = {"labels": "predicted", "wrong": "wrong"}
+
     def __post_init__(self) -> None:
-        self._check(LABEL_PARTS, "label", "labels")
-        check_colours(self.names, self.colours)
+        super().__post_init__()
         for row in self.rows:
-            maps = {"the truth": row.truth, **row.predictions}
-            _check_shapes(row.name, maps, row.truth)
-            for name, numbers in maps.items():
-                check_classes(f"{row.name}: expected {name}", numbers, len(self.names))
+            maps = {f"{row.name}: expected {name}": map for name, map in self._maps(row).items()}
+            check_labels(maps, self.names, self.colours)
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        self._columns.draw_rows(figure, [self._row(row) for row in self.rows], ("image", "truth"))
+        self._draw_rows(figure, [self._tiles(row) for row in self.rows], "truth")
         maps = [numbers for row in self.rows for numbers in (row.truth, *row.predictions.values())]
         keys = class_keys(maps, self.names, np.asarray(self.colours))
         keys += colour_keys({WRONG_KEY: WRONG} if "wrong" in self.parts else {})
-        unlabelled = any((numbers == colouring.IGNORE).any() for numbers in maps)
-        add_legend(figure, keys + ([hatch_key(UNLABELLED)] if unlabelled else []))
+        add_legend(figure, keys, hatched=UNLABELLED)
 
-    def _row(self, row: LabelRow) -> Row:
+    def _tiles(self, row: PredictionRow) -> dict[str, list[Tile]]:
         """Return one image, its labels, and what the models predict."""
         colours, image = np.asarray(self.colours), row.image / 255
-        of_models: dict[str, list[Tile]] = {}
+        truth = Tile(colouring.classes(row.truth, colours))
+        drawn = {"": [Tile(colouring.opaque(image), smooth=True), truth]}
         for model, predicted in row.predictions.items():
             share = share_wrong(predicted, row.truth)
             note = f"{100 * share:.1f} %" if np.isfinite(share) else ""
@@ -234,42 +262,29 @@ class LabelPanel(_Panel):
                 "labels": Tile(colouring.classes(predicted, colours)),
                 "wrong": Tile(_wrong_over(image, predicted, row.truth), note=note),
             }
-            of_models[model] = [tiles[part] for part in self.parts]
-        truth = Tile(colouring.classes(row.truth, colours))
-        return Row(row.name, (Tile(colouring.opaque(image), smooth=True), truth), of_models)
+            drawn[model] = [tiles[part] for part in self.parts]
+        return drawn
 
 
-def _check_shapes(row: str, maps: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
-    """Check that all maps of a row have the shape of the truth."""
-    for name, map in maps.items():
-        if map.shape != truth.shape:
-            raise DataError(f"{row}: {name} is {map.shape} and the truth {truth.shape}; resize one of them")
+def check_labels(maps: Mapping[str, np.ndarray], names: Sequence[str], colours: np.ndarray) -> None:
+    """Check that maps have numbers of classes, or 255, and that every class has a colour.
 
-
-def check_colours(names: Sequence[str], colours: np.ndarray) -> None:
-    """Check that every class has a colour.
+    Args:
+        maps: How the message begins, "a.png: expected labels", to numbers of any shape.
+        names: Of class 0, 1, …
+        colours: (classes, 3) RGB of each.
 
     Raises:
-        DataError: Some have none, or a colour is not RGB.
+        DataError: A number is not a class, or a class has no colour.
     """
     if np.shape(colours) != (len(names), 3):
         raise DataError(f"expected a colour for each of {len(names)} classes, found {np.shape(colours)}; add some")
-
-
-def check_classes(expected: str, numbers: np.ndarray, count: int) -> None:
-    """Check that a map has numbers of classes, or 255.
-
-    Args:
-        expected: How the message begins.
-        numbers: The map, of any shape.
-        count: Number of classes.
-
-    Raises:
-        DataError: A number is not a class.
-    """
-    wrong = numbers[(numbers != colouring.IGNORE) & ((numbers < 0) | (numbers >= count))]
-    if wrong.size:
-        raise DataError(f"{expected} below {count}, or {colouring.IGNORE}, found {wrong[0]}; give its own classes")
+    for expected, map in maps.items():
+        wrong = map[(map != colouring.IGNORE) & ((map < 0) | (map >= len(names)))]
+        if wrong.size:
+            raise DataError(
+                f"{expected} below {len(names)}, or {colouring.IGNORE}, found {wrong[0]}; give its own classes"
+            )
 
 
 def relative_error(depth_predicted: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -300,7 +315,7 @@ def share_wrong(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float((predicted != truth)[labelled].mean()) if labelled.any() else float("nan")
 
 
-def _depth_range(rows: Sequence[DepthRow]) -> tuple[float, float]:
+def _depth_range(rows: Sequence[PredictionRow]) -> tuple[float, float]:
     """Return the 1 % and 99 % quantiles of measured depth, or of what was predicted where nothing was measured."""
     measured = np.concatenate([row.truth[row.truth > 0] for row in rows])
     if not measured.size:
@@ -310,7 +325,7 @@ def _depth_range(rows: Sequence[DepthRow]) -> tuple[float, float]:
     return near, max(far, 1.001 * near)
 
 
-def _worst(rows: Sequence[DepthRow]) -> float:
+def _worst(rows: Sequence[PredictionRow]) -> float:
     """Return the 95 % quantile of all errors, rounded up, at least 0.01."""
     errors = np.concatenate([relative_error(p, row.truth).ravel() for row in rows for p in row.predictions.values()])
     errors = errors[np.isfinite(errors)]
@@ -324,7 +339,7 @@ def _error_colours(error: np.ndarray, worst: float, *, sparse: bool) -> np.ndarr
     return colouring.where(known > 0, colormaps[ERRORS]((known / worst).clip(0, 1))[..., :3])
 
 
-def _edges_over(row: DepthRow, model: str) -> np.ndarray:
+def _edges_over(row: PredictionRow, model: str) -> np.ndarray:
     """Return the dimmed grey image with true and predicted edges, and those that are both, in colours."""
     edges = row.edges or {}
     lines = [colouring.thick_lines(mask, PANEL) for mask in (edges[TRUTH], edges[model], edges[TRUTH] & edges[model])]

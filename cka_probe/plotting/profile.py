@@ -18,8 +18,8 @@ from matplotlib.patches import Patch
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
-from cka_probe.plotting.figure import across, add_legend, inches, panels
-from cka_probe.plotting.matrix import similarity_map, undefined_key
+from cka_probe.plotting.figure import add_legend, hatch_key, inches, panels
+from cka_probe.plotting.matrix import similarity_map
 
 ROOM = 12.0
 """Em for the name and index of a layer."""
@@ -69,7 +69,7 @@ class Profile:
         ax.set_title(f"{x} and {y}", pad=style.points(4) + 1.6 * style.small())
         bar: dict[str, Any] = {"marker": "|", "markersize": style.points(6), "markeredgewidth": style.points(1.2)}
         handles = [Line2D([], [], color=style.LINE, label="95 % interval", **bar), *chance_key([diagonal])]
-        handles += undefined_key(diagonal["values"])
+        handles += hatch_key([ax])
         ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         return ax
 
@@ -126,8 +126,7 @@ class LayerDivergence:
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        axes = panels(figure, len(self.pairs), most=2, narrowest=2.4, aspect=0.4, gap=0.1)
-        columns = across(axes)
+        axes, columns = panels(figure, len(self.pairs), most=2, narrowest=2.4, aspect=0.4, gap=0.1)
         width = inches(figure) / columns - 0.5
         looks = {name: _look(number) for number, name in enumerate(self._lines)}
         diagonals = [[(name, diagonal_of(matrix)) for name, matrix in pair.profiles.items()] for pair in self.pairs]
@@ -143,8 +142,7 @@ class LayerDivergence:
             ax.set_title(labels.wrapped(pair.title, style.em(width, style.TEXT)))
         handles: list[Artist] = [Line2D([], [], **look, label=name) for name, look in looks.items()]
         handles.append(Line2D([], [], color="black", linewidth=style.points(2.6), label="steepest fall"))
-        handles += [*chance_key(every), *undefined_key(np.array([diagonal["values"] for diagonal in every]))]
-        add_legend(figure, handles)
+        add_legend(figure, handles + chance_key(every))
 
 
 def diagonal_of(result: SimilarityMatrix) -> Layers:

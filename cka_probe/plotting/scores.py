@@ -18,9 +18,11 @@ from matplotlib.patches import Patch
 
 from cka_probe.errors import DataError
 from cka_probe.plotting import labels, style
-from cka_probe.plotting.figure import PANEL, across, add_legend, inches, panels, single_panel
+from cka_probe.plotting.figure import PANEL, add_legend, inches, panels, single_panel
 
 NEEDED = ("arm", "measure", "value", "low", "high")
+POINT = ("arm", "x", "x_low", "x_high", "y", "y_low", "y_high")
+SIZED = ("arm", "num", "value", "low", "high")
 MOST, NARROWEST = 3, 1.6
 """Panels next to each other, while each has so many inches."""
 ROW, BETWEEN = 0.17, 0.2
@@ -32,7 +34,6 @@ DIRECTIONS = {
     "higher": "higher is better \N{RIGHTWARDS ARROW}",
     "": "",
 }
-UNKNOWN = (float("nan"), float("nan"))
 DISTANCES = (1.5, 2.1, 3.0, 4.0, 5.0)
 """Em from a point to its number; from the third on, a line leads to it."""
 APART = (1.5, 1.0)
@@ -41,19 +42,6 @@ AIR = 1.15
 """Factor between numbers of images and the ends of their axis."""
 CLOSE = 0.15
 """Of the length of that axis: the least distance of two marks."""
-
-
-def check_interval(name: str, value: float, low: float, high: float) -> None:
-    """Check that a value is in its interval.
-
-    Raises:
-        DataError: It is not.
-    """
-    if np.isfinite([low, high]).any() and not low <= value <= high:
-        raise DataError(
-            f"{name}: expected a value in its interval, found {value:g} and [{low:g}, {high:g}]; compute them from the "
-            "same images"
-        )
 
 
 def check_table(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
@@ -66,6 +54,20 @@ def check_table(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
         raise DataError(f"expected {what} with columns {', '.join(columns)}, found no {', '.join(missing)}; add them")
     if table.empty:
         raise DataError(f"expected {what} to draw, found none; give some")
+
+
+def check_intervals(names: pd.Series, value: pd.Series, low: pd.Series, high: pd.Series) -> None:
+    """Check that each value is in its interval; an interval of NaN is none.
+
+    Raises:
+        DataError: One is not.
+    """
+    wrong = (low.notna() | high.notna()) & ~((low <= value) & (value <= high))
+    for name, *numbers in zip(*(column[wrong] for column in (names, value, low, high)), strict=True):
+        raise DataError(
+            "{}: expected a value in its interval, found {:g} and [{:g}, {:g}]; compute them from the same "
+            "images".format(name, *numbers)
+        )
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,7 @@ class ScorePanels:
         arms, measures = list(self.table["arm"].unique()), list(self.table["measure"].unique())
         names = [labels.cut(str(arm), LONGEST) for arm in arms]
         left = labels.print_width(names)
-        axes = panels(figure, len(measures), most=MOST, narrowest=NARROWEST + left / MOST, gap=BETWEEN)
-        columns = across(axes)
+        axes, columns = panels(figure, len(measures), most=MOST, narrowest=NARROWEST + left / MOST, gap=BETWEEN)
         width = (inches(figure) - left - 0.1 - BETWEEN * (columns - 1)) / columns
         for number, (ax, measure) in enumerate(zip(axes, measures, strict=True)):
             rows = self.table[self.table["measure"] == measure].set_index("arm").reindex(arms)
@@ -163,32 +164,6 @@ def _write_title(ax: Axes, rows: pd.DataFrame, measure: str, width: float) -> No
 
 
 @dataclass(frozen=True)
-class Point:
-    """One result.
-
-    Attributes:
-        arm: Its arm.
-        x: Its value of the first measure; NaN: there is none, and no point.
-        y: Of the second.
-        x_interval: low and high of `x`; NaN where not known.
-        y_interval: Of `y`.
-
-    Raises:
-        DataError: A value is outside its interval.
-    """
-
-    arm: str
-    x: float
-    y: float
-    x_interval: tuple[float, float] = UNKNOWN
-    y_interval: tuple[float, float] = UNKNOWN
-
-    def __post_init__(self) -> None:
-        check_interval(self.arm, self.x, *self.x_interval)
-        check_interval(self.arm, self.y, *self.y_interval)
-
-
-@dataclass(frozen=True)
 class Scatter:
     """Two measures of arms against each other, such as mIoU against pixel accuracy.
 
@@ -198,54 +173,58 @@ class Scatter:
     close together.
 
     Attributes:
-        points: At least one with both values.
+        table: One row for each result: arm, x, x_low, x_high, y, y_low, y_high; NaN where not known.
         across: Words along the horizontal axis, such as "pixel accuracy".
         up: Words along the vertical one.
         title: The line above.
-        interval: What the crosses are.
 
     Raises:
-        DataError: There is no point with two values.
+        DataError: A column is missing, no row has both values, or a value is outside its interval.
     """
 
-    points: Sequence[Point]
+    table: pd.DataFrame
     across: str
     up: str
     title: str = ""
-    interval: str = "95 % interval"
 
     width = narrowest = style.COLUMN
 
     def __post_init__(self) -> None:
-        if not any(np.isfinite([point.x, point.y]).all() for point in self.points):
+        check_table(self.table, POINT, "points")
+        for name in ("x", "y"):
+            check_intervals(self.table["arm"], *(self.table[name + end] for end in ("", "_low", "_high")))
+        if self._known.empty:
             raise DataError(
                 "expected at least one point with two values to draw, found none; evaluate a checkpoint first"
             )
+
+    @property
+    def _known(self) -> pd.DataFrame:
+        return self.table.dropna(subset=["x", "y"])
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
         ax = single_panel(figure, self.title, self.across, self.up)
         means: dict[str, np.ndarray] = {}
         handles: list[Artist] = []
-        arms = list(dict.fromkeys(point.arm for point in self.points))
-        known = [point for point in self.points if np.isfinite([point.x, point.y]).all()]
+        arms, known = self.table["arm"].unique(), self._known
         for number, arm in enumerate(arms):
-            look, points = _look(number), [point for point in known if point.arm == arm]
+            look, points = _look(number), known[known["arm"] == arm]
             prefix = f"{number + 1}  " if len(arms) > 1 else ""
             handles.append(Line2D([], [], **look, label=prefix + labels.cut(arm, labels.LONGEST)))
-            if points:
-                means[prefix.strip()] = np.mean([(point.x, point.y) for point in points], axis=0)
+            if len(points):
+                means[prefix.strip()] = points[["x", "y"]].mean().to_numpy()
                 _draw_points(ax, points, look)
             if len(points) > 1:
                 ax.plot(*means[prefix.strip()], **look | {"markersize": style.points(6.2), "zorder": 4})
-        if any(np.isfinite(ends).all() for point in known for ends in (point.x_interval, point.y_interval)):
-            handles.append(Line2D([], [], color="black", alpha=0.6, label=self.interval))
+        if known[list(POINT)].filter(regex="_low").notna().any(axis=None):
+            handles.append(Line2D([], [], color="black", alpha=0.6, label="95 % interval"))
         if len(known) > len(means):
             mean = _look(0) | {"color": "black", "markersize": style.points(6.2)}
             handles.append(Line2D([], [], **mean, label="large: mean of an arm"))
         ax.margins(0.08)
         if len(arms) > 1:
-            _write_numbers(ax, list(means), np.array([*means.values(), *((point.x, point.y) for point in known)]))
+            _write_numbers(ax, list(means), np.array([*means.values(), *known[["x", "y"]].to_numpy()]))
         add_legend(figure, handles)
 
 
@@ -255,15 +234,13 @@ def _look(number: int) -> dict[str, Any]:
     return style.arm(number) | size | {"linestyle": "", "markeredgecolor": "white"}
 
 
-def _draw_points(ax: Axes, points: Sequence[Point], look: dict[str, Any]) -> None:
+def _draw_points(ax: Axes, points: pd.DataFrame, look: dict[str, Any]) -> None:
     """Draw the points of an arm with their crosses, small if there are several."""
-    x, y = np.array([(point.x, point.y) for point in points]).T
-    ends = np.array([(point.x_interval, point.y_interval) for point in points])  # (points, x and y, low and high)
-    x_error, y_error = np.abs(ends.transpose(1, 2, 0) - np.array([x, y])[:, None])
+    x_error, y_error = ([points[z] - points[f"{z}_low"], points[f"{z}_high"] - points[z]] for z in ("x", "y"))
     several = len(points) > 1
     small: dict[str, Any] = {"markersize": style.points(2.8), "markeredgewidth": 0.0, "alpha": 0.6} if several else {}
     cross: dict[str, Any] = {"elinewidth": style.points(0.5 if several else 0.9), "ecolor": (look["color"], 0.6)}
-    ax.errorbar(x, y, xerr=x_error, yerr=y_error, **look | small | cross)
+    ax.errorbar(points["x"], points["y"], xerr=x_error, yerr=y_error, **look | small | cross)
 
 
 def _write_numbers(ax: Axes, numbers: Sequence[str], points: np.ndarray) -> None:
@@ -287,36 +264,6 @@ def _write_numbers(ax: Axes, numbers: Sequence[str], points: np.ndarray) -> None
 
 
 @dataclass(frozen=True)
-class SizedArm:
-    """One arm.
-
-    Attributes:
-        name: What it is called.
-        nums: (k,) numbers of training images, above 0 and increasing.
-        values: (k,) of the measure; NaN: not known.
-        low: (k,) lower ends of intervals; NaN: not known.
-        high: (k,) upper ends.
-
-    Raises:
-        DataError: Numbers do not increase, or lengths differ.
-    """
-
-    name: str
-    nums: Sequence[int]
-    values: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-
-    def __post_init__(self) -> None:
-        lengths = {len(part) for part in (self.nums, self.values, self.low, self.high)}
-        if len(lengths) > 1 or min(self.nums) <= 0 or (np.diff(self.nums) <= 0).any():
-            raise DataError(
-                f"{self.name}: expected increasing numbers of images with a value and an interval each, found "
-                f"{list(self.nums)}, {len(self.values)} values and {len(self.low)} and {len(self.high)} ends; sort them"
-            )
-
-
-@dataclass(frozen=True)
 class SizeCurve:
     """A measure against the number of training images, a line with its band for each arm.
 
@@ -325,38 +272,39 @@ class SizeCurve:
     those of several arms lie over each other; an arm that was tried with one number has a bar instead.
 
     Attributes:
-        arms: At least one, with at least one value.
+        table: One row for each arm and number of images: arm, num (above 0, increasing), value, low, high; NaN where
+            not known.
         up: Words along the vertical axis, such as "mIoU, 7 classes".
         title: The line above.
-        across: Words along the horizontal axis.
-        band: What the bands are.
 
     Raises:
-        DataError: There is no value.
+        DataError: A column is missing, no row has a value, or the numbers of an arm do not increase.
     """
 
-    arms: Sequence[SizedArm]
+    table: pd.DataFrame
     up: str
     title: str = ""
-    across: str = "labelled training images"
-    band: str = "95 % interval"
 
     width = narrowest = style.COLUMN
 
     def __post_init__(self) -> None:
-        if not any(np.isfinite(arm.values).any() for arm in self.arms):
+        check_table(self.table, SIZED, "scores by number of images")
+        for arm, nums in self.table.groupby("arm")["num"]:
+            if nums.min() <= 0 or not nums.is_monotonic_increasing or nums.duplicated().any():
+                raise DataError(f"{arm}: expected increasing numbers of images, found {nums.tolist()}; sort them")
+        if self.table["value"].isna().all():
             raise DataError("expected at least one value to draw, found none; evaluate a checkpoint first")
 
     def draw(self, figure: mpl.Figure) -> None:
         """Draw on an empty figure."""
-        ax = single_panel(figure, self.title, self.across, self.up)
+        ax = single_panel(figure, self.title, "labelled training images", self.up)
         handles: list[Artist] = []
-        for number, arm in enumerate(self.arms):
-            _draw_arm(ax, arm, number)
-            handles.append(Line2D([], [], **style.arm(number), label=labels.cut(arm.name, labels.LONGEST)))
-        if any(np.isfinite([*arm.low, *arm.high]).any() for arm in self.arms):
-            handles.append(Patch(facecolor=("black", 0.12), edgecolor=("black", 0.6), label=self.band))
-        nums = sorted({num for arm in self.arms for num in arm.nums})
+        for number, (arm, rows) in enumerate(self.table.groupby("arm", sort=False)):
+            _draw_arm(ax, rows.dropna(subset="value"), style.arm(number))
+            handles.append(Line2D([], [], **style.arm(number), label=labels.cut(str(arm), labels.LONGEST)))
+        if self.table[["low", "high"]].notna().any(axis=None):
+            handles.append(Patch(facecolor=("black", 0.12), edgecolor=("black", 0.6), label="95 % interval"))
+        nums = sorted(self.table["num"].unique())
         length, marks = np.log(nums[-1] / nums[0] * AIR**2), list[int]()
         for num in (nums[0], *nums[:0:-1]):
             if all(abs(np.log(num / mark)) >= CLOSE * length for mark in marks):
@@ -369,14 +317,12 @@ class SizeCurve:
         add_legend(figure, handles)
 
 
-def _draw_arm(ax: Axes, arm: SizedArm, number: int) -> None:
+def _draw_arm(ax: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
     """Draw the line of an arm over its band."""
-    nums, values, low, high = (np.asarray(part, float) for part in (arm.nums, arm.values, arm.low, arm.high))
-    look, known = style.arm(number), np.isfinite(values)
-    ax.plot(nums[known], values[known], **look, zorder=3)
-    bounded = known & np.isfinite(low) & np.isfinite(high)
-    if bounded.sum() > 1:
-        faint, border = (look["color"], 0.12), (look["color"], 0.6)
-        ax.fill_between(nums[bounded], low[bounded], high[bounded], facecolor=faint, edgecolor=border)
+    ax.plot(rows["num"], rows["value"], **look, zorder=3)
+    bounded = rows.dropna()
+    ends = bounded["num"], bounded["low"], bounded["high"]
+    if len(bounded) > 1:
+        ax.fill_between(*ends, facecolor=(look["color"], 0.12), edgecolor=(look["color"], 0.6))
     else:
-        ax.vlines(nums[bounded], low[bounded], high[bounded], color=look["color"])
+        ax.vlines(*ends, color=look["color"])

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.patches import Patch
 
 from cka_probe import registry
 
@@ -175,11 +174,6 @@ def hatching() -> dict[str, Any]:
     """
     lines = len(UNDEFINED["hatch"])
     return UNDEFINED | {"hatch": "/" * max(1, round(lines / scale()))}
-
-
-def undefined_key() -> Patch:
-    """Return the legend's entry for what has no value."""
-    return Patch(**hatching(), label="undefined")
 
 
 def arm(number: int) -> dict[str, Any]:

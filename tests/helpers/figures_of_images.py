@@ -9,7 +9,7 @@ from cka_probe.images.classes import CITYSCAPES
 from cka_probe.plotting import Figure
 from cka_probe.plotting.cam_panel import CamColumn, CamPanel
 from cka_probe.plotting.contact_sheet import FIELDS, ContactSheet, SampleTile
-from cka_probe.plotting.predictions import DepthPanel, DepthRow, LabelPanel, LabelRow
+from cka_probe.plotting.predictions import DepthPanel, LabelPanel, PredictionRow
 
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
 LONG_NAMES = (LONG_NAME, LONG_NAME[::-1], "x" * 99)
@@ -46,7 +46,7 @@ def depth_row(seed, models=("MP", "MP+GP", "MP+GP+SP"), shape=(12, 16), *, share
     edges = {name: random.random(shape) < 0.2 for name in ("truth", *models)}
     image = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
     predictions = {name: depth * (1 + 0.1 * number) for number, name in enumerate(models)}
-    return DepthRow(f"a/long/name/of/a/room/rgb_{seed:05d}.png", image, truth, predictions, edges)
+    return PredictionRow(f"a/long/name/of/a/room/rgb_{seed:05d}.png", image, truth, predictions, edges)
 
 
 def label_row(seed, models=MODELS, shape=(12, 16), *, classes=8, ignored=0.1, wrong=0.3, image_shape=None):
@@ -57,7 +57,7 @@ def label_row(seed, models=MODELS, shape=(12, 16), *, classes=8, ignored=0.1, wr
     other = {name: random.integers(0, classes, shape) for name in models}
     predictions = {name: np.where(random.random(shape) < wrong, other[name], truth) for name in models}
     truth = np.where(random.random(shape) < ignored, 255, truth)
-    return LabelRow(f"a/long/name/of/a/street/aachen_{seed:06d}_000019.png", image, truth, predictions)
+    return PredictionRow(f"a/long/name/of/a/street/aachen_{seed:06d}_000019.png", image, truth, predictions)
 
 
 def label_panel(rows, parts=("labels", "wrong"), vocabulary=CITYSCAPES):

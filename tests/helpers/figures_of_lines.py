@@ -1,7 +1,6 @@
 """Figures of lines and of points: of something usual, and of what is hard to draw."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,11 @@ import pandas as pd
 from helpers.matrices import LONG, MANY, NINE, made
 
 from cka_probe.plotting import Figure
-from cka_probe.plotting.claims import Claim, Claims
+from cka_probe.plotting.claims import COLUMNS, Claims
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.profile import LayerDivergence, Pair
 from cka_probe.plotting.runs import Run
-from cka_probe.plotting.scores import UNKNOWN, Point, Scatter, ScorePanels, SizeCurve, SizedArm
+from cka_probe.plotting.scores import POINT, Scatter, ScorePanels, SizeCurve
 
 NAN = float("nan")
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
@@ -60,42 +59,51 @@ CURVES = {
 }
 
 
-def points(arms: Sequence[str], num: int = 1, *, intervals: bool = True) -> list[Point]:
+def points(arms: Sequence[str], num: int = 1, *, intervals: bool = True) -> pd.DataFrame:
     random = np.random.default_rng(len(arms) + num)
-    results = []
+    rows: list[tuple[Any, ...]] = []
     for arm in arms:
         for x, y in zip(random.uniform(0.8, 0.9, num), random.uniform(0.5, 0.7, num), strict=True):
-            ends = ((x - 0.01, x + 0.02), (y - 0.03, y + 0.02)) if intervals else (UNKNOWN, UNKNOWN)
-            results.append(Point(arm, x, y, *ends))
-    return results
+            ends = (x - 0.01, x + 0.02, y - 0.03, y + 0.02) if intervals else (NAN,) * 4
+            rows.append((arm, x, *ends[:2], y, *ends[2:]))
+    return pd.DataFrame(rows, columns=list(POINT))
+
+
+def point(arm: str, x: float, y: float) -> pd.DataFrame:
+    return pd.DataFrame([(arm, x, NAN, NAN, y, NAN, NAN)], columns=list(POINT))
 
 
 SCATTERS = {
     "one": Scatter(points(["a"]), "a", "b"),
     "trials": Scatter(points(TWELVE[:4], 4), "a", "b"),
-    "all equal": Scatter([Point(name, 0.5, 0.5) for name in TWELVE], "a", "b"),
-    "not a number": Scatter([*points(["a"]), Point("b", NAN, 0.5)], "a", "b"),
+    "all equal": Scatter(pd.concat([point(name, 0.5, 0.5) for name in TWELVE]), "a", "b"),
+    "not a number": Scatter(pd.concat([points(["a"]), point("b", NAN, 0.5)]), "a", "b"),
     "long names": Scatter(points([f"{k} {LONG_NAME}" for k in range(3)]), LONG_NAME, LONG_NAME, LONG_NAME),
-    "large": Scatter([Point("a", 1e9, -1e-9), Point("b", 1.0001e9, 1e-9)], "a", "b"),
+    "large": Scatter(pd.concat([point("a", 1e9, -1e-9), point("b", 1.0001e9, 1e-9)]), "a", "b"),
     "without intervals": Scatter(points(TWELVE[:4], intervals=False), "a", "b"),
 }
 
 
-def sized(name: str, nums: Sequence[int], seed: int = 0, *, bounded: bool = True) -> SizedArm:
-    values = np.sort(np.random.default_rng(seed).uniform(0.3, 0.7, len(nums)))
-    width = np.full(len(nums), 0.03 if bounded else NAN)
-    return SizedArm(name, nums, values, values - width, values + width)
+def sized(name: str, nums: Sequence[int], seed: int = 0, *, bounded: bool = True, value: float = 0.0) -> pd.DataFrame:
+    values = np.full(len(nums), value) if value else np.sort(np.random.default_rng(seed).uniform(0.3, 0.7, len(nums)))
+    width = np.full(len(nums), 0.0 if value else 0.03 if bounded else NAN)
+    ends = {"low": values - width, "high": values + width}
+    return pd.DataFrame({"arm": name, "num": nums, "value": values} | ends)
+
+
+def size_curve(*arms: pd.DataFrame, up: str = "mIoU", title: str = "") -> SizeCurve:
+    return SizeCurve(pd.concat(arms, ignore_index=True), up, title)
 
 
 SIZE_CURVES = {
-    "one number": SizeCurve([sized("a", [16]), sized("b", [16], 1)], "mIoU"),
-    "long names": SizeCurve([sized(LONG_NAME, [1, 9])], LONG_NAME),
-    "twelve arms": SizeCurve([sized(name, [4, 16, 64, 10**6], k) for k, name in enumerate(TWELVE)], "mIoU", "Sizes"),
-    "an arm without": SizeCurve([sized("a", [4, 16]), SizedArm("b", [4, 16], [NAN] * 2, [NAN] * 2, [NAN] * 2)], "b"),
-    "all equal": SizeCurve([SizedArm("a", [4, 16], [0.5] * 2, [0.5] * 2, [0.5] * 2)], "mIoU"),
-    "crowded": SizeCurve([sized("a", list(range(60, 70)))], "mIoU"),
-    "without intervals": SizeCurve([sized("a", [1, 10, 1000], bounded=False)], "mIoU"),
-    "different numbers": SizeCurve([sized("a", [4, 64]), sized("b", [16], 1), sized("c", [8, 16, 128], 2)], "mIoU"),
+    "one number": size_curve(sized("a", [16]), sized("b", [16], 1)),
+    "long names": size_curve(sized(LONG_NAME, [1, 9]), up=LONG_NAME),
+    "twelve arms": size_curve(*(sized(name, [4, 16, 64, 10**6], k) for k, name in enumerate(TWELVE)), title="Sizes"),
+    "an arm without": size_curve(sized("a", [4, 16]), sized("b", [4, 16], value=NAN), up="b"),
+    "all equal": size_curve(sized("a", [4, 16], value=0.5)),
+    "crowded": size_curve(sized("a", list(range(60, 70)))),
+    "without intervals": size_curve(sized("a", [1, 10, 1000], bounded=False)),
+    "different numbers": size_curve(sized("a", [4, 64]), sized("b", [16], 1), sized("c", [8, 16, 128], 2)),
 }
 
 
@@ -150,25 +158,27 @@ DIVERGENCES = {
 }
 
 
+def claims(*rows: tuple[Any, ...]) -> Claims:
+    return Claims(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
 ROWS = [
-    Claim("u", "The top row of MP is a U: its middle layers are least like layer 0", "CKA", 0.2, 0.1, 0.3, "holds"),
-    Claim("rmse", "GP lowers rmse", "m", -0.03, -0.05, -0.01, "does not hold"),
-    Claim("far", "SP lowers rmse further than GP, which is a long statement " * 3, "m", 0.01, -0.02, 0.04, "undecided"),
-    Claim("one", "Edges", "pixels", 12.3, 10.0, 14.6, "undecided", "undecided (one seed of 3; two were not run)"),
-    Claim("gap", "Nothing to compare", "CKA", NAN, NAN, NAN, "undefined"),
-    Claim("not", "To be run", "degrees", NAN, NAN, NAN, "not run"),
-    Claim("bare", "A number without an interval", "", 0.5, NAN, NAN, "undecided"),
-    Claim("zero", "Exactly nothing", "CKA", 0.0, 0.0, 0.0, "undecided"),
+    ("u", "The top row of MP is a U: its middle layers are least like layer 0", "CKA", 0.2, 0.1, 0.3, "holds", ""),
+    ("rmse", "GP lowers rmse", "m", -0.03, -0.05, -0.01, "does not hold", ""),
+    ("far", "SP lowers rmse further than GP, which is a long statement " * 3, "m", 0.01, -0.02, 0.04, "undecided", ""),
+    ("one", "Edges", "pixels", 12.3, 10.0, 14.6, "undecided", "undecided (one seed of 3; two were not run)"),
+    ("gap", "Nothing to compare", "CKA", NAN, NAN, NAN, "undefined", ""),
+    ("not", "To be run", "degrees", NAN, NAN, NAN, "not run", ""),
+    ("bare", "A number without an interval", "", 0.5, NAN, NAN, "undecided", ""),
+    ("zero", "Exactly nothing", "CKA", 0.0, 0.0, 0.0, "undecided", ""),
 ]
 CLAIMS = {
-    "one": Claims(ROWS[:1]),
-    "all 0": Claims([replace(ROWS[-1], name=str(number)) for number in range(3)]),
-    "nothing defined": Claims(ROWS[4:6]),
-    "long words": Claims(
-        [
-            Claim("a", LONG_NAME * 3, "points", 1e6, -1.9e7, 2.1e7, "undecided"),
-            Claim("b", "x" * 300, "points", 1e-9, 9e-10, 1.1e-9, "does not hold"),
-        ]
+    "one": claims(ROWS[0]),
+    "all 0": claims(*3 * ROWS[-1:]),
+    "nothing defined": claims(*ROWS[4:6]),
+    "long words": claims(
+        ("a", LONG_NAME * 3, "points", 1e6, -1.9e7, 2.1e7, "undecided", ""),
+        ("b", "x" * 300, "points", 1e-9, 9e-10, 1.1e-9, "does not hold", ""),
     ),
 }
 
@@ -176,10 +186,10 @@ CLAIMS = {
 FIGURES: Mapping[str, Figure] = {
     "curves": Curves(TRIALS, "fine-tuning"),
     "scatter": Scatter(points(TWELVE), "pixel accuracy", "mIoU, 7 classes", "Two measures of the same predictions"),
-    "size_curve": SizeCurve([sized(name, [4, 16, 64], k) for k, name in enumerate(TWELVE[:4])], "mIoU", "Sizes"),
+    "size_curve": size_curve(*(sized(name, [4, 16, 64], k) for k, name in enumerate(TWELVE[:4])), title="Sizes"),
     "score_panels": ScorePanels(scores()),
     "layer_divergence": pairs(["video and none", "video and stereo", "a and b"]),
-    "claims": Claims(ROWS),
+    "claims": claims(*ROWS),
 }
 STRAINED: Mapping[str, Mapping[str, Figure]] = {
     "curves": CURVES,

@@ -1,16 +1,12 @@
 """A forest plot puts each claim's number on its side of 0, and gives the verdict in words."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from helpers.figures_of_lines import FIGURES, NAN, ROWS
+from helpers.figures_of_lines import FIGURES, NAN
 from helpers.pages import sheet_of, words
 
 from cka_probe.errors import DataError, UnknownNameError
 from cka_probe.plotting.claims import VERDICTS, Claims
-
-ROW = ROWS[0]
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +53,12 @@ def test_numbers_have_units_and_the_digits_of_their_interval(page):
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(DataError, match="at least one claim"):
-        Claims([])
+    table = FIGURES["claims"].table[:1]
+    with pytest.raises(DataError, match="expected claims to draw, found none"):
+        Claims(table[:0])
     with pytest.raises(DataError, match=r"u: expected a value in its interval, found 5 and \[0.1, 0.3\]"):
-        Claims([replace(ROW, value=5.0)])
+        Claims(table.assign(value=5.0))
     with pytest.raises(DataError, match="u: expected a value in its interval"):
-        Claims([replace(ROW, value=NAN)])
+        Claims(table.assign(value=NAN))
     with pytest.raises(UnknownNameError, match="no verdict 'hold'; did you mean 'holds'"):
-        Claims([replace(ROW, verdict="hold")])
+        Claims(table.assign(verdict="hold"))

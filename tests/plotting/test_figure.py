@@ -24,7 +24,7 @@ class Panels:
     entries: int = 0
 
     def draw(self, figure):
-        for ax in panels(figure, self.count, most=3, narrowest=2.0, aspect=0.5):
+        for ax in panels(figure, self.count, most=3, narrowest=2.0, aspect=0.5)[0]:
             ax.plot([0, 1])
         add_legend(figure, [Line2D([], [], label=f"entry number {k}") for k in range(self.entries)])
 

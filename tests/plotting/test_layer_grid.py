@@ -36,7 +36,7 @@ CASES = {
     "diagonal": LayerGrid([MP, GAPS, NEGATIVE], TITLES, "diagonal", rms=True),
     "plain": LayerGrid([MP], ["MP"]),
     "one with gaps": LayerGrid([GAPS], ["MP"], "diagonal", rms=True),
-    "four": LayerGrid([MP] * 4, emphasis="row", line=False),
+    "four": LayerGrid([MP] * 4, emphasis="row"),
     "long titles": LayerGrid([MP, BIASED], ["as it is in the paper itself, and longer", "b"], "diagonal"),
     "nothing defined": LayerGrid([made(NINE, NINE, undefined=range(9))], emphasis="row", rms=True),
     "rectangles": LayerGrid([made(NINE, TEN), made(TEN, NINE), MP], emphasis="row", rms=True),

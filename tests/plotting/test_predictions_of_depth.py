@@ -12,7 +12,7 @@ from cka_probe.plotting.predictions import (
     EDGES,
     ERRORS,
     DepthPanel,
-    DepthRow,
+    PredictionRow,
     relative_error,
 )
 
@@ -69,7 +69,7 @@ def test_equal_depth_and_equal_error_have_equal_colours_everywhere():
     truth = np.full((4, 4), 2.0)
     image = np.zeros((4, 4, 3), np.uint8)
     far = np.full((4, 4), 8.0)
-    rows = [DepthRow("a", image, truth, {"m": 1.09 * truth}), DepthRow("b", image, far, {"m": 0.91 * far})]
+    rows = [PredictionRow("a", image, truth, {"m": 1.09 * truth}), PredictionRow("b", image, far, {"m": 0.91 * far})]
     one, other = images(sheet_of(DepthPanel(rows)), 4)
     np.testing.assert_allclose(one[3], other[3])  # 9 % too far and 9 % too near
     assert (one[1] != other[1]).any()
@@ -152,10 +152,10 @@ def test_what_cannot_be_drawn_is_said():
     with pytest.raises(DataError, match="at least one image, one model and one part"):
         DepthPanel([])
     with pytest.raises(DataError, match=r"MP is \(3, 4\) and the truth \(12, 16\); resize"):
-        DepthPanel([DepthRow("a", good.image, good.truth, {"MP": np.ones((3, 4))})])
+        DepthPanel([PredictionRow("a", good.image, good.truth, {"MP": np.ones((3, 4))})])
     with pytest.raises(DataError, match=r"expected edges of truth, MP, MP\+GP, .* found none; omit"):
-        DepthPanel([DepthRow("a", good.image, good.truth, good.predictions)], ("edges",))
-    with pytest.raises(DataError, match="expected depth of MP, MP"):
+        DepthPanel([PredictionRow("a", good.image, good.truth, good.predictions)], ("edges",))
+    with pytest.raises(DataError, match="expected predictions of MP, MP"):
         DepthPanel([good, row(1, ("MP",))])
     with pytest.raises(UnknownNameError, match="no part of a depth panel 'erors'; did you mean 'error'"):
         DepthPanel([good], ("erors",))

@@ -13,7 +13,7 @@ from cka_probe.plotting.predictions import (
     WRONG,
     WRONG_KEY,
     LabelPanel,
-    LabelRow,
+    PredictionRow,
     share_wrong,
 )
 
@@ -101,12 +101,12 @@ def test_what_cannot_be_drawn_is_said():
     good = row(0)
     with pytest.raises(DataError, match="at least one image, one model and one part"):
         panel([])
-    with pytest.raises(DataError, match=r"expected labels of no pre-training, .* found MP"):
+    with pytest.raises(DataError, match=r"expected predictions of no pre-training, .* found MP"):
         panel([good, row(1, ("MP",))])
     with pytest.raises(DataError, match=r"MP is \(3, 4\) and the truth \(12, 16\); resize"):
-        panel([LabelRow("a", good.image, good.truth, {"MP": np.ones((3, 4), int)})])
+        panel([PredictionRow("a", good.image, good.truth, {"MP": np.ones((3, 4), int)})])
     with pytest.raises(DataError, match="expected MP below 19, or 255, found 30"):
-        panel([LabelRow("a", good.image, good.truth, {"MP": np.full((12, 16), 30)})])
+        panel([PredictionRow("a", good.image, good.truth, {"MP": np.full((12, 16), 30)})])
     with pytest.raises(DataError, match=r"a colour for each of 19 classes, found \(3, 3\)"):
         LabelPanel([good], CITYSCAPES.names, np.zeros((3, 3), int))
     with pytest.raises(UnknownNameError, match="no part of a label panel 'label'; did you mean 'labels'"):

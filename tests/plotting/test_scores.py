@@ -3,12 +3,25 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.figures_of_lines import FIGURES, NAN, NOT_RUN, SCATTERS, SCORES, SIZE_CURVES, TWELVE, points, scores
+from helpers.figures_of_lines import (
+    FIGURES,
+    NAN,
+    NOT_RUN,
+    SCATTERS,
+    SCORES,
+    SIZE_CURVES,
+    TWELVE,
+    point,
+    points,
+    scores,
+    size_curve,
+    sized,
+)
 from helpers.pages import sheet_of, words
 from matplotlib.collections import LineCollection
 
 from cka_probe.errors import DataError
-from cka_probe.plotting.scores import Point, Scatter, ScorePanels, SizeCurve, SizedArm
+from cka_probe.plotting.scores import Scatter, ScorePanels
 
 CASES = {"usual": FIGURES["score_panels"], **SCORES}
 
@@ -54,11 +67,13 @@ def test_scores_that_cannot_be_drawn_are_refused():
 def test_points_are_where_their_values_are_and_crosses_where_their_intervals_are():
     figure = FIGURES["scatter"]
     (ax,) = sheet_of(figure).axes
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines] == [(p.x, p.y) for p in figure.points]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines] == [
+        (row.x, row.y) for row in figure.table.itertuples()
+    ]
     crosses = [segment for lines in ax.collections for segment in lines.get_segments()]
-    for number, point in enumerate(figure.points):
-        np.testing.assert_allclose(crosses[2 * number][:, 0], point.x_interval)
-        np.testing.assert_allclose(crosses[2 * number + 1][:, 1], point.y_interval)
+    for number, row in enumerate(figure.table.itertuples()):
+        np.testing.assert_allclose(crosses[2 * number][:, 0], (row.x_low, row.x_high))
+        np.testing.assert_allclose(crosses[2 * number + 1][:, 1], (row.y_low, row.y_high))
     assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == len(TWELVE)
 
 
@@ -69,8 +84,8 @@ def test_the_mean_of_trials_is_larger_than_they_are():
     large = [line for line in lines if line.get_markersize() > 5]
     assert len(large) == 4
     for line, name in zip(large, TWELVE, strict=False):
-        trials = [(point.x, point.y) for point in figure.points if point.arm == name]
-        np.testing.assert_allclose([line.get_xdata()[0], line.get_ydata()[0]], np.mean(trials, axis=0))
+        trials = figure.table.loc[figure.table["arm"] == name, ["x", "y"]]
+        np.testing.assert_allclose([line.get_xdata()[0], line.get_ydata()[0]], trials.mean())
     assert sum(len(line.get_xdata()) for line in lines) == 4 * 4 + 4
     assert "large: mean of an arm" in words(sheet)
     assert "large: mean of an arm" not in words(sheet_of(FIGURES["scatter"]))
@@ -90,9 +105,9 @@ def test_a_point_without_a_value_is_not_drawn():
 
 def test_points_that_cannot_be_drawn_are_refused():
     with pytest.raises(DataError, match="at least one point with two values to draw, found none"):
-        Scatter([Point("a", NAN, 1)], "a", "b")
+        Scatter(point("a", NAN, 1), "a", "b")
     with pytest.raises(DataError, match=r"a: expected a value in its interval, found 1 and \[2, 3\]"):
-        Point("a", 1, 1, (2, 3))
+        Scatter(point("a", 1, 1).assign(x_low=2, x_high=3), "a", "b")
 
 
 def test_lines_are_the_values_and_bands_the_intervals():
@@ -100,11 +115,12 @@ def test_lines_are_the_values_and_bands_the_intervals():
     sheet = sheet_of(figure)
     (ax,) = sheet.axes
     assert ax.get_xscale() == "log"
-    for line, band, arm in zip(ax.lines, ax.collections, figure.arms, strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), arm.nums)
-        np.testing.assert_array_equal(line.get_ydata(), arm.values)
+    arms = [rows for _, rows in figure.table.groupby("arm", sort=False)]
+    for line, band, arm in zip(ax.lines, ax.collections, arms, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), arm["num"])
+        np.testing.assert_array_equal(line.get_ydata(), arm["value"])
         corners = {tuple(np.round(corner, 9)) for corner in band.get_paths()[0].vertices}
-        ends = [corner for end in (arm.low, arm.high) for corner in zip(arm.nums, end, strict=True)]
+        ends = [corner for end in ("low", "high") for corner in zip(arm["num"], arm[end], strict=True)]
         assert corners == {tuple(np.round(corner, 9)) for corner in ends}
     assert {"4", "16", "64", "labelled training images", "mIoU", "Sizes", *TWELVE[:4]} <= set(words(sheet))
 
@@ -112,7 +128,7 @@ def test_lines_are_the_values_and_bands_the_intervals():
 def test_an_arm_of_one_number_has_a_bar_and_one_without_intervals_nothing():
     (ax,) = sheet_of(SIZE_CURVES["one number"]).axes
     bars = [lines.get_segments()[0][:, 1] for lines in ax.collections]
-    np.testing.assert_allclose(bars, [(arm.low[0], arm.high[0]) for arm in SIZE_CURVES["one number"].arms])
+    np.testing.assert_allclose(bars, SIZE_CURVES["one number"].table[["low", "high"]])
     (ax,) = sheet_of(SIZE_CURVES["without intervals"]).axes
     assert not any(lines.get_segments() for lines in ax.collections)
 
@@ -126,7 +142,7 @@ def test_marks_that_would_touch_are_omitted():
 
 def test_sizes_that_cannot_be_drawn_are_refused():
     with pytest.raises(DataError, match="at least one value to draw, found none"):
-        SizeCurve([SizedArm("a", [4], [NAN], [NAN], [NAN])], "mIoU")
-    for nums in ([16, 4, 64], [0, 4, 16], [4, 16]):
+        size_curve(sized("a", [4], value=NAN))
+    for nums in ([16, 4, 64], [0, 4, 16], [4, 4, 16]):
         with pytest.raises(DataError, match="a: expected increasing numbers of images"):
-            SizedArm("a", nums, [0.1] * 3, [NAN] * 3, [NAN] * 3)
+            size_curve(sized("a", nums))

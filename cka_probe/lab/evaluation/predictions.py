@@ -35,7 +35,7 @@ from cka_probe.lab.evaluation.scores import Scores, describe_measure
 from cka_probe.lab.transforms import resized
 
 if TYPE_CHECKING:
-    from cka_probe.plotting.predictions import DepthRow, LabelPanel
+    from cka_probe.plotting.predictions import LabelPanel, PredictionRow
 
 FORMAT = "ckaprobe-predictions/1"
 NOTE = "predictions.json"
@@ -193,14 +193,14 @@ def label_rows(
         UnknownNameError: The data has no such image.
         DataError: A prediction is missing, or those of two models differ in size.
     """
-    from cka_probe.plotting.predictions import LabelPanel, LabelRow  # loads matplotlib
+    from cka_probe.plotting.predictions import LabelPanel, PredictionRow  # loads matplotlib
 
     dataset, rows = open_dataset(data) if isinstance(data, str | Path) else data, []
     for name, sample in _samples(dataset, names):
         predictions = {model: read_label_prediction(folder, name) for model, folder in folders.items()}
         height, width = next(iter(predictions.values())).shape if predictions else sample["labels"].shape
         truth = resized({"labels": sample["labels"]}, (height, width))["labels"].numpy()
-        rows.append(LabelRow(name, _pixels(sample["image"]), truth, predictions))
+        rows.append(PredictionRow(name, _pixels(sample["image"]), truth, predictions))
     maps = [labels for row in rows for labels in (row.truth, *row.predictions.values())]
     count = 1 + max((int(labels[labels != IGNORE].max(initial=0)) for labels in maps), default=0)
     classes = getattr(dataset, "classes", None) or numbered(count)
@@ -209,7 +209,7 @@ def label_rows(
 
 def depth_rows(
     data: str | Path | Dataset, folders: Mapping[str, str | Path], names: Sequence[str], protocol: DepthProtocol
-) -> "tuple[DepthRow, ...]":
+) -> "tuple[PredictionRow, ...]":
     """Return a row for each image, with every model's depth and its edges.
 
     Args:
@@ -222,7 +222,7 @@ def depth_rows(
         UnknownNameError: The data has no such image.
         DataError: A prediction is missing or has another size.
     """
-    from cka_probe.plotting.predictions import TRUTH, DepthRow  # loads matplotlib
+    from cka_probe.plotting.predictions import TRUTH, PredictionRow  # loads matplotlib
 
     dataset, rows = open_dataset(data) if isinstance(data, str | Path) else data, []
     for name, sample in _samples(dataset, names):
@@ -238,7 +238,7 @@ def depth_rows(
             aligned = align_to_ground_truth(predicted, sample, protocol, name)[0]
             predictions[model] = aligned.clamp(min=FLOOR).numpy()
             edges[model] = predicted_edges(aligned.numpy(), protocol.canny)
-        rows.append(DepthRow(name, _pixels(sample["image"]), depth[0].numpy(), predictions, edges))
+        rows.append(PredictionRow(name, _pixels(sample["image"]), depth[0].numpy(), predictions, edges))
     return tuple(rows)
 
 

@@ -49,7 +49,7 @@ from cka_probe.plotting import Figure
 from cka_probe.plotting.arm_maps import ArmMaps
 from cka_probe.plotting.image_grid import DPI
 from cka_probe.plotting.profile import LayerDivergence, Pair
-from cka_probe.plotting.scores import Point, Scatter, SizeCurve, SizedArm
+from cka_probe.plotting.scores import POINT, SIZED, Scatter, SizeCurve
 
 CURVES, PAIRS = DECLARATIONS["curves"], DECLARATIONS["divergence"]["pairs"]
 
@@ -90,21 +90,20 @@ def _draw_trends(
     """Draw scores against the number of training images, and against each other."""
     rows = pd.concat([tables[name] for name in (*POINTS_OF, "figure3")]).drop_duplicates(["case", "measure"])
     cells = {(row.case, row.measure): (row.value, row.low, row.high) for row in rows.itertuples()}
-    sizes: dict[str, SizedArm | None] = {}
+    sizes: dict[str, pd.DataFrame | None] = {}
     for arm in dict.fromkeys(case.arm for case in TABLES["figure3"]):
         cases = [Case(arm), *(case for case in TABLES["figure3"] if case.arm == arm)]
         scores = {num: cells[case.name, "miou_subset"] for case in cases if (num := evidence.num(case))}
-        finite = {num: scores[num] for num in sorted(scores) if math.isfinite(scores[num][0])}
-        curve = len(finite) > 1  # one size is no curve
-        sizes[ARMS[arm]] = SizedArm(ARMS[arm], list(finite), *zip(*finite.values(), strict=True)) if curve else None
-    points: dict[str, Point | None] = {}
+        finite = [(ARMS[arm], num, *scores[num]) for num in sorted(scores) if math.isfinite(scores[num][0])]
+        sizes[ARMS[arm]] = pd.DataFrame(finite, columns=list(SIZED)) if len(finite) > 1 else None  # one is no curve
+    points: dict[str, pd.DataFrame | None] = {}
     for case in dict.fromkeys(case for name in POINTS_OF for case in TABLES[name] if case.mode == "all"):
-        name, (x, *x_ends), (y, *y_ends) = ARMS[case.arm], cells[case.name, "accuracy"], cells[case.name, "miou_subset"]
-        finite_point = math.isfinite(x) and math.isfinite(y)
-        points[name] = Point(name, x, y, tuple(x_ends), tuple(y_ends)) if finite_point else None
+        row = pd.DataFrame([(ARMS[case.arm], *cells[case.name, "accuracy"], *cells[case.name, "miou_subset"])])
+        row.columns = list(POINT)
+        points[ARMS[case.arm]] = row if row[["x", "y"]].notna().all(axis=None) else None
     return [
-        draw.draw("sizes", sizes, lambda arms: SizeCurve(list(arms.values()), MIOU)),
-        draw.draw("scatter", points, lambda arms: Scatter(list(arms.values()), ACCURACY, MIOU)),
+        draw.draw("sizes", sizes, lambda arms: SizeCurve(pd.concat(arms.values()), MIOU)),
+        draw.draw("scatter", points, lambda arms: Scatter(pd.concat(arms.values()), ACCURACY, MIOU)),
     ]
 
 
