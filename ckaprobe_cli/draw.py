@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.options import FIGURES, OUTPUT, Cmap, Force, Style, Venue, Vmax, Vmin, drop_none
+from ckaprobe_cli.options import FIGURES, OUTPUT, Cmap, Force, Style, Venue, Vmax, Vmin, drop_none, option
 from ckaprobe_cli.results_folder import results_folder
 
 
@@ -22,30 +22,24 @@ def draw(
     ],
     figure: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Of one result: heatmap, profile or uncertainty; of several models: models or curves; repeat for "
+        option(
+            "Of one result: heatmap, profile or uncertainty; of several models: models or curves; repeat for "
             "several. By default all. Of two results, or folders of `ckaprobe compare`: difference, of the first less "
             "the second.",
-            rich_help_panel=FIGURES,
+            FIGURES,
         ),
     ] = None,
     emphasis: Annotated[
         str | None,
-        typer.Option(
-            help="Of results side by side, what is read: row (layer 0 with each) or diagonal (each with itself).",
-            rich_help_panel=FIGURES,
+        option(
+            "Of results side by side, what is read: row (layer 0 with each) or diagonal (each with itself).", FIGURES
         ),
     ] = None,
     title: Annotated[
-        list[str] | None,
-        typer.Option(help="Of results side by side: repeat for each. By default the models.", rich_help_panel=FIGURES),
+        list[str] | None, option("Of results side by side: repeat for each. By default the models.", FIGURES)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. By default that of the first file.", rich_help_panel=OUTPUT)
-    ] = None,
-    format: Annotated[
-        str, typer.Option(help="png, pdf, svg, or several with commas.", rich_help_panel=OUTPUT)
-    ] = "png,pdf",
+    out: Annotated[Path | None, option("Folder to write to. By default that of the first file.", OUTPUT)] = None,
+    format: Annotated[str, option("png, pdf, svg, or several with commas.", OUTPUT)] = "png,pdf",
     style: Style = "paper",
     venue: Venue = None,
     cmap: Cmap = None,

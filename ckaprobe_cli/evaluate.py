@@ -22,6 +22,7 @@ from ckaprobe_cli.options import (
     Size,
     Style,
     Venue,
+    option,
     with_encoder,
 )
 from ckaprobe_cli.results_folder import results_folder
@@ -41,18 +42,17 @@ def evaluate(
     ],
     data: Annotated[
         str,
-        typer.Option(
-            help="A folder with a folder of images for each class, or a dataset with depth or labels: nyuv2:DIR:test, "
+        option(
+            "A folder with a folder of images for each class, or a dataset with depth or labels: nyuv2:DIR:test, "
             "kitti_semantics:DIR (see README).",
-            rich_help_panel=IMAGES,
+            IMAGES,
         ),
     ],
     out: Out,
     classes: Annotated[
         str | None,
-        typer.Option(
-            help="File with the classes of a classifier, one name or WordNet id a line, in the order of its outputs.",
-            rich_help_panel=MODELS,
+        option(
+            "File with the classes of a classifier, one name or WordNet id a line, in the order of its outputs.", MODELS
         ),
     ] = None,
     size: Size = None,
@@ -61,78 +61,51 @@ def evaluate(
     base: Base = None,
     scaling: Annotated[
         str | None,
-        typer.Option(
-            help="Scaling of predicted depth: none, median or affine.  [default: as the task needs]",
-            rich_help_panel="Scores",
-        ),
+        option("Scaling of predicted depth: none, median or affine.  [default: as the task needs]", "Scores"),
     ] = None,
     crop: Annotated[
         str | None,
-        typer.Option(
-            help="Score depth within a box: none, eigen (NYUv2, KITTI) or garg.  [default: usual for the dataset]",
-            rich_help_panel="Scores",
+        option(
+            "Score depth within a box: none, eigen (NYUv2, KITTI) or garg.  [default: usual for the dataset]", "Scores"
         ),
     ] = None,
     cap: Annotated[
         tuple[float, float] | None,
-        typer.Option(
-            help="Least and greatest depth scored, m.  [default: usual for the dataset]", rich_help_panel="Scores"
-        ),
+        option("Least and greatest depth scored, m.  [default: usual for the dataset]", "Scores"),
     ] = None,
     crops: Annotated[
         int | None,
-        typer.Option(
-            help="Windows along the longer side; 0: the whole image, resized.  [default: 2; for a teacher 0]",
+        option(
+            "Windows along the longer side; 0: the whole image, resized.  [default: 2; for a teacher 0]",
+            "Scores",
             min=0,
-            rich_help_panel="Scores",
         ),
     ] = None,
     flip_test: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            "Average with the prediction of the mirrored image.  [default: for depth]",
+            "Scores",
             "--flip-test/--no-flip-test",
-            help="Average with the prediction of the mirrored image.  [default: for depth]",
-            rich_help_panel="Scores",
         ),
     ] = None,
     feathered: Annotated[
-        bool,
-        typer.Option(
-            "--feathered",
-            help="Blend windows where they overlap: no seams, unlike published protocols.",
-            rich_help_panel="Scores",
-        ),
+        bool, option("Blend windows where they overlap: no seams, unlike published protocols.", "Scores", "--feathered")
     ] = False,
     canny: Annotated[
         tuple[float, float] | None,
-        typer.Option(
-            help="Canny thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]", rich_help_panel="Scores"
-        ),
+        option("Canny thresholds of predicted depth edges (iBims-1).  [default: 0.1 0.2]", "Scores"),
     ] = None,
     resolution: Annotated[
         str | None,
-        typer.Option(
-            help="Score labels at this resolution: image, or network (as the paper).  [default: image]",
-            rich_help_panel="Scores",
-        ),
+        option("Score labels at this resolution: image, or network (as the paper).  [default: image]", "Scores"),
     ] = None,
-    num: Annotated[
-        int | None, typer.Option(help="Number of images, chosen by the seed.  [default: all]", rich_help_panel=IMAGES)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Images in a batch.", rich_help_panel=RUN)] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the bootstrap and of the choice of images.", rich_help_panel=IMAGES)
-    ] = 0,
-    keep: Annotated[
-        bool, typer.Option("--keep", help=f"Save every prediction in {FOLDER}/.", rich_help_panel=OUTPUT)
-    ] = False,
+    num: Annotated[int | None, option("Number of images, chosen by the seed.  [default: all]", IMAGES)] = None,
+    batch: Annotated[int | None, option("Images in a batch.", RUN)] = None,
+    seed: Annotated[int, option("Seed of the bootstrap and of the choice of images.", IMAGES)] = 0,
+    keep: Annotated[bool, option(f"Save every prediction in {FOLDER}/.", OUTPUT, "--keep")] = False,
     draw: Annotated[
-        int,
-        typer.Option(
-            help="Number of images to draw, from the best to the worst; saves predictions.",
-            min=0,
-            rich_help_panel=FIGURES,
-        ),
+        int, option("Number of images to draw, from the best to the worst; saves predictions.", FIGURES, min=0)
     ] = 0,
     style: Style = "paper",
     venue: Venue = None,

@@ -21,6 +21,7 @@ from ckaprobe_cli.options import (
     Size,
     Style,
     Venue,
+    option,
     with_encoder,
 )
 from ckaprobe_cli.results_folder import results_folder
@@ -37,27 +38,22 @@ def gradcam(
         list[str],
         typer.Argument(help="Classifiers (FILE#ENCODER for one of several), or checkpoints of `ckaprobe train`."),
     ],
-    data: Annotated[
-        str,
-        typer.Option(
-            help="Images: a folder, or kitti_semantics:DIR:test, with labels (see README).", rich_help_panel=IMAGES
-        ),
-    ],
+    data: Annotated[str, option("Images: a folder, or kitti_semantics:DIR:test, with labels (see README).", IMAGES)],
     out: Out,
     layer: Annotated[
         str,
-        typer.Option(
-            help="first (the first ReLU before pooling), last (the last map before the score), an index, a module name "
+        option(
+            "first (the first ReLU before pooling), last (the last map before the score), an index, a module name "
             "or head.NAME; auto is last for a class, else first.",
-            rich_help_panel="Maps",
+            "Maps",
         ),
     ] = "auto",
     target: Annotated[
         str,
-        typer.Option(
-            help="segmentation, class, or either with :CLASS (a number or a name), depth, or none (no gradient); auto "
+        option(
+            "segmentation, class, or either with :CLASS (a number or a name), depth, or none (no gradient); auto "
             "is class for a classifier, else segmentation.",
-            rich_help_panel="Maps",
+            "Maps",
         ),
     ] = "auto",
     size: Size = None,
@@ -65,46 +61,21 @@ def gradcam(
     encoder: Encoder = None,
     base: Base = None,
     names: Annotated[
-        str | None,
-        typer.Option(
-            help="Names of the checkpoints, separated by commas.  [default: from paths]", rich_help_panel=MODELS
-        ),
+        str | None, option("Names of the checkpoints, separated by commas.  [default: from paths]", MODELS)
     ] = None,
-    num: Annotated[
-        int, typer.Option(help="Number of images, chosen by the seed; 0: all.", min=0, rich_help_panel=IMAGES)
-    ] = 8,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the choice of images and of the bootstrap.", rich_help_panel=IMAGES)
-    ] = 0,
+    num: Annotated[int, option("Number of images, chosen by the seed; 0: all.", IMAGES, min=0)] = 8,
+    seed: Annotated[int, option("Seed of the choice of images and of the bootstrap.", IMAGES)] = 0,
     tolerance: Annotated[
-        float,
-        typer.Option(
-            help="Distance that still counts as on a label boundary, in input pixels.", rich_help_panel="Maps"
-        ),
+        float, option("Distance that still counts as on a label boundary, in input pixels.", "Maps")
     ] = 1.0,
-    log_softmax: Annotated[
-        bool, typer.Option("--log-softmax", help="Use log-softmax instead of logits.", rich_help_panel="Maps")
-    ] = False,
-    draw: Annotated[
-        int, typer.Option(help="Number of images to draw, evenly spaced.", min=0, rich_help_panel=FIGURES)
-    ] = 4,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Also draw the maps of these classes: car,road.", rich_help_panel=FIGURES),
-    ] = None,
-    signed: Annotated[
-        bool, typer.Option("--signed", help="Also draw the maps before their ReLU.", rich_help_panel=FIGURES)
-    ] = False,
+    log_softmax: Annotated[bool, option("Use log-softmax instead of logits.", "Maps", "--log-softmax")] = False,
+    draw: Annotated[int, option("Number of images to draw, evenly spaced.", FIGURES, min=0)] = 4,
+    classes: Annotated[str | None, option("Also draw the maps of these classes: car,road.", FIGURES)] = None,
+    signed: Annotated[bool, option("Also draw the maps before their ReLU.", FIGURES, "--signed")] = False,
     overlay: Annotated[
-        bool,
-        typer.Option(
-            "--overlay/--no-overlay", help="Draw maps over their images in grey, or alone.", rich_help_panel=FIGURES
-        ),
+        bool, option("Draw maps over their images in grey, or alone.", FIGURES, "--overlay/--no-overlay")
     ] = True,
-    keep: Annotated[
-        bool,
-        typer.Option("--keep", help=f"Save all maps in {FOLDER}/, one .npz per checkpoint.", rich_help_panel=OUTPUT),
-    ] = False,
+    keep: Annotated[bool, option(f"Save all maps in {FOLDER}/, one .npz per checkpoint.", OUTPUT, "--keep")] = False,
     style: Style = "paper",
     venue: Venue = None,
     device: Device = "auto",

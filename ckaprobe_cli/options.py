@@ -8,125 +8,83 @@ import typer
 MODELS, IMAGES, SIMILARITY, FIGURES, OUTPUT, RUN = "Models", "Images", "Similarity", "Figures", "Output", "Run"
 """Sections of the help of a command."""
 
+
+def option(help: str, panel: str, *names: str, **settings: Any) -> Any:
+    """Return an option of a command with its help text and the section of the help that it is in."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
 MODEL = "A checkpoint (or FILE#ENCODER), timm:NAME, random:NAME[:SEED], package.module:function, or a fingerprint."
 
 Data = Annotated[
     str | None,
-    typer.Option(
-        help="Images: a folder, or nyuv2:PATH:test (see README). Not needed for fingerprints and features.",
-        rich_help_panel=IMAGES,
-    ),
+    option("Images: a folder, or nyuv2:PATH:test (see README). Not needed for fingerprints and features.", IMAGES),
 ]
 Layers = Annotated[
     str | None,
-    typer.Option(
-        help="Indices, module names, globs or all, separated by commas.  [default: the default layers of the model]",
-        rich_help_panel=MODELS,
+    option(
+        "Indices, module names, globs or all, separated by commas.  [default: the default layers of the model]", MODELS
     ),
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(
-        help="Architecture of the files, where their tensors fit several: NAME, NAME.TAG or NAME@SIZE.",
-        rich_help_panel=MODELS,
-    ),
+    option("Architecture of the files, where their tensors fit several: NAME, NAME.TAG or NAME@SIZE.", MODELS),
 ]
-Num = Annotated[int | None, typer.Option(help="Number of images at most.  [default: 512]", rich_help_panel=IMAGES)]
-Batch = Annotated[int | None, typer.Option(help="Images in a batch.  [default: 64]", rich_help_panel=RUN)]
+Num = Annotated[int | None, option("Number of images at most.  [default: 512]", IMAGES)]
+Batch = Annotated[int | None, option("Images in a batch.  [default: 64]", RUN)]
 ForwardBatch = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="Images in a forward pass; halved where memory does not suffice.  [default: those of a batch]",
-        rich_help_panel=RUN,
-    ),
+    option("Images in a forward pass; halved where memory does not suffice.  [default: those of a batch]", RUN, min=1),
 ]
-Seed = Annotated[
-    int | None, typer.Option(help="Seed of the choice of images and of the null.  [default: 0]", rich_help_panel=IMAGES)
-]
+Seed = Annotated[int | None, option("Seed of the choice of images and of the null.  [default: 0]", IMAGES)]
 Size = Annotated[
-    str | None,
-    typer.Option(
-        help="Input size in pixels, one number or HEIGHTxWIDTH.  [default: that of each model]", rich_help_panel=MODELS
-    ),
+    str | None, option("Input size in pixels, one number or HEIGHTxWIDTH.  [default: that of each model]", MODELS)
 ]
 Encoder = Annotated[
-    str | None,
-    typer.Option(
-        help="Encoder to load from files with several, such as teacher; FILE#teacher for one file.",
-        rich_help_panel=MODELS,
-    ),
+    str | None, option("Encoder to load from files with several, such as teacher; FILE#teacher for one file.", MODELS)
 ]
-Base = Annotated[
-    str | None,
-    typer.Option(help="File or folder of the model that a LoRA adapter was trained on.", rich_help_panel=MODELS),
-]
+Base = Annotated[str | None, option("File or folder of the model that a LoRA adapter was trained on.", MODELS)]
 Features = Annotated[
-    str | None,
-    typer.Option(
-        help="Features of an activation: flatten, gap or tokens.  [default: flatten]", rich_help_panel=SIMILARITY
-    ),
+    str | None, option("Features of an activation: flatten, gap or tokens.  [default: flatten]", SIMILARITY)
 ]
 Precision = Annotated[
-    str | None,
-    typer.Option(help="Precision of the forward pass: float32 or bfloat16.  [default: float32]", rich_help_panel=RUN),
+    str | None, option("Precision of the forward pass: float32 or bfloat16.  [default: float32]", RUN)
 ]
-Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=RUN)]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Skip unreadable images; the result lists them.", rich_help_panel=IMAGES)
-]
+Device = Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", RUN)]
+SkipBad = Annotated[bool, option("Skip unreadable images; the result lists them.", IMAGES, "--skip-bad")]
 Readers = Annotated[
     int | None,
-    typer.Option(
-        "--workers",
-        min=0,
-        help="Threads that read images; 0: none.  [default: one per core, at most 16]",
-        rich_help_panel=RUN,
-    ),
+    option("Threads that read images; 0: none.  [default: one per core, at most 16]", RUN, "--workers", min=0),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        min=0,
-        help="Processes that prefetch images and generate scenes.  [default: what suits the device]",
-        rich_help_panel=RUN,
-    ),
+    option("Processes that prefetch images and generate scenes.  [default: what suits the device]", RUN, min=0),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.", rich_help_panel=RUN)]
+Quiet = Annotated[bool, option("No progress on stderr.", RUN, "--quiet", "-q")]
 Style = Annotated[
-    str,
-    typer.Option(
-        help="Style of figures: paper, talk (text of 12 points or more) or screen (pages, notebooks).",
-        rich_help_panel=FIGURES,
-    ),
+    str, option("Style of figures: paper, talk (text of 12 points or more) or screen (pages, notebooks).", FIGURES)
 ]
 Venue = Annotated[
     str | None,
-    typer.Option(
-        help="Make figures as wide as a column or page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.",
-        rich_help_panel=FIGURES,
+    option(
+        "Make figures as wide as a column or page of: acl, acm, cvpr, iclr, icml, ieee, lncs, nature, neurips.", FIGURES
     ),
 ]
-Cmap = Annotated[
-    str | None,
-    typer.Option(help="Colours of the heatmap: a colour map of matplotlib.  [default: magma]", rich_help_panel=FIGURES),
-]
+Cmap = Annotated[str | None, option("Colours of the heatmap: a colour map of matplotlib.  [default: magma]", FIGURES)]
 Vmin = Annotated[
     str | None,
-    typer.Option(
-        help="Value of the first colour: a number, or auto for the smallest value.  [default: that of the measure]",
-        rich_help_panel=FIGURES,
+    option(
+        "Value of the first colour: a number, or auto for the smallest value.  [default: that of the measure]", FIGURES
     ),
 ]
 Vmax = Annotated[
     str | None,
-    typer.Option(
-        help="Value of the last colour: a number, or auto for the largest value.  [default: that of the measure]",
-        rich_help_panel=FIGURES,
+    option(
+        "Value of the last colour: a number, or auto for the largest value.  [default: that of the measure]", FIGURES
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder to write to.", rich_help_panel=OUTPUT)]
-Force = Annotated[bool, typer.Option("--force", help="Replace the result of another command.", rich_help_panel=OUTPUT)]
+Out = Annotated[Path, option("Folder to write to.", OUTPUT)]
+Force = Annotated[bool, option("Replace the result of another command.", OUTPUT, "--force")]
 
 
 def with_encoder(reference: str, encoder: str | None) -> str:
