@@ -142,42 +142,37 @@ class Attributions(Document):
         """Return the rows of a checkpoint, by image."""
         return self.table[self.table["checkpoint"] == checkpoint].set_index("image").drop(columns="checkpoint")
 
-    def mean(self, checkpoint: str, measure: str, level: float = 0.95) -> dict[str, float]:
+    def mean(self, checkpoint: str, measure: str) -> dict[str, float]:
         """Return value, low, high and num of a measure of a checkpoint, as in `intervals`.
 
         Raises:
-            DataError: `level` is not between 0 and 1.
             UnknownNameError: There is no such checkpoint or measure.
         """
         registry.get(self.models, checkpoint, "checkpoint")
         registry.get(dict.fromkeys(AVERAGED), measure, "measure")
-        return self._mean(self.of(checkpoint)[measure], level)
+        return self._mean(self.of(checkpoint)[measure])
 
-    def intervals(self, level: float = 0.95) -> pd.DataFrame:
+    def intervals(self) -> pd.DataFrame:
         """Return one row for each checkpoint and measure: checkpoint, measure, value, low, high, num.
 
-        `value` is the mean over the `num` images that have one; NaN if none has, as always without labels.
-
-        Raises:
-            DataError: `level` is not between 0 and 1.
+        `value` is the mean over the `num` images that have one, with its 95 % interval; NaN if none has, as always
+        without labels.
         """
         return pd.DataFrame(
-            {"checkpoint": name, "measure": measure} | self._mean(rows[measure], level)
+            {"checkpoint": name, "measure": measure} | self._mean(rows[measure])
             for name, rows in ((name, self.of(name)) for name in self.models)
             for measure in AVERAGED
         )
 
-    def difference(self, first: str, second: str, measure: str = "ap", level: float = 0.95) -> dict[str, float]:
+    def difference(self, first: str, second: str, measure: str = "ap") -> dict[str, float]:
         """Return value, low, high and num of the paired difference of a measure, first less second.
 
         Args:
             first: A checkpoint.
             second: Another, or "chance" (of an average precision), or a control of the first, in `CONTROLS.values()`.
             measure: In `MEASURES`.
-            level: Of the interval.
 
         Raises:
-            DataError: `level` is not between 0 and 1.
             UnknownNameError: There is no such checkpoint or measure.
         """
         registry.get(self.models, first, "checkpoint")
@@ -185,11 +180,11 @@ class Attributions(Document):
         kind, rows = measure.removesuffix(f"_{SIGNED}"), self.of(first)
         columns = {words: f"{kind}_{control}" for control, words in CONTROLS.items()} | {CHANCE: CHANCE}
         if second in columns:
-            return self._mean(rows[measure] - rows[columns[second]], level)
+            return self._mean(rows[measure] - rows[columns[second]])
         registry.get(self.models, second, "checkpoint")
-        return self._mean(rows[measure] - self.of(second)[measure], level)
+        return self._mean(rows[measure] - self.of(second)[measure])
 
-    def differences(self, level: float = 0.95) -> pd.DataFrame:
+    def differences(self) -> pd.DataFrame:
         """Return how much better one map follows boundaries than another of the same image, with paired intervals.
 
         First each checkpoint less chance and its own controls, then every checkpoint less every later one. Checkpoints
@@ -197,15 +192,12 @@ class Attributions(Document):
 
         Returns:
             first, second, kind ("control" or "checkpoint"), measure, value, low, high, num (pairs of images).
-
-        Raises:
-            DataError: `level` is not between 0 and 1.
         """
         pairs = [(name, other, "control") for name in self.models for other in (CHANCE, *CONTROLS.values())]
         pairs += [(first, second, "checkpoint") for first, second in combinations(self.models, 2)]
         return pd.DataFrame(
             {"first": first, "second": second, "kind": kind, "measure": measure}
-            | self.difference(first, second, measure, level)
+            | self.difference(first, second, measure)
             for first, second, kind in pairs
             for measure in MEASURES
             if second != CHANCE or measure.startswith("ap")  # the correlation of chance is 0
@@ -286,11 +278,11 @@ class Attributions(Document):
             "table": {name: self.table[name].tolist() for name in COLUMNS},
         }
 
-    def _mean(self, column: pd.Series, level: float) -> dict[str, float]:
+    def _mean(self, column: pd.Series) -> dict[str, float]:
         """Return value, low, high and num of a column, one number per image."""
         values = column.to_numpy(np.float64)
         resamples, seed = self.settings.get("resamples", RESAMPLES), self.settings.get("seed", 0)
-        low, high = bootstrap_interval(values[:, None], level, resamples, seed)
+        low, high = bootstrap_interval(values[:, None], resamples=resamples, seed=seed)
         finite = values[np.isfinite(values)]
         value = float(finite.mean()) if finite.size else np.nan
         return {"value": value, "low": float(low[0]), "high": float(high[0]), "num": finite.size}

@@ -136,8 +136,8 @@ class CamPanel:
                 raise DataError(
                     f"{column.name}: expected an image of {size} below a map of {shape}; resize one of them"
                 )
-        labels = {f"{column.name}: expected labels": numbers for numbers in self._labels(column)}
-        check_labels(labels, self.names, self.colours)
+        for numbers in self._labels(column):
+            check_labels({f"{column.name}: expected labels": numbers}, self.names, self.colours)
 
     def _labels(self, column: CamColumn) -> list[np.ndarray]:
         """Return the true and predicted labels of an image."""

@@ -144,6 +144,7 @@ class ContactSheet:
         aspects = [min(max(tile.aspect for tile in group), tallest) for group in groups]
         panel = (width - BORDER) / (abreast * fields)
         lines = [[tile for sample in group for tile in self._tiles(sample, panel)] for group in groups]
+        lines[0] += [Tile()] * (abreast * fields - len(lines[0]))  # an image alone is no larger than one of many
         axes = draw_tiles(figure, lines, aspects, panel)
         for line, group, aspect in zip(axes, groups, aspects, strict=True):
             for ax, sample in zip(line[::fields], group, strict=False):

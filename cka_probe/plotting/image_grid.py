@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,10 +60,11 @@ def draw_tiles(
     Returns:
         The axes, (lines, columns).
     """
-    axes = figure.subplots(len(lines), max(map(len, lines)), squeeze=False, height_ratios=aspects)
+    columns = max(map(len, lines))
+    axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=aspects)
     room = style.em(0.94 * panel)
     for tiles, row, aspect in zip(lines, axes, aspects, strict=True):
-        for ax, tile in zip_longest(row, tiles, fillvalue=Tile()):
+        for ax, tile in zip(row, [*tiles, *[Tile()] * (columns - len(tiles))], strict=True):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             ax.set_box_aspect(aspect)
