@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.commands import Command
+from ckaprobe_cli.commands import Command, SharedCommand
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
@@ -28,7 +28,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
-for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
+for command in (compare, fingerprint):
+    app.command(cls=SharedCommand)(command)
+for command in (draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
     app.command(cls=Command)(command)
 app.add_typer(data, name="data")
 

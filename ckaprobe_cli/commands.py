@@ -1,5 +1,6 @@
 """What all commands have in common: help in sections, and errors as one line."""
 
+import os
 import sys
 import traceback
 import warnings
@@ -45,26 +46,72 @@ class Command(TyperCommand):
         """Run the command."""
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = partial(_show_warning, warnings.showwarning)
-                return super().invoke(ctx)
+                warnings.showwarning = partial(_show_warning, warnings.showwarning, self.prints)
+                return self.run(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as interrupt:
-            typer.echo(f"ckaprobe: {interrupt or 'interrupted; no file is half-written'}", err=True)
+            if self.prints:
+                typer.echo(f"ckaprobe: {interrupt or 'interrupted; no file is half-written'}", err=True)
             raise typer.Exit(INTERRUPTED) from interrupt
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
             message, code = _one_line(error)
-            typer.echo(f"ckaprobe: {' '.join(message.split())}", err=True)
+            if self.prints:
+                typer.echo(f"ckaprobe: {' '.join(message.split())}", err=True)
             raise typer.Exit(code) from error
 
+    @property
+    def prints(self) -> bool:
+        """Whether this process prints errors."""
+        return True
 
-def _show_warning(show: Callable[..., None], message: Warning | str, *details: Any, **options: Any) -> None:
-    """Write a warning of the library as one line on stderr, and show any other as before."""
+    def run(self, ctx: Any) -> Any:
+        """Run the function of the command."""
+        return super().invoke(ctx)
+
+
+class SharedCommand(Command):
+    """A command that several processes of `torchrun` run together; the first prints, and an error of one ends all."""
+
+    @property
+    def prints(self) -> bool:
+        """Whether this process is the first."""
+        return is_main()
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, in a process group if there are several processes."""
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return super().invoke(ctx)
+        from cka_probe.comparison.ranks import joined
+
+        with joined():
+            return super().invoke(ctx)
+
+    def run(self, ctx: Any) -> Any:
+        """Run the function of the command; no process is done before all are."""
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return super().run(ctx)
+        from cka_probe.comparison.ranks import current_ranks
+
+        with current_ranks().together():
+            return super().run(ctx)
+
+
+def is_main() -> bool:
+    """Return whether this process prints and writes: the only one, or the first of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _show_warning(
+    show: Callable[..., None], prints: bool, message: Warning | str, *details: Any, **options: Any
+) -> None:
+    """Write a warning of the library as one line on stderr in the process that prints, and show any other as before."""
     errors = sys.modules.get("cka_probe.errors")  # loaded, if it is one of them
     if errors is not None and isinstance(message, errors.CkaProbeWarning):
-        typer.echo(f"ckaprobe: {message}", err=True)
+        if prints:
+            typer.echo(f"ckaprobe: {message}", err=True)
     else:
         show(message, *details, **options)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.commands import is_main
 from ckaprobe_cli.options import (
     IMAGES,
     MODEL,
@@ -144,7 +145,7 @@ def compare(
     several = len(models) > 2
     result, rival = (ATLAS, RESULT) if several else (RESULT, ATLAS)
     with results_folder(ctx, out, result, force=force, rivals=[rival]) as replaces:
-        with progress_bar("images", quiet) as progress:
+        with progress_bar("images", quiet or not is_main()) as progress:
             options = Options(
                 base=base,
                 device=device,
@@ -168,6 +169,8 @@ def compare(
             else:
                 images = Images(data, data_y, pair)
                 sides = extract_pair(models[0], models[1], images, (layers, layers_y), (arch, arch_y), options)
+        if not is_main():
+            return
         if replaces:
             _remove_files(out, [Path(model).resolve() for model in models])
         if several:

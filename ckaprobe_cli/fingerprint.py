@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.commands import is_main
 from ckaprobe_cli.options import (
     OUTPUT,
     Arch,
@@ -70,7 +71,7 @@ def fingerprint(
 
     settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size, base=base)
     with results_folder(ctx, output.parent, output.name, force=force):
-        with progress_bar("images", quiet) as progress:
+        with progress_bar("images", quiet or not is_main()) as progress:
             result = cka_probe.fingerprint(
                 model if is_features(model) else with_encoder(model, encoder),
                 data,
@@ -83,6 +84,8 @@ def fingerprint(
                 forward_batch=forward_batch,
                 **settings,
             )
+        if not is_main():
+            return
         typer.echo(result.save(output))
         if data is None:  # features
             return

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import typer
 
+from ckaprobe_cli.commands import is_main
+
 RECORD = "commands.txt"
 
 RUNNING = {"out", "output", "force", "keep", "device", "workers", "forward_batch", "quiet"}
@@ -46,6 +48,8 @@ def results_folder(
 ) -> Iterator[bool]:
     """Hold a folder while a command computes and writes a result, and record the command when it has.
 
+    Of several processes of `torchrun`, only the first does.
+
     Folders that were created for a result that is then not written are removed, if they are empty.
 
     Args:
@@ -67,6 +71,9 @@ def results_folder(
     from cka_probe.errors import OutputError
     from cka_probe.files import atomic_write, check_writable
 
+    if not is_main():
+        yield False
+        return
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     check_writable(folder)
     lock_file = folder / f".{result}.lock"

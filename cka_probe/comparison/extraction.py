@@ -5,20 +5,22 @@ inside its hook and is freed.
 """
 
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from itertools import chain, repeat, zip_longest
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from cka_probe.comparison.fingerprint import Fingerprint, Partner, Settings
-from cka_probe.comparison.model_run import ModelRun
+from cka_probe.comparison.model_run import ModelRun, Output
+from cka_probe.comparison.ranks import current_ranks
 from cka_probe.comparison.results import Side
-from cka_probe.errors import CkaProbeWarning, DataError, ModelError, prefixed_errors
+from cka_probe.errors import CkaProbeWarning, DataError, ModelError
 from cka_probe.images.conversion import stack_images
 from cka_probe.images.stream import ImageStream, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
@@ -42,6 +44,13 @@ SLOW_BFLOAT16 = (
 
 _Prepared = tuple[str, dict[Hashable, Tensor]]
 """Hash of an image, and the image in the size and channels of each model."""
+
+
+class _Batch(NamedTuple):
+    """What is kept of one batch: the hashes of its images of each stream, and what each model gives."""
+
+    hashes: list[list[str]]
+    outputs: list[Output]
 
 
 def extract(
@@ -76,31 +85,13 @@ def extract(
         for (backbone, layers, stream), preprocessing in zip(models, inputs, strict=True)
     ]
     hashes: list[list[str]] = [[] for _ in streams]
-    total = streams[0].total
     report = progress or (lambda _done, _total: None)
-
-    def report_part(done: int, size: int, index: int, share: float) -> None:
-        report(done + int(size * (index + share) / len(runs)), total)
-
-    report(0, total)
-    forms = [{run.form: run.preprocessing for run in runs if run.stream == index} for index in range(len(streams))]
-
-    def prepare(image: Tensor, stream: int) -> _Prepared:
-        return image_hash(image), {name: form.fit(image) for name, form in forms[stream].items()}
-
-    for group in _grouped(batches(streams, prepare), settings.forward_batch or 0):
-        stacks: dict[Any, list[Tensor]] = {}
-        done, size = len(hashes[0]), sum(len(batch[0]) for batch in group)
-        for index, run in enumerate(runs):
-            key = run.stream, run.form
-            if key not in stacks:
-                stacks[key] = [stack_images([fitted[run.form] for _, fitted in batch[run.stream]]) for batch in group]
-            with prefixed_errors(run.backbone.origin.reference):
-                run.add(stacks[key], partial(report_part, done, size, index))
-        for batch in group:
-            for stream_hashes, images in zip(hashes, batch, strict=True):
-                stream_hashes += [digest for digest, _ in images]
-        report(done + size, total)
+    report(0, streams[0].total)
+    for batch in _run_batches(runs, streams, settings.forward_batch or 0, report):
+        for run, output in zip(runs, batch.outputs, strict=True):
+            run.add(output, len(batch.hashes[run.stream]))
+        for stream_hashes, digests in zip(hashes, batch.hashes, strict=True):
+            stream_hashes += digests
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
     prints = [_fingerprint(run, digest, hashes[run.stream], streams) for run, digest in zip(runs, weights, strict=True)]
@@ -110,6 +101,72 @@ def extract(
         Partner(list_hash(digests), stream.source, pairing) for digests, stream in zip(hashes, streams, strict=True)
     ]
     return [replace(print_, partner=partners[1 - run.stream]) for print_, run in zip(prints, runs, strict=True)]
+
+
+def _run_batches(
+    runs: Sequence[ModelRun], streams: Sequence[ImageStream], forward_batch: int, report: Progress
+) -> Iterator[_Batch]:
+    """Run all models on the batches of this process, and yield those of all processes, in their order.
+
+    The first process finds out on the first batch which layers can be compared.
+
+    Raises:
+        DataError: The processes do not read the same images.
+    """
+    ranks = current_ranks()
+    forms = [{run.form: run.preprocessing for run in runs if run.stream == index} for index in range(len(streams))]
+
+    def prepare(image: Tensor, stream: int) -> _Prepared:
+        return image_hash(image), {name: form.fit(image) for name, form in forms[stream].items()}
+
+    ranks.omit_unreadable(streams)
+    done = 0
+    for group in chain(_grouped(batches(streams, prepare, ranks.share), forward_batch), repeat([])):
+        inputs = _inputs(runs, group)
+        if not runs[0].probed:
+            probes = [run.probe(images) for run, images in zip(runs, inputs, strict=True)] if ranks.index == 0 else []
+            for run, outputs in zip(runs, ranks.exchange(probes)[0], strict=True):
+                run.choose_layers(outputs)
+        size = sum(len(batch[0]) for batch in group) * ranks.count
+        share = partial(_report_share, report, streams[0].total, done, size)
+        rounds = zip_longest(*ranks.exchange(_run_group(runs, group, inputs, share)))
+        results = [batch for batches_of_ranks in rounds for batch in batches_of_ranks if batch is not None]
+        if not results:
+            break
+        done += sum(len(batch.hashes[0]) for batch in results)
+        yield from results
+        report(done, streams[0].total)
+    ranks.check_images(streams)
+
+
+def _report_share(report: Progress, total: int | None, done: int, size: int, share: float) -> None:
+    """Report a share of the images of a round as done."""
+    done += int(size * share)
+    report(done if total is None else min(done, total), total)
+
+
+def _run_group(
+    runs: Sequence[ModelRun],
+    group: Sequence[Sequence[Sequence[_Prepared]]],
+    inputs: Sequence[Sequence[Tensor]],
+    report: Callable[[float], None],
+) -> list[_Batch]:
+    """Run all models on the batches of a forward pass."""
+    outputs = [
+        run.run(inputs[index], lambda share, index=index: report((index + share) / len(runs)))  # type: ignore[misc]
+        for index, run in enumerate(runs if group else ())
+    ]
+    hashes = [[[digest for digest, _ in images] for images in batch] for batch in group]
+    return [_Batch(digests, [each[number] for each in outputs]) for number, digests in enumerate(hashes)]
+
+
+def _inputs(runs: Sequence[ModelRun], group: Sequence[Sequence[Sequence[_Prepared]]]) -> list[list[Tensor]]:
+    """Return the images of batches for each model; models that take the same share them."""
+    stacks: dict[tuple[int, Hashable], list[Tensor]] = {}
+    for run in runs:
+        if (key := (run.stream, run.form)) not in stacks:
+            stacks[key] = [stack_images([fitted[run.form] for _, fitted in batch[run.stream]]) for batch in group]
+    return [stacks[run.stream, run.form] for run in runs]
 
 
 def _grouped(batches: Iterable[list[list[_Prepared]]], forward_batch: int) -> Iterator[list[list[list[_Prepared]]]]:

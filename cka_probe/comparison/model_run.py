@@ -5,18 +5,19 @@ of a batch, one of more gives those of several batches.
 """
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cka_probe.comparison.fingerprint import CONSTANT_BATCH, PRECISIONS, Settings
-from cka_probe.errors import CkaProbeWarning, OutOfMemoryError
+from cka_probe.errors import CkaProbeWarning, OutOfMemoryError, prefixed_errors
 from cka_probe.images.stream import FEWEST
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.models.devices import free_memory, full_float32, is_out_of_memory
@@ -26,7 +27,9 @@ from cka_probe.models.layouts import channel_layout
 from cka_probe.models.recording import EXAMPLES, Place, Probe, probe, record
 from cka_probe.models.selection import comparable_layers
 from cka_probe.similarity.features import FEATURES, PER_IMAGE, memory_order
-from cka_probe.similarity.gram import Product, anchored_product, centred_grams
+from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams
+
+T = TypeVar("T")
 
 CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Libraries whose models accept any memory format; a user's own model may call `view`."""
@@ -50,12 +53,14 @@ class BatchFeatures:
 
     Attributes:
         products: Per batch, the product of each module.
+        shapes: Shape of each module's output for one image.
     """
 
     def __init__(self, sizes: Sequence[int], features: str) -> None:
         ends = [*accumulate(sizes)]
         self.batches = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         self.products: list[dict[str, Product]] = [{} for _ in sizes]
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self._features, self._per_image = FEATURES[features], PER_IMAGE[features]
         self._orders: dict[str, tuple[int, ...]] = {}
         self._incomplete: dict[str, Tensor] = {}
@@ -84,6 +89,13 @@ class BatchFeatures:
         """Return the rows of some images in the features of a range of images."""
         start = (images.start - whole.start) * self._per_image
         return features[start : start + len(images) * self._per_image]
+
+
+class Output(NamedTuple):
+    """What a model gives for one batch: the Grams of its layers, and the shapes of modules' outputs for one image."""
+
+    grams: Grams
+    shapes: dict[str, tuple[int, ...]]
 
 
 def equal_parts(num: int, most: int) -> list[range]:
@@ -136,8 +148,23 @@ class ModelRun:
     probed: bool = False
     ran: bool = False
 
-    def add(self, batches: Sequence[Tensor], progress: Callable[[float], None]) -> None:
-        """Run the model on batches, (n, ...) each, and add their Grams; before the first, find what can be compared.
+    def probe(self, batches: Sequence[Tensor]) -> Probe:
+        """Return what the modules of the model put out for a few images of the first of some batches."""
+        return self._fitting(partial(self._probe, batches[0]), batches[0], len(batches[0]))
+
+    def choose_layers(self, outputs: Probe) -> None:
+        """Keep the layers that can be compared."""
+        self.probed = True
+        with prefixed_errors(self.backbone.origin.reference):
+            self.layers, self.warnings = comparable_layers(self.layers, outputs)
+        self.places = outputs.places
+        if self.backbone.adapter is None and self.settings.precision == "float32":
+            self.folds = find_folds(self.backbone.model, self.layers.modules)
+        if outputs.unchecked:
+            self.warnings += (f"{ASSUMED_AXIS}: {outputs.unchecked}",)
+
+    def run(self, batches: Sequence[Tensor], progress: Callable[[float], None]) -> list[Output]:
+        """Run the model on batches, (n, ...) each, and return the Grams of each.
 
         Where memory does not suffice, the model runs on half as many images at a time, then and for all later batches.
 
@@ -149,23 +176,48 @@ class ModelRun:
             OutOfMemoryError: Memory does not suffice for one image at a time.
         """
         if len({(batch.shape[1:], batch.dtype) for batch in batches}) > 1:  # images of different sizes or types
+            outputs = []
             for number, batch in enumerate(batches):
-                self.add([batch], lambda share, done=number: progress((done + share) / len(batches)))  # type: ignore[misc]
-            return
+                outputs += self.run([batch], lambda share, done=number: progress((done + share) / len(batches)))  # type: ignore[misc]
+            return outputs
         images = torch.cat([*batches]) if len(batches) > 1 else batches[0]
-        features = None
-        while features is None:
+        work = partial(self._run, images, sizes=[*map(len, batches)], progress=progress)
+        features = self._fitting(work, images, len(batches[0]))
+        return [
+            Output(centred_grams([products[module] for module in self.layers.modules]), features.shapes)
+            for products in features.products
+        ]
+
+    def add(self, output: Output, n: int) -> None:
+        """Add what the model gives for the next batch, of n images, in this process or another."""
+        grams = output.grams
+        self.shapes |= output.shapes
+        self.grams.append(grams.matrices)
+        self.squares.append(grams.rms.square() * n)
+        for module, finite, varies, size in zip(
+            self.layers.modules, grams.finite.tolist(), grams.varies.tolist(), grams.size.tolist(), strict=True
+        ):
+            if not finite:
+                self.not_finite.add(module)
+            elif not varies:
+                self.constant.setdefault(module, []).append(size)
+
+    def _fitting(self, work: Callable[[list[range]], T], images: Tensor, batch: int) -> T:
+        """Return the result of some work on images, in parts as large as fit into memory; errors name the model."""
+        result = None
+        while result is None:
             parts = equal_parts(len(images), self.forward_batch or len(images))
             try:
-                features = self._run(images, parts, [*map(len, batches)], progress)
+                with prefixed_errors(self.backbone.origin.reference):
+                    result = work(parts)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve(max(map(len, parts)), len(batches[0]), error)
-            if features is None:  # after the exception, which holds on to activations
+                with prefixed_errors(self.backbone.origin.reference):
+                    self._halve(max(map(len, parts)), batch, error)
+            if result is None:  # after the exception, which holds on to activations
                 free_memory(self.backbone.device)
-        for products, batch in zip(features.products, batches, strict=True):
-            self._add_grams([products[module] for module in self.layers.modules], len(batch))
+        return result
 
     def _halve(self, size: int, batch: int, error: Exception) -> None:
         """Halve the number of images in a forward pass after one of `size` images did not fit.
@@ -194,43 +246,58 @@ class ModelRun:
         """Run the model on one part of the images after another, and return the Grams of batches of these sizes."""
         model, device = self.backbone.model, self.backbone.device
         pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
-        channels_last = pixels is not None and type(model).__module__.startswith(CHANNELS_LAST_LIBRARIES)
-        if (images.device.type, device.type) == ("cpu", "cuda"):
-            images = images.pin_memory()  # so that copies do not wait for the model
+        images = self._pinned(images)
         features = BatchFeatures(sizes, self.settings.features)
-        dtype = PRECISIONS[self.settings.precision]
         for number, part in enumerate(parts):
-            inputs = images[part.start : part.stop].to(device, non_blocking=True)
-            if channels_last:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            inputs = self._on_device(images[part.start : part.stop])
             seen: set[str] = set()
 
             def add(module: str, activation: Tensor, number: int = number, seen: set[str] = seen) -> None:
                 shape = tuple(activation.shape)
-                self.shapes[module] = shape[1:]
+                features.shapes[module] = shape[1:]
                 seen.add(module)
                 progress((number + len(seen) / len(self.layers)) / len(parts))
                 layout = channel_layout(shape, pixels, model.get_submodule(split_call(module)[0]), model)
                 with torch.autocast(device.type, enabled=False):
                     features.add(module, activation, layout, parts[number])
 
-            with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
-                if not self.probed:
-                    few = inputs if len(inputs) >= max(EXAMPLES) else images[: max(EXAMPLES)].to(device)
-                    self._choose_layers(probe(model, few, run=self._forward))
+            with self._precision(), folded(self.folds):
                 # the first pass runs to the end, so that a layer that runs again is noticed
-                with folded(self.folds):
-                    record(
-                        model,
-                        inputs,
-                        self.layers.modules,
-                        add,
-                        run=self._forward,
-                        stop=self.ran,
-                        places=self.places,
-                    )
+                record(
+                    model,
+                    inputs,
+                    self.layers.modules,
+                    add,
+                    run=self._forward,
+                    stop=self.ran,
+                    places=self.places,
+                )
             self.ran = True
         return features
+
+    def _probe(self, images: Tensor, parts: Sequence[range]) -> Probe:
+        """Return what the modules put out for a few images of the first part, or for all of it."""
+        with self._precision():
+            inputs = self._on_device(images[: max(len(parts[0]), *EXAMPLES)])
+            return probe(self.backbone.model, inputs, run=self._forward)
+
+    def _pinned(self, images: Tensor) -> Tensor:
+        """Return images in memory from which copies to the device do not wait for the model."""
+        return images.pin_memory() if (images.device.type, self.backbone.device.type) == ("cpu", "cuda") else images
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        """Return images on the device of the model, in the memory format that it runs fastest in."""
+        images = images.to(self.backbone.device, non_blocking=True)
+        if images.dim() == 4 and type(self.backbone.model).__module__.startswith(CHANNELS_LAST_LIBRARIES):
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """Run the model in the precision of the settings."""
+        device, dtype = self.backbone.device, PRECISIONS[self.settings.precision]
+        with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
+            yield
 
     @property
     def form(self) -> Hashable:
@@ -244,29 +311,6 @@ class ModelRun:
         if inputs.is_floating_point():
             inputs = inputs.to(self.backbone.dtype or inputs.dtype)
         return self.backbone.run(inputs)
-
-    def _choose_layers(self, probe: Probe) -> None:
-        """Keep the layers that can be compared."""
-        self.probed = True
-        self.layers, self.warnings = comparable_layers(self.layers, probe)
-        self.places = probe.places
-        if self.backbone.adapter is None and self.settings.precision == "float32":
-            self.folds = find_folds(self.backbone.model, self.layers.modules)
-        if probe.unchecked:
-            self.warnings += (f"{ASSUMED_AXIS}: {probe.unchecked}",)
-
-    def _add_grams(self, products: list[Product], n: int) -> None:
-        """Add the Grams of one batch of n images."""
-        grams = centred_grams(products)
-        self.grams.append(grams.matrices)
-        self.squares.append(grams.rms.square() * n)
-        for module, finite, varies, size in zip(
-            self.layers.modules, grams.finite.tolist(), grams.varies.tolist(), grams.size.tolist(), strict=True
-        ):
-            if not finite:
-                self.not_finite.add(module)
-            elif not varies:
-                self.constant.setdefault(module, []).append(size)
 
     def undefined(self) -> tuple[str, ...]:
         """Return for each layer why it has no similarity, or "": it was not finite, or constant, in some batch."""

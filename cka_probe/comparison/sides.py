@@ -16,6 +16,7 @@ from cka_probe import registry
 from cka_probe.comparison.extraction import extract
 from cka_probe.comparison.features import Features, features_as_backbone, is_features, load_features, row_stream, tables
 from cka_probe.comparison.fingerprint import RUNNING, Fingerprint, Settings, is_fingerprint
+from cka_probe.comparison.ranks import current_ranks
 from cka_probe.errors import CheckpointError, DataError, FingerprintError, prefixed_errors
 from cka_probe.images.pairing import ORDER, PAIRINGS, stream_pairs
 from cka_probe.images.stream import ImageStream, stream_images
@@ -204,8 +205,15 @@ def extract_pair(
 def extract_sides(entries: Sequence[Entry], images: Images, options: Options) -> list[Fingerprint]:
     """Return the fingerprint of each model, restricted to its layers; each backbone runs once over its images.
 
-    What is wrong with the options, the images and the fingerprints is found before a model is loaded.
+    What is wrong with the options, the images and the fingerprints is found before a model is loaded. In a process
+    group each process has to call this; it runs its share of the batches, and all have the whole fingerprints.
     """
+    with current_ranks().together():
+        return _extract_sides(entries, images, options)
+
+
+def _extract_sides(entries: Sequence[Entry], images: Images, options: Options) -> list[Fingerprint]:
+    """Do the part of this process."""
     options.settings()  # names that do not exist
     stored = {_key(entry.model): side for entry in entries if (side := _stored(entry.model)) is not None}
     settings = options.settings(list(stored.values()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b, sha256
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,26 @@ BATCH = 64
 Read = Callable[[], Tensor | DataError]
 """Reads one image, in a thread; returns the error of one that cannot be read."""
 Prepared = TypeVar("Prepared")
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Whole batches of a stream that one of several processes reads: `index`, `index + count`, `index + 2 count`, ….
+
+    >>> Share(1, 2).within(Share(0, 3))  # the second of two processes, in the first of three jobs
+    Share(index=3, count=6)
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def within(self, other: "Share") -> "Share":
+        """Return this share of the batches of another."""
+        return Share(other.index + other.count * self.index, other.count * self.count)
+
+
+WHOLE = Share()
 
 
 @dataclass
@@ -54,6 +74,8 @@ class ImageStream:
         skip_bad: Skip unreadable images instead of stopping at the first.
         skipped: Names and reasons of unreadable images that were skipped.
         unread: A sentence about files of a folder that are no images, or "".
+        indexed: Images are read by their index, each on its own and any number of times; False for an iterable.
+        samples: Hash of the first image of each batch of an iterable of which a share was read.
     """
 
     source: str
@@ -64,6 +86,8 @@ class ImageStream:
     skip_bad: bool = False
     skipped: list[str] = field(default_factory=list)
     unread: str = ""
+    indexed: bool = False
+    samples: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         """Yield lists of images; see `batches`."""
@@ -71,31 +95,51 @@ class ImageStream:
 
 
 def batches(
-    streams: Sequence[ImageStream], prepare: Callable[[Tensor, int], Prepared]
+    streams: Sequence[ImageStream], prepare: Callable[[Tensor, int], Prepared], share: Share = WHOLE
 ) -> Iterator[list[list[Prepared]]]:
     """Yield a list of prepared images of each stream; a last batch of fewer than four is added to the one before it.
 
     Args:
         streams: One, or two that are read in step; the first sets the size of the batches.
         prepare: As in `examples`.
+        share: Which of the batches to yield; the images of others are not read. The borders of batches are those of
+            all images, so a part of the batches cannot be had with `skip_bad`; see `omit_rows`.
 
     Raises:
         DataError: There are fewer than four images, one is unreadable, or the streams differ in length.
     """
-    first = streams[0]
-    pending: list[tuple[Prepared, ...]] = []
-    for images in examples(streams, prepare):
-        pending.append(images)
-        if first.batch and len(pending) == first.batch + FEWEST:
-            yield _columns(pending[: first.batch])
-            pending = pending[first.batch :]
-    if len(pending) < FEWEST:
-        raise DataError(f"{first.source}: expected at least {FEWEST} images, found {len(pending)}; give more")
-    yield _columns(pending)
+    for images in _batches(examples(streams, prepare, share=share), streams[0], least=0 if share.count > 1 else FEWEST):
+        yield [list(column) for column in zip(*images, strict=True)]
+
+
+def _batches(rows: Iterable[Row], stream: ImageStream, least: int = FEWEST) -> Iterator[list[Row]]:
+    """Yield batches of rows, the last with up to three more.
+
+    Args:
+        rows: One of each image.
+        stream: Sets the size of the batches, at its first row at the latest.
+        least: Fewest rows there may be; yields nothing for none.
+
+    Raises:
+        DataError: There are fewer rows.
+    """
+    pending: list[Row] = []
+    for row in rows:
+        pending.append(row)
+        if stream.batch and len(pending) == stream.batch + FEWEST:
+            yield pending[: stream.batch]
+            pending = pending[stream.batch :]
+    if len(pending) < least:
+        raise DataError(f"{stream.source}: expected at least {FEWEST} images, found {len(pending)}; give more")
+    if pending:
+        yield pending
 
 
 def examples(
-    streams: Sequence[ImageStream], prepare: Callable[[Tensor, int], Prepared], ahead: int | None = None
+    streams: Sequence[ImageStream],
+    prepare: Callable[[Tensor, int], Prepared],
+    ahead: int | None = None,
+    share: Share = WHOLE,
 ) -> Generator[tuple[Prepared, ...], None, None]:
     """Yield one prepared image of each stream at a time; with `skip_bad`, only where all of them can be read.
 
@@ -104,37 +148,91 @@ def examples(
         prepare: Called with an image and the index of its stream, in the thread that reads it; the image is freed
             after that.
         ahead: Number of rows that are prepared ahead of the consumer; by default two batches.
+        share: Which batches to read.
 
     Raises:
         DataError: An image is unreadable, or the streams differ in length.
     """
 
-    def read(row: tuple[Read | None, ...]) -> list[Prepared | DataError | None]:
-        images = [image() if image is not None else None for image in row]
+    def read(row: tuple[Read, ...]) -> list[Prepared | DataError]:
+        images = [image() for image in row]
         return [prepare(image, index) if isinstance(image, Tensor) else image for index, image in enumerate(images)]
 
-    rows = zip_longest(*(stream.rows(stream) for stream in streams))
+    rows: Iterator[tuple[Read, ...]] = _in_step(streams)
+    if share != WHOLE:
+        rows = _share_of(rows, streams, share)
     ahead = ahead or 2 * (streams[0].batch or BATCH)
-    for done, images in enumerate(prefetch(read, rows, streams[0].workers, ahead)):
-        if any(image is None for image in images):
-            longer = "x" if images[0] is not None else "y"
-            raise DataError(
-                f"expected as many images of x as of y, found {done} in all and at least {done + 1} of {longer}; give "
-                "the same number of both"
-            )
+    for images in prefetch(read, rows, streams[0].workers, ahead):
         for stream, image in zip(streams, images, strict=True):
             if isinstance(image, DataError):
                 if not stream.skip_bad:
                     raise image
                 stream.skipped.append(str(image))
-        readable = tuple(image for image in images if image is not None and not isinstance(image, DataError))
+        readable = tuple(image for image in images if not isinstance(image, DataError))
         if len(readable) == len(images):
             yield readable
 
 
-def _columns(rows: Sequence[tuple[Prepared, ...]]) -> list[list[Prepared]]:
-    """Return rows of images, one of each stream, as a list of each stream."""
-    return [list(column) for column in zip(*rows, strict=True)]
+def _share_of(
+    rows: Iterable[tuple[Read, ...]], streams: Sequence[ImageStream], share: Share
+) -> Iterator[tuple[Read, ...]]:
+    """Yield the rows of a share of the batches; of each batch, the hash of the first image of an iterable is noted."""
+    for number, batch in enumerate(_batches(rows, streams[0])):
+        for stream, image in zip(streams, batch[0], strict=True):
+            if not stream.indexed and isinstance(example := image(), Tensor):
+                stream.samples.append(image_hash(example))
+        if number % share.count == share.index:
+            yield from batch
+
+
+def _in_step(streams: Sequence[ImageStream]) -> Iterator[tuple[Read, ...]]:
+    """Yield what reads the next image of each stream.
+
+    Raises:
+        DataError: The streams differ in length.
+    """
+    for done, row in enumerate(zip_longest(*(stream.rows(stream) for stream in streams))):
+        if None in row:
+            longer = "x" if row[0] is not None else "y"
+            raise DataError(
+                f"expected as many images of x as of y, found {done} in all and at least {done + 1} of {longer}; give "
+                "the same number of both"
+            )
+        yield row
+
+
+def unreadable(streams: Sequence[ImageStream], share: Share) -> dict[int, list[tuple[int, str]]]:
+    """Return the rows with images that cannot be read, and of each of these images its stream and the reason.
+
+    Args:
+        streams: One, or two that are read in step; those that are not indexed are not read.
+        share: Which rows to try, in place of batches: one of `count`, from row `index` on.
+    """
+    bad: dict[int, list[tuple[int, str]]] = {}
+    for number, stream in enumerate(streams):
+        if stream.indexed:
+            rows = islice(enumerate(stream.rows(stream)), share.index, None, share.count)
+            for index, reason in prefetch(_reason, rows, streams[0].workers):
+                if reason:
+                    bad.setdefault(index, []).append((number, reason))
+    return bad
+
+
+def _reason(row: tuple[int, Read]) -> tuple[int, str]:
+    """Return the index of an image, and why it cannot be read, or ""."""
+    image = row[1]()
+    return row[0], str(image) if isinstance(image, DataError) else ""
+
+
+def omit_rows(streams: Sequence[ImageStream], bad: Mapping[int, list[tuple[int, str]]]) -> None:
+    """Omit the rows that `unreadable` returned, and list their images as skipped; all others must be readable then."""
+
+    def readable(rows: Callable[[ImageStream], Iterator[Read]], stream: ImageStream) -> Iterator[Read]:
+        return (image for index, image in enumerate(rows(stream)) if index not in bad)
+
+    for number, stream in enumerate(streams):
+        stream.skipped += [reason for index in sorted(bad) for at, reason in bad[index] if at == number]
+        stream.rows, stream.skip_bad = partial(readable, stream.rows), False
 
 
 @dataclass(frozen=True)
@@ -178,7 +276,8 @@ class ImageSource:
     ) -> ImageStream:
         """Return the images of some indices, or the first `num` of an iterable, as a stream."""
         total, batch = (num, batch) if self.count is None else (len(indices), batch or BATCH)
-        return ImageStream(self.name, total, batch, partial(self.rows, indices), workers, skip_bad, unread=self.unread)
+        rows, indexed = partial(self.rows, indices), self.count is not None
+        return ImageStream(self.name, total, batch, rows, workers, skip_bad, unread=self.unread, indexed=indexed)
 
 
 def stream_images(

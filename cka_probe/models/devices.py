@@ -1,6 +1,7 @@
 """The device that a model runs on, its precision there, and how many images fit into its memory."""
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,14 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 def pick_device(name: str) -> torch.device:
     """Return the device of this name; `auto` is a GPU if there is one.
 
+    Under `torchrun`, `auto` and `cuda` are the GPU of the process, by its number on the machine (`LOCAL_RANK`).
+
     Raises:
         DeviceError: There is no such device.
     """
+    local_rank = os.environ.get("LOCAL_RANK")
+    if local_rank is not None and name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", int(local_rank) % torch.cuda.device_count())
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -17,6 +17,7 @@ from accelerate import PartialState
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.compare import compare_fingerprints, fingerprint
 from cka_probe.comparison.fingerprint import Fingerprint
+from cka_probe.comparison.ranks import alone
 from cka_probe.errors import DataError, OutputError, RecipeError
 from cka_probe.files import atomic_write, check_writable
 from cka_probe.lab.evaluation.label_scores import LabelScores
@@ -80,7 +81,8 @@ class RunContext:
 def main_process_only(work: Callable[[], T]) -> T | None:
     """Call a function in the main process while the others wait; return its result there, and `None` elsewhere."""
     state = PartialState()
-    result = work() if state.is_main_process else None
+    with alone():  # a comparison would wait for the others
+        result = work() if state.is_main_process else None
     state.wait_for_everyone()
     return result
 
