@@ -28,10 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
-for command in (compare, fingerprint):
-    app.command(cls=SharedCommand)(command)
-for command in (draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
-    app.command(cls=Command)(command)
+for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
+    app.command(cls=SharedCommand if command in (compare, fingerprint) else Command)(command)
 app.add_typer(data, name="data")
 
 

@@ -32,10 +32,6 @@ class RankError(CkaProbeError):
     """Another process of the run failed, ended, or did not come."""
 
 
-class LostRankError(RankError):
-    """A process ended without a word, so that nothing can be exchanged any more."""
-
-
 @dataclass(frozen=True)
 class _Failure:
     """What an exception in one process says to the others."""
@@ -52,7 +48,7 @@ class _Failure:
         return RankError(f"process {self.rank} failed: {self.kind}: {self.message}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ranks:
     """The processes of a run.
 
@@ -60,11 +56,13 @@ class Ranks:
         index: Number of this process, from 0.
         count: Number of processes.
         group: Their gloo group; None for a process alone.
+        failed: Whether the run has failed, and all processes know or cannot be told.
     """
 
     index: int = 0
     count: int = 1
     group: Any = None
+    failed: bool = False
 
     @property
     def share(self) -> Share:
@@ -78,9 +76,8 @@ class Ranks:
             CkaProbeError: The error of the first process that failed; or a process has ended.
         """
         items = self._gather(item)
-        for failure in items:
-            if isinstance(failure, _Failure):
-                raise failure.error()
+        if failure := self._first_failure(items):
+            raise failure.error()
         return items
 
     def omit_unreadable(self, streams: Sequence[ImageStream], share: Share = WHOLE) -> None:
@@ -106,18 +103,29 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Go on after a part of the work when all processes have done it; an error in one of them is raised in all."""
+        """Do a part of the work, and go on when all processes have done it; an error in one of them is raised in all.
+
+        Parts within this part belong to the same run.
+        """
+        token = _RUN.set(self)
         try:
             yield
-        except LostRankError:
-            raise
+            self.exchange(None)
         except Exception as error:
-            items = self._gather(_Failure(type(error).__name__, str(error), self.index))
-            failure = next(item for item in items if isinstance(item, _Failure))
-            if failure.rank == self.index:
+            if self.failed or self.count == 1:  # the others know
+                raise
+            failure = self._first_failure(self._gather(_Failure(type(error).__name__, str(error), self.index)))
+            if failure is None or failure.rank == self.index:
                 raise
             raise failure.error() from error
-        self.exchange(None)
+        finally:
+            _RUN.reset(token)
+
+    def _first_failure(self, items: list[Any]) -> _Failure | None:
+        """Return what the first process that failed says, if one did."""
+        failure = next((item for item in items if isinstance(item, _Failure)), None)
+        self.failed = self.failed or failure is not None
+        return failure
 
     def _gather(self, item: Any) -> list[Any]:
         """Return the items of all processes."""
@@ -127,11 +135,16 @@ class Ranks:
         try:
             dist.all_gather_object(items, item, group=self.group)
         except RuntimeError as error:
-            raise _lost(error) from error
+            self.failed = True
+            raise RankError(
+                "expected all processes of the run to go on, found that one has ended; see its messages "
+                f"({' '.join(str(error).split())[:100]})"
+            ) from error
         return items
 
 
-_ALONE = ContextVar("alone", default=False)
+_RUN: ContextVar[Ranks | None] = ContextVar("run", default=None)
+"""The processes of the run that this one takes part in."""
 _GROUPS: dict[Any, Any] = {}
 """The gloo group of the processes of a default group that has another backend."""
 
@@ -142,7 +155,9 @@ def current_ranks() -> Ranks:
     Raises:
         RankError: Not all processes came here within ten minutes.
     """
-    if _ALONE.get() or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if (run := _RUN.get()) is not None:
+        return run
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return Ranks()
     try:
         dist.monitored_barrier(_gloo(MEETING), timeout=MEETING)
@@ -167,11 +182,11 @@ def _gloo(timeout: timedelta) -> Any:
 @contextmanager
 def alone() -> Iterator[None]:
     """Run everything within in this process only, whatever process group there is."""
-    token = _ALONE.set(True)
+    token = _RUN.set(Ranks())
     try:
         yield
     finally:
-        _ALONE.reset(token)
+        _RUN.reset(token)
 
 
 @contextmanager
@@ -190,10 +205,3 @@ def joined() -> Iterator[None]:
         with suppress(RuntimeError):  # a process has ended already
             dist.barrier()
         dist.destroy_process_group()
-
-
-def _lost(error: RuntimeError) -> LostRankError:
-    return LostRankError(
-        "expected all processes of the run to go on, found that one has ended; see its messages "
-        f"({' '.join(str(error).split())[:100]})"
-    )
