@@ -17,7 +17,7 @@ data = typer.Typer(help="Make, check and label data sets.", no_args_is_help=True
 def make(
     kind: Annotated[str, typer.Argument(help="rooms, streets or objects.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
-    num: Annotated[int, typer.Option(help="Number of scenes.")] = 240,
+    num: Annotated[int, typer.Option("--num", "--num-scenes", help="Number of scenes.")] = 240,
     frames: Annotated[int, typer.Option(help="Number of frames of each scene, as the camera moves.")] = 2,
     size: Annotated[str, typer.Option(help="Image size: WIDTHxHEIGHT.")] = "128x96",
     seed: Annotated[int, typer.Option(help="Seed of the scenes; the same seed gives the same bytes.")] = 0,
@@ -64,7 +64,7 @@ def check(
     ] = None,
     num: Annotated[
         int | None,
-        typer.Option(help="Number of frames to read, evenly spaced.  [default: all]"),
+        typer.Option("--num", "--num-frames", help="Number of frames to read, evenly spaced.  [default: all]"),
     ] = None,
     sheet: Annotated[
         int | None,

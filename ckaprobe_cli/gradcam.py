@@ -10,6 +10,7 @@ from ckaprobe_cli.options import (
     FIGURES,
     IMAGES,
     MODELS,
+    NUM,
     OUTPUT,
     Arch,
     Base,
@@ -63,7 +64,7 @@ def gradcam(
     names: Annotated[
         str | None, option("Names of the checkpoints, separated by commas.  [default: from paths]", MODELS)
     ] = None,
-    num: Annotated[int, option("Number of images, chosen by the seed; 0: all.", IMAGES, min=0)] = 8,
+    num: Annotated[int, option("Number of images, chosen by the seed; 0: all.", IMAGES, *NUM, min=0)] = 8,
     seed: Annotated[int, option("Seed of the choice of images and of the bootstrap.", IMAGES)] = 0,
     tolerance: Annotated[
         float, option("Distance that still counts as on a label boundary, in input pixels.", "Maps")

@@ -30,7 +30,9 @@ Arch = Annotated[
     str | None,
     option("Architecture of the files, where their tensors fit several: NAME, NAME.TAG or NAME@SIZE.", MODELS),
 ]
-Num = Annotated[int | None, option("Number of images at most.  [default: 512]", IMAGES)]
+NUM = ("--num", "--num-images")
+"""`torchrun` refuses --num, which begins options of its own, also behind the name of the program."""
+Num = Annotated[int | None, option("Number of images at most.  [default: 512]", IMAGES, *NUM)]
 Batch = Annotated[int | None, option("Images in a batch.  [default: 64]", RUN)]
 ForwardBatch = Annotated[
     int | None,

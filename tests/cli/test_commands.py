@@ -6,8 +6,10 @@ import sys
 import warnings
 
 import pytest
+import typer
 from helpers.label_files import write_image
 from helpers.paths import ROOT
+from torch.distributed.run import get_args_parser
 from typer.testing import CliRunner
 
 import cka_probe
@@ -72,6 +74,36 @@ def test_warnings_of_the_library_are_lines_on_stderr(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert done.stderr.startswith("ckaprobe: this processor has no instructions for bfloat16")
     assert done.stderr.count("\n") == 1
+
+
+def parameters():
+    """Every option of every command: the words of the command, and the names of the option."""
+    commands = {(name,): command for name, command in typer.main.get_command(app).commands.items()}
+    commands |= {("data", name): command for name, command in commands.pop(("data",)).commands.items()}
+    for words, command in commands.items():
+        for parameter in command.params:
+            names = [name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")]
+            if names:
+                yield words, names
+
+
+def passes_torchrun(words, name):
+    """Whether torchrun hands an option behind the name of its program on to the program."""
+    try:
+        options = get_args_parser().parse_args(["--nproc-per-node", "2", "-m", "ckaprobe_cli", *words, name, "1"])
+    except SystemExit:
+        return False
+    return options.training_script_args == [*words, name, "1"]
+
+
+def test_torchrun_hands_every_option_on_under_one_of_its_names(capsys):
+    refused = [(words, name) for words, names in parameters() for name in names if not passes_torchrun(words, name)]
+    assert {name for _, name in refused} == {"--num"}  # which begins --numa-binding
+    for words, names in parameters():
+        assert any(passes_torchrun(words, name) for name in names), (words, names)
+    assert "ambiguous option: --num" in capsys.readouterr().err
+    whole = get_args_parser().parse_args(["--", "ckaprobe", "compare", "a", "b", "--num", "64"])
+    assert whole.training_script_args[-2:] == ["--num", "64"]
 
 
 def test_shell_completion():
