@@ -221,7 +221,7 @@ def test_the_null_tells_kin_from_strangers():
     assert np.mean(rejected) < 0.15
 
 
-def test_tokens_of_a_image_move_together_and_keep_the_value():
+def test_tokens_of_an_image_move_together_and_keep_the_value():
     x, y = normal(40, 6), normal(40, 6, seed=1)
     estimator = ESTIMATORS["unbiased"]
     cx, cy = ([u_centre((z @ z.T)[None])] for z in (x, y))

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from helpers.dataset_files import folder_root, listed_root, mat_root, pairs_root, scenes_root
 from helpers.image_files import exported_root, imagenet_root, lsun_root
 from helpers.label_files import (
     ade_root,
@@ -45,6 +46,7 @@ CASES = {
     "coco": (masks_root, "coco:{}"),
     "coco split": (split_masks_root, "coco:{}"),
     "coco stuff": (stuff_root, "coco:{}"),
+    "folder": (folder_root, "folder:{}"),
     "imagenet": (imagenet_root, "imagenet:{}"),
     "kitti_semantics": (lambda root: kitti_root(root, testing=0), "kitti_semantics:{}?validation=2"),
     "kitti_semantics test": (kitti_root, "kitti_semantics:{}?validation=2"),
@@ -53,6 +55,10 @@ CASES = {
     "nyuv2 mat": (labelled_mat, "nyuv2:{}?classes=40"),
     "nyuv2 pairs": (lambda root: labelled_pairs(root, 13)[0], "nyuv2:{}"),
     "nyuv2 scenes": (lambda root: labelled_scenes(root, 40)[0], "nyuv2:{}"),
+    "nyuv2 mat without labels": (mat_root, "nyuv2:{}"),
+    "nyuv2 pairs without labels": (pairs_root, "nyuv2:{}"),
+    "nyuv2 scenes in lists": (listed_root, "nyuv2:{}"),
+    "nyuv2 scenes without labels": (scenes_root, "nyuv2:{}"),
     "voc": (voc_root, "voc:{}"),
 }
 
@@ -70,7 +76,8 @@ def names(dataset):
 def test_a_sample_is_what_the_contract_says(made):
     root, spec = made
     dataset = open_dataset(spec.format(root))
-    count = None if dataset.classes is None else len(dataset.classes)
+    classes = getattr(dataset, "classes", None)
+    count = None if classes is None else len(classes)
     assert "image" in dataset.gives <= set(FIELDS)
     for index in range(len(dataset)):
         sample = dataset[index]
@@ -80,7 +87,7 @@ def test_a_sample_is_what_the_contract_says(made):
     assert len(list(dataset)) == len(dataset)
 
 
-def test_a_image_is_called_the_same_wherever_the_data_lies(made, tmp_path):
+def test_an_image_is_called_the_same_wherever_the_data_lies(made, tmp_path):
     root, spec = made
     before = names(open_dataset(spec.format(root)))
     assert len(set(before)) == len(before)
@@ -110,7 +117,7 @@ def test_workers_read_the_same(made):
     dataset = open_dataset(spec.format(root))
     sent = pickle.loads(pickle.dumps(dataset))
     torch.testing.assert_close(sent[0], dataset[0], rtol=0, atol=0, equal_nan=True)
-    assert getattr(sent, "classes", None) == dataset.classes
+    assert getattr(sent, "classes", None) == getattr(dataset, "classes", None)
 
 
 @pytest.mark.parametrize("case", ["lsun", "nyuv2 mat", "camvid segnet"])

@@ -62,7 +62,7 @@ def test_what_is_wrong_with_a_list_is_said_with_its_line(tmp_path, text, message
 # folders of classes
 
 
-def test_a_image_has_the_class_of_its_folder(tmp_path):
+def test_an_image_has_the_class_of_its_folder(tmp_path):
     root = imagenet_root(tmp_path / "data")
     everything, train, val = (open_dataset(f"imagenet:{root}{split}") for split in ("", ":train", ":val"))
     assert (len(everything), len(train), len(val)) == (9, 6, 3)

@@ -154,7 +154,7 @@ def test_tum_pairs_what_is_nearest_in_time(tmp_path):
     assert dataset[0]["K"][0, 0] == pytest.approx(520.9 * WIDTH / 640)
 
 
-def test_a_image_without_depth_is_still_a_source(tmp_path):
+def test_an_image_without_depth_is_still_a_source(tmp_path):
     dataset = open_dataset(f"rgbd:{tum(tmp_path)}?sources=1")
     assert [sample["sources"].mean().mul(255).round().item() for sample in dataset] == [10, 20, 30]
     assert dataset[2]["source_T_target"][0, :3, 3].norm() == pytest.approx(0.03, abs=1e-3)

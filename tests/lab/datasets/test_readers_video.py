@@ -226,7 +226,7 @@ def test_a_quaternion_turns_as_its_axis_says():
     np.testing.assert_allclose(pose @ [0, 1, 0, 1], [-1, 0, 0, 1], atol=1e-12)
 
 
-def test_the_size_of_a_image_is_that_of_the_upright_one(tmp_path):
+def test_the_size_of_an_image_is_that_of_the_upright_one(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (8, 6)).save(tmp_path / "lying.jpg", exif=exif)

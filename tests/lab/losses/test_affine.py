@@ -179,7 +179,7 @@ def test_nothing_to_compare_is_nothing_to_lose(loss, alignment, predicted, depth
     assert says or (predicted.grad == 0).all()
 
 
-def test_a_image_that_says_nothing_does_not_dilute_the_others():
+def test_an_image_that_says_nothing_does_not_dilute_the_others():
     predicted, depth, valid = maps()
     alone = affine_invariant(predicted[:1], depth[:1], valid[:1])
     flat = torch.full_like(depth[:1], 2.0)

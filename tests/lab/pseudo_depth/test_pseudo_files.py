@@ -187,7 +187,7 @@ def test_files_of_unknown_origin_are_not_written_over(teacher, data):
     assert len(open_dataset(f"scdepth:{data}").some(0, {"pseudo_depth"})["pseudo_depth"].unique()) > 100
 
 
-def test_a_image_more_or_less_makes_the_scene_anew(data):
+def test_an_image_more_or_less_makes_the_scene_anew(data):
     write_pseudo_depth(flat_source(), f"scdepth:{data}")
     image = min(data.glob("training/*/000001.jpg"))
     image.unlink()

@@ -79,7 +79,7 @@ def test_workers_can_have_it():
     assert torch.equal(pickle.loads(pickle.dumps(data)).image(0), data.image(0))
 
 
-def test_a_image_alone_draws_no_flow(monkeypatch):
+def test_an_image_alone_draws_no_flow(monkeypatch):
     seen = []
     monkeypatch.setattr(room, "see", lambda *a, **k: seen.append(k) or see(*a, **k))
     open_dataset("scenes:rooms?num=1&size=33x24").image(0)

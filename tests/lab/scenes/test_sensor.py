@@ -68,7 +68,7 @@ def test_noise_of_depth_grows_with_its_square(room):
     np.testing.assert_allclose(depth_noise(np.array([0.4, 2.4, 4.4])), [0.0012, 0.0088, 0.0316])
 
 
-def test_noise_of_a_image_is_that_of_light(room):
+def test_noise_of_an_image_is_that_of_light(room):
     noisy = np.stack([Sensor(noise=1).through(room, (0, 0, n)).image.astype(float) for n in range(60)])
     middle = (room.image > 40) & (room.image < 200)
     variance, level = noisy.var(axis=0)[middle], room.image[middle]

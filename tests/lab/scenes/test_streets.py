@@ -214,7 +214,7 @@ def test_cars_move_in_most_clips_and_often_with_the_camera(streets):
     assert across >= 1
 
 
-def test_a_image_shows_eight_classes_and_no_more_solids_than_can_be_drawn(streets):
+def test_an_image_shows_eight_classes_and_no_more_solids_than_can_be_drawn(streets):
     shown, sky = [], []
     for street in streets[:12]:
         view = see(street, 0, (96, 128))

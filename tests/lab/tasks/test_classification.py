@@ -68,7 +68,7 @@ def test_before_training_all_classes_are_about_as_likely(backbone):
 
 
 @pytest.mark.slow
-def test_it_learns_which_of_two_colours_a_image_has(backbone):
+def test_it_learns_which_of_two_colours_an_image_has(backbone):
     torch.manual_seed(0)
     task = Classification(SIZE, classes=2)
     head = task.head(backbone)

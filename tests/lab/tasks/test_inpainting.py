@@ -120,7 +120,7 @@ def test_a_perfect_answer_costs_nothing_and_the_mean_colour_something(backbone, 
         torch.testing.assert_close(values["mean_colour"][i], expected)
 
 
-def test_a_image_without_holes_says_nothing_about_them(backbone):
+def test_an_image_without_holes_says_nothing_about_them(backbone):
     task = Inpainting(SIZE)
     batch, head = batch_of(task), task.head(backbone).eval()
     batch["mask"][0] = False

@@ -86,7 +86,7 @@ def test_normalised_targets_by_double_loops_at_simmims_window():
         assert ours[0, 2, y, x].item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_image_of_one_colour_has_a_target_of_zeros_and_finite_gradients(swin):
+def test_an_image_of_one_colour_has_a_target_of_zeros_and_finite_gradients(swin):
     task, batch = task_and_batch(normalise_target=True)
     batch["image"] = torch.full((2, 3, *SIZE), 0.3)
     assert task.target(swin, batch).abs().max() < 0.05
@@ -228,7 +228,7 @@ def test_views_have_about_the_shape_of_the_network():
     assert 0.2 < max(ratios) < math.log(4 / 3) + 0.02
 
 
-def test_a_image_too_long_for_any_box_gives_the_largest_of_the_nearest_shape():
+def test_an_image_too_long_for_any_box_gives_the_largest_of_the_nearest_shape():
     _, _, height, width = random_area(40, 400, Generator().manual_seed(0), (0.9, 1.0), 2.0)
     assert (height, width) == (40, round(40 * 64 / 32 * 4 / 3))
     _, _, height, width = random_area(400, 40, Generator().manual_seed(0), (0.9, 1.0), 2.0)

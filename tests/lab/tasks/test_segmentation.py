@@ -80,7 +80,7 @@ def test_without_a_label_the_loss_is_0_with_a_graph(network):
     assert not values["confusion"].any()
 
 
-def test_scores_of_a_image_and_of_all_of_them_worked_by_hand(monkeypatch):
+def test_scores_of_an_image_and_of_all_of_them_worked_by_hand(monkeypatch):
     """First image: truth 0 0 1 1, found 0 1 1 1. Second: truth 2 2 ., found 2 0."""
     labels = torch.tensor([[[0, 0, 1, 1]], [[2, 2, 255, 255]]])
     found = torch.tensor([[[0, 1, 1, 1]], [[2, 0, 1, 2]]])

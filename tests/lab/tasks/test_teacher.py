@@ -63,7 +63,7 @@ def test_the_constant_is_the_mean_of_what_was_measured(backbone, batch, monkeypa
     assert values["delta1_constant"][0] == 0
 
 
-def test_a_image_without_depth_has_no_errors_and_loses_nothing(backbone, batch):
+def test_an_image_without_depth_has_no_errors_and_loses_nothing(backbone, batch):
     batch["depth"][:] = 0
     task = Teacher(SIZE)
     head = task.head(backbone)
