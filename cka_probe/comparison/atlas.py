@@ -380,7 +380,7 @@ def _summarised(
         defined = [np.logical_and.reduce(defined)] * len(prints)
     values, low, high = np.full((3, len(prints), len(prints)), np.nan)
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
-    grams = [print_.defined_grams for print_ in prints]
+    grams: list[Any] = [print_.defined_grams for print_ in prints]
     if measure.sums:
         grams = [centre_batches(stacks, hsic) for stacks in grams]
     for (i, j), result in results.items():

@@ -293,11 +293,12 @@ def compare_all(
     to_cells = partial(
         cka_cells, permutations=permutations, seed=prints[0].settings.seed, per_image=per_image, centred=True
     )
-    centred = [centre_batches(print_.defined_grams, hsic) for print_ in prints]
-    stacks = [torch.cat(batch) for batch in zip(*centred, strict=True)]
+    grams = zip(*(print_.defined_grams for print_ in prints), strict=True)
+    stacks = centre_batches([torch.cat(batch) for batch in grams], hsic)
     ends = list(accumulate(len(print_.layers) for print_ in prints))
     for j in range(1, len(prints)):
-        cells = to_cells([stack[: ends[j - 1]] for stack in stacks], centred[j], hsic)
+        x, y = ([stack[part] for stack in stacks] for part in (slice(ends[j - 1]), slice(ends[j - 1], ends[j])))
+        cells = to_cells(x, y, hsic)
         for i in range(j):
             part = cells.of_rows(slice(ends[i] - len(prints[i].layers), ends[i]))
             yield (i, j), _matrix(prints[i], prints[j], part, pairings[i, j], method, estimator, permutations)

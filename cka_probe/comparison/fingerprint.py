@@ -173,9 +173,10 @@ class Fingerprint:
         """Return the fingerprint of some of the layers, in their order and by their names."""
         index = {module: position for position, module in enumerate(self.layers.modules)}
         rows = [index[module] for module in layers.modules]
+        every = rows == list(range(len(self.layers)))  # large Grams are not copied
         return replace(
             self,
-            grams=tuple(stack[rows] for stack in self.grams),
+            grams=self.grams if every else tuple(stack[rows] for stack in self.grams),
             layers=layers,
             rms=tuple(self.rms[row] for row in rows),
             undefined=tuple(self.undefined[row] for row in rows),
@@ -186,8 +187,7 @@ class Fingerprint:
         """Write the fingerprint to a file, with the same bytes for the same fingerprint."""
         tensors = {}
         for number, stack in enumerate(self.grams):
-            rows, columns = torch.triu_indices(stack.shape[-1], stack.shape[-1])
-            tensors[f"grams.{number:05d}"] = stack[:, rows, columns].contiguous()
+            tensors[f"grams.{number:05d}"] = _packed(stack)
         settings = asdict(self.settings) | {"device": "auto", "workers": None}
         del settings["forward_batch"]
         header = {
@@ -274,13 +274,18 @@ def _side_of(length: int) -> int:
     return n if n * (n + 1) // 2 == length else 0
 
 
+def _packed(stack: Tensor) -> Tensor:
+    """Return the upper triangles, (layers, n (n + 1) / 2), of (layers, n, n)."""
+    return torch.cat([stack[:, row, row:] for row in range(stack.shape[-1])], dim=1)
+
+
 def _unpacked(packed: Tensor) -> Tensor:
     """Return (layers, n, n) from upper triangles (layers, n (n + 1) / 2)."""
     n = _side_of(packed.shape[1])
-    rows, columns = torch.triu_indices(n, n)
-    stack = torch.zeros(len(packed), n, n, dtype=packed.dtype)
-    stack[:, rows, columns] = packed
-    stack[:, columns, rows] = packed
+    stack, start = torch.empty(len(packed), n, n, dtype=packed.dtype), 0
+    for row in range(n):
+        stack[:, row, row:] = stack[:, row:, row] = packed[:, start : start + n - row]
+        start += n - row
     return stack
 
 

@@ -27,7 +27,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from cka_probe.similarity.cka import Estimator, Terms, centre_batches, cka, hsic_terms
+from cka_probe.similarity.cka import Centred, Estimator, Terms, centre_batches, cka, hsic_terms
 from cka_probe.similarity.gram import double_centre
 from cka_probe.similarity.intervals import (
     jackknife_interval,
@@ -73,8 +73,8 @@ class Cells:
 
 
 def cka_cells(
-    x: Sequence[Tensor],
-    y: Sequence[Tensor],
+    x: Sequence[Centred],
+    y: Sequence[Centred],
     estimator: Estimator,
     *,
     permutations: int,
@@ -122,8 +122,8 @@ def measured_cells(
 
 
 def mean_interval(
-    x: Sequence[Tensor],
-    y: Sequence[Tensor],
+    x: Sequence[Centred],
+    y: Sequence[Centred],
     shares: Tensor,
     measure: Measure,
     estimator: Estimator,
@@ -153,7 +153,8 @@ def mean_interval(
             values = measure.function(batch_x, batch_y)
             return (shares * values)[shares != 0].sum().reshape(1, 1)
 
-        error, freedom = jackknife_error(list(zip(x, y, strict=True)), mean, per_image)
+        batches: Any = list(zip(x, y, strict=True))
+        error, freedom = jackknife_error(batches, mean, per_image)
     return float(stdtrit(freedom, 0.975)) * float(error)
 
 

@@ -11,14 +11,20 @@ HSIC is estimated in one of two ways, both inner products of centred Grams. With
     HSIC_1(K, L) = <U(K), U(L)> / (n (n - 3))      unbiased: Song et al. 2012, eq. 5
     HSIC_0(K, L) = <H K H, H L H> / (n - 1)^2      biased: Gretton et al. 2005
 
-so a flattened stack of centred Grams gives every pair of layers in one matrix product.
+so a flattened stack of centred Grams gives every pair of layers in one matrix product. All sums here and in `intervals`
+are over rows of the Grams, so large Grams are centred a few rows at a time (`UCentred`) and never copied.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+LARGE = 2**24
+"""Elements of a stack of Grams, 128 MiB of float64, above which it is centred a few rows at a time."""
+BLOCK = 2**18
+"""Elements of the rows of a large batch that are processed together, few enough for the cache."""
 
 
 def u_centre(matrix: Tensor) -> Tensor:
@@ -42,16 +48,77 @@ def u_centre(matrix: Tensor) -> Tensor:
     return centred * (1.0 - torch.eye(n, dtype=matrix.dtype, device=matrix.device))
 
 
+class UCentred:
+    """A stack of Grams that is U-centred a few rows at a time.
+
+    Args:
+        matrices: (layers, n, n) float64; not changed and not copied.
+
+    >>> stack = torch.rand(2, 6, 6, dtype=torch.float64)
+    >>> torch.allclose(UCentred(stack).rows(2, 5), u_centre(stack)[:, 2:5])
+    True
+    """
+
+    def __init__(self, matrices: Tensor):
+        self.matrices, self.shape, n = matrices, matrices.shape, matrices.shape[-1]
+        sums = matrices.sum(dim=-1) - matrices.diagonal(dim1=-2, dim2=-1)
+        self.row_terms = sums / (n - 2) - sums.sum(dim=-1, keepdim=True) / (2 * (n - 1) * (n - 2))
+
+    def __len__(self) -> int:
+        return len(self.matrices)
+
+    def __getitem__(self, layers: slice | Tensor) -> "UCentred":
+        """Return some of the layers."""
+        return UCentred(self.matrices[layers])
+
+    def gram_rows(self, start: int, stop: int) -> Tensor:
+        """Return some rows before centring, (layers, stop - start, n)."""
+        return self.matrices[:, start:stop]
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return some rows, (layers, stop - start, n)."""
+        block = self.gram_rows(start, stop) - self.row_terms[:, start:stop, None]
+        block -= self.row_terms[:, None]
+        block.diagonal(offset=start, dim1=1, dim2=2).zero_()
+        return block
+
+
+Centred = Tensor | UCentred
+"""The centred Grams of one batch, from `centre_batches`."""
+
+
+def row_blocks(x: Centred, y: Centred, per_image: int = 1) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield a first row, and the rows of both sides from there on, (rows, r, n) and (columns, r, n), with r in images.
+
+    Args:
+        x: (rows, n, n).
+        y: (columns, n, n), of the same images.
+        per_image: Examples per image.
+    """
+    n = x.shape[-1]
+    large = max(len(x), len(y)) * n**2 > LARGE
+    step = per_image * max(1, BLOCK // (n * (len(x) + len(y)) * per_image)) if large else n
+    for start in range(0, n, step):
+        yield start, rows_of(x, start, start + step), rows_of(y, start, start + step)
+
+
+def rows_of(batch: Centred, start: int, stop: int) -> Tensor:
+    """Return some rows of the centred Grams of a batch, (layers, stop - start, n)."""
+    return batch[:, start:stop] if isinstance(batch, Tensor) else batch.rows(start, stop)
+
+
 @dataclass(frozen=True)
 class Estimator:
     """One way to estimate HSIC: `<centre(K), centre(L)> / divisor(n)`, from Grams stored as `H K H`."""
 
-    centre: Callable[[Tensor], Tensor]
+    centre: Callable[[Tensor], Centred]
     divisor: Callable[[int], float]
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "unbiased": Estimator(u_centre, lambda n: n * (n - 3)),
+    "unbiased": Estimator(
+        lambda matrix: UCentred(matrix) if matrix.numel() > LARGE else u_centre(matrix), lambda n: n * (n - 3)
+    ),
     "biased": Estimator(lambda matrix: matrix, lambda n: (n - 1) ** 2),
 }
 
@@ -77,13 +144,13 @@ class Terms:
         return tuple(torch.tensordot(self.weights, term, dims=1) for term in (self.xy, self.xx, self.yy))
 
 
-def centre_batches(grams: Sequence[Tensor], estimator: Estimator) -> list[Tensor]:
+def centre_batches(grams: Sequence[Centred], estimator: Estimator) -> list[Centred]:
     """Return each batch's stack of Grams, (layers, n, n) float64, centred for an estimator."""
-    return [estimator.centre(stack) for stack in grams]
+    return [stack if isinstance(stack, UCentred) else estimator.centre(stack) for stack in grams]
 
 
-def hsic_terms(x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, per_image: int = 1) -> Terms:
-    """Return the HSIC of every pair of layers in every batch, one matrix product per batch.
+def hsic_terms(x: Sequence[Centred], y: Sequence[Centred], estimator: Estimator, per_image: int = 1) -> Terms:
+    """Return the HSIC of every pair of layers in every batch, matrix products of flattened Grams.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
@@ -91,15 +158,22 @@ def hsic_terms(x: Sequence[Tensor], y: Sequence[Tensor], estimator: Estimator, p
         estimator: The estimator that the matrices were centred for.
         per_image: Examples per image (more than 1 if the examples are tokens).
     """
-    xy, xx, yy, weights = [], [], [], []
-    for batch_x, batch_y in zip(x, y, strict=True):
-        n = batch_x.shape[-1]
-        flat_x, flat_y = batch_x.flatten(1), batch_y.flatten(1)
-        xy.append(flat_x @ flat_y.mT / estimator.divisor(n))
-        xx.append(flat_x.square().sum(dim=1) / estimator.divisor(n))
-        yy.append(flat_y.square().sum(dim=1) / estimator.divisor(n))
-        weights.append(n / per_image)
-    return Terms(torch.stack(xy), torch.stack(xx), torch.stack(yy), torch.tensor(weights, dtype=torch.float64))
+    batches = [_inner_products(*batch) for batch in zip(x, y, strict=True)]
+    sizes = torch.tensor([batch.shape[-1] for batch in x], dtype=torch.float64)
+    divisors = torch.tensor([estimator.divisor(batch.shape[-1]) for batch in x], dtype=torch.float64)
+    xy, xx, yy = (torch.stack(terms) for terms in zip(*batches, strict=True))
+    return Terms(xy / divisors[:, None, None], xx / divisors[:, None], yy / divisors[:, None], sizes / per_image)
+
+
+def _inner_products(x: Centred, y: Centred) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `<K, L>` of every pair of layers, (rows, columns), and `<K, K>` and `<L, L>`, in one batch."""
+    xy, xx, yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((len(x), len(y)), len(x), len(y)))
+    for _, rows_x, rows_y in row_blocks(x, y):
+        flat_x, flat_y = rows_x.flatten(1), rows_y.flatten(1)
+        xy += flat_x @ flat_y.mT
+        xx += flat_x.square().sum(dim=1)
+        yy += flat_y.square().sum(dim=1)
+    return xy, xx, yy
 
 
 def cka(terms: Terms) -> Tensor:

@@ -9,7 +9,6 @@ squares would leave the range of float32 are first scaled by a power of two, whi
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import local
 
@@ -19,6 +18,12 @@ from torch import Tensor
 BLOCK_ELEMENTS, TOGETHER = 2**15, 8
 """Elements of a block, and blocks that are shifted together: 128 KiB and 1 MiB of float32, which are still in the cache
 when all cores multiply them in one call."""
+
+MANY, WIDE = 512, 256
+"""Of more than `MANY` images, blocks are `WIDE` features wide; narrower ones would be added to the Gram too often."""
+
+TILE = 2**18
+"""Elements of the rows of a large Gram that are processed together, few enough for the cache."""
 
 SQUARES = (1e-24, 1e24)
 """Range of the mean square of deviations in which no square that matters leaves the range of float32."""
@@ -67,26 +72,47 @@ def double_centre(matrix: Tensor) -> Tensor:
     Args:
         matrix: (..., n, n), symmetric.
     """
+    return _centre_in_place(matrix.clone())
+
+
+def _centre_in_place(matrix: Tensor) -> Tensor:
+    """Centre (..., n, n), and return it."""
     rows = matrix.mean(dim=-1, keepdim=True)
-    centred = matrix - rows - rows.mT + rows.mean(dim=-2, keepdim=True)
-    return (centred + centred.mT) / 2  # exactly symmetric: a fingerprint stores one triangle
+    matrix -= rows
+    matrix -= rows.mT
+    matrix += rows.mean(dim=-2, keepdim=True)
+    n = matrix.shape[-1]
+    step = max(1, TILE // n)
+    for start in range(0, n, step):  # exactly symmetric: a fingerprint stores one triangle
+        upper = matrix[..., start : start + step, start:]
+        lower = matrix[..., start:, start : start + step].mT
+        mean = (upper + lower) / 2
+        upper.copy_(mean)
+        lower.copy_(mean)
+    return matrix
 
 
-def centred_grams(products: Sequence[Product]) -> Grams:
+def centred_grams(products: list[Product]) -> Grams:
     """Return the centred Grams of all layers over one batch.
 
     Args:
-        products: Of the same images, from `anchored_product`.
+        products: Of the same images, from `anchored_product`; the list is emptied, so that large ones are let go.
     """
-    raw = torch.stack([product.matrix for product in products]).cpu()
     first = torch.stack([product.first for product in products]).cpu()
     features = torch.tensor([product.features for product in products], dtype=torch.float64)
-    matrices = double_centre(raw)
-    variance = matrices.diagonal(dim1=1, dim2=2).mean(dim=1) / features
-    finite = raw.isfinite().all(dim=2).all(dim=1)
+    matrices = torch.empty(len(products), *products[0].matrix.shape, dtype=torch.float64)
+    for part in matrices.split(max(1, 4 * TILE // matrices[0].numel())):
+        stack = [product.matrix for product in products[: len(part)]]
+        part.copy_(torch.stack(stack) if len(stack) > 1 else stack[0])  # one copy to the CPU
+        del stack, products[: len(part)]
+        _centre_in_place(part)
+    diagonals = matrices.diagonal(dim1=1, dim2=2)  # with the square of every feature, so NaN or infinite if one is
+    variance = diagonals.mean(dim=1) / features
     varies = variance > CONSTANT**2 * first / features
+    finite = diagonals.isfinite().all(dim=1)
+    matrices[~varies] = 0.0
     return Grams(
-        matrices=torch.where(varies[:, None, None], matrices, 0.0),
+        matrices=matrices,
         size=(first / features).sqrt(),
         rms=variance.clamp_min(0).sqrt(),
         finite=finite,
@@ -112,26 +138,28 @@ def anchored_product(features: Tensor) -> Product:
         total = _product(features, scale, wide)
     first = torch.linalg.vector_norm((features[0] * scale).float(), dtype=wide).square()
     matrix, first = ((value.double() if wide is torch.float64 else value.cpu().double()) for value in (total, first))
-    return Product(matrix / scale**2, first / scale**2, p)
+    return Product(matrix / scale**2, first / scale**2, p) if scale != 1.0 else Product(matrix, first, p)
 
 
 def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
     """Return `s^2 (X - a)(X - a)^T`, (n, n), summed over blocks in a dtype."""
     n, p = features.shape
-    width = min(p, max(1, BLOCK_ELEMENTS // n))
+    width, together = (BLOCK_ELEMENTS // n, TOGETHER) if n <= MANY else (WIDE, 1)
+    width = min(p, width)
     whole = p - p % width
     if scale != 1.0:
         features = features * scale
     anchor = _anchor(features)
     blocks = features[:, :whole].unflatten(1, (-1, width)).transpose(0, 1)  # (blocks, n, width), no copy
     anchors = anchor[:whole].view(-1, 1, width)
-    parts = list(zip(blocks.split(TOGETHER), anchors.split(TOGETHER), strict=True))
+    parts = list(zip(blocks.split(together), anchors.split(together), strict=True))
     if whole < p:
         parts.append((features[None, :, whole:], anchor[None, None, whole:]))
-    total = torch.zeros(n, n, dtype=wide, device=features.device)
+    total, step = torch.zeros(n, n, dtype=wide, device=features.device), max(1, TILE // n)
     for part, shift in parts:
         shifted = torch.sub(part, shift, out=_scratch(part.device, part.numel()).view(part.shape))
-        total += torch.bmm(shifted, shifted.mT).sum(dim=0, dtype=wide)
+        for rows in range(0, n, step):
+            total[rows : rows + step] += torch.bmm(shifted[:, rows : rows + step], shifted.mT).sum(dim=0, dtype=wide)
     return total
 
 

@@ -27,7 +27,17 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from cka_probe.similarity.cka import ESTIMATORS, Estimator, Terms, centre_batches, cka, hsic_terms
+from cka_probe.similarity.cka import (
+    ESTIMATORS,
+    Centred,
+    Estimator,
+    Terms,
+    centre_batches,
+    cka,
+    hsic_terms,
+    row_blocks,
+    rows_of,
+)
 from cka_probe.similarity.gram import power_of_two
 
 Scales = tuple[Tensor, Tensor, Tensor]
@@ -35,12 +45,12 @@ Scales = tuple[Tensor, Tensor, Tensor]
 
 TIE = 1e-5
 """Rounding error of a permuted value in float32; with few images, some permuted values equal the observed one."""
-TOGETHER = 8
-"""Permutations in one matrix product, few enough for the cache."""
+TOGETHER, PAIRS = 8, 2**14
+"""Permutations, and about as many pairs of images, in one matrix product, few enough for the cache."""
 
 
 def jackknife_interval(
-    x: Sequence[Tensor], y: Sequence[Tensor], terms: Terms, estimator: Estimator, per_image: int = 1
+    x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator, per_image: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Return both ends of the 95 % interval of every cell, each (rows, columns) float64, within [-1, 1].
 
@@ -51,16 +61,17 @@ def jackknife_interval(
         estimator: The estimator that the matrices were centred for.
         per_image: Examples per image.
     """
-    value, unweighted = cka(terms), _scales(terms)
+    value, unweighted = cka(terms), scales_of(terms)
     variance, floor, images = torch.zeros_like(value), torch.zeros_like(value), 0
     for batch_x, batch_y in zip(x, y, strict=True):
         n = batch_x.shape[-1]
         weight = n / per_image / estimator.divisor(n)
         xy, xx, yy = (weight * scale for scale in unweighted)
-        influence = _influence(batch_x, batch_y, (xy, xx, yy), per_image).square().sum(dim=0)
-        pairs = 2 * _pair_noise(batch_x, batch_y, (xy, xx, yy)) if per_image == 1 else 0.0
-        variance += influence - pairs
-        floor += influence / 2
+        for start, rows_x, rows_y in row_blocks(batch_x, batch_y, per_image):
+            influence = _influence(rows_x, rows_y, (xy, xx, yy), per_image, start).square().sum(dim=0)
+            pairs = 2 * pair_noise(rows_x, rows_y, (xy, xx, yy), start) if per_image == 1 else 0.0
+            variance += influence - pairs
+            floor += influence / 2
         images += n // per_image
     margin = float(stdtrit(images - 1, 0.975)) * _standard_error(variance, floor, images, x, estimator)
     return (value - margin).clamp(-1, 1), (value + margin).clamp(-1, 1)
@@ -84,21 +95,25 @@ def paired_error(
         (rows, columns) float64, NaN where either CKA is NaN, infinite where HSIC is a single term; and N - 1.
     """
     sides = [tuple(centre_batches(side, estimator) for side in comparison) for comparison in (first, second)]
-    scales = [_scales(hsic_terms(x, y, estimator, per_image)) for x, y in sides]
+    scales = [scales_of(hsic_terms(x, y, estimator, per_image)) for x, y in sides]
     variance, floor, images = torch.zeros(()), torch.zeros(()), 0
-    for batches in zip(*sides[0], *sides[1], strict=True):
-        n = batches[0].shape[-1]
+    for x_1, y_1, x_2, y_2 in zip(*sides[0], *sides[1], strict=True):
+        n = x_1.shape[-1]
         weight = n / per_image / estimator.divisor(n)
-        rows = [_row_noise(batches, scales, row, per_image) for row in range(len(batches[0]))]
-        influence, pairs = (weight**2 * torch.stack(parts) for parts in zip(*rows, strict=True))
-        variance = variance + influence - 2 * pairs
-        floor = floor + influence / 2
+        for (start, *first_rows), (_, *second_rows) in zip(
+            row_blocks(x_1, y_1, per_image), row_blocks(x_2, y_2, per_image), strict=True
+        ):
+            blocks = (*first_rows, *second_rows)
+            rows = [_row_noise(blocks, scales, row, per_image, start) for row in range(len(x_1))]
+            influence, pairs = (weight**2 * torch.stack(parts) for parts in zip(*rows, strict=True))
+            variance = variance + influence - 2 * pairs
+            floor = floor + influence / 2
         images += n // per_image
     return _standard_error(variance, floor, images, sides[0][0], estimator), images - 1
 
 
 def mean_error(
-    x: Sequence[Tensor], y: Sequence[Tensor], shares: Tensor, estimator: Estimator, per_image: int = 1
+    x: Sequence[Centred], y: Sequence[Centred], shares: Tensor, estimator: Estimator, per_image: int = 1
 ) -> tuple[Tensor, int]:
     """Return the standard error of a weighted mean of cells, with the noise that they share, and N - 1.
 
@@ -112,30 +127,31 @@ def mean_error(
     Returns:
         () float64, infinite where HSIC is a single term; and N - 1.
     """
-    scales = _scales(hsic_terms(x, y, estimator, per_image))
+    scales = scales_of(hsic_terms(x, y, estimator, per_image))
     xy, xx, yy = (shares * scale for scale in scales)
     variance, floor, images = torch.zeros(()), torch.zeros(()), 0
     for batch_x, batch_y in zip(x, y, strict=True):
         n = batch_x.shape[-1]
         weight = n / per_image / estimator.divisor(n)
-        entries = (torch.tensordot(xy, batch_y, dims=1) * batch_x).sum(dim=0)
-        entries -= torch.tensordot(xx.sum(dim=1), batch_x.square(), dims=1)
-        entries -= torch.tensordot(yy.sum(dim=0), batch_y.square(), dims=1)
-        influence, pairs = (weight**2 * noise[0] for noise in _noise_of(entries[None], per_image))
-        variance = variance + influence - 2 * pairs
-        floor = floor + influence / 2
+        for start, rows_x, rows_y in row_blocks(batch_x, batch_y, per_image):
+            entries = (torch.tensordot(xy, rows_y, dims=1) * rows_x).sum(dim=0)
+            entries -= torch.tensordot(xx.sum(dim=1), rows_x.square(), dims=1)
+            entries -= torch.tensordot(yy.sum(dim=0), rows_y.square(), dims=1)
+            influence, pairs = (weight**2 * noise[0] for noise in _noise_of(entries[None], per_image, start))
+            variance = variance + influence - 2 * pairs
+            floor = floor + influence / 2
         images += n // per_image
     return _standard_error(variance, floor, images, x, estimator), images - 1
 
 
-def _scales(terms: Terms) -> Scales:
+def scales_of(terms: Terms) -> Scales:
     """Return the factors in `e`, before the weights of batches."""
     value, (_, xx, yy) = cka(terms), terms.sums()
     return 1.0 / (xx[:, None] * yy[None, :]).sqrt(), value / (2 * xx[:, None]), value / (2 * yy[None, :])
 
 
 def _standard_error(
-    variance: Tensor, floor: Tensor, images: int, batches: Sequence[Tensor], estimator: Estimator
+    variance: Tensor, floor: Tensor, images: int, batches: Sequence[Centred], estimator: Estimator
 ) -> Tensor:
     """Return the standard error, (rows, columns); infinite for a single term of the unbiased HSIC, four examples."""
     error = (torch.maximum(variance, floor) * images / (images - 1)).sqrt()
@@ -143,19 +159,20 @@ def _standard_error(
     return error + torch.inf if single else error
 
 
-def _influence(x: Tensor, y: Tensor, scales: Scales, per_image: int) -> Tensor:
-    """Return the influence of every image on every cell, (images, rows, columns)."""
+def _influence(x: Tensor, y: Tensor, scales: Scales, per_image: int, start: int) -> Tensor:
+    """Return the influence on every cell of the images from row `start` on, (images, rows, columns)."""
     # (images, layers, per_image * n): the rows of each image's examples
     rows_x, rows_y = (m.unflatten(1, (-1, per_image)).movedim(1, 0).flatten(2) for m in (x, y))
     total = _combine(rows_x, rows_y, scales)
-    self_x, self_y = (_diagonal_blocks(m, per_image) for m in (x, y))
+    self_x, self_y = (_diagonal_blocks(m, per_image, start) for m in (x, y))
     return 2 * total - _combine(self_x, self_y, scales)
 
 
-def _diagonal_blocks(matrices: Tensor, per_image: int) -> Tensor:
-    """Return the block of each image with itself, (images, layers, per_image^2)."""
-    layers, n, _ = matrices.shape
-    blocks = matrices.reshape(layers, n // per_image, per_image, n // per_image, per_image)
+def _diagonal_blocks(rows: Tensor, per_image: int, start: int) -> Tensor:
+    """Return the block of each image with itself, (images, layers, per_image^2), from rows (layers, r, n)."""
+    layers, count, _ = rows.shape
+    square = rows[:, :, start : start + count]
+    blocks = square.reshape(layers, count // per_image, per_image, count // per_image, per_image)
     return blocks.diagonal(dim1=1, dim2=3).movedim(-1, 0).flatten(2)
 
 
@@ -165,11 +182,10 @@ def _combine(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
     return xy * (x @ y.mT) - xx * x.square().sum(-1)[:, :, None] - yy * y.square().sum(-1)[:, None, :]
 
 
-def _pair_noise(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
-    """Return the sum of `e_ij^2` over i != j for every cell, expanded into matrix products."""
+def pair_noise(x: Tensor, y: Tensor, scales: Scales, start: int) -> Tensor:
+    """Return the sum of `e_ij^2` over i != j for every cell, in rows from `start` on, expanded into matrix products."""
     xy, xx, yy = scales
-    hollow = 1.0 - torch.eye(x.shape[-1], dtype=x.dtype)
-    x, y = ((m * hollow).flatten(1) for m in (x, y))
+    x, y = (m.diagonal_scatter(torch.zeros(m.shape[:2], dtype=m.dtype), start, 1, 2).flatten(1) for m in (x, y))
     x_square, y_square = x.square(), y.square()
     both = x_square @ y_square.mT
     fourth_x, fourth_y = x_square.square().sum(1)[:, None], y_square.square().sum(1)[None, :]
@@ -178,23 +194,24 @@ def _pair_noise(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
     return noise.clamp_min(0)
 
 
-def _row_noise(batches: tuple[Tensor, ...], scales: list[Scales], row: int, per_image: int) -> tuple[Tensor, Tensor]:
+def _row_noise(
+    blocks: tuple[Tensor, ...], scales: list[Scales], row: int, per_image: int, start: int
+) -> tuple[Tensor, Tensor]:
     """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2` of the difference in one row of cells, (columns,) each."""
     first, second = (
         xy[row, :, None, None] * x[row] * y
         - xx[row, :, None, None] * x[row].square()
         - yy[row, :, None, None] * y.square()
-        for (x, y), (xy, xx, yy) in zip((batches[:2], batches[2:]), scales, strict=True)
+        for (x, y), (xy, xx, yy) in zip((blocks[:2], blocks[2:]), scales, strict=True)
     )
-    return _noise_of(first - second, per_image)
+    return _noise_of(first - second, per_image, start)
 
 
-def _noise_of(entries: Tensor, per_image: int) -> tuple[Tensor, Tensor]:
-    """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2`, (cells,) each, of `e`, (cells, n, n)."""
-    cells, n, _ = entries.shape
-    count = n // per_image
-    blocks = entries.reshape(cells, count, per_image, count, per_image).sum(dim=(2, 4))
-    diagonal = blocks.diagonal(dim1=1, dim2=2)
+def _noise_of(entries: Tensor, per_image: int, start: int) -> tuple[Tensor, Tensor]:
+    """Return `sum_i I_i^2` and `sum_(i != j) e_ij^2`, (cells,) each, of rows from `start` on of `e`, (cells, r, n)."""
+    cells, rows, n = entries.shape
+    blocks = entries.reshape(cells, rows // per_image, per_image, n // per_image, per_image).sum(dim=(2, 4))
+    diagonal = blocks.diagonal(offset=start // per_image, dim1=1, dim2=2)
     influence = (2 * blocks.sum(dim=2) - diagonal).square().sum(dim=1)
     if per_image > 1:  # pairs of tokens are not independent
         return influence, torch.zeros_like(influence)
@@ -202,8 +219,8 @@ def _noise_of(entries: Tensor, per_image: int) -> tuple[Tensor, Tensor]:
 
 
 def permutation_null(
-    x: Sequence[Tensor],
-    y: Sequence[Tensor],
+    x: Sequence[Centred],
+    y: Sequence[Centred],
     terms: Terms,
     estimator: Estimator,
     *,
@@ -238,19 +255,41 @@ def permutation_null(
     )
     for batch_x, batch_y, weight in zip(x, y, terms.weights, strict=True):
         n = batch_x.shape[-1]
-        # pairs i < j, twice: the matrices are symmetric
-        upper = torch.triu_indices(n, n)
-        doubled = torch.where(upper[0] == upper[1], 1.0, 2.0) * float(weight) / estimator.divisor(n)
-        pairs_x = (batch_x[:, upper[0], upper[1]] * doubled * scale_x[:, None]).float()
-        flat_y = (batch_y.flatten(1) * scale_y[:, None]).float().mT.contiguous()  # a permutation moves whole rows
-        for start in range(0, permutations, TOGETHER):
-            count = min(TOGETHER, permutations - start)
-            order = permute_images(count, n, per_image, generator)
-            indices = order[:, upper[0]] * n + order[:, upper[1]]  # (count, pairs)
-            pairs_y = flat_y.index_select(0, indices.mT.flatten()).view(len(indices.mT), -1)  # (pairs, count * columns)
-            sums[start : start + count] += (pairs_x @ pairs_y).unflatten(1, (count, -1)).transpose(0, 1)
+        order = permute_images(permutations, n, per_image, generator)
+        scaled_y = torch.empty(batch_y.shape)
+        for start, _, rows_y in row_blocks(batch_x, batch_y):
+            torch.mul(rows_y, scale_y[:, None, None], out=scaled_y[:, start : start + rows_y.shape[1]])
+        step = max(1, PAIRS // n)
+        for start in range(0, n, step):
+            rows_x = rows_of(batch_x, start, start + step)[:, :, start:]
+            i, j = torch.triu_indices(*rows_x.shape[1:])  # pairs i < j, twice: the matrices are symmetric
+            doubled = torch.where(i == j, 1.0, 2.0) * float(weight) / estimator.divisor(n)
+            entries = rows_x.flatten(1).index_select(1, i * rows_x.shape[2] + j)
+            pairs_x = (entries * doubled * scale_x[:, None]).float()
+            _add_permuted(sums, pairs_x, scaled_y.flatten(1), order, (i + start, j + start))
     lengths = (sum_xx.sqrt() * scale_x)[:, None] * (sum_yy.sqrt() * scale_y)[None, :]
     return quantile_and_p_values(sums / lengths, value, TIE)
+
+
+def _add_permuted(sums: Tensor, pairs_x: Tensor, flat_y: Tensor, order: Tensor, pairs: tuple[Tensor, Tensor]) -> None:
+    """Add the products of some pairs of images in every permutation.
+
+    Args:
+        sums: (permutations, rows, columns) float64, which is added to.
+        pairs_x: (rows, pairs) float32.
+        flat_y: (columns, n * n) float32.
+        order: (permutations, n) int64.
+        pairs: The images of each pair, (pairs,) int64 each.
+    """
+    n = order.shape[1]
+    for start in range(0, len(order), TOGETHER):
+        part = order[start : start + TOGETHER]
+        indices = part.index_select(1, pairs[0]).mul_(n).add_(part.index_select(1, pairs[1])).flatten()
+        pairs_y = torch.empty(len(flat_y), len(indices))
+        for layer, permuted in zip(flat_y, pairs_y, strict=True):
+            torch.index_select(layer, 0, indices, out=permuted)
+        products = pairs_x @ pairs_y.view(-1, len(pairs[0])).mT  # (rows, columns * count)
+        sums[start : start + TOGETHER] += products.unflatten(1, (-1, len(part))).movedim(2, 0)
 
 
 def permute_images(count: int, n: int, per_image: int, generator: torch.Generator) -> Tensor:

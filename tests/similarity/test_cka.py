@@ -1,5 +1,6 @@
 """The theorems of CKA, against brute force in float64."""
 
+from importlib import import_module
 from itertools import permutations
 
 import numpy as np
@@ -15,6 +16,7 @@ from cka_probe.similarity import (
     centre_batches,
     centred_grams,
     cka,
+    cka_cells,
     hsic_terms,
     jackknife_interval,
     permutation_null,
@@ -119,6 +121,28 @@ def test_a_large_common_mean_costs_no_digits():
     far = (x + 1000).float(), (y - 300).float()
     exact = similarity(far[0].double() - 1000, far[1].double() + 300)
     assert similarity(*far) == pytest.approx(exact, abs=1e-6)
+
+
+def test_large_grams_are_centred_by_rows_without_a_change(monkeypatch):
+    x, y = ([normal(2, 30, 30, seed=seed)] for seed in (0, 1))
+    x, y = ([stack @ stack.mT for stack in side] for side in (x, y))
+    whole = cka_cells(x, y, ESTIMATORS["unbiased"], permutations=9, seed=0, per_image=1)
+    module = import_module("cka_probe.similarity.cka")  # the package has a function of this name
+    monkeypatch.setattr(module, "LARGE", 100)
+    monkeypatch.setattr(module, "BLOCK", 700)
+    monkeypatch.setattr("cka_probe.similarity.intervals.PAIRS", 100)
+    rows = cka_cells(x, y, ESTIMATORS["unbiased"], permutations=9, seed=0, per_image=1)
+    for name in ("values", "low", "high", "null", "p_values"):
+        torch.testing.assert_close(getattr(rows, name), getattr(whole, name), rtol=0, atol=1e-6)
+
+
+def test_many_images_do_not_change_the_gram(monkeypatch):
+    x = normal(40, 100).float() + 3
+    whole = grams(x).matrices
+    monkeypatch.setattr("cka_probe.similarity.gram.MANY", 10)
+    monkeypatch.setattr("cka_probe.similarity.gram.WIDE", 30)
+    monkeypatch.setattr("cka_probe.similarity.gram.TILE", 500)
+    torch.testing.assert_close(grams(x).matrices, whole, rtol=0, atol=1e-3)
 
 
 def test_blocks_do_not_change_the_gram(monkeypatch):
