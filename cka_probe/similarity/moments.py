@@ -157,12 +157,14 @@ class SideMoments:
     @property
     def finite(self) -> Tensor:
         """(layers,) whether all features were finite numbers."""
-        return self.totals.isfinite()
+        finite: Tensor = self.totals.isfinite()
+        return finite
 
     @property
     def varies(self) -> Tensor:
         """(layers,) whether the layer differs between images by more than rounding."""
-        return self.rms > CONSTANT * self.size
+        varies: Tensor = self.rms > CONSTANT * self.size
+        return varies
 
 
 class Moments:
@@ -264,7 +266,7 @@ class Moments:
         totals = (torch.stack([pair.totals[0] for pair in own]) * unbiased for own in (rows, columns))
         grams = [_SampleGrams(side, total, n, unbiased) for side, total in zip((x, y), totals, strict=True)]
         noise = torch.zeros_like(xy)
-        for start, rows_x, rows_y in row_blocks(*grams):
+        for start, rows_x, rows_y in row_blocks(grams[0], grams[1]):
             noise += pair_noise(rows_x, rows_y, (xy, xx, yy), start)
         squares, noise = squares * n / m, noise * (n * (n - 1)) / (m * (m - 1))
         error = (torch.maximum(squares - 2 * noise, squares / 2) * n / (n - 1)).sqrt()
@@ -295,7 +297,8 @@ class Moments:
         quantile = (torch.from_numpy(gammainccinv(shape.numpy(), 0.05)) - shape) / shape.sqrt()
         tail = torch.from_numpy(gammaincc(shape.numpy(), (shape + z * shape.sqrt()).clamp_min(0).numpy()))
         undefined = values.isnan()
-        return tuple(torch.where(undefined, torch.nan, part) for part in (mean + variance.sqrt() * quantile, tail))
+        quantile = torch.where(undefined, torch.nan, mean + variance.sqrt() * quantile)
+        return quantile, torch.where(undefined, torch.nan, tail)
 
 
 class _SampleGrams(UCentred):
