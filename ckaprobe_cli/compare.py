@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from ckaprobe_cli.options import (
     MODEL,
     MODELS,
     OUTPUT,
+    RUN,
     SIMILARITY,
     Arch,
     Base,
@@ -116,6 +118,12 @@ def compare(
     vmax: Vmax = None,
     force: Force = False,
     quiet: Quiet = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Print what it will cost, from a short trial, and write nothing.", rich_help_panel=RUN
+        ),
+    ] = False,
 ) -> None:
     """Compare the layers of two models, or of every two of more.
 
@@ -142,27 +150,33 @@ def compare(
         model if is_fingerprint(model) or is_features(model) else with_encoder(model, encoder) for model in models
     ]
     method = {"measure": measure, "estimator": estimator, "permutations": permutations}
+    options = Options(
+        base=base,
+        device=device,
+        skip_bad=skip_bad,
+        workers=workers,
+        forward_batch=forward_batch,
+        **drop_none(
+            num=num,
+            batch=batch,
+            seed=seed,
+            features=features,
+            precision=precision,
+            preprocess=preprocess,
+            size=size,
+        ),
+    )
+    if plan:
+        from cka_probe.comparison.plan import plan as plan_of
+
+        _check_plan(layers_y=layers_y, arch_y=arch_y, data_y=data_y)
+        typer.echo(plan_of(models, data, layers=layers, arch=arch, options=options))
+        return
     several = len(models) > 2
     result, rival = (ATLAS, RESULT) if several else (RESULT, ATLAS)
     with results_folder(ctx, out, result, force=force, rivals=[rival]) as replaces:
         with progress_bar("images", quiet or not is_main()) as progress:
-            options = Options(
-                base=base,
-                device=device,
-                skip_bad=skip_bad,
-                workers=workers,
-                forward_batch=forward_batch,
-                progress=progress,
-                **drop_none(
-                    num=num,
-                    batch=batch,
-                    seed=seed,
-                    features=features,
-                    precision=precision,
-                    preprocess=preprocess,
-                    size=size,
-                ),
-            )
+            options = replace(options, progress=progress)
             sides: Sequence[Fingerprint]
             if several:
                 sides = fingerprint_each(models, data, layers=layers, arch=arch, options=options)
@@ -196,6 +210,14 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
                 f"--{name.replace('_', '-')} is for two models, found {len(models)}; "
                 f"{instead.get(name, 'draw a pair with ckaprobe draw')}"
             )
+
+
+def _check_plan(**options: str | None) -> None:
+    """Raise `DataError` for an option of y, which a plan does not know."""
+    from cka_probe.errors import DataError
+
+    for name in (name.replace("_", "-") for name, value in options.items() if value is not None):
+        raise DataError(f"--plan takes the same --{name[:-2]} for all models, found --{name}; omit it for the plan")
 
 
 def _save_pair(

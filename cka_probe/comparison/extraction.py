@@ -75,15 +75,7 @@ def extract(
         DataError: There are too few images, or one is unreadable.
         OutOfMemoryError: Memory does not suffice for one image at a time.
     """
-    if settings.precision == "bfloat16" and any(lacks_bfloat16(backbone.device) for backbone, _, _ in models):
-        warnings.warn(SLOW_BFLOAT16, CkaProbeWarning, stacklevel=2)
-    inputs = [_preprocessing(backbone, settings) for backbone, _, _ in models]
-    if settings.preprocess == "shared":
-        inputs = inputs[:1] * len(models)
-    runs = [
-        ModelRun(backbone, layers, preprocessing, settings, stream, forward_batch=settings.forward_batch)
-        for (backbone, layers, stream), preprocessing in zip(models, inputs, strict=True)
-    ]
+    runs = model_runs(models, settings)
     hashes: list[list[str]] = [[] for _ in streams]
     report = progress or (lambda _done, _total: None)
     report(0, streams[0].total)
@@ -103,6 +95,31 @@ def extract(
     return [replace(print_, partner=partners[1 - run.stream]) for print_, run in zip(prints, runs, strict=True)]
 
 
+def model_runs(models: Sequence[tuple[Backbone, LayerMap, int]], settings: Settings) -> list[ModelRun]:
+    """Return the run of each model, before its first batch; arguments as in `extract`."""
+    if settings.precision == "bfloat16" and any(lacks_bfloat16(backbone.device) for backbone, _, _ in models):
+        warnings.warn(SLOW_BFLOAT16, CkaProbeWarning, stacklevel=2)
+    inputs = [_preprocessing(backbone, settings) for backbone, _, _ in models]
+    if settings.preprocess == "shared":
+        inputs = inputs[:1] * len(models)
+    return [
+        ModelRun(backbone, layers, preprocessing, settings, stream, forward_batch=settings.forward_batch)
+        for (backbone, layers, stream), preprocessing in zip(models, inputs, strict=True)
+    ]
+
+
+def preparation(runs: Sequence[ModelRun]) -> Callable[[Tensor, int], _Prepared]:
+    """Return a function of an image and its stream that hashes it and gives it the forms in which models take it."""
+    forms: dict[int, dict[Hashable, Preprocessing]] = {}
+    for run in runs:
+        forms.setdefault(run.stream, {})[run.form] = run.preprocessing
+
+    def prepare(image: Tensor, stream: int) -> _Prepared:
+        return image_hash(image), {name: form.fit(image) for name, form in forms[stream].items()}
+
+    return prepare
+
+
 def _run_batches(
     runs: Sequence[ModelRun], streams: Sequence[ImageStream], forward_batch: int, report: Progress
 ) -> Iterator[_Batch]:
@@ -114,14 +131,9 @@ def _run_batches(
         DataError: The processes do not read the same images.
     """
     ranks = current_ranks()
-    forms = [{run.form: run.preprocessing for run in runs if run.stream == index} for index in range(len(streams))]
-
-    def prepare(image: Tensor, stream: int) -> _Prepared:
-        return image_hash(image), {name: form.fit(image) for name, form in forms[stream].items()}
-
     ranks.omit_unreadable(streams)
     done = 0
-    for group in chain(_grouped(batches(streams, prepare, ranks.share), forward_batch), repeat([])):
+    for group in chain(_grouped(batches(streams, preparation(runs), ranks.share), forward_batch), repeat([])):
         inputs = _inputs(runs, group)
         if not runs[0].probed:
             probes = [run.probe(images) for run, images in zip(runs, inputs, strict=True)] if ranks.index == 0 else []

@@ -275,6 +275,13 @@ class ModelRun:
             self.ran = True
         return features
 
+    def run_once(self, images: Tensor) -> None:
+        """Run the model on images, (n, ...), up to the last layer; nothing is kept, and no norm is folded."""
+        with self._precision():
+            inputs = self._on_device(images)
+            modules = self.layers.modules
+            record(self.backbone.model, inputs, modules, lambda *_: None, run=self._forward, places=self.places)
+
     def _probe(self, images: Tensor, parts: Sequence[range]) -> Probe:
         """Return what the modules put out for a few images of the first part, or for all of it."""
         with self._precision():

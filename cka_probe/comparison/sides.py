@@ -168,6 +168,26 @@ def fingerprint_each(
     return [prints[_key(model)] for model in models]
 
 
+def open_models(
+    models: Sequence[Model], images: Any, layers: LayerSpec, arch: str | None, options: Options
+) -> tuple[list[tuple[Backbone, LayerMap]], ImageStream, Settings]:
+    """Return what would run: each model that is none by its fingerprint, with its layers, the images and the settings.
+
+    Raises:
+        DataError: There is no such model, or the number of images is not known.
+    """
+    stored = [side for model in models if (side := _stored(model)) is not None]
+    settings = options.settings(stored)
+    others = {_key(model): model for model in models if _stored(model) is None and not _is_features(model)}
+    if not others:
+        raise DataError("expected a model that is to be run, found only fingerprints and features, which cost little")
+    (stream,), _ = _open_streams(Images(images), settings)
+    if stream.total is None:
+        raise DataError("expected images whose number is known (a folder, dataset or tensor), or num, found neither")
+    sides = [_side(model, arch, _base_of(model, options.base)) for model in others.values()]
+    return [(side, _layers(side, layers)) for side in sides if isinstance(side, Backbone)], stream, settings
+
+
 def extract_pair(
     x: Model,
     y: Model,

@@ -157,3 +157,15 @@ def test_an_adapter_is_compared_and_recorded_with_its_base(folders, tmp_path):
     done = run("fingerprint", adapter, *options, "--output", tmp_path / "lora.fingerprint")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "lora.fingerprint").read_bytes() == (tmp_path / "out" / "y.fingerprint").read_bytes()
+
+
+def test_a_plan_is_printed_and_nothing_is_written(folders, tmp_path):
+    done = run("compare", *MODELS, "--data", folders / "clean", "--out", tmp_path / "out", *FEW, "--plan")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("8 images in 1 batch of 64, 8 in a forward pass, float32 on ")
+    assert [line.split()[0] for line in lines if line.startswith("random:")] == ["random:resnet18:0", MODELS[1]]
+    assert {"time", "memory", "disk", "hint"} <= {line.split()[0] for line in lines if line}
+    assert not (tmp_path / "out").exists()
+    options = ("--data", folders / "clean", "--out", tmp_path / "out", "--plan")
+    assert "--plan takes the same --layers for all models" in refused("compare", *MODELS, *options, "--layers-y", "fc")

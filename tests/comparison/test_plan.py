@@ -1,0 +1,72 @@
+"""What a plan says before a run is what the run then costs."""
+
+import pytest
+import timm
+import torch
+from helpers.comparisons import random_images, small
+from torch import nn
+
+from cka_probe import Backbone, fingerprint
+from cka_probe.comparison.plan import LiveMemory, plan
+from cka_probe.comparison.sides import Options
+from cka_probe.errors import DataError
+
+
+def test_a_plan_counts_what_a_run_needs(tmp_path):
+    images = random_images(30)
+    cost = plan([small(0), small(1)], images, layers=["0", "4"], options=Options(batch=8))
+    prints = [fingerprint(small(seed), images, layers=["0", "4"], batch=8) for seed in (0, 1)]
+    assert (cost.num, cost.batch, cost.passes) == (30, 8, 1)
+    for model, print_ in zip(cost.models, prints, strict=True):
+        assert model.grams == sum(stack.nbytes for stack in print_.grams)
+        size = print_.save(tmp_path / "a.fingerprint").stat().st_size
+        assert model.fingerprint == pytest.approx(size, abs=3000)  # of the header
+        assert model.weights == sum(tensor.nbytes for tensor in small(0).state_dict().values())
+        assert model.seconds > 0
+    assert cost.seconds == cost.reading_seconds + cost.forward_seconds
+
+
+def test_operations_are_counted_to_the_last_layer():
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 100))
+    images = torch.randn(16, 6)
+    assert plan([net], images, layers=["0"]).models[0].flops == 2 * 6 * 5
+    assert plan([net], images, layers=["2"]).models[0].flops == 2 * 6 * 5 + 2 * 5 * 100
+
+
+def test_memory_of_activations_is_that_of_what_is_alive():
+    def forward(width):
+        hidden = torch.ones(4, width) + 1  # two alive at a time, and a third while it is computed
+        for _ in range(5):
+            hidden = hidden * 2
+        return hidden.add_(1)
+
+    with LiveMemory() as memory:
+        forward(1000)
+    assert memory.peak == 2 * 4 * 1000 * 4
+    assert memory.bytes == 0
+
+
+def test_a_smaller_forward_pass_needs_less_memory():
+    net = Backbone(timm.create_model("resnet10t", num_classes=0), size=32)
+    images = torch.rand(16, 3, 32, 32)
+    costs = [plan([net], images, layers=["layer4.0"], options=Options(forward_batch=size)) for size in (None, 2)]
+    assert costs[1].models[0].activations < costs[0].models[0].activations / 4
+    assert "2 in a forward pass" in str(costs[1])
+    assert "(64" not in str(costs[0])
+
+
+def test_a_plan_leaves_the_model_as_it_was():
+    net = timm.create_model("resnet10t", num_classes=0).train()
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    plan([net], torch.rand(8, 3, 32, 32))
+    assert net.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_there_is_nothing_to_plan_for_fingerprints_alone():
+    print_ = fingerprint(small(0), random_images(), layers=["0"])
+    with pytest.raises(DataError, match="found only fingerprints"):
+        plan([print_, print_], random_images())
+    with pytest.raises(DataError, match="expected images whose number is known"):
+        plan([small(0)], iter([random_images()]), options=Options(num=None))
