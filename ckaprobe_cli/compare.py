@@ -258,8 +258,8 @@ def _save_atlas(
     """
     from cka_probe.comparison.atlas import FINGERPRINTS, PAIRS, atlas_of
     from cka_probe.comparison.warnings import atlas_warnings
-    from cka_probe.plotting import save
-    from cka_probe.plotting.atlas import atlas_figures
+    from cka_probe.plotting import figures_of, save
+    from cka_probe.plotting.atlas import ATLAS_FIGURES
 
     with progress_bar("pairs", quiet) as progress:
         atlas = atlas_of(sides, progress=progress, **method)
@@ -270,7 +270,7 @@ def _save_atlas(
     for warning in atlas_warnings(atlas):
         typer.echo(f"warning  {warning}")
     paths = [path for path in atlas.save_folder(out) if path.parent == out]
-    for name, figure in atlas_figures(atlas).items():
+    for name, figure in figures_of(atlas, ATLAS_FIGURES).items():
         paths += save(figure, [out / f"{name}.png", out / f"{name}.pdf"])
     if keep:
         for index, side in enumerate(sides):

@@ -8,7 +8,9 @@ A new figure is one file with a dataclass of the protocol `Figure`. One that is 
 `FIGURES` as well, so that `ckaprobe draw` knows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
@@ -26,12 +28,10 @@ FIGURES: dict[str, Callable[[SimilarityMatrix], Figure]] = {
 __all__ = ["FIGURES", "Figure", "Heatmap", "Profile", "Uncertainty", "check_format", "figures_of", "save", "show"]
 
 
-def figures_of(result: SimilarityMatrix) -> dict[str, Figure]:
-    """Return the figures that can be drawn of a result, by name."""
-    figures = {}
-    for name, figure in FIGURES.items():
-        try:
-            figures[name] = figure(result)
-        except DataError:  # such as a matrix without intervals
-            continue
-    return figures
+def figures_of(result: Any, figures: Mapping[str, Callable[[Any], Figure]] = FIGURES) -> dict[str, Figure]:
+    """Return the figures that can be drawn of a result, or with `ATLAS_FIGURES` of an atlas, by name."""
+    drawable = {}
+    for name, figure in figures.items():
+        with suppress(DataError):  # such as a matrix without intervals
+            drawable[name] = figure(result)
+    return drawable

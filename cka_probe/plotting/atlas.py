@@ -128,11 +128,3 @@ class CheckpointCurves:
 
 ATLAS_FIGURES: dict[str, Callable[[Atlas], Figure]] = {"models": ModelMap, "curves": CheckpointCurves}
 """The figures of an atlas, by the names of their files."""
-
-
-def atlas_figures(atlas: Atlas) -> dict[str, Figure]:
-    """Return the figures that can be drawn of an atlas, by name."""
-    figures: dict[str, Figure] = {"models": ModelMap(atlas)}
-    if atlas.rule == DIAGONAL and len(atlas.names) > 2:
-        figures["curves"] = CheckpointCurves(atlas)
-    return figures

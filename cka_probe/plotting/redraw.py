@@ -1,7 +1,8 @@
 """Draw files by what they are: results of comparisons, differences of two, or runs of training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cka_probe import registry
 from cka_probe.comparison.atlas import FILE as ATLAS
@@ -9,7 +10,7 @@ from cka_probe.comparison.atlas import Atlas
 from cka_probe.comparison.results import DIFFERENCE_FORMAT, DifferenceMatrix, SimilarityMatrix
 from cka_probe.errors import DataError, OutputError
 from cka_probe.plotting import FIGURES, Figure, Heatmap, check_format, figures_of, save
-from cka_probe.plotting.atlas import ATLAS_FIGURES, atlas_figures
+from cka_probe.plotting.atlas import ATLAS_FIGURES
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.heatmap import Difference
 from cka_probe.plotting.layer_grid import LayerGrid
@@ -101,18 +102,22 @@ def _figures(
     if kind == RUNS:
         return {f"curves_{stage}": Curves(runs, stage) for stage, runs in read_runs(paths).items()}
     if kind == MODELS:
-        atlas = Atlas.load(paths[0])
-        return {name: registry.get(ATLAS_FIGURES, name, "figure")(atlas) for name in names} or atlas_figures(atlas)
+        return _figures_of(Atlas.load(paths[0]), ATLAS_FIGURES, names)
     if kind == DIFFERENCE:
         return {"difference": Difference(DifferenceMatrix.load(paths[0]))}
     results = [SimilarityMatrix.load(path) for path in paths]
     if kind == RESULTS:
         grid = LayerGrid(results, titles, emphasis, rms=emphasis is not None, scale=scale or ColourScale())
         return {"layer_grid": grid}
-    figures = {name: registry.get(FIGURES, name, "figure")(results[0]) for name in names} or figures_of(results[0])
+    figures = _figures_of(results[0], FIGURES, names)
     if scale is not None:
         figures["heatmap"] = Heatmap(results[0], scale.vmin, scale.vmax, scale.cmap)
     return figures
+
+
+def _figures_of(result: Any, figures: Mapping[str, Callable[[Any], Figure]], names: Sequence[str]) -> dict[str, Figure]:
+    """Return some of the figures of a result, by default all that can be drawn."""
+    return {name: registry.get(figures, name, "figure")(result) for name in names} or figures_of(result, figures)
 
 
 def _kind(paths: Sequence[Path], *, side_by_side: bool) -> str:

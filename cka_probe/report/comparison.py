@@ -63,7 +63,6 @@ def read(folder: Path) -> Page:
     result = SimilarityMatrix.load(folder / "result.json")
     results, notes = measures_of(folder, result)
     names, images = [side.name or model_name(side.reference) for side in (result.x, result.y)], result.images
-    command = command_of(folder, "result.json")
     hashes = (
         ("x, hash of the weights", result.x.hash),
         ("y, hash of the weights", result.y.hash),
@@ -84,7 +83,7 @@ def read(folder: Path) -> Page:
             Heading("Layers"),
             *_layers(result),
             *figures_in(folder, "Figures", CAPTIONS),
-            *provenance_of(command, hashes, result.settings, result.versions, FORMAT),
+            *provenance_of(command_of(folder, "result.json"), hashes, result.settings, result.versions, FORMAT),
         ),
         subtitle=f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "
         f"{result.images_text}{omitted}.",

@@ -28,7 +28,6 @@ def read(folder: Path) -> Page:
     """
     attributions = Attributions.load(folder / "gradcam.json")
     data, settings = attributions.data, attributions.settings
-    command = command_of(folder, "gradcam.json")
     hashes = [(f"{name}, hash", str(model["hash"])) for name, model in attributions.models.items() if "hash" in model]
     hashes.append(("images, hash", str(data.get("hash", "not recorded"))))
     images = attributions.table.replace("", None).dropna(axis="columns", how="all")
@@ -41,7 +40,7 @@ def read(folder: Path) -> Page:
             Facts(_facts(attributions)),
             Heading("Each image"),
             TableBlock(images, "A row for each checkpoint and image.", "images"),
-            *provenance_of(command, hashes, settings, attributions.versions, FORMAT),
+            *provenance_of(command_of(folder, "gradcam.json"), hashes, settings, attributions.versions, FORMAT),
         ),
         subtitle=f"Target {settings['target']}, over {len(attributions.images)} images from {data['source']}.",
         warnings=_warnings(attributions),

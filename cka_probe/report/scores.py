@@ -53,7 +53,11 @@ def read(folder: Path) -> Page:
     classes: tuple[Block, ...] = ()
     if isinstance(scores, LabelScores):
         describe, table, measure = describe_label_measure, scores.table(), "miou"
-        warnings, classes = _label_warnings(scores, intervals), (Heading("Classes"), _classes(intervals, scores))
+        classes = (Heading("Classes"), _classes(intervals, scores))
+        absent = [name for name in scores.classes if pd.isna(intervals.loc[CLASS + name, "value"])]
+        warnings = (
+            [f"Excluded from every mean, without true or predicted pixels: {', '.join(absent)}."] if absent else []
+        )
         subset = ", ".join(scores.classes[number] for number in scores.subset)
         facts += [("classes of miou_subset", subset)] if subset else []
     else:
@@ -142,11 +146,6 @@ def _ranking(table: pd.DataFrame, measure: str, better: str) -> Block:
     if len(ranked) > 2 * EXTREMES:
         frame = pd.concat([frame[:EXTREMES], frame[-EXTREMES:]])
     return TableBlock(frame, f"By `{measure}`, from the worst (1) to the best ({len(ranked)}).", "worst_and_best")
-
-
-def _label_warnings(scores: "LabelScores", intervals: pd.DataFrame) -> list[str]:
-    absent = [name for name in scores.classes if pd.isna(intervals.loc[CLASS + name, "value"])]
-    return [f"Excluded from every mean, without true or predicted pixels: {', '.join(absent)}."] if absent else []
 
 
 def _warnings(scores: "Scores") -> list[str]:
