@@ -25,7 +25,7 @@ from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.reading import find_images, image_size, read_image
 from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
-from cka_probe.lab.datasets.numbers import camera_matrix, runs
+from cka_probe.lab.datasets.numbers import camera_matrix, rigid, runs
 
 LEFT = "leftImg8bit"
 STEPS = 256
@@ -161,6 +161,4 @@ def _depth(path: Path, camera: Path) -> Tensor:
 
 def _right_T_left(camera: Path) -> Tensor:
     """Return the pose from the left to the right camera, (4, 4): a point at x is at x - baseline in the right one."""
-    pose = torch.eye(4)
-    pose[0, 3] = -_camera(camera)["baseline"]
-    return pose
+    return torch.from_numpy(rigid(translation=(-_camera(camera)["baseline"], 0.0, 0.0))).float()

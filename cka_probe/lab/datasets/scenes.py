@@ -19,6 +19,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, NYU13, Classes
 from cka_probe.images.datasets import check_split
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
+from cka_probe.lab.datasets.numbers import rigid
 from cka_probe.lab.scenes import SCENES, USUAL_STYLE, Scene, View, check_style, draw_scene, parse_size, see
 from cka_probe.lab.scenes.objects import OBJECTS
 from cka_probe.lab.scenes.room import CATEGORIES as ROOMS
@@ -128,9 +129,7 @@ def _image(pixels: np.ndarray) -> np.ndarray:
 
 def _baseline(key: FrameKey) -> Tensor:
     """Return the pose of the right camera relative to the left one."""
-    pose = torch.eye(4)
-    pose[0, 3] = -_scene(*key[:5]).camera.baseline
-    return pose
+    return torch.from_numpy(rigid(translation=(-_scene(*key[:5]).camera.baseline, 0.0, 0.0))).float()
 
 
 def _planes(view: View) -> np.ndarray:

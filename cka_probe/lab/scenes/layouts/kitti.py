@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cka_probe.images.classes import CITYSCAPES
+from cka_probe.lab.datasets.numbers import rigid
 from cka_probe.lab.scenes.layouts.files import (
     ids_of,
     numbers,
@@ -57,17 +58,10 @@ def turn(roll: float, pitch: float, yaw: float) -> Floats:
     return about_z @ about_y @ about_x
 
 
-def _rigid(rotation: Floats | None = None, translation: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Floats:
-    """Return the motion [R t; 0 1], (4, 4)."""
-    motion = np.eye(4)
-    motion[:3, :3], motion[:3, 3] = np.eye(3) if rotation is None else rotation, translation
-    return motion
-
-
 _FORWARD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # x ahead, y left, z up -> x right, y down, z ahead
-CAM_T_VELO = _rigid(turn(0.008, -0.004, 0.006) @ _FORWARD, (-0.004, -0.076, -0.272))
-VELO_T_IMU = _rigid(turn(0.0003, 0.0008, -0.015), (-0.809, 0.320, -0.800))
-RECT = _rigid(turn(-0.004, 0.010, 0.009), (0.0, 0.0, 0.0))
+CAM_T_VELO = rigid(turn(0.008, -0.004, 0.006) @ _FORWARD, (-0.004, -0.076, -0.272))
+VELO_T_IMU = rigid(turn(0.0003, 0.0008, -0.015), (-0.809, 0.320, -0.800))
+RECT = rigid(turn(-0.004, 0.010, 0.009))
 
 
 def projections(K: Floats, baseline: float) -> list[Floats]:
@@ -77,7 +71,7 @@ def projections(K: Floats, baseline: float) -> list[Floats]:
 
 def camera_T_velo() -> Floats:
     """Return the (4, 4) motion from the axes of the scanner to those of camera 2."""
-    return _rigid(translation=(-LEFT, 0, 0)) @ RECT @ CAM_T_VELO
+    return rigid(translation=(-LEFT, 0, 0)) @ RECT @ CAM_T_VELO
 
 
 def write_rig(folder: Path, K: Floats, baseline: float, size: tuple[int, int]) -> None:
@@ -196,7 +190,7 @@ def write_odometry(unit: Unit, folders: SetFolders) -> list[str]:
     lines = [f"P{number}: {numbers(P)}\n" for number, P in rows.items()]
     write_text(folder / "calib.txt", "".join([*lines, f"Tr: {numbers((RECT @ CAM_T_VELO)[:3])}\n"]))
     write_text(folder / "times.txt", "".join(f"{time - camera.times[0]:e}\n" for time in camera.times))
-    world_T_0 = camera.poses @ _rigid(translation=(-LEFT, 0, 0))
+    world_T_0 = camera.poses @ rigid(translation=(-LEFT, 0, 0))
     poses = np.linalg.solve(world_T_0[0], world_T_0)[:, :3].reshape(-1, 12)
     write_matrix(folders.tree / "poses" / f"{unit.index:02d}.txt", poses)
     return []
