@@ -16,6 +16,7 @@ from ckaprobe_cli.evaluate import evaluate
 from ckaprobe_cli.fingerprint import fingerprint
 from ckaprobe_cli.gradcam import gradcam
 from ckaprobe_cli.inspect import inspect
+from ckaprobe_cli.join import join
 from ckaprobe_cli.layers import layers
 from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
-for command in (compare, fingerprint, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
+for command in (compare, fingerprint, join, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
     app.command(cls=SharedCommand if command in (compare, fingerprint) else Command)(command)
 app.add_typer(data, name="data")
 

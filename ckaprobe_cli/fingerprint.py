@@ -9,6 +9,7 @@ from ckaprobe_cli.bars import progress_bar
 from ckaprobe_cli.commands import is_main
 from ckaprobe_cli.options import (
     OUTPUT,
+    RUN,
     Arch,
     Base,
     Batch,
@@ -27,6 +28,7 @@ from ckaprobe_cli.options import (
     Size,
     SkipBad,
     drop_none,
+    option,
     with_encoder,
 )
 from ckaprobe_cli.results_folder import results_folder
@@ -54,12 +56,16 @@ def fingerprint(
     skip_bad: SkipBad = False,
     workers: Readers = None,
     forward_batch: ForwardBatch = None,
+    shard: Annotated[
+        str | None, option("Part of the batches to run, such as 3/16; join them with ckaprobe join.", RUN)
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Record a model over images, to compare it later.
 
     Writes the file, such as a.fingerprint, and a.images.jpg next to it, a strip of the first images; prints both paths.
+    Of a shard, writes the file only.
 
     \b
     Example:
@@ -81,13 +87,14 @@ def fingerprint(
                 device=device,
                 skip_bad=skip_bad,
                 workers=workers,
+                shard=shard,
                 forward_batch=forward_batch,
                 **settings,
             )
         if not is_main():
             return
         typer.echo(result.save(output))
-        if data is None:  # features
+        if data is None or shard is not None:  # features have no images, and a shard not the first ones
             return
         strip = thumbnails(data, num=result.settings.num, seed=result.settings.seed, skip_bad=skip_bad)
         typer.echo(save_strip(strip, output.with_name(f"{output.stem}.images.jpg")))

@@ -202,8 +202,12 @@ def fingerprint(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    shard: str | None = None,
 ) -> Fingerprint:
     """Return the fingerprint of one model over images; arguments as in `compare`.
+
+    With a `shard`, such as `3/16`, it is of every 16th batch, the third first. Only all shards together, joined by
+    `comparison.shards.join_shards`, can be compared.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU())
@@ -212,7 +216,7 @@ def fingerprint(
     """
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress,
+        forward_batch, progress, shard,
     )  # fmt: skip
     return extract_sides([Entry(model, layers, arch)], Images(images), options)[0]
 

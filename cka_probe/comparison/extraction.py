@@ -16,13 +16,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cka_probe.comparison.fingerprint import Fingerprint, Partner, Settings
+from cka_probe.comparison.fingerprint import Fingerprint, Partner, Settings, Shard
 from cka_probe.comparison.model_run import ModelRun, Output
 from cka_probe.comparison.ranks import current_ranks
 from cka_probe.comparison.results import Side
 from cka_probe.errors import CkaProbeWarning, DataError, ModelError
 from cka_probe.images.conversion import stack_images
-from cka_probe.images.stream import ImageStream, batches, image_hash, list_hash
+from cka_probe.images.stream import WHOLE, ImageStream, Share, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import lacks_bfloat16
 from cka_probe.models.layers import LayerMap, call_name, split_call
@@ -59,6 +59,7 @@ def extract(
     settings: Settings,
     progress: Progress | None = None,
     pairing: str = "",
+    shard: Share = WHOLE,
 ) -> list[Fingerprint]:
     """Return the fingerprint of each model, from one pass over the images.
 
@@ -69,6 +70,7 @@ def extract(
         progress: Called with the number of images done and in all, at the start, after each layer and after each batch.
             Within a batch, an image counts as done in proportion to the layers of all models that have run.
         pairing: How two streams are paired, `name` or `order`.
+        shard: Which of the batches to run; the fingerprints say so.
 
     Raises:
         LayerError: A layer never runs, runs twice, or does not give one activation per image.
@@ -79,7 +81,7 @@ def extract(
     hashes: list[list[str]] = [[] for _ in streams]
     report = progress or (lambda _done, _total: None)
     report(0, streams[0].total)
-    for batch in _run_batches(runs, streams, settings.forward_batch or 0, report):
+    for batch in _run_batches(runs, streams, shard, settings.forward_batch or 0, report):
         for run, output in zip(runs, batch.outputs, strict=True):
             run.add(output, len(batch.hashes[run.stream]))
         for stream_hashes, digests in zip(hashes, batch.hashes, strict=True):
@@ -87,6 +89,8 @@ def extract(
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         weights = list(threads.map(weights_hash, [run.backbone.model for run in runs]))
     prints = [_fingerprint(run, digest, hashes[run.stream], streams) for run, digest in zip(runs, weights, strict=True)]
+    if shard != WHOLE:
+        prints = [replace(print_, shard=_shard(run, shard, streams)) for print_, run in zip(prints, runs, strict=True)]
     if len(streams) == 1:
         return prints
     partners = [
@@ -121,7 +125,7 @@ def preparation(runs: Sequence[ModelRun]) -> Callable[[Tensor, int], _Prepared]:
 
 
 def _run_batches(
-    runs: Sequence[ModelRun], streams: Sequence[ImageStream], forward_batch: int, report: Progress
+    runs: Sequence[ModelRun], streams: Sequence[ImageStream], shard: Share, forward_batch: int, report: Progress
 ) -> Iterator[_Batch]:
     """Run all models on the batches of this process, and yield those of all processes, in their order.
 
@@ -131,17 +135,23 @@ def _run_batches(
         DataError: The processes do not read the same images.
     """
     ranks = current_ranks()
-    ranks.omit_unreadable(streams)
+    ranks.omit_unreadable(streams, shard)
+    share = ranks.share.within(shard)
     done = 0
-    for group in chain(_grouped(batches(streams, preparation(runs), ranks.share), forward_batch), repeat([])):
+    for group in chain(_grouped(batches(streams, preparation(runs), share), forward_batch), repeat([])):
         inputs = _inputs(runs, group)
         if not runs[0].probed:
+            if not group and ranks.index == 0:
+                raise DataError(
+                    f"expected a batch for each of {shard.count} shards, found {shard.index} or fewer; make fewer "
+                    "shards, or give more images or a smaller batch"
+                )
             probes = [run.probe(images) for run, images in zip(runs, inputs, strict=True)] if ranks.index == 0 else []
             for run, outputs in zip(runs, ranks.exchange(probes)[0], strict=True):
                 run.choose_layers(outputs)
         size = sum(len(batch[0]) for batch in group) * ranks.count
-        share = partial(_report_share, report, streams[0].total, done, size)
-        rounds = zip_longest(*ranks.exchange(_run_group(runs, group, inputs, share)))
+        report_share = partial(_report_share, report, streams[0].total, done, size)
+        rounds = zip_longest(*ranks.exchange(_run_group(runs, group, inputs, report_share)))
         results = [batch for batches_of_ranks in rounds for batch in batches_of_ranks if batch is not None]
         if not results:
             break
@@ -235,6 +245,18 @@ def _fingerprint(run: ModelRun, weights: str, hashes: list[str], streams: Sequen
         settings=replace(run.settings, batch=streams[0].batch),  # set by the first batch of an iterable
         skipped=tuple(name for stream in streams for name in stream.skipped),
         shapes=tuple(run.shapes[module] for module in run.layers.modules),
+    )
+
+
+def _shard(run: ModelRun, share: Share, streams: Sequence[ImageStream]) -> Shard:
+    """Return what a fingerprint of a share of the batches has in addition."""
+    return Shard(
+        index=share.index + 1,
+        count=share.count,
+        squares=tuple(tuple(squares.tolist()) for squares in run.squares),
+        not_finite=tuple(sorted(run.not_finite)),
+        constant=run.constant,
+        images=[[stream.total, stream.batch, stream.samples] for stream in streams],
     )
 
 

@@ -7,6 +7,7 @@ has, as JSON, the layers, the hashes of model and images, and the settings.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -103,6 +104,30 @@ class Partner:
     pairing: str
 
 
+@dataclass(frozen=True)
+class Shard:
+    """What a fingerprint of some of the batches has in addition, so that all shards make up the whole one.
+
+    Attributes:
+        index: Number of the shard, from 1: it has the batches `index`, `index + count`, … of all.
+        count: Number of shards.
+        squares: Per batch and layer, the sum over images of the squared `rms`.
+        not_finite: Modules with an output that was not finite.
+        constant: Root mean square of a module's output in each batch in which it did not vary.
+        images: Of each stream of images, their number, those in a batch, and samples of an iterable.
+    """
+
+    index: int
+    count: int
+    squares: tuple[tuple[float, ...], ...]
+    not_finite: tuple[str, ...]
+    constant: dict[str, list[float]]
+    images: list[Any]
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
 @dataclass(frozen=True, repr=False)
 class Fingerprint:
     """Centred Grams of one model's layers, batch by batch.
@@ -120,6 +145,7 @@ class Fingerprint:
         versions: Versions of the packages that computed it.
         shapes: Per layer, the shape of its activation for one image; empty in older files.
         partner: The images that were paired with these, or None.
+        shard: Which part of the batches these are; None for all.
     """
 
     grams: tuple[Tensor, ...]
@@ -134,6 +160,7 @@ class Fingerprint:
     versions: dict[str, str] = field(default_factory=versions)
     shapes: tuple[tuple[int, ...], ...] = ()
     partner: Partner | None = None
+    shard: Shard | None = None
 
     def __repr__(self) -> str:
         return f"<Fingerprint of {self.side.reference}: {len(self.layers)} layers, {len(self.images)} images>"
@@ -181,6 +208,8 @@ class Fingerprint:
             rms=tuple(self.rms[row] for row in rows),
             undefined=tuple(self.undefined[row] for row in rows),
             shapes=tuple(self.shapes[row] for row in rows) if self.shapes else (),
+            shard=self.shard
+            and replace(self.shard, squares=tuple(tuple(batch[row] for row in rows) for batch in self.shard.squares)),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -203,14 +232,19 @@ class Fingerprint:
             "versions": self.versions,
             "shapes": self.shapes,
             **({"partner": asdict(self.partner)} if self.partner else {}),
+            **({"shard": _plain(asdict(self.shard))} if self.shard else {}),
         }
         with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata={"ckaprobe": json.dumps(header, allow_nan=False)})
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Fingerprint":
+    def load(cls, path: str | Path, *, shard: bool = False) -> "Fingerprint":
         """Read a fingerprint written by `save`.
+
+        Args:
+            path: The file.
+            shard: The file is to be a shard; by default it is to be a whole fingerprint.
 
         Raises:
             FingerprintError: The file is not a fingerprint, or of a format that this version does not read.
@@ -220,6 +254,13 @@ class Fingerprint:
             raise FingerprintError(
                 f"{path}: expected a file of `ckaprobe fingerprint` (format {FORMAT!r}); recompute it"
             )
+        if ("shard" in header) != shard:
+            number = f"shard {header['shard']['index']} of {header['shard']['count']}" if "shard" in header else ""
+            raise FingerprintError(
+                f"{path}: expected a shard (ckaprobe fingerprint --shard), found a whole fingerprint; omit it"
+                if shard
+                else f"{path}: expected a whole fingerprint, found {number}; join all shards with ckaprobe join"
+            )
         try:
             header["layers"] = LayerMap(tuple(Layer(**layer) for layer in header["layers"]))
             header["rms"] = tuple(float("nan") if rms is None else float(rms) for rms in header["rms"])
@@ -228,6 +269,7 @@ class Fingerprint:
             header["settings"] = Settings(**header["settings"] | {"size": tuple(size) if size else None})
             header["shapes"] = tuple(tuple(shape) for shape in header.get("shapes", ()))
             header["partner"] = Partner(**header["partner"]) if "partner" in header else None
+            header["shard"] = Shard(**_with_nan(header["shard"])) if "shard" in header else None
             for name in ("undefined", "images", "skipped"):
                 header[name] = tuple(header[name])
             if not len(header["layers"]) == len(header["rms"]) == len(header["undefined"]):
@@ -247,6 +289,17 @@ def is_fingerprint(path: str | Path) -> bool:
     except (SafetensorError, ValueError, RecursionError):
         return False
     return isinstance(header, dict) and str(header.get("format")).startswith("ckaprobe-fingerprint/")
+
+
+def _plain(shard: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a shard for JSON, which has no NaN."""
+    return shard | {"squares": [[None if value != value else value for value in batch] for batch in shard["squares"]]}
+
+
+def _with_nan(shard: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a shard from JSON."""
+    squares = (tuple(math.nan if value is None else value for value in batch) for batch in shard["squares"])
+    return shard | {"squares": tuple(squares), "not_finite": tuple(shard["not_finite"])}
 
 
 def _read_grams(path: str | Path, layers: int) -> tuple[Tensor, ...]:
@@ -301,6 +354,11 @@ def pairing_of(x: Fingerprint, y: Fingerprint, pair: str | None = None) -> str:
         UnknownNameError: There is no such pairing.
         FingerprintError: They are of different features or batches, or of images that were not paired.
     """
+    for side in (x, y):
+        if side.shard:
+            raise FingerprintError(
+                f"expected whole fingerprints, found shard {side.shard} of {side.side.reference}; join all shards"
+            )
     if x.settings.features != y.settings.features:
         raise FingerprintError(
             f"x was made with --features {x.settings.features}, y with {y.settings.features}; recompute one of them"

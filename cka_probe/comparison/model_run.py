@@ -320,15 +320,25 @@ class ModelRun:
         return self.backbone.run(inputs)
 
     def undefined(self) -> tuple[str, ...]:
-        """Return for each layer why it has no similarity, or "": it was not finite, or constant, in some batch."""
-        return tuple(self._undefined_reason(module) for module in self.layers.modules)
+        """Return for each layer why it has no similarity, or ""; see `undefined_reason`."""
+        return tuple(
+            undefined_reason(module in self.not_finite, self.constant.get(module, []), len(self.grams))
+            for module in self.layers.modules
+        )
 
-    def _undefined_reason(self, module: str) -> str:
-        if module in self.not_finite:
-            return NOT_FINITE
-        sizes = self.constant.get(module, [])
-        if not sizes:
-            return ""
-        if len(sizes) < len(self.grams) or max(sizes) - min(sizes) > ROUNDING * max(sizes):
-            return CONSTANT_BATCH
-        return ZERO if max(sizes) == 0 else CONSTANT
+
+def undefined_reason(not_finite: bool, sizes: Sequence[float], batches: int) -> str:
+    """Return why a layer has no similarity, or "": it was not finite, or constant, in some batch.
+
+    Args:
+        not_finite: Whether its output was not finite in some batch.
+        sizes: Root mean square of its output in each batch in which it did not vary.
+        batches: Number of batches.
+    """
+    if not_finite:
+        return NOT_FINITE
+    if not sizes:
+        return ""
+    if len(sizes) < batches or max(sizes) - min(sizes) > ROUNDING * max(sizes):
+        return CONSTANT_BATCH
+    return ZERO if max(sizes) == 0 else CONSTANT

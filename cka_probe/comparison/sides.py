@@ -19,7 +19,7 @@ from cka_probe.comparison.fingerprint import RUNNING, Fingerprint, Settings, is_
 from cka_probe.comparison.ranks import current_ranks
 from cka_probe.errors import CheckpointError, DataError, FingerprintError, prefixed_errors
 from cka_probe.images.pairing import ORDER, PAIRINGS, stream_pairs
-from cka_probe.images.stream import ImageStream, stream_images
+from cka_probe.images.stream import WHOLE, ImageStream, Share, stream_images
 from cka_probe.models.backbone import Backbone, as_size
 from cka_probe.models.devices import pick_device
 from cka_probe.models.layers import LayerMap
@@ -60,6 +60,7 @@ class Options:
         workers: Number of threads that read images.
         forward_batch: Images in a forward pass.
         progress: True for a bar, or a function.
+        shard: Part of the batches to run, such as `3/16`.
     """
 
     num: int | Unset | None = UNSET
@@ -76,6 +77,7 @@ class Options:
     workers: int | None = None
     forward_batch: int | None = None
     progress: ProgressSpec = None
+    shard: str | None = None
 
     def settings(self, stored: Sequence[Fingerprint] = ()) -> Settings:
         """Return the settings of a run: those of fingerprints, which no option may contradict; else the options."""
@@ -93,6 +95,23 @@ class Options:
                     f"{value!r}; omit it, or recompute the fingerprint"
                 )
         return replace(settings, **run)
+
+    @property
+    def share(self) -> Share:
+        """The batches to run.
+
+        Raises:
+            DataError: `shard` is not a number and how many there are.
+        """
+        if self.shard is None:
+            return WHOLE
+        numbers = self.shard.split("/")
+        index, count = map(int, numbers) if len(numbers) == 2 and all(map(str.isdecimal, numbers)) else (0, 0)
+        if not 1 <= index <= count or count < 2:
+            raise DataError(
+                f"expected a shard as NUMBER/COUNT, from 1/COUNT to COUNT/COUNT, found {self.shard!r}, such as 3/16"
+            )
+        return Share(index - 1, count)
 
 
 SETTINGS = ("num", "batch", "seed", "features", "precision", "preprocess", "size", "normalised")
@@ -235,7 +254,10 @@ def extract_sides(entries: Sequence[Entry], images: Images, options: Options) ->
 def _extract_sides(entries: Sequence[Entry], images: Images, options: Options) -> list[Fingerprint]:
     """Do the part of this process."""
     options.settings()  # names that do not exist
+    share = options.share
     stored = {_key(entry.model): side for entry in entries if (side := _stored(entry.model)) is not None}
+    if share != WHOLE and stored:
+        raise DataError(f"expected a model for shard {options.shard}, found a fingerprint; omit shard")
     settings = options.settings(list(stored.values()))
     models = [entry.model for entry in entries if _key(entry.model) not in stored]
     _check_base(models, options.base)
@@ -257,7 +279,9 @@ def _extract_sides(entries: Sequence[Entry], images: Images, options: Options) -
         if options.num is UNSET and not stored:
             settings = replace(settings, num=None)
         streams = (row_stream(sides, images.x if images.y is None else images.y, settings),)
-    extracted = _run(sides, maps, [entry.stream for entry in entries], streams, pairing, settings, options.progress)
+    extracted = _run(
+        sides, maps, [entry.stream for entry in entries], streams, pairing, settings, options.progress, share
+    )
     return [
         print_.subset(recorded_layers(layers, print_.layers)) for print_, layers in zip(extracted, maps, strict=True)
     ]
@@ -271,6 +295,7 @@ def _run(
     pairing: str,
     settings: Settings,
     progress: ProgressSpec,
+    share: Share,
 ) -> list[Fingerprint]:
     """Return the fingerprint of each side; a backbone given twice runs once over the same images."""
     runs: dict[tuple[int, int], tuple[Backbone, LayerMap, int]] = {}
@@ -285,7 +310,7 @@ def _run(
             if backbone.loaded:
                 backbone.to(target)
         with reporting(progress) as report:
-            prints = extract(list(runs.values()), streams, settings, report, pairing)
+            prints = extract(list(runs.values()), streams, settings, report, pairing, share)
         extracted = dict(zip(runs, prints, strict=True))
     return [
         side if isinstance(side, Fingerprint) else extracted[id(side), number]

@@ -7,25 +7,16 @@ import sys
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers import shared_runs
 from helpers.paths import ROOT
-from PIL import Image
+from helpers.shared_runs import folder_of_images
 
 from cka_probe.images.stream import Share, batches, stream_images
 
 COMPARE = ["compare", "random:resnet18:0", "random:resnet18:1", "--size", "32", "--layers", "layer1,layer4", "--quiet"]
 COMPARE += ["--batch", "8", "--permutations", "10"]
-
-
-def folder_of_images(path, count, seed=0):
-    path.mkdir()
-    values = np.random.default_rng(seed).integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
-    for number, image in enumerate(values):
-        Image.fromarray(image).resize((40, 36)).save(path / f"{number:03}.png")
-    return path
 
 
 def torchrun(processes, *words, script=("-m", "ckaprobe_cli")):

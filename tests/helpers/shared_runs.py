@@ -6,7 +6,9 @@ As a program: `python -m helpers.shared_runs IMAGES OUT`, under `torchrun`.
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -53,6 +55,15 @@ def vectors(seed):
 ROWS = torch.randn(35, 6, generator=torch.Generator().manual_seed(0))
 FOLDER = {"size": 8, "layers": ["0", "4"], "batch": 8, "permutations": 5}
 VECTORS = {"layers": ["0", "2"], "batch": 8, "permutations": 5}
+
+
+def folder_of_images(path, count, seed=0):
+    """Write small images of random colours to a new folder, and return it."""
+    path.mkdir()
+    values = np.random.default_rng(seed).integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
+    for number, image in enumerate(values):
+        Image.fromarray(image).resize((40, 36)).save(path / f"{number:03}.png")
+    return path
 
 
 def loader(batch=6, **options):
