@@ -119,7 +119,7 @@ def preparation(runs: Sequence[ModelRun]) -> Callable[[Tensor, int], _Prepared]:
         forms.setdefault(run.stream, {})[run.form] = run.preprocessing
 
     def prepare(image: Tensor, stream: int) -> _Prepared:
-        return image_hash(image), {name: form.fit(image) for name, form in forms[stream].items()}
+        return image_hash(image), {name: form.fit(image) for name, form in forms.get(stream, {}).items()}
 
     return prepare
 
