@@ -39,6 +39,7 @@ from ckaprobe_cli.options import (
     Vmax,
     Vmin,
     drop_none,
+    option,
     with_encoder,
 )
 from ckaprobe_cli.results_folder import results_folder
@@ -57,48 +58,29 @@ def compare(
     data: Data = None,
     data_y: Annotated[
         str | None,
-        typer.Option(
-            help="Other images for Y, such as noisy ones, each paired with one of X.  [default: those of X]",
-            rich_help_panel=IMAGES,
-        ),
+        option("Other images for Y, such as noisy ones, each paired with one of X.  [default: those of X]", IMAGES),
     ] = None,
     pair: Annotated[
         str | None,
-        typer.Option(
-            help="Pair images of X and Y by name (path without suffix) or order.  [default: name, of folders]",
-            rich_help_panel=IMAGES,
-        ),
+        option("Pair images of X and Y by name (path without suffix) or order.  [default: name, of folders]", IMAGES),
     ] = None,
     num: Num = None,
     batch: Batch = None,
     layers: Layers = None,
-    layers_y: Annotated[
-        str | None, typer.Option(help="Layers of Y, where they differ; of two models.", rich_help_panel=MODELS)
-    ] = None,
+    layers_y: Annotated[str | None, option("Layers of Y, where they differ; of two models.", MODELS)] = None,
     seed: Seed = None,
     features: Features = None,
-    measure: Annotated[
-        str, typer.Option(help="cka, rsa, mutual_knn, or procrustes (slow).", rich_help_panel=SIMILARITY)
-    ] = "cka",
-    estimator: Annotated[
-        str, typer.Option(help="Estimator of CKA: unbiased or biased.", rich_help_panel=SIMILARITY)
-    ] = "unbiased",
-    permutations: Annotated[
-        int, typer.Option(help="Number of permutations for the null; 0: none.", min=0, rich_help_panel=SIMILARITY)
-    ] = 200,
+    measure: Annotated[str, option("cka, rsa, mutual_knn, or procrustes (slow).", SIMILARITY)] = "cka",
+    estimator: Annotated[str, option("Estimator of CKA: unbiased or biased.", SIMILARITY)] = "unbiased",
+    permutations: Annotated[int, option("Number of permutations for the null; 0: none.", SIMILARITY, min=0)] = 200,
     preprocess: Annotated[
         str | None,
-        typer.Option(
-            help="own (each model its size and normalisation) or shared (those of X).  [default: own]",
-            rich_help_panel=IMAGES,
-        ),
+        option("own (each model its size and normalisation) or shared (those of X).  [default: own]", IMAGES),
     ] = None,
     precision: Precision = None,
     size: Size = None,
     arch: Arch = None,
-    arch_y: Annotated[
-        str | None, typer.Option(help="Architecture of Y, where it differs; auto to find it.", rich_help_panel=MODELS)
-    ] = None,
+    arch_y: Annotated[str | None, option("Architecture of Y, where it differs; auto to find it.", MODELS)] = None,
     encoder: Encoder = None,
     base: Base = None,
     device: Device = "auto",
@@ -106,12 +88,7 @@ def compare(
     workers: Readers = None,
     forward_batch: ForwardBatch = None,
     keep: Annotated[
-        bool,
-        typer.Option(
-            "--fingerprints/--no-fingerprints",
-            help="Save the fingerprints of the models in OUT.",
-            rich_help_panel=OUTPUT,
-        ),
+        bool, option("Save the fingerprints of the models in OUT.", OUTPUT, "--fingerprints/--no-fingerprints")
     ] = True,
     cmap: Cmap = None,
     vmin: Vmin = None,
@@ -119,10 +96,7 @@ def compare(
     force: Force = False,
     quiet: Quiet = False,
     plan: Annotated[
-        bool,
-        typer.Option(
-            "--plan", help="Print what it will cost, from a short trial, and write nothing.", rich_help_panel=RUN
-        ),
+        bool, option("Print what it will cost, from a short trial, and write nothing.", RUN, "--plan")
     ] = False,
 ) -> None:
     """Compare the layers of two models, or of every two of more.

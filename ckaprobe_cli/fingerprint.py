@@ -40,7 +40,7 @@ def fingerprint(
         str,
         typer.Argument(help="A checkpoint, timm:NAME, random:NAME[:SEED] or package.module:function."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", rich_help_panel=OUTPUT)],
+    output: Annotated[Path, option("File to write.", OUTPUT, "--output", "-o")],
     data: Data = None,
     num: Num = None,
     batch: Batch = None,

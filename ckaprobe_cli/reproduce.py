@@ -6,14 +6,12 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
-from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers, drop_none
+from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers, drop_none, option
 
 
 def reproduce(
     paper: Annotated[str, typer.Argument(help="mesa or depth-to-semantic.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder to write to; an interrupted study in it is resumed.", rich_help_panel=OUTPUT)
-    ],
+    out: Annotated[Path, option("Folder to write to; an interrupted study in it is resumed.", OUTPUT)],
     scale: Annotated[
         str, typer.Option(help="demo (a laptop), gpu (one GPU) or paper (real data, many GPUs).")
     ] = "demo",
@@ -42,7 +40,7 @@ def reproduce(
             help="Change the recipe (of depth-to-semantic: pre.KEY, segment.KEY), or give data: data.nyuv2=PATH.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[str, option("Device: auto, cpu, cuda or mps.", RUN)] = "auto",
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:

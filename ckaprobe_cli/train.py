@@ -7,19 +7,17 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
-from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers
+from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers, option
 
 
 def train(
     recipe: Annotated[str, typer.Option(help="A bundled recipe, a .toml file, or the recipe.json of a run.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder to write to; an interrupted run in it is resumed.", rich_help_panel=OUTPUT)
-    ],
+    out: Annotated[Path, option("Folder to write to; an interrupted run in it is resumed.", OUTPUT)],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: seed=1, data.rooms=PATH, masked.steps=10."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.", rich_help_panel=RUN)] = "auto",
+    device: Annotated[str, option("Device: auto, cpu, cuda or mps.", RUN)] = "auto",
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
