@@ -1,6 +1,7 @@
 """Compare two models over images: fingerprints of both, and from these a `SimilarityMatrix`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate, combinations
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from cka_probe import registry
 from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
+from cka_probe.comparison.moments import ALL, compare_moments
 from cka_probe.comparison.results import MATRICES, Axis, SimilarityMatrix
 from cka_probe.comparison.sides import (
     UNSET,
@@ -20,7 +22,9 @@ from cka_probe.comparison.sides import (
     Unset,
     extract_pair,
     extract_sides,
+    pair_entries,
 )
+from cka_probe.errors import DataError
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.selection import LayerSpec
 from cka_probe.progress import ProgressSpec
@@ -37,6 +41,8 @@ from cka_probe.similarity.features import PER_IMAGE
 
 MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
 """A name in `MEASURES`, a `Measure`, or a function of two centred Grams; see `choose_measure`."""
+APPROXIMATED = "Pearson type III"
+"""How the null of one batch of all images is approximated."""
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
 
 
@@ -57,7 +63,7 @@ def compare(
     permutations: int = 200,
     progress: ProgressSpec = None,
     num: int | Unset | None = UNSET,
-    batch: int | Unset | None = UNSET,
+    batch: int | str | Unset | None = UNSET,
     seed: int | Unset = UNSET,
     features: str | Unset = UNSET,
     precision: str | Unset = UNSET,
@@ -96,7 +102,9 @@ def compare(
         permutations: Number of permutations for the null; 0 for none.
         progress: True for a bar on stderr, or a function called as `progress(images_done, total_or_none)`.
         num: Largest number of images, None for all; by default 512.
-        batch: Images in a batch; by default 64, or the batches of an iterable.
+        batch: Images in a batch; by default 64, or the batches of an iterable. `all` for one batch of all images, in
+            memory that does not depend on their number: of CKA, pooled features (`gap`) or feature matrices. Its null
+            is an approximation (`similarity.moments`), and so are its intervals for more than 4,096 images.
         seed: Seed of the choice of images and of the permutations; by default 0.
         features: `flatten` (default), `gap` or `tokens`.
         precision: `float32` (default) or `bfloat16`.
@@ -123,11 +131,20 @@ def compare(
     (2, 2)
     """
     method = choose_measure(measure, estimator)
+    everything = batch == ALL
+    if isinstance(batch, str):
+        if not everything:
+            raise DataError(f"expected a number of images or 'all' for batch, found {batch!r}")
+        batch = UNSET
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
         forward_batch, progress,
     )  # fmt: skip
-    first, second = extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
+    selection = (layers, layers_y), (arch, arch_y)
+    if everything:
+        entries = pair_entries(x, y, Images(images, images_y, pair), *selection)
+        return _compare_moments(entries, Images(images, images_y, pair), options, method, estimator, permutations)
+    first, second = extract_pair(x, y, Images(images, images_y, pair), *selection, options)
     return compare_fingerprints(
         first,
         second,
@@ -136,6 +153,16 @@ def compare(
         estimator=estimator,
         permutations=permutations,
     )
+
+
+def _compare_moments(
+    entries: Sequence[Entry], images: Images, options: Options, method: Measure, estimator: str, permutations: int
+) -> SimilarityMatrix:
+    """Return CKA over all images as one batch."""
+    (first, second), cells = compare_moments(entries, images, options, method, estimator, permutations)
+    result = _matrix(first, second, cells, pairing_of(first, second), method, estimator, permutations)
+    null = {"permutations": None, "null": APPROXIMATED} if permutations else {}
+    return replace(result, settings={**result.settings, "batch": ALL, **null})
 
 
 def fingerprints(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cka_probe.comparison.fingerprint import Fingerprint, Partner, Settings, Shard
-from cka_probe.comparison.model_run import ModelRun, Output
+from cka_probe.comparison.model_run import FeatureOutput, ModelRun, Output
 from cka_probe.comparison.ranks import current_ranks
 from cka_probe.comparison.results import Side
 from cka_probe.errors import CkaProbeWarning, DataError, ModelError
@@ -42,6 +42,9 @@ SLOW_BFLOAT16 = (
     "measured); --precision float32 is faster, and exact"
 )
 
+FeatureReceiver = Callable[[Sequence[dict[str, Tensor]]], None]
+"""Called with the features of a batch, (n, p) by module for each model."""
+
 _Prepared = tuple[str, dict[Hashable, Tensor]]
 """Hash of an image, and the image in the size and channels of each model."""
 
@@ -50,7 +53,7 @@ class _Batch(NamedTuple):
     """What is kept of one batch: the hashes of its images of each stream, and what each model gives."""
 
     hashes: list[list[str]]
-    outputs: list[Output]
+    outputs: list[Output | FeatureOutput]
 
 
 def extract(
@@ -60,6 +63,7 @@ def extract(
     progress: Progress | None = None,
     pairing: str = "",
     shard: Share = WHOLE,
+    receive: FeatureReceiver | None = None,
 ) -> list[Fingerprint]:
     """Return the fingerprint of each model, from one pass over the images.
 
@@ -71,6 +75,7 @@ def extract(
             Within a batch, an image counts as done in proportion to the layers of all models that have run.
         pairing: How two streams are paired, `name` or `order`.
         shard: Which of the batches to run; the fingerprints say so.
+        receive: Called for each batch with the features of every model; then the fingerprints have no Grams.
 
     Raises:
         LayerError: A layer never runs, runs twice, or does not give one activation per image.
@@ -78,12 +83,16 @@ def extract(
         OutOfMemoryError: Memory does not suffice for one image at a time.
     """
     runs = model_runs(models, settings)
+    for run in runs:
+        run.gives_features = receive is not None
     hashes: list[list[str]] = [[] for _ in streams]
     report = progress or (lambda _done, _total: None)
     report(0, streams[0].total)
     for batch in _run_batches(runs, streams, shard, settings.forward_batch or 0, report):
         for run, output in zip(runs, batch.outputs, strict=True):
             run.add(output, len(batch.hashes[run.stream]))
+        if receive is not None:
+            receive([output.features for output in batch.outputs if isinstance(output, FeatureOutput)])
         for stream_hashes, digests in zip(hashes, batch.hashes, strict=True):
             stream_hashes += digests
     with ThreadPoolExecutor() as threads:  # hashing releases the GIL
@@ -219,7 +228,7 @@ def _preprocessing(backbone: Backbone, settings: Settings) -> Preprocessing:
 def _fingerprint(run: ModelRun, weights: str, hashes: list[str], streams: Sequence[ImageStream]) -> Fingerprint:
     """Return the fingerprint of a model that was run on all batches."""
     images = streams[run.stream]
-    squares = torch.stack(run.squares).sum(dim=0) / len(hashes)
+    squares = sum(run.squares, torch.zeros(len(run.layers), dtype=torch.float64)) / len(hashes)
     origin, size = run.backbone.origin, run.preprocessing.size
     side = Side(
         reference=origin.reference,

@@ -85,6 +85,11 @@ class FeatureTable(_Rows):
         module.register_buffer("values", array)
         return ".".join(path)
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether every array is (n, p)."""
+        return all(buffer.dim() == 2 for buffer in self.buffers())
+
     def forward(self, indices: Tensor) -> Tensor:
         """Look up rows (n,) in every array; the activations of the layers are what counts."""
         for path in self.layers.modules:

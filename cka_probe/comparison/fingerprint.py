@@ -179,11 +179,12 @@ class Fingerprint:
     @cached_property
     def undefined_reasons(self) -> tuple[str, ...]:
         """Per layer, `undefined`, or that it does not vary in some batch, which older files do not record."""
-        traces = torch.stack([stack.diagonal(dim1=1, dim2=2).sum(dim=1) for stack in self.grams])
-        constant = (traces == 0).any(dim=0).tolist()
+        constant = torch.zeros(len(self.layers), dtype=torch.bool)
+        for stack in self.grams:
+            constant |= stack.diagonal(dim1=1, dim2=2).sum(dim=1) == 0
         return tuple(
             self.reason(reason or (CONSTANT_BATCH if still else ""))
-            for reason, still in zip(self.undefined, constant, strict=True)
+            for reason, still in zip(self.undefined, constant.tolist(), strict=True)
         )
 
     def reason(self, text: str) -> str:

@@ -27,7 +27,7 @@ from cka_probe.models.layouts import channel_layout
 from cka_probe.models.recording import EXAMPLES, Place, Probe, probe, record
 from cka_probe.models.selection import comparable_layers
 from cka_probe.similarity.features import FEATURES, PER_IMAGE, memory_order
-from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams
+from cka_probe.similarity.gram import Grams, anchored_product, centred_grams
 
 T = TypeVar("T")
 
@@ -50,16 +50,20 @@ class BatchFeatures:
     Args:
         sizes: Number of images in each batch.
         features: `flatten`, `gap` or `tokens`.
+        process: What becomes of the features of a batch.
 
     Attributes:
-        products: Per batch, the product of each module.
+        products: Per batch, what `process` returns for each module.
         shapes: Shape of each module's output for one image.
     """
 
-    def __init__(self, sizes: Sequence[int], features: str) -> None:
+    def __init__(
+        self, sizes: Sequence[int], features: str, process: Callable[[Tensor], Any] = anchored_product
+    ) -> None:
         ends = [*accumulate(sizes)]
         self.batches = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-        self.products: list[dict[str, Product]] = [{} for _ in sizes]
+        self.products: list[dict[str, Any]] = [{} for _ in sizes]
+        self._process = process
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._features, self._per_image = FEATURES[features], PER_IMAGE[features]
         self._orders: dict[str, tuple[int, ...]] = {}
@@ -83,7 +87,7 @@ class BatchFeatures:
                 if images.stop < batch.stop:
                     continue
                 rows = self._incomplete.pop(module)
-            products[module] = anchored_product(rows)
+            products[module] = self._process(rows)
 
     def _rows(self, features: Tensor, images: range, whole: range) -> Tensor:
         """Return the rows of some images in the features of a range of images."""
@@ -96,6 +100,18 @@ class Output(NamedTuple):
 
     grams: Grams
     shapes: dict[str, tuple[int, ...]]
+
+
+class FeatureOutput(NamedTuple):
+    """What a model gives for one batch where no Grams are needed: features by module, (n, p) each, and shapes."""
+
+    features: dict[str, Tensor]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def _copied(features: Tensor) -> Tensor:
+    """Return features on the CPU, which no later operation of the model changes."""
+    return features.to("cpu", copy=True)
 
 
 def equal_parts(num: int, most: int) -> list[range]:
@@ -129,6 +145,7 @@ class ModelRun:
         forward_batch: Largest number of images in a forward pass; `None` for all of a batch.
         probed: Whether it is known which layers can be compared.
         ran: Whether a forward pass has ended.
+        gives_features: Whether it gives the features of a batch in place of Grams.
     """
 
     backbone: Backbone
@@ -147,6 +164,7 @@ class ModelRun:
     forward_batch: int | None = None
     probed: bool = False
     ran: bool = False
+    gives_features: bool = False
 
     def probe(self, batches: Sequence[Tensor]) -> Probe:
         """Return what the modules of the model put out for a few images of the first of some batches."""
@@ -163,7 +181,7 @@ class ModelRun:
         if outputs.unchecked:
             self.warnings += (f"{ASSUMED_AXIS}: {outputs.unchecked}",)
 
-    def run(self, batches: Sequence[Tensor], progress: Callable[[float], None]) -> list[Output]:
+    def run(self, batches: Sequence[Tensor], progress: Callable[[float], None]) -> list[Output | FeatureOutput]:
         """Run the model on batches, (n, ...) each, and return the Grams of each.
 
         Where memory does not suffice, the model runs on half as many images at a time, then and for all later batches.
@@ -176,22 +194,26 @@ class ModelRun:
             OutOfMemoryError: Memory does not suffice for one image at a time.
         """
         if len({(batch.shape[1:], batch.dtype) for batch in batches}) > 1:  # images of different sizes or types
-            outputs = []
+            outputs: list[Output | FeatureOutput] = []
             for number, batch in enumerate(batches):
                 outputs += self.run([batch], lambda share, done=number: progress((done + share) / len(batches)))  # type: ignore[misc]
             return outputs
         images = torch.cat([*batches]) if len(batches) > 1 else batches[0]
         work = partial(self._run, images, sizes=[*map(len, batches)], progress=progress)
         features = self._fitting(work, images, len(batches[0]))
+        if self.gives_features:
+            return [FeatureOutput(rows, features.shapes) for rows in features.products]
         return [
             Output(centred_grams([products[module] for module in self.layers.modules]), features.shapes)
             for products in features.products
         ]
 
-    def add(self, output: Output, n: int) -> None:
+    def add(self, output: Output | FeatureOutput, n: int) -> None:
         """Add what the model gives for the next batch, of n images, in this process or another."""
-        grams = output.grams
         self.shapes |= output.shapes
+        if isinstance(output, FeatureOutput):
+            return
+        grams = output.grams
         self.grams.append(grams.matrices)
         self.squares.append(grams.rms.square() * n)
         for module, finite, varies, size in zip(
@@ -247,7 +269,8 @@ class ModelRun:
         model, device = self.backbone.model, self.backbone.device
         pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
         images = self._pinned(images)
-        features = BatchFeatures(sizes, self.settings.features)
+        process = _copied if self.gives_features else anchored_product
+        features = BatchFeatures(sizes, self.settings.features, process)
         for number, part in enumerate(parts):
             inputs = self._on_device(images[part.start : part.stop])
             seen: set[str] = set()

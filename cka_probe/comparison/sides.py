@@ -7,14 +7,23 @@ with a model before the first of them runs.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from cka_probe import registry
 from cka_probe.comparison.extraction import extract
-from cka_probe.comparison.features import Features, features_as_backbone, is_features, load_features, row_stream, tables
+from cka_probe.comparison.features import (
+    Features,
+    FeatureTable,
+    features_as_backbone,
+    is_features,
+    load_features,
+    row_stream,
+    tables,
+)
 from cka_probe.comparison.fingerprint import RUNNING, Fingerprint, Settings, is_fingerprint
 from cka_probe.comparison.ranks import current_ranks
 from cka_probe.errors import CheckpointError, DataError, FingerprintError, prefixed_errors
@@ -26,6 +35,7 @@ from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import is_adapter_reference, load, wrap
 from cka_probe.models.selection import LayerSpec, recorded_layers, select_by_name, select_layers
 from cka_probe.progress import Progress, ProgressSpec, reporting
+from cka_probe.similarity.moments import Moments
 
 Model = nn.Module | Fingerprint | Features | str | Path
 """A module (a `Backbone` or any other), a fingerprint, a reference that `load` understands, or features (arrays of
@@ -229,6 +239,18 @@ def extract_pair(
         CkaProbeError: One line; for images as well if a pairing is asked for of images that are the same, or of
             fingerprints by name.
     """
+    first, second = extract_sides(pair_entries(x, y, images, layers, archs), images, options)
+    return first, second
+
+
+def pair_entries(
+    x: Model,
+    y: Model,
+    images: Images,
+    layers: tuple[LayerSpec, LayerSpec],
+    archs: tuple[str | None, str | None],
+) -> list[Entry]:
+    """Return x and y as entries; arguments and errors as in `extract_pair`."""
     if images.pair is not None:
         registry.get(PAIRINGS, images.pair, "pairing")
         if images.y is None and (images.pair != ORDER or not any(map(_stored, (x, y)))):
@@ -236,22 +258,26 @@ def extract_pair(
                 f"expected other images of y (--data-y) to pair by {images.pair}, found none; omit --pair, which "
                 "without --data-y is for fingerprints, by order"
             )
-    entries = [Entry(x, layers[0], archs[0]), Entry(y, layers[1], archs[1] or archs[0], int(images.y is not None))]
-    first, second = extract_sides(entries, images, options)
-    return first, second
+    return [Entry(x, layers[0], archs[0]), Entry(y, layers[1], archs[1] or archs[0], int(images.y is not None))]
 
 
-def extract_sides(entries: Sequence[Entry], images: Images, options: Options) -> list[Fingerprint]:
+def extract_sides(
+    entries: Sequence[Entry], images: Images, options: Options, moments: Moments | None = None
+) -> list[Fingerprint]:
     """Return the fingerprint of each model, restricted to its layers; each backbone runs once over its images.
+
+    With `moments`, the features of two models are added to these sums, and the fingerprints have no Grams.
 
     What is wrong with the options, the images and the fingerprints is found before a model is loaded. In a process
     group each process has to call this; it runs its share of the batches, and all have the whole fingerprints.
     """
     with current_ranks().together():
-        return _extract_sides(entries, images, options)
+        return _extract_sides(entries, images, options, moments)
 
 
-def _extract_sides(entries: Sequence[Entry], images: Images, options: Options) -> list[Fingerprint]:
+def _extract_sides(
+    entries: Sequence[Entry], images: Images, options: Options, moments: Moments | None
+) -> list[Fingerprint]:
     """Do the part of this process."""
     options.settings()  # names that do not exist
     share = options.share
@@ -273,6 +299,8 @@ def _extract_sides(entries: Sequence[Entry], images: Images, options: Options) -
             side = stored.get(_key(model))
             models_by_key[key] = side or _side(model, arch, _base_of(model, options.base))
         sides.append(models_by_key[key])
+    if moments is not None:
+        check_pooled(sides, settings.features)
     specs = [entries[0].layers if entry.layers is None else entry.layers for entry in entries]
     maps = [_layers(side, spec) for side, spec in zip(sides, specs, strict=True)]
     if tables(sides):
@@ -280,7 +308,7 @@ def _extract_sides(entries: Sequence[Entry], images: Images, options: Options) -
             settings = replace(settings, num=None)
         streams = (row_stream(sides, images.x if images.y is None else images.y, settings),)
     extracted = _run(
-        sides, maps, [entry.stream for entry in entries], streams, pairing, settings, options.progress, share
+        sides, maps, [entry.stream for entry in entries], streams, pairing, settings, options.progress, share, moments
     )
     return [
         print_.subset(recorded_layers(layers, print_.layers)) for print_, layers in zip(extracted, maps, strict=True)
@@ -296,6 +324,7 @@ def _run(
     settings: Settings,
     progress: ProgressSpec,
     share: Share,
+    moments: Moments | None = None,
 ) -> list[Fingerprint]:
     """Return the fingerprint of each side; a backbone given twice runs once over the same images."""
     runs: dict[tuple[int, int], tuple[Backbone, LayerMap, int]] = {}
@@ -310,12 +339,53 @@ def _run(
             if backbone.loaded:
                 backbone.to(target)
         with reporting(progress) as report:
-            prints = extract(list(runs.values()), streams, settings, report, pairing, share)
+            receive = None
+            if moments is not None:
+                indices = [list(runs).index((id(side), number)) for side, number in zip(sides, numbers, strict=True)]
+                receive = partial(add_features, moments, indices, maps)
+            prints = extract(list(runs.values()), streams, settings, report, pairing, share, receive)
         extracted = dict(zip(runs, prints, strict=True))
     return [
         side if isinstance(side, Fingerprint) else extracted[id(side), number]
         for side, number in zip(sides, numbers, strict=True)
     ]
+
+
+def add_features(
+    moments: Moments, indices: Sequence[int], maps: Sequence[LayerMap], features: Sequence[dict[str, Tensor]]
+) -> None:
+    """Add the features of a batch to sums over images.
+
+    Args:
+        moments: The sums.
+        indices: Index in `features` of the model of x and of that of y.
+        maps: Layers of x and of y; calls of a module that runs several times are those that were recorded.
+        features: Per model, features by module.
+    """
+    sides = []
+    for index, layers in zip(indices, maps, strict=True):
+        recorded = LayerMap.of(features[index])
+        sides.append([features[index][module] for module in recorded_layers(layers, recorded).modules])
+    moments.add(*sides)
+
+
+def check_pooled(sides: Sequence[Backbone | Fingerprint], features: str) -> None:
+    """Raise `DataError` unless all features are few enough for sums of their products.
+
+    Pooled features and feature matrices are; those of `tokens` have several examples per image.
+    """
+    matrices = all(
+        isinstance(side, Backbone) and isinstance(side.model, FeatureTable) and side.model.is_matrix for side in sides
+    )
+    if any(isinstance(side, Fingerprint) for side in sides):
+        raise FingerprintError(
+            "expected models or features for one batch of all images, found a fingerprint; give its model"
+        )
+    if features != "gap" and not (matrices and features == "flatten"):
+        raise DataError(
+            f"expected pooled features (--features gap) or feature matrices for one batch of all images, found "
+            f"{features}; set --batch to the number of images for one batch of Grams"
+        )
 
 
 def _open_streams(images: Images, settings: Settings) -> tuple[tuple[ImageStream, ...], str]:

@@ -138,8 +138,15 @@ def _chance(result: SimilarityMatrix) -> Iterator[str]:
         verb = "is" if below == 1 else "are"
         yield (
             f"{below} of {int(defined.sum())} cells {verb} not above what permuted {_unit(result)} reach (the 95 % "
-            f"quantile of {result.settings['permutations']} permutations) and show no similarity."
+            f"quantile of {_permutations(result)}) and show no similarity."
         )
+
+
+def _permutations(result: SimilarityMatrix) -> str:
+    """Return the permutations that the null is of, by number or by what approximates all of them."""
+    approximation = result.settings.get("null")
+    count = result.settings["permutations"]
+    return f"all permutations, approximated by {approximation}" if approximation else f"{count} permutations"
 
 
 def _width(result: SimilarityMatrix) -> Iterator[str]:
