@@ -19,7 +19,7 @@ from ckaprobe_cli.options import (
     SIMILARITY,
     Arch,
     Base,
-    Batch,
+    BatchOrAll,
     Cmap,
     Data,
     Device,
@@ -47,7 +47,8 @@ from ckaprobe_cli.results_folder import results_folder
 RESULT, ATLAS, STRIP, STRIP_Y = "result.json", "atlas.json", "images.jpg", "images_y.jpg"
 
 if TYPE_CHECKING:
-    from cka_probe.comparison.fingerprint import Fingerprint
+    from cka_probe.comparison.fingerprint import Fingerprint, Settings
+    from cka_probe.comparison.results import SimilarityMatrix
     from cka_probe.plotting.matrix import ColourScale
 
 
@@ -65,7 +66,7 @@ def compare(
         option("Pair images of X and Y by name (path without suffix) or order.  [default: name, of folders]", IMAGES),
     ] = None,
     num: Num = None,
-    batch: Batch = None,
+    batch: BatchOrAll = None,
     layers: Layers = None,
     layers_y: Annotated[str | None, option("Layers of Y, where they differ; of two models.", MODELS)] = None,
     seed: Seed = None,
@@ -111,19 +112,31 @@ def compare(
     Example:
       ckaprobe compare a.pth b.pth --data images --out a_b
     """
+    from cka_probe.comparison.compare import compare_all_images
     from cka_probe.comparison.features import is_features
     from cka_probe.comparison.fingerprint import is_fingerprint
     from cka_probe.comparison.sides import Images, Options, extract_pair, fingerprint_each
+    from cka_probe.errors import DataError
     from cka_probe.plotting.matrix import ColourScale
     from cka_probe.similarity import choose_measure
 
-    _check_number(models, layers_y=layers_y, arch_y=arch_y, data_y=data_y, pair=pair, cmap=cmap, vmin=vmin, vmax=vmax)
+    _check_number(
+        models,
+        layers_y=layers_y,
+        arch_y=arch_y,
+        data_y=data_y,
+        pair=pair,
+        cmap=cmap,
+        vmin=vmin,
+        vmax=vmax,
+        batch="all" if batch == "all" else None,
+    )
     scale = ColourScale(vmin, vmax, **drop_none(cmap=cmap))
     scale.ends(choose_measure(measure, estimator).range or (0.0, 1.0))  # refused before the work
     models = [
         model if is_fingerprint(model) or is_features(model) else with_encoder(model, encoder) for model in models
     ]
-    method = {"measure": measure, "estimator": estimator, "permutations": permutations}
+    method: dict[str, Any] = {"measure": measure, "estimator": estimator, "permutations": permutations}
     options = Options(
         base=base,
         device=device,
@@ -132,7 +145,7 @@ def compare(
         forward_batch=forward_batch,
         **drop_none(
             num=num,
-            batch=batch,
+            batch=_number(batch),
             seed=seed,
             features=features,
             precision=precision,
@@ -144,30 +157,52 @@ def compare(
         from cka_probe.comparison.plan import plan as plan_of
 
         _check_plan(layers_y=layers_y, arch_y=arch_y, data_y=data_y)
+        if batch == "all":
+            raise DataError("--plan estimates the cost of batches of Grams, found --batch all; give a number")
         typer.echo(plan_of(models, data, layers=layers, arch=arch, options=options))
         return
     several = len(models) > 2
+    everything = batch == "all"
     result, rival = (ATLAS, RESULT) if several else (RESULT, ATLAS)
     with results_folder(ctx, out, result, force=force, rivals=[rival]) as replaces:
         with progress_bar("images", quiet or not is_main()) as progress:
             options = replace(options, progress=progress)
-            sides: Sequence[Fingerprint]
-            if several:
+            sides: Sequence[Fingerprint] = ()
+            images = Images(data, data_y, pair)
+            selection = (layers, layers_y), (arch, arch_y)
+            if everything:
+                total = compare_all_images(models[0], models[1], images, *selection, options, **method)
+            elif several:
                 sides = fingerprint_each(models, data, layers=layers, arch=arch, options=options)
             else:
-                images = Images(data, data_y, pair)
-                sides = extract_pair(models[0], models[1], images, (layers, layers_y), (arch, arch_y), options)
+                sides = extract_pair(models[0], models[1], images, *selection, options)
         if not is_main():
             return
         if replaces:
             _remove_files(out, [Path(model).resolve() for model in models])
-        if several:
+        if everything:
+            paths = _save_result(out, total, scale)
+            if keep:
+                typer.echo("note     No fingerprints are saved: one batch of all images has no Grams.")
+        elif several:
             paths = _save_atlas(out, sides, keep, method, quiet)
         else:
             paths = _save_pair(out, sides, keep, method | {"pair": None if data_y else pair}, scale)
         if not all(is_fingerprint(model) or is_features(model) for model in models):
-            paths += _save_strips(out, data, data_y, pair, sides[0], skip_bad)
+            settings = options.settings(sides[:1])
+            paths += _save_strips(out, data, data_y, pair, settings, skip_bad)
     typer.echo("\n".join(map(str, paths)))
+
+
+def _number(batch: str | None) -> int | None:
+    """Return the number of images in a batch, None for all of them or by default."""
+    from cka_probe.errors import DataError
+
+    if batch is None or batch == "all":
+        return None
+    if not batch.isdecimal():
+        raise DataError(f"expected a number of images or all for --batch, found {batch}")
+    return int(batch)
 
 
 def _check_number(models: Sequence[str], **options: str | None) -> None:
@@ -177,7 +212,7 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
     if len(models) < 2:
         raise DataError(f"expected two or more models to compare, found only {models[0]}; give another, or it twice")
     instead = {"layers_y": "use --layers, for all of them", "arch_y": "use --arch, for all of them"}
-    instead |= dict.fromkeys(("data_y", "pair"), "compare two at a time")
+    instead |= dict.fromkeys(("data_y", "pair", "batch"), "compare two at a time")
     for name, value in options.items():
         if len(models) > 2 and value is not None:
             raise DataError(
@@ -199,10 +234,18 @@ def _save_pair(
 ) -> list[Path]:
     """Compare two models, print what a reader should know, and return the paths written."""
     import cka_probe
+
+    paths = _save_result(out, cka_probe.compare_fingerprints(*sides, **method), scale)
+    if keep:
+        paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
+    return paths
+
+
+def _save_result(out: Path, result: "SimilarityMatrix", scale: "ColourScale") -> list[Path]:
+    """Print what a reader should know of a comparison, and return the paths written."""
     from cka_probe.comparison.warnings import warnings_for
     from cka_probe.plotting import Heatmap, figures_of, save
 
-    result = cka_probe.compare_fingerprints(*sides, **method)
     typer.echo(result.summary())
     for name, side in (("x", result.x), ("y", result.y)):
         for note in side.notes:
@@ -218,8 +261,6 @@ def _save_pair(
     paths = [result.save(out / RESULT), result.save(out / "result.csv")]
     for name, figure in (figures_of(result) | {"heatmap": heatmap}).items():
         paths += save(figure, [out / f"{name}.png", out / f"{name}.pdf"])
-    if keep:
-        paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
     return paths
 
 
@@ -253,12 +294,12 @@ def _save_atlas(
 
 
 def _save_strips(
-    out: Path, data: str | None, data_y: str | None, pair: str | None, side: "Fingerprint", skip_bad: bool
+    out: Path, data: str | None, data_y: str | None, pair: str | None, settings: "Settings", skip_bad: bool
 ) -> list[Path]:
     """Save the first images, of x and of y if these differ, and return the paths."""
     from cka_probe.images.thumbnails import paired_thumbnails, save_strip, thumbnails
 
-    num, seed = side.settings.num, side.settings.seed
+    num, seed = settings.num, settings.seed
     if data_y is None:
         return [save_strip(thumbnails(data, num=num, seed=seed, skip_bad=skip_bad), out / STRIP)]
     strips = paired_thumbnails(data, data_y, pair=pair, num=num, seed=seed, skip_bad=skip_bad)

@@ -142,8 +142,16 @@ def compare(
     )  # fmt: skip
     selection = (layers, layers_y), (arch, arch_y)
     if everything:
-        entries = pair_entries(x, y, Images(images, images_y, pair), *selection)
-        return _compare_moments(entries, Images(images, images_y, pair), options, method, estimator, permutations)
+        return compare_all_images(
+            x,
+            y,
+            Images(images, images_y, pair),
+            *selection,
+            options,
+            measure=method,
+            estimator=estimator,
+            permutations=permutations,
+        )
     first, second = extract_pair(x, y, Images(images, images_y, pair), *selection, options)
     return compare_fingerprints(
         first,
@@ -155,10 +163,21 @@ def compare(
     )
 
 
-def _compare_moments(
-    entries: Sequence[Entry], images: Images, options: Options, method: Measure, estimator: str, permutations: int
+def compare_all_images(
+    x: Model,
+    y: Model,
+    images: Images,
+    layers: tuple[LayerSpec, LayerSpec],
+    archs: tuple[str | None, str | None],
+    options: Options,
+    *,
+    measure: MeasureSpec = "cka",
+    estimator: str = "unbiased",
+    permutations: int = 200,
 ) -> SimilarityMatrix:
-    """Return CKA over all images as one batch."""
+    """Return CKA over all images as one batch; arguments as in `extract_pair` and `compare`."""
+    method = choose_measure(measure, estimator)
+    entries = pair_entries(x, y, images, layers, archs)
     (first, second), cells = compare_moments(entries, images, options, method, estimator, permutations)
     result = _matrix(first, second, cells, pairing_of(first, second), method, estimator, permutations)
     null = {"permutations": None, "null": APPROXIMATED} if permutations else {}

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.results import ROWS
-from cka_probe.errors import DataError
+from cka_probe.errors import DataError, FingerprintError
 from cka_probe.files import read_metadata
 from cka_probe.images.datasets import sample_indices
 from cka_probe.images.stream import FEWEST, ImageStream
@@ -183,6 +183,25 @@ def tables(sides: Sequence[Backbone | Fingerprint]) -> list[FeatureTable]:
     """Return the features among the sides of a comparison."""
     models = [side.model for side in sides if isinstance(side, Backbone)]
     return [model for model in models if isinstance(model, FeatureTable)]
+
+
+def check_pooled(sides: Sequence[Backbone | Fingerprint], features: str) -> None:
+    """Raise `DataError` unless all features are few enough for sums of their products.
+
+    Pooled features and feature matrices are; those of `tokens` have several examples per image.
+    """
+    matrices = all(
+        isinstance(side, Backbone) and isinstance(side.model, FeatureTable) and side.model.is_matrix for side in sides
+    )
+    if any(isinstance(side, Fingerprint) for side in sides):
+        raise FingerprintError(
+            "expected models or features for one batch of all images, found a fingerprint; give its model"
+        )
+    if features != "gap" and not (matrices and features == "flatten"):
+        raise DataError(
+            f"expected pooled features (--features gap) or feature matrices for one batch of all images, found "
+            f"{features}; set --batch to the number of images for one batch of Grams"
+        )
 
 
 def row_stream(sides: Sequence[Backbone | Fingerprint], images: Any, settings: Settings) -> ImageStream:

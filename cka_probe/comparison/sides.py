@@ -17,7 +17,7 @@ from cka_probe import registry
 from cka_probe.comparison.extraction import extract
 from cka_probe.comparison.features import (
     Features,
-    FeatureTable,
+    check_pooled,
     features_as_backbone,
     is_features,
     load_features,
@@ -367,25 +367,6 @@ def add_features(
         recorded = LayerMap.of(features[index])
         sides.append([features[index][module] for module in recorded_layers(layers, recorded).modules])
     moments.add(*sides)
-
-
-def check_pooled(sides: Sequence[Backbone | Fingerprint], features: str) -> None:
-    """Raise `DataError` unless all features are few enough for sums of their products.
-
-    Pooled features and feature matrices are; those of `tokens` have several examples per image.
-    """
-    matrices = all(
-        isinstance(side, Backbone) and isinstance(side.model, FeatureTable) and side.model.is_matrix for side in sides
-    )
-    if any(isinstance(side, Fingerprint) for side in sides):
-        raise FingerprintError(
-            "expected models or features for one batch of all images, found a fingerprint; give its model"
-        )
-    if features != "gap" and not (matrices and features == "flatten"):
-        raise DataError(
-            f"expected pooled features (--features gap) or feature matrices for one batch of all images, found "
-            f"{features}; set --batch to the number of images for one batch of Grams"
-        )
 
 
 def _open_streams(images: Images, settings: Settings) -> tuple[tuple[ImageStream, ...], str]:

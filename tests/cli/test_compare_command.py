@@ -169,3 +169,25 @@ def test_a_plan_is_printed_and_nothing_is_written(folders, tmp_path):
     assert not (tmp_path / "out").exists()
     options = ("--data", folders / "clean", "--out", tmp_path / "out", "--plan")
     assert "--plan takes the same --layers for all models" in refused("compare", *MODELS, *options, "--layers-y", "fc")
+
+
+def test_one_batch_of_all_images_has_a_page_and_no_fingerprints(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    paths = [tmp_path / "x.npy", tmp_path / "y.npy"]
+    for path in paths:
+        np.save(path, torch.randn(90, 4, generator=draw).numpy())
+    out = tmp_path / "out"
+    done = run("compare", *paths, "--batch", "all", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "No fingerprints are saved" in done.stdout
+    assert not list(out.glob("*.fingerprint"))
+    result = cka_probe.compare(*map(np.load, paths), batch="all")
+    np.testing.assert_allclose(json.loads((out / "result.json").read_text())["values"], result.values, atol=1e-12)
+    assert run("report", out).exit_code == 0
+
+
+def test_one_batch_of_all_images_refuses_what_has_no_sums(prints, tmp_path):
+    out = tmp_path / "out"
+    assert "found a fingerprint" in refused("compare", *prints[:2], "--batch", "all", "--out", out)
+    assert "compare two at a time" in refused("compare", *prints, "--batch", "all", "--out", out)
+    assert "found many" in refused("compare", *prints[:2], "--batch", "many", "--out", out)
