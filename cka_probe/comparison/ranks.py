@@ -55,7 +55,7 @@ class Ranks:
     Attributes:
         index: Number of this process, from 0.
         count: Number of processes.
-        group: Their gloo group; None for a process alone.
+        group: Their gloo group; None for the default group.
         failed: Whether the run has failed, and all processes know or cannot be told.
     """
 
@@ -170,9 +170,9 @@ def current_ranks() -> Ranks:
 
 
 def _gloo(timeout: timedelta) -> Any:
-    """Return a gloo group of all processes."""
+    """Return a gloo group of all processes, None for the default group."""
     if dist.get_backend() == "gloo":
-        return dist.group.WORLD
+        return None  # without a reference, which would outlive the group
     key = dist.group.WORLD, timeout
     if key not in _GROUPS:
         _GROUPS[key] = dist.new_group(backend="gloo", timeout=timeout)
