@@ -155,7 +155,10 @@ def _run_batches(
                     f"expected a batch for each of {shard.count} shards, found {shard.index} or fewer; make fewer "
                     "shards, or give more images or a smaller batch"
                 )
-            probes = [run.probe(images) for run, images in zip(runs, inputs, strict=True)] if ranks.index == 0 else []
+            probes = []
+            if ranks.index == 0:  # the first batch of all runs in the same parts, whatever the shards
+                first = shard.index == 0
+                probes = [run.probe(images, keep=first) for run, images in zip(runs, inputs, strict=True)]
             for run, outputs in zip(runs, ranks.exchange(probes)[0], strict=True):
                 run.choose_layers(outputs)
         size = sum(len(batch[0]) for batch in group) * ranks.count

@@ -7,7 +7,7 @@ of a batch, one of more gives those of several batches.
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
@@ -67,7 +67,7 @@ class BatchFeatures:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._features, self._per_image = FEATURES[features], PER_IMAGE[features]
         self._orders: dict[str, tuple[int, ...]] = {}
-        self._incomplete: dict[str, Tensor] = {}
+        self._incomplete: dict[str, list[Tensor]] = {}
 
     def add(self, module: str, activation: Tensor, layout: str | None, part: range) -> None:
         """Add the activation of a module for some of the images, (m, ...), which come one part after another."""
@@ -80,13 +80,11 @@ class BatchFeatures:
             if not images:
                 continue
             rows = self._rows(features, images, part)
+            if images.stop < batch.stop:  # a copy: the model may overwrite its activation
+                self._incomplete.setdefault(module, []).append(rows.clone())
+                continue
             if images != batch:
-                if images.start == batch.start:
-                    self._incomplete[module] = rows.new_empty(len(batch) * self._per_image, rows.shape[1])
-                self._rows(self._incomplete[module], images, batch).copy_(rows)
-                if images.stop < batch.stop:
-                    continue
-                rows = self._incomplete.pop(module)
+                rows = torch.cat([*self._incomplete.pop(module), rows])
             products[module] = self._process(rows)
 
     def _rows(self, features: Tensor, images: range, whole: range) -> Tensor:
@@ -139,10 +137,12 @@ class ModelRun:
         not_finite: Modules with an output that was not finite.
         constant: Root mean square of a module's output in each batch in which it did not vary.
         shapes: Shape of a module's output for one image.
+        layouts: Layout of a module's output of a shape for one image.
         places: Where the activations are in the outputs of the modules.
         warnings: What a reader should know of the layers.
         folds: Convolutions that run with the batch norm after them.
         forward_batch: Largest number of images in a forward pass; `None` for all of a batch.
+        kept: What the modules put out for the first images of the first batch, until that has run.
         probed: Whether it is known which layers can be compared.
         ran: Whether a forward pass has ended.
         gives_features: Whether it gives the features of a batch in place of Grams.
@@ -158,17 +158,27 @@ class ModelRun:
     not_finite: set[str] = field(default_factory=set)
     constant: dict[str, list[float]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    layouts: dict[tuple[str, tuple[int, ...]], str | None] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     folds: Sequence[Fold] = ()
     forward_batch: int | None = None
+    kept: Probe | None = None
     probed: bool = False
     ran: bool = False
     gives_features: bool = False
 
-    def probe(self, batches: Sequence[Tensor]) -> Probe:
-        """Return what the modules of the model put out for a few images of the first of some batches."""
-        return self._fitting(partial(self._probe, batches[0]), batches[0], len(batches[0]))
+    def probe(self, batches: Sequence[Tensor], *, keep: bool = True) -> Probe:
+        """Return what the modules of the model put out for a few images of the first of some batches.
+
+        Args:
+            batches: The batches.
+            keep: Keep the outputs for the run on these batches, in which these images do not run again.
+        """
+        outputs = self._fitting(partial(self._probe, batches[0]), batches[0], len(batches[0]))
+        self.kept = outputs if keep else None
+        calls = {name: [replace(call, tensors=()) for call in calls] for name, calls in outputs.calls.items()}
+        return replace(outputs, calls=calls, parts=())
 
     def choose_layers(self, outputs: Probe) -> None:
         """Keep the layers that can be compared."""
@@ -271,31 +281,35 @@ class ModelRun:
         images = self._pinned(images)
         process = _copied if self.gives_features else anchored_product
         features = BatchFeatures(sizes, self.settings.features, process)
-        for number, part in enumerate(parts):
-            inputs = self._on_device(images[part.start : part.stop])
-            seen: set[str] = set()
 
-            def add(module: str, activation: Tensor, number: int = number, seen: set[str] = seen) -> None:
-                shape = tuple(activation.shape)
-                features.shapes[module] = shape[1:]
-                seen.add(module)
-                progress((number + len(seen) / len(self.layers)) / len(parts))
+        def add(part: range, ran: set[str], module: str, activation: Tensor) -> None:
+            shape = tuple(activation.shape)
+            features.shapes[module] = shape[1:]
+            ran.add(module)
+            progress((part.start + len(part) * len(ran) / len(self.layers)) / len(images))
+            if (module, shape[1:]) not in self.layouts:
                 layout = channel_layout(shape, pixels, model.get_submodule(split_call(module)[0]), model)
-                with torch.autocast(device.type, enabled=False):
-                    features.add(module, activation, layout, parts[number])
+                self.layouts[module, shape[1:]] = layout
+            with torch.autocast(device.type, enabled=False):
+                features.add(module, activation, self.layouts[module, shape[1:]], part)
 
+        start = 0
+        if kept := self.kept:
+            for number, (part, _) in enumerate(kept.parts):  # these images need not run again
+                for module in self.layers.modules:
+                    add(part, set(), module, kept.activation(module, number))
+                start = part.stop
+        for part in parts:
+            part = range(max(part.start, start), part.stop)
+            if not part:
+                continue
+            inputs = self._on_device(images[part.start : part.stop])
             with self._precision(), folded(self.folds):
                 # the first pass runs to the end, so that a layer that runs again is noticed
-                record(
-                    model,
-                    inputs,
-                    self.layers.modules,
-                    add,
-                    run=self._forward,
-                    stop=self.ran,
-                    places=self.places,
-                )
+                keep = partial(add, part, set())
+                record(model, inputs, self.layers.modules, keep, run=self._forward, stop=self.ran, places=self.places)
             self.ran = True
+        self.kept = None
         return features
 
     def run_once(self, images: Tensor) -> None:
@@ -309,7 +323,7 @@ class ModelRun:
         """Return what the modules put out for a few images of the first part, or for all of it."""
         with self._precision():
             inputs = self._on_device(images[: max(len(parts[0]), *EXAMPLES)])
-            return probe(self.backbone.model, inputs, run=self._forward)
+            return probe(self.backbone.model, inputs, run=self._forward, keep=self.layers.modules)
 
     def _pinned(self, images: Tensor) -> Tensor:
         """Return images in memory from which copies to the device do not wait for the model."""
