@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import zip_longest
@@ -12,16 +13,18 @@ import torch
 from helpers import shared_runs
 from helpers.paths import ROOT
 from helpers.shared_runs import folder_of_images
+from typer.testing import CliRunner
 
 from cka_probe.images.stream import Share, batches, stream_images
+from ckaprobe_cli import app
 
 COMPARE = ["compare", "random:resnet18:0", "random:resnet18:1", "--size", "32", "--layers", "layer1,layer4", "--quiet"]
 COMPARE += ["--batch", "8", "--permutations", "10"]
 
 
 def torchrun(processes, *words, script=("-m", "ckaprobe_cli")):
-    """Run the command line as `torchrun` does, or in one process for 1."""
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"] * (processes > 1)
+    """Run the command line, or another program, in processes of `torchrun`."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, *launcher, *script, *map(str, words)],
@@ -36,15 +39,21 @@ def files(folder):
 
 def test_two_processes_write_the_bytes_of_one(tmp_path):
     data = folder_of_images(tmp_path / "images", 27)  # three batches, the last of eleven
-    outputs = []
-    for processes in (1, 2):
-        out = tmp_path / "out"
-        done = torchrun(processes, *COMPARE, "--data", data, "--out", out)
-        assert done.returncode == 0, done.stderr
-        outputs.append((files(out), done.stdout))
-        out.rename(tmp_path / f"out{processes}")
-    assert outputs[0] == outputs[1]
-    assert Path("result.json") in outputs[0][0]
+    command = ["fingerprint", "random:resnet18", "--size", "32", "--batch", "8", "--layers", "layer1", "--quiet"]
+    command += ["--data", data, "--output", tmp_path / "out" / "a.fingerprint"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = CliRunner().invoke(app, list(map(str, command)))
+    finally:
+        torch.set_num_threads(threads)
+    expected = files(tmp_path / "out")
+    assert (alone.exit_code, len(expected)) == (0, 3)
+    shutil.rmtree(tmp_path / "out")
+    done = torchrun(2, *command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == alone.stdout
+    assert files(tmp_path / "out") == expected
 
 
 @pytest.fixture(scope="module")
