@@ -56,8 +56,11 @@ def floor(workload: Workload) -> None:
     try:
         with torch.no_grad():
             for images in workload.inputs:
+                inputs = images.to(device_of(workload))
                 for model in workload.models:
-                    model(images)
+                    model(inputs)
+        if device_of(workload) == "cuda":
+            torch.cuda.synchronize()
     finally:
         for hook in hooks:
             hook.remove()
@@ -68,6 +71,11 @@ def ours(workload: Workload, precision: str = "float32") -> Tensor:
     x, y = (Backbone(model, size=workload.size) for model in workload.models)
     result = compare(x, y, list(workload.images), layers=workload.spec, precision=precision)
     return torch.from_numpy(result.values)
+
+
+def device_of(workload: Workload) -> str:
+    """Return where the models are, `cpu` or `cuda`."""
+    return next(workload.models[0].parameters()).device.type
 
 
 def ours_bfloat16(workload: Workload) -> Tensor:
@@ -81,9 +89,9 @@ def torch_cka(workload: Workload) -> Tensor:
 
     with _quiet():
         layers = list(workload.layers)
-        cka = CKA(*workload.models, "x", "y", model1_layers=layers, model2_layers=layers, device="cpu")
+        cka = CKA(*workload.models, "x", "y", model1_layers=layers, model2_layers=layers, device=device_of(workload))
         cka.compare(_loader(workload))
-        return _reordered(cka.export()["CKA"].detach(), workload)
+        return _reordered(cka.export()["CKA"].detach().cpu(), workload)
 
 
 def torch_cka_no_grad(workload: Workload) -> Tensor:
@@ -97,7 +105,9 @@ def pytorch_cka(workload: Workload) -> Tensor:
     from cka import compute_cka
 
     with _quiet():
-        return compute_cka(*workload.models, _loader(workload), layers=list(workload.layers), device="cpu")[0]
+        return compute_cka(
+            *workload.models, _loader(workload), layers=list(workload.layers), device=device_of(workload)
+        )[0].cpu()
 
 
 def ckatorch(workload: Workload) -> Tensor:
@@ -121,7 +131,9 @@ def ckatorch_flattened(workload: Workload) -> Tensor:
 def _ckatorch(workload: Workload, kind: type) -> Tensor:
     """Run a class of ckatorch over the images once."""
     with _quiet():
-        cka = kind(*workload.models, layers=list(workload.layers), first_name="x", second_name="y", device="cpu")
+        cka = kind(
+            *workload.models, layers=list(workload.layers), first_name="x", second_name="y", device=device_of(workload)
+        )
         return _reordered(cka(_loader(workload), epochs=1), workload)
 
 

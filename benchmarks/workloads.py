@@ -77,16 +77,16 @@ RECIPES = {
 }
 
 
-def make_workload(name: str, *, images: str, seed: int, quick: bool = False) -> Workload:
-    """Return the workload of this name.
+def make_workload(name: str | Recipe, *, images: str, seed: int, quick: bool = False) -> Workload:
+    """Return the workload of a recipe.
 
     Args:
-        name: In `RECIPES`.
+        name: In `RECIPES`, or a recipe.
         images: `1/f` or `noise`.
         seed: Of both models and of the images.
         quick: Two batches of eight instead, to try things out.
     """
-    recipe = RECIPES[name]
+    recipe = RECIPES[name] if isinstance(name, str) else name
     batches, batch = (2, 8) if quick else (recipe.batches, recipe.batch)
     models = tuple(make_model(recipe, seed + side) for side in (0, 1))
     shown = make_images(images, batches, batch, recipe.size, seed)
