@@ -93,6 +93,8 @@ def test_every_process_gets_what_one_process_gets(outcomes, name):
 
 def test_what_each_run_is_about(outcomes):
     alone = outcomes[0]
+    errors = {name.removesuffix(".txt") for name in alone if name.endswith(".txt")}
+    assert errors == {"unreadable", "all_unreadable", "failing"}
     assert alone["unreadable.txt"].startswith(b"DataError")
     assert b"no second batch" in alone["failing.txt"]
     skipped = {name: json.loads(alone[f"{name}.json"])["images"]["skipped"] for name in ("folder", "skip_bad", "pairs")}

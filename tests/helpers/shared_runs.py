@@ -85,6 +85,9 @@ def runs(images):
         "one_batch": lambda: compare(a, b, ROWS[:10], **VECTORS),
         "loader": lambda: compare(a, b, loader(), layers="*", permutations=5),
         "rows": lambda: compare(a, b, iter(ROWS), num=20, **VECTORS),
+        "all_as_one_batch": lambda: compare(
+            a, b, ROWS.repeat(6, 1) ** 2, batch="all", features="gap", layers=["0", "2"]
+        ),
         "constant": lambda: compare(a, Sometimes(), ROWS[:27], batch=8, layers=["0"], layers_y=["linear", "gate"]),
         "several": lambda: fingerprint_each([a, b, a], ROWS, layers="*")[1],
         "alone": lambda: only_first(lambda: fingerprint(a, ROWS, layers="*")),
