@@ -184,14 +184,19 @@ def _combine(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
 
 def pair_noise(x: Tensor, y: Tensor, scales: Scales, start: int) -> Tensor:
     """Return the sum of `e_ij^2` over i != j for every cell, in rows from `start` on, expanded into matrix products."""
+    rows, columns = (m.diagonal(offset=start, dim1=1, dim2=2) for m in (x, y))
+    noise = _sum_of_squares(x.flatten(1), y.flatten(1), scales) - _sum_of_squares(rows, columns, scales)
+    return noise.clamp_min(0)
+
+
+def _sum_of_squares(x: Tensor, y: Tensor, scales: Scales) -> Tensor:
+    """Return the sum of squares of `e`, (rows, columns), over m pairs of images, from (rows, m) and (columns, m)."""
     xy, xx, yy = scales
-    x, y = (m.diagonal_scatter(torch.zeros(m.shape[:2], dtype=m.dtype), start, 1, 2).flatten(1) for m in (x, y))
     x_square, y_square = x.square(), y.square()
     both = x_square @ y_square.mT
     fourth_x, fourth_y = x_square.square().sum(1)[:, None], y_square.square().sum(1)[None, :]
     cubes = xx * ((x_square * x) @ y.mT) + yy * (x @ (y_square * y).mT)
-    noise = (xy.square() + 2 * xx * yy) * both + xx.square() * fourth_x + yy.square() * fourth_y - 2 * xy * cubes
-    return noise.clamp_min(0)
+    return (xy.square() + 2 * xx * yy) * both + xx.square() * fourth_x + yy.square() * fourth_y - 2 * xy * cubes
 
 
 def _row_noise(
