@@ -84,7 +84,7 @@ def runs(images):
         "same_model": lambda: compare(a, a, ROWS, features="gap", **VECTORS),
         "one_batch": lambda: compare(a, b, ROWS[:10], **VECTORS),
         "loader": lambda: compare(a, b, loader(), layers="*", permutations=5),
-        "rows": lambda: compare(a, b, iter(ROWS), num=20, **VECTORS),
+        "iterator": lambda: compare(x, y, iter(torch.rand(35, 3, 8, 8)), num=20, **FOLDER),
         "all_as_one_batch": lambda: compare(
             a, b, ROWS.repeat(6, 1) ** 2, batch="all", features="gap", layers=["0", "2"]
         ),
