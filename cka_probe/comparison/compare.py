@@ -102,9 +102,10 @@ def compare(
         permutations: Number of permutations for the null; 0 for none.
         progress: True for a bar on stderr, or a function called as `progress(images_done, total_or_none)`.
         num: Largest number of images, None for all; by default 512.
-        batch: Images in a batch; by default 64, or the batches of an iterable. `all` for one batch of all images, in
-            memory that does not depend on their number: of CKA, pooled features (`gap`) or feature matrices. Its null
-            is an approximation (`similarity.moments`), and so are its intervals for more than 4,096 images.
+        batch: Images in a batch; by default 64, or the batches of an iterable. `all` for one batch of all images,
+            without a Gram, so that an image adds about 150 bytes to the memory: of CKA, pooled features (`gap`) or
+            feature matrices. Its null is an approximation (`similarity.moments`), and so are its intervals for more
+            than 4,096 images.
         seed: Seed of the choice of images and of the permutations; by default 0.
         features: `flatten` (default), `gap` or `tokens`.
         precision: `float32` (default) or `bfloat16`.

@@ -22,6 +22,7 @@ from cka_probe.comparison.ranks import current_ranks
 from cka_probe.comparison.results import Side
 from cka_probe.errors import CkaProbeWarning, DataError, ModelError
 from cka_probe.images.conversion import stack_images
+from cka_probe.images.prefetch import default_workers
 from cka_probe.images.stream import WHOLE, ImageStream, Share, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
 from cka_probe.models.devices import lacks_bfloat16
@@ -85,6 +86,9 @@ def extract(
     runs = model_runs(models, settings)
     for run in runs:
         run.gives_features = receive is not None
+    for stream in streams:
+        if stream.workers is None and all(run.backbone.device.type != "cpu" for run in runs):
+            stream.workers = default_workers()  # the cores are free for images of any kind
     hashes: list[list[str]] = [[] for _ in streams]
     report = progress or (lambda _done, _total: None)
     report(0, streams[0].total)

@@ -1,7 +1,7 @@
-"""Compare two models over all images as one batch, from one pass, in memory that does not depend on their number.
+"""Compare two models over all images as one batch, from one pass, without a Gram.
 
 The features of each batch are added to the sums of `similarity.moments` and freed. Apart from these sums, the features
-of a sample of images and the hashes of all are kept (about 150 bytes an image).
+of a sample of images and the hashes of all are kept, so that each image adds about 150 bytes to the memory.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""CKA over all images as one batch, from sums over images: one pass, and memory that does not depend on their number.
+"""CKA over all images as one batch, from sums over images: one pass, in memory independent of their number.
 
 The Gram of n images has n^2 entries, but HSIC needs only p q sums. With features shifted to a mean of zero,
 `C = X^T Y`, `a_i = |x_i|^2` and `b_i = |y_i|^2`, the inner products of `similarity.cka` are
