@@ -11,8 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from cka_probe import Backbone
-from cka_probe.models.selection import select_layers
+from cka_probe import Backbone, fingerprint
 
 TEN = ("maxpool", *(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)), "global_pool")
 """Of a ResNet-18: its nine default layers, the pooled stem and all eight blocks, and the pooled features."""
@@ -91,9 +90,10 @@ def make_workload(name: str | Recipe, *, images: str, seed: int, quick: bool = F
     models = tuple(make_model(recipe, seed + side) for side in (0, 1))
     shown = make_images(images, batches, batch, recipe.size, seed)
     # ImageNet's mean and std, by the same operations as a backbone of ours
-    normalise = Backbone(models[0], size=recipe.size).preprocessing.normalise
+    backbone = Backbone(models[0], size=recipe.size)
+    normalise = backbone.preprocessing.normalise
     spec = list(recipe.layers) if isinstance(recipe.layers, tuple) else recipe.layers
-    layers = select_layers(models[0], spec)
+    layers = fingerprint(backbone, shown[0][:4], layers=spec).layers
     inputs = tuple(normalise(images).contiguous() for images in shown)
     executed = _executed(models[0], layers.modules, inputs[0][:4])
     return Workload(
