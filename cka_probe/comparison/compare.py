@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, combinations
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
 APPROXIMATED = "Pearson type III"
 """How the null of one batch of all images is approximated."""
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
+TOO_LARGE = "its HSIC with itself is too large for float64; scale its features"
 
 
 def compare(
@@ -394,8 +396,15 @@ def _axes(side: Fingerprint, self_similarity: torch.Tensor) -> tuple[Axis, ...]:
     """
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, rms, undefined or ("" if value > 0 else side.reason(TOO_FEW)), shape)
+        Axis(layer.name, layer.module, rms, undefined or _self_reason(side, value), shape)
         for layer, rms, undefined, value, shape in zip(
             side.layers, side.rms, side.undefined_reasons, self_similarity.tolist(), shapes, strict=True
         )
     )
+
+
+def _self_reason(side: Fingerprint, self_similarity: float) -> str:
+    """Return why a layer is undefined by its HSIC with itself, or ""."""
+    if not isfinite(self_similarity):
+        return side.reason(TOO_LARGE)
+    return "" if self_similarity > 0 else side.reason(TOO_FEW)

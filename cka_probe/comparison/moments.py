@@ -17,6 +17,8 @@ from cka_probe.similarity.moments import Moments, SideMoments
 
 ALL = "all"
 """`batch` for one batch of all images."""
+FEWEST = 5
+"""Least number of images for the approximation of the null; of 4, p-values were too small."""
 
 
 def compare_moments(
@@ -44,6 +46,11 @@ def compare_moments(
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
     moments = Moments(seed=0 if isinstance(options.seed, Unset) else options.seed)
     prints = extract_sides(entries, images, options, moments)
+    if permutations and moments.x.count < FEWEST:
+        raise DataError(
+            f"expected at least {FEWEST} images for the null of one batch of all images, found {moments.x.count}; "
+            f"set --batch {moments.x.count}, or --permutations 0 for none"
+        )
     sides = zip(prints, (moments.x, moments.y), strict=True)
     return [_described(print_, side) for print_, side in sides], moments.cells(hsic, null=permutations > 0)
 

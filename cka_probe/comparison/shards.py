@@ -40,13 +40,14 @@ def join_shards(shards: Sequence[Fingerprint | str | Path]) -> Fingerprint:
     parts = [_shard(print_) for print_ in prints]
     grams = _in_turn(print_.grams for print_ in prints)
     images = [*chain.from_iterable(_in_turn(map(_images_of_batches, prints)))]
-    squares = torch.tensor(_in_turn(part.squares for part in parts), dtype=torch.float64).sum(dim=0) / len(images)
+    squares = torch.tensor(_in_turn(part.squares for part in parts), dtype=torch.float64)
+    total = sum(squares, torch.zeros_like(squares[0]))  # one batch after another, as `extract` sums
     modules = prints[0].layers.modules
     return replace(
         prints[0],
         grams=tuple(grams),
         images=tuple(images),
-        rms=tuple(squares.sqrt().tolist()),
+        rms=tuple((total / len(images)).sqrt().tolist()),
         undefined=tuple(
             undefined_reason(
                 any(module in part.not_finite for part in parts),

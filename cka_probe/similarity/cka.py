@@ -26,9 +26,14 @@ LARGE = 2**24
 BLOCK = 2**18
 """Elements of the rows of a large batch that are processed together, few enough for the cache."""
 
+NOISE = 1e-13
+"""A U-centred Gram shorter than this share of the Gram is rounding, as where all images but one give the same."""
+
 
 def u_centre(matrix: Tensor) -> Tensor:
     """Return the U-centred matrix: its diagonal is zero, and its rows sum to zero.
+
+    Zeros if nothing but rounding is left.
 
     `U_ij = K_ij - sum_l K_il / (n - 2) - sum_k K_kj / (n - 2) + sum_kl K_kl / ((n - 1)(n - 2))` for i != j, the
     sums over a K whose diagonal has been set to zero.
@@ -45,7 +50,10 @@ def u_centre(matrix: Tensor) -> Tensor:
     rows = hollow.sum(dim=-1, keepdim=True)
     total = rows.sum(dim=-2, keepdim=True) / ((n - 1) * (n - 2))
     centred = hollow - rows / (n - 2) - rows.mT / (n - 2) + total
-    return centred * (1.0 - torch.eye(n, dtype=matrix.dtype, device=matrix.device))
+    centred *= 1.0 - torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+    length, whole = (torch.linalg.matrix_norm(values, keepdim=True) for values in (centred, matrix))
+    centred *= length >= NOISE * whole
+    return centred
 
 
 class UCentred:
@@ -173,11 +181,14 @@ def _inner_products(x: Centred, y: Centred) -> tuple[Tensor, Tensor, Tensor]:
         xy += flat_x @ flat_y.mT
         xx += flat_x.square().sum(dim=1)
         yy += flat_y.square().sum(dim=1)
+    for batch, squares in ((x, xx), (y, yy)):
+        if isinstance(batch, UCentred):  # as in `u_centre`
+            squares *= squares.sqrt() >= NOISE * torch.linalg.matrix_norm(batch.matrices)
     return xy, xx, yy
 
 
 def cka(terms: Terms) -> Tensor:
-    """Return CKA, (rows, columns) float64; NaN where the HSIC of a layer with itself is not positive.
+    """Return CKA, (rows, columns) float64; NaN where the HSIC of a layer with itself is not positive and finite.
 
     That HSIC is 0 for a layer that does not vary, and its unbiased estimate can be negative if there are too few
     images. Neither is a similarity of 0.
@@ -188,5 +199,5 @@ def cka(terms: Terms) -> Tensor:
     tensor([[1.]], dtype=torch.float64)
     """
     xy, xx, yy = terms.sums()
-    xx, yy = (torch.where(sums > 0, sums, torch.nan) for sums in (xx, yy))
+    xx, yy = (torch.where((sums > 0) & sums.isfinite(), sums, torch.nan) for sums in (xx, yy))
     return xy / (xx.sqrt()[:, None] * yy.sqrt()[None, :])

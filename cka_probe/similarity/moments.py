@@ -41,6 +41,8 @@ from cka_probe.similarity.cka import ESTIMATORS, Estimator, Terms, UCentred, cka
 from cka_probe.similarity.gram import CONSTANT
 from cka_probe.similarity.intervals import pair_noise, scales_of
 
+NOISE = 1e-12
+"""An unbiased inner product of a layer with itself below this share of the biased one is rounding."""
 KEPT = 4096
 """Images whose features are kept for intervals."""
 
@@ -229,7 +231,10 @@ class Moments:
         pairs = [[self.pair(row, column) for column in range(len(columns))] for row in range(len(rows))]
         xy = torch.stack([torch.stack([_inner_product(pair, n, unbiased) for pair in row]) for row in pairs])
         xx, yy = (torch.stack([_inner_product(pair, n, unbiased) for pair in side]) for side in (rows, columns))
-        xx, yy = (torch.where(side.varies, own, torch.nan) for side, own in ((self.x, xx), (self.y, yy)))
+        xx, yy = (
+            torch.where(side.varies, own * (own > NOISE * _biased(layers)), torch.nan)
+            for side, own, layers in ((self.x, xx, rows), (self.y, yy, columns))
+        )
         divisor, weights = estimator.divisor(n), torch.tensor([float(n)], dtype=torch.float64)
         terms = Terms(xy[None] / divisor, xx[None] / divisor, yy[None] / divisor, weights)
         values = cka(terms)
@@ -344,6 +349,11 @@ def _inner_product(pair: Pair, n: int, unbiased: bool) -> Tensor:
     if not unbiased:
         return product
     return product - n / (n - 2) * pair.squares + pair.totals[0] * pair.totals[1] / ((n - 1) * (n - 2))
+
+
+def _biased(pairs: list[Pair]) -> Tensor:
+    """Return the inner product of the centred Gram of each layer with itself, biased."""
+    return torch.stack([pair.products.square().sum() for pair in pairs])
 
 
 def _row_sums(pair: Pair, x: Tensor, y: Tensor, n: int, unbiased: bool) -> Tensor:

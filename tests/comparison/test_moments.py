@@ -70,3 +70,19 @@ def test_what_needs_grams_is_refused():
         compare(network(), network(1), IMAGES, batch="all")
     with pytest.raises(FingerprintError, match="found a fingerprint"):
         compare(fingerprint(x), x, batch="all")
+
+
+def test_four_images_have_no_approximate_null():
+    x, y = torch.randn(4, 3), torch.randn(4, 2)
+    with pytest.raises(DataError, match="expected at least 5 images for the null"):
+        compare(x, y, batch="all")
+    assert np.isnan(compare(x, y, batch="all", permutations=0).p_values).all()
+
+
+@pytest.mark.parametrize("batch", ["all", 40])
+def test_features_whose_hsic_leaves_float64_are_undefined(batch):
+    x = torch.randn(40, 3, dtype=torch.float64)
+    for estimator in ("unbiased", "biased"):
+        result = compare(1e100 * x, x, batch=batch, estimator=estimator, permutations=0)
+        assert np.isnan(result.values).all()
+        assert "too large for float64" in result.rows[0].undefined

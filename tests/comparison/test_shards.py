@@ -26,6 +26,12 @@ def test_joined_shards_have_the_bytes_of_the_whole(tmp_path, count, features):
     assert joined.read_bytes() == whole.read_bytes()
 
 
+def test_joined_shards_of_many_batches_have_the_bytes_of_the_whole(tmp_path):
+    rows = torch.randn(203, ROWS.shape[1], generator=torch.Generator().manual_seed(0))
+    joined = join_shards(shards(tmp_path / "shards", 3, rows=rows)).save(tmp_path / "joined")
+    assert joined.read_bytes() == fingerprint(vectors(0), rows, batch=8, layers="*").save(tmp_path / "w").read_bytes()
+
+
 @pytest.mark.parametrize("value", [0.0, torch.nan])
 def test_a_layer_that_is_undefined_in_one_shard_is_undefined(tmp_path, value):
     rows = ROWS.clone()

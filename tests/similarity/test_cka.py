@@ -177,6 +177,23 @@ def test_undefined_is_nan_and_not_zero():
     assert cka(terms).isnan().all()
 
 
+@pytest.mark.parametrize("large", [2**24, 100])
+@pytest.mark.parametrize("offset", [0.0, 0.3])
+def test_one_active_image_has_no_unbiased_similarity(monkeypatch, large, offset):
+    monkeypatch.setattr(import_module("cka_probe.similarity.cka"), "LARGE", large)
+    x, y = (torch.full((64, 5), offset) for _ in range(2))
+    x[0], y[0] = normal(5).float(), normal(5, seed=1).float()
+    assert np.isnan(similarity(x, y))
+    assert similarity(x, y, "biased") == pytest.approx(1)
+    x[1:] += 1e-4 * normal(63, 5, seed=2).float()  # much less than the first image, and not rounding
+    assert similarity(x, x) == pytest.approx(1)
+
+
+def test_terms_beyond_float64_are_undefined():
+    terms = Terms(torch.ones(1, 1, 1), torch.full((1, 1), torch.inf), torch.ones(1, 1), torch.ones(1))
+    assert cka(terms).isnan().all()
+
+
 def correlated_pair(n, seed, rho=0.6, p=40, decay=0.5):
     """Gaussian features whose population CKA is rho^2."""
     widths = torch.arange(1, p + 1, dtype=torch.float64) ** (-decay / 2)

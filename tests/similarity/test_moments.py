@@ -90,3 +90,10 @@ def test_every_image_is_as_likely_to_be_in_the_sample():
             sample |= {place: start + image for place, image in reservoir.slots(4).items()}
         counts[list(sample.values())] += 1
     torch.testing.assert_close(counts / 2000, torch.full((20,), 0.25), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3])
+def test_one_active_image_has_no_unbiased_similarity(offset):
+    x, y = (torch.full((64, 5), offset) for _ in range(2))
+    x[0], y[0] = torch.arange(5.0), torch.ones(5)
+    assert cells_of_moments([x], [y], "unbiased").values.isnan().all()
