@@ -26,10 +26,11 @@ AHEAD = 16
 
 
 def default_workers() -> int:
-    """Return the number of cores that this process may use, at most 16."""
+    """Return the number of cores that this process may use, at most 16; those of torchrun on a machine share them."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(cores // processes, MOST_WORKERS))
 
 
 def prefetch(
