@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cka_probe.comparison.fingerprint import CONSTANT_BATCH, PRECISIONS, Settings
-from cka_probe.errors import CkaProbeWarning, OutOfMemoryError, prefixed_errors
+from cka_probe.errors import CkaProbeWarning, DataError, OutOfMemoryError, prefixed_errors
 from cka_probe.images.stream import FEWEST
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.models.devices import free_memory, full_float32, is_out_of_memory
@@ -36,6 +37,10 @@ CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 
 ASSUMED_AXIS = (
     "The first axis of every layer was taken for the images, unchecked: the model does not run on three images"
+)
+OVER_BATCH = (
+    "The model normalises over the images of a batch (a batch norm without running statistics): its activation for an "
+    "image depends on the images next to it"
 )
 NOT_FINITE = "it puts out NaN or infinite values"
 ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
@@ -176,7 +181,7 @@ class ModelRun:
             keep: Keep the outputs for the run on these batches, in which these images do not run again.
         """
         outputs = self._fitting(partial(self._probe, batches[0]), batches[0], len(batches[0]))
-        self.kept = outputs if keep else None
+        self.kept = outputs if keep and not self.over_batch else None
         calls = {name: [replace(call, tensors=()) for call in calls] for name, calls in outputs.calls.items()}
         return replace(outputs, calls=calls, parts=())
 
@@ -190,6 +195,8 @@ class ModelRun:
             self.folds = find_folds(self.backbone.model, self.layers.modules)
         if outputs.unchecked:
             self.warnings += (f"{ASSUMED_AXIS}: {outputs.unchecked}",)
+        if self.over_batch:
+            self.warnings += (OVER_BATCH,)
 
     def run(self, batches: Sequence[Tensor], progress: Callable[[float], None]) -> list[Output | FeatureOutput]:
         """Run the model on batches, (n, ...) each, and return the Grams of each.
@@ -203,7 +210,8 @@ class ModelRun:
         Raises:
             OutOfMemoryError: Memory does not suffice for one image at a time.
         """
-        if len({(batch.shape[1:], batch.dtype) for batch in batches}) > 1:  # images of different sizes or types
+        alike = len({(batch.shape[1:], batch.dtype) for batch in batches}) == 1
+        if len(batches) > 1 and (self.over_batch or not alike):  # images of different sizes or types
             outputs: list[Output | FeatureOutput] = []
             for number, batch in enumerate(batches):
                 outputs += self.run([batch], lambda share, done=number: progress((done + share) / len(batches)))  # type: ignore[misc]
@@ -234,11 +242,23 @@ class ModelRun:
             elif not varies:
                 self.constant.setdefault(module, []).append(size)
 
+    @property
+    def over_batch(self) -> bool:
+        """Whether the activation of an image depends on the other images of its forward pass."""
+        modules = self.backbone.model.modules()
+        return any(isinstance(module, _BatchNorm) and module.running_mean is None for module in modules)
+
     def _fitting(self, work: Callable[[list[range]], T], images: Tensor, batch: int) -> T:
         """Return the result of some work on images, in parts as large as fit into memory; errors name the model."""
         result = None
         while result is None:
             parts = equal_parts(len(images), self.forward_batch or len(images))
+            if len(parts) > 1 and self.over_batch:
+                raise DataError(
+                    f"{self.backbone.origin.reference}: expected whole batches in a forward pass, because the model "
+                    f"normalises over them, found --forward-batch {self.forward_batch}; omit it, or give a smaller "
+                    "--batch"
+                )
             try:
                 with prefixed_errors(self.backbone.origin.reference):
                     result = work(parts)
@@ -258,10 +278,10 @@ class ModelRun:
             OutOfMemoryError: There are no fewer.
         """
         least = 1 if self.probed else max(EXAMPLES)  # as many run to find out what can be compared
-        if size <= least:
+        if size <= least or self.over_batch:
             smaller = f"--batch {max(batch // 2, FEWEST)}, " if batch > FEWEST else ""
             raise OutOfMemoryError(
-                f"out of memory with {least} image{'s' * (least > 1)} in a forward pass (--forward-batch) and {batch} "
+                f"out of memory with {size} image{'s' * (size > 1)} in a forward pass (--forward-batch) and {batch} "
                 f"in a batch; try {smaller}--features gap, fewer --layers or a smaller --size"
             ) from error
         self.forward_batch = size // 2

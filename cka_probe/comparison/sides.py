@@ -119,7 +119,8 @@ class Options:
         index, count = map(int, numbers) if len(numbers) == 2 and all(map(str.isdecimal, numbers)) else (0, 0)
         if not 1 <= index <= count or count < 2:
             raise DataError(
-                f"expected a shard as NUMBER/COUNT, from 1/COUNT to COUNT/COUNT, found {self.shard!r}, such as 3/16"
+                f"expected a shard as NUMBER/COUNT, such as 3/16, of two or more, found {self.shard!r}; omit it for "
+                "all batches"
             )
         return Share(index - 1, count)
 

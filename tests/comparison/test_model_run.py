@@ -13,7 +13,7 @@ from torch import nn
 from cka_probe import Backbone, compare, fingerprint
 from cka_probe.comparison.model_run import BatchFeatures
 from cka_probe.errors import CkaProbeWarning, DataError, OutOfMemoryError
-from cka_probe.similarity import anchored_product
+from cka_probe.similarity import anchored_product, centred_grams
 
 
 class Limited(nn.Module):
@@ -66,6 +66,26 @@ def test_a_forward_pass_has_as_many_images_as_asked_for_and_no_more():
         net = Limited(64)
         fingerprint(net, random_images(27), layers=["body.1"], batch=8, forward_batch=forward_batch)
         assert net.sizes[2:] == sizes  # after two passes, of three and two images, that find their axis
+
+
+def test_a_model_that_normalises_over_its_batch_runs_on_whole_batches():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU())
+    images = torch.rand(24, 3, 8, 8)
+    with torch.no_grad():
+        features = [net(part).permute(0, 2, 3, 1).flatten(1) for part in images.split(8)]
+    for forward_batch in (None, 8, 24):
+        print_ = fingerprint(net, images, layers=["2"], batch=8, forward_batch=forward_batch)
+        assert any("normalises over the images of a batch" in warning for warning in print_.side.warnings)
+        for gram, part in zip(print_.grams, features, strict=True):
+            expected = centred_grams([anchored_product(part)]).matrices
+            torch.testing.assert_close(gram, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    with pytest.raises(DataError, match="expected whole batches in a forward pass"):
+        fingerprint(net, images, layers=["2"], batch=8, forward_batch=5)
+    with pytest.raises(OutOfMemoryError, match="with 8 images in a forward pass"):
+        fingerprint(
+            nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Limited(5)), images, layers=["0"], batch=8
+        )
 
 
 def test_batches_of_images_of_different_sizes_run_one_after_another():
