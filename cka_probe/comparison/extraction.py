@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cka_probe.comparison.fingerprint import Fingerprint, Partner, Settings, Shard
 from cka_probe.comparison.model_run import FeatureOutput, ModelRun, Output
-from cka_probe.comparison.ranks import current_ranks
+from cka_probe.comparison.ranks import Ranks, current_ranks
 from cka_probe.comparison.results import Side
 from cka_probe.errors import CkaProbeWarning, DataError, ModelError
 from cka_probe.images.conversion import stack_images
@@ -142,12 +142,13 @@ def _run_batches(
 ) -> Iterator[_Batch]:
     """Run all models on the batches of this process, and yield those of all processes, in their order.
 
-    The first process finds out on the first batch which layers can be compared.
+    The first process finds out on the first batch which layers can be compared. Where a model is distributed itself, as
+    by FSDP, its forward pass needs all processes, and each of them runs all batches.
 
     Raises:
         DataError: The processes do not read the same images.
     """
-    ranks = current_ranks()
+    ranks = Ranks() if any(_is_distributed(run.backbone.model) for run in runs) else current_ranks()
     ranks.omit_unreadable(streams, shard)
     share = ranks.share.within(shard)
     done = 0
@@ -175,6 +176,12 @@ def _run_batches(
         yield from results
         report(done, streams[0].total)
     ranks.check_images(streams)
+
+
+def _is_distributed(model: nn.Module) -> bool:
+    """Return whether the weights of a model lie in several processes."""
+    parts = chain(model.modules(), model.parameters())
+    return any(type(part).__module__.startswith("torch.distributed.") for part in parts)
 
 
 def _report_share(report: Progress, total: int | None, done: int, size: int, share: float) -> None:
