@@ -1,4 +1,4 @@
-"""Programs that two processes run together, as `torchrun` starts them."""
+"""Programs that processes run together, as `torchrun` starts them."""
 
 import os
 import subprocess
@@ -7,10 +7,18 @@ import sys
 from helpers.paths import ROOT
 
 
-def run_in_two_processes(program, folder, *arguments):
-    """Run the text of a program in two processes of one thread each, in a folder."""
+def run_in_processes(program, folder, *arguments, processes=2):
+    """Run the text of a program in several processes of one thread each, in a folder."""
     (folder / "program.py").write_text(program)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "program.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        str(processes),
+        "--standalone",
+        "program.py",
+    ]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
         [*command, *map(str, arguments)],

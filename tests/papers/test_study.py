@@ -1,11 +1,20 @@
 """The folder and the data of a study."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cka_probe.errors import OutputError
-from cka_probe.papers.mesa.study import NEEDED
+from cka_probe.errors import OutputError, RecipeError
+from cka_probe.lab.tasks.task import least_images
+from cka_probe.lab.training import read_recipe
+from cka_probe.lab.training.run import check_processes
+from cka_probe.lab.training.sampling import num_parts, step_batches
+from cka_probe.papers.depth_to_semantic.recipes import Trial, pretraining_recipe, tuning_recipe
+from cka_probe.papers.depth_to_semantic.study import LABELLED
+from cka_probe.papers.depth_to_semantic.study import SCALES as SEMANTIC
+from cka_probe.papers.mesa.study import NEEDED, TRAINED_ON
+from cka_probe.papers.mesa.study import SCALES as MESA
 from cka_probe.papers.study import RunContext, StudyPaths, open_study
 
 
@@ -23,3 +32,42 @@ def test_paths_of_a_study_and_its_description(tmp_path):
     assert study.checkpoint(3, "mp") == Path(tmp_path) / "seed3" / "mp.safetensors"
     with pytest.raises(OutputError, match="seeds is 1 there and 2 here"):
         study.claim({"seeds": 2, "settings": ["a"]})
+
+
+def recipes_of_both_papers():
+    """Yield (scale, recipe) of every training of both papers."""
+    for name, scale in MESA.items():
+        yield f"mesa {name}", read_recipe(scale.recipe, [f"data.{data}=x" for data in TRAINED_ON])
+        if scale.teacher:
+            yield f"mesa {name}", read_recipe(scale.teacher, [*scale.teacher_settings, "data.rooms=x"])
+    paths = {f"{data}_labels": "x" for data in LABELLED}
+    for name, scale in SEMANTIC.items():
+        yield f"depth-to-semantic {name}", pretraining_recipe(scale, 0, (), {})
+        for case in scale.with_tables(["all"]).cases("released"):
+            yield f"depth-to-semantic {name}", tuning_recipe(scale, Trial(case, 1e-3, 0, 0), "x", paths, ())
+
+
+@pytest.mark.parametrize("processes", range(1, 17))
+def test_every_batch_holds_for_any_number_of_processes_or_is_refused_at_once(processes):
+    for scale, recipe in recipes_of_both_papers():
+        for stage in recipe.stages:
+            least = least_images(stage.build_task())
+            if stage.batch < least * processes:
+                with pytest.raises(
+                    RecipeError, match=rf"stages\.{stage.name}\.batch: expected at least .* start at most"
+                ):
+                    check_processes(replace(recipe, stages=(stage,)), processes)
+                continue
+            check_processes(replace(recipe, stages=(stage,)), processes)
+            part = stage.batch // num_parts(stage.batch, stage.accumulate, processes, least)
+            shares = [step_batches(range(2 * stage.batch), part, rank, processes) for rank in range(processes)]
+            assert sorted(p for share in shares for batch in share for p in batch) == [*range(2 * stage.batch)], scale
+            sizes = {rank: {len(batch) for batch in share} for rank, share in enumerate(shares)}
+            assert all(len(size) == 1 and min(size) >= least for size in sizes.values()), scale
+
+
+@pytest.mark.parametrize("scale", ["mesa paper", "depth-to-semantic paper"])
+def test_the_scale_of_the_papers_runs_on_eight_gpus(scale):
+    for name, recipe in recipes_of_both_papers():
+        if name == scale:
+            check_processes(recipe, 8)

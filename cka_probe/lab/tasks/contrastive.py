@@ -96,15 +96,19 @@ class MomentumHead(nn.Module):
         """Replace the oldest rows of the queue by the keys of all processes, in their order.
 
         Args:
-            keys: (n, dim) float32, of this process; all processes have the same number.
+            keys: (n, dim) float32, of this process; another may have more.
 
         Raises:
             RecipeError: There are more keys than rows.
         """
         if distributed.is_available() and distributed.is_initialized():
-            parts = [torch.empty_like(keys) for _ in range(distributed.get_world_size())]
-            distributed.all_gather(parts, keys.contiguous())
-            keys = torch.cat(parts)
+            count = torch.tensor(len(keys), device=keys.device)
+            counts = [torch.empty_like(count) for _ in range(distributed.get_world_size())]
+            distributed.all_gather(counts, count)
+            most = max(int(count) for count in counts)
+            parts = [keys.new_empty(most, keys.shape[1]) for _ in counts]
+            distributed.all_gather(parts, F.pad(keys, (0, 0, 0, most - len(keys))))  # of one shape in all processes
+            keys = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
         length = len(self.queue)
         if len(keys) > length:
             raise RecipeError(
@@ -152,6 +156,11 @@ class Contrastive:
             ("`splits` of 1 or more", self.splits, self.splits >= 1),
         ]
         check_options("contrastive", checks)
+
+    @property
+    def least_images(self) -> int:
+        """Images at a time that its loss needs: one for each part."""
+        return self.splits
 
     def head(self, backbone: Backbone) -> nn.Module:
         """Return projection, momentum encoder and queue."""

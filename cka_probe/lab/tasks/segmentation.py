@@ -159,6 +159,11 @@ class Segmentation:
         """Return the tasks whose decoder it can continue with: those that predict depth with a `SkipDecoder`."""
         return frozenset({"monodepth", "lidar"} if self.network == "skip" else ())
 
+    @property
+    def least_images(self) -> int:
+        """Images at a time that its loss needs: DeepLabV3 normalises one value of each over the batch."""
+        return 2 if self.network == "deeplab" else 1
+
     def head(self, backbone: Backbone) -> nn.Module:
         """Return the network on top of this encoder.
 

@@ -24,6 +24,7 @@ class Task(Protocol):
       pre-training, say). By default only its own.
     - `carries`: prefixes of the names of the weights that it takes over from such a head ("decoder."); the others are
       new. By default it takes over the whole head.
+    - `least_images`: number of images at a time that its loss needs, by default 1.
 
     Where a score is not a mean over images but, like mIoU, a ratio of sums over all of them, the task has a method
 
@@ -59,6 +60,11 @@ class Task(Protocol):
     def evaluate(self, backbone: Backbone, head: Any, batch: Sample) -> dict[str, Tensor]:
         """Return named scores per image, (n,) each, NaN where undefined; or (n, ...), to be summed for `summary`."""
         ...
+
+
+def least_images(task: Task) -> int:
+    """Return the number of images at a time that the loss of a task needs."""
+    return getattr(task, "least_images", 1)
 
 
 def check_sides(task: str, size: tuple[int, int]) -> None:

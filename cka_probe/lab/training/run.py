@@ -19,8 +19,9 @@ from accelerate.state import AcceleratorState
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
+from cka_probe.lab.tasks.task import least_images
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
-from cka_probe.lab.training.sampling import Samples
+from cka_probe.lab.training.sampling import Samples, num_parts
 from cka_probe.lab.training.start import Start, begin, fill, reference, seeded
 from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
@@ -48,7 +49,7 @@ def run_recipe(
         The checkpoints, one per stage.
 
     Raises:
-        RecipeError: The recipe is inconsistent, or does not fit its data or this machine.
+        RecipeError: The recipe is inconsistent, or does not fit its data, this machine or the number of processes.
         OutputError: The folder contains a run of another recipe.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
@@ -57,6 +58,7 @@ def run_recipe(
     for stage in recipe.stages:
         reference(recipe, stage)
     accelerator = accelerator_for(device, recipe.stages[0].precision)
+    check_processes(recipe, accelerator.num_processes)
     workers = default_workers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
     for stage in recipe.stages:
@@ -86,6 +88,22 @@ def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
                 )
         samples[stage.name] = (training, held_out if stage.held_out else pair[1])
     return samples
+
+
+def check_processes(recipe: Recipe, processes: int) -> None:
+    """Check that every stage has images for each of several processes in every step.
+
+    Raises:
+        RecipeError: A batch is too small to be shared.
+    """
+    for stage in recipe.stages:
+        least = least_images(stage.build_task())
+        if not num_parts(stage.batch, stage.accumulate, processes, least):
+            many = f" for each of {processes} processes" if processes > 1 else ""
+            raise RecipeError(
+                f"stages.{stage.name}.batch: expected at least {least} images{many}, found {stage.batch}; "
+                + (f"start at most {stage.batch // least} processes" if stage.batch >= least else "set it higher")
+            )
 
 
 def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:

@@ -118,8 +118,29 @@ class AugmentedDataset(TorchDataset):
         return self.epoch[1][rank]
 
 
+def num_parts(batch: int, accumulate: int, processes: int, least: int = 1) -> int:
+    """Return the number of parts of a step's batch: the most, up to `accumulate`, that have enough for each process.
+
+    All parts have the same number of images, over all processes. With more processes each has fewer of them, so that
+    fewer parts need no more memory.
+
+    Args:
+        batch: Images of a step, over all processes.
+        accumulate: Parts that one process needs.
+        processes: Number of processes.
+        least: Images of a part that each process needs.
+
+    Returns:
+        A divisor of the batch, or 0 if the whole batch does not have enough.
+
+    >>> [num_parts(12, 4, processes) for processes in (1, 3, 4, 5, 8, 16)]
+    [4, 4, 3, 2, 1, 0]
+    """
+    return max((n for n in range(1, accumulate + 1) if batch % n == 0 and batch // n >= processes * least), default=0)
+
+
 def step_batches(positions: range, batch: int, rank: int, processes: int) -> list[range]:
-    """Return the positions of one process, step by step.
+    """Return the positions of one process, step by step; the numbers of two processes differ by at most one.
 
     Args:
         positions: All positions, over all processes.

@@ -2,7 +2,8 @@
 
 A batch may be processed in parts whose gradients are averaged. For a loss that is a mean over images this gives the
 same step as the whole batch, to rounding, in the memory of one part. Batch norm normalises each part separately, and
-means over valid pixels are taken in each part.
+means over valid pixels are taken in each part. Several processes share each part. Where their number does not divide
+it, some have an image more than others, and gradients are averaged with these numbers as weights.
 
 At intervals the loop writes a row of the log and a resume point; it evaluates at the end. A resumed run continues as if
 it had never stopped: weights, optimizer state and step are in the file, and all random numbers of step s follow from
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 from cka_probe.errors import OutOfMemoryError, OutputError, TrainingError
 from cka_probe.files import atomic_write, disk_errors
 from cka_probe.lab.tasks import Task
+from cka_probe.lab.tasks.task import least_images
 from cka_probe.lab.training.optimizer import multiplier, parameter_groups
-from cka_probe.lab.training.recipe import Stage, check
-from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, seed_of, step_batches
+from cka_probe.lab.training.recipe import Stage
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, num_parts, seed_of, step_batches
 from cka_probe.models.backbone import Backbone
 
 MAX_IDLE_STEPS = 10
@@ -108,6 +110,11 @@ class Trainer:
         groups = parameter_groups(objective.backbone, objective.head, *decay)
         optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))  # the rate is set before each step
         self.model, self.optimiser = accelerator.prepare(objective, optimiser)
+        processes = accelerator.num_processes
+        self.parts = num_parts(stage.batch, stage.accumulate, processes, least_images(objective.task))
+        self.part = stage.batch // self.parts  # images over all processes
+        self.images = range(self.part)[accelerator.process_index :: processes]  # those of this process
+        self.weight = len(self.images) * processes / self.part  # of its means among those of all, 1 on average
         self.step = 0  # number of finished steps
         self.idle_steps = 0  # the last ones, whose gradient was 0
 
@@ -129,8 +136,9 @@ class Trainer:
             self.log, self.scores = (Log(self.folder / f"{name}.csv", self.step) for name in ("log", "validation"))
         device = self.accelerator.device
         with stop_requests() as requested, torch.random.fork_rng([device] if device.type == "cuda" else []):
-            parts = self._batches(self.views, self._positions(), workers)
-            while self.step < self.stage.steps:
+            batch, steps = self.stage.batch, self.stage.steps
+            parts = self._batches(self.views, range(self.step * batch, steps * batch), workers)
+            while self.step < steps:
                 scalars = self._step(parts)
                 if self.accelerator.is_main_process and progress is not None:
                     progress(self.stage.name, self.step, self.stage.steps, scalars)
@@ -150,7 +158,7 @@ class Trainer:
             scalars = self._descend(parts)
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfMemoryError(
-                f"no room on the device for {self.stage.batch // self.stage.accumulate} images of "
+                f"no room on the device for {len(self.images)} images of "
                 f"{self.stage.size} pixels at a time; try {self._smaller()}"
             ) from error
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.stage.clip or math.inf)
@@ -167,22 +175,22 @@ class Trainer:
 
     def _descend(self, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Compute the mean gradient of the next parts; return the means of the loss and its parts."""
-        count = self.stage.accumulate
+        count = self.parts
         sums: dict[str, Tensor] = {}
         for number in range(count):
             batch = next(parts)
             # processes share their gradients once a step, with those of the last part
             with self.accelerator.no_sync(self.model) if number + 1 < count else nullcontext():
                 loss, named = self.model(batch)
-                self.accelerator.backward(loss / count)
+                self.accelerator.backward(loss * (self.weight / count))
             for name, value in {"loss": loss, **named}.items():
                 sums[name] = sums.get(name, 0) + value.detach().float() / count
         return sums
 
     def _smaller(self) -> str:
         """Return settings that need less memory."""
-        share, parts = self.stage.batch // self.accelerator.num_processes, self.stage.accumulate
-        more = [number for number in range(parts + 1, share + 1) if share % number == 0]
+        batch, most = self.stage.batch, self.stage.batch // self.accelerator.num_processes
+        more = [number for number in range(self.parts + 1, most + 1) if batch % number == 0]
         return f"--set {self.stage.name}." + (f"accumulate={more[0]}" if more else f"size={self.stage.shape[0] // 2}")
 
     def _set_rate(self) -> float:
@@ -220,7 +228,7 @@ class Trainer:
         stage, last = self.stage, self.step == self.stage.steps
         if self.step % stage.log_every == 0 or self.step == 1 or last:
             values = torch.tensor(list(scalars.values()), device=self.accelerator.device)
-            means = self.accelerator.reduce(values, "mean").tolist()
+            means = self.accelerator.reduce(self.weight * values, "mean").tolist()
             if self.accelerator.is_main_process:
                 self.log.write(self.step, dict(zip(scalars, means, strict=True)))
         if (stage.validate_every and self.step % stage.validate_every == 0) or last:
@@ -270,7 +278,7 @@ class Trainer:
         for norm, (training, momentum) in zip(norms, before, strict=True):
             norm.training, norm.momentum = training, momentum
             for name in ("running_mean", "running_var"):
-                setattr(norm, name, self.accelerator.reduce(getattr(norm, name), "mean"))
+                setattr(norm, name, self.accelerator.reduce(self.weight * getattr(norm, name), "mean"))
 
     def save(self) -> None:
         """Write the resume point, in the main process."""
@@ -306,18 +314,10 @@ class Trainer:
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
         self.step = state["step"]
 
-    def _positions(self) -> range:
-        """Return the remaining positions."""
-        batch, parts, processes = self.stage.batch, self.stage.accumulate, self.accelerator.num_processes
-        times = f"{processes} processes" + (f" times {parts} parts" if parts > 1 else "")
-        check(batch % (processes * parts) == 0, f"stages.{self.stage.name}.batch", f"a multiple of the {times}", batch)
-        return range(self.step * batch, self.stage.steps * batch)
-
     def _batches(self, views: AugmentedDataset, positions: range, workers: int) -> Iterator[dict[str, Tensor]]:
         """Yield this process's batches, each one part of a step, on its device."""
         accelerator = self.accelerator
-        part = self.stage.batch // self.stage.accumulate
-        steps = step_batches(positions, part, accelerator.process_index, accelerator.num_processes)
+        steps = step_batches(positions, self.part, accelerator.process_index, accelerator.num_processes)
         for batch in batches(views, steps, workers, pin=accelerator.device.type == "cuda"):
             yield {name: field.to(accelerator.device, non_blocking=True) for name, field in batch.items()}
 

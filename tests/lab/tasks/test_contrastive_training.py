@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from helpers.processes import run_in_two_processes
+from helpers.processes import run_in_processes
 
 from cka_probe.lab.training import read_recipe, run_recipe
 from cka_probe.lab.training.start import random_backbone
@@ -82,7 +82,7 @@ def test_two_processes_share_one_queue_and_do_what_one_does(tmp_path):
     options = "[options]\ndepths = [1, 1, 2, 1]"  # a Swin: no batch norm, which would see half as many
     recipe = write_recipe(tmp_path / "contrastive.toml", "swinv2_micro", options)
     run_recipe(recipe, tmp_path / "one", device="cpu")
-    run_in_two_processes(TORCHRUN, tmp_path, recipe, "two")
+    run_in_processes(TORCHRUN, tmp_path, recipe, "two")
     one, two = (read_checkpoint(tmp_path / run / "contrastive.safetensors")[1] for run in ("one", "two"))
     rows = [(tmp_path / run / "contrastive/log.csv").read_text().splitlines()[1].split(",") for run in ("one", "two")]
     assert float(rows[0][2]) == pytest.approx(float(rows[1][2]), rel=1e-4)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from helpers.processes import run_in_two_processes
+from helpers.processes import run_in_processes
 from PIL import Image
 
 from cka_probe.errors import CheckpointError, OutputError, RecipeError, TrainingError
@@ -250,7 +250,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     (tmp_path / "recipe.toml").write_text(masked)
     images = write_images(tmp_path / "images")
     run_recipe(read_recipe(tmp_path / "recipe.toml", [f"data.images={images}"]), tmp_path / "one", device="cpu")
-    run_in_two_processes(TORCHRUN, tmp_path, "recipe.toml", images, "two")
+    run_in_processes(TORCHRUN, tmp_path, "recipe.toml", images, "two")
     one, two = (rows(tmp_path / run / "masked/log.csv") for run in ("one", "two"))
     assert len(one) == len(two) == 4
     for a, b in zip(one, two, strict=True):
