@@ -189,13 +189,18 @@ def alone() -> Iterator[None]:
         _RUN.reset(token)
 
 
+def world_size() -> int:
+    """Return the number of processes that `torchrun` started, as its environment tells, 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that `torchrun` started, as its environment tells, in a process group; leave it at the end.
 
     All processes leave together, so that the first can report an error before a launcher stops it because of others.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if world_size() == 1:
         yield
         return
     dist.init_process_group("gloo", timeout=TIMEOUT)

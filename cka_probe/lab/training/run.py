@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,8 +22,8 @@ from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.tasks.task import least_images
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
-from cka_probe.lab.training.sampling import Samples, num_parts
-from cka_probe.lab.training.start import Start, begin, fill, reference, seeded
+from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
+from cka_probe.lab.training.start import Start, adapted, begin, fill, random_backbone, reference, seeded
 from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
@@ -54,11 +55,8 @@ def run_recipe(
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folder = Path(out)
-    samples = open_samples(recipe)
-    for stage in recipe.stages:
-        reference(recipe, stage)
     accelerator = accelerator_for(device, recipe.stages[0].precision)
-    check_processes(recipe, accelerator.num_processes)
+    samples = check_recipe(recipe, folder, accelerator.num_processes)
     workers = default_workers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
     for stage in recipe.stages:
@@ -90,44 +88,105 @@ def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
     return samples
 
 
-def check_processes(recipe: Recipe, processes: int) -> None:
-    """Check that every stage has images for each of several processes in every step.
+def check_recipe(recipe: Recipe, folder: Path, processes: int = 1) -> dict[str, tuple[Samples, Samples]]:
+    """Check all unfinished stages, so that none fails for its settings or files after others were trained.
+
+    Of each stage these are checked: the sharing of its batch, where it starts, the fields of its data, that its first
+    samples can be read and prepared, and that encoder and head can be built for its input size. Nothing is written.
+
+    Args:
+        recipe: The recipe.
+        folder: Of its run.
+        processes: Number of processes that will run it.
+
+    Returns:
+        The training and validation samples of each unfinished stage.
 
     Raises:
-        RecipeError: A batch is too small to be shared.
+        CkaProbeError: A stage cannot be run, or the folder contains a run of another recipe.
     """
+    recipe_of_folder(recipe, folder)
+    unfinished = tuple(stage for stage in recipe.stages if not checkpoint_path(folder, stage).exists())
     for stage in recipe.stages:
-        least = least_images(stage.build_task())
-        if not num_parts(stage.batch, stage.accumulate, processes, least):
-            many = f" for each of {processes} processes" if processes > 1 else ""
-            raise RecipeError(
-                f"stages.{stage.name}.batch: expected at least {least} images{many}, found {stage.batch}; "
-                + (f"start at most {stage.batch // least} processes" if stage.batch >= least else "set it higher")
-            )
+        reference(recipe, stage)
+    for stage in unfinished:
+        check_processes(stage, processes)
+        with torch.device("meta"):  # without memory or time
+            stage.build_task().head(adapted(random_backbone(recipe, stage.size), stage))
+    samples = open_samples(replace(recipe, stages=unfinished))
+    for stage in unfinished:
+        for part, train in zip(samples[stage.name], (True, False), strict=True):
+            if len(part):
+                _ = AugmentedDataset(part, stage.build_task(), recipe.seed, train)[0]
+    return samples
 
 
-def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
-    """Write the recipe into its folder, unless it is there; the stages of one may be a part of those of the other.
+def check_processes(stage: Stage, processes: int) -> None:
+    """Check that a stage has images for each of several processes in every step.
+
+    Raises:
+        RecipeError: Its batch is too small to be shared.
+    """
+    least = least_images(stage.build_task())
+    if not num_parts(stage.batch, stage.accumulate, processes, least):
+        many = f" for each of {processes} processes" if processes > 1 else ""
+        raise RecipeError(
+            f"stages.{stage.name}.batch: expected at least {least} images{many}, found {stage.batch}; "
+            + (f"start at most {stage.batch // least} processes" if stage.batch >= least else "set it higher")
+        )
+
+
+RUNTIME = ("cache", "log_every", "save_every", "validate_every")
+"""Keys of a stage that do not change its weights."""
+
+
+def recipe_of_folder(recipe: Recipe, folder: Path) -> Recipe:
+    """Return what the folder of a run has to record: a recipe, and the stages of earlier calls that it lacks.
+
+    A stage may be changed until it has a checkpoint or a resume point.
 
     Raises:
         OutputError: The folder contains a run of another recipe.
     """
-    path, table = folder / "recipe.json", recipe.as_dict()
-    write = True
-    if path.exists():
-        before = recipe_of(json.loads(path.read_text("utf-8")))  # with defaults for keys of newer versions
-        old = before.as_dict()
-        if _is_part(before, recipe) or _is_part(recipe, before):
-            old |= {key: table[key] for key in ("stages", "data")}  # stages contain the paths of data
-        if difference := _difference(old, table):
+    path = folder / "recipe.json"
+    if not path.exists():
+        if checkpoints := [file.name for stage in recipe.stages if (file := checkpoint_path(folder, stage)).exists()]:
+            raise OutputError(f"{folder} holds {checkpoints[0]}, but not its recipe.json; choose another --out")
+        return recipe
+    before = recipe_of(json.loads(path.read_text("utf-8")))  # with defaults for keys of newer versions
+    stages = {stage.name: stage for stage in recipe.stages}
+    for old in before.stages:
+        finished, resumable = checkpoint_path(folder, old).exists(), (folder / old.name / "resume.pt").exists()
+        stage = stages.get(old.name)
+        difference = _difference(_facts(before, old if stage else None), _facts(recipe, stage))
+        if (finished or resumable) and difference:
+            advice = "delete that run" if finished else f"delete {folder / old.name} to begin that stage again"
             raise OutputError(
-                f"{folder} holds a run of another recipe: {difference}; choose another --out, or delete that run"
+                f"{folder} holds a run of another recipe: {difference}; choose another --out, or {advice}"
             )
-        write = len(before.stages) < len(recipe.stages)
-    elif checkpoints := [p.name for stage in recipe.stages if (p := checkpoint_path(folder, stage)).exists()]:
-        raise OutputError(f"{folder} holds {checkpoints[0]}, but not its recipe.json; choose another --out")
-    if write and accelerator.is_main_process:
-        write_recipe(recipe, path)
+    missing = [replace(old, start=reference(before, old)) for old in before.stages if old.name not in stages]
+    return replace(recipe, stages=(*recipe.stages, *missing), data=before.data | recipe.data)
+
+
+def _facts(recipe: Recipe, stage: Stage | None) -> dict[str, Any]:
+    """Return the keys of a recipe that determine the weights of one of its stages, or of all."""
+    table = recipe.as_dict()
+    facts = {key: table[key] for key in ("architecture", "size", "seed", "options")}
+    if stage is not None:
+        keys = {key: value for key, value in table["stages"][stage.name].items() if key not in RUNTIME}
+        facts["stages"] = {stage.name: keys | {"start": reference(recipe, stage)}}
+    return facts
+
+
+def _claim(recipe: Recipe, folder: Path, accelerator: Accelerator) -> None:
+    """Write the recipe into its folder, unless it is there.
+
+    Raises:
+        OutputError: The folder contains a run of another recipe.
+    """
+    path, record = folder / "recipe.json", recipe_of_folder(recipe, folder)
+    if accelerator.is_main_process and not (path.exists() and recipe_of(json.loads(path.read_text("utf-8"))) == record):
+        write_recipe(record, path)
     accelerator.wait_for_everyone()
 
 
@@ -135,12 +194,6 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as JSON, with every default."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(recipe.as_dict(), indent=2) + "\n", "utf-8")
-
-
-def _is_part(recipe: Recipe, whole: Recipe) -> bool:
-    """Return whether all stages of a recipe are in another one, unchanged and with the same start."""
-    stages = {stage.name: (stage, reference(whole, stage)) for stage in whole.stages}
-    return all(stages.get(stage.name) == (stage, reference(recipe, stage)) for stage in recipe.stages)
 
 
 def _difference(old: dict, new: dict, where: str = "") -> str:

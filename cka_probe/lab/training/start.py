@@ -84,7 +84,7 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
     """
     start = reference(recipe, stage)
     if start == RANDOM:
-        return Start(_adapted(random_backbone(recipe, stage.size), stage), {}, "")
+        return Start(adapted(random_backbone(recipe, stage.size), stage), {}, "")
     path = Path(start) if start not in {other.name for other in recipe.stages} else folder / f"{start}.safetensors"
     backbone, head_state, prefixes = _read(path, recipe.architecture, stage)
     if backbone.origin.architecture != recipe.architecture:
@@ -92,7 +92,7 @@ def begin(recipe: Recipe, stage: Stage, folder: Path) -> Start:
             f"stages.{stage.name}.start: expected weights of {recipe.architecture}, found "
             f"{backbone.origin.architecture} in {path}; set architecture={backbone.origin.architecture}"
         )
-    return Start(_adapted(backbone, stage), head_state, _hash(path), prefixes)
+    return Start(adapted(backbone, stage), head_state, _hash(path), prefixes)
 
 
 def random_backbone(recipe: Recipe, size: int | tuple[int, int]) -> Backbone:
@@ -195,7 +195,7 @@ def fill(head: nn.Module, state: dict[str, Tensor], prefixes: tuple[str, ...] = 
         ) from error
 
 
-def _adapted(backbone: Backbone, stage: Stage) -> Backbone:
+def adapted(backbone: Backbone, stage: Stage) -> Backbone:
     """Return a backbone with the size, normalisation and stochastic depth of a stage."""
     backbone = normalised(resized(backbone, stage.size, stage.output_stride), stage.normalisation)
     drop_paths(backbone.model, stage.drop_path)

@@ -9,7 +9,7 @@ from cka_probe.errors import DataError, OutputError, RecipeError, UnknownNameErr
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.tasks.depth import Depth
 from cka_probe.lab.training import run_recipe
-from cka_probe.lab.training.recipe import recipe_of
+from cka_probe.lab.training.recipe import read_recipe, recipe_of
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import random_backbone, resized
 from cka_probe.models.checkpoint import load_trained, read_checkpoint, read_header
@@ -185,7 +185,32 @@ def test_a_run_grows_by_stages_and_by_nothing_else(tmp_path):
     assert [path.stem for path in paths] == ["depth", "other"]
     assert first.stat().st_mtime_ns == written
     assert run_recipe(recipe_of(table), tmp_path, device="cpu") == [first]  # a part of what is there
-    for wrong in (grown(other=other | {"start": "depth"}), grown(third=other), grown(other=other | {"steps": 2})):
-        with pytest.raises(OutputError, match="run of another recipe"):
+    for wrong in (grown(other=other | {"start": "depth"}), grown(other=other | {"steps": 2})):
+        with pytest.raises(OutputError, match=r"run of another recipe: stages.other.st.* delete that run"):
             run_recipe(wrong, tmp_path, device="cpu")
-    assert (tmp_path / "recipe.json").read_text().count('"task": "depth"') == 2
+    run_recipe(grown(third=other), tmp_path, device="cpu")
+    assert [stage.name for stage in read_recipe(tmp_path / "recipe.json").stages] == ["depth", "third", "other"]
+
+
+def test_a_stage_may_be_corrected_until_it_has_begun(tmp_path, monkeypatch):
+    stages = table_of(steps=1)["stages"]
+    second = stages["depth"] | {"start": "random"}
+
+    def run(**keys):
+        return run_recipe(
+            recipe_of(table_of(steps=1) | {"stages": stages | {"other": second | keys}}), tmp_path, device="cpu"
+        )
+
+    loss = Depth.loss
+    monkeypatch.setattr(Depth, "loss", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_recipe(recipe_of(table_of(steps=2)), tmp_path, device="cpu")
+    monkeypatch.setattr(Depth, "loss", loss)
+    run()
+    run(log_every=5, save_every=2)  # changes no weights
+    (tmp_path / "other.safetensors").unlink()
+    (tmp_path / "other/resume.pt").touch()
+    with pytest.raises(
+        OutputError, match=r"other.lr is 0.001 there and 0.1 here; .* delete .*other to begin that stage"
+    ):
+        run(lr=0.1)
