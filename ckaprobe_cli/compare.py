@@ -22,6 +22,7 @@ from ckaprobe_cli.options import (
     BatchOrAll,
     Cmap,
     Data,
+    DecodeSize,
     Device,
     Encoder,
     Features,
@@ -88,6 +89,7 @@ def compare(
     skip_bad: SkipBad = False,
     workers: Readers = None,
     forward_batch: ForwardBatch = None,
+    decode_size: DecodeSize = None,
     keep: Annotated[
         bool, option("Save the fingerprints of the models in OUT.", OUTPUT, "--fingerprints/--no-fingerprints")
     ] = True,
@@ -151,6 +153,7 @@ def compare(
             precision=precision,
             preprocess=preprocess,
             size=size,
+            decode_size=decode_size,
         ),
     )
     if plan:

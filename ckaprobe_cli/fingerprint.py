@@ -14,6 +14,7 @@ from ckaprobe_cli.options import (
     Base,
     Batch,
     Data,
+    DecodeSize,
     Device,
     Encoder,
     Features,
@@ -56,6 +57,7 @@ def fingerprint(
     skip_bad: SkipBad = False,
     workers: Readers = None,
     forward_batch: ForwardBatch = None,
+    decode_size: DecodeSize = None,
     shard: Annotated[
         str | None, option("Part of the batches to run, such as 3/16; join them with ckaprobe join.", RUN)
     ] = None,
@@ -75,7 +77,16 @@ def fingerprint(
     from cka_probe.comparison.features import is_features
     from cka_probe.images.thumbnails import save_strip, thumbnails
 
-    settings = drop_none(num=num, batch=batch, seed=seed, features=features, precision=precision, size=size, base=base)
+    settings = drop_none(
+        num=num,
+        batch=batch,
+        seed=seed,
+        features=features,
+        precision=precision,
+        size=size,
+        base=base,
+        decode_size=decode_size,
+    )
     with results_folder(ctx, output.parent, output.name, force=force):
         with progress_bar("images", quiet or not is_main()) as progress:
             result = cka_probe.fingerprint(

@@ -37,6 +37,14 @@ Batch = Annotated[int | None, option("Images in a batch.  [default: 64]", RUN)]
 BatchOrAll = Annotated[
     str | None, option("Images in a batch, or all: one batch of all (of pooled features).  [default: 64]", RUN)
 ]
+DecodeSize = Annotated[
+    int | None,
+    option(
+        "Decode JPEGs at 1/2, 1/4 or 1/8 of their size, with sides of at least so many pixels.  [default: full size]",
+        IMAGES,
+        min=1,
+    ),
+]
 ForwardBatch = Annotated[
     int | None,
     option("Images in a forward pass; halved where memory does not suffice.  [default: those of a batch]", RUN, min=1),

@@ -255,6 +255,7 @@ def compare_many(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    decode_size: int | Unset | None = UNSET,
 ) -> Atlas:
     """Return the similarity of every two of several models over the same images.
 
@@ -282,6 +283,7 @@ def compare_many(
         skip_bad: Skip unreadable images.
         workers: Number of threads that read images.
         forward_batch: Images in a forward pass.
+        decode_size: Least side to which JPEGs are reduced as they are decoded.
 
     Raises:
         CkaProbeError: One line: which model, what was expected, what was found, what to do.
@@ -294,7 +296,7 @@ def compare_many(
     method = choose_measure(measure, estimator)
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress,
+        forward_batch, progress, decode_size=decode_size,
     )  # fmt: skip
     named = models if isinstance(models, Mapping) else None
     prints = fingerprint_each(

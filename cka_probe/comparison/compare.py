@@ -76,11 +76,12 @@ def compare(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    decode_size: int | Unset | None = UNSET,
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
 
     A model that is both x and y runs once. A fingerprint needs no forward pass, and its `num`, `batch`, `seed`,
-    `features`, `precision`, `preprocess`, `size` and `normalised` are used for the other side as well.
+    `features`, `precision`, `preprocess`, `size`, `normalised` and `decode_size` are used for the other side as well.
 
     Args:
         x: The rows: a module, a fingerprint, a reference (a checkpoint, `random:resnet18`, …), or features: an array
@@ -121,6 +122,9 @@ def compare(
             16; 0 for none. The result is the same.
         forward_batch: Images in a forward pass; by default those of a batch. Fewer need less memory, more are faster
             where `batch` is small; values differ by rounding at most. Where memory does not suffice, it is halved.
+        decode_size: Decode JPEGs of a folder at 1/2, 1/4 or 1/8 of their size, where both sides keep at least so many
+            pixels: faster and in less memory for large photographs, and slightly different images. At least twice the
+            input size of the models; by default at full size.
 
     Returns:
         Values with 95 % intervals, the null, and a record of models, images and settings.
@@ -141,7 +145,7 @@ def compare(
         batch = UNSET
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress,
+        forward_batch, progress, decode_size=decode_size,
     )  # fmt: skip
     selection = (layers, layers_y), (arch, arch_y)
     if everything:
@@ -212,6 +216,7 @@ def fingerprints(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    decode_size: int | Unset | None = UNSET,
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return the fingerprints that `compare` compares, from one pass over the images; arguments as in `compare`.
 
@@ -226,7 +231,7 @@ def fingerprints(
     """
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress,
+        forward_batch, progress, decode_size=decode_size,
     )  # fmt: skip
     return extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
 
@@ -251,6 +256,7 @@ def fingerprint(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    decode_size: int | Unset | None = UNSET,
     shard: str | None = None,
 ) -> Fingerprint:
     """Return the fingerprint of one model over images; arguments as in `compare`.
@@ -265,7 +271,7 @@ def fingerprint(
     """
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, shard,
+        forward_batch, progress, shard, decode_size,
     )  # fmt: skip
     return extract_sides([Entry(model, layers, arch)], Images(images), options)[0]
 

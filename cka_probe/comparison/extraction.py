@@ -43,6 +43,9 @@ SLOW_BFLOAT16 = (
     "measured); --precision float32 is faster, and exact"
 )
 
+REDUCTION = 2
+"""Least ratio of a decode size to the longer side of an input: reduced images are still resized by as much."""
+
 FeatureReceiver = Callable[[Sequence[dict[str, Tensor]]], None]
 """Called with the features of a batch, (n, p) by module for each model."""
 
@@ -230,8 +233,23 @@ def _preprocessing(backbone: Backbone, settings: Settings) -> Preprocessing:
     """Return how images become the input of a model.
 
     Raises:
-        DataError: The model does not take images of the size asked for, or a size is asked for normalised images.
+        DataError: The model does not take images of the size asked for, a size is asked for normalised images, or
+            images are decoded at less than twice the size.
     """
+    preprocessing = _sized_preprocessing(backbone, settings)
+    if settings.decode_size is not None:
+        least = REDUCTION * max(preprocessing.size) if preprocessing.size else None
+        if least is None or settings.decode_size < least:
+            expected = "a model with an input size" if least is None else f"a decode size of at least {least}"
+            raise DataError(
+                f"{backbone.origin.reference}: expected {expected} (--decode-size), found {settings.decode_size}; omit "
+                "it, which decodes images at full size, or give a larger one"
+            )
+    return preprocessing
+
+
+def _sized_preprocessing(backbone: Backbone, settings: Settings) -> Preprocessing:
+    """Return the preprocessing at the size of the settings."""
     if settings.normalised and settings.size:
         raise DataError("expected size or normalised, found both: normalised images are not resized; omit one")
     if settings.normalised:

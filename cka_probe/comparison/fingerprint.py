@@ -58,6 +58,7 @@ class Settings:
         forward_batch: Images in a forward pass; `None` for those of a batch.
         size: Input (height, width) of every model; `None` for that of each.
         normalised: Images are given to the models as they are, without resizing or normalisation.
+        decode_size: Least side in pixels to which JPEGs are reduced as they are decoded; `None` for full size.
 
     Raises:
         UnknownNameError: There is no such way to take features, precision or preprocessing.
@@ -76,6 +77,7 @@ class Settings:
     forward_batch: int | None = None
     size: tuple[int, int] | None = None
     normalised: bool = False
+    decode_size: int | None = None
 
     def __post_init__(self) -> None:
         registry.get(FEATURES, self.features, "features")
@@ -364,6 +366,10 @@ def pairing_of(x: Fingerprint, y: Fingerprint, pair: str | None = None) -> str:
         raise FingerprintError(
             f"x was made with --features {x.settings.features}, y with {y.settings.features}; recompute one of them"
         )
+    if x.settings.decode_size != y.settings.decode_size:
+        decode_sizes = (side.settings.decode_size for side in (x, y))
+        made = [f"with --decode-size {size}" if size else "without --decode-size" for size in decode_sizes]
+        raise FingerprintError(f"x was made {made[0]}, y {made[1]}; recompute one of them")
     if pair is not None:
         registry.get(PAIRINGS, pair, "pairing")
     partners = [

@@ -71,6 +71,7 @@ class Options:
         forward_batch: Images in a forward pass.
         progress: True for a bar, or a function.
         shard: Part of the batches to run, such as `3/16`.
+        decode_size: Least side to which JPEGs are reduced as they are decoded.
     """
 
     num: int | Unset | None = UNSET
@@ -88,6 +89,7 @@ class Options:
     forward_batch: int | None = None
     progress: ProgressSpec = None
     shard: str | None = None
+    decode_size: int | Unset | None = UNSET
 
     def settings(self, stored: Sequence[Fingerprint] = ()) -> Settings:
         """Return the settings of a run: those of fingerprints, which no option may contradict; else the options."""
@@ -125,7 +127,7 @@ class Options:
         return Share(index - 1, count)
 
 
-SETTINGS = ("num", "batch", "seed", "features", "precision", "preprocess", "size", "normalised")
+SETTINGS = ("num", "batch", "seed", "features", "precision", "preprocess", "size", "normalised", "decode_size")
 """Options that are settings of a fingerprint."""
 
 
@@ -374,7 +376,7 @@ def _open_streams(images: Images, settings: Settings) -> tuple[tuple[ImageStream
     """Return the images of models as one stream, or as two and how they are paired."""
     if images.x is None:
         raise DataError(NO_IMAGES if images.y is None else NO_IMAGES_OF_X)
-    names = ("num", "batch", "seed", "skip_bad", "normalised", "workers")
+    names = ("num", "batch", "seed", "skip_bad", "normalised", "workers", "decode_size")
     options: dict[str, Any] = {name: getattr(settings, name) for name in names}
     if images.y is None:
         return (stream_images(images.x, **options),), ""

@@ -57,9 +57,9 @@ class Folder:
         """Return image `index`, (3, H, W) float32 RGB in [0, 1]."""
         return read_image(self.paths[index])
 
-    def pixels(self, index: int) -> Tensor:
-        """Return image `index`, (3, H, W) uint8 RGB."""
-        return read_pixels(self.paths[index])
+    def pixels(self, index: int, decode_size: int | None = None) -> Tensor:
+        """Return image `index`, (3, H, W) uint8 RGB; `decode_size` as in `images.reading.decode_pixels`."""
+        return read_pixels(self.paths[index], decode_size)
 
     def unread(self) -> str:
         """Return a sentence that counts and names files in the folder that are no images, or "" if there are none."""

@@ -37,6 +37,7 @@ def stream_pairs(
     skip_bad: bool = False,
     normalised: bool = False,
     workers: int | None = None,
+    decode_size: int | None = None,
 ) -> tuple[tuple[ImageStream, ImageStream], str]:
     """Return the images of x and of y as two streams to be read in step, and how they are paired.
 
@@ -50,6 +51,7 @@ def stream_pairs(
         skip_bad: Skip pairs with an unreadable image.
         normalised: The images are floats as the models take them.
         workers: Number of threads that read images.
+        decode_size: As in `stream_images`.
 
     Raises:
         UnknownNameError: There is no such pairing.
@@ -60,7 +62,7 @@ def stream_pairs(
         registry.get(PAIRINGS, pair, "pairing")
     if images is images_y and isinstance(images, Iterator):
         raise DataError("expected another iterator for y, found that of x, which is read once; give two, or a list")
-    x, y = (image_source(side, normalised=normalised) for side in (images, images_y))
+    x, y = (image_source(side, normalised=normalised, decode_size=decode_size) for side in (images, images_y))
     have_names = x.describe is not None and y.describe is not None
     partners: Sequence[int]
     if pair == NAME and not have_names:

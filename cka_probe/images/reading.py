@@ -146,9 +146,9 @@ def read_image(path: str | Path) -> Tensor:
     return read_pixels(path).float().div_(255.0)
 
 
-def read_pixels(path: str | Path) -> Tensor:
-    """Return an image as `read_image` does, but as (3, H, W) uint8."""
-    return decode_pixels(path, path)
+def read_pixels(path: str | Path, decode_size: int | None = None) -> Tensor:
+    """Return an image as `read_image` does, but as (3, H, W) uint8; `decode_size` as in `decode_pixels`."""
+    return decode_pixels(path, path, decode_size)
 
 
 def read_aligned_image(path: str | Path) -> Tensor:
@@ -175,21 +175,40 @@ def decode_image(source: str | Path | bytes, name: object) -> Tensor:
     return decode_pixels(source, name).float().div_(255.0)
 
 
-def decode_pixels(source: str | Path | bytes, name: object) -> Tensor:
+def decode_pixels(source: str | Path | bytes, name: object, decode_size: int | None = None) -> Tensor:
     """Return an image, (3, H, W) uint8 RGB, from a file or from encoded bytes.
 
     Args:
         source: A file, or the bytes of one (JPEG, PNG, WebP …).
         name: Its name in error messages.
+        decode_size: Decode JPEGs at 1/2, 1/4 or 1/8 of their size, the smallest at which both sides are whole numbers
+            of at least so many pixels; by default, and for other formats, at full size.
 
     Raises:
         DataError: It cannot be read, or is not an 8-bit image.
     """
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as file:
+            if decode_size is not None:
+                file.draft(None, _reduced_size(file.size, decode_size))
             return pil_pixels(file, name, "RGB")
     except UNREADABLE as error:
         raise DataError(f"unreadable image {name}: {error}; replace or remove it, or pass --skip-bad") from error
+
+
+def _reduced_size(size: tuple[int, int], decode_size: int) -> tuple[int, int]:
+    """Return the size at which an image is decoded, (width, height); with a part of a pixel it would not be aligned.
+
+    >>> _reduced_size((3000, 2000), 448), _reduced_size((3000, 2002), 448), _reduced_size((500, 375), 448)
+    ((750, 500), (1500, 1001), (500, 375))
+    """
+    divisors = (
+        divisor
+        for divisor in (8, 4, 2, 1)
+        if divisor == 1 or all(side % divisor == 0 and side // divisor >= decode_size for side in size)
+    )
+    divisor = next(divisors)
+    return size[0] // divisor, size[1] // divisor
 
 
 def pil_pixels(image: Image.Image, name: object, mode: str) -> Tensor:

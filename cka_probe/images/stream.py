@@ -289,6 +289,7 @@ def stream_images(
     skip_bad: bool = False,
     normalised: bool = False,
     workers: int | None = None,
+    decode_size: int | None = None,
 ) -> ImageStream:
     """Return the images of a folder, a dataset, a loader or a tensor as one stream.
 
@@ -306,13 +307,14 @@ def stream_images(
         skip_bad: Skip unreadable images, and list them, instead of stopping at the first.
         normalised: The images are floats as the models take them, and stay as they are.
         workers: Number of threads that read images; by default as many as there are cores, at most 16; 0 for none.
+        decode_size: Decode JPEGs of a folder at a reduced scale; see `images.reading.decode_pixels`.
 
     Raises:
         DataError: There are fewer than four images, `num` or `batch` is below four, or images have values that are
             not in [0, 1].
     """
     check_counts(num, batch)
-    source = image_source(images, normalised=normalised)
+    source = image_source(images, normalised=normalised, decode_size=decode_size)
     return source.stream(source.indices(num, seed), num=num, batch=batch, skip_bad=skip_bad, workers=workers)
 
 
@@ -323,23 +325,28 @@ def check_counts(num: int | None, batch: int | None) -> None:
         raise DataError(f"expected at least {FEWEST} images, in all and in a batch, found {limits}")
 
 
-def image_source(images: Any, *, normalised: bool = False) -> ImageSource:
+def image_source(images: Any, *, normalised: bool = False, decode_size: int | None = None) -> ImageSource:
     """Return what `stream_images` takes as a source of images, none of which is read yet."""
     convert = partial(to_example, normalised=normalised)
     if isinstance(images, Mapping):
         images = images_of(images)
+    name = str(images) if isinstance(images, str | Path) else type(images).__name__
     if isinstance(images, str | Path):
-        return _of_dataset(open_dataset(images), str(images), convert)
+        images = open_dataset(images)
+    if decode_size is not None and not isinstance(images, Folder):
+        raise DataError(f"expected a folder of images for decode_size {decode_size}, found {name}; omit it")
+    if isinstance(images, Folder):
+        return _of_dataset(images, name, convert, partial(images.pixels, decode_size=decode_size))
     if isinstance(images, Tensor | np.ndarray) or (isinstance(images, list | tuple) and _is_example_list(images)):
         kind = {Tensor: "a tensor", np.ndarray: "an array"}
         name = next((name for type_, name in kind.items() if isinstance(images, type_)), "a list of images")
         read = partial(_read_row, images, convert)
         return ImageSource(name, lambda indices, _: (partial(read, index) for index in indices), len(images))
     if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, list | tuple):
-        return _of_dataset(images, type(images).__name__, convert)
+        return _of_dataset(images, name, convert, getattr(images, "image", None))
     if not isinstance(images, Iterable):
-        raise DataError(f"expected a folder, dataset, tensor or batches of images, found {type(images).__name__}")
-    return ImageSource(type(images).__name__, lambda _, stream: _of_batches(images, stream, normalised), None)
+        raise DataError(f"expected a folder, dataset, tensor or batches of images, found {name}")
+    return ImageSource(name, lambda _, stream: _of_batches(images, stream, normalised), None)
 
 
 def _is_example_list(items: Sequence[Any]) -> bool:
@@ -347,9 +354,8 @@ def _is_example_list(items: Sequence[Any]) -> bool:
     return bool(items) and (getattr(items[0], "ndim", 0) == 3 or image_layout(items[0]) is not None)
 
 
-def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor]) -> ImageSource:
-    """Return the images of a dataset with a length, as uint8 and without other fields where it can give these."""
-    sample_at = getattr(dataset, "pixels", None) or getattr(dataset, "image", None)
+def _of_dataset(dataset: Any, name: str, convert: Callable[[Any], Tensor], sample_at: Any) -> ImageSource:
+    """Return the images of a dataset with a length; `sample_at`, if it can be called, gives an image alone."""
     describe = getattr(dataset, "describe", None)
 
     def read(index: int) -> Tensor | DataError:

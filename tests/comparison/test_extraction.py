@@ -330,3 +330,25 @@ def test_batch_norms_in_the_convolutions_change_cells_by_rounding_alone(monkeypa
     assert np.abs(folded.values - plain.values).max() <= 1e-5
     assert (folded.values != plain.values).any()
     assert folded.x.hash == plain.x.hash
+
+
+def test_images_decoded_at_another_size_are_others_and_the_result_says_so(tmp_path):
+    for index in range(6):
+        grid = np.random.default_rng(index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(grid).resize((64, 64)).save(tmp_path / f"{index}.jpg", quality=95)
+    net = Backbone(small(0), size=8)
+    reduced = fingerprint(net, tmp_path, layers=["0"], decode_size=16)
+    full = fingerprint(net, tmp_path, layers=["0"])
+    assert reduced.settings.decode_size == 16
+    assert not set(reduced.images) & set(full.images)
+    with pytest.raises(FingerprintError, match=r"x was made with --decode-size 16, y without --decode-size; recompute"):
+        compare_fingerprints(reduced, full)
+    result = compare(reduced, net, tmp_path, layers=["0"])
+    assert result.settings["decode_size"] == 16
+    assert result.values[0, 0] == pytest.approx(1)
+    with pytest.raises(DataError, match=r"a decode size of at least 16 \(--decode-size\), found 15"):
+        fingerprint(net, tmp_path, layers=["0"], decode_size=15)
+    with pytest.raises(DataError, match="a model with an input size"):
+        fingerprint(small(0), tmp_path, layers=["0"], decode_size=16)
+    with pytest.raises(DataError, match="expected a folder of images for decode_size 16, found Tensor; omit it"):
+        fingerprint(net, random_images(), layers=["0"], decode_size=16)

@@ -2,12 +2,22 @@
 
 import numpy as np
 import pytest
+import torch
 from helpers.image_files import write
 from PIL import EpsImagePlugin, Image
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
-from cka_probe.images.reading import FORMATS, find_images, image_size, images_in, read_aligned_image, read_image
+from cka_probe.images.reading import (
+    FORMATS,
+    find_images,
+    image_size,
+    images_in,
+    read_aligned_image,
+    read_image,
+    read_pixels,
+)
+from cka_probe.models.backbone import Preprocessing
 
 
 @pytest.fixture
@@ -74,3 +84,26 @@ def test_the_formats_of_images_are_read_whatever_the_suffix(tmp_path, kind):
     Image.new("RGB", (8, 6), (255, 0, 0)).save(path, format=kind)
     assert read_image(path).shape == (3, 6, 8)
     assert image_size(path) == (6, 8)
+
+
+def test_jpegs_are_decoded_at_the_least_scale_that_keeps_the_decode_size(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    image, exif = Image.fromarray(pixels).resize((320, 240), Image.Resampling.BICUBIC), Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    image.save(tmp_path / "a.jpg", quality=95, exif=exif)
+    image.save(tmp_path / "a.png")
+    image.crop((0, 0, 320, 238)).save(tmp_path / "half.jpg")
+    sizes = {decode_size: read_pixels(tmp_path / "a.jpg", decode_size).shape for decode_size in (241, 120, 61, 60, 30)}
+    assert sizes == {241: (3, 320, 240), 120: (3, 160, 120), 61: (3, 160, 120), 60: (3, 80, 60), 30: (3, 40, 30)}
+    assert read_pixels(tmp_path / "a.png", 30).shape == (3, 240, 320)
+    assert read_pixels(tmp_path / "half.jpg", 30).shape == (3, 119, 160)  # 59.5 pixels are not whole
+
+
+@pytest.mark.parametrize("height", [480, 482])
+def test_images_decoded_at_twice_the_size_of_the_input_differ_little(tmp_path, height):
+    pixels = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((640, height), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "a.jpg", quality=95)
+    full, reduced = (Preprocessing((112, 112)).fit(read_pixels(tmp_path / "a.jpg", size)) for size in (None, 224))
+    assert not torch.equal(full, reduced)
+    assert (full.float() - reduced.float()).abs().mean() < 1
