@@ -35,7 +35,7 @@ from cka_probe.errors import DataError, prefixed_errors
 from cka_probe.files import atomic_write
 from cka_probe.models.selection import LayerSpec
 from cka_probe.progress import Progress, ProgressSpec
-from cka_probe.similarity import ESTIMATORS, Measure, centre_batches, choose_measure, mean_interval
+from cka_probe.similarity import ESTIMATORS, Measure, Terms, centre_batches, choose_measure, mean_interval
 from cka_probe.similarity.features import PER_IMAGE
 
 FORMAT = "ckaprobe-atlas/1"
@@ -391,7 +391,8 @@ def _summarised(
             continue
         per_image = PER_IMAGE[prints[i].settings.features]
         weights = torch.from_numpy(shares)
-        half = mean_interval(grams[i], grams[j], weights, measure, hsic, per_image, centred=measure.sums)
+        terms = Terms(**{name: torch.from_numpy(term) for name, term in result.terms.items()})
+        half = mean_interval(grams[i], grams[j], weights, measure, hsic, per_image, terms if measure.sums else None)
         mean = float((shares * result.values)[shares > 0].sum())
         ends = (-1.0, 1.0) if measure.sums else measure.range or (-np.inf, np.inf)
         values[i, j] = values[j, i] = mean

@@ -337,7 +337,7 @@ def compare_all(
     >>> models = [nn.Sequential(nn.Linear(6, width)) for width in (3, 4, 5)]
     >>> prints = [fingerprint(model, torch.ones(8, 6).cumsum(0), layers="*") for model in models]
     >>> [pair for pair, _ in compare_all(prints)]
-    [(0, 1), (0, 2), (1, 2)]
+    [(0, 2), (1, 2), (0, 1)]
     """
     method = choose_measure(measure, estimator)
     together = method.sums and len({print_.settings.seed for print_ in prints}) == 1
@@ -353,9 +353,9 @@ def compare_all(
         cka_cells, permutations=permutations, seed=prints[0].settings.seed, per_image=per_image, centred=True
     )
     grams = zip(*(print_.defined_grams for print_ in prints), strict=True)
-    stacks = centre_batches([torch.cat(batch) for batch in grams], hsic)
+    stacks = [centre_batches([torch.cat(batch)], hsic)[0] for batch in grams]
     ends = list(accumulate(len(print_.layers) for print_ in prints))
-    for j in range(1, len(prints)):
+    for j in reversed(range(1, len(prints))):  # the largest products first: later ones fit into their memory
         x, y = ([stack[part] for stack in stacks] for part in (slice(ends[j - 1]), slice(ends[j - 1], ends[j])))
         cells = to_cells(x, y, hsic)
         for i in range(j):

@@ -20,7 +20,7 @@ and 1.4 to 1.7 times for `mutual_knn`, in which triples matter.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ class Cells:
 
     def of_rows(self, rows: slice) -> "Cells":
         """Return the cells of some of the rows."""
-        terms = replace(self.terms, xy=self.terms.xy[:, rows], xx=self.terms.xx[:, rows])
+        terms = self.terms.of(rows, slice(None))
         return Cells(self.values[rows], self.low[rows], self.high[rows], self.null[rows], self.p_values[rows], terms)
 
 
@@ -128,7 +128,7 @@ def mean_interval(
     measure: Measure,
     estimator: Estimator,
     per_image: int = 1,
-    centred: bool = False,
+    terms: Terms | None = None,
 ) -> float:
     """Return half the width of the 95 % interval of a weighted mean of cells, which have noise in common.
 
@@ -139,14 +139,17 @@ def mean_interval(
         measure: Of the cells. The mean of one that is a mean over batches is jackknifed as a cell is.
         estimator: Estimator of HSIC.
         per_image: Examples per image.
-        centred: x and y are from `centre_batches`; for CKA only.
+        terms: For CKA, `hsic_terms` of x and y, which are then from `centre_batches`.
     """
     rows, columns = (shares.any(dim=1), shares.any(dim=0))
     x, y, shares = [stack[rows] for stack in x], [stack[columns] for stack in y], shares[rows][:, columns]
     if measure.sums:
-        if not centred:
+        if terms is None:
             x, y = centre_batches(x, estimator), centre_batches(y, estimator)
-        error, freedom = mean_error(x, y, shares, estimator, per_image)
+            terms = hsic_terms(x, y, estimator, per_image)
+        else:
+            terms = terms.of(rows, columns)
+        error, freedom = mean_error(x, y, terms, shares, estimator, per_image)
     else:
 
         def mean(batch_x: Tensor, batch_y: Tensor) -> Tensor:

@@ -151,6 +151,10 @@ class Terms:
         """Return the weighted sums over batches: (rows, columns), (rows,), (columns,)."""
         return tuple(torch.tensordot(self.weights, term, dims=1) for term in (self.xy, self.xx, self.yy))
 
+    def of(self, rows: slice | Tensor, columns: slice | Tensor) -> "Terms":
+        """Return the terms of some of the rows and columns."""
+        return Terms(self.xy[:, rows][:, :, columns], self.xx[:, rows], self.yy[:, columns], self.weights)
+
 
 def centre_batches(grams: Sequence[Centred], estimator: Estimator) -> list[Centred]:
     """Return each batch's stack of Grams, (layers, n, n) float64, centred for an estimator."""

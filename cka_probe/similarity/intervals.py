@@ -113,13 +113,14 @@ def paired_error(
 
 
 def mean_error(
-    x: Sequence[Centred], y: Sequence[Centred], shares: Tensor, estimator: Estimator, per_image: int = 1
+    x: Sequence[Centred], y: Sequence[Centred], terms: Terms, shares: Tensor, estimator: Estimator, per_image: int = 1
 ) -> tuple[Tensor, int]:
     """Return the standard error of a weighted mean of cells, with the noise that they share, and N - 1.
 
     Args:
         x: Per batch, (rows, n, n) float64, from `centre_batches`.
         y: Per batch, (columns, n, n) float64, of the same images.
+        terms: `hsic_terms` of the same matrices.
         shares: (rows, columns) float64, the weight of each cell; a layer with a weight is defined.
         estimator: The estimator that the matrices were centred for.
         per_image: Examples per image.
@@ -127,17 +128,17 @@ def mean_error(
     Returns:
         () float64, infinite where HSIC is a single term; and N - 1.
     """
-    scales = scales_of(hsic_terms(x, y, estimator, per_image))
-    xy, xx, yy = (shares * scale for scale in scales)
+    xy, xx, yy = (shares * scale for scale in scales_of(terms))
     variance, floor, images = torch.zeros(()), torch.zeros(()), 0
     for batch_x, batch_y in zip(x, y, strict=True):
         n = batch_x.shape[-1]
         weight = n / per_image / estimator.divisor(n)
         for start, rows_x, rows_y in row_blocks(batch_x, batch_y, per_image):
-            entries = (torch.tensordot(xy, rows_y, dims=1) * rows_x).sum(dim=0)
-            entries -= torch.tensordot(xx.sum(dim=1), rows_x.square(), dims=1)
-            entries -= torch.tensordot(yy.sum(dim=0), rows_y.square(), dims=1)
-            influence, pairs = (weight**2 * noise[0] for noise in _noise_of(entries[None], per_image, start))
+            flat_x, flat_y = rows_x.flatten(1), rows_y.flatten(1)
+            entries = ((xy @ flat_y).addcmul_(xx.sum(dim=1)[:, None], flat_x, value=-1) * flat_x).sum(dim=0)
+            entries -= yy.sum(dim=0) @ flat_y.square()
+            noise_of_rows = _noise_of(entries.view(1, *rows_x.shape[1:]), per_image, start)
+            influence, pairs = (weight**2 * noise[0] for noise in noise_of_rows)
             variance = variance + influence - 2 * pairs
             floor = floor + influence / 2
         images += n // per_image
