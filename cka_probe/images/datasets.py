@@ -90,7 +90,7 @@ def check_split(split: str, splits: Collection[str], source: object) -> None:
         UnknownNameError: No dataset has a split of this name.
         DataError: Other datasets have it, this one does not.
     """
-    registry.get(dict.fromkeys(SPLITS), split, "split")
+    registry.get(dict.fromkeys((*SPLITS, *splits)), split, "split")
     if split not in splits:
         raise DataError(f"no split {split!r} in {source}; there are: {', '.join(splits)}")
 

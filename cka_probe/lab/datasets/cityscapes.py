@@ -28,6 +28,7 @@ from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_
 from cka_probe.lab.datasets.numbers import camera_matrix, rigid, runs
 
 LEFT = "leftImg8bit"
+SPLITS, EXTRA = ("train", "val", "test"), "train_extra"
 STEPS = 256
 """Steps of a disparity map for a pixel."""
 
@@ -37,7 +38,8 @@ def cityscapes(root: str | Path, split: str = "all", *, sources: str = "") -> Fr
 
     Args:
         root: The folder of `leftImg8bit`.
-        split: "train", "val", "test", where they exist, or "all". The labels of the real "test" are empty.
+        split: "train", "val", "test", where they exist, or "all" of these. The labels of the real "test" are empty.
+            "train_extra" are its 20 000 images without fine labels.
         sources: Offsets in frames (of `leftImg8bit` and `leftImg8bit_sequence`), and "s" for the right camera.
 
     Returns:
@@ -51,7 +53,7 @@ def cityscapes(root: str | Path, split: str = "all", *, sources: str = "") -> Fr
     root = Path(root)
     where, offsets = f"Cityscapes at {root}", parse_sources(sources)
     fields.check_folder(root, "Cityscapes")
-    splits = [name for name in ("train", "val", "test") if (root / LEFT / name).is_dir()]
+    splits = [name for name in (*SPLITS, *([EXTRA] if split == EXTRA else [])) if (root / LEFT / name).is_dir()]
     if not splits:
         raise DataError(f"expected {where}: {LEFT}/train/<city>/*_{LEFT}.png; found no {LEFT}/train, val or test")
     parts = [root / LEFT / name for name in fields.chosen_splits(split, splits, where)]

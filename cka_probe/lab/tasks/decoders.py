@@ -10,6 +10,10 @@ concatenation with the backbone's map of that stride where it has one (a Swin ha
 Convolutions are 3 x 3 with reflection padding, followed by ELU; there is no batch norm. The outputs at strides 8, 4, 2
 and 1 are features. One more convolution each, the task's `output_layers`, turns them into disparity, flow, colours or
 classes. Every head keeps the decoder under the name `decoder`, so that one task can continue with another's.
+
+`DeepLabHead` is that of DeepLabV3 (Chen, Papandreou, Schroff & Adam, "Rethinking Atrous Convolution for Semantic Image
+Segmentation", 2017), as in segmentation-models-pytorch: pooling over several distances, 3 x 3, 1 x 1. There is no
+dropout, as in Lao et al. (ECCV 2024).
 """
 
 from collections.abc import Sequence
@@ -29,6 +33,11 @@ WIDTHS = {32: 256, 16: 128, 8: 64, 4: 32, 2: 16}
 
 SCALES = (1, 2, 4, 8)
 """Strides of its outputs, fine to coarse."""
+
+RATES = (6, 12, 18)
+"""Dilations of DeepLabV3's three dilated convolutions at stride 16."""
+
+DEEPLAB_WIDTH, DEEPLAB_STRIDE = 256, 16
 
 
 def maps(backbone: Backbone) -> Maps:
@@ -142,6 +151,45 @@ class SkipDecoder(nn.Module):
             if stride // 2 in SCALES:
                 outputs[stride // 2] = x
         return dict(reversed(outputs.items()))
+
+
+class DeepLabHead(nn.Module):
+    """DeepLabV3's decoder for a last map of stride 16, under the name `context`, and one convolution on its output.
+
+    Args:
+        maps: (channels, stride) of each map, fine to coarse.
+        outputs: Number of outputs: of classes, or 1 for depth.
+
+    Raises:
+        RecipeError: The last map has another stride.
+    """
+
+    def __init__(self, maps: Maps, outputs: int):
+        # slow to import, and no other head needs it
+        from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Decoder
+
+        super().__init__()
+        channels, stride = maps[-1]
+        if stride != DEEPLAB_STRIDE:
+            raise RecipeError(
+                f"expected an encoder whose last map has stride {DEEPLAB_STRIDE} for network 'deeplab', "
+                f"found {stride}; set output_stride={DEEPLAB_STRIDE} in the stage, and train a ResNet"
+            )
+        self.context = DeepLabV3Decoder(channels, DEEPLAB_WIDTH, RATES, aspp_separable=False, aspp_dropout=0.0)
+        self.to_logits = nn.Conv2d(DEEPLAB_WIDTH, outputs, 1)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return the outputs (n, outputs, h, w) float32 at stride 16.
+
+        Raises:
+            RecipeError: There is one image, in training: its pooled value has no variance.
+        """
+        if self.training and len(pyramid[-1]) < 2:
+            raise RecipeError(
+                "expected at least 2 images at a time for network 'deeplab', whose batch norms "
+                "compare them, found 1; set batch higher, or accumulate lower"
+            )
+        return self.to_logits(self.context(pyramid)).float()
 
 
 def output_layers(decoder: SkipDecoder, outputs: int, scales: Sequence[int] = SCALES) -> nn.ModuleDict:

@@ -6,7 +6,8 @@ Encoder, one of three networks on top, cross-entropy over the labelled pixels of
 
 as in Lao et al., "On the Viability of Monocular Depth Pre-training for Semantic Segmentation", ECCV 2024. The whole
 image is scaled to the network's size, its labels by nearest neighbour, and mirrored one time in two; there is no other
-augmentation. With `crop` a box of that size is cut out unscaled. The networks, from the largest to the smallest:
+augmentation. With `crop` a box of that size is cut out unscaled, and `color_jitter` changes its colours, as on
+Cityscapes. The networks, from the largest to the smallest:
 
 | name | reads | is |
 |---|---|---|
@@ -16,36 +17,26 @@ augmentation. With `crop` a box of that size is cut out unscaled. The networks, 
 
 They are built from (channels, stride) of each map of a pyramid, fine to coarse, and the number of classes. They take
 the maps and return logits (n, classes, h, w), float32, at the stride of the map they read; the task scales them to the
-size of the image. `skip` continues with the decoder of depth pre-training, except for its last convolution. The other
-two always start from new weights.
-
-Godard et al., ICCV 2019; Chen, Papandreou, Schroff & Adam, "Rethinking Atrous Convolution for Semantic Image
-Segmentation", 2017, as in segmentation-models-pytorch. There is no dropout, as in Lao et al.
+size of the image. `skip` and `deeplab` continue with the decoder of a depth pre-training that had the same, except for
+the last convolution; otherwise all their weights are new.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Decoder
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from cka_probe import registry
-from cka_probe.errors import RecipeError
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
-from cka_probe.lab.tasks.decoders import Maps, SkipDecoder, at_scales, maps, output_layers
+from cka_probe.lab.tasks.decoders import DeepLabHead, Maps, SkipDecoder, at_scales, maps, output_layers
 from cka_probe.lab.tasks.task import check_labels, check_options, check_sides
 from cka_probe.lab.transforms import resized
-from cka_probe.lab.transforms.augment import bicubic_labels, resize_or_crop
+from cka_probe.lab.transforms.augment import bicubic_labels, resize_or_crop, vary_colors
 from cka_probe.models.backbone import Backbone
-
-RATES = (6, 12, 18)
-"""Dilations of DeepLabV3's three dilated convolutions at stride 16."""
-
-DEEPLAB_WIDTH, DEEPLAB_STRIDE = 256, 16
 
 
 class SkipHead(nn.Module):
@@ -59,34 +50,6 @@ class SkipHead(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Return logits at stride 1."""
         return at_scales(self.to_logits, self.decoder(pyramid))[1]
-
-
-class DeepLabHead(nn.Module):
-    """DeepLabV3's decoder for a last map of stride 16, and logits from its output."""
-
-    def __init__(self, maps: Maps, classes: int):
-        super().__init__()
-        channels, stride = maps[-1]
-        if stride != DEEPLAB_STRIDE:
-            raise RecipeError(
-                f"segmentation: expected an encoder whose last map has stride {DEEPLAB_STRIDE} for network 'deeplab', "
-                f"found {stride}; set output_stride={DEEPLAB_STRIDE} in the stage, and train a ResNet"
-            )
-        self.context = DeepLabV3Decoder(channels, DEEPLAB_WIDTH, RATES, aspp_separable=False, aspp_dropout=0.0)
-        self.to_logits = nn.Conv2d(DEEPLAB_WIDTH, classes, 1)
-
-    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """Return logits at stride 16.
-
-        Raises:
-            RecipeError: There is one image, in training: its pooled value has no variance.
-        """
-        if self.training and len(pyramid[-1]) < 2:
-            raise RecipeError(
-                "segmentation: expected at least 2 images at a time for network 'deeplab', whose batch norms "
-                "compare them, found 1; set batch higher, or accumulate lower"
-            )
-        return self.to_logits(self.context(pyramid)).float()
 
 
 class LinearProbe(nn.Module):
@@ -107,6 +70,9 @@ NETWORKS: dict[str, Callable[[Maps, int], nn.Module]] = {
     "linear": LinearProbe,
 }
 
+CONTINUES = {"skip": frozenset({"monodepth", "lidar"}), "deeplab": frozenset({"lidar"})}
+"""Tasks of depth that may have a network's decoder."""
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -119,12 +85,12 @@ class Segmentation:
         subset: Numbers of the classes of `miou_subset`, in addition to `miou` over all; may be empty.
         flip: Whether a training view is mirrored one time in two.
         crop: Whether a view is an unscaled box of the network's size: random in training, the middle otherwise.
+        color_jitter: How much brightness, contrast and saturation of a training view vary (`augment.vary_colors`).
         bicubic_labels: Whether to scale training labels as `augment.bicubic_labels` does. Labels for evaluation are
             not, in contrast to the released code, so that the score shows the effect of the fault.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image", "labels"})
-    carries: ClassVar[tuple[str, ...]] = ("decoder.",)
 
     size: tuple[int, int]
     classes: int
@@ -132,6 +98,7 @@ class Segmentation:
     subset: tuple[int, ...] = ()
     flip: bool = True
     crop: bool = False
+    color_jitter: float = 0.0
     bicubic_labels: bool = False
 
     def __post_init__(self):
@@ -150,14 +117,20 @@ class Segmentation:
                 f"{self.classes} classes",
                 not self.bicubic_labels or self.classes == len(CITYSCAPES),
             ),
+            ("`color_jitter` in [0, 1]", self.color_jitter, 0 <= self.color_jitter <= 1),
             ("`bicubic_labels` or `crop`, which scales nothing", "both", not (self.bicubic_labels and self.crop)),
         ]
         check_options("segmentation", checks)
 
     @property
     def continues(self) -> frozenset[str]:
-        """Return the tasks whose decoder it can continue with: those that predict depth with a `SkipDecoder`."""
-        return frozenset({"monodepth", "lidar"} if self.network == "skip" else ())
+        """Return the tasks whose decoder it can continue with, if it is of the same network: those of depth."""
+        return CONTINUES.get(self.network, frozenset())
+
+    @property
+    def carries(self) -> tuple[str, ...]:
+        """Return the prefix of the decoder's weights."""
+        return ("context.",) if self.network == "deeplab" else ("decoder.",)
 
     @property
     def least_images(self) -> int:
@@ -182,7 +155,10 @@ class Segmentation:
         check_labels("segmentation", fields["labels"], self.classes)
         if train and self.bicubic_labels:
             fields = resized(fields, self.size) | {"labels": bicubic_labels(fields["labels"], self.size)}
-        return resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        view = resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        if train and self.color_jitter:
+            view["image"] = vary_colors(view["image"], self.color_jitter, generator)
+        return view
 
     def loss(self, backbone: Backbone, head: nn.Module, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross-entropy in nats, mean over the batch's labelled pixels (0 without any), and accuracy."""

@@ -1,8 +1,8 @@
-"""Parameter groups for weight decay and layer-wise learning rates of AdamW, and learning-rate schedules.
+"""Optimizers, parameter groups for weight decay and layer-wise learning rates, and learning-rate schedules.
 
 Biases and norms do not decay; nor, by default, do logit scales and the network of the continuous position bias. SimMIM
 lists these two as well, but under a prefix that no parameter has, so that they decay in its pre-training; a stage that
-reproduces it sets `undecayed = []`.
+reproduces it sets `undecayed = []`. Under SGD every parameter decays, as in the papers that use it here.
 
 With `layer_decay` below 1, a parameter at depth i of d has layer_decay^(d - i) times the learning rate, so that early
 layers change less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow Swin's fine-tuning: the patch
@@ -10,7 +10,8 @@ embedding has depth 0, each block one more, a patch merging that of the stage be
 everything after the last block, heads included, d.
 
 A schedule maps the progress through the steps after the warm-up, in [0, 1], to a multiplier in [0, 1]; the learning
-rate is `lr_min + (lr - lr_min) * multiplier`. During the warm-up the multiplier rises linearly.
+rate is `lr_min + (lr - lr_min) * multiplier`. During the warm-up the multiplier rises linearly. The schedule "step" has
+milestones, shares of the steps, and at each of them the rate is multiplied by gamma.
 """
 
 import math
@@ -18,10 +19,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from cka_probe import registry
 from cka_probe.models.backbone import Backbone
+
+OPTIMIZERS: dict[str, Callable[[list[dict]], torch.optim.Optimizer]] = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999)),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.0, momentum=0.9),
+}
+"""Optimizers of parameter groups; the rate is set before each step. AdamW without decay is Adam."""
 
 UNDECAYED = ("cpb_mlp", "logit_scale")
 """Parts of the names of Swin-v2's matrices that do not decay."""
@@ -33,8 +41,10 @@ def parameter_groups(
     weight_decay: float,
     layer_decay: float,
     undecayed: Sequence[str] = UNDECAYED,
+    *,
+    decay_all: bool = False,
 ) -> list[dict]:
-    """Return AdamW's groups; `scale` in each multiplies the schedule's learning rate.
+    """Return an optimizer's groups; `scale` in each multiplies the schedule's learning rate.
 
     Args:
         backbone: Its parameters are each at their depth.
@@ -42,6 +52,7 @@ def parameter_groups(
         weight_decay: Of the parameters that decay.
         layer_decay: Rate of one depth over that of the next.
         undecayed: Parts of the names of parameters that do not decay, in addition to biases and those of one axis.
+        decay_all: Whether all parameters decay.
     """
     depth_of, last = depths(backbone.model)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -51,7 +62,7 @@ def parameter_groups(
                 continue
             depth = depth_of(name) if prefix == "backbone" and layer_decay != 1 else last
             decays = parameter.ndim > 1 and not name.endswith("bias") and not any(word in name for word in undecayed)
-            groups.setdefault((depth, decays), []).append(parameter)
+            groups.setdefault((depth, decays or decay_all), []).append(parameter)
     return [
         {
             "params": groups[depth, decays],
@@ -95,7 +106,9 @@ def _swin_depths(blocks: list[int]) -> tuple[Callable[[str], int], int]:
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
     "polynomial": lambda progress: (1 - progress) ** 0.9,
+    "linear": lambda progress: 1 - progress,
     "constant": lambda progress: 1.0,
+    "step": lambda progress: 1.0,
     "up_down": lambda progress: (2 * progress) ** 0.9 if progress < 0.5 else 1 - (2 * progress - 1) ** 0.9,
     "late_drops": lambda progress: 1.0 if progress < 0.875 else 0.1 if progress < 1 else 0.01,
 }
@@ -103,7 +116,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 MIM-Depth, `late_drops` of SimMIM's long runs."""
 
 
-def multiplier(step: int, steps: int, warmup: int, schedule: str) -> float:
+def multiplier(
+    step: int, steps: int, warmup: int, schedule: str, milestones: Sequence[float] = (), gamma: float = 0.1
+) -> float:
     """Return the factor of the learning rate at a step.
 
     Args:
@@ -111,11 +126,16 @@ def multiplier(step: int, steps: int, warmup: int, schedule: str) -> float:
         steps: Number of steps of the stage.
         warmup: Number of steps of linear warm-up; the first factor is 1 / warmup, as a step at 0 would be wasted.
         schedule: A name in `SCHEDULES`.
+        milestones: Shares of the steps after the warm-up, of the schedule "step".
+        gamma: Factor of the rate at each milestone.
 
     >>> [round(multiplier(step, 6, 2, "cosine"), 2) for step in range(6)]
     [0.5, 1.0, 1.0, 0.85, 0.5, 0.15]
+    >>> [multiplier(step, 4, 0, "step", [0.75], 0.5) for step in range(4)]
+    [1.0, 1.0, 1.0, 0.5]
     """
     shape = registry.get(SCHEDULES, schedule, "schedule")
     if step < warmup:
         return (step + 1) / warmup
-    return shape((step - warmup) / max(steps - warmup, 1))
+    progress = (step - warmup) / max(steps - warmup, 1)
+    return shape(progress) * gamma ** sum(progress >= milestone for milestone in milestones)

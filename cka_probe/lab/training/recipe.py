@@ -17,13 +17,14 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 from cka_probe import registry
 from cka_probe.errors import RecipeError
 from cka_probe.lab.tasks import TASKS, Task
-from cka_probe.lab.training.optimizer import SCHEDULES, UNDECAYED
+from cka_probe.lab.training.optimizer import OPTIMIZERS, SCHEDULES, UNDECAYED
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import NORMALISATIONS
 from cka_probe.registry import suggestion
@@ -108,6 +109,7 @@ FREEZES = {
 PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 NAMES: dict[str, dict[str, Any]] = {
     "task": TASKS,
+    "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
     "normalisation": NORMALISATIONS | {"": None},
@@ -122,7 +124,8 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "0 or more": (lambda value: value >= 0, "lr_min warmup weight_decay clip validate_every num held_out calibrate"),
     "0, 8, 16 or 32": (lambda value: value in (0, 8, 16, 32), "output_stride"),
     "more than 0": (lambda value: value > 0, "lr"),
-    "a number in (0, 1]": (lambda value: 0 < value <= 1, "layer_decay"),
+    "a number in (0, 1]": (lambda value: 0 < value <= 1, "layer_decay gamma"),
+    "rising shares of the steps": (lambda value: all(0 < a < b for a, b in pairwise((*value, 1.0))), "milestones"),
     "a number in [0, 1)": (lambda value: 0 <= value < 1, "drop_path"),
     "at least one dataset": (bool, "data"),
 }
@@ -154,10 +157,13 @@ class Stage:
         zero_grad: Whether each step begins without gradients. Otherwise all gradients since the start add up, a fault
             of the released code of Depth-to-Semantic.
         rate_per: When to set the learning rate: at each "step", or at the first step of an "epoch".
+        optimizer: In `OPTIMIZERS`: "adamw", or "sgd" with a momentum of 0.9.
         schedule: In `SCHEDULES`.
+        milestones: Of the schedule "step": shares of the steps at which the rate is multiplied by `gamma`.
+        gamma: Factor of the rate at a milestone.
         warmup: Steps in which the rate rises.
         lr_min: Lowest learning rate of the schedule.
-        weight_decay: AdamW's.
+        weight_decay: Of the optimizer.
         clip: Largest gradient norm; 0 does not clip.
         layer_decay: Rate of a layer over that of the next.
         undecayed: Parts of the names of parameters that do not decay, in addition to biases and norms. SimMIM's
@@ -192,7 +198,10 @@ class Stage:
     calibrate: int = 0
     zero_grad: bool = True
     rate_per: str = "step"
+    optimizer: str = "adamw"
     schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
     warmup: int = 0
     lr_min: float = 0.0
     weight_decay: float = 0.05
@@ -223,6 +232,8 @@ class Stage:
                 f"{where}.warmup: expected at most the {self.steps} steps of the stage, found {self.warmup};"
                 f" set it too: --set {self.name}.warmup={self.steps // 10}"
             )
+        of_step = "milestones for the schedule 'step', and for no other"
+        check((self.schedule == "step") == bool(self.milestones), f"{where}.milestones", of_step, self.milestones)
         divisor = f"a divisor of the batch of {self.batch}"
         check(self.batch % self.accumulate == 0, f"{where}.accumulate", divisor, self.accumulate)
         either = "not both `validation` and `held_out`"

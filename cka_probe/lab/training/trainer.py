@@ -28,7 +28,7 @@ from cka_probe.errors import OutOfMemoryError, OutputError, TrainingError
 from cka_probe.files import atomic_write, disk_errors
 from cka_probe.lab.tasks import Task
 from cka_probe.lab.tasks.task import least_images
-from cka_probe.lab.training.optimizer import multiplier, parameter_groups
+from cka_probe.lab.training.optimizer import OPTIMIZERS, multiplier, parameter_groups
 from cka_probe.lab.training.recipe import Stage
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, num_parts, seed_of, step_batches
 from cka_probe.models.backbone import Backbone
@@ -107,8 +107,8 @@ class Trainer:
         self.validation = AugmentedDataset(samples[1], objective.task, seed_of(self.seed, "validation"), train=False)
         self.folder, self.resume_point = folder, folder / "resume.pt"
         decay = (stage.weight_decay, stage.layer_decay, stage.undecayed)
-        groups = parameter_groups(objective.backbone, objective.head, *decay)
-        optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999))  # the rate is set before each step
+        groups = parameter_groups(objective.backbone, objective.head, *decay, decay_all=stage.optimizer == "sgd")
+        optimiser = OPTIMIZERS[stage.optimizer](groups)
         self.model, self.optimiser = accelerator.prepare(objective, optimiser)
         processes = accelerator.num_processes
         self.parts = num_parts(stage.batch, stage.accumulate, processes, least_images(objective.task))
@@ -199,7 +199,7 @@ class Trainer:
         if stage.rate_per == "epoch":  # the first step of the epoch
             images = len(self.views.samples)
             step = math.ceil(step * stage.batch // images * images / stage.batch)
-        factor = multiplier(step, stage.steps, stage.warmup, stage.schedule)
+        factor = multiplier(step, stage.steps, stage.warmup, stage.schedule, stage.milestones, stage.gamma)
         rate = stage.lr_min + (stage.lr - stage.lr_min) * factor
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]

@@ -71,6 +71,20 @@ def jitter_colors(image: Tensor, probability: float, generator: Generator) -> Te
     )["image"]
 
 
+def vary_colors(image: Tensor, strength: float, generator: Generator, probability: float = 1.0) -> Tensor:
+    """Return an image whose brightness, contrast and saturation vary by up to a strength, each with a probability.
+
+    Args:
+        image: (3, H, W) float32 RGB in [0, 1]; not changed.
+        strength: Factors are uniform in 1 - strength to 1 + strength; from 0 to 1.
+        generator: Source of randomness, always drawn from equally often.
+        probability: Of each of the three changes.
+    """
+    brightness, contrast, saturation = (strength * float(uniform(generator) < probability) for _ in range(3))
+    sample = {"image": image}
+    return color_jittered(sample, generator, brightness=brightness, contrast=contrast, saturation=saturation)["image"]
+
+
 def crop_and_flip(sample: Sample, box: Box, size: tuple[int, int], *, flip: bool = False) -> Sample:
     """Return a box of a sample, scaled to a size, with all its fields.
 

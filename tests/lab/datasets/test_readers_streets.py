@@ -1,6 +1,7 @@
 """Readers of labelled streets: KITTI's benchmark of 2015 with flow, Cityscapes with stereo and disparity."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -197,6 +198,19 @@ def test_what_is_wrong_with_cityscapes_is_said_in_one_line(tmp_path, spoil, mess
     with pytest.raises(CkaProbeError, match=message) as caught:
         open_dataset(f"cityscapes:{root}:train")[0]
     assert "\n" not in str(caught.value)
+
+
+def test_the_extra_images_of_cityscapes_are_read_only_if_named(tmp_path):
+    root = cityscapes_root(tmp_path)
+    before = names(open_dataset(f"cityscapes:{root}"))
+    for kind in ("leftImg8bit", "disparity", "camera"):
+        shutil.copytree(root / kind / "train", root / kind / "train_extra")
+    extra = open_dataset(f"cityscapes:{root}:train_extra")
+    assert names(extra)
+    assert all("train_extra" in name for name in names(extra))
+    assert {"image", "depth"} <= extra.gives
+    assert "labels" not in extra.gives
+    assert names(open_dataset(f"cityscapes:{root}")) == before
 
 
 def test_labels_and_depth_of_cityscapes_are_found_next_to_images_of_any_format(tmp_path):

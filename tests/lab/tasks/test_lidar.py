@@ -11,7 +11,7 @@ from torch import Generator
 from cka_probe.errors import RecipeError
 from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
 from cka_probe.lab.evaluation.evaluate import _depth_protocol
-from cka_probe.lab.tasks.lidar import Lidar
+from cka_probe.lab.tasks.lidar import DIVISORS, Lidar
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 
@@ -55,7 +55,7 @@ def laid_over(sigma, row, column, stride):
     return (1 - b) * ((1 - a) * c[0][0] + a * c[0][1]) + b * ((1 - a) * c[1][0] + a * c[1][1])
 
 
-@pytest.mark.parametrize("divide_by", ["valid", "all"])
+@pytest.mark.parametrize("divide_by", ["valid", "image", "all"])
 def test_the_loss_is_brute_force(divide_by):
     task = Lidar(SIZE, min_depth=0.5, max_depth=80.0, divide_by=divide_by)
     sigmas, truth = sigmas_of(), sparse()
@@ -70,7 +70,7 @@ def test_the_loss_is_brute_force(divide_by):
                     depth = 1 / (1 / 80 + (1 / 0.5 - 1 / 80) * share)
                     total += abs(depth - min(measured, 80.0))
                     count += 1
-        expected += total / (count if divide_by == "valid" else 64 * 64) / stride
+        expected += total / (64 * 64 if divide_by == "all" else count) / stride
     still = Still(sigmas)
     loss, parts = task.loss(still, still, {"image": draw(1, 3, *SIZE), "depth": truth})
     assert loss.item() == pytest.approx(expected, rel=1e-4)
@@ -99,7 +99,7 @@ def test_only_measured_pixels_teach_and_none_measured_is_nothing_to_learn():
     still = Still(sigmas)
     task.loss(still, still, {"image": draw(1, 3, *SIZE), "depth": truth})[0].backward()
     assert ((sigmas[1].grad != 0) <= (truth > 0)).all()
-    for divide_by in ("valid", "all"):
+    for divide_by in DIVISORS:
         sigmas = sigmas_of()
         still = Still(sigmas)
         empty = {"image": draw(1, 3, *SIZE), "depth": torch.zeros(1, 1, *SIZE)}
@@ -116,6 +116,33 @@ def test_more_points_count_more_only_if_all_pixels_divide():
         task = Lidar(SIZE, divide_by=divide_by)
         losses = [task.loss(still, still, {"image": draw(1, 3, *SIZE), "depth": d})[0].item() for d in (few, many)]
         assert losses[1] / losses[0] == pytest.approx(ratio, rel=0.15)
+
+
+def test_images_count_alike_if_each_has_its_own_mean():
+    sigmas = sigmas_of(n=2)
+    still = Still(sigmas)
+    depths = torch.cat([sparse(share=0.05), sparse(seed=7, share=0.5)])
+    task = Lidar(SIZE, divide_by="image")
+    both = task.loss(still, still, {"image": draw(2, 3, *SIZE), "depth": depths})[0].item()
+    alone = [
+        task.loss(one, one, {"image": draw(1, 3, *SIZE), "depth": depths[i : i + 1]})[0].item()
+        for i in range(2)
+        for one in [Still({stride: sigma[i : i + 1] for stride, sigma in sigmas.items()})]
+    ]
+    assert both == pytest.approx(sum(alone) / 2, rel=1e-4)
+
+
+def test_deeplab_predicts_depth_with_one_channel_at_full_size():
+    backbone = Backbone(ARCHITECTURES["resnet18"].build(size=64, output_stride=16), size=SIZE)
+    task = Lidar(SIZE, network="deeplab", scales=1, min_depth=1.0)
+    head = task.head(backbone)
+    assert head.to_logits.out_channels == 1
+    batch = {"image": draw(2, 3, *SIZE), "depth": sparse(n=2)}
+    loss, parts = task.loss(backbone.train(), head.train(), batch)
+    assert loss.item() == pytest.approx(parts["absolute"].item()), "one scale, of weight 1"
+    depth = task.predict(backbone.eval(), head.eval(), batch["image"])
+    assert depth.shape == (2, 1, *SIZE)
+    assert 1.0 <= depth.min() <= depth.max() <= 100.0
 
 
 def test_views_keep_every_measurement_where_it_was():
@@ -192,8 +219,11 @@ def test_it_learns_a_handful_of_images():
         ({"scales": 0}, "expected `scales` from 1 to 4, found 0"),
         ({"max_depth": 0.05}, "expected 0 < min_depth < max_depth, in metres, found 0.1 and 0.05"),
         ({"start": 0.05}, "expected `start` between 0.1 and 100.0, in metres.*found 0.05"),
-        ({"divide_by": "pixels"}, "expected `divide_by` out of valid, all, found 'pixels'"),
-        ({"color_jitter": -1.0}, r"expected `color_jitter`, a probability, in \[0, 1\], found -1.0"),
+        ({"divide_by": "pixels"}, "expected `divide_by` out of valid, image, all, found 'pixels'"),
+        ({"color_jitter": -1.0}, r"expected `color_jitter` in \[0, 1\], found -1.0"),
+        ({"jitter_probability": 2.0}, r"expected `jitter_probability` in \[0, 1\], found 2.0"),
+        ({"network": "unet"}, "expected `network` out of skip, deeplab, found 'unet'"),
+        ({"network": "deeplab"}, "expected one of the `scales` for network 'deeplab', found 4"),
     ],
 )
 def test_options_are_checked(options, message):

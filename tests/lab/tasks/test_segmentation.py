@@ -11,7 +11,9 @@ from torch import Generator
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
 from cka_probe.images.classes import CITYSCAPES_IDS
 from cka_probe.lab.tasks.decoders import maps
+from cka_probe.lab.tasks.lidar import Lidar
 from cka_probe.lab.tasks.segmentation import NETWORKS, Segmentation
+from cka_probe.lab.training.start import fill
 from cka_probe.lab.transforms.augment import bicubic_labels
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone
@@ -287,3 +289,30 @@ def test_normalised_twice_is_one_normalisation_after_the_other():
     twice = ((images - mean) / std - 0.45) / 0.225
     mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in NORMALISATIONS["imagenet_twice"])
     torch.testing.assert_close((images - mean) / std, twice)
+
+
+def test_colours_of_training_views_vary_and_labels_do_not():
+    sample, task = sample_of(), Segmentation(SIZE, 19, color_jitter=0.5)
+    plain = Segmentation(SIZE, 19).prepare(sample, Generator().manual_seed(3), True)
+    varied = task.prepare(sample, Generator().manual_seed(3), True)
+    assert torch.equal(plain["labels"], varied["labels"])
+    assert not torch.equal(plain["image"], varied["image"])
+    assert torch.equal(
+        task.prepare(sample, Generator(), False)["image"],
+        Segmentation(SIZE, 19).prepare(sample, Generator(), False)["image"],
+    )
+
+
+def test_deeplab_continues_with_the_decoder_of_depth_and_a_new_last_layer():
+    backbone, task = backbone_of(16), Segmentation(SIZE, 19, "deeplab")
+    depth = Lidar(SIZE, network="deeplab", scales=1).head(backbone)
+    head = task.head(backbone)
+    assert "lidar" in task.continues
+    state = {name: value for name, value in depth.state_dict().items() if name.startswith(task.carries)}
+    fill(head, state, task.carries)
+    new = {
+        name
+        for name, value in head.state_dict().items()
+        if not torch.equal(value, depth.state_dict().get(name, value + 1))
+    }
+    assert new == {"to_logits.weight", "to_logits.bias"}

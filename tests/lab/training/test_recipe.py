@@ -10,7 +10,7 @@ from torch import nn
 from cka_probe import registry
 from cka_probe.errors import RecipeError, UnknownNameError
 from cka_probe.lab.tasks import TASKS
-from cka_probe.lab.training.optimizer import SCHEDULES, depths, multiplier, parameter_groups
+from cka_probe.lab.training.optimizer import OPTIMIZERS, SCHEDULES, depths, multiplier, parameter_groups
 from cka_probe.lab.training.recipe import bundled, parse_toml, read_recipe
 from cka_probe.lab.training.sampling import seed_of, step_batches
 from cka_probe.lab.training.start import resized
@@ -216,6 +216,17 @@ def test_schedules_by_hand():
     assert multiplier(50, 100, 0, "polynomial") == pytest.approx(0.5**0.9)
     assert [multiplier(s, 8, 0, "up_down") for s in (0, 2, 4, 6)] == pytest.approx([0, 0.5**0.9, 1, 1 - 0.5**0.9])
     assert [multiplier(s, 8, 0, "late_drops") for s in (0, 6, 7)] == [1, 1, 0.1]
+    assert [multiplier(s, 4, 0, "linear") for s in range(4)] == [1, 0.75, 0.5, 0.25]
+    rates = [multiplier(s, 8, 0, "step", (0.25, 0.75), 0.1) for s in range(8)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_sgd_decays_every_parameter_and_has_momentum():
+    backbone, head = Backbone(ARCHITECTURES["resnet18"].build(size=64)), nn.Linear(3, 3)
+    groups = parameter_groups(backbone, head, 1e-4, 1.0, decay_all=True)
+    assert {group["weight_decay"] for group in groups} == {1e-4}
+    assert sum(len(group["params"]) for group in groups) == len([*backbone.parameters(), *head.parameters()])
+    assert {group["momentum"] for group in OPTIMIZERS["sgd"](groups).param_groups} == {0.9}
 
 
 def test_layer_decay_of_the_paper_model():

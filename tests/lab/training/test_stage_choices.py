@@ -84,6 +84,22 @@ def test_an_unknown_way_to_freeze_is_told_those_there_are():
         recipe_of(table_of(freeze="encodr"))
 
 
+def test_milestones_are_those_of_a_step_schedule(tmp_path):
+    for keys in ({"schedule": "step"}, {"milestones": [0.5]}):
+        with pytest.raises(RecipeError, match="expected milestones for the schedule 'step', and for no other"):
+            recipe_of(table_of(**keys))
+    for milestones in ([0.5, 0.5], [0.0], [1.0], [0.7, 0.2]):
+        with pytest.raises(RecipeError, match="milestones: expected rising shares of the steps"):
+            recipe_of(table_of(schedule="step", milestones=milestones))
+
+
+def test_sgd_steps_at_the_rate_of_its_schedule(tmp_path):
+    keys = {"optimizer": "sgd", "schedule": "step", "milestones": [0.5], "gamma": 0.25, "weight_decay": 1e-4}
+    run_recipe(recipe_of(table_of(num=2, lr=1e-2, **keys)), tmp_path, device="cpu")
+    rates = [float(line.split(",")[1]) for line in (tmp_path / "depth" / "log.csv").read_text().splitlines()[1:]]
+    assert rates == pytest.approx([1e-2, 1e-2, 2.5e-3, 2.5e-3])
+
+
 @pytest.mark.slow
 def test_a_wide_network_is_trained_written_and_read_again(tmp_path):
     (path,) = run_recipe(recipe_of(table_of(steps=1, num=4, held_out=2)), tmp_path, device="cpu")

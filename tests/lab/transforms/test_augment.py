@@ -10,7 +10,7 @@ from torch import Generator
 from cka_probe.errors import DataError, RecipeError, UnknownNameError
 from cka_probe.lab.tasks.depth import Depth
 from cka_probe.lab.transforms import native
-from cka_probe.lab.transforms.augment import cut_depth, jitter_colors
+from cka_probe.lab.transforms.augment import cut_depth, jitter_colors, vary_colors
 
 SIZE = (64, 64)
 
@@ -89,6 +89,17 @@ def test_other_colours_are_three_changes_that_come_or_not():
     changed = jitter_colors(image, 1.0, Generator().manual_seed(1))
     assert 0 <= changed.min() <= changed.max() <= 1
     assert 0.01 < (changed - image).abs().mean() < 0.25
+
+
+def test_each_change_of_colour_has_its_own_chance():
+    image = torch.rand(3, 6, 8, generator=Generator().manual_seed(1))
+    looks = [vary_colors(image, 0.2, Generator().manual_seed(seed), 0.5) for seed in range(80)]
+    same = sum(torch.equal(look, image) for look in looks)
+    assert same == pytest.approx(80 / 8, abs=8), "none of three changes"
+    for seed in range(80):
+        assert not torch.equal(vary_colors(image, 0.2, Generator().manual_seed(seed)), image)
+    brightest = max(look.max() for look in looks)
+    assert brightest <= 1
 
 
 def test_what_is_off_draws_nothing():
