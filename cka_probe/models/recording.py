@@ -4,8 +4,9 @@ Whatever happens, no hook remains, and every module is in the train or eval mode
 inside its hook, so a later in-place operation does not affect it, and it can be freed at once. Compiled modules run
 without their compiled code, which hooks do not reach. An exception of the model is a `ModelError` of one line.
 
-`probe` finds the axis of the examples in each output: the model runs on three examples and on two, and the axis is the
-one whose length follows. A transformer that puts out tokens first, (L, n, C), is recorded as (n, L, C).
+`probe` finds the axis of the examples in each output. The model runs on three examples and, unless the first axis and
+no other is as long, on two; the axis is the one whose length follows. A transformer that puts out tokens first,
+(L, n, C), is recorded as (n, L, C).
 """
 
 import sys
@@ -97,12 +98,14 @@ class Probe:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model in evaluation mode; afterwards every module has the mode it had before."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, training in modes:
+            if module.training != training:
+                module.training = training
 
 
 @contextmanager
@@ -254,7 +257,7 @@ def trace_calls(
 
 
 def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None, keep: Collection[str] = ()) -> Probe:
-    """Run a model on three and on two of its inputs and return what its modules put out.
+    """Run a model on three and, if that leaves a doubt, on two of its inputs and return what its modules put out.
 
     A model that cannot run on so few is run on all inputs instead; then the first axis is taken for the examples if it
     has their number.
@@ -263,7 +266,8 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
         model: The model.
         inputs: At least three examples, on the first axis.
         run: Called in place of `model`, as in `record`.
-        keep: Layers, each a module or a call, whose outputs are kept for the first five inputs if there are more.
+        keep: Layers, each a module or a call, whose outputs are kept for the inputs that ran, if there are more than
+            five; the places of other layers may be missing then.
 
     Raises:
         ModelError: The model raised an exception with all inputs too.
@@ -278,7 +282,14 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
         parts, keep = [range(first), range(second)], ()
     paths = {split_call(name)[0] for name in keep}
     try:
-        more, fewer = (trace_calls(model, examples_of(inputs, part), run, paths) for part in parts)
+        more = trace_calls(model, examples_of(inputs, parts[0]), run, paths)
+        layers = {path: more.get(path, []) for path in paths}
+        if layers and all(_is_first_axis(call, first) for calls in layers.values() for call in calls):
+            places = {
+                call_name(path, n): Place(0, 0) for path, calls in layers.items() for n in range(1, len(calls) + 1)
+            }
+            return Probe(more, places, first, parts=((parts[0], more),))
+        fewer = trace_calls(model, examples_of(inputs, parts[1]), run, paths)
     except ModelError as error:
         num = num_examples(inputs)
         calls = trace_calls(model, inputs, run)
@@ -291,6 +302,11 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
     }
     runs = tuple(zip(parts, (more, fewer), strict=True)) if keep else ()
     return Probe(more, _places(pairs, EXAMPLES), EXAMPLES[0], parts=runs)
+
+
+def _is_first_axis(call: Call, num: int) -> bool:
+    """Return whether the first axis of an output, and no other, has the length of the examples."""
+    return call.shape[:1] == (num,) and num not in call.shape[1:]
 
 
 def _places(

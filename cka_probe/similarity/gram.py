@@ -1,32 +1,43 @@
 """Centred Gram matrices of activations, exact to the last digits of float32, without a second copy of the layer.
 
-CKA does not depend on the mean of a feature over the images, but float32 does. If features have a large common mean,
-the raw Gram `X X^T` has a large common entry, and centring it afterwards cancels nearly all digits. So an anchor is
-subtracted from each feature first: its median over five images, which two outliers among them do not move. What remains
-of the mean is no larger than the deviations from it, and is subtracted from the Gram in float64. The product is
-computed in blocks of columns that fit the cache, each block in float32 and their sum in float64. Activations whose
-squares would leave the range of float32 are first scaled by a power of two, which changes no digit.
+The product is computed in blocks of columns that fit the cache, each block in float32 and their sum in float64, and the
+sum is centred. CKA does not depend on the mean of a feature over the images, but float32 does. If features have a large
+common mean, the raw Gram `X X^T` has a large common entry, and centring cancels nearly all digits. Blocks of which
+centring would leave less than a `SHARE` are computed again from deviations: an anchor is subtracted from each feature,
+its median over five images, which two outliers among them do not move. What remains of the mean is no larger than the
+deviations from it. Activations whose squares would leave the range of float32 are first scaled by a power of two, which
+changes no digit.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import local
 
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS, TOGETHER = 2**15, 16
+BLOCK_ELEMENTS, TOGETHER = 2**13, 64
 """Elements of a block, and blocks that are shifted together: 128 KiB and 2 MiB of float32, which are still in the cache
 when all cores multiply them in one call."""
 
 MANY, WIDE = 512, 256
 """Of more than `MANY` images, blocks are `WIDE` features wide; narrower ones would be added to the Gram too often."""
 
+SECTION = 16
+"""Number of times so many blocks whose Gram is checked at once for what centring leaves of it."""
+
+RAW = (torch.float32, torch.bfloat16, torch.float16)
+"""Types of features that become float32 without loss; others become float32 only as deviations."""
+
 TILE = 2**18
 """Elements of the rows of a large Gram that are processed together, few enough for the cache."""
 
 SQUARES = (1e-24, 1e24)
 """Range of the mean square of deviations in which no square that matters leaves the range of float32."""
+
+SHARE = 1 / 32
+"""Of the trace of a raw Gram, what centring has to leave: cells then stay within 1e-6 of those from float64."""
 
 CONSTANT = 1e-6
 """A layer whose `rms` is below this share of its `size` varies by nothing but float32 rounding."""
@@ -37,7 +48,7 @@ class Product:
     """What a hook computes from an activation.
 
     Attributes:
-        matrix: (n, n) float64, `(X - a)(X - a)^T` with the anchor `a`.
+        matrix: (n, n) float64, `(X - a)(X - a)^T`; `a` has no influence on the matrix once it is centred.
         first: () float64, the squared length of the first image's features.
         features: p.
     """
@@ -121,7 +132,7 @@ def centred_grams(products: list[Product]) -> Grams:
 
 
 def anchored_product(features: Tensor) -> Product:
-    """Return `(X - a)(X - a)^T` with the anchor `a`.
+    """Return `(X - a)(X - a)^T`, where `a` is 0 or, for blocks of features with a large mean, the anchor.
 
     Args:
         features: (n, p), any floating dtype and any strides; not changed.
@@ -146,20 +157,43 @@ def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
     n, p = features.shape
     width, together = (BLOCK_ELEMENTS // n, TOGETHER) if n <= MANY else (WIDE, 1)
     width = p // max(1, p // width)  # at most twice as wide, so that few features are left over
-    whole = p - p % width
     if scale != 1.0:
         features = features * scale
-    anchor = _anchor(features)
-    blocks = features[:, :whole].unflatten(1, (-1, width)).transpose(0, 1)  # (blocks, n, width), no copy
-    anchors = anchor[:whole].view(-1, 1, width)
-    parts = list(zip(blocks.split(together), anchors.split(together), strict=True))
-    if whole < p:
-        parts.append((features[None, :, whole:], anchor[None, None, whole:]))
-    total, step = torch.zeros(n, n, dtype=wide, device=features.device), max(1, TILE // n)
-    for part, shift in parts:
-        shifted = torch.sub(part, shift, out=_scratch(part.device, part.numel()).view(part.shape))
+    parts = _parts(features, width, together)
+    total, anchors = torch.zeros(n, n, dtype=wide, device=features.device), None
+    raw = features.is_cpu and features.dtype in RAW and n <= MANY
+    for start in range(0, len(parts), SECTION):
+        section = slice(start, start + SECTION)
+        if raw:
+            gram = _gram(parts[section], None, wide)
+            trace = gram.trace()
+            raw = bool(trace - gram.sum() / n >= SHARE * trace)  # also False for NaN
+        if not raw:
+            anchors = anchors or _parts(_anchor(features)[None], width, together)
+            gram = _gram(parts[section], anchors[section], wide)
+        total += gram
+    return total
+
+
+def _parts(features: Tensor, width: int, together: int) -> list[Tensor]:
+    """Return the columns of a matrix, (n, p), as views of so many blocks, (blocks, n, width), and what is left over."""
+    whole = features.shape[1] // width * width
+    blocks = features[:, :whole].unflatten(1, (-1, width)).transpose(0, 1)
+    left = [features[None, :, whole:]] if whole < features.shape[1] else []
+    return [*blocks.split(together), *left]
+
+
+def _gram(parts: Sequence[Tensor], anchors: Sequence[Tensor] | None, wide: torch.dtype) -> Tensor:
+    """Return the sum of the Grams of blocks, (blocks, n, width), minus their anchors, (blocks, 1, width)."""
+    n = parts[0].shape[1]
+    total, step = torch.zeros(n, n, dtype=wide, device=parts[0].device), max(1, TILE // n)
+    for number, part in enumerate(parts):
+        if anchors is not None:
+            part = torch.sub(part, anchors[number], out=_scratch(part.device, part.numel()).view(part.shape))
+        elif part.dtype != torch.float32:
+            part = _scratch(part.device, part.numel()).view(part.shape).copy_(part)
         for rows in range(0, n, step):
-            total[rows : rows + step] += torch.bmm(shifted[:, rows : rows + step], shifted.mT).sum(dim=0, dtype=wide)
+            total[rows : rows + step] += torch.bmm(part[:, rows : rows + step], part.mT).sum(dim=0, dtype=wide)
     return total
 
 

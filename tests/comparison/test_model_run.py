@@ -43,7 +43,7 @@ def test_the_images_of_a_forward_pass_do_not_change_a_fingerprint(features, forw
     print_ = fingerprint(small(0), images, layers=layers, batch=8, features=features, forward_batch=forward_batch)
     assert [stack.shape for stack in print_.grams] == [stack.shape for stack in expected.grams]
     for stack, reference in zip(print_.grams, expected.grams, strict=True):
-        torch.testing.assert_close(stack, reference, rtol=1e-6, atol=1e-6 * float(reference.abs().max()))
+        torch.testing.assert_close(stack, reference, rtol=0, atol=4e-6 * float(reference.abs().max()))
     assert (print_.images, print_.undefined, print_.shapes) == (expected.images, expected.undefined, expected.shapes)
     assert print_.settings.recorded() == expected.settings.recorded()
 
@@ -62,10 +62,10 @@ def test_values_of_networks_differ_by_rounding_at_most(name, forward_batch):
 
 
 def test_a_forward_pass_has_as_many_images_as_asked_for_and_no_more():
-    for forward_batch, sizes in ((8, [3, 8, 5, 6]), (5, [4, 4, 4, 4, 3, 4, 4]), (16, [11, 11]), (64, [22])):
+    for forward_batch, sizes in ((8, [5, 8, 5, 6]), (5, [2, 4, 4, 4, 4, 3, 4, 4]), (16, [13, 11]), (64, [24])):
         net = Limited(64)
         fingerprint(net, random_images(27), layers=["body.1"], batch=8, forward_batch=forward_batch)
-        assert net.sizes[2:] == sizes  # after two passes, of three and two images, that find their axis
+        assert net.sizes == [3, *sizes]  # after one or two passes that find the axis of the images
 
 
 def test_a_model_that_normalises_over_its_batch_runs_on_whole_batches():
@@ -122,7 +122,7 @@ def test_out_of_memory_halves_the_forward_pass_and_says_so(error):
     with pytest.warns(CkaProbeWarning, match="out of memory with .* images in a forward pass; continuing with") as said:
         print_ = fingerprint(net, images, layers=layers, batch=16)
     assert len(said) == 2  # 16, 8
-    assert net.sizes[2:] == [11, 3, 8, 3, 4, 4, 4, 4, 4, 4]  # the first five images ran in the first two passes
+    assert net.sizes == [3, 13, 5, 8, 1, 4, 4, 4, 4, 4, 4, 4]  # the first three images ran in the first pass
     for stack, reference in zip(print_.grams, expected.grams, strict=True):
         torch.testing.assert_close(stack, reference, rtol=1e-6, atol=1e-5)
     assert not any(module._forward_hooks for module in net.modules())

@@ -153,14 +153,21 @@ def test_the_first_tensor_with_one_entry_per_example_is_taken_from_any_output():
 
 
 @pytest.mark.parametrize(
-    ("net", "layer"), [(nn.Sequential(Wraps()), "0"), (nn.Sequential(nn.ReLU(), nn.ReLU(True)), "0")]
+    ("net", "layer", "runs"),
+    [
+        (nn.Sequential(nn.ReLU(), nn.ReLU(True)), "0", 1),
+        (nn.Sequential(Wraps()), "0", 2),  # not on the first axis
+        (nn.Sequential(nn.Linear(4, 3)), "0", 2),  # (3, 3): either axis may be that of the examples
+    ],
 )
-def test_a_probe_keeps_the_activations_of_its_examples(net, layer):
+def test_a_probe_runs_twice_if_in_doubt_and_keeps_the_activations_of_its_examples(net, layer, runs):
     inputs = torch.randn(8, 4)
     found = probe(net, inputs, keep=[layer])
-    assert [part for part, _ in found.parts] == [range(3), range(3, 5)]
-    (activation,) = record(net, inputs[:5], [layer], clone, places=found.places)
-    assert torch.equal(torch.cat([found.activation(layer, number) for number in (0, 1)]), activation)
+    parts = [part for part, _ in found.parts]
+    assert parts == [range(3), range(3, 5)][:runs]
+    (activation,) = record(net, inputs[: parts[-1].stop], [layer], clone, places=found.places)
+    assert torch.equal(torch.cat([found.activation(layer, number) for number in range(runs)]), activation)
+    assert found.places == {layer + "#1": probe(net, inputs).places[layer + "#1"]}
     assert probe(net, inputs[:5], keep=[layer]).parts == probe(net, inputs).parts == ()
 
 
