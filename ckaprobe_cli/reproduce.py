@@ -40,6 +40,10 @@ def reproduce(
             help="Change the recipe (of depth-to-semantic: pre.KEY, segment.KEY), or give data: data.nyuv2=PATH.",
         ),
     ] = None,
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="First run everything in small, in minutes, in the folder OUT_rehearsal."),
+    ] = False,
     device: Annotated[str, option("Device: auto, cpu, cuda or mps.", RUN)] = "auto",
     workers: Workers = None,
     quiet: Quiet = False,
@@ -65,4 +69,6 @@ def reproduce(
     check_options(paper, options)
     with Bars(quiet) as bars:
         context = RunContext(device, workers, training=bars.step, generating=bars.count, say=bars.say)
-        typer.echo(run_study(out, scale, seeds=seeds, settings=overrides or (), context=context, **options))
+        typer.echo(
+            run_study(out, scale, seeds=seeds, settings=overrides or (), rehearse=rehearse, context=context, **options)
+        )

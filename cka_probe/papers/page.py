@@ -25,6 +25,7 @@ from cka_probe import registry
 from cka_probe.lab.scenes import Settings
 from cka_probe.papers.claims import Claim, TestedClaim, claims_frame, judge_claims, num_tested, with_controls
 from cka_probe.papers.figures import FigureWriter, StudyFigure
+from cka_probe.papers.rehearsal import describe_rehearsal, rehearsal_scenes
 from cka_probe.papers.study import write_text
 from cka_probe.papers.tables import (
     as_markdown,
@@ -37,7 +38,7 @@ from cka_probe.papers.tables import (
 )
 
 FUNCTIONS = (
-    as_markdown, claim_texts, layer_texts, num_images, num_tested, pixels, score_texts, signed,
+    as_markdown, claim_texts, describe_rehearsal, layer_texts, num_images, num_tested, pixels, score_texts, signed,
     with_controls, zip,
 )  # fmt: skip
 """What templates can call."""
@@ -80,6 +81,8 @@ class Paper:
 
     def scenes(self, evidence: Any) -> Mapping[str, Settings]:
         """Return the data sets that the scale of a study generates."""
+        if evidence.study.get("rehearsal"):
+            return rehearsal_scenes(self.declarations)
         return registry.get(self.scales, evidence.study["scale"], "scale").scenes
 
     def generated(self, evidence: Any) -> list[str]:

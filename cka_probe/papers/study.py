@@ -20,6 +20,7 @@ from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.ranks import alone
 from cka_probe.errors import DataError, OutputError, RecipeError
 from cka_probe.files import atomic_write, check_writable
+from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import Settings, make_scenes
@@ -105,23 +106,49 @@ class StudyPaths:
 
     folder: Path
 
-    def claim(self, description: dict[str, Any]) -> None:
-        """Write into the folder what is studied there, all but the seeds, or check that it holds the same study.
+    def check(self, description: Mapping[str, Any]) -> None:
+        """Check that the folder holds no other study. Nothing is written.
+
+        Settings are not compared here, but where they are used: the recipe of each run (`run_recipe`).
+
+        Args:
+            description: Paper, scale, data and settings.
 
         Raises:
             OutputError: The folder holds another study, or cannot be written to.
         """
         check_writable(self.folder)
-        path, description = self.folder / "study.json", json.loads(json.dumps(description))
-        if not path.exists():
-            return write_text(path, json.dumps(description, indent=2) + "\n")
-        known = json.loads(path.read_text("utf-8"))
-        for key in [*description, *(key for key in known if key not in description)]:
-            if known.get(key) != description.get(key):
+        known = self._note()
+        for key in [key for key in description if known and key != "settings"]:
+            if known.get(key) != description[key]:
                 raise OutputError(
                     f"{self.folder} holds another study: {key} is {known.get(key)!r} there and "
-                    f"{description.get(key)!r} here; choose another --out, or delete that one"
+                    f"{description[key]!r} here; choose another --out, or delete that one"
                 )
+
+    def claim(self, description: Mapping[str, Any]) -> None:
+        """Write what is studied into the folder, and the versions of all packages that it was run with.
+
+        Raises:
+            OutputError: The folder holds another study, or cannot be written to.
+        """
+        self.check(description)
+        before = self._note().get("versions", {})
+        environment = {
+            name: ", ".join(dict.fromkeys([*before.get(name, version).split(", "), version]))
+            for name, version in versions().items()
+        }
+        text = json.dumps({**description, "versions": environment}, indent=2) + "\n"
+        if not self._study.exists() or self._study.read_text("utf-8") != text:
+            write_text(self._study, text)
+
+    @property
+    def _study(self) -> Path:
+        return self.folder / "study.json"
+
+    def _note(self) -> dict[str, Any]:
+        """Return study.json; {} if there is none."""
+        return json.loads(self._study.read_text("utf-8")) if self._study.exists() else {}
 
     @property
     def report(self) -> Path:
@@ -160,24 +187,23 @@ class StudyPaths:
 
 def open_study(
     paths: StudyPaths,
-    paper: str,
-    scale: str,
-    settings: Sequence[str],
+    description: Mapping[str, Any],
     required: Sequence[str],
-    given: Mapping[str, str],
     scenes: Mapping[str, Settings],
     seeds: int,
     context: RunContext,
 ) -> dict[str, str]:
-    """Claim the folder of a study and return a path for each data set that is required.
+    """Return a path for each data set that a study requires, having checked that its folder holds no other.
 
-    Data sets without a given path are generated from the scenes of the scale.
+    Data sets without a given path are generated from the scenes of the scale. `StudyPaths.claim` is called when
+    everything else is checked.
 
     Raises:
         RecipeError: There is no seed.
         DataError: A data set has no path and is not generated at this scale, or a path has an unknown name.
         OutputError: The folder holds another study, or cannot be written to.
     """
+    given: Mapping[str, str] = description["data"]
     if seeds < 1:
         raise RecipeError(f"expected at least 1 seed, found {seeds}; ask for more")
     if unknown := sorted(set(given) - set(required)):
@@ -187,14 +213,36 @@ def open_study(
             f"expected a path for {', '.join(missing)}, found none, and this scale generates none; add "
             + " ".join(f"--set data.{name}=PATH" for name in missing)
         )
-    description = {"paper": paper, "scale": scale, "data": given, "settings": list(settings)}
-    paths.claim(description | {"versions": versions()})
+    paths.check(description)
 
     def generate(name: str) -> Path:
         progress, workers = partial(context.generating, name), context.workers or os.cpu_count() or 1
         return make_scenes(paths.folder / "data" / name, scenes[name], workers=workers, progress=progress)
 
     return {name: str(given.get(name) or generate(name)) for name in required}
+
+
+def describe_study(
+    paper: str, scale: str, data: Mapping[str, str], settings: Sequence[str], rehearsal: bool
+) -> dict[str, Any]:
+    """Return what study.json says of a study."""
+    description = {"paper": paper, "scale": scale, "data": dict(data), "settings": list(settings)}
+    return description | ({"rehearsal": True} if rehearsal else {})
+
+
+def check_tests(sources: Iterable[str], needs: Iterable[str]) -> None:
+    """Check that test sets have the fields that scores need, and that their first samples can be read.
+
+    Raises:
+        DataError: One does not.
+    """
+    for source in sources:
+        dataset = open_dataset(source)
+        if missing := set(needs) - dataset.gives:
+            raise DataError(
+                f"{source}: expected {', '.join(sorted(missing))} to score with, found none; use other data"
+            )
+        _ = dataset[0]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 from helpers.paths import ROOT
 
 
-def run_in_processes(program, folder, *arguments, processes=2):
+def run_in_processes(program, folder, *arguments, processes=2, timeout=300):
     """Run the text of a program in several processes of one thread each, in a folder."""
     (folder / "program.py").write_text(program)
     command = [
@@ -23,6 +23,6 @@ def run_in_processes(program, folder, *arguments, processes=2):
     done = subprocess.run(
         [*command, *map(str, arguments)],
         cwd=folder, env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """The folder and the data of a study."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,28 +10,37 @@ from cka_probe.lab.tasks.task import least_images
 from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.run import check_processes
 from cka_probe.lab.training.sampling import num_parts, step_batches
+from cka_probe.models.checkpoint import versions
 from cka_probe.papers.depth_to_semantic.recipes import Trial, pretraining_recipe, tuning_recipe
 from cka_probe.papers.depth_to_semantic.study import LABELLED
 from cka_probe.papers.depth_to_semantic.study import SCALES as SEMANTIC
 from cka_probe.papers.mesa.study import NEEDED, TRAINED_ON
 from cka_probe.papers.mesa.study import SCALES as MESA
-from cka_probe.papers.study import RunContext, StudyPaths, open_study
+from cka_probe.papers.study import RunContext, StudyPaths, describe_study, open_study
 
 
 def test_data_with_a_path_is_not_generated(tmp_path):
     given = {name: f"somewhere/{name}" for name in NEEDED}
-    paths = open_study(StudyPaths(tmp_path), "mesa", "demo", (), NEEDED, given, {}, 1, RunContext())
+    description = describe_study("mesa", "demo", given, (), False)
+    paths = open_study(StudyPaths(tmp_path), description, NEEDED, {}, 1, RunContext())
     assert paths == given
     assert not (tmp_path / "data").exists()
 
 
-def test_paths_of_a_study_and_its_description(tmp_path):
+def test_a_study_goes_on_with_other_settings_and_versions_but_not_with_another_scale(tmp_path, monkeypatch):
     study = StudyPaths(tmp_path)
-    study.claim({"seeds": 1, "settings": ("a",)})
-    study.claim({"seeds": 1, "settings": ["a"]})
+    description = describe_study("mesa", "demo", {}, ["mp.lr=1"], False)
+    study.check(description)
+    assert not (tmp_path / "study.json").exists()
+    study.claim(description)
+    monkeypatch.setattr("cka_probe.papers.study.versions", lambda: {"torch": "99.0"})
+    study.claim(describe_study("mesa", "demo", {}, ["mp.lr=2"], False))
+    note = json.loads((tmp_path / "study.json").read_text())
+    assert note["settings"] == ["mp.lr=2"]
+    assert note["versions"]["torch"] == f"{versions()['torch']}, 99.0"
     assert study.checkpoint(3, "mp") == Path(tmp_path) / "seed3" / "mp.safetensors"
-    with pytest.raises(OutputError, match="seeds is 1 there and 2 here"):
-        study.claim({"seeds": 2, "settings": ["a"]})
+    with pytest.raises(OutputError, match="scale is 'demo' there and 'gpu' here"):
+        study.check(describe_study("mesa", "gpu", {}, [], False))
 
 
 def recipes_of_both_papers():

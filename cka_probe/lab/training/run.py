@@ -9,6 +9,7 @@ OUT/<stage>/resume.pt          weights and optimizer state of an unfinished stag
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
     return samples
 
 
-def check_recipe(recipe: Recipe, folder: Path, processes: int = 1) -> dict[str, tuple[Samples, Samples]]:
+def check_recipe(recipe: Recipe, folder: Path | None, processes: int = 1) -> dict[str, tuple[Samples, Samples]]:
     """Check all unfinished stages, so that none fails for its settings or files after others were trained.
 
     Of each stage these are checked: the sharing of its batch, where it starts, the fields of its data, that its first
@@ -96,7 +97,7 @@ def check_recipe(recipe: Recipe, folder: Path, processes: int = 1) -> dict[str, 
 
     Args:
         recipe: The recipe.
-        folder: Of its run.
+        folder: Of its run; `None` looks at no run.
         processes: Number of processes that will run it.
 
     Returns:
@@ -105,8 +106,10 @@ def check_recipe(recipe: Recipe, folder: Path, processes: int = 1) -> dict[str, 
     Raises:
         CkaProbeError: A stage cannot be run, or the folder contains a run of another recipe.
     """
-    recipe_of_folder(recipe, folder)
-    unfinished = tuple(stage for stage in recipe.stages if not checkpoint_path(folder, stage).exists())
+    unfinished = recipe.stages
+    if folder is not None:
+        recipe_of_folder(recipe, folder)
+        unfinished = tuple(stage for stage in recipe.stages if not checkpoint_path(folder, stage).exists())
     for stage in recipe.stages:
         reference(recipe, stage)
     for stage in unfinished:
@@ -140,10 +143,15 @@ RUNTIME = ("cache", "log_every", "save_every", "validate_every")
 """Keys of a stage that do not change its weights."""
 
 
-def recipe_of_folder(recipe: Recipe, folder: Path) -> Recipe:
+def recipe_of_folder(recipe: Recipe, folder: Path, finished: Collection[str] = ()) -> Recipe:
     """Return what the folder of a run has to record: a recipe, and the stages of earlier calls that it lacks.
 
     A stage may be changed until it has a checkpoint or a resume point.
+
+    Args:
+        recipe: The recipe of the call.
+        folder: Of the run.
+        finished: Names of stages that are finished although their checkpoints were deleted.
 
     Raises:
         OutputError: The folder contains a run of another recipe.
@@ -156,11 +164,11 @@ def recipe_of_folder(recipe: Recipe, folder: Path) -> Recipe:
     before = recipe_of(json.loads(path.read_text("utf-8")))  # with defaults for keys of newer versions
     stages = {stage.name: stage for stage in recipe.stages}
     for old in before.stages:
-        finished, resumable = checkpoint_path(folder, old).exists(), (folder / old.name / "resume.pt").exists()
+        done = old.name in finished or checkpoint_path(folder, old).exists()
         stage = stages.get(old.name)
         difference = _difference(_facts(before, old if stage else None), _facts(recipe, stage))
-        if (finished or resumable) and difference:
-            advice = "delete that run" if finished else f"delete {folder / old.name} to begin that stage again"
+        if difference and (done or (folder / old.name / "resume.pt").exists()):
+            advice = "delete that run" if done else f"delete {folder / old.name} to begin that stage again"
             raise OutputError(
                 f"{folder} holds a run of another recipe: {difference}; choose another --out, or {advice}"
             )

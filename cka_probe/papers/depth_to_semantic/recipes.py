@@ -19,6 +19,7 @@ from cka_probe.lab.training.recipe import parse_value
 from cka_probe.lab.training.start import normalised, random_backbone, reference
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.papers.depth_to_semantic.study import DECLARATIONS, LABELLED, NONE, SEGMENT, Case, Scale
+from cka_probe.papers.rehearsal import rehearsed
 
 STUDY_KEYS: dict[str, str] = DECLARATIONS["study_keys"]
 
@@ -114,7 +115,8 @@ def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: 
         if stage.name in names:
             names.add(reference(recipe, stage))
     stages = tuple(replace(stage, start=reference(recipe, stage)) for stage in recipe.stages if stage.name in names)
-    return replace(recipe, stages=stages)
+    recipe = replace(recipe, stages=stages)
+    return rehearsed(recipe) if scale.rehearsal else recipe
 
 
 def data_of(scale: Scale, settings: Sequence[str]) -> tuple[str, ...]:
@@ -187,7 +189,8 @@ def tuning_recipe(
         )
     keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale.calibrate)
     values = (f"{SEGMENT}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in keys.items())  # as in TOML
-    return read_recipe(scale.segment, [*common, f"seed={trial.random_seed}", *values])
+    recipe = read_recipe(scale.segment, [*common, f"seed={trial.random_seed}", *values])
+    return rehearsed(recipe) if scale.rehearsal else recipe
 
 
 def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ scored trial are deleted, except those of first trials where everything learns, 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -22,9 +22,12 @@ from cka_probe import registry
 from cka_probe.attribution.attribute import attribute
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.saved_maps import save_maps
-from cka_probe.errors import DataError, RecipeError, TrainingError
+from cka_probe.comparison.ranks import world_size
+from cka_probe.errors import DataError, OutputError, RecipeError, TrainingError
 from cka_probe.lab.evaluation.evaluate import evaluate
-from cka_probe.lab.training.run import open_samples
+from cka_probe.lab.training import Recipe
+from cka_probe.lab.training.run import check_recipe, recipe_of_folder
+from cka_probe.lab.training.start import RANDOM
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.load import load
 from cka_probe.papers import study
@@ -40,6 +43,7 @@ from cka_probe.papers.depth_to_semantic.recipes import (
 )
 from cka_probe.papers.depth_to_semantic.report import PAPER
 from cka_probe.papers.depth_to_semantic.study import (
+    DECLARATIONS,
     DIVERGED,
     MAIN,
     NONE,
@@ -51,6 +55,7 @@ from cka_probe.papers.depth_to_semantic.study import (
     model_order,
 )
 from cka_probe.papers.page import write_report
+from cka_probe.papers.rehearsal import IMAGES, describe_rehearsal, rehearsal_folder, rehearsal_scale
 from cka_probe.papers.study import ImageSource, RunContext, main_process_only, save_result, write_text
 
 CHOSEN_BY = ("miou_subset", "miou")
@@ -72,6 +77,7 @@ def reproduce_depth_to_semantic(
     settings: Sequence[str] = (),
     protocol: str = "paper",
     tables: Sequence[str] = (),
+    rehearse: bool = False,
     context: RunContext | None = None,
 ) -> Path:
     """Reproduce the paper and return its page.
@@ -84,6 +90,7 @@ def reproduce_depth_to_semantic(
         settings: `KEY=VALUE`s, see `recipes`.
         tables: What is run, names in `TABLES` or "all", by default the scale's own; more can be added later.
         protocol: "paper", or "released" to run the released code's faults as well.
+        rehearse: Run everything in small in `rehearsal_folder(out)` instead, without the given data.
         context: Device, processes, progress.
 
     Returns:
@@ -95,6 +102,9 @@ def reproduce_depth_to_semantic(
     parsed, context = read_settings(settings), context or RunContext()
     size = parsed.applied(registry.get(SCALES, scale, "scale"))
     size = size.with_tables(tables) if tables else size
+    if rehearse:
+        out, parsed = rehearsal_folder(Path(out)), replace(parsed, data={})
+        size = rehearsal_scale(size, DECLARATIONS, trials=1, tested=IMAGES)
     trials = size.trials if trials is None else trials
     if not 1 <= trials <= MOST_TRIALS:
         raise RecipeError(f"expected 1 to {MOST_TRIALS} trials, found {trials}; choose another number")
@@ -102,10 +112,14 @@ def reproduce_depth_to_semantic(
     cases = tuple(dict.fromkeys([*shown, *(case.base for case in shown)]))  # base cases choose the learning rates
     required = _required_data(size, parsed, cases)  # reports misspelt keys now
     paths = SemanticPaths(Path(out))
-    data = study.open_study(paths, PAPER.name, scale, settings, required, parsed.data, size.scenes, seeds, context)
-    for seed in range(seeds):
-        run = SeedRun(paths, size, seed, data, parsed, context)
-        run.check_data(cases)
+    given = [text for text in settings if not text.startswith("data.")]
+    description = study.describe_study(PAPER.name, scale, parsed.data, given, rehearse)
+    data = study.open_study(paths, description, required, size.scenes, seeds, context)
+    runs = [SeedRun(paths, size, seed, data, parsed, context) for seed in range(seeds)]
+    for run in runs:
+        run.check(cases, trials)
+    main_process_only(partial(paths.claim, description))
+    for seed, run in enumerate(runs):
         architecture = run.pretrain()
         run.choose_rates(cases)
         for number in range(trials):
@@ -115,7 +129,10 @@ def reproduce_depth_to_semantic(
                 main_process_only(partial(run.compare, cases, architecture))
                 main_process_only(partial(run.write_maps, cases))
     context.say("the page")
-    return main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
+    page = main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
+    for line in describe_rehearsal(scale) if rehearse else ():
+        context.say(line)
+    return page
 
 
 def _required_data(scale: Scale, settings: StudySettings, cases: Sequence[Case]) -> tuple[str, ...]:
@@ -141,11 +158,30 @@ class SeedRun:
     settings: StudySettings
     context: RunContext
 
-    def check_data(self, cases: Sequence[Case]) -> None:
-        """Open what every case trains on: too few images, or none with labels, are an error before training."""
-        for case in {(case.data, case.num): case for case in cases}.values():
-            trial = Trial(case, self.scale.rates[0], self.seed, 0)
-            open_samples(tuning_recipe(self.scale, trial, NONE, self.data, self.settings.segment))
+    def check(self, cases: Sequence[Case], trials: int) -> None:
+        """Check everything before training: recipes, data, processes, and that finished trials had the same recipes.
+
+        Raises:
+            CkaProbeError: Something cannot be run, or was run in another way.
+        """
+        recipe = pretraining_recipe(self.scale, self.seed, self.settings.pre, self.data)
+        check_recipe(recipe, self.paths.pre(self.seed), world_size())
+        tests = {self.scale.labelled(case.data, "test", self.data) for case in cases}
+        study.check_tests(sorted(tests), ("image", "labels"))
+        for case in cases:
+            rate = self.paths.rate(self.seed, case)
+            for number in range(trials):
+                trial = Trial(case, self.scale.rates[0] if rate is None else rate, self.seed, number)
+                finished = (SEGMENT,) if self._is_finished(trial) else ()
+                recipe_of_folder(self._recipe(trial), self._folder(trial), finished)
+            check_recipe(self._recipe(replace(trial, number=0), RANDOM), None, world_size())
+        for base in dict.fromkeys(case.base for case in cases):
+            tried, rates = self.paths.tried(self.seed, base), [f"{rate:g}" for rate in self.scale.rates]
+            if tried and set(tried) != set(rates):
+                raise OutputError(
+                    f"{self.paths.rates_file(self.seed)}: expected the rates {', '.join(rates)} tried for {base.name}, "
+                    f"found {', '.join(tried)}; choose another --out, or the same rates"
+                )
 
     def pretrain(self) -> str:
         """Train every arm's encoder; return the architecture."""
@@ -177,7 +213,7 @@ class SeedRun:
                 raise DataError(f"{case.name}: expected a chosen learning rate, found none; choose one first")
             trial = Trial(case, rate, self.seed, number)
             folder = self._folder(trial)
-            if not any((folder / name).exists() for name in ("scores.json", DIVERGED)) and self._train(trial):
+            if not self._is_finished(trial) and self._train(trial):
                 main_process_only(partial(self._score, trial))
             if not keeps_weights(trial):
                 main_process_only(partial(_weights(folder).unlink, missing_ok=True))
@@ -216,12 +252,20 @@ class SeedRun:
     def _folder(self, trial: Trial) -> Path:
         return self.paths.tuned(self.seed, trial.case, trial.rate, trial.number)
 
+    def _recipe(self, trial: Trial, start: str | Path = "") -> Recipe:
+        """Return the recipe of a trial, which starts from the checkpoint of its arm."""
+        start = start or self.paths.checkpoint(self.seed, trial.case.arm)
+        return tuning_recipe(self.scale, trial, start, self.data, self.settings.segment)
+
+    def _is_finished(self, trial: Trial) -> bool:
+        return any((self._folder(trial) / name).exists() for name in ("scores.json", DIVERGED))
+
     def _train(self, trial: Trial) -> bool:
         """Run the recipe of a trial; return whether its loss stayed finite."""
-        folder, start = self._folder(trial), self.paths.checkpoint(self.seed, trial.case.arm)
+        folder = self._folder(trial)
         if (folder / DIVERGED).exists():
             return False
-        recipe = tuning_recipe(self.scale, trial, start, self.data, self.settings.segment)
+        recipe = self._recipe(trial)
         self.context.say(f"seed {self.seed}: {trial.case.name}, trial {trial.number}, rate {trial.rate:g}")
         try:
             self.context.train(recipe, folder)

@@ -143,6 +143,7 @@ class Scale:
     calibrate: int = 4
     pre_settings: tuple[str, ...] = ()
     segment_settings: tuple[str, ...] = ()
+    rehearsal: bool = False
 
     def with_tables(self, tables: Sequence[str]) -> "Scale":
         """Return the scale with other tables: names in `TABLES` but `quirks`, or "all"."""
@@ -208,6 +209,10 @@ class SemanticPaths(StudyPaths):
         """Return the learning rate that was chosen for a case, or `None`."""
         entry = self.rates(seed).get(case.base.name)
         return None if entry is None else float(entry["rate"])
+
+    def tried(self, seed: int, case: Case) -> dict[str, Any]:
+        """Return the held-out value of each learning rate that was tried for a case; {} if none was chosen."""
+        return self.rates(seed).get(case.base.name, {}).get("tried", {})
 
     def fingerprint(self, seed: int, model: str, features: str = "flatten") -> Path:
         """Return the fingerprint of a model."""

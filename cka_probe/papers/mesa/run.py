@@ -7,15 +7,18 @@ with fingerprints each takes a few milliseconds.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from cka_probe import registry
 from cka_probe.comparison.compare import compare
+from cka_probe.comparison.ranks import world_size
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.pseudo_depth import write_pseudo_depth
-from cka_probe.lab.training import Recipe, read_recipe
+from cka_probe.lab.training import Recipe
+from cka_probe.lab.training.run import check_recipe
 from cka_probe.lab.training.start import random_backbone
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.layers import Layer, LayerMap
@@ -23,6 +26,7 @@ from cka_probe.papers import study
 from cka_probe.papers.mesa.report import PAPER
 from cka_probe.papers.mesa.study import DECLARATIONS, NEEDED, SCALES, TRAINED_ON, Scale
 from cka_probe.papers.page import write_report
+from cka_probe.papers.rehearsal import describe_rehearsal, rehearsal_folder, rehearsal_scale
 from cka_probe.papers.study import ComparisonSpec, ImageSource, RunContext, StudyPaths, main_process_only
 
 TUNED = "_depth"
@@ -30,6 +34,9 @@ TUNED = "_depth"
 
 RANDOM = "random"
 """The network as it was initialised, which has no checkpoint."""
+
+TEACHER = "teacher"
+"""The recipe that gives pseudo-depth to the videos of a rehearsal."""
 
 FED_DIFFERENTLY = ("mp", "mp_depth_plain")
 """The pair whose networks normalise their input differently."""
@@ -41,6 +48,7 @@ def reproduce_mesa(
     *,
     seeds: int = 1,
     settings: Sequence[str] = (),
+    rehearse: bool = False,
     context: RunContext | None = None,
 ) -> Path:
     """Reproduce the paper and return its page.
@@ -50,6 +58,7 @@ def reproduce_mesa(
         scale: A name in `SCALES`.
         seeds: How many; more can be added later.
         settings: `KEY=VALUE` of the scale's recipe, as `--set` takes them; `data.NAME=PATH` gives real data.
+        rehearse: Run everything in small in `rehearsal_folder(out)` instead, without the given data.
         context: Device, processes, progress.
 
     Returns:
@@ -63,15 +72,24 @@ def reproduce_mesa(
     pairs = (text.removeprefix("data.").partition("=") for text in settings if text.startswith("data."))
     given = {name: path for name, _, path in pairs}
     settings = [text for text in settings if not text.startswith("data.")]
-    read_recipe(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
+    if rehearse:
+        given, out = {}, rehearsal_folder(Path(out))
+        size = rehearsal_scale(size, DECLARATIONS, teacher=size.teacher or TEACHER)
+    size.read(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
     required = (*NEEDED, "rooms") if size.teacher and "videos" not in given else NEEDED  # the teacher learns from rooms
     paths = StudyPaths(Path(out))
-    data = study.open_study(paths, PAPER.name, scale, settings, required, given, size.scenes, seeds, context)
+    description = study.describe_study(PAPER.name, scale, given, settings, rehearse)
+    data = study.open_study(paths, description, required, size.scenes, seeds, context)
+    trained_on = [f"data.{name}={data[name]}" for name in TRAINED_ON]
+    recipes = [size.read(size.recipe, [*settings, f"seed={seed}", *trained_on]) for seed in range(seeds)]
+    study.check_tests([test.format(**data) for test in DECLARATIONS["tests"].values()], ("image", "depth"))
     _label_videos(paths, size, data, context)
-    for seed in range(seeds):
-        recipe = read_recipe(size.recipe, [*settings, f"seed={seed}", *(f"data.{n}={data[n]}" for n in TRAINED_ON)])
-        context.say(f"seed {seed}: training {len(recipe.stages)} stages")
-        context.train(recipe, paths.run(seed))
+    for recipe in recipes:
+        check_recipe(recipe, paths.run(recipe.seed), world_size())
+    main_process_only(partial(paths.claim, description))
+    for recipe in recipes:
+        context.say(f"seed {recipe.seed}: training {len(recipe.stages)} stages")
+        context.train(recipe, paths.run(recipe.seed))
 
         def measure(recipe: Recipe = recipe) -> None:
             context.say(f"seed {recipe.seed}: scores")
@@ -81,7 +99,10 @@ def reproduce_mesa(
 
         main_process_only(measure)
     context.say("the page")
-    return main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
+    page = main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
+    for line in describe_rehearsal(scale) if rehearse else ():
+        context.say(line)
+    return page
 
 
 def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], context: RunContext) -> None:
@@ -93,7 +114,7 @@ def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], cont
     videos = f"scdepth:{data['videos']}"
     if "rooms" in data:
         context.say("teacher")
-        recipe = read_recipe(scale.teacher, [*scale.teacher_settings, f"data.rooms={data['rooms']}"])
+        recipe = scale.read(scale.teacher, [*scale.teacher_settings, f"data.rooms={data['rooms']}"])
         (teacher,) = context.train(recipe, paths.folder / "teacher")
         main_process_only(lambda: write_pseudo_depth(str(teacher), videos, overwrite=True, device=context.device))
     elif "pseudo_depth" not in open_dataset(f"{videos}:train").gives:

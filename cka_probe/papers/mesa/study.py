@@ -3,7 +3,7 @@
 An arm is one way of pre-training, followed by the same fine-tuning for depth.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,10 @@ from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import Settings
+from cka_probe.lab.training import Recipe, read_recipe
 from cka_probe.models.checkpoint import file_hash
 from cka_probe.papers.evidence import StudyEvidence, find_seeds, read_curves, read_json, read_study
+from cka_probe.papers.rehearsal import rehearsed
 from cka_probe.papers.study import StudyPaths, read_declarations, read_scales
 
 DECLARATIONS = read_declarations(Path(__file__).with_name("paper.toml"))
@@ -54,6 +56,12 @@ class Scale:
     num: int
     scenes: Mapping[str, Settings]
     teacher_settings: tuple[str, ...] = ()
+    rehearsal: bool = False
+
+    def read(self, name: str, overrides: Sequence[str]) -> Recipe:
+        """Return a recipe of this scale, in small if it is a rehearsal."""
+        recipe = read_recipe(name, overrides)
+        return rehearsed(recipe) if self.rehearsal else recipe
 
 
 SCALES = read_scales(Scale, DECLARATIONS)

@@ -1,0 +1,79 @@
+"""What a scale of weeks runs, in minutes: every part of both papers' largest scale, in one process and in two."""
+
+import re
+
+import pytest
+from helpers.folders import save_empty
+from helpers.processes import run_in_processes
+
+from cka_probe.errors import RecipeError
+from cka_probe.lab.training import read_recipe
+from cka_probe.papers import PAPERS, figures
+from cka_probe.papers.depth_to_semantic.report import PAPER as SEMANTIC
+from cka_probe.papers.mesa.report import PAPER as MESA
+from cka_probe.papers.rehearsal import rehearsed
+from cka_probe.papers.study import RunContext
+from cka_probe.registry import resolve
+
+
+def check_complete(paper, folder):
+    """Assert that the study in a folder lacks nothing: every arm and case, every claim, every figure."""
+    evidence = paper.load(folder)
+    assert paper.absences(evidence) == []
+    page = evidence.paths.page.read_text("utf-8")
+    assert "**This is a rehearsal.** Rehearsed in " in page
+    assert "Everything was run." in page
+    links = re.findall(r"\]\((figures/[^)]*)\)", page)
+    assert len(links) > 5
+    assert all((evidence.paths.report / link).exists() for link in links)
+    claims = (evidence.paths.report / "claims.csv").read_text("utf-8")
+    assert "not run" not in claims
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", [MESA, SEMANTIC], ids=lambda paper: paper.name)
+def test_the_scale_of_the_paper_is_rehearsed_beside_the_study(paper, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "save", save_empty)  # drawn, but not encoded
+    lines = []
+    context = RunContext("cpu", 0, say=lines.append)
+    page = resolve(PAPERS[paper.name])(tmp_path / "out", "paper", rehearse=True, context=context)
+    assert page == tmp_path / "out_rehearsal" / "report" / "README.md"
+    assert not (tmp_path / "out").exists()
+    assert lines[-2].startswith("Rehearsed in one process: every stage, score, comparison, table and figure")
+    assert lines[-1].startswith("Not rehearsed: the real files")
+    check_complete(paper, tmp_path / "out_rehearsal")
+
+
+REHEARSAL = """
+import sys
+from cka_probe.papers import PAPERS
+from cka_probe.papers.study import RunContext
+from cka_probe.registry import resolve
+resolve(PAPERS[sys.argv[1]])(sys.argv[2], "paper", rehearse=True, context=RunContext("cpu", 0))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", [MESA, SEMANTIC], ids=lambda paper: paper.name)
+def test_two_processes_rehearse_together(paper, tmp_path):
+    run_in_processes(REHEARSAL, tmp_path, paper.name, "out", timeout=1200)
+    check_complete(paper, tmp_path / "out_rehearsal")
+    page = (tmp_path / "out_rehearsal/report/README.md").read_text("utf-8")
+    assert "Rehearsed in 2 processes" in page
+
+
+def test_a_rehearsal_has_the_stages_of_its_recipe_in_small():
+    whole = read_recipe("mesa_paper", [f"data.{name}=x" for name in ("lsun", "imagenet", "videos", "nyuv2")])
+    small = rehearsed(whole)
+    assert [stage.name for stage in small.stages] == [stage.name for stage in whole.stages]
+    assert {stage.steps for stage in small.stages} == {2}
+    assert {stage.shape for stage in small.stages} == {(64, 64), (96, 96)}
+    assert small.stages[0].data == ("lsun:x:train?each=1&categories=bedroom,dining_room,living_room,kitchen",)
+    for before, after in zip(whole.stages, small.stages, strict=True):
+        for key in ("task", "options", "precision", "schedule", "layer_decay", "drop_path", "normalisation", "clip"):
+            assert getattr(before, key) == getattr(after, key)
+    other = read_recipe("teacher", ["data.rooms=x", "architecture=swinv2_tiny"])
+    assert rehearsed(other).architecture == "swinv2_micro"
+    assert rehearsed(rehearsed(whole)) == small
+    with pytest.raises(RecipeError, match="expected an architecture of swinv2, resnet, dinov2, found convnext"):
+        rehearsed(type(whole)("x", "convnext", ()))
