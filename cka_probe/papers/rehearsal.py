@@ -53,7 +53,7 @@ def rehearsal_scenes(declarations: Mapping[str, Any]) -> Mapping[str, Settings]:
     """Return what a rehearsal generates in place of each data set of a paper."""
     return MappingProxyType(
         {
-            name: Settings(**scene | {"num": SCENES, "size": SIZE, "test": TEST if scene.get("test") else 0.0})
+            name: Settings(**scene | {"num": SCENES, "size": SIZE, "test": TEST if scene.get("test", TEST) else 0.0})
             for name, scene in declarations["scenes"].items()
         }
     )

@@ -27,6 +27,7 @@ from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.training import Recipe, run_recipe
 from cka_probe.lab.training.recipe import parse_toml, read_table
 from cka_probe.lab.training.trainer import StepCallback
+from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import LayerMap
@@ -150,6 +151,10 @@ class StudyPaths:
         """Return study.json; {} if there is none."""
         return json.loads(self._study.read_text("utf-8")) if self._study.exists() else {}
 
+    def lock(self, *parts: object) -> Path:
+        """Return the file that is locked while a piece of the study is done (`take_turns`)."""
+        return self.folder / ".locks" / "~".join(map(str, parts))
+
     @property
     def report(self) -> Path:
         """The folder of the page, its tables and its figures."""
@@ -263,23 +268,35 @@ class ComparisonSpec:
     estimator: str = "unbiased"
 
 
+def share(paths: StudyPaths, work: Mapping[Path, Callable[[], object]]) -> None:
+    """Do what writes the files that are missing, each in one process of one job; return when all are written."""
+    for path in take_turns(
+        list(work),
+        lambda path: paths.lock(*path.relative_to(paths.folder).parts),
+        lambda path: path.exists(),
+        together=False,
+    ):
+        with alone():
+            work[path]()
+
+
 def write_fingerprints(
     paths: StudyPaths,
     seed: int,
     models: Mapping[str, ModelLoader],
     images: ImageSource,
     *,
-    features: Iterable[str] = ("flatten",),
+    features: Sequence[str] = ("flatten",),
     layers: Callable[[LayerMap], LayerMap] = lambda layers: layers,
 ) -> None:
     """Write the fingerprints of the models that have none yet, one for each kind of features.
 
-    `layers` takes the default layers of a backbone and returns those of its fingerprint.
+    Processes and jobs share the models. `layers` takes the default layers of a backbone and returns those of its
+    fingerprint.
     """
-    for name, load_model in models.items():
+
+    def write(name: str, load_model: ModelLoader) -> None:
         missing = [kind for kind in features if not paths.fingerprint(seed, name, kind).exists()]
-        if not missing:
-            continue
         backbone = load_model()
         if backbone.layers is None:
             raise DataError(f"expected a model with default layers, found {name} without; give it some")
@@ -292,6 +309,9 @@ def write_fingerprints(
                 features=kind,
                 device=images.device,
             ).save(paths.fingerprint(seed, name, kind))
+
+    last = features[-1]
+    share(paths, {paths.fingerprint(seed, name, last): partial(write, name, model) for name, model in models.items()})
 
 
 def write_similarities(

@@ -1,5 +1,7 @@
 """Run the stages of a recipe in order. A second run resumes where the first stopped.
 
+Several jobs with one folder share the stages: each trains the next one that no other trains and whose start is there.
+
 OUT/recipe.json                the recipe with every default; `--recipe` reads it too
 OUT/<stage>.safetensors        the checkpoint of a finished stage
 OUT/<stage>/log.csv            step, learning rate, loss and its parts
@@ -17,7 +19,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
+from cka_probe.comparison.ranks import TIMEOUT
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
@@ -26,6 +30,7 @@ from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
 from cka_probe.lab.training.start import Start, adapted, begin, fill, random_backbone, reference, seeded
 from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
+from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
 
@@ -60,10 +65,20 @@ def run_recipe(
     samples = check_recipe(recipe, folder, accelerator.num_processes)
     workers = default_workers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
-    for stage in recipe.stages:
-        if not checkpoint_path(folder, stage).exists():
-            _run_stage(recipe, stage, folder, samples[stage.name], device=device, workers=workers, progress=progress)
+    for stage in take_turns(
+        recipe.stages,
+        lambda stage: folder / ".locks" / stage.name,
+        lambda stage: checkpoint_path(folder, stage).exists(),
+        is_ready=lambda stage: _can_start(recipe, stage, folder),
+    ):
+        _run_stage(recipe, stage, folder, samples[stage.name], device=device, workers=workers, progress=progress)
     return [checkpoint_path(folder, stage) for stage in recipe.stages]
+
+
+def _can_start(recipe: Recipe, stage: Stage, folder: Path) -> bool:
+    """Return whether the stage that another starts from is finished, if it starts from one."""
+    start = reference(recipe, stage)
+    return start not in {other.name for other in recipe.stages} or (folder / f"{start}.safetensors").exists()
 
 
 def checkpoint_path(folder: Path, stage: Stage) -> Path:
@@ -285,7 +300,8 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
     # accelerate remembers the first precision and device of a process and refuses others; a recipe may change
     # precision from stage to stage, and a notebook may run two recipes
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    waiting = InitProcessGroupKwargs(timeout=TIMEOUT)  # for scores in one process, or for a stage in another job
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[waiting])
 
 
 MAX_WORKERS = 16

@@ -6,7 +6,7 @@ comparison is made in five variants (`variants` in `paper.toml`), of which the p
 with fingerprints each takes a few milliseconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -90,14 +90,10 @@ def reproduce_mesa(
     for recipe in recipes:
         context.say(f"seed {recipe.seed}: training {len(recipe.stages)} stages")
         context.train(recipe, paths.run(recipe.seed))
-
-        def measure(recipe: Recipe = recipe) -> None:
-            context.say(f"seed {recipe.seed}: scores")
-            _score(paths, recipe, data, context)
-            context.say(f"seed {recipe.seed}: comparisons")
-            _compare(paths, recipe, ImageSource(DECLARATIONS["tests"]["in"].format(**data), size.num, context.device))
-
-        main_process_only(measure)
+        context.say(f"seed {recipe.seed}: scores")
+        study.share(paths, _scoring(paths, recipe, data, context))
+        context.say(f"seed {recipe.seed}: comparisons")
+        _compare(paths, recipe, ImageSource(DECLARATIONS["tests"]["in"].format(**data), size.num, context.device))
     context.say("the page")
     page = main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
     for line in describe_rehearsal(scale) if rehearse else ():
@@ -124,21 +120,22 @@ def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], cont
         )
 
 
-def _score(paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], context: RunContext) -> None:
-    """Score every checkpoint that predicts depth, in and out of distribution."""
-    for stage in recipe.stages:
-        if stage.task not in ("depth", "geometric", "pseudo_depth"):
-            continue
-        for domain, spec in DECLARATIONS["tests"].items():
-            path = paths.scores(recipe.seed, stage.name, domain)
-            if not path.exists():
-                scores = evaluate(
-                    paths.checkpoint(recipe.seed, stage.name),
-                    spec.format(**data),
-                    device=context.device,
-                    keep=paths.predictions(recipe.seed, stage.name, domain),
-                )
-                study.save_result(scores, path)
+def _scoring(
+    paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], context: RunContext
+) -> dict[Path, Callable[[], None]]:
+    """Return the scores of every checkpoint that predicts depth, in and out of distribution, and what writes them."""
+
+    def score(path: Path, stage: str, domain: str, test: str) -> None:
+        keep = paths.predictions(recipe.seed, stage, domain)
+        checkpoint = paths.checkpoint(recipe.seed, stage)
+        study.save_result(evaluate(checkpoint, test.format(**data), device=context.device, keep=keep), path)
+
+    return {
+        (path := paths.scores(recipe.seed, stage.name, domain)): partial(score, path, stage.name, domain, test)
+        for stage in recipe.stages
+        if stage.task in ("depth", "geometric", "pseudo_depth")
+        for domain, test in DECLARATIONS["tests"].items()
+    }
 
 
 def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:
@@ -161,12 +158,15 @@ def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:
         "stream": ComparisonSpec(stream(nine)),
         "pooled": ComparisonSpec(nine, features="gap"),
     }
-    study.write_similarities(paths, recipe.seed, pairs, specs)
+    main_process_only(lambda: study.write_similarities(paths, recipe.seed, pairs, specs))
     x, y = FED_DIFFERENTLY
+
+    def compare_fed_alike() -> None:
+        options = {"num": images.num, "device": images.device}
+        compare(models[x](), models[y](), images.source, preprocess="shared", **options).save(path)
+
     path = paths.similarity(recipe.seed, x, y, "shared")
-    if y in names and not path.exists():
-        first, second = models[x](), models[y]()
-        compare(first, second, images.source, num=images.num, preprocess="shared", device=images.device).save(path)
+    study.share(paths, {path: compare_fed_alike} if y in names else {})
 
 
 def stream(nine: LayerMap) -> LayerMap:
