@@ -53,6 +53,8 @@ def take_turns(
                 continue
             mine.add(turn[0])
             yield items[turn[0]]
+            if state.is_main_process or not together:
+                lock(items[turn[0]]).unlink(missing_ok=True)  # who has opened it finds the piece done
     state.wait_for_everyone()
 
 

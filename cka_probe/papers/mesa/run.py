@@ -19,7 +19,7 @@ from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.pseudo_depth import write_pseudo_depth
 from cka_probe.lab.training import Recipe
 from cka_probe.lab.training.run import check_recipe
-from cka_probe.lab.training.start import random_backbone
+from cka_probe.lab.training.start import random_backbone, resized
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.papers import study
@@ -162,8 +162,9 @@ def _compare(paths: StudyPaths, recipe: Recipe, images: ImageSource) -> None:
     x, y = FED_DIFFERENTLY
 
     def compare_fed_alike() -> None:
-        options = {"num": images.num, "device": images.device}
-        compare(models[x](), models[y](), images.source, preprocess="shared", **options).save(path)
+        first, second = models[x](), models[y]()
+        second = resized(second, first.preprocessing.size or recipe.size).eval()
+        compare(first, second, images.source, num=images.num, preprocess="shared", device=images.device).save(path)
 
     path = paths.similarity(recipe.seed, x, y, "shared")
     study.share(paths, {path: compare_fed_alike} if y in names else {})
