@@ -174,7 +174,7 @@ def compare(
             images = Images(data, data_y, pair)
             selection = (layers, layers_y), (arch, arch_y)
             if everything:
-                total = compare_all_images(models[0], models[1], images, *selection, options, **method)
+                total = compare_all_images(models[0], models[1], images, *selection, options, **method, folder=out)
             elif several:
                 sides = fingerprint_each(models, data, layers=layers, arch=arch, options=options)
             else:

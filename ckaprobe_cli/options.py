@@ -34,9 +34,7 @@ NUM = ("--num", "--num-images")
 """`torchrun` refuses --num, which begins options of its own, also behind the name of the program."""
 Num = Annotated[int | None, option("Number of images at most.  [default: 512]", IMAGES, *NUM)]
 Batch = Annotated[int | None, option("Images in a batch.  [default: 64]", RUN)]
-BatchOrAll = Annotated[
-    str | None, option("Images in a batch, or all: one batch of all (of pooled features).  [default: 64]", RUN)
-]
+BatchOrAll = Annotated[str | None, option("Images in a batch, or all: one batch of all of them.  [default: 64]", RUN)]
 DecodeSize = Annotated[
     int | None,
     option(

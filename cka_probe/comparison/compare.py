@@ -106,9 +106,9 @@ def compare(
         progress: True for a bar on stderr, or a function called as `progress(images_done, total_or_none)`.
         num: Largest number of images, None for all; by default 512.
         batch: Images in a batch; by default 64, or the batches of an iterable. `all` for one batch of all images,
-            without a Gram, so that an image adds about 150 bytes to the memory: of CKA, pooled features (`gap`) or
-            feature matrices. Its null is an approximation (`similarity.moments`), and so are its intervals for more
-            than 4,096 images.
+            of CKA: from sums over images if features are pooled (`gap`) or matrices, so that an image adds about 150
+            bytes to the memory, else from Grams in a temporary file (in `TMPDIR`, if that is set). Its null is an
+            approximation (`similarity.moments`), and so are intervals from sums of more than 4,096 images.
         seed: Seed of the choice of images and of the permutations; by default 0.
         features: `flatten` (default), `gap` or `tokens`.
         precision: `float32` (default) or `bfloat16`.
@@ -181,11 +181,16 @@ def compare_all_images(
     measure: MeasureSpec = "cka",
     estimator: str = "unbiased",
     permutations: int = 200,
+    folder: Path | None = None,
 ) -> SimilarityMatrix:
-    """Return CKA over all images as one batch; arguments as in `extract_pair` and `compare`."""
+    """Return CKA over all images as one batch; arguments as in `extract_pair` and `compare`.
+
+    Flattened features and their Grams are written to unnamed files in `folder`, by default the system's for temporary
+    files.
+    """
     method = choose_measure(measure, estimator)
     entries = pair_entries(x, y, images, layers, archs)
-    (first, second), cells = compare_moments(entries, images, options, method, estimator, permutations)
+    (first, second), cells = compare_moments(entries, images, options, method, estimator, permutations, folder)
     result = _matrix(first, second, cells, pairing_of(first, second), method, estimator, permutations)
     null = {"permutations": None, "null": APPROXIMATED} if permutations else {}
     return replace(result, settings={**result.settings, "batch": ALL, **null})

@@ -185,10 +185,12 @@ def tables(sides: Sequence[Backbone | Fingerprint]) -> list[FeatureTable]:
     return [model for model in models if isinstance(model, FeatureTable)]
 
 
-def check_pooled(sides: Sequence[Backbone | Fingerprint], features: str) -> None:
-    """Raise `DataError` unless all features are few enough for sums of their products.
+def are_pooled(sides: Sequence[Backbone | Fingerprint], features: str) -> bool:
+    """Return whether all features are few enough for sums of their products, as pooled ones and matrices are.
 
-    Pooled features and feature matrices are; those of `tokens` have several examples per image.
+    Raises:
+        FingerprintError: A side is a fingerprint.
+        DataError: Features are tokens, which have several examples per image.
     """
     matrices = all(
         isinstance(side, Backbone) and isinstance(side.model, FeatureTable) and side.model.is_matrix for side in sides
@@ -197,11 +199,12 @@ def check_pooled(sides: Sequence[Backbone | Fingerprint], features: str) -> None
         raise FingerprintError(
             "expected models or features for one batch of all images, found a fingerprint; give its model"
         )
-    if features != "gap" and not (matrices and features == "flatten"):
+    if features == "tokens":
         raise DataError(
-            f"expected pooled features (--features gap) or feature matrices for one batch of all images, found "
-            f"{features}; set --batch to the number of images for one batch of Grams"
+            "expected flattened or pooled features (--features flatten or gap) for one batch of all images, found "
+            "tokens; set --batch to the number of images for one batch of Grams"
         )
+    return features == "gap" or matrices
 
 
 def row_stream(sides: Sequence[Backbone | Fingerprint], images: Any, settings: Settings) -> ImageStream:

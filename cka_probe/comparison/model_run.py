@@ -56,6 +56,7 @@ class BatchFeatures:
         sizes: Number of images in each batch.
         features: `flatten`, `gap` or `tokens`.
         process: What becomes of the features of a batch.
+        orders: Order of each module's axes in memory, from earlier batches; by default that of these.
 
     Attributes:
         products: Per batch, what `process` returns for each module.
@@ -63,7 +64,11 @@ class BatchFeatures:
     """
 
     def __init__(
-        self, sizes: Sequence[int], features: str, process: Callable[[Tensor], Any] = anchored_product
+        self,
+        sizes: Sequence[int],
+        features: str,
+        process: Callable[[Tensor], Any] = anchored_product,
+        orders: dict[str, tuple[int, ...]] | None = None,
     ) -> None:
         ends = [*accumulate(sizes)]
         self.batches = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
@@ -71,7 +76,7 @@ class BatchFeatures:
         self._process = process
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._features, self._per_image = FEATURES[features], PER_IMAGE[features]
-        self._orders: dict[str, tuple[int, ...]] = {}
+        self._orders = {} if orders is None else orders
         self._incomplete: dict[str, list[Tensor]] = {}
 
     def add(self, module: str, activation: Tensor, layout: str | None, part: range) -> None:
@@ -151,6 +156,7 @@ class ModelRun:
         probed: Whether it is known which layers can be compared.
         ran: Whether a forward pass has ended.
         gives_features: Whether it gives the features of a batch in place of Grams.
+        orders: Order of each module's axes in memory, which features of all batches have in common.
     """
 
     backbone: Backbone
@@ -172,6 +178,7 @@ class ModelRun:
     probed: bool = False
     ran: bool = False
     gives_features: bool = False
+    orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def probe(self, batches: Sequence[Tensor], *, keep: bool = True) -> Probe:
         """Return what the modules of the model put out for a few images of the first of some batches.
@@ -300,7 +307,8 @@ class ModelRun:
         pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
         images = self._pinned(images)
         process = _copied if self.gives_features else anchored_product
-        features = BatchFeatures(sizes, self.settings.features, process)
+        orders = self.orders if self.gives_features else None
+        features = BatchFeatures(sizes, self.settings.features, process, orders)
 
         def add(part: range, ran: set[str], module: str, activation: Tensor) -> None:
             shape = tuple(activation.shape)

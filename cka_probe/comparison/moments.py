@@ -1,17 +1,27 @@
-"""Compare two models over all images as one batch, from one pass, without a Gram.
+"""Compare two models over all images as one batch, from one pass.
 
-The features of each batch are added to the sums of `similarity.moments` and freed. Apart from these sums, the features
-of a sample of images and the hashes of all are kept, so that each image adds about 150 bytes to the memory.
+Pooled features are added to the sums of `similarity.moments` and freed; flattened ones go to disk, with Grams
+(`comparison.stored`). Apart from that, the hashes of all images are kept, so that each image adds about 150 bytes to
+the memory.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
 
 from cka_probe import registry
-from cka_probe.comparison.fingerprint import Fingerprint
+from cka_probe.comparison.features import are_pooled
+from cka_probe.comparison.fingerprint import Fingerprint, Settings
 from cka_probe.comparison.model_run import CONSTANT, NOT_FINITE, ZERO
-from cka_probe.comparison.sides import Entry, Images, Options, Unset, extract_sides
+from cka_probe.comparison.ranks import current_ranks
+from cka_probe.comparison.sides import Entry, Images, Options, extract_sides
+from cka_probe.comparison.stored import StoredFeatures, StoredSide
 from cka_probe.errors import DataError
+from cka_probe.images.stream import ImageStream
+from cka_probe.models.backbone import Backbone
 from cka_probe.similarity import ESTIMATORS, Cells, Measure
 from cka_probe.similarity.moments import Moments, SideMoments
 
@@ -21,8 +31,51 @@ FEWEST = 5
 """Least number of images for the approximation of the null; of 4, p-values were too small."""
 
 
+class AllImages:
+    """Takes the features of all images: as sums, or in files where they are flattened.
+
+    Args:
+        files: Closes temporary files.
+        folder: Folder for them; by default that of the system.
+    """
+
+    def __init__(self, files: ExitStack, folder: Path | None = None):
+        self.files, self.folder = files, folder
+
+    def start(self, sides: Sequence[Backbone | Fingerprint], settings: Settings, stream: ImageStream | None) -> None:
+        """Choose where features go.
+
+        Raises:
+            DataError: Features are tokens; or they are flattened, and the number of images is not known or the run has
+                several processes.
+            FingerprintError: A side is a fingerprint.
+        """
+        if are_pooled(sides, settings.features):
+            self.features: Moments | StoredFeatures = Moments(seed=settings.seed)
+            return
+        total, processes = stream.total if stream else None, current_ranks().count
+        if total is None or processes > 1:
+            expected, found = (
+                ("images whose number is known (a folder, dataset or tensor), or num", "neither")
+                if total is None
+                else ("one process", f"{processes}; set --batch to the number of images for one batch of Grams")
+            )
+            raise DataError(f"expected {expected}, for one batch of all images with flattened features, found {found}")
+        self.features = StoredFeatures(total=total, seed=settings.seed, files=self.files, folder=self.folder)
+
+    def add(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
+        """Add a batch."""
+        self.features.add(x, y)
+
+
 def compare_moments(
-    entries: Sequence[Entry], images: Images, options: Options, measure: Measure, estimator: str, permutations: int
+    entries: Sequence[Entry],
+    images: Images,
+    options: Options,
+    measure: Measure,
+    estimator: str,
+    permutations: int,
+    folder: Path | None,
 ) -> tuple[list[Fingerprint], Cells]:
     """Return both models, without Grams, and their similarity over all images as one batch.
 
@@ -33,10 +86,12 @@ def compare_moments(
         measure: CKA.
         estimator: Estimator of HSIC.
         permutations: 0 for no null.
+        folder: Folder for temporary files; by default that of the system.
 
     Raises:
-        DataError: The measure is another, or features are not pooled.
+        DataError: The measure is another, or as in `AllImages.start`.
         FingerprintError: A side is a fingerprint.
+        OutputError: The folder has too little space.
     """
     if not measure.sums:
         raise DataError(
@@ -44,19 +99,21 @@ def compare_moments(
             "set --batch to the number of images"
         )
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
-    moments = Moments(seed=0 if isinstance(options.seed, Unset) else options.seed)
-    prints = extract_sides(entries, images, options, moments)
-    if permutations and moments.x.count < FEWEST:
-        raise DataError(
-            f"expected at least {FEWEST} images for the null of one batch of all images, found {moments.x.count}; "
-            f"set --batch {moments.x.count}, or --permutations 0 for none"
-        )
-    sides = zip(prints, (moments.x, moments.y), strict=True)
-    return [_described(print_, side) for print_, side in sides], moments.cells(hsic, null=permutations > 0)
+    with ExitStack() as files:
+        sink = AllImages(files, folder)
+        prints = extract_sides(entries, images, options, sink)
+        features = sink.features
+        if permutations and features.x.count < FEWEST:
+            raise DataError(
+                f"expected at least {FEWEST} images for the null of one batch of all images, found {features.x.count}; "
+                f"set --batch {features.x.count}, or --permutations 0 for none"
+            )
+        cells = features.cells(hsic, null=permutations > 0)
+    return [_described(print_, side) for print_, side in zip(prints, (features.x, features.y), strict=True)], cells
 
 
-def _described(print_: Fingerprint, side: SideMoments) -> Fingerprint:
-    """Return a model with what the sums say of its layers."""
+def _described(print_: Fingerprint, side: SideMoments | StoredSide) -> Fingerprint:
+    """Return a model with what its features say of its layers."""
     layers = zip(side.finite.tolist(), side.varies.tolist(), side.size.tolist(), strict=True)
     undefined = tuple(
         NOT_FINITE if not finite else "" if varies else CONSTANT if size else ZERO for finite, varies, size in layers

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -17,7 +17,6 @@ from cka_probe import registry
 from cka_probe.comparison.extraction import extract
 from cka_probe.comparison.features import (
     Features,
-    check_pooled,
     features_as_backbone,
     is_features,
     load_features,
@@ -35,7 +34,6 @@ from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import is_adapter_reference, load, wrap
 from cka_probe.models.selection import LayerSpec, recorded_layers, select_by_name, select_layers
 from cka_probe.progress import Progress, ProgressSpec, reporting
-from cka_probe.similarity.moments import Moments
 
 Model = nn.Module | Fingerprint | Features | str | Path
 """A module (a `Backbone` or any other), a fingerprint, a reference that `load` understands, or features (arrays of
@@ -147,6 +145,16 @@ class Entry(NamedTuple):
     layers: LayerSpec
     arch: str | None
     stream: int = 0
+
+
+class FeatureSink(Protocol):
+    """Takes the features of x and y, in place of Grams of each batch."""
+
+    def start(self, sides: Sequence[Backbone | Fingerprint], settings: Settings, stream: ImageStream | None) -> None:
+        """Check what is compared, before the first batch."""
+
+    def add(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
+        """Add a batch: per layer, (n, p)."""
 
 
 NO_IMAGES = "a model was given and no images: expected a folder (--data), dataset or batches"
@@ -265,21 +273,21 @@ def pair_entries(
 
 
 def extract_sides(
-    entries: Sequence[Entry], images: Images, options: Options, moments: Moments | None = None
+    entries: Sequence[Entry], images: Images, options: Options, sink: FeatureSink | None = None
 ) -> list[Fingerprint]:
     """Return the fingerprint of each model, restricted to its layers; each backbone runs once over its images.
 
-    With `moments`, the features of two models are added to these sums, and the fingerprints have no Grams.
+    With a `sink`, it gets the features of two models, and the fingerprints have no Grams.
 
     What is wrong with the options, the images and the fingerprints is found before a model is loaded. In a process
     group each process has to call this; it runs its share of the batches, and all have the whole fingerprints.
     """
     with current_ranks().together():
-        return _extract_sides(entries, images, options, moments)
+        return _extract_sides(entries, images, options, sink)
 
 
 def _extract_sides(
-    entries: Sequence[Entry], images: Images, options: Options, moments: Moments | None
+    entries: Sequence[Entry], images: Images, options: Options, sink: FeatureSink | None
 ) -> list[Fingerprint]:
     """Do the part of this process."""
     options.settings()  # names that do not exist
@@ -302,16 +310,16 @@ def _extract_sides(
             side = stored.get(_key(model))
             models_by_key[key] = side or _side(model, arch, _base_of(model, options.base))
         sides.append(models_by_key[key])
-    if moments is not None:
-        check_pooled(sides, settings.features)
     specs = [entries[0].layers if entry.layers is None else entry.layers for entry in entries]
     maps = [_layers(side, spec) for side, spec in zip(sides, specs, strict=True)]
     if tables(sides):
         if options.num is UNSET and not stored:
             settings = replace(settings, num=None)
         streams = (row_stream(sides, images.x if images.y is None else images.y, settings),)
+    if sink is not None:
+        sink.start(sides, settings, streams[0] if streams else None)
     extracted = _run(
-        sides, maps, [entry.stream for entry in entries], streams, pairing, settings, options.progress, share, moments
+        sides, maps, [entry.stream for entry in entries], streams, pairing, settings, options.progress, share, sink
     )
     return [
         print_.subset(recorded_layers(layers, print_.layers)) for print_, layers in zip(extracted, maps, strict=True)
@@ -327,7 +335,7 @@ def _run(
     settings: Settings,
     progress: ProgressSpec,
     share: Share,
-    moments: Moments | None = None,
+    sink: FeatureSink | None = None,
 ) -> list[Fingerprint]:
     """Return the fingerprint of each side; a backbone given twice runs once over the same images."""
     runs: dict[tuple[int, int], tuple[Backbone, LayerMap, int]] = {}
@@ -343,9 +351,9 @@ def _run(
                 backbone.to(target)
         with reporting(progress) as report:
             receive = None
-            if moments is not None:
+            if sink is not None:
                 indices = [list(runs).index((id(side), number)) for side, number in zip(sides, numbers, strict=True)]
-                receive = partial(add_features, moments, indices, maps)
+                receive = partial(add_features, sink, indices, maps)
             prints = extract(list(runs.values()), streams, settings, report, pairing, share, receive)
         extracted = dict(zip(runs, prints, strict=True))
     return [
@@ -355,12 +363,12 @@ def _run(
 
 
 def add_features(
-    moments: Moments, indices: Sequence[int], maps: Sequence[LayerMap], features: Sequence[dict[str, Tensor]]
+    sink: FeatureSink, indices: Sequence[int], maps: Sequence[LayerMap], features: Sequence[dict[str, Tensor]]
 ) -> None:
-    """Add the features of a batch to sums over images.
+    """Add the features of a batch.
 
     Args:
-        moments: The sums.
+        sink: What takes them.
         indices: Index in `features` of the model of x and of that of y.
         maps: Layers of x and of y; calls of a module that runs several times are those that were recorded.
         features: Per model, features by module.
@@ -369,7 +377,7 @@ def add_features(
     for index, layers in zip(indices, maps, strict=True):
         recorded = LayerMap.of(features[index])
         sides.append([features[index][module] for module in recorded_layers(layers, recorded).modules])
-    moments.add(*sides)
+    sink.add(*sides)
 
 
 def _open_streams(images: Images, settings: Settings) -> tuple[tuple[ImageStream, ...], str]:

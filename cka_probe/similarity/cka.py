@@ -79,6 +79,12 @@ class UCentred:
         """Return some of the layers."""
         return UCentred(self.matrices[layers])
 
+    def entries(self, layer: int, images: Tensor) -> Tensor:
+        """Return the entries of some images, (m, m), of a layer; the diagonal is not zero."""
+        terms = self.row_terms[layer, images]
+        part: Tensor = self.matrices[layer][images[:, None], images] - terms[:, None] - terms
+        return part
+
     def gram_rows(self, start: int, stop: int) -> Tensor:
         """Return some rows before centring, (layers, stop - start, n)."""
         return self.matrices[:, start:stop]

@@ -37,7 +37,7 @@ from scipy.special import gammaincc, gammainccinv, stdtrit
 from torch import Tensor
 
 from cka_probe.similarity.cells import Cells
-from cka_probe.similarity.cka import ESTIMATORS, Estimator, Terms, UCentred, cka, row_blocks
+from cka_probe.similarity.cka import ESTIMATORS, Centred, Estimator, Terms, UCentred, cka, row_blocks
 from cka_probe.similarity.gram import CONSTANT
 from cka_probe.similarity.intervals import pair_noise, scales_of
 
@@ -63,6 +63,20 @@ class Pair(NamedTuple):
     weighted_y: Tensor
     squares: Tensor
     totals: tuple[Tensor, Tensor]
+
+
+class Spectrum(NamedTuple):
+    """What the null needs of a centred Gram, scaled to a length of 1.
+
+    Attributes:
+        trace: Its trace.
+        diagonal: Sum of squares of its diagonal.
+        cube: The trace of its cube divided by its length cubed, without the part of the identity that `H K H` has.
+    """
+
+    trace: Tensor
+    diagonal: Tensor
+    cube: Tensor
 
 
 class Reservoir:
@@ -239,9 +253,13 @@ class Moments:
         terms = Terms(xy[None] / divisor, xx[None] / divisor, yy[None] / divisor, weights)
         values = cka(terms)
         margin = float(stdtrit(n - 1, 0.975)) * self._standard_error(terms, rows, columns, pairs, estimator)
-        quantile, p_values = (
-            self._null(values, rows, columns, unbiased) if null else values.new_full((2, *values.shape), torch.nan)
-        )
+        quantile, p_values = values.new_full((2, *values.shape), torch.nan)
+        if null:
+            spectra = (
+                [_spectrum(pair, layer, n, unbiased) for pair, layer in zip(own, side.sampled(), strict=True)]
+                for own, side in ((rows, self.x), (columns, self.y))
+            )
+            quantile, p_values = null_of_moments(values, *map(_stacked, spectra), n)
         return Cells(values, (values - margin).clamp(-1, 1), (values + margin).clamp(-1, 1), quantile, p_values, terms)
 
     def _standard_error(
@@ -277,33 +295,69 @@ class Moments:
         error = (torch.maximum(squares - 2 * noise, squares / 2) * n / (n - 1)).sqrt()
         return error + torch.inf if unbiased and n == 4 else error
 
-    def _null(self, values: Tensor, rows: list[Pair], columns: list[Pair], unbiased: bool) -> tuple[Tensor, Tensor]:
-        """Return the 95 % quantile of CKA if the images of y are permuted, and the one-sided p-values."""
-        n = self.x.count
-        shapes = [
-            [_spectrum(pair, layer, n, unbiased) for pair, layer in zip(own, side.sampled(), strict=True)]
-            for own, side in ((rows, self.x), (columns, self.y))
-        ]
-        (trace_x, diagonal_x, cube_x), (trace_y, diagonal_y, cube_y) = (
-            (torch.stack(part) for part in zip(*shape, strict=True)) for shape in shapes
-        )
-        mean = trace_x[:, None] * trace_y / (n - 1)
-        variance = torch.full_like(values, 2 / (n * (n - 3)))
-        if not unbiased:
-            x, y = (
-                (n - 1 - trace.square(), n * (n + 1) * diagonal - (n - 1) * (trace.square() + 2))
-                for trace, diagonal in ((trace_x, diagonal_x), (trace_y, diagonal_y))
-            )
-            variance = 2 * x[0][:, None] * y[0] / ((n - 1) ** 2 * (n + 1) * (n - 2))
-            variance += x[1][:, None] * y[1] / ((n + 1) * n * (n - 1) * (n - 2) * (n - 3))
-        skewness = (8**0.5 * cube_x[:, None] * cube_y).clamp_min(1e-4)
-        shape, z = 4 / skewness.square(), (values - mean) / variance.sqrt()
-        # Pearson type III: a gamma distribution, shifted and scaled
-        quantile = (torch.from_numpy(gammainccinv(shape.numpy(), 0.05)) - shape) / shape.sqrt()
-        tail = torch.from_numpy(gammaincc(shape.numpy(), (shape + z * shape.sqrt()).clamp_min(0).numpy()))
-        undefined = values.isnan()
-        quantile = torch.where(undefined, torch.nan, mean + variance.sqrt() * quantile)
-        return quantile, torch.where(undefined, torch.nan, tail)
+
+def null_of_moments(values: Tensor, x: Spectrum, y: Spectrum, n: int) -> tuple[Tensor, Tensor]:
+    """Return the 95 % quantile of CKA if the images of y are permuted, and the one-sided p-values.
+
+    Args:
+        values: (rows, columns) float64, observed; the results are NaN where they are.
+        x: Of the layers of x.
+        y: Of the layers of y.
+        n: Number of images.
+    """
+    mean = x.trace[:, None] * y.trace / (n - 1)
+    first, second = (
+        (n - 1 - trace.square(), n * (n + 1) * diagonal - (n - 1) * (trace.square() + 2))
+        for trace, diagonal, _ in (x, y)
+    )
+    # of U-centred Grams, whose diagonals are empty, this is 2 / (n (n - 3))
+    variance = 2 * first[0][:, None] * second[0] / ((n - 1) ** 2 * (n + 1) * (n - 2))
+    variance += first[1][:, None] * second[1] / ((n + 1) * n * (n - 1) * (n - 2) * (n - 3))
+    skewness = (8**0.5 * x.cube[:, None] * y.cube).clamp_min(1e-4)
+    shape, z = 4 / skewness.square(), (values - mean) / variance.sqrt()
+    # Pearson type III: a gamma distribution, shifted and scaled
+    quantile = (torch.from_numpy(gammainccinv(shape.numpy(), 0.05)) - shape) / shape.sqrt()
+    tail = torch.from_numpy(gammaincc(shape.numpy(), (shape + z * shape.sqrt()).clamp_min(0).numpy()))
+    undefined = values.isnan()
+    quantile = torch.where(undefined, torch.nan, mean + variance.sqrt() * quantile)
+    return quantile, torch.where(undefined, torch.nan, tail)
+
+
+def sampled_spectrum(grams: Centred, squares: Tensor, seed: int) -> Spectrum:
+    """Return what the null needs of the Grams of one batch, some of it from the entries of sampled images.
+
+    Args:
+        grams: (layers, n, n) float64, from `similarity.cka.centre_batches`.
+        squares: (layers,) inner product of each with itself.
+        seed: Seed of the sample.
+    """
+    n = grams.shape[-1]
+    m = min(n, KEPT)
+    images = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:m]
+    pairs, triples = n * (n - 1) / (m * (m - 1)), n * (n - 1) * (n - 2) / (m * (m - 1) * (m - 2))
+    layers = []
+    for layer, square in enumerate(squares):
+        if isinstance(grams, UCentred):
+            part, diagonal = grams.entries(layer, images), torch.zeros(n, dtype=torch.float64)
+        else:
+            part, diagonal = grams[layer][images[:, None], images], grams[layer].diagonal()
+        part.diagonal().zero_()
+        total, cube = diagonal.sum(), diagonal.pow(3).sum() + triples * ((part @ part) * part).sum()
+        cube += 3 * pairs * (diagonal[images] @ part.square()).sum()
+        layers.append(_scaled_spectrum(total, diagonal.square().sum(), square, cube, n))
+    return _stacked(layers)
+
+
+def _stacked(layers: Sequence[Spectrum]) -> Spectrum:
+    """Return the numbers of several layers, (layers,) each."""
+    return Spectrum(*map(torch.stack, zip(*layers, strict=True)))
+
+
+def _scaled_spectrum(total: Tensor, diagonal: Tensor, square: Tensor, cube: Tensor, n: int) -> Spectrum:
+    """Return a spectrum from sums: trace, squares of the diagonal and of all entries, and trace of the cube."""
+    mean = total / (n - 1)
+    cube = cube - 3 * mean * square + 2 * mean**2 * total
+    return Spectrum(total / square.sqrt(), diagonal / square, cube / (square - mean * total) ** 1.5)
 
 
 class _SampleGrams(UCentred):
@@ -380,26 +434,14 @@ def _row_sums(pair: Pair, x: Tensor, y: Tensor, n: int, unbiased: bool) -> Tenso
     return products - a * b + a * shift + weighted_x + weighted_y + shift * others + pair.squares / (n - 2) ** 2 - r * s
 
 
-def _spectrum(pair: Pair, sample: Tensor, n: int, unbiased: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the null needs of the centred Gram K of a layer, scaled to a length of 1.
-
-    Args:
-        pair: Sums of the layer with itself.
-        sample: (m, p) float64, features of sampled images, shifted to a mean of zero.
-        n: Number of all images.
-        unbiased: Whether K is U-centred.
-
-    Returns:
-        Its trace, the sum of squares of its diagonal, and the trace of its cube divided by its length cubed, without
-        the part of the identity that `H K H` has.
-    """
+def _spectrum(pair: Pair, sample: Tensor, n: int, unbiased: bool) -> Spectrum:
+    """Return the spectrum of the centred Gram of a layer; arguments as in `_row_sums`."""
     products, (total, _) = pair.products, pair.totals
     cube, square = (products @ products * products).sum(), _inner_product(pair, n, unbiased)
-    if unbiased:  # tr (K - D)^3 with the diagonal D; two of its sums are estimated from the sample
-        lengths, weighted = sample.square().sum(dim=1), ((sample @ products) * sample).sum(dim=1)
-        cube = cube + (2 * lengths.pow(3) - 3 * lengths * weighted).mean() * n
-        zero = torch.zeros((), dtype=torch.float64)
-        return zero, zero, cube / square**1.5
-    mean = total / (n - 1)
-    cube = cube - 3 * mean * square + 2 * mean**2 * total
-    return total / square.sqrt(), pair.squares / square, cube / (square - mean * total) ** 1.5
+    if not unbiased:
+        return _scaled_spectrum(total, pair.squares, square, cube, n)
+    # tr (K - D)^3 with the diagonal D; two of its sums are estimated from the sample
+    lengths, weighted = sample.square().sum(dim=1), ((sample @ products) * sample).sum(dim=1)
+    cube = cube + (2 * lengths.pow(3) - 3 * lengths * weighted).mean() * n
+    zero = torch.zeros((), dtype=torch.float64)
+    return _scaled_spectrum(zero, zero, square, cube, n)

@@ -66,8 +66,8 @@ def test_what_needs_grams_is_refused():
     x = torch.randn(20, 3)
     with pytest.raises(DataError, match="rsa"):
         compare(x, x, batch="all", measure="rsa")
-    with pytest.raises(DataError, match="flatten"):
-        compare(network(), network(1), IMAGES, batch="all")
+    with pytest.raises(DataError, match="found tokens"):
+        compare(network(), network(1), IMAGES, batch="all", features="tokens")
     with pytest.raises(FingerprintError, match="found a fingerprint"):
         compare(fingerprint(x), x, batch="all")
 
