@@ -1,4 +1,4 @@
-"""CKA over all images as one batch of flattened features, from Grams on disk, in memory independent of their number.
+"""CKA over all images as one batch of flattened features, from Grams on disk: in 2 GB at 50 000 images.
 
 The features of each batch are appended to a temporary file, `WIDTH` features after another. At the end, each Gram is
 computed from blocks of them in float64, of features minus their means, a few rows at a time, and written to a second
@@ -85,10 +85,10 @@ class StoredSide:
             if row + num > first:
                 data = bytearray(num * width * dtype.itemsize)
                 self.file.seek(offsets[layer] + num * start * dtype.itemsize)
-                self.file.readinto(data)  # type: ignore[attr-defined]
+                self.file.readinto(data)
                 values[row : row + num] = torch.frombuffer(data, dtype=dtype).view(num, width)
             row += num
-        return values[first:] - self.sums[layer][start:stop] / self.count
+        return values[first:].sub_(self.sums[layer][start:stop] / self.count)
 
     def grams(self) -> Tensor:
         """Return the centred Grams of all layers, (layers, n, n) float64, in a file; zeros if a layer does not vary."""
@@ -191,10 +191,10 @@ class StoredFeatures:
         quantile, p_values = (torch.full_like(values, torch.nan) for _ in range(2))
         if null:
             squares = (term[0] * estimator.divisor(self.x.count) for term in (terms.xx, terms.yy))
-            spectra = [
+            spectrum_x, spectrum_y = (
                 sampled_spectrum(stack, square, self.seed) for (stack,), square in zip(stacks, squares, strict=True)
-            ]
-            quantile, p_values = null_of_moments(values, *spectra, self.x.count)
+            )
+            quantile, p_values = null_of_moments(values, spectrum_x, spectrum_y, self.x.count)
         return Cells(values, low, high, quantile, p_values, terms)
 
 

@@ -255,11 +255,11 @@ class Moments:
         margin = float(stdtrit(n - 1, 0.975)) * self._standard_error(terms, rows, columns, pairs, estimator)
         quantile, p_values = values.new_full((2, *values.shape), torch.nan)
         if null:
-            spectra = (
+            x, y = (
                 [_spectrum(pair, layer, n, unbiased) for pair, layer in zip(own, side.sampled(), strict=True)]
                 for own, side in ((rows, self.x), (columns, self.y))
             )
-            quantile, p_values = null_of_moments(values, *map(_stacked, spectra), n)
+            quantile, p_values = null_of_moments(values, _stacked(x), _stacked(y), n)
         return Cells(values, (values - margin).clamp(-1, 1), (values + margin).clamp(-1, 1), quantile, p_values, terms)
 
     def _standard_error(
@@ -310,9 +310,9 @@ def null_of_moments(values: Tensor, x: Spectrum, y: Spectrum, n: int) -> tuple[T
         (n - 1 - trace.square(), n * (n + 1) * diagonal - (n - 1) * (trace.square() + 2))
         for trace, diagonal, _ in (x, y)
     )
-    # of U-centred Grams, whose diagonals are empty, this is 2 / (n (n - 3))
-    variance = 2 * first[0][:, None] * second[0] / ((n - 1) ** 2 * (n + 1) * (n - 2))
-    variance += first[1][:, None] * second[1] / ((n + 1) * n * (n - 1) * (n - 2) * (n - 3))
+    # of U-centred Grams, whose diagonals are empty, this is 2 / (n (n - 3)); the products of n leave int64
+    variance = 2 * first[0][:, None] * second[0] / float((n - 1) ** 2 * (n + 1) * (n - 2))
+    variance += first[1][:, None] * second[1] / float((n + 1) * n * (n - 1) * (n - 2) * (n - 3))
     skewness = (8**0.5 * x.cube[:, None] * y.cube).clamp_min(1e-4)
     shape, z = 4 / skewness.square(), (values - mean) / variance.sqrt()
     # Pearson type III: a gamma distribution, shifted and scaled

@@ -5,7 +5,7 @@ import torch
 
 from cka_probe.similarity import ESTIMATORS, cka_cells
 from cka_probe.similarity.gram import double_centre
-from cka_probe.similarity.moments import Moments, Reservoir
+from cka_probe.similarity.moments import Moments, Reservoir, Spectrum, null_of_moments
 
 
 def sides(n, mean=0.0):
@@ -62,6 +62,16 @@ def test_the_null_is_close_to_that_of_permutations(estimator):
     moments, grams = cells_of_moments(x, y, estimator), cells_of_grams(x, y, estimator, permutations=1000)
     torch.testing.assert_close(moments.null, grams.null, rtol=0.1, atol=0)
     torch.testing.assert_close(moments.p_values, grams.p_values, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("n", [10, 7000, 1_000_000])
+def test_the_null_of_u_centred_grams_has_the_variance_of_permutations_for_any_number_of_images(n):
+    zero = torch.zeros(1, dtype=torch.float64)
+    spectrum = Spectrum(zero, zero, zero)  # no skewness
+    deviation = (2 / (n * (n - 3))) ** 0.5
+    quantile, p_values = null_of_moments(torch.tensor([[deviation]], dtype=torch.float64), spectrum, spectrum, n)
+    assert float(quantile) == pytest.approx(1.6449 * deviation, rel=1e-3)
+    assert float(p_values) == pytest.approx(0.1587, rel=1e-3)
 
 
 def test_layers_that_do_not_vary_or_are_not_finite_are_undefined():
