@@ -289,29 +289,46 @@ def write_fingerprints(
     features: Sequence[str] = ("flatten",),
     layers: Callable[[LayerMap], LayerMap] = lambda layers: layers,
 ) -> None:
-    """Write the fingerprints of the models that have none yet, one for each kind of features.
+    """Write the fingerprints of the models that have none yet; processes and jobs share the models.
 
-    Processes and jobs share the models. `layers` takes the default layers of a backbone and returns those of its
-    fingerprint.
+    Other arguments are as of `write_fingerprint`.
     """
 
-    def write(name: str, load_model: ModelLoader) -> None:
-        missing = [kind for kind in features if not paths.fingerprint(seed, name, kind).exists()]
-        backbone = load_model()
-        if backbone.layers is None:
-            raise DataError(f"expected a model with default layers, found {name} without; give it some")
-        for kind in missing:
-            fingerprint(
-                backbone,
-                images.source,
-                layers=layers(backbone.layers),
-                num=images.num,
-                features=kind,
-                device=images.device,
-            ).save(paths.fingerprint(seed, name, kind))
+    def write(name: str) -> None:
+        write_fingerprint(paths, seed, name, models[name], images, features=features, layers=layers)
 
-    last = features[-1]
-    share(paths, {paths.fingerprint(seed, name, last): partial(write, name, model) for name, model in models.items()})
+    share(paths, {paths.fingerprint(seed, name, features[-1]): partial(write, name) for name in models})
+
+
+def write_fingerprint(
+    paths: StudyPaths,
+    seed: int,
+    name: str,
+    load_model: ModelLoader,
+    images: ImageSource,
+    *,
+    features: Sequence[str] = ("flatten",),
+    layers: Callable[[LayerMap], LayerMap] = lambda layers: layers,
+) -> None:
+    """Write the fingerprints of a model, one for each kind of features.
+
+    `layers` takes the default layers of a backbone and returns those of its fingerprint.
+
+    Raises:
+        DataError: The model has no default layers.
+    """
+    backbone = load_model()
+    if backbone.layers is None:
+        raise DataError(f"expected a model with default layers, found {name} without; give it some")
+    for kind in features:
+        fingerprint(
+            backbone,
+            images.source,
+            layers=layers(backbone.layers),
+            num=images.num,
+            features=kind,
+            device=images.device,
+        ).save(paths.fingerprint(seed, name, kind))
 
 
 def write_similarities(

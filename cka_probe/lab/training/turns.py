@@ -79,7 +79,9 @@ def _next(
             file.acquire(timeout=0)
         except Timeout:
             continue
-        if is_ready(item) and not is_done(item):
+        if is_done(item):
+            path.unlink(missing_ok=True)
+        elif is_ready(item):
             locked.callback(file.release)
             return index
         file.release()

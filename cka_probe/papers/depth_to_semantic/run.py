@@ -17,17 +17,19 @@ from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 
 from cka_probe import registry
 from cka_probe.attribution.attribute import attribute
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.attribution.saved_maps import save_maps
-from cka_probe.comparison.ranks import world_size
+from cka_probe.comparison.ranks import alone, world_size
 from cka_probe.errors import DataError, OutputError, RecipeError, TrainingError
 from cka_probe.lab.evaluation.evaluate import evaluate
 from cka_probe.lab.training import Recipe
 from cka_probe.lab.training.run import check_recipe, recipe_of_folder
 from cka_probe.lab.training.start import RANDOM
+from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.load import load
 from cka_probe.papers import study
@@ -126,8 +128,8 @@ def reproduce_depth_to_semantic(
             run.finish_trials(cases if number == 0 else shown, number)
             if number == 0:
                 context.say(f"seed {seed}: comparisons")
-                main_process_only(partial(run.compare, cases, architecture))
-                main_process_only(partial(run.write_maps, cases))
+                run.compare(cases, architecture)
+                run.write_maps(cases)
     context.say("the page")
     page = main_process_only(lambda: write_report(paths.folder, PAPER)) or paths.page
     for line in describe_rehearsal(scale) if rehearse else ():
@@ -193,30 +195,42 @@ class SeedRun:
 
     def choose_rates(self, cases: Sequence[Case]) -> None:
         """Try the learning rates on every base case and record the best, if none is recorded."""
-        bases = dict.fromkeys(case.base for case in cases)
+        bases = tuple(dict.fromkeys(case.base for case in cases))
         self.context.say(f"seed {self.seed}: learning rates of {len(bases)} arms")
+        for base in take_turns(
+            bases,
+            lambda base: self.paths.lock(self.seed, "rates", base.name),
+            lambda base: self.paths.rate(self.seed, base) is not None,
+        ):
+            tried = {}
+            for rate in self.scale.rates:
+                trial = Trial(base, rate, self.seed, 0)
+                self._train(trial)
+                tried[rate] = held_out(self._folder(trial))
+            main_process_only(partial(self._record_rate, base, *best_rate(tried, base.name)))
         for base in bases:
-            if self.paths.rate(self.seed, base) is None:
-                tried = {}
-                for rate in self.scale.rates:
-                    trial = Trial(base, rate, self.seed, 0)
-                    self._train(trial)
-                    tried[rate] = held_out(self._folder(trial))
-                main_process_only(partial(self._record_rate, base, *best_rate(tried, base.name)))
             main_process_only(partial(self._delete_other_rates, base))
 
     def finish_trials(self, cases: Sequence[Case], number: int) -> None:
         """Train and score a trial of each case at its chosen rate, if it is not finished."""
         self.context.say(f"seed {self.seed}: trial {number} of {len(cases)} cases")
-        for case in cases:
-            if (rate := self.paths.rate(self.seed, case)) is None:
-                raise DataError(f"{case.name}: expected a chosen learning rate, found none; choose one first")
-            trial = Trial(case, rate, self.seed, number)
-            folder = self._folder(trial)
-            if not self._is_finished(trial) and self._train(trial):
+        rates = {case: self.paths.rate(self.seed, case) for case in cases}
+        if missing := [case.name for case, rate in rates.items() if rate is None]:
+            raise DataError(f"{missing[0]}: expected a chosen learning rate, found none; choose one first")
+        trials = [Trial(case, rate, self.seed, number) for case, rate in rates.items() if rate is not None]
+        for trial in take_turns(
+            trials, lambda trial: self.paths.lock(self.seed, "tuned", trial.case.name, number), self._is_finished
+        ):
+            if self._train(trial):
                 main_process_only(partial(self._score, trial))
-            if not keeps_weights(trial):
-                main_process_only(partial(_weights(folder).unlink, missing_ok=True))
+            main_process_only(partial(self._discard, trial))
+        for trial in trials:  # those of an interrupted run
+            main_process_only(partial(self._discard, trial))
+
+    def _discard(self, trial: Trial) -> None:
+        """Delete the weights of a finished trial, unless they are needed."""
+        if not keeps_weights(trial):
+            _weights(self._folder(trial)).unlink(missing_ok=True)
 
     def compare(self, cases: Sequence[Case], architecture: str) -> None:
         """Write the fingerprints of all arms, and every comparison that is missing."""
@@ -224,7 +238,7 @@ class SeedRun:
         study.write_fingerprints(paths, self.seed, study.checkpoint_loaders(paths, self.seed, arms), self.images)
         tuned = [case for case in cases if is_compared(case) and paths.fingerprint(self.seed, case.model).exists()]
         specs = {"paper": study.ComparisonSpec(ARCHITECTURES[architecture].layers)}
-        study.write_similarities(paths, self.seed, model_pairs(arms, tuned), specs)
+        main_process_only(lambda: study.write_similarities(paths, self.seed, model_pairs(arms, tuned), specs))
 
     def write_maps(self, cases: Sequence[Case]) -> None:
         """Write maps and numbers of the networks of Figure 6, unless the file has the same networks."""
@@ -234,11 +248,25 @@ class SeedRun:
             folder = None if rate is None else self.paths.tuned(self.seed, case, rate, 0)
             if folder is not None and _weights(folder).exists() and (folder / "scores.json").exists():
                 weights[case.name] = _weights(folder)
-        path, images = self.paths.gradcam(self.seed), self.images
-        if not weights or (path.exists() and list(Attributions.load(path).models) == list(weights)):
-            return
+        path = self.paths.gradcam(self.seed)
+        for _ in take_turns(
+            [path] if weights else [],
+            lambda path: self.paths.lock(self.seed, "gradcam"),
+            lambda path: path.exists() and list(Attributions.load(path).models) == list(weights),
+            together=False,
+        ):
+            with alone():
+                self._attribute(weights, path)
+
+    def _attribute(self, weights: Mapping[str, Path], path: Path) -> None:
         result, saved_maps = attribute(
-            weights, images.source, "first", num=None, tolerance=TOLERANCE, device=images.device, keep=NUM_DRAWN
+            weights,
+            self.images.source,
+            "first",
+            num=None,
+            tolerance=TOLERANCE,
+            device=self.images.device,
+            keep=NUM_DRAWN,
         )
         for name, maps in saved_maps.items():
             save_maps(maps, self.paths.maps(self.seed, name))
@@ -280,15 +308,16 @@ class SeedRun:
         keep = folder / "predictions" if keeps_weights(trial) else None
         scores = evaluate(_weights(folder), test, device=self.context.device, keep=keep)
         if trial.number == 0 and is_compared(trial.case):
-            loaders = {trial.case.model: partial(load, _weights(folder))}
-            study.write_fingerprints(self.paths, self.seed, loaders, self.images)
+            model = partial(load, _weights(folder))
+            study.write_fingerprint(self.paths, self.seed, trial.case.model, model, self.images)
         save_result(scores, folder / "scores.json")
 
     def _record_rate(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
-        path, rates = self.paths.rates_file(self.seed), self.paths.rates(self.seed)
         values = {f"{rate:g}": None if math.isnan(value) else value for rate, value in tried.items()}
-        rates[base.name] = {"rate": rate, "tried": values, "measure": measure}
-        write_text(path, json.dumps(rates, indent=2) + "\n")
+        with FileLock(self.paths.lock(self.seed, "rates")):  # other jobs record those of other cases
+            rates = self.paths.rates(self.seed)
+            rates[base.name] = {"rate": rate, "tried": values, "measure": measure}
+            write_text(self.paths.rates_file(self.seed), json.dumps(rates, indent=2) + "\n")
 
     def _delete_other_rates(self, base: Case) -> None:
         best = self.paths.rate(self.seed, base)

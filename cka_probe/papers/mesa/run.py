@@ -112,7 +112,13 @@ def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], cont
         context.say("teacher")
         recipe = scale.read(scale.teacher, [*scale.teacher_settings, f"data.rooms={data['rooms']}"])
         (teacher,) = context.train(recipe, paths.folder / "teacher")
-        main_process_only(lambda: write_pseudo_depth(str(teacher), videos, overwrite=True, device=context.device))
+        note = teacher.with_name("pseudo_depth.txt")
+
+        def write() -> None:
+            write_pseudo_depth(str(teacher), videos, overwrite=True, device=context.device)
+            study.write_text(note, f"The depth of {teacher.name} was written for {videos}.\n")
+
+        study.share(paths, {note: write})
     elif "pseudo_depth" not in open_dataset(f"{videos}:train").gives:
         raise DataError(
             f"expected pseudo-depth (leres_depth) with the videos of {data['videos']}, found none; write some with "
