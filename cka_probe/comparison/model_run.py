@@ -22,7 +22,7 @@ from cka_probe.errors import CkaProbeWarning, DataError, OutOfMemoryError, prefi
 from cka_probe.images.stream import FEWEST
 from cka_probe.models.backbone import Backbone, Preprocessing
 from cka_probe.models.devices import free_memory, full_float32, is_out_of_memory
-from cka_probe.models.folding import Fold, find_folds, folded
+from cka_probe.models.folding import Fold, fast_convolutions, find_folds, runs_in_any_format
 from cka_probe.models.layers import LayerMap, split_call
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.recording import EXAMPLES, Place, Probe, probe, record
@@ -31,9 +31,6 @@ from cka_probe.similarity.features import FEATURES, PER_IMAGE, memory_order
 from cka_probe.similarity.gram import Grams, anchored_product, centred_grams
 
 T = TypeVar("T")
-
-CHANNELS_LAST_LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
-"""Libraries whose models accept any memory format; a user's own model may call `view`."""
 
 ASSUMED_AXIS = (
     "The first axis of every layer was taken for the images, unchecked: the model does not run on three images"
@@ -198,7 +195,7 @@ class ModelRun:
         with prefixed_errors(self.backbone.origin.reference):
             self.layers, self.warnings = comparable_layers(self.layers, outputs)
         self.places = outputs.places
-        if self.backbone.adapter is None and self.settings.precision == "float32":
+        if self.backbone.adapter is None and self.settings.precision in ("float32", "bfloat16"):
             self.folds = find_folds(self.backbone.model, self.layers.modules)
         if outputs.unchecked:
             self.warnings += (f"{ASSUMED_AXIS}: {outputs.unchecked}",)
@@ -332,7 +329,7 @@ class ModelRun:
             if not part:
                 continue
             inputs = self._on_device(images[part.start : part.stop])
-            with self._precision(), folded(self.folds):
+            with self._precision(), fast_convolutions(model, self.folds):
                 # the first pass runs to the end, so that a layer that runs again is noticed
                 keep = partial(add, part, set())
                 record(model, inputs, self.layers.modules, keep, run=self._forward, stop=self.ran, places=self.places)
@@ -342,14 +339,14 @@ class ModelRun:
 
     def run_once(self, images: Tensor) -> None:
         """Run the model on images, (n, ...), up to the last layer; nothing is kept, and no norm is folded."""
-        with self._precision():
+        with self._precision(), fast_convolutions(self.backbone.model):
             inputs = self._on_device(images)
             modules = self.layers.modules
             record(self.backbone.model, inputs, modules, lambda *_: None, run=self._forward, places=self.places)
 
     def _probe(self, images: Tensor, parts: Sequence[range]) -> Probe:
         """Return what the modules put out for a few images of the first part, or for all of it."""
-        with self._precision():
+        with self._precision(), fast_convolutions(self.backbone.model):
             inputs = self._on_device(images[: max(len(parts[0]), *EXAMPLES)])
             return probe(self.backbone.model, inputs, run=self._forward, keep=self.layers.modules)
 
@@ -360,7 +357,7 @@ class ModelRun:
     def _on_device(self, images: Tensor) -> Tensor:
         """Return images on the device of the model, in the memory format that it runs fastest in."""
         images = images.to(self.backbone.device, non_blocking=True)
-        if images.dim() == 4 and type(self.backbone.model).__module__.startswith(CHANNELS_LAST_LIBRARIES):
+        if images.dim() == 4 and runs_in_any_format(self.backbone.model):
             images = images.contiguous(memory_format=torch.channels_last)
         return images
 

@@ -1,4 +1,7 @@
-"""Fold batch norms into the convolutions before them for the time of a forward pass.
+"""Run convolutions faster for the time of a forward pass: in the better memory format, and with the norms after them.
+
+Channels-last images are the faster ones on CPUs, but with each call the weight is reordered for them, which takes
+longer than the convolution if the map is small. There the images are made contiguous.
 
 In evaluation mode a batch norm is affine: with scale `s = gamma / sqrt(var + eps)`, a convolution with weight s W and
 bias `s (b - mean) + beta` puts out what the norm after it would. That saves a pass over the activation. The weight is
@@ -7,7 +10,7 @@ graph of the model shows that nothing but the norm reads the convolution. No par
 their own `forward` back, whatever happens.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +23,10 @@ from cka_probe.models.layers import split_call
 from cka_probe.models.recording import evaluating
 
 LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
-"""Libraries whose models may be traced; a user's own may do anything when it is called."""
+"""Libraries whose models may be traced and run in any memory format; a user's own may do anything, or call `view`."""
+
+SMALL = 100
+"""Elements of a weight for each of an image from which on reordering the weight costs more than the convolution."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,7 @@ class Fold:
         """
         weight = self.convolution.weight
         scaled = torch.mul(weight, self.scale, out=memory[: weight.numel()].view(weight.shape))
-        output: Tensor = self.convolution._conv_forward(image, scaled, self.bias)
-        return output
+        return _convolve(self.convolution, image, scaled, self.bias)
 
     def after(self, image: Tensor) -> Tensor:
         """Return what the module of the norm does after it: timm's has an activation."""
@@ -76,7 +81,7 @@ def find_folds(model: nn.Module, layers: Collection[str]) -> list[Fold]:
         layers: Modules or calls of modules whose outputs are recorded; a convolution that is one of them, or whose
             output is that of one of them, is left as it is.
     """
-    if not type(model).__module__.startswith(LIBRARIES) or any(map(_is_changed, model.modules())):
+    if not runs_in_any_format(model) or any(map(_is_changed, model.modules())):
         return []
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return []  # to trace a transformer takes a second
@@ -140,25 +145,52 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Fold:
     return Fold(convolution, norm, scale.float()[:, None, None, None], ((offset - mean) * scale + beta).float())
 
 
+def _convolve(convolution: nn.Conv2d, image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return what a convolution with this weight and bias puts out, in the memory format that is faster."""
+    if image.is_cpu and image.dim() == 4 and weight.numel() > SMALL * image[0].numel():
+        image = image.contiguous()
+    output: Tensor = convolution._conv_forward(image, weight, bias)
+    return output
+
+
+def _forward(convolution: nn.Conv2d, image: Tensor) -> Tensor:
+    """Return what a convolution puts out."""
+    return _convolve(convolution, image, convolution.weight, convolution.bias)
+
+
 @contextmanager
-def folded(folds: Sequence[Fold]) -> Iterator[None]:
-    """Run with the norms in the convolutions; afterwards every module is as it was.
+def fast_convolutions(model: nn.Module, folds: Sequence[Fold] = ()) -> Iterator[None]:
+    """Run the convolutions of a library's model faster; afterwards every module is as it was.
+
+    Args:
+        model: The model; one that is of no library named in `LIBRARIES` runs as it is, but for the folds.
+        folds: Convolutions that run with the norm after them.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     >>> images = torch.rand(2, 3, 8, 8)
-    >>> with torch.no_grad(), folded([_fold(net[0], net[1])]):
+    >>> with torch.no_grad(), fast_convolutions(net, [_fold(net[0], net[1])]):
     ...     after = net[0](images)
     >>> bool((net(images) - after).abs().max() < 1e-6)
     True
     """
     largest = max((fold.convolution.weight for fold in folds), key=Tensor.numel, default=torch.empty(0))
     memory = torch.empty_like(largest).flatten()  # of all: to allocate it for each would cost more than to write it
+    forwards: dict[nn.Module, Callable[[Tensor], Tensor]] = {
+        module: partial(_forward, module)
+        for module in (model.modules() if runs_in_any_format(model) else ())
+        if type(module) is nn.Conv2d and "forward" not in module.__dict__
+    }
+    forwards |= {fold.convolution: partial(fold.convolve, memory) for fold in folds}
+    forwards |= {fold.norm: fold.after for fold in folds}
     try:
-        for fold in folds:
-            fold.convolution.__dict__["forward"] = partial(fold.convolve, memory)
-            fold.norm.__dict__["forward"] = fold.after
+        for module, forward in forwards.items():
+            module.__dict__["forward"] = forward
         yield
     finally:
-        for fold in folds:
-            fold.convolution.__dict__.pop("forward", None)
-            fold.norm.__dict__.pop("forward", None)
+        for module in forwards:
+            module.__dict__.pop("forward", None)
+
+
+def runs_in_any_format(model: nn.Module) -> bool:
+    """Return whether a model is of a library whose models accept images in any memory format."""
+    return type(model).__module__.startswith(LIBRARIES)

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from cka_probe.models.folding import find_folds, folded
+from cka_probe.models.folding import fast_convolutions, find_folds
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -30,11 +30,11 @@ def test_outputs_are_equal_and_the_model_is_unchanged(name):
     expected = net(IMAGES)
     folds = find_folds(net, ())
     assert len(folds) == sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-    with folded(folds):
+    with fast_convolutions(net, folds):
         outputs = net(IMAGES)
         assert "forward" in vars(folds[0].convolution)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(RuntimeError), folded(folds):
+    with pytest.raises(RuntimeError), fast_convolutions(net, folds):
         net(IMAGES[:, :2])
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert torch.equal(net(IMAGES), expected)
