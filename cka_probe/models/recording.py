@@ -305,8 +305,9 @@ def probe(model: nn.Module, inputs: Any, run: Callable[[Any], Any] | None = None
 
 
 def _is_first_axis(call: Call, num: int) -> bool:
-    """Return whether the first axis of an output, and no other, has the length of the examples."""
-    return call.shape[:1] == (num,) and num not in call.shape[1:]
+    """Return whether the first axis of an output is that of the examples: no other is as long, but for a square map."""
+    others = call.shape[1:2] if len(call.shape) == 4 and call.shape[2] == call.shape[3] else call.shape[1:]
+    return call.shape[:1] == (num,) and num not in others
 
 
 def _places(

@@ -156,6 +156,7 @@ def test_the_first_tensor_with_one_entry_per_example_is_taken_from_any_output():
     ("net", "layer", "runs"),
     [
         (nn.Sequential(nn.ReLU(), nn.ReLU(True)), "0", 1),
+        (nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.UpsamplingNearest2d((3, 3))), "1", 1),  # (3, 4, 3, 3)
         (nn.Sequential(Wraps()), "0", 2),  # not on the first axis
         (nn.Sequential(nn.Linear(4, 3)), "0", 2),  # (3, 3): either axis may be that of the examples
     ],
