@@ -132,10 +132,11 @@ class Report:
         """Return a table as Markdown."""
         return (self.paper.texts(table, self.tables[table]) or ("", ""))[0]
 
-    def cited(self, table: str) -> list[Any]:
-        """Return the rows of a table that have a number of the paper."""
+    def sources(self, table: str) -> dict[str, list[str]]:
+        """Return where the paper's numbers in a table are printed, and the arms that have some from there."""
         rows = self.tables[table]
-        return list(rows[rows["paper"].notna()].itertuples())
+        cited = rows[rows["paper"].notna()]
+        return {str(source): list(dict.fromkeys(arms)) for source, arms in cited.groupby("source", sort=False)["arm"]}
 
     def page(self) -> str:
         """Return the page as Markdown."""

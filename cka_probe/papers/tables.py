@@ -11,7 +11,7 @@ A cell is a `Cell` (a value, with or without an interval and a published value),
 import csv
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,19 +42,62 @@ DIGITS = {"pixels": 2, "cm": 2, "degrees": 2, "%": 2}
 
 
 class Published(NamedTuple):
-    """A number of a paper, in the measure's own unit, and where in the paper it is, and how certain."""
+    """A cell of a paper: a row of its `published.csv`.
 
-    value: float
-    source: str
+    Attributes:
+        table: Where it is printed, "Table 1" or "text"; `row` and `column` are as printed there.
+        encoder: The architecture it is of, where the paper has several; else "".
+        text: The value as printed, in `unit`; "" where a dash is printed.
+        key: What of a study it corresponds to, as the paper's tables name it; "" if nothing.
+        measures: The measures of a study that it corresponds to.
+        note: What is not printed in the cell.
+    """
+
+    table: str
+    row: str
+    column: str
+    encoder: str
+    text: str
+    unit: str
+    key: str
+    measures: tuple[str, ...]
+    note: str
+
+    @property
+    def value(self) -> float:
+        """The value, if it is one number, in the unit of the measure."""
+        return float(self.text)
+
+    @property
+    def source(self) -> str:
+        """Where it is printed, and its note."""
+        place = self.table if self.table[-1].isdecimal() else f"{self.table}, {self.row}"
+        return ", ".join(filter(None, [place, self.encoder])) + (f" ({self.note})" if self.note else "")
 
 
-def read_published(path: Path) -> dict[tuple[str, str, str], Published]:
-    """Return the numbers of a paper from a CSV file, by its columns table, row and measure."""
+def read_published(path: Path) -> tuple[Published, ...]:
+    """Return everything that a paper prints, from a CSV file with a column for each attribute of `Published`."""
     with path.open(encoding="utf-8", newline="") as file:
-        return {
-            (row["table"], row["row"], row["measure"]): Published(float(row["value"]), row["source"])
-            for row in csv.DictReader(file)
-        }
+        _, *rows = csv.reader(file)
+    return tuple(Published(*row[:7], tuple(row[7].split()), row[8]) for row in rows)
+
+
+def find_published(
+    cells: Iterable[Published], key: str, measure: str, *, tables: Collection[str] = (), encoder: str = ""
+) -> Published | None:
+    """Return the first of some cells that a cell of a study corresponds to, or `None`.
+
+    Args:
+        cells: In the order of preference.
+        key: As in `Published`; `measure` is one of its measures.
+        tables: Those of the paper that count; all if empty.
+        encoder: The architecture.
+    """
+    for cell in cells:
+        belongs = cell.key == key and measure in cell.measures and cell.encoder == encoder
+        if belongs and (not tables or cell.table in tables):
+            return cell
+    return None
 
 
 @dataclass(frozen=True)
@@ -194,7 +237,7 @@ def score_row(
 
     `labels` are the first columns: the arm, and its key. `paper` is NaN where no number is published.
     """
-    paper, source = published or Published(math.nan, "")
+    paper, source = (published.value, published.source) if published else (math.nan, "")
     words = {"measure": measure, "unit": unit, "better": better}
     return {**labels, **words, **finding_columns(finding, repeats), "paper": paper, "source": source}
 

@@ -31,6 +31,7 @@ from cka_probe.papers.evidence import Estimate
 from cka_probe.papers.tables import (
     Published,
     both_formats,
+    find_published,
     finding_columns,
     judge_cell,
     layer_rows,
@@ -42,8 +43,11 @@ from cka_probe.papers.tables import (
     score_texts,
 )
 
-PUBLISHED = read_published(Path(__file__).with_name("published.csv"))
-"""The paper's numbers that are verified, in percent, by table, case and measure; table "" is any of ResNet-18."""
+PUBLISHED = tuple(
+    cell._replace(key=Case.of(cell.key).name) if cell.key else cell
+    for cell in read_published(Path(__file__).with_name("published.csv"))
+)
+"""Everything that the paper prints, by case; shares are in percent."""
 
 CSV_ONLY = ("pairs",)
 """Tables too long to be read as text."""
@@ -86,17 +90,24 @@ def table_texts(name: str, table: pd.DataFrame) -> tuple[str, str] | None:
     return both_formats(table.set_index(table.columns[0]))
 
 
-def published(table: str, case: Case, measure: str) -> Published | None:
-    """Return the paper's number for a case in one of its tables, or `None` where none is verified.
+def published(table: str, case: Case, measure: str, encoder: str) -> Published | None:
+    """Return the paper's cell for a case in a table of a study, or `None` where it prints none.
 
-    >>> published("table1", Case("none"), "accuracy").value
-    70.75
-    >>> published("table4", Case("none"), "accuracy") is None
-    True
+    It is of the encoder of the study, or of that of the paper's table if it has only one.
+
+    >>> published("table1", Case("none"), "accuracy", "resnet50").value
+    73.37
+    >>> published("table4", Case("none"), "accuracy", "resnet18").encoder
+    'resnet50'
     """
     if table == "quirks":
         return None
-    return PUBLISHED.get((table if table == "table4" else "", case.name, measure))
+    number = table.split("_")[0]
+    printed = [cell for cell in PUBLISHED if cell.key and cell.table.replace(" ", "").lower() == number]
+    encoders = {cell.encoder for cell in printed}
+    return find_published(
+        [*printed, *PUBLISHED], case.name, measure, encoder=encoders.pop() if len(encoders) == 1 else encoder
+    )
 
 
 def label(case: Case) -> str:
@@ -133,13 +144,14 @@ def labels_of(table: str) -> dict[Case, str]:
 
 def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
     """Return one row for each case of a table and measure: arm (the case's label), case, columns of `score_row`."""
-    rows = []
+    rows, encoder = [], evidence.tuning().get("architecture", "")
     for case, name in labels_of(table).items():
         for measure in WITHOUT_SUBSET if case.data == "rooms" else MEASURES:
             labels, described = {"arm": name, "case": case.name}, describe_label_measure(measure)
             words = {"unit": described.unit or "%", "better": described.better, "repeats": evidence.repeats}
             finding = evaluate_statistic(evidence, measured(case, measure))
-            rows.append(score_row(labels, measure, finding, published=published(table, case, measure), **words))
+            cell = published(table, case, measure, encoder)
+            rows.append(score_row(labels, measure, finding, published=cell, **words))
     return pd.DataFrame(rows)
 
 

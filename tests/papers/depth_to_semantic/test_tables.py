@@ -1,6 +1,7 @@
 """The tables of a study of Depth-to-Semantic."""
 
 import math
+from collections import Counter
 
 import pytest
 from helpers.semantic_study import (
@@ -15,7 +16,9 @@ from helpers.semantic_study import (
 
 from cka_probe.papers.depth_to_semantic.study import TABLES, Case, SemanticEvidence
 from cka_probe.papers.depth_to_semantic.tables import (
+    MEASURES,
     PUBLISHED,
+    WITHOUT_SUBSET,
     alignment_rows,
     case_rows,
     divergence_rows,
@@ -34,15 +37,47 @@ def test_a_table_has_the_papers_numbers_where_they_are_verified(tmp_path):
     assert rows.loc[(Case("video", mode="frozen").name, "miou_subset"), "state"] == "not run"
     assert rows.loc[(Case("none").name, "miou"), "value"] == pytest.approx(100 * iou_of(0.6), abs=0.05)  # no 0 for pole
     assert "not run" in (text := page(tmp_path))
-    assert "- 46.53 (depth after classification, frozen, miou_subset): Table 1" in text
+    assert "| depth after classification, frozen | – / 46.53 | – / 74.42 | not run |" in text
+    assert "- Table 1, resnet18: no pre-training; " in text
 
 
-def test_published_numbers_belong_to_cases_of_their_tables():
+def test_published_numbers_belong_to_cases_and_measures_and_one_case_has_one_number():
     shown = {case.name for cases in TABLES.values() for case in cases}
-    assert {row for table, row, _ in PUBLISHED if not table} <= shown
-    assert {row for table, row, _ in PUBLISHED if table} <= {case.name for case in TABLES["table4"]}
-    assert published("table4", Case("flow"), "miou_subset").value == 42.72  # of ResNet-50, not Figure 7's
-    assert published("figure7", Case("flow"), "miou_subset").value == 38.47
+    linked = [cell for cell in PUBLISHED if cell.key]
+    assert {cell.key for cell in linked} <= shown
+    assert {measure for cell in linked for measure in cell.measures} <= {*MEASURES, *WITHOUT_SUBSET}
+    numbers = {}
+    for cell in linked:
+        assert numbers.setdefault((cell.key, cell.measures, cell.encoder), cell.value) == cell.value
+
+
+def test_every_printed_cell_is_there():
+    counts = {"Table 1": 40, "Table 2": 6, "Table 3": 16, "Table 4": 12, "Table 5": 32, "Table 6": 21, "Table 7": 18}
+    cells = Counter(cell.table for cell in PUBLISHED)
+    assert {table: cells[table] for table in counts} == counts
+    assert len({cell[:4] for cell in PUBLISHED}) == len(PUBLISHED)
+    percents = [cell for cell in PUBLISHED if cell.unit.startswith("percent") and cell.text]
+    assert all(-10 < cell.value < 100 for cell in percents)
+    miou = [cell.value for cell in PUBLISHED if cell.table == "Table 1" and "mIoU" in cell.column]
+    accuracy = [cell.value for cell in PUBLISHED if cell.table == "Table 1" and "P.Acc" in cell.column]
+    assert (min(miou), max(miou), min(accuracy), max(accuracy)) == (21.93, 50.92, 52.32, 77.34)
+
+
+def test_differences_that_the_paper_prints_are_those_of_its_cells():
+    cells = {(cell.row, cell.column): cell for cell in PUBLISHED if cell.table == "Figure 7"}
+    for row in ("Flow", "Depth-Rand", "Depth"):
+        for mode in ("All", "Freeze"):
+            gain = cells[row, f"{mode} / mIoU"].value - cells["None", f"{mode} / mIoU"].value
+            assert cells[row, f"{mode} / difference to None"].value == pytest.approx(gain)
+
+
+def test_a_number_is_of_the_encoder_of_the_study_or_of_the_only_one_of_the_table():
+    assert published("table4", Case("flow"), "miou_subset", "resnet18").value == 42.72  # Table 4 is of ResNet-50 only
+    assert published("table4", Case("none"), "miou_subset", "resnet18").value == 44.66  # and so is all of its column
+    assert published("figure7", Case("flow"), "miou_subset", "resnet18").value == 38.47
+    assert published("table1", Case("video"), "miou_subset", "resnet50").value == 49.90
+    assert published("table1", Case("video"), "miou_subset", "resnet34") is None
+    assert published("quirks", Case("video"), "miou_subset", "resnet18") is None
 
 
 def test_every_case_of_a_table_has_a_different_name(monkeypatch):
