@@ -110,6 +110,18 @@ def valid_depth(depth: Tensor, low: float = 1e-3, high: float = 10.0, crop: str 
     return valid
 
 
+def outside_rows(depth: Tensor, crop: str) -> Tensor:
+    """Return the pixels (..., H, W), bool, in the rows above and below a box.
+
+    >>> outside_rows(torch.zeros(480, 640), "eigen_nyuv2").any(1).sum().item()
+    54
+    """
+    top, bottom, _, _ = registry.get(CROPS, crop, "crop")(*depth.shape[-2:])
+    outside = torch.ones_like(depth, dtype=torch.bool)
+    outside[..., top:bottom, :] = False
+    return outside
+
+
 def depth_errors(depth_predicted: Tensor, depth: Tensor, valid: Tensor) -> dict[str, Tensor]:
     """Return every error of `ERRORS`, per image.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.errors import CheckpointError, DataError
-from cka_probe.lab.evaluation.depth import CROPS, depth_errors, median, median_scaled, valid_depth
+from cka_probe.lab.evaluation.depth import CROPS, depth_errors, median, median_scaled, outside_rows, valid_depth
 from cka_probe.lab.evaluation.ibims1_errors import (
     PLANARITY,
     THRESHOLDS,
@@ -29,7 +29,7 @@ from cka_probe.lab.evaluation.ibims1_errors import (
     directed_errors,
     plane_errors,
 )
-from cka_probe.lab.evaluation.scores import MEDIAN
+from cka_probe.lab.evaluation.scores import MEDIAN, OUTSIDE
 from cka_probe.lab.losses import least_squares_aligned
 from cka_probe.similarity.resampling import RESAMPLES
 
@@ -241,6 +241,9 @@ def image_scores(depth_predicted: Tensor, sample: Mapping[str, Tensor], protocol
     scaled = _scaled(depth_predicted, depth, valid, protocol.scaling, name)
     fine = sample.keys() >= FINE
     scores = _errors(scaled, depth, valid, fine)
+    if (crop := protocol.crop or "none") != "none":
+        uncropped = _valid(sample, replace(protocol, crop="none"))
+        scores[OUTSIDE] = _errors(scaled, depth, uncropped & outside_rows(depth, crop), False)["abs_rel"]
     if fine:
         by_median = _errors(_scaled(depth_predicted, depth, valid, "median", name), depth, valid, fine)
         scores |= {f"{measure}{MEDIAN}": value for measure, value in by_median.items() if measure != "floored"}

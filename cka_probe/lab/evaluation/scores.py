@@ -28,6 +28,9 @@ COUNTS = ("planes", "floored", "category", "predicted")
 SHARES = ("top1", "top5")
 """Columns of 0 and 1, whose mean has Wilson's interval."""
 CROP_NAMES = {"eigen_nyuv2": "Eigen crop of NYUv2", "eigen_kitti": "Eigen crop of KITTI", "garg": "Garg crop"}
+OUTSIDE = "abs_rel_outside"
+"""The measure that is taken above and below the crop, with a crop only."""
+
 MEDIAN = "_median"
 """Suffix of a measure after scaling to the truth's median, if a table has it with and without."""
 
@@ -58,6 +61,7 @@ MEASURES: dict[str, Measure] = {
     "delta3": Measure("share of pixels with max(p / g, g / p) < 1.25^3", better="higher"),
     "silog": Measure("root of mean(d^2) - mean(d)^2 / 2, d = ln p - ln g"),
     "silog_bts": Measure("100 times the root of mean(d^2) - mean(d)^2"),
+    OUTSIDE: Measure("as abs_rel, over the rows above and below the crop"),
     "dbe_acc": Measure("predicted depth edges: mean distance to the nearest true one, of those within 10", "pixels"),
     "dbe_comp": Measure("true depth edges: mean distance to the nearest predicted one, unbounded (v0.9)", "pixels"),
     "dbe_comp_truncated": Measure("both ways, each distance at most 10 (updated)", "pixels"),

@@ -8,16 +8,27 @@ both networks saw the same images.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.lab.evaluation.scores import Scores
+from cka_probe.lab.evaluation.scores import OUTSIDE, Scores, describe_measure
 from cka_probe.papers.claims import Statistic, read_claims, statistic
-from cka_probe.papers.evidence import Estimate, RunKey, combine, earlier_more_similar, more_similar, top_row, undefined
+from cka_probe.papers.evidence import (
+    Estimate,
+    RunKey,
+    combine,
+    earlier_more_similar,
+    mean_diagonal,
+    more_similar,
+    top_row,
+    undefined,
+)
 from cka_probe.papers.mesa.study import MesaEvidence
-from cka_probe.similarity.resampling import bootstrap_interval
+from cka_probe.similarity.resampling import bootstrap_interval, interval_of_draws, resample_counts
 
 LEFT, MIDDLE, RIGHT = slice(0, 2), slice(2, 7), slice(7, 9)
 """The ends of the U and what lies between: patch mergings, attention branches, patch merging and last norm."""
@@ -33,17 +44,99 @@ def lighter_middle(lighter: SimilarityMatrix, darker: SimilarityMatrix) -> Estim
     return top_row(lighter, MIDDLE) - top_row(darker, MIDDLE)
 
 
+def least_fall(matrix: SimilarityMatrix, last: int) -> Estimate:
+    """Return the smallest fall of the top row from a layer to the next, up to layer `last`, in CKA."""
+    cells = [top_row(matrix, slice(layer, layer + 1)) for layer in range(last + 1)]
+    return combine([before - after for before, after in pairwise(cells)], np.min)
+
+
+def mean_fall(matrix: SimilarityMatrix, last: int) -> Estimate:
+    """Return how much more similar to layer 0 the first half of the layers 1 to `last` is than the second, in CKA."""
+    middle = 1 + last // 2
+    return top_row(matrix, slice(1, middle)) - top_row(matrix, slice(middle, last + 1))
+
+
+def rises_after(matrix: SimilarityMatrix, last: int) -> Estimate:
+    """Return how much more similar to layer 0 the layers after `last` are than layer `last`, in CKA."""
+    return top_row(matrix, slice(last + 1, None)) - top_row(matrix, slice(last, last + 1))
+
+
+def last_change_more(matrix: SimilarityMatrix) -> Estimate:
+    """Return how much more similar to themselves the layers 0 to 6 are than 7 and 8, in CKA: x before, y after."""
+    return mean_diagonal(matrix, slice(0, 7)) - mean_diagonal(matrix, RIGHT)
+
+
 def higher_score(higher: Scores, lower: Scores, measure: str) -> Estimate:
     """Return the mean difference of a measure between two networks, each image with itself, in its own unit.
 
     Raises:
         DataError: The two were scored over different images.
     """
-    higher.check_same_images(higher.table.index, lower.table.index)
-    if measure not in higher.table or measure not in lower.table:
+    pairs = _paired(higher, lower, measure)
+    return pairs if isinstance(pairs, Estimate) else mean_over_images(pairs[0] - pairs[1], higher, "")
+
+
+def improvement(before: Scores, after: Scores, measure: str) -> Estimate:
+    """Return by how much the mean of a measure is better after than before, in percent of that before.
+
+    The mean is over the images that have the measure for both, and the interval is of resamples of these images.
+
+    Raises:
+        DataError: The two were scored over different images.
+    """
+    pairs = _paired(before, after, measure)
+    if isinstance(pairs, Estimate):
+        return pairs
+    if not pairs[0].any():
+        return undefined(f"{measure} is 0 before")
+    percent = 100.0 if describe_measure(measure).better == "lower" else -100.0
+    (first, second), ratio = pairs, pairs[1].mean() / pairs[0].mean()
+    counts = np.concatenate(list(resample_counts(len(first), before.resamples, before.seed)))
+    draws = percent * (1 - (counts @ second) / (counts @ first))
+    value = float(percent * (1 - ratio))
+    return Estimate(value, *interval_of_draws(value, draws, percent * (ratio * first - second)))
+
+
+def below(scores: Scores, measure: str, other: float) -> Estimate:
+    """Return by how much the mean of a measure is below another number, in percent of that."""
+    return Estimate(100.0, 100.0, 100.0) - (100 / other) * mean_score(scores, measure)
+
+
+def _paired(first: Scores, second: Scores, measure: str) -> np.ndarray | Estimate:
+    """Return a measure of two networks on the images that have it for both, (2, images); or why there is none."""
+    first.check_same_images(first.table.index, second.table.index)
+    if measure not in first.table or measure not in second.table:
         return undefined(f"the scores have no {measure}")
-    difference = (higher.table[measure] - lower.table[measure].reindex(higher.table.index)).to_numpy(float)
-    return mean_over_images(difference, higher, f"no image has {measure} for both")
+    pairs = np.stack([scores.table[measure].reindex(first.table.index).to_numpy(float) for scores in (first, second)])
+    pairs = pairs[:, np.isfinite(pairs).all(0)]
+    return pairs if pairs.size else undefined(f"no image has {measure} for both")
+
+
+def excess_outside(scores: Scores) -> Estimate:
+    """Return how much larger abs_rel is above and below the evaluated rows than inside, as a mean over images."""
+    return _excess(scores, _outside(scores))
+
+
+def more_outside(more: Scores, less: Scores) -> Estimate:
+    """Return how much larger `excess_outside` is for one network than for another, each image with itself.
+
+    Raises:
+        DataError: The two were scored over different images.
+    """
+    more.check_same_images(more.table.index, less.table.index)
+    first, second = _outside(more), _outside(less)
+    return _excess(more, None if first is None or second is None else first - second.reindex(first.index))
+
+
+def _outside(scores: Scores) -> pd.Series | None:
+    """Return abs_rel outside less inside, by image; `None` where there is no outside."""
+    return scores.table[OUTSIDE] - scores.table["abs_rel"] if OUTSIDE in scores.table else None
+
+
+def _excess(scores: Scores, values: pd.Series | None) -> Estimate:
+    if values is None:
+        return undefined(f"the scores have no {OUTSIDE}")
+    return mean_over_images(values.to_numpy(float), scores, "no image has measured depth outside the evaluated rows")
 
 
 def mean_score(scores: Scores, measure: str) -> Estimate:
@@ -67,13 +160,35 @@ def _similarity(evidence: MesaEvidence, run: RunKey, pair: str) -> SimilarityMat
     return evidence.similarity(run.seed, *pair.split("~"))
 
 
-def _of_scores(measure: str, domain: str, higher: str, lower: str) -> Statistic:
-    """Return by how much the first fine-tuned stage has more of a measure than the second."""
+def _of_scores(function: Callable[..., Estimate]) -> Callable[..., Statistic]:
+    """Return what makes a statistic of scores: of (measure, domain, *fine-tuned stages)."""
+
+    def make(measure: str, domain: str, *stages: str) -> Statistic:
+        def read(evidence: MesaEvidence, run: RunKey, stage: str) -> Scores | None:
+            return evidence.scores(run.seed, stage, domain)
+
+        return Statistic(partial(function, measure=measure), read, stages)
+
+    return make
+
+
+def _in_scores(evidence: MesaEvidence, run: RunKey, stage: str) -> Scores | None:
+    """Return the scores of a fine-tuned stage in distribution."""
+    return evidence.scores(run.seed, stage, "in")
+
+
+def _below_paper(measure: str, other: str, stage: str) -> Statistic:
+    """Return by how much a fine-tuned stage is below a number that the paper prints for NYUv2; not run on others."""
 
     def read(evidence: MesaEvidence, run: RunKey, stage: str) -> Scores | None:
-        return evidence.scores(run.seed, stage, domain)
+        return evidence.scores(run.seed, stage, "in") if "nyuv2" in evidence.study["data"] else None
 
-    return Statistic(partial(higher_score, measure=measure), read, (higher, lower))
+    return Statistic(partial(below, measure=measure, other=float(other)), read, (stage,))
+
+
+def _of_row(function: Callable[..., Estimate]) -> Callable[..., Statistic]:
+    """Return what makes a statistic of a top row: of (last layer, pair)."""
+    return lambda last, pair: Statistic(partial(function, last=int(last)), _similarity, (pair,))
 
 
 STATISTICS: dict[str, Callable[..., Statistic]] = {
@@ -82,7 +197,16 @@ STATISTICS: dict[str, Callable[..., Statistic]] = {
     "repaired_5_6": statistic(partial(more_similar, layers=slice(5, 7)), _similarity),
     "repaired_7_8": statistic(partial(more_similar, layers=slice(7, 9)), _similarity),
     "lighter_middle": statistic(lighter_middle, _similarity),
-    "higher_score": _of_scores,
+    "least_fall": _of_row(least_fall),
+    "mean_fall": _of_row(mean_fall),
+    "rises_after": _of_row(rises_after),
+    "last_change_more": statistic(last_change_more, _similarity),
+    "lighter_diagonal": statistic(more_similar, _similarity),
+    "higher_score": _of_scores(higher_score),
+    "improvement": _of_scores(improvement),
+    "below_paper": _below_paper,
+    "excess_outside": statistic(excess_outside, _in_scores),
+    "more_outside": statistic(more_outside, _in_scores),
 }
 """Statistics by their name in `claims.csv`."""
 

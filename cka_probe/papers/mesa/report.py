@@ -15,10 +15,10 @@ from cka_probe.images.datasets import Dataset
 from cka_probe.lab.evaluation.predictions import depth_rows
 from cka_probe.lab.evaluation.protocol import DepthProtocol
 from cka_probe.lab.evaluation.scores import describe_measure
-from cka_probe.papers.claims import TestedClaim, judge, with_controls
+from cka_probe.papers.claims import TestedClaim, evaluate_statistic, judge, with_controls
 from cka_probe.papers.evidence import Estimate
 from cka_probe.papers.figures import FigureWriter, StudyFigure
-from cka_probe.papers.mesa.claims import CLAIMS, mean_score
+from cka_probe.papers.mesa.claims import CLAIMS, STATISTICS, mean_score
 from cka_probe.papers.mesa.study import (
     ARMS,
     CONTROL_ARMS,
@@ -32,11 +32,14 @@ from cka_probe.papers.mesa.study import (
     MesaEvidence,
 )
 from cka_probe.papers.page import Paper
-from cka_probe.papers.tables import layer_rows, layer_texts, read_published, score_row, score_texts
+from cka_probe.papers.tables import find_published, layer_rows, layer_texts, read_published, score_row, score_texts
 from cka_probe.plotting.predictions import TRUTH, DepthPanel
 
 PUBLISHED = read_published(Path(__file__).with_name("published.csv"))
-"""The paper's numbers that are verified, by domain, fine-tuned stage and measure (`docs/papers.md`)."""
+"""Everything that the paper prints; `key` is a fine-tuned stage, or two, "before~after", of an improvement."""
+
+OTHERS = "Table 3"
+"""The paper's table of other methods, of which the last row is MeSa."""
 
 MEASURES, GRIDS = DECLARATIONS["measures"], DECLARATIONS["grids"]
 
@@ -49,6 +52,9 @@ def all_tables(evidence: MesaEvidence) -> dict[str, pd.DataFrame]:
     return {
         "table_1": score_rows(evidence, "in", (*ARMS, *CONTROL_ARMS)),
         "table_2": score_rows(evidence, "out", (*ARMS, *CONTROL_ARMS)),
+        "improvements_1": improvement_rows(evidence, "in"),
+        "improvements_2": improvement_rows(evidence, "out"),
+        "table_3": method_rows(evidence),
         "pretrained": score_rows(evidence, "in", PRETRAINED),
         "videos": video_rows(evidence),
         "layers": similarity_rows(evidence),
@@ -71,9 +77,34 @@ def score_rows(evidence: MesaEvidence, domain: str, arms: Sequence[Arm] = ARMS) 
         for name in MEASURES[domain]:
             finding = judge({seed: None if s is None else mean_score(s, name) for seed, s in scores.items()})
             labels, measure = {"arm": arm.name, "stage": arm.tuned}, describe_measure(name)
-            number = PUBLISHED.get((domain, arm.tuned, name))
-            rows.append(score_row(labels, name, finding, unit=measure.unit, better=measure.better, published=number))
+            cell = find_published(PUBLISHED, arm.tuned, name, tables=DECLARATIONS["published"][domain])
+            rows.append(score_row(labels, name, finding, unit=measure.unit, better=measure.better, published=cell))
     return pd.DataFrame(rows)
+
+
+def improvement_rows(evidence: MesaEvidence, domain: str) -> pd.DataFrame:
+    """Return rows as `score_rows`, of the improvement of one network over another, in percent."""
+    rows = []
+    for name, stages in DECLARATIONS["improvements"].items():
+        for measure in MEASURES[domain]:
+            finding = evaluate_statistic(evidence, STATISTICS["improvement"](measure, domain, *stages))
+            labels, key = {"arm": name, "stage": "~".join(stages)}, "~".join(stages)
+            cell = find_published(PUBLISHED, key, measure, tables=DECLARATIONS["published"][domain])
+            rows.append(score_row(labels, measure, finding, unit="%", better="higher", published=cell))
+    return pd.DataFrame(rows)
+
+
+def method_rows(evidence: MesaEvidence) -> pd.DataFrame:
+    """Return rows as `score_rows`, of the paper's other methods, which were not run, and of ours at the end."""
+    cells = {(cell.row, *cell.measures): cell for cell in PUBLISHED if cell.table == OTHERS and not cell.key}
+    rows = []
+    for method in dict.fromkeys(row for row, _ in cells):
+        for name in [name for name in MEASURES["in"] if (method, name) in cells]:
+            measure, labels = describe_measure(name), {"arm": method.split(" [")[0], "stage": ""}
+            words = {"unit": measure.unit, "better": measure.better, "published": cells[method, name]}
+            rows.append(score_row(labels, name, judge({}), **words))
+    ours = score_rows(evidence, "in", ROOMS[-1:])
+    return pd.concat([pd.DataFrame(rows), ours[ours["paper"].notna()]])
 
 
 def video_rows(evidence: MesaEvidence) -> pd.DataFrame:

@@ -55,6 +55,18 @@ def test_the_crop_of_eigen_is_that_of_the_dataset():
         DepthProtocol(crop="grag")
 
 
+def test_the_error_outside_a_crop_is_over_the_rows_above_and_below_it():
+    depth, predicted = torch.full((1, 48, 64), 2.0), torch.full((1, 48, 64), 2.0)
+    predicted[:, :4] = 3.0  # above the box, which begins at row 4
+    predicted[:, 4:, :2] = 9.0  # to its left
+    depth[:, 47] = 0.0  # not measured
+    scores = image_scores(predicted, {"depth": depth}, DepthProtocol(scaling="none").for_dataset("nyuv2"), "a")
+    assert scores["abs_rel"] == 0
+    assert scores["abs_rel_outside"] == pytest.approx(0.5)
+    uncropped = image_scores(predicted, {"depth": depth}, DepthProtocol(scaling="none").for_dataset(""), "a")
+    assert "abs_rel_outside" not in uncropped
+
+
 def test_rules_come_back_from_a_result():
     rules = DepthProtocol(crop="garg", cap=(0.5, np.inf), scaling="median", crops=3, canny=(0.15, 0.3), num=7)
     assert DepthProtocol.from_recorded(rules.recorded()) == rules

@@ -9,7 +9,7 @@ import pytest
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.depth import ERRORS
 from cka_probe.lab.evaluation.ibims1_errors import BOUNDARIES, DIRECTED, PLANARITY
-from cka_probe.lab.evaluation.scores import COUNTS, MEASURES, SHARES, Scores, describe_measure
+from cka_probe.lab.evaluation.scores import COUNTS, MEASURES, OUTSIDE, SHARES, Scores, describe_measure
 
 NAMES = ["küche/rgb_00001.jpg", "office/rgb_00002.jpg", "office/rgb_00003.jpg"]
 
@@ -92,7 +92,7 @@ def test_the_summary_names_what_was_scored_and_how(scores):
 
 
 def test_every_measure_is_described():
-    assert set(MEASURES) == {*ERRORS, *BOUNDARIES, *PLANARITY, *DIRECTED, *SHARES, "cross_entropy", *COUNTS}
+    assert set(MEASURES) == {*ERRORS, OUTSIDE, *BOUNDARIES, *PLANARITY, *DIRECTED, *SHARES, "cross_entropy", *COUNTS}
     assert describe_measure("rmse_median") is MEASURES["rmse"]
     assert {describe_measure(name).better for name in ("delta1", "dde_0")} == {"higher"}
     assert describe_measure("something").better == ""

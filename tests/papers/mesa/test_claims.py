@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.mesa_study import LATER, NAMES, U, matrix, scores, study
+from helpers.mesa_study import LATER, NAMES, U, Writer, matrix, scores, study
 
 from cka_probe.errors import DataError
 from cka_probe.papers import claims
@@ -13,11 +13,19 @@ from cka_probe.papers.claims import claims_frame, judge_claims
 from cka_probe.papers.evidence import earlier_more_similar, more_similar
 from cka_probe.papers.mesa.claims import (
     CLAIMS,
+    excess_outside,
     higher_score,
+    improvement,
+    last_change_more,
+    least_fall,
     lighter_middle,
+    mean_fall,
     mean_score,
+    more_outside,
+    rises_after,
     u_shape,
 )
+from cka_probe.papers.mesa.study import MesaEvidence
 
 
 def test_u_shape_by_hand():
@@ -56,6 +64,20 @@ def test_lighter_middle_reads_layers_2_to_6_of_the_top_row():
     ends = np.array(U)
     ends[[0, 1, 7, 8]] = 0
     assert lighter_middle(matrix(top=U), matrix(top=ends)).value == pytest.approx(0)
+
+
+def test_a_row_falls_at_each_step_or_on_the_whole():
+    row = matrix(top=[1.0, 0.9, 0.8, 0.75, 0.6, 0.5, 0.4, 0.6, 0.7], width=0.01)
+    estimate = least_fall(row, 6)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.05, 0.03, 0.07))
+    assert least_fall(row, 8).value == pytest.approx(-0.2)
+    assert mean_fall(row, 6).value == pytest.approx((0.9 + 0.8 + 0.75) / 3 - 0.5)
+    assert rises_after(row, 6).value == pytest.approx(0.65 - 0.4)
+    assert "layers.2.blocks.6.norm1" in least_fall(matrix(undefined=(3,)), 6).undefined
+
+
+def test_last_change_more_compares_the_last_two_layers_with_all_others():
+    assert last_change_more(matrix(diagonal=[0.8] * 7 + [0.3, 0.5])).value == pytest.approx(0.4)
 
 
 def test_intervals_of_cells_are_combined_as_if_all_erred_at_once():
@@ -102,6 +124,39 @@ def test_scores_omit_images_without_a_value_and_refuse_other_images():
     b.table.index = [f"other{i}" for i in range(len(b.table))]
     with pytest.raises(DataError, match="of the same images, found 48 that only one of the two has"):
         higher_score(a, b, "pe_plan")
+
+
+def test_improvement_is_in_percent_of_the_first_mean_and_knows_what_is_better():
+    before, after = scores("a", rmse=0.287, delta1=0.8), scores("b", rmse=0.238, delta1=0.9)
+    estimate = improvement(before, after, "rmse")
+    assert estimate.value == pytest.approx(17.07, abs=0.01)  # printed as 17.1
+    assert estimate.low < estimate.value < estimate.high < estimate.low + 1  # what is hard is hard for both
+    assert improvement(before, after, "delta1").value == pytest.approx(12.5)
+    same = improvement(before, before, "rmse")
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    before.table.iloc[0, 0] = np.nan
+    pair = (before.table["rmse"][1:].mean(), after.table["rmse"][1:].mean())
+    assert improvement(before, after, "rmse").value == pytest.approx(100 * (1 - pair[1] / pair[0]))
+    assert improvement(before, after, "abs_rel").undefined == "the scores have no abs_rel"
+
+
+def test_a_method_of_the_paper_is_compared_with_on_its_own_images_only(tmp_path):
+    writer = Writer(tmp_path, (0, 1))
+    for seed in (0, 1):
+        writer.scores("sp_depth", seed, rmse=0.254 * (0.9 - 0.1 * seed))
+    (claim,) = [claim for claim in CLAIMS if claim.name == "rmse_others"]
+    assert claims.evaluate_statistic(MesaEvidence.load(tmp_path), claim.statistic).verdict == "not run"
+    writer.study(data={"nyuv2": "/nyuv2"})
+    assert claims.evaluate_statistic(MesaEvidence.load(tmp_path), claim.statistic).value == pytest.approx(15)
+
+
+def test_artefacts_are_the_error_outside_the_evaluated_rows_less_that_inside():
+    more, less = scores("a", abs_rel=0.1, abs_rel_outside=0.4), scores("b", abs_rel=0.1, abs_rel_outside=0.15)
+    assert excess_outside(more).value == pytest.approx(0.3)
+    assert more_outside(more, less).value == pytest.approx(0.25)
+    less.table.loc[:, "abs_rel_outside"] = np.nan
+    assert more_outside(more, less).undefined == "no image has measured depth outside the evaluated rows"
+    assert more_outside(more, scores("c", abs_rel=0.1)).undefined == "the scores have no abs_rel_outside"
 
 
 def test_claims_of_a_study_have_every_verdict(tmp_path):
