@@ -78,8 +78,20 @@ class Published(NamedTuple):
 def read_published(path: Path) -> tuple[Published, ...]:
     """Return everything that a paper prints, from a CSV file with a column for each attribute of `Published`."""
     with path.open(encoding="utf-8", newline="") as file:
-        _, *rows = csv.reader(file)
-    return tuple(Published(*row[:7], tuple(row[7].split()), row[8]) for row in rows)
+        return tuple(
+            Published(
+                table=row["table"],
+                row=row["row"],
+                column=row["column"],
+                encoder=row["encoder"],
+                text=row["value"],
+                unit=row["unit"],
+                key=row["key"],
+                measures=tuple(row["measure"].split()),
+                note=row["note"],
+            )
+            for row in csv.DictReader(file)
+        )
 
 
 def find_published(

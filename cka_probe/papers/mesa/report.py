@@ -88,21 +88,22 @@ def improvement_rows(evidence: MesaEvidence, domain: str) -> pd.DataFrame:
     for name, stages in DECLARATIONS["improvements"].items():
         for measure in MEASURES[domain]:
             finding = evaluate_statistic(evidence, STATISTICS["improvement"](measure, domain, *stages))
-            labels, key = {"arm": name, "stage": "~".join(stages)}, "~".join(stages)
-            cell = find_published(PUBLISHED, key, measure, tables=DECLARATIONS["published"][domain])
+            labels = {"arm": name, "stage": "~".join(stages)}
+            cell = find_published(PUBLISHED, labels["stage"], measure, tables=DECLARATIONS["published"][domain])
             rows.append(score_row(labels, measure, finding, unit="%", better="higher", published=cell))
     return pd.DataFrame(rows)
 
 
 def method_rows(evidence: MesaEvidence) -> pd.DataFrame:
     """Return rows as `score_rows`, of the paper's other methods, which were not run, and of ours at the end."""
-    cells = {(cell.row, *cell.measures): cell for cell in PUBLISHED if cell.table == OTHERS and not cell.key}
+    others = [cell for cell in PUBLISHED if cell.table == OTHERS and not cell.key]
+    cells = {(cell.row, cell.measures[0]): cell for cell in others}
     rows = []
     for method in dict.fromkeys(row for row, _ in cells):
         for name in [name for name in MEASURES["in"] if (method, name) in cells]:
             measure, labels = describe_measure(name), {"arm": method.split(" [")[0], "stage": ""}
-            words = {"unit": measure.unit, "better": measure.better, "published": cells[method, name]}
-            rows.append(score_row(labels, name, judge({}), **words))
+            cell, words = cells[method, name], {"unit": measure.unit, "better": measure.better}
+            rows.append(score_row(labels, name, judge({}), published=cell, **words))
     ours = score_rows(evidence, "in", ROOMS[-1:])
     return pd.concat([pd.DataFrame(rows), ours[ours["paper"].notna()]])
 
