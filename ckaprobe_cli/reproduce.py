@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
+from ckaprobe_cli.commands import is_main
 from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers, drop_none, option
 
 
@@ -67,7 +68,7 @@ def reproduce(
 
     options = drop_none(trials=trials, protocol=protocol, tables=tables and tables.split(","))
     check_options(paper, options)
-    with Bars(quiet) as bars:
+    with Bars(quiet or not is_main()) as bars:
         context = RunContext(device, workers, training=bars.step, generating=bars.count, say=bars.say)
         typer.echo(
             run_study(out, scale, seeds=seeds, settings=overrides or (), rehearse=rehearse, context=context, **options)

@@ -26,6 +26,7 @@ from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.training import Recipe, run_recipe
 from cka_probe.lab.training.recipe import parse_toml, read_table
+from cka_probe.lab.training.run import accelerator_for
 from cka_probe.lab.training.trainer import StepCallback
 from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.backbone import Backbone
@@ -219,12 +220,17 @@ def open_study(
             + " ".join(f"--set data.{name}=PATH" for name in missing)
         )
     paths.check(description)
+    accelerator_for(context.device, "no")  # the process group, whose processes may wait for hours
+    folder = paths.folder / "data"
 
-    def generate(name: str) -> Path:
+    def generate(name: str) -> None:
         progress, workers = partial(context.generating, name), context.workers or os.cpu_count() or 1
-        return make_scenes(paths.folder / "data" / name, scenes[name], workers=workers, progress=progress)
+        make_scenes(folder / name, scenes[name], workers=workers, progress=progress)
 
-    return {name: str(given.get(name) or generate(name)) for name in required}
+    for name in required:
+        if not given.get(name):
+            main_process_only(partial(generate, name))
+    return {name: given.get(name) or str(folder / name) for name in required}
 
 
 def describe_study(

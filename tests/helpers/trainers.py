@@ -3,6 +3,7 @@
 import torch
 from accelerate import Accelerator
 
+from cka_probe.lab.training.batch_norm import share_batch_norms
 from cka_probe.lab.training.recipe import Stage
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import drop_paths, seeded
@@ -35,10 +36,12 @@ def stage_of(**keys):
                     "size": 64, "log_every": 1, "options": {"cell": 16}} | keys)  # fmt: skip
 
 
-def trainer_of(folder, **keys):
+def trainer_of(folder, encoder="swinv2_micro", **keys):
     folder.mkdir(exist_ok=True)
-    stage = stage_of(**keys)
-    backbone, task = backbone_of("swinv2_micro"), stage.build_task()
+    stage, accelerator = stage_of(**keys), Accelerator(cpu=True)
+    backbone, task = backbone_of(encoder), stage.build_task()
     drop_paths(backbone.model, stage.drop_path)
     objective = Objective(backbone.train(), seeded(lambda: task.head(backbone), 1).train(), task)
-    return Trainer(stage, 0, objective, (DrawnSamples(), DrawnSamples(0)), Accelerator(cpu=True), folder)
+    if stage.sync_batch_norm:
+        share_batch_norms(objective)
+    return Trainer(stage, 0, objective, (DrawnSamples(), DrawnSamples(0)), accelerator, folder)

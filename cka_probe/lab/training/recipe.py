@@ -170,6 +170,8 @@ class Stage:
             pre-training has none: `[]`.
         drop_path: Probability that an image skips a branch of the encoder's last block; falls linearly to 0 at
             the first. The next stage does not inherit it.
+        sync_batch_norm: Whether batch norms normalise over the images of all processes, as for a batch on one GPU.
+            Parts of a batch are normalised separately.
         accumulate: Number of parts of a batch; their gradients are averaged.
         precision: "no", "bf16" or "fp16".
         normalisation: In `NORMALISATIONS`: of the encoder's input; "" does not change it.
@@ -209,6 +211,7 @@ class Stage:
     layer_decay: float = 1.0
     undecayed: tuple[str, ...] = UNDECAYED
     drop_path: float = 0.0
+    sync_batch_norm: bool = False
     accumulate: int = 1
     precision: str = "no"
     normalisation: str = ""

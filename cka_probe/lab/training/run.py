@@ -26,6 +26,7 @@ from cka_probe.errors import OutputError, RecipeError
 from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.tasks.task import least_images
+from cka_probe.lab.training.batch_norm import share_batch_norms
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
 from cka_probe.lab.training.start import Start, adapted, begin, fill, random_backbone, reference, seeded
@@ -254,6 +255,8 @@ def _run_stage(
     if stage.freeze == "encoder":
         backbone.requires_grad_(False)
     objective = Objective(backbone, head.train(), task)
+    if stage.sync_batch_norm:
+        share_batch_norms(objective)
     trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, stage_folder)
     trainer.run(progress, workers)
     if accelerator.is_main_process:
