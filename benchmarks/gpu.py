@@ -3,8 +3,7 @@
     python benchmarks/gpu.py --out gpu.json        # gpu.json and gpu.md
     python benchmarks/gpu.py --toy --out toy.json  # on a CPU, with tiny models: does it run?
 
-Time is over the bare forward passes in float32, as in compare.py. There is no TF32 column: ckaprobe has no option for
-it, and turns it off for its forward passes and Grams; it is off in the bare passes as well. Nothing is asserted.
+Time is over the bare forward passes in float32 without TF32, as in compare.py. Nothing is asserted.
 """
 
 import argparse
@@ -24,6 +23,7 @@ from rounds import stopwatch, time_tools
 from workloads import Recipe, Workload, make_workload
 
 from cka_probe import Backbone, compare
+from cka_probe.models.devices import full_float32
 
 STILL, WIDE = {"zero_init_last": False}, {"img_size": 480, "window_size": 15}
 CASES = (
@@ -47,6 +47,7 @@ def main() -> None:
     """Measure, print, write."""
     options = parse()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    TOOLS["floor-tf32"] = Tool("bare forward passes, TF32", "", floor_tf32, "TF32 for matrix products and convolutions")
     TOOLS["floor-bfloat16"] = Tool("bare forward passes, bfloat16", "", floor_bfloat16, "under autocast")
     result = {"machine": describe(), "gpu": gpu_name(options), "cases": []}
     for recipe in TOYS if options.toy else CASES:
@@ -84,11 +85,19 @@ def floor_bfloat16(workload: Workload) -> None:
         floor(workload)
 
 
+def floor_tf32(workload: Workload) -> None:
+    """Run the bare forward passes in TF32."""
+    with full_float32(torch.device(device_of(workload)), tf32=True):
+        floor(workload)
+
+
 def measure(recipe: Recipe, options: argparse.Namespace) -> dict:
     """Return what every tool did on one pair of models, from memory and, for ours, from files."""
     workload = make_workload(recipe, images="1/f", seed=0)
     workload = replace(workload, models=tuple(model.to(options.device) for model in workload.models))
-    tools = ["floor", "floor-bfloat16", "ours", "ours-bfloat16", "pytorch-cka", "torch_cka-no-grad"]
+    lower = ["bfloat16"] if options.toy else ["tf32", "bfloat16"]
+    tools = ["floor", *(f"floor-{name}" for name in lower), "ours", *(f"ours-{name}" for name in lower)]
+    tools += ["pytorch-cka", "torch_cka-no-grad"]
     measured = time_tools(workload, tools, options.rounds)
     images = sum(map(len, workload.images))
     exact = measured["ours"]
@@ -99,9 +108,9 @@ def measure(recipe: Recipe, options: argparse.Namespace) -> dict:
             count = len(workload.images[0]) if one.batches else images  # a hopeless tool ran one batch
             row["images/s"] = count / median(one.seconds.values())
             row["over bare"] = median(one.ratios)
-        if tool in ("ours", "ours-bfloat16"):
+        if tool.startswith("ours"):
             row |= watched(workload, tool, options)
-        if tool == "ours-bfloat16" and one.batches == exact.batches and not (one.error or exact.error):
+        if tool.startswith("ours-") and one.batches == exact.batches and not (one.error or exact.error):
             row["largest change of a cell"] = float((one.matrix - exact.matrix).abs().max())
     rows["cka_probe, from JPEGs"] = {"images/s": rate_of_files(workload, recipe, options)}
     return {"title": workload.title, "images": images, "size": workload.size, "rows": rows}

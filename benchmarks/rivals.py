@@ -83,6 +83,11 @@ def ours_bfloat16(workload: Workload) -> Tensor:
     return ours(workload, "bfloat16")
 
 
+def ours_tf32(workload: Workload) -> Tensor:
+    """Compare with the forward passes in TF32."""
+    return ours(workload, "tf32")
+
+
 def torch_cka(workload: Workload) -> Tensor:
     """Run torch_cka; its rows come in the order of execution."""
     from torch_cka import CKA
@@ -141,6 +146,7 @@ TOOLS = {
     "floor": Tool("bare forward passes", "", floor, "no_grad, eval, empty hooks on the same layers, no early stop"),
     "ours": Tool("cka_probe", "cka-probe", ours, "all defaults: intervals, 200 permutations, hashes"),
     "ours-bfloat16": Tool("cka_probe bfloat16", "cka-probe", ours_bfloat16, 'precision="bfloat16", else as above'),
+    "ours-tf32": Tool("cka_probe TF32", "cka-probe", ours_tf32, 'precision="tf32", on GPUs, else as above'),
     "pytorch-cka": Tool("pytorch-cka", "pytorch-cka", pytorch_cka, "as its README"),
     "torch_cka": Tool("torch_cka", "torch_cka", torch_cka, "as its README; it keeps gradients"),
     "torch_cka-no-grad": Tool("torch_cka, adapted", "torch_cka", torch_cka_no_grad, "adapted: called under no_grad"),

@@ -29,8 +29,8 @@ from ckaprobe_cli.options import (
     Force,
     ForwardBatch,
     Layers,
+    Memory,
     Num,
-    Out,
     Precision,
     Quiet,
     Readers,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 def compare(
     ctx: typer.Context,
     models: Annotated[list[str], typer.Argument(help=f"X and Y, or more. Each: {MODEL[0].lower()}{MODEL[1:]}")],
-    out: Out,
+    out: Annotated[Path | None, option("Folder to write to; required without --plan.", OUTPUT)] = None,
     data: Data = None,
     data_y: Annotated[
         str | None,
@@ -89,6 +89,7 @@ def compare(
     skip_bad: SkipBad = False,
     workers: Readers = None,
     forward_batch: ForwardBatch = None,
+    memory: Memory = None,
     decode_size: DecodeSize = None,
     keep: Annotated[
         bool, option("Save the fingerprints of the models in OUT.", OUTPUT, "--fingerprints/--no-fingerprints")
@@ -139,12 +140,14 @@ def compare(
         model if is_fingerprint(model) or is_features(model) else with_encoder(model, encoder) for model in models
     ]
     method: dict[str, Any] = {"measure": measure, "estimator": estimator, "permutations": permutations}
+    everything = batch == "all"
     options = Options(
         base=base,
         device=device,
         skip_bad=skip_bad,
         workers=workers,
         forward_batch=forward_batch,
+        memory=memory,
         **drop_none(
             num=num,
             batch=_number(batch),
@@ -159,13 +162,14 @@ def compare(
     if plan:
         from cka_probe.comparison.plan import plan as plan_of
 
-        _check_plan(layers_y=layers_y, arch_y=arch_y, data_y=data_y)
-        if batch == "all":
-            raise DataError("--plan estimates the cost of batches of Grams, found --batch all; give a number")
-        typer.echo(plan_of(models, data, layers=layers, arch=arch, options=options))
+        if is_main():
+            sides_of_y = {"images_y": data_y, "pair": pair, "layers_y": layers_y, "arch_y": arch_y}
+            cost = plan_of(models, data, layers=layers, arch=arch, everything=everything, options=options, **sides_of_y)
+            typer.echo(cost)
         return
+    if out is None:
+        raise DataError("expected a folder to write to, found none; give --out, or --plan to write nothing")
     several = len(models) > 2
-    everything = batch == "all"
     result, rival = (ATLAS, RESULT) if several else (RESULT, ATLAS)
     with results_folder(ctx, out, result, force=force, rivals=[rival]) as replaces:
         with progress_bar("images", quiet or not is_main()) as progress:
@@ -222,14 +226,6 @@ def _check_number(models: Sequence[str], **options: str | None) -> None:
                 f"--{name.replace('_', '-')} is for two models, found {len(models)}; "
                 f"{instead.get(name, 'draw a pair with ckaprobe draw')}"
             )
-
-
-def _check_plan(**options: str | None) -> None:
-    """Raise `DataError` for an option of y, which a plan does not know."""
-    from cka_probe.errors import DataError
-
-    for name in (name.replace("_", "-") for name, value in options.items() if value is not None):
-        raise DataError(f"--plan takes the same --{name[:-2]} for all models, found --{name}; omit it for the plan")
 
 
 def _save_pair(

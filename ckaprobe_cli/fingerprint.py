@@ -21,6 +21,7 @@ from ckaprobe_cli.options import (
     Force,
     ForwardBatch,
     Layers,
+    Memory,
     Num,
     Precision,
     Quiet,
@@ -57,6 +58,7 @@ def fingerprint(
     skip_bad: SkipBad = False,
     workers: Readers = None,
     forward_batch: ForwardBatch = None,
+    memory: Memory = None,
     decode_size: DecodeSize = None,
     shard: Annotated[
         str | None, option("Part of the batches to run, such as 3/16; join them with ckaprobe join.", RUN)
@@ -100,6 +102,7 @@ def fingerprint(
                 workers=workers,
                 shard=shard,
                 forward_batch=forward_batch,
+                memory=memory,
                 **settings,
             )
         if not is_main():

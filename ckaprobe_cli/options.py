@@ -47,6 +47,10 @@ ForwardBatch = Annotated[
     int | None,
     option("Images in a forward pass; halved where memory does not suffice.  [default: those of a batch]", RUN, min=1),
 ]
+Memory = Annotated[
+    str | None,
+    option("Most memory of a GPU for a forward pass, such as 20GB.  [default: four fifths of what is free]", RUN),
+]
 Seed = Annotated[int | None, option("Seed of the choice of images and of the null.  [default: 0]", IMAGES)]
 Size = Annotated[
     str | None, option("Input size in pixels, one number or HEIGHTxWIDTH.  [default: that of each model]", MODELS)
@@ -59,7 +63,8 @@ Features = Annotated[
     str | None, option("Features of an activation: flatten, gap or tokens.  [default: flatten]", SIMILARITY)
 ]
 Precision = Annotated[
-    str | None, option("Precision of the forward pass: float32 or bfloat16.  [default: float32]", RUN)
+    str | None,
+    option("Precision of the forward pass: float32, tf32 (GPUs of CUDA) or bfloat16.  [default: float32]", RUN),
 ]
 Device = Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", RUN)]
 SkipBad = Annotated[bool, option("Skip unreadable images; the result lists them.", IMAGES, "--skip-bad")]

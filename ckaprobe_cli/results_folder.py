@@ -15,7 +15,7 @@ from ckaprobe_cli.commands import is_main
 
 RECORD = "commands.txt"
 
-RUNNING = {"out", "output", "force", "keep", "device", "workers", "forward_batch", "quiet"}
+RUNNING = {"out", "output", "force", "keep", "device", "workers", "forward_batch", "memory", "quiet"}
 DRAWING = {"draw", "style", "venue", "format", "title", "emphasis", "signed", "classes", "overlay"}
 DRAWING |= {"cmap", "vmin", "vmax"}
 """Parameters that change where and how a command runs, what else it saves and how it draws, but not its result."""

@@ -255,6 +255,7 @@ def compare_many(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    memory: int | str | None = None,
     decode_size: int | Unset | None = UNSET,
 ) -> Atlas:
     """Return the similarity of every two of several models over the same images.
@@ -275,7 +276,7 @@ def compare_many(
         batch: Images in a batch.
         seed: Seed of the choice of images and of the permutations.
         features: `flatten`, `gap` or `tokens`.
-        precision: `float32` or `bfloat16`.
+        precision: `float32`, `tf32` or `bfloat16`.
         preprocess: `own` or `shared` (all have that of the first).
         size: Input size of all models in pixels, in place of their own.
         normalised: The images are normalised floats of the models' input size.
@@ -283,6 +284,7 @@ def compare_many(
         skip_bad: Skip unreadable images.
         workers: Number of threads that read images.
         forward_batch: Images in a forward pass.
+        memory: Most memory of a forward pass.
         decode_size: Least side to which JPEGs are reduced as they are decoded.
 
     Raises:
@@ -296,7 +298,7 @@ def compare_many(
     method = choose_measure(measure, estimator)
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, decode_size=decode_size,
+        forward_batch, progress, decode_size=decode_size, memory=memory,
     )  # fmt: skip
     named = models if isinstance(models, Mapping) else None
     prints = fingerprint_each(

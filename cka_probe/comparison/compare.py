@@ -76,6 +76,7 @@ def compare(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    memory: int | str | None = None,
     decode_size: int | Unset | None = UNSET,
 ) -> SimilarityMatrix:
     """Return the similarity of every layer of x with every layer of y over the same images; by default linear CKA.
@@ -111,7 +112,7 @@ def compare(
             approximation (`similarity.moments`), and so are intervals from sums of more than 4,096 images.
         seed: Seed of the choice of images and of the permutations; by default 0.
         features: `flatten` (default), `gap` or `tokens`.
-        precision: `float32` (default) or `bfloat16`.
+        precision: `float32` (default), `tf32` (of GPUs of CUDA) or `bfloat16`.
         preprocess: `own` (default; each model has its own size, mean and std) or `shared` (both have those of x).
         size: Input size of both models in pixels, one number, (height, width) or "HEIGHTxWIDTH", in place of their own;
             a model of a fixed size refuses others.
@@ -121,7 +122,10 @@ def compare(
         workers: Number of threads that read, resize and hash images; by default as many as there are cores, at most
             16; 0 for none. The result is the same.
         forward_batch: Images in a forward pass; by default those of a batch. Fewer need less memory, more are faster
-            where `batch` is small; values differ by rounding at most. Where memory does not suffice, it is halved.
+            where `batch` is small; values differ by rounding at most. On a GPU of CUDA, a trial decides by default how
+            many of a batch fit. Where memory does not suffice, it is halved.
+        memory: In place of `forward_batch`, on a GPU of CUDA: the most memory that a forward pass may take, a number of
+            bytes or such as "20GB".
         decode_size: Decode JPEGs of a folder at 1/2, 1/4 or 1/8 of their size, where both sides keep at least so many
             pixels: faster and in less memory for large photographs, and slightly different images. At least twice the
             input size of the models; by default at full size.
@@ -145,7 +149,7 @@ def compare(
         batch = UNSET
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, decode_size=decode_size,
+        forward_batch, progress, decode_size=decode_size, memory=memory,
     )  # fmt: skip
     selection = (layers, layers_y), (arch, arch_y)
     if everything:
@@ -221,6 +225,7 @@ def fingerprints(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    memory: int | str | None = None,
     decode_size: int | Unset | None = UNSET,
 ) -> tuple[Fingerprint, Fingerprint]:
     """Return the fingerprints that `compare` compares, from one pass over the images; arguments as in `compare`.
@@ -236,7 +241,7 @@ def fingerprints(
     """
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, decode_size=decode_size,
+        forward_batch, progress, decode_size=decode_size, memory=memory,
     )  # fmt: skip
     return extract_pair(x, y, Images(images, images_y, pair), (layers, layers_y), (arch, arch_y), options)
 
@@ -261,6 +266,7 @@ def fingerprint(
     skip_bad: bool = False,
     workers: int | None = None,
     forward_batch: int | None = None,
+    memory: int | str | None = None,
     decode_size: int | Unset | None = UNSET,
     shard: str | None = None,
 ) -> Fingerprint:
@@ -276,7 +282,7 @@ def fingerprint(
     """
     options = Options(
         num, batch, seed, features, precision, preprocess, size, normalised, base, device, skip_bad, workers,
-        forward_batch, progress, shard, decode_size,
+        forward_batch, progress, shard, decode_size, memory,
     )  # fmt: skip
     return extract_sides([Entry(model, layers, arch)], Images(images), options)[0]
 

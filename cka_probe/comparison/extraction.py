@@ -10,22 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat, zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from cka_probe.comparison.fingerprint import Fingerprint, Partner, Settings, Shard
+from cka_probe.comparison.fingerprint import TF32, Fingerprint, Partner, Settings, Shard
 from cka_probe.comparison.model_run import FeatureOutput, ModelRun, Output
 from cka_probe.comparison.ranks import Ranks, current_ranks
 from cka_probe.comparison.results import Side
-from cka_probe.errors import CkaProbeWarning, DataError, ModelError
+from cka_probe.errors import CkaProbeWarning, DataError, DeviceError, ModelError
 from cka_probe.images.conversion import stack_images
-from cka_probe.images.prefetch import default_workers
+from cka_probe.images.prefetch import Copy, copy_stream, default_workers, prefetch
 from cka_probe.images.stream import WHOLE, ImageStream, Share, batches, image_hash, list_hash
 from cka_probe.models.backbone import Backbone, Preprocessing, as_size
-from cka_probe.models.devices import lacks_bfloat16
+from cka_probe.models.devices import counts_memory, lacks_bfloat16, lacks_tf32
 from cka_probe.models.layers import LayerMap, call_name, split_call
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.load import weights_hash
@@ -33,6 +33,7 @@ from cka_probe.models.recording import EXAMPLES, Probe, probe
 from cka_probe.models.selection import (
     LayerSpec,
     expanded_layers,
+    recorded_layers,
     select_layers,
     unusable_reason,
 )
@@ -49,8 +50,21 @@ REDUCTION = 2
 FeatureReceiver = Callable[[Sequence[dict[str, Tensor]]], None]
 """Called with the features of a batch, (n, p) by module for each model."""
 
+
+class FeatureSink(Protocol):
+    """Takes the features of x and y, in place of Grams of each batch."""
+
+    def start(self, sides: Sequence[Backbone | Fingerprint], settings: Settings, stream: ImageStream | None) -> None:
+        """Check what is compared, before the first batch."""
+
+    def add(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
+        """Add a batch: per layer, (n, p)."""
+
+
 _Prepared = tuple[str, dict[Hashable, Tensor]]
 """Hash of an image, and the image in the size and channels of each model."""
+_Group = Sequence[Sequence[Sequence[_Prepared]]]
+"""The batches of a forward pass, each with the images of each stream."""
 
 
 class _Batch(NamedTuple):
@@ -115,10 +129,35 @@ def extract(
     return [replace(print_, partner=partners[1 - run.stream]) for print_, run in zip(prints, runs, strict=True)]
 
 
+def side_features(
+    indices: Sequence[int], maps: Sequence[LayerMap], features: Sequence[dict[str, Tensor]]
+) -> list[list[Tensor]]:
+    """Return the features of the layers of x and of y over a batch.
+
+    Args:
+        indices: Index in `features` of the model of x and of that of y.
+        maps: Layers of x and of y; calls of a module that runs several times are those that were recorded.
+        features: Per model, features by module.
+    """
+    sides = []
+    for index, layers in zip(indices, maps, strict=True):
+        recorded = LayerMap.of(features[index])
+        sides.append([features[index][module] for module in recorded_layers(layers, recorded).modules])
+    return sides
+
+
 def model_runs(models: Sequence[tuple[Backbone, LayerMap, int]], settings: Settings) -> list[ModelRun]:
     """Return the run of each model, before its first batch; arguments as in `extract`."""
     if settings.precision == "bfloat16" and any(lacks_bfloat16(backbone.device) for backbone, _, _ in models):
         warnings.warn(SLOW_BFLOAT16, CkaProbeWarning, stacklevel=2)
+    for backbone, _, _ in models:
+        if settings.precision == TF32 and lacks_tf32(backbone.device):
+            raise DeviceError(f"expected a GPU of CUDA that has TF32, found {backbone.device}; use --precision float32")
+        if settings.memory is not None and not counts_memory(backbone.device):
+            raise DeviceError(
+                f"expected a GPU of CUDA for --memory, whose allocator counts its memory, found {backbone.device}; "
+                "give --forward-batch"
+            )
     inputs = [_preprocessing(backbone, settings) for backbone, _, _ in models]
     if settings.preprocess == "shared":
         inputs = inputs[:1] * len(models)
@@ -155,8 +194,8 @@ def _run_batches(
     ranks.omit_unreadable(streams, shard)
     share = ranks.share.within(shard)
     done = 0
-    for group in chain(_grouped(batches(streams, preparation(runs), share), forward_batch), repeat([])):
-        inputs = _inputs(runs, group)
+    groups = _staged(runs, _grouped(batches(streams, preparation(runs), share), forward_batch))
+    for group, inputs in chain(groups, repeat(((), []))):
         if not runs[0].probed:
             if not group and ranks.index == 0:
                 raise DataError(
@@ -208,7 +247,38 @@ def _run_group(
     return [_Batch(digests, [each[number] for each in outputs]) for number, digests in enumerate(hashes)]
 
 
-def _inputs(runs: Sequence[ModelRun], group: Sequence[Sequence[Sequence[_Prepared]]]) -> list[list[Tensor]]:
+def _staged(runs: Sequence[ModelRun], groups: Iterable[_Group]) -> Iterator[tuple[_Group, list[list[Tensor]]]]:
+    """Yield the batches of each forward pass, and their images for each model; see `model_inputs`.
+
+    For models on GPUs of CUDA, a thread stacks the images of the next pass and copies them there during this one.
+    Where the images of a batch are more than those of a forward pass, they stay on the CPU until it comes to them.
+    """
+    devices = {run.backbone.device for run in runs}
+    streams = {device: stream for device in devices if (stream := copy_stream(device)) is not None}
+
+    def stage(group: _Group) -> tuple[_Group, list[list[Tensor]], dict[tuple[int, torch.device], Copy]]:
+        inputs = model_inputs(runs, group)
+        copies: dict[tuple[int, torch.device], Copy] = {}
+        for run, stacks in zip(runs, inputs, strict=True):
+            stream = streams.get(run.backbone.device)
+            if stream is not None and (run.forward_batch is None or run.forward_batch >= len(stacks[0])):
+                for stack in stacks:
+                    if (key := (id(stack), stream.device)) not in copies:
+                        copies[key] = stream.copy(stack)
+        return group, inputs, copies
+
+    for group, inputs, copies in prefetch(stage, groups, workers=min(len(streams), 1), ahead=1):
+        received = {key: streams[key[1]].receive(copy) for key, copy in copies.items()}
+        yield (
+            group,
+            [
+                [received.get((id(stack), run.backbone.device), stack) for stack in stacks]
+                for run, stacks in zip(runs, inputs, strict=True)
+            ],
+        )
+
+
+def model_inputs(runs: Sequence[ModelRun], group: _Group) -> list[list[Tensor]]:
     """Return the images of batches for each model; models that take the same share them."""
     stacks: dict[tuple[int, Hashable], list[Tensor]] = {}
     for run in runs:

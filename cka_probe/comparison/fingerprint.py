@@ -8,6 +8,7 @@ has, as JSON, the layers, the hashes of model and images, and the settings.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -32,11 +33,18 @@ from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.similarity.features import FEATURES
 
 FORMAT = "ckaprobe-fingerprint/1"
+NOT_FINITE = "it puts out NaN or infinite values"
+ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
+CONSTANT = "it is the same for every image"
 CONSTANT_BATCH = "it is the same for every image of a batch"
+ROUNDING = 1e-6
+"""Relative difference of numbers that are equal up to float32 rounding."""
 
 
-PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
-RUNNING = ("device", "skip_bad", "workers", "forward_batch")
+TF32 = "tf32"
+PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, TF32: None, "bfloat16": torch.bfloat16}
+"""Dtype under autocast of a forward pass of each precision."""
+RUNNING = ("device", "skip_bad", "workers", "forward_batch", "memory")
 """Settings that results do not depend on."""
 PREPROCESSING = dict.fromkeys(("own", "shared"))
 
@@ -50,19 +58,20 @@ class Settings:
         batch: Images in a batch; `None` for 64, or the batches of an iterable.
         seed: Seed of the choice of images and of the permutations.
         features: `flatten`, `gap` or `tokens`.
-        precision: `float32` or `bfloat16` (the forward pass under autocast).
+        precision: Of the forward pass: `float32`, `tf32` (float32 with products in TF32), or `bfloat16` (autocast).
         preprocess: `own` (each model its own size, mean and std) or `shared` (both those of x).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         skip_bad: Skip unreadable images.
         workers: Number of threads that read images; `None` for as many as there are cores, at most 16.
-        forward_batch: Images in a forward pass; `None` for those of a batch.
+        forward_batch: Images in a forward pass; `None` for those of a batch, on a GPU of CUDA as many as fit.
+        memory: Most bytes of a GPU that a forward pass may take; `None` for what is free.
         size: Input (height, width) of every model; `None` for that of each.
         normalised: Images are given to the models as they are, without resizing or normalisation.
         decode_size: Least side in pixels to which JPEGs are reduced as they are decoded; `None` for full size.
 
     Raises:
         UnknownNameError: There is no such way to take features, precision or preprocessing.
-        DataError: There is to be no image in a forward pass.
+        DataError: There is to be no image in a forward pass, or both of `forward_batch` and `memory` are given.
     """
 
     num: int | None = 512
@@ -75,6 +84,7 @@ class Settings:
     skip_bad: bool = False
     workers: int | None = None
     forward_batch: int | None = None
+    memory: int | None = None
     size: tuple[int, int] | None = None
     normalised: bool = False
     decode_size: int | None = None
@@ -85,6 +95,8 @@ class Settings:
         registry.get(PREPROCESSING, self.preprocess, "preprocess")
         if self.forward_batch is not None and self.forward_batch < 1:
             raise DataError(f"expected at least 1 image in a forward pass, found {self.forward_batch}; give more")
+        if self.forward_batch is not None and self.memory is not None:
+            raise DataError("expected --forward-batch or --memory, which sets it, found both; omit one")
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings that results depend on: all but those in `RUNNING`."""
@@ -221,7 +233,7 @@ class Fingerprint:
         for number, stack in enumerate(self.grams):
             tensors[f"grams.{number:05d}"] = _packed(stack)
         settings = asdict(self.settings) | {"device": "auto", "workers": None}
-        del settings["forward_batch"]
+        del settings["forward_batch"], settings["memory"]
         header = {
             "format": FORMAT,
             "layers": [{"name": layer.name, "module": layer.module} for layer in self.layers],
@@ -406,3 +418,20 @@ def _different_images(x: Fingerprint, y: Fingerprint) -> str:
             "image i of one belongs to image i of the other"
         )
     return f"the fingerprints are of different images: {counts}; {advice}"
+
+
+def undefined_reason(not_finite: bool, sizes: Sequence[float], batches: int) -> str:
+    """Return why a layer has no similarity, or "": it was not finite, or constant, in some batch.
+
+    Args:
+        not_finite: Whether its output was not finite in some batch.
+        sizes: Root mean square of its output in each batch in which it did not vary.
+        batches: Number of batches.
+    """
+    if not_finite:
+        return NOT_FINITE
+    if not sizes:
+        return ""
+    if len(sizes) < batches or max(sizes) - min(sizes) > ROUNDING * max(sizes):
+        return CONSTANT_BATCH
+    return ZERO if max(sizes) == 0 else CONSTANT

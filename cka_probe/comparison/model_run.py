@@ -5,30 +5,37 @@ of a batch, one of more gives those of several batches.
 """
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from math import prod
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cka_probe.comparison.fingerprint import CONSTANT_BATCH, PRECISIONS, Settings
+from cka_probe.comparison.fingerprint import PRECISIONS, TF32, Settings, undefined_reason
 from cka_probe.errors import CkaProbeWarning, DataError, OutOfMemoryError, prefixed_errors
 from cka_probe.images.stream import FEWEST
 from cka_probe.models.backbone import Backbone, Preprocessing
-from cka_probe.models.devices import free_memory, full_float32, is_out_of_memory
+from cka_probe.models.devices import (
+    as_bytes,
+    counts_memory,
+    free_memory,
+    full_float32,
+    is_out_of_memory,
+    memory_left,
+    peak_memory,
+)
 from cka_probe.models.folding import Fold, fast_convolutions, find_folds, runs_in_any_format
 from cka_probe.models.layers import LayerMap, split_call
 from cka_probe.models.layouts import channel_layout
 from cka_probe.models.recording import EXAMPLES, Place, Probe, probe, record
 from cka_probe.models.selection import comparable_layers
-from cka_probe.similarity.features import FEATURES, PER_IMAGE, memory_order
-from cka_probe.similarity.gram import Grams, anchored_product, centred_grams
+from cka_probe.similarity.features import BatchFeatures
+from cka_probe.similarity.gram import Grams, Product, anchored_product, centred_grams, need_scale
 
 T = TypeVar("T")
 
@@ -39,65 +46,13 @@ OVER_BATCH = (
     "The model normalises over the images of a batch (a batch norm without running statistics): its activation for an "
     "image depends on the images next to it"
 )
-NOT_FINITE = "it puts out NaN or infinite values"
-ZERO = "it is exactly 0 for every image (as norm1 of a Swin-v2 is before training)"
-CONSTANT = "it is the same for every image"
-ROUNDING = 1e-6
-"""Relative difference of numbers that are equal up to float32 rounding."""
+TRIAL, SHARE = 8, 0.8
+"""Images in a trial of how much memory a forward pass takes, and the share of the free memory that it may take."""
 
 
-class BatchFeatures:
-    """The features of layers over batches of images; those of a batch become a Gram as soon as they are complete.
-
-    Args:
-        sizes: Number of images in each batch.
-        features: `flatten`, `gap` or `tokens`.
-        process: What becomes of the features of a batch.
-        orders: Order of each module's axes in memory, from earlier batches; by default that of these.
-
-    Attributes:
-        products: Per batch, what `process` returns for each module.
-        shapes: Shape of each module's output for one image.
-    """
-
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        features: str,
-        process: Callable[[Tensor], Any] = anchored_product,
-        orders: dict[str, tuple[int, ...]] | None = None,
-    ) -> None:
-        ends = [*accumulate(sizes)]
-        self.batches = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-        self.products: list[dict[str, Any]] = [{} for _ in sizes]
-        self._process = process
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self._features, self._per_image = FEATURES[features], PER_IMAGE[features]
-        self._orders = {} if orders is None else orders
-        self._incomplete: dict[str, list[Tensor]] = {}
-
-    def add(self, module: str, activation: Tensor, layout: str | None, part: range) -> None:
-        """Add the activation of a module for some of the images, (m, ...), which come one part after another."""
-        order = self._orders.setdefault(module, memory_order(activation))
-        if memory_order(activation) != order:  # features are in the order of memory
-            activation = activation.permute(order).contiguous().permute(*np.argsort(order).tolist())
-        features = self._features(activation, layout)
-        for products, batch in zip(self.products, self.batches, strict=True):
-            images = range(max(part.start, batch.start), min(part.stop, batch.stop))
-            if not images:
-                continue
-            rows = self._rows(features, images, part)
-            if images.stop < batch.stop:  # a copy: the model may overwrite its activation
-                self._incomplete.setdefault(module, []).append(rows.clone())
-                continue
-            if images != batch:
-                rows = torch.cat([*self._incomplete.pop(module), rows])
-            products[module] = self._process(rows)
-
-    def _rows(self, features: Tensor, images: range, whole: range) -> Tensor:
-        """Return the rows of some images in the features of a range of images."""
-        start = (images.start - whole.start) * self._per_image
-        return features[start : start + len(images) * self._per_image]
+def _copied(_module: str, features: Tensor) -> Tensor:
+    """Return features on the CPU, which no later operation of the model changes."""
+    return features.to("cpu", copy=True)
 
 
 class Output(NamedTuple):
@@ -112,11 +67,6 @@ class FeatureOutput(NamedTuple):
 
     features: dict[str, Tensor]
     shapes: dict[str, tuple[int, ...]]
-
-
-def _copied(features: Tensor) -> Tensor:
-    """Return features on the CPU, which no later operation of the model changes."""
-    return features.to("cpu", copy=True)
 
 
 def equal_parts(num: int, most: int) -> list[range]:
@@ -151,6 +101,8 @@ class ModelRun:
         forward_batch: Largest number of images in a forward pass; `None` for all of a batch.
         kept: What the modules put out for the first images of the first batch, until that has run.
         probed: Whether it is known which layers can be compared.
+        scaled: Modules whose features are scaled, of those whose products are not looked at one by one.
+        tried: Shapes of images of which it is known how many fit into memory.
         ran: Whether a forward pass has ended.
         gives_features: Whether it gives the features of a batch in place of Grams.
         orders: Order of each module's axes in memory, which features of all batches have in common.
@@ -173,6 +125,8 @@ class ModelRun:
     forward_batch: int | None = None
     kept: Probe | None = None
     probed: bool = False
+    scaled: set[str] = field(default_factory=set)
+    tried: set[tuple[int, ...]] = field(default_factory=set)
     ran: bool = False
     gives_features: bool = False
     orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -195,7 +149,7 @@ class ModelRun:
         with prefixed_errors(self.backbone.origin.reference):
             self.layers, self.warnings = comparable_layers(self.layers, outputs)
         self.places = outputs.places
-        if self.backbone.adapter is None and self.settings.precision in ("float32", "bfloat16"):
+        if self.backbone.adapter is None:
             self.folds = find_folds(self.backbone.model, self.layers.modules)
         if outputs.unchecked:
             self.warnings += (f"{ASSUMED_AXIS}: {outputs.unchecked}",)
@@ -221,14 +175,37 @@ class ModelRun:
                 outputs += self.run([batch], lambda share, done=number: progress((done + share) / len(batches)))  # type: ignore[misc]
             return outputs
         images = torch.cat([*batches]) if len(batches) > 1 else batches[0]
+        self._fit_memory(images)
         work = partial(self._run, images, sizes=[*map(len, batches)], progress=progress)
         features = self._fitting(work, images, len(batches[0]))
         if self.gives_features:
             return [FeatureOutput(rows, features.shapes) for rows in features.products]
+        if self.queues and (modules := self._out_of_range(features.products)):
+            self.scaled |= modules
+            features = self._fitting(partial(work, progress=lambda _: None), images, len(batches[0]))
         return [
             Output(centred_grams([products[module] for module in self.layers.modules]), features.shapes)
             for products in features.products
         ]
+
+    @property
+    def queues(self) -> bool:
+        """Whether the device works through a queue, so that looking at a product leaves it idle for a while."""
+        return self.backbone.device.type == "cuda"
+
+    def _product(self, module: str, features: Tensor) -> Product:
+        """Return the product of features, without a look at it where that would take long."""
+        return anchored_product(features, scaled=module in self.scaled if self.queues else None)
+
+    def _out_of_range(self, products: Sequence[Mapping[str, Product]]) -> set[str]:
+        """Return the modules that have to be scaled, and were not, from their products of each batch."""
+        modules = [module for module in self.layers.modules if module not in self.scaled]
+        return {
+            module
+            for batch in (products if modules else ())
+            for module, needs in zip(modules, need_scale([batch[module] for module in modules]), strict=True)
+            if needs
+        }
 
     def add(self, output: Output | FeatureOutput, n: int) -> None:
         """Add what the model gives for the next batch, of n images, in this process or another."""
@@ -252,6 +229,51 @@ class ModelRun:
         modules = self.backbone.model.modules()
         return any(isinstance(module, _BatchNorm) and module.running_mean is None for module in modules)
 
+    def held_bytes(self, shapes: Mapping[str, Sequence[int]], num: int) -> int:
+        """Return the bytes of the features of so many images, of modules whose outputs for one have these shapes."""
+        values = sum(map(prod, shapes.values())) if self.settings.features == "flatten" else 0
+        return values * num * (4 if PRECISIONS[self.settings.precision] is None else 2)
+
+    def _fit_memory(self, images: Tensor) -> None:
+        """Set the most images in a forward pass from the memory that two trials on a few of a batch take.
+
+        This is for GPUs whose allocator counts, unless the number is given. A forward pass takes so much memory, and as
+        much more for each image. While there are fewer than a batch in it, features are held for all of the batch.
+
+        Raises:
+            OutOfMemoryError: `memory` does not suffice for one image.
+        """
+        device, limit, n = self.backbone.device, self.settings.memory, len(images)
+        skip = self.settings.forward_batch is not None or (self.over_batch and limit is None)
+        if skip or not counts_memory(device) or tuple(images.shape[1:]) in self.tried:
+            return
+        self.tried.add(tuple(images.shape[1:]))
+        kept, self.kept = self.kept, None
+        most = min(TRIAL, n)
+        few = max(most // 4, 1)
+        (shapes, peak), (_, less) = (self._trial(images[:num], n) for num in (most, few))  # all set up in the first
+        self.kept = kept
+        if self.forward_batch is not None:  # the trial did not fit
+            return
+        each = max((peak - less) / (most - few) if most > few else peak, 1)
+        grams = 8 * len(self.layers) * n**2
+        room = (limit or SHARE * memory_left(device)) - (peak - each * most) - grams
+        size = int(room // each)
+        if size < n:
+            size = int((room - self.held_bytes(shapes, n)) // each)
+        if size < 1 and limit is not None:
+            raise OutOfMemoryError(
+                f"{self.backbone.origin.reference}: expected memory for one image and for the features of a batch of "
+                f"{n}, {as_bytes(limit - room + each + self.held_bytes(shapes, n))}, found --memory {as_bytes(limit)}; "
+                "give more, a smaller --batch, --features gap or fewer --layers"
+            )
+        self.forward_batch = max(size, 1)
+
+    def _trial(self, images: Tensor, batch: int) -> tuple[dict[str, tuple[int, ...]], int]:
+        """Return the shapes of modules' outputs for one of a few images of a batch, and the memory that all take."""
+        work = partial(self._run, images, sizes=[len(images)], progress=lambda _: None)
+        return peak_memory(self.backbone.device, lambda: self._fitting(work, images, batch).shapes)
+
     def _fitting(self, work: Callable[[list[range]], T], images: Tensor, batch: int) -> T:
         """Return the result of some work on images, in parts as large as fit into memory; errors name the model."""
         result = None
@@ -260,8 +282,8 @@ class ModelRun:
             if len(parts) > 1 and self.over_batch:
                 raise DataError(
                     f"{self.backbone.origin.reference}: expected whole batches in a forward pass, because the model "
-                    f"normalises over them, found --forward-batch {self.forward_batch}; omit it, or give a smaller "
-                    "--batch"
+                    f"normalises over them, found {self.forward_batch} of {len(images)} images; omit --forward-batch "
+                    "and --memory, or give a smaller --batch"
                 )
             try:
                 with prefixed_errors(self.backbone.origin.reference):
@@ -303,7 +325,7 @@ class ModelRun:
         model, device = self.backbone.model, self.backbone.device
         pixels = (images.shape[-2], images.shape[-1]) if images.dim() == 4 else None
         images = self._pinned(images)
-        process = _copied if self.gives_features else anchored_product
+        process = _copied if self.gives_features else self._product
         orders = self.orders if self.gives_features else None
         features = BatchFeatures(sizes, self.settings.features, process, orders)
 
@@ -315,7 +337,7 @@ class ModelRun:
             if (module, shape[1:]) not in self.layouts:
                 layout = channel_layout(shape, pixels, model.get_submodule(split_call(module)[0]), model)
                 self.layouts[module, shape[1:]] = layout
-            with torch.autocast(device.type, enabled=False):
+            with full_float32(device):
                 features.add(module, activation, self.layouts[module, shape[1:]], part)
 
         start = 0
@@ -365,7 +387,8 @@ class ModelRun:
     def _precision(self) -> Iterator[None]:
         """Run the model in the precision of the settings."""
         device, dtype = self.backbone.device, PRECISIONS[self.settings.precision]
-        with full_float32(device), torch.autocast(device.type, dtype) if dtype else nullcontext():
+        tf32 = self.settings.precision == TF32
+        with full_float32(device, tf32=tf32), torch.autocast(device.type, dtype) if dtype else nullcontext():
             yield
 
     @property
@@ -387,20 +410,3 @@ class ModelRun:
             undefined_reason(module in self.not_finite, self.constant.get(module, []), len(self.grams))
             for module in self.layers.modules
         )
-
-
-def undefined_reason(not_finite: bool, sizes: Sequence[float], batches: int) -> str:
-    """Return why a layer has no similarity, or "": it was not finite, or constant, in some batch.
-
-    Args:
-        not_finite: Whether its output was not finite in some batch.
-        sizes: Root mean square of its output in each batch in which it did not vary.
-        batches: Number of batches.
-    """
-    if not_finite:
-        return NOT_FINITE
-    if not sizes:
-        return ""
-    if len(sizes) < batches or max(sizes) - min(sizes) > ROUNDING * max(sizes):
-        return CONSTANT_BATCH
-    return ZERO if max(sizes) == 0 else CONSTANT

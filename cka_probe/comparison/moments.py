@@ -14,8 +14,7 @@ from torch import Tensor
 
 from cka_probe import registry
 from cka_probe.comparison.features import are_pooled
-from cka_probe.comparison.fingerprint import Fingerprint, Settings
-from cka_probe.comparison.model_run import CONSTANT, NOT_FINITE, ZERO
+from cka_probe.comparison.fingerprint import CONSTANT, NOT_FINITE, ZERO, Fingerprint, Settings
 from cka_probe.comparison.ranks import current_ranks
 from cka_probe.comparison.sides import Entry, Images, Options, extract_sides
 from cka_probe.comparison.stored import StoredFeatures, StoredSide

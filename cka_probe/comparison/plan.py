@@ -1,34 +1,53 @@
 """What a comparison will cost in operations, memory, disk and time, from a trial on two batches; nothing is written.
 
 The trial reads two batches of the images, and runs every model on them. FLOPs count a multiplication with its addition
-as two. Times are those of the second batch, in proportion to the number of images.
+as two. Times are those of the second batch, in proportion to the number of images. Models that the comparison loads one
+after another are tried one after another.
 """
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from math import prod
+from math import ceil
+from statistics import fmean
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from cka_probe.comparison.extraction import model_runs, preparation
-from cka_probe.comparison.fingerprint import PRECISIONS, Settings
-from cka_probe.comparison.model_run import ModelRun
-from cka_probe.comparison.sides import Model, Options, open_models
-from cka_probe.images.conversion import stack_images
-from cka_probe.images.stream import FEWEST, batches
-from cka_probe.models.devices import lacks_bfloat16, pick_device
+from cka_probe.comparison.extraction import model_inputs, model_runs, preparation, side_features
+from cka_probe.comparison.features import are_pooled
+from cka_probe.comparison.fingerprint import Settings
+from cka_probe.comparison.model_run import FeatureOutput, ModelRun, Output
+from cka_probe.comparison.sides import (
+    Entry,
+    Images,
+    Model,
+    Options,
+    fingerprints_and_models,
+    open_sides,
+    pair_entries,
+    run_in_turn,
+)
+from cka_probe.comparison.stored import space_of
+from cka_probe.errors import DataError
+from cka_probe.images.stream import BATCH, FEWEST, batches
+from cka_probe.models.devices import as_bytes, lacks_bfloat16, lacks_tf32
 from cka_probe.models.recording import EXAMPLES
 from cka_probe.models.selection import LayerSpec
+from cka_probe.similarity.moments import Moments
 
 TRIAL = 2
 """Batches of a trial; the first one warms up."""
+PROCESSES = (2, 4, 8, 16)
+"""Numbers of processes of `torchrun` to state the time of."""
+HASHES = 150
+"""Bytes of memory for each image of one batch of all."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,7 @@ class ModelCost:
         activations: Bytes of the activations of one forward pass, at their peak, and of features held for a batch.
         grams: Bytes of all its Grams, float64.
         fingerprint: Bytes of its fingerprint on disk.
+        forward_batch: Images in a forward pass.
         seconds: Time per image of forward pass and Grams.
     """
 
@@ -53,6 +73,7 @@ class ModelCost:
     activations: int
     grams: int
     fingerprint: int
+    forward_batch: int
     seconds: float
 
 
@@ -69,6 +90,9 @@ class Plan:
         reading: Seconds per image to read, resize and hash it.
         passes: How often the images are read.
         in_turn: Whether models are loaded and run one after another.
+        sums: Bytes of the sums over images and of the sample, for one batch of all images.
+        adding: Seconds per image to add to these sums.
+        stored: Bytes of temporary files of features and Grams, for one batch of all images with flattened features.
     """
 
     num: int
@@ -79,6 +103,9 @@ class Plan:
     reading: float
     passes: int
     in_turn: bool
+    sums: int = 0
+    adding: float = 0.0
+    stored: int = 0
 
     @property
     def reading_seconds(self) -> float:
@@ -93,8 +120,14 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Time of reading and forward passes: their sum where both use the same cores, else that of the longer."""
+        return self.seconds_of(1)
+
+    def seconds_of(self, processes: int) -> float:
+        """Return the time with so many processes, each on a GPU or machine of its own; they share whole batches."""
+        count = batch_count(self.num, self.batch)
         parts = self.reading_seconds, self.forward_seconds
-        return sum(parts) if self.device.type == "cpu" else max(parts)
+        shared = sum(parts) if self.device.type == "cpu" else max(parts)
+        return shared * ceil(count / processes) / count + self.adding * self.num
 
     @property
     def memory(self) -> int:
@@ -102,41 +135,60 @@ class Plan:
         weights = [model.weights for model in self.models]
         grams = sum(model.grams for model in self.models)
         return (
-            (max(weights) if self.in_turn else sum(weights)) + max(model.activations for model in self.models) + grams
+            (max(weights) if self.in_turn else sum(weights))
+            + max(model.activations for model in self.models)
+            + grams
+            + (self.sums + HASHES * self.num if self.sums or self.stored else 0)
         )
 
     @property
     def hint(self) -> str:
         """Which option would help most."""
         if self.reading_seconds > self.forward_seconds:
-            return "Reading images takes most of the time: --workers as many as there are cores, or a smaller --num."
+            return (
+                "Reading images takes most of the time: --workers as many as there are cores, --decode-size for large "
+                "JPEGs, or a smaller --num."
+            )
         if self.settings.precision == "float32" and not lacks_bfloat16(self.device) and self.device.type != "mps":
-            return "The forward passes take most of the time: --precision bfloat16, or a smaller --num or --size."
+            faster = "--precision bfloat16" if lacks_tf32(self.device) else "--precision tf32 or bfloat16"
+            return f"The forward passes take most of the time: {faster}, or a smaller --num or --size."
         return "The forward passes take most of the time: a smaller --num or --size, or a GPU."
+
+    @property
+    def torchrun_hint(self) -> str:
+        """What several processes would save."""
+        count = batch_count(self.num, self.batch)
+        numbers = [number for number in PROCESSES if number < 2 * count] if count > 1 else []
+        if not numbers:
+            return "saves nothing, because there is one batch; a smaller --batch makes more"
+        times = ", ".join(f"{self.seconds_of(number):.3g} s with {min(number, count)}" for number in numbers)
+        return f"about {times} processes, each on a {'machine' if self.device.type == 'cpu' else 'GPU'} of its own"
 
     @property
     def memory_hint(self) -> str:
         """Which option would save most memory."""
         costs = {
-            "weights": sum(model.weights for model in self.models),
+            "weights": (max if self.in_turn else sum)(model.weights for model in self.models),
             "activations": max(model.activations for model in self.models),
             "Grams": sum(model.grams for model in self.models),
+            "sums over images": self.sums,
         }
         options = {
             "weights": "which no option changes",
             "activations": "which a smaller --forward-batch reduces (if it is below --batch, --features gap as well)",
             "Grams": "which a smaller --batch, --num or fewer --layers reduce",
+            "sums over images": "which fewer --layers reduce",
         }
         largest = max(costs, key=lambda name: costs[name])
         return f"Most of the memory is for {largest}, {options[largest]}."
 
     def __str__(self) -> str:
         """Return a table for a terminal."""
-        count, forward = batch_count(self.num, self.batch), self.settings.forward_batch or self.batch
+        count, forward = batch_count(self.num, self.batch), min(model.forward_batch for model in self.models)
         width = max(5, *(len(model.name) for model in self.models))
         lines = [
-            f"{self.num} images in {count} batch{'es' * (count > 1)} of {self.batch}, {min(forward, self.num)} in a "
-            f"forward pass, {self.settings.precision} on {self.device}; estimates from a trial of {TRIAL} batches",
+            f"{self.num} images in {count} batch{'es' * (count > 1)} of {self.batch}, {forward} in a forward pass, "
+            f"{self.settings.precision} on {self.device}; estimates from a trial of {TRIAL} batches",
             "",
             f"{'model':{width}}  layers  GFLOPs/image  ms/image  {'weights':>9}  {'activations':>11}  {'Grams':>9}",
         ]
@@ -146,35 +198,50 @@ class Plan:
             for model in self.models
         ]
         times = f"reading {self.reading_seconds:.3g} s, forward passes {self.forward_seconds:.3g} s"
+        times += f", sums {self.adding * self.num:.3g} s" if self.sums else ""
         disk = sum(model.fingerprint for model in self.models)
+        files = f", {as_bytes(self.stored)} of features and Grams until the end" if self.stored else ""
+        sums = f", {as_bytes(self.sums)} of them sums over images and a sample of features" if self.sums else ""
         return "\n".join(
             [
                 *lines,
                 "",
-                f"time    about {self.seconds:.3g} s ({times}), and that of loading, the matrix and the figures",
-                f"memory  about {as_bytes(self.memory)} above that of Python and its packages",
-                f"disk    {as_bytes(disk)} of fingerprints",
-                f"hint    {self.hint}",
-                f"hint    {self.memory_hint}",
+                f"time      about {self.seconds:.3g} s ({times}), and that of loading, the matrix and the figures",
+                f"torchrun  {self.torchrun_hint}",
+                f"memory    about {as_bytes(self.memory)} above that of Python and its packages{sums}",
+                f"disk      {as_bytes(disk)} of fingerprints{files}",
+                f"hint      {self.hint}",
+                f"hint      {self.memory_hint}",
             ]
         )
 
 
 def plan(
     models: Sequence[Model],
-    images: Any,
+    images: Any = None,
     *,
+    images_y: Any = None,
+    pair: str | None = None,
     layers: LayerSpec = None,
+    layers_y: LayerSpec = None,
     arch: str | None = None,
+    arch_y: str | None = None,
+    everything: bool = False,
     options: Options | None = None,
 ) -> Plan:
     """Return what it will cost to compare models over images; arguments as in `compare`.
 
     Args:
-        models: Modules or references; fingerprints and features cost no forward pass, and are left out.
+        models: Two, or any other number, which have the same layers, images and architecture; fingerprints cost no
+            forward pass, and are left out.
         images: A folder, dataset or tensor, which is read again by the comparison.
+        images_y: Other images of the second of two models.
+        pair: How these are paired.
         layers: Layers of all models.
+        layers_y: Layers of the second of two models, where they differ.
         arch: Architecture of files.
+        arch_y: Architecture of the second of two models, where it differs.
+        everything: All images are one batch, as with `batch="all"`.
         options: All other arguments.
 
     Raises:
@@ -185,26 +252,66 @@ def plan(
     >>> cost.num, cost.models[0].layers, cost.models[0].flops, cost.models[0].grams
     (16, 2, 60, 4096)
     """
-    options = options or Options()
-    backbones, stream, settings = open_models(models, images, layers, arch, options)
-    device = pick_device(settings.device)
-    for backbone, _ in backbones:
-        if backbone.loaded:
-            backbone.to(device)
-    num, batch = stream.total or 0, stream.batch or 0
-    runs = model_runs([(backbone, layers, 0) for backbone, layers in backbones], settings)
+    options, sources = options or Options(), Images(images, images_y, pair)
+    if len(models) != 2 and (everything or any(each is not None for each in (images_y, pair, layers_y, arch_y))):
+        raise DataError(f"expected two models for options of the second and for one batch of all, found {len(models)}")
+    stored, waiting = fingerprints_and_models(models)
+    if not waiting:
+        raise DataError("expected a model that is to be run, found only fingerprints, which cost little")
+    in_turn = len(models) > 2 and run_in_turn(list(waiting.values()), images, options)
+    if len(models) == 2:
+        groups = [pair_entries(models[0], models[1], sources, (layers, layers_y), (arch, arch_y))]
+    else:
+        parts = [[model] for model in waiting.values()] if in_turn else [[*waiting.values()]]
+        groups = [[Entry(model, layers, arch) for model in (*part, *stored.values())] for part in parts]
+    plans = [_plan_together(entries, sources, options, everything) for entries in groups]
+    return replace(
+        plans[0],
+        models=tuple(model for part in plans for model in part.models),
+        reading=fmean(part.reading for part in plans),
+        passes=len(plans),
+        in_turn=in_turn,
+    )
+
+
+def _plan_together(entries: Sequence[Entry], images: Images, options: Options, everything: bool) -> Plan:
+    """Return the cost of models that run next to each other, with one reading of the images."""
+    opened = open_sides(entries, images, options)
+    pooled = everything and are_pooled(opened.sides, opened.settings.features)
+    stream, by_key = opened.streams[0], opened.runs()
+    if stream.total is None:
+        raise DataError("expected images whose number is known (a folder, dataset or tensor), or num, found neither")
+    runs = model_runs(list(by_key.values()), opened.settings)
     start = perf_counter()
-    trial = list(islice(batches([stream], preparation(runs)), TRIAL))
-    reading = (perf_counter() - start) / sum(len(part) for (part,) in trial)
-    costs = tuple(_cost(run, trial, num, batch) for run in runs)
-    in_turn = len(models) > 2 and settings.preprocess == "own" and all(isinstance(model, str) for model in models)
-    device = backbones[0][0].device
-    return Plan(num, batch, device, settings, costs, reading, len(runs) if in_turn else 1, in_turn)
+    trial = list(islice(batches(opened.streams, preparation(runs)), TRIAL))
+    reading = (perf_counter() - start) / sum(len(batch[0]) for batch in trial)
+    num, batch = stream.total, stream.batch or BATCH  # an iterable has its size after the first batch
+    costs, features = [], []
+    for run, inputs in zip(runs, model_inputs(runs, trial), strict=True):
+        run.gives_features = everything
+        cost, output = _cost(run, inputs, num, batch)
+        costs.append(cost)
+        if isinstance(output, FeatureOutput):
+            features.append(output.features)
+    device = runs[0].backbone.device
+    plan = Plan(num, batch, device, opened.settings, tuple(costs), reading, passes=1, in_turn=False)
+    if not everything:
+        return plan
+    indices = [list(by_key).index(key) for key in opened.keys]
+    x, y = side_features(indices, opened.maps, features)
+    if not pooled:
+        return replace(plan, stored=space_of(x, y, num))
+    moments = Moments(seed=0)
+    for _ in range(TRIAL):
+        start = perf_counter()
+        moments.add(x, y)
+        adding = (perf_counter() - start) * TRIAL / moments.x.count
+    tensors = filter(_is_tensor, tree_leaves([vars(part) for part in (moments, moments.x, moments.y)]))
+    return replace(plan, sums=sum(tensor.nbytes for tensor in tensors), adding=adding)
 
 
-def _cost(run: ModelRun, trial: Sequence[Any], num: int, batch: int) -> ModelCost:
-    """Return the cost of a model from the images of a trial, for `num` images in all."""
-    stacks = [stack_images([fitted[run.form] for _, fitted in part]) for (part,) in trial]
+def _cost(run: ModelRun, stacks: Sequence[Tensor], num: int, batch: int) -> tuple[ModelCost, Output | FeatureOutput]:
+    """Return the cost of a model for `num` images, from those of a trial, and what it gives for the last of these."""
     run.choose_layers(run.probe(stacks))
     for stack in (stacks[0], stacks[-1]):  # where there is one batch, it runs twice
         start = perf_counter()
@@ -213,22 +320,23 @@ def _cost(run: ModelRun, trial: Sequence[Any], num: int, batch: int) -> ModelCos
     few = stacks[0][: max(EXAMPLES)]
     with LiveMemory() as memory, FlopCounterMode(display=False) as counter:
         run.run_once(few)
-    forward_batch = min(run.forward_batch or batch, num)
-    values = sum(map(prod, output.shapes.values())) if run.settings.features == "flatten" else 0
-    held = values * min(batch, num) * (4 if PRECISIONS[run.settings.precision] is None else 2)
+    forward_batch = min(run.forward_batch or batch, run.settings.forward_batch or batch, num)
+    held = run.held_bytes(output.shapes, min(batch, num))
     weights = [*run.backbone.parameters(), *run.backbone.buffers()]
     count, layers = batch_count(num, batch), len(run.layers)
-    sizes = [*([batch] * (count - 1)), num - batch * (count - 1)]
-    return ModelCost(
+    sizes = [] if run.gives_features else [*([batch] * (count - 1)), num - batch * (count - 1)]
+    cost = ModelCost(
         name=run.backbone.origin.reference,
         layers=layers,
         flops=counter.get_total_flops() // len(few),
         weights=sum(tensor.nbytes for tensor in weights),
         activations=memory.peak * forward_batch // len(few) + (held if forward_batch < min(batch, num) else 0),
         grams=sum(8 * layers * size**2 for size in sizes),
-        fingerprint=sum(8 * layers * size * (size + 1) // 2 for size in sizes) + 36 * num,
+        fingerprint=sum(8 * layers * size * (size + 1) // 2 for size in sizes) + (36 * num if sizes else 0),
+        forward_batch=forward_batch,
         seconds=seconds,
     )
+    return cost, output
 
 
 class LiveMemory(TorchDispatchMode):
@@ -273,16 +381,3 @@ def batch_count(num: int, batch: int) -> int:
     (8, 8, 9)
     """
     return max(num - FEWEST, 0) // batch + 1
-
-
-def as_bytes(size: float) -> str:
-    """Return a number of bytes as text.
-
-    >>> as_bytes(900), as_bytes(3 * 2**20)
-    ('900 B', '3 MiB')
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1000 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.3g} {unit}"

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from cka_probe.comparison.fingerprint import Fingerprint, Shard
-from cka_probe.comparison.model_run import undefined_reason
+from cka_probe.comparison.fingerprint import Fingerprint, Shard, undefined_reason
 from cka_probe.errors import FingerprintError
 from cka_probe.similarity.features import PER_IMAGE
 

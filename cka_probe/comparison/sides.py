@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from cka_probe import registry
-from cka_probe.comparison.extraction import extract
+from cka_probe.comparison.extraction import FeatureSink, extract, side_features
 from cka_probe.comparison.features import (
     Features,
     features_as_backbone,
@@ -29,7 +29,7 @@ from cka_probe.errors import CheckpointError, DataError, FingerprintError, prefi
 from cka_probe.images.pairing import ORDER, PAIRINGS, stream_pairs
 from cka_probe.images.stream import WHOLE, ImageStream, Share, stream_images
 from cka_probe.models.backbone import Backbone, as_size
-from cka_probe.models.devices import pick_device
+from cka_probe.models.devices import byte_count, pick_device
 from cka_probe.models.layers import LayerMap
 from cka_probe.models.load import is_adapter_reference, load, wrap
 from cka_probe.models.selection import LayerSpec, recorded_layers, select_by_name, select_layers
@@ -58,7 +58,7 @@ class Options:
         batch: Images in a batch.
         seed: Seed of the choice of images and of the permutations.
         features: `flatten`, `gap` or `tokens`.
-        precision: `float32` or `bfloat16`.
+        precision: `float32`, `tf32` or `bfloat16`.
         preprocess: `own` or `shared`.
         size: Input size of the models.
         normalised: The images are normalised floats.
@@ -67,6 +67,7 @@ class Options:
         skip_bad: Skip unreadable images.
         workers: Number of threads that read images.
         forward_batch: Images in a forward pass.
+        memory: Most memory of a forward pass.
         progress: True for a bar, or a function.
         shard: Part of the batches to run, such as `3/16`.
         decode_size: Least side to which JPEGs are reduced as they are decoded.
@@ -88,6 +89,7 @@ class Options:
     progress: ProgressSpec = None
     shard: str | None = None
     decode_size: int | Unset | None = UNSET
+    memory: int | str | None = None
 
     def settings(self, stored: Sequence[Fingerprint] = ()) -> Settings:
         """Return the settings of a run: those of fingerprints, which no option may contradict; else the options."""
@@ -95,6 +97,7 @@ class Options:
         if options.get("size") is not None:
             options["size"] = as_size(options["size"])
         run: dict[str, Any] = {name: getattr(self, name) for name in RUNNING}
+        run["memory"] = None if self.memory is None else byte_count(self.memory)
         if not stored:
             return Settings(**options, **run)
         settings = stored[0].settings
@@ -147,14 +150,44 @@ class Entry(NamedTuple):
     stream: int = 0
 
 
-class FeatureSink(Protocol):
-    """Takes the features of x and y, in place of Grams of each batch."""
+class Sides(NamedTuple):
+    """The sides of a comparison, opened.
 
-    def start(self, sides: Sequence[Backbone | Fingerprint], settings: Settings, stream: ImageStream | None) -> None:
-        """Check what is compared, before the first batch."""
+    Attributes:
+        sides: A backbone or a fingerprint for each entry.
+        maps: Their layers.
+        numbers: Index of the stream of each.
+        streams: Images, or rows of features; none if no model is to be run.
+        pairing: How two streams are paired.
+        settings: Of the run.
+    """
 
-    def add(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
-        """Add a batch: per layer, (n, p)."""
+    sides: list[Backbone | Fingerprint]
+    maps: list[LayerMap]
+    numbers: list[int]
+    streams: tuple[ImageStream, ...]
+    pairing: str
+    settings: Settings
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """What is equal for a side given twice, of each: its `id` and the index of its stream."""
+        return [(id(side), number) for side, number in zip(self.sides, self.numbers, strict=True)]
+
+    def runs(self) -> dict[tuple[int, int], tuple[Backbone, LayerMap, int]]:
+        """Return each backbone on its device, with its layers and the index of its stream, by side and stream.
+
+        A backbone given twice runs once over the same images.
+        """
+        runs: dict[tuple[int, int], tuple[Backbone, LayerMap, int]] = {}
+        for key, side, layers in zip(self.keys, self.sides, self.maps, strict=True):
+            if isinstance(side, Backbone):
+                runs[key] = (side, runs[key][1].union(layers) if key in runs else layers, key[1])
+        device = pick_device(self.settings.device) if runs else None
+        for backbone, _, _ in runs.values():
+            if backbone.loaded:
+                backbone.to(device)
+        return runs
 
 
 NO_IMAGES = "a model was given and no images: expected a folder (--data), dataset or batches"
@@ -181,11 +214,8 @@ def fingerprint_each(
     [(3,), (4,), (5,)]
     """
     options = options or Options()
-    rereadable = isinstance(images, str | Path) or (hasattr(images, "__getitem__") and hasattr(images, "__len__"))
-    stored = {_key(model): side for model in models if (side := _stored(model)) is not None}
-    waiting = {_key(model): model for model in models if _key(model) not in stored}
-    references = sum(isinstance(model, str | Path) for model in waiting.values())
-    if references < 2 or not rereadable or options.preprocess == "shared":
+    stored, waiting = fingerprints_and_models(models)
+    if not run_in_turn(list(waiting.values()), images, options):
         entries = [Entry(stored.get(_key(model), model), layers, arch) for model in models]
         return extract_sides(entries, Images(images), options)
     settings = options.settings(list(stored.values()))
@@ -208,24 +238,17 @@ def fingerprint_each(
     return [prints[_key(model)] for model in models]
 
 
-def open_models(
-    models: Sequence[Model], images: Any, layers: LayerSpec, arch: str | None, options: Options
-) -> tuple[list[tuple[Backbone, LayerMap]], ImageStream, Settings]:
-    """Return what would run: each model that is none by its fingerprint, with its layers, the images and the settings.
+def run_in_turn(models: Sequence[Model], images: Any, options: Options) -> bool:
+    """Return whether `fingerprint_each` loads and runs models that are no fingerprints one after another."""
+    rereadable = isinstance(images, str | Path) or (hasattr(images, "__getitem__") and hasattr(images, "__len__"))
+    references = sum(isinstance(model, str | Path) for model in models)
+    return references >= 2 and rereadable and options.preprocess != "shared"
 
-    Raises:
-        DataError: There is no such model, or the number of images is not known.
-    """
-    stored = [side for model in models if (side := _stored(model)) is not None]
-    settings = options.settings(stored)
-    others = {_key(model): model for model in models if _stored(model) is None and not _is_features(model)}
-    if not others:
-        raise DataError("expected a model that is to be run, found only fingerprints and features, which cost little")
-    (stream,), _ = _open_streams(Images(images), settings)
-    if stream.total is None:
-        raise DataError("expected images whose number is known (a folder, dataset or tensor), or num, found neither")
-    sides = [_side(model, arch, _base_of(model, options.base)) for model in others.values()]
-    return [(side, _layers(side, layers)) for side in sides if isinstance(side, Backbone)], stream, settings
+
+def fingerprints_and_models(models: Sequence[Model]) -> tuple[dict[str | int, Fingerprint], dict[str | int, Model]]:
+    """Return the fingerprints among models, and the others, which are to be run; each once, by its key."""
+    stored = {_key(model): side for model in models if (side := _stored(model)) is not None}
+    return stored, {_key(model): model for model in models if _key(model) not in stored}
 
 
 def extract_pair(
@@ -290,10 +313,42 @@ def _extract_sides(
     entries: Sequence[Entry], images: Images, options: Options, sink: FeatureSink | None
 ) -> list[Fingerprint]:
     """Do the part of this process."""
+    opened = open_sides(entries, images, options)
+    if sink is not None:
+        sink.start(opened.sides, opened.settings, opened.streams[0] if opened.streams else None)
+    runs = opened.runs()
+    extracted: dict[tuple[int, int], Fingerprint] = {}
+    if runs:
+        with reporting(options.progress) as report:
+            receive = None
+            if sink is not None:
+                receive = partial(_add_features, sink, opened, [list(runs).index(key) for key in opened.keys])
+            prints = extract(
+                list(runs.values()), opened.streams, opened.settings, report, opened.pairing, options.share, receive
+            )
+        extracted = dict(zip(runs, prints, strict=True))
+    extracted |= {
+        key: side for key, side in zip(opened.keys, opened.sides, strict=True) if isinstance(side, Fingerprint)
+    }
+    return [
+        extracted[key].subset(recorded_layers(layers, extracted[key].layers))
+        for key, layers in zip(opened.keys, opened.maps, strict=True)
+    ]
+
+
+def _add_features(
+    sink: FeatureSink, opened: Sides, indices: Sequence[int], features: Sequence[dict[str, Tensor]]
+) -> None:
+    """Add the features of a batch, by model and module; `indices` are the models of x and of y."""
+    x, y = side_features(indices, opened.maps, features)
+    sink.add(x, y)
+
+
+def open_sides(entries: Sequence[Entry], images: Images, options: Options) -> Sides:
+    """Return the sides of a comparison, opened, before any of them runs."""
     options.settings()  # names that do not exist
-    share = options.share
     stored = {_key(entry.model): side for entry in entries if (side := _stored(entry.model)) is not None}
-    if share != WHOLE and stored:
+    if options.share != WHOLE and stored:
         raise DataError(f"expected a model for shard {options.shard}, found a fingerprint; omit shard")
     settings = options.settings(list(stored.values()))
     models = [entry.model for entry in entries if _key(entry.model) not in stored]
@@ -316,68 +371,7 @@ def _extract_sides(
         if options.num is UNSET and not stored:
             settings = replace(settings, num=None)
         streams = (row_stream(sides, images.x if images.y is None else images.y, settings),)
-    if sink is not None:
-        sink.start(sides, settings, streams[0] if streams else None)
-    extracted = _run(
-        sides, maps, [entry.stream for entry in entries], streams, pairing, settings, options.progress, share, sink
-    )
-    return [
-        print_.subset(recorded_layers(layers, print_.layers)) for print_, layers in zip(extracted, maps, strict=True)
-    ]
-
-
-def _run(
-    sides: Sequence[Backbone | Fingerprint],
-    maps: Sequence[LayerMap],
-    numbers: Sequence[int],
-    streams: Sequence[ImageStream],
-    pairing: str,
-    settings: Settings,
-    progress: ProgressSpec,
-    share: Share,
-    sink: FeatureSink | None = None,
-) -> list[Fingerprint]:
-    """Return the fingerprint of each side; a backbone given twice runs once over the same images."""
-    runs: dict[tuple[int, int], tuple[Backbone, LayerMap, int]] = {}
-    for side, layers, number in zip(sides, maps, numbers, strict=True):
-        if isinstance(side, Backbone):
-            key = id(side), number
-            runs[key] = (side, runs[key][1].union(layers) if key in runs else layers, number)
-    extracted: dict[tuple[int, int], Fingerprint] = {}
-    if runs:
-        target = pick_device(settings.device)
-        for backbone, _, _ in runs.values():
-            if backbone.loaded:
-                backbone.to(target)
-        with reporting(progress) as report:
-            receive = None
-            if sink is not None:
-                indices = [list(runs).index((id(side), number)) for side, number in zip(sides, numbers, strict=True)]
-                receive = partial(add_features, sink, indices, maps)
-            prints = extract(list(runs.values()), streams, settings, report, pairing, share, receive)
-        extracted = dict(zip(runs, prints, strict=True))
-    return [
-        side if isinstance(side, Fingerprint) else extracted[id(side), number]
-        for side, number in zip(sides, numbers, strict=True)
-    ]
-
-
-def add_features(
-    sink: FeatureSink, indices: Sequence[int], maps: Sequence[LayerMap], features: Sequence[dict[str, Tensor]]
-) -> None:
-    """Add the features of a batch.
-
-    Args:
-        sink: What takes them.
-        indices: Index in `features` of the model of x and of that of y.
-        maps: Layers of x and of y; calls of a module that runs several times are those that were recorded.
-        features: Per model, features by module.
-    """
-    sides = []
-    for index, layers in zip(indices, maps, strict=True):
-        recorded = LayerMap.of(features[index])
-        sides.append([features[index][module] for module in recorded_layers(layers, recorded).modules])
-    sink.add(*sides)
+    return Sides(sides, maps, [entry.stream for entry in entries], streams, pairing, settings)
 
 
 def _open_streams(images: Images, settings: Settings) -> tuple[tuple[ImageStream, ...], str]:

@@ -149,17 +149,15 @@ class StoredFeatures:
             OutputError: The disk has too little space.
         """
         if not self.x.count:
-            same = len(x) == len(y) and all(a is b for a, b in zip(x, y, strict=True))
-            self.y = self.x if same else StoredSide(self.folder, self.files)
-            self._check_space([*x] if same else [*x, *y])
+            self.y = self.x if _are_same(x, y) else StoredSide(self.folder, self.files)
+            self._check_space(space_of(x, y, self.total))
         with self._output_errors("features"):
             self.x.add(x)
             if self.y is not self.x:
                 self.y.add(y)
 
-    def _check_space(self, layers: Sequence[Tensor]) -> None:
+    def _check_space(self, space: int) -> None:
         """Warn of the space that will be taken, and raise `OutputError` if there is less."""
-        space = sum(self.total * layer[0].nbytes + 8 * self.total**2 for layer in layers)
         free = disk_usage(self.folder).free
         needs = f"{space / 2**30:.3g} GiB of disk in {self.folder} for features and Grams of {self.total} images"
         if space > free:
@@ -196,6 +194,16 @@ class StoredFeatures:
             )
             quantile, p_values = null_of_moments(values, spectrum_x, spectrum_y, self.x.count)
         return Cells(values, low, high, quantile, p_values, terms)
+
+
+def space_of(x: Sequence[Tensor], y: Sequence[Tensor], total: int) -> int:
+    """Return the bytes of the files of so many images, features and Grams, from layers of some of them, (n, p) each."""
+    return sum(total * layer[0].nbytes + 8 * total**2 for layer in (x if _are_same(x, y) else (*x, *y)))
+
+
+def _are_same(x: Sequence[Tensor], y: Sequence[Tensor]) -> bool:
+    """Return whether both sides have the same layers of the same model, which are stored once."""
+    return len(x) == len(y) and all(a is b for a, b in zip(x, y, strict=True))
 
 
 def _reserve(descriptor: int, size: int) -> None:

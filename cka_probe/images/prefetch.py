@@ -2,6 +2,8 @@
 
 Items that are read within a millisecond, such as tensors in memory, are not worth a thread: on a machine whose cores
 run the model, handing them over costs more than reading them.
+
+`CopyStream` copies batches to a GPU while a model runs there.
 """
 
 import os
@@ -10,7 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from time import perf_counter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
 
 from cka_probe.errors import DataError
 
@@ -73,3 +78,41 @@ def prefetch(
             yield item
     finally:  # also where the consumer stops early
         readers.shutdown(cancel_futures=True)
+
+
+class Copy(NamedTuple):
+    """A tensor on its way to a GPU, and what is recorded there when it has arrived."""
+
+    tensor: Tensor
+    arrival: torch.cuda.Event
+
+
+class CopyStream:
+    """Copies tensors to a GPU of CUDA on a stream of its own, next to the work on other streams.
+
+    A copy is read only after `receive`. Its memory is used again only after what the receiving stream does with it.
+
+    Args:
+        device: The GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._stream = torch.cuda.Stream(device)
+
+    def copy(self, tensor: Tensor) -> Copy:
+        """Start to copy a tensor of the CPU, from page-locked memory, and return at once; in any thread."""
+        with torch.cuda.stream(self._stream):
+            return Copy(tensor.pin_memory().to(self.device, non_blocking=True), self._stream.record_event())
+
+    def receive(self, copy: Copy) -> Tensor:
+        """Return the copy to the current stream of this thread, which waits for it."""
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(copy.arrival)
+        copy.tensor.record_stream(current)  # else the next copy could have its memory while it is read
+        return copy.tensor
+
+
+def copy_stream(device: torch.device) -> CopyStream | None:
+    """Return a stream of copies to a GPU of CUDA, None for any other device."""
+    return CopyStream(device) if device.type == "cuda" else None

@@ -2,18 +2,29 @@
 
 import gc
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from cka_probe.errors import DeviceError, OutOfMemoryError
+from cka_probe.errors import DataError, DeviceError, OutOfMemoryError
+
+T = TypeVar("T")
 
 PIXELS = {"cuda": 1 << 22, "cpu": 1 << 20}
 """Pixels of all windows in one forward pass, by device: 18, or 4, windows of 480 x 480."""
 REFUSALS = ("allocate memory", "out of memory", "ALLOC_FAILED")
 """What errors say that memory does not suffice: of the CPU's allocator, of CUDA and MPS, and of cuBLAS and cuDNN."""
+UNITS = {
+    f"{prefix}{unit}".lower(): base**power
+    for base, unit in ((1000, "B"), (1024, "iB"))
+    for power, prefix in enumerate(("", "K", "M", "G", "T"))
+    if prefix or unit == "B"
+}
+"""Bytes of a unit, such as `gb` and `gib`."""
 CPU_INFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of processors with instructions for bfloat16: of x86 with AVX-512 or AMX, and of ARM."""
@@ -54,12 +65,17 @@ def lacks_bfloat16(device: torch.device) -> bool:
     return BFLOAT16_FLAGS.isdisjoint(CPU_INFO.read_text("utf-8").split())
 
 
+def lacks_tf32(device: torch.device) -> bool:
+    """Return whether a device is no GPU of CUDA with TF32, which came with compute capability 8.0."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)
+
+
 @contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """Turn autocast and TF32 off; afterwards they are as before."""
+def full_float32(device: torch.device, *, tf32: bool = False) -> Iterator[None]:
+    """Turn autocast off, and TF32 off or with `tf32` on; afterwards they are as before."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
     try:
         with torch.autocast(device.type, enabled=False):
             yield
@@ -79,6 +95,56 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def counts_memory(device: torch.device) -> bool:
+    """Return whether `memory_left` and `peak_memory` are known of a device: of a GPU of CUDA."""
+    return device.type == "cuda"
+
+
+def memory_left(device: torch.device) -> int:
+    """Return how many bytes of a GPU of CUDA this process can still have: free ones, and those its allocator keeps."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def peak_memory(device: torch.device, work: Callable[[], T]) -> tuple[T, int]:
+    """Return the result of some work, and the most bytes of a GPU of CUDA that it has in use."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    result = work()
+    return result, torch.cuda.max_memory_allocated(device) - before
+
+
+def byte_count(size: int | str) -> int:
+    """Return a number of bytes, such as "20GB" or "18.5 GiB", as an integer.
+
+    Raises:
+        DataError: It is not a positive number with a unit from B to TB or TiB.
+
+    >>> byte_count("20GB"), byte_count("1.5KiB"), byte_count(4096)
+    (20000000000, 1536, 4096)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(size).strip().lower())
+    count = int(float(match[1]) * UNITS.get(match[2] or "b", 0)) if match else 0
+    if count < 1:
+        raise DataError(
+            f"expected an amount of memory such as 20GB or 512MiB, found {size!r}; give a number and a unit"
+        )
+    return count
+
+
+def as_bytes(size: float) -> str:
+    """Return a number of bytes as text.
+
+    >>> as_bytes(900), as_bytes(3 * 2**20)
+    ('900 B', '3 MiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1000 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.3g} {unit}"
 
 
 @contextmanager

@@ -5,10 +5,16 @@
     tokens    (n * 2 * 2, C)    each cell of a 2 x 2 grid of the image is an example
 
 Tokens of one image are not independent examples; see `intervals`.
+
+`BatchFeatures` puts the features of a batch together from those of forward passes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -74,3 +80,57 @@ def _feature_map(activation: Tensor, layout: str | None) -> Tensor:
         f"cannot tell the channels of an activation of shape {tuple(activation.shape)} from its positions; "
         "use --features flatten, or name another layer"
     )
+
+
+class BatchFeatures:
+    """The features of layers over batches of images; those of a batch become a Gram as soon as they are complete.
+
+    Args:
+        sizes: Number of images in each batch.
+        features: `flatten`, `gap` or `tokens`.
+        process: What becomes of the features of a batch, called with the name of the module.
+        orders: Order of each module's axes in memory, from earlier batches; by default that of these.
+
+    Attributes:
+        products: Per batch, what `process` returns for each module.
+        shapes: Shape of each module's output for one image.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        features: str,
+        process: Callable[[str, Tensor], Any],
+        orders: dict[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        ends = [*accumulate(sizes)]
+        self.batches = [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        self.products: list[dict[str, Any]] = [{} for _ in sizes]
+        self._process = process
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._features, self._per_image = FEATURES[features], PER_IMAGE[features]
+        self._orders = {} if orders is None else orders
+        self._incomplete: dict[str, list[Tensor]] = {}
+
+    def add(self, module: str, activation: Tensor, layout: str | None, part: range) -> None:
+        """Add the activation of a module for some of the images, (m, ...), which come one part after another."""
+        order = self._orders.setdefault(module, memory_order(activation))
+        if memory_order(activation) != order:  # features are in the order of memory
+            activation = activation.permute(order).contiguous().permute(*np.argsort(order).tolist())
+        features = self._features(activation, layout)
+        for products, batch in zip(self.products, self.batches, strict=True):
+            images = range(max(part.start, batch.start), min(part.stop, batch.stop))
+            if not images:
+                continue
+            rows = self._rows(features, images, part)
+            if images.stop < batch.stop:  # a copy: the model may overwrite its activation
+                self._incomplete.setdefault(module, []).append(rows.clone())
+                continue
+            if images != batch:
+                rows = torch.cat([*self._incomplete.pop(module), rows])
+            products[module] = self._process(module, rows)
+
+    def _rows(self, features: Tensor, images: range, whole: range) -> Tensor:
+        """Return the rows of some images in the features of a range of images."""
+        start = (images.start - whole.start) * self._per_image
+        return features[start : start + len(images) * self._per_image]

@@ -24,6 +24,9 @@ when all cores multiply them in one call."""
 MANY, WIDE = 512, 256
 """Of more than `MANY` images, blocks are `WIDE` features wide; narrower ones would be added to the Gram too often."""
 
+CUDA_WIDE, CUDA_ELEMENTS = 1024, 2**26
+"""Features of a block on a GPU of CUDA, and elements of the blocks or of their Grams that one call multiplies there."""
+
 SECTION = 16
 """Number of times so many blocks whose Gram is checked at once for what centring leaves of it."""
 
@@ -131,11 +134,13 @@ def centred_grams(products: list[Product]) -> Grams:
     )
 
 
-def anchored_product(features: Tensor) -> Product:
+def anchored_product(features: Tensor, scaled: bool | None = None) -> Product:
     """Return `(X - a)(X - a)^T`, where `a` is 0 or, for blocks of features with a large mean, the anchor.
 
     Args:
         features: (n, p), any floating dtype and any strides; not changed.
+        scaled: Whether they are scaled first; by default if the product shows that they have to be. To look at it, the
+            CPU waits for a GPU; `need_scale` looks at several products at once.
 
     >>> anchored_product(torch.ones(4, 6)).matrix.abs().max()
     tensor(0., dtype=torch.float64)
@@ -143,19 +148,41 @@ def anchored_product(features: Tensor) -> Product:
     n, p = features.shape
     # MPS has no float64: there the sum over blocks is float32 as well
     wide = torch.float64 if features.device.type != "mps" else torch.float32
-    scale = 1.0
+    scale = _unit_scale(features) if scaled else 1.0
     total = _product(features, scale, wide)
-    if not SQUARES[0] < float(total.trace()) / (n * p) < SQUARES[1] and (scale := _unit_scale(features)) != 1.0:
+    if scaled is None and not _in_range(float(total.trace()), n * p) and (scale := _unit_scale(features)) != 1.0:
         total = _product(features, scale, wide)
     first = torch.linalg.vector_norm((features[0] * scale).float(), dtype=wide).square()
     matrix, first = ((value.double() if wide is torch.float64 else value.cpu().double()) for value in (total, first))
     return Product(matrix / scale**2, first / scale**2, p) if scale != 1.0 else Product(matrix, first, p)
 
 
+def need_scale(products: Sequence[Product]) -> list[bool]:
+    """Return for products of the same images, that were not scaled, whether their features have to be."""
+    traces = torch.stack([product.matrix.trace() for product in products]).tolist()
+    return [
+        not _in_range(trace, len(product.matrix) * product.features)
+        for trace, product in zip(traces, products, strict=True)
+    ]
+
+
+def _in_range(trace: float, elements: int) -> bool:
+    """Return whether no square that matters left the range of float32; not if one is NaN."""
+    return SQUARES[0] < trace / elements < SQUARES[1]
+
+
+def _block_shape(n: int, device: torch.device) -> tuple[int, int, int]:
+    """Return how many features a block has, and how many blocks and rows of their Grams one call multiplies."""
+    if device.type == "cuda":
+        return CUDA_WIDE, max(1, CUDA_ELEMENTS // (n * max(n, CUDA_WIDE))), n
+    width, together = (BLOCK_ELEMENTS // n, TOGETHER) if n <= MANY else (WIDE, 1)
+    return width, together, max(1, TILE // n)
+
+
 def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
     """Return `s^2 (X - a)(X - a)^T`, (n, n), summed over blocks in a dtype."""
     n, p = features.shape
-    width, together = (BLOCK_ELEMENTS // n, TOGETHER) if n <= MANY else (WIDE, 1)
+    width, together, step = _block_shape(n, features.device)
     width = p // max(1, p // width)  # at most twice as wide, so that few features are left over
     if scale != 1.0:
         features = features * scale
@@ -165,12 +192,12 @@ def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
     for start in range(0, len(parts), SECTION):
         section = slice(start, start + SECTION)
         if raw:
-            gram = _gram(parts[section], None, wide)
+            gram = _gram(parts[section], None, step, wide)
             trace = gram.trace()
             raw = bool(trace - gram.sum() / n >= SHARE * trace)  # also False for NaN
         if not raw:
             anchors = anchors or _parts(_anchor(features)[None], width, together)
-            gram = _gram(parts[section], anchors[section], wide)
+            gram = _gram(parts[section], anchors[section], step, wide)
         total += gram
     return total
 
@@ -183,10 +210,10 @@ def _parts(features: Tensor, width: int, together: int) -> list[Tensor]:
     return [*blocks.split(together), *left]
 
 
-def _gram(parts: Sequence[Tensor], anchors: Sequence[Tensor] | None, wide: torch.dtype) -> Tensor:
+def _gram(parts: Sequence[Tensor], anchors: Sequence[Tensor] | None, step: int, wide: torch.dtype) -> Tensor:
     """Return the sum of the Grams of blocks, (blocks, n, width), minus their anchors, (blocks, 1, width)."""
     n = parts[0].shape[1]
-    total, step = torch.zeros(n, n, dtype=wide, device=parts[0].device), max(1, TILE // n)
+    total = torch.zeros(n, n, dtype=wide, device=parts[0].device)
     for number, part in enumerate(parts):
         if anchors is not None:
             part = torch.sub(part, anchors[number], out=_scratch(part.device, part.numel()).view(part.shape))
@@ -229,7 +256,12 @@ _SCRATCH = local()
 
 
 def _scratch(device: torch.device, elements: int) -> Tensor:
-    """Return memory of this thread, (elements,) float32; allocating it for each block would cost more than its use."""
+    """Return memory of this thread, (elements,) float32; allocating it for each block would cost more than its use.
+
+    The allocator of CUDA keeps memory itself, and lends it to others in between.
+    """
+    if device.type == "cuda":
+        return torch.empty(elements, device=device)
     memory: Tensor | None = getattr(_SCRATCH, str(device), None)
     if memory is None or len(memory) < elements:
         memory = torch.empty(max(elements, BLOCK_ELEMENTS * TOGETHER), device=device)

@@ -159,16 +159,42 @@ def test_an_adapter_is_compared_and_recorded_with_its_base(folders, tmp_path):
     assert (tmp_path / "lora.fingerprint").read_bytes() == (tmp_path / "out" / "y.fingerprint").read_bytes()
 
 
-def test_a_plan_is_printed_and_nothing_is_written(folders, tmp_path):
-    done = run("compare", *MODELS, "--data", folders / "clean", "--out", tmp_path / "out", *FEW, "--plan")
+def plan_of(*options):
+    """Return the lines of a plan by their first word."""
+    done = run("compare", *FEW, *options, "--plan")
     assert done.exit_code == 0, done.output
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith("8 images in 1 batch of 64, 8 in a forward pass, float32 on ")
-    assert [line.split()[0] for line in lines if line.startswith("random:")] == ["random:resnet18:0", MODELS[1]]
-    assert {"time", "memory", "disk", "hint"} <= {line.split()[0] for line in lines if line}
-    assert not (tmp_path / "out").exists()
-    options = ("--data", folders / "clean", "--out", tmp_path / "out", "--plan")
-    assert "--plan takes the same --layers for all models" in refused("compare", *MODELS, *options, "--layers-y", "fc")
+    return done.stdout, {line.split()[0]: line for line in done.stdout.splitlines() if line}
+
+
+def test_a_plan_is_printed_and_nothing_is_written(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, lines = plan_of(*MODELS, "--data", folders / "clean")
+    assert text.startswith("8 images in 1 batch of 64, 8 in a forward pass, float32 on ")
+    assert {"random:resnet18:0", MODELS[1], "time", "memory", "disk", "hint"} <= lines.keys()
+    assert "saves nothing" in lines["torchrun"]
+    assert not list(tmp_path.iterdir())
+    assert "give --out, or --plan" in refused("compare", *MODELS, "--data", folders / "clean", *FEW)
+
+
+def test_a_plan_takes_other_images_layers_and_models_of_y(folders):
+    options = ("--data", folders / "clean", "--data-y", folders / "noisy", "--batch", 4)
+    _, lines = plan_of(*MODELS, *options, "--layers", "layer1", "--layers-y", "conv1,layer1")
+    assert [lines[name].split()[1] for name in ("random:resnet18:0", MODELS[1])] == ["1", "2"]
+    assert "with 2 processes" in lines["torchrun"]
+    text, _ = plan_of(*MODELS, MODELS[1], "--data", folders / "clean", "--layers", "layer1")
+    assert (text.count("random:resnet18:0"), text.count(MODELS[1])) == (1, 1)  # each runs once
+
+
+def test_a_plan_of_one_batch_of_all_images_has_sums_and_no_fingerprints(folders):
+    _, lines = plan_of(
+        *MODELS, "--data", folders / "clean", "--batch", "all", "--features", "gap", "--layers", "layer1"
+    )
+    assert "sums over images" in lines["memory"]
+    assert "0 B" in lines["disk"]
+    _, lines = plan_of(*MODELS, "--data", folders / "clean", "--batch", "all", "--layers", "layer1")
+    assert "of features and Grams until the end" in lines["disk"]
+    options = ("--data", folders / "clean", "--batch", "all", "--features", "tokens", "--plan", *FEW)
+    assert "found tokens" in refused("compare", *MODELS, *options)
 
 
 def test_one_batch_of_all_images_has_a_page_and_no_fingerprints(tmp_path):

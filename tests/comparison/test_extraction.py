@@ -13,10 +13,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from cka_probe import Backbone, compare, compare_fingerprints, fingerprint
+from cka_probe.comparison import extraction, model_run
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import (
     CkaProbeWarning,
     DataError,
+    DeviceError,
     FingerprintError,
     LayerError,
     ModelError,
@@ -50,7 +52,7 @@ def test_one_forward_pass_when_both_sides_are_the_same_model():
     net, calls = small(0), []
     net.register_forward_pre_hook(lambda *_: calls.append(1))
     result = compare(net, net, random_images(32), layers=["0"], layers_y=["4"], batch=8)
-    assert len(calls) == 2 + 4  # two to find the axis of the images, one for each batch
+    assert len(calls) == 1 + 4  # one to find the axis of the images, one for each batch
     assert result.values.shape == (1, 1)
 
 
@@ -174,6 +176,26 @@ def test_bfloat16_without_instructions_is_said_to_be_slow(tmp_path, monkeypatch,
         fingerprint(small(0), random_images(), layers=["0"], precision="bfloat16")
     assert len(messages) == warns
     assert all("6 times" in str(warning.message) for warning in messages)
+
+
+def test_tf32_is_for_the_forward_pass_and_not_for_its_products(monkeypatch):
+    with pytest.raises(DeviceError, match="expected a GPU of CUDA that has TF32, found cpu; use --precision float32"):
+        fingerprint(small(0), random_images(), layers=["0"], precision="tf32")
+    monkeypatch.setattr(extraction, "lacks_tf32", lambda _: False)
+    net, modes = small(0), []
+    net[0].register_forward_pre_hook(lambda *_: modes.append(torch.get_float32_matmul_precision()))
+    product = model_run.anchored_product
+
+    def watched(*arguments, **options):
+        modes.append(f"{torch.get_float32_matmul_precision()} in a product")
+        return product(*arguments, **options)
+
+    monkeypatch.setattr(model_run, "anchored_product", watched)
+    before = torch.get_float32_matmul_precision()
+    result = compare(net, net, random_images(), layers=["0"], precision="tf32")
+    assert set(modes) == {"high", "highest in a product"}
+    assert torch.get_float32_matmul_precision() == before
+    assert result.settings["precision"] == result.settings["precision_y"] == "tf32"
 
 
 def test_each_side_is_fed_its_own_way_unless_shared():
@@ -352,3 +374,37 @@ def test_images_decoded_at_another_size_are_others_and_the_result_says_so(tmp_pa
         fingerprint(small(0), tmp_path, layers=["0"], decode_size=16)
     with pytest.raises(DataError, match="expected a folder of images for decode_size 16, found Tensor; omit it"):
         fingerprint(net, random_images(), layers=["0"], decode_size=16)
+
+
+class SimulatedCopies:
+    """In place of a stream of copies: a copy has no values before it is received."""
+
+    def __init__(self, device):
+        self.device, self.sizes, self.received = device, [], 0
+
+    def copy(self, images):
+        self.sizes.append(len(images))
+        return torch.zeros_like(images), images
+
+    def receive(self, copy):
+        self.received += 1
+        return copy[0].copy_(copy[1])
+
+
+@pytest.mark.parametrize(("forward_batch", "sizes"), [(None, [8] * 4), (16, [8] * 4), (5, [])])
+def test_batches_are_copied_ahead_once_for_all_models_where_they_run_whole(monkeypatch, forward_batch, sizes):
+    images, nets = random_images(32), [small(0), small(1)]
+    expected = compare(*nets, images, batch=8, permutations=0, layers="0,4", forward_batch=forward_batch)
+    streams = []
+    monkeypatch.setattr(
+        extraction, "copy_stream", lambda device: streams.append(SimulatedCopies(device)) or streams[-1]
+    )
+    result = compare(*nets, images, batch=8, permutations=0, layers="0,4", forward_batch=forward_batch)
+    assert (streams[0].sizes, streams[0].received, len(streams)) == (sizes, len(sizes), 1)
+    np.testing.assert_array_equal(result.values, expected.values)
+
+
+def test_an_image_that_fails_while_batches_are_copied_ahead_is_one_error(monkeypatch):
+    monkeypatch.setattr(extraction, "copy_stream", SimulatedCopies)
+    with pytest.raises(DataError, match="the model has no input size and the images have different ones"):
+        fingerprint(small(0), [*random_images(16), torch.rand(3, 9, 9)], layers=["0"], batch=4)

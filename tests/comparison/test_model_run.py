@@ -11,9 +11,13 @@ from helpers.comparisons import random_images, small
 from torch import nn
 
 from cka_probe import Backbone, compare, fingerprint
-from cka_probe.comparison.model_run import BatchFeatures
-from cka_probe.errors import CkaProbeWarning, DataError, OutOfMemoryError
+from cka_probe.comparison import extraction, model_run
+from cka_probe.comparison.plan import plan
+from cka_probe.comparison.sides import Options
+from cka_probe.errors import CkaProbeWarning, DataError, DeviceError, OutOfMemoryError
 from cka_probe.similarity import anchored_product, centred_grams
+from cka_probe.similarity.features import BatchFeatures
+from cka_probe.similarity.gram import need_scale
 
 
 class Limited(nn.Module):
@@ -99,7 +103,7 @@ def test_batches_of_images_of_different_sizes_run_one_after_another():
 def test_parts_in_another_order_of_memory_are_the_same_features():
     torch.manual_seed(0)
     activation = torch.rand(6, 3, 4, 5)
-    features = BatchFeatures([6], "flatten")
+    features = BatchFeatures([6], "flatten", lambda _, rows: anchored_product(rows))
     features.add("layer", activation[:4].to(memory_format=torch.channels_last), "NCHW", range(4))
     features.add("layer", activation[4:], "NCHW", range(4, 6))
     expected = anchored_product(activation.to(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(1))
@@ -180,3 +184,106 @@ def test_the_refusal_of_the_allocator_is_understood():
 def test_a_forward_pass_of_no_images_is_refused():
     with pytest.raises(DataError, match="expected at least 1 image in a forward pass, found 0"):
         fingerprint(small(0), random_images(), forward_batch=0)
+
+
+FIXED, EACH = 100_000, 1000
+ONE = FIXED + EACH + 8 * 16**2 + 4 * 7 * 16
+"""Memory for one of 16 images with a layer of 7 features: the weights' and its own, the Gram's, and the features'."""
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    """Let a device count memory, and a forward pass take as much as `FIXED` and `EACH` say."""
+    net = Limited(100)
+    for module in (extraction, model_run):
+        monkeypatch.setattr(module, "counts_memory", lambda _: True)
+    monkeypatch.setattr(model_run, "peak_memory", lambda _, work: (work(), FIXED + EACH * net.sizes[-1]))
+    return net
+
+
+@pytest.mark.parametrize(
+    ("memory", "sizes"),
+    [
+        (ONE, [1] * 29),
+        (ONE + 3 * EACH + 999, [1, 4, 4, 4, 4, 4, 4, 4]),  # three images ran before the trials
+        ("0.2MB", [13, 16]),
+    ],
+)
+def test_memory_decides_how_many_images_are_in_a_forward_pass(counting, monkeypatch, memory, sizes):
+    images = random_images(32)
+    expected = fingerprint(counting.body, images, layers=["4"], batch=16, forward_batch=16)
+    print_ = fingerprint(counting, images, layers=["body.4"], batch=16, memory=memory)
+    assert counting.sizes == [3, 8, 2, *sizes]
+    for stack, reference in zip(print_.grams, expected.grams, strict=True):
+        torch.testing.assert_close(stack, reference, rtol=1e-6, atol=1e-5)
+    counting.sizes.clear()
+    left = memory if isinstance(memory, int) else 10**9
+    monkeypatch.setattr(model_run, "memory_left", lambda _: left / model_run.SHARE + 1)
+    automatic = fingerprint(counting, images, layers=["body.4"], batch=16)
+    assert counting.sizes == [3, 8, 2, *sizes]
+    assert all(map(torch.equal, automatic.grams, print_.grams))
+    assert automatic.settings.recorded() == print_.settings.recorded() == expected.settings.recorded()
+
+
+def test_memory_for_less_than_one_image_is_an_error_and_a_plan_states_how_many_fit(counting, monkeypatch):
+    with pytest.raises(
+        OutOfMemoryError, match=r"expected memory for one image .*101 KiB, found --memory 101 KiB; give"
+    ):
+        fingerprint(counting, random_images(32), layers=["body.4"], batch=16, memory=ONE - 1)
+    options = Options(batch=16, memory=ONE + EACH)
+    assert plan([counting], random_images(32), layers=["body.4"], options=options).models[0].forward_batch == 2
+    monkeypatch.setattr(model_run, "memory_left", lambda _: 1)
+    counting.sizes.clear()
+    fingerprint(counting, random_images(16), layers=["body.4"])
+    assert counting.sizes == [3, 8, 2] + [1] * 13  # what is free is an estimate
+
+
+def test_a_trial_that_does_not_fit_halves_the_forward_pass(counting):
+    counting.most = counting.later = 4
+    with pytest.warns(CkaProbeWarning, match="continuing with 4"):
+        fingerprint(counting, random_images(16), layers=["body.4"], memory="1GB")
+    assert max(counting.sizes[2:]) == 4
+
+
+def test_memory_is_refused_where_it_is_not_counted():
+    with pytest.raises(DeviceError, match=r"expected a GPU of CUDA for --memory, whose .* found cpu; give --forward"):
+        fingerprint(small(0), random_images(), memory="20GB")
+    with pytest.raises(DataError, match="expected --forward-batch or --memory"):
+        fingerprint(small(0), random_images(), memory="20GB", forward_batch=4)
+    with pytest.raises(DataError, match="expected an amount of memory such as 20GB or 512MiB, found '20 bananas'"):
+        fingerprint(small(0), random_images(), memory="20 bananas")
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1.0, 1e25])
+def test_products_are_looked_at_once_in_a_batch_where_a_look_takes_long(monkeypatch, factor):
+    class Scaled(nn.Module):
+        def forward(self, images):
+            return images * factor
+
+    net = nn.Sequential(nn.Flatten(), Scaled(), nn.Linear(192, 4))
+    nn.init.normal_(net[2].weight, std=1 / factor)
+    calls, images = [], random_images(32)
+    expected = fingerprint(net, images, layers="*", batch=8)
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(model_run.ModelRun, "queues", True)
+    looks = []
+    monkeypatch.setattr(model_run, "need_scale", lambda products: looks.append(1) or need_scale(products))
+    print_ = fingerprint(net, images, layers="*", batch=8)
+    assert len(calls) == 1 + 4 + (factor != 1)  # the first batch runs again, and no other
+    assert len(looks) == 4
+    assert (print_.rms, print_.undefined) == (expected.rms, expected.undefined)
+    assert all(map(torch.equal, print_.grams, expected.grams))
+    assert np.isfinite(print_.rms).all()
+
+
+def test_a_layer_that_does_not_vary_or_is_not_finite_is_looked_at_once(monkeypatch):
+    net, calls = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Linear(4, 4)), []
+    nn.init.zeros_(net[1].weight)
+    nn.init.constant_(net[2].weight, torch.nan)
+    net.register_forward_pre_hook(lambda *_: calls.append(1))
+    expected = fingerprint(net, random_images(32), layers="*", batch=8)
+    calls.clear()
+    monkeypatch.setattr(model_run.ModelRun, "queues", True)
+    print_ = fingerprint(net, random_images(32), layers="*", batch=8)
+    assert print_.undefined == expected.undefined
+    assert len(calls) == 1 + 4 + 1

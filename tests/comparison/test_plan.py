@@ -6,10 +6,14 @@ import torch
 from helpers.comparisons import random_images, small
 from torch import nn
 
-from cka_probe import Backbone, fingerprint
+from cka_probe import Backbone, fingerprint, fingerprints
 from cka_probe.comparison.plan import LiveMemory, plan
 from cka_probe.comparison.sides import Options
 from cka_probe.errors import DataError
+
+
+def nbytes(tensor):
+    return tensor.nbytes
 
 
 def test_a_plan_counts_what_a_run_needs(tmp_path):
@@ -62,6 +66,48 @@ def test_a_plan_leaves_the_model_as_it_was():
     assert net.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_models_with_other_images_and_layers_have_their_own_costs():
+    images = [random_images(20, seed) for seed in (0, 1)]
+    nets = [small(0), small(1)]
+    cost = plan(nets, images[0], images_y=images[1], layers=["0"], layers_y=["0", "4"], options=Options(batch=8))
+    prints = fingerprints(*nets, images[0], images_y=images[1], layers=["0"], layers_y=["0", "4"], batch=8)
+    assert [model.layers for model in cost.models] == [1, 2]
+    assert [model.grams for model in cost.models] == [sum(map(nbytes, print_.grams)) for print_ in prints]
+    with pytest.raises(DataError, match="expected two models for options of the second"):
+        plan([*nets, small(2)], images[0], layers=["0"], layers_y=["4"])
+
+
+def test_models_that_are_loaded_in_turn_are_planned_in_turn(tmp_path):
+    references = [f"random:resnet10t:{seed}" for seed in range(2)]
+    images = torch.rand(8, 3, 32, 32)
+    print_ = fingerprint(references[0], images, layers=["layer4.0"], size=32)
+    cost = plan([print_, *references, references[1]], images, layers=["layer4.0"], options=Options(size=32))
+    assert [model.name for model in cost.models] == references
+    assert (cost.in_turn, cost.passes) == (True, 2)
+    assert cost.memory < sum(model.weights + model.activations + model.grams for model in cost.models)
+
+
+def test_processes_share_whole_batches():
+    cost = plan([small(0)], random_images(24), layers=["0"], options=Options(batch=8))
+    assert cost.seconds_of(2) == pytest.approx(cost.seconds * 2 / 3)
+    assert cost.seconds_of(3) == cost.seconds_of(8) == pytest.approx(cost.seconds / 3)
+    assert "with 3 processes" in cost.torchrun_hint
+
+
+def test_one_batch_of_all_images_needs_sums_in_place_of_grams():
+    nets = [nn.Sequential(nn.Linear(6, width)) for width in (3, 5)]
+    cost = plan(nets, torch.randn(20, 6), layers="*", everything=True, options=Options(features="gap", batch=8))
+    sums = 8 * (3 * 3 + 3 * 5 + 5 * 5) + 4 * 4096 * (3 + 5)
+    assert cost.sums == pytest.approx(sums, abs=1000)
+    assert [model.grams + model.fingerprint for model in cost.models] == [0, 0]
+    assert cost.memory > cost.sums
+    assert cost.seconds > cost.reading_seconds + cost.forward_seconds
+    table = {"a": torch.randn(20, 6)}
+    assert plan([table, table], everything=True).num == 20
+    cost = plan([small(0)] * 2, random_images(20), layers=["0", "4"], everything=True)
+    assert (cost.sums, cost.stored) == (0, 20 * 4 * (5 * 6 * 6 + 7) + 2 * 8 * 20**2)
 
 
 def test_there_is_nothing_to_plan_for_fingerprints_alone():

@@ -3,9 +3,10 @@
 import threading
 
 import pytest
+import torch
 
 from cka_probe.errors import DataError
-from cka_probe.images.prefetch import default_workers, prefetch
+from cka_probe.images.prefetch import copy_stream, default_workers, prefetch
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, None])
@@ -39,3 +40,21 @@ def test_a_consumer_that_stops_early_leaves_no_thread_and_reads_no_more():
 
 def test_as_many_threads_as_cores_by_default():
     assert 1 <= default_workers() <= 16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_copies_arrive_before_they_are_read_and_keep_their_memory_until_then():
+    device = torch.device("cuda", 0)
+    stream, values = copy_stream(device), [torch.full((64, 3, 224, 224), float(index)) for index in range(6)]
+    copies = prefetch(stream.copy, values, workers=1, ahead=1)
+    sums = []
+    for copy in copies:
+        images = stream.receive(copy)
+        torch.cuda._sleep(10**7)  # the next copies end while this one waits to be read
+        sums.append(images.double().mean())
+        del copy, images
+    assert torch.stack(sums).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_there_is_no_stream_of_copies_to_a_cpu():
+    assert copy_stream(torch.device("cpu")) is None

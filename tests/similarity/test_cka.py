@@ -145,11 +145,25 @@ def test_many_images_do_not_change_the_gram(monkeypatch):
     torch.testing.assert_close(grams(x).matrices, whole, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize(("n", "p"), [(64, 5000), (600, 2100)])
+def test_the_large_blocks_of_a_gpu_are_exact_to_float32(monkeypatch, n, p):
+    gram = import_module("cka_probe.similarity.gram")
+    width, together, rows = gram._block_shape(n, torch.device("cuda"))
+    assert (width, rows) == (1024, n)
+    assert together * n * max(n, width) <= gram.CUDA_ELEMENTS
+    monkeypatch.setattr(gram, "_block_shape", lambda n, device: (width, together, rows))
+    monkeypatch.setattr(gram, "RAW", ())  # a GPU subtracts anchors everywhere
+    x = normal(n, p).float() + 3
+    exact = x.double() - x.double().mean(dim=0)
+    matrix = grams(x).matrices[0]
+    torch.testing.assert_close(matrix, exact @ exact.mT, rtol=0, atol=1e-6 * float(matrix.abs().max()))
+
+
 def test_blocks_do_not_change_the_gram(monkeypatch):
     x = normal(16, 1000).float() + 3
     whole = grams(x).matrices
     monkeypatch.setattr("cka_probe.similarity.gram.BLOCK_ELEMENTS", 16 * 7)
-    torch.testing.assert_close(grams(x).matrices, whole, rtol=0, atol=1e-3)
+    torch.testing.assert_close(grams(x).matrices, whole, rtol=0, atol=4e-6 * float(whole.abs().max()))
 
 
 @pytest.mark.parametrize("value", [0.0, 3.7, -1e4])
