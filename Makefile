@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
+FIRST_HALF = tests/lab tests/papers tests/models tests/attribution
 
 .PHONY: demo static check test first-half second-half notebooks bench pages clean
 
@@ -34,10 +35,10 @@ test: $(VENV)/.installed
 	$(MAKE) --jobs=2 --output-sync=target static first-half second-half
 
 first-half: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) tests/lab tests/papers tests/models
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) $(FIRST_HALF)
 
 second-half: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) --ignore=tests/lab --ignore=tests/papers --ignore=tests/models
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST_FLAGS) $(FIRST_HALF:%=--ignore=%)
 
 # runs every notebook from top to bottom and keeps what it puts out
 notebooks: $(VENV)/.installed

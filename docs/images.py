@@ -3,12 +3,12 @@
     python docs/images.py
 
 The image of a page is taken in a real browser, with two cells pinned: this needs Chromium and its driver, and
-`pip install -e '.[dev]'`. `docs/difference.png` is of a study's fingerprints, which are not in `reports/`: see
-reports/mesa/notes.md.
+`pip install -e '.[dev]'`.
 """
 
 import runpy
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -16,8 +16,11 @@ import pandas as pd
 from PIL import Image
 from selenium import webdriver
 
+from cka_probe.comparison.differences import difference
+from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.plotting import Heatmap, Profile, save
+from cka_probe.plotting.heatmap import Difference
 from cka_probe.report import report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,5 +54,8 @@ if __name__ == "__main__":
     road, large = (SimilarityMatrix.load(ROAD / name) for name in ("result.json", "swin_large.json"))
     for figure, name in ((Heatmap(road), "heatmap"), (Profile(road), "profile"), (Heatmap(large), "swin_large")):
         save(figure, [ROAD / f"{name}.png"], dpi=DPI)
+    x, y = (Fingerprint.load(ROAD / f"{side}.fingerprint") for side in "xy")
+    change = replace(difference((x, x), (x, y)), first="before", second="after depth fine-tuning")
+    save(Difference(change), [ROOT / "docs/difference.png"], style="screen")
     draw_sizes = runpy.run_path(str(SIZES / "how_many.py"))["draw_figure"]
     draw_sizes(pd.read_csv(SIZES / "how_many.csv"), SIZES / "how_many.png")

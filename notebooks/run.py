@@ -34,7 +34,7 @@ SURROUNDINGS = {
     "OMP_NUM_THREADS": "1",  # another number of threads gives other last digits
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, of a kernel that nobody sits at: no bar is drawn
 }
-SHORT = {r'"steps": \d+': '"steps": 6', r"\bnum=\d+": "num=24", r"\bresamples=\d+": "resamples=100"}
+SHORT = {r'"steps": \d+': '"steps": 6', r"\bnum=\d+": "num=12", r"\bresamples=\d+": "resamples=100"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},

@@ -8,13 +8,13 @@ from the content, and styles and venues (`style`) choose the size.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from matplotlib import figure as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 
@@ -161,9 +161,10 @@ def laid_out(figure: Figure, width: float, scale: float, sheet: mpl.Figure | Non
         figure.draw(sheet)
         if new:
             FigureCanvasAgg(sheet)  # keeps the renderer that measures; the canvas of no backend makes one each time
+        engine = cast("LayoutEngine", sheet.get_layout_engine())
         for _ in range(5):  # the gap above a colour bar is a share of the height
-            sheet.draw_without_rendering()
-            height = _content_height(sheet)
+            engine.execute(sheet)  # as drawing would, without visiting every artist
+            height = _content_height(sheet, engine)
             if abs(height - sheet.get_figheight()) < 0.01 * scale:
                 break
             sheet.set_figheight(height)
@@ -171,10 +172,9 @@ def laid_out(figure: Figure, width: float, scale: float, sheet: mpl.Figure | Non
     return sheet
 
 
-def _content_height(sheet: mpl.Figure) -> float:
+def _content_height(sheet: mpl.Figure, engine: LayoutEngine) -> float:
     """Return the inches that axes need one below the other, with legends and titles outside of them."""
-    engine = sheet.get_layout_engine()
-    pad = float(engine.get()["h_pad"]) if engine else 0.0
+    pad = float(engine.get()["h_pad"])
     boxes = [box for box in (axes.get_tightbbox() for axes in sheet.axes) if box is not None]
     outside = [artist.get_window_extent().height for artist in (*sheet.legends, *sheet.texts)]
     pixels = Bbox.union(boxes).height + sum(outside)

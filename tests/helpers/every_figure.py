@@ -110,12 +110,7 @@ STRAINED: Mapping[str, Mapping[str, Figure]] = {
             replace(less(made(NINE, NINE)), first="masked against masked_depth", second="shape against shape_dep")
         ),
     },
-    "layer_grid": {
-        "nothing defined": LayerGrid([RESULTS["nothing defined"]], emphasis="row", rms=True),
-        "rectangles": LayerGrid([made(NINE, TEN), made(TEN, NINE), GRID[0]], emphasis="row", rms=True),
-        "long titles": LayerGrid(GRID[:2], ["as it is in the paper itself, and longer", "b"], "diagonal"),
-        "many layers": LayerGrid([RESULTS["many layers"]] * 2, emphasis="diagonal"),
-    },
+    "layer_grid": {"rectangles": LayerGrid([made(NINE, TEN), made(TEN, NINE), GRID[0]], emphasis="row", rms=True)},
     "models": {
         "two": ModelMap(atlas(2)),
         "many, by best matches": ModelMap(unlike(atlas(20, name="runs/of a very long name/step_{:06d}"))),

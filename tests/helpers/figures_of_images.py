@@ -97,7 +97,6 @@ STRAINED: Mapping[str, Mapping[str, Figure]] = {
         "long names": DepthPanel([depth_row(0, LONG_NAMES)]),
     },
     "label_panel": {
-        "one": label_panel([label_row(0, ("MP",))], ("labels",)),
         "eight models": label_panel([label_row(0, EIGHT, classes=19)]),
         "long names": label_panel([label_row(0, LONG_NAMES)]),
         "no labels": label_panel([label_row(0, ignored=2.0)]),

@@ -46,8 +46,8 @@ def panel(columns, predicts="labels", **more):
     return CamPanel(columns, predicts, names, colours, **{"footnote": FOOTNOTE} | more)
 
 
-def empty(one, model):
-    return replace(one, maps=one.maps | {model: np.zeros_like(one.maps[model])})
+def zero(one, models):
+    return replace(one, maps=one.maps | {model: np.zeros_like(one.maps[model]) for model in models})
 
 
 def with_signed(one):
@@ -75,22 +75,20 @@ def with_classes(one, names):
 IGNORED = replace(column(3), truth=np.where(np.indices((16, 24)).sum(0) % 5 == 0, 255, 1))
 CASES = {
     "four images": panel([column(i) for i in range(4)]),
-    "one image": panel([column(0)]),
-    "one network": panel([column(0, ("MP",)), column(1, ("MP",))]),
-    "zero": panel([empty(column(0), MODELS[1]), column(1)]),
-    "before the ReLU": panel([with_signed(column(i)) for i in range(3)]),
-    "classes": panel([with_classes(column(i), ("car", "road")) for i in range(2)], classes=("car", "road")),
+    "one image of one network": panel([column(0, ("MP",))]),
+    "zero, some truth": panel([replace(zero(column(0), MODELS), truth=None), zero(column(1), MODELS[1:2])]),
+    "before the ReLU, classes": panel(
+        [with_signed(with_classes(column(i), ("car", "road"))) for i in range(2)], classes=("car", "road")
+    ),
     "many images": panel([column(i, MODELS[:1]) for i in range(9)]),
     "many networks": panel([column(i, tuple(f"network_{n}~kitti~skip~all" for n in range(8))) for i in range(2)]),
-    "flat images": panel([column(i, shape=(10, 34)) for i in range(3)]),
-    "tall images": panel([column(i, shape=(30, 12)) for i in range(4)]),
-    "depth": panel([column(i, predicts="depth") for i in range(3)], "depth"),
-    "class": panel([column(i, predicts="category") for i in range(3)], "category"),
+    "depth of flat images": panel([column(i, shape=(10, 34), predicts="depth") for i in range(3)], "depth"),
+    "class of tall images": panel([column(i, shape=(30, 12), predicts="category") for i in range(4)], "category"),
     "nothing predicted": panel([column(i, predicts="", notes={}) for i in range(3)], "", footnote=""),
     "ignored": panel([IGNORED]),
-    "over images": panel([over_images(empty(column(0), MODELS[1])), over_images(column(1))]),
-    "no truth": panel([replace(column(0), truth=None)]),
-    "some truth": panel([replace(column(0), truth=None), column(1)]),
+    "over images, no truth": panel(
+        [replace(over_images(zero(column(i), MODELS[1 : 2 - i])), truth=None) for i in range(2)]
+    ),
 }
 
 

@@ -24,7 +24,7 @@ CASES = {
     "labels": sheet(tiles(3, "image", "labels")),
     "everything": sheet(tiles(3)),
     "tall": sheet(tiles(2, "image", "depth", height=48)),
-    "wide": sheet(tiles(2, "image", "depth", "normals", "flow", width=64)),
+    "wide": sheet(tiles(2, "image", "depth", "normals", "flow", "edges", width=64)),
     "mixed": sheet(tiles(2, "image", "depth", height=48) + tiles(3, "image", "labels", width=24)),
     "nothing measured": sheet([SampleTile("a.png", {"depth": np.zeros((1, 6, 8), np.float32)})]),
 }

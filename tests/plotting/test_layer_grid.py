@@ -40,7 +40,7 @@ CASES = {
     "long titles": LayerGrid([MP, BIASED], ["as it is in the paper itself, and longer", "b"], "diagonal"),
     "nothing defined": LayerGrid([made(NINE, NINE, undefined=range(9))], emphasis="row", rms=True),
     "rectangles": LayerGrid([made(NINE, TEN), made(TEN, NINE), MP], emphasis="row", rms=True),
-    "many": LayerGrid([made(MANY, MANY)], emphasis="diagonal"),
+    "many": LayerGrid([made(MANY, MANY, undefined=(7,))] * 2, emphasis="diagonal"),
 }
 
 

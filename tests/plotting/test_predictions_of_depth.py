@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from helpers.figures_of_images import EIGHT, LONG_NAMES
 from helpers.figures_of_images import depth_row as row
 from helpers.pages import check_legible, each, images, sheet_of, words
 
@@ -24,7 +25,8 @@ CASES = {
     "three models": DepthPanel([row(0), row(1), row(2, share=0.05)]),
     "one model": DepthPanel([row(0, ("MP",))], ("depth", "error", "edges")),
     "edges": DepthPanel([row(0), row(1)], ("edges",)),
-    "six models": DepthPanel([row(0, tuple("abcdef"))]),
+    "eight models": DepthPanel([row(0, EIGHT)], ("depth",)),
+    "long names": DepthPanel([row(0, LONG_NAMES)]),
     "shapes": DepthPanel([row(0), row(1, shape=(16, 12))]),
     "nothing measured": DepthPanel([row(0, share=0.0)]),
     "all measured": DepthPanel([row(0, share=2.0)]),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.figures_of_images import EIGHT, LONG_NAMES
 from helpers.figures_of_images import label_panel as panel
 from helpers.figures_of_images import label_row as row
 from helpers.pages import check_legible, each, images, sheet_of, words
@@ -24,13 +25,13 @@ CASES = {
     "three models": panel([row(0), row(1), row(2)]),
     "one model": panel([row(0, ("MP",))]),
     "labels alone": panel([row(0)], ("labels",)),
-    "wrong alone": panel([row(0)], ("wrong",)),
-    "six models": panel([row(0, tuple("abcdef"))]),
+    "wrong alone": panel([row(0, ignored=0.0)], ("wrong",)),
+    "eight models": panel([row(0, EIGHT, classes=19)]),
+    "long names": panel([row(0, LONG_NAMES)]),
     "shapes": panel([row(0), row(1, shape=(16, 12))]),
     "coarser than the image": panel([row(0, image_shape=(36, 48)), row(1, image_shape=(7, 9))]),
     "all classes of NYU": panel([row(0, shape=(40, 60), classes=40)], vocabulary=NYU40),
     "no label": panel([row(0, ignored=2.0)]),
-    "all labelled": panel([row(0, ignored=0.0)]),
 }
 
 

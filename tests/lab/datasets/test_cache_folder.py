@@ -4,14 +4,12 @@ import multiprocessing
 import os
 import pickle
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -119,19 +117,31 @@ def test_the_folder_goes_with_its_owner(temporary):
     assert not list(temporary.iterdir())
 
 
+def hold(pipe):
+    cache = DecodedCache()
+    pipe.send(cache.folder)
+    time.sleep(100)
+
+
 @pytest.mark.slow
 def test_a_process_leaves_nothing_behind_or_the_next_one_clears_it_up(temporary):
     code = "from cka_probe.lab.datasets.cache import DecodedCache; cache = DecodedCache(); "
-    code += "print(cache.folder, flush=True); input()"
-    command, environment = [sys.executable, "-c", code], os.environ | {"TMPDIR": str(temporary)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen(command, **pipes) as ending, subprocess.Popen(command, **pipes) as killed:
-        roots = [Path(process.stdout.readline().strip()) for process in (ending, killed)]
-        first = DecodedCache()
-        assert all(folder.is_dir() for folder in roots)  # their owners live
-        killed.send_signal(signal.SIGKILL)
-        ending.communicate("\n")
-        killed.wait()
-    assert [folder.is_dir() for folder in roots] == [False, True]
+    code += "print(cache.folder, cache.folder.is_dir())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(temporary)}, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.startswith(f"{temporary / PREFIX}")
+    assert done.stdout.endswith(" True\n")
+    assert not folders(temporary)  # it has ended
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold, args=(theirs,))
+    process.start()
+    folder = ours.recv()
+    first = DecodedCache()
+    assert folder.is_dir()  # its owner lives
+    process.kill()
+    process.join()
+    assert folder.is_dir()
     second = DecodedCache()
     assert folders(temporary) == sorted([first.folder, second.folder])

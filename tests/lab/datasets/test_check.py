@@ -187,7 +187,7 @@ def test_the_command_prints_writes_and_draws(tmp_path):
 def test_the_command_ends_with_2_and_one_line_where_files_are_broken(tmp_path):
     root = pairs_root(tmp_path / "pairs")
     cut_short(root / "depth_mm" / "0003.png")
-    done = run(f"nyuv2:{root}", "--out", tmp_path / "sheet.pdf")
+    done = run(f"nyuv2:{root}", "--sheet", 2, "--out", tmp_path / "sheet.pdf")
     assert done.exit_code == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("ckaprobe: ")]
     assert "1 of 7 frames has problems; the first, images/0003.png: unreadable depth map" in line

@@ -14,7 +14,6 @@ HEIGHT, WIDTH = 24, 32
 FX, FY, CX, CY = 30.0, 28.0, 16.5, 12.5  # counted from 1: in the middle of the image
 WALL = np.array([0.48, -0.8, 0.36])  # x right, y forward, z up: a wall that leans back, seen from the left
 FLOOR = np.array([0.0, 0.0, 1.0])
-PLANES = ("wall", "floor", "table")
 
 
 def room():
