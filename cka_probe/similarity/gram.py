@@ -152,7 +152,8 @@ def anchored_product(features: Tensor, scaled: bool | None = None) -> Product:
     total = _product(features, scale, wide)
     if scaled is None and not _in_range(float(total.trace()), n * p) and (scale := _unit_scale(features)) != 1.0:
         total = _product(features, scale, wide)
-    first = torch.linalg.vector_norm((features[0] * scale).float(), dtype=wide).square()
+    row = features[0] if scale == 1.0 else features[0] * scale
+    first = torch.linalg.vector_norm(row.float(), dtype=wide).square()
     matrix, first = ((value.double() if wide is torch.float64 else value.cpu().double()) for value in (total, first))
     return Product(matrix / scale**2, first / scale**2, p) if scale != 1.0 else Product(matrix, first, p)
 
@@ -193,8 +194,8 @@ def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
         section = slice(start, start + SECTION)
         if raw:
             gram = _gram(parts[section], None, step, wide)
-            trace = gram.trace()
-            raw = bool(trace - gram.sum() / n >= SHARE * trace)  # also False for NaN
+            trace = float(gram.trace())
+            raw = trace - float(gram.sum()) / n >= SHARE * trace  # also False for NaN
         if not raw:
             anchors = anchors or _parts(_anchor(features)[None], width, together)
             gram = _gram(parts[section], anchors[section], step, wide)
