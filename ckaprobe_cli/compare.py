@@ -190,7 +190,7 @@ def compare(
         if everything:
             paths = _save_result(out, total, scale)
             if keep:
-                typer.echo("note     No fingerprints are saved: one batch of all images has no Grams.")
+                typer.echo("note     No fingerprints are saved of one batch of all images.")
         elif several:
             paths = _save_atlas(out, sides, keep, method, quiet)
         else:

@@ -21,6 +21,7 @@ from cka_probe.comparison.stored import StoredFeatures, StoredSide
 from cka_probe.errors import DataError
 from cka_probe.images.stream import ImageStream
 from cka_probe.models.backbone import Backbone
+from cka_probe.progress import reporting
 from cka_probe.similarity import ESTIMATORS, Cells, Measure
 from cka_probe.similarity.moments import Moments, SideMoments
 
@@ -99,15 +100,25 @@ def compare_moments(
         )
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
     with ExitStack() as files:
-        sink = AllImages(files, folder)
-        prints = extract_sides(entries, images, options, sink)
+        sink, report = AllImages(files, folder), files.enter_context(reporting(options.progress))
+
+        def report_images(done: int, total: int | None) -> None:
+            report(done, total and total * (1 + isinstance(sink.features, StoredFeatures)))
+
+        prints = extract_sides(entries, images, replace(options, progress=report_images), sink)
         features = sink.features
         if permutations and features.x.count < FEWEST:
             raise DataError(
                 f"expected at least {FEWEST} images for the null of one batch of all images, found {features.x.count}; "
                 f"set --batch {features.x.count}, or --permutations 0 for none"
             )
-        cells = features.cells(hsic, null=permutations > 0)
+        if isinstance(features, StoredFeatures):  # Grams are half of the progress
+            n = features.total
+            cells = features.cells(
+                hsic, null=permutations > 0, progress=lambda share: report(int(n + share * n), 2 * n)
+            )
+        else:
+            cells = features.cells(hsic, null=permutations > 0)
     return [_described(print_, side) for print_, side in zip(prints, (features.x, features.y), strict=True)], cells
 
 

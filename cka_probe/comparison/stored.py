@@ -8,7 +8,7 @@ ends. The values and intervals are those of a batch of Grams in memory; the null
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import disk_usage
@@ -90,14 +90,19 @@ class StoredSide:
             row += num
         return values[first:].sub_(self.sums[layer][start:stop] / self.count)
 
-    def grams(self) -> Tensor:
-        """Return the centred Grams of all layers, (layers, n, n) float64, in a file; zeros if a layer does not vary."""
+    def grams(self, progress: Callable[[float], None]) -> Tensor:
+        """Return the centred Grams of all layers, (layers, n, n) float64, in a file; zeros if a layer does not vary.
+
+        Args:
+            progress: Called with the share that is done.
+        """
         n, layers = self.count, len(self.widths)
         with TemporaryFile(dir=self.folder) as file:
             _reserve(file.fileno(), layers * n * n * 8)
             stack = torch.from_numpy(np.memmap(file, np.float64, "r+", shape=(layers, n, n)))
         for layer in range(layers):
-            self._compute(layer, stack[layer])
+            for share in self._compute(layer, stack[layer]):
+                progress((layer + share) / layers)
         diagonals = stack.diagonal(dim1=1, dim2=2)
         variance = diagonals.mean(dim=1) / torch.tensor(self.widths)
         self.finite, self.rms = variance.isfinite(), variance.clamp_min(0).sqrt()
@@ -112,8 +117,8 @@ class StoredSide:
         varies: Tensor = self.rms > CONSTANT * self.size
         return varies
 
-    def _compute(self, layer: int, matrix: Tensor) -> None:
-        """Write the Gram of a layer, (n, n)."""
+    def _compute(self, layer: int, matrix: Tensor) -> Iterator[float]:
+        """Write the Gram of a layer, (n, n), and yield the share that is done."""
         n, width = self.count, self.widths[layer]
         step = max(STEP, ROWS_BYTES // (8 * n))
         for start in range(0, n, step):
@@ -126,6 +131,7 @@ class StoredSide:
                 part = rows[row : row + STEP, row:]
                 matrix[start + row : start + row + len(part), start + row :] = part
                 matrix[start + row :, start + row : start + row + len(part)] = part.mT
+            yield 1 - (max(0, n - start - step) / n) ** 2
 
 
 class StoredFeatures:
@@ -177,11 +183,21 @@ class StoredFeatures:
                 f"cannot write {contents} to {self.folder}: {error}; free some space, or choose another folder"
             ) from error
 
-    def cells(self, estimator: Estimator, *, null: bool = True) -> Cells:
-        """Return CKA of every layer of x with every layer of y; arguments as in `similarity.moments.Moments.cells`."""
+    def cells(
+        self, estimator: Estimator, *, null: bool = True, progress: Callable[[float], None] | None = None
+    ) -> Cells:
+        """Return CKA of every layer of x with every layer of y.
+
+        Args:
+            estimator: Estimator of HSIC.
+            null: Whether to compute the null; if not, it is NaN.
+            progress: Called with the share of Grams that are done.
+        """
+        report = progress or (lambda _share: None)
         with self._output_errors("Grams"):
-            x = self.x.grams()
-            y = x if self.y is self.x else self.y.grams()
+            x = self.x.grams(lambda share: report(share / 2))
+            y = x if self.y is self.x else self.y.grams(lambda share: report((1 + share) / 2))
+        report(1.0)
         stacks = centre_batches([x], estimator), centre_batches([y], estimator)
         terms = hsic_terms(*stacks, estimator)
         values = cka(terms)

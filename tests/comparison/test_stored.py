@@ -36,7 +36,7 @@ def test_flattened_features_on_disk_have_the_values_and_intervals_of_grams_in_me
         disk = compare(network(), network(1, 5), IMAGES, batch="all", **options)
     memory = compare(network(), network(1, 5), IMAGES, batch=90, **options)
     for name in ("values", "low", "high"):
-        np.testing.assert_allclose(getattr(disk, name), getattr(memory, name), atol=1e-6)
+        np.testing.assert_allclose(getattr(disk, name), getattr(memory, name), atol=1e-6)  # the forward passes round
     np.testing.assert_allclose([axis.rms for axis in disk.rows], [axis.rms for axis in memory.rows], rtol=1e-6)
     np.testing.assert_allclose(disk.null, memory.null, atol=0.02)
     assert disk.images == memory.images
@@ -75,9 +75,15 @@ def test_layers_without_a_value_and_one_model_on_both_sides(small_blocks):
     assert [axis.undefined for axis in result.rows] == ["it puts out NaN or infinite values"] * 3
     assert [axis.undefined for axis in result.columns] == ["", "", "it is the same for every image"]
     assert np.isnan(result.values).all()
+    counts: list[tuple[int, int | None]] = []
     with pytest.warns(CkaProbeWarning, match="taking"):
-        twice = compare(y, y, IMAGES, layers=["0", "1"], batch="all")
+        twice = compare(y, y, IMAGES, layers=["0", "1"], batch="all", progress=lambda *count: counts.append(count))
     np.testing.assert_allclose(twice.values.diagonal(), 1)
+    assert {total for _, total in counts} == {180}
+    done = [count for count, _ in counts]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 180)
+    assert 90 in done
 
 
 def test_memory_order_that_changes_between_batches_changes_nothing(small_blocks):
