@@ -1,11 +1,10 @@
 """Twelve checkpoints, all against all: twelve forward passes, or 66 times two.
 
-Each model makes its fingerprint once; pairs are compared from the fingerprints. The floor is twelve bare
-forward passes over the same images.
+`compare_many` runs each model once and compares every two. The floor is twelve bare forward passes over the same
+images.
 """
 
 import sys
-from itertools import combinations_with_replacement
 from statistics import median
 
 import torch
@@ -14,13 +13,14 @@ from rounds import stopwatch
 from torch import nn
 from workloads import RECIPES, TEN, Workload, make_model, make_workload
 
-from cka_probe import Backbone, compare_fingerprints, fingerprint
+from cka_probe import Backbone
+from cka_probe.comparison.atlas import compare_many
 
 CHECKPOINTS = 12
 
 
 def time_checkpoints(*, images: str, seed: int, rounds: int, quick: bool) -> dict:
-    """Return the cost of 12 fingerprints and all 78 pairs (66, and each with itself) over 12 forward passes.
+    """Return the cost of 12 models and all 66 pairs over 12 forward passes.
 
     Args:
         images: `1/f` or `noise`.
@@ -31,18 +31,18 @@ def time_checkpoints(*, images: str, seed: int, rounds: int, quick: bool) -> dic
     workload = make_workload("resnet10", images=images, seed=seed, quick=quick).first(4)
     models = [make_model(RECIPES["resnet10"], seed + number) for number in range(CHECKPOINTS)]
     _round(workload.first(1), models)
-    found = []
+    seconds = []
     for number in range(rounds):
-        found.append(_round(workload, models))
-        print(f"  round {number + 1}/{rounds}: {found[-1]}", file=sys.stderr, flush=True)
-    prints, pairs, bare_pairs = ("fingerprints", "pairs", "pairs_without_null")
+        seconds.append(_round(workload, models))
+        print(f"  round {number + 1}/{rounds}: {seconds[-1]}", file=sys.stderr, flush=True)
+    ratios = {part: [one[part] / one["floor"] for one in seconds] for part in ("all", "without_null")}
     return {
-        "title": f"{CHECKPOINTS} ResNet-18 x {len(TEN)} layers, {sum(map(len, workload.images))} images, 78 pairs",
-        "seconds": found,
-        "ratios": [(one[prints] + one[pairs]) / one["floor"] for one in found],
-        "ratios_without_null": [(one[prints] + one[bare_pairs]) / one["floor"] for one in found],
-        "median_ratio": median((one[prints] + one[pairs]) / one["floor"] for one in found),
-        "median_ratio_without_null": median((one[prints] + one[bare_pairs]) / one["floor"] for one in found),
+        "title": f"{CHECKPOINTS} ResNet-18 x {len(TEN)} layers, {sum(map(len, workload.images))} images, 66 pairs",
+        "seconds": seconds,
+        "ratios": ratios["all"],
+        "ratios_without_null": ratios["without_null"],
+        "median_ratio": median(ratios["all"]),
+        "median_ratio_without_null": median(ratios["without_null"]),
     }
 
 
@@ -50,16 +50,13 @@ def _round(workload: Workload, models: list[nn.Module]) -> dict[str, float]:
     """Return the seconds of each part, once."""
     # the floor of two models at a time, for six pairs of them
     bare = [Workload(**vars(workload) | {"models": (x, y)}) for x, y in zip(models[::2], models[1::2], strict=True)]
+    images, batch = torch.cat(workload.images), len(workload.images[0])
+    backbones = [Backbone(model, size=workload.size) for model in models]
+
+    def compare(permutations: int) -> float:
+        return stopwatch(
+            lambda: compare_many(backbones, images, layers=workload.spec, batch=batch, permutations=permutations)
+        )[0]
+
     seconds, _ = stopwatch(lambda: [floor(two) for two in bare])
-    images = torch.cat(workload.images)
-    batch = len(workload.images[0])
-    made, prints = stopwatch(
-        lambda: [
-            fingerprint(Backbone(model, size=workload.size), images, layers=workload.spec, batch=batch)
-            for model in models
-        ]
-    )
-    pairs = list(combinations_with_replacement(prints, 2))
-    compared, _ = stopwatch(lambda: [compare_fingerprints(x, y) for x, y in pairs])
-    compared_bare, _ = stopwatch(lambda: [compare_fingerprints(x, y, permutations=0) for x, y in pairs])
-    return {"floor": seconds, "fingerprints": made, "pairs": compared, "pairs_without_null": compared_bare}
+    return {"floor": seconds, "all": compare(200), "without_null": compare(0)}

@@ -53,7 +53,7 @@ def _row(row: dict, bare: dict) -> str:
 def checkpoints_table(found: dict) -> str:
     """Return the costs of all against all."""
     lines = [found["title"]]
-    for part in ("floor", "fingerprints", "pairs", "pairs_without_null"):
+    for part in ("floor", "all", "without_null"):
         lines.append(f"  {part.replace('_', ' '):<22} {median(one[part] for one in found['seconds']):8.2f} s")
     for part, words in (("ratios", "all over 12 forwards"), ("ratios_without_null", "without the null")):
         ratios = found[part]

@@ -32,6 +32,7 @@ from cka_probe.similarity.cka import (
     Centred,
     Estimator,
     Terms,
+    UCentred,
     centre_batches,
     cka,
     hsic_terms,
@@ -262,40 +263,56 @@ def permutation_null(
     for batch_x, batch_y, weight in zip(x, y, terms.weights, strict=True):
         n = batch_x.shape[-1]
         order = permute_images(permutations, n, per_image, generator)
-        scaled_y = torch.empty(batch_y.shape)
-        for start, _, rows_y in row_blocks(batch_x, batch_y):
-            torch.mul(rows_y, scale_y[:, None, None], out=scaled_y[:, start : start + rows_y.shape[1]])
+        # U(K) is orthogonal to what U-centring takes from L, so a large L is neither centred nor copied
+        matrices_y = batch_y.matrices if isinstance(batch_y, UCentred) else batch_y
         step = max(1, PAIRS // n)
+        permuted = _permuted_rows if 8 * step <= n else _permuted_triangle
         for start in range(0, n, step):
             rows_x = rows_of(batch_x, start, start + step)[:, :, start:]
-            i, j = torch.triu_indices(*rows_x.shape[1:])  # pairs i < j, twice: the matrices are symmetric
-            doubled = torch.where(i == j, 1.0, 2.0) * float(weight) / estimator.divisor(n)
-            entries = rows_x.flatten(1).index_select(1, i * rows_x.shape[2] + j)
-            pairs_x = (entries * doubled * scale_x[:, None]).float()
-            _add_permuted(sums, pairs_x, scaled_y.flatten(1), order, (i + start, j + start))
+            ones = torch.ones(rows_x.shape[1:], dtype=torch.float64)
+            doubled = ones.triu() + ones.triu(1)  # pairs i < j, twice: the matrices are symmetric
+            scaled_x = rows_x * (doubled * float(weight) / estimator.divisor(n)) * scale_x[:, None, None]
+            pairs_x = scaled_x.float().flatten(1)
+            if permuted is _permuted_triangle:
+                pairs_x = pairs_x[:, doubled.flatten() > 0]
+            for first in range(0, permutations, TOGETHER):
+                part = order[first : first + TOGETHER]
+                products = pairs_x @ permuted(matrices_y, scale_y, part, range(start, min(start + step, n))).mT
+                sums[first : first + TOGETHER] += products.unflatten(1, (-1, len(part))).movedim(2, 0)
     lengths = (sum_xx.sqrt() * scale_x)[:, None] * (sum_yy.sqrt() * scale_y)[None, :]
     return quantile_and_p_values(sums / lengths, value, TIE)
 
 
-def _add_permuted(sums: Tensor, pairs_x: Tensor, flat_y: Tensor, order: Tensor, pairs: tuple[Tensor, Tensor]) -> None:
-    """Add the products of some pairs of images in every permutation.
+def _permuted_rows(matrices: Tensor, scales: Tensor, order: Tensor, rows: range) -> Tensor:
+    """Return some rows of permuted matrices, from their first row's column on, in permutation after permutation.
 
     Args:
-        sums: (permutations, rows, columns) float64, which is added to.
-        pairs_x: (rows, pairs) float32.
-        flat_y: (columns, n * n) float32.
-        order: (permutations, n) int64.
-        pairs: The images of each pair, (pairs,) int64 each.
+        matrices: (columns, n, n) float64.
+        scales: (columns,) float64, factors that bring them into the range of float32.
+        order: (count, n) int64.
+        rows: The rows.
+
+    Returns:
+        (columns * count, pairs) float32.
     """
+    count, n = order.shape
+    permuted = torch.empty(len(matrices), count, len(rows), n - rows.start)
+    images = order[:, rows.start : rows.stop].flatten()
+    others = order[:, None, rows.start :].expand(-1, len(rows), -1)
+    for matrix, scale, out in zip(matrices, scales, permuted, strict=True):
+        torch.mul(matrix.index_select(0, images).view(count, -1, n).gather(2, others), scale, out=out)
+    return permuted.flatten(0, 1).flatten(1)
+
+
+def _permuted_triangle(matrices: Tensor, scales: Tensor, order: Tensor, rows: range) -> Tensor:
+    """Return the same of the pairs i <= j only."""
     n = order.shape[1]
-    for start in range(0, len(order), TOGETHER):
-        part = order[start : start + TOGETHER]
-        indices = part.index_select(1, pairs[0]).mul_(n).add_(part.index_select(1, pairs[1])).flatten()
-        pairs_y = torch.empty(len(flat_y), len(indices))
-        for layer, permuted in zip(flat_y, pairs_y, strict=True):
-            torch.index_select(layer, 0, indices, out=permuted)
-        products = pairs_x @ pairs_y.view(-1, len(pairs[0])).mT  # (rows, columns * count)
-        sums[start : start + TOGETHER] += products.unflatten(1, (-1, len(part))).movedim(2, 0)
+    i, j = torch.triu_indices(len(rows), n - rows.start) + rows.start
+    indices = order.index_select(1, i).mul_(n).add_(order.index_select(1, j)).flatten()
+    permuted = torch.empty(len(matrices), len(indices))
+    for matrix, scale, out in zip(matrices.flatten(1), scales, permuted, strict=True):
+        torch.mul(matrix.index_select(0, indices), scale, out=out)
+    return permuted.view(-1, len(i))
 
 
 def permute_images(count: int, n: int, per_image: int, generator: torch.Generator) -> Tensor:
