@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, combinations
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from cka_probe.similarity import (
     cka_cells,
     measured_cells,
 )
+from cka_probe.similarity.cka import RANGE
 from cka_probe.similarity.features import PER_IMAGE
 
 MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
@@ -46,6 +46,7 @@ APPROXIMATED = "Pearson type III"
 """How the null of one batch of all images is approximated."""
 TOO_FEW = "its HSIC with itself is not positive: too few images for what it varies"
 TOO_LARGE = "its HSIC with itself is too large for float64; scale its features"
+TOO_SMALL = "its HSIC with itself is too small for float64; scale its features"
 
 
 def compare(
@@ -413,15 +414,17 @@ def _axes(side: Fingerprint, self_similarity: torch.Tensor) -> tuple[Axis, ...]:
     """
     shapes = side.shapes or [()] * len(side.layers)
     return tuple(
-        Axis(layer.name, layer.module, rms, undefined or _self_reason(side, value), shape)
+        Axis(layer.name, layer.module, rms, undefined or _self_reason(side, value, rms), shape)
         for layer, rms, undefined, value, shape in zip(
             side.layers, side.rms, side.undefined_reasons, self_similarity.tolist(), shapes, strict=True
         )
     )
 
 
-def _self_reason(side: Fingerprint, self_similarity: float) -> str:
+def _self_reason(side: Fingerprint, self_similarity: float, rms: float) -> str:
     """Return why a layer is undefined by its HSIC with itself, or ""."""
-    if not isfinite(self_similarity):
+    if not self_similarity < RANGE[1]:
         return side.reason(TOO_LARGE)
+    if rms < RANGE[0] ** 0.25 or 0 < self_similarity <= RANGE[0]:  # the HSIC is of the order of rms^4, or has become 0
+        return side.reason(TOO_SMALL)
     return "" if self_similarity > 0 else side.reason(TOO_FEW)

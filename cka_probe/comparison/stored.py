@@ -21,7 +21,7 @@ from torch import Tensor
 from cka_probe.errors import CkaProbeWarning, DataError, OutputError
 from cka_probe.similarity import Cells, centre_batches, cka, hsic_terms, jackknife_interval
 from cka_probe.similarity.cka import Estimator
-from cka_probe.similarity.gram import CONSTANT
+from cka_probe.similarity.gram import rounding_share
 from cka_probe.similarity.moments import null_of_moments, sampled_spectrum
 
 WIDTH = 1024
@@ -54,6 +54,7 @@ class StoredSide:
         """Append a batch, (n, p) of each layer."""
         if not self.count:
             self.widths, self.dtypes = [layer.shape[1] for layer in features], [layer.dtype for layer in features]
+            self.rounding = torch.tensor([rounding_share(dtype) for dtype in self.dtypes], dtype=torch.float64)
             self.sums = [torch.zeros(width, dtype=torch.float64) for width in self.widths]
             self.size = torch.stack([layer[0].double().square().mean().sqrt() for layer in features])
         if [layer.shape[1] for layer in features] != self.widths:
@@ -114,7 +115,7 @@ class StoredSide:
     @property
     def varies(self) -> Tensor:
         """(layers,) whether the layer differs between images by more than rounding; False where it is not finite."""
-        varies: Tensor = self.rms > CONSTANT * self.size
+        varies: Tensor = self.rms > self.rounding * self.size
         return varies
 
     def _compute(self, layer: int, matrix: Tensor) -> Iterator[float]:

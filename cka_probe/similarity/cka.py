@@ -26,6 +26,8 @@ LARGE = 2**24
 BLOCK = 2**18
 """Elements of the rows of a large batch that are processed together, few enough for the cache."""
 
+RANGE = (1e-150, 1e150)
+"""Range of HSIC in which products of four entries of Grams, as in the variance of CKA, stay in that of float64."""
 NOISE = 1e-13
 """A U-centred Gram shorter than this share of the Gram is rounding, as where all images but one give the same."""
 
@@ -198,7 +200,7 @@ def _inner_products(x: Centred, y: Centred) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def cka(terms: Terms) -> Tensor:
-    """Return CKA, (rows, columns) float64; NaN where the HSIC of a layer with itself is not positive and finite.
+    """Return CKA, (rows, columns) float64; NaN where a layer's HSIC with itself is not positive, or not in `RANGE`.
 
     That HSIC is 0 for a layer that does not vary, and its unbiased estimate can be negative if there are too few
     images. Neither is a similarity of 0.
@@ -209,5 +211,5 @@ def cka(terms: Terms) -> Tensor:
     tensor([[1.]], dtype=torch.float64)
     """
     xy, xx, yy = terms.sums()
-    xx, yy = (torch.where((sums > 0) & sums.isfinite(), sums, torch.nan) for sums in (xx, yy))
+    xx, yy = (torch.where((sums > RANGE[0]) & (sums < RANGE[1]), sums, torch.nan) for sums in (xx, yy))
     return xy / (xx.sqrt()[:, None] * yy.sqrt()[None, :])

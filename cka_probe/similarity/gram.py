@@ -42,8 +42,8 @@ SQUARES = (1e-24, 1e24)
 SHARE = 1 / 32
 """Of the trace of a raw Gram, what centring has to leave: cells then stay within 1e-6 of those from float64."""
 
-CONSTANT = 1e-6
-"""A layer whose `rms` is below this share of its `size` varies by nothing but float32 rounding."""
+DIGITS = 8
+"""A layer whose `rms` is below so many times the precision of its dtype, relative to its `size`, only has rounding."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,13 @@ class Product:
         matrix: (n, n) float64, `(X - a)(X - a)^T`; `a` has no influence on the matrix once it is centred.
         first: () float64, the squared length of the first image's features.
         features: p.
+        rounding: `rounding_share` of the activation's dtype.
     """
 
     matrix: Tensor
     first: Tensor
     features: int
+    rounding: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,10 @@ def centred_grams(products: list[Product]) -> Grams:
         products: Of the same images, from `anchored_product`; the list is emptied, so that large ones are let go.
     """
     first = torch.stack([product.first for product in products]).cpu()
-    features = torch.tensor([product.features for product in products], dtype=torch.float64)
+    features, rounding = (
+        torch.tensor([getattr(product, name) for product in products], dtype=torch.float64)
+        for name in ("features", "rounding")
+    )
     matrices = torch.empty(len(products), *products[0].matrix.shape, dtype=torch.float64)
     for part in matrices.split(max(1, 4 * TILE // matrices[0].numel())):
         stack = [product.matrix for product in products[: len(part)]]
@@ -122,7 +127,7 @@ def centred_grams(products: list[Product]) -> Grams:
         _centre_in_place(part)
     diagonals = matrices.diagonal(dim1=1, dim2=2)  # with the square of every feature, so NaN or infinite if one is
     variance = diagonals.mean(dim=1) / features
-    varies = variance > CONSTANT**2 * first / features
+    varies = variance > rounding.square() * first / features
     finite = diagonals.isfinite().all(dim=1)
     matrices[~varies] = 0.0
     return Grams(
@@ -155,7 +160,18 @@ def anchored_product(features: Tensor, scaled: bool | None = None) -> Product:
     row = features[0] if scale == 1.0 else features[0] * scale
     first = torch.linalg.vector_norm(row.float(), dtype=wide).square()
     matrix, first = ((value.double() if wide is torch.float64 else value.cpu().double()) for value in (total, first))
-    return Product(matrix / scale**2, first / scale**2, p) if scale != 1.0 else Product(matrix, first, p)
+    if scale != 1.0:
+        matrix, first = matrix / scale / scale, first / scale / scale
+    return Product(matrix, first, p, rounding_share(features.dtype))
+
+
+def rounding_share(dtype: torch.dtype) -> float:
+    """Return the `rms` of a layer, relative to its `size`, below which it varies by nothing but rounding.
+
+    >>> rounding_share(torch.float32) < 1e-6, rounding_share(torch.float64) < 2e-15
+    (True, True)
+    """
+    return DIGITS * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
 
 
 def need_scale(products: Sequence[Product]) -> list[bool]:
@@ -226,10 +242,11 @@ def _gram(parts: Sequence[Tensor], anchors: Sequence[Tensor] | None, step: int, 
 
 
 def _anchor(features: Tensor) -> Tensor:
-    """Return the median over five of the images, of three if there are four, (p,) float32."""
+    """Return the median over five of the images, of three if there are four, (p,) float32, or float64 as they are."""
     n = len(features)
     count = 5 if n > 4 else 3
-    rows = [features[number * (n - 1) // (count - 1)].float() for number in range(count)]
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    rows = [features[number * (n - 1) // (count - 1)].to(dtype) for number in range(count)]
     if count == 5:
         a, b, c, d, e = rows
         low, high = torch.minimum(a, b), torch.maximum(a, b)
@@ -250,7 +267,7 @@ def power_of_two(value: float) -> float:
     >>> power_of_two(3.0), power_of_two(0.0)
     (0.25, 1.0)
     """
-    return math.ldexp(1.0, -math.frexp(value)[1]) if 0 < value < math.inf else 1.0
+    return math.ldexp(1.0, min(1023, -math.frexp(value)[1])) if 0 < value < math.inf else 1.0
 
 
 _SCRATCH = local()

@@ -149,7 +149,7 @@ def mean_error(
 def scales_of(terms: Terms) -> Scales:
     """Return the factors in `e`, before the weights of batches."""
     value, (_, xx, yy) = cka(terms), terms.sums()
-    return 1.0 / (xx[:, None] * yy[None, :]).sqrt(), value / (2 * xx[:, None]), value / (2 * yy[None, :])
+    return 1.0 / (xx.sqrt()[:, None] * yy.sqrt()[None, :]), value / (2 * xx[:, None]), value / (2 * yy[None, :])
 
 
 def _standard_error(

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from cka_probe.similarity.cells import Cells
 from cka_probe.similarity.cka import ESTIMATORS, Centred, Estimator, Terms, UCentred, cka, row_blocks
-from cka_probe.similarity.gram import CONSTANT
+from cka_probe.similarity.gram import rounding_share
 from cka_probe.similarity.intervals import pair_noise, scales_of
 
 NOISE = 1e-12
@@ -138,6 +138,7 @@ class SideMoments:
         wide = torch.float64 if any(layer.dtype == torch.float64 for layer in features) else torch.float32
         self.anchor = torch.cat([layer.cpu().double().mean(dim=0) for layer in features])
         self.size = torch.stack([layer[0].cpu().double().square().mean().sqrt() for layer in features])
+        self.rounding = torch.tensor([rounding_share(layer.dtype) for layer in features], dtype=torch.float64)
         self.sums = torch.zeros_like(self.anchor)
         self.totals, self.fourth = torch.zeros(2, len(features), dtype=torch.float64)
         self.products = [torch.zeros(width, width, dtype=torch.float64) for width in self.widths]
@@ -179,7 +180,7 @@ class SideMoments:
     @property
     def varies(self) -> Tensor:
         """(layers,) whether the layer differs between images by more than rounding."""
-        varies: Tensor = self.rms > CONSTANT * self.size
+        varies: Tensor = self.rms > self.rounding * self.size
         return varies
 
 

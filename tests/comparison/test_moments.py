@@ -79,10 +79,34 @@ def test_four_images_have_no_approximate_null():
     assert np.isnan(compare(x, y, batch="all", permutations=0).p_values).all()
 
 
+BEYOND = [(1e100, "large"), (1e50, "large"), (1e-50, "small"), (1e-100, "small")]
+
+
 @pytest.mark.parametrize("batch", ["all", 40])
-def test_features_whose_hsic_leaves_float64_are_undefined(batch):
+@pytest.mark.parametrize(("factor", "problem"), BEYOND)
+def test_features_whose_hsic_leaves_float64_are_undefined(batch, factor, problem):
     x = torch.randn(40, 3, dtype=torch.float64)
     for estimator in ("unbiased", "biased"):
-        result = compare(1e100 * x, x, batch=batch, estimator=estimator, permutations=0)
+        result = compare(factor * x, x, batch=batch, estimator=estimator, permutations=0)
         assert np.isnan(result.values).all()
-        assert "too large for float64" in result.rows[0].undefined
+        assert f"too {problem} for float64" in result.rows[0].undefined
+
+
+@pytest.mark.parametrize("batch", ["all", 40])
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_small_and_large_features_have_the_interval_of_others(batch, factor):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(40, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    plain, scaled = (compare(x * scale, y * scale, batch=batch, permutations=0) for scale in (1, factor))
+    for name in ("values", "low", "high"):
+        np.testing.assert_allclose(getattr(scaled, name), getattr(plain, name), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", ["all", 40])
+def test_the_digits_of_float64_tell_what_varies(batch):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(40, 8, dtype=torch.float64, generator=generator) for _ in range(2))
+    plain, shifted = (compare(features, y, batch=batch, permutations=0) for features in (x, x + 1e9))
+    np.testing.assert_allclose(shifted.values, plain.values, atol=1e-5)
+    constant = compare(torch.full((40, 8), 0.1, dtype=torch.float64).mul(1 / 3), y, batch=batch, permutations=0)
+    assert "the same for every" in constant.rows[0].undefined
