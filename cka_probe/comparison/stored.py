@@ -1,4 +1,4 @@
-"""CKA over all images as one batch of flattened features, from Grams on disk: in 2 GB at 50 000 images.
+"""CKA over all images as one batch of flattened features, from Grams on disk.
 
 The features of each batch are appended to a temporary file, `WIDTH` features after another. At the end, each Gram is
 computed from blocks of them in float64, of features minus their means, a few rows at a time, and written to a second
