@@ -47,15 +47,17 @@ def read_declarations(path: Path) -> dict[str, Any]:
 def read_scales(kind: type[T], declarations: Mapping[str, Any]) -> dict[str, T]:
     """Return the scales of a paper by name, a `kind` each.
 
-    A scale's own table of a scene adds to what `[scenes]` has for all scales.
+    A scale's own table of a scene adds to what `[scenes]` has for all scales. A scale that is `like` another has its
+    keys, and replaces those that it gives.
     """
     scales = {}
     for name, table in declarations["scales"].items():
+        table = declarations["scales"].get(table.get("like"), {}) | table
         scenes = {
             scene: read_table(Settings, declarations["scenes"][scene] | keys, f"scenes.{scene}")
             for scene, keys in table.get("scenes", {}).items()
         }
-        fields = {key: value for key, value in table.items() if key != "scenes"}
+        fields = {key: value for key, value in table.items() if key not in ("scenes", "like")}
         scales[name] = read_table(kind, fields, f"scales.{name}", scenes=MappingProxyType(scenes))
     return scales
 

@@ -11,7 +11,7 @@ from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.run import check_processes
 from cka_probe.lab.training.sampling import num_parts, step_batches
 from cka_probe.models.checkpoint import versions
-from cka_probe.papers.depth_to_semantic.recipes import Trial, pretraining_recipe, tuning_recipe
+from cka_probe.papers.depth_to_semantic.recipes import Trial, labelled_data, pretraining_recipe, tuning_recipe
 from cka_probe.papers.depth_to_semantic.study import LABELLED
 from cka_probe.papers.depth_to_semantic.study import SCALES as SEMANTIC
 from cka_probe.papers.mesa.study import NEEDED, TRAINED_ON
@@ -49,10 +49,10 @@ def recipes_of_both_papers():
         yield f"mesa {name}", read_recipe(scale.recipe, [f"data.{data}=x" for data in TRAINED_ON])
         if scale.teacher:
             yield f"mesa {name}", read_recipe(scale.teacher, [*scale.teacher_settings, "data.rooms=x"])
-    paths = {f"{data}_labels": "x" for data in LABELLED}
+    paths = dict.fromkeys(labelled_data(LABELLED), "x")
     for name, scale in SEMANTIC.items():
         yield f"depth-to-semantic {name}", pretraining_recipe(scale, 0, (), {})
-        for case in scale.with_tables(["all"]).cases("released"):
+        for case in scale.cases("released"):
             yield f"depth-to-semantic {name}", tuning_recipe(scale, Trial(case, 1e-3, 0, 0), "x", paths, ())
 
 

@@ -148,8 +148,11 @@ def _failure(evidence: SemanticEvidence, case: Case, run: RunKey) -> Estimate | 
 
 
 def _scores(evidence: SemanticEvidence, run: RunKey, name: str) -> LabelScores | Estimate | None:
+    """Return the scores of a case on the test images, or with "@training" on those that it was trained on."""
+    name, _, training = name.partition("@")
     case = Case.of(name)
-    return evidence.scores(case, run) or _failure(evidence, case, run)
+    scores = evidence.training_scores(case, run) if training else evidence.scores(case, run)
+    return scores or _failure(evidence, case, run)
 
 
 def _validation(evidence: SemanticEvidence, run: RunKey, name: str) -> pd.DataFrame | Estimate | None:
@@ -169,9 +172,9 @@ def _maps(evidence: SemanticEvidence, run: RunKey, name: str) -> Attributions | 
     return None if result is None or name not in result.models else result
 
 
-def measured(case: Case, measure: str) -> Statistic:
-    """Return how much of a measure a case has."""
-    return Statistic(partial(value_of, measure=measure), _scores, (case.name,), per_seed=False, resampled=True)
+def measured(case: Case, measure: str, images: str = "") -> Statistic:
+    """Return how much of a measure a case has on the test images, or on `images` "@training"."""
+    return Statistic(partial(value_of, measure=measure), _scores, (case.name + images,), per_seed=False, resampled=True)
 
 
 def gains(better: str, worse: str, measure: str = MAIN) -> Statistic:

@@ -9,16 +9,19 @@ mirrored alike, and the same weights where a head is new. So arms are compared i
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cka_probe import registry
 from cka_probe.errors import RecipeError
 from cka_probe.lab.training import Recipe, read_recipe
-from cka_probe.lab.training.recipe import parse_value
-from cka_probe.lab.training.start import normalised, random_backbone, reference
+from cka_probe.lab.training.recipe import both_sides, checked_size, parse_value
+from cka_probe.lab.training.start import normalised, random_backbone, reference, resized
+from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
-from cka_probe.papers.depth_to_semantic.study import DECLARATIONS, LABELLED, NONE, SEGMENT, Case, Scale
+from cka_probe.models.load import load
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, LABELLED, NONE, SEGMENT, Case, Scale
 from cka_probe.papers.rehearsal import rehearsed
 
 STUDY_KEYS: dict[str, str] = DECLARATIONS["study_keys"]
@@ -26,16 +29,18 @@ STUDY_KEYS: dict[str, str] = DECLARATIONS["study_keys"]
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What a user has changed: paths by name, `--set` of both recipes, and the learning rates to try, if any."""
+    """What a user has changed: paths of data by name, `--set` of both recipes, learning rates, weight files by arm."""
 
     data: dict[str, str]
     pre: list[str]
     segment: list[str]
     rates: tuple[float, ...] = ()
+    weights: dict[str, str] = field(default_factory=dict)
 
     def applied(self, scale: Scale) -> Scale:
-        """Return the scale with the learning rates of the user."""
-        return replace(scale, rates=self.rates) if self.rates else scale
+        """Return the scale with the learning rates and the weight files of the user."""
+        scale = replace(scale, rates=self.rates, rates_of={}) if self.rates else scale
+        return replace(scale, weights=self.weights)
 
 
 def read_settings(settings: Sequence[str]) -> StudySettings:
@@ -50,6 +55,8 @@ def read_settings(settings: Sequence[str]) -> StudySettings:
         part, _, rest = key.strip().partition(".")
         if equals and part == "data" and rest:
             parsed.data[rest] = value.strip().strip("\"'")
+        elif equals and part == "weights" and rest:
+            parsed.weights[_trained_arm(rest)] = value.strip().strip("\"'")
         elif equals and part == "pre" and rest:
             _refuse_study_keys(rest, text, ("seed", "data"))
             parsed.pre.append(f"{rest}={value}")
@@ -63,10 +70,16 @@ def read_settings(settings: Sequence[str]) -> StudySettings:
             parsed = replace(parsed, rates=_rates(value))
         else:
             raise RecipeError(
-                f"--set {text}: expected data.NAME=PATH, pre.STAGE.KEY=VALUE, {SEGMENT}.KEY=VALUE, architecture=NAME "
-                "or rates=[NUMBER, …]"
+                f"--set {text}: expected data.NAME=PATH, pre.STAGE.KEY=VALUE, {SEGMENT}.KEY=VALUE, weights.ARM=FILE, "
+                "architecture=NAME or rates=[NUMBER, …]"
             )
     return parsed
+
+
+def _trained_arm(name: str) -> str:
+    """Return the name of an arm that can have weights, or raise `UnknownNameError`."""
+    registry.get({arm: None for arm in ARMS if arm != NONE}, name, "arm with weights")
+    return name
 
 
 def _refuse_study_keys(key: str, text: str, keys: Iterable[str]) -> None:
@@ -105,17 +118,20 @@ def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: 
     named = {name: paths.get(name, f"{{{name}}}") for name in PRETRAINED_ON}
     data = [f"data.{name}={path}" for name, path in named.items()]
     recipe = read_recipe(scale.pre, [*scale.pre_settings, *settings, f"seed={seed}", *data])
-    stage_names = [stage.name for stage in recipe.stages]
+    starts = [(stage, reference(recipe, stage)) for stage in recipe.stages if stage.name not in scale.weights]
+    stages = (replace(stage, start=scale.weights.get(start, start)) for stage, start in starts)
+    recipe = replace(recipe, stages=tuple(stages))
+    stage_names = [*scale.weights, *(stage.name for stage in recipe.stages)]
     if missing := [arm for arm in scale.arms if arm != NONE and arm not in stage_names]:
         raise RecipeError(
-            f"{recipe.name}: expected a stage for the arm {missing[0]!r}, found {', '.join(stage_names)}; add it"
+            f"{recipe.name}: expected a stage for the arm {missing[0]!r}, found {', '.join(stage_names)}; add it, or "
+            f"give a file: --set weights.{missing[0]}=FILE"
         )
     names = set(scale.arms)
     for stage in reversed(recipe.stages):  # a stage starts from an earlier one
         if stage.name in names:
             names.add(reference(recipe, stage))
-    stages = tuple(replace(stage, start=reference(recipe, stage)) for stage in recipe.stages if stage.name in names)
-    recipe = replace(recipe, stages=stages)
+    recipe = replace(recipe, stages=tuple(stage for stage in recipe.stages if stage.name in names))
     return rehearsed(recipe) if scale.rehearsal else recipe
 
 
@@ -126,11 +142,37 @@ def data_of(scale: Scale, settings: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in PRETRAINED_ON if name in names)
 
 
+def labelled_data(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the paths in what is fine-tuned and tested on, of `LABELLED`."""
+    specs = (LABELLED[name][part] for name in names for part in ("train", "test"))
+    return tuple(dict.fromkeys(name for spec in specs for name in NAMED.findall(spec) if name != "tested"))
+
+
 def write_untrained(recipe: Recipe, path: Path) -> None:
     """Write the encoder as the recipe's seed initialises it, alone, as a checkpoint like those of the other arms."""
     if path.exists():
         return
-    backbone = normalised(random_backbone(recipe, recipe.size), NORMALISATION)
+    _write_encoder(recipe, normalised(random_backbone(recipe, recipe.size), NORMALISATION), NONE, path)
+
+
+def write_given(recipe: Recipe, arm: str, file: str, path: Path) -> None:
+    """Write the encoder in a file as a checkpoint like those of the other arms, at the recipe's size.
+
+    Raises:
+        RecipeError: The file has weights of another architecture.
+    """
+    if path.exists():
+        return
+    backbone = load(file, arch=recipe.architecture)
+    if backbone.origin.architecture != recipe.architecture:
+        raise RecipeError(
+            f"weights.{arm}: expected weights of {recipe.architecture}, found {backbone.origin.architecture} in "
+            f"{file}; set architecture, or give another file"
+        )
+    _write_encoder(recipe, resized(backbone, recipe.size), arm, path)
+
+
+def _write_encoder(recipe: Recipe, backbone: Backbone, arm: str, path: Path) -> None:
     if (size := backbone.preprocessing.size) is None:
         raise RecipeError(f"{recipe.name}: expected an input size, found none; set size")
     height, width = size
@@ -139,7 +181,7 @@ def write_untrained(recipe: Recipe, path: Path) -> None:
         options=backbone.origin.options,
         mean=backbone.preprocessing.mean,
         std=backbone.preprocessing.std,
-        stage=NONE,
+        stage=arm,
         seed=recipe.seed,
         size=() if height == width else (height, width),
     )
@@ -180,21 +222,28 @@ def tuning_recipe(
     Raises:
         RecipeError: A setting or the recipe cannot be used.
     """
-    common = [*scale.segment_settings, *settings, f"data.train={scale.labelled(trial.case.data, 'train', paths)}"]
+    data = [f"data.{part}={scale.labelled(trial.case.data, part, paths)}" for part in ("train", "test")]
+    common = [*scale.segment_settings, *settings, *data]
     plain = read_recipe(scale.segment, common)
     if [stage.name for stage in plain.stages] != [SEGMENT]:
         raise RecipeError(
             f"{scale.segment}: expected the one stage {SEGMENT!r}, found "
             f"{', '.join(stage.name for stage in plain.stages)}; use a recipe with that stage"
         )
-    keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale.calibrate)
+    keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale)
     values = (f"{SEGMENT}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in keys.items())  # as in TOML
     recipe = read_recipe(scale.segment, [*common, f"seed={trial.random_seed}", *values])
+    rates = scale.rates_for(trial.case)
+    if len(rates) > 1 and not recipe.stages[0].held_out:
+        raise RecipeError(
+            f"{trial.case.name}: expected held-out images, by which one of {len(rates)} learning rates is "
+            f"chosen, found none; add --set {SEGMENT}.held_out=40 --set {SEGMENT}.validation=[], or give one rate"
+        )
     return rehearsed(recipe) if scale.rehearsal else recipe
 
 
-def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
-    """Return the keys of the stage that a case sets in the plain recipe.
+def case_keys(case: Case, plain: Recipe, scale: Scale) -> dict[str, Any]:
+    """Return the keys of the stage that a case sets in the plain recipe: those of its words, in this order.
 
     An untrained encoder is shown some batches to `calibrate` before it is frozen. Otherwise its batch norms would keep
     their initial statistics of 0 and 1, which no layer has.
@@ -202,16 +251,18 @@ def case_keys(case: Case, plain: Recipe, calibrate: int) -> dict[str, Any]:
     data, stage = LABELLED[case.data], plain.stages[0]
     keys: dict[str, Any] = {"options.network": case.network, "options.classes": data["classes"]}
     keys["options.subset"] = data.get("subset", [])
+    words = (case.data, f"{case.data} {plain.architecture}", case.network, case.mode, case.setting, *case.quirks)
+    for word in words:
+        keys |= scale.keys_of(word)
     if case.num:
         keys["num"] = case.num
     if case.size:
-        keys["size"] = [_side(side * DECLARATIONS["sizes"][case.size]) for side in stage.shape]
-    for word in (case.network, case.mode, *case.quirks):
-        keys |= DECLARATIONS["case_keys"].get(word, {})
+        sides = both_sides(checked_size(keys.get("size", stage.size), "size"))
+        keys["size"] = [_side(side * DECLARATIONS["sizes"][case.size]) for side in sides]
     if case.mode == "frozen" and "unfrozen_encoder" in case.quirks:
         keys["freeze"] = "statistics"
     elif case.mode == "frozen" and case.arm == NONE:
-        keys["calibrate"] = calibrate
+        keys["calibrate"] = scale.calibrate
     if "normalised_twice" in case.quirks and case.arm in LIKE_IMAGENET:
         keys["normalisation"] = "imagenet_twice"
     return keys

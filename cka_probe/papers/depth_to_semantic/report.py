@@ -56,6 +56,9 @@ CURVES, PAIRS = DECLARATIONS["curves"], DECLARATIONS["divergence"]["pairs"]
 CURVE_MEASURES = ("miou_subset", "miou", "accuracy")
 """Held-out measures that have curves, where they were measured."""
 
+FIRST = 0.1
+"""Share of the steps that `first_steps` shows."""
+
 MIOU, ACCURACY = "mIoU of 7 classes (%)", "pixel accuracy (%)"
 
 POINTS_OF = ("table1", "table2", "table4")
@@ -75,6 +78,7 @@ def draw_figures(
         *(draw.scores(f"scores_{name}", tables[name], labels, caption="scores", name=name) for name in TABLES),
         *_draw_trends(evidence, tables, draw),
         *(_draw_curves(evidence, stem, draw) for stem in CURVES),
+        *(_draw_first_steps(evidence, stem, draw) for stem in DECLARATIONS["first_steps"]),
         _draw_pretraining(evidence, draw),
         _draw_before_after(evidence, draw),
         _draw_arms(evidence, draw),
@@ -119,6 +123,18 @@ def _draw_curves(evidence: SemanticEvidence, stem: str, draw: FigureWriter) -> S
     )
     measures = [name for name in CURVE_MEASURES if name != "miou" or not has_subset]
     return draw.curves(stem, logs, measures, repeats="runs")
+
+
+def _draw_first_steps(evidence: SemanticEvidence, stem: str, draw: FigureWriter) -> StudyFigure:
+    """Draw the training losses of some cases in the first part of their steps."""
+    logs: dict[str, list[tuple[pd.DataFrame | None, None]]] = {}
+    for case in map(Case.of, DECLARATIONS["first_steps"][stem]):
+        tables = [evidence.curves(case, run)[0] for run in evidence.runs]
+        logs[label(case)] = [
+            (None if log is None else log.loc[log["step"] <= FIRST * log["step"].max(), ["step", "lr", "loss"]], None)
+            for log in tables
+        ]
+    return draw.curves(stem, logs, ())
 
 
 def _draw_pretraining(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:
@@ -255,7 +271,8 @@ def options(evidence: SemanticEvidence) -> list[str]:
 
     Tables are selected where some were run that the scale does not run; the protocol where any fault was run.
     """
-    scale, run = SCALES[evidence.study["scale"]], RunKey(evidence.seeds[0], evidence.trials[0])
+    scale = replace(SCALES[evidence.study["scale"]], weights=DECLARATIONS["from_files"])
+    run = RunKey(evidence.seeds[0], evidence.trials[0])
     extra = {
         table
         for table in ALL

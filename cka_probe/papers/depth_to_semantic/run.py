@@ -38,19 +38,23 @@ from cka_probe.papers.depth_to_semantic.recipes import (
     StudySettings,
     Trial,
     data_of,
+    labelled_data,
     pretraining_recipe,
     read_settings,
     tuning_recipe,
+    write_given,
     write_untrained,
 )
 from cka_probe.papers.depth_to_semantic.report import PAPER
 from cka_probe.papers.depth_to_semantic.study import (
     DECLARATIONS,
     DIVERGED,
+    LABELLED,
     MAIN,
     NONE,
     SCALES,
     SEGMENT,
+    TRAINING_SCORES,
     Case,
     Scale,
     SemanticPaths,
@@ -111,7 +115,8 @@ def reproduce_depth_to_semantic(
     if not 1 <= trials <= MOST_TRIALS:
         raise RecipeError(f"expected 1 to {MOST_TRIALS} trials, found {trials}; choose another number")
     shown = size.cases(protocol)
-    cases = tuple(dict.fromkeys([*shown, *(case.base for case in shown)]))  # base cases choose the learning rates
+    bases = (case.base for case in shown if len(size.rates_for(case)) > 1)  # which choose the learning rates
+    cases = tuple(dict.fromkeys([*shown, *bases]))
     required = _required_data(size, parsed, cases)  # reports misspelt keys now
     paths = SemanticPaths(Path(out))
     given = [text for text in settings if not text.startswith("data.")]
@@ -142,10 +147,13 @@ def _required_data(scale: Scale, settings: StudySettings, cases: Sequence[Case])
 
     The labelled streets are always among them, because encoders are compared over their test images.
     """
-    labelled = [f"{data}_labels" for data in dict.fromkeys(["kitti", *(case.data for case in cases)])]
+    for arm, file in settings.weights.items():
+        if not Path(file).exists():
+            raise DataError(f"--set weights.{arm}={file}: expected a file of weights, found nothing there")
+    labelled = labelled_data(dict.fromkeys(["kitti", *(case.data for case in cases)]))
     placeholders = {name: name for name in labelled}
     for case in cases:
-        tuning_recipe(scale, Trial(case, scale.rates[0], 0, 0), NONE, placeholders, settings.segment)
+        tuning_recipe(scale, Trial(case, scale.rates_for(case)[0], 0, 0), NONE, placeholders, settings.segment)
     return (*data_of(scale, settings.pre), *labelled)
 
 
@@ -173,12 +181,12 @@ class SeedRun:
         for case in cases:
             rate = self.paths.rate(self.seed, case)
             for number in range(trials):
-                trial = Trial(case, self.scale.rates[0] if rate is None else rate, self.seed, number)
+                trial = Trial(case, self.scale.rates_for(case)[0] if rate is None else rate, self.seed, number)
                 finished = (SEGMENT,) if self._is_finished(trial) else ()
                 recipe_of_folder(self._recipe(trial), self._folder(trial), finished)
             check_recipe(self._recipe(replace(trial, number=0), RANDOM), None, world_size())
         for base in dict.fromkeys(case.base for case in cases):
-            tried, rates = self.paths.tried(self.seed, base), [f"{rate:g}" for rate in self.scale.rates]
+            tried, rates = self.paths.tried(self.seed, base), [f"{rate:g}" for rate in self.scale.rates_for(base)]
             if tried and set(tried) != set(rates):
                 raise OutputError(
                     f"{self.paths.rates_file(self.seed)}: expected the rates {', '.join(rates)} tried for {base.name}, "
@@ -189,7 +197,10 @@ class SeedRun:
         """Train every arm's encoder; return the architecture."""
         recipe = pretraining_recipe(self.scale, self.seed, self.settings.pre, self.data)
         self.context.say(f"seed {self.seed}: pre-training {len(recipe.stages)} encoders")
-        self.context.train(recipe, self.paths.pre(self.seed))
+        for arm, file in self.settings.weights.items():
+            main_process_only(partial(write_given, recipe, arm, file, self.paths.checkpoint(self.seed, arm)))
+        if recipe.stages:
+            self.context.train(recipe, self.paths.pre(self.seed))
         main_process_only(lambda: write_untrained(recipe, self.paths.checkpoint(self.seed, NONE)))
         return recipe.architecture
 
@@ -202,12 +213,13 @@ class SeedRun:
             lambda base: self.paths.lock(self.seed, "rates", base.name),
             lambda base: self.paths.rate(self.seed, base) is not None,
         ):
-            tried = {}
-            for rate in self.scale.rates:
+            rates, tried = self.scale.rates_for(base), {}
+            for rate in rates if len(rates) > 1 else ():
                 trial = Trial(base, rate, self.seed, 0)
                 self._train(trial)
                 tried[rate] = held_out(self._folder(trial))
-            main_process_only(partial(self._record_rate, base, *best_rate(tried, base.name)))
+            choice = best_rate(tried, base.name) if tried else (rates[0], "", {})
+            main_process_only(partial(self._record_rate, base, *choice))
         for base in bases:
             main_process_only(partial(self._delete_other_rates, base))
 
@@ -282,7 +294,8 @@ class SeedRun:
 
     def _recipe(self, trial: Trial, start: str | Path = "") -> Recipe:
         """Return the recipe of a trial, which starts from the checkpoint of its arm."""
-        start = start or self.paths.checkpoint(self.seed, trial.case.arm)
+        arm = trial.case.arm
+        start = start or self.settings.weights.get(arm, self.paths.checkpoint(self.seed, arm))
         return tuning_recipe(self.scale, trial, start, self.data, self.settings.segment)
 
     def _is_finished(self, trial: Trial) -> bool:
@@ -310,6 +323,10 @@ class SeedRun:
         if trial.number == 0 and is_compared(trial.case):
             model = partial(load, _weights(folder))
             study.write_fingerprint(self.paths, self.seed, trial.case.model, model, self.images)
+        stage = self._recipe(trial).stages[0]
+        if LABELLED[trial.case.data].get("training_scores") and not stage.num and not stage.held_out:
+            training = evaluate(_weights(folder), stage.data[0], device=self.context.device)
+            save_result(training, folder / TRAINING_SCORES)
         save_result(scores, folder / "scores.json")
 
     def _record_rate(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
@@ -321,7 +338,7 @@ class SeedRun:
 
     def _delete_other_rates(self, base: Case) -> None:
         best = self.paths.rate(self.seed, base)
-        for rate in self.scale.rates:
+        for rate in self.scale.rates_for(base):
             if rate != best:
                 _weights(self.paths.tuned(self.seed, base, rate, 0)).unlink(missing_ok=True)
 
@@ -344,7 +361,7 @@ def keeps_weights(trial: Trial) -> bool:
 
 def is_compared(case: Case) -> bool:
     """Return whether a case's encoder is compared with its start: base cases and their frozen variants."""
-    return case in (case.base, Case(case.arm, case.data, mode="frozen"))
+    return case in (case.base, replace(case.base, mode="frozen"))
 
 
 def held_out(folder: Path) -> dict[str, float]:

@@ -35,15 +35,17 @@ DATA_OF: dict[str, str] = DECLARATIONS["data_of"]
 NONE = "none"
 """The arm without pre-training."""
 
-CASE_WORDS = {
-    word: attribute
-    for attribute, table in {"data": "labelled", "network": "networks", "mode": "modes", "size": "sizes"}.items()
-    for word in DECLARATIONS[table]
-}
+ATTRIBUTES = {"data": "labelled", "network": "networks", "mode": "modes", "size": "sizes", "setting": "settings"}
+"""Attributes of a case, and the table of `paper.toml` that has their words."""
+
+CASE_WORDS = {word: attribute for attribute, table in ATTRIBUTES.items() for word in DECLARATIONS[table]}
 """Words in the name of a case, and which attribute of it they are."""
 
 SEGMENT = "segment"
 """The one stage of the segmentation recipe."""
+
+TRAINING_SCORES = "training.json"
+"""Scores of a run on the images that it was trained on, in its folder."""
 
 DIVERGED = "diverged.json"
 """Written instead of a trial's scores if its loss stopped being a number."""
@@ -60,6 +62,7 @@ class Case:
         mode: What begins as pre-trained and what learns, of `modes`.
         num: Training images; 0 is the scale's default.
         size: Of `sizes`, or "" for the scale's input size.
+        setting: Of `settings`, or "" for the usual one.
         quirks: In `QUIRKS`.
     """
 
@@ -69,6 +72,7 @@ class Case:
     mode: str = "all"
     num: int = 0
     size: str = ""
+    setting: str = ""
     quirks: tuple[str, ...] = ()
 
     @classmethod
@@ -103,7 +107,7 @@ class Case:
         ('video~kitti~skip~all', 'flow~kitti~skip~frozen~n4')
         """
         quirks = ("released",) if self.quirks == tuple(QUIRKS) else self.quirks
-        more = [f"n{self.num}" if self.num else "", self.size, *quirks]
+        more = [f"n{self.num}" if self.num else "", self.size, self.setting, *quirks]
         return "~".join([self.arm, self.data, self.network, self.mode, *filter(None, more)])
 
     @property
@@ -114,7 +118,7 @@ class Case:
     @property
     def base(self) -> "Case":
         """The case whose learning rate it uses."""
-        return Case(self.arm, self.data)
+        return Case(self.arm, self.data, LABELLED[self.data].get("network", "skip"))
 
 
 TABLES = {name: tuple(map(Case.of, cases)) for name, cases in DECLARATIONS["tables"].items()}
@@ -138,6 +142,10 @@ class Scale:
     tables: tuple[str, ...] = ALL
     without: tuple[str, ...] = ()
     trials: int = 4
+    rates_of: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    case_keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+    largest: int = 128
     tested: int = 90
     num: int = 90
     calibrate: int = 4
@@ -157,15 +165,24 @@ class Scale:
         """Return the cases that are run, each once, in the order of the tables."""
         registry.get(DECLARATIONS["protocols"], protocol, "protocol")
         tables = (case for table in self.tables for case in TABLES[table])
-        cases = dict.fromkeys(case for case in tables if case.arm not in self.without)
+        without = {*self.without, *(arm for arm in DECLARATIONS["from_files"] if arm not in self.weights)}
+        cases = dict.fromkeys(case for case in tables if case.arm not in without and case.num <= self.largest)
         if protocol == "released":
             arms = {case.arm for case in cases}
             cases |= dict.fromkeys(case for case in TABLES["quirks"] if case.arm in arms)
         return tuple(cases)
 
+    def rates_for(self, case: Case) -> tuple[float, ...]:
+        """Return the learning rates that are tried for the arm of a case on its data; a single one is not chosen."""
+        return tuple(self.rates_of.get(case.data, {}).get(case.arm, self.rates))
+
     def labelled(self, data: str, part: str, paths: Mapping[str, str]) -> str:
         """Return what is fine-tuned on ("train") or tested on ("test"), as `open_dataset` takes it."""
         return LABELLED[data][part].format(**paths, tested=self.tested)
+
+    def keys_of(self, word: str) -> dict[str, Any]:
+        """Return what a word of a case sets in the stage of fine-tuning."""
+        return DECLARATIONS["case_keys"].get(word, {}) | dict(self.case_keys.get(word, {}))
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -234,7 +251,7 @@ class SemanticPaths(StudyPaths):
 def tuned(arm: str, mode: str = "all") -> str:
     """Return the name of an arm's fine-tuned network among the models that are compared; mode "all" or "frozen"."""
     registry.get(ARMS, arm, "arm")
-    return Case(arm, DATA_OF.get(arm, "kitti"), mode=mode).model
+    return replace(Case(arm, DATA_OF.get(arm, "kitti")).base, mode=mode).model
 
 
 def model_order(model: str) -> tuple[bool, int]:
@@ -277,6 +294,12 @@ class SemanticEvidence(StudyEvidence):
         """Return whether the loss of a run stopped being a number."""
         folder = self.run_folder(case, run)
         return folder is not None and (folder / DIVERGED).exists()
+
+    def training_scores(self, case: Case, run: RunKey) -> LabelScores | None:
+        """Return the scores of a run on the images that it was trained on, or `None` if they were not computed."""
+        folder = self.run_folder(case, run)
+        path = None if folder is None else folder / TRAINING_SCORES
+        return LabelScores.load(path) if path is not None and path.exists() else None
 
     def scores(self, case: Case, run: RunKey) -> LabelScores | None:
         """Return the scores of a run on the test images, or `None` if it was not run or has diverged.

@@ -6,7 +6,7 @@ Each row has a value with its interval, over trials or seeds where there are sev
 
 import math
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cka_probe.papers.depth_to_semantic.study import (
     ARMS,
     DATA_OF,
     DECLARATIONS,
+    LABELLED,
     MAIN,
     QUIRKS,
     TABLES,
@@ -120,6 +121,7 @@ def label(case: Case) -> str:
     parts += [{"encoder": "encoder only", "frozen": "frozen"}[case.mode]] if case.mode != "all" else []
     parts += [f"{case.num} images"] if case.num else []
     parts += [{"low": "half the size", "high": "twice the size"}[case.size]] if case.size else []
+    parts += [case.setting] if case.setting else []
     if case.quirks == tuple(QUIRKS):
         return ", ".join([*parts, "all faults"])
     return ", ".join([*parts, *(quirk.replace("_", " ") for quirk in case.quirks)])
@@ -142,15 +144,22 @@ def labels_of(table: str) -> dict[Case, str]:
     return {case: label(case) + (f", {DECLARATIONS['networks'][case.network]}" if several else "") for case in cases}
 
 
+def measures_of(case: Case) -> tuple[str, ...]:
+    """Return the measures of a case's scores that its table has."""
+    return MEASURES if LABELLED[case.data].get("subset") else WITHOUT_SUBSET
+
+
 def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
     """Return one row for each case of a table and measure: arm (the case's label), case, columns of `score_row`."""
     rows, encoder = [], evidence.tuning().get("architecture", "")
     for case, name in labels_of(table).items():
-        for measure in WITHOUT_SUBSET if case.data == "rooms" else MEASURES:
-            labels, described = {"arm": name, "case": case.name}, describe_label_measure(measure)
+        scored = any(evidence.training_scores(case, run) is not None for run in evidence.runs)
+        for images, measure in product(("", "@training") if scored else ("",), measures_of(case)):
+            labels = {"arm": name + (", training images" if images else ""), "case": case.name + images}
+            described = describe_label_measure(measure)
             words = {"unit": described.unit or "%", "better": described.better, "repeats": evidence.repeats}
-            finding = evaluate_statistic(evidence, measured(case, measure))
-            cell = published(table, case, measure, encoder)
+            finding = evaluate_statistic(evidence, measured(case, measure, images))
+            cell = None if images else published(table, case, measure, encoder)
             rows.append(score_row(labels, measure, finding, published=cell, **words))
     return pd.DataFrame(rows)
 

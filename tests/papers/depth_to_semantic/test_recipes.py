@@ -1,18 +1,26 @@
 """Cases of Depth-to-Semantic as recipes, and settings."""
 
+from dataclasses import replace
+
 import pytest
+import timm
+import torch
 from helpers.semantic_run import CASES, tiny
 
-from cka_probe.errors import RecipeError
+from cka_probe.errors import CheckpointError, RecipeError, UnknownNameError
+from cka_probe.models.backbone import NORMALISATIONS
+from cka_probe.models.load import load
 from cka_probe.papers.depth_to_semantic.recipes import (
     Trial,
+    labelled_data,
     pretraining_recipe,
     read_settings,
     tuning_recipe,
+    write_given,
 )
 from cka_probe.papers.depth_to_semantic.study import LABELLED, QUIRKS, SCALES, TABLES, Case
 
-PATHS = {f"{data}_labels": f"somewhere/{data}" for data in LABELLED}
+PATHS = {name: f"somewhere/{name.removesuffix('_labels')}" for name in labelled_data(LABELLED)}
 
 
 @pytest.fixture
@@ -25,16 +33,80 @@ def stage_of(scale, case, number=0, seed=0, settings=()):
     return tuning_recipe(scale, Trial(case, 1e-3, seed, number), "arm.safetensors", PATHS, settings).stages[0]
 
 
-@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize("name", ["demo", "gpu"])
 def test_all_arms_start_alike_and_train_equally_long(name):
     stages = pretraining_recipe(SCALES[name], 0, (), {}).stages
     starts = {stage.name: stage.start for stage in stages}
     assert starts.pop("video_classification") == "classification"
     assert set(starts.values()) == {"random"}
-    if name != "paper":
-        assert len({(stage.steps, stage.shape) for stage in stages}) == 1
-        assert len({stage.batch for stage in stages if stage.name != "classification"}) == 1
+    assert len({(stage.steps, stage.shape) for stage in stages}) == 1
+    assert len({stage.batch for stage in stages if stage.name != "classification"}) == 1
     assert all(stage.weight_decay == 0 for stage in stages)
+
+
+def facts(stage, *keys):
+    return tuple(getattr(stage, key) for key in keys)
+
+
+SGD, STEPS = ("optimizer", "weight_decay"), ("steps", "batch", "lr", "schedule", "milestones", "gamma")
+
+
+def test_pretraining_at_the_scale_of_the_paper_has_its_settings():
+    every = SCALES["paper_resnet50"].with_tables(["all"])
+    stages = {stage.name: stage for stage in pretraining_recipe(every, 0, (), {}).stages}
+    assert all(facts(stage, "precision", "clip", "warmup") == ("no", 0.0, 0) for stage in stages.values())
+    supervised = {"classification", "contrastive"}
+    assert all(facts(stages[name], *SGD) == ("sgd", 1e-4) for name in supervised)
+    assert all(facts(stage, *SGD) == ("adamw", 0.0) for name, stage in stages.items() if name not in supervised)
+    assert facts(stages["flow"], *STEPS) == (248_800, 8, 5e-4, "step", (0.5,), 0.1)
+    assert stages["flow_printed"].options["structure"] == 0.15
+    assert stages["flow"].build_task().structure == 0.85
+    assert facts(stages["video_classification"], *STEPS) == (66_350, 12, 1e-4, "step", (0.75,), 0.1)
+    city, cropped = stages["cityscapes_depth"], stages["cityscapes_cropped"]
+    assert facts(city, *STEPS[:4]) == facts(cropped, *STEPS[:4]) == (15_000, 8, 1e-4, "linear")
+    assert (city.build_task().network, city.output_stride, city.normalisation) == ("deeplab", 16, "imagenet")
+    assert (cropped.shape, cropped.build_task().crop, city.build_task().crop) == ((256, 256), True, False)
+    assert "train_extra" in city.data[0]
+    rooms = stages["rooms_depth"]
+    assert facts(rooms, *STEPS) == (508_780, 8, 1e-4, "step", (0.5,), 0.5)
+    assert (rooms.shape, rooms.build_task().jitter_probability) == ((384, 448), 0.5)
+
+
+def test_fine_tuning_at_the_scale_of_the_paper_has_its_settings():
+    scale = SCALES["paper_resnet50"]
+    trials = {case: Trial(case, scale.rates_for(case)[0], 0, 0) for case in scale.cases()}
+    assert all(len(scale.rates_for(case)) == 1 for case in trials)
+    stages = {case: tuning_recipe(scale, trial, "a", PATHS, ()).stages[0] for case, trial in trials.items()}
+    assert {stage.held_out for stage in stages.values()} == {0}
+    city = {case: stage for case, stage in stages.items() if case.data == "cityscapes"}
+    assert {facts(stage, *SGD, "schedule", "batch", "num", "shape") for stage in city.values()} == {
+        ("sgd", 1e-4, "polynomial", 8, 0, (512, 512))
+    }
+    assert {(case.setting, stage.steps, stage.options["color_jitter"]) for case, stage in city.items()} == {
+        ("", 60_000, 0.5),
+        ("controlled", 30_000, 0.0),
+    }
+    assert {case.arm: stage.lr for case, stage in city.items()} == {
+        "none": 0.01,
+        "classification": 0.01,
+        "cityscapes_depth": 0.1,
+        "cityscapes_cropped": 0.1,
+    }
+    rooms = Case("rooms_depth", "rooms")
+    adam = ("steps", "batch", "lr", "schedule", "num", "shape", "optimizer")
+    assert facts(stages[rooms], *adam) == (20_000, 16, 1e-5, "cosine", 0, (384, 448), "adamw")
+    assert stage_of(SCALES["paper"], rooms).batch == 32
+    assert facts(stages[Case("video")], *adam) == (20_000, 16, 1e-5, "cosine", 16, (192, 640), "adamw")
+    large = stages[Case("video", "kitti_all", "deeplab")]
+    assert facts(large, "steps", "num", "shape") == (50_000, 0, (320, 1024))
+
+
+def test_several_rates_need_images_by_which_one_is_chosen():
+    scale = read_settings(["rates=[1e-5, 5e-8]"]).applied(SCALES["paper"])
+    with pytest.raises(RecipeError, match=r"expected held-out images.*found none; add --set segment.held_out=40"):
+        stage_of(scale, Case("video"))
+    held_out = ("segment.held_out=40", "segment.validation=[]")
+    assert stage_of(scale, Case("video"), settings=held_out).held_out == 40
 
 
 def test_every_case_of_every_scale_is_a_recipe():
@@ -115,6 +187,38 @@ def test_settings_are_sorted_by_recipe(scale):
     assert read_settings([]).applied(scale) == scale
     assert stage_of(scale, Case("none"), settings=parsed.segment).steps == 7
     assert [stage.steps for stage in pretraining_recipe(scale, 0, parsed.pre, {}).stages] == [2, 3]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of torchvision's names."""
+    path = tmp_path / "resnet18.pth"
+    torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), path)
+    return path
+
+
+def test_an_arm_may_be_a_file_and_others_start_from_it(scale, weights, tmp_path):
+    scale = replace(scale, without=("video", "stereo", "video_stereo"))
+    given = read_settings([f"weights.classification={weights}"]).applied(scale)
+    stages = {stage.name: stage.start for stage in pretraining_recipe(given, 0, (), {}).stages}
+    assert stages == {"lidar": "random", "video_classification": str(weights)}
+    assert given.arms == scale.arms
+    path = tmp_path / "classification.safetensors"
+    write_given(pretraining_recipe(given, 0, (), {}), "classification", str(weights), path)
+    backbone = load(path)
+    assert torch.equal(backbone.model.state_dict()["conv1.weight"], torch.load(weights)["conv1.weight"])
+    assert backbone.preprocessing.mean == NORMALISATIONS["imagenet"][0]
+
+
+def test_arms_of_files_alone_are_run_where_the_file_is_given(weights):
+    scale = SCALES["paper_resnet50"]
+    assert "dino" not in scale.arms
+    given = read_settings([f"weights.dino={weights}"]).applied(scale)
+    assert set(given.arms) == {*scale.arms, "dino"}
+    with pytest.raises(CheckpointError, match=r"expected resnet50, found a ResNet of .* resnet18 fits"):
+        write_given(pretraining_recipe(given, 0, (), {}), "dino", str(weights), weights.with_name("dino.safetensors"))
+    with pytest.raises(UnknownNameError, match="no arm with weights 'dini'; did you mean 'dino'"):
+        read_settings(["weights.dini=a"])
 
 
 @pytest.mark.parametrize(

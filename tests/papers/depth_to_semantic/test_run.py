@@ -209,7 +209,7 @@ def test_too_few_images_are_an_error_before_training(study, scale, tmp_path):
         ({"settings": ["segment.stepz=3"]}, RecipeError, "stages.segment: unknown key 'stepz'"),
         ({"settings": ["segment.lr=3"]}, RecipeError, "the study sets this itself"),
         ({"settings": ["data.kiti=x"]}, DataError, r"--set data.kiti: no such data; there are: objects, kitti"),
-        ({"scale": "paper"}, DataError, "expected a path for objects, kitti, cityscapes, rooms, kitti_labels, city"),
+        ({"scale": "paper"}, DataError, "expected a path for objects, kitti, rooms, kitti_labels, rooms_labels"),
     ],
 )
 def test_errors_come_before_anything_is_written(tmp_path, how, error, message):

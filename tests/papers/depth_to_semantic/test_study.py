@@ -11,13 +11,14 @@ from cka_probe.lab.scenes import Settings
 from cka_probe.papers.depth_to_semantic.recipes import (
     PRETRAINED_ON,
     data_of,
+    labelled_data,
     pretraining_recipe,
 )
 from cka_probe.papers.depth_to_semantic.run import is_compared, model_pairs
-from cka_probe.papers.depth_to_semantic.study import ARMS, LABELLED, QUIRKS, SCALES, TABLES
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, LABELLED, QUIRKS, SCALES, TABLES
 from cka_probe.report.study import MATRICES
 
-PATHS = {f"{data}_labels": f"somewhere/{data}" for data in LABELLED}
+PATHS = labelled_data(LABELLED)
 
 
 @pytest.fixture
@@ -51,10 +52,11 @@ def test_the_protocol_released_only_adds_quirks():
 
 def test_tables_select_what_is_run():
     scale = SCALES["demo"]
-    assert scale.with_tables(["figure3"]).cases() == TABLES["figure3"]
+    assert scale.with_tables(["figure3"]).cases() == tuple(case for case in TABLES["figure3"] if case.num <= 64)
+    assert SCALES["paper"].with_tables(["figure3"]).cases() == TABLES["figure3"]
     everything = set(scale.with_tables(["all"]).cases())
     assert everything > set(scale.cases())
-    assert {case.arm for case in everything} == set(ARMS) - set(scale.without)
+    assert {case.arm for case in everything} == set(ARMS) - {*scale.without, *DECLARATIONS["from_files"]}
     with pytest.raises(UnknownNameError, match="no table 'tabel1'; did you mean 'table1'"):
         scale.with_tables(["table2", "tabel1"])
 
