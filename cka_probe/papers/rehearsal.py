@@ -38,6 +38,9 @@ SHRINKING, STEP, LEAST = 5, 32, 64
 COUNTS = re.compile(r"(?<=[?&])(num|each)=\d+")
 """Options of a data set that ask for more images than a rehearsal has."""
 
+EXTRA = re.compile(r":train_extra$")
+"""A split that generated data does not have."""
+
 
 def rehearsal_folder(out: Path) -> Path:
     """Return the folder of the rehearsal of a study, beside that of the study.
@@ -104,7 +107,7 @@ def _rehearsed(stage: Stage, token: int) -> Stage:
         save_every=STEPS,
         validate_every=0,
         size=_small(stage.size, token),
-        data=tuple(COUNTS.sub(r"\1=1", spec) for spec in stage.data),
+        data=tuple(EXTRA.sub(":train", COUNTS.sub(r"\1=1", spec)) for spec in stage.data),
         validation=tuple(COUNTS.sub(r"\1=1", spec) for spec in stage.validation),
     )
 

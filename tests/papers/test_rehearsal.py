@@ -11,6 +11,7 @@ from cka_probe.errors import RecipeError
 from cka_probe.lab.training import read_recipe
 from cka_probe.papers import PAPERS, figures
 from cka_probe.papers.depth_to_semantic.report import PAPER as SEMANTIC
+from cka_probe.papers.depth_to_semantic.study import SCALES, TABLES
 from cka_probe.papers.mesa.report import PAPER as MESA
 from cka_probe.papers.rehearsal import rehearsed
 from cka_probe.papers.study import RunContext
@@ -21,6 +22,9 @@ def check_complete(paper, folder):
     """Assert that the study in a folder lacks nothing: every arm and case, every claim, every figure."""
     evidence = paper.load(folder)
     elsewhere = ("quirks:", "supervised:")  # of the protocol "released", and of the smaller scales
+    if paper is SEMANTIC:  # which runs other tables with another encoder
+        scale = SCALES[evidence.study["scale"]]
+        elsewhere += tuple(f"{table}:" for table in TABLES if table not in scale.tables)
     assert [line for line in paper.absences(evidence) if not line.startswith(elsewhere)] == []
     page = evidence.paths.page.read_text("utf-8")
     assert "**This is a rehearsal.** Rehearsed in " in page
@@ -28,7 +32,7 @@ def check_complete(paper, folder):
     assert len(links) > 5
     assert all((evidence.paths.report / link).exists() for link in links)
     claims = pd.read_csv(evidence.paths.report / "claims.csv")
-    assert (claims["verdict"] != "not run").mean() > 0.7
+    assert (claims["verdict"] != "not run").mean() > (0.5 if paper is SEMANTIC else 0.7)
 
 
 @pytest.mark.slow

@@ -109,8 +109,8 @@ def reproduce_depth_to_semantic(
     size = parsed.applied(registry.get(SCALES, scale, "scale"))
     size = size.with_tables(tables) if tables else size
     if rehearse:
-        out, parsed = rehearsal_folder(Path(out)), replace(parsed, data={})
-        size = rehearsal_scale(size, DECLARATIONS, trials=1, tested=IMAGES)
+        out, parsed = rehearsal_folder(Path(out)), replace(parsed, data={}, weights={})
+        size = rehearsal_scale(size, DECLARATIONS, trials=1, tested=IMAGES, weights={})
     trials = size.trials if trials is None else trials
     if not 1 <= trials <= MOST_TRIALS:
         raise RecipeError(f"expected 1 to {MOST_TRIALS} trials, found {trials}; choose another number")
