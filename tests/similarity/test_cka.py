@@ -123,6 +123,20 @@ def test_a_large_common_mean_costs_no_digits():
     assert similarity(*far) == pytest.approx(exact, abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("start", [0, 3000, 5990])
+@pytest.mark.parametrize("mean", [0.0, 5.0, 6.5, 1e3])
+def test_a_mean_of_some_features_costs_no_digits(monkeypatch, mean, start, dtype):
+    monkeypatch.setattr("cka_probe.similarity.gram.BLOCK_ELEMENTS", 2**10)  # blocks of 64 features, in sections of 1024
+    monkeypatch.setattr("cka_probe.similarity.gram.TOGETHER", 1)
+    x = normal(16, 6000)
+    x[:, start:] += mean
+    x = x.to(dtype)
+    exact = x.double() - x.double().mean(dim=0)
+    matrix = grams(x).matrices[0]
+    torch.testing.assert_close(matrix, exact @ exact.mT, rtol=0, atol=1e-6 * float(matrix.abs().max()))
+
+
 def test_large_grams_are_centred_by_rows_without_a_change(monkeypatch):
     x, y = ([normal(2, 30, 30, seed=seed)] for seed in (0, 1))
     x, y = ([stack @ stack.mT for stack in side] for side in (x, y))
