@@ -25,7 +25,7 @@ Zhou et al., CVPR 2017; Godard et al., ICCV 2019; Bian et al., "SC-DepthV2", TPA
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,6 +50,7 @@ from cka_probe.lab.tasks.decoders import (
 from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.models.backbone import NORMALISATIONS, Backbone
 from cka_probe.models.checkpoints.reading import read_contents
+from cka_probe.models.load import load
 
 
 @dataclass(frozen=True)
@@ -282,3 +283,34 @@ class PoseNet(nn.Module):
         if self.halved:
             pair = avg_pool2d(pair, 2)
         return self.scale * self.to_motion(self.trunk.forward_features(pair)).float().mean((2, 3))
+
+
+def published_trunks(reference: str, networks: Iterable[str]) -> dict[str, Tensor]:
+    """Return weights that pose networks can begin with: those of a ResNet-18 that was trained on single images.
+
+    As in Monodepth2, the first convolution has the weights of each color for both images, halved, so that two equal
+    images give what one gave.
+
+    Args:
+        reference: Of a ResNet-18, as `load` takes it: a file, `timm:resnet18.tv_in1k`; "" for none.
+        networks: Names of pose networks in a head.
+
+    Returns:
+        Tensors by their name in the head, float32; {} without a reference.
+
+    Raises:
+        CheckpointError: It cannot be loaded, or is another network.
+    """
+    if not reference:
+        return {}
+    weights = load(reference, arch="resnet18").model.state_dict()
+    with torch.device("meta"):
+        trunk = PoseNet().trunk.state_dict()
+    first = weights.get("conv1.weight", torch.empty(0))
+    weights["conv1.weight"] = torch.cat([first, first], 1) / 2 if first.ndim == 4 else first
+    if wrong := [name for name in trunk if name not in weights or weights[name].shape != trunk[name].shape]:
+        raise CheckpointError(
+            f"pose_weights: expected a ResNet-18 of 3 channels, found other weights of {wrong[0]} in {reference}; give "
+            "a file of one, or timm:resnet18.tv_in1k"
+        )
+    return {f"{network}.trunk.{name}": weights[name] for network in networks for name in trunk}

@@ -10,8 +10,8 @@ trained by two losses of its own (`losses.rectification`).
 In trials at 64 pixels a pose network with random weights learned nothing with `auto_mask` and `min_select` on, as
 published, and learned the direction of motion with both off. A likely reason: of two sources on either side, one always
 fits better for a wrong direction, and both options let only the better one count. Begin without them, or with
-pre-trained pose weights, as the original does. A high learning rate destroys the decoder in the same trials (1e-3: its
-ELUs saturate), after which depth stays constant; 3e-4 to 5e-4 with gradients clipped at 1 worked.
+`pose_weights` of ImageNet, as the original does. A high learning rate destroys the decoder in the same trials (1e-3:
+its ELUs saturate), after which depth stays constant; 3e-4 to 5e-4 with gradients clipped at 1 worked.
 
 Bian et al., "Auto-Rectify Network for Unsupervised Indoor Depth Estimation", TPAMI 2022; weights as in its published
 code.
@@ -27,7 +27,7 @@ from torch.nn.functional import pad
 from cka_probe.images.sample import Sample
 from cka_probe.lab.geometry import rotation_matrix, warp
 from cka_probe.lab.losses import less_rotation, recognised_rotation, smoothness
-from cka_probe.lab.tasks.disparity import PoseNet
+from cka_probe.lab.tasks.disparity import PoseNet, published_trunks
 from cka_probe.lab.tasks.reconstruction import VideoHead, VideoTask, reconstruct
 from cka_probe.lab.tasks.task import check_options
 from cka_probe.models.backbone import Backbone
@@ -70,6 +70,10 @@ class Geometric(VideoTask):
         if self.rectify:
             head.rectify = PoseNet(outputs=3, scale=1.0, halved=True)
         return head
+
+    def published(self) -> dict[str, Tensor]:
+        """Return the weights that a new head begins with, those of the rectify network among them."""
+        return super().published() | published_trunks(self.pose_weights, ["rectify"] if self.rectify else [])
 
     def loss(self, backbone: Backbone, head: VideoHead, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum and its parts."""

@@ -30,7 +30,7 @@ from cka_probe.lab.evaluation.depth import errors_with_constant_baseline
 from cka_probe.lab.geometry import axis_angle_matrix, inverse_pose, pose_matrix, warp
 from cka_probe.lab.losses import NOISE, minimum_error, photometric_error, smoothness
 from cka_probe.lab.tasks.decoders import at_full_size
-from cka_probe.lab.tasks.disparity import DisparityHead, DisparityTask, PoseNet
+from cka_probe.lab.tasks.disparity import DisparityHead, DisparityTask, PoseNet, published_trunks
 from cka_probe.lab.tasks.task import check_options
 from cka_probe.lab.transforms import color_jittered, uniform
 from cka_probe.lab.transforms.augment import resize_or_crop
@@ -56,6 +56,7 @@ class Monodepth(DisparityTask):
         unit: Metres per unit of the network, which a stereo partner determines; without effect for "video".
         jitter: Probability that the networks see jittered colours.
         truth: Whether the data has `depth`, which only evaluation then reads.
+        pose_weights: ResNet-18 that the pose network begins with (`published_trunks`); "" for random weights.
 
     All others are as in `DisparityTask`.
     """
@@ -72,6 +73,7 @@ class Monodepth(DisparityTask):
     unit: float = 5.4
     jitter: float = 0.5
     truth: bool = False
+    pose_weights: str = ""
 
     def __post_init__(self):
         super().__post_init__()
@@ -103,6 +105,10 @@ class Monodepth(DisparityTask):
     def pose_network(self) -> PoseNet | None:
         """Return the pose network; `None` where no poses are learned."""
         return PoseNet() if self.neighbours else None
+
+    def published(self) -> dict[str, Tensor]:
+        """Return the weights that a new head begins with in place of random ones, by name."""
+        return published_trunks(self.pose_weights, ["pose"] if self.neighbours else [])
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return the needed fields at network size, and the images as the networks see them.

@@ -32,7 +32,7 @@ from cka_probe.lab.evaluation.depth import depth_errors, median_scaled, valid_de
 from cka_probe.lab.geometry import inverse_pose, pose_matrix, warp
 from cka_probe.lab.losses import depth_difference, photometric_error, valid_mean, valid_mean_each
 from cka_probe.lab.tasks.decoders import maps
-from cka_probe.lab.tasks.disparity import DisparityDecoder, PoseNet
+from cka_probe.lab.tasks.disparity import DisparityDecoder, PoseNet, published_trunks
 from cka_probe.lab.tasks.task import check_options, check_sides
 from cka_probe.lab.transforms import flips, largest, uniform
 from cka_probe.lab.transforms.augment import crop_and_flip, image_size
@@ -72,6 +72,8 @@ class VideoTask:
         poses: "learned", or "known": the measured `source_T_target`, to find out whether depth or motion fails to
             learn. With known poses it is not pre-training from video alone.
         truth: Whether the data has `depth`, which only evaluation then reads.
+        pose_weights: ResNet-18 that the pose network and the rectify network begin with (`published_trunks`); "" for
+            random weights.
     """
 
     name: ClassVar[str] = "video"
@@ -89,6 +91,7 @@ class VideoTask:
     crop: float = 1.15
     poses: str = "learned"
     truth: bool = False
+    pose_weights: str = ""
 
     def __post_init__(self):
         check_sides(self.name, self.size)
@@ -113,6 +116,10 @@ class VideoTask:
         """Return decoder and pose network."""
         depth = DisparityDecoder(maps(backbone), self.min_depth, self.max_depth, self.start)
         return VideoHead(depth, PoseNet() if self.poses == "learned" else None)
+
+    def published(self) -> dict[str, Tensor]:
+        """Return the weights that a new head begins with in place of random ones, by name."""
+        return published_trunks(self.pose_weights, ["pose"] if self.poses == "learned" else [])
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return the needed fields at network size: images in [0, 1], K in the view's pixels, depth in metres."""

@@ -24,6 +24,8 @@ class Task(Protocol):
       pre-training, say). By default only its own.
     - `carries`: prefixes of the names of the weights that it takes over from such a head ("decoder."); the others are
       new. By default it takes over the whole head.
+    - `published`: a method that returns weights of other authors by their names in its head, which a new head begins
+      with; by default they are random.
     - `least_images`: number of images at a time that its loss needs, by default 1.
 
     Where a score is not a mean over images but, like mIoU, a ratio of sums over all of them, the task has a method
@@ -60,6 +62,11 @@ class Task(Protocol):
     def evaluate(self, backbone: Backbone, head: Any, batch: Sample) -> dict[str, Tensor]:
         """Return named scores per image, (n,) each, NaN where undefined; or (n, ...), to be summed for `summary`."""
         ...
+
+
+def published_weights(task: Task) -> dict[str, Tensor]:
+    """Return the weights that a new head of a task begins with in place of random ones, by name."""
+    return task.published() if hasattr(task, "published") else {}
 
 
 def least_images(task: Task) -> int:

@@ -25,7 +25,7 @@ from cka_probe.comparison.ranks import TIMEOUT
 from cka_probe.errors import OutputError, RecipeError
 from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
-from cka_probe.lab.tasks.task import least_images
+from cka_probe.lab.tasks.task import least_images, published_weights
 from cka_probe.lab.training.batch_norm import share_batch_norms
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
@@ -109,7 +109,8 @@ def check_recipe(recipe: Recipe, folder: Path | None, processes: int = 1) -> dic
     """Check all unfinished stages, so that none fails for its settings or files after others were trained.
 
     Of each stage these are checked: the sharing of its batch, where it starts, the fields of its data, that its first
-    samples can be read and prepared, and that encoder and head can be built for its input size. Nothing is written.
+    samples can be read and prepared, that encoder and head can be built for its input size, and that weights of others
+    that its head begins with can be loaded. Nothing is written.
 
     Args:
         recipe: The recipe.
@@ -132,6 +133,7 @@ def check_recipe(recipe: Recipe, folder: Path | None, processes: int = 1) -> dic
         check_processes(stage, processes)
         with torch.device("meta"):  # without memory or time
             stage.build_task().head(adapted(random_backbone(recipe, stage.size), stage))
+        published_weights(stage.build_task())
     samples = open_samples(replace(recipe, stages=unfinished))
     for stage in unfinished:
         for part, train in zip(samples[stage.name], (True, False), strict=True):
@@ -246,6 +248,8 @@ def _run_stage(
     accelerator = accelerator_for(device, stage.precision)
     start, task = begin(recipe, stage, folder), stage.build_task()
     head = seeded(lambda: task.head(start.backbone), recipe.seed, stage.name, "head")
+    new = published_weights(task)
+    fill(head, new, tuple(new))
     fill(head, start.head_state, start.prefixes)
     stage_folder = folder / stage.name
     if accelerator.is_main_process:

@@ -30,6 +30,7 @@ from cka_probe.papers.mesa.study import (
     SCALES,
     Arm,
     MesaEvidence,
+    teacher_of,
 )
 from cka_probe.papers.page import Paper
 from cka_probe.papers.tables import find_published, layer_rows, layer_texts, read_published, score_row, score_texts
@@ -207,8 +208,8 @@ def _depth_panel(dataset: Dataset, names: Sequence[str], folders: Mapping[str, P
 
 def data(evidence: MesaEvidence) -> list[str]:
     """Return the names of the study's data."""
-    teacher = "rooms" in PAPER.scenes(evidence) and "videos" not in evidence.study["data"]
-    return [*NEEDED, *(["rooms"] if teacher else [])]
+    given = "videos" in evidence.study["data"] or teacher_of(evidence.study["settings"])
+    return [*NEEDED, *(["rooms"] if "rooms" in PAPER.scenes(evidence) and not given else [])]
 
 
 def stage_rows(evidence: MesaEvidence) -> pd.DataFrame:
@@ -234,4 +235,5 @@ PAPER = Paper(
     stages=stage_rows,
     absences=absences,
     data=data,
+    context=lambda report: {"teacher": teacher_of(report.evidence.study["settings"])},
 )

@@ -24,7 +24,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.papers import study
 from cka_probe.papers.mesa.report import PAPER
-from cka_probe.papers.mesa.study import DECLARATIONS, NEEDED, SCALES, TRAINED_ON, Scale
+from cka_probe.papers.mesa.study import DECLARATIONS, NEEDED, SCALES, SOURCE, TRAINED_ON, Scale, teacher_of
 from cka_probe.papers.page import write_report
 from cka_probe.papers.rehearsal import describe_rehearsal, rehearsal_folder, rehearsal_scale
 from cka_probe.papers.study import ComparisonSpec, ImageSource, RunContext, StudyPaths, main_process_only
@@ -57,8 +57,9 @@ def reproduce_mesa(
         out: Folder for everything; an existing study is resumed.
         scale: A name in `SCALES`.
         seeds: How many; more can be added later.
-        settings: `KEY=VALUE` of the scale's recipe, as `--set` takes them; `data.NAME=PATH` gives real data.
-        rehearse: Run everything in small in `rehearsal_folder(out)` instead, without the given data.
+        settings: `KEY=VALUE` of the scale's recipe, as `--set` takes them; `data.NAME=PATH` gives real data, and
+            `teacher=SOURCE` a network for the pseudo-depth of the videos, as `open_source` takes it.
+        rehearse: Run everything in small in `rehearsal_folder(out)` instead, without the given data and teacher.
         context: Device, processes, progress.
 
     Returns:
@@ -72,18 +73,20 @@ def reproduce_mesa(
     pairs = (text.removeprefix("data.").partition("=") for text in settings if text.startswith("data."))
     given = {name: path for name, _, path in pairs}
     settings = [text for text in settings if not text.startswith("data.")]
+    source, keys = teacher_of(settings), [text for text in settings if not text.startswith(SOURCE)]
     if rehearse:
-        given, out = {}, rehearsal_folder(Path(out))
+        given, source, settings, out = {}, "", keys, rehearsal_folder(Path(out))
         size = rehearsal_scale(size, DECLARATIONS, teacher=size.teacher or TEACHER)
-    size.read(size.recipe, [*settings, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
-    required = (*NEEDED, "rooms") if size.teacher and "videos" not in given else NEEDED  # the teacher learns from rooms
+    size.read(size.recipe, [*keys, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
+    taught = size.teacher and "videos" not in given and not source  # the teacher learns from rooms
+    required = (*NEEDED, "rooms") if taught else NEEDED
     paths = StudyPaths(Path(out))
     description = study.describe_study(PAPER.name, scale, given, settings, rehearse)
     data = study.open_study(paths, description, required, size.scenes, seeds, context)
     trained_on = [f"data.{name}={data[name]}" for name in TRAINED_ON]
-    recipes = [size.read(size.recipe, [*settings, f"seed={seed}", *trained_on]) for seed in range(seeds)]
+    recipes = [size.read(size.recipe, [*keys, f"seed={seed}", *trained_on]) for seed in range(seeds)]
     study.check_tests([test.format(**data) for test in DECLARATIONS["tests"].values()], ("image", "depth"))
-    _label_videos(paths, size, data, context)
+    _label_videos(paths, size, data, source, context)
     for recipe in recipes:
         check_recipe(recipe, paths.run(recipe.seed), world_size())
     main_process_only(partial(paths.claim, description))
@@ -101,29 +104,47 @@ def reproduce_mesa(
     return page
 
 
-def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], context: RunContext) -> None:
-    """Give generated videos the pseudo-depth of a teacher, and check that other videos have their own.
+def _label_videos(paths: StudyPaths, scale: Scale, data: Mapping[str, str], source: str, context: RunContext) -> None:
+    """Give generated videos the pseudo-depth of a teacher, and others that of a given one; or check that they have it.
 
     Raises:
         DataError: They have none.
+        OutputError: They have that of another source than the given one.
     """
     videos = f"scdepth:{data['videos']}"
     if "rooms" in data:
         context.say("teacher")
         recipe = scale.read(scale.teacher, [*scale.teacher_settings, f"data.rooms={data['rooms']}"])
-        (teacher,) = context.train(recipe, paths.folder / "teacher")
-        note = teacher.with_name("pseudo_depth.txt")
-
-        def write() -> None:
-            write_pseudo_depth(str(teacher), videos, overwrite=True, device=context.device)
-            study.write_text(note, f"The depth of {teacher.name} was written for {videos}.\n")
-
-        study.share(paths, {note: write})
+        (path,) = context.train(recipe, paths.folder / "teacher")
+        source = str(path)
+    if source:
+        _write_depth(paths, source, Path(data["videos"]), context)
     elif "pseudo_depth" not in open_dataset(f"{videos}:train").gives:
         raise DataError(
-            f"expected pseudo-depth (leres_depth) with the videos of {data['videos']}, found none; write some with "
-            f"`ckaprobe data pseudo-depth SOURCE {videos}`"
+            f"expected pseudo-depth (leres_depth) with the videos of {data['videos']}, found none; add "
+            "--set teacher=SOURCE, such as transformers:NAME"
         )
+
+
+def _write_depth(paths: StudyPaths, source: str, videos: Path, context: RunContext) -> None:
+    """Write the pseudo-depth of the videos by a source, once in all processes and jobs.
+
+    Generated videos come with one that is derived from the truth, which it replaces.
+    """
+    note, text = paths.folder / "teacher" / "pseudo_depth.txt", f"The depth of {source} was written for {videos}.\n"
+
+    def forget_others() -> None:
+        if note.exists() and note.read_text("utf-8") != text:
+            note.unlink()
+
+    def write() -> None:
+        generated = videos.is_relative_to(paths.folder)
+        write_pseudo_depth(source, f"scdepth:{videos}", overwrite=generated, device=context.device)
+        study.write_text(note, text)
+
+    context.say("pseudo-depth")
+    main_process_only(forget_others)
+    study.share(paths, {note: write})
 
 
 def _scoring(

@@ -66,6 +66,19 @@ class Scale:
 
 SCALES = read_scales(Scale, DECLARATIONS)
 
+SOURCE = "teacher="
+"""The setting that gives the network whose depth the videos get, in place of one that is trained here."""
+
+
+def teacher_of(settings: Sequence[str]) -> str:
+    """Return the teacher among the settings of a study, "" if there is none.
+
+    >>> teacher_of(["mp.steps=2", "teacher=transformers:depth"])
+    'transformers:depth'
+    """
+    return next((text.removeprefix(SOURCE) for text in settings if text.startswith(SOURCE)), "")
+
+
 DOMAINS = {"in": "in distribution", "out": "out of distribution"}
 
 

@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch import Generator
 
-from cka_probe.errors import RecipeError
+from cka_probe.errors import CheckpointError, RecipeError
 from cka_probe.images.datasets import open_dataset
 from cka_probe.lab.evaluation.depth import depth_errors, valid_depth
 from cka_probe.lab.geometry import pose_matrix, rotation_matrix, warp
 from cka_probe.lab.tasks.disparity import DisparityDecoder, PoseNet
 from cka_probe.lab.tasks.geometric import Geometric, rotated
+from cka_probe.lab.tasks.pseudo_depth import PseudoDepth
+from cka_probe.lab.training.start import fill
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
+from cka_probe.models.load import load
 
 SIZE = (64, 64)
 
@@ -43,6 +46,29 @@ def about(axis, angle):
     sign = -1 if axis == 1 else 1
     matrix[i, j], matrix[j, i] = -sign * math.sin(angle), sign * math.sin(angle)
     return matrix
+
+
+def test_pose_and_rectify_network_begin_with_a_network_of_single_images(tmp_path):
+    single = load("random:resnet18:3").model
+    torch.save(single.state_dict(), tmp_path / "resnet18.pth")
+    task = Geometric(SIZE, rectify=True, pose_weights=str(tmp_path / "resnet18.pth"))
+    head, state = task.head(backbone_of()), task.published()
+    fill(head, state, tuple(state))
+    image = torch.rand(1, 3, 64, 64)
+    for network in (head.pose, head.rectify):
+        pair = network.trunk.eval().forward_features(torch.cat([image, image], 1))
+        torch.testing.assert_close(pair, single.eval().forward_features(image), rtol=1e-4, atol=1e-5)
+    assert {name.split(".")[0] for name in state} == {"pose", "rectify"}
+    assert {name.split(".")[0] for name in PseudoDepth(SIZE, pose_weights="random:resnet18").published()} == {"pose"}
+    assert Geometric(SIZE, poses="known", pose_weights="random:resnet18").published() == {}
+    assert Geometric(SIZE).published() == {}
+
+
+def test_pose_weights_of_another_network_are_refused():
+    with pytest.raises(CheckpointError, match="pose_weights: expected a ResNet-18 of 3 channels, found other weights"):
+        Geometric(SIZE, pose_weights="random:resnet50").published()
+    with pytest.raises(CheckpointError, match="nothing"):
+        Geometric(SIZE, pose_weights="nothing.pth").published()
 
 
 def test_rotations_are_rx_ry_rz():

@@ -241,6 +241,14 @@ def test_departures_are_read_from_the_study(tmp_path):
     assert "/somewhere" not in page(tmp_path)
 
 
+def test_a_given_teacher_replaces_the_one_that_is_trained_here(tmp_path):
+    study(tmp_path).study(settings=["teacher=transformers:depth"])
+    text = page(tmp_path)
+    assert "Pseudo-depth is predicted by `transformers:depth`; the paper uses LeReS." in text
+    assert "trained here on procedural rooms" not in text
+    assert "rooms" not in PAPER.data(MesaEvidence.load(tmp_path))
+
+
 def test_a_teacher_that_has_seen_the_test_style_is_reported(tmp_path):
     study(tmp_path)
     scenes = SCALES["demo"].scenes

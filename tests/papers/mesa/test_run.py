@@ -1,9 +1,11 @@
 """A study from nothing to its page at the smallest size, again, with another seed, and what it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
+from helpers.depth_models import save_model
 from helpers.folders import save_empty
 from typer.testing import CliRunner
 
@@ -12,6 +14,7 @@ from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import make_scenes
 from cka_probe.lab.training import read_recipe
 from cka_probe.lab.training.recipe import bundled, parse_toml
+from cka_probe.models.checkpoint import file_hash
 from cka_probe.papers import figures
 from cka_probe.papers.mesa import run
 from cka_probe.papers.mesa.study import SCALES
@@ -107,6 +110,27 @@ def test_another_study_in_the_same_folder_is_refused(study):
     with pytest.raises(OutputError, match=r"holds another study: settings is .* there and .* here; choose"):
         run.reproduce_mesa(folder, "tiny", settings=[*FEW, "mp.lr=1"])
     assert json.loads((folder / "study.json").read_text())["settings"] == list(FEW)
+
+
+def test_videos_get_their_pseudo_depth_from_a_given_network(tmp_path):
+    out, teacher = StudyPaths(tmp_path / "out"), str(save_model(tmp_path / "teacher.safetensors"))
+    videos = replace(SCENES["videos"], num=2, frames=3, test=0.5)
+    for folder in (tmp_path / "videos", out.folder / "videos"):
+        make_scenes(folder, videos)
+
+    def label(folder, source=""):
+        run._label_videos(out, TINY, {"videos": str(folder)}, source, RunContext("cpu", 0))
+        return {json.loads(path.read_text())["sha256"] for path in folder.rglob("source.json")}
+
+    assert label(out.folder / "videos", teacher) == {file_hash(teacher)}  # generated here: its own is replaced
+    with pytest.raises(OutputError, match="found one of unknown origin"):
+        label(tmp_path / "videos", teacher)
+    assert label(tmp_path / "videos") == set()
+    for path in (tmp_path / "videos").rglob("leres_depth"):
+        shutil.rmtree(path)
+    with pytest.raises(DataError, match=r"expected pseudo-depth .*, found none; add --set teacher=SOURCE"):
+        label(tmp_path / "videos")
+    assert label(tmp_path / "videos", teacher) == {file_hash(teacher)}
 
 
 @pytest.mark.parametrize(
