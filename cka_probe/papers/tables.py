@@ -37,7 +37,7 @@ LATEX = {
 }  # fmt: skip
 """Characters that LaTeX reads as markup or does not know; a bracket after a line's end would be read as its option."""
 
-DIGITS = {"pixels": 2, "cm": 2, "degrees": 2, "%": 2}
+DIGITS = {"pixels": 2, "cm": 2, "degrees": 2, "%": 2, "points": 2}
 """Decimals by unit; 3 for every other."""
 
 

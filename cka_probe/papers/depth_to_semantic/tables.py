@@ -15,7 +15,7 @@ import pandas as pd
 
 from cka_probe.lab.evaluation.label_scores import describe_label_measure
 from cka_probe.papers.claims import evaluate_statistic, judge
-from cka_probe.papers.depth_to_semantic.claims import map_measure, measured
+from cka_probe.papers.depth_to_semantic.claims import gains, map_measure, measured
 from cka_probe.papers.depth_to_semantic.study import (
     ARMS,
     DATA_OF,
@@ -44,11 +44,14 @@ from cka_probe.papers.tables import (
     score_texts,
 )
 
+MINUS = " - "
+"""Between two cases in the key of a difference."""
+
 PUBLISHED = tuple(
-    cell._replace(key=Case.of(cell.key).name) if cell.key else cell
+    cell._replace(key=MINUS.join(Case.of(name).name for name in cell.key.split(MINUS))) if cell.key else cell
     for cell in read_published(Path(__file__).with_name("published.csv"))
 )
-"""Everything that the paper prints, by case; shares are in percent."""
+"""Everything that the paper prints, by case, or by two where it is a difference; shares are in percent."""
 
 CSV_ONLY = ("pairs",)
 """Tables too long to be read as text."""
@@ -68,6 +71,7 @@ def all_tables(evidence: SemanticEvidence) -> dict[str, pd.DataFrame]:
     """Return the tables of a study by name, with every number as it was computed."""
     pairs = pair_rows(evidence)
     return {name: case_rows(evidence, name) for name in TABLES} | {
+        "differences": difference_rows(evidence),
         "pretraining": pretraining_rows(evidence),
         "rates": rate_rows(evidence),
         "layers": similarity_rows(evidence),
@@ -82,7 +86,7 @@ def table_texts(name: str, table: pd.DataFrame) -> tuple[str, str] | None:
     """Return a table as Markdown and as LaTeX; `None` for one that is written as CSV only."""
     if name in CSV_ONLY:
         return None
-    if name in TABLES or name == "alignment":
+    if name in (*TABLES, "differences", "alignment"):
         return score_texts(table)
     if table.empty:
         return "Not run.\n", "Not run.\n"
@@ -161,6 +165,19 @@ def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
             finding = evaluate_statistic(evidence, measured(case, measure, images))
             cell = None if images else published(table, case, measure, encoder)
             rows.append(score_row(labels, measure, finding, published=cell, **words))
+    return pd.DataFrame(rows)
+
+
+def difference_rows(evidence: SemanticEvidence) -> pd.DataFrame:
+    """Return rows as `case_rows`, of the differences between two cases that the paper prints, in points of 100."""
+    rows = []
+    for cell in (cell for cell in PUBLISHED if MINUS in cell.key):
+        better, worse = map(Case.of, cell.key.split(MINUS))
+        names = [label(case) + (", DeepLabV3" if case.network == "deeplab" else "") for case in (better, worse)]
+        (measure,) = cell.measures
+        finding = evaluate_statistic(evidence, gains(better.name, worse.name, measure))
+        labels = {"arm": " \N{MINUS SIGN} ".join(names), "case": cell.key}
+        rows.append(score_row(labels, measure, finding, unit="points", published=cell, repeats=evidence.repeats))
     return pd.DataFrame(rows)
 
 

@@ -31,7 +31,7 @@ def test_a_report_has_its_page_tables_and_figures(written):
     folder, readme = written
     report = folder / "report"
     assert readme == report / "README.md"
-    names = (*TABLES, "pretraining", "rates", "layers", "pairs", "parting", "alignment", "cost")
+    names = (*TABLES, "differences", "pretraining", "rates", "layers", "pairs", "parting", "alignment", "cost")
     assert {path.name for path in (report / "tables").iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in (("csv",) if name in CSV_ONLY else ("csv", "md", "tex"))
     }

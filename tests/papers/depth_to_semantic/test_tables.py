@@ -17,10 +17,12 @@ from helpers.semantic_study import (
 from cka_probe.papers.depth_to_semantic.study import TABLES, Case, SemanticEvidence
 from cka_probe.papers.depth_to_semantic.tables import (
     MEASURES,
+    MINUS,
     PUBLISHED,
     WITHOUT_SUBSET,
     alignment_rows,
     case_rows,
+    difference_rows,
     divergence_rows,
     labels_of,
     pair_rows,
@@ -44,7 +46,7 @@ def test_a_table_has_the_papers_numbers_where_they_are_verified(tmp_path):
 def test_published_numbers_belong_to_cases_and_measures_and_one_case_has_one_number():
     shown = {case.name for cases in TABLES.values() for case in cases}
     linked = [cell for cell in PUBLISHED if cell.key]
-    assert {cell.key for cell in linked} <= shown
+    assert {name for cell in linked for name in cell.key.split(MINUS)} <= shown
     assert {measure for cell in linked for measure in cell.measures} <= {*MEASURES, *WITHOUT_SUBSET}
     numbers = {}
     for cell in linked:
@@ -64,11 +66,21 @@ def test_every_printed_cell_is_there():
 
 
 def test_differences_that_the_paper_prints_are_those_of_its_cells():
-    cells = {(cell.row, cell.column): cell for cell in PUBLISHED if cell.table == "Figure 7"}
-    for row in ("Flow", "Depth-Rand", "Depth"):
-        for mode in ("All", "Freeze"):
-            gain = cells[row, f"{mode} / mIoU"].value - cells["None", f"{mode} / mIoU"].value
-            assert cells[row, f"{mode} / difference to None"].value == pytest.approx(gain)
+    cells = {(cell.key, cell.measures, cell.encoder): cell.value for cell in PUBLISHED if cell.key}
+    differences = {key: value for key, value in cells.items() if MINUS in key[0]}
+    assert len(differences) == 8
+    for (names, measures, encoder), value in differences.items():
+        better, worse = (cells[name, measures, encoder] for name in names.split(MINUS))
+        assert value == pytest.approx(better - worse)
+
+
+def test_ours_are_next_to_the_differences_that_the_paper_prints(tmp_path):
+    study(tmp_path)
+    rows = difference_rows(SemanticEvidence.load(tmp_path)).set_index(["arm", "measure"])
+    row = rows.loc[("depth from video − no pre-training", "miou_subset")]
+    assert row["paper"] == 4.65
+    assert row["value"] == pytest.approx(100 * (iou_of(0.8) - iou_of(0.6)), abs=0.05)
+    assert "| depth from video − no pre-training | 23.81 [" in page(tmp_path)
 
 
 def test_a_number_is_of_the_encoder_of_the_study_or_of_the_only_one_of_the_table():
