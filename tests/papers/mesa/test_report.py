@@ -1,6 +1,7 @@
 """The report of a study of MeSa: what it says, what it does not say, and that it says it of what was run."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -170,6 +171,14 @@ def test_improvements_that_the_paper_prints_follow_from_its_cells_within_what_th
         assert value == pytest.approx(percent, abs=0.7)
     assert pytest.approx(17.1, abs=0.05) == 100 * (1 - 0.238 / 0.287)
     assert printed("text", "4.6", "RMSE improvement over the best approach, VPD [49]").value == 6.3
+
+
+def test_numbers_of_the_paper_in_claims_are_those_that_it_prints():
+    quoted = {number for claim in CLAIMS for number in re.findall(r"paper: ([\d.]+)", claim.statement)}
+    assert quoted == {"7.64", "17.1", "10.2", "6.3", "10.3", "35.8", "33.4", "22.9", "8.4"}
+    assert quoted <= {cell.text for cell in PUBLISHED if cell.unit == "percent"}
+    (others,) = [claim for claim in CLAIMS if claim.name == "rmse_others"]
+    assert others.statistic.function.keywords["other"] == printed("Table 3", "VPD [49]", "RMSE").value
 
 
 def test_other_methods_are_listed_above_ours(tmp_path):
