@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from helpers.depth_models import save_model
+from helpers.depth_models import save_dpt, save_model
 from helpers.folders import save_empty
 from typer.testing import CliRunner
 
@@ -120,17 +120,24 @@ def test_videos_get_their_pseudo_depth_from_a_given_network(tmp_path):
 
     def label(folder, source=""):
         run._label_videos(out, TINY, {"videos": str(folder)}, source, RunContext("cpu", 0))
-        return {json.loads(path.read_text())["sha256"] for path in folder.rglob("source.json")}
+        return {json.loads(path.read_text()).get("sha256") for path in folder.rglob("source.json")}
+
+    def remove():
+        for path in (tmp_path / "videos").rglob("leres_depth"):
+            shutil.rmtree(path)
 
     assert label(out.folder / "videos", teacher) == {file_hash(teacher)}  # generated here: its own is replaced
     with pytest.raises(OutputError, match="found one of unknown origin"):
         label(tmp_path / "videos", teacher)
     assert label(tmp_path / "videos") == set()
-    for path in (tmp_path / "videos").rglob("leres_depth"):
-        shutil.rmtree(path)
+    remove()
     with pytest.raises(DataError, match=r"expected pseudo-depth .*, found none; add --set teacher=SOURCE"):
         label(tmp_path / "videos")
     assert label(tmp_path / "videos", teacher) == {file_hash(teacher)}
+    remove()
+    assert label(tmp_path / "videos", save_dpt(tmp_path / "dpt")[1]) == {None}
+    notes = [json.loads(path.read_text()) for path in (tmp_path / "videos").rglob("source.json")]
+    assert {note["architecture"] for note in notes} == {"DPTForDepthEstimation"}
 
 
 @pytest.mark.parametrize(
