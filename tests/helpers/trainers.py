@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from cka_probe.lab.training.batch_norm import share_batch_norms
 from cka_probe.lab.training.recipe import Stage
 from cka_probe.lab.training.sampling import Samples
-from cka_probe.lab.training.start import drop_paths, seeded
+from cka_probe.lab.training.start import checkpoint_blocks, drop_paths, seeded
 from cka_probe.lab.training.trainer import Objective, Trainer
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
@@ -41,6 +41,7 @@ def trainer_of(folder, encoder="swinv2_micro", **keys):
     stage, accelerator = stage_of(**keys), Accelerator(cpu=True)
     backbone, task = backbone_of(encoder), stage.build_task()
     drop_paths(backbone.model, stage.drop_path)
+    checkpoint_blocks(backbone.model, stage.checkpointing)
     objective = Objective(backbone.train(), seeded(lambda: task.head(backbone), 1).train(), task)
     if stage.sync_batch_norm:
         share_batch_norms(objective)

@@ -106,7 +106,12 @@ FREEZES = {
     "encoder": "the encoder's parameters and the statistics of its batch norms are fixed",
     "statistics": "its batch norms normalise by their statistics, which are fixed; its parameters learn",
 }
-PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS = {
+    "no": "float32",
+    "tf32": "float32, with matrix products and convolutions of GPUs in TF32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
 NAMES: dict[str, dict[str, Any]] = {
     "task": TASKS,
     "optimizer": OPTIMIZERS,
@@ -173,7 +178,9 @@ class Stage:
         sync_batch_norm: Whether batch norms normalise over the images of all processes, as for a batch on one GPU.
             Parts of a batch are normalised separately.
         accumulate: Number of parts of a batch; their gradients are averaged.
-        precision: "no", "bf16" or "fp16".
+        checkpointing: Whether to compute the encoder's activations again in the backward pass, for less memory and
+            more time. It changes no result.
+        precision: In `PRECISIONS`.
         normalisation: In `NORMALISATIONS`: of the encoder's input; "" does not change it.
         reset_head: Begin with a new head even if the start has one that this task can continue from.
         cache: Whether to cache decoded data, in a temporary folder, for all epochs and workers.
@@ -213,6 +220,7 @@ class Stage:
     drop_path: float = 0.0
     sync_batch_norm: bool = False
     accumulate: int = 1
+    checkpointing: bool = False
     precision: str = "no"
     normalisation: str = ""
     reset_head: bool = False

@@ -157,7 +157,7 @@ def check_processes(stage: Stage, processes: int) -> None:
         )
 
 
-RUNTIME = ("cache", "log_every", "save_every", "validate_every")
+RUNTIME = ("cache", "checkpointing", "log_every", "save_every", "validate_every")
 """Keys of a stage that do not change its weights."""
 
 
@@ -295,7 +295,7 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
 
     Args:
         device: "auto" (the first available of cuda, mps and cpu), "cpu", "cuda" or "mps".
-        precision: "no", "bf16" or "fp16".
+        precision: In `PRECISIONS`. Only "tf32" lets GPUs compute float32 in TF32.
 
     Raises:
         RecipeError: The device is not available.
@@ -308,7 +308,9 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
     # precision from stage to stage, and a notebook may run two recipes
     AcceleratorState._reset_state(reset_partial_state=True)
     waiting = InitProcessGroupKwargs(timeout=TIMEOUT)  # for scores in one process, or for a stage in another job
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[waiting])
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    mixed = "no" if precision == "tf32" else precision
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[waiting])
 
 
 MAX_WORKERS = 16

@@ -199,6 +199,7 @@ def adapted(backbone: Backbone, stage: Stage) -> Backbone:
     """Return a backbone with the size, normalisation and stochastic depth of a stage."""
     backbone = normalised(resized(backbone, stage.size, stage.output_stride), stage.normalisation)
     drop_paths(backbone.model, stage.drop_path)
+    checkpoint_blocks(backbone.model, stage.checkpointing)
     backbone.classifier = None  # a stage trains its own head
     return backbone
 
@@ -227,6 +228,22 @@ def _hash(path: Path) -> str:
         return file_hash(path)
     read = [weights_file(path), path / DEPTH_FILE]
     return sha256("\n".join(file_hash(file) for file in read if file.is_file()).encode()).hexdigest()
+
+
+def checkpoint_blocks(model: nn.Module, enable: bool) -> None:
+    """Let a Swin or vision transformer of timm compute its blocks again in the backward pass, or not.
+
+    Raises:
+        RecipeError: It has batch norms, whose statistics would count each batch twice.
+    """
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if enable and (norms or not hasattr(model, "set_grad_checkpointing")):
+        raise RecipeError(
+            f"checkpointing: expected a transformer of timm, found {type(model).__name__}; set checkpointing=false and "
+            "accumulate higher"
+        )
+    if hasattr(model, "set_grad_checkpointing"):
+        cast(Any, model).set_grad_checkpointing(enable)
 
 
 DROP_PATHS = (("drop_path1", "drop_path2"), ("drop_path",))

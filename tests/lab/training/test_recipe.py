@@ -120,7 +120,7 @@ def test_complaints_name_the_key(read, override, message):
     [
         ("first.task=maskd", "no task 'maskd'; did you mean 'masked'"),
         ("first.schedule=cosin", "no schedule 'cosin'; did you mean 'cosine'"),
-        ("first.precision=half", "no precision 'half'; There are: no, bf16, fp16"),
+        ("first.precision=half", "no precision 'half'; There are: no, tf32, bf16, fp16"),
         ("architecture=swinv2_mikro", "no architecture 'swinv2_mikro'; did you mean 'swinv2_micro'"),
     ],
 )

@@ -14,8 +14,8 @@ from helpers.trainers import DEPTHS, DrawnSamples, backbone_of, stage_of, traine
 from cka_probe.errors import OutOfMemoryError, RecipeError, TrainingError
 from cka_probe.lab.tasks.masked import Masked
 from cka_probe.lab.training.optimizer import depths, parameter_groups
-from cka_probe.lab.training.run import default_workers
-from cka_probe.lab.training.start import drop_paths
+from cka_probe.lab.training.run import accelerator_for, default_workers
+from cka_probe.lab.training.start import checkpoint_blocks, drop_paths
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
 
@@ -202,6 +202,29 @@ def test_who_reads_ahead_where_nobody_says(monkeypatch, device, cores, sharing, 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", sharing)
     assert default_workers(SimpleNamespace(device=torch.device(device))) == expected
+
+
+def test_checkpointing_computes_blocks_twice_and_changes_nothing(tmp_path):
+    weights, calls = [], []
+    for checkpointing in (False, True):
+        trainer = trainer_of(tmp_path / str(checkpointing), steps=2, drop_path=0.5, checkpointing=checkpointing)
+        calls.append([])
+        block = trainer.objective.backbone.model.layers[2].blocks[0].mlp
+        block.register_forward_hook(lambda *_: calls[-1].append(1))
+        trainer.run()
+        weights.append(trainer.objective.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert [len(each) for each in calls] == [2, 4]
+    with pytest.raises(RecipeError, match="expected a transformer of timm, found ResNet; set checkpointing=false"):
+        checkpoint_blocks(backbone_of("resnet18").model, True)
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("no", False), ("tf32", True), ("bf16", False)])
+def test_only_tf32_computes_float32_in_tf32(precision, tf32):
+    accelerator_for("cpu", "no" if tf32 else "tf32")
+    accelerator = accelerator_for("cpu", precision)
+    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+    assert accelerator.mixed_precision == ("no" if tf32 else precision)
 
 
 PARTS = """
