@@ -130,11 +130,13 @@ def _draw_first_steps(evidence: SemanticEvidence, stem: str, draw: FigureWriter)
     logs: dict[str, list[tuple[pd.DataFrame | None, None]]] = {}
     for case in map(Case.of, DECLARATIONS["first_steps"][stem]):
         tables = [evidence.curves(case, run)[0] for run in evidence.runs]
-        logs[label(case)] = [
-            (None if log is None else log.loc[log["step"] <= FIRST * log["step"].max(), ["step", "lr", "loss"]], None)
-            for log in tables
-        ]
+        logs[label(case)] = [(None if log is None else _first_steps(log), None) for log in tables]
     return draw.curves(stem, logs, ())
+
+
+def _first_steps(log: pd.DataFrame) -> pd.DataFrame:
+    """Return the learning rate and the loss in the first part of a training log."""
+    return log.loc[log["step"] <= max(1, FIRST * log["step"].max()), ["step", "lr", "loss"]]
 
 
 def _draw_pretraining(evidence: SemanticEvidence, draw: FigureWriter) -> StudyFigure:

@@ -47,8 +47,15 @@ from cka_probe.papers.tables import (
 MINUS = " - "
 """Between two cases in the key of a difference."""
 
+
+def _full_name(key: str) -> str:
+    """Return the name of a case, with "@training" where the key has it."""
+    name, at, images = key.partition("@")
+    return Case.of(name).name + at + images
+
+
 PUBLISHED = tuple(
-    cell._replace(key=MINUS.join(Case.of(name).name for name in cell.key.split(MINUS))) if cell.key else cell
+    cell._replace(key=MINUS.join(map(_full_name, cell.key.split(MINUS)))) if cell.key else cell
     for cell in read_published(Path(__file__).with_name("published.csv"))
 )
 """Everything that the paper prints, by case, or by two where it is a difference; shares are in percent."""
@@ -95,15 +102,18 @@ def table_texts(name: str, table: pd.DataFrame) -> tuple[str, str] | None:
     return both_formats(table.set_index(table.columns[0]))
 
 
-def published(table: str, case: Case, measure: str, encoder: str) -> Published | None:
+def published(table: str, case: Case, measure: str, encoder: str, images: str = "") -> Published | None:
     """Return the paper's cell for a case in a table of a study, or `None` where it prints none.
 
-    It is of the encoder of the study, or of that of the paper's table if it has only one.
+    It is of the encoder of the study, or of that of the paper's table if it has only one; of test images, or of
+    `images` "@training".
 
     >>> published("table1", Case("none"), "accuracy", "resnet50").value
     73.37
     >>> published("table4", Case("none"), "accuracy", "resnet18").encoder
     'resnet50'
+    >>> published("table5", Case.of("none~cityscapes~deeplab~controlled"), "miou", "resnet50", "@training").value
+    73.82
     """
     if table == "quirks":
         return None
@@ -111,7 +121,7 @@ def published(table: str, case: Case, measure: str, encoder: str) -> Published |
     printed = [cell for cell in PUBLISHED if cell.key and cell.table.replace(" ", "").lower() == number]
     encoders = {cell.encoder for cell in printed}
     return find_published(
-        [*printed, *PUBLISHED], case.name, measure, encoder=encoders.pop() if len(encoders) == 1 else encoder
+        [*printed, *PUBLISHED], case.name + images, measure, encoder=encoders.pop() if len(encoders) == 1 else encoder
     )
 
 
@@ -163,7 +173,7 @@ def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
             described = describe_label_measure(measure)
             words = {"unit": described.unit or "%", "better": described.better, "repeats": evidence.repeats}
             finding = evaluate_statistic(evidence, measured(case, measure, images))
-            cell = None if images else published(table, case, measure, encoder)
+            cell = published(table, case, measure, encoder, images)
             rows.append(score_row(labels, measure, finding, published=cell, **words))
     return pd.DataFrame(rows)
 
