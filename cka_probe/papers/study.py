@@ -278,14 +278,18 @@ class ComparisonSpec:
 
 def share(paths: StudyPaths, work: Mapping[Path, Callable[[], object]]) -> None:
     """Do what writes the files that are missing, each in one process of one job; return when all are written."""
-    for path in take_turns(
+
+    def write(path: Path) -> None:
+        with alone():
+            work[path]()
+
+    take_turns(
         list(work),
+        write,
         lambda path: paths.lock(*path.relative_to(paths.folder).parts),
         lambda path: path.exists(),
         together=False,
-    ):
-        with alone():
-            work[path]()
+    )
 
 
 def write_fingerprints(

@@ -66,13 +66,15 @@ def run_recipe(
     samples = check_recipe(recipe, folder, accelerator.num_processes)
     workers = default_workers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
-    for stage in take_turns(
+    take_turns(
         recipe.stages,
+        lambda stage: _run_stage(
+            recipe, stage, folder, samples[stage.name], device=device, workers=workers, progress=progress
+        ),
         lambda stage: folder / ".locks" / stage.name,
         lambda stage: checkpoint_path(folder, stage).exists(),
         is_ready=lambda stage: _can_start(recipe, stage, folder),
-    ):
-        _run_stage(recipe, stage, folder, samples[stage.name], device=device, workers=workers, progress=progress)
+    )
     return [checkpoint_path(folder, stage) for stage in recipe.stages]
 
 

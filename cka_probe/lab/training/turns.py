@@ -5,7 +5,7 @@ locks (a local disk; NFS from version 4).
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -22,16 +22,18 @@ PAUSE = 5.0
 
 def take_turns(
     items: Sequence[T],
+    work: Callable[[T], object],
     lock: Callable[[T], Path],
     is_done: Callable[[T], bool],
     *,
     is_ready: Callable[[T], bool] = lambda item: True,
     together: bool = True,
-) -> Iterator[T]:
-    """Yield the pieces that are to be done here, locked, until all are done here or elsewhere.
+) -> None:
+    """Do the pieces of work that nobody else does, each locked meanwhile, until all are done here or elsewhere.
 
     Args:
         items: Pieces of work, the same in all processes.
+        work: Does a piece.
         lock: Returns the file that is locked while a piece is done.
         is_done: Whether a piece needs nothing more.
         is_ready: Whether a piece can be begun.
@@ -52,7 +54,7 @@ def take_turns(
                 time.sleep(PAUSE)
                 continue
             mine.add(turn[0])
-            yield items[turn[0]]
+            work(items[turn[0]])
             if state.is_main_process or not together:
                 lock(items[turn[0]]).unlink(missing_ok=True)  # who has opened it finds the piece done
     state.wait_for_everyone()

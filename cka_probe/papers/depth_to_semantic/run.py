@@ -208,20 +208,23 @@ class SeedRun:
         """Try the learning rates on every base case and record the best, if none is recorded."""
         bases = tuple(dict.fromkeys(case.base for case in cases))
         self.context.say(f"seed {self.seed}: learning rates of {len(bases)} arms")
-        for base in take_turns(
+        take_turns(
             bases,
+            self._choose_rate,
             lambda base: self.paths.lock(self.seed, "rates", base.name),
             lambda base: self.paths.rate(self.seed, base) is not None,
-        ):
-            rates, tried = self.scale.rates_for(base), {}
-            for rate in rates if len(rates) > 1 else ():
-                trial = Trial(base, rate, self.seed, 0)
-                self._train(trial)
-                tried[rate] = held_out(self._folder(trial))
-            choice = best_rate(tried, base.name) if tried else (rates[0], "", {})
-            main_process_only(partial(self._record_rate, base, *choice))
+        )
         for base in bases:
             main_process_only(partial(self._delete_other_rates, base))
+
+    def _choose_rate(self, base: Case) -> None:
+        rates, tried = self.scale.rates_for(base), {}
+        for rate in rates if len(rates) > 1 else ():
+            trial = Trial(base, rate, self.seed, 0)
+            self._train(trial)
+            tried[rate] = held_out(self._folder(trial))
+        choice = best_rate(tried, base.name) if tried else (rates[0], "", {})
+        main_process_only(partial(self._record_rate, base, *choice))
 
     def finish_trials(self, cases: Sequence[Case], number: int) -> None:
         """Train and score a trial of each case at its chosen rate, if it is not finished."""
@@ -230,14 +233,19 @@ class SeedRun:
         if missing := [case.name for case, rate in rates.items() if rate is None]:
             raise DataError(f"{missing[0]}: expected a chosen learning rate, found none; choose one first")
         trials = [Trial(case, rate, self.seed, number) for case, rate in rates.items() if rate is not None]
-        for trial in take_turns(
-            trials, lambda trial: self.paths.lock(self.seed, "tuned", trial.case.name, number), self._is_finished
-        ):
-            if self._train(trial):
-                main_process_only(partial(self._score, trial))
-            main_process_only(partial(self._discard, trial))
+        take_turns(
+            trials,
+            self._finish,
+            lambda trial: self.paths.lock(self.seed, "tuned", trial.case.name, number),
+            self._is_finished,
+        )
         for trial in trials:  # those of an interrupted run
             main_process_only(partial(self._discard, trial))
+
+    def _finish(self, trial: Trial) -> None:
+        if self._train(trial):
+            main_process_only(partial(self._score, trial))
+        main_process_only(partial(self._discard, trial))
 
     def _discard(self, trial: Trial) -> None:
         """Delete the weights of a finished trial, unless they are needed."""
@@ -261,25 +269,25 @@ class SeedRun:
             if folder is not None and _weights(folder).exists() and (folder / "scores.json").exists():
                 weights[case.name] = _weights(folder)
         path = self.paths.gradcam(self.seed)
-        for _ in take_turns(
+        take_turns(
             [path] if weights else [],
+            partial(self._attribute, weights),
             lambda path: self.paths.lock(self.seed, "gradcam"),
             lambda path: path.exists() and list(Attributions.load(path).models) == list(weights),
             together=False,
-        ):
-            with alone():
-                self._attribute(weights, path)
+        )
 
     def _attribute(self, weights: Mapping[str, Path], path: Path) -> None:
-        result, saved_maps = attribute(
-            weights,
-            self.images.source,
-            "first",
-            num=None,
-            tolerance=TOLERANCE,
-            device=self.images.device,
-            keep=NUM_DRAWN,
-        )
+        with alone():
+            result, saved_maps = attribute(
+                weights,
+                self.images.source,
+                "first",
+                num=None,
+                tolerance=TOLERANCE,
+                device=self.images.device,
+                keep=NUM_DRAWN,
+            )
         for name, maps in saved_maps.items():
             save_maps(maps, self.paths.maps(self.seed, name))
         save_result(result, path)

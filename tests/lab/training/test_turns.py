@@ -18,17 +18,20 @@ def job(folder, items, needs=None, together=True):
     """Return a function that does pieces of work, and what it did."""
     done = []
 
+    def work(item):
+        with (folder / f"{item}.begun").open("x"):  # fails if another has begun it
+            done.append(item)
+        (folder / item).touch()
+
     def run():
-        for item in take_turns(
+        take_turns(
             items,
+            work,
             lambda item: folder / ".locks" / item,
             lambda item: (folder / item).exists(),
             is_ready=lambda item: not (needs or {}).get(item) or (folder / needs[item]).exists(),
             together=together,
-        ):
-            with (folder / f"{item}.begun").open("x"):  # fails if another has begun it
-                done.append(item)
-            (folder / item).touch()
+        )
         return done
 
     return run
@@ -63,3 +66,12 @@ def test_the_piece_of_a_process_that_died_is_done_by_another(tmp_path):
     (tmp_path / ".locks" / "a").touch()  # left by the process
     assert job(tmp_path, ["a"])() == ["a"]
     assert job(tmp_path, ["a"])() == []
+
+
+def test_a_piece_that_failed_can_be_done_again_while_its_error_is_kept(tmp_path):
+    with pytest.raises(ZeroDivisionError) as error:
+        take_turns(["a"], lambda item: 1 / 0, lambda item: tmp_path / "lock", lambda item: False)
+    done = []
+    take_turns(["a"], done.append, lambda item: tmp_path / "lock", lambda item: bool(done))
+    assert done == ["a"]
+    assert error.traceback

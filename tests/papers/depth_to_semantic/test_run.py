@@ -185,7 +185,7 @@ def test_a_study_resumes_and_trials_can_be_added(study):
 @pytest.mark.slow
 def test_another_study_in_the_same_folder_is_refused(study, scale):
     paths, *_ = study
-    with pytest.raises(OutputError, match=r"holds another study: settings is \[\] there and .* here; choose"):
+    with pytest.raises(OutputError, match=r"holds a run of another recipe: stages.segment.steps is 2 there and 3"):
         reproduce_depth_to_semantic(paths.folder, scale, settings=["segment.steps=3"])
 
 
@@ -194,7 +194,7 @@ def test_too_few_images_are_an_error_before_training(study, scale, tmp_path):
     data = [f"data.{name}={study[0].folder / 'data' / name}" for name in SCENES]
     with pytest.raises(DataError, match=r"expected images in .*, 3 to train on and 99 to validate on, found 8"):
         reproduce_depth_to_semantic(tmp_path / "out", scale, settings=[*data, "segment.held_out=99"])
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["study.json"]
+    assert not (tmp_path / "out" / "study.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_a_study_resumes_and_seeds_can_be_added(study):
 @pytest.mark.slow
 def test_another_study_in_the_same_folder_is_refused(study):
     folder, *_ = study
-    with pytest.raises(OutputError, match=r"holds another study: settings is .* there and .* here; choose"):
+    with pytest.raises(OutputError, match=r"holds a run of another recipe: stages.mp.lr is .* there and 1.0 here"):
         run.reproduce_mesa(folder, "tiny", settings=[*FEW, "mp.lr=1"])
     assert json.loads((folder / "study.json").read_text())["settings"] == list(FEW)
 
