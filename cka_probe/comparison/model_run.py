@@ -184,7 +184,7 @@ class ModelRun:
             self.scaled |= modules
             features = self._fitting(partial(work, progress=lambda _: None), images, len(batches[0]))
         return [
-            Output(centred_grams([products[module] for module in self.layers.modules]), features.shapes)
+            Output(centred_grams([products.pop(module) for module in self.layers.modules]), features.shapes)
             for products in features.products
         ]
 
