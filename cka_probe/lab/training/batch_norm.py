@@ -6,12 +6,30 @@ with sums over the positions of the images of each process p, and n of all. Proc
 images. The sums and their gradients are exchanged, on any device (torch's own `SyncBatchNorm` needs GPUs).
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        return _summed(part)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(part: Tensor) -> Tensor:
+    total = part.detach().clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
+    return total
 
 
 class _SharedBatchNorm(nn.BatchNorm2d):
@@ -27,11 +45,11 @@ class _SharedBatchNorm(nn.BatchNorm2d):
     def _normalised(self, x: Tensor) -> Tensor:
         dims = [0, *range(2, x.ndim)]
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums = all_reduce(torch.cat([x.sum(dims), count]))
+        sums = _Sum.apply(torch.cat([x.sum(dims), count]))
         shape = [1, -1, *[1] * (x.ndim - 2)]
         n, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
         centred = x - mean.view(shape)
-        variance = all_reduce(centred.square().sum(dims)) / n
+        variance = _Sum.apply(centred.square().sum(dims)) / n
         self._track(mean.detach(), (variance * n / (n - 1).clamp(min=1)).detach())
         scaled = centred * (variance + self.eps).rsqrt().view(shape)
         return scaled if self.weight is None else scaled * self.weight.view(shape) + self.bias.view(shape)
