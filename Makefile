@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO = runs/demo
-FIRST_HALF = tests/lab tests/papers tests/models tests/attribution
+FIRST_HALF = tests/lab tests/papers
 
 .PHONY: demo static check test first-half second-half notebooks bench pages clean
 

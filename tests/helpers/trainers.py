@@ -1,10 +1,10 @@
 """Trainers of a small masked autoencoder on random images, for tests in this process and in others."""
 
 import torch
-from accelerate import Accelerator
 
 from cka_probe.lab.training.batch_norm import share_batch_norms
 from cka_probe.lab.training.recipe import Stage
+from cka_probe.lab.training.run import accelerator_for
 from cka_probe.lab.training.sampling import Samples
 from cka_probe.lab.training.start import checkpoint_blocks, drop_paths, seeded
 from cka_probe.lab.training.trainer import Objective, Trainer
@@ -38,7 +38,7 @@ def stage_of(**keys):
 
 def trainer_of(folder, encoder="swinv2_micro", **keys):
     folder.mkdir(exist_ok=True)
-    stage, accelerator = stage_of(**keys), Accelerator(cpu=True)
+    stage, accelerator = stage_of(**keys), accelerator_for("cpu", "no")
     backbone, task = backbone_of(encoder), stage.build_task()
     drop_paths(backbone.model, stage.drop_path)
     checkpoint_blocks(backbone.model, stage.checkpointing)

@@ -1,0 +1,77 @@
+"""How the cost of a comparison grows with images, layers and models, measured at small sizes and extrapolated.
+
+Seconds are fitted by `a + b x` (images, layers) and `a + b x + c x (x - 1) / 2` (models, each pair once), without
+negative coefficients. What lies beyond the measured sizes is an extrapolation: a machine that runs out of memory,
+or reads images slower than from memory, is not in it.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
+
+import numpy as np
+import timm
+import torch
+from machine import describe
+from rounds import stopwatch
+from scipy.optimize import nnls
+from torch import nn
+
+from cka_probe import compare
+from cka_probe.comparison.atlas import compare_many
+
+SIZE = 64
+LAYERS = 10
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(describe(), f"{torch.get_num_threads()} threads", end="\n\n")
+    print(f"ResNet-18 of {SIZE} px on tensors, {LAYERS} layers, 256 images and two models where these are not varied\n")
+    print("| | measured | fit | at |\n|---|---|---|---|")
+    models = [network(seed) for seed in range(8)]
+    names = [name for name, module in models[0].named_modules() if not [*module.children()]][:60]
+
+    def run(images: int = 256, layers: int = LAYERS, count: int = 2) -> None:
+        pixels = torch.rand(images, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+        step = len(names) // layers
+        spec = names[step - 1 :: step][:layers]
+        if count == 2:
+            compare(*models[:2], pixels, layers=spec, size=SIZE, num=images)
+        else:
+            compare_many(models[:count], pixels, layers=spec, size=SIZE, num=images)
+
+    row("images", [128, 256, 512, 1024], lambda images: run(images=images), 10**6, options.rounds)
+    row("layers", [4, 10, 20, 60], lambda layers: run(layers=layers), 300, options.rounds)
+    row("models", [2, 4, 6, 8], lambda count: run(count=count), 1000, options.rounds, pairs=True)
+
+
+def network(seed: int) -> nn.Module:
+    """Return a random ResNet-18."""
+    torch.manual_seed(seed)
+    return timm.create_model("resnet18").eval()
+
+
+def row(
+    name: str, sizes: Sequence[int], run: Callable[[int], None], far: int, rounds: int, pairs: bool = False
+) -> None:
+    """Print the medians at some sizes, their fit, and what that says of a size far beyond."""
+    run(sizes[0])
+    spent = {size: [stopwatch(partial(run, size))[0] for _ in range(rounds)] for size in sizes}
+    seconds = [median(spent[size]) for size in sizes]
+
+    def terms(size: int) -> list[float]:
+        return [1.0, size, size * (size - 1) / 2] if pairs else [1.0, size]
+
+    weights, _ = nnls(np.array([terms(size) for size in sizes]) / np.array(seconds)[:, None], np.ones(len(sizes)))
+    fit = " + ".join(f"{weight:.3g}{unit}" for weight, unit in zip(weights, (" s", f" {name}", " pairs"), strict=False))
+    measured = ", ".join(f"{size}: {second:.2f} s" for size, second in zip(sizes, seconds, strict=True))
+    print(f"| {name} | {measured} | {fit} | {far:,}: {float(weights @ terms(far)) / 3600:.2g} h |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
