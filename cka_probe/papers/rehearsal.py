@@ -43,7 +43,7 @@ EXTRA = re.compile(r":train_extra$")
 
 
 def rehearsal_folder(out: Path) -> Path:
-    """Return the folder of the rehearsal of a study, beside that of the study.
+    """Return the folder of the rehearsal of a study, next to that of the study.
 
     >>> rehearsal_folder(Path("runs/mesa")).as_posix()
     'runs/mesa_rehearsal'
