@@ -96,7 +96,7 @@ def improvement_rows(evidence: MesaEvidence, domain: str) -> pd.DataFrame:
 
 
 def method_rows(evidence: MesaEvidence) -> pd.DataFrame:
-    """Return rows as `score_rows`, of the paper's other methods, which were not run, and of ours at the end."""
+    """Return rows as `score_rows`, of the paper's other methods, which were not run, and our row at the end."""
     others = [cell for cell in PUBLISHED if cell.table == OTHERS and not cell.key]
     cells = {(cell.row, cell.measures[0]): cell for cell in others}
     rows = []
