@@ -76,6 +76,10 @@ Workers = Annotated[
     int | None,
     option("Processes that prefetch images and generate scenes.  [default: what suits the device]", RUN, min=0),
 ]
+Track = Annotated[
+    list[str] | None,
+    option("Send metrics of training to tensorboard, wandb or another tracker of accelerate; repeatable.", OUTPUT),
+]
 Quiet = Annotated[bool, option("No progress on stderr.", RUN, "--quiet", "-q")]
 Style = Annotated[
     str, option("Style of figures: paper, talk (text of 12 points or more) or screen (pages, notebooks).", FIGURES)

@@ -7,7 +7,7 @@ import typer
 
 from ckaprobe_cli.bars import Bars
 from ckaprobe_cli.commands import is_main
-from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers, drop_none, option
+from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Track, Workers, drop_none, option
 
 
 def reproduce(
@@ -45,6 +45,7 @@ def reproduce(
         bool,
         typer.Option("--rehearse", help="First run everything in small, in minutes, in the folder OUT_rehearsal."),
     ] = False,
+    track: Track = None,
     device: Annotated[str, option("Device: auto, cpu, cuda or mps.", RUN)] = "auto",
     workers: Workers = None,
     quiet: Quiet = False,
@@ -69,7 +70,9 @@ def reproduce(
     options = drop_none(trials=trials, protocol=protocol, tables=tables and tables.split(","))
     check_options(paper, options)
     with Bars(quiet or not is_main()) as bars:
-        context = RunContext(device, workers, training=bars.step, generating=bars.count, say=bars.say)
+        context = RunContext(
+            device, workers, tuple(track or ()), training=bars.step, generating=bars.count, say=bars.say
+        )
         typer.echo(
             run_study(out, scale, seeds=seeds, settings=overrides or (), rehearse=rehearse, context=context, **options)
         )

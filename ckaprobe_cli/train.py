@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ckaprobe_cli.bars import Bars
-from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Workers, option
+from ckaprobe_cli.options import OUTPUT, RUN, Quiet, Track, Workers, option
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: seed=1, data.rooms=PATH, masked.steps=10."),
     ] = None,
+    track: Track = None,
     device: Annotated[str, option("Device: auto, cpu, cuda or mps.", RUN)] = "auto",
     workers: Workers = None,
     quiet: Quiet = False,
@@ -33,7 +34,11 @@ def train(
 
     with Bars(quiet) as bars:
         paths = run_recipe(
-            read_recipe(recipe, overrides or ()), out, device=device, workers=workers, progress=bars.step
+            read_recipe(recipe, [*(overrides or ()), *([f"track={track}"] if track else [])]),
+            out,
+            device=device,
+            workers=workers,
+            progress=bars.step,
         )
     if os.environ.get("RANK", "0") == "0":  # under torchrun, only the main process prints
         typer.echo("\n".join(map(str, paths)))

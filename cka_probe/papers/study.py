@@ -6,7 +6,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from cka_probe.lab.scenes import Settings, make_scenes
 from cka_probe.lab.training import Recipe, run_recipe
 from cka_probe.lab.training.recipe import parse_toml, read_table
 from cka_probe.lab.training.run import accelerator_for
+from cka_probe.lab.training.tracking import check_trackers
 from cka_probe.lab.training.trainer import StepCallback
 from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.backbone import Backbone
@@ -67,19 +68,21 @@ class RunContext:
     """Device, processes and progress callbacks of a study. None of it changes a number by more than rounding.
 
     `workers` processes prefetch images and generate scenes; by default as many as training uses on the device, and one
-    for each core to generate scenes. The callbacks are that of `run_recipe` after each step of training; `generating`,
-    called with the name of a data set, how many of its scenes are generated, and how many there are in all; and `say`,
-    called with a line at the beginning of each part.
+    for each core to generate scenes. `track` names trackers of metrics, as in a recipe. The callbacks are that of
+    `run_recipe` after each step of training; `generating`, called with the name of a data set, how many of its scenes
+    are generated, and how many there are in all; and `say`, called with a line at the beginning of each part.
     """
 
     device: str = "auto"
     workers: int | None = None
+    track: tuple[str, ...] = ()
     training: StepCallback | None = None
     generating: Callable[[str, int, int | None], None] = lambda name, done, total: None
     say: Callable[[str], None] = lambda line: None
 
     def train(self, recipe: Recipe, folder: Path) -> list[Path]:
         """Run a recipe in a folder, or resume it; return the checkpoints of its stages."""
+        recipe = replace(recipe, track=self.track or recipe.track)
         return run_recipe(recipe, folder, device=self.device, workers=self.workers, progress=self.training)
 
 
@@ -221,6 +224,7 @@ def open_study(
             f"expected a path for {', '.join(missing)}, found none, and this scale generates none; add "
             + " ".join(f"--set data.{name}=PATH" for name in missing)
         )
+    check_trackers(context.track)
     paths.check(description)
     accelerator_for(context.device, "no")  # the process group, whose processes may wait for hours
     folder = paths.folder / "data"

@@ -296,6 +296,8 @@ class Recipe:
         seed: Of all random numbers.
         options: Further arguments of the architecture's `build`.
         data: Paths by name, which replace `{name}` in stages.
+        track: Names in `tracking.TRACKERS`, such as "tensorboard": where metrics of training are sent in addition to
+            the logs.
     """
 
     name: str
@@ -305,6 +307,7 @@ class Recipe:
     seed: int = 0
     options: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
+    track: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "size", checked_size(self.size, "recipe.size"))

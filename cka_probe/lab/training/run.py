@@ -30,6 +30,7 @@ from cka_probe.lab.training.batch_norm import share_batch_norms
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
 from cka_probe.lab.training.start import Start, adapted, begin, fill, random_backbone, reference, seeded
+from cka_probe.lab.training.tracking import check_trackers, open_trackers
 from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
 from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
@@ -129,6 +130,7 @@ def check_recipe(recipe: Recipe, folder: Path | None, processes: int = 1) -> dic
     if folder is not None:
         recipe_of_folder(recipe, folder)
         unfinished = tuple(stage for stage in recipe.stages if not checkpoint_path(folder, stage).exists())
+    check_trackers(recipe.track)
     for stage in recipe.stages:
         reference(recipe, stage)
     for stage in unfinished:
@@ -264,7 +266,8 @@ def _run_stage(
     if stage.sync_batch_norm:
         share_batch_norms(objective)
     trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, stage_folder)
-    trainer.run(progress, workers)
+    with open_trackers(recipe, stage, folder, trainer.step) as trackers:
+        trainer.run(progress, workers, trackers)
     if accelerator.is_main_process:
         save_checkpoint(checkpoint_path(folder, stage), backbone, head, _header(recipe, stage, start))
         trainer.resume_point.unlink()
@@ -274,7 +277,7 @@ def _run_stage(
 def _header(recipe: Recipe, stage: Stage, start: Start) -> Checkpoint:
     """Return the header of a stage's checkpoint."""
     last = recipe.stages.index(stage)
-    table = replace(recipe, stages=recipe.stages[: last + 1]).as_dict()
+    table = replace(recipe, stages=recipe.stages[: last + 1], track=()).as_dict()
     height, width = start.backbone.preprocessing.size or stage.shape
     return Checkpoint(
         architecture=recipe.architecture,

@@ -14,13 +14,14 @@ import csv
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
@@ -44,10 +45,12 @@ class Log:
         path: Of the file.
         step: The step of the resume point. Rows after it are removed: an interrupted run wrote them, and the resumed
             run will write them again.
+        trackers: Are given all rows too.
+        prefix: Of the names that they are given.
     """
 
-    def __init__(self, path: Path, step: int = 0):
-        self.path = path
+    def __init__(self, path: Path, step: int = 0, trackers: Sequence[GeneralTracker] = (), prefix: str = ""):
+        self.path, self.trackers, self.prefix = path, trackers, prefix
         if step == 0:
             path.unlink(missing_ok=True)
         elif path.exists():
@@ -57,11 +60,13 @@ class Log:
                 temporary.write_text("".join([header, *rows]), "utf-8")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one row; the first one determines the columns."""
+        """Append one row, the first of which determines the columns, and give it to the trackers."""
         rows: list[list] = [] if self.path.exists() else [["step", *values]]
         rows.append([step, *(f"{value:.6g}" for value in values.values())])
         with disk_errors(str(self.path)), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
+        for tracker in self.trackers:
+            tracker.log({f"{self.prefix}{name}": value for name, value in values.items()}, step=step)
 
 
 StepCallback = Callable[[str, int, int, Mapping[str, float]], None]
@@ -81,7 +86,7 @@ class Objective(nn.Module):
 
 
 class Trainer:
-    """One stage.
+    """One stage, from its resume point if there is one.
 
     Args:
         stage: Its settings.
@@ -117,23 +122,29 @@ class Trainer:
         self.weight = len(self.images) * processes / self.part  # of its means among those of all, 1 on average
         self.step = 0  # number of finished steps
         self.idle_steps = 0  # the last ones, whose gradient was 0
+        self.restore()
 
-    def run(self, progress: StepCallback | None = None, workers: int = 0) -> None:
-        """Train from the resume point, or from the start, to the last step, and evaluate.
+    def run(
+        self, progress: StepCallback | None = None, workers: int = 0, trackers: Sequence[GeneralTracker] = ()
+    ) -> None:
+        """Train to the last step, and evaluate.
 
         Args:
             progress: Called after each step, in the main process.
             workers: Number of processes that prefetch.
+            trackers: Are given what the logs are given, scores as `validation/NAME`.
 
         Raises:
             TrainingError: The loss or its gradient is not finite, or the gradient stays 0.
             KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; a resume point was written.
         """
-        self.restore()
         if self.step == 0 and self.stage.calibrate:
             self._calibrate(workers)
         if self.accelerator.is_main_process:
-            self.log, self.scores = (Log(self.folder / f"{name}.csv", self.step) for name in ("log", "validation"))
+            logs = {"log": "", "validation": "validation/"}
+            self.log, self.scores = (
+                Log(self.folder / f"{name}.csv", self.step, trackers, prefix) for name, prefix in logs.items()
+            )
         device = self.accelerator.device
         with stop_requests() as requested, torch.random.fork_rng([device] if device.type == "cuda" else []):
             batch, steps = self.stage.batch, self.stage.steps
