@@ -46,7 +46,7 @@ from torch.nn.functional import interpolate
 
 from cka_probe.errors import CheckpointError, DataError, OutputError
 from cka_probe.files import atomic_write, disk_errors
-from cka_probe.images.reading import images_in, read_image
+from cka_probe.images.reading import images_in, read_aligned_image
 from cka_probe.lab.datasets.sc_depth import scene_folders
 from cka_probe.lab.evaluation.sliding_window import predict_whole
 from cka_probe.lab.losses import standardised
@@ -319,7 +319,7 @@ def _write_scene(scene: Path, images: list[Path], source: Source, note: str) -> 
         yield finished
     for first in range(0, len(missing), BATCH):
         batch = missing[first : first + BATCH]
-        for image, depth in zip(batch, source.depth([read_image(path) for path in batch]), strict=True):
+        for image, depth in zip(batch, source.depth([read_aligned_image(path) for path in batch]), strict=True):
             _write(paths[image], depth, image)
         yield len(batch)
     for path in set(making.iterdir()) - {making / NOTE, *paths.values()}:

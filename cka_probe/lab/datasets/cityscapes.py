@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
-from cka_probe.images.reading import find_images, image_size, read_image
+from cka_probe.images.reading import find_images, image_size, read_aligned_image
 from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import camera_matrix, rigid, runs
@@ -73,7 +73,9 @@ def _scenes(root: Path, part: Path, sources: tuple[int | str, ...], where: str) 
     sequence = root / f"{LEFT}_sequence" / part.name
     for path in find_images(sequence) if sequence.is_dir() else ():
         if _video(path) in videos:
-            neighbour = Frame(path.relative_to(root).as_posix(), {"image": partial(read_image, path)}, target=False)
+            neighbour = Frame(
+                path.relative_to(root).as_posix(), {"image": partial(read_aligned_image, path)}, target=False
+            )
             videos[_video(path)].setdefault(_number(path), neighbour)
     return [scene for video in videos.values() for scene in runs(video)]
 
@@ -114,7 +116,7 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
         "depth": fields.each(_depth, paths("disparity", "_disparity.png", "disparity"), cameras),
     }
     if cameras and right:
-        readers |= {PARTNER[0]: fields.each(read_image, right), PARTNER[1]: fields.each(_right_T_left, cameras)}
+        readers |= {PARTNER[0]: fields.each(read_aligned_image, right), PARTNER[1]: fields.each(_right_T_left, cameras)}
     return fields.list_frames(root, images, readers)
 
 

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import read_image
+from cka_probe.images.reading import is_hidden, read_aligned_image
 from cka_probe.lab.datasets.fields import opened_image, read_labels, read_steps
 from cka_probe.lab.datasets.frames import Frame, Frames
 from cka_probe.lab.datasets.numbers import read_lines, read_numbers
@@ -71,13 +71,13 @@ def ibims1(root: str | Path, split: str = "all") -> Frames:
     root, where = Path(root), f"iBims-1 at {root}"
     check_split(split, ("test", "all"), where)
     folders = [root, root / "ibims1_core_mat", root / "ibims1_core_raw"]
-    folder = next((folder for folder in folders if any(folder.glob("*.mat")) or (folder / "rgb").is_dir()), None)
+    folder = next((folder for folder in folders if any(folder.glob("[!.]*.mat")) or (folder / "rgb").is_dir()), None)
     if folder is None:
         raise DataError(
             f"expected {where}: ibims1_core_mat/<name>.mat or ibims1_core_raw/rgb/<name>.png, found neither"
         )
-    pattern = "*.mat" if any(folder.glob("*.mat")) else "rgb/*.png"
-    files = {path.stem: path for path in sorted(folder.glob(pattern))}
+    pattern = "*.mat" if any(folder.glob("[!.]*.mat")) else "rgb/*.png"
+    files = {path.stem: path for path in sorted(folder.glob(pattern)) if not is_hidden(path.name)}
     scenes = []
     for name, line in _names(root, folder, files).items():
         if name not in files:
@@ -143,7 +143,7 @@ def _read_file(folder: Path, stem: str, name: str) -> np.ndarray:
         return read_numbers(path, (), "the parameters of a plane")
     path = folder / name / f"{stem}.png"
     if name == "rgb":
-        return (read_image(path) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        return (read_aligned_image(path) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return read_steps(path) * UNIT if name == "depth" else _mask(path)
 
 

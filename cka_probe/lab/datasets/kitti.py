@@ -52,7 +52,7 @@ from torch import Tensor
 from cka_probe import registry
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import image_size, read_image
+from cka_probe.images.reading import image_size, read_aligned_image
 from cka_probe.lab.datasets import numbers
 from cka_probe.lab.datasets.fields import read_depth
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
@@ -142,7 +142,9 @@ class Drive:
 
 def _drives(root: Path, where: str) -> list[str]:
     """Return the names of all drives, `<date>/<drive>`."""
-    names = sorted(path.parents[1].relative_to(root).as_posix() for path in root.glob("*/*_sync/image_0[23]/data"))
+    names = sorted(
+        path.parents[1].relative_to(root).as_posix() for path in root.glob("[!.]*/[!.]*_sync/image_0[23]/data")
+    )
     if not names:
         raise DataError(
             f"expected {where}: <date>/<date>_drive_NNNN_sync/image_02/data, found none; give the folder of the dates"
@@ -222,7 +224,7 @@ class _Fields:
         """Return the readers of one frame."""
         drive, camera, image = self.drive, self.camera, self.drive.images[self.camera][number]
         fields: dict[str, Callable[[], Tensor]] = {
-            "image": partial(read_image, image),
+            "image": partial(read_aligned_image, image),
             "K": partial(camera_of, self.intrinsics, image),
         }
         if self.depth in ("any", "improved") and number in drive.improved[camera]:
@@ -233,7 +235,7 @@ class _Fields:
             first = next(iter(drive.positions.values()))
             fields["world_T_target"] = partial(camera_pose, drive.positions[number], first, self.camera_T_imu)
         if number in drive.images[5 - camera]:
-            fields[PARTNER[0]] = partial(read_image, drive.images[5 - camera][number])
+            fields[PARTNER[0]] = partial(read_aligned_image, drive.images[5 - camera][number])
             fields[PARTNER[1]] = partial(_float32, self.partner_T_target)
         return fields
 

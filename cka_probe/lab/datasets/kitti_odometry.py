@@ -23,7 +23,7 @@ import torch
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import read_image
+from cka_probe.images.reading import read_aligned_image
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.kitti import RectifiedCamera, camera_from_projection, scan_depth
 from cka_probe.lab.datasets.numbers import camera_of, check_poses, numbered, read_named_numbers, read_poses, rigid, runs
@@ -50,7 +50,7 @@ def kitti_odometry(
     root, where = Path(root), f"KITTI odometry at {root}"
     check_split(split, ("train", "test", "all"), where)
     base = root / "dataset" if (root / "dataset" / "sequences").is_dir() else root
-    names = {folder.parent.name: folder.parent for folder in sorted(base.glob("sequences/*/calib.txt"))}
+    names = {folder.parent.name: folder.parent for folder in sorted(base.glob("sequences/[!.]*/calib.txt"))}
     in_split = {f"{number:02d}" for number in SEQUENCES[split]} if split != "all" else set(names)
     folders = [folder for name, folder in names.items() if name in in_split and sequence in ("", name)]
     if not folders:
@@ -76,13 +76,13 @@ def _scenes(base: Path, folder: Path, camera: int, sources: tuple[int | str, ...
     partner_T_target = torch.from_numpy(rigid(translation=right.offset - left.offset)).float()
     frames = {}
     for number, image in images.items():
-        fields = {"image": partial(read_image, image), "K": partial(camera_of, left.intrinsics, image)}
+        fields = {"image": partial(read_aligned_image, image), "K": partial(camera_of, left.intrinsics, image)}
         if poses is not None:
             fields["world_T_target"] = partial(torch.tensor, poses[number].tolist())
         if camera_T_scanner is not None and number in scans:
             fields["depth"] = partial(scan_depth, scans[number], camera_T_scanner, left.intrinsics, image)
         if number in partners:
-            fields[PARTNER[0]] = partial(read_image, partners[number])
+            fields[PARTNER[0]] = partial(read_aligned_image, partners[number])
             fields[PARTNER[1]] = partial(torch.clone, partner_T_target)
         elif STEREO in sources:
             raise DataError(f"no partner of {image} in image_{camera + 1}: add it, or omit 's'")

@@ -22,7 +22,7 @@ from torch import Tensor
 from cka_probe.errors import DataError
 from cka_probe.images.classes import CITYSCAPES, CITYSCAPES_IDS
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import find_images, read_image
+from cka_probe.images.reading import find_images, read_aligned_image
 from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import PARTNER, STEREO, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.kitti import read_rectified_cameras
@@ -109,7 +109,7 @@ def _scenes(root: Path, images: list[Path], sources: tuple[int | str, ...], wher
         video = {LABELLED: frame}
         if any(source != STEREO for source in sources):
             for path in sorted(image.parent.glob(f"{image.stem[:-2]}[0-9][0-9].png")):
-                readers = {"image": partial(read_image, path)}
+                readers = {"image": partial(read_aligned_image, path)}
                 video.setdefault(int(path.stem[-2:]), Frame(path.relative_to(root).as_posix(), readers, target=False))
         scenes += runs(video)
     return scenes
@@ -134,7 +134,10 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
         "K": fields.each(_intrinsics, calibration, images),
     }
     if calibration and right:
-        readers |= {PARTNER[0]: fields.each(read_image, right), PARTNER[1]: fields.each(_right_T_left, calibration)}
+        readers |= {
+            PARTNER[0]: fields.each(read_aligned_image, right),
+            PARTNER[1]: fields.each(_right_T_left, calibration),
+        }
     return fields.list_frames(root, images, readers)
 
 

@@ -28,7 +28,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cka_probe.errors import DataError
-from cka_probe.images.reading import image_size
+from cka_probe.images.reading import image_size, is_hidden
 from cka_probe.lab.geometry import scaled_K
 
 
@@ -139,7 +139,7 @@ def numbered(folder: Path, suffixes: tuple[str, ...] = (".jpeg", ".jpg", ".png")
     paths = {}
     for name in sorted(os.listdir(folder)):  # strings, not paths: a drive has up to 100 000 files
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in suffixes:
+        if suffix.lower() not in suffixes or is_hidden(name):
             continue
         if not (stem.isascii() and stem.isdigit()):
             raise DataError(f"expected files named by their frame's number in {folder}, found {name}; remove it")

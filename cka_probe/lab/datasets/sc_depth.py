@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import images_in
+from cka_probe.images.reading import images_in, is_hidden
 from cka_probe.lab.datasets.fields import each, list_frames, read_depth, read_pseudo_depth, read_sparse_depth
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import camera_matrix, read_camera, read_lines, read_numbers, read_poses
@@ -74,7 +74,7 @@ def scene_folders(root: str | Path, splits: Sequence[str] = tuple(LISTS)) -> lis
     training = _training(Path(root))
     lists = [path for split, path in _lists(training).items() if split in splits]
     if not lists:
-        folders = sorted(path.parent for path in training.glob("*/cam.txt"))
+        folders = sorted(path.parent for path in training.glob("[!.]*/cam.txt"))
         if not folders:
             raise DataError(
                 f"expected SC-Depth's folders at {root}: training/<scene>/cam.txt with images next to it, found none"
@@ -137,7 +137,8 @@ def _paired(folder: Path, name: str, images: list[Path]) -> list[Path] | None:
     maps = folder / name
     if not maps.is_dir():
         return None
-    paths = sorted((path for path in maps.iterdir() if path.suffix in (".png", ".npz")), key=lambda path: path.stem)
+    files = (path for path in maps.iterdir() if path.suffix in (".png", ".npz") and not is_hidden(path.name))
+    paths = sorted(files, key=lambda path: path.stem)
     map_names, image_names = {path.stem for path in paths}, {path.stem for path in images}
     if map_names & image_names and map_names != image_names:
         odd = min(map_names ^ image_names)

@@ -45,7 +45,7 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import images_in, is_hidden, read_aligned_image, read_image
+from cka_probe.images.reading import images_in, is_hidden, read_aligned_image
 from cka_probe.lab.datasets.fields import each, list_frames, read_depth, same_names
 from cka_probe.lab.datasets.frames import PARTNER, Frame, Frames, parse_sources
 from cka_probe.lab.datasets.numbers import (
@@ -168,7 +168,7 @@ def _video_frames(folder: Path, root: Path, per_metre: int) -> list[Frame]:
     if (folder / "right").is_dir():
         partner_T_target = torch.eye(4)
         partner_T_target[0, 3] = -_baseline(folder / "intrinsics.json")
-        fields[PARTNER[0]] = each(read_image, same_names(folder / "right", images))
+        fields[PARTNER[0]] = each(read_aligned_image, same_names(folder / "right", images))
         fields[PARTNER[1]] = each(torch.clone, [partner_T_target] * len(images))
     return list_frames(root, images, fields)
 

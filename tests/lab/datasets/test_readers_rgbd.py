@@ -2,48 +2,15 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from helpers.dataset_files import check_refused, cut_short
+from helpers.video_files import CAMERA, HEIGHT, WIDTH, posed, stereo, tum, write_image, write_steps
 from PIL import Image
 
 from cka_probe.images.datasets import open_dataset
 
-HEIGHT, WIDTH = 6, 8
-CAMERA = {"width": 16, "height": 12, "fx": 18, "fy": 16, "cx": 7.5, "cy": 5.5}
-
-
-def write_image(path, grey):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((HEIGHT, WIDTH, 3), grey, np.uint8)).save(path)
-
-
-def write_steps(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint16)).save(path)
-
-
 # a video's folder
-
-
-def posed(root, names=range(8, 12), images="images", depth="depth_mm"):
-    """Frames 8, 9, 10, 11, whose names sort otherwise as text; each stands half a metre further along x."""
-    for number in names:
-        write_image(root / images / f"{number}.png", 10 * number)
-        write_steps(root / depth / f"{number}.png", 1000 + number)
-    lines = [f"1 0 0 {0.5 * number} 0 1 0 0 0 0 1 0" for number in names]
-    (root / "poses.txt").write_text("\n".join(lines))
-    (root / "intrinsics.json").write_text(json.dumps(CAMERA))
-    return root
-
-
-def stereo(root):
-    for number in range(3):
-        write_image(root / "left" / f"{number:06d}.png", 10 * number)
-        write_image(root / "right" / f"{number:06d}.png", 100 + number)
-    (root / "intrinsics.json").write_text(json.dumps(CAMERA | {"baseline_m": 0.25}))
-    return root
 
 
 @pytest.mark.parametrize("reader", ["rgbd", "video"])
@@ -121,25 +88,6 @@ def test_what_is_wrong_beside_a_video_is_said(tmp_path, make, spoil, message):
 
 
 # TUM RGB-D
-
-
-def tum(root, name="rgbd_dataset_freiburg2_desk"):
-    """Six images at 30 Hz; depth 5 ms late, none for the fourth; poses at 100 Hz from the first to the fifth."""
-    folder = root / name
-    colour, depth = ["# color images", "# timestamp filename"], []
-    for number in range(6):
-        time = 1311868164.0 + number / 30
-        write_image(folder / "rgb" / f"{time:.6f}.png", 10 * number)
-        colour.append(f"{time:.6f} rgb/{time:.6f}.png")
-        if number != 3:
-            write_steps(folder / "depth" / f"{time + 0.005:.6f}.png", 5000 + 500 * number)
-            depth.append(f"{time + 0.005:.6f} depth/{time + 0.005:.6f}.png")
-    times = [1311868164.0 + step / 100 for step in range(14)]
-    half = np.sqrt(0.5)
-    poses = [f"{time:.4f} {time - times[0]:.4f} 1 2 {half} 0 0 {half}" for time in times]
-    for file, lines in (("rgb.txt", colour), ("depth.txt", depth[::-1]), ("groundtruth.txt", poses)):
-        (folder / file).write_text("\n".join(lines))
-    return folder
 
 
 def test_tum_pairs_what_is_nearest_in_time(tmp_path):

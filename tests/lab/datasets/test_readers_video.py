@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.dataset_files import check_refused, cut_short
+from helpers.video_files import HEIGHT, WIDTH, K, along_x, sc_root, sc_scene, write_image, write_steps, write_text
 from PIL import Image
 from scipy.sparse import csr_matrix, save_npz
 
@@ -14,56 +15,7 @@ from cka_probe.images.datasets import open_dataset
 from cka_probe.images.reading import image_size, read_image
 from cka_probe.lab.datasets.numbers import pose_from_quaternion, read_named_numbers, read_numbers, read_poses
 
-HEIGHT, WIDTH = 6, 8
-K = np.array([[9.0, 0, 3.5], [0, 8.0, 2.5], [0, 0, 1]])
-
-
-def write_image(path, grey, size=(HEIGHT, WIDTH)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*size, 3), grey, np.uint8)).save(path)
-
-
-def write_steps(path, value, size=(HEIGHT, WIDTH)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full(size, value, np.uint16)).save(path)
-
-
-def write_text(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def along_x(*places, columns=16):
-    """Lines of poses that stand at x, turned by a little about the vertical."""
-    lines = []
-    for x in places:
-        pose = pose_from_quaternion(np.array([x, 0, 0]), np.array([0, np.sin(0.01 * x), 0, np.cos(0.01 * x)]))
-        lines.append(" ".join(f"{number:.9f}" for number in pose.ravel()[:columns]))
-    return "\n".join(lines)
-
-
 # SC-Depth
-
-
-def sc_scene(folder, count, suffix="jpg"):
-    for number in range(count):
-        write_image(folder / f"{number:06d}.{suffix}", 10 * number)
-        write_steps(folder / "depth" / f"{number:06d}.png", 5000 + 500 * number)
-        write_steps(folder / "leres_depth" / f"{number:06d}.png", 60000 - number)
-    write_text(folder / "cam.txt", "9 0 3.5\n0 8 2.5\n0 0 1")
-    write_text(folder / "poses.txt", along_x(*range(count)))
-
-
-def sc_root(root):
-    for name, count in (("bathroom_0001", 3), ("kitchen_0002b", 4)):
-        sc_scene(root / "training" / name, count)
-    sc_scene(root / "training" / "office_0003", 3, suffix="png")
-    write_text(root / "training" / "train.txt", "bathroom_0001\nkitchen_0002b")  # the last line has no end
-    write_text(root / "training" / "Val.txt", "office_0003\n")
-    for number in range(2):
-        write_image(root / "testing" / "color" / f"{number:04d}.png", 99)
-        write_steps(root / "testing" / "depth" / f"{number:04d}.png", 7500)
-    return root
 
 
 def test_sc_depth_reads_scenes_of_its_lists(tmp_path):

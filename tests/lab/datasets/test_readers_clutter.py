@@ -1,0 +1,111 @@
+"""What lies around in folders of every data set: hidden files, links to folders, images that EXIF turns."""
+
+import shutil
+from functools import partial
+
+import pytest
+from helpers.dataset_files import listed_root, mat_root, pairs_root, scenes_root
+from helpers.image_files import exported_root, imagenet_root, lsun_root
+from helpers.label_files import ade_root, drawn_root, masks_root, segnet_root, stuff_root, voc_root
+from helpers.street_files import cityscapes_root, kitti_root
+from helpers.video_files import posed, sc_root, stereo, tum
+from PIL import Image
+
+from cka_probe.errors import DataError
+from cka_probe.images.datasets import DATASETS, open_dataset
+from cka_probe.lab.scenes.make import make_scenes
+from cka_probe.lab.scenes.settings import Settings
+
+
+def scenes_of(kind, layout):
+    """Let the generator make a set in the layout of a data set."""
+
+    def make(root):
+        make_scenes(root / "set", Settings(kind, 1, 2, (24, 32), 5, layout=layout))
+        return root / "set"
+
+    return make
+
+
+ROOTS = {
+    "ade20k": [ade_root],
+    "camvid": [segnet_root, drawn_root],
+    "cityscapes": [cityscapes_root],
+    "coco": [masks_root, stuff_root],
+    "ibims1": [scenes_of("rooms", "ibims1")],
+    "imagenet": [imagenet_root],
+    "kitti": [scenes_of("streets", "kitti")],
+    "kitti_odometry": [scenes_of("streets", "kitti_odometry")],
+    "kitti_semantics": [partial(kitti_root, testing=0)],
+    "lsun": [lsun_root, exported_root],
+    "nyuv2": [mat_root, scenes_root, listed_root, pairs_root],
+    "rgbd": [tum, posed],
+    "scdepth": [sc_root],
+    "video": [stereo],
+    "voc": [voc_root],
+}
+CASES = [(name, make) for name, makes in ROOTS.items() for make in makes]
+each_layout = pytest.mark.parametrize(("name", "make"), CASES)
+
+
+def contents(spec):
+    dataset = open_dataset(spec)
+    return [(dataset.describe(index), sorted(dataset[index])) for index in range(len(dataset))]
+
+
+def test_every_data_set_of_files_is_tried():
+    assert set(DATASETS) - {"folder", "scenes"} == set(ROOTS)
+
+
+@each_layout
+def test_hidden_files_are_no_data(tmp_path, name, make):
+    root = make(tmp_path)
+    before = contents(f"{name}:{root}")
+    folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    for folder in folders:
+        files = [path for path in folder.iterdir() if path.is_file()]
+        (folder / ".ipynb_checkpoints").mkdir()
+        (folder / "__MACOSX").mkdir()
+        for path in files:
+            (folder / f"._{path.name}").write_bytes(b"\0\5\x16\7 of macOS")
+            shutil.copy(path, folder / ".ipynb_checkpoints" / f"{path.stem}-checkpoint{path.suffix}")
+            shutil.copy(path, folder / "__MACOSX" / path.name)
+    assert contents(f"{name}:{root}") == before
+
+
+@each_layout
+def test_links_to_folders_are_followed(tmp_path, name, make):
+    (tmp_path / "set").mkdir()
+    root = make(tmp_path / "set")
+    before = contents(f"{name}:{root}")
+    folders = sorted((path for path in root.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
+    for number, folder in enumerate(folders):  # the deepest first
+        shutil.move(folder, tmp_path / f"disk{number}")
+        folder.symlink_to(tmp_path / f"disk{number}")
+    assert contents(f"{name}:{root}") == before
+
+
+@each_layout
+def test_images_that_exif_turns_are_refused_next_to_labels_depth_or_a_camera(tmp_path, name, make):
+    """A half turn keeps the size, so that nothing else would notice."""
+    root = make(tmp_path)
+    paths = [*root.rglob("*.jpg"), *root.rglob("*.png")]
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    for path in paths:
+        with Image.open(path) as image:
+            if image.mode == "RGB" and image.tile[0][3] != "RGB;16B":  # neither labels nor flow
+                image.load()
+                image.save(path, exif=turned)
+    if open_dataset(f"{name}:{root}").gives <= {"image", "category"} or not paths:
+        contents(f"{name}:{root}")
+    else:
+        with pytest.raises(DataError, match="expected an upright image, found EXIF orientation 3"):
+            contents(f"{name}:{root}")
+
+
+def test_a_link_to_a_folder_above_ends(tmp_path):
+    imagenet_root(tmp_path / "set")
+    before = [contents(f"{name}:{tmp_path}/set") for name in ("folder", "imagenet")]
+    (tmp_path / "set" / "train" / "n01" / "loop").symlink_to(tmp_path / "set")
+    assert [contents(f"{name}:{tmp_path}/set") for name in ("folder", "imagenet")] == before
