@@ -14,7 +14,8 @@ def reproduce(
     paper: Annotated[str, typer.Argument(help="mesa or depth-to-semantic.")],
     out: Annotated[Path, option("Folder to write to; an interrupted study in it is resumed.", OUTPUT)],
     scale: Annotated[
-        str, typer.Option(help="demo (a laptop), gpu (one GPU) or paper (real data, many GPUs).")
+        str,
+        typer.Option(help="demo or claims (a laptop), gpu (one GPU) or paper (real data, many GPUs)."),
     ] = "demo",
     seeds: Annotated[int, typer.Option(help="Number of repetitions of the study; more can be added later.")] = 1,
     trials: Annotated[

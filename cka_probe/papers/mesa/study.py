@@ -4,7 +4,7 @@ An arm is one way of pre-training, followed by the same fine-tuning for depth.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,11 +56,14 @@ class Scale:
     num: int
     scenes: Mapping[str, Settings]
     teacher_settings: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
     rehearsal: bool = False
 
     def read(self, name: str, overrides: Sequence[str]) -> Recipe:
         """Return a recipe of this scale, in small if it is a rehearsal."""
         recipe = read_recipe(name, overrides)
+        if self.stages and name == self.recipe:
+            recipe = replace(recipe, stages=tuple(stage for stage in recipe.stages if stage.name in self.stages))
         return rehearsed(recipe) if self.rehearsal else recipe
 
 
