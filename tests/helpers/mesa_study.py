@@ -90,12 +90,15 @@ class Writer:
         self._text("study.json", json.dumps(note | changed))
 
     def recipe(self, seed, /, **changed):
-        often = {"batch": 16, "size": 64, "lr": 0.01, "layer_decay": 1.0, "start": ""}
+        often = {"batch": 16, "size": 64, "lr": 0.01, "layer_decay": 1.0, "start": "", "validation": ["nyuv2:n:test"]}
         stages = {
-            "mp": {"task": "masked", "steps": 600, "options": {"cell": 16}} | often,
-            "mp_depth": {"task": "depth", "steps": 250} | often,
+            "mp": {"task": "masked", "steps": 600, "options": {"cell": 16}, "data": ["lsun:l", "imagenet:i"]} | often,
+            "gp": {"task": "geometric", "steps": 200, "data": ["scdepth:v:train?sources=1"]} | often,
+            "mp_depth": {"task": "depth", "steps": 250, "data": ["nyuv2:n:train"]} | often,
         }
-        table = {"name": "mesa_demo", "architecture": "swinv2_micro", "seed": seed, "stages": stages} | changed
+        paths = {"lsun": "l", "imagenet": "i", "videos": "v", "nyuv2": "n"}
+        table = {"name": "mesa_demo", "architecture": "swinv2_micro", "seed": seed, "data": paths, "stages": stages}
+        table |= changed
         self._text(f"seed{seed}/recipe.json", json.dumps(table))
 
     def checkpoint(self, stage, seed=0, /, **changed):

@@ -14,15 +14,15 @@ from cka_probe.models.checkpoint import versions
 from cka_probe.papers.depth_to_semantic.recipes import Trial, labelled_data, pretraining_recipe, tuning_recipe
 from cka_probe.papers.depth_to_semantic.study import LABELLED
 from cka_probe.papers.depth_to_semantic.study import SCALES as SEMANTIC
-from cka_probe.papers.mesa.study import NEEDED, TRAINED_ON
 from cka_probe.papers.mesa.study import SCALES as MESA
+from cka_probe.papers.mesa.study import TRAINED_ON
 from cka_probe.papers.study import RunContext, StudyPaths, describe_study, open_study
 
 
 def test_data_with_a_path_is_not_generated(tmp_path):
-    given = {name: f"somewhere/{name}" for name in NEEDED}
+    given = {name: f"somewhere/{name}" for name in TRAINED_ON}
     description = describe_study("mesa", "demo", given, (), False)
-    paths = open_study(StudyPaths(tmp_path), description, NEEDED, {}, 1, RunContext())
+    paths = open_study(StudyPaths(tmp_path), description, TRAINED_ON, {}, 1, RunContext())
     assert paths == given
     assert not (tmp_path / "data").exists()
 

@@ -24,12 +24,12 @@ from cka_probe.papers.mesa.study import (
     CONTROL_ARMS,
     DECLARATIONS,
     DOMAINS,
-    NEEDED,
     PRETRAINED,
     ROOMS,
     SCALES,
     Arm,
     MesaEvidence,
+    data_of,
     teacher_of,
 )
 from cka_probe.papers.page import Paper
@@ -208,8 +208,11 @@ def _depth_panel(dataset: Dataset, names: Sequence[str], folders: Mapping[str, P
 
 def data(evidence: MesaEvidence) -> list[str]:
     """Return the names of the study's data."""
+    stages = evidence.recipe.get("stages", {}).values()
+    names = data_of(evidence.recipe["data"], [(*stage["data"], *stage["validation"]) for stage in stages])
     given = "videos" in evidence.study["data"] or teacher_of(evidence.study["settings"])
-    return [*NEEDED, *(["rooms"] if "rooms" in PAPER.scenes(evidence) and not given else [])]
+    taught = "videos" in names and "rooms" in PAPER.scenes(evidence) and not given
+    return [*names, "rooms"] if taught else [*names]
 
 
 def stage_rows(evidence: MesaEvidence) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.papers import study
 from cka_probe.papers.mesa.report import PAPER
-from cka_probe.papers.mesa.study import DECLARATIONS, NEEDED, SCALES, SOURCE, TRAINED_ON, Scale, teacher_of
+from cka_probe.papers.mesa.study import DECLARATIONS, SCALES, SOURCE, TRAINED_ON, Scale, data_of, teacher_of
 from cka_probe.papers.page import write_report
 from cka_probe.papers.rehearsal import describe_rehearsal, rehearsal_folder, rehearsal_scale
 from cka_probe.papers.study import ComparisonSpec, ImageSource, RunContext, StudyPaths, main_process_only
@@ -77,16 +77,19 @@ def reproduce_mesa(
     if rehearse:
         given, source, settings, out = {}, "", keys, rehearsal_folder(Path(out))
         size = rehearsal_scale(size, DECLARATIONS, teacher=size.teacher or TEACHER)
-    size.read(size.recipe, [*keys, *(f"data.{name}=." for name in TRAINED_ON)])  # report misspelt keys now
-    taught = size.teacher and "videos" not in given and not source  # the teacher learns from rooms
-    required = (*NEEDED, "rooms") if taught else NEEDED
+    names = {name: name for name in TRAINED_ON}
+    plain = size.read(size.recipe, [*keys, *(f"data.{name}={name}" for name in names)])  # reports misspelt keys now
+    used = data_of(names, [(*stage.data, *stage.validation) for stage in plain.stages])
+    taught = size.teacher and "videos" in used and "videos" not in given and not source  # the teacher learns from rooms
+    required = (*used, "rooms") if taught else used
     paths = StudyPaths(Path(out))
     description = study.describe_study(PAPER.name, scale, given, settings, rehearse)
     data = study.open_study(paths, description, required, size.scenes, seeds, context)
-    trained_on = [f"data.{name}={data[name]}" for name in TRAINED_ON]
+    trained_on = [f"data.{name}={data.get(name, paths.folder / 'data' / name)}" for name in TRAINED_ON]
     recipes = [size.read(size.recipe, [*keys, f"seed={seed}", *trained_on]) for seed in range(seeds)]
     study.check_tests([test.format(**data) for test in DECLARATIONS["tests"].values()], ("image", "depth"))
-    _label_videos(paths, size, data, source, context)
+    if "videos" in used:
+        _label_videos(paths, size, data, source, context)
     for recipe in recipes:
         check_recipe(recipe, paths.run(recipe.seed), world_size())
     main_process_only(partial(paths.claim, description))

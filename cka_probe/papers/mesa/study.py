@@ -3,7 +3,8 @@
 An arm is one way of pre-training, followed by the same fine-tuning for depth.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,8 +44,24 @@ ARMS = (*ROOMS, *OBJECTS, *BASELINES)
 TRAINED_ON = ("lsun", "imagenet", "videos", "nyuv2")
 """The data of a recipe by name, as its `[data]` has them."""
 
-NEEDED = (*TRAINED_ON, "ibims1")
-"""The data of a study, with `rooms` where a teacher is trained."""
+TESTED_ON = ("nyuv2", "ibims1")
+"""The data that fine-tuned networks are scored on."""
+
+
+def data_of(paths: Mapping[str, str], stages: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Return the names of the data that a recipe's stages are trained and evaluated on, and that of the tests.
+
+    Args:
+        paths: By name, all different, as the recipe's `[data]` has them.
+        stages: The data and the validation of each stage.
+
+    >>> data_of({"lsun": "a", "imagenet": "b", "videos": "c"}, [["lsun:a"], ["scdepth:c:train?sources=1"]])
+    ('lsun', 'videos', 'nyuv2', 'ibims1')
+    """
+    specs = [spec for stage in stages for spec in stage]
+    names = (name for name in TRAINED_ON if name in paths)
+    used = [name for name in names if any(re.search(rf":{re.escape(paths[name])}([:?]|$)", spec) for spec in specs)]
+    return tuple(dict.fromkeys([*used, *TESTED_ON]))
 
 
 @dataclass(frozen=True)

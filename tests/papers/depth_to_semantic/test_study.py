@@ -8,6 +8,7 @@ from helpers.semantic_run import CASES, tiny
 from cka_probe.errors import UnknownNameError
 from cka_probe.images.classes import CITYSCAPES, NYU13
 from cka_probe.lab.scenes import Settings
+from cka_probe.papers.depth_to_semantic.claims import CLAIMS
 from cka_probe.papers.depth_to_semantic.recipes import (
     PRETRAINED_ON,
     data_of,
@@ -15,7 +16,7 @@ from cka_probe.papers.depth_to_semantic.recipes import (
     pretraining_recipe,
 )
 from cka_probe.papers.depth_to_semantic.run import is_compared, model_pairs
-from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, LABELLED, QUIRKS, SCALES, TABLES
+from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, LABELLED, QUIRKS, SCALES, TABLES, Case
 from cka_probe.report.study import MATRICES
 
 PATHS = labelled_data(LABELLED)
@@ -59,6 +60,14 @@ def test_tables_select_what_is_run():
     assert {case.arm for case in everything} == set(ARMS) - {*scale.without, *DECLARATIONS["from_files"]}
     with pytest.raises(UnknownNameError, match="no table 'tabel1'; did you mean 'table1'"):
         scale.with_tables(["table2", "tabel1"])
+
+
+def test_the_scale_of_the_claims_has_the_cases_of_the_main_ones():
+    main = {"depth_none", "depth_classes", "classes_none", "frozen_depth", "frozen_classes", "frozen_depth_classes"}
+    main |= {"flow_hurts", "flow_hurts_frozen"}
+    names = [claim.statistic.names for claim in CLAIMS if claim.name in main]
+    assert len(names) == len(main)
+    assert {Case.of(name) for pair in names for name in pair} == set(SCALES["claims"].cases())
 
 
 def test_arms_can_be_left_out(scale):

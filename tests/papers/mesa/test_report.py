@@ -29,7 +29,7 @@ from cka_probe.papers.mesa.report import (
     score_rows,
     similarity_rows,
 )
-from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, DECLARATIONS, ROOMS, SCALES, MesaEvidence
+from cka_probe.papers.mesa.study import ARMS, CONTROL_ARMS, DECLARATIONS, ROOMS, SCALES, TRAINED_ON, MesaEvidence
 from cka_probe.papers.page import Report, write_report
 
 U = np.array([1.0, 0.9, 0.5, 0.5, 0.4, 0.5, 0.6, 0.8, 0.7])
@@ -271,6 +271,17 @@ def test_every_claim_has_a_figure_and_every_stage_an_arm():
     shown = {stage for grid in GRIDS.values() for pair in grid["pairs"].values() for stage in pair[:2]}
     assert shown <= stages
     assert [arm.name for arm in ROOMS] == ["MP", "MP+GP", "MP+GP+SP"]
+
+
+def test_the_scale_of_the_claims_runs_what_the_main_ones_are_computed_from():
+    scale = SCALES["claims"]
+    recipe = scale.read(scale.recipe, [f"data.{name}={name}" for name in TRAINED_ON])
+    names = {stage.name for stage in recipe.stages}
+    assert names == set(scale.stages)
+    main = {"u_shape", "later_changes", "later_changes_flat", "rmse_gp", "rmse_sp", "rmse_mesa", "pretraining"}
+    parts = [name.split("~") for claim in CLAIMS if claim.name in main for name in claim.statistic.names]
+    assert len(main & {claim.name for claim in CLAIMS}) == len(main)
+    assert {stage for part in parts for stage in part} <= names
 
 
 @pytest.fixture(scope="module")
