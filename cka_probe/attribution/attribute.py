@@ -128,7 +128,7 @@ def attribute(
                     number = len(rows) - start
                     known = run.class_names(network)
                     one = SavedMap.of_batch(names[number], sample, maps, index, run.categories, known)
-                    row = _row(one, float(maps.scores[index]), sample, tolerance)
+                    row = _row(one, float(maps.scores[index]), bool(maps.empty[index]), sample, tolerance)
                     rows.append({"checkpoint": checkpoint, "image": one.name} | row)
                     saved[checkpoint] += [one] * (number in drawn)
                 layer_size, pixels = list(maps.signed.shape[1:]), list(maps.size)
@@ -218,10 +218,10 @@ class _Run:
             yield network.prepare_sample(sample)
 
 
-def _row(saved: SavedMap, score: float, sample: Sample, tolerance: float) -> dict[str, Any]:
+def _row(saved: SavedMap, score: float, empty: bool, sample: Sample, tolerance: float) -> dict[str, Any]:
     """Return the numbers of one image."""
     row: dict[str, Any] = dict.fromkeys(AVERAGED, np.nan)
-    row |= {"boundary": 0.0, "counted": 0.0, "score": score, "zero": float((saved.signed <= 0).all())}
+    row |= {"boundary": 0.0, "counted": 0.0, "score": score, "zero": float(empty)}
     row["predicted"] = saved.prediction if isinstance(saved.prediction, str) else ""
     if "labels" not in sample:
         return row | {"undefined": UNLABELLED}

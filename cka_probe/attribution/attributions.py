@@ -8,7 +8,7 @@ enters no mean and no pair.
 | column | meaning |
 |---|---|
 | `correlation`, `ap` | of the map's steepness with the label boundaries; average precision |
-| `correlation_signed`, `ap_signed` | the same for the map before its ReLU, which sets some maps to zero |
+| `correlation_signed`, `ap_signed` | the same for the map before its ReLU, of a segmentation the sum of its classes |
 | `chance` | share of boundary pixels: the average precision of a random ranking; a random correlation is 0 |
 | `ceiling` | average precision of the true labels at the layer's resolution: that of a perfect map |
 | `correlation_image`, `ap_image` | the same for the image's grey value: that of an edge detector |

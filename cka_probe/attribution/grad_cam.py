@@ -6,7 +6,13 @@ For a layer's activation A (C, h, w) and a score S of the image (`targets`),
 
 (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017).
 Figure 6 of Lao et al. (ECCV 2024) uses the score of a segmentation and the output of the first ReLU, before any
-pooling, where maps have half the image's resolution: the layer `first`.
+pooling, where maps have half the image's resolution: the layer `first`. There is one such map for each predicted class,
+of the score of its pixels, and the map of a segmentation is their sum:
+
+    map = sum_k ReLU(sum_c alpha_c^k A_c)
+
+With one ReLU over the sum of all classes, what speaks against one class would hide what speaks for another, and many
+maps would be zero everywhere (`reports/grad_cam.md`); `signed` is that sum before its ReLU.
 
 The network runs once, in evaluation mode and in full float32; each predicted class of a segmentation costs one more
 backward pass. Hooks, gradients and modes are restored afterwards (`attribution.gradients`).
@@ -68,6 +74,11 @@ class Maps:
     size: tuple[int, int]
 
     @property
+    def positive(self) -> Tensor:
+        """(n, h, w) float32: the map: the ReLU of `signed`, or of each class's map, summed over classes."""
+        return self.signed.clamp_min(0) if self.per_class is None else self.per_class.clamp_min(0).sum(1)
+
+    @property
     def empty(self) -> Tensor:
         """(n,) bool: whether an image's map is nowhere positive, so that the ReLU sets all of it to 0.
 
@@ -75,10 +86,10 @@ class Maps:
         the score at all, as with the patches of a vision transformer after its last attention, if only the class token
         is read.
         """
-        return (self.signed <= 0).flatten(1).all(1)
+        return (self.positive == 0).flatten(1).all(1)
 
     def heatmaps(self, size: tuple[int, int] | None = None) -> Tensor:
-        """Return the maps for display: ReLU, bilinear resizing (align_corners=False), each scaled to [0, 1].
+        """Return the maps for display: bilinear resizing (align_corners=False), each scaled to [0, 1].
 
         Args:
             size: (height, width); by default the size of the images.
@@ -89,14 +100,14 @@ class Maps:
         Raises:
             DataError: The size is not a pair of positive numbers.
         """
-        return to_heatmaps(self.signed, self.size if size is None else size)
+        return to_heatmaps(self.positive, self.size if size is None else size)
 
 
-def to_heatmaps(signed: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return maps before the ReLU, (n, h, w), as heat maps (n, H, W) of a size: see `Maps.heatmaps`."""
+def to_heatmaps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps (n, h, w), nowhere negative, as heat maps (n, H, W) of a size: see `Maps.heatmaps`."""
     if len(size) != 2 or min(size) < 1:
         raise DataError(f"expected a size as (height, width) in pixels, found {size}")
-    maps = interpolate(signed.clamp_min(0)[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    maps = interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
     least, greatest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     varies = greatest - least > ROUNDING * greatest
     return ((maps - least) / (greatest - least).where(varies, 1) * varies).clamp(0, 1)

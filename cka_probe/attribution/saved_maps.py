@@ -80,7 +80,7 @@ class SavedMap:
             name,
             image=(sample["image"] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy(),
             truth=truth,
-            heatmap=to_heatmaps(maps.signed[index, None], maps.size)[0].numpy(),
+            heatmap=to_heatmaps(maps.positive[index, None], maps.size)[0].numpy(),
             signed=maps.signed[index].numpy(),
             per_class=None if maps.per_class is None else maps.per_class[index].numpy(),
             prediction=prediction,
@@ -104,7 +104,7 @@ class SavedMap:
         """
         if self.per_class is None:
             raise DataError("expected maps of single classes, found none; use the target segmentation")
-        return to_heatmaps(torch.from_numpy(self.per_class[number])[None], self.heatmap.shape)[0].numpy()
+        return to_heatmaps(torch.from_numpy(self.per_class[number])[None].clamp_min(0), self.heatmap.shape)[0].numpy()
 
 
 def class_name(number: int, categories: Sequence[str]) -> str:

@@ -187,6 +187,15 @@ def test_nothing_is_left_behind(fails):
         assert trace() == before
 
 
+def test_the_map_of_a_segmentation_is_zero_only_where_those_of_all_classes_are():
+    per_class = torch.tensor([[[[-3.0, 2]], [[1.0, -5]]], [[[-1.0, 0]], [[-2.0, -1]]]])  # two images, two classes
+    maps = Maps("act1", "segmentation", per_class.sum(1), per_class, torch.zeros(2), None, (1, 2))
+    assert (maps.signed <= 0).all()  # one ReLU over the sum would leave nothing of either image
+    assert maps.positive.tolist() == [[[1, 2]], [[0, 0]]]
+    assert maps.empty.tolist() == [False, True]
+    assert maps.heatmaps().tolist() == [[[0, 1]], [[0, 0]]]
+
+
 def test_heatmaps_are_from_0_to_1_and_an_empty_map_is_0():
     signed = torch.tensor([[[-1.0, 2], [0, 4]], [[-1.0, -2], [0, -3]], [[2.0, 2], [2, 2]], [[3.0, 5], [4, 4]]])
     maps = Maps("act1", "depth", signed, None, torch.zeros(4), None, (2, 2))
