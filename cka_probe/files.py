@@ -4,8 +4,10 @@ After an interruption, a full disk or an error half-way, the file is what it was
 """
 
 import errno
+import glob
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,9 @@ from typing import Any
 from safetensors import safe_open
 
 from cka_probe.errors import OutputError
+
+HOST = socket.gethostname()
+"""Of this machine, in the names of temporary files: a folder may be shared by several."""
 
 
 @contextmanager
@@ -39,9 +44,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():  # renaming over a folder raises its own error
         raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another path")
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}@{HOST}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors writes files that only their owner can read
         temporary.unlink()
@@ -55,6 +61,27 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of a path whose processes, of this machine, were killed."""
+    if os.name == "nt":  # there, to ask for a process ends it
+        return
+    for file in path.parent.glob(f".*@{glob.escape(HOST)}.{glob.escape(path.name)}"):
+        process = file.name[1:].partition("@")[0]
+        if process.isdecimal() and not _is_running(int(process)):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Return whether this machine has a process of a number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def check_writable(folder: str | Path) -> None:

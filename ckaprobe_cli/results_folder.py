@@ -1,7 +1,8 @@
 """The folder that a command writes to: one command at a time, and no result replaced by that of another command.
 
 `commands.txt` in the folder has a line for each result: `result.json: ckaprobe compare a.pth b.pth --data images`. The
-same command replaces its own result. Another command needs another folder, or `--force`.
+same command replaces its own result. Another command needs another folder, or `--force`. While a command runs, its line
+is in a hidden file: what is there after it was killed is its own.
 """
 
 import shlex
@@ -76,7 +77,7 @@ def results_folder(
         return
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     check_writable(folder)
-    lock_file = folder / f".{result}.lock"
+    lock_file, begun = folder / f".{result}.lock", folder / f".{result}.command"
     lock = FileLock(lock_file, timeout=0)
     try:
         lock.acquire()
@@ -86,6 +87,8 @@ def results_folder(
         ) from error
     try:
         line, commands = command_line(ctx), _commands(folder)
+        if begun.exists():
+            commands[result] = begun.read_text("utf-8")
         others = [name for name in rivals if (folder / name).exists()]
         if (folder / result).exists() and commands.get(result) != line:
             others.insert(0, result)
@@ -95,12 +98,15 @@ def results_folder(
                 f"expected no other result at {folder / others[0]}, found that {author}; choose another path, or "
                 "--force to replace it"
             )
+        with atomic_write(begun) as path:
+            path.write_text(line, "utf-8")
         yield bool(others)
         commands = {name: text for name, text in commands.items() if name not in rivals} | {result: line}
         with atomic_write(folder / RECORD) as path:
             path.write_text("".join(f"{name}: {text}\n" for name, text in commands.items()), "utf-8")
     finally:
-        with suppress(OSError):  # Windows removes it itself
+        with suppress(OSError):  # Windows removes the lock itself
+            begun.unlink(missing_ok=True)
             lock_file.unlink()
         lock.release()
         with suppress(OSError):  # not empty

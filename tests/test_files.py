@@ -2,11 +2,13 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from cka_probe.errors import OutputError
-from cka_probe.files import atomic_write, check_writable
+from cka_probe.files import HOST, atomic_write, check_writable
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
@@ -72,6 +74,24 @@ def test_a_file_may_be_read_by_whoever_may_read_new_files(tmp_path):
     with atomic_write(tmp_path / "kept.safetensors") as temporary:
         temporary.touch(mode=0o600)
     assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    abandoned, writing, elsewhere, other = (
+        tmp_path / name
+        for name in (
+            f".{int(done.stdout)}@{HOST}.result.json",
+            f".{os.getppid()}@{HOST}.result.json",
+            f".{int(done.stdout)}@another.result.json",
+            f".{int(done.stdout)}@{HOST}.other.json",
+        )
+    )
+    for path in (abandoned, writing, elsewhere, other):
+        path.touch()
+    with atomic_write(tmp_path / "result.json") as temporary:
+        temporary.touch()
+    assert set(tmp_path.iterdir()) == {writing, elsewhere, other, tmp_path / "result.json"}
 
 
 def test_a_pipe_is_refused_and_not_renamed_over(tmp_path):

@@ -143,7 +143,7 @@ def numbered(count: int) -> Classes:
     return Classes(tuple(map(str, range(count))))
 
 
-def _voc_colours(count: int) -> tuple[RGB, ...]:
+def voc_colours(count: int) -> tuple[RGB, ...]:
     """Return VOC's colours: the bits of the class number go to R, G and B in turn, highest bit first."""
     colours: list[RGB] = []
     for number in range(count):
@@ -182,7 +182,7 @@ CITYSCAPES = _named(
 VOC21 = _named(
     "background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dining table, dog, horse, "
     "motorbike, person, potted plant, sheep, sofa, train, tv monitor",
-    _voc_colours(21),
+    voc_colours(21),
 )
 CAMVID11 = _named(
     "sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist",

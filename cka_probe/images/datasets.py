@@ -60,7 +60,7 @@ DATASETS: dict[str, str | Callable[..., Dataset]] = {
     "ade20k": "cka_probe.lab.datasets.labelled:ade20k",
     "camvid": "cka_probe.lab.datasets.camvid:camvid",
     "cityscapes": "cka_probe.lab.datasets.cityscapes:cityscapes",
-    "coco": "cka_probe.lab.datasets.labelled:coco",
+    "coco": "cka_probe.lab.datasets.coco:coco",
     "folder": "cka_probe.images.folder:Folder",
     "ibims1": "cka_probe.lab.datasets.ibims1:ibims1",
     "imagenet": "cka_probe.lab.datasets.imagenet:imagenet",

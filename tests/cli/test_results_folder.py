@@ -132,3 +132,14 @@ def test_a_fingerprint_is_replaced_by_the_same_one_only(tmp_path):
         assert "found that of `ckaprobe fingerprint random:swinv2_micro --data" in refusal(run(*other))
     assert file.read_bytes() == before
     assert run(*words, "--layers", "1", "--force").exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_others_are_told_whose_result_it_is(prints, compared):
+    """A result that was written just before a kill is in no record yet."""
+    before, begun = contents(compared), compared / ".result.json.command"
+    begun.write_text((compared / RECORD).read_text().removeprefix("result.json: ").strip())
+    (compared / RECORD).unlink()
+    assert f"found that of `ckaprobe compare {prints[0]}" in refusal(compare(*prints[:2], compared, "--measure", "rsa"))
+    assert compare(*prints[:2], compared).exit_code == 0
+    assert contents(compared) == before

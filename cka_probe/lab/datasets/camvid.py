@@ -161,7 +161,9 @@ def read_drawn(path: Path, colours: tuple[RGB, ...], numbering: np.ndarray) -> T
     unknown = known[classes] != packed
     if unknown.any():
         colour = tuple(pixels[unknown][0].tolist())
-        raise DataError(f"{path}: expected the {len(colours)} colours of label_colors.txt, found {colour}; fix it")
+        raise DataError(
+            f"{path}: expected {len(colours)} colours of classes, found {colour}, which is none; fix it or their list"
+        )
     return torch.from_numpy(fields.renumbered(classes, numbering, path))
 
 

@@ -3,7 +3,7 @@
     <root>/leftImg8bit/<split>/<city>/<city>_000000_000019_leftImg8bit.png       city, sequence, frame
     <root>/rightImg8bit/…_rightImg8bit.png                                       the right camera's
     <root>/leftImg8bit_sequence/…                                                the video around each image
-    <root>/gtFine/…_gtFine_{labelIds,labelTrainIds,instanceIds}.png
+    <root>/gtFine/…_gtFine_{labelIds,labelTrainIds,instanceIds}.png              or gtCoarse/…_gtCoarse_…
     <root>/disparity/…_disparity.png        16 bits: 0 = not measured, else d = (p - 1) / 256 pixels
     <root>/camera/…_camera.json             fx, fy, u0, v0, baseline
 
@@ -33,14 +33,15 @@ STEPS = 256
 """Steps of a disparity map for a pixel."""
 
 
-def cityscapes(root: str | Path, split: str = "all", *, sources: str = "") -> Frames:
+def cityscapes(root: str | Path, split: str = "all", *, sources: str = "", coarse: bool = False) -> Frames:
     """Return Cityscapes.
 
     Args:
         root: The folder of `leftImg8bit`.
         split: "train", "val", "test", where they exist, or "all" of these. The labels of the real "test" are empty.
-            "train_extra" are its 20 000 images without fine labels.
+            "train_extra" are its 20 000 images without fine labels; all but "test" have coarse ones.
         sources: Offsets in frames (of `leftImg8bit` and `leftImg8bit_sequence`), and "s" for the right camera.
+        coarse: Whether labels and instances are those of `gtCoarse`, which have to exist.
 
     Returns:
         A dataset that gives `image` and, where they exist, `labels`, `instances`, `depth`, `K`, `sources` and
@@ -57,14 +58,17 @@ def cityscapes(root: str | Path, split: str = "all", *, sources: str = "") -> Fr
     if not splits:
         raise DataError(f"expected {where}: {LEFT}/train/<city>/*_{LEFT}.png; found no {LEFT}/train, val or test")
     parts = [root / LEFT / name for name in fields.chosen_splits(split, splits, where)]
-    scenes = [scene for part in parts for scene in _scenes(root, part, offsets, where)]
+    annotations = "gtCoarse" if coarse else "gtFine"
+    if coarse and not (root / annotations).is_dir():
+        raise DataError(f"expected the coarse labels of {where} in {annotations}, found none; fetch or omit coarse=")
+    scenes = [scene for part in parts for scene in _scenes(root, part, annotations, offsets, where)]
     return Frames(scenes, offsets, where, CITYSCAPES)
 
 
-def _scenes(root: Path, part: Path, sources: tuple[int | str, ...], where: str) -> list[list[Frame]]:
+def _scenes(root: Path, part: Path, annotations: str, sources: tuple[int | str, ...], where: str) -> list[list[Frame]]:
     """Return the frames of a split, by video where neighbours are wanted."""
     images = [path for path in find_images(part) if path.stem.endswith(f"_{LEFT}")]
-    frames = _frames(root, images, where)
+    frames = _frames(root, images, annotations, where)
     if all(source == STEREO for source in sources):
         return [[frame] for frame in frames]
     videos: dict[str, dict[int, Frame]] = {}
@@ -93,7 +97,7 @@ def _number(image: Path) -> int:
     return int(number[0])
 
 
-def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
+def _frames(root: Path, images: list[Path], annotations: str, where: str) -> list[Frame]:
     """Return the frame of each image with all its fields."""
 
     def paths(folder: str, ending: str, kind: str) -> list[Path] | None:
@@ -103,15 +107,15 @@ def _frames(root: Path, images: list[Path], where: str) -> list[Frame]:
 
         return fields.partners(images, path, where, kind)
 
-    labels, numbering = paths("gtFine", "_gtFine_labelIds.png", "label"), CITYSCAPES_IDS
+    labels, numbering = paths(annotations, f"_{annotations}_labelIds.png", "label"), CITYSCAPES_IDS
     if labels is None:
-        labels = paths("gtFine", "_gtFine_labelTrainIds.png", "label")
+        labels = paths(annotations, f"_{annotations}_labelTrainIds.png", "label")
         numbering = fields.plain_numbering(len(CITYSCAPES))
     cameras = paths("camera", "_camera.json", "camera")
     right = paths("rightImg8bit", f"_rightImg8bit{images[0].suffix}", "right image") if images else None
     readers = {
         "labels": fields.each(fields.read_labels, labels, numbering=numbering),
-        "instances": fields.each(read_things, paths("gtFine", "_gtFine_instanceIds.png", "instances")),
+        "instances": fields.each(read_things, paths(annotations, f"_{annotations}_instanceIds.png", "instances")),
         "K": fields.each(_intrinsics, cameras, images),
         "depth": fields.each(_depth, paths("disparity", "_disparity.png", "disparity"), cameras),
     }

@@ -12,10 +12,16 @@
 where a frame has one (eleven scans accumulated, moving objects removed; the first and last five frames of a drive
 have none) and otherwise the frame's own scan.
 
-**Splits.** A split is a list of lines `<date>/<drive> <frame> [l|r]`, as used by Eigen et al., Zhou et al. and
-Monodepth2: `splits/train_files.txt`, `val_files.txt` and `test_files.txt` at the root, or any file as `?list=`.
-Frames outside the list are read only as neighbours of listed frames. Samples are ordered by drive, camera and frame,
-not as in the list.
+**Splits.** A split is a list: `splits/train_files.txt`, `val_files.txt` and `test_files.txt` at the root, or any file
+as `?list=`. Its lines are those of Monodepth2 and others, of BTS and AdaBins, of Monodepth, or of SfMLearner:
+
+    2011_09_26/2011_09_26_drive_0001_sync 69 [l|r]
+    2011_09_26/2011_09_26_drive_0001_sync/image_02/data/0000000069.png <improved depth or None> <focal length>
+    2011_09_26/2011_09_26_drive_0001_sync/image_02/data/0000000069.jpg [<image of the other camera>]
+    2011_09_26_drive_0001_sync_02 0000000069
+
+An image is found whatever its suffix. Frames outside the list are read only as neighbours of listed frames. Samples are
+ordered by drive, camera and frame, not as in the list.
 
 **Calibration.** A point p of the laser scanner appears in rectified camera i (2 left colour, 3 right colour) at
 
@@ -39,6 +45,7 @@ relative to the first one of the drive, because float32 cannot hold a position o
 """
 
 import os
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -163,30 +170,59 @@ def _split_file(root: Path, split: str, listed: str, where: str) -> Path | None:
     return Path(listed) if Path(listed).is_file() else root / listed
 
 
-def _listed(path: Path, camera: str) -> dict[tuple[str, int], dict[int, str]]:
-    """Return the frame numbers of a list by drive and camera, each with its line in the file."""
-    views: dict[tuple[str, int], dict[int, str]] = {}
-    for line, text in numbers.read_lines(path, "a split's frames"):
-        words, where = text.split(), f"{path}, line {line}"
-        if not (len(words) in (2, 3) and words[1].isascii() and words[1].isdigit() and set(words[2:]) <= set(SIDES)):
-            raise DataError(f"{where}: expected '<date>/<drive> <frame> l' or r, found {text[:80]!r}; fix the list")
-        side = SIDES[words[2]] if len(words) == 3 else CAMERAS[camera]
-        views.setdefault((words[0].strip("/"), side), {})[int(words[1])] = where
+@dataclass(frozen=True)
+class Line:
+    """The line of a list: where it stands, for messages, and whether it names improved depth."""
+
+    where: str
+    depth: bool
+
+
+IMAGE = r"(?P<drive>[^/.\s][^/\s]*/[^/.\s][^/\s]*)/image_0(?P<camera>[23])/data/(?P<frame>[0-9]+)\.(?:png|jpe?g)"
+LINES = (
+    re.compile(r"/?(?P<drive>[^/.\s][^/\s]*/[^/.\s][^/\s]*)/?\s+(?P<frame>[0-9]+)(?:\s+(?P<side>[lr]))?"),
+    re.compile(IMAGE + r"(?:\s+\S+/image_0[23]/\S+\.(?:png|jpe?g))?"),
+    re.compile(IMAGE + r"\s+(?:None|(?P<depth>\S+/groundtruth/\S+\.png))\s+[0-9.]+"),
+    re.compile(r"(?P<sequence>(?P<date>\d{4}_\d\d_\d\d)_drive_\d{4}_sync)_0(?P<camera>[23])\s+(?P<frame>[0-9]+)"),
+)
+"""The lines of lists: Monodepth2's, Monodepth's, those of BTS, SfMLearner's."""
+
+
+def _listed(path: Path, camera: str) -> dict[tuple[str, int], dict[int, Line]]:
+    """Return the lines of a list by drive, camera and frame number."""
+    views: dict[tuple[str, int], dict[int, Line]] = {}
+    for number, text in numbers.read_lines(path, "a split's frames"):
+        where = f"{path}, line {number}"
+        match = next((match for line in LINES if (match := line.fullmatch(text))), None)
+        if match is None:
+            raise DataError(
+                f"{where}: expected '<date>/<drive> <frame> l' or r, or the path of an image, found {text[:80]!r}; "
+                "fix the list"
+            )
+        names = match.groupdict()
+        drive = names.get("drive") or f"{names['date']}/{names['sequence']}"
+        side = int(names.get("camera") or SIDES.get(names.get("side") or "", CAMERAS[camera]))
+        views.setdefault((drive, side), {})[int(names["frame"])] = Line(where, bool(names.get("depth")))
     if not views:
         raise DataError(f"{path}: expected lines of '<date>/<drive> <frame> l', found none; give another list")
     return views
 
 
 def _scenes(
-    drive: Drive, camera: int, listed: dict[int, str] | None, sources: Collection[int | str], depth: str
+    drive: Drive, camera: int, listed: dict[int, Line] | None, sources: Collection[int | str], depth: str
 ) -> list[list[Frame]]:
     """Return the frames of one camera of a drive, split where a number is missing; None lists all."""
     images = drive.images[camera]
-    for number, where in (listed or {}).items():
+    for number, line in (listed or {}).items():
         if number not in images:
             raise DataError(
-                f"{where}: names frame {number} of {drive.name}/image_0{camera}/data, which does not exist; "
+                f"{line.where}: names frame {number} of {drive.name}/image_0{camera}/data, which does not exist; "
                 "complete the data or shorten the list"
+            )
+        if line.depth and depth in ("any", "improved") and number not in drive.improved[camera]:
+            raise DataError(
+                f"{line.where}: names improved depth of frame {number} of {drive.name}, which does not exist; "
+                "complete the data, or choose depth=lidar or none"
             )
     fields_of = _Fields(drive, camera, depth).of
     frames = {}

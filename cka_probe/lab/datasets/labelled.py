@@ -1,4 +1,4 @@
-"""Images with a class at each pixel: ADE20K, PASCAL VOC, COCO, and images with a mask each.
+"""Images with a class at each pixel: ADE20K and PASCAL VOC.
 
 **ADE20K**'s scene parsing benchmark (Zhou et al. 2017) has 150 classes of everyday scenes:
 
@@ -10,30 +10,18 @@ begin at 1: 0 is ignored here and 1 … 150 become 0 … 149.
 
 **PASCAL VOC 2012** segmentation (Everingham et al. 2010) has 20 kinds of objects and the background:
 
-    <root>/ImageSets/Segmentation/{train,val,trainval,train_aug}.txt
+    <root>/ImageSets/Segmentation/{train,val,trainval,test,train_aug}.txt
     <root>/JPEGImages/2007_000032.jpg
-    <root>/SegmentationClass/2007_000032.png          palette PNG; 255 = void, the rim around each object
+    <root>/SegmentationClass/2007_000032.png          255 = void, the rim around each object
     <root>/SegmentationObject/2007_000032.png         the number of each object
     <root>/SegmentationClassAug/2007_000032.png       labels for 10 582 training images (Hariharan et al. 2011)
 
 The root is `VOC2012` or a folder that holds it (`VOCdevkit/`). A line of a list is the name of an image, or, in some
-copies of the augmented one, the paths of the image and of its labels.
-
-**COCO** (Lin et al. 2014), comma10k and other images with masks next to them, in two forms:
-
-1. `images/**` with `masks/**` or `labels/**` of the same names (.png), and `classes.json` (see `fields`). Where
-   `images` has folders train, val or test, these are the splits.
-2. COCO-Stuff (Caesar et al. 2018): `{train2017,val2017}/*.jpg`, at the root or in `images`, with
-   `stuffthingmaps/{train2017,val2017}/*.png` and perhaps `labels.txt` (lines of "1: person").
-
-In form 1 `classes.json` names the numbers. The ids of COCO have gaps (12 is no category), so its classes are renumbered
-in their order, and "unlabeled" is ignored. The pixel maps of COCO-Stuff hold the category id minus one, 255 where
-nothing is labelled; the eleven ids that name no category are omitted and the 171 others are renumbered in their order:
-0 … 79 are things, 80 … 170 stuff.
+copies of the augmented one, the paths of the image and of its labels. Labels and objects are palette PNGs, or drawn in
+the colours of that palette (RGB), as some copies have them. `trainval` is not part of "all", which has them.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -41,10 +29,11 @@ import numpy as np
 from torch import Tensor
 
 from cka_probe.errors import DataError
-from cka_probe.images.classes import ADE150, VOC21, Classes, table
+from cka_probe.images.classes import ADE150, VOC21, Classes, table, voc_colours
 from cka_probe.images.reading import find_images
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets import fields
+from cka_probe.lab.datasets.camvid import read_drawn
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.datasets.numbers import read_lines
 
@@ -78,16 +67,16 @@ def ade20k(root: str | Path, split: str = "all") -> Frames:
     if not splits:
         raise DataError(f"expected ADE20K at {root}: images/training and annotations/training; found neither there")
     folders = [_ADE_SPLITS[name] for name in fields.chosen_splits(split, splits, f"ADE20K at {root}")]
-    parts = [_part(base / "images" / folder, base / "annotations" / folder) for folder in folders]
-    return _frames(root, parts, f"ADE20K at {root}", ADE_NUMBERING, _ade_classes(base))
+    parts = [images_and_labels(base / "images" / folder, base / "annotations" / folder) for folder in folders]
+    return labelled_frames(root, parts, f"ADE20K at {root}", ADE_NUMBERING, _ade_classes(base))
 
 
-def _part(images: Path, labels: Path) -> tuple[list[Path], LabelPath]:
+def images_and_labels(images: Path, labels: Path) -> tuple[list[Path], LabelPath]:
     """Return the images of a folder, and where their labels would be: at the same path below another folder."""
     return find_images(images), lambda path: (labels / path.relative_to(images)).with_suffix(".png")
 
 
-def _frames(
+def labelled_frames(
     root: Path, parts: Iterable[tuple[list[Path], LabelPath]], where: str, numbering: np.ndarray, classes: Classes
 ) -> Frames:
     """Return the images of some parts, with labels if they exist."""
@@ -114,6 +103,7 @@ def _ade_classes(base: Path) -> Classes:
     return Classes(tuple(row[-1].split(",")[0].split(";")[0].strip() for row in rows))
 
 
+TRAINVAL = "trainval"
 _VOC_FOLDERS = (".", "VOC2012", "VOCdevkit/VOC2012")
 
 
@@ -122,7 +112,7 @@ def voc(root: str | Path, split: str = "all", *, augmented: bool = False) -> Fra
 
     Args:
         root: `VOC2012`, or a folder that holds it.
-        split: "train", "val", "test" if there is a list of that name, or "all" of them.
+        split: "train", "val", "trainval" or "test" if there is a list of that name, or "all" of them.
         augmented: Whether "train" is `train_aug.txt` with `SegmentationClassAug`.
 
     Returns:
@@ -140,13 +130,15 @@ def voc(root: str | Path, split: str = "all", *, augmented: bool = False) -> Fra
     lists = {name: base / "ImageSets" / "Segmentation" / f"{name}.txt" for name in ("train", "val", "test")}
     if augmented:
         lists["train"] = lists["train"].with_name("train_aug.txt")
+    if split == TRAINVAL and not augmented:
+        lists[TRAINVAL] = lists["val"].with_name(f"{TRAINVAL}.txt")
     splits = [name for name, path in lists.items() if path.is_file()]
     frames = []
     for name in fields.chosen_splits(split, splits, f"VOC 2012 at {root}"):
         folder = "SegmentationClassAug" if augmented and name == "train" else "SegmentationClass"
         images = _voc_images(base, lists[name])
         labels = _voc_maps(root, base, images, folder)
-        readers = {"labels": fields.each(fields.read_labels, labels, numbering=fields.plain_numbering(21))}
+        readers = {"labels": fields.each(read_numbers_or_colours, labels, numbering=fields.plain_numbering(21))}
         if labels is not None and folder == "SegmentationClass":
             objects = _voc_maps(root, base, images, "SegmentationObject", "objects")
             readers["instances"] = fields.each(read_objects, objects)
@@ -175,70 +167,25 @@ def _voc_maps(root: Path, base: Path, images: list[Path], folder: str, kind: str
 
 def read_objects(path: Path) -> Tensor:
     """Return the number of the object at each pixel, (H, W) int64; 0 = none, or the border of an object."""
-    numbers = fields.read_labels(path)
+    numbers = read_numbers_or_colours(path)
     return numbers.masked_fill(numbers == IGNORE, 0)
 
 
-_NO_CATEGORY = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91})
-CATEGORIES = tuple(number for number in range(1, 183) if number not in _NO_CATEGORY)
-"""COCO-Stuff's 171 category ids."""
-
-STUFF = table({**{number - 1: index for index, number in enumerate(CATEGORIES)}, IGNORE: IGNORE})
-"""(256,) int64: from a pixel of COCO-Stuff to its class."""
-
-_YEARS = {"train": "train2017", "val": "val2017"}
-
-
-def coco(root: str | Path, split: str = "all") -> Frames:
-    """Return images with their masks.
+def read_numbers_or_colours(path: Path, numbering: np.ndarray | None = None) -> Tensor:
+    """Return the labels of a palette PNG, or of an image drawn in the colours of VOC's palette.
 
     Args:
-        root: The folder.
-        split: "train", "val" or "test" if there are such folders, or "all".
+        path: The image.
+        numbering: As in `fields.read_labels`.
 
     Returns:
-        A dataset that gives `image` and, if they exist, `labels`, whose numbers `classes` names.
+        (H, W) int64.
 
     Raises:
-        UnknownNameError: There is no such split.
-        DataError: The folder has neither form, `classes.json` is missing or broken, or some images have no labels.
+        DataError: It cannot be read, has a colour that is not in the palette, or a number that is no class.
     """
-    root, where = Path(root), f"the images at {root}"
-    fields.check_folder(root, "images with masks")
-    if (root / "stuffthingmaps").is_dir():
-        return _coco_stuff(root, split, where)
-    masks = next((root / name for name in ("masks", "labels") if (root / name).is_dir()), None)
-    if masks is None or not (root / "images").is_dir():
-        raise DataError(
-            f"expected images/ with masks/ or labels/, or train2017/ with stuffthingmaps/ at {root}, found "
-            f"{', '.join(sorted(path.name for path in root.iterdir())[:5]) or 'an empty folder'}; give their folder"
-        )
-    if not (root / "classes.json").is_file():
-        raise DataError(f'expected {root / "classes.json"} with what the labels mean, {{"0": "road", …}}; write it')
-    numbering, classes = fields.read_classes(root / "classes.json")
-    splits = [name for name in ("train", "val", "test") if (root / "images" / name).is_dir()]
-    names = fields.chosen_splits(split, splits, where) if splits or split != "all" else ["."]
-    parts = [_part(root / "images" / name, masks / name) for name in names]
-    return _frames(root, parts, where, numbering, classes)
-
-
-def _coco_stuff(root: Path, split: str, where: str) -> Frames:
-    """Return COCO-Stuff."""
-    base, maps = root / "images" if (root / "images").is_dir() else root, root / "stuffthingmaps"
-    splits = [name for name, folder in _YEARS.items() if (base / folder).is_dir()]
-    folders = [_YEARS[name] for name in fields.chosen_splits(split, splits, f"COCO-Stuff at {root}")]
-    parts = [_part(base / folder, maps / folder) for folder in folders]
-    return _frames(root, parts, where, STUFF, _stuff_classes(root / "labels.txt"))
-
-
-def _stuff_classes(path: Path) -> Classes:
-    """Return the classes of COCO-Stuff, named as in `labels.txt`, or by id without such a file."""
-    if not path.is_file():
-        return Classes(tuple(map(str, CATEGORIES)))
-    lines = read_lines(path, "the names of COCO's categories")
-    matches = (re.fullmatch(r"(\d+):\s*(.+)", line) for _, line in lines)
-    names = {match[1]: match[2] for match in matches if match}
-    lacking = [number for number in CATEGORIES if str(number) not in names]
-    if lacking:
-        raise DataError(f"{path}: expected lines of '1: person' for 171 categories, none for {lacking[0]}; fix it")
-    return Classes(tuple(names[str(number)] for number in CATEGORIES))
+    with fields.opened_image(path, "labels") as file:
+        is_drawn = file.mode == "RGB"
+    if not is_drawn:
+        return fields.read_labels(path, numbering)
+    return read_drawn(path, voc_colours(256), np.arange(256) if numbering is None else numbering)

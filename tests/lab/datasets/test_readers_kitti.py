@@ -174,6 +174,49 @@ def test_a_list_names_targets_and_sides(tmp_path):
     assert open_dataset(f"kitti:{root}?list=mine.txt&camera=right").describe(0)[len(DRIVE) :][:10] == "/image_03/"
 
 
+IMAGE = f"{DRIVE}/image_02/data/0000000003"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{DRIVE} 3 l",  # Monodepth2
+        f"{DRIVE} 0000000003",
+        f"{IMAGE}.png {DRIVE.split('/')[1]}/proj_depth/groundtruth/image_02/0000000003.png 721.5377",  # BTS
+        f"{IMAGE}.png None 721.5377",
+        f"{IMAGE}.jpg {IMAGE.replace('image_02', 'image_03')}.jpg",  # Monodepth, whose images are JPEGs
+        f"{IMAGE}.png",  # SfMLearner's test files
+        f"{DRIVE.split('/')[1]}_02 0000000003",  # and its other lists
+    ],
+)
+def test_lists_of_peers_name_the_same_frame(tmp_path, line):
+    root = kitti_root(tmp_path)
+    write_improved(root / DRIVE / "proj_depth/groundtruth/image_02/0000000003.png", 512)
+    write_text(tmp_path / "list.txt", line)
+    dataset = open_dataset(f"kitti:{root}?list={tmp_path}/list.txt")
+    assert [dataset.describe(index) for index in range(len(dataset))] == [f"{IMAGE}.png"]
+    assert dataset[0]["depth"].unique().item() == 2  # the improved map, 512 / 256 m
+    write_text(tmp_path / "list.txt", line.replace("image_02", "image_03").replace("_02 ", "_03 ").replace(" l", " r"))
+    if line.endswith(" l") or "_02" in line.split()[0]:
+        assert "/image_03/" in open_dataset(f"kitti:{root}?list={tmp_path}/list.txt&depth=lidar").describe(0)
+
+
+def test_a_map_that_a_list_names_is_not_replaced_by_the_scan(tmp_path):
+    root = kitti_root(tmp_path)
+    named = f"{IMAGE}.png {DRIVE.split('/')[1]}/proj_depth/groundtruth/image_02/0000000003.png 721.5377"
+    write_text(tmp_path / "list.txt", named)
+    check_refused(f"kitti:{root}?list={tmp_path}/list.txt", r"list.txt, line 1: names improved depth of frame 3 of")
+    assert open_dataset(f"kitti:{root}?list={tmp_path}/list.txt&depth=lidar")[0]["depth"].max() > 2
+
+
+@pytest.mark.parametrize("drive", ["../elsewhere", f"{DATE}/../../elsewhere", f"/{DATE}/../x"])
+def test_a_list_names_no_folder_outside(tmp_path, drive):
+    write_text(tmp_path / "list.txt", f"{drive} 3 l")
+    check_refused(
+        f"kitti:{kitti_root(tmp_path)}?list={tmp_path}/list.txt", r"line 1: expected '<date>/<drive> <frame> l'"
+    )
+
+
 def test_k_follows_the_size_images_are_kept_at(tmp_path):
     root = kitti_root(tmp_path)
     for path in root.rglob("image_0?/data/*.png"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.label_files import (
     HEIGHT,
+    VOC,
     WIDTH,
     ade_root,
     cut,
@@ -16,17 +17,18 @@ from helpers.label_files import (
     segnet_root,
     stuff_root,
     voc_root,
+    write_image,
     write_labels,
 )
 from helpers.paths import REAL
 from PIL import Image
 
-from cka_probe.errors import DataError
-from cka_probe.images.classes import CAMVID11, table
+from cka_probe.errors import CkaProbeError, DataError
+from cka_probe.images.classes import CAMVID11, table, voc_colours
 from cka_probe.images.datasets import open_dataset
 from cka_probe.images.sample import IGNORE
+from cka_probe.lab.datasets.coco import CATEGORIES, STUFF
 from cka_probe.lab.datasets.fields import plain_numbering, read_labels
-from cka_probe.lab.datasets.labelled import CATEGORIES, STUFF
 
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real images (../shared/data) are not here")
 
@@ -174,3 +176,32 @@ def test_real_labels_are_classes(spec, frames, classes, gives):
         seen |= set(dataset[index]["labels"].unique().tolist())
     assert len(seen - {IGNORE}) >= min(classes, 11) - 1
     assert seen <= {*range(classes), IGNORE}
+
+
+# VOC's further forms
+
+
+def test_trainval_is_a_split_but_no_part_of_all(tmp_path):
+    root = voc_root(tmp_path)
+    everything = len(open_dataset(f"voc:{root}"))
+    with pytest.raises(CkaProbeError, match="no split 'trainval'"):
+        open_dataset(f"voc:{root}:trainval")
+    listed = root / VOC / "ImageSets" / "Segmentation" / "trainval.txt"
+    listed.write_text("2007_000033\n2007_000032\n2007_000039\n")
+    assert len(open_dataset(f"voc:{root}:trainval")) == 3
+    assert len(open_dataset(f"voc:{root}")) == everything == 3
+
+
+def test_labels_drawn_in_the_colours_of_the_palette_are_those_of_the_palette(tmp_path):
+    root = voc_root(tmp_path)
+    before = list(open_dataset(f"voc:{root}"))
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        for path in (root / VOC / folder).glob("*.png"):
+            with Image.open(path) as file:
+                numbers = np.array(file)
+            Image.fromarray(np.array(voc_colours(256), np.uint8)[numbers]).save(path)
+    for old, new in zip(before, open_dataset(f"voc:{root}"), strict=True):
+        torch.testing.assert_close(new, old, rtol=0, atol=0)
+    write_image(root / VOC / "SegmentationClass" / "2007_000033.png")
+    with pytest.raises(DataError, match=r"2007_000033.png: expected 256 colours of classes, found \("):
+        open_dataset(f"voc:{root}:val")[0]

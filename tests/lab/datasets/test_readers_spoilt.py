@@ -92,7 +92,7 @@ def keep(root):
         (stuff_root, lambda r: write_labels(r / "stuffthingmaps/train2017/000000000009.png", [11]), "coco:{}",
          r"expected the numbers of 171 classes, found 11"),
         (drawn_root, lambda r: write_image(r / "LabeledApproved_full/0006R0_f00930_L.png"), "camvid:{}",
-         r"0006R0_f00930_L.png: expected the 3 colours of label_colors.txt, found \(\d+, \d+, \d+\); fix it"),
+         r"0006R0_f00930_L.png: expected 3 colours of classes, found \(\d+, \d+, \d+\), which is none; fix it"),
         (drawn_root, lambda r: write_labels(r / "LabeledApproved_full/0006R0_f00930_L.png", [1]), "camvid:{}",
          r"expected labels drawn in colours, found PNG of mode 'L'"),
         (drawn_root, lambda r: cut(r / "LabeledApproved_full/0006R0_f00930_L.png"), "camvid:{}", r"unreadable labels"),

@@ -213,6 +213,23 @@ def test_the_extra_images_of_cityscapes_are_read_only_if_named(tmp_path):
     assert names(open_dataset(f"cityscapes:{root}")) == before
 
 
+def test_coarse_labels_are_read_only_if_asked_for(tmp_path):
+    root = cityscapes_root(tmp_path)
+    with pytest.raises(DataError, match=r"expected the coarse labels of .* in gtCoarse, found none"):
+        open_dataset(f"cityscapes:{root}?coarse=true")
+    shutil.copytree(root / "leftImg8bit" / "val", root / "leftImg8bit" / "train_extra")
+    for image in root.glob("leftImg8bit/*/*/*.png"):
+        name = image.relative_to(root / "leftImg8bit").as_posix().replace("leftImg8bit.png", "gtCoarse")
+        write_labels(root / "gtCoarse" / f"{name}_labelIds.png", [11, 0])
+        write_labels(root / "gtCoarse" / f"{name}_instanceIds.png", [11, 26003], "I;16")
+    assert open_dataset(f"cityscapes:{root}:val")[0]["labels"][0, :2].tolist() == [0, 13]
+    assert "labels" not in open_dataset(f"cityscapes:{root}:train_extra").gives
+    for split in ("train", "val", "train_extra"):
+        sample = open_dataset(f"cityscapes:{root}?split={split}&coarse=true")[0]
+        assert sample["labels"][0, :2].tolist() == [2, IGNORE]
+        assert sample["instances"][0, :2].tolist() == [0, 26003]
+
+
 def test_labels_and_depth_of_cityscapes_are_found_next_to_images_of_any_format(tmp_path):
     cityscapes_root(tmp_path)
     gives = open_dataset(f"cityscapes:{tmp_path}:train").gives

@@ -1,0 +1,188 @@
+"""Kill commands with SIGKILL at random moments, run them again to their end, and compare what they wrote.
+
+    python benchmarks/hard_use/kills.py --tries 30 --out kills.json
+    python benchmarks/hard_use/kills.py --tries 3 --only train compare
+
+Each command is first run undisturbed, twice: what differs between these two runs (times of day, say) is left out. Then
+it is started and killed until it has been killed so many times; whenever it ends by itself, its folder is compared with
+that of the undisturbed run, byte by byte, and it begins in a new one. A try survives if its run ended with the same
+bytes and left no other file, hidden ones included. The commands run in forks of a process that has loaded the
+libraries, so that kills hit their work and not their imports.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FOLDER = Path(tempfile.gettempdir()) / "ckaprobe_kills"
+ROOMS = FOLDER / "rooms"
+RECIPE = """
+name = "kills"
+architecture = "resnet18"
+size = 32
+seed = 0
+[stages.depth]
+task = "depth"
+data = "nyuv2:{rooms}"
+steps = 12
+batch = 4
+lr = 1e-3
+save_every = 2
+[stages.more]
+task = "depth"
+start = "depth"
+data = "nyuv2:{rooms}"
+steps = 6
+batch = 4
+lr = 1e-3
+save_every = 1
+"""
+MODELS = ("random:resnet18:0", "random:resnet18:1")
+IMAGES = ("--num", "24", "--batch", "8", "--size", "32", "--device", "cpu", "--quiet")
+COMMANDS = {
+    "train": ["train", "--recipe", str(FOLDER / "kills.toml"), "--out", "{out}/run", "--device", "cpu", "--quiet"],
+    "fingerprint": ["fingerprint", MODELS[0], "--data", f"nyuv2:{ROOMS}", "-o", "{out}/a.fingerprint", *IMAGES],
+    "compare": ["compare", *MODELS, "--data", f"nyuv2:{ROOMS}", "--out", "{out}/ab", "--permutations", "20", *IMAGES],
+    "data make": ["data", "make", "rooms", "{out}/rooms", "--num", "8", "--size", "64x48", "--quiet"],
+    "reproduce": ["reproduce", "mesa", "--scale", "paper", "--rehearse", "--out", "{out}/mesa", "--device", "cpu"],
+}
+REHEARSED = "found no"  # `reproduce --rehearse` of the scale `paper` ends where the real data are missing
+
+
+def main() -> None:
+    """Kill each command so many times and print a line of JSON for each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tries", type=int, default=30, help="kills of each command")
+    parser.add_argument("--only", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    prepare()
+    rows = []
+    for name in options.only:
+        rows.append({"command": name, **kill_often(name, options.tries, random.Random(options.seed))})
+        print(json.dumps(rows[-1]), flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    sys.exit(any(row["survived"] < row["kills"] for row in rows))
+
+
+def prepare() -> None:
+    """Load the libraries, and make the images and the recipe."""
+    import torch
+
+    from cka_probe.lab.scenes import Settings, make_scenes
+    from cka_probe.lab.training import run_recipe  # noqa: F401
+    from cka_probe.papers.mesa import study  # noqa: F401
+    from cka_probe.plotting import figure  # noqa: F401
+
+    torch.set_num_threads(1)
+    FOLDER.mkdir(exist_ok=True)
+    make_scenes(ROOMS, Settings("rooms", 12, 2, (48, 64), 0, layout="nyuv2"))
+    (FOLDER / "kills.toml").write_text(RECIPE.format(rooms=ROOMS))
+
+
+def kill_often(name: str, tries: int, generator: random.Random) -> dict[str, object]:
+    """Kill a command so many times; return how many kills its runs survived, and times."""
+    with new_folder(name) as first, new_folder(name) as second:
+        seconds, output = min(run(name, first), run(name, second))
+        expected, other = digests(first), digests(second)
+    varying = sorted(path for path in expected.keys() | other.keys() if expected.get(path) != other.get(path))
+    kills = survived = 0
+    problems: list[str] = []
+    while kills < tries:
+        with new_folder(name) as folder:
+            pending = 0
+            while kills < tries and run_until_killed(name, folder, generator.uniform(0, seconds)):
+                kills, pending = kills + 1, pending + 1
+            _, output = run(name, folder)
+            contents = digests(folder)
+            wrong = sorted(
+                path
+                for path in (expected.keys() | contents.keys()) - set(varying)
+                if expected.get(path) != contents.get(path)
+            )
+            survived += 0 if wrong else pending
+            problems += [f"{path}: {output[-200:]}" for path in wrong[:3]]
+    return {
+        "kills": kills,
+        "survived": survived,
+        "seconds undisturbed": round(seconds, 1),
+        "files": len(expected),
+        "varying": varying,
+        "problems": problems,
+    }
+
+
+@contextmanager
+def new_folder(name: str) -> Iterator[Path]:
+    """Yield an empty folder, always at the same path: some results record the paths they were made with."""
+    folder = FOLDER / name.replace(" ", "_")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    yield folder
+
+
+def start(name: str, folder: Path) -> int:
+    """Start a command in a fork, and return its process."""
+    process = os.fork()
+    if process:
+        return process
+    os.setsid()
+    log = os.open(FOLDER / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(folder)
+    from ckaprobe_cli import app
+
+    try:
+        app([word.format(out=".") for word in COMMANDS[name]])
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(end.code if isinstance(end.code, int) else bool(end.code))
+    os._exit(0)
+
+
+def run(name: str, folder: Path) -> tuple[float, str]:
+    """Run a command to its end; return the seconds and what it printed."""
+    begin = time.perf_counter()
+    _, status = os.waitpid(start(name, folder), 0)
+    output = (FOLDER / "log").read_text(errors="replace")
+    if status and REHEARSED not in output:
+        raise SystemExit(f"{name} ended with status {status}: {output[-2000:]}")
+    return time.perf_counter() - begin, output
+
+
+def run_until_killed(name: str, folder: Path, seconds: float) -> bool:
+    """Start a command and kill it, and its workers, after some seconds; return whether it was still running."""
+    process = start(name, folder)
+    time.sleep(seconds)
+    os.killpg(process, signal.SIGKILL) if os.waitpid(process, os.WNOHANG) == (0, 0) else None
+    try:
+        return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+    except ChildProcessError:  # it had ended
+        return False
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the hash of each file below a folder, hidden ones included, but not locks, which are empty."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(".lock") and ".locks" not in path.parts
+    }
+
+
+if __name__ == "__main__":
+    main()
