@@ -1,4 +1,4 @@
-"""The encoders known by name: Swin-v2, ResNet and DINOv2, built as timm builds them, each with its default layers.
+"""The encoders known by name: Swin-v2, ResNet, DINOv2 and ViT, built as timm builds them, each with its default layers.
 
 **Swin-v2** (Liu et al. 2022). The default layers are the nine of MeSa's Table 4, whose names are the paper's.
 
@@ -10,7 +10,10 @@ block, so its only feature map is that of the last norm, without the class token
 antialiasing; DINOv2 and transformers do so without antialiasing, so that all agree exactly at 518 pixels and nearly
 elsewhere): the weights are the same at any size.
 
-`swinv2_micro` and `dinov2_micro` are small models for trials; nobody published them.
+**ViT** (Dosovitskiy et al. 2021), with patches of 16 pixels: that of MAE, of DPT (MiDaS) and of timm's classifiers. Its
+positions were learnt at `trained_size`, which a file shows (224 pixels, 384 for DPT), and are resampled as DINOv2's.
+
+`swinv2_micro`, `dinov2_micro` and `vit_micro` are small models for trials; nobody published them.
 """
 
 from collections.abc import Callable, Sequence
@@ -194,7 +197,17 @@ RESNET = {
 }
 
 
-PATCH, TRAINED_SIZE = 14, 518
+def _build_vit(
+    patch: int, size: int | tuple[int, int], trained_size: int, *, example: str, **options: Any
+) -> VisionTransformer:
+    """Return a headless vision transformer of timm for inputs of any size; its one map is that of the last block."""
+    if any(side % patch for side in ([size] if isinstance(size, int) else size)):
+        raise RecipeError(f"expected an input size that is a multiple of {patch} pixels, found {size}; {example}")
+    model = VisionTransformer(
+        img_size=trained_size, patch_size=patch, num_classes=0, dynamic_img_size=True, qkv_bias=True, **options
+    )
+    del model.feature_info[:-1]  # all blocks have the same stride
+    return model
 
 
 def build_dinov2(
@@ -212,26 +225,32 @@ def build_dinov2(
     Raises:
         RecipeError: The size is not a multiple of 14.
     """
-    if any(side % PATCH for side in ([size] if isinstance(size, int) else size)):
-        raise RecipeError(f"expected an input size that is a multiple of {PATCH} pixels, found {size}; DINOv2 has 518")
-    model = VisionTransformer(
-        img_size=TRAINED_SIZE,
-        patch_size=PATCH,
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=heads,
-        init_values=1e-5,
-        num_classes=0,
-        dynamic_img_size=True,
-        final_norm=final_norm,
-    )
-    del model.feature_info[:-1]  # all blocks have the same stride
-    return model
+    sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": heads}
+    return _build_vit(14, size, 518, example="DINOv2 has 518", init_values=1e-5, final_norm=final_norm, **sizes)
+
+
+def build_vit(
+    *, embed_dim: int, depth: int, heads: int, size: int | tuple[int, int], trained_size: int = 224
+) -> nn.Module:
+    """Return a headless ViT with patches of 16 pixels and a class token.
+
+    Args:
+        embed_dim: Channels.
+        depth: Blocks.
+        heads: Attention heads.
+        size: Side, or height and width, of the input in pixels; it is only checked.
+        trained_size: Side in pixels of the input that its positions are learnt for.
+
+    Raises:
+        RecipeError: The size is not a multiple of 16.
+    """
+    sizes = {"embed_dim": embed_dim, "depth": depth, "num_heads": heads}
+    return _build_vit(16, size, trained_size, example="ViT has 224", **sizes)
 
 
 def _dinov2(name: str, embed_dim: int, depth: int, heads: int) -> Architecture:
     build = partial(build_dinov2, embed_dim=embed_dim, depth=depth, heads=heads)
-    return Architecture(name, TRAINED_SIZE, embed_dim, build, vit_layers(depth), any_shape=True, token=PATCH)
+    return Architecture(name, 518, embed_dim, build, vit_layers(depth), any_shape=True, token=14)
 
 
 DINOV2 = {
@@ -245,4 +264,21 @@ DINOV2 = {
 }
 
 
-ARCHITECTURES: dict[str, Architecture] = {**SWINV2, **RESNET, **DINOV2}
+def _vit(name: str, embed_dim: int, depth: int, heads: int) -> Architecture:
+    build = partial(build_vit, embed_dim=embed_dim, depth=depth, heads=heads)
+    return Architecture(name, 224, embed_dim, build, vit_layers(depth), any_shape=True, token=16)
+
+
+VIT = {
+    architecture.name: architecture
+    for architecture in (
+        _vit("vit_micro", 64, 12, 1),
+        _vit("vit_small", 384, 12, 6),
+        _vit("vit_base", 768, 12, 12),
+        _vit("vit_large", 1024, 24, 16),
+    )
+}
+"""Built from a file by name only (`arch="vit_large"`): otherwise a ViT is that of timm which its tensors fit."""
+
+
+ARCHITECTURES: dict[str, Architecture] = {**SWINV2, **RESNET, **DINOV2, **VIT}

@@ -262,6 +262,30 @@ class Backbone(nn.Module):
             maps[-1] = last.permute(0, 3, 1, 2).contiguous()  # timm applies the final norm only to this one
         return tuple(maps)
 
+    def block_maps(self, images: Tensor, num: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the outputs of `num` blocks of a timm vision transformer, the last of each of as many equal parts.
+
+        Each is followed by the final norm, as in Depth Anything.
+
+        Args:
+            images: (n, 3, h, w) float32 RGB in [0, 1].
+            num: Number of blocks; a divisor of their number.
+
+        Returns:
+            The patches as a map, (n, C, h / stride, w / stride), and the class and register tokens, (n, tokens, C),
+            of each block.
+        """
+        model: Any = self.model
+        part = len(model.blocks) // num
+        blocks: list[tuple[Tensor, Tensor]] = model.forward_intermediates(
+            self.preprocessing.normalise(images),
+            indices=[part * (number + 1) - 1 for number in range(num)],
+            return_prefix_tokens=True,
+            norm=True,
+            intermediates_only=True,
+        )
+        return blocks
+
     def preprocessing_at(self, size: tuple[int, int]) -> Preprocessing:
         """Return the preprocessing for another input size, (height, width), after a trial run on one image of it.
 

@@ -29,11 +29,11 @@ STEPS, BATCH, IMAGES = 2, 2, 6
 SCENES, SIZE, TEST = 15, (128, 160), 0.4
 """Procedural scenes of each data set, pixels of an image (an unscaled crop has to fit), and the share to test on."""
 
-SMALL = {"swinv2": "swinv2_micro", "resnet": "resnet18", "dinov2": "dinov2_micro"}
+SMALL = {"swinv2": "swinv2_micro", "resnet": "resnet18", "dinov2": "dinov2_micro", "vit": "vit_micro"}
 """The encoder that rehearses those of a family."""
 
-SHRINKING, STEP, LEAST = 5, 32, 64
-"""Divisor of the sides of the input, and what they are multiples of and at least: 192 becomes 64, 480 becomes 96."""
+SHRINKING, STEP, LEAST, MOST = 5, 32, 64, 128
+"""Divisor of the sides of the input, and what they are multiples of, at least and at most: 192 becomes 64, 480 96."""
 
 COUNTS = re.compile(r"(?<=[?&])(num|each)=\d+")
 """Options of a data set that ask for more images than a rehearsal has."""
@@ -115,8 +115,8 @@ def _rehearsed(stage: Stage, token: int) -> Stage:
 def _small(size: int | tuple[int, int], token: int) -> int | tuple[int, int]:
     """Return the sides of a rehearsal's input.
 
-    >>> _small(192, 1), _small(480, 1), _small((192, 640), 1), _small(518, 14)
-    (64, 96, (64, 128), 112)
+    >>> _small(192, 1), _small(480, 1), _small((192, 640), 1), _small(518, 14), _small(896, 16)
+    (64, 96, (64, 128), 112, 128)
     """
     if isinstance(size, tuple):
         return _side(size[0], token), _side(size[1], token)
@@ -124,8 +124,8 @@ def _small(size: int | tuple[int, int], token: int) -> int | tuple[int, int]:
 
 
 def _side(side: int, token: int) -> int:
-    unit = token if token > 1 else STEP
-    return unit * math.ceil(max(side / SHRINKING, LEAST) / unit)
+    unit = 2 * token if token > 1 else STEP  # DPT halves the number of patches
+    return min(unit * math.ceil(max(side / SHRINKING, LEAST) / unit), unit * (MOST // unit))
 
 
 def describe_rehearsal(scale: str) -> tuple[str, str]:

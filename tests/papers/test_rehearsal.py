@@ -83,5 +83,5 @@ def test_a_rehearsal_has_the_stages_of_its_recipe_in_small():
             assert getattr(before, key) == getattr(after, key)
     other = read_recipe("teacher", ["data.rooms=x", "architecture=swinv2_tiny"])
     assert rehearsed(other).architecture == "swinv2_micro"
-    with pytest.raises(RecipeError, match="expected an architecture of swinv2, resnet, dinov2, found convnext"):
+    with pytest.raises(RecipeError, match="expected an architecture of swinv2, resnet, dinov2, vit, found convnext"):
         rehearsed(type(whole)("x", "convnext", ()))

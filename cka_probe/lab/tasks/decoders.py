@@ -14,6 +14,9 @@ classes. Every head keeps the decoder under the name `decoder`, so that one task
 `DeepLabHead` is that of DeepLabV3 (Chen, Papandreou, Schroff & Adam, "Rethinking Atrous Convolution for Semantic Image
 Segmentation", 2017), as in segmentation-models-pytorch: pooling over several distances, 3 x 3, 1 x 1. There is no
 dropout, as in Lao et al. (ECCV 2024).
+
+`DptHead` is that of DPT (Ranftl, Bochkovskiy & Koltun, "Vision Transformers for Dense Prediction", ICCV 2021), also of
+segmentation-models-pytorch: the tokens of four blocks become maps at strides 4 to 32, fused from the coarsest.
 """
 
 from collections.abc import Sequence
@@ -38,6 +41,9 @@ RATES = (6, 12, 18)
 """Dilations of DeepLabV3's three dilated convolutions at stride 16."""
 
 DEEPLAB_WIDTH, DEEPLAB_STRIDE = 256, 16
+
+DPT_BLOCKS, DPT_STRIDE = 4, 16
+"""Blocks that DPT reads, the last of each quarter, and the stride for which its maps get their size."""
 
 
 def maps(backbone: Backbone) -> Maps:
@@ -190,6 +196,47 @@ class DeepLabHead(nn.Module):
                 "compare them, found 1; set batch higher, or accumulate lower"
             )
         return self.to_logits(self.context(pyramid)).float()
+
+
+class DptHead(nn.Module):
+    """DPT's decoder and output layers on four blocks of a vision transformer, of the published widths for a ViT-L.
+
+    Args:
+        backbone: A vision transformer with a class token.
+        outputs: Number of outputs: of classes.
+
+    Raises:
+        RecipeError: It is another encoder, or an odd number of patches covers a side of the input.
+    """
+
+    def __init__(self, backbone: Backbone, outputs: int):
+        # slow to import, and few heads need it
+        from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
+
+        super().__init__()
+        ((channels, stride), *others), size = maps(backbone), backbone.preprocessing.size
+        if others or not hasattr(backbone.model, "num_prefix_tokens"):
+            raise RecipeError(
+                f"expected a vision transformer for network 'dpt', found {backbone.origin.architecture}; train a "
+                "DINOv2 or a ViT, or use another network"
+            )
+        if size is None or any(side % (2 * stride) for side in size):
+            raise RecipeError(
+                f"expected an input of multiples of {2 * stride} pixels for network 'dpt' on patches of {stride}, "
+                f"found {size}; set size to one, such as {32 * stride}"
+            )
+        self.decoder = DPTDecoder(
+            [channels] * DPT_BLOCKS,
+            [DPT_STRIDE] * DPT_BLOCKS,
+            intermediate_channels=[channels // 4, channels // 2, channels, channels],
+            fusion_channels=channels // 4,
+        )
+        self.to_logits = DPTSegmentationHead(channels // 4, outputs, upsampling=1)
+
+    def forward(self, blocks: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the outputs, (n, outputs, 8 h, 8 w) float32, of four maps (n, C, h, w) with class tokens (n, 1, C)."""
+        maps, class_tokens = zip(*blocks, strict=True)
+        return self.to_logits(self.decoder(list(maps), list(class_tokens))).float()
 
 
 def output_layers(decoder: SkipDecoder, outputs: int, scales: Sequence[int] = SCALES) -> nn.ModuleDict:

@@ -1,23 +1,24 @@
 """The class of every pixel from one image: the fine-tuning that shows whether depth pre-training helps.
 
-Encoder, one of three networks on top, cross-entropy over the labelled pixels of the batch,
+Encoder, one of four networks on top, cross-entropy over the labelled pixels of the batch,
 
     L = - 1/|V| sum_{(i, j) in V} log softmax(z(i, j))_{y(i, j)},    V = {y != 255}
 
 as in Lao et al., "On the Viability of Monocular Depth Pre-training for Semantic Segmentation", ECCV 2024. The whole
 image is scaled to the network's size, its labels by nearest neighbour, and mirrored one time in two; there is no other
-augmentation. With `crop` a box of that size is cut out unscaled, and `color_jitter` changes its colours, as on
-Cityscapes. The networks, from the largest to the smallest:
+augmentation. With `crop` a box of that size is cut out unscaled, with `area` a box of a random size is scaled, and
+`color_jitter` changes its colours. The networks, from the largest to the smallest:
 
 | name | reads | is |
 |---|---|---|
 | `skip` | every map of the pyramid | Monodepth2's decoder, and one more convolution at full size |
 | `deeplab` | the last map, at stride 16 | DeepLabV3: pooling over several distances, 3 x 3, 1 x 1 |
+| `dpt` | four blocks of a vision transformer | DPT's decoder, and two more convolutions |
 | `linear` | the last map | one 1 x 1 convolution, a linear probe of the encoder |
 
-They are built from (channels, stride) of each map of a pyramid, fine to coarse, and the number of classes. They take
-the maps and return logits (n, classes, h, w), float32, at the stride of the map they read; the task scales them to the
-size of the image. `skip` and `deeplab` continue with the decoder of a depth pre-training that had the same, except for
+They are built from the encoder and the number of classes. All but `dpt` take the maps of a pyramid, fine to coarse, and
+return logits (n, classes, h, w), float32, at the stride of the map they read; the task scales them to the size of the
+image. `skip` and `deeplab` continue with the decoder of a depth pre-training that had the same, except for
 the last convolution; otherwise all their weights are new.
 """
 
@@ -32,10 +33,19 @@ from cka_probe import registry
 from cka_probe.images.classes import CITYSCAPES
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.segmentation import confusion_matrices, mean_iou, pixel_accuracy
-from cka_probe.lab.tasks.decoders import DeepLabHead, Maps, SkipDecoder, at_scales, maps, output_layers
+from cka_probe.lab.tasks.decoders import (
+    DPT_BLOCKS,
+    DeepLabHead,
+    DptHead,
+    Maps,
+    SkipDecoder,
+    at_scales,
+    maps,
+    output_layers,
+)
 from cka_probe.lab.tasks.task import check_labels, check_options, check_sides
 from cka_probe.lab.transforms import resized
-from cka_probe.lab.transforms.augment import bicubic_labels, resize_or_crop, vary_colors
+from cka_probe.lab.transforms.augment import bicubic_labels, random_view, resize_or_crop, vary_colors
 from cka_probe.models.backbone import Backbone
 
 
@@ -64,10 +74,11 @@ class LinearProbe(nn.Module):
         return self.to_logits(pyramid[-1]).float()
 
 
-NETWORKS: dict[str, Callable[[Maps, int], nn.Module]] = {
-    "skip": SkipHead,
-    "deeplab": DeepLabHead,
-    "linear": LinearProbe,
+NETWORKS: dict[str, Callable[[Backbone, int], nn.Module]] = {
+    "skip": lambda backbone, classes: SkipHead(maps(backbone), classes),
+    "deeplab": lambda backbone, classes: DeepLabHead(maps(backbone), classes),
+    "dpt": DptHead,
+    "linear": lambda backbone, classes: LinearProbe(maps(backbone), classes),
 }
 
 CONTINUES = {"skip": frozenset({"monodepth", "lidar"}), "deeplab": frozenset({"lidar"})}
@@ -86,6 +97,8 @@ class Segmentation:
         flip: Whether a training view is mirrored one time in two.
         crop: Whether a view is an unscaled box of the network's size: random in training, the middle otherwise.
         color_jitter: How much brightness, contrast and saturation of a training view vary (`augment.vary_colors`).
+        area: Least and most share of the image's area that a training view shows, a random box scaled to the network's
+            size; () for the whole image.
         bicubic_labels: Whether to scale training labels as `augment.bicubic_labels` does. Labels for evaluation are
             not, in contrast to the released code, so that the score shows the effect of the fault.
     """
@@ -99,6 +112,7 @@ class Segmentation:
     flip: bool = True
     crop: bool = False
     color_jitter: float = 0.0
+    area: tuple[float, ...] = ()
     bicubic_labels: bool = False
 
     def __post_init__(self):
@@ -118,6 +132,12 @@ class Segmentation:
                 not self.bicubic_labels or self.classes == len(CITYSCAPES),
             ),
             ("`color_jitter` in [0, 1]", self.color_jitter, 0 <= self.color_jitter <= 1),
+            (
+                "`area` = [least, most] in (0, 1]",
+                list(self.area),
+                not self.area or (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1),
+            ),
+            ("`area` or `crop`", "both", not (self.area and self.crop)),
             ("`bicubic_labels` or `crop`, which scales nothing", "both", not (self.bicubic_labels and self.crop)),
         ]
         check_options("segmentation", checks)
@@ -143,7 +163,7 @@ class Segmentation:
         Raises:
             RecipeError: The network cannot read the encoder's maps.
         """
-        return NETWORKS[self.network](maps(backbone), self.classes)
+        return NETWORKS[self.network](backbone, self.classes)
 
     def prepare(self, sample: Sample, generator: Generator, train: bool) -> Sample:
         """Return `image` (3, h, w) float32 in [0, 1] and `labels` (h, w) int64, 255 = ignore.
@@ -155,7 +175,11 @@ class Segmentation:
         check_labels("segmentation", fields["labels"], self.classes)
         if train and self.bicubic_labels:
             fields = resized(fields, self.size) | {"labels": bicubic_labels(fields["labels"], self.size)}
-        view = resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
+        if train and self.area:
+            (height, width), (least, most) = self.size, self.area
+            view = random_view(fields, self.size, generator, (least, most), ratio=width / height, mirror=self.flip)
+        else:
+            view = resize_or_crop(fields, self.size, generator if train else None, crop=self.crop, mirror=self.flip)
         if train and self.color_jitter:
             view["image"] = vary_colors(view["image"], self.color_jitter, generator)
         return view
@@ -196,6 +220,7 @@ class Segmentation:
 
     def predict(self, backbone: Backbone, head: nn.Module, images: Tensor) -> Tensor:
         """Return logits, (n, classes, h, w) float32, of images (n, 3, h, w) in [0, 1]."""
-        logits = head(backbone.pyramid(images))
+        reads_blocks = self.network == "dpt"
+        logits = head(backbone.block_maps(images, DPT_BLOCKS) if reads_blocks else backbone.pyramid(images))
         size = images.shape[-2:]
         return logits if logits.shape[-2:] == size else interpolate(logits, size, mode="bilinear", align_corners=False)

@@ -105,9 +105,15 @@ def image_size(image: Tensor) -> tuple[int, int]:
 
 
 def random_view(
-    sample: Sample, size: tuple[int, int], generator: Generator, scale: tuple[float, float], *, ratio: float = 1.0
+    sample: Sample,
+    size: tuple[int, int],
+    generator: Generator,
+    scale: tuple[float, float],
+    *,
+    ratio: float = 1.0,
+    mirror: bool = True,
 ) -> Sample:
-    """Return a box with a random share of the image's area, scaled to a size, mirrored one time in two.
+    """Return a box with a random share of the image's area, scaled to a size.
 
     Args:
         sample: Fields of `cka_probe.images.sample`, `image` among them.
@@ -115,9 +121,11 @@ def random_view(
         generator: Source of randomness.
         scale: Least and most share of the area.
         ratio: Width over height of the mean box.
+        mirror: Whether to mirror, one time in two.
     """
     box = random_area(*image_size(sample["image"]), generator, scale, ratio)
-    return crop_and_flip(sample, box, size, flip=flips(generator))
+    flip = flips(generator)
+    return crop_and_flip(sample, box, size, flip=mirror and flip)
 
 
 def resize_or_crop(

@@ -12,7 +12,7 @@ import torchvision
 from torch import Size, Tensor
 
 from cka_probe.errors import CheckpointError, UnknownNameError
-from cka_probe.models.architectures import ARCHITECTURES
+from cka_probe.models.architectures import ARCHITECTURES, VIT
 from cka_probe.models.catalogue import COUNTER, Definition
 from cka_probe.registry import suggestion
 
@@ -55,8 +55,13 @@ def _format(differences: Misfit) -> str:
 
 
 def fitting_architectures(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Return the names in `ARCHITECTURES` that tensors fit."""
-    return tuple(name for name in ARCHITECTURES if not misfit(tensors, name))
+    """Return the names in `ARCHITECTURES` that tensors fit, but of `VIT`."""
+    return tuple(name for name in _recognised() if not misfit(tensors, name))
+
+
+def _recognised() -> list[str]:
+    """Return the architectures that a file is compared with unless the user names one."""
+    return [name for name in ARCHITECTURES if name not in VIT]
 
 
 def infer_architecture(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -79,7 +84,7 @@ def infer_architecture(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 def no_architecture(path: Path, tensors: Mapping[str, Tensor]) -> CheckpointError:
     """Return the error for tensors that fit none of `ARCHITECTURES`."""
-    misfits = {name: misfit(tensors, name) for name in ARCHITECTURES}
+    misfits = {name: misfit(tensors, name) for name in _recognised()}
     counts = {name: sum(map(len, differences.values())) for name, differences in misfits.items()}
     nearest = min(counts, key=counts.__getitem__)
     if 10 * counts[nearest] < len(shapes_of(nearest)):
@@ -88,7 +93,7 @@ def no_architecture(path: Path, tensors: Mapping[str, Tensor]) -> CheckpointErro
             "the encoder's state_dict(), or name another architecture with --arch"
         )
     return CheckpointError(
-        f"{path}: expected one of {', '.join(ARCHITECTURES)}, found {describe(tensors)}; nearest is {nearest}, but "
+        f"{path}: expected one of {', '.join(_recognised())}, found {describe(tensors)}; nearest is {nearest}, but "
         f"{_format(misfits[nearest])}; --arch takes the name of any timm model"
     )
 
@@ -193,4 +198,4 @@ def timm_twin(name: str) -> str | None:
     if not timm.is_model(name) or not name.startswith(("swinv2_", "resnet", "vit_")):
         return None
     shapes = shapes_of(name)
-    return next((twin for twin in ARCHITECTURES if shapes_of(twin) == shapes), None)
+    return next((twin for twin in _recognised() if shapes_of(twin) == shapes), None)

@@ -64,7 +64,7 @@ def load_with_transformers(contents: Contents, reference: str) -> Backbone:
             f"{contents.path.parent}: expected a model that takes images alone, found {type(model).__name__}, which "
             f"needs {', '.join(others)} too; give it in Python, as Backbone(model, forward=...)"
         )
-    mean, std, size, note = _preprocessing(contents.path.parent, contents.config, model)
+    mean, std, size, note = read_preprocessing(contents.path.parent, contents.config, model)
     name = str(contents.config["model_type"])
     notes = (f"built by transformers as {type(model).__name__}", note)
     return Backbone(
@@ -163,7 +163,7 @@ def _other_inputs(model: nn.Module) -> list[str]:
     return [value.name for value in others if value.default is inspect.Parameter.empty and value.kind not in variadic]
 
 
-def _preprocessing(
+def read_preprocessing(
     folder: Path, config: Mapping[str, Any], model: nn.Module
 ) -> tuple[Sequence[float], Sequence[float], Any, str]:
     """Return mean, standard deviation, size (height, width) or one number, and a note on where mean and std come from.

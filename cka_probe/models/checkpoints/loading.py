@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cka_probe.errors import CheckpointError
-from cka_probe.models.architectures import ARCHITECTURES, dilate_last_stages
+from cka_probe.models.architectures import ARCHITECTURES, VIT, dilate_last_stages
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone, Origin, classifier_from
 from cka_probe.models.catalogue import COUNTER, Definition, NoInitialisation, shapes_of
 from cka_probe.models.checkpoint import is_ckaprobe_checkpoint, read_checkpoint
@@ -103,6 +103,10 @@ def _read_with_adapter(file: Path, base: str | Path | None) -> tuple[Contents, t
 
 def _load_contents(contents: Contents, request: Arch | None, reference: str) -> Backbone:
     """Return the backbone in the contents of a file; `reference` is the user's name of it."""
+    if request is not None and request.name in VIT:
+        from cka_probe.models.checkpoints.vit import load_vit  # for a ViT to be trained alone
+
+        return load_vit(contents, request, reference, _stated_normalisation(contents, None))
     if request is None and is_transformers_config(contents.config):
         return load_with_transformers(contents, reference)
     try:

@@ -59,6 +59,13 @@ TRANSFORMERS_DINOV2 = (
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
     (r"^layernorm\.", "norm."),
 )
+TRANSFORMERS_VIT = (
+    *TRANSFORMERS_DINOV2,
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+)
 ORIGINAL = (
     (r"^layers\.(\d+)\.downsample\.", lambda match: f"layers.{int(match[1]) + 1}.downsample."),
     (r"\.attn\.rpe_mlp\.", ".attn.cpb_mlp."),
@@ -148,7 +155,7 @@ def to_timm(path: Path, naming: str, tensors: dict[str, Tensor]) -> tuple[dict[s
 
     Args:
         path: The file, for messages.
-        naming: From `naming_of`.
+        naming: From `naming_of`, or "transformers vit".
         tensors: By their names in the file, without the prefix.
 
     Returns:
@@ -162,10 +169,11 @@ def to_timm(path: Path, naming: str, tensors: dict[str, Tensor]) -> tuple[dict[s
         "microsoft": ORIGINAL,
         "transformers": (*TRANSFORMERS, ORIGINAL[0]),
         "transformers dinov2": TRANSFORMERS_DINOV2,
+        "transformers vit": TRANSFORMERS_VIT,
     }[naming]
     if naming == "transformers":
         tensors = _with_fused_attention(tensors, "attention.self.")
-    if naming == "transformers dinov2":
+    if naming in ("transformers dinov2", "transformers vit"):
         tensors = _with_fused_attention(tensors, "attention.attention.")
         tensors = _with_fused_attention(tensors, "attention.", "_proj")
     renamed: dict[str, Tensor] = {}

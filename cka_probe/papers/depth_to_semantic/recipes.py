@@ -107,10 +107,26 @@ NORMALISATION = "sc_depth"
 """Of the untrained encoder: Monodepth2's, as of most arms."""
 
 
-def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str]) -> Recipe:
+def architecture_of(arm: str, architecture: str) -> str:
+    """Return the architecture of an arm where the recipe has this one.
+
+    >>> architecture_of("dinov2", "vit_large"), architecture_of("mae", "vit_large"), architecture_of("coco", "resnet50")
+    ('dinov2_large', 'vit_large', 'resnet50')
+    """
+    family, _, size = architecture.partition("_")
+    return (
+        f"{DECLARATIONS['family_of'][arm]}_{size}"
+        if family == "vit" and arm in DECLARATIONS["family_of"]
+        else architecture
+    )
+
+
+def pretraining_recipe(
+    scale: Scale, seed: int, settings: Sequence[str], paths: Mapping[str, str], arm: str = NONE
+) -> Recipe:
     """Return the recipe that trains the arms of a scale and the stages that they start from.
 
-    Paths of its data are by name; a name without a path stays in braces.
+    Paths of its data are by name; a name without a path stays in braces. Its architecture is that of `arm`.
 
     Raises:
         RecipeError: A setting cannot be used, or an arm has no stage.
@@ -118,10 +134,12 @@ def pretraining_recipe(scale: Scale, seed: int, settings: Sequence[str], paths: 
     named = {name: paths.get(name, f"{{{name}}}") for name in PRETRAINED_ON}
     data = [f"data.{name}={path}" for name, path in named.items()]
     recipe = read_recipe(scale.pre, [*scale.pre_settings, *settings, f"seed={seed}", *data])
+    recipe = replace(recipe, architecture=architecture_of(arm, recipe.architecture))
     starts = [(stage, reference(recipe, stage)) for stage in recipe.stages if stage.name not in scale.weights]
     stages = (replace(stage, start=scale.weights.get(start, start)) for stage, start in starts)
     recipe = replace(recipe, stages=tuple(stages))
-    stage_names = [*scale.weights, *(stage.name for stage in recipe.stages)]
+    files = scale.stand_ins or scale.weights
+    stage_names = [*files, *(stage.name for stage in recipe.stages)]
     if missing := [arm for arm in scale.arms if arm != NONE and arm not in stage_names]:
         raise RecipeError(
             f"{recipe.name}: expected a stage for the arm {missing[0]!r}, found {', '.join(stage_names)}; add it, or "
@@ -148,11 +166,10 @@ def labelled_data(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for spec in specs for name in NAMED.findall(spec) if name != "tested"))
 
 
-def write_untrained(recipe: Recipe, path: Path) -> None:
+def write_untrained(recipe: Recipe, arm: str, path: Path) -> None:
     """Write the encoder as the recipe's seed initialises it, alone, as a checkpoint like those of the other arms."""
-    if path.exists():
-        return
-    _write_encoder(recipe, normalised(random_backbone(recipe, recipe.size), NORMALISATION), NONE, path)
+    if not path.exists():
+        _write_encoder(recipe, normalised(random_backbone(recipe, recipe.size), NORMALISATION), arm, path)
 
 
 def write_given(recipe: Recipe, arm: str, file: str, path: Path) -> None:
@@ -169,7 +186,10 @@ def write_given(recipe: Recipe, arm: str, file: str, path: Path) -> None:
             f"weights.{arm}: expected weights of {recipe.architecture}, found {backbone.origin.architecture} in "
             f"{file}; set architecture, or give another file"
         )
-    _write_encoder(recipe, resized(backbone, recipe.size), arm, path)
+    backbone = normalised(
+        resized(backbone, recipe.size), DECLARATIONS["case_keys"].get(arm, {}).get("normalisation", "")
+    )
+    _write_encoder(recipe, backbone, arm, path)
 
 
 def _write_encoder(recipe: Recipe, backbone: Backbone, arm: str, path: Path) -> None:
@@ -225,6 +245,8 @@ def tuning_recipe(
     data = [f"data.{part}={scale.labelled(trial.case.data, part, paths)}" for part in ("train", "test")]
     common = [*scale.segment_settings, *settings, *data]
     plain = read_recipe(scale.segment, common)
+    architecture = architecture_of(trial.case.arm, plain.architecture)
+    common, plain = [*common, f"architecture={architecture}"], replace(plain, architecture=architecture)
     if [stage.name for stage in plain.stages] != [SEGMENT]:
         raise RecipeError(
             f"{scale.segment}: expected the one stage {SEGMENT!r}, found "
@@ -251,7 +273,8 @@ def case_keys(case: Case, plain: Recipe, scale: Scale) -> dict[str, Any]:
     data, stage = LABELLED[case.data], plain.stages[0]
     keys: dict[str, Any] = {"options.network": case.network, "options.classes": data["classes"]}
     keys["options.subset"] = data.get("subset", [])
-    words = (case.data, f"{case.data} {plain.architecture}", case.network, case.mode, case.setting, *case.quirks)
+    data_words = (case.data, f"{case.data} {plain.architecture}")
+    words = (case.arm, *data_words, case.network, case.mode, case.setting, *case.quirks)
     for word in words:
         keys |= scale.keys_of(word)
     if case.num:

@@ -174,7 +174,7 @@ class SeedRun:
         Raises:
             CkaProbeError: Something cannot be run, or was run in another way.
         """
-        recipe = pretraining_recipe(self.scale, self.seed, self.settings.pre, self.data)
+        recipe = self._pretraining(NONE)
         check_recipe(recipe, self.paths.pre(self.seed), world_size())
         tests = {self.scale.labelled(case.data, "test", self.data) for case in cases}
         study.check_tests(sorted(tests), ("image", "labels"))
@@ -195,14 +195,21 @@ class SeedRun:
 
     def pretrain(self) -> str:
         """Train every arm's encoder; return the architecture."""
-        recipe = pretraining_recipe(self.scale, self.seed, self.settings.pre, self.data)
+        recipe = self._pretraining(NONE)
         self.context.say(f"seed {self.seed}: pre-training {len(recipe.stages)} encoders")
         for arm, file in self.settings.weights.items():
-            main_process_only(partial(write_given, recipe, arm, file, self.paths.checkpoint(self.seed, arm)))
+            path = self.paths.checkpoint(self.seed, arm)
+            main_process_only(partial(write_given, self._pretraining(arm), arm, file, path))
         if recipe.stages:
             self.context.train(recipe, self.paths.pre(self.seed))
-        main_process_only(lambda: write_untrained(recipe, self.paths.checkpoint(self.seed, NONE)))
+        for arm in (arm for arm in self.scale.arms if arm in (NONE, *self.scale.stand_ins)):
+            path = self.paths.checkpoint(self.seed, arm)
+            main_process_only(partial(write_untrained, self._pretraining(arm), arm, path))
         return recipe.architecture
+
+    def _pretraining(self, arm: str) -> Recipe:
+        """Return the recipe of pre-training, with the architecture of an arm."""
+        return pretraining_recipe(self.scale, self.seed, self.settings.pre, self.data, arm)
 
     def choose_rates(self, cases: Sequence[Case]) -> None:
         """Try the learning rates on every base case and record the best, if none is recorded."""
@@ -369,7 +376,7 @@ def keeps_weights(trial: Trial) -> bool:
 
 def is_compared(case: Case) -> bool:
     """Return whether a case's encoder is compared with its start: base cases and their frozen variants."""
-    return case in (case.base, replace(case.base, mode="frozen"))
+    return case.base.mode == "all" and case in (case.base, replace(case.base, mode="frozen"))
 
 
 def held_out(folder: Path) -> dict[str, float]:

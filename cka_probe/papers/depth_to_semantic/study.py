@@ -117,7 +117,14 @@ class Case:
 
     @property
     def base(self) -> "Case":
-        """The case whose learning rate it uses."""
+        """The case whose learning rate it uses; linear probes of a vision transformer have one of their own.
+
+        >>> Case.of("mae~voc~linear~frozen").base.name, Case.of("mae~voc~dpt~frozen").base.name
+        ('mae~voc~linear~frozen', 'mae~voc~dpt~all')
+        """
+        if network := DECLARATIONS["network_of"].get(self.arm):
+            probe = self.network == "linear"
+            return Case(self.arm, self.data, "linear" if probe else network, "frozen" if probe else "all")
         return Case(self.arm, self.data, LABELLED[self.data].get("network", "skip"))
 
 
@@ -165,7 +172,8 @@ class Scale:
         """Return the cases that are run, each once, in the order of the tables."""
         registry.get(DECLARATIONS["protocols"], protocol, "protocol")
         tables = (case for table in self.tables for case in TABLES[table])
-        without = {*self.without, *(arm for arm in DECLARATIONS["from_files"] if arm not in self.weights)}
+        absent = () if self.rehearsal else [arm for arm in DECLARATIONS["from_files"] if arm not in self.weights]
+        without = {*self.without, *absent}
         cases = dict.fromkeys(case for case in tables if case.arm not in without and case.num <= self.largest)
         if protocol == "released":
             arms = {case.arm for case in cases}
@@ -174,7 +182,8 @@ class Scale:
 
     def rates_for(self, case: Case) -> tuple[float, ...]:
         """Return the learning rates that are tried for the arm of a case on its data; a single one is not chosen."""
-        return tuple(self.rates_of.get(case.data, {}).get(case.arm, self.rates))
+        tables = (self.rates_of.get(word, {}) for word in (case.network, case.data))
+        return tuple(next((table[case.arm] for table in tables if case.arm in table), self.rates))
 
     def labelled(self, data: str, part: str, paths: Mapping[str, str]) -> str:
         """Return what is fine-tuned on ("train") or tested on ("test"), as `open_dataset` takes it."""
@@ -183,6 +192,11 @@ class Scale:
     def keys_of(self, word: str) -> dict[str, Any]:
         """Return what a word of a case sets in the stage of fine-tuning."""
         return DECLARATIONS["case_keys"].get(word, {}) | dict(self.case_keys.get(word, {}))
+
+    @property
+    def stand_ins(self) -> tuple[str, ...]:
+        """In a rehearsal, the arms whose files untrained encoders stand in for."""
+        return tuple(arm for arm in DECLARATIONS["from_files"] if self.rehearsal and arm not in self.without)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -347,14 +361,16 @@ class SemanticEvidence(StudyEvidence):
         recipes = sorted(self.paths.folder.glob("seed*/tuned/*/*/trial*/recipe.json"))
         return read_json(recipes[0], "the recipe of a fine-tuning") if recipes else {}
 
+    def recipe(self, case: Case) -> dict[str, Any]:
+        """Return the recipe of the first run of a case; {} if it was not run."""
+        folders = [self.run_folder(case, run) for run in self.runs]
+        paths = [folder / "recipe.json" for folder in folders if folder is not None]
+        path = next((path for path in paths if path.exists()), None)
+        return {} if path is None else read_json(path, "the recipe of a fine-tuning")
+
     def num(self, case: Case) -> int | None:
         """Return how many images a case was trained on, or `None` if that is all, or it was not run."""
-        folders = [self.run_folder(case, run) for run in self.runs]
-        for path in [folder / "recipe.json" for folder in folders if folder is not None]:
-            if path.exists():
-                recipe = read_json(path, "the recipe of a fine-tuning")
-                return recipe.get("stages", {}).get(SEGMENT, {}).get("num") or None
-        return None
+        return self.recipe(case).get("stages", {}).get(SEGMENT, {}).get("num") or None
 
     def similarity(self, seed: int, x: str, y: str, variant: str = "paper") -> SimilarityMatrix | None:
         """Return the similarity of two models, that of the earlier arm on the rows, or `None`.

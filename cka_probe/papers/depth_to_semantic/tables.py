@@ -152,10 +152,13 @@ def cases_of(table: str) -> tuple[Case, ...]:
 
 
 def labels_of(table: str) -> dict[Case, str]:
-    """Return the label of every case of a table; with its network where a table has several."""
-    cases = cases_of(table)
-    several = len({case.network for case in cases}) > 1
-    return {case: label(case) + (f", {DECLARATIONS['networks'][case.network]}" if several else "") for case in cases}
+    """Return the label of every case of a table; with its network or data where a table has several."""
+    labels = {case: label(case) for case in cases_of(table)}
+    if len({case.network for case in labels}) > 1:
+        labels = {case: f"{text}, {DECLARATIONS['networks'][case.network]}" for case, text in labels.items()}
+    if len({case.data for case in labels}) > 1:
+        labels = {case: f"{LABELLED[case.data]['title']}: {text}" for case, text in labels.items()}
+    return labels
 
 
 def measures_of(case: Case) -> tuple[str, ...]:
@@ -165,8 +168,9 @@ def measures_of(case: Case) -> tuple[str, ...]:
 
 def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
     """Return one row for each case of a table and measure: arm (the case's label), case, columns of `score_row`."""
-    rows, encoder = [], evidence.tuning().get("architecture", "")
+    rows, usual = [], evidence.tuning().get("architecture", "")
     for case, name in labels_of(table).items():
+        encoder = evidence.recipe(case).get("architecture", usual)
         scored = any(evidence.training_scores(case, run) is not None for run in evidence.runs)
         for images, measure in product(("", "@training") if scored else ("",), measures_of(case)):
             labels = {"arm": name + (", training images" if images else ""), "case": case.name + images}

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import foreign
 from PIL import Image
 from torch import Generator
 
@@ -19,12 +20,13 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Backbone
 
 SIZE = (64, 96)
-STRIDES = {"skip": 32, "deeplab": 16, "linear": 32}
 
 
-def backbone_of(stride=32, name="resnet18"):
+def backbone_of(network="skip", name="resnet18"):
     torch.manual_seed(0)
-    options = {} if stride == 32 else {"output_stride": stride}
+    if network == "dpt":
+        return Backbone(foreign.randomised(ARCHITECTURES["vit_micro"].build(size=SIZE)), size=SIZE)
+    options = {"output_stride": 16} if network == "deeplab" else {}
     return Backbone(ARCHITECTURES[name].build(size=64, **options), size=SIZE if name == "resnet18" else 64)
 
 
@@ -68,7 +70,7 @@ def test_what_is_ignored_changes_nothing_and_has_no_gradient(monkeypatch):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_without_a_label_the_loss_is_0_with_a_graph(network):
-    backbone, task = backbone_of(STRIDES[network]), Segmentation(SIZE, 4, network)
+    backbone, task = backbone_of(network), Segmentation(SIZE, 4, network)
     head = task.head(backbone)
     batch = {"image": torch.zeros(2, 3, *SIZE), "labels": torch.full((2, *SIZE), 255)}
     loss, parts = task.loss(backbone.train(), head.train(), batch)
@@ -110,22 +112,69 @@ def test_scores_of_an_image_and_of_all_of_them_worked_by_hand(monkeypatch):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_logits_have_the_size_of_the_image_and_come_from_the_finest_map_alone(network):
-    backbone, task = backbone_of(STRIDES[network]).eval(), Segmentation(SIZE, 5, network)
+    backbone, task = backbone_of(network).eval(), Segmentation(SIZE, 5, network)
     head = task.head(backbone).eval()
     images = torch.rand(2, 3, *SIZE)
     with torch.no_grad():
         logits = task.predict(backbone, head, images)
-        coarse = head(backbone.pyramid(images))
+        coarse = head(backbone.block_maps(images, 4) if network == "dpt" else backbone.pyramid(images))
     assert (logits.shape, logits.dtype) == ((2, 5, *SIZE), torch.float32)
-    assert coarse.shape[-2:] == tuple(side // {"skip": 1, "deeplab": 16, "linear": 32}[network] for side in SIZE)
+    assert coarse.shape[-2:] == tuple(
+        side // {"skip": 1, "dpt": 2, "deeplab": 16, "linear": 32}[network] for side in SIZE
+    )
     weights = {name for name, _ in head.named_parameters()}
     assert {name.split(".")[0] for name in weights} == {
-        {"skip": "decoder", "deeplab": "context"}.get(network, "to_logits"), "to_logits"
+        {"skip": "decoder", "dpt": "decoder", "deeplab": "context"}.get(network, "to_logits"), "to_logits"
     }  # fmt: skip
     bias = [value for name, value in head.named_parameters() if name.startswith("to_logits") and name.endswith("bias")]
     with torch.no_grad():
-        bias[0] += 7.0  # raw logits: nothing comes after the last convolution
+        bias[-1] += 7.0  # raw logits: nothing comes after the last convolution
         torch.testing.assert_close(task.predict(backbone, head, images), logits + 7.0)
+
+
+def test_dpt_reads_the_last_block_of_each_quarter_after_the_norm():
+    model = backbone_of("dpt").eval()
+    images = torch.rand(2, 3, *SIZE)
+    outputs = []
+    for number in (2, 5, 8, 11):
+        model.model.blocks[number].register_forward_hook(lambda *parts: outputs.append(parts[2]))
+    with torch.no_grad():
+        blocks = model.block_maps(images, 4)
+        for (patches, class_token), output in zip(blocks, outputs, strict=True):
+            tokens = model.model.norm(output)
+            assert torch.equal(patches.flatten(2).transpose(1, 2), tokens[:, 1:])
+            assert torch.equal(class_token, tokens[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("resnet18", SIZE, "expected a vision transformer for network 'dpt', found ResNet; train a DINOv2 or a ViT"),
+        ("vit_micro", (64, 80), "expected an input of multiples of 32 pixels for network 'dpt' on patches of 16"),
+        ("dinov2_micro", (56, 70), "expected an input of multiples of 28 pixels for network 'dpt' on patches of 14"),
+    ],
+)
+def test_dpt_refuses_what_it_cannot_read(name, size, message):
+    backbone = Backbone(ARCHITECTURES[name].build(size=size), size=size)
+    with pytest.raises(RecipeError, match=message):
+        Segmentation(size, 5, "dpt").head(backbone)
+
+
+def test_dpt_reads_patches_of_14():
+    size = (56, 84)
+    backbone, task = Backbone(ARCHITECTURES["dinov2_micro"].build(size=size), size=size), Segmentation(size, 5, "dpt")
+    assert task.predict(backbone, task.head(backbone), torch.rand(2, 3, *size)).shape == (2, 5, *size)
+
+
+def test_a_view_of_a_share_of_the_area_shows_that_share():
+    ramp = (torch.arange(96.0) / 96).expand(3, 64, 96)
+    sample = {"image": ramp, "labels": torch.zeros(64, 96, dtype=torch.int64)}
+    task = Segmentation(SIZE, 5, area=(0.25, 0.25), flip=False)
+    for seed in range(4):
+        view = task.prepare(sample, Generator().manual_seed(seed), True)["image"]
+        assert view.shape == (3, *SIZE)
+        assert (view[0, 0, -1] - view[0, 0, 0]).item() == pytest.approx(0.5, abs=0.08)  # half a side; 3/4 to 4/3
+    assert torch.equal(task.prepare(sample, Generator(), False)["image"], ramp)
 
 
 def test_the_linear_probe_is_a_matrix_at_each_place_of_the_last_map():
@@ -149,21 +198,23 @@ def test_a_swin_has_the_skip_network_and_the_probe():
 
 
 def test_networks_say_what_encoders_they_want():
-    assert [stride for _, stride in maps(backbone_of(16))] == [2, 4, 8, 16, 16]
+    assert [stride for _, stride in maps(backbone_of("deeplab"))] == [2, 4, 8, 16, 16]
     with pytest.raises(
         RecipeError,
         match=r"encoder with maps at .* found .2, 4, 8, 16, 16.; train .* output_stride=32",
     ):
-        Segmentation(SIZE, 5).head(backbone_of(16))
+        Segmentation(SIZE, 5).head(backbone_of("deeplab"))
     with pytest.raises(RecipeError, match=r"stride 16 for network 'deeplab', found 8; set output_stride=16"):
-        Segmentation(SIZE, 5, "deeplab").head(backbone_of(8))
-    backbone, task = backbone_of(16), Segmentation(SIZE, 5, "deeplab")
+        Segmentation(SIZE, 5, "deeplab").head(
+            Backbone(ARCHITECTURES["resnet18"].build(size=64, output_stride=8), size=SIZE)
+        )
+    backbone, task = backbone_of("deeplab"), Segmentation(SIZE, 5, "deeplab")
     with pytest.raises(RecipeError, match=r"at least 2 images at a time for network 'deeplab'.*found 1; set batch"):
         task.predict(backbone.train(), task.head(backbone).train(), torch.rand(1, 3, *SIZE))
 
 
 def test_deeplab_pools_over_the_paper_s_distances():
-    convolutions = [m for m in Segmentation(SIZE, 5, "deeplab").head(backbone_of(16)).modules()
+    convolutions = [m for m in Segmentation(SIZE, 5, "deeplab").head(backbone_of("deeplab")).modules()
                     if isinstance(m, torch.nn.Conv2d)]  # fmt: skip
     assert {c.dilation[0] for c in convolutions} == {1, 6, 12, 18}
     assert all(c.groups == 1 for c in convolutions)
@@ -304,7 +355,7 @@ def test_colours_of_training_views_vary_and_labels_do_not():
 
 
 def test_deeplab_continues_with_the_decoder_of_depth_and_a_new_last_layer():
-    backbone, task = backbone_of(16), Segmentation(SIZE, 19, "deeplab")
+    backbone, task = backbone_of("deeplab"), Segmentation(SIZE, 19, "deeplab")
     depth = Lidar(SIZE, network="deeplab", scales=1).head(backbone)
     head = task.head(backbone)
     assert "lidar" in task.continues

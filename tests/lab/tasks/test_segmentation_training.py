@@ -87,7 +87,7 @@ def measured(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [network for network in NETWORKS if network != "dpt"])  # which needs another
 def test_a_frozen_encoder_stays_bit_for_bit_and_its_head_learns(tmp_path, network, measured):
     stage = segment(network, start=str(measured), freeze="encoder")
     (path,) = run_recipe(recipe(segment=stage), tmp_path, device="cpu")

@@ -19,8 +19,6 @@ from cka_probe.papers.depth_to_semantic.run import is_compared, model_pairs
 from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, LABELLED, QUIRKS, SCALES, TABLES, Case
 from cka_probe.report.study import MATRICES
 
-PATHS = labelled_data(LABELLED)
-
 
 @pytest.fixture
 def scale(tmp_path):
@@ -37,7 +35,8 @@ def test_a_scale_has_a_stage_for_every_arm_and_no_scene_twice(name):
     seeds = [scene.seed for scene in scale.scenes.values()]
     assert len(seeds) == len(set(seeds))
     if scale.scenes:
-        assert set(scale.scenes) == {*PRETRAINED_ON, *PATHS}
+        cases = scale.with_tables(["all"]).cases()
+        assert set(scale.scenes) == {*PRETRAINED_ON, *labelled_data(case.data for case in cases)}
         assert isinstance(scale.scenes["kitti"], Settings)
 
 

@@ -4,10 +4,11 @@ Each is the layout of a real dataset, so that its reader opens both. A layout su
 some of their ground truth.
 """
 
-from cka_probe.lab.scenes.layouts import cityscapes, ibims1, kitti, lsun, nyuv2, sc_depth
+from cka_probe.lab.scenes.layouts import cityscapes, ibims1, kitti, labelled, lsun, nyuv2, sc_depth
 from cka_probe.lab.scenes.layouts.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {
+    "ade20k": labelled.ADE20K,
     "cityscapes": cityscapes.LAYOUT,
     "ibims1": ibims1.LAYOUT,
     "imagenet": lsun.IMAGENET,
@@ -18,6 +19,7 @@ LAYOUTS: dict[str, Layout] = {
     "nyuv2": nyuv2.FOLDERS,
     "nyuv2_mat": nyuv2.LABELED_MAT,
     "sc_depth": sc_depth.LAYOUT,
+    "voc": labelled.VOC,
 }
 
 USUAL = {"rooms": "nyuv2", "streets": "kitti", "objects": "imagenet"}
