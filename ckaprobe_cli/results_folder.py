@@ -104,9 +104,11 @@ def results_folder(
         commands = {name: text for name, text in commands.items() if name not in rivals} | {result: line}
         with atomic_write(folder / RECORD) as path:
             path.write_text("".join(f"{name}: {text}\n" for name, text in commands.items()), "utf-8")
+        begun.unlink()
     finally:
         with suppress(OSError):  # Windows removes the lock itself
-            begun.unlink(missing_ok=True)
+            if not (folder / result).exists():
+                begun.unlink(missing_ok=True)
             lock_file.unlink()
         lock.release()
         with suppress(OSError):  # not empty
