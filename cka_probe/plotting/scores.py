@@ -264,6 +264,44 @@ def _write_numbers(ax: Axes, numbers: Sequence[str], points: np.ndarray) -> None
 
 
 @dataclass(frozen=True)
+class Trajectories:
+    """Two measures of runs against each other along training: a line for each run, with a large marker at its end.
+
+    Attributes:
+        table: One row for each arm, run and step, in the order of steps: arm, run, x, y; NaN where not known.
+        across: Words along the horizontal axis.
+        up: Words along the vertical one.
+        title: The line above.
+
+    Raises:
+        DataError: A column is missing, or no row has both values.
+    """
+
+    table: pd.DataFrame
+    across: str
+    up: str
+    title: str = ""
+
+    width = narrowest = style.COLUMN
+
+    def __post_init__(self) -> None:
+        check_table(self.table.dropna(), ("arm", "run", "x", "y"), "points along training")
+
+    def draw(self, figure: mpl.Figure) -> None:
+        """Draw on an empty figure."""
+        ax = single_panel(figure, self.title, self.across, self.up)
+        handles: list[Artist] = []
+        for number, (arm, rows) in enumerate(self.table.dropna().groupby("arm", sort=False)):
+            look = _look(number)
+            handles.append(Line2D([], [], **look, label=labels.cut(str(arm), labels.LONGEST)))
+            for _, run in rows.groupby("run", sort=False):
+                ax.plot(run["x"], run["y"], color=look["color"], linewidth=style.points(0.8), alpha=0.7)
+                ax.plot(run["x"].iloc[-1:], run["y"].iloc[-1:], **look)
+        ax.margins(0.08)
+        add_legend(figure, handles)
+
+
+@dataclass(frozen=True)
 class SizeCurve:
     """A measure against the number of training images, a line with its band for each arm.
 

@@ -12,7 +12,7 @@ from cka_probe.plotting.claims import COLUMNS, Claims
 from cka_probe.plotting.curves import Curves
 from cka_probe.plotting.profile import LayerDivergence, Pair
 from cka_probe.plotting.runs import Run
-from cka_probe.plotting.scores import POINT, Scatter, ScorePanels, SizeCurve
+from cka_probe.plotting.scores import POINT, Scatter, ScorePanels, SizeCurve, Trajectories
 
 NAN = float("nan")
 LONG_NAME = "pre-trained on a very large and rather heterogeneous collection of unlabelled street scenes"
@@ -82,6 +82,16 @@ SCATTERS = {
     "large": Scatter(pd.concat([point("a", 1e9, -1e-9), point("b", 1.0001e9, 1e-9)]), "a", "b"),
     "without intervals": Scatter(points(TWELVE[:4], intervals=False), "a", "b"),
 }
+
+
+def trajectories(*arms: str, runs: int = 2, steps: int = 6) -> Trajectories:
+    tables = [
+        points([arm], steps).assign(arm=arm, run=run)[["arm", "run", "x", "y"]] for arm in arms for run in range(runs)
+    ]
+    return Trajectories(pd.concat(tables, ignore_index=True), "pixel accuracy", "mIoU")
+
+
+TRAJECTORIES = {"long names": trajectories(LONG_NAME, "b"), "one step": trajectories("a", runs=1, steps=1)}
 
 
 def sized(name: str, nums: Sequence[int], seed: int = 0, *, bounded: bool = True, value: float = 0.0) -> pd.DataFrame:
@@ -186,6 +196,7 @@ CLAIMS = {
 FIGURES: Mapping[str, Figure] = {
     "curves": Curves(TRIALS, "fine-tuning"),
     "scatter": Scatter(points(TWELVE), "pixel accuracy", "mIoU, 7 classes", "Two measures of the same predictions"),
+    "trajectories": trajectories(*TWELVE[:4]),
     "size_curve": size_curve(*(sized(name, [4, 16, 64], k) for k, name in enumerate(TWELVE[:4])), title="Sizes"),
     "score_panels": ScorePanels(scores()),
     "layer_divergence": pairs(["video and none", "video and stereo", "a and b"]),
@@ -194,6 +205,7 @@ FIGURES: Mapping[str, Figure] = {
 STRAINED: Mapping[str, Mapping[str, Figure]] = {
     "curves": CURVES,
     "scatter": SCATTERS,
+    "trajectories": TRAJECTORIES,
     "size_curve": SIZE_CURVES,
     "score_panels": SCORES,
     "layer_divergence": DIVERGENCES,

@@ -88,5 +88,6 @@ def tiny(folder, **changed):
         "tested": 6,
         "num": 6,
         "calibrate": 1,
+        "case_keys": {"high": {"size": [128, 128]}},
     }
     return Scale(**fields | changed)

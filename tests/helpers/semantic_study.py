@@ -103,13 +103,18 @@ class Writer:
         self._text(folder / "recipe.json", recipe)
         self.curve(case, [right * part for part in (0.5, 0.8, 1.0)], seed, trial)
 
+    def training_scores(self, case, right):
+        """Write the scores of a finished run on the images that it was trained on."""
+        folder = self.paths.tuned(0, case, RATE, 0)
+        scores(case, right, images="the training images", spread=0.02).save(folder / "training.json")
+
     def curve(self, case, values, seed=0, trial=0):
         self.rate(case, seed)
         folder = self.paths.tuned(seed, case, RATE, trial) / "segment"
         lines = [f"{step},0.001,{1 / step:.6g}\n" for step in STEPS]
         self._text(folder / "log.csv", "step,lr,loss\n" + "".join(lines))
-        lines = [f"{step},{value:.6g},{value:.6g}\n" for step, value in zip(STEPS, values, strict=True)]
-        self._text(folder / "validation.csv", "step,miou_subset,accuracy\n" + "".join(lines))
+        lines = [f"{step},{value:.6g},{value:.6g},{value:.6g}\n" for step, value in zip(STEPS, values, strict=True)]
+        self._text(folder / "validation.csv", "step,miou_subset,miou,accuracy\n" + "".join(lines))
 
     def diverged(self, case, seed=0, trial=0):
         self.rate(case, seed)

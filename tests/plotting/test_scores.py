@@ -21,7 +21,7 @@ from helpers.pages import sheet_of, words
 from matplotlib.collections import LineCollection
 
 from cka_probe.errors import DataError
-from cka_probe.plotting.scores import Scatter, ScorePanels
+from cka_probe.plotting.scores import Scatter, ScorePanels, Trajectories
 
 CASES = {"usual": FIGURES["score_panels"], **SCORES}
 
@@ -75,6 +75,17 @@ def test_points_are_where_their_values_are_and_crosses_where_their_intervals_are
         np.testing.assert_allclose(crosses[2 * number][:, 0], (row.x_low, row.x_high))
         np.testing.assert_allclose(crosses[2 * number + 1][:, 1], (row.y_low, row.y_high))
     assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == len(TWELVE)
+
+
+def test_a_run_is_a_line_that_ends_in_a_marker():
+    figure = FIGURES["trajectories"]
+    (ax,) = sheet_of(figure).axes
+    runs = [run for _, run in figure.table.groupby(["arm", "run"], sort=False)]
+    for line, end, run in zip(ax.lines[::2], ax.lines[1::2], runs, strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), run[["x", "y"]])
+        np.testing.assert_array_equal(end.get_xydata(), run[["x", "y"]][-1:])
+    with pytest.raises(DataError, match="expected points along training to draw, found none"):
+        Trajectories(figure.table.assign(x=NAN), "a", "b")
 
 
 def test_the_mean_of_trials_is_larger_than_they_are():

@@ -35,6 +35,9 @@ from cka_probe.papers.evidence import (
 MAIN = "main"
 """The paper's score: `miou_subset`, or `miou` of data that has no subset."""
 
+LEVELS = 101
+"""Of the mIoU, at which accuracies are compared."""
+
 PART = 0.9
 """Share of the other's last value: the level of `sooner`."""
 
@@ -120,6 +123,30 @@ def sooner(better: pd.DataFrame, worse: pd.DataFrame) -> Estimate:
         return 100 * (late - early) / float(steps[-1])
 
     return _of_paired(better, worse, difference, f"{PART:g} of the other's last value is not reached")
+
+
+def accuracy_at_equal_miou(better: pd.DataFrame, worse: pd.DataFrame) -> Estimate:
+    """Return how much more pixel accuracy the first has when both have the same mIoU of all classes, in points.
+
+    The two are rows of validation.csv. At a level of the mIoU a run has the accuracy of the step, linearly between
+    those given, at which it first reaches that level. The number is the mean over the levels that both pass through.
+    """
+    curves = []
+    for table in (better, worse):
+        if "miou" not in table or "accuracy" not in table:
+            return undefined("no mIoU of all classes or no accuracy was measured during training")
+        curves.append(table[["step", "miou", "accuracy"]].to_numpy(np.float64).T)
+    if not all(np.isfinite(curve).all() for curve in curves):
+        return undefined("miou or accuracy is not a number at some step")
+    low, high = max(curve[1][0] for curve in curves), min(curve[1].max() for curve in curves)
+    if low >= high:
+        return undefined("the two have no mIoU in common")
+    levels = np.linspace(low, high, LEVELS)
+    first, second = (
+        [np.interp(reached(steps, miou, level), steps, accuracy) for level in levels]
+        for steps, miou, accuracy in curves
+    )
+    return Estimate(100 * float(np.mean(first) - np.mean(second)))
 
 
 def _of_paired(better: pd.DataFrame, worse: pd.DataFrame, function: Callable[..., float], reason: str = "") -> Estimate:
@@ -217,6 +244,7 @@ STATISTICS: dict[str, Callable[..., Statistic]] = {
     "least_gain": lambda *names: Statistic(least_gain, _scores, names, per_seed=False, resampled=True),
     "area_gain": statistic(area_gain, _validation, per_seed=False),
     "sooner": statistic(sooner, _validation, per_seed=False),
+    "accuracy_at_equal_miou": statistic(accuracy_at_equal_miou, _validation, per_seed=False),
     "map_gain": map_gain,
     "map_margin": map_margin,
     "change": statistic(change, _similarity),

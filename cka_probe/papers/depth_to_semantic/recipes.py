@@ -16,7 +16,7 @@ from typing import Any
 from cka_probe import registry
 from cka_probe.errors import RecipeError
 from cka_probe.lab.training import Recipe, read_recipe
-from cka_probe.lab.training.recipe import both_sides, checked_size, parse_value
+from cka_probe.lab.training.recipe import parse_value
 from cka_probe.lab.training.start import normalised, random_backbone, reference, resized
 from cka_probe.models.backbone import Backbone
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
@@ -208,9 +208,6 @@ def _write_encoder(recipe: Recipe, backbone: Backbone, arm: str, path: Path) -> 
     save_checkpoint(path, backbone, None, header)
 
 
-STEP, LEAST = 32, 64
-"""Sides of the skip network's input are multiples of `STEP` and at least `LEAST`."""
-
 LIKE_IMAGENET = ("classification", "contrastive")
 """Arms whose images the released code normalises as ImageNet's before the encoder normalises them again; those of the
 others are normalised once, as here."""
@@ -270,18 +267,15 @@ def case_keys(case: Case, plain: Recipe, scale: Scale) -> dict[str, Any]:
     An untrained encoder is shown some batches to `calibrate` before it is frozen. Otherwise its batch norms would keep
     their initial statistics of 0 and 1, which no layer has.
     """
-    data, stage = LABELLED[case.data], plain.stages[0]
+    data = LABELLED[case.data]
     keys: dict[str, Any] = {"options.network": case.network, "options.classes": data["classes"]}
     keys["options.subset"] = data.get("subset", [])
     data_words = (case.data, f"{case.data} {plain.architecture}")
-    words = (case.arm, *data_words, case.network, case.mode, case.setting, *case.quirks)
+    words = (case.arm, *data_words, case.network, case.mode, case.size, case.setting, *case.quirks)
     for word in words:
         keys |= scale.keys_of(word)
     if case.num:
         keys["num"] = case.num
-    if case.size:
-        sides = both_sides(checked_size(keys.get("size", stage.size), "size"))
-        keys["size"] = [_side(side * DECLARATIONS["sizes"][case.size]) for side in sides]
     if case.mode == "frozen" and "unfrozen_encoder" in case.quirks:
         keys["freeze"] = "statistics"
     elif case.mode == "frozen" and case.arm == NONE:
@@ -289,8 +283,3 @@ def case_keys(case: Case, plain: Recipe, scale: Scale) -> dict[str, Any]:
     if "normalised_twice" in case.quirks and case.arm in LIKE_IMAGENET:
         keys["normalisation"] = "imagenet_twice"
     return keys
-
-
-def _side(pixels: float) -> int:
-    """Return the nearest side that the skip network accepts."""
-    return max(LEAST, STEP * round(pixels / STEP))

@@ -49,7 +49,7 @@ from cka_probe.plotting import Figure
 from cka_probe.plotting.arm_maps import ArmMaps
 from cka_probe.plotting.image_grid import DPI
 from cka_probe.plotting.profile import LayerDivergence, Pair
-from cka_probe.plotting.scores import POINT, SIZED, Scatter, SizeCurve
+from cka_probe.plotting.scores import POINT, SIZED, Scatter, SizeCurve, Trajectories
 
 CURVES, PAIRS = DECLARATIONS["curves"], DECLARATIONS["divergence"]["pairs"]
 
@@ -59,7 +59,7 @@ CURVE_MEASURES = ("miou_subset", "miou", "accuracy")
 FIRST = 0.1
 """Share of the steps that `first_steps` shows."""
 
-MIOU, ACCURACY = "mIoU of 7 classes (%)", "pixel accuracy (%)"
+MIOU, MIOU_ALL, ACCURACY = "mIoU of 7 classes (%)", "mIoU of all classes (%)", "pixel accuracy (%)"
 
 POINTS_OF = ("table1", "table2", "table4")
 """Tables of which every fully fine-tuned case is a point."""
@@ -78,6 +78,7 @@ def draw_figures(
         *(draw.scores(f"scores_{name}", tables[name], labels, caption="scores", name=name) for name in TABLES),
         *_draw_trends(evidence, tables, draw),
         *(_draw_curves(evidence, stem, draw) for stem in CURVES),
+        *(_draw_trajectories(evidence, stem, draw) for stem in DECLARATIONS["trajectories"]),
         *(_draw_first_steps(evidence, stem, draw) for stem in DECLARATIONS["first_steps"]),
         _draw_pretraining(evidence, draw),
         _draw_before_after(evidence, draw),
@@ -121,8 +122,24 @@ def _draw_curves(evidence: SemanticEvidence, stem: str, draw: FigureWriter) -> S
         for log, validation in pairs
         if log is not None and validation is not None
     )
-    measures = [name for name in CURVE_MEASURES if name != "miou" or not has_subset]
+    if stem in DECLARATIONS["all_classes"]["stems"]:
+        has_subset = False
+    measures = [name for name in CURVE_MEASURES if name != ("miou" if has_subset else "miou_subset")]
     return draw.curves(stem, logs, measures, repeats="runs")
+
+
+def _draw_trajectories(evidence: SemanticEvidence, stem: str, draw: FigureWriter) -> StudyFigure:
+    """Draw the mIoU of all classes against the accuracy of some cases along training, all their runs."""
+    parts: dict[str, pd.DataFrame | None] = {}
+    for case in map(Case.of, DECLARATIONS["trajectories"][stem]):
+        tables = {f"{run.seed}, {run.trial}": evidence.curves(case, run)[1] for run in evidence.runs}
+        rows = [
+            pd.DataFrame({"arm": label(case), "run": run, "x": 100 * table["accuracy"], "y": 100 * table["miou"]})
+            for run, table in tables.items()
+            if table is not None and {"accuracy", "miou"} <= set(table)
+        ]
+        parts[label(case)] = pd.concat(rows) if rows else None
+    return draw.draw(stem, parts, lambda arms: Trajectories(pd.concat(arms.values()), ACCURACY, MIOU_ALL))
 
 
 def _draw_first_steps(evidence: SemanticEvidence, stem: str, draw: FigureWriter) -> StudyFigure:

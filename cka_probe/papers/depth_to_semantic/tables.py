@@ -134,7 +134,7 @@ def label(case: Case) -> str:
     parts = [ARMS[case.arm]]
     parts += [{"encoder": "encoder only", "frozen": "frozen"}[case.mode]] if case.mode != "all" else []
     parts += [f"{case.num} images"] if case.num else []
-    parts += [{"low": "half the size", "high": "twice the size"}[case.size]] if case.size else []
+    parts += [DECLARATIONS["sizes"][case.size]] if case.size else []
     parts += [case.setting] if case.setting else []
     if case.quirks == tuple(QUIRKS):
         return ", ".join([*parts, "all faults"])

@@ -98,6 +98,42 @@ def test_curves_that_cannot_be_compared_give_the_reason(other, why):
         assert why in statistic(curve(0.1, 0.2, 0.3), other).undefined
 
 
+def along(*points):
+    return pd.DataFrame(points, columns=["step", "miou", "accuracy"])
+
+
+def test_the_accuracy_at_equal_miou_by_hand():
+    # Both pass through mIoUs of 0.2 to 0.4, where the accuracies are miou + 0.4 and, for a run that also falls
+    # back and whose levels are those it first reaches, 0.5 miou + 0.3. The mean difference is 0.5 * 0.3 + 0.1 = 0.25.
+    better = along((10, 0.2, 0.6), (20, 0.5, 0.9))
+    worse = along((10, 0.1, 0.35), (20, 0.3, 0.45), (30, 0.15, 0.9), (40, 0.4, 0.5), (50, 0.2, 0.1))
+    steps, levels = worse["step"].to_numpy(float), np.linspace(0.2, 0.4, statistics.LEVELS)
+    first = [statistics.reached(steps, worse["miou"].to_numpy(), level) for level in levels]
+    expected = 100 * (np.mean(levels + 0.4) - np.mean(np.interp(first, steps, worse["accuracy"])))
+    assert statistics.accuracy_at_equal_miou(better, worse).value == pytest.approx(expected)
+    straight = along((10, 0.1, 0.35), (40, 0.4, 0.5))
+    assert statistics.accuracy_at_equal_miou(better, straight).value == pytest.approx(25.0)
+    assert statistics.accuracy_at_equal_miou(better, better).value == 0
+
+
+def test_runs_without_an_miou_in_common_have_no_accuracy_at_equal_miou():
+    low, high = along((10, 0.1, 0.3), (20, 0.2, 0.4)), along((10, 0.3, 0.5), (20, 0.4, 0.6))
+    assert "in common" in statistics.accuracy_at_equal_miou(high, low).undefined
+    assert "was measured" in statistics.accuracy_at_equal_miou(high, curve(0.1, 0.2, 0.3)).undefined
+    assert "not a number" in statistics.accuracy_at_equal_miou(high, along((10, math.nan, 0.3))).undefined
+
+
+def test_random_crops_are_compared_on_training_images_and_on_validation_images(tmp_path):
+    full, cropped = (Case(arm, "cityscapes", "deeplab") for arm in ("cityscapes_depth", "cityscapes_cropped"))
+    writer = study(tmp_path)
+    for case, training, validation in ((full, 0.7, 0.6), (cropped, 0.8, 0.5)):
+        writer.run(case, validation)
+        writer.training_scores(case, training)
+    rows = judged(tmp_path)
+    assert rows["city_cropped_training"].value == pytest.approx(10, abs=0.1)
+    assert rows["city_cropped_validation"].value == pytest.approx(10, abs=0.1)
+
+
 def test_layers_by_hand():
     diagonal = [0.9] * 5 + [0.5] * 4
     assert statistics.change(matrix(diagonal, "a", "b")).value == pytest.approx(1 - (4.5 + 2) / 9)
@@ -140,12 +176,14 @@ def test_trials_of_several_seeds_are_averaged_first(tmp_path):
 def test_a_diverged_run_differs_from_one_that_was_not_run(tmp_path):
     writer = study(tmp_path)
     writer.run(Case("none", size="high"), 0.6)
-    writer.diverged(Case("video", size="high"))
+    writer.diverged(Case("video_classification", size="high"))
     row = judged(tmp_path)["high_resolution"]
     assert row.verdict == "undefined"
-    assert "the loss of video~kitti~skip~all~high stopped being a number" in row.reason
+    assert "the loss of video_classification~kitti~skip~all~high stopped being a number" in row.reason
     lines = absences(SemanticEvidence.load(tmp_path))
-    assert any("loss stopped being a number: depth from video, twice the size (1 of 1)" in line for line in lines)
+    assert any(
+        "loss stopped being a number: depth after classification, larger images (1 of 1)" in line for line in lines
+    )
     assert "flow" not in " ".join(line for line in lines if line.startswith("table2"))
     assert "table5: nothing of it" in lines
 
