@@ -132,7 +132,9 @@ def _draw(dataset: Any, spec: str, out: Path, count: int | None) -> list[Path]:
 def pseudo_depth(
     source: Annotated[
         str,
-        typer.Argument(help="A teacher checkpoint of `ckaprobe train`, or transformers:NAME_OR_PATH."),
+        typer.Argument(
+            help="A teacher checkpoint of `ckaprobe train`, LeReS's res101.pth, or transformers:NAME_OR_PATH."
+        ),
     ],
     data: Annotated[str, typer.Argument(help="scdepth:DIR")],
     gives: Annotated[

@@ -4,6 +4,7 @@
 
     run/teacher.safetensors                          a teacher, or a checkpoint of any task that predicts depth
     transformers:NAME_OR_PATH                        any model that `AutoModelForDepthEstimation` loads
+    res101.pth, res50.pth                            the released networks of LeReS (`lab.leres`)
 
 A teacher receives the whole image, scaled to its input size, as in its evaluation; networks trained on crops of the
 image's aspect ratio predict in sliding windows (`tasks.sliding_window`).
@@ -49,15 +50,18 @@ from cka_probe.files import atomic_write, disk_errors
 from cka_probe.images.reading import images_in, read_aligned_image
 from cka_probe.lab.datasets.sc_depth import scene_folders
 from cka_probe.lab.evaluation.sliding_window import predict_whole
+from cka_probe.lab.leres import SIZE, is_leres, load_leres
 from cka_probe.lab.losses import standardised
 from cka_probe.lab.scenes.layouts.files import write_affine_depth
 from cka_probe.lab.transforms import resized
 from cka_probe.models.checkpoint import Trained, file_hash, is_ckaprobe_checkpoint, load_trained, read_header
+from cka_probe.models.checkpoints.reading import read_contents
 from cka_probe.models.devices import full_float32, pick_device
 from cka_probe.models.load import weights_hash
 from cka_probe.progress import Progress, reporting
 
 FARTHEST = 10.0
+EXPECTED = "expected a checkpoint of `ckaprobe train`, transformers:NAME_OR_PATH, or LeReS's res50.pth or res101.pth"
 GIVES = ("depth", "disparity")
 TASKS_OF_DEPTH = ("teacher", "depth", "geometric", "pseudo_depth")
 TRANSFORMERS = "transformers:"
@@ -84,7 +88,7 @@ def open_source(reference: str | Path, *, gives: str = "", device: str = "auto")
     """Return the source of a reference.
 
     Args:
-        reference: A checkpoint of ckaprobe, or `transformers:NAME_OR_PATH`.
+        reference: A checkpoint of ckaprobe, `transformers:NAME_OR_PATH`, or a released file of LeReS.
         gives: "depth" or "disparity", for a model of transformers whose type does not determine it.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
 
@@ -99,18 +103,15 @@ def open_source(reference: str | Path, *, gives: str = "", device: str = "auto")
     if str(reference).startswith(TRANSFORMERS):
         return _of_transformers(str(reference).removeprefix(TRANSFORMERS), gives, torch_device)
     if gives:
-        raise DataError(f"gives={gives}: a checkpoint of ckaprobe determines it; omit it")
-    return _of_checkpoint(Path(reference), torch_device)
+        raise DataError(f"gives={gives}: a checkpoint of ckaprobe or LeReS determines it; omit it")
+    path = Path(reference)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {EXPECTED}, found no such file; check the path")
+    return (_of_checkpoint if is_ckaprobe_checkpoint(path) else _of_leres)(path, torch_device)
 
 
 def _of_checkpoint(path: Path, device: torch.device) -> Source:
     """Return the source of a checkpoint of ckaprobe."""
-    if not path.is_file() or not is_ckaprobe_checkpoint(path):
-        kind = "another file" if path.is_file() else "nothing"
-        raise CheckpointError(
-            f"expected a checkpoint of `ckaprobe train` or transformers:NAME_OR_PATH, found {kind} at {path}; train a "
-            "stage with task 'teacher'"
-        )
     header = read_header(path)
     task = header.task if header else ""
     if task not in TASKS_OF_DEPTH:
@@ -123,6 +124,16 @@ def _of_checkpoint(path: Path, device: torch.device) -> Source:
     note = {"source": "checkpoint", "sha256": file_hash(path), "task": task, "size": list(trained.task.size)}
     predict = _squeezed if task == "teacher" else _in_windows
     return Source(note, partial(_predicted, trained, predict, device))
+
+
+def _of_leres(path: Path, device: torch.device) -> Source:
+    """Return the source of a released file of LeReS."""
+    tensors = read_contents(path).tensors
+    if not is_leres(tensors):
+        raise CheckpointError(f"{path}: {EXPECTED}, found other weights; train a stage with task 'teacher'")
+    model = load_leres(tensors, path).to(device)
+    note = {"source": "leres", "architecture": model.architecture, "weights": weights_hash(model), "size": SIZE}
+    return Source(note, model.predict)
 
 
 @torch.inference_mode()
