@@ -118,8 +118,9 @@ class LeReS(nn.Module):
         super().__init__()
         self.architecture = architecture
         options: dict[str, Any] = {"features_only": True, "out_indices": (1, 2, 3, 4)}
-        self.encoder = timm.create_model(architecture, pretrained=False, **options)
-        self.decoder = Decoder(self.encoder.feature_info.channels())
+        encoder: Any = timm.create_model(architecture, pretrained=False, **options)
+        self.encoder = encoder
+        self.decoder = Decoder(encoder.feature_info.channels())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return depth up to scale and shift."""
