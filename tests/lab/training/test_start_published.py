@@ -130,6 +130,18 @@ def test_depth_anything_is_probed_frozen_or_trained_on(tmp_path, depth_anything,
         assert trained.task.predict(trained.backbone, trained.head, torch.rand(1, 3, 56, 84)).shape == (1, 19, 56, 84)
 
 
+def test_dpt_is_fine_tuned_on_the_encoder_of_mae(tmp_path):
+    state = foreign.randomised(ARCHITECTURES["vit_micro"].build(size=64)).state_dict()
+    torch.save({"model": state}, tmp_path / "mae.pth")
+    how = {"task": "segmentation", "options": "classes = 19, network = 'dpt', area = [0.5, 1.0]"}
+    recipe = recipe_of(tmp_path, "vit_micro", tmp_path / "mae.pth", size="[64, 96]", **how)
+    (path,) = run_recipe(recipe, tmp_path / "run", device="cpu")
+    trained = load_trained(path)
+    moved = {name: not torch.equal(value, state[name]) for name, value in trained.backbone.model.state_dict().items()}
+    assert all(moved.values()), [name for name in moved if not moved[name]]
+    assert trained.task.predict(trained.backbone, trained.head, torch.rand(1, 3, 64, 96)).shape == (1, 19, 64, 96)
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

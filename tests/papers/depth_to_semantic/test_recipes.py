@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from helpers import foreign
+from helpers.foreign import prefixed
 from helpers.semantic_run import CASES, tiny
 
 from cka_probe.errors import CheckpointError, RecipeError, UnknownNameError
+from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import NORMALISATIONS
 from cka_probe.models.load import load
 from cka_probe.papers.depth_to_semantic.recipes import (
@@ -222,6 +225,64 @@ def test_arms_of_files_alone_are_run_where_the_file_is_given(weights):
         write_given(pretraining_recipe(given, 0, (), {}), "dino", str(weights), weights.with_name("dino.safetensors"))
     with pytest.raises(UnknownNameError, match="no arm with weights 'dini'; did you mean 'dino'"):
         read_settings(["weights.dini=a"])
+
+
+def vit_scale(folder):
+    """Return the scale of ViT-L with toy files of its arms, in their authors' names, and the encoders in them."""
+    vit, dinov2 = (
+        foreign.randomised(ARCHITECTURES[name].build(size=size)).state_dict()
+        for name, size in (("vit_micro", 224), ("dinov2_micro", 518))
+    )
+    mask = {"mask_token": torch.zeros(1, 64)}
+    contents = {
+        "imagenet_vit": vit | {"head.weight": torch.zeros(5, 64), "head.bias": torch.zeros(5)},
+        "dpt_depth": prefixed("pretrained.model.", vit) | {"scratch.layer1_rn.weight": torch.zeros(2)},
+        "mae": {"model": vit},
+        "dinov2": dinov2 | mask,
+        "depth_anything": prefixed("pretrained.", dinov2 | mask) | {"depth_head.projects.0.weight": torch.zeros(2)},
+    }
+    for arm, content in contents.items():
+        torch.save(content, folder / f"{arm}.pth")
+    settings = [f"weights.{arm}={folder / arm}.pth" for arm in contents]
+    scale = read_settings(settings).applied(SCALES["paper_vit"])
+    return scale, {arm: dinov2 if arm in ("dinov2", "depth_anything") else vit for arm in contents}
+
+
+MICRO = ("architecture=vit_micro",)
+
+
+def test_vision_transformers_are_those_in_the_files_of_their_authors(tmp_path):
+    scale, encoders = vit_scale(tmp_path)
+    half, imagenet = NORMALISATIONS["half"][0], NORMALISATIONS["imagenet"][0]
+    assert set(scale.arms) == set(encoders)
+    for arm, file in scale.weights.items():
+        path = tmp_path / f"{arm}.safetensors"
+        write_given(pretraining_recipe(scale, 0, MICRO, {}, arm), arm, file, path)
+        backbone = load(path)
+        patches_of_14 = arm in ("dinov2", "depth_anything")
+        assert backbone.origin.architecture == ("dinov2_micro" if patches_of_14 else "vit_micro")
+        assert backbone.preprocessing.size == (224, 672)
+        assert backbone.preprocessing.mean == (half if arm in ("imagenet_vit", "dpt_depth") else imagenet)
+        assert all(torch.equal(value, encoders[arm][name]) for name, value in backbone.model.state_dict().items())
+
+
+def test_fine_tuning_of_vision_transformers_has_its_settings(tmp_path):
+    scale, _ = vit_scale(tmp_path)
+    assert scale.rates_for(Case.of("dpt_depth~dpt")) == (5e-8, 5e-7, 5e-6, 5e-5)
+    assert scale.rates_for(Case.of("mae~voc~linear~frozen")) == (1e-3,)
+    assert Case.of("dpt_depth~dpt~frozen").base == Case.of("dpt_depth~dpt")
+    stages = {case: stage_of(scale, case) for case in scale.cases()}
+    assert len(stages) == 4 + 18
+    sizes = {"kitti": (192, 640), "ade20k": (896, 896), "voc": (448, 448), "cityscapes": (896, 896)}
+    for case, stage in stages.items():
+        assert (stage.shape, stage.batch) == (sizes[case.data], 16)
+        assert (stage.num, stage.held_out) == ((16, 40) if case.data == "kitti" else (0, 0))
+        assert stage.normalisation == ("imagenet" if case.arm == "mae" else "")
+        assert stage.freeze == ("encoder" if case.mode == "frozen" else "")
+    assert {stages[case].steps for case in stages if case.network == "linear"} == {40_000}
+    assert stages[Case.of("mae~ade20k~dpt")].options["area"] == [0.25, 1.0]
+    recipe = tuning_recipe(scale, Trial(Case.of("dinov2~voc~dpt"), 1e-5, 0, 0), "a.pth", PATHS, ())
+    assert recipe.architecture == "dinov2_large"
 
 
 @pytest.mark.parametrize(
