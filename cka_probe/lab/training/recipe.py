@@ -180,6 +180,8 @@ class Stage:
         accumulate: Number of parts of a batch; their gradients are averaged.
         checkpointing: Whether to compute the encoder's activations again in the backward pass, for less memory and
             more time. It changes no result.
+        compile: Whether `torch.compile` compiles the encoder's blocks. It needs a C++ compiler and takes minutes at the
+            start of a stage. It changes results by rounding, and by the random numbers of `drop_path`.
         precision: In `PRECISIONS`.
         normalisation: In `NORMALISATIONS`: of the encoder's input; "" does not change it.
         reset_head: Begin with a new head even if the start has one that this task can continue from.
@@ -221,6 +223,7 @@ class Stage:
     sync_batch_norm: bool = False
     accumulate: int = 1
     checkpointing: bool = False
+    compile: bool = False
     precision: str = "no"
     normalisation: str = ""
     reset_head: bool = False

@@ -27,6 +27,7 @@ from cka_probe.files import atomic_write
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.tasks.task import least_images, published_weights
 from cka_probe.lab.training.batch_norm import share_batch_norms
+from cka_probe.lab.training.compiling import check_compiler, compile_blocks
 from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
 from cka_probe.lab.training.start import Start, adapted, begin, fill, random_backbone, reference, seeded
@@ -64,7 +65,7 @@ def run_recipe(
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folder = Path(out)
     accelerator = accelerator_for(device, recipe.stages[0].precision)
-    samples = check_recipe(recipe, folder, accelerator.num_processes)
+    samples = check_recipe(recipe, folder, accelerator.num_processes, device)
     workers = default_workers(accelerator) if workers is None else workers
     _claim(recipe, folder, accelerator)
     take_turns(
@@ -108,7 +109,9 @@ def open_samples(recipe: Recipe) -> dict[str, tuple[Samples, Samples]]:
     return samples
 
 
-def check_recipe(recipe: Recipe, folder: Path | None, processes: int = 1) -> dict[str, tuple[Samples, Samples]]:
+def check_recipe(
+    recipe: Recipe, folder: Path | None, processes: int = 1, device: str = "auto"
+) -> dict[str, tuple[Samples, Samples]]:
     """Check all unfinished stages, so that none fails for its settings or files after others were trained.
 
     Of each stage these are checked: the sharing of its batch, where it starts, the fields of its data, that its first
@@ -119,6 +122,7 @@ def check_recipe(recipe: Recipe, folder: Path | None, processes: int = 1) -> dic
         recipe: The recipe.
         folder: Of its run; `None` looks at no run.
         processes: Number of processes that will run it.
+        device: On which `torch.compile` has to work, if a stage compiles.
 
     Returns:
         The training and validation samples of each unfinished stage.
@@ -136,7 +140,11 @@ def check_recipe(recipe: Recipe, folder: Path | None, processes: int = 1) -> dic
     for stage in unfinished:
         check_processes(stage, processes)
         with torch.device("meta"):  # without memory or time
-            stage.build_task().head(adapted(random_backbone(recipe, stage.size), stage))
+            backbone = adapted(random_backbone(recipe, stage.size), stage)
+            stage.build_task().head(backbone)
+        if stage.compile:
+            check_compiler(device)
+            compile_blocks(backbone.model)
         published_weights(stage.build_task())
     samples = open_samples(replace(recipe, stages=unfinished))
     for stage in unfinished:
@@ -161,8 +169,8 @@ def check_processes(stage: Stage, processes: int) -> None:
         )
 
 
-RUNTIME = ("cache", "checkpointing", "log_every", "save_every", "validate_every")
-"""Keys of a stage that do not change its weights."""
+RUNTIME = ("cache", "checkpointing", "compile", "log_every", "save_every", "validate_every")
+"""Keys of a stage that do not change what it computes."""
 
 
 def recipe_of_folder(recipe: Recipe, folder: Path, finished: Collection[str] = ()) -> Recipe:
@@ -263,6 +271,8 @@ def _run_stage(
     if stage.freeze == "encoder":
         backbone.requires_grad_(False)
     objective = Objective(backbone, head.train(), task)
+    if stage.compile:
+        compile_blocks(backbone.model)
     if stage.sync_batch_norm:
         share_batch_norms(objective)
     trainer = Trainer(stage, recipe.seed, objective, samples, accelerator, stage_folder)

@@ -175,7 +175,7 @@ class SeedRun:
             CkaProbeError: Something cannot be run, or was run in another way.
         """
         recipe = self._pretraining(NONE)
-        check_recipe(recipe, self.paths.pre(self.seed), world_size())
+        check_recipe(recipe, self.paths.pre(self.seed), world_size(), self.context.device)
         tests = {self.scale.labelled(case.data, "test", self.data) for case in cases}
         study.check_tests(sorted(tests), ("image", "labels"))
         for case in cases:
@@ -184,7 +184,7 @@ class SeedRun:
                 trial = Trial(case, self.scale.rates_for(case)[0] if rate is None else rate, self.seed, number)
                 finished = (SEGMENT,) if self._is_finished(trial) else ()
                 recipe_of_folder(self._recipe(trial), self._folder(trial), finished)
-            check_recipe(self._recipe(replace(trial, number=0), RANDOM), None, world_size())
+            check_recipe(self._recipe(replace(trial, number=0), RANDOM), None, world_size(), self.context.device)
         for base in dict.fromkeys(case.base for case in cases):
             tried, rates = self.paths.tried(self.seed, base), [f"{rate:g}" for rate in self.scale.rates_for(base)]
             if tried and set(tried) != set(rates):

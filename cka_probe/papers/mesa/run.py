@@ -91,7 +91,7 @@ def reproduce_mesa(
     if "videos" in used:
         _label_videos(paths, size, data, source, context)
     for recipe in recipes:
-        check_recipe(recipe, paths.run(recipe.seed), world_size())
+        check_recipe(recipe, paths.run(recipe.seed), world_size(), context.device)
     main_process_only(partial(paths.claim, description))
     for recipe in recipes:
         context.say(f"seed {recipe.seed}: training {len(recipe.stages)} stages")
