@@ -63,6 +63,31 @@ def read_scales(kind: type[T], declarations: Mapping[str, Any]) -> dict[str, T]:
     return scales
 
 
+def split_counts(settings: Sequence[str], names: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+    """Return the numbers of images among the settings of a study, by name, and the other settings.
+
+    Raises:
+        RecipeError: A number is none, or too small.
+
+    >>> split_counts(["num=64", "mp.steps=2"], ["num"])
+    ({'num': 64}, ['mp.steps=2'])
+    """
+    counts, others = {}, []
+    for text in settings:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name not in names:
+            others.append(text)
+        elif value.isdecimal() and int(value) >= LEAST_IMAGES:
+            counts[name] = int(value)
+        else:
+            raise RecipeError(f"--set {text}: expected a number of images, at least {LEAST_IMAGES}; such as {name}=256")
+    return counts, others
+
+
+LEAST_IMAGES = 4
+"""The unbiased CKA of fewer is undefined."""
+
+
 @dataclass(frozen=True)
 class RunContext:
     """Device, processes and progress callbacks of a study. None of it changes a number by more than rounding.
@@ -126,11 +151,11 @@ class StudyPaths:
         """
         check_writable(self.folder)
         known = self._note()
-        for key in [key for key in description if known and key != "settings"]:
-            if known.get(key) != description[key]:
+        for key in [key for key in {**description, **known} if known and key not in ("settings", "versions")]:
+            if known.get(key) != description.get(key):
                 raise OutputError(
                     f"{self.folder} holds another study: {key} is {known.get(key)!r} there and "
-                    f"{description[key]!r} here; choose another --out, or delete that one"
+                    f"{description.get(key)!r} here; choose another --out, or delete that one"
                 )
 
     def claim(self, description: Mapping[str, Any]) -> None:
@@ -240,11 +265,16 @@ def open_study(
 
 
 def describe_study(
-    paper: str, scale: str, data: Mapping[str, str], settings: Sequence[str], rehearsal: bool
+    paper: str,
+    scale: str,
+    data: Mapping[str, str],
+    settings: Sequence[str],
+    rehearsal: bool,
+    counts: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return what study.json says of a study."""
     description = {"paper": paper, "scale": scale, "data": dict(data), "settings": list(settings)}
-    return description | ({"rehearsal": True} if rehearsal else {})
+    return description | ({"rehearsal": True} if rehearsal else {}) | ({"counts": dict(counts)} if counts else {})
 
 
 def check_tests(sources: Iterable[str], needs: Iterable[str]) -> None:

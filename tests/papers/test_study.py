@@ -1,6 +1,7 @@
 """The folder and the data of a study."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from cka_probe.papers.depth_to_semantic.study import LABELLED
 from cka_probe.papers.depth_to_semantic.study import SCALES as SEMANTIC
 from cka_probe.papers.mesa.study import SCALES as MESA
 from cka_probe.papers.mesa.study import TRAINED_ON
-from cka_probe.papers.study import RunContext, StudyPaths, describe_study, open_study
+from cka_probe.papers.study import RunContext, StudyPaths, describe_study, open_study, split_counts
 
 
 def test_data_with_a_path_is_not_generated(tmp_path):
@@ -41,6 +42,24 @@ def test_a_study_goes_on_with_other_settings_and_versions_but_not_with_another_s
     assert study.checkpoint(3, "mp") == Path(tmp_path) / "seed3" / "mp.safetensors"
     with pytest.raises(OutputError, match="scale is 'demo' there and 'gpu' here"):
         study.check(describe_study("mesa", "gpu", {}, [], False))
+
+
+def test_the_numbers_of_images_of_a_study_stay(tmp_path):
+    counts, others = split_counts(["num=64", "mp.num=8", "each= 10"], ("num", "each"))
+    assert (counts, others) == ({"num": 64, "each": 10}, ["mp.num=8"])
+    for text in ("num=3", "num=many", "num"):
+        with pytest.raises(RecipeError, match=rf"--set {text}: expected a number of images, at least 4"):
+            split_counts([text], ("num",))
+    one, other = (describe_study("mesa", "demo", {}, [], False, numbers) for numbers in (counts, {}))
+    StudyPaths(tmp_path / "one").claim(one)
+    StudyPaths(tmp_path / "other").claim(other)
+    for folder, description in (("one", other), ("other", one)):
+        with pytest.raises(OutputError, match=r"counts is .* there and .* here"):
+            StudyPaths(tmp_path / folder).check(description)
+    whole = MESA["paper"].read("mesa_paper", [f"data.{name}=x" for name in TRAINED_ON])
+    few = replace(MESA["paper"], each=7).read("mesa_paper", [f"data.{name}=x" for name in TRAINED_ON])
+    assert few.stages[0].data == ("lsun:x:train?each=7&categories=bedroom,dining_room,living_room,kitchen",)
+    assert few.stages[1:] == whole.stages[1:]
 
 
 def recipes_of_both_papers():

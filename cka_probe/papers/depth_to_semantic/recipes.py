@@ -23,24 +23,27 @@ from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 from cka_probe.models.load import load
 from cka_probe.papers.depth_to_semantic.study import ARMS, DECLARATIONS, LABELLED, NONE, SEGMENT, Case, Scale
 from cka_probe.papers.rehearsal import rehearsed
+from cka_probe.papers.study import split_counts
 
 STUDY_KEYS: dict[str, str] = DECLARATIONS["study_keys"]
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What a user has changed: paths of data by name, `--set` of both recipes, learning rates, weight files by arm."""
+    """What a user has changed: paths of data by name, `--set` of both recipes, learning rates, weight files by arm, and
+    numbers of images."""
 
     data: dict[str, str]
     pre: list[str]
     segment: list[str]
     rates: tuple[float, ...] = ()
     weights: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def applied(self, scale: Scale) -> Scale:
-        """Return the scale with the learning rates and the weight files of the user."""
+        """Return the scale with the learning rates, weight files and numbers of images of the user."""
         scale = replace(scale, rates=self.rates, rates_of={}) if self.rates else scale
-        return replace(scale, weights=self.weights)
+        return replace(scale, weights=self.weights, **self.counts)
 
 
 def read_settings(settings: Sequence[str]) -> StudySettings:
@@ -49,7 +52,8 @@ def read_settings(settings: Sequence[str]) -> StudySettings:
     Raises:
         RecipeError: A key is unknown, or the study sets it itself.
     """
-    parsed = StudySettings({}, [], [])
+    counts, settings = split_counts(settings, ("num", "tested"))
+    parsed = StudySettings({}, [], [], counts=counts)
     for text in settings:
         key, equals, value = text.partition("=")
         part, _, rest = key.strip().partition(".")
@@ -71,7 +75,7 @@ def read_settings(settings: Sequence[str]) -> StudySettings:
         else:
             raise RecipeError(
                 f"--set {text}: expected data.NAME=PATH, pre.STAGE.KEY=VALUE, {SEGMENT}.KEY=VALUE, weights.ARM=FILE, "
-                "architecture=NAME or rates=[NUMBER, …]"
+                "architecture=NAME, num=N, tested=N or rates=[NUMBER, …]"
             )
     return parsed
 

@@ -109,7 +109,7 @@ def reproduce_depth_to_semantic(
     size = parsed.applied(registry.get(SCALES, scale, "scale"))
     size = size.with_tables(tables) if tables else size
     if rehearse:
-        out, parsed = rehearsal_folder(Path(out)), replace(parsed, data={}, weights={})
+        out, parsed = rehearsal_folder(Path(out)), replace(parsed, data={}, weights={}, counts={})
         size = rehearsal_scale(size, DECLARATIONS, trials=1, tested=IMAGES, weights={})
     trials = size.trials if trials is None else trials
     if not 1 <= trials <= MOST_TRIALS:
@@ -120,7 +120,7 @@ def reproduce_depth_to_semantic(
     required = _required_data(size, parsed, cases)  # reports misspelt keys now
     paths = SemanticPaths(Path(out))
     given = [text for text in settings if not text.startswith("data.")]
-    description = study.describe_study(PAPER.name, scale, parsed.data, given, rehearse)
+    description = study.describe_study(PAPER.name, scale, parsed.data, given, rehearse, parsed.counts)
     data = study.open_study(paths, description, required, size.scenes, seeds, context)
     runs = [SeedRun(paths, size, seed, data, parsed, context) for seed in range(seeds)]
     for run in runs:

@@ -7,6 +7,7 @@ with fingerprints each takes a few milliseconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.papers import study
 from cka_probe.papers.mesa.report import PAPER
-from cka_probe.papers.mesa.study import DECLARATIONS, SCALES, SOURCE, TRAINED_ON, Scale, data_of, teacher_of
+from cka_probe.papers.mesa.study import COUNTS, DECLARATIONS, SCALES, SOURCE, TRAINED_ON, Scale, data_of, teacher_of
 from cka_probe.papers.page import write_report
 from cka_probe.papers.rehearsal import describe_rehearsal, rehearsal_folder, rehearsal_scale
 from cka_probe.papers.study import ComparisonSpec, ImageSource, RunContext, StudyPaths, main_process_only
@@ -58,7 +59,8 @@ def reproduce_mesa(
         scale: A name in `SCALES`.
         seeds: How many; more can be added later.
         settings: `KEY=VALUE` of the scale's recipe, as `--set` takes them; `data.NAME=PATH` gives real data, and
-            `teacher=SOURCE` a network for the pseudo-depth of the videos, as `open_source` takes it.
+            `teacher=SOURCE` a network for the pseudo-depth of the videos, as `open_source` takes it; `num=N`,
+            `tested=N` and `each=N` set numbers of images (docs/papers.md).
         rehearse: Run everything in small in `rehearsal_folder(out)` instead, without the given data and teacher.
         context: Device, processes, progress.
 
@@ -73,17 +75,19 @@ def reproduce_mesa(
     pairs = (text.removeprefix("data.").partition("=") for text in settings if text.startswith("data."))
     given = {name: path for name, _, path in pairs}
     settings = [text for text in settings if not text.startswith("data.")]
-    source, keys = teacher_of(settings), [text for text in settings if not text.startswith(SOURCE)]
+    source = teacher_of(settings)
+    counts, keys = study.split_counts([text for text in settings if not text.startswith(SOURCE)], COUNTS)
+    size = replace(size, **counts)
     if rehearse:
-        given, source, settings, out = {}, "", keys, rehearsal_folder(Path(out))
-        size = rehearsal_scale(size, DECLARATIONS, teacher=size.teacher or TEACHER)
+        given, source, settings, counts, out = {}, "", keys, {}, rehearsal_folder(Path(out))
+        size = rehearsal_scale(size, DECLARATIONS, teacher=size.teacher or TEACHER, tested=None)
     names = {name: name for name in TRAINED_ON}
     plain = size.read(size.recipe, [*keys, *(f"data.{name}={name}" for name in names)])  # reports misspelt keys now
     used = data_of(names, [(*stage.data, *stage.validation) for stage in plain.stages])
     taught = size.teacher and "videos" in used and "videos" not in given and not source  # the teacher learns from rooms
     required = (*used, "rooms") if taught else used
     paths = StudyPaths(Path(out))
-    description = study.describe_study(PAPER.name, scale, given, settings, rehearse)
+    description = study.describe_study(PAPER.name, scale, given, settings, rehearse, counts)
     data = study.open_study(paths, description, required, size.scenes, seeds, context)
     trained_on = [f"data.{name}={data.get(name, paths.folder / 'data' / name)}" for name in TRAINED_ON]
     recipes = [size.read(size.recipe, [*keys, f"seed={seed}", *trained_on]) for seed in range(seeds)]
@@ -97,7 +101,7 @@ def reproduce_mesa(
         context.say(f"seed {recipe.seed}: training {len(recipe.stages)} stages")
         context.train(recipe, paths.run(recipe.seed))
         context.say(f"seed {recipe.seed}: scores")
-        study.share(paths, _scoring(paths, recipe, data, context))
+        study.share(paths, _scoring(paths, recipe, data, size.tested, context))
         context.say(f"seed {recipe.seed}: comparisons")
         _compare(paths, recipe, ImageSource(DECLARATIONS["tests"]["in"].format(**data), size.num, context.device))
     context.say("the page")
@@ -151,14 +155,15 @@ def _write_depth(paths: StudyPaths, source: str, videos: Path, context: RunConte
 
 
 def _scoring(
-    paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], context: RunContext
+    paths: StudyPaths, recipe: Recipe, data: Mapping[str, str], tested: int | None, context: RunContext
 ) -> dict[Path, Callable[[], None]]:
     """Return the scores of every checkpoint that predicts depth, in and out of distribution, and what writes them."""
 
     def score(path: Path, stage: str, domain: str, test: str) -> None:
         keep = paths.predictions(recipe.seed, stage, domain)
         checkpoint = paths.checkpoint(recipe.seed, stage)
-        study.save_result(evaluate(checkpoint, test.format(**data), device=context.device, keep=keep), path)
+        scores = evaluate(checkpoint, test.format(**data), device=context.device, keep=keep, num=tested)
+        study.save_result(scores, path)
 
     return {
         (path := paths.scores(recipe.seed, stage.name, domain)): partial(score, path, stage.name, domain, test)

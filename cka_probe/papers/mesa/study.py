@@ -74,6 +74,8 @@ class Scale:
     scenes: Mapping[str, Settings]
     teacher_settings: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    tested: int | None = None
+    each: int = 0
     rehearsal: bool = False
 
     def read(self, name: str, overrides: Sequence[str]) -> Recipe:
@@ -81,10 +83,19 @@ class Scale:
         recipe = read_recipe(name, overrides)
         if self.stages and name == self.recipe:
             recipe = replace(recipe, stages=tuple(stage for stage in recipe.stages if stage.name in self.stages))
+        if self.each:
+            recipe = replace(recipe, stages=tuple(replace(s, data=self._each(s.data)) for s in recipe.stages))
         return rehearsed(recipe) if self.rehearsal else recipe
+
+    def _each(self, specs: tuple[str, ...]) -> tuple[str, ...]:
+        """Return data sets with this scale's number of images of each class, where they have such a number."""
+        return tuple(re.sub(r"(?<=[?&]each=)\d+", str(self.each), spec) for spec in specs)
 
 
 SCALES = read_scales(Scale, DECLARATIONS)
+
+COUNTS = ("num", "tested", "each")
+"""Numbers of images that a user may set, fields of `Scale`."""
 
 SOURCE = "teacher="
 """The setting that gives the network whose depth the videos get, in place of one that is trained here."""

@@ -191,6 +191,11 @@ def test_settings_are_sorted_by_recipe(scale):
     assert parsed.segment == ["segment.steps=7", "architecture=resnet50"]
     assert parsed.applied(scale).rates == (0.01, 1.0)
     assert read_settings([]).applied(scale) == scale
+    fewer = read_settings(["num=8", "tested=12"]).applied(scale)
+    assert (fewer.num, fewer.labelled("kitti", "test", {"kitti_labels": "x"})) == (
+        8,
+        scale.labelled("kitti", "test", {"kitti_labels": "x"}).replace(str(scale.tested), "12"),
+    )
     assert stage_of(scale, Case("none"), settings=parsed.segment).steps == 7
     assert [stage.steps for stage in pretraining_recipe(scale, 0, parsed.pre, {}).stages] == [2, 3]
 
