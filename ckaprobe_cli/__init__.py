@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.commands import Command, SharedCommand
+from ckaprobe_cli.commands import Command, Commands, SharedCommand
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
@@ -23,6 +23,7 @@ from ckaprobe_cli.reproduce import reproduce
 from ckaprobe_cli.train import train
 
 app = typer.Typer(
+    cls=Commands,
     name="ckaprobe",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
 for command in (compare, fingerprint, join, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
-    app.command(cls=SharedCommand if command in (compare, fingerprint) else Command)(command)
+    app.command(cls=SharedCommand if command in (compare, fingerprint, evaluate, gradcam) else Command)(command)
 app.add_typer(data, name="data")
 
 

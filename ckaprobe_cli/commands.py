@@ -9,12 +9,28 @@ from functools import partial
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 INTERRUPTED = 130  # the exit code that shells report after Ctrl-C
 SECTIONS = ("Arguments", "Models", "Images", "Similarity", "Scores", "Maps", "Figures", "Options", "Output", "Run")
 """Sections of the help of a command, in order."""
 DEBUG, DEBUG_HELP = "--debug", "Show the traceback of an error."
+
+
+class Commands(TyperGroup):
+    """All commands. Of several processes of `torchrun`, the first prints what is wrong with the command line."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command and exit."""
+        if is_main():
+            return super().main(*args, **options)
+        try:
+            code = super().main(*args, **options | {"standalone_mode": False})
+        except Exception as error:
+            if not hasattr(error, "exit_code"):  # no error of the command line
+                raise
+            code = error.exit_code
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 class Command(TyperCommand):
@@ -58,14 +74,20 @@ class Command(TyperCommand):
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
             message, code = _one_line(error)
-            if self.prints:
+            if self.prints or not self._in_all_processes(error):
                 typer.echo(f"ckaprobe: {' '.join(message.split())}", err=True)
             raise typer.Exit(code) from error
 
     @property
     def prints(self) -> bool:
-        """Whether this process prints errors."""
-        return True
+        """Whether this process prints: the only one, or the first of those that `torchrun` started."""
+        return is_main()
+
+    def _in_all_processes(self, error: Exception) -> bool:
+        """Return whether an error is of the command line or recipe, and so arises in all processes."""
+        errors = sys.modules.get("cka_probe.errors")
+        kinds = ("RecipeError", "UnknownNameError", "MissingExtraError", "DeviceError")
+        return errors is not None and isinstance(error, tuple(getattr(errors, kind) for kind in kinds))
 
     def run(self, ctx: Any) -> Any:
         """Run the function of the command."""
@@ -73,12 +95,10 @@ class Command(TyperCommand):
 
 
 class SharedCommand(Command):
-    """A command that several processes of `torchrun` run together; the first prints, and an error of one ends all."""
+    """A command that several processes of `torchrun` run together; an error of one ends all."""
 
-    @property
-    def prints(self) -> bool:
-        """Whether this process is the first."""
-        return is_main()
+    def _in_all_processes(self, error: Exception) -> bool:
+        return True
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, in a process group if there are several processes."""

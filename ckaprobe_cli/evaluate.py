@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.commands import is_main
 from ckaprobe_cli.options import (
     FIGURES,
     IMAGES,
@@ -133,7 +134,7 @@ def evaluate(
     check_style(style, venue)
     folder = out / FOLDER if keep or draw else None
     with results_folder(ctx, out, "scores.json", force=force):
-        with progress_bar("images", quiet) as progress:
+        with progress_bar("images", quiet or not is_main()) as progress:
             scores = score(
                 with_encoder(checkpoint, encoder),
                 data,
@@ -156,6 +157,8 @@ def evaluate(
                 base=base,
                 size=size,
             )
+        if not is_main():
+            return
         typer.echo(scores.summary())
         paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
         paths += [folder] if folder else []

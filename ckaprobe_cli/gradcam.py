@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckaprobe_cli.bars import progress_bar
+from ckaprobe_cli.commands import is_main
 from ckaprobe_cli.options import (
     FIGURES,
     IMAGES,
@@ -105,7 +106,7 @@ def gradcam(
     named = _by_name([with_encoder(checkpoint, encoder) for checkpoint in checkpoints], names)
     dataset = open_dataset(data)
     with results_folder(ctx, out, "gradcam.json", force=force):
-        with progress_bar("images", quiet) as progress:
+        with progress_bar("images", quiet or not is_main()) as progress:
             result, saved = attribute(
                 named,
                 data,
@@ -122,6 +123,8 @@ def gradcam(
                 keep=-1 if keep else draw,
                 progress=progress,
             )
+        if not is_main():
+            return
         typer.echo(result.summary())
         paths = [result.save(out / "gradcam.json"), result.save(out / "gradcam.csv")]
         paths += _save(saved, out / FOLDER) if keep else []

@@ -4,10 +4,13 @@ Each network sees an image as in its training: squeezed to its input size, or th
 proportions. Labels are resized in the same way (nearest), so a map and its labels have the same pixels, those of the
 network's input: checkpoints of different input size are each compared at their own. A network that takes any size sees
 the images as they are stored.
+
+Several processes of a process group share the images, and all of them have the result.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from cka_probe.attribution.grad_cam import Maps, grad_cam
 from cka_probe.attribution.networks import FOUND_BY_RUNNING, Network, network_of
 from cka_probe.attribution.saved_maps import SavedMap
 from cka_probe.attribution.targets import target_score, target_with_number
+from cka_probe.comparison.ranks import Ranks, current_ranks
 from cka_probe.errors import DataError, OutOfMemoryError, prefixed_errors
 from cka_probe.images.datasets import Dataset, batches_of_one_size, open_with_field, read_samples, sample_indices
 from cka_probe.images.sample import Sample
@@ -113,30 +117,37 @@ def attribute(
         target,
         log_softmax,
         pick_device(device),
+        current_ranks(),
     )
     for name, network in networks.items():
         run.check(name, network)
     rows: list[dict[str, Any]] = []
     models: dict[str, dict[str, Any]] = {}
     saved: dict[str, list[SavedMap]] = {}
-    with reporting(progress) as report:
-        report(0, len(indices) * len(checkpoints))
+    ranks, total = run.ranks, len(indices) * len(checkpoints)
+    with reporting(progress) as report, ranks.together():
+        report(0, total)
         for checkpoint, network in networks.items():
-            saved[checkpoint], start = [], len(rows)
-            for batch, maps in run.batches(network):
-                for index, sample in enumerate(batch):
-                    number = len(rows) - start
+            items: dict[int, dict[str, Any]] = {}
+            kept: dict[int, SavedMap] = {}
+            shape: dict[str, Any] = {}
+            for numbers, batch, maps in run.batches(network):
+                for index, (number, sample) in enumerate(zip(numbers, batch, strict=True)):
                     known = run.class_names(network)
                     one = SavedMap.of_batch(names[number], sample, maps, index, run.categories, known)
                     row = _row(one, float(maps.scores[index]), bool(maps.empty[index]), sample, tolerance)
-                    rows.append({"checkpoint": checkpoint, "image": one.name} | row)
-                    saved[checkpoint] += [one] * (number in drawn)
+                    items[number] = {"checkpoint": checkpoint, "image": one.name} | row
+                    if number in drawn:
+                        kept[number] = one
                 layer_size, pixels = list(maps.signed.shape[1:]), list(maps.size)
-                models.setdefault(checkpoint, {"layer": maps.layer, "layer_size": layer_size, "size": pixels})
-                report(len(rows), len(indices) * len(checkpoints))
-            models[checkpoint] = network.describe() | models[checkpoint]
+                shape = shape or {"layer": maps.layer, "layer_size": layer_size, "size": pixels}
+                report(len(rows) + min(len(items) * ranks.count, len(indices)), total)
+            rows += ranks.merge(items)
+            saved[checkpoint] = ranks.merge(kept)
+            models[checkpoint] = network.describe() | ranks.exchange(shape)[0]  # the first process has images
+        hashes = ranks.merge(run.hashes)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    images = {"source": source, "hash": list_hash(run.hashes), "num": len(names), "labels": "labels" in dataset.gives}
+    images = {"source": source, "hash": list_hash(hashes), "num": len(names), "labels": "labels" in dataset.gives}
     settings: dict[str, Any] = {"layer": run.layer, "target": target, "num": num, "seed": seed, "tolerance": tolerance}
     settings |= {"resamples": resamples, "log_softmax": log_softmax}
     settings |= {"input_size": list(as_size(size))} if size is not None else {}
@@ -164,7 +175,8 @@ class _Run:
     target: str
     log_softmax: bool
     device: torch.device
-    hashes: list[str] = field(default_factory=list)
+    ranks: Ranks
+    hashes: dict[int, str] = field(default_factory=dict)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -189,12 +201,15 @@ class _Run:
             if self.layer not in FOUND_BY_RUNNING:
                 network.find_layer(self.layer.partition("@")[0])
 
-    def batches(self, network: Network) -> Iterator[tuple[list[Sample], Maps]]:
-        """Yield batches as a network sees them, and their maps."""
+    def batches(self, network: Network) -> Iterator[tuple[list[int], list[Sample], Maps]]:
+        """Yield this process's batches as a network sees them: the numbers of the images, the samples and the maps."""
         target, layer = target_with_number(self.target, self.class_names(network)), self.layer
         network.to(self.device)
         num = usual_batch(self.device, PASSES, network.size) if network.size else 1
-        for batch in batches_of_one_size(self._samples(network), num):
+        blocks = self.ranks.blocks(len(self.indices), num)
+        numbers = iter([number for block in blocks for number in block])
+        samples = self._samples(network, [number for block in blocks for number in block])
+        for batch in (part for block in blocks for part in batches_of_one_size(islice(samples, len(block)), num)):
             images = torch.stack([sample["image"] for sample in batch]).to(self.device)
             try:
                 maps = grad_cam(network, images, layer, target, log_softmax=self.log_softmax)
@@ -207,14 +222,15 @@ class _Run:
                 ) from error
             if layer in FOUND_BY_RUNNING:  # the same for all images
                 layer = f"module:{maps.layer}"
-            yield batch, maps
+            yield list(islice(numbers, len(batch))), batch, maps
         network.to(torch.device("cpu"))
 
-    def _samples(self, network: Network) -> Iterator[Sample]:
+    def _samples(self, network: Network, numbers: Sequence[int]) -> Iterator[Sample]:
         """Yield samples as a network sees them; the first network's pass hashes the images as they are stored."""
-        for sample in read_samples(self.dataset, self.indices, self.fields):
-            if len(self.hashes) < len(self.indices):
-                self.hashes.append(image_hash(sample["image"]))
+        samples = read_samples(self.dataset, [self.indices[number] for number in numbers], self.fields)
+        for number, sample in zip(numbers, samples, strict=True):
+            if number not in self.hashes:
+                self.hashes[number] = image_hash(sample["image"])
             yield network.prepare_sample(sample)
 
 

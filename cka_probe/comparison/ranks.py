@@ -7,7 +7,7 @@ next exchange.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -79,6 +79,20 @@ class Ranks:
         if failure := self._first_failure(items):
             raise failure.error()
         return items
+
+    def blocks(self, count: int, size: int) -> list[range]:
+        """Return this process's part of `count` positions, which are dealt in blocks of `size`.
+
+        >>> Ranks(1, 2).blocks(7, 2)
+        [range(2, 4), range(6, 7)]
+        """
+        starts = range(0, count, size)[self.index :: self.count]
+        return [range(start, min(start + size, count)) for start in starts]
+
+    def merge(self, items: Mapping[int, T]) -> list[T]:
+        """Return the items of all processes, sorted by their positions; an exchange."""
+        merged = {position: item for part in self.exchange(items) for position, item in part.items()}
+        return [merged[position] for position in sorted(merged)]
 
     def omit_unreadable(self, streams: Sequence[ImageStream], share: Share = WHOLE) -> None:
         """Try all images, each in one process, and omit those that cannot be read where they are to be skipped.

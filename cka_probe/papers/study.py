@@ -63,7 +63,7 @@ def read_scales(kind: type[T], declarations: Mapping[str, Any]) -> dict[str, T]:
     return scales
 
 
-def split_counts(settings: Sequence[str], names: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+def split_counts(settings: Sequence[str], names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the numbers of images among the settings of a study, by name, and the other settings.
 
     Raises:
@@ -72,7 +72,8 @@ def split_counts(settings: Sequence[str], names: Iterable[str]) -> tuple[dict[st
     >>> split_counts(["num=64", "mp.steps=2"], ["num"])
     ({'num': 64}, ['mp.steps=2'])
     """
-    counts, others = {}, []
+    counts: dict[str, Any] = {}
+    others = []
     for text in settings:
         name, _, value = (part.strip() for part in text.partition("="))
         if name not in names:

@@ -245,7 +245,7 @@ def score_classes(run: ImageRun, network: Network, protocol: ClassProtocol) -> S
             "predicted": float(logits.argmax()),
         }
 
-    rows = [row for _, row in run.results(frozenset({"image", "category"}), score, predict)]
+    rows = run.results(frozenset({"image", "category"}), score, predict)
     settings = protocol.recorded() | {"outputs": count, "matching": classes.rule}
     data = run.describe() | {"classes": dict(classes.outputs)}
     model, size = network.describe(), network.size

@@ -14,6 +14,9 @@ They are compared with the labels at one of two resolutions:
 
 The second ignores details finer than the network's pixels, so scores of the two must not be compared.
 
+In a process group, each process calls `evaluate` and scores its share of the images; all return the same scores. The
+first writes what describes saved predictions.
+
 A classifier may be any file or reference that `load` takes; see `evaluation.classification`.
 """
 
@@ -31,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from cka_probe.attribution.networks import Network, network_of
+from cka_probe.comparison.ranks import current_ranks
 from cka_probe.errors import CheckpointError, DataError
 from cka_probe.images.classes import Classes, numbered
 from cka_probe.images.datasets import Dataset, open_with_field, sample_indices
@@ -253,15 +257,13 @@ def _score_depth(run: _Evaluation, protocol: DepthProtocol) -> Scores:
             feathered=protocol.feathered,
         ).cpu()
 
-    def score(name: str, sample: Sample, depth: Tensor) -> tuple[dict[str, float], np.ndarray]:
-        return image_scores(depth, sample, protocol, name), depth[0].numpy()
-
-    rows = []
-    fields = frozenset({"image", "depth", "valid"}) | (FINE if run.dataset.gives >= FINE else frozenset())
-    for name, (row, depth) in run.results(fields, score, predict):
-        rows.append(row)
+    def score(name: str, sample: Sample, depth: Tensor) -> dict[str, float]:
         if run.keep is not None:
-            save_prediction(run.keep, name, depth)
+            save_prediction(run.keep, name, depth[0].numpy())
+        return image_scores(depth, sample, protocol, name)
+
+    fields = frozenset({"image", "depth", "valid"}) | (FINE if run.dataset.gives >= FINE else frozenset())
+    rows = run.results(fields, score, predict)
     table = pd.DataFrame(rows, index=run.names).astype(np.float64)
     if table["abs_rel"].isna().all():
         least, most = protocol.depth_range
@@ -270,7 +272,7 @@ def _score_depth(run: _Evaluation, protocol: DepthProtocol) -> Scores:
             f"{len(rows)} images; check the unit of its depth, the cap and the crop"
         )
     model, data = run.describe_model(), run.describe()
-    if run.keep is not None:
+    if run.keep is not None and current_ranks().index == 0:
         write_manifest(run.keep, run.names, model, data)
     packages = versions() | {name: version(name) for name in ("scikit-image", "scipy")}
     return Scores(table, model, data, protocol.recorded(), packages)
@@ -293,26 +295,25 @@ def _score_labels(run: _Evaluation, protocol: LabelProtocol) -> LabelScores:
         images = torch.stack([prepare(sample)["image"] for sample in batch]).to(run.device)
         return _logits(run, images, protocol.flip_test)
 
-    def score(name: str, sample: Sample, logits: Tensor) -> tuple[np.ndarray, float, np.ndarray]:
+    def score(name: str, sample: Sample, logits: Tensor) -> tuple[np.ndarray, float]:
         stored = sample if protocol.resolution == "image" else prepare(sample)
         labels = stored["labels"].to(run.device)
         if logits.shape[-2:] != labels.shape:
             logits = interpolate(logits[None], labels.shape, mode="bilinear", align_corners=False)[0]
-        return _compare(logits, labels, name)
-
-    matrices, entropies = [], []
-    for name, (matrix, entropy, predicted) in run.results(frozenset({"image", "labels"}), score, predict):
-        matrices.append(matrix)
-        entropies.append(entropy)
+        matrix, entropy, predicted = _compare(logits, labels, name)
         if run.keep is not None:
             save_label_prediction(run.keep, name, predicted, classes)
+        return matrix, entropy
+
+    results = run.results(frozenset({"image", "labels"}), score, predict)
+    matrices, entropies = zip(*results, strict=True)
     confusion = np.array(matrices)
     if not confusion.any():
         raise DataError(
             f"expected labelled pixels in {run.source}, found none in {len(run.names)} images; use another split"
         )
     model, data = run.describe_model(), run.describe()
-    if run.keep is not None:
+    if run.keep is not None and current_ranks().index == 0:
         write_manifest(run.keep, run.names, model, data, LABELS)
     settings = asdict(protocol) | {"views": "windows" if task.crop else "whole"}
     names, subset = _distinct(classes.names), tuple(task.subset)

@@ -1,12 +1,18 @@
-"""A pass over the images of a dataset that scores each of them."""
+"""A pass over the images of a dataset that scores each of them.
 
-from collections.abc import Callable, Iterator
+Several processes share the images: blocks of a batch are dealt to them. Batches end where blocks do, in one process
+too, so that the scores do not depend on the number of processes.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from cka_probe.comparison.ranks import current_ranks
 from cka_probe.images.datasets import Dataset, batches_of_one_size, read_samples
 from cka_probe.images.sample import Sample
 from cka_probe.images.stream import image_hash, list_hash
@@ -45,22 +51,31 @@ class ImageRun:
         fields: frozenset[str],
         score: Callable[[str, Sample, Tensor], T],
         predict: Callable[[list[Sample]], Tensor],
-    ) -> Iterator[tuple[str, T]]:
-        """Yield the name and the result of each image.
+    ) -> list[T]:
+        """Return the results of the images, in their order, in all processes that share them.
 
         Args:
             fields: The fields to read.
             score: Returns the result of an image from its name, its sample and its prediction.
             predict: Returns the predictions of a batch of one size, (n, ...).
         """
-        self.progress(0, len(self.names))
-        for batch in batches_of_one_size(read_samples(self.dataset, self.indices, fields), self.batch):
-            with predicting(self.device, len(batch)):
-                names = self.names[len(self.hashes) : len(self.hashes) + len(batch)]
-                results = [score(*parts) for parts in zip(names, batch, predict(batch), strict=True)]
-            yield from zip(names, results, strict=True)
-            self.hashes.extend(image_hash(sample["image"]) for sample in batch)
-            self.progress(len(self.hashes), len(self.names))
+        ranks, total = current_ranks(), len(self.names)
+        self.progress(0, total)
+        items: dict[int, tuple[str, T]] = {}
+        with ranks.together():
+            blocks = ranks.blocks(total, self.batch)
+            samples = read_samples(self.dataset, [self.indices[i] for block in blocks for i in block], fields)
+            for block in blocks:
+                positions = iter(block)
+                for batch in batches_of_one_size(islice(samples, len(block)), self.batch):
+                    with predicting(self.device, len(batch)):
+                        for sample, prediction, position in zip(batch, predict(batch), positions, strict=False):
+                            result = score(self.names[position], sample, prediction)
+                            items[position] = image_hash(sample["image"]), result
+                    self.progress(min(len(items) * ranks.count, total), total)
+            merged = ranks.merge(items)
+        self.hashes[:] = [image for image, _ in merged]
+        return [result for _, result in merged]
 
     def describe(self) -> dict[str, Any]:
         """Return what a result records about the images that were read."""

@@ -38,7 +38,7 @@ class StudySettings:
     segment: list[str]
     rates: tuple[float, ...] = ()
     weights: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
 
     def applied(self, scale: Scale) -> Scale:
         """Return the scale with the learning rates, weight files and numbers of images of the user."""

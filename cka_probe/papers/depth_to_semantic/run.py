@@ -251,7 +251,7 @@ class SeedRun:
 
     def _finish(self, trial: Trial) -> None:
         if self._train(trial):
-            main_process_only(partial(self._score, trial))
+            self._score(trial)
         main_process_only(partial(self._discard, trial))
 
     def _discard(self, trial: Trial) -> None:
@@ -331,18 +331,19 @@ class SeedRun:
         return True
 
     def _score(self, trial: Trial) -> None:
-        """Score a trial on the test images, and write its fingerprint if its encoder is compared."""
+        """Score a trial on the test images in all processes, and write its fingerprint if its encoder is compared."""
         folder, test = self._folder(trial), self.scale.labelled(trial.case.data, "test", self.data)
         keep = folder / "predictions" if keeps_weights(trial) else None
         scores = evaluate(_weights(folder), test, device=self.context.device, keep=keep)
         if trial.number == 0 and is_compared(trial.case):
             model = partial(load, _weights(folder))
-            study.write_fingerprint(self.paths, self.seed, trial.case.model, model, self.images)
+            write = partial(study.write_fingerprint, self.paths, self.seed, trial.case.model, model, self.images)
+            main_process_only(write)
         stage = self._recipe(trial).stages[0]
         if LABELLED[trial.case.data].get("training_scores") and not stage.num and not stage.held_out:
             training = evaluate(_weights(folder), stage.data[0], device=self.context.device)
-            save_result(training, folder / TRAINING_SCORES)
-        save_result(scores, folder / "scores.json")
+            main_process_only(partial(save_result, training, folder / TRAINING_SCORES))
+        main_process_only(partial(save_result, scores, folder / "scores.json"))
 
     def _record_rate(self, base: Case, rate: float, measure: str, tried: Mapping[float, float]) -> None:
         values = {f"{rate:g}": None if math.isnan(value) else value for rate, value in tried.items()}
