@@ -340,7 +340,8 @@ class SeedRun:
             write = partial(study.write_fingerprint, self.paths, self.seed, trial.case.model, model, self.images)
             main_process_only(write)
         stage = self._recipe(trial).stages[0]
-        if LABELLED[trial.case.data].get("training_scores") and not stage.num and not stage.held_out:
+        scores_training = trial.case.network in LABELLED[trial.case.data].get("training_scores", ())
+        if scores_training and not stage.num and not stage.held_out:
             training = evaluate(_weights(folder), stage.data[0], device=self.context.device)
             main_process_only(partial(save_result, training, folder / TRAINING_SCORES))
         main_process_only(partial(save_result, scores, folder / "scores.json"))

@@ -5,6 +5,7 @@ Each row has a value with its interval, over trials or seeds where there are sev
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
@@ -161,9 +162,9 @@ def labels_of(table: str) -> dict[Case, str]:
     return labels
 
 
-def measures_of(case: Case) -> tuple[str, ...]:
-    """Return the measures of a case's scores that its table has."""
-    return MEASURES if LABELLED[case.data].get("subset") else WITHOUT_SUBSET
+def measures_of(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return the measures that a table of cases has: those of a subset of classes where the data of all have one."""
+    return MEASURES if all(LABELLED[case.data].get("subset") for case in cases) else WITHOUT_SUBSET
 
 
 def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
@@ -172,7 +173,7 @@ def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
     for case, name in labels_of(table).items():
         encoder = evidence.recipe(case).get("architecture", usual)
         scored = any(evidence.training_scores(case, run) is not None for run in evidence.runs)
-        for images, measure in product(("", "@training") if scored else ("",), measures_of(case)):
+        for images, measure in product(("", "@training") if scored else ("",), measures_of(labels_of(table))):
             labels = {"arm": name + (", training images" if images else ""), "case": case.name + images}
             described = describe_label_measure(measure)
             words = {"unit": described.unit or "%", "better": described.better, "repeats": evidence.repeats}

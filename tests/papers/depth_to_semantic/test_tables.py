@@ -90,6 +90,10 @@ def test_a_number_is_of_the_encoder_of_the_study_or_of_the_only_one_of_the_table
     assert published("table1", Case("video"), "miou_subset", "resnet50").value == 49.90
     assert published("table1", Case("video"), "miou_subset", "resnet34") is None
     assert published("quirks", Case("video"), "miou_subset", "resnet18") is None
+    probe = Case.of("depth_anything~voc~linear~frozen")
+    assert published("table6_vit", probe, "miou", "dinov2_large").value == 87.3
+    assert published("table6_vit", Case.of("mae~voc~dpt"), "miou", "vit_large") is None  # a dash
+    assert published("table3_vit", Case.of("dpt_depth~dpt"), "accuracy", "vit_large").value == 81.94
 
 
 def test_every_case_of_a_table_has_a_different_name(monkeypatch):
@@ -97,7 +101,7 @@ def test_every_case_of_a_table_has_a_different_name(monkeypatch):
     for table in TABLES:
         names = list(labels_of(table).values())
         assert len(set(names)) == len(names), table
-    assert list(labels_of("mixed").values())[1] == "measured depth (LiDAR), frozen, one linear layer on the last map"
+    assert list(labels_of("mixed").values())[1] == "measured depth (LiDAR), frozen, linear layer"
 
 
 def test_two_arms_diverge_where_their_similarity_falls_most(tmp_path):
