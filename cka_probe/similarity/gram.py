@@ -209,13 +209,13 @@ def _product(features: Tensor, scale: float, wide: torch.dtype) -> Tensor:
     for start in range(0, len(parts), SECTION):
         section = slice(start, start + SECTION)
         if raw:
-            gram = _gram(parts[section], None, step, wide)
+            gram = _add_gram(torch.zeros_like(total), parts[section], None, step)
             trace = float(gram.trace())
-            raw = trace - float(gram.sum()) / n >= SHARE * trace  # also False for NaN
+            if raw := trace - float(gram.sum()) / n >= SHARE * trace:  # also False for NaN
+                total += gram
         if not raw:
             anchors = anchors or _parts(_anchor(features)[None], width, together)
-            gram = _gram(parts[section], anchors[section], step, wide)
-        total += gram
+            _add_gram(total, parts[section], anchors[section], step)
     return total
 
 
@@ -227,17 +227,16 @@ def _parts(features: Tensor, width: int, together: int) -> list[Tensor]:
     return [*blocks.split(together), *left]
 
 
-def _gram(parts: Sequence[Tensor], anchors: Sequence[Tensor] | None, step: int, wide: torch.dtype) -> Tensor:
-    """Return the sum of the Grams of blocks, (blocks, n, width), minus their anchors, (blocks, 1, width)."""
-    n = parts[0].shape[1]
-    total = torch.zeros(n, n, dtype=wide, device=parts[0].device)
+def _add_gram(total: Tensor, parts: Sequence[Tensor], anchors: Sequence[Tensor] | None, step: int) -> Tensor:
+    """Add the Grams of blocks, (blocks, n, width), minus their anchors, (blocks, 1, width), to a sum and return it."""
     for number, part in enumerate(parts):
         if anchors is not None:
             part = torch.sub(part, anchors[number], out=_scratch(part.device, part.numel()).view(part.shape))
         elif part.dtype != torch.float32:
             part = _scratch(part.device, part.numel()).view(part.shape).copy_(part)
-        for rows in range(0, n, step):
-            total[rows : rows + step] += torch.bmm(part[:, rows : rows + step], part.mT).sum(dim=0, dtype=wide)
+        for rows in range(0, len(total), step):
+            gram = torch.bmm(part[:, rows : rows + step], part.mT)
+            total[rows : rows + step] += gram.sum(dim=0, dtype=total.dtype)
     return total
 
 

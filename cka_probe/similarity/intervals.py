@@ -266,18 +266,24 @@ def permutation_null(
         # U(K) is orthogonal to what U-centring takes from L, so a large L is neither centred nor copied
         matrices_y = batch_y.matrices if isinstance(batch_y, UCentred) else batch_y
         step = max(1, PAIRS // n)
-        permuted = _permuted_rows if 8 * step <= n else _permuted_triangle
+        # large matrices are not copied
+        small_y = None if 8 * step <= n else (matrices_y * scale_y[:, None, None]).float()
         for start in range(0, n, step):
             rows_x = rows_of(batch_x, start, start + step)[:, :, start:]
             ones = torch.ones(rows_x.shape[1:], dtype=torch.float64)
             doubled = ones.triu() + ones.triu(1)  # pairs i < j, twice: the matrices are symmetric
             scaled_x = rows_x * (doubled * float(weight) / estimator.divisor(n)) * scale_x[:, None, None]
             pairs_x = scaled_x.float().flatten(1)
-            if permuted is _permuted_triangle:
+            rows = range(start, min(start + step, n))
+            if small_y is not None:
                 pairs_x = pairs_x[:, doubled.flatten() > 0]
             for first in range(0, permutations, TOGETHER):
                 part = order[first : first + TOGETHER]
-                products = pairs_x @ permuted(matrices_y, scale_y, part, range(start, min(start + step, n))).mT
+                if small_y is None:
+                    pairs_y = _permuted_rows(matrices_y, scale_y, part, rows)
+                else:
+                    pairs_y = _permuted_triangle(small_y, part, rows)
+                products = pairs_x @ pairs_y.mT
                 sums[first : first + TOGETHER] += products.unflatten(1, (-1, len(part))).movedim(2, 0)
     lengths = (sum_xx.sqrt() * scale_x)[:, None] * (sum_yy.sqrt() * scale_y)[None, :]
     return quantile_and_p_values(sums / lengths, value, TIE)
@@ -304,14 +310,14 @@ def _permuted_rows(matrices: Tensor, scales: Tensor, order: Tensor, rows: range)
     return permuted.flatten(0, 1).flatten(1)
 
 
-def _permuted_triangle(matrices: Tensor, scales: Tensor, order: Tensor, rows: range) -> Tensor:
-    """Return the same of the pairs i <= j only."""
+def _permuted_triangle(matrices: Tensor, order: Tensor, rows: range) -> Tensor:
+    """Return the same of the pairs i <= j only, from scaled matrices, (columns, n, n) float32."""
     n = order.shape[1]
     i, j = torch.triu_indices(len(rows), n - rows.start) + rows.start
     indices = order.index_select(1, i).mul_(n).add_(order.index_select(1, j)).flatten()
     permuted = torch.empty(len(matrices), len(indices))
-    for matrix, scale, out in zip(matrices.flatten(1), scales, permuted, strict=True):
-        torch.mul(matrix.index_select(0, indices), scale, out=out)
+    for matrix, out in zip(matrices.flatten(1), permuted, strict=True):
+        torch.index_select(matrix, 0, indices, out=out)
     return permuted.view(-1, len(i))
 
 
