@@ -5,7 +5,8 @@ longer than the convolution if the map is small. There the images are made conti
 
 In evaluation mode a batch norm is affine: with scale `s = gamma / sqrt(var + eps)`, a convolution with weight s W and
 bias `s (b - mean) + beta` puts out what the norm after it would. That saves a pass over the activation. The weight is
-scaled each time the convolution runs, so that no second copy of the model is held. A pair is folded only if the traced
+scaled each time the convolution runs, so that no second copy of the model is held; if that would be the longer pass,
+the norm runs. A pair is folded only if the traced
 graph of the model shows that nothing but the norm reads the convolution. No parameter changes, and the modules get
 their own `forward` back, whatever happens.
 """
@@ -18,6 +19,7 @@ from functools import partial
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from cka_probe.models.layers import split_call
 from cka_probe.models.recording import evaluating
@@ -49,10 +51,13 @@ class Fold:
         """Return what the norm puts out for an input of the convolution, without its activation.
 
         Args:
-            memory: Where the scaled weight is written.
+            memory: Where the scaled weight is written; a weight larger than the images is not scaled, the output is.
             image: Input of the convolution.
         """
-        weight = self.convolution.weight
+        weight, norm = self.convolution.weight, self.norm
+        if weight.numel() > image.numel():
+            output = _forward(self.convolution, image)
+            return F.batch_norm(output, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         scaled = torch.mul(weight, self.scale, out=memory[: weight.numel()].view(weight.shape))
         return _convolve(self.convolution, image, scaled, self.bias)
 
