@@ -341,47 +341,48 @@ class ModelRun:
                 features.add(module, activation, self.layouts[module, shape[1:]], part)
 
         start = 0
-        if kept := self.kept:
-            for number, (part, _) in enumerate(kept.parts):  # these images need not run again
-                for module in self.layers.modules:
-                    add(part, set(), module, kept.activation(module, number))
-                start = part.stop
+        kept, self.kept = self.kept, None
+        for number, (part, _) in enumerate(kept.parts if kept else ()):  # these images need not run again
+            for module in self.layers.modules:
+                add(part, set(), module, kept.activation(module, number))
+            start = part.stop
+        del kept
         for part in parts:
             part = range(max(part.start, start), part.stop)
             if not part:
                 continue
-            inputs = self._on_device(images[part.start : part.stop])
+            inputs = self._inputs(images[part.start : part.stop])
             with self._precision(), fast_convolutions(model, self.folds):
                 # the first pass runs to the end, so that a layer that runs again is noticed
-                keep = partial(add, part, set())
-                record(model, inputs, self.layers.modules, keep, run=self._forward, stop=self.ran, places=self.places)
+                keep, run = partial(add, part, set()), self.backbone.run
+                record(model, inputs, self.layers.modules, keep, run=run, stop=self.ran, places=self.places)
             self.ran = True
-        self.kept = None
         return features
 
     def run_once(self, images: Tensor) -> None:
         """Run the model on images, (n, ...), up to the last layer; nothing is kept, and no norm is folded."""
         with self._precision(), fast_convolutions(self.backbone.model):
-            inputs = self._on_device(images)
-            modules = self.layers.modules
-            record(self.backbone.model, inputs, modules, lambda *_: None, run=self._forward, places=self.places)
+            inputs, run = self._inputs(images), self.backbone.run
+            record(self.backbone.model, inputs, self.layers.modules, lambda *_: None, run=run, places=self.places)
 
     def _probe(self, images: Tensor, parts: Sequence[range]) -> Probe:
         """Return what the modules put out for a few images of the first part, or for all of it."""
         with self._precision(), fast_convolutions(self.backbone.model):
-            inputs = self._on_device(images[: max(len(parts[0]), *EXAMPLES)])
-            return probe(self.backbone.model, inputs, run=self._forward, keep=self.layers.modules)
+            inputs = self._inputs(images[: max(len(parts[0]), *EXAMPLES)])
+            return probe(self.backbone.model, inputs, run=self.backbone.run, keep=self.layers.modules)
 
     def _pinned(self, images: Tensor) -> Tensor:
         """Return images in memory from which copies to the device do not wait for the model."""
         return images.pin_memory() if (images.device.type, self.backbone.device.type) == ("cpu", "cuda") else images
 
-    def _on_device(self, images: Tensor) -> Tensor:
-        """Return images on the device of the model, in the memory format that it runs fastest in."""
+    def _inputs(self, images: Tensor) -> Tensor:
+        """Return images as the model takes them, on its device and in the memory format that it runs fastest in."""
         images = images.to(self.backbone.device, non_blocking=True)
         if images.dim() == 4 and runs_in_any_format(self.backbone.model):
             images = images.contiguous(memory_format=torch.channels_last)
-        return images
+        if images.dim() >= 4 and (images.is_floating_point() or images.dtype == torch.uint8):  # else vectors or tokens
+            images = self.preprocessing.normalise(images)
+        return images.to(self.backbone.dtype or images.dtype) if images.is_floating_point() else images
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -395,14 +396,6 @@ class ModelRun:
     def form(self) -> Hashable:
         """What images have in common that become the same input but for its normalisation."""
         return self.preprocessing.form
-
-    def _forward(self, inputs: Tensor) -> Any:
-        """Run the model on inputs on its device."""
-        if inputs.dim() >= 4 and (inputs.is_floating_point() or inputs.dtype == torch.uint8):  # else vectors or tokens
-            inputs = self.preprocessing.normalise(inputs)
-        if inputs.is_floating_point():
-            inputs = inputs.to(self.backbone.dtype or inputs.dtype)
-        return self.backbone.run(inputs)
 
     def undefined(self) -> tuple[str, ...]:
         """Return for each layer why it has no similarity, or ""; see `undefined_reason`."""
