@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ class ModelRun:
         warnings: What a reader should know of the layers.
         folds: Convolutions that run with the batch norm after them.
         forward_batch: Largest number of images in a forward pass; `None` for all of a batch.
-        kept: What the modules put out for the first images of the first batch, until that has run.
+        kept: What the modules put out for the first images of the first batch, until that runs.
         probed: Whether it is known which layers can be compared.
         scaled: Modules whose features are scaled, of those whose products are not looked at one by one.
         tried: Shapes of images of which it is known how many fit into memory.

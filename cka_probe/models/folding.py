@@ -5,10 +5,9 @@ longer than the convolution if the map is small. There the images are made conti
 
 In evaluation mode a batch norm is affine: with scale `s = gamma / sqrt(var + eps)`, a convolution with weight s W and
 bias `s (b - mean) + beta` puts out what the norm after it would. That saves a pass over the activation. The weight is
-scaled each time the convolution runs, so that no second copy of the model is held; if that would be the longer pass,
-the norm runs. A pair is folded only if the traced
-graph of the model shows that nothing but the norm reads the convolution. No parameter changes, and the modules get
-their own `forward` back, whatever happens.
+scaled each time the convolution runs, so that no second copy of the model is held; where that would be the longer
+pass, the norm runs. A pair is folded only if the traced graph of the model shows that nothing but the norm reads the
+convolution. No parameter changes, and the modules get their own `forward` back, whatever happens.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,8 +26,9 @@ from cka_probe.models.recording import evaluating
 LIBRARIES = ("timm.", "torchvision.", "cka_probe.")
 """Libraries whose models may be traced and run in any memory format; a user's own may do anything, or call `view`."""
 
-SMALL = 100
-"""Elements of a weight for each of an image from which on reordering the weight costs more than the convolution."""
+LARGE, SMALL = 32, 100
+"""Elements of a weight for each of an image from which on scaling the weight costs more than scaling the output, and
+from which on reordering it costs more than the convolution. Neither depends on how many images there are."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Fold:
         """Return what the norm puts out for an input of the convolution, without its activation.
 
         Args:
-            memory: Where the scaled weight is written; a weight larger than the images is not scaled, the output is.
+            memory: Where the scaled weight is written; one that is `LARGE` for the image is not scaled.
             image: Input of the convolution.
         """
         weight, norm = self.convolution.weight, self.norm
-        if weight.numel() > image.numel():
+        if weight.numel() > LARGE * image[0].numel():
             output = _forward(self.convolution, image)
             return F.batch_norm(output, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         scaled = torch.mul(weight, self.scale, out=memory[: weight.numel()].view(weight.shape))
