@@ -4,7 +4,8 @@ A document has no time stamp: the same result gives the same bytes. NaN and infi
 """
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from html import escape
 from pathlib import Path
@@ -125,12 +126,29 @@ def read_document(
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"expected {file} at {path}, found nothing; check the path, or {again}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"expected {file} at {path}, found: {error}; {again}") from error
     name = document.pop("format", None) if isinstance(document, dict) else None
     if name != format_name or set(document) != keys:
         raise DataError(f"{path}: expected {what} of format {format_name!r}, found {name!r}; {again}")
     return document
+
+
+@contextmanager
+def checked_document(path: str | Path, made_by: tuple[str, str, str] = SCORES) -> Iterator[None]:
+    """Raise `DataError` where a document has all keys, but values that cannot be used; arguments as `read_document`."""
+    what, _, again = made_by
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        found = " ".join(f"a damaged file ({type(error).__name__}: {error})".split())[:160]
+        raise DataError(f"{path}: expected {what}, found {found}; copy it again, or {again}") from error
+
+
+def expect(condition: bool, what: str) -> None:
+    """Raise `ValueError`, inside of `checked_document`, where a value of a document is not what it has to be."""
+    if not condition:
+        raise ValueError(f"expected {what}")
 
 
 def plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ import pandas as pd
 
 from cka_probe import registry
 from cka_probe.attribution.alignment import ZERO
-from cka_probe.documents import Document, read_document
+from cka_probe.documents import Document, checked_document, read_document
 from cka_probe.errors import DataError
 from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval
 
@@ -260,10 +260,12 @@ class Attributions(Document):
         table = document.pop("table")
         if not isinstance(table, dict) or set(table) != set(COLUMNS):
             raise DataError(f"{path}: expected a table of {', '.join(COLUMNS)}; {MADE_BY[-1]}")
-        columns = {
-            name: np.array(table[name], dtype=np.float64) if name in NUMBERS else table[name] for name in COLUMNS
-        }
-        return cls(table=pd.DataFrame(columns), **document)
+        with checked_document(path, MADE_BY):
+            columns = {
+                name: np.array(table[name], dtype=np.float64) if name in NUMBERS else list(map(str, table[name]))
+                for name in COLUMNS
+            }
+            return cls(table=pd.DataFrame(columns), **document)
 
     def as_document(self) -> dict[str, Any]:
         """Return what `save` writes as JSON."""

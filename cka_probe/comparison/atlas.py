@@ -30,7 +30,7 @@ from cka_probe.comparison.compare import MeasureSpec, compare_all
 from cka_probe.comparison.fingerprint import Fingerprint, pairing_of
 from cka_probe.comparison.results import Axis, Side, SimilarityMatrix, distinct_names
 from cka_probe.comparison.sides import UNSET, Model, Options, Unset, fingerprint_each
-from cka_probe.documents import Document, plain, read_document
+from cka_probe.documents import Document, checked_document, expect, plain, read_document
 from cka_probe.errors import DataError, prefixed_errors
 from cka_probe.files import atomic_write
 from cka_probe.models.selection import LayerSpec
@@ -215,16 +215,21 @@ class Atlas(Document):
         """
         folder = Path(folder).parent if Path(folder).name == FILE else Path(folder)
         document = read_document(folder / FILE, FORMAT, KEYS, MADE_BY)
-        models = tuple(map(Side.from_json, document["models"]))
+        with checked_document(folder / FILE, MADE_BY):
+            models = tuple(map(Side.from_json, document["models"]))
+            matrices = {name: np.array(document[name], dtype=np.float64) for name in ("values", "low", "high")}
+            for name, matrix in matrices.items():
+                expect(matrix.shape == (len(models), len(models)), f"{name} of every two models")
+            layers, names = tuple(map(tuple, document["layers"])), tuple(document["names"])
+            expect(len(names) == len(models) and all(isinstance(name, str) for name in names), "a name for each model")
+            expect(all(isinstance(name, str) for side in layers for name in side), "names of layers")
         results = {}
         for pair in combinations(range(len(models)), 2):
             path = pair_folder(folder, pair) / "result.json"
             results[pair] = SimilarityMatrix.load(path)
             if [results[pair].x.hash, results[pair].y.hash] != [models[index].hash for index in pair]:
                 raise DataError(f"{path} is of other models than {folder / FILE}; compare them again, in a new folder")
-        matrices = {name: np.array(document[name], dtype=np.float64) for name in ("values", "low", "high")}
-        layers = tuple(map(tuple, document["layers"]))
-        return cls(tuple(document["names"]), models, document["rule"], layers, **matrices, results=results)
+        return cls(names, models, document["rule"], layers, **matrices, results=results)
 
 
 def pair_folder(folder: Path, pair: tuple[int, int]) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from cka_probe.documents import Document, plain, read_document
+from cka_probe.documents import Document, checked_document, expect, plain, read_document
 from cka_probe.errors import DataError
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ class Side:
     def from_json(cls, document: Mapping[str, Any]) -> "Side":
         """Return a model from its entry in a file."""
         lists = {name: tuple(document.get(name, ())) for name in ("notes", "warnings")}
-        return cls(**{**document, **lists})
+        side = cls(**{**document, **lists})
+        texts = (side.reference, side.architecture, side.hash, side.name, *side.notes, *side.warnings)
+        expect(all(isinstance(text, str) for text in texts), "a model's reference, architecture, hash and notes")
+        return side
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,10 @@ class Axis:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Axis":
         """Return a layer from its entry in a file."""
-        rms = np.nan if document["rms"] is None else document["rms"]
-        return cls(**{**document, "rms": rms, "shape": tuple(document.get("shape", ()))})
+        rms = np.nan if document["rms"] is None else float(document["rms"])
+        axis = cls(**{**document, "rms": rms, "shape": tuple(map(int, document.get("shape", ())))})
+        expect(all(isinstance(text, str) for text in (axis.name, axis.module, axis.undefined)), "names of layers")
+        return axis
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -243,11 +248,17 @@ class SimilarityMatrix(Document):
         Raises:
             DataError: The file does not exist, or is not a result of this format.
         """
-        document = _read(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY, MATRICES)
-        document["terms"] = {name: np.array(term, dtype=np.float64) for name, term in document["terms"].items()}
-        for name in ("x", "y"):
-            document[name] = Side.from_json(document[name])
-        return cls(**document)
+        with checked_document(path, MADE_BY):
+            document = _read(path, FORMAT, {field.name for field in fields(cls)}, MADE_BY, MATRICES)
+            document["terms"] = {name: np.array(term, dtype=np.float64) for name, term in document["terms"].items()}
+            for name in ("x", "y"):
+                document[name] = Side.from_json(document[name])
+            result = cls(**document)
+            expect(isinstance(result.num_examples, int), "a number of images")
+            expect({"hash", "source", "skipped"} <= result.images.keys(), "the hash and source of the images")
+            expect(all(isinstance(name, str) for name in result.images["skipped"]), "names of skipped images")
+            result.summary()  # uses all settings that describe what was compared
+        return result
 
     def heatmap(
         self,
@@ -359,8 +370,12 @@ class DifferenceMatrix(Document):
             DataError: The file does not exist, or is not a difference of this format.
         """
         keys = {field.name for field in fields(cls)}
-        document = _read(path, DIFFERENCE_FORMAT, keys, DIFFERENCE_MADE_BY, DIFFERENCE_MATRICES)
-        return cls(**document | {"significant": np.array(document["significant"], dtype=bool)})
+        with checked_document(path, DIFFERENCE_MADE_BY):
+            document = _read(path, DIFFERENCE_FORMAT, keys, DIFFERENCE_MADE_BY, DIFFERENCE_MATRICES)
+            result = cls(**document | {"significant": np.array(document["significant"], dtype=bool)})
+            expect(result.significant.shape == result.values.shape, "a mark for each cell")
+            result.summary()  # uses all settings that describe what was compared
+        return result
 
 
 def _draw(figure: "Heatmap | Profile", ax: "Axes | None") -> "Axes":
@@ -390,7 +405,11 @@ def _read(
     """Return the fields of a result in a file, with its matrices as float64 (null as NaN) and its axes."""
     document = read_document(path, format_name, keys, made_by)
     document |= {name: np.array(document[name], dtype=np.float64) for name in matrices}
-    return document | {name: tuple(map(Axis.from_json, document[name])) for name in ("rows", "columns")}
+    document |= {name: tuple(map(Axis.from_json, document[name])) for name in ("rows", "columns")}
+    shape = len(document["rows"]), len(document["columns"])
+    for name in matrices:
+        expect(document[name].shape == shape, f"{name} of {shape[0]} x {shape[1]} layers")
+    return document
 
 
 def distinct_names(references: Sequence[str]) -> list[str]:

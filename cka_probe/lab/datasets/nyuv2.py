@@ -49,7 +49,7 @@ from cka_probe.images.reading import SUFFIXES, image_size, images_in, walk_image
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.datasets.numbers import NYUV2, camera_matrix, camera_of, read_camera, read_poses
+from cka_probe.lab.datasets.numbers import NYUV2, camera_matrix, camera_of, read_camera, read_lines, read_poses
 
 if TYPE_CHECKING:
     import h5py
@@ -155,6 +155,10 @@ MAPPING = "classMapping40.mat"
 _NDXS = {"train": "trainNdxs", "test": "testNdxs"}
 
 
+DAMAGED = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+"""What h5py raises for a damaged file, besides OSError."""
+
+
 class LabeledMat:
     """The frames of `nyu_depth_v2_labeled.mat`.
 
@@ -173,12 +177,19 @@ class LabeledMat:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._process: int | None = None
-        with _opened(self.path) as file:
-            for name in ("images", "rawDepths"):
-                if name not in file:
-                    names = ", ".join(key for key in file if not key.startswith("#")) or "nothing"
-                    raise DataError(f"{self.path}: expected variables images and rawDepths, found {names}")
-            frames, variables = len(file["images"]), frozenset(file)
+        try:
+            with _opened(self.path) as file:
+                variables = frozenset(file)
+                if not {"images", "rawDepths"} <= variables:
+                    names = ", ".join(sorted(key for key in variables if not key.startswith("#"))) or "nothing"
+                    raise DataError(
+                        f"{self.path}: expected variables images and rawDepths, found {names}; fetch it again"
+                    )
+                frames = len(file["images"])
+        except DAMAGED as error:
+            raise DataError(
+                f"{self.path}: expected NYU Depth v2, found a damaged one ({error}); get it again"
+            ) from error
         self.frames = np.arange(frames) if split == "all" else _split(self.path.with_name("splits.mat"), split, frames)
         self.camera = _camera(self.path.parent, "intrinsics.json")
         self.numbering = _numbering(self.path, "labels" in variables, classes)
@@ -224,8 +235,11 @@ class LabeledMat:
         if self._file is None or self._process != os.getpid():
             self._file, self._process = _opened(self.path), os.getpid()
         try:
-            return self._file[name][int(self.frames[index])]
-        except (OSError, ValueError) as error:
+            value = np.asarray(self._file[name][int(self.frames[index])])
+            if value.ndim != 2 + (name == "images") or value.dtype.kind not in "uif":
+                raise ValueError(f"values of shape {value.shape} and type {value.dtype}")
+            return value
+        except (OSError, *DAMAGED) as error:
             raise DataError(f"{self.path}: cannot read {name} of {self.describe(index)}: {error}") from error
 
 
@@ -365,7 +379,7 @@ def _listed_pairs(path: Path, base: Path, part: str) -> list[Pair]:
     A line is "rgb depth [focal]". Some lists begin paths with a slash, and some are relative to a folder below the
     base.
     """
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for _, line in read_lines(path, "lines of 'rgb depth [focal]'")]
     for line in lines:
         if len(line) < 2:
             raise DataError(f"{path}: expected lines of 'rgb depth [focal]', found {' '.join(line)!r}; fix the list")

@@ -192,7 +192,7 @@ def _baseline(path: Path) -> float:
         raise DataError(
             f"{path}: expected baseline_m (metres) because of the folder right, found none ({error!r}); add it"
         ) from error
-    if not 0 < baseline < float("inf"):
+    if not 0 < baseline < 1e6:
         raise DataError(f"{path}: expected baseline_m in metres, found {baseline:g}; fix it")
     return baseline
 

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe import registry
-from cka_probe.documents import read_document
+from cka_probe.documents import SCORES, checked_document, expect, read_document
 from cka_probe.errors import DataError
 from cka_probe.lab.evaluation.scores import PROVENANCE, Measure, ModelScores
 from cka_probe.similarity.resampling import check_resampling, interval_of_draws, resample_counts
@@ -336,17 +336,18 @@ class LabelScores(ModelScores):
         keys = {*PROVENANCE, "classes", "subset", "values", "images", "cross_entropy", "confusion"}
         document = read_document(path, FORMAT, keys)
         del document["values"]  # for readers without this package
-        for name in ("images", "classes", "subset"):
-            document[name] = tuple(document[name])
-        document["cross_entropy"] = np.array(document["cross_entropy"], dtype=np.float64)
-        count = len(document["classes"])
-        try:
+        with checked_document(path, ('scores with confusions like "0>1 250, 1>1 90"', *SCORES[1:])):
+            for name in ("images", "classes", "subset"):
+                document[name] = tuple(document[name])
+            expect(all(isinstance(name, str) for name in (*document["images"], *document["classes"])), "names")
+            expect(all(number in range(len(document["classes"])) for number in document["subset"]), "classes")
+            document["cross_entropy"] = np.array(document["cross_entropy"], dtype=np.float64)
+            count = len(document["classes"])
             document["confusion"] = np.stack([decode_confusion(text, count) for text in document["confusion"]])
-        except (ValueError, IndexError, AttributeError) as error:
-            raise DataError(
-                f'{path}: expected confusions like "0>1 250, 1>1 90", found {error}; run the evaluation again'
-            ) from error
-        return cls(**document)
+            images = len(document["images"])
+            expect(len(document["confusion"]) == images == document["cross_entropy"].size, "a confusion for each image")
+            expect(all(isinstance(document[name], dict) for name in PROVENANCE), ", ".join(PROVENANCE))
+            return cls(**document)
 
     def as_document(self) -> dict[str, Any]:
         """Return what `save` writes as JSON."""

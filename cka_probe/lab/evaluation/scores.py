@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from cka_probe.documents import Document, read_document
+from cka_probe.documents import Document, checked_document, expect, read_document
 from cka_probe.errors import DataError
 from cka_probe.similarity.resampling import RESAMPLES, bootstrap_interval, wilson_interval
 
@@ -216,9 +216,12 @@ class Scores(ModelScores):
         """
         document = read_document(path, FORMAT, {*PROVENANCE, "means", "table"})
         del document["means"]  # for readers without this package
-        table = document.pop("table")
-        columns = {name: np.array(values, dtype=np.float64) for name, values in table["measures"].items()}
-        return cls(table=pd.DataFrame(columns, index=table["images"]), **document)
+        with checked_document(path):
+            table = document.pop("table")
+            columns = {name: np.array(values, dtype=np.float64) for name, values in table["measures"].items()}
+            expect(all(isinstance(name, str) for name in table["images"]), "names of images")
+            expect(all(isinstance(document[name], dict) for name in PROVENANCE), ", ".join(PROVENANCE))
+            return cls(table=pd.DataFrame(columns, index=table["images"]), **document)
 
     def as_document(self) -> dict[str, Any]:
         """Return what `save` writes as JSON."""

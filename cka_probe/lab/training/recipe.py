@@ -66,8 +66,19 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     """Return TOML as a dict; `where` names it in errors."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where}: expected TOML, found {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{where}: expected TOML, found: {error}; fix it") from error
+
+
+def parse_json(text: str, where: str) -> dict[str, Any]:
+    """Return a JSON object as a dict; `where` names it in errors."""
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{where}: expected JSON, found: {error}; fix it") from error
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: expected a recipe as an object, found {str(table)[:40]}; give a recipe.json")
+    return table
 
 
 def parse_value(text: str) -> Any:
@@ -343,9 +354,12 @@ def read_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if path.suffix in (".toml", ".json"):
         try:
             text = path.read_text("utf-8")
-        except OSError as error:
-            raise RecipeError(f"expected a recipe at {path}, found {error.strerror or error}") from error
-        table = json.loads(text) if path.suffix == ".json" else parse_toml(text, str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            found = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise RecipeError(
+                f"expected a recipe at {path}, found {found}; check the path, or save it as UTF-8"
+            ) from error
+        table = parse_json(text, str(path)) if path.suffix == ".json" else parse_toml(text, str(path))
     else:
         table = parse_toml(registry.get(dict(sorted(bundled().items())), str(recipe), "recipe"), f"recipe {recipe}")
     for override in overrides:

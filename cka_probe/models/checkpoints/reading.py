@@ -216,7 +216,7 @@ def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):  # a name that is no text is a ValueError
         raise CheckpointError(
             f"{path}: {EXPECTED}, found a zip archive without its end: copy or download it again"
         ) from None

@@ -274,5 +274,5 @@ def test_parts_that_do_not_fit_are_one_line_errors(tmp_path):
         LabelScores.load(path)
     for wrong in ("0-0 3", "9>0 3", 3):
         path.write_text(json.dumps(document | {"confusion": [wrong] * 12}))
-        with pytest.raises(DataError, match='expected confusions like "0>1 250, 1>1 90"'):
+        with pytest.raises(DataError, match='scores with confusions like "0>1 250, 1>1 90"'):
             LabelScores.load(path)
