@@ -342,10 +342,11 @@ class ModelRun:
 
         start = 0
         kept, self.kept = self.kept, None
-        for number, (part, _) in enumerate(kept.parts if kept else ()):  # these images need not run again
-            for module in self.layers.modules:
-                add(part, set(), module, kept.activation(module, number))
-            start = part.stop
+        if kept:
+            for number, (part, _) in enumerate(kept.parts):  # these images need not run again
+                for module in self.layers.modules:
+                    add(part, set(), module, kept.activation(module, number))
+                start = part.stop
         del kept
         for part in parts:
             part = range(max(part.start, start), part.stop)
