@@ -5,10 +5,13 @@ import subprocess
 import sys
 import warnings
 
+import pandas as pd
 import pytest
 import typer
 from helpers.label_files import write_image
 from helpers.paths import ROOT
+from helpers.processes import torchrun
+from helpers.shared_runs import folder_of_images
 from torch.distributed.run import get_args_parser
 from typer.testing import CliRunner
 
@@ -135,3 +138,31 @@ def test_debug_shows_where_a_users_error_arose():
     assert done.exit_code == 2
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("ckaprobe: no ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["evaluate", "resnet18", "--daat", "x"], "No such option: --daat"),
+        (["train", "--recipe", "demo", "--out", "out", "--set", "masked.stepz=1"], "unknown key 'stepz'"),
+        (["reproduce", "mesaa", "--out", "out"], "no paper 'mesaa'"),
+    ],
+)
+def test_of_two_processes_one_prints_what_is_wrong(words, line):
+    done = torchrun(2, *words)
+    assert done.returncode != 0
+    assert done.stderr.count(line) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_maps_of_one(tmp_path):
+    data = folder_of_images(tmp_path / "images", 3)
+    words = ["gradcam", "random:resnet18", "--target", "none", "--layer", "layer3", "--data", data, "--num-images", "3"]
+    done = torchrun(2, *words, "--draw", "0", "--out", tmp_path / "two", "--device", "cpu", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("gradcam.json") == 1
+    one = CliRunner().invoke(app, [*map(str, words), "--draw", "0", "--out", str(tmp_path / "one"), "--device", "cpu"])
+    assert one.exit_code == 0, one.output
+    tables = [pd.read_csv(tmp_path / name / "gradcam.csv") for name in ("one", "two")]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-6)

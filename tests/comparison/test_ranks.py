@@ -1,10 +1,7 @@
 """Several processes share the batches of a run: the same bytes for any number, one line for an error, no hang."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from itertools import zip_longest
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import pytest
 import torch
 from helpers import shared_runs
 from helpers.paths import ROOT
+from helpers.processes import torchrun
 from helpers.shared_runs import folder_of_images
 from typer.testing import CliRunner
 
@@ -20,16 +18,6 @@ from ckaprobe_cli import app
 
 COMPARE = ["compare", "random:resnet18:0", "random:resnet18:1", "--size", "32", "--layers", "layer1,layer4", "--quiet"]
 COMPARE += ["--batch", "8", "--permutations", "10"]
-
-
-def torchrun(processes, *words, script=("-m", "ckaprobe_cli")):
-    """Run the command line, or another program, in processes of `torchrun`."""
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *launcher, *script, *map(str, words)],
-        env=environment, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
 
 
 def files(folder):

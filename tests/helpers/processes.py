@@ -26,3 +26,13 @@ def run_in_processes(program, folder, *arguments, processes=2, timeout=300):
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def torchrun(processes, *words, script=("-m", "ckaprobe_cli")):
+    """Run the command line, or another program, in processes of `torchrun`."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *launcher, *script, *map(str, words)],
+        env=environment, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
