@@ -267,7 +267,7 @@ def permutation_null(
         matrices_y = batch_y.matrices if isinstance(batch_y, UCentred) else batch_y
         step = max(1, PAIRS // n)
         # large matrices are not copied
-        small_y = None if 8 * step <= n else (matrices_y * scale_y[:, None, None]).float()
+        small_y = None if 8 * step <= n else (matrices_y * scale_y[:, None, None]).float().flatten(1).T.contiguous()
         for start in range(0, n, step):
             rows_x = rows_of(batch_x, start, start + step)[:, :, start:]
             ones = torch.ones(rows_x.shape[1:], dtype=torch.float64)
@@ -280,11 +280,12 @@ def permutation_null(
             for first in range(0, permutations, TOGETHER):
                 part = order[first : first + TOGETHER]
                 if small_y is None:
-                    pairs_y = _permuted_rows(matrices_y, scale_y, part, rows)
+                    products = pairs_x @ _permuted_rows(matrices_y, scale_y, part, rows).mT
+                    products = products.unflatten(1, (-1, len(part))).movedim(2, 0)
                 else:
-                    pairs_y = _permuted_triangle(small_y, part, rows)
-                products = pairs_x @ pairs_y.mT
-                sums[first : first + TOGETHER] += products.unflatten(1, (-1, len(part))).movedim(2, 0)
+                    products = pairs_x @ _permuted_triangle(small_y, part, rows)
+                    products = products.unflatten(1, (len(part), -1)).movedim(1, 0)
+                sums[first : first + TOGETHER] += products
     lengths = (sum_xx.sqrt() * scale_x)[:, None] * (sum_yy.sqrt() * scale_y)[None, :]
     return quantile_and_p_values(sums / lengths, value, TIE)
 
@@ -310,15 +311,21 @@ def _permuted_rows(matrices: Tensor, scales: Tensor, order: Tensor, rows: range)
     return permuted.flatten(0, 1).flatten(1)
 
 
-def _permuted_triangle(matrices: Tensor, order: Tensor, rows: range) -> Tensor:
-    """Return the same of the pairs i <= j only, from scaled matrices, (columns, n, n) float32."""
+def _permuted_triangle(pairs: Tensor, order: Tensor, rows: range) -> Tensor:
+    """Return the pairs i <= j of some rows of permuted matrices.
+
+    Args:
+        pairs: (n * n, columns) float32, the scaled matrices.
+        order: (count, n) int64.
+        rows: The rows.
+
+    Returns:
+        (pairs, count * columns) float32.
+    """
     n = order.shape[1]
     i, j = torch.triu_indices(len(rows), n - rows.start) + rows.start
-    indices = order.index_select(1, i).mul_(n).add_(order.index_select(1, j)).flatten()
-    permuted = torch.empty(len(matrices), len(indices))
-    for matrix, out in zip(matrices.flatten(1), permuted, strict=True):
-        torch.index_select(matrix, 0, indices, out=out)
-    return permuted.view(-1, len(i))
+    indices = order.mT[i].mul_(n).add_(order.mT[j])
+    return pairs.index_select(0, indices.flatten()).view(len(i), -1)
 
 
 def permute_images(count: int, n: int, per_image: int, generator: torch.Generator) -> Tensor:
