@@ -7,7 +7,7 @@ reproduces it sets `undecayed = []`. Under SGD every parameter decays, as in the
 With `layer_decay` below 1, a parameter at depth i of d has layer_decay^(d - i) times the learning rate, so that early
 layers change less (Clark et al., ELECTRA, 2020; Bao et al., BEiT, 2022). Depths follow Swin's fine-tuning: the patch
 embedding has depth 0, each block one more, a patch merging that of the stage before it as in the original code, and
-everything after the last block, heads included, d.
+everything after the last block, heads included, d. Those of a vision transformer are BEiT's.
 
 A schedule maps the progress through the steps after the warm-up, in [0, 1], to a multiplier in [0, 1]; the learning
 rate is `lr_min + (lr - lr_min) * multiplier`. During the warm-up the multiplier rises linearly. The schedule "step" has
@@ -77,13 +77,26 @@ def depths(model: nn.Module) -> tuple[Callable[[str], int], int]:
     """Return (parameter name -> depth, the last depth) of an encoder.
 
     Args:
-        model: A Swin or ResNet of timm; all parameters of any other have one depth.
+        model: A Swin, vision transformer or ResNet of timm; all parameters of any other have one depth.
     """
+    if hasattr(model, "patch_embed") and hasattr(model, "blocks"):
+        return _vit_depths(len(cast(Any, model.blocks)))
     if hasattr(model, "patch_embed") and hasattr(model, "layers"):
         return _swin_depths([len(stage.blocks) for stage in cast(Any, model.layers)])
     if hasattr(model, "layer4"):  # 0 for the stem, 1 to 4 for the stages
         return lambda name: int(match[1]) if (match := re.match(r"layer(\d)\.", name)) else 0, 5
     return lambda name: 1, 1
+
+
+def _vit_depths(blocks: int) -> tuple[Callable[[str], int], int]:
+    """Return the depths of a vision transformer of so many blocks: 0 for the embeddings, 1 for the first block."""
+
+    def depth(name: str) -> int:
+        if match := re.match(r"blocks\.(\d+)\.", name):
+            return int(match[1]) + 1
+        return 0 if name.startswith(("patch_embed", "pos_embed", "cls_token")) else blocks + 1
+
+    return depth, blocks + 1
 
 
 def _swin_depths(blocks: list[int]) -> tuple[Callable[[str], int], int]:

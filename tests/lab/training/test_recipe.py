@@ -249,7 +249,18 @@ def test_layer_decay_of_the_paper_model():
     assert 0.85 ** (28 - depth_of("layers.1.downsample.norm.weight")) == pytest.approx(0.0172, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["swinv2_micro", "resnet18"])
+def test_layer_decay_of_a_vision_transformer():
+    with torch.device("meta"):
+        model = ARCHITECTURES["vit_micro"].build(size=64)
+    depth_of, last = depths(model)
+    expected = {"cls_token": 0, "pos_embed": 0, "patch_embed.proj.bias": 0, "norm.weight": 13}
+    expected |= {"blocks.0.norm1.weight": 1, "blocks.11.mlp.fc2.bias": 12}
+    assert last == 13
+    assert {name: depth_of(name) for name in expected} == expected
+    assert set(expected) <= set(model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["swinv2_micro", "resnet18", "vit_micro"])
 @pytest.mark.parametrize("layer_decay", [1.0, 0.85])
 def test_groups_hold_every_parameter_once_and_norms_do_not_decay(name, layer_decay):
     backbone, head = Backbone(ARCHITECTURES[name].build(size=64)), nn.Linear(3, 3)

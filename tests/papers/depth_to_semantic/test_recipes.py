@@ -284,6 +284,9 @@ def test_fine_tuning_of_vision_transformers_has_its_settings(tmp_path):
         assert (stage.num, stage.held_out) == ((16, 40) if case.data == "kitti" else (0, 0))
         assert stage.normalisation == ("imagenet" if case.arm == "mae" else "")
         assert stage.freeze == ("encoder" if case.mode == "frozen" else "")
+        if case.network == "dpt":
+            assert (stage.layer_decay, stage.warmup) == ((1.0, 0) if case.data == "kitti" else (0.95, 1500))
+            assert set(stage.undecayed) == {"pos_embed", "cls_token"}
     assert {stages[case].steps for case in stages if case.network == "linear"} == {40_000}
     assert stages[Case.of("mae~ade20k~dpt")].options["area"] == [0.25, 1.0]
     recipe = tuning_recipe(scale, Trial(Case.of("dinov2~voc~dpt"), 1e-5, 0, 0), "a.pth", PATHS, ())
