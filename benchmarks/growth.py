@@ -2,10 +2,14 @@
 
 Seconds are fitted by `a + b x` (images, layers) and `a + b x + c x (x - 1) / 2` (models, each pair once), without
 negative coefficients. What lies beyond the measured sizes is an extrapolation: a machine that runs out of memory,
-or reads images slower than from memory, is not in it.
+or reads images slower than from memory, is not in it. Processes of `torchrun` have one thread each.
 """
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
@@ -20,6 +24,7 @@ from torch import nn
 
 from cka_probe import compare
 from cka_probe.comparison.atlas import compare_many
+from cka_probe.comparison.ranks import joined
 
 SIZE = 64
 LAYERS = 10
@@ -29,17 +34,20 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--of-torchrun", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.of_torchrun:
+        time_process(options.rounds)
+        return
     print(describe(), f"{torch.get_num_threads()} threads", end="\n\n")
     print(f"ResNet-18 of {SIZE} px on tensors, {LAYERS} layers, 256 images and two models where these are not varied\n")
     print("| | measured | fit | at |\n|---|---|---|---|")
     models = [network(seed) for seed in range(8)]
-    names = [name for name, module in models[0].named_modules() if not [*module.children()]][:60]
+    names = leaves(models[0])
 
     def run(images: int = 256, layers: int = LAYERS, count: int = 2) -> None:
-        pixels = torch.rand(images, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-        step = len(names) // layers
-        spec = names[step - 1 :: step][:layers]
+        pixels, spec = random_images(images), spread(names, layers)
         if count == 2:
             compare(*models[:2], pixels, layers=spec, size=SIZE, num=images)
         else:
@@ -48,6 +56,49 @@ def main() -> None:
     row("images", [128, 256, 512, 1024], lambda images: run(images=images), 10**6, options.rounds)
     row("layers", [4, 10, 20, 60], lambda layers: run(layers=layers), 300, options.rounds)
     row("models", [2, 4, 6, 8], lambda count: run(count=count), 1000, options.rounds, pairs=True)
+    spent = {count: median(seconds_of_processes(count, options.rounds)) for count in options.processes}
+    measured = ", ".join(f"{count}: {seconds:.2f} s" for count, seconds in spent.items())
+    print(f"| processes of one thread | {measured} | | |")
+
+
+def time_process(rounds: int) -> None:
+    """Compare two models with the other processes of torchrun; the first prints the seconds of each round."""
+    models = [network(seed) for seed in range(2)]
+    run = partial(compare, *models, random_images(256), layers=spread(leaves(models[0]), LAYERS), size=SIZE)
+    with joined():
+        spent = [stopwatch(run)[0] for _ in range(rounds + 1)][1:]
+    if os.environ["RANK"] == "0":
+        print(json.dumps(spent))
+
+
+def seconds_of_processes(count: int, rounds: int) -> list[float]:
+    """Return the seconds of each round of so many processes."""
+    launch = ["-m", "torch.distributed.run", f"--nproc-per-node={count}", __file__, "--of-torchrun"]
+    done = subprocess.run(
+        [sys.executable, *launch, "--rounds", str(rounds)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
+
+
+def random_images(count: int) -> torch.Tensor:
+    """Return uniform noise, (count, 3, SIZE, SIZE)."""
+    return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def leaves(model: nn.Module) -> list[str]:
+    """Return the first 60 modules that have none in them."""
+    return [name for name, module in model.named_modules() if not [*module.children()]][:60]
+
+
+def spread(names: Sequence[str], layers: int) -> list[str]:
+    """Return so many of the names, spread evenly."""
+    step = len(names) // layers
+    return list(names[step - 1 :: step][:layers])
 
 
 def network(seed: int) -> nn.Module:
