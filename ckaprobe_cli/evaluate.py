@@ -1,7 +1,7 @@
-"""`ckaprobe evaluate`: score a model that predicts depth, the class of each pixel, or that of the image."""
+"""`ckaprobe evaluate`: score a model that predicts depth, objects, the class of each pixel, or that of the image."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -40,13 +40,14 @@ FOLDER = "predictions"
 def evaluate(
     ctx: typer.Context,
     checkpoint: Annotated[
-        str, typer.Argument(help="A classifier, or a checkpoint of `ckaprobe train` that predicts depth or labels.")
+        str,
+        typer.Argument(help="A classifier, or a checkpoint of `ckaprobe train` of depth, labels or objects."),
     ],
     data: Annotated[
         str,
         option(
-            "A folder with a folder of images for each class, or a dataset with depth or labels: nyuv2:DIR:test, "
-            "kitti_semantics:DIR (see README).",
+            "A folder with a folder of images for each class, or a dataset with depth, labels or objects: "
+            "nyuv2:DIR:test, kitti_semantics:DIR, coco_instances:DIR:val (see README).",
             IMAGES,
         ),
     ],
@@ -115,7 +116,7 @@ def evaluate(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score the classes, depth or labels that a model predicts.
+    """Score the classes, depth, labels or objects that a model predicts.
 
     A classifier has its top-1 and top-5 accuracy. Classes are matched with its outputs by name or WordNet id, and the
     result says how. On iBims-1, the boundaries and planes of depth are scored too.
@@ -163,7 +164,8 @@ def evaluate(
         paths = [scores.save(out / "scores.json"), scores.save(out / "scores.csv")]
         paths += [folder] if folder else []
         if draw and folder:
-            paths += _draw(scores, data, folder, draw, style, venue)
+            drawn = cast("Scores | LabelScores", scores)  # those of a detector have no folder
+            paths += _draw(drawn, data, folder, draw, style, venue)
         typer.echo("\n".join(map(str, paths)))
 
 

@@ -57,10 +57,13 @@ class Dataset(Protocol):
 
 
 DATASETS: dict[str, str | Callable[..., Dataset]] = {
+    "ade20k_instances": "cka_probe.lab.datasets.instances:ade20k_instances",
     "ade20k": "cka_probe.lab.datasets.labelled:ade20k",
     "camvid": "cka_probe.lab.datasets.camvid:camvid",
     "cityscapes": "cka_probe.lab.datasets.cityscapes:cityscapes",
+    "cityscapes_instances": "cka_probe.lab.datasets.instances:cityscapes_instances",
     "coco": "cka_probe.lab.datasets.coco:coco",
+    "coco_instances": "cka_probe.lab.datasets.instances:coco_instances",
     "folder": "cka_probe.images.folder:Folder",
     "ibims1": "cka_probe.lab.datasets.ibims1:ibims1",
     "imagenet": "cka_probe.lab.datasets.imagenet:imagenet",

@@ -19,6 +19,15 @@
 | `valid` | (1, H, W) bool | pixels that a score may use, where a dataset says so |
 | `category` | () int64 | class of the whole image |
 
+The objects of an image, N of them, any number, which change together:
+
+| field | shape, dtype | meaning |
+|---|---|---|
+| `boxes` | (N, 4) float32 | left, top, right, bottom in pixels; edges of pixels are whole numbers |
+| `box_classes` | (N,) int64 | class of each |
+| `box_crowds` | (N,) bool | True: a crowd or group, neither an object to find nor background |
+| `box_masks` | (N, H, W) bool | pixels of each |
+
 The axes of a camera are x right, y down, z forward; `a_T_b` transforms coordinates of b to coordinates of a. Pixel
 centres are integers: the first is (0, 0), the last (W - 1, H - 1).
 
@@ -46,6 +55,9 @@ FIELDS = (
     "valid",
     "category",
 )
+
+OBJECTS = ("boxes", "box_classes", "box_crowds", "box_masks")
+"""The fields of objects, whose number differs between images."""
 
 IGNORE = 255
 """The label that losses and scores ignore."""

@@ -21,6 +21,7 @@ from cka_probe.comparison.ranks import alone
 from cka_probe.errors import DataError, OutputError, RecipeError
 from cka_probe.files import atomic_write, check_writable
 from cka_probe.images.datasets import open_dataset
+from cka_probe.lab.evaluation.detection_scores import DetectionScores
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.scenes import Settings, make_scenes
@@ -127,7 +128,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8")
 
 
-def save_result(result: Scores | LabelScores | Attributions, path: Path) -> None:
+def save_result(result: Scores | LabelScores | DetectionScores | Attributions, path: Path) -> None:
     """Write a result as CSV and then as JSON: if the JSON exists, everything written before it does."""
     result.save(path.with_suffix(".csv"))
     result.save(path)

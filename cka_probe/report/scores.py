@@ -23,11 +23,12 @@ from cka_probe.report.blocks import (
 )
 
 if TYPE_CHECKING:
+    from cka_probe.lab.evaluation.detection_scores import DetectionScores
     from cka_probe.lab.evaluation.label_scores import LabelScores
     from cka_probe.lab.evaluation.scores import Measure, Scores
 
-CLASS = "iou/"
-"""Prefix of the measures of single classes."""
+CLASSES = ("iou/", "ap/")
+"""Prefixes of the measures of single classes, of labels and of objects."""
 CAPTIONS = {
     "depth": "Image, ground truth, prediction and error, from the best predicted image to the worst.",
     "labels": "Image, ground truth, prediction and errors, from the best predicted image to the worst.",
@@ -42,6 +43,7 @@ def read(folder: Path) -> Page:
     Raises:
         DataError: The file has another format.
     """
+    from cka_probe.lab.evaluation.detection_scores import DetectionScores, describe_detection_measure
     from cka_probe.lab.evaluation.label_scores import LabelScores, describe_label_measure
     from cka_probe.lab.evaluation.scores import describe_measure
 
@@ -54,16 +56,19 @@ def read(folder: Path) -> Page:
     if isinstance(scores, LabelScores):
         describe, table, measure = describe_label_measure, scores.table(), "miou"
         classes = (Heading("Classes"), _classes(intervals, scores))
-        absent = [name for name in scores.classes if pd.isna(intervals.loc[CLASS + name, "value"])]
+        absent = [name for name in scores.classes if pd.isna(intervals.loc[CLASSES[0] + name, "value"])]
         warnings = (
             [f"Excluded from every mean, without true or predicted pixels: {', '.join(absent)}."] if absent else []
         )
         subset = ", ".join(scores.classes[number] for number in scores.subset)
         facts += [("classes of miou_subset", subset)] if subset else []
+    elif isinstance(scores, DetectionScores):
+        describe, table, measure, warnings = describe_detection_measure, scores.table(), "map", []
+        classes = (Heading("Classes"), _precisions(intervals, scores))
     else:
         describe, table, measure = describe_measure, scores.table, "top1" if "top1" in scores.table else "abs_rel"
         warnings = _warnings(scores)
-    ranked = "cross_entropy" if measure == "top1" else measure
+    ranked = {"top1": "cross_entropy", "map": "right50"}.get(measure, measure)
     few = f"{len(table)} images are few: bootstrap intervals of so few are too narrow."
     over = "Intervals are over images: the variation between trainings of the same network is not in them."
     hashes = [(f"model, {name.replace('_', ' ')}", str(scores.model[name])) for name in scores.model if "hash" in name]
@@ -76,7 +81,7 @@ def read(folder: Path) -> Page:
             *figures_in(folder, "Images", CAPTIONS),
             *classes,
             Heading("Worst and best images"),
-            _ranking(table, ranked, describe(ranked).better),
+            _ranking(table, ranked, "higher" if ranked == "right50" else describe(ranked).better),
             Heading("What was scored"),
             Facts(tuple(facts)),
             *provenance_of(command, hashes, scores.settings, scores.versions, file_format),
@@ -88,17 +93,18 @@ def read(folder: Path) -> Page:
     )
 
 
-def _load(path: Path) -> "tuple[Scores | LabelScores, str]":
+def _load(path: Path) -> "tuple[Scores | LabelScores | DetectionScores, str]":
     """Return scores and their format."""
-    from cka_probe.lab.evaluation import label_scores, scores
+    from cka_probe.lab.evaluation import detection_scores, label_scores, scores
 
     try:
         file_format = json.loads(path.read_text("utf-8")).get("format")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"expected a scores.json of `ckaprobe evaluate` at {path}, found: {error}") from error
-    loaders: dict[str, Callable[[Path], Scores | LabelScores]] = {
+    loaders: dict[str, Callable[[Path], Scores | LabelScores | DetectionScores]] = {
         scores.FORMAT: scores.Scores.load,
         label_scores.FORMAT: label_scores.LabelScores.load,
+        detection_scores.FORMAT: detection_scores.DetectionScores.load,
     }
     if file_format not in loaders:
         raise DataError(
@@ -112,7 +118,7 @@ def _overall(intervals: pd.DataFrame, measure: str, describe: "Callable[[str], M
     """Return the main score in a sentence, and every measure with its interval, except those of single classes."""
     value, low, high = intervals.loc[measure, ["value", "low", "high"]]
     interval = f"`{measure}` is {value:.3f} [{low:.3f}, {high:.3f}], 95 % over images."
-    rows = intervals[~intervals.index.str.startswith(CLASS)]
+    rows = intervals[~intervals.index.str.startswith(CLASSES)]
     frame = rows.rename_axis("measure").reset_index().rename(columns={"num": "images"})
     for name in ("unit", "better", "meaning"):
         frame[name] = [getattr(describe(row), name) for row in rows.index]
@@ -124,7 +130,7 @@ def _overall(intervals: pd.DataFrame, measure: str, describe: "Callable[[str], M
 
 def _classes(intervals: pd.DataFrame, scores: "LabelScores") -> TableBlock:
     """Return the IoU and the number of labelled pixels of each class."""
-    rows = intervals[intervals.index.str.startswith(CLASS)]
+    rows = intervals[intervals.index.str.startswith(CLASSES)]
     frame = rows.reset_index(drop=True).rename(columns={"value": "IoU", "num": "images"})
     frame.insert(0, "class", list(scores.classes))
     frame["labelled pixels"] = scores.confusion.sum(axis=(0, 2))
@@ -132,11 +138,20 @@ def _classes(intervals: pd.DataFrame, scores: "LabelScores") -> TableBlock:
     return TableBlock(frame, caption, "classes")
 
 
+def _precisions(intervals: pd.DataFrame, scores: "DetectionScores") -> TableBlock:
+    """Return the AP and the number of objects of each class."""
+    rows = intervals[intervals.index.str.startswith(CLASSES)]
+    frame = rows.reset_index(drop=True).rename(columns={"value": "AP"}).drop(columns="num")
+    frame.insert(0, "class", list(scores.classes))
+    frame["objects"] = scores.objects.sum(0)
+    return TableBlock(frame, "A class without an object has no AP and is excluded from every mean.", "classes")
+
+
 def _ranking(table: pd.DataFrame, measure: str, better: str) -> Block:
     """Return the worst and the best predicted images, with the measures of whole images."""
     from cka_probe.lab.evaluation.scores import COUNTS
 
-    columns = [name for name in table if not name.startswith(CLASS) and name not in COUNTS]
+    columns = [name for name in table if not name.startswith(CLASSES) and name not in COUNTS]
     ranked = table[columns].dropna(axis="columns", how="all").dropna(subset=[measure])
     ranked = ranked.sort_values(measure, kind="stable", ascending=better == "higher")
     if ranked.empty:

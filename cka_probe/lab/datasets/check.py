@@ -22,7 +22,7 @@ import numpy as np
 from cka_probe.errors import DataError
 from cka_probe.files import atomic_write
 from cka_probe.images.datasets import Dataset
-from cka_probe.images.sample import FIELDS, IGNORE
+from cka_probe.images.sample import FIELDS, IGNORE, OBJECTS
 from cka_probe.lab.datasets import map_statistics as maps
 from cka_probe.lab.datasets import view_statistics as views
 from cka_probe.progress import Progress
@@ -64,7 +64,7 @@ def validate_sample(
     """
     errors: dict[str, str] = {}
     sizes: dict[str, int] = {}
-    for field in (*FIELDS, *sorted(set(sample) - set(FIELDS))):
+    for field in (*FIELDS, *OBJECTS, *sorted(set(sample) - {*FIELDS, *OBJECTS})):
         if field not in sample and field not in gives:
             continue
         if field not in sample:
@@ -85,7 +85,8 @@ def _check_shape(field: str, value: np.ndarray, sizes: dict[str, int]) -> str:
     fits = len(shape) == value.ndim and all(
         isinstance(axis, str) or axis == length for axis, length in zip(shape, value.shape, strict=True)
     )
-    if not fits or value.dtype != rule.dtype or 0 in value.shape[-2:]:
+    empty = fits and 0 in [n for axis, n in zip(rule.shape, value.shape, strict=True) if axis != "N"][-2:]
+    if not fits or value.dtype != rule.dtype or empty:
         return f"expected ({', '.join(map(str, shape))}) {rule.dtype}, found {value.shape} {value.dtype}"
     sizes.update({axis: n for axis, n in zip(rule.shape, value.shape, strict=True) if isinstance(axis, str)})
     return ""
@@ -119,6 +120,12 @@ def _check_range(value: np.ndarray, high: float = np.inf) -> str:
         return ""
     expected = f"0 … {high:g}" if np.isfinite(high) else "0 or more"
     return f"expected {expected}, found {value.min():.4g} … {value.max():.4g}"
+
+
+def _check_boxes(value: np.ndarray) -> str:
+    """Return whether boxes (N, 4) have no area."""
+    wrong = (value[:, 2:] <= value[:, :2]).any(1)
+    return f"expected left < right and top < bottom, found {value[wrong][0].tolist()}" if wrong.any() else ""
 
 
 def _check_normals(value: np.ndarray) -> str:
@@ -176,6 +183,10 @@ RULES: dict[str, Rule] = {
     "edges": Rule((1, "H", "W"), "bool"),
     "valid": Rule((1, "H", "W"), "bool"),
     "category": Rule((), "int64", classes=True),
+    "boxes": Rule(("N", 4), "float32", _check_boxes),
+    "box_classes": Rule(("N",), "int64", classes=True),
+    "box_crowds": Rule(("N",), "bool"),
+    "box_masks": Rule(("N", "H", "W"), "bool"),
 }
 
 MAX_PROBLEMS = 10

@@ -18,14 +18,17 @@ from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
-from cka_probe.images.sample import FIELDS
+from cka_probe.images.sample import FIELDS, OBJECTS
 from cka_probe.lab.datasets.cache import DecodedCache, key_of
 
 PARTNER = ("partner", "partner_T_target")
 """Further fields of a frame with a stereo partner: its image (3, H, W), and its pose relative to the frame (4, 4)."""
 
-SMALL = frozenset({"K", "world_T_target", "partner_T_target", "category"})
+SMALL = frozenset({"K", "world_T_target", "partner_T_target", "category", *OBJECTS})
 """Fields that are faster to read than to look up."""
+
+NO_MAPS = ("K", "world_T_target", "category", "boxes", "box_classes", "box_crowds")
+"""Fields that have no pixels."""
 
 STEREO = "s"
 """The stereo partner among `sources`, as in Monodepth2."""
@@ -114,7 +117,7 @@ class Frames:
             shared -= {"world_T_target"}
         if STEREO in self.sources and not shared.issuperset(PARTNER):
             raise DataError(f"no stereo partner in {where}: omit 's' from the sources")
-        self.gives = shared & frozenset(FIELDS)
+        self.gives = shared & frozenset((*FIELDS, *OBJECTS))
         if self.sources:
             self.gives |= {"sources"}
             if STEREO in self.sources or "world_T_target" in shared:
@@ -129,7 +132,7 @@ class Frames:
     def some(self, index: int, needs: Collection[str]) -> dict[str, Tensor]:
         """Return some fields of sample `index`, and its image, which determines their size; nothing else is read."""
         scene, number = self.places[index]
-        names = [name for name in FIELDS if name == "image" or (name in needs and name in self.gives)]
+        names = [name for name in (*FIELDS, *OBJECTS) if name == "image" or (name in needs and name in self.gives)]
         fields = self.scenes[scene][number].fields
         sample = {name: self.read(scene, number, name) for name in names if name in fields}
         self._check_sizes(sample, self.describe(index))
@@ -188,7 +191,7 @@ class Frames:
         """Check that every map of a sample has the image's size."""
         size = sample["image"].shape[-2:]
         for field, value in sample.items():
-            if field not in ("K", "world_T_target", "category") and value.shape[-2:] != size:
+            if field not in NO_MAPS and value.shape[-2:] != size:
                 raise DataError(
                     f"{self.where}, {name}: expected {field} of the image's {size[1]}x{size[0]} pixels, found "
                     f"{value.shape[-1]}x{value.shape[-2]}; register one to the other first"

@@ -1,4 +1,5 @@
-"""Evaluation of a model on a dataset: `Scores` of depth or of a classifier, or `LabelScores` of segmentation.
+"""Evaluation of a model on a dataset: `Scores` of depth or of a classifier, `LabelScores` of segmentation, or
+`DetectionScores` of objects.
 
 Depth is predicted for the whole image at its own size (`evaluation.sliding_window`) and scored by the dataset's
 protocol (`evaluation.protocol`). Models without metric scale are aligned to the ground truth, image by image, unless
@@ -22,6 +23,7 @@ A classifier may be any file or reference that `load` takes; see `evaluation.cla
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from cka_probe.images.classes import Classes, numbered
 from cka_probe.images.datasets import Dataset, open_with_field, sample_indices
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.lab.evaluation.classification import score_classes
+from cka_probe.lab.evaluation.detection_scores import DetectionScores, score_detections
 from cka_probe.lab.evaluation.image_run import ImageRun
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import (
@@ -49,7 +52,14 @@ from cka_probe.lab.evaluation.predictions import (
     save_prediction,
     write_manifest,
 )
-from cka_probe.lab.evaluation.protocol import FINE, ClassProtocol, DepthProtocol, LabelProtocol, image_scores
+from cka_probe.lab.evaluation.protocol import (
+    FINE,
+    ClassProtocol,
+    DepthProtocol,
+    DetectionProtocol,
+    LabelProtocol,
+    image_scores,
+)
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.lab.evaluation.segmentation import confusion_matrices
 from cka_probe.lab.evaluation.sliding_window import predict_whole, window_starts
@@ -73,11 +83,14 @@ METRIC = ("stereo", "video_stereo")
 """Sources of `monodepth` that give metric scale, by the measured baseline."""
 SEGMENTS = ("segmentation",)
 """Tasks that predict the class of each pixel."""
+DETECTS = ("detection",)
+"""Tasks that predict objects."""
 CLASSIFIES = ("classification",)
 """Tasks that predict the class of an image."""
 FIELDS: dict[type, tuple[str, str]] = {
     DepthProtocol: ("depth", "nyuv2:DIR:test or ibims1:DIR"),
     LabelProtocol: ("labels", "kitti_semantics:DIR or camvid:DIR:test"),
+    DetectionProtocol: ("boxes", "coco_instances:DIR:val or cityscapes_instances:DIR:val"),
     ClassProtocol: ("category", "a folder with a folder for each class, or imagenet:DIR:val"),
 }
 """The field that is predicted, and examples of datasets that have it."""
@@ -108,11 +121,12 @@ def evaluate(
     encoder: str | None = None,
     base: str | Path | None = None,
     size: int | str | Sequence[int] | None = None,
-) -> Scores | LabelScores:
-    """Return the scores of a model that predicts depth, the class of each pixel, or that of the image.
+) -> Scores | LabelScores | DetectionScores:
+    """Return the scores of a model that predicts depth, objects, the class of each pixel, or that of the image.
 
     Args:
-        checkpoint: A checkpoint of `ckaprobe train`, of a task in `PREDICTS`, of `segmentation` or `classification`; or
+        checkpoint: A checkpoint of `ckaprobe train`, of a task in `PREDICTS`, of `segmentation`,
+            `detection` or `classification`; or
             a classifier: any other reference that `load` takes, or a module.
         data: A dataset with depth, labels or categories, or what `open_dataset` takes for one: `nyuv2:DIR:test`,
             `ibims1:DIR`, `imagenet:DIR:val`. For a classifier also a folder with a folder for each class; of its splits
@@ -166,9 +180,9 @@ def evaluate(
     options |= {"num": num, "seed": seed, "resamples": resamples}
     protocol = _protocol(header, data, options)
     target = pick_device(device)
+    if keep is not None and isinstance(protocol, ClassProtocol | DetectionProtocol):
+        raise DataError("expected no folder for predictions, as only those of pixels are saved; omit it")
     if isinstance(protocol, ClassProtocol):
-        if keep is not None:
-            raise DataError("expected no folder for the predictions of a classifier: scores.csv has them; omit it")
         network = _classifier(checkpoint, arch, encoder, base, size)
         images = _images(protocol, data) | {"device": target}
         network.to(target)
@@ -187,10 +201,14 @@ def evaluate(
     batch = batch or usual_batch(target, protocol.views, trained.task.size)
     with reporting(progress) as report:
         run = _Evaluation(**images, **model, batch=batch, progress=report)
+        if isinstance(protocol, DetectionProtocol):
+            return _score_objects(run, protocol)
         return _score_depth(run, protocol) if isinstance(protocol, DepthProtocol) else _score_labels(run, protocol)
 
 
-def _images(protocol: DepthProtocol | LabelProtocol | ClassProtocol, data: str | Path | Dataset) -> dict[str, Any]:
+def _images(
+    protocol: DepthProtocol | LabelProtocol | DetectionProtocol | ClassProtocol, data: str | Path | Dataset
+) -> dict[str, Any]:
     """Return the dataset of an evaluation, its source, and the indices and names of the images to score."""
     field, example = FIELDS[type(protocol)]
     dataset, source = open_with_field(_of_classes(data) if field == "category" else data, field, example)
@@ -322,6 +340,14 @@ def _score_labels(run: _Evaluation, protocol: LabelProtocol) -> LabelScores:
     )
 
 
+def _score_objects(run: _Evaluation, protocol: DetectionProtocol) -> DetectionScores:
+    """Return the scores of a model that predicts objects."""
+    task: Any = run.trained.task
+    classes = _classes(getattr(run.dataset, "classes", None), task.classes, run.source)
+    detect = partial(task.detect, run.trained.backbone, run.trained.head)
+    return score_detections(run, detect, _distinct(classes.names), run.describe_model(), asdict(protocol))
+
+
 def _logits(run: _Evaluation, images: Tensor, flip_test: bool) -> Tensor:
     """Return the logits (n, K, H, W) of images (n, 3, H, W) at least as large as the network's input."""
     size, shape = run.trained.task.size, images.shape[-2:]
@@ -365,22 +391,24 @@ def _header(checkpoint: str | Path | nn.Module) -> Checkpoint | None:
         header = read_header(checkpoint)
     except SafetensorError as error:
         raise CheckpointError(f"{checkpoint}: expected a file of weights, found a damaged file ({error})") from error
-    if header is None or header.task in (*PREDICTS, *SEGMENTS, *CLASSIFIES):
+    if header is None or header.task in (*PREDICTS, *SEGMENTS, *DETECTS, *CLASSIFIES):
         return header
     content = f"one of the task {header.task!r}" if header.task else "a backbone alone"
     raise CheckpointError(
-        f"{checkpoint}: expected a classifier, or a checkpoint of `ckaprobe train` whose task predicts depth "
-        f"({', '.join(PREDICTS)}) or classes ({', '.join((*SEGMENTS, *CLASSIFIES))}), found {content}; train a "
-        "stage of one of these tasks"
+        f"{checkpoint}: expected a classifier, or a checkpoint of `ckaprobe train` of a task of depth "
+        f"({', '.join(PREDICTS)}) or classes ({', '.join((*SEGMENTS, *DETECTS, *CLASSIFIES))}), found {content}; train "
+        "a stage of one of these tasks"
     )
 
 
 def _protocol(
     header: Checkpoint | None, data: str | Path | Dataset, options: dict[str, Any]
-) -> DepthProtocol | LabelProtocol | ClassProtocol:
+) -> DepthProtocol | LabelProtocol | DetectionProtocol | ClassProtocol:
     """Return the protocol of what a model predicts."""
     if header is None or header.task in CLASSIFIES:
         return ClassProtocol.of(options)
+    if header.task in DETECTS:
+        return DetectionProtocol.of(options)
     return LabelProtocol.of(options) if header.task in SEGMENTS else _depth_protocol(header, data, options)
 
 

@@ -4,13 +4,12 @@ Several processes share the images: blocks of a batch are dealt to them. Batches
 too, so that the scores do not depend on the number of processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from cka_probe.comparison.ranks import current_ranks
 from cka_probe.images.datasets import Dataset, batches_of_one_size, read_samples
@@ -19,6 +18,7 @@ from cka_probe.images.stream import image_hash, list_hash
 from cka_probe.models.devices import predicting
 from cka_probe.progress import Progress
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -49,15 +49,15 @@ class ImageRun:
     def results(
         self,
         fields: frozenset[str],
-        score: Callable[[str, Sample, Tensor], T],
-        predict: Callable[[list[Sample]], Tensor],
+        score: Callable[[str, Sample, P], T],
+        predict: Callable[[list[Sample]], Iterable[P]],
     ) -> list[T]:
         """Return the results of the images, in their order, in all processes that share them.
 
         Args:
             fields: The fields to read.
             score: Returns the result of an image from its name, its sample and its prediction.
-            predict: Returns the predictions of a batch of one size, (n, ...).
+            predict: Returns the predictions of a batch of one size.
         """
         ranks, total = current_ranks(), len(self.names)
         self.progress(0, total)

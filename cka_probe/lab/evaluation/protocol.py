@@ -119,6 +119,20 @@ class LabelProtocol(EvaluationProtocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectionProtocol(EvaluationProtocol):
+    """How objects are detected and scored; there is no average over views.
+
+    Raises:
+        DataError: One of them is out of range.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.flip_test:
+            raise DataError("expected no flip_test for objects, whose boxes have no mean, found it; omit it")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassProtocol(EvaluationProtocol):
     """How classes of whole images are predicted and scored.
 

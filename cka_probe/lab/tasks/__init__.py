@@ -15,5 +15,6 @@ TASKS: dict[str, str | type[Task]] = {
     "scene_class": "cka_probe.lab.tasks.scene_class:SceneClass",
     "flow": "cka_probe.lab.tasks.flow:Flow",
     "inpainting": "cka_probe.lab.tasks.inpainting:Inpainting",
+    "detection": "cka_probe.lab.tasks.detection:Detection",
     "segmentation": "cka_probe.lab.tasks.segmentation:Segmentation",
 }

@@ -14,6 +14,9 @@ from cka_probe.errors import DataError, RecipeError
 from cka_probe.images.sample import IGNORE, Sample
 from cka_probe.models.backbone import Backbone
 
+NO_OBJECT = -1
+"""The class of what fills up the objects of an image in a batch."""
+
 
 class Task(Protocol):
     """The contract; `Masked` and `Depth` are examples.

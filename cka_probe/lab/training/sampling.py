@@ -13,14 +13,17 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset, open_dataset, sample_indices
+from cka_probe.images.sample import OBJECTS
 from cka_probe.lab.datasets.cache import DecodedCache
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.tasks import Task
+from cka_probe.lab.tasks.task import NO_OBJECT
 
 
 def seed_of(*parts: int | str) -> int:
@@ -152,6 +155,17 @@ def step_batches(positions: range, batch: int, rank: int, processes: int) -> lis
     return [part for step in steps if (part := step[rank::processes])]
 
 
+def collate(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return samples as one batch; objects are filled up to the most of an image, with those of class `NO_OBJECT`."""
+    ragged = {
+        name: pad_sequence([sample[name] for sample in samples], True, NO_OBJECT if name == "box_classes" else 0)
+        for name in OBJECTS
+        if name in samples[0]
+    }
+    rest = [{name: field for name, field in sample.items() if name not in OBJECTS} for sample in samples]
+    return default_collate(rest) | ragged
+
+
 def batches(views: AugmentedDataset, steps: Sequence[range], workers: int, pin: bool) -> DataLoader:
     """Return a loader of batches, dicts of (n, ...) tensors.
 
@@ -163,5 +177,6 @@ def batches(views: AugmentedDataset, steps: Sequence[range], workers: int, pin: 
     """
     # a loader draws a seed for its workers; from torch's own generator that would shift the draws of its first step,
     # which is another one in a resumed run
+    more: dict[str, Any] = {"pin_memory": pin, "generator": Generator()}
     indices: Any = steps  # ranges serve as the lists that the loader's signature names
-    return DataLoader(views, batch_sampler=indices, num_workers=workers, pin_memory=pin, generator=Generator())
+    return DataLoader(views, batch_sampler=indices, num_workers=workers, collate_fn=collate, **more)

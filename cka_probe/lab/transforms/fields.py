@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 from torchvision.transforms.v2 import functional as F
-from torchvision.tv_tensors import Image, TVTensor, Video
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image, TVTensor, Video
 
 from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.lab.geometry import cropped_K, flipped_K, flipped_pose, scaled_K
@@ -126,6 +126,12 @@ class Category(Field):
     """Class of the whole image, (); nothing changes it."""
 
 
+class Masks(Map):
+    """The pixels of each object, (N, H, W) bool."""
+
+    nothing = False
+
+
 class Intrinsics(TVTensor):
     """K, (..., 3, 3), of an image whose size it remembers.
 
@@ -167,6 +173,10 @@ TYPES: dict[str, type[TVTensor]] = {
     "edges": Edges,
     "valid": Valid,
     "category": Category,
+    "boxes": BoundingBoxes,
+    "box_classes": Category,
+    "box_crowds": Category,
+    "box_masks": Masks,
 }
 """What each field of a sample is."""
 
@@ -187,10 +197,11 @@ def typed(sample: Mapping[str, Tensor]) -> dict[str, TVTensor]:
         if name not in TYPES:
             raise DataError(f"expected fields of a sample ({', '.join(TYPES)}), found {name!r}; leave it out")
     size = size_of(sample)
-    return {
-        name: TYPES[name](field.as_subclass(Tensor), **({"canvas_size": size} if name == "K" else {}))
-        for name, field in sample.items()
+    options: dict[str, dict[str, Any]] = {
+        "K": {"canvas_size": size},
+        "boxes": {"canvas_size": size, "format": BoundingBoxFormat.XYXY},
     }
+    return {name: TYPES[name](field.as_subclass(Tensor), **options.get(name, {})) for name, field in sample.items()}
 
 
 def plain(sample: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -144,6 +144,34 @@ def resized_crop(sample: Sample, box: Box, size: tuple[int, int]) -> dict[str, T
     return _each(sample, F.resized_crop, *box, size=list(size), antialias=True)
 
 
+def placed(
+    sample: Sample, size: tuple[int, int], scale: float = 1.0, down: float = 0.0, across: float = 0.0
+) -> dict[str, Tensor]:
+    """Return a sample on a canvas, its sides scaled alike: black below and to the right of it where it is smaller.
+
+    Args:
+        sample: Fields of `cka_probe.images.sample`; it stays as it is.
+        size: (height, width) of the canvas.
+        scale: 1 = as large as fits; of a larger image a part is shown.
+        down: Where that part is: 0 = top, 1 = bottom.
+        across: 0 = left, 1 = right.
+    """
+    rows, columns = size_of(sample)
+    factor = scale * fitting(rows, columns, size)
+    height, width = max(1, round(factor * rows)), max(1, round(factor * columns))
+    top, left = int(down * max(0, height - size[0]) + 0.5), int(across * max(0, width - size[1]) + 0.5)
+    return _each(resized(sample, (height, width)), F.crop, top, left, *size)
+
+
+def fitting(height: int, width: int, size: tuple[int, int]) -> float:
+    """Return the factor by which an image is scaled to just fit into a canvas.
+
+    >>> fitting(480, 640, (320, 320))
+    0.5
+    """
+    return min(size[0] / height, size[1] / width)
+
+
 def flipped(sample: Sample) -> dict[str, Tensor]:
     """Return a sample mirrored left to right: the image of a mirrored scene.
 
@@ -158,7 +186,7 @@ def flipped(sample: Sample) -> dict[str, Tensor]:
 def _each(sample: Sample, functional: Callable, *how: Any, **more: Any) -> dict[str, Tensor]:
     """Return a sample with a function of torchvision applied to all but its category."""
     changed = typed(sample)
-    for name in changed.keys() - {"category"}:
+    for name in changed.keys() - {"category", "box_classes", "box_crowds"}:
         changed[name] = functional(changed[name], *how, **more)
     return plain(changed)
 

@@ -190,7 +190,7 @@ class Nothing(nn.Module):
         (nn.Conv2d(3, 7, 1), {}, DataError, r"expected a classifier with logits .*, found \(1, 7, 224, 224\)"),
         (Nothing(), {}, CheckpointError, "ant/0.png: expected finite logits, found NaN or infinity"),
         (nearest(), {"crop": "eigen"}, UnknownNameError, "no rule 'crop'"),
-        (nearest(), {"keep": "kept"}, DataError, r"scores.csv has them; omit it"),
+        (nearest(), {"keep": "kept"}, DataError, r"expected no folder for predictions"),
         (nn.Linear(7, 7), {}, ModelError, "forward pass of Linear failed"),
     ],
 )
