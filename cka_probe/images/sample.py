@@ -24,8 +24,8 @@ The objects of an image, N of them, any number, which change together:
 | field | shape, dtype | meaning |
 |---|---|---|
 | `boxes` | (N, 4) float32 | left, top, right, bottom in pixels; edges of pixels are whole numbers |
-| `box_classes` | (N,) int64 | class of each |
-| `box_crowds` | (N,) bool | True: a crowd or group, neither an object to find nor background |
+| `box_classes` | (N) int64 | class of each |
+| `box_crowds` | (N) bool | True: a crowd or group, neither an object to find nor background |
 | `box_masks` | (N, H, W) bool | pixels of each |
 
 The axes of a camera are x right, y down, z forward; `a_T_b` transforms coordinates of b to coordinates of a. Pixel

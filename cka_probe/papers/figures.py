@@ -14,6 +14,7 @@ import pandas as pd
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.images.datasets import Dataset, open_dataset
+from cka_probe.lab.evaluation.detection_scores import DetectionScores
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.scores import Scores
 from cka_probe.papers.claims import TestedClaim
@@ -147,7 +148,7 @@ class FigureWriter:
     def predictions(
         self,
         stem: str,
-        arms: Mapping[str, tuple[Path | None, Scores | LabelScores | None]],
+        arms: Mapping[str, tuple[Path | None, Scores | LabelScores | DetectionScores | None]],
         panel: Callable[[Dataset, Sequence[str], Mapping[str, Path]], Figure],
         **options: Any,
     ) -> StudyFigure:

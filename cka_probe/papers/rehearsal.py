@@ -106,26 +106,26 @@ def _rehearsed(stage: Stage, token: int) -> Stage:
         log_every=1,
         save_every=STEPS,
         validate_every=0,
-        size=_small(stage.size, token),
+        size=_small(stage.size, token, getattr(stage.build_task(), "multiple", 1)),
         data=tuple(EXTRA.sub(":train", COUNTS.sub(r"\1=1", spec)) for spec in stage.data),
         validation=tuple(COUNTS.sub(r"\1=1", spec) for spec in stage.validation),
     )
 
 
-def _small(size: int | tuple[int, int], token: int) -> int | tuple[int, int]:
-    """Return the sides of a rehearsal's input.
+def _small(size: int | tuple[int, int], token: int, multiple: int = 1) -> int | tuple[int, int]:
+    """Return the sides of a rehearsal's input, multiples of what its task needs.
 
     >>> _small(192, 1), _small(480, 1), _small((192, 640), 1), _small(518, 14), _small(896, 16)
     (64, 96, (64, 128), 112, 128)
     """
     if isinstance(size, tuple):
-        return _side(size[0], token), _side(size[1], token)
-    return _side(size, token)
+        return _side(size[0], token, multiple), _side(size[1], token, multiple)
+    return _side(size, token, multiple)
 
 
-def _side(side: int, token: int) -> int:
-    unit = 2 * token if token > 1 else STEP  # DPT halves the number of patches
-    return min(unit * math.ceil(max(side / SHRINKING, LEAST) / unit), unit * (MOST // unit))
+def _side(side: int, token: int, multiple: int) -> int:
+    unit = math.lcm(2 * token if token > 1 else STEP, multiple)  # DPT halves the number of patches
+    return min(unit * math.ceil(max(side / SHRINKING, LEAST) / unit), unit * max(1, MOST // unit))
 
 
 def describe_rehearsal(scale: str) -> tuple[str, str]:

@@ -140,6 +140,7 @@ class Detection:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"image", *OBJECTS})
+    multiple: ClassVar[int] = 32
 
     size: tuple[int, int]
     classes: int
@@ -147,10 +148,11 @@ class Detection:
     flip: bool = True
 
     def __post_init__(self):
+        tiled = not any(side % self.multiple for side in self.size)
         checks = [
             ("`classes` of 1 or more", self.classes, self.classes >= 1),
             ("`scale` = [least, most] above 0", list(self.scale), 0 < self.scale[0] <= self.scale[1]),
-            ("sides that are multiples of 32", f"{self.size[0]} x {self.size[1]}", not any(s % 32 for s in self.size)),
+            (f"sides that are multiples of {self.multiple}", f"{self.size[0]} x {self.size[1]}", tiled),
         ]
         check_options("detection", checks)
 

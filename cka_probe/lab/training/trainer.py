@@ -268,7 +268,7 @@ class Trainer:
         for module, mode in modes.items():
             module.training = mode
         gathered = gather_object(rows)  # their order does not change an exact sum
-        means = {name: _mean([row[name] for row in gathered]) for name in gathered[0]}
+        means = {name: _mean([row[name] for row in gathered]) for name in (gathered[0] if gathered else ())}
         parts = gather_object([sums])  # one per process, empty for a process without images
         names = dict.fromkeys(name for part in parts for name in part)
         totals = {name: sum(part[name] for part in parts if name in part) for name in names}

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,9 @@ import pandas as pd
 from cka_probe.attribution.attributions import CONTROLS as MAP_CONTROLS
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.results import SimilarityMatrix
-from cka_probe.lab.evaluation.label_scores import LabelScores
+from cka_probe.lab.evaluation.detection_scores import DETECTION_MEASURES, DetectionScores
 from cka_probe.papers.claims import Statistic, read_claims, statistic
-from cka_probe.papers.depth_to_semantic.study import Case, SemanticEvidence, tuned
+from cka_probe.papers.depth_to_semantic.study import Case, CaseScores, SemanticEvidence, tuned
 from cka_probe.papers.evidence import (
     Estimate,
     RunKey,
@@ -44,12 +45,14 @@ PART = 0.9
 NO_MAP = "no test image has a map that is not zero"
 
 
-def named(scores: LabelScores, measure: str) -> str:
-    """Return the name of a measure, `MAIN` being one of two."""
+def named(scores: CaseScores, measure: str) -> str:
+    """Return the name of a measure, `MAIN` being one of three."""
+    if isinstance(scores, DetectionScores):
+        return "map" if measure == MAIN else measure
     return measure if measure != MAIN else "miou_subset" if scores.subset else "miou"
 
 
-def gain(better: LabelScores, worse: LabelScores, measure: str, interval: bool = True) -> Estimate:
+def gain(better: Any, worse: Any, measure: str, interval: bool = True) -> Estimate:
     """Return how much more of a measure a model has than another on the same images, in points of 100.
 
     Raises:
@@ -62,7 +65,7 @@ def gain(better: LabelScores, worse: LabelScores, measure: str, interval: bool =
     return _in_points(name, float(better.values()[name] - worse.values()[name]))
 
 
-def value_of(scores: LabelScores, measure: str, interval: bool = True) -> Estimate:
+def value_of(scores: CaseScores, measure: str, interval: bool = True) -> Estimate:
     """Return a measure, in percent where it is a share."""
     name = named(scores, measure)
     value, low, high = float(scores.values()[name]), math.nan, math.nan
@@ -72,8 +75,8 @@ def value_of(scores: LabelScores, measure: str, interval: bool = True) -> Estima
 
 
 def _in_points(name: str, value: float, low: float = math.nan, high: float = math.nan) -> Estimate:
-    """Return shares in percent, and nats as they are."""
-    factor = 1.0 if name == "cross_entropy" else 100.0
+    """Return shares in percent; nats and average precisions, which the paper prints as fractions, as they are."""
+    factor = 1.0 if name in ("cross_entropy", *DETECTION_MEASURES) else 100.0
     return factor * Estimate(value, low, high, "" if math.isfinite(value) else f"no image has {name}")
 
 
@@ -163,7 +166,7 @@ def _of_paired(better: pd.DataFrame, worse: pd.DataFrame, function: Callable[...
     return Estimate(value) if math.isfinite(value) else undefined(reason)
 
 
-def least_gain(*scores: LabelScores, interval: bool) -> Estimate:
+def least_gain(*scores: CaseScores, interval: bool) -> Estimate:
     """Return how much more of the main score each in an even place has, at least, than the one after it."""
     pairs = zip(scores[::2], scores[1::2], strict=True)
     return combine([gain(better, worse, MAIN, interval) for better, worse in pairs], np.min)
@@ -174,7 +177,7 @@ def _failure(evidence: SemanticEvidence, case: Case, run: RunKey) -> Estimate | 
     return undefined(f"the loss of {case.name} stopped being a number") if evidence.diverged(case, run) else None
 
 
-def _scores(evidence: SemanticEvidence, run: RunKey, name: str) -> LabelScores | Estimate | None:
+def _scores(evidence: SemanticEvidence, run: RunKey, name: str) -> CaseScores | Estimate | None:
     """Return the scores of a case on the test images, or with "@training" on those that it was trained on."""
     name, _, training = name.partition("@")
     case = Case.of(name)

@@ -254,7 +254,7 @@ def tuning_recipe(
             f"{', '.join(stage.name for stage in plain.stages)}; use a recipe with that stage"
         )
     keys = {"start": str(start), "lr": trial.rate} | case_keys(trial.case, plain, scale)
-    values = (f"{SEGMENT}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in keys.items())  # as in TOML
+    values = (f"{SEGMENT}.{key}={_toml(value)}" for key, value in keys.items())
     recipe = read_recipe(scale.segment, [*common, f"seed={trial.random_seed}", *values])
     rates = scale.rates_for(trial.case)
     if len(rates) > 1 and not recipe.stages[0].held_out:
@@ -265,6 +265,13 @@ def tuning_recipe(
     return rehearsed(recipe) if scale.rehearsal else recipe
 
 
+def _toml(value: Any) -> str:
+    """Return a value as in TOML, which differs from JSON in tables alone."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def case_keys(case: Case, plain: Recipe, scale: Scale) -> dict[str, Any]:
     """Return the keys of the stage that a case sets in the plain recipe: those of its words, in this order.
 
@@ -272,8 +279,11 @@ def case_keys(case: Case, plain: Recipe, scale: Scale) -> dict[str, Any]:
     their initial statistics of 0 and 1, which no layer has.
     """
     data = LABELLED[case.data]
-    keys: dict[str, Any] = {"options.network": case.network, "options.classes": data["classes"]}
-    keys["options.subset"] = data.get("subset", [])
+    keys: dict[str, Any] = {"options.classes": data["classes"]}
+    if case.has_objects:
+        keys = {"options": {"classes": data["classes"]}}  # in place of those of the recipe
+    else:
+        keys |= {"options.network": case.network, "options.subset": data.get("subset", [])}
     data_words = (case.data, f"{case.data} {plain.architecture}")
     words = (case.arm, *data_words, case.network, case.mode, case.size, case.setting, *case.quirks)
     for word in words:

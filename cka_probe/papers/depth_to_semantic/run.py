@@ -176,8 +176,9 @@ class SeedRun:
         """
         recipe = self._pretraining(NONE)
         check_recipe(recipe, self.paths.pre(self.seed), world_size(), self.context.device)
-        tests = {self.scale.labelled(case.data, "test", self.data) for case in cases}
-        study.check_tests(sorted(tests), ("image", "labels"))
+        for field, objects in (("labels", False), ("boxes", True)):
+            tests = {self.scale.labelled(case.data, "test", self.data) for case in cases if case.has_objects == objects}
+            study.check_tests(sorted(tests), ("image", field))
         for case in cases:
             rate = self.paths.rate(self.seed, case)
             for number in range(trials):
@@ -333,7 +334,7 @@ class SeedRun:
     def _score(self, trial: Trial) -> None:
         """Score a trial on the test images in all processes, and write its fingerprint if its encoder is compared."""
         folder, test = self._folder(trial), self.scale.labelled(trial.case.data, "test", self.data)
-        keep = folder / "predictions" if keeps_weights(trial) else None
+        keep = folder / "predictions" if keeps_weights(trial) and not trial.case.has_objects else None
         scores = evaluate(_weights(folder), test, device=self.context.device, keep=keep)
         if trial.number == 0 and is_compared(trial.case):
             model = partial(load, _weights(folder))

@@ -21,6 +21,7 @@ from cka_probe import registry
 from cka_probe.attribution.attributions import Attributions
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
+from cka_probe.lab.evaluation.detection_scores import DetectionScores
 from cka_probe.lab.evaluation.label_scores import LabelScores
 from cka_probe.lab.evaluation.predictions import NOTE
 from cka_probe.lab.scenes import Settings
@@ -29,6 +30,8 @@ from cka_probe.papers.study import StudyPaths, read_declarations, read_scales
 
 DECLARATIONS = read_declarations(Path(__file__).with_name("paper.toml"))
 ARMS, QUIRKS, LABELLED = (DECLARATIONS[name] for name in ("arms", "quirks", "labelled"))
+
+CaseScores = LabelScores | DetectionScores
 
 DATA_OF: dict[str, str] = DECLARATIONS["data_of"]
 
@@ -116,12 +119,19 @@ class Case:
         return f"{self.name}~trial0"
 
     @property
+    def has_objects(self) -> bool:
+        """Whether objects are found, in place of classes of pixels."""
+        return bool(LABELLED[self.data].get("objects"))
+
+    @property
     def base(self) -> "Case":
         """The case whose learning rate it uses; linear probes of a vision transformer have one of their own.
 
         >>> Case.of("mae~voc~linear~frozen").base.name, Case.of("mae~voc~dpt~frozen").base.name
         ('mae~voc~linear~frozen', 'mae~voc~dpt~all')
         """
+        if self.has_objects:
+            return Case(self.arm, self.data, self.network)
         if network := DECLARATIONS["network_of"].get(self.arm):
             probe = self.network == "linear"
             return Case(self.arm, self.data, "linear" if probe else network, "frozen" if probe else "all")
@@ -280,7 +290,7 @@ class SemanticEvidence(StudyEvidence):
 
     paths: SemanticPaths
     _maps: dict[Path, Attributions | None] = field(default_factory=dict, repr=False)
-    _scores: dict[tuple[Case, RunKey], LabelScores | None] = field(default_factory=dict, repr=False)
+    _scores: dict[tuple[Case, RunKey], CaseScores | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: str | Path) -> "SemanticEvidence":
@@ -315,7 +325,7 @@ class SemanticEvidence(StudyEvidence):
         path = None if folder is None else folder / TRAINING_SCORES
         return LabelScores.load(path) if path is not None and path.exists() else None
 
-    def scores(self, case: Case, run: RunKey) -> LabelScores | None:
+    def scores(self, case: Case, run: RunKey) -> CaseScores | None:
         """Return the scores of a run on the test images, or `None` if it was not run or has diverged.
 
         Raises:
@@ -327,7 +337,7 @@ class SemanticEvidence(StudyEvidence):
         folder = self.run_folder(case, run)
         if folder is None or not (path := folder / "scores.json").exists():
             return self._scores.setdefault((case, run), None)
-        scores = LabelScores.load(path)
+        scores: CaseScores = (DetectionScores if case.has_objects else LabelScores).load(path)
         self._check_same((f"test images of {case.data}",), scores.data.get("hash"), path)
         recipe, trial = folder / "recipe.json", (str(run.seed), f"trial {run.trial}")
         seed = read_json(recipe, "the recipe of a fine-tuning").get("seed")

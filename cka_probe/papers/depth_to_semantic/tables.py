@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cka_probe.lab.evaluation.detection_scores import describe_detection_measure
 from cka_probe.lab.evaluation.label_scores import describe_label_measure
 from cka_probe.papers.claims import evaluate_statistic, judge
 from cka_probe.papers.depth_to_semantic.claims import gains, map_measure, measured
@@ -65,6 +66,8 @@ CSV_ONLY = ("pairs",)
 """Tables too long to be read as text."""
 
 MEASURES = ("miou_subset", "accuracy", "miou", "miou_subset_per_image", "cross_entropy")
+
+OBJECT_MEASURES = ("map", "map50", "map75")
 
 WITHOUT_SUBSET = ("miou", "accuracy", "miou_per_image", "cross_entropy")
 """Columns of a table; of data with and without a subset of classes."""
@@ -164,6 +167,8 @@ def labels_of(table: str) -> dict[Case, str]:
 
 def measures_of(cases: Iterable[Case]) -> tuple[str, ...]:
     """Return the measures that a table of cases has: those of a subset of classes where the data of all have one."""
+    if all(case.has_objects for case in cases):
+        return OBJECT_MEASURES
     return MEASURES if all(LABELLED[case.data].get("subset") for case in cases) else WITHOUT_SUBSET
 
 
@@ -175,8 +180,9 @@ def case_rows(evidence: SemanticEvidence, table: str) -> pd.DataFrame:
         scored = any(evidence.training_scores(case, run) is not None for run in evidence.runs)
         for images, measure in product(("", "@training") if scored else ("",), measures_of(labels_of(table))):
             labels = {"arm": name + (", training images" if images else ""), "case": case.name + images}
-            described = describe_label_measure(measure)
-            words = {"unit": described.unit or "%", "better": described.better, "repeats": evidence.repeats}
+            described = (describe_detection_measure if case.has_objects else describe_label_measure)(measure)
+            unit = described.unit or ("" if case.has_objects else "%")
+            words = {"unit": unit, "better": described.better, "repeats": evidence.repeats}
             finding = evaluate_statistic(evidence, measured(case, measure, images))
             cell = published(table, case, measure, encoder, images)
             rows.append(score_row(labels, measure, finding, published=cell, **words))

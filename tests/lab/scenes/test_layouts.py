@@ -15,7 +15,7 @@ from cka_probe.images.sample import FIELDS
 from cka_probe.lab.datasets.fields import read_flow
 from cka_probe.lab.scenes import SCENES, see
 from cka_probe.lab.scenes.layouts import LAYOUTS, USUAL
-from cka_probe.lab.scenes.layouts.files import counted, in_steps, write_flow
+from cka_probe.lab.scenes.layouts.files import FIRST_THING, counted, in_steps, street_things, write_flow
 from cka_probe.lab.scenes.layouts.layout import labels_in
 from cka_probe.lab.scenes.make import make_scenes
 from cka_probe.lab.scenes.settings import Settings
@@ -25,7 +25,9 @@ SIZE, SEED, NUM = (48, 64), 5, 3
 # layout: the kind of scene, the readers' strings, and how a sample's name says which scene and frame it is
 CASES = {
     "ade20k": ("streets", ["ade20k:{}"], r"_(\d+)_(\d+)\.jpg"),
+    "ade20k_instances": ("streets", ["ade20k_instances:{}"], r"_(\d+)_(\d+)\.jpg"),
     "cityscapes": ("streets", ["cityscapes:{}?sources=s"], r"town(\d+)_\d+_(\d+)"),
+    "coco_instances": ("streets", ["coco_instances:{}"], r"_(\d+)_(\d+)\.jpg"),
     "ibims1": ("rooms", ["ibims1:{}"], r"_(\d+)_(\d+)$"),
     "imagenet": ("objects", ["imagenet:{}"], r"_(\d+)_(\d+)\.JPEG"),
     "kitti": ("streets", ["kitti:{}?sources=s"], r"2011_(\d+_\d+)/.*/(\d+)\.png"),
@@ -41,6 +43,7 @@ CASES = {
 # the most that a field may be off: depth in metres, images in levels of 255 (mean over an image)
 DEPTH = {"nyuv2": 0.0005, "sc_depth": 0.0001, "kitti": 0.5 / 256, "nyuv2_mat": 0, "ibims1": 0}
 IMAGE = {"nyuv2": 2.5, "sc_depth": 2.5, "imagenet": 2.5, "lsun": 9.0, "voc": 2.5, "ade20k": 2.5}
+IMAGE |= {"ade20k_instances": 2.5, "coco_instances": 2.5}
 STEPPED = ("nyuv2", "sc_depth", "kitti")  # depth in 16 bits, which end somewhere
 FLOW = 0.5 / 64
 
@@ -126,6 +129,18 @@ def test_every_layout_is_tried():
     assert {kind for layout in LAYOUTS.values() for kind in layout.kinds} == set(USUAL)
     assert all(kind in LAYOUTS[name].kinds for kind, name in USUAL.items())
     assert all(layout.holds <= set(FIELDS) for layout in LAYOUTS.values())
+
+
+@pytest.mark.parametrize("made", ["ade20k_instances", "coco_instances"], indirect=True, scope="module")
+def test_objects_are_the_persons_and_vehicles(made):
+    _, samples_of_views = made
+    for sample, view, scene, _ in samples_of_views:
+        labels = labels_in(view, scene, CITYSCAPES)
+        things = street_things(labels, view.instances, most=255)
+        assert len(sample["boxes"]) == len({(k, n) for k, n in zip(labels.flat, things.flat, strict=True) if n})
+        assert torch.equal(sample["box_masks"].any(0), torch.from_numpy(things > 0))
+        for number, mask in zip(sample["box_classes"], sample["box_masks"], strict=True):
+            assert (labels[mask.numpy()] == FIRST_THING + int(number)).all()
 
 
 @holding("image")

@@ -11,6 +11,7 @@ from cka_probe.errors import RecipeError
 from cka_probe.lab.tasks import TASKS
 from cka_probe.lab.tasks.depth import Depth
 from cka_probe.lab.tasks.masked import Masked
+from cka_probe.lab.training.sampling import collate
 from cka_probe.lab.transforms import largest, random_area
 from cka_probe.models.architectures import ARCHITECTURES
 from cka_probe.models.backbone import Backbone
@@ -18,7 +19,7 @@ from cka_probe.models.backbone import Backbone
 SIZE = (64, 64)
 
 OPTIONS = {"masked": {"cell": 16}, "classification": {"classes": 4}, "segmentation": {"classes": 5}}
-OPTIONS |= {"contrastive": {"queue": 16}, "scene_class": {"classes": 5}}
+OPTIONS |= {"contrastive": {"queue": 16}, "scene_class": {"classes": 5}, "detection": {"classes": 4}}
 """What a task needs to be told; nothing for the others."""
 
 
@@ -35,6 +36,8 @@ def backbone(request):
 
 def draw_sample(seed=0, height=70, width=90):
     generator = Generator().manual_seed(seed)
+    masks = torch.zeros(2, height, width, dtype=torch.bool)
+    masks[0, 5:30, 8:40] = masks[1, 30:45, 20:60] = True
     return {
         "image": torch.rand(3, height, width, generator=generator),
         "depth": 1 + 4 * torch.rand(1, height, width, generator=generator),
@@ -43,12 +46,15 @@ def draw_sample(seed=0, height=70, width=90):
         "sources": torch.rand(2, 3, height, width, generator=generator),
         "category": torch.tensor(seed % 4),
         "labels": torch.randint(5, (height, width), generator=generator),
+        "boxes": torch.tensor([[8.0, 5, 40, 30], [20, 30, 60, 45]]),
+        "box_classes": torch.tensor([seed % 4, 1]),
+        "box_crowds": torch.tensor([False, False]),
+        "box_masks": masks,
     }
 
 
 def draw_batch(task, n=3, train=True):
-    samples = [task.prepare(draw_sample(i), Generator().manual_seed(i), train) for i in range(n)]
-    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+    return collate([task.prepare(draw_sample(i), Generator().manual_seed(i), train) for i in range(n)])
 
 
 def task_of(name):

@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from cka_probe.errors import CkaProbeError, DataError
-from cka_probe.images.sample import FIELDS
+from cka_probe.images.sample import FIELDS, OBJECTS
 from cka_probe.lab.transforms import (
     TYPES,
     color_jittered,
@@ -23,7 +23,7 @@ from cka_probe.lab.transforms.fields import CARRIED, GREY, REFUSED
 
 
 def test_every_field_of_a_sample_has_a_type():
-    assert set(TYPES) == set(FIELDS)
+    assert set(TYPES) == {*FIELDS, *OBJECTS}
     assert set(scene()) == set(FIELDS)
 
 

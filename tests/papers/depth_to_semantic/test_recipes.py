@@ -276,7 +276,7 @@ def test_fine_tuning_of_vision_transformers_has_its_settings(tmp_path):
     assert scale.rates_for(Case.of("dpt_depth~dpt")) == (5e-8, 5e-7, 5e-6, 5e-5)
     assert scale.rates_for(Case.of("mae~voc~linear~frozen")) == (1e-3,)
     assert Case.of("dpt_depth~dpt~frozen").base == Case.of("dpt_depth~dpt")
-    stages = {case: stage_of(scale, case) for case in scale.cases()}
+    stages = {case: stage_of(scale, case) for case in scale.cases() if not case.has_objects}
     assert len(stages) == 4 + 18
     sizes = {"kitti": (192, 640), "ade20k": (896, 896), "voc": (448, 448), "cityscapes": (896, 896)}
     for case, stage in stages.items():
@@ -310,3 +310,20 @@ def test_fine_tuning_of_vision_transformers_has_its_settings(tmp_path):
 def test_unknown_settings_are_refused(text, message):
     with pytest.raises(RecipeError, match=message):
         read_settings([text])
+
+
+def test_objects_are_found_by_another_task_of_the_same_stage():
+    scale = read_settings([f"weights.{arm}=FILE" for arm in ("dinov2", "depth_anything")]).applied(SCALES["paper_vit"])
+    cases = [case for case in scale.cases() if case.has_objects]
+    assert cases == list(TABLES["table7"])
+    assert all(case.base == case for case in cases)
+    stages = {case.data: stage_of(scale, case) for case in cases}
+    assert {stage.task for stage in stages.values()} == {"detection"}
+    assert {data: stage.options for data, stage in stages.items()} == {
+        "ade20k_objects": {"classes": 100},
+        "cityscapes_objects": {"classes": 8},
+        "coco_objects": {"classes": 80},
+    }
+    assert stages["coco_objects"].batch == 64
+    small = stage_of(replace(scale, rehearsal=True), cases[0])
+    assert small.shape == (224, 224)  # a multiple of patches of 14 and of strides of 32

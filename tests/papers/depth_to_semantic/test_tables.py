@@ -18,6 +18,7 @@ from cka_probe.papers.depth_to_semantic.study import TABLES, Case, SemanticEvide
 from cka_probe.papers.depth_to_semantic.tables import (
     MEASURES,
     MINUS,
+    OBJECT_MEASURES,
     PUBLISHED,
     WITHOUT_SUBSET,
     alignment_rows,
@@ -25,6 +26,7 @@ from cka_probe.papers.depth_to_semantic.tables import (
     difference_rows,
     divergence_rows,
     labels_of,
+    measures_of,
     pair_rows,
     published,
 )
@@ -47,7 +49,7 @@ def test_published_numbers_belong_to_cases_and_measures_and_one_case_has_one_num
     shown = {case.name for cases in TABLES.values() for case in cases}
     linked = [cell for cell in PUBLISHED if cell.key]
     assert {name.removesuffix("@training") for cell in linked for name in cell.key.split(MINUS)} <= shown
-    assert {measure for cell in linked for measure in cell.measures} <= {*MEASURES, *WITHOUT_SUBSET}
+    assert {measure for cell in linked for measure in cell.measures} <= {*MEASURES, *WITHOUT_SUBSET, *OBJECT_MEASURES}
     numbers = {}
     for cell in linked:
         assert numbers.setdefault((cell.key, cell.measures, cell.encoder), cell.value) == cell.value
@@ -94,6 +96,13 @@ def test_a_number_is_of_the_encoder_of_the_study_or_of_the_only_one_of_the_table
     assert published("table6_vit", probe, "miou", "dinov2_large").value == 87.3
     assert published("table6_vit", Case.of("mae~voc~dpt"), "miou", "vit_large") is None  # a dash
     assert published("table3_vit", Case.of("dpt_depth~dpt"), "accuracy", "vit_large").value == 81.94
+
+
+def test_objects_are_next_to_the_papers_fractions():
+    cell = published("table7", Case.of("depth_anything~coco_objects~maskrcnn"), "map50", "dinov2_large")
+    assert (cell.value, cell.unit) == (0.720, "fraction")
+    assert measures_of(TABLES["table7"]) == OBJECT_MEASURES
+    assert list(labels_of("table7").values())[1] == "ADE20K: Depth Anything"
 
 
 def test_every_case_of_a_table_has_a_different_name(monkeypatch):

@@ -4,12 +4,14 @@ Each is the layout of a real dataset, so that its reader opens both. A layout su
 some of their ground truth.
 """
 
-from cka_probe.lab.scenes.layouts import cityscapes, ibims1, kitti, labelled, lsun, nyuv2, sc_depth
+from cka_probe.lab.scenes.layouts import cityscapes, ibims1, kitti, labelled, lsun, nyuv2, objects, sc_depth
 from cka_probe.lab.scenes.layouts.layout import Layout
 
 LAYOUTS: dict[str, Layout] = {
     "ade20k": labelled.ADE20K,
+    "ade20k_instances": objects.ADE20K,
     "cityscapes": cityscapes.LAYOUT,
+    "coco_instances": objects.COCO,
     "ibims1": ibims1.LAYOUT,
     "imagenet": lsun.IMAGENET,
     "kitti": kitti.RAW,
