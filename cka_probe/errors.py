@@ -8,12 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def printable(text: str) -> str:
+    """Return a text with control characters, such as those in the name of a file, as escapes: one line, safe to print.
+
+    >>> printable("a\\n\\x1b[31mb")
+    'a\\\\n\\\\x1b[31mb'
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 class CkaProbeError(Exception):
     """An error that the user can fix; `str(error)` is one line: expected, found, what to do."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class CkaProbeWarning(UserWarning):
     """Something about a run that does not change its result; the command line prints it as one line."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnknownNameError(CkaProbeError):

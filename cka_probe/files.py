@@ -7,18 +7,22 @@ import errno
 import glob
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from cka_probe.errors import OutputError
 
 HOST = socket.gethostname()
 """Of this machine, in the names of temporary files: a folder may be shared by several."""
+
+WRITING = re.compile(r"PytorchStreamWriter|inline_container|IoError|I/O error|basic_ios|[Ff]ile write")
+"""Messages of torch and safetensors about errors of the disk."""
 
 
 @contextmanager
@@ -58,6 +62,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         if error.filename is not None and Path(error.filename) not in (path, temporary, *path.parents):
             raise  # an error of another file, raised inside the `with` block
         raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors raise for errors of the disk
+        if not WRITING.search(str(error)):
+            raise
+        reason = "the disk is full, or does not take the file; free some space, or choose another folder"
+        raise OutputError(f"cannot write {path}: {reason}") from error
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)

@@ -19,6 +19,8 @@ def inspect(
     Example:
       ckaprobe inspect checkpoint.pth
     """
+    from cka_probe.errors import printable
     from cka_probe.models.checkpoints import inspect_file
 
-    typer.echo("\n".join(map(str, inspect_file(with_encoder(file, encoder)).lines())))
+    lines = (printable(str(line)) for line in inspect_file(with_encoder(file, encoder)).lines())  # names are the file's
+    typer.echo("\n".join(lines))

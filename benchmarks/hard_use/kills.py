@@ -1,7 +1,7 @@
-"""Kill commands with SIGKILL at random moments, run them again to their end, and compare what they wrote.
+"""Stop commands by SIGKILL or Ctrl-C at random moments, run them again to their end, and compare what they wrote.
 
     python benchmarks/hard_use/kills.py --tries 30 --out kills.json
-    python benchmarks/hard_use/kills.py --tries 3 --only train compare
+    python benchmarks/hard_use/kills.py --tries 3 --only train compare --signal INT
 
 Each command is first run undisturbed, twice: what differs between these two runs (times of day, say) is left out. Then
 it is started and killed until it has been killed so many times; whenever it ends by itself, its folder is compared with
@@ -64,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=30, help="kills of each command")
     parser.add_argument("--only", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("--signal", default="KILL", choices=["KILL", "INT", "TERM"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -71,7 +72,9 @@ def main() -> None:
     prepare()
     rows = []
     for name in options.only:
-        rows.append({"command": name, **kill_often(name, options.tries, random.Random(options.seed))})
+        number = signal.Signals[f"SIG{options.signal}"]
+        row = kill_often(name, options.tries, number, random.Random(options.seed))
+        rows.append({"command": name, "signal": options.signal, **row})
         print(json.dumps(rows[-1]), flush=True)
         if options.out:
             options.out.write_text(json.dumps(rows, indent=1) + "\n")
@@ -93,8 +96,8 @@ def prepare() -> None:
     (FOLDER / "kills.toml").write_text(RECIPE.format(rooms=ROOMS))
 
 
-def kill_often(name: str, tries: int, generator: random.Random) -> dict[str, object]:
-    """Kill a command so many times; return how many kills its runs survived, and times."""
+def kill_often(name: str, tries: int, number: signal.Signals, generator: random.Random) -> dict[str, object]:
+    """Send a signal to a command so many times; return how many kills its runs survived, and times."""
     with new_folder(name) as first, new_folder(name) as second:
         seconds, output = min(run(name, first), run(name, second))
         expected, other = digests(first), digests(second)
@@ -104,7 +107,7 @@ def kill_often(name: str, tries: int, generator: random.Random) -> dict[str, obj
     while kills < tries:
         with new_folder(name) as folder:
             pending = 0
-            while kills < tries and run_until_killed(name, folder, generator.uniform(0, seconds)):
+            while kills < tries and run_until_killed(name, folder, number, generator.uniform(0, seconds)):
                 kills, pending = kills + 1, pending + 1
             _, output = run(name, folder)
             contents = digests(folder)
@@ -164,15 +167,18 @@ def run(name: str, folder: Path) -> tuple[float, str]:
     return time.perf_counter() - begin, output
 
 
-def run_until_killed(name: str, folder: Path, seconds: float) -> bool:
-    """Start a command and kill it, and its workers, after some seconds; return whether it was still running."""
+def run_until_killed(name: str, folder: Path, number: signal.Signals, seconds: float) -> bool:
+    """Start a command and send a signal to it, and to its workers, after some seconds; return whether that ended it."""
     process = start(name, folder)
     time.sleep(seconds)
-    os.killpg(process, signal.SIGKILL) if os.waitpid(process, os.WNOHANG) == (0, 0) else None
-    try:
-        return os.WIFSIGNALED(os.waitpid(process, 0)[1])
-    except ChildProcessError:  # it had ended
+    if os.waitpid(process, os.WNOHANG) != (0, 0):  # it had ended
         return False
+    os.killpg(process, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    output = (FOLDER / "log").read_text(errors="replace")
+    if "Traceback" in output or code not in (0, 2, 130, -number):
+        raise SystemExit(f"{name} ended with {code} after {number.name}: {output[-2000:]}")
+    return code in (130, -number)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -34,7 +34,7 @@ from cka_probe.lab.training.recipe import bundled, read_recipe
 from cka_probe.models.checkpoints import inspect_file
 
 SECONDS, MEMORY, ROUND = 20, 4 << 30, 250
-"""Limits of a try, and tries of a fork."""
+"""Limits of a try, the first of the processor's time, and tries of a fork."""
 
 SKIP = {"lsun-0"}
 """Pages of LMDB are trusted by LMDB, which is C: see SECURITY.md."""
@@ -232,7 +232,7 @@ def _run(name: str, tries: range, seed: int, source: Path, folder: Path) -> None
         generator = random.Random(f"{name} {seed} {index}")
         file = generator.choice(files)
         (work / file).write_bytes(attacked(file, (source / file).read_bytes(), generator))
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             TARGETS[name].read(work)
             problem = ""
@@ -241,7 +241,7 @@ def _run(name: str, tries: range, seed: int, source: Path, folder: Path) -> None
         except BaseException as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             problem = f"{type(error).__name__} in {where.filename}:{where.lineno}: {str(error)[:120]!r}"
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         if problem:
             with (folder / "log").open("a") as log:
                 log.write(f"{name}, seed {seed}, try {index}, {file}: {' '.join(problem.split())}\n")

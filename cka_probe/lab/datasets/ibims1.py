@@ -99,7 +99,11 @@ def _names(root: Path, folder: Path, files: dict[str, Path]) -> dict[str, str]:
 
 def _read_struct(path: str, name: str) -> np.ndarray:
     """Return a variable of the first form."""
-    value = _struct(path, Path(path).stat().st_mtime_ns)[name]
+    try:
+        modified = Path(path).stat().st_mtime_ns
+    except OSError as error:
+        raise DataError(f"{path}: expected a MATLAB file, found none that can be read ({error.strerror})") from error
+    value = _struct(path, modified)[name]
     return np.array([value[0, 0], value[1, 1], value[2, 0], value[2, 1]]) if name == "calib" else value
 
 

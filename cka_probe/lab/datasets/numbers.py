@@ -52,6 +52,22 @@ def read_lines(path: str | Path, what: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
+def path_below(folder: Path, name: str, where: str) -> Path:
+    """Return the path of a name that a list gives, below a folder.
+
+    Args:
+        folder: The folder.
+        name: The name.
+        where: The list and line, for messages.
+
+    Raises:
+        DataError: The path is absolute, or leads out of the folder by "..".
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"{where}: expected a path below {folder}, found {name}; fix the list")
+    return folder / name
+
+
 def parse_numbers(text: str, columns: Collection[int], where: str, what: str) -> list[float]:
     """Return the numbers of a line, separated by blanks or commas.
 

@@ -49,7 +49,15 @@ from cka_probe.images.reading import SUFFIXES, image_size, images_in, walk_image
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.frames import Frame, Frames
-from cka_probe.lab.datasets.numbers import NYUV2, camera_matrix, camera_of, read_camera, read_lines, read_poses
+from cka_probe.lab.datasets.numbers import (
+    NYUV2,
+    camera_matrix,
+    camera_of,
+    path_below,
+    read_camera,
+    read_lines,
+    read_poses,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -387,7 +395,8 @@ def _listed_pairs(path: Path, base: Path, part: str) -> list[Pair]:
     folders = [base / below for below in BELOW[part]]
     # the first image decides for the whole list: 24 231 lookups in several folders are slow on a network disk
     folder = next((folder for folder in folders if names and (folder / names[0][0]).is_file()), folders[0])
-    pairs = [(folder / image, folder / depth) for image, depth in names]
+    where = str(path)
+    pairs = [(path_below(folder, image, where), path_below(folder, depth, where)) for image, depth in names]
     missing = fields.missing_files(file for pair in pairs for file in pair)
     if missing:
         raise DataError(f"{path} names {missing[0]}, which does not exist; complete the data or shorten the list")

@@ -28,7 +28,7 @@ from cka_probe.images.datasets import check_split
 from cka_probe.images.reading import images_in, is_hidden
 from cka_probe.lab.datasets.fields import each, list_frames, read_depth, read_pseudo_depth, read_sparse_depth
 from cka_probe.lab.datasets.frames import Frame, Frames, parse_sources
-from cka_probe.lab.datasets.numbers import camera_matrix, read_camera, read_lines, read_numbers, read_poses
+from cka_probe.lab.datasets.numbers import camera_matrix, path_below, read_camera, read_lines, read_numbers, read_poses
 
 LISTS = {"train": ("train.txt", "Train.txt"), "val": ("val.txt", "Val.txt")}
 
@@ -83,7 +83,7 @@ def scene_folders(root: str | Path, splits: Sequence[str] = tuple(LISTS)) -> lis
     folders = []
     for path in lists:
         for line, name in read_lines(path, "names of scenes"):
-            folder = training / name.strip("/")
+            folder = path_below(training, name.strip("/"), f"{path}, line {line}")
             if not folder.is_dir():
                 raise DataError(f"{path}, line {line}: names {folder}, which does not exist; complete the data")
             folders.append(folder)

@@ -52,6 +52,7 @@ from cka_probe.lab.datasets.numbers import (
     TOLERANCE,
     camera_of,
     parse_numbers,
+    path_below,
     pose_from_quaternion,
     read_camera,
     read_lines,
@@ -243,7 +244,7 @@ def _stamped(path: Path) -> tuple[np.ndarray, list[Path]]:
         words, where = text.split(), f"{path}, line {line}"
         if len(words) != 2:
             raise DataError(f"{where}: expected 'timestamp file', found {text[:80]!r}; fix the list")
-        file = path.parent / words[1]
+        file = path_below(path.parent, words[1], where)
         if not file.is_file():
             raise DataError(f"{where}: names {file}, which does not exist; complete the data or shorten the list")
         rows.append((parse_numbers(words[0], (1,), where, "a time in seconds")[0], file))

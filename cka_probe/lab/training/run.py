@@ -32,7 +32,7 @@ from cka_probe.lab.training.recipe import Recipe, Stage, read_recipe, recipe_of
 from cka_probe.lab.training.sampling import AugmentedDataset, Samples, num_parts
 from cka_probe.lab.training.start import Start, adapted, begin, fill, random_backbone, reference, seeded
 from cka_probe.lab.training.tracking import check_trackers, open_trackers
-from cka_probe.lab.training.trainer import Objective, StepCallback, Trainer
+from cka_probe.lab.training.trainer import RESUME_POINTS, Objective, StepCallback, Trainer
 from cka_probe.lab.training.turns import take_turns
 from cka_probe.models.checkpoint import Checkpoint, save_checkpoint
 
@@ -197,7 +197,7 @@ def recipe_of_folder(recipe: Recipe, folder: Path, finished: Collection[str] = (
         done = old.name in finished or checkpoint_path(folder, old).exists()
         stage = stages.get(old.name)
         difference = _difference(_facts(before, old if stage else None), _facts(recipe, stage))
-        if difference and (done or (folder / old.name / "resume.pt").exists()):
+        if difference and (done or any((folder / old.name / name).exists() for name in RESUME_POINTS)):
             advice = "delete that run" if done else f"delete {folder / old.name} to begin that stage again"
             raise OutputError(
                 f"{folder} holds a run of another recipe: {difference}; choose another --out, or {advice}"
@@ -280,7 +280,8 @@ def _run_stage(
         trainer.run(progress, workers, trackers)
     if accelerator.is_main_process:
         save_checkpoint(checkpoint_path(folder, stage), backbone, head, _header(recipe, stage, start))
-        trainer.resume_point.unlink()
+        for name in RESUME_POINTS:
+            (stage_folder / name).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
 
 

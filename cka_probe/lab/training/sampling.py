@@ -6,7 +6,8 @@ resumed run continues with the same images, and P processes, each with every P-t
 images of one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from hashlib import sha256
 from typing import Any
@@ -17,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
-from cka_probe.errors import DataError
+from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.images.datasets import Dataset, open_dataset, sample_indices
 from cka_probe.images.sample import OBJECTS
 from cka_probe.lab.datasets.cache import DecodedCache
@@ -180,3 +181,22 @@ def batches(views: AugmentedDataset, steps: Sequence[range], workers: int, pin: 
     more: dict[str, Any] = {"pin_memory": pin, "generator": Generator()}
     indices: Any = steps  # ranges serve as the lists that the loader's signature names
     return DataLoader(views, batch_sampler=indices, num_workers=workers, collate_fn=collate, **more)
+
+
+@contextmanager
+def reader_errors() -> Iterator[None]:
+    """Raise the errors of the processes of a loader as they were raised there, and one for a process that died."""
+    try:
+        yield
+    except CkaProbeError as error:
+        text = str(error.args[0])
+        if "Original Traceback" not in text:
+            raise
+        raise type(error)(text.strip().splitlines()[-1].partition(": ")[2]) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            "a process that reads images died, perhaps for lack of memory; run the same command again with fewer "
+            "--workers to continue"
+        ) from error

@@ -12,8 +12,10 @@ it had never stopped: weights, optimizer state and step are in the file, and all
 
 import csv
 import math
+import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -25,14 +27,26 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from cka_probe.errors import OutOfMemoryError, OutputError, TrainingError
+from cka_probe.errors import CkaProbeWarning, OutOfMemoryError, OutputError, TrainingError
 from cka_probe.files import atomic_write, disk_errors
 from cka_probe.lab.tasks import Task
 from cka_probe.lab.tasks.task import least_images
 from cka_probe.lab.training.optimizer import OPTIMIZERS, multiplier, parameter_groups
 from cka_probe.lab.training.recipe import Stage
-from cka_probe.lab.training.sampling import AugmentedDataset, Samples, batches, num_parts, seed_of, step_batches
+from cka_probe.lab.training.sampling import (
+    AugmentedDataset,
+    Samples,
+    batches,
+    num_parts,
+    reader_errors,
+    seed_of,
+    step_batches,
+)
 from cka_probe.models.backbone import Backbone
+from cka_probe.models.checkpoints.pickles import error_line
+
+RESUME_POINTS = ("resume.pt", "resume.previous.pt")
+"""The resume point of a stage, and the one before it, which is used where the first is damaged."""
 
 MAX_IDLE_STEPS = 10
 """Steps in a row without a gradient after which training is given up."""
@@ -110,7 +124,8 @@ class Trainer:
         self.seed = seed_of(seed, stage.name)
         self.views = AugmentedDataset(samples[0], objective.task, self.seed, train=True)
         self.validation = AugmentedDataset(samples[1], objective.task, seed_of(self.seed, "validation"), train=False)
-        self.folder, self.resume_point = folder, folder / "resume.pt"
+        self.folder, self.resume_point = folder, folder / RESUME_POINTS[0]
+        self.saved = 0  # the step of the resume point
         decay = (stage.weight_decay, stage.layer_decay, stage.undecayed)
         groups = parameter_groups(objective.backbone, objective.head, *decay, decay_all=stage.optimizer == "sgd")
         optimiser = OPTIMIZERS[stage.optimizer](groups)
@@ -222,6 +237,7 @@ class Trainer:
                 f"stage {self.stage.name!r}, step {self.step + 1}: expected a finite {what}, found {value}; "
                 f"try --set {self.stage.name}.lr={self.stage.lr / 3:.1g}, more warmup, or clip=1"
                 + ("" if self.stage.precision == "no" else ", or precision=no")
+                + (f"; the weights after step {self.saved} are in {self.resume_point}" if self.saved else "")
             )
 
     def _check_moves(self, gradient: float) -> None:
@@ -304,33 +320,45 @@ class Trainer:
             }
             with atomic_write(self.resume_point) as temporary:
                 torch.save(state, temporary)
+                if self.resume_point.exists():
+                    os.replace(self.resume_point, self.folder / RESUME_POINTS[1])
+        self.saved = self.step
         self.accelerator.wait_for_everyone()
 
     def restore(self) -> None:
-        """Load the resume point, if there is one."""
-        if not self.resume_point.exists():
+        """Load the resume point, if there is one; where it is damaged, the one before it.
+
+        Raises:
+            OutputError: All are damaged.
+        """
+        paths = [path for name in RESUME_POINTS if (path := self.folder / name).exists()]
+        for number, path in enumerate(paths, 1):
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                self.objective.load_state_dict(state["objective"])
+                self.optimiser.load_state_dict(state["optimiser"])
+                break
+            except Exception as error:  # a broken file can fail in any way
+                found = f"{path}: expected a resume point of this stage, found: {error_line(error)}"
+                if number == len(paths):
+                    raise OutputError(f"{found}; delete it to start again") from error
+                if self.accelerator.is_main_process:
+                    warnings.warn(f"{found}; resuming from {paths[number]}", CkaProbeWarning, stacklevel=2)
+        else:
             return
-        try:
-            state = torch.load(self.resume_point, map_location="cpu", weights_only=True)
-            self.objective.load_state_dict(state["objective"])
-            self.optimiser.load_state_dict(state["optimiser"])
-        except Exception as error:  # a broken file can fail in any way
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise OutputError(
-                f"{self.resume_point}: expected a resume point of this stage, found: {first}; delete it to start again"
-            ) from error
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         for parameter, gradient in zip(self.objective.parameters(), state.get("gradients", []), strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self.step = state["step"]
+        self.step = self.saved = state["step"]
 
     def _batches(self, views: AugmentedDataset, positions: range, workers: int) -> Iterator[dict[str, Tensor]]:
         """Yield this process's batches, each one part of a step, on its device."""
         accelerator = self.accelerator
         steps = step_batches(positions, self.part, accelerator.process_index, accelerator.num_processes)
-        for batch in batches(views, steps, workers, pin=accelerator.device.type == "cuda"):
-            yield {name: field.to(accelerator.device, non_blocking=True) for name, field in batch.items()}
+        with reader_errors():
+            for batch in batches(views, steps, workers, pin=accelerator.device.type == "cuda"):
+                yield {name: field.to(accelerator.device, non_blocking=True) for name, field in batch.items()}
 
     def _in_any_process(self, condition: bool) -> bool:
         """Return whether a condition holds in any process."""

@@ -137,7 +137,8 @@ KINDS = (
         lambda encoder: {OLD_MLP, OLD_NORM} <= encoder.changes.keys() or encoder.has("last_layer_depth"),
         normalisation="none",
         norm_eps=1e-6,
-        note="MIM-Depth: images are not normalised, layer norms have eps 1e-6",
+        note="MIM-Depth: images are not normalised, layer norms have eps 1e-6; windows are assumed to be shifted in "
+        "the first two stages only, as in its published models: use_shift is not in the file",
         classifies=False,
     ),
     Kind(

@@ -3,8 +3,10 @@
 import shutil
 
 import pytest
+from helpers.dataset_files import listed_root
 from helpers.image_files import imagenet_root
 from helpers.readers import ROOTS
+from helpers.video_files import sc_root, tum
 from PIL import Image
 
 from cka_probe.errors import DataError
@@ -68,6 +70,33 @@ def test_images_that_exif_turns_are_refused_next_to_labels_depth_or_a_camera(tmp
     else:
         with pytest.raises(DataError, match="expected an upright image, found EXIF orientation 3"):
             contents(f"{name}:{root}")
+
+
+@each_layout
+def test_a_set_that_vanishes_is_said_in_one_line(tmp_path, name, make):
+    root = make(tmp_path)
+    dataset = open_dataset(f"{name}:{root}")
+    if root.is_dir():
+        shutil.rmtree(root)
+    for index in range(len(dataset)):
+        with pytest.raises(DataError) as caught:
+            dataset[index]
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "file"),
+    [("scdepth", sc_root, "training/train.txt"), ("nyuv2", listed_root, "nyu_train.txt"), ("rgbd", tum, "rgb.txt")],
+)
+@pytest.mark.parametrize("path", ["../elsewhere/a.png", "a/../../b.png"])
+def test_lists_name_nothing_outside_of_their_set(tmp_path, name, make, file, path):
+    root = make(tmp_path / "set")
+    for target in (root / path, root / "training" / path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.mkdir(exist_ok=True) if name == "scdepth" else target.touch()
+    (root / file).write_text(path if name == "scdepth" else f"1.0 {path}" if name == "rgbd" else f"{path} {path}")
+    with pytest.raises(DataError, match=r"expected a path below .*, found"):
+        open_dataset(f"{name}:{root}")
 
 
 def test_a_link_to_a_folder_above_ends(tmp_path):

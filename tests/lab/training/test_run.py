@@ -3,14 +3,16 @@
 import csv
 import hashlib
 import json
+import os
 import signal
 
 import pytest
 import torch
 from helpers.processes import run_in_processes
 from PIL import Image
+from torch.utils.data import get_worker_info
 
-from cka_probe.errors import CheckpointError, OutputError, RecipeError, TrainingError
+from cka_probe.errors import CheckpointError, CkaProbeWarning, DataError, OutputError, RecipeError, TrainingError
 from cka_probe.images.datasets import DATASETS
 from cka_probe.lab.tasks.masked import Masked
 from cka_probe.lab.training import read_recipe, run_recipe
@@ -218,6 +220,39 @@ def test_a_broken_resume_point_says_what_to_do(recipe, tmp_path):
     (tmp_path / "run/masked/resume.pt").write_bytes(b"broken")
     with pytest.raises(OutputError, match=r"expected a resume point of this stage, .* delete it to start again"):
         run_recipe(recipe(), tmp_path / "run", device="cpu")
+
+
+@pytest.mark.slow
+def test_where_a_resume_point_is_damaged_the_one_before_is_used_and_this_is_said(recipe, tmp_path):
+    whole = run_recipe(recipe("masked.save_every=1"), tmp_path / "whole", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe("masked.save_every=1"), tmp_path / "run", device="cpu", progress=stopping_at("masked", 3))
+    last = tmp_path / "run/masked/resume.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.warns(CkaProbeWarning, match=r"resume.pt: expected a resume point .*; resuming from .*previous.pt"):
+        paths = run_recipe(recipe("masked.save_every=1"), tmp_path / "run", device="cpu")
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in whole]
+    assert not list((tmp_path / "run/masked").glob("resume*"))
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "^a process that reads images died"),
+        (
+            lambda: (_ for _ in ()).throw(DataError("unreadable image a.jpg: gone; replace it")),
+            "^unreadable image a.jpg",
+        ),
+    ],
+)
+def test_what_happens_in_reading_processes_is_one_line(recipe, tmp_path, monkeypatch, fail, message):
+    read = Memory.__getitem__
+    monkeypatch.setattr(
+        Memory, "__getitem__", lambda self, index: fail() if get_worker_info() and index else read(self, index)
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        run_recipe(recipe(), tmp_path / "run", device="cpu", workers=1)
+    assert "\\n" not in str(caught.value)
 
 
 def test_data_without_what_a_task_needs_is_refused_before_anything_is_written(recipe, tmp_path, monkeypatch):

@@ -1,0 +1,28 @@
+"""Commands that are killed or interrupted at random moments go on by the same command, to the same bytes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.paths import ROOT
+
+TRIES = 4
+"""`benchmarks/hard_use/kills.py` does as many as one likes, of `reproduce`, too."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", ["KILL", "INT"])
+def test_stopped_commands_go_on_to_the_same_bytes(signal, tmp_path):
+    script = ROOT / "benchmarks" / "hard_use" / "kills.py"
+    commands = ["train", "fingerprint", "compare", "data make"]
+    done = subprocess.run(
+        [sys.executable, script, "--tries", str(TRIES), "--signal", signal, "--only", *commands],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row["command"] for row in rows] == commands
+    assert all(row["survived"] == row["kills"] == TRIES for row in rows)
