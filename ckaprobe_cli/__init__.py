@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.commands import Command, Commands, SharedCommand
+from ckaprobe_cli.commands import INTERRUPTED, Command, SharedCommand
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
@@ -63,4 +63,8 @@ def options(
 
 def main() -> None:
     """Run the command line; the console script `ckaprobe`."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command runs, which handles its own
+        typer.echo("ckaprobe: interrupted", err=True)
+        raise SystemExit(INTERRUPTED) from None

@@ -89,6 +89,7 @@ def prepare() -> None:
     from cka_probe.lab.training import run_recipe  # noqa: F401
     from cka_probe.papers.mesa import study  # noqa: F401
     from cka_probe.plotting import figure  # noqa: F401
+    from ckaprobe_cli import main as ckaprobe  # noqa: F401
 
     torch.set_num_threads(1)
     FOLDER.mkdir(exist_ok=True)
@@ -147,10 +148,11 @@ def start(name: str, folder: Path) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.chdir(folder)
-    from ckaprobe_cli import app
+    from ckaprobe_cli import main as ckaprobe
 
+    sys.argv = ["ckaprobe", *(word.format(out=".") for word in COMMANDS[name])]
     try:
-        app([word.format(out=".") for word in COMMANDS[name]])
+        ckaprobe()
     except SystemExit as end:
         sys.stdout.flush()
         os._exit(end.code if isinstance(end.code, int) else bool(end.code))

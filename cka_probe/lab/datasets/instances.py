@@ -38,7 +38,7 @@ from cka_probe.images.reading import find_images
 from cka_probe.lab.datasets import fields
 from cka_probe.lab.datasets.coco import object_mask
 from cka_probe.lab.datasets.frames import Frames
-from cka_probe.lab.datasets.numbers import read_lines
+from cka_probe.lab.datasets.numbers import path_below, read_lines
 
 YEARS = {"train": "train2017", "val": "val2017"}
 ADE_SPLITS = {"train": "training", "val": "validation"}
@@ -248,7 +248,7 @@ def _read_coco(path: Path, folder: Path) -> tuple[list[Path], list["_Annotations
         rows: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in document["images"]}
         for annotation in document["annotations"]:
             rows[annotation["image_id"]].append(annotation)
-        images = [folder / image["file_name"] for image in document["images"]]
+        images = [path_below(folder, str(image["file_name"]), str(path)) for image in document["images"]]
         annotations = [
             _Annotations(str(path), int(image["height"]), int(image["width"]), tuple(rows[image["id"]]), numbers)
             for image in document["images"]
