@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.commands import INTERRUPTED, Command, SharedCommand
+from ckaprobe_cli.commands import INTERRUPTED, Command, Commands, SharedCommand
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
