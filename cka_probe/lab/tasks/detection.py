@@ -123,8 +123,12 @@ class DetectionHead(nn.Module):
         height, width = images.shape[-2:]
         listed = ImageList(images.float(), [(height, width)] * len(images))
         boxes, losses = self.proposals(listed, features, targets)
-        detections, more = self.heads(features, boxes, listed.image_sizes, targets)
-        return detections, losses | more
+        sizes = listed.image_sizes
+        if targets is not None:
+            return [], losses | self.heads(features, boxes, sizes, targets)[1]
+        scores, offsets = self.heads.box_predictor(self.heads.box_head(self.heads.box_roi_pool(features, boxes, sizes)))
+        parts = self.heads.postprocess_detections(scores, offsets, boxes, sizes)  # without masks, which are not scored
+        return [dict(zip(("boxes", "scores", "labels"), row, strict=True)) for row in zip(*parts, strict=True)], {}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def square(left, top, side=20, size=SIZE, category=0, crowd=False):
 
 
 class Squares:
-    """Squares at eight places."""
+    """Squares at four places."""
 
     gives = frozenset(square(0, 0))
 
@@ -44,7 +44,7 @@ class Squares:
         self.classes = None
 
     def __len__(self):
-        return 8
+        return 4
 
     def __getitem__(self, index):
         return square(8 * index, 4 * index)
@@ -124,7 +124,7 @@ def test_a_right_detection_finds_one_object_of_its_class():
 
 
 def detector(steps, **keys):
-    stage = {"task": "detection", "data": "squares:x:all", "validation": "squares:x:all", "steps": steps, "batch": 4,
+    stage = {"task": "detection", "data": "squares:x:all", "validation": "squares:x:all", "steps": steps, "batch": 2,
              "lr": 2e-3, "log_every": 10, "weight_decay": 0.0, "clip": 1.0}  # fmt: skip
     stage |= {"options": {"classes": 1, "scale": [0.9, 1.1]}} | keys
     recipe = {"name": "t", "architecture": "resnet18", "size": list(SIZE), "seed": 0, "stages": {"detect": stage}}
