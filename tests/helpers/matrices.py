@@ -33,7 +33,7 @@ def result_of(rows=9, columns=9, *, batches=2, undefined=(), estimator="unbiased
         x=Side("runs/first.safetensors", "tiny", "aa", {}),
         y=Side("runs/second.safetensors", "tiny", "bb", {}),
         images={"source": "rooms", "hash": "cc", "skipped": []},
-        settings={"measure": "cka", "estimator": estimator, "permutations": 200, "batch": 32},
+        settings={"measure": "cka", "estimator": estimator, "features": "flatten", "permutations": 200, "batch": 32},
         versions={"cka-probe": "0.1.0"},
     )
 
