@@ -116,7 +116,7 @@ def evaluate(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score the classes, depth, labels or objects that a model predicts.
+    """Score what a model predicts: classes, depth, labels or objects.
 
     A classifier has its top-1 and top-5 accuracy. Classes are matched with its outputs by name or WordNet id, and the
     result says how. On iBims-1, the boundaries and planes of depth are scored too.
