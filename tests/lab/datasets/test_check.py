@@ -137,7 +137,7 @@ def test_broken_files_are_counted_the_first_ten_are_kept_and_the_rest_is_read():
     check = check_dataset(Listed(samples))
     assert (check.frames, check.broken, len(check.problems)) == (30, 15, 10)
     assert check.statistics["depth"]["measured"]["frames"] == 15
-    assert check.problems[0].reason == "unreadable 1"
+    assert check.problems[0].reason == r"unreadable\n 1"
     assert "in 15 frames; the first 10:" in check.table()
 
 
