@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from io import BytesIO
+from contextlib import contextmanager
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from cka_probe.errors import DataError
@@ -116,6 +117,29 @@ def images_in(folder: str | Path) -> list[Path]:
     return sorted(images, key=lambda path: (path.stem, path.suffix))
 
 
+class _File(BufferedReader):
+    """A file of which no more is asked for at once than there is; a chunk of a PNG may declare 4 GB."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return so many of the remaining bytes, by default all."""
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+@contextmanager
+def opened(source: str | Path | bytes) -> Iterator[ImageFile.ImageFile]:
+    """Open a file of an image, or the bytes of one, of a format in `FORMATS`; raises what is in `UNREADABLE`."""
+    with (
+        BytesIO(source) if isinstance(source, bytes) else _File(source) as content,
+        Image.open(content, formats=FORMATS) as file,
+    ):
+        yield file
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) of an image as `read_image` gives it, from the header of the file.
 
@@ -123,7 +147,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         DataError: It cannot be read.
     """
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with opened(path) as file:
             width, height = file.size
             rotated = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 are a quarter turn
     except UNREADABLE as error:
@@ -158,7 +182,7 @@ def read_aligned_image(path: str | Path) -> Tensor:
         DataError: It cannot be read, or its EXIF orientation turns it: labels and depth have none.
     """
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with opened(path) as file:
             orientation = file.getexif().get(0x0112, 1)
     except UNREADABLE as error:
         raise DataError(f"unreadable image {path}: {error}; replace or remove it") from error
@@ -188,7 +212,7 @@ def decode_pixels(source: str | Path | bytes, name: object, decode_size: int | N
         DataError: It cannot be read, or is not an 8-bit image.
     """
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as file:
+        with opened(source) as file:
             if decode_size is not None:
                 file.draft(None, _reduced_size(file.size, decode_size))
             return pil_pixels(file, name, "RGB")

@@ -17,12 +17,12 @@ positions were learnt at `trained_size`, which a file shows (224 pixels, 384 for
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import timm
-from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -65,6 +65,7 @@ def build_swinv2(
     window: int | None = None,
     pretrained_windows: tuple[int, ...] = (0, 0, 0, 0),
     norm_eps: float = 1e-5,
+    shift_all: bool = False,
 ) -> SwinTransformerV2:
     """Return a headless Swin-v2.
 
@@ -77,8 +78,10 @@ def build_swinv2(
         pretrained_windows: Windows per stage that the weights were trained with, where they differ from `window`:
             the coordinates of the continuous position bias are divided by them. Zeros: the same.
         norm_eps: Epsilon of the layer norms; 1e-6 in MIM-Depth.
+        shift_all: Shift the windows of every second block in all stages, as MIM-Depth does unless `use_shift` says
+            otherwise. A window as large as its stage, which is not shifted else, becomes four quadrants.
     """
-    return SwinTransformerV2(
+    model = SwinTransformerV2(
         img_size=size,
         embed_dim=embed_dim,
         depths=depths,
@@ -89,11 +92,24 @@ def build_swinv2(
         drop_path_rate=0.0,
         norm_layer=partial(nn.LayerNorm, eps=norm_eps),  # type: ignore[arg-type]  # timm only calls it
     )
+    blocks = [module for module in model.modules() if isinstance(module, SwinTransformerV2Block)]
+    for block in blocks if shift_all else ():
+        if any(block.target_shift_size):  # every second one
+            height, width = block.window_size
+            block.shift_size = height // 2, width // 2
+            block.register_buffer("attn_mask", block.get_attn_mask(), persistent=False)
+    return model
 
 
 def _swinv2(name: str, embed_dim: int, depth: int, heads: tuple[int, ...], size: int = 192) -> Architecture:
     build = partial(build_swinv2, embed_dim=embed_dim, depths=(2, 2, depth, 2), heads=heads)
     return Architecture(name, size, 8 * embed_dim, build, paper_layers(depth, first_merge=1, last_norm="norm"))
+
+
+def _shifted(architecture: Architecture) -> Architecture:
+    """Return a Swin-v2 with shifted windows in all stages."""
+    build = partial(architecture.build, shift_all=True)
+    return replace(architecture, name=f"{architecture.name}_shifted", build=build)
 
 
 SWINV2 = {
@@ -106,6 +122,8 @@ SWINV2 = {
         _swinv2("swinv2_large", 192, 18, (6, 12, 24, 48)),
     )
 }
+SHIFTED = {shifted.name: shifted for shifted in map(_shifted, SWINV2.values())}
+"""The same with shifted windows in all stages, which a file of MIM-Depth does not record."""
 
 
 def build_resnet(
@@ -281,4 +299,4 @@ VIT = {
 """Built from a file by name only (`arch="vit_large"`): otherwise a ViT is that of timm which its tensors fit."""
 
 
-ARCHITECTURES: dict[str, Architecture] = {**SWINV2, **RESNET, **DINOV2, **VIT}
+ARCHITECTURES: dict[str, Architecture] = {**SWINV2, **SHIFTED, **RESNET, **DINOV2, **VIT}

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from cka_probe.comparison.compare import compare_fingerprints
 from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import FORMAT, ROWS, Axis, Side, SimilarityMatrix
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import CkaProbeError, DataError
-from cka_probe.images.reading import FORMATS
+from cka_probe.images.reading import UNREADABLE, opened
 from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.report.blocks import (
     Block,
@@ -256,9 +255,9 @@ def thumbnails_of(path: Path) -> Block:
     if not path.is_file():
         return Text(f"The images are not shown: the result's folder has no `{path.name}`.")
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with opened(path) as file:
             strip = np.asarray(file.convert("RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: expected a strip of images, found {error}; delete it or compare again") from error
     side = strip.shape[0]
     squares = tuple(strip[:, left : left + side] for left in range(0, strip.shape[1] - side + 1, side))

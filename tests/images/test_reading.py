@@ -1,5 +1,7 @@
 """Images are found through links, never among hidden files, and decoded by Pillow's own readers only."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +109,18 @@ def test_images_decoded_at_twice_the_size_of_the_input_differ_little(tmp_path, h
     full, reduced = (Preprocessing((112, 112)).fit(read_pixels(tmp_path / "a.jpg", size)) for size in (None, 224))
     assert not torch.equal(full, reduced)
     assert (full.float() - reduced.float()).abs().mean() < 1
+
+
+def test_a_chunk_that_declares_more_than_the_file_has_takes_no_memory(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"IDAT")
+    data[start - 4 : start] = b"\xff\xff\xff\xf0"
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        assert read_image(path)[:, 4, 4].tolist() == [1, 0, 0]
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()

@@ -156,3 +156,17 @@ def test_transformers_own_model_gives_the_same_nine_layers(tmp_path, images):
         theirs(backbone.preprocessing.normalise(images))
     for name, activation in ours.items():
         torch.testing.assert_close(kept[name].reshape(activation.shape), activation, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("suffix", "reach"), [("", 4), ("_shifted", 2)])
+def test_a_window_that_fills_its_stage_is_quadrants_where_all_are_shifted(suffix, reach, swin, tmp_path):
+    path = foreign.mim_depth(tmp_path / "a.ckpt", swin)
+    backbone = load_file(path, arch=f"swinv2_micro{suffix}")
+    assert_same_weights(backbone, swin)
+    for stage, side in ((2, 4), (3, 2)):  # windows of 4 and 2 tokens
+        channels = 32 * 2**stage
+        block = backbone.model.layers[stage].blocks[1]
+        tokens = torch.randn(1, side, side, channels, requires_grad=True)
+        block(tokens)[0, 0, 0].square().sum().backward()
+        seen = tokens.grad[0].abs().amax(-1) > 1e-12  # masks are -100, not infinite
+        assert seen.nonzero().tolist() == [[i, j] for i in range(side * reach // 4) for j in range(side * reach // 4)]

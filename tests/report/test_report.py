@@ -249,7 +249,8 @@ def test_errors_are_one_line_each(tmp_path):
         report(tmp_path / "nowhere")
     for name, message in {
         "result.json": "expected a result of format",
-        "scores.json": "expected scores of format 'ckaprobe-scores/1' or 'ckaprobe-label-scores/1', found None",
+        "scores.json": "expected scores of format 'ckaprobe-scores/1' or 'ckaprobe-label-scores/1' or "
+        "'ckaprobe-detection-scores/1', found None",
         "recipe.json": "expected a recipe with its stages, found none",
         "study.json": "expected",
     }.items():

@@ -226,6 +226,18 @@ def read_segments(path: Path, ids: tuple[int, ...], values: tuple[tuple[int, int
     return torch.from_numpy(np.asarray(values, np.int64)[order[index], column])
 
 
+def stated_size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """Return the height and width of an image in a file of annotations.
+
+    Raises:
+        DataError: No image that can be read is of this size.
+    """
+    size = (int(image["height"]), int(image["width"]))
+    if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
+        raise DataError(f"{path}: expected the height and width of images, found {size}; fetch it again")
+    return size
+
+
 def _instances(document: Mapping[str, Any], numbering: Mapping[int, int], path: Path) -> Readers:
     """Return the readers of labels and objects of each image."""
     objects: dict[int, list[tuple[int, bool, Any]]] = {row["id"]: [] for row in document["images"]}
@@ -234,9 +246,7 @@ def _instances(document: Mapping[str, Any], numbering: Mapping[int, int], path: 
         objects[row["image_id"]].append((kind, bool(row.get("iscrowd", 0)), row["segmentation"]))
     readers: Readers = {}
     for row in document["images"]:
-        size = (int(row["height"]), int(row["width"]))
-        if min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
-            raise DataError(f"{path}: expected the height and width of images, found {size}; fetch it again")
+        size = stated_size(row, path)
         read = partial(read_objects, tuple(objects[row["id"]]), size, f"{path}, image {row['id']}")
         readers[str(row["file_name"])] = {
             field: partial(read, column=column) for column, field in enumerate(("labels", "instances"))

@@ -37,14 +37,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile
+from PIL import ImageFile
 from scipy.sparse import load_npz
 from torch import Tensor
 
 from cka_probe.errors import DataError
 from cka_probe.images.classes import UNKNOWN, Classes, table
 from cka_probe.images.datasets import check_split
-from cka_probe.images.reading import FORMATS, UNREADABLE, images_in, read_aligned_image, read_image
+from cka_probe.images.reading import UNREADABLE, images_in, opened, read_aligned_image, read_image
 from cka_probe.images.sample import IGNORE
 from cka_probe.lab.datasets.frames import Frame
 
@@ -93,7 +93,7 @@ def opened_image(path: str | Path, kind: str) -> Iterator[ImageFile.ImageFile]:
         DataError: It cannot be read.
     """
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with opened(path) as file:
             yield file
     except UNREADABLE as error:
         raise DataError(f"unreadable {kind} {path}: {error}; fix it, or remove it and its image") from error

@@ -36,7 +36,7 @@ from cka_probe.errors import DataError
 from cka_probe.images.classes import Classes
 from cka_probe.images.reading import find_images
 from cka_probe.lab.datasets import fields
-from cka_probe.lab.datasets.coco import object_mask
+from cka_probe.lab.datasets.coco import object_mask, stated_size
 from cka_probe.lab.datasets.frames import Frames
 from cka_probe.lab.datasets.numbers import path_below, read_lines
 
@@ -250,11 +250,11 @@ def _read_coco(path: Path, folder: Path) -> tuple[list[Path], list["_Annotations
             rows[annotation["image_id"]].append(annotation)
         images = [path_below(folder, str(image["file_name"]), str(path)) for image in document["images"]]
         annotations = [
-            _Annotations(str(path), int(image["height"]), int(image["width"]), tuple(rows[image["id"]]), numbers)
+            _Annotations(str(path), *stated_size(image, path), tuple(rows[image["id"]]), numbers)
             for image in document["images"]
         ]
         names = tuple(str(category["name"]) for category in categories)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"{path}: expected COCO's images, annotations and categories, found something else ({error!r}); fetch it "
             "again"

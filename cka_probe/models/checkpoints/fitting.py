@@ -12,7 +12,7 @@ import torchvision
 from torch import Size, Tensor
 
 from cka_probe.errors import CheckpointError, UnknownNameError
-from cka_probe.models.architectures import ARCHITECTURES, VIT
+from cka_probe.models.architectures import ARCHITECTURES, SHIFTED, VIT
 from cka_probe.models.catalogue import COUNTER, Definition
 from cka_probe.registry import suggestion
 
@@ -55,13 +55,13 @@ def _format(differences: Misfit) -> str:
 
 
 def fitting_architectures(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Return the names in `ARCHITECTURES` that tensors fit, but of `VIT`."""
+    """Return the names in `ARCHITECTURES` that tensors fit, but of `SHIFTED` and `VIT`."""
     return tuple(name for name in _recognised() if not misfit(tensors, name))
 
 
 def _recognised() -> list[str]:
     """Return the architectures that a file is compared with unless the user names one."""
-    return [name for name in ARCHITECTURES if name not in VIT]
+    return [name for name in ARCHITECTURES if name not in SHIFTED and name not in VIT]
 
 
 def infer_architecture(path: Path, tensors: Mapping[str, Tensor]) -> str:

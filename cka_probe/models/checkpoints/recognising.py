@@ -138,7 +138,8 @@ KINDS = (
         normalisation="none",
         norm_eps=1e-6,
         note="MIM-Depth: images are not normalised, layer norms have eps 1e-6; windows are assumed to be shifted in "
-        "the first two stages only, as in its published models: use_shift is not in the file",
+        "the first two stages only, as in its published models: use_shift is not in the file; --arch "
+        "swinv2_SIZE_shifted for all stages",
         classifies=False,
     ),
     Kind(

@@ -87,3 +87,14 @@ def test_broken_files_are_refused_by_name(tmp_path):
         path.unlink()
     with pytest.raises(DataError, match=r"aachen_000000_000019_gtFine_instanceIds.png, found none; complete"):
         open_dataset(f"cityscapes_instances:{root}")
+
+
+@pytest.mark.parametrize("height", [0, -4, 10**9, 1e400, "six"])
+def test_coco_refuses_sizes_that_no_image_has(height, tmp_path):
+    root = coco_objects_root(tmp_path)
+    path = root / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    document["images"][0]["height"] = height
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"instances_val2017\.json: expected"):
+        open_dataset(f"coco_instances:{root}:val")
