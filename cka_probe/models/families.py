@@ -85,6 +85,9 @@ is kept.
 |---|---|---|---|
 {rows}
 
+- A file of MIM-Depth does not say in which stages windows are shifted; the first two are
+  assumed, as in its published models. For one that was trained with `use_shift` in all four, which is the default of
+  its class, give `--arch swinv2_base_shifted`.
 - Other models of timm and torchvision are identified in the same way; models of your own come as
   `package.module:function` or from Python.
 - Dense models of transformers (SegFormer, DPT, Depth Anything, UperNet, Mask2Former …) give their backbone, models of

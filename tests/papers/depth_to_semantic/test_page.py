@@ -106,6 +106,7 @@ def test_every_table_has_a_title_every_claim_a_figure_and_every_quirk_a_claim(tm
     study(tmp_path)
     assert page(tmp_path).count("\nNetwork: ") + page(tmp_path).count(" Network: ") == len(TABLES)
     drawn = {*(f"scores_{name}" for name in TABLES), *CURVES, "sizes", "before_after", "parting", "arms", "figure6"}
+    drawn |= DECLARATIONS["trajectories"].keys()
     assert {claim.figure for claim in CLAIMS} <= drawn
     assert {f"quirk_{quirk}" for quirk in QUIRKS} <= {claim.name for claim in CLAIMS}
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
