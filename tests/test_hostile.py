@@ -32,6 +32,7 @@ TRIES = 30
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged tags
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_files_are_read_or_refused_in_one_line(name, tmp_path):
     assert attack(name, TRIES, 7, tmp_path / "fuzz") == []

@@ -82,8 +82,8 @@ def made(rows, columns, *, undefined=(), shift=0.0, x="checkpoints/pretrained.pt
         num_examples=64,
         x=Side(x, "swinv2_micro", "0", {}),
         y=Side(y, "swinv2_micro", "1", {}),
-        images={"hash": "2", "source": "scenes"},
-        settings={"measure": "cka", "estimator": "unbiased"},
+        images={"hash": "2", "source": "scenes", "skipped": []},
+        settings={"measure": "cka", "estimator": "unbiased", "features": "flatten"},
         versions={},
     )
 
