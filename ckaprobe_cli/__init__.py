@@ -4,6 +4,8 @@ No module here imports the library before its command runs, so that `ckaprobe --
 progress to stderr. An error is one line on stderr, with exit code 2 if the user can fix it; `--debug` shows more.
 """
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -63,8 +65,17 @@ def options(
 
 def main() -> None:
     """Run the command line; the console script `ckaprobe`."""
+    code: object = 0
     try:
         app()
     except KeyboardInterrupt:  # before a command runs, which handles its own
         typer.echo("ckaprobe: interrupted", err=True)
-        raise SystemExit(INTERRUPTED) from None
+        code = INTERRUPTED
+    except SystemExit as end:
+        code = end.code
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        raise SystemExit(code)
+    # gloo's threads may abort an interpreter that they outlive, and `torchrun` would report that the command failed
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else bool(code))

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FOLDER = Path(tempfile.gettempdir()) / "ckaprobe_kills"
@@ -142,8 +142,10 @@ def start(name: str, folder: Path) -> int:
     """Start a command in a fork, and return its process."""
     process = os.fork()
     if process:
+        with suppress(PermissionError, ProcessLookupError):  # the child does it too, whichever is first
+            os.setpgid(process, process)
         return process
-    os.setsid()
+    os.setpgid(0, 0)
     log = os.open(FOLDER / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -9,6 +9,7 @@ OUT/<stage>/validation.csv     step and the task's scores
 OUT/<stage>/resume.pt          weights and optimizer state of an unfinished stage
 """
 
+import atexit
 import json
 import os
 from collections.abc import Collection
@@ -20,6 +21,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
+from torch import distributed as dist
 
 from cka_probe.comparison.ranks import TIMEOUT
 from cka_probe.errors import OutputError, RecipeError
@@ -326,7 +328,16 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
     waiting = InitProcessGroupKwargs(timeout=TIMEOUT)  # for scores in one process, or for a stage in another job
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     mixed = "no" if precision == "tf32" else precision
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[waiting])
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[waiting])
+    atexit.unregister(_leave)
+    atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    """Leave the process group while the interpreter is whole; gloo's threads may abort one that they outlive."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 MAX_WORKERS = 16
