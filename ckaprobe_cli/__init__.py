@@ -6,11 +6,12 @@ progress to stderr. An error is one line on stderr, with exit code 2 if the user
 
 import os
 import sys
+import time
 from typing import Annotated
 
 import typer
 
-from ckaprobe_cli.commands import INTERRUPTED, Command, Commands, SharedCommand
+from ckaprobe_cli.commands import INTERRUPTED, Command, Commands, SharedCommand, is_main
 from ckaprobe_cli.compare import compare
 from ckaprobe_cli.data import data
 from ckaprobe_cli.draw import draw
@@ -23,6 +24,9 @@ from ckaprobe_cli.layers import layers
 from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
 from ckaprobe_cli.train import train
+
+PATIENCE = 10
+"""Seconds that a process of `torchrun` that failed gives the first to end all."""
 
 app = typer.Typer(
     cls=Commands,
@@ -75,6 +79,8 @@ def main() -> None:
         code = end.code
     if os.environ.get("WORLD_SIZE", "1") == "1":
         raise SystemExit(code)
+    if code and not is_main():
+        time.sleep(PATIENCE)  # `torchrun` ends all when one fails, and the first may not have printed why
     # gloo's threads may abort an interpreter that they outlive, and `torchrun` would report that the command failed
     sys.stdout.flush()
     sys.stderr.flush()
