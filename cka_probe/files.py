@@ -25,6 +25,24 @@ WRITING = re.compile(r"PytorchStreamWriter|inline_container|IoError|I/O error|ba
 """Messages of torch and safetensors about errors of the disk."""
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents unless they exist, even while another process removes and creates it.
+
+    `Path.mkdir(exist_ok=True)` raises `FileExistsError` if the folder disappears between its two looks at it.
+
+    Raises:
+        OSError: It cannot be created; `FileExistsError`, there is a file.
+    """
+    while True:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if os.path.lexists(path) and not path.is_dir():
+                raise
+        else:
+            return
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` on success and is deleted on failure.
@@ -50,7 +68,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another path")
     temporary = path.with_name(f".{os.getpid()}@{HOST}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _remove_abandoned(path)
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors writes files that only their owner can read

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cka_probe.errors import OutputError
-from cka_probe.files import HOST, atomic_write, check_writable
+from cka_probe.files import HOST, atomic_write, check_writable, make_folder
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
@@ -19,6 +19,25 @@ def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path):
             temporary.write_text(content)
     assert path.read_text() == "new"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_created_even_if_another_process_removes_it_meanwhile(tmp_path, monkeypatch):
+    folder, mkdir, removed = tmp_path / "folder", os.mkdir, []
+
+    def late(path, *args, **options):
+        if not removed:  # it existed when `mkdir` looked, and was removed right after
+            removed.append(path)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(os, "mkdir", late)
+    make_folder(folder)
+    assert folder.is_dir()
+    assert removed
+    make_folder(folder)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
 
 
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])

@@ -32,7 +32,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cka_probe.errors import DataError, OutputError
-from cka_probe.files import atomic_write, disk_errors
+from cka_probe.files import atomic_write, disk_errors, make_folder
 from cka_probe.lab.scenes.layouts import LAYOUTS
 from cka_probe.lab.scenes.layouts.layout import SetFolders, Unit, Written
 from cka_probe.lab.scenes.room import USUAL_STYLE
@@ -66,7 +66,7 @@ class GenerationLock:
         Raises:
             OSError: It cannot be created.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with FileLock(self.folder / "lock"):
             yield
 
