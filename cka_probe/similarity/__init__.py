@@ -17,6 +17,7 @@ from cka_probe.similarity.cka import u_centre as u_centre
 from cka_probe.similarity.gram import Grams as Grams
 from cka_probe.similarity.gram import anchored_product as anchored_product
 from cka_probe.similarity.gram import centred_grams as centred_grams
+from cka_probe.similarity.intervals import influences as influences
 from cka_probe.similarity.intervals import jackknife_interval as jackknife_interval
 from cka_probe.similarity.intervals import permutation_null as permutation_null
 from cka_probe.similarity.measures import MEASURES as MEASURES

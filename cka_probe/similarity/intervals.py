@@ -78,6 +78,23 @@ def jackknife_interval(
     return (value - margin).clamp(-1, 1), (value + margin).clamp(-1, 1)
 
 
+def influences(
+    x: Sequence[Centred], y: Sequence[Centred], terms: Terms, estimator: Estimator, per_image: int = 1
+) -> Tensor:
+    """Return the influence of every image on every cell, (images, rows, columns) float64, in the order of the images.
+
+    To first order, an image with the weight `1 + d` in place of 1 moves CKA by `d` times its influence, so omitting it
+    moves CKA by about minus its influence. Arguments as in `jackknife_interval`.
+    """
+    parts, unweighted = [], scales_of(terms)
+    for batch_x, batch_y in zip(x, y, strict=True):
+        n = batch_x.shape[-1]
+        xy, xx, yy = (n / per_image / estimator.divisor(n) * scale for scale in unweighted)
+        for start, rows_x, rows_y in row_blocks(batch_x, batch_y, per_image):
+            parts.append(_influence(rows_x, rows_y, (xy, xx, yy), per_image, start))
+    return torch.cat(parts)
+
+
 def paired_error(
     first: tuple[Sequence[Tensor], Sequence[Tensor]],
     second: tuple[Sequence[Tensor], Sequence[Tensor]],

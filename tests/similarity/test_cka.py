@@ -18,6 +18,7 @@ from cka_probe.similarity import (
     cka,
     cka_cells,
     hsic_terms,
+    influences,
     jackknife_interval,
     permutation_null,
     u_centre,
@@ -261,6 +262,22 @@ def test_the_infinitesimal_jackknife_agrees_with_leaving_one_image_out():
     error = np.sqrt(299 / 300 * ((left_out - left_out.mean()) ** 2).sum())
     assert (high - low) / 2 / 1.968 == pytest.approx(error, rel=0.05)
     assert low < value < high
+
+
+@pytest.mark.parametrize(("estimator", "batch"), [("unbiased", 60), ("biased", 60), ("unbiased", 20)])
+def test_an_influence_is_what_is_lost_without_the_image(estimator, batch):
+    sides, hsic = correlated_pair(60, 7, rho=0.8, p=5, decay=2.0), ESTIMATORS[estimator]
+
+    def centred_without(image):
+        rows = [[i for i in range(start, start + batch) if i != image] for start in range(0, 60, batch)]
+        return [centre_batches([grams(z[part]).matrices for part in rows], hsic) for z in sides]
+
+    centred = centred_without(None)
+    terms = hsic_terms(*centred, hsic)
+    values = influences(*centred, terms, hsic)[:, 0, 0].numpy()
+    losses = [float(cka(terms) - cka(hsic_terms(*centred_without(image), hsic))) for image in range(60)]
+    assert np.corrcoef(losses, values)[0, 1] > 0.95
+    assert np.polyfit(values, losses, 1)[0] == pytest.approx(1, abs=0.2)
 
 
 def test_the_interval_of_a_model_with_itself_is_one_point():
