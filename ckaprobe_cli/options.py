@@ -60,7 +60,10 @@ Encoder = Annotated[
 ]
 Base = Annotated[str | None, option("File or folder of the model that a LoRA adapter was trained on.", MODELS)]
 Features = Annotated[
-    str | None, option("Features of an activation: flatten, gap or tokens.  [default: flatten]", SIMILARITY)
+    str | None,
+    option(
+        "Features of an activation: flatten, gap, tokens (of a 2 x 2 grid) or tokens:7.  [default: flatten]", SIMILARITY
+    ),
 ]
 Precision = Annotated[
     str | None,

@@ -36,7 +36,7 @@ from cka_probe.files import atomic_write
 from cka_probe.models.selection import LayerSpec
 from cka_probe.progress import Progress, ProgressSpec
 from cka_probe.similarity import ESTIMATORS, Measure, Terms, centre_batches, choose_measure, mean_interval
-from cka_probe.similarity.features import PER_IMAGE
+from cka_probe.similarity.features import tokens_per_image
 
 FORMAT = "ckaprobe-atlas/1"
 FILE, PAIRS, FINGERPRINTS = "atlas.json", "pairs", "fingerprints"
@@ -280,7 +280,7 @@ def compare_many(
         num: Largest number of images.
         batch: Images in a batch.
         seed: Seed of the choice of images and of the permutations.
-        features: `flatten`, `gap` or `tokens`.
+        features: `flatten`, `gap`, `tokens` or `tokens:7`.
         precision: `float32`, `tf32` or `bfloat16`.
         preprocess: `own` or `shared` (all have that of the first).
         size: Input size of all models in pixels, in place of their own.
@@ -396,7 +396,7 @@ def _summarised(
         shares = diagonal_shares(defined[i]) if same else match_shares(result.values, defined[i], defined[j])
         if not shares.any():
             continue
-        per_image = PER_IMAGE[prints[i].settings.features]
+        per_image = tokens_per_image(prints[i].settings.features)
         weights = torch.from_numpy(shares)
         terms = Terms(**{name: torch.from_numpy(term) for name, term in result.terms.items()})
         half = mean_interval(grams[i], grams[j], weights, measure, hsic, per_image, terms if measure.sums else None)

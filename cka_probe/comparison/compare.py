@@ -38,7 +38,7 @@ from cka_probe.similarity import (
     measured_cells,
 )
 from cka_probe.similarity.cka import RANGE
-from cka_probe.similarity.features import PER_IMAGE
+from cka_probe.similarity.features import tokens_per_image
 
 MeasureSpec = str | Measure | Callable[[torch.Tensor, torch.Tensor], Any]
 """A name in `MEASURES`, a `Measure`, or a function of two centred Grams; see `choose_measure`."""
@@ -112,7 +112,7 @@ def compare(
             bytes to the memory, else from Grams in a temporary file (in `TMPDIR`, if that is set). Its null is an
             approximation (`similarity.moments`), and so are intervals from sums of more than 4,096 images.
         seed: Seed of the choice of images and of the permutations; by default 0.
-        features: `flatten` (default), `gap` or `tokens`.
+        features: `flatten` (default), `gap`, `tokens` or `tokens:7`.
         precision: `float32` (default), `tf32` (of GPUs of CUDA) or `bfloat16`.
         preprocess: `own` (default; each model has its own size, mean and std) or `shared` (both have those of x).
         size: Input size of both models in pixels, one number, (height, width) or "HEIGHTxWIDTH", in place of their own;
@@ -322,7 +322,7 @@ def compare_fingerprints(
     options: dict[str, Any] = {
         "permutations": permutations,
         "seed": x.settings.seed,
-        "per_image": PER_IMAGE[x.settings.features],
+        "per_image": tokens_per_image(x.settings.features),
     }
     if method.sums:
         cells = cka_cells(x.defined_grams, y.defined_grams, hsic, **options)
@@ -360,7 +360,7 @@ def compare_all(
         return
     pairings = {(i, j): pairing_of(prints[i], prints[j]) for i, j in combinations(range(len(prints)), 2)}
     hsic = registry.get(ESTIMATORS, estimator, "estimator")
-    per_image = PER_IMAGE[prints[0].settings.features]
+    per_image = tokens_per_image(prints[0].settings.features)
     to_cells = partial(
         cka_cells, permutations=permutations, seed=prints[0].settings.seed, per_image=per_image, centred=True
     )

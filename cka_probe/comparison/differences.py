@@ -26,7 +26,7 @@ from cka_probe.comparison.results import BOUND, INDEPENDENT, PAIRED, DifferenceM
 from cka_probe.errors import DataError, FingerprintError
 from cka_probe.similarity import ESTIMATORS, choose_measure
 from cka_probe.similarity.cells import jackknife_error
-from cka_probe.similarity.features import PER_IMAGE
+from cka_probe.similarity.features import tokens_per_image
 from cka_probe.similarity.intervals import paired_error
 from cka_probe.similarity.resampling import holm
 
@@ -194,7 +194,7 @@ def _paired_errors(
     first: Sequence[Fingerprint], second: Sequence[Fingerprint], measure: MeasureSpec, estimator: str
 ) -> StandardErrors:
     """Return standard errors from the influence of each image on both values at once."""
-    method, per_image = choose_measure(measure), PER_IMAGE[first[0].settings.features]
+    method, per_image = choose_measure(measure), tokens_per_image(first[0].settings.features)
     x_1, y_1, x_2, y_2 = (side.defined_grams for side in (*first, *second))
     if method.sums:
         error, freedom = paired_error((x_1, y_1), (x_2, y_2), ESTIMATORS[estimator], per_image)

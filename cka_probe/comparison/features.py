@@ -33,6 +33,7 @@ from cka_probe.images.datasets import sample_indices
 from cka_probe.images.stream import FEWEST, ImageStream
 from cka_probe.models.backbone import Backbone, Origin
 from cka_probe.models.layers import LayerMap
+from cka_probe.similarity.features import tokens_per_image
 
 Features = Tensor | npt.NDArray[Any] | Mapping[str, Any]
 """An array (n, p) or (n, ...) of numbers, or several by name."""
@@ -199,7 +200,7 @@ def are_pooled(sides: Sequence[Backbone | Fingerprint], features: str) -> bool:
         raise FingerprintError(
             "expected models or features for one batch of all images, found a fingerprint; give its model"
         )
-    if features == "tokens":
+    if tokens_per_image(features) > 1:
         raise DataError(
             "expected flattened or pooled features (--features flatten or gap) for one batch of all images, found "
             "tokens; set --batch to the number of images for one batch of Grams"

@@ -30,7 +30,7 @@ from cka_probe.images.pairing import ORDER, PAIRINGS
 from cka_probe.images.stream import list_hash
 from cka_probe.models.checkpoint import versions
 from cka_probe.models.layers import Layer, LayerMap
-from cka_probe.similarity.features import FEATURES
+from cka_probe.similarity.features import choose_features
 
 FORMAT = "ckaprobe-fingerprint/1"
 NOT_FINITE = "it puts out NaN or infinite values"
@@ -57,7 +57,7 @@ class Settings:
         num: Largest number of images.
         batch: Images in a batch; `None` for 64, or the batches of an iterable.
         seed: Seed of the choice of images and of the permutations.
-        features: `flatten`, `gap` or `tokens`.
+        features: `flatten`, `gap`, `tokens` or `tokens:7`.
         precision: Of the forward pass: `float32`, `tf32` (float32 with products in TF32), or `bfloat16` (autocast).
         preprocess: `own` (each model its own size, mean and std) or `shared` (both those of x).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -90,7 +90,7 @@ class Settings:
     decode_size: int | None = None
 
     def __post_init__(self) -> None:
-        registry.get(FEATURES, self.features, "features")
+        choose_features(self.features)
         registry.get(PRECISIONS, self.precision, "precision")
         registry.get(PREPROCESSING, self.preprocess, "preprocess")
         if self.forward_batch is not None and self.forward_batch < 1:

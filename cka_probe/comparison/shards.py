@@ -11,7 +11,7 @@ import torch
 
 from cka_probe.comparison.fingerprint import Fingerprint, Shard, undefined_reason
 from cka_probe.errors import FingerprintError
-from cka_probe.similarity.features import PER_IMAGE
+from cka_probe.similarity.features import tokens_per_image
 
 
 def join_shards(shards: Sequence[Fingerprint | str | Path]) -> Fingerprint:
@@ -103,7 +103,7 @@ def _check_same(first: Fingerprint, other: Fingerprint) -> None:
 
 def _images_of_batches(print_: Fingerprint) -> list[tuple[str, ...]]:
     """Return the hashes of the images of each batch."""
-    sizes = [stack.shape[-1] // PER_IMAGE[print_.settings.features] for stack in print_.grams]
+    sizes = [stack.shape[-1] // tokens_per_image(print_.settings.features) for stack in print_.grams]
     hashes = iter(print_.images)
     return [tuple(next(hashes) for _ in range(size)) for size in sizes]
 

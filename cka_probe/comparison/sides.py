@@ -57,7 +57,7 @@ class Options:
         num: As in `compare`, as are all others.
         batch: Images in a batch.
         seed: Seed of the choice of images and of the permutations.
-        features: `flatten`, `gap` or `tokens`.
+        features: `flatten`, `gap`, `tokens` or `tokens:7`.
         precision: `float32`, `tf32` or `bfloat16`.
         preprocess: `own` or `shared`.
         size: Input size of the models.

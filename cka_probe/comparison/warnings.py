@@ -20,6 +20,7 @@ import numpy.typing as npt
 from cka_probe.comparison.atlas import BEST_MATCH, Atlas
 from cka_probe.comparison.results import Axis, SimilarityMatrix
 from cka_probe.images.pairing import ORDER
+from cka_probe.similarity.features import tokens_per_image
 
 WIDE = 0.05
 """Median half-width of the intervals above which more images are advised."""
@@ -180,7 +181,7 @@ def _measure(result: SimilarityMatrix) -> Iterator[str]:
 
 def _tokens(result: SimilarityMatrix) -> Iterator[str]:
     """Warn that the intervals of tokens are conservative."""
-    if result.settings["features"] == "tokens" and result.settings.get("measure", "cka") == "cka":
+    if tokens_per_image(result.settings["features"]) > 1 and result.settings.get("measure", "cka") == "cka":
         yield (
             "Tokens of one image are not independent examples: the intervals take the image as the unit and are "
             "conservative."

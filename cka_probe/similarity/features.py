@@ -3,14 +3,18 @@
     flatten   (n, p)            each position of each channel is a feature; the papers' choice
     gap       (n, C)            global average pooling
     tokens    (n * 2 * 2, C)    each cell of a 2 x 2 grid of the image is an example
+    tokens:7  (n * 7 * 7, C)    each cell of a 7 x 7 grid, or of any other
 
 Tokens of one image are not independent examples; see `intervals`.
 
 `BatchFeatures` puts the features of a batch together from those of forward passes.
 """
 
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -18,10 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cka_probe import registry
 from cka_probe.errors import LayerError
 
 TOKEN_GRID = 2
 """Cells along each side of the grid of `tokens`, as many as the last stage of a 64-pixel Swin-v2 has."""
+
+TOKENS = re.compile(r"tokens(?::([1-9]\d?))?")
+"""`tokens`, or with the cells along each side of the grid."""
 
 
 def flatten(activation: Tensor, layout: str | None) -> Tensor:
@@ -54,15 +62,45 @@ def gap(activation: Tensor, layout: str | None) -> Tensor:
     return positions.float().mean(dim=1)
 
 
-def tokens(activation: Tensor, layout: str | None) -> Tensor:
-    """Return (n * 4, C) float32, the means of each channel over the four quarters of the image."""
-    pooled = F.adaptive_avg_pool2d(_feature_map(activation, layout).float(), TOKEN_GRID)  # (n, C, 2, 2)
-    return pooled.flatten(2).mT.flatten(0, 1)
+def tokens(activation: Tensor, layout: str | None, *, grid: int = TOKEN_GRID) -> Tensor:
+    """Return (n * grid * grid, C) float32, the means of each channel over the cells of a grid of the image.
+
+    Raises:
+        LayerError: The activation has fewer positions than the grid has cells, in height or width.
+    """
+    positions = _feature_map(activation, layout).float()
+    if min(positions.shape[2:]) < grid:
+        height, width = positions.shape[2:]
+        raise LayerError(
+            f"expected at least {grid}x{grid} positions for a grid of that size, found {height}x{width}; use "
+            f"--features tokens:{min(height, width)}, or omit the layer"
+        )
+    return F.adaptive_avg_pool2d(positions, grid).flatten(2).mT.flatten(0, 1)
 
 
 FEATURES: dict[str, Callable[[Tensor, str | None], Tensor]] = {"flatten": flatten, "gap": gap, "tokens": tokens}
-PER_IMAGE = {"flatten": 1, "gap": 1, "tokens": TOKEN_GRID**2}
-"""Examples per image."""
+
+
+def choose_features(features: str) -> Callable[[Tensor, str | None], Tensor]:
+    """Return the function of a name in `FEATURES`, or of `tokens:7` or another grid.
+
+    Raises:
+        UnknownNameError: There is no such name.
+    """
+    if tokens_per_image(features) > 1:
+        return partial(tokens, grid=isqrt(tokens_per_image(features)))
+    function: Callable[[Tensor, str | None], Tensor] = registry.get(FEATURES, features, "features")
+    return function
+
+
+def tokens_per_image(features: str) -> int:
+    """Return the number of examples per image.
+
+    >>> tokens_per_image("flatten"), tokens_per_image("tokens"), tokens_per_image("tokens:7")
+    (1, 4, 49)
+    """
+    grid = TOKENS.fullmatch(features)
+    return int(grid[1] or TOKEN_GRID) ** 2 if grid else 1
 
 
 def _feature_map(activation: Tensor, layout: str | None) -> Tensor:
@@ -87,7 +125,7 @@ class BatchFeatures:
 
     Args:
         sizes: Number of images in each batch.
-        features: `flatten`, `gap` or `tokens`.
+        features: `flatten`, `gap`, `tokens` or `tokens:7`.
         process: What becomes of the features of a batch, called with the name of the module.
         orders: Order of each module's axes in memory, from earlier batches; by default that of these.
 
@@ -108,7 +146,7 @@ class BatchFeatures:
         self.products: list[dict[str, Any]] = [{} for _ in sizes]
         self._process = process
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._features, self._per_image = FEATURES[features], PER_IMAGE[features]
+        self._features, self._per_image = choose_features(features), tokens_per_image(features)
         self._orders = {} if orders is None else orders
         self._incomplete: dict[str, list[Tensor]] = {}
 

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.comparisons import random_images, small, u_statistic
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cka_probe import Fingerprint, SimilarityMatrix, compare, compare_fingerprints, fingerprint
-from cka_probe.errors import (
-    FingerprintError,
-)
+from cka_probe.errors import FingerprintError, LayerError, UnknownNameError
 
 
 def test_equal_to_a_float64_brute_force_u_statistic():
@@ -139,12 +138,27 @@ def test_no_number_of_a_result_depends_on_the_scale_of_a_layer(factor):
     assert scaled.undefined == ()
 
 
-@pytest.mark.parametrize("features", ["flatten", "gap", "tokens"])
+@pytest.mark.parametrize("features", ["flatten", "gap", "tokens", "tokens:3"])
 def test_features(features):
     x = small(0)
     result = compare(x, small(1), random_images(), layers=["0"], features=features)
     assert -1 <= result.low[0, 0] < result.values[0, 0] < result.high[0, 0] <= 1
     assert compare(x, x, random_images(), layers=["0"], features=features).values == pytest.approx(1)
+
+
+def test_tokens_are_the_means_of_the_cells_of_a_grid():
+    x, y, images = small(0).eval(), small(1).eval(), random_images()
+    with torch.no_grad():
+        cells = [F.adaptive_avg_pool2d(net[0](images), 3).flatten(2).mT.flatten(0, 1).double() for net in (x, y)]
+    result = compare(x, y, images, layers=["0"], features="tokens:3", batch=len(images))
+    assert result.values[0, 0] == pytest.approx(compare(*cells, batch=len(cells[0])).values[0, 0], abs=1e-6)
+
+
+def test_a_grid_finer_than_a_layer_is_an_error():
+    with pytest.raises(LayerError, match="found 6x6; use --features tokens:6"):
+        compare(small(0), small(1), random_images(), layers=["0"], features="tokens:7")
+    with pytest.raises(UnknownNameError, match="tokens:0"):
+        compare(small(0), small(1), random_images(), layers=["0"], features="tokens:0")
 
 
 def test_gap_does_not_see_positions_and_flatten_does():
