@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 DEMO = runs/demo
 FIRST_HALF = tests/lab tests/papers
 
-.PHONY: demo static check test first-half second-half notebooks bench pages clean
+.PHONY: demo static check test first-half second-half notebooks bench pages docs clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,10 @@ bench: $(VENV)/.installed
 # one page of each committed report, from its text, tables and figures
 pages: $(VENV)/.installed
 	for folder in reports/*/; do $(BIN)/ckaprobe report $$folder || exit 1; done
+
+# the documentation as a site, in runs/site
+docs: $(VENV)/.installed
+	$(BIN)/mkdocs build
 
 clean:
 	rm -rf $(VENV) runs
