@@ -1,7 +1,7 @@
-"""Hooks of mkdocs: files outside docs/ become part of the site, formulas become MathML, and the reference is listed.
+"""Hooks of mkdocs: the reference is listed, formulas become MathML, and files outside docs/ become part of the site.
 
-A link between two files of the repository, such as `../reports/mesa/README.md` in `docs/gallery.md`, holds on a code host
-and in the site alike. Files keep their paths in the site, those in `docs/` without `docs/`.
+A link between two files of the repository, such as `../reports/mesa/README.md` in `docs/gallery.md`, holds on a code
+host and in the site alike. Files keep their paths in the site, those in `docs/` without `docs/`.
 """
 
 import posixpath
@@ -44,7 +44,7 @@ LINK = re.compile(r"(?P<front>\]\()(?P<path>[^()\s:#]+)(?P<rest>(?:#[^()\s]*)?\)
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """List the reference in the navigation; show blocks of ```math as formulas, which browsers draw without a script."""
+    """List the reference in the navigation; turn blocks of ```math into formulas that browsers draw without a script."""
     section = next(entry["Reference"] for entry in config.nav or [] if "Reference" in entry)
     section += [{f"cka_probe.{room}": f"api/{room}.md"} for room in reference()]
     fence = {"name": "math", "class": "math", "format": formula}
