@@ -44,7 +44,7 @@ LINK = re.compile(r"(?P<front>\]\()(?P<path>[^()\s:#]+)(?P<rest>(?:#[^()\s]*)?\)
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """List the reference in the navigation; turn blocks of ```math into formulas that browsers draw without a script."""
+    """List the reference; turn blocks of ```math into formulas, which browsers draw without a script."""
     section = next(entry["Reference"] for entry in config.nav or [] if "Reference" in entry)
     section += [{f"cka_probe.{room}": f"api/{room}.md"} for room in reference()]
     fence = {"name": "math", "class": "math", "format": formula}
