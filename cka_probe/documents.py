@@ -32,9 +32,11 @@ class Document:
 
     Attributes:
         noun: What the documents of the class are, in the plural; for error messages.
+        suffixes: Of the files that `save` writes.
     """
 
     noun: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
     def as_document(self) -> dict[str, Any]:
         """Return everything that `save` writes as JSON; the first key is `format`."""
@@ -42,6 +44,10 @@ class Document:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table that `save` writes as CSV, in long form."""
+        raise NotImplementedError
+
+    def to_latex(self) -> str:
+        """Return what `save` writes as LaTeX, where `suffixes` has `.tex`."""
         raise NotImplementedError
 
     def summary(self) -> str:
@@ -58,10 +64,10 @@ class Document:
         return self.to_frame()
 
     def save(self, path: str | Path) -> Path:
-        """Write everything as JSON or the table as CSV, depending on the suffix.
+        """Write everything as JSON, or a table as CSV or (if it is a matrix of layers) LaTeX, depending on the suffix.
 
         Args:
-            path: `*.json`, which `load` reads, or `*.csv`.
+            path: `*.json`, which `load` reads, `*.csv` or `*.tex`.
 
         Returns:
             The path written.
@@ -70,24 +76,30 @@ class Document:
             DataError: The path has another suffix.
             OutputError: The path cannot be written.
         """
-        path = check_suffix(path, self.noun)
+        path = check_suffix(path, self.noun, self.suffixes)
         if path.suffix == ".json":
             return write_document(path, self.as_document())
+        if path.suffix == ".tex":
+            text = self.to_latex()
+            with atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="\n")
+            return path
         frame = self.to_frame()
         with atomic_write(path) as temporary:
             frame.to_csv(temporary, index=frame.index.name is not None, lineterminator="\n")
         return path
 
 
-def check_suffix(path: str | Path, what: str = "scores") -> Path:
+def check_suffix(path: str | Path, what: str = "scores", suffixes: tuple[str, ...] = SUFFIXES) -> Path:
     """Return the path of a document that is to be written.
 
     Raises:
-        DataError: The suffix is neither `.json` nor `.csv`.
+        DataError: The suffix is none of `suffixes`.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{what} are saved as .json or .csv, found {path.suffix or 'no suffix'!r} in {path}")
+    if path.suffix not in suffixes:
+        names = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        raise DataError(f"{what} are saved as {names}, found {path.suffix or 'no suffix'!r} in {path}")
     return path
 
 

@@ -105,8 +105,8 @@ def compare(
 ) -> None:
     """Compare the layers of two models, or of every two of more.
 
-    Writes result.json, result.csv, the figures as PNG and PDF, the fingerprints of both models and a strip of the
-    first images. Prints the table of the diagonal, warnings, and the paths written.
+    Writes result.json, result.csv, result.tex (tables for an appendix), the figures as PNG and PDF, the fingerprints
+    of both models and a strip of the first images. Prints the table of the diagonal, warnings, and the paths written.
 
     Of three or more models: atlas.json, pairs.csv and the figure of the matrix of models; a folder of each pair; and
     if they have the same layers, curves of each layer over the models in their order, such as checkpoints of a run.
@@ -257,7 +257,7 @@ def _save_result(out: Path, result: "SimilarityMatrix", scale: "ColourScale") ->
             f"hint     All values are between {limits[0]:.3f} and {limits[1]:.3f}; --vmin auto spreads the colours of "
             "the heatmap over them."
         )
-    paths = [result.save(out / RESULT), result.save(out / "result.csv")]
+    paths = [result.save(out / name) for name in (RESULT, "result.csv", "result.tex")]
     for name, figure in (figures_of(result) | {"heatmap": heatmap}).items():
         paths += save(figure, [out / f"{name}.png", out / f"{name}.pdf"])
     return paths
@@ -313,7 +313,7 @@ def _remove_files(out: Path, models: Sequence[Path]) -> None:
     from cka_probe.comparison.atlas import FINGERPRINTS, PAIRS
     from cka_probe.plotting import FIGURES
 
-    tables = (RESULT, ATLAS, "result.csv", "pairs.csv", "curves.csv")
+    tables = (RESULT, ATLAS, "result.csv", "result.tex", "pairs.csv", "curves.csv")
     figures = (f"{name}.*" for name in (*FIGURES, "models", "curves"))
     pairs = (f"{PAIRS}/[0-9]*-[0-9]*/{name}" for name in ("result.json", "result.csv", "index.html"))
     strips = () if any(out.resolve() in model.parents for model in models) else (STRIP, STRIP_Y)

@@ -8,7 +8,7 @@ which also records the reason.
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -105,8 +105,28 @@ class Axis:
         return axis
 
 
+class LayerMatrix(Document):
+    """A matrix of the layers of two models, those of x as rows and those of y as columns."""
+
+    suffixes = (".json", ".csv", ".tex")
+    values: np.ndarray
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+
+    def to_latex(self) -> str:
+        """Return tables of LaTeX (packages booktabs and graphicx): in each cell the value above its 95 % interval."""
+        from cka_probe.report.latex import matrix_tables
+
+        return matrix_tables(cast("SimilarityMatrix | DifferenceMatrix", self))
+
+    def _notebook_table(self) -> pd.DataFrame:
+        """Return the values, with the layers of x as rows and those of y as columns."""
+        names = [[axis.name for axis in axes] for axes in (self.rows, self.columns)]
+        return pd.DataFrame(self.values, index=names[0], columns=names[1])
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class SimilarityMatrix(Document):
+class SimilarityMatrix(LayerMatrix):
     """Similarity of every layer of x (rows) with every layer of y (columns).
 
     Attributes:
@@ -188,11 +208,6 @@ class SimilarityMatrix(Document):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, null, p_value."""
         return _cell_frame(self, MATRICES)
-
-    def _notebook_table(self) -> pd.DataFrame:
-        """Return the values, with the layers of x as rows and those of y as columns."""
-        names = [[axis.name for axis in axes] for axes in (self.rows, self.columns)]
-        return pd.DataFrame(self.values, index=names[0], columns=names[1])
 
     def diagonal(self) -> pd.DataFrame:
         """Return one row per layer for cell (i, i): index, layer, value, low, high, null, rms_x, rms_y.
@@ -289,7 +304,7 @@ class SimilarityMatrix(Document):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DifferenceMatrix(Document):
+class DifferenceMatrix(LayerMatrix):
     """The similarity of every two layers in a first comparison minus that in a second; see `differences`.
 
     Attributes:
@@ -334,11 +349,6 @@ class DifferenceMatrix(Document):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per cell: layer_x, layer_y, index_x, index_y, value, low, high, p_value, significant."""
         return _cell_frame(self, DIFFERENCE_MATRICES).assign(significant=self.significant.ravel())
-
-    def _notebook_table(self) -> pd.DataFrame:
-        """Return the values, with the layers of x as rows and those of y as columns."""
-        names = [[axis.name for axis in axes] for axes in (self.rows, self.columns)]
-        return pd.DataFrame(self.values, index=names[0], columns=names[1])
 
     def summary(self) -> str:
         """Return the two comparisons and how many cells differ, as text for a terminal."""

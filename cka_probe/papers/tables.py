@@ -23,19 +23,11 @@ from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
 from cka_probe.papers.claims import NOT_RUN, UNDEFINED, Finding, TestedClaim, judge
 from cka_probe.papers.evidence import mean_of_cells
+from cka_probe.report.latex import escape
 
 DASH = "\N{EN DASH}"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
 PAIR = "ours / paper"
-LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "]": "{]}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}",
-    "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MINUS SIGN}": "$-$", DASH: "--", "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
-    "\N{DOWNWARDS ARROW}": r"$\downarrow$", "\N{UPWARDS ARROW}": r"$\uparrow$", "\N{DEGREE SIGN}": r"$^\circ$",
-    "\N{INFINITY}": r"$\infty$", "\N{GREEK SMALL LETTER DELTA}": r"$\delta$", "\N{MULTIPLICATION SIGN}": r"$\times$",
-}  # fmt: skip
-"""Characters that LaTeX reads as markup or does not know; a bracket after a line's end would be read as its option."""
 
 DIGITS = {"pixels": 2, "cm": 2, "degrees": 2, "%": 2, "points": 2}
 """Decimals by unit; 3 for every other."""
@@ -141,7 +133,7 @@ class _Markup(NamedTuple):
 
 
 _MARKDOWN = _Markup("**{}**".format, lambda text: re.sub(r"([\\|*_`<])", r"\\\1", text).replace("\n", " "))
-_LATEX = _Markup(r"\textbf{{{}}}".format, lambda text: "".join(LATEX.get(c, c) for c in text).replace("\n", " "))
+_LATEX = _Markup(r"\textbf{{{}}}".format, escape)
 
 
 def as_markdown(

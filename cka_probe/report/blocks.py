@@ -4,6 +4,7 @@ The reader of a folder builds these values; `html.render` turns them into one do
 bytes, so nothing here knows the time, the machine or the folder of the page.
 """
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 """Suffixes of images that a browser shows, in order of preference."""
 COMMANDS = "commands.txt"
 """File in a folder with the command of each result in it."""
+FOLDERS = re.compile(r"(?:(?<=^)|(?<=[\s:=('\"]))(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s:'\"]+[/\\])*(?=[^/\\\s:'\"]+)")
+"""The folders of an absolute path, up to its last name: after a space, a colon, `=`, a bracket or a quote."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,25 @@ def format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(format_value, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def without_folders(value: Any, digits: int | None = None) -> Any:
+    """Return a JSON value without the folders of absolute paths in its texts, which are private.
+
+    Args:
+        value: Text, numbers, or lists and tables of them.
+        digits: Round numbers to so many significant digits.
+
+    >>> without_folders(["nyuv2:/srv/data/nyuv2:test", "runs/a.safetensors", 0.12345], 3)
+    ['nyuv2:…/nyuv2:test', 'runs/a.safetensors', 0.123]
+    """
+    if isinstance(value, str):
+        return FOLDERS.sub("…/", value)
+    if isinstance(value, float) and digits is not None:
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, Mapping):
+        return {name: without_folders(item, digits) for name, item in value.items()}
+    return [without_folders(item, digits) for item in value] if isinstance(value, list | tuple) else value
 
 
 def command_of(folder: Path, file: str) -> str:

@@ -9,9 +9,7 @@ computed here alone: the template draws the axes and the script the cells from t
 
 import base64
 import json
-import re
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ from PIL import Image
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.plotting import labels, matrix, style
-from cka_probe.report.blocks import MatrixBlock, ModelsBlock
+from cka_probe.report import latex
+from cka_probe.report.blocks import MatrixBlock, ModelsBlock, without_folders
 from cka_probe.report.images import data_uri, encode
 from cka_probe.report.tables import DASH, number_text
 
@@ -33,8 +32,6 @@ FONT_SIZE = 11
 MAX_NUMBERED = 12  # layers on the longer side up to which cells show numbers
 MAX_STRETCH = 3  # ratio of the sides of a cell
 NAME_WIDTH = 13.0  # em for a layer's name and index
-FOLDERS = re.compile(r"(?:(?<=^)|(?<=[\s:=('\"]))(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s:'\"]+[/\\])*(?=[^/\\\s:'\"]+)")
-"""The folders of an absolute path, up to its last name: after a space, a colon, `=`, a bracket or a quote."""
 
 
 def color_scale(name: str) -> list[str]:
@@ -74,6 +71,7 @@ def view_of(block: MatrixBlock, exact: bool) -> dict[str, Any]:
                 "examples": result.examples,
                 "batches": batches_of(result),
                 "range": range_of(result),
+                "latex": latex.matrix_tables(result) if result.values.size <= MAX_TABLE else "",
                 "document": without_folders(result.as_document(), None if exact else DIGITS),
             }
             for name, result in block.results.items()
@@ -153,25 +151,6 @@ def _axes_of(result: SimilarityMatrix, rows: list[str], columns: list[str]) -> d
         "measure": labels.measure_name(result),
         "ticks": [number_text(float(tick), 1) for tick in np.linspace(*range_of(result), 6)],
     }
-
-
-def without_folders(value: Any, digits: int | None = None) -> Any:
-    """Return a JSON value without the folders of absolute paths in its texts, which are private.
-
-    Args:
-        value: Text, numbers, or lists and tables of them.
-        digits: Round numbers to so many significant digits.
-
-    >>> without_folders(["nyuv2:/srv/data/nyuv2:test", "runs/a.safetensors", 0.12345], 3)
-    ['nyuv2:…/nyuv2:test', 'runs/a.safetensors', 0.123]
-    """
-    if isinstance(value, str):
-        return FOLDERS.sub("…/", value)
-    if isinstance(value, float) and digits is not None:
-        return float(f"{value:.{digits}g}")
-    if isinstance(value, Mapping):
-        return {name: without_folders(item, digits) for name, item in value.items()}
-    return [without_folders(item, digits) for item in value] if isinstance(value, list | tuple) else value
 
 
 def exact_length(block: MatrixBlock) -> int:

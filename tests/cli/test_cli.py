@@ -63,7 +63,7 @@ def test_compare_writes_result_table_and_figures(compared):
     names = {path.name for path in out.iterdir()}
     drawn = {f"{name}.{suffix}" for name in ("heatmap", "profile", "uncertainty") for suffix in ("png", "pdf")}
     kept = {"x.fingerprint", "y.fingerprint", "images.jpg", "commands.txt"}
-    assert {"result.json", "result.csv"} | drawn | kept == names
+    assert {"result.json", "result.csv", "result.tex"} | drawn | kept == names
     document = json.loads((out / "result.json").read_text())
     assert document["num_examples"] == 12
     assert np.array(document["values"], dtype=float).shape == (9, 9)

@@ -14,9 +14,9 @@ from matplotlib.colors import to_hex
 
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.errors import DataError
-from cka_probe.report.blocks import MatrixBlock, Page
+from cka_probe.report.blocks import MatrixBlock, Page, without_folders
 from cka_probe.report.html import MAX_BYTES, render
-from cka_probe.report.matrix import DIGITS, batches_of, color_scale, without_folders
+from cka_probe.report.matrix import DIGITS, batches_of, color_scale
 
 
 def script_data(document):

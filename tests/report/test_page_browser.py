@@ -169,14 +169,71 @@ def test_the_switch_and_the_views_redraw_the_same_cells(page):
 def test_what_is_downloaded_is_the_result(page, tmp_path):
     result = RESULTS["CKA, unbiased"]
     files = page.execute_script("const m = document.querySelector('.matrix').matrix;"
-                                "return ['json', 'csv', 'svg'].map(kind => m.file(kind))")  # fmt: skip
-    for name, address in zip(("a.json", "a.csv", "a.svg"), files, strict=True):
+                                "return ['json', 'csv', 'svg', 'tex'].map(kind => m.file(kind))")  # fmt: skip
+    for name, address in zip(("a.json", "a.csv", "a.svg", "a.tex"), files, strict=True):
         (tmp_path / name).write_text(unquote(address.split(",", 1)[1]), encoding="utf-8")
     np.testing.assert_array_equal(SimilarityMatrix.load(tmp_path / "a.json").values, result.values)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), result.to_frame())
+    assert (tmp_path / "a.tex").read_text("utf-8") == result.to_latex()
     from xml.etree import ElementTree
 
     assert len(list(ElementTree.parse(tmp_path / "a.svg").iter("{http://www.w3.org/2000/svg}rect"))) > 81
+
+
+def copied(page, name):
+    """Click the button of an accessible name and return what the clipboard holds."""
+    permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+    page.execute_cdp_cmd("Browser.grantPermissions", {"permissions": permissions})
+    (button,) = [button for button in all_of(page, ".copy") if button.accessible_name == name]
+    button.click()
+    return page.execute_async_script("navigator.clipboard.readText().then(arguments[0], arguments[0])")
+
+
+def test_cells_are_copied_as_latex_and_csv(page, tmp_path):
+    result = RESULTS["CKA, unbiased"]
+    cell(page, 1, 3).click()
+    value, low, high = (matrix[1, 3] for matrix in (result.values, result.low, result.high))
+    assert copied(page, "Copy A as LaTeX") == f"${value:.3f}$ $[{low:.3f}, {high:.3f}]$"
+    assert "Copied" in text_of(page, ".pin .copied")
+    csv = tmp_path / "cells.csv"
+    csv.write_text(copied(page, "Copy A as CSV"))
+    frame = result.to_frame().query("index_x == 1 and index_y == 3").reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(csv), frame)
+    cell(page, 2, 0).click()  # undefined
+    assert copied(page, "Copy B as LaTeX") == "--"
+    lines = copied(page, "Copy the table as LaTeX").splitlines()
+    assert lines[2] == r"first & second & CKA (unbiased) & 95\,\% interval & chance (95\,\%) & $p$ \\"
+    assert lines[4] == rf"layer0.1 & layer0.3 & ${value:.3f}$ & $[{low:.3f}, {high:.3f}]$ & $0.050$ & $0.005$ \\"
+    assert lines[5] == r"layer0.2 & layer0.0 & -- & -- & -- & -- \\"
+    csv.write_text(copied(page, "Copy the table as CSV"))
+    assert len(pd.read_csv(csv)) == 2
+
+
+def test_a_text_that_cannot_be_copied_is_selected(page):
+    cell(page, 1, 3).click()
+    page.execute_script("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+    all_of(page, ".pin .copy")[0].click()
+    assert "press Ctrl + C" in text_of(page, ".pin .copied")
+    value = RESULTS["CKA, unbiased"].values[1, 3]
+    assert page.execute_script("return String(getSelection())").startswith(f"${value:.3f}$")
+
+
+def test_a_link_opens_its_cell_in_its_measure(page, file):
+    choose(page, "CKA, biased")
+    cell(page, 4, 5).click()
+    link = copied(page, "Copy a link to A")
+    assert link.startswith(f"{file.as_uri()}#matrix-result-")
+    page.get("about:blank")
+    page.get(link)
+    value = f"{RESULTS['CKA, biased'].values[4, 5]:.3f}"
+    assert value in text_of(page, ".pin")
+    assert value in text_of(page, ".readout")
+    assert focused(page) == (4, 5)
+    assert page.execute_script("return document.querySelector('.controls input:checked').value") == "1"
+    page.get(link.replace("layer0.4", "layer9"))
+    assert "does not have the linked cell: CKA, biased, layer9 × layer0.5" in text_of(page, ".missing")
+    page.get(link)
+    assert all_of(page, ".missing") == []
 
 
 def test_tables_sort_by_click_and_by_key(page):

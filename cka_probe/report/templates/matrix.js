@@ -85,11 +85,18 @@ function batchesOf(terms, {row, column}) {
   });
 }
 
-function cardOf(result, models, cell, letter) {
+function cardOf(result, models, cell, letter, addressOf) {
   const title = nameOf(cell, "×");
   const unpin = make("button", {type: "button", class: "button unpin", "aria-label": `Unpin ${letter}: ${title}`}, "Unpin");
   const heading = make("h4", {}, make("span", {class: "letter"}, letter), " ", ...broken(title));
   const card = make("article", {class: "pin", "data-row": cell.row, "data-column": cell.column}, make("header", {}, heading, unpin), cellFacts(result, models, cell));
+  const copies = copyButtons([
+    ["LaTeX", `Copy ${letter} as LaTeX`, () => latexOf(cell)],
+    ["CSV", `Copy ${letter} as CSV`, () => csvOf([cell])],
+    ["Link", `Copy a link to ${letter}`, () => addressOf(cell)],
+  ]);
+  copies.prepend("Copy ");
+  card.append(copies);
   const note = text => make("p", {class: "note"}, text);
   if (!result.batches) {
     card.append(note("The batch terms of this measure are not in this page."));
@@ -141,7 +148,7 @@ function batchChart(result, batches, {value, low, high}) {
   return svg;
 }
 
-function comparisonOf(result, pins) {
+function comparisonOf(result, models, pins) {
   const first = pins[0].cell;
   const title = ({letter, cell}) => [make("span", {class: "letter"}, letter), ...[cell.x.name, `× ${cell.y.name}`].map(name => make("span", {class: "layer"}, name))];
   const lines = {
@@ -154,7 +161,12 @@ function comparisonOf(result, pins) {
   };
   const body = Object.entries(lines).map(([name, text]) => [name, ...pins.map(pin => text(pin.cell))]);
   const note = make("p", {class: "note"}, "These cells share their examples, so the overlap of their intervals does not test their difference.");
-  return [note, tableOf("comparison", "Pinned cells side by side", ["", ...pins.map(title)], body)];
+  const cells = pins.map(pin => pin.cell), copies = copyButtons([
+    ["LaTeX", "Copy the table as LaTeX", () => latexTable(result, models, cells)],
+    ["CSV", "Copy the table as CSV", () => csvOf(cells)],
+  ]);
+  copies.prepend("Copy the table ");
+  return [note, tableOf("comparison", "Pinned cells side by side", ["", ...pins.map(title)], body), copies];
 }
 
 class Matrix {
@@ -349,13 +361,36 @@ class Matrix {
 
   writePins() {
     const cards = this.pins.map(({cell, letter}) => {
-      const {card, unpin} = cardOf(this.result, this.data.models, cell, letter);
+      const {card, unpin} = cardOf(this.result, this.data.models, cell, letter, one => this.address(one));
       unpin.addEventListener("click", () => { this.pin(cell); this.current.rect.focus(); });
       return card;
     });
     this.part(".pins").hidden = !cards.length;
     this.part(".pins").replaceChildren(make("h3", {}, cards.length === 1 ? "Pinned cell" : "Pinned cells"),
-      ...(cards.length > 1 ? comparisonOf(this.result, this.pins) : []), make("div", {class: "cards"}, ...cards));
+      ...(cards.length > 1 ? comparisonOf(this.result, this.data.models, this.pins) : []), make("div", {class: "cards"}, ...cards));
+  }
+
+  // The address of a cell in this page, by the names of its layers and of the measure.
+  address(cell) {
+    const query = new URLSearchParams({row: cell.x.name, column: cell.y.name, measure: this.result.label});
+    return `${location.href.split("#")[0]}#${this.id}?${query}`;
+  }
+
+  // Show the measure and pin the cell that an address names.
+  select(query) {
+    this.part(".missing")?.remove();
+    const [row, column, measure] = ["row", "column", "measure"].map(name => query.get(name));
+    const {rows, columns} = this.data.results[0].document, index = this.data.results.findIndex(result => result.label === measure);
+    const place = [rows.findIndex(layer => layer.name === row), columns.findIndex(layer => layer.name === column)];
+    if (index < 0 || place.includes(-1)) {
+      this.root.prepend(make("p", {class: "note missing", role: "alert"}, `This page does not have the linked cell: ${measure}, ${row} × ${column}.`));
+      return;
+    }
+    const input = this.part(`.controls input[name$="-result"][value="${index}"]`), cell = this.cell(...place);
+    if (input) input.checked = true; // there is no switch between measures of a single one
+    this.show(this.data.results[index]);
+    this.move(cell);
+    if (!this.pins.some(pin => pin.cell === cell)) this.pin(cell);
   }
 
   writeTable() {
@@ -368,6 +403,7 @@ class Matrix {
 
   file(kind) {
     if (kind === "json") return "data:application/json;charset=utf-8," + encodeURIComponent(JSON.stringify(this.result.document, null, 1) + "\n");
+    if (kind === "tex") return "data:application/x-tex;charset=utf-8," + encodeURIComponent(this.result.latex);
     if (kind === "csv") return "data:text/csv;charset=utf-8," + encodeURIComponent(csvOf(this.cells));
     const svg = this.svg.cloneNode(true);
     svg.querySelectorAll(".read, .focused").forEach(mark => mark.remove());
@@ -382,4 +418,20 @@ function csvOf(cells) {
   const quoted = text => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const lines = cells.map(cell => [quoted(cell.x.name), quoted(cell.y.name), cell.row, cell.column, cell.value, cell.low, cell.high, cell.chance, cell.p].map(entry => entry ?? "").join(","));
   return ["layer_x,layer_y,index_x,index_y,value,low,high,null,p_value", ...lines].join("\n") + "\n";
+}
+
+const LATEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "[": "{[}", "]": "{]}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"};
+const escaped = text => text.replace(/[\\~^[\]<>|&%$#_{}]/g, letter => LATEX[letter] ?? `\\${letter}`);
+const inMath = number => (number === null ? "--" : `$${fixed(number).replace(MINUS, "-")}$`);
+const mathInterval = cell => (cell.low === null ? "--" : `$[${[cell.low, cell.high].map(end => fixed(end).replace(MINUS, "-")).join(", ")}]$`);
+
+// The value of a cell and its interval, for a sentence.
+const latexOf = cell => inMath(cell.value) + (cell.low === null ? "" : ` ${mathInterval(cell)}`);
+
+// Cells as the rows of a table (package booktabs).
+function latexTable(result, models, cells) {
+  const row = entries => entries.join(" & ") + " \\\\";
+  const head = row([...[...models, result.measure].map(escaped), "95\\,\\% interval", "chance (95\\,\\%)", "$p$"]);
+  const body = cells.map(cell => row([escaped(cell.x.name), escaped(cell.y.name), inMath(cell.value), mathInterval(cell), inMath(cell.chance), inMath(cell.p)]));
+  return ["\\begin{tabular}{llrrrr}", "\\toprule", head, "\\midrule", ...body, "\\bottomrule", "\\end{tabular}"].join("\n") + "\n";
 }

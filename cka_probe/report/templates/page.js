@@ -102,19 +102,30 @@ function sortable(table) {
   });
 }
 
-function copyable(code) {
-  const button = make("button", {type: "button", class: "button copy"}, "Copy"), status = make("span", {class: "copied", role: "status"});
-  code.parentElement.after(make("p", {}, button, status));
-  set(code.parentElement, {tabindex: 0, role: "group", "aria-label": "Code"});
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-      status.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(code);
-      status.textContent = "Selected: press Ctrl + C to copy";
-    }
+// Buttons that copy texts, as [name, accessible name, function to the text]. Where the browser refuses, the text is selected
+// in `source`, or shown and selected.
+function copyButtons(entries, source = null) {
+  const status = make("span", {class: "copied", role: "status"});
+  const buttons = entries.map(([name, label, textOf]) => {
+    const button = make("button", {type: "button", class: "button copy", "aria-label": label}, name);
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(textOf());
+        status.replaceChildren("Copied");
+      } catch {
+        const code = source ?? make("code", {}, textOf());
+        status.replaceChildren(...(source ? [] : [code]), "Selected: press Ctrl + C to copy");
+        getSelection().selectAllChildren(code);
+      }
+    });
+    return button;
   });
+  return make("p", {class: "copies"}, ...buttons, status);
+}
+
+function copyable(code) {
+  set(code.parentElement, {tabindex: 0, role: "group", "aria-label": "Code"});
+  code.parentElement.after(copyButtons([["Copy", "Copy the code", () => code.textContent]], code));
 }
 
 async function unpacked(text) {
@@ -127,22 +138,33 @@ async function activate(root) {
   root.matrix = new Matrix(root, data.packed ? await unpacked(data.packed) : data, JSON.parse(document.getElementById("scales").textContent));
 }
 
-// Open the folded matrix that the address names.
-function reveal() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (!target?.matches("details")) return;
-  target.open = true;
-  target.scrollIntoView();
-  target.querySelector("summary").focus({preventScroll: true});
+// Make a matrix interactive, once.
+function begin(root) {
+  root.ready ??= activate(root).catch(error => {
+    console.error(error);
+    root.querySelector(".as-table").after(make("p", {class: "note"}, `This browser shows the matrix but cannot make it interactive (${error.message}).`));
+  });
+  return root.ready;
+}
+
+// Open the folded matrix that the address names, and select its cell: "#id" or "#id?row=…&column=…&measure=…".
+async function reveal() {
+  const [id, query] = location.hash.slice(1).split("?"), target = document.getElementById(decodeURIComponent(id));
+  const folded = target?.closest("details.pair");
+  if (folded) folded.open = true;
+  if (target?.matches(".matrix") && query) {
+    await begin(target);
+    target.scrollIntoView();
+    target.matrix?.select(new URLSearchParams(query));
+  } else if (folded) {
+    folded.scrollIntoView();
+    folded.querySelector("summary").focus({preventScroll: true});
+  }
 }
 
 function start() {
   document.querySelectorAll(".table-item table").forEach(sortable);
   document.querySelectorAll("pre > code").forEach(copyable);
-  const begin = root => activate(root).catch(error => {
-    console.error(error);
-    root.querySelector(".as-table").after(make("p", {class: "note"}, `This browser shows the matrix but cannot make it interactive (${error.message}).`));
-  });
   for (const root of document.querySelectorAll(".matrix")) {
     const folded = root.closest("details.pair");
     if (folded) folded.addEventListener("toggle", () => begin(root), {once: true}); // a page may have many
