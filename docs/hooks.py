@@ -4,6 +4,7 @@ A link between two files of the repository, such as `../reports/mesa/README.md` 
 host and in the site alike. Files keep their paths in the site, those in `docs/` without `docs/`.
 """
 
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -39,6 +40,8 @@ ROOMS = {
 """What the reference documents of each room, besides the public names of the package."""
 PUBLIC = re.compile(r"^from \.(\w[\w.]*) import (\w+) as \w+$", re.MULTILINE)
 """A line of `cka_probe/__init__.pyi`."""
+COLAB = "https://colab.research.google.com/github"
+"""Opens notebooks of a public repository; GitHub's workflows set `GITHUB_REPOSITORY` to its owner and name."""
 LINK = re.compile(r"(?P<front>\]\()(?P<path>[^()\s:#]+)(?P<rest>(?:#[^()\s]*)?\))")
 """A relative link of Markdown."""
 
@@ -47,20 +50,20 @@ def on_config(config: MkDocsConfig) -> None:
     """List the reference; turn blocks of ```math into formulas, which browsers draw without a script."""
     section = next(entry["Reference"] for entry in config.nav or [] if "Reference" in entry)
     section += [{f"cka_probe.{room}": f"api/{room}.md"} for room in reference()]
-    fence = {"name": "math", "class": "math", "format": formula}
+    fence = {"name": "math", "class": "", "format": formula}
     config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = [fence]
 
 
 def formula(source: str, *_: Any, **__: Any) -> str:
     """Return the MathML of a formula in LaTeX."""
-    return convert(source, display="block")
+    return f'<div class="math">{convert(source, display="block")}</div>'
 
 
 def reference() -> dict[str, str]:
     """Return the page of each room in Markdown: the public names that the room defines, then `ROOMS`."""
     names: dict[str, list[str]] = {room: [] for room in ROOMS}
     for module, name in PUBLIC.findall((ROOT / "cka_probe/__init__.pyi").read_text("utf-8")):
-        names.setdefault(module.split(".")[0], []).append(f"{module}.{name}")
+        names.setdefault(module.split(".")[0], []).append(name)
     return {
         room: "\n\n".join([f"# cka_probe.{room}", *(f"::: cka_probe.{name}" for name in public + ROOMS.get(room, []))])
         for room, public in names.items()
@@ -92,6 +95,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         uri = path.removeprefix("docs/")
         if (ROOT / path).is_file() and files.get_file_from_path(uri) is None:
             files.append(file_of(path, config))
-        return f"{match['front']}{posixpath.relpath(uri, folder or '.')}{match['rest']}"
+        link = f"{match['front']}{posixpath.relpath(uri, folder or '.')}{match['rest']}"
+        if path.endswith(".ipynb") and (repository := os.environ.get("GITHUB_REPOSITORY")):
+            link += f" ([open in Colab]({COLAB}/{repository}/blob/main/{path}))"
+        return link
 
     return LINK.sub(in_site, markdown)

@@ -1,14 +1,14 @@
-"""Draw the images of the README and the docs again, from the results in `reports/`.
+"""Draw the images of the README and the docs again, from the results in `reports/`, and the gallery by its own code.
 
-    python docs/images.py
+    python docs/images.py                from the folder of the repository
 
 The image of a page is taken in a real browser, with two cells pinned: this needs Chromium and its driver, and
 `pip install -e '.[dev]'`.
 """
 
+import re
 import runpy
 import shutil
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -16,11 +16,8 @@ import pandas as pd
 from PIL import Image
 from selenium import webdriver
 
-from cka_probe.comparison.differences import difference
-from cka_probe.comparison.fingerprint import Fingerprint
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.plotting import Heatmap, Profile, save
-from cka_probe.plotting.heatmap import Difference
 from cka_probe.report import report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,13 +46,18 @@ def image_of_page(page: Path, image: Path) -> None:
         window.quit()
 
 
+def draw_gallery() -> None:
+    """Run the code of docs/gallery.md, one block after another."""
+    page = (ROOT / "docs/gallery.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(compile("".join(blocks), "docs/gallery.md", "exec"), {})
+
+
 if __name__ == "__main__":
     image_of_page(report(ROAD), ROOT / "docs/page.png")
     road, large = (SimilarityMatrix.load(ROAD / name) for name in ("result.json", "swin_large.json"))
     for figure, name in ((Heatmap(road), "heatmap"), (Profile(road), "profile"), (Heatmap(large), "swin_large")):
         save(figure, [ROAD / f"{name}.png"], dpi=DPI)
-    x, y = (Fingerprint.load(ROAD / f"{side}.fingerprint") for side in "xy")
-    change = replace(difference((x, x), (x, y)), first="before", second="after depth fine-tuning")
-    save(Difference(change), [ROOT / "docs/difference.png"], style="screen")
+    draw_gallery()
     draw_sizes = runpy.run_path(str(SIZES / "how_many.py"))["draw_figure"]
     draw_sizes(pd.read_csv(SIZES / "how_many.csv"), SIZES / "how_many.png")

@@ -22,6 +22,12 @@ SPEC.loader.exec_module(run)
 
 NOTEBOOKS = run.notebooks()
 MOST_CODE_CELLS = 12
+INSTALL = """try:
+    import cka_probe
+except ModuleNotFoundError:  # as in Colab
+    %pip install --quiet "cka-probe[train]"
+    import cka_probe
+"""
 AGAIN = "run `make notebooks`"
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -99,6 +105,11 @@ def test_a_notebook_defines_nothing_and_every_part_is_introduced(path):
     assert cells[0].cell_type == "markdown"
     assert all(words in cells[0].source for words in ("# ", "**What it shows.**", "**What it takes.**"))
     assert not [one for one, two in pairwise(cells) if one.cell_type == two.cell_type == "code"]
+
+
+@each_notebook
+def test_the_first_cell_installs_the_package_where_it_is_missing(path):
+    assert run.code_cells(kept(path))[0].source.startswith(INSTALL)
 
 
 def test_two_checkpoints_are_compared_in_five_cells():
