@@ -26,6 +26,12 @@ ACROSS, DOWN, PINNED, COLOURS, DPI = 1200, 865, ((4, 4), (6, 2)), 256, 240
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1.5")
 
 
+def save_small(source: Path | BytesIO, image: Path) -> None:
+    """Save an image in few colours."""
+    pixels = Image.open(source).convert("RGB")
+    pixels.quantize(COLOURS, kmeans=3, dither=Image.Dither.NONE).save(image, optimize=True)
+
+
 def image_of_page(page: Path, image: Path) -> None:
     """Pin cells of the page's matrix and keep what is seen from its heading on."""
     options = webdriver.ChromeOptions()
@@ -40,8 +46,7 @@ def image_of_page(page: Path, image: Path) -> None:
         for row, column in PINNED:
             rows[row].find_elements("css selector", "[role=gridcell]")[column].click()
         window.execute_script("document.querySelector('[id*=similarity]').scrollIntoView(); scrollBy(0, 50)")
-        pixels = Image.open(BytesIO(window.get_screenshot_as_png())).convert("RGB")
-        pixels.quantize(COLOURS, kmeans=3, dither=Image.Dither.NONE).save(image, optimize=True)
+        save_small(BytesIO(window.get_screenshot_as_png()), image)
     finally:
         window.quit()
 
@@ -51,6 +56,8 @@ def draw_gallery() -> None:
     page = (ROOT / "docs/gallery.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     exec(compile("".join(blocks), "docs/gallery.md", "exec"), {})
+    for image in sorted((ROOT / "docs/gallery").glob("*.png")):
+        save_small(image, image)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The documentation: its site is built without a warning, its links lead somewhere, and its code runs."""
 
+import functools
 import os
 import posixpath
 import re
@@ -126,27 +127,39 @@ def test_every_notebook_has_a_link_that_opens_it_in_colab(site):
     assert sorted(link.removeprefix(front) for link in pages["notebooks/index.html"].links if front in link) == paths
 
 
-@pytest.fixture
-def toys(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
     """A folder with the files that the pages name, and the objects that their Python code takes."""
-    rng = np.random.default_rng(0)
-    for folder in ("images", "clean", "noisy", "rgb", "depth"):
-        (tmp_path / folder).mkdir()
+    folder, rng = tmp_path_factory.mktemp("toys"), np.random.default_rng(0)
+    for images in ("images", "clean", "noisy", "rgb", "depth"):
+        (folder / images).mkdir()
         for number in range(8):
-            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / folder / f"{number}.png")
-    (tmp_path / "run").mkdir()
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / images / f"{number}.png")
+    (folder / "run").mkdir()
     for seed, name in enumerate(CHECKPOINTS):
-        foreign.simmim(tmp_path / f"{name}.pth", foreign.swin(seed))
+        foreign.simmim(folder / f"{name}.pth", foreign.swin(seed))
     features = rng.normal(size=(2, 64, 5)).astype(np.float32)
-    np.save(tmp_path / "vision.npy", features[0])
-    np.savez(tmp_path / "language.npz", first=features[0], second=features[1])
-    monkeypatch.chdir(tmp_path)
-    return {
+    np.save(folder / "vision.npy", features[0])
+    np.savez(folder / "language.npz", first=features[0], second=features[1])
+    return folder, {
         **{f"net_{name}": foreign.resnet(seed) for seed, name in enumerate("abc")},
         "net": nn.Sequential(OrderedDict(stem=nn.Conv2d(1, 4, 3, stride=4))),
         "detector": Detector(),
         "loader": DataLoader(TensorDataset(torch.rand(8, 3, 32, 32)), batch_size=4),
     }
+
+
+@pytest.fixture(scope="module")
+def run_command():
+    """Run a command line of `ckaprobe` in the present folder, each only once."""
+
+    @functools.cache
+    def run(line):
+        words = [name for word in shlex.split(line)[1:] for name in sorted(glob(word)) or [word]]
+        done = CliRunner().invoke(app, small(words))
+        assert done.exit_code == 0, (line, done.output)
+
+    return run
 
 
 def small(words):
@@ -156,17 +169,15 @@ def small(words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
-def test_the_code_of_a_page_runs(path, toys):
+def test_the_code_of_a_page_runs(path, toys, run_command, monkeypatch):
+    folder, names = toys
+    monkeypatch.chdir(folder)
     for language, code in BLOCK.findall(path.read_text("utf-8")):
         if language == "python":
-            exec(compile(code, path.name, "exec"), toys)
-            continue
-        for line in code.splitlines():
-            program, *words = shlex.split(line, comments=True)
-            if program == "ckaprobe":
-                words = [name for word in words for name in sorted(glob(word)) or [word]]
-                done = CliRunner().invoke(app, small(words))
-                assert done.exit_code == 0, (line, done.output)
+            exec(compile(code, path.name, "exec"), dict(names))
+        else:
+            for line in re.findall(r"^ckaprobe [^#\n]*", code, re.MULTILINE):
+                run_command(line.strip())
     plt.close("all")
 
 
