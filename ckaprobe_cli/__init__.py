@@ -21,6 +21,7 @@ from ckaprobe_cli.gradcam import gradcam
 from ckaprobe_cli.inspect import inspect
 from ckaprobe_cli.join import join
 from ckaprobe_cli.layers import layers
+from ckaprobe_cli.regions import regions
 from ckaprobe_cli.report import report
 from ckaprobe_cli.reproduce import reproduce
 from ckaprobe_cli.train import train
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
-for command in (compare, fingerprint, join, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
+for command in (compare, regions, fingerprint, join, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
     app.command(cls=SharedCommand if command in (compare, fingerprint, evaluate, gradcam) else Command)(command)
 app.add_typer(data, name="data")
 

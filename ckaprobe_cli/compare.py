@@ -188,7 +188,7 @@ def compare(
         if replaces:
             _remove_files(out, [Path(model).resolve() for model in models])
         if everything:
-            paths = _save_result(out, total, scale)
+            paths = save_result(out, total, scale)
             if keep:
                 typer.echo("note     No fingerprints are saved of one batch of all images.")
         elif several:
@@ -234,13 +234,13 @@ def _save_pair(
     """Compare two models, print what a reader should know, and return the paths written."""
     import cka_probe
 
-    paths = _save_result(out, cka_probe.compare_fingerprints(*sides, **method), scale)
+    paths = save_result(out, cka_probe.compare_fingerprints(*sides, **method), scale)
     if keep:
         paths += [side.save(out / f"{name}.fingerprint") for name, side in zip("xy", sides, strict=True)]
     return paths
 
 
-def _save_result(out: Path, result: "SimilarityMatrix", scale: "ColourScale") -> list[Path]:
+def save_result(out: Path, result: "SimilarityMatrix", scale: "ColourScale") -> list[Path]:
     """Print what a reader should know of a comparison, and return the paths written."""
     from cka_probe.comparison.warnings import warnings_for
     from cka_probe.plotting import Heatmap, figures_of, save

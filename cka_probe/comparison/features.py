@@ -32,7 +32,7 @@ from cka_probe.files import read_metadata
 from cka_probe.images.datasets import sample_indices
 from cka_probe.images.stream import FEWEST, ImageStream
 from cka_probe.models.backbone import Backbone, Origin
-from cka_probe.models.layers import LayerMap
+from cka_probe.models.layers import Layer, LayerMap
 from cka_probe.similarity.features import tokens_per_image
 
 Features = Tensor | npt.NDArray[Any] | Mapping[str, Any]
@@ -69,7 +69,8 @@ class FeatureTable(_Rows):
     def __init__(self, arrays: Mapping[str, Tensor]):
         super().__init__()
         self.num_rows = len(next(iter(arrays.values())))
-        self.layers = LayerMap.of(self._add(name, array) for name, array in arrays.items())
+        self.layers = LayerMap(())  # an array may be called so, too
+        self.layers = LayerMap(tuple(Layer(name, self._add(name, array)) for name, array in arrays.items()))
 
     def _add(self, name: str, array: Tensor) -> str:
         """Register an array under its name, and return the path of its module."""

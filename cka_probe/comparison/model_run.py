@@ -360,11 +360,16 @@ class ModelRun:
             self.ran = True
         return features
 
-    def run_once(self, images: Tensor) -> None:
-        """Run the model on images, (n, ...), up to the last layer; nothing is kept, and no norm is folded."""
+    def run_once(self, images: Tensor, keep: Callable[[str, Tensor], object] = lambda *_: None) -> None:
+        """Run the model on images, (n, ...), up to the last layer; no norm is folded.
+
+        Args:
+            images: As `preprocessing.fit` returns them.
+            keep: Called with each module and its activation, (n, ...), which may be overwritten after the call.
+        """
         with self._precision(), fast_convolutions(self.backbone.model):
             inputs, run = self._inputs(images), self.backbone.run
-            record(self.backbone.model, inputs, self.layers.modules, lambda *_: None, run=run, places=self.places)
+            record(self.backbone.model, inputs, self.layers.modules, keep, run=run, places=self.places)
 
     def _probe(self, images: Tensor, parts: Sequence[range]) -> Probe:
         """Return what the modules put out for a few images of the first part, or for all of it."""

@@ -406,6 +406,8 @@ def _is_features(model: Model) -> bool:
     """Return whether a model is arrays of features, or a file of them."""
     if isinstance(model, str | Path):
         return is_features(model)
+    if isinstance(model, Backbone):
+        return bool(tables([model]))
     return isinstance(model, Mapping) or hasattr(model, "__array__")
 
 
