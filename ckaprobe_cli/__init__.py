@@ -37,7 +37,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # the terminal's width
 )
-for command in (compare, regions, fingerprint, join, draw, layers, inspect, train, evaluate, gradcam, reproduce, report):
+for command in (
+    compare,
+    regions,
+    fingerprint,
+    join,
+    draw,
+    layers,
+    inspect,
+    train,
+    evaluate,
+    gradcam,
+    reproduce,
+    report,
+):
     app.command(cls=SharedCommand if command in (compare, fingerprint, evaluate, gradcam) else Command)(command)
 app.add_typer(data, name="data")
 

@@ -1,5 +1,6 @@
 """`ckaprobe regions`: the similarity of the layers of two models over parts of the images."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,16 +59,18 @@ def regions(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare the layers of two models over parts of the images, such as the borders of objects.
+    """Compare two models over parts of labelled images.
 
-    Writes regions.csv, a figure of the diagonals of all regions, and for each region a folder as of ckaprobe compare.
-    Differences are between each region and the first, over the same images.
+    A part is a class, or what is near the borders of classes. Writes regions.csv, a figure of the diagonals of all
+    regions, and for each region a folder as of ckaprobe compare. Differences are between each region and the first,
+    over the same images.
 
     \b
     Example:
       ckaprobe regions a.pth b.pth --data nyuv2:nyu:test --region border,interior,chair --out a_b_regions
     """
     from cka_probe.comparison.regions import compare_regions
+    from cka_probe.errors import DataError
     from cka_probe.files import atomic_write
     from cka_probe.plotting import save
     from cka_probe.plotting.matrix import ColourScale
@@ -94,6 +97,7 @@ def regions(
                 **settings,
             )
         paths = []
+        first, *_ = comparison.results
         for name, result in comparison.results.items():
             folder = out / name.replace("/", "_")
             typer.echo(f"region   {name}")
@@ -102,8 +106,8 @@ def regions(
                 side.save(folder / f"{letter}.fingerprint")
             paths.append(folder)
         for name, difference in comparison.differences.items():
-            typer.echo(f"{name} minus {names[0]}\n{difference.summary()}")
-        if len({result.values.shape[0] - result.values.shape[1] for result in comparison.results.values()} - {0}) == 0:
+            typer.echo(f"{name} minus {first}\n{difference.summary()}")
+        with suppress(DataError):  # the layers of x and y are others, or there are too many regions
             figure = LayerDivergence([Pair(f"{x} and {y}", comparison.results)])
             paths += save(figure, [out / "regions.png", out / "regions.pdf"])
         with atomic_write(out / RESULT) as path:

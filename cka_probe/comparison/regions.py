@@ -120,7 +120,8 @@ def compare_regions(
         LayerError: A layer has no positions.
     """
     dataset, source = open_with_field(data, "labels", "nyuv2:PATH or cityscapes:PATH")
-    masks = {region: _region(region, getattr(dataset, "classes", None), source) for region in dict.fromkeys(regions)}
+    classes = getattr(dataset, "classes", None)
+    masks = {region.name: region for region in (_region(name, classes, source) for name in regions)}
     if not masks:
         raise DataError(f"expected regions, found none; give classes, {BORDER} or {INTERIOR}")
     options = Options(num=num, batch=batch, seed=seed, features="gap", size=size, device=device)
@@ -132,7 +133,7 @@ def compare_regions(
     with reporting(progress) as report:
         samples = read_samples(dataset, indices, frozenset({"image", "labels"}))
         tables = _features(runs, _fitted(samples, runs, masks, len(indices), report), batch)
-    count = len(next(iter(tables[0][next(iter(masks))].values()), ()))
+    count = len(next(iter(tables[0][next(iter(masks))].values()))) if tables[0] else 0
     if count < FEWEST:
         raise DataError(
             f"{source}: expected at least {FEWEST} images with {' and '.join(masks)}, found {count} of {len(indices)}; "
@@ -144,15 +145,15 @@ def compare_regions(
         )
         for region in masks
     }
-    method = {"measure": measure, "estimator": estimator}
     results = {
         region: compare_fingerprints(*pair, measure=measure, estimator=estimator, permutations=permutations)
         for region, pair in sides.items()
     }
     first, *others = sides
-    return RegionComparison(
-        sides, results, {region: difference(sides[region], sides[first], **method) for region in others}
-    )
+    differences = {
+        region: difference(sides[region], sides[first], measure=measure, estimator=estimator) for region in others
+    }
+    return RegionComparison(sides, results, differences)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _region(name: str, classes: Classes | None, source: str) -> _Region:
     if name in names:
         return _Region(name, names.index(name))
     if name.isdecimal() and int(name) < (len(names) or IGNORE):
-        return _Region(name, int(name))
+        return _Region(names[int(name)] if names else name, int(name))
     expected = ", ".join((BORDER, INTERIOR, *names))
     raise DataError(
         f"no region {name!r} in {source}; {suggestion(name, (BORDER, INTERIOR, *names))}There are: {expected}"
@@ -274,7 +275,7 @@ def _add_means(
     layout = infer_layout(tuple(activation.shape), pixels, split_call(module)[0], run.backbone.model)
     positions = layout.feature_map(activation).float()
     for region, mask in masks.items():
-        weights = F.adaptive_avg_pool2d(mask.to(positions.device), positions.shape[2:])
+        weights = F.adaptive_avg_pool2d(mask.to(positions.device), (positions.shape[2], positions.shape[3]))
         means = (positions * weights).sum(dim=(2, 3)) / weights.sum(dim=(2, 3))
         table.setdefault(region, {}).setdefault(module, []).append(means.cpu())
 

@@ -52,7 +52,7 @@ def test_features_of_layers_give_what_the_model_gives():
     result = compare(features, features, batch=24)
     expected = compare(net, net, inputs, layers=["0", "1", "2"], batch=24)
     np.testing.assert_allclose(result.values, expected.values, atol=1e-9)
-    assert [axis.name for axis in result.rows] == ["blocks.0", "blocks.1", "train_"]
+    assert [axis.name for axis in result.rows] == ["blocks.0", "blocks.1", "train"]
     assert compare(features, features, layers="blocks.*").values.shape == (2, 2)
 
 
