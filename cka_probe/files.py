@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     '0.9'
     """
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():  # renaming over a folder raises its own error
-        raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another path")
     temporary = path.with_name(f".{os.getpid()}@{HOST}.{path.name}")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # renaming over a folder raises its own error
+            raise OutputError(f"cannot write {path}: it is a device or a pipe, not a file; choose another path")
         make_folder(path.parent)
         _remove_abandoned(path)
         temporary.touch()
@@ -86,8 +86,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         reason = "the disk is full, or does not take the file; free some space, or choose another folder"
         raise OutputError(f"cannot write {path}: {reason}") from error
     finally:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not there; on a read-only file system, even this is another error
+            temporary.unlink()
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -4,10 +4,12 @@ No module here imports the library before its command runs, so that `ckaprobe --
 progress to stderr. An error is one line on stderr, with exit code 2 if the user can fix it; `--debug` shows more.
 """
 
+import _thread
 import os
 import sys
+import threading
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -81,9 +83,20 @@ def options(
     """
 
 
+def _interrupt_again(event: Any) -> None:
+    """Interrupt the command after a Ctrl-C that Python swallowed, as it does in callbacks of weak references."""
+    if issubclass(event.exc_type, KeyboardInterrupt):
+        timer = threading.Timer(0.1, _thread.interrupt_main)  # now, it would be swallowed, too
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(event)
+
+
 def main() -> None:
     """Run the command line; the console script `ckaprobe`."""
     code: object = 0
+    sys.unraisablehook = _interrupt_again
     try:
         app()
     except KeyboardInterrupt:  # before a command runs, which handles its own

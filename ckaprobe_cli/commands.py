@@ -145,6 +145,8 @@ def _one_line(error: Exception) -> tuple[str, int]:
     errors = sys.modules.get("cka_probe.errors")  # loaded, if one of them was raised
     if errors is not None and isinstance(error, errors.CkaProbeError):
         return str(error), 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot open {error.filename}: {error.strerror}; check that it exists and the permissions there", 2
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = "/".join(frame.filename.replace("\\", "/").split("/")[-2:])
     return (

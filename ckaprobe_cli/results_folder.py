@@ -5,6 +5,7 @@ same command replaces its own result. Another command needs another folder, or `
 is in a hidden file: what is there after it was killed is its own.
 """
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -75,7 +76,7 @@ def results_folder(
     if not is_main():
         yield False
         return
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # False without permission
     check_writable(folder)
     lock_file, begun = folder / f".{result}.lock", folder / f".{result}.command"
     lock = FileLock(lock_file, timeout=0)

@@ -69,17 +69,20 @@ def large_model(folder: Path) -> Callable[[], object]:
     return lambda: cka_probe.fingerprint(Backbone(model, size=480), images, batch=4, forward_batch=1)
 
 
-def many_fingerprints(folder: Path) -> Callable[[], object]:
+def many_fingerprints(permutations: int) -> Callable[[Path], Callable[[], object]]:
     """Return the case of 200 fingerprints of nine layers and 64 images: all 19 900 pairs."""
-    rows = torch.randn(64, 32)
-    paths = []
-    for number in range(200):
-        torch.manual_seed(number)
-        model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(9)))
-        paths.append(
-            str(cka_probe.fingerprint(model, rows, layers="*", batch=32).save(folder / f"{number}.fingerprint"))
-        )
-    return lambda: cka_probe.compare_many(paths, permutations=0)
+
+    def case(folder: Path) -> Callable[[], object]:
+        rows = torch.randn(64, 32)
+        paths = []
+        for number in range(200):
+            torch.manual_seed(number)
+            model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(9)))
+            fingerprint = cka_probe.fingerprint(model, rows, layers="*", batch=32)
+            paths.append(str(fingerprint.save(folder / f"{number}.fingerprint")))
+        return lambda: cka_probe.compare_many(paths, permutations=permutations)
+
+    return case
 
 
 def long_log(folder: Path) -> Callable[[], object]:
@@ -106,7 +109,8 @@ CASES: dict[str, Callable[[Path], Callable[[], object]]] = {
     "100 000 images": many_images(100_000),
     "300 layers": many_layers,
     "Swin-v2-L at 480 px": large_model,
-    "200 fingerprints": many_fingerprints,
+    "200 fingerprints": many_fingerprints(0),
+    "200 fingerprints, 200 permutations": many_fingerprints(200),
     "a week of log lines": long_log,
 }
 

@@ -64,6 +64,23 @@ def test_help_loads_no_heavy_package():
     assert done.stderr.strip() == "set()"
 
 
+def test_an_interrupt_that_python_swallows_ends_the_command():
+    program = """
+import sys, time, weakref, ckaprobe_cli
+def swallow(_):
+    raise KeyboardInterrupt
+def command():
+    item = type("Item", (), {})()
+    reference = weakref.ref(item, swallow)
+    del item
+    time.sleep(20)
+ckaprobe_cli.app = command
+ckaprobe_cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (130, "ckaprobe: interrupted\n")
+
+
 def test_warnings_of_the_library_are_lines_on_stderr(tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2")
     monkeypatch.setattr("cka_probe.models.devices.CPU_INFO", tmp_path / "cpuinfo")
