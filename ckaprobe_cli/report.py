@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ckaprobe_cli.options import Venue
+
 
 def report(
     folder: Annotated[
@@ -14,6 +16,7 @@ def report(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="File to write.  [default: index.html in the folder]")] = None,
+    venue: Venue = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is not a page of ckaprobe.")] = False,
 ) -> None:
     """Write the results in a folder as one HTML page.
@@ -28,5 +31,5 @@ def report(
     """
     from cka_probe.report import report as write
 
-    path = write(folder, out, force=force)
+    path = write(folder, out, force=force, venue=venue)
     typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from cka_probe import registry
 from cka_probe.errors import DataError
+from cka_probe.plotting.style import check_style
 from cka_probe.report.blocks import Block, Heading, Page
 from cka_probe.report.html import check_replaceable, save_page
 
@@ -48,7 +49,7 @@ KINDS = {
 """Kinds of folder, in their order on a page."""
 
 
-def report(folder: str | Path, out: str | Path | None = None, *, force: bool = False) -> Path:
+def report(folder: str | Path, out: str | Path | None = None, *, force: bool = False, venue: str | None = None) -> Path:
     """Write one self-contained page of a folder's results.
 
     Args:
@@ -56,6 +57,8 @@ def report(folder: str | Path, out: str | Path | None = None, *, force: bool = F
             written report.
         out: The file; by default `index.html` in the folder.
         force: Whether to replace a file that is not a page of ckaprobe.
+        venue: Where the figures that a reader downloads from the page are printed ("cvpr"): they are as wide as a
+            column or page there. By default they have their own width.
 
     Returns:
         The path of the file.
@@ -63,11 +66,13 @@ def report(folder: str | Path, out: str | Path | None = None, *, force: bool = F
     Raises:
         DataError: The folder holds no results, or one of its files cannot be read.
         OutputError: The page cannot be written, or would replace a file that is not a page of ckaprobe.
+        UnknownNameError: No such venue.
     """
+    check_style("paper", venue)
     path = Path(folder) / NAME if out is None else Path(out)
     if not force:
         check_replaceable(path)
-    return save_page(page_of(folder), path)
+    return save_page(page_of(folder), path, venue)
 
 
 def page_of(folder: str | Path) -> Page:

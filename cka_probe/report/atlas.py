@@ -13,6 +13,8 @@ import pandas as pd
 from cka_probe.comparison.atlas import DIAGONAL, FILE, FORMAT, PAIRS, RULES, Atlas
 from cka_probe.comparison.results import SimilarityMatrix
 from cka_probe.comparison.warnings import atlas_warnings
+from cka_probe.plotting import figures_of
+from cka_probe.plotting.atlas import ATLAS_FIGURES
 from cka_probe.report.blocks import (
     Block,
     Facts,
@@ -146,7 +148,7 @@ def _curves(folder: Path, atlas: Atlas) -> tuple[Block, ...]:
     """Return the figure and the table of layers over models, nothing where the layers differ."""
     if not len(atlas.curves):
         return ()
-    figures = figures_in(folder, "Over checkpoints", CAPTIONS)
+    figures = figures_in(folder, "Over checkpoints", CAPTIONS, figures_of(atlas, ATLAS_FIGURES))
     table = atlas.curves.drop(columns=["layer_index"]).rename(
         columns=lambda name: name.replace("_value", "").replace("_", ", ")
     )

@@ -17,6 +17,7 @@ import pandas as pd
 from cka_probe.comparison.atlas import Atlas
 from cka_probe.comparison.results import FILE_SUFFIXES, SimilarityMatrix
 from cka_probe.errors import DataError
+from cka_probe.plotting.figure import Figure
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg")
 """Suffixes of images that a browser shows, in order of preference."""
@@ -74,18 +75,20 @@ class FigureBlock:
         caption: A sentence, or "". It is also the alternative text; without one, the name is.
         name: File name of the image, without suffix.
         downloads: Files of the same figure, linked if they are in the page's folder or below it.
+        figure: What is drawn for the formats that no file has, and for a venue.
     """
 
     image: Path | bytes
     caption: str
     name: str
     downloads: tuple[Path, ...] = ()
+    figure: Figure | None = None
 
     @classmethod
-    def from_file(cls, image: Path, caption: str) -> "FigureBlock":
-        """Return an image file with the vector files of the same figure as downloads."""
-        vectors = [image.with_suffix(suffix) for suffix in (".pdf", ".svg") if suffix != image.suffix]
-        return cls(image, caption, image.stem, tuple(path for path in vectors if path.is_file()))
+    def from_file(cls, image: Path, caption: str, figure: Figure | None = None) -> "FigureBlock":
+        """Return an image file with all files of the same figure as downloads."""
+        files = [image.with_suffix(suffix) for suffix in (".pdf", ".svg", ".png")]
+        return cls(image, caption, image.stem, tuple(path for path in files if path.is_file()), figure)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,13 +167,18 @@ def modules(result: SimilarityMatrix) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(axis.module for axis in result.rows), tuple(axis.module for axis in result.columns)
 
 
-def figures_in(folder: Path, title: str, captions: Mapping[str, str]) -> tuple[Block, ...]:
-    """Return a heading and the figures of a folder, by the captions of their file stems; nothing without figures."""
-    figures: list[Block] = []
+def figures_in(
+    folder: Path, title: str, captions: Mapping[str, str], figures: Mapping[str, Figure] | None = None
+) -> tuple[Block, ...]:
+    """Return a heading and the figures of a folder, by the captions of their file stems; nothing without figures.
+
+    `figures` are those that can be drawn again, by the same names.
+    """
+    blocks: list[Block] = []
     for stem, caption in captions.items():
         paths = [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
-        figures += [FigureBlock.from_file(path, caption) for path in paths[:1]]
-    return (Heading(title), *figures) if figures else ()
+        blocks += [FigureBlock.from_file(path, caption, (figures or {}).get(stem)) for path in paths[:1]]
+    return (Heading(title), *blocks) if blocks else ()
 
 
 def model_name(reference: str) -> str:

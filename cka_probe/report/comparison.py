@@ -18,6 +18,7 @@ from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.images.reading import UNREADABLE, opened
 from cka_probe.models.layers import Layer, LayerMap
+from cka_probe.plotting import figures_of
 from cka_probe.report.blocks import (
     Block,
     Facts,
@@ -81,7 +82,7 @@ def read(folder: Path) -> Page:
             *_thumbnails(folder, result),
             Heading("Layers"),
             *_layers(result),
-            *figures_in(folder, "Figures", CAPTIONS),
+            *figures_in(folder, "Figures", CAPTIONS, figures_of(result)),
             *provenance_of(command_of(folder, "result.json"), hashes, result.settings, result.versions, FORMAT),
         ),
         subtitle=f"{result_title(result)}, of {len(result.rows)} layers of x with {len(result.columns)} of y over "

@@ -11,7 +11,6 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -47,25 +46,26 @@ def check_replaceable(path: Path) -> None:
             )
 
 
-def save_page(page: Page, path: Path) -> Path:
-    """Write the page.
+def save_page(page: Page, path: Path, venue: str | None = None) -> Path:
+    """Write the page, with its figures drawn for a venue.
 
     Raises:
         OutputError: The page is too large or cannot be written.
         DataError: An image cannot be read.
     """
-    document = render(page, path.parent)
+    document = render(page, path.parent, venue)
     with atomic_write(path) as temporary:
         temporary.write_text(document, encoding="utf-8", newline="\n")
     return path
 
 
-def render(page: Page, folder: Path | None = None) -> str:
+def render(page: Page, folder: Path | None = None, venue: str | None = None) -> str:
     """Return the page as one HTML document.
 
     Args:
         page: Its content.
         folder: The folder of the document; downloads in it or below it are linked, others omitted.
+        venue: Of `plotting.style.VENUES`, whose column or page the figures that are downloaded are as wide as.
 
     Returns:
         At most `MAX_BYTES` as UTF-8.
@@ -79,12 +79,14 @@ def render(page: Page, folder: Path | None = None) -> str:
     matrices = [block for block in page.blocks if isinstance(block, MatrixBlock)]
     exact = sum(map(matrix.exact_length, matrices)) <= matrix.MAX_EXACT
     template = _TEMPLATES.get_template("block.html")
+    figures = {name: block for name, block in blocks.items() if isinstance(block, FigureBlock)}
+    files = images.figure_files(figures, folder, venue)
     html: dict[str, str] = {}
     size = 0
     for quality in images.QUALITIES:
         for name, block in blocks.items():
             if name not in html or isinstance(block, FigureBlock):
-                html[name] = template.render(id=name, block=block, quality=quality, exact=exact, folder=folder)
+                html[name] = template.render(id=name, block=block, quality=quality, exact=exact, files=files.get(name))
         document = _document(page, blocks, html)
         size = len(document.encode("utf-8"))
         if size <= MAX_BYTES:
@@ -104,13 +106,6 @@ def _kind(block: Block) -> str:
 def _title(block: Block) -> str:
     """Return what a block is called in ids and messages."""
     return block.text if isinstance(block, Heading) else f"{_kind(block)} {getattr(block, 'name', '')}".strip()
-
-
-def _downloads(block: FigureBlock, folder: Path | None) -> list[tuple[str, str, str]]:
-    """Return the label, address and file name of a figure's downloads in the page's folder or below it."""
-    root = folder.resolve() if folder else None
-    paths = [path.resolve() for path in block.downloads if root and path.resolve().is_relative_to(root)]
-    return [(path.suffix[1:].upper(), quote(path.relative_to(root or "").as_posix()), path.name) for path in paths]
 
 
 def _document(page: Page, blocks: dict[str, Block], html: dict[str, str]) -> str:
@@ -190,7 +185,6 @@ _TEMPLATES = Environment(
 _TEMPLATES.filters |= {
     "inline": inline,
     "kind": _kind,
-    "downloads": _downloads,
     "embed": images.embed,
     "thumbnail": images.thumbnail,
     "table": tables.table_of,

@@ -9,10 +9,11 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.matrices import result_of
+from helpers.matrices import CASES, result_of
 from PIL import Image
 
 from cka_probe.errors import OutputError
+from cka_probe.plotting import Heatmap
 from cka_probe.report import html, images
 from cka_probe.report.blocks import Facts, FigureBlock, Heading, MatrixBlock, Page, TableBlock, Text, Thumbnails
 from cka_probe.report.html import render, save_page
@@ -164,3 +165,10 @@ def test_files_next_to_the_page_are_linked_and_others_omitted(tmp_path):
     assert 'href="figures/a%20b.pdf"' in document
     assert "c.pdf" not in document
     assert str(tmp_path) not in document
+
+
+def test_files_too_large_for_the_page_are_named(monkeypatch):
+    monkeypatch.setattr("cka_probe.report.images.MAX_FILES", 45_000)  # about a PDF
+    document = render(Page("a", (FigureBlock(png(), "c", "n", figure=Heatmap(CASES["nine"])),)))
+    assert re.findall('download="(n[.a-z]*)"', document) == ["n.pdf"]
+    assert "SVG and PNG: too large for this page; use <code>ckaprobe draw</code>." in document

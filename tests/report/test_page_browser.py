@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import time
 from itertools import pairwise
 from urllib.parse import unquote
 
@@ -12,9 +13,12 @@ import pandas as pd
 import pytest
 from helpers.browser import CONTRAST, all_of, cell, choose, focused, look, point, press, text_of
 from helpers.matrices import result_of
-from helpers.result_folders import atlas
+from helpers.result_folders import atlas, comparison
+from PIL import Image
 
 from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.plotting import Heatmap, save
+from cka_probe.plotting.style import STYLES
 from cka_probe.report import report
 from cka_probe.report.blocks import Heading, MatrixBlock, Page, TableBlock, Text, Thumbnails
 from cka_probe.report.html import save_page
@@ -363,4 +367,32 @@ def test_a_cell_of_the_matrix_of_models_opens_the_pair(chromium, tmp_path):
     (first, *_) = opened.find_elements("css selector", "[role=gridcell]")
     point(chromium, first)
     assert f"{several.results[1, 2].values[0, 0]:.3f}" in text_of(chromium, ".pair[open] .readout")
+    assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
+
+
+def test_figures_are_downloaded_at_a_column_of_a_venue(chromium, tmp_path):
+    folder, downloads = tmp_path / "compared", tmp_path / "downloads"
+    result = comparison(folder, save_prints=False)
+    save(Heatmap(result), [folder / "heatmap.png"])
+    look(chromium, 390)
+    for venue, linked in ((None, ["heatmap.png"]), ("cvpr", [])):
+        chromium.get(report(folder, venue=venue).as_uri())
+        links = all_of(chromium, "figure .downloads a")
+        assert [link.text for link in links] == ["PDF", "SVG", "PNG"]
+        addresses = [link.get_dom_attribute("href") for link in links]
+        assert [address for address in addresses if not address.startswith("data:")] == linked
+        assert chromium.execute_script("return document.documentElement.scrollWidth") == 390
+    assert "3.25 inches wide, for cvpr" in text_of(chromium, "figcaption")
+    behavior = {"behavior": "allow", "downloadPath": str(downloads), "eventsEnabled": False}
+    chromium.execute_cdp_cmd("Browser.setDownloadBehavior", behavior)
+    for link in links:
+        link.click()
+        path = downloads / f"heatmap_cvpr.{link.text.lower()}"
+        until = time.monotonic() + 20
+        while not path.is_file() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert re.search(rb"/MediaBox \[ 0 0 234 ", (downloads / "heatmap_cvpr.pdf").read_bytes())
+    assert re.search('width="234pt"', (downloads / "heatmap_cvpr.svg").read_text("utf-8"))
+    with Image.open(downloads / "heatmap_cvpr.png") as image:
+        assert image.width == 3.25 * STYLES["paper"].dpi
     assert [line for line in chromium.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
