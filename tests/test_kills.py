@@ -9,8 +9,17 @@ import pytest
 from helpers.every_command import COMMANDS
 from helpers.paths import ROOT
 
+from ckaprobe_cli import app
+from ckaprobe_cli.data import data
+
 TRIES = 2
 """`benchmarks/hard_use/kills.py` does as many as one likes, of `reproduce`, too."""
+
+
+def test_every_command_is_tried():
+    names = [command.callback.__name__ for command in app.registered_commands]
+    names += [f"data {command.callback.__name__.replace('_', '-')}" for command in data.registered_commands]
+    assert sorted(COMMANDS) == sorted(names)
 
 
 @pytest.mark.slow

@@ -41,6 +41,9 @@ COMMANDS: dict[str, list[str]] = {
     "fingerprint": ["fingerprint", MODELS[0], *DATA, "-o", "{out}/a.fingerprint", *IMAGES],
     "join": ["join", "{inputs}/1.fingerprint", "{inputs}/2.fingerprint", "-o", "{out}/whole.fingerprint"],
     "compare": ["compare", *MODELS, *DATA, "--out", "{out}/ab", "--permutations", "20", *IMAGES],
+    "regions": [
+        *("regions", *MODELS, *DATA, "--layers", "layer1.0", "--out", "{out}/regions", "--permutations", "4", *IMAGES),
+    ],
     "draw": ["draw", "{out}/compared"],
     "report": ["report", "{out}/compared"],
     "layers": ["layers", MODELS[0], "--layers", "all"],

@@ -7,7 +7,7 @@ import pytest
 from helpers.folders import save_empty
 from helpers.processes import run_in_processes
 
-from cka_probe.errors import RecipeError
+from cka_probe.errors import DataError, RecipeError
 from cka_probe.lab.training import read_recipe
 from cka_probe.papers import PAPERS, figures
 from cka_probe.papers.depth_to_semantic.report import PAPER as SEMANTIC
@@ -50,6 +50,31 @@ def test_the_scale_of_the_paper_is_rehearsed_beside_the_study(scale, name, tmp_p
     assert lines[-2].startswith("Rehearsed in one process: every stage, score, comparison, table and figure")
     assert lines[-1].startswith("Not rehearsed: the real files")
     check_complete(MESA if name == MESA.name else SEMANTIC, tmp_path / "out_rehearsal")
+
+
+@pytest.mark.slow
+def test_data_that_vanish_end_a_study_with_one_line_and_when_they_are_back_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "save", save_empty)
+    data, elsewhere, moments, lines = tmp_path / "out_rehearsal" / "data", tmp_path / "elsewhere", set(), []
+
+    def hide(moment):
+        if moment not in moments and data.exists():
+            moments.add(moment)
+            data.rename(elsewhere)
+
+    context = RunContext("cpu", 0, training=lambda stage, *_: hide(stage), say=hide)
+    page = None
+    while page is None:
+        try:
+            page = resolve(PAPERS[SEMANTIC.name])(
+                tmp_path / "out", "paper", rehearse=True, context=context, tables=["figure7"]
+            )
+        except DataError as error:
+            lines.append(str(error))
+            elsewhere.rename(data)
+    assert len(lines) > 5
+    assert all(str(data) in line and line.isprintable() for line in lines)
+    assert "**This is a rehearsal.** Rehearsed in " in page.read_text("utf-8")
 
 
 REHEARSAL = """
