@@ -242,13 +242,13 @@ def _save_pair(
 
 def save_result(out: Path, result: "SimilarityMatrix", scale: "ColourScale") -> list[Path]:
     """Print what a reader should know of a comparison, and return the paths written."""
+    from cka_probe.comparison.results import notes_of
     from cka_probe.comparison.warnings import warnings_for
     from cka_probe.plotting import Heatmap, figures_of, save
 
     typer.echo(result.summary())
-    for name, side in (("x", result.x), ("y", result.y)):
-        for note in side.notes:
-            typer.echo(f"note on {name}  {note}")
+    for names, note in notes_of({"x": result.x, "y": result.y}):
+        typer.echo(f"note on {names}  {note}")
     for warning in warnings_for(result):
         typer.echo(f"warning  {warning}")
     heatmap = Heatmap(result, scale.vmin, scale.vmax, scale.cmap)
@@ -271,6 +271,7 @@ def _save_atlas(
     The folder of all pairs and that of all fingerprints stand for the files in them.
     """
     from cka_probe.comparison.atlas import FINGERPRINTS, PAIRS, atlas_of
+    from cka_probe.comparison.results import notes_of
     from cka_probe.comparison.warnings import atlas_warnings
     from cka_probe.plotting import figures_of, save
     from cka_probe.plotting.atlas import ATLAS_FIGURES
@@ -278,9 +279,8 @@ def _save_atlas(
     with progress_bar("pairs", quiet) as progress:
         atlas = atlas_of(sides, progress=progress, **method)
     typer.echo(atlas.summary())
-    for name, model in zip(atlas.names, atlas.models, strict=True):
-        for note in model.notes:
-            typer.echo(f"note on {name}  {note}")
+    for names, note in notes_of(dict(zip(atlas.names, atlas.models, strict=True))):
+        typer.echo(f"note on {names}  {note}")
     for warning in atlas_warnings(atlas):
         typer.echo(f"warning  {warning}")
     paths = [path for path in atlas.save_folder(out) if path.parent == out]

@@ -78,6 +78,16 @@ class Side:
         return side
 
 
+def notes_of(sides: Mapping[str, Side]) -> list[tuple[str, str]]:
+    """Return each note once, after the names of its models; more than two models with one note are "all models"."""
+    names: dict[str, list[str]] = {}
+    for name, side in sides.items():
+        for note in side.notes:
+            names.setdefault(note, []).append(name)
+    several = len(sides) > 2
+    return [("all models" if several and len(of) == len(sides) else ", ".join(of), note) for note, of in names.items()]
+
+
 @dataclass(frozen=True)
 class Axis:
     """One layer on an axis of the matrix.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cka_probe.comparison.atlas import DIAGONAL, FILE, FORMAT, PAIRS, RULES, Atlas
-from cka_probe.comparison.results import SimilarityMatrix
+from cka_probe.comparison.results import SimilarityMatrix, notes_of
 from cka_probe.comparison.warnings import atlas_warnings
 from cka_probe.plotting import figures_of
 from cka_probe.plotting.atlas import ATLAS_FIGURES
@@ -60,8 +60,7 @@ def read(folder: Path) -> Page:
     facts = [(name, describe_side(replace(side, name=""))) for name, side in models]
     facts.append((first.examples if len({*atlas.sources}) == 1 else "images", atlas.images_text))
     facts += [("omitted", str(name)) for name in first.images.get("skipped") or ()]
-    for name, side in models:
-        facts += [(f"note on {name}", note) for note in side.notes]
+    facts += [(f"note on {names}", note) for names, note in notes_of(dict(models))]
     return Page(
         title=f"{len(atlas.names)} models, every two compared",
         blocks=(

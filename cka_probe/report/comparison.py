@@ -13,7 +13,7 @@ import pandas as pd
 
 from cka_probe.comparison.compare import compare_fingerprints
 from cka_probe.comparison.fingerprint import Fingerprint
-from cka_probe.comparison.results import FORMAT, ROWS, Axis, Side, SimilarityMatrix
+from cka_probe.comparison.results import FORMAT, ROWS, Axis, Side, SimilarityMatrix, notes_of
 from cka_probe.comparison.warnings import warnings_for
 from cka_probe.errors import CkaProbeError, DataError
 from cka_probe.images.reading import UNREADABLE, opened
@@ -207,7 +207,7 @@ def _facts(result: SimilarityMatrix) -> tuple[tuple[str, str], ...]:
         ("y, columns", describe_side(result.y)),
         *_facts_of_images(result),
         *(("omitted", str(name)) for name in result.images.get("skipped") or ()),
-        *((f"note on {name}", note) for name, side in (("x", result.x), ("y", result.y)) for note in side.notes),
+        *((f"note on {names}", note) for names, note in notes_of({"x": result.x, "y": result.y})),
     )
 
 

@@ -7,6 +7,7 @@ from helpers.matrices import result_of
 from torch import nn
 
 import cka_probe
+from cka_probe.comparison.results import Side, notes_of
 
 
 def recorded(rows, columns):
@@ -42,3 +43,12 @@ def test_a_fingerprint_shows_its_layers_and_not_its_grams():
     assert "2 layers, 8 images" in repr(print_)
     assert print_._repr_html_().count("<tr") >= 3
     assert "tensor(" not in repr(print_) + print_._repr_html_()
+
+
+def test_a_note_on_several_models_is_given_once():
+    sides = {
+        name: Side(name, "resnet18", "", {}, notes=("of all", f"of {name}"[:5])) for name in ("first", "fine", "b")
+    }
+    assert notes_of(sides) == [("all models", "of all"), ("first, fine", "of fi"), ("b", "of b")]
+    del sides["b"]
+    assert notes_of(sides)[0] == ("first, fine", "of all")
