@@ -43,7 +43,7 @@ RUN = [
 
 ENVIRONMENT = os.environ | {"NO_MKDOCS_2_WARNING": "1", "GITHUB_REPOSITORY": "someone/ckaprobe"}
 CHECKPOINTS = (
-    "pretrained", "finetuned", "model", "net", "checkpoint", "scratch", "masked", "rgb", "depth", "run/1", "run/2",
+    "pretrained", "finetuned", "model", "checkpoint", "scratch", "masked", "rgb", "depth", "run/1", "run/2",
 )  # fmt: skip
 
 
@@ -170,11 +170,11 @@ def small(words):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
 def test_the_code_of_a_page_runs(path, toys, run_command, monkeypatch):
-    folder, names = toys
+    folder, names = toys[0], dict(toys[1])
     monkeypatch.chdir(folder)
     for language, code in BLOCK.findall(path.read_text("utf-8")):
         if language == "python":
-            exec(compile(code, path.name, "exec"), dict(names))
+            exec(compile(code, path.name, "exec"), names)
         else:
             for line in re.findall(r"^ckaprobe [^#\n]*", code, re.MULTILINE):
                 run_command(line.strip())
