@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import foreign
+from helpers.browser import look
 from helpers.paths import ROOT
 from PIL import Image
 from torch import nn
@@ -42,6 +43,7 @@ RUN = [
 ]
 
 ENVIRONMENT = os.environ | {"NO_MKDOCS_2_WARNING": "1", "GITHUB_REPOSITORY": "someone/ckaprobe"}
+MISSING = "return [...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
 CHECKPOINTS = (
     "pretrained", "finetuned", "model", "checkpoint", "scratch", "masked", "rgb", "depth", "run/1", "run/2",
 )  # fmt: skip
@@ -117,6 +119,18 @@ def test_every_page_of_docs_is_in_the_navigation_and_every_public_name_in_the_re
     assert [path.stem for path in DOCS if path.stem not in home] == []
     anchors = Counter(anchor for name, page in pages.items() if name.startswith("api/") for anchor in page.anchors)
     assert [name for name in cka_probe.__all__ if anchors[f"cka_probe.{name}"] != 1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_is_wider_than_the_screen_and_every_image_is_there(site, chromium, width):
+    folder, _ = site
+    look(chromium, width)
+    for name in ("", "compare", "gallery", "theory", "other-tools", "api/comparison", "reports/mesa"):
+        chromium.get((folder / name / "index.html").as_uri())
+        assert chromium.execute_script("return document.documentElement.scrollWidth") == width, name
+        assert chromium.execute_script(MISSING) == [], name
+    chromium.get_log("browser")  # the search needs a server
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 import time
 from itertools import pairwise
 from urllib.parse import unquote
@@ -24,26 +23,8 @@ from cka_probe.report.blocks import Heading, MatrixBlock, Page, TableBlock, Text
 from cka_probe.report.html import save_page
 
 pytestmark = pytest.mark.slow
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 RESULTS = {"CKA, unbiased": result_of(undefined=(2,)), "CKA, biased": result_of(estimator="biased", seed=3)}
 FRAME = pd.DataFrame({"layer": ["b10", "a2", "b9", "c"], "value": [0.5, np.nan, -0.25, 11.0]})
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
-    browser, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium here: pip install -e .[dev]")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield window
-    window.quit()
 
 
 @pytest.fixture(scope="session")
